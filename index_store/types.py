@@ -1,0 +1,57 @@
+"""What an index is made of. Plain frozen data; nothing here reads a file.
+
+Offsets are characters (Unicode code points) into a document's canonical text unless a name says bytes.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One source text. `pages` holds the character offset at which each page starts, () when unpaged."""
+
+    id: str
+    title: str
+    source: str
+    sha256: str
+    chars: int
+    pages: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """The characters `start:end` of document `doc`."""
+
+    doc: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A chunk (level 0, a span of one document) or a summary (level >= 1, text of its own, no span)."""
+
+    id: str
+    level: int
+    label: str
+    span: Span | None
+    tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A node that a search found. `score`: higher is better, comparable only inside one result list."""
+
+    node: str
+    level: int
+    span: Span | None
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A pattern's match: where it stands, the chunk that holds its start, and the line around it."""
+
+    node: str
+    span: Span
+    line: str
