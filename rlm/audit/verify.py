@@ -1,0 +1,140 @@
+"""Whether a trace is as it was written, from its file alone.
+
+What this shows: no character of the file was changed, and no line removed, moved, added, repeated or cut
+off, by anyone who did not also rewrite every line after it.
+
+What a hash chain cannot show: that the whole file, or everything from some line on, was not rewritten
+with new hashes by someone who could write to it. Against that, keep the head digest (`Trace.head`,
+`Verdict.head`) where that person cannot write, and pass it as `expected_head`. Nor does it show that the
+recorder told the truth when it wrote: that rests on the parent process, which answers every call of the
+worker, writing the trace itself.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from rlm.audit.events import FORMAT, Event, event_problem
+from rlm.audit.log import FILE_NAME, FIRST_PREV, MAX_LINE_BYTES, TraceError, canonical, digest
+
+_SEAL = re.compile(rb',"prev":"([0-9a-f]{64})","hash":"([0-9a-f]{64})"\}\n\Z')
+_SEAL_BYTES = len(',"prev":"","hash":""}\n') + 128
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`events` is how many stand before the first bad line (all of them, where ok), `head` the hash of
+    the last of these. `first_bad_line` counts from 1; None where ok, and where only the head is not the
+    expected one."""
+
+    ok: bool
+    events: int
+    first_bad_line: int | None
+    reason: str
+    head: str
+
+
+class _Bad(Exception):
+    """Why a line is not what was written."""
+
+
+def verify(run: str | Path, expected_head: str | None = None) -> Verdict:
+    """The verdict on a run folder, or a trace file; raises TraceError only where there is no file to
+    read."""
+    return _read(run, expected_head, None)
+
+
+def read(run: str | Path, expected_head: str | None = None) -> tuple[list[Event], Verdict]:
+    """The events before the first bad line (all of them where the verdict is ok), and the verdict."""
+    events: list[Event] = []
+    verdict = _read(run, expected_head, events)
+    return events, verdict
+
+
+def _read(run: str | Path, expected_head: str | None, keep: list[Event] | None) -> Verdict:
+    count, head = 0, FIRST_PREV
+    try:
+        with _open(Path(run)) as file:
+            for event, new_head in _sealed_events(file):
+                count, head = count + 1, new_head
+                if keep is not None:
+                    keep.append(event)
+    except _Bad as bad:
+        return Verdict(False, count, count + 1, str(bad), head)
+    if expected_head is not None and expected_head != head:
+        reason = (
+            "the chain is whole, but its head is not the expected one: the file was rewritten or is another"
+        )
+        return Verdict(False, count, None, reason, head)
+    return Verdict(True, count, None, "every line is as it was written", head)
+
+
+def _open(run: Path) -> BinaryIO:
+    path = run / FILE_NAME if run.is_dir() else run
+    if not path.is_file():
+        raise TraceError(f"no trace at {path}; name a run folder, which holds {FILE_NAME}")
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise TraceError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _sealed_events(file: BinaryIO) -> Iterator[tuple[Event, str]]:
+    """Each event with its hash, in order; raises _Bad at the first line that is not as it was written."""
+    seq, prev, kind, time_s = 0, FIRST_PREV, "", 0.0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        if kind == "run_closed":
+            raise _Bad("something follows run_closed, which ends a trace")
+        body, line_hash = _unseal(line, prev)
+        event = _parse(body)
+        _check_place(event, seq, time_s)
+        yield event, line_hash
+        seq, prev, kind, time_s = seq + 1, line_hash, event["kind"], event["time_s"]
+    if kind != "run_closed":
+        raise _Bad("the file ends without run_closed: its tail was cut off, or the run never ended")
+
+
+def _unseal(line: bytes, prev: str) -> tuple[bytes, str]:
+    """The body of a line and its hash, both checked against the line before."""
+    if len(line) > MAX_LINE_BYTES:
+        raise _Bad(f"the line is longer than {MAX_LINE_BYTES} bytes")
+    if not line.endswith(b"\n"):
+        raise _Bad("the line does not end in a newline: it was cut, or never finished")
+    found = _SEAL.search(line, max(0, len(line) - _SEAL_BYTES))
+    if not found:
+        raise _Bad('the line does not end in "prev" and "hash" as a trace line does')
+    body = line[: found.start()] + b"}"
+    line_prev, line_hash = found[1].decode("ascii"), found[2].decode("ascii")
+    if digest(line_prev, body) != line_hash:
+        raise _Bad("the line does not match its own hash: it was changed")
+    if line_prev != prev:
+        raise _Bad("the line does not follow the one before it: a line was removed, added, repeated or moved")
+    return body, line_hash
+
+
+def _parse(body: bytes) -> Event:
+    """The event of a body whose hash is right, yet may be anyone's work: nothing about it is trusted."""
+    try:
+        event = json.loads(body)
+        exact = isinstance(event, dict) and canonical(event) == body
+    except (ValueError, RecursionError) as error:
+        raise _Bad(f"the line is not JSON that can be read ({type(error).__name__})") from error
+    if not exact:
+        raise _Bad("the line is not in the one form a trace is written in")
+    if wrong := event_problem(event):
+        raise _Bad(f"the event is not one a trace can hold: {wrong}")
+    return dict(event)
+
+
+def _check_place(event: Event, seq: int, time_s: float) -> None:
+    if event["seq"] != seq:
+        raise _Bad(f"the event says it is number {event['seq']}, and number {seq} belongs here")
+    if (event["kind"] == "run_opened") != (seq == 0):
+        raise _Bad(f"{event['kind']} cannot be event {seq}: run_opened is the first event, and only it")
+    if seq == 0 and event["format"] != FORMAT:
+        raise _Bad(f"the trace has format {event['format']}; this version reads format {FORMAT}")
+    if event["time_s"] < time_s:
+        raise _Bad(f"the event is timed at {event['time_s']} s, before the event before it at {time_s} s")
