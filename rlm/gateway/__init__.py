@@ -1,0 +1,1 @@
+"""Every model call passes here: litellm behind a ledger, pacing, a cache, and offline models."""

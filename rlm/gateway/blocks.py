@@ -1,0 +1,101 @@
+"""Data blocks: the only way a document's text enters a prompt.
+
+Each block stands between two marked lines. The mark is a hash of all the blocks, chosen so that it
+occurs in none of them: no text can close its own block or open another.
+"""
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+
+_LINE = re.compile(
+    r"^<<<(?P<word>DATA|END) (?P<mark>[0-9a-f]{12}) (?P<i>[1-9]\d{0,8})/(?P<n>[1-9]\d{0,8})"
+    r"(?: (?P<name>.*))?>>>$",
+    re.MULTILINE | re.ASCII,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A named piece of data; the name (e.g. "os.txt 120-560") holds no newline."""
+
+    name: str
+    text: str
+
+    def __post_init__(self) -> None:
+        if "\n" in self.name:
+            raise ValueError(f"the block name {self.name!r} holds a newline; use a name on one line")
+
+
+def quote(blocks: Sequence[Block]) -> str:
+    """The blocks as text for a prompt; `unquote` gives them back exactly. No blocks: empty."""
+    mark = _mark(blocks)
+    n = len(blocks)
+    return "\n".join(
+        f"<<<DATA {mark} {i}/{n} {block.name}>>>\n{block.text}\n<<<END {mark} {i}/{n}>>>"
+        for i, block in enumerate(blocks, 1)
+    )
+
+
+def unquote(prompt: str) -> list[Block]:
+    """All blocks that `quote` wrote into a prompt, in order, whatever stands around them.
+
+    Lines that look like marks but do not carry the hash of what they enclose are ordinary text.
+    """
+    return [block for _, _, blocks in _groups(prompt) for block in blocks]
+
+
+def outside(prompt: str) -> str:
+    """The prompt without its data blocks: the instructions, which documents cannot write into."""
+    parts, at = [], 0
+    for start, end, _ in _groups(prompt):
+        parts.append(prompt[at:start])
+        at = end
+    return "".join([*parts, prompt[at:]])
+
+
+def _mark(blocks: Sequence[Block]) -> str:
+    parts = [part.encode("utf-8", "surrogatepass") for block in blocks for part in (block.name, block.text)]
+    content = hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
+    marks = (hashlib.sha256(content + b"%d" % salt).hexdigest()[:12] for salt in count())
+    return next(mark for mark in marks if not any(mark in b.name or mark in b.text for b in blocks))
+
+
+def _groups(prompt: str) -> Iterator[tuple[int, int, list[Block]]]:
+    """Each true run of blocks: where it starts and ends in the prompt, and the blocks."""
+    lines = list(_LINE.finditer(prompt))
+    same_mark: dict[str, list[re.Match[str]]] = {}
+    for line in lines:
+        same_mark.setdefault(line["mark"], []).append(line)
+    nth: Counter[str] = Counter()
+    end = 0
+    for line in lines:
+        first = nth[line["mark"]]
+        nth[line["mark"]] += 1
+        if line.start() < end or line["i"] != "1" or line["word"] != "DATA":
+            continue
+        group = same_mark[line["mark"]][first : first + 2 * int(line["n"])]
+        if (
+            _in_order(group)
+            and quote(blocks := _between(prompt, group)) == prompt[line.start() : group[-1].end()]
+        ):
+            end = group[-1].end()
+            yield line.start(), end, blocks
+
+
+def _in_order(lines: Sequence[re.Match[str]]) -> bool:
+    """Whether the lines are DATA 1/n, END 1/n, ... END n/n. Stops at the first that is not."""
+    n = int(lines[0]["n"])
+    wanted = (word_i for i in range(1, n + 1) for word_i in (("DATA", i), ("END", i)))
+    return len(lines) == 2 * n and all(
+        (line["word"], int(line["i"]), int(line["n"])) == (*word_i, n)
+        for line, word_i in zip(lines, wanted, strict=True)
+    )
+
+
+def _between(prompt: str, lines: Sequence[re.Match[str]]) -> list[Block]:
+    pairs = zip(lines[::2], lines[1::2], strict=True)
+    return [Block(a["name"] or "", prompt[a.end() + 1 : max(a.end() + 1, b.start() - 1)]) for a, b in pairs]

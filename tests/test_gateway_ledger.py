@@ -1,0 +1,140 @@
+"""The ledger never promises more than it holds."""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rlm.gateway.errors import OverBudget
+from rlm.gateway.ledger import Caps, Ledger, Reservation
+from rlm.gateway.types import Usage
+
+usd = st.floats(0, 2, allow_nan=False)
+worsts = st.builds(Usage, st.just(1), st.integers(0, 500), st.integers(0, 500), usd)
+# A step reserves a worst case, or closes the oldest open reservation having used a share of it.
+steps = st.lists(st.one_of(worsts, st.floats(0, 1)), max_size=40)
+
+
+def within(ledger: Ledger) -> bool:
+    total, caps = ledger.spent + ledger.reserved, ledger.caps
+    return (
+        (caps.usd is None or ledger.spent.usd <= caps.usd)
+        and (caps.tokens is None or total.tokens <= caps.tokens)
+        and (caps.calls is None or total.calls <= caps.calls)
+    )
+
+
+def part_of(worst: Usage, share: float) -> Usage:
+    used = Usage(1, int(worst.prompt_tokens * share), int(worst.completion_tokens * share), worst.usd * share)
+    return Usage() if share == 0 else used
+
+
+@given(st.none() | usd, st.none() | st.integers(0, 3000), st.none() | st.integers(0, 12), steps)
+@example(0.3, None, None, [Usage(1, 0, 0, 0.1)] * 3 + [1.0] * 3)
+@example(0.0, 0, 0, [Usage(1), Usage()])
+def test_under_any_order_of_calls_spent_never_passes_a_cap(
+    usd: float | None, tokens: int | None, calls: int | None, steps: list[Usage | float]
+) -> None:
+    ledger = Ledger(Caps(usd, tokens, calls))
+    open_: list[Reservation] = []
+    for step in steps:
+        if isinstance(step, float):
+            if open_:
+                reservation = open_.pop(0)
+                ledger.settle(reservation, part_of(reservation.worst, step))
+        else:
+            try:
+                open_.append(ledger.reserve(step))
+            except OverBudget as error:
+                assert error.asked > error.left
+        assert within(ledger)
+    for reservation in open_:
+        ledger.release(reservation)
+    assert ledger.reserved == Usage()
+    assert within(ledger)
+
+
+def test_threads_together_stay_within_the_caps() -> None:
+    ledger = Ledger(Caps(usd=1.0, calls=500))
+    made = threading.Semaphore(0)
+
+    def call(_: int) -> bool:
+        try:
+            reservation = ledger.reserve(Usage(1, 10, 10, 0.01))
+        except OverBudget:
+            return False
+        assert within(ledger)
+        ledger.settle(reservation, Usage(1, 5, 5, 0.004))
+        made.release()
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        done = sum(pool.map(call, range(2000)))
+    assert ledger.spent == Usage(done, 5 * done, 5 * done, pytest.approx(0.004 * done))
+    assert ledger.reserved == Usage()
+    assert 1.0 - 0.01 < ledger.spent.usd <= 1.0
+
+
+def test_exactly_the_cap_can_be_spent() -> None:
+    ledger = Ledger(Caps(usd=0.3))
+    for _ in range(3):
+        ledger.settle(ledger.reserve(Usage(1, usd=0.1)), Usage(1, usd=0.1))
+    assert ledger.left().usd == 0
+
+
+def test_a_refusal_names_the_cap_what_was_asked_and_what_is_left() -> None:
+    ledger = Ledger(Caps(usd=1.0, tokens=1000))
+    ledger.settle(ledger.reserve(Usage(1, usd=0.75)), Usage(1, usd=0.75))
+    ledger.reserve(Usage(1, usd=0.125))
+    with pytest.raises(OverBudget) as refused:
+        ledger.reserve(Usage(1, usd=0.5))
+    assert str(refused.value) == (
+        "this call may need up to $0.5, more than the $0.125 left of the cap of $1.00 ($0.75 spent, $0.125 reserved by "
+        "calls under way); raise the usd cap, or make fewer or smaller calls"
+    )
+    assert (refused.value.cap, refused.value.asked, refused.value.left) == ("usd", 0.5, 0.125)
+    with pytest.raises(OverBudget, match="1,001 tokens, more than the 1,000 tokens left"):
+        ledger.reserve(Usage(1, 1000, 1))
+
+
+def test_a_refused_reservation_holds_nothing() -> None:
+    ledger = Ledger(Caps(calls=0))
+    with pytest.raises(OverBudget, match="1 call, more than the 0 calls"):
+        ledger.reserve(Usage(1, 10, 10, 1.0))
+    assert ledger.reserved == Usage()
+
+
+def test_more_than_was_reserved_is_entered_as_reported_and_leaves_nothing() -> None:
+    ledger = Ledger(Caps(tokens=100))
+    ledger.settle(ledger.reserve(Usage(1, 10, 10)), Usage(1, 60, 60))
+    assert ledger.spent.tokens == 120
+    assert ledger.left() == Caps(tokens=0)
+    with pytest.raises(OverBudget):
+        ledger.reserve(Usage(1, 1))
+
+
+def test_without_caps_everything_is_counted_and_nothing_refused() -> None:
+    ledger = Ledger()
+    ledger.settle(ledger.reserve(Usage(1, 10**9, 10**9, 1e6)), Usage(1, 1, 2, 3.0))
+    assert ledger.spent == Usage(1, 1, 2, 3.0)
+    assert ledger.left() == Caps()
+
+
+def test_a_reservation_is_closed_once() -> None:
+    ledger = Ledger()
+    reservation = ledger.reserve(Usage(1))
+    ledger.release(reservation)
+    with pytest.raises(ValueError, match="once"):
+        ledger.settle(reservation, Usage(1))
+    with pytest.raises(ValueError, match="once"):
+        Ledger().release(ledger.reserve(Usage(1)))
+
+
+@pytest.mark.parametrize("wrong", [-1, float("nan"), float("inf")])
+def test_amounts_that_are_no_amounts_are_refused(wrong: float) -> None:
+    with pytest.raises(ValueError, match="cap is"):
+        Caps(usd=wrong)
+    with pytest.raises(ValueError, match="finite"):
+        Ledger().reserve(Usage(1, usd=wrong))
