@@ -200,7 +200,7 @@ EVENTS: dict[str, Kind] = {
         {"temperature": NUMBER},
     ),
     "model_answered": Kind(
-        "a model call ended with a reply",
+        "a model call ended with a reply; every call of a run, a child's too, has its own pair of events",
         {
             "call": ID,
             "model": TEXT,
@@ -253,22 +253,22 @@ EVENTS: dict[str, Kind] = {
         {"error": TEXT, "seconds": AMOUNT},
     ),
     "child_called": Kind(
-        "code asked a model (llm_query) or a child run (rlm_query); `children`: their conversations or calls",
+        "code asked a model (llm_query) or a child run (rlm_query), each a conversation of its own",
         {
             "cell": COUNT,
             "verb": CHILD_VERB,
             "prompts": many(TEXT),
             "under": maybe(TEXT),
-            "children": many(ID),
+            "children": many(CONVERSATION),
         },
         {"model": TEXT},
     ),
     "child_returned": Kind(
-        "what went back into the code, in the order of `children`",
+        "what went back into the code, in the order of `children`; `usage` sums what their own events say",
         {
             "cell": COUNT,
             "verb": CHILD_VERB,
-            "children": many(ID),
+            "children": many(CONVERSATION),
             "results": many(record({"ok": FLAG, "text": TEXT})),
             "usage": USAGE,
             "seconds": AMOUNT,

@@ -1,0 +1,26 @@
+"""Text from documents, models and code made safe to look at: nothing in it acts on a terminal or a page."""
+
+import re
+
+# Control characters drive terminals; bidi overrides, isolates and zero-width characters hide or reorder words;
+# tag characters (U+E0000..) carry text no eye sees; lone surrogates cannot be encoded. Newline and tab stay.
+_UNSEEN = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u2028\u2029\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
+
+
+def visible(text: str) -> str:
+    r"""The text with every character that acts without being seen written out, as in `\x1b` or `\u202e`."""
+    return _UNSEEN.sub(_escape, text.replace("\r\n", "\n"))
+
+
+def one_line(text: str, width: int) -> str:
+    """The text on one line, in at most `width` characters; '…' stands for what was left out."""
+    line = visible(" ".join(text[: 8 * width].split()))
+    return line if len(line) <= width and len(text) <= 8 * width else line[: max(width - 1, 0)] + "…"
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
