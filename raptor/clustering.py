@@ -1,0 +1,312 @@
+"""Vectors to soft clusters: partition, UMAP, Gaussian mixture, BIC, token cap.
+
+The procedure of RAPTOR (arXiv 2401.18059, section 3). Where it departs from the paper, and why:
+
+- Above `part_size` nodes are first partitioned by k-means: time grows linearly, and parts can run apart.
+- UMAP starts from principal components and is given exact neighbours: no eigensolver that may fail, no
+  approximate search, and the same bytes out for the same bytes in.
+- k is searched on a geometric grid and then around its minimum, instead of fitting every k.
+- A cluster over the token cap is bisected, which always ends, instead of being clustered again, which may not.
+"""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+from raptor.errors import RaptorError
+
+Floats = npt.NDArray[np.floating]
+Ints = npt.NDArray[np.integer]
+
+NEIGHBOURS = 15  # UMAP's default; the paper's sqrt(n) took 30 GB at 93,000 chunks
+EPOCHS = 200  # UMAP's default for large inputs; see `reduce_dims`
+SMALL = 40  # below this many nodes a neighbour graph says little: principal components instead of UMAP
+ROUNDS = 10
+GRID = 5  # values of k tried before refining
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterSettings:
+    """How nodes are grouped.
+
+    `max_tokens`: cap on the tokens of a cluster's members together. `threshold`: posterior above which a node
+    joins a further cluster, up to `max_memberships` in all. `dims`: what UMAP reduces to. `target_size`: members
+    wanted in a cluster; mean sizes from half to double are searched, and none exceeds four times.
+    `part_size`: most nodes clustered at once.
+    """
+
+    max_tokens: int = 3000
+    threshold: float = 0.1
+    max_memberships: int = 3
+    dims: int = 10
+    target_size: int = 8
+    part_size: int = 2000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        least = {"max_tokens": 1, "max_memberships": 1, "dims": 1, "target_size": 2, "part_size": 8}
+        for name, minimum in least.items():
+            if getattr(self, name) < minimum:
+                raise RaptorError(f"{name} is {getattr(self, name)}; give at least {minimum}")
+        if not 0 < self.threshold <= 1:
+            raise RaptorError(f"threshold is {self.threshold}; give a posterior above 0 and at most 1")
+
+
+def cluster(vectors: Floats, tokens: Ints, settings: ClusterSettings | None = None) -> list[Ints]:
+    """Sorted member indices of each cluster of `vectors` (n, dim), whose nodes are `tokens` (n,) long.
+
+    Every node is in a cluster, no cluster is empty or lies inside another, and for n > 1 there are fewer clusters
+    than nodes (about n / 2 at most), so a loop that clusters the clusters ends in one root. Three or more members
+    never exceed `max_tokens` together; a pair may, because pairing is the least that still shrinks a level, and
+    then the caller has to shorten its members. Clusters come in order of their members. The same input and seed
+    give the same clusters, bit for bit.
+    """
+    from threadpoolctl import threadpool_limits
+
+    settings = settings or ClusterSettings()
+    points = unit_rows(vectors, tokens)
+    with threadpool_limits(limits=1):  # the order of float additions depends on the number of threads
+        found = [
+            part[members]
+            for part in partition(points, settings)
+            for members in cluster_part(points[part], tokens[part], settings)
+        ]
+    return sorted(found, key=lambda members: members.tolist())
+
+
+def unit_rows(vectors: Floats, tokens: Ints) -> npt.NDArray[np.float32]:
+    """`vectors` checked and scaled to length 1; zero rows stay zero."""
+    if vectors.ndim != 2 or tokens.shape != vectors.shape[:1]:
+        raise RaptorError(
+            f"vectors have shape {vectors.shape} and tokens {tokens.shape}; give (n, dim) and (n,) of the same n"
+        )
+    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    if len(bad):
+        raise RaptorError(
+            f"{len(bad)} vectors are not finite, first at row {bad[0]}; embed those texts again"
+        )
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+
+
+# --- partition: nodes that are far apart need not be compared ---
+
+
+def partition(points: Floats, settings: ClusterSettings) -> list[Ints]:
+    """Sorted index arrays of at most `part_size` near nodes each, that together hold every row once."""
+    waiting, parts = [np.arange(len(points))], []
+    while waiting:
+        part = waiting.pop()
+        if len(part) <= settings.part_size:
+            parts.append(part)
+        else:
+            waiting += [part[inside] for inside in near_parts(points[part], settings)]
+    return [part for part in parts if len(part)]
+
+
+def near_parts(points: Floats, settings: ClusterSettings) -> list[Ints]:
+    """Spherical k-means into parts of about half `part_size`; equal halves where k-means finds no parts."""
+    centres = centroids(points, -(-2 * len(points) // settings.part_size), settings.seed)
+    sizes = np.bincount(nearest(points, centres), minlength=len(centres))
+    labels = nearest(points, centres[sizes >= min(sizes.max(), settings.part_size // 20)])
+    parts: list[Ints] = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    return parts if len(parts) > 1 else list(np.array_split(np.arange(len(points)), 2))
+
+
+def centroids(points: Floats, count: int, seed: int) -> Floats:
+    """Unit rows (count, dim) found by spherical k-means."""
+    import faiss
+
+    kmeans = faiss.Kmeans(
+        points.shape[1], count, niter=ROUNDS, seed=seed, spherical=True, min_points_per_centroid=1
+    )
+    kmeans.train(points)
+    return np.asarray(kmeans.centroids)
+
+
+def nearest(points: Floats, centroids: Floats) -> Ints:
+    """Row of the most similar centroid for each point; ties go to the first."""
+    blocks = np.array_split(points, -(-len(points) // 10_000))
+    return np.concatenate([np.argmax(block @ centroids.T, axis=1) for block in blocks])
+
+
+# --- one part: reduce, fit, assign ---
+
+
+def cluster_part(points: Floats, tokens: Ints, settings: ClusterSettings) -> list[Ints]:
+    """`cluster` for rows that fit one mixture. Pure and picklable: parts may run in other processes."""
+    coords, posterior = soft_components(points, settings)
+    room, component = Room(tokens, settings), posterior.argmax(axis=1)
+    members = [np.flatnonzero(component == label) for label in np.unique(component)]
+    pieces = [piece for whole in members for piece in bisect(whole, coords, room)]
+    return maximal(add_soft(adopt_singles(pieces, points, room), posterior, points, room))
+
+
+def soft_components(points: Floats, settings: ClusterSettings) -> tuple[Floats, Floats]:
+    """Reduced coordinates (n, dims) and posteriors (n, k); what makes one good cluster is not fitted at all."""
+    if len(points) <= 1.5 * settings.target_size:
+        return principal(points, settings.dims), np.ones((len(points), 1))
+    coords = reduce_dims(points, settings)
+    return coords, best_mixture(coords, settings)
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What may share a cluster."""
+
+    tokens: Ints
+    settings: ClusterSettings
+
+    def holds(self, members: Ints) -> bool:
+        """True for up to two members, and for more that are within the cap and four times the target size."""
+        few = len(members) <= 4 * self.settings.target_size
+        return len(members) <= 2 or (few and int(self.tokens[members].sum()) <= self.settings.max_tokens)
+
+
+def principal(points: Floats, dims: int) -> Floats:
+    """Coordinates (n, at most dims) on the main axes, largest last; one column of zeros if all points are equal."""
+    centred = (points - points.mean(axis=0)).astype(np.float64)
+    spread, axes = np.linalg.eigh(centred.T @ centred)
+    kept = spread > 1e-7 * max(len(points) * 1e-3, spread[-1])
+    return centred @ axes[:, kept][:, -dims:] if kept.any() else np.zeros((len(points), 1))
+
+
+def reduce_dims(points: Floats, settings: ClusterSettings) -> Floats:
+    """UMAP coordinates (n, dims); principal components where those lose nothing or there are few points."""
+    start = principal(points, settings.dims + 1)
+    if len(points) < SMALL or start.shape[1] <= settings.dims:
+        return start[:, -settings.dims :]
+    umap = import_umap()
+    random = np.random.RandomState(settings.seed)
+    rows, distances = exact_neighbours(points, NEIGHBOURS)
+    graph, _, _ = umap.fuzzy_simplicial_set(
+        points, NEIGHBOURS, random, "cosine", knn_indices=rows, knn_dists=distances
+    )
+    a, b = umap.find_ab_params(1.0, 0.0)  # spread 1, min_dist 0: UMAP's advice for clustering
+    coords, _ = umap.simplicial_set_embedding(
+        points, graph, settings.dims, 1.0, a, b, 1.0, 5, EPOCHS, start[:, 1:], random, "cosine", {},
+        densmap=False, densmap_kwds={}, output_dens=False, parallel=False,
+    )  # fmt: skip
+    return np.asarray(coords, dtype=np.float64)
+
+
+def import_umap() -> ModuleType:
+    """`umap.umap_`: a graph and a layout as separate functions, where the class `UMAP` repeats work done here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Tensorflow not installed", ImportWarning
+        )  # of a variant not used here
+        return importlib.import_module("umap.umap_")
+
+
+def exact_neighbours(points: Floats, count: int) -> tuple[Ints, Floats]:
+    """Rows and cosine distances (n, count) of each point's nearest, itself first."""
+    similar = points @ points.T
+    np.fill_diagonal(similar, np.inf)
+    rows = np.argsort(-similar, axis=1, kind="stable")[:, :count]
+    distances = 1 - np.take_along_axis(similar, rows, axis=1)
+    return rows.astype(np.int32), np.maximum(distances, 0).astype(np.float32)
+
+
+def best_mixture(coords: Floats, settings: ClusterSettings) -> Floats:
+    """Posteriors (n, k) of the mixture with the lowest BIC: k on a geometric grid, then between its neighbours."""
+    distinct = len(np.unique(coords, axis=0))
+    least = max(1, round(len(coords) / (2 * settings.target_size)))
+    most = round(2 * len(coords) / settings.target_size)
+    tried: dict[int, tuple[float, Floats]] = {}
+    grid = np.unique(np.minimum(np.geomspace(least, most, GRID).round().astype(int), distinct))
+    while len(new := [int(k) for k in grid if k not in tried]):
+        tried.update({k: mixture(coords, k, settings.seed) for k in new})
+        grid = around(sorted(tried), min(tried, key=lambda k: (tried[k][0], k)))
+    return min(tried.items(), key=lambda item: (item[1][0], item[0]))[1][1]
+
+
+def around(tried: list[int], best: int) -> Ints:
+    """The geometric means of `best` and the values tried beside it, while they are a tenth or more away."""
+    beside = [pair for pair in pairwise(tried) if best in pair and pair[1] > 1.2 * pair[0] + 1]
+    return np.array([round((low * high) ** 0.5) for low, high in beside], dtype=int)
+
+
+def mixture(coords: Floats, k: int, seed: int) -> tuple[float, Floats]:
+    """BIC and posteriors (n, k). One variance a component: with ten points in each, a full covariance is noise."""
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.mixture import GaussianMixture
+
+    model = GaussianMixture(k, covariance_type="spherical", random_state=seed)
+    with warnings.catch_warnings():
+        # a fit that stops at max_iter is still compared by its BIC, and no argument says so to sklearn
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        model.fit(coords)
+    return float(model.bic(coords)), model.predict_proba(coords)
+
+
+# --- from components to clusters ---
+
+
+def bisect(members: Ints, coords: Floats, room: Room) -> Iterator[Ints]:
+    """`members` cut across their main axis, near half their tokens, until each piece has room."""
+    waiting = [members]
+    while waiting:
+        piece = waiting.pop()
+        if room.holds(piece):
+            yield piece
+            continue
+        along = piece[np.argsort(principal(coords[piece], 1)[:, 0], kind="stable")]
+        weight = np.cumsum(room.tokens[along] + 1)
+        edge = 2 if len(piece) > 3 else 1
+        cut = int(np.clip(np.searchsorted(weight, weight[-1] / 2), edge, len(piece) - edge))
+        waiting += [along[:cut], along[cut:]]
+
+
+def adopt_singles(groups: list[Ints], points: Floats, room: Room) -> list[Ints]:
+    """Lone nodes moved into the most similar group that has room; another lone node always has."""
+    grown, centres = list(groups), np.array([points[group].mean(axis=0) for group in groups])
+    for lone, group in enumerate(groups):
+        if len(grown[lone]) != 1:
+            continue  # grown by another lone node, or emptied
+        for other in np.argsort(-(centres @ points[group[0]]), kind="stable"):
+            wider = np.append(grown[other], group)
+            if other != lone and len(wider) > 1 and room.holds(wider):
+                grown[other], grown[lone] = wider, wider[:0]
+                break
+    return [group for group in grown if len(group)]
+
+
+def add_soft(groups: list[Ints], posterior: Floats, points: Floats, room: Room) -> list[Ints]:
+    """Further memberships by posterior, surest first, where there is room: in the cluster of the nearest member."""
+    settings, component = room.settings, posterior.argmax(axis=1)
+    home = np.empty(len(points), dtype=int)
+    for label, group in enumerate(groups):
+        home[group] = label
+    grown, joined = list(groups), np.ones(len(points), dtype=int)
+    rows, columns = np.nonzero(posterior > settings.threshold)
+    for at in np.argsort(-posterior[rows, columns], kind="stable"):
+        node, kin = rows[at], np.flatnonzero(component == columns[at])
+        if not len(kin) or columns[at] == component[node] or joined[node] == settings.max_memberships:
+            continue
+        label = home[kin[np.argmax(points[kin] @ points[node])]]
+        wider = np.append(grown[label], node)
+        if node not in grown[label] and room.holds(wider):
+            grown[label], joined[node] = wider, joined[node] + 1
+    return grown
+
+
+def maximal(groups: list[Ints]) -> list[Ints]:
+    """Sorted groups without those that lie inside another: they would be summarised twice."""
+    sets = sorted(
+        {frozenset(group.tolist()) for group in groups}, key=lambda group: (-len(group), sorted(group))
+    )
+    of: dict[int, list[frozenset[int]]] = {}
+    for group in sets:
+        if not any(group < larger for larger in of.get(min(group), [])):
+            for node in group:
+                of.setdefault(node, []).append(group)
+    return [np.array(sorted(group)) for group in {group for held in of.values() for group in held}]
