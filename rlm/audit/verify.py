@@ -12,7 +12,7 @@ worker, writing the trace itself.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -42,29 +42,31 @@ class _Bad(Exception):
 
 
 def verify(run: str | Path, expected_head: str | None = None) -> Verdict:
-    """The verdict on a run folder, or a trace file; raises TraceError only where there is no file to
-    read."""
-    return _read(run, expected_head, None)
+    """The verdict on a run folder, or a trace file; raises TraceError only where there is no file to read."""
+    with _open(Path(run)) as file:
+        return check(file, expected_head)
 
 
 def read(run: str | Path, expected_head: str | None = None) -> tuple[list[Event], Verdict]:
     """The events before the first bad line (all of them where the verdict is ok), and the verdict."""
     events: list[Event] = []
-    verdict = _read(run, expected_head, events)
+    with _open(Path(run)) as file:
+        verdict = check(file, expected_head, events.append)
     return events, verdict
 
 
-def _read(run: str | Path, expected_head: str | None, keep: list[Event] | None) -> Verdict:
+def check(
+    file: BinaryIO, expected_head: str | None = None, keep: Callable[[Event], object] = lambda event: None
+) -> Verdict:
+    """The verdict on an open file, line by line; `keep` is called with each event that stands."""
     count, head = 0, FIRST_PREV
     try:
-        with _open(Path(run)) as file:
-            for event, new_head in _sealed_events(file):
-                count, head = count + 1, new_head
-                if keep is not None:
-                    keep.append(event)
+        for event, line_hash in _sealed_events(file):
+            count, head = count + 1, line_hash
+            keep(event)
     except _Bad as bad:
         return Verdict(False, count, count + 1, str(bad), head)
-    if expected_head is not None and expected_head != head:
+    if expected_head not in (None, head):
         reason = (
             "the chain is whole, but its head is not the expected one: the file was rewritten or is another"
         )
