@@ -364,6 +364,11 @@ class Index:
         row = self._arrays["nodes.npy"][number]
         return int(row["start"]), int(row["end"])
 
+    def corpus_chars(self, number: int) -> tuple[int, int]:
+        """Where a chunk's characters lie in the corpus as one text."""
+        start, end = self.node_bytes(number)
+        return self._char(start), self._char(end)
+
     @property
     def text_bytes(self) -> npt.NDArray[np.uint8]:
         return self._text

@@ -1,0 +1,43 @@
+"""What a run may use, and who answers in it."""
+
+from dataclasses import dataclass
+
+from rlm.errors import RlmError
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Caps of one root call and all its descendants together; None is no cap.
+
+    `turns`: of the root and of each child. `depth`: levels of children that have a REPL of their own. `timeout_s`: wall
+    clock of the whole run. `cell_timeout_s`: of one cell, not counting what the parent serves. `output_chars`: of one
+    cell's output, as the model sees it. `reply_tokens`: of one model reply.
+    """
+
+    usd: float | None = None
+    tokens: int | None = None
+    calls: int | None = 200
+    turns: int = 16
+    depth: int = 1
+    timeout_s: float = 600.0
+    cell_timeout_s: float = 30.0
+    output_chars: int = 8_000
+    reply_tokens: int = 2_000
+    concurrency: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("usd", "tokens", "calls", "depth"):
+            value = getattr(self, name)
+            if value is not None and not value >= 0:
+                raise RlmError(f"{name} is {value}; give 0 or more")
+        for name in ("turns", "timeout_s", "cell_timeout_s", "output_chars", "reply_tokens", "concurrency"):
+            if not getattr(self, name) > 0:
+                raise RlmError(f"{name} is {getattr(self, name)}; give more than 0")
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The model of the root conversation, and the one that sub-calls and children ask."""
+
+    root: str = "offline/navigator"
+    child: str = "offline/reader"

@@ -1,0 +1,112 @@
+"""One root call: what all its conversations share, and every model call they make."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from index_store.reader import Index
+from rlm.audit.log import Trace
+from rlm.gateway.errors import GatewayError, OverBudget
+from rlm.gateway.gateway import Gateway
+from rlm.gateway.types import Message, Reply, Request, Usage
+from rlm.limits import Limits, Models
+
+Json = Any
+#: Told every event as it is recorded: (kind, conversation, fields).
+Watch = Callable[[str, str, dict[str, Json]], None]
+
+
+def unwatched(kind: str, conversation: str, fields: dict[str, Json]) -> None:
+    """Nobody is looking."""
+
+
+@dataclass(slots=True)
+class Run:
+    """Shared by a root conversation and its descendants: one index, one pool, one trace, one deadline."""
+
+    index: Index
+    gateway: Gateway
+    models: Models
+    limits: Limits
+    trace: Trace
+    loop: asyncio.AbstractEventLoop
+    watch: Watch = unwatched
+    began: float = field(default_factory=time.monotonic)
+    _calls: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+
+    @property
+    def left_s(self) -> float:
+        """Seconds of wall clock that the run still has."""
+        return self.began + self.limits.timeout_s - time.monotonic()
+
+    def record(self, kind: str, conversation: str, **fields: Json) -> None:
+        self.trace.record(kind, conversation, **fields)
+        self.watch(kind, conversation, fields)
+
+    def call_ids(self, count: int) -> list[int]:
+        return [next(self._calls) for _ in range(count)]
+
+    async def ask(
+        self, conversation: str, call: int, model: str, messages: list[Message], new: int, max_tokens: int
+    ) -> Reply:
+        """One model call, recorded before and after. `new`: how many of the last messages were not yet recorded."""
+        self.record(
+            "model_asked",
+            conversation,
+            call=call,
+            model=model,
+            messages=[dict(m) for m in messages[len(messages) - new :]],
+            conversation_messages=len(messages),
+            max_tokens=max_tokens,
+        )
+        began = time.monotonic()
+        try:
+            reply = await self.gateway.complete(Request(model, tuple(messages), max_tokens))
+        except (GatewayError, asyncio.CancelledError) as e:
+            why = str(e) or "the run was stopped before the model answered"
+            seconds = round(time.monotonic() - began, 3)
+            self.record("model_failed", conversation, call=call, model=model, error=why, seconds=seconds)
+            if isinstance(e, OverBudget):
+                self.record_budget(conversation, str(e))
+            raise
+        self.record(
+            "model_answered",
+            conversation,
+            call=call,
+            model=model,
+            text=reply.text,
+            usage=usage_json(reply.usage),
+            finish_reason=reply.finish_reason,
+            seconds=round(reply.seconds, 3),
+            cached=reply.cached,
+        )
+        return reply
+
+    def record_budget(self, conversation: str, reason: str) -> None:
+        ledger = self.gateway.ledger
+        self.record(
+            "budget",
+            conversation,
+            spent=usage_json(ledger.spent),
+            reserved=usage_json(ledger.reserved),
+            left=self.left(),
+            reason=reason,
+        )
+
+    def left(self) -> dict[str, Json]:
+        """What is left under each cap; null where there is none."""
+        caps = self.gateway.ledger.left()
+        seconds = round(max(self.left_s, 0.0), 1)
+        return {"usd": caps.usd, "tokens": caps.tokens, "calls": caps.calls, "seconds": seconds}
+
+
+def usage_json(usage: Usage) -> dict[str, Json]:
+    return {
+        "calls": usage.calls,
+        "prompt_tokens": usage.prompt_tokens,
+        "completion_tokens": usage.completion_tokens,
+        "usd": usage.usd,
+    }
