@@ -79,7 +79,7 @@ _NODES: dict[str, tuple[int, str, str | None, str | None, str]] = {
     "L0-00005": (0, "Response times by region", "L1-00003", None, ""),
     "L0-00006": (0, "Lease commitments", "L1-00004", None, ""),
 }
-QUESTION = "Why did Harrow & Vale's operating margin fall in 2024, and how far do the directors expect it to recover?"
+QUESTION = "Why did Harrow & Vale's operating margin fall in 2024, and how far should it recover?"
 CODE_VERSION = "0.1.0"
 
 
@@ -392,9 +392,9 @@ def sample_run(folder: Path, hostile: str = "") -> Path:
     run.ran("", seconds=0.03)
     run.budget("end of run")
     run.close(
-        "Operating margin fell from 24.3 to 17.8 per cent. Four and a half points of the fall came from water bought "
-        "in bulk while two of the four membrane trains at Stourbeck were out of service [1]; the rest from a dearer "
-        "electricity contract [2]. The directors expect a partial recovery, to between 21 and 22 per cent [3]. "
+        "Operating margin fell from 24.3 to 17.8 per cent. Four and a half points of the fall came from water "
+        "bought in bulk while two of the four membrane trains at Stourbeck were out of service [1]; the rest from a "
+        "dearer electricity contract [2]. The directors expect a partial recovery, to between 21 and 22 per cent [3]. "
         "Complaints played no part [4]." + hostile,
         _citations(hostile),
     )

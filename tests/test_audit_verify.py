@@ -131,6 +131,23 @@ def test_an_event_sealed_by_the_rules_but_not_a_traces_is_found(
     assert verdict.first_bad_line == 1 and words in verdict.reason
 
 
+def test_an_event_sealed_by_the_rules_in_another_form_is_found(whole: list[bytes]) -> None:
+    body = canonical(
+        {key: value for key, value in json.loads(whole[0]).items() if key not in ("prev", "hash")}
+    )
+    assert check(BytesIO(resealed_bytes(body))).events == 1
+    verdict = verdict_on(resealed_bytes(body.replace(b",", b", ", 1)))
+    assert verdict.first_bad_line == 1 and "one form" in verdict.reason
+
+
+def test_a_line_put_in_place_of_another_must_follow_the_one_before(whole: list[bytes]) -> None:
+    body = canonical(
+        {"seq": 3, "time_s": 1.0, "conversation": "0", "kind": "note", "text": "not what was said"}
+    )
+    verdict = verdict_on(b"".join([*whole[:3], seal("ab" * 32, body), *whole[4:]]))
+    assert verdict.first_bad_line == 4 and "does not follow" in verdict.reason
+
+
 def test_time_never_runs_backwards(whole: list[bytes]) -> None:
     events = [json.loads(line) for line in whole]
     events[5]["time_s"] = 0.0
@@ -159,7 +176,7 @@ def test_time_never_runs_backwards(whole: list[bytes]) -> None:
     ids=range(14),
 )
 def test_a_hostile_line_is_one_clear_sentence(body: bytes) -> None:
-    for data in (body, body + b"\n", resealed_bytes(body)):
+    for data in (body, body + b"\n", resealed_bytes(b'{"a":' + body + b"}"), resealed_bytes(body + b"}")):
         verdict = verdict_on(data)
         assert not verdict.ok and verdict.first_bad_line == 1
         assert verdict.reason.isprintable() and len(verdict.reason) < 300
