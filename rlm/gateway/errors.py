@@ -1,8 +1,15 @@
 """Errors of a model call, worded for the person or the model that reads them."""
 
+from rlm.gateway.types import Usage
+
 
 class GatewayError(Exception):
-    """A model call that did not happen or failed; `str()` is one sentence: what was found, what to do."""
+    """A model call that did not happen or failed; `str()` is one sentence: what was found, what to do.
+
+    `usage` is what attempts that failed charged to the ledger all the same.
+    """
+
+    usage: Usage = Usage()
 
 
 class UnknownModel(GatewayError):

@@ -1,0 +1,194 @@
+"""A scripted OpenAI-compatible model server on loopback, for tests that want real HTTP and chosen faults.
+
+    with ModelServer(["first reply", status(429, retry_after="1"), "after the retry"]) as server:
+        server.use(monkeypatch)          # OPENAI_BASE_URL and OPENAI_API_KEY
+        ...                              # model "openai/test-model"
+        assert server.calls == 3
+
+A script is a list of steps, one per call (the last one repeats), or a function of the request body.
+A step is the text of a reply or a `Step`; the functions below make the usual faults.
+"""
+
+import json
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Literal, Self
+
+import pytest
+
+MODEL = "openai/test-model"
+
+Body = dict[str, Any]
+Usage = dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One scripted answer. `usage` None counts words; `{}` leaves usage out. `raw` replaces the JSON body."""
+
+    text: str = ""
+    usage: Usage | None = None
+    finish_reason: str = "stop"
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    raw: bytes | None = None
+    fault: Literal["reset", "half"] | None = None
+    delay_s: float = 0.0
+
+
+Script = Sequence[str | Step] | Callable[[Body], str | Step]
+
+
+def error(status: int, message: str = "scripted error", code: str | None = None, **headers: str) -> Step:
+    """An error in OpenAI's format; header names are written with underscores: `retry_after="1"`."""
+    body = {"error": {"message": message, "type": "scripted", "param": None, "code": code}}
+    named = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Step(status=status, headers=named, raw=json.dumps(body).encode())
+
+
+def rate_limited(retry_after: str | None = None) -> Step:
+    return error(
+        429,
+        "Rate limit reached",
+        "rate_limit_exceeded",
+        **({"retry_after": retry_after} if retry_after else {}),
+    )
+
+
+def too_long() -> Step:
+    message = (
+        "This model's maximum context length is 100 tokens. However, your messages resulted in 200 tokens."
+    )
+    return error(400, message, "context_length_exceeded")
+
+
+def reset() -> Step:
+    """The connection is reset before any reply."""
+    return Step(fault="reset")
+
+
+def half_a_body() -> Step:
+    """Good headers, half the JSON, then the connection closes."""
+    return Step("a reply that never ends", fault="half")
+
+
+def slow(text: str, delay_s: float) -> Step:
+    return Step(text, delay_s=delay_s)
+
+
+class ModelServer:
+    """A context manager; `calls` counts and `requests` holds the bodies of what arrived, in order."""
+
+    def __init__(self, script: Script) -> None:
+        self.requests: list[Body] = []
+        self.headers: list[dict[str, str]] = []
+        self.most_at_once = 0
+        self._at_once = 0
+        self._script = script
+        self._lock = threading.Lock()
+        self._closing = threading.Event()
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server.daemon_threads = True
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
+
+    @property
+    def calls(self) -> int:
+        return len(self.requests)
+
+    @property
+    def base_url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}/v1"
+
+    def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Point the OpenAI client of this process at the server."""
+        monkeypatch.setenv("OPENAI_BASE_URL", self.base_url)
+        monkeypatch.delenv("OPENAI_API_BASE", raising=False)
+        monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self._closing.set()
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+    def serve(self, handler: BaseHTTPRequestHandler) -> None:
+        body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
+        with self._lock:
+            self.requests.append(body)
+            self.headers.append({name.lower(): value for name, value in handler.headers.items()})
+            self._at_once += 1
+            self.most_at_once = max(self.most_at_once, self._at_once)
+            step = self._step(len(self.requests) - 1, body)
+        if step.delay_s:
+            self._closing.wait(step.delay_s)
+        with self._lock:
+            self._at_once -= 1
+        _send(handler, step, body)
+
+    def _step(self, at: int, body: Body) -> Step:
+        step = self._script(body) if callable(self._script) else self._script[min(at, len(self._script) - 1)]
+        return Step(step) if isinstance(step, str) else step
+
+
+def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True
+
+        def do_POST(self) -> None:
+            try:
+                server.serve(self)
+            except (BrokenPipeError, ConnectionResetError):
+                self.close_connection = True  # the client gave up, as some tests have it do
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    return Handler
+
+
+def _send(handler: BaseHTTPRequestHandler, step: Step, body: Body) -> None:
+    if step.fault == "reset":
+        linger = struct.pack("ii", 1, 0)
+        handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        handler.close_connection = True
+        handler.connection.close()
+        return
+    payload = step.raw if step.raw is not None else json.dumps(_completion(step, body)).encode()
+    handler.send_response(step.status)
+    for name, value in {"content-type": "application/json", **step.headers}.items():
+        handler.send_header(name, value)
+    handler.send_header("content-length", str(len(payload)))
+    handler.end_headers()
+    if step.fault == "half":
+        payload, handler.close_connection = payload[: len(payload) // 2], True
+    handler.wfile.write(payload)
+
+
+def _completion(step: Step, body: Body) -> Body:
+    message = {"role": "assistant", "content": step.text}
+    reply: Body = {
+        "id": "chatcmpl-test",
+        "object": "chat.completion",
+        "created": int(time.time()),
+        "model": body["model"],
+        "choices": [{"index": 0, "message": message, "finish_reason": step.finish_reason}],
+    }
+    usage = _word_usage(step, body) if step.usage is None else step.usage
+    return {**reply, "usage": usage} if usage else reply
+
+
+def _word_usage(step: Step, body: Body) -> Usage:
+    prompt = sum(len(str(message["content"]).split()) for message in body["messages"])
+    completion = len(step.text.split())
+    return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
