@@ -1,0 +1,143 @@
+"""One cell's conversation with a worker: frames in and out under a deadline, every byte from the worker distrusted.
+
+The worker's clock stops while the parent serves a call. Whatever the worker does, this returns, or raises Death.
+"""
+
+import select
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from . import wire
+from .spawn import Worker
+from .types import Json
+
+READ_BYTES = 1 << 18
+Answer = Callable[[str, list[Json], dict[str, Json]], dict[str, Json]]  # a call in, the reply frame out
+
+_DONE: dict[str, type | tuple[type, ...]] = {
+    "status": str,
+    "stdout": str,
+    "error": str,
+    "rule": (str, type(None)),
+    "line": (int, type(None)),
+    "answer": (dict, type(None)),
+    "truncated": bool,
+}
+
+
+class Death(Exception):
+    """The worker must be, or is, dead; str() says why, for the model."""
+
+
+@dataclass(slots=True)
+class Clock:
+    """Seconds left to the worker; runs only while it is the worker's turn."""
+
+    left_s: float
+
+    def wait(self, poller: select.poll) -> None:
+        """Block until the socket is ready. Raises Death when the time is up."""
+        started = monotonic()
+        ready = poller.poll(max(self.left_s, 0) * 1000)
+        self.left_s -= monotonic() - started
+        if not ready or self.left_s <= 0:
+            raise Death("time")
+
+
+@dataclass(slots=True)
+class Line:
+    """Frames over a worker's socket."""
+
+    worker: Worker
+    buffer: bytearray
+
+    def send(self, frame: dict[str, Json], clock: Clock) -> None:
+        """Send all of it; a worker that does not read runs out of time."""
+        view = memoryview(wire.encode(frame, wire.TO_WORKER_BYTES))
+        poller = _poller(self.worker, select.POLLOUT)
+        while view:
+            try:
+                view = view[self.worker.link.send(view) :]
+            except BlockingIOError:
+                clock.wait(poller)
+            except OSError:
+                raise Death("gone") from None
+
+    def receive(self, clock: Clock) -> dict[str, Json]:
+        """The next frame. Raises Death on silence, hang-up and anything that is not a frame."""
+        poller = _poller(self.worker, select.POLLIN)
+        try:
+            while (body := wire.split(self.buffer, wire.TO_PARENT_BYTES)) is None:
+                clock.wait(poller)
+                self.buffer += self._read()
+            frame = wire.decode(body)
+        except wire.FrameError:
+            raise Death("protocol") from None
+        if not isinstance(frame, dict):
+            raise Death("protocol")
+        return frame
+
+    def _read(self) -> bytes:
+        try:
+            part = self.worker.link.recv(READ_BYTES)
+        except BlockingIOError:
+            return b""
+        except OSError:
+            part = b""
+        if not part:
+            raise Death("gone")
+        return part
+
+
+def converse(
+    line: Line, code: str, answer: Answer, clock: Clock, hear: Callable[[str], None]
+) -> dict[str, Any]:
+    """Run one cell to its end and return the worker's `done` frame, type-checked. `hear` gets early output."""
+    line.send({"t": "run", "code": code}, clock)
+    while True:
+        frame = line.receive(clock)
+        kind = frame.get("t")
+        if kind == "done":
+            return check_done(frame)
+        if kind == "call":
+            line.send(answer(*check_call(frame)), clock)
+        elif kind == "out" and isinstance(frame.get("text"), str):
+            hear(str(frame["text"]))
+        else:
+            raise Death("protocol")
+
+
+def check_call(frame: dict[str, Any]) -> tuple[str, list[Json], dict[str, Json]]:
+    """The parts of a call frame. Raises Death unless each has its type."""
+    name, arguments, named = frame.get("name"), frame.get("args"), frame.get("kwargs")
+    if not (isinstance(name, str) and isinstance(arguments, list) and isinstance(named, dict)):
+        raise Death("protocol")
+    return name, arguments, named
+
+
+def check_done(frame: dict[str, Any]) -> dict[str, Any]:
+    """The frame itself. Raises Death unless each part has its type."""
+    right = all(isinstance(frame.get(key, frame), kind) for key, kind in _DONE.items())
+    if not right or frame["status"] not in ("ok", "error", "rejected") or not _answer_fits(frame["answer"]):
+        raise Death("protocol")
+    return frame
+
+
+def _answer_fits(answer: dict[str, Any] | None) -> bool:
+    if answer is None:
+        return True
+    content, citations = answer.get("content"), answer.get("citations")
+    return (
+        isinstance(content, str)
+        and isinstance(citations, list)
+        and answer.get("ready") is True
+        and len(answer) == 3
+    )
+
+
+def _poller(worker: Worker, events: int) -> select.poll:
+    poller = select.poll()
+    poller.register(worker.link, events)
+    return poller

@@ -1,0 +1,194 @@
+"""The language layer's first half: read a cell, refuse what only an escape needs, make `await` and `.format` harmless.
+
+Pure functions over `ast`, run in the worker: a parse bomb must never reach the parent. This layer is a sieve and not the
+wall (the kernel layers are); it is there so that an honest mistake is caught early and an attack has to be a new one.
+"""
+
+import ast
+import types
+from collections.abc import Iterable, Iterator
+
+FORMAT = "\x00format"  # a name no cell can write
+
+METHODS = frozenset(
+    f"__{name}__"
+    for name in ["init", "repr", "str", "len", "eq", "ne", "lt", "le", "gt", "ge", "hash", "bool", "iter", "next", "getitem", "setitem", "delitem", "contains", "missing", "enter", "exit", "call", "add", "radd", "iadd", "sub", "rsub", "isub", "mul", "rmul", "imul", "truediv", "rtruediv", "floordiv", "mod", "neg", "pos", "abs", "and", "or", "xor", "invert", "pow", "matmul", "round", "index", "int", "float", "format", "reversed", "post_init", "aenter", "aexit", "aiter", "anext"]
+)
+_FORBIDDEN_NAMES = frozenset(
+    ["eval", "exec", "compile", "open", "globals", "locals", "vars", "getattr", "setattr", "delattr", "breakpoint", "input", "help", "memoryview"]
+)
+_FRAME_TYPES = (
+    types.FrameType,
+    types.CodeType,
+    types.TracebackType,
+    types.GeneratorType,
+    types.CoroutineType,
+    types.AsyncGeneratorType,
+)
+_FRAME_PREFIXES = ("f_", "tb_", "co_", "gi_", "cr_", "ag_")
+_FORBIDDEN_ATTRIBUTES = frozenset(
+    name for kind in _FRAME_TYPES for name in dir(kind) if name.startswith(_FRAME_PREFIXES)
+) | {"format_map", "mro", "with_traceback", "f_generator", "gi_suspended", "cr_suspended", "ag_suspended"}
+_NAMEDTUPLE = frozenset({"_asdict", "_replace", "_fields", "_make", "_field_defaults"})
+_ALLOWED_NODES = frozenset(
+    ["Module", "Expression", "FunctionDef", "AsyncFunctionDef", "ClassDef", "Return", "Delete", "Assign", "AugAssign", "AnnAssign", "For", "AsyncFor", "While", "If", "With", "AsyncWith", "Match", "Raise", "Try", "TryStar", "Assert", "Import", "ImportFrom", "Global", "Nonlocal", "Expr", "Pass", "Break", "Continue", "BoolOp", "NamedExpr", "BinOp", "UnaryOp", "Lambda", "IfExp", "Dict", "Set", "ListComp", "SetComp", "DictComp", "GeneratorExp", "Await", "Yield", "YieldFrom", "Compare", "Call", "FormattedValue", "JoinedStr", "Constant", "Attribute", "Subscript", "Starred", "Name", "List", "Tuple", "Slice", "Load", "Store", "Del", "And", "Or", "Add", "Sub", "Mult", "MatMult", "Div", "Mod", "Pow", "LShift", "RShift", "BitOr", "BitXor", "BitAnd", "FloorDiv", "Invert", "Not", "UAdd", "USub", "Eq", "NotEq", "Lt", "LtE", "Gt", "GtE", "Is", "IsNot", "In", "NotIn", "comprehension", "ExceptHandler", "arguments", "arg", "keyword", "alias", "withitem", "match_case", "MatchValue", "MatchSingleton", "MatchSequence", "MatchMapping", "MatchClass", "MatchStar", "MatchAs", "MatchOr"]
+)
+
+
+class Rejected(Exception):
+    """Code that will not be run: which rule it broke and on what line. Only the trace learns the rule."""
+
+    def __init__(self, rule: str, line: int | None, hint: str = "") -> None:
+        super().__init__(rule)
+        self.rule, self.line, self.hint = rule, line, hint
+
+
+def parse(code: str, modules: frozenset[str], bound: Iterable[str] = ()) -> ast.Module:
+    """The cell's tree, checked and made synchronous. `modules` may be imported; `bound` are the session's own names,
+    which may be used even where they hide a forbidden builtin. Raises Rejected, SyntaxError or ValueError."""
+    tree = ast.parse(code)
+    known = frozenset(bound) | _names_bound(tree)
+    for node in ast.walk(tree):
+        _check(node, modules, known)
+    return ast.fix_missing_locations(_Rewrite().visit(tree))
+
+
+def attribute_allowed(name: str) -> bool:
+    """Whether cell code may read this attribute of any object."""
+    return name in _NAMEDTUPLE or not (name.startswith("_") or name in _FORBIDDEN_ATTRIBUTES)
+
+
+def _check(node: ast.AST, modules: frozenset[str], known: frozenset[str]) -> None:
+    kind = type(node).__name__
+    line = getattr(node, "lineno", None)
+    if kind not in _ALLOWED_NODES:
+        raise Rejected(f"syntax {kind}", line)
+    if isinstance(node, ast.Import | ast.ImportFrom):
+        _check_import(node, modules)
+    elif isinstance(node, ast.Attribute):
+        _check_attribute(node)
+    elif isinstance(node, ast.ClassDef):
+        _check_class(node)
+    elif isinstance(node, ast.MatchClass):
+        _check_pattern(node)
+    elif isinstance(node, ast.Name) and node.id in _FORBIDDEN_NAMES - known:
+        raise Rejected(f"name {node.id}", line)
+    for name in _identifiers(node):
+        if name.startswith("__") and not _dunder_allowed(node, name):
+            raise Rejected(f"name {name}", line)
+
+
+def _identifiers(node: ast.AST) -> Iterator[str]:
+    """Every identifier a node carries, whatever the field is called; attributes and constants have their own rules."""
+    if isinstance(node, ast.Attribute | ast.Constant):
+        return
+    for field, value in ast.iter_fields(node):
+        if field == "type_comment":
+            continue
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, str):
+                yield item
+
+
+def _dunder_allowed(node: ast.AST, name: str) -> bool:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return name in METHODS
+    return isinstance(node, ast.Name) and name == "__name__" and isinstance(node.ctx, ast.Load)
+
+
+def _check_import(node: ast.Import | ast.ImportFrom, modules: frozenset[str]) -> None:
+    wanted = (
+        [node.module or "."] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+    )
+    hint = f"importable here: {', '.join(sorted(modules))}"
+    for name in wanted:
+        if name not in modules or getattr(node, "level", 0):
+            raise Rejected(f"import {name}", node.lineno, f"there is no module {name!r} here; {hint}")
+    if any(alias.name == "*" for alias in node.names):
+        raise Rejected("import *", node.lineno, "name what you import instead of *")
+    for alias in node.names:
+        if isinstance(node, ast.ImportFrom) and not attribute_allowed(alias.name):
+            raise Rejected(f"import {alias.name}", node.lineno)
+
+
+def _check_attribute(node: ast.Attribute) -> None:
+    if attribute_allowed(node.attr) or _own_private(node) or _class_name(node) or _super_method(node):
+        return
+    raise Rejected(f"attribute {node.attr}", node.lineno)
+
+
+def _own_private(node: ast.Attribute) -> bool:
+    """`self._x` in a small class: one underscore, on `self` or `cls`."""
+    owner = node.value
+    return not node.attr.startswith("__") and isinstance(owner, ast.Name) and owner.id in ("self", "cls")
+
+
+def _class_name(node: ast.Attribute) -> bool:
+    """`type(e).__name__` and `self.__class__.__name__`: text. `__class__` passes only below `__name__`."""
+    if not isinstance(node.ctx, ast.Load):
+        return False
+    return node.attr == "__name__" or (node.attr == "__class__" and getattr(node, "names_class", False))
+
+
+def _super_method(node: ast.Attribute) -> bool:
+    call = node.value
+    is_super = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "super"
+    return is_super and node.attr in METHODS and isinstance(node.ctx, ast.Load)
+
+
+def _check_class(node: ast.ClassDef) -> None:
+    if node.keywords:
+        raise Rejected("class keyword", node.lineno)
+
+
+def _check_pattern(node: ast.MatchClass) -> None:
+    for name in node.kwd_attrs:
+        if not attribute_allowed(name) or name == "format":
+            raise Rejected(f"attribute {name}", node.lineno)
+
+
+def _names_bound(tree: ast.Module) -> frozenset[str]:
+    """Names the cell assigns itself; marks, on the way, each `__class__` that stands below `__name__`."""
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.Attribute) and node.attr == "__name__":
+            node.value.names_class = True  # type: ignore[attr-defined]
+    return frozenset(names)
+
+
+class _Rewrite(ast.NodeTransformer):
+    """Every served call returns a plain value, so `async` code runs as it stands with the word taken out: no coroutine,
+    and no coroutine's frame, ever exists. `x.format` becomes a call that checks the template's fields at run time."""
+
+    def visit_Await(self, node: ast.Await) -> ast.AST:
+        return self.visit(node.value)  # type: ignore[no-any-return]
+
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:
+        return self.generic_visit(_renamed(ast.FunctionDef, node))
+
+    def visit_AsyncFor(self, node: ast.AsyncFor) -> ast.AST:
+        return self.generic_visit(_renamed(ast.For, node))
+
+    def visit_AsyncWith(self, node: ast.AsyncWith) -> ast.AST:
+        return self.generic_visit(_renamed(ast.With, node))
+
+    def visit_comprehension(self, node: ast.comprehension) -> ast.AST:
+        node.is_async = 0
+        return self.generic_visit(node)
+
+    def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
+        self.generic_visit(node)
+        if node.attr != "format" or not isinstance(node.ctx, ast.Load):
+            return node
+        function = ast.copy_location(ast.Name(FORMAT, ast.Load()), node)
+        return ast.copy_location(ast.Call(function, [node.value], []), node)
+
+
+def _renamed(kind: type[ast.AST], node: ast.AST) -> ast.AST:
+    return ast.copy_location(kind(**dict(ast.iter_fields(node))), node)

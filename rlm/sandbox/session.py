@@ -1,0 +1,310 @@
+"""The parent's side of a session: run cells, serve their calls, outlive their worker.
+
+The worker is disposable. When it is killed a new one takes its place, and the earlier cells are run again in it with
+their recorded replies, where that is cheap; otherwise the variables are gone and the result says so.
+"""
+
+import signal
+import threading
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+
+from . import wire
+from .dialogue import Clock, Death, Line, converse
+from .spawn import Worker, fork_worker
+from .types import CallRefused, CellResult, Intro, Json, SandboxLimits, SandboxUnavailable, Serve
+
+START_S = 20.0
+REPLAY_S = 1.0
+REPLAY_BYTES = 16 << 20
+ERROR_CHARS = 8_000
+NOTE_CHARS = 200
+REJECTED = "The code was rejected before it ran: it uses something this sandbox does not allow; write it with plain Python."
+
+_KILLED = {
+    "time": "it ran longer than {limits.cell_timeout_s:g} s",
+    "memory": "it needed more memory than {limits.memory_mb} MB",
+    "cpu": "the session's code used more than {limits.cpu_s} s of processor time",
+    "refusals": "more than {limits.refusals} of its calls were refused",
+    "protocol": "it sent something that is no message",
+    "forbidden": "it tried something that the sandbox forbids",
+    "crash": "it crashed the interpreter",
+    "gone": "its process ended",
+    "outside": "the session was ended from outside",
+}
+_SIGNALS = {signal.SIGXCPU: "cpu", signal.SIGSYS: "forbidden", signal.SIGKILL: "memory"}
+
+
+@dataclass(slots=True)
+class Taken:
+    """A cell and the replies its calls got, enough to run it again."""
+
+    code: str
+    calls: list[tuple[str, list[Json], dict[str, Json], dict[str, Json]]] = field(default_factory=list)
+    seconds: float = 0.0
+    bytes: int = 0
+
+
+class Session:
+    """Cells over one namespace. Blocking; `run`, `reset` and `close` belong to one thread, `kill` to any."""
+
+    def __init__(self, serve: Serve, calls: frozenset[str], limits: SandboxLimits, intro: Intro) -> None:
+        self._serve, self._calls, self._limits, self._intro = serve, calls, limits, dict(intro)
+        self._history: list[Taken] = []
+        self._shown = 0
+        self._ended = False
+        self._lock = threading.Lock()
+        self.layers: dict[str, bool] = {}
+        self._line: Line | None = self._start()
+
+    def run(self, code: str) -> CellResult:
+        """Run one cell. Only what `serve` raises (other than CallRefused) and SandboxUnavailable come out of here."""
+        if self._ended:
+            return self._killed("outside", 0.0, "", lost=True)
+        taken, heard, started = Taken(code), _Heard(self._limits.output_chars), monotonic()
+        clock = Clock(self._limits.cell_timeout_s)
+        try:
+            done = converse(self._ready_line(), code, _Live(self, taken).answer, clock, heard.add)
+        except Death as death:
+            spent = self._limits.cell_timeout_s - clock.left_s
+            return self._recover(str(death), spent, heard.text())
+        except BaseException:
+            self._drop()  # a fault of ours: this worker's conversation cannot go on
+            raise
+        taken.seconds = self._limits.cell_timeout_s - clock.left_s
+        if done["status"] != "rejected":
+            self._history.append(taken)
+        return self._result(done, monotonic() - started)
+
+    def reset(self) -> None:
+        """Empty the namespace."""
+        self._history.clear()
+        self._drop()
+
+    def kill(self) -> None:
+        """End the session now, whatever it is doing; a running `run` returns with status "killed"."""
+        with self._lock:
+            self._ended = True
+            if self._line is not None:
+                self._line.worker.kill()
+
+    def close(self) -> None:
+        """End the session and free what it holds; may be called twice."""
+        self._ended = True
+        self._drop()
+
+    def __enter__(self) -> "Session":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def _ready_line(self) -> Line:
+        if self._line is None:
+            line = self._start()
+            with self._lock:
+                self._line = line
+        if self._ended:
+            raise Death("outside")
+        return self._line
+
+    def _start(self) -> Line:
+        """A fresh worker that has the session's stubs. Raises SandboxUnavailable."""
+        line = Line(fork_worker(self._limits.memory_mb, self._limits.cpu_s), bytearray())
+        hello: dict[str, Any] = {
+            "calls": sorted(self._calls), "intro": self._intro, "output_chars": self._limits.output_chars,
+        }  # fmt: skip
+        try:
+            clock = Clock(START_S)
+            ready = line.receive(clock)
+            line.send(hello, clock)
+        except Death as death:
+            reason = _why(str(death), line.worker)
+            line.worker.close()
+            raise SandboxUnavailable(f"a sandbox worker did not start: {reason}") from None
+        if ready.get("t") != "ready":
+            line.worker.close()
+            raise SandboxUnavailable(
+                f"this machine cannot confine model-written code; missing layer {ready.get('layer')}"
+            )
+        self.layers = {name: held is True for name, held in dict(ready["layers"]).items()}  # type: ignore[arg-type]
+        return line
+
+    def _drop(self) -> None:
+        with self._lock:
+            line, self._line = self._line, None
+        if line is not None:
+            line.worker.close()
+
+    def _recover(self, reason: str, seconds: float, stdout: str) -> CellResult:
+        """After a death: find the reason, fork a new worker, bring the variables back if that is cheap."""
+        if self._line is not None:
+            reason = _why(reason, self._line.worker)
+        self._drop()
+        if self._ended:
+            return self._killed("outside", seconds, stdout, lost=True)
+        lost = bool(self._history) and not self._replay()
+        if lost:
+            self._history.clear()
+            self._drop()
+        return self._killed(reason, seconds, stdout, lost)
+
+    def _replay(self) -> bool:
+        """Run the history again with its recorded replies. False where it is dear, or does not go the same way."""
+        if (
+            sum(t.seconds for t in self._history) > REPLAY_S
+            or sum(t.bytes for t in self._history) > REPLAY_BYTES
+        ):
+            return False
+        clock = Clock(3 * REPLAY_S)
+        try:
+            line = self._ready_line()
+            for taken in self._history:
+                converse(line, taken.code, _Recorded(taken).answer, clock, lambda text: None)
+        except Death:
+            return False
+        return True
+
+    def _result(self, done: dict[str, Any], seconds: float) -> CellResult:
+        stdout, truncated = self._capped(done["stdout"], done["truncated"])
+        error = done["error"][:ERROR_CHARS]
+        if done["status"] == "rejected":
+            error = f"The code was rejected before it ran: {error}." if error else REJECTED
+        return CellResult(
+            done["status"],
+            stdout,
+            error,
+            seconds,
+            done["rule"],
+            done["line"],
+            done["answer"],
+            truncated,
+            False,
+        )
+
+    def _killed(self, reason: str, seconds: float, stdout: str, lost: bool) -> CellResult:
+        why = _KILLED[reason].format(limits=self._limits)
+        after = (
+            "the variables of earlier cells are gone" if lost else "the variables of earlier cells are kept"
+        )
+        end = "" if self._ended else f"; {after}, this cell's are not"
+        stdout, truncated = self._capped(stdout, False)
+        return CellResult(
+            "killed", stdout, f"The cell was stopped: {why}{end}.", seconds, None, None, None, truncated, lost
+        )
+
+    def _capped(self, stdout: str, truncated: bool) -> tuple[str, bool]:
+        """The output as shown: the worker's own cap is not trusted, and the session has one of its own."""
+        stdout = stdout[: self._limits.output_chars + NOTE_CHARS]
+        room = self._limits.session_output_chars - self._shown
+        self._shown += len(stdout)
+        if len(stdout) <= room:
+            return stdout, truncated
+        note = f"\n[... the session's {self._limits.session_output_chars:,} characters of output are used up ...]\n"
+        return stdout[: max(room, 0)] + note, True
+
+
+def open_session(
+    serve: Serve,
+    calls: frozenset[str],
+    limits: SandboxLimits = SandboxLimits(),  # noqa: B008  (frozen)
+    intro: Intro = {},  # noqa: B006  (read only)
+) -> Session:
+    """Start a confined worker. `serve(name, args, kwargs)` answers each call whose name is in `calls`, in the thread that
+    called `run`; `intro` is what the worker needs up front: `context_length` (characters) or `context_text`, and `names`,
+    a dict of further variables. Raises SandboxUnavailable, naming the layer that is missing."""
+    return Session(serve, calls, limits, intro)
+
+
+class _Live:
+    """Answers a cell's calls through `serve`, and records the replies."""
+
+    def __init__(self, session: Session, taken: Taken) -> None:
+        self._session, self._taken = session, taken
+        self._count = self._refused = 0
+
+    def answer(self, name: str, arguments: list[Json], named: dict[str, Json]) -> dict[str, Json]:
+        reply = self._reply(name, arguments, named)
+        if self._session._ended:
+            raise Death("outside")
+        if "error" in reply:
+            self._refused += 1
+            if self._refused > self._session._limits.refusals:
+                raise Death("refusals")
+        self._record(name, arguments, named, reply)
+        return reply
+
+    def _reply(self, name: str, arguments: list[Json], named: dict[str, Json]) -> dict[str, Json]:
+        self._count += 1
+        limit = self._session._limits.calls_per_cell
+        if self._count > limit:
+            return {"error": f"{name}: one cell may make {limit:,} calls; go on in the next cell"}
+        if name not in self._session._calls:
+            return {
+                "error": f"there is no call {name!r}; there are: {', '.join(sorted(self._session._calls))}"
+            }
+        try:
+            reply: dict[str, Json] = {"value": self._session._serve(name, arguments, named)}
+        except CallRefused as refused:
+            return {"error": str(refused)}
+        return _fitting(name, reply)
+
+    def _record(
+        self, name: str, arguments: list[Json], named: dict[str, Json], reply: dict[str, Json]
+    ) -> None:
+        if self._taken.bytes <= REPLAY_BYTES:
+            self._taken.bytes += len(str((arguments, named, reply)))
+            self._taken.calls.append((name, arguments, named, reply))
+
+
+def _fitting(name: str, reply: dict[str, Json]) -> dict[str, Json]:
+    """The reply, or a refusal when it is too large to send; what is not JSON at all is a fault of `serve`'s author."""
+    try:
+        wire.encode(reply, wire.TO_WORKER_BYTES)
+    except wire.FrameError as error:
+        if "bytes" not in str(error):
+            raise TypeError(f"serve({name!r}) returned what is not JSON: {error}") from error
+        return {"error": f"{name}: the reply has {error}; ask for a part of it"}
+    return reply
+
+
+class _Recorded:
+    """Answers a replayed cell's calls from the record. Raises Death as soon as it asks for something else."""
+
+    def __init__(self, taken: Taken) -> None:
+        self._calls = iter(taken.calls)
+
+    def answer(self, name: str, arguments: list[Json], named: dict[str, Json]) -> dict[str, Json]:
+        recorded = next(self._calls, None)
+        if recorded is None or recorded[:3] != (name, arguments, named):
+            raise Death("protocol")
+        return recorded[3]
+
+
+class _Heard:
+    """Output that arrived before the cell ended, at most `cap` characters of it."""
+
+    def __init__(self, cap: int) -> None:
+        self._cap, self._parts, self._size = cap, [""], 0
+
+    def add(self, text: str) -> None:
+        kept = text[: self._cap - self._size]
+        self._size += len(kept)
+        if kept:
+            self._parts.append(kept)
+
+    def text(self) -> str:
+        return "".join(self._parts)
+
+
+def _why(reason: str, worker: Worker) -> str:
+    """The reason for a death; for a worker that is simply gone, from its exit code."""
+    if reason != "gone":
+        return reason
+    code = worker.exit_code(timeout_s=1.0)
+    if code is None or code == 70:
+        return "gone"
+    if code == 71:
+        return "memory"
+    return _SIGNALS.get(signal.Signals(-code), "crash") if code < 0 else "gone"
