@@ -393,9 +393,9 @@ def sample_run(folder: Path, hostile: str = "") -> Path:
     run.budget("end of run")
     run.close(
         "Operating margin fell from 24.3 to 17.8 per cent. Four and a half points of the fall came from water "
-        "bought in bulk while two of the four membrane trains at Stourbeck were out of service [1]; the rest from a "
-        "dearer electricity contract [2]. The directors expect a partial recovery, to between 21 and 22 per cent [3]. "
-        "Complaints played no part [4]." + hostile,
+        "bought in bulk while two of the four membrane trains at Stourbeck were out of service [1]; the rest from "
+        "a dearer electricity contract [2]. The directors expect a partial recovery, to between 21 and 22 per cent "
+        "[3]. Complaints played no part [4]." + hostile,
         _citations(hostile),
     )
     return folder

@@ -1,0 +1,244 @@
+"""A run as plain text: what was asked, each step in order, what it cost so far, the answer and its citations."""
+
+from collections.abc import Callable, Sequence
+from textwrap import wrap
+from typing import Any
+
+from rlm.audit.costs import Cost, costs, in_dollars
+from rlm.audit.events import Event
+from rlm.audit.routing import Branch, branches, where_shown
+from rlm.audit.verify import Verdict
+from rlm.audit.visible import one_line, visible
+
+WIDTH = 100
+_CODE_LINES = 8
+_OUTPUT_LINES = 4
+_NODES = 6
+
+
+def show(events: Sequence[Event], verdict: Verdict | None = None) -> str:
+    """The run as text without colour or control characters, for a terminal or a file."""
+    total = {cost.seq: cost for cost in costs(events)}
+    lines = [] if verdict is None else [verdict_line(verdict), ""]
+    for event in events:
+        body = _STEPS[event["kind"]](event)
+        body += [f"so far {_money(total[event['seq']])}"] if event["seq"] in total else []
+        lines += _stamped(event, body)
+    return "\n".join([*lines, "", *_path(branches(events))]) + "\n"
+
+
+def outline(events: Sequence[Event], verdict: Verdict | None = None) -> dict[str, Any]:
+    """The run in one JSON object: the question, the answer, the branches entered, the cost, the verdict."""
+    ends = {event["kind"]: event for event in events}
+    cost = (costs(events) or [Cost()])[-1]
+    return {
+        "question": ends["run_opened"]["question"] if "run_opened" in ends else None,
+        "answer": ends["answered"]["content"] if "answered" in ends else None,
+        "citations": [
+            {**one, "shown_at": where_shown(events, one.get("found") or one["quote"])}
+            for one in (ends["answered"]["citations"] if "answered" in ends else [])
+        ],
+        "stop": ends["run_closed"]["stop"] if "run_closed" in ends else None,
+        "branches": [
+            {"node": b.node, "label": b.label, "level": b.level, "seq": b.seq} for b in branches(events)
+        ],
+        "cost": {"calls": cost.calls, "tokens": cost.tokens, "usd": cost.usd},
+        "events": len(events),
+        "verified": None if verdict is None else verdict.ok,
+        "head": None if verdict is None else verdict.head,
+        "first_bad_line": None if verdict is None else verdict.first_bad_line,
+        "reason": None if verdict is None else verdict.reason,
+    }
+
+
+def verdict_line(verdict: Verdict) -> str:
+    """The verdict in one sentence."""
+    if verdict.ok:
+        return f"The trace is whole: {verdict.events} events, head {verdict.head}"
+    where = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
+    return f"THE TRACE IS NOT AS IT WAS WRITTEN: {where}{verdict.reason}; {verdict.events} events stand before it"
+
+
+def branch_line(branch: Branch) -> str:
+    """One branch in one line: `L1-00001    Margin, power contract and outlook  (peek)`."""
+    return f"{one_line(branch.node, 20):<10}  {one_line(branch.label, 60) or '(no label)'}  ({visible(branch.verb)})"
+
+
+def _path(taken: list[Branch]) -> list[str]:
+    return ["Branches entered, in order:" if taken else "No branch was entered.", *map(branch_line, taken)]
+
+
+def _stamped(event: Event, body: list[str]) -> list[str]:
+    """The lines of a step: the time before the first, children's steps further in."""
+    margin = "  " * event["conversation"].count(".")
+    stamp = f"{event['time_s']:8.2f} s  "
+    return [f"{stamp if i == 0 else ' ' * len(stamp)}{margin}{line}".rstrip() for i, line in enumerate(body)]
+
+
+def _opened(event: Event) -> list[str]:
+    index = event["index"]
+    return [
+        f"question   {one_line(event['question'], 500)}",
+        f"index      {one_line(index['name'], 60)}, generation {_short(index['generation'])}: "
+        f"{index['documents']} documents, {index['nodes']} nodes",
+        f"models     {_pairs(event['models'])}",
+        f"limits     {_pairs(event['limits'])}",
+        f"route      {one_line(event['route'], 60)}; code {_short(event['code_version'])}, "
+        f"prompts {_short(event['prompts']['version'])}; started {_short(event['started'])}",
+    ]
+
+
+def _asked(event: Event) -> list[str]:
+    new, total = len(event["messages"]), event["conversation_messages"]
+    return [f"ask        {_short(event['model'])} sees {_count(total, 'message')}, {new} of them new"]
+
+
+def _answered_call(event: Event) -> list[str]:
+    used = event["usage"]
+    cached = ", from the cache" if event["cached"] else ""
+    head = f"reply      {used['prompt_tokens']} -> {used['completion_tokens']} tokens, {event['seconds']} s{cached}"
+    return [head, *_block(event["text"].split("```")[0], "  ", _OUTPUT_LINES)]
+
+
+def _failed(event: Event) -> list[str]:
+    return [f"FAILED     {_short(event['model'])}: {one_line(event['error'], WIDTH)}"]
+
+
+def _scanned(event: Event) -> list[str]:
+    why = f" by the scan, line {event['line_in_code']}: {one_line(event['rule'] or '', WIDTH)}"
+    verdict = "" if event["verdict"] == "ok" else "  REFUSED" + why
+    return [f"cell {event['cell']}{verdict}", *_block(event["code"], "  | ", _CODE_LINES)]
+
+
+def _ran(event: Event) -> list[str]:
+    cut = ", output cut" if event["truncated"] else ""
+    head = f"cell {event['cell']} ended: {event['status']}, {event['seconds']} s{cut}"
+    return [
+        head,
+        *_block(event["stdout"], "  ", _OUTPUT_LINES),
+        *_block(event["error"], "  ! ", _OUTPUT_LINES),
+    ]
+
+
+def _visited(event: Event) -> list[str]:
+    if event.get("error"):
+        return [
+            f"{visible(event['verb'])}({_pairs(event['arguments'])}) refused: {one_line(event['error'], WIDTH)}"
+        ]
+    shown, passed = _nodes(event["shown"]), _nodes(event["not_taken"])
+    return [
+        f"{visible(event['verb'])}({_pairs(event['arguments'])}) gave {event['result_chars']} characters",
+        *([f"  shown     {shown}"] if shown else []),
+        *([f"  not taken {passed}"] if passed else []),
+    ]
+
+
+def _child_called(event: Event) -> list[str]:
+    under = f" under {_short(event['under'])}" if event["under"] else ""
+    asked = [f"  ? {one_line(prompt, WIDTH)}" for prompt in event["prompts"][:_OUTPUT_LINES]]
+    return [
+        f"{event['verb']}: {_count(len(event['prompts']), 'question')}{under}",
+        *asked,
+        *_more(event["prompts"]),
+    ]
+
+
+def _child_returned(event: Event) -> list[str]:
+    results = event["results"]
+    lines = [
+        f"  {'=' if one['ok'] else '!'} {one_line(one['text'], WIDTH)}" for one in results[:_OUTPUT_LINES]
+    ]
+    return [f"{event['verb']} returned, {event['seconds']} s", *lines, *_more(results)]
+
+
+def _budget(event: Event) -> list[str]:
+    return [f"budget     {one_line(event['reason'], 60)}: left {_pairs(event['left'])}"]
+
+
+def _answered(event: Event) -> list[str]:
+    cited = [line for i, one in enumerate(event["citations"], 1) for line in _citation(i, one)]
+    return [f"ANSWER     ({_short(event['stop'])})", *_block(event["content"], "  ", 1000), *cited]
+
+
+def _citation(number: int, citation: dict[str, Any]) -> list[str]:
+    page = "" if citation["page"] is None else f", page {citation['page']}"
+    where = "" if citation["start"] is None else f" {citation['start']}-{citation['end']}{page}"
+    like = "" if citation["similarity"] is None else f" ({citation['similarity']:.2f} alike)"
+    support = citation["supported"] + (like if citation["supported"] != "verbatim" else "")
+    return [
+        f"  [{number}] {support}: {_short(citation['doc'])}{where}",
+        f'      "{one_line(citation["quote"], WIDTH)}"',
+    ]
+
+
+def _closed(event: Event) -> list[str]:
+    used = event["usage"]
+    spent = Cost(0, 0.0, used["calls"], used["prompt_tokens"], used["completion_tokens"], used["usd"])
+    wrong = f": {one_line(event['error'], WIDTH)}" if event.get("error") else ""
+    return [f"closed     {_short(event['stop'])}{wrong}; {_money(spent)}, {event['seconds']} s"]
+
+
+_STEPS: dict[str, Callable[[Event], list[str]]] = {
+    "run_opened": _opened,
+    "model_asked": _asked,
+    "model_answered": _answered_call,
+    "model_failed": _failed,
+    "code_scanned": _scanned,
+    "code_run": _ran,
+    "visited": _visited,
+    "child_called": _child_called,
+    "child_returned": _child_returned,
+    "budget": _budget,
+    "note": lambda event: [f"note       {one_line(event['text'], WIDTH)}"],
+    "answered": _answered,
+    "run_closed": _closed,
+}
+
+
+def _money(cost: Cost) -> str:
+    return f"{_count(cost.calls, 'call')}, {cost.tokens:,} tokens, {in_dollars(cost.usd)}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _short(value: object) -> str:
+    return one_line(str(value), 60)
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return one_line(", ".join(f"{name}={_value(value)}" for name, value in values.items()), WIDTH)
+
+
+def _value(value: object) -> str:
+    return value if isinstance(value, str) else "none" if value is None else str(value)
+
+
+def _nodes(refs: list[dict[str, Any]]) -> str:
+    """Where each node is, and its label, as many as fit a line."""
+    some = [f"{_place(ref)} {one_line(ref['label'], 40)}".strip() for ref in refs[:_NODES]]
+    return "; ".join(some) + (f"; and {len(refs) - _NODES} more" if len(refs) > _NODES else "")
+
+
+def _place(ref: dict[str, Any]) -> str:
+    return _short(ref["node"] or f"{ref.get('doc')} {ref.get('start')}-{ref.get('end')}")
+
+
+def _block(text: str, margin: str, most: int) -> list[str]:
+    """The first `most` lines, folded to the width; code and words alike keep their own breaks."""
+    folded = (
+        [part for line in visible(text).strip("\n").split("\n") for part in _folded(line)]
+        if text.strip()
+        else []
+    )
+    rest = [f"{margin}… {_count(len(folded) - most, 'more line')}"] if len(folded) > most else []
+    return [margin + line for line in folded[:most]] + rest
+
+
+def _folded(line: str) -> list[str]:
+    return wrap(line, WIDTH, drop_whitespace=False, replace_whitespace=False, break_on_hyphens=False) or [""]
+
+
+def _more(items: list[Any]) -> list[str]:
+    return [f"  … {len(items) - _OUTPUT_LINES} more"] if len(items) > _OUTPUT_LINES else []
