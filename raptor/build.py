@@ -94,7 +94,7 @@ def build_index(
     """
     from index_store.writer import publish
     from raptor.documents import find
-    from rlm.gateway import check_model
+    from rlm.gateway.provider import check_model
 
     settings, progress, clock = settings or BuildSettings(), progress or _silent, _Clock()
     listed = [sources] if isinstance(sources, str | Path) else list(sources)
@@ -119,7 +119,9 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 def _check_target(out: Path) -> None:
     if out.is_dir() and any(out.iterdir()) and not (out / "generations").is_dir():
-        raise RaptorError(f"{out} is a folder with other files in it; choose a new or empty folder for the index")
+        raise RaptorError(
+            f"{out} is a folder with other files in it; choose a new or empty folder for the index"
+        )
     if out.exists() and not out.is_dir():
         raise RaptorError(f"{out} is a file; choose a new or empty folder for the index")
 
@@ -167,7 +169,9 @@ def _leaves(
             progress("chunk", d + 1, len(texts))
     words = [texts[d].text[a:b] for d, a, b in spans]
     # What is embedded is the chunk under its document's title: alone, many chunks do not say what they are about.
-    titled = [f"{texts[d].title}\n{t}" if texts[d].title else t for (d, _, _), t in zip(spans, words, strict=True)]
+    titled = [
+        f"{texts[d].title}\n{t}" if texts[d].title else t for (d, _, _), t in zip(spans, words, strict=True)
+    ]
     with clock.stage("embed"):
         vectors = _embed(model, titled, "embed", progress)
     names = [f"{texts[d].id} {a}-{b}".replace("\n", " ") for d, a, b in spans]
@@ -196,7 +200,9 @@ def _grow(
     clock: _Clock,
 ) -> Any:
     """Add levels until one node stands at the top; returns what the model calls used."""
-    from rlm.gateway import Caps, Gateway, Ledger, run_blocking
+    from rlm.gateway.blocking import run_blocking
+    from rlm.gateway.gateway import Gateway
+    from rlm.gateway.ledger import Caps, Ledger
 
     ledger = Ledger(Caps())
     while tree.levels[-1] > 1:
@@ -226,7 +232,9 @@ def _groups(tree: _Tree, settings: BuildSettings) -> "list[npt.NDArray[np.int64]
     tokens = np.array(tree.tokens[first:], dtype=np.int64)
     if n <= settings.root_children and tokens.sum() <= settings.cluster.max_tokens:
         return [np.arange(first, first + n)]
-    return [np.asarray(g, dtype=np.int64) + first for g in cluster(tree.vectors[-1], tokens, settings.cluster)]
+    return [
+        np.asarray(g, dtype=np.int64) + first for g in cluster(tree.vectors[-1], tokens, settings.cluster)
+    ]
 
 
 async def _summaries(

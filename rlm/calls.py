@@ -74,7 +74,9 @@ class Calls:
     async def _budget(self) -> Json:
         return self.run.left()
 
-    async def _llm_query(self, prompt: str, model: str | None = None, nodes: Sequence[Json] | None = None) -> str:
+    async def _llm_query(
+        self, prompt: str, model: str | None = None, nodes: Sequence[Json] | None = None
+    ) -> str:
         (result,) = await self._ask_all("llm_query", [prompt], [nodes or []])
         if isinstance(result, GatewayError):
             raise Refused(str(result)) from result
@@ -86,7 +88,9 @@ class Calls:
         listed = _texts("prompts", prompts)
         places = list(nodes) if nodes is not None else [[] for _ in listed]
         if len(places) != len(listed):
-            raise Refused(f"{len(listed)} prompts and {len(places)} lists of nodes; give one list for each prompt")
+            raise Refused(
+                f"{len(listed)} prompts and {len(places)} lists of nodes; give one list for each prompt"
+            )
         results = await self._ask_all("llm_query_batched", listed, places)
         return [f"ERROR: {r}" if isinstance(r, GatewayError) else r for r in results]
 

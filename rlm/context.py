@@ -123,7 +123,9 @@ class Context:
         number = self._number(node)
         self._entered = number
         below = self.index.below(number)
-        return self._views(below[below < self.index.levels[0]][: _at_most(limit, LIST_NODES, "limit")].tolist())
+        return self._views(
+            below[below < self.index.levels[0]][: _at_most(limit, LIST_NODES, "limit")].tolist()
+        )
 
     def _read(self, node: Json, start: int | None = None, end: int | None = None) -> str:
         if isinstance(node, Mapping) or start is not None or end is not None:
@@ -183,7 +185,9 @@ class Context:
     def _slice(self, start: int, end: int) -> str:
         """Characters start:end of the view's text, non-negative, as the worker's `context[a:b]` resolves them."""
         if not (isinstance(start, int) and isinstance(end, int)) or end - start > READ_CHARS:
-            raise Refused(f"a slice holds at most {READ_CHARS:,} characters; take smaller slices, or grep and search")
+            raise Refused(
+                f"a slice holds at most {READ_CHARS:,} characters; take smaller slices, or grep and search"
+            )
         parts, at = [], 0
         for low, high in self._stretches:
             a, b = max(start - at, 0), min(end - at, high - low)
@@ -204,7 +208,11 @@ class Context:
         import re2
 
         escaped = re2.escape(_text("text", text))
-        return bool(self.index.grep(escaped, under=self._branch(None), limit=1, count_to=1).total) if text else True
+        return (
+            bool(self.index.grep(escaped, under=self._branch(None), limit=1, count_to=1).total)
+            if text
+            else True
+        )
 
     # -- checking ----------------------------------------------------------------------------------------
 
@@ -231,7 +239,9 @@ class Context:
         if span.end - span.start > READ_CHARS:
             raise Refused(f"{span.end - span.start:,} characters asked for, at most {READ_CHARS:,} at once")
         if self._inside is not None and not all(n in self._inside for n in self._leaves_of(span)):
-            raise Refused(f"{document.id} {start}-{end} reaches outside the branch {self.under} that you were given")
+            raise Refused(
+                f"{document.id} {start}-{end} reaches outside the branch {self.under} that you were given"
+            )
         return span
 
     def _leaves_of(self, span: Span) -> list[int]:
@@ -304,7 +314,9 @@ def _place(span: Span) -> dict[str, Json]:
     return {"doc": span.doc, "start": span.start, "end": span.end}
 
 
-def _bind(verb: str, method: Callable[..., Any], args: Sequence[Json], kwargs: Mapping[str, Json]) -> dict[str, Json]:
+def _bind(
+    verb: str, method: Callable[..., Any], args: Sequence[Json], kwargs: Mapping[str, Json]
+) -> dict[str, Json]:
     try:
         return dict(inspect.signature(method).bind(*args, **kwargs).arguments)
     except TypeError as e:

@@ -45,10 +45,14 @@ class Conversation:
     told: int = 0
     draft: Json = None
     calls: Calls | None = None
-    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="cell"))
+    thread: ThreadPoolExecutor = field(
+        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="cell")
+    )
 
 
-async def converse(run: Run, question: str, under: str | None = None, id: str = "0", depth: int = 0) -> Conclusion:
+async def converse(
+    run: Run, question: str, under: str | None = None, id: str = "0", depth: int = 0
+) -> Conclusion:
     """Answer `question` over the whole index, or the branch below `under`. A limit reached is a result."""
     talk = open_conversation(run, question, under, id, depth)
     try:

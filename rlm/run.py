@@ -5,10 +5,10 @@ import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from index_store.reader import Index
-from rlm.audit.log import Trace
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.types import Message, Reply, Request, Usage
@@ -17,6 +17,12 @@ from rlm.limits import Limits, Models
 Json = Any
 #: Told every event as it is recorded: (kind, conversation, fields).
 Watch = Callable[[str, str, dict[str, Json]], None]
+
+
+class Recorder(Protocol):
+    """Keeps events: the trace of a run."""
+
+    def record(self, kind: str, conversation: str, /, **fields: Any) -> int: ...
 
 
 def unwatched(kind: str, conversation: str, fields: dict[str, Json]) -> None:
@@ -31,7 +37,8 @@ class Run:
     gateway: Gateway
     models: Models
     limits: Limits
-    trace: Trace
+    trace: Recorder
+    folder: Path
     loop: asyncio.AbstractEventLoop
     watch: Watch = unwatched
     began: float = field(default_factory=time.monotonic)

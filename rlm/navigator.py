@@ -1,0 +1,216 @@
+"""`offline/navigator`: a stand-in for a root model. No language model: rules that write real REPL code.
+
+It climbs as a good model would: peek at the overview and search for seeds; climb to the seeds' parents; search and
+grep inside those branches; let sub-calls read; answer with citations. A question in several parts is handed, part by
+part, to children on branches of their own. Which cell comes next depends on what the last one printed.
+"""
+
+import re
+from collections.abc import Sequence
+
+from rlm.gateway.blocks import outside, unquote
+from rlm.gateway.offline import register_offline
+from rlm.gateway.types import Message
+
+_QUESTION = re.compile(r"^Question: (.*?)\n\n`context` is ", re.DOTALL)
+_SPLIT = re.compile(
+    r"\?\s+(?:and\s+)?|;\s+|,?\s+and\s+(?=(?:what|which|how|who|whom|whose|when|where|why|does|do|did|is|are|was|were)\b)",
+    re.IGNORECASE,
+)
+_NAMES = re.compile(r"[\"'`‘“]([^\"'`’”]{2,60})[\"'`’”]|\b(\w+(?:[._]\w+)+|\w*\d\w*|(?<!^)[A-Z]\w+)\b")
+
+PEEK = """\
+question = {question!r}
+parts = {parts!r}
+branches, found = {{}}, {{}}
+view = context.overview()
+print(view["documents"], "documents,", view["characters"], "characters. Branches at the top:")
+for child in view["children"]:
+    print(child["node"], child["label"])
+seeds = {{part: context.search(part, k=12) for part in parts}}
+for part, hits in seeds.items():
+    print("SEEDS", repr(part))
+    for hit in hits[:6]:
+        print(" ", hit["node"], round(hit["score"], 2), hit.get("doc", ""), "|", hit["label"])
+"""
+
+CLIMB = """\
+for part, hits in seeds.items():
+    votes = collections.Counter()
+    for rank, hit in enumerate(hits):
+        for parent in context.parents(hit["node"])[:1]:
+            votes[parent["node"]] += 1 / (rank + 1)
+    branches[part] = [node for node, _ in votes.most_common(2)]
+    print("BRANCHES for", repr(part))
+    for node in branches[part]:
+        near = context.peek(node)
+        print(" ", near["node"], "|", near["label"], "|", near["text"][:160].replace("\\n", " "))
+"""
+
+DESCEND = """\
+under = []
+for part, hits in seeds.items():
+    votes = collections.Counter()
+    for rank, hit in enumerate(hits):
+        steps = context.path(hit["node"])
+        votes[steps[min(1, len(steps) - 1)]["node"]] += 1 / (rank + 1)
+    under.append(votes.most_common(1)[0][0] if votes else None)
+children = rlm_query_batched(parts, under=under)
+for part, branch, child in zip(parts, under, children):
+    found[part] = [c for c in child["citations"] if c["supported"] != "unsupported"]
+    print("CHILD", repr(part), "under", branch, "found", len(found[part]), "passages")
+print("MISSING", [part for part in parts if not found[part]])
+"""
+
+GATHER = """\
+terms = {terms!r}
+pool = {{}}
+for part in {wanted!r}:
+    hits = seeds[part] + [h for node in branches.get(part, []) for h in context.search(part, k=6, under=node)]
+    nodes = [hit["node"] for hit in hits]
+    for term in terms.get(part, []):
+        matches = context.grep(re.escape(term), ignore_case=True, limit=6)
+        print("grep", repr(term), len(matches), "matches")
+        nodes += [match["node"] for match in matches]
+    pool[part] = list(dict.fromkeys(nodes))[:24]
+    print("POOL", repr(part), len(pool[part]), "chunks")
+"""
+
+WIDEN = """\
+for part in {wanted!r}:
+    summaries = [hit["node"] for hit in context.search(part, k=8, level=1)] if len(view["levels"] or [0, 0]) > 1 else []
+    nodes = [leaf["node"] for node in summaries[:4] for leaf in context.leaves(node)]
+    nodes += [hit["node"] for hit in context.search(part, k=40)]
+    pool[part] = list(dict.fromkeys(nodes))[:48]
+    print("POOL", repr(part), len(pool[part]), "chunks")
+"""
+
+READ = """\
+asked, batches = [], []
+for part, nodes in pool.items():
+    for i in range(0, len(nodes), 12):
+        asked.append(part)
+        batches.append(nodes[i:i + 12])
+replies = llm_query_batched(asked, nodes=batches)
+quoted = re.compile(r'\\[(.+?)\\] "(.*)"')
+shortlist = {}
+for part, reply in zip(asked, replies):
+    for line in reply.splitlines():
+        match = quoted.fullmatch(line.strip())
+        if match:
+            shortlist.setdefault(part, []).append(match.group(1))
+best = llm_query_batched(list(shortlist), nodes=[list(dict.fromkeys(n))[:12] for n in shortlist.values()])
+for part, reply in zip(shortlist, best):
+    matches = [quoted.fullmatch(line.strip()) for line in reply.splitlines()]
+    found[part] = [{"node": m.group(1), "quote": m.group(2)} for m in matches if m]
+    for claim in found[part]:
+        print("FOUND", claim["node"], "|", claim["quote"][:200])
+print("MISSING", [part for part in parts if not found.get(part)])
+"""
+
+ANSWER = """\
+lines, citations = [], []
+for part in parts:
+    claims = found.get(part) or []
+    if len(parts) > 1:
+        lines.append(part + ":")
+    for claim in claims[:3]:
+        citations.append(claim)
+        lines.append(f'"{" ".join(claim["quote"].split())}" [{len(citations)}]')
+    if not claims:
+        lines.append("The documents do not say.")
+answer["content"] = "\\n".join(lines)
+answer["citations"] = citations
+answer["ready"] = True
+"""
+
+
+def navigate(messages: list[Message], max_tokens: int) -> str:
+    """The next cell of a conversation, from its messages alone."""
+    question = question_of(messages)
+    parts = parts_of(question)
+    written = [m["content"] for m in messages if m["role"] == "assistant"]
+    printed = _last_output(messages)
+    if not written:
+        return _cell(
+            "I look at the top of the tree and search for seeds.", PEEK.format(question=question, parts=parts)
+        )
+    last = _step_of(written[-1])
+    if last == "PEEK" and len(parts) > 1 and not _is_child(messages):
+        return _cell("The question has parts: a child for each, on the branch its seeds stand in.", DESCEND)
+    if last == "PEEK":
+        return _cell("I climb from the seeds to see which branches hold them.", CLIMB)
+    if last in ("CLIMB", "DESCEND"):
+        missing = _missing(printed, parts) if last == "DESCEND" else parts
+        return _gather(missing) if missing else _cell("Every part is answered.", ANSWER)
+    if last in ("GATHER", "WIDEN"):
+        return _cell("Sub-calls read the chunks, then the best of them again.", READ)
+    if last == "READ" and (missing := _missing(printed, parts)) and "WIDEN" not in map(_step_of, written):
+        return _cell("Some of it was not there: I look wider.", "pool = {}\n" + WIDEN.format(wanted=missing))
+    return _cell("I answer with what was found.", ANSWER)
+
+
+def _gather(wanted: Sequence[str]) -> str:
+    terms = {part: names_of(part) for part in wanted}
+    return _cell(
+        "I gather chunks from these branches, and grep for names.",
+        GATHER.format(terms=terms, wanted=list(wanted)),
+    )
+
+
+_STEPS = {
+    "PEEK": "context.overview()",
+    "CLIMB": "votes[parent",
+    "DESCEND": "rlm_query_batched(",
+    "WIDEN": "context.leaves(node)",
+    "GATHER": "terms = ",
+    "READ": "shortlist",
+    "ANSWER": 'answer["ready"]',
+}
+
+
+def _step_of(reply: str) -> str:
+    return next((name for name, mark in _STEPS.items() if mark in reply), "")
+
+
+def _cell(say: str, code: str) -> str:
+    return f"{say}\n```python\n{code.strip()}\n```"
+
+
+def _is_child(messages: Sequence[Message]) -> bool:
+    return any("is the branch under" in m["content"] for m in messages[:2])
+
+
+def question_of(messages: Sequence[Message]) -> str:
+    """The question of a conversation, from its opening message."""
+    opening = next((m["content"] for m in messages if m["role"] == "user"), "")
+    found = _QUESTION.search(opening)
+    return found[1] if found else opening
+
+
+def parts_of(question: str) -> list[str]:
+    """The separate questions in one: split at question marks, semicolons, and "and" before a question word."""
+    parts = [p.strip(" ?.,;\n") for p in _SPLIT.split(question)]
+    parts = [p for p in parts if len(p.split()) > 2]
+    return list(dict.fromkeys(parts))[:6] if len(parts) > 1 else [question.strip()]
+
+
+def names_of(part: str) -> list[str]:
+    """Words worth grepping for: quoted, dotted, with digits, or capitalised inside the question."""
+    found = [quoted or name for quoted, name in _NAMES.findall(part)]
+    return list(dict.fromkeys(found))[:4]
+
+
+def _last_output(messages: Sequence[Message]) -> str:
+    last = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
+    return "\n".join(b.text for b in unquote(last)) or outside(last)
+
+
+def _missing(printed: str, parts: Sequence[str]) -> list[str]:
+    line = next((x for x in reversed(printed.splitlines()) if x.startswith("MISSING ")), "")
+    return [part for part in parts if repr(part) in line]
+
+
+def register() -> None:
+    """Let `offline/navigator` be asked like any model."""
+    register_offline("navigator", navigate)
