@@ -1,7 +1,204 @@
-"""A summary without a model."""
+"""offline/extractive: a summary made of the most central sentences of its input, word for word.
 
+Centrality is continuous LexRank (Erkan and Radev, "LexRank: Graph-based Lexical Centrality as Salience in
+Text Summarization", JAIR 22, 2004, section 3.3) over tf-idf vectors; repetition is held down by maximal
+marginal relevance (Carbonell and Goldstein, SIGIR 1998). No model and no chance: equal input, equal output.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from rlm.gateway.blocks import Block, unquote
+from rlm.gateway.sentences import STOP_WORDS, split, words
+from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float32]
+else:
+    Matrix = Any
+
+MODEL = "offline/extractive"
+_LABEL_WORDS = 8
+_SHARE_OF_INPUT = 1 / 3
+_LEAST_TOKENS = 80
+_DAMPING = 0.85
+_ROUNDS = 15
+_RELEVANCE = 0.7
+_MAX_WORDS = 2000
+_MAX_SENTENCES = 4000
+
+_NODE_ID = re.compile(r"^L\d+-\d+$")
+_SPAN = re.compile(r"\s+\d+-\d+$")
+_EXTENSION = re.compile(r"\.[a-z0-9]{1,5}$")
+_NAME = re.compile(
+    r"\b(?:[A-Z][\w’']{1,30}(?:[ -](?:of |the |and |de |von )?[A-Z][\w’']{1,30}){1,3}"  # Several Capitalised Words
+    r"|[a-zA-Z]\w{0,30}_\w{1,30}|[A-Z][a-z]{1,30}[A-Z]\w{1,30}|[a-z]{2,30}[A-Z]\w{1,30}"  # some_name, SomeName
+    r"|[A-Z]{2,8}\b)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Sentence:
+    """One sentence: its text, its block, its place in the block, and its content stems."""
+
+    text: str
+    block: int
+    place: int
+    stems: list[str]
 
 
 def summarise(messages: list[Message], max_tokens: int) -> str:
-    return "LABEL: x\nSUMMARY: y"
+    """`LABEL: ...` and `SUMMARY: ...` for the data blocks of a prompt (or its whole text, if it has none).
+
+    The summary is at most a third of the input, or 80 tokens if that is more, within `max_tokens`.
+    """
+    prompt = "\n".join(message["content"] for message in messages)
+    blocks = unquote(prompt) or [Block("", prompt)]
+    sentences = list(_sentences(blocks))
+    head = f"LABEL: {label(blocks, sentences)}\nSUMMARY: "
+    room = max_tokens - count_tokens(MODEL, head) - 1
+    wanted = max(_LEAST_TOKENS, int(_SHARE_OF_INPUT * sum(len(s.text) for s in sentences) / 4))
+    chosen = choose(sentences, min(room, wanted))
+    return head + (_joined([sentences[i] for i in sorted(chosen)]) or "(no text)")
+
+
+def label(blocks: Sequence[Block], sentences: Sequence[Sentence]) -> str:
+    """Up to 8 words: the title most blocks share, if any, then the names and words that stand out."""
+    terms = [title] if (title := _title(blocks)) else []
+    seen = set(words(" ".join(terms)))
+    for term in _salient(sentences):
+        if seen.isdisjoint(words(term)):
+            terms.append(term)
+            seen.update(words(term))
+        if sum(len(t.split()) for t in terms) >= _LABEL_WORDS - 1:
+            break
+    return " ".join(", ".join(terms).split()[:_LABEL_WORDS]).rstrip(",") or "untitled"
+
+
+def choose(sentences: Sequence[Sentence], max_tokens: int) -> list[int]:
+    """Indices of the sentences to keep, best first, that fit in `max_tokens` together."""
+    import numpy as np
+
+    if not sentences:
+        return []
+    vectors = _vectors(sentences)
+    relevance = _centrality(vectors) * _prior(sentences)
+    relevance /= relevance.max() or 1.0
+    repeated = np.zeros(len(sentences), dtype=np.float32)
+    waiting = np.ones(len(sentences), dtype=bool)
+    chosen: list[int] = []
+    left, misses = max_tokens, 0
+    while waiting.any() and left > 0 and misses < 8:
+        gain = np.where(waiting, _RELEVANCE * relevance - (1 - _RELEVANCE) * repeated, -np.inf)
+        best = int(gain.argmax())
+        waiting[best] = False
+        cost = count_tokens(MODEL, sentences[best].text) + 1
+        if cost > left:
+            misses += 1
+            continue
+        left -= cost
+        chosen.append(best)
+        repeated = np.maximum(repeated, vectors @ vectors[best])
+    return chosen
+
+
+def _sentences(blocks: Sequence[Block]) -> Iterator[Sentence]:
+    for number, block in enumerate(blocks):
+        for place, (start, end) in enumerate(split(block.text)):
+            text = block.text[start:end]
+            yield Sentence(text, number, place, words(text))
+
+
+def _vectors(sentences: Sequence[Sentence]) -> Matrix:
+    """tf-idf rows of length 1, `(sentences, words)` float32, over the words that most sentences share."""
+    import numpy as np
+
+    spread = Counter(stem for sentence in sentences for stem in set(sentence.stems))
+    kept = {stem: i for i, (stem, _) in enumerate(spread.most_common(_MAX_WORDS))}
+    cells = [
+        row * len(kept) + kept[s]
+        for row, sentence in enumerate(sentences)
+        for s in sentence.stems
+        if s in kept
+    ]
+    counts = np.bincount(cells, minlength=len(sentences) * len(kept)).reshape(len(sentences), len(kept))
+    within = np.fromiter((spread[stem] for stem in kept), dtype=np.float32, count=len(kept))
+    weighted = np.sqrt(counts, dtype=np.float32) * np.log1p(len(sentences) / within)
+    lengths = np.linalg.norm(weighted, axis=1, keepdims=True)
+    unit: Matrix = np.divide(weighted, lengths, out=weighted, where=lengths > 0)
+    return unit
+
+
+def _centrality(vectors: Matrix) -> Matrix:
+    """LexRank scores `(sentences,)`; the n by n similarity matrix is never formed."""
+    import numpy as np
+
+    n = len(vectors)
+    degree = np.maximum(vectors @ vectors.sum(axis=0), 1e-6)
+    score = np.full(n, 1 / n, dtype=np.float32)
+    for _ in range(_ROUNDS):
+        score = (1 - _DAMPING) / n + _DAMPING * (vectors @ (vectors.T @ (score / degree)))
+    return score
+
+
+def _prior(sentences: Sequence[Sentence]) -> Matrix:
+    """Openings weigh a little more; lines of few content words, and what starts in mid-sentence, less."""
+    import numpy as np
+
+    return np.asarray([_weight(sentence) for sentence in sentences], dtype=np.float32)
+
+
+def _weight(sentence: Sentence) -> float:
+    opening = 1 + 0.3 / (1 + sentence.place)
+    substance = min(1.0, (1 + len(sentence.stems)) / 8)
+    whole = 1.0 if sentence.place or sentence.text[0].isupper() else 0.4
+    return opening * substance * whole
+
+
+def _joined(sentences: Sequence[Sentence]) -> str:
+    parts = [s.text + (" " if s.text[-1] in ".!?…\"'”’)" else "\n") for s in sentences]
+    return "".join(parts).rstrip()
+
+
+def _title(blocks: Sequence[Block]) -> str:
+    """The name of more than half of the blocks, without its span and file ending, if it reads as a title."""
+    names = Counter(_EXTENSION.sub("", _SPAN.sub("", block.name)).strip() for block in blocks)
+    name, times = names.most_common(1)[0]
+    is_title = times * 2 > len(blocks) and not _NODE_ID.match(name) and any(map(str.isalpha, name))
+    return " ".join(re.sub(r"[_/]+", " ", name).split()[:4]) if is_title else ""
+
+
+def _salient(sentences: Sequence[Sentence]) -> list[str]:
+    """Names and content words, the most telling first: often here, in many blocks, long rather than short."""
+    return [
+        term for term, _ in sorted(_weights(sentences).items(), key=lambda item: (-item[1], item[0]))[:40]
+    ]
+
+
+def _weights(sentences: Sequence[Sentence]) -> dict[str, float]:
+    times, blocks = Counter[str](), dict[str, set[int]]()
+    for sentence in sentences:
+        for term in _terms(sentence.text):
+            times[term] += 1
+            blocks.setdefault(term, set()).add(sentence.block)
+    return {
+        term: n * (1 + len(blocks[term])) * _bonus(term)
+        for term, n in times.items()
+        if n > 1 or len(times) < 20
+    }
+
+
+def _terms(text: str) -> Iterator[str]:
+    yield from (name[0] for name in _NAME.finditer(text))
+    yield from (w for w in re.findall(r"[^\W\d_]{3,30}", text) if w.lower() not in STOP_WORDS)
+
+
+def _bonus(term: str) -> float:
+    return 2.0 if " " in term or "_" in term else 1.3 if not term.islower() else 1.0

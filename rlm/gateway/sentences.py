@@ -1,0 +1,111 @@
+"""Text into sentences and content words: what the offline models see. Robust to any text, in linear time."""
+
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from itertools import pairwise
+
+MAX_SENTENCE_CHARS = 400
+_HARD_WRAP_CHARS = 60
+_MAX_WORD_CHARS = 40
+
+# A run of enders before a space, a CJK full stop, or a line end; bounded, so that no text makes it slow.
+_END = re.compile(r"[.!?…]{1,8}[\"'”’)\]]{0,4}(?=\s)|[。！？]{1,8}[」』”）]{0,4}|\n")
+_ABBREVIATION = re.compile(
+    r"(?:\b[A-Za-z]|\b(?:Dr|Mr|Mrs|Ms|Prof|St|Jr|Sr|Inc|Ltd|Co|Corp|vs|etc|No|Nos|Fig|Figs|Eq|Sec|Art|al|cf|"
+    r"pp|Vol|ed|eds|approx|U\.S|e\.g|i\.e))\.$"
+)
+_BULLET = re.compile(r"\s*(?:[-*•#>|]|\d{1,3}[.)]\s|\t| {4})")
+_CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
+
+_STOP_WORDS = """
+a about above after again against ain all also although always am among an and another any are aren
+around as at away back be because been before being below between both but by came can cannot come could
+couldn d did didn do does doesn doing don done down during each either else etc even ever every few first
+for found from further get give go goes going gone got had hadn has hasn have haven having he her here
+hers herself him himself his how however i if in indeed instead into is isn it its itself just keep kept
+know last later least less let like likely ll look m made make many may maybe me might more most much
+must my myself near need never new next no nor not nothing now of off often on once one only or other
+others otherwise our ours ourselves out over own per perhaps put quite rather re really s said same saw
+say says second see seem seemed seen several shall she should shouldn since so some something soon still
+such t take taken tell than that the their theirs them themselves then there therefore these they thing
+things think this those though three through thus time to together too took two under until up upon us
+use used using ve very via want was wasn way we well went were weren what when where whether which while
+who whole whom whose why will with within without won would wouldn yes yet you your yours yourself
+"""
+STOP_WORDS = frozenset(_STOP_WORDS.split())
+
+_threads = threading.local()
+
+
+def split(text: str) -> list[tuple[int, int]]:
+    """The sentences of a text as `(start, end)`, in order, without the space around them.
+
+    Ends at `. ! ? …` before a space and a word that could begin a sentence, at CJK full stops, at blank
+    lines, and at the end of a line that is not plainly wrapped; nothing is longer than 400 characters.
+    """
+    starts = [0, *_starts(text), len(text)]
+    spans = (_trim(text, a, b) for a, b in pairwise(starts))
+    return [piece for a, b in spans for piece in _pieces(text, a, b)]
+
+
+def words(text: str) -> list[str]:
+    """The stems of a text's content words, in order, repeats included; each CJK character is a word."""
+    found = [word[:_MAX_WORD_CHARS] for word in _WORD.findall(text.lower())]
+    return stems(word for word in found if word not in STOP_WORDS)
+
+
+def stems(found: Iterable[str]) -> list[str]:
+    """Lower-case words to stems (Snowball's English; other scripts pass through unchanged)."""
+    if not hasattr(_threads, "stemmer"):  # a stemmer belongs to one thread
+        import Stemmer
+
+        _threads.stemmer = Stemmer.Stemmer("english")
+    result: list[str] = _threads.stemmer.stemWords(list(found))
+    return result
+
+
+def _starts(text: str) -> Iterator[int]:
+    line_start = sentence_start = 0
+    for end in _END.finditer(text):
+        if text[end.start()] == "\n":
+            breaks = _ends_here(text, line_start, end.start())
+            line_start = end.end()
+        else:
+            breaks = _ends_sentence(text, sentence_start, end.start(), end.end())
+        if breaks:
+            sentence_start = end.end()
+            yield sentence_start
+
+
+def _ends_here(text: str, line_start: int, newline: int) -> bool:
+    """Whether a line end is the end of a sentence, and not just a wrapped line."""
+    following = text[newline + 1 : newline + 9]
+    if not following.strip() or "\n" in following[: len(following) - len(following.lstrip())]:
+        return True
+    wrapped = newline - line_start >= _HARD_WRAP_CHARS and not _BULLET.match(following)
+    return not wrapped and not following[0].islower()
+
+
+def _ends_sentence(text: str, start: int, ender: int, end: int) -> bool:
+    following = text[end : end + 40].lstrip()
+    if following[:1].islower():
+        return False
+    return not (text[ender:end] == "." and _ABBREVIATION.search(text[max(start, end - 12) : end]))
+
+
+def _trim(text: str, start: int, end: int) -> tuple[int, int]:
+    part = text[start:end]
+    return start + len(part) - len(part.lstrip()), start + len(part.rstrip())
+
+
+def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
+    """A sentence, cut at spaces (or anywhere, if there are none) where it is too long."""
+    while end - start > MAX_SENTENCE_CHARS:
+        space = text.rfind(" ", start + 1, start + MAX_SENTENCE_CHARS)
+        cut = space if space > start else start + MAX_SENTENCE_CHARS
+        yield start, cut
+        start, _ = _trim(text, cut, end)
+    if start < end:
+        yield start, end
