@@ -9,11 +9,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from rlm.gateway.blocks import Block, unquote
 from rlm.gateway.sentences import STOP_WORDS, split, words
-from rlm.gateway.tokens import count_tokens
+from rlm.gateway.tokens import count_tokens, truncate
 from rlm.gateway.types import Message
 
 if TYPE_CHECKING:
@@ -32,8 +33,8 @@ _DAMPING = 0.85
 _ROUNDS = 15
 _RELEVANCE = 0.7
 _MAX_WORDS = 2000
-_MAX_SENTENCES = 4000
 
+_LONG_WORD = re.compile(r"[^\W\d_]{3,30}")
 _NODE_ID = re.compile(r"^L\d+-\d+$")
 _SPAN = re.compile(r"\s+\d+-\d+$")
 _EXTENSION = re.compile(r"\.[a-z0-9]{1,5}$")
@@ -62,18 +63,20 @@ def summarise(messages: list[Message], max_tokens: int) -> str:
     prompt = "\n".join(message["content"] for message in messages)
     blocks = unquote(prompt) or [Block("", prompt)]
     sentences = list(_sentences(blocks))
-    head = f"LABEL: {label(blocks, sentences)}\nSUMMARY: "
+    head = f"LABEL: {label(blocks)}\nSUMMARY: "
     room = max_tokens - count_tokens(MODEL, head) - 1
     wanted = max(_LEAST_TOKENS, int(_SHARE_OF_INPUT * sum(len(s.text) for s in sentences) / 4))
     chosen = choose(sentences, min(room, wanted))
+    if not chosen and sentences:  # not even one fits: as much of the first as does
+        return head + truncate(sentences[0].text, room)
     return head + (_joined([sentences[i] for i in sorted(chosen)]) or "(no text)")
 
 
-def label(blocks: Sequence[Block], sentences: Sequence[Sentence]) -> str:
+def label(blocks: Sequence[Block]) -> str:
     """Up to 8 words: the title most blocks share, if any, then the names and words that stand out."""
     terms = [title] if (title := _title(blocks)) else []
     seen = set(words(" ".join(terms)))
-    for term in _salient(sentences):
+    for term in _salient(blocks):
         if seen.isdisjoint(words(term)):
             terms.append(term)
             seen.update(words(term))
@@ -175,29 +178,19 @@ def _title(blocks: Sequence[Block]) -> str:
     return " ".join(re.sub(r"[_/]+", " ", name).split()[:4]) if is_title else ""
 
 
-def _salient(sentences: Sequence[Sentence]) -> list[str]:
-    """Names and content words, the most telling first: often here, in many blocks, long rather than short."""
-    return [
-        term for term, _ in sorted(_weights(sentences).items(), key=lambda item: (-item[1], item[0]))[:40]
-    ]
+def _salient(blocks: Sequence[Block]) -> list[str]:
+    """Names and content words, the most telling first: often here, in many blocks, names before words."""
+    terms = [_terms(block.text) for block in blocks]
+    times = Counter(chain.from_iterable(terms))
+    spread = Counter(chain.from_iterable(map(set, terms)))
+    few = len(times) < 20
+    weights = {term: n * (1 + spread[term]) * _bonus(term) for term, n in times.items() if few or n > 1}
+    return [term for term, _ in sorted(weights.items(), key=lambda item: (-item[1], item[0]))[:40]]
 
 
-def _weights(sentences: Sequence[Sentence]) -> dict[str, float]:
-    times, blocks = Counter[str](), dict[str, set[int]]()
-    for sentence in sentences:
-        for term in _terms(sentence.text):
-            times[term] += 1
-            blocks.setdefault(term, set()).add(sentence.block)
-    return {
-        term: n * (1 + len(blocks[term])) * _bonus(term)
-        for term, n in times.items()
-        if n > 1 or len(times) < 20
-    }
-
-
-def _terms(text: str) -> Iterator[str]:
-    yield from (name[0] for name in _NAME.finditer(text))
-    yield from (w for w in re.findall(r"[^\W\d_]{3,30}", text) if w.lower() not in STOP_WORDS)
+def _terms(text: str) -> list[str]:
+    single = [word for word in _LONG_WORD.findall(text) if word.lower() not in STOP_WORDS]
+    return _NAME.findall(text) + single
 
 
 def _bonus(term: str) -> float:
