@@ -1,4 +1,5 @@
-"""Where model-written code runs: confined by the kernel, one process a session, every effect a call to the parent."""
+"""Where model-written code runs: confined by the kernel, one process a session, every effect a call to the
+parent."""
 
 from .session import Session, open_session
 from .types import CallRefused, CellResult, SandboxLimits, SandboxUnavailable

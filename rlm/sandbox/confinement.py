@@ -1,8 +1,9 @@
 """The kernel layers, through ctypes alone: what holds when every layer of Python above has failed.
 
-`seal_zygote` is applied once, to the process that forks the workers; `confine_worker` to each worker, which then keeps
-one socket, its memory and the clock. rlimits, no_new_privs and seccomp are required: without them Unconfined is raised.
-Namespaces, an empty root, Landlock and the unprivileged user are taken wherever the kernel gives them.
+`seal_zygote` is applied once, to the process that forks the workers; `confine_worker` to each worker, which
+then keeps one socket, its memory and the clock. rlimits, no_new_privs and seccomp are required: without them
+Unconfined is raised. Namespaces, an empty root, Landlock and the unprivileged user are taken wherever the
+kernel gives them.
 """
 
 import ctypes
@@ -35,20 +36,20 @@ _MNT_DETACH = 2
 _CALLS: dict[str, dict[str, dict[str, int]]] = {
     "x86_64": {
         "allow": {
-            "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15, "sched_yield": 24,
-            "mremap": 25, "madvise": 28, "nanosleep": 35, "exit": 60, "gettimeofday": 96, "sigaltstack": 131,
-            "time": 201, "futex": 202, "restart_syscall": 219, "clock_gettime": 228, "clock_getres": 229,
-            "clock_nanosleep": 230, "exit_group": 231, "getrandom": 318,
+            "munmap": 11, "brk": 12, "rt_sigaction": 13, "rt_sigprocmask": 14, "rt_sigreturn": 15,
+            "sched_yield": 24, "mremap": 25, "madvise": 28, "nanosleep": 35, "exit": 60, "gettimeofday": 96,
+            "sigaltstack": 131, "time": 201, "futex": 202, "restart_syscall": 219, "clock_gettime": 228,
+            "clock_getres": 229, "clock_nanosleep": 230, "exit_group": 231, "getrandom": 318,
         },
         "own_fd": {"read": 0, "write": 1},
         "not_exec": {"mmap": 9, "mprotect": 10},
         "kill": {
             "socket": 41, "connect": 42, "accept": 43, "sendto": 44, "sendmsg": 46, "bind": 49, "socketpair": 53,
-            "clone": 56, "fork": 57, "vfork": 58, "execve": 59, "kill": 62, "ptrace": 101, "prctl": 157, "mount": 165,
-            "tkill": 200, "tgkill": 234, "unshare": 272, "perf_event_open": 298, "open_by_handle_at": 304,
-            "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311, "seccomp": 317, "memfd_create": 319,
-            "bpf": 321, "execveat": 322, "userfaultfd": 323, "pidfd_send_signal": 424, "io_uring_setup": 425,
-            "clone3": 435, "pidfd_getfd": 438,
+            "clone": 56, "fork": 57, "vfork": 58, "execve": 59, "kill": 62, "ptrace": 101, "prctl": 157,
+            "mount": 165, "tkill": 200, "tgkill": 234, "unshare": 272, "perf_event_open": 298,
+            "open_by_handle_at": 304, "setns": 308, "process_vm_readv": 310, "process_vm_writev": 311,
+            "seccomp": 317, "memfd_create": 319, "bpf": 321, "execveat": 322, "userfaultfd": 323,
+            "pidfd_send_signal": 424, "io_uring_setup": 425, "clone3": 435, "pidfd_getfd": 438,
         },
     },
     "aarch64": {
@@ -207,7 +208,8 @@ def _enter_namespaces() -> None:
 
 
 def _empty_root() -> None:
-    """Swap the root for a read-only, empty tmpfs; pivot_root(".", ".") stacks the old root where umount reaches it."""
+    """Swap the root for a read-only, empty tmpfs; pivot_root(".", ".") stacks the old root where umount
+    reaches it."""
     flags = _MS_NOSUID | _MS_NODEV | _MS_NOEXEC
     _mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None)
     _mount(b"tmpfs", b"/tmp", b"tmpfs", flags, b"size=4k,mode=555")

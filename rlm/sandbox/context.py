@@ -1,4 +1,5 @@
-"""`context` in the worker: verbs that ask the parent, on an object that also behaves like the text a plain RLM expects.
+"""`context` in the worker: verbs that ask the parent, on an object that also behaves like the text a plain
+RLM expects.
 
 `len`, `in` and slices are one call each; any string method fetches the whole text, which the parent may refuse.
 """
@@ -15,7 +16,8 @@ class Context:
     __slots__ = ("_call", "_length", "_whole")
 
     def __init__(self, call: Call, length: int | None) -> None:
-        self._call, self._length, self._whole = call, length, None
+        self._call, self._length = call, length
+        self._whole: str | None = None
 
     def __repr__(self) -> str:
         verbs = ", ".join(sorted(name for name in dir(type(self)) if not name.startswith("_")))

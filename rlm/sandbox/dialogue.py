@@ -14,7 +14,7 @@ from .spawn import Worker
 from .types import Json
 
 READ_BYTES = 1 << 18
-Answer = Callable[[str, list[Json], dict[str, Json]], dict[str, Json]]  # a call in, the reply frame out
+Answer = Callable[[str, list[Json], dict[str, Json]], bytes]  # a call in, the reply frame out
 
 _DONE: dict[str, type | tuple[type, ...]] = {
     "status": str,
@@ -53,9 +53,9 @@ class Line:
     worker: Worker
     buffer: bytearray
 
-    def send(self, frame: dict[str, Json], clock: Clock) -> None:
+    def send(self, frame: bytes, clock: Clock) -> None:
         """Send all of it; a worker that does not read runs out of time."""
-        view = memoryview(wire.encode(frame, wire.TO_WORKER_BYTES))
+        view = memoryview(frame)
         poller = _poller(self.worker, select.POLLOUT)
         while view:
             try:
@@ -95,7 +95,7 @@ def converse(
     line: Line, code: str, answer: Answer, clock: Clock, hear: Callable[[str], None]
 ) -> dict[str, Any]:
     """Run one cell to its end and return the worker's `done` frame, type-checked. `hear` gets early output."""
-    line.send({"t": "run", "code": code}, clock)
+    line.send(wire.encode({"t": "run", "code": code}, wire.TO_WORKER_BYTES), clock)
     while True:
         frame = line.receive(clock)
         kind = frame.get("t")

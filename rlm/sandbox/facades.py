@@ -1,11 +1,11 @@
 """The modules a cell may import, as read-only facades: chosen names only, no way from one module to the next.
 
-A real module would be a door (`json.codecs.open`, `random._os`, `re.enum.sys`) and writable: cell code could swap the
-`json` that the worker frames its own messages with. Everything slow or lazily imported is loaded here, before the fork,
-since a confined worker cannot open a file.
+A real module would be a door (`json.codecs.open`, `random._os`, `re.enum.sys`) and writable: cell code could
+swap the `json` that the worker frames its own messages with. Everything slow or lazily imported is loaded
+here, before the fork, since a confined worker cannot open a file.
 """
 
-import _strptime  # noqa: F401  (datetime.strptime imports it on first use)
+import _strptime  # type: ignore[import-not-found]  # noqa: F401  (datetime.strptime imports it on first use)
 import bisect
 import collections
 import collections.abc
@@ -41,7 +41,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import Any
 
-from .scan import attribute_allowed
+from .scan import attribute_allowed, words
 
 Plain = Callable[[Any], Any]  # turns the context object into its text, and leaves everything else alone
 
@@ -70,7 +70,8 @@ def facade(name: str, members: Mapping[str, Any]) -> Any:
     body: dict[str, Any] = {key: staticmethod(value) for key, value in members.items()}
     body |= {"__slots__": (), "__setattr__": refuse, "__delattr__": refuse, "__getattr__": missing}
     body |= {"__repr__": lambda self: f"<module {name!r}>"}
-    return object.__new__(_Sealed(name, (), body))
+    kind: Any = _Sealed(name, (), body)
+    return object.__new__(kind)
 
 
 def build_facades(plain: Plain) -> dict[str, Any]:
@@ -107,7 +108,8 @@ _CHOSEN: tuple[tuple[ModuleType, str], ...] = (
     ),
     (
         string,
-        "ascii_letters ascii_lowercase ascii_uppercase digits hexdigits octdigits punctuation printable whitespace capwords",
+        "ascii_letters ascii_lowercase ascii_uppercase digits hexdigits octdigits punctuation printable "
+        "whitespace capwords",
     ),
     (datetime, "date datetime time timedelta timezone UTC MINYEAR MAXYEAR"),
     (difflib, "SequenceMatcher get_close_matches ndiff unified_diff context_diff"),
@@ -115,13 +117,15 @@ _CHOSEN: tuple[tuple[ModuleType, str], ...] = (
     (bisect, "bisect bisect_left bisect_right insort insort_left insort_right"),
     (
         csv,
-        "reader writer DictReader DictWriter QUOTE_ALL QUOTE_MINIMAL QUOTE_NONE QUOTE_NONNUMERIC Error field_size_limit",
+        "reader writer DictReader DictWriter QUOTE_ALL QUOTE_MINIMAL QUOTE_NONE QUOTE_NONNUMERIC Error "
+        "field_size_limit",
     ),
     (time, "time perf_counter monotonic sleep strftime strptime gmtime localtime"),
     (copy, "copy deepcopy"),
     (
         operator,
-        "itemgetter add sub mul truediv floordiv mod neg pow eq ne lt le gt ge and_ or_ xor not_ contains getitem concat",
+        "itemgetter add sub mul truediv floordiv mod neg pow eq ne lt le gt ge and_ or_ xor not_ contains "
+        "getitem concat",
     ),
     (decimal, "Decimal ROUND_HALF_UP ROUND_HALF_EVEN ROUND_DOWN ROUND_UP InvalidOperation"),
     (fractions, "Fraction"),
@@ -129,7 +133,8 @@ _CHOSEN: tuple[tuple[ModuleType, str], ...] = (
     (unicodedata, "normalize category name lookup combining numeric east_asian_width"),
     (
         typing,
-        "Any Optional Union List Dict Tuple Set FrozenSet Iterable Iterator Sequence Mapping Callable Literal NamedTuple",
+        "Any Optional Union List Dict Tuple Set FrozenSet Iterable Iterator Sequence Mapping Callable Literal "
+        "NamedTuple",
     ),
     (sys, "maxsize"),
 )
@@ -155,7 +160,7 @@ def _re_members(plain: Plain) -> dict[str, Any]:
         return _Pattern(re.compile(*map(unwrap, arguments), **named), plain)
 
     names = ["search", "match", "fullmatch", "findall", "finditer", "sub", "subn", "split", "escape"]
-    flags = ["I", "IGNORECASE", "M", "MULTILINE", "S", "DOTALL", "X", "VERBOSE", "A", "ASCII", "U", "UNICODE", "NOFLAG"]
+    flags = words("I IGNORECASE M MULTILINE S DOTALL X VERBOSE A ASCII U UNICODE NOFLAG")
     members = {name: _coerced(getattr(re, name), unwrap) for name in names}
     return members | _pick(re, " ".join(flags) + " Match error") | {"compile": wrapped, "Pattern": _Pattern}
 
@@ -201,7 +206,8 @@ def _dataclass_members() -> dict[str, Any]:
 
 
 def _asdict(item: Any) -> dict[str, Any]:
-    """`dataclasses.asdict` whose field names pass the scan's rule: a Field's `name` can be reassigned by cell code."""
+    """`dataclasses.asdict` whose field names pass the scan's rule: a Field's `name` can be reassigned by
+    cell code."""
     names = [field.name for field in dataclasses.fields(item)]
     if not all(isinstance(name, str) and attribute_allowed(name.lstrip("_") or "_") for name in names):
         raise ValueError("asdict: a field was renamed")

@@ -7,10 +7,18 @@ from typing import Any
 
 from .context import Context, plain
 from .facades import build_facades
-from .scan import FORMAT, attribute_allowed
+from .scan import FORMAT, attribute_allowed, words
 
-PREBOUND = ["re", "json", "math", "collections", "itertools", "functools", "statistics", "string", "textwrap", "datetime", "difflib", "random", "heapq", "bisect", "csv"]
-_BUILTINS = ["len", "enumerate", "min", "max", "range", "list", "repr", "any", "set", "sorted", "all", "sum", "zip", "map", "filter", "dict", "tuple", "int", "float", "bool", "abs", "round", "reversed", "iter", "next", "divmod", "chr", "ord", "hash", "frozenset", "bytes", "bytearray", "format", "slice", "callable", "bin", "hex", "oct", "pow", "complex", "ascii", "object", "property", "staticmethod", "classmethod", "super", "str", "print", "__build_class__", "True", "False", "None", "NotImplemented", "Ellipsis"]
+PREBOUND = words(
+    "re json math collections itertools functools statistics string textwrap datetime difflib random "
+    "heapq bisect csv"
+)
+_BUILTINS = words(
+    "len enumerate min max range list repr any set sorted all sum zip map filter dict tuple int float "
+    "bool abs round reversed iter next divmod chr ord hash frozenset bytes bytearray format slice "
+    "callable bin hex oct pow complex ascii object property staticmethod classmethod super str print "
+    "__build_class__ True False None NotImplemented Ellipsis"
+)
 _EXCEPTIONS = [
     name
     for name, kind in vars(builtins).items()

@@ -39,7 +39,8 @@ class Output:
             return head
         half = self._cap // 2
         left_out = self.total - 2 * half
-        note = f"\n[... {left_out:,} of {self.total:,} characters left out; print a slice or a summary instead ...]\n"
+        counts = f"{left_out:,} of {self.total:,} characters left out"
+        note = f"\n[... {counts}; print a slice or a summary instead ...]\n"
         return head[:half] + note + self._tail[-half:]
 
     @property

@@ -1,7 +1,9 @@
-"""The language layer's first half: read a cell, refuse what only an escape needs, make `await` and `.format` harmless.
+"""The language layer's first half: read a cell, refuse what only an escape needs, make `await` and `.format`
+harmless.
 
-Pure functions over `ast`, run in the worker: a parse bomb must never reach the parent. This layer is a sieve and not the
-wall (the kernel layers are); it is there so that an honest mistake is caught early and an attack has to be a new one.
+Pure functions over `ast`, run in the worker: a parse bomb must never reach the parent. This layer is a sieve
+and not the wall (the kernel layers are); it is there so that an honest mistake is caught early and an attack
+has to be a new one.
 """
 
 import ast
@@ -10,12 +12,25 @@ from collections.abc import Iterable, Iterator
 
 FORMAT = "\x00format"  # a name no cell can write
 
+
+def words(text: str) -> list[str]:
+    """A list of names, written as a sentence."""
+    return text.split()
+
+
 METHODS = frozenset(
     f"__{name}__"
-    for name in ["init", "repr", "str", "len", "eq", "ne", "lt", "le", "gt", "ge", "hash", "bool", "iter", "next", "getitem", "setitem", "delitem", "contains", "missing", "enter", "exit", "call", "add", "radd", "iadd", "sub", "rsub", "isub", "mul", "rmul", "imul", "truediv", "rtruediv", "floordiv", "mod", "neg", "pos", "abs", "and", "or", "xor", "invert", "pow", "matmul", "round", "index", "int", "float", "format", "reversed", "post_init", "aenter", "aexit", "aiter", "anext"]
+    for name in words(
+        "init repr str len eq ne lt le gt ge hash bool iter next getitem setitem delitem contains missing "
+        "enter exit call add radd iadd sub rsub isub mul rmul imul truediv rtruediv floordiv mod neg pos abs "
+        "and or xor invert pow matmul round index int float format reversed post_init aenter aexit aiter "
+        "anext"
+    )
 )
 _FORBIDDEN_NAMES = frozenset(
-    ["eval", "exec", "compile", "open", "globals", "locals", "vars", "getattr", "setattr", "delattr", "breakpoint", "input", "help", "memoryview"]
+    words(
+        "eval exec compile open globals locals vars getattr setattr delattr breakpoint input help memoryview"
+    )
 )
 _FRAME_TYPES = (
     types.FrameType,
@@ -31,7 +46,16 @@ _FORBIDDEN_ATTRIBUTES = frozenset(
 ) | {"format_map", "mro", "with_traceback", "f_generator", "gi_suspended", "cr_suspended", "ag_suspended"}
 _NAMEDTUPLE = frozenset({"_asdict", "_replace", "_fields", "_make", "_field_defaults"})
 _ALLOWED_NODES = frozenset(
-    ["Module", "Expression", "FunctionDef", "AsyncFunctionDef", "ClassDef", "Return", "Delete", "Assign", "AugAssign", "AnnAssign", "For", "AsyncFor", "While", "If", "With", "AsyncWith", "Match", "Raise", "Try", "TryStar", "Assert", "Import", "ImportFrom", "Global", "Nonlocal", "Expr", "Pass", "Break", "Continue", "BoolOp", "NamedExpr", "BinOp", "UnaryOp", "Lambda", "IfExp", "Dict", "Set", "ListComp", "SetComp", "DictComp", "GeneratorExp", "Await", "Yield", "YieldFrom", "Compare", "Call", "FormattedValue", "JoinedStr", "Constant", "Attribute", "Subscript", "Starred", "Name", "List", "Tuple", "Slice", "Load", "Store", "Del", "And", "Or", "Add", "Sub", "Mult", "MatMult", "Div", "Mod", "Pow", "LShift", "RShift", "BitOr", "BitXor", "BitAnd", "FloorDiv", "Invert", "Not", "UAdd", "USub", "Eq", "NotEq", "Lt", "LtE", "Gt", "GtE", "Is", "IsNot", "In", "NotIn", "comprehension", "ExceptHandler", "arguments", "arg", "keyword", "alias", "withitem", "match_case", "MatchValue", "MatchSingleton", "MatchSequence", "MatchMapping", "MatchClass", "MatchStar", "MatchAs", "MatchOr"]
+    words(
+        "Module Expression FunctionDef AsyncFunctionDef ClassDef Return Delete Assign AugAssign AnnAssign For "
+        "AsyncFor While If With AsyncWith Match Raise Try TryStar Assert Import ImportFrom Global Nonlocal "
+        "Expr Pass Break Continue BoolOp NamedExpr BinOp UnaryOp Lambda IfExp Dict Set ListComp SetComp "
+        "DictComp GeneratorExp Await Yield YieldFrom Compare Call FormattedValue JoinedStr Constant Attribute "
+        "Subscript Starred Name List Tuple Slice Load Store Del And Or Add Sub Mult MatMult Div Mod Pow "
+        "LShift RShift BitOr BitXor BitAnd FloorDiv Invert Not UAdd USub Eq NotEq Lt LtE Gt GtE Is IsNot In "
+        "NotIn comprehension ExceptHandler arguments arg keyword alias withitem match_case MatchValue "
+        "MatchSingleton MatchSequence MatchMapping MatchClass MatchStar MatchAs MatchOr"
+    )
 )
 
 
@@ -44,13 +68,15 @@ class Rejected(Exception):
 
 
 def parse(code: str, modules: frozenset[str], bound: Iterable[str] = ()) -> ast.Module:
-    """The cell's tree, checked and made synchronous. `modules` may be imported; `bound` are the session's own names,
-    which may be used even where they hide a forbidden builtin. Raises Rejected, SyntaxError or ValueError."""
+    """The cell's tree, checked and made synchronous. `modules` may be imported; `bound` are the session's
+    own names, which may be used even where they hide a forbidden builtin. Raises Rejected, SyntaxError or
+    ValueError."""
     tree = ast.parse(code)
     known = frozenset(bound) | _names_bound(tree)
     for node in ast.walk(tree):
         _check(node, modules, known)
-    return ast.fix_missing_locations(_Rewrite().visit(tree))
+    synchronous: ast.Module = _Rewrite().visit(tree)
+    return ast.fix_missing_locations(synchronous)
 
 
 def attribute_allowed(name: str) -> bool:
@@ -79,7 +105,8 @@ def _check(node: ast.AST, modules: frozenset[str], known: frozenset[str]) -> Non
 
 
 def _identifiers(node: ast.AST) -> Iterator[str]:
-    """Every identifier a node carries, whatever the field is called; attributes and constants have their own rules."""
+    """Every identifier a node carries, whatever the field is called; attributes and constants have their own
+    rules."""
     if isinstance(node, ast.Attribute | ast.Constant):
         return
     for field, value in ast.iter_fields(node):
@@ -102,7 +129,7 @@ def _check_import(node: ast.Import | ast.ImportFrom, modules: frozenset[str]) ->
     )
     hint = f"importable here: {', '.join(sorted(modules))}"
     for name in wanted:
-        if name not in modules or getattr(node, "level", 0):
+        if name not in modules or (isinstance(node, ast.ImportFrom) and node.level):
             raise Rejected(f"import {name}", node.lineno, f"there is no module {name!r} here; {hint}")
     if any(alias.name == "*" for alias in node.names):
         raise Rejected("import *", node.lineno, "name what you import instead of *")
@@ -163,8 +190,9 @@ def _names_bound(tree: ast.Module) -> frozenset[str]:
 
 
 class _Rewrite(ast.NodeTransformer):
-    """Every served call returns a plain value, so `async` code runs as it stands with the word taken out: no coroutine,
-    and no coroutine's frame, ever exists. `x.format` becomes a call that checks the template's fields at run time."""
+    """Every served call returns a plain value, so `async` code runs as it stands with the word taken out: no
+    coroutine, and no coroutine's frame, ever exists. `x.format` becomes a call that checks the template's
+    fields at run time."""
 
     def visit_Await(self, node: ast.Await) -> ast.AST:
         return self.visit(node.value)  # type: ignore[no-any-return]

@@ -1,7 +1,7 @@
 """The parent's side of a session: run cells, serve their calls, outlive their worker.
 
-The worker is disposable. When it is killed a new one takes its place, and the earlier cells are run again in it with
-their recorded replies, where that is cheap; otherwise the variables are gone and the result says so.
+The worker is disposable. When it is killed a new one takes its place, and the earlier cells are run again in
+it with their recorded replies, where that is cheap; otherwise the variables are gone and the result says so.
 """
 
 import signal
@@ -20,7 +20,9 @@ REPLAY_S = 1.0
 REPLAY_BYTES = 16 << 20
 ERROR_CHARS = 8_000
 NOTE_CHARS = 200
-REJECTED = "The code was rejected before it ran: it uses something this sandbox does not allow; write it with plain Python."
+REJECTED = (
+    "The code was rejected before it ran: it uses something not allowed here; write it with plain Python."
+)
 
 _KILLED = {
     "time": "it ran longer than {limits.cell_timeout_s:g} s",
@@ -41,38 +43,45 @@ class Taken:
     """A cell and the replies its calls got, enough to run it again."""
 
     code: str
-    calls: list[tuple[str, list[Json], dict[str, Json], dict[str, Json]]] = field(default_factory=list)
+    calls: list[tuple[str, list[Json], dict[str, Json], bytes]] = field(default_factory=list)
     seconds: float = 0.0
-    bytes: int = 0
+    size: int = 0
+
+    def record(self, name: str, arguments: list[Json], named: dict[str, Json], frame: bytes) -> None:
+        """Keep one call, until there is too much to be worth replaying."""
+        if self.size <= REPLAY_BYTES:
+            self.size += len(frame) + len(repr((arguments, named)))
+            self.calls.append((name, arguments, named, frame))
 
 
 class Session:
     """Cells over one namespace. Blocking; `run`, `reset` and `close` belong to one thread, `kill` to any."""
 
     def __init__(self, serve: Serve, calls: frozenset[str], limits: SandboxLimits, intro: Intro) -> None:
-        self._serve, self._calls, self._limits, self._intro = serve, calls, limits, dict(intro)
+        self.serve, self.calls, self.limits, self._intro = serve, calls, limits, dict(intro)
         self._history: list[Taken] = []
         self._shown = 0
-        self._ended = False
+        self.ended = False
         self._lock = threading.Lock()
         self.layers: dict[str, bool] = {}
         self._line: Line | None = self._start()
 
     def run(self, code: str) -> CellResult:
-        """Run one cell. Only what `serve` raises (other than CallRefused) and SandboxUnavailable come out of here."""
-        if self._ended:
+        """Run one cell. Only what `serve` raises (other than CallRefused) and SandboxUnavailable come out of
+        here."""
+        if self.ended:
             return self._killed("outside", 0.0, "", lost=True)
-        taken, heard, started = Taken(code), _Heard(self._limits.output_chars), monotonic()
-        clock = Clock(self._limits.cell_timeout_s)
+        taken, heard, started = Taken(code), _Heard(self.limits.output_chars), monotonic()
+        clock = Clock(self.limits.cell_timeout_s)
         try:
             done = converse(self._ready_line(), code, _Live(self, taken).answer, clock, heard.add)
         except Death as death:
-            spent = self._limits.cell_timeout_s - clock.left_s
+            spent = self.limits.cell_timeout_s - clock.left_s
             return self._recover(str(death), spent, heard.text())
         except BaseException:
             self._drop()  # a fault of ours: this worker's conversation cannot go on
             raise
-        taken.seconds = self._limits.cell_timeout_s - clock.left_s
+        taken.seconds = self.limits.cell_timeout_s - clock.left_s
         if done["status"] != "rejected":
             self._history.append(taken)
         return self._result(done, monotonic() - started)
@@ -85,13 +94,13 @@ class Session:
     def kill(self) -> None:
         """End the session now, whatever it is doing; a running `run` returns with status "killed"."""
         with self._lock:
-            self._ended = True
+            self.ended = True
             if self._line is not None:
                 self._line.worker.kill()
 
     def close(self) -> None:
         """End the session and free what it holds; may be called twice."""
-        self._ended = True
+        self.ended = True
         self._drop()
 
     def __enter__(self) -> "Session":
@@ -105,20 +114,20 @@ class Session:
             line = self._start()
             with self._lock:
                 self._line = line
-        if self._ended:
+        if self.ended:
             raise Death("outside")
         return self._line
 
     def _start(self) -> Line:
         """A fresh worker that has the session's stubs. Raises SandboxUnavailable."""
-        line = Line(fork_worker(self._limits.memory_mb, self._limits.cpu_s), bytearray())
+        line = Line(fork_worker(self.limits.memory_mb, self.limits.cpu_s), bytearray())
         hello: dict[str, Any] = {
-            "calls": sorted(self._calls), "intro": self._intro, "output_chars": self._limits.output_chars,
+            "calls": sorted(self.calls), "intro": self._intro, "output_chars": self.limits.output_chars,
         }  # fmt: skip
         try:
             clock = Clock(START_S)
             ready = line.receive(clock)
-            line.send(hello, clock)
+            line.send(wire.encode(hello, wire.TO_WORKER_BYTES), clock)
         except Death as death:
             reason = _why(str(death), line.worker)
             line.worker.close()
@@ -142,7 +151,7 @@ class Session:
         if self._line is not None:
             reason = _why(reason, self._line.worker)
         self._drop()
-        if self._ended:
+        if self.ended:
             return self._killed("outside", seconds, stdout, lost=True)
         lost = bool(self._history) and not self._replay()
         if lost:
@@ -154,7 +163,7 @@ class Session:
         """Run the history again with its recorded replies. False where it is dear, or does not go the same way."""
         if (
             sum(t.seconds for t in self._history) > REPLAY_S
-            or sum(t.bytes for t in self._history) > REPLAY_BYTES
+            or sum(t.size for t in self._history) > REPLAY_BYTES
         ):
             return False
         clock = Clock(3 * REPLAY_S)
@@ -184,11 +193,11 @@ class Session:
         )
 
     def _killed(self, reason: str, seconds: float, stdout: str, lost: bool) -> CellResult:
-        why = _KILLED[reason].format(limits=self._limits)
+        why = _KILLED[reason].format(limits=self.limits)
         after = (
             "the variables of earlier cells are gone" if lost else "the variables of earlier cells are kept"
         )
-        end = "" if self._ended else f"; {after}, this cell's are not"
+        end = "" if self.ended else f"; {after}, this cell's are not"
         stdout, truncated = self._capped(stdout, False)
         return CellResult(
             "killed", stdout, f"The cell was stopped: {why}{end}.", seconds, None, None, None, truncated, lost
@@ -196,12 +205,12 @@ class Session:
 
     def _capped(self, stdout: str, truncated: bool) -> tuple[str, bool]:
         """The output as shown: the worker's own cap is not trusted, and the session has one of its own."""
-        stdout = stdout[: self._limits.output_chars + NOTE_CHARS]
-        room = self._limits.session_output_chars - self._shown
+        stdout = stdout[: self.limits.output_chars + NOTE_CHARS]
+        room = self.limits.session_output_chars - self._shown
         self._shown += len(stdout)
         if len(stdout) <= room:
             return stdout, truncated
-        note = f"\n[... the session's {self._limits.session_output_chars:,} characters of output are used up ...]\n"
+        note = f"\n[... the session's {self.limits.session_output_chars:,} characters of output are used up ...]\n"
         return stdout[: max(room, 0)] + note, True
 
 
@@ -211,9 +220,10 @@ def open_session(
     limits: SandboxLimits = SandboxLimits(),  # noqa: B008  (frozen)
     intro: Intro = {},  # noqa: B006  (read only)
 ) -> Session:
-    """Start a confined worker. `serve(name, args, kwargs)` answers each call whose name is in `calls`, in the thread that
-    called `run`; `intro` is what the worker needs up front: `context_length` (characters) or `context_text`, and `names`,
-    a dict of further variables. Raises SandboxUnavailable, naming the layer that is missing."""
+    """Start a confined worker. `serve(name, args, kwargs)` answers each call whose name is in `calls`, in
+    the thread that called `run`; `intro` is what the worker needs up front: `context_length` (characters) or
+    `context_text`, and `names`, a dict of further variables. Raises SandboxUnavailable, naming the layer
+    that is missing."""
     return Session(serve, calls, limits, intro)
 
 
@@ -224,49 +234,38 @@ class _Live:
         self._session, self._taken = session, taken
         self._count = self._refused = 0
 
-    def answer(self, name: str, arguments: list[Json], named: dict[str, Json]) -> dict[str, Json]:
-        reply = self._reply(name, arguments, named)
-        if self._session._ended:
-            raise Death("outside")
-        if "error" in reply:
-            self._refused += 1
-            if self._refused > self._session._limits.refusals:
-                raise Death("refusals")
-        self._record(name, arguments, named, reply)
-        return reply
-
-    def _reply(self, name: str, arguments: list[Json], named: dict[str, Json]) -> dict[str, Json]:
+    def answer(self, name: str, arguments: list[Json], named: dict[str, Json]) -> bytes:
+        """The reply frame: a value, or why there is none. Raises Death past the limits or when killed meanwhile."""
         self._count += 1
-        limit = self._session._limits.calls_per_cell
-        if self._count > limit:
-            return {"error": f"{name}: one cell may make {limit:,} calls; go on in the next cell"}
-        if name not in self._session._calls:
-            return {
-                "error": f"there is no call {name!r}; there are: {', '.join(sorted(self._session._calls))}"
-            }
         try:
-            reply: dict[str, Json] = {"value": self._session._serve(name, arguments, named)}
+            self._check(name)
+            frame = _value_frame(name, self._session.serve(name, arguments, named))
         except CallRefused as refused:
-            return {"error": str(refused)}
-        return _fitting(name, reply)
+            self._refused += 1
+            frame = wire.encode({"error": str(refused)}, wire.TO_WORKER_BYTES)
+        if self._session.ended:
+            raise Death("outside")
+        if self._refused > self._session.limits.refusals:
+            raise Death("refusals")
+        self._taken.record(name, arguments, named, frame)
+        return frame
 
-    def _record(
-        self, name: str, arguments: list[Json], named: dict[str, Json], reply: dict[str, Json]
-    ) -> None:
-        if self._taken.bytes <= REPLAY_BYTES:
-            self._taken.bytes += len(str((arguments, named, reply)))
-            self._taken.calls.append((name, arguments, named, reply))
+    def _check(self, name: str) -> None:
+        limit, calls = self._session.limits.calls_per_cell, self._session.calls
+        if self._count > limit:
+            raise CallRefused(f"{name}: one cell may make {limit:,} calls; go on in the next cell")
+        if name not in calls:
+            raise CallRefused(f"there is no call {name!r}; there are: {', '.join(sorted(calls))}")
 
 
-def _fitting(name: str, reply: dict[str, Json]) -> dict[str, Json]:
-    """The reply, or a refusal when it is too large to send; what is not JSON at all is a fault of `serve`'s author."""
+def _value_frame(name: str, value: Json) -> bytes:
+    """The frame for a value. One too large is refused; one that is not JSON is a fault of whoever wrote `serve`."""
     try:
-        wire.encode(reply, wire.TO_WORKER_BYTES)
+        return wire.encode({"value": value}, wire.TO_WORKER_BYTES)
+    except wire.FrameTooLarge as error:
+        raise CallRefused(f"{name}: the reply has {error}; ask for a part of it") from None
     except wire.FrameError as error:
-        if "bytes" not in str(error):
-            raise TypeError(f"serve({name!r}) returned what is not JSON: {error}") from error
-        return {"error": f"{name}: the reply has {error}; ask for a part of it"}
-    return reply
+        raise TypeError(f"serve({name!r}) returned what is not JSON: {error}") from error
 
 
 class _Recorded:
@@ -275,7 +274,7 @@ class _Recorded:
     def __init__(self, taken: Taken) -> None:
         self._calls = iter(taken.calls)
 
-    def answer(self, name: str, arguments: list[Json], named: dict[str, Json]) -> dict[str, Json]:
+    def answer(self, name: str, arguments: list[Json], named: dict[str, Json]) -> bytes:
         recorded = next(self._calls, None)
         if recorded is None or recorded[:3] != (name, arguments, named):
             raise Death("protocol")

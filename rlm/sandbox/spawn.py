@@ -1,4 +1,5 @@
-"""The parent's side of the zygote: start it once, ask it for workers, stop it at exit. Effects: processes, sockets."""
+"""The parent's side of the zygote: start it once, ask it for workers, stop it at exit. Effects: processes,
+sockets."""
 
 import atexit
 import json
@@ -16,7 +17,8 @@ from pathlib import Path
 from .types import SandboxUnavailable
 
 START_S = 20.0
-# The hash seed is the environment's only entry: a set of strings then has the same order in every worker and every replay.
+# The hash seed is the environment's only entry: a set of strings then has the same order in every worker and
+# every replay.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0"}
 # This package's files under a name of their own, so that neither site-packages nor rlm/__init__ is needed.
 _BOOT = """

@@ -6,7 +6,7 @@ from typing import Literal, TypeAlias
 
 from rlm.errors import RlmError
 
-Json: TypeAlias = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 Serve: TypeAlias = Callable[[str, list[Json], dict[str, Json]], Json]
 Status: TypeAlias = Literal["ok", "error", "rejected", "killed"]
 
@@ -16,13 +16,15 @@ class SandboxUnavailable(RlmError):
 
 
 class CallRefused(RlmError):
-    """Raised by `serve` to turn a call down; its text becomes an exception in the cell, so write it for the model."""
+    """Raised by `serve` to turn a call down; its text becomes an exception in the cell, so write it for the
+    model."""
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
     """What one session may use. `cell_timeout_s` does not run while the parent serves a call; `cpu_s` and
-    `memory_mb` (address space, interpreter included) hold for one worker; `calls_per_cell` and `refusals` for one cell."""
+    `memory_mb` (address space, interpreter included) hold for one worker; `calls_per_cell` and `refusals`
+    for one cell."""
 
     cell_timeout_s: float = 30.0
     memory_mb: int = 512
@@ -35,8 +37,8 @@ class SandboxLimits:
 
 @dataclass(frozen=True, slots=True)
 class CellResult:
-    """What one cell did. `error` is for the model; `rule` and `line` are for the trace (set when status is "rejected";
-    `line` also on errors). `answer` is set once, by the cell that made it ready."""
+    """What one cell did. `error` is for the model; `rule` and `line` are for the trace (set when status is
+    "rejected"; `line` also on errors). `answer` is set once, by the cell that made it ready."""
 
     status: Status
     stdout: str

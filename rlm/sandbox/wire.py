@@ -1,7 +1,7 @@
 """Frames between the parent and a worker: four bytes of length, then ASCII JSON. Never pickle.
 
-Both ends import this file, so it needs nothing but the standard library. The parent treats every byte from a worker as
-hostile: a frame that breaks a rule raises FrameError, and the worker that sent it is killed.
+Both ends import this file, so it needs nothing but the standard library. The parent treats every byte from a
+worker as hostile: a frame that breaks a rule raises FrameError, and the worker that sent it is killed.
 """
 
 import json
@@ -26,14 +26,19 @@ class FrameError(Exception):
     """A frame that cannot be sent or may not be received."""
 
 
+class FrameTooLarge(FrameError):
+    """A frame past its cap; str() has both sizes."""
+
+
 def encode(value: Any, cap: int) -> bytes:
-    """The frame for a JSON value. Raises FrameError for anything that is not plain JSON, or larger than `cap` bytes."""
+    """The frame for a JSON value. Raises FrameError for anything that is not plain JSON, or larger than
+    `cap` bytes."""
     try:
         body = _encoder.encode(value).encode("ascii")
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FrameError(f"not plain JSON data: {error}") from None
     if len(body) > cap:
-        raise FrameError(f"{len(body):,} bytes; at most {cap:,} fit into one call")
+        raise FrameTooLarge(f"{len(body):,} bytes; at most {cap:,} fit into one call")
     return HEADER.pack(len(body)) + body
 
 
@@ -59,7 +64,8 @@ def check_size(header: bytes, cap: int) -> int:
 
 
 def decode(body: bytes) -> Any:
-    """The JSON value in `body`, finite, at most MAX_DEPTH deep, lone surrogates replaced. Raises only FrameError."""
+    """The JSON value in `body`, finite, at most MAX_DEPTH deep, lone surrogates replaced. Raises only
+    FrameError."""
     if count_nodes(body) > MAX_NODES:
         raise FrameError(f"more than {MAX_NODES:,} values in one frame")
     try:
@@ -82,7 +88,8 @@ def count_nodes(body: bytes) -> int:
 
 
 def check_shape(value: Any) -> None:
-    """Raise FrameError if `value` is nested deeper than MAX_DEPTH, has a non-string key or a number that is not finite."""
+    """Raise FrameError if `value` is nested deeper than MAX_DEPTH, has a non-string key or a number that is
+    not finite."""
     layer = [value]
     for _ in range(MAX_DEPTH):
         if not layer:

@@ -109,7 +109,7 @@ def run_cell(state: State, code: str) -> dict[str, Any]:
     state.names |= state.stubs  # a shadowed llm_query is itself again in the next cell
     state.output = out = Output(state.output_chars, lambda text: state.link.send({"t": "out", "text": text}))
     state.ballast = state.ballast or _ballast()
-    verdict = {"status": "ok", "error": "", "rule": None, "line": None}
+    verdict: dict[str, Any] = {"status": "ok", "error": "", "rule": None, "line": None}
     try:
         _execute(state, code)
     except scan.Rejected as rejected:
@@ -129,10 +129,11 @@ def _execute(state: State, code: str) -> None:
     state.sources[name] = code.splitlines()
     state.sources.pop(f"<cell {state.cells - _REMEMBERED_CELLS}>", None)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
+    assert last is None or isinstance(last, ast.Expr)
     exec(compile(tree, name, "exec", dont_inherit=True), state.names)
     if last is None:
         return
-    value = eval(compile(ast.Expression(last.value), name, "eval", dont_inherit=True), state.names)
+    value = eval(compile(ast.Expression(last.value), name, "eval", dont_inherit=True), state.names)  # noqa: S307
     if value is not None and state.output is not None:
         state.output.write(repr(value) + "\n")
 
@@ -216,11 +217,12 @@ def _finishers(state: State) -> dict[str, Any]:
         finish(answer, citations)
 
     def FINAL_VAR(name: Any) -> None:
-        if isinstance(name, str) and name not in own_names(state) and name != "answer":
-            raise NameError(
-                f"FINAL_VAR: no variable {name!r}; there are: {', '.join(own_names(state)) or 'none'}"
-            )
-        finish(state.names[name] if isinstance(name, str) else name)
+        if not isinstance(name, str) or not name.isidentifier():
+            finish(name)  # models also pass the value itself
+        if name not in state.names or name.startswith("__"):
+            known = ", ".join(own_names(state)) or "none"
+            raise NameError(f"FINAL_VAR: no variable {name!r}; there are: {known}")
+        finish(state.names[name])
 
     def SUBMIT(*values: Any, citations: Any = (), **named: Any) -> None:
         items = [*values, *named.values()]
@@ -234,7 +236,8 @@ def _finishers(state: State) -> dict[str, Any]:
 
 
 def _take_answer(state: State) -> dict[str, Any] | None:
-    """The answer when it is ready, told once: `ready` is false again afterwards, so a refused answer can be mended."""
+    """The answer when it is ready, told once: `ready` is false again afterwards, so that a refused answer can be
+    mended."""
     answer = state.names.get("answer")
     if type(answer) is not dict or not answer.get("ready"):
         return None
@@ -271,8 +274,6 @@ def _listed(value: Any) -> list[Any]:
 
 def _describe(state: State, error: BaseException) -> dict[str, Any]:
     """Type, message, and the cell's own lines from the outermost to the innermost; no path of this machine."""
-    if isinstance(error, SyntaxError) and not error.__traceback__.tb_next.tb_next:  # type: ignore[union-attr]
-        pass
     steps = [step for step in traceback.extract_tb(error.__traceback__) if step.filename in state.sources]
     shown = steps if len(steps) <= 6 else [*steps[:3], *steps[-3:]]
     lines = [f"  line {step.lineno}{_where(state, step)}: {_source_line(state, step)}" for step in shown]
@@ -295,6 +296,8 @@ def _message(error: BaseException) -> str:
         text = str(error)
     except BaseException as another:
         return f"(its message raised {type(another).__name__})"
+    if isinstance(error, MemoryError) and not text:
+        return "the memory of this session is used up; keep less of the text in variables at once"
     if isinstance(error, SyntaxError):
         text = f"{error.msg} (line {error.lineno}: {(error.text or '').strip()[:200]})"
     if len(text) <= ERROR_CHARS:

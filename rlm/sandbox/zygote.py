@@ -1,7 +1,7 @@
 """The process that forks workers: started once with an empty environment, everything imported, then sealed.
 
-Requests come over a SEQPACKET socket, each with two descriptors: the worker's socket, and a status socket on which the
-zygote sends the worker's pid with a pidfd, and later its exit code. One thread, so that forking is safe.
+Requests come over a SEQPACKET socket, each with two descriptors: the worker's socket, and a status socket on
+which the zygote sends the worker's pid with a pidfd, and later its exit code. One thread, so that forking is safe.
 """
 
 import gc
@@ -93,7 +93,7 @@ def _become_worker(fd: int, request: dict[str, Any], program: bytes) -> None:
         zygote_pid = os.getppid()
         if fd != WORKER_FD:
             os.dup2(fd, WORKER_FD)
-        sys.stdin = sys.stdout = sys.stderr = None  # type: ignore[assignment]
+        sys.stdin = sys.stdout = sys.stderr = None
         link = worker.Link(WORKER_FD)
         report = confinement.confine_worker(
             WORKER_FD, request["memory_mb"], request["cpu_s"], zygote_pid, program
