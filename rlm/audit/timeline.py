@@ -14,6 +14,7 @@ WIDTH = 100
 _CODE_LINES = 8
 _OUTPUT_LINES = 4
 _NODES = 6
+_BLOCK_CHARS = 100_000
 
 
 def show(events: Sequence[Event], verdict: Verdict | None = None) -> str:
@@ -61,7 +62,8 @@ def verdict_line(verdict: Verdict) -> str:
 
 def branch_line(branch: Branch) -> str:
     """One branch in one line: `L1-00001    Margin, power contract and outlook  (peek)`."""
-    return f"{one_line(branch.node, 20):<10}  {one_line(branch.label, 60) or '(no label)'}  ({visible(branch.verb)})"
+    label = one_line(branch.label, 60) or "(no label)"
+    return f"{one_line(branch.node, 20):<10}  {label}  ({visible(branch.verb)})"
 
 
 def _path(taken: list[Branch]) -> list[str]:
@@ -227,17 +229,10 @@ def _place(ref: dict[str, Any]) -> str:
 
 def _block(text: str, margin: str, most: int) -> list[str]:
     """The first `most` lines, folded to the width; code and words alike keep their own breaks."""
-    folded = (
-        [part for line in visible(text).strip("\n").split("\n") for part in _folded(line)]
-        if text.strip()
-        else []
-    )
-    rest = [f"{margin}… {_count(len(folded) - most, 'more line')}"] if len(folded) > most else []
+    lines = visible(text[:_BLOCK_CHARS]).strip("\n").split("\n") if text.strip() else []
+    folded = [part for line in lines for part in wrap(line, WIDTH, replace_whitespace=False) or [""]]
+    rest = [f"{margin}… more"] if len(folded) > most or len(text) > _BLOCK_CHARS else []
     return [margin + line for line in folded[:most]] + rest
-
-
-def _folded(line: str) -> list[str]:
-    return wrap(line, WIDTH, drop_whitespace=False, replace_whitespace=False, break_on_hyphens=False) or [""]
 
 
 def _more(items: list[Any]) -> list[str]:

@@ -1,0 +1,90 @@
+"""A run as one HTML file that stands alone: no network, nothing outside it, nothing from a document can run."""
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+from rlm.audit.costs import costs
+from rlm.audit.events import Event
+from rlm.audit.page.answer import answer_section
+from rlm.audit.page.charts import cost_section
+from rlm.audit.page.html import Html, join, tag
+from rlm.audit.page.run import header, run_section
+from rlm.audit.page.steps import steps_section
+from rlm.audit.page.tree import tree_section
+from rlm.audit.routing import places_of
+from rlm.audit.verify import Verdict
+from rlm.audit.visible import one_line
+
+__all__ = ["render"]
+
+_SECTIONS = (
+    ("answer", "Answer"),
+    ("route", "Route"),
+    ("steps", "Steps"),
+    ("cost", "Cost"),
+    ("run", "Run"),
+)
+
+
+def render(events: Sequence[Event], verdict: Verdict | None = None) -> str:
+    """The page for the events of one run, as `rlm.audit.read` gives them, with its verdict on the file.
+
+    Everything on the page comes from the events. They may be those of a stranger, or end early, or be none at
+    all: what is there is shown, and what the verdict says of the rest stands at the top.
+    """
+    places = places_of(events)
+    anchors = {node: f"n{i}" for i, node in enumerate(places)}
+    main = tag(
+        "main",
+        header(events, verdict),
+        answer_section(events, anchors),
+        tree_section(events, places, anchors),
+        steps_section(events, anchors),
+        cost_section(events, costs(events)),
+        run_section(events, verdict),
+        id="top",
+    )
+    return _document(_title(events), join([_navigation(), main]))
+
+
+def _document(title: str, body: Html) -> str:
+    style, script = _asset("page.css"), _asset("page.js")
+    policy = (
+        f"default-src 'none'; style-src '{_source(style)}'; script-src '{_source(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    head = [
+        Html('<meta charset="utf-8">'),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Html('<meta name="referrer" content="no-referrer"><meta name="color-scheme" content="light dark">'),
+        tag("title", title),
+        tag("style", Html(style)),
+    ]
+    skip = tag("a", "Skip to the answer", href="#answer", cls="skip")
+    page = tag("html", tag("head", *head), tag("body", skip, body, tag("script", Html(script))), lang="en")
+    return f"<!doctype html>\n{page}\n"
+
+
+def _navigation() -> Html:
+    links = (tag("a", name, href=f"#{anchor}") for anchor, name in _SECTIONS)
+    return tag(
+        "nav", tag("a", "raptor-rlm", href="#top", cls="home"), *links, aria_label="Parts of this page"
+    )
+
+
+def _title(events: Sequence[Event]) -> str:
+    return f"{one_line(events[0].get('question', ''), 80)} · review of a run" if events else "Review of a run"
+
+
+@cache
+def _asset(name: str) -> str:
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
+
+
+def _source(text: str) -> str:
+    """The name by which the page's own policy lets this text, and no other, be its style or script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -1,0 +1,149 @@
+"""The answer, and each citation in the words around it."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import Any
+
+from rlm.audit.events import Event
+from rlm.audit.page.html import Html, join, tag
+from rlm.audit.routing import where_shown
+
+_STANDING = {
+    "verbatim": ("good", "word for word"),
+    "nearest": ("warn", "not word for word"),
+    "unsupported": ("bad", "not in the source"),
+}
+_MOST_CITATIONS = 500
+_MOST_WORDS = 400
+
+
+def answer_section(events: Sequence[Event], anchors: Mapping[str, str]) -> Html:
+    """The answer as given, then its citations; or that there is none."""
+    answered = next((event for event in reversed(events) if event["kind"] == "answered"), None)
+    if answered is None:
+        return tag("section", tag("h2", "Answer"), tag("p", "The run gave no answer."), id="answer")
+    cited = answered["citations"]
+    cards = (citation_card(i, one, events, anchors) for i, one in enumerate(cited[:_MOST_CITATIONS], 1))
+    return tag(
+        "section",
+        tag("h2", "Answer"),
+        tag("div", _linked(answered["content"], len(cited)), cls="answer"),
+        tag("h3", "Citations", tag("span", _tally(cited), cls="tally")),
+        tag("ol", *cards, cls="citations") if cited else tag("p", "The answer cites nothing."),
+        id="answer",
+    )
+
+
+def citation_card(
+    number: int, cited: dict[str, Any], events: Sequence[Event], anchors: Mapping[str, str]
+) -> Html:
+    """One citation: how it stands, the words in their place, and where the run was shown them."""
+    tone, words = _STANDING[cited["supported"]]
+    alike = f", {cited['similarity']:.0%} alike" if cited["similarity"] is not None and tone != "good" else ""
+    title = cited.get("title") or cited["doc"] or "no document"
+    shown = where_shown(events, cited.get("found") or cited["quote"])
+    return tag(
+        "li",
+        tag(
+            "div",
+            tag("b", f"{number}", cls="number"),
+            tag("strong", title),
+            _chip(tone, words + alike),
+            cls="head",
+        ),
+        _in_place(cited),
+        _claimed(cited) if tone != "good" else None,
+        tag("p", *_place(cited, anchors), cls="meta"),
+        tag("p", *_shown(shown), cls="meta"),
+        *(tag("p", doubt, cls="doubt") for doubt in doubts(cited)),
+        id=f"c{number}",
+        cls=tone,
+    )
+
+
+def doubts(cited: dict[str, Any]) -> Iterator[str]:
+    """What in the citation's own fields does not agree with what it claims."""
+    found, start, end = cited.get("found"), cited["start"], cited["end"]
+    if cited["supported"] == "verbatim" and found is not None and found != cited["quote"]:
+        yield "The trace says word for word, yet the words it found are not the words quoted."
+    if found and start is not None and end is not None and end - start != len(found):
+        yield f"The place is {end - start} characters long, and the words found are {len(found)}."
+
+
+def _tally(cited: list[dict[str, Any]]) -> str:
+    exact = sum(one["supported"] == "verbatim" for one in cited)
+    return f"{exact} of {len(cited)} stand word for word in the source" if cited else ""
+
+
+def _linked(content: str, count: int) -> Html:
+    """The answer, its [1] made a link to the first citation."""
+    parts = re.split(r"(\[\d{1,3}\])", content)
+    return join(_link(part, count) if i % 2 else part for i, part in enumerate(parts))
+
+
+def _link(mark: str, count: int) -> str:
+    number = int(mark[1:-1])
+    return (
+        tag("a", mark, href=f"#c{number}", cls="cite") if 1 <= number <= min(count, _MOST_CITATIONS) else mark
+    )
+
+
+def _chip(tone: str, words: str) -> Html:
+    return tag("span", words, cls=f"chip {tone}")
+
+
+def _in_place(cited: dict[str, Any]) -> Html | None:
+    """The words as they stand in the source, marked, with what is around them."""
+    found = cited.get("found") or (cited["quote"] if cited["supported"] == "verbatim" else None)
+    if found is None:
+        return None
+    before, after = cited["context_before"][-2000:], cited["context_after"][:2000]
+    return tag("blockquote", before, tag("mark", found), after)
+
+
+def _claimed(cited: dict[str, Any]) -> Html:
+    lead = (
+        "The answer quotes: " if cited.get("found") else "The answer quotes, and no such words were found: "
+    )
+    quote = (
+        _compared(cited["quote"], cited["found"]) if cited.get("found") else Html(tag("q", cited["quote"]))
+    )
+    return tag("p", lead, quote, cls="claimed")
+
+
+def _compared(quote: str, found: str) -> Html:
+    """The quote with the words that are not in the source, or not there in the source, marked."""
+    said, stands = re.split(r"(\s+)", quote), re.split(r"(\s+)", found)
+    if len(said) + len(stands) > 4 * _MOST_WORDS:
+        return tag("q", quote)
+    steps = SequenceMatcher(None, said, stands, autojunk=False).get_opcodes()
+    words = (
+        "".join(said[a:b]) if step == "equal" else tag("s", "".join(said[a:b]))
+        for step, a, b, _, _ in steps
+        if a < b
+    )
+    return tag("q", *words)
+
+
+def _place(cited: dict[str, Any], anchors: Mapping[str, str]) -> Iterator[str]:
+    yield cited["doc"] or "no document"
+    if cited["page"] is not None:
+        yield f" · page {cited['page']}"
+    if cited["start"] is not None:
+        yield f" · characters {cited['start']:,}–{cited['end'] if cited['end'] is not None else '?'}"
+    if cited["node"] is not None:
+        anchor = anchors.get(cited["node"])
+        yield " · "
+        yield tag("a", cited["node"], href=f"#{anchor}") if anchor else cited["node"]
+
+
+def _shown(seqs: list[int]) -> Iterator[str]:
+    yield (
+        "These words were shown to the run at event "
+        if seqs
+        else "No single result given to the run holds these words."
+    )
+    for i, seq in enumerate(seqs[:8]):
+        yield ", " if i else ""
+        yield tag("a", str(seq), href=f"#e{seq}")

@@ -1,0 +1,65 @@
+"""Tokens and dollars over time, as two small step lines."""
+
+from collections.abc import Callable, Sequence
+
+from rlm.audit.costs import Cost, in_dollars
+from rlm.audit.events import Event
+from rlm.audit.page.html import Html, tag
+
+_WIDE, _HIGH, _LEFT, _TOP, _BASE = 560, 180, 8, 26, 154
+_MOST_DOTS = 400
+
+
+def cost_section(events: Sequence[Event], after: Sequence[Cost]) -> Html:
+    """What the run had used after each model call."""
+    if not after:
+        return tag(
+            "section", tag("h2", "Cost"), tag("p", "No model call was paid for or counted."), id="cost"
+        )
+    end_s = max(events[-1]["time_s"], 0.001)
+    tokens = _chart("Tokens", after, end_s, lambda cost: cost.tokens, lambda value: f"{value:,.0f}")
+    dollars = _chart("Dollars", after, end_s, lambda cost: cost.usd, in_dollars)
+    free = tag("p", "No call of this run had a price.", cls="meta")
+    charts = tag("div", tokens, dollars if after[-1].usd > 0 else free, cls="charts")
+    return tag("section", tag("h2", "Cost"), charts, id="cost")
+
+
+def _chart(
+    name: str,
+    after: Sequence[Cost],
+    end_s: float,
+    value: Callable[[Cost], float],
+    words: Callable[[float], str],
+) -> Html:
+    """A line that steps up at each call, from 0 at the start to the whole at the end."""
+    most = value(after[-1]) or 1.0
+    across = [_LEFT + (_WIDE - 2 * _LEFT) * cost.time_s / end_s for cost in after]
+    up = [_BASE - (_BASE - _TOP) * value(cost) / most for cost in after]
+    line = f"M{_LEFT} {_BASE}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in zip(across, up, strict=True))
+    line += f"H{_WIDE - _LEFT}"
+    dots = [
+        _dot(*dot, words) for dot in list(zip(across, up, map(value, after), after, strict=True))[:_MOST_DOTS]
+    ]
+    caption = f"{name}: {words(value(after[-1]))} after {len(after)} calls in {end_s:.1f} s"
+    return tag(
+        "figure",
+        tag("figcaption", tag("b", name), f" {words(value(after[-1]))}"),
+        tag(
+            "svg",
+            tag("path", d=f"{line}V{_BASE}Z", cls="area"),
+            tag("path", d=line, cls="line"),
+            tag("path", d=f"M{_LEFT} {_BASE}H{_WIDE - _LEFT}", cls="axis"),
+            *dots,
+            tag("text", "0 s", x=_LEFT, y=_HIGH - 8),
+            tag("text", f"{end_s:.1f} s", x=_WIDE - _LEFT, y=_HIGH - 8, text_anchor="end"),
+            viewBox=f"0 0 {_WIDE} {_HIGH}",
+            role="img",
+            aria_label=caption,
+        ),
+    )
+
+
+def _dot(x: float, y: float, value: float, cost: Cost, words: Callable[[float], str]) -> Html:
+    title = tag("title", f"call {cost.calls} at {cost.time_s:.2f} s: {words(value)} so far")
+    circle = tag("circle", title, cx=f"{x:.1f}", cy=f"{y:.1f}", r="4")
+    return tag("a", circle, href=f"#e{cost.seq}", aria_label=f"call {cost.calls}")

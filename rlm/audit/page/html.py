@@ -1,0 +1,54 @@
+"""HTML built so that text cannot become markup: `tag` escapes every child that is not Html already."""
+
+import html
+from collections.abc import Iterable
+
+from rlm.audit.visible import visible
+
+TEXT_CHARS = 20_000  # of one text; the rest is in the trace, which the page is a view of
+
+
+class Html(str):
+    """Markup made by `tag` or `join`, or a constant of this package; never text from outside."""
+
+    __slots__ = ()
+
+
+def tag(name: str, *children: str | None, **attributes: str | int | bool | None) -> Html:
+    """One element. `cls` stands for class, `_` in an attribute's name for `-`; None and False leave it out."""
+    written = "".join(
+        _attribute(key, value) for key, value in attributes.items() if value not in (None, False)
+    )
+    return Html(f"<{name}{written}>{join(children)}</{name}>")
+
+
+def join(parts: Iterable[str | None]) -> Html:
+    """The parts one after another, text escaped."""
+    return Html("".join(_safe(part) for part in parts if part is not None))
+
+
+def pre(text: str, cls: str = "") -> Html:
+    """Text with its own line breaks, cut at TEXT_CHARS with a note of what is left out."""
+    left = len(text) - TEXT_CHARS
+    note = tag("span", f"\n… {left:,} more characters in the trace", cls="cut") if left > 0 else None
+    # A long text scrolls in its own box, which the keyboard must be able to enter.
+    return tag("pre", text[:TEXT_CHARS], note, cls=cls or None, tabindex="0" if len(text) > 1500 else None)
+
+
+def fold(summary: str, *children: str | None, **attributes: str | int | bool | None) -> Html:
+    """A part that opens and closes by itself, with no script."""
+    return tag("details", tag("summary", summary), *children, **attributes)
+
+
+def facts(pairs: Iterable[tuple[str, str]], cls: str = "facts") -> Html:
+    """Names and values as a definition list."""
+    return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs), cls=cls)
+
+
+def _attribute(key: str, value: str | int | bool | None) -> str:
+    name = "class" if key == "cls" else key.rstrip("_").replace("_", "-")
+    return f" {name}" if value is True else f' {name}="{html.escape(visible(str(value)), quote=True)}"'
+
+
+def _safe(part: str) -> str:
+    return part if isinstance(part, Html) else html.escape(visible(part))

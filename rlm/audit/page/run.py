@@ -1,0 +1,135 @@
+"""The top of the page, and what the run was made with."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rlm.audit.costs import Cost, costs, in_dollars
+from rlm.audit.events import Event
+from rlm.audit.page.html import Html, facts, fold, join, tag
+from rlm.audit.verify import Verdict
+
+_CANNOT_SHOW = (
+    "A chain of hashes shows that no line was changed, removed, moved or added by anyone who did not also rewrite "
+    "every line after it. It cannot show that the whole file was not rewritten: for that, compare the head below "
+    "with one that was kept elsewhere when the run ended."
+)
+
+
+def header(events: Sequence[Event], verdict: Verdict | None) -> Html:
+    """The question, whether the file is as it was written, and the run in six numbers."""
+    question = events[0]["question"] if events else "No event of this trace can be read"
+    return tag(
+        "header",
+        tag("p", "Review of a run", cls="kicker"),
+        tag("h1", question),
+        _seal(verdict),
+        _numbers(events),
+    )
+
+
+def run_section(events: Sequence[Event], verdict: Verdict | None) -> Html:
+    """Index, models, prompts, limits, code; the budget as it was noted; the head of the chain."""
+    opened = events[0] if events else {}
+    return tag(
+        "section",
+        tag("h2", "Run"),
+        facts(_made_with(opened)) if opened else None,
+        _budgets(events),
+        _chain(verdict),
+        id="run",
+    )
+
+
+def _seal(verdict: Verdict | None) -> Html:
+    if verdict is None:
+        return tag("p", "The file of this run was not checked for this page.", cls="seal unknown")
+    if verdict.ok:
+        head = tag("code", verdict.head[:12])
+        words = [
+            tag("strong", "The trace is whole."),
+            f" {verdict.events} events, each sealed to the last; head ",
+            head,
+        ]
+        return tag("p", *words, cls="seal good")
+    where = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
+    words = [tag("strong", "The trace is not as it was written."), f" {where}{verdict.reason}. "]
+    return tag(
+        "p", *words, f"This page shows the {verdict.events} events before it.", cls="seal bad", role="alert"
+    )
+
+
+def _numbers(events: Sequence[Event]) -> Html:
+    cost = (costs(events) or [Cost()])[-1]
+    last = events[-1] if events else {"kind": "", "time_s": 0.0}
+    stop = str(last["stop"]) if last["kind"] == "run_closed" else "no end recorded"
+    pairs = [
+        ("Ended", stop),
+        ("Time", f"{last['time_s']:.1f} s"),
+        ("Model calls", f"{cost.calls:,}"),
+        ("Tokens", f"{cost.tokens:,}"),
+        ("Cost", in_dollars(cost.usd)),
+        ("Steps in the tree", f"{sum(event['kind'] == 'visited' for event in events):,}"),
+    ]
+    return facts(pairs, "numbers")
+
+
+def _made_with(opened: Event) -> list[tuple[str, str]]:
+    index, prompts = opened["index"], opened["prompts"]
+    held = f"{index['documents']:,} documents, {index['nodes']:,} nodes"
+    return [
+        ("Started", opened["started"]),
+        (
+            "Index",
+            join(
+                [f"{index['name']}, generation {index['generation']}: {held} ", tag("code", index["digest"])]
+            ),
+        ),
+        ("Route", opened["route"]),
+        ("Models", _listed(opened["models"])),
+        ("Limits", _listed(opened["limits"])),
+        ("Prompts", join([f"version {prompts['version']} ", tag("code", prompts["sha256"])])),
+        ("Code", opened["code_version"]),
+    ]
+
+
+def _listed(values: dict[str, Any]) -> Html:
+    return join(
+        tag("span", tag("b", name), f" {_plain(value)}", cls="pair") for name, value in values.items()
+    )
+
+
+def _plain(value: object) -> str:
+    return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
+
+
+def _budgets(events: Sequence[Event]) -> Html | None:
+    noted = [event for event in events if event["kind"] == "budget"]
+    if not noted:
+        return None
+    names = ("Time", "Why", "Spent", "Set aside", "Left")
+    table = tag(
+        "table",
+        tag("thead", tag("tr", *(tag("th", name, scope="col") for name in names))),
+        tag("tbody", *map(_budget_row, noted[:200])),
+    )
+    return fold(f"The budget, noted {len(noted)} times", tag("div", table, cls="wide"), cls="budget")
+
+
+def _budget_row(event: Event) -> Html:
+    cells = [f"{event['time_s']:.2f} s", event["reason"], _used(event["spent"]), _used(event["reserved"])]
+    return tag(
+        "tr", *(tag("td", cell) for cell in cells), tag("td", _listed(event["left"])), id=f"e{event['seq']}"
+    )
+
+
+def _used(usage: dict[str, Any]) -> str:
+    tokens = usage["prompt_tokens"] + usage["completion_tokens"]
+    return f"{usage['calls']:,} calls, {tokens:,} tokens, {in_dollars(usage['usd'])}"
+
+
+def _chain(verdict: Verdict | None) -> Html | None:
+    if verdict is None:
+        return None
+    head = tag("p", "Head ", tag("code", verdict.head, cls="hash"))
+    return tag("div", tag("h3", "What the seal shows"), tag("p", _CANNOT_SHOW), head, cls="chain")

@@ -1,0 +1,314 @@
+"""The run step by step: what each model was sent and wrote, the code, its scan, what it asked of the tree."""
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rlm.audit.costs import in_dollars
+from rlm.audit.events import Event
+from rlm.audit.page.html import Html, fold, join, pre, tag
+from rlm.audit.visible import one_line
+
+_MOST_CHILDREN = 200
+_MOST_NODES = 60
+_MOST_DEEP = 12  # calls inside calls, drawn one inside the other
+_FENCE = re.compile(r"```[^\n`]*\n.*?(?:```|\Z)", re.DOTALL)
+_CODE = re.compile(
+    r"(?P<comment>\#[^\n]*)"
+    r"|(?P<string>[rbfRBF]{0,2}(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'))"
+    r"|(?P<verb>\b(?:context\.\w+|(?:llm|rlm)_query(?:_batched)?|budget|answer|SHOW_VARS|FINAL|FINAL_VAR|SUBMIT)\b)"
+    r"|(?P<word>\b(?:and|as|assert|async|await|break|class|continue|def|del|elif|else|except|finally|for|from|if|import"
+    r"|in|is|lambda|not|or|pass|raise|return|try|while|with|yield|None|True|False)\b)"
+    r"|(?P<number>\b\d[\d_.]*\b)"
+)
+
+
+@dataclass(slots=True)
+class Turn:
+    """An ask of a model and all that followed it in its conversation; `events` before the first ask come alone."""
+
+    number: int
+    events: list[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What drawing a step needs beside the step: every conversation's events, those drawn, nodes' anchors."""
+
+    talks: Mapping[str, list[Event]]
+    drawn: set[str]
+    anchors: Mapping[str, str]
+    depth: int = 0
+
+
+def steps_section(events: Sequence[Event], anchors: Mapping[str, str]) -> Html:
+    """Every event of the run, grouped by turn; children inside the step that called them."""
+    talks: dict[str, list[Event]] = {}
+    for event in events:
+        talks.setdefault(event["conversation"], []).append(event)
+    scene = Scene(talks, set(), anchors)
+    parts = [_conversation("0", scene)]
+    # Conversations that no step claims to have called are shown all the same.
+    parts += [
+        tag("div", tag("h3", f"Conversation {name}"), _conversation(name, scene))
+        for name in talks
+        if name not in scene.drawn
+    ]
+    return tag("section", tag("h2", "Steps"), *parts, id="steps")
+
+
+def turns_of(events: Sequence[Event]) -> list[Turn]:
+    """The events of one conversation, cut before each ask."""
+    turns = [Turn(0, [])]
+    for event in events:
+        if event["kind"] == "model_asked":
+            turns.append(Turn(turns[-1].number + 1, []))
+        turns[-1].events.append(event)
+    return [turn for turn in turns if turn.events]
+
+
+def _conversation(name: str, scene: Scene) -> Html:
+    scene.drawn.add(name)
+    return join(_turn(name, turn, scene) for turn in turns_of(scene.talks.get(name, [])))
+
+
+def _turn(name: str, turn: Turn, scene: Scene) -> Html:
+    body = (_STEPS[event["kind"]](event, scene) for event in turn.events)
+    if turn.number == 0:
+        return tag("div", *body, cls="before")
+    place = f"t{name.replace('.', '-')}-{turn.number}"
+    head = tag("h3" if name == "0" else "h4", f"Turn {turn.number}")
+    return tag("article", tag("header", head, _turn_facts(turn)), *body, cls="turn", id=place, tabindex="-1")
+
+
+def _turn_facts(turn: Turn) -> Html:
+    asked = turn.events[0]
+    reply = next((event for event in turn.events if event["kind"] == "model_answered"), None)
+    facts = [f"{asked['time_s']:.1f} s", asked["model"]]
+    if reply is not None:
+        used = reply["usage"]
+        facts += [
+            f"{used['prompt_tokens']:,} → {used['completion_tokens']:,} tokens",
+            in_dollars(used["usd"]),
+        ]
+        facts += ["from the cache"] if reply["cached"] else []
+    return tag("span", *(tag("span", fact) for fact in facts), cls="facts-line")
+
+
+def _opened(event: Event, scene: Scene) -> Html:
+    return tag("p", f"The run opened at {event['started']}.", id=_anchor(event), cls="meta")
+
+
+def _asked(event: Event, scene: Scene) -> Html:
+    new, total = event["messages"], event["conversation_messages"]
+    summary = f"Sent to the model: {len(new)} new of {total} messages"
+    return fold(summary, *map(_message, new), id=_anchor(event), cls="sent")
+
+
+def _message(message: Mapping[str, str]) -> Html:
+    return tag("div", tag("p", message["role"], cls="role"), pre(message["content"]))
+
+
+def _replied(event: Event, scene: Scene) -> Html:
+    text = event["text"]
+    prose = _FENCE.sub("", text).strip()
+    whole = fold("The reply as written", pre(text), cls="sent") if prose != text.strip() else None
+    odd = f"finished: {event['finish_reason']}" if event["finish_reason"] != "stop" else None
+    note = tag("p", odd, cls="meta") if odd else None
+    return tag("div", tag("div", prose, cls="prose") if prose else None, whole, note, id=_anchor(event))
+
+
+def _failed(event: Event, scene: Scene) -> Html:
+    return tag("p", tag("strong", "The call failed: "), event["error"], cls="doubt", id=_anchor(event))
+
+
+def _scanned(event: Event, scene: Scene) -> Html:
+    refused = event["verdict"] == "rejected"
+    chip = tag(
+        "span",
+        "refused by the scan" if refused else "scan passed",
+        cls="chip bad" if refused else "chip good",
+    )
+    why = tag("p", event["rule"] or "", cls="doubt") if refused else None
+    code = tag("pre", *_coloured(event["code"][:20_000], event["line_in_code"]), cls="code")
+    return tag(
+        "div", tag("p", f"Cell {event['cell']} ", chip, cls="step"), code, why, id=_anchor(event), cls="cell"
+    )
+
+
+def _ran(event: Event, scene: Scene) -> Html:
+    tone = {"ok": "good", "error": "warn"}.get(event["status"], "bad")
+    notes = [
+        f"{event['seconds']:.2f} s",
+        "output cut" if event["truncated"] else "",
+        "state lost" if event.get("state_lost") else "",
+    ]
+    line = tag(
+        "p",
+        "Output ",
+        tag("span", event["status"], cls=f"chip {tone}"),
+        " " + ", ".join(filter(None, notes)),
+        cls="step",
+    )
+    output = pre(event["stdout"], "output") if event["stdout"] else None
+    error = pre(event["error"], "output error") if event["error"] else None
+    return tag("div", line, output, error, id=_anchor(event))
+
+
+def _visited(event: Event, scene: Scene) -> Html:
+    arguments = ", ".join(
+        f"{name}={one_line(_json(value), 60)}" for name, value in event["arguments"].items()
+    )
+    call = tag("code", tag("b", event["verb"]), f"({arguments})")
+    refused = event.get("error")
+    outcome = f" refused: {refused}" if refused else f" showed {_nodes(len(event['shown']))}"
+    passed = f", {len(event['not_taken'])} beside not taken" if event["not_taken"] else ""
+    body = [
+        _refs("Shown", event["shown"], scene),
+        _refs("On offer, not taken", event["not_taken"], scene),
+        tag("p", f"Given to the code, {event['result_chars']:,} characters:", cls="meta"),
+        pre(
+            event["result"]
+            if isinstance(event["result"], str)
+            else json.dumps(event["result"], indent=2, ensure_ascii=False)
+        ),
+    ]
+    summary = tag("summary", call, tag("span", outcome + passed, cls="meta"))
+    return tag("details", summary, tag("div", *body, cls="body"), id=_anchor(event), cls="visit")
+
+
+def _refs(name: str, refs: Sequence[Mapping[str, Any]], scene: Scene) -> Html | None:
+    if not refs:
+        return None
+    some = (tag("li", _ref(ref, scene)) for ref in refs[:_MOST_NODES])
+    more = tag("li", f"and {len(refs) - _MOST_NODES} more") if len(refs) > _MOST_NODES else None
+    return tag("div", tag("p", name, cls="role"), tag("ul", *some, more, cls="refs"))
+
+
+def _ref(ref: Mapping[str, Any], scene: Scene) -> Html:
+    score = "" if ref.get("score") is None else f" {ref['score']:.3f}"
+    if ref["node"] is None:
+        return join([f"{ref.get('doc')} {ref.get('start')}–{ref.get('end')}{score}"])
+    link = tag("a", ref["label"] or ref["node"], href=f"#{scene.anchors[ref['node']]}")
+    return join([link, tag("span", f" {ref['node']}{score}", cls="id")])
+
+
+def _child_called(event: Event, scene: Scene) -> Html:
+    known = _children(event, scene)
+    scene.drawn.update(known)
+    under = f" under {event['under']}" if event["under"] else ""
+    calls = tag("code", tag("b", event["verb"]), f": {len(event['prompts'])} asked{under}")
+    children = [_child(name, event, scene) for name in known[:_MOST_CHILDREN]]
+    more = (
+        tag("p", f"… {len(known) - _MOST_CHILDREN} more in the trace", cls="meta")
+        if len(known) > _MOST_CHILDREN
+        else None
+    )
+    silent = [] if known else [pre(prompt) for prompt in event["prompts"][:_MOST_CHILDREN]]
+    return tag(
+        "div", tag("p", calls, cls="step"), *children, *silent, more, id=_anchor(event), cls="children"
+    )
+
+
+def _children(event: Event, scene: Scene) -> list[str]:
+    """The conversations to draw inside this step; none below a depth, whose turn comes after the root's."""
+    names = event["children"] if scene.depth < _MOST_DEEP else []
+    return [name for name in dict.fromkeys(names) if name in scene.talks and name not in scene.drawn]
+
+
+def _child(name: str, event: Event, scene: Scene) -> Html:
+    """A child's conversation, folded under its question."""
+    prompts = dict(zip(event["children"], event["prompts"], strict=False))
+    title = tag("summary", tag("span", name, cls="level"), " ", one_line(prompts.get(name, ""), 90))
+    inner = _conversation(name, replace(scene, depth=scene.depth + 1))
+    return tag("details", title, tag("div", inner, cls="body"), cls="child")
+
+
+def _child_returned(event: Event, scene: Scene) -> Html:
+    rows = (
+        tag("li", pre(one["text"], "" if one["ok"] else "error")) for one in event["results"][:_MOST_CHILDREN]
+    )
+    replies = _count(len(event["results"]), "reply", "replies")
+    title = f"{event['verb']} gave back {replies} in {event['seconds']:.2f} s"
+    return fold(title, tag("ol", *rows), id=_anchor(event), cls="sent")
+
+
+def _budget(event: Event, scene: Scene) -> None:
+    return None  # in the table of the run section, where one row can be held against the next
+
+
+def _noted(event: Event, scene: Scene) -> Html:
+    return tag("p", event["text"], cls="note", id=_anchor(event))
+
+
+def _answered(event: Event, scene: Scene) -> Html:
+    cited = _count(len(event["citations"]), "citation", "citations")
+    link = tag("a", "The answer", href="#answer")
+    return tag(
+        "p",
+        link,
+        f" was given, with {cited}; the run stopped because: {event['stop']}.",
+        id=_anchor(event),
+        cls="note",
+    )
+
+
+def _closed(event: Event, scene: Scene) -> Html:
+    wrong = f" {event['error']}" if event.get("error") else ""
+    return tag("p", f"The run closed after {event['seconds']:.1f} s.{wrong}", id=_anchor(event), cls="meta")
+
+
+_STEPS: dict[str, Callable[[Event, Scene], Html | None]] = {
+    "run_opened": _opened,
+    "model_asked": _asked,
+    "model_answered": _replied,
+    "model_failed": _failed,
+    "code_scanned": _scanned,
+    "code_run": _ran,
+    "visited": _visited,
+    "child_called": _child_called,
+    "child_returned": _child_returned,
+    "budget": _budget,
+    "note": _noted,
+    "answered": _answered,
+    "run_closed": _closed,
+}
+
+
+def _coloured(code: str, bad_line: int | None) -> list[Html]:
+    """The code line by line, its words classed; the line the scan names is marked."""
+    lines = "".join(_spans(code)).split("\n")
+    return [_code_line(Html(line), number == bad_line) for number, line in enumerate(lines, 1)]
+
+
+def _spans(code: str) -> list[Html]:
+    found, at = [], 0
+    for match in _CODE.finditer(code):
+        found.append(join([code[at : match.start()]]))
+        # A string over several lines is coloured line by line, so that a line is whole markup by itself.
+        pieces = match[0].split("\n")
+        found.append(Html("\n".join(tag("span", piece, cls=match.lastgroup) for piece in pieces)))
+        at = match.end()
+    return [*found, join([code[at:]])]
+
+
+def _code_line(line: Html, bad: bool) -> Html:
+    return tag("span", line, Html("\n"), cls="line bad" if bad else "line")
+
+
+def _anchor(event: Event) -> str:
+    return f"e{event['seq']}"
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _nodes(number: int) -> str:
+    return _count(number, "node", "nodes")
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"

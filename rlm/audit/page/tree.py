@@ -1,0 +1,261 @@
+"""The tree as the run saw it: a map of the branches entered and passed by, and the words each was shown with."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from rlm.audit.events import Event
+from rlm.audit.page.html import Html, fold, join, pre, tag
+from rlm.audit.routing import Branch, Place, Standing, branches, texts_shown
+from rlm.audit.visible import one_line
+
+_WIDE, _ROW, _GAP = 1000, 40, 2
+_MOST_DEEP = 24  # levels drawn; a real tree has a handful, a stranger's trace may have any number
+_MOST_LISTED = 10  # nodes passed by, listed under one parent before the rest is folded
+_MOST_DRAWN = 14  # nodes passed by, drawn under one parent before the rest becomes one box
+_CHAR = 7.2  # width of a letter of the map, in its own units
+_WEIGHT: dict[Standing, float] = {"cited": 3.0, "entered": 2.4, "seen": 1.0, "passed": 0.7}
+_WORDS: dict[Standing, str] = {
+    "cited": "entered, and cited in the answer",
+    "entered": "entered",
+    "seen": "shown, not entered",
+    "passed": "on offer, not taken",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Twig:
+    """A place with its children, as drawn. `taken`: the run entered it or something below it."""
+
+    place: Place
+    below: tuple["Twig", ...]
+
+    @property
+    def taken(self) -> bool:
+        return self.place.standing in ("cited", "entered") or any(twig.taken for twig in self.below)
+
+    @property
+    def weight(self) -> float:
+        """Its share of the map's width: what was taken gets more room than what was not."""
+        return max(_WEIGHT[self.place.standing], sum(twig.weight for twig in self.below))
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle of the map, in its units; `more` counts the nodes it stands for beside its own."""
+
+    twig: Twig
+    left: float
+    width: float
+    depth: int
+    more: int = 0
+
+
+def tree_section(events: Sequence[Event], places: Mapping[str, Place], anchors: Mapping[str, str]) -> Html:
+    """The map, the branches in the order they were entered, and the tree with its words."""
+    if not places:
+        return tag(
+            "section", tag("h2", "Route"), tag("p", "The run looked at no node of the tree."), id="route"
+        )
+    tops, words = grown(places), _words_by_node(events)
+    return tag(
+        "section",
+        tag("h2", "Route"),
+        _legend(places.values()),
+        _map(tops, anchors),
+        _order(branches(events), anchors),
+        tag("h3", "The tree, as far as the run saw it"),
+        tag("p", "Open a node for the words it was shown with.", cls="meta"),
+        _listing(tops, anchors, words, 0),
+        id="route",
+    )
+
+
+def grown(places: Mapping[str, Place]) -> tuple[Twig, ...]:
+    """The places as trees. One whose parent is unknown, or is among its own descendants, stands on top."""
+    below: dict[str | None, list[Place]] = {}
+    for place in places.values():
+        below.setdefault(place.parent if place.parent in places else None, []).append(place)
+    done: set[str] = set()
+    tops = [_twig(place, below, done, 0) for place in _sorted(below.get(None, []))]
+    rest = (place for place in places.values() if place.node not in done)
+    return (*tops, *(_twig(place, below, done, 0) for place in rest if place.node not in done))
+
+
+def _twig(place: Place, below: Mapping[str | None, list[Place]], done: set[str], depth: int) -> Twig:
+    done.add(place.node)
+    if depth >= _MOST_DEEP:
+        return Twig(place, ())
+    children = (child for child in _sorted(below.get(place.node, [])))
+    return Twig(
+        place, tuple(_twig(child, below, done, depth + 1) for child in children if child.node not in done)
+    )
+
+
+def _sorted(places: Iterable[Place]) -> list[Place]:
+    return sorted(places, key=lambda place: (-(place.level or 0), place.node))
+
+
+def boxes(twigs: Sequence[Twig], left: float, width: float, depth: int = 0) -> Iterator[Box]:
+    """The rectangles of the map, the higher ones first; what was passed by beyond a few shares one box."""
+    drawn, folded = _few(twigs, _MOST_DRAWN)
+    total = sum(twig.weight for twig in drawn) + (1.0 if folded else 0.0)
+    for twig in drawn:
+        share = width * twig.weight / total
+        yield Box(twig, left, share, depth)
+        yield from boxes(twig.below, left, share, depth + 1)
+        left += share
+    if folded:
+        yield Box(folded[0], left, width / total, depth, len(folded))
+
+
+def _few(twigs: Sequence[Twig], most: int) -> tuple[list[Twig], list[Twig]]:
+    """All that was taken and the first `most` of the others, in order; and the rest."""
+    other = [twig for twig in twigs if not twig.taken][most:]
+    left_out = {twig.place.node for twig in other}
+    return [twig for twig in twigs if twig.place.node not in left_out], other
+
+
+def _map(tops: Sequence[Twig], anchors: Mapping[str, str]) -> Html:
+    drawn = list(boxes(tops, 0.0, _WIDE))
+    high = (max(box.depth for box in drawn) + 1) * _ROW
+    picture = tag(
+        "svg",
+        *(_box(box, anchors) for box in drawn),
+        viewBox=f"0 0 {_WIDE} {high}",
+        role="group",
+        aria_label="Map of the tree: each row is a level, the branches taken are filled",
+    )
+    return tag("div", picture, cls="map")
+
+
+def _box(box: Box, anchors: Mapping[str, str]) -> Html:
+    place = box.twig.place
+    standing = "passed" if box.more else _tone(box.twig)
+    label = f"{box.more} more" if box.more else place.label or place.node
+    room = int((box.width - 16) / _CHAR)
+    top = box.depth * _ROW
+    shape = tag(
+        "rect",
+        x=f"{box.left + _GAP / 2:.1f}",
+        y=top,
+        width=f"{max(box.width - _GAP, 0.5):.1f}",
+        height=_ROW - _GAP,
+        rx="4",
+    )
+    words = tag("text", one_line(label, room), x=f"{box.left + 9:.1f}", y=top + 24) if room >= 3 else None
+    hint = f"{box.more} nodes on offer, not taken" if box.more else f"{label}: {_WORDS[place.standing]}"
+    link = anchors[place.node]
+    return tag(
+        "a",
+        tag("title", hint),
+        shape,
+        words,
+        href=f"#{link}",
+        cls=standing,
+        tabindex="-1" if box.more else None,
+    )
+
+
+def _tone(twig: Twig) -> str:
+    """Its standing; or, where only something below it was entered, that it lies on the way."""
+    return "way" if twig.taken and twig.place.standing in ("seen", "passed") else twig.place.standing
+
+
+def _legend(places: Iterable[Place]) -> Html:
+    counts: dict[Standing, int] = dict.fromkeys(_WORDS, 0)
+    for place in places:
+        counts[place.standing] += 1
+    items = (
+        tag("li", tag("i", cls="dot"), f"{counts[name]} {words}", cls=name) for name, words in _WORDS.items()
+    )
+    return tag("ul", *items, cls="legend")
+
+
+def _order(taken: Sequence[Branch], anchors: Mapping[str, str]) -> Html:
+    """The branches as a numbered list, each with the event that entered it."""
+    if not taken:
+        return tag("p", "No branch was entered.")
+    rows = (
+        tag(
+            "li",
+            tag("span", _level(branch.level), cls="level"),
+            tag("a", branch.label or branch.node, href=f"#{anchors[branch.node]}"),
+            tag(
+                "span",
+                f" {branch.verb}, ",
+                tag("a", f"event {branch.seq}", href=f"#e{branch.seq}"),
+                cls="meta",
+            ),
+        )
+        for branch in taken[:300]
+    )
+    more = tag("p", f"… {len(taken) - 300} more", cls="meta") if len(taken) > 300 else None
+    return join([tag("h3", "Branches entered, in order"), tag("ol", *rows, cls="order"), more])
+
+
+def _listing(
+    twigs: Sequence[Twig], anchors: Mapping[str, str], words: Mapping[str, list[tuple[int, str]]], depth: int
+) -> Html:
+    shown, folded = _few(twigs, _MOST_LISTED)
+    rows = [_row(twig, anchors, words, depth) for twig in shown]
+    if folded:
+        inner = tag("ul", *(_row(twig, anchors, words, depth) for twig in folded[:500]))
+        rows.append(tag("li", fold(f"{len(folded)} more on offer, not taken", inner), cls="passed"))
+    return tag("ul", *rows, cls="tree" if depth == 0 else None)
+
+
+def _row(
+    twig: Twig, anchors: Mapping[str, str], words: Mapping[str, list[tuple[int, str]]], depth: int
+) -> Html:
+    place = twig.place
+    name = [
+        tag("i", cls="dot"),
+        tag("span", _level(place.level), cls="level"),
+        tag("span", place.label or place.node, cls="label"),
+        tag("span", place.node, cls="id"),
+        tag("span", _WORDS[place.standing], cls="standing"),
+    ]
+    node = tag(
+        "details", tag("summary", *name), _body(place, words.get(place.node, [])), id=anchors[place.node]
+    )
+    below = _listing(twig.below, anchors, words, depth + 1) if twig.below else None
+    return tag("li", node, below, cls=_tone(twig))
+
+
+def _body(place: Place, words: list[tuple[int, str]]) -> Html:
+    span = (
+        f"{place.doc}, characters {place.start:,}–{place.end:,}"
+        if place.doc and place.end is not None
+        else None
+    )
+    where = tag("p", span, cls="meta") if span and place.start is not None else None
+    texts = [
+        join([tag("p", "Shown at ", _at([seq]), cls="meta"), pre(text, "words")]) for seq, text in words[:6]
+    ]
+    nothing = None if texts else tag("p", "No words of it were shown beside its label.", cls="meta")
+    trail = [("Entered at ", place.entered), ("Listed at ", place.seen), ("On offer at ", place.passed)]
+    lines = (tag("p", name, _at(seqs), cls="meta") for name, seqs in trail if seqs)
+    return tag("div", where, *texts, nothing, *lines, cls="body")
+
+
+def _at(seqs: Sequence[int]) -> Html:
+    links = (
+        join([", " if i else "", tag("a", f"event {seq}", href=f"#e{seq}")])
+        for i, seq in enumerate(seqs[:12])
+    )
+    return join([*links, f" and {len(seqs) - 12} more" if len(seqs) > 12 else None])
+
+
+def _words_by_node(events: Sequence[Event]) -> dict[str, list[tuple[int, str]]]:
+    """For each node the different words it was shown with, and the event that first did."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for event in events:
+        for node, text in texts_shown(event).items() if event["kind"] == "visited" else ():
+            known = found.setdefault(node, [])
+            if text not in (words for _, words in known):
+                known.append((event["seq"], text))
+    return found
+
+
+def _level(level: int | None) -> str:
+    return "L?" if level is None else f"L{level}"
