@@ -1,7 +1,7 @@
 """Where model-written code runs: confined by the kernel, one process a session, every effect a call to the
 parent."""
 
-from .session import Session, open_session
+from .session import Session, layers, open_session
 from .types import CallRefused, CellResult, SandboxLimits, SandboxUnavailable
 
 __all__ = [
@@ -10,5 +10,6 @@ __all__ = [
     "SandboxLimits",
     "SandboxUnavailable",
     "Session",
+    "layers",
     "open_session",
 ]

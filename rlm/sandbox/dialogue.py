@@ -119,7 +119,7 @@ def check_call(frame: dict[str, Any]) -> tuple[str, list[Json], dict[str, Json]]
 
 def check_done(frame: dict[str, Any]) -> dict[str, Any]:
     """The frame itself. Raises Death unless each part has its type."""
-    right = all(isinstance(frame.get(key, frame), kind) for key, kind in _DONE.items())
+    right = all(key in frame and isinstance(frame[key], kind) for key, kind in _DONE.items())
     if not right or frame["status"] not in ("ok", "error", "rejected") or not _answer_fits(frame["answer"]):
         raise Death("protocol")
     return frame

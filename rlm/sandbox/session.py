@@ -12,7 +12,7 @@ from typing import Any
 
 from . import wire
 from .dialogue import Clock, Death, Line, converse
-from .spawn import Worker, fork_worker
+from .spawn import Worker, fork_worker, running_zygote
 from .types import CallRefused, CellResult, Intro, Json, SandboxLimits, SandboxUnavailable, Serve
 
 START_S = 20.0
@@ -137,7 +137,9 @@ class Session:
             raise SandboxUnavailable(
                 f"this machine cannot confine model-written code; missing layer {ready.get('layer')}"
             )
-        self.layers = {name: held is True for name, held in dict(ready["layers"]).items()}  # type: ignore[arg-type]
+        held = ready.get("layers")
+        own = {name: on is True for name, on in held.items()} if isinstance(held, dict) else {}
+        self.layers = running_zygote().layers | own
         return line
 
     def _drop(self) -> None:
@@ -225,6 +227,12 @@ def open_session(
     `context_text`, and `names`, a dict of further variables. Raises SandboxUnavailable, naming the layer
     that is missing."""
     return Session(serve, calls, limits, intro)
+
+
+def layers() -> dict[str, bool]:
+    """Which kernel layers hold here, by name. Raises SandboxUnavailable when a required one does not."""
+    with open_session(lambda name, arguments, named: None, frozenset()) as session:
+        return session.layers
 
 
 class _Live:
