@@ -91,8 +91,8 @@ def test_a_refusal_names_the_cap_what_was_asked_and_what_is_left() -> None:
     with pytest.raises(OverBudget) as refused:
         ledger.reserve(Usage(1, usd=0.5))
     assert str(refused.value) == (
-        "this call may need up to $0.5, more than the $0.125 left of the cap of $1.00 ($0.75 spent, $0.125 reserved by "
-        "calls under way); raise the usd cap, or make fewer or smaller calls"
+        "this call may need up to $0.5, more than the $0.125 left of the cap of $1.00 ($0.75 spent, $0.125 "
+        "reserved by calls under way); raise the usd cap, or make fewer or smaller calls"
     )
     assert (refused.value.cap, refused.value.asked, refused.value.left) == ("usd", 0.5, 0.125)
     with pytest.raises(OverBudget, match="1,001 tokens, more than the 1,000 tokens left"):

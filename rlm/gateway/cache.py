@@ -47,7 +47,7 @@ class Cache:
                     yield database
             finally:
                 database.close()
-        except (sqlite3.Error, ValueError) as error:
+        except (sqlite3.Error, ValueError, RecursionError) as error:
             raise self._broken(str(error)) from error
 
     def _broken(self, found: str) -> BrokenCache:

@@ -88,10 +88,8 @@ def _headers(chain: list[BaseException]) -> Mapping[str, str]:
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     """`retry-after` in seconds or as an HTTP date (RFC 9110, 10.2.3); anything else is ignored."""
     value = headers.get("retry-after", "")
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
+    if re.fullmatch(r"\d+(\.\d+)?", value.strip()):
+        return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
     except (ValueError, TypeError):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 MAX_SENTENCE_CHARS = 400
-_HARD_WRAP_CHARS = 60
+_WRAP_CHARS, _NARROW_WRAP_CHARS = 60, 40
 _MAX_WORD_CHARS = 40
 
 # A run of enders before a space, a CJK full stop, or a line end; bounded, so that no text makes it slow.
@@ -84,8 +84,10 @@ def _ends_here(text: str, line_start: int, newline: int) -> bool:
     following = text[newline + 1 : newline + 9]
     if not following.strip() or "\n" in following[: len(following) - len(following.lstrip())]:
         return True
-    wrapped = newline - line_start >= _HARD_WRAP_CHARS and not _BULLET.match(following)
-    return not wrapped and not following[0].islower()
+    if _BULLET.match(following):
+        return True
+    wrapped_at = _NARROW_WRAP_CHARS if following[0].islower() else _WRAP_CHARS
+    return newline - line_start < wrapped_at
 
 
 def _ends_sentence(text: str, start: int, ender: int, end: int) -> bool:

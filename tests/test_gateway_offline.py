@@ -1,0 +1,217 @@
+"""The offline models: word for word, within their limits, the same every time, and unharmed by any text."""
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from rlm.gateway.blocks import Block, quote
+from rlm.gateway.extractive import summarise
+from rlm.gateway.reader import NOT_FOUND, read
+from rlm.gateway.sentences import MAX_SENTENCE_CHARS, split, words
+from rlm.gateway.tokens import count_tokens
+from rlm.gateway.types import Message
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+
+SCHEDULER = (
+    "The scheduler decides which process runs next. It is called on every timer interrupt. "
+    "A fair scheduler gives each process an equal share of the processor. Lunch is served at noon. "
+    "Dr. Smith wrote the Completely Fair Scheduler, e.g. for Linux. Processes that wait gain priority, "
+    "so that no process starves. The scheduler keeps its processes in a red-black tree."
+)
+HOSTILE = [
+    " " * 300_000,
+    "a" * 300_000,
+    "." * 300_000,
+    ". " * 100_000,
+    "\n" * 100_000,
+    "?\n" * 50_000,
+    "A. " * 100_000,
+    '."' * 100_000,
+    "漢字。" * 30_000,
+    "Aa Bb " * 50_000,
+    "a_" * 100_000,
+    "\ud800. X" * 1000,
+]
+
+
+def user(text: str) -> list[Message]:
+    return [Message(role="user", content=text)]
+
+
+def sentences(text: str) -> list[str]:
+    return [text[start:end] for start, end in split(text)]
+
+
+def parts(reply: str) -> tuple[str, str]:
+    head, _, summary = reply.partition("\nSUMMARY: ")
+    return head.removeprefix("LABEL: "), summary
+
+
+pieces = st.sampled_from(
+    ["Word. ", "e.g. ", "\n", "\n\n", "? ", "a", " ", "…", "。", "- item\n", "x" * 500, "\u2028"]
+)
+any_text = st.one_of(st.text(max_size=200), st.lists(pieces, max_size=30).map("".join))
+
+
+@given(any_text)
+@example("")
+@example("No end")
+@example("x" * 1000)
+def test_sentences_cover_all_but_white_space_in_order(text: str) -> None:
+    spans = split(text)
+    ends = [0, *(end for _, end in spans)]
+    starts = [*(start for start, _ in spans), len(text)]
+    assert all(text[end:start].strip() == "" for end, start in zip(ends, starts, strict=True))
+    assert all(0 < end - start <= MAX_SENTENCE_CHARS for start, end in spans)
+    assert all(part == part.strip() for part in sentences(text))
+
+
+def test_sentences_end_where_a_reader_would_end_them() -> None:
+    assert sentences(SCHEDULER)[4] == "Dr. Smith wrote the Completely Fair Scheduler, e.g. for Linux."
+    assert sentences("It grew 3.5 percent. (In the U.S. alone!) Why? J. Doe knows.") == [
+        "It grew 3.5 percent.",
+        "(In the U.S. alone!)",
+        "Why?",
+        "J. Doe knows.",
+    ]
+    assert sentences("これは文です。次の文です。") == ["これは文です。", "次の文です。"]
+
+
+def test_wrapped_lines_are_one_sentence_and_lists_headings_and_code_are_lines() -> None:
+    wrapped = "This is a long line of prose that the author has wrapped at\nseventy characters or so."
+    assert sentences(wrapped) == [wrapped]
+    assert sentences("Heading\n\nText of it.\n- one\n- two\ndef f(x):\n    return x") == [
+        "Heading",
+        "Text of it.",
+        "- one",
+        "- two",
+        "def f(x):",
+        "return x",
+    ]
+
+
+def test_words_are_stemmed_content_words() -> None:
+    assert words("The schedulers were scheduling, and the 漢字 too") == ["schedul", "schedul", "漢", "字"]
+
+
+def test_a_summary_is_a_label_and_sentences_word_for_word_in_order() -> None:
+    name, summary = parts(summarise(user("Summarise.\n" + quote([Block("os.txt 0-400", SCHEDULER)])), 80))
+    assert 1 <= len(name.split()) <= 8
+    assert name.startswith("os, ")
+    kept = sentences(summary)
+    assert set(kept) < set(sentences(SCHEDULER))
+    assert kept == sorted(kept, key=SCHEDULER.index)
+    assert "Lunch" not in summary
+
+
+def test_a_summary_does_not_say_the_same_thing_twice() -> None:
+    blocks = [
+        Block(f"L0-{i:05}", f"The scheduler decides which process runs next. Fact {i} is about trees.")
+        for i in range(9)
+    ]
+    _, summary = parts(summarise(user(quote(blocks)), 120))
+    assert summary.count("decides which process runs next") == 1
+
+
+def test_the_instructions_around_the_blocks_are_not_summarised() -> None:
+    prompt = (
+        "Write a summary of scheduler documents.\n"
+        + quote([Block("a", "Cats sleep all day.")])
+        + "\nBe short."
+    )
+    assert parts(summarise(user(prompt), 100)) == ("a, Cats, day, sleep", "Cats sleep all day.")
+
+
+def test_node_ids_are_no_titles_and_names_are_preferred() -> None:
+    text = "Ada Lovelace met Charles Babbage. Ada Lovelace wrote notes. Charles Babbage built engines."
+    name, _ = parts(summarise(user(quote([Block("L0-00001", text), Block("L0-00002", text)])), 100))
+    assert name.startswith("Ada Lovelace, Charles Babbage")
+
+
+@given(
+    st.lists(st.builds(Block, st.text(max_size=10).map(lambda t: t.replace("\n", "")), any_text), max_size=4),
+    st.integers(1, 200),
+)
+@example([Block("a", "")], 50)
+@example([Block("", "one two three " * 50)], 30)
+def test_any_blocks_have_a_summary_within_its_tokens(blocks: list[Block], max_tokens: int) -> None:
+    reply = summarise(user(quote(blocks)), max_tokens)
+    name, summary = parts(reply)
+    assert len(name.split()) <= 8
+    assert "\n" not in name
+    assert max_tokens < 60 or count_tokens("offline/extractive", reply) <= max_tokens
+    assert max_tokens < 60 or summary
+    assert reply == summarise(user(quote(blocks)), max_tokens)
+
+
+@pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
+def test_no_text_makes_the_offline_models_slow_or_fail(text: str) -> None:
+    started = time.process_time()
+    reply = summarise(user(quote([Block("a", text)])), 200)
+    assert read(user("QUESTION: what is aa?\n" + quote([Block("a", text)])), 200)
+    assert time.process_time() - started < 8
+    assert count_tokens("offline/extractive", reply) <= 200
+    assert parts(reply)[1]
+
+
+def test_the_reader_quotes_the_best_sentences_with_their_blocks() -> None:
+    blocks = [Block("L0-00001", "Lunch is served at noon. Nobody is late."), Block("os.txt 0-400", SCHEDULER)]
+    reply = read(
+        user("Answer from the data.\nQUESTION: Which tree keeps the processes?\n" + quote(blocks)), 200
+    )
+    first = reply.split("\n")[0]
+    assert first == '[os.txt 0-400] "The scheduler keeps its processes in a red-black tree."'
+    assert len(reply.split("\n")) <= 3
+
+
+def test_the_reader_says_when_nothing_bears_on_the_question() -> None:
+    prompt = "QUESTION: Who painted the ceiling?\n" + quote([Block("a", SCHEDULER)])
+    assert read(user(prompt), 100) == NOT_FOUND
+    assert read(user("QUESTION: what is it?\n" + quote([Block("a", SCHEDULER)])), 100) == NOT_FOUND
+    assert read(user("no question here"), 100) == NOT_FOUND
+
+
+def test_a_question_inside_the_data_is_data() -> None:
+    blocks = [Block("a", "QUESTION: Where is lunch?\nLunch is in the hall. Trees are red and black.")]
+    reply = read(user("QUESTION: Which colour are trees?\n" + quote(blocks)), 100)
+    assert reply == '[a] "Trees are red and black."'
+
+
+def test_without_blocks_the_rest_of_the_prompt_is_read_and_the_last_question_counts() -> None:
+    reply = read(
+        user(f"QUESTION: Where is lunch?\n{SCHEDULER}\nQUESTION: What is called on every interrupt?"), 100
+    )
+    assert reply.startswith('[text] "It is called on every timer interrupt."')
+
+
+@given(any_text, any_text)
+def test_the_reader_quotes_only_what_is_there(question: str, text: str) -> None:
+    question = " ".join(question.split())
+    reply = read(user(f"QUESTION: {question}\n" + quote([Block("a", text)])), 1000)
+    if reply != NOT_FOUND:
+        assert all(part in text for part in reply.removeprefix('[a] "').removesuffix('"').split('"\n[a] "'))
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="the development data is not here")
+def test_the_reader_finds_the_gold_section_of_a_story_more_often_than_not() -> None:
+    def rows(name: str) -> list[dict[str, object]]:
+        with (DATA / "fairytaleqa" / name).open(encoding="utf-8", newline="\n") as lines:
+            return [json.loads(line) for line in lines]
+
+    texts = {str(row["_id"]): str(row["text"]) for row in rows("corpus.jsonl")}
+    hits = total = 0
+    for row in rows("queries.jsonl")[::25]:
+        gold = row["gold"]
+        assert isinstance(gold, list)
+        text = texts[gold[0]["doc"]]
+        reply = read(user(f"QUESTION: {row['text']}\n" + quote([Block("story", text)])), 400)
+        quoted = [line.removeprefix('[story] "').removesuffix('"') for line in reply.split("\n[story]")]
+        sections = [text[one["start"] : one["end"]] for one in gold]
+        hits += any(part.strip(' "') in section for part in quoted for section in sections)
+        total += 1
+    assert hits / total > 0.5
