@@ -70,7 +70,7 @@ class State:
     sources: dict[str, list[str]] = field(default_factory=dict)
     output_chars: int = 20_000
     output: Output | None = None
-    ballast: bytearray | None = None
+    ballast: bytes | None = None
     cells: int = 0
 
 
@@ -83,6 +83,14 @@ def serve_cells(link: Link, hello: Mapping[str, Any]) -> None:
             state = new_state(link, hello)
         else:
             link.send({"t": "done", **run_cell(state, frame["code"])})
+
+
+def warm_up() -> None:
+    """Run a cell before any fork, so that the compiler and the modules do their first-use work only once."""
+    hello = {"calls": ["context.search", "f"], "intro": {"context_length": 1}, "output_chars": 1000}
+    state = new_state(Link(-1), hello)
+    for code in ("1/0", "x = [f'{i}' for i in range(3)]\nprint(x, '{}'.format(1))\nlen(context)", "import os"):
+        run_cell(state, code)
 
 
 def new_state(link: Link, hello: Mapping[str, Any]) -> State:
@@ -305,8 +313,8 @@ def _message(error: BaseException) -> str:
     return f"{text[:ERROR_CHARS]} [... {len(text) - ERROR_CHARS:,} more characters]"
 
 
-def _ballast() -> bytearray | None:
+def _ballast() -> bytes | None:
     try:
-        return bytearray(_BALLAST_BYTES)
+        return bytes(_BALLAST_BYTES)  # calloc: reserved, not touched
     except MemoryError:
         return None

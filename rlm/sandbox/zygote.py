@@ -31,6 +31,7 @@ def main(control_fd: int, parent_pid: int) -> None:
     except confinement.Unconfined as missing:
         control.send(json.dumps({"missing": str(missing)}).encode())
         return
+    worker.warm_up()
     gc.collect()
     gc.freeze()  # workers share these pages until they write to them
     control.send(json.dumps({"layers": report}).encode())
