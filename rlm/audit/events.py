@@ -17,6 +17,7 @@ Event: TypeAlias = dict[str, Any]
 FORMAT = 1
 MAX_DEPTH = 64  # lists and objects inside one another; json itself gives up near 1000, depending on the stack
 MAX_NUMBER = 2**53
+CONTEXT_CHARS = 200  # of the source, on either side of a citation
 HEADER = ("seq", "time_s", "conversation", "kind")
 
 
@@ -151,7 +152,7 @@ NODE = record(
     {"doc": maybe(TEXT), "start": maybe(COUNT), "end": maybe(COUNT), "score": maybe(NUMBER)},
 )
 #: `quote` is what the model claimed; `found` what stands in the source at doc[start:end] (the nearest
-#: words, where the quote is not verbatim); the contexts are the ~200 characters of the source on either
+#: words, where the quote is not verbatim); the contexts are the CONTEXT_CHARS characters of the source on either
 #: side of `found`.
 CITATION = record(
     {

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
-from rlm.audit.events import Event
+from rlm.audit.events import CONTEXT_CHARS, Event
 from rlm.audit.page.html import Html, join, tag
 from rlm.audit.routing import where_shown
 
@@ -22,7 +22,7 @@ def answer_section(events: Sequence[Event], anchors: Mapping[str, str]) -> Html:
     """The answer as given, then its citations; or that there is none."""
     answered = next((event for event in reversed(events) if event["kind"] == "answered"), None)
     if answered is None:
-        return tag("section", tag("h2", "Answer"), tag("p", "The run gave no answer."), id="answer")
+        return tag("section", tag("h2", "Answer"), tag("p", "These events hold no answer."), id="answer")
     cited = answered["citations"]
     cards = (citation_card(i, one, events, anchors) for i, one in enumerate(cited[:_MOST_CITATIONS], 1))
     return tag(
@@ -47,7 +47,7 @@ def citation_card(
         "li",
         tag(
             "div",
-            tag("b", f"{number}", cls="number"),
+            tag("b", f"{number}", cls="ordinal"),
             tag("strong", title),
             _chip(tone, words + alike),
             cls="head",
@@ -99,7 +99,11 @@ def _in_place(cited: dict[str, Any]) -> Html | None:
     if found is None:
         return None
     before, after = cited["context_before"][-2000:], cited["context_after"][:2000]
-    return tag("blockquote", before, tag("mark", found), after)
+    # An ellipsis where the source goes on; that it does at the end is known only from a context cut at full length.
+    more = (cited["start"] or 0) > len(before), len(after) >= CONTEXT_CHARS
+    return tag(
+        "blockquote", "… " if more[0] else "", before, tag("mark", found), after, " …" if more[1] else ""
+    )
 
 
 def _claimed(cited: dict[str, Any]) -> Html:
@@ -131,7 +135,7 @@ def _place(cited: dict[str, Any], anchors: Mapping[str, str]) -> Iterator[str]:
     if cited["page"] is not None:
         yield f" · page {cited['page']}"
     if cited["start"] is not None:
-        yield f" · characters {cited['start']:,}–{cited['end'] if cited['end'] is not None else '?'}"
+        yield f" · characters {cited['start']}–{'?' if cited['end'] is None else cited['end']}"
     if cited["node"] is not None:
         anchor = anchors.get(cited["node"])
         yield " · "

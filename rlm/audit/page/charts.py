@@ -1,9 +1,10 @@
 """Tokens and dollars over time, as two small step lines."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from rlm.audit.costs import Cost, in_dollars
-from rlm.audit.events import Event
+from rlm.audit.events import AMOUNT, Event
 from rlm.audit.page.html import Html, tag
 
 _WIDE, _HIGH, _LEFT, _TOP, _BASE = 560, 180, 8, 26, 154
@@ -17,8 +18,11 @@ def cost_section(events: Sequence[Event], after: Sequence[Cost]) -> Html:
             "section", tag("h2", "Cost"), tag("p", "No model call was paid for or counted."), id="cost"
         )
     end_s = max(events[-1]["time_s"], 0.001)
-    tokens = _chart("Tokens", after, end_s, lambda cost: cost.tokens, lambda value: f"{value:,.0f}")
-    dollars = _chart("Dollars", after, end_s, lambda cost: cost.usd, in_dollars)
+    limits = events[0].get("limits", {})
+    tokens = _chart(
+        "Tokens", after, end_s, lambda cost: cost.tokens, lambda value: f"{value:,.0f}", limits.get("tokens")
+    )
+    dollars = _chart("Dollars", after, end_s, lambda cost: cost.usd, in_dollars, limits.get("usd"))
     free = tag("p", "No call of this run had a price.", cls="meta")
     charts = tag("div", tokens, dollars if after[-1].usd > 0 else free, cls="charts")
     return tag("section", tag("h2", "Cost"), charts, id="cost")
@@ -30,6 +34,7 @@ def _chart(
     end_s: float,
     value: Callable[[Cost], float],
     words: Callable[[float], str],
+    limit: Any,
 ) -> Html:
     """A line that steps up at each call, from 0 at the start to the whole at the end."""
     most = value(after[-1]) or 1.0
@@ -40,10 +45,12 @@ def _chart(
     dots = [
         _dot(*dot, words) for dot in list(zip(across, up, map(value, after), after, strict=True))[:_MOST_DOTS]
     ]
-    caption = f"{name}: {words(value(after[-1]))} after {len(after)} calls in {end_s:.1f} s"
+    allowed = f" of {words(limit)} allowed" if not AMOUNT.problem(limit) else ""
+    spent = words(value(after[-1])) + allowed
+    caption = f"{name}: {spent} after {len(after)} calls in {end_s:.1f} s"
     return tag(
         "figure",
-        tag("figcaption", tag("b", name), f" {words(value(after[-1]))}"),
+        tag("figcaption", tag("b", name), f" {spent}"),
         tag(
             "svg",
             tag("path", d=f"{line}V{_BASE}Z", cls="area"),

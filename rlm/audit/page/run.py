@@ -52,7 +52,7 @@ def _seal(verdict: Verdict | None) -> Html:
             head,
         ]
         return tag("p", *words, cls="seal good")
-    where = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
+    where = f"Line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
     words = [tag("strong", "The trace is not as it was written."), f" {where}{verdict.reason}. "]
     return tag(
         "p", *words, f"This page shows the {verdict.events} events before it.", cls="seal bad", role="alert"

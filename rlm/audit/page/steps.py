@@ -152,14 +152,14 @@ def _ran(event: Event, scene: Scene) -> Html:
         " " + ", ".join(filter(None, notes)),
         cls="step",
     )
-    output = pre(event["stdout"], "output") if event["stdout"] else None
+    output = pre(event["stdout"].rstrip("\n"), "output") if event["stdout"] else None
     error = pre(event["error"], "output error") if event["error"] else None
     return tag("div", line, output, error, id=_anchor(event))
 
 
 def _visited(event: Event, scene: Scene) -> Html:
     arguments = ", ".join(
-        f"{name}={one_line(_json(value), 60)}" for name, value in event["arguments"].items()
+        f"{name}={one_line(_json(value), 60)}" for name, value in _words_first(event["arguments"])
     )
     call = tag("code", tag("b", event["verb"]), f"({arguments})")
     refused = event.get("error")
@@ -177,6 +177,11 @@ def _visited(event: Event, scene: Scene) -> Html:
     ]
     summary = tag("summary", call, tag("span", outcome + passed, cls="meta"))
     return tag("details", summary, tag("div", *body, cls="body"), id=_anchor(event), cls="visit")
+
+
+def _words_first(arguments: Mapping[str, object]) -> list[tuple[str, object]]:
+    """The arguments with the text before the numbers: the file holds them by name, not in the order given."""
+    return sorted(arguments.items(), key=lambda pair: not isinstance(pair[1], str))
 
 
 def _refs(name: str, refs: Sequence[Mapping[str, Any]], scene: Scene) -> Html | None:
@@ -249,7 +254,7 @@ def _answered(event: Event, scene: Scene) -> Html:
     return tag(
         "p",
         link,
-        f" was given, with {cited}; the run stopped because: {event['stop']}.",
+        f" was given, with {cited}. Ended: {event['stop']}.",
         id=_anchor(event),
         cls="note",
     )

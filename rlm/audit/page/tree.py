@@ -10,6 +10,7 @@ from rlm.audit.visible import one_line
 
 _WIDE, _ROW, _GAP = 1000, 40, 2
 _MOST_DEEP = 24  # levels drawn; a real tree has a handful, a stranger's trace may have any number
+_MOST_TAKEN = 400  # nodes entered, listed or drawn under one parent
 _MOST_LISTED = 10  # nodes passed by, listed under one parent before the rest is folded
 _MOST_DRAWN = 14  # nodes passed by, drawn under one parent before the rest becomes one box
 _CHAR = 7.2  # width of a letter of the map, in its own units
@@ -20,6 +21,7 @@ _WORDS: dict[Standing, str] = {
     "seen": "shown, not entered",
     "passed": "on offer, not taken",
 }
+_ON_THE_WAY = "not opened itself, a branch below it was"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,10 +111,17 @@ def boxes(twigs: Sequence[Twig], left: float, width: float, depth: int = 0) -> I
 
 
 def _few(twigs: Sequence[Twig], most: int) -> tuple[list[Twig], list[Twig]]:
-    """All that was taken and the first `most` of the others, in order; and the rest."""
-    other = [twig for twig in twigs if not twig.taken][most:]
-    left_out = {twig.place.node for twig in other}
-    return [twig for twig in twigs if twig.place.node not in left_out], other
+    """All that was taken, up to _MOST_TAKEN, and the first `most` of the others, in order; and the rest."""
+    taken = [twig.place.node for twig in twigs if twig.taken][:_MOST_TAKEN]
+    other = [twig.place.node for twig in twigs if not twig.taken][:most]
+    kept = {*taken, *other}
+    return [twig for twig in twigs if twig.place.node in kept], [
+        twig for twig in twigs if twig.place.node not in kept
+    ]
+
+
+def _more(folded: Sequence[Twig]) -> str:
+    return f"{len(folded)} more" + ("" if any(twig.taken for twig in folded) else " on offer, not taken")
 
 
 def _map(tops: Sequence[Twig], anchors: Mapping[str, str]) -> Html:
@@ -143,7 +152,7 @@ def _box(box: Box, anchors: Mapping[str, str]) -> Html:
         rx="4",
     )
     words = tag("text", one_line(label, room), x=f"{box.left + 9:.1f}", y=top + 24) if room >= 3 else None
-    hint = f"{box.more} nodes on offer, not taken" if box.more else f"{label}: {_WORDS[place.standing]}"
+    hint = f"{box.more} more nodes" if box.more else f"{label}: {_says(box.twig)}"
     link = anchors[place.node]
     return tag(
         "a",
@@ -159,6 +168,10 @@ def _box(box: Box, anchors: Mapping[str, str]) -> Html:
 def _tone(twig: Twig) -> str:
     """Its standing; or, where only something below it was entered, that it lies on the way."""
     return "way" if twig.taken and twig.place.standing in ("seen", "passed") else twig.place.standing
+
+
+def _says(twig: Twig) -> str:
+    return _ON_THE_WAY if _tone(twig) == "way" else _WORDS[twig.place.standing]
 
 
 def _legend(places: Iterable[Place]) -> Html:
@@ -200,7 +213,7 @@ def _listing(
     rows = [_row(twig, anchors, words, depth) for twig in shown]
     if folded:
         inner = tag("ul", *(_row(twig, anchors, words, depth) for twig in folded[:500]))
-        rows.append(tag("li", fold(f"{len(folded)} more on offer, not taken", inner), cls="passed"))
+        rows.append(tag("li", fold(_more(folded), inner), cls="passed"))
     return tag("ul", *rows, cls="tree" if depth == 0 else None)
 
 
@@ -213,7 +226,7 @@ def _row(
         tag("span", _level(place.level), cls="level"),
         tag("span", place.label or place.node, cls="label"),
         tag("span", place.node, cls="id"),
-        tag("span", _WORDS[place.standing], cls="standing"),
+        tag("span", _says(twig), cls="standing"),
     ]
     node = tag(
         "details", tag("summary", *name), _body(place, words.get(place.node, [])), id=anchors[place.node]
@@ -224,9 +237,7 @@ def _row(
 
 def _body(place: Place, words: list[tuple[int, str]]) -> Html:
     span = (
-        f"{place.doc}, characters {place.start:,}–{place.end:,}"
-        if place.doc and place.end is not None
-        else None
+        f"{place.doc}, characters {place.start}–{place.end}" if place.doc and place.end is not None else None
     )
     where = tag("p", span, cls="meta") if span and place.start is not None else None
     texts = [
