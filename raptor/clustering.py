@@ -27,10 +27,11 @@ Floats = npt.NDArray[np.floating]
 Ints = npt.NDArray[np.integer]
 
 NEIGHBOURS = 15  # UMAP's default; the paper's sqrt(n) took 30 GB at 93,000 chunks
-EPOCHS = 200  # UMAP's default for large inputs; see `reduce_dims`
-SMALL = 40  # below this many nodes a neighbour graph says little: principal components instead of UMAP
+EPOCHS = 100  # of UMAP's layout: 200 take 1.5 times as long and gain 0.003 in mean cosine to the centroid
+NEIGHBOURHOOD = 10  # clusters in a neighbourhood, as many as the paper's global step leaves to its local one
 ROUNDS = 10
-GRID = 5  # values of k tried before refining
+GRID, SPAN = 5, 1.6  # values of k tried at first, and how far the mean size may lie from the wanted one
+EM_ROUNDS, EM_GAIN = 50, 1e-3  # stop when a round adds less to the mean log density
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,7 @@ class ClusterSettings:
 
     `max_tokens`: cap on the tokens of a cluster's members together. `threshold`: posterior above which a node
     joins a further cluster, up to `max_memberships` in all. `dims`: what UMAP reduces to. `target_size`: members
-    wanted in a cluster; mean sizes from half to double are searched, and none exceeds four times.
+    wanted in a cluster, on average within a factor of `SPAN`; none has more than four times as many.
     `part_size`: most nodes clustered at once.
     """
 
@@ -48,7 +49,7 @@ class ClusterSettings:
     max_memberships: int = 3
     dims: int = 10
     target_size: int = 8
-    part_size: int = 2000
+    part_size: int = 4000
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -64,10 +65,10 @@ def cluster(vectors: Floats, tokens: Ints, settings: ClusterSettings | None = No
     """Sorted member indices of each cluster of `vectors` (n, dim), whose nodes are `tokens` (n,) long.
 
     Every node is in a cluster, no cluster is empty or lies inside another, and for n > 1 there are fewer clusters
-    than nodes (about n / 2 at most), so a loop that clusters the clusters ends in one root. Three or more members
-    never exceed `max_tokens` together; a pair may, because pairing is the least that still shrinks a level, and
-    then the caller has to shorten its members. Clusters come in order of their members. The same input and seed
-    give the same clusters, bit for bit.
+    than nodes (seldom more than half as many), so a loop that clusters the clusters ends in one root. Three or
+    more members never exceed `max_tokens` together; a pair may, because pairing is the least that still shrinks
+    a level, and then the caller has to shorten its members. Clusters come in order of their members. The same
+    input and seed give the same clusters, bit for bit.
     """
     from threadpoolctl import threadpool_limits
 
@@ -117,7 +118,7 @@ def near_parts(points: Floats, settings: ClusterSettings) -> list[Ints]:
     centres = centroids(points, -(-2 * len(points) // settings.part_size), settings.seed)
     sizes = np.bincount(nearest(points, centres), minlength=len(centres))
     labels = nearest(points, centres[sizes >= min(sizes.max(), settings.part_size // 20)])
-    parts: list[Ints] = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    parts = by_label(labels)
     return parts if len(parts) > 1 else list(np.array_split(np.arange(len(points)), 2))
 
 
@@ -138,24 +139,45 @@ def nearest(points: Floats, centroids: Floats) -> Ints:
     return np.concatenate([np.argmax(block @ centroids.T, axis=1) for block in blocks])
 
 
-# --- one part: reduce, fit, assign ---
+# --- one part: neighbourhoods, and clusters inside each ---
 
 
 def cluster_part(points: Floats, tokens: Ints, settings: ClusterSettings) -> list[Ints]:
-    """`cluster` for rows that fit one mixture. Pure and picklable: parts may run in other processes."""
-    coords, posterior = soft_components(points, settings)
-    room, component = Room(tokens, settings), posterior.argmax(axis=1)
-    members = [np.flatnonzero(component == label) for label in np.unique(component)]
-    pieces = [piece for whole in members for piece in bisect(whole, coords, room)]
+    """`cluster` for one part: first neighbourhoods, then clusters in each, as the paper's global and local steps.
+
+    Pure and picklable: parts may run in other processes.
+    """
+    found = [
+        near[members]
+        for near in neighbourhoods(points, settings)
+        for members in cluster_near(points[near], tokens[near], settings)
+    ]
+    return [np.sort(group) for group in adopt_singles(found, points, Room(tokens, settings))]
+
+
+def neighbourhoods(points: Floats, settings: ClusterSettings) -> list[Ints]:
+    """Index arrays of about `NEIGHBOURHOOD` clusters' worth of nodes each, by a mixture over UMAP coordinates."""
+    wanted = NEIGHBOURHOOD * settings.target_size
+    if len(points) <= 2 * wanted:
+        return [np.arange(len(points))]
+    return by_label(best_mixture(reduce_dims(points, settings), wanted, settings.seed).argmax(axis=1))
+
+
+def cluster_near(points: Floats, tokens: Ints, settings: ClusterSettings) -> list[Ints]:
+    """`cluster` for one neighbourhood, where principal components serve as well as UMAP and cost nothing."""
+    coords, room = principal(points, settings.dims), Room(tokens, settings)
+    if len(points) <= 1.5 * settings.target_size:
+        posterior: Floats = np.ones((len(points), 1))
+    else:
+        posterior = best_mixture(coords, settings.target_size, settings.seed)
+    components = by_label(posterior.argmax(axis=1))
+    pieces = [piece for members in components for piece in bisect(members, coords, room)]
     return maximal(add_soft(adopt_singles(pieces, points, room), posterior, points, room))
 
 
-def soft_components(points: Floats, settings: ClusterSettings) -> tuple[Floats, Floats]:
-    """Reduced coordinates (n, dims) and posteriors (n, k); what makes one good cluster is not fitted at all."""
-    if len(points) <= 1.5 * settings.target_size:
-        return principal(points, settings.dims), np.ones((len(points), 1))
-    coords = reduce_dims(points, settings)
-    return coords, best_mixture(coords, settings)
+def by_label(labels: Ints) -> list[Ints]:
+    """Sorted index arrays of the rows that share a label, in order of the labels."""
+    return [np.flatnonzero(labels == label) for label in np.unique(labels)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +202,10 @@ def principal(points: Floats, dims: int) -> Floats:
 
 
 def reduce_dims(points: Floats, settings: ClusterSettings) -> Floats:
-    """UMAP coordinates (n, dims); principal components where those lose nothing or there are few points."""
+    """UMAP coordinates (n, dims); principal components where those lose nothing."""
     start = principal(points, settings.dims + 1)
-    if len(points) < SMALL or start.shape[1] <= settings.dims:
-        return start[:, -settings.dims :]
+    if start.shape[1] <= settings.dims:
+        return start
     umap = import_umap()
     random = np.random.RandomState(settings.seed)
     rows, distances = exact_neighbours(points, NEIGHBOURS)
@@ -211,41 +233,70 @@ def exact_neighbours(points: Floats, count: int) -> tuple[Ints, Floats]:
     """Rows and cosine distances (n, count) of each point's nearest, itself first."""
     similar = points @ points.T
     np.fill_diagonal(similar, np.inf)
-    rows = np.argsort(-similar, axis=1, kind="stable")[:, :count]
+    rows = np.argpartition(-similar, count, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(similar, rows, axis=1), axis=1, kind="stable")
+    rows = np.take_along_axis(rows, order, axis=1)
     distances = 1 - np.take_along_axis(similar, rows, axis=1)
     return rows.astype(np.int32), np.maximum(distances, 0).astype(np.float32)
 
 
-def best_mixture(coords: Floats, settings: ClusterSettings) -> Floats:
-    """Posteriors (n, k) of the mixture with the lowest BIC: k on a geometric grid, then between its neighbours."""
-    distinct = len(np.unique(coords, axis=0))
-    least = max(1, round(len(coords) / (2 * settings.target_size)))
-    most = round(2 * len(coords) / settings.target_size)
-    tried: dict[int, tuple[float, Floats]] = {}
-    grid = np.unique(np.minimum(np.geomspace(least, most, GRID).round().astype(int), distinct))
-    while len(new := [int(k) for k in grid if k not in tried]):
-        tried.update({k: mixture(coords, k, settings.seed) for k in new})
-        grid = around(sorted(tried), min(tried, key=lambda k: (tried[k][0], k)))
-    return min(tried.items(), key=lambda item: (item[1][0], item[0]))[1][1]
+def best_mixture(coords: Floats, size: int, seed: int) -> Floats:
+    """Posteriors (n, k) of the mixture with the lowest BIC, of those with mean sizes within `SPAN` of `size`.
+
+    k is tried on a geometric grid, then once more on both sides of the best.
+    """
+    from sklearn.cluster import kmeans_plusplus
+
+    counts = len(coords) / size * np.geomspace(1 / SPAN, SPAN, GRID)
+    grid = np.unique(np.clip(counts.round().astype(int), 1, len(np.unique(coords, axis=0))))
+    _, seeds = kmeans_plusplus(coords, int(grid[-1]), random_state=seed)
+    fitted: dict[int, tuple[float, Floats]] = {}
+    for _ in range(2):
+        fitted |= {int(k): mixture(coords, coords[seeds[:k]]) for k in grid if k not in fitted}
+        best = min(fitted, key=lambda k: (fitted[k][0], k))
+        grid = np.array(
+            [round((a * b) ** 0.5) for a, b in pairwise(sorted(fitted)) if best in (a, b)], dtype=int
+        )
+    return min(fitted.values(), key=lambda fit: fit[0])[1]
 
 
-def around(tried: list[int], best: int) -> Ints:
-    """The geometric means of `best` and the values tried beside it, while they are a tenth or more away."""
-    beside = [pair for pair in pairwise(tried) if best in pair and pair[1] > 1.2 * pair[0] + 1]
-    return np.array([round((low * high) ** 0.5) for low, high in beside], dtype=int)
+def mixture(coords: Floats, seeds: Floats) -> tuple[float, Floats]:
+    """BIC and posteriors (n, k) of k Gaussians that share one covariance, fitted by EM from `seeds` (k, dims).
+
+    A covariance for each would be noise with ten members in it, and rewards components of one point: only the
+    shared one has its BIC minimum inside the range of useful sizes. Sharing also makes a round one product of
+    matrices, which scikit-learn's loop over components is not.
+    """
+    posterior, bound = np.eye(len(seeds))[squared_distances(coords, seeds).argmin(axis=1)], -np.inf
+    for _ in range(EM_ROUNDS):
+        log_joint = shared_log_joint(coords, posterior)
+        top = log_joint.max(axis=1, keepdims=True)
+        log_density = top + np.log(np.exp(log_joint - top).sum(axis=1, keepdims=True))
+        posterior, before, bound = np.exp(log_joint - log_density), bound, float(log_density.mean())
+        if bound - before < EM_GAIN:
+            break
+    (n, dims), k = coords.shape, len(seeds)
+    parameters = k * dims + dims * (dims + 1) / 2 + k - 1
+    return parameters * np.log(n) - 2 * n * bound, posterior
 
 
-def mixture(coords: Floats, k: int, seed: int) -> tuple[float, Floats]:
-    """BIC and posteriors (n, k). One variance a component: with ten points in each, a full covariance is noise."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.mixture import GaussianMixture
+def shared_log_joint(coords: Floats, posterior: Floats) -> Floats:
+    """M step, then log(weight x density) (n, k) of each point under each component."""
+    n, dims = coords.shape
+    weights = posterior.sum(axis=0) + 1e-9
+    means = posterior.T @ coords / weights[:, None]
+    within = (coords.T @ coords - (means.T * weights) @ means) / n
+    floor = 1e-6 * np.trace(coords.T @ coords) / n / dims + 1e-12
+    half = np.linalg.cholesky(within + floor * np.eye(dims))
+    points, centres = np.linalg.solve(half, coords.T).T, np.linalg.solve(half, means.T).T
+    logs: Floats = np.log(weights / n) - np.log(np.diag(half)).sum() - dims / 2 * np.log(2 * np.pi)
+    return np.asarray(logs - squared_distances(points, centres) / 2)
 
-    model = GaussianMixture(k, covariance_type="spherical", random_state=seed)
-    with warnings.catch_warnings():
-        # a fit that stops at max_iter is still compared by its BIC, and no argument says so to sklearn
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        model.fit(coords)
-    return float(model.bic(coords)), model.predict_proba(coords)
+
+def squared_distances(points: Floats, centres: Floats) -> Floats:
+    """Euclidean, (n, k)."""
+    lengths = (points**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)
+    return np.asarray(lengths - 2 * points @ centres.T)
 
 
 # --- from components to clusters ---
@@ -260,9 +311,10 @@ def bisect(members: Ints, coords: Floats, room: Room) -> Iterator[Ints]:
             yield piece
             continue
         along = piece[np.argsort(principal(coords[piece], 1)[:, 0], kind="stable")]
-        weight = np.cumsum(room.tokens[along] + 1)
+        weight = room.tokens[along] + 1
+        before = np.cumsum(weight) - weight / 2  # to the middle of each, so that equal members part equally
         edge = 2 if len(piece) > 3 else 1
-        cut = int(np.clip(np.searchsorted(weight, weight[-1] / 2), edge, len(piece) - edge))
+        cut = int(np.clip(np.searchsorted(before, weight.sum() / 2), edge, len(piece) - edge))
         waiting += [along[:cut], along[cut:]]
 
 
