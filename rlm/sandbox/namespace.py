@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from .context import Context, plain
-from .facades import build_facades
+from .facades import build_facades, facade
 from .scan import FORMAT, attribute_allowed, words
 
 PREBOUND = words(
@@ -24,6 +24,8 @@ _EXCEPTIONS = [
     for name, kind in vars(builtins).items()
     if isinstance(kind, type) and issubclass(kind, BaseException)
 ]
+# C code imports through the cell's own __import__, and takes the module from sys.modules whatever that returns.
+_INTERNAL = ("_strptime",)
 _fields = string.Formatter().parse
 
 
@@ -88,7 +90,11 @@ def _check_fields(template: str, depth: int) -> None:
 
 
 def _importer(facades: dict[str, Any]) -> Callable[..., Any]:
+    inert = facade("inert", {})
+
     def import_(name: str, scope: Any = None, names: Any = None, wanted: Any = (), level: int = 0) -> Any:
+        if name in _INTERNAL:
+            return inert
         if name not in facades or level:
             raise ImportError(f"there is no module {name!r} here; importable: {', '.join(sorted(facades))}")
         return facades[name] if wanted else facades[name.partition(".")[0]]

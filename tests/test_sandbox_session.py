@@ -1,0 +1,481 @@
+"""Sessions: what a model's cells see, and that nothing a cell does ends more than its own worker."""
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from rlm.errors import RlmError
+from rlm.sandbox import CallRefused, SandboxLimits, open_session, spawn
+
+TEXT = "alpha beta\ngamma delta\n" * 50
+SHORT = SandboxLimits(cell_timeout_s=0.4)
+CALLS = frozenset({"llm_query", "llm_query_batched", "refused", "echo", "fault", "big", "budget"}) | {
+    "context.search", "context.slice", "context.contains", "context.text",
+}  # fmt: skip
+
+
+def serve(name, arguments, named):
+    match name:
+        case "refused":
+            raise CallRefused("the budget is spent: $0.00 left")
+        case "fault":
+            raise KeyError("our own bug")
+        case "big":
+            return "x" * (70 << 20)
+        case "echo":
+            return [arguments, named]
+        case "context.slice":
+            return TEXT[arguments[0] : arguments[1]]
+        case "context.contains":
+            return arguments[0] in TEXT
+        case "context.text":
+            return TEXT
+    return f"{name}:{arguments[0] if arguments else ''}"
+
+
+def start(limits=SandboxLimits(), intro=None, serve=serve):  # noqa: B008
+    return open_session(serve, CALLS, limits, intro or {"context_length": len(TEXT)})
+
+
+@pytest.fixture(scope="module")
+def shared():
+    with start(SandboxLimits(cell_timeout_s=10)) as session:
+        yield session
+
+
+@pytest.fixture
+def session(shared):
+    shared.reset()
+    return shared
+
+
+def shown(session, code):
+    result = session.run(code)
+    assert result.status == "ok", result.error
+    return result.stdout
+
+
+@pytest.mark.parametrize(
+    ("code", "out"),
+    [
+        ("1 + 1", "2\n"),
+        ("'text'", "'text'\n"),
+        ("None", ""),
+        ("print('a', 'b', sep='-', end='!')", "a-b!"),
+        ("x = 3\nx, x", "(3, 3)\n"),
+        ("await llm_query('q')", "'llm_query:q'\n"),
+        ("async def f(p):\n    return await llm_query(p)\nr = await f('z')\nprint(r)", "llm_query:z\n"),
+        ("import asyncio\nawait asyncio.gather(*[llm_query(p) for p in 'ab'])", "['llm_query:a', 'llm_query:b']\n"),
+        ("import asyncio\nasync def main():\n    return 5\nasyncio.run(main())", "5\n"),
+        ("echo((1, 2), k={'a': [None]})", "[[[1, 2]], {'k': {'a': [None]}}]\n"),
+        ("re.findall('a.p', 'alpha')", "['alp']\n"),
+        ("import datetime as dt\ndt.date(2020, 2, 29).isoformat()", "'2020-02-29'\n"),
+        ("from datetime import datetime\ndatetime.strptime('3 May 2021', '%d %B %Y').year", "2021\n"),
+        ("from collections import Counter\nCounter('aab').most_common(1)", "[('a', 2)]\n"),
+        ("import collections.abc\nisinstance([], collections.abc.Iterable)", "True\n"),
+        ("import csv, io\nlist(csv.reader(io.StringIO('a,b\\n1,2')))", "[['a', 'b'], ['1', '2']]\n"),
+        ("import statistics\nstatistics.mean([1, 2, 3])", "2\n"),
+        ("type(3).__name__", "'int'\n"),
+        ("type(ValueError('x')).__name__", "'ValueError'\n"),
+        ("'{:>4}|{n[0]}|{d.year}'.format(7, n=[1], d=datetime.date(2020, 1, 1))", "'   7|1|2020'\n"),
+        ("list(map('{0}!'.format, 'ab'))", "['a!', 'b!']\n"),
+        ("if __name__ == '__main__':\n    print('main')", "main\n"),
+        ("x = 5\ndir()", "['x']\n"),
+        ("__name__", "'__main__'\n"),
+        ("match {'k': [1, 2]}:\n    case {'k': [a, *rest]}:\n        print(a, rest)", "1 [2]\n"),
+        ("lines = [l for l in TEXT.split()] if 'TEXT' in dir() else []\nlines", "[]\n"),
+        ("sum(i for i in range(10) if i % 2)", "25\n"),
+        ("", ""),
+        ("# only a comment", ""),
+    ],
+)  # fmt: skip
+def test_a_cell_shows_what_it_prints_and_its_last_expression(session, code, out):
+    assert shown(session, code) == out
+
+
+@pytest.mark.parametrize(
+    ("code", "out"),
+    [
+        ("len(context)", f"{len(TEXT)}\n"),
+        ("context[:5]", "'alpha'\n"),
+        ("context[-6:]", "'delta\\n'\n"),
+        ("context[0:5:2]", "'apa'\n"),
+        ("context[::-1][:3]", "'\\nat'\n"),
+        ("context[1], context[-1]", "('l', '\\n')\n"),
+        ("'gamma' in context, 'nope' in context", "(True, False)\n"),
+        ("context.split()[:2]", "['alpha', 'beta']\n"),
+        ("len(str(context))", f"{len(TEXT)}\n"),
+        ("len(f'{context}')", f"{len(TEXT)}\n"),
+        ("len(re.findall('gamma', context))", "50\n"),
+        ("len(re.compile('gamma').findall(context))", "50\n"),
+        ("isinstance(context, str)", "True\n"),
+        ("context.search('q')", "'context.search:q'\n"),
+        ("len('>' + context)", f"{len(TEXT) + 1}\n"),
+        ("[c for c in context][:2]", "['a', 'l']\n"),
+        ("echo(context)[0][0][:5]", "'alpha'\n"),
+        ("len('{}'.format(context))", f"{len(TEXT)}\n"),
+        ("context == context", "True\n"),
+    ],
+)
+def test_the_context_object_behaves_like_text(session, code, out):
+    assert shown(session, code) == out
+
+
+def test_the_context_names_its_verbs(session):
+    assert "search" in shown(session, "context")
+    result = session.run("context.nonsense()")
+    assert result.status == "error" and "search" in result.error
+
+
+def test_a_plain_text_context_is_a_str():
+    with start(intro={"context_text": "tiny", "names": {"question": "why?"}}) as session:
+        assert shown(session, "type(context), question") == "(<class 'str'>, 'why?')\n"
+
+
+def test_variables_stay_and_functions_see_later_ones(session):
+    session.run("def f():\n    return later")
+    session.run("later = 7")
+    assert shown(session, "f()") == "7\n"
+
+
+def test_variables_of_a_cell_that_raised_are_kept(session):
+    assert session.run("kept = 1\n1 / 0").status == "error"
+    assert shown(session, "kept") == "1\n"
+
+
+def test_small_classes_and_dataclasses_work(session):
+    code = """
+from dataclasses import dataclass, field, asdict
+@dataclass(order=True)
+class Point:
+    x: int
+    tags: list = field(default_factory=list)
+    def __post_init__(self):
+        self._seen = True
+class Bag:
+    def __init__(self, items): self._items = items
+    def __len__(self): return len(self._items)
+    def __iter__(self): return iter(self._items)
+    def __repr__(self): return f"{self.__class__.__name__}({self._items})"
+class Deep(Bag):
+    def __init__(self, items):
+        super().__init__(items)
+asdict(Point(1, ['a'])), Point(1) < Point(2), Deep([1]), len(Deep([1, 2])), sorted(Deep([3, 1]))
+"""
+    assert shown(session, code) == "({'x': 1, 'tags': ['a']}, True, Deep([1]), 2, [1, 3])\n"
+
+
+def test_errors_carry_type_message_and_the_cells_own_lines(session):
+    session.run("def half(n):\n    return n / 0")
+    result = session.run("x = 1\nhalf(x)")
+    assert result.error.splitlines() == [
+        "ZeroDivisionError: division by zero",
+        "  line 2: half(x)",
+        "  line 2 of cell 1 in half: return n / 0",
+    ]
+    assert result.line == 2
+
+
+def test_errors_carry_no_path_of_this_machine(session):
+    errors = [
+        session.run(code).error for code in ("json.loads('{')", "re.compile('(')", "refused()", "x = (")
+    ]
+    assert all(errors)
+    assert not any("/" in error for error in errors if "$" not in error)
+
+
+def test_a_syntax_error_is_an_error_with_its_line(session):
+    result = session.run("x = 1\ny = = 2")
+    assert (result.status, result.line) == ("error", 2)
+    assert result.error.startswith("SyntaxError: invalid syntax (line 2: y = = 2)")
+
+
+@pytest.mark.parametrize(
+    "code", ["x = '\x00'", "x = '\ud800'", "return 1", "(" * 5000, "x = " + "-" * 50_000 + "1"]
+)
+def test_code_that_does_not_parse_never_ends_the_session(session, code):
+    assert session.run(code).status in ("error", "rejected", "killed")
+    assert shown(session, "1") == "1\n"
+
+
+def test_a_refused_call_is_an_exception_the_cell_can_catch(session):
+    assert session.run("refused()").error.splitlines()[0] == "ToolError: the budget is spent: $0.00 left"
+    assert "spent" in shown(session, "try:\n    refused()\nexcept RuntimeError as e:\n    print(e)")
+
+
+@pytest.mark.parametrize("argument", ["float('nan')", "object()", "b'x'", "{1: {2: object()}}", "10**5000"])
+def test_arguments_that_are_not_json_are_the_cells_mistake(session, argument):
+    result = session.run(f"echo({argument})")
+    assert result.error.startswith("ToolError: echo: the arguments cannot be sent: ")
+
+
+def test_arguments_nested_too_deep_are_the_cells_mistake(session):
+    result = session.run("x = []\nfor _ in range(100): x = [x]\necho(x)")
+    assert "nested more than 64 deep" in result.error
+
+
+def test_lone_surrogates_reach_the_parent_as_replacement_characters():
+    seen = []
+    with start(serve=lambda name, arguments, named: seen.append(arguments)) as session:
+        assert session.run("echo('\\ud800')\nprint('\\udfff')").stdout == "\ufffd\n"
+    assert seen == [["\ufffd"]]
+
+
+def test_a_reply_too_large_to_send_is_refused(session):
+    assert "73,400,3" in session.run("big()").error
+
+
+def test_a_fault_in_serve_is_the_callers_and_tells_the_worker_nothing():
+    with start() as session:
+        session.run("x = 1")
+        with pytest.raises(KeyError, match="our own bug"):
+            session.run("fault()")
+        assert shown(session, "1") == "1\n"
+
+
+def test_a_reply_that_is_not_json_is_the_callers_fault():
+    with start(serve=lambda *call: {1, 2}) as session, pytest.raises(TypeError, match="serve\\('echo'\\)"):
+        session.run("echo()")
+
+
+def test_a_shadowed_tool_is_itself_again_in_the_next_cell(session):
+    session.run("llm_query = lambda p: 'forged'")
+    assert shown(session, "llm_query('x')") == "'llm_query:x'\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "content", "citations"),
+    [
+        ("answer['content'] = 'a'\nanswer['ready'] = True", "a", []),
+        ("answer = {'content': 5, 'citations': ('x',), 'ready': True}", "5", ["x"]),
+        ("FINAL('done', citations=[{'doc': 'd'}])", "done", [{"doc": "d"}]),
+        ("result = {'k': [1]}\nFINAL_VAR('result')", '{"k": [1]}', []),
+        ("text = 'the answer'\nFINAL_VAR(text)", "the answer", []),
+        ("SUBMIT('s')", "s", []),
+        ("SUBMIT(answer='s')", "s", []),
+        ("SUBMIT(a=1, b=2)", '{"a": 1, "b": 2}', []),
+        ("try:\n    FINAL('first')\nexcept Exception:\n    pass\nFINAL('second')", "first", []),
+    ],
+)  # fmt: skip
+def test_every_known_way_to_finish_gives_an_answer(session, code, content, citations):
+    result = session.run(code)
+    assert result.status == "ok", result.error
+    assert result.answer == {"content": content, "citations": citations, "ready": True}
+    assert session.run("1").answer is None
+
+
+@pytest.mark.parametrize(
+    "code", ["answer['content'] = 'draft'", "answer = 'text'", "answer = None", "del answer"]
+)
+def test_an_answer_that_is_not_ready_is_none(session, code):
+    result = session.run(code)
+    assert (result.status, result.answer) == ("ok", None)
+
+
+def test_an_unknown_final_variable_is_named(session):
+    session.run("found = 1")
+    assert session.run("FINAL_VAR('fuond')").error.startswith(
+        "NameError: FINAL_VAR: no variable 'fuond'; there are: found"
+    )
+
+
+def test_show_vars_lists_the_models_own_names(session):
+    session.run("count = 3\nnames = []")
+    assert shown(session, "print(SHOW_VARS())") == "count: int\nnames: list\n"
+
+
+def test_long_output_keeps_head_and_tail_and_says_so(session):
+    result = session.run("print('x' * 10**7)\nprint('end')")
+    assert (result.status, result.truncated) == ("ok", True)
+    assert "9,980,005 of 10,000,005 characters left out" in result.stdout
+    assert result.stdout.startswith("xxx") and result.stdout.endswith("end\n")
+    assert len(result.stdout) < 20_200
+
+
+def test_many_prints_are_bounded_too(session):
+    result = session.run("for i in range(60_000): print(i)")
+    assert result.truncated and result.stdout.startswith("0\n1\n") and result.stdout.endswith("59999\n")
+
+
+def test_a_session_has_an_output_allowance():
+    with start(SandboxLimits(session_output_chars=100)) as session:
+        assert not session.run("print('x' * 90)").truncated
+        result = session.run("print('y' * 90)")
+        assert result.truncated and "100 characters of output are used up" in result.stdout
+        assert "y" * 11 not in result.stdout
+
+
+def test_too_much_memory_is_an_error_and_the_session_goes_on():
+    session = start(SandboxLimits(memory_mb=200))
+    result = session.run("'a' * 10**11")
+    assert (result.status, result.error.partition(":")[0]) == ("error", "MemoryError")
+    assert session.run("x = []\nwhile True: x.append('a' * 10**6)").status == "error"
+    assert shown(session, "x = None\n1") == "1\n"
+    session.close()
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "while True: pass",
+        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
+        "re.match(r'(x+x+)+y', 'x' * 64)",
+        "10 ** 10 ** 8",
+        "import time\ntime.sleep(60)",
+        "class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E",
+    ],
+)
+def test_a_cell_past_its_time_is_killed_and_the_variables_come_back(code):
+    with start(SHORT) as session:
+        session.run("kept = llm_query('q')")
+        result = session.run(code)
+        assert (result.status, result.state_lost) == ("killed", False)
+        assert result.error.startswith(
+            "The cell was stopped: it ran longer than 0.4 s; the variables of earlier cells are kept"
+        )
+        assert shown(session, "kept") == "'llm_query:q'\n"
+
+
+def test_a_killed_cell_still_shows_what_it_printed():
+    with start(SHORT) as session:
+        result = session.run("print('before')\nllm_query('q')\nwhile True: pass")
+        assert (result.status, result.stdout) == ("killed", "before\n")
+
+
+def test_replies_are_replayed_not_asked_again():
+    asked = []
+    with start(SHORT, serve=lambda name, arguments, named: asked.append(name) or len(asked)) as session:
+        session.run("a = echo(1)")
+        session.run("while True: pass")
+        assert shown(session, "a") == "1\n"
+    assert asked == ["echo"]
+
+
+def test_what_cannot_be_replayed_is_said_to_be_lost():
+    code = "import time\nfor _ in range(int(time.time() * 1e6) % 997): echo('again')\nx = 1"
+    with start(SHORT) as session:
+        session.run("import time\nx = echo(time.perf_counter())")
+        result = session.run("while True: pass")
+        assert result.state_lost and "the variables of earlier cells are gone" in result.error
+        assert session.run("x").error.startswith("NameError")
+        assert session.run(code).status == "ok"
+
+
+def test_the_clock_stops_while_a_call_is_served():
+    with start(SandboxLimits(cell_timeout_s=0.3), serve=lambda *call: time.sleep(0.5)) as session:
+        assert session.run("echo()").status == "ok"
+
+
+def test_too_many_refusals_end_the_cell():
+    with start(SandboxLimits(refusals=20)) as session:
+        result = session.run("while True:\n    try: refused()\n    except: pass")
+        assert result.status == "killed" and "more than 20 of its calls were refused" in result.error
+        assert shown(session, "1") == "1\n"
+
+
+def test_a_cell_may_make_only_so_many_calls():
+    with start(SandboxLimits(calls_per_cell=5)) as session:
+        assert "one cell may make 5 calls" in session.run("for i in range(6): echo(i)").error
+        assert session.run("echo(1)").status == "ok"
+
+
+def test_processor_time_has_an_end():
+    with start(SandboxLimits(cell_timeout_s=20, cpu_s=1)) as session:
+        assert "more than 1 s of processor time" in session.run("while True: pass").error
+
+
+def test_reset_empties_the_namespace(session):
+    session.run("x = 1")
+    session.reset()
+    assert session.run("x").error.startswith("NameError")
+
+
+def test_kill_from_another_thread_ends_the_running_cell():
+    with start() as session:
+        threading.Timer(0.2, session.kill).start()
+        result = session.run("while True: pass")
+        assert result.status == "killed" and "ended from outside" in result.error
+        assert session.run("1").status == "killed"
+
+
+def test_kill_during_a_call_ends_the_cell_when_the_call_returns():
+    with start(serve=lambda *call: session.kill()) as session:
+        assert session.run("echo()\nwhile True: pass").status == "killed"
+
+
+def test_a_worker_that_dies_by_itself_is_replaced(session):
+    session.run("x = 1")
+    session._line.worker.kill()
+    result = session.run("x")
+    assert result.status == "killed"
+    assert shown(session, "x") == "1\n"
+
+
+def test_bytes_that_are_no_frame_end_the_worker_and_not_the_parent():
+    with start() as session:
+        session.run("x = 1")
+        session._line.buffer += b"\xff\xff\xff\xff"
+        result = session.run("x")
+        assert "something that is no message" in result.error and not result.state_lost
+
+
+def test_a_dead_zygote_is_started_again():
+    with start() as session:
+        session.run("x = 1")
+        spawn.running_zygote().process.kill()
+        spawn.running_zygote().process.wait()
+        assert session.run("x").status == "killed"
+        assert shown(session, "x") == "1\n"
+
+
+def test_many_sessions_run_at_once_and_leave_nothing_behind():
+    with start():
+        open_before = len(list(Path("/proc/self/fd").iterdir()))
+        sessions = [start() for _ in range(64)]
+        with ThreadPoolExecutor(16) as pool:
+            results = list(pool.map(lambda item: item[1].run(f"{item[0]} * 2").stdout, enumerate(sessions)))
+        pids = [session._line.worker.pid for session in sessions]
+        for session in sessions:
+            session.close()
+        assert results == [f"{i * 2}\n" for i in range(64)]
+        assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+        wait_until_gone(pids)
+
+
+def wait_until_gone(pids):
+    end = time.monotonic() + 5
+    while any(Path(f"/proc/{pid}").exists() for pid in pids):
+        assert time.monotonic() < end, "workers are still there"
+        time.sleep(0.01)
+
+
+def test_a_worker_is_seen_confined_from_outside():
+    with start() as session:
+        status = Path(f"/proc/{session._line.worker.pid}/status").read_text()
+    fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+    assert (fields["Seccomp"], fields["NoNewPrivs"], fields["CapEff"]) == ("2", "1", "0" * 16)
+    if os.geteuid() == 0:
+        assert fields["Uid"].split()[0] == "65534"
+
+
+def test_the_worker_has_one_descriptor():
+    with start() as session:
+        pid = session._line.worker.pid
+        if not os.access(f"/proc/{pid}/fd", os.R_OK):
+            pytest.skip("another user's descriptors cannot be listed")
+        assert [path.name for path in Path(f"/proc/{pid}/fd").iterdir()] == ["3"]
+
+
+def test_a_hash_of_text_is_the_same_in_every_session(session):
+    code = "list({'a', 'b', 'c', 'd'}), random.random()"
+    first = shown(session, code)
+    session.reset()
+    assert shown(session, code) == first
+
+
+def test_errors_of_the_package_are_one_family():
+    assert issubclass(CallRefused, RlmError)
