@@ -21,7 +21,7 @@ from raptor.html import extract
 
 PLAIN = frozenset(
     (  # noqa: SIM905
-        ".txt .text .log .rst .tex .org .csv .tsv .json .yaml .yml .toml .ini .cfg .conf .xml .css .py .js .mjs .ts "
+        ".txt .text .log .rst .tex .org .csv .tsv .json .yaml .yml .toml .ini .cfg .conf .xml .css .py .js .ts "
         ".tsx .jsx .java .kt .scala .c .h .cc .cpp .hpp .cs .go .rs .rb .php .swift .lua .pl .r .jl .sh .sql .proto"
     ).split()
 )
@@ -196,7 +196,7 @@ def _text_fault(text: str) -> str:
     if not text.strip():
         return "it holds no text; leave it out, or check that the right file was named"
     if "\0" in text:
-        return f"it holds a NUL at character {text.index(chr(0)):,}, so it is binary or UTF-16; convert it to UTF-8 text"
+        return f"it holds a NUL at character {text.index(chr(0)):,}, so it is not text; convert it, if UTF-16"
     try:
         text.encode()
     except UnicodeEncodeError as error:

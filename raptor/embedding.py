@@ -1,5 +1,27 @@
-"""Embed many texts in batches, with progress; the model itself comes from `index_store.embedder`."""
+"""Embed many texts a batch at a time, with progress; the model itself comes from `index_store.embedder`."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from index_store.embedder import Embedder, load_embedder, load_tokenizer
 
-__all__ = ["Embedder", "load_embedder", "load_tokenizer"]
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+__all__ = ["Embedder", "embed", "load_embedder", "load_tokenizer"]
+
+_BATCH = 512
+
+
+def embed(
+    embedder: Embedder, texts: Sequence[str], progress: Callable[[int, int], None] = lambda done, total: None
+) -> "npt.NDArray[np.float32]":
+    """(n, dim) float32 unit rows in the order of `texts`; `progress(done, n)` after each batch."""
+    import numpy as np
+
+    rows = [embedder.encode([])]
+    for start in range(0, len(texts), _BATCH):
+        rows.append(embedder.encode(texts[start : start + _BATCH]))
+        progress(min(start + _BATCH, len(texts)), len(texts))
+    return np.concatenate(rows)
