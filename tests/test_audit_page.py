@@ -45,10 +45,8 @@ def test_the_page_names_nothing_outside_itself(page_text: str) -> None:
 def test_text_becomes_no_markup_wherever_it_stands(tmp_path: Path) -> None:
     text = render(*read(sample_run(tmp_path, hostile=HOSTILE)))
     text.encode("utf-8")
-    assert text.count("<script") == 1 and text.count("</style>") == 1 and text.count("</title>") >= 1
-    assert not re.search(
-        r"<(?:img|iframe|b>)|javascript:window\.hit=1\">|<!--", text.replace("<b>", "", text.count("<b>"))
-    )
+    assert text.count("<script") == 1 and text.count("</style>") == 1
+    assert not re.search(r"<(?:img|iframe|!--)|<a [^>]*javascript:", text)
     assert not re.search(r"<[^>]*\son\w+=", re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL))
     assert not {"\u2028", "\u202e", "\x00", "\x1b"} & set(text)
 
@@ -122,6 +120,7 @@ def test_a_refused_verb_and_a_failed_call_are_shown(tmp_path: Path) -> None:
     )
     run.record("note", text="stopped early")
     run.record("run_closed", stop="error", usage=usage(0, 0, 0), seconds=1, error="no key")
+    run.trace.close()
     text = render(*read(tmp_path))
     for words in (
         "no key was given",
@@ -291,16 +290,22 @@ def test_no_width_scrolls_sideways(browser: Any, saved: Path, width: int) -> Non
 # WCAG 2.2, 1.4.3: 4.5 to 1 for text, against the nearest ground that is not clear.
 CONTRAST = """() => {
   const parts = (text) => { const [r, g, b, a = 1] = text.match(/[\\d.]+/g).map(Number); return {r, g, b, a}; };
-  const light = ({r, g, b}) => [r, g, b].map(v => v / 255).map(v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4)
-    .reduce((sum, v, i) => sum + v * [.2126, .7152, .0722][i], 0);
-  const ground = (at) => { for (; at; at = at.parentElement) { const c = parts(getComputedStyle(at).backgroundColor);
-    if (c.a === 1) return c; } return {r: 255, g: 255, b: 255}; };
+  const linear = (v) => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;
+  const light = ({r, g, b}) => .2126 * linear(r / 255) + .7152 * linear(g / 255) + .0722 * linear(b / 255);
+  const ground = (at) => {
+    for (; at; at = at.parentElement) {
+      const colour = parts(getComputedStyle(at).backgroundColor);
+      if (colour.a === 1) return colour;
+    }
+    return {r: 255, g: 255, b: 255};
+  };
   document.querySelectorAll('details').forEach(part => part.open = true);
   const poor = new Set();
   for (const at of document.querySelectorAll('main *:not(svg *), nav *')) {
     if (![...at.childNodes].some(node => node.nodeType === 3 && node.data.trim())) continue;
     const [a, b] = [light(parts(getComputedStyle(at).color)), light(ground(at))].sort((x, y) => y - x);
-    if ((a + .05) / (b + .05) < 4.5) poor.add(`${at.tagName}.${at.className} ${((a + .05) / (b + .05)).toFixed(2)}`);
+    const ratio = (a + .05) / (b + .05);
+    if (ratio < 4.5) poor.add(`${at.tagName}.${at.className} ${ratio.toFixed(2)}`);
   }
   return [...poor];
 }"""
