@@ -387,8 +387,13 @@ class Index:
 
         return grep(self, pattern, **where)
 
-    def embed_query(self, query: str) -> npt.NDArray[np.float32]:
-        """The query's (dim,) unit vector, by the embedder that built this index."""
+    def embed_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
+        """The queries' (n, dim) unit rows, by the embedder that built this index."""
+        rows: npt.NDArray[np.float32] = self._embedder.encode(queries)
+        return rows
+
+    @cached_property
+    def _embedder(self) -> Any:
         from index_store.embedder import load_embedder
 
         embedder = load_embedder(self.manifest.models["embedder"])
@@ -398,8 +403,7 @@ class Index:
                 f"the index was built with embedder {self.manifest.models['embedder']} {expected[:12]}, "
                 f"found {embedder.fingerprint[:12]}; install the same weights or rebuild the index"
             )
-        vector: npt.NDArray[np.float32] = embedder.encode([query])[0]
-        return vector
+        return embedder
 
     # -- what is read once, when first wanted ------------------------------------------------------------
 

@@ -62,7 +62,7 @@ def search(
     if not len(nodes):
         return []
     if vector is None and mode != "lexical":
-        vector = index.embed_query(query)
+        vector = index.embed_queries([query])[0]
     scores = score(index, query, vector, nodes, mode, weights or Weights())
     best = top(scores, k)
     if mode == "lexical":

@@ -35,7 +35,13 @@ class Citation:
     claimed: str | None = None
 
     def as_json(self) -> dict[str, Json]:
-        place = {"doc": self.doc, "start": self.start, "end": self.end, "quote": self.quote, "page": self.page}
+        place = {
+            "doc": self.doc,
+            "start": self.start,
+            "end": self.end,
+            "quote": self.quote,
+            "page": self.page,
+        }
         return place | {"supported": self.supported}
 
 

@@ -115,7 +115,7 @@ class Calls:
         """Replies in order; a call that failed leaves its error in its place."""
         texts = _texts("prompts", asked)
         messages = [self._messages(t, p) for t, p in zip(texts, places, strict=True)]
-        ids, began = self.run.call_ids(len(texts)), time.monotonic()
+        ids, began = self._child_ids(len(texts)), time.monotonic()
         cell = self._record_called(verb, list(texts), None, ids)
         replies = await asyncio.gather(
             *(self._ask(i, m) for i, m in zip(ids, messages, strict=True)), return_exceptions=False
@@ -125,10 +125,15 @@ class Calls:
         self._record_returned(cell, verb, ids, [_outcome(r) for r in results], usage, began)
         return results
 
-    async def _ask(self, call: int, messages: list[Message]) -> tuple[str, Usage] | GatewayError:
+    def _child_ids(self, count: int) -> list[str]:
+        first, self.children = self.children + 1, self.children + count
+        return [f"{self.conversation}.{i}" for i in range(first, first + count)]
+
+    async def _ask(self, child: str, messages: list[Message]) -> tuple[str, Usage] | GatewayError:
+        (call,) = self.run.call_ids(1)
         model, most = self.run.models.child, self.run.limits.reply_tokens
         try:
-            reply = await self.run.ask(self.conversation, call, model, messages, len(messages), most)
+            reply = await self.run.ask(child, call, model, messages, len(messages), most)
         except GatewayError as e:
             return e
         return reply.text, reply.usage
@@ -153,8 +158,7 @@ class Calls:
         for branch in branches:
             if branch is not None:
                 self.context.passage(branch)  # refuses a node that is not in this view
-        ids = [f"{self.conversation}.{self.children + i + 1}" for i in range(len(texts))]
-        self.children += len(texts)
+        ids = self._child_ids(len(texts))
         under = branches[0] if len(set(branches)) == 1 else None
         cell, began, before = self._record_called(verb, texts, under, ids), time.monotonic(), self._spent()
         found = await asyncio.gather(

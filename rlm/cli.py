@@ -1,6 +1,7 @@
 """The command `rlm`: search an index, ask it, work in its REPL, look at traces. Imports nothing heavy to say --help."""
 
 import argparse
+import itertools
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -145,13 +146,25 @@ def _search(args: argparse.Namespace) -> int:
     index = open_index(args.index)
     where = {"mode": args.mode, "level": args.level}
     if args.queries is not None:
-        for row in _queries(args.queries):
-            hits = index.search(row["text"], args.k, doc=row.get("scope") or args.doc, **where)
-            print(json.dumps({"_id": row["_id"], "hits": [_hit_json(h) for h in hits]}), flush=True)
+        for rows in _batches(_queries(args.queries), 256):
+            vectors = (
+                index.embed_queries([r["text"] for r in rows])
+                if args.mode != "lexical"
+                else [None] * len(rows)
+            )
+            for row, vector in zip(rows, vectors, strict=True):
+                scope = row.get("scope") or args.doc
+                hits = index.search(row["text"], args.k, doc=scope, vector=vector, **where)
+                print(json.dumps({"_id": row["_id"], "hits": [_hit_json(h) for h in hits]}), flush=True)
         return 0
     hits = index.search(args.query, args.k, doc=args.doc, **where)
     print(json.dumps([_hit_json(h) for h in hits]) if args.json else _hits_said(index, hits))
     return 0
+
+
+def _batches(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    while batch := list(itertools.islice(rows, size)):
+        yield batch
 
 
 def _queries(path: str) -> Iterator[dict[str, Any]]:
@@ -233,7 +246,7 @@ def _answer_said(answer: Any) -> str:
         )
         lines.append(f'[{number}] {place} ({c.supported}): "{_short(c.quote)}"')
     lines += ["", "branches entered:"]
-    lines += [f"  {b.node}  {b.label}" for b in branches(read(answer.trace)) if b.level][:12]
+    lines += [f"  {b.node}  {b.label}" for b in branches(read(answer.trace)[0]) if b.level][:12]
     u = answer.usage
     lines += [
         "",
@@ -276,10 +289,10 @@ def _trace(args: argparse.Namespace) -> int:
         }
         print(json.dumps(facts | {"head": verdict.head}) if args.json else _verdict_said(verdict))
         return 0 if verdict.ok else 1
-    from rlm.audit.show import show
+    from rlm.audit.timeline import show
 
-    events = read(args.run_folder)
-    print("\n".join(json.dumps(e) for e in events) if args.json else show(events))
+    events, verdict = read(args.run_folder)
+    print("\n".join(json.dumps(e) for e in events) if args.json else show(events, verdict))
     return 0
 
 
@@ -290,10 +303,19 @@ def _verdict_said(verdict: Any) -> str:
 
 
 def _review(args: argparse.Namespace) -> int:
-    from rlm.audit.page import write_page
+    from rlm.audit import read
+    from rlm.audit.page import render
+    from rlm.errors import RlmError
 
-    write_page(args.run_folder, args.output)
-    print(args.output)
+    events, verdict = read(args.run_folder)
+    page = Path(args.output)
+    try:
+        partial = page.with_name(f".{page.name}.partial")
+        partial.write_text(render(events, verdict), encoding="utf-8")
+        partial.replace(page)
+    except OSError as e:
+        raise RlmError(f"cannot write the page {page}: {e.strerror or e}") from e
+    print(page)
     return 0
 
 

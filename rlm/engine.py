@@ -1,6 +1,7 @@
 """The loop: ask the model, run its code over the tree, show it what came out, until it answers or a limit ends it."""
 
 import asyncio
+import json
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -154,7 +155,7 @@ def open_conversation(run: Run, question: str, under: str | None, id: str, depth
         result: Json,
         error: str,
     ) -> None:
-        length = len(result) if isinstance(result, str | list) else 0
+        length = len(result if isinstance(result, str) else json.dumps(result))
         extra = {"error": error} if error else {}
         run.record(
             "visited",

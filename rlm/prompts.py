@@ -51,7 +51,9 @@ NO_CODE = (
     "Your reply held no ```python block, so nothing ran. Write one block; to finish, set answer['content'], "
     "answer['citations'] and answer['ready'] = True in it."
 )
-LAST_TURN = "This is your last turn: set answer['content'], answer['citations'] and answer['ready'] = True now."
+LAST_TURN = (
+    "This is your last turn: set answer['content'], answer['citations'] and answer['ready'] = True now."
+)
 
 
 def opening(question: str, documents: int, nodes: int, chars: int, under: str | None) -> str:
