@@ -5,7 +5,7 @@ The worker's clock stops while the parent serves a call. Whatever the worker doe
 
 import select
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
@@ -33,17 +33,26 @@ class Death(Exception):
 
 @dataclass(slots=True)
 class Clock:
-    """Seconds left to the worker; runs only while it is the worker's turn."""
+    """A cell's time. It runs from the start, whoever is busy, except while the parent serves a call: so a flood of
+    frames that are always ready ends as surely as silence."""
 
-    left_s: float
+    limit_s: float
+    started: float = field(default_factory=monotonic)
+    paused_s: float = 0.0
+
+    def spent_s(self) -> float:
+        """Seconds on the worker's account."""
+        return monotonic() - self.started - self.paused_s
 
     def wait(self, poller: select.poll) -> None:
         """Block until the socket is ready. Raises Death when the time is up."""
-        started = monotonic()
-        ready = poller.poll(max(self.left_s, 0) * 1000)
-        self.left_s -= monotonic() - started
-        if not ready or self.left_s <= 0:
+        left_s = self.limit_s - self.spent_s()
+        if left_s <= 0 or not poller.poll(left_s * 1000):
             raise Death("time")
+
+    def served(self, started: float) -> None:
+        """Take the seconds since `started` off the account."""
+        self.paused_s += monotonic() - started
 
 
 @dataclass(slots=True)
@@ -102,11 +111,19 @@ def converse(
         if kind == "done":
             return check_done(frame)
         if kind == "call":
-            line.send(answer(*check_call(frame)), clock)
+            line.send(_served(answer, frame, clock), clock)
         elif kind == "out" and isinstance(frame.get("text"), str):
             hear(str(frame["text"]))
         else:
             raise Death("protocol")
+
+
+def _served(answer: Answer, frame: dict[str, Any], clock: Clock) -> bytes:
+    call, started = check_call(frame), monotonic()
+    try:
+        return answer(*call)
+    finally:
+        clock.served(started)
 
 
 def check_call(frame: dict[str, Any]) -> tuple[str, list[Json], dict[str, Json]]:

@@ -33,9 +33,10 @@ _KILLED = {
     "forbidden": "it tried something that the sandbox forbids",
     "crash": "it crashed the interpreter",
     "gone": "its process ended",
+    "signal": "its process was killed by something else, most likely for want of memory",
     "outside": "the session was ended from outside",
 }
-_SIGNALS = {signal.SIGXCPU: "cpu", signal.SIGSYS: "forbidden", signal.SIGKILL: "memory"}
+_SIGNALS: dict[int, str] = {signal.SIGXCPU: "cpu", signal.SIGSYS: "forbidden", signal.SIGKILL: "signal"}
 
 
 @dataclass(slots=True)
@@ -76,12 +77,11 @@ class Session:
         try:
             done = converse(self._ready_line(), code, _Live(self, taken).answer, clock, heard.add)
         except Death as death:
-            spent = self.limits.cell_timeout_s - clock.left_s
-            return self._recover(str(death), spent, heard.text())
+            return self._recover(str(death), clock.spent_s(), heard.text())
         except BaseException:
             self._drop()  # a fault of ours: this worker's conversation cannot go on
             raise
-        taken.seconds = self.limits.cell_timeout_s - clock.left_s
+        taken.seconds = clock.spent_s()
         if done["status"] != "rejected":
             self._history.append(taken)
         return self._result(done, monotonic() - started)
@@ -314,4 +314,4 @@ def _why(reason: str, worker: Worker) -> str:
         return "gone"
     if code == 71:
         return "memory"
-    return _SIGNALS.get(signal.Signals(-code), "crash") if code < 0 else "gone"
+    return _SIGNALS.get(-code, "crash") if code < 0 else "gone"

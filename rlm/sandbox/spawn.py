@@ -208,6 +208,8 @@ def _after_fork() -> None:
     _lock = threading.Lock()
     if _current is not None:
         _current.control.close()
+        if _current.process.stderr is not None:
+            _current.process.stderr.close()
         _current.process.returncode = 0  # not this process's child: nothing to wait for
         _current = None
 

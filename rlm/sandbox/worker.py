@@ -19,6 +19,7 @@ from .namespace import PREBOUND, build_builtins, build_modules
 from .output import Output
 
 ERROR_CHARS = 4_000
+ANSWER_CHARS = 1_000_000
 _BALLAST_BYTES = 8 << 20  # let go when memory runs out, so that the error can still be reported
 _REMEMBERED_CELLS = 200
 _read, _write = os.read, os.write
@@ -78,18 +79,18 @@ def serve_cells(link: Link, hello: Mapping[str, Any]) -> None:
     """Answer the parent's frames until it goes away."""
     state = new_state(link, hello)
     while True:
-        frame = link.receive()
-        if frame["t"] == "reset":
-            state = new_state(link, hello)
-        else:
-            link.send({"t": "done", **run_cell(state, frame["code"])})
+        link.send({"t": "done", **run_cell(state, link.receive()["code"])})
 
 
 def warm_up() -> None:
     """Run a cell before any fork, so that the compiler and the modules do their first-use work only once."""
     hello = {"calls": ["context.search", "f"], "intro": {"context_length": 1}, "output_chars": 1000}
     state = new_state(Link(-1), hello)
-    for code in ("1/0", "x = [f'{i}' for i in range(3)]\nprint(x, '{}'.format(1))\nlen(context)", "import os"):
+    for code in (
+        "1/0",
+        "x = [f'{i}' for i in range(3)]\nprint(x, '{}'.format(1))\nlen(context)",
+        "import os",
+    ):
         run_cell(state, code)
 
 
@@ -246,22 +247,17 @@ def _finishers(state: State) -> dict[str, Any]:
 def _take_answer(state: State) -> dict[str, Any] | None:
     """The answer when it is ready, told once: `ready` is false again afterwards, so that a refused answer can be
     mended."""
-    answer = state.names.get("answer")
-    if type(answer) is not dict or not answer.get("ready"):
+    held = state.names.get("answer")
+    answer: dict[str, Any] = held if type(held) is dict else {}
+    ready = answer.get("ready")
+    if type(ready) not in (bool, int, str) or not ready:
         return None
     answer["ready"] = False
     try:
-        return {
-            "content": _text(answer.get("content", "")),
-            "citations": _listed(answer.get("citations")),
-            "ready": True,
-        }
-    except Exception as error:
-        return {
-            "content": f"(the answer could not be read: {type(error).__name__})",
-            "citations": [],
-            "ready": True,
-        }
+        content, citations = _text(answer.get("content", "")), _listed(answer.get("citations"))
+    except BaseException as error:  # the values are the cell's own objects
+        content, citations = f"(the answer could not be read: {type(error).__name__})", []
+    return {"content": content[:ANSWER_CHARS], "citations": citations, "ready": True}
 
 
 def _text(value: Any) -> str:
