@@ -43,6 +43,7 @@ class Conversation:
     session: Session
     messages: list[Message]
     cell: int = 0
+    code: str | None = None  # of the current cell, until its scan is recorded
     told: int = 0
     draft: Json = None
     calls: Calls | None = None
@@ -106,19 +107,10 @@ def code_of(reply: str) -> str | None:
 
 async def run_cell(talk: Conversation, code: str) -> CellResult:
     """Run one cell in the conversation's sandbox and record how it was scanned and how it ended."""
-    talk.cell += 1
+    talk.cell, talk.code = talk.cell + 1, code
     loop = asyncio.get_running_loop()
     result = await loop.run_in_executor(talk.thread, talk.session.run, code)
-    rejected = result.status == "rejected"
-    talk.run.record(
-        "code_scanned",
-        talk.id,
-        cell=talk.cell,
-        code=code,
-        verdict="rejected" if rejected else "ok",
-        rule=result.rule,
-        line_in_code=result.line if rejected else None,
-    )
+    record_scan(talk, result.rule, result.line, "rejected" if result.status == "rejected" else "ok")
     talk.run.record(
         "code_run",
         talk.id,
@@ -131,6 +123,22 @@ async def run_cell(talk: Conversation, code: str) -> CellResult:
         state_lost=result.state_lost,
     )
     return result
+
+
+def record_scan(talk: Conversation, rule: str | None = None, line: int | None = None, verdict: str = "ok") -> None:
+    """Record the scan of the current cell, once: at its first call, which shows that it passed, or at its end."""
+    if talk.code is None:
+        return
+    code, talk.code = talk.code, None
+    talk.run.record(
+        "code_scanned",
+        talk.id,
+        cell=talk.cell,
+        code=code,
+        verdict=verdict,
+        rule=rule,
+        line_in_code=line if verdict == "rejected" else None,
+    )
 
 
 def _say(talk: Conversation, text: str) -> None:
@@ -177,7 +185,13 @@ def open_conversation(run: Run, question: str, under: str | None, id: str, depth
     context = Context(run.index, visit, under)
     calls = Calls(run, context, id, depth, descend, lambda: talk.cell)
     limits = SandboxLimits(cell_timeout_s=run.limits.cell_timeout_s, output_chars=run.limits.output_chars)
-    session = open_session(serving(context, calls), CALLS, limits, intro={"context_length": context.chars})
+    answer = serving(context, calls)
+
+    def serve(name: str, args: Sequence[Json], kwargs: Mapping[str, Json]) -> Json:
+        record_scan(talk)
+        return answer(name, args, kwargs)
+
+    session = open_session(serve, CALLS, limits, intro={"context_length": context.chars})
     text = prompts.opening(question, context.docs, context.nodes, context.chars, under)
     messages: list[Message] = [
         {"role": "system", "content": prompts.SYSTEM},

@@ -1,0 +1,41 @@
+# Each target sets up its own environment first; nothing outside this folder is touched.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+OUT ?= demo-out
+
+.PHONY: help setup demo test check fast bench clean
+
+help:
+	@echo "make demo                     build an index of Python's own documentation and question it"
+	@echo "make demo DOCS=dir Q='...'    the same on your own folder"
+	@echo "make test                     every check: style, types, tests"
+	@echo "make fast                     the quick tests only"
+	@echo "make bench                    measure speed, memory and retrieval"
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(READY)
+
+demo: $(READY)
+	$(BIN)/python notebooks/demo.py --out '$(OUT)' $(if $(DOCS),--docs '$(DOCS)') $(if $(Q),--question '$(Q)')
+
+test: check
+
+check: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -n 2
+
+fast: $(READY)
+	$(BIN)/python -m pytest -n 2 -m 'not slow'
+
+bench: $(READY)
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf .venv demo-out rlm-runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
