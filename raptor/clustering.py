@@ -5,7 +5,8 @@ The procedure of RAPTOR (arXiv 2401.18059, section 3). Where it departs from the
 - Above `part_size` nodes are first partitioned by k-means: time grows linearly, and parts can run apart.
 - UMAP starts from principal components and is given exact neighbours: no eigensolver that may fail, no
   approximate search, and the same bytes out for the same bytes in.
-- k is searched on a geometric grid and then around its minimum, instead of fitting every k.
+- k is searched on a geometric grid and then around its minimum, instead of fitting every k; the Gaussians share one
+  covariance (see `mixture`).
 - A cluster over the token cap is bisected, which always ends, instead of being clustered again, which may not.
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 from types import ModuleType
@@ -70,17 +72,25 @@ def cluster(vectors: Floats, tokens: Ints, settings: ClusterSettings | None = No
     a level, and then the caller has to shorten its members. Clusters come in order of their members. The same
     input and seed give the same clusters, bit for bit.
     """
-    from threadpoolctl import threadpool_limits
-
     settings = settings or ClusterSettings()
     points = unit_rows(vectors, tokens)
-    with threadpool_limits(limits=1):  # the order of float additions depends on the number of threads
-        found = [
-            part[members]
-            for part in partition(points, settings)
-            for members in cluster_part(points[part], tokens[part], settings)
-        ]
+    found = [
+        part[members]
+        for part in partition(points, settings)
+        for members in cluster_part(points[part], tokens[part], settings)
+    ]
     return sorted(found, key=lambda members: members.tolist())
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Holds BLAS and OpenMP to one thread, as the order of float additions depends on their number.
+
+    It reaches only libraries already loaded: enter it after the import of whatever it should hold.
+    """
+    from threadpoolctl import threadpool_limits
+
+    held: AbstractContextManager[object] = threadpool_limits(limits=1)
+    return held
 
 
 def unit_rows(vectors: Floats, tokens: Ints) -> npt.NDArray[np.float32]:
@@ -104,12 +114,13 @@ def unit_rows(vectors: Floats, tokens: Ints) -> npt.NDArray[np.float32]:
 def partition(points: Floats, settings: ClusterSettings) -> list[Ints]:
     """Sorted index arrays of at most `part_size` near nodes each, that together hold every row once."""
     waiting, parts = [np.arange(len(points))], []
-    while waiting:
-        part = waiting.pop()
-        if len(part) <= settings.part_size:
-            parts.append(part)
-        else:
-            waiting += [part[inside] for inside in near_parts(points[part], settings)]
+    with one_thread():
+        while waiting:
+            part = waiting.pop()
+            if len(part) <= settings.part_size:
+                parts.append(part)
+            else:
+                waiting += [part[inside] for inside in near_parts(points[part], settings)]
     return [part for part in parts if len(part)]
 
 
@@ -129,7 +140,8 @@ def centroids(points: Floats, count: int, seed: int) -> Floats:
     kmeans = faiss.Kmeans(
         points.shape[1], count, niter=ROUNDS, seed=seed, spherical=True, min_points_per_centroid=1
     )
-    kmeans.train(points)
+    with one_thread():
+        kmeans.train(points)
     return np.asarray(kmeans.centroids)
 
 
@@ -147,12 +159,13 @@ def cluster_part(points: Floats, tokens: Ints, settings: ClusterSettings) -> lis
 
     Pure and picklable: parts may run in other processes.
     """
-    found = [
-        near[members]
-        for near in neighbourhoods(points, settings)
-        for members in cluster_near(points[near], tokens[near], settings)
-    ]
-    return [np.sort(group) for group in adopt_singles(found, points, Room(tokens, settings))]
+    with one_thread():
+        found = [
+            near[members]
+            for near in neighbourhoods(points, settings)
+            for members in cluster_near(points[near], tokens[near], settings)
+        ]
+        return [np.sort(group) for group in adopt_singles(found, points, Room(tokens, settings))]
 
 
 def neighbourhoods(points: Floats, settings: ClusterSettings) -> list[Ints]:
@@ -249,7 +262,8 @@ def best_mixture(coords: Floats, size: int, seed: int) -> Floats:
 
     counts = len(coords) / size * np.geomspace(1 / SPAN, SPAN, GRID)
     grid = np.unique(np.clip(counts.round().astype(int), 1, len(np.unique(coords, axis=0))))
-    _, seeds = kmeans_plusplus(coords, int(grid[-1]), random_state=seed)
+    with one_thread():
+        _, seeds = kmeans_plusplus(coords, int(grid[-1]), random_state=seed)
     fitted: dict[int, tuple[float, Floats]] = {}
     for _ in range(2):
         fitted |= {int(k): mixture(coords, coords[seeds[:k]]) for k in grid if k not in fitted}

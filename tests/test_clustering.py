@@ -11,7 +11,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from raptor.clustering import ClusterSettings, cluster, mixture, near_parts, partition
+from raptor.clustering import (
+    ClusterSettings,
+    Room,
+    adopt_singles,
+    cluster,
+    maximal,
+    mixture,
+    near_parts,
+    partition,
+)
 from raptor.errors import RaptorError
 
 KINDS = ["random", "equal", "zero", "two values", "every row twice", "one axis"]
@@ -133,6 +142,33 @@ def test_a_giant_among_small_nodes_takes_no_more_than_one_of_them_over_the_cap()
     found = lists(cluster(rows("random", 10, 4, 0), tokens))
     assert all(len(members) <= 2 for members in found if 0 in members)
     assert max(len(members) for members in found) >= 7
+
+
+def test_a_lone_node_joins_the_most_similar_group_that_has_room():
+    points = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0.9, 0.1]], np.float32)
+    groups = [np.array([0, 1]), np.array([2, 3]), np.array([4])]
+    roomy, full = np.full(5, 10), np.array([1_500, 1_500, 10, 10, 10])
+    assert lists(adopt_singles(groups, points, Room(roomy, ClusterSettings()))) == [[0, 1, 4], [2, 3]]
+    assert lists(adopt_singles(groups, points, Room(full, ClusterSettings()))) == [[0, 1], [2, 3, 4]]
+
+
+def test_lone_nodes_that_fit_nowhere_pair_up():
+    groups, tokens = [np.array([0]), np.array([1]), np.array([2])], np.full(3, 9_000)
+    assert lists(adopt_singles(groups, np.eye(3), Room(tokens, ClusterSettings()))) == [[1, 0], [2]]
+
+
+def test_a_group_inside_another_is_dropped():
+    groups = [np.array([2, 0]), np.array([0, 1, 2]), np.array([2, 1, 0]), np.array([3, 2])]
+    assert sorted(lists(maximal(groups))) == [[0, 1, 2], [2, 3]]
+
+
+@pytest.mark.parametrize("same", [20, 200, 290])
+def test_many_copies_of_one_row_among_others_are_clustered(same):
+    vectors = rows("random", 300, 16, 0)
+    vectors[:same] = vectors[0]
+    check_promises(vectors, np.full(300, 100), ClusterSettings())
+    vectors[:same] = 0
+    check_promises(vectors, np.full(300, 100), ClusterSettings())
 
 
 def test_parts_hold_every_row_once_and_no_part_is_too_large():
