@@ -24,16 +24,19 @@ _END = r"[.!?…][\"'”’)\]*_]*"
 # Best first. A cut leaves the white space with the chunk before it, but a line's indentation with that line.
 # A line end that ends no sentence comes after a sentence end: hard-wrapped prose breaks its lines anywhere.
 _BEFORE_HEADING = re.compile(rf"\n(?=[ ]{{0,3}}{_HEADING})")
-_SEPARATORS = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"\n[^\S\n]*\n\s*\n|\n[^\S\n]*\n|[\f\u2029]+",
-        rf"{_END}[^\S\n]*\n",
-        rf"{_END}[^\S\n]+|[。！？]+[」』）”’]*",
-        r"\r?\n|\r(?!\n)|[\u2028\x85]",
-        r"[,;:][^\S\n]+|[，、；：]",
-        r"\s+",
-    )
+_WORDS = re.compile(r"\s+")
+_SEPARATORS = (
+    *(
+        re.compile(pattern)
+        for pattern in (
+            r"\n[^\S\n]*\n\s*\n|\n[^\S\n]*\n|[\f\u2029]+",
+            rf"{_END}[^\S\n]*\n",
+            rf"{_END}[^\S\n]+|[。！？]+[」』）”’]*",
+            r"\r?\n|\r(?!\n)|[\u2028\x85]",
+            r"[,;:][^\S\n]+|[，、；：]",
+        )
+    ),
+    _WORDS,
 )
 
 
@@ -109,20 +112,19 @@ def _after_space(text: str, at: int, stop: int) -> int:
 
 
 def _best_cut(text: str, start: int, quarter: int, half: int, high: int) -> int:
-    """The last cut of the best kind in `half:high` (headings: `quarter:high`); `high` where there is none."""
+    """The last cut of the best kind in `half:high` (before headings: `quarter:high`), or `high` if there is none."""
     for low, pattern in ((quarter, _BEFORE_HEADING), *((half, each) for each in _SEPARATORS)):
-        # The lookahead needs to see past `high`.
-        ends = [match.end() for match in pattern.finditer(text, max(low, start), min(len(text), high + 8))]
-        for end in reversed(ends):
-            if max(low, start) < end <= high and not _ends_with_heading(text, start, end):
-                return end
+        # Look-aheads need to see past `high`.
+        found = pattern.finditer(text, low, min(len(text), high + 8))
+        ends = [match.end() for match in found if low < match.end() <= high]
+        # A heading stays with what follows it. One longer than the budget is cut between words.
+        ends = [
+            end for end in ends if pattern is _WORDS or not _HEADING_LINE.match(_last_line(text, start, end))
+        ]
+        if ends:
+            return ends[-1]
     return high
 
 
-def _ends_with_heading(text: str, start: int, end: int) -> bool:
-    last = text[start:end].rstrip()
-    return (
-        "\n" in last
-        and _HEADING_LINE.match(last, last.rfind("\n") + 1) is not None
-        and text[end - 1].isspace()
-    )
+def _last_line(text: str, start: int, end: int) -> str:
+    return text[start:end].rstrip().rpartition("\n")[2]

@@ -54,6 +54,7 @@ def pieces(text: str, max_tokens: int = 20, tokens: TokenSpans = by_words) -> li
 @example("# a\n## b\n### c\n", 1)
 @example("a" + " " * 400 + "b", 1)
 @example("embedding" * 3, 1)
+@example("abc" * 60, 2)
 def test_chunks_tile_the_text_and_keep_the_budget(tokens: TokenSpans, text: str, max_tokens: int) -> None:
     spans = chunk(text, tokens, max_tokens)
     assert [start for start, _ in spans] == [0, *(end for _, end in spans)][: len(spans)]
@@ -119,17 +120,41 @@ def test_text_without_line_or_sentence_ends_is_cut_between_words() -> None:
     assert all(piece.endswith("word ") for piece in pieces("word " * 100, 7))
 
 
+def test_a_word_is_cut_only_where_there_is_nothing_else() -> None:
+    assert all(
+        re.fullmatch(r"(unbelievable )+", piece) for piece in pieces("unbelievable " * 2000, 7, by_pairs)
+    )
+
+
 def test_chinese_sentences_are_cut_after_their_full_stops() -> None:
     assert all(piece.endswith("。") for piece in pieces("漢字漢字漢字漢。" * 40, 20, minilm))
 
 
-def test_a_heading_starts_a_chunk_and_never_ends_one() -> None:
-    text = (
-        "".join(f"Some words under the heading number {i}.\n\n## Heading {i}\n\n" for i in range(30)) + "End."
+def test_a_heading_starts_a_chunk_although_a_paragraph_ends_later() -> None:
+    before = "one two three four five six.\n"
+    assert pieces(before + "## Next\nseven eight nine ten.\n\neleven twelve " + "word " * 40)[0] == before
+
+
+@pytest.mark.parametrize("blank", ["\n", "\n\n"])
+def test_a_chunk_never_ends_with_a_heading(blank: str) -> None:
+    sections = (
+        f"Words, words. Words under number {i}.\n\n## Heading of eleven words, so that it is wide\n"
+        for i in range(30)
     )
-    cut = pieces(text)
+    cut = pieces(blank.join(sections) + "The end.")
     assert len(cut) > 10
-    assert not [piece for piece in cut if piece.rstrip().splitlines()[-1].startswith("#")]
+    assert not [piece for piece in cut if piece.rstrip().splitlines()[-1].endswith("wide")]
+
+
+def test_a_heading_alone_is_no_chunk() -> None:
+    assert (
+        "word"
+        in pieces("# A heading of twelve words, which is more than half a chunk.\n\n" + "word " * 40)[0]
+    )
+
+
+def test_a_heading_longer_than_the_budget_is_cut_between_words() -> None:
+    assert all(piece.endswith("heading ") for piece in pieces("# " + "heading " * 50, 8))
 
 
 def test_the_end_of_a_text_is_shared_by_its_last_two_chunks() -> None:
