@@ -58,6 +58,11 @@ def test_no_effect_gets_past_the_kernel_layers():
     assert {name: text for name, text in said.items() if text.startswith("R=")} == {}
 
 
+def test_other_descriptors_are_closed_by_the_filter_too():
+    said = probe(["import os; os.write(2, b'x')", "import os; os.read(0, 1)"])
+    assert all(text.startswith("PermissionError") for text in said)
+
+
 def test_what_a_cell_needs_still_works():
     said = probe(
         [

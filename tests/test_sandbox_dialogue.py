@@ -125,8 +125,17 @@ def test_random_bytes_end_in_death(parts):
 def test_time_spent_serving_is_not_the_workers():
     call = frame({"t": "call", "name": "f", "args": [], "kwargs": {}})
 
+    served = []
+
     def slow(*parts):
         time.sleep(0.3)
+        served.append(parts)
         return frame({"value": 1})
 
-    assert talk(once(call + frame(DONE)), limit_s=0.25, answer=slow)["status"] == "ok"
+    def patient(end):
+        end.sendall(call)
+        while end.recv(65536)[-1:] != b"}" or not served:
+            pass
+        end.sendall(frame(DONE))
+
+    assert talk(patient, limit_s=0.25, answer=slow)["status"] == "ok"

@@ -209,9 +209,9 @@ def _asdict(item: Any) -> dict[str, Any]:
     """`dataclasses.asdict` whose field names pass the scan's rule: a Field's `name` can be reassigned by
     cell code."""
     names = [field.name for field in dataclasses.fields(item)]
-    if not all(isinstance(name, str) and attribute_allowed(name.lstrip("_") or "_") for name in names):
+    if not all(isinstance(name, str) and attribute_allowed(name.removeprefix("_")) for name in names):
         raise ValueError("asdict: a field was renamed")
-    return {name: _asdict_value(getattr(item, name)) for name in names if not name.startswith("__")}
+    return {name: _asdict_value(getattr(item, name)) for name in names}
 
 
 def _asdict_value(value: Any) -> Any:
