@@ -1,6 +1,7 @@
 """Calls through the gateway, over real HTTP to a scripted server: what is retried, charged, cached, refused."""
 
 import asyncio
+import gc
 import json
 import os
 from collections.abc import Iterator
@@ -309,8 +310,74 @@ def test_one_gateway_serves_several_event_loops(monkeypatch: pytest.MonkeyPatch)
         server.use(monkeypatch)
         for _ in range(3):
             assert all(isinstance(reply, Reply) for reply in run(gateway, *[ask()] * 5))
-            asyncio.run(gateway.complete(ask()))  # a loop that nobody closes must not spoil the next
-        assert server.calls == 18
+        assert server.calls == 15
+
+
+def test_closing_closes_the_connections_of_this_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = provider.litellm().in_memory_llm_clients_cache.cache_dict
+
+    async def clients_around_close() -> tuple[list[bool], int]:
+        async with Gateway(Ledger()) as gateway:
+            await gateway.complete(ask())
+            clients = list(kept.values())
+        return [client.is_closed() for client in clients], len(kept)
+
+    with ModelServer(["ok"]) as server:
+        server.use(monkeypatch)
+        kept.clear()
+        assert asyncio.run(clients_around_close()) == ([True], 0)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of the client left open
+def test_a_loop_with_the_id_of_a_dead_one_gets_its_own_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = provider.litellm().in_memory_llm_clients_cache.cache_dict
+    gateway = Gateway(Ledger())
+
+    async def call_with_left_over_clients() -> Reply:
+        loop_id = id(asyncio.get_running_loop())
+        for key in list(kept):
+            kept[f"{key.rsplit('-', 1)[0]}-{loop_id}"] = kept.pop(key)
+        async with gateway:
+            return await gateway.complete(ask())
+
+    with ModelServer(["ok"]) as server:
+        server.use(monkeypatch)
+        kept.clear()
+        asyncio.run(gateway.complete(ask()))  # not closed: its client stays behind
+        assert len(kept) == 1
+        asyncio.run(call_with_left_over_clients())
+        assert server.calls == gateway.ledger.spent.calls == 2
+    gc.collect()
+
+
+def test_reasoning_models_are_asked_in_their_own_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    with ModelServer(["ok"]) as server:
+        server.use(monkeypatch)
+        (reply,) = run(Gateway(Ledger(Caps(usd=1.0))), ask(model="gpt-5-mini", max_tokens=40))
+        assert isinstance(reply, Reply), reply
+        assert "temperature" not in server.requests[0]
+        assert server.requests[0]["max_completion_tokens"] == 40
+
+
+def test_a_call_leaves_no_task_behind_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def tasks_after_a_call() -> int:
+        async with Gateway(Ledger()) as gateway:
+            await gateway.complete(ask())
+            for _ in range(5):
+                await asyncio.sleep(0)
+            return len(asyncio.all_tasks())
+
+    with ModelServer(["ok"]) as server:
+        server.use(monkeypatch)
+        assert asyncio.run(tasks_after_a_call()) == 1
+
+
+def test_a_model_that_the_price_map_does_not_list_is_not_free() -> None:
+    assert provider.price("openrouter/nobody/nothing", 1000, 1000) is None
+    assert provider.price("openrouter/openai/gpt-5", 1000, 1000) is None  # litellm: $0, not in its map
+    assert provider.price("hosted_vllm/gpt-4o", 1000, 1000) is None
+    assert provider.price("ollama/whatever", 1000, 1000) == provider.price("offline/reader", 1000, 1000) == 0
+    assert provider.price("gpt-5-mini", 1000, 1000) == pytest.approx(0.00025 + 0.002)
 
 
 def test_a_reply_at_temperature_0_is_paid_for_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

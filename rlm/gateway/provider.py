@@ -124,7 +124,6 @@ async def ask(request: Request, timeout_s: float) -> Answer:
         num_retries=0,
         max_retries=0,
         drop_params=True,  # reasoning models refuse any temperature but their own
-        caching=False,
     )
     return _answer(raw)
 
