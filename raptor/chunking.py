@@ -32,7 +32,7 @@ _SEPARATORS = (
             r"\n[^\S\n]*\n\s*\n|\n[^\S\n]*\n|[\f\u2029]+",
             rf"{_END}[^\S\n]*\n",
             rf"{_END}[^\S\n]+|[。！？]+[」』）”’]*",
-            r"\r?\n|\r(?!\n)|[\u2028\x85]",
+            r"\r?\n|[\r\u2028\x85]",
             r"[,;:][^\S\n]+|[，、；：]",
         )
     ),
@@ -112,7 +112,7 @@ def _after_space(text: str, at: int, stop: int) -> int:
 
 
 def _best_cut(text: str, start: int, quarter: int, half: int, high: int) -> int:
-    """The last cut of the best kind in `half:high` (before headings: `quarter:high`), or `high` if there is none."""
+    """The last cut of the best kind in `half:high` (before headings: `quarter:high`), else `high`."""
     for low, pattern in ((quarter, _BEFORE_HEADING), *((half, each) for each in _SEPARATORS)):
         # Look-aheads need to see past `high`.
         found = pattern.finditer(text, low, min(len(text), high + 8))

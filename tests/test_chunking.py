@@ -102,6 +102,22 @@ def test_a_paragraph_break_comes_before_a_later_sentence_end() -> None:
     assert pieces(first + rest)[0] == first
 
 
+def test_a_sentence_that_ends_its_line_comes_before_a_later_one() -> None:
+    first = "one two three four five six seven eight nine ten eleven.\n"
+    assert pieces(first + "Twelve thirteen. Fourteen fifteen sixteen seventeen. " + "w " * 40)[0] == first
+
+
+def test_short_sentences_fill_the_budget() -> None:
+    assert {len(by_words([piece])[0]) for piece in pieces("Two words. " * 60, 20)} == {18}
+
+
+def test_a_long_line_is_tokenised_in_pieces_that_end_between_words() -> None:
+    seen: list[str] = []
+    chunk("unbelievable " * 2000, lambda texts: seen.extend(texts) or by_words(texts), 50)  # type: ignore[func-returns-value]
+    assert max(map(len, seen)) < 5000
+    assert all(text.endswith(" ") for text in seen)
+
+
 def test_a_sentence_end_comes_before_a_later_line_end_in_wrapped_prose() -> None:
     text = (
         "one two three four\nfive six seven eight nine ten. Eleven twelve\nthirteen fourteen fifteen "
@@ -135,6 +151,11 @@ def test_a_heading_starts_a_chunk_although_a_paragraph_ends_later() -> None:
     assert pieces(before + "## Next\nseven eight nine ten.\n\neleven twelve " + "word " * 40)[0] == before
 
 
+def test_a_heading_just_past_the_budget_starts_the_next_chunk() -> None:
+    before = "one two three four five six seven eight nine ten eleven.\n\nthirteen a b c d e f g\n"
+    assert pieces(before + "## Next\n" + "word " * 40)[0] == before
+
+
 @pytest.mark.parametrize("blank", ["\n", "\n\n"])
 def test_a_chunk_never_ends_with_a_heading(blank: str) -> None:
     sections = (
@@ -154,7 +175,7 @@ def test_a_heading_alone_is_no_chunk() -> None:
 
 
 def test_a_heading_longer_than_the_budget_is_cut_between_words() -> None:
-    assert all(piece.endswith("heading ") for piece in pieces("# " + "heading " * 50, 8))
+    assert all(piece.endswith("headings ") for piece in pieces("# " + "headings " * 50, 30, by_pairs))
 
 
 def test_the_end_of_a_text_is_shared_by_its_last_two_chunks() -> None:
