@@ -50,7 +50,8 @@ def read_settings(path: str | Path) -> BuildSettings:
     if not isinstance(cluster, dict):
         raise RaptorError(f"{path}: cluster is {cluster!r}; write a table [cluster]")
     return BuildSettings(
-        **_checked(data, BuildSettings, path), cluster=ClusterSettings(**_checked(cluster, ClusterSettings, path))
+        **_checked(data, BuildSettings, path),
+        cluster=ClusterSettings(**_checked(cluster, ClusterSettings, path)),
     )
 
 

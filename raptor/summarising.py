@@ -84,5 +84,7 @@ async def _one(
             return parse_summary(reply.text)
         except ValueError as e:
             if attempt:
-                raise RaptorError(f"{model} gave no usable summary twice ({e}); try another --summarizer") from e
+                raise RaptorError(
+                    f"{model} gave no usable summary twice ({e}); try another --summarizer"
+                ) from e
     raise AssertionError("unreachable")
