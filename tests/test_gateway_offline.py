@@ -62,6 +62,7 @@ any_text = st.one_of(st.text(max_size=200), st.lists(pieces, max_size=30).map(""
 @example("")
 @example("No end")
 @example("x" * 1000)
+@example("Word.  " + "x" * 1000)
 def test_sentences_cover_all_but_white_space_in_order(text: str) -> None:
     spans = split(text)
     ends = [0, *(end for _, end in spans)]

@@ -107,7 +107,7 @@ def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:
     while end - start > MAX_SENTENCE_CHARS:
         space = text.rfind(" ", start + 1, start + MAX_SENTENCE_CHARS)
         cut = space if space > start else start + MAX_SENTENCE_CHARS
-        yield start, cut
+        yield _trim(text, start, cut)
         start, _ = _trim(text, cut, end)
     if start < end:
         yield start, end
