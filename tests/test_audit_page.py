@@ -71,7 +71,7 @@ def test_each_citation_says_how_it_stands(page_text: str) -> None:
     ):
         assert said in words
     assert page_text.count("<mark>") == 3
-    assert "No single result given to the run holds these words." in words
+    assert "Nothing the run was shown holds these words in one piece." in words
 
 
 def test_a_citation_that_contradicts_itself_is_doubted() -> None:

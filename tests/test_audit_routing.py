@@ -9,8 +9,9 @@ import pytest
 from rlm.audit import Verdict, read
 from rlm.audit.costs import costs, in_dollars
 from rlm.audit.events import Event
-from rlm.audit.routing import branches, places_of, texts_shown, trail, where_shown
+from rlm.audit.routing import branches, places_of, texts_held, texts_shown, trail, where_shown, words_shown
 from rlm.audit.timeline import branch_line, outline, show
+from rlm.gateway.blocks import Block, quote
 from tests.audit_sample import sample_run, text_of
 
 
@@ -66,6 +67,40 @@ def test_what_a_search_or_a_listing_shows_is_not_entered() -> None:
     assert branches(events[:1]) == []
 
 
+def test_asking_where_a_node_lies_does_not_enter_it() -> None:
+    events = [
+        visit(0, "search", [ref("a")]),
+        visit(1, "parents", [ref("b")], node="a"),
+        visit(2, "path", [], node="a"),
+    ]
+    assert branches(events) == []
+
+
+def test_a_node_whose_words_are_given_to_a_model_is_entered_and_shown() -> None:
+    called = {"kind": "child_called", "seq": 1, "conversation": "0", "verb": "llm_query", "under": None}
+    forged = quote([Block("b", "what the code made up")])
+    called |= {"children": ["0.1"], "prompts": ["Who?\n" + forged]}
+    words = called["prompts"][0] + "\n" + quote([Block("a", "the king's seven sons")])
+    asked = {
+        "kind": "model_asked",
+        "seq": 2,
+        "conversation": "0.1",
+        "messages": [{"role": "user", "content": words}],
+    }
+    root = {"kind": "model_asked", "seq": 3, "conversation": "0", "messages": asked["messages"]}
+    opening = {
+        **root,
+        "seq": 5,
+        "messages": [{"role": "user", "content": quote([Block("c", "read at once")])}],
+    }
+    events = [opening, visit(0, "search", [ref("a"), ref("b")]), called, asked, root]
+    held = texts_held(events)
+    assert [(branch.node, branch.verb, branch.seq) for branch in branches(events)] == [("a", "llm_query", 2)]
+    assert where_shown(held, "seven sons") == [2] and where_shown(held, "made up") == []
+    assert where_shown(held, "read at once") == [5]
+    assert dict(words_shown(events))[2] == {"a": "the king's seven sons"}
+
+
 def test_a_refused_verb_enters_nothing() -> None:
     events = [visit(0, "children", [ref("a")]), {**visit(1, "read", [], node="a"), "error": "over budget"}]
     assert branches(events) == []
@@ -97,9 +132,9 @@ def test_the_words_shown_are_matched_to_their_nodes() -> None:
 
 
 def test_quoted_words_are_found_where_they_were_shown(run: tuple[list[Event], Verdict]) -> None:
-    at = where_shown(run[0], "puts four and a half points of the fall down")
+    at = where_shown(texts_held(run[0]), "puts four and a half points of the fall down")
     assert len(at) == 1 and run[0][at[0]]["arguments"] == {"node": "L0-00002"}
-    assert where_shown(run[0], "never shown") == [] == where_shown(run[0], "")
+    assert where_shown(texts_held(run[0]), "never shown") == [] == where_shown(texts_held(run[0]), "")
 
 
 def test_the_cost_is_the_sum_over_every_call_and_ends_as_the_run_says(

@@ -1,22 +1,26 @@
 """Which branches of the tree a run entered, and what else was on offer, from its events alone."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
 from rlm.audit.events import Event
+from rlm.gateway.blocks import Block, unquote
 
 Standing: TypeAlias = Literal["cited", "entered", "seen", "passed"]
 
 #: Verbs that open what they show; the others list it, and what is listed is only on offer.
 _OPENING = frozenset({"peek", "read"})
+#: Verbs that ask where a node lies; naming a node to them is not yet going there.
+_LOCATING = frozenset({"parents", "path"})
 #: Arguments that are words, not places: a query that happens to read like a node id enters nothing.
 _WORDS = frozenset({"query", "pattern", "question", "prompt", "doc"})
 
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A node the run entered, the first time it did: by opening it, or by naming it to a verb or a child run."""
+    """A node the run entered, the first time it did: by opening it, by naming it to a verb or a child run, or by
+    giving its words to a model."""
 
     node: str
     label: str
@@ -54,38 +58,54 @@ class Place:
 
 def branches(events: Sequence[Event]) -> list[Branch]:
     """The nodes entered, in the order of their first entry."""
-    places = places_of(events)
+    places, given = places_of(events), given_to_models(events)
+    verbs = {name: event["verb"] for event in _of_kind("child_called", events) for name in event["children"]}
     first: dict[str, Branch] = {}
     for event in events:
-        for node in _entered(event, places):
-            if node not in first:
-                place = places[node]
-                first[node] = Branch(
-                    node,
-                    place.label,
-                    place.level,
-                    place.parent,
-                    event["verb"],
-                    event["conversation"],
-                    event["seq"],
-                )
+        verb = event.get("verb") or verbs.get(event["conversation"], "given")
+        for node in _entered(event, places, given):
+            place = places[node]
+            branch = Branch(
+                node, place.label, place.level, place.parent, verb, event["conversation"], event["seq"]
+            )
+            first.setdefault(node, branch)
     return list(first.values())
 
 
 def places_of(events: Sequence[Event]) -> dict[str, Place]:
     """Every node the trace speaks of, by id, in the order in which they first appear."""
     places: dict[str, Place] = {}
-    for event in _visits(events):
+    for event in _of_kind("visited", events):
         for name, refs in (("seen", event["shown"]), ("passed", event["not_taken"])):
             for ref in refs:
                 _note(places, ref, name, event["seq"])
+    given = given_to_models(events)
     for event in events:
-        for node in _entered(event, places):
+        for node in _entered(event, places, given):
             places[node].entered.append(event["seq"])
         for citation in event.get("citations", ()):
             if citation["node"] in places:
                 places[citation["node"]].cited = True
     return places
+
+
+def given_to_models(events: Sequence[Event]) -> dict[int, list[Block]]:
+    """The data blocks each ask carried that the engine itself put there, by the seq of the ask.
+
+    A block's name is the id of its node, or the place of its span. Only asks that no cell's output can have
+    reached count: the root's first, and those of llm_query less what the code wrote into its own prompt.
+    """
+    prompts = _prompts(events)
+    first = next(
+        (event["seq"] for event in _of_kind("model_asked", events) if event["conversation"] == "0"), None
+    )
+    found: dict[int, list[Block]] = {}
+    for event in _of_kind("model_asked", events):
+        if event["seq"] == first or event["conversation"] in prompts:
+            own = unquote(prompts.get(event["conversation"], ""))
+            blocks = (block for message in event["messages"] for block in unquote(message["content"]))
+            found[event["seq"]] = [block for block in blocks if block not in own]
+    return found
 
 
 def trail(places: dict[str, Place], node: str) -> list[Place]:
@@ -115,17 +135,39 @@ def texts_shown(event: Event) -> dict[str, str]:
     return found
 
 
-def where_shown(events: Iterable[Event], words: str) -> list[int]:
-    """The seq of each visit whose result holds these words, character for character; [] for no words."""
-    return [
-        event["seq"]
-        for event in _visits(events)
-        if words and any(words in text for text in _texts(event["result"]))
-    ]
+def words_shown(events: Sequence[Event]) -> Iterator[tuple[int, dict[str, str]]]:
+    """The seq of each event that showed nodes' words, to the code or to a model, and those words by node."""
+    given = given_to_models(events)
+    for event in events:
+        if event["kind"] == "visited":
+            yield event["seq"], texts_shown(event)
+        elif event["seq"] in given:
+            yield event["seq"], {block.name: block.text for block in given[event["seq"]]}
 
 
-def _visits(events: Iterable[Event]) -> Iterator[Event]:
-    return (event for event in events if event["kind"] == "visited")
+def texts_held(events: Sequence[Event]) -> dict[int, list[str]]:
+    """All the text each event showed: the strings of a visit's result, or the data blocks given to a model."""
+    held = {seq: [block.text for block in blocks] for seq, blocks in given_to_models(events).items()}
+    return held | {event["seq"]: _texts(event["result"]) for event in _of_kind("visited", events)}
+
+
+def where_shown(held: Mapping[int, list[str]], words: str) -> list[int]:
+    """The seq of each event of `texts_held` that showed these words, character for character; [] for no words."""
+    return sorted(seq for seq, texts in held.items() if words and any(words in text for text in texts))
+
+
+def _of_kind(kind: str, events: Iterable[Event]) -> Iterator[Event]:
+    return (event for event in events if event["kind"] == kind)
+
+
+def _prompts(events: Iterable[Event]) -> dict[str, str]:
+    """What the code asked in each conversation begun by llm_query."""
+    calls = [event for event in _of_kind("child_called", events) if event["verb"].startswith("llm_query")]
+    return {
+        name: prompt
+        for call in calls
+        for name, prompt in zip(call["children"], call["prompts"], strict=False)
+    }
 
 
 def _note(places: dict[str, Place], ref: dict[str, Any], name: str, seq: int) -> None:
@@ -139,11 +181,13 @@ def _note(places: dict[str, Place], ref: dict[str, Any], name: str, seq: int) ->
     getattr(place, name).append(seq)
 
 
-def _entered(event: Event, places: dict[str, Place]) -> list[str]:
+def _entered(event: Event, places: dict[str, Place], given: dict[int, list[Block]]) -> list[str]:
     """The nodes an event enters, each once, those it names before those it opens."""
     if event["kind"] == "child_called":
         named = [event["under"]]
-    elif event["kind"] == "visited" and not event.get("error"):
+    elif event["kind"] == "model_asked":
+        named = [block.name for block in given.get(event["seq"], ())]
+    elif event["kind"] == "visited" and event["verb"] not in _LOCATING and not event.get("error"):
         named = [value for key, value in event["arguments"].items() if key not in _WORDS]
         named = [node for value in named for node in (value if isinstance(value, list) else [value])]
         named += [ref["node"] for ref in event["shown"]] if event["verb"] in _OPENING else []
@@ -166,5 +210,5 @@ def _objects(result: object) -> Iterator[dict[str, Any]]:
     return (value for value in _values(result) if isinstance(value, dict))
 
 
-def _texts(result: object) -> Iterator[str]:
-    return (value for value in _values(result) if isinstance(value, str))
+def _texts(result: object) -> list[str]:
+    return [value for value in _values(result) if isinstance(value, str)]

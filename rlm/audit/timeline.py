@@ -6,7 +6,7 @@ from typing import Any
 
 from rlm.audit.costs import Cost, costs, in_dollars
 from rlm.audit.events import Event
-from rlm.audit.routing import Branch, branches, where_shown
+from rlm.audit.routing import Branch, branches, texts_held, where_shown
 from rlm.audit.verify import Verdict
 from rlm.audit.visible import one_line, visible
 
@@ -32,11 +32,12 @@ def outline(events: Sequence[Event], verdict: Verdict | None = None) -> dict[str
     """The run in one JSON object: the question, the answer, the branches entered, the cost, the verdict."""
     ends = {event["kind"]: event for event in events}
     cost = (costs(events) or [Cost()])[-1]
+    held = texts_held(events)
     return {
         "question": ends["run_opened"]["question"] if "run_opened" in ends else None,
         "answer": ends["answered"]["content"] if "answered" in ends else None,
         "citations": [
-            {**one, "shown_at": where_shown(events, one.get("found") or one["quote"])}
+            {**one, "shown_at": where_shown(held, one.get("found") or one["quote"])}
             for one in (ends["answered"]["citations"] if "answered" in ends else [])
         ],
         "stop": ends["run_closed"]["stop"] if "run_closed" in ends else None,

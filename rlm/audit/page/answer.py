@@ -7,7 +7,7 @@ from typing import Any
 
 from rlm.audit.events import CONTEXT_CHARS, Event
 from rlm.audit.page.html import Html, join, tag
-from rlm.audit.routing import where_shown
+from rlm.audit.routing import texts_held, where_shown
 
 _STANDING = {
     "verbatim": ("good", "word for word"),
@@ -24,7 +24,8 @@ def answer_section(events: Sequence[Event], anchors: Mapping[str, str]) -> Html:
     if answered is None:
         return tag("section", tag("h2", "Answer"), tag("p", "These events hold no answer."), id="answer")
     cited = answered["citations"]
-    cards = (citation_card(i, one, events, anchors) for i, one in enumerate(cited[:_MOST_CITATIONS], 1))
+    held = texts_held(events)
+    cards = (citation_card(i, one, held, anchors) for i, one in enumerate(cited[:_MOST_CITATIONS], 1))
     return tag(
         "section",
         tag("h2", "Answer"),
@@ -36,13 +37,13 @@ def answer_section(events: Sequence[Event], anchors: Mapping[str, str]) -> Html:
 
 
 def citation_card(
-    number: int, cited: dict[str, Any], events: Sequence[Event], anchors: Mapping[str, str]
+    number: int, cited: dict[str, Any], held: Mapping[int, list[str]], anchors: Mapping[str, str]
 ) -> Html:
     """One citation: how it stands, the words in their place, and where the run was shown them."""
     tone, words = _STANDING[cited["supported"]]
     alike = f", {cited['similarity']:.0%} alike" if cited["similarity"] is not None and tone != "good" else ""
     title = cited.get("title") or cited["doc"] or "no document"
-    shown = where_shown(events, cited.get("found") or cited["quote"])
+    shown = where_shown(held, cited.get("found") or cited["quote"])
     return tag(
         "li",
         tag(
@@ -146,7 +147,7 @@ def _shown(seqs: list[int]) -> Iterator[str]:
     yield (
         "These words were shown to the run at event "
         if seqs
-        else "No single result given to the run holds these words."
+        else "Nothing the run was shown holds these words in one piece."
     )
     for i, seq in enumerate(seqs[:8]):
         yield ", " if i else ""

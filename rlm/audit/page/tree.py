@@ -5,23 +5,24 @@ from dataclasses import dataclass
 
 from rlm.audit.events import Event
 from rlm.audit.page.html import Html, fold, join, pre, tag
-from rlm.audit.routing import Branch, Place, Standing, branches, texts_shown
+from rlm.audit.routing import Branch, Place, Standing, branches, words_shown
 from rlm.audit.visible import one_line
 
 _WIDE, _ROW, _GAP = 1000, 40, 2
 _MOST_DEEP = 24  # levels drawn; a real tree has a handful, a stranger's trace may have any number
 _MOST_TAKEN = 400  # nodes entered, listed or drawn under one parent
-_MOST_LISTED = 10  # nodes passed by, listed under one parent before the rest is folded
+_MOST_FIRST, _MOST_ENTRIES = 10, 1000  # branches of the ordered list: shown at once, and at all
+_MOST_LISTED = 5  # nodes passed by, listed under one parent before the rest is folded
 _MOST_DRAWN = 14  # nodes passed by, drawn under one parent before the rest becomes one box
-_CHAR = 7.2  # width of a letter of the map, in its own units
+_CHAR = 7.8  # width of a letter of the map, in its own units
 _WEIGHT: dict[Standing, float] = {"cited": 3.0, "entered": 2.4, "seen": 1.0, "passed": 0.7}
 _WORDS: dict[Standing, str] = {
-    "cited": "entered, and cited in the answer",
+    "cited": "cited in the answer",
     "entered": "entered",
     "seen": "shown, not entered",
     "passed": "on offer, not taken",
 }
-_ON_THE_WAY = "not opened itself, a branch below it was"
+_ON_THE_WAY = "on the way"
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,22 +189,20 @@ def _order(taken: Sequence[Branch], anchors: Mapping[str, str]) -> Html:
     """The branches as a numbered list, each with the event that entered it."""
     if not taken:
         return tag("p", "No branch was entered.")
-    rows = (
-        tag(
-            "li",
-            tag("span", _level(branch.level), cls="level"),
-            tag("a", branch.label or branch.node, href=f"#{anchors[branch.node]}"),
-            tag(
-                "span",
-                f" {branch.verb}, ",
-                tag("a", f"event {branch.seq}", href=f"#e{branch.seq}"),
-                cls="meta",
-            ),
-        )
-        for branch in taken[:300]
+    rows = [_entry(branch, anchors) for branch in taken[:_MOST_ENTRIES]]
+    later = tag("ol", *rows[_MOST_FIRST:], start=_MOST_FIRST + 1, cls="order")
+    rest = fold(f"{len(taken) - _MOST_FIRST} more", later, cls="sent") if len(taken) > _MOST_FIRST else None
+    first = tag("ol", *rows[:_MOST_FIRST], cls="order")
+    return join([tag("h3", "Branches entered, in order"), first, rest])
+
+
+def _entry(branch: Branch, anchors: Mapping[str, str]) -> Html:
+    return tag(
+        "li",
+        tag("span", _level(branch.level), cls="level"),
+        tag("a", branch.label or branch.node, href=f"#{anchors[branch.node]}"),
+        tag("span", f" {branch.verb}, ", tag("a", f"event {branch.seq}", href=f"#e{branch.seq}"), cls="meta"),
     )
-    more = tag("p", f"… {len(taken) - 300} more", cls="meta") if len(taken) > 300 else None
-    return join([tag("h3", "Branches entered, in order"), tag("ol", *rows, cls="order"), more])
 
 
 def _listing(
@@ -213,7 +212,7 @@ def _listing(
     rows = [_row(twig, anchors, words, depth) for twig in shown]
     if folded:
         inner = tag("ul", *(_row(twig, anchors, words, depth) for twig in folded[:500]))
-        rows.append(tag("li", fold(_more(folded), inner), cls="passed"))
+        rows.append(tag("li", fold(_more(folded), inner, cls="more")))
     return tag("ul", *rows, cls="tree" if depth == 0 else None)
 
 
@@ -260,11 +259,11 @@ def _at(seqs: Sequence[int]) -> Html:
 def _words_by_node(events: Sequence[Event]) -> dict[str, list[tuple[int, str]]]:
     """For each node the different words it was shown with, and the event that first did."""
     found: dict[str, list[tuple[int, str]]] = {}
-    for event in events:
-        for node, text in texts_shown(event).items() if event["kind"] == "visited" else ():
+    for seq, texts in words_shown(events):
+        for node, text in texts.items():
             known = found.setdefault(node, [])
             if text not in (words for _, words in known):
-                known.append((event["seq"], text))
+                known.append((seq, text))
     return found
 
 
