@@ -1,0 +1,119 @@
+"""What a build has already paid for: results under the hash of their inputs, in `build.sqlite` beside the index.
+
+Each result is committed before it is used, so a build that dies goes on where it was: the same inputs find the same
+results. Values are JSON or array files, never pickle. The file is a cache: deleting it costs work, not correctness.
+"""
+
+import hashlib
+import io
+import json
+import sqlite3
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from raptor.errors import RaptorError
+
+NAME = "build.sqlite"
+_SCHEMA = "CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, kind TEXT NOT NULL, value BLOB NOT NULL)"
+
+Json = Any
+Array = npt.NDArray[Any]
+
+
+def key_of(kind: str, *inputs: Json | bytes) -> str:
+    """sha256 over the kind and its inputs; bytes and JSON may be mixed, and no two lists of inputs run together."""
+    hashed = hashlib.sha256(kind.encode())
+    for item in inputs:
+        raw = item if isinstance(item, bytes) else json.dumps(item, sort_keys=True).encode()
+        hashed.update(b"%s%d:" % (b"b" if isinstance(item, bytes) else b"j", len(raw)) + raw)
+    return hashed.hexdigest()
+
+
+class Checkpoint:
+    """An open `build.sqlite`. Safe from several threads; one writer at a time is the build lock's business."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / NAME
+        self._lock = threading.Lock()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute(
+                "PRAGMA synchronous=NORMAL"
+            )  # a dead process loses nothing; a power cut, the last moments
+            self._db.execute(_SCHEMA)
+        except (sqlite3.Error, OSError) as e:
+            raise self._broken(e) from e
+
+    def get_json(self, key: str) -> Json | None:
+        """A recorded JSON result, or None."""
+        raw = self._get(key)
+        return None if raw is None else json.loads(raw)
+
+    def put_json(self, key: str, kind: str, value: Json) -> None:
+        self._put(key, kind, json.dumps(value).encode())
+
+    def get_array(self, key: str) -> Array | None:
+        """A recorded array, or None."""
+        raw = self._get(key)
+        return None if raw is None else np.asarray(np.load(io.BytesIO(raw), allow_pickle=False))
+
+    def put_array(self, key: str, kind: str, value: Array) -> None:
+        out = io.BytesIO()
+        np.save(out, value, allow_pickle=False)
+        self._put(key, kind, out.getvalue())
+
+    def json(self, kind: str, inputs: list[Json | bytes], compute: Callable[[], Json]) -> Json:
+        """The recorded result for these inputs; computed and recorded when there is none."""
+        key = key_of(kind, *inputs)
+        found = self.get_json(key)
+        if found is None:
+            found = compute()
+            self.put_json(key, kind, found)
+        return found
+
+    def array(self, kind: str, inputs: list[Json | bytes], compute: Callable[[], Array]) -> Array:
+        """As `json`, for an array."""
+        key = key_of(kind, *inputs)
+        found = self.get_array(key)
+        if found is None:
+            found = compute()
+            self.put_array(key, kind, found)
+        return found
+
+    def _get(self, key: str) -> bytes | None:
+        try:
+            with self._lock:
+                row = self._db.execute("SELECT value FROM results WHERE key = ?", (key,)).fetchone()
+        except sqlite3.Error as e:
+            raise self._broken(e) from e
+        return None if row is None else bytes(row[0])
+
+    def _put(self, key: str, kind: str, value: bytes) -> None:
+        try:
+            with self._lock:
+                self._db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (key, kind, value))
+        except sqlite3.Error as e:
+            raise self._broken(e) from e
+
+    def _broken(self, error: Exception) -> RaptorError:
+        return RaptorError(
+            f"cannot use {self.path} ({error}); free disk space if it is full, else delete the file: "
+            "what was paid for and not yet published is then paid for again"
+        )
+
+    def close(self) -> None:
+        self._db.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
+        self.close()
