@@ -32,6 +32,7 @@ _TYPES = ".txt .md .rst .html .pdf .jsonl .csv .json .log and source code such a
 
 MAX_PAGES = 20_000
 MAX_ID_CHARS = 1_000
+_MAX_TITLE_CHARS = 200
 _BAD_LINES_BEFORE_THE_FIRST_GOOD = 100
 _MAX_HTML_BYTES = 64 * 2**20
 
@@ -86,10 +87,13 @@ def find(sources: Sequence[str]) -> list[Found]:
         raise RaptorError(
             "no documents were named; name at least one file, folder or pattern such as 'docs/**/*.md'"
         )
-    found = [file for source in sources for file in _expand(source)]
+    found = [file for source in sources for file in _files_of(source)]
     if not any(file.path.suffix.lower() in KNOWN for file in found):
         raise RaptorError(_nothing_known(sources, found))
-    return sorted({file.path.resolve(): file for file in reversed(found)}.values(), key=lambda file: file.id)
+    unique: dict[str, Found] = {}
+    for file in found:
+        unique.setdefault(os.path.realpath(file.path), file)
+    return sorted(unique.values(), key=lambda file: file.id)
 
 
 def load(found: Iterable[Found]) -> Iterator[Loaded]:
@@ -100,25 +104,42 @@ def load(found: Iterable[Found]) -> Iterator[Loaded]:
             yield _first_of_its_id(_checked(loaded), sources)
 
 
+def _files_of(source: str) -> list[Found]:
+    try:
+        return _expand(source)
+    except OSError as error:
+        raise RaptorError(
+            f"{_printable(source)!r} cannot be looked at ({error.strerror}); check the path"
+        ) from error
+
+
 def _expand(source: str) -> list[Found]:
     path = Path(source)
+    if not source:
+        raise RaptorError("one of the documents named is ''; name a file, a folder or a pattern")
     if path.is_dir():
         return [Found(file, file.relative_to(path).as_posix()) for file in _walk(path)]
     if path.exists():
         return [Found(path, path.name)]
     if has_magic(source):
         return _matches(source)
-    raise RaptorError(f"there is no file or folder {source!r}; check the path")
+    raise RaptorError(f"there is no file or folder {_printable(source)!r}; check the path")
 
 
 def _walk(folder: Path) -> list[Path]:
-    """Every file below `folder`. A folder that cannot be read stands in for its files, and fails when loaded."""
+    """Every file below `folder`, but no index. A folder that cannot be read stands for its files, to fail later."""
     unread: list[OSError] = []
     files: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=unread.append):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [
+            name for name in folders if not name.startswith(".") and not _is_index(Path(parent, name))
+        ]
         files += [Path(parent, name) for name in names if not name.startswith(".")]
-    return files + [Path(error.filename) for error in unread]
+    return sorted(files + [Path(error.filename) for error in unread])
+
+
+def _is_index(folder: Path) -> bool:
+    return (folder / "CURRENT").is_file() and (folder / "generations").is_dir()
 
 
 def _matches(pattern: str) -> list[Found]:
@@ -211,12 +232,13 @@ def _printable(text: str) -> str:
 def _first_of_its_id(loaded: Loaded, sources: dict[str, str]) -> Loaded:
     if isinstance(loaded, Failure):
         return loaded
-    first = sources.setdefault(loaded.id, loaded.source)
-    if first == loaded.source:
+    first = sources.get(loaded.id)
+    if first is None:
+        sources[loaded.id] = loaded.source
         return loaded
     return Failure(
         loaded.source,
-        f"its id {loaded.id!r} is already taken by {first}; name their common parent folder instead, or rename one",
+        f"its id {loaded.id!r} is already taken by {first}; name a folder that holds both, or rename one",
     )
 
 
@@ -255,11 +277,17 @@ def _read_markdown(file: Found) -> Iterator[Loaded]:
         yield text
         return
     sections = tuple(markdown_sections(text))
-    title = sections[0].heading if sections else file.path.name
+    title = _title(sections[0].heading if sections else "", file.path.name)
     yield Text(file.id, title, str(file.path), text, (), sections)
 
 
-_ATX = re.compile(r" {0,3}(#{1,6})(?:[ \t]+(.*?))?(?:[ \t]+#+)?[ \t]*\r?\n?\Z")
+def _title(*candidates: str | None) -> str:
+    """The first that has words, on one line and of a length to show beside every hit."""
+    folded = (" ".join((title or "").split()) for title in candidates)
+    return next((title[:_MAX_TITLE_CHARS] for title in folded if title), "")
+
+
+_ATX = re.compile(r" {0,3}(#{1,6})(?=[ \t\r]|\Z)")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
 
@@ -273,9 +301,16 @@ def markdown_sections(text: str) -> Iterator[Section]:
                 fence = ""
         elif mark and not (mark[1][0] == "`" and "`" in mark[2]):
             fence = mark[1]
-        elif (heading := _ATX.match(line)) and heading[2]:
-            yield Section(at, len(heading[1]), heading[2])
+        elif (opening := _ATX.match(line)) and (words := _heading_words(line[opening.end() :])):
+            yield Section(at, len(opening[1]), words)
         at += len(line) + 1
+
+
+def _heading_words(rest: str) -> str:
+    """What follows the opening `#`s, without closing ones, which must stand apart."""
+    words = rest.strip()
+    open_end = words.rstrip("#")
+    return open_end.strip() if open_end != words and open_end[-1:] in ("", " ", "\t") else words
 
 
 def _read_html(file: Found) -> Iterator[Loaded]:
@@ -285,7 +320,7 @@ def _read_html(file: Found) -> Iterator[Loaded]:
         return
     text, title, headings = extract(source)
     sections = tuple(Section(*heading) for heading in headings)
-    title = title or (sections[0].heading if sections else file.path.name)
+    title = _title(title, sections[0].heading if sections else "", file.path.name)
     yield Text(file.id, title, str(file.path), text, (), sections)
 
 
@@ -336,10 +371,8 @@ def _pdf(file: Found) -> Loaded:
         return Failure(
             source, f"its {len(pages):,} pages hold no text, perhaps scanned images; run OCR on it first"
         )
-    title = _without_faults(str((reader.metadata and reader.metadata.title) or "")).strip()
-    return Text(
-        file.id, " ".join(title.split()) or file.path.name, source, "\n".join(pages), _page_starts(pages)
-    )
+    title = _without_faults(str((reader.metadata and reader.metadata.title) or ""))
+    return Text(file.id, _title(title, file.path.name), source, "\n".join(pages), _page_starts(pages))
 
 
 def _page_starts(pages: Sequence[str]) -> tuple[int, ...]:
@@ -412,7 +445,7 @@ def _json_document(file: Found, number: int, line: bytes) -> Loaded:
     fault = _row_fault(row)
     if fault:
         return Failure(source, f"line {number:,} {fault}")
-    return Text(str(row["_id"]), row.get("title") or str(row["_id"]), source, row["text"])
+    return Text(str(row["_id"]), _title(row.get("title"), str(row["_id"])), source, row["text"])
 
 
 def _row_fault(row: Any) -> str:
@@ -423,7 +456,9 @@ def _row_fault(row: Any) -> str:
         return f"has no {' and no '.join(json.dumps(name) for name in missing)}; add what is missing"
     if isinstance(row["_id"], bool) or not isinstance(row["_id"], str | int):
         return f'has an "_id" of type {type(row["_id"]).__name__}; make it a string or a whole number'
-    wrong = [name for name in ("text", "title") if not isinstance(row.get(name) or "", str)]
+    wrong = [
+        name for name, kinds in (("text", str), ("title", str | None)) if not isinstance(row.get(name), kinds)
+    ]
     return (
         f"has a {json.dumps(wrong[0])} of type {type(row[wrong[0]]).__name__}; make it a string"
         if wrong
