@@ -41,12 +41,16 @@ class Embedder:
     count_tokens: Callable[[Sequence[str]], list[int]]
 
 
-@lru_cache(maxsize=2)
 def load_embedder(name: str = "minilm") -> Embedder:
     """`minilm`, checked and offline; any other name is a folder or hub name for sentence-transformers.
 
     The last two stay loaded. Raises IndexStoreError where the model cannot be had.
     """
+    return _load(name)
+
+
+@lru_cache(maxsize=2)
+def _load(name: str) -> Embedder:
     return _load_minilm() if name == "minilm" else _load_other(name)
 
 
@@ -64,11 +68,11 @@ def _load_minilm() -> Embedder:
 
     folder = minilm.folder()
     few = minilm.few_encoder(folder)
-    many = cache(lambda: _encoder(_sentence_transformer(str(folder), offline=True)))
+    many = cache(lambda: _encoder(_sentence_transformer(str(folder), offline=True), minilm.DIM))
     spans = _token_spans(Tokenizer.from_file(str(folder / "tokenizer.json")))
 
     def encode(texts: Sequence[str]) -> "npt.NDArray[np.float32]":
-        return (few if len(texts) <= _FEW else many())(_encodable(texts))
+        return few(_encodable(texts)) if len(texts) <= _FEW else many()(texts)
 
     return Embedder(
         "minilm", minilm.WEIGHTS_SHA256, minilm.DIM, minilm.MAX_TOKENS, encode, spans, _counter(spans)
@@ -83,17 +87,9 @@ def _load_other(name: str) -> Embedder:
             f"the embedder {name!r} has no fast tokenizer, which chunking needs; choose another model"
         )
     spans = _token_spans(type(tokenizer).from_str(tokenizer.to_str()))
-    encode = _encoder(model)
+    dim = model.encode(["dimension"], show_progress_bar=False).shape[1]
     room = (model.max_seq_length or 512) - tokenizer.num_special_tokens_to_add(False)
-    return Embedder(
-        name,
-        _fingerprint(model),
-        encode(["dimension"]).shape[1],
-        room,
-        lambda texts: encode(_encodable(texts)),
-        spans,
-        _counter(spans),
-    )
+    return Embedder(name, _fingerprint(model), dim, room, _encoder(model, dim), spans, _counter(spans))
 
 
 def _sentence_transformer(name: str, offline: bool = False) -> Any:
@@ -125,18 +121,14 @@ def _no_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _encoder(model: Any) -> "Encode":
+def _encoder(model: Any, dim: int) -> "Encode":
     def encode(texts: Sequence[str]) -> "npt.NDArray[np.float32]":
         import numpy as np
 
         if not texts:
-            return np.zeros((0, model.get_sentence_embedding_dimension()), dtype=np.float32)
+            return np.zeros((0, dim), dtype=np.float32)
         rows = model.encode(
-            list(texts),
-            batch_size=_BATCH,
-            show_progress_bar=False,
-            normalize_embeddings=True,
-            convert_to_numpy=True,
+            _encodable(texts), batch_size=_BATCH, show_progress_bar=False, normalize_embeddings=True
         )
         return np.asarray(rows, dtype=np.float32)
 
