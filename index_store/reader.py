@@ -82,17 +82,23 @@ def _open(path: Path) -> "Index":
         unfinished = (path / "generations").is_dir() or (path / "build.sqlite").exists()
         what = "holds an unfinished build" if unfinished else "is not an index (it has no file CURRENT)"
         raise BrokenIndex(f"{path} {what}; run raptor build SOURCE -o {path}")
+    return open_generation(path, number)
+
+
+def open_generation(path: Path, number: int) -> "Index":
+    """Open one generation, live or not; raises BrokenIndex, or OSError where it cannot be read."""
     folder = generation_folder(path, number)
     if not folder.is_dir():
         raise BrokenIndex(
             f"{path} is half copied: its live generation {folder.name} is missing; copy it again"
         )
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     _check_sizes(folder, manifest)
     return Index(path, folder, manifest, {name: _array(folder / name) for name in _ARRAYS})
 
 
-def _read_manifest(folder: Path) -> Manifest:
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a generation's folder; raises BrokenIndex."""
     path = folder / MANIFEST
     if not path.is_file():
         raise BrokenIndex(f"{folder} is half copied: {MANIFEST} is missing; copy or build the index again")
@@ -197,6 +203,11 @@ class Index:
         if not 0 <= level < len(self.levels):
             raise NoSuchNode(f"no level {level}; this index has levels 0 to {len(self.levels) - 1}")
         return range(self._first[level], self._first[level + 1])
+
+    @property
+    def rows(self) -> npt.NDArray[Any]:
+        """The table of nodes, dtype `tables.NODE`; nothing in it has been checked."""
+        return self._arrays["nodes.npy"]
 
     # -- nodes -------------------------------------------------------------------------------------------
 
