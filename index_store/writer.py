@@ -4,11 +4,14 @@ The only place that changes an index folder. A reader sees the old generation or
 a writer that dies leaves a `*.partial` folder which the next publish removes.
 """
 
+import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +20,15 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store import lexical
-from index_store.errors import IndexStoreError
-from index_store.manifest import FILES, FileEntry, Manifest, digest_of, dumps
+from index_store.errors import BrokenIndex, IndexStoreError
+from index_store.manifest import FILES, FileEntry, Manifest, digest_of, dumps, loads
 from index_store.manifest import NAME as MANIFEST
 from index_store.reader import CURRENT, current_generation, generation_folder
 from index_store.tables import NODE, chars_before
 from index_store.types import Document
+
+# A title is repeated for each of its document's chunks, so one of a megabyte would take gigabytes.
+TITLE_CHARS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +60,14 @@ class Published:
     generation: int
     digest: str
     bytes: int
-    new: bool  # False: the content equals the live generation, which stays
+    new: bool  # False: the live generation has the same content, whole, and stays
 
 
 def publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapping[str, Any]) -> Published:
     """Write `draft` as the next generation of the index at `path` and make it the live one.
 
-    Raises IndexStoreError when the folder cannot be written; the live generation is untouched then.
+    Raises IndexStoreError when the folder cannot be written or is being written by another; the live
+    generation is untouched then, and nothing half-written is left.
     """
     try:
         return _publish(path, draft, models, settings)
@@ -72,30 +79,66 @@ def publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mappi
 
 def _publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapping[str, Any]) -> Published:
     (path / "generations").mkdir(parents=True, exist_ok=True)
-    parent = current_generation(path)
-    number = max([0, *_numbers(path)]) + 1
-    partial = generation_folder(path, number).with_suffix(".partial")
-    for stale in (path / "generations").glob("*.partial"):
-        shutil.rmtree(stale)
+    with _sole_writer(path):
+        parent = _live(path)
+        number = max([0, *_numbers(path)]) + 1
+        for stale in (path / "generations").glob("*.partial"):
+            shutil.rmtree(stale)
+        partial = generation_folder(path, number).with_suffix(".partial")
+        try:
+            manifest = _written(partial, number, parent, draft, models, settings)
+            same = parent is not None and _holds(generation_folder(path, parent), manifest)
+            if not same:
+                _make_live(path, partial, number)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)  # gone already where it was published
+    size = sum(entry.size for entry in manifest.files.values())
+    return Published(parent if same and parent else number, manifest.digest, size, new=not same)
+
+
+@contextmanager
+def _sole_writer(path: Path) -> Iterator[None]:
+    """Holds the lock of an index, which the system takes back from a writer that dies."""
+    handle = os.open(path / "generations", os.O_RDONLY)
+    try:
+        _lock(handle, path)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, path: Path) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as e:
+        raise IndexStoreError(f"another build is writing the index {path}; wait for its end") from e
+
+
+def _written(
+    partial: Path,
+    number: int,
+    parent: int | None,
+    draft: Draft,
+    models: Mapping[str, str],
+    settings: Mapping[str, Any],
+) -> Manifest:
+    """Write every file of a generation into the folder `partial`, and return its manifest."""
     _write_files(partial, draft)
     entries = {name: _entry(partial / name) for name in sorted(FILES)}
     manifest = Manifest(
         number, parent, len(draft.documents), tuple(draft.levels), dict(models), dict(settings), entries
     )
     manifest = replace(manifest, digest=digest_of(manifest))
-    size = sum(e.size for e in entries.values())
-    if parent is not None and _live_digest(path, parent) == manifest.digest:
-        shutil.rmtree(partial)
-        return Published(parent, manifest.digest, size, new=False)
     (partial / MANIFEST).write_bytes(dumps(manifest))
-    for name in [*FILES, MANIFEST]:
+    return manifest
+
+
+def _make_live(path: Path, partial: Path, number: int) -> None:
+    for name in [*FILES, MANIFEST, "lexical", "."]:
         _sync(partial / name)
-    _sync(partial / "lexical")
-    _sync(partial)
     partial.rename(generation_folder(path, number))
     _sync(path / "generations")
     _switch(path, number)
-    return Published(number, manifest.digest, size, new=True)
 
 
 def _switch(path: Path, number: int) -> None:
@@ -107,15 +150,27 @@ def _switch(path: Path, number: int) -> None:
 
 
 def _numbers(path: Path) -> list[int]:
-    return [int(p.name) for p in (path / "generations").iterdir() if p.name.isdigit()]
+    names = [p.name for p in (path / "generations").iterdir()]
+    return [int(name) for name in names if re.fullmatch(r"\d{6}", name, re.ASCII)]
 
 
-def _live_digest(path: Path, number: int) -> str | None:
-    """The live generation's digest, None when it cannot be read (then it is simply superseded)."""
+def _live(path: Path) -> int | None:
+    """The live generation's number; None where there is none or it cannot be told, and is simply superseded."""
     try:
-        return str(json.loads((generation_folder(path, number) / MANIFEST).read_bytes())["digest"])
-    except (OSError, ValueError, KeyError, TypeError):
+        return current_generation(path)
+    except BrokenIndex:
         return None
+
+
+def _holds(folder: Path, manifest: Manifest) -> bool:
+    """Whether a generation has this manifest's content, every file of it still as it was written."""
+    try:
+        found = loads((folder / MANIFEST).read_bytes(), folder / MANIFEST)
+        return found.digest == manifest.digest and all(
+            _entry(folder / name) == entry for name, entry in manifest.files.items()
+        )
+    except (OSError, BrokenIndex):
+        return False
 
 
 def _sync(path: Path) -> None:
@@ -217,7 +272,7 @@ def _write_csr(folder: Path, name: str, targets: npt.NDArray[Any], sizes: npt.ND
 def _node_texts(draft: Draft) -> list[str]:
     """What the words of each node are, for lexical search: a title belongs to all of a document's chunks."""
     chunks = [
-        f"{draft.documents[d][0].title}\n{draft.documents[d][1][start:end]}"
+        f"{draft.documents[d][0].title[:TITLE_CHARS]}\n{draft.documents[d][1][start:end]}"
         for d, start, end in draft.chunks.tolist()
     ]
     return chunks + [f"{a}\n{b}" for a, b in zip(draft.labels, draft.summaries, strict=True)]

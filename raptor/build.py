@@ -4,6 +4,7 @@ Stages are pure maps over batches; only `index_store.writer.publish` touches the
 """
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,11 +21,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from index_store.embedder import Embedder
+    from index_store.types import Document
     from index_store.writer import Draft, Published
-    from raptor.documents import Failure, Text
+    from raptor.documents import Failure, Found, Text
     from raptor.summarising import Summary
     from rlm.gateway.blocks import Block
     from rlm.gateway.gateway import Gateway
+    from rlm.gateway.types import Usage
 
 #: Told (stage, done, total) as work goes on; total is 0 where it is not known yet.
 Progress = Callable[[str, int, int], None]
@@ -32,7 +35,10 @@ Progress = Callable[[str, int, int], None]
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
-    """What a build did. `levels[i]`: nodes at level i; `seconds`: wall time of each stage; `tokens`: of the models."""
+    """What a build did.
+
+    `levels[i]`: nodes at level i. `seconds`: wall time of each stage. Calls, tokens, dollars: the summarizer's.
+    """
 
     index: str
     generation: int
@@ -98,18 +104,21 @@ def build_index(
 
     settings, progress, clock = settings or BuildSettings(), progress or _silent, _Clock()
     listed = [sources] if isinstance(sources, str | Path) else list(sources)
-    found, out = find([str(s) for s in listed]), Path(index)
+    out = Path(index)
     _check_target(out)
     check_model(summarizer)
+    found = _outside(out, find([str(s) for s in listed]))
     with clock.stage("load"):
         texts, failures = _load(found, progress)
-    model = _load_embedder(embedder)
+    with clock.stage("embed"):
+        model = _load_embedder(embedder, settings)
     tree, chunks = _leaves(texts, model, settings, progress, clock)
     usage = _grow(tree, model, summarizer, settings, progress, clock)
     with clock.stage("write"):
+        progress("write", 0, 1)
         models = {"embedder": embedder, "embedder_fingerprint": model.fingerprint, "summarizer": summarizer}
-        draft = _draft(texts, chunks, tree)
-        published = publish(out, draft, models, asdict(settings))
+        published = publish(out, _draft(texts, chunks, tree), models, _lasting(settings))
+        progress("write", 1, 1)
     return _report(out, published, texts, failures, tree, usage, clock.seconds)
 
 
@@ -118,19 +127,41 @@ def _silent(stage: str, done: int, total: int) -> None:
 
 
 def _check_target(out: Path) -> None:
+    """Raise RaptorError unless an index can be written at `out`: better now than after the work is paid for."""
+    try:
+        fault = _target_fault(out)
+    except OSError as e:
+        fault = f"cannot be looked at ({e.strerror})"
+    if fault:
+        raise RaptorError(f"{out} {fault}; choose a new or empty folder for the index")
+
+
+def _target_fault(out: Path) -> str:
     if out.is_dir() and any(out.iterdir()) and not (out / "generations").is_dir():
-        raise RaptorError(
-            f"{out} is a folder with other files in it; choose a new or empty folder for the index"
-        )
-    if out.exists() and not out.is_dir():
-        raise RaptorError(f"{out} is a file; choose a new or empty folder for the index")
+        return "is a folder with other files in it"
+    there = next(folder for folder in (out, *out.absolute().parents) if os.path.lexists(folder))
+    if not there.is_dir():
+        return "is a file" if there == out else f"lies below {there}, which is no folder"
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"cannot be written: {there} is read-only"
 
 
-def _load(found: Sequence[Any], progress: Progress) -> "tuple[list[Text], list[Failure]]":
+def _outside(out: Path, found: "Sequence[Found]") -> "list[Found]":
+    """What does not lie in the index itself, which may stand among its sources, half built."""
+    inside = os.path.realpath(out)
+    return [file for file in found if not Path(os.path.realpath(file.path)).is_relative_to(inside)]
+
+
+def _lasting(settings: BuildSettings) -> dict[str, Any]:
+    """The settings that bear on what an index holds: how many calls ran at once is none of them."""
+    return {name: value for name, value in asdict(settings).items() if name != "concurrency"}
+
+
+def _load(found: "Sequence[Found]", progress: Progress) -> "tuple[list[Text], list[Failure]]":
     from raptor.documents import Text, load
 
     texts: list[Text] = []
     failures: list[Failure] = []
+    progress("load", 0, 0)
     for item in load(found):
         if isinstance(item, Text):
             texts.append(item)
@@ -148,10 +179,16 @@ def _nothing_loaded(failures: "Sequence[Failure]") -> str:
     return f"there is nothing to index{why}"
 
 
-def _load_embedder(name: str) -> "Embedder":
-    from raptor.embedding import load_embedder
+def _load_embedder(name: str, settings: BuildSettings) -> "Embedder":
+    from index_store.embedder import load_embedder
 
-    return load_embedder(name)
+    model = load_embedder(name)
+    if settings.chunk_tokens > model.max_tokens:
+        raise RaptorError(
+            f"chunk_tokens is {settings.chunk_tokens}, but the embedder {name} reads only the first "
+            f"{model.max_tokens} tokens of a text; give at most {model.max_tokens}"
+        )
+    return model
 
 
 def _leaves(
@@ -163,32 +200,37 @@ def _leaves(
     from raptor.chunking import chunk
 
     spans: list[tuple[int, int, int]] = []
+    progress("chunk", 0, len(texts))
     with clock.stage("chunk"):
         for d, text in enumerate(texts):
             spans += [(d, a, b) for a, b in chunk(text.text, model.token_spans, settings.chunk_tokens)]
             progress("chunk", d + 1, len(texts))
     words = [texts[d].text[a:b] for d, a, b in spans]
-    # What is embedded is the chunk under its document's title: alone, many chunks do not say what they are about.
-    titled = [
-        f"{texts[d].title}\n{t}" if texts[d].title else t for (d, _, _), t in zip(spans, words, strict=True)
-    ]
+    titled = [_titled(texts[d].title, t) for (d, _, _), t in zip(spans, words, strict=True)]
     with clock.stage("embed"):
         vectors = _embed(model, titled, "embed", progress)
-    names = [f"{texts[d].id} {a}-{b}".replace("\n", " ") for d, a, b in spans]
+    names = [f"{texts[d].id} {a}-{b}" for d, a, b in spans]
     tree = _Tree(words, names, model.count_tokens(words), [vectors], [len(spans)])
     return tree, np.array(spans, dtype=np.int64)
+
+
+def _titled(title: str, words: str) -> str:
+    """What is embedded of a chunk: alone, many do not say what they are about, so its document's title leads.
+
+    Only a title's beginning, as a long one would leave the embedder no room for the chunk.
+    """
+    from index_store.writer import TITLE_CHARS
+
+    return f"{title[:TITLE_CHARS]}\n{words}" if title else words
 
 
 def _embed(
     model: "Embedder", texts: Sequence[str], stage: str, progress: Progress
 ) -> "npt.NDArray[np.float32]":
-    import numpy as np
+    from raptor.embedding import embed
 
-    rows, batch = [], 512
-    for i in range(0, len(texts), batch):
-        rows.append(model.encode(texts[i : i + batch]))
-        progress(stage, min(i + batch, len(texts)), len(texts))
-    return np.concatenate(rows)
+    progress(stage, 0, len(texts))
+    return embed(model, texts, partial(progress, stage))
 
 
 def _grow(
@@ -198,7 +240,7 @@ def _grow(
     settings: BuildSettings,
     progress: Progress,
     clock: _Clock,
-) -> Any:
+) -> "Usage":
     """Add levels until one node stands at the top; returns what the model calls used."""
     from rlm.gateway.blocking import run_blocking
     from rlm.gateway.gateway import Gateway
@@ -208,9 +250,9 @@ def _grow(
     while tree.levels[-1] > 1:
         level = len(tree.levels)
         with clock.stage("cluster"):
-            progress(f"cluster level {level}", 0, 1)
+            progress(f"cluster level {level}", 0, tree.levels[-1])
             groups = _groups(tree, settings)
-            progress(f"cluster level {level}", 1, 1)
+            progress(f"cluster level {level}", tree.levels[-1], tree.levels[-1])
         with clock.stage("summarise"):
             gateway = Gateway(ledger, concurrency=settings.concurrency)
             report = partial(progress, f"summarise level {level}")
@@ -300,7 +342,7 @@ def _draft(texts: "Sequence[Text]", chunks: "npt.NDArray[np.int64]", tree: _Tree
     )
 
 
-def _document(text: "Text") -> Any:
+def _document(text: "Text") -> "Document":
     from index_store.types import Document
 
     digest = hashlib.sha256(text.text.encode()).hexdigest()
@@ -313,7 +355,7 @@ def _report(
     texts: "Sequence[Text]",
     failures: "Sequence[Failure]",
     tree: _Tree,
-    usage: Any,
+    usage: "Usage",
     seconds: Mapping[str, float],
 ) -> BuildReport:
     return BuildReport(

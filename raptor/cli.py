@@ -1,7 +1,9 @@
 """The command `raptor`: build an index, look at one. Nothing heavy is imported before a command runs."""
 
 import argparse
+import io
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -9,10 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from index_store.reader import Index
     from index_store.types import Node
+    from raptor.build import BuildReport
+    from raptor.documents import Failure
 
 EXAMPLE = """example:
   raptor build docs/ notes.md -o my.index && raptor inspect my.index
 """
+
+SKIPPED_SHOWN = 10
 
 
 def parser() -> argparse.ArgumentParser:
@@ -76,11 +82,11 @@ def _inspect_parser(commands: Any) -> None:
 
 def _build(args: argparse.Namespace) -> int:
     from raptor.build import build_index
-    from raptor.progress import progress_bars
+    from raptor.progress import show_progress
     from raptor.settings import read_settings
 
     settings = read_settings(args.config) if args.config else None
-    with progress_bars() as progress:
+    with show_progress() as progress:
         report = build_index(
             args.source,
             args.output,
@@ -89,21 +95,29 @@ def _build(args: argparse.Namespace) -> int:
             settings=settings,
             progress=progress,
         )
-    for failure in report.failures:
-        print(f"skipped {failure.source}: {failure.reason}", file=sys.stderr)
+    _tell_skipped(report.failures)
     print(json.dumps(report.as_json()) if args.json else _said(report))
     return 0
 
 
-def _said(report: Any) -> str:
+def _tell_skipped(failures: "Sequence[Failure]") -> None:
+    for failure in failures[:SKIPPED_SHOWN]:
+        print(f"skipped {failure.source}: {failure.reason}", file=sys.stderr)
+    if len(failures) > SKIPPED_SHOWN:
+        more = len(failures) - SKIPPED_SHOWN
+        print(f"skipped {more:,} more; --json lists them all", file=sys.stderr)
+
+
+def _said(report: "BuildReport") -> str:
     levels = " -> ".join(f"{n:,}" for n in report.levels)
     stages = ", ".join(f"{stage} {s:.1f} s" for stage, s in report.seconds.items())
     skipped = f", {len(report.failures)} skipped" if report.failures else ""
+    tokens = report.prompt_tokens + report.completion_tokens
     again = "" if report.new else " (unchanged: nothing new was published)"
     return (
         f"{report.index}: generation {report.generation}{again}, {report.bytes / 1e6:.1f} MB\n"
         f"  {report.documents:,} documents{skipped}; nodes a level: {levels}\n"
-        f"  {report.calls:,} model calls, {report.prompt_tokens + report.completion_tokens:,} tokens, ${report.usd:.4f}\n"
+        f"  {report.calls:,} model calls, {tokens:,} tokens, ${report.usd:.4f}\n"
         f"  {stages}"
     )
 
@@ -143,12 +157,18 @@ def _branch(index: "Index", node: "Node", depth: int) -> dict[str, Any]:
     return {"node": node.id, "label": node.label, "children": len(children), "shown": shown}
 
 
+def _plain(text: str) -> str:
+    """`text` for a terminal: what cannot be printed, and could command one, as `?`."""
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def _picture(index: "Index", depth: int) -> str:
     facts = _facts(index, 0)
+    models = {k: _plain(v) for k, v in facts["models"].items() if "fingerprint" not in k}
     lines = [
         f"{facts['index']}: generation {facts['generation']}, {facts['documents']:,} documents, "
         f"{facts['characters']:,} characters, {facts['bytes'] / 1e6:.1f} MB",
-        f"models: {', '.join(f'{k} {v}' for k, v in facts['models'].items() if 'fingerprint' not in k)}",
+        f"models: {', '.join(f'{k} {v}' for k, v in models.items())}",
         f"digest: {facts['digest']}",
         "",
     ]
@@ -160,7 +180,7 @@ def _picture(index: "Index", depth: int) -> str:
 
 def _tree_lines(index: "Index", node: "Node", depth: int, indent: str = "") -> list[str]:
     children = index.children(node.id)
-    lines = [f"{indent}{node.id}  {node.label}" + (f"  ({len(children)} below)" if children else "")]
+    lines = [f"{indent}{node.id}  {_plain(node.label)}" + (f"  ({len(children)} below)" if children else "")]
     if depth > 0:
         for child in children:
             lines += _tree_lines(index, child, depth - 1, indent + "  ")
@@ -175,17 +195,29 @@ def main(argv: Sequence[str] | None = None) -> int:
     from raptor.errors import RaptorError
     from rlm.gateway.errors import GatewayError
 
+    _never_fail_to_print()
     try:
-        return run(args)
+        code = run(args)
+        sys.stdout.flush()
+        return code
     except (RaptorError, IndexStoreError, GatewayError) as e:
         print(f"raptor: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("raptor: stopped; nothing was published", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away, which is no error of ours
+    except BrokenPipeError:  # the reader of our output went away, which is no error of ours
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # nor may the last flush, at exit, fail
         return 0
+
+
+def _never_fail_to_print() -> None:
+    """A file name or a label may hold what the terminal's encoding lacks; better escaped than a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

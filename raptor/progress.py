@@ -1,50 +1,79 @@
-"""Progress bars on standard error; a line for each stage where that is no terminal."""
+"""Progress on standard error: a bar for each stage in a terminal, elsewhere a line as it begins and as it ends."""
 
 import sys
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING
 
-from raptor.build import Progress
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from raptor.build import Progress
+
+
+def show_progress() -> "AbstractContextManager[Progress]":
+    """A `Progress` for as long as a build runs. What a failed build leaves is what it had shown."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    return progress_bars(console) if console.is_terminal else progress_lines()
 
 
 @contextmanager
-def progress_bars() -> Iterator[Progress]:
-    """A `Progress` that draws one bar for each stage: done, total, rate and time left."""
-    from rich.console import Console
+def progress_lines() -> "Iterator[Progress]":
+    """A log: `embed: begins (120)`, then `embed: 120 in 3.1 s` once the next stage begins or all is done."""
+    stages: list[tuple[str, float]] = []
+    latest = 0
+
+    def end() -> None:
+        if stages:
+            name, began = stages[-1]
+            _say(f"{name}: {latest:,} in {time.monotonic() - began:.1f} s")
+
+    def show(stage: str, done: int, total: int) -> None:
+        nonlocal latest
+        if not stages or stages[-1][0] != stage:
+            end()
+            stages.append((stage, time.monotonic()))
+            _say(f"{stage}: begins" + (f" ({total:,})" if total else ""))
+        latest = done
+
+    yield show
+    end()
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress_bars(console: "Console") -> "Iterator[Progress]":
+    """One bar for each stage: done, total, rate, time taken, time left. None is drawn before there is something."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
         Progress,
+        TaskID,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
     )
 
-    console = Console(stderr=True)
     columns = [
         TextColumn("{task.description:<20}"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
     ]
-    bars = Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console)
-    with bars:
-        yield _Bars(bars).show
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console) as bars:
 
+        def show(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total or None, rate="")
+            speed = bars.tasks[tasks[stage]].speed
+            rate = f"{speed:,.0f}/s" if speed else ""
+            bars.update(tasks[stage], completed=done, total=total or None, rate=rate)
 
-class _Bars:
-    """One bar a stage, begun when the stage is first heard of."""
-
-    def __init__(self, bars: Any) -> None:
-        self.bars = bars
-        self.tasks: dict[str, Any] = {}
-
-    def show(self, stage: str, done: int, total: int) -> None:
-        if stage not in self.tasks:
-            if not self.bars.console.is_terminal:
-                print(f"{stage} ...", file=sys.stderr, flush=True)
-            self.tasks[stage] = self.bars.add_task(stage, total=total or None, rate="")
-        task = self.tasks[stage]
-        speed = self.bars.tasks[task].speed
-        self.bars.update(task, completed=done, total=total or None, rate=f"{speed:,.0f}/s" if speed else "")
+        yield show

@@ -1,4 +1,4 @@
-"""One cluster to a short label and a summary, through the gateway. The prompt is a constant; the parsing is pure."""
+"""One cluster to a short label and a summary, through the gateway. The prompt is a constant, the parsing pure."""
 
 import asyncio
 import re
@@ -21,8 +21,10 @@ Reply in exactly this form, with no other words:
 LABEL: <at most 8 words that name what sets these passages apart>
 SUMMARY: <what they say, in at most {words} words; keep names, numbers and dates; say nothing they do not say>"""
 
-LABEL_CHARS = 80
-_REPLY = re.compile(r"\s*(?:LABEL:[ \t]*(?P<label>[^\n]*)\n)?\s*(?:SUMMARY:)?\s*(?P<summary>.*)", re.DOTALL)
+LABEL_WORDS, LABEL_CHARS = 8, 80
+# The two words of the form, in any case and with the markup that models like to add around them.
+_LABEL = re.compile(r"^[ \t*#>]*LABEL[ \t*]*:(.*)$", re.IGNORECASE | re.MULTILINE)
+_SUMMARY = re.compile(r"^[ \t*#>]*SUMMARY[ \t*]*:[ \t*]*", re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +44,24 @@ def summary_request(model: str, members: Sequence[Block], max_tokens: int) -> Re
 
 
 def parse_summary(reply: str) -> Summary:
-    """The label and text of a reply; a reply without a label is labelled by its first words.
+    """The label and text of a reply: what follows `SUMMARY:`, or the label's line where that word is missing.
 
-    Raises ValueError when there is no text.
+    A reply without a label is labelled by its first words. Raises ValueError when there is no text.
     """
-    found = _REPLY.fullmatch(reply.encode("utf-8", "replace").decode())  # a reply may hold lone surrogates
-    text = found["summary"].strip() if found else ""
-    if not text:
+    reply = reply.encode("utf-8", "replace").decode()  # it may hold lone surrogates
+    summary = _SUMMARY.search(reply)
+    label = _LABEL.search(reply, 0, summary.start() if summary else len(reply))
+    last = summary or label
+    text = reply[last.end() if last else 0 :].strip()
+    if not any(map(str.isalnum, text)):
         raise ValueError(f"the model's reply holds no summary: {reply[:80]!r}")
-    label = " ".join(((found and found["label"]) or " ".join(text.split()[:8])).split())
-    return Summary(label.strip("*\"' ")[:LABEL_CHARS] or text[:LABEL_CHARS], text)
+    return Summary(_one_line(label[1] if label else "") or _one_line(text) or "untitled", text)
+
+
+def _one_line(label: str) -> str:
+    """A label as it is shown: printable, without the reply's markup, at most 8 words and LABEL_CHARS."""
+    printable = "".join(c if c.isprintable() else " " for c in label.replace("*", ""))
+    return " ".join(printable.split()[:LABEL_WORDS]).strip("\"'` ")[:LABEL_CHARS].rstrip(" ,")
 
 
 async def summarise(
