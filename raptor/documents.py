@@ -390,12 +390,14 @@ def _without_faults(text: str) -> str:
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
     """Keep a library's remarks about a damaged file from the terminal; what matters is raised, and reported."""
-    logger = logging.getLogger(name)
-    before, logger.disabled = logger.disabled, True
+    logger, nowhere = logging.getLogger(name), logging.NullHandler()
+    before, logger.propagate = logger.propagate, False
+    logger.addHandler(nowhere)
     try:
         yield
     finally:
-        logger.disabled = before
+        logger.removeHandler(nowhere)
+        logger.propagate = before
 
 
 def _read_jsonl(file: Found) -> Iterator[Loaded]:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -11,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from raptor.documents import Failure, Found, Section, Text, find, load, markdown_sections
+from raptor.documents import Failure, Found, Section, Text, _without_faults, find, load, markdown_sections
 from raptor.errors import RaptorError
 from raptor.html import extract
 
@@ -306,6 +308,12 @@ def test_a_title_is_one_line_of_limited_length(tmp_path: Path) -> None:
     assert text_of(loaded).title == "a b" + "c" * 197
 
 
+def test_a_bad_last_line_fails_alone(tmp_path: Path) -> None:
+    good, bad = rows(tmp_path / "a.jsonl", GOOD, "{")
+    assert text_of(good).id == "good"
+    assert "line 2 is not JSON" in reason(bad)
+
+
 def test_json_lines_of_another_kind_fail_once(tmp_path: Path) -> None:
     (loaded,) = rows(tmp_path / "log.jsonl", *['{"event": "x"}'] * 5000)
     assert "none of its first 100 lines is a document" in reason(loaded)
@@ -339,6 +347,32 @@ def test_html_gives_its_words_on_lines_without_scripts_and_menus(tmp_path: Path)
         Section(0, 1, "First heading"),
         Section(loaded.text.index("Second"), 3, "Second"),
     )
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("<nav>a<br>b<p>c</nav>d", "d"),
+        ("<svg/>a", "a"),
+        ("<svg><svg>a</svg>b</svg>c", "c"),
+        ("<pre>a\n<pre>b</pre>\n  c</pre>d\n  e", "a\n\nb\n\n  c\n\nd e"),
+        ("</pre>a\n  b<pre>c\n  d", "a b\n\nc\n  d"),
+        ("a <b>b</b> <i> c</i>d<wbr>e", "a b cde"),
+        ("<SCRIPT>a</Script >b</scripts>c", "bc"),
+        ("<script>a</scripts>b", ""),
+        ("<p title='>'>a</p><p title=\">\">b</p><p don't>c</p>", "a\n\nb\n\nc"),
+        ("a < b <3 <- c </ d> e <?php f ?> g <!x> h", "a < b <3 <- c e g h"),
+        ("a<a href='", "a"),
+        ("a<!-- b > c", "a"),
+        ("<textarea>a <b>b</textarea>", "a <b>b"),
+    ],
+)
+def test_html_is_read_as_a_browser_would_show_it(page: str, text: str) -> None:
+    assert extract(page)[0] == text
+
+
+def test_html_keeps_its_first_title() -> None:
+    assert extract("<title>One &amp; two</title><title>Three</title>")[1] == "One & two"
 
 
 def test_html_without_a_title_takes_its_first_heading_or_its_name(tmp_path: Path) -> None:
@@ -446,13 +480,27 @@ def test_a_pdf_of_too_many_pages_fails(tmp_path: Path, monkeypatch: pytest.Monke
     assert "has 2 pages, more than 1" in reason(loaded)
 
 
-def test_a_damaged_pdf_fails_or_loads_and_prints_nothing(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_pdf_fails_or_loads(tmp_path: Path) -> None:
     whole = pdf(tmp_path / "a.pdf", "Some words.", "More words.").read_bytes()
     damaged = [b"", b"%PDF-1.7", b"not a pdf", whole[:50], whole[: len(whole) // 2], whole[:-40], whole[100:]]
     damaged += [whole[:at] + b"\xff<<[(" + whole[at + 5 :] for at in range(0, len(whole), 97)]
     for data in damaged:
         loaded = one(tmp_path / "b.pdf", data)
         assert isinstance(loaded, Text) or ";" in reason(loaded)
-    assert capfd.readouterr() == ("", "")
+
+
+def test_a_damaged_pdf_prints_nothing_and_leaves_logging_as_it_was(tmp_path: Path) -> None:
+    whole = pdf(tmp_path / "a.pdf", "Some words.").read_bytes()
+    (tmp_path / "a.pdf").write_bytes(b"junk " * 30 + whole[:-40])
+    code = (
+        "import logging, sys; from raptor.documents import find, load; print(len(list(load(find(sys.argv[1:])))));"
+        "log = logging.getLogger('pypdf'); print(log.propagate, log.handlers);"
+        "logging.getLogger('pypdf._reader').warning('heard again')"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert (done.stdout, done.stderr) == ("1\nTrue []\n", "heard again\n")
+
+
+def test_extracted_pdf_text_can_be_stored() -> None:
+    assert _without_faults("a\0b \ud83d\ude00 \ud800") == "ab \U0001f600 \ufffd"
