@@ -389,15 +389,13 @@ def _without_faults(text: str) -> str:
 
 @contextmanager
 def _quiet(name: str) -> Iterator[None]:
-    """Keep a library's remarks about a damaged file from the terminal; what matters is raised, and reported."""
+    """Keep a library's remarks on a damaged file off a terminal that asked for no log; what matters is raised."""
     logger, nowhere = logging.getLogger(name), logging.NullHandler()
-    before, logger.propagate = logger.propagate, False
     logger.addHandler(nowhere)
     try:
         yield
     finally:
         logger.removeHandler(nowhere)
-        logger.propagate = before
 
 
 def _read_jsonl(file: Found) -> Iterator[Loaded]:

@@ -311,7 +311,7 @@ def test_a_title_is_one_line_of_limited_length(tmp_path: Path) -> None:
 def test_a_bad_last_line_fails_alone(tmp_path: Path) -> None:
     good, bad = rows(tmp_path / "a.jsonl", GOOD, "{")
     assert text_of(good).id == "good"
-    assert "line 2 is not JSON" in reason(bad)
+    assert reason(bad).startswith("line 2 is not JSON")
 
 
 def test_json_lines_of_another_kind_fail_once(tmp_path: Path) -> None:
@@ -494,12 +494,12 @@ def test_a_damaged_pdf_prints_nothing_and_leaves_logging_as_it_was(tmp_path: Pat
     (tmp_path / "a.pdf").write_bytes(b"junk " * 30 + whole[:-40])
     code = (
         "import logging, sys; from raptor.documents import find, load; print(len(list(load(find(sys.argv[1:])))));"
-        "log = logging.getLogger('pypdf'); print(log.propagate, log.handlers);"
+        "log = logging.getLogger('pypdf'); print(log.handlers);"
         "logging.getLogger('pypdf._reader').warning('heard again')"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert (done.stdout, done.stderr) == ("1\nTrue []\n", "heard again\n")
+    assert (done.stdout, done.stderr) == ("1\n[]\n", "heard again\n")
 
 
 def test_extracted_pdf_text_can_be_stored() -> None:
