@@ -4,7 +4,9 @@ Each is a plain function with JSON in and JSON out, so the same verbs serve a sa
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from index_store.errors import IndexStoreError
@@ -15,15 +17,21 @@ Json = Any
 #: Told (verb, arguments, shown, not_taken, result, error) for every use of a verb.
 Visit = Callable[[str, dict[str, Json], list[Json], list[Json], Json, str], None]
 
+# fmt: off
 VERBS = (
-    "overview documents peek children parents path leaves read grep search slice contains text length".split()
+    "overview", "documents", "peek", "children", "parents", "path", "leaves", "read", "grep", "search",
+    "slice", "contains", "text", "length",
 )
+# fmt: on
 HEAD_CHARS = 400
 SNIPPET_CHARS = 200
 READ_CHARS = 200_000
+QUERY_CHARS = 10_000
 LIST_NODES = 500
+LIST_DOCUMENTS = 10_000
 MAX_HITS = 200
 SIBLINGS = 60
+WINDOW_BYTES = 16 << 20
 
 
 class Refused(Exception):
@@ -37,8 +45,10 @@ class Context:
         self.index, self.under, self._visit = index, under, visit
         self._root = len(index) - 1 if under is None else index.number_of(under)
         self._inside = None if self._root == len(index) - 1 else frozenset(index.below(self._root).tolist())
-        self._stretches = self._text_stretches()
-        self._verbs = {name: getattr(self, f"_{name}") for name in VERBS}
+        self._chunks = self._chunk_numbers()
+        self._doc_numbers = self._document_numbers()
+        self._ends = [] if self._inside is None else list(accumulate(self._chunk_lengths(), initial=0))
+        self._verbs: dict[str, Callable[..., Json]] = {name: getattr(self, f"_{name}") for name in VERBS}
         self._shown: list[Json] = []
         self._entered: int | None = None
 
@@ -47,7 +57,7 @@ class Context:
     @property
     def chars(self) -> int:
         """Characters of text in this view."""
-        return sum(end - start for start, end in self._stretches)
+        return self.index.chars if self._inside is None else self._ends[-1]
 
     @property
     def nodes(self) -> int:
@@ -55,10 +65,12 @@ class Context:
 
     @property
     def docs(self) -> int:
-        return len(self._document_numbers())
+        return len(self._doc_numbers)
 
     def passage(self, place: Json) -> tuple[str, str]:
-        """(name, text) of a node id or of {"doc", "start", "end"}, for a model's data block; raises Refused."""
+        """(name, text) of a node id, of a list entry with one, or of {"doc", "start", "end"}; raises Refused."""
+        if isinstance(place, Mapping) and "node" in place:
+            place = place["node"]
         if isinstance(place, Mapping):
             span = self._span(place.get("doc"), place.get("start"), place.get("end"))
             return f"{span.doc} {span.start}-{span.end}".replace("\n", " "), self.index.span_text(span)
@@ -93,11 +105,12 @@ class Context:
             "levels": list(self.index.levels) if self._inside is None else None,
             "root": top,
             "summary": self.index.text_at(self._root)[: 4 * HEAD_CHARS],
-            "children": self._views(below),
+            "children": self._views(below, parent=self._root),
         }
 
-    def _documents(self) -> Json:
-        documents = [self.index.documents[d] for d in self._document_numbers()]
+    def _documents(self, limit: int = LIST_DOCUMENTS) -> Json:
+        wanted = self._doc_numbers[: _at_most(limit, LIST_DOCUMENTS, "limit")]
+        documents = [self.index.documents[d] for d in wanted]
         return [{"doc": d.id, "title": d.title, "chars": d.chars, "pages": len(d.pages)} for d in documents]
 
     def _peek(self, node: str) -> Json:
@@ -112,33 +125,30 @@ class Context:
         return self._views(self.index.neighbours(number, "children"), parent=number)
 
     def _parents(self, node: str) -> Json:
-        above = self.index.neighbours(self._number(node), "parents")
-        return self._views(n for n in above if self._is_inside(n))
+        return self._views(self._above(self._number(node)))
 
     def _path(self, node: str) -> Json:
-        steps = [self.index.number_of(n.id) for n in self.index.path_to(self.index.id_of(self._number(node)))]
-        return self._views(n for n in steps if self._is_inside(n))
+        steps = [self._number(node)]
+        for _ in self.index.levels:
+            steps += self._above(steps[-1])[:1]
+        return self._views(reversed(list(dict.fromkeys(steps))))
 
     def _leaves(self, node: str, limit: int = LIST_NODES) -> Json:
         number = self._number(node)
         self._entered = number
         below = self.index.below(number)
-        return self._views(
-            below[below < self.index.levels[0]][: _at_most(limit, LIST_NODES, "limit")].tolist()
-        )
+        leaves = below[below < self.index.levels[0]]
+        return self._views(leaves[: _at_most(limit, LIST_NODES, "limit")].tolist())
 
     def _read(self, node: Json, start: int | None = None, end: int | None = None) -> str:
         if isinstance(node, Mapping) or start is not None or end is not None:
             place = node if isinstance(node, Mapping) else {"doc": node, "start": start, "end": end}
             span = self._span(place.get("doc"), place.get("start"), place.get("end"))
-            self._show_span(span)
-            text = self.index.span_text(span)
-        else:
-            number = self._number(node)
-            self._show(number)
-            self._entered = number
-            text = self.index.text_at(number)
-        return text
+            self._views(self._leaves_of(span))
+            return self.index.span_text(span)
+        number = self._number(node)
+        self._enter(number)
+        return self.index.text_at(number)
 
     def _grep(
         self,
@@ -151,7 +161,7 @@ class Context:
         found = self.index.grep(
             _text("pattern", pattern),
             under=self._branch(under),
-            doc=doc,
+            doc=self._doc(doc),
             ignore_case=bool(ignore_case),
             limit=_at_most(limit, MAX_HITS, "limit"),
             count_to=_at_most(limit, MAX_HITS, "limit"),
@@ -170,10 +180,15 @@ class Context:
         mode: str | None = None,
     ) -> Json:
         if level is not None and type(level) is not int:
-            raise Refused(f"level is a whole number or None, found {level!r}")
-        where: dict[str, Any] = {"level": level, "under": self._branch(under), "doc": doc}
+            raise Refused(f"level is a whole number or None, found {_brief(level)}")
+        if len(_text("query", query)) > QUERY_CHARS:
+            raise Refused(
+                f"the query has {len(query):,} characters, at most {QUERY_CHARS:,}; ask in a few words"
+            )
+        where: dict[str, Any] = {"level": level, "under": self._branch(under), "doc": self._doc(doc)}
         where["mode"] = mode or ("tree" if level is None else "hybrid")
-        hits = self.index.search(_text("query", query), _at_most(k, MAX_HITS, "k"), **where)
+        query = query.encode("utf-8", "replace").decode()  # half a surrogate pair is no text to an embedder
+        hits = self.index.search(query, _at_most(k, MAX_HITS, "k"), **where)
         numbers = [self.index.number_of(h.node) for h in hits]
         views = self._views(numbers, scores=[h.score for h in hits])
         texts = [self.index.text_at(n)[:SNIPPET_CHARS] for n in numbers]
@@ -183,18 +198,19 @@ class Context:
         return self.chars
 
     def _slice(self, start: int, end: int) -> str:
-        """Characters start:end of the view's text, non-negative, as the worker's `context[a:b]` resolves them."""
-        if not (isinstance(start, int) and isinstance(end, int)) or end - start > READ_CHARS:
+        """Characters start:end of the view's text, counted from its start, as the worker's `context[a:b]` asks."""
+        if not (type(start) is int and type(end) is int and start >= 0):
+            raise Refused(f"a slice has two places, 0 or more, found {_brief(start)} and {_brief(end)}")
+        end = min(end, self.chars)
+        if end - start > READ_CHARS:
             raise Refused(
                 f"a slice holds at most {READ_CHARS:,} characters; take smaller slices, or grep and search"
             )
-        parts, at = [], 0
-        for low, high in self._stretches:
-            a, b = max(start - at, 0), min(end - at, high - low)
-            if a < b:
-                parts.append(self.index.slice(low + a, low + b))
-            at += high - low
-        return "".join(parts)
+        touched = list(self._between(start, end))
+        self._views(leaf for leaf, _, _ in touched)
+        if self._inside is None:
+            return self.index.slice(start, end)
+        return "".join(self._part(leaf, start - low, min(end, high) - low) for leaf, low, high in touched)
 
     def _text(self) -> str:
         if self.chars > READ_CHARS:
@@ -205,18 +221,21 @@ class Context:
         return self._slice(0, self.chars)
 
     def _contains(self, text: str) -> bool:
-        import re2
-
-        escaped = re2.escape(_text("text", text))
-        return (
-            bool(self.index.grep(escaped, under=self._branch(None), limit=1, count_to=1).total)
-            if text
-            else True
-        )
+        """Whether the view's text holds `text`, read a window at a time; what lies across two windows counts."""
+        wanted = _text("text", text).encode("utf-8", "surrogatepass")
+        held = b""
+        for window in self._windows():
+            held += window
+            if wanted in held:
+                return True
+            held = held[max(len(held) - len(wanted) + 1, 0) :]
+        return False
 
     # -- checking ----------------------------------------------------------------------------------------
 
     def _number(self, node: Json) -> int:
+        if isinstance(node, Mapping) and "node" in node:
+            raise Refused('name the node by its id, as in context.peek(hit["node"]), not by the whole entry')
         number = self.index.number_of(_text("node", node))
         if not self._is_inside(number):
             raise Refused(f"node {node} is outside the branch {self.under} that you were given")
@@ -229,39 +248,80 @@ class Context:
         """The branch to look under: the one asked for, if it is ours, else the whole view."""
         return self.under if under is None else self.index.id_of(self._number(under))
 
+    def _doc(self, doc: str | None) -> str | None:
+        """The document to look in, if one is asked for and this view holds some of it."""
+        if doc is None or self._inside is None:
+            return doc if doc is None else self.index.document(_text("doc", doc)).id
+        if doc not in (self.index.documents[d].id for d in self._doc_numbers):
+            raise Refused(f"no document {_brief(doc)} in the branch {self.under} that you were given")
+        return doc
+
     def _span(self, doc: Json, start: Json, end: Json) -> Span:
-        document = self.index.document(_text("doc", doc))
+        document = self.index.document(str(self._doc(_text("doc", doc))))
         span = Span(document.id, 0 if start is None else start, document.chars if end is None else end)
-        if not all(isinstance(x, int) and not isinstance(x, bool) for x in (span.start, span.end)):
-            raise Refused(f"start and end are whole numbers of characters, found {start!r} and {end!r}")
+        if not (type(span.start) is int and type(span.end) is int):
+            raise Refused(
+                f"start and end are whole numbers of characters, found {_brief(start)} and {_brief(end)}"
+            )
         if not 0 <= span.start < span.end <= document.chars:
-            raise Refused(f"{document.id} has characters 0 to {document.chars}, asked for {start} to {end}")
+            asked = f"{_brief(start)} to {_brief(end)}"
+            raise Refused(f"{document.id} has characters 0 to {document.chars}, asked for {asked}")
         if span.end - span.start > READ_CHARS:
             raise Refused(f"{span.end - span.start:,} characters asked for, at most {READ_CHARS:,} at once")
-        if self._inside is not None and not all(n in self._inside for n in self._leaves_of(span)):
-            raise Refused(
-                f"{document.id} {start}-{end} reaches outside the branch {self.under} that you were given"
-            )
+        if not all(map(self._is_inside, self._leaves_of(span))):
+            asked = f"{document.id} {span.start}-{span.end}"
+            raise Refused(f"{asked} reaches outside the branch {self.under} that you were given")
         return span
 
     def _leaves_of(self, span: Span) -> list[int]:
         """Numbers of the chunks that a span touches."""
         leaves = self.index.document_leaves(self.index.document_number(span.doc))
-        spans = ((n, self.index.span_at(n)) for n in leaves)
-        return [n for n, s in spans if s and s.start < span.end and span.start < s.end]
+        first = bisect_right(leaves, span.start, key=lambda n: self._leaf_span(n).end)
+        past = bisect_right(leaves, span.end - 1, key=lambda n: self._leaf_span(n).start)
+        return list(leaves[first:past])
 
-    def _document_numbers(self) -> list[int]:
-        if self._inside is None:
-            return list(range(len(self.index.documents)))
-        leaves = sorted(n for n in self._inside if n < self.index.levels[0])
-        return sorted({int(self.index.leaf_documents[n]) for n in leaves})
+    def _leaf_span(self, number: int) -> Span:
+        return self.index.span_at(number) or Span("", 0, 0)
 
-    def _text_stretches(self) -> list[tuple[int, int]]:
-        """Character ranges of the corpus text that this view holds."""
+    # -- the view as one text ----------------------------------------------------------------------------
+
+    def _chunk_numbers(self) -> Sequence[int]:
+        chunks = self.index.levels[0]
+        return range(chunks) if self._inside is None else sorted(n for n in self._inside if n < chunks)
+
+    def _document_numbers(self) -> Sequence[int]:
         if self._inside is None:
-            return [(0, self.index.chars)]
-        leaves = sorted(n for n in self._inside if n < self.index.levels[0])
-        return [self.index.corpus_chars(n) for n in leaves]
+            return range(len(self.index.documents))
+        return sorted({int(self.index.leaf_documents[n]) for n in self._chunks})
+
+    def _chunk_lengths(self) -> Iterator[int]:
+        return (end - start for start, end in map(self.index.corpus_chars, self._chunks))
+
+    def _place_in_text(self, at: int) -> tuple[int, int]:
+        """Where the text of the view's chunk number `at` begins and ends in the view's text."""
+        start, end = self.index.corpus_chars(self._chunks[at])
+        return (start, end) if self._inside is None else (self._ends[at], self._ends[at + 1])
+
+    def _between(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Each chunk that touches characters start:end of the view, and its place in the view."""
+        places = range(len(self._chunks))
+        for at in places[bisect_right(places, start, key=lambda i: self._place_in_text(i)[1]) :]:
+            low, high = self._place_in_text(at)
+            if low >= end:
+                return
+            yield self._chunks[at], low, high
+
+    def _part(self, leaf: int, start: int, end: int) -> str:
+        base = self.index.corpus_chars(leaf)[0]
+        return self.index.slice(base + max(start, 0), base + end)
+
+    def _windows(self) -> Iterator[bytes]:
+        """The bytes of the view's text, in order."""
+        text = self.index.text_bytes
+        whole = [(0, len(text))]
+        for low, high in whole if self._inside is None else map(self.index.node_bytes, self._chunks):
+            for at in range(low, high, WINDOW_BYTES):
+                yield bytes(text[at : min(at + WINDOW_BYTES, high)])
 
     # -- what is shown, and what was on offer beside it --------------------------------------------------
 
@@ -271,13 +331,10 @@ class Context:
 
     def _show(self, number: int, score: float | None = None, parent: int | None = None) -> dict[str, Json]:
         view = self._view(number)
-        ref = view | {"parent": self._parent(number) if parent is None else self.index.id_of(parent)}
+        above = self._parent(number) if parent is None else parent
+        ref = view | {"parent": None if above is None else self.index.id_of(above)}
         self._shown.append(ref if score is None else ref | {"score": score})
         return view
-
-    def _show_span(self, span: Span) -> None:
-        for number in self._leaves_of(span)[:LIST_NODES]:
-            self._show(number)
 
     def _view(self, number: int) -> dict[str, Json]:
         return node_view(self.index.at(number))
@@ -290,18 +347,27 @@ class Context:
         views = [self._show(n, s, parent) for n, s in zip(listed, given, strict=False)]
         return [v if s is None else v | {"score": s} for v, s in zip(views, given, strict=False)]
 
-    def _parent(self, number: int) -> str | None:
-        above = self.index.neighbours(number, "parents")
-        return self.index.id_of(above[0]) if above else None
+    def _above(self, number: int) -> list[int]:
+        """The parents that stand in this view."""
+        if number == self._root:
+            return []
+        return [n for n in self.index.neighbours(number, "parents") if self._is_inside(n)]
+
+    def _parent(self, number: int) -> int | None:
+        """For the record: the first parent in this view; for the view's own top, the first there is."""
+        above = self._above(number) or self.index.neighbours(number, "parents")
+        return above[0] if above else None
 
     def _siblings(self) -> list[Json]:
-        """What else was on offer beside the node that was entered: its first parent's other children."""
-        if self._entered is None:
-            return []
-        above = self.index.neighbours(self._entered, "parents")
-        beside = self.index.neighbours(above[0], "children") if above else []
-        others = [n for n in beside if n != self._entered and self._is_inside(n)][:SIBLINGS]
-        return [self._view(n) | {"parent": self.index.id_of(above[0])} for n in others]
+        """What else was on offer beside the node that was entered: its parent's other children, if not shown."""
+        above = [] if self._entered is None else self._above(self._entered)[:1]
+        shown = {ref["node"] for ref in self._shown}
+        views = (self._view(n) for top in above for n in self.index.neighbours(top, "children"))
+        beside = [
+            view | {"parent": self.index.id_of(above[0])} for view in views if view["node"] not in shown
+        ]
+        entered = self.index.id_of(self._entered) if self._entered is not None else None
+        return [view for view in beside if view["node"] != entered][:SIBLINGS]
 
 
 def node_view(node: Node) -> dict[str, Json]:
@@ -330,11 +396,17 @@ def _named(bound: dict[str, Json], args: Sequence[Json], kwargs: Mapping[str, Js
 
 def _text(name: str, value: Json) -> str:
     if not isinstance(value, str):
-        raise Refused(f"{name} is text, found {type(value).__name__}")
+        raise Refused(f"{name} is text, found {_brief(value)}")
     return value
 
 
 def _at_most(value: Json, most: int, name: str) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise Refused(f"{name} is a whole number of at least 1, found {value!r}")
+    if type(value) is not int or value < 1:
+        raise Refused(f"{name} is a whole number of at least 1, found {_brief(value)}")
     return min(value, most)
+
+
+def _brief(value: Json) -> str:
+    """A value in a few characters; never the whole of a hostile one."""
+    short = value is None or isinstance(value, str | float) or (type(value) is int and abs(value) < 10**20)
+    return repr(value)[:80] if short else type(value).__name__
