@@ -27,9 +27,6 @@ from index_store.reader import CURRENT, current_generation, generation_folder
 from index_store.tables import NODE, chars_before
 from index_store.types import Document
 
-# A title is repeated for each of its document's chunks, so one of a megabyte would take gigabytes.
-TITLE_CHARS = 200
-
 
 @dataclass(frozen=True, slots=True)
 class Draft:
@@ -272,7 +269,7 @@ def _write_csr(folder: Path, name: str, targets: npt.NDArray[Any], sizes: npt.ND
 def _node_texts(draft: Draft) -> list[str]:
     """What the words of each node are, for lexical search: a title belongs to all of a document's chunks."""
     chunks = [
-        f"{draft.documents[d][0].title[:TITLE_CHARS]}\n{draft.documents[d][1][start:end]}"
+        f"{draft.documents[d][0].title}\n{draft.documents[d][1][start:end]}"
         for d, start, end in draft.chunks.tolist()
     ]
     return chunks + [f"{a}\n{b}" for a, b in zip(draft.labels, draft.summaries, strict=True)]

@@ -206,22 +206,13 @@ def _leaves(
             spans += [(d, a, b) for a, b in chunk(text.text, model.token_spans, settings.chunk_tokens)]
             progress("chunk", d + 1, len(texts))
     words = [texts[d].text[a:b] for d, a, b in spans]
-    titled = [_titled(texts[d].title, t) for (d, _, _), t in zip(spans, words, strict=True)]
+    # What is embedded is the chunk under its document's title: alone, many do not say what they are about.
+    titled = [f"{texts[d].title}\n{t}" for (d, _, _), t in zip(spans, words, strict=True)]
     with clock.stage("embed"):
         vectors = _embed(model, titled, "embed", progress)
     names = [f"{texts[d].id} {a}-{b}" for d, a, b in spans]
     tree = _Tree(words, names, model.count_tokens(words), [vectors], [len(spans)])
     return tree, np.array(spans, dtype=np.int64)
-
-
-def _titled(title: str, words: str) -> str:
-    """What is embedded of a chunk: alone, many do not say what they are about, so its document's title leads.
-
-    Only a title's beginning, as a long one would leave the embedder no room for the chunk.
-    """
-    from index_store.writer import TITLE_CHARS
-
-    return f"{title[:TITLE_CHARS]}\n{words}" if title else words
 
 
 def _embed(
