@@ -85,11 +85,12 @@ def test_chunks_that_together_pass_the_cap_still_end_in_one_root(tmp_path: Path,
     check_tree(open_index(tmp_path / "i"))
 
 
+@pytest.mark.parametrize("count", [12, pytest.param(40, marks=pytest.mark.slow)])
 @pytest.mark.usefixtures("tiny")
-def test_a_few_hundred_chunks_make_a_tree_of_several_levels(tmp_path: Path) -> None:
-    report = build_index(write_documents(tmp_path / "docs", 40), tmp_path / "i", settings=small())
+def test_hundreds_of_chunks_make_a_tree_of_several_levels(tmp_path: Path, count: int) -> None:
+    report = build_index(write_documents(tmp_path / "docs", count), tmp_path / "i", settings=small())
     index = open_index(tmp_path / "i")
-    assert report.chunks == report.levels[0] > 300
+    assert report.chunks == report.levels[0] > 10 * count
     assert len(report.levels) > 2
     assert all(above < below for below, above in zip(report.levels, report.levels[1:], strict=False))
     check_tree(index)
@@ -194,7 +195,7 @@ def test_progress_ends_each_stage_with_all_of_it_done(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("tiny")
 def test_the_same_build_again_publishes_nothing_new_and_elsewhere_has_the_same_digest(tmp_path: Path) -> None:
-    docs = write_documents(tmp_path / "docs", 30)
+    docs = write_documents(tmp_path / "docs", 10)
     first = build_index(docs, tmp_path / "i", settings=small())
     again = build_index(docs, tmp_path / "i", settings=small())
     elsewhere = build_index(docs, tmp_path / "j", settings=small(concurrency=1))
