@@ -1,6 +1,7 @@
 """One embedding model as plain callables: the same one builds an index and searches it."""
 
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -93,6 +94,9 @@ def _load_other(name: str) -> Embedder:
 
 
 def _sentence_transformer(name: str, offline: bool = False) -> Any:
+    # Torch's threads spin while they wait. Where others use the cores too, that halves the speed and doubles the
+    # processor time. It is read when torch is first imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from sentence_transformers import SentenceTransformer
 
     try:

@@ -1,5 +1,6 @@
 """The default embedder is the pinned model, offline, and its two ways to the same vector agree."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -182,6 +183,7 @@ def test_few_and_many_texts_give_the_same_vectors_offline_and_in_silence(
     assert many.dtype == np.float32
     assert np.abs(many - few).max() < 2e-6
     assert np.array_equal(many, model.encode(TEXTS))
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
     assert capfd.readouterr() == ("", "")
 
 
