@@ -25,6 +25,7 @@ _DONE: dict[str, type | tuple[type, ...]] = {
     "answer": (dict, type(None)),
     "truncated": bool,
 }
+RULE_CHARS, LAST_LINE = 400, 10_000_000  # more than any honest worker sends
 
 
 class Death(Exception):
@@ -138,6 +139,8 @@ def check_done(frame: dict[str, Any]) -> dict[str, Any]:
     """The frame itself. Raises Death unless each part has its type."""
     right = all(key in frame and isinstance(frame[key], kind) for key, kind in _DONE.items())
     if not right or frame["status"] not in ("ok", "error", "rejected") or not _answer_fits(frame["answer"]):
+        raise Death("protocol")
+    if len(frame["rule"] or "") > RULE_CHARS or not 0 <= (frame["line"] or 0) <= LAST_LINE:
         raise Death("protocol")
     return frame
 

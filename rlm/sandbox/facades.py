@@ -38,10 +38,10 @@ import time
 import typing
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from types import ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
-from .scan import attribute_allowed, words
+from .scan import attribute_allowed, pattern_allowed, words
 
 Plain = Callable[[Any], Any]  # turns the context object into its text, and leaves everything else alone
 
@@ -187,9 +187,17 @@ def _json_members(plain: Plain) -> dict[str, Any]:
 
 
 def _functools_members() -> dict[str, Any]:
-    chosen = "reduce partial lru_cache cache cmp_to_key cached_property total_ordering"
-    # wraps() takes attribute names as data, so only its plain form is offered
-    return _pick(functools, chosen) | {"wraps": lambda function: functools.wraps(function)}
+    """No `cached_property`: it writes a name of the cell's choice, dunders included. `wraps` by hand: the real one
+    hands out `update_wrapper`, which reads attributes by name."""
+    chosen = "reduce partial lru_cache cache cmp_to_key total_ordering"
+    return _pick(functools, chosen) | {"wraps": lambda function: lambda wrapper: _named_as(wrapper, function)}
+
+
+def _named_as(wrapper: Any, function: Any) -> Any:
+    if isinstance(wrapper, FunctionType) and isinstance(function, FunctionType | BuiltinFunctionType):
+        wrapper.__name__, wrapper.__qualname__ = function.__name__, function.__qualname__
+        wrapper.__doc__ = function.__doc__
+    return wrapper
 
 
 def _random_members() -> dict[str, Any]:
@@ -202,15 +210,44 @@ def _random_members() -> dict[str, Any]:
 
 
 def _dataclass_members() -> dict[str, Any]:
-    return _pick(dataclasses, "dataclass field FrozenInstanceError is_dataclass") | {"asdict": _asdict}
+    return _pick(dataclasses, "field FrozenInstanceError is_dataclass") | {
+        "asdict": _asdict,
+        "dataclass": _dataclass,
+    }
+
+
+def _dataclass(cls: Any = None, **named: Any) -> Any:
+    """`dataclasses.dataclass`, which compiles the fields' names into code: so no name may have been changed."""
+    if cls is None:
+        return lambda cls: _dataclass(cls, **named)
+    if isinstance(cls, type):
+        _check_fields(cls)
+    return with_safe_patterns(dataclasses.dataclass(cls, **named))
+
+
+def _check_fields(cls: type) -> None:
+    for base in cls.__mro__:
+        spare = [value for value in vars(base).values() if isinstance(value, dataclasses.Field)]
+        named = vars(base).get("__dataclass_fields__", {})
+        same = all(type(field.name) is str and field.name == name for name, field in named.items())
+        if not same or any(type(field) is not dataclasses.Field for field in [*spare, *named.values()]):
+            raise TypeError("dataclass: a field was renamed or is of a kind of its own")
+
+
+def with_safe_patterns(kind: Any) -> Any:
+    """The class, whose positional patterns read no attribute that its keyword patterns could not."""
+    names = getattr(kind, "__match_args__", ())
+    if isinstance(kind, type) and not all(map(pattern_allowed, names)):
+        kind.__match_args__ = ()  # type: ignore[attr-defined]
+    return kind
 
 
 def _asdict(item: Any) -> dict[str, Any]:
     """`dataclasses.asdict` whose field names pass the scan's rule: a Field's `name` can be reassigned by
     cell code."""
     names = [field.name for field in dataclasses.fields(item)]
-    if not all(isinstance(name, str) and attribute_allowed(name.removeprefix("_")) for name in names):
-        raise ValueError("asdict: a field was renamed")
+    if not all(type(name) is str and pattern_allowed(name.removeprefix("_")) for name in names):
+        raise ValueError("asdict: a field was renamed, or is called format")
     return {name: _asdict_value(getattr(item, name)) for name in names}
 
 

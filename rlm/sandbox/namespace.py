@@ -6,8 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 from .context import Context, plain
-from .facades import build_facades, facade
-from .scan import FORMAT, attribute_allowed, words
+from .facades import build_facades, facade, with_safe_patterns
+from .scan import FORMAT, OWN, attribute_allowed, words
 
 PREBOUND = words(
     "re json math collections itertools functools statistics string textwrap datetime difflib random "
@@ -17,7 +17,7 @@ _BUILTINS = words(
     "len enumerate min max range list repr any set sorted all sum zip map filter dict tuple int float "
     "bool abs round reversed iter next divmod chr ord hash frozenset bytes bytearray format slice "
     "callable bin hex oct pow complex ascii object property staticmethod classmethod super str print "
-    "__build_class__ True False None NotImplemented Ellipsis"
+    "True False None NotImplemented Ellipsis"
 )
 _EXCEPTIONS = [
     name
@@ -38,9 +38,24 @@ def build_builtins(facades: dict[str, Any], names: Callable[[], list[str]]) -> d
         "issubclass": issubclass,
         "hasattr": has_attribute,
         "dir": lambda *item: [n for n in dir(*item) if attribute_allowed(n)] if item else names(),
+        "__build_class__": build_class,
         "__import__": _importer(facades),
         FORMAT: safe_format,
+        OWN: own,
     }
+
+
+def build_class(*arguments: Any, **named: Any) -> Any:
+    """What a `class` statement runs."""
+    return with_safe_patterns(builtins.__build_class__(*arguments, **named))
+
+
+def own(item: Any) -> Any:
+    """`self`, where it is an instance of a class that a cell made, or such a class."""
+    kind = item if isinstance(item, type) else type(item)
+    if kind.__module__ != "__main__":
+        raise AttributeError(f"{kind.__name__} keeps its names with an underscore to itself")
+    return item
 
 
 def class_of(item: Any) -> Any:

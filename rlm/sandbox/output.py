@@ -6,21 +6,25 @@ from time import monotonic
 FLUSH_S = 0.25
 
 
+def exact(text: str) -> str:
+    """The same characters as a plain str: a cell's own kind of str answers `len` and slices as it likes."""
+    return str.__str__(text)
+
+
 class Output:
-    """A write-only file for `print`. Keeps at most `cap` characters of the head and `cap` of the tail."""
+    """A write-only file for `print`. Keeps at most `cap` characters of the head and `2 * cap` of the tail."""
 
     def __init__(self, cap: int, send: Callable[[str], None]) -> None:
         self._cap, self._send = cap, send
         self._head: list[str] = []
-        self._kept = self._sent = self.total = 0
-        self._tail = ""
+        self._tail: list[str] = []
+        self._kept = self._sent = self._held = self.total = 0
         self._flushed = monotonic()
 
     def write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() takes a str, not {type(text).__name__}")
-        self.total += len(text)
-        self._keep(text)
+        self._keep(exact(text))
         if monotonic() - self._flushed > FLUSH_S:
             self.flush()
         return len(text)
@@ -41,17 +45,20 @@ class Output:
         left_out = self.total - 2 * half
         counts = f"{left_out:,} of {self.total:,} characters left out"
         note = f"\n[... {counts}; print a slice or a summary instead ...]\n"
-        return head[:half] + note + self._tail[-half:]
+        return head[:half] + note + "".join(self._tail)[-half:]
 
     @property
     def truncated(self) -> bool:
         return self.total > self._cap
 
     def _keep(self, text: str) -> None:
+        self.total += len(text)
         room = self._cap - self._kept
-        if room > 0:
+        if room > 0 and text:
             self._head.append(text[:room])
             self._kept += len(self._head[-1])
-        self._tail += text[-self._cap :]
-        if len(self._tail) > 2 * self._cap:
-            self._tail = self._tail[-self._cap :]
+        self._tail.append(text[-self._cap :])
+        self._held += len(self._tail[-1])
+        if self._held > 2 * self._cap or len(self._tail) > 10_000:  # a cell may print nothing, often
+            self._tail = ["".join(self._tail)[-self._cap :]]
+            self._held = len(self._tail[0])

@@ -10,7 +10,7 @@ import ast
 import types
 from collections.abc import Iterable, Iterator
 
-FORMAT = "\x00format"  # a name no cell can write
+FORMAT, OWN = "\x00format", "\x00own"  # names no cell can write
 
 
 def words(text: str) -> list[str]:
@@ -18,6 +18,7 @@ def words(text: str) -> list[str]:
     return text.split()
 
 
+RULE_CHARS, HINT_CHARS = 200, 1000  # a name can be as long as the code
 METHODS = frozenset(
     f"__{name}__"
     for name in words(
@@ -41,9 +42,22 @@ _FRAME_TYPES = (
     types.AsyncGeneratorType,
 )
 _FRAME_PREFIXES = ("f_", "tb_", "co_", "gi_", "cr_", "ag_")
-_FORBIDDEN_ATTRIBUTES = frozenset(
-    name for kind in _FRAME_TYPES for name in dir(kind) if name.startswith(_FRAME_PREFIXES)
-) | {"format_map", "mro", "with_traceback", "f_generator", "gi_suspended", "cr_suspended", "ag_suspended"}
+_FORBIDDEN_ATTRIBUTES = (
+    frozenset(name for kind in _FRAME_TYPES for name in dir(kind) if name.startswith(_FRAME_PREFIXES))
+    | {
+        *(
+            "format_map",
+            "mro",
+            "with_traceback",
+            "f_generator",
+            "gi_suspended",
+            "cr_suspended",
+            "ag_suspended",
+        ),
+        "register",  # of an ABC: a cell's class would pass for a frame's or a text's, and a pattern read its attributes
+        "obj",  # of an AttributeError: whatever some library was handling when it failed
+    }
+)
 _NAMEDTUPLE = frozenset({"_asdict", "_replace", "_fields", "_make", "_field_defaults"})
 _ALLOWED_NODES = frozenset(
     words(
@@ -64,7 +78,7 @@ class Rejected(Exception):
 
     def __init__(self, rule: str, line: int | None, hint: str = "") -> None:
         super().__init__(rule)
-        self.rule, self.line, self.hint = rule, line, hint
+        self.rule, self.line, self.hint = rule[:RULE_CHARS], line, hint[:HINT_CHARS]
 
 
 def parse(code: str, modules: frozenset[str], bound: Iterable[str] = ()) -> ast.Module:
@@ -79,9 +93,17 @@ def parse(code: str, modules: frozenset[str], bound: Iterable[str] = ()) -> ast.
     return ast.fix_missing_locations(synchronous)
 
 
-def attribute_allowed(name: str) -> bool:
-    """Whether cell code may read this attribute of any object."""
+def attribute_allowed(name: object) -> bool:
+    """Whether cell code may read this attribute of any object. Only a plain str can be: a cell's own kind of str
+    answers as it likes."""
+    if type(name) is not str:
+        return False
     return name in _NAMEDTUPLE or not (name.startswith("_") or name in _FORBIDDEN_ATTRIBUTES)
+
+
+def pattern_allowed(name: object) -> bool:
+    """Whether a class pattern may read this attribute: there `format` would be the raw method."""
+    return attribute_allowed(name) and name != "format"
 
 
 def _check(node: ast.AST, modules: frozenset[str], known: frozenset[str]) -> None:
@@ -97,6 +119,8 @@ def _check(node: ast.AST, modules: frozenset[str], known: frozenset[str]) -> Non
         _check_class(node)
     elif isinstance(node, ast.MatchClass):
         _check_pattern(node)
+    elif isinstance(node, ast.AugAssign):
+        _check_augmented(node)
     elif isinstance(node, ast.Name) and node.id in _FORBIDDEN_NAMES - known:
         raise Rejected(f"name {node.id}", line)
     for name in _identifiers(node):
@@ -130,7 +154,7 @@ def _check_import(node: ast.Import | ast.ImportFrom, modules: frozenset[str]) ->
     hint = f"importable here: {', '.join(sorted(modules))}"
     for name in wanted:
         if name not in modules or (isinstance(node, ast.ImportFrom) and node.level):
-            raise Rejected(f"import {name}", node.lineno, f"there is no module {name!r} here; {hint}")
+            raise Rejected(f"import {name}", node.lineno, f"there is no module {name[:100]!r} here; {hint}")
     if any(alias.name == "*" for alias in node.names):
         raise Rejected("import *", node.lineno, "name what you import instead of *")
     for alias in node.names:
@@ -145,9 +169,11 @@ def _check_attribute(node: ast.Attribute) -> None:
 
 
 def _own_private(node: ast.Attribute) -> bool:
-    """`self._x` in a small class: one underscore, on `self` or `cls`."""
-    owner = node.value
-    return not node.attr.startswith("__") and isinstance(owner, ast.Name) and owner.id in ("self", "cls")
+    """`self._x` in a small class: one underscore (or `obj`), on `self` or `cls`. Whether `self` is of a class that a
+    cell made is asked at run time."""
+    owner, name = node.value, node.attr
+    own = name == "obj" or (name.startswith("_") and not name.startswith("__"))
+    return own and isinstance(owner, ast.Name) and owner.id in ("self", "cls")
 
 
 def _class_name(node: ast.Attribute) -> bool:
@@ -170,8 +196,14 @@ def _check_class(node: ast.ClassDef) -> None:
 
 def _check_pattern(node: ast.MatchClass) -> None:
     for name in node.kwd_attrs:
-        if not attribute_allowed(name) or name == "format":
+        if not pattern_allowed(name):
             raise Rejected(f"attribute {name}", node.lineno)
+
+
+def _check_augmented(node: ast.AugAssign) -> None:
+    """`x.format += y` hands the raw method to `y`."""
+    if isinstance(node.target, ast.Attribute) and node.target.attr == "format":
+        raise Rejected("attribute format", node.lineno)
 
 
 def _names_bound(tree: ast.Module) -> frozenset[str]:
@@ -192,7 +224,7 @@ def _names_bound(tree: ast.Module) -> frozenset[str]:
 class _Rewrite(ast.NodeTransformer):
     """Every served call returns a plain value, so `async` code runs as it stands with the word taken out: no
     coroutine, and no coroutine's frame, ever exists. `x.format` becomes a call that checks the template's
-    fields at run time."""
+    fields at run time, `self._x` one that checks whose `self` it is."""
 
     def visit_Await(self, node: ast.Await) -> ast.AST:
         return self.visit(node.value)  # type: ignore[no-any-return]
@@ -212,10 +244,16 @@ class _Rewrite(ast.NodeTransformer):
 
     def visit_Attribute(self, node: ast.Attribute) -> ast.AST:
         self.generic_visit(node)
-        if node.attr != "format" or not isinstance(node.ctx, ast.Load):
-            return node
-        function = ast.copy_location(ast.Name(FORMAT, ast.Load()), node)
-        return ast.copy_location(ast.Call(function, [node.value], []), node)
+        if node.attr == "format" and isinstance(node.ctx, ast.Load):
+            return _called(FORMAT, node.value)
+        if not attribute_allowed(node.attr) and _own_private(node):
+            node.value = _called(OWN, node.value)
+        return node
+
+
+def _called(name: str, argument: ast.expr) -> ast.Call:
+    function = ast.copy_location(ast.Name(name, ast.Load()), argument)
+    return ast.copy_location(ast.Call(function, [argument], []), argument)
 
 
 def _renamed(kind: type[ast.AST], node: ast.AST) -> ast.AST:

@@ -47,6 +47,7 @@ class Taken:
     calls: list[tuple[str, list[Json], dict[str, Json], bytes]] = field(default_factory=list)
     seconds: float = 0.0
     size: int = 0
+    status: str = ""
 
     def record(self, name: str, arguments: list[Json], named: dict[str, Json], frame: bytes) -> None:
         """Keep one call, until there is too much to be worth replaying."""
@@ -61,6 +62,7 @@ class Session:
     def __init__(self, serve: Serve, calls: frozenset[str], limits: SandboxLimits, intro: Intro) -> None:
         self.serve, self.calls, self.limits, self._intro = serve, calls, limits, dict(intro)
         self._history: list[Taken] = []
+        self._dear = False  # too much has happened to be worth replaying
         self._shown = 0
         self.ended = False
         self._lock = threading.Lock()
@@ -81,14 +83,14 @@ class Session:
         except BaseException:
             self._drop()  # a fault of ours: this worker's conversation cannot go on
             raise
-        taken.seconds = clock.spent_s()
+        taken.seconds, taken.status = clock.spent_s(), done["status"]
         if done["status"] != "rejected":
-            self._history.append(taken)
+            self._remember(taken)
         return self._result(done, monotonic() - started)
 
     def reset(self) -> None:
         """Empty the namespace."""
-        self._history.clear()
+        self._forget()
         self._drop()
 
     def kill(self) -> None:
@@ -148,6 +150,20 @@ class Session:
         if line is not None:
             line.worker.close()
 
+    def _remember(self, taken: Taken) -> None:
+        """Keep a cell for replay. Past the bounds nothing is kept: a worker must not fill the parent's memory."""
+        self._history.append(taken)
+        self._dear = self._dear or (
+            sum(t.seconds for t in self._history) > REPLAY_S
+            or sum(t.size + len(t.code) for t in self._history) > REPLAY_BYTES
+        )
+        if self._dear:
+            self._history.clear()
+
+    def _forget(self) -> None:
+        self._history.clear()
+        self._dear = False
+
     def _recover(self, reason: str, seconds: float, stdout: str) -> CellResult:
         """After a death: find the reason, fork a new worker, bring the variables back if that is cheap."""
         if self._line is not None:
@@ -155,44 +171,28 @@ class Session:
         self._drop()
         if self.ended:
             return self._killed("outside", seconds, stdout, lost=True)
-        lost = bool(self._history) and not self._replay()
+        lost = self._dear or not self._replay()
         if lost:
-            self._history.clear()
+            self._forget()
             self._drop()
         return self._killed(reason, seconds, stdout, lost)
 
     def _replay(self) -> bool:
-        """Run the history again with its recorded replies. False where it is dear, or does not go the same way."""
-        if (
-            sum(t.seconds for t in self._history) > REPLAY_S
-            or sum(t.size for t in self._history) > REPLAY_BYTES
-        ):
-            return False
+        """Run the history again with its recorded replies. False where it does not go the same way."""
         clock = Clock(3 * REPLAY_S)
         try:
-            line = self._ready_line()
-            for taken in self._history:
-                converse(line, taken.code, _Recorded(taken).answer, clock, lambda text: None)
+            line = self._ready_line() if self._history else None
+            return line is None or all(_same_again(line, taken, clock) for taken in self._history)
         except Death:
             return False
-        return True
 
     def _result(self, done: dict[str, Any], seconds: float) -> CellResult:
         stdout, truncated = self._capped(done["stdout"], done["truncated"])
-        error = done["error"][:ERROR_CHARS]
+        error = self._capped_error(done["error"])
         if done["status"] == "rejected":
             error = f"The code was rejected before it ran: {error}." if error else REJECTED
-        return CellResult(
-            done["status"],
-            stdout,
-            error,
-            seconds,
-            done["rule"],
-            done["line"],
-            done["answer"],
-            truncated,
-            False,
-        )
+        rule, line, answer = done["rule"], done["line"], done["answer"]
+        return CellResult(done["status"], stdout, error, seconds, rule, line, answer, truncated, False)
 
     def _killed(self, reason: str, seconds: float, stdout: str, lost: bool) -> CellResult:
         why = _KILLED[reason].format(limits=self.limits)
@@ -214,6 +214,12 @@ class Session:
             return stdout, truncated
         note = f"\n[... the session's {self.limits.session_output_chars:,} characters of output are used up ...]\n"
         return stdout[: max(room, 0)] + note, True
+
+    def _capped_error(self, error: str) -> str:
+        """The error as shown: it counts as output, but its first line is always told."""
+        room = self.limits.session_output_chars - self._shown
+        self._shown += min(len(error), ERROR_CHARS)
+        return error[: min(ERROR_CHARS, max(room, NOTE_CHARS))]
 
 
 def open_session(
@@ -245,6 +251,8 @@ class _Live:
     def answer(self, name: str, arguments: list[Json], named: dict[str, Json]) -> bytes:
         """The reply frame: a value, or why there is none. Raises Death past the limits or when killed meanwhile."""
         self._count += 1
+        if name not in self._session.calls:
+            raise Death("protocol")  # an honest worker refuses it itself
         try:
             self._check(name)
             frame = _value_frame(name, self._session.serve(name, arguments, named))
@@ -259,11 +267,9 @@ class _Live:
         return frame
 
     def _check(self, name: str) -> None:
-        limit, calls = self._session.limits.calls_per_cell, self._session.calls
+        limit = self._session.limits.calls_per_cell
         if self._count > limit:
             raise CallRefused(f"{name}: one cell may make {limit:,} calls; go on in the next cell")
-        if name not in calls:
-            raise CallRefused(f"there is no call {name!r}; there are: {', '.join(sorted(calls))}")
 
 
 def _value_frame(name: str, value: Json) -> bytes:
@@ -276,11 +282,22 @@ def _value_frame(name: str, value: Json) -> bytes:
         raise TypeError(f"serve({name!r}) returned what is not JSON: {error}") from error
 
 
+def _same_again(line: Line, taken: Taken, clock: Clock) -> bool:
+    """Run a cell again; whether it asked for the same and ended the same way."""
+    recorded = _Recorded(taken)
+    done = converse(line, taken.code, recorded.answer, clock, lambda text: None)
+    return done["status"] == taken.status and recorded.is_used_up()
+
+
 class _Recorded:
     """Answers a replayed cell's calls from the record. Raises Death as soon as it asks for something else."""
 
     def __init__(self, taken: Taken) -> None:
         self._calls = iter(taken.calls)
+
+    def is_used_up(self) -> bool:
+        """Whether every recorded call was made again."""
+        return next(self._calls, None) is None
 
     def answer(self, name: str, arguments: list[Json], named: dict[str, Json]) -> bytes:
         recorded = next(self._calls, None)

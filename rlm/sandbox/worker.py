@@ -16,10 +16,11 @@ from typing import Any
 from . import scan, wire
 from .context import bind_context
 from .namespace import PREBOUND, build_builtins, build_modules
-from .output import Output
+from .output import Output, exact
 
 ERROR_CHARS = 4_000
-ANSWER_CHARS = 1_000_000
+ANSWER_CHARS = 300_000  # with CITATION_BYTES and the output it fits into one frame, whatever its characters
+CITATION_BYTES = 2 << 20
 _BALLAST_BYTES = 8 << 20  # let go when memory runs out, so that the error can still be reported
 _REMEMBERED_CELLS = 200
 _read, _write = os.read, os.write
@@ -68,6 +69,7 @@ class State:
     names: dict[str, Any]
     stubs: dict[str, Any]
     given: dict[str, Any]  # what the session started with, to tell the model's own names apart
+    calls: frozenset[str] = frozenset()
     sources: dict[str, list[str]] = field(default_factory=dict)
     output_chars: int = 20_000
     output: Output | None = None
@@ -100,7 +102,7 @@ def new_state(link: Link, hello: Mapping[str, Any]) -> State:
     sys.modules["__main__"] = module  # where dataclasses look for the globals of a cell's class
     names = vars(module)
     names.clear()
-    state = State(link, names, {}, {}, output_chars=hello["output_chars"])
+    state = State(link, names, {}, {}, calls=frozenset(hello["calls"]), output_chars=hello["output_chars"])
     modules = dict(MODULES)
     names |= {"__name__": "__main__", "__builtins__": build_builtins(modules, lambda: own_names(state))}
     names["__builtins__"]["print"] = _printer(state)
@@ -127,7 +129,7 @@ def run_cell(state: State, code: str) -> dict[str, Any]:
         pass
     except BaseException as error:
         state.ballast = None
-        verdict = {"status": "error", "rule": None, **_describe(state, error)}
+        verdict = {"status": "error", "rule": None, **_described(state, error)}
     return verdict | {"stdout": out.text(), "truncated": out.truncated, "answer": _take_answer(state)}
 
 
@@ -144,7 +146,7 @@ def _execute(state: State, code: str) -> None:
         return
     value = eval(compile(ast.Expression(last.value), name, "eval", dont_inherit=True), state.names)  # noqa: S307
     if value is not None and state.output is not None:
-        state.output.write(repr(value) + "\n")
+        state.output.write(exact(repr(value)) + "\n")
 
 
 def own_names(state: State) -> list[str]:
@@ -188,6 +190,8 @@ def _stub(state: State, name: str) -> Callable[..., Any]:
 
 
 def _call(state: State, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    if name not in state.calls:  # the parent would take it for a forged frame
+        raise ToolError(f"there is no call {name!r}; there are: {', '.join(sorted(state.calls))}")
     frame = {"t": "call", "name": name, "args": _plain_data(arguments), "kwargs": _plain_data(named)}
     try:
         wire.check_shape(frame)
@@ -248,16 +252,19 @@ def _take_answer(state: State) -> dict[str, Any] | None:
     """The answer when it is ready, told once: `ready` is false again afterwards, so that a refused answer can be
     mended."""
     held = state.names.get("answer")
-    answer: dict[str, Any] = held if type(held) is dict else {}
-    ready = answer.get("ready")
-    if type(ready) not in (bool, int, str) or not ready:
-        return None
-    answer["ready"] = False
-    try:
-        content, citations = _text(answer.get("content", "")), _listed(answer.get("citations"))
-    except BaseException as error:  # the values are the cell's own objects
+    try:  # the keys and the values are the cell's own objects
+        if type(held) is not dict or not _is_ready(held):
+            return None
+        held["ready"] = False
+        content, citations = _text(held.get("content", "")), _listed(held.get("citations"))
+    except BaseException as error:
         content, citations = f"(the answer could not be read: {type(error).__name__})", []
     return {"content": content[:ANSWER_CHARS], "citations": citations, "ready": True}
+
+
+def _is_ready(answer: dict[Any, Any]) -> bool:
+    ready = answer.get("ready")
+    return type(ready) in (bool, int, str) and bool(ready)
 
 
 def _text(value: Any) -> str:
@@ -265,15 +272,22 @@ def _text(value: Any) -> str:
         try:
             return json.dumps(value, ensure_ascii=False)
         except (TypeError, ValueError):
-            return str(value)
-    return str(value)
+            return exact(str(value))
+    return exact(str(value))
 
 
 def _listed(value: Any) -> list[Any]:
     items = _plain_data(list(value) if isinstance(value, list | tuple | set) else [value] if value else [])
     wire.check_shape(items)
-    wire.encode(items, wire.TO_PARENT_BYTES // 2)
+    wire.encode(items, CITATION_BYTES)
     return list(items)
+
+
+def _described(state: State, error: BaseException) -> dict[str, Any]:
+    try:
+        return _describe(state, error)
+    except BaseException:  # its message, or its line, is the cell's own code, and raises
+        return {"error": f"{type(error).__name__}: (it cannot be read)", "line": None}
 
 
 def _describe(state: State, error: BaseException) -> dict[str, Any]:
@@ -281,7 +295,8 @@ def _describe(state: State, error: BaseException) -> dict[str, Any]:
     steps = [step for step in traceback.extract_tb(error.__traceback__) if step.filename in state.sources]
     shown = steps if len(steps) <= 6 else [*steps[:3], *steps[-3:]]
     lines = [f"  line {step.lineno}{_where(state, step)}: {_source_line(state, step)}" for step in shown]
-    first = next((step.lineno for step in steps), getattr(error, "lineno", None))
+    own = error.lineno if isinstance(error, SyntaxError) and type(error.lineno) is int else None
+    first = next((step.lineno for step in steps), own)
     return {"error": "\n".join([f"{type(error).__name__}: {_message(error)}", *lines]), "line": first}
 
 
@@ -297,7 +312,7 @@ def _source_line(state: State, step: traceback.FrameSummary) -> str:
 
 def _message(error: BaseException) -> str:
     try:
-        text = str(error)
+        text = exact(str(error))
     except BaseException as another:
         return f"(its message raised {type(another).__name__})"
     if isinstance(error, MemoryError) and not text:
