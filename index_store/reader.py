@@ -310,6 +310,9 @@ class Index:
     def document(self, doc: str) -> Document:
         return self._table.documents[self.document_number(doc)]
 
+    def has_document(self, doc: str) -> bool:
+        return doc in self._table.numbers
+
     def document_number(self, doc: str) -> int:
         try:
             return self._table.numbers[doc]

@@ -1,15 +1,14 @@
-"""The loop: documents to chunks, chunks to vectors, vectors to clusters, clusters to summaries, up to one root.
+"""Build an index, and change one: documents to chunks to vectors to clusters to summaries, up to one root.
 
-Stages are pure maps over batches; only `index_store.writer.publish` touches the index folder.
+An update is a build that starts from a generation. Stages are pure maps over batches whose results are recorded in the
+checkpoint; only `index_store.writer.publish` touches the generations.
 """
 
-import hashlib
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,27 +16,27 @@ from raptor.errors import RaptorError
 from raptor.settings import BuildSettings
 
 if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
     from index_store.embedder import Embedder
-    from index_store.types import Document
+    from index_store.reader import Index
     from index_store.writer import Draft, Published
+    from raptor.checkpoint import Checkpoint
+    from raptor.corpus import Changes, Corpus
     from raptor.documents import Failure, Found, Text
-    from raptor.summarising import Summary
-    from rlm.gateway.blocks import Block
+    from raptor.growing import Grower, Level
     from rlm.gateway.gateway import Gateway
     from rlm.gateway.types import Usage
 
 #: Told (stage, done, total) as work goes on; total is 0 where it is not known yet.
 Progress = Callable[[str, int, int], None]
+Sources = Sequence[str | Path] | str | Path
 
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
     """What a build did.
 
-    `levels[i]`: nodes at level i. `seconds`: wall time of each stage. Calls, tokens, dollars: the summarizer's.
+    `levels[i]`: nodes at level i. `seconds`: wall time of each stage. Calls, tokens, dollars: the summarizer's, in this
+    run; what an earlier run had paid for is not counted again.
     """
 
     index: str
@@ -45,6 +44,7 @@ class BuildReport:
     digest: str
     new: bool
     documents: int
+    changes: "Changes"
     failures: tuple["Failure", ...]
     chunks: int
     levels: tuple[int, ...]
@@ -60,20 +60,9 @@ class BuildReport:
 
 
 @dataclass(slots=True)
-class _Tree:
-    """The tree as it grows: columns over all nodes so far, and what each summary stands on."""
+class Clock:
+    """Wall time of each stage, in seconds."""
 
-    texts: list[str]
-    names: list[str]
-    tokens: list[int]
-    vectors: "list[npt.NDArray[np.float32]]"
-    levels: list[int]
-    labels: list[str] = field(default_factory=list)
-    children: "list[npt.NDArray[np.int64]]" = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Clock:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @contextmanager
@@ -85,48 +74,101 @@ class _Clock:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
 
 
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """`usd`: most that the summaries of one run may cost; `max_errors`: failed ones after which it stops at once."""
+
+    usd: float | None = None
+    max_errors: int = 10
+
+
 def build_index(
-    sources: Sequence[str | Path] | str | Path,
+    sources: Sources,
     index: str | Path,
     *,
     summarizer: str = "offline/extractive",
     embedder: str = "minilm",
     settings: BuildSettings | None = None,
+    spending: Spending | None = None,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build an index of `sources` (files, folders, globs, .jsonl) in the folder `index` and publish it.
 
-    Raises RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
+    A build that was cut short goes on where it was. Raises RaptorError, GatewayError or IndexStoreError, each one
+    sentence; nothing is published then.
     """
-    from index_store.writer import publish
-    from raptor.documents import find
+    from raptor.corpus import Changes, corpus_of, new_parts
     from rlm.gateway.provider import check_model
 
-    settings, progress, clock = settings or BuildSettings(), progress or _silent, _Clock()
-    listed = [sources] if isinstance(sources, str | Path) else list(sources)
+    settings, progress, clock = settings or BuildSettings(), progress or silent, Clock()
     out = Path(index)
-    _check_target(out)
+    check_target(out)
     check_model(summarizer)
-    found = _outside(out, find([str(s) for s in listed]))
-    with clock.stage("load"):
-        texts, failures = _load(found, progress)
-    with clock.stage("embed"):
-        model = _load_embedder(embedder, settings)
-    tree, chunks = _leaves(texts, model, settings, progress, clock)
-    usage = _grow(tree, model, summarizer, settings, progress, clock)
-    with clock.stage("write"):
-        progress("write", 0, 1)
-        models = {"embedder": embedder, "embedder_fingerprint": model.fingerprint, "summarizer": summarizer}
-        published = publish(out, _draft(texts, chunks, tree), models, _lasting(settings))
-        progress("write", 1, 1)
-    return _report(out, published, texts, failures, tree, usage, clock.seconds)
+    with opened(out) as checkpoint:
+        texts, failures = load_texts(out, sources, progress, clock)
+        with clock.stage("embed"):
+            model = embedder_for(embedder, settings)
+        grower = _grower(model, summarizer, settings, checkpoint, progress, spending or Spending())
+        with clock.stage("chunk"):
+            parts = new_parts(texts, grower)
+        with clock.stage("embed"):
+            corpus = corpus_of(parts, Changes(added=len(parts)), grower)
+        return _finish(out, grower, corpus, embedder, failures, spending or Spending(), clock)
 
 
-def _silent(stage: str, done: int, total: int) -> None:
+def update_index(
+    index: str | Path,
+    sources: Sources = (),
+    *,
+    remove: Collection[str] = (),
+    summarizer: str | None = None,
+    spending: Spending | None = None,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Add and replace the documents of `sources`, drop those in `remove`, and publish a new generation.
+
+    Unchanged documents cost nothing; only clusters whose members changed, and their ancestors, are summarised again.
+    Settings and models are those of the index, but for another `summarizer`. Raises as `build_index` does.
+    """
+    from index_store.reader import open_index
+    from raptor.corpus import corpus_of, merged_parts
+    from rlm.gateway.provider import check_model
+
+    progress, clock, out = progress or silent, Clock(), Path(index)
+    previous = open_index(out)
+    settings = BuildSettings.from_json(previous.manifest.settings)
+    summarizer = summarizer or previous.manifest.models["summarizer"]
+    check_model(summarizer)
+    with opened(out) as checkpoint:
+        previous = open_index(out)  # again, now that no other build can publish
+        listed = [sources] if isinstance(sources, str | Path) else list(sources)
+        texts, failures = load_texts(out, listed, progress, clock) if listed else ([], [])
+        with clock.stage("embed"):
+            model = same_embedder(previous, settings)
+        grower = _grower(model, summarizer, settings, checkpoint, progress, spending or Spending(), previous)
+        with clock.stage("chunk"):
+            parts, changes = merged_parts(previous, texts, frozenset(remove), grower)
+        with clock.stage("embed"):
+            corpus = corpus_of(parts, changes, grower)
+        name = previous.manifest.models["embedder"]
+        return _finish(out, grower, corpus, name, failures, spending or Spending(), clock)
+
+
+@contextmanager
+def opened(out: Path) -> "Iterator[Checkpoint]":
+    """The index folder, locked against other builds, with its checkpoint open."""
+    from raptor.checkpoint import Checkpoint
+    from raptor.lock import build_lock
+
+    with build_lock(out), Checkpoint(out) as checkpoint:
+        yield checkpoint
+
+
+def silent(stage: str, done: int, total: int) -> None:
     """No progress wanted."""
 
 
-def _check_target(out: Path) -> None:
+def check_target(out: Path) -> None:
     """Raise RaptorError unless an index can be written at `out`: better now than after the work is paid for."""
     try:
         fault = _target_fault(out)
@@ -137,7 +179,11 @@ def _check_target(out: Path) -> None:
 
 
 def _target_fault(out: Path) -> str:
-    if out.is_dir() and any(out.iterdir()) and not (out / "generations").is_dir():
+    from raptor.checkpoint import NAME as CHECKPOINT
+    from raptor.lock import NAME as LOCK
+
+    ours = {"generations", "CURRENT", LOCK, CHECKPOINT, f"{CHECKPOINT}-wal", f"{CHECKPOINT}-shm"}
+    if out.is_dir() and any(out.iterdir()) and not ours & {p.name for p in out.iterdir()}:
         return "is a folder with other files in it"
     there = next(folder for folder in (out, *out.absolute().parents) if os.path.lexists(folder))
     if not there.is_dir():
@@ -145,15 +191,21 @@ def _target_fault(out: Path) -> str:
     return "" if os.access(there, os.W_OK | os.X_OK) else f"cannot be written: {there} is read-only"
 
 
+def load_texts(
+    out: Path, sources: Sources, progress: Progress, clock: Clock
+) -> "tuple[list[Text], list[Failure]]":
+    """What the sources hold, and what could not be read. Raises RaptorError where they hold nothing."""
+    from raptor.documents import find
+
+    listed = [sources] if isinstance(sources, str | Path) else list(sources)
+    with clock.stage("load"):
+        return _load(_outside(out, find([str(s) for s in listed])), progress)
+
+
 def _outside(out: Path, found: "Sequence[Found]") -> "list[Found]":
     """What does not lie in the index itself, which may stand among its sources, half built."""
     inside = os.path.realpath(out)
     return [file for file in found if not Path(os.path.realpath(file.path)).is_relative_to(inside)]
-
-
-def _lasting(settings: BuildSettings) -> dict[str, Any]:
-    """The settings that bear on what an index holds: how many calls ran at once is none of them."""
-    return {name: value for name, value in asdict(settings).items() if name != "concurrency"}
 
 
 def _load(found: "Sequence[Found]", progress: Progress) -> "tuple[list[Text], list[Failure]]":
@@ -179,7 +231,8 @@ def _nothing_loaded(failures: "Sequence[Failure]") -> str:
     return f"there is nothing to index{why}"
 
 
-def _load_embedder(name: str, settings: BuildSettings) -> "Embedder":
+def embedder_for(name: str, settings: BuildSettings) -> "Embedder":
+    """The embedder; raises RaptorError where chunks would be longer than what it reads."""
     from index_store.embedder import load_embedder
 
     model = load_embedder(name)
@@ -191,161 +244,91 @@ def _load_embedder(name: str, settings: BuildSettings) -> "Embedder":
     return model
 
 
-def _leaves(
-    texts: "Sequence[Text]", model: "Embedder", settings: BuildSettings, progress: Progress, clock: _Clock
-) -> "tuple[_Tree, npt.NDArray[np.int64]]":
-    """The tree's first level, and its chunks as (n0, 3): document number, start, end in characters."""
-    import numpy as np
-
-    from raptor.chunking import chunk
-
-    spans: list[tuple[int, int, int]] = []
-    progress("chunk", 0, len(texts))
-    with clock.stage("chunk"):
-        for d, text in enumerate(texts):
-            spans += [(d, a, b) for a, b in chunk(text.text, model.token_spans, settings.chunk_tokens)]
-            progress("chunk", d + 1, len(texts))
-    words = [texts[d].text[a:b] for d, a, b in spans]
-    # What is embedded is the chunk under its document's title: alone, many do not say what they are about.
-    titled = [f"{texts[d].title}\n{t}" for (d, _, _), t in zip(spans, words, strict=True)]
-    with clock.stage("embed"):
-        vectors = _embed(model, titled, "embed", progress)
-    names = [f"{texts[d].id} {a}-{b}" for d, a, b in spans]
-    tree = _Tree(words, names, model.count_tokens(words), [vectors], [len(spans)])
-    return tree, np.array(spans, dtype=np.int64)
+def same_embedder(index: "Index", settings: BuildSettings) -> "Embedder":
+    """The embedder that built `index`; raises where it is no longer the same weights."""
+    index.embed_queries([])  # compares fingerprints
+    return embedder_for(index.manifest.models["embedder"], settings)
 
 
-def _embed(
-    model: "Embedder", texts: Sequence[str], stage: str, progress: Progress
-) -> "npt.NDArray[np.float32]":
-    from raptor.embedding import embed
-
-    progress(stage, 0, len(texts))
-    return embed(model, texts, partial(progress, stage))
-
-
-def _grow(
-    tree: _Tree,
+def _grower(
     model: "Embedder",
     summarizer: str,
     settings: BuildSettings,
+    checkpoint: "Checkpoint",
     progress: Progress,
-    clock: _Clock,
-) -> "Usage":
-    """Add levels until one node stands at the top; returns what the model calls used."""
-    from rlm.gateway.blocking import run_blocking
+    spending: Spending,
+    previous: "Index | None" = None,
+) -> "Grower":
+    from raptor.growing import Grower
+
+    return Grower(model, summarizer, settings, checkpoint, progress, spending.max_errors, previous)
+
+
+def _finish(
+    out: Path,
+    grower: "Grower",
+    corpus: "Corpus",
+    embedder: str,
+    failures: "Sequence[Failure]",
+    spending: Spending,
+    clock: Clock,
+) -> BuildReport:
+    """Grow the tree over a corpus and publish it."""
+    from index_store.writer import publish
+    from raptor.growing import grow
     from rlm.gateway.gateway import Gateway
     from rlm.gateway.ledger import Caps, Ledger
 
-    ledger = Ledger(Caps())
-    while tree.levels[-1] > 1:
-        level = len(tree.levels)
-        with clock.stage("cluster"):
-            progress(f"cluster level {level}", 0, tree.levels[-1])
-            groups = _groups(tree, settings)
-            progress(f"cluster level {level}", tree.levels[-1], tree.levels[-1])
-        with clock.stage("summarise"):
-            gateway = Gateway(ledger, concurrency=settings.concurrency)
-            report = partial(progress, f"summarise level {level}")
-            made = run_blocking(_summaries(gateway, summarizer, tree, groups, settings, report))
-        with clock.stage("embed"):
-            texts = [f"{s.label}\n{s.text}" for s in made]
-            vectors = _embed(model, texts, f"embed level {level}", progress)
-        _add_level(tree, groups, made, vectors, model.count_tokens([s.text for s in made]))
-    return ledger.spent
+    ledger = Ledger(Caps(usd=spending.usd))
+
+    def gateway() -> "Gateway":
+        return Gateway(ledger, concurrency=grower.settings.concurrency)
+
+    levels = grow(grower, corpus.leaves, gateway, clock)
+    with clock.stage("write"):
+        grower.progress("write", 0, 1)
+        models = {
+            "embedder": embedder,
+            "embedder_fingerprint": grower.embedder.fingerprint,
+            "summarizer": grower.summarizer,
+        }
+        published = publish(out, draft_of(corpus, levels), models, lasting(grower.settings))
+        grower.checkpoint.forget("embed", "cluster")
+        grower.progress("write", 1, 1)
+    return _report(out, published, corpus, failures, levels, ledger.spent, clock.seconds)
 
 
-def _groups(tree: _Tree, settings: BuildSettings) -> "list[npt.NDArray[np.int64]]":
-    """The clusters of the top level, as numbers of nodes of the whole tree."""
-    import numpy as np
-
-    from raptor.clustering import cluster
-
-    n, first = tree.levels[-1], len(tree.texts) - tree.levels[-1]
-    tokens = np.array(tree.tokens[first:], dtype=np.int64)
-    if n <= settings.root_children and tokens.sum() <= settings.cluster.max_tokens:
-        return [np.arange(first, first + n)]
-    return [
-        np.asarray(g, dtype=np.int64) + first for g in cluster(tree.vectors[-1], tokens, settings.cluster)
-    ]
+def lasting(settings: BuildSettings) -> dict[str, Any]:
+    """The settings that bear on what an index holds: how many calls ran at once is none of them."""
+    return {name: value for name, value in asdict(settings).items() if name != "concurrency"}
 
 
-async def _summaries(
-    gateway: "Gateway",
-    model: str,
-    tree: _Tree,
-    groups: "Sequence[npt.NDArray[np.int64]]",
-    settings: BuildSettings,
-    report: Callable[[int, int], None],
-) -> "list[Summary]":
-    from raptor.summarising import summarise
-
-    done = iter(range(1, 2 * len(groups) + 1))
-    report(0, len(groups))
-    async with gateway:
-        return await summarise(
-            gateway,
-            model,
-            [_members(tree, g, settings.cluster.max_tokens) for g in groups],
-            settings.summary_tokens,
-            lambda _: report(min(next(done), len(groups)), len(groups)),
-        )
-
-
-def _members(tree: _Tree, group: "npt.NDArray[np.int64]", max_tokens: int) -> "list[Block]":
-    """A cluster as data blocks; members that together pass the cap are each cut to their share of it."""
-    from rlm.gateway.blocks import Block
-
-    share = min(1.0, max_tokens / max(1, sum(tree.tokens[i] for i in group.tolist())))
-    return [Block(tree.names[i], tree.texts[i][: int(len(tree.texts[i]) * share)]) for i in group.tolist()]
-
-
-def _add_level(
-    tree: _Tree,
-    groups: "Sequence[npt.NDArray[np.int64]]",
-    made: "Sequence[Summary]",
-    vectors: "npt.NDArray[np.float32]",
-    tokens: Sequence[int],
-) -> None:
-    tree.names += [s.label.replace("\n", " ") for s in made]
-    tree.labels += [s.label for s in made]
-    tree.texts += [s.text for s in made]
-    tree.tokens += tokens
-    tree.children += list(groups)
-    tree.vectors.append(vectors)
-    tree.levels.append(len(groups))
-
-
-def _draft(texts: "Sequence[Text]", chunks: "npt.NDArray[np.int64]", tree: _Tree) -> "Draft":
+def draft_of(corpus: "Corpus", levels: "Sequence[Level]") -> "Draft":
+    """A corpus and the tree over it, as the writer takes them."""
     import numpy as np
 
     from index_store.writer import Draft
+    from raptor.growing import numbers_below
 
+    above = levels[1:]
     return Draft(
-        documents=[(_document(t), t.text) for t in texts],
-        chunks=chunks,
-        labels=tree.labels,
-        summaries=tree.texts[len(chunks) :],
-        levels=tree.levels,
-        children=tree.children,
-        tokens=np.array(tree.tokens, dtype=np.int64),
-        vectors=np.concatenate(tree.vectors),
+        documents=corpus.documents,
+        chunks=corpus.chunks,
+        labels=[label for level in above for label in level.labels],
+        summaries=[text for level in above for text in level.texts],
+        levels=[len(level) for level in levels],
+        children=numbers_below(levels),
+        tokens=np.concatenate([level.tokens for level in levels]),
+        vectors=np.concatenate([level.vectors for level in levels]),
     )
-
-
-def _document(text: "Text") -> "Document":
-    from index_store.types import Document
-
-    digest = hashlib.sha256(text.text.encode()).hexdigest()
-    return Document(text.id, text.title, text.source, digest, len(text.text), tuple(text.pages))
 
 
 def _report(
     out: Path,
     published: "Published",
-    texts: "Sequence[Text]",
+    corpus: "Corpus",
     failures: "Sequence[Failure]",
-    tree: _Tree,
+    levels: "Sequence[Level]",
     usage: "Usage",
     seconds: Mapping[str, float],
 ) -> BuildReport:
@@ -354,10 +337,11 @@ def _report(
         generation=published.generation,
         digest=published.digest,
         new=published.new,
-        documents=len(texts),
+        documents=len(corpus.documents),
+        changes=corpus.changes,
         failures=tuple(failures),
-        chunks=tree.levels[0],
-        levels=tuple(tree.levels),
+        chunks=len(corpus.leaves),
+        levels=tuple(len(level) for level in levels),
         calls=usage.calls,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,

@@ -9,7 +9,7 @@ import io
 import json
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -70,7 +70,7 @@ class Checkpoint:
         np.save(out, value, allow_pickle=False)
         self._put(key, kind, out.getvalue())
 
-    def json(self, kind: str, inputs: list[Json | bytes], compute: Callable[[], Json]) -> Json:
+    def json(self, kind: str, inputs: Sequence[Json | bytes], compute: Callable[[], Json]) -> Json:
         """The recorded result for these inputs; computed and recorded when there is none."""
         key = key_of(kind, *inputs)
         found = self.get_json(key)
@@ -79,7 +79,7 @@ class Checkpoint:
             self.put_json(key, kind, found)
         return found
 
-    def array(self, kind: str, inputs: list[Json | bytes], compute: Callable[[], Array]) -> Array:
+    def array(self, kind: str, inputs: Sequence[Json | bytes], compute: Callable[[], Array]) -> Array:
         """As `json`, for an array."""
         key = key_of(kind, *inputs)
         found = self.get_array(key)
@@ -87,6 +87,15 @@ class Checkpoint:
             found = compute()
             self.put_array(key, kind, found)
         return found
+
+    def forget(self, *kinds: str) -> None:
+        """Drop results that a published index holds itself, so that they are not kept twice."""
+        try:
+            with self._lock:
+                self._db.executemany("DELETE FROM results WHERE kind = ?", [(kind,) for kind in kinds])
+                self._db.execute("VACUUM")
+        except sqlite3.Error as e:
+            raise self._broken(e) from e
 
     def _get(self, key: str) -> bytes | None:
         try:

@@ -52,7 +52,7 @@ def regroup(
         return [Group(tuple(g.tolist())) for g in cluster(vectors, tokens, settings)]
     homes: dict[int, list[int]] = {i: [] for i in range(len(alive))}
     fresh: list[Group] = []
-    if len(orphans) >= settings.target_size:
+    if len(orphans) >= settings.target_size // 2:
         fresh = [
             Group(tuple(orphans[g].tolist())) for g in cluster(vectors[orphans], tokens[orphans], settings)
         ]

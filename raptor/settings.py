@@ -29,6 +29,18 @@ class BuildSettings:
     root_children: int = 12
     cluster: "ClusterSettings" = field(default_factory=_cluster_settings)
 
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> "BuildSettings":
+        """The settings that an index was built with, from its manifest; raises RaptorError where they do not fit."""
+        from raptor.clustering import ClusterSettings
+
+        values = dict(given)
+        cluster = values.pop("cluster", {})
+        return cls(
+            **_checked(values, cls, "the index's manifest"),
+            cluster=ClusterSettings(**_checked(cluster, ClusterSettings, "the index's manifest")),
+        )
+
     def __post_init__(self) -> None:
         least = {"chunk_tokens": 16, "summary_tokens": 32, "concurrency": 1, "root_children": 2}
         for name, minimum in least.items():

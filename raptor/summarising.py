@@ -1,17 +1,11 @@
 """One cluster to a short label and a summary, through the gateway. The prompt is a constant, the parsing pure."""
 
-import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from raptor.errors import RaptorError
 from rlm.gateway.blocks import Block, quote
-from rlm.gateway.types import Message, Reply, Request
-
-if TYPE_CHECKING:
-    from rlm.gateway.gateway import Gateway
+from rlm.gateway.types import Message, Request
 
 PROMPT_VERSION = "1"
 
@@ -62,39 +56,3 @@ def _one_line(label: str) -> str:
     """A label as it is shown: printable, without the reply's markup, at most 8 words and LABEL_CHARS."""
     printable = "".join(c if c.isprintable() else " " for c in label.replace("*", ""))
     return " ".join(printable.split()[:LABEL_WORDS]).strip("\"'` ")[:LABEL_CHARS].rstrip(" ,")
-
-
-async def summarise(
-    gateway: "Gateway",
-    model: str,
-    clusters: Sequence[Sequence[Block]],
-    max_tokens: int,
-    done: Callable[[Reply], None],
-) -> list[Summary]:
-    """A summary for each cluster, same order, as many at once as the gateway lets through.
-
-    The first call that fails for good ends them all: a tree with a hole is not a tree.
-    """
-    try:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(_one(gateway, model, c, max_tokens, done)) for c in clusters]
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from failed
-    return [t.result() for t in tasks]
-
-
-async def _one(
-    gateway: "Gateway", model: str, members: Sequence[Block], max_tokens: int, done: Callable[[Reply], None]
-) -> Summary:
-    request = summary_request(model, members, max_tokens)
-    for attempt in range(2):  # a reply without a summary is worth asking for once more
-        reply = await gateway.complete(request)
-        done(reply)
-        try:
-            return parse_summary(reply.text)
-        except ValueError as e:
-            if attempt:
-                raise RaptorError(
-                    f"{model} gave no usable summary twice ({e}); try another --summarizer"
-                ) from e
-    raise AssertionError("unreachable")

@@ -1,0 +1,120 @@
+"""Documents and their chunks: of new texts, or of what a generation holds with some texts added, changed or removed."""
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from index_store.types import Document
+from raptor.chunking import chunk
+from raptor.errors import RaptorError
+from raptor.growing import Grower, Level
+
+if TYPE_CHECKING:
+    from index_store.reader import Index
+    from raptor.documents import Text
+
+Spans = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How the documents differ from the previous generation's."""
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    unchanged: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A document with its chunks `(start, end)`, and the numbers that those have in the previous generation."""
+
+    document: Document
+    text: str
+    spans: Sequence[tuple[int, int]]
+    old: range | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """`chunks` (n0, 3): document number, start, end in characters; `leaves`: the same as a level of the tree."""
+
+    documents: Sequence[tuple[Document, str]]
+    chunks: Spans
+    leaves: Level
+    changes: Changes
+
+
+def document_of(text: "Text") -> Document:
+    digest = hashlib.sha256(text.text.encode()).hexdigest()
+    return Document(text.id, text.title, text.source, digest, len(text.text), tuple(text.pages))
+
+
+def new_parts(texts: Sequence["Text"], grower: Grower) -> list[Part]:
+    """Each text cut into chunks."""
+    parts = []
+    grower.progress("chunk", 0, len(texts))
+    for done, text in enumerate(texts, 1):
+        spans = chunk(text.text, grower.embedder.token_spans, grower.settings.chunk_tokens)
+        parts.append(Part(document_of(text), text.text, spans))
+        grower.progress("chunk", done, len(texts))
+    return parts
+
+
+def merged_parts(
+    index: "Index", texts: Sequence["Text"], remove: Collection[str], grower: Grower
+) -> tuple[list[Part], Changes]:
+    """The previous generation's documents in their order, those in `texts` in place of theirs or at the end."""
+    unknown = [doc for doc in remove if not index.has_document(doc)]
+    if unknown:
+        index.document(unknown[0])  # raises, naming the nearest id
+    given = {t.id: t for t in texts}
+    same = {d.id for d in index.documents if d.id in given and document_of(given[d.id]) == d}
+    made = {p.document.id: p for p in new_parts([t for t in texts if t.id not in same], grower)}
+    kept = [d for d in index.documents if d.id not in remove]
+    parts = [made[d.id] if d.id in made else old_part(index, d) for d in kept]
+    parts += [p for doc, p in made.items() if not index.has_document(doc)]
+    if not parts:
+        raise RaptorError(f"that would leave no document in {index.path}; delete the folder instead")
+    added = sum(not index.has_document(doc) for doc in made)
+    changed = sum(d.id in made for d in kept)
+    return parts, Changes(added, changed, len(index.documents) - len(kept), len(kept) - changed)
+
+
+def old_part(index: "Index", document: Document) -> Part:
+    """A document as the previous generation has it."""
+    leaves = index.document_leaves(index.document_number(document.id))
+    spans = [(s.start, s.end) for s in map(index.span_at, leaves) if s is not None]
+    return Part(document, index.document_text(document.id), spans, leaves)
+
+
+def corpus_of(parts: Sequence[Part], changes: Changes, grower: Grower) -> Corpus:
+    """All chunks as the first level; only those that are new are embedded and counted."""
+    chunks = [(d, a, b) for d, part in enumerate(parts) for a, b in part.spans]
+    texts = [parts[d].text[a:b] for d, a, b in chunks]
+    old = [number for part in parts for number in (part.old or [None] * len(part.spans))]
+    fresh = [i for i, number in enumerate(old) if number is None]
+    embedded = [titled(parts[chunks[i][0]].document.title, texts[i]) for i in fresh]
+    vectors = np.zeros((len(chunks), grower.embedder.dim), dtype=np.float32)
+    tokens = np.zeros(len(chunks), dtype=np.int64)
+    vectors[fresh] = grower.embed(embedded, "embed")
+    tokens[fresh] = grower.embedder.count_tokens([texts[i] for i in fresh])
+    if grower.previous is not None:
+        kept = [i for i, number in enumerate(old) if number is not None]
+        numbers = [number for number in old if number is not None]
+        vectors[kept] = grower.previous.vectors[numbers]
+        tokens[kept] = grower.previous.rows["tokens"][numbers]
+    names = [f"{parts[d].document.id} {a}-{b}" for d, a, b in chunks]
+    leaves = Level(texts, names, tokens, vectors, old, [number is not None for number in old])
+    documents = [(part.document, part.text) for part in parts]
+    return Corpus(documents, np.array(chunks, dtype=np.int64).reshape(-1, 3), leaves, changes)
+
+
+def titled(title: str, words: str) -> str:
+    """What is embedded of a chunk: alone, many do not say what they are about, so its document's title leads."""
+    return f"{title}\n{words}" if title else words

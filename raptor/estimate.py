@@ -1,0 +1,189 @@
+"""What a build will cost, before it costs anything: all of it that is free is done, and the rest is counted.
+
+Chunks are embedded and clustered for real, and summarised by the extractive stand-in, level by level; requests are
+counted as the paid model would count them. What was embedded is kept in the index folder's checkpoint, so a build that
+follows starts from there. Of a large corpus only some runs of neighbouring chunks are taken, and the rest is scaled.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from raptor.build import Clock, check_target, embedder_for, load_texts, opened, silent
+from raptor.corpus import Changes, corpus_of, new_parts, titled
+from raptor.growing import Grower, Level
+from raptor.planning import Group
+from raptor.settings import BuildSettings
+from raptor.summarising import Summary, parse_summary, summary_request
+from rlm.gateway.offline import find_handler
+from rlm.gateway.provider import check_model, price
+from rlm.gateway.tokens import count_tokens
+
+if TYPE_CHECKING:
+    from raptor.build import Progress, Sources
+    from raptor.corpus import Part
+    from raptor.documents import Failure
+
+SAMPLE = 20_000
+RUN = 500
+OFFLINE = "offline/extractive"
+NODE_BYTES = 120  # a node's row, edges and words for lexical search, beside its vector; measured
+TEXT_COPIES = 1.6  # the text, and what summaries and BM25 columns add to it; measured
+CALL_S = 3.0  # a middling provider's time for a summary; offline models are measured instead
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """`levels[i]`: nodes expected at level i. Dollars: `usd_low` for replies of half the length that is allowed,
+    `usd_high` for all of it; None where the model's price is not known. `disk_bytes`: of the index."""
+
+    documents: int
+    chunks: int
+    sampled: int
+    levels: tuple[int, ...]
+    calls: int
+    prompt_tokens: int
+    completion_tokens: int
+    usd_low: float | None
+    usd_high: float | None
+    minutes: float
+    disk_bytes: int
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self) | {"tokens": self.prompt_tokens + self.completion_tokens}
+
+
+def estimate(
+    sources: "Sources",
+    index: str | Path,
+    *,
+    summarizer: str = OFFLINE,
+    embedder: str = "minilm",
+    settings: BuildSettings | None = None,
+    progress: "Progress | None" = None,
+) -> tuple[Estimate, "list[Failure]"]:
+    """What `build_index` with the same arguments would take. Raises as it does; publishes nothing."""
+    settings, clock, out = settings or BuildSettings(), Clock(), Path(index)
+    check_target(out)
+    check_model(summarizer)
+    with opened(out) as checkpoint:
+        texts, failures = load_texts(out, sources, progress or silent, clock)
+        model = embedder_for(embedder, settings)
+        grower = Grower(model, summarizer, settings, checkpoint, progress or silent)
+        parts = new_parts(texts, grower)
+        return _estimate(parts, grower, clock), failures
+
+
+def _estimate(parts: "Sequence[Part]", grower: Grower, clock: "Clock") -> Estimate:
+    with clock.stage("sample"):
+        leaves, chunks = sampled_leaves(parts, grower)
+        rungs = scaled(
+            chunks, len(leaves), rungs_of(grower, leaves, grower.summarizer), grower.settings.root_children
+        )
+    calls = sum(r.nodes for r in rungs)
+    low, high = dollars(grower.summarizer, rungs, grower.settings.summary_tokens)
+    text_bytes = sum(len(part.text.encode()) for part in parts)
+    offline = grower.summarizer.startswith("offline/")
+    waiting_s = 0.0 if offline else calls * CALL_S / grower.settings.concurrency
+    working_s = clock.seconds["sample"] * (chunks + calls) / max(1, len(leaves)) + sum(clock.seconds.values())
+    return Estimate(
+        documents=len(parts),
+        chunks=chunks,
+        sampled=len(leaves),
+        levels=(chunks, *(r.nodes for r in rungs)),
+        calls=calls,
+        prompt_tokens=sum(r.prompt_tokens for r in rungs),
+        completion_tokens=sum(r.completion_tokens for r in rungs),
+        usd_low=low,
+        usd_high=high,
+        minutes=round((waiting_s + working_s) / 60, 1),
+        disk_bytes=round(
+            (chunks + calls) * (grower.embedder.dim * 4 + NODE_BYTES) + text_bytes * TEXT_COPIES
+        ),
+    )
+
+
+def sampled_leaves(parts: "Sequence[Part]", grower: Grower) -> tuple[Level, int]:
+    """The chunks of the part as a level, and how many chunks there are in all."""
+    chunks = [(part, a, b) for part in parts for a, b in part.spans]
+    if len(chunks) <= SAMPLE:
+        return corpus_of(parts, Changes(), grower).leaves, len(chunks)  # the very batches that a build embeds
+    taken = [chunks[i] for i in sample_of(len(chunks))]
+    texts = [part.text[a:b] for part, a, b in taken]
+    names = [f"{part.document.id} {a}-{b}" for part, a, b in taken]
+    words = [titled(part.document.title, text) for (part, _, _), text in zip(taken, texts, strict=True)]
+    tokens = np.array(grower.embedder.count_tokens(texts), dtype=np.int64)
+    vectors = grower.embed(words, "embed")
+    return Level(texts, names, tokens, vectors, [None] * len(texts), [False] * len(texts)), len(chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class Rung:
+    """One level of the part: its nodes, the calls that made it, and their tokens."""
+
+    nodes: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+def sample_of(count: int) -> list[int]:
+    """Places of the chunks in the part: all of a small corpus, else runs spread evenly over it."""
+    if count <= SAMPLE:
+        return list(range(count))
+    starts = np.linspace(0, count - RUN, SAMPLE // RUN).astype(int)
+    return sorted({i for start in starts.tolist() for i in range(start, start + RUN)})
+
+
+def rungs_of(grower: Grower, leaves: Level, model: str) -> list[Rung]:
+    """The levels above `leaves`, built with the offline stand-in but counted as `model` would be."""
+    level, rungs = leaves, list[Rung]()
+    while len(level) > 1:
+        groups = grower.plan(level, len(rungs) + 1)
+        requests = [
+            summary_request(model, grower.blocks(level, g), grower.settings.summary_tokens) for g in groups
+        ]
+        handler = find_handler(OFFLINE)
+        replies = [handler(list(r.messages), r.max_tokens) for r in requests]
+        asked = sum(count_tokens(model, r.messages) for r in requests)
+        said = sum(count_tokens(model, reply) for reply in replies)
+        rungs.append(Rung(len(groups), asked, said))
+        level = _above(grower, groups, [parse_summary(r) for r in replies])
+    return rungs
+
+
+def _above(grower: Grower, groups: Sequence[Group], made: Sequence[Summary]) -> Level:
+    texts = [s.text for s in made]
+    vectors = grower.embed([f"{s.label}\n{s.text}" for s in made], "estimate")
+    tokens = np.array(grower.embedder.count_tokens(texts), dtype=np.int64)
+    return Level(texts, [s.label for s in made], tokens, vectors, [None] * len(made), [False] * len(made))
+
+
+def scaled(chunks: int, sampled: int, rungs: Sequence[Rung], root_children: int) -> list[Rung]:
+    """The levels of the whole tree, by the part's ratios; above the part's top, by its last full ratio."""
+    if chunks == sampled or not rungs:
+        return list(rungs)
+    below, out, ratio, last = chunks, [], 1.0, rungs[0]
+    sizes = [sampled, *(r.nodes for r in rungs)]
+    for height in range(64):
+        if height < len(rungs) and (sizes[height] > root_children or height == 0):
+            ratio, last = sizes[height] / rungs[height].nodes, rungs[height]
+        nodes = 1 if below <= root_children else max(1, round(below / ratio))
+        share = below / (
+            last.nodes * ratio
+        )  # tokens go with the nodes that are read, not with those that are made
+        written = nodes / last.nodes
+        out.append(Rung(nodes, round(last.prompt_tokens * share), round(last.completion_tokens * written)))
+        if nodes == 1:
+            return out
+        below = nodes
+    return out
+
+
+def dollars(model: str, rungs: Sequence[Rung], reply_tokens: int) -> tuple[float | None, float | None]:
+    """(low, high) for all calls; None where there is no price."""
+    calls, asked = sum(r.nodes for r in rungs), sum(r.prompt_tokens for r in rungs)
+    low = price(model, asked, calls * reply_tokens // 2)
+    return low, price(model, asked, calls * reply_tokens)
