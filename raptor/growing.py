@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 Vectors = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
+KEPT = "nothing was published and what is paid for is kept: go on by the same command"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +64,7 @@ class Grower:
     max_errors: int = 10
     previous: "Index | None" = None
     errors: list[str] = field(default_factory=list)
+    stopped: str = ""
 
     # -- embedding ---------------------------------------------------------------------------------------
 
@@ -139,27 +141,25 @@ class Grower:
     ) -> list[Summary]:
         """A summary for each group, in order: kept from the previous generation, read back, or asked for.
 
-        A call that failed for good does not stop the others, until there are more than `max_errors`: what they
-        bring is recorded. Then RaptorError says what failed, because a tree with a hole is not a tree.
+        A call that failed for good does not stop the others, until there are more than `max_errors` or the cap is
+        reached; calls under way then still end, and what they bring is recorded. Then RaptorError says what failed,
+        because a tree with a hole is not a tree.
         """
         done = 0
+        turn = asyncio.Semaphore(self.settings.concurrency)  # so that a stop reaches those still waiting
 
         async def one(group: Group) -> Summary | None:
             nonlocal done
-            summary = await self._one(gateway, level, group)
+            async with turn:
+                summary = await self._one(gateway, level, group)
             done += 1
             self.progress(stage, done, len(groups))
             return summary
 
         self.progress(stage, 0, len(groups))
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                made = [tasks.create_task(one(g)) for g in groups]
-        except ExceptionGroup as failed:
-            raise failed.exceptions[0] from failed
-        found = [t.result() for t in made]
-        if any(s is None for s in found):
-            raise self._failed()
+        found = await asyncio.gather(*(one(g) for g in groups))
+        if self.stopped or self.errors:
+            raise RaptorError(self.stopped or self._failed())
         return [s for s in found if s is not None]
 
     async def _one(self, gateway: "Gateway", level: Level, group: Group) -> Summary | None:
@@ -171,17 +171,17 @@ class Grower:
         if (found := self.checkpoint.get_json(key)) is not None:
             return Summary(found["label"], found["text"])
         try:
-            summary = await self._ask(gateway, request)
+            summary = None if self.stopped else await self._ask(gateway, request)
         except OverBudget as e:
-            raise RaptorError(
-                f"the build stopped at its cap: {e}; what is paid for is kept: run the same command with a higher cap"
-            ) from e
+            self.stopped = f"the build stopped at its cap: {e}; {KEPT} with a higher cap"
+            return None
         except (GatewayError, RaptorError) as e:
             self.errors.append(str(e))
             if len(self.errors) > self.max_errors:
-                raise self._failed() from e
+                self.stopped = self._failed()
             return None
-        self.checkpoint.put_json(key, "summary", {"label": summary.label, "text": summary.text})
+        if summary is not None:
+            self.checkpoint.put_json(key, "summary", {"label": summary.label, "text": summary.text})
         return summary
 
     async def _ask(self, gateway: "Gateway", request: Any) -> Summary:
@@ -194,12 +194,9 @@ class Grower:
                     raise RaptorError(f"{self.summarizer} gave no usable summary twice: {e}") from e
         raise AssertionError("unreachable")
 
-    def _failed(self) -> RaptorError:
+    def _failed(self) -> str:
         n = len(self.errors)
-        return RaptorError(
-            f"{n} summar{'y' if n == 1 else 'ies'} failed, first: {self.errors[0]}; nothing was published and what "
-            "is paid for is kept: run the same command to go on"
-        )
+        return f"{n} summar{'y' if n == 1 else 'ies'} failed, first: {self.errors[0]}; {KEPT}"
 
 
 def grow(grower: Grower, leaves: Level, gateway: "Callable[[], Gateway]", clock: "Clock") -> list[Level]:
