@@ -16,10 +16,13 @@ FORMAT = 1
 NAME = "manifest.json"
 MAX_BYTES = 64 * 2**20
 
-# Every file of a generation, and nothing else: a stranger's manifest cannot point elsewhere.
+# The files of a generation, and nothing else: a stranger's manifest cannot point elsewhere.
 FILES = frozenset(
     {
         "documents.jsonl",
+        "documents_lines.npy",
+        "documents_order.npy",
+        "documents_text.npy",
         "text.bin",
         "text_marks.npy",
         "nodes.npy",
@@ -35,6 +38,10 @@ FILES = frozenset(
         "lexical/offsets.npy",
         "lexical/words.txt",
     }
+)
+# All of them or none: none where there are few nodes.
+INVERTED = frozenset(
+    f"ivf/{name}.npy" for name in ("moments", "axes", "centroids", "offsets", "nodes", "codes")
 )
 
 
@@ -93,7 +100,8 @@ def loads(raw: bytes, where: Path) -> Manifest:
         raise BrokenIndex(
             f"{where} is damaged ({type(e).__name__}: {e}); copy or build the index again"
         ) from e
-    missing, strange = sorted(FILES - files.keys()), sorted(files.keys() - FILES)
+    wanted = FILES | INVERTED if files.keys() & INVERTED else FILES
+    missing, strange = sorted(wanted - files.keys()), sorted(files.keys() - wanted)
     if missing or strange:
         raise BrokenIndex(
             f"{where} lists the wrong files (missing {missing}, unknown {strange}); build the index again"

@@ -3,12 +3,9 @@
 Opening checks names, sizes and array headers, which costs milliseconds; content is checked where it is used.
 """
 
-import difflib
-import json
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,12 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex, NoSuchNode
 from index_store.lexical import Lexicon
 from index_store.manifest import MAX_BYTES, Manifest, loads
 from index_store.manifest import NAME as MANIFEST
-from index_store.tables import MARK_BYTES, NODE, byte_at, char_at
+from index_store.tables import MARK_BYTES, NODE, NODE_ROW, byte_at, char_at
 from index_store.types import Document, Hit, Node, Span
+from index_store.vectors import InvertedFile
 
 if TYPE_CHECKING:
     from index_store.grep import Grep
@@ -30,8 +29,11 @@ CURRENT = "CURRENT"
 LABEL_CHARS = 72
 _ID = re.compile(r"L(\d{1,3})-(\d{1,12})", re.ASCII)
 
-# name -> (dtype, dimensions) of every array of a generation
+# name -> (dtype, dimensions) of every array of a generation; those of ivf/ are there where there are many nodes
 _ARRAYS: Mapping[str, tuple[Any, int]] = {
+    "documents_lines.npy": (np.dtype("<i8"), 1),
+    "documents_order.npy": (np.dtype("<i4"), 1),
+    "documents_text.npy": (np.dtype("<i8"), 1),
     "text_marks.npy": (np.dtype("<i8"), 1),
     "nodes.npy": (NODE, 1),
     "children.npy": (np.dtype("<i4"), 1),
@@ -42,6 +44,12 @@ _ARRAYS: Mapping[str, tuple[Any, int]] = {
     "lexical/scores.npy": (np.dtype("<f4"), 1),
     "lexical/nodes.npy": (np.dtype("<i4"), 1),
     "lexical/offsets.npy": (np.dtype("<i8"), 1),
+    "ivf/moments.npy": (np.dtype("<f8"), 3),
+    "ivf/axes.npy": (np.dtype("<f4"), 2),
+    "ivf/centroids.npy": (np.dtype("<f4"), 2),
+    "ivf/offsets.npy": (np.dtype("<i8"), 1),
+    "ivf/nodes.npy": (np.dtype("<i4"), 1),
+    "ivf/codes.npy": (np.dtype("i1"), 2),
 }
 
 
@@ -94,7 +102,8 @@ def open_generation(path: Path, number: int) -> "Index":
         )
     manifest = read_manifest(folder)
     _check_sizes(folder, manifest)
-    return Index(path, folder, manifest, {name: _array(folder / name) for name in _ARRAYS})
+    arrays = {name: _array(folder / name, *_ARRAYS[name]) for name in _ARRAYS if name in manifest.files}
+    return Index(path, folder, manifest, arrays)
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -118,9 +127,8 @@ def _check_sizes(folder: Path, manifest: Manifest) -> None:
             raise BrokenIndex(f"the index is half copied or damaged: {path} {what}; copy or build it again")
 
 
-def _array(path: Path) -> npt.NDArray[Any]:
-    name = path.name if path.parent.name != "lexical" else f"lexical/{path.name}"
-    dtype, dimensions = _ARRAYS[name]
+def _array(path: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:
+    """An array file, mapped. To cut such a file short while it is open ends the process; nothing can catch that."""
     try:
         array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (ValueError, EOFError, SyntaxError) as e:
@@ -129,17 +137,7 @@ def _array(path: Path) -> npt.NDArray[Any]:
         raise BrokenIndex(f"{path} is empty; copy or build the index again") from e
     if array.dtype != dtype or array.ndim != dimensions:
         raise BrokenIndex(f"{path} holds {array.dtype} with {array.ndim} dimensions; build the index again")
-    return array
-
-
-@dataclass(frozen=True, slots=True)
-class _DocumentTable:
-    """Documents in order, where each begins and ends in text.bin (bytes), and their numbers by id."""
-
-    documents: tuple[Document, ...]
-    starts: list[int]
-    ends: list[int]
-    numbers: Mapping[str, int]
+    return np.asarray(array)  # not as np.memmap, each slice of which takes ten times as long
 
 
 class Index:
@@ -156,6 +154,8 @@ class Index:
         self.levels = manifest.levels
         self._first = np.concatenate([[0], np.cumsum(manifest.levels)]).tolist()
         self._check_shapes()
+        self._nodes = arrays["nodes.npy"].view(np.uint8).data
+        self._borders = arrays["documents_text.npy"]
 
     def _check_shapes(self) -> None:
         n, a = len(self), self._arrays
@@ -166,6 +166,9 @@ class Index:
             "children_offsets.npy": n + 1,
             "parents_offsets.npy": n + 1,
             "parents.npy": edges,
+            "documents_lines.npy": self.manifest.documents + 1,
+            "documents_order.npy": self.manifest.documents,
+            "documents_text.npy": self.manifest.documents + 1,
             "text_marks.npy": self.manifest.files["text.bin"].size // MARK_BYTES + 1,
         }
         for name, length in expected.items():
@@ -173,6 +176,9 @@ class Index:
                 raise BrokenIndex(
                     f"{self.folder / name} has {len(a[name])} rows, expected {length}; build it again"
                 )
+        inverted, dim = self.inverted_file, a["vectors.npy"].shape[1]
+        if inverted and not inverted.fits(n, dim, len(self.levels)):
+            raise BrokenIndex(f"{self.folder / 'ivf'} does not fit the index; build it again")
 
     # -- numbers and ids ---------------------------------------------------------------------------------
 
@@ -220,41 +226,45 @@ class Index:
 
     def at(self, number: int) -> Node:
         """The node with this number."""
-        row = self._arrays["nodes.npy"][number]
-        span = self.span_at(number)
-        return Node(self.id_of(number), int(row["level"]), self._label(number), span, int(row["tokens"]))
+        level, document, start, end, label_start, label_end, tokens = self._row(number)
+        if document < 0:
+            label = self._labels[label_start:label_end].tobytes().decode("utf-8", "replace")
+            return Node(self.id_of(number), level, label, None, tokens)
+        return Node(self.id_of(number), level, self._first_line(start, end), self.span_at(number), tokens)
+
+    def _row(self, number: int) -> tuple[int, int, int, int, int, int, int]:
+        """The fields of `tables.NODE`; offsets checked to be ordered, and no more."""
+        row = NODE_ROW.unpack_from(self._nodes, number * NODE_ROW.size)
+        if not 0 <= row[2] <= row[3]:
+            raise BrokenIndex(
+                f"node {self.id_of(number)} ends before it begins; run raptor verify {self.path}"
+            )
+        return row
 
     def nodes(self, level: int) -> Iterator[Node]:
         return (self.at(i) for i in self.level_range(level))
 
     def span_at(self, number: int) -> Span | None:
         """A chunk's place in its document; None for a summary."""
-        row = self._arrays["nodes.npy"][number]
-        d = int(row["document"])
-        if d < 0:
+        _, document, start, end, *_ = self._row(number)
+        if document < 0:
             return None
-        table = self._table
-        if not (d < len(table.starts) and table.starts[d] <= row["start"] <= row["end"] <= table.ends[d]):
+        low, high = self.document_bytes(document) if document < len(self.documents) else (0, -1)
+        if not low <= start <= end <= high:
             raise BrokenIndex(
                 f"node {self.id_of(number)} points outside its document; run raptor verify {self.path}"
             )
-        base = self._char(table.starts[d])
-        return Span(
-            table.documents[d].id, self._char(int(row["start"])) - base, self._char(int(row["end"])) - base
-        )
+        return self.span_of_bytes(document, start, end)
 
-    def _label(self, number: int) -> str:
-        row = self._arrays["nodes.npy"][number]
-        if row["document"] < 0:
-            return self._labels[int(row["label_start"]) : int(row["label_end"])].decode("utf-8", "replace")
-        raw = bytes(self._text[int(row["start"]) : min(int(row["end"]), int(row["start"]) + 4 * LABEL_CHARS)])
+    def _first_line(self, start: int, end: int) -> str:
+        raw = self._text[start : min(end, start + 4 * LABEL_CHARS)].tobytes()
         line = next((x for x in raw.decode("utf-8", "ignore").splitlines() if x.strip()), "").strip()
         return line if len(line) <= LABEL_CHARS else line[: LABEL_CHARS - 1] + "…"
 
     def text_at(self, number: int) -> str:
-        row = self._arrays["nodes.npy"][number]
-        blob: Any = self._summaries if row["document"] < 0 else self._text
-        return bytes(blob[int(row["start"]) : int(row["end"])]).decode("utf-8", "replace")
+        _, document, start, end, *_ = self._row(number)
+        blob = self._summaries if document < 0 else self._text
+        return blob[start:end].tobytes().decode("utf-8", "replace")
 
     def text(self, node: str) -> str:
         """The words of a node: the chunk's own characters, or the summary."""
@@ -291,11 +301,31 @@ class Index:
 
     def below(self, number: int) -> npt.NDArray[np.int64]:
         """Numbers of a node and everything under it, ascending; level by level, so a cycle cannot hold it."""
-        layer, seen = {number}, {number}
+        return self._reached(np.array([number]), "children")
+
+    def above(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Numbers of all nodes over some nodes, ascending."""
+        return np.setdiff1d(self._reached(numbers, "parents"), numbers)
+
+    def _reached(self, layer: npt.NDArray[np.int64], direction: str) -> npt.NDArray[np.int64]:
+        seen = np.zeros(len(self), dtype=bool)
         for _ in self.levels:
-            layer = {c for n in layer for c in self.neighbours(n, "children")} - seen
-            seen |= layer
-        return np.array(sorted(seen), dtype=np.int64)
+            seen[layer] = True
+            layer = np.unique(self._all_neighbours(layer, direction))
+            layer = layer[~seen[layer]]
+        return np.flatnonzero(seen)
+
+    def _all_neighbours(self, numbers: npt.NDArray[np.int64], direction: str) -> npt.NDArray[np.int64]:
+        """Numbers of the `children` or `parents` of several different nodes, in no order."""
+        offsets, targets = self._arrays[f"{direction}_offsets.npy"], self._arrays[f"{direction}.npy"]
+        starts, sizes = offsets[numbers], offsets[numbers + 1] - offsets[numbers]
+        if len(numbers) and (starts.min() < 0 or sizes.min() < 0 or sizes.sum() > len(targets)):
+            raise BrokenIndex(f"{direction} are out of range; run raptor verify {self.path}")
+        places = np.arange(sizes.sum()) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes)
+        found: npt.NDArray[np.int64] = targets[np.minimum(places, len(targets) - 1)].astype(np.int64)
+        if len(found) and (found.min() < 0 or found.max() >= len(self)):
+            raise BrokenIndex(f"{direction} are out of range; run raptor verify {self.path}")
+        return found
 
     def leaves(self, node: str) -> list[Node]:
         """The chunks under a node in document order; a chunk is its own only leaf."""
@@ -303,23 +333,26 @@ class Index:
 
     # -- documents and their text ------------------------------------------------------------------------
 
-    @property
-    def documents(self) -> tuple[Document, ...]:
-        return self._table.documents
+    @cached_property
+    def documents(self) -> Documents:
+        """All documents in order; each is read from disk when it is asked for."""
+        path = self.folder / "documents.jsonl"
+        a = self._arrays
+        return Documents(_blob(path), a["documents_lines.npy"], a["documents_order.npy"], path)
 
     def document(self, doc: str) -> Document:
-        return self._table.documents[self.document_number(doc)]
+        return self.documents[self.document_number(doc)]
 
     def has_document(self, doc: str) -> bool:
         return doc in self._table.numbers
 
     def document_number(self, doc: str) -> int:
-        try:
-            return self._table.numbers[doc]
-        except (KeyError, TypeError):
-            near = difflib.get_close_matches(str(doc), self._table.numbers, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"there are {len(self._table.numbers)} documents"
-            raise NoSuchNode(f"no document {str(doc)[:80]!r}; {hint}") from None
+        number = self.documents.number(doc) if isinstance(doc, str) else None
+        if number is None:
+            near = self.documents.nearest_id(str(doc))
+            hint = f"did you mean {near!r}?" if near else f"there are {len(self.documents)} documents"
+            raise NoSuchNode(f"no document {str(doc)[:80]!r}; {hint}")
+        return number
 
     def document_leaves(self, number: int) -> range:
         """Numbers of the chunks of one document; they stand together, in order."""
@@ -328,17 +361,15 @@ class Index:
 
     def document_text(self, doc: str) -> str:
         """A document's whole canonical text."""
-        d = self.document_number(doc)
-        return self.bytes_text(self._table.starts[d], self._table.ends[d])
+        return self.bytes_text(*self.document_bytes(self.document_number(doc)))
 
     def span_text(self, span: Span) -> str:
         """The characters of a span; the part outside the document is left out, as slicing does."""
         d = self.document_number(span.doc)
-        chars = self._table.documents[d].chars
-        start, end, _ = slice(span.start, span.end).indices(chars)
+        start, end, _ = slice(span.start, span.end).indices(self.documents[d].chars)
         if start >= end:
             return ""
-        base = self._char(self._table.starts[d])
+        base = self._char(self.document_bytes(d)[0])
         return self.bytes_text(self._byte(base + start), self._byte(base + end))
 
     def page(self, span: Span) -> int | None:
@@ -362,21 +393,29 @@ class Index:
 
     def locate(self, byte: int) -> tuple[int, int]:
         """(document number, chunk number) that hold a byte of text.bin."""
-        document = bisect_right(self._table.starts, byte) - 1
-        starts = self._arrays["nodes.npy"]["start"][: self.levels[0]]
-        return document, int(np.searchsorted(starts, byte, side="right")) - 1
+        document = int(np.searchsorted(self._borders[:-1], byte, side="right")) - 1
+        return document, int(np.searchsorted(self.leaf_starts, byte, side="right")) - 1
 
     def span_of_bytes(self, document: int, start: int, end: int) -> Span:
-        base = self._char(self._table.starts[document])
-        return Span(self._table.documents[document].id, self._char(start) - base, self._char(end) - base)
+        base = self._char(self.document_bytes(document)[0])
+        return Span(self.documents[document].id, self._char(start) - base, self._char(end) - base)
 
     def document_bytes(self, number: int) -> tuple[int, int]:
-        return self._table.starts[number], self._table.ends[number]
+        """Where a document lies in text.bin."""
+        start, end = int(self._borders[number]), int(self._borders[number + 1])
+        if not 0 <= start <= end <= len(self._text):
+            raise BrokenIndex(f"document {number} points outside the text; run raptor verify {self.path}")
+        return start, end
+
+    @property
+    def document_borders(self) -> npt.NDArray[np.int64]:
+        """Where each document begins in text.bin, and its end, (documents + 1,); nothing in it has been checked."""
+        return self._borders
 
     def node_bytes(self, number: int) -> tuple[int, int]:
         """Where a chunk lies in text.bin."""
-        row = self._arrays["nodes.npy"][number]
-        return int(row["start"]), int(row["end"])
+        _, _, start, end, *_ = self._row(number)
+        return start, end
 
     def corpus_chars(self, number: int) -> tuple[int, int]:
         """Where a chunk's characters lie in the corpus as one text."""
@@ -436,13 +475,18 @@ class Index:
         return _blob(self.folder / "summaries.bin")
 
     @cached_property
-    def _labels(self) -> bytes:
-        return (self.folder / "labels.bin").read_bytes()
+    def _labels(self) -> npt.NDArray[np.uint8]:
+        return _blob(self.folder / "labels.bin")
 
     @cached_property
     def leaf_documents(self) -> npt.NDArray[np.int32]:
         """The document number of each chunk, (n0,) int32, ascending."""
-        return np.ascontiguousarray(self._arrays["nodes.npy"]["document"][: self.levels[0]])
+        return np.ascontiguousarray(self.rows["document"][: self.levels[0]])
+
+    @cached_property
+    def leaf_starts(self) -> npt.NDArray[np.int64]:
+        """Where each chunk begins in text.bin, (n0,) int64, ascending."""
+        return np.ascontiguousarray(self.rows["start"][: self.levels[0]])
 
     @cached_property
     def vectors(self) -> npt.NDArray[np.float32]:
@@ -460,36 +504,15 @@ class Index:
         )
 
     @cached_property
-    def _table(self) -> _DocumentTable:
-        path = self.folder / "documents.jsonl"
-        try:
-            rows = [json.loads(line) for line in path.read_bytes().splitlines()]
-            table = _document_table(rows)
-        except (ValueError, KeyError, TypeError, RecursionError) as e:
-            raise BrokenIndex(
-                f"{path} is damaged ({type(e).__name__}: {e}); copy or build the index again"
-            ) from e
-        if len(table.documents) != self.manifest.documents or any(e > len(self._text) for e in table.ends):
-            raise BrokenIndex(f"{path} does not fit the manifest or the text; copy or build the index again")
-        return table
-
-
-def _document_table(rows: Sequence[Mapping[str, Any]]) -> _DocumentTable:
-    documents = tuple(
-        Document(
-            str(r["id"]),
-            str(r["title"]),
-            str(r["source"]),
-            str(r["sha256"]),
-            int(r["chars"]),
-            tuple(int(p) for p in r["pages"]),
-        )
-        for r in rows
-    )
-    starts, ends = [int(r["start"]) for r in rows], [int(r["end"]) for r in rows]
-    return _DocumentTable(documents, starts, ends, {d.id: i for i, d in enumerate(documents)})
+    def inverted_file(self) -> InvertedFile | None:
+        """What finds near vectors among many; None where there are few."""
+        if "ivf/nodes.npy" not in self._arrays:
+            return None
+        return InvertedFile(**{Path(n).stem: a for n, a in self._arrays.items() if n.startswith("ivf/")})
 
 
 def _blob(path: Path) -> npt.NDArray[np.uint8]:
     """A file's bytes, mapped; an empty file cannot be mapped and is an empty array."""
-    return np.memmap(path, dtype=np.uint8, mode="r") if path.stat().st_size else np.empty(0, dtype=np.uint8)
+    if not path.stat().st_size:
+        return np.empty(0, dtype=np.uint8)
+    return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))

@@ -1,5 +1,7 @@
 """The shapes of the arrays on disk, and the pure arithmetic between bytes and characters."""
 
+import struct
+
 import numpy as np
 import numpy.typing as npt
 
@@ -14,28 +16,36 @@ NODE = np.dtype(
         ("tokens", "<i4"),
     ]
 )
+# The same row for reading one: ten times as fast as numpy's record.
+NODE_ROW = struct.Struct("<Biqqqqi")
 
 MARK_BYTES = 1024
+_BLOCK = 4096 * MARK_BYTES
+_CONTINUATION = bytes(range(0x80, 0xC0))
 
 
 def chars_before(blob: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
     """Characters that start before byte 0, 1024, 2048, ... of a UTF-8 blob; shape (len(blob) // 1024 + 1,)."""
-    marks = np.zeros(len(blob) // MARK_BYTES + 1, dtype=np.int64)
-    for i in range(1, len(marks)):
-        part = blob[(i - 1) * MARK_BYTES : i * MARK_BYTES]
-        marks[i] = marks[i - 1] + count_chars(part)
-    return marks
+    counts = [np.zeros(1, dtype=np.int64)]
+    whole = blob[: len(blob) // MARK_BYTES * MARK_BYTES]
+    for i in range(0, len(whole), _BLOCK):
+        starts = (whole[i : i + _BLOCK] & 0xC0) != 0x80
+        counts.append(np.count_nonzero(starts.reshape(-1, MARK_BYTES), axis=1))
+    return np.cumsum(np.concatenate(counts), dtype=np.int64)
 
 
 def count_chars(part: npt.NDArray[np.uint8]) -> int:
     """Characters that start in a piece of UTF-8: every byte that is not a continuation byte."""
-    return int(np.count_nonzero((part & 0xC0) != 0x80))
+    return len(part.tobytes().translate(None, _CONTINUATION))
 
 
 def char_at(blob: npt.NDArray[np.uint8], marks: npt.NDArray[np.int64], byte: int) -> int:
     """The character offset of a byte offset that starts a character (or is the end)."""
-    mark = byte // MARK_BYTES
-    return int(marks[mark]) + count_chars(blob[mark * MARK_BYTES : byte])
+    mark, rest = divmod(byte, MARK_BYTES)
+    before = int(marks[mark])
+    if mark + 1 < len(marks) and int(marks[mark + 1]) - before == MARK_BYTES:
+        return before + rest  # ASCII throughout
+    return before + count_chars(blob[byte - rest : byte])
 
 
 def byte_at(blob: npt.NDArray[np.uint8], marks: npt.NDArray[np.int64], char: int) -> int:

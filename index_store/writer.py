@@ -10,7 +10,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from index_store import lexical
+from index_store import lexical, vectors
 from index_store.errors import BrokenIndex, IndexStoreError
-from index_store.manifest import FILES, FileEntry, Manifest, digest_of, dumps, loads
+from index_store.manifest import FILES, INVERTED, FileEntry, Manifest, digest_of, dumps, loads
 from index_store.manifest import NAME as MANIFEST
 from index_store.reader import CURRENT, current_generation, generation_folder
 from index_store.tables import NODE, chars_before
@@ -86,7 +86,7 @@ def _publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapp
             manifest = _written(partial, number, parent, draft, models, settings)
             same = parent is not None and _holds(generation_folder(path, parent), manifest)
             if not same:
-                _make_live(path, partial, number)
+                _make_live(path, partial, manifest)
         finally:
             shutil.rmtree(partial, ignore_errors=True)  # gone already where it was published
     size = sum(entry.size for entry in manifest.files.values())
@@ -121,7 +121,8 @@ def _written(
 ) -> Manifest:
     """Write every file of a generation into the folder `partial`, and return its manifest."""
     _write_files(partial, draft)
-    entries = {name: _entry(partial / name) for name in sorted(FILES)}
+    names = FILES | INVERTED if (partial / "ivf").is_dir() else FILES
+    entries = {name: _entry(partial / name) for name in sorted(names)}
     manifest = Manifest(
         number, parent, len(draft.documents), tuple(draft.levels), dict(models), dict(settings), entries
     )
@@ -130,12 +131,12 @@ def _written(
     return manifest
 
 
-def _make_live(path: Path, partial: Path, number: int) -> None:
-    for name in [*FILES, MANIFEST, "lexical", "."]:
-        _sync(partial / name)
-    partial.rename(generation_folder(path, number))
+def _make_live(path: Path, partial: Path, manifest: Manifest) -> None:
+    for file in [partial, *partial.rglob("*")]:
+        _sync(file)
+    partial.rename(generation_folder(path, manifest.generation))
     _sync(path / "generations")
-    _switch(path, number)
+    _switch(path, manifest.generation)
 
 
 def _switch(path: Path, number: int) -> None:
@@ -185,94 +186,106 @@ def _entry(path: Path) -> FileEntry:
 
 def _write_files(folder: Path, draft: Draft) -> None:
     (folder / "lexical").mkdir(parents=True)
-    texts = [text.encode() for _, text in draft.documents]
-    starts = np.concatenate([[0], np.cumsum([len(t) for t in texts])]).astype(np.int64)
-    _write_text(folder, draft, texts, starts)
-    _write_nodes(folder, draft, texts, starts)
+    borders = _write_text(folder, (text for _, text in draft.documents))
+    _write_documents(folder, draft)
+    _write_nodes(folder, draft, borders)
     _write_edges(folder, draft)
-    np.save(folder / "vectors.npy", np.ascontiguousarray(draft.vectors, dtype=np.float32), allow_pickle=False)
+    rows = np.ascontiguousarray(draft.vectors, dtype=np.float32)
+    _save(folder / "vectors.npy", rows)
+    if len(rows) > vectors.EXACT_NODES:
+        vectors.write(folder / "ivf", rows, draft.levels)
     lexical.write(folder / "lexical", _node_texts(draft))
 
 
-def _write_text(folder: Path, draft: Draft, texts: list[bytes], starts: npt.NDArray[np.int64]) -> None:
-    with (folder / "text.bin").open("wb") as f:
-        f.writelines(texts)
-    blob = np.frombuffer(b"".join(texts), dtype=np.uint8)
-    np.save(folder / "text_marks.npy", chars_before(blob), allow_pickle=False)
-    with (folder / "documents.jsonl").open("w", encoding="ascii", newline="\n") as f:
-        for i, (d, _) in enumerate(draft.documents):
-            row = {"id": d.id, "title": d.title, "source": d.source, "sha256": d.sha256, "chars": d.chars}
-            row |= {"pages": list(d.pages), "start": int(starts[i]), "end": int(starts[i + 1])}
-            f.write(json.dumps(row) + "\n")
+def _save(path: Path, array: npt.NDArray[Any]) -> None:
+    np.save(path, array, allow_pickle=False)
 
 
-def _write_nodes(folder: Path, draft: Draft, texts: list[bytes], starts: npt.NDArray[np.int64]) -> None:
+def _write_lines(path: Path, pieces: Iterable[bytes]) -> npt.NDArray[np.int64]:
+    """Write pieces one after another, none of them kept; where each begins, and the end of the last."""
+    with path.open("wb") as f:
+        return np.cumsum([0, *(f.write(piece) for piece in pieces)], dtype=np.int64)
+
+
+def _write_text(folder: Path, texts: Iterable[str]) -> npt.NDArray[np.int64]:
+    borders = _write_lines(folder / "text.bin", (text.encode() for text in texts))
+    _save(folder / "documents_text.npy", borders)
+    empty = not borders[-1]  # which no system maps
+    blob = np.empty(0, np.uint8) if empty else np.memmap(folder / "text.bin", np.uint8, "r")
+    _save(folder / "text_marks.npy", chars_before(blob))
+    return borders
+
+
+def _write_documents(folder: Path, draft: Draft) -> None:
+    lines = (_document_line(document) for document, _ in draft.documents)
+    _save(folder / "documents_lines.npy", _write_lines(folder / "documents.jsonl", lines))
+    order = sorted(range(len(draft.documents)), key=lambda d: draft.documents[d][0].id)
+    _save(folder / "documents_order.npy", np.array(order, dtype=np.int32))
+
+
+def _document_line(d: Document) -> bytes:
+    row = {"id": d.id, "title": d.title, "source": d.source, "sha256": d.sha256, "chars": d.chars}
+    return (json.dumps(row | {"pages": list(d.pages)}) + "\n").encode("ascii")
+
+
+def _write_nodes(folder: Path, draft: Draft, borders: npt.NDArray[np.int64]) -> None:
     nodes = np.zeros(sum(draft.levels), dtype=NODE)
     n0 = len(draft.chunks)
     nodes["level"] = np.repeat(np.arange(len(draft.levels)), draft.levels)
     nodes["tokens"] = draft.tokens
     nodes["document"] = -1
     nodes["document"][:n0] = draft.chunks[:, 0]
-    for column, bound in ((1, "start"), (2, "end")):
-        nodes[bound][:n0] = _byte_offsets(draft, texts, starts, column)
+    nodes["start"][:n0], nodes["end"][:n0] = _byte_offsets(draft, borders).T
     nodes["start"][n0:], nodes["end"][n0:] = _write_blob(folder / "summaries.bin", draft.summaries)
     nodes["label_start"][n0:], nodes["label_end"][n0:] = _write_blob(folder / "labels.bin", draft.labels)
-    np.save(folder / "nodes.npy", nodes, allow_pickle=False)
+    _save(folder / "nodes.npy", nodes)
 
 
-def _byte_offsets(
-    draft: Draft, texts: list[bytes], starts: npt.NDArray[np.int64], column: int
-) -> npt.NDArray[np.int64]:
-    """Absolute byte offsets in text.bin of one column of character offsets."""
-    out = np.empty(len(draft.chunks), dtype=np.int64)
-    bounds = np.searchsorted(draft.chunks[:, 0], np.arange(len(texts) + 1))
-    for d, raw in enumerate(texts):
+def _byte_offsets(draft: Draft, borders: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Where each chunk starts and ends in text.bin, (n0, 2)."""
+    out = np.empty((len(draft.chunks), 2), dtype=np.int64)
+    bounds = np.searchsorted(draft.chunks[:, 0], np.arange(len(draft.documents) + 1)).tolist()
+    for d, (_, text) in enumerate(draft.documents):
         rows = slice(bounds[d], bounds[d + 1])
-        out[rows] = starts[d] + _bytes_at(raw, draft.chunks[rows, column])
+        out[rows] = borders[d] + _bytes_at(text, draft.chunks[rows, 1:])
     return out
 
 
-def _bytes_at(raw: bytes, chars: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _bytes_at(text: str, chars: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Byte offset of each character offset; a text's end counts as the offset after its last character."""
-    if raw.isascii():
+    if text.isascii():
         return chars
-    first_bytes = np.flatnonzero((np.frombuffer(raw, dtype=np.uint8) & 0xC0) != 0x80)
-    return np.append(first_bytes, len(raw))[chars].astype(np.int64)
+    raw = np.frombuffer(text.encode(), dtype=np.uint8)
+    return np.append(np.flatnonzero((raw & 0xC0) != 0x80), len(raw))[chars].astype(np.int64)
 
 
 def _write_blob(path: Path, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    raw = [t.encode() for t in texts]
-    ends = np.cumsum([len(r) for r in raw], dtype=np.int64)
-    with path.open("wb") as f:
-        f.writelines(raw)
-    return np.concatenate([[0], ends[:-1]]).astype(np.int64) if raw else ends, ends
+    borders = _write_lines(path, (text.encode() for text in texts))
+    return borders[:-1], borders[1:]
 
 
 def _write_edges(folder: Path, draft: Draft) -> None:
     n, n0 = sum(draft.levels), len(draft.chunks)
-    sizes = np.array([0] * n0 + [len(c) for c in draft.children], dtype=np.int64)
-    children = np.concatenate(
-        [np.asarray(c, dtype=np.int64) for c in draft.children] or [np.empty(0, np.int64)]
-    )
-    owners = np.repeat(np.arange(n), sizes)
-    order = np.lexsort((owners, children))
-    _write_csr(folder, "children", children, sizes)
+    sizes = np.fromiter(map(len, draft.children), dtype=np.int64, count=len(draft.children))
+    children = np.concatenate([np.empty(0, np.int64), *draft.children]).astype(np.int32)
+    owners = np.repeat(np.arange(n0, n, dtype=np.int32), sizes)
+    order = np.argsort(children, kind="stable")  # owners ascend already
+    _write_csr(folder, "children", children, np.concatenate([np.zeros(n0, np.int64), sizes]))
     _write_csr(folder, "parents", owners[order], np.bincount(children, minlength=n))
 
 
-def _write_csr(folder: Path, name: str, targets: npt.NDArray[Any], sizes: npt.NDArray[Any]) -> None:
-    offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-    np.save(folder / f"{name}_offsets.npy", offsets, allow_pickle=False)
-    np.save(folder / f"{name}.npy", targets.astype(np.int32), allow_pickle=False)
+def _write_csr(folder: Path, name: str, targets: npt.NDArray[np.int32], sizes: npt.NDArray[Any]) -> None:
+    _save(folder / f"{name}_offsets.npy", np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
+    _save(folder / f"{name}.npy", targets)
 
 
-def _node_texts(draft: Draft) -> list[str]:
+def _node_texts(draft: Draft) -> Iterator[str]:
     """What the words of each node are, for lexical search: a title belongs to all of a document's chunks."""
-    chunks = [
-        f"{draft.documents[d][0].title}\n{draft.documents[d][1][start:end]}"
-        for d, start, end in draft.chunks.tolist()
-    ]
-    return chunks + [f"{a}\n{b}" for a, b in zip(draft.labels, draft.summaries, strict=True)]
+    for d, start, end in draft.chunks.tolist():
+        document, text = draft.documents[d]
+        yield f"{document.title}\n{text[start:end]}"
+    for label, summary in zip(draft.labels, draft.summaries, strict=True):
+        yield f"{label}\n{summary}"
 
 
 __all__ = ["Draft", "Published", "publish"]

@@ -207,9 +207,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("raptor: stopped; nothing was published", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output went away, which is no error of ours
-        os.dup2(
-            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
-        )  # nor may the last flush, at exit, fail
+        # Nor may the last flush fail, at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 

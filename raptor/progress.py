@@ -71,6 +71,8 @@ def progress_bars(console: "Console") -> "Iterator[Progress]":
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in tasks:
+                for before in bars.tasks:  # one whose total was never known ends with what it did
+                    bars.update(before.id, total=before.completed)
                 tasks[stage] = bars.add_task(stage, total=total or None, rate="")
             speed = bars.tasks[tasks[stage]].speed
             rate = f"{speed:,.0f}/s" if speed else ""

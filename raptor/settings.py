@@ -46,6 +46,8 @@ class BuildSettings:
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise RaptorError(f"{name} is {getattr(self, name)}; give at least {minimum}")
+        if not 0 <= self.cluster.seed < 2**32:
+            raise RaptorError(f"seed is {self.cluster.seed}; give a number from 0 to {2**32 - 1}")
 
 
 def read_settings(path: str | Path) -> BuildSettings:
@@ -56,7 +58,7 @@ def read_settings(path: str | Path) -> BuildSettings:
         data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as e:
         raise RaptorError(f"cannot read the settings {path}: {e.strerror or e}") from e
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except (ValueError, RecursionError) as e:  # not UTF-8, not TOML, or brackets without end
         raise RaptorError(f"the settings {path} are not TOML: {e}") from e
     cluster = data.pop("cluster", {})
     if not isinstance(cluster, dict):

@@ -181,7 +181,7 @@ def test_two_empty_replies_end_the_build_with_a_sentence() -> None:
 
 
 def test_the_first_failed_call_ends_all_the_others() -> None:
-    script = [GOOD, GOOD, error(400, "no such thing"), slow(GOOD, 60)]
+    script: list[str | Step] = [GOOD, GOOD, error(400, "no such thing"), slow(GOOD, 60)]
     with pytest.raises(CallFailed, match="no such thing") as caught:
         summaries(script, [MEMBERS] * 100)
     assert "\n" not in str(caught.value)

@@ -41,7 +41,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
-from .scan import attribute_allowed, pattern_allowed, words
+from .scan import pattern_allowed, words
 
 Plain = Callable[[Any], Any]  # turns the context object into its text, and leaves everything else alone
 
@@ -238,7 +238,7 @@ def with_safe_patterns(kind: Any) -> Any:
     """The class, whose positional patterns read no attribute that its keyword patterns could not."""
     names = getattr(kind, "__match_args__", ())
     if isinstance(kind, type) and not all(map(pattern_allowed, names)):
-        kind.__match_args__ = ()  # type: ignore[attr-defined]
+        kind.__match_args__ = ()  # type: ignore[misc]
     return kind
 
 

@@ -42,22 +42,12 @@ _FRAME_TYPES = (
     types.AsyncGeneratorType,
 )
 _FRAME_PREFIXES = ("f_", "tb_", "co_", "gi_", "cr_", "ag_")
-_FORBIDDEN_ATTRIBUTES = (
-    frozenset(name for kind in _FRAME_TYPES for name in dir(kind) if name.startswith(_FRAME_PREFIXES))
-    | {
-        *(
-            "format_map",
-            "mro",
-            "with_traceback",
-            "f_generator",
-            "gi_suspended",
-            "cr_suspended",
-            "ag_suspended",
-        ),
-        "register",  # of an ABC: a cell's class would pass for a frame's or a text's, and a pattern read its attributes
-        "obj",  # of an AttributeError: whatever some library was handling when it failed
-    }
-)
+_FORBIDDEN_ATTRIBUTES = frozenset(
+    name for kind in _FRAME_TYPES for name in dir(kind) if name.startswith(_FRAME_PREFIXES)
+) | set(words("format_map mro with_traceback f_generator gi_suspended cr_suspended ag_suspended"))
+# `register`: a cell's ABC would pass for a frame's class or for text, and a pattern read its attributes by position.
+# `obj` of an AttributeError: whatever a library was handling when it failed.
+_FORBIDDEN_ATTRIBUTES |= {"register", "obj"}
 _NAMEDTUPLE = frozenset({"_asdict", "_replace", "_fields", "_make", "_field_defaults"})
 _ALLOWED_NODES = frozenset(
     words(
@@ -169,8 +159,8 @@ def _check_attribute(node: ast.Attribute) -> None:
 
 
 def _own_private(node: ast.Attribute) -> bool:
-    """`self._x` in a small class: one underscore (or `obj`), on `self` or `cls`. Whether `self` is of a class that a
-    cell made is asked at run time."""
+    """`self._x` in a small class: one underscore (or `obj`), on `self` or `cls`. Whether a cell made the class of
+    `self` is asked at run time."""
     owner, name = node.value, node.attr
     own = name == "obj" or (name.startswith("_") and not name.startswith("__"))
     return own and isinstance(owner, ast.Name) and owner.id in ("self", "cls")

@@ -80,8 +80,11 @@ class Session:
             done = converse(self._ready_line(), code, _Live(self, taken).answer, clock, heard.add)
         except Death as death:
             return self._recover(str(death), clock.spent_s(), heard.text())
+        except Exception:
+            self._bring_back()  # a fault of ours: this worker's conversation cannot go on
+            raise
         except BaseException:
-            self._drop()  # a fault of ours: this worker's conversation cannot go on
+            self.reset()  # Ctrl-C: nothing more is waited for
             raise
         taken.seconds, taken.status = clock.spent_s(), done["status"]
         if done["status"] != "rejected":
@@ -168,14 +171,19 @@ class Session:
         """After a death: find the reason, fork a new worker, bring the variables back if that is cheap."""
         if self._line is not None:
             reason = _why(reason, self._line.worker)
-        self._drop()
         if self.ended:
-            return self._killed("outside", seconds, stdout, lost=True)
-        lost = self._dear or not self._replay()
-        if lost:
-            self._forget()
             self._drop()
+            return self._killed("outside", seconds, stdout, lost=True)
+        lost = not self._bring_back()
         return self._killed(reason, seconds, stdout, lost)
+
+    def _bring_back(self) -> bool:
+        """A new worker with the variables of the cells that ended. False, and an empty one, where that is dear."""
+        self._drop()
+        if not self._dear and self._replay():
+            return True
+        self.reset()
+        return False
 
     def _replay(self) -> bool:
         """Run the history again with its recorded replies. False where it does not go the same way."""

@@ -1,0 +1,86 @@
+"""The documents of an index, a line of JSON each, read when asked for: opening many costs nothing."""
+
+import difflib
+import json
+from bisect import bisect_left
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, overload
+
+import numpy.typing as npt
+
+from index_store.errors import BrokenIndex
+from index_store.types import Document
+
+KEPT = 4096
+# How many ids a wrong one is compared with: all of them up to here, beyond it those next to it in order.
+COMPARED = 2_000
+
+
+class Documents(Sequence[Document]):
+    """Documents in order. Raises BrokenIndex where a line is not what was written.
+
+    `lines`: the bytes of documents.jsonl; `offsets` (n + 1,): where each line begins; `order` (n,): document
+    numbers by id.
+    """
+
+    def __init__(
+        self, lines: npt.NDArray[Any], offsets: npt.NDArray[Any], order: npt.NDArray[Any], path: Path
+    ) -> None:
+        self._lines, self._offsets, self._order, self._path = lines, offsets, order, path
+        self._read = lru_cache(KEPT)(self._parsed)
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    @overload
+    def __getitem__(self, place: int) -> Document: ...
+    @overload
+    def __getitem__(self, place: slice) -> Sequence[Document]: ...
+    def __getitem__(self, place: int | slice) -> Document | Sequence[Document]:
+        if isinstance(place, slice):
+            return [self._read(i) for i in range(len(self))[place]]
+        return self._read(range(len(self))[place])
+
+    def number(self, doc: str) -> int | None:
+        """The number of the document with this id; None where there is none."""
+        place = self._place(doc)
+        if place == len(self):
+            return None
+        number = self._by_id(place)
+        return number if self[number].id == doc else None
+
+    def nearest_id(self, doc: str) -> str | None:
+        """The id most like `doc`; None where none is like it."""
+        place = 0 if len(self) <= COMPARED else max(self._place(doc) - COMPARED // 2, 0)
+        ids = [self[self._by_id(i)].id for i in range(place, min(place + COMPARED, len(self)))]
+        return next(iter(difflib.get_close_matches(doc, ids, n=1, cutoff=0.5)), None)
+
+    def _place(self, doc: str) -> int:
+        return bisect_left(range(len(self)), doc, key=lambda place: self[self._by_id(place)].id)
+
+    def _by_id(self, place: int) -> int:
+        number = int(self._order[place])
+        if not 0 <= number < len(self):
+            raise BrokenIndex(f"the order of the documents beside {self._path} is damaged; build it again")
+        return number
+
+    def _parsed(self, number: int) -> Document:
+        line = self._lines[int(self._offsets[number]) : int(self._offsets[number + 1])].tobytes()
+        try:
+            row = json.loads(line)
+            pages = tuple(int(p) for p in row["pages"])
+            return Document(
+                str(row["id"]),
+                str(row["title"]),
+                str(row["source"]),
+                str(row["sha256"]),
+                int(row["chars"]),
+                pages,
+            )
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as e:
+            raise BrokenIndex(
+                f"{self._path} is damaged at document {number} ({type(e).__name__}: {e}); "
+                "copy or build the index again"
+            ) from e
