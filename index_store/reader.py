@@ -344,7 +344,7 @@ class Index:
         return self.documents[self.document_number(doc)]
 
     def has_document(self, doc: str) -> bool:
-        return doc in self._table.numbers
+        return self.documents.number(doc) is not None
 
     def document_number(self, doc: str) -> int:
         number = self.documents.number(doc) if isinstance(doc, str) else None

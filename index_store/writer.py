@@ -76,9 +76,9 @@ def publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mappi
 
 def _publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapping[str, Any]) -> Published:
     (path / "generations").mkdir(parents=True, exist_ok=True)
-    with _sole_writer(path):
+    with sole_writer(path):
         parent = _live(path)
-        number = max([0, *_numbers(path)]) + 1
+        number = max([0, *numbers(path)]) + 1
         for stale in (path / "generations").glob("*.partial"):
             shutil.rmtree(stale)
         partial = generation_folder(path, number).with_suffix(".partial")
@@ -86,6 +86,8 @@ def _publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapp
             manifest = _written(partial, number, parent, draft, models, settings)
             same = parent is not None and _holds(generation_folder(path, parent), manifest)
             if not same:
+                if parent is not None:
+                    _share(partial, generation_folder(path, parent), manifest)
                 _make_live(path, partial, manifest)
         finally:
             shutil.rmtree(partial, ignore_errors=True)  # gone already where it was published
@@ -94,7 +96,7 @@ def _publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapp
 
 
 @contextmanager
-def _sole_writer(path: Path) -> Iterator[None]:
+def sole_writer(path: Path) -> Iterator[None]:
     """Holds the lock of an index, which the system takes back from a writer that dies."""
     handle = os.open(path / "generations", os.O_RDONLY)
     try:
@@ -131,15 +133,30 @@ def _written(
     return manifest
 
 
+def _share(partial: Path, parent: Path, manifest: Manifest) -> None:
+    """Files that the parent generation has too become links to its own, where the file system has hard links."""
+    for name, entry in manifest.files.items():
+        old, new = parent / name, partial / name
+        if not old.is_file() or old.stat().st_size != entry.size or _entry(old) != entry:
+            continue
+        link = new.with_name(f"{new.name}.link")
+        try:
+            os.link(old, link)
+        except OSError:
+            return  # no hard links here, or none across these folders: the copies serve as well
+        link.replace(new)
+
+
 def _make_live(path: Path, partial: Path, manifest: Manifest) -> None:
     for file in [partial, *partial.rglob("*")]:
         _sync(file)
     partial.rename(generation_folder(path, manifest.generation))
     _sync(path / "generations")
-    _switch(path, manifest.generation)
+    switch(path, manifest.generation)
 
 
-def _switch(path: Path, number: int) -> None:
+def switch(path: Path, number: int) -> None:
+    """Make a generation the live one, by one atomic rename."""
     temporary = path / f"{CURRENT}.partial"
     temporary.write_text(f"{number:06d}\n")
     _sync(temporary)
@@ -147,7 +164,8 @@ def _switch(path: Path, number: int) -> None:
     _sync(path)
 
 
-def _numbers(path: Path) -> list[int]:
+def numbers(path: Path) -> list[int]:
+    """The numbers of all published generations."""
     names = [p.name for p in (path / "generations").iterdir()]
     return [int(name) for name in names if re.fullmatch(r"\d{6}", name, re.ASCII)]
 

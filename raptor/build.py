@@ -104,10 +104,10 @@ def build_index(
     out = Path(index)
     check_target(out)
     check_model(summarizer)
+    texts, failures = load_texts(out, sources, progress, clock)
+    with clock.stage("embed"):
+        model = embedder_for(embedder, settings)
     with opened(out) as checkpoint:
-        texts, failures = load_texts(out, sources, progress, clock)
-        with clock.stage("embed"):
-            model = embedder_for(embedder, settings)
         grower = _grower(model, summarizer, settings, checkpoint, progress, spending or Spending())
         with clock.stage("chunk"):
             parts = new_parts(texts, grower)

@@ -8,11 +8,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from raptor.errors import RaptorError
+
 if TYPE_CHECKING:
     from index_store.reader import Index
     from index_store.types import Node
-    from raptor.build import BuildReport
+    from raptor.build import BuildReport, Spending
     from raptor.documents import Failure
+    from raptor.estimate import Estimate
+    from raptor.settings import BuildSettings
 
 EXAMPLE = """example:
   raptor build docs/ notes.md -o my.index && raptor inspect my.index
@@ -29,8 +33,10 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    _build_parser(commands)
-    _inspect_parser(commands)
+    for add in (_build_parser, _update_parser, _remove_parser, _inspect_parser, _verify_parser):
+        add(commands)
+    _generations_parser(commands)
+    _prune_parser(commands)
     return main
 
 
@@ -66,8 +72,84 @@ def _build_parser(commands: Any) -> None:
     build.add_argument(
         "--config", metavar="FILE", help="settings as TOML: chunk_tokens, summary_tokens, [cluster] ..."
     )
-    build.add_argument("--json", action="store_true", help="print the report as JSON")
+    build.add_argument(
+        "--cluster", choices=["fast", "paper"], help="paper: RAPTOR's own procedure, slow, for comparison"
+    )
+    build.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what it would cost; what is free is done and kept for the build",
+    )
+    _spending_options(build)
     build.set_defaults(run=_build)
+
+
+def _spending_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--max-usd", type=float, metavar="USD", help="hard ceiling on dollars for this run")
+    command.add_argument(
+        "--max-errors",
+        type=int,
+        default=10,
+        metavar="N",
+        help="failed summaries after which it stops (%(default)s)",
+    )
+    command.add_argument("--json", action="store_true", help="print the report as JSON")
+
+
+def _update_parser(commands: Any) -> None:
+    update = _command(
+        commands, "update", "add documents, or replace changed ones", "raptor update my.index docs/new.md"
+    )
+    update.add_argument("index", metavar="INDEX")
+    update.add_argument(
+        "source", nargs="+", help="as for build; documents whose text is unchanged cost nothing"
+    )
+    update.add_argument("--summarizer", metavar="MODEL", help="another than the one that built the index")
+    _spending_options(update)
+    update.set_defaults(run=_update)
+
+
+def _remove_parser(commands: Any) -> None:
+    remove = _command(
+        commands, "remove", "remove documents from an index", "raptor remove my.index docs/old.md"
+    )
+    remove.add_argument("index", metavar="INDEX")
+    remove.add_argument("doc", nargs="+", metavar="DOC", help="document ids")
+    remove.add_argument("--summarizer", metavar="MODEL", help="another than the one that built the index")
+    _spending_options(remove)
+    remove.set_defaults(run=_remove)
+
+
+def _verify_parser(commands: Any) -> None:
+    verify = _command(commands, "verify", "check every byte and edge of an index", "raptor verify my.index")
+    verify.add_argument("index", metavar="INDEX")
+    verify.add_argument("--json", action="store_true", help="print it as JSON")
+    verify.set_defaults(run=_verify)
+
+
+def _generations_parser(commands: Any) -> None:
+    generations = _command(
+        commands,
+        "generations",
+        "list an index's generations, or go back to one",
+        "raptor generations my.index",
+    )
+    generations.add_argument("index", metavar="INDEX")
+    generations.add_argument("--rollback", type=int, metavar="N", help="make generation N the live one again")
+    generations.add_argument("--json", action="store_true", help="print it as JSON")
+    generations.set_defaults(run=_generations)
+
+
+def _prune_parser(commands: Any) -> None:
+    prune = _command(
+        commands, "prune", "delete old generations of an index", "raptor prune my.index --keep 2"
+    )
+    prune.add_argument("index", metavar="INDEX")
+    prune.add_argument(
+        "--keep", type=int, default=1, metavar="N", help="how many stay, the live one included (%(default)s)"
+    )
+    prune.add_argument("--json", action="store_true", help="print it as JSON")
+    prune.set_defaults(run=_prune)
 
 
 def _inspect_parser(commands: Any) -> None:
@@ -83,20 +165,140 @@ def _inspect_parser(commands: Any) -> None:
 def _build(args: argparse.Namespace) -> int:
     from raptor.build import build_index
     from raptor.progress import show_progress
-    from raptor.settings import read_settings
 
-    settings = read_settings(args.config) if args.config else None
+    if args.dry_run:
+        return _dry_run(args)
     with show_progress() as progress:
         report = build_index(
             args.source,
             args.output,
             summarizer=args.summarizer,
             embedder=args.embedder,
-            settings=settings,
+            settings=_settings(args),
+            spending=_spending(args),
             progress=progress,
         )
+    return _tell(report, args.json)
+
+
+def _settings(args: argparse.Namespace) -> "BuildSettings":
+    from dataclasses import replace
+
+    from raptor.settings import BuildSettings, read_settings
+
+    settings = read_settings(args.config) if args.config else BuildSettings()
+    if args.cluster:
+        settings = replace(settings, cluster=replace(settings.cluster, method=args.cluster))
+    return settings
+
+
+def _spending(args: argparse.Namespace) -> "Spending":
+    from raptor.build import Spending
+
+    return Spending(args.max_usd, args.max_errors)
+
+
+def _dry_run(args: argparse.Namespace) -> int:
+    from raptor.estimate import estimate
+    from raptor.progress import show_progress
+
+    with show_progress() as progress:
+        expected, failures = estimate(
+            args.source,
+            args.output,
+            summarizer=args.summarizer,
+            embedder=args.embedder,
+            settings=_settings(args),
+            progress=progress,
+        )
+    _tell_skipped(failures)
+    print(json.dumps(expected.as_json()) if args.json else _estimate_said(expected, args))
+    if args.max_usd is not None and (expected.usd_low or 0) > args.max_usd:
+        raise RaptorError(
+            f"at least ${expected.usd_low:.2f} are needed, above the cap of ${args.max_usd:.2f}"
+        )
+    return 0
+
+
+def _estimate_said(expected: "Estimate", args: argparse.Namespace) -> str:
+    levels = " -> ".join(f"{n:,}" for n in expected.levels)
+    price = "its price is not known"
+    if expected.usd_low is not None and expected.usd_high is not None:
+        price = f"${expected.usd_low:.4f} to ${expected.usd_high:.4f}"
+    return (
+        f"{expected.documents:,} documents; nodes a level: {levels}\n"
+        f"  {expected.calls:,} calls of {args.summarizer}, {expected.prompt_tokens:,} tokens in, "
+        f"{expected.completion_tokens:,} out: {price}\n"
+        f"  about {expected.minutes:g} minutes more, {expected.disk_bytes / 1e6:.1f} MB\n"
+        f"  nothing was paid for; embeddings are kept in {args.output}/build.sqlite for the build"
+    )
+
+
+def _update(args: argparse.Namespace) -> int:
+    return _changed(args, args.source, [])
+
+
+def _remove(args: argparse.Namespace) -> int:
+    return _changed(args, [], args.doc)
+
+
+def _changed(args: argparse.Namespace, sources: Sequence[str], remove: Sequence[str]) -> int:
+    from raptor.build import update_index
+    from raptor.progress import show_progress
+
+    with show_progress() as progress:
+        report = update_index(
+            args.index,
+            sources,
+            remove=remove,
+            summarizer=args.summarizer,
+            spending=_spending(args),
+            progress=progress,
+        )
+    return _tell(report, args.json)
+
+
+def _tell(report: "BuildReport", as_json: bool) -> int:
     _tell_skipped(report.failures)
-    print(json.dumps(report.as_json()) if args.json else _said(report))
+    print(json.dumps(report.as_json()) if as_json else _said(report))
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> int:
+    from index_store.verify import verify
+
+    problems = verify(args.index)
+    print(
+        json.dumps({"ok": not problems, "problems": problems}) if args.json else "\n".join(problems) or "ok"
+    )
+    return 1 if problems else 0
+
+
+def _generations(args: argparse.Namespace) -> int:
+    from dataclasses import asdict
+
+    from index_store.generations import generations, rollback
+
+    if args.rollback is not None:
+        rollback(args.index, args.rollback)
+    found = generations(args.index)
+    if args.json:
+        print(json.dumps([asdict(g) for g in found]))
+        return 0
+    for g in found:
+        levels = " -> ".join(f"{n:,}" for n in g.levels)
+        live = "*" if g.live else " "
+        print(
+            f"{live} {g.number:6}  {g.documents:,} documents  {levels}  {g.bytes / 1e6:.1f} MB  {g.digest[:12]}"
+        )
+    return 0
+
+
+def _prune(args: argparse.Namespace) -> int:
+    from index_store.generations import prune
+
+    gone = prune(args.index, args.keep)
+    print(json.dumps({"deleted": gone}) if args.json else f"deleted: {', '.join(map(str, gone)) or 'none'}")
     return 0
 
 
@@ -116,10 +318,17 @@ def _said(report: "BuildReport") -> str:
     again = "" if report.new else " (unchanged: nothing new was published)"
     return (
         f"{report.index}: generation {report.generation}{again}, {report.bytes / 1e6:.1f} MB\n"
-        f"  {report.documents:,} documents{skipped}; nodes a level: {levels}\n"
+        f"  {report.documents:,} documents{skipped}{_changes_said(report)}; nodes a level: {levels}\n"
         f"  {report.calls:,} model calls, {tokens:,} tokens, ${report.usd:.4f}\n"
         f"  {stages}"
     )
+
+
+def _changes_said(report: "BuildReport") -> str:
+    c = report.changes
+    if not (c.unchanged or c.changed or c.removed):
+        return ""
+    return f" ({c.added:,} added, {c.changed:,} changed, {c.removed:,} removed)"
 
 
 def _inspect(args: argparse.Namespace) -> int:
@@ -192,7 +401,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run
     from index_store.errors import IndexStoreError
-    from raptor.errors import RaptorError
     from rlm.gateway.errors import GatewayError
 
     _never_fail_to_print()
@@ -204,7 +412,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"raptor: {e}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("raptor: stopped; nothing was published", file=sys.stderr)
+        print("raptor: stopped; nothing was published; the same command goes on", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output went away, which is no error of ours
         # Nor may the last flush fail, at exit.

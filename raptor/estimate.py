@@ -69,9 +69,9 @@ def estimate(
     settings, clock, out = settings or BuildSettings(), Clock(), Path(index)
     check_target(out)
     check_model(summarizer)
+    texts, failures = load_texts(out, sources, progress or silent, clock)
+    model = embedder_for(embedder, settings)
     with opened(out) as checkpoint:
-        texts, failures = load_texts(out, sources, progress or silent, clock)
-        model = embedder_for(embedder, settings)
         grower = Grower(model, summarizer, settings, checkpoint, progress or silent)
         parts = new_parts(texts, grower)
         return _estimate(parts, grower, clock), failures

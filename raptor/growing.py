@@ -76,6 +76,7 @@ class Grower:
             inputs = [self.embedder.fingerprint, list(batch)]
             return self.checkpoint.array("embed", inputs, lambda: self.embedder.encode(batch))
 
+        self.progress(stage, 0, len(texts))
         return embed(replace(self.embedder, encode=encode), texts, partial(self.progress, stage))
 
     # -- planning ----------------------------------------------------------------------------------------
@@ -85,7 +86,9 @@ class Grower:
         settings, n = self.settings, len(level)
         standing = self._standing(level, height)
         fits = int(level.tokens.sum()) <= settings.cluster.max_tokens
+        self.progress(f"cluster level {height}", 0, n)
         if n <= settings.root_children and fits and len(standing) <= 1:
+            self.progress(f"cluster level {height}", n, n)
             return [self._root(level, standing)]
         inputs: list[Any] = [
             level.vectors.tobytes(),
@@ -93,9 +96,8 @@ class Grower:
             [[s.old, s.members, s.whole] for s in standing],
             asdict(settings.cluster),
         ]
-        self.progress(f"cluster level {height}", 0, 1)
         found = self.checkpoint.json("cluster", inputs, lambda: self._groups(level, standing))
-        self.progress(f"cluster level {height}", 1, 1)
+        self.progress(f"cluster level {height}", n, n)
         return [Group(tuple(members), old, kept) for members, old, kept in found]
 
     def _groups(self, level: Level, standing: Sequence[Standing]) -> list[Any]:

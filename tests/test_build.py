@@ -365,7 +365,7 @@ def build(moment):
         os.rename = die
     if moment == "switch":
         import index_store.writer
-        index_store.writer._switch = die
+        index_store.writer.switch = die
     build_index(docs, f"{out}-{moment}", progress=lambda stage, done, total: stage == moment and die())
 
 for moment in moments:

@@ -377,10 +377,10 @@ def test_an_interrupted_build_says_that_nothing_was_published(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("raptor.build._groups", interrupt)
+    monkeypatch.setattr("raptor.growing.Grower.plan", interrupt)
     code, out, err = raptor(capsys, "build", docs, "-o", tmp_path / "i")
     assert (code, out) == (130, "")
-    assert err.endswith("raptor: stopped; nothing was published\n")
+    assert err.endswith("raptor: stopped; nothing was published; the same command goes on\n")
 
 
 @pytest.mark.slow

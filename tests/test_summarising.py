@@ -3,20 +3,27 @@
 import asyncio
 import time
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from raptor.build import silent
+from raptor.checkpoint import Checkpoint
 from raptor.errors import RaptorError
-from raptor.summarising import LABEL_CHARS, LABEL_WORDS, Summary, parse_summary, summarise, summary_request
+from raptor.growing import Grower, Level
+from raptor.planning import Group
+from raptor.settings import BuildSettings
+from raptor.summarising import LABEL_CHARS, LABEL_WORDS, Summary, parse_summary, summary_request
 from rlm.gateway.blocks import Block, outside, unquote
-from rlm.gateway.errors import CallFailed
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
-from rlm.gateway.types import Reply
+from tests import tiny_embedder
 from tests.model_server import MODEL, ModelServer, Script, Step, error, slow
 
 GOLDEN = Path(__file__).parent / "golden" / "summary_request.txt"
@@ -46,20 +53,34 @@ def requested(members: list[Block], max_tokens: int = 200) -> str:
 
 
 def summaries(
-    script: Script, clusters: Sequence[Sequence[Block]] = (MEMBERS,), concurrency: int = 8
+    script: Script,
+    clusters: Sequence[Sequence[Block]] = (MEMBERS,),
+    concurrency: int = 8,
+    max_errors: int = 10,
 ) -> tuple[list[Summary], ModelServer]:
     """The clusters summarised by a scripted model; and its server, to ask what it saw."""
-    heard: list[Reply] = []
+    blocks = [block for cluster in clusters for block in cluster]
+    ends = list(accumulate(len(cluster) for cluster in clusters))
+    groups = [Group(tuple(range(end - len(c), end))) for end, c in zip(ends, clusters, strict=True)]
+    level = Level(
+        [b.text for b in blocks],
+        [b.name for b in blocks],
+        np.ones(len(blocks), dtype=np.int64),
+        np.zeros((len(blocks), 1), dtype=np.float32),
+        [None] * len(blocks),
+        [False] * len(blocks),
+    )
+    settings = BuildSettings(concurrency=concurrency)
 
-    async def work() -> list[Summary]:
+    async def work(grower: Grower) -> list[Summary]:
         async with Gateway(Ledger(Caps()), concurrency=concurrency) as gateway:
-            return await summarise(gateway, MODEL, clusters, 200, heard.append)
+            return await grower.summaries(gateway, level, groups, "summarise")
 
-    with ModelServer(script) as server, pytest.MonkeyPatch.context() as patch:
+    with ModelServer(script) as server, pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
         server.use(patch)
-        made = asyncio.run(work())
-    assert len(heard) == server.calls
-    return made, server
+        with Checkpoint(Path(folder)) as checkpoint:
+            grower = Grower(tiny_embedder.load(), MODEL, settings, checkpoint, silent, max_errors)
+            return asyncio.run(work(grower)), server
 
 
 # -- the request -------------------------------------------------------------------------------------------
@@ -171,17 +192,17 @@ def test_an_empty_reply_is_asked_for_once_more() -> None:
     assert server.requests[0] == server.requests[1]
 
 
-def test_two_empty_replies_end_the_build_with_a_sentence() -> None:
-    with pytest.raises(RaptorError) as caught:
+def test_two_empty_replies_fail_the_build_with_a_sentence() -> None:
+    with pytest.raises(
+        RaptorError, match=r"openai/test-model gave no usable summary twice: .*holds no summary"
+    ):
         summaries(["LABEL: a", "LABEL: a", GOOD])
-    assert str(caught.value) == (
-        "openai/test-model gave no usable summary twice (the model's reply holds no summary: 'LABEL: a'); "
-        "try another --summarizer"
-    )
 
 
-def test_the_first_failed_call_ends_all_the_others() -> None:
-    script: list[str | Step] = [GOOD, GOOD, error(400, "no such thing"), slow(GOOD, 60)]
-    with pytest.raises(CallFailed, match="no such thing") as caught:
-        summaries(script, [MEMBERS] * 100)
+def test_a_failed_call_lets_the_others_end_and_the_build_then_says_what_failed() -> None:
+    script: list[str | Step] = [GOOD, GOOD, error(400, "no such thing"), GOOD]
+    with pytest.raises(
+        RaptorError, match=r"1 summary failed, first: .*no such thing.*paid for is kept"
+    ) as caught:
+        summaries(script, [[Block("a", str(i))] for i in range(12)])
     assert "\n" not in str(caught.value)

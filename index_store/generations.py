@@ -1,0 +1,78 @@
+"""The generations of an index: which there are, which is live, going back to one, and dropping old ones."""
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from index_store.errors import BrokenIndex
+from index_store.reader import current_generation, generation_folder, open_generation, read_manifest
+from index_store.writer import numbers, sole_writer, switch
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """One published state of an index; `bytes` counts files that it shares with others too."""
+
+    number: int
+    live: bool
+    parent: int | None
+    documents: int
+    levels: tuple[int, ...]
+    digest: str
+    bytes: int
+
+
+def generations(path: str | Path) -> list[Generation]:
+    """All generations of the index at `path`, oldest first. Raises BrokenIndex where there is no index."""
+    path = Path(path)
+    live = _live(path)
+    return [_generation(path, number, live) for number in sorted(numbers(path))]
+
+
+def rollback(path: str | Path, number: int) -> None:
+    """Make generation `number` the live one again. Raises BrokenIndex where there is none or it does not open."""
+    path = Path(path)
+    _live(path)
+    with sole_writer(path):
+        if number not in sorted(numbers(path)):
+            raise BrokenIndex(
+                f"there is no generation {number} in {path}; there are {_listed(sorted(numbers(path)))}"
+            )
+        open_generation(path, number)
+        switch(path, number)
+
+
+def prune(path: str | Path, keep: int = 1) -> list[int]:
+    """Delete all but the live generation and the `keep` - 1 newest others; returns the numbers of those deleted.
+
+    A reader that has one of them open keeps it until it is closed.
+    """
+    path = Path(path)
+    if keep < 1:
+        raise BrokenIndex(f"keep is {keep}; at least the live generation stays, so give 1 or more")
+    with sole_writer(path):
+        live = _live(path)
+        others = [n for n in sorted(numbers(path)) if n != live]
+        gone = others[: len(others) - (keep - 1)] if keep > 1 else others
+        for number in gone:
+            shutil.rmtree(generation_folder(path, number))
+    return gone
+
+
+def _live(path: Path) -> int:
+    live = current_generation(path)
+    if live is None:
+        raise BrokenIndex(f"there is no index at {path}; build one with: raptor build SOURCE -o {path}")
+    return live
+
+
+def _listed(numbers: list[int]) -> str:
+    return ", ".join(map(str, numbers)) or "none"
+
+
+def _generation(path: Path, number: int, live: int) -> Generation:
+    manifest = read_manifest(generation_folder(path, number))
+    size = sum(f.size for f in manifest.files.values())
+    return Generation(
+        number, number == live, manifest.parent, manifest.documents, manifest.levels, manifest.digest, size
+    )
