@@ -4,11 +4,17 @@ RE2 runs in time linear in the text whatever the pattern, so a model may write a
 refused here too and never reaches Python's backtracking `re`.
 """
 
+import re
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any
 
-from index_store.errors import BadQuery
+import numpy as np
+import numpy.typing as npt
+
+from index_store.errors import BadQuery, BrokenIndex
 from index_store.types import Match
 
 if TYPE_CHECKING:
@@ -16,6 +22,15 @@ if TYPE_CHECKING:
 
 LINE_CHARS = 240
 PATTERN_CHARS = 2_000
+BATCH_BYTES = 1 << 20
+EMPTY_MATCHES = 100_000
+
+Ints = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
+Found = tuple[int, int]
+
+# What tells the end of a text from the end of a line. It may see too much, which costs time and nothing else.
+_ENDS_OF_TEXT = re.compile(r"\\[Az]|\(\?[a-zA-Z]*-")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +50,7 @@ def compile_pattern(pattern: str, ignore_case: bool) -> Any:
         raise BadQuery(f"the pattern has {len(pattern):,} characters, at most {PATTERN_CHARS:,} are taken")
     options = re2.Options()
     options.never_nl, options.log_errors, options.case_sensitive = False, False, not ignore_case
+    options.never_capture = True  # groups cost a second pass over every match
     options.max_mem = 64 << 20
     try:
         return re2.compile(("(?m)" + pattern).encode(), options)
@@ -62,54 +78,128 @@ def grep(
 ) -> Grep:
     """Every match of `pattern` in the documents, or below a node, or in one document.
 
-    At most `limit` matches are returned, at most `count_to` are counted. Below a node, the pattern is run over
-    each unbroken stretch of text that the node's chunks cover, so a match never leaves the branch.
+    At most `limit` matches are returned, at most `count_to` are counted. A match lies inside one document; below
+    a node it lies inside an unbroken stretch of text that the node's chunks cover, so it never leaves the branch.
+    Empty matches do not count, and a pattern that has very many of them is refused.
     """
     compiled = compile_pattern(pattern, ignore_case)
-    found: list[Match] = []
-    total = 0
-    for start, end in _stretches(index, under, doc):
-        for a, b in _matches(compiled, bytes(index.text_bytes[start:end])):
-            total += 1
-            if len(found) < limit:
-                found.append(_match(index, start + a, start + b))
-            if total >= count_to:
-                return Grep(tuple(found), total, complete=False)
-    return Grep(tuple(found), total, complete=True)
+    pieces = _pieces(index, under, doc)
+    found = list(islice(_matches(compiled, pattern, index.text_bytes, pieces), count_to))
+    return Grep(_located(index, found[:limit]), len(found), complete=len(found) < count_to)
 
 
-def _matches(compiled: Any, raw: bytes) -> Iterator[tuple[int, int]]:
-    return (m.span() for m in compiled.finditer(raw) if m.end() > m.start())
+# --- what is searched ---
 
 
-def _stretches(index: "Index", under: str | None, doc: str | None) -> Iterator[tuple[int, int]]:
-    """Byte ranges to search, ascending; document borders always end a stretch."""
+def _pieces(index: "Index", under: str | None, doc: str | None) -> Ints:
+    """Byte ranges (m, 2) to search, ascending and none empty; document borders always end one."""
     document = None if doc is None else index.document_number(doc)
-    if under is None:
-        numbers = range(len(index.documents)) if document is None else [document]
-        yield from (index.document_bytes(d) for d in numbers)
-        return
+    if under is not None:
+        return _branch(index, under, document)
+    if document is not None:
+        return _checked(index, np.array([index.document_bytes(document)], dtype=np.int64))
+    borders = index.document_borders
+    return _checked(index, np.stack([borders[:-1], borders[1:]], axis=1))
+
+
+def _branch(index: "Index", under: str, document: int | None) -> Ints:
+    """The unbroken stretches of text that the chunks under a node cover, in one document if asked."""
     leaves = index.below(index.number_of(under))
-    open_stretch: tuple[int, int, int] | None = None
-    for leaf in leaves[leaves < index.levels[0]].tolist():
-        start, end = index.node_bytes(leaf)
-        owner = index.locate(start)[0]
-        if document is not None and owner != document:
-            continue
-        if open_stretch and open_stretch[1:] == (start, owner):
-            open_stretch = (open_stretch[0], end, owner)
-            continue
-        if open_stretch:
-            yield open_stretch[:2]
-        open_stretch = (start, end, owner)
-    if open_stretch:
-        yield open_stretch[:2]
+    rows = index.rows[leaves[leaves < index.levels[0]]]
+    if document is not None:
+        rows = rows[rows["document"] == document]
+    broken = (rows["start"][1:] != rows["end"][:-1]) | (rows["document"][1:] != rows["document"][:-1])
+    firsts = np.concatenate([[0], np.flatnonzero(broken) + 1])[: len(rows)]
+    lasts = np.concatenate([firsts[1:], [len(rows)]])[: len(firsts)] - 1
+    return _checked(index, np.stack([rows["start"][firsts], rows["end"][lasts]], axis=1))
 
 
-def _match(index: "Index", start: int, end: int) -> Match:
-    document, leaf = index.locate(start)
-    return Match(
-        index.id_of(leaf), index.span_of_bytes(document, start, end), _line(index, document, start, end)
+def _checked(index: "Index", pieces: Ints) -> Ints:
+    flat = pieces.ravel()
+    if len(flat) and (flat[0] < 0 or flat[-1] > len(index.text_bytes) or (flat[1:] < flat[:-1]).any()):
+        raise BrokenIndex(f"texts overlap or lie outside text.bin; run raptor verify {index.path}")
+    return pieces[pieces[:, 0] < pieces[:, 1]]
+
+
+# --- searching it ---
+
+
+def _matches(compiled: Any, pattern: str, text: Bytes, pieces: Ints) -> Iterator[Found]:
+    """Byte ranges of all matches, as if each piece were searched by itself."""
+    spans = _Spans(compiled, pattern)
+    single = BATCH_BYTES if _ENDS_OF_TEXT.search(pattern) is None else 0
+    for batch in _batches(pieces, single):
+        yield from _in_batch(spans, text, batch.tolist())
+
+
+class _Spans:
+    """The pattern's matches in a buffer but for the empty ones, of which it endures EMPTY_MATCHES in all."""
+
+    def __init__(self, compiled: Any, pattern: str) -> None:
+        self._compiled, self._pattern, self._left = compiled, pattern, EMPTY_MATCHES
+
+    def __call__(self, raw: Any) -> Iterator[Found]:
+        for match in self._compiled.finditer(raw):
+            start, end = match.span()
+            if start < end:
+                yield start, end
+                continue
+            self._left -= 1
+            if not self._left:
+                raise BadQuery(
+                    f"the pattern {self._pattern[:80]!r} matches the empty string at more than {EMPTY_MATCHES:,} "
+                    "places; let it match one character at least, as x+ does where x* does not"
+                )
+
+
+def _batches(pieces: Ints, most: int) -> Iterator[Ints]:
+    """Consecutive pieces of about `most` bytes together; a piece that is longer stands alone."""
+    sizes = pieces[:, 1] - pieces[:, 0]
+    if not most:
+        return iter(np.split(pieces, len(pieces))) if len(pieces) else iter(())
+    part, alone = np.cumsum(sizes) // most, sizes >= most
+    edges = np.flatnonzero((np.diff(part) > 0) | alone[1:] | alone[:-1]) + 1
+    return iter(np.split(pieces, edges)) if len(pieces) else iter(())
+
+
+def _in_batch(spans: _Spans, text: Bytes, pieces: list[list[int]]) -> Iterator[Found]:
+    """Matches of several pieces, searched as one text with a newline after each: no anchor and no \\b can tell.
+
+    A match over such a newline is none; from its piece on, the batch is searched piece by piece.
+    """
+    if len(pieces) == 1:
+        yield from _in_piece(spans, text, pieces[0])
+        return
+    raw = b"\n".join([text[a:b].data for a, b in pieces])
+    ends = list(accumulate((b - a + 1 for a, b in pieces), initial=-1))[1:]
+    place, seen = 0, 0
+    for start, end in spans(raw):
+        if start > ends[place]:
+            place, seen = bisect_left(ends, start, lo=place), 0
+        if end > ends[place]:
+            yield from islice(_in_piece(spans, text, pieces[place]), seen, None)
+            for piece in pieces[place + 1 :]:
+                yield from _in_piece(spans, text, piece)
+            return
+        shift = pieces[place][1] - ends[place]
+        seen += 1
+        yield start + shift, end + shift
+
+
+def _in_piece(spans: _Spans, text: Bytes, piece: list[int]) -> Iterator[Found]:
+    return ((piece[0] + a, piece[0] + b) for a, b in spans(text[piece[0] : piece[1]].data))
+
+
+# --- what is shown ---
+
+
+def _located(index: "Index", found: list[Found]) -> tuple[Match, ...]:
+    starts = np.array([start for start, _ in found], dtype=np.int64)
+    documents = np.searchsorted(index.document_borders[:-1], starts, side="right") - 1
+    leaves = np.searchsorted(index.leaf_starts, starts, side="right") - 1
+    return tuple(
+        Match(index.id_of(leaf), index.span_of_bytes(d, a, b), _line(index, d, a, b))
+        for (a, b), d, leaf in zip(found, documents.tolist(), leaves.tolist(), strict=True)
     )
 
 

@@ -40,9 +40,7 @@ FILES = frozenset(
     }
 )
 # All of them or none: none where there are few nodes.
-INVERTED = frozenset(
-    f"ivf/{name}.npy" for name in ("moments", "axes", "centroids", "offsets", "nodes", "codes")
-)
+INVERTED = frozenset(f"ivf/{name}.npy" for name in ("axes", "centroids", "offsets", "nodes", "codes"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,6 @@ _ARRAYS: Mapping[str, tuple[Any, int]] = {
     "lexical/scores.npy": (np.dtype("<f4"), 1),
     "lexical/nodes.npy": (np.dtype("<i4"), 1),
     "lexical/offsets.npy": (np.dtype("<i8"), 1),
-    "ivf/moments.npy": (np.dtype("<f8"), 3),
     "ivf/axes.npy": (np.dtype("<f4"), 2),
     "ivf/centroids.npy": (np.dtype("<f4"), 2),
     "ivf/offsets.npy": (np.dtype("<i8"), 1),

@@ -2,13 +2,14 @@
 
 The inverted file (Sivic and Zisserman, "Video Google", ICCV 2003) puts each vector into the list of its nearest
 centroid; a query reads the nearest lists only. In them vectors are bytes on the main axes of all vectors, which
-costs a tenth of the memory traffic; the best are then compared exactly. Everything is a plain array read by numpy
+costs a twelfth of the memory traffic; the best are then compared exactly. Everything is a plain array read by numpy
 with its bounds checks, because it may come from a stranger. faiss trains, and is not needed for reading.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,6 @@ BLOCK = 8192
 class InvertedFile:
     """Vectors (n, dim) in `lists` lists; a list holds its nodes level by level, each ascending.
 
-    moments    (levels, 1 + dim, dim) float64: mean of a level's vectors, then the mean of their outer products
     axes       (dim, a) float32: a vector v is v @ axes beside a node's bytes
     centroids  (lists, dim) float32
     offsets    (lists * levels + 1,): where level 0 of list 0 begins, level 1 of list 0, ...
@@ -43,7 +43,6 @@ class InvertedFile:
     codes      (n, a) int8: `codes[i] @ (v @ axes)` is about the cosine of node `nodes[i]` with v
     """
 
-    moments: npt.NDArray[np.float64]
     axes: Floats
     centroids: Floats
     offsets: Ints
@@ -54,7 +53,7 @@ class InvertedFile:
         """Whether the arrays' shapes fit each other and an index; opening asks."""
         lists, axes = len(self.centroids), self.axes.shape[1]
         return (
-            self.moments.shape == (levels, dim + 1, dim)
+            lists > 0
             and self.axes.shape[0] == self.centroids.shape[1] == dim
             and self.offsets.shape == (lists * levels + 1,)
             and self.nodes.shape == (n,)
@@ -65,45 +64,26 @@ class InvertedFile:
 # --- reading ---
 
 
-def dense_candidates(
-    index: "Index", vector: Floats, nodes: range, count: int
-) -> tuple[npt.NDArray[np.int64], Floats]:
-    """Numbers, ascending, of about the `count` nodes of `nodes` nearest to `vector` (dim,), and their cosines.
+def dense_candidates(index: "Index", vector: Floats, nodes: Ints, count: int) -> tuple[Ints, Floats]:
+    """About the `count` nodes of `nodes`, ascending, nearest to `vector` (dim,): numbers, ascending, and cosines.
 
-    Exact where there is no inverted file, where `nodes` are few, or where they are not whole levels.
+    Exact where there is no inverted file, where `nodes` are few, or where they are not all of some levels.
     """
     inverted, levels = index.inverted_file, whole_levels(index.levels, nodes)
-    if inverted is None or levels is None or len(nodes) <= EXACT_NODES:
-        scores = cosines(index.vectors, np.arange(nodes.start, nodes.stop), vector)
-        best = np.sort(largest(scores, count)).astype(np.int64)
-        return best + nodes.start, scores[best]
-    numbers = near(inverted, vector, levels, max(count, COMPARED))
-    scores = cosines(index.vectors, numbers, vector)
+    if inverted and levels and len(nodes) > EXACT_NODES:
+        nodes = near(inverted, vector, levels, max(count, COMPARED))
+    scores = cosines(index.vectors, nodes, vector)
     best = np.sort(largest(scores, count))
-    return numbers[best], scores[best]
+    return nodes[best], scores[best]
 
 
-def cosine_moments(index: "Index", vector: Floats, nodes: range) -> tuple[float, float]:
-    """Mean and standard deviation of the cosines of all `nodes` with `vector`, exact up to rounding."""
-    inverted, levels = index.inverted_file, whole_levels(index.levels, nodes)
-    if inverted is None or levels is None:
-        scores = cosines(index.vectors, np.arange(nodes.start, nodes.stop), vector).astype(np.float64)
-        return float(scores.mean()), float(scores.std())
-    weights = np.array([index.levels[level] for level in levels], dtype=np.float64) / len(nodes)
-    first, second = 0.0, 0.0
-    for weight, level in zip(weights, levels, strict=True):
-        moment = inverted.moments[level]
-        first += float(weight * (moment[0] @ vector))
-        second += float(weight * (vector @ moment[1:] @ vector))
-    return first, max(second - first**2, 0.0) ** 0.5
-
-
-def whole_levels(sizes: Sequence[int], nodes: range) -> range | None:
-    """The levels that `nodes` are all of; None where they are not whole levels."""
-    borders = np.concatenate([[0], np.cumsum(sizes)]).tolist()
-    if nodes.start not in borders or nodes.stop not in borders:
+def whole_levels(sizes: Sequence[int], nodes: Ints) -> range | None:
+    """The levels that `nodes`, ascending, are all of; None where they are not all of some levels."""
+    borders = [0, *accumulate(sizes)]
+    ends = (int(nodes[0]), int(nodes[-1]) + 1) if len(nodes) else (-1, -1)
+    if ends[1] - ends[0] != len(nodes) or ends[0] not in borders or ends[1] not in borders:
         return None
-    return range(borders.index(nodes.start), borders.index(nodes.stop))
+    return range(borders.index(ends[0]), borders.index(ends[1]))
 
 
 def cosines(vectors: Floats, numbers: Ints, vector: Floats) -> Floats:
@@ -121,7 +101,7 @@ def largest(scores: Floats, count: int) -> Ints:
     return np.argpartition(-scores, count)[:count]
 
 
-def near(inverted: InvertedFile, vector: Floats, levels: range, count: int) -> npt.NDArray[np.int64]:
+def near(inverted: InvertedFile, vector: Floats, levels: range, count: int) -> Ints:
     """Numbers of about the `count` nodes of some levels nearest to `vector`, ascending."""
     rough, places = [], []
     query = vector @ inverted.axes
@@ -138,7 +118,7 @@ def near(inverted: InvertedFile, vector: Floats, levels: range, count: int) -> n
 def _lists(inverted: InvertedFile, vector: Floats, levels: range) -> Iterator[tuple[int, int]]:
     """(start, end) of the nearest lists' parts in `levels`, nearest first, until READ vectors are in them."""
     order = np.argsort(-(inverted.centroids @ vector), kind="stable")
-    step = len(inverted.moments)
+    step = (len(inverted.offsets) - 1) // len(inverted.centroids)
     starts = inverted.offsets[order * step + levels.start]
     ends = inverted.offsets[order * step + levels.stop]
     if ((starts < 0) | (starts > ends) | (ends > len(inverted.nodes))).any():
@@ -162,15 +142,14 @@ def write(folder: Path, vectors: Floats, levels: Sequence[int]) -> None:
     """
     folder.mkdir()
     with _one_thread():
-        moments = _moments(vectors, levels)
-        centroids = _centroids(vectors)
+        sample = _sample(vectors)
+        centroids = _centroids(sample, _lists_for(len(vectors)))
         labels = np.concatenate([np.argmax(b @ centroids.T, axis=1) for b in _blocks(vectors)])
         level = np.repeat(np.arange(len(levels)), levels)
         order = np.lexsort((level, labels))
-        axes, codes = _coded(vectors, moments, levels, order)
+        axes, codes = _coded(vectors, sample, order)
     sizes = np.bincount(labels * len(levels) + level, minlength=len(centroids) * len(levels))
     arrays: dict[str, npt.NDArray[Any]] = {
-        "moments": moments,
         "axes": axes,
         "centroids": centroids,
         "offsets": np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
@@ -194,25 +173,20 @@ def _blocks(vectors: Floats) -> Iterator[Floats]:
     return (vectors[i : i + BLOCK] for i in range(0, len(vectors), BLOCK))
 
 
-def _moments(vectors: Floats, levels: Sequence[int]) -> npt.NDArray[np.float64]:
-    dim = vectors.shape[1]
-    out = np.zeros((len(levels), dim + 1, dim))
-    borders = np.concatenate([[0], np.cumsum(levels)])
-    for level, size in enumerate(levels):
-        for block in _blocks(vectors[borders[level] : borders[level + 1]]):
-            out[level, 0] += block.sum(axis=0, dtype=np.float64)
-            out[level, 1:] += block.T @ block
-        out[level] /= size
-    return out
+def _lists_for(n: int) -> int:
+    return min(int(4 * n**0.5), n)
 
 
-def _centroids(vectors: Floats) -> Floats:
+def _sample(vectors: Floats) -> Floats:
+    step = max(len(vectors) // (_lists_for(len(vectors)) * SAMPLE), 1)
+    return np.ascontiguousarray(vectors[::step])
+
+
+def _centroids(sample: Floats, count: int) -> Floats:
     import faiss
 
-    count = min(int(4 * len(vectors) ** 0.5), len(vectors))
-    sample = np.ascontiguousarray(vectors[:: max(len(vectors) // (count * SAMPLE), 1)])
     kmeans = faiss.Kmeans(
-        vectors.shape[1],
+        sample.shape[1],
         count,
         niter=ROUNDS,
         seed=0,
@@ -224,12 +198,9 @@ def _centroids(vectors: Floats) -> Floats:
     return np.asarray(kmeans.centroids)
 
 
-def _coded(
-    vectors: Floats, moments: npt.NDArray[np.float64], levels: Sequence[int], order: Ints
-) -> tuple[Floats, npt.NDArray[np.int8]]:
-    """The main axes of all vectors, scaled, and the vectors on them as bytes, in `order`."""
-    second = np.average(moments[:, 1:], axis=0, weights=np.asarray(levels))
-    main = np.linalg.eigh(second)[1][:, ::-1][:, :AXES].astype(np.float32)
+def _coded(vectors: Floats, sample: Floats, order: Ints) -> tuple[Floats, npt.NDArray[np.int8]]:
+    """The main axes of a sample, scaled, and the vectors on them as bytes, in `order`."""
+    main = np.linalg.eigh((sample.T @ sample).astype(np.float64))[1][:, ::-1][:, :AXES].astype(np.float32)
     scale = max(max(float(np.abs(b @ main).max()) for b in _blocks(vectors)), 1e-9) / 127
     codes = np.empty((len(vectors), main.shape[1]), dtype=np.int8)
     for i in range(0, len(order), BLOCK):

@@ -1,60 +1,226 @@
-"""Hostile code with every builtin, held by the kernel layers alone: `python -s -P -S sandbox_probe.py FOLDER < in`.
+"""Hostile code, each snippet in a fresh fork: `python -s -P -S sandbox_probe.py FOLDER < request > reply`.
 
-In: JSON list of snippets. Each runs in a fresh confined fork, with nothing of the language layer; out: a
-JSON list of what each left in `R`, as text, or how it ended.
+Request: JSON {"mode", "snippets", "broken", "absent", "seconds", "links"}. Modes: `off` (plain Python, no layer at
+all), `bare` (the kernel layers alone: every builtin, real modules), `cell` (the language layer too, as in a session).
+`broken` names functions of the confinement that fail here as they would on a machine without that layer,
+`absent` ones that do nothing and say nothing; `links` are descriptors to use as the workers' sockets. Reply:
+{"layers", "ends": [{"said", "broke", "end"}]}: `R` as text, what forbidden thing it is, how the process ended.
 """
 
+import builtins
 import json
 import os
+import re
+import select
 import signal
 import sys
+import time
 import types
+from ast import literal_eval
 
 sys.modules["cage"] = package = types.ModuleType("cage")
 package.__path__ = [sys.argv[1]]
 
+import collections.abc  # noqa: E402
 import ctypes  # noqa: E402, F401
 import mmap  # noqa: E402, F401
 import pty  # noqa: E402, F401
-import resource  # noqa: E402, F401
+import resource  # noqa: E402
 import socket  # noqa: E402
+import sqlite3  # noqa: E402, F401
 import subprocess  # noqa: E402, F401
 import threading  # noqa: E402, F401
+import urllib.request  # noqa: E402, F401
 
-from cage import confinement, worker  # noqa: E402, F401  (worker: all that a real one has loaded)
+from cage import confinement, wire, worker  # noqa: E402
+
+CALLS = ["context.search", "llm_query"]
+HELLO = {"calls": CALLS, "intro": {"context_length": 10}, "output_chars": 1000}
+LEAK = re.compile(
+    r"<module '[\w.]+'( from|>? \()|<frame |<code object |'__builtins__'|<built-in function open>"
+)
+RAW = {getattr(str, name) for name in ("format", "format_map")}
+POWERS = {
+    open, eval, exec, compile, __import__, getattr, setattr, delattr, globals, locals, vars, input, breakpoint, id,
+    builtins.__build_class__, object.__subclasshook__,
+}  # fmt: skip
+OWN_POWERS = {getattr(builtins, name) for name in ("help", "exit", "license") if hasattr(builtins, name)}
+WRAPPERS = (types.WrapperDescriptorType, types.MethodWrapperType)
+FORBIDDEN = (
+    types.ModuleType,
+    types.FrameType,
+    types.CodeType,
+    types.MappingProxyType,
+    types.CellType,
+    *WRAPPERS,
+)
+SYSTEM = (
+    "posix",
+    "io",
+    "_io",
+    "sys",
+    "_socket",
+    "_thread",
+    "_signal",
+    "_imp",
+    "ctypes",
+    "_ctypes",
+    "marshal",
+)
 
 
-def run_confined(code, program):
+def forbidden(value, depth=3):
+    """Which forbidden thing `value` is or holds, None for nothing. Calls nothing of its own."""
+    kind = type(value)
+    if issubclass(kind, FORBIDDEN):
+        return kind.__name__
+    if issubclass(kind, type):
+        return "metaclass" if issubclass(value, type) or value.__module__.startswith("_frozen") else None
+    if kind is str:
+        return "BROKEN" if value == "BROKEN" else "leak" if LEAK.search(value) else None
+    if kind is types.BuiltinFunctionType and (value in POWERS or value.__module__ in SYSTEM):
+        return f"builtin {value.__name__}"
+    if kind is types.BuiltinFunctionType and value.__name__ in (
+        "format",
+        "__getattribute__",
+        "__reduce_ex__",
+    ):
+        return f"method {value.__name__}"
+    if kind in (types.MethodDescriptorType, types.FunctionType) and is_forbidden_function(value):
+        return f"function {value.__qualname__}"
+    if issubclass(kind, dict) and ("__builtins__" in value or "__import__" in value):
+        return "namespace"
+    if issubclass(kind, list) and len(value) > 30 and all(isinstance(item, type) for item in value):
+        return "subclasses"
+    if depth and issubclass(kind, (list, tuple, dict, set)):
+        items = [*value.values()] if issubclass(kind, dict) else [*value]
+        return next((found for item in items[:50] if (found := forbidden(item, depth - 1))), None)
+    return "help and the like" if kind.__module__ in ("_sitebuiltins", "site") else None
+
+
+def is_forbidden_function(value):
+    return value in RAW or value.__qualname__ in ("update_wrapper", "namedtuple.__new__") or (
+        value.__qualname__.startswith("_context.<locals>")
+    )  # fmt: skip
+
+
+def _context():
+    """Stands in for a session's context where there is no session."""
+
+    class Context:
+        def __init__(self):
+            self._call = lambda *call: "real"
+
+        def search(self, *query):
+            return "real"
+
+    return Context()
+
+
+def plain_names():
+    def llm_query(*prompt):
+        return "real"
+
+    llm_query = types.FunctionType(llm_query.__code__, globals(), "llm_query")
+    names = {"__name__": "__main__", "llm_query": llm_query, "context": _context(), "answer": {}}
+    return names | {name: __import__(name) for name in worker.PREBOUND} | {"collections": collections}
+
+
+def run_plain(code):
+    module = types.ModuleType("__main__")
+    sys.modules["__main__"] = module
+    names = vars(module)
+    names.update(plain_names())
+    exec(code, names)
+    return names.get("R")
+
+
+def run_as_cell(code):
+    link = types.SimpleNamespace(send=lambda frame: None, receive=lambda: {"value": "real"})
+    state = worker.new_state(link, HELLO)
+    result = worker.run_cell(state, code)
+    taken = state.names.get("R")
+    after = worker.run_cell(state, "import json\nprint(json.dumps({'a': 1}))")
+    if (after["status"], after["stdout"]) != ("ok", '{"a": 1}\n') or wire.encode([1], 9)[4:] != b"[1]":
+        return "BROKEN"
+    return taken if result["status"] == "ok" or forbidden(taken) else result["rule"] or result["error"]
+
+
+def run(code, request, program, link):
     mine, theirs = socket.socketpair()
     zygote = os.getpid()
     pid = os.fork()
     if pid == 0:
-        confine_and_run(code, theirs.detach(), zygote, program)
+        mine.close()
+        become(code, request["mode"], theirs.detach() if link is None else link, zygote, program)
     theirs.close()
-    signal.alarm(20)
-    said = b"".join(iter(lambda: mine.recv(65536), b""))
+    if link is not None:
+        os.close(link)
+    said, ended = listen(mine, pid, request["seconds"])
     mine.close()
-    _, status = os.waitpid(pid, 0)
-    code = os.waitstatus_to_exitcode(status)
-    return said.decode(errors="replace") or (signal.Signals(-code).name if code < 0 else f"exit {code}")
+    return read_ending(said) | {"end": ended}
 
 
-def confine_and_run(code, fd, zygote, program):
-    os.dup2(fd, 3)
-    confinement.confine_worker(3, 256, 2, zygote, program)
-    names = {"__name__": "__main__"}
+def read_ending(said):
+    """What the child reported; anything else it wrote on its socket, as text."""
     try:
-        exec(code, names)
-        said = f"R={names.get('R', 'nothing')!r}"[:500]
+        return literal_eval(said.decode())
+    except (ValueError, SyntaxError, MemoryError):
+        return {"said": said.decode(errors="replace"), "broke": None}
+
+
+def listen(end, pid, seconds):
+    """What the child says until it hangs up, and how it ended; killed when its time is up."""
+    said, deadline, late = b"", time.monotonic() + seconds, False
+    while not late:
+        late = not select.select([end], [], [], max(deadline - time.monotonic(), 0))[0]
+        part = b"" if late else end.recv(65536)
+        if not part and not late:
+            break
+        said += part
+    if late:
+        os.kill(pid, signal.SIGKILL)
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return said, "late" if late else signal.Signals(-code).name if code < 0 else f"exit {code}"
+
+
+def become(code, mode, fd, zygote, program):
+    if fd != 3:
+        os.dup2(fd, 3)
+        os.close(fd)
+    if mode == "off":
+        resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))  # the machine's sake, not a layer
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reply goes out there
+    else:
+        confinement.confine_worker(3, 256, 2, zygote, program)
+    ending = {"said": "", "broke": None}
+    try:
+        taken = (run_as_cell if mode == "cell" else run_plain)(code)
+        ending = {"said": repr(taken)[:500], "broke": forbidden(taken)}
     except BaseException as error:
-        said = f"{type(error).__name__}: {error}"[:500]
-    os.write(3, said.encode(errors="replace"))
+        ending["said"] = f"{type(error).__name__}: {error}"[:500]
+    os.write(3, ascii(ending).encode())  # not json: some payloads break it
     os._exit(0)
 
 
+def fail(*arguments):
+    raise OSError(1, "broken for the test")
+
+
 if __name__ == "__main__":
-    snippets = json.load(sys.stdin)
+    request = {"broken": [], "absent": [], "seconds": 10, "links": []} | json.load(sys.stdin)
+    for name in request["broken"]:
+        setattr(confinement, name, fail)
+    for name in request["absent"]:
+        setattr(confinement, name, lambda *arguments: None)
+    worker.warm_up()
+    out = {"layers": {}, "ends": []}
     program = confinement.seccomp_program(3)
-    out = {"layers": confinement.seal_zygote(), "said": []}
-    out["said"] = [run_confined(code, program) for code in snippets]
+    try:
+        out["layers"] = {} if request["mode"] == "off" else confinement.seal_zygote()
+        links = [*request["links"], *[None] * len(request["snippets"])]
+        for code, link in zip(request["snippets"], links):  # noqa: B905  (links are the longer)
+            out["ends"].append(run(code, request, program, link))
+    except confinement.Unconfined as missing:
+        out["missing"] = str(missing)
     json.dump(out, sys.stdout)

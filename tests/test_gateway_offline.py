@@ -125,13 +125,41 @@ def test_the_instructions_around_the_blocks_are_not_summarised() -> None:
         + quote([Block("a", "Cats sleep all day.")])
         + "\nBe short."
     )
-    assert parts(summarise(user(prompt), 100)) == ("a, Cats, day, sleep", "Cats sleep all day.")
+    assert parts(summarise(user(prompt), 100)) == ("a, Cats, sleep, day", "Cats sleep all day.")
 
 
 def test_node_ids_are_no_titles_and_names_are_preferred() -> None:
     text = "Ada Lovelace met Charles Babbage. Ada Lovelace wrote notes. Charles Babbage built engines."
     name, _ = parts(summarise(user(quote([Block("L0-00001", text), Block("L0-00002", text)])), 100))
     assert name.startswith("Ada Lovelace, Charles Babbage")
+
+
+def test_the_label_of_summaries_is_a_table_of_contents_of_their_labels() -> None:
+    blocks = [
+        Block("finance, stock, dividends, paid", "It is paid. It is company stock."),
+        Block("finance, stock, buyback, paid", "It is paid. The company bought stock."),
+        Block("finance, mortgages, loans, paid", "It is paid. The company lends."),
+        Block("genes, axin, expression", "Axin is expressed."),
+    ]
+    name, _ = parts(summarise(user(quote(blocks)), 200))
+    assert name.split(", ")[:3] == ["finance", "genes", "stock"]  # each next one for those without a term yet
+    assert name.split(", ").index("mortgages") < 5
+    assert len(set(name.split(", "))) == len(name.split(", "))
+
+
+def test_a_title_leads_the_label_only_where_most_chunks_have_it() -> None:
+    same = [Block(f"my_heap.txt {i}-{i + 9}", "Heaps are merged. Heaps are trees.") for i in range(3)]
+    other = [Block(f"{name}.txt 0-9", "Heaps are merged. Heaps are trees.") for name in ("oak", "elm", "ash")]
+    assert parts(summarise(user(quote([*same, *other[:2]])), 200))[0].startswith("my heap, ")
+    assert "my heap" not in parts(summarise(user(quote([*same, *other])), 200))[0]
+
+
+def test_common_words_do_not_stand_out_and_names_keep_their_underscores() -> None:
+    text = "self returns a value. self returns the zygote_pool. The value of self: a zygote_pool, a value."
+    name, _ = parts(summarise(user(quote([Block("L0-00001", text), Block("L0-00002", text)])), 100))
+    assert name.startswith("zygote_pool, ")
+    label = parts(summarise(user(quote([Block("zygote_pool, _x", text)] * 2)), 100))[0]
+    assert label.startswith("zygote_pool, ")
 
 
 @given(

@@ -5,6 +5,7 @@ Text Summarization", JAIR 22, 2004, section 3.3) over tf-idf vectors; repetition
 marginal relevance (Carbonell and Goldstein, SIGIR 1998). No model and no chance: equal input, equal output.
 """
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.gateway.blocks import Block, unquote
 from rlm.gateway.sentences import STOP_WORDS, split, words
-from rlm.gateway.tokens import count_tokens, truncate
+from rlm.gateway.tokens import count_tokens, truncate, word_rank
 from rlm.gateway.types import Message
 
 if TYPE_CHECKING:
@@ -27,8 +28,10 @@ else:
 
 MODEL = "offline/extractive"
 _LABEL_WORDS = 8
+_HELD = 0.3  # what a further term for a block is worth, against its first
 _SHARE_OF_INPUT = 1 / 3
 _LEAST_TOKENS = 80
+_RARE = 30_000  # the rank from which words count as equally rare
 _DAMPING = 0.85
 _ROUNDS = 15
 _RELEVANCE = 0.7
@@ -73,13 +76,18 @@ def summarise(messages: list[Message], max_tokens: int) -> str:
 
 
 def label(blocks: Sequence[Block]) -> str:
-    """Up to 8 words: the title most blocks share, if any, then the names and words that stand out."""
-    terms = [title] if (title := _title(blocks)) else []
-    seen = set(words(" ".join(terms)))
-    for term in _salient(blocks):
-        if seen.isdisjoint(words(term)):
+    """Up to 8 words: what the blocks' names have in common, then the names and words that stand out in them.
+
+    A chunk's name gives its document's title; a summary's name is its label, so that the label of summaries is a
+    table of contents of theirs.
+    """
+    terms: list[str] = []
+    seen: set[str] = set()
+    for term in chain(_named(blocks), _salient(blocks)):
+        stems = set(_parts(term))
+        if not stems <= seen or not terms:
             terms.append(term)
-            seen.update(words(term))
+            seen |= stems
         if sum(len(t.split()) for t in terms) >= _LABEL_WORDS - 1:
             break
     return " ".join(", ".join(terms).split()[:_LABEL_WORDS]).rstrip(",") or "untitled"
@@ -170,12 +178,44 @@ def _joined(sentences: Sequence[Sentence]) -> str:
     return "".join(parts).rstrip()
 
 
-def _title(blocks: Sequence[Block]) -> str:
-    """The name of more than half of the blocks, without its span and file ending, if it reads as a title."""
-    names = Counter(_EXTENSION.sub("", _SPAN.sub("", block.name)).strip() for block in blocks)
-    name, times = names.most_common(1)[0]
-    is_title = times * 2 > len(blocks) and not _NODE_ID.match(name) and any(map(str.isalpha, name))
-    return " ".join(re.sub(r"[_/]+", " ", name).split()[:4]) if is_title else ""
+def _named(blocks: Sequence[Block]) -> Iterator[str]:
+    """Terms of the blocks' names: each next one stands for as many blocks as possible that have none yet.
+
+    Leading terms and rare words come first. A term of one summary's label counts, as it may speak for thousands of
+    chunks; a title only where most chunks have it.
+    """
+    names = [_name_terms(block.name) for block in blocks]
+    places = [{term: place for place, term in reversed(list(enumerate(terms)))} for terms in names]
+    times = Counter(chain.from_iterable(places))
+    waiting = {
+        term
+        for block, terms in zip(blocks, names, strict=True)
+        for term in terms
+        if not _SPAN.search(block.name) or 2 * times[term] > len(blocks)
+    }
+    held = [0] * len(blocks)
+    while waiting:
+        gains = {
+            term: sum(_HELD**n / (1 + at[term]) for n, at in zip(held, places, strict=True) if term in at)
+            for term in waiting
+        }
+        best = min(waiting, key=lambda term: (-gains[term] * _rarity(term) ** 0.5, term))
+        waiting.remove(best)
+        held = [n + (best in at) for n, at in zip(held, places, strict=True)]
+        yield best
+
+
+def _name_terms(name: str) -> list[str]:
+    """The terms of a label, or of a chunk's name the title, without span and file ending; of a node id nothing."""
+    title, is_chunk = _SPAN.subn("", name)
+    title = re.sub(r"[_/]+", " ", _EXTENSION.sub("", title)) if is_chunk else name
+    found = [title] if is_chunk else title.split(",")[:_LABEL_WORDS]
+    terms = [" ".join(term.split()[:4]) for term in found]
+    return [term for term in terms if any(map(str.isalpha, term)) and not _NODE_ID.match(term)]
+
+
+def _parts(term: str) -> list[str]:
+    return words(term.replace("_", " "))
 
 
 def _salient(blocks: Sequence[Block]) -> list[str]:
@@ -184,7 +224,11 @@ def _salient(blocks: Sequence[Block]) -> list[str]:
     times = Counter(chain.from_iterable(terms))
     spread = Counter(chain.from_iterable(map(set, terms)))
     few = len(times) < 20
-    weights = {term: n * (1 + spread[term]) * _bonus(term) for term, n in times.items() if few or n > 1}
+    weights = {
+        term: n * (1 + spread[term]) * _bonus(term) * _rarity(term)
+        for term, n in times.items()
+        if few or n > 1
+    }
     return [term for term, _ in sorted(weights.items(), key=lambda item: (-item[1], item[0]))[:40]]
 
 
@@ -195,3 +239,8 @@ def _terms(text: str) -> list[str]:
 
 def _bonus(term: str) -> float:
     return 2.0 if " " in term or "_" in term else 1.3 if not term.islower() else 1.0
+
+
+def _rarity(term: str) -> float:
+    """0.2 for the commonest words to 6 for rare ones: of two as frequent here, the rarer elsewhere tells more."""
+    return max(math.log10(min(word_rank(word.lower()), _RARE) / 100 + 1) for word in term.split()) ** 2

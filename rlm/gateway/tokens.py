@@ -55,6 +55,18 @@ def truncate(text: str, max_tokens: int) -> str:
     return text
 
 
+def word_rank(word: str) -> int:
+    """How common a word is in the texts that o200k was made from: its place among merges, most frequent first.
+
+    Byte pair encoding merges by frequency (Sennrich et al., arXiv 1508.07909), so a word's place stands in for a
+    table of frequencies. A word that is no token of its own is rarer than all that are: 200,000.
+    """
+    try:
+        return _encoding("o200k_base").encode_single_token(" " + word)
+    except (KeyError, UnicodeEncodeError):
+        return 200_000
+
+
 def _count(model: str, texts: Iterable[str]) -> int:
     encoding = _encoding(_vocabulary(model))
     return sum(

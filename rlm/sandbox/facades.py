@@ -238,7 +238,7 @@ def with_safe_patterns(kind: Any) -> Any:
     """The class, whose positional patterns read no attribute that its keyword patterns could not."""
     names = getattr(kind, "__match_args__", ())
     if isinstance(kind, type) and not all(map(pattern_allowed, names)):
-        kind.__match_args__ = ()  # type: ignore[misc]
+        type.__setattr__(kind, "__match_args__", ())
     return kind
 
 

@@ -45,7 +45,7 @@ _FRAME_PREFIXES = ("f_", "tb_", "co_", "gi_", "cr_", "ag_")
 _FORBIDDEN_ATTRIBUTES = frozenset(
     name for kind in _FRAME_TYPES for name in dir(kind) if name.startswith(_FRAME_PREFIXES)
 ) | set(words("format_map mro with_traceback f_generator gi_suspended cr_suspended ag_suspended"))
-# `register`: a cell's ABC would pass for a frame's class or for text, and a pattern read its attributes by position.
+# `register`: a cell's ABC would pass for a frame's class or for text, and a pattern read attributes by position.
 # `obj` of an AttributeError: whatever a library was handling when it failed.
 _FORBIDDEN_ATTRIBUTES |= {"register", "obj"}
 _NAMEDTUPLE = frozenset({"_asdict", "_replace", "_fields", "_make", "_field_defaults"})

@@ -1,0 +1,64 @@
+"""Payloads that hold the worker's socket and write what they like on it: every frame may be forged."""
+
+_SEND = """
+import json, os, struct
+def send(value):
+    body = value if isinstance(value, bytes) else json.dumps(value).encode()
+    data = struct.pack('>I', len(body)) + body
+    while data: data = data[os.write(@LINK@, data):]
+def read():
+    size = struct.unpack('>I', exactly(4))[0]
+    return json.loads(exactly(size))
+def exactly(size):
+    data = b''
+    while len(data) < size: data += os.read(@LINK@, size - len(data))
+    return data
+done = {'t': 'done', 'status': 'ok', 'stdout': '', 'error': '', 'rule': None, 'line': None, 'answer': None,
+        'truncated': False}
+call = {'t': 'call', 'name': 'llm_query', 'args': [], 'kwargs': {}}
+"""
+
+_FORGED = {
+    "a call that is not on the list": "send(call | {'name': 'os.system'})\nread()",
+    "a dunder call": "send(call | {'name': '__class__'})\nread()",
+    "a call whose name is a list": "send(call | {'name': ['llm_query']})",
+    "arguments that are a text": "send(call | {'args': 'abc'})",
+    "keywords that are a list": "send(call | {'kwargs': [1]})",
+    "a kind that does not exist": "send({'t': 'exec', 'code': '1'})",
+    "a kind that is a number": "send({'t': 1})",
+    "a list": "send([1, 2, 3])",
+    "null": "send(None)",
+    "no kind": "send({})",
+    "a status that does not exist": "send(done | {'status': 'root'})",
+    "an answer of another shape": "send(done | {'answer': {'content': 1, 'citations': 2, 'ready': True}})",
+    "an answer with more": "send(done | {'answer': {'content': '', 'citations': [], 'ready': True, 'usd': 0}})",
+    "an error that is a number": "send(done | {'error': 5})",
+    "a line without end": "send(done | {'line': 10 ** 40})",
+    "a line below the first": "send(done | {'line': -1})",
+    "a rule without end": "send(done | {'rule': 'x' * 1000000})",
+    "a truth that is text": "send(done | {'truncated': 'yes'})",
+    "output that is a list": "send({'t': 'out', 'text': ['x']})",
+    "a size past every cap": "os.write(@LINK@, b'\\xff\\xff\\xff\\xff')",
+    "a size and no body": "os.write(@LINK@, struct.pack('>I', 1000))",
+    "half a size": "os.write(@LINK@, b'\\x00')",
+    "an empty body": "send(b'')",
+    "not a number": "send(b'{\"t\": NaN}')",
+    "infinity": "send(b'{\"t\": 1e999}')",
+    "a number without end": "send(b'[' + b'9' * 100000 + b']')",
+    "depth": "send(b'[' * 100000 + b']' * 100000)",
+    "depth in dictionaries": "send(b'{\"a\":' * 100000 + b'1' + b'}' * 100000)",
+    "a million empty lists": "send(b'[' + b'[],' * 1000000 + b'[]]')",
+    "pickle": "import pickle\nsend(pickle.dumps(print))",
+    "utf-16": "send('{\"t\": \"done\"}'.encode('utf-16'))",
+    "bytes that are no text": 'send(b\'{"t": "\\xff\\xfe"}\')',
+    "one key twice": 'send(b\'{"t": "done", "t": "call"}\')',
+    "a flood of calls": "while True: send(call)",
+    "a flood of output": "while True: send({'t': 'out', 'text': 'x' * 1000000})",
+    "a flood of nothing": "while True: os.write(@LINK@, b'\\x00' * 65536)",
+    "calls that are never read": "for _ in range(100000): send(call)",
+    "silence": "while True: pass",
+    "hanging up": "os._exit(0)",
+    "a second ending": "send(done)\nsend(done)",
+}
+
+FAMILIES = {"forged frames": {name: _SEND + code for name, code in _FORGED.items()}}

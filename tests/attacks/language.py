@@ -1,0 +1,409 @@
+"""Payloads after an object that leads out of the language: each leaves it in `R`.
+
+`llm_query` is a Python function and `context` an object with methods, as in a session.
+"""
+
+# ruff: noqa: E501  (a payload is read best in one piece)
+DUNDER = {
+    "classes below object": "R = ().__class__.__base__.__subclasses__()",
+    "classes through a string": "R = ''.__class__.__mro__[-1].__subclasses__()",
+    "classes of a class": "class Note: pass\nR = Note.__bases__[0].__subclasses__()",
+    "globals of a call": "R = llm_query.__globals__",
+    "globals of a method": "class Note:\n    def read(self): pass\nR = Note.read.__globals__",
+    "globals of an init": "class Note:\n    def __init__(self): pass\nR = Note().__init__.__globals__",
+    "globals through a decorator": "import functools\n@functools.lru_cache\ndef f(): pass\nR = f.__wrapped__.__globals__",
+    "builtins of a function": "def f(): pass\nR = f.__builtins__",
+    "code of a function": "def f(): return 1\nR = f.__code__",
+    "closure of a call": "def outer(x):\n    def inner(): return x\n    return inner\nR = outer(1).__closure__[0]",
+    "dictionary of a class": "class Note: pass\nR = Note.__dict__",
+    "metaclass of a class": "R = int.__class__",
+    "reduce protocol": "R = (1).__reduce_ex__(4)[0].__globals__",
+    "getattribute by hand": "R = object.__getattribute__(llm_query, '__globals__')",
+    "self of a builtin": "R = print.__self__",
+    "module by its name": "import json\nR = json.__loader__.__init__.__globals__",
+    "function of a bound method": "class Note:\n    def read(self): pass\nR = Note().read.__func__.__globals__",
+    "init subclass": "class Note:\n    def __init_subclass__(cls): pass\nR = Note.__init_subclass__.__func__.__globals__",
+    "descriptor get": "class Note:\n    @property\n    def size(self): return 1\nR = Note.size.fget.__globals__",
+    "dunder by keyword unpacking": "d = {'c': ().__class__}\nR = dict(**d)['c'].__base__.__subclasses__()",
+    "dunder in a lambda default": "R = (lambda k=().__class__.__base__: k.__subclasses__())()",
+    "dunder in a decorator": "keep = []\n@(lambda f: keep.append(f.__globals__))\ndef f(): pass\nR = keep[0]",
+    "dunder in an annotation": "def f(x: ().__class__.__base__.__subclasses__()): pass\nR = f.__annotations__['x']",
+    "dunder in an f-string": "R = [0]\nf'{R.append(().__class__.__base__.__subclasses__())}'",
+    "dunder in a comprehension": "R = [c for c in ().__class__.__base__.__subclasses__()]",
+    "dunder deleted and read": "class Note: pass\nnote = Note()\nR = [note.__dict__, llm_query.__globals__]",
+    "fullwidth letters": "R = llm_query.__ｇlobals__",
+}
+
+FORMAT = {
+    "field of a call": "R = '{0.__globals__}'.format(llm_query)",
+    "field of a class": "assert '{0.__class__.__base__}'.format(1) == str(object)\nR = 'BROKEN'",
+    "field by keyword": "R = '{it.__globals__}'.format(it=llm_query)",
+    "field after an index": "R = '{0[0].__globals__}'.format([llm_query])",
+    "field in a format spec": "'{0:{1.__class__.__name__[0]}}'.format(5, 1.5)\nR = 'BROKEN'",
+    "format_map": "R = '{it.__globals__}'.format_map({'it': llm_query})",
+    "str.format unbound": "R = str.format('{0.__globals__}', llm_query)",
+    "format carried by map": "R = ''.join(map('{0.__globals__}'.format, [llm_query]))",
+    "format kept in a name": "f = '{0.__globals__}'.format\nR = f(llm_query)",
+    "format of a subclass": "class Text(str): pass\nR = Text('{0.__globals__}').format(llm_query)",
+    "format through super": "class Text(str):\n    def go(self, it): return super().format(it)\nR = Text('{0.__globals__}').go(llm_query)",
+    "format through a pattern": "match '{0.__globals__}':\n    case str(format=f): R = f(llm_query)",
+    "format by augmented assignment": """
+class Catch:
+    def __radd__(self, method):
+        self.got = method
+        return 0
+class Text(str): pass
+text, catch = Text('{0.__globals__}'), Catch()
+text.format += catch
+R = catch.got(llm_query)
+""",
+    "format in a dataclass that is text": """
+from dataclasses import dataclass, field
+@dataclass
+class Base:
+    format: object = field(default_factory=int)
+class Text(Base, str): pass
+text = Text('{0.__globals__}')
+del text.format
+match text:
+    case Text(f): R = f(llm_query)
+""",
+    "format out of asdict": """
+from dataclasses import dataclass, field, asdict
+@dataclass
+class Base:
+    format: object = field(default_factory=int)
+class Text(Base, str): pass
+text = Text('{0.__globals__}')
+del text.format
+R = asdict(text)['format'](llm_query)
+""",
+    "format of a virtual subclass": """
+import collections, collections.abc
+class Text(collections.namedtuple('Text', 'format'), collections.abc.Sized): pass
+Text.register(str)
+match '{0.__globals__}':
+    case Text(f): R = f(llm_query)
+""",
+    "formatter of string": "import string\nR = string.Formatter().get_field('0.__globals__', (llm_query,), {})[0]",
+    "formatter's vformat": "import string\nR = string.Formatter().vformat('{0.__globals__}', (llm_query,), {})",
+    "template subclass": "import string\nclass T(string.Template):\n    idpattern = '.*'\nR = T.pattern.__class__.__base__.__subclasses__()",
+}
+
+ERRORS = {
+    "object of an attribute error": "try: '{0.__globals__.nothing}'.format(llm_query)\nexcept AttributeError as e: R = e.obj",
+    "object by a pattern": "try: '{0.__globals__.nothing}'.format(llm_query)\nexcept AttributeError as e:\n    match e:\n        case AttributeError(obj=o): R = o",
+    "object of a missing method": "try: str.format('{0.__class__.__base__.nothing}', 1)\nexcept AttributeError as e: R = e.obj.__subclasses__()",
+    "traceback of an error": "try: 1 / 0\nexcept ZeroDivisionError as e: R = e.__traceback__.tb_frame",
+    "traceback kept by with_traceback": "try: 1 / 0\nexcept ZeroDivisionError as e: R = e.with_traceback(None).__class__.__base__.__base__.__base__.__base__.__subclasses__()",
+    "context of an error": "try:\n    try: 1 / 0\n    except ZeroDivisionError: [][1]\nexcept IndexError as e: R = e.__context__.__traceback__.tb_frame",
+    "arguments of a name error": "try: nothing_here\nexcept NameError as e: R = e.__traceback__.tb_frame.f_builtins",
+    "error group": "try: raise ExceptionGroup('g', [ValueError()])\nexcept* ValueError as g: R = g.__traceback__.tb_frame",
+    "stop iteration": "def g():\n    yield 1\n    return g.__globals__\nit = g()\nnext(it)\ntry: next(it)\nexcept StopIteration as e: R = e.value",
+}
+
+FRAMES = {
+    "generator frame": "g = (g.gi_frame for _ in [1])\nR = list(g)[0]",
+    "generator frame outside": "def g(): yield 1\nit = g()\nnext(it)\nR = it.gi_frame.f_builtins",
+    "generator code": "R = (x for x in []).gi_code",
+    "frame behind a generator": "def g(): yield it.gi_frame.f_back\nit = g()\nR = next(it)",
+    "coroutine frame": "async def c(): pass\nit = c()\nR = it.cr_frame\nit.close()",
+    "coroutine code": "async def c(): pass\nit = c()\nit.close()\nR = it.cr_code",
+    "async generator frame": "async def a(): yield 1\nR = a().ag_frame",
+    "async generator code": "async def a(): yield 1\nR = a().ag_code",
+    "exit traceback": """
+class Catch:
+    def __enter__(self): return self
+    def __exit__(self, kind, error, tb):
+        self.tb = tb
+        return True
+with Catch() as c: 1 / 0
+R = c.tb.tb_frame
+""",
+    "exit traceback, next one": """
+class Catch:
+    def __enter__(self): return self
+    def __exit__(self, kind, error, tb):
+        self.tb = tb
+        return True
+def f(): 1 / 0
+with Catch() as c: f()
+R = c.tb.tb_next.tb_frame.f_globals
+""",
+    "traceback by keyword pattern": """
+class Catch:
+    def __enter__(self): return self
+    def __exit__(self, kind, error, tb):
+        self.tb = tb
+        return True
+with Catch() as c: 1 / 0
+match c.tb:
+    case object(tb_frame=f): R = f
+""",
+    "traceback by position": """
+import collections.abc
+from dataclasses import dataclass
+@dataclass
+class Look(collections.abc.Sized):
+    tb_frame: object
+    def __len__(self): return 0
+class Catch:
+    def __enter__(self): return self
+    def __exit__(self, kind, error, tb):
+        self.tb = tb
+        return True
+with Catch() as c: 1 / 0
+Look.register(type(c.tb))
+match c.tb:
+    case Look(f): R = f
+""",
+    "traceback by a named tuple's position": """
+import collections, collections.abc
+class Look(collections.namedtuple('Look', 'tb_frame'), collections.abc.Sized): pass
+class Catch:
+    def __enter__(self): return self
+    def __exit__(self, kind, error, tb):
+        self.tb = tb
+        return True
+with Catch() as c: 1 / 0
+Look.register(type(c.tb))
+match c.tb:
+    case Look(f): R = f
+""",
+    "generator by position": """
+import collections, collections.abc
+class Look(collections.namedtuple('Look', 'gi_frame'), collections.abc.Sized): pass
+it = (x for x in [1])
+Look.register(type(it))
+match it:
+    case Look(f): R = f
+""",
+    "frame by sys": "import sys\nR = sys._getframe()",
+    "frame by inspect": "import inspect\nR = inspect.currentframe()",
+    "frame by traceback walk": "import traceback\nR = next(traceback.walk_stack(None))[0]",
+    "code by replace": "def f(): return 1\nR = f.__code__.replace(co_name='g')",
+}
+
+PATTERNS = {
+    "class by keyword": "match 1:\n    case int(__class__=c): R = c.__base__.__subclasses__()",
+    "globals by keyword": "match llm_query:\n    case object(__globals__=g): R = g",
+    "dictionary by keyword": "class Note: pass\nmatch Note:\n    case object(__dict__=d): R = d",
+    "code by keyword": "match llm_query:\n    case object(__code__=c): R = c",
+    "own match_args": "class Look:\n    __match_args__ = ('__globals__',)\nclass Meta(type):\n    def __instancecheck__(cls, it): return True\nclass Any(Look, metaclass=Meta): pass\nmatch llm_query:\n    case Any(g): R = g",
+    "match_args through type": "M = type(int)('M', (type,), {'__instancecheck__': lambda c, x: True})\nL = M('L', (), {'__match_args__': ('__globals__',)})\nmatch llm_query:\n    case L(g): R = g",
+    "mapping pattern of a namespace": "match llm_query.__globals__:\n    case {'__builtins__': b}: R = {'__builtins__': b, **llm_query.__globals__}",
+    "pattern in a lambda's body": "def look(x):\n    match x:\n        case object(__globals__=g): return g\nR = look(llm_query)",
+    "star pattern of subclasses": "match ().__class__.__base__.__subclasses__():\n    case [*all_of_them]: R = all_of_them",
+    "as pattern": "match llm_query:\n    case object(__globals__=_ as g): R = g",
+}
+
+NAMES_AS_DATA = {
+    "attrgetter": "import operator\nR = operator.attrgetter('__globals__')(llm_query)",
+    "attrgetter from": "from operator import attrgetter as a\nR = a('__class__.__base__')(1).__subclasses__()",
+    "methodcaller": "import operator\nR = operator.methodcaller('__subclasses__')(object)",
+    "getattr": "R = getattr(llm_query, '__glo' + 'bals__')",
+    "getattr with a default": "R = getattr(llm_query, '__globals__', None)",
+    "vars": "import json\nR = vars(json)",
+    "vars of the cell": "R = vars()",
+    "dir and index": "R = [getattr(llm_query, n) for n in dir(llm_query) if n == '__globals__']",
+    "inspect.getattr_static": "import inspect\nR = inspect.getattr_static(llm_query, '__globals__').__get__(llm_query)",
+    "inspect.getclosurevars": "import inspect\ninspect.getclosurevars(llm_query)\nR = 'BROKEN'",
+    "wraps with names": "import functools\nclass Box: pass\nbox = Box()\nfunctools.wraps(llm_query, assigned=('__globals__',), updated=())(box)\nR = box.__globals__",
+    "update_wrapper out of wraps": """
+import functools
+class Box:
+    slot = functools.cached_property(lambda self: taken)
+taken = {}
+Box.slot.attrname = '__globals__'
+box = Box()
+box.slot
+functools.wraps(len).func(box, llm_query, (), ('__globals__',))
+R = taken
+""",
+    "renamed dataclass field": """
+from dataclasses import dataclass, field, asdict
+spare = field(default=0)
+@dataclass
+class Note:
+    x: int = spare
+spare.name = '__class__'
+note = Note()
+R = asdict(note)['__class__'].__base__.__subclasses__()
+""",
+    "field renamed by a text of its own": """
+from dataclasses import dataclass, field, asdict
+class Name(str):
+    def removeprefix(self, prefix): return 'harmless'
+spare = field(default=0)
+@dataclass
+class Note:
+    x: int = spare
+spare.name = Name('__class__')
+asdict(Note())
+R = 'BROKEN'
+""",
+    "code in a field's name": """
+from dataclasses import dataclass, field
+spare, R = field(default=0), []
+@dataclass
+class Note:
+    x: int = spare
+spare.name = 'x or R.append(self.__class__.__base__.__base__.__subclasses__())'
+@dataclass(init=False, eq=False, match_args=False)
+class More(Note): pass
+repr(More())
+""",
+    "field of a kind of its own": """
+from dataclasses import dataclass, field
+kept, names = [], iter(['x', 'x', 'x'])
+class Shifty(type(field())):
+    @property
+    def name(self): return 'kept.append(().__class__.__base__.__subclasses__())'
+    @name.setter
+    def name(self, value): kept.append('BROKEN')
+@dataclass(init=False)
+class Note:
+    x: int = Shifty(0, None, True, True, None, True, {}, False)
+R = kept
+""",
+    "private name of the context": "self = context\nR = self._call",
+    "private name in a method": "class Note:\n    def look(self): return self._call\nR = Note.look(context)",
+    "private name by augmented assignment": """
+class Catch:
+    def __radd__(self, it):
+        self.got = it
+        return it
+catch = Catch()
+def look(self): self._call += catch
+look(context)
+R = catch.got
+""",
+    "copy of a function's parts": "import copy\nR = copy.copy(llm_query.__globals__)",
+    "type hints": "import typing\ndef f(x: '().__class__.__base__.__subclasses__()'): pass\nR = typing.get_type_hints(f)['x']",
+    "named tuple's defaults": "import collections\nR = collections.namedtuple.__globals__",
+    "sorted by a dunder": "import operator\nR = max([llm_query], key=operator.attrgetter('__name__')).__globals__",
+    "reduce over a path": "import functools\nR = functools.reduce(getattr, ['__class__', '__base__'], 1).__subclasses__()",
+}
+
+MODULES = {
+    "json.codecs": "import json\nR = json.codecs",
+    "json.codecs.builtins": "import json\nR = json.codecs.builtins.open",
+    "json.decoder": "import json\nR = json.decoder.scanner",
+    "random._os": "import random\nR = random._os",
+    "statistics.sys": "import statistics\nR = statistics.sys",
+    "re.enum.sys": "import re\nR = re.enum.sys",
+    "re._compiler": "import re\nR = re._compiler",
+    "collections._sys": "import collections\nR = collections._sys",
+    "collections.abc by its base": "import collections.abc\nR = collections.abc.Sized.__subclasshook__.__func__.__globals__",
+    "csv.re": "import csv\nR = csv.re",
+    "datetime.sys": "import datetime\nR = datetime.sys",
+    "difflib.re": "import difflib\nR = difflib._namedtuple.__globals__",
+    "textwrap.re": "import textwrap\nR = textwrap.re",
+    "string._re": "import string\nR = string._re",
+    "heapq module doc": "import heapq\nR = heapq.merge.__globals__",
+    "bisect by its spec": "import bisect\nR = bisect.__spec__.loader.__class__.__dict__",
+    "functools through a cache": "import functools\nR = functools.singledispatch.__globals__",
+    "itertools by its loader": "import itertools\nR = type(itertools)('os')",
+    "math by its name": "import math\nR = math.__spec__.loader.__class__.__dict__",
+    "module in a class's globals": "import random\nR = random.Random.seed.__globals__['_os']",
+    "module out of a match": "import re\nmatch re:\n    case object(enum=e): R = e",
+    "dataclasses.sys": "import dataclasses\nR = dataclasses.sys",
+    "typing.sys": "import typing\nR = typing.sys",
+    "decimal.numbers": "import fractions\nR = fractions.sys",
+    "io.os": "import io\nR = io.os if hasattr(io, 'os') else io.abc",
+}
+
+IMPORTS = {
+    "import os": "import os\nR = os",
+    "import as": "import os as math\nR = math",
+    "from import": "from os import path\nR = path",
+    "from import star": "from os import *\nR = system",
+    "dotted": "import os.path\nR = os",
+    "in a function": "def f():\n    import sys\n    return sys\nR = f()",
+    "in a class body": "class Note:\n    import subprocess as it\nR = Note.it",
+    "in a try": "try:\n    import nothing\nexcept ImportError:\n    import posix\nR = posix",
+    "importlib": "import importlib\nR = importlib.import_module('os')",
+    "dunder import": "R = __import__('os')",
+    "dunder import with a level": "R = __import__('json.decoder', fromlist=['x'])",
+    "builtins module": "import builtins\nR = builtins",
+    "the worker's package": "import cage.worker as w\nR = w",
+    "main": "import __main__ as m\nR = m",
+    "pickle": "import pickle\nR = pickle.loads(b'cbuiltins\\ngetattr\\n.')",
+    "ctypes": "import ctypes\nR = ctypes",
+    "gc": "import gc\nR = [o for o in gc.get_objects() if type(o) is dict and '__builtins__' in o]",
+    "code module": "import code\nR = code",
+    "zipimport": "import zipimport\nR = zipimport",
+    "submodule by from": "from collections import _sys\nR = _sys",
+    "submodule of json": "from json import codecs\nR = codecs",
+    "hidden behind a name": "re = 1\nimport sys as re\nR = re",
+}
+
+BUILTINS = {
+    "eval": "R = eval('().__class__.__base__.__subclasses__()')",
+    "exec": "exec('R = ().__class__.__base__.__subclasses__()')",
+    "compile": "R = compile('1', 'x', 'eval')",
+    "eval by alias": "run = eval\nR = run('llm_query.__globals__')",
+    "eval as a default": "R = (lambda run=eval: run('llm_query.__globals__'))()",
+    "eval in a list": "R = [eval][0]('llm_query.__globals__')",
+    "eval by walrus": "R = (run := eval)('llm_query.__globals__')",
+    "eval by star": "R, = map(eval, ['llm_query.__globals__'])",
+    "eval as a key": "R = sorted(['llm_query.__globals__'], key=eval) and eval",
+    "globals": "R = globals()",
+    "locals": "R = locals()",
+    "globals in a function": "def f(): return globals()\nR = f()",
+    "builtins by name": "R = vars(__builtins__) if not isinstance(__builtins__, dict) else __builtins__",
+    "builtins by global": "def f():\n    global __builtins__\n    return __builtins__\nR = f()",
+    "builtins by nonlocal class": "class Note:\n    def f(self): return __class__\nR = Note().f().__base__.__subclasses__()",
+    "open": "R = open",
+    "open by except": "try: raise ValueError(open)\nexcept ValueError as e: R = e.args[0]",
+    "breakpoint": "R = breakpoint",
+    "input": "R = input",
+    "build class": "R = __build_class__(lambda: None, 'Note').__base__.__subclasses__()",
+    "three-argument type": "R = type('Note', (), {}).__base__.__subclasses__()",
+    "type of type": "R = type(type(1))",
+    "type of an abc": "import collections.abc\nR = type(collections.abc.Sized)",
+    "type called with a metaclass": "T = type(int)\nR = T('Note', (), {'x': 1}) and T",
+    "metaclass keyword": "class Meta(type): pass\nclass Note(metaclass=Meta): pass\nR = type(Note)",
+    "metaclass by unpacking": "class Note(**{'metaclass': type}): pass\nR = type(Note)",
+    "setattr": "class Note: pass\nsetattr(Note, 'x', 1)\nR = setattr",
+    "memoryview of nothing": "R = memoryview(b'').__class__.__base__.__subclasses__()",
+    "super without a class": "class Note:\n    def f(self): return super().__getattribute__\nR = Note().f()",
+    "id of an object": "R = id",
+    "exit": "R = type(exit).__init__.__globals__ if 'exit' in dir(__builtins__) else __builtins__",
+    "license files": "R = license._Printer__setup.__globals__ if hasattr(__builtins__, 'license') else __builtins__",
+}
+
+TAMPER = {
+    "json.dumps": "import json\njson.dumps = lambda *a, **k: '{}'\nR = 'BROKEN'",
+    "json encoder": "import json\njson.JSONEncoder.encode = lambda self, it: '{}'\nR = 'BROKEN'",
+    "json default encoder": "import json\njson._default_encoder = None\nR = 'BROKEN'",
+    "deleting a function": "import re\ndel re.sub\nR = 'BROKEN'",
+    "the facade's class by a new instance": "import json\nR = type(json)('os') and 'BROKEN'",
+    "builtins by assignment": "__builtins__ = {}\nR = 'BROKEN'",
+    "builtins by a loop": "for __builtins__ in [{}]: pass\nR = 'BROKEN'",
+    "builtins by an import": "import json as __builtins__\nR = 'BROKEN'",
+    "builtins by with": "class C:\n    def __enter__(self): return {}\n    def __exit__(self, *e): pass\nwith C() as __builtins__: pass\nR = 'BROKEN'",
+    "builtins by except": "try: 1 / 0\nexcept ZeroDivisionError as __builtins__: R = 'BROKEN'",
+    "builtins by def": "def __import__(*a): pass\nR = 'BROKEN'",
+    "builtins by class": "class __build_class__: pass\nR = 'BROKEN'",
+    "name as main": "__name__ = 'cage.worker'\nR = 'BROKEN'",
+    "code swapped": "def f(): return 'BROKEN'\nllm_query.__code__ = f.__code__\nR = 'BROKEN'",
+    "defaults swapped": "llm_query.__defaults__ = (1,)\nR = 'BROKEN'",
+    "class of an instance": "class A: pass\nclass B: pass\na = A()\na.__class__ = B\nR = 'BROKEN'",
+    "length of the context": "type(context).__len__ = lambda self: 1\nR = 'BROKEN'",
+    "finaliser": "class A:\n    def __del__(self): pass\nR = 'BROKEN'",
+    "attribute hook": "class A:\n    def __getattr__(self, name): return 1\nR = 'BROKEN'",
+}
+
+FAMILIES = {
+    "dunder": DUNDER,
+    "format": FORMAT,
+    "errors": ERRORS,
+    "frames": FRAMES,
+    "patterns": PATTERNS,
+    "names as data": NAMES_AS_DATA,
+    "modules": MODULES,
+    "imports": IMPORTS,
+    "builtins": BUILTINS,
+    "tamper": TAMPER,
+}

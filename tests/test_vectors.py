@@ -1,0 +1,182 @@
+"""The inverted file: near vectors among many are found, and arrays from a stranger harm nothing."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from index_store import vectors as v
+from index_store.errors import BrokenIndex, IndexStoreError
+from index_store.manifest import FILES, INVERTED
+from index_store.reader import open_index
+from tests.toy import publish_toy, unit_rows
+
+
+def rows_around_centres(n: int, dim: int = 32, centres: int = 40, seed: int = 0) -> np.ndarray:
+    random = np.random.default_rng(seed)
+    middle = random.normal(size=(centres, dim))
+    rows = middle[random.integers(0, centres, n)] + 0.6 * random.normal(size=(n, dim))
+    return (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
+
+
+def opened(folder, rows, levels):
+    """What `dense_candidates` needs of an index with these vectors."""
+    v.write(folder, rows, levels)
+    arrays = {name: np.load(folder / f"{name}.npy") for name in v.InvertedFile.__slots__}
+    inverted = v.InvertedFile(**arrays)
+    assert inverted.fits(len(rows), rows.shape[1], len(levels))
+    return SimpleNamespace(vectors=rows, levels=tuple(levels), inverted_file=inverted)
+
+
+def exact(rows, query, nodes, count):
+    order = nodes[np.argsort(-(rows[nodes] @ query), kind="stable")]
+    return set(order[:count].tolist())
+
+
+@pytest.fixture
+def few(monkeypatch):
+    monkeypatch.setattr(v, "EXACT_NODES", 4)
+
+
+@pytest.mark.parametrize("kept", [range(1), range(1, 3), range(3)])
+def test_most_of_the_nearest_are_found_in_a_part_of_the_lists(few, monkeypatch, tmp_path, kept):
+    monkeypatch.setattr(v, "READ", 1200)
+    levels = [5000, 990, 10]
+    rows = rows_around_centres(6000)
+    index = opened(tmp_path / "ivf", rows, levels)
+    nodes = np.arange(sum(levels[: kept.start]), sum(levels[: kept.stop]))
+    found = 0
+    for query in rows_around_centres(50, seed=1):
+        numbers, scores = v.dense_candidates(index, query, nodes, 10)
+        assert (np.diff(numbers) > 0).all()
+        assert numbers[0] >= nodes[0]
+        assert numbers[-1] <= nodes[-1]
+        assert scores == pytest.approx(rows[numbers] @ query, abs=1e-6)
+        found += len(exact(rows, query, nodes, 10) & set(numbers.tolist()))
+    assert found >= 0.97 * 500
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    n=st.integers(5, 300),
+    kind=st.sampled_from(["random", "equal", "zero", "twice"]),
+    count=st.integers(1, 400),
+)
+@example(n=5, kind="equal", count=1)
+@example(n=300, kind="zero", count=10)
+def test_reading_every_list_gives_what_comparing_every_vector_does(tmp_path_factory, n, kind, count):
+    rows = unit_rows(n)
+    rows = {"random": rows, "equal": rows[[0] * n], "zero": rows * 0, "twice": rows[np.arange(n) // 2]}[kind]
+    index = opened(tmp_path_factory.mktemp("ivf") / "ivf", rows, [n - 1, 1])
+    query = unit_rows(1, seed=5)[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(v, "EXACT_NODES", 1)
+        patch.setattr(v, "READ", 10**9)
+        patch.setattr(v, "COMPARED", n)
+        numbers, scores = v.dense_candidates(index, query, np.arange(n), count)
+    best = np.sort(rows @ query)[::-1][:count]
+    assert np.sort(scores)[::-1] == pytest.approx(best, abs=1e-6)
+    assert len(numbers) == min(n, count)
+
+
+def test_nodes_that_are_not_whole_levels_are_all_compared(few, monkeypatch, tmp_path):
+    rows = rows_around_centres(600)
+    index = opened(tmp_path / "ivf", rows, [500, 99, 1])
+    monkeypatch.setattr(v, "near", lambda *_: pytest.fail("asked the inverted file"))
+    nodes = np.arange(3, 600, 7)
+    numbers, _ = v.dense_candidates(index, rows[10], nodes, 5)
+    assert set(numbers.tolist()) == exact(rows, rows[10], nodes, 5)
+
+
+def test_the_same_vectors_give_the_same_bytes(tmp_path):
+    rows = rows_around_centres(500)
+    v.write(tmp_path / "a", rows, [499, 1])
+    v.write(tmp_path / "b", rows, [499, 1])
+    assert all((tmp_path / "b" / f.name).read_bytes() == f.read_bytes() for f in (tmp_path / "a").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "harm"),
+    [
+        ("offsets", lambda a: a * 0 - 1),
+        ("offsets", lambda a: a[::-1].copy()),
+        ("offsets", lambda a: a + 10**12),
+        ("offsets", lambda a: a * 0),
+        ("nodes", lambda a: a * 0 - 5),
+        ("nodes", lambda a: a * 0 + 10**6),
+    ],
+)
+def test_arrays_that_lead_nowhere_are_an_error_not_a_crash(few, tmp_path, name, harm):
+    index = opened(tmp_path / "ivf", unit_rows(100), [99, 1])
+    broken = {f: getattr(index.inverted_file, f) for f in v.InvertedFile.__slots__}
+    broken[name] = harm(broken[name])
+    index.inverted_file = v.InvertedFile(**broken)
+    with pytest.raises(BrokenIndex, match="inverted file"):
+        v.dense_candidates(index, unit_rows(1)[0], np.arange(100), 5)
+
+
+# -- in an index folder ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def folder(few, tmp_path):
+    publish_toy(tmp_path / "toy.index")
+    return tmp_path / "toy.index" / "generations" / "000001"
+
+
+def test_a_small_index_has_no_inverted_file_and_a_large_one_has(folder, monkeypatch, tmp_path):
+    assert open_index(tmp_path / "toy.index").inverted_file is not None
+    monkeypatch.setattr(v, "EXACT_NODES", 9)
+    publish_toy(tmp_path / "small.index")
+    assert open_index(tmp_path / "small.index").inverted_file is None
+
+
+def test_both_kinds_of_index_find_the_same(folder, tmp_path):
+    query = unit_rows(9)[4]
+    hits = open_index(tmp_path / "toy.index").search("anything", mode="dense", vector=query, k=6)
+    assert hits[0].node == "L0-00004"
+    assert len(hits) == 6
+
+
+@pytest.mark.parametrize("name", sorted(INVERTED))
+def test_each_array_must_fit_the_index(folder, tmp_path, name):
+    array = np.load(folder / name)
+    size = (folder / name).stat().st_size
+    np.save(folder / "x.npy", array[:-1])
+    (folder / name).write_bytes((folder / "x.npy").read_bytes().ljust(size, b"\0"))
+    with pytest.raises(BrokenIndex):
+        open_index(tmp_path / "toy.index")
+
+
+def test_a_manifest_lists_the_inverted_file_whole_or_not_at_all(folder, tmp_path):
+    assert not INVERTED & FILES
+    manifest = folder / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"ivf/nodes.npy"', '"ivf/other.npy"'))
+    with pytest.raises(BrokenIndex, match=r"missing \['ivf/nodes\.npy'\], unknown \['ivf/other\.npy'\]"):
+        open_index(tmp_path / "toy.index")
+
+
+# -- documents, read when asked for --------------------------------------------------------------------------
+
+
+def test_documents_are_found_by_id_in_any_order(tmp_path):
+    publish_toy(tmp_path / "a")
+    index = open_index(tmp_path / "a")
+    assert [index.document_number(d) for d in ("one.txt", "boats.txt", "größe.md")] == [2, 0, 1]
+    assert [d.id for d in index.documents[1:]] == ["größe.md", "one.txt"]
+    assert index.documents[-1].id == "one.txt"
+
+
+@pytest.mark.parametrize("name", ["documents_lines.npy", "documents_order.npy", "documents_text.npy"])
+@pytest.mark.parametrize("value", [-1, 10**6, 0])
+def test_document_arrays_that_lead_nowhere_are_an_error_not_a_crash(tmp_path, name, value):
+    publish_toy(tmp_path / "a")
+    file = tmp_path / "a" / "generations" / "000001" / name
+    np.save(file, np.full_like(np.load(file), value))
+    index = open_index(tmp_path / "a")
+    with pytest.raises(IndexStoreError):
+        index.document("größe.md")
+        index.node("L0-00002")
+        index.grep("e")
