@@ -15,7 +15,17 @@ from pathlib import Path
 import raptor.cli
 import rlm.cli
 
-MODULES = ["abc", "argparse", "array", "asyncio.events", "asyncio.queues", "asyncio.streams", "asyncio.tasks", "base64", "bisect", "bz2", "calendar", "cmath", "concurrent.futures", "contextlib", "copy", "csv", "dataclasses", "datetime", "dis", "errno", "fileinput", "fnmatch", "fractions", "functools", "gc", "getopt", "getpass", "gettext", "glob", "gzip", "hashlib", "heapq", "hmac", "html", "html.parser", "http.cookies", "importlib.resources", "itertools", "json", "json.decoder", "json.encoder", "keyword", "linecache", "locale", "logging.config", "lzma", "marshal", "math", "mimetypes", "mmap", "multiprocessing", "multiprocessing.pool", "netrc", "numbers", "operator", "os.path", "pickle", "pkgutil", "platform", "plistlib", "poplib", "pprint", "profile", "pstats", "queue", "random", "re", "reprlib", "sched", "secrets", "select", "selectors", "shelve", "shlex", "shutil", "stat", "statistics", "string", "struct", "subprocess", "symtable", "sys", "sysconfig", "tempfile", "textwrap", "time", "timeit", "tokenize", "trace", "traceback", "tracemalloc", "unicodedata", "uuid", "venv", "warnings", "wave", "weakref", "xml.etree.ElementTree", "xml.sax", "zipapp", "zipfile", "zipimport", "zlib", "zoneinfo"]
+MODULES = """
+abc argparse array asyncio.events asyncio.queues asyncio.streams asyncio.tasks base64 bisect bz2 calendar cmath
+concurrent.futures contextlib copy csv dataclasses datetime dis errno fileinput fnmatch fractions functools gc
+getopt getpass gettext glob gzip hashlib heapq hmac html html.parser http.cookies importlib.resources itertools
+json json.decoder json.encoder keyword linecache locale logging.config lzma marshal math mimetypes mmap
+multiprocessing multiprocessing.pool netrc numbers operator os.path pickle pkgutil platform plistlib poplib
+pprint profile pstats queue random re reprlib sched secrets select selectors shelve shlex shutil stat statistics
+string struct subprocess symtable sys sysconfig tempfile textwrap time timeit tokenize trace traceback
+tracemalloc unicodedata uuid venv warnings wave weakref xml.etree.ElementTree xml.sax zipapp zipfile zipimport
+zlib zoneinfo
+""".split()
 
 QUESTIONS = [
     "How does json.dumps treat NaN and infinity when allow_nan is false?",

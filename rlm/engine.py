@@ -125,9 +125,7 @@ async def run_cell(talk: Conversation, code: str) -> CellResult:
     return result
 
 
-def record_scan(
-    talk: Conversation, rule: str | None = None, line: int | None = None, verdict: str = "ok"
-) -> None:
+def record_scan(talk: Conversation, rule: str | None = None, line: int | None = None, verdict: str = "ok") -> None:
     """Record the scan of the current cell, once: at its first call, which shows that it passed, or at its end."""
     if talk.code is None:
         return
