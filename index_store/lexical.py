@@ -17,6 +17,8 @@ import numpy.typing as npt
 from index_store.errors import BrokenIndex
 
 _WORD = re.compile(r"\w+")
+# Between the parts of as_completed and of asCompleted; not in mRNA or iPhone, which are one word.
+_JOINT = re.compile(r"_|(?<=[a-z][a-z])(?=[A-Z])")
 
 
 @cache
@@ -34,10 +36,11 @@ def _stop_words() -> frozenset[str]:
 
 
 def words(text: str) -> list[str]:
-    """Lower-cased stems without stop words; a name such as `as_completed` also counts as its parts."""
-    found = _WORD.findall(text.lower())
-    parts = [p for w in found if "_" in w for p in w.split("_") if p]
-    return list(_stemmer().stemWords([w for w in found + parts if w not in _stop_words()]))
+    """Lower-cased stems without stop words; `as_completed` and `asCompleted` also count as their parts."""
+    found = _WORD.findall(text)
+    parts = [p for w in found if _JOINT.search(w) for p in _JOINT.split(w) if p]
+    lower = (w.lower() for w in found + parts)
+    return list(_stemmer().stemWords([w for w in lower if w not in _stop_words()]))
 
 
 def write(folder: Path, texts: Iterable[str]) -> None:

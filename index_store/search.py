@@ -4,8 +4,10 @@ Pure arithmetic over score arrays; the index only supplies them. Modes:
 
 dense    cosine of the query's vector with each node's
 lexical  BM25
-hybrid   both, standardised and added (the default, over the chunks)
-tree     hybrid over all levels in one pool, RAPTOR's collapsed tree (arXiv 2401.18059, section 4)
+hybrid   both, standardised and added; then a chunk gains by the best chunk near it and gives way, a little, to
+         other documents (the default, over the chunks)
+tree     hybrid over all levels in one pool, RAPTOR's collapsed tree (arXiv 2401.18059, section 4), in which
+         summaries take no chunk's place
 """
 
 from dataclasses import dataclass
@@ -28,11 +30,18 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Measured on the development sets; see benchmarks/."""
+    """What `python -m benchmarks retrieval` varies one by one; each stands on a flat top there.
 
-    dense: float = 0.6
-    neighbour: float = 0.3
-    document: float = 0.15
+    `dense`: share of the dense score, the rest is lexical. `best`: scores are standardised by so many of the best.
+    `near`: weight of the best chunk at most `reach` chunks away. `again`: what each further chunk of a document
+    loses.
+    """
+
+    dense: float = 0.5
+    best: int = 200
+    near: float = 1.5
+    reach: int = 3
+    again: float = 0.2
 
 
 def search(
@@ -49,8 +58,11 @@ def search(
 ) -> list[Hit]:
     """At most `k` hits, best first; ties by node order. Raises BadQuery or NoSuchNode.
 
-    `level` None means the chunks, or every level in mode `tree`. `vector` is the query's (dim,) unit vector;
-    without it the index's own embedder is loaded, unless the mode is lexical.
+    Mode `tree` gives the `k` best chunks and, beside them, the summaries that are among the `k` best nodes: so it
+    finds what mode `hybrid` finds, and at most `k` hits more.
+    `level` None means the chunks, or every level in mode `tree`. `doc` keeps to the nodes that stand on that
+    document alone. `vector` is the query's (dim,) unit vector; without it the index's own embedder is loaded,
+    unless the mode is lexical.
     """
     if mode not in MODES:
         raise BadQuery(f"no search mode {mode!r}; there are {', '.join(MODES)}")
@@ -67,7 +79,15 @@ def search(
     best = top(scores, k)
     if mode == "lexical":
         best = best[scores[best] > 0]
+    if mode == "tree":
+        best = with_chunks(best, scores, _chunks(index, nodes), k)
     return [hit(index, int(nodes[i]), float(scores[i])) for i in best]
+
+
+def with_chunks(best: npt.NDArray[np.int64], scores: Scores, chunks: int, k: int) -> npt.NDArray[np.int64]:
+    """`best` places and those of the `k` best of the first `chunks` scores, best first, ties by place."""
+    places = np.union1d(best, top(scores[:chunks], k))
+    return places[np.argsort(-scores[places], kind="stable")]
 
 
 def hit(index: "Index", number: int, score: float) -> Hit:
@@ -78,7 +98,7 @@ def hit(index: "Index", number: int, score: float) -> Hit:
 def candidates(
     index: "Index", mode: Mode, level: int | None, under: str | None, doc: str | None
 ) -> npt.NDArray[np.int64]:
-    """Numbers of the nodes that may be found, ascending. In one document: its chunks, and what stands on them."""
+    """Numbers of the nodes that may be found, ascending. In one document: its chunks and their summaries."""
     chosen = (
         range(len(index))
         if level is None and mode == "tree"
@@ -91,18 +111,19 @@ def candidates(
         leaves = index.document_leaves(index.document_number(doc))
         inside = (nodes >= leaves.start) & (nodes < leaves.stop)
         if len(nodes) and nodes[-1] >= index.levels[0]:
-            inside |= np.isin(nodes, ancestors(index, leaves))
+            inside |= np.isin(nodes, summaries_of(index, leaves))
         nodes = nodes[inside]
     return nodes
 
 
-def ancestors(index: "Index", leaves: range) -> npt.NDArray[np.int64]:
-    """Numbers of all nodes above some chunks, ascending."""
-    layer, seen = set(leaves), set[int]()
+def summaries_of(index: "Index", leaves: range) -> npt.NDArray[np.int64]:
+    """Numbers of the summaries that stand on these chunks and on no others, ascending."""
+    inside, layer = set(leaves), set(leaves)
     for _ in index.levels[1:]:
-        layer = {p for n in layer for p in index.neighbours(n, "parents")} - seen
-        seen |= layer
-    return np.array(sorted(seen), dtype=np.int64)
+        above = {p for n in layer for p in index.neighbours(n, "parents")}
+        layer = {p for p in above if inside.issuperset(index.neighbours(p, "children"))}
+        inside |= layer
+    return np.array(sorted(inside.difference(leaves)), dtype=np.int64)
 
 
 def score(
@@ -119,10 +140,23 @@ def score(
     dense = _dense(index, vector, nodes)
     if mode == "dense":
         return dense
-    fused = fuse(dense, _lexical(index, query, nodes), weights.dense)
-    leaves = nodes < index.levels[0]
-    fused[leaves] = lift(fused[leaves], nodes[leaves], index.leaf_documents, weights)
-    return fused
+    chunks = _chunks(index, nodes)
+    fused = fuse(dense, _lexical(index, query, nodes), weights, chunks or len(nodes))
+    lifted = fused * (1 + weights.near)  # a summary is its own neighbourhood
+    documents = _documents(index, nodes[:chunks])
+    near = nearby_best(fused[:chunks], nodes[:chunks], documents, weights.reach)
+    lifted[:chunks] = fused[:chunks] + weights.near * near
+    lifted[:chunks] -= weights.again * places_within(lifted[:chunks], documents)
+    return lifted
+
+
+def _chunks(index: "Index", nodes: npt.NDArray[np.int64]) -> int:
+    """How many of `nodes`, ascending, are chunks."""
+    return int(np.searchsorted(nodes, index.levels[0]))
+
+
+def _documents(index: "Index", chunks: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
+    return index.leaf_documents[chunks]
 
 
 def _dense(index: "Index", vector: npt.NDArray[np.float32] | None, nodes: npt.NDArray[np.int64]) -> Scores:
@@ -138,37 +172,56 @@ def _lexical(index: "Index", query: str, nodes: npt.NDArray[np.int64]) -> Scores
     return index.lexicon.score(query, len(index))[nodes].astype(np.float64)
 
 
-def standardise(scores: Scores) -> Scores:
-    """Zero mean, unit variance; all zeros when the scores do not differ."""
-    spread = scores.std()
-    return (scores - scores.mean()) / spread if spread > 1e-12 else np.zeros_like(scores)
+def standardise(scores: Scores, reference: Scores) -> Scores:
+    """`scores` less the mean of `reference`, in its standard deviations; all zeros when it does not vary."""
+    spread = reference.std()
+    return (scores - reference.mean()) / spread if spread > 1e-12 else np.zeros_like(scores)
 
 
-def fuse(dense: Scores, lexical: Scores, dense_weight: float) -> Scores:
-    """Convex combination of standardised scores (Bruch et al., "An Analysis of Fusion Functions", TOIS 2023)."""
-    return dense_weight * standardise(dense) + (1 - dense_weight) * standardise(lexical)
+def fuse(dense: Scores, lexical: Scores, weights: Weights, chunks: int) -> Scores:
+    """Convex combination of standardised scores (Bruch et al., "An Analysis of Fusion Functions", TOIS 2023).
 
-
-def lift(scores: Scores, leaves: npt.NDArray[np.int64], owners: npt.NDArray[np.int32], w: Weights) -> Scores:
-    """Raise a chunk by its better neighbour in the document and by its document's best chunks.
-
-    A chunk without a neighbour is lifted by its own score, so that short documents lose nothing.
+    Each is standardised by the best of its first `chunks` scores. By all of them, the one word that few chunks
+    hold would weigh more the more chunks do not hold it; and chunks would rank differently where summaries join.
     """
-    if not len(leaves):
-        return scores
-    documents = owners[leaves]
-    beside = np.full(len(scores), -np.inf)
-    adjacent = (np.diff(leaves) == 1) & (np.diff(documents) == 0)
-    beside[1:][adjacent] = scores[:-1][adjacent]
-    beside[:-1][adjacent] = np.maximum(beside[:-1][adjacent], scores[1:][adjacent])
-    beside = np.where(np.isinf(beside), scores, beside)
-    return scores + w.neighbour * beside + w.document * _document_means(scores, documents)
+    by_dense, by_lexical = (
+        standardise(scores, _best(scores[:chunks], weights.best)) for scores in (dense, lexical)
+    )
+    return weights.dense * by_dense + (1 - weights.dense) * by_lexical
 
 
-def _document_means(scores: Scores, documents: npt.NDArray[np.int32]) -> Scores:
-    """For each chunk, the mean score of its document's candidates."""
-    _, inverse, counts = np.unique(documents, return_inverse=True, return_counts=True)
-    return np.asarray((np.bincount(inverse, weights=scores) / counts)[inverse])
+def _best(scores: Scores, count: int) -> Scores:
+    return np.partition(scores, len(scores) - count)[-count:] if count < len(scores) else scores
+
+
+def nearby_best(
+    scores: Scores, chunks: npt.NDArray[np.int64], documents: npt.NDArray[np.int32], reach: int
+) -> Scores:
+    """For each chunk the best score at most `reach` chunks away in its document, its own included.
+
+    So what stands around a good chunk is read with it, and a chunk that stands alone loses nothing by it. `chunks`
+    ascend and may have gaps; `documents` are theirs.
+    """
+    best = scores.copy()
+    for step in range(1, min(reach, len(scores) - 1) + 1):
+        # Numbers ascend: chunks at most `reach` apart stand at most `reach` places apart.
+        near = (chunks[step:] - chunks[:-step] <= reach) & (documents[step:] == documents[:-step])
+        np.maximum(best[step:], scores[:-step], out=best[step:], where=near)
+        np.maximum(best[:-step], scores[step:], out=best[:-step], where=near)
+    return best
+
+
+def places_within(scores: Scores, documents: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+    """Each chunk's place among its document's, 0 for the best; ties in order. `documents` ascend.
+
+    Less a constant for each place, scores come in the order of a greedy choice that takes the constant from a
+    document's other chunks whenever one of them is taken: maximal marginal relevance (Carbonell and Goldstein,
+    SIGIR 1998) with sameness of document for similarity.
+    """
+    order = np.lexsort((-scores, documents))
+    places = np.empty(len(scores), dtype=np.int64)
+    places[order] = np.arange(len(scores)) - np.searchsorted(documents, documents)
+    return places
 
 
 def top(scores: Scores, k: int) -> npt.NDArray[np.int64]:

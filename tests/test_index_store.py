@@ -10,9 +10,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from index_store.errors import BadQuery, BrokenIndex, IndexStoreError, NoSuchNode
+from index_store.lexical import words
 from index_store.manifest import FILES
 from index_store.reader import open_index
-from index_store.search import Weights, fuse, lift, standardise, top
+from index_store.search import Weights, fuse, nearby_best, places_within, standardise, top, with_chunks
 from index_store.tables import byte_at, char_at, chars_before
 from index_store.types import Span
 from tests.toy import TEXTS, publish_toy, toy_draft, toy_index, unit_rows
@@ -278,8 +279,32 @@ def test_search_stays_in_level_branch_and_document(index):
         "L0-00002",
     }
     assert {h.span.doc for h in index.search("x", vector=vector, doc="größe.md")} == {"größe.md"}
-    tree = index.search("x", vector=vector, mode="tree", doc="one.txt")
-    assert {h.node for h in tree} == {"L0-00005", "L1-00001", "L2-00000"}
+
+
+def test_a_search_in_one_document_shows_no_summary_of_another(index):
+    def found(doc):
+        return {h.node for h in index.search("x", vector=unit_rows(9)[0], mode="tree", doc=doc)}
+
+    assert found("boats.txt") == {"L0-00000", "L0-00001", "L0-00002", "L1-00000"}
+    assert found("one.txt") == {"L0-00005"}
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+def test_the_tree_finds_every_chunk_that_flat_search_finds_in_the_same_order(index, k):
+    for row in range(9):
+        flat, tree = (
+            index.search("ketch and yawl", k, vector=unit_rows(9)[row], mode=mode)
+            for mode in ("hybrid", "tree")
+        )
+        assert [h.node for h in tree if h.level == 0] == [h.node for h in flat]
+        assert [h.score for h in tree] == sorted((h.score for h in tree), reverse=True)
+    assert any(h.level for h in tree)
+
+
+def test_the_words_of_a_name_in_code_are_found_and_the_name_itself():
+    assert {"httpclientpool", "client", "pool"} <= set(words("the HttpClientPool"))
+    assert {"as_complet", "complet"} <= set(words("as_completed"))
+    assert words("mRNA") == ["mrna"]
 
 
 @pytest.mark.parametrize("bad", [{"mode": "magic"}, {"k": 0}, {"vector": unit_rows(1, 3)[0]}])
@@ -301,11 +326,78 @@ def test_top_is_the_head_of_a_stable_sort(scores, k):
 
 
 def test_scores_that_do_not_differ_do_not_decide():
-    assert standardise(np.array([3.0, 3.0])).tolist() == [0.0, 0.0]
-    assert fuse(np.array([0.1, 0.9]), np.zeros(2), 0.6)[1] > 0
+    assert standardise(np.array([3.0, 3.0]), np.array([3.0, 3.0])).tolist() == [0.0, 0.0]
+    assert fuse(np.array([0.1, 0.9]), np.zeros(2), Weights(), 2)[1] > 0
+
+
+def test_chunks_without_a_word_of_the_query_do_not_change_how_the_others_rank():
+    rng = np.random.default_rng(0)
+    dense, lexical = rng.random(300), rng.random(300)
+    more = np.zeros(5000)
+    few = fuse(dense, lexical, Weights(best=200), 300)
+    many = fuse(np.concatenate([dense, more]), np.concatenate([lexical, more]), Weights(best=200), 5300)
+    assert np.allclose(many[:300], few)
 
 
 def test_a_lone_chunk_loses_nothing_by_having_no_neighbour():
-    leaves, owners = np.array([0, 1, 2]), np.array([0, 0, 1], dtype=np.int32)
-    lifted = lift(np.array([1.0, 0.0, 1.0]), leaves, owners, Weights(neighbour=0.3, document=0.0))
-    assert lifted[2] >= lifted[0]
+    near = nearby_best(np.array([1.0, 0.0, 1.0]), np.arange(3), np.array([0, 0, 1], dtype=np.int32), 3)
+    assert near.tolist() == [1.0, 1.0, 1.0]
+
+
+CHUNKS = st.lists(st.tuples(st.integers(0, 3), st.integers(1, 4), st.floats(-5, 5)), min_size=1, max_size=40)
+
+
+@given(CHUNKS, st.integers(0, 5))
+@example([(0, 1, 1.0)], 3)
+@example([(0, 1, 1.0), (0, 4, 0.0), (1, 1, -1.0)], 3)
+def test_a_chunk_is_lifted_by_the_best_within_reach_in_its_document(drawn, reach):
+    documents = np.sort(np.array([d for d, _, _ in drawn], dtype=np.int32))
+    chunks = np.cumsum([gap for _, gap, _ in drawn])
+    scores = np.array([s for _, _, s in drawn])
+    expected = [
+        max(
+            s
+            for c, d, s in zip(chunks, documents, scores, strict=True)
+            if abs(c - chunk) <= reach and d == document
+        )
+        for chunk, document in zip(chunks, documents, strict=True)
+    ]
+    assert nearby_best(scores, chunks, documents, reach).tolist() == expected
+
+
+@given(CHUNKS, st.floats(0, 2))
+@example([(0, 1, 1.0), (0, 1, 1.0), (1, 1, 0.9)], 0.2)
+def test_less_their_places_scores_come_in_the_order_of_a_greedy_choice(drawn, again):
+    documents = np.sort(np.array([d for d, _, _ in drawn], dtype=np.int32))
+    scores = np.array([s for _, _, s in drawn])
+    left, greedy = dict(enumerate(scores.tolist())), []
+    taken = dict.fromkeys(documents.tolist(), 0)
+    while left:
+        best = min(left, key=lambda i: (-round(left[i] - again * taken[int(documents[i])], 9), i))
+        greedy.append(left.pop(best) - again * taken[int(documents[best])])
+        taken[int(documents[best])] += 1
+    spread = scores - again * places_within(scores, documents)
+    assert np.allclose(np.sort(spread)[::-1], greedy)
+
+
+def test_what_stands_beside_the_best_chunk_comes_next_when_neighbours_weigh_much(index):
+    def found(near):
+        weights = Weights(near=near, again=0.0)
+        return [h.node for h in index.search("x", 2, vector=unit_rows(9)[3], weights=weights)]
+
+    assert found(0.0) != found(50.0) == ["L0-00003", "L0-00004"]
+
+
+def test_every_document_comes_before_any_comes_again_when_repeats_cost_much(index):
+    hits = index.search("x", 6, vector=unit_rows(9)[0], weights=Weights(again=50.0))
+    assert {h.span.doc for h in hits[:3]} == set(TEXTS)
+
+
+def test_a_second_chunk_of_a_document_gives_way_to_one_nearly_as_good_elsewhere():
+    scores, documents = np.array([3.0, 2.0, 1.9]), np.array([0, 0, 1], dtype=np.int32)
+    assert top(scores - 0.2 * places_within(scores, documents), 2).tolist() == [0, 2]
+
+
+def test_summaries_join_the_chunks_and_take_no_place_of_theirs():
+    scores = np.array([0.3, 0.1, 0.2, 0.9, 0.0])
+    assert with_chunks(top(scores, 2), scores, 3, 2).tolist() == [3, 0, 2]

@@ -1,0 +1,13 @@
+"""Measurements: `python -m benchmarks [part ...]`. A part is a module here with a function `run(Options)`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """`data`: the development data; `work`: where indexes are kept between runs; `sets`: names, () for all."""
+
+    data: Path
+    work: Path
+    sets: tuple[str, ...] = ()
