@@ -1,7 +1,7 @@
 """Hostile code, each snippet in a fresh fork: `python -s -P -S sandbox_probe.py FOLDER < request > reply`.
 
 Request: JSON {"mode", "snippets", "broken", "absent", "seconds", "links"}. Modes: `off` (plain Python, no layer at
-all), `bare` (the kernel layers alone: every builtin, real modules), `cell` (the language layer too, as in a session).
+all), `bare` (the kernel layers alone: every builtin, real modules), `cell` (the language layer too, as they run).
 `broken` names functions of the confinement that fail here as they would on a machine without that layer,
 `absent` ones that do nothing and say nothing; `links` are descriptors to use as the workers' sockets. Reply:
 {"layers", "ends": [{"said", "broke", "end"}]}: `R` as text, what forbidden thing it is, how the process ended.

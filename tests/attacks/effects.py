@@ -70,6 +70,7 @@ SIGNALS = {
     "ends a process by queue": "import ctypes\nctypes.CDLL(None).sigqueue(@PID@, 9, None)",
     "traces and ends a process": "import ctypes, os, signal\nctypes.CDLL(None).ptrace(16, @PID@, 0, 0)\nos.kill(@PID@, signal.SIGKILL)",
     "ends a process through a shell": "import subprocess\nsubprocess.run(['kill', '-9', '@PID@'], check=False)",
+    "ignores its processor limit": "import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nR = 'BROKEN'",
     "asks about its parent": "import os\nos.kill(os.getppid(), 0)\nR = 'BROKEN'",
 }
 
