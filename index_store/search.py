@@ -30,7 +30,7 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """What `python -m benchmarks retrieval` varies one by one; each stands on a flat top there.
+    """Chosen for the mean over the development sets; `python -m benchmarks retrieval` varies them one by one.
 
     `dense`: share of the dense score, the rest is lexical. `best`: scores are standardised by so many of the best.
     `near`: weight of the best chunk at most `reach` chunks away. `again`: what each further chunk of a document
