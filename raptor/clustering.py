@@ -2,7 +2,7 @@
 
 The procedure of RAPTOR (arXiv 2401.18059, section 3). Where it departs from the paper, and why:
 
-- Above `part_size` nodes are first partitioned by k-means: time grows linearly, and parts can run apart.
+- Above `part_size` nodes are first partitioned by k-means: time grows linearly, and parts run in processes apart.
 - UMAP starts from principal components and is given exact neighbours: no eigensolver that may fail, no
   approximate search, and the same bytes out for the same bytes in.
 - k is searched on a geometric grid and then around its minimum, instead of fitting every k; the Gaussians share one
@@ -13,12 +13,15 @@ The procedure of RAPTOR (arXiv 2401.18059, section 3). Where it departs from the
 from __future__ import annotations
 
 import importlib
+import os
 import warnings
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 from types import ModuleType
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +36,8 @@ EPOCHS = 100  # of UMAP's layout: 200 take 1.5 times as long and gain 0.003 in m
 NEIGHBOURHOOD = 10  # clusters in a neighbourhood, as many as the paper's global step leaves to its local one
 ROUNDS = 10
 GRID, SPAN = 5, 1.6  # values of k tried at first, and how far the mean size may lie from the wanted one
+PARALLEL = 8_000  # nodes above which processes pay, each of which imports UMAP and compiles it, in 8 s
+BLOCK = 65_536
 EM_ROUNDS, EM_GAIN = 50, 1e-3  # stop when a round adds less to the mean log density
 
 
@@ -43,9 +48,11 @@ class ClusterSettings:
     `max_tokens`: cap on the tokens of a cluster's members together. `threshold`: posterior above which a node
     joins a further cluster, up to `max_memberships` in all. `dims`: what UMAP reduces to. `target_size`: members
     wanted in a cluster, on average within a factor of `SPAN`; none has more than four times as many.
-    `part_size`: most nodes clustered at once.
+    `part_size`: most nodes clustered at once. `method`: as described above, or "paper" as in `raptor.paper`, for
+    comparison, which heeds only `max_tokens`, `threshold`, `dims` and `seed`.
     """
 
+    method: Literal["fast", "paper"] = "fast"
     max_tokens: int = 3000
     threshold: float = 0.1
     max_memberships: int = 3
@@ -55,6 +62,8 @@ class ClusterSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        if self.method not in ("fast", "paper"):
+            raise RaptorError(f"method is {self.method!r}; give 'fast' or 'paper'")
         least = {"max_tokens": 1, "max_memberships": 1, "dims": 1, "target_size": 2, "part_size": 8}
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
@@ -63,23 +72,62 @@ class ClusterSettings:
             raise RaptorError(f"threshold is {self.threshold}; give a posterior above 0 and at most 1")
 
 
-def cluster(vectors: Floats, tokens: Ints, settings: ClusterSettings | None = None) -> list[Ints]:
+def cluster(
+    vectors: Floats, tokens: Ints, settings: ClusterSettings | None = None, workers: int | None = None
+) -> list[Ints]:
     """Sorted member indices of each cluster of `vectors` (n, dim), whose nodes are `tokens` (n,) long.
 
     Every node is in a cluster, no cluster is empty or lies inside another, and for n > 1 there are fewer clusters
     than nodes (seldom more than half as many), so a loop that clusters the clusters ends in one root. Three or
     more members never exceed `max_tokens` together; a pair may, because pairing is the least that still shrinks
     a level, and then the caller has to shorten its members. Clusters come in order of their members. The same
-    input and seed give the same clusters, bit for bit.
+    input and seed give the same clusters, bit for bit, with any number of `workers`: processes that share the work
+    where it is large, by default one for each core.
     """
     settings = settings or ClusterSettings()
     points = unit_rows(vectors, tokens)
-    found = [
-        part[members]
-        for part in partition(points, settings)
-        for members in cluster_part(points[part], tokens[part], settings)
-    ]
+    if settings.method == "paper":
+        from raptor.paper import cluster_as_published
+
+        return sorted(cluster_as_published(points, tokens, settings), key=lambda members: members.tolist())
+    parts = partition(points, settings)
+    workers = min(workers or cores(), len(parts))
+    if workers == 1 or len(points) <= PARALLEL:
+        groups = [cluster_part(points[part], tokens[part], settings) for part in parts]
+    else:
+        groups = in_processes(points, tokens, parts, settings, workers)
+    found = [part[members] for part, inside in zip(parts, groups, strict=True) for members in inside]
     return sorted(found, key=lambda members: members.tolist())
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def in_processes(
+    points: Floats, tokens: Ints, parts: list[Ints], settings: ClusterSettings, workers: int
+) -> list[list[Ints]]:
+    """`cluster_part` of each part, same order, few of them copied and under way at a time."""
+    from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
+    from multiprocessing import get_context
+
+    waiting: deque[Future[list[Ints]]] = deque()
+    done = []
+    # Spawned, not forked: a fork of a process in which BLAS or torch have threads may hang.
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        try:
+            for part in parts:
+                waiting.append(pool.submit(cluster_part, points[part], tokens[part], settings))
+                if len(waiting) > 2 * workers:
+                    done.append(waiting.popleft().result())
+            return done + [future.result() for future in waiting]
+        except BrokenProcessPool as e:
+            raise RaptorError(
+                f"a process that clusters {settings.part_size:,} nodes ended early; free memory, and if a script of "
+                "yours builds the index, do it under: if __name__ == '__main__'"
+            ) from e
 
 
 def one_thread() -> AbstractContextManager[object]:
@@ -99,13 +147,21 @@ def unit_rows(vectors: Floats, tokens: Ints) -> npt.NDArray[np.float32]:
         raise RaptorError(
             f"vectors have shape {vectors.shape} and tokens {tokens.shape}; give (n, dim) and (n,) of the same n"
         )
-    bad = np.flatnonzero(~np.isfinite(vectors).all(axis=1))
+    bad = np.flatnonzero(~np.concatenate([np.isfinite(b).all(axis=1) for b in blocks(vectors)]))
     if len(bad):
         raise RaptorError(
             f"{len(bad)} vectors are not finite, first at row {bad[0]}; embed those texts again"
         )
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return (vectors / np.where(lengths > 0, lengths, 1)).astype(np.float32)
+    points = np.empty(vectors.shape, dtype=np.float32)
+    for block, unit in zip(blocks(vectors), blocks(points), strict=True):
+        lengths = np.linalg.norm(block, axis=1, keepdims=True)
+        unit[:] = block / np.where(lengths > 0, lengths, 1)
+    return points
+
+
+def blocks(rows: Floats) -> Iterator[Floats]:
+    """`rows` a stretch at a time, as what is made on the way from a million vectors takes gigabytes."""
+    return (rows[i : i + BLOCK] for i in range(0, max(len(rows), 1), BLOCK))
 
 
 # --- partition: nodes that are far apart need not be compared ---
@@ -120,7 +176,8 @@ def partition(points: Floats, settings: ClusterSettings) -> list[Ints]:
             if len(part) <= settings.part_size:
                 parts.append(part)
             else:
-                waiting += [part[inside] for inside in near_parts(points[part], settings)]
+                rows = points[part] if len(part) < len(points) else points
+                waiting += [part[inside] for inside in near_parts(rows, settings)]
     return [part for part in parts if len(part)]
 
 

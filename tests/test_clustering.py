@@ -1,6 +1,7 @@
 """Clusters of hand-made and of random vectors: what every level of a build may rely on."""
 
 import hashlib
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from raptor import clustering
 from raptor.clustering import (
     ClusterSettings,
     Room,
@@ -196,6 +198,50 @@ def test_posteriors_sum_to_one():
     assert np.allclose(posterior.sum(axis=1), 1)
 
 
+def test_processes_give_the_same_clusters_as_one_alone(monkeypatch):
+    vectors, how = rows("random", 150, 8, 0), ClusterSettings(part_size=60)
+    alone = lists(cluster(vectors, np.full(150, 100), how, workers=1))
+    monkeypatch.setattr(clustering, "PARALLEL", 100)
+    assert lists(cluster(vectors, np.full(150, 100), how, workers=2)) == alone
+
+
+def ends_early(*_: object) -> None:
+    os._exit(1)
+
+
+def test_a_process_that_ends_early_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(clustering, "PARALLEL", 100)
+    monkeypatch.setattr(clustering, "cluster_part", ends_early)
+    with pytest.raises(RaptorError, match="ended early; free memory"):
+        cluster(rows("random", 150, 8, 0), np.full(150, 1), ClusterSettings(part_size=60), workers=2)
+
+
+def test_few_nodes_start_no_processes(monkeypatch):
+    monkeypatch.setattr(clustering, "in_processes", lambda *_: pytest.fail("started processes"))
+    assert cluster(rows("random", 150, 8, 0), np.full(150, 100), ClusterSettings(part_size=60), workers=2)
+
+
+def check_published(n: int, tokens: int, how: ClusterSettings) -> list[list[int]]:
+    found = lists(cluster(blobs(np.eye(6, 24), each=n // 6, spread=0.1), np.full(n, tokens), how))
+    assert sorted({node for members in found for node in members}) == list(range(n))
+    assert found == sorted(found)
+    assert len(found) < n
+    assert all(len(m) <= 2 or len(m) * tokens <= how.max_tokens for m in found)
+    return found
+
+
+def test_the_published_method_makes_one_cluster_of_what_umap_cannot_reduce():
+    assert check_published(6, 100, ClusterSettings(method="paper")) == [list(range(6))]
+    assert len(check_published(6, 1000, ClusterSettings(method="paper"))) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tokens", [10, 400, 4_000])
+def test_the_published_method_keeps_blobs_apart_and_ends(tokens):
+    found = check_published(90, tokens, ClusterSettings(method="paper", dims=4))
+    assert all(len({node // 15 for node in members}) == 1 for members in found)
+
+
 def test_vectors_that_are_not_finite_are_named():
     vectors = rows("random", 5, 3, 0)
     vectors[3, 1] = np.nan
@@ -209,7 +255,8 @@ def test_tokens_of_another_length_are_refused():
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"max_tokens": 0}, {"target_size": 1}, {"part_size": 7}, {"threshold": 0.0}]
+    "wrong",
+    [{"max_tokens": 0}, {"target_size": 1}, {"part_size": 7}, {"threshold": 0.0}, {"method": "fastest"}],
 )
 def test_settings_that_cannot_work_are_refused(wrong):
     with pytest.raises(RaptorError, match=next(iter(wrong))):

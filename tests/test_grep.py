@@ -15,7 +15,7 @@ from tests.toy import document, publish_toy, unit_rows
 PATTERNS = [
     "a", "ab|b", "a+", r"a\sb", r"\s", r"\n", "[^a]+", "(?s).", "(?s)a.*b", "(?s).+", "^a", "b$", "^$", "a*",
     r"\ba", r"b\b", r"\Bb", r"a\B", r"\Aa", r"b\z", r"(?-m:^a)", r"(?-m:b$)", "é", "(?i)É", r"\pL+",
-    r"^\s*a", "(a)(b)", "a??",
+    r"^\s*a", "(a)(b)", "a??", r"a(?:\sb)?",
 ]  # fmt: skip
 
 
@@ -64,6 +64,7 @@ def found(index, pattern, **where):
 @example(texts=["a\n", "\nb", "\n", "aé", "éa"], batch=1 << 20)
 @example(texts=["a", "a" * 30, "b"], batch=12)
 @example(texts=["", ""], batch=1)
+@example(texts=["a", "aaa", "b"], batch=1 << 20)
 def test_all_texts_at_once_give_what_each_gives_alone(tmp_path_factory, texts, batch):
     index = index_of(tmp_path_factory.mktemp("g") / "i", texts)
     with pytest.MonkeyPatch.context() as patch:
