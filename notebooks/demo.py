@@ -30,7 +30,7 @@ zlib zoneinfo
 QUESTIONS = [
     "How does json.dumps treat NaN and infinity when allow_nan is false?",
     "What does heapq.merge return, and how does bisect.insort keep a list sorted?",
-    "Which function in shutil removes a whole directory tree?",
+    "What happens in shutil.rmtree when ignore_errors is set?",
 ]
 
 

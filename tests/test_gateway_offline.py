@@ -67,7 +67,9 @@ def test_sentences_cover_all_but_white_space_in_order(text: str) -> None:
     spans = split(text)
     ends = [0, *(end for _, end in spans)]
     starts = [*(start for start, _ in spans), len(text)]
-    assert all(text[end:start].strip() == "" for end, start in zip(ends, starts, strict=True))
+    assert all(
+        text[end:start].replace("|", "").strip() == "" for end, start in zip(ends, starts, strict=True)
+    )
     assert all(0 < end - start <= MAX_SENTENCE_CHARS for start, end in spans)
     assert all(part == part.strip() for part in sentences(text))
 
@@ -94,6 +96,41 @@ def test_wrapped_lines_are_one_sentence_and_lists_headings_and_code_are_lines() 
         "def f(x):",
         "return x",
     ]
+
+
+BOXED = (
+    " |  dumps(obj, *, allow_nan=True, indent=None)\n"
+    " |      If allow_nan is true, then NaN, Infinity, and -Infinity will be\n"
+    " |      encoded as such.  This behavior is not JSON specification compliant,\n"
+    " |      but is consistent with most decoders.\n"
+    " |  \n"
+    " |      >>> dumps(nan, allow_nan=True, indent=None, separators=None, sort_keys=False)\n"
+    " |      NaN\n"
+)
+
+
+def test_a_sentence_runs_over_the_lines_of_indented_boxed_and_commented_text() -> None:
+    assert sentences(BOXED) == [
+        "dumps(obj, *, allow_nan=True, indent=None)",
+        "If allow_nan is true, then NaN, Infinity, and -Infinity will be\n |      encoded as such.",
+        "This behavior is not JSON specification compliant,\n |      but is consistent with most decoders.",
+        ">>> dumps(nan, allow_nan=True, indent=None, separators=None, sort_keys=False)",
+        "NaN",
+    ]
+    indented = (
+        "    If onerror is set, it is called to handle the error with the path,\n    which it is given."
+    )
+    assert sentences(indented) == [indented.strip()]
+    hanging = "* quotechar - specifies a one-character string to use as the\n    quoting character."
+    assert sentences(hanging) == [hanging]
+    commented = "# A comment that is long enough to have been wrapped at some column\n# by its author.\nx = 1"
+    assert sentences(commented) == [commented[: commented.index("\nx")], "x = 1"]
+
+
+def test_indented_code_stays_lines_however_long() -> None:
+    code = "    total = compute(a_long_argument, another_argument, and_one_more)\n    other = total + 1"
+    assert sentences(code) == [line.strip() for line in code.split("\n")]
+    assert sentences("| a | b |\n| c | d |") == ["a | b |", "c | d |"]
 
 
 def test_words_are_stemmed_content_words() -> None:
@@ -196,6 +233,25 @@ def test_the_reader_quotes_the_best_sentences_with_their_blocks() -> None:
     first = reply.split("\n")[0]
     assert first == '[os.txt 0-400] "The scheduler keeps its processes in a red-black tree."'
     assert len(reply.split("\n")) <= 3
+
+
+def test_prose_that_answers_comes_before_the_signature_that_only_names() -> None:
+    question = "QUESTION: How does dumps treat NaN and infinity with allow_nan and indent?\n"
+    reply = read(user(question + quote([Block("L0-00001", BOXED)])), 400)
+    assert reply.startswith(
+        '[L0-00001] "If allow_nan is true, then NaN, Infinity, and -Infinity will be\n |      enc'
+    )
+
+
+def test_what_was_quoted_is_not_quoted_again() -> None:
+    whole = "The scheduler keeps processes in a tree and the tree is balanced."
+    blocks = [
+        Block("a", whole),
+        Block("b", whole.replace(" tree", "\n| tree")),
+        Block("c", "in a tree and the tree is balanced."),
+    ]
+    reply = read(user("QUESTION: In which balanced tree are processes kept?\n" + quote(blocks)), 400)
+    assert reply == f'[a] "{whole}"'
 
 
 def test_the_reader_says_when_nothing_bears_on_the_question() -> None:
