@@ -130,6 +130,8 @@ def test_a_sentence_runs_over_the_lines_of_indented_boxed_and_commented_text() -
 def test_indented_code_stays_lines_however_long() -> None:
     code = "    total = compute(a_long_argument, another_argument, and_one_more)\n    other = total + 1"
     assert sentences(code) == [line.strip() for line in code.split("\n")]
+    deeper = "A line that would be wide enough to go on with the one below it\n        merges them."
+    assert sentences(deeper) == [line.strip() for line in deeper.split("\n")]
     assert sentences("| a | b |\n| c | d |") == ["a | b |", "c | d |"]
 
 
@@ -181,7 +183,8 @@ def test_the_label_of_summaries_is_a_table_of_contents_of_their_labels() -> None
     name, _ = parts(summarise(user(quote(blocks)), 200))
     assert name.split(", ")[:3] == ["finance", "genes", "stock"]  # each next one for those without a term yet
     assert name.split(", ").index("mortgages") < 5
-    assert len(set(name.split(", "))) == len(name.split(", "))
+    again = [Block("MAP_SHARED, mapping, shared, flags", "x"), Block("MAP_SHARED, shared maps", "x")]
+    assert parts(summarise(user(quote(again)), 200))[0].startswith("MAP_SHARED, flags")
 
 
 def test_a_title_leads_the_label_only_where_most_chunks_have_it() -> None:
