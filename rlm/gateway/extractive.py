@@ -27,6 +27,7 @@ else:
     Matrix = Any
 
 MODEL = "offline/extractive"
+UNTITLED = "untitled"  # what has no name and no words
 _LABEL_WORDS = 8
 _HELD = 0.3  # what a further term for a block is worth, against its first
 _SHARE_OF_INPUT = 1 / 3
@@ -71,8 +72,10 @@ def summarise(messages: list[Message], max_tokens: int) -> str:
     wanted = max(_LEAST_TOKENS, int(_SHARE_OF_INPUT * sum(len(s.text) for s in sentences) / 4))
     chosen = choose(sentences, min(room, wanted))
     if not chosen and sentences:  # not even one fits: as much of the first as does
-        return head + truncate(sentences[0].text, room)
-    return head + (_joined([sentences[i] for i in sorted(chosen)]) or "(no text)")
+        text = truncate(sentences[0].text, room)
+    else:
+        text = _joined([sentences[i] for i in sorted(chosen)])
+    return head + (text if any(map(str.isalnum, text)) else truncate("(no words)", room))
 
 
 def label(blocks: Sequence[Block]) -> str:
@@ -90,7 +93,7 @@ def label(blocks: Sequence[Block]) -> str:
             seen |= stems
         if sum(len(t.split()) for t in terms) >= _LABEL_WORDS - 1:
             break
-    return " ".join(", ".join(terms).split()[:_LABEL_WORDS]).rstrip(",") or "untitled"
+    return " ".join(", ".join(terms).split()[:_LABEL_WORDS]).rstrip(",") or UNTITLED
 
 
 def choose(sentences: Sequence[Sentence], max_tokens: int) -> list[int]:
@@ -211,7 +214,7 @@ def _name_terms(name: str) -> list[str]:
     title = re.sub(r"[_/]+", " ", _EXTENSION.sub("", title)) if is_chunk else name
     found = [title] if is_chunk else title.split(",")[:_LABEL_WORDS]
     terms = [" ".join(term.split()[:4]) for term in found]
-    return [term for term in terms if any(map(str.isalpha, term)) and not _NODE_ID.match(term)]
+    return [t for t in terms if any(map(str.isalpha, t)) and t != UNTITLED and not _NODE_ID.match(t)]
 
 
 def _parts(term: str) -> list[str]:
