@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from rlm.gateway.blocks import Block, quote
@@ -58,6 +58,7 @@ pieces = st.sampled_from(
 any_text = st.one_of(st.text(max_size=200), st.lists(pieces, max_size=30).map("".join))
 
 
+@settings(deadline=None)  # the first call reads a vocabulary
 @given(any_text)
 @example("")
 @example("No end")
@@ -202,6 +203,7 @@ def test_common_words_do_not_stand_out_and_names_keep_their_underscores() -> Non
     assert label.startswith("zygote_pool, ")
 
 
+@settings(deadline=None)  # the first call reads a vocabulary
 @given(
     st.lists(st.builds(Block, st.text(max_size=10).map(lambda t: t.replace("\n", "")), any_text), max_size=4),
     st.integers(1, 200),
@@ -277,6 +279,7 @@ def test_without_blocks_the_rest_of_the_prompt_is_read_and_the_last_question_cou
     assert reply.startswith('[text] "It is called on every timer interrupt."')
 
 
+@settings(deadline=None)  # the first call reads a vocabulary
 @given(any_text, any_text)
 def test_the_reader_quotes_only_what_is_there(question: str, text: str) -> None:
     question = " ".join(question.split())

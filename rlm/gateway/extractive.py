@@ -155,10 +155,11 @@ def _centrality(vectors: Matrix) -> Matrix:
     import numpy as np
 
     n = len(vectors)
-    degree = np.maximum(vectors @ vectors.sum(axis=0), 1e-6)
     score = np.full(n, 1 / n, dtype=np.float32)
-    for _ in range(_ROUNDS):
-        score = (1 - _DAMPING) / n + _DAMPING * (vectors @ (vectors.T @ (score / degree)))
+    with np.errstate(invalid="ignore"):  # BLAS kernels read past short rows, and flag what they then drop
+        degree = np.maximum(vectors @ vectors.sum(axis=0), 1e-6)
+        for _ in range(_ROUNDS):
+            score = (1 - _DAMPING) / n + _DAMPING * (vectors @ (vectors.T @ (score / degree)))
     return score
 
 
