@@ -58,7 +58,7 @@ _RULES: tuple[tuple[str, str], ...] = (
         r"|\b(?:run|execute|call|use)\s+(?:the\s+)?(?:following|this|a|your)?\s*(?:python\s+|shell\s+)?(?:code|command|tool"
         r"|function)s?\b[^.!?\n]{0,20}:",
     ),
-    ("change the reply", rf"^{_OPENING}{_CHANGE}\b[^\n]{{0,200}}?\b(?:in|of|to|from|for|with)?\s*{_REPLY}"),
+    ("change the reply", rf"^{_OPENING}{_CHANGE}\b[^\n]{{0,200}}?\b{_REPLY}"),
     ("in the reply", rf"^(?:in|within|throughout)\s+your\s+(?:answer|reply|response|output),?\s+{_ASKED}\b"),
     (
         "a game with letters",
