@@ -188,6 +188,14 @@ def test_the_label_of_summaries_is_a_table_of_contents_of_their_labels() -> None
     assert parts(summarise(user(quote(again)), 200))[0].startswith("MAP_SHARED, flags")
 
 
+def test_a_word_counts_in_all_its_forms_and_shows_its_commonest() -> None:
+    name, _ = parts(
+        summarise(user(quote([Block("L0-00001", "Coffee is made. The coffee of coffee drinkers.")])), 99)
+    )
+    assert name.split(", ").count("coffee") == 1
+    assert "Coffee" not in name
+
+
 def test_a_title_leads_the_label_only_where_most_chunks_have_it() -> None:
     same = [Block(f"my_heap.txt {i}-{i + 9}", "Heaps are merged. Heaps are trees.") for i in range(3)]
     other = [Block(f"{name}.txt 0-9", "Heaps are merged. Heaps are trees.") for name in ("oak", "elm", "ash")]
@@ -210,6 +218,7 @@ def test_common_words_do_not_stand_out_and_names_keep_their_underscores() -> Non
 )
 @example([Block("a", "")], 50)
 @example([Block("", "one two three " * 50)], 30)
+@example([Block("\u1c30", "A¹A"), Block("0\x95𐀀𐀀𐀀𞀀", "AA"), Block("0:0:\U00013e40𘒀\U0001e380", "AºA")], 60)
 def test_any_blocks_have_a_summary_within_its_tokens(blocks: list[Block], max_tokens: int) -> None:
     reply = summarise(user(quote(blocks)), max_tokens)
     name, summary = parts(reply)

@@ -30,6 +30,7 @@ MODEL = "offline/extractive"
 UNTITLED = "untitled"  # what has no name and no words
 _LABEL_WORDS = 8
 _HELD = 0.3  # what a further term for a block is worth, against its first
+_SHARE_OF_LABEL = 1 / 3  # of the reply, where its words are of many tokens
 _SHARE_OF_INPUT = 1 / 3
 _LEAST_TOKENS = 80
 _RARE = 30_000  # the rank from which words count as equally rare
@@ -67,7 +68,8 @@ def summarise(messages: list[Message], max_tokens: int) -> str:
     prompt = "\n".join(message["content"] for message in messages)
     blocks = unquote(prompt) or [Block("", prompt)]
     sentences = list(_sentences(blocks))
-    head = f"LABEL: {label(blocks)}\nSUMMARY: "
+    name = truncate(label(blocks), int(max_tokens * _SHARE_OF_LABEL)).rstrip(" ,") or UNTITLED
+    head = f"LABEL: {name}\nSUMMARY: "
     room = max_tokens - count_tokens(MODEL, head) - 1
     wanted = max(_LEAST_TOKENS, int(_SHARE_OF_INPUT * sum(len(s.text) for s in sentences) / 4))
     chosen = choose(sentences, min(room, wanted))
@@ -223,17 +225,23 @@ def _parts(term: str) -> list[str]:
 
 
 def _salient(blocks: Sequence[Block]) -> list[str]:
-    """Names and content words, the most telling first: often here, in many blocks, names before words."""
+    """Names and content words, the most telling first: often here, in many blocks, names before words.
+
+    Capitals at the head of a sentence make no other word: a term counts in all its forms and shows its commonest.
+    """
     terms = [_terms(block.text) for block in blocks]
-    times = Counter(chain.from_iterable(terms))
-    spread = Counter(chain.from_iterable(map(set, terms)))
+    forms = Counter(chain.from_iterable(terms))
+    shown = {form.lower(): form for form, _ in reversed(forms.most_common())}
+    times = Counter(form.lower() for form in forms.elements())
+    spread = Counter(chain.from_iterable({form.lower() for form in found} for found in terms))
     few = len(times) < 20
     weights = {
-        term: n * (1 + spread[term]) * _bonus(term) * _rarity(term)
+        term: n * (1 + spread[term]) * _bonus(shown[term]) * _rarity(term)
         for term, n in times.items()
         if few or n > 1
     }
-    return [term for term, _ in sorted(weights.items(), key=lambda item: (-item[1], item[0]))[:40]]
+    ranked = sorted(weights.items(), key=lambda item: (-item[1], item[0]))
+    return [shown[term] for term, _ in ranked[:40]]
 
 
 def _terms(text: str) -> list[str]:
