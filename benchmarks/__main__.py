@@ -42,11 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="where indexes are kept between runs; remove it to build them again (%(default)s)",
     )
     parser.add_argument("--sets", nargs="+", default=(), metavar="SET", help="development sets (all)")
+    parser.add_argument(
+        "--nodes", type=int, default=1_000_000, help="nodes of the made-up index (%(default)s)"
+    )
+    parser.add_argument("--reference", type=Path, metavar="DIR", help="a checkout of the reference RAPTOR")
     args = parser.parse_args(argv)
     if unknown := sorted(set(args.part) - set(parts())):
         print(f"no part {', '.join(unknown)}; there are {', '.join(parts())}", file=sys.stderr)
         return 2
-    options = Options(args.data, args.work, tuple(args.sets))
+    options = Options(args.data, args.work, tuple(args.sets), args.nodes, args.reference)
     for name in args.part or parts():
         print(f"== {name}\n", flush=True)
         importlib.import_module(f"benchmarks.{name}").run(options)

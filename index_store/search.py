@@ -28,7 +28,7 @@ MODES: tuple[Mode, ...] = ("hybrid", "dense", "lexical", "tree")
 
 Scores = npt.NDArray[np.float64]
 
-SHORTLIST = 2_000
+SHORTLIST = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def search(
         vector = index.embed_queries([query])[0]
     weights = weights or Weights()
     if mode != "lexical" and len(nodes) > EXACT_NODES:
-        nodes = shortlist(index, query, vector, nodes, mode, max(k, SHORTLIST), weights.reach)
+        nodes = shortlist(index, query, vector, nodes, mode, k, weights.reach)
     scores = score(index, query, vector, nodes, mode, weights)
     best = top(scores, k)
     if mode == "lexical":
@@ -128,17 +128,17 @@ def shortlist(
     vector: npt.NDArray[np.float32] | None,
     nodes: npt.NDArray[np.int64],
     mode: Mode,
-    count: int,
+    k: int,
     reach: int,
 ) -> npt.NDArray[np.int64]:
     """Of many nodes those that can be among the best: the nearest, those with the query's words, and what is around.
 
-    `count` of each kind, of the chunks and of the summaries, and the chunks at most `reach` away from such a chunk.
+    SHORTLIST of each kind, of the chunks and of the summaries, and the chunks at most `reach` away from such a chunk.
     """
     vector = _fitting(index, vector)
     if mode == "dense":
-        return dense_candidates(index, vector, nodes, count)[0]
-    kept, by_words = [], _lexical(index, query, nodes)
+        return dense_candidates(index, vector, nodes, k)[0]
+    kept, by_words, count = [], _lexical(index, query, nodes), max(2 * k, SHORTLIST)
     for part in (slice(0, _chunks(index, nodes)), slice(_chunks(index, nodes), None)):
         kept.append(dense_candidates(index, vector, nodes[part], count)[0])
         kept.append(nodes[part][top(by_words[part], count)])

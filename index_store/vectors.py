@@ -27,7 +27,7 @@ Numbers = npt.NDArray[np.int64]
 
 EXACT_NODES = 50_000  # up to here every vector is compared, in some 10 ms
 AXES = 128
-READ = 65_536  # vectors whose bytes are read for a query
+READ = 64  # times the root of n: vectors whose bytes are read for a query, those of some 256 lists
 COMPARED = 300  # vectors compared exactly, at least
 ROUNDS, SAMPLE = 8, 40  # of k-means, and the vectors for each centroid that it is trained on
 BLOCK = 8192
@@ -104,28 +104,27 @@ def largest(scores: Floats, count: int) -> Ints:
 
 def near(inverted: InvertedFile, vector: Floats, levels: range, count: int) -> Numbers:
     """Numbers of about the `count` nodes of some levels nearest to `vector`, ascending."""
-    rough, places = [], []
-    query = vector @ inverted.axes
-    for start, end in _lists(inverted, vector, levels):
-        rough.append(_rough(inverted.codes[start:end], query))
-        places.append(np.arange(start, end))
-    best = np.concatenate(places)[largest(np.concatenate(rough), count)]
-    numbers = np.unique(inverted.nodes[best]).astype(np.int64)
+    lists = _lists(inverted, vector, levels)
+    codes = np.concatenate([inverted.codes[place] for place in lists])
+    nodes = np.concatenate([inverted.nodes[place] for place in lists])
+    rough = _rough(codes, vector @ inverted.axes)
+    numbers = np.unique(nodes[largest(rough, count)]).astype(np.int64)
     if not len(numbers) or numbers[0] < 0 or numbers[-1] >= len(inverted.nodes):
         raise BrokenIndex("the index's inverted file names nodes that do not exist; build it again")
     return numbers
 
 
-def _lists(inverted: InvertedFile, vector: Floats, levels: range) -> Iterator[tuple[int, int]]:
-    """(start, end) of the nearest lists' parts in `levels`, nearest first, until READ vectors are in them."""
+def _lists(inverted: InvertedFile, vector: Floats, levels: range) -> list[slice]:
+    """Places of the nearest lists' parts in `levels`, nearest first, until there are enough vectors in them."""
     order = np.argsort(-(inverted.centroids @ vector), kind="stable")
     step = (len(inverted.offsets) - 1) // len(inverted.centroids)
     starts = inverted.offsets[order * step + levels.start]
     ends = inverted.offsets[order * step + levels.stop]
     if ((starts < 0) | (starts > ends) | (ends > len(inverted.nodes))).any():
         raise BrokenIndex("the index's inverted file has lists out of range; build it again")
-    enough = int(np.searchsorted(np.cumsum(ends - starts), READ)) + 1
-    yield from zip(starts[:enough].tolist(), ends[:enough].tolist(), strict=True)
+    wanted = READ * len(inverted.nodes) ** 0.5
+    enough = int(np.searchsorted(np.cumsum(ends - starts), wanted)) + 1
+    return [slice(*place) for place in zip(starts[:enough].tolist(), ends[:enough].tolist(), strict=True)]
 
 
 def _rough(codes: npt.NDArray[np.int8], query: Floats) -> Floats:

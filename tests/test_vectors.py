@@ -44,7 +44,7 @@ def few(monkeypatch):
 
 @pytest.mark.parametrize("kept", [range(1), range(1, 3), range(3)])
 def test_most_of_the_nearest_are_found_in_a_part_of_the_lists(few, monkeypatch, tmp_path, kept):
-    monkeypatch.setattr(v, "READ", 1200)
+    monkeypatch.setattr(v, "READ", 16)
     levels = [5000, 990, 10]
     rows = rows_around_centres(6000)
     index = opened(tmp_path / "ivf", rows, levels)
@@ -75,7 +75,7 @@ def test_reading_every_list_gives_what_comparing_every_vector_does(tmp_path_fact
     query = unit_rows(1, seed=5)[0]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(v, "EXACT_NODES", 1)
-        patch.setattr(v, "READ", 10**9)
+        patch.setattr(v, "READ", 10**6)
         patch.setattr(v, "COMPARED", n)
         numbers, scores = v.dense_candidates(index, query, np.arange(n), count)
     best = np.sort(rows @ query)[::-1][:count]

@@ -1,0 +1,339 @@
+"""Clustering and the index folder at scale, over made-up vectors and text; sizes follow --nodes."""
+
+import importlib.util
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from benchmarks import Options, _synthetic
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from index_store.reader import Index
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+QUERIES = 100
+COMPARED = (2_000, 10_000)
+LIMIT_S = 3_600
+PATTERNS = {
+    "a literal": "zqxjkv",
+    "a word": r"\bketch\b",
+    "twelve alternatives": "ketch|yawl|mizzen|sloop|cutter|dinghy|barque|brig|lugger|dhow|prahu|junk",
+    "ignoring case": "(?i)mizzenmast",
+    "ends of lines": "^Zzz.*zz$",
+    "bounded repeats": r"[a-q][^u-z]{13}xq9",
+    "nested repeats": "(a+)+$zz",
+    "nested repeats, not anchored": "(x+x+)+y1",
+    "equal alternatives": "(a|a)*c{5}",
+    "any two words with a number": r"(\w+) (\w+) 9",
+    "over lines": r"(?s)zqx.*jkv",
+}
+OURS = """
+import sys, numpy as np
+from raptor.clustering import ClusterSettings, cluster
+if __name__ == "__main__":
+    vectors = np.load(sys.argv[1])
+    found = cluster(vectors, np.full(len(vectors), 100), ClusterSettings(method=sys.argv[3]))
+    np.savez(sys.argv[2], np.concatenate(found), np.cumsum([len(members) for members in found]))
+"""
+# The reference's package imports every model it can talk to; its clustering needs none of them.
+THEIRS = """
+import sys, types, numpy as np
+package = sys.modules["raptor"] = types.ModuleType("raptor")
+package.__path__ = [sys.argv[3] + "/raptor"]
+from raptor.cluster_utils import perform_clustering
+labels = perform_clustering(np.load(sys.argv[1]), 10, 0.1)
+groups = {}
+for node, own in enumerate(labels):
+    for label in own:
+        groups.setdefault(int(label), []).append(node)
+found = list(groups.values())
+np.savez(sys.argv[2], np.concatenate(found), np.cumsum([len(members) for members in found]))
+"""
+
+
+def run(options: Options) -> None:
+    """Print each section of SECTIONS as a table."""
+    options.work.mkdir(parents=True, exist_ok=True)
+    for section in SECTIONS:
+        section(options)
+
+
+# --- clustering ---
+
+
+def compare_clustering(options: Options) -> None:
+    """Ours beside the published procedure, in our code and in the reference's, if it is at hand."""
+    print(
+        "Clustering. Each in a process of its own, imports and compilation included; CPU seconds of all its"
+    )
+    print("processes; tightness: mean cosine of members to their cluster's centroid.\n")
+    print("| vectors | by | CPU s | wall s | tightness | clusters | mean size | largest |")
+    print("|---|---|---|---|---|---|---|---|")
+    for count in (n for n in COMPARED if n <= options.nodes):
+        file = options.work / "vectors.npy"
+        np.save(file, _synthetic.vectors(count)[0])
+        for name, command in contenders(options).items():
+            print(f"| {count:,} | {name} | {_clustered(command, file)} |", flush=True)
+    if not options.reference:
+        print("\nreference skipped: no --reference")
+    print()
+
+
+def contenders(options: Options) -> dict[str, list[str]]:
+    """The commands to compare: each takes a file of vectors and one to write, before its last argument."""
+    commands = {f"ours, {m}": [sys.executable, "-c", OURS, "{in}", "{out}", m] for m in ("fast", "paper")}
+    if options.reference:
+        own = options.reference / ".venv" / "bin" / "python"
+        python = str(own) if own.exists() else sys.executable
+        commands["reference"] = [python, "-c", THEIRS, "{in}", "{out}", str(options.reference.resolve())]
+    return commands
+
+
+def _clustered(command: Sequence[str], file: Path) -> str:
+    out = file.with_name("clusters.npz")
+    told = [word.replace("{in}", str(file)).replace("{out}", str(out)) for word in command]
+    cpu_s, wall_s, _ = spent(told)
+    if cpu_s is None:
+        return f"- | over {LIMIT_S:,} | - | - | - | -"
+    with np.load(out) as held:
+        members, ends = held["arr_0"], held["arr_1"]
+    found = np.split(members, ends[:-1])
+    sizes = [len(group) for group in found]
+    tight = tightness(np.load(file), found)
+    return (
+        f"{cpu_s:,.1f} | {wall_s:,.1f} | {tight:.3f} | {len(found):,} | {np.mean(sizes):.1f} | {max(sizes):,}"
+    )
+
+
+def tightness(vectors: "npt.NDArray[np.float32]", found: "Sequence[npt.NDArray[Any]]") -> float:
+    """Mean cosine of each member of each cluster to the cluster's centroid."""
+    cosines = [vectors[g] @ _synthetic.unit(vectors[g].mean(axis=0, keepdims=True))[0] for g in found]
+    return float(np.concatenate(cosines).mean())
+
+
+def spent(command: Sequence[str], limit_s: float = LIMIT_S) -> tuple[float | None, float, float]:
+    """CPU seconds (None where the limit came first), wall seconds and peak MB of a command and its children."""
+    before = os.times()
+    began, peak_mb = time.monotonic(), 0.0
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=_environment())
+    while process.poll() is None and time.monotonic() - began < limit_s:
+        peak_mb = max(peak_mb, _family_mb(process.pid))
+        time.sleep(0.2)
+    wall_s = time.monotonic() - began
+    if process.poll() is None:
+        process.kill()
+        process.wait()
+        return None, wall_s, peak_mb
+    if process.returncode:
+        raise SystemExit(f"exit code {process.returncode} of {command[0]}")
+    after = os.times()
+    cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
+    return cpu_s, wall_s, peak_mb
+
+
+def _environment() -> dict[str, str]:
+    # Where the reference finds its tokenizer's file without asking the network.
+    litellm = importlib.util.find_spec("litellm")
+    assert litellm
+    assert litellm.origin
+    cache = Path(litellm.origin).parent / "litellm_core_utils" / "tokenizers"
+    return os.environ | {"TIKTOKEN_CACHE_DIR": str(cache), "PYTHONWARNINGS": "ignore"}
+
+
+def _family_mb(pid: int) -> float:
+    """Resident anonymous MB of a process and its children's children."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        return anonymous_mb(pid) + sum(_family_mb(int(child)) for child in children)
+    except (OSError, StopIteration):  # ended meanwhile
+        return 0.0
+
+
+def anonymous_mb(pid: int | str = "self") -> float:
+    """Resident MB of a process beside mapped files, which are the page cache's."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+
+
+def cluster_all(options: Options) -> None:
+    """As many vectors as nodes, all cores."""
+    file, out = options.work / "many.npy", options.work / "many.npz"
+    np.save(file, _synthetic.vectors(options.nodes)[0])
+    command = [sys.executable, "-c", OURS, str(file), str(out), "fast"]
+    cpu_s, wall_s, peak_mb = spent(command)
+    print(
+        f"{options.nodes:,} vectors of {_synthetic.DIM} dimensions clustered on {os.cpu_count()} cores:",
+        end=" ",
+    )
+    if cpu_s is None:
+        print(f"not done in {LIMIT_S / 60:.0f} minutes\n")
+        return
+    with np.load(out) as held:
+        found = np.split(held["arr_0"], held["arr_1"][:-1])
+    tight = tightness(np.load(file, mmap_mode="r"), found)
+    print(
+        f"{wall_s / 60:.1f} minutes, {cpu_s / 60:.1f} of CPU, {peak_mb / 1024:.1f} GB at most in all processes"
+    )
+    print(f"together; {len(found):,} clusters, tightness {tight:.3f}\n")
+    file.unlink()
+
+
+# --- the index folder ---
+
+
+def measure_index(options: Options) -> None:
+    """Write an index of so many nodes, then read it in a fresh process."""
+    folder = options.work / f"index-{options.nodes}"
+    module = [sys.executable, "-m", "benchmarks.index"]
+    if not (folder / "CURRENT").exists():
+        _, wall_s, peak_mb = spent([*module, "write", str(folder), str(options.nodes)])
+        print(f"written in {wall_s:,.0f} s with {peak_mb / 1024:.1f} GB, made-up content included")
+    done = subprocess.run([*module, "read", str(folder)], cwd=REPOSITORY, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    print(done.stdout)
+
+
+def write_index(folder: Path, nodes: int) -> None:
+    from index_store.writer import publish
+
+    models = {"embedder": "made-up", "embedder_fingerprint": "made-up", "summarizer": "made-up"}
+    draft, queries = _synthetic.draft(nodes, nodes * 100, QUERIES)
+    publish(folder, draft, models, {})
+    np.save(folder / "queries.npy", queries)
+
+
+def read_index(folder: Path) -> None:
+    """Print what opening, reading, searching and grepping take in this process."""
+    from index_store import open_index
+
+    began = time.perf_counter()
+    index = open_index(folder)
+    first_ms = (time.perf_counter() - began) * 1e3
+    again_ms = [_ms(lambda: open_index(folder)) for _ in range(20)]
+    size = sum(f.size for f in index.manifest.files.values()) / 2**30
+    print(f"{len(index):,} nodes in {len(index.documents):,} documents, {size:.1f} GB on disk.\n")
+    print("| what | measured | how |\n|---|---|---|")
+    again = statistics.median(again_ms)
+    _row(
+        "open",
+        f"{again:.1f} ms",
+        f"median of 20; the first one, modules loaded and no more, {first_ms:.1f} ms",
+    )
+    numbers = np.random.default_rng(0).integers(0, len(index), 20_000).tolist()
+    for what, read in (("read a node", index.at), ("read a node's text", index.text_at)):
+        cold = _ms(lambda: [read(n) for n in numbers])  # noqa: B023
+        warm = _ms(lambda: [read(n) for n in numbers])  # noqa: B023
+        _row(
+            what, f"{warm / 20:.1f} us", f"mean of 20,000 random ones; pages first touched {cold / 20:.1f} us"
+        )
+    queries = np.load(folder / "queries.npy")
+    _search_rows(index, queries)
+    _grep_rows(index)
+    with _peak() as peak:
+        _everything(index, queries)
+    _row(
+        "memory beside the page cache",
+        f"{peak[0]:.0f} MB",
+        "peak RssAnon, sampled each 5 ms over all of the above",
+    )
+
+
+def _row(what: str, found: str, how: str) -> None:
+    print(f"| {what} | {found} | {how} |", flush=True)
+
+
+def _ms(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return (time.perf_counter() - began) * 1e3
+
+
+def _search_rows(index: "Index", queries: "npt.NDArray[np.float32]") -> None:
+    words = [
+        " ".join(index.text_at(n).split()[:6]) for n in range(0, index.levels[0], index.levels[0] // QUERIES)
+    ]
+    found: dict[str, list[set[str]]] = {}
+    for mode in ("dense", "hybrid", "tree", "lexical"):
+        ms, found[mode] = [], []
+        for text, query in zip(words, queries, strict=False):
+            began = time.perf_counter()
+            hits = index.search(text, mode=mode, vector=query, k=10)
+            ms.append((time.perf_counter() - began) * 1e3)
+            found[mode].append({hit.node for hit in hits})
+        p50, p95 = np.quantile(ms, [0.5, 0.95])
+        _row(f"{mode} query", f"{p50:.1f} ms", f"median of {len(ms)}, k=10; 95th percentile {p95:.1f} ms")
+    shared = [len(nearest(index, q) & hits) for q, hits in zip(queries, found["dense"], strict=True)]
+    _row(
+        "recall@10 of dense search",
+        f"{np.mean(shared) / 10:.3f}",
+        f"against all cosines, {len(shared)} queries",
+    )
+
+
+def nearest(index: "Index", query: "npt.NDArray[np.float32]") -> set[str]:
+    """Ids of the ten chunks with the largest cosines, every one computed."""
+    cosines = np.asarray(index.vectors[: index.levels[0]] @ query)
+    return {index.id_of(n) for n in np.argpartition(-cosines, 10)[:10].tolist()}
+
+
+def _grep_rows(index: "Index") -> None:
+    size = len(index.text_bytes) / 1e6
+    for name, pattern in PATTERNS.items():
+        best = min(_ms(lambda p=pattern: index.grep(p)) for _ in range(3))  # type: ignore[misc]
+        shown = pattern.replace("|", "\\|")
+        _row(f"grep, {name}", f"{best / 1e3:.3f} s", f"`{shown}` over {size:.0f} MB; best of 3")
+    best = min(_ms(lambda: index.grep(r"\w+\.", limit=10_000)) for _ in range(3))
+    _row(
+        "grep, 10,000 hits",
+        f"{best:.0f} ms",
+        "found, and all of them with chunk, characters and line; best of 3",
+    )
+
+
+def _everything(index: "Index", queries: "npt.NDArray[np.float32]") -> None:
+    for mode in ("dense", "hybrid"):
+        for query in queries:
+            index.search("some of the words", mode=mode, vector=query, k=10)
+    for pattern in PATTERNS.values():
+        index.grep(pattern)
+
+
+@contextmanager
+def _peak() -> Iterator[list[float]]:
+    """A list whose only entry grows to the largest RssAnon meanwhile, MB."""
+    peak, stop = [anonymous_mb()], threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(0.005):
+            peak[0] = max(peak[0], anonymous_mb())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        stop.set()
+        thread.join()
+
+
+#: What this part prints, in order.
+SECTIONS: tuple[Callable[[Options], None], ...] = (compare_clustering, measure_index, cluster_all)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "write":
+        write_index(Path(sys.argv[2]), int(sys.argv[3]))
+    else:
+        read_index(Path(sys.argv[2]))
