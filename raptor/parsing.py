@@ -14,8 +14,10 @@ import sys
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from threading import Event
 from typing import IO, Any, Protocol
 
 from raptor.documents import Failure, Found, Loaded, Section, Text, read_file, state_of
@@ -54,12 +56,10 @@ def parse_many(files: Sequence[Found], kept: Kept | None = None) -> Generator[li
     return _parsed(files, kept, min(len(files), os.cpu_count() or 1))
 
 
-def _parsed(
-    files: Sequence[Found], kept: Kept | None, workers: int
-) -> Generator[list[Loaded], None, None]:
-    parsers = _Parsers(deque(), [])
+def _parsed(files: Sequence[Found], kept: Kept | None, workers: int) -> Generator[list[Loaded], None, None]:
+    parsers = _Parsers(deque(), [], Event())
     pending: deque[_Job] = deque()
-    with ThreadPoolExecutor(max(1, workers)) as pool:
+    with closing(parsers), ThreadPoolExecutor(max(1, workers)) as pool:
         try:
             for file in files:
                 pending.append(_begun(file, kept, lambda file: pool.submit(parsers.parse, file)))
@@ -69,7 +69,7 @@ def _parsed(
                 yield _ended(pending.popleft(), kept)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-            parsers.close()
+            parsers.stop()
 
 
 def _begun(file: Found, kept: Kept | None, submit: Callable[[Found], Future[list[Loaded]]]) -> _Job:
@@ -109,10 +109,11 @@ def _sha256(path: Path) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Parsers:
-    """The processes that wait for a file, and all that were started."""
+    """The processes that wait for a file, all that were started, and whether they are to end."""
 
     idle: deque[subprocess.Popen[bytes]]
     started: list[subprocess.Popen[bytes]]
+    stopped: Event
 
     def parse(self, file: Found) -> list[Loaded]:
         try:
@@ -120,6 +121,8 @@ class _Parsers:
         except IndexError:
             parser = _started()
             self.started.append(parser)
+            if self.stopped.is_set():
+                parser.kill()
         line = _answer(parser, file)
         if not line.endswith(b"\n"):
             return [Failure(str(file.path), _death(parser.wait()))]
@@ -129,10 +132,16 @@ class _Parsers:
         except (ValueError, TypeError, KeyError, AttributeError) as e:
             return [Failure(str(file.path), f"its parser answered no document ({e}); leave it out")]
 
-    def close(self) -> None:
+    def stop(self) -> None:
+        """End the processes, and with them the threads that wait for one."""
+        self.stopped.set()
         for parser in self.started:
             parser.kill()
-            parser.wait()
+
+    def close(self) -> None:
+        for parser in self.started:
+            with suppress(BrokenPipeError), parser:  # closes its pipes and waits for it
+                pass
 
 
 def _started() -> subprocess.Popen[bytes]:
