@@ -1,4 +1,4 @@
-"""Lexical search: BM25 scores precomputed by bm25s, read back as plain arrays.
+"""Lexical search: BM25 scores computed when an index is written, as plain arrays.
 
 Lu, "BM25S: orders of magnitude faster lexical search via eager sparse scoring", arXiv 2407.03618. The scores of
 one word over all nodes are one column of a sparse matrix, so a query is a sum of a few columns. The sum is done
@@ -6,8 +6,10 @@ here, by numpy with its bounds checks, because the arrays may come from a strang
 """
 
 import re
+from array import array
+from bisect import bisect_left
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
 
+Ints = npt.NDArray[np.integer]
+
+K1, B = 1.5, 0.75
 _WORD = re.compile(r"\w+")
 # Between the parts of as_completed and of asCompleted; not in mRNA or iPhone, which are one word.
 _JOINT = re.compile(r"_|(?<=[a-z][a-z])(?=[A-Z])")
@@ -44,50 +49,74 @@ def words(text: str) -> list[str]:
 
 
 def write(folder: Path, texts: Iterable[str]) -> None:
-    """Write the lexical arrays of nodes 0, 1, ... into `folder`."""
-    import bm25s
+    """Write the lexical arrays of nodes 0, 1, ... into `folder`; no text is kept."""
+    vocabulary: dict[str, int] = {}
+    found, lengths = array("i"), array("i")
+    for text in texts:
+        listed = words(text)
+        found.extend([vocabulary.setdefault(word, len(vocabulary)) for word in listed])
+        lengths.append(len(listed))
+    ordered = sorted(vocabulary) or [""]
+    rank = np.empty(len(ordered), dtype=np.int64)
+    rank[[vocabulary.get(word, 0) for word in ordered]] = np.arange(len(ordered))
+    scores, nodes, offsets = bm25(rank[np.asarray(found)], np.asarray(lengths), len(ordered))
+    np.save(folder / "scores.npy", scores, allow_pickle=False)
+    np.save(folder / "nodes.npy", nodes, allow_pickle=False)
+    np.save(folder / "offsets.npy", offsets, allow_pickle=False)
+    (folder / "words.txt").write_bytes("\n".join(ordered).encode())
 
-    tokens = [words(t) for t in texts]
-    vocabulary = {w: i for i, w in enumerate(sorted(set().union(*tokens)) or [""])}
-    ids = [[vocabulary[w] for w in t] for t in tokens]
-    model = bm25s.BM25(k1=1.5, b=0.75)
-    if any(ids):
-        model.index((ids, vocabulary), create_empty_token=False, show_progress=False)
-        columns = model.scores
-    else:  # bm25s has no answer for a corpus without a single word
-        columns = {"data": np.empty(0), "indices": np.empty(0), "indptr": np.zeros(len(vocabulary) + 1)}
-    np.save(folder / "scores.npy", columns["data"].astype(np.float32), allow_pickle=False)
-    np.save(folder / "nodes.npy", columns["indices"].astype(np.int32), allow_pickle=False)
-    np.save(folder / "offsets.npy", columns["indptr"].astype(np.int64), allow_pickle=False)
-    (folder / "words.txt").write_bytes("\n".join(vocabulary).encode())
+
+def bm25(found: Ints, lengths: Ints, count: int) -> tuple[npt.NDArray[np.float32], Ints, Ints]:
+    """Columns of the sparse matrix (nodes, words) of BM25 scores: values, nodes (int32), and where each begins.
+
+    `found`: word numbers below `count` of all nodes, one node after another, `lengths` (n,) of each. The variant is
+    Lucene's, as bm25s computes it.
+    """
+    n = len(lengths)
+    pairs, times = np.unique(found * n + np.repeat(np.arange(n), lengths), return_counts=True)
+    word, node = np.divmod(pairs, max(n, 1))
+    holders = np.bincount(word, minlength=count)
+    rarity = np.log(1 + (n - holders + 0.5) / (holders + 0.5))
+    relative = lengths[node] / max(float(lengths.mean()), 1e-9)
+    scores = rarity[word] * times / (times + K1 * (1 - B + B * relative))
+    offsets = np.concatenate([[0], np.cumsum(holders)])
+    return scores.astype(np.float32), node.astype(np.int32), offsets.astype(np.int64)
 
 
 class Lexicon:
-    """The opened arrays; the word list is read at the first query."""
+    """The opened arrays; the word list is read at the first query and searched as it lies there, sorted."""
 
     def __init__(
         self, scores: npt.NDArray[Any], nodes: npt.NDArray[Any], offsets: npt.NDArray[Any], path: Path
     ) -> None:
         self._scores, self._nodes, self._offsets, self._path = scores, nodes, offsets, path
-        self._ids: dict[str, int] | None = None
 
-    def _vocabulary(self) -> dict[str, int]:
-        if self._ids is None:
-            listed = self._path.read_bytes().decode().split("\n")
-            self._ids = {w: i for i, w in enumerate(listed)}
-            if len(self._offsets) != len(listed) + 1:
-                raise BrokenIndex(f"{self._path} has {len(listed)} words, expected {len(self._offsets) - 1}")
-        return self._ids
+    @cached_property
+    def _listed(self) -> tuple[bytes, npt.NDArray[np.int64]]:
+        """The words, and where each begins, with the end of the last."""
+        raw = self._path.read_bytes()
+        newlines = np.flatnonzero(np.frombuffer(raw, dtype=np.uint8) == ord("\n"))
+        starts = np.concatenate([[0], newlines + 1, [len(raw) + 1]])
+        if len(starts) != len(self._offsets):
+            raise BrokenIndex(f"{self._path} has {len(starts) - 1} words, expected {len(self._offsets) - 1}")
+        return raw, starts
+
+    def _column(self, word: str) -> slice:
+        """Where the scores of a word lie; nowhere for a word that no node has."""
+        raw, starts = self._listed
+        wanted, places = word.encode("utf-8", "surrogatepass"), range(len(starts) - 1)
+        at = bisect_left(places, wanted, key=lambda i: raw[starts[i] : starts[i + 1] - 1])
+        if at == len(places) or raw[starts[at] : starts[at + 1] - 1] != wanted:
+            return slice(0, 0)
+        return slice(int(self._offsets[at]), int(self._offsets[at + 1]))
 
     def score(self, query: str, n: int) -> npt.NDArray[np.float32]:
         """BM25 score of every node, shape (n,) float32; 0 where no word of the query occurs."""
         out = np.zeros(n, dtype=np.float32)
-        ids = self._vocabulary()
         for word in words(query):
-            if word in ids:
-                start, end = self._offsets[ids[word]], self._offsets[ids[word] + 1]
-                try:
-                    out[self._nodes[start:end]] += self._scores[start:end]
-                except (IndexError, ValueError) as e:
-                    raise BrokenIndex(f"the lexical arrays beside {self._path} are damaged: {e}") from e
+            column = self._column(word)
+            try:
+                out[self._nodes[column]] += self._scores[column]
+            except (IndexError, ValueError) as e:
+                raise BrokenIndex(f"the lexical arrays beside {self._path} are damaged: {e}") from e
         return out

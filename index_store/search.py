@@ -20,6 +20,7 @@ import numpy.typing as npt
 from index_store.errors import BadQuery
 from index_store.filters import filtered
 from index_store.types import Hit
+from index_store.vectors import EXACT_NODES, cosines, dense_candidates
 
 if TYPE_CHECKING:
     from index_store.reader import Index
@@ -28,6 +29,8 @@ Mode = Literal["hybrid", "dense", "lexical", "tree"]
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "lexical", "tree")
 
 Scores = npt.NDArray[np.float64]
+
+SHORTLIST = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,10 @@ def search(
         return []
     if vector is None and mode != "lexical":
         vector = index.embed_queries([query])[0]
-    scores = score(index, query, vector, nodes, mode, weights or Weights())
+    weights = weights or Weights()
+    if mode != "lexical" and len(nodes) > EXACT_NODES:
+        nodes = shortlist(index, query, vector, nodes, mode, max(k, SHORTLIST), weights.reach)
+    scores = score(index, query, vector, nodes, mode, weights)
     best = top(scores, k)
     if mode == "lexical":
         best = best[scores[best] > 0]
@@ -118,6 +124,32 @@ def candidates(
             inside |= np.isin(nodes, summaries_of(index, leaves))
         nodes = nodes[inside]
     return nodes
+
+
+def shortlist(
+    index: "Index",
+    query: str,
+    vector: npt.NDArray[np.float32] | None,
+    nodes: npt.NDArray[np.int64],
+    mode: Mode,
+    count: int,
+    reach: int,
+) -> npt.NDArray[np.int64]:
+    """Of many nodes those that can be among the best: the nearest, those with the query's words, and what is around.
+
+    `count` of each kind, of the chunks and of the summaries, and the chunks at most `reach` away from such a chunk.
+    """
+    vector = _fitting(index, vector)
+    if mode == "dense":
+        return dense_candidates(index, vector, nodes, count)[0]
+    kept, by_words = [], _lexical(index, query, nodes)
+    for part in (slice(0, _chunks(index, nodes)), slice(_chunks(index, nodes), None)):
+        kept.append(dense_candidates(index, vector, nodes[part], count)[0])
+        kept.append(nodes[part][top(by_words[part], count)])
+    best = np.unique(np.concatenate(kept))
+    around = np.unique(best[: _chunks(index, best), None] + np.arange(-reach, reach + 1))
+    wanted = np.union1d(best, around[around < index.levels[0]])
+    return wanted[np.isin(wanted, nodes, assume_unique=True)]
 
 
 def summaries_of(index: "Index", leaves: range) -> npt.NDArray[np.int64]:
@@ -163,13 +195,15 @@ def _documents(index: "Index", chunks: npt.NDArray[np.int64]) -> npt.NDArray[np.
     return index.leaf_documents[chunks]
 
 
-def _dense(index: "Index", vector: npt.NDArray[np.float32] | None, nodes: npt.NDArray[np.int64]) -> Scores:
+def _fitting(index: "Index", vector: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
     if vector is None or vector.shape != (index.vectors.shape[1],):
         found = None if vector is None else vector.shape
         raise BadQuery(f"the query's vector has shape {found}, the index has ({index.vectors.shape[1]},)")
-    together = nodes[-1] - nodes[0] + 1 == len(nodes)
-    rows = index.vectors[nodes[0] : nodes[-1] + 1] if together else index.vectors[nodes]
-    return (rows @ vector).astype(np.float64)
+    return vector
+
+
+def _dense(index: "Index", vector: npt.NDArray[np.float32] | None, nodes: npt.NDArray[np.int64]) -> Scores:
+    return cosines(index.vectors, nodes, _fitting(index, vector)).astype(np.float64)
 
 
 def _lexical(index: "Index", query: str, nodes: npt.NDArray[np.int64]) -> Scores:
@@ -230,9 +264,8 @@ def places_within(scores: Scores, documents: npt.NDArray[np.int32]) -> npt.NDArr
 
 def top(scores: Scores, k: int) -> npt.NDArray[np.int64]:
     """Places of the `k` largest scores, best first, ties by place."""
-    if k < len(scores):
-        floor = np.partition(scores, len(scores) - k)[len(scores) - k]
-        places = np.flatnonzero(scores >= floor)
-    else:
-        places = np.arange(len(scores))
-    return places[np.argsort(-scores[places], kind="stable")][:k]
+    if k >= len(scores):
+        return np.argsort(-scores, kind="stable")
+    floor = np.partition(scores, len(scores) - k)[len(scores) - k]
+    above, level = np.flatnonzero(scores > floor), np.flatnonzero(scores == floor)
+    return np.append(above[np.argsort(-scores[above], kind="stable")], level[: k - len(above)])

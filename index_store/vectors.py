@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.integer]
+Numbers = npt.NDArray[np.int64]
 
 EXACT_NODES = 50_000  # up to here every vector is compared, in some 10 ms
 AXES = 128
@@ -64,7 +65,7 @@ class InvertedFile:
 # --- reading ---
 
 
-def dense_candidates(index: "Index", vector: Floats, nodes: Ints, count: int) -> tuple[Ints, Floats]:
+def dense_candidates(index: "Index", vector: Floats, nodes: Numbers, count: int) -> tuple[Numbers, Floats]:
     """About the `count` nodes of `nodes`, ascending, nearest to `vector` (dim,): numbers, ascending, and cosines.
 
     Exact where there is no inverted file, where `nodes` are few, or where they are not all of some levels.
@@ -101,7 +102,7 @@ def largest(scores: Floats, count: int) -> Ints:
     return np.argpartition(-scores, count)[:count]
 
 
-def near(inverted: InvertedFile, vector: Floats, levels: range, count: int) -> Ints:
+def near(inverted: InvertedFile, vector: Floats, levels: range, count: int) -> Numbers:
     """Numbers of about the `count` nodes of some levels nearest to `vector`, ascending."""
     rough, places = [], []
     query = vector @ inverted.axes

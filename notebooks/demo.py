@@ -25,12 +25,12 @@ pprint profile pstats queue random re reprlib sched secrets select selectors she
 string struct subprocess symtable sys sysconfig tempfile textwrap time timeit tokenize trace traceback
 tracemalloc unicodedata uuid venv warnings wave weakref xml.etree.ElementTree xml.sax zipapp zipfile zipimport
 zlib zoneinfo
-""".split()
+""".split()  # noqa: SIM905
 
 QUESTIONS = [
     "How does json.dumps treat NaN and infinity when allow_nan is false?",
     "What does heapq.merge return, and how does bisect.insort keep a list sorted?",
-    "Which function in shutil removes a whole directory tree?",
+    "What happens in shutil.rmtree when ignore_errors is set?",
 ]
 
 

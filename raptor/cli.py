@@ -169,6 +169,13 @@ def _inspect_parser(commands: Any) -> None:
     )
     inspect.add_argument("index", metavar="INDEX")
     inspect.add_argument("--depth", type=int, default=2, help="levels of the tree to show (%(default)s)")
+    inspect.add_argument(
+        "--node", metavar="ID", help="one node: its text, what is above and below it, and its sources"
+    )
+    inspect.add_argument(
+        "--at", metavar="DOC:START-END", help="the nodes above a range of characters of a document"
+    )
+    inspect.add_argument("--html", metavar="FILE", help="draw the tree as one self-contained page")
     inspect.add_argument("--json", action="store_true", help="print it as JSON")
     inspect.set_defaults(run=_inspect)
 
@@ -360,8 +367,74 @@ def _inspect(args: argparse.Namespace) -> int:
     from index_store.reader import open_index
 
     index = open_index(args.index)
+    if args.html:
+        return _draw(index, args.html)
+    if args.node or args.at:
+        facts = _node_facts(index, args.node) if args.node else {"above": _above(index, args.at)}
+        print(json.dumps(facts) if args.json else _facts_said(facts))
+        return 0
     print(json.dumps(_facts(index, args.depth)) if args.json else _picture(index, args.depth))
     return 0
+
+
+def _draw(index: "Index", file: str) -> int:
+    from pathlib import Path
+
+    from index_store.picture import page
+
+    try:
+        partial = Path(f"{file}.partial")
+        partial.write_text(page(index), encoding="utf-8")
+        partial.replace(file)
+    except OSError as e:
+        raise RaptorError(f"cannot write the page {file}: {e.strerror or e}") from e
+    print(file)
+    return 0
+
+
+def _node_facts(index: "Index", node: str) -> dict[str, Any]:
+    """A node with its text, its neighbours in the tree, and the characters it stands on."""
+    from dataclasses import asdict
+
+    from index_store.provenance import sources
+
+    return {
+        "node": node,
+        "label": index.node(node).label,
+        "text": index.text(node),
+        "path": [n.id for n in index.path_to(node)],
+        "parents": [n.id for n in index.parents(node)],
+        "children": [n.id for n in index.children(node)],
+        "sources": [asdict(s.span) | {"pages": s.pages} for s in sources(index, node)],
+    }
+
+
+def _above(index: "Index", place: str) -> list[dict[str, Any]]:
+    """The nodes over a range given as DOC:START-END."""
+    import re
+
+    from index_store.provenance import above
+    from index_store.types import Span
+
+    parts = re.fullmatch(r"(.+):(\d+)-(\d+)", place, re.DOTALL | re.ASCII)
+    if parts is None:
+        raise RaptorError(f"--at is {place!r}; write it as DOC:START-END, for example notes.md:120-480")
+    found = above(index, Span(parts[1], int(parts[2]), int(parts[3])))
+    return [{"node": n.id, "level": n.level, "label": n.label} for n in found]
+
+
+def _facts_said(facts: dict[str, Any]) -> str:
+    return "\n".join(line for name, value in facts.items() for line in _fact_lines(name, value))
+
+
+def _fact_lines(name: str, value: Any) -> list[str]:
+    if not isinstance(value, list):
+        return [f"{name}: {value}"]
+    shown = [
+        " ".join(str(v) for v in x.values() if v is not None) if isinstance(x, dict) else str(x)
+        for x in value
+    ]
+    return [f"{name}: {len(value)}", *(f"  {line}" for line in shown)]
 
 
 def _facts(index: "Index", depth: int) -> dict[str, Any]:

@@ -6,19 +6,20 @@ import time
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from importlib.metadata import version
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 from index_store.reader import Index, open_index
 from rlm import navigator, prompts
-from rlm.answer import Citation
+from rlm.answer import Citation, Conclusion
 from rlm.audit.log import Trace
-from rlm.engine import Conclusion, converse
+from rlm.engine import converse
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
-from rlm.gateway.provider import check_model
+from rlm.gateway.provider import check_model, litellm
 from rlm.gateway.types import Usage
 from rlm.limits import Limits, Models
 from rlm.run import Run, Watch, unwatched, usage_json
@@ -28,8 +29,8 @@ RUNS = Path("rlm-runs")
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back. `stop` says why the run ended ("answer" when the model finished); `trace` is the run's folder;
-    `head` the hash of its last line, which kept elsewhere shows later that the trace was not rewritten."""
+    """What came back. `stop`: why the run ended ("answer" when the model finished); `trace`: the run's folder;
+    `head`: the hash of its last line, which kept elsewhere shows later that the trace was not rewritten."""
 
     content: str
     citations: tuple[Citation, ...]
@@ -58,7 +59,7 @@ def ask(
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
 ) -> Answer:
-    """Answer `question` from the index; blocks. Raises RlmError, GatewayError or IndexStoreError, one sentence each."""
+    """Answer `question` from the index; blocks. Raises RlmError, GatewayError or IndexStoreError: one sentence."""
     return run_blocking(ask_async(index, question, models=models, limits=limits, runs=runs, watch=watch))
 
 
@@ -74,17 +75,24 @@ async def ask_async(
     """As `ask`, inside an event loop."""
     navigator.register()
     models, limits = models or Models(), limits or Limits()
-    if not question.strip():
-        raise RlmError("the question is empty; ask with at least one word")
+    _check_question(question)
     opened = index if isinstance(index, Index) else open_index(index)
     for model in dict.fromkeys([models.root, models.child]):
         check_model(model)
+    litellm()  # before the run's clock starts: its first import takes seconds
     ledger = Ledger(Caps(limits.usd, limits.tokens, limits.calls))
     async with Gateway(ledger, concurrency=limits.concurrency, timeout_s=limits.timeout_s) as gateway:
         folder = new_folder(Path(runs), question)
         with Trace.open(folder) as trace:
             run = Run(opened, gateway, models, limits, trace, folder, asyncio.get_running_loop(), watch)
             return await _recorded(run, trace, question)
+
+
+def _check_question(question: str) -> None:
+    if not question.strip():
+        raise RlmError("the question is empty; ask with at least one word")
+    if question != question.encode("utf-8", "replace").decode():
+        raise RlmError(f"the question {question[:80]!a} is not Unicode text; give it in UTF-8")
 
 
 async def _recorded(run: Run, trace: Trace, question: str) -> Answer:
@@ -135,8 +143,17 @@ def _opening(run: Run, question: str) -> dict[str, Any]:
 
 
 def new_folder(runs: Path, question: str) -> Path:
-    """A folder name that sorts by time and says what was asked; a number is added when it is taken."""
+    """Make a folder whose name sorts by time and says what was asked; a number is added when it is taken."""
     words = re.sub(r"[^a-z0-9]+", "-", question.lower()).strip("-")[:40].strip("-") or "question"
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{words}"
-    names = (stem if i == 1 else f"{stem}-{i}" for i in range(1, 10_000))
-    return next(runs / name for name in names if not (runs / name).exists())
+    for number in count(1):
+        folder = runs / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            if not folder.is_dir():
+                raise RlmError(f"cannot make a run folder in {runs}: a file is in the way") from None
+        except OSError as e:
+            raise RlmError(f"cannot make a run folder in {runs}: {e.strerror or e}") from e
+    raise AssertionError("unreachable: numbers do not end")

@@ -1,16 +1,21 @@
-"""The command `rlm`: search an index, ask it, work in its REPL, look at traces. Imports nothing heavy to say --help."""
+"""The command `rlm`: search an index, ask it, work in its REPL, look at traces. --help imports nothing heavy."""
 
 import argparse
+import io
 import itertools
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from index_store.reader import Index
     from index_store.types import Hit
+    from rlm.answer import Citation
+    from rlm.answering import Answer
+    from rlm.audit.verify import Verdict
 
 EXAMPLE = """example:
   rlm ask my.index "who signed the lease, and when does it end?"
@@ -144,22 +149,24 @@ def _search(args: argparse.Namespace) -> int:
     if (args.query is None) == (args.queries is None):
         raise RlmError('give one query, or --queries FILE: rlm search INDEX "words"')
     index = open_index(args.index)
-    where = {"mode": args.mode, "level": args.level}
     if args.queries is not None:
         for rows in _batches(_queries(args.queries), 256):
-            vectors = (
-                index.embed_queries([r["text"] for r in rows])
-                if args.mode != "lexical"
-                else [None] * len(rows)
-            )
-            for row, vector in zip(rows, vectors, strict=True):
-                scope = row.get("scope") or args.doc
-                hits = index.search(row["text"], args.k, doc=scope, vector=vector, **where)
-                print(json.dumps({"_id": row["_id"], "hits": [_hit_json(h) for h in hits]}), flush=True)
+            _search_many(index, rows, args)
         return 0
-    hits = index.search(args.query, args.k, doc=args.doc, **where)
+    query = _unicode(args.query, "the query")
+    hits = index.search(query, args.k, doc=args.doc, mode=args.mode, level=args.level)
     print(json.dumps([_hit_json(h) for h in hits]) if args.json else _hits_said(index, hits))
     return 0
+
+
+def _search_many(index: "Index", rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
+    """One line of hits for each query; the queries are embedded together."""
+    lexical = args.mode == "lexical"
+    vectors = [None] * len(rows) if lexical else index.embed_queries([r["text"] for r in rows])
+    for row, vector in zip(rows, vectors, strict=True):
+        where = {"doc": row.get("scope") or args.doc, "mode": args.mode, "level": args.level}
+        hits = index.search(row["text"], args.k, vector=vector, **where)
+        print(json.dumps({"_id": row["_id"], "hits": [_hit_json(h) for h in hits]}), flush=True)
 
 
 def _batches(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
@@ -168,20 +175,37 @@ def _batches(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[st
 
 
 def _queries(path: str) -> Iterator[dict[str, Any]]:
+    """The rows of a file of queries, one JSON object a line, blank lines left out."""
     from rlm.errors import RlmError
 
     try:
         with Path(path).open(encoding="utf-8", newline="\n") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    row = json.loads(line)
-                    if not (isinstance(row, dict) and isinstance(row.get("text"), str) and "_id" in row):
-                        raise RlmError(f'{path}, line {number}: expected {{"_id": ..., "text": "..."}}')
-                    yield row
+                    yield _query(json.loads(line), f"{path}, line {number}")
     except OSError as e:
         raise RlmError(f"cannot read the queries {path}: {e.strerror or e}") from e
     except (ValueError, RecursionError) as e:
         raise RlmError(f"the queries {path} are not UTF-8 lines of JSON: {e}") from e
+
+
+def _query(row: Any, where: str) -> dict[str, Any]:
+    from rlm.errors import RlmError
+
+    if not (isinstance(row, dict) and isinstance(row.get("text"), str) and "_id" in row):
+        raise RlmError(f'{where}: expected {{"_id": ..., "text": "..."}}')
+    if not row["text"].strip():
+        raise RlmError(f"{where}: the query is empty; ask with at least one word")
+    return row | {"text": _unicode(row["text"], where)}
+
+
+def _unicode(text: str, what: str) -> str:
+    """The text itself. Raises RlmError for bytes that were no UTF-8, which no embedder takes."""
+    from rlm.errors import RlmError
+
+    if text != text.encode("utf-8", "replace").decode():
+        raise RlmError(f"{what} {text[:80]!a} is not Unicode text; give it in UTF-8")
+    return text
 
 
 def _hit_json(hit: "Hit") -> dict[str, Any]:
@@ -195,11 +219,13 @@ def _hit_json(hit: "Hit") -> dict[str, Any]:
 
 
 def _hits_said(index: "Index", hits: "Sequence[Hit]") -> str:
+    from rlm.audit.visible import one_line
+
     lines = []
     for rank, hit in enumerate(hits, 1):
         where = f"{hit.span.doc} {hit.span.start}-{hit.span.end}" if hit.span else index.node(hit.node).label
-        lines.append(f"{rank:2}. {hit.score:7.3f}  {hit.node}  {where}")
-        lines.append(f"      {' '.join(index.text(hit.node).split())[:160]}")
+        lines.append(f"{rank:2}. {hit.score:7.3f}  {hit.node}  {one_line(where, 200)}")
+        lines.append(f"      {one_line(index.text(hit.node), 160)}")
     return "\n".join(lines) or "nothing found"
 
 
@@ -215,6 +241,7 @@ def _settings(args: argparse.Namespace) -> tuple[Any, Any]:
         "tokens": args.max_tokens,
         "turns": args.max_turns,
         "timeout_s": args.timeout,
+        "cell_timeout_s": getattr(args, "cell_timeout", None),
     }
     limits = Limits(**{k: v for k, v in given.items() if v is not None})
     child = "offline/reader" if args.model.startswith("offline/") else args.model
@@ -233,32 +260,27 @@ def _ask(args: argparse.Namespace) -> int:
     return 0
 
 
-def _answer_said(answer: Any) -> str:
+def _answer_said(answer: "Answer") -> str:
     from rlm.audit import read
     from rlm.audit.routing import branches
+    from rlm.audit.timeline import branch_line
+    from rlm.audit.visible import visible
 
-    lines = [answer.content or f"(no answer: stopped by {answer.stop})", ""]
-    for number, c in enumerate(answer.citations, 1):
-        place = (
-            f"{c.doc} {c.start}-{c.end}" + (f", page {c.page}" if c.page else "")
-            if c.doc
-            else "not in the source"
-        )
-        lines.append(f'[{number}] {place} ({c.supported}): "{_short(c.quote)}"')
-    lines += ["", "branches entered:"]
-    lines += [f"  {b.node}  {b.label}" for b in branches(read(answer.trace)[0]) if b.level][:12]
+    entered = [branch for branch in branches(read(answer.trace)[0]) if branch.level]
     u = answer.usage
-    lines += [
-        "",
-        f"stop: {answer.stop}; {u.calls} calls, {u.tokens:,} tokens, ${u.usd:.4f}",
-        f"trace: {answer.trace}  (head {answer.head[:16]})",
-    ]
-    return "\n".join(lines)
+    lines = [visible(answer.content) or f"(no answer: stopped by {answer.stop})", ""]
+    lines += [_citation_said(number, c) for number, c in enumerate(answer.citations, 1)]
+    lines += ["", "branches entered:", *(f"  {branch_line(branch)}" for branch in entered[:12]), ""]
+    lines += [f"stop: {answer.stop}; {u.calls} calls, {u.tokens:,} tokens, ${u.usd:.4f}"]
+    return "\n".join([*lines, f"trace: {answer.trace}  (head {answer.head[:16]})"])
 
 
-def _short(text: str, most: int = 240) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= most else flat[: most - 1] + "…"
+def _citation_said(number: int, c: "Citation") -> str:
+    from rlm.audit.visible import one_line
+
+    page = f", page {c.page}" if c.page else ""
+    place = f"{one_line(c.doc, 200)} {c.start}-{c.end}{page}" if c.doc else "not in the source"
+    return f'[{number}] {place} ({c.supported}): "{one_line(c.quote, 240)}"'
 
 
 # -- shell -------------------------------------------------------------------------------------------------
@@ -268,7 +290,7 @@ def _shell(args: argparse.Namespace) -> int:
     from rlm.shell import open_shell, talk, talk_json
 
     models, limits = _settings(args)
-    with open_shell(args.index, models, limits, args.cell_timeout) as shell:
+    with open_shell(args.index, models, limits) as shell:
         (talk_json if args.json else talk)(shell, fresh=args.fresh)
     return 0
 
@@ -293,30 +315,38 @@ def _trace(args: argparse.Namespace) -> int:
 
     events, verdict = read(args.run_folder)
     print("\n".join(json.dumps(e) for e in events) if args.json else show(events, verdict))
-    return 0
+    return 0 if verdict.ok else 1
 
 
-def _verdict_said(verdict: Any) -> str:
+def _verdict_said(verdict: "Verdict") -> str:
     if verdict.ok:
         return f"ok: {verdict.events} events, an unbroken chain; head {verdict.head}"
-    return f"line {verdict.first_bad_line}: {verdict.reason}"
+    line = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
+    return f"{line}{verdict.reason}"
 
 
 def _review(args: argparse.Namespace) -> int:
     from rlm.audit import read
     from rlm.audit.page import render
-    from rlm.errors import RlmError
 
     events, verdict = read(args.run_folder)
-    page = Path(args.output)
+    _write_page(Path(args.output), render(events, verdict))
+    print(args.output)
+    return 0
+
+
+def _write_page(page: Path, text: str) -> None:
+    """Write beside it first, so that a page that was there stays whole until the new one is."""
+    from rlm.errors import RlmError
+
+    if not page.name or page.is_dir():
+        raise RlmError(f"cannot write the page {page}: it is a folder; name a file in it")
+    partial = page.with_name(f".{page.name}.partial")
     try:
-        partial = page.with_name(f".{page.name}.partial")
-        partial.write_text(render(events, verdict), encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         partial.replace(page)
     except OSError as e:
         raise RlmError(f"cannot write the page {page}: {e.strerror or e}") from e
-    print(page)
-    return 0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -324,20 +354,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run
     from index_store.errors import IndexStoreError
+    from rlm.audit.visible import one_line
     from rlm.errors import RlmError
     from rlm.gateway.errors import GatewayError
 
+    _allow_any_text(sys.stdout, sys.stderr)
     try:
-        return run(args)
+        code = run(args)
+        sys.stdout.flush()
+        return code
     except (RlmError, IndexStoreError, GatewayError) as e:
-        print(f"rlm: {e}", file=sys.stderr)
+        print(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("rlm: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()  # the reader of our output went away, which is no error of ours
+        # The reader of our output went away, which is no error of ours; what is left must not be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _allow_any_text(*streams: TextIO) -> None:
+    """Characters that a terminal's encoding lacks are written as escapes instead of ending the command."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

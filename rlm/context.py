@@ -85,7 +85,7 @@ class Context:
             if verb not in self._verbs:
                 raise Refused(f"context has no verb {str(verb)[:40]!r}; it has {', '.join(VERBS)}")
             method = self._verbs[verb]
-            arguments = _bind(verb, method, args, kwargs)
+            arguments = bind(f"context.{verb}", method, args, kwargs)
             result = method(**arguments)
         except (Refused, IndexStoreError) as e:
             self._visit(verb, _named(arguments, args, kwargs), [], [], None, str(e))
@@ -160,7 +160,7 @@ class Context:
     ) -> Json:
         found = self.index.grep(
             _text("pattern", pattern),
-            under=self._branch(under),
+            under=self.branch(under),
             doc=self._doc(doc),
             ignore_case=bool(ignore_case),
             limit=_at_most(limit, MAX_HITS, "limit"),
@@ -185,7 +185,7 @@ class Context:
             raise Refused(
                 f"the query has {len(query):,} characters, at most {QUERY_CHARS:,}; ask in a few words"
             )
-        where: dict[str, Any] = {"level": level, "under": self._branch(under), "doc": self._doc(doc)}
+        where: dict[str, Any] = {"level": level, "under": self.branch(under), "doc": self._doc(doc)}
         where["mode"] = mode or ("tree" if level is None else "hybrid")
         query = query.encode("utf-8", "replace").decode()  # half a surrogate pair is no text to an embedder
         hits = self.index.search(query, _at_most(k, MAX_HITS, "k"), **where)
@@ -244,8 +244,8 @@ class Context:
     def _is_inside(self, number: int) -> bool:
         return self._inside is None or number in self._inside
 
-    def _branch(self, under: str | None) -> str | None:
-        """The branch to look under: the one asked for, if it is ours, else the whole view."""
+    def branch(self, under: Json) -> str | None:
+        """The branch to look under: the one asked for, if it is ours, else the whole view. Raises Refused."""
         return self.under if under is None else self.index.id_of(self._number(under))
 
     def _doc(self, doc: str | None) -> str | None:
@@ -380,13 +380,14 @@ def _place(span: Span) -> dict[str, Json]:
     return {"doc": span.doc, "start": span.start, "end": span.end}
 
 
-def _bind(
-    verb: str, method: Callable[..., Any], args: Sequence[Json], kwargs: Mapping[str, Json]
+def bind(
+    name: str, method: Callable[..., Any], args: Sequence[Json], kwargs: Mapping[str, Json]
 ) -> dict[str, Json]:
+    """A call's arguments by name; raises Refused, with the signature, where they do not fit it."""
     try:
         return dict(inspect.signature(method).bind(*args, **kwargs).arguments)
     except TypeError as e:
-        raise Refused(f"context.{verb}{inspect.signature(method)}: {e}") from e
+        raise Refused(f"{name}{inspect.signature(method)}: {e}") from e
 
 
 def _named(bound: dict[str, Json], args: Sequence[Json], kwargs: Mapping[str, Json]) -> dict[str, Json]:

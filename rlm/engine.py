@@ -1,16 +1,17 @@
-"""The loop: ask the model, run its code over the tree, show it what came out, until it answers or a limit ends it."""
+"""The loop: ask the model, run its code over the tree, show what came out, until it answers or a limit ends it."""
 
 import asyncio
 import json
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rlm import prompts
-from rlm.answer import Citation, event_of, resolve
-from rlm.calls import NAMES, Calls
+from rlm.answer import Conclusion, event_of, resolve
+from rlm.calls import NAMES, Calls, Descend
 from rlm.context import VERBS, Context, Refused
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.types import Message
@@ -20,17 +21,12 @@ from rlm.sandbox import CallRefused, CellResult, SandboxLimits, Session, open_se
 Json = Any
 
 CALLS = frozenset([f"context.{verb}" for verb in VERBS] + list(NAMES))
-_FENCE = re.compile(r"```[ \t]*(?:python|py|repl)?[ \t]*\r?\n(.*?)(?:\n```|\Z)", re.DOTALL | re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Conclusion:
-    """How a conversation ended. `stop`: answer, turns, budget, timeout or failed; `error` says why it failed."""
-
-    content: str
-    citations: tuple[Citation, ...]
-    stop: str
-    error: str = ""
+#: How long a cell may go on once its conversation is stopped, so that its variables survive.
+GRACE_S = 1.0
+#: Run when a limit ended a conversation: hands over whatever the code had set as its answer by then.
+TAKE_DRAFT = 'answer = {**(answer if isinstance(answer, dict) else {"content": answer}), "ready": True}'
+_FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*([^`]*?)[ \t]*")
+_CODE = frozenset({"python", "python3", "py", "ipython", "repl"})
 
 
 @dataclass(slots=True)
@@ -39,14 +35,14 @@ class Conversation:
 
     run: Run
     id: str
-    context: Context
+    calls: Calls
     session: Session
     messages: list[Message]
     cell: int = 0
     code: str | None = None  # of the current cell, until its scan is recorded
     told: int = 0
-    draft: Json = None
-    calls: Calls | None = None
+    drafting: bool = False  # whether any code has named the answer
+    draft: dict[str, Json] = field(default_factory=dict)
     thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="cell")
     )
@@ -55,20 +51,31 @@ class Conversation:
 async def converse(
     run: Run, question: str, under: str | None = None, id: str = "0", depth: int = 0
 ) -> Conclusion:
-    """Answer `question` over the whole index, or the branch below `under`. A limit reached is a result."""
+    """Answer `question` over the whole index, or the branch below `under`. A limit reached is a result.
+
+    Only the root watches the wall clock: its children are its cell's calls, and end with it.
+    """
     talk = open_conversation(run, question, under, id, depth)
     try:
-        async with asyncio.timeout(max(run.left_s, 0.001)):
-            stop, error = await _turns(talk), ""
-    except TimeoutError:
-        stop, error = "timeout", ""
-    except OverBudget:
-        stop, error = "budget", ""
-    except GatewayError as e:
-        stop, error = "failed", str(e)
+        stop, error = await _until_the_end(talk, None if depth else max(run.left_s, 0.001))
+        if stop in ("turns", "budget", "timeout"):
+            await _take_draft(talk, stop)
     finally:
-        _close(talk)
+        await _close(talk)
     return _conclude(talk, stop, error)
+
+
+async def _until_the_end(talk: Conversation, timeout_s: float | None) -> tuple[str, str]:
+    """(why it ended, what went wrong)."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _turns(talk), ""
+    except TimeoutError:
+        return "timeout", ""
+    except OverBudget:
+        return "budget", ""
+    except GatewayError as e:
+        return "failed", str(e)
 
 
 async def _turns(talk: Conversation) -> str:
@@ -80,6 +87,7 @@ async def _turns(talk: Conversation) -> str:
         if code is None:
             _say(talk, prompts.NO_CODE)
             continue
+        talk.drafting = talk.drafting or "answer" in code
         result = await run_cell(talk, code)
         if result.answer is not None:
             talk.draft = result.answer
@@ -95,21 +103,74 @@ async def _ask(talk: Conversation) -> str:
     reply = await talk.run.ask(
         talk.id, call, talk.run.models.root, talk.messages, new, talk.run.limits.reply_tokens
     )
-    talk.messages.append({"role": "assistant", "content": reply.text})
-    return reply.text
+    text = reply.text.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be sent again
+    talk.messages.append({"role": "assistant", "content": text})
+    return text
 
 
 def code_of(reply: str) -> str | None:
-    """The code of a reply: its fenced blocks in order, as one cell; None when there is none."""
-    blocks = [m[1].strip("\n") for m in _FENCE.finditer(reply)]
-    return "\n".join(blocks) if any(b.strip() for b in blocks) else None
+    """The code of a reply: its fenced blocks in order, as one cell; None when there is none.
+
+    Blocks named python, py or repl count; where there are none, blocks without a name. A fence is closed as in
+    CommonMark 0.31, section 4.5: by a line with nothing but as many marks; one left open ends with the reply.
+    """
+    blocks = [(name, code) for name, code in _blocks(reply) if code.strip()]
+    named = [code for name, code in blocks if name in _CODE]
+    return "\n".join(named or [code for name, code in blocks if not name]) or None
+
+
+def _blocks(reply: str) -> list[tuple[str, str]]:
+    """(name, code) of each fenced block."""
+    blocks: list[tuple[str, list[str]]] = []
+    fence = ""
+    for line in reply.split("\n"):
+        marks = _FENCE.fullmatch(line.rstrip("\r"))
+        if not fence and marks:
+            fence = marks[2]
+            blocks.append((marks[3].lower().partition(" ")[0], []))
+        elif fence and marks and not marks[3] and marks[2].startswith(fence):
+            fence = ""
+        elif fence:
+            blocks[-1][1].append(line.rstrip("\r"))
+    if fence and blocks[-1][1]:
+        blocks[-1][1][-1] = (
+            blocks[-1][1][-1].rstrip().removesuffix(fence)
+        )  # closed on the line of its last code
+    return [(name, textwrap.dedent("\n".join(lines)).strip("\n")) for name, lines in blocks]
 
 
 async def run_cell(talk: Conversation, code: str) -> CellResult:
-    """Run one cell in the conversation's sandbox and record how it was scanned and how it ended."""
+    """Run one cell in the conversation's sandbox and record how it was scanned and how it ended.
+
+    Cancelled, it stops the cell, and still records its end.
+    """
     talk.cell, talk.code = talk.cell + 1, code
+    left_s = round(
+        max(talk.run.left_s, GRACE_S / 2), 1
+    )  # a cell that ends by its own clock keeps its session
+    timeout_s = min(talk.run.limits.cell_timeout_s, left_s)
+    talk.session.limits = replace(talk.session.limits, cell_timeout_s=timeout_s)
     loop = asyncio.get_running_loop()
-    result = await loop.run_in_executor(talk.thread, talk.session.run, code)
+    running = loop.run_in_executor(talk.thread, talk.session.run, code)
+    try:
+        await asyncio.wait([running])
+    finally:
+        if not running.done():
+            await _cut_short(talk, running)
+        result = _recorded(talk, await running)
+    return result
+
+
+async def _cut_short(talk: Conversation, running: "asyncio.Future[CellResult]") -> None:
+    """Nothing is served to the cell any more, and after a moment it is killed."""
+    talk.calls.stop()
+    await talk.calls.settled()
+    await asyncio.wait([running], timeout=GRACE_S)
+    if not running.done():
+        talk.session.kill()
+
+
+def _recorded(talk: Conversation, result: CellResult) -> CellResult:
     record_scan(talk, result.rule, result.line, "rejected" if result.status == "rejected" else "ok")
     talk.run.record(
         "code_run",
@@ -125,7 +186,18 @@ async def run_cell(talk: Conversation, code: str) -> CellResult:
     return result
 
 
-def record_scan(talk: Conversation, rule: str | None = None, line: int | None = None, verdict: str = "ok") -> None:
+async def _take_draft(talk: Conversation, stop: str) -> None:
+    """After a limit: the answer as far as the code had set it, ready or not, if its variables still stand."""
+    talk.calls.stop()
+    if talk.session.ended or not talk.drafting:
+        return
+    talk.run.record("note", talk.id, text=f"stopped by {stop}: the answer is taken as the code had left it")
+    talk.draft = (await run_cell(talk, TAKE_DRAFT)).answer or {}
+
+
+def record_scan(
+    talk: Conversation, rule: str | None = None, line: int | None = None, verdict: str = "ok"
+) -> None:
     """Record the scan of the current cell, once: at its first call, which shows that it passed, or at its end."""
     if talk.code is None:
         return
@@ -147,7 +219,7 @@ def _say(talk: Conversation, text: str) -> None:
 
 def _report(talk: Conversation, result: CellResult, last: bool) -> str:
     left = talk.run.left()
-    shown = ", ".join(f"{k} {v:g}" for k, v in left.items() if v is not None)
+    shown = ", ".join(f"{name} {round(amount, 4):,}" for name, amount in left.items() if amount is not None)
     note = f"Left: {shown}." + (f" {prompts.LAST_TURN}" if last else "")
     return prompts.output(talk.cell, result.status, result.stdout, result.error, note)
 
@@ -163,7 +235,6 @@ def open_conversation(run: Run, question: str, under: str | None, id: str, depth
         result: Json,
         error: str,
     ) -> None:
-        length = len(result if isinstance(result, str) else json.dumps(result))
         extra = {"error": error} if error else {}
         run.record(
             "visited",
@@ -174,16 +245,12 @@ def open_conversation(run: Run, question: str, under: str | None, id: str, depth
             shown=shown,
             not_taken=not_taken,
             result=result,
-            result_chars=length,
+            result_chars=0 if error else len(result if isinstance(result, str) else json.dumps(result)),
             **extra,
         )
 
-    async def descend(q: str, branch: str | None, child: str, level: int) -> tuple[str, list[Json]]:
-        found = await converse(run, q, branch or under, child, level)
-        return found.content or f"ERROR: {found.error or found.stop}", [c.as_json() for c in found.citations]
-
     context = Context(run.index, visit, under)
-    calls = Calls(run, context, id, depth, descend, lambda: talk.cell)
+    calls = Calls(run, context, id, depth, descending(run), lambda: talk.cell)
     limits = SandboxLimits(cell_timeout_s=run.limits.cell_timeout_s, output_chars=run.limits.output_chars)
     answer = serving(context, calls)
 
@@ -197,8 +264,13 @@ def open_conversation(run: Run, question: str, under: str | None, id: str, depth
         {"role": "system", "content": prompts.SYSTEM},
         {"role": "user", "content": text},
     ]
-    talk = Conversation(run, id, context, session, messages, calls=calls)
+    talk = Conversation(run, id, calls, session, messages)
     return talk
+
+
+def descending(run: Run) -> Descend:
+    """How a conversation of this run has children."""
+    return lambda question, under, id, depth: converse(run, question, under, id, depth)
 
 
 def serving(context: Context, calls: Calls) -> Any:
@@ -215,19 +287,18 @@ def serving(context: Context, calls: Calls) -> Any:
     return serve
 
 
-def _close(talk: Conversation) -> None:
-    if talk.calls is not None:
-        talk.calls.cancel()
+async def _close(talk: Conversation) -> None:
+    talk.calls.stop()
     talk.session.kill()
-    talk.thread.shutdown(wait=True)
+    talk.thread.shutdown()
     talk.session.close()
+    await talk.calls.settled()
 
 
 def _conclude(talk: Conversation, stop: str, error: str) -> Conclusion:
     """The answer with its citations looked up; recorded whatever ended the conversation."""
-    draft = talk.draft if isinstance(talk.draft, dict) else {}
-    content = str(draft.get("content") or "")
-    citations = resolve(talk.run.index, content, draft.get("citations"))
+    content = str(talk.draft.get("content") or "")
+    citations = resolve(talk.run.index, content, talk.draft.get("citations"))
     talk.run.record(
         "answered",
         talk.id,

@@ -4,14 +4,16 @@ from dataclasses import dataclass
 
 from rlm.errors import RlmError
 
+MOST = 1e9  # beyond any use, and within what clocks and counters of every kind can hold
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Caps of one root call and all its descendants together; None is no cap.
 
-    `turns`: of the root and of each child. `depth`: levels of children that have a REPL of their own. `timeout_s`: wall
-    clock of the whole run. `cell_timeout_s`: of one cell, not counting what the parent serves. `output_chars`: of one
-    cell's output, as the model sees it. `reply_tokens`: of one model reply.
+    `turns`: of the root and of each child. `depth`: levels of children that have a REPL of their own. `timeout_s`:
+    wall clock of the whole run. `cell_timeout_s`: of one cell, not counting what the parent serves. `output_chars`:
+    of one cell's output, as the model sees it. `reply_tokens`: of one model reply.
     """
 
     usd: float | None = None
@@ -28,11 +30,13 @@ class Limits:
     def __post_init__(self) -> None:
         for name in ("usd", "tokens", "calls", "depth"):
             value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise RlmError(f"{name} is {value}; give 0 or more")
+            if value is not None and not 0 <= value <= MOST:
+                raise RlmError(f"{name} is {str(value)[:40]}; give a number from 0 to {MOST:g}")
         for name in ("turns", "timeout_s", "cell_timeout_s", "output_chars", "reply_tokens", "concurrency"):
-            if not getattr(self, name) > 0:
-                raise RlmError(f"{name} is {getattr(self, name)}; give more than 0")
+            if not 0 < getattr(self, name) <= MOST:
+                raise RlmError(
+                    f"{name} is {str(getattr(self, name))[:40]}; give more than 0 and at most {MOST:g}"
+                )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any, TextIO
 
+from rlm.audit.visible import one_line
 from rlm.run import Watch
 
 Json = Any
@@ -22,7 +23,7 @@ def live(out: TextIO) -> Watch:
 
 def _visited(f: dict[str, Json]) -> str:
     said = ", ".join(f"{k}={_short(v)}" for k, v in f["arguments"].items())
-    return f"    context.{f['verb']}({said}) -> {f.get('error') or _count(f)}"
+    return f"    context.{f['verb']}({said}) -> {one_line(f.get('error', ''), 100) or _count(f)}"
 
 
 def _count(f: dict[str, Json]) -> str:
@@ -31,22 +32,21 @@ def _count(f: dict[str, Json]) -> str:
 
 
 def _short(value: Json, most: int = 40) -> str:
-    text = repr(value)
-    return text if len(text) <= most else text[: most - 1] + "…"
+    return one_line(repr(value), most)
 
 
 def _answered(f: dict[str, Json]) -> str:
-    u = f["usage"]
-    return f"  {f['model']}: {u['prompt_tokens']:,} + {u['completion_tokens']:,} tokens, ${u['usd']:.4f}"
+    u, model = f["usage"], one_line(f["model"], 60)
+    return f"  {model}: {u['prompt_tokens']:,} + {u['completion_tokens']:,} tokens, ${u['usd']:.4f}"
 
 
 _LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     "model_answered": _answered,
     "code_run": lambda f: (
-        f"  cell {f['cell']}: {f['status']}" + (f" ({f['error'][:100]})" if f["error"] else "")
+        f"  cell {f['cell']}: {f['status']}" + (f" ({one_line(f['error'], 100)})" if f["error"] else "")
     ),
     "visited": _visited,
     "child_called": lambda f: f"    {f['verb']}: {len(f['prompts'])} asked",
-    "budget": lambda f: f"  budget: {f['reason']}",
+    "budget": lambda f: f"  budget: {one_line(f['reason'], 200)}",
     "answered": lambda f: f"answered: {len(f['citations'])} citations, stop {f['stop']}",
 }

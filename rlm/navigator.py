@@ -92,17 +92,14 @@ for part, nodes in pool.items():
         asked.append(part)
         batches.append(nodes[i:i + 12])
 replies = llm_query_batched(asked, nodes=batches)
-quoted = re.compile(r'\\[(.+?)\\] "(.*)"')
+quoted = re.compile(r'^\\[([^\\n\\]]+)\\] "(.*?)"$(?=\\n\\[|\\Z)', re.DOTALL | re.MULTILINE)
 shortlist = {}
 for part, reply in zip(asked, replies):
-    for line in reply.splitlines():
-        match = quoted.fullmatch(line.strip())
-        if match:
-            shortlist.setdefault(part, []).append(match.group(1))
+    for node, quote in quoted.findall(reply):
+        shortlist.setdefault(part, []).append(node)
 best = llm_query_batched(list(shortlist), nodes=[list(dict.fromkeys(n))[:12] for n in shortlist.values()])
 for part, reply in zip(shortlist, best):
-    matches = [quoted.fullmatch(line.strip()) for line in reply.splitlines()]
-    found[part] = [{"node": m.group(1), "quote": m.group(2)} for m in matches if m]
+    found[part] = [{"node": node, "quote": quote} for node, quote in quoted.findall(reply)]
     for claim in found[part]:
         print("FOUND", claim["node"], "|", claim["quote"][:200])
 print("MISSING", [part for part in parts if not found.get(part)])

@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -43,6 +43,7 @@ class Run:
     watch: Watch = unwatched
     began: float = field(default_factory=time.monotonic)
     _calls: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _used: dict[str, Usage] = field(default_factory=dict)
 
     @property
     def left_s(self) -> float:
@@ -73,12 +74,21 @@ class Run:
         try:
             reply = await self.gateway.complete(Request(model, tuple(messages), max_tokens))
         except (GatewayError, asyncio.CancelledError) as e:
-            why = str(e) or "the run was stopped before the model answered"
-            seconds = round(time.monotonic() - began, 3)
-            self.record("model_failed", conversation, call=call, model=model, error=why, seconds=seconds)
+            usage = e.usage if isinstance(e, GatewayError) else Usage()
+            self._charge(conversation, usage)
+            self.record(
+                "model_failed",
+                conversation,
+                call=call,
+                model=model,
+                error=str(e) or "the run was stopped before the model answered",
+                seconds=round(time.monotonic() - began, 3),
+                usage=usage_json(usage),
+            )
             if isinstance(e, OverBudget):
                 self.record_budget(conversation, str(e))
             raise
+        self._charge(conversation, reply.usage)
         self.record(
             "model_answered",
             conversation,
@@ -91,6 +101,15 @@ class Run:
             cached=reply.cached,
         )
         return reply
+
+    def used(self, conversations: Iterable[str]) -> Usage:
+        """What these conversations and their descendants were charged so far."""
+        wanted = frozenset(conversations)
+        shares = (usage for name, usage in self._used.items() if not wanted.isdisjoint(lineage(name)))
+        return sum(shares, Usage())
+
+    def _charge(self, conversation: str, usage: Usage) -> None:
+        self._used[conversation] = self._used.get(conversation, Usage()) + usage
 
     def record_budget(self, conversation: str, reason: str) -> None:
         ledger = self.gateway.ledger
@@ -108,6 +127,13 @@ class Run:
         caps = self.gateway.ledger.left()
         seconds = round(max(self.left_s, 0.0), 1)
         return {"usd": caps.usd, "tokens": caps.tokens, "calls": caps.calls, "seconds": seconds}
+
+
+def lineage(conversation: str) -> Iterator[str]:
+    """A conversation and those it descends from: "0.3.1", "0.3", "0"."""
+    while conversation:
+        yield conversation
+        conversation = conversation.rpartition(".")[0]
 
 
 def usage_json(usage: Usage) -> dict[str, Json]:

@@ -5,17 +5,21 @@ import codeop
 import json
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from index_store.reader import open_index
 from rlm import navigator
+from rlm.answer import Conclusion
+from rlm.audit.visible import visible
 from rlm.calls import Calls
 from rlm.context import Context
 from rlm.engine import CALLS, converse, serving
+from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.provider import check_model
@@ -24,7 +28,10 @@ from rlm.run import Run
 from rlm.sandbox import CellResult, SandboxLimits, Session, open_session
 
 Json = Any
-LINE_BYTES = 1 << 20
+LINE_BYTES = 8 << 20
+# A person stays longer than a run does: only single cells are limited.
+CPU_S = 1_000_000
+SESSION_CHARS = 10**12
 
 
 class _Untraced:
@@ -37,59 +44,109 @@ class _Untraced:
 @dataclass(slots=True)
 class Shell:
     session: Session
+    run: Run
     about: str
 
 
 @contextmanager
-def open_shell(index: str | Path, models: Models, limits: Limits, cell_timeout_s: float) -> Iterator[Shell]:
+def open_shell(index: str | Path, models: Models, limits: Limits) -> Iterator[Shell]:
     """A sandbox over an index, with a thread of its own for the model calls that cells make."""
     navigator.register()
     opened = open_index(index)
     for model in dict.fromkeys([models.root, models.child]):
         check_model(model)
-    gateway = Gateway(Ledger(Caps(limits.usd, limits.tokens, limits.calls)), concurrency=limits.concurrency)
+    context = Context(opened, lambda *_: None)
+    with _running_loop() as loop:
+        run = Run(opened, _gateway(limits), models, limits, _Untraced(), Path(), loop)
+        calls = Calls(run, context, "0", 0, lambda *child: _descend(run, *child), lambda: 0)
+        session = open_session(
+            serving(context, calls), CALLS, _sandbox(limits), {"context_length": context.chars}
+        )
+        try:
+            yield Shell(session, run, f"{opened.path}: {context.docs:,} documents, {context.nodes:,} nodes")
+        finally:
+            calls.stop()
+            session.close()
+            asyncio.run_coroutine_threadsafe(_ended(calls, run.gateway), loop).result()
+
+
+@contextmanager
+def _running_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="rlm-shell", daemon=True)
     thread.start()
-    run = Run(opened, gateway, models, limits, _Untraced(), Path(), loop)
-    context = Context(opened, lambda *_: None)
-
-    async def descend(question: str, branch: str | None, child: str, depth: int) -> tuple[str, list[Json]]:
-        found = await converse(run, question, branch, child, depth)
-        return found.content, [c.as_json() for c in found.citations]
-
-    calls = Calls(run, context, "0", 0, descend, lambda: 0)
-    sandbox = SandboxLimits(cell_timeout_s=cell_timeout_s)
-    session = open_session(serving(context, calls), CALLS, sandbox, intro={"context_length": context.chars})
     try:
-        yield Shell(session, f"{opened.path}: {context.docs:,} documents, {context.nodes:,} nodes")
+        yield loop
     finally:
-        calls.cancel()
-        session.close()
-        asyncio.run_coroutine_threadsafe(gateway.close(), loop).result()
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
 
 
+def _gateway(limits: Limits) -> Gateway:
+    ledger = Ledger(Caps(limits.usd, limits.tokens, limits.calls))
+    return Gateway(ledger, concurrency=limits.concurrency, timeout_s=limits.timeout_s)
+
+
+def _sandbox(limits: Limits) -> SandboxLimits:
+    return SandboxLimits(limits.cell_timeout_s, cpu_s=CPU_S, session_output_chars=SESSION_CHARS)
+
+
+async def _descend(run: Run, question: str, under: str | None, id: str, depth: int) -> Conclusion:
+    """A child of a cell, which has no root conversation to watch the wall clock for it."""
+    try:
+        async with asyncio.timeout(max(run.left_s, 0.001)):
+            return await converse(run, question, under, id, depth)
+    except TimeoutError:
+        return Conclusion("", (), "timeout")
+
+
+async def _ended(calls: Calls, gateway: Gateway) -> None:
+    await calls.settled()
+    await gateway.close()
+
+
+def run_cell(shell: Shell, code: str, fresh: bool = False) -> CellResult:
+    """Run one cell, from an empty namespace when `fresh`. The run's wall clock begins anew with each."""
+    if fresh:
+        shell.session.reset()
+    shell.run.began = time.monotonic()
+    return shell.session.run(code)
+
+
 def talk_json(shell: Shell, fresh: bool) -> None:
     """One {"code": ...} line in, one result line out, until the input ends."""
-    for line in sys.stdin:
+    for line in _lines(sys.stdin.buffer):
         print(json.dumps(_answer_line(shell, line, fresh)), flush=True)
 
 
-def _answer_line(shell: Shell, line: str, fresh: bool) -> dict[str, Json]:
+def _lines(source: BinaryIO) -> Iterator[bytes]:
+    """Each line; of one that is too long, so much that it shows."""
+    while line := source.readline(LINE_BYTES + 1):
+        rest = line
+        while not rest.endswith(b"\n") and len(rest) > LINE_BYTES:
+            rest = source.readline(LINE_BYTES + 1)
+        yield line
+
+
+def _answer_line(shell: Shell, line: bytes, fresh: bool) -> dict[str, Json]:
     try:
-        asked = json.loads(line)
-        code = asked["code"]
-        if not isinstance(code, str):
-            raise TypeError(f"code is {type(code).__name__}")
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
-        why = f'expected a line {{"code": "..."}}, found {line[:80]!r} ({e})'
-        return {"status": "error", "stdout": "", "error": why, "seconds": 0.0}
-    if fresh:
-        shell.session.reset()
-    return result_json(shell.session.run(code))
+        return result_json(run_cell(shell, _code_in(line), fresh))
+    except RlmError as e:
+        return {"status": "error", "stdout": "", "error": str(e), "seconds": 0.0}
+
+
+def _code_in(line: bytes) -> str:
+    if len(line) > LINE_BYTES:
+        raise RlmError(f"the line is longer than {LINE_BYTES:,} bytes; send the code in parts")
+    try:
+        asked = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as e:
+        raise RlmError(f'expected a line {{"code": "..."}} in UTF-8, found {line[:80]!r} ({e})') from e
+    if not (isinstance(asked, dict) and isinstance(asked.get("code"), str)):
+        raise RlmError(f'expected a line {{"code": "..."}}, found {line[:80]!r}')
+    return str(asked["code"])
 
 
 def result_json(result: CellResult) -> dict[str, Json]:
@@ -102,17 +159,22 @@ def result_json(result: CellResult) -> dict[str, Json]:
 
 
 def talk(shell: Shell, fresh: bool) -> None:
-    """Prompts at a terminal; a block ends with an empty line, the session with Ctrl-D."""
+    """Prompts at a terminal; a block ends with an empty line, the session with Ctrl-D, a cell with Ctrl-C."""
     print(f"{shell.about}. `context` is the tree: try context.overview(). Ctrl-D ends.", file=sys.stderr)
     while (code := _read_cell()) is not None:
-        if not code.strip():
-            continue
-        if fresh:
+        try:
+            if code.strip():
+                _say(run_cell(shell, code, fresh))
+        except KeyboardInterrupt:
             shell.session.reset()
-        result = shell.session.run(code)
-        print(result.stdout, end="" if result.stdout.endswith("\n") or not result.stdout else "\n")
-        if result.error:
-            print(f"{result.status}: {result.error}")
+            print("\nstopped; the variables are gone", file=sys.stderr)
+
+
+def _say(result: CellResult) -> None:
+    stdout = visible(result.stdout)
+    print(stdout, end="" if stdout.endswith("\n") or not stdout else "\n")
+    if result.error:
+        print(f"{result.status}: {visible(result.error)}")
 
 
 def _read_cell() -> str | None:
@@ -123,6 +185,10 @@ def _read_cell() -> str | None:
             lines.append(input("... " if lines else ">>> "))
         except EOFError:
             return "\n".join(lines) if lines else None
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
+            lines = []
+            continue
         if _is_whole(lines):
             return "\n".join(lines)
 

@@ -7,10 +7,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from index_store import lexical, search
 from index_store import vectors as v
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.manifest import FILES, INVERTED
 from index_store.reader import open_index
+from tests.test_grep import index_of
 from tests.toy import publish_toy, unit_rows
 
 
@@ -180,3 +182,62 @@ def test_document_arrays_that_lead_nowhere_are_an_error_not_a_crash(tmp_path, na
         index.document("größe.md")
         index.node("L0-00002")
         index.grep("e")
+
+
+# -- in ranked search ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "dense", "tree"])
+@pytest.mark.parametrize("where", [{}, {"under": "L1-00000"}, {"doc": "000.txt"}])
+def test_a_shortlist_of_enough_nodes_ranks_as_all_nodes_do(tmp_path, monkeypatch, mode, where):
+    texts = [" ".join(f"w{(d * 7 + i * i) % 23}" for i in range(60)) for d in range(5)]
+    index = index_of(tmp_path / "i", texts, width=10)
+    vector = rows_around_centres(1, dim=8, seed=3)[0]
+    full = index.search("w1 w5 w7", mode=mode, vector=vector, **where)
+    for module in (v, search):
+        monkeypatch.setattr(module, "EXACT_NODES", 2)
+    monkeypatch.setattr(search, "SHORTLIST", 40)
+    short = index.search("w1 w5 w7", mode=mode, vector=vector, **where)
+    assert [h.node for h in short] == [h.node for h in full]
+    assert [h.score for h in short] == pytest.approx([h.score for h in full], abs=1e-4)
+
+
+def test_a_shortlist_keeps_the_chunks_around_a_good_one(tmp_path, monkeypatch):
+    index = index_of(tmp_path / "i", ["a" * 300], width=3)
+    monkeypatch.setattr(v, "EXACT_NODES", 2)
+    kept = search.shortlist(index, "nothing", index.vectors[50], np.arange(100), "hybrid", 1, 3)
+    assert {47, 48, 49, 50, 51, 52, 53} <= set(kept.tolist())
+
+
+# -- words -----------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(["ketch", "yawl", "mizzen", "größe", "zz"]), max_size=6), min_size=1)
+)
+@example([[]])
+@example([["ketch"], []])
+def test_lexical_scores_are_those_of_bm25s(tmp_path_factory, found):
+    bm25s = pytest.importorskip("bm25s")
+    folder = tmp_path_factory.mktemp("lexical")
+    lexical.write(folder, [" ".join(listed) for listed in found])
+    arrays = [np.load(folder / f"{name}.npy") for name in ("scores", "nodes", "offsets")]
+    lexicon = lexical.Lexicon(*arrays, folder / "words.txt")
+    scores = lexicon.score("ketch größe absent", len(found))
+    if any(found):
+        stems = [lexical.words(" ".join(listed)) for listed in found]
+        model = bm25s.BM25(k1=1.5, b=0.75)
+        model.index(stems, show_progress=False)
+        held = [word for word in lexical.words("ketch größe") if word in model.vocab_dict]
+        expected = model.get_scores(held) if held else np.zeros(len(found))
+        assert scores == pytest.approx(expected, abs=1e-5)
+    else:
+        assert not scores.any()
+
+
+@pytest.mark.parametrize("word", ["", "a", "ketch", "zzz", "größe", "\ud800"])
+def test_a_word_that_no_node_has_scores_nothing(tmp_path, word):
+    lexical.write(tmp_path, ["mizzen yawl", "kite"])
+    arrays = [np.load(tmp_path / f"{name}.npy") for name in ("scores", "nodes", "offsets")]
+    assert not lexical.Lexicon(*arrays, tmp_path / "words.txt").score(word, 2).any()

@@ -27,8 +27,10 @@ else:
     Matrix = Any
 
 MODEL = "offline/extractive"
+UNTITLED = "untitled"  # what has no name and no words
 _LABEL_WORDS = 8
 _HELD = 0.3  # what a further term for a block is worth, against its first
+_SHARE_OF_LABEL = 1 / 3  # of the reply, where its words are of many tokens
 _SHARE_OF_INPUT = 1 / 3
 _LEAST_TOKENS = 80
 _RARE = 30_000  # the rank from which words count as equally rare
@@ -66,13 +68,16 @@ def summarise(messages: list[Message], max_tokens: int) -> str:
     prompt = "\n".join(message["content"] for message in messages)
     blocks = unquote(prompt) or [Block("", prompt)]
     sentences = list(_sentences(blocks))
-    head = f"LABEL: {label(blocks)}\nSUMMARY: "
+    name = truncate(label(blocks), int(max_tokens * _SHARE_OF_LABEL)).rstrip(" ,") or UNTITLED
+    head = f"LABEL: {name}\nSUMMARY: "
     room = max_tokens - count_tokens(MODEL, head) - 1
     wanted = max(_LEAST_TOKENS, int(_SHARE_OF_INPUT * sum(len(s.text) for s in sentences) / 4))
     chosen = choose(sentences, min(room, wanted))
     if not chosen and sentences:  # not even one fits: as much of the first as does
-        return head + truncate(sentences[0].text, room)
-    return head + (_joined([sentences[i] for i in sorted(chosen)]) or "(no text)")
+        text = truncate(sentences[0].text, room)
+    else:
+        text = _joined([sentences[i] for i in sorted(chosen)])
+    return head + (text if any(map(str.isalnum, text)) else truncate("(no words)", room))
 
 
 def label(blocks: Sequence[Block]) -> str:
@@ -90,7 +95,7 @@ def label(blocks: Sequence[Block]) -> str:
             seen |= stems
         if sum(len(t.split()) for t in terms) >= _LABEL_WORDS - 1:
             break
-    return " ".join(", ".join(terms).split()[:_LABEL_WORDS]).rstrip(",") or "untitled"
+    return " ".join(", ".join(terms).split()[:_LABEL_WORDS]).rstrip(",") or UNTITLED
 
 
 def choose(sentences: Sequence[Sentence], max_tokens: int) -> list[int]:
@@ -152,10 +157,11 @@ def _centrality(vectors: Matrix) -> Matrix:
     import numpy as np
 
     n = len(vectors)
-    degree = np.maximum(vectors @ vectors.sum(axis=0), 1e-6)
     score = np.full(n, 1 / n, dtype=np.float32)
-    for _ in range(_ROUNDS):
-        score = (1 - _DAMPING) / n + _DAMPING * (vectors @ (vectors.T @ (score / degree)))
+    with np.errstate(invalid="ignore"):  # BLAS kernels read past short rows, and flag what they then drop
+        degree = np.maximum(vectors @ vectors.sum(axis=0), 1e-6)
+        for _ in range(_ROUNDS):
+            score = (1 - _DAMPING) / n + _DAMPING * (vectors @ (vectors.T @ (score / degree)))
     return score
 
 
@@ -211,7 +217,7 @@ def _name_terms(name: str) -> list[str]:
     title = re.sub(r"[_/]+", " ", _EXTENSION.sub("", title)) if is_chunk else name
     found = [title] if is_chunk else title.split(",")[:_LABEL_WORDS]
     terms = [" ".join(term.split()[:4]) for term in found]
-    return [term for term in terms if any(map(str.isalpha, term)) and not _NODE_ID.match(term)]
+    return [t for t in terms if any(map(str.isalpha, t)) and t != UNTITLED and not _NODE_ID.match(t)]
 
 
 def _parts(term: str) -> list[str]:
@@ -219,17 +225,23 @@ def _parts(term: str) -> list[str]:
 
 
 def _salient(blocks: Sequence[Block]) -> list[str]:
-    """Names and content words, the most telling first: often here, in many blocks, names before words."""
+    """Names and content words, the most telling first: often here, in many blocks, names before words.
+
+    Capitals at the head of a sentence make no other word: a term counts in all its forms and shows its commonest.
+    """
     terms = [_terms(block.text) for block in blocks]
-    times = Counter(chain.from_iterable(terms))
-    spread = Counter(chain.from_iterable(map(set, terms)))
+    forms = Counter(chain.from_iterable(terms))
+    shown = {form.lower(): form for form, _ in reversed(forms.most_common())}
+    times = Counter(form.lower() for form in forms.elements())
+    spread = Counter(chain.from_iterable({form.lower() for form in found} for found in terms))
     few = len(times) < 20
     weights = {
-        term: n * (1 + spread[term]) * _bonus(term) * _rarity(term)
+        term: n * (1 + spread[term]) * _bonus(shown[term]) * _rarity(term)
         for term, n in times.items()
         if few or n > 1
     }
-    return [term for term, _ in sorted(weights.items(), key=lambda item: (-item[1], item[0]))[:40]]
+    ranked = sorted(weights.items(), key=lambda item: (-item[1], item[0]))
+    return [shown[term] for term, _ in ranked[:40]]
 
 
 def _terms(text: str) -> list[str]:

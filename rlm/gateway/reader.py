@@ -1,7 +1,8 @@
 """offline/reader: the sentences that best answer a question, word for word, or that there are none.
 
 A sentence scores the idf weight of the question's content words in it (stems, each once), more where they
-stand close together, and a little for those in the sentences beside it.
+stand close together, and a little for those in the sentences beside it. Code and signatures name what is asked
+about and seldom answer: they count half.
 """
 
 import math
@@ -12,7 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rlm.gateway.blocks import Block, outside, unquote
-from rlm.gateway.sentences import split, words
+from rlm.gateway.sentences import is_prose, split, words
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message
 
@@ -23,6 +24,7 @@ _MOST = 3
 _NEIGHBOUR = 0.25
 _NEARNESS = 0.5
 _WORTH_SHOWING = 0.5
+_NO_PROSE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,10 @@ class _Found:
 
 
 def read(messages: list[Message], max_tokens: int) -> str:
-    """Up to three lines `[block name] "sentence"`, best first, or `NOT FOUND`.
+    """Up to three times `[block name] "sentence"` on a line of its own, best first, or `NOT FOUND`.
 
-    The question is the last line `QUESTION: ...` outside the data blocks. Without blocks, the rest of the
-    prompt is the text to read.
+    A sentence stands as in its source, where it may run over several lines. The question is the last line
+    `QUESTION: ...` outside the data blocks. Without blocks, the rest of the prompt is the text to read.
     """
     prompt = "\n".join(message["content"] for message in messages)
     instructions = outside(prompt)
@@ -53,10 +55,24 @@ def _best(question: str, blocks: Sequence[Block]) -> list[_Found]:
     rows = [(block.name, text, words(text)) for block in blocks for text in _texts(block)]
     weights = _idf(wanted, [stems for _, _, stems in rows])
     own = [_score(stems, weights) for _, _, stems in rows]
-    scores = [score and score + _NEIGHBOUR * _beside(rows, own, i) for i, score in enumerate(own)]
+    scores = [
+        score and (score + _NEIGHBOUR * _beside(rows, own, i)) * (1 if is_prose(rows[i][1]) else _NO_PROSE)
+        for i, score in enumerate(own)
+    ]
     found = [_Found(name, text, scores[i], i) for i, (name, text, _) in enumerate(rows) if scores[i] > 0]
-    ranked = sorted(found, key=lambda one: (-one.score, one.order))
-    return [one for one in ranked[:_MOST] if one.score >= _WORTH_SHOWING * ranked[0].score]
+    return _shown(sorted(found, key=lambda one: (-one.score, one.order)))
+
+
+def _shown(ranked: Sequence[_Found]) -> list[_Found]:
+    """The best few, without those whose words all stand in a better one."""
+    shown: dict[str, _Found] = {}
+    for one in ranked:
+        if len(shown) == _MOST or one.score < _WORTH_SHOWING * ranked[0].score:
+            break
+        folded = " ".join(one.text.replace("|", " ").split()).lower()
+        if not any(folded in better for better in shown):
+            shown[folded] = one
+    return list(shown.values())
 
 
 def _texts(block: Block) -> list[str]:

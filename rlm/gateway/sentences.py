@@ -8,6 +8,7 @@ from itertools import pairwise
 MAX_SENTENCE_CHARS = 400
 _WRAP_CHARS, _NARROW_WRAP_CHARS = 60, 40
 _MAX_WORD_CHARS = 40
+_PROSE = 0.6
 
 # A run of enders before a space, a CJK full stop, or a line end; bounded, so that no text makes it slow.
 _END = re.compile(r"[.!?…]{1,8}[\"'”’)\]]{0,4}(?=\s)|[。！？]{1,8}[」』”）]{0,4}|\n")
@@ -15,7 +16,9 @@ _ABBREVIATION = re.compile(
     r"(?:\b[A-Za-z]|\b(?:Dr|Mr|Mrs|Ms|Prof|St|Jr|Sr|Inc|Ltd|Co|Corp|vs|etc|No|Nos|Fig|Figs|Eq|Sec|Art|al|cf|"
     r"pp|Vol|ed|eds|approx|U\.S|e\.g|i\.e))\.$"
 )
-_BULLET = re.compile(r"\s*(?:[-*•#>|]|\d{1,3}[.)]\s|\t| {4})")
+# What stands left of a line's own words where text is quoted, boxed or commented, and indented.
+_MARGIN = re.compile(r"[ \t]{0,40}(?:(?:[|>#]|//)[ \t]{0,40})?")
+_BULLET = re.compile(r"[-*•#>|]|\d{1,3}[.)]\s|\.\.\.\s")
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
 
@@ -43,7 +46,8 @@ def split(text: str) -> list[tuple[int, int]]:
     """The sentences of a text as `(start, end)`, in order, without the space around them.
 
     Ends at `. ! ? …` before a space and a word that could begin a sentence, at CJK full stops, at blank
-    lines, and at the end of a line that is not plainly wrapped; nothing is longer than 400 characters.
+    lines, and at the end of a line that is not plainly wrapped; nothing is longer than 400 characters. A bar `|`
+    that stands before a line is no part of it, but inside a sentence that runs over lines it is.
     """
     starts = [0, *_starts(text), len(text)]
     spans = (_trim(text, a, b) for a, b in pairwise(starts))
@@ -79,15 +83,30 @@ def _starts(text: str) -> Iterator[int]:
             yield sentence_start
 
 
+def is_prose(text: str) -> bool:
+    """Whether most of what stands between spaces is plain words: code, signatures and tables are not."""
+    tokens = [token.strip("\"'`*_.,;:!?()[]") for token in text.split()]
+    return len(tokens) >= 3 and sum(map(str.isalpha, tokens)) >= _PROSE * len(tokens)
+
+
 def _ends_here(text: str, line_start: int, newline: int) -> bool:
     """Whether a line end is the end of a sentence, and not just a wrapped line."""
-    following = text[newline + 1 : newline + 9]
-    if not following.strip() or "\n" in following[: len(following) - len(following.lstrip())]:
+    line, following = text[line_start:newline], text[newline + 1 : newline + 121]
+    margin, next_margin = _margin(line), _margin(following)
+    own, body = line[len(margin) :], following[len(next_margin) :]
+    if not body.strip() or body[0] == "\n" or _BULLET.match(body):
         return True
-    if _BULLET.match(following):
+    if len(line) < (_NARROW_WRAP_CHARS if body[0].islower() else _WRAP_CHARS):
         return True
-    wrapped_at = _NARROW_WRAP_CHARS if following[0].islower() else _WRAP_CHARS
-    return newline - line_start < wrapped_at
+    hangs = bool(_BULLET.match(own)) and body[0].islower() and is_prose(own)
+    if margin != next_margin and not hangs:
+        return len(next_margin) >= 4 or bool((margin + next_margin).strip())
+    return len(margin) >= 4 and not is_prose(own)
+
+
+def _margin(line: str) -> str:
+    found = _MARGIN.match(line)
+    return found[0] if found else ""
 
 
 def _ends_sentence(text: str, start: int, ender: int, end: int) -> bool:
@@ -99,7 +118,8 @@ def _ends_sentence(text: str, start: int, ender: int, end: int) -> bool:
 
 def _trim(text: str, start: int, end: int) -> tuple[int, int]:
     part = text[start:end]
-    return start + len(part) - len(part.lstrip()), start + len(part.rstrip())
+    first = start + len(part) - len(part.lstrip().removeprefix("|").lstrip())
+    return first, max(first, start + len(part.rstrip()))
 
 
 def _pieces(text: str, start: int, end: int) -> Iterator[tuple[int, int]]:

@@ -1,10 +1,11 @@
 """Where model-written code runs: confined by the kernel, one process a session, every effect a call to the
 parent."""
 
-from .session import Session, layers, open_session
-from .types import CallRefused, CellResult, SandboxLimits, SandboxUnavailable
+from .opening import layers, open_session
+from .types import Backend, CallRefused, CellResult, SandboxLimits, SandboxUnavailable, Session
 
 __all__ = [
+    "Backend",
     "CallRefused",
     "CellResult",
     "SandboxLimits",

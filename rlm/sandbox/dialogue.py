@@ -62,25 +62,27 @@ class Line:
 
     worker: Worker
     buffer: bytearray
+    incoming: select.poll = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.incoming = _poller(self.worker, select.POLLIN)
 
     def send(self, frame: bytes, clock: Clock) -> None:
         """Send all of it; a worker that does not read runs out of time."""
         view = memoryview(frame)
-        poller = _poller(self.worker, select.POLLOUT)
         while view:
             try:
                 view = view[self.worker.link.send(view) :]
             except BlockingIOError:
-                clock.wait(poller)
+                clock.wait(_poller(self.worker, select.POLLOUT))
             except OSError:
                 raise Death("gone") from None
 
     def receive(self, clock: Clock) -> dict[str, Json]:
         """The next frame. Raises Death on silence, hang-up and anything that is not a frame."""
-        poller = _poller(self.worker, select.POLLIN)
         try:
             while (body := wire.split(self.buffer, wire.TO_PARENT_BYTES)) is None:
-                clock.wait(poller)
+                clock.wait(self.incoming)
                 self.buffer += self._read()
             frame = wire.decode(body)
         except wire.FrameError:

@@ -12,30 +12,13 @@ from typing import Any
 
 from . import wire
 from .dialogue import Clock, Death, Line, converse
+from .shown import Shown
 from .spawn import Worker, fork_worker, running_zygote
-from .types import CallRefused, CellResult, Intro, Json, SandboxLimits, SandboxUnavailable, Serve
+from .types import UNCONFINED, CallRefused, CellResult, Intro, Json, SandboxLimits, SandboxUnavailable, Serve
 
 START_S = 20.0
 REPLAY_S = 1.0
 REPLAY_BYTES = 16 << 20
-ERROR_CHARS = 8_000
-NOTE_CHARS = 200
-REJECTED = (
-    "The code was rejected before it ran: it uses something not allowed here; write it with plain Python."
-)
-
-_KILLED = {
-    "time": "it ran longer than {limits.cell_timeout_s:g} s",
-    "memory": "it needed more memory than {limits.memory_mb} MB",
-    "cpu": "the session's code used more than {limits.cpu_s} s of processor time",
-    "refusals": "more than {limits.refusals} of its calls were refused",
-    "protocol": "it sent something that is no message",
-    "forbidden": "it tried something that the sandbox forbids",
-    "crash": "it crashed the interpreter",
-    "gone": "its process ended",
-    "signal": "its process was killed by something else, most likely for want of memory",
-    "outside": "the session was ended from outside",
-}
 _SIGNALS: dict[int, str] = {signal.SIGXCPU: "cpu", signal.SIGSYS: "forbidden", signal.SIGKILL: "signal"}
 
 
@@ -56,14 +39,14 @@ class Taken:
             self.calls.append((name, arguments, named, frame))
 
 
-class Session:
+class LinuxSession:
     """Cells over one namespace. Blocking; `run`, `reset` and `close` belong to one thread, `kill` to any."""
 
     def __init__(self, serve: Serve, calls: frozenset[str], limits: SandboxLimits, intro: Intro) -> None:
         self.serve, self.calls, self.limits, self._intro = serve, calls, limits, dict(intro)
         self._history: list[Taken] = []
         self._dear = False  # too much has happened to be worth replaying
-        self._shown = 0
+        self._shown = Shown(limits)
         self.ended = False
         self._lock = threading.Lock()
         self.layers: dict[str, bool] = {}
@@ -73,7 +56,7 @@ class Session:
         """Run one cell. Only what `serve` raises (other than CallRefused) and SandboxUnavailable come out of
         here."""
         if self.ended:
-            return self._killed("outside", 0.0, "", lost=True)
+            return self._shown.death("outside", 0.0, "", lost=True, ended=True)
         taken, heard, started = Taken(code), _Heard(self.limits.output_chars), monotonic()
         clock = Clock(self.limits.cell_timeout_s)
         try:
@@ -89,7 +72,7 @@ class Session:
         taken.seconds, taken.status = clock.spent_s(), done["status"]
         if done["status"] != "rejected":
             self._remember(taken)
-        return self._result(done, monotonic() - started)
+        return self._shown.result(done, monotonic() - started)
 
     def reset(self) -> None:
         """Empty the namespace."""
@@ -108,7 +91,7 @@ class Session:
         self.ended = True
         self._drop()
 
-    def __enter__(self) -> "Session":
+    def __enter__(self) -> "LinuxSession":
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -139,9 +122,7 @@ class Session:
             raise SandboxUnavailable(f"a sandbox worker did not start: {reason}") from None
         if ready.get("t") != "ready":
             line.worker.close()
-            raise SandboxUnavailable(
-                f"this machine cannot confine model-written code; missing layer {ready.get('layer')}"
-            )
+            raise SandboxUnavailable(UNCONFINED.format(layer=ready.get("layer")))
         held = ready.get("layers")
         own = {name: on is True for name, on in held.items()} if isinstance(held, dict) else {}
         self.layers = running_zygote().layers | own
@@ -173,9 +154,9 @@ class Session:
             reason = _why(reason, self._line.worker)
         if self.ended:
             self._drop()
-            return self._killed("outside", seconds, stdout, lost=True)
+            return self._shown.death("outside", seconds, stdout, lost=True, ended=True)
         lost = not self._bring_back()
-        return self._killed(reason, seconds, stdout, lost)
+        return self._shown.death(reason, seconds, stdout, lost, self.ended)
 
     def _bring_back(self) -> bool:
         """A new worker with the variables of the cells that ended. False, and an empty one, where that is dear."""
@@ -194,65 +175,11 @@ class Session:
         except Death:
             return False
 
-    def _result(self, done: dict[str, Any], seconds: float) -> CellResult:
-        stdout, truncated = self._capped(done["stdout"], done["truncated"])
-        error = self._capped_error(done["error"])
-        if done["status"] == "rejected":
-            error = f"The code was rejected before it ran: {error}." if error else REJECTED
-        rule, line, answer = done["rule"], done["line"], done["answer"]
-        return CellResult(done["status"], stdout, error, seconds, rule, line, answer, truncated, False)
-
-    def _killed(self, reason: str, seconds: float, stdout: str, lost: bool) -> CellResult:
-        why = _KILLED[reason].format(limits=self.limits)
-        after = (
-            "the variables of earlier cells are gone" if lost else "the variables of earlier cells are kept"
-        )
-        end = "" if self.ended else f"; {after}, this cell's are not"
-        stdout, truncated = self._capped(stdout, False)
-        return CellResult(
-            "killed", stdout, f"The cell was stopped: {why}{end}.", seconds, None, None, None, truncated, lost
-        )
-
-    def _capped(self, stdout: str, truncated: bool) -> tuple[str, bool]:
-        """The output as shown: the worker's own cap is not trusted, and the session has one of its own."""
-        stdout = stdout[: self.limits.output_chars + NOTE_CHARS]
-        room = self.limits.session_output_chars - self._shown
-        self._shown += len(stdout)
-        if len(stdout) <= room:
-            return stdout, truncated
-        note = f"\n[... the session's {self.limits.session_output_chars:,} characters of output are used up ...]\n"
-        return stdout[: max(room, 0)] + note, True
-
-    def _capped_error(self, error: str) -> str:
-        """The error as shown: it counts as output, but its first line is always told."""
-        room = self.limits.session_output_chars - self._shown
-        self._shown += min(len(error), ERROR_CHARS)
-        return error[: min(ERROR_CHARS, max(room, NOTE_CHARS))]
-
-
-def open_session(
-    serve: Serve,
-    calls: frozenset[str],
-    limits: SandboxLimits = SandboxLimits(),  # noqa: B008  (frozen)
-    intro: Intro = {},  # noqa: B006  (read only)
-) -> Session:
-    """Start a confined worker. `serve(name, args, kwargs)` answers each call whose name is in `calls`, in
-    the thread that called `run`; `intro` is what the worker needs up front: `context_length` (characters) or
-    `context_text`, and `names`, a dict of further variables. Raises SandboxUnavailable, naming the layer
-    that is missing."""
-    return Session(serve, calls, limits, intro)
-
-
-def layers() -> dict[str, bool]:
-    """Which kernel layers hold here, by name. Raises SandboxUnavailable when a required one does not."""
-    with open_session(lambda name, arguments, named: None, frozenset()) as session:
-        return session.layers
-
 
 class _Live:
     """Answers a cell's calls through `serve`, and records the replies."""
 
-    def __init__(self, session: Session, taken: Taken) -> None:
+    def __init__(self, session: LinuxSession, taken: Taken) -> None:
         self._session, self._taken = session, taken
         self._count = self._refused = 0
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .types import SandboxUnavailable
+from .types import UNCONFINED, SandboxUnavailable
 
 START_S = 20.0
 # The hash seed is the environment's only entry: a set of strings then has the same order in every worker and
@@ -129,10 +129,6 @@ def _receive_pid(status: socket.socket) -> tuple[int, int]:
 
 
 def _start() -> Zygote:
-    if sys.platform != "linux":
-        raise SandboxUnavailable(
-            f"seccomp: model-written code can only be confined on Linux, not on {sys.platform}"
-        )
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     folder = str(Path(__file__).resolve().parent)
     command = [sys.executable, "-s", "-P", "-S", "-c", _BOOT, folder, str(theirs.fileno()), str(os.getpid())]
@@ -163,9 +159,7 @@ def _greeting(process: subprocess.Popen[bytes], control: socket.socket) -> dict[
         raise SandboxUnavailable(f"the sandbox process did not start: {last or 'no answer'}")
     greeting = json.loads(message)
     if "missing" in greeting:
-        raise SandboxUnavailable(
-            f"this machine cannot confine model-written code; missing layer {greeting['missing']}"
-        )
+        raise SandboxUnavailable(UNCONFINED.format(layer=greeting["missing"]))
     layers: dict[str, bool] = greeting["layers"]
     return layers
 

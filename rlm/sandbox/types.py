@@ -2,13 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
 from rlm.errors import RlmError
 
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 Serve: TypeAlias = Callable[[str, list[Json], dict[str, Json]], Json]
+Backend: TypeAlias = Literal["linux", "monty"]
 Status: TypeAlias = Literal["ok", "error", "rejected", "killed"]
+
+# Never a silent fall back: whoever is told this decides.
+UNCONFINED = (
+    "this machine cannot confine model-written code; missing layer {layer}. `rlm doctor` shows all layers; the Monty"
+    " backend (extra `monty`) needs none of them"
+)
 
 
 class SandboxUnavailable(RlmError):
@@ -52,3 +59,29 @@ class CellResult:
 
 
 Intro: TypeAlias = Mapping[str, Json]
+
+
+class Session(Protocol):
+    """Cells over one namespace, whatever runs them. Blocking; `run`, `reset` and `close` belong to one thread,
+    `kill` to any."""
+
+    layers: dict[str, bool]
+    limits: SandboxLimits
+    ended: bool  # nothing runs any more
+
+    def run(self, code: str) -> CellResult:
+        """Run one cell. Only what `serve` raises (other than CallRefused) and SandboxUnavailable come out of
+        here."""
+
+    def reset(self) -> None:
+        """Empty the namespace."""
+
+    def kill(self) -> None:
+        """End the session now, whatever it is doing; a running `run` returns with status "killed"."""
+
+    def close(self) -> None:
+        """End the session and free what it holds; may be called twice."""
+
+    def __enter__(self) -> "Session": ...
+
+    def __exit__(self, *error: object) -> None: ...

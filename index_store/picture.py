@@ -1,0 +1,117 @@
+"""The tree of an index as one self-contained HTML file: levels, labels, sizes; click to read.
+
+Nothing is fetched and no script runs: branches are <details>, so it works anywhere, and a hostile document is text.
+"""
+
+from collections.abc import Iterator
+from html import escape
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from index_store.reader import Index
+
+#: Above this many nodes chunks are left out, and said to be: a page of a gigabyte serves nobody.
+MOST_NODES = 60_000
+TEXT_CHARS = 1_200
+MAP_WIDTH, ROW = 1000.0, 26
+
+STYLE = """
+:root { color-scheme: light dark; --ink: #1c2024; --soft: #60646c; --line: #d9d9e0; --paper: #fbfbf9; --mark: #0b6e5f; }
+@media (prefers-color-scheme: dark) {
+  :root { --ink: #edeef0; --soft: #b0b4ba; --line: #363a3f; --paper: #141618; --mark: #5fd3bc; } }
+body { margin: 2rem auto; max-width: 64rem; padding: 0 1rem; background: var(--paper); color: var(--ink);
+  font: 15px/1.5 system-ui, sans-serif; }
+h1 { font: 1.6rem/1.3 Georgia, serif; } .soft { color: var(--soft); }
+svg { width: 100%; height: auto; border: 1px solid var(--line); border-radius: 8px; }
+rect { stroke: var(--paper); } rect:hover { opacity: .7; }
+svg text { font-size: 11px; fill: #fff; pointer-events: none; }
+details, .leaf { margin-left: 1.1rem; border-left: 1px solid var(--line); padding-left: .7rem; }
+summary { cursor: pointer; padding: .15rem 0; } summary:focus-visible { outline: 2px solid var(--mark); }
+code { color: var(--mark); font-size: .85em; }
+p { margin: .3rem 0 .6rem; white-space: pre-wrap; overflow-wrap: anywhere; }
+"""
+
+
+def page(index: "Index") -> str:
+    """The page. A node with several parents stands under the first only; the others link to it."""
+    m = index.manifest
+    levels = " → ".join(f"{n:,}" for n in index.levels)
+    with_leaves = len(index) <= MOST_NODES
+    note = (
+        ""
+        if with_leaves
+        else f"<p class=soft>{index.levels[0]:,} chunks are left out: too many for one page.</p>"
+    )
+    policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8>",
+        f'<meta http-equiv=Content-Security-Policy content="{policy}">',
+        '<meta name=viewport content="width=device-width,initial-scale=1">',
+        f"<title>{escape(index.path.name)}</title><style>{STYLE}</style>",
+        f"<h1>{escape(index.root.label)}</h1>",
+        f"<p class=soft>{escape(index.path.name)}, generation {m.generation}: {m.documents:,} documents, "
+        f"{index.chars:,} characters; nodes a level: {levels}</p>{note}",
+        *_map(index),
+        *_branch(index, len(index) - 1, set(), with_leaves, opened=True),
+        "</html>",
+    ]
+    return "\n".join(parts)
+
+
+def _map(index: "Index") -> Iterator[str]:
+    """An icicle: the root on top, each node as wide as the chunks under it, three levels deep."""
+    rows = min(3, len(index.levels))
+    yield f'<svg viewBox="0 0 {MAP_WIDTH:g} {rows * ROW}" role=img aria-label="the tree from its root">'
+    yield from _boxes(index, len(index) - 1, 0.0, MAP_WIDTH, 0, rows)
+    yield "</svg>"
+
+
+def _boxes(index: "Index", number: int, left: float, width: float, row: int, rows: int) -> Iterator[str]:
+    if width < 1.5:
+        return
+    node = index.at(number)
+    label = escape(node.label)
+    hue = 165 + 25 * row
+    yield (
+        f'<a href="#{node.id}"><rect x="{left:.1f}" y="{row * ROW}" width="{width:.1f}" height="{ROW - 1}" rx="3" '
+        f'fill="hsl({hue} 45% {28 + 7 * row}%)"><title>{node.id} {label}</title></rect>'
+    )
+    if width > 60:
+        shown = escape(node.label[: int(width / 6.5)])
+        yield f'<text x="{left + 5:.1f}" y="{row * ROW + 17}">{shown}</text>'
+    yield "</a>"
+    if row + 1 < rows:
+        children = index.neighbours(number, "children")
+        sizes = [_leaves_below(index, c) for c in children]
+        for child, size in zip(children, sizes, strict=True):
+            share = width * size / max(1, sum(sizes))
+            yield from _boxes(index, child, left, share, row + 1, rows)
+            left += share
+
+
+def _leaves_below(index: "Index", number: int) -> int:
+    below = index.below(number)
+    return int((below < index.levels[0]).sum())
+
+
+def _branch(index: "Index", number: int, done: set[int], leaves: bool, opened: bool = False) -> Iterator[str]:
+    """A node and what is under it, as nested <details>; depth is that of the tree, so recursion is bounded by it."""
+    node = index.at(number)
+    head = f"<code>{node.id}</code> {escape(node.label)}"
+    if number in done:
+        yield f'<div class=leaf>{head} <a class=soft href="#{node.id}">stands above</a></div>'
+        return
+    done.add(number)
+    children = [c for c in index.neighbours(number, "children") if leaves or c >= index.levels[0]]
+    size = f"{len(children):,} below, {node.tokens:,} tokens" if children else f"{node.tokens:,} tokens"
+    where = f" · {escape(node.span.doc)} {node.span.start}–{node.span.end}" if node.span else ""
+    begin = f'<details id="{node.id}"{" open" if opened else ""}>'
+    yield f"{begin}<summary>{head} <span class=soft>{size}{where}</span></summary>"
+    yield f"<p>{escape(_cut(index.text_at(number)))}</p>"
+    for child in children:
+        yield from _branch(index, child, done, leaves)
+    yield "</details>"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= TEXT_CHARS else f"{text[:TEXT_CHARS]}…"

@@ -1,0 +1,115 @@
+"""`rlm doctor`: can this machine confine model-written code, and by which layers."""
+
+import importlib.metadata
+import json as json_
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from typing import Literal
+
+from rlm.sandbox import SandboxUnavailable, layers
+
+State = Literal["on", "off", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """One layer of the sandbox here. Without a required one no model-written code is run."""
+
+    name: str
+    state: State
+    required: bool
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What `rlm doctor` prints."""
+
+    usable: bool
+    verdict: str
+    python: str
+    kernel: str
+    layers: tuple[Layer, ...]
+    monty: str | None  # the installed version of the second backend
+
+
+#: In the order they are applied: what each is for, and what to do where it is off.
+_KNOWN: tuple[tuple[str, bool, str, str], ...] = (
+    (
+        "namespaces",
+        False,
+        "no network, no mounts, no messages of other processes",
+        "user namespaces are forbidden here (sysctl kernel.apparmor_restrict_unprivileged_userns or"
+        " user.max_user_namespaces, or a container's own rules)",
+    ),
+    ("empty_root", False, "an empty, read-only file system", "needs the namespaces"),
+    ("unprivileged", False, "nobody's user, no capabilities", "the capabilities could not be given up"),
+    (
+        "landlock",
+        False,
+        "no file; no TCP from Linux 6.7 on, no signals from 6.12 on",
+        "this kernel has no Landlock (5.13 and later have)",
+    ),
+    ("not_dumpable", False, "other processes cannot look into it", "prctl(PR_SET_DUMPABLE) was refused"),
+    ("dies_with_zygote", False, "no worker is left behind", "prctl(PR_SET_PDEATHSIG) was refused"),
+    ("no_new_privs", True, "no program can give it more rights", "prctl(PR_SET_NO_NEW_PRIVS) was refused"),
+    ("rlimits", True, "memory, processor time, file size and processes end", "setrlimit was refused"),
+    (
+        "seccomp",
+        True,
+        "a short list of system calls, its own socket alone",
+        "needs Linux on x86_64 or aarch64 with CONFIG_SECCOMP_FILTER",
+    ),
+)
+
+
+def report() -> Report:
+    """Start one worker and say which layers hold; never raises for a machine that has none."""
+    try:
+        held, missing = layers(), ""
+    except SandboxUnavailable as error:
+        held, missing = {}, str(error)
+    found = tuple(_layer(name, needed, held, use, cure) for name, needed, use, cure in _KNOWN)
+    verdict = missing or _praise(found)
+    return Report(not missing, verdict, platform.python_version(), _kernel(), found, _monty())
+
+
+def render(found: Report) -> str:
+    """The report as text for a terminal."""
+    width = max(len(layer.name) for layer in found.layers)
+    lines = [f"python {found.python}, {found.kernel}", ""]
+    for layer in found.layers:
+        needed = "required" if layer.required else "extra"
+        lines.append(f"  {layer.name:<{width}}  {layer.state:<7}  {needed:<8}  {layer.why}")
+    monty = found.monty or "not installed (pip install 'raptor-rlm[monty]')"
+    return "\n".join([*lines, "", f"monty backend: {monty}", f"sandbox: {found.verdict}"])
+
+
+def main(json: bool = False) -> int:
+    """Print the report; 0 where model-written code can be run, else 1."""
+    found = report()
+    print(json_.dumps(asdict(found), indent=2) if json else render(found))
+    return 0 if found.usable else 1
+
+
+def _layer(name: str, needed: bool, held: dict[str, bool], use: str, cure: str) -> Layer:
+    if name not in held:
+        return Layer(name, "unknown", needed, f"{use}; no worker started")
+    return Layer(name, "on", needed, use) if held[name] else Layer(name, "off", needed, f"{use}; {cure}")
+
+
+def _praise(found: tuple[Layer, ...]) -> str:
+    off = [layer.name for layer in found if layer.state != "on"]
+    return f"usable, without {', '.join(off)}" if off else "usable, every layer is on"
+
+
+def _kernel() -> str:
+    return f"{sys.platform} {platform.release()} {platform.machine()}"
+
+
+def _monty() -> str | None:
+    try:
+        return importlib.metadata.version("pydantic-monty")
+    except importlib.metadata.PackageNotFoundError:
+        return None
