@@ -21,7 +21,7 @@ from raptor.settings import BuildSettings
 from raptor.summarising import Summary, parse_summary, summary_request
 from rlm.gateway.offline import find_handler
 from rlm.gateway.provider import check_model, price
-from rlm.gateway.tokens import count_tokens
+from rlm.gateway.tokens import count_tokens, truncate
 
 if TYPE_CHECKING:
     from raptor.build import Progress, Sources
@@ -148,7 +148,7 @@ def rungs_of(grower: Grower, leaves: Level, model: str) -> list[Rung]:
             summary_request(model, grower.blocks(level, g), grower.settings.summary_tokens) for g in groups
         ]
         handler = find_handler(OFFLINE)
-        replies = [handler(list(r.messages), r.max_tokens) for r in requests]
+        replies = [truncate(handler(list(r.messages), r.max_tokens), r.max_tokens) for r in requests]
         asked = sum(count_tokens(model, r.messages) for r in requests)
         said = sum(count_tokens(model, reply) for reply in replies)
         rungs.append(Rung(len(groups), asked, said))

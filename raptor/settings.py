@@ -71,11 +71,11 @@ def read_settings(path: str | Path) -> BuildSettings:
 
 def _checked(given: Mapping[str, Any], kind: type, path: str | Path) -> dict[str, Any]:
     """`given` with only known names and values of the declared type."""
-    types = {f.name: type(f.default) for f in fields(kind) if isinstance(f.default, int | float)}
+    types = {f.name: type(f.default) for f in fields(kind) if isinstance(f.default, int | float | str)}
     for name, value in given.items():
         if name not in types:
             raise RaptorError(f"{path} sets {name!r}, which is unknown; there are {', '.join(sorted(types))}")
         wanted = types[name]
-        if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else int):
+        if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
             raise RaptorError(f"{path} sets {name} to {value!r}; give a {wanted.__name__}")
     return dict(given)

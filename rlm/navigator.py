@@ -8,11 +8,11 @@ part, to children on branches of their own. Which cell comes next depends on wha
 import re
 from collections.abc import Sequence
 
-from rlm.gateway.blocks import outside, unquote
+from rlm.gateway.blocks import unquote
 from rlm.gateway.offline import register_offline
 from rlm.gateway.types import Message
+from rlm.prompts import OPENING
 
-_QUESTION = re.compile(r"^Question: (.*?)\n\n`context` is ", re.DOTALL)
 _SPLIT = re.compile(
     r"\?\s+(?:and\s+)?|;\s+|,?\s+and\s+(?=(?:what|which|how|who|whom|whose|when|where|why|does|do|did|is|are|was|were)\b)",
     re.IGNORECASE,
@@ -77,6 +77,7 @@ for part in {wanted!r}:
 """
 
 WIDEN = """\
+pool = {{}}
 for part in {wanted!r}:
     summaries = [hit["node"] for hit in context.search(part, k=8, level=1)] if len(view["levels"] or [0, 0]) > 1 else []
     nodes = [leaf["node"] for node in summaries[:4] for leaf in context.leaves(node)]
@@ -122,67 +123,73 @@ answer["ready"] = True
 """
 
 
+GIVE_UP = """\
+answer["content"] = {why!r}
+answer["ready"] = True
+"""
+
+
+#: What it says before each step's code, by which it knows the step again.
+SAYS = {
+    "PEEK": "I look at the top of the tree and search for seeds.",
+    "CLIMB": "I climb from the seeds to see which branches hold them.",
+    "DESCEND": "The question has parts: a child for each, on the branch its seeds stand in.",
+    "GATHER": "I gather chunks from these branches, and grep for names.",
+    "WIDEN": "Some of it was not there: I look wider.",
+    "READ": "Sub-calls read the chunks, then the best of them again.",
+    "ANSWER": "I answer with what was found.",
+    "GIVE_UP": "That failed, and nothing can be found without it.",
+}
+
+
 def navigate(messages: list[Message], max_tokens: int) -> str:
     """The next cell of a conversation, from its messages alone."""
     question = question_of(messages)
     parts = parts_of(question)
-    written = [m["content"] for m in messages if m["role"] == "assistant"]
-    printed = _last_output(messages)
-    if not written:
-        return _cell(
-            "I look at the top of the tree and search for seeds.", PEEK.format(question=question, parts=parts)
-        )
-    last = _step_of(written[-1])
-    if last == "PEEK" and len(parts) > 1 and not _is_child(messages):
-        return _cell("The question has parts: a child for each, on the branch its seeds stand in.", DESCEND)
-    if last == "PEEK":
-        return _cell("I climb from the seeds to see which branches hold them.", CLIMB)
-    if last in ("CLIMB", "DESCEND"):
-        missing = _missing(printed, parts) if last == "DESCEND" else parts
-        return _gather(missing) if missing else _cell("Every part is answered.", ANSWER)
-    if last in ("GATHER", "WIDEN"):
-        return _cell("Sub-calls read the chunks, then the best of them again.", READ)
-    if last == "READ" and (missing := _missing(printed, parts)) and "WIDEN" not in map(_step_of, written):
-        return _cell("Some of it was not there: I look wider.", "pool = {}\n" + WIDEN.format(wanted=missing))
-    return _cell("I answer with what was found.", ANSWER)
+    steps = [_step_of(m["content"]) for m in messages if m["role"] == "assistant"]
+    if not steps:
+        return _cell("PEEK", PEEK.format(question=question, parts=parts))
+    printed, ok = _last_output(messages)
+    if not ok and steps[-1] in ("PEEK", "ANSWER", "GIVE_UP"):
+        return _cell("GIVE_UP", GIVE_UP.format(why=_why(printed)))
+    return _next_cell(steps, parts, _missing(printed, parts) if ok else parts)
+
+
+def _next_cell(steps: Sequence[str], parts: Sequence[str], missing: Sequence[str]) -> str:
+    """After `steps`; `missing` are the parts that the last of them, if it looks for answers, has not found."""
+    match steps[-1]:
+        case "PEEK":
+            return _cell("DESCEND", DESCEND) if len(parts) > 1 else _cell("CLIMB", CLIMB)
+        case "CLIMB":
+            return _gather(parts)
+        case "DESCEND" if missing:
+            return _gather(missing)
+        case "GATHER" | "WIDEN":
+            return _cell("READ", READ)
+        case "READ" if missing and "WIDEN" not in steps:
+            return _cell("WIDEN", WIDEN.format(wanted=list(missing)))
+    return _cell("ANSWER", ANSWER)
 
 
 def _gather(wanted: Sequence[str]) -> str:
     terms = {part: names_of(part) for part in wanted}
-    return _cell(
-        "I gather chunks from these branches, and grep for names.",
-        GATHER.format(terms=terms, wanted=list(wanted)),
-    )
-
-
-_STEPS = {
-    "PEEK": "context.overview()",
-    "CLIMB": "votes[parent",
-    "DESCEND": "rlm_query_batched(",
-    "WIDEN": "context.leaves(node)",
-    "GATHER": "terms = ",
-    "READ": "shortlist",
-    "ANSWER": 'answer["ready"]',
-}
+    return _cell("GATHER", GATHER.format(terms=terms, wanted=list(wanted)))
 
 
 def _step_of(reply: str) -> str:
-    return next((name for name, mark in _STEPS.items() if mark in reply), "")
+    return next((step for step, say in SAYS.items() if reply.startswith(say)), "")
 
 
-def _cell(say: str, code: str) -> str:
-    return f"{say}\n```python\n{code.strip()}\n```"
-
-
-def _is_child(messages: Sequence[Message]) -> bool:
-    return any("is the branch under" in m["content"] for m in messages[:2])
+def _cell(step: str, code: str) -> str:
+    return f"{SAYS[step]}\n```python\n{code.strip()}\n```"
 
 
 def question_of(messages: Sequence[Message]) -> str:
     """The question of a conversation, from its opening message."""
     opening = next((m["content"] for m in messages if m["role"] == "user"), "")
-    found = _QUESTION.search(opening)
-    return found[1] if found else opening
+    before, _, after = OPENING.partition("{question}")
+    question, found, _ = opening.removeprefix(before).rpartition(after.partition("{")[0])
+    return question if found else opening
 
 
 def parts_of(question: str) -> list[str]:
@@ -198,9 +205,16 @@ def names_of(part: str) -> list[str]:
     return list(dict.fromkeys(found))[:4]
 
 
-def _last_output(messages: Sequence[Message]) -> str:
+def _last_output(messages: Sequence[Message]) -> tuple[str, bool]:
+    """What the last cell printed or raised, and whether it ended well."""
     last = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
-    return "\n".join(b.text for b in unquote(last)) or outside(last)
+    return "\n".join(block.text for block in unquote(last)), bool(re.match(r"Cell \d+: ok\.", last))
+
+
+def _why(printed: str) -> str:
+    """For an answer: the error itself, without the code's lines that follow it."""
+    said = [line for line in printed.splitlines() if line and not line.startswith("  ")]
+    return f"The corpus could not be searched: {said[-1] if said else 'the code was stopped'}"
 
 
 def _missing(printed: str, parts: Sequence[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What holds for every test: no test depends on the clock of a busy machine, and CI tries the same examples each time."""
+"""What holds for every test: no clock of a busy machine decides, and CI tries the same examples each time."""
 
 import os
 

@@ -1,7 +1,6 @@
 """The toy index with an embedder, and a recorder of visits, for tests of what stands on an index."""
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,8 @@ import pytest
 
 from index_store.reader import Index
 from rlm.context import Context
-from tests.toy import DIM, toy_index
+from rlm.gateway.provider import litellm
+from tests.toy import DIM
 
 Visit = dict[str, Any]
 
@@ -33,12 +33,17 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Index, "_embedder", ToyEmbedder())
 
 
+def warm_up() -> None:
+    """Import litellm and let it build its types: both take seconds, which no limit of a test should count.
+
+    In one go, because litellm silences warnings of its types while pytest forgets such wishes after each phase.
+    """
+    litellm().ModelResponse()
+
+
 def recorded_context(index: Index, under: str | None = None) -> tuple[Context, list[Visit]]:
     """A context, and the list that each of its visits is added to."""
     visits: list[Visit] = []
     names = ("verb", "arguments", "shown", "not_taken", "result", "error")
     context = Context(index, lambda *told: visits.append(dict(zip(names, told, strict=True))), under)
     return context, visits
-
-
-__all__ = ["Path", "ToyEmbedder", "Visit", "embedded", "recorded_context", "toy_index"]

@@ -23,14 +23,13 @@ from rlm.context import Refused
 from rlm.engine import code_of, descending
 from rlm.errors import RlmError
 from rlm.gateway import gateway as gateway_module
-from rlm.gateway import provider
 from rlm.gateway.errors import MissingKey, UnknownModel
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
 from rlm.run import Run
 from rlm.sandbox import spawn
 from tests.model_server import MODEL, Body, ModelServer, Step, error, half_a_body, slow
-from tests.rlm_toy import embedded, recorded_context
+from tests.rlm_toy import embedded, recorded_context, warm_up
 from tests.toy import toy_index
 
 Event = dict[str, Any]
@@ -42,7 +41,7 @@ DONE = 'answer["content"] = "Two."; answer["citations"] = ["L0-00000"]; answer["
 
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    provider.litellm()  # its import takes seconds, which no limit below should count
+    warm_up()
     with pytest.MonkeyPatch.context() as patch:
         embedded(patch)
         yield toy_index(tmp_path_factory.mktemp("engine") / "toy.index")
@@ -803,3 +802,13 @@ def _timeless(event: Event) -> Event:
     if "usage" in kept:  # counts words of prompts, which may be rewritten
         kept["usage"] = {"calls": kept["usage"]["calls"]}
     return kept
+
+
+def test_the_digest_of_the_prompts_covers_every_word_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [name for name, value in vars(prompts).items() if name.isupper() and isinstance(value, str)]
+    assert {"SYSTEM", "SUB_CALL", "NO_CODE", "LAST_TURN", "OPENING", "OUTPUT", "ASKED_OF"} <= set(names)
+    digests = {prompts.digest()}
+    for name in names:
+        monkeypatch.setattr(prompts, name, getattr(prompts, name) + ".")
+        digests.add(prompts.digest())
+    assert len(digests) == len(names) + 1

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +138,17 @@ def test_a_log_has_a_line_where_a_stage_begins_and_one_where_it_ends(
     assert lines[1].startswith("load: 3 in 0.")
     assert lines[2] == "chunk: begins (3)"
     assert lines[-2] == "write: begins (1)"
+
+
+def test_an_index_is_updated_with_the_settings_it_was_built_with(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    raptor(capsys, "build", docs, "-o", tmp_path / "i")
+    (docs / "d000.txt").write_text("other words")
+    code, out, _ = raptor(capsys, "update", tmp_path / "i", docs)
+    assert code == 0
+    assert "generation 2" in out
+    assert open_index(tmp_path / "i").manifest.settings["cluster"]["method"] == "fast"
 
 
 def test_many_skipped_files_do_not_flood_the_terminal(docs: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -329,6 +340,8 @@ def test_an_output_that_turns_out_unwritable_is_a_sentence(
         (b"chunk_tokens = 5000", "chunk_tokens is 5000, but the embedder minilm reads only"),
         (b"concurrency = 0", "concurrency is 0; give at least 1"),
         (b"cluster = 3", "cluster is 3; write a table [cluster]"),
+        (b"[cluster]\nmethod = 'best'", "method is 'best'; give 'fast' or 'paper'"),
+        (b"[cluster]\nmethod = 3", "sets method to 3"),
         (b"[cluster]\nsize = 3", "sets 'size', which is unknown"),
         (b"[cluster]\nthreshold = nan", "threshold is nan"),
         (b"[cluster]\nseed = -1", "seed is -1"),
@@ -351,16 +364,21 @@ def test_a_bad_config_is_refused(
     assert len(said) < 500
 
 
-def test_a_config_sets_every_setting(tmp_path: Path) -> None:
-    path = tmp_path / "raptor.toml"
-    path.write_text(
-        "chunk_tokens = 50\nsummary_tokens = 90\nconcurrency = 2\nroot_children = 5\n"
-        "[cluster]\nmax_tokens = 900\nthreshold = 1\nmax_memberships = 1\ndims = 3\n"
-        "target_size = 4\npart_size = 99\nseed = 7\n"
-    )
-    settings, default = read_settings(path), BuildSettings()
+def test_a_config_sets_every_setting_and_a_manifest_gives_it_back(tmp_path: Path) -> None:
+    path, default = tmp_path / "raptor.toml", BuildSettings()
+    others = {"threshold": 0.5, "method": "paper"}  # the rest are whole numbers
+
+    def lines(settings: object) -> str:
+        named = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "cluster"}  # type: ignore[arg-type]
+        return "".join(
+            f"{name} = {json.dumps(others.get(name) or usual + 1)}\n" for name, usual in named.items()
+        )
+
+    path.write_text(f"{lines(default)}[cluster]\n{lines(default.cluster)}")
+    settings = read_settings(path)
     for given, usual in ((settings, default), (settings.cluster, default.cluster)):
         assert all(getattr(given, f.name) != getattr(usual, f.name) for f in fields(usual))
+    assert BuildSettings.from_json(json.loads(json.dumps(asdict(settings)))) == settings
 
 
 def test_usage_errors_exit_with_2_as_well(capsys: Capture) -> None:

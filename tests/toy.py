@@ -12,7 +12,8 @@ from index_store.writer import Draft, Published, publish
 
 DIM = 8
 TEXTS = {
-    "boats.txt": "The ketch has two masts. The mizzen is shorter.\nA yawl differs: its mizzen stands aft of the rudder.",
+    "boats.txt": "The ketch has two masts. The mizzen is shorter.\n"
+    "A yawl differs: its mizzen stands aft of the rudder.",
     "größe.md": "# Maße\nÄpfel wiegen 150 g – höchstens. \U0001f34e\u2028Birnen wiegen mehr.",
     "one.txt": "single",
 }
