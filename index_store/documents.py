@@ -70,16 +70,19 @@ class Documents(Sequence[Document]):
         line = self._lines[int(self._offsets[number]) : int(self._offsets[number + 1])].tobytes()
         try:
             row = json.loads(line)
-            pages = tuple(int(p) for p in row["pages"])
+            sections = tuple((int(start), int(level), str(words)) for start, level, words in row["sections"])
+            meta = {str(name): str(value) for name, value in row["meta"].items()}
             return Document(
                 str(row["id"]),
                 str(row["title"]),
                 str(row["source"]),
                 str(row["sha256"]),
                 int(row["chars"]),
-                pages,
+                tuple(int(p) for p in row["pages"]),
+                sections,
+                meta,
             )
-        except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as e:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as e:
             raise BrokenIndex(
                 f"{self._path} is damaged at document {number} ({type(e).__name__}: {e}); "
                 "copy or build the index again"

@@ -376,6 +376,12 @@ class Index:
         pages = self.document(span.doc).pages
         return bisect_right(pages, span.start) if pages else None
 
+    def section(self, span: Span) -> tuple[str, ...]:
+        """The headings over a span's start, outermost first; () where none stands before it."""
+        from index_store.filters import section_path
+
+        return section_path(self.document(span.doc).sections, span.start)
+
     def bytes_text(self, start: int, end: int) -> str:
         return bytes(self._text[start:end]).decode("utf-8", "replace")
 

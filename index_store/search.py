@@ -10,6 +10,7 @@ tree     hybrid over all levels in one pool, RAPTOR's collapsed tree (arXiv 2401
          summaries take no chunk's place
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BadQuery
+from index_store.filters import filtered
 from index_store.types import Hit
 from index_store.vectors import EXACT_NODES, cosines, dense_candidates
 
@@ -56,6 +58,8 @@ def search(
     level: int | None = None,
     under: str | None = None,
     doc: str | None = None,
+    where: Mapping[str, str] | None = None,
+    section: str | None = None,
     vector: npt.NDArray[np.float32] | None = None,
     weights: Weights | None = None,
 ) -> list[Hit]:
@@ -64,8 +68,8 @@ def search(
     Mode `tree` gives the `k` best chunks and, beside them, the summaries that are among the `k` best nodes: so it
     finds what mode `hybrid` finds, and at most `k` hits more.
     `level` None means the chunks, or every level in mode `tree`. `doc` keeps to the nodes that stand on that
-    document alone. `vector` is the query's (dim,) unit vector; without it the index's own embedder is loaded,
-    unless the mode is lexical.
+    document alone, `where` and `section` to those that `index_store.filters` lets through. `vector` is the query's
+    (dim,) unit vector; without it the index's own embedder is loaded, unless the mode is lexical.
     """
     if mode not in MODES:
         raise BadQuery(f"no search mode {mode!r}; there are {', '.join(MODES)}")
@@ -73,7 +77,7 @@ def search(
         raise BadQuery("the query is empty; ask with at least one word")
     if k < 1:
         raise BadQuery(f"k is {k}; ask for at least one hit")
-    nodes = candidates(index, mode, level, under, doc)
+    nodes = filtered(index, candidates(index, mode, level, under, doc), where or {}, section)
     if not len(nodes):
         return []
     if vector is None and mode != "lexical":

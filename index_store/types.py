@@ -3,12 +3,17 @@
 Offsets are characters (Unicode code points) into a document's canonical text unless a name says bytes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One source text. `pages` holds the character offset at which each page starts, () when unpaged."""
+    """One source text.
+
+    `pages`: the character offset at which each page starts, () when unpaged. `sections`: (character offset, level,
+    heading) for each heading in order, level 1 outermost. `meta`: what its user says of it, by field.
+    """
 
     id: str
     title: str
@@ -16,6 +21,8 @@ class Document:
     sha256: str
     chars: int
     pages: tuple[int, ...] = ()
+    sections: tuple[tuple[int, int, str], ...] = ()
+    meta: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)

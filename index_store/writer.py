@@ -242,8 +242,15 @@ def _write_documents(folder: Path, draft: Draft) -> None:
 
 
 def _document_line(d: Document) -> bytes:
-    row = {"id": d.id, "title": d.title, "source": d.source, "sha256": d.sha256, "chars": d.chars}
-    return (json.dumps(row | {"pages": list(d.pages)}) + "\n").encode("ascii")
+    row: dict[str, Any] = {
+        "id": d.id,
+        "title": d.title,
+        "source": d.source,
+        "sha256": d.sha256,
+        "chars": d.chars,
+    }
+    row |= {"pages": list(d.pages), "sections": d.sections, "meta": dict(sorted(d.meta.items()))}
+    return (json.dumps(row) + "\n").encode("ascii")
 
 
 def _write_nodes(folder: Path, draft: Draft, borders: npt.NDArray[np.int64]) -> None:

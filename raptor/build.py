@@ -7,8 +7,9 @@ checkpoint; only `index_store.writer.publish` touches the generations.
 import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from raptor.corpus import Changes, Corpus
     from raptor.documents import Failure, Found, Text
     from raptor.growing import Grower, Level
+    from raptor.metadata import Metadata
+    from raptor.parsing import Kept
     from rlm.gateway.gateway import Gateway
     from rlm.gateway.types import Usage
 
@@ -89,31 +92,35 @@ def build_index(
     summarizer: str = "offline/extractive",
     embedder: str = "minilm",
     settings: BuildSettings | None = None,
+    metadata: "Metadata | None" = None,
     spending: Spending | None = None,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build an index of `sources` (files, folders, globs, .jsonl) in the folder `index` and publish it.
 
-    A build that was cut short goes on where it was. Raises RaptorError, GatewayError or IndexStoreError, each one
-    sentence; nothing is published then.
+    `metadata`: what `raptor.metadata.read_metadata` read. A build that was cut short goes on where it was. Raises
+    RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
     """
     from raptor.corpus import Changes, corpus_of, new_parts
+    from raptor.metadata import described
+    from raptor.parsed import Parsed
     from rlm.gateway.provider import check_model
 
     settings, progress, clock = settings or BuildSettings(), progress or silent, Clock()
     out = Path(index)
     check_target(out)
     check_model(summarizer)
-    texts, failures = load_texts(out, sources, progress, clock)
+    found = find_files(out, sources, clock)
     with clock.stage("embed"):
         model = embedder_for(embedder, settings)
-    with opened(out) as checkpoint:
-        grower = _grower(model, summarizer, settings, checkpoint, progress, spending or Spending())
+    with opened_when_needed(out) as checkpoint:
+        texts, failures = load_texts(found, progress, clock, Parsed(out, checkpoint))
+        grower = _grower(model, summarizer, settings, checkpoint(), progress, spending or Spending())
         with clock.stage("chunk"):
-            parts = new_parts(texts, grower)
+            parts, unknown = described(new_parts(texts, grower), metadata)
         with clock.stage("embed"):
             corpus = corpus_of(parts, Changes(added=len(parts)), grower)
-        return _finish(out, grower, corpus, embedder, failures, spending or Spending(), clock)
+        return _finish(out, grower, corpus, embedder, failures + unknown, spending or Spending(), clock)
 
 
 def update_index(
@@ -122,16 +129,19 @@ def update_index(
     *,
     remove: Collection[str] = (),
     summarizer: str | None = None,
+    metadata: "Metadata | None" = None,
     spending: Spending | None = None,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Add and replace the documents of `sources`, drop those in `remove`, and publish a new generation.
 
     Unchanged documents cost nothing; only clusters whose members changed, and their ancestors, are summarised again.
-    Settings and models are those of the index, but for another `summarizer`. Raises as `build_index` does.
+    A document keeps the metadata that it had, save what its source or `metadata` says anew. Settings and models are
+    those of the index, but for another `summarizer`. Raises as `build_index` does.
     """
     from index_store.reader import open_index
     from raptor.corpus import corpus_of, merged_parts
+    from raptor.parsed import Parsed
     from rlm.gateway.provider import check_model
 
     progress, clock, out = progress or silent, Clock(), Path(index)
@@ -141,17 +151,18 @@ def update_index(
     check_model(summarizer)
     with opened(out) as checkpoint:
         previous = open_index(out)  # again, now that no other build can publish
-        listed = [sources] if isinstance(sources, str | Path) else list(sources)
-        texts, failures = load_texts(out, listed, progress, clock) if listed else ([], [])
+        found = find_files(out, sources, clock) if sources else []
+        parsed = Parsed(out, lambda: checkpoint)
+        texts, failures = load_texts(found, progress, clock, parsed) if found else ([], [])
         with clock.stage("embed"):
             model = same_embedder(previous, settings)
         grower = _grower(model, summarizer, settings, checkpoint, progress, spending or Spending(), previous)
         with clock.stage("chunk"):
-            parts, changes = merged_parts(previous, texts, frozenset(remove), grower)
+            parts, changes, unknown = merged_parts(previous, texts, frozenset(remove), metadata, grower)
         with clock.stage("embed"):
             corpus = corpus_of(parts, changes, grower)
         name = previous.manifest.models["embedder"]
-        return _finish(out, grower, corpus, name, failures, spending or Spending(), clock)
+        return _finish(out, grower, corpus, name, failures + unknown, spending or Spending(), clock)
 
 
 @contextmanager
@@ -162,6 +173,13 @@ def opened(out: Path) -> "Iterator[Checkpoint]":
 
     with build_lock(out), Checkpoint(out) as checkpoint:
         yield checkpoint
+
+
+@contextmanager
+def opened_when_needed(out: Path) -> "Iterator[Callable[[], Checkpoint]]":
+    """`opened`, from the first time that its checkpoint is asked for: a folder is made only for what goes into it."""
+    with ExitStack() as stack:
+        yield cache(lambda: stack.enter_context(opened(out)))
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -191,15 +209,21 @@ def _target_fault(out: Path) -> str:
     return "" if os.access(there, os.W_OK | os.X_OK) else f"cannot be written: {there} is read-only"
 
 
-def load_texts(
-    out: Path, sources: Sources, progress: Progress, clock: Clock
-) -> "tuple[list[Text], list[Failure]]":
-    """What the sources hold, and what could not be read. Raises RaptorError where they hold nothing."""
+def find_files(out: Path, sources: Sources, clock: Clock) -> "list[Found]":
+    """The files that the sources stand for. Raises RaptorError where there are none."""
     from raptor.documents import find
 
     listed = [sources] if isinstance(sources, str | Path) else list(sources)
     with clock.stage("load"):
-        return _load(_outside(out, find([str(s) for s in listed])), progress)
+        return _outside(out, find([str(s) for s in listed]))
+
+
+def load_texts(
+    found: "Sequence[Found]", progress: Progress, clock: Clock, kept: "Kept | None" = None
+) -> "tuple[list[Text], list[Failure]]":
+    """What the files hold, and what could not be read. Raises RaptorError where they hold nothing."""
+    with clock.stage("load"):
+        return _load(found, progress, kept)
 
 
 def _outside(out: Path, found: "Sequence[Found]") -> "list[Found]":
@@ -208,13 +232,15 @@ def _outside(out: Path, found: "Sequence[Found]") -> "list[Found]":
     return [file for file in found if not Path(os.path.realpath(file.path)).is_relative_to(inside)]
 
 
-def _load(found: "Sequence[Found]", progress: Progress) -> "tuple[list[Text], list[Failure]]":
+def _load(
+    found: "Sequence[Found]", progress: Progress, kept: "Kept | None"
+) -> "tuple[list[Text], list[Failure]]":
     from raptor.documents import Text, load
 
     texts: list[Text] = []
     failures: list[Failure] = []
     progress("load", 0, 0)
-    for item in load(found):
+    for item in load(found, kept):
         if isinstance(item, Text):
             texts.append(item)
         else:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from raptor.build import BuildReport, Spending
     from raptor.documents import Failure
     from raptor.estimate import Estimate
+    from raptor.metadata import Metadata
     from raptor.settings import BuildSettings
 
 EXAMPLE = """example:
@@ -75,6 +76,7 @@ def _build_parser(commands: Any) -> None:
     build.add_argument(
         "--cluster", choices=["fast", "paper"], help="paper: RAPTOR's own procedure, slow, for comparison"
     )
+    _metadata_option(build)
     build.add_argument(
         "--dry-run",
         action="store_true",
@@ -82,6 +84,14 @@ def _build_parser(commands: Any) -> None:
     )
     _spending_options(build)
     build.set_defaults(run=_build)
+
+
+def _metadata_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--meta",
+        metavar="FILE",
+        help='fields of documents, to search by: .jsonl or .csv with an "_id" or "doc"',
+    )
 
 
 def _spending_options(command: argparse.ArgumentParser) -> None:
@@ -104,6 +114,7 @@ def _update_parser(commands: Any) -> None:
     update.add_argument(
         "source", nargs="+", help="as for build; documents whose text is unchanged cost nothing"
     )
+    _metadata_option(update)
     update.add_argument("--summarizer", metavar="MODEL", help="another than the one that built the index")
     _spending_options(update)
     update.set_defaults(run=_update)
@@ -182,10 +193,17 @@ def _build(args: argparse.Namespace) -> int:
             summarizer=args.summarizer,
             embedder=args.embedder,
             settings=_settings(args),
+            metadata=_metadata(args.meta),
             spending=_spending(args),
             progress=progress,
         )
     return _tell(report, args.json)
+
+
+def _metadata(file: str | None) -> "Metadata | None":
+    from raptor.metadata import read_metadata
+
+    return read_metadata(file) if file else None
 
 
 def _settings(args: argparse.Namespace) -> "BuildSettings":
@@ -209,6 +227,7 @@ def _dry_run(args: argparse.Namespace) -> int:
     from raptor.estimate import estimate
     from raptor.progress import show_progress
 
+    _metadata(args.meta)  # a bad file is better told now than by the build
     with show_progress() as progress:
         expected, failures = estimate(
             args.source,
@@ -242,14 +261,19 @@ def _estimate_said(expected: "Estimate", args: argparse.Namespace) -> str:
 
 
 def _update(args: argparse.Namespace) -> int:
-    return _changed(args, args.source, [])
+    return _changed(args, args.source, [], _metadata(args.meta))
 
 
 def _remove(args: argparse.Namespace) -> int:
     return _changed(args, [], args.doc)
 
 
-def _changed(args: argparse.Namespace, sources: Sequence[str], remove: Sequence[str]) -> int:
+def _changed(
+    args: argparse.Namespace,
+    sources: Sequence[str],
+    remove: Sequence[str],
+    metadata: "Metadata | None" = None,
+) -> int:
     from raptor.build import update_index
     from raptor.progress import show_progress
 
@@ -259,6 +283,7 @@ def _changed(args: argparse.Namespace, sources: Sequence[str], remove: Sequence[
             sources,
             remove=remove,
             summarizer=args.summarizer,
+            metadata=metadata,
             spending=_spending(args),
             progress=progress,
         )

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,10 +12,12 @@ from index_store.types import Document
 from raptor.chunking import chunk
 from raptor.errors import RaptorError
 from raptor.growing import Grower, Level
+from raptor.metadata import described
 
 if TYPE_CHECKING:
     from index_store.reader import Index
-    from raptor.documents import Text
+    from raptor.documents import Failure, Text
+    from raptor.metadata import Metadata
 
 Spans = npt.NDArray[np.int64]
 
@@ -52,7 +54,9 @@ class Corpus:
 
 def document_of(text: "Text") -> Document:
     digest = hashlib.sha256(text.text.encode()).hexdigest()
-    return Document(text.id, text.title, text.source, digest, len(text.text), tuple(text.pages))
+    sections = tuple((section.start, section.level, section.heading) for section in text.sections)
+    chars = len(text.text)
+    return Document(text.id, text.title, text.source, digest, chars, tuple(text.pages), sections, text.meta)
 
 
 def new_parts(texts: Sequence["Text"], grower: Grower) -> list[Part]:
@@ -67,23 +71,45 @@ def new_parts(texts: Sequence["Text"], grower: Grower) -> list[Part]:
 
 
 def merged_parts(
-    index: "Index", texts: Sequence["Text"], remove: Collection[str], grower: Grower
-) -> tuple[list[Part], Changes]:
-    """The previous generation's documents in their order, those in `texts` in place of theirs or at the end."""
-    unknown = [doc for doc in remove if not index.has_document(doc)]
-    if unknown:
-        index.document(unknown[0])  # raises, naming the nearest id
-    given = {t.id: t for t in texts}
-    same = {d.id for d in index.documents if d.id in given and document_of(given[d.id]) == d}
+    index: "Index",
+    texts: Sequence["Text"],
+    remove: Collection[str],
+    metadata: "Metadata | None",
+    grower: Grower,
+) -> tuple[list[Part], Changes, "list[Failure]"]:
+    """The previous generation's documents in their order, those in `texts` in place of theirs or at the end.
+
+    A document keeps its chunks while its text and title stay, whatever else is said of it. Last, what `metadata` says
+    of documents that there are none of.
+    """
+    missing = [doc for doc in remove if not index.has_document(doc)]
+    if missing:
+        index.document(missing[0])  # raises, naming the nearest id
+    given = {t.id: document_of(t) for t in texts}
+    same = {d.id for d in index.documents if d.id in given and same_words(given[d.id], d)}
     made = {p.document.id: p for p in new_parts([t for t in texts if t.id not in same], grower)}
     kept = [d for d in index.documents if d.id not in remove]
     parts = [made[d.id] if d.id in made else old_part(index, d) for d in kept]
+    parts = [_said_anew(part, old, given.get(old.id)) for part, old in zip(parts, kept, strict=True)]
     parts += [p for doc, p in made.items() if not index.has_document(doc)]
+    parts, unknown = described(parts, metadata)
     if not parts:
         raise RaptorError(f"that would leave no document in {index.path}; delete the folder instead")
     added = sum(not index.has_document(doc) for doc in made)
-    changed = sum(d.id in made for d in kept)
-    return parts, Changes(added, changed, len(index.documents) - len(kept), len(kept) - changed)
+    changed = sum(part.document != d for part, d in zip(parts, kept, strict=False))
+    changes = Changes(added, changed, len(index.documents) - len(kept), len(kept) - changed)
+    return parts, changes, unknown
+
+
+def same_words(new: Document, old: Document) -> bool:
+    """Whether chunks and their vectors, which titles are part of, stay as they are."""
+    return (new.sha256, new.title) == (old.sha256, old.title)
+
+
+def _said_anew(part: Part, old: Document, new: Document | None) -> Part:
+    """A part with all that its source says of it now, over the metadata that it had."""
+    document = part.document if new is None else new
+    return replace(part, document=replace(document, meta={**old.meta, **document.meta}))
 
 
 def old_part(index: "Index", document: Document) -> Part:

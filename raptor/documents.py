@@ -9,15 +9,18 @@ import json
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
 from glob import glob, has_magic
 from pathlib import Path, PurePath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from raptor.errors import RaptorError
 from raptor.html import extract
+
+if TYPE_CHECKING:
+    from raptor.parsing import Kept
 
 PLAIN = frozenset(
     (  # noqa: SIM905
@@ -27,8 +30,10 @@ PLAIN = frozenset(
 )
 MARKDOWN = frozenset({".md", ".markdown"})
 HTML = frozenset({".html", ".htm", ".xhtml"})
-KNOWN = PLAIN | MARKDOWN | HTML | {".pdf", ".jsonl"}
-_TYPES = ".txt .md .rst .html .pdf .jsonl .csv .json .log and source code such as .py"
+OFFICE = frozenset({".docx", ".pptx", ".xlsx"})
+SLOW = HTML | OFFICE | {".pdf"}
+KNOWN = PLAIN | MARKDOWN | SLOW | {".jsonl"}
+_TYPES = ".txt .md .rst .html .pdf .docx .pptx .xlsx .jsonl .csv .json .log and source code such as .py"
 
 MAX_PAGES = 20_000
 MAX_ID_CHARS = 1_000
@@ -48,7 +53,10 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """One loaded document. `pages`: the character offset at which each page starts, () when unpaged."""
+    """One loaded document.
+
+    `pages`: the character offset at which each page starts, () when unpaged. `meta`: what else its source says of it.
+    """
 
     id: str
     title: str
@@ -56,6 +64,7 @@ class Text:
     text: str
     pages: tuple[int, ...] = ()
     sections: tuple[Section, ...] = ()
+    meta: Mapping[str, str] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,12 +105,42 @@ def find(sources: Sequence[str]) -> list[Found]:
     return sorted(unique.values(), key=lambda file: file.id)
 
 
-def load(found: Iterable[Found]) -> Iterator[Loaded]:
-    """Each file's documents, or why there are none; one at a time, in the order given. A bad one stops nothing."""
-    sources: dict[str, str] = {}
-    for file in found:
-        for loaded in _load_file(file):
-            yield _first_of_its_id(_checked(loaded), sources)
+def load(found: Iterable[Found], kept: "Kept | None" = None) -> Iterator[Loaded]:
+    """Each file's documents, or why there are none; one at a time, in the order given. A bad one stops nothing.
+
+    Files of slow types are parsed in processes, ahead of their turn; `kept` holds what was parsed before.
+    """
+    from raptor.parsing import parse_many
+
+    files, sources = list(found), dict[str, str]()
+    with closing(parse_many([file for file in files if is_slow(file)], kept)) as parsed:
+        for file in files:
+            for loaded in next(parsed) if is_slow(file) else read_file(file):
+                yield _first_of_its_id(_checked(loaded), sources)
+
+
+def is_slow(file: Found) -> bool:
+    """Whether its type takes long to parse, or may crash what parses it."""
+    return file.path.suffix.lower() in SLOW
+
+
+def read_file(file: Found) -> list[Loaded]:
+    """A file's documents, or why there are none, read in this process; again where it was changed meanwhile."""
+    for _ in range(2):
+        before = state_of(file.path)
+        loaded = list(_read(file))
+        if state_of(file.path) == before:
+            return loaded
+    return [Failure(str(file.path), "it changes while it is read; wait until it is whole, or copy it first")]
+
+
+def state_of(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file does; None where it cannot be looked at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _files_of(source: str) -> list[Found]:
@@ -167,7 +206,7 @@ def _nothing_known(sources: Sequence[str], found: Sequence[Found]) -> str:
     )
 
 
-def _load_file(file: Found) -> Iterator[Loaded]:
+def _read(file: Found) -> Iterator[Loaded]:
     reader = _reader(file.path.suffix.lower())
     if reader is None:
         yield Failure(str(file.path), f"its type {file.path.suffix!r} is unknown; known types are {_TYPES}")
@@ -194,6 +233,8 @@ def _reader(suffix: str) -> Callable[[Found], Iterator[Loaded]] | None:
         return _read_markdown
     if suffix in HTML:
         return _read_html
+    if suffix in OFFICE:
+        return _read_office
     return {".pdf": _read_pdf, ".jsonl": _read_jsonl}.get(suffix)
 
 
@@ -202,6 +243,7 @@ def _checked(loaded: Loaded) -> Loaded:
     if isinstance(loaded, Failure):
         return Failure(_printable(loaded.source), _printable(loaded.reason))
     reason = _id_fault(loaded.id) or _text_fault(loaded.text) or _text_fault(loaded.title or "-")
+    reason = reason or _meta_fault(loaded.meta)
     return Failure(_printable(loaded.source), reason) if reason else loaded
 
 
@@ -222,6 +264,14 @@ def _text_fault(text: str) -> str:
         text.encode()
     except UnicodeEncodeError as error:
         return f"it holds half a surrogate pair at character {error.start:,}; repair the \\u escape there"
+    return ""
+
+
+def _meta_fault(meta: Mapping[str, str]) -> str:
+    try:
+        "".join([*meta, *meta.values()]).encode()
+    except UnicodeEncodeError:
+        return "its metadata holds half a surrogate pair; repair the \\u escape there"
     return ""
 
 
@@ -375,6 +425,19 @@ def _pdf(file: Found) -> Loaded:
     return Text(file.id, _title(title, file.path.name), source, "\n".join(pages), _page_starts(pages))
 
 
+def _read_office(file: Found) -> Iterator[Loaded]:
+    from raptor.office import extract_office
+
+    found = extract_office(file.path)
+    if isinstance(found, str):
+        yield Failure(str(file.path), found)
+        return
+    text, title, pages = found
+    sections = tuple(markdown_sections(text))
+    title = _title(title, sections[0].heading if sections else "", file.path.name)
+    yield Text(file.id, title, str(file.path), text, pages, sections)
+
+
 def _page_starts(pages: Sequence[str]) -> tuple[int, ...]:
     starts = [0]
     for page in pages[:-1]:
@@ -445,7 +508,17 @@ def _json_document(file: Found, number: int, line: bytes) -> Loaded:
     fault = _row_fault(row)
     if fault:
         return Failure(source, f"line {number:,} {fault}")
-    return Text(str(row["_id"]), _title(row.get("title"), str(row["_id"])), source, row["text"])
+    title = _title(row.get("title"), str(row["_id"]))
+    return Text(str(row["_id"]), title, source, row["text"], meta=meta_of(row))
+
+
+def meta_of(row: Mapping[str, Any], without: Sequence[str] = ("_id", "title", "text")) -> dict[str, str]:
+    """The fields of a JSON object, some left out, that are a string or a number, as strings."""
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in row.items()
+        if name not in without and isinstance(value, str | int | float)
+    }
 
 
 def _row_fault(row: Any) -> str:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raptor.build import Clock, check_target, embedder_for, load_texts, opened, silent
+from raptor.build import Clock, check_target, embedder_for, find_files, load_texts, opened_when_needed, silent
 from raptor.corpus import Changes, corpus_of, new_parts, titled
 from raptor.growing import Grower, Level
+from raptor.parsed import Parsed
 from raptor.planning import Group
 from raptor.settings import BuildSettings
 from raptor.summarising import Summary, parse_summary, summary_request
@@ -69,10 +70,11 @@ def estimate(
     settings, clock, out = settings or BuildSettings(), Clock(), Path(index)
     check_target(out)
     check_model(summarizer)
-    texts, failures = load_texts(out, sources, progress or silent, clock)
+    found = find_files(out, sources, clock)
     model = embedder_for(embedder, settings)
-    with opened(out) as checkpoint:
-        grower = Grower(model, summarizer, settings, checkpoint, progress or silent)
+    with opened_when_needed(out) as checkpoint:
+        texts, failures = load_texts(found, progress or silent, clock, Parsed(out, checkpoint))
+        grower = Grower(model, summarizer, settings, checkpoint(), progress or silent)
         parts = new_parts(texts, grower)
         return _estimate(parts, grower, clock), failures
 

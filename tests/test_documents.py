@@ -2,20 +2,38 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from raptor.documents import Failure, Found, Section, Text, _without_faults, find, load, markdown_sections
+from index_store import open_index
+from raptor import documents, parsing
+from raptor.build import build_index, update_index
+from raptor.checkpoint import Checkpoint
+from raptor.documents import (
+    Failure,
+    Found,
+    Section,
+    Text,
+    _without_faults,
+    find,
+    load,
+    markdown_sections,
+    read_file,
+)
 from raptor.errors import RaptorError
 from raptor.html import extract
+from raptor.metadata import read_metadata
+from tests import tiny_embedder
 
 storable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(str.strip)
 
@@ -476,7 +494,7 @@ def test_a_pdf_of_images_fails_and_names_scans(tmp_path: Path) -> None:
 
 def test_a_pdf_of_too_many_pages_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("raptor.documents.MAX_PAGES", 1)
-    (loaded,) = load(find([str(pdf(tmp_path / "a.pdf", "a", "b"))]))
+    (loaded,) = read_file(Found(pdf(tmp_path / "a.pdf", "a", "b"), "a.pdf"))
     assert "has 2 pages, more than 1" in reason(loaded)
 
 
@@ -484,8 +502,9 @@ def test_a_damaged_pdf_fails_or_loads(tmp_path: Path) -> None:
     whole = pdf(tmp_path / "a.pdf", "Some words.", "More words.").read_bytes()
     damaged = [b"", b"%PDF-1.7", b"not a pdf", whole[:50], whole[: len(whole) // 2], whole[:-40], whole[100:]]
     damaged += [whole[:at] + b"\xff<<[(" + whole[at + 5 :] for at in range(0, len(whole), 97)]
-    for data in damaged:
-        loaded = one(tmp_path / "b.pdf", data)
+    for number, data in enumerate(damaged):
+        (tmp_path / f"b{number}.pdf").write_bytes(data)
+    for loaded in load(find([str(tmp_path)])):
         assert isinstance(loaded, Text) or ";" in reason(loaded)
 
 
@@ -504,3 +523,247 @@ def test_a_damaged_pdf_prints_nothing_and_leaves_logging_as_it_was(tmp_path: Pat
 
 def test_extracted_pdf_text_can_be_stored() -> None:
     assert _without_faults("a\0b \ud83d\ude00 \ud800") == "ab \U0001f600 \ufffd"
+
+
+# -- parsing in processes --------------------------------------------------------------------------------
+
+
+class Remembered(dict[tuple[str, str], Any]):
+    """A `Kept` in memory."""
+
+    def get(self, sha256: str, suffix: str) -> Any | None:  # type: ignore[override]
+        return super().get((sha256, suffix))
+
+    def put(self, sha256: str, suffix: str, value: Any) -> None:
+        self[sha256, suffix] = json.loads(json.dumps(value))
+
+
+def mixed(folder: Path, count: int) -> list[Found]:
+    """Plain, good, bad and titled pages, and a PDF."""
+    folder.mkdir()
+    for number in range(count):
+        (folder / f"{number:02}.html").write_text(
+            f"<h1>Page {number}</h1><h2>In</h2><p>{number} {'x ' * number}"
+        )
+        (folder / f"{number:02}.txt").write_text(f"plain {number}")
+    (folder / "03.html").write_bytes(b"caf\xe9")
+    (folder / "04.html").write_text("<p>untitled \u20ac")
+    pdf(folder / "05 größe.pdf", "One.", "Two.", title="A title")
+    return find([str(folder)])
+
+
+def test_files_parsed_in_processes_come_as_if_they_were_read_one_by_one(tmp_path: Path) -> None:
+    found = mixed(tmp_path / "docs", 20)
+    assert list(load(found)) == [loaded for file in found for loaded in read_file(file)]
+
+
+def test_what_was_parsed_before_is_not_parsed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, kept = mixed(tmp_path / "docs", 6), Remembered()
+    first = list(load(found, kept))
+    assert len(kept) == 6  # five pages and a PDF; the bad page is not kept
+    (tmp_path / "docs/03.html").unlink()
+    monkeypatch.setattr(parsing._Parsers, "parse", None)
+    again = [file for file in found if file.path.name != "03.html"]
+    assert list(load(again, kept)) == [t for t in first if isinstance(t, Text)]
+    moved = tmp_path / "docs/04.html"
+    moved.rename(moved.with_name("other.html"))
+    assert text_of(next(load([Found(moved.with_name("other.html"), "o")], kept))).title == "other.html"
+
+
+def test_a_file_that_changed_after_it_was_hashed_is_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page, kept, parse = tmp_path / "a.html", Remembered(), parsing._Parsers.parse
+    page.write_text("<p>old")
+
+    def changed(parsers: Any, file: Found) -> Any:
+        page.write_text("<p>new words")
+        return parse(parsers, file)
+
+    monkeypatch.setattr(parsing._Parsers, "parse", changed)
+    assert text_of(next(load([Found(page, "a")], kept))).text == "new words"
+    assert not kept
+
+
+HOSTILE = """
+import os, sys, time
+import raptor.documents as documents
+kept = documents._read_html
+def read(file):
+    act = file.path.read_text().removeprefix("<p>")
+    if act == "die": os.kill(os.getpid(), 9)
+    if act == "hang": time.sleep(1000)
+    if act == "exit": os._exit(3)
+    if act == "print": print("noise"); os.write(1, b"noise")
+    return kept(file)
+documents._read_html = read
+"""
+
+
+def test_a_parser_that_dies_or_hangs_fails_its_file_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hostile").mkdir()
+    (tmp_path / "hostile/sitecustomize.py").write_text(HOSTILE)
+    monkeypatch.setattr(parsing, "LIMIT_S", 2.0)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hostile"))
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    acts = ["die", "good", "hang", "print", "exit", "fine"]
+    for number, act in enumerate(acts):
+        (docs / f"{number}.html").write_text(f"<p>{act}")
+    loaded = list(load(find([str(docs)])))
+    assert [item.text for item in loaded if isinstance(item, Text)] == ["good", "print", "fine"]
+    assert f"died of it (signal {signal.SIGKILL:d})" in reason(loaded[0])
+    assert "took more than 2 s" in reason(loaded[2])
+    assert "(exit code 3)" in reason(loaded[4])
+
+
+def test_loading_may_stop_half_way(tmp_path: Path) -> None:
+    loading = load(mixed(tmp_path / "docs", 20))
+    next(loading)
+    loading.close()  # type: ignore[attr-defined]
+
+
+# -- sources that change -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("times", "loads"), [(1, True), (2, False)])
+def test_a_file_that_changes_while_it_is_read_is_read_once_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, loads: bool
+) -> None:
+    file, left, decode = tmp_path / "a.txt", [times], documents._decode
+    file.write_text("one")
+
+    def changing(found: Found) -> Any:
+        text = decode(found)
+        if left[0]:
+            left[0] -= 1
+            with file.open("a") as f:
+                f.write(" more")
+        return text
+
+    monkeypatch.setattr(documents, "_decode", changing)
+    (loaded,) = load([Found(file, "a.txt")])
+    assert text_of(loaded).text == "one more" if loads else "changes while it is read" in reason(loaded)
+
+
+# -- metadata ----------------------------------------------------------------------------------------------
+
+
+def test_further_fields_of_a_json_line_are_metadata(tmp_path: Path) -> None:
+    row = {"_id": "a", "title": "T", "text": "words", "year": 2021, "who": "Müller", "tags": ["x"], "x": None}
+    (loaded,) = rows(tmp_path / "a.jsonl", json.dumps(row))
+    assert text_of(loaded).meta == {"year": "2021", "who": "Müller"}
+    (loaded,) = rows(tmp_path / "a.jsonl", r'{"_id": "a", "text": "words", "who": "\ud800"}')
+    assert "half a surrogate" in reason(loaded)
+
+
+def test_metadata_is_read_from_json_lines_and_csv(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"_id": "a b", "year": 2021}\n\n{"doc": 7, "title": "T"}\n')
+    (tmp_path / "a.csv").write_text('\ufeffdoc,year,title\na b,2021,"T, and\nmore"\n', encoding="utf-8")
+    assert read_metadata(str(tmp_path / "a.jsonl")).fields == {"a b": {"year": "2021"}, "7": {"title": "T"}}
+    assert read_metadata(str(tmp_path / "a.csv")).fields == {"a b": {"year": "2021", "title": "T, and\nmore"}}
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("m.txt", b"", "neither .jsonl nor .csv"),
+        ("m.jsonl", b"{", "line 1 is not JSON"),
+        ("m.jsonl", b"[]", "line 1 is a JSON list"),
+        ("m.jsonl", b'{"year": 1}', 'line 1 has neither "_id" nor "doc"'),
+        ("m.jsonl", b'{"_id": true}', "line 1 has an id of type bool"),
+        ("m.jsonl", b'{"_id": "a"}\n{"doc": "a"}', "line 2 says more of 'a'"),
+        ("m.jsonl", b'{"_id": "a", "b": "\\ud800"}', "half a surrogate"),
+        ("m.jsonl", b"\xff", "cannot be used"),
+        ("m.jsonl", b"[" * 100_000, "cannot be used"),
+        ("m.csv", b"doc,year\na", "line 2 has more or fewer fields"),
+        ("m.csv", b"doc,year\na,1,2", "line 2 has more or fewer fields"),
+        ("m.csv", b"name,year\na,1", "neither"),
+    ],
+)
+def test_bad_metadata_is_one_sentence(tmp_path: Path, name: str, data: bytes, words: str) -> None:
+    (tmp_path / name).write_bytes(data)
+    with pytest.raises(RaptorError, match=words) as caught:
+        read_metadata(str(tmp_path / name))
+    assert "\n" not in str(caught.value)
+
+
+def test_metadata_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(RaptorError, match="cannot be read"):
+        read_metadata(str(tmp_path / "m.csv"))
+
+
+# -- through a build ---------------------------------------------------------------------------------------
+
+STRANGE = ["a b/größe – 1.md", "日本/a%20b?.txt", "'quoted' \"x\".txt"]
+
+
+@pytest.fixture
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny_embedder.use(monkeypatch)
+
+
+@pytest.mark.usefixtures("tiny")
+def test_strange_ids_sections_and_metadata_go_through_a_build_and_a_search(tmp_path: Path) -> None:
+    for name in STRANGE:
+        path = tmp_path / "docs" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("# Guide\n\nThe ketch.\n\n## Ändern\n\nThe mizzen.\n", encoding="utf-8")
+    said = tmp_path / "m.jsonl"
+    said.write_text(json.dumps({"_id": STRANGE[1], "year": 1999}) + '\n{"_id": "no such", "year": 1}\n')
+    report = build_index(tmp_path / "docs", tmp_path / "i", metadata=read_metadata(str(said)))
+    assert [(f.source, f.reason) for f in report.failures] == [
+        (f"{said}:2", "there is no document 'no such'; check the id")
+    ]
+    index = open_index(tmp_path / "i")
+    assert sorted(d.id for d in index.documents) == sorted(STRANGE)  # the same text thrice is no fault
+    assert {h.span.doc for h in index.search("ketch", 10) if h.span} == set(STRANGE)
+    assert {h.span.doc for h in index.search("ketch", where={"year": "1999"}) if h.span} == {STRANGE[1]}
+    assert {m.span.doc for m in index.grep("mizzen").matches} == set(STRANGE)
+    for name in STRANGE:
+        assert index.search("ketch", doc=name)
+        assert index.document_text(name).startswith("# Guide")
+    assert index.document(STRANGE[0]).sections == ((0, 1, "Guide"), (21, 2, "Ändern"))
+
+
+@pytest.mark.usefixtures("tiny")
+def test_an_update_keeps_metadata_and_pays_nothing_for_more_of_it(tmp_path: Path) -> None:
+    docs = tiny_embedder.write_documents(tmp_path / "docs", 20)
+    (tmp_path / "m.csv").write_text("doc,year,who\nd001.txt,2001,A\n")
+    first = build_index(docs, tmp_path / "i", metadata=read_metadata(str(tmp_path / "m.csv")))
+    assert not update_index(tmp_path / "i", docs).new
+    (tmp_path / "m.csv").write_text("doc,year\nd001.txt,2002\nd002.txt,2003\n")
+    told = read_metadata(str(tmp_path / "m.csv"))
+    report = update_index(tmp_path / "i", docs / "d001.txt", metadata=told)
+    assert (report.new, report.calls, report.changes.changed, report.failures) == (True, 0, 2, ())
+    assert report.levels == first.levels
+    index = open_index(tmp_path / "i")
+    assert index.document("d001.txt").meta == {"year": "2002", "who": "A"}
+    assert index.document("d002.txt").meta == {"year": "2003"}
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_rebuild_does_not_parse_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mixed(tmp_path / "docs", 6)
+    first = build_index(tmp_path / "docs", tmp_path / "i")
+    (tmp_path / "docs/03.html").unlink()
+    monkeypatch.setattr(parsing._Parsers, "parse", None)
+    assert build_index(tmp_path / "docs", tmp_path / "i").digest == first.digest
+
+
+@pytest.mark.usefixtures("tiny")
+def test_parsed_texts_are_recorded_before_they_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mixed(tmp_path / "docs", 6)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("raptor.corpus.new_parts", stop)
+    with pytest.raises(KeyboardInterrupt):
+        build_index(tmp_path / "docs", tmp_path / "i")
+    with Checkpoint(tmp_path / "i") as checkpoint:
+        assert checkpoint._db.execute("SELECT count(*) FROM results WHERE kind = 'parsed'").fetchone()[0] == 6

@@ -1,0 +1,90 @@
+"""What a search keeps to: documents by what is said of them, chunks by the headings they stand under."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from index_store.errors import BadQuery
+
+if TYPE_CHECKING:
+    from index_store.reader import Index
+    from index_store.types import Document
+
+Numbers = npt.NDArray[np.int64]
+Sections = Sequence[tuple[int, int, str]]
+
+
+def section_path(sections: Sections, at: int) -> tuple[str, ...]:
+    """The headings over character `at`, outermost first."""
+    path: list[tuple[int, str]] = []
+    for start, level, heading in sections:
+        if start > at:
+            break
+        path = [above for above in path if above[0] < level] + [(level, heading)]
+    return tuple(heading for _, heading in path)
+
+
+def filtered(index: "Index", nodes: Numbers, where: Mapping[str, str], section: str | None) -> Numbers:
+    """Those of `nodes` (ascending) that stand on fitting chunks alone.
+
+    A chunk fits when its document has every field of `where` with that value, and when some of it stands under a
+    heading that contains `section`, in any case. Raises BadQuery for a field that no document has, and for an empty
+    `section`.
+    """
+    if not where and section is None:
+        return nodes
+    documents = _documents(index, where)
+    fits = documents[index.leaf_documents]
+    if section is not None:
+        inside = np.zeros(len(fits), dtype=bool)
+        inside[_under(index, np.flatnonzero(documents), section)] = True
+        fits &= inside
+    others = np.flatnonzero(~fits)
+    if len(nodes) and nodes[-1] >= len(fits):
+        others = np.concatenate([others, index.above(others)])
+    return np.setdiff1d(nodes, others, assume_unique=True)
+
+
+def _documents(index: "Index", where: Mapping[str, str]) -> npt.NDArray[np.bool_]:
+    """Which documents have all fields of `where`, (documents,)."""
+    if not where:
+        return np.ones(len(index.documents), dtype=bool)
+    known: set[str] = set()
+    fits = np.array([_has(document, where, known) for document in index.documents], dtype=bool)
+    if unknown := [name for name in where if name not in known]:
+        there = f"there are {', '.join(sorted(known)[:20])}" if known else "they have none"
+        raise BadQuery(f"no document has the metadata field {unknown[0]!r}; {there}")
+    return fits
+
+
+def _has(document: "Document", where: Mapping[str, str], known: set[str]) -> bool:
+    known.update(document.meta)
+    return all(document.meta.get(name) == str(value) for name, value in where.items())
+
+
+def _under(index: "Index", documents: Numbers, section: str) -> list[int]:
+    """Numbers of the chunks under a heading that contains `section`."""
+    wanted = section.casefold().strip()
+    if not wanted:
+        raise BadQuery("the section is empty; give a part of a heading")
+    found: list[int] = []
+    for number in documents.tolist():
+        document = index.documents[number]
+        if ranges := list(_ranges(document.sections, wanted, document.chars)):
+            leaves = ((leaf, index.span_at(leaf)) for leaf in index.document_leaves(number))
+            found += [
+                leaf
+                for leaf, span in leaves
+                if span is not None and any(a < span.end and span.start < b for a, b in ranges)
+            ]
+    return found
+
+
+def _ranges(sections: Sections, wanted: str, chars: int) -> Iterator[tuple[int, int]]:
+    """Characters under each heading that contains `wanted`: up to the next one of its level or further out."""
+    for i, (start, level, heading) in enumerate(sections):
+        if wanted in heading.casefold():
+            yield start, next((s for s, other, _ in islice(sections, i + 1, None) if other <= level), chars)

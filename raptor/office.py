@@ -1,0 +1,48 @@
+"""The text of .docx, .pptx and .xlsx files as Markdown, through kreuzberg, which comes with an extra."""
+
+from collections.abc import Mapping, Sequence
+from itertools import accumulate, pairwise
+from pathlib import Path
+from typing import Any
+
+MISSING = (
+    "reading it takes a package that is not installed; install it with: pip install 'raptor-rlm[office]'"
+)
+
+
+def extract_office(path: Path) -> tuple[str, str, tuple[int, ...]] | str:
+    """`(text, title, pages)`: Markdown, and the character offset of each page or slide; or, in words, why not."""
+    try:
+        from kreuzberg import ExtractionConfig, KreuzbergError, PageConfig, extract_file_sync
+    except ImportError:
+        return MISSING
+    # Nothing is fetched and nothing is kept: no OCR models, no cache outside the index.
+    config = ExtractionConfig(
+        use_cache=False, disable_ocr=True, output_format="markdown", pages=PageConfig(extract_pages=True)
+    )
+    try:
+        found = extract_file_sync(path, config=config)
+    except KreuzbergError as error:
+        fault = " ".join(f"{type(error).__name__}: {str(error)[:200]}".split())
+        return (
+            f"it cannot be read as {path.suffix.lower()} ({fault}); open it in its program and save it anew"
+        )
+    metadata: Mapping[str, Any] = found.metadata
+    boundaries = (metadata.get("pages") or {}).get("boundaries") or ()
+    title = (metadata.get("core_properties") or {}).get("title") or metadata.get("title") or ""
+    pages = page_starts(found.content, [int(page["byte_start"]) for page in boundaries])
+    return found.content.replace("\0", "\ufffd"), str(title), pages
+
+
+def page_starts(text: str, starts: Sequence[int]) -> tuple[int, ...]:
+    """Byte offsets of pages in UTF-8 as character offsets, past the line breaks between pages; () for none."""
+    if not starts:
+        return ()
+    raw, borders = text.encode(), [0, *sorted(starts[1:])]
+    places = accumulate(len(raw[a:b].decode(errors="ignore")) for a, b in pairwise(borders))
+    return (0, *(at + _breaks(text, at) for at in places))
+
+
+def _breaks(text: str, at: int) -> int:
+    rest = text[at : at + 8]
+    return len(rest) - len(rest.lstrip("\n"))
