@@ -229,7 +229,8 @@ class Index:
         if document < 0:
             label = self._labels[label_start:label_end].tobytes().decode("utf-8", "replace")
             return Node(self.id_of(number), level, label, None, tokens)
-        return Node(self.id_of(number), level, self._first_line(start, end), self.span_at(number), tokens)
+        span = self._span(number, document, start, end)
+        return Node(self.id_of(number), level, self._first_line(start, end), span, tokens)
 
     def _row(self, number: int) -> tuple[int, int, int, int, int, int, int]:
         """The fields of `tables.NODE`; offsets checked to be ordered, and no more."""
@@ -246,14 +247,16 @@ class Index:
     def span_at(self, number: int) -> Span | None:
         """A chunk's place in its document; None for a summary."""
         _, document, start, end, *_ = self._row(number)
-        if document < 0:
-            return None
+        return None if document < 0 else self._span(number, document, start, end)
+
+    def _span(self, number: int, document: int, start: int, end: int) -> Span:
         low, high = self.document_bytes(document) if document < len(self.documents) else (0, -1)
         if not low <= start <= end <= high:
             raise BrokenIndex(
                 f"node {self.id_of(number)} points outside its document; run raptor verify {self.path}"
             )
-        return self.span_of_bytes(document, start, end)
+        base = self._char(low)
+        return Span(self.documents[document].id, self._char(start) - base, self._char(end) - base)
 
     def _first_line(self, start: int, end: int) -> str:
         raw = self._text[start : min(end, start + 4 * LABEL_CHARS)].tobytes()

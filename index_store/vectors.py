@@ -31,6 +31,8 @@ READ = 64  # times the root of n: vectors whose bytes are read for a query, thos
 COMPARED = 300  # vectors compared exactly, at least
 ROUNDS, SAMPLE = 8, 40  # of k-means, and the vectors for each centroid that it is trained on
 BLOCK = 8192
+# Numbers in a matrix: up to here, and some way beyond, OpenBLAS does not divide the work.
+ON_ONE_THREAD = 1 << 17
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +90,24 @@ def whole_levels(sizes: Sequence[int], nodes: Ints) -> range | None:
 
 
 def cosines(vectors: Floats, numbers: Ints, vector: Floats) -> Floats:
-    """Cosines (k,) of the rows `numbers` (k,) with `vector`; rows that lie apart are copied a block at a time."""
+    """Cosines (k,) of the rows `numbers` (k,), ascending, with `vector`; no more than a block of them is copied."""
     if len(numbers) and numbers[-1] - numbers[0] + 1 == len(numbers):
-        return np.asarray(vectors[int(numbers[0]) : int(numbers[-1]) + 1] @ vector)
-    blocks = (numbers[i : i + BLOCK] for i in range(0, len(numbers), BLOCK))
-    return np.concatenate([np.empty(0, np.float32), *(vectors[block] @ vector for block in blocks)])
+        return _products(vectors[int(numbers[0]) : int(numbers[-1]) + 1], vector)
+    step = _rows_at_once(vectors)
+    blocks = (vectors[numbers[i : i + step]] @ vector for i in range(0, len(numbers), step))
+    return np.concatenate([np.empty(0, np.float32), *blocks])
+
+
+def _products(rows: npt.NDArray[Any], vector: Floats) -> Floats:
+    """`rows @ vector` in float32, a few rows at a time."""
+    step = _rows_at_once(rows)
+    blocks = (np.asarray(rows[i : i + step], np.float32) @ vector for i in range(0, len(rows), step))
+    return np.concatenate([np.empty(0, np.float32), *blocks])
+
+
+def _rows_at_once(rows: npt.NDArray[Any]) -> int:
+    """As many as BLAS multiplies on one thread: where others use the cores, its threads wait for each other."""
+    return int(max(ON_ONE_THREAD // max(rows.shape[1], 1), 1))
 
 
 def largest(scores: Floats, count: int) -> Ints:
@@ -107,7 +122,7 @@ def near(inverted: InvertedFile, vector: Floats, levels: range, count: int) -> N
     lists = _lists(inverted, vector, levels)
     codes = np.concatenate([inverted.codes[place] for place in lists])
     nodes = np.concatenate([inverted.nodes[place] for place in lists])
-    rough = _rough(codes, vector @ inverted.axes)
+    rough = _products(codes, vector @ inverted.axes)
     numbers = np.unique(nodes[largest(rough, count)]).astype(np.int64)
     if not len(numbers) or numbers[0] < 0 or numbers[-1] >= len(inverted.nodes):
         raise BrokenIndex("the index's inverted file names nodes that do not exist; build it again")
@@ -116,7 +131,7 @@ def near(inverted: InvertedFile, vector: Floats, levels: range, count: int) -> N
 
 def _lists(inverted: InvertedFile, vector: Floats, levels: range) -> list[slice]:
     """Places of the nearest lists' parts in `levels`, nearest first, until there are enough vectors in them."""
-    order = np.argsort(-(inverted.centroids @ vector), kind="stable")
+    order = np.argsort(-_products(inverted.centroids, vector), kind="stable")
     step = (len(inverted.offsets) - 1) // len(inverted.centroids)
     starts = inverted.offsets[order * step + levels.start]
     ends = inverted.offsets[order * step + levels.stop]
@@ -125,11 +140,6 @@ def _lists(inverted: InvertedFile, vector: Floats, levels: range) -> list[slice]
     wanted = READ * len(inverted.nodes) ** 0.5
     enough = int(np.searchsorted(np.cumsum(ends - starts), wanted)) + 1
     return [slice(*place) for place in zip(starts[:enough].tolist(), ends[:enough].tolist(), strict=True)]
-
-
-def _rough(codes: npt.NDArray[np.int8], query: Floats) -> Floats:
-    blocks = (codes[i : i + BLOCK] for i in range(0, len(codes), BLOCK))
-    return np.concatenate([np.empty(0, np.float32), *(b.astype(np.float32) @ query for b in blocks)])
 
 
 # --- writing ---

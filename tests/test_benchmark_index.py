@@ -1,0 +1,44 @@
+"""The benchmark of the index folder runs at any size, and what it measures with is itself right."""
+
+import sys
+
+import numpy as np
+import pytest
+
+from benchmarks import _synthetic, index
+
+
+def test_a_small_index_is_written_and_measured(tmp_path, capsys):
+    index.write_index(tmp_path / "i", 2_000)
+    index.read_index(tmp_path / "i")
+    printed = capsys.readouterr().out
+    assert "| recall@10 of dense search | 1.000 |" in printed
+    assert all(f"| grep, {name} |" in printed for name in index.PATTERNS)
+    assert "| memory beside the page cache |" in printed
+
+
+def test_made_up_text_has_the_size_asked_for_and_the_tree_one_root():
+    draft, queries = _synthetic.draft(2_000, 100_000, 3)
+    assert sum(len(text) for _, text in draft.documents) == pytest.approx(100_000, rel=0.02)
+    assert draft.levels[-1] == 1
+    assert len(draft.vectors) == sum(draft.levels) == pytest.approx(2_000, rel=0.02)
+    assert queries.shape == (3, _synthetic.DIM)
+
+
+def test_tightness_is_one_where_members_are_equal_and_less_elsewhere():
+    rows = np.eye(4, dtype=np.float32)[[0, 0, 1, 2]]
+    assert index.tightness(rows, [np.array([0, 1])]) == pytest.approx(1)
+    assert index.tightness(rows, [np.array([2, 3])]) == pytest.approx(0.5**0.5)
+
+
+def test_a_command_over_its_limit_is_ended_and_says_so():
+    cpu_s, wall_s, _ = index.spent([sys.executable, "-c", "import time; time.sleep(60)"], limit_s=0.5)
+    assert cpu_s is None
+    assert wall_s < 30
+
+
+def test_a_process_and_its_children_are_counted_together():
+    code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(10**7))'])"
+    cpu_s, _, peak_mb = index.spent([sys.executable, "-c", code])
+    assert cpu_s and cpu_s > 0.05
+    assert peak_mb > 0
