@@ -112,11 +112,6 @@ def _said_anew(part: Part, old: Document, new: Document | None) -> Part:
     return replace(part, document=replace(document, meta={**old.meta, **document.meta}))
 
 
-def _says_the_same(text: "Text", document: Document) -> bool:
-    """Whether a text is the document that an index holds, wherever it was read from this time."""
-    return replace(document_of(text), source=document.source) == document
-
-
 def old_part(index: "Index", document: Document) -> Part:
     """A document as the previous generation has it."""
     leaves = index.document_leaves(index.document_number(document.id))

@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_search_parser, _ask_parser, _shell_parser, _trace_parser, _review_parser):
+    for add in (_search_parser, _ask_parser, _shell_parser, _trace_parser, _review_parser, _doctor_parser):
         add(commands)
     return main
 
@@ -58,6 +58,14 @@ def _search_parser(commands: Any) -> None:
         "--level", type=int, help="one level; without it the chunks, or all levels in mode tree"
     )
     search.add_argument("--doc", metavar="ID", help="one document")
+    search.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="documents with this metadata; may be repeated",
+    )
+    search.add_argument("--section", metavar="TEXT", help="chunks under a heading that contains this")
     search.add_argument("--queries", metavar="FILE", help='many queries: .jsonl of {"_id", "text", "scope"?}')
     search.add_argument("--json", action="store_true", help="print JSON")
     search.set_defaults(run=_search)
@@ -139,6 +147,20 @@ def _review_parser(commands: Any) -> None:
     review.set_defaults(run=_review)
 
 
+def _doctor_parser(commands: Any) -> None:
+    doctor = _command(
+        commands, "doctor", "say which layers of the sandbox hold on this machine", "rlm doctor"
+    )
+    doctor.add_argument("--json", action="store_true", help="print JSON")
+    doctor.set_defaults(run=_doctor)
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from rlm.doctor import main as doctor
+
+    return doctor(args.json)
+
+
 # -- search ------------------------------------------------------------------------------------------------
 
 
@@ -154,7 +176,7 @@ def _search(args: argparse.Namespace) -> int:
             _search_many(index, rows, args)
         return 0
     query = _unicode(args.query, "the query")
-    hits = index.search(query, args.k, doc=args.doc, mode=args.mode, level=args.level)
+    hits = index.search(query, args.k, doc=args.doc, **_kept(args))
     print(json.dumps([_hit_json(h) for h in hits]) if args.json else _hits_said(index, hits))
     return 0
 
@@ -164,9 +186,22 @@ def _search_many(index: "Index", rows: list[dict[str, Any]], args: argparse.Name
     lexical = args.mode == "lexical"
     vectors = [None] * len(rows) if lexical else index.embed_queries([r["text"] for r in rows])
     for row, vector in zip(rows, vectors, strict=True):
-        where = {"doc": row.get("scope") or args.doc, "mode": args.mode, "level": args.level}
-        hits = index.search(row["text"], args.k, vector=vector, **where)
+        doc = row.get("scope") or args.doc
+        hits = index.search(row["text"], args.k, doc=doc, vector=vector, **_kept(args))
         print(json.dumps({"_id": row["_id"], "hits": [_hit_json(h) for h in hits]}), flush=True)
+
+
+def _kept(args: argparse.Namespace) -> dict[str, Any]:
+    """How, and among which nodes, every query of a command searches."""
+    return {"mode": args.mode, "level": args.level, "where": _where(args.where), "section": args.section}
+
+
+def _where(pairs: list[str]) -> dict[str, str]:
+    from rlm.errors import RlmError
+
+    if wrong := [pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair]:
+        raise RlmError(f"--where is {wrong[0]!r}; write it as KEY=VALUE, for example year=2021")
+    return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
 def _batches(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:

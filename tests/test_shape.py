@@ -208,9 +208,6 @@ def test_every_command_that_is_written_down_exists(path: Path) -> None:
         check_make(command) if command.startswith("make ") else check_command(command)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the README does not yet name update, remove, verify, generations, prune"
-)
 def test_every_command_there_is_stands_in_the_readme() -> None:
     shown = written_commands(README)
     for name, parser in (("raptor", raptor.cli.parser()), ("rlm", rlm.cli.parser())):
