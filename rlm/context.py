@@ -6,7 +6,7 @@ Each is a plain function with JSON in and JSON out, so the same verbs serve a sa
 import inspect
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
+from itertools import accumulate, islice
 from typing import Any
 
 from index_store.errors import IndexStoreError
@@ -359,15 +359,11 @@ class Context:
         return above[0] if above else None
 
     def _siblings(self) -> list[Json]:
-        """What else was on offer beside the node that was entered: its parent's other children, if not shown."""
+        """What else was on offer beside the node that was entered: its parent's other children."""
         above = [] if self._entered is None else self._above(self._entered)[:1]
-        shown = {ref["node"] for ref in self._shown}
-        views = (self._view(n) for top in above for n in self.index.neighbours(top, "children"))
-        beside = [
-            view | {"parent": self.index.id_of(above[0])} for view in views if view["node"] not in shown
-        ]
-        entered = self.index.id_of(self._entered) if self._entered is not None else None
-        return [view for view in beside if view["node"] != entered][:SIBLINGS]
+        children = (n for top in above for n in self.index.neighbours(top, "children"))
+        beside = islice((n for n in children if n != self._entered), SIBLINGS)
+        return [self._view(n) | {"parent": self.index.id_of(above[0])} for n in beside]
 
 
 def node_view(node: Node) -> dict[str, Json]:

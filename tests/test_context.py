@@ -161,6 +161,8 @@ def test_the_context_is_also_one_text(whole: Any) -> None:
     assert ask(whole, "text") == CORPUS
     assert ask(whole, "slice", 40, 105) == CORPUS[40:105]
     assert [node for node, _ in shown(whole)] == ["L0-00001", "L0-00002", "L0-00003"]
+    assert ask(whole, "slice", 25, 48) == LEAVES[1]
+    assert shown(whole) == [("L0-00001", BOATS)]
     assert ask(whole, "slice", 5, 10**12) == CORPUS[5:]
     assert ask(whole, "slice", 10**12, 10**12 + 1) == ""
     assert ask(whole, "contains", "mizzen") is True
