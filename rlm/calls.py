@@ -22,7 +22,8 @@ T = TypeVar("T")
 
 NAMES = ("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "budget")
 BATCH = 500
-PASSAGES = 10_000
+PASSAGES = 10_000  # in one call, a batch together
+PASSAGE_CHARS = 1_000_000  # in one prompt
 #: Runs a child conversation: (question, branch, conversation id, depth).
 Descend = Callable[[str, str | None, str, int], Awaitable[Conclusion]]
 
@@ -152,6 +153,10 @@ class Calls:
 
     def _messages(self, prompt: str, places: Sequence[Json]) -> list[Message]:
         passages = [Block(*self.context.passage(place)) for place in places]
+        if (chars := sum(len(block.text) for block in passages)) > PASSAGE_CHARS:
+            raise Refused(
+                f"{chars:,} characters of passages in one prompt, at most {PASSAGE_CHARS:,}; split it"
+            )
         return [
             {"role": "system", "content": prompts.SUB_CALL},
             {"role": "user", "content": prompts.sub_call(prompt, passages)},

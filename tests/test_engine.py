@@ -259,6 +259,15 @@ def test_the_answer_json_is_the_shape_that_is_promised(stage: Stage) -> None:
     assert said["head"] == answer.head == read(answer.trace)[1].head
 
 
+def test_the_largest_answer_there_can_be_is_recorded(stage: Stage) -> None:
+    answer = stage.play(
+        'big = "x" * 10**6\nFINAL(big + big, citations=[str(i) + big[:9_000] for i in range(150)])'
+    )
+    assert len(answer.content) > 100_000
+    assert len(answer.citations) == 100
+    assert {c.supported for c in answer.citations} == {"unsupported"}
+
+
 def test_a_reply_without_code_is_told_so_and_the_run_goes_on(stage: Stage) -> None:
     answer = stage.play(Step("I think it is two."), Step("```json\n{}\n```"), DONE)
     assert (answer.content, answer.usage.calls) == ("Two.", 3)
@@ -514,6 +523,7 @@ REFUSED = [
     'llm_query("a", nodes=["L9-00000"])',
     'llm_query("a", nodes=[{"doc": "one.txt", "start": -1, "end": 9}])',
     'llm_query("a", nodes=["L0-00000"] * 10_001)',
+    'llm_query("a", nodes=[{"doc": "boats.txt"}] * 6)',
     'llm_query("a", self=1)',
     'llm_query("a", bogus=1)',
     'llm_query_batched("a")',
@@ -539,6 +549,7 @@ REFUSED = [
 
 
 def test_calls_with_wrong_arguments_are_refused_with_a_sentence(stage: Stage) -> None:
+    stage.patch.setattr("rlm.calls.PASSAGE_CHARS", 500)
     tries = "\n".join(
         f"try:\n    {call}\n    print('ANSWERED')\nexcept Exception as e:\n    print(e)" for call in REFUSED
     )

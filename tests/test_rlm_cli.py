@@ -19,7 +19,7 @@ from tests.model_server import MODEL, ModelServer, error, slow
 from tests.rlm_toy import embedded, warm_up
 from tests.toy import TEXTS, publish_toy
 
-COMMANDS = ["search", "ask", "shell", "trace", "review"]
+COMMANDS = ["search", "ask", "shell", "trace", "review", "doctor"]
 # fmt: off
 HEAVY = [
     "numpy", "litellm", "torch", "faiss", "sklearn", "umap", "sentence_transformers", "bm25s", "numba", "scipy",
@@ -76,7 +76,7 @@ def test_help_ends_with_an_example(rlm: Any, arguments: list[str]) -> None:
     assert code == 0
     *_, heading, example = out.rstrip().splitlines()
     assert heading == "example:"
-    assert example.startswith(f"  rlm {arguments[0] if len(arguments) > 1 else 'ask'} ")
+    assert example.startswith(f"  rlm {arguments[0] if len(arguments) > 1 else 'ask'}")
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -100,6 +100,7 @@ BAD: list[tuple[str, str]] = [
     ("search INDEX words --level 9", "no level 9; this index has levels 0 to 2"),
     ("search INDEX words --level -1", "no level -1"),
     ("search INDEX words --doc boat.txt", "did you mean 'boats.txt'?"),
+    ("search INDEX words --where year", "write it as KEY=VALUE"),
     ("search INDEX --queries nowhere.jsonl", "cannot read the queries nowhere.jsonl: No such file"),
     ("search INDEX --queries INDEX", "cannot read the queries"),
     ("ask nowhere.index why", "there is no index folder at nowhere.index"),
