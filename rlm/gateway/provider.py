@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import threading
+import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -158,6 +159,9 @@ def _import() -> Any:
     import litellm as module
     from litellm.llms.custom_httpx import http_handler
 
+    # litellm builds its models when first used, and pydantic then warns of a type of theirs: nobody's business here.
+    message = "Item .* on TypedDict class .* is using the .ReadOnly. qualifier"
+    warnings.filterwarnings("ignore", message, UserWarning)
     module.disable_hf_tokenizer_download = True
     module.telemetry = False
     module.suppress_debug_info = True
