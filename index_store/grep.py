@@ -6,7 +6,7 @@ refused here too and never reaches Python's backtracking `re`.
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, islice
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,8 @@ Found = tuple[int, int]
 
 # What tells the end of a text from the end of a line. It may see too much, which costs time and nothing else.
 _ENDS_OF_TEXT = re.compile(r"\\[Az]|\(\?[a-zA-Z]*-")
+# Repeated ten times or more: RE2's automaton may then have more states than it keeps.
+_COUNTED = re.compile(r"\{\d{2}|\{\d*,\d{2}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,14 +134,30 @@ def _matches(compiled: Any, pattern: str, text: Bytes, pieces: Ints) -> Iterator
         yield from _in_batch(spans, text, batch.tolist())
 
 
+def _promising(compiled: Any, pattern: str) -> Callable[[Any], bool]:
+    """Whether a buffer holds the literals without which the pattern cannot match.
+
+    Asked only where counted repetition may make RE2 slow, as asking costs about what a fast pattern does.
+    """
+    if not _COUNTED.search(pattern):
+        return lambda raw: True
+    import re2
+
+    literals = re2.Filter()
+    literals.Add(compiled.pattern, compiled.options)
+    literals.Compile()
+    return lambda raw: literals.Match(raw, True) is not None
+
+
 class _Spans:
     """The pattern's matches in a buffer but for the empty ones, of which it endures EMPTY_MATCHES in all."""
 
     def __init__(self, compiled: Any, pattern: str) -> None:
         self._compiled, self._pattern, self._left = compiled, pattern, EMPTY_MATCHES
+        self._promising = _promising(compiled, pattern)
 
     def __call__(self, raw: Any) -> Iterator[Found]:
-        for match in self._compiled.finditer(raw):
+        for match in self._compiled.finditer(raw) if self._promising(raw) else ():
             start, end = match.span()
             if start < end:
                 yield start, end

@@ -1,5 +1,7 @@
 """Exact search over all texts at once gives what searching each of them alone would."""
 
+import re
+
 import numpy as np
 import pytest
 import re2
@@ -13,6 +15,7 @@ from index_store.writer import Draft
 from tests.toy import document, publish_toy, unit_rows
 
 PATTERNS = [
+    "a.{0,12}b", "(?i)É.{1,20}A",
     "a", "ab|b", "a+", r"a\sb", r"\s", r"\n", "[^a]+", "(?s).", "(?s)a.*b", "(?s).+", "^a", "b$", "^$", "a*",
     r"\ba", r"b\b", r"\Bb", r"a\B", r"\Aa", r"b\z", r"(?-m:^a)", r"(?-m:b$)", "é", "(?i)É", r"\pL+",
     r"^\s*a", "(a)(b)", "a??", r"a(?:\sb)?",
@@ -70,6 +73,7 @@ def test_all_texts_at_once_give_what_each_gives_alone(tmp_path_factory, texts, b
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(g, "BATCH_BYTES", batch)
         for pattern in PATTERNS:
+            patch.setattr(g, "_COUNTED", re.compile(r"\{\d{2}" if batch == 12 else ""))
             expected = [(f"{d:03d}.txt", m) for d, text in enumerate(texts) for m in alone(pattern, text)]
             assert found(index, pattern) == expected, pattern
 
@@ -106,6 +110,13 @@ def test_a_catastrophic_pattern_ends_at_once(tmp_path):
     index = index_of(tmp_path / "i", ["a" * 20_000 + "!"], width=20_001)
     assert found(index, "(a+)+$") == []
     assert found(index, "(a|a)*b") == []
+
+
+def test_a_text_without_a_literal_that_a_slow_pattern_needs_is_passed_over():
+    promising = {p: g._promising(g.compile_pattern(p, True), p) for p in ("a.{300}zq9", "a.{3}zq9", ".{300}")}
+    assert [promising["a.{300}zq9"](raw) for raw in (b"aaa", b"a ZQ9")] == [False, True]
+    assert promising["a.{3}zq9"](b"aaa")  # fast anyway, so it is not asked
+    assert promising[".{300}"](b"aaa")
 
 
 def test_a_pattern_that_matches_nothing_everywhere_is_refused(tmp_path, monkeypatch):
