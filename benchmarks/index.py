@@ -156,14 +156,14 @@ def _family_mb(pid: int) -> float:
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
         return anonymous_mb(pid) + sum(_family_mb(int(child)) for child in children)
-    except (OSError, StopIteration):  # ended meanwhile
+    except OSError:  # ended meanwhile
         return 0.0
 
 
 def anonymous_mb(pid: int | str = "self") -> float:
     """Resident MB of a process beside mapped files, which are the page cache's."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
 
 
 def cluster_all(options: Options) -> None:
