@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rlm.errors import RlmError
-from rlm.sandbox import CallRefused, SandboxLimits, open_session, spawn
+from rlm.sandbox import CallRefused, SandboxLimits, SandboxUnavailable, open_session, spawn
 
 TEXT = "alpha beta\ngamma delta\n" * 50
 SHORT = SandboxLimits(cell_timeout_s=0.4)
@@ -426,10 +426,18 @@ def test_bytes_that_are_no_frame_end_the_worker_and_not_the_parent():
 def test_a_dead_zygote_is_started_again():
     with start() as session:
         session.run("x = 1")
-        spawn.running_zygote().process.kill()
-        spawn.running_zygote().process.wait()
+        zygote = spawn.running_zygote().process
+        zygote.kill()
+        zygote.wait()
         assert session.run("x").status == "killed"
         assert shown(session, "x") == "1\n"
+
+
+def test_a_python_that_cannot_be_started_is_said(monkeypatch):
+    spawn.stop_zygote()
+    monkeypatch.setattr(spawn.sys, "executable", "/nowhere/python")
+    with pytest.raises(SandboxUnavailable, match=r"did not start: .*No such file"):
+        start()
 
 
 def test_many_sessions_run_at_once_and_leave_nothing_behind():
@@ -479,3 +487,131 @@ def test_a_hash_of_text_is_the_same_in_every_session(session):
 
 def test_errors_of_the_package_are_one_family():
     assert issubclass(CallRefused, RlmError)
+
+
+LIAR = """
+class S(str):
+    def __len__(self): 1 / 0
+    def __getitem__(self, key): return 5
+    def __add__(self, other): return 5
+"""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        LIAR + "class E(Exception):\n    def __str__(self): return S('x')\nraise E",
+        LIAR + "class A:\n    def __str__(self): return S('x')\nprint(A())",
+        LIAR + "class A:\n    def __str__(self): return S('x')\nFINAL(A())",
+        LIAR + "class A:\n    def __repr__(self): return S('x')\nA()",
+        "e = SyntaxError('x')\ne.text = 5\ne.lineno = 'one'\nraise e",
+        "class E(Exception):\n    lineno = 'one'\nraise E",
+        "class K:\n    def __hash__(self): return hash('ready')\n    def __eq__(self, o): 1 / 0\nanswer = {K(): 1}",
+        "class N:\n    def __repr__(self): raise KeyboardInterrupt\nraise ValueError(N())",
+        "FINAL('\U0001f600' * 10**6, citations=['\U0001f600' * 170_000])",
+    ],
+)  # fmt: skip
+def test_objects_that_lie_about_themselves_never_end_the_worker(session, code):
+    session.run("kept = 1")
+    assert session.run(code).status in ("ok", "error")
+    assert shown(session, "kept") == "1\n"
+
+
+def test_a_fault_in_serve_leaves_the_variables():
+    with start() as session:
+        session.run("x = 1")
+        with pytest.raises(KeyError):
+            session.run("fault()")
+        assert shown(session, "x") == "1\n"
+
+
+def test_a_cell_that_goes_another_way_on_replay_is_lost():
+    code = "import time\nif time.time() < {later}: 1 / 0\nx = 2"
+    with start(SHORT) as session:
+        session.run(code.format(later=time.time() + 0.2))
+        time.sleep(0.3)
+        assert session.run("while True: pass").state_lost
+
+
+def test_a_session_that_took_too_much_to_replay_keeps_nothing_of_it():
+    with start(SandboxLimits(cell_timeout_s=5), serve=lambda *call: "y" * (4 << 20)) as session:
+        for _ in range(6):
+            session.run("x = echo()")
+        assert session._history == []
+        session._line.worker.kill()
+        assert session.run("x").state_lost
+        session.run("x = 1")
+        session._line.worker.kill()
+        assert not session.run("x").state_lost and shown(session, "x") == "1\n"
+
+
+def test_errors_count_as_output_too():
+    with start(SandboxLimits(session_output_chars=5000)) as session:
+        sizes = [len(session.run("raise ValueError('x' * 3000)").error) for _ in range(4)]
+        assert sizes[0] > 3000 and sizes[-1] <= 200
+        assert session.run("1 / 0").error.startswith("ZeroDivisionError: division by zero")
+
+
+def test_a_verb_that_is_not_served_is_the_cells_mistake_and_no_forged_frame():
+    with open_session(serve, frozenset({"context.search"}), intro={"context_length": 5}) as session:
+        assert "there is no call 'context.contains'" in session.run("'x' in context").error
+        assert shown(session, "context.search('q')") == "'context.search:q'\n"
+
+
+def test_small_classes_with_private_names_and_a_field_called_format_work(session):
+    code = """
+from dataclasses import dataclass
+@dataclass
+class Page:
+    format: str
+    number: int = 1
+    def text(self): return '{}-{}'.format(self.format, self.number)
+class Counter_:
+    def __init__(self): self._n = 0
+    def more(self):
+        self._n += 2
+        return self._n
+    @classmethod
+    def made(cls):
+        cls._made = True
+        return cls._made
+class Node:
+    def __init__(self, obj): self.obj = obj
+match Page('a4', 3):
+    case Page(number=n): pass
+Page('a4').text(), Counter_().more(), Counter_.made(), n
+"""
+    assert shown(session, code) == "('a4-1', 2, True, 3)\n"
+
+
+def test_positional_patterns_work_for_small_classes(session):
+    code = "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\n    y: int\n"
+    assert shown(session, code + "match P(1, 2):\n    case P(a, b): r = a, b\nr") == "(1, 2)\n"
+
+
+@pytest.mark.slow
+def test_a_thousand_sessions_leave_no_process_descriptor_or_memory():
+    def once():
+        with start(serve=lambda *call: "x" * 1000) as session:
+            assert session.run("x = echo()\nlen(x)").stdout == "1000\n"
+
+    def state():
+        zygote = spawn.running_zygote().process.pid
+        children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
+        own = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 10
+        return len(children), len(list(Path("/proc/self/fd").iterdir())), own, resident_kb(zygote)
+
+    for _ in range(50):
+        once()
+    processes, descriptors, own, zygote = state()
+    for _ in range(1000):
+        once()
+    time.sleep(0.2)
+    after = state()
+    assert after[0] <= processes and after[1] <= descriptors
+    assert after[2] - own < 4_000 and after[3] - zygote < 2_000
+
+
+def resident_kb(pid):
+    fields = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line for line in fields if line.startswith("VmRSS")).split()[1])

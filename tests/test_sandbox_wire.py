@@ -1,7 +1,10 @@
 """Frames: what goes in comes out, and no byte from a worker can raise, hang or swell the parent."""
 
+import contextlib
 import json
 import math
+import time
+import tracemalloc
 
 import pytest
 from hypothesis import example, given
@@ -149,3 +152,81 @@ def test_values_that_contain_themselves_are_not_sent():
         wire.encode(loop, CAP)
     with pytest.raises(wire.FrameError, match="nested more than 64 deep"):
         wire.check_shape(loop)
+
+
+WORST = {
+    "empty lists": b"[" + b"[]," * 240_000 + b"[]]",
+    "small numbers": b"[" + b"1," * 499_000 + b"1]",
+    "long numbers": b"[" + b",".join([b"9" * 4_000] * 2_000) + b"]",
+    "escapes": b'["' + b"\\ud83d\\ude00" * 690_000 + b'"]',
+    "lone surrogates": b'["' + b"\\ud800" * 1_390_000 + b'"]',
+    "one long text": b'["' + b"x" * 8_000_000 + b'"]',
+    "many keys": b"{" + b",".join(b'"%d":0' % i for i in range(400_000)) + b"}",
+    "open quotes": b'"' * 8_000_000,
+    "backslashes": b'"' + b"\\" * 8_000_000,
+    "commas": b"," * 8_000_000,
+    "open brackets": b"[" * 8_000_000,
+    "closed brackets": b"]" * 8_000_000,
+    "spaces": b" " * 8_000_000,
+    "depth below the cap": b"[" * 64 + b"1" + b"]" * 64,
+}
+
+
+@pytest.mark.parametrize("name", WORST)
+def test_the_largest_frames_cost_bounded_time_and_memory(name):
+    body = WORST[name]
+    assert len(body) <= wire.TO_PARENT_BYTES
+    tracemalloc.start()
+    began = time.monotonic()
+    with contextlib.suppress(wire.FrameError):
+        wire.decode(body)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert time.monotonic() - began < 5
+    assert peak < 120 << 20
+
+
+frames = st.builds(lambda value: wire.encode(value, CAP), plain)
+
+
+@given(st.lists(frames, max_size=4), st.data())
+def test_damaged_frames_in_pieces_give_values_or_a_frame_error(parts, data):
+    stream = bytearray(b"".join(parts))
+    for _ in range(data.draw(st.integers(0, 3))):
+        if stream:
+            stream[data.draw(st.integers(0, len(stream) - 1))] = data.draw(st.integers(0, 255))
+    buffer = bytearray()
+    with contextlib.suppress(wire.FrameError):
+        while stream:
+            size = data.draw(st.integers(1, len(stream)))
+            buffer += stream[:size]
+            del stream[:size]
+            while (body := wire.split(buffer, CAP)) is not None:
+                wire.check_shape(wire.decode(body))
+    assert len(buffer) <= CAP + wire.HEADER.size
+
+
+@given(st.integers(0, 200), st.sampled_from(["list", "dict", "both"]))
+def test_depth_is_allowed_up_to_the_cap_and_no_further(depth, kind):
+    value = 1
+    for level in range(depth):
+        value = [value] if kind == "list" or (kind == "both" and level % 2) else {"k": value}
+    body = json.dumps(value).encode()
+    if depth < wire.MAX_DEPTH:
+        assert wire.decode(body) == value
+    else:
+        with pytest.raises(wire.FrameError, match="nested"):
+            wire.decode(body)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"line": True}, {"line": 10**9}, {"line": -1}, {"rule": "x" * 1000}, {"rule": 1}, {"stdout": None}],
+    ids=repr,
+)
+def test_a_done_frame_past_its_bounds_is_a_death(part):
+    if part == {"line": True}:
+        assert check_done(DONE | part)["line"] == 1
+        return
+    with pytest.raises(Death):
+        check_done(DONE | part)

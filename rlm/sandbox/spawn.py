@@ -130,24 +130,33 @@ def _receive_pid(status: socket.socket) -> tuple[int, int]:
 
 def _start() -> Zygote:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    folder = str(Path(__file__).resolve().parent)
-    command = [sys.executable, "-s", "-P", "-S", "-c", _BOOT, folder, str(theirs.fileno()), str(os.getpid())]
-    process = subprocess.Popen(
-        command,
-        env=_ENVIRONMENT,
-        cwd="/",
-        pass_fds=[theirs.fileno()],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C in a terminal is for the parent to handle
-    )
-    theirs.close()
+    try:
+        process = _launch(theirs.fileno())
+    except OSError as error:
+        ours.close()
+        raise SandboxUnavailable(f"the sandbox process did not start: {error}") from error
+    finally:
+        theirs.close()
     try:
         return Zygote(process, ours, _greeting(process, ours))
     except SandboxUnavailable:
         _end(process, ours)
         raise
+
+
+def _launch(control_fd: int) -> subprocess.Popen[bytes]:
+    folder = str(Path(__file__).resolve().parent)
+    command = [sys.executable, "-s", "-P", "-S", "-c", _BOOT, folder, str(control_fd), str(os.getpid())]
+    return subprocess.Popen(
+        command,
+        env=_ENVIRONMENT,
+        cwd="/",
+        pass_fds=[control_fd],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C in a terminal is for the parent to handle
+    )
 
 
 def _greeting(process: subprocess.Popen[bytes], control: socket.socket) -> dict[str, bool]:
