@@ -29,6 +29,10 @@ R = asdict(A())['__class__']""",
     "facade is read-only": "json.loads = print\nR = 1",
     "facade class is read-only": "type(json).loads = print\nR = 1",
     "facade has no class call": "R = type(json)()",
+    "pattern around a text": "p = re.Pattern('{0.__globals__}', lambda x: x)\nR = p.format(llm_query)",
+    "pattern with a text put in": "p = re.compile('x')\np.compiled = '{0.__globals__}'\nR = p.format(llm_query)",
+    "format of the whole text": "R = context.format(llm_query)",
+    "alias around a text": "R = type(list[int])('{0.__globals__}', (int,)).format(llm_query)",
     "module in a function": "R = re.sub.__globals__",
     "exit traceback": """
 class C:
@@ -70,10 +74,10 @@ FLOODS = {
 @pytest.fixture(scope="module")
 def session():
     def serve(name, arguments, named):
-        return "real"
+        return "{0.__globals__}" if name == "context.text" else "real"
 
     with open_session(
-        serve, frozenset({"llm_query", "context.search"}), LIMITS, {"context_length": 10}
+        serve, frozenset({"llm_query", "context.search", "context.text"}), LIMITS, {"context_length": 10}
     ) as opened:
         yield opened
 
@@ -88,6 +92,12 @@ def test_a_gadget_gets_nothing(session, name):
     result = session.run(GADGETS[name])
     assert result.status in ("rejected", "error"), result
     assert survives(session)
+
+
+def test_the_answer_never_holds_a_name_the_cell_may_not_say(session):
+    session.reset()
+    session.run("class S(str):\n    def startswith(self, *p): return False\nFINAL_VAR(S('__builtins__'))")
+    assert session.run("type(answer['content']).__name__").stdout == "'S'\n"
 
 
 @pytest.mark.parametrize("name", FLOODS)

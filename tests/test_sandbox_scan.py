@@ -1,13 +1,15 @@
 """The scan: what it refuses, what it must let through, and what the rewriting means at run time."""
 
 import ast
+import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.sandbox.namespace import class_of, is_instance, safe_format
-from rlm.sandbox.scan import Rejected, parse
+from rlm.sandbox.facades import with_safe_patterns
+from rlm.sandbox.namespace import class_of, is_instance, own, safe_format
+from rlm.sandbox.scan import Rejected, attribute_allowed, parse
 
 MODULES = frozenset({"re", "json", "collections", "collections.abc", "dataclasses"})
 
@@ -74,6 +76,10 @@ REFUSED = {
     "class A:\n    def __class_getitem__(c, i): pass": "name __class_getitem__",
     "class A:\n    def __del__(self): pass": "name __del__",
     "class A(metaclass=M): pass": "class keyword",
+    "A.register(B)": "attribute register",
+    "try: pass\nexcept AttributeError as e: e.obj": "attribute obj",
+    "match x:\n    case A(obj=o): pass": "attribute obj",
+    "x.format += y": "attribute format",
 }
 ALLOWED = [
     "for _ in range(3): _x = 1",
@@ -89,6 +95,7 @@ ALLOWED = [
     "match point:\n    case Point(x=0, y=y): pass",
     "'a__b'.split('__')",
     "d['__class__']",
+    "class A:\n    def __init__(self, obj): self.obj = obj",
     "x.format_value, x.compile, r.open",
     "assert x, 'no'\nraise ValueError('x') from None",
     "try: pass\nexcept* ValueError as e: pass",
@@ -202,3 +209,35 @@ def test_the_metaclass_is_never_handed_out():
 def test_isinstance_still_knows_classes():
     assert is_instance(int, class_of) and not is_instance(3, class_of)
     assert is_instance(3, (str, int))
+
+
+class Name(str):
+    def startswith(self, *prefix):
+        return False
+
+    def __hash__(self):
+        return hash("fine")
+
+    def __eq__(self, other):
+        return True
+
+
+def test_a_name_that_lies_about_itself_is_no_name():
+    assert not attribute_allowed(Name("__class__"))
+    assert not attribute_allowed(Name("fine"))
+
+
+def test_only_what_a_cell_made_shows_its_private_names():
+    made = type("Made", (), {"__module__": "__main__"})
+    assert own(made) is made and isinstance(own(made()), made)
+    for item in (print, str, "text", Name("x"), json):
+        with pytest.raises(AttributeError, match="keeps its names"):
+            own(item)
+
+
+def test_a_pattern_by_position_reads_only_what_a_pattern_by_name_may():
+    plain = with_safe_patterns(type("Plain", (), {"__match_args__": ("x", "y")}))
+    assert plain.__match_args__ == ("x", "y")
+    for name in ("format", "tb_frame", "_call", "__globals__", Name("x")):
+        kind = with_safe_patterns(type("Kind", (), {"__match_args__": ("x", name)}))
+        assert kind.__match_args__ == ()

@@ -165,8 +165,12 @@ def _re_members(plain: Plain) -> dict[str, Any]:
     return members | _pick(re, " ".join(flags) + " Match error") | {"compile": wrapped, "Pattern": _Pattern}
 
 
+_PATTERN_NAMES = frozenset(name for name in dir(re.Pattern) if not name.startswith("_"))
+
+
 class _Pattern:
-    """A compiled pattern whose methods also take the context object."""
+    """A compiled pattern whose methods also take the context object. A cell can make one around anything: so it
+    passes on a pattern's own names only, `format` not among them."""
 
     __slots__ = ("_plain", "compiled")
 
@@ -177,6 +181,10 @@ class _Pattern:
         return repr(self.compiled)
 
     def __getattr__(self, name: str) -> Any:
+        if name not in _PATTERN_NAMES:
+            raise AttributeError(
+                f"a compiled pattern has no {name!r}; it has {', '.join(sorted(_PATTERN_NAMES))}"
+            )
         value = getattr(self.compiled, name)
         return _coerced(value, self._plain) if callable(value) else value
 

@@ -230,7 +230,7 @@ def _finishers(state: State) -> dict[str, Any]:
         finish(answer, citations)
 
     def FINAL_VAR(name: Any) -> None:
-        if not isinstance(name, str) or not name.isidentifier():
+        if type(name) is not str or not name.isidentifier():
             finish(name)  # models also pass the value itself
         if name not in state.names or name.startswith("__"):
             known = ", ".join(own_names(state)) or "none"
