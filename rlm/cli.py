@@ -305,9 +305,11 @@ def _answer_said(answer: "Answer") -> str:
     u = answer.usage
     lines = [visible(answer.content) or f"(no answer: stopped by {answer.stop})", ""]
     lines += [_citation_said(number, c) for number, c in enumerate(answer.citations, 1)]
-    lines += ["", "branches entered:", *(f"  {branch_line(branch)}" for branch in entered[:12]), ""]
+    if entered:
+        lines += ["", "branches entered:", *(f"  {branch_line(branch)}" for branch in entered[:12])]
+    lines.append("")
     lines += [f"stop: {answer.stop}; {u.calls} calls, {u.tokens:,} tokens, ${u.usd:.4f}"]
-    return "\n".join([*lines, f"trace: {answer.trace}  (head {answer.head[:16]})"])
+    return "\n".join([*lines, f"trace: {answer.trace}", f"head:  {answer.head}"])
 
 
 def _citation_said(number: int, c: "Citation") -> str:

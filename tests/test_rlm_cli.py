@@ -264,7 +264,7 @@ def test_ask_for_a_person_shows_answer_sources_branches_and_cost(
     assert "stop: answer; " in out
     assert "$0.0000" in out
     (run,) = tmp_path.iterdir()
-    assert f"trace: {run}  (head {verify(run).head[:16]})" in out
+    assert f"trace: {run}\nhead:  {verify(run).head}\n" in out
 
 
 def test_a_limit_is_a_result_and_no_error(rlm: Any, folder: Path, tmp_path: Path) -> None:
