@@ -1,15 +1,21 @@
 """The scan: what it refuses, what it must let through, and what the rewriting means at run time."""
 
 import ast
+import contextlib
 import json
+import re
+import sys
+import types
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlm.sandbox import worker
 from rlm.sandbox.facades import with_safe_patterns
 from rlm.sandbox.namespace import class_of, is_instance, own, safe_format
 from rlm.sandbox.scan import Rejected, attribute_allowed, parse
+from tests.sandbox_judge import forbidden
 
 MODULES = frozenset({"re", "json", "collections", "collections.abc", "dataclasses"})
 
@@ -241,3 +247,42 @@ def test_a_pattern_by_position_reads_only_what_a_pattern_by_name_may():
     for name in ("format", "tb_frame", "_call", "__globals__", Name("x")):
         kind = with_safe_patterns(type("Kind", (), {"__match_args__": ("x", name)}))
         assert kind.__match_args__ == ()
+
+
+def reachable(names):
+    """Every object a cell can come to from these by allowed attributes and one-argument `type`, with a path to it."""
+    found, waiting = {}, list(names.items())
+    while waiting:
+        path, item = waiting.pop()
+        if id(item) in found or path.count(".") > 5:
+            continue
+        found[id(item)] = (path, item)
+        waiting += [(f"{path}.{name}", part) for name, part in attributes(item)]
+        waiting.append((f"type({path})", class_of(item)))
+    return found.values()
+
+
+def attributes(item):
+    """What the allowed names of an object give; a text's `format` is what the rewriting makes of it."""
+    for name in filter(attribute_allowed, dir(item)):
+        with contextlib.suppress(Exception):
+            yield name, safe_format(item) if name == "format" else getattr(item, name)
+
+
+def test_nothing_forbidden_can_be_reached_by_allowed_names(monkeypatch):
+    monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))  # a state takes its place
+    hello = {"calls": ["llm_query", "context.search"], "intro": {"context_length": 10}, "output_chars": 1000}
+    names = dict(worker.new_state(worker.Link(-1), hello).names)
+    cells = names.pop("__builtins__")
+    start = (
+        names | {name: cells[name] for name in cells if not name.startswith(("__", "\x00"))} | worker.MODULES
+    )
+    start |= {
+        "alias": list[int],
+        "match": re.match("a", "a"),
+        "generator": (x for x in "a"),
+        "error": ValueError("x"),
+    }
+    objects = list(reachable(start))
+    assert len(objects) > 2000
+    assert {path: why for path, item in objects if (why := forbidden(item, 1))} == {}
