@@ -48,11 +48,7 @@ def forbidden(value, depth=3):
         return "BROKEN" if value == "BROKEN" else "leak" if LEAK.search(value) else None
     if kind is types.BuiltinFunctionType and (value in POWERS or value.__module__ in SYSTEM):
         return f"builtin {value.__name__}"
-    if kind is types.BuiltinFunctionType and value.__name__ in (
-        "format",
-        "__getattribute__",
-        "__reduce_ex__",
-    ):
+    if kind is types.BuiltinFunctionType and is_raw_method(value):
         return f"method {value.__name__}"
     if kind in (types.MethodDescriptorType, types.FunctionType) and is_forbidden_function(value):
         return f"function {value.__qualname__}"
