@@ -65,7 +65,9 @@ def test_the_kernel_layers_alone_leave_no_effect():
     assert effects_of("bare", attacks.EFFECTS) == {}
     with scenes(1) as (scene,):
         said = "".join(end["said"] for _, end in judged("bare", attacks.LANGUAGE))
-        assert scene.effects(said.replace("BROKEN", "")) == []  # the language is broken, as there is no such layer
+        assert (
+            scene.effects(said.replace("BROKEN", "")) == []
+        )  # the language is broken, as there is no such layer
 
 
 def test_without_the_layers_every_payload_has_its_effect():
