@@ -5,15 +5,19 @@ from dataclasses import dataclass
 from rlm.errors import RlmError
 
 MOST = 1e9  # beyond any use, and within what clocks and counters of every kind can hold
+_ABOVE_0 = ("turns", "timeout_s", "cell_timeout_s", "output_chars", "reply_tokens", "concurrency")
+_RATES = ("requests_per_minute", "tokens_per_minute")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Caps of one root call and all its descendants together; None is no cap.
 
-    `turns`: of the root and of each child. `depth`: levels of children that have a REPL of their own. `timeout_s`:
-    wall clock of the whole run. `cell_timeout_s`: of one cell, not counting what the parent serves. `output_chars`:
-    of one cell's output, as the model sees it. `reply_tokens`: of one model reply.
+    `calls`: every model call, the root's own included. `turns`: of the root and of each child. `depth`: levels of
+    children that have a REPL of their own. `timeout_s`: wall clock of the whole run. `cell_timeout_s`: of one cell,
+    not counting what the parent serves. `output_chars`: of one cell's output, as the model sees it. `reply_tokens`:
+    of one model reply. `requests_per_minute`, `tokens_per_minute`: to each model. `allow_unpriced`: under a dollar
+    cap, call models without a known price all the same, and count them as $0.
     """
 
     usd: float | None = None
@@ -26,17 +30,19 @@ class Limits:
     output_chars: int = 8_000
     reply_tokens: int = 2_000
     concurrency: int = 16
+    requests_per_minute: float | None = None
+    tokens_per_minute: float | None = None
+    allow_unpriced: bool = False
 
     def __post_init__(self) -> None:
         for name in ("usd", "tokens", "calls", "depth"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= MOST:
                 raise RlmError(f"{name} is {str(value)[:40]}; give a number from 0 to {MOST:g}")
-        for name in ("turns", "timeout_s", "cell_timeout_s", "output_chars", "reply_tokens", "concurrency"):
-            if not 0 < getattr(self, name) <= MOST:
-                raise RlmError(
-                    f"{name} is {str(getattr(self, name))[:40]}; give more than 0 and at most {MOST:g}"
-                )
+        for name in _ABOVE_0 + _RATES:
+            value = getattr(self, name)
+            if value is not None and not 0 < value <= MOST:
+                raise RlmError(f"{name} is {str(value)[:40]}; give more than 0 and at most {MOST:g}")
 
 
 @dataclass(frozen=True, slots=True)

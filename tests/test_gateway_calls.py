@@ -4,7 +4,9 @@ import asyncio
 import gc
 import json
 import os
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from rlm.gateway import provider
 from rlm.gateway.cache import Cache
 from rlm.gateway.errors import CallFailed, GatewayError, MissingKey, OverBudget, UnknownModel, Unpriced
 from rlm.gateway.gateway import Gateway, check_model
+from rlm.gateway.lanes import Lanes
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.offline import register_offline
 from rlm.gateway.types import Message, Reply, Request, Usage
@@ -234,9 +237,12 @@ def test_a_dollar_cap_stops_calls_before_they_are_made(monkeypatch: pytest.Monke
 def test_a_dollar_cap_refuses_models_without_a_price_unless_told_to_allow_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    refused, calls = served(monkeypatch, ["ok"], Gateway(Ledger(Caps(usd=1.0))))
-    assert isinstance(refused, Unpriced)
-    assert calls == 0
+    for ledger in (Ledger(Caps(usd=1.0)), Ledger(parent=Ledger(Caps(usd=1.0)))):
+        refused, calls = served(monkeypatch, ["ok"], Gateway(ledger))
+        assert isinstance(refused, Unpriced)
+        assert "openai/test-model is not known" in str(refused)
+        assert "--allow-unpriced" in str(refused)
+        assert calls == 0
     reply, _ = served(monkeypatch, ["ok"], Gateway(Ledger(Caps(usd=1.0)), allow_unpriced=True))
     assert isinstance(reply, Reply)
     assert reply.usage.usd == 0
@@ -288,7 +294,7 @@ def test_cancelling_a_call_that_still_waits_costs_nothing(monkeypatch: pytest.Mo
     ledger = Ledger()
 
     async def cancel_the_second(server: ModelServer) -> None:
-        async with Gateway(ledger, requests_per_minute=1) as gateway:
+        async with Gateway(ledger, lanes=Lanes(requests_per_minute=1)) as gateway:
             await gateway.complete(ask())
             task = asyncio.create_task(gateway.complete(ask()))
             await asyncio.sleep(0.05)
@@ -302,6 +308,88 @@ def test_cancelling_a_call_that_still_waits_costs_nothing(monkeypatch: pytest.Mo
         assert server.calls == 1
     assert ledger.spent.calls == 1
     assert ledger.reserved == Usage()
+
+
+def test_a_call_uses_what_was_held_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(Caps(calls=2))
+    gateway = Gateway(ledger)
+    held = ledger.reserve(gateway.worst(ask()))
+    ledger.reserve(Usage(1))
+
+    async def answered() -> Reply:
+        async with gateway:
+            return await gateway.complete(ask(), held)
+
+    with ModelServer(["ok"]) as server:
+        server.use(monkeypatch)
+        assert asyncio.run(answered()).text == "ok"
+    assert not ledger.holds(held)
+    assert (ledger.spent.calls, ledger.reserved.calls) == (1, 1)
+
+
+def test_what_was_held_is_free_again_where_the_call_did_not_need_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ledger = Ledger(Caps(calls=5))
+    gateway = Gateway(ledger, Cache(tmp_path / "replies.sqlite"))
+
+    async def twice_and_unknown() -> None:
+        async with gateway:
+            for _ in range(2):
+                await gateway.complete(ask(), ledger.reserve(gateway.worst(ask())))
+            with pytest.raises(UnknownModel):
+                await gateway.complete(ask(model="offline/unknown"), ledger.reserve(Usage(1)))
+
+    with ModelServer(["ok"]) as server:
+        server.use(monkeypatch)
+        asyncio.run(twice_and_unknown())
+        assert server.calls == 1
+    assert (ledger.spent.calls, ledger.reserved) == (1, Usage())
+
+
+def test_a_retry_reserves_anew_and_so_may_be_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger = Ledger(Caps(calls=1))
+
+    async def held_call() -> None:
+        async with (gateway := Gateway(ledger)):
+            await gateway.complete(ask(), ledger.reserve(gateway.worst(ask())))
+
+    with ModelServer([reset(), "never asked"]) as server:
+        server.use(monkeypatch)
+        with pytest.raises(OverBudget) as refused:
+            asyncio.run(held_call())
+        assert server.calls == refused.value.usage.calls == ledger.spent.calls == 1
+    assert ledger.reserved == Usage()
+
+
+def test_a_question_with_hundreds_of_calls_waiting_does_not_keep_another_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two root calls, each in a thread and on a loop of its own, share the process's four slots."""
+    lanes, total = Lanes(concurrency=4), Ledger(Caps(calls=1000))
+    first, second = (Gateway(Ledger(parent=total), concurrency=4, lanes=lanes) for _ in range(2))
+    with ModelServer([slow("ok", 0.01)]) as server, ThreadPoolExecutor(1) as pool:
+        server.use(monkeypatch)
+        many = pool.submit(run, first, *[ask(f"many {i}") for i in range(300)])
+        while server.calls < 8:
+            time.sleep(0.005)
+        before = server.calls
+        (reply,) = run(second, ask("the one"))
+        after = server.calls
+        assert isinstance(reply, Reply)
+        assert after - before < 30  # one turn, and what was under way or came while this thread woke up
+        assert not many.done()
+        assert all(isinstance(reply, Reply) for reply in many.result())
+        assert server.most_at_once <= 4
+    assert (first.ledger.spent.calls, second.ledger.spent.calls, total.spent.calls) == (300, 1, 301)
+
+
+def test_a_root_call_holds_no_more_slots_than_its_own_concurrency(monkeypatch: pytest.MonkeyPatch) -> None:
+    gateway = Gateway(Ledger(), concurrency=2, lanes=Lanes(concurrency=8))
+    with ModelServer([slow("ok", 0.02)]) as server:
+        server.use(monkeypatch)
+        run(gateway, *[ask(str(i)) for i in range(10)])
+        assert server.most_at_once == 2
 
 
 def test_one_gateway_serves_several_event_loops(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -378,6 +466,15 @@ def test_a_model_that_the_price_map_does_not_list_is_not_free() -> None:
     assert provider.price("hosted_vllm/gpt-4o", 1000, 1000) is None
     assert provider.price("ollama/whatever", 1000, 1000) == provider.price("offline/reader", 1000, 1000) == 0
     assert provider.price("gpt-5-mini", 1000, 1000) == pytest.approx(0.00025 + 0.002)
+
+
+def test_a_model_takes_as_many_tokens_as_the_map_says_where_it_does() -> None:
+    assert provider.window("openai/gpt-5-mini") == provider.window("gpt-5-mini") == 272_000
+    assert provider.window("anthropic/claude-sonnet-4-5") == 200_000
+    for unknown in ("offline/reader", "hosted_vllm/gpt-4o", "openrouter/nobody/nothing", MODEL):
+        assert provider.window(unknown) is None
+    with pytest.raises(UnknownModel):
+        provider.window("nonsense/foo")
 
 
 def test_a_reply_at_temperature_0_is_paid_for_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

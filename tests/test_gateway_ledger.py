@@ -138,3 +138,85 @@ def test_amounts_that_are_no_amounts_are_refused(wrong: float) -> None:
         Caps(usd=wrong)
     with pytest.raises(ValueError, match="finite"):
         Ledger().reserve(Usage(1, usd=wrong))
+
+
+def test_a_question_takes_from_its_own_pool_and_from_the_one_above() -> None:
+    total = Ledger(Caps(usd=1.0, calls=10))
+    one, two = Ledger(Caps(usd=0.75), total), Ledger(Caps(calls=9), total)
+    one.settle(one.reserve(Usage(1, 5, 5, 0.5)), Usage(1, 2, 2, 0.25))
+    held = two.reserve(Usage(1, usd=0.5))
+    assert (one.spent, one.reserved) == (Usage(1, 2, 2, 0.25), Usage())
+    assert (total.spent, total.reserved) == (Usage(1, 2, 2, 0.25), Usage(1, usd=0.5))
+    assert (one.left(), two.left(), total.left()) == (
+        Caps(0.25, calls=8),
+        Caps(0.25, calls=8),
+        Caps(0.25, calls=8),
+    )
+    two.release(held)
+    assert (one.left().usd, two.left().usd) == (0.5, 0.75)
+
+
+def test_what_does_not_fit_above_is_taken_nowhere() -> None:
+    total = Ledger(Caps(usd=0.25))
+    one = Ledger(Caps(usd=1.0), total)
+    with pytest.raises(OverBudget, match=r"more than the \$0.25 left of the shared cap of \$0.25") as refused:
+        one.reserve(Usage(1, usd=0.5))
+    assert refused.value.left == 0.25
+    assert one.reserved == total.reserved == Usage()
+    with pytest.raises(OverBudget, match=r"left of the cap of \$1.00"):
+        one.reserve(Usage(1, usd=2))
+
+
+def test_many_calls_are_reserved_together_or_not_at_all() -> None:
+    ledger = Ledger(Caps(usd=1.0, calls=20))
+    with pytest.raises(OverBudget) as refused:
+        ledger.reserve_all([Usage(1, usd=0.25)] * 12)
+    assert str(refused.value) == (
+        "these 12 calls may need up to $3.00, more than the $1.00 left of the cap of $1.00 ($0.00 spent, $0.00 "
+        "reserved by calls under way); the first 4 of them fit; raise the usd cap, or make fewer or smaller calls"
+    )
+    assert ledger.reserved == Usage()
+    with pytest.raises(OverBudget, match="the first 4 of them fit"):  # the tightest cap is the one to name
+        ledger.check([Usage(1, usd=0.25)] * 30)
+    with pytest.raises(OverBudget, match="not one of them fits"):
+        ledger.check([Usage(1, usd=2)] * 2)
+    assert len(ledger.reserve_all([Usage(1, usd=0.25)] * 4)) == 4
+    assert ledger.left().usd == 0
+    ledger.check([])
+
+
+def test_a_reservation_is_exchanged_for_another_without_letting_go_of_it() -> None:
+    total = Ledger(Caps(tokens=100))
+    ledger = Ledger(parent=total)
+    held = ledger.reserve(Usage(1, 40, 40))
+    less = ledger.exchange(held, Usage(1, 10, 20))
+    assert (ledger.holds(held), ledger.holds(less), total.reserved.tokens) == (False, True, 30)
+    more = ledger.exchange(less, Usage(1, 50, 50))
+    assert ledger.left() == Caps(tokens=0)
+    with pytest.raises(OverBudget) as refused:
+        ledger.exchange(more, Usage(1, 50, 51))
+    assert (refused.value.asked, refused.value.left) == (101, 100)
+    assert ledger.holds(more)
+    ledger.settle(more, Usage(1, 1, 1))
+    assert (total.spent.tokens, total.reserved) == (2, Usage())
+
+
+def test_threads_of_many_questions_together_stay_within_the_total() -> None:
+    total = Ledger(Caps(usd=1.0, calls=500))
+    questions = [Ledger(Caps(usd=0.4), total) for _ in range(6)]
+
+    def call(number: int) -> bool:
+        ledger = questions[number % 6]
+        try:
+            reservation = ledger.exchange(ledger.reserve(Usage(1, usd=0.005)), Usage(1, usd=0.01))
+        except OverBudget:
+            return False
+        assert within(total)
+        assert within(ledger)
+        ledger.settle(reservation, Usage(1, usd=0.004))
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        done = sum(pool.map(call, range(2000)))
+    assert total.spent.calls == done == sum(ledger.spent.calls for ledger in questions)
+    assert 1.0 - 0.01 * 8 < total.spent.usd <= 1.0

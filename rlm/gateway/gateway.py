@@ -8,15 +8,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any, Self
-from weakref import WeakKeyDictionary
 
 from rlm.gateway import provider
 from rlm.gateway.cache import Cache, key_of
 from rlm.gateway.errors import BrokenCache, CallFailed, GatewayError, UnknownModel, Unpriced
 from rlm.gateway.failures import Failure, understand
-from rlm.gateway.ledger import Ledger
+from rlm.gateway.lanes import Lanes, Slots
+from rlm.gateway.ledger import Ledger, Reservation
 from rlm.gateway.offline import PREFIX
-from rlm.gateway.pacing import Pacing, backoff_s
+from rlm.gateway.pacing import backoff_s
 from rlm.gateway.provider import check_model, price
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Reply, Request, Usage
@@ -35,9 +35,9 @@ _log = logging.getLogger(__name__)
 class Gateway:
     """Makes model calls within a ledger's caps; safe to use from several threads and event loops.
 
-    `concurrency` bounds the calls under way on one event loop. `timeout_s` is the deadline of one call with
-    its retries, from the moment it may start; `attempts` bounds the tries. `requests_per_minute` and
-    `tokens_per_minute` apply to each model apart.
+    `concurrency` bounds its calls under way. `timeout_s` is the deadline of one call with its retries, from the
+    moment it may start; `attempts` bounds the tries. `lanes` holds the rate limits, and the slots of the process;
+    gateways that share it take turns, so that one root call does not keep another waiting.
 
     Money: an attempt that the provider refused costs nothing. One that ended without an answer (timeout,
     broken connection, unreadable reply, cancellation once sent) may have been billed, so all that was
@@ -49,32 +49,50 @@ class Gateway:
     ledger: Ledger
     cache: Cache | None = None
     concurrency: int = 16
-    requests_per_minute: float | None = None
-    tokens_per_minute: float | None = None
     timeout_s: float = 600.0
     attempts: int = 6
     allow_unpriced: bool = False
-    _pacing: Pacing = field(init=False, repr=False)
-    _slots: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Semaphore] = field(
-        default_factory=WeakKeyDictionary, init=False, repr=False
-    )
+    lanes: Lanes = field(default_factory=Lanes)
+    _slots: Slots = field(init=False, repr=False)
+    _owner: object = field(default_factory=object, init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if self.concurrency < 1 or self.attempts < 1:
-            raise ValueError(
-                f"concurrency {self.concurrency} and attempts {self.attempts} must be at least 1"
-            )
-        self._pacing = Pacing(self.requests_per_minute, self.tokens_per_minute)
+        if self.attempts < 1:
+            raise ValueError(f"{self.attempts} attempts make no call; give at least 1")
+        self._slots = Slots(self.concurrency)
 
-    async def complete(self, request: Request) -> Reply:
-        """One call. Raises `UnknownModel`, `MissingKey`, `Unpriced`, `OverBudget`, `CallFailed`, `BrokenCache`."""
+    async def complete(self, request: Request, held: Reservation | None = None) -> Reply:
+        """One call. Raises `UnknownModel`, `MissingKey`, `Unpriced`, `OverBudget`, `CallFailed`, `BrokenCache`.
+
+        The first attempt uses the reservation `held`, where there is one; it is closed in any case.
+        """
+        try:
+            return await self._complete(request, held)
+        finally:
+            if held is not None and self.ledger.holds(held):
+                self.ledger.release(held)
+
+    def worst(self, request: Request) -> Usage:
+        """The most that one attempt can use: what is reserved for it. Raises `Unpriced`, `UnknownModel`."""
+        prompt = count_tokens(request.model, request.messages)
+        if not request.model.startswith(PREFIX):
+            prompt = int(prompt * _PROMPT_MARGIN) + _PROMPT_MARGIN_TOKENS
+        usd = price(request.model, prompt, request.max_tokens)
+        if usd is None and self.ledger.left().usd is not None and not self.allow_unpriced:
+            raise Unpriced(
+                f"a dollar cap is set but the price of {request.model} is not known, so the cap cannot be kept; "
+                f"use a priced model, cap tokens or calls instead, or allow it (rlm ask --allow-unpriced)"
+            )
+        return Usage(1, prompt, request.max_tokens, usd or 0.0)
+
+    async def _complete(self, request: Request, held: Reservation | None) -> Reply:
         started = time.monotonic()
         _check_request(request)
         key = self._cache_key(request)
         if key is not None and (saved := _saved_reply(self.cache, key)) is not None:
             return replace(saved, seconds=time.monotonic() - started)
-        async with self._slot():
-            answer, usage = await self._answered(request)
+        async with self._slots.one(None), self.lanes.slot(self._owner):
+            answer, usage = await self._answered(request, held)
         seconds = time.monotonic() - started
         reply = Reply(answer.text, request.model, usage, answer.finish_reason, seconds)
         if key is not None:
@@ -103,16 +121,17 @@ class Gateway:
         except GatewayError as error:
             return error
 
-    async def _answered(self, request: Request) -> tuple[provider.Answer, Usage]:
+    async def _answered(self, request: Request, held: Reservation | None) -> tuple[provider.Answer, Usage]:
         """The answer, and what all attempts together charged to the ledger."""
         check_model(request.model)
         provider.litellm()  # before the deadline starts: its first import takes seconds
-        worst, charged = self._worst(request), Usage()
+        worst, charged = self.worst(request), Usage()
         try:
-            await asyncio.sleep(self._pacing.wait_s(request.model, worst.tokens))
+            await self.lanes.start(self._owner, request.model, worst.tokens)
             deadline = time.monotonic() + self.timeout_s
             for attempt in count(1):
-                outcome, usage = await self._attempt(request, worst, deadline - time.monotonic())
+                reservation = self._reserved(worst, held if attempt == 1 else None)
+                outcome, usage = await self._attempt(request, reservation, deadline - time.monotonic())
                 charged += usage
                 if not isinstance(outcome, Failure):
                     return outcome, charged
@@ -122,12 +141,14 @@ class Gateway:
             raise
         raise AssertionError("unreachable: attempts are counted without end")
 
+    def _reserved(self, worst: Usage, held: Reservation | None) -> Reservation:
+        return self.ledger.reserve(worst) if held is None else self.ledger.exchange(held, worst)
+
     async def _attempt(
-        self, request: Request, worst: Usage, timeout_s: float
+        self, request: Request, reservation: Reservation, timeout_s: float
     ) -> tuple[provider.Answer | Failure, Usage]:
-        """Reserve, call once, settle. If this is cancelled, the call counts as billed, like any cut short."""
-        reservation = self.ledger.reserve(worst)
-        charge = Usage() if request.model.startswith(PREFIX) else worst
+        """Call once, settle. If this is cancelled, the call counts as billed, like any cut short."""
+        charge = Usage() if request.model.startswith(PREFIX) else reservation.worst
         try:
             outcome = await _asked(request, timeout_s)
             if not isinstance(outcome, Failure):
@@ -147,30 +168,15 @@ class Gateway:
         )
         if not failure.retry or attempt == self.attempts:
             raise CallFailed(failed)
-        asked_s = failure.retry_after_s
-        if asked_s is not None:
-            self._pacing.hold(request.model, asked_s)
-        wait_s = self._pacing.wait_s(request.model, worst.tokens) + (
-            backoff_s(attempt) if asked_s is None else 0
-        )
+        pacing = self.lanes.pacing
+        if (
+            failure.retry_after_s is not None
+        ):  # for all who ask this model; past our deadline somebody asks again
+            pacing.hold(request.model, min(failure.retry_after_s, self.timeout_s))
+        wait_s = pacing.wait_s(request.model, worst.tokens) + backoff_s(attempt)
         if time.monotonic() + wait_s >= deadline:
             raise CallFailed(f"{failed}; no time is left for another within {self.timeout_s:g} s")
         return wait_s
-
-    def _worst(self, request: Request) -> Usage:
-        prompt = count_tokens(request.model, request.messages)
-        if not request.model.startswith(PREFIX):
-            prompt = int(prompt * _PROMPT_MARGIN) + _PROMPT_MARGIN_TOKENS
-        usd = price(request.model, prompt, request.max_tokens)
-        if usd is None and self.ledger.caps.usd is not None and not self.allow_unpriced:
-            raise Unpriced(
-                f"a dollar cap is set but the price of {request.model} is not known, so the cap cannot be kept; "
-                f"use a priced model, cap tokens or calls instead, or allow unpriced models"
-            )
-        return Usage(1, prompt, request.max_tokens, usd or 0.0)
-
-    def _slot(self) -> asyncio.Semaphore:
-        return self._slots.setdefault(asyncio.get_running_loop(), asyncio.Semaphore(self.concurrency))
 
     def _cache_key(self, request: Request) -> str | None:
         """Only sure repeats are cached: temperature 0, and not offline models, which change with the code."""

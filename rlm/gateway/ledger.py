@@ -5,13 +5,16 @@ Dollars are kept as whole picodollars, so that sums are exact and the caps hold 
 
 import math
 import threading
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import accumulate
 
 from rlm.gateway.errors import OverBudget
 from rlm.gateway.types import Usage
 
 _PICO = 10**12
+_CAPS = ("calls", "tokens", "usd")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +71,23 @@ class _Sum:
 class Ledger:
     """One pool for a run and all its descendants; safe to share between threads and event loops.
 
+    With a `parent`, what is taken here is taken there too, in all ledgers above or in none: many questions, each
+    with caps of its own, under one total.
+
     Whatever the order of calls, `spent + reserved` never passes a cap, so long as no provider reports
     more than was reserved for it. One that does is entered as reported, and the pool then has nothing left.
     """
 
     caps: Caps = Caps()
+    parent: "Ledger | None" = field(default=None, repr=False)
     _spent: _Sum = field(default=_Sum(), init=False)
     _reserved: _Sum = field(default=_Sum(), init=False)
     _open: dict[Reservation, _Sum] = field(default_factory=dict, init=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    # One lock for a whole family, so that a chain is changed at once and no order of locks can go wrong.
+    _lock: threading.Lock = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._lock = threading.Lock() if self.parent is None else self.parent._lock
 
     @property
     def spent(self) -> Usage:
@@ -89,61 +100,129 @@ class Ledger:
         return self._reserved.usage()
 
     def left(self) -> Caps:
-        """What a new call may still reserve under each cap; `None` where there is no cap."""
+        """What a new call may still reserve under each cap, here and above; `None` where there is no cap."""
         with self._lock:
-            usd = self._room("usd")
-            return Caps(None if usd is None else usd / _PICO, self._room("tokens"), self._room("calls"))
+            usd = self._least("usd")
+            return Caps(None if usd is None else usd / _PICO, self._least("tokens"), self._least("calls"))
 
     def reserve(self, worst: Usage) -> Reservation:
         """Set `worst` aside for one call. Raises `OverBudget`, naming the cap, if it does not fit."""
-        amount = _exact(worst)
+        return self.reserve_all([worst])[0]
+
+    def reserve_all(self, worsts: Sequence[Usage]) -> list[Reservation]:
+        """Set aside what each of several calls needs: all, or none. Raises `OverBudget` if they do not fit."""
         with self._lock:
-            for cap in ("calls", "tokens", "usd"):
-                room = self._room(cap)
-                if room is not None and amount.amount(cap) > room:
-                    raise self._over(cap, amount, room)
-            reservation = Reservation(worst)
-            self._open[reservation] = amount
-            self._reserved = self._reserved.plus(amount)
-        return reservation
+            self._check(worsts)
+            return [self._take(worst) for worst in worsts]
+
+    def check(self, worsts: Sequence[Usage]) -> None:
+        """Raise `OverBudget`, as `reserve_all` would, if calls that need so much do not fit together now."""
+        with self._lock:
+            self._check(worsts)
+
+    def exchange(self, held: Reservation, worst: Usage) -> Reservation:
+        """Turn a reservation into one for `worst`, at once. Raises `OverBudget`, keeping `held`, if that is more
+        and the difference does not fit."""
+        with self._lock:
+            amount = self._close(held)
+            try:
+                self._check([worst])
+            except OverBudget:
+                self._open_as(held, amount)
+                raise
+            return self._take(worst)
 
     def settle(self, reservation: Reservation, actual: Usage) -> None:
         """Close a reservation and enter what the call used, even if that is more than was reserved."""
         amount = _exact(actual)
         with self._lock:
             self._close(reservation)
-            self._spent = self._spent.plus(amount)
+            for ledger in self._chain():
+                ledger._spent = ledger._spent.plus(amount)
 
     def release(self, reservation: Reservation) -> None:
         """Close the reservation of a call that used nothing."""
         with self._lock:
             self._close(reservation)
 
-    def _close(self, reservation: Reservation) -> None:
+    def holds(self, reservation: Reservation) -> bool:
+        """Whether this ledger made the reservation, and it is neither settled, released nor exchanged."""
+        return reservation in self._open
+
+    # -- under the lock ----------------------------------------------------------------------------------
+
+    def _chain(self) -> Iterator["Ledger"]:
+        ledger: Ledger | None = self
+        while ledger is not None:
+            yield ledger
+            ledger = ledger.parent
+
+    def _take(self, worst: Usage) -> Reservation:
+        reservation = Reservation(worst)
+        self._open_as(reservation, _exact(worst))
+        return reservation
+
+    def _open_as(self, reservation: Reservation, amount: _Sum) -> None:
+        self._open[reservation] = amount
+        for ledger in self._chain():
+            ledger._reserved = ledger._reserved.plus(amount)
+
+    def _close(self, reservation: Reservation) -> _Sum:
         if reservation not in self._open:
             raise ValueError("this reservation is not open here; settle or release each one once")
-        self._reserved = self._reserved.plus(self._open.pop(reservation), sign=-1)
+        amount = self._open.pop(reservation)
+        for ledger in self._chain():
+            ledger._reserved = ledger._reserved.plus(amount, sign=-1)
+        return amount
+
+    def _check(self, worsts: Sequence[Usage]) -> None:
+        """Raise for the cap under which the fewest of the calls fit, if any does not."""
+        amounts = [_exact(worst) for worst in worsts]
+        fits, cap, ledger = min(
+            ((ledger._fits(cap, amounts), cap, ledger) for cap in _CAPS for ledger in self._chain()),
+            key=lambda found: found[0],
+        )
+        if fits < len(amounts):
+            raise ledger._over(cap, [amount.amount(cap) for amount in amounts], fits, ledger is not self)
+
+    def _fits(self, cap: str, amounts: Sequence[_Sum]) -> int:
+        """How many of the calls, from the first, one cap of this ledger alone lets through together."""
+        room = self._room(cap)
+        if room is None:
+            return len(amounts)
+        return sum(total <= room for total in accumulate(amount.amount(cap) for amount in amounts))
+
+    def _least(self, cap: str) -> int | None:
+        rooms = [room for ledger in self._chain() if (room := ledger._room(cap)) is not None]
+        return min(rooms, default=None)
 
     def _room(self, cap: str) -> int | None:
         limit = getattr(self.caps, cap)
         if limit is None:
             return None
-        scale = _PICO if cap == "usd" else 1
         used = self._spent.amount(cap) + self._reserved.amount(cap)
-        return max(0, math.floor(_decimal(limit) * scale) - used)
+        return max(0, math.floor(_decimal(limit) * _scale(cap)) - used)
 
-    def _over(self, cap: str, amount: _Sum, room: int) -> OverBudget:
-        scale = _PICO if cap == "usd" else 1
+    def _over(self, cap: str, amounts: Sequence[int], fits: int, shared: bool) -> OverBudget:
+        scale, room = _scale(cap), self._room(cap) or 0
         limit = math.floor(_decimal(getattr(self.caps, cap)) * scale)
-        asked, spent, held = (
-            _shown(cap, total.amount(cap)) for total in (amount, self._spent, self._reserved)
+        asked, left, total, spent, held = (
+            _shown(cap, amount)
+            for amount in (sum(amounts), room, limit, self._spent.amount(cap), self._reserved.amount(cap))
         )
+        one = len(amounts) == 1
         message = (
-            f"this call may need up to {asked}, more than the {_shown(cap, room)} left of the cap of "
-            f"{_shown(cap, limit)} ({spent} spent, {held} reserved by calls under way); "
+            f"{'this call' if one else f'these {len(amounts):,} calls'} may need up to {asked}, more than the {left} "
+            f"left of the {'shared ' if shared else ''}cap of {total} ({spent} spent, {held} reserved by calls "
+            f"under way){'' if one else f'; the first {fits:,} of them fit' if fits else '; not one of them fits'}; "
             f"raise the {cap} cap, or make fewer or smaller calls"
         )
-        return OverBudget(message, cap, amount.amount(cap) / scale, room / scale)
+        return OverBudget(message, cap, sum(amounts) / scale, room / scale)
+
+
+def _scale(cap: str) -> int:
+    """What one unit of a cap is in a sum: dollars are kept as picodollars."""
+    return _PICO if cap == "usd" else 1
 
 
 def _exact(usage: Usage) -> _Sum:

@@ -84,9 +84,19 @@ def price(model: str, prompt_tokens: int, completion_tokens: int, raw: Any = Non
         return 0.0
     if not _is_priced(model):
         return None
-    if not _is_priced(model):
-        return None
     return sum(_costs(model, prompt_tokens, completion_tokens, getattr(raw, "usage", None)))
+
+
+def window(model: str) -> int | None:
+    """Input tokens a model takes, by litellm's bundled map; `None` where it is not said, and for `offline/`."""
+    provider = provider_of(model)
+    if provider == "offline":
+        return None
+    known = litellm().model_cost
+    own = known.get(model.removeprefix(f"{provider}/"), {})
+    entry = known.get(model) or (own if own.get("litellm_provider") == provider else {})
+    tokens = entry.get("max_input_tokens")
+    return tokens if isinstance(tokens, int) else None
 
 
 def _is_priced(model: str) -> bool:
