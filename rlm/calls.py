@@ -132,7 +132,11 @@ class Calls:
         listed = [_places(nodes) for nodes in places]
         if (count := sum(map(len, listed))) > PASSAGES:
             raise Refused(f"{count:,} passages in one call, at most {PASSAGES:,}; choose fewer, or split it")
-        messages = [self._messages(text, nodes) for text, nodes in zip(texts, listed, strict=True)]
+        passages = [self._passages(nodes) for nodes in listed]
+        given = [(block.name, block.text) for blocks in passages for block in blocks]
+        if given:  # in a thread: reading a long batch takes a while
+            await asyncio.to_thread(self.run.flag, self.conversation, verb, given)
+        messages = [_messages(text, blocks) for text, blocks in zip(texts, passages, strict=True)]
         ids, began = self._child_ids(len(texts)), time.monotonic()
         cell = self._record_called(verb, texts, None, ids)
         results = await _together([self._ask(i, m) for i, m in zip(ids, messages, strict=True)])
@@ -151,16 +155,13 @@ class Calls:
         except GatewayError as e:
             return e
 
-    def _messages(self, prompt: str, places: Sequence[Json]) -> list[Message]:
+    def _passages(self, places: Sequence[Json]) -> list[Block]:
         passages = [Block(*self.context.passage(place)) for place in places]
         if (chars := sum(len(block.text) for block in passages)) > PASSAGE_CHARS:
             raise Refused(
                 f"{chars:,} characters of passages in one prompt, at most {PASSAGE_CHARS:,}; split it"
             )
-        return [
-            {"role": "system", "content": prompts.SUB_CALL},
-            {"role": "user", "content": prompts.sub_call(prompt, passages)},
-        ]
+        return passages
 
     async def _descend_all(self, verb: str, texts: list[str], under: Sequence[Json]) -> list[Json]:
         if self.depth >= self.run.limits.depth:
@@ -199,6 +200,13 @@ class Calls:
             usage=usage_json(self.run.used(ids)),
             seconds=round(time.monotonic() - began, 3),
         )
+
+
+def _messages(prompt: str, passages: list[Block]) -> list[Message]:
+    return [
+        {"role": "system", "content": prompts.SUB_CALL},
+        {"role": "user", "content": prompts.sub_call(prompt, passages)},
+    ]
 
 
 async def _together(works: Sequence[Awaitable[T]]) -> list[T]:

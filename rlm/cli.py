@@ -369,7 +369,9 @@ def _review(args: argparse.Namespace) -> int:
     events, verdict = read(args.run_folder)
     _write_page(Path(args.output), render(events, verdict))
     print(args.output)
-    return 0
+    if not verdict.ok:
+        print(f"rlm: the trace is not as it was written: {_verdict_said(verdict)}", file=sys.stderr)
+    return 0 if verdict.ok else 1
 
 
 def _write_page(page: Path, text: str) -> None:

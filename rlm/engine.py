@@ -17,6 +17,7 @@ from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.types import Message
 from rlm.run import Run
 from rlm.sandbox import CallRefused, CellResult, SandboxLimits, Session, open_session
+from rlm.suspicion import texts_shown
 
 Json = Any
 
@@ -183,6 +184,9 @@ def _recorded(talk: Conversation, result: CellResult) -> CellResult:
         truncated=result.truncated,
         state_lost=result.state_lost,
     )
+    talk.run.flag(
+        talk.id, "output", [(f"cell {talk.cell}", result.stdout), (f"cell {talk.cell}", result.error)]
+    )
     return result
 
 
@@ -248,6 +252,7 @@ def open_conversation(run: Run, question: str, under: str | None, id: str, depth
             result_chars=0 if error else len(result if isinstance(result, str) else json.dumps(result)),
             **extra,
         )
+        run.flag(id, f"context.{verb}", texts_shown(result, shown))
 
     context = Context(run.index, visit, under)
     calls = Calls(run, context, id, depth, descending(run), lambda: talk.cell)

@@ -48,5 +48,6 @@ _LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     "visited": _visited,
     "child_called": lambda f: f"    {f['verb']}: {len(f['prompts'])} asked",
     "budget": lambda f: f"  budget: {one_line(f['reason'], 200)}",
+    "suspicious": lambda f: f"    reads like an instruction: {f['place']}: {one_line(f['words'], 100)}",
     "answered": lambda f: f"answered: {len(f['citations'])} citations, stop {f['stop']}",
 }

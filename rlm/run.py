@@ -13,6 +13,7 @@ from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.types import Message, Reply, Request, Usage
 from rlm.limits import Limits, Models
+from rlm.suspicion import FLAGS, Alarm
 
 Json = Any
 #: Told every event as it is recorded: (kind, conversation, fields).
@@ -44,6 +45,7 @@ class Run:
     began: float = field(default_factory=time.monotonic)
     _calls: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _used: dict[str, Usage] = field(default_factory=dict)
+    _alarm: Alarm = field(default_factory=Alarm)
 
     @property
     def left_s(self) -> float:
@@ -53,6 +55,18 @@ class Run:
     def record(self, kind: str, conversation: str, **fields: Json) -> None:
         self.trace.record(kind, conversation, **fields)
         self.watch(kind, conversation, fields)
+
+    def flag(self, conversation: str, shown_as: str, texts: Iterable[tuple[str, str]]) -> None:
+        """Record what in these (place, text) reads like an instruction to a model; nothing else comes of it."""
+        for place, text in texts:
+            news = self._alarm.new(text)
+            for found in news:
+                words = text[found.start : found.end]
+                where = {"shown_as": shown_as, "place": place, "start": found.start, "end": found.end}
+                self.record("suspicious", conversation, **where, words=words, rule=found.rule)
+            if news and self._alarm.is_full:
+                told = f"{FLAGS:,} passages read like instructions to a model; any more are not told"
+                self.record("note", conversation, text=told)
 
     def call_ids(self, count: int) -> list[int]:
         return [next(self._calls) for _ in range(count)]

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from index_store.reader import open_index
 from rlm import navigator
 from rlm.answer import Conclusion
-from rlm.audit.visible import visible
+from rlm.audit.visible import count, one_line, visible
 from rlm.calls import Calls
 from rlm.context import Context
 from rlm.engine import CALLS, converse, serving
@@ -31,6 +31,7 @@ Json = Any
 LINE_BYTES = 8 << 20
 # A person stays longer than a run does: only single cells are limited.
 CPU_S = 1_000_000
+ENDS = frozenset({"exit", "quit", "exit()", "quit()"})
 SESSION_CHARS = 10**12
 
 
@@ -63,7 +64,11 @@ def open_shell(index: str | Path, models: Models, limits: Limits) -> Iterator[Sh
             serving(context, calls), CALLS, _sandbox(limits), {"context_length": context.chars}
         )
         try:
-            yield Shell(session, run, f"{opened.path}: {context.docs:,} documents, {context.nodes:,} nodes")
+            yield Shell(
+                session,
+                run,
+                f"{opened.path}: {count(context.docs, 'document')}, {count(context.nodes, 'node')}",
+            )
         finally:
             calls.stop()
             session.close()
@@ -143,10 +148,14 @@ def _code_in(line: bytes) -> str:
     try:
         asked = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as e:
-        raise RlmError(f'expected a line {{"code": "..."}} in UTF-8, found {line[:80]!r} ({e})') from e
+        raise RlmError(f'expected a line {{"code": "..."}} in UTF-8, found {_start_of(line)} ({e})') from e
     if not (isinstance(asked, dict) and isinstance(asked.get("code"), str)):
-        raise RlmError(f'expected a line {{"code": "..."}}, found {line[:80]!r}')
+        raise RlmError(f'expected a line {{"code": "..."}}, found {_start_of(line)}')
     return str(asked["code"])
+
+
+def _start_of(line: bytes) -> str:
+    return one_line(line[:400].decode("utf-8", "replace"), 80) or "an empty line"
 
 
 def result_json(result: CellResult) -> dict[str, Json]:
@@ -159,9 +168,11 @@ def result_json(result: CellResult) -> dict[str, Json]:
 
 
 def talk(shell: Shell, fresh: bool) -> None:
-    """Prompts at a terminal; a block ends with an empty line, the session with Ctrl-D, a cell with Ctrl-C."""
-    print(f"{shell.about}. `context` is the tree: try context.overview(). Ctrl-D ends.", file=sys.stderr)
-    while (code := _read_cell()) is not None:
+    """Prompts at a terminal; a block ends with an empty line, the session with exit or Ctrl-D, a cell with Ctrl-C."""
+    print(
+        f"{shell.about}. `context` is the tree: try context.overview(). exit or Ctrl-D ends.", file=sys.stderr
+    )
+    while (code := _read_cell()) is not None and code.strip() not in ENDS:
         try:
             if code.strip():
                 _say(run_cell(shell, code, fresh))

@@ -5,10 +5,14 @@ rule here knows is held by the same marks. So the rules aim at few false alarms 
 """
 
 import re
-from dataclasses import dataclass
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 SCAN_CHARS = 2_000_000  # of one text; a page of a corpus is far shorter
 SENTENCE_CHARS = 1_000  # of one sentence; more is a table or a listing
+FLAGS = 1_000  # in one run: a corpus of nothing but instructions must not fill the trace
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +24,51 @@ class Flag:
     rule: str
 
 
+@dataclass(slots=True)
+class Alarm:
+    """What one run has flagged so far: each text is read once, each wording flagged once. Any thread may ask."""
+
+    _read: set[int] = field(default_factory=set)
+    _said: set[str] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def new(self, text: str) -> list[Flag]:
+        """The flags of a text whose words were not flagged before; none once FLAGS are raised."""
+        with self._lock:
+            if hash(text) in self._read or self.is_full:
+                return []
+            self._read.add(hash(text))
+        return [flag for flag in instructions_in(text) if self._is_news(text[flag.start : flag.end])]
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more flags will be raised."""
+        return len(self._said) >= FLAGS
+
+    def _is_news(self, words: str) -> bool:
+        with self._lock:
+            if words in self._said or self.is_full:
+                return False
+            self._said.add(words)
+            return True
+
+
+def texts_shown(result: Any, shown: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """(place, text) for each text in what a verb gave; the place is a node's id, or the ids that it touches."""
+    if isinstance(result, str):
+        nodes = [str(ref["node"]) for ref in shown]
+        yield " to ".join(dict.fromkeys(nodes[:1] + nodes[-1:])), result
+    elif isinstance(result, list):
+        for item in result:
+            yield from texts_shown(item, shown)
+    elif isinstance(result, dict):
+        place = str(result.get("node") or result.get("doc") or next((ref["node"] for ref in shown), ""))
+        named = ("text", "line", "summary", "title") if "text" in result or "line" in result else _TEXTS
+        yield from ((place, result[name]) for name in named if isinstance(result.get(name), str))
+        yield from (pair for name in ("root", "children") for pair in texts_shown(result.get(name), shown))
+
+
+_TEXTS = ("summary", "title", "label")  # a label is the beginning of the text, where that is not shown itself
 _REPLY = r"(?:your\s+(?:\w+\s+)?(?:answers?|repl(?:y|ies)|responses?|outputs?|messages?|summary)\b)"
 _CHANGE = (
     r"(?:add|append|alter|anagram|augment|begin|change|combine|convert|embed|end|enhance|extend|finish|group|include"
@@ -83,9 +132,14 @@ _RULES: tuple[tuple[str, str], ...] = (
         r"|what(?:'s|\s+is)\s+['\"‘“][^'\"’”\n]{1,60}['\"’”]\s+in\s+[A-Z])",
     ),
 )
-_COMPILED = tuple((name, re.compile(pattern, re.IGNORECASE)) for name, pattern in _RULES)
+# What begins with ^ is only tried at a sentence's start: `search` would try it everywhere.
+_COMPILED = tuple(
+    (name, compiled.match if pattern.startswith("^") else compiled.search)
+    for name, pattern in _RULES
+    for compiled in [re.compile(pattern, re.IGNORECASE)]
+)
 # A sentence ends at a line's end, or at a full stop, question or exclamation mark before a space.
-_SENTENCE = re.compile(r"[^\s](?:[^\n.!?]|[.!?](?!\s))*[.!?]*")
+_SENTENCE = re.compile(r"\S[^\n.!?]*+(?:[.!?](?!\s)[^\n.!?]*+)*+[.!?]*+")
 
 
 def instructions_in(text: str) -> list[Flag]:
@@ -101,4 +155,4 @@ def instructions_in(text: str) -> list[Flag]:
 
 def _rule_for(sentence: str) -> str | None:
     bare = sentence.lstrip("\"'“”‘’-–—*•>#() \t0123456789.")
-    return next((name for name, pattern in _COMPILED if pattern.search(bare)), None)
+    return next((name for name, fits in _COMPILED if fits(bare)), None)

@@ -378,7 +378,12 @@ def test_a_broken_trace_is_shown_as_far_as_it_stands_and_says_so(
         assert "NOT AS IT WAS WRITTEN" in out
         code, out, _ = rlm("trace", "show", tmp_path, "--json")
         assert (code, len(out.strip().splitlines())) == (1, kept)
-        assert rlm("review", tmp_path, "-o", tmp_path / "page.html")[0] == 0
+        page = tmp_path / "page.html"
+        page.unlink(missing_ok=True)
+        code, out, err = rlm("review", tmp_path, "-o", page)
+        assert (code, out, page.exists()) == (1, f"{page}\n", True)
+        assert err.startswith("rlm: the trace is not as it was written: line ") and err.count("\n") == 1
+        assert content or "the trace is empty" in err
 
 
 def test_the_review_page_is_written_whole(rlm: Any, run_folder: Path, tmp_path: Path) -> None:

@@ -109,6 +109,8 @@ def test_a_malformed_line_gets_a_result_line_too(talked: Any) -> None:
     assert {r["status"] for r in results[1:-1]} == {"error"}
     assert all(r["error"].startswith('expected a line {"code": "..."}') for r in results[1:-1])
     assert all(len(r["error"]) < 500 for r in results[1:-1])
+    assert not any("b'" in r["error"] or 'b"' in r["error"] for r in results)
+    assert results[1]["error"].endswith("found an empty line (Expecting value: line 2 column 1 (char 1))")
     assert results[-1]["stdout"] == "1\n"
 
 
@@ -258,6 +260,15 @@ def test_blocks_end_with_an_empty_line(
     assert "error: ZeroDivisionError" in said.out
     assert said.out.endswith("42\na\\x1b[0mb\n")
     assert "3 documents, 9 nodes" in said.err
+
+
+@pytest.mark.parametrize("word", ["exit", "quit", " exit() ", "quit()"])
+def test_exit_ends_the_shell(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], word: str
+) -> None:
+    typed(monkeypatch, "1 + 1", word, "2 + 2")
+    talk(shell, fresh=False)
+    assert capsys.readouterr().out == "2\n"
 
 
 def test_ctrl_c_drops_the_typed_lines_and_ctrl_d_runs_them(

@@ -279,6 +279,11 @@ EVENTS: dict[str, Kind] = {
         "the ledger, and why it is noted now; a null in `left` is no cap",
         {"spent": USAGE, "reserved": USAGE, "left": OBJECT, "reason": TEXT},
     ),
+    "suspicious": Kind(
+        "words shown to the code or to a model that read like an instruction to a model; told once for each wording. "
+        "`place`: the node or span they stand in; `start` and `end`: their characters in the text that was shown",
+        {"shown_as": TEXT, "place": TEXT, "start": COUNT, "end": COUNT, "words": TEXT, "rule": TEXT},
+    ),
     "note": Kind("what the engine did that no other event says", {"text": TEXT}),
     "answered": Kind(
         "the answer, and each citation with how it stands in the source",

@@ -8,7 +8,7 @@ from rlm.audit.costs import Cost, costs, in_dollars
 from rlm.audit.events import Event
 from rlm.audit.routing import Branch, branches, texts_held, where_shown
 from rlm.audit.verify import Verdict
-from rlm.audit.visible import one_line, visible
+from rlm.audit.visible import count, one_line, visible
 
 WIDTH = 100
 _CODE_LINES = 8
@@ -56,9 +56,16 @@ def outline(events: Sequence[Event], verdict: Verdict | None = None) -> dict[str
 def verdict_line(verdict: Verdict) -> str:
     """The verdict in one sentence."""
     if verdict.ok:
-        return f"The trace is whole: {verdict.events} events, head {verdict.head}"
+        return f"The trace is whole: {count(verdict.events, 'event')}, head {verdict.head}"
     where = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
-    return f"THE TRACE IS NOT AS IT WAS WRITTEN: {where}{verdict.reason}; {verdict.events} events stand before it"
+    before = (
+        "no event stands"
+        if not verdict.events
+        else "1 event stands"
+        if verdict.events == 1
+        else f"{verdict.events:,} events stand"
+    )
+    return f"THE TRACE IS NOT AS IT WAS WRITTEN: {where}{verdict.reason}; {before} before it"
 
 
 def branch_line(branch: Branch) -> str:
@@ -83,7 +90,7 @@ def _opened(event: Event) -> list[str]:
     return [
         f"question   {one_line(event['question'], 500)}",
         f"index      {one_line(index['name'], 60)}, generation {_short(index['generation'])}: "
-        f"{index['documents']} documents, {index['nodes']} nodes",
+        f"{count(index['documents'], 'document')}, {count(index['nodes'], 'node')}",
         f"models     {_pairs(event['models'])}",
         f"limits     {_pairs(event['limits'])}",
         f"route      {one_line(event['route'], 60)}; code {_short(event['code_version'])}, "
@@ -93,7 +100,7 @@ def _opened(event: Event) -> list[str]:
 
 def _asked(event: Event) -> list[str]:
     new, total = len(event["messages"]), event["conversation_messages"]
-    return [f"ask        {_short(event['model'])} sees {_count(total, 'message')}, {new} of them new"]
+    return [f"ask        {_short(event['model'])} sees {count(total, 'message')}, {new} of them new"]
 
 
 def _answered_call(event: Event) -> list[str]:
@@ -130,7 +137,7 @@ def _visited(event: Event) -> list[str]:
         ]
     shown, passed = _nodes(event["shown"]), _nodes(event["not_taken"])
     return [
-        f"{visible(event['verb'])}({_pairs(event['arguments'])}) gave {event['result_chars']} characters",
+        f"{visible(event['verb'])}({_pairs(event['arguments'])}) gave {count(event['result_chars'], 'character')}",
         *([f"  shown     {shown}"] if shown else []),
         *([f"  not taken {passed}"] if passed else []),
     ]
@@ -140,7 +147,7 @@ def _child_called(event: Event) -> list[str]:
     under = f" under {_short(event['under'])}" if event["under"] else ""
     asked = [f"  ? {one_line(prompt, WIDTH)}" for prompt in event["prompts"][:_OUTPUT_LINES]]
     return [
-        f"{event['verb']}: {_count(len(event['prompts']), 'question')}{under}",
+        f"{event['verb']}: {count(len(event['prompts']), 'question')}{under}",
         *asked,
         *_more(event["prompts"]),
     ]
@@ -156,6 +163,14 @@ def _child_returned(event: Event) -> list[str]:
 
 def _budget(event: Event) -> list[str]:
     return [f"budget     {one_line(event['reason'], 60)}: left {_pairs(event['left'])}"]
+
+
+def _suspicious(event: Event) -> list[str]:
+    where = f"{_short(event['shown_as'])} {_short(event['place'])}".strip()
+    return [
+        f"SUSPICIOUS {where} {event['start']}-{event['end']}, {_short(event['rule'])}:",
+        f'      "{one_line(event["words"], WIDTH)}"',
+    ]
 
 
 def _answered(event: Event) -> list[str]:
@@ -192,6 +207,7 @@ _STEPS: dict[str, Callable[[Event], list[str]]] = {
     "child_called": _child_called,
     "child_returned": _child_returned,
     "budget": _budget,
+    "suspicious": _suspicious,
     "note": lambda event: [f"note       {one_line(event['text'], WIDTH)}"],
     "answered": _answered,
     "run_closed": _closed,
@@ -199,11 +215,7 @@ _STEPS: dict[str, Callable[[Event], list[str]]] = {
 
 
 def _money(cost: Cost) -> str:
-    return f"{_count(cost.calls, 'call')}, {cost.tokens:,} tokens, {in_dollars(cost.usd)}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
+    return f"{count(cost.calls, 'call')}, {cost.tokens:,} tokens, {in_dollars(cost.usd)}"
 
 
 def _short(value: object) -> str:

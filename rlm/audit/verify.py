@@ -95,6 +95,8 @@ def _sealed_events(file: BinaryIO) -> Iterator[tuple[Event, str]]:
         _check_place(event, seq, time_s)
         yield event, line_hash
         seq, prev, kind, time_s = seq + 1, line_hash, event["kind"], event["time_s"]
+    if not kind:
+        raise _Bad("the trace is empty: the run ended before its first event, or all of it was cut off")
     if kind != "run_closed":
         raise _Bad("the file ends without run_closed: its tail was cut off, or the run never ended")
 

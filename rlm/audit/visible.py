@@ -21,6 +21,11 @@ def one_line(text: str, width: int) -> str:
     return line if len(line) <= width and len(text) <= 8 * width else line[: max(width - 1, 0)] + "…"
 
 
+def count(number: int, noun: str, plural: str = "") -> str:
+    """A number with its noun: `1 node`, `2,000 nodes`, `3 replies`."""
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
 def _escape(found: re.Match[str]) -> str:
     code = ord(found[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

@@ -8,6 +8,7 @@ from rlm.audit.costs import Cost, costs, in_dollars
 from rlm.audit.events import Event
 from rlm.audit.page.html import Html, facts, fold, join, tag
 from rlm.audit.verify import Verdict
+from rlm.audit.visible import count, one_line
 
 _CANNOT_SHOW = (
     "A chain of hashes shows that no line was changed, removed, moved or added by anyone who did not also rewrite "
@@ -36,6 +37,7 @@ def run_section(events: Sequence[Event], verdict: Verdict | None) -> Html:
         tag("h2", "Run"),
         facts(_made_with(opened)) if opened else None,
         _budgets(events),
+        _suspicious(events),
         _chain(verdict),
         id="run",
     )
@@ -48,14 +50,18 @@ def _seal(verdict: Verdict | None) -> Html:
         head = tag("code", verdict.head[:12])
         words = [
             tag("strong", "The trace is whole."),
-            f" {verdict.events} events, each sealed to the last; head ",
+            f" {count(verdict.events, 'event')}, each sealed to the last; head ",
             head,
         ]
         return tag("p", *words, cls="seal good")
     where = f"Line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
     words = [tag("strong", "The trace is not as it was written."), f" {where}{verdict.reason}. "]
     return tag(
-        "p", *words, f"This page shows the {verdict.events} events before it.", cls="seal bad", role="alert"
+        "p",
+        *words,
+        f"This page shows the {count(verdict.events, 'event')} before it.",
+        cls="seal bad",
+        role="alert",
     )
 
 
@@ -76,7 +82,7 @@ def _numbers(events: Sequence[Event]) -> Html:
 
 def _made_with(opened: Event) -> list[tuple[str, str]]:
     index, prompts = opened["index"], opened["prompts"]
-    held = f"{index['documents']:,} documents, {index['nodes']:,} nodes"
+    held = f"{count(index['documents'], 'document')}, {count(index['nodes'], 'node')}"
     return [
         ("Started", opened["started"]),
         (
@@ -113,7 +119,7 @@ def _budgets(events: Sequence[Event]) -> Html | None:
         tag("thead", tag("tr", *(tag("th", name, scope="col") for name in names))),
         tag("tbody", *map(_budget_row, noted[:200])),
     )
-    return fold(f"The budget, noted {len(noted)} times", tag("div", table, cls="wide"), cls="budget")
+    return fold(f"The budget, noted {count(len(noted), 'time')}", tag("div", table, cls="wide"), cls="budget")
 
 
 def _budget_row(event: Event) -> Html:
@@ -123,9 +129,22 @@ def _budget_row(event: Event) -> Html:
     )
 
 
+def _suspicious(events: Sequence[Event]) -> Html | None:
+    flagged = [event for event in events if event["kind"] == "suspicious"]
+    if not flagged:
+        return None
+    rows = (
+        tag("li", tag("a", event["rule"], href=f"#e{event['seq']}"), f": {one_line(event['words'], 200)}")
+        for event in flagged[:200]
+    )
+    number = "1 passage reads" if len(flagged) == 1 else f"{len(flagged):,} passages read"
+    told = "They were shown as data, and nothing the run may do was changed by them."
+    return fold(f"{number} like instructions to a model", tag("p", told), tag("ul", *rows), cls="budget")
+
+
 def _used(usage: dict[str, Any]) -> str:
     tokens = usage["prompt_tokens"] + usage["completion_tokens"]
-    return f"{usage['calls']:,} calls, {tokens:,} tokens, {in_dollars(usage['usd'])}"
+    return f"{count(usage['calls'], 'call')}, {count(tokens, 'token')}, {in_dollars(usage['usd'])}"
 
 
 def _chain(verdict: Verdict | None) -> Html | None:

@@ -9,7 +9,7 @@ from typing import Any
 from rlm.audit.costs import in_dollars
 from rlm.audit.events import Event
 from rlm.audit.page.html import Html, fold, join, pre, tag
-from rlm.audit.visible import one_line
+from rlm.audit.visible import count, one_line
 
 _MOST_CHILDREN = 200
 _MOST_NODES = 60
@@ -103,7 +103,7 @@ def _opened(event: Event, scene: Scene) -> Html:
 
 def _asked(event: Event, scene: Scene) -> Html:
     new, total = event["messages"], event["conversation_messages"]
-    summary = f"Sent to the model: {len(new)} new of {total} messages"
+    summary = f"Sent to the model: {len(new):,} new of {count(total, 'message')}"
     return fold(summary, *map(_message, new), id=_anchor(event), cls="sent")
 
 
@@ -163,12 +163,12 @@ def _visited(event: Event, scene: Scene) -> Html:
     )
     call = tag("code", tag("b", event["verb"]), f"({arguments})")
     refused = event.get("error")
-    outcome = f" refused: {refused}" if refused else f" showed {_nodes(len(event['shown']))}"
+    outcome = f" refused: {refused}" if refused else f" showed {count(len(event['shown']), 'node')}"
     passed = f", {len(event['not_taken'])} beside not taken" if event["not_taken"] else ""
     body = [
         _refs("Shown", event["shown"], scene),
         _refs("On offer, not taken", event["not_taken"], scene),
-        tag("p", f"Given to the code, {event['result_chars']:,} characters:", cls="meta"),
+        tag("p", f"Given to the code, {count(event['result_chars'], 'character')}:", cls="meta"),
         pre(
             event["result"]
             if isinstance(event["result"], str)
@@ -204,7 +204,7 @@ def _child_called(event: Event, scene: Scene) -> Html:
     known = _children(event, scene)
     scene.drawn.update(known)
     under = f" under {event['under']}" if event["under"] else ""
-    calls = tag("code", tag("b", event["verb"]), f": {len(event['prompts'])} asked{under}")
+    calls = tag("code", tag("b", event["verb"]), f": {len(event['prompts']):,} asked{under}")
     children = [_child(name, event, scene) for name in known[:_MOST_CHILDREN]]
     more = (
         tag("p", f"… {len(known) - _MOST_CHILDREN} more in the trace", cls="meta")
@@ -235,7 +235,7 @@ def _child_returned(event: Event, scene: Scene) -> Html:
     rows = (
         tag("li", pre(one["text"], "" if one["ok"] else "error")) for one in event["results"][:_MOST_CHILDREN]
     )
-    replies = _count(len(event["results"]), "reply", "replies")
+    replies = count(len(event["results"]), "reply", "replies")
     title = f"{event['verb']} gave back {replies} in {event['seconds']:.2f} s"
     return fold(title, tag("ol", *rows), id=_anchor(event), cls="sent")
 
@@ -244,12 +244,20 @@ def _budget(event: Event, scene: Scene) -> None:
     return None  # in the table of the run section, where one row can be held against the next
 
 
+def _suspicious(event: Event, scene: Scene) -> Html:
+    anchor = scene.anchors.get(event["place"])
+    place = tag("a", event["place"], href=f"#{anchor}") if anchor else event["place"]
+    head = tag("strong", f"Reads like an instruction ({event['rule']}): ")
+    where = tag("span", f" {event['shown_as']} ", place, f", {event['start']}–{event['end']}", cls="meta")
+    return tag("p", head, tag("q", event["words"][:1_000]), where, cls="doubt", id=_anchor(event))
+
+
 def _noted(event: Event, scene: Scene) -> Html:
     return tag("p", event["text"], cls="note", id=_anchor(event))
 
 
 def _answered(event: Event, scene: Scene) -> Html:
-    cited = _count(len(event["citations"]), "citation", "citations")
+    cited = count(len(event["citations"]), "citation")
     link = tag("a", "The answer", href="#answer")
     return tag(
         "p",
@@ -276,6 +284,7 @@ _STEPS: dict[str, Callable[[Event, Scene], Html | None]] = {
     "child_called": _child_called,
     "child_returned": _child_returned,
     "budget": _budget,
+    "suspicious": _suspicious,
     "note": _noted,
     "answered": _answered,
     "run_closed": _closed,
@@ -309,11 +318,3 @@ def _anchor(event: Event) -> str:
 
 def _json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False)
-
-
-def _nodes(number: int) -> str:
-    return _count(number, "node", "nodes")
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
