@@ -150,6 +150,10 @@ def test_a_fault_in_serve_is_the_callers_and_the_variables_stay():
         ("FINAL('done', citations=[{'doc': 'd'}])", "done", [{"doc": "d"}]),
         ("result = {'k': [1]}\nFINAL_VAR('result')", '{"k":[1]}', []),
         ("SUBMIT(answer='s')", "s", []),
+        ("answer['citations'] = ['L0-1']\nFINAL('kept')", "kept", ["L0-1"]),
+        ("answer['citations'] = ['L0-1']\nx = 'kept'\nFINAL_VAR('x')", "kept", ["L0-1"]),
+        ("answer['citations'] = ['L0-1']\nFINAL('other', citations=['L0-2'])", "other", ["L0-2"]),
+        ("answer = 'a text'\nSUBMIT('done')", "done", []),
         ("try:\n    FINAL('first')\nexcept Exception:\n    pass\nFINAL('second')", "first", []),
     ],
 )

@@ -168,6 +168,8 @@ class MontySession:
                 verdict |= {"status": "error", **described(error)}
         if asking.wanted is not None and asking.finished:
             verdict |= self._final_variable(asking)
+        if asking.answer is not None and not asking.cited:
+            asking.answer["citations"] = self._citations_so_far()
         return verdict | {
             "stdout": out.text(),
             "truncated": out.truncated,
@@ -194,10 +196,21 @@ class MontySession:
 
     def _final_variable(self, asking: "_Asking") -> dict[str, Any]:
         try:
-            asking.answer = as_answer(self._feed(str(asking.wanted)), [])
+            asking.answer = as_answer(self._feed(str(asking.wanted)), ())
         except _failures():
             return {"status": "error", "error": f"NameError: FINAL_VAR: no variable {asking.wanted!r}"}
         return {}
+
+    def _citations_so_far(self) -> list[Any]:
+        """What the code has put into answer["citations"] before it finished in another way."""
+        try:
+            held = self._feed("answer")
+        except _failures():
+            return []
+        cited: list[Any] = as_answer("", held.get("citations") if isinstance(held, dict) else None)[
+            "citations"
+        ]
+        return cited
 
     def _answer(self) -> dict[str, Any] | None:
         """The `answer` variable when it is ready, told once."""
@@ -221,6 +234,7 @@ class _Asking:
         self.reason: str | None = None
         self.fault: BaseException | None = None
         self.answer: dict[str, Any] | None = None
+        self.cited = False  # whether the finishing call named citations of its own
         self.wanted: str | None = None
         self.finished = False
 
@@ -265,8 +279,9 @@ class _Asking:
         with suppress(OSError):
             os.kill(self._session._pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
 
-    def _final(self, answer: Any = "", citations: Any = ()) -> None:
+    def _final(self, answer: Any = "", citations: Any = None) -> None:
         self.answer, self.finished = as_answer(answer, citations), True
+        self.cited = citations is not None
         raise _Finished
 
     def _final_var(self, name: Any) -> None:
@@ -275,7 +290,7 @@ class _Asking:
         self.wanted, self.finished = name, True
         raise _Finished
 
-    def _submit(self, *values: Any, citations: Any = (), **named: Any) -> None:
+    def _submit(self, *values: Any, citations: Any = None, **named: Any) -> None:
         items = [*values, *named.values()]
         self._final(items[0] if len(items) == 1 else (named or list(values)), citations)
 

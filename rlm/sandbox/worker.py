@@ -222,11 +222,13 @@ def _empty_answer() -> dict[str, Any]:
 
 
 def _finishers(state: State) -> dict[str, Any]:
-    def finish(content: Any, citations: Any = ()) -> None:
+    def finish(content: Any, citations: Any = None) -> None:
+        if citations is None:
+            citations = _citations_so_far(state)
         state.names["answer"] = {"content": content, "citations": citations, "ready": True}
         raise Finished
 
-    def FINAL(answer: Any = "", *, citations: Any = ()) -> None:
+    def FINAL(answer: Any = "", *, citations: Any = None) -> None:
         finish(answer, citations)
 
     def FINAL_VAR(name: Any) -> None:
@@ -237,7 +239,7 @@ def _finishers(state: State) -> dict[str, Any]:
             raise NameError(f"FINAL_VAR: no variable {name!r}; there are: {known}")
         finish(state.names[name])
 
-    def SUBMIT(*values: Any, citations: Any = (), **named: Any) -> None:
+    def SUBMIT(*values: Any, citations: Any = None, **named: Any) -> None:
         items = [*values, *named.values()]
         finish(items[0] if len(items) == 1 else (named or list(values)), citations)
 
@@ -246,6 +248,12 @@ def _finishers(state: State) -> dict[str, Any]:
         return "\n".join(listed) or "no variables yet"
 
     return {call.__name__: call for call in (FINAL, FINAL_VAR, SUBMIT, SHOW_VARS)}
+
+
+def _citations_so_far(state: State) -> Any:
+    """What the code has put into answer["citations"] before it finished in another way."""
+    held = state.names.get("answer")
+    return held.get("citations", ()) if type(held) is dict else ()
 
 
 def _take_answer(state: State) -> dict[str, Any] | None:
