@@ -23,6 +23,7 @@ from typing import Any, Literal, Self
 import pytest
 
 MODEL = "openai/test-model"
+_PATIENCE_S = 20.0
 
 Body = dict[str, Any]
 Usage = dict[str, int]
@@ -40,6 +41,7 @@ class Step:
     raw: bytes | None = None
     fault: Literal["reset", "half"] | None = None
     delay_s: float = 0.0
+    until: threading.Event | None = None  # answered when it is set; refused when it is not within a while
 
 
 Script = Sequence[str | Step] | Callable[[Body], str | Step]
@@ -83,12 +85,16 @@ def slow(text: str, delay_s: float) -> Step:
 
 
 class ModelServer:
-    """A context manager; `calls` counts and `requests` holds the bodies of what arrived, in order."""
+    """A context manager; `calls` counts and `requests` holds the bodies of what arrived, in order.
+
+    `connections` counts those that were opened, `most_at_once` the calls that were under way together.
+    """
 
     def __init__(self, script: Script) -> None:
         self.requests: list[Body] = []
         self.headers: list[dict[str, str]] = []
         self.most_at_once = 0
+        self.connections = 0
         self._at_once = 0
         self._script = script
         self._lock = threading.Lock()
@@ -131,6 +137,8 @@ class ModelServer:
             step = self._step(len(self.requests) - 1, body)
         if step.delay_s:
             self._closing.wait(step.delay_s)
+        if step.until is not None and not step.until.wait(_PATIENCE_S):
+            step = error(400, "the test never let this call be answered")
         with self._lock:
             self._at_once -= 1
         _send(handler, step, body)
@@ -144,6 +152,10 @@ def _handler(server: ModelServer) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         disable_nagle_algorithm = True
+
+        def setup(self) -> None:
+            server.connections += 1
+            super().setup()
 
         def do_POST(self) -> None:
             try:

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import json
 import os
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -365,23 +366,31 @@ def test_a_retry_reserves_anew_and_so_may_be_refused(monkeypatch: pytest.MonkeyP
 def test_a_question_with_hundreds_of_calls_waiting_does_not_keep_another_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two root calls, each in a thread and on a loop of its own, share the process's four slots."""
+    """Two root calls, each in a thread and on a loop of its own, share the process's four slots.
+
+    What the first sends once the second waits is answered only after the second was: it must not hold all slots.
+    """
     lanes, total = Lanes(concurrency=4), Ledger(Caps(calls=1000))
-    first, second = (Gateway(Ledger(parent=total), concurrency=4, lanes=lanes) for _ in range(2))
-    with ModelServer([slow("ok", 0.01)]) as server, ThreadPoolExecutor(1) as pool:
+    first, second = (Gateway(Ledger(parent=total), concurrency=8, lanes=lanes) for _ in range(2))
+    waits, answered = threading.Event(), threading.Event()
+
+    def script(body: dict[str, list[dict[str, str]]]) -> Step:
+        if body["messages"][0]["content"] == "the one":
+            answered.set()
+        return Step("ok", until=answered if waits.is_set() else waits)
+
+    with ModelServer(script) as server, ThreadPoolExecutor(2) as pool:
         server.use(monkeypatch)
-        many = pool.submit(run, first, *[ask(f"many {i}") for i in range(300)])
-        while server.calls < 8:
+        many = pool.submit(run, first, *[ask(f"many {i}") for i in range(200)])
+        while server.calls < 4:
             time.sleep(0.005)
-        before = server.calls
-        (reply,) = run(second, ask("the one"))
-        after = server.calls
-        assert isinstance(reply, Reply)
-        assert after - before < 30  # one turn, and what was under way or came while this thread woke up
-        assert not many.done()
-        assert all(isinstance(reply, Reply) for reply in many.result())
+        one = pool.submit(run, second, ask("the one"))
+        while second._owner not in lanes._slots._waiting:
+            time.sleep(0.005)
+        waits.set()
+        assert all(isinstance(reply, Reply) for reply in [*one.result(), *many.result()])
         assert server.most_at_once <= 4
-    assert (first.ledger.spent.calls, second.ledger.spent.calls, total.spent.calls) == (300, 1, 301)
+    assert (first.ledger.spent.calls, second.ledger.spent.calls, total.spent.calls) == (200, 1, 201)
 
 
 def test_a_root_call_holds_no_more_slots_than_its_own_concurrency(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -399,6 +408,21 @@ def test_one_gateway_serves_several_event_loops(monkeypatch: pytest.MonkeyPatch)
         for _ in range(3):
             assert all(isinstance(reply, Reply) for reply in run(gateway, *[ask()] * 5))
         assert server.calls == 15
+
+
+def test_all_calls_on_a_loop_share_a_client_and_its_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = provider.litellm().in_memory_llm_clients_cache.cache_dict
+
+    async def clients_after_many_calls() -> int:
+        async with Gateway(Ledger(), concurrency=2) as gateway:
+            await gateway.complete_many([ask(str(i)) for i in range(10)])
+            return len(kept)
+
+    with ModelServer(["ok"]) as server:
+        server.use(monkeypatch)
+        kept.clear()
+        assert asyncio.run(clients_after_many_calls()) == 1
+        assert server.connections <= 2
 
 
 def test_closing_closes_the_connections_of_this_loop(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,7 @@ class Gateway:
 async def _asked(request: Request, timeout_s: float) -> provider.Answer | Failure:
     try:
         async with asyncio.timeout(timeout_s):
-            return await provider.ask(request, timeout_s)
+            return await provider.ask(request)
     except Exception as error:  # litellm raises what its many providers raise; all of it is explained
         if request.model.startswith(PREFIX):
             raise CallFailed(f"{request.model} failed on this prompt: {error}") from error

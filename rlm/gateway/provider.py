@@ -21,6 +21,8 @@ from rlm.gateway.types import Request
 
 # Servers that people run themselves: litellm lists them at no price or not at all, and their calls are free.
 _LOCAL = frozenset({"offline", "ollama", "ollama_chat", "lm_studio", "llamafile"})
+# The gateway keeps the deadline. litellm has a client, with its connections, for each timeout it is given: only one.
+_TIMEOUT_S = 86_400.0
 _HAVE_DEFAULT_ADDRESS = frozenset({"ollama", "ollama_chat"})
 
 _lock = threading.Lock()
@@ -121,8 +123,8 @@ def _costs(model: str, prompt_tokens: int, completion_tokens: int, usage: Any = 
     return [float(cost) for cost in costs]
 
 
-async def ask(request: Request, timeout_s: float) -> Answer:
-    """Make one call, once. Raises whatever litellm raises."""
+async def ask(request: Request) -> Answer:
+    """Make one call, once, for as long as the caller lets it. Raises whatever litellm raises."""
     module = litellm()
     _forget_clients_of_dead_loops(module)
     _skip_callbacks()
@@ -131,7 +133,7 @@ async def ask(request: Request, timeout_s: float) -> Answer:
         messages=[dict(message) for message in request.messages],
         max_tokens=request.max_tokens,
         temperature=request.temperature,
-        timeout=timeout_s,
+        timeout=_TIMEOUT_S,
         num_retries=0,
         max_retries=0,
         drop_params=True,  # reasoning models refuse any temperature but their own
