@@ -10,6 +10,7 @@ from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
 from functools import cache, cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -48,22 +49,39 @@ def words(text: str) -> list[str]:
     return list(_stemmer().stemWords([w for w in lower if w not in _stop_words()]))
 
 
-def write(folder: Path, texts: Iterable[str]) -> None:
-    """Write the lexical arrays of nodes 0, 1, ... into `folder`; no text is kept."""
-    vocabulary: dict[str, int] = {}
+class _Numbers(dict[str, list[int]]):
+    """The numbers in `vocabulary` of what a word counts as; each different word is stemmed once."""
+
+    def __init__(self) -> None:
+        self.vocabulary: dict[str, int] = {}
+
+    def __missing__(self, word: str) -> list[int]:
+        self[word] = [self.vocabulary.setdefault(stem, len(self.vocabulary)) for stem in words(word)]
+        return self[word]
+
+
+def columns(texts: Iterable[str]) -> tuple[npt.NDArray[np.float32], Ints, Ints, bytes]:
+    """The lexical arrays of nodes 0, 1, ... (see `bm25`), and their words, sorted, a line each; no text is kept."""
+    numbers = _Numbers()
     found, lengths = array("i"), array("i")
     for text in texts:
-        listed = words(text)
-        found.extend([vocabulary.setdefault(word, len(vocabulary)) for word in listed])
-        lengths.append(len(listed))
-    ordered = sorted(vocabulary) or [""]
+        before = len(found)
+        found.extend(chain.from_iterable(map(numbers.__getitem__, _WORD.findall(text))))
+        lengths.append(len(found) - before)
+    ordered = sorted(numbers.vocabulary) or [""]
     rank = np.empty(len(ordered), dtype=np.int64)
-    rank[[vocabulary.get(word, 0) for word in ordered]] = np.arange(len(ordered))
+    rank[[numbers.vocabulary.get(word, 0) for word in ordered]] = np.arange(len(ordered))
     scores, nodes, offsets = bm25(rank[np.asarray(found)], np.asarray(lengths), len(ordered))
+    return scores, nodes, offsets, "\n".join(ordered).encode()
+
+
+def write(folder: Path, texts: Iterable[str]) -> None:
+    """Write the lexical arrays of nodes 0, 1, ... into `folder`."""
+    scores, nodes, offsets, listed = columns(texts)
     np.save(folder / "scores.npy", scores, allow_pickle=False)
     np.save(folder / "nodes.npy", nodes, allow_pickle=False)
     np.save(folder / "offsets.npy", offsets, allow_pickle=False)
-    (folder / "words.txt").write_bytes("\n".join(ordered).encode())
+    (folder / "words.txt").write_bytes(listed)
 
 
 def bm25(found: Ints, lengths: Ints, count: int) -> tuple[npt.NDArray[np.float32], Ints, Ints]:
@@ -84,17 +102,26 @@ def bm25(found: Ints, lengths: Ints, count: int) -> tuple[npt.NDArray[np.float32
 
 
 class Lexicon:
-    """The opened arrays; the word list is read at the first query and searched as it lies there, sorted."""
+    """The opened arrays; the word list is searched as it lies there, sorted.
+
+    `listed`: the words, where they are in memory; else they are read from `path` at the first query.
+    """
 
     def __init__(
-        self, scores: npt.NDArray[Any], nodes: npt.NDArray[Any], offsets: npt.NDArray[Any], path: Path
+        self,
+        scores: npt.NDArray[Any],
+        nodes: npt.NDArray[Any],
+        offsets: npt.NDArray[Any],
+        path: Path,
+        listed: bytes | None = None,
     ) -> None:
         self._scores, self._nodes, self._offsets, self._path = scores, nodes, offsets, path
+        self._in_memory = listed
 
     @cached_property
     def _listed(self) -> tuple[bytes, npt.NDArray[np.int64]]:
         """The words, and where each begins, with the end of the last."""
-        raw = self._path.read_bytes()
+        raw = self._path.read_bytes() if self._in_memory is None else self._in_memory
         newlines = np.flatnonzero(np.frombuffer(raw, dtype=np.uint8) == ord("\n"))
         starts = np.concatenate([[0], newlines + 1, [len(raw) + 1]])
         if len(starts) != len(self._offsets):

@@ -31,6 +31,9 @@ MODES: tuple[Mode, ...] = ("hybrid", "dense", "lexical", "tree")
 Scores = npt.NDArray[np.float64]
 
 SHORTLIST = 500
+NO_VECTORS = (
+    "{path} has no vectors, so it is not searched by meaning; search it by words (mode lexical), or grep it"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ def search(
 ) -> list[Hit]:
     """At most `k` hits, best first; ties by node order. Raises BadQuery or NoSuchNode.
 
+    Where an index has no vectors every mode is `lexical`, but `dense`, which is refused.
     Mode `tree` gives the `k` best chunks and, beside them, the summaries that are among the `k` best nodes: so it
     finds what mode `hybrid` finds, and at most `k` hits more.
     `level` None means the chunks, or every level in mode `tree`. `doc` keeps to the nodes that stand on that
@@ -77,6 +81,8 @@ def search(
         raise BadQuery("the query is empty; ask with at least one word")
     if k < 1:
         raise BadQuery(f"k is {k}; ask for at least one hit")
+    if not index.vectors.shape[1]:
+        mode = _by_words(index, mode)
     nodes = filtered(index, candidates(index, mode, level, under, doc), where or {}, section)
     if not len(nodes):
         return []
@@ -92,6 +98,13 @@ def search(
     if mode == "tree":
         best = with_chunks(best, scores, _chunks(index, nodes), k)
     return [hit(index, int(nodes[i]), float(scores[i])) for i in best]
+
+
+def _by_words(index: "Index", mode: Mode) -> Mode:
+    """How an index without vectors is searched: by its words, unless that was not asked for."""
+    if mode == "dense":
+        raise BadQuery(NO_VECTORS.format(path=index.path))
+    return "lexical"
 
 
 def with_chunks(best: npt.NDArray[np.int64], scores: Scores, chunks: int, k: int) -> npt.NDArray[np.int64]:
