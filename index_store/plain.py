@@ -143,6 +143,11 @@ class PlainText(Index):
     def _document_line(self) -> npt.NDArray[np.uint8]:
         return np.frombuffer(json.dumps(asdict(self._document)).encode(), dtype=np.uint8)
 
+    @cached_property
+    def whole(self) -> str:
+        """The file's text."""
+        return self._raw.tobytes().decode()
+
     # -- where an index has files ------------------------------------------------------------------------
 
     @cached_property

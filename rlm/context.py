@@ -4,12 +4,14 @@ Each is a plain function with JSON in and JSON out, so the same verbs serve a sa
 """
 
 import inspect
+import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, islice
 from typing import Any
 
 from index_store.errors import IndexStoreError
+from index_store.plain import PlainText
 from index_store.reader import Index
 from index_store.types import Node, Span
 
@@ -32,6 +34,8 @@ LIST_DOCUMENTS = 10_000
 MAX_HITS = 200
 SIBLINGS = 60
 WINDOW_BYTES = 16 << 20
+#: As JSON a byte becomes six at most: so much fits into a worker's frame, and leaves its code memory to work in.
+WHOLE_BYTES = 10 << 20
 
 
 class Refused(Exception):
@@ -66,6 +70,18 @@ class Context:
     @property
     def docs(self) -> int:
         return len(self._doc_numbers)
+
+    def intro(self) -> dict[str, Json]:
+        """What a worker is given of this view at its start: a plain text whole, where it fits, else its length."""
+        if not isinstance(self.index, PlainText) or self._bytes() > WHOLE_BYTES:
+            return {"context_length": self.chars}
+        return {"context_text": self.index.whole if self._inside is None else self._slice_of(0, self.chars)}
+
+    def _bytes(self) -> int:
+        """Bytes of text in this view."""
+        if self._inside is None:
+            return len(self.index.text_bytes)
+        return sum(end - start for start, end in map(self.index.node_bytes, self._chunks))
 
     def passage(self, place: Json) -> tuple[str, str]:
         """(name, text) of a node id, of a list entry with one, or of {"doc", "start", "end"}; raises Refused."""
@@ -140,7 +156,9 @@ class Context:
         leaves = below[below < self.index.levels[0]]
         return self._views(leaves[: _at_most(limit, LIST_NODES, "limit")].tolist())
 
-    def _read(self, node: Json, start: int | None = None, end: int | None = None) -> str:
+    def _read(self, node: Json, start: int | None = None, end: int | None = None) -> Json:
+        if isinstance(node, list):
+            return self._read_all(node)
         if isinstance(node, Mapping) or start is not None or end is not None:
             place = node if isinstance(node, Mapping) else {"doc": node, "start": start, "end": end}
             span = self._span(place.get("doc"), place.get("start"), place.get("end"))
@@ -149,6 +167,21 @@ class Context:
         number = self._number(node)
         self._enter(number)
         return self.index.text_at(number)
+
+    def _read_all(self, nodes: list[Json]) -> list[str]:
+        """The texts of several nodes or spans, in order: one visit, and together no more than one text may hold."""
+        if len(nodes) > LIST_NODES:
+            raise Refused(f"{len(nodes):,} nodes to read at once, at most {LIST_NODES}; read fewer, or grep")
+        if any(isinstance(node, list) for node in nodes):
+            raise Refused('read takes a node, or a list of nodes such as ["L0-00012", "L0-00013"]')
+        texts: list[str] = []
+        for node in nodes:
+            texts.append(self._read(node))
+            if sum(map(len, texts)) > READ_CHARS:
+                raise Refused(
+                    f"these {len(nodes)} texts hold more than {READ_CHARS:,} characters; read fewer"
+                )
+        return texts
 
     def _grep(
         self,
@@ -178,6 +211,8 @@ class Context:
         under: str | None = None,
         doc: str | None = None,
         mode: str | None = None,
+        where: Json = None,
+        section: str | None = None,
     ) -> Json:
         if level is not None and type(level) is not int:
             raise Refused(f"level is a whole number or None, found {_brief(level)}")
@@ -185,10 +220,17 @@ class Context:
             raise Refused(
                 f"the query has {len(query):,} characters, at most {QUERY_CHARS:,}; ask in a few words"
             )
-        where: dict[str, Any] = {"level": level, "under": self.branch(under), "doc": self._doc(doc)}
-        where["mode"] = mode or ("tree" if level is None else "hybrid")
         query = query.encode("utf-8", "replace").decode()  # half a surrogate pair is no text to an embedder
-        hits = self.index.search(query, _at_most(k, MAX_HITS, "k"), **where)
+        hits = self.index.search(
+            query,
+            _at_most(k, MAX_HITS, "k"),
+            mode=mode or ("tree" if level is None else "hybrid"),
+            level=level,
+            under=self.branch(under),
+            doc=self._doc(doc),
+            where=_fields(where),
+            section=None if section is None else _text("section", section),
+        )
         numbers = [self.index.number_of(h.node) for h in hits]
         views = self._views(numbers, scores=[h.score for h in hits])
         texts = [self.index.text_at(n)[:SNIPPET_CHARS] for n in numbers]
@@ -206,11 +248,8 @@ class Context:
             raise Refused(
                 f"a slice holds at most {READ_CHARS:,} characters; take smaller slices, or grep and search"
             )
-        touched = list(self._between(start, end))
-        self._views(leaf for leaf, _, _ in touched)
-        if self._inside is None:
-            return self.index.slice(start, end)
-        return "".join(self._part(leaf, start - low, min(end, high) - low) for leaf, low, high in touched)
+        self._views(leaf for leaf, _, _ in self._between(start, end))
+        return self._slice_of(start, end)
 
     def _text(self) -> str:
         if self.chars > READ_CHARS:
@@ -311,6 +350,12 @@ class Context:
                 return
             yield self._chunks[at], low, high
 
+    def _slice_of(self, start: int, end: int) -> str:
+        if self._inside is None:
+            return self.index.slice(start, end)
+        touched = self._between(start, end)
+        return "".join(self._part(leaf, start - low, min(end, high) - low) for leaf, low, high in touched)
+
     def _part(self, leaf: int, start: int, end: int) -> str:
         base = self.index.corpus_chars(leaf)[0]
         return self.index.slice(base + max(start, 0), base + end)
@@ -395,6 +440,17 @@ def _text(name: str, value: Json) -> str:
     if not isinstance(value, str):
         raise Refused(f"{name} is text, found {_brief(value)}")
     return value
+
+
+def _fields(where: Json) -> dict[str, str]:
+    """What is asked of documents' metadata, as text, which is how an index keeps it: the year 2021 is "2021"."""
+    if where is None:
+        return {}
+    if not isinstance(where, Mapping):
+        raise Refused(f'where is a dict such as {{"year": "2021"}}, found {_brief(where)}')
+    if wrong := [name for name, value in where.items() if not isinstance(value, str | int | float)]:
+        raise Refused(f"where[{_brief(wrong[0])}] is text or a number, found {_brief(where[wrong[0]])}")
+    return {str(name): v if isinstance(v, str) else json.dumps(v) for name, v in where.items()}
 
 
 def _at_most(value: Json, most: int, name: str) -> int:

@@ -2,6 +2,7 @@
 RLM expects.
 
 `len`, `in` and slices are one call each; any string method fetches the whole text, which the parent may refuse.
+A plain text is here from the start: then `context` is text in every respect, and has the verbs besides.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -82,6 +83,18 @@ def bind_context(verbs: Mapping[str, Call], call: Call, length: int | None) -> C
     """A Context with `verbs` as methods."""
     body: dict[str, Any] = {name: staticmethod(verb) for name, verb in verbs.items()}
     return type("Context", (Context,), body | {"__slots__": ()})(call, length)  # type: ignore[no-any-return]
+
+
+class Text(str):
+    """A context that is here whole. Subclassed per session, as Context is."""
+
+    __slots__ = ()
+
+
+def bind_text(verbs: Mapping[str, Call], text: str) -> Text:
+    """A Text with `verbs` as methods; text has no method with a verb's name."""
+    body: dict[str, Any] = {name: staticmethod(verb) for name, verb in verbs.items()}
+    return type("Context", (Text,), body | {"__slots__": ()})(text)  # type: ignore[no-any-return]
 
 
 def plain(value: Any) -> Any:

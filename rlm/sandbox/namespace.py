@@ -5,7 +5,7 @@ import string
 from collections.abc import Callable
 from typing import Any
 
-from .context import Context, plain
+from .context import Context, Text, plain
 from .facades import build_facades, facade, with_safe_patterns
 from .scan import FORMAT, OWN, attribute_allowed, words
 
@@ -59,9 +59,11 @@ def own(item: Any) -> Any:
 
 
 def class_of(item: Any) -> Any:
-    """One-argument `type`. The metaclass itself is never handed out: with it a cell could make a class whose
-    `__match_args__` read any attribute."""
+    """One-argument `type`, for which the context is a str. The metaclass itself is never handed out: with it a
+    cell could make a class whose `__match_args__` read any attribute."""
     kind = type(item)
+    if issubclass(kind, Context | Text):
+        return str
     return class_of if issubclass(kind, type) else kind
 
 

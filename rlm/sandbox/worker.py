@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from . import scan, wire
-from .context import bind_context
+from .context import bind_context, bind_text
 from .namespace import PREBOUND, build_builtins, build_modules
 from .output import Output, exact
 
@@ -169,9 +169,9 @@ def _printer(state: State) -> Callable[..., None]:
 
 def _context(state: State, hello: Mapping[str, Any]) -> Any:
     intro = hello["intro"]
-    if "context_text" in intro:
-        return intro["context_text"]
     verbs = {name[8:]: _stub(state, name) for name in hello["calls"] if name.startswith("context.")}
+    if "context_text" in intro:
+        return bind_text(verbs, intro["context_text"])
     return bind_context(
         verbs, lambda name, *items: _call(state, name, items, {}), intro.get("context_length")
     )
