@@ -10,7 +10,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from index_store.reader import Index, open_index
+from index_store.plain import open_any
+from index_store.reader import Index
 from rlm import navigator, prompts
 from rlm.answer import Citation, Conclusion
 from rlm.audit.log import Trace
@@ -76,7 +77,7 @@ async def ask_async(
     navigator.register()
     models, limits = models or Models(), limits or Limits()
     _check_question(question)
-    opened = index if isinstance(index, Index) else open_index(index)
+    opened = index if isinstance(index, Index) else open_any(index)
     for model in dict.fromkeys([models.root, models.child]):
         check_model(model)
     litellm()  # before the run's clock starts: its first import takes seconds

@@ -165,12 +165,12 @@ def _doctor(args: argparse.Namespace) -> int:
 
 
 def _search(args: argparse.Namespace) -> int:
-    from index_store.reader import open_index
+    from index_store.plain import open_any
     from rlm.errors import RlmError
 
     if (args.query is None) == (args.queries is None):
         raise RlmError('give one query, or --queries FILE: rlm search INDEX "words"')
-    index = open_index(args.index)
+    index = open_any(args.index)
     if args.queries is not None:
         for rows in _batches(_queries(args.queries), 256):
             _search_many(index, rows, args)

@@ -36,6 +36,8 @@ SIBLINGS = 60
 WINDOW_BYTES = 16 << 20
 #: As JSON a byte becomes six at most: so much fits into a worker's frame, and leaves its code memory to work in.
 WHOLE_BYTES = 10 << 20
+#: For the trace.
+GIVEN_WHOLE = "the text is given to the worker whole: what its code reads of it without a verb is no visit"
 
 
 class Refused(Exception):

@@ -12,7 +12,7 @@ from typing import Any
 from rlm import prompts
 from rlm.answer import Conclusion, event_of, resolve
 from rlm.calls import NAMES, Calls, Descend
-from rlm.context import VERBS, Context, Refused
+from rlm.context import GIVEN_WHOLE, VERBS, Context, Refused
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.types import Message
 from rlm.run import Run
@@ -263,7 +263,10 @@ def open_conversation(run: Run, question: str, under: str | None, id: str, depth
         record_scan(talk)
         return answer(name, args, kwargs)
 
-    session = open_session(serve, CALLS, limits, intro={"context_length": context.chars})
+    intro = context.intro()
+    if "context_text" in intro:
+        run.record("note", id, text=GIVEN_WHOLE)
+    session = open_session(serve, CALLS, limits, intro=intro)
     text = prompts.opening(question, context.docs, context.nodes, context.chars, under)
     messages: list[Message] = [
         {"role": "system", "content": prompts.SYSTEM},

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from index_store.reader import open_index
+from index_store.plain import open_any
 from rlm import navigator
 from rlm.answer import Conclusion
 from rlm.audit.visible import count, one_line, visible
@@ -53,7 +53,7 @@ class Shell:
 def open_shell(index: str | Path, models: Models, limits: Limits) -> Iterator[Shell]:
     """A sandbox over an index, with a thread of its own for the model calls that cells make."""
     navigator.register()
-    opened = open_index(index)
+    opened = open_any(index)
     for model in dict.fromkeys([models.root, models.child]):
         check_model(model)
     context = Context(opened, lambda *_: None)
@@ -61,7 +61,7 @@ def open_shell(index: str | Path, models: Models, limits: Limits) -> Iterator[Sh
         run = Run(opened, _gateway(limits), models, limits, _Untraced(), Path(), loop)
         calls = Calls(run, context, "0", 0, lambda *child: _descend(run, *child), lambda: 0)
         session = open_session(
-            serving(context, calls), CALLS, _sandbox(limits), {"context_length": context.chars}
+            serving(context, calls), CALLS, _sandbox(limits), context.intro()
         )
         try:
             yield Shell(
