@@ -60,9 +60,7 @@ def open_shell(index: str | Path, models: Models, limits: Limits) -> Iterator[Sh
     with _running_loop() as loop:
         run = Run(opened, _gateway(limits), models, limits, _Untraced(), Path(), loop)
         calls = Calls(run, context, "0", 0, lambda *child: _descend(run, *child), lambda: 0)
-        session = open_session(
-            serving(context, calls), CALLS, _sandbox(limits), context.intro()
-        )
+        session = open_session(serving(context, calls), CALLS, _sandbox(limits), context.intro())
         try:
             yield Shell(
                 session,
