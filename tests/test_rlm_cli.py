@@ -248,7 +248,7 @@ def test_ask_as_json_is_the_shape_that_is_promised(rlm: Any, folder: Path, tmp_p
     assert set(said) == {"answer", "citations", "stop", "usage", "trace", "head"}
     assert set(said["usage"]) == {"calls", "prompt_tokens", "completion_tokens", "usd"}
     (citation, *_) = said["citations"]
-    assert set(citation) == {"doc", "start", "end", "quote", "page", "supported"}
+    assert set(citation) == {"doc", "start", "end", "quote", "page", "supported", "similarity"}
     assert TEXTS[citation["doc"]][citation["start"] : citation["end"]] == citation["quote"] in said["answer"]
     assert verify(said["trace"], expected_head=said["head"]).ok
     assert "context.overview() -> " in err
