@@ -31,7 +31,11 @@ def found(quote: str, text: str = TEXT) -> tuple[str, float] | None:
         ("naïve users don't read", "Naïve users don’t read", SAME_WORDS),
         ("Either party may terminate this contract", "Either party may terminate this", 0.833),
         ("the fee is 1,600 dollars", "The fee is 1,500 dollars", 0.571),  # a number weighs as three words
-        ("1,500 dollars, and it is refundable. Non-compliant international shipments", TEXT[81:161], 0.727),  # "not"
+        (
+            "1,500 dollars, and it is refundable. Non-compliant international shipments",
+            TEXT[81:161],
+            0.727,
+        ),  # "not"
         ("users do read this", "read this", 0.5),
         ("party may terminate ... 30 days' written notice", TEXT[7:68], SAME_WORDS),
         ("party may terminate […] it is not refundable", TEXT[7:120], SAME_WORDS),
