@@ -1,8 +1,10 @@
-"""A scripted OpenAI-compatible model server on loopback, for tests that want real HTTP and chosen faults.
+"""A scripted model server on loopback, for tests that want real HTTP and chosen faults.
 
-    with ModelServer(["first reply", status(429, retry_after="1"), "after the retry"]) as server:
-        server.use(monkeypatch)          # OPENAI_BASE_URL and OPENAI_API_KEY
-        ...                              # model "openai/test-model"
+It speaks OpenAI's protocol, and Anthropic's at /v1/messages.
+
+    with ModelServer(["first reply", error(429, retry_after="1"), "after the retry"]) as server:
+        server.use(monkeypatch)          # OPENAI_BASE_URL, ANTHROPIC_API_BASE and keys
+        ...                              # model "openai/test-model", or any of "anthropic/..."
         assert server.calls == 3
 
 A script is a list of steps, one per call (the last one repeats), or a function of the request body.
@@ -31,7 +33,10 @@ Usage = dict[str, int]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One scripted answer. `usage` None counts words; `{}` leaves usage out. `raw` replaces the JSON body."""
+    """One scripted answer. `usage` None counts words; `{}` leaves usage out. `raw` replaces the JSON body.
+
+    Where `status` is an error, `text` is its message and `code` OpenAI's word for it.
+    """
 
     text: str = ""
     usage: Usage | None = None
@@ -39,6 +44,8 @@ class Step:
     status: int = 200
     headers: dict[str, str] = field(default_factory=dict)
     raw: bytes | None = None
+    code: str | None = None
+    tool: tuple[str, str] | None = None  # a name, and arguments as JSON
     fault: Literal["reset", "half"] | None = None
     delay_s: float = 0.0
     until: threading.Event | None = None  # answered when it is set; refused when it is not within a while
@@ -48,10 +55,9 @@ Script = Sequence[str | Step] | Callable[[Body], str | Step]
 
 
 def error(status: int, message: str = "scripted error", code: str | None = None, **headers: str) -> Step:
-    """An error in OpenAI's format; header names are written with underscores: `retry_after="1"`."""
-    body = {"error": {"message": message, "type": "scripted", "param": None, "code": code}}
+    """A refusal; header names are written with underscores: `retry_after="1"`."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Step(status=status, headers=named, raw=json.dumps(body).encode())
+    return Step(message, status=status, headers=named, code=code)
 
 
 def rate_limited(retry_after: str | None = None) -> Step:
@@ -63,11 +69,12 @@ def rate_limited(retry_after: str | None = None) -> Step:
     )
 
 
-def too_long() -> Step:
-    message = (
-        "This model's maximum context length is 100 tokens. However, your messages resulted in 200 tokens."
-    )
-    return error(400, message, "context_length_exceeded")
+def too_long(model: str = MODEL) -> Step:
+    said = {
+        "openai": "This model's maximum context length is 100 tokens. However, your messages resulted in 200 tokens.",
+        "anthropic": "prompt is too long: 200 tokens > 100 maximum",
+    }
+    return error(400, said[model.partition("/")[0]], "context_length_exceeded")
 
 
 def reset() -> Step:
@@ -112,10 +119,12 @@ class ModelServer:
         return f"http://127.0.0.1:{self._server.server_port}/v1"
 
     def use(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Point the OpenAI client of this process at the server."""
+        """Point the clients of this process at the server."""
         monkeypatch.setenv("OPENAI_BASE_URL", self.base_url)
         monkeypatch.delenv("OPENAI_API_BASE", raising=False)
         monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+        monkeypatch.setenv("ANTHROPIC_API_BASE", self.base_url.removesuffix("/v1"))
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-test")
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -138,6 +147,7 @@ class ModelServer:
         if step.delay_s:
             self._closing.wait(step.delay_s)
         if step.until is not None and not step.until.wait(_PATIENCE_S):
+            step.until.set()  # nor let the others wait in vain
             step = error(400, "the test never let this call be answered")
         with self._lock:
             self._at_once -= 1
@@ -176,7 +186,7 @@ def _send(handler: BaseHTTPRequestHandler, step: Step, body: Body) -> None:
         handler.close_connection = True
         handler.connection.close()
         return
-    payload = step.raw if step.raw is not None else json.dumps(_completion(step, body)).encode()
+    payload = step.raw if step.raw is not None else json.dumps(_said(step, body, handler.path)).encode()
     handler.send_response(step.status)
     for name, value in {"content-type": "application/json", **step.headers}.items():
         handler.send_header(name, value)
@@ -187,8 +197,30 @@ def _send(handler: BaseHTTPRequestHandler, step: Step, body: Body) -> None:
     handler.wfile.write(payload)
 
 
+def _said(step: Step, body: Body, path: str) -> Body:
+    anthropic = path.endswith("/messages")
+    if step.status != 200:
+        return _anthropic_error(step) if anthropic else _openai_error(step)
+    return _message(step, body) if anthropic else _completion(step, body)
+
+
+def _openai_error(step: Step) -> Body:
+    return {"error": {"message": step.text, "type": "scripted", "param": None, "code": step.code}}
+
+
+def _anthropic_error(step: Step) -> Body:
+    types = {401: "authentication_error", 429: "rate_limit_error", 500: "api_error", 529: "overloaded_error"}
+    return {
+        "type": "error",
+        "error": {"type": types.get(step.status, "invalid_request_error"), "message": step.text},
+    }
+
+
 def _completion(step: Step, body: Body) -> Body:
-    message = {"role": "assistant", "content": step.text}
+    message: Body = {"role": "assistant", "content": step.text}
+    if step.tool:
+        function = {"name": step.tool[0], "arguments": step.tool[1]}
+        message["tool_calls"] = [{"id": "call_1", "type": "function", "function": function}]
     reply: Body = {
         "id": "chatcmpl-test",
         "object": "chat.completion",
@@ -200,7 +232,35 @@ def _completion(step: Step, body: Body) -> Body:
     return {**reply, "usage": usage} if usage else reply
 
 
+def _message(step: Step, body: Body) -> Body:
+    content: list[Body] = [{"type": "text", "text": step.text}]
+    if step.tool:
+        tool = {"type": "tool_use", "id": "toolu_1", "name": step.tool[0], "input": json.loads(step.tool[1])}
+        content = [tool]
+    reasons = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+    reply: Body = {
+        "id": "msg_test",
+        "type": "message",
+        "role": "assistant",
+        "model": body["model"],
+        "content": content,
+        "stop_reason": reasons.get(step.finish_reason, step.finish_reason),
+    }
+    usage = _word_usage(step, body) if step.usage is None else step.usage
+    if not usage:
+        return reply
+    return {
+        **reply,
+        "usage": {"input_tokens": usage["prompt_tokens"], "output_tokens": usage["completion_tokens"]},
+    }
+
+
 def _word_usage(step: Step, body: Body) -> Usage:
-    prompt = sum(len(str(message["content"]).split()) for message in body["messages"])
+    prompt = sum(len(text_of(message["content"]).split()) for message in body["messages"])
     completion = len(step.text.split())
     return {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
+
+
+def text_of(content: Any) -> str:
+    """The text of a message; Anthropic's come in blocks."""
+    return content if isinstance(content, str) else "".join(block["text"] for block in content)

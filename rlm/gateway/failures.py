@@ -35,7 +35,7 @@ def understand(error: BaseException) -> Failure:
         return Failure("no connection to the provider", retry=True, may_be_billed=False)
     if names & {"TimeoutError", "TimeoutException", "APITimeoutError"}:
         return Failure("the provider did not answer in time", retry=True, may_be_billed=True)
-    if names & {"TransportError", "ConnectionError", "APIConnectionError", "ClientError"}:
+    if names & {"TransportError", "ConnectionError", "ClientError"}:
         return Failure("the connection broke before the reply was complete", retry=True, may_be_billed=True)
     return Failure(f"the reply is not a chat completion ({_said(error)})", retry=True, may_be_billed=True)
 
@@ -97,6 +97,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def _said(error: BaseException) -> str:
-    """The message without litellm's row of class names before it."""
-    text = _CLASS_NAMES.sub("", " ".join(str(error).split())) or type(error).__name__
+    """The message without litellm's row of class names before it, and the traceback it may have put into it."""
+    said = str(error).partition("Traceback (most recent call last)")[0]
+    text = _CLASS_NAMES.sub("", " ".join(said.split())).rstrip(" ,") or type(error).__name__
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "..."

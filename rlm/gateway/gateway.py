@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import time
 from collections.abc import Sequence
@@ -25,6 +26,8 @@ from rlm.gateway.types import Reply, Request, Usage
 # few tokens, have covered the difference. What it reports is entered as reported in any case.
 _PROMPT_MARGIN = 1.1
 _PROMPT_MARGIN_TOKENS = 16
+
+_SAVED = ("text", "model", "finish_reason", "tool_call")
 
 __all__ = ["Gateway", "check_model", "count_tokens", "price"]
 
@@ -94,7 +97,9 @@ class Gateway:
         async with self._slots.one(None), self.lanes.slot(self._owner):
             answer, usage = await self._answered(request, held)
         seconds = time.monotonic() - started
-        reply = Reply(answer.text, request.model, usage, answer.finish_reason, seconds)
+        reply = Reply(
+            answer.text, request.model, usage, answer.finish_reason, seconds, tool_call=answer.tool_call
+        )
         if key is not None:
             _save_reply(self.cache, key, reply)
         return reply
@@ -211,9 +216,12 @@ def _check_request(request: Request) -> None:
 def _actual(request: Request, answer: provider.Answer) -> Usage:
     """What the provider reports, or our own count where it reports nothing."""
     prompt = answer.prompt_tokens or count_tokens(request.model, request.messages)
-    completion = answer.completion_tokens or count_tokens(request.model, answer.text)
+    completion = answer.completion_tokens or count_tokens(request.model, answer.text + answer.tool_call)
     reported = answer.raw if answer.prompt_tokens and answer.completion_tokens else None
-    return Usage(1, prompt, completion, price(request.model, prompt, completion, reported) or 0.0)
+    usd = price(request.model, prompt, completion, reported) or 0.0
+    if not (math.isfinite(usd) and usd >= 0):  # by details of the usage that cannot be true
+        usd = price(request.model, prompt, completion) or 0.0
+    return Usage(1, prompt, completion, usd)
 
 
 def _address(model: str) -> list[str | None]:
@@ -229,13 +237,13 @@ def _saved_reply(cache: Cache | None, key: str) -> Reply | None:
     value: dict[str, Any] | None = cache.get(key) if cache is not None else None
     if value is None:
         return None
-    text, model, finish_reason = (str(value.get(name, "")) for name in ("text", "model", "finish_reason"))
-    return Reply(text, model, Usage(), finish_reason, 0.0, cached=True)
+    text, model, reason, tool_call = (str(value.get(name, "")) for name in _SAVED)
+    return Reply(text, model, Usage(), reason, 0.0, cached=True, tool_call=tool_call)
 
 
 def _save_reply(cache: Cache | None, key: str, reply: Reply) -> None:
     """A reply that is paid for is handed over even when it cannot be saved; the log says so."""
-    value = {"text": reply.text, "model": reply.model, "finish_reason": reply.finish_reason}
+    value = {name: getattr(reply, name) for name in _SAVED}
     try:
         if cache is not None:
             cache.put(key, value)

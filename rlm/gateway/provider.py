@@ -5,6 +5,7 @@ with its downloads, retries, callbacks and printing turned off. Keys come from t
 """
 
 import asyncio
+import json
 import logging
 import os
 import threading
@@ -32,13 +33,17 @@ _module: Any = None
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a provider sent back. `usage` has zeros where it reported nothing; `raw` is litellm's response."""
+    """What a provider sent back. Tokens are 0 where it reported none; `raw` is litellm's response.
+
+    `tool_call`: as in `Reply`.
+    """
 
     text: str
     finish_reason: str
     prompt_tokens: int
     completion_tokens: int
     raw: Any
+    tool_call: str = ""
 
 
 def litellm() -> Any:
@@ -172,8 +177,12 @@ def _import() -> Any:
     from litellm.llms.custom_httpx import http_handler
 
     # litellm builds its models when first used, and pydantic then warns of a type of theirs: nobody's business here.
-    message = "Item .* on TypedDict class .* is using the .ReadOnly. qualifier"
-    warnings.filterwarnings("ignore", message, UserWarning)
+    # And where a reply holds something else than the format says, which is judged here.
+    for message in (
+        "Item .* on TypedDict class .* is using the .ReadOnly. qualifier",
+        "Pydantic serializer warnings",
+    ):
+        warnings.filterwarnings("ignore", message, UserWarning)
     module.disable_hf_tokenizer_download = True
     module.telemetry = False
     module.suppress_debug_info = True
@@ -190,13 +199,34 @@ def _answer(raw: Any) -> Answer:
     if not raw.choices:
         raise ValueError("the list of choices is empty")
     choice, usage = raw.choices[0], getattr(raw, "usage", None)
-    return Answer(
-        text=choice.message.content or "",
-        finish_reason=choice.finish_reason or "stop",
-        prompt_tokens=getattr(usage, "prompt_tokens", 0) or 0,
-        completion_tokens=getattr(usage, "completion_tokens", 0) or 0,
-        raw=raw,
-    )
+    text, reason = choice.message.content or "", choice.finish_reason or "stop"
+    refusal = (getattr(choice.message, "provider_specific_fields", None) or {}).get("refusal")
+    if refusal and not text:
+        text, reason = refusal, reason if reason == "content_filter" else "refusal"
+    if not isinstance(text, str):
+        raise ValueError("the content is not text")
+    prompt, completion = (_reported(usage, f"{kind}_tokens") for kind in ("prompt", "completion"))
+    return Answer(text, str(reason), prompt, completion, raw, _tool_calls(choice.message))
+
+
+def _reported(usage: Any, name: str) -> int:
+    """A count as the provider gave it; 0 for what is no count."""
+    value = getattr(usage, name, 0)
+    return value if isinstance(value, int) and value > 0 else 0
+
+
+def _tool_calls(message: Any) -> str:
+    called = [call.function for call in message.tool_calls or []] or [message.function_call]
+    lines = [{"name": f.name or "", "arguments": _parsed(f.arguments or "")} for f in called if f]
+    return "\n".join(json.dumps(line) for line in lines)
+
+
+def _parsed(arguments: str) -> Any:
+    """Arguments are JSON in a text, when the model keeps to it."""
+    try:
+        return json.loads(arguments)
+    except (ValueError, RecursionError):
+        return arguments
 
 
 def _take_clients(module: Any) -> list[Any]:

@@ -48,7 +48,9 @@ class Usage:
 class Reply:
     """A model's answer. `usage` is what this call charged to the ledger: nothing when `cached`.
 
-    `finish_reason` is "stop", "length" (cut at `max_tokens`) or whatever else the provider says.
+    `finish_reason` is "stop", "length" (cut at `max_tokens`), "refusal" (`text` says why) or whatever else the
+    provider says. `tool_call`: what a model called instead of, or beside, writing text, though it was offered no
+    tools: a line of JSON for each, {"name": ..., "arguments": ...}, arguments as text where they are not JSON.
     `seconds` is the wall time of the call, waiting and retries included.
     """
 
@@ -58,3 +60,4 @@ class Reply:
     finish_reason: str
     seconds: float
     cached: bool = False
+    tool_call: str = ""
