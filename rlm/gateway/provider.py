@@ -5,6 +5,8 @@ with its downloads, retries, callbacks and printing turned off. Keys come from t
 """
 
 import asyncio
+import atexit
+import gc
 import json
 import logging
 import os
@@ -192,6 +194,9 @@ def _import() -> Any:
     module.custom_provider_map = [{"provider": "offline", "custom_handler": offline_provider()}]
     for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    atexit.register(
+        gc.freeze
+    )  # or the interpreter takes a second and more to go through litellm's objects at the end
     return module
 
 
