@@ -3,8 +3,10 @@
 import asyncio
 import re
 import time
+from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
@@ -15,16 +17,22 @@ from index_store.reader import Index
 from rlm import navigator, prompts
 from rlm.answer import Citation, Conclusion
 from rlm.audit.log import Trace
-from rlm.engine import converse
+from rlm.context import Context
+from rlm.demands import Demands
+from rlm.engine import converse, record_visit
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.gateway import Gateway
+from rlm.gateway.lanes import Lanes
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.provider import check_model, litellm
 from rlm.gateway.types import Usage
 from rlm.limits import Limits, Models
+from rlm.routes import Choice, Route, choose
 from rlm.run import Run, Watch, unwatched, usage_json
+from rlm.single import RETRIEVED_TOKENS, answer_once, fitting, found_text, whole_text
 
+Event = dict[str, Any]
 RUNS = Path("rlm-runs")
 
 
@@ -51,80 +59,175 @@ class Answer:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How questions are asked: which way, of whom, under which limits of each, and what an answer must satisfy."""
+
+    route: Route = "auto"
+    models: Models = Models()
+    limits: Limits = Limits()
+    demands: Demands = Demands()
+    runs: Path = RUNS
+    watch: Watch = unwatched
+
+
 def ask(
     index: str | Path | Index,
     question: str,
     *,
+    route: Route = "auto",
     models: Models | None = None,
     limits: Limits | None = None,
+    demands: Demands | None = None,
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
 ) -> Answer:
-    """Answer `question` from the index; blocks. Raises RlmError, GatewayError or IndexStoreError: one sentence."""
-    return run_blocking(ask_async(index, question, models=models, limits=limits, runs=runs, watch=watch))
+    """Answer `question` from the index, or from a text file; blocks. `watch` is told every event as it is recorded.
+
+    Raises RlmError, GatewayError or IndexStoreError: one sentence.
+    """
+    manner = Manner(route, models or Models(), limits or Limits(), demands or Demands(), Path(runs), watch)
+    return run_blocking(_ask(index, question, manner))
 
 
 async def ask_async(
     index: str | Path | Index,
     question: str,
     *,
+    route: Route = "auto",
     models: Models | None = None,
     limits: Limits | None = None,
+    demands: Demands | None = None,
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
 ) -> Answer:
-    """As `ask`, inside an event loop."""
+    """As `ask`, inside an event loop; many may be under way in one process. Cancelled, it stops all it began and
+    closes its trace."""
+    manner = Manner(route, models or Models(), limits or Limits(), demands or Demands(), Path(runs), watch)
+    return await _ask(index, question, manner)
+
+
+async def events(index: str | Path | Index, question: str, **manner: Any) -> AsyncGenerator[Event, None]:
+    """The events of a run as they are recorded, each {"kind", "conversation", ...}; takes what `ask_async` takes.
+
+    The last is {"kind": "result", "conversation": "0", "answer": Answer}. Leaving the iterator early stops the run.
+    """
+    queue: asyncio.Queue[Event] = asyncio.Queue()
+    loop, also = asyncio.get_running_loop(), manner.pop("watch", unwatched)
+
+    def watch(kind: str, conversation: str, fields: dict[str, Any]) -> None:
+        also(kind, conversation, fields)
+        event = {"kind": kind, "conversation": conversation, **fields}
+        loop.call_soon_threadsafe(queue.put_nowait, event)
+
+    asking = asyncio.ensure_future(ask_async(index, question, watch=watch, **manner))
+    asking.add_done_callback(lambda _: queue.put_nowait({}))  # an end without an event: the task says how
+    try:
+        while event := await queue.get():
+            yield event
+        yield {"kind": "result", "conversation": "0", "answer": await asking}
+    finally:
+        asking.cancel()
+        await asyncio.wait([asking])
+
+
+async def _ask(index: str | Path | Index, question: str, manner: Manner) -> Answer:
+    opened = ready(index, manner.models)
+    check_question(question)
+    async with gateway_for(manner.limits) as gateway:
+        return await answered(opened, question, gateway, manner)
+
+
+def ready(index: str | Path | Index, models: Models) -> Index:
+    """The index, open, with models that can be asked. Raises before anything is spent."""
     navigator.register()
-    models, limits = models or Models(), limits or Limits()
-    _check_question(question)
     opened = index if isinstance(index, Index) else open_any(index)
     for model in dict.fromkeys([models.root, models.child]):
         check_model(model)
-    litellm()  # before the run's clock starts: its first import takes seconds
-    ledger = Ledger(Caps(limits.usd, limits.tokens, limits.calls))
-    async with Gateway(ledger, concurrency=limits.concurrency, timeout_s=limits.timeout_s) as gateway:
-        folder = new_folder(Path(runs), question)
-        with Trace.open(folder) as trace:
-            run = Run(opened, gateway, models, limits, trace, folder, asyncio.get_running_loop(), watch)
-            return await _recorded(run, trace, question)
+    litellm()  # before a run's clock starts: its first import takes seconds
+    return opened
 
 
-def _check_question(question: str) -> None:
+def gateway_for(limits: Limits) -> Gateway:
+    """A gateway with a pool of its own."""
+    return Gateway(
+        Ledger(Caps(limits.usd, limits.tokens, limits.calls)),
+        concurrency=limits.concurrency,
+        timeout_s=limits.timeout_s,
+        allow_unpriced=limits.allow_unpriced,
+        lanes=Lanes(limits.concurrency, limits.requests_per_minute, limits.tokens_per_minute),
+    )
+
+
+async def answered(opened: Index, question: str, gateway: Gateway, manner: Manner) -> Answer:
+    """One question as one run, in a folder of its own."""
+    folder = new_folder(manner.runs, question)
+    with Trace.open(folder) as trace:
+        run = Run(
+            opened,
+            gateway,
+            manner.models,
+            manner.limits,
+            trace,
+            folder,
+            asyncio.get_running_loop(),
+            manner.watch,
+            manner.demands,
+        )
+        return await _recorded(run, trace, question, choose(run, manner.route))
+
+
+def check_question(question: str) -> None:
     if not question.strip():
         raise RlmError("the question is empty; ask with at least one word")
     if question != question.encode("utf-8", "replace").decode():
         raise RlmError(f"the question {question[:80]!a} is not Unicode text; give it in UTF-8")
 
 
-async def _recorded(run: Run, trace: Trace, question: str) -> Answer:
+async def _recorded(run: Run, trace: Trace, question: str, choice: Choice) -> Answer:
     """The run between its first event and its last, whatever happens between them."""
-    run.record("run_opened", "0", **_opening(run, question))
+    run.record("run_opened", "0", **opening(run, question, choice))
     conclusion = Conclusion("", (), "cancelled", "the run was cancelled")
     try:
-        conclusion = await converse(run, question)
+        conclusion = await _by(run, question, choice.route)
     except Exception as e:
         conclusion = Conclusion("", (), "failed", f"{type(e).__name__}: {e}")
         raise
     finally:
-        _close(run, conclusion)
+        run.let_go()
+        closing(run, conclusion)
     if conclusion.stop == "failed":
         raise RlmError(f"{conclusion.error} (trace: {run.folder})")
-    spent = run.gateway.ledger.spent
+    spent = run.ledger.spent
     return Answer(conclusion.content, conclusion.citations, conclusion.stop, spent, run.folder, trace.head)
 
 
-def _close(run: Run, conclusion: Conclusion) -> None:
+async def _by(run: Run, question: str, route: Route) -> Conclusion:
+    """The answer, the way that was chosen."""
+    if route == "rlm":
+        run.keep_back()
+        return await converse(run, question)
+    if route == "direct":
+        return await answer_once(run, question, whole_text(run))
+    context = Context(run.index, partial(record_visit, run, "0", lambda: 0))
+    passages = found_text(run, context, question, RETRIEVED_TOKENS)
+    return await answer_once(run, question, fitting(run, question, passages))
+
+
+def closing(run: Run, conclusion: Conclusion) -> None:
+    """Record the last event of a trace."""
     run.record(
         "run_closed",
         "0",
         stop=conclusion.stop,
-        usage=usage_json(run.gateway.ledger.spent),
+        usage=usage_json(run.ledger.spent),
         seconds=round(time.monotonic() - run.began, 3),
         **({"error": conclusion.error} if conclusion.error else {}),
     )
 
 
-def _opening(run: Run, question: str) -> dict[str, Any]:
+def opening(run: Run, question: str, choice: Choice) -> dict[str, Any]:
+    """The fields of the first event of a trace."""
     manifest = run.index.manifest
     return {
         "question": question,
@@ -139,7 +242,9 @@ def _opening(run: Run, question: str) -> dict[str, Any]:
         "prompts": {"version": prompts.VERSION, "sha256": prompts.digest()},
         "limits": asdict(run.limits),
         "code_version": version("raptor-rlm"),
-        "route": "rlm",
+        "route": choice.route,
+        "route_why": choice.why,
+        "demands": asdict(run.demands),
     }
 
 

@@ -20,12 +20,12 @@ from rlm.run import Run, usage_json
 Json = Any
 T = TypeVar("T")
 
-NAMES = ("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "budget")
+NAMES = ("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "budget", "history")
 BATCH = 500
 PASSAGES = 10_000  # in one call, a batch together
 PASSAGE_CHARS = 1_000_000  # in one prompt
-#: Runs a child conversation: (question, branch, conversation id, depth).
-Descend = Callable[[str, str | None, str, int], Awaitable[Conclusion]]
+#: Runs a child conversation: (its share of the run, question, branch, conversation id, depth).
+Descend = Callable[[Run, str, str | None, str, int], Awaitable[Conclusion]]
 
 
 @dataclass(slots=True)
@@ -39,6 +39,7 @@ class Calls:
     descend: Descend
     cell: Callable[[], int]
     children: int = 0
+    past: list[dict[str, Json]] = field(default_factory=list)  # the cells so far: code, status and output
     _stopped: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _waiting: set["Future[Json]"] = field(default_factory=set)
@@ -60,6 +61,11 @@ class Calls:
             given_up = list(self._waiting)
         for future in given_up:
             future.cancel()
+
+    def resume(self) -> None:
+        """After `stop`: answer calls again."""
+        with self._lock:
+            self._stopped = False
 
     async def settled(self) -> None:
         """After `stop`: until all that was given up has recorded its end."""
@@ -97,6 +103,11 @@ class Calls:
     async def _budget(self) -> Json:
         return self.run.left()
 
+    async def _history(self, cell: int) -> Json:
+        if type(cell) is not int or not 0 < cell <= len(self.past):
+            raise Refused(f"there are cells 1 to {len(self.past)}, found {str(cell)[:40]!r}")
+        return self.past[cell - 1]
+
     async def _llm_query(
         self, prompt: str, model: str | None = None, nodes: Sequence[Json] | None = None
     ) -> str:
@@ -107,11 +118,12 @@ class Calls:
 
     async def _llm_query_batched(
         self, prompts: Sequence[str], model: str | None = None, nodes: Sequence[Json] | None = None
-    ) -> list[str]:
+    ) -> list[Json]:
         listed = _texts("prompts", prompts)
         places = [None] * len(listed) if nodes is None else _one_each("nodes", nodes, len(listed))
         results = await self._ask_all("llm_query_batched", listed, places)
-        return [f"ERROR: {r}" if isinstance(r, GatewayError) else r for r in results]
+        # An error is never text, so that no code takes it for an answer.
+        return [{"error": str(r)} if isinstance(r, GatewayError) else r for r in results]
 
     async def _rlm_query(self, question: str, under: str | None = None) -> Json:
         (result,) = await self._descend_all("rlm_query", _texts("questions", [question]), [under])
@@ -171,14 +183,16 @@ class Calls:
         ids, began = self._child_ids(len(texts)), time.monotonic()
         shared = branches[0] if len(set(branches)) == 1 else None
         cell = self._record_called(verb, texts, shared, ids)
-        found = await _together(
-            [self.descend(q, b, i, self.depth + 1) for q, b, i in zip(texts, branches, ids, strict=True)]
-        )
-        said = [f.content or f"ERROR: {f.error or f'stopped by {f.stop}'}" for f in found]
-        outcomes = [{"ok": bool(f.content), "text": text} for f, text in zip(found, said, strict=True)]
-        self._record_returned(cell, verb, ids, outcomes, began)
-        citations = [[c.as_json() for c in f.citations] for f in found]
-        return [{"answer": a, "citations": c} for a, c in zip(said, citations, strict=True)]
+        shares = self.run.shares(len(texts))
+        children = zip(shares, texts, branches, ids, strict=True)
+        found = await _together([self.descend(s, q, b, i, self.depth + 1) for s, q, b, i in children])
+        errors = [None if f.content else f.error or f"stopped by {f.stop}" for f in found]
+        said = [{"ok": e is None, "text": e or f.content} for f, e in zip(found, errors, strict=True)]
+        self._record_returned(cell, verb, ids, said, began)
+        return [
+            {"answer": f.content or None, "citations": [c.as_json() for c in f.citations], "error": e}
+            for f, e in zip(found, errors, strict=True)
+        ]
 
     def _record_called(self, verb: str, texts: list[str], under: str | None, ids: list[str]) -> int:
         cell = self.cell()

@@ -13,8 +13,6 @@ from typing import TYPE_CHECKING, Any, TextIO
 if TYPE_CHECKING:
     from index_store.reader import Index
     from index_store.types import Hit
-    from rlm.answer import Citation
-    from rlm.answering import Answer
     from rlm.audit.verify import Verdict
 
 EXAMPLE = """example:
@@ -30,7 +28,15 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_search_parser, _ask_parser, _shell_parser, _trace_parser, _review_parser, _doctor_parser):
+    for add in (
+        _search_parser,
+        _ask_parser,
+        _chat_parser,
+        _shell_parser,
+        _trace_parser,
+        _review_parser,
+        _doctor_parser,
+    ):
         add(commands)
     return main
 
@@ -82,12 +88,24 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
         "--child-model", metavar="M", help="the model of sub-calls (offline/reader, or the root model)"
     )
     command.add_argument("--max-usd", type=float, metavar="USD", help="hard ceiling on dollars")
-    command.add_argument("--max-calls", type=int, metavar="N", help="hard ceiling on model calls (200)")
+    command.add_argument(
+        "--max-calls", type=int, metavar="N", help="hard ceiling on model calls, the root's included (200)"
+    )
     command.add_argument("--max-tokens", type=int, metavar="N", help="hard ceiling on tokens")
     command.add_argument(
         "--max-turns", type=int, metavar="N", help="turns of the root and of each child (16)"
     )
     command.add_argument("--timeout", type=float, metavar="S", help="wall clock of the run in seconds (600)")
+    command.add_argument("--depth", type=int, metavar="N", help="levels of children with a REPL (1)")
+    command.add_argument(
+        "--allow-unpriced", action="store_true", help="with --max-usd: call models without a known price too"
+    )
+    command.add_argument("--concurrency", type=int, metavar="N", help="model calls at a time (16)")
+    command.add_argument("--rpm", type=float, metavar="N", help="requests a minute to each model")
+    command.add_argument("--tpm", type=float, metavar="N", help="tokens a minute to each model")
+    command.add_argument(
+        "--window", type=int, metavar="N", help="tokens the root model takes, where litellm does not know"
+    )
 
 
 def _ask_parser(commands: Any) -> None:
@@ -97,14 +115,51 @@ def _ask_parser(commands: Any) -> None:
         "answer a question with citations",
         'rlm ask my.index "what changed in 2021?" --max-usd 0.50',
     )
-    ask.add_argument("index", metavar="INDEX")
-    ask.add_argument("question")
-    _limit_options(ask)
+    ask.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
+    ask.add_argument("question", nargs="?")
     ask.add_argument(
-        "--runs", default="rlm-runs", metavar="DIR", help="where the trace's folder is made (%(default)s)"
+        "--questions",
+        metavar="FILE",
+        help='many questions: .jsonl of {"_id", "text", "scope"?}; with --answers',
     )
+    ask.add_argument(
+        "--answers",
+        metavar="FILE",
+        help="where answers to --questions go, a line each; those it holds are not asked again",
+    )
+    ask.add_argument("--at-once", type=int, default=4, metavar="N", help="questions at a time (%(default)s)")
+    ask.add_argument(
+        "--route",
+        default="auto",
+        choices=["auto", "direct", "retrieve", "rlm"],
+        help="direct: the whole text in one call; retrieve: what a search finds in one call; rlm: the loop; "
+        "auto (default) chooses, and the trace says why",
+    )
+    ask.add_argument(
+        "--require-citations",
+        action="store_true",
+        help="take no answer whose quotes are not in the documents",
+    )
+    _limit_options(ask)
+    _runs_option(ask)
     ask.add_argument("--json", action="store_true", help="print JSON")
     ask.set_defaults(run=_ask)
+
+
+def _chat_parser(commands: Any) -> None:
+    chat = _command(
+        commands, "chat", "ask one question after another; the REPL is kept between them", "rlm chat my.index"
+    )
+    chat.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
+    _limit_options(chat)
+    _runs_option(chat)
+    chat.set_defaults(run=_chat)
+
+
+def _runs_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--runs", default="rlm-runs", metavar="DIR", help="where the trace's folder is made (%(default)s)"
+    )
 
 
 def _shell_parser(commands: Any) -> None:
@@ -264,72 +319,25 @@ def _hits_said(index: "Index", hits: "Sequence[Hit]") -> str:
     return "\n".join(lines) or "nothing found"
 
 
-# -- ask ---------------------------------------------------------------------------------------------------
-
-
-def _settings(args: argparse.Namespace) -> tuple[Any, Any]:
-    from rlm.limits import Limits, Models
-
-    given = {
-        "usd": args.max_usd,
-        "calls": args.max_calls,
-        "tokens": args.max_tokens,
-        "turns": args.max_turns,
-        "timeout_s": args.timeout,
-        "cell_timeout_s": getattr(args, "cell_timeout", None),
-    }
-    limits = Limits(**{k: v for k, v in given.items() if v is not None})
-    child = "offline/reader" if args.model.startswith("offline/") else args.model
-    return Models(args.model, args.child_model or child), limits
+# -- ask, chat, shell --------------------------------------------------------------------------------------
 
 
 def _ask(args: argparse.Namespace) -> int:
-    from rlm.answering import ask
-    from rlm.live import live
+    from rlm.terminal import ask
 
-    models, limits = _settings(args)
-    answer = ask(
-        args.index, args.question, models=models, limits=limits, runs=args.runs, watch=live(sys.stderr)
-    )
-    print(json.dumps(answer.as_json()) if args.json else _answer_said(answer))
-    return 0
+    return ask(args)
 
 
-def _answer_said(answer: "Answer") -> str:
-    from rlm.audit import read
-    from rlm.audit.routing import branches
-    from rlm.audit.timeline import branch_line
-    from rlm.audit.visible import visible
+def _chat(args: argparse.Namespace) -> int:
+    from rlm.terminal import chat
 
-    entered = [branch for branch in branches(read(answer.trace)[0]) if branch.level]
-    u = answer.usage
-    lines = [visible(answer.content) or f"(no answer: stopped by {answer.stop})", ""]
-    lines += [_citation_said(number, c) for number, c in enumerate(answer.citations, 1)]
-    if entered:
-        lines += ["", "branches entered:", *(f"  {branch_line(branch)}" for branch in entered[:12])]
-    lines.append("")
-    lines += [f"stop: {answer.stop}; {u.calls} calls, {u.tokens:,} tokens, ${u.usd:.4f}"]
-    return "\n".join([*lines, f"trace: {answer.trace}", f"head:  {answer.head}"])
-
-
-def _citation_said(number: int, c: "Citation") -> str:
-    from rlm.audit.visible import one_line
-
-    page = f", page {c.page}" if c.page else ""
-    place = f"{one_line(c.doc, 200)} {c.start}-{c.end}{page}" if c.doc else "not in the source"
-    return f'[{number}] {place} ({c.supported}): "{one_line(c.quote, 240)}"'
-
-
-# -- shell -------------------------------------------------------------------------------------------------
+    return chat(args)
 
 
 def _shell(args: argparse.Namespace) -> int:
-    from rlm.shell import open_shell, talk, talk_json
+    from rlm.terminal import shell
 
-    models, limits = _settings(args)
-    with open_shell(args.index, models, limits) as shell:
-        (talk_json if args.json else talk)(shell, fresh=args.fresh)
-    return 0
+    return shell(args)
 
 
 # -- traces ------------------------------------------------------------------------------------------------

@@ -2,21 +2,29 @@
 
 import asyncio
 import json
-import re
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from rlm import prompts
-from rlm.answer import Conclusion, event_of, resolve
-from rlm.calls import NAMES, Calls, Descend
+from rlm.answer import Conclusion, resolve
+from rlm.audit.visible import one_line
+from rlm.calls import NAMES, Calls
 from rlm.context import GIVEN_WHOLE, VERBS, Context, Refused
+from rlm.demands import unmet
+from rlm.gateway.blocks import Block
 from rlm.gateway.errors import GatewayError, OverBudget
-from rlm.gateway.types import Message
+from rlm.gateway.ledger import Reservation
+from rlm.gateway.provider import window
+from rlm.gateway.tokens import count_tokens
+from rlm.gateway.types import Message, Reply
+from rlm.history import UNKNOWN_WINDOW, put_away
+from rlm.replies import code_of, hint, is_open
 from rlm.run import Run
 from rlm.sandbox import CallRefused, CellResult, SandboxLimits, Session, open_session
+from rlm.single import Passages, answer_once
 from rlm.suspicion import texts_shown
 
 Json = Any
@@ -26,22 +34,23 @@ CALLS = frozenset([f"context.{verb}" for verb in VERBS] + list(NAMES))
 GRACE_S = 1.0
 #: Run when a limit ended a conversation: hands over whatever the code had set as its answer by then.
 TAKE_DRAFT = 'answer = {**(answer if isinstance(answer, dict) else {"content": answer}), "ready": True}'
-_FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*([^`]*?)[ \t]*")
-_CODE = frozenset({"python", "python3", "py", "ipython", "repl"})
+_LINE_CHARS = 100
 
 
 @dataclass(slots=True)
 class Conversation:
-    """One model with one REPL. `told` counts the messages already in the trace."""
+    """One model with one REPL. `told` counts the messages already in the trace; `turns` says each in a line."""
 
     run: Run
     id: str
+    depth: int
     calls: Calls
     session: Session
     messages: list[Message]
     cell: int = 0
     code: str | None = None  # of the current cell, until its scan is recorded
     told: int = 0
+    turns: list[str] = field(default_factory=list)
     drafting: bool = False  # whether any code has named the answer
     draft: dict[str, Json] = field(default_factory=dict)
     thread: ThreadPoolExecutor = field(
@@ -52,18 +61,28 @@ class Conversation:
 async def converse(
     run: Run, question: str, under: str | None = None, id: str = "0", depth: int = 0
 ) -> Conclusion:
-    """Answer `question` over the whole index, or the branch below `under`. A limit reached is a result.
+    """Answer `question` over the whole index, or the branch below `under`. A limit reached is a result."""
+    talk = open_conversation(run, question, under, id, depth)
+    try:
+        return await pursue(talk, question)
+    finally:
+        await close(talk)
+
+
+async def pursue(talk: Conversation, question: str) -> Conclusion:
+    """From the messages as they stand to an answer.
 
     Only the root watches the wall clock: its children are its cell's calls, and end with it.
     """
-    talk = open_conversation(run, question, under, id, depth)
-    try:
-        stop, error = await _until_the_end(talk, None if depth else max(run.left_s, 0.001))
-        if stop in ("turns", "budget", "timeout"):
-            await _take_draft(talk, stop)
-    finally:
-        await _close(talk)
-    return _conclude(talk, stop, error)
+    run, talk.draft = talk.run, {}
+    stop, error = await _until_the_end(talk, None if talk.depth else max(run.left_s, 0.001))
+    if stop in ("turns", "budget", "timeout"):
+        await _take_draft(talk, stop)
+    content = str(talk.draft.get("content") or "")
+    if not content and stop in ("turns", "budget") and run.last is not None:
+        held, run.last = run.last, None
+        return await _last_words(talk, question, stop, held)
+    return run.conclude(talk.id, content, talk.draft.get("citations"), stop, error)
 
 
 async def _until_the_end(talk: Conversation, timeout_s: float | None) -> tuple[str, str]:
@@ -82,62 +101,48 @@ async def _until_the_end(talk: Conversation, timeout_s: float | None) -> tuple[s
 async def _turns(talk: Conversation) -> str:
     """The loop itself; returns why it ended."""
     limits = talk.run.limits
-    for turn in range(1, limits.turns + 1):
+    for left in reversed(range(limits.turns)):
         reply = await _ask(talk)
-        code = code_of(reply)
-        if code is None:
-            _say(talk, prompts.NO_CODE)
+        code = code_of(reply.text, reply.tool_call)
+        if code is None or (reply.finish_reason == "length" and is_open(reply.text)):
+            _say(talk, hint(reply.text, reply.finish_reason, limits.reply_tokens, reply.tool_call), "no code")
             continue
         talk.drafting = talk.drafting or "answer" in code
         result = await run_cell(talk, code)
-        if result.answer is not None:
-            talk.draft = result.answer
-            return "answer"
-        _say(talk, _report(talk, result, last=turn == limits.turns - 1))
+        why = "" if result.answer is None else _take(talk, result.answer)
+        if result.answer is not None and not (why and left):
+            return "unmet" if why else "answer"
+        _say(talk, _report(talk, result, left, why), _in_short(code, result))
     return "turns"
 
 
-async def _ask(talk: Conversation) -> str:
+async def _ask(talk: Conversation) -> Reply:
+    _make_room(talk)
     (call,) = talk.run.call_ids(1)
-    new = len(talk.messages) - talk.told
-    talk.told = len(talk.messages)
+    new, talk.told = len(talk.messages) - talk.told, len(talk.messages)
     reply = await talk.run.ask(
         talk.id, call, talk.run.models.root, talk.messages, new, talk.run.limits.reply_tokens
     )
     text = reply.text.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be sent again
-    talk.messages.append({"role": "assistant", "content": text})
-    return text
+    talk.messages.append({"role": "assistant", "content": text or reply.tool_call or "(nothing)"})
+    return replace(reply, text=text)
 
 
-def code_of(reply: str) -> str | None:
-    """The code of a reply: its fenced blocks in order, as one cell; None when there is none.
+def _make_room(talk: Conversation) -> None:
+    """Put the oldest turns away when the conversation nears the model's window."""
+    model = talk.run.models.root
+    room = talk.run.limits.window or window(model) or UNKNOWN_WINDOW
+    shorter = put_away(talk.messages, talk.turns, room, lambda m: count_tokens(model, [m]))
+    if shorter is not None:
+        talk.run.record("note", talk.id, text=f"{len(talk.messages) - len(shorter)} messages were put away")
+        talk.messages, talk.told = shorter, 1  # the second message is new: it says what went
 
-    Blocks named python, py or repl count; where there are none, blocks without a name. A fence is closed as in
-    CommonMark 0.31, section 4.5: by a line with nothing but as many marks; one left open ends with the reply.
-    """
-    blocks = [(name, code) for name, code in _blocks(reply) if code.strip()]
-    named = [code for name, code in blocks if name in _CODE]
-    return "\n".join(named or [code for name, code in blocks if not name]) or None
 
-
-def _blocks(reply: str) -> list[tuple[str, str]]:
-    """(name, code) of each fenced block."""
-    blocks: list[tuple[str, list[str]]] = []
-    fence = ""
-    for line in reply.split("\n"):
-        marks = _FENCE.fullmatch(line.rstrip("\r"))
-        if not fence and marks:
-            fence = marks[2]
-            blocks.append((marks[3].lower().partition(" ")[0], []))
-        elif fence and marks and not marks[3] and marks[2].startswith(fence):
-            fence = ""
-        elif fence:
-            blocks[-1][1].append(line.rstrip("\r"))
-    if fence and blocks[-1][1]:
-        blocks[-1][1][-1] = (
-            blocks[-1][1][-1].rstrip().removesuffix(fence)
-        )  # closed on the line of its last code
-    return [(name, textwrap.dedent("\n".join(lines)).strip("\n")) for name, lines in blocks]
+def _take(talk: Conversation, answer: dict[str, Json]) -> str:
+    """Keep a ready answer; what is demanded of it that it lacks, '' for nothing."""
+    talk.draft = answer
+    content = str(answer.get("content") or "")
+    return unmet(talk.run.demands, content, resolve(talk.run.index, content, answer.get("citations"))) or ""
 
 
 async def run_cell(talk: Conversation, code: str) -> CellResult:
@@ -158,7 +163,7 @@ async def run_cell(talk: Conversation, code: str) -> CellResult:
     finally:
         if not running.done():
             await _cut_short(talk, running)
-        result = _recorded(talk, await running)
+        result = _recorded(talk, code, await running)
     return result
 
 
@@ -171,7 +176,7 @@ async def _cut_short(talk: Conversation, running: "asyncio.Future[CellResult]") 
         talk.session.kill()
 
 
-def _recorded(talk: Conversation, result: CellResult) -> CellResult:
+def _recorded(talk: Conversation, code: str, result: CellResult) -> CellResult:
     record_scan(talk, result.rule, result.line, "rejected" if result.status == "rejected" else "ok")
     talk.run.record(
         "code_run",
@@ -184,9 +189,10 @@ def _recorded(talk: Conversation, result: CellResult) -> CellResult:
         truncated=result.truncated,
         state_lost=result.state_lost,
     )
-    talk.run.flag(
-        talk.id, "output", [(f"cell {talk.cell}", result.stdout), (f"cell {talk.cell}", result.error)]
-    )
+    place = f"cell {talk.cell}"
+    talk.run.flag(talk.id, "output", [(place, result.stdout), (place, result.error)])
+    output = "\n".join(part for part in (result.stdout, result.error) if part)
+    talk.calls.past.append({"code": code, "status": result.status, "output": output})
     return result
 
 
@@ -197,6 +203,22 @@ async def _take_draft(talk: Conversation, stop: str) -> None:
         return
     talk.run.record("note", talk.id, text=f"stopped by {stop}: the answer is taken as the code had left it")
     talk.draft = (await run_cell(talk, TAKE_DRAFT)).answer or {}
+
+
+async def _last_words(talk: Conversation, question: str, stop: str, held: Reservation) -> Conclusion:
+    """The call that was set aside for this: an answer from what the cells had printed, the newest first."""
+    run = talk.run
+    run.record(
+        "note", talk.id, text=f"stopped by {stop}: the call kept back for it answers from what was printed"
+    )
+    model, left, blocks = run.models.root, held.worst.prompt_tokens // 2, []
+    for number, past in reversed(list(enumerate(talk.calls.past, 1))):
+        block = Block(f"output of cell {number}", past["output"])
+        left -= count_tokens(model, block.text) + prompts.MARK_TOKENS
+        if left < 0:
+            break
+        blocks.append(block)
+    return await answer_once(run, question, Passages(tuple(reversed(blocks)), {}), held, stop)
 
 
 def record_scan(
@@ -217,45 +239,37 @@ def record_scan(
     )
 
 
-def _say(talk: Conversation, text: str) -> None:
+def _say(talk: Conversation, text: str, line: str) -> None:
+    """End a turn: what the model is told, and the turn in short."""
     talk.messages.append({"role": "user", "content": text})
+    talk.turns.append(line)
 
 
-def _report(talk: Conversation, result: CellResult, last: bool) -> str:
-    left = talk.run.left()
+def _in_short(code: str, result: CellResult) -> str:
+    return f"{result.status}: {one_line(code.strip(), _LINE_CHARS)} -> {len(result.stdout):,} characters"
+
+
+def _report(talk: Conversation, result: CellResult, turns: int, why: str) -> str:
+    left = talk.run.left() | {"turns": turns}
     shown = ", ".join(f"{name} {round(amount, 4):,}" for name, amount in left.items() if amount is not None)
-    note = f"Left: {shown}." + (f" {prompts.LAST_TURN}" if last else "")
-    return prompts.output(talk.cell, result.status, result.stdout, result.error, note)
+    notes = [
+        f"Left: {shown}.",
+        prompts.UNMET.format(why=why) if why else "",
+        prompts.LAST_TURN * (turns == 1),
+    ]
+    return prompts.output(
+        talk.cell, result.status, result.stdout, result.error, " ".join(note for note in notes if note)
+    )
 
 
 def open_conversation(run: Run, question: str, under: str | None, id: str, depth: int) -> Conversation:
     """A context, a sandbox that can call nothing else, and the opening messages."""
 
-    def visit(
-        verb: str,
-        arguments: dict[str, Json],
-        shown: list[Json],
-        not_taken: list[Json],
-        result: Json,
-        error: str,
-    ) -> None:
-        extra = {"error": error} if error else {}
-        run.record(
-            "visited",
-            id,
-            cell=talk.cell,
-            verb=verb,
-            arguments=arguments,
-            shown=shown,
-            not_taken=not_taken,
-            result=result,
-            result_chars=0 if error else len(result if isinstance(result, str) else json.dumps(result)),
-            **extra,
-        )
-        run.flag(id, f"context.{verb}", texts_shown(result, shown))
+    def cell_now() -> int:
+        return talk.cell
 
-    context = Context(run.index, visit, under)
-    calls = Calls(run, context, id, depth, descending(run), lambda: talk.cell)
+    context = Context(run.index, partial(record_visit, run, id, cell_now), under)
+    calls = Calls(run, context, id, depth, converse, cell_now)
     limits = SandboxLimits(cell_timeout_s=run.limits.cell_timeout_s, output_chars=run.limits.output_chars)
     answer = serving(context, calls)
 
@@ -267,18 +281,42 @@ def open_conversation(run: Run, question: str, under: str | None, id: str, depth
     if "context_text" in intro:
         run.record("note", id, text=GIVEN_WHOLE)
     session = open_session(serve, CALLS, limits, intro=intro)
+    model, demands = run.models.root, run.demands
+    wanted = prompts.demanded(demands.citations, demands.schema, prompts.TYPED_CELL)
     text = prompts.opening(question, context.docs, context.nodes, context.chars, under)
     messages: list[Message] = [
-        {"role": "system", "content": prompts.SYSTEM},
+        {"role": "system", "content": prompts.system(model) + wanted},
         {"role": "user", "content": text},
     ]
-    talk = Conversation(run, id, calls, session, messages)
+    talk: Conversation = Conversation(run, id, depth, calls, session, messages)
     return talk
 
 
-def descending(run: Run) -> Descend:
-    """How a conversation of this run has children."""
-    return lambda question, under, id, depth: converse(run, question, under, id, depth)
+def record_visit(
+    run: Run,
+    conversation: str,
+    cell: Callable[[], int],
+    verb: str,
+    arguments: dict[str, Json],
+    shown: list[Json],
+    not_taken: list[Json],
+    result: Json,
+    error: str,
+) -> None:
+    """Record one use of a verb, before its result goes anywhere."""
+    run.record(
+        "visited",
+        conversation,
+        cell=cell(),
+        verb=verb,
+        arguments=arguments,
+        shown=shown,
+        not_taken=not_taken,
+        result=result,
+        result_chars=0 if error else len(result if isinstance(result, str) else json.dumps(result)),
+        **({"error": error} if error else {}),
+    )
+    run.flag(conversation, f"context.{verb}", texts_shown(result, shown))
 
 
 def serving(context: Context, calls: Calls) -> Any:
@@ -295,23 +333,21 @@ def serving(context: Context, calls: Calls) -> Any:
     return serve
 
 
-async def _close(talk: Conversation) -> None:
+def resume(talk: Conversation, text: str) -> None:
+    """Go on after an answer, or after a limit, with what is asked next; the variables stand."""
+    talk.calls.resume()
+    if talk.messages[-1]["role"] == "assistant":
+        _say(talk, text, "answered")
+        return
+    last = talk.messages.pop()
+    talk.told = min(talk.told, len(talk.messages))
+    talk.messages.append({"role": "user", "content": f"{last['content']}\n\n{text}"})
+
+
+async def close(talk: Conversation) -> None:
+    """Give up what is under way, and the sandbox."""
     talk.calls.stop()
     talk.session.kill()
     talk.thread.shutdown()
     talk.session.close()
     await talk.calls.settled()
-
-
-def _conclude(talk: Conversation, stop: str, error: str) -> Conclusion:
-    """The answer with its citations looked up; recorded whatever ended the conversation."""
-    content = str(talk.draft.get("content") or "")
-    citations = resolve(talk.run.index, content, talk.draft.get("citations"))
-    talk.run.record(
-        "answered",
-        talk.id,
-        content=content,
-        citations=[event_of(talk.run.index, c) for c in citations],
-        stop=stop,
-    )
-    return Conclusion(content, tuple(citations), stop, error)

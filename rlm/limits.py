@@ -6,7 +6,7 @@ from rlm.errors import RlmError
 
 MOST = 1e9  # beyond any use, and within what clocks and counters of every kind can hold
 _ABOVE_0 = ("turns", "timeout_s", "cell_timeout_s", "output_chars", "reply_tokens", "concurrency")
-_RATES = ("requests_per_minute", "tokens_per_minute")
+_RATES = ("requests_per_minute", "tokens_per_minute", "window")
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +17,8 @@ class Limits:
     children that have a REPL of their own. `timeout_s`: wall clock of the whole run. `cell_timeout_s`: of one cell,
     not counting what the parent serves. `output_chars`: of one cell's output, as the model sees it. `reply_tokens`:
     of one model reply. `requests_per_minute`, `tokens_per_minute`: to each model. `allow_unpriced`: under a dollar
-    cap, call models without a known price all the same, and count them as $0.
+    cap, call models without a known price all the same, and count them as $0. `window`: tokens that the root model
+    takes, where litellm does not know.
     """
 
     usd: float | None = None
@@ -33,6 +34,7 @@ class Limits:
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None
     allow_unpriced: bool = False
+    window: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("usd", "tokens", "calls", "depth"):

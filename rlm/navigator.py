@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from rlm.gateway.blocks import unquote
 from rlm.gateway.offline import register_offline
+from rlm.gateway.reader import read
 from rlm.gateway.types import Message
-from rlm.prompts import OPENING
+from rlm.prompts import OPENING, SINGLE
 
 _SPLIT = re.compile(
     r"\?\s+(?:and\s+)?|;\s+|,?\s+and\s+(?=(?:what|which|how|who|whom|whose|when|where|why|does|do|did|is|are|was|were)\b)",
@@ -96,11 +97,12 @@ replies = llm_query_batched(asked, nodes=batches)
 quoted = re.compile(r'^\\[([^\\n\\]]+)\\] "(.*?)"$(?=\\n\\[|\\Z)', re.DOTALL | re.MULTILINE)
 shortlist = {}
 for part, reply in zip(asked, replies):
-    for node, quote in quoted.findall(reply):
+    for node, quote in quoted.findall(reply) if isinstance(reply, str) else []:
         shortlist.setdefault(part, []).append(node)
 best = llm_query_batched(list(shortlist), nodes=[list(dict.fromkeys(n))[:12] for n in shortlist.values()])
 for part, reply in zip(shortlist, best):
-    found[part] = [{"node": node, "quote": quote} for node, quote in quoted.findall(reply)]
+    notes = quoted.findall(reply) if isinstance(reply, str) else []
+    found[part] = [{"node": node, "quote": quote} for node, quote in notes]
     for claim in found[part]:
         print("FOUND", claim["node"], "|", claim["quote"][:200])
 print("MISSING", [part for part in parts if not found.get(part)])
@@ -143,7 +145,9 @@ SAYS = {
 
 
 def navigate(messages: list[Message], max_tokens: int) -> str:
-    """The next cell of a conversation, from its messages alone."""
+    """The next cell of a conversation, from its messages alone; asked without a REPL, it reads."""
+    if messages[0]["content"].startswith(SINGLE):
+        return read(messages, max_tokens)
     question = question_of(messages)
     parts = parts_of(question)
     steps = [_step_of(m["content"]) for m in messages if m["role"] == "assistant"]

@@ -4,18 +4,25 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from index_store.reader import Index
+from rlm.answer import Conclusion, event_of, resolve
+from rlm.demands import Demands
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.gateway import Gateway
+from rlm.gateway.ledger import Caps, Ledger, Reservation
+from rlm.gateway.provider import price
 from rlm.gateway.types import Message, Reply, Request, Usage
 from rlm.limits import Limits, Models
 from rlm.suspicion import FLAGS, Alarm
 
 Json = Any
+#: (prompt, reply) tokens of the call that is kept back, the first that takes no more than a part of each cap.
+LAST_CALLS = ((4_000, 1_000), (1_500, 400))
+LAST_PART = 4
 #: Told every event as it is recorded: (kind, conversation, fields).
 Watch = Callable[[str, str, dict[str, Json]], None]
 
@@ -42,10 +49,16 @@ class Run:
     folder: Path
     loop: asyncio.AbstractEventLoop
     watch: Watch = unwatched
+    demands: Demands = Demands()
+    last: Reservation | None = None  # set aside for an answer when all else is spent
     began: float = field(default_factory=time.monotonic)
     _calls: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _used: dict[str, Usage] = field(default_factory=dict)
     _alarm: Alarm = field(default_factory=Alarm)
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.gateway.ledger
 
     @property
     def left_s(self) -> float:
@@ -72,9 +85,17 @@ class Run:
         return [next(self._calls) for _ in range(count)]
 
     async def ask(
-        self, conversation: str, call: int, model: str, messages: list[Message], new: int, max_tokens: int
+        self,
+        conversation: str,
+        call: int,
+        model: str,
+        messages: list[Message],
+        new: int,
+        max_tokens: int,
+        held: Reservation | None = None,
     ) -> Reply:
-        """One model call, recorded before and after. `new`: how many of the last messages were not yet recorded."""
+        """One model call, recorded before and after. `new`: how many of the last messages were not yet recorded;
+        `held`: what was set aside for it."""
         self.record(
             "model_asked",
             conversation,
@@ -86,7 +107,7 @@ class Run:
         )
         began = time.monotonic()
         try:
-            reply = await self.gateway.complete(Request(model, tuple(messages), max_tokens))
+            reply = await self.gateway.complete(Request(model, tuple(messages), max_tokens), held)
         except (GatewayError, asyncio.CancelledError) as e:
             usage = e.usage if isinstance(e, GatewayError) else Usage()
             self._charge(conversation, usage)
@@ -116,6 +137,48 @@ class Run:
         )
         return reply
 
+    def keep_back(self) -> None:
+        """Set one call aside, so that an answer can be given when all else is spent; none where caps are small."""
+        left, model = self.ledger.left(), self.models.root
+        for prompt, reply in LAST_CALLS:
+            worst = Usage(1, prompt, reply, price(model, prompt, reply) or 0.0)
+            small = (worst.calls, left.calls), (worst.tokens, left.tokens), (worst.usd, left.usd)
+            if all(room is None or amount <= room / LAST_PART for amount, room in small):
+                self.last = self.ledger.reserve(worst)
+                return
+
+    def let_go(self) -> None:
+        """Give back what was set aside and not used."""
+        if self.last is not None:
+            self.ledger.release(self.last)
+            self.last = None
+
+    def shares(self, children: int) -> list["Run"]:
+        """This run as each of so many new children sees it: under caps of its own, a part of what is left.
+
+        The pool above stays the bound for all of them together; one part is kept back for the parent.
+        """
+        left, parts = self.ledger.left(), children + 1
+        caps = Caps(
+            None if left.usd is None else left.usd / parts,
+            None if left.tokens is None else left.tokens // parts,
+            None if left.calls is None else max(left.calls // parts, 1),
+        )
+        return [self.under(Ledger(caps, parent=self.ledger)) for _ in range(children)]
+
+    def under(self, ledger: Ledger) -> "Run":
+        """This run for a child that spends from `ledger`; nothing is demanded of its answer."""
+        return replace(self, gateway=self.gateway.under(ledger), demands=Demands(), last=None)
+
+    def conclude(
+        self, conversation: str, content: str, offered: Json, stop: str, error: str = ""
+    ) -> Conclusion:
+        """The answer of a conversation with its citations looked up; recorded, whatever ended it."""
+        citations = resolve(self.index, content, offered)
+        events = [event_of(self.index, c) for c in citations]
+        self.record("answered", conversation, content=content, citations=events, stop=stop)
+        return Conclusion(content, tuple(citations), stop, error)
+
     def used(self, conversations: Iterable[str]) -> Usage:
         """What these conversations and their descendants were charged so far."""
         wanted = frozenset(conversations)
@@ -126,7 +189,7 @@ class Run:
         self._used[conversation] = self._used.get(conversation, Usage()) + usage
 
     def record_budget(self, conversation: str, reason: str) -> None:
-        ledger = self.gateway.ledger
+        ledger = self.ledger
         self.record(
             "budget",
             conversation,
@@ -138,7 +201,7 @@ class Run:
 
     def left(self) -> dict[str, Json]:
         """What is left under each cap; null where there is none."""
-        caps = self.gateway.ledger.left()
+        caps = self.ledger.left()
         seconds = round(max(self.left_s, 0.0), 1)
         return {"usd": caps.usd, "tokens": caps.tokens, "calls": caps.calls, "seconds": seconds}
 

@@ -59,7 +59,7 @@ def open_shell(index: str | Path, models: Models, limits: Limits) -> Iterator[Sh
     context = Context(opened, lambda *_: None)
     with _running_loop() as loop:
         run = Run(opened, _gateway(limits), models, limits, _Untraced(), Path(), loop)
-        calls = Calls(run, context, "0", 0, lambda *child: _descend(run, *child), lambda: 0)
+        calls = Calls(run, context, "0", 0, _descend, lambda: 0)
         session = open_session(serving(context, calls), CALLS, _sandbox(limits), context.intro())
         try:
             yield Shell(

@@ -104,7 +104,7 @@ BAD: list[tuple[str, str]] = [
     ("search INDEX --queries nowhere.jsonl", "cannot read the queries nowhere.jsonl: No such file"),
     ("search INDEX --queries INDEX", "cannot read the queries"),
     ("ask nowhere.index why", "there is no index folder at nowhere.index"),
-    ("ask INDEX", "the following arguments are required: question"),
+    ("ask INDEX", "give one question, or --questions FILE"),
     ("ask INDEX ''", "the question is empty"),
     ("ask INDEX \udcff", "is not Unicode text"),
     ("ask INDEX why --model offline/nobody", "the offline models are offline/extractive, offline/navigator"),
@@ -268,13 +268,17 @@ def test_ask_for_a_person_shows_answer_sources_branches_and_cost(
 
 
 def test_a_limit_is_a_result_and_no_error(rlm: Any, folder: Path, tmp_path: Path) -> None:
-    code, out, _ = rlm("ask", folder, QUESTION, "--runs", tmp_path, "--max-calls", 2)
-    assert code == 0
+    code, out, _ = rlm("ask", folder, QUESTION, "--runs", tmp_path, "--max-calls", 2, "--route", "rlm")
+    assert code == 3
     assert out.startswith("(no answer: stopped by budget)")
-    assert (
-        json.loads(rlm("ask", folder, QUESTION, "--runs", tmp_path, "--max-calls", 0, "--json")[1])["stop"]
-        == "budget"
-    )
+    code, out, _ = rlm("ask", folder, QUESTION, "--runs", tmp_path, "--max-calls", 0, "--json")
+    assert (code, json.loads(out)["stop"]) == (3, "budget")
+
+
+def test_few_calls_are_enough_for_an_answer(rlm: Any, folder: Path, tmp_path: Path) -> None:
+    code, out, _ = rlm("ask", folder, QUESTION, "--runs", tmp_path, "--max-calls", 1)
+    assert code == 0
+    assert 'boats.txt 0-24 (verbatim): "The ketch has two masts."' in out
 
 
 def test_nothing_that_a_document_or_model_says_acts_on_the_terminal(

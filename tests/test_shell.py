@@ -201,7 +201,7 @@ def test_a_child_that_takes_too_long_is_told_so(folder: Path, monkeypatch: pytes
     monkeypatch.setattr(shell_module, "converse", endless)
     with open_shell(folder, OFFLINE, Limits(timeout_s=0.1)) as opened:
         result = run_cell(opened, "print(rlm_query('How many masts?'))")
-    assert result.stdout == "{'answer': 'ERROR: stopped by timeout', 'citations': []}\n"
+    assert result.stdout == "{'answer': None, 'citations': [], 'error': 'stopped by timeout'}\n"
 
 
 def test_a_shell_leaves_no_thread_behind(folder: Path) -> None:

@@ -187,6 +187,7 @@ EVENTS: dict[str, Kind] = {
             "code_version": TEXT,
             "route": TEXT,
         },
+        {"route_why": TEXT, "demands": OBJECT},
     ),
     "model_asked": Kind(
         "a model call begins; the model saw the first `conversation_messages - len(messages)` of what this "

@@ -88,6 +88,16 @@ class Gateway:
             )
         return Usage(1, prompt, request.max_tokens, usd or 0.0)
 
+    def under(self, ledger: Ledger) -> "Gateway":
+        """This gateway for a child call that spends from `ledger`: it waits in its parent's turn and slots."""
+        child = replace(self, ledger=ledger)
+        child._slots, child._owner = self._slots, self._owner
+        return child
+
+    def root(self, ledger: Ledger) -> "Gateway":
+        """A gateway for another root call: the same lanes, with slots and turns of its own."""
+        return replace(self, ledger=ledger)
+
     async def _complete(self, request: Request, held: Reservation | None) -> Reply:
         started = time.monotonic()
         _check_request(request)

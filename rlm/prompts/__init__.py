@@ -1,0 +1,110 @@
+"""Every word that is said to a model, in one place, so that a change of prompt is a diff of text.
+
+The long ones are files beside this one. A trace records VERSION and `digest()`.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rlm.gateway.blocks import Block, quote
+
+VERSION = "3"
+
+
+def _text(name: str) -> str:
+    return (Path(__file__).parent / f"{name}.md").read_text(encoding="utf-8").removesuffix("\n")
+
+
+SYSTEM = _text("system")
+SUB_CALL = _text("sub_call")
+SINGLE = _text("single")
+OVER_CALLING = _text("over_calling")
+#: What models whose name holds the word are told besides. Qwen models call far more often than others (arXiv
+#: 2512.24601, section 4 and its prompts).
+SUPPLEMENTS: Mapping[str, str] = {"qwen": OVER_CALLING}
+
+NO_CODE = (
+    "Your reply held no ```python block, so nothing ran. Write one block; to finish, set answer['content'], "
+    "answer['citations'] and answer['ready'] = True in it."
+)
+EMPTY = "Your reply was empty, so nothing ran. Write one ```python block."
+CUT = "Your reply was cut at {tokens:,} tokens before its code ended, so nothing ran. Write a shorter ```python block."
+REFUSED = (
+    "You declined to go on, so nothing ran. Write one ```python block; if the question cannot be answered from the "
+    "documents, say so in answer['content'] and set answer['ready'] = True."
+)
+NO_TOOLS = "There are no tools to call here, so nothing ran. Write your code in one ```python block."
+UNMET = "The answer is not taken yet: {why}\nMend it and set answer['ready'] = True again."
+UNMET_SINGLE = "That answer is not taken yet: {why}\nAnswer again, whole, in the same form."
+#: About what the two marked lines around a passage take.
+MARK_TOKENS = 40
+LAST_TURN = (
+    "This is your last turn: set answer['content'], answer['citations'] and answer['ready'] = True now."
+)
+
+OPENING = """\
+Question: {question}
+
+`context` is {where}: {documents:,} documents, {nodes:,} nodes, {chars:,} characters. Begin."""
+WHOLE, BRANCH = "the whole corpus", "the branch under {under}"
+NEXT = "The next question, in the same REPL: {question}"
+OUTPUT = "Cell {cell}: {status}.\n{body}\n{left}"
+NO_OUTPUT = "(it printed nothing)"
+ASKED_OF = "{passages}\n\nQUESTION: {prompt}"
+PUT_AWAY = """\
+
+
+To save room, the first turns are not shown any more. Your variables still hold what they made, and history(n) gives
+the code and the output of cell n again. In short:
+{lines}"""
+TYPED = """\
+
+
+The answer must be a value that fits this JSON Schema; {how}:
+{schema}"""
+TYPED_CELL = "set answer['content'] to it"
+TYPED_SINGLE = "write it as JSON in one ```json block, before the lines of sources"
+CITED = "\n\nThe answer is taken only with citations whose quotes stand word for word in the documents."
+
+
+def system(model: str) -> str:
+    """The first message of a conversation with a REPL, for one model."""
+    return SYSTEM + "".join(text for word, text in SUPPLEMENTS.items() if word in model.lower())
+
+
+def opening(question: str, documents: int, nodes: int, chars: int, under: str | None) -> str:
+    """The first user message of a conversation."""
+    where = BRANCH.format(under=under) if under else WHOLE
+    return OPENING.format(question=question, where=where, documents=documents, nodes=nodes, chars=chars)
+
+
+def demanded(citations: bool, schema: Mapping[str, Any] | None, how: str) -> str:
+    """What an answer must satisfy, to stand at the end of a message; '' where nothing is asked for."""
+    typed = TYPED.format(how=how, schema=json.dumps(schema, ensure_ascii=False)) if schema is not None else ""
+    return typed + (CITED if citations else "")
+
+
+def output(cell: int, status: str, stdout: str, error: str, left: str) -> str:
+    """What a cell printed, marked as data because documents may speak through it."""
+    parts = {f"output of cell {cell}": stdout, f"error of cell {cell}": error}
+    body = quote([Block(name, text) for name, text in parts.items() if text])
+    return OUTPUT.format(cell=cell, status=status, body=body or NO_OUTPUT, left=left)
+
+
+def put_away(lines: Sequence[str]) -> str:
+    """What stands at the end of the opening message for turns that are no longer shown."""
+    return PUT_AWAY.format(lines="\n".join(lines))
+
+
+def sub_call(prompt: str, passages: Sequence[Block]) -> str:
+    """The user message of a call without a REPL: the passages as marked data, then what is asked of them."""
+    return ASKED_OF.format(passages=quote(passages), prompt=prompt) if passages else prompt
+
+
+def digest() -> str:
+    """sha256 over every constant here: two runs with the same digest were told the same things."""
+    words = [value for name, value in sorted(globals().items()) if name.isupper() and isinstance(value, str)]
+    return hashlib.sha256("\0".join(words).encode()).hexdigest()

@@ -1,0 +1,136 @@
+"""What a model's reply asks to be run, however it is dressed; and what to tell a model whose reply holds nothing."""
+
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from rlm import prompts
+
+_FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*([^`]*?)[ \t]*")
+_NAMES = frozenset({"python", "python3", "py", "ipython", "repl", "tool_code"})
+_THOUGHT = re.compile(r"<(/?)(think|thinking|reasoning)>", re.IGNORECASE)
+_TAGGED = re.compile(r"<(/?)(code|python|repl|execute)>", re.IGNORECASE)
+_CALLED = re.compile(r"<(/?)(tool_call|function_call)>", re.IGNORECASE)
+_REFUSAL = re.compile(
+    r"\W*(?:I'm|I am|I’m)? ?(?:sorry\b|unable\b)|\W*I (?:can't|cannot|can’t|won't) ", re.IGNORECASE
+)
+_ARGUMENTS = ("arguments", "parameters", "input", "args")
+_CODE_NAMES = ("code", "python", "source", "script", "cmd", "command")
+CALL_CHARS = 200_000
+CALL_DEPTH = 6
+
+
+def code_of(reply: str, tool_call: str = "") -> str | None:
+    """The code of a reply as one cell; None when there is none.
+
+    In this order: its fenced blocks named python, py or repl; where there are none, blocks without a name; code in
+    tags such as <code>; the code argument of a tool call, in JSON, that the reply or `tool_call` holds. What stands in
+    <think> tags does not count. A fence is closed as in CommonMark 0.31, section 4.5: by a line with nothing but as
+    many marks; one left open ends with the reply.
+    """
+    said = _outside(_THOUGHT, reply)
+    blocks = [(name, code) for name, code in _blocks(said) if code.strip()]
+    named = [code for name, code in blocks if name in _NAMES]
+    found = named or [code for name, code in blocks if not name]
+    found = found or [textwrap.dedent(code).strip("\n") for code in _inside(_TAGGED, said) if code.strip()]
+    return "\n".join(found) or _called_code(said, tool_call)
+
+
+def is_open(reply: str) -> bool:
+    """Whether the last fenced block of a reply was never closed."""
+    fence = ""
+    for line in _outside(_THOUGHT, reply).split("\n"):
+        fence = _after(line, fence)
+    return bool(fence)
+
+
+def hint(reply: str, finish_reason: str, max_tokens: int, tool_call: str = "") -> str:
+    """One line for a model whose reply made nothing run."""
+    if finish_reason == "length":
+        return prompts.CUT.format(tokens=max_tokens)
+    if tool_call or _CALLED.search(reply):
+        return prompts.NO_TOOLS
+    if finish_reason in ("content_filter", "refusal") or _REFUSAL.match(reply):
+        return prompts.REFUSED
+    return prompts.NO_CODE if reply.strip() else prompts.EMPTY
+
+
+def _spans(tag: re.Pattern[str], text: str) -> Iterator[tuple[int, int, int, int]]:
+    """(start, end) of each tagged span and of its inside, one after another; one left open ends with the text."""
+    opened: re.Match[str] | None = None
+    for mark in tag.finditer(text):
+        if opened is None and not mark[1]:
+            opened = mark
+        elif opened is not None and mark[1] and mark[2].lower() == opened[2].lower():
+            yield opened.start(), mark.end(), opened.end(), mark.start()
+            opened = None
+    if opened is not None:
+        yield opened.start(), len(text), opened.end(), len(text)
+
+
+def _inside(tag: re.Pattern[str], text: str) -> list[str]:
+    return [text[start:end] for _, _, start, end in _spans(tag, text)]
+
+
+def _outside(tag: re.Pattern[str], text: str) -> str:
+    parts, at = [], 0
+    for start, end, _, _ in _spans(tag, text):
+        parts.append(text[at:start])
+        at = end
+    return "".join([*parts, text[at:]])
+
+
+def _blocks(reply: str) -> list[tuple[str, str]]:
+    """(name, code) of each fenced block."""
+    blocks: list[tuple[str, list[str]]] = []
+    fence = ""
+    for line in reply.split("\n"):
+        was, fence = fence, _after(line, fence)
+        if fence and not was:
+            marks = _FENCE.fullmatch(line.rstrip("\r"))
+            blocks.append((marks[3].lower().partition(" ")[0] if marks else "", []))
+        elif fence:
+            blocks[-1][1].append(line.rstrip("\r"))
+    if fence and blocks[-1][1]:  # perhaps closed on the line of its last code
+        blocks[-1][1][-1] = blocks[-1][1][-1].rstrip().removesuffix(fence)
+    return [(name, textwrap.dedent("\n".join(lines)).strip("\n")) for name, lines in blocks]
+
+
+def _after(line: str, fence: str) -> str:
+    """The fence that is open after a line; '' for none."""
+    marks = _FENCE.fullmatch(line.rstrip("\r"))
+    if not fence:
+        return marks[2] if marks else ""
+    return "" if marks and not marks[3] and marks[2].startswith(fence) else fence
+
+
+def _called_code(reply: str, tool_call: str) -> str | None:
+    texts = [tool_call, *_inside(_CALLED, reply), *(c for n, c in _blocks(reply) if n == "json")]
+    texts.append(reply if reply.lstrip().startswith(("{", "[")) else "")
+    found = (code for text in texts for value in _json(text) for code in _codes(value, CALL_DEPTH))
+    return next(found, None)
+
+
+def _json(text: str) -> Iterator[Any]:
+    if not text.strip() or len(text) > CALL_CHARS:
+        return
+    try:
+        yield json.loads(text.strip())
+    except (ValueError, RecursionError):
+        return
+
+
+def _codes(value: Any, depth: int) -> Iterator[str]:
+    """The code in a call such as {"name": "python", "arguments": {"code": "..."}}; arguments may be JSON text."""
+    if isinstance(value, list) and depth:
+        for item in value:
+            yield from _codes(item, depth - 1)
+    if not (isinstance(value, dict) and depth):
+        return
+    yield from (v for name in _CODE_NAMES if isinstance(v := value.get(name), str) and v.strip())
+    for name in (*_ARGUMENTS, "function"):
+        inner = value.get(name)
+        for part in _json(inner) if isinstance(inner, str) else [inner]:
+            yield from _codes(part, depth - 1)

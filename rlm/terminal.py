@@ -1,0 +1,196 @@
+"""What a person at a terminal asks and is told: `rlm ask`, `rlm chat`, `rlm shell`."""
+
+import argparse
+import asyncio
+import json
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from rlm.answer import Citation
+from rlm.answering import Answer, Manner, ask_async
+from rlm.audit import read
+from rlm.audit.routing import branches
+from rlm.audit.timeline import branch_line
+from rlm.audit.visible import one_line, visible
+from rlm.chat import open_chat
+from rlm.demands import Demands
+from rlm.errors import RlmError
+from rlm.gateway.blocking import run_blocking
+from rlm.gateway.errors import GatewayError
+from rlm.limits import Limits, Models
+from rlm.live import live
+from rlm.many import Answers, Outcome, ask_many, read_questions
+from rlm.run import Watch, unwatched
+from rlm.shell import open_shell, talk, talk_json
+
+#: The exit code where a limit left no answer, or the answer lacks what was demanded of it.
+UNFINISHED = 3
+
+
+def ask(args: argparse.Namespace) -> int:
+    """One question, or a file of them."""
+    if (args.question is None) == (args.questions is None):
+        raise RlmError('give one question, or --questions FILE: rlm ask INDEX "words"')
+    if args.questions is not None:
+        return _ask_many(args)
+    if args.answers is not None:
+        raise RlmError("--answers goes with --questions; one answer is printed")
+    manner = _manner(args, live(sys.stderr))
+    answer = run_blocking(
+        ask_async(
+            args.index,
+            args.question,
+            route=manner.route,
+            models=manner.models,
+            limits=manner.limits,
+            demands=manner.demands,
+            runs=manner.runs,
+            watch=manner.watch,
+        )
+    )
+    print(json.dumps(answer.as_json()) if args.json else _answer_said(answer))
+    return _code(answer)
+
+
+def _code(answer: Answer) -> int:
+    return 0 if answer.content and answer.stop != "unmet" else UNFINISHED
+
+
+def _manner(args: argparse.Namespace, watch: Watch) -> Manner:
+    models, limits = _settings(args)
+    demands = Demands(getattr(args, "require_citations", False))
+    return Manner(getattr(args, "route", "rlm"), models, limits, demands, Path(args.runs), watch)
+
+
+def _settings(args: argparse.Namespace) -> tuple[Models, Limits]:
+    given = {
+        "usd": args.max_usd,
+        "calls": args.max_calls,
+        "tokens": args.max_tokens,
+        "turns": args.max_turns,
+        "timeout_s": args.timeout,
+        "depth": args.depth,
+        "concurrency": args.concurrency,
+        "requests_per_minute": args.rpm,
+        "tokens_per_minute": args.tpm,
+        "window": args.window,
+        "allow_unpriced": args.allow_unpriced,
+        "cell_timeout_s": getattr(args, "cell_timeout", None),
+    }
+    if getattr(args, "questions", None) is not None and args.max_calls is None:
+        limits = Limits(calls=None, **{k: v for k, v in given.items() if v is not None})
+    else:
+        limits = Limits(**{k: v for k, v in given.items() if v is not None})
+    child = "offline/reader" if args.model.startswith("offline/") else args.model
+    return Models(args.model, args.child_model or child), limits
+
+
+def _answer_said(answer: Answer) -> str:
+    entered = [branch for branch in branches(read(answer.trace)[0]) if branch.level]
+    u = answer.usage
+    lines = [visible(answer.content) or f"(no answer: stopped by {answer.stop})", ""]
+    lines += [_citation_said(number, c) for number, c in enumerate(answer.citations, 1)]
+    if entered:
+        lines += ["", "branches entered:", *(f"  {branch_line(branch)}" for branch in entered[:12])]
+    lines.append("")
+    lines += [f"stop: {answer.stop}; {_counted(u.calls, 'call')}, {u.tokens:,} tokens, ${u.usd:.4f}"]
+    return "\n".join([*lines, f"trace: {answer.trace}", f"head:  {answer.head}"])
+
+
+def _citation_said(number: int, c: Citation) -> str:
+    page = f", page {c.page}" if c.page else ""
+    place = f"{one_line(c.doc, 200)} {c.start}-{c.end}{page}" if c.doc else "not in the source"
+    return f'[{number}] {place} ({c.supported}): "{one_line(c.quote, 240)}"'
+
+
+def _counted(count: int, word: str) -> str:
+    return f"{count:,} {word}{'' if count == 1 else 's'}"
+
+
+# -- many --------------------------------------------------------------------------------------------------
+
+
+def _ask_many(args: argparse.Namespace) -> int:
+    if args.answers is None:
+        raise RlmError("name the file that answers go to: --answers answers.jsonl")
+    if args.at_once < 1:
+        raise RlmError(f"--at-once is {args.at_once}; give at least 1")
+    manner = _manner(args, unwatched)
+    questions, answers = read_questions(Path(args.questions)), Answers(Path(args.answers))
+    left = answers.begin(questions)
+    if len(left) < len(questions):
+        print(f"{len(questions) - len(left):,} of {len(questions):,} are answered", file=sys.stderr)
+
+    async def go() -> int:
+        open_still = 0
+        asking = ask_many(args.index, left, manner, args.at_once)
+        try:
+            async for outcome in asking:
+                answers.add(outcome)
+                open_still += not outcome.done
+                print(_outcome_said(outcome), file=sys.stderr, flush=True)
+        finally:
+            await asking.aclose()
+        return open_still
+
+    open_still = run_blocking(go()) if left else 0
+    print(f"{len(questions) - open_still:,} of {len(questions):,} answered: {args.answers}")
+    if open_still:
+        print("run the same command again to ask the others once more", file=sys.stderr)
+    return UNFINISHED if open_still else 0
+
+
+def _outcome_said(outcome: Outcome) -> str:
+    asked = f"{one_line(outcome.question.id, 40)}: {one_line(outcome.question.text, 60)}"
+    if outcome.answer is None:
+        return f"{asked} -> failed: {one_line(outcome.error or '', 200)}"
+    a = outcome.answer
+    spent = f"{_counted(a.usage.calls, 'call')}, ${a.usage.usd:.4f}"
+    return (
+        f"{asked} -> {a.stop}: {one_line(a.content, 80)} ({_counted(len(a.citations), 'citation')}, {spent})"
+    )
+
+
+# -- chat, shell -------------------------------------------------------------------------------------------
+
+
+def chat(args: argparse.Namespace) -> int:
+    """Questions from the terminal, or one a line from a pipe, until the input ends."""
+    return run_blocking(_chat(args))
+
+
+async def _chat(args: argparse.Namespace) -> int:
+    code = 0
+    async with open_chat(args.index, _manner(args, live(sys.stderr))) as chat:
+        async for question in _typed():
+            try:
+                answer = await chat.ask(question)
+            except (RlmError, GatewayError) as e:
+                print(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
+                code = 2
+                continue
+            print(_answer_said(answer), flush=True)
+    return code
+
+
+async def _typed() -> AsyncIterator[str]:
+    """Each line that is not empty; the loop goes on while a person types."""
+    while True:
+        if sys.stdin.isatty():
+            print("? ", end="", file=sys.stderr, flush=True)
+        line = await asyncio.to_thread(sys.stdin.readline)
+        if not line:
+            return
+        if line.strip() in ("exit", "quit"):
+            return
+        if line.strip():
+            yield line.strip()
+
+
+def shell(args: argparse.Namespace) -> int:
+    """A person's own REPL."""
+    models, limits = _settings(args)
+    with open_shell(args.index, models, limits) as opened:
+        (talk_json if args.json else talk)(opened, fresh=args.fresh)
+    return 0
