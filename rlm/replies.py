@@ -26,7 +26,7 @@ def code_of(reply: str, tool_call: str = "") -> str | None:
     """The code of a reply as one cell; None when there is none.
 
     In this order: its fenced blocks named python, py or repl; where there are none, blocks without a name; code in
-    tags such as <code>; the code argument of a tool call, in JSON, that the reply or `tool_call` holds. What stands in
+    tags such as <code>; the code argument of a tool call, in JSON, that the reply or a line of `tool_call` holds. What stands in
     <think> tags does not count. A fence is closed as in CommonMark 0.31, section 4.5: by a line with nothing but as
     many marks; one left open ends with the reply.
     """
@@ -107,7 +107,7 @@ def _after(line: str, fence: str) -> str:
 
 
 def _called_code(reply: str, tool_call: str) -> str | None:
-    texts = [tool_call, *_inside(_CALLED, reply), *(c for n, c in _blocks(reply) if n == "json")]
+    texts = [*tool_call.split("\n"), *_inside(_CALLED, reply), *(c for n, c in _blocks(reply) if n == "json")]
     texts.append(reply if reply.lstrip().startswith(("{", "[")) else "")
     found = (code for text in texts for value in _json(text) for code in _codes(value, CALL_DEPTH))
     return next(found, None)
