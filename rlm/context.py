@@ -79,6 +79,10 @@ class Context:
             return {"context_length": self.chars}
         return {"context_text": self.index.whole if self._inside is None else self._slice_of(0, self.chars)}
 
+    def chunks(self) -> Iterator[tuple[str, str]]:
+        """(node, text) of each chunk in this view, in order."""
+        return ((self.index.id_of(n), self.index.text_at(n)) for n in self._chunks)
+
     def _bytes(self) -> int:
         """Bytes of text in this view."""
         if self._inside is None:
@@ -159,7 +163,7 @@ class Context:
         return self._views(leaves[: _at_most(limit, LIST_NODES, "limit")].tolist())
 
     def _read(self, node: Json, start: int | None = None, end: int | None = None) -> Json:
-        if isinstance(node, list):
+        if isinstance(node, list) and start is end is None:
             return self._read_all(node)
         if isinstance(node, Mapping) or start is not None or end is not None:
             place = node if isinstance(node, Mapping) else {"doc": node, "start": start, "end": end}

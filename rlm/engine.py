@@ -280,6 +280,7 @@ def open_conversation(run: Run, question: str, under: str | None, id: str, depth
     intro = context.intro()
     if "context_text" in intro:
         run.record("note", id, text=GIVEN_WHOLE)
+        run.flag(id, "context", context.chunks())
     session = open_session(serve, CALLS, limits, intro=intro)
     model, demands = run.models.root, run.demands
     wanted = prompts.demanded(demands.citations, demands.schema, prompts.TYPED_CELL)

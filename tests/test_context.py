@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from index_store.reader import Index
+from index_store.reader import Index, open_index
 from rlm.context import READ_CHARS, VERBS, Context, Refused
 from tests.rlm_toy import Visit, embedded, recorded_context
-from tests.toy import CUTS, TEXTS, toy_draft, toy_index
+from tests.toy import CUTS, TEXTS, publish_toy, toy_draft, toy_index
 
 BOATS, FRUIT, ROOT = "L1-00000", "L1-00001", "L2-00000"
 CORPUS = "".join(TEXTS.values())
@@ -154,6 +155,60 @@ def test_search_takes_a_level_a_branch_and_a_document(whole: Any) -> None:
     assert {hit["level"] for hit in ask(whole, "search", "boats", level=1)} == {1}
     assert set(ids(ask(whole, "search", "boats", under=FRUIT))) == {f"L0-0000{i}" for i in range(2, 6)}
     assert ids(ask(whole, "search", "boats", doc="one.txt")) == ["L0-00005"]
+
+
+@pytest.fixture
+def described(index: Index, tmp_path: Path) -> tuple[Context, list[Visit]]:
+    """The toy, whose documents have metadata and one a heading."""
+    draft = toy_draft()
+    sections = {"boats.txt": ((0, 1, "Masts"), (48, 1, "Rudders"))}
+    documents = [
+        (replace(d, meta={"year": str(2020 + n)}, sections=sections.get(d.id, ())), text)
+        for n, (d, text) in enumerate(draft.documents)
+    ]
+    publish_toy(tmp_path / "described.index", replace(draft, documents=documents))
+    return recorded_context(open_index(tmp_path / "described.index"))
+
+
+def test_search_keeps_to_metadata_and_to_a_heading(described: Any) -> None:
+    assert ids(ask(described, "search", "boats", where={"year": 2022})) == ["L0-00005"]
+    assert ids(ask(described, "search", "boats", where={"year": "2022"})) == ["L0-00005"]
+    assert ids(ask(described, "search", "boats", section="rudder")) == ["L0-00002"]
+    assert ids(ask(described, "search", "boats", where={"year": 2022}, section="rudder")) == []
+    assert described[1][0]["arguments"]["where"] == {"year": 2022}
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ({"where": "year=2022"}, "where is a dict such as"),
+        ({"where": {"year": [2022]}}, "where['year'] is text or a number, found list"),
+        ({"where": {"colour": "red"}}, "no document has the metadata field 'colour'"),
+        ({"section": 3}, "section is text, found 3"),
+        ({"section": " "}, "the section is empty"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_refused(described: Any, named: Any, said: str) -> None:
+    assert said in refusal(described, "search", "boats", **named)
+
+
+def test_several_nodes_are_read_in_one_visit(whole: Any) -> None:
+    wanted = ["L0-00003", BOATS, {"doc": "one.txt", "start": 0, "end": 3}]
+    assert ask(whole, "read", wanted) == [LEAVES[3], "A ketch and a yawl have a mizzen.", "sin"]
+    assert [node for node, _ in shown(whole)] == ["L0-00003", BOATS, "L0-00005"]
+    assert len(whole[1]) == 1
+    assert ask(whole, "read", []) == []
+
+
+def test_a_list_to_read_is_bounded_as_a_whole(
+    whole: Any, boats: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "501 nodes to read at once, at most 500" in refusal(whole, "read", ["L0-00000"] * 501)
+    assert "a list of nodes such as" in refusal(whole, "read", [["L0-00000"]])
+    assert "outside the branch" in refusal(boats, "read", ["L0-00000", "L0-00005"])
+    monkeypatch.setattr("rlm.context.READ_CHARS", len(LEAVES[0]) + 1)
+    assert ask(whole, "read", ["L0-00000"]) == [LEAVES[0]]
+    assert "these 2 texts hold more than" in refusal(whole, "read", ["L0-00000", "L0-00000"])
 
 
 def test_the_context_is_also_one_text(whole: Any) -> None:
