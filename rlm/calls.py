@@ -3,8 +3,9 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -13,8 +14,9 @@ from rlm import prompts
 from rlm.answer import Conclusion
 from rlm.context import Context, Refused, bind
 from rlm.gateway.blocks import Block
-from rlm.gateway.errors import GatewayError
-from rlm.gateway.types import Message
+from rlm.gateway.errors import GatewayError, OverBudget
+from rlm.gateway.ledger import Reservation
+from rlm.gateway.types import Message, Request, Usage
 from rlm.run import Run, usage_json
 
 Json = Any
@@ -140,7 +142,7 @@ class Calls:
     # -- how they work -----------------------------------------------------------------------------------
 
     async def _ask_all(self, verb: str, texts: list[str], places: Sequence[Json]) -> list[str | GatewayError]:
-        """Replies in order; a call that failed leaves its error in its place."""
+        """Replies in order; a call that failed leaves its error in its place. All fit the budget, or none is made."""
         listed = [_places(nodes) for nodes in places]
         if (count := sum(map(len, listed))) > PASSAGES:
             raise Refused(f"{count:,} passages in one call, at most {PASSAGES:,}; choose fewer, or split it")
@@ -149,21 +151,46 @@ class Calls:
         if given:  # in a thread: reading a long batch takes a while
             await asyncio.to_thread(self.run.flag, self.conversation, verb, given)
         messages = [_messages(text, blocks) for text, blocks in zip(texts, passages, strict=True)]
-        ids, began = self._child_ids(len(texts)), time.monotonic()
-        cell = self._record_called(verb, texts, None, ids)
-        results = await _together([self._ask(i, m) for i, m in zip(ids, messages, strict=True)])
+        requests = [self._request(self.run.models.child, m) for m in messages]
+        with self._set_aside(await asyncio.to_thread(self._worsts, requests)) as held:
+            ids, began = self._child_ids(len(texts)), time.monotonic()
+            cell = self._record_called(verb, texts, None, ids)
+            results = await _together(
+                [self._ask(i, m, h) for i, m, h in zip(ids, messages, held, strict=True)]
+            )
         self._record_returned(cell, verb, ids, [_outcome(r) for r in results], began)
         return results
+
+    def _request(self, model: str, messages: Sequence[Message]) -> Request:
+        return Request(model, tuple(messages), self.run.limits.reply_tokens)
+
+    def _worsts(self, requests: Sequence[Request]) -> list[Usage]:
+        return [self.run.gateway.worst(request) for request in requests]
+
+    @contextmanager
+    def _set_aside(self, worsts: Sequence[Usage]) -> Iterator[list[Reservation]]:
+        """What calls need at most, as long as they are under way. What does not fit together is refused together."""
+        ledger = self.run.gateway.ledger
+        try:
+            held = ledger.reserve_all(worsts)
+        except OverBudget as e:
+            self.run.record_budget(self.conversation, str(e))
+            raise
+        try:
+            yield held
+        finally:
+            for reservation in filter(ledger.holds, held):
+                ledger.release(reservation)
 
     def _child_ids(self, count: int) -> list[str]:
         first, self.children = self.children + 1, self.children + count
         return [f"{self.conversation}.{i}" for i in range(first, first + count)]
 
-    async def _ask(self, child: str, messages: list[Message]) -> str | GatewayError:
+    async def _ask(self, child: str, messages: list[Message], held: Reservation) -> str | GatewayError:
         (call,) = self.run.call_ids(1)
         model, most = self.run.models.child, self.run.limits.reply_tokens
         try:
-            return (await self.run.ask(child, call, model, messages, len(messages), most)).text
+            return (await self.run.ask(child, call, model, messages, len(messages), most, held)).text
         except GatewayError as e:
             return e
 
@@ -180,6 +207,9 @@ class Calls:
             deepest = f"children go {self.run.limits.depth} deep and you are at {self.depth}"
             raise Refused(f"{deepest}; use llm_query with nodes=[...]")
         branches = [self.context.branch(branch) for branch in under]
+        first = [self._request(self.run.models.root, [{"role": "user", "content": text}]) for text in texts]
+        with self._set_aside(self._worsts(first)):
+            pass  # every child could make a call; each reserves for itself
         ids, began = self._child_ids(len(texts)), time.monotonic()
         shared = branches[0] if len(set(branches)) == 1 else None
         cell = self._record_called(verb, texts, shared, ids)
