@@ -31,6 +31,7 @@ def play(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
                 "why",
                 models=Models(MODEL, MODEL),
                 limits=Limits(**limits),
+                route="rlm",
                 runs=tmp_path / "runs",
             )
             return answer, read(answer.trace)[0], server.calls
@@ -44,16 +45,16 @@ def printed(events: list[dict[str, Any]]) -> str:
 
 def test_a_batch_above_the_cap_on_calls_is_refused_whole_and_one_that_fits_is_made(play: Any) -> None:
     answer, events, calls = play(
-        refused("llm_query_batched(['a'] * 7)") + "\nprint(llm_query_batched(['a'] * 2))", calls=5
+        refused("llm_query_batched(['a'] * 7)") + "\nprint(llm_query_batched(['a'] * 2))", calls=6
     )
     assert (
-        "these 7 calls may need up to 7 calls, more than the 4 calls left of the cap of 5 calls (1 call spent, "
-        "0 calls reserved by calls under way); the first 4 of them fit"
+        "these 7 calls may need up to 7 calls, more than the 4 calls left of the cap of 6 calls (1 call spent, "
+        "1 call reserved by calls under way); the first 4 of them fit"
     ) in printed(events)
     assert "['a reply', 'a reply']" in printed(events)
     assert (answer.content, answer.usage.calls, calls) == ("done", 3, 3)
     (budget,) = [event for event in events if event["kind"] == "budget"]
-    assert (budget["left"]["calls"], budget["reserved"]["calls"]) == (4, 0)
+    assert (budget["left"]["calls"], budget["reserved"]["calls"]) == (4, 1)
     assert [event["verb"] for event in events if event["kind"] == "child_called"] == ["llm_query_batched"]
 
 
@@ -65,7 +66,7 @@ def test_a_batch_above_the_cap_on_tokens_is_refused_by_its_worst_case(play: Any)
 
 
 def test_children_of_whom_not_each_could_make_a_call_are_refused_together(play: Any) -> None:
-    answer, events, calls = play(refused("rlm_query_batched(['a', 'b', 'c'])"), calls=3)
+    answer, events, calls = play(refused("rlm_query_batched(['a', 'b', 'c'])"), calls=4)
     assert "these 3 calls may need up to 3 calls, more than the 2 calls left" in printed(events)
     assert (answer.content, answer.usage.calls, calls) == ("done", 1, 1)
     assert not [event for event in events if event["kind"] == "child_called"]
