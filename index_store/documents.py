@@ -2,12 +2,14 @@
 
 import difflib
 import json
+import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
@@ -16,6 +18,11 @@ from index_store.types import Document
 KEPT = 4096
 # How many ids a wrong one is compared with: all of them up to here, beyond it those next to it in order.
 COMPARED = 2_000
+# Inside a JSON string each quote follows a backslash: so no text can hold the bytes of a name and what it names.
+_META = b'"meta": {'
+_OWN = {"id", "title", "source", "sha256"}
+
+Numbers = npt.NDArray[np.int64]
 
 
 class Documents(Sequence[Document]):
@@ -30,6 +37,7 @@ class Documents(Sequence[Document]):
     ) -> None:
         self._lines, self._offsets, self._order, self._path = lines, offsets, order, path
         self._read = lru_cache(KEPT)(self._parsed)
+        self._having = lru_cache(64)(self._pairs)
 
     def __len__(self) -> int:
         return len(self._order)
@@ -57,6 +65,42 @@ class Documents(Sequence[Document]):
         ids = [self[self._by_id(i)].id for i in range(place, min(place + COMPARED, len(self)))]
         return next(iter(difflib.get_close_matches(doc, ids, n=1, cutoff=0.5)), None)
 
+    def having(self, name: str, value: str | None = None) -> Numbers:
+        """Numbers of the documents whose metadata has the field `name`, with this value where one is given."""
+        return self._having(name, value)
+
+    def field_names(self) -> set[str]:
+        """The metadata fields of all documents; this reads each of them."""
+        return {name for document in self for name in document.meta}
+
+    def _pairs(self, name: str, value: str | None) -> Numbers:
+        pair = json.dumps(name) + ": " + ('"' if value is None else json.dumps(value))
+        places = [match.start() for match in re.finditer(re.escape(pair.encode()), memoryview(self._lines))]
+        numbers = np.searchsorted(self._offsets, places, side="right") - 1
+        inside = (numbers >= 0) & (numbers < len(self))
+        found = zip(numbers[inside].tolist(), np.array(places, dtype=np.int64)[inside].tolist(), strict=True)
+        return np.array([n for n, place in found if self._is_said(n, place, name)], dtype=np.int64)
+
+    def _is_said(self, number: int, place: int, name: str) -> bool:
+        """Whether what stands at `place` is metadata, and not what every document has under that name."""
+        start = int(self._offsets[number])
+        return name not in _OWN or _META in bytes(memoryview(self._lines)[start:place])
+
+    def may_say(self, numbers: Numbers, words: str) -> Iterator[int]:
+        """Those of `numbers` whose line may hold `words` (case folded): an escaped letter may fold to any other."""
+        wanted = json.dumps(words)[1:-1].encode()
+        lines = memoryview(self._lines)
+        for number in numbers.tolist():
+            line = bytes(lines[int(self._offsets[number]) : int(self._offsets[number + 1])])
+            if b"\\u" in line or wanted in line.lower():
+                yield number
+
+    def _damage(self, number: int, error: Exception) -> BrokenIndex:
+        return BrokenIndex(
+            f"{self._path} is damaged at document {number} ({type(error).__name__}: {error}); "
+            "copy or build the index again"
+        )
+
     def _place(self, doc: str) -> int:
         return bisect_left(range(len(self)), doc, key=lambda place: self[self._by_id(place)].id)
 
@@ -83,7 +127,4 @@ class Documents(Sequence[Document]):
                 meta,
             )
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as e:
-            raise BrokenIndex(
-                f"{self._path} is damaged at document {number} ({type(e).__name__}: {e}); "
-                "copy or build the index again"
-            ) from e
+            raise self._damage(number, e) from e

@@ -11,7 +11,6 @@ from index_store.errors import BadQuery
 
 if TYPE_CHECKING:
     from index_store.reader import Index
-    from index_store.types import Document
 
 Numbers = npt.NDArray[np.int64]
 Sections = Sequence[tuple[int, int, str]]
@@ -52,17 +51,15 @@ def _documents(index: "Index", where: Mapping[str, str]) -> npt.NDArray[np.bool_
     """Which documents have all fields of `where`, (documents,)."""
     if not where:
         return np.ones(len(index.documents), dtype=bool)
-    known: set[str] = set()
-    fits = np.array([_has(document, where, known) for document in index.documents], dtype=bool)
-    if unknown := [name for name in where if name not in known]:
-        there = f"there are {', '.join(sorted(known)[:20])}" if known else "they have none"
-        raise BadQuery(f"no document has the metadata field {unknown[0]!r}; {there}")
+    fits = np.ones(len(index.documents), dtype=bool)
+    for name, value in where.items():
+        having = index.documents.having(name, str(value))
+        if not len(having) and not len(index.documents.having(name)):
+            known = sorted(index.documents.field_names())
+            there = f"there are {', '.join(known[:20])}" if known else "they have none"
+            raise BadQuery(f"no document has the metadata field {name!r}; {there}")
+        fits &= np.isin(np.arange(len(fits)), having)
     return fits
-
-
-def _has(document: "Document", where: Mapping[str, str], known: set[str]) -> bool:
-    known.update(document.meta)
-    return all(document.meta.get(name) == str(value) for name, value in where.items())
 
 
 def _under(index: "Index", documents: Numbers, section: str) -> list[int]:
@@ -71,7 +68,7 @@ def _under(index: "Index", documents: Numbers, section: str) -> list[int]:
     if not wanted:
         raise BadQuery("the section is empty; give a part of a heading")
     found: list[int] = []
-    for number in documents.tolist():
+    for number in index.documents.may_say(documents, wanted):
         document = index.documents[number]
         if ranges := list(_ranges(document.sections, wanted, document.chars)):
             leaves = ((leaf, index.span_at(leaf)) for leaf in index.document_leaves(number))

@@ -3,14 +3,17 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex
 from index_store.filters import section_path
 from index_store.reader import Index, open_index
 from index_store.types import Span
+from index_store.writer import _document_line
 from tests.toy import DIM, publish_toy, toy_draft, unit_rows
 
 SAID = {
@@ -98,6 +101,27 @@ def test_summaries_are_kept_only_where_all_their_chunks_are(index: Index) -> Non
     levels = {n: found(index, level=n, where={"kind": "boat"}) for n in (1, 2)}
     assert levels == {1: {"L1-00000"}, 2: set()}
     assert found(index, level=1, where={"year": "2020"}) == set()
+
+
+@given(
+    st.lists(
+        st.dictionaries(st.sampled_from(['a', 'id', 'meta', 'x"', "é", 'a": "b']), st.text(max_size=3), max_size=3),
+        min_size=3,
+        max_size=3,
+    )
+)
+@example([{"a": '"x": "1"', "x": "1"}, {"title": "boats"}, {"a": '", "x": "1'}])
+def test_documents_are_found_by_exactly_what_is_said_of_them(said: list[dict[str, str]]) -> None:
+    draft = toy_draft()
+    documents = [(replace(d, meta=m), text) for (d, text), m in zip(draft.documents, said, strict=True)]
+    lines = [_document_line(d) for d, _ in documents]
+    offsets = np.cumsum([0, *map(len, lines)])
+    raw = np.frombuffer(b"".join(lines), dtype=np.uint8)
+    found = Documents(raw, offsets, np.arange(3), Path("documents.jsonl"))
+    pairs = {pair for meta in said for pair in meta.items()} | {("title", "boats"), ("x", "1"), ("id", "one.txt")}
+    for name, value in pairs:
+        assert found.having(name, value).tolist() == [i for i, m in enumerate(said) if m.get(name) == value]
+        assert found.having(name).tolist() == [i for i, m in enumerate(said) if name in m]
 
 
 def test_a_section_is_part_of_a_heading_in_any_case_with_all_below_it(index: Index) -> None:
