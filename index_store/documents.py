@@ -75,7 +75,7 @@ class Documents(Sequence[Document]):
 
     def _pairs(self, name: str, value: str | None) -> Numbers:
         pair = json.dumps(name) + ": " + ('"' if value is None else json.dumps(value))
-        places = [match.start() for match in re.finditer(re.escape(pair.encode()), memoryview(self._lines))]
+        places = [match.start() for match in re.finditer(re.escape(pair.encode()), self._lines.data)]
         numbers = np.searchsorted(self._offsets, places, side="right") - 1
         inside = (numbers >= 0) & (numbers < len(self))
         found = zip(numbers[inside].tolist(), np.array(places, dtype=np.int64)[inside].tolist(), strict=True)
@@ -84,12 +84,12 @@ class Documents(Sequence[Document]):
     def _is_said(self, number: int, place: int, name: str) -> bool:
         """Whether what stands at `place` is metadata, and not what every document has under that name."""
         start = int(self._offsets[number])
-        return name not in _OWN or _META in bytes(memoryview(self._lines)[start:place])
+        return name not in _OWN or _META in bytes(self._lines.data[start:place])
 
     def may_say(self, numbers: Numbers, words: str) -> Iterator[int]:
         """Those of `numbers` whose line may hold `words` (case folded): an escaped letter may fold to any other."""
         wanted = json.dumps(words)[1:-1].encode()
-        lines = memoryview(self._lines)
+        lines = self._lines.data
         for number in numbers.tolist():
             line = bytes(lines[int(self._offsets[number]) : int(self._offsets[number + 1])])
             if b"\\u" in line or wanted in line.lower():

@@ -86,9 +86,13 @@ def _open(path: Path) -> "Index":
         )
     number = current_generation(path)
     if number is None:
-        unfinished = (path / "generations").is_dir() or (path / "build.sqlite").exists()
-        what = "holds an unfinished build" if unfinished else "is not an index (it has no file CURRENT)"
-        raise BrokenIndex(f"{path} {what}; run raptor build SOURCE -o {path}")
+        if any((path / name).exists() for name in ("generations", "build.lock", "build.sqlite")):
+            raise BrokenIndex(f"{path} holds an unfinished build; run raptor build SOURCE -o {path}")
+        here = str(path) if path.name else "my"
+        raise BrokenIndex(
+            f"{path} is not an index (it has no file CURRENT); if it holds documents, build one from them with: "
+            f"raptor build {path} -o {here}.index"
+        )
     return open_generation(path, number)
 
 

@@ -32,6 +32,10 @@ if TYPE_CHECKING:
 #: Told (stage, done, total) as work goes on; total is 0 where it is not known yet.
 Progress = Callable[[str, int, int], None]
 Sources = Sequence[str | Path] | str | Path
+#: Where the checkpoint keeps the folders that documents came from.
+ROOTS = "roots"
+#: What could not be loaded, and metadata about documents that there are none of.
+Faults = tuple[Sequence["Failure"], Sequence["Failure"]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,8 @@ class BuildReport:
     """What a build did.
 
     `levels[i]`: nodes at level i. `seconds`: wall time of each stage. Calls, tokens, dollars: the summarizer's, in this
-    run; what an earlier run had paid for is not counted again.
+    run; what an earlier run had paid for is not counted again. `unused_metadata`: what is
+    said of documents that there are none of.
     """
 
     index: str
@@ -49,6 +54,7 @@ class BuildReport:
     documents: int
     changes: "Changes"
     failures: tuple["Failure", ...]
+    unused_metadata: tuple["Failure", ...]
     chunks: int
     levels: tuple[int, ...]
     calls: int
@@ -102,6 +108,7 @@ def build_index(
     RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
     """
     from raptor.corpus import Changes, corpus_of, new_parts
+    from raptor.documents import roots_of
     from raptor.metadata import described
     from raptor.parsed import Parsed
     from rlm.gateway.provider import check_model
@@ -120,7 +127,9 @@ def build_index(
             parts, unknown = described(new_parts(texts, grower), metadata)
         with clock.stage("embed"):
             corpus = corpus_of(parts, Changes(added=len(parts)), grower)
-        return _finish(out, grower, corpus, embedder, failures + unknown, spending or Spending(), clock)
+        report = _finish(out, grower, corpus, embedder, (failures, unknown), spending or Spending(), clock)
+        checkpoint().put_json(ROOTS, "roots", roots_of(listed(sources)))
+        return report
 
 
 def update_index(
@@ -136,11 +145,13 @@ def update_index(
     """Add and replace the documents of `sources`, drop those in `remove`, and publish a new generation.
 
     Unchanged documents cost nothing; only clusters whose members changed, and their ancestors, are summarised again.
+    A file below a folder that documents came from before is named as then: by its path below that folder.
     A document keeps the metadata that it had, save what its source or `metadata` says anew. Settings and models are
     those of the index, but for another `summarizer`. Raises as `build_index` does.
     """
     from index_store.reader import open_index
     from raptor.corpus import corpus_of, merged_parts
+    from raptor.documents import is_below, named_below, roots_of
     from raptor.parsed import Parsed
     from rlm.gateway.provider import check_model
 
@@ -151,7 +162,8 @@ def update_index(
     check_model(summarizer)
     with opened(out) as checkpoint:
         previous = open_index(out)  # again, now that no other build can publish
-        found = find_files(out, sources, clock) if sources else []
+        roots = checkpoint.get_json(ROOTS) or []
+        found = named_below(find_files(out, sources, clock), roots) if sources else []
         parsed = Parsed(out, lambda: checkpoint)
         texts, failures = load_texts(found, progress, clock, parsed) if found else ([], [])
         with clock.stage("embed"):
@@ -162,7 +174,10 @@ def update_index(
         with clock.stage("embed"):
             corpus = corpus_of(parts, changes, grower)
         name = previous.manifest.models["embedder"]
-        return _finish(out, grower, corpus, name, failures + unknown, spending or Spending(), clock)
+        report = _finish(out, grower, corpus, name, (failures, unknown), spending or Spending(), clock)
+        roots += [root for root in roots_of(listed(sources)) if not is_below(root, roots)]
+        checkpoint.put_json(ROOTS, "roots", roots)
+        return report
 
 
 @contextmanager
@@ -213,9 +228,12 @@ def find_files(out: Path, sources: Sources, clock: Clock) -> "list[Found]":
     """The files that the sources stand for. Raises RaptorError where there are none."""
     from raptor.documents import find
 
-    listed = [sources] if isinstance(sources, str | Path) else list(sources)
     with clock.stage("load"):
-        return _outside(out, find([str(s) for s in listed]))
+        return _outside(out, find(listed(sources)))
+
+
+def listed(sources: Sources) -> list[str]:
+    return [str(s) for s in ([sources] if isinstance(sources, str | Path) else sources)]
 
 
 def load_texts(
@@ -295,7 +313,7 @@ def _finish(
     grower: "Grower",
     corpus: "Corpus",
     embedder: str,
-    failures: "Sequence[Failure]",
+    faults: Faults,
     spending: Spending,
     clock: Clock,
 ) -> BuildReport:
@@ -321,7 +339,7 @@ def _finish(
         published = publish(out, draft_of(corpus, levels), models, lasting(grower.settings))
         grower.checkpoint.forget("embed", "cluster")
         grower.progress("write", 1, 1)
-    return _report(out, published, corpus, failures, levels, ledger.spent, clock.seconds)
+    return _report(out, published, corpus, faults, levels, ledger.spent, clock.seconds)
 
 
 def lasting(settings: BuildSettings) -> dict[str, Any]:
@@ -353,7 +371,7 @@ def _report(
     out: Path,
     published: "Published",
     corpus: "Corpus",
-    failures: "Sequence[Failure]",
+    faults: Faults,
     levels: "Sequence[Level]",
     usage: "Usage",
     seconds: Mapping[str, float],
@@ -365,7 +383,8 @@ def _report(
         new=published.new,
         documents=len(corpus.documents),
         changes=corpus.changes,
-        failures=tuple(failures),
+        failures=tuple(faults[0]),
+        unused_metadata=tuple(faults[1]),
         chunks=len(corpus.leaves),
         levels=tuple(len(level) for level in levels),
         calls=usage.calls,

@@ -23,8 +23,6 @@ EXAMPLE = """example:
   raptor build docs/ notes.md -o my.index && raptor inspect my.index
 """
 
-SKIPPED_SHOWN = 10
-
 
 def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(
@@ -55,7 +53,9 @@ def _command(commands: Any, name: str, help: str, example: str) -> argparse.Argu
 def _build_parser(commands: Any) -> None:
     build = _command(commands, "build", "build an index from documents", "raptor build docs/ -o my.index")
     build.add_argument(
-        "source", nargs="+", help="files, folders, globs, or a .jsonl of {_id, title, text} lines"
+        "source",
+        nargs="+",
+        help="files, folders, globs, or a .jsonl of {_id, title, text} lines, whose other fields are metadata",
     )
     build.add_argument("-o", "--output", required=True, metavar="INDEX", help="the index folder")
     build.add_argument(
@@ -112,7 +112,10 @@ def _update_parser(commands: Any) -> None:
     )
     update.add_argument("index", metavar="INDEX")
     update.add_argument(
-        "source", nargs="+", help="as for build; documents whose text is unchanged cost nothing"
+        "source",
+        nargs="+",
+        help="as for build; documents whose text is unchanged cost nothing. A file below a folder that was "
+        "indexed before keeps the id that it has below that folder (docs/a/b.md of docs/: a/b.md)",
     )
     _metadata_option(update)
     update.add_argument("--summarizer", metavar="MODEL", help="another than the one that built the index")
@@ -174,6 +177,9 @@ def _inspect_parser(commands: Any) -> None:
     )
     inspect.add_argument(
         "--at", metavar="DOC:START-END", help="the nodes above a range of characters of a document"
+    )
+    inspect.add_argument(
+        "--documents", action="store_true", help="the documents: id, characters, title, a line each"
     )
     inspect.add_argument("--html", metavar="FILE", help="draw the tree as one self-contained page")
     inspect.add_argument("--json", action="store_true", help="print it as JSON")
@@ -252,12 +258,23 @@ def _estimate_said(expected: "Estimate", args: argparse.Namespace) -> str:
     if expected.usd_low is not None and expected.usd_high is not None:
         price = f"${expected.usd_low:.4f} to ${expected.usd_high:.4f}"
     return (
-        f"{expected.documents:,} documents; nodes a level: {levels}\n"
-        f"  {expected.calls:,} calls of {args.summarizer}, {expected.prompt_tokens:,} tokens in, "
+        f"{counted(expected.documents, 'document')}, {counted(expected.chunks, 'chunk')}; "
+        f"nodes a level: {levels}\n"
+        f"  {counted(expected.calls, 'call')} of {args.summarizer}, {expected.prompt_tokens:,} tokens in, "
         f"{expected.completion_tokens:,} out: {price}\n"
-        f"  about {expected.minutes:g} minutes more, {expected.disk_bytes / 1e6:.1f} MB\n"
+        f"  about {expected.minutes:g} minutes more, {size_said(expected.disk_bytes)} on disk\n"
         f"  nothing was paid for; embeddings are kept in {args.output}/build.sqlite for the build"
     )
+
+
+def counted(n: int, one: str, many: str = "") -> str:
+    return f"{n:,} {one if n == 1 else many or one + 's'}"
+
+
+def size_said(size: int) -> str:
+    """Bytes in the unit that leaves a few digits."""
+    kilo, mega = size / 1e3, size / 1e6
+    return f"{size} bytes" if size < 1000 else f"{kilo:.0f} kB" if mega < 1 else f"{mega:,.1f} MB"
 
 
 def _update(args: argparse.Namespace) -> int:
@@ -292,6 +309,8 @@ def _changed(
 
 def _tell(report: "BuildReport", as_json: bool) -> int:
     _tell_skipped(report.failures)
+    for unused in report.unused_metadata:
+        print(f"metadata {unused.source}: {unused.reason}", file=sys.stderr)
     print(json.dumps(report.as_json()) if as_json else _said(report))
     return 0
 
@@ -321,7 +340,7 @@ def _generations(args: argparse.Namespace) -> int:
         levels = " -> ".join(f"{n:,}" for n in g.levels)
         live = "*" if g.live else " "
         print(
-            f"{live} {g.number:6}  {g.documents:,} documents  {levels}  {g.bytes / 1e6:.1f} MB  {g.digest[:12]}"
+            f"{live} {g.number:6}  {counted(g.documents, 'document')}  {levels}  {size_said(g.bytes)}  {g.digest[:12]}"
         )
     return 0
 
@@ -335,23 +354,20 @@ def _prune(args: argparse.Namespace) -> int:
 
 
 def _tell_skipped(failures: "Sequence[Failure]") -> None:
-    for failure in failures[:SKIPPED_SHOWN]:
+    for failure in failures:
         print(f"skipped {failure.source}: {failure.reason}", file=sys.stderr)
-    if len(failures) > SKIPPED_SHOWN:
-        more = len(failures) - SKIPPED_SHOWN
-        print(f"skipped {more:,} more; --json lists them all", file=sys.stderr)
 
 
 def _said(report: "BuildReport") -> str:
     levels = " -> ".join(f"{n:,}" for n in report.levels)
     stages = ", ".join(f"{stage} {s:.1f} s" for stage, s in report.seconds.items())
-    skipped = f", {len(report.failures)} skipped" if report.failures else ""
+    skipped = f", {len(report.failures):,} skipped" if report.failures else ""
     tokens = report.prompt_tokens + report.completion_tokens
     again = "" if report.new else " (unchanged: nothing new was published)"
     return (
-        f"{report.index}: generation {report.generation}{again}, {report.bytes / 1e6:.1f} MB\n"
-        f"  {report.documents:,} documents{skipped}{_changes_said(report)}; nodes a level: {levels}\n"
-        f"  {report.calls:,} model calls, {tokens:,} tokens, ${report.usd:.4f}\n"
+        f"{report.index}: generation {report.generation}{again}, {size_said(report.bytes)}\n"
+        f"  {counted(report.documents, 'document')}{skipped}{_changes_said(report)}; nodes a level: {levels}\n"
+        f"  {counted(report.calls, 'model call')}, {counted(tokens, 'token')}, ${report.usd:.4f}\n"
         f"  {stages}"
     )
 
@@ -369,6 +385,8 @@ def _inspect(args: argparse.Namespace) -> int:
     index = open_index(args.index)
     if args.html:
         return _draw(index, args.html)
+    if args.documents:
+        return _list_documents(index, args.json)
     if args.node or args.at:
         facts = _node_facts(index, args.node) if args.node else {"above": _above(index, args.at)}
         print(json.dumps(facts) if args.json else _facts_said(facts))
@@ -389,6 +407,23 @@ def _draw(index: "Index", file: str) -> int:
     except OSError as e:
         raise RaptorError(f"cannot write the page {file}: {e.strerror or e}") from e
     print(file)
+    return 0
+
+
+def _list_documents(index: "Index", as_json: bool) -> int:
+    """Each document with tabs between its fields, so that other programs can cut the lines."""
+    for d in index.documents:
+        facts = {
+            "id": d.id,
+            "characters": d.chars,
+            "title": d.title,
+            "source": d.source,
+            "pages": len(d.pages),
+        }
+        if as_json:
+            print(json.dumps(facts | {"meta": dict(d.meta)}))
+        else:
+            print("\t".join([_plain(d.id), f"{d.chars:,}", _plain(d.title)]))
     return 0
 
 
@@ -473,15 +508,16 @@ def _picture(index: "Index", depth: int) -> str:
     facts = _facts(index, 0)
     models = {k: _plain(v) for k, v in facts["models"].items() if "fingerprint" not in k}
     lines = [
-        f"{facts['index']}: generation {facts['generation']}, {facts['documents']:,} documents, "
-        f"{facts['characters']:,} characters, {facts['bytes'] / 1e6:.1f} MB",
+        f"{facts['index']}: generation {facts['generation']}, {counted(facts['documents'], 'document')}, "
+        f"{counted(facts['characters'], 'character')}, {size_said(facts['bytes'])}",
         f"models: {', '.join(f'{k} {v}' for k, v in models.items())}",
         f"digest: {facts['digest']}",
         "",
     ]
     for s in reversed(facts["levels"]):
         children = f", {s['mean_children']} children each" if s["level"] else " (chunks)"
-        lines.append(f"level {s['level']}: {s['nodes']:,} nodes, {s['tokens']:,} tokens{children}")
+        size = f"{counted(s['nodes'], 'node')}, {counted(s['tokens'], 'token')}"
+        lines.append(f"level {s['level']}: {size}{children}")
     return "\n".join([*lines, "", *_tree_lines(index, index.root, depth)])
 
 

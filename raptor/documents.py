@@ -105,6 +105,27 @@ def find(sources: Sequence[str]) -> list[Found]:
     return sorted(unique.values(), key=lambda file: file.id)
 
 
+def roots_of(sources: Sequence[str]) -> list[str]:
+    """The folders, absolute, that files of `sources` are named below: each folder, and each pattern's fixed part."""
+    bases = [Path(s) if Path(s).is_dir() else _base(s) for s in sources if _is_many(s)]
+    return [str(base.resolve()) for base in bases]
+
+
+def named_below(found: Sequence[Found], roots: Sequence[str]) -> list[Found]:
+    """Files below one of `roots` (the first that holds them) named by their path below it, the others as they are."""
+    return sorted((_named(file, roots) for file in found), key=lambda file: file.id)
+
+
+def is_below(path: str | Path, roots: Sequence[str]) -> bool:
+    return any(Path(path).is_relative_to(root) for root in roots)
+
+
+def _named(file: Found, roots: Sequence[str]) -> Found:
+    path = file.path.parent.resolve() / file.path.name
+    root = next((root for root in roots if path.is_relative_to(root)), None)
+    return file if root is None else Found(file.path, path.relative_to(root).as_posix())
+
+
 def load(found: Iterable[Found], kept: "Kept | None" = None) -> Iterator[Loaded]:
     """Each file's documents, or why there are none; one at a time, in the order given. A bad one stops nothing.
 
@@ -181,10 +202,18 @@ def _is_index(folder: Path) -> bool:
     return (folder / "CURRENT").is_file() and (folder / "generations").is_dir()
 
 
-def _matches(pattern: str) -> list[Found]:
+def _is_many(source: str) -> bool:
+    return Path(source).is_dir() or (not Path(source).exists() and has_magic(source))
+
+
+def _base(pattern: str) -> Path:
+    """The folder that a pattern's first parts name, up to the first with a wildcard."""
     parts = PurePath(pattern).parts
-    fixed = next(count for count, part in enumerate(parts) if has_magic(part))
-    base = Path(*parts[:fixed])
+    return Path(*parts[: next(count for count, part in enumerate(parts) if has_magic(part))])
+
+
+def _matches(pattern: str) -> list[Found]:
+    base = _base(pattern)
     files = [Path(name) for name in glob(pattern, recursive=True)]  # noqa: PTH207 (an absolute pattern is one too)
     found = [Found(file, file.relative_to(base).as_posix()) for file in files if file.is_file()]
     if not found:
@@ -513,7 +542,15 @@ def _json_document(file: Found, number: int, line: bytes) -> Loaded:
 
 
 def meta_of(row: Mapping[str, Any], without: Sequence[str] = ("_id", "title", "text")) -> dict[str, str]:
-    """The fields of a JSON object, some left out, that are a string or a number, as strings."""
+    """The fields of a JSON object, some left out, that are a string or a number, as strings.
+
+    Those of an object `meta` or `metadata` in it are fields as well; where both name one, the row's own counts.
+    """
+    inner = (row[name] for name in ("metadata", "meta") if isinstance(row.get(name), dict))
+    return {name: value for part in inner for name, value in _said(part, ()).items()} | _said(row, without)
+
+
+def _said(row: Mapping[str, Any], without: Sequence[str]) -> dict[str, str]:
     return {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in row.items()

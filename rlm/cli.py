@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from index_store.types import Hit
     from rlm.audit.verify import Verdict
 
+HIT_CHARS = 1_000
+
 EXAMPLE = """example:
   rlm ask my.index "who signed the lease, and when does it end?"
 """
@@ -59,7 +61,13 @@ def _search_parser(commands: Any) -> None:
     search.add_argument("index", metavar="INDEX")
     search.add_argument("query", nargs="?")
     search.add_argument("-k", type=int, default=10, help="hits (%(default)s)")
-    search.add_argument("--mode", default="hybrid", choices=["hybrid", "dense", "lexical", "tree"])
+    search.add_argument(
+        "--mode",
+        default="hybrid",
+        choices=["hybrid", "dense", "lexical", "tree"],
+        help="scores, higher is better: dense is the cosine, lexical is BM25; hybrid and tree put both together in "
+        "standard deviations, so these compare within one list only (%(default)s)",
+    )
     search.add_argument(
         "--level", type=int, help="one level; without it the chunks, or all levels in mode tree"
     )
@@ -73,7 +81,9 @@ def _search_parser(commands: Any) -> None:
     )
     search.add_argument("--section", metavar="TEXT", help="chunks under a heading that contains this")
     search.add_argument("--queries", metavar="FILE", help='many queries: .jsonl of {"_id", "text", "scope"?}')
-    search.add_argument("--json", action="store_true", help="print JSON")
+    search.add_argument(
+        "--json", action="store_true", help=f"print JSON, with the first {HIT_CHARS:,} characters of each hit"
+    )
     search.set_defaults(run=_search)
 
 
@@ -232,18 +242,27 @@ def _search(args: argparse.Namespace) -> int:
         return 0
     query = _unicode(args.query, "the query")
     hits = index.search(query, args.k, doc=args.doc, **_kept(args))
-    print(json.dumps([_hit_json(h) for h in hits]) if args.json else _hits_said(index, hits))
+    if args.json:
+        print(json.dumps([_hit_json(index, h) for h in hits]))
+    else:
+        print(_hits_said(index, hits, compared=args.mode in ("hybrid", "tree")))
     return 0
 
 
 def _search_many(index: "Index", rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
     """One line of hits for each query; the queries are embedded together."""
+    from index_store.errors import NoSuchNode
+    from rlm.errors import RlmError
+
     lexical = args.mode == "lexical"
     vectors = [None] * len(rows) if lexical else index.embed_queries([r["text"] for r in rows])
     for row, vector in zip(rows, vectors, strict=True):
         doc = row.get("scope") or args.doc
-        hits = index.search(row["text"], args.k, doc=doc, vector=vector, **_kept(args))
-        print(json.dumps({"_id": row["_id"], "hits": [_hit_json(h) for h in hits]}), flush=True)
+        try:
+            hits = index.search(row["text"], args.k, doc=doc, vector=vector, **_kept(args))
+        except NoSuchNode as e:
+            raise RlmError(f"{row['line']}: {e}") from e
+        print(json.dumps({"_id": row["_id"], "hits": [_hit_json(index, h) for h in hits]}), flush=True)
 
 
 def _kept(args: argparse.Namespace) -> dict[str, Any]:
@@ -269,24 +288,28 @@ def _queries(path: str) -> Iterator[dict[str, Any]]:
     from rlm.errors import RlmError
 
     try:
-        with Path(path).open(encoding="utf-8", newline="\n") as lines:
+        with Path(path).open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield _query(json.loads(line), f"{path}, line {number}")
+                    yield _query(line, f"{path}, line {number}")
     except OSError as e:
         raise RlmError(f"cannot read the queries {path}: {e.strerror or e}") from e
-    except (ValueError, RecursionError) as e:
-        raise RlmError(f"the queries {path} are not UTF-8 lines of JSON: {e}") from e
 
 
-def _query(row: Any, where: str) -> dict[str, Any]:
+def _query(line: bytes, where: str) -> dict[str, Any]:
     from rlm.errors import RlmError
 
+    try:
+        row = json.loads(line.decode())
+    except (ValueError, RecursionError) as e:
+        raise RlmError(f"{where}: not UTF-8 and JSON ({e}); write one JSON object a line") from e
     if not (isinstance(row, dict) and isinstance(row.get("text"), str) and "_id" in row):
         raise RlmError(f'{where}: expected {{"_id": ..., "text": "..."}}')
+    if not isinstance(row.get("scope"), str | None):
+        raise RlmError(f"{where}: the scope is {str(row['scope'])[:80]}; give a document's id")
     if not row["text"].strip():
         raise RlmError(f"{where}: the query is empty; ask with at least one word")
-    return row | {"text": _unicode(row["text"], where)}
+    return row | {"text": _unicode(row["text"], where), "line": where}
 
 
 def _unicode(text: str, what: str) -> str:
@@ -298,23 +321,26 @@ def _unicode(text: str, what: str) -> str:
     return text
 
 
-def _hit_json(hit: "Hit") -> dict[str, Any]:
+def _hit_json(index: "Index", hit: "Hit") -> dict[str, Any]:
     span = hit.span
     place = (
         {"doc": span.doc, "start": span.start, "end": span.end}
         if span
         else dict.fromkeys(("doc", "start", "end"))
     )
-    return {"node": hit.node, "level": hit.level, **place, "score": hit.score}
+    words = {"label": index.node(hit.node).label, "text": index.text(hit.node)[:HIT_CHARS]}
+    return {"node": hit.node, "level": hit.level, **place, "score": hit.score, **words}
 
 
-def _hits_said(index: "Index", hits: "Sequence[Hit]") -> str:
+def _hits_said(index: "Index", hits: "Sequence[Hit]", compared: bool) -> str:
+    """`compared`: the scores say how hits compare, and so nothing of one alone."""
     from rlm.audit.visible import one_line
 
     lines = []
     for rank, hit in enumerate(hits, 1):
         where = f"{hit.span.doc} {hit.span.start}-{hit.span.end}" if hit.span else index.node(hit.node).label
-        lines.append(f"{rank:2}. {hit.score:7.3f}  {hit.node}  {one_line(where, 200)}")
+        score = "   only" if compared and len(hits) == 1 else f"{hit.score:7.3f}"
+        lines.append(f"{rank:2}. {score}  {hit.node}  {one_line(where, 200)}")
         lines.append(f"      {one_line(index.text(hit.node), 160)}")
     return "\n".join(lines) or "nothing found"
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
-from time import perf_counter
+from time import process_time
 from typing import Any
 
 import pytest
@@ -241,10 +241,10 @@ def test_a_fence_is_closed_only_by_its_own_kind() -> None:
 
 
 def test_a_long_line_of_hashes_or_spaces_is_quick() -> None:
-    began = perf_counter()
+    began = process_time()
     for line in ("#" * 200_000, "# a" + " " * 200_000 + "b", "# " + "# " * 100_000, "# a" + " #" * 100_000):
         list(markdown_sections(line))
-    assert perf_counter() - began < 5
+    assert process_time() - began < 5
 
 
 # -- JSON lines ------------------------------------------------------------------------------------------
@@ -439,10 +439,10 @@ HOSTILE = (
     "part", [part.replace("_", " ") for part in [*HOSTILE.split(" "), "<![CDATA[", "<a b='", "<a =\"'", "\n"]]
 )
 def test_hostile_html_takes_time_in_proportion_to_its_length(part: str) -> None:
-    began = perf_counter()
+    began = process_time()
     for before in ("", "<a ", "<script>"):
         extract(before + part * 100_000)
-    assert perf_counter() - began < 8
+    assert process_time() - began < 8
 
 
 # -- PDF -------------------------------------------------------------------------------------------------
@@ -655,6 +655,9 @@ def test_further_fields_of_a_json_line_are_metadata(tmp_path: Path) -> None:
     row = {"_id": "a", "title": "T", "text": "words", "year": 2021, "who": "Müller", "tags": ["x"], "x": None}
     (loaded,) = rows(tmp_path / "a.jsonl", json.dumps(row))
     assert text_of(loaded).meta == {"year": "2021", "who": "Müller"}
+    row |= {"meta": {"year": 1999, "place": "Köln", "deep": {"a": 1}}, "metadata": {"place": "x", "url": "u"}}
+    (loaded,) = rows(tmp_path / "a.jsonl", json.dumps(row))
+    assert text_of(loaded).meta == {"year": "2021", "who": "Müller", "place": "Köln", "url": "u"}
     (loaded,) = rows(tmp_path / "a.jsonl", r'{"_id": "a", "text": "words", "who": "\ud800"}')
     assert "half a surrogate" in reason(loaded)
 
@@ -714,7 +717,8 @@ def test_strange_ids_sections_and_metadata_go_through_a_build_and_a_search(tmp_p
     said = tmp_path / "m.jsonl"
     said.write_text(json.dumps({"_id": STRANGE[1], "year": 1999}) + '\n{"_id": "no such", "year": 1}\n')
     report = build_index(tmp_path / "docs", tmp_path / "i", metadata=read_metadata(str(said)))
-    assert [(f.source, f.reason) for f in report.failures] == [
+    assert report.failures == ()
+    assert [(f.source, f.reason) for f in report.unused_metadata] == [
         (f"{said}:2", "there is no document 'no such'; check the id")
     ]
     index = open_index(tmp_path / "i")

@@ -105,7 +105,9 @@ def test_summaries_are_kept_only_where_all_their_chunks_are(index: Index) -> Non
 
 @given(
     st.lists(
-        st.dictionaries(st.sampled_from(['a', 'id', 'meta', 'x"', "é", 'a": "b']), st.text(max_size=3), max_size=3),
+        st.dictionaries(
+            st.sampled_from(["a", "id", "meta", 'x"', "é", 'a": "b']), st.text(max_size=3), max_size=3
+        ),
         min_size=3,
         max_size=3,
     )
@@ -118,7 +120,11 @@ def test_documents_are_found_by_exactly_what_is_said_of_them(said: list[dict[str
     offsets = np.cumsum([0, *map(len, lines)])
     raw = np.frombuffer(b"".join(lines), dtype=np.uint8)
     found = Documents(raw, offsets, np.arange(3), Path("documents.jsonl"))
-    pairs = {pair for meta in said for pair in meta.items()} | {("title", "boats"), ("x", "1"), ("id", "one.txt")}
+    pairs = {pair for meta in said for pair in meta.items()} | {
+        ("title", "boats"),
+        ("x", "1"),
+        ("id", "one.txt"),
+    }
     for name, value in pairs:
         assert found.having(name, value).tolist() == [i for i, m in enumerate(said) if m.get(name) == value]
         assert found.having(name).tolist() == [i for i, m in enumerate(said) if name in m]

@@ -169,10 +169,11 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
         ('{"_id": 1, "text": 5}', "line 2: expected"),
         ('{"_id": 1, "text": " "}', "line 2: the query is empty"),
         ('{"_id": 1, "text": "\\ud800"}', "line 2 '\\ud800' is not Unicode text"),
-        ('{"_id": 1, "text": "a", "scope": ["x"]}', "no document"),
-        ("not json", "are not UTF-8 lines of JSON"),
-        ("[" * 100_000, "are not UTF-8 lines of JSON"),
-        ("\udcff", "are not UTF-8 lines of JSON"),
+        ('{"_id": 1, "text": "a", "scope": ["x"]}', "line 2: the scope is ['x']"),
+        ('{"_id": 1, "text": "a", "scope": "boat.txt"}', "line 2: no document 'boat.txt'; did you mean"),
+        ("not json", "line 2: not UTF-8 and JSON"),
+        ("[" * 100_000, "line 2: not UTF-8 and JSON"),
+        ("\udcff", "line 2: not UTF-8 and JSON"),
     ],
 )
 def test_a_bad_line_of_queries_is_named(
@@ -195,7 +196,8 @@ def test_search_as_json_is_a_list_of_places(rlm: Any, folder: Path) -> None:
     assert (code, err, out.count("\n")) == (0, "", 1)
     assert 0 < len(hits) <= 3
     for hit in hits:
-        assert set(hit) == {"node", "level", "doc", "start", "end", "score"}
+        assert set(hit) == {"node", "level", "doc", "start", "end", "score", "label", "text"}
+        assert hit["text"] == TEXTS[hit["doc"]][hit["start"] : hit["end"]]
     assert TEXTS[hits[0]["doc"]][hits[0]["start"] : hits[0]["end"]].endswith("Birnen wiegen mehr.")
 
 
@@ -235,6 +237,8 @@ def test_search_for_a_person_shows_the_words(rlm: Any, folder: Path) -> None:
     assert code == 0
     assert "L0-00002  boats.txt 48-" in out
     assert "A yawl differs: its mizzen" in out
+    alone = rlm("search", folder, "single", "--doc", "one.txt")[1]  # its score has nothing to compare with
+    assert alone.startswith(" 1.    only  L0-00005  one.txt 0-6\n")
     assert rlm("search", folder, "zebra", "--mode", "lexical")[1] == "nothing found\n"
 
 

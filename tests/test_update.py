@@ -36,6 +36,40 @@ def test_adding_one_document_in_a_hundred_costs_few_calls(tmp_path, docs):
     assert texts(tmp_path / "i")["new.txt"].startswith("The mast")
 
 
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_file_below_an_indexed_folder_keeps_the_id_it_has_there(tmp_path, docs, monkeypatch, absolute):
+    for name in ("sub/x.txt", "sub/y.txt", "sub/deep/x.txt"):
+        (docs / name).parent.mkdir(parents=True, exist_ok=True)
+        (docs / name).write_text(f"The old words of {name}.")
+    monkeypatch.chdir(tmp_path)
+    build_index("docs", "i")
+    (docs / "sub/x.txt").write_text("The new words.")
+    monkeypatch.chdir(docs)  # from elsewhere, too
+    here = docs if absolute else docs.relative_to(docs)
+    report = update_index("../i", here / "sub/x.txt")
+    assert (report.changes.changed, report.changes.added) == (1, 0)
+    assert texts(tmp_path / "i")["sub/x.txt"] == "The new words."
+    (docs / "sub/deep/new.txt").write_text("A new one.")
+    report = update_index("../i", [str(here / "sub"), "../docs/d00[0-3].txt"])
+    assert (report.changes.added, report.changes.removed) == (1, 0)
+    assert "sub/deep/new.txt" in texts(tmp_path / "i")
+    assert update_index("../i", here).changes.added == 0
+
+
+def test_a_file_from_elsewhere_is_named_as_a_build_would_name_it(tmp_path, docs):
+    build_index(docs, tmp_path / "i")
+    other = tmp_path / "other" / "a"
+    other.mkdir(parents=True)
+    (other / "b.txt").write_text("Words from elsewhere.")
+    update_index(tmp_path / "i", tmp_path / "other")
+    (other / "c.txt").write_text("More words from elsewhere.")
+    update_index(tmp_path / "i", other / "c.txt")
+    (tmp_path / "lone.txt").write_text("A lone file.")
+    update_index(tmp_path / "i", tmp_path / "lone.txt")
+    assert texts(tmp_path / "i").keys() >= {"a/b.txt", "a/c.txt", "lone.txt", "d000.txt"}
+    assert len(texts(tmp_path / "i")) == 103
+
+
 def test_an_update_without_changes_costs_nothing_and_publishes_nothing(tmp_path, docs):
     build_index(docs, tmp_path / "i")
     report = update_index(tmp_path / "i", docs)
