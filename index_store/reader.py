@@ -86,8 +86,10 @@ def _open(path: Path) -> "Index":
         )
     number = current_generation(path)
     if number is None:
-        if any((path / name).exists() for name in ("generations", "build.lock", "build.sqlite")):
-            raise BrokenIndex(f"{path} holds an unfinished build; run raptor build SOURCE -o {path}")
+        begun = {"generations", "build.lock", "build.sqlite"} & {p.name for p in path.iterdir()}
+        if begun or not any(path.iterdir()):
+            what = "holds an unfinished build" if begun else "is an empty folder"
+            raise BrokenIndex(f"{path} {what}; run raptor build SOURCE -o {path}")
         here = str(path) if path.name else "my"
         raise BrokenIndex(
             f"{path} is not an index (it has no file CURRENT); if it holds documents, build one from them with: "
