@@ -3,17 +3,38 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlm.answering import Answer, ask, ask_async
+    from rlm.answering import Answer, Manner, ask, ask_async, events
+    from rlm.chat import open_chat
+    from rlm.demands import Demands
     from rlm.limits import Limits, Models
+    from rlm.many import Question, ask_many
 
-__all__ = ["Answer", "Limits", "Models", "ask", "ask_async"]
+__all__ = [
+    "Answer",
+    "Demands",
+    "Limits",
+    "Manner",
+    "Models",
+    "Question",
+    "ask",
+    "ask_async",
+    "ask_many",
+    "events",
+    "open_chat",
+]
 
 _HOMES = {
     "Answer": "rlm.answering",
+    "Demands": "rlm.demands",
+    "Limits": "rlm.limits",
+    "Manner": "rlm.answering",
+    "Models": "rlm.limits",
+    "Question": "rlm.many",
     "ask": "rlm.answering",
     "ask_async": "rlm.answering",
-    "Limits": "rlm.limits",
-    "Models": "rlm.limits",
+    "ask_many": "rlm.many",
+    "events": "rlm.answering",
+    "open_chat": "rlm.chat",
 }
 
 

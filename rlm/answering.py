@@ -87,7 +87,7 @@ def ask(
     Raises RlmError, GatewayError or IndexStoreError: one sentence.
     """
     manner = Manner(route, models or Models(), limits or Limits(), demands or Demands(), Path(runs), watch)
-    return run_blocking(_ask(index, question, manner))
+    return run_blocking(ask_as(index, question, manner))
 
 
 async def ask_async(
@@ -104,7 +104,7 @@ async def ask_async(
     """As `ask`, inside an event loop; many may be under way in one process. Cancelled, it stops all it began and
     closes its trace."""
     manner = Manner(route, models or Models(), limits or Limits(), demands or Demands(), Path(runs), watch)
-    return await _ask(index, question, manner)
+    return await ask_as(index, question, manner)
 
 
 async def events(index: str | Path | Index, question: str, **manner: Any) -> AsyncGenerator[Event, None]:
@@ -131,7 +131,8 @@ async def events(index: str | Path | Index, question: str, **manner: Any) -> Asy
         await asyncio.wait([asking])
 
 
-async def _ask(index: str | Path | Index, question: str, manner: Manner) -> Answer:
+async def ask_as(index: str | Path | Index, question: str, manner: Manner) -> Answer:
+    """As `ask_async`, with everything but the question in one value."""
     opened = ready(index, manner.models)
     check_question(question)
     async with gateway_for(manner.limits) as gateway:

@@ -16,7 +16,7 @@ from rlm.engine import Conversation, close, open_conversation, pursue, resume
 from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
 from rlm.routes import Choice
-from rlm.run import Run
+from rlm.run import Run, Watch
 
 
 @dataclass(slots=True)
@@ -31,12 +31,12 @@ class Chat:
     talk: Conversation | None = None
     last: Conclusion = Conclusion("", (), "cancelled", "nothing was asked")
 
-    async def ask(self, question: str) -> Answer:
+    async def ask(self, question: str, watch: Watch | None = None) -> Answer:
         """Answer one more question. The caps on dollars, tokens and calls hold for all of the chat, the wall clock and
         the turns for each question. Raises RlmError where the model could not be asked; the chat may go on."""
         check_question(question)
         run = self.run or self._begun(question)
-        run.began = time.monotonic()
+        run.watch, run.began = watch or self.manner.watch, time.monotonic()
         run.let_go()
         run.keep_back()
         self.last = Conclusion("", (), "cancelled", "the question was given up")

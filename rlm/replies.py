@@ -26,9 +26,9 @@ def code_of(reply: str, tool_call: str = "") -> str | None:
     """The code of a reply as one cell; None when there is none.
 
     In this order: its fenced blocks named python, py or repl; where there are none, blocks without a name; code in
-    tags such as <code>; the code argument of a tool call, in JSON, that the reply or a line of `tool_call` holds. What stands in
-    <think> tags does not count. A fence is closed as in CommonMark 0.31, section 4.5: by a line with nothing but as
-    many marks; one left open ends with the reply.
+    tags such as <code>; the code argument of a tool call, in JSON, that the reply or a line of `tool_call` holds.
+    What stands in <think> tags does not count. A fence is closed as in CommonMark 0.31, section 4.5: by a line with
+    nothing but as many marks; one left open ends with the reply.
     """
     said = _outside(_THOUGHT, reply)
     blocks = [(name, code) for name, code in _blocks(said) if code.strip()]

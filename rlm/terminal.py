@@ -2,17 +2,19 @@
 
 import argparse
 import asyncio
+import contextlib
 import json
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from rlm.answer import Citation
-from rlm.answering import Answer, Manner, ask_async
+from rlm.answering import Answer, Manner, ask_as
 from rlm.audit import read
 from rlm.audit.routing import branches
 from rlm.audit.timeline import branch_line
-from rlm.audit.visible import one_line, visible
+from rlm.audit.visible import count, one_line, visible
 from rlm.chat import open_chat
 from rlm.demands import Demands
 from rlm.errors import RlmError
@@ -36,19 +38,8 @@ def ask(args: argparse.Namespace) -> int:
         return _ask_many(args)
     if args.answers is not None:
         raise RlmError("--answers goes with --questions; one answer is printed")
-    manner = _manner(args, live(sys.stderr))
-    answer = run_blocking(
-        ask_async(
-            args.index,
-            args.question,
-            route=manner.route,
-            models=manner.models,
-            limits=manner.limits,
-            demands=manner.demands,
-            runs=manner.runs,
-            watch=manner.watch,
-        )
-    )
+    with live(sys.stderr) as watch:
+        answer = run_blocking(ask_as(args.index, args.question, _manner(args, watch)))
     print(json.dumps(answer.as_json()) if args.json else _answer_said(answer))
     return _code(answer)
 
@@ -94,7 +85,7 @@ def _answer_said(answer: Answer) -> str:
     if entered:
         lines += ["", "branches entered:", *(f"  {branch_line(branch)}" for branch in entered[:12])]
     lines.append("")
-    lines += [f"stop: {answer.stop}; {_counted(u.calls, 'call')}, {u.tokens:,} tokens, ${u.usd:.4f}"]
+    lines += [f"stop: {answer.stop}; {count(u.calls, 'call')}, {u.tokens:,} tokens, ${u.usd:.4f}"]
     return "\n".join([*lines, f"trace: {answer.trace}", f"head:  {answer.head}"])
 
 
@@ -102,10 +93,6 @@ def _citation_said(number: int, c: Citation) -> str:
     page = f", page {c.page}" if c.page else ""
     place = f"{one_line(c.doc, 200)} {c.start}-{c.end}{page}" if c.doc else "not in the source"
     return f'[{number}] {place} ({c.supported}): "{one_line(c.quote, 240)}"'
-
-
-def _counted(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
 
 
 # -- many --------------------------------------------------------------------------------------------------
@@ -146,10 +133,8 @@ def _outcome_said(outcome: Outcome) -> str:
     if outcome.answer is None:
         return f"{asked} -> failed: {one_line(outcome.error or '', 200)}"
     a = outcome.answer
-    spent = f"{_counted(a.usage.calls, 'call')}, ${a.usage.usd:.4f}"
-    return (
-        f"{asked} -> {a.stop}: {one_line(a.content, 80)} ({_counted(len(a.citations), 'citation')}, {spent})"
-    )
+    spent = f"{count(a.usage.calls, 'call')}, ${a.usage.usd:.4f}"
+    return f"{asked} -> {a.stop}: {one_line(a.content, 80)} ({count(len(a.citations), 'citation')}, {spent})"
 
 
 # -- chat, shell -------------------------------------------------------------------------------------------
@@ -162,10 +147,11 @@ def chat(args: argparse.Namespace) -> int:
 
 async def _chat(args: argparse.Namespace) -> int:
     code = 0
-    async with open_chat(args.index, _manner(args, live(sys.stderr))) as chat:
+    async with open_chat(args.index, _manner(args, unwatched)) as chat:
         async for question in _typed():
             try:
-                answer = await chat.ask(question)
+                with live(sys.stderr) as watch:
+                    answer = await chat.ask(question, watch)
             except (RlmError, GatewayError) as e:
                 print(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
                 code = 2
@@ -175,17 +161,25 @@ async def _chat(args: argparse.Namespace) -> int:
 
 
 async def _typed() -> AsyncIterator[str]:
-    """Each line that is not empty; the loop goes on while a person types."""
+    """Each line that is not empty, until the input ends, or "exit". A thread that waits for a key holds nothing up."""
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended before the input
+            for line in iter(sys.stdin.readline, ""):
+                loop.call_soon_threadsafe(lines.put_nowait, line)
+            loop.call_soon_threadsafe(lines.put_nowait, "exit")
+
+    threading.Thread(target=read, name="rlm-typed", daemon=True).start()
     while True:
         if sys.stdin.isatty():
             print("? ", end="", file=sys.stderr, flush=True)
-        line = await asyncio.to_thread(sys.stdin.readline)
-        if not line:
+        line = (await lines.get()).strip()
+        if line in ("exit", "quit"):
             return
-        if line.strip() in ("exit", "quit"):
-            return
-        if line.strip():
-            yield line.strip()
+        if line:
+            yield line
 
 
 def shell(args: argparse.Namespace) -> int:
