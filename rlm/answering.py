@@ -18,7 +18,7 @@ from rlm import navigator, prompts
 from rlm.answer import Citation, Conclusion
 from rlm.audit.log import Trace
 from rlm.context import Context
-from rlm.demands import Demands
+from rlm.demands import Demands, not_found
 from rlm.engine import converse, record_visit
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
@@ -31,6 +31,7 @@ from rlm.limits import Limits, Models
 from rlm.routes import Choice, Route, choose
 from rlm.run import Run, Watch, unwatched, usage_json
 from rlm.single import RETRIEVED_TOKENS, answer_once, fitting, found_text, whole_text
+from rlm.typed import typed
 
 Event = dict[str, Any]
 RUNS = Path("rlm-runs")
@@ -39,7 +40,8 @@ RUNS = Path("rlm-runs")
 @dataclass(frozen=True, slots=True)
 class Answer:
     """What came back. `stop`: why the run ended ("answer" when the model finished); `trace`: the run's folder;
-    `head`: the hash of its last line, which kept elsewhere shows later that the trace was not rewritten."""
+    `head`: the hash of its last line, which kept elsewhere shows later that the trace was not rewritten. `value`: the
+    answer as the schema's type, where one was demanded and is met; `content` is then its JSON."""
 
     content: str
     citations: tuple[Citation, ...]
@@ -47,10 +49,11 @@ class Answer:
     usage: Usage
     trace: Path
     head: str
+    value: Any = None
 
     def as_json(self) -> dict[str, Any]:
         return {
-            "answer": self.content,
+            "answer": self.content if self.value is None else self.value,
             "citations": [c.as_json() for c in self.citations],
             "stop": self.stop,
             "usage": usage_json(self.usage),
@@ -199,8 +202,14 @@ async def _recorded(run: Run, trace: Trace, question: str, choice: Choice) -> An
         closing(run, conclusion)
     if conclusion.stop == "failed":
         raise RlmError(f"{conclusion.error} (trace: {run.folder})")
-    spent = run.ledger.spent
-    return Answer(conclusion.content, conclusion.citations, conclusion.stop, spent, run.folder, trace.head)
+    return told(run, conclusion, trace.head)
+
+
+def told(run: Run, conclusion: Conclusion, head: str) -> Answer:
+    """What the asker is handed."""
+    c, schema = conclusion, run.demands.schema
+    value = None if schema is None or not_found(c.content) else typed(c.content, schema)[0]
+    return Answer(c.content, c.citations, c.stop, run.ledger.spent, run.folder, head, value)
 
 
 async def _by(run: Run, question: str, route: Route) -> Conclusion:

@@ -10,7 +10,17 @@ from pathlib import Path
 from index_store.reader import Index
 from rlm import prompts
 from rlm.answer import Conclusion
-from rlm.answering import Answer, Manner, check_question, closing, gateway_for, new_folder, opening, ready
+from rlm.answering import (
+    Answer,
+    Manner,
+    check_question,
+    closing,
+    gateway_for,
+    new_folder,
+    opening,
+    ready,
+    told,
+)
 from rlm.audit.log import Trace
 from rlm.engine import Conversation, close, open_conversation, pursue, resume
 from rlm.errors import RlmError
@@ -43,10 +53,7 @@ class Chat:
         self.last = await pursue(self._asked(run, question), question)
         if self.last.stop == "failed":
             raise RlmError(self.last.error)
-        head = self.trace.head if self.trace else ""
-        return Answer(
-            self.last.content, self.last.citations, self.last.stop, run.ledger.spent, run.folder, head
-        )
+        return told(run, self.last, self.trace.head if self.trace else "")
 
     async def end(self) -> None:
         if self.talk is not None:

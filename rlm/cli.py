@@ -150,6 +150,7 @@ def _ask_parser(commands: Any) -> None:
         action="store_true",
         help="take no answer whose quotes are not in the documents",
     )
+    ask.add_argument("--schema", metavar="FILE", help="a JSON Schema that the answer must fit")
     _limit_options(ask)
     _runs_option(ask)
     ask.add_argument("--json", action="store_true", help="print JSON")

@@ -13,7 +13,8 @@ from rlm.answer import Conclusion, resolve
 from rlm.audit.visible import one_line
 from rlm.calls import NAMES, Calls
 from rlm.context import GIVEN_WHOLE, VERBS, Context, Refused
-from rlm.demands import unmet
+from rlm.demands import Demands, unmet
+from rlm.finals import final_in, final_variable_in
 from rlm.gateway.blocks import Block
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
@@ -103,7 +104,7 @@ async def _turns(talk: Conversation) -> str:
     limits = talk.run.limits
     for left in reversed(range(limits.turns)):
         reply = await _ask(talk)
-        code = code_of(reply.text, reply.tool_call)
+        code = code_of(reply.text, reply.tool_call) or _final_code(reply.text)
         if code is None or (reply.finish_reason == "length" and is_open(reply.text)):
             _say(talk, hint(reply.text, reply.finish_reason, limits.reply_tokens, reply.tool_call), "no code")
             continue
@@ -114,6 +115,14 @@ async def _turns(talk: Conversation) -> str:
             return "unmet" if why else "answer"
         _say(talk, _report(talk, result, left, why), _in_short(code, result))
     return "turns"
+
+
+def _final_code(reply: str) -> str | None:
+    """A cell that ends as the prose of a reply says: FINAL(...) or FINAL_VAR(name) on a line of its own."""
+    if (name := final_variable_in(reply)) is not None:
+        return f"FINAL_VAR({name!r})"
+    text = final_in(reply)
+    return None if text is None else f"FINAL({text!r})"
 
 
 async def _ask(talk: Conversation) -> Reply:
@@ -141,6 +150,8 @@ def _make_room(talk: Conversation) -> None:
 def _take(talk: Conversation, answer: dict[str, Json]) -> str:
     """Keep a ready answer; what is demanded of it that it lacks, '' for nothing."""
     talk.draft = answer
+    if talk.run.demands == Demands():
+        return ""
     content = str(answer.get("content") or "")
     return unmet(talk.run.demands, content, resolve(talk.run.index, content, answer.get("citations"))) or ""
 

@@ -119,7 +119,7 @@ for part in parts:
         lines.append(f'"{" ".join(claim["quote"].split())}" [{len(citations)}]')
     if not claims:
         lines.append("The documents do not say.")
-answer["content"] = "\\n".join(lines)
+answer["content"] = "\\n".join(lines) if citations else "Not in these documents."
 answer["citations"] = citations
 answer["ready"] = True
 """

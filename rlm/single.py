@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from index_store.types import Span
-from rlm import prompts
+from rlm import demands, prompts
 from rlm.answer import Conclusion, resolve
 from rlm.context import Context
 from rlm.demands import unmet
@@ -21,7 +21,7 @@ from rlm.run import Run
 Json = Any
 
 NOT_FOUND = "NOT FOUND"
-NOT_HERE = "The documents do not say."
+NOT_HERE = f"{demands.NOT_FOUND}."
 TRIES = 3
 HITS = 60
 RETRIEVED_TOKENS = 6_000
@@ -127,8 +127,7 @@ class _Tries:
 
 
 def _messages(run: Run, question: str, passages: Passages) -> list[Message]:
-    demands = run.demands
-    wanted = prompts.demanded(demands.citations, demands.schema, prompts.TYPED_SINGLE)
+    wanted = prompts.demanded(run.demands.citations, run.demands.schema, prompts.TYPED_SINGLE)
     asked = prompts.sub_call(question, passages.blocks)
     return [{"role": "system", "content": prompts.SINGLE + wanted}, {"role": "user", "content": asked}]
 

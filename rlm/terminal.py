@@ -25,6 +25,7 @@ from rlm.live import live
 from rlm.many import Answers, Outcome, ask_many, read_questions
 from rlm.run import Watch, unwatched
 from rlm.shell import open_shell, talk, talk_json
+from rlm.typed import load_schema
 
 #: The exit code where a limit left no answer, or the answer lacks what was demanded of it.
 UNFINISHED = 3
@@ -50,7 +51,8 @@ def _code(answer: Answer) -> int:
 
 def _manner(args: argparse.Namespace, watch: Watch) -> Manner:
     models, limits = _settings(args)
-    demands = Demands(getattr(args, "require_citations", False))
+    schema = None if getattr(args, "schema", None) is None else load_schema(args.schema)
+    demands = Demands(getattr(args, "require_citations", False), schema)
     return Manner(getattr(args, "route", "rlm"), models, limits, demands, Path(args.runs), watch)
 
 
@@ -92,7 +94,11 @@ def _answer_said(answer: Answer) -> str:
 def _citation_said(number: int, c: Citation) -> str:
     page = f", page {c.page}" if c.page else ""
     place = f"{one_line(c.doc, 200)} {c.start}-{c.end}{page}" if c.doc else "not in the source"
-    return f'[{number}] {place} ({c.supported}): "{one_line(c.quote, 240)}"'
+    return f'[{number}] {place} ({_support(c)}): "{one_line(c.quote, 240)}"'
+
+
+def _support(c: Citation) -> str:
+    return f"nearest, {c.similarity:.2f} alike" if c.supported == "nearest" else c.supported
 
 
 # -- many --------------------------------------------------------------------------------------------------

@@ -805,3 +805,109 @@ def test_the_digest_of_the_prompts_covers_every_word_of_them(monkeypatch: pytest
         monkeypatch.setattr(prompts, name, getattr(prompts, name) + ".")
         digests.add(prompts.digest())
     assert len(digests) == len(names) + 1
+
+
+# -- replies of other shapes -------------------------------------------------------------------------------
+
+
+def test_code_in_a_tool_call_is_run(stage: Stage) -> None:
+    call = {
+        "type": "function",
+        "id": "1",
+        "function": {"name": "python", "arguments": json.dumps({"code": DONE})},
+    }
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    raw = {"choices": [{"index": 0, "finish_reason": "tool_calls", "message": message}]}
+    assert stage.play(Step(raw=json.dumps(raw).encode())).content == "Two."
+
+
+@pytest.mark.parametrize(
+    ("prose", "content"), [("FINAL(It has two masts.)", "It has two masts."), ("FINAL_VAR(seen)", "two")]
+)
+def test_an_answer_in_prose_is_taken_through_the_sandbox(stage: Stage, prose: str, content: str) -> None:
+    answer = stage.play('seen = "two"', Step(f"I am done.\n\n{prose}"))
+    assert (answer.content, answer.stop) == (content, "answer")
+    assert stage.kinds("code_scanned")[1]["code"].startswith("FINAL")
+
+
+def test_a_block_that_was_cut_is_not_run_and_the_model_is_told(stage: Stage) -> None:
+    cut = Step("```python\nprint(1)\nprint(2", finish_reason="length")
+    assert stage.play(cut, DONE, reply_tokens=100).content == "Two."
+    assert [e["code"] for e in stage.kinds("code_scanned")] == [DONE]
+    assert stage.requests[1]["messages"][-1]["content"] == prompts.CUT.format(tokens=100)
+
+
+def test_a_refusal_gets_its_own_hint(stage: Stage) -> None:
+    stage.play(Step("I'm sorry, I can't help with that."), DONE)
+    assert stage.requests[1]["messages"][-1]["content"] == prompts.REFUSED
+
+
+# -- a long conversation -----------------------------------------------------------------------------------
+
+
+def test_old_turns_are_put_away_and_stay_within_reach(stage: Stage) -> None:
+    say = "print('mast ' * 300)"
+    last = 'FINAL(history(1)["code"] + " / " + str(len(history(1)["output"])) + " / " + str(x))'
+    with ModelServer([*map(cell, ["x = 7; " + say, *[say] * 8, last])]) as server:
+        server.use(stage.patch)
+        limits = Limits(window=4_000, reply_tokens=100)
+        answer = ask(stage.index, QUESTION, route="rlm", models=MODELS, limits=limits, runs=stage.runs)
+    stage.requests = server.requests
+    stage.read()
+    assert answer.content == f"x = 7; {say} / 1501 / 7"
+    sent = [body["messages"] for body in stage.requests]
+    assert max(len(messages) for messages in sent) < 2 + 2 * 9
+    assert "\nok: x = 7;" in sent[-1][1]["content"]
+    assert [m["role"] for m in sent[-1][:4]] == ["system", "user", "assistant", "user"]
+    assert any("were put away" in note["text"] for note in stage.kinds("note"))
+
+
+def test_history_of_a_cell_that_was_not_is_an_error_there(stage: Stage) -> None:
+    stage.play("history(1)", "history(True)", DONE)
+    assert "there are cells 1 to 0, found '1'" in stage.kinds("code_run")[0]["error"]
+    assert "there are cells 1 to 1, found 'True'" in stage.kinds("code_run")[1]["error"]
+
+
+def test_some_models_are_told_more(stage: Stage) -> None:
+    assert prompts.system("openrouter/qwen/qwen3-coder") == prompts.SYSTEM + prompts.OVER_CALLING
+    assert prompts.system("gpt-5-mini") == prompts.SYSTEM
+
+
+# -- children ----------------------------------------------------------------------------------------------
+
+
+def test_a_child_is_given_a_share_and_cannot_spend_more(stage: Stage) -> None:
+    answer = stage.play(
+        'r = rlm_query_batched(["greedy", "modest"])\nprint(r[0]["error"], r[1]["answer"], budget()["calls"])',
+        DONE,
+        children={"greedy": [cell("1")], "modest": [cell('print(budget()["calls"])\nFINAL("fine")')]},
+        calls=32,
+    )
+    # 32, less the root's first call and the one kept back: 30, of which each child gets a third
+    assert stage.stdout()[0] == "stopped by budget fine 19\n"
+    assert stage.stdout("0.2") == ["9\n"]
+    assert answer.usage.calls == 1 + 10 + 1 + 1
+
+
+def test_children_can_have_children_as_deep_as_the_limit_says(stage: Stage) -> None:
+    deeper = {
+        "one": [cell('FINAL(rlm_query("two")["answer"] + "!")')],
+        "two": [cell('try:\n    rlm_query("three")\nexcept RuntimeError as e:\n    FINAL(str(e))')],
+    }
+    answer = stage.play('FINAL(rlm_query("one")["answer"])', children=deeper, depth=2)
+    assert answer.content == "children go 2 deep and you are at 2; use llm_query with nodes=[...]!"
+    assert {e["conversation"] for e in stage.kinds("answered")} == {"0", "0.1", "0.1.1"}
+
+
+def test_a_child_sees_only_its_branch_and_hands_back_its_conclusion(stage: Stage) -> None:
+    stage.play(
+        'r = rlm_query("inside", under="L1-00001"); print(r["answer"], [c["doc"] for c in r["citations"]])',
+        DONE,
+        children={
+            "inside": [
+                cell('print("noise " * 50)\nFINAL(str(len(context.leaves("L1-00001"))), ["L0-00003"])')
+            ]
+        },
+    )
+    assert "noise" not in stage.stdout()[0]
+    assert not any("noise" in m["content"] for m in stage.requests[-1]["messages"])

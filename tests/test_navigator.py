@@ -116,7 +116,7 @@ def test_a_question_without_an_answer_in_the_documents_says_so_and_cites_nothing
     index: Index, tmp_path: Path
 ) -> None:
     answer = put(index, "Which zebra invented photosynthesis?", tmp_path)
-    assert (answer.content, answer.citations, answer.stop) == ("The documents do not say.", (), "answer")
+    assert (answer.content, answer.citations, answer.stop) == ("Not in these documents.", (), "answer")
     assert steps_of(answer) == ["PEEK", "CLIMB", "GATHER", "READ", "WIDEN", "READ", "ANSWER"]
     assert statuses(answer) == {"ok"}
 

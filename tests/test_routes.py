@@ -202,3 +202,28 @@ def test_a_typed_reply_is_the_json_of_its_block() -> None:
     reply = 'Here:\n```json\n{"masts": 2}\n```\n[a] "x"'
     content, offered = parse(reply, {}, typed=True)
     assert (json.loads(content), offered) == ({"masts": 2}, [{"node": "a", "quote": "x"}])
+
+
+SCHEMA = {"type": "object", "properties": {"masts": {"type": "integer"}}, "required": ["masts"]}
+
+
+def test_a_typed_answer_is_handed_over_as_its_value(asked: Callable[..., Asked]) -> None:
+    wrong, right = '```json\n{"masts": "two"}\n```', '```json\n{"masts": 2}\n```\n[boats.txt] "two masts"'
+    answer, _, requests = asked([wrong, right], demands=Demands(schema=SCHEMA))
+    assert (answer.value, answer.as_json()["answer"], answer.stop) == ({"masts": 2}, {"masts": 2}, "answer")
+    assert '"masts"' in requests[0]["messages"][0]["content"]
+    assert "$.masts" in requests[1]["messages"][-1]["content"]
+
+
+def test_the_loop_returns_the_errors_of_a_typed_answer_to_the_model(asked: Callable[..., Asked]) -> None:
+    cells = ["```python\nFINAL({'masts': 'two'})\n```", "```python\nFINAL({'masts': 2})\n```"]
+    answer, _, requests = asked(cells, UNKNOWN, demands=Demands(schema=SCHEMA))
+    assert (answer.value, answer.stop) == ({"masts": 2}, "answer")
+    assert "$.masts" in requests[1]["messages"][-1]["content"]
+
+
+def test_not_in_these_documents_meets_a_schema_and_a_demand_for_citations(
+    asked: Callable[..., Asked],
+) -> None:
+    answer, _, _ = asked(["NOT FOUND"], demands=Demands(citations=True, schema=SCHEMA))
+    assert (answer.content, answer.value, answer.stop) == (NOT_HERE, None, "answer")

@@ -34,7 +34,7 @@ EMPTY = "Your reply was empty, so nothing ran. Write one ```python block."
 CUT = "Your reply was cut at {tokens:,} tokens before its code ended, so nothing ran. Write a shorter ```python block."
 REFUSED = (
     "You declined to go on, so nothing ran. Write one ```python block; if the question cannot be answered from the "
-    "documents, say so in answer['content'] and set answer['ready'] = True."
+    "documents, begin answer['content'] with \"Not in these documents\" and set answer['ready'] = True."
 )
 NO_TOOLS = "There are no tools to call here, so nothing ran. Write your code in one ```python block."
 UNMET = "The answer is not taken yet: {why}\nMend it and set answer['ready'] = True again."
@@ -63,7 +63,8 @@ the code and the output of cell n again. In short:
 TYPED = """\
 
 
-The answer must be a value that fits this JSON Schema; {how}:
+The answer must be a value that fits this JSON Schema; {how}. Where the documents do not hold it, say "Not in these
+documents" instead. The schema:
 {schema}"""
 TYPED_CELL = "set answer['content'] to it"
 TYPED_SINGLE = "write it as JSON in one ```json block, before the lines of sources"
