@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks import Options, _synthetic
+from benchmarks import Options, _synthetic, _updates
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -189,6 +189,15 @@ def cluster_all(options: Options) -> None:
     file.unlink()
 
 
+# --- updates ---
+
+
+def measure_updates(options: Options) -> None:
+    for line in _updates.lines(options.work / "updates"):
+        print(line, flush=True)
+    print()
+
+
 # --- the index folder ---
 
 
@@ -329,7 +338,12 @@ def _peak() -> Iterator[list[float]]:
 
 
 #: What this part prints, in order.
-SECTIONS: tuple[Callable[[Options], None], ...] = (compare_clustering, measure_index, cluster_all)
+SECTIONS: tuple[Callable[[Options], None], ...] = (
+    compare_clustering,
+    measure_updates,
+    measure_index,
+    cluster_all,
+)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,122 @@
+"""What a change of a few documents costs beside a full build, and whether search is as good after it."""
+
+import json
+import shutil
+import sysconfig
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from index_store.reader import Index
+    from raptor.build import BuildReport
+
+DOCUMENTS, SIZE = 200, 5_000  # documents, and characters of each
+QUESTIONS, WORDS, HITS = 1_000, 6, 5
+
+
+def lines(folder: Path) -> Iterator[str]:
+    """The table: 1 % of the documents added, then one changed, then one removed; full builds beside them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    texts = python_texts(DOCUMENTS)
+    names, added = sorted(texts), max(1, DOCUMENTS // 100)
+    late, changed, removed = (names[i :: DOCUMENTS // added][:n] for i, n in ((3, added), (7, 1), (11, 1)))
+    yield f"Updates. Documents: the first {SIZE:,} characters of {DOCUMENTS} modules of Python's own library."
+    yield "Calls: of the offline summarizer, as the build reports them. Search: in percent, of"
+    yield f"{QUESTIONS:,} questions, each {WORDS} words of one chunk: how often that chunk is among the {HITS} best"
+    yield f"(by chunks), and how often one of the {HITS} best summaries of level 1 stands on it (by summaries).\n"
+    yield "| what | documents | chunks | calls | of a full build's | by chunks | by summaries | wall s |"
+    yield "|---|---|---|---|---|---|---|---|"
+
+    site = Site(folder)
+    full = site.build({n: t for n, t in texts.items() if n not in late})
+    yield site.row("full build", full, full)
+    yield site.row(f"{added} added", site.update({n: texts[n] for n in late}), full)
+    now = dict(texts)
+    full = site.build(now)
+    yield site.row("full build of the same", full, full)
+    now[changed[0]] = now[changed[0]][SIZE // 2 :] + now[removed[0]][: SIZE // 2]
+    yield site.row("one changed", site.update({changed[0]: now[changed[0]]}), full)
+    del now[removed[0]]
+    yield site.row("one removed", site.update({}, removed), full)
+    full = site.build(now)
+    yield site.row("full build of the same", full, full)
+
+
+class Site:
+    """An index that is updated in `folder`, and full builds beside it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.builds, self.began = folder, 0, time.monotonic()
+
+    def build(self, texts: dict[str, str]) -> "BuildReport":
+        """A full build; the first is the one that updates go on from."""
+        from raptor.build import build_index
+
+        self.began, self.builds = time.monotonic(), self.builds + 1
+        return build_index(written(self.folder / f"{self.builds}.jsonl", texts), self._index(self.builds))
+
+    def update(self, texts: dict[str, str], remove: Sequence[str] = ()) -> "BuildReport":
+        from raptor.build import update_index
+
+        self.began = time.monotonic()
+        sources = written(self.folder / "new.jsonl", texts) if texts else ()
+        return update_index(self._index(1), sources, remove=remove)
+
+    def _index(self, number: int) -> Path:
+        return self.folder / f"{number}.index"
+
+    def row(self, what: str, report: "BuildReport", full: "BuildReport") -> str:
+        from index_store import open_index
+
+        wall_s = time.monotonic() - self.began
+        by_chunks, by_summaries = found(open_index(report.index))
+        return (
+            f"| {what} | {report.documents:,} | {report.chunks:,} | {report.calls:,} "
+            f"| {100 * report.calls / full.calls:.1f} % | {by_chunks:.1f} | {by_summaries:.1f} | {wall_s:.0f} |"
+        )
+
+
+def python_texts(count: int) -> dict[str, str]:
+    """The beginnings of `count` modules of the standard library, chosen evenly, by their dotted names."""
+    library = Path(sysconfig.get_path("stdlib"))
+    files = [f for f in sorted(library.rglob("*.py")) if not {"site-packages", "test", "tests"} & {*f.parts}]
+    large = [f for f in files if f.stat().st_size > 2 * SIZE]
+    chosen = [large[i] for i in np.linspace(0, len(large) - 1, count).astype(int).tolist()]
+    names = [".".join(f.relative_to(library).with_suffix("").parts) for f in chosen]
+    return {n: f.read_text("utf-8", errors="replace")[:SIZE] for n, f in zip(names, chosen, strict=True)}
+
+
+def written(file: Path, texts: dict[str, str]) -> Path:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = [json.dumps({"_id": name, "title": name, "text": text}) for name, text in texts.items()]
+    file.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return file
+
+
+def found(index: "Index") -> tuple[float, float]:
+    """Percent of questions whose chunk is found: among the chunks, and below the summaries of level 1."""
+    asked = questions(index)
+    vectors = index.embed_queries([text for _, text in asked])
+    chunks = summaries = 0
+    for (gold, text), vector in zip(asked, vectors, strict=True):
+        hits = index.search(text, HITS, vector=vector)
+        above = index.search(text, HITS, vector=vector, level=1) if len(index.levels) > 1 else []
+        chunks += gold in {index.number_of(hit.node) for hit in hits}
+        summaries += any(gold in index.neighbours(index.number_of(hit.node), "children") for hit in above)
+    return 100 * chunks / len(asked), 100 * summaries / len(asked)
+
+
+def questions(index: "Index") -> list[tuple[int, str]]:
+    """Chunks and some words of each, the same for any index of the same documents, in whatever order it has them."""
+    random = np.random.default_rng(0)
+    numbers = sorted(range(index.levels[0]), key=lambda n: str(index.span_at(n)))
+    asked = []
+    for number in random.permutation(len(numbers))[:QUESTIONS].tolist():
+        words = sorted({w for w in index.text_at(numbers[number]).split() if w.isalpha() and len(w) > 3})
+        if len(words) >= WORDS:
+            asked.append((numbers[number], " ".join(random.choice(words, WORDS, replace=False))))
+    return asked
