@@ -89,12 +89,13 @@ def search(
     if vector is None and mode != "lexical":
         vector = index.embed_queries([query])[0]
     weights = weights or Weights()
-    if mode != "lexical" and len(nodes) > EXACT_NODES:
-        nodes = shortlist(index, query, vector, nodes, mode, k, weights.reach)
-    scores = score(index, query, vector, nodes, mode, weights)
-    best = top(scores, k)
+    by_words = index.lexicon.score("" if mode == "dense" else query, len(index))
     if mode == "lexical":
-        best = best[scores[best] > 0]
+        nodes = among(np.flatnonzero(by_words > 0), nodes)
+    elif len(nodes) > EXACT_NODES:
+        nodes = shortlist(index, by_words, vector, nodes, mode, k, weights.reach)
+    scores = score(index, by_words, vector, nodes, mode, weights)
+    best = top(scores, k)
     if mode == "tree":
         best = with_chunks(best, scores, _chunks(index, nodes), k)
     return [hit(index, int(nodes[i]), float(scores[i])) for i in best]
@@ -141,7 +142,7 @@ def candidates(
 
 def shortlist(
     index: "Index",
-    query: str,
+    by_words: npt.NDArray[np.float32],
     vector: npt.NDArray[np.float32] | None,
     nodes: npt.NDArray[np.int64],
     mode: Mode,
@@ -155,14 +156,33 @@ def shortlist(
     vector = _fitting(index, vector)
     if mode == "dense":
         return dense_candidates(index, vector, nodes, k)[0]
-    kept, by_words, count = [], _lexical(index, query, nodes), max(2 * k, SHORTLIST)
-    for part in (slice(0, _chunks(index, nodes)), slice(_chunks(index, nodes), None)):
-        kept.append(dense_candidates(index, vector, nodes[part], count)[0])
-        kept.append(nodes[part][top(by_words[part], count)])
+    kept, count = [], max(2 * k, SHORTLIST)
+    with_words = among(np.flatnonzero(by_words > 0), nodes)
+    for low, high in ((0, index.levels[0]), (index.levels[0], len(index))):
+        part, worded = between(nodes, low, high), between(with_words, low, high)
+        if len(worded) < count:
+            worded = np.union1d(worded, part[:count])
+        kept.append(dense_candidates(index, vector, part, count)[0])
+        kept.append(worded[top(by_words[worded], count)])
     best = np.unique(np.concatenate(kept))
     around = np.unique(best[: _chunks(index, best), None] + np.arange(-reach, reach + 1))
     wanted = np.union1d(best, around[around < index.levels[0]])
-    return wanted[np.isin(wanted, nodes, assume_unique=True)]
+    return among(wanted, nodes)
+
+
+def between(nodes: npt.NDArray[np.int64], low: int, high: int) -> npt.NDArray[np.int64]:
+    """Those of `nodes`, ascending, from `low` to below `high`."""
+    start, stop = np.searchsorted(nodes, [low, high])
+    return nodes[start:stop]
+
+
+def among(found: npt.NDArray[np.int64], nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Those of `found` that are in `nodes`, both ascending and each once; quick where no node is left out."""
+    if not len(nodes):
+        return nodes
+    found = between(found, int(nodes[0]), int(nodes[-1]) + 1)
+    whole = int(nodes[-1]) - int(nodes[0]) + 1 == len(nodes)
+    return found if whole else found[np.isin(found, nodes, assume_unique=True)]
 
 
 def summaries_of(index: "Index", leaves: range) -> npt.NDArray[np.int64]:
@@ -177,20 +197,21 @@ def summaries_of(index: "Index", leaves: range) -> npt.NDArray[np.int64]:
 
 def score(
     index: "Index",
-    query: str,
+    by_words: npt.NDArray[np.float32],
     vector: npt.NDArray[np.float32] | None,
     nodes: npt.NDArray[np.int64],
     mode: Mode,
     weights: Weights,
 ) -> Scores:
-    """A score for each candidate, shape (len(nodes),)."""
+    """A score for each candidate, shape (len(nodes),). `by_words`: the lexical score of every node."""
+    lexical = by_words[nodes].astype(np.float64)
     if mode == "lexical":
-        return _lexical(index, query, nodes)
+        return lexical
     dense = _dense(index, vector, nodes)
     if mode == "dense":
         return dense
     chunks = _chunks(index, nodes)
-    fused = fuse(dense, _lexical(index, query, nodes), weights, chunks or len(nodes))
+    fused = fuse(dense, lexical, weights, chunks or len(nodes))
     lifted = fused * (1 + weights.near)  # a summary is its own neighbourhood
     documents = _documents(index, nodes[:chunks])
     near = nearby_best(fused[:chunks], nodes[:chunks], documents, weights.reach)
@@ -217,10 +238,6 @@ def _fitting(index: "Index", vector: npt.NDArray[np.float32] | None) -> npt.NDAr
 
 def _dense(index: "Index", vector: npt.NDArray[np.float32] | None, nodes: npt.NDArray[np.int64]) -> Scores:
     return cosines(index.vectors, nodes, _fitting(index, vector)).astype(np.float64)
-
-
-def _lexical(index: "Index", query: str, nodes: npt.NDArray[np.int64]) -> Scores:
-    return index.lexicon.score(query, len(index))[nodes].astype(np.float64)
 
 
 def standardise(scores: Scores, reference: Scores) -> Scores:
@@ -275,8 +292,8 @@ def places_within(scores: Scores, documents: npt.NDArray[np.int32]) -> npt.NDArr
     return places
 
 
-def top(scores: Scores, k: int) -> npt.NDArray[np.int64]:
-    """Places of the `k` largest scores, best first, ties by place."""
+def top(scores: npt.NDArray[np.floating], k: int) -> npt.NDArray[np.int64]:
+    """Places of the `k` largest scores (of any kind of float), best first, ties by place."""
     if k >= len(scores):
         return np.argsort(-scores, kind="stable")
     floor = np.partition(scores, len(scores) - k)[len(scores) - k]

@@ -205,7 +205,9 @@ def test_a_shortlist_of_enough_nodes_ranks_as_all_nodes_do(tmp_path, monkeypatch
 def test_a_shortlist_keeps_the_chunks_around_a_good_one(tmp_path, monkeypatch):
     index = index_of(tmp_path / "i", ["a" * 300], width=3)
     monkeypatch.setattr(v, "EXACT_NODES", 2)
-    kept = search.shortlist(index, "nothing", index.vectors[50], np.arange(100), "hybrid", 1, 3)
+    kept = search.shortlist(
+        index, np.zeros(len(index), np.float32), index.vectors[50], np.arange(100), "hybrid", 1, 3
+    )
     assert {47, 48, 49, 50, 51, 52, 53} <= set(kept.tolist())
 
 
