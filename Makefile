@@ -12,6 +12,7 @@ help:
 	@echo "make test                     every check: style, types, tests"
 	@echo "make fast                     the quick tests only"
 	@echo "make bench                    measure speed, memory and retrieval"
+	@echo "make bench REFERENCE=dir      the same, beside a checkout of the reference RAPTOR"
 
 setup: $(READY)
 
@@ -35,7 +36,7 @@ fast: $(READY)
 	$(BIN)/python -m pytest -n 2 -m 'not slow'
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(if $(REFERENCE),--reference '$(REFERENCE)')
 
 clean:
 	rm -rf .venv demo-out rlm-runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -2,7 +2,6 @@
 
 import importlib.util
 import os
-import statistics
 import subprocess
 import sys
 import threading
@@ -13,17 +12,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks import Options, _synthetic, _updates
+from raptor.clustering import ClusterSettings
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from index_store.reader import Index
 
+Times = npt.NDArray[np.float64]
 REPOSITORY = Path(__file__).resolve().parent.parent
 QUERIES = 100
 COMPARED = (2_000, 10_000)
+NEAREST, READ = 10, 100
 LIMIT_S = 3_600
 PATTERNS = {
     "a literal": "zqxjkv",
@@ -43,7 +44,8 @@ import sys, numpy as np
 from raptor.clustering import ClusterSettings, cluster
 if __name__ == "__main__":
     vectors = np.load(sys.argv[1])
-    found = cluster(vectors, np.full(len(vectors), 100), ClusterSettings(method=sys.argv[3]))
+    settings = ClusterSettings(method=sys.argv[3], target_size=int(sys.argv[4]))
+    found = cluster(vectors, np.full(len(vectors), 100), settings)
     np.savez(sys.argv[2], np.concatenate(found), np.cumsum([len(members) for members in found]))
 """
 # The reference's package imports every model it can talk to; its clustering needs none of them.
@@ -75,51 +77,90 @@ def run(options: Options) -> None:
 def compare_clustering(options: Options) -> None:
     """Ours beside the published procedure, in our code and in the reference's, if it is at hand."""
     print(
-        "Clustering. Each in a process of its own, imports and compilation included; CPU seconds of all its"
+        "Clustering. Made-up vectors, one level. Each in a process of its own, imports and compilation included;"
     )
-    print("processes; tightness: mean cosine of members to their cluster's centroid.\n")
-    print("| vectors | by | CPU s | wall s | tightness | clusters | mean size | largest |")
-    print("|---|---|---|---|---|---|---|---|")
+    print("CPU seconds of all its processes, BLAS on one thread. Tightness: mean cosine of members to their")
+    print(
+        f"cluster's centroid. Found: of each of {QUERIES} queries' {NEAREST} nearest vectors, percent that are met"
+    )
+    print(f"in reading clusters, those of the nearest centroids first, until {READ} members are read.\n")
+    print("| vectors | by | CPU s | wall s | tightness | found | clusters | mean size | largest |")
+    print("|---|---|---|---|---|---|---|---|---|")
     for count in (n for n in COMPARED if n <= options.nodes):
         file = options.work / "vectors.npy"
-        np.save(file, _synthetic.vectors(count)[0])
-        for name, command in contenders(options).items():
-            print(f"| {count:,} | {name} | {_clustered(command, file)} |", flush=True)
+        rows, queries = _synthetic.vectors(count, QUERIES)
+        np.save(file, rows)
+        size = float(ClusterSettings().target_size)
+        if command := reference(options):
+            shown, size = _clustered(command, file, queries)
+            print(f"| {count:,} | reference | {shown} |", flush=True)
+        for name, command in ours(size).items():
+            print(f"| {count:,} | {name} | {_clustered(command, file, queries)[0]} |", flush=True)
     if not options.reference:
         print("\nreference skipped: no --reference")
     print()
 
 
-def contenders(options: Options) -> dict[str, list[str]]:
-    """The commands to compare: each takes a file of vectors and one to write, before its last argument."""
-    commands = {f"ours, {m}": [sys.executable, "-c", OURS, "{in}", "{out}", m] for m in ("fast", "paper")}
-    if options.reference:
-        own = options.reference / ".venv" / "bin" / "python"
-        python = str(own) if own.exists() else sys.executable
-        commands["reference"] = [python, "-c", THEIRS, "{in}", "{out}", str(options.reference.resolve())]
-    return commands
+def ours(size: float) -> dict[str, list[str]]:
+    """Commands that take a file of vectors and one to write; `size`: mean size of the clusters to compare with."""
+    default, wanted = ClusterSettings().target_size, max(2, round(size))
+    told = {"fast": ("fast", default), "paper": ("paper", default)}
+    if wanted != default:
+        told = {"fast": told["fast"], f"fast, target {wanted}": ("fast", wanted), "paper": told["paper"]}
+    command = [sys.executable, "-c", OURS, "{in}", "{out}"]
+    return {f"ours, {name}": [*command, method, str(target)] for name, (method, target) in told.items()}
 
 
-def _clustered(command: Sequence[str], file: Path) -> str:
+def reference(options: Options) -> list[str]:
+    """The like for the reference's checkout, by the Python in its `.venv` if it has one; [] without a checkout."""
+    if not options.reference:
+        return []
+    own = options.reference.resolve() / ".venv" / "bin" / "python"
+    python = str(own) if own.exists() else sys.executable
+    return [python, "-c", THEIRS, "{in}", "{out}", str(options.reference.resolve())]
+
+
+def _clustered(command: Sequence[str], file: Path, queries: "npt.NDArray[np.float32]") -> tuple[str, float]:
+    """The row of a command, and the mean size of its clusters."""
     out = file.with_name("clusters.npz")
-    told = [word.replace("{in}", str(file)).replace("{out}", str(out)) for word in command]
-    cpu_s, wall_s, _ = spent(told)
+    cpu_s, wall_s, _ = spent(_told(command, file, out))
     if cpu_s is None:
-        return f"- | over {LIMIT_S:,} | - | - | - | -"
+        return f"- | over {LIMIT_S:,} | - | - | - | - | -", float(ClusterSettings().target_size)
     with np.load(out) as held:
         members, ends = held["arr_0"], held["arr_1"]
-    found = np.split(members, ends[:-1])
-    sizes = [len(group) for group in found]
-    tight = tightness(np.load(file), found)
+    groups, rows = np.split(members, ends[:-1]), np.load(file)
+    sizes = [len(group) for group in groups]
     return (
-        f"{cpu_s:,.1f} | {wall_s:,.1f} | {tight:.3f} | {len(found):,} | {np.mean(sizes):.1f} | {max(sizes):,}"
-    )
+        f"{cpu_s:,.1f} | {wall_s:,.1f} | {tightness(rows, groups):.3f} | {met(rows, groups, queries):.1f} "
+        f"| {len(groups):,} | {np.mean(sizes):.1f} | {max(sizes):,}"
+    ), float(np.mean(sizes))
+
+
+def _told(command: Sequence[str], file: Path, out: Path) -> list[str]:
+    return [{"{in}": str(file), "{out}": str(out)}.get(word, word) for word in command]
 
 
 def tightness(vectors: "npt.NDArray[np.float32]", found: "Sequence[npt.NDArray[Any]]") -> float:
     """Mean cosine of each member of each cluster to the cluster's centroid."""
     cosines = [vectors[g] @ _synthetic.unit(vectors[g].mean(axis=0, keepdims=True))[0] for g in found]
     return float(np.concatenate(cosines).mean())
+
+
+def met(
+    rows: "npt.NDArray[np.float32]",
+    groups: "Sequence[npt.NDArray[Any]]",
+    queries: "npt.NDArray[np.float32]",
+) -> float:
+    """Percent of the queries' nearest rows that are among the first READ members of the nearest clusters."""
+    centroids = _synthetic.unit(np.stack([rows[g].mean(axis=0) for g in groups]))
+    shares = []
+    for query in queries:
+        order = np.argsort(-(centroids @ query))[:READ]
+        read = np.concatenate([groups[i] for i in order.tolist()])
+        first = list(dict.fromkeys(read.tolist()))[:READ]
+        gold = np.argpartition(-(rows @ query), NEAREST)[:NEAREST]
+        shares.append(np.isin(gold, first).mean())
+    return 100 * float(np.mean(shares))
 
 
 def spent(command: Sequence[str], limit_s: float = LIMIT_S) -> tuple[float | None, float, float]:
@@ -143,12 +184,14 @@ def spent(command: Sequence[str], limit_s: float = LIMIT_S) -> tuple[float | Non
 
 
 def _environment() -> dict[str, str]:
-    # Where the reference finds its tokenizer's file without asking the network.
+    # Where the reference finds its tokenizer's file without asking the network; and BLAS on one thread for all,
+    # because its threads spin while they wait for each other, which says nothing of the work.
     litellm = importlib.util.find_spec("litellm")
     assert litellm
     assert litellm.origin
     cache = Path(litellm.origin).parent / "litellm_core_utils" / "tokenizers"
-    return os.environ | {"TIKTOKEN_CACHE_DIR": str(cache), "PYTHONWARNINGS": "ignore"}
+    one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
+    return os.environ | one | {"TIKTOKEN_CACHE_DIR": str(cache), "PYTHONWARNINGS": "ignore"}
 
 
 def _family_mb(pid: int) -> float:
@@ -170,8 +213,8 @@ def cluster_all(options: Options) -> None:
     """As many vectors as nodes, all cores."""
     file, out = options.work / "many.npy", options.work / "many.npz"
     np.save(file, _synthetic.vectors(options.nodes)[0])
-    command = [sys.executable, "-c", OURS, str(file), str(out), "fast"]
-    cpu_s, wall_s, peak_mb = spent(command)
+    command = ours(ClusterSettings().target_size)["ours, fast"]
+    cpu_s, wall_s, peak_mb = spent(_told(command, file, out))
     print(
         f"{options.nodes:,} vectors of {_synthetic.DIM} dimensions clustered on {os.cpu_count()} cores:",
         end=" ",
@@ -181,11 +224,12 @@ def cluster_all(options: Options) -> None:
         return
     with np.load(out) as held:
         found = np.split(held["arr_0"], held["arr_1"][:-1])
+    members = sum(len(group) for group in found)
     tight = tightness(np.load(file, mmap_mode="r"), found)
     print(
         f"{wall_s / 60:.1f} minutes, {cpu_s / 60:.1f} of CPU, {peak_mb / 1024:.1f} GB at most in all processes"
     )
-    print(f"together; {len(found):,} clusters, tightness {tight:.3f}\n")
+    print(f"together; {len(found):,} clusters, mean size {members / len(found):.1f}, tightness {tight:.3f}\n")
     file.unlink()
 
 
@@ -230,65 +274,68 @@ def read_index(folder: Path) -> None:
     began = time.perf_counter()
     index = open_index(folder)
     first_ms = (time.perf_counter() - began) * 1e3
-    again_ms = [_ms(lambda: open_index(folder)) for _ in range(20)]
+    again = [_timed(lambda: open_index(folder)) for _ in range(20)]
     size = sum(f.size for f in index.manifest.files.values()) / 2**30
     print(f"{len(index):,} nodes in {len(index.documents):,} documents, {size:.1f} GB on disk.\n")
-    print("| what | measured | how |\n|---|---|---|")
-    again = statistics.median(again_ms)
+    print(
+        "Processor: of the threads of this process, which a busy machine changes less than the time on a clock.\n"
+    )
+    print("| what | measured | processor | how |\n|---|---|---|---|")
     _row(
         "open",
-        f"{again:.1f} ms",
+        "ms",
+        _median(again),
         f"median of 20; the first one, modules loaded and no more, {first_ms:.1f} ms",
     )
     numbers = np.random.default_rng(0).integers(0, len(index), 20_000).tolist()
     for what, read in (("read a node", index.at), ("read a node's text", index.text_at)):
-        cold = _ms(lambda: [read(n) for n in numbers])  # noqa: B023
-        warm = _ms(lambda: [read(n) for n in numbers])  # noqa: B023
-        _row(
-            what, f"{warm / 20:.1f} us", f"mean of 20,000 random ones; pages first touched {cold / 20:.1f} us"
-        )
+        cold, warm = (_timed(lambda: [read(n) for n in numbers]) / 20 for _ in range(2))  # noqa: B023
+        _row(what, "us", warm, f"mean of 20,000 random ones; pages first touched {cold[0]:.1f} us")
     queries = np.load(folder / "queries.npy")
     _search_rows(index, queries)
     _grep_rows(index)
     with _peak() as peak:
         _everything(index, queries)
-    _row(
-        "memory beside the page cache",
-        f"{peak[0]:.0f} MB",
-        "peak RssAnon, sampled each 5 ms over all of the above",
-    )
+    how = "peak RssAnon, sampled each 5 ms over all of the above"
+    print(f"| memory beside the page cache | {peak[0]:.0f} MB | | {how} |")
 
 
-def _row(what: str, found: str, how: str) -> None:
-    print(f"| {what} | {found} | {how} |", flush=True)
+def _row(what: str, unit: str, spent: Times, how: str) -> None:
+    print(f"| {what} | {spent[0]:.1f} {unit} | {spent[1]:.1f} {unit} | {how} |", flush=True)
 
 
-def _ms(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+def _timed(work: Callable[[], object]) -> Times:
+    """Milliseconds by the clock and of the processor."""
+    began, used = time.perf_counter(), time.process_time()
     work()
-    return (time.perf_counter() - began) * 1e3
+    return np.array([time.perf_counter() - began, time.process_time() - used]) * 1e3
+
+
+def _median(times: Sequence[Times]) -> Times:
+    return np.asarray(np.median(times, axis=0))
 
 
 def _search_rows(index: "Index", queries: "npt.NDArray[np.float32]") -> None:
-    words = [
-        " ".join(index.text_at(n).split()[:6]) for n in range(0, index.levels[0], index.levels[0] // QUERIES)
-    ]
-    found: dict[str, list[set[str]]] = {}
+    step = max(index.levels[0] // QUERIES, 1)
+    words = [" ".join(index.text_at(n).split()[:6]) for n in range(0, index.levels[0], step)]
+    found: list[set[str]] = []
     for mode in ("dense", "hybrid", "tree", "lexical"):
-        ms, found[mode] = [], []
+        times, found_here = [], []
         for text, query in zip(words, queries, strict=False):
-            began = time.perf_counter()
-            hits = index.search(text, mode=mode, vector=query, k=10)
-            ms.append((time.perf_counter() - began) * 1e3)
-            found[mode].append({hit.node for hit in hits})
-        p50, p95 = np.quantile(ms, [0.5, 0.95])
-        _row(f"{mode} query", f"{p50:.1f} ms", f"median of {len(ms)}, k=10; 95th percentile {p95:.1f} ms")
-    shared = [len(nearest(index, q) & hits) for q, hits in zip(queries, found["dense"], strict=True)]
-    _row(
-        "recall@10 of dense search",
-        f"{np.mean(shared) / 10:.3f}",
-        f"against all cosines, {len(shared)} queries",
-    )
+            hits: list[Any] = []
+            times.append(_timed(lambda: hits.extend(index.search(text, mode=mode, vector=query, k=10))))  # noqa: B023
+            found_here.append({hit.node for hit in hits})
+        p95 = np.quantile([clock for clock, _ in times], 0.95)
+        _row(
+            f"{mode} query",
+            "ms",
+            _median(times),
+            f"median of {len(times)}, k=10; 95th percentile {p95:.1f} ms",
+        )
+        found = found or found_here
+    shared = [len(nearest(index, q) & hits) for q, hits in zip(queries, found, strict=True)]
+    how = f"against all cosines, {len(shared)} queries"
+    print(f"| recall@10 of dense search | {np.mean(shared) / 10:.3f} | | {how} |", flush=True)
 
 
 def nearest(index: "Index", query: "npt.NDArray[np.float32]") -> set[str]:
@@ -300,15 +347,12 @@ def nearest(index: "Index", query: "npt.NDArray[np.float32]") -> set[str]:
 def _grep_rows(index: "Index") -> None:
     size = len(index.text_bytes) / 1e6
     for name, pattern in PATTERNS.items():
-        best = min(_ms(lambda p=pattern: index.grep(p)) for _ in range(3))  # type: ignore[misc]
+        best = min((_timed(lambda p=pattern: index.grep(p)) for _ in range(3)), key=sum)  # type: ignore[misc]
         shown = pattern.replace("|", "\\|")
-        _row(f"grep, {name}", f"{best / 1e3:.3f} s", f"`{shown}` over {size:.0f} MB; best of 3")
-    best = min(_ms(lambda: index.grep(r"\w+\.", limit=10_000)) for _ in range(3))
-    _row(
-        "grep, 10,000 hits",
-        f"{best:.0f} ms",
-        "found, and all of them with chunk, characters and line; best of 3",
-    )
+        _row(f"grep, {name}", "ms", best, f"`{shown}` over {size:.0f} MB; best of 3")
+    best = min((_timed(lambda: index.grep(r"\w+\.", limit=10_000)) for _ in range(3)), key=sum)
+    how = "found, and all of them with chunk, characters and line; best of 3"
+    _row("grep, 10,000 hits", "ms", best, how)
 
 
 def _everything(index: "Index", queries: "npt.NDArray[np.float32]") -> None:

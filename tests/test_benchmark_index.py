@@ -5,7 +5,8 @@ import sys
 import numpy as np
 import pytest
 
-from benchmarks import _synthetic, index
+from benchmarks import _synthetic, _updates, index
+from tests import tiny_embedder
 
 
 def test_a_small_index_is_written_and_measured(tmp_path, capsys):
@@ -29,6 +30,27 @@ def test_tightness_is_one_where_members_are_equal_and_less_elsewhere():
     rows = np.eye(4, dtype=np.float32)[[0, 0, 1, 2]]
     assert index.tightness(rows, [np.array([0, 1])]) == pytest.approx(1)
     assert index.tightness(rows, [np.array([2, 3])]) == pytest.approx(0.5**0.5)
+
+
+def test_queries_meet_their_nearest_rows_where_clusters_hold_them_and_not_where_none_does():
+    rows, queries = _synthetic.vectors(2_000, 5)
+    near = [np.argpartition(-(rows @ q), index.NEAREST)[: index.NEAREST] for q in queries]
+    assert index.met(rows, near, queries) == pytest.approx(100)
+    rest = np.setdiff1d(np.arange(2_000), np.concatenate(near))
+    assert index.met(rows, np.array_split(rest, 100), queries) == 0
+
+
+def test_updates_are_measured_beside_full_builds(tmp_path, monkeypatch):
+    tiny_embedder.use(monkeypatch)
+    for name, value in {"DOCUMENTS": 20, "SIZE": 800, "QUESTIONS": 20}.items():
+        monkeypatch.setattr(_updates, name, value)
+    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in _updates.lines(tmp_path / "u")][6:]
+    assert [row[0] for row in rows[:3]] == ["full build", "1 added", "full build of the same"]
+    assert [row[1] for row in rows] == ["19", "20", "20", "20", "19", "19"]
+    assert rows[1][2] == rows[2][2] and rows[4][2] == rows[5][2]  # chunks
+    assert (
+        rows[1][5] == rows[2][5] and rows[4][5] == rows[5][5]
+    )  # the same chunks are found, whatever the tree
 
 
 def test_a_command_over_its_limit_is_ended_and_says_so():

@@ -211,6 +211,12 @@ def test_a_shortlist_keeps_the_chunks_around_a_good_one(tmp_path, monkeypatch):
     assert {47, 48, 49, 50, 51, 52, 53} <= set(kept.tolist())
 
 
+@given(st.sets(st.integers(0, 40)), st.sets(st.integers(0, 40)))
+def test_nodes_among_others_are_those_in_both(found, nodes):
+    kept = search.among(np.array(sorted(found), np.int64), np.array(sorted(nodes), np.int64))
+    assert kept.tolist() == sorted(found & nodes)
+
+
 # -- words -----------------------------------------------------------------------------------------------------
 
 
