@@ -17,6 +17,7 @@ from rlm.gateway.blocks import Block
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
 from rlm.gateway.types import Message, Request, Usage
+from rlm.marking import marked
 from rlm.run import Run, usage_json
 
 Json = Any
@@ -40,6 +41,7 @@ class Calls:
     depth: int
     descend: Descend
     cell: Callable[[], int]
+    written: list[str] = field(default_factory=list)  # by this conversation's model, and what it was asked
     children: int = 0
     past: list[dict[str, Json]] = field(default_factory=list)  # the cells so far: code, status and output
     _stopped: bool = False
@@ -150,7 +152,8 @@ class Calls:
         given = [(block.name, block.text) for blocks in passages for block in blocks]
         if given:  # in a thread: reading a long batch takes a while
             await asyncio.to_thread(self.run.flag, self.conversation, verb, given)
-        messages = [_messages(text, blocks) for text, blocks in zip(texts, passages, strict=True)]
+        told = await asyncio.to_thread(self._marked, texts)
+        messages = [_messages(text, blocks) for text, blocks in zip(told, passages, strict=True)]
         requests = [self._request(self.run.models.child, m) for m in messages]
         with self._set_aside(await asyncio.to_thread(self._worsts, requests)) as held:
             ids, began = self._child_ids(len(texts)), time.monotonic()
@@ -160,6 +163,10 @@ class Calls:
             )
         self._record_returned(cell, verb, ids, [_outcome(r) for r in results], began)
         return results
+
+    def _marked(self, texts: Sequence[str]) -> list[str]:
+        """The texts, with what their code put in that its model did not write as data."""
+        return [marked(text, self.written) for text in texts]
 
     def _request(self, model: str, messages: Sequence[Message]) -> Request:
         return Request(model, tuple(messages), self.run.limits.reply_tokens)
@@ -213,8 +220,8 @@ class Calls:
         ids, began = self._child_ids(len(texts)), time.monotonic()
         shared = branches[0] if len(set(branches)) == 1 else None
         cell = self._record_called(verb, texts, shared, ids)
-        shares = self.run.shares(len(texts))
-        children = zip(shares, texts, branches, ids, strict=True)
+        shares, told = self.run.shares(len(texts)), await asyncio.to_thread(self._marked, texts)
+        children = zip(shares, told, branches, ids, strict=True)
         found = await _together([self.descend(s, q, b, i, self.depth + 1) for s, q, b, i in children])
         errors = [None if f.content else f.error or f"stopped by {f.stop}" for f in found]
         said = [{"ok": e is None, "text": e or f.content} for f, e in zip(found, errors, strict=True)]

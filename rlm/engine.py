@@ -22,6 +22,7 @@ from rlm.gateway.provider import window
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message, Reply
 from rlm.history import UNKNOWN_WINDOW, put_away
+from rlm.marking import own_words
 from rlm.replies import code_of, hint, is_open
 from rlm.run import Run
 from rlm.sandbox import CallRefused, CellResult, SandboxLimits, Session, open_session
@@ -162,6 +163,7 @@ async def run_cell(talk: Conversation, code: str) -> CellResult:
     Cancelled, it stops the cell, and still records its end.
     """
     talk.cell, talk.code = talk.cell + 1, code
+    talk.calls.written.append(code)
     left_s = round(
         max(talk.run.left_s, GRACE_S / 2), 1
     )  # a cell that ends by its own clock keeps its session
@@ -280,7 +282,7 @@ def open_conversation(run: Run, question: str, under: str | None, id: str, depth
         return talk.cell
 
     context = Context(run.index, partial(record_visit, run, id, cell_now), under)
-    calls = Calls(run, context, id, depth, converse, cell_now)
+    calls = Calls(run, context, id, depth, converse, cell_now, [own_words(question)])
     limits = SandboxLimits(cell_timeout_s=run.limits.cell_timeout_s, output_chars=run.limits.output_chars)
     answer = serving(context, calls)
 

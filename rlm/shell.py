@@ -47,6 +47,7 @@ class Shell:
     session: Session
     run: Run
     about: str
+    written: list[str]  # every cell, to tell a person's words in a prompt from a document's
 
 
 @contextmanager
@@ -66,6 +67,7 @@ def open_shell(index: str | Path, models: Models, limits: Limits) -> Iterator[Sh
                 session,
                 run,
                 f"{opened.path}: {count(context.docs, 'document')}, {count(context.nodes, 'node')}",
+                calls.written,
             )
         finally:
             calls.stop()
@@ -115,6 +117,7 @@ def run_cell(shell: Shell, code: str, fresh: bool = False) -> CellResult:
     if fresh:
         shell.session.reset()
     shell.run.began = time.monotonic()
+    shell.written.append(code)
     return shell.session.run(code)
 
 

@@ -362,7 +362,7 @@ def test_replies_are_replayed_not_asked_again():
 
 
 def test_what_cannot_be_replayed_is_said_to_be_lost():
-    code = "import time\nfor _ in range(int(time.time() * 1e6) % 997): echo('again')\nx = 1"
+    code = "import time\nfor _ in range(int(time.time() * 1e6) % 97): echo('again')\nx = 1"
     with start(SHORT) as session:
         session.run("import time\nx = echo(time.perf_counter())")
         result = session.run("while True: pass")
