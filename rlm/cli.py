@@ -105,6 +105,12 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-turns", type=int, metavar="N", help="turns of the root and of each child (16)"
     )
+    command.add_argument(
+        "--backend",
+        choices=["linux", "monty"],
+        default="linux",
+        help="what confines the code; never another than this one (%(default)s)",
+    )
     command.add_argument("--timeout", type=float, metavar="S", help="wall clock of the run in seconds (600)")
     command.add_argument("--depth", type=int, metavar="N", help="levels of children with a REPL (1)")
     command.add_argument(

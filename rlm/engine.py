@@ -63,12 +63,16 @@ class Conversation:
 async def converse(
     run: Run, question: str, under: str | None = None, id: str = "0", depth: int = 0
 ) -> Conclusion:
-    """Answer `question` over the whole index, or the branch below `under`. A limit reached is a result."""
-    talk = open_conversation(run, question, under, id, depth)
-    try:
-        return await pursue(talk, question)
-    finally:
-        await close(talk)
+    """Answer `question` over the whole index, or the branch below `under`. A limit reached is a result.
+
+    A child waits until there is room for one more sandbox at its depth.
+    """
+    async with run.room(depth):
+        talk = open_conversation(run, question, under, id, depth)
+        try:
+            return await pursue(talk, question)
+        finally:
+            await close(talk)
 
 
 async def pursue(talk: Conversation, question: str) -> Conclusion:
@@ -267,7 +271,7 @@ def _report(talk: Conversation, result: CellResult, turns: int, why: str) -> str
     shown = ", ".join(f"{name} {round(amount, 4):,}" for name, amount in left.items() if amount is not None)
     notes = [
         f"Left: {shown}.",
-        prompts.UNMET.format(why=why) if why else "",
+        prompts.told_why(prompts.UNMET, why) if why else "",
         prompts.LAST_TURN * (turns == 1),
     ]
     return prompts.output(
@@ -294,7 +298,7 @@ def open_conversation(run: Run, question: str, under: str | None, id: str, depth
     if "context_text" in intro:
         run.record("note", id, text=GIVEN_WHOLE)
         run.flag(id, "context", context.chunks())
-    session = open_session(serve, CALLS, limits, intro=intro)
+    session = open_session(serve, CALLS, limits, intro=intro, backend=run.limits.backend)
     model, demands = run.models.root, run.demands
     wanted = prompts.demanded(demands.citations, demands.schema, prompts.TYPED_CELL)
     text = prompts.opening(question, context.docs, context.nodes, context.chars, under)

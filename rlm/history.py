@@ -32,7 +32,9 @@ def put_away(
     if not new:
         return None
     gone = len(lines) - turns + new
-    question = messages[1]["content"].partition(prompts.PUT_AWAY.partition("{")[0])[0]
+    question = messages[1]["content"]
+    if len(lines) > turns:  # some went before; the last such words are ours, earlier ones a document's
+        question = question.rpartition(prompts.PUT_AWAY.partition("{")[0])[0]
     opening = question + prompts.put_away(_newest(lines[:gone], KEPT * window / 4, count))
     kept = messages[_OPENING + new * _TURN :]
     return [messages[0], {"role": "user", "content": opening}, *kept]

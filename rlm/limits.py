@@ -1,8 +1,10 @@
 """What a run may use, and who answers in it."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from rlm.errors import RlmError
+from rlm.sandbox.types import Backend
 
 MOST = 1e9  # beyond any use, and within what clocks and counters of every kind can hold
 _ABOVE_0 = ("turns", "timeout_s", "cell_timeout_s", "output_chars", "reply_tokens", "concurrency")
@@ -18,7 +20,7 @@ class Limits:
     not counting what the parent serves. `output_chars`: of one cell's output, as the model sees it. `reply_tokens`:
     of one model reply. `requests_per_minute`, `tokens_per_minute`: to each model. `allow_unpriced`: under a dollar
     cap, call models without a known price all the same, and count them as $0. `window`: tokens that the root model
-    takes, where litellm does not know.
+    takes, where litellm does not know. `backend`: what confines the code; never another than the one named.
     """
 
     usd: float | None = None
@@ -35,8 +37,13 @@ class Limits:
     tokens_per_minute: float | None = None
     allow_unpriced: bool = False
     window: int | None = None
+    backend: Backend = "linux"
 
     def __post_init__(self) -> None:
+        if self.backend not in get_args(Backend):
+            raise RlmError(
+                f"backend is {str(self.backend)[:40]!r}; give one of {', '.join(get_args(Backend))}"
+            )
         for name in ("usd", "tokens", "calls", "depth"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= MOST:

@@ -20,6 +20,7 @@ from rlm.limits import Limits, Models
 from rlm.suspicion import FLAGS, Alarm
 
 Json = Any
+SANDBOXES = 8  # of one depth at the same time: each is a process that may fill its whole memory
 #: (prompt, reply) tokens of the call that is kept back, the first that takes no more than a part of each cap.
 LAST_CALLS = ((4_000, 1_000), (1_500, 400))
 LAST_PART = 4
@@ -54,6 +55,7 @@ class Run:
     began: float = field(default_factory=time.monotonic)
     _calls: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _used: dict[str, Usage] = field(default_factory=dict)
+    _rooms: dict[int, asyncio.Semaphore] = field(default_factory=dict)
     _alarm: Alarm = field(default_factory=Alarm)
 
     @property
@@ -80,6 +82,11 @@ class Run:
             if news and self._alarm.is_full:
                 told = f"{FLAGS:,} passages read like instructions to a model; any more are not told"
                 self.record("note", conversation, text=told)
+
+    def room(self, depth: int) -> asyncio.Semaphore:
+        """What a conversation holds while it has a sandbox. Each depth has its own: a parent waits for its children,
+        so they must never wait for it."""
+        return self._rooms.setdefault(depth, asyncio.Semaphore(SANDBOXES))
 
     def call_ids(self, count: int) -> list[int]:
         return [next(self._calls) for _ in range(count)]

@@ -61,7 +61,9 @@ def open_shell(index: str | Path, models: Models, limits: Limits) -> Iterator[Sh
     with _running_loop() as loop:
         run = Run(opened, _gateway(limits), models, limits, _Untraced(), Path(), loop)
         calls = Calls(run, context, "0", 0, _descend, lambda: 0)
-        session = open_session(serving(context, calls), CALLS, _sandbox(limits), context.intro())
+        session = open_session(
+            serving(context, calls), CALLS, _sandbox(limits), context.intro(), limits.backend
+        )
         try:
             yield Shell(
                 session,

@@ -113,7 +113,7 @@ class _Tries:
             if why is None or not left:
                 return
             self.messages.append({"role": "assistant", "content": reply})
-            self.messages.append({"role": "user", "content": prompts.UNMET_SINGLE.format(why=why)})
+            self.messages.append({"role": "user", "content": prompts.told_why(prompts.UNMET_SINGLE, why)})
 
     async def _ask(self) -> str:
         held, self.held = self.held, None

@@ -12,6 +12,7 @@ from typing import Any
 
 SCAN_CHARS = 2_000_000  # of one text; a page of a corpus is far shorter
 SENTENCE_CHARS = 1_000  # of one sentence; more is a table or a listing
+SHORTEST = 6  # characters: "[INST]"
 FLAGS = 1_000  # in one run: a corpus of nothing but instructions must not fill the trace
 
 
@@ -147,6 +148,8 @@ def instructions_in(text: str) -> list[Flag]:
     the text, of which the first SCAN_CHARS are read."""
     found = []
     for sentence in _SENTENCE.finditer(text[:SCAN_CHARS]):
+        if sentence.end() - sentence.start() < SHORTEST:
+            continue
         rule = _rule_for(sentence.group()[:SENTENCE_CHARS])
         if rule is not None:
             found.append(Flag(sentence.start(), sentence.end(), rule))

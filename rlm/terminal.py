@@ -70,6 +70,7 @@ def _settings(args: argparse.Namespace) -> tuple[Models, Limits]:
         "window": args.window,
         "allow_unpriced": args.allow_unpriced,
         "cell_timeout_s": getattr(args, "cell_timeout", None),
+        "backend": args.backend,
     }
     if getattr(args, "questions", None) is not None and args.max_calls is None:
         limits = Limits(calls=None, **{k: v for k, v in given.items() if v is not None})

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from index_store.reader import Index
-from rlm import Answer, Limits, Models, ask, ask_async, prompts
+from rlm import Answer, Limits, Models, ask, ask_async, engine, prompts
 from rlm.audit import read
 from rlm.audit.conversation import messages_seen
 from rlm.calls import Calls
@@ -27,7 +27,7 @@ from rlm.gateway.errors import MissingKey, UnknownModel
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
 from rlm.routes import Route
-from rlm.run import Run
+from rlm.run import SANDBOXES, Run
 from rlm.sandbox import spawn
 from tests.model_server import MODEL, Body, ModelServer, Step, error, half_a_body, slow
 from tests.rlm_toy import embedded, recorded_context, warm_up
@@ -476,6 +476,35 @@ def test_children_of_children_go_as_deep_as_is_allowed(stage: Stage) -> None:
     )
     assert answer.content == "children go 2 deep and you are at 2; use llm_query with nodes=[...]"
     assert {e["conversation"] for e in stage.kinds("model_asked")} == {"0", "0.1", "0.1.1"}
+
+
+def test_a_hundred_children_have_few_sandboxes_at_a_time_and_children_of_their_own(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    open_now, most = Counter[int](), Counter[int]()
+    start, end = engine.open_conversation, engine.close
+
+    def opening(run: Run, question: str, under: str | None, id: str, depth: int) -> engine.Conversation:
+        open_now[depth] += 1
+        most[depth] = max(most[depth], open_now[depth])
+        return start(run, question, under, id, depth)
+
+    async def closing(talk: engine.Conversation) -> None:
+        await end(talk)
+        open_now[talk.depth] -= 1
+
+    monkeypatch.setattr(engine, "open_conversation", opening)
+    monkeypatch.setattr(engine, "close", closing)
+    deep = cell('FINAL(rlm_query_batched(["deeper"] * 2)[1]["answer"])')
+    answer = stage.play(
+        'found = rlm_query_batched(["flat", "flat", "flat", "deep"] * 25)\nFINAL(" ".join(f["answer"] for f in found))',
+        children={"flat": [cell('FINAL("f")')], "deep": [deep], "deeper": [cell('FINAL("d")')]},
+        depth=2,
+        calls=None,
+    )
+    assert answer.content == " ".join(["f f f d"] * 25)
+    assert most == {0: 1, 1: SANDBOXES, 2: most[2]} and most[2] <= SANDBOXES
+    assert not +open_now
 
 
 def test_a_child_that_fails_says_so_in_its_slot(stage: Stage) -> None:

@@ -121,6 +121,7 @@ BAD: list[tuple[str, str]] = [
     ("ask INDEX why --runs QUERIES", "cannot make a run folder in"),
     ("shell nowhere.index", "there is no index folder at nowhere.index"),
     ("shell INDEX --model offline/nobody", "offline/navigator"),
+    ("shell INDEX --backend docker", "invalid choice: 'docker'"),
     ("shell INDEX --cell-timeout 0", "cell_timeout_s is 0.0"),
     ("shell INDEX --cell-timeout nan", "cell_timeout_s is nan"),
     ("trace show nowhere", "no trace at nowhere"),

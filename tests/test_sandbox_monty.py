@@ -1,14 +1,23 @@
 """The Monty backend: the same session, in an interpreter of its own; only where it is asked for."""
 
+import importlib.util
+import io
+import json
+import sys
 import threading
 import time
 
 import pytest
 
+from rlm.audit import read
+from rlm.cli import main
 from rlm.sandbox import CallRefused, SandboxLimits, SandboxUnavailable, open_session
 from rlm.sandbox.monty import prelude, without_await
 from tests import attacks
+from tests.model_server import MODEL, ModelServer
+from tests.rlm_toy import embedded, warm_up
 from tests.sandbox_scene import scenes
+from tests.toy import toy_index
 
 TEXT = "alpha beta\ngamma delta\n" * 50
 VERBS = frozenset({"context.search", "context.slice", "context.contains", "context.text"})
@@ -51,10 +60,55 @@ def shown(session, code):
     return result.stdout
 
 
+def is_installed():
+    return importlib.util.find_spec("pydantic_monty") is not None
+
+
+def test_the_backend_that_is_asked_for_is_the_one_that_runs(tmp_path, monkeypatch, capsys):
+    warm_up()
+    embedded(monkeypatch)
+    toy_index(tmp_path / "toy.index")
+    code = "print(context.search('mizzen', k=1)[0]['node'])\nclass A:\n    x = 1\nFINAL(str(len(context)))"
+    with ModelServer([f"```python\n{code}\n```"]) as server:
+        server.use(monkeypatch)
+        command = [
+            "ask",
+            str(tmp_path / "toy.index"),
+            "why?",
+            "--model",
+            MODEL,
+            "--runs",
+            str(tmp_path),
+            "--json",
+        ]
+        ended = main([*command, "--backend", "monty"])
+    said = capsys.readouterr()
+    if not is_installed():
+        assert ended == 2 and "the Monty backend is not installed" in said.err
+        return
+    assert (ended, json.loads(said.out)["answer"]) == (0, "166")
+    opened = read(json.loads(said.out)["trace"])[0][0]
+    assert opened["limits"]["backend"] == "monty"
+
+
+def test_the_shell_has_the_backend_that_is_asked_for(tmp_path, monkeypatch, capsys):
+    warm_up()
+    toy_index(tmp_path / "toy.index")
+    lines = '{"code": "x = len(context)"}\n{"code": "print(x)"}\n{"code": "def f():\\n    yield 1"}\n'
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    ended = main(["shell", str(tmp_path / "toy.index"), "--json", "--backend", "monty"])
+    said = capsys.readouterr()
+    if not is_installed():
+        assert ended == 2 and "the Monty backend is not installed" in said.err
+        return
+    results = [json.loads(line) for line in said.out.splitlines()]
+    assert (
+        ended == 0 and results[1]["stdout"] == "166\n" and results[2]["status"] == "error"
+    )  # no yield there
+
+
 def test_without_the_extra_the_backend_is_refused_by_name():
-    try:
-        import pydantic_monty  # noqa: F401
-    except ImportError:
+    if not is_installed():
         with pytest.raises(SandboxUnavailable, match=r"not installed .*raptor-rlm\[monty\]"):
             open_session(serve, CALLS, backend="monty")
 

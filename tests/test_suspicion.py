@@ -86,9 +86,9 @@ def test_flags_lie_in_the_text_in_order(text):
 )
 def test_no_text_takes_long(unit):
     text = unit * (SCAN_CHARS // len(unit) + 100)
-    started = time.monotonic()
+    started = time.process_time()  # whatever else runs here
     instructions_in(text)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_an_alarm_tells_each_wording_once():

@@ -95,6 +95,11 @@ def output(cell: int, status: str, stdout: str, error: str, left: str) -> str:
     return OUTPUT.format(cell=cell, status=status, body=body or NO_OUTPUT, left=left)
 
 
+def told_why(words: str, why: str) -> str:
+    """What an answer lacks, marked as data because it repeats the answer's words, which may be a document's."""
+    return words.format(why=f"\n{quote([Block('what it lacks', why)])}")
+
+
 def put_away(lines: Sequence[str]) -> str:
     """What stands at the end of the opening message for turns that are no longer shown."""
     return PUT_AWAY.format(lines="\n".join(lines))
