@@ -214,14 +214,14 @@ class Calls:
             deepest = f"children go {self.run.limits.depth} deep and you are at {self.depth}"
             raise Refused(f"{deepest}; use llm_query with nodes=[...]")
         branches = [self.context.branch(branch) for branch in under]
+        told = await asyncio.to_thread(self._marked, texts)
         first = [self._request(self.run.models.root, [{"role": "user", "content": text}]) for text in texts]
         with self._set_aside(self._worsts(first)):
             pass  # every child could make a call; each reserves for itself
         ids, began = self._child_ids(len(texts)), time.monotonic()
         shared = branches[0] if len(set(branches)) == 1 else None
         cell = self._record_called(verb, texts, shared, ids)
-        shares, told = self.run.shares(len(texts)), await asyncio.to_thread(self._marked, texts)
-        children = zip(shares, told, branches, ids, strict=True)
+        children = zip(self.run.shares(len(texts)), told, branches, ids, strict=True)
         found = await _together([self.descend(s, q, b, i, self.depth + 1) for s, q, b, i in children])
         errors = [None if f.content else f.error or f"stopped by {f.stop}" for f in found]
         said = [{"ok": e is None, "text": e or f.content} for f, e in zip(found, errors, strict=True)]

@@ -3,6 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rlm import prompts
 from rlm.gateway.types import Message
 from rlm.history import FULL, KEPT, put_away
 
@@ -74,3 +75,16 @@ def test_whatever_the_sizes_what_is_left_is_shorter_and_ends_the_same(sizes: lis
     assert len(kept) % 2 == 0
     assert kept[-4:] == messages[-4:]
     assert len(kept) == 6 or sum(map(words, kept[2:])) + sum(map(words, messages[:2])) <= KEPT * window
+
+
+def test_a_document_that_speaks_of_turns_put_away_does_not_cut_the_question_short() -> None:
+    said = prompts.PUT_AWAY.partition("{")[0]
+    opening: Message = {"role": "user", "content": f"Question: what says {said}lines? And more."}
+    system: Message = {"role": "system", "content": "be brief"}
+    turns = conversation(8)[0][2:]
+    first = put_away([system, opening, *turns], ["one"] * 8, 150, words)
+    assert first is not None and first[1]["content"].startswith(opening["content"] + said)
+    again = [*first, *turns]
+    second = put_away(again, ["one"] * 16, 150, words)
+    assert second is not None and second[1]["content"].startswith(opening["content"] + said)
+    assert second[1]["content"].count(said) == 2

@@ -14,6 +14,7 @@ from rlm.audit import read, verify
 from rlm.demands import Demands
 from rlm.errors import RlmError
 from rlm.gateway import gateway as gateway_module
+from rlm.gateway.blocks import outside
 from rlm.single import NOT_HERE, parse
 from tests.model_server import Body, ModelServer, Script, Step, error
 from tests.rlm_toy import embedded, warm_up
@@ -126,7 +127,8 @@ def test_the_loop_hands_a_demand_back_to_the_model(asked: Callable[..., Asked]) 
     wrong = '```python\nFINAL("Two.", citations=["no such words anywhere"])\n```'
     answer, _, requests = asked([wrong, CELL], UNKNOWN, demands=Demands(citations=True))
     assert (answer.content, answer.stop, len(requests)) == ("Two.", "answer", 2)
-    assert "The answer is not taken yet: 1 of 1" in requests[1]["messages"][-1]["content"]
+    told = requests[1]["messages"][-1]["content"]
+    assert "The answer is not taken yet:" in told and "1 of 1" in told and "1 of 1" not in outside(told)
 
 
 def test_the_loop_tells_an_unmet_demand_on_its_last_turn(asked: Callable[..., Asked]) -> None:
