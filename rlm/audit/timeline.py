@@ -85,6 +85,11 @@ def _stamped(event: Event, body: list[str]) -> list[str]:
     return [f"{stamp if i == 0 else ' ' * len(stamp)}{margin}{line}".rstrip() for i, line in enumerate(body)]
 
 
+def _route(event: Event) -> str:
+    why = one_line(event.get("route_why", ""), 200)
+    return f"{one_line(event['route'], 60)}{f': {why}' if why else ''}"
+
+
 def _opened(event: Event) -> list[str]:
     index = event["index"]
     return [
@@ -93,8 +98,9 @@ def _opened(event: Event) -> list[str]:
         f"{count(index['documents'], 'document')}, {count(index['nodes'], 'node')}",
         f"models     {_pairs(event['models'])}",
         f"limits     {_pairs(event['limits'])}",
-        f"route      {one_line(event['route'], 60)}; code {_short(event['code_version'])}, "
-        f"prompts {_short(event['prompts']['version'])}; started {_short(event['started'])}",
+        f"route      {_route(event)}",
+        f"code       {_short(event['code_version'])}, prompts {_short(event['prompts']['version'])}; "
+        f"started {_short(event['started'])}",
     ]
 
 

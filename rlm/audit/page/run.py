@@ -91,9 +91,10 @@ def _made_with(opened: Event) -> list[tuple[str, str]]:
                 [f"{index['name']}, generation {index['generation']}: {held} ", tag("code", index["digest"])]
             ),
         ),
-        ("Route", opened["route"]),
+        ("Route", ": ".join(part for part in (opened["route"], opened.get("route_why")) if part)),
         ("Models", _listed(opened["models"])),
         ("Limits", _listed(opened["limits"])),
+        ("Demands", _listed(opened.get("demands", {}))),
         ("Prompts", join([f"version {prompts['version']} ", tag("code", prompts["sha256"])])),
         ("Code", opened["code_version"]),
     ]
