@@ -21,7 +21,7 @@ Visit = Callable[[str, dict[str, Json], list[Json], list[Json], Json, str], None
 
 # fmt: off
 VERBS = (
-    "overview", "documents", "peek", "children", "parents", "path", "leaves", "read", "grep", "search",
+    "overview", "documents", "peek", "children", "parents", "path", "leaves", "packs", "read", "grep", "search",
     "slice", "contains", "text", "length",
 )
 # fmt: on
@@ -30,6 +30,8 @@ SNIPPET_CHARS = 200
 READ_CHARS = 200_000
 QUERY_CHARS = 10_000
 LIST_NODES = 500
+PACK_NODES = 50_000
+PACK_TOKENS = 8_000
 LIST_DOCUMENTS = 10_000
 MAX_HITS = 200
 SIBLINGS = 60
@@ -161,6 +163,35 @@ class Context:
         below = self.index.below(number)
         leaves = below[below < self.index.levels[0]]
         return self._views(leaves[: _at_most(limit, LIST_NODES, "limit")].tolist())
+
+    def _packs(
+        self, tokens: int = PACK_TOKENS, nodes: Sequence[Json] | None = None, under: str | None = None
+    ) -> Json:
+        """All chunks, or those named, in order, in lists that hold so many tokens at most: a prompt's worth each."""
+        most = _at_most(tokens, READ_CHARS, "tokens")
+        wanted = self._chunks_to_pack(nodes, under)
+        if len(wanted) > PACK_NODES:
+            raise Refused(f"{len(wanted):,} chunks to pack, at most {PACK_NODES:,}; give under=, a branch")
+        packs: list[list[str]] = []
+        left = 0
+        for number, size in zip(wanted, self.index.rows["tokens"][wanted].tolist(), strict=True):
+            if size > left or not packs:
+                packs.append([])
+                left = most
+            packs[-1].append(self.index.id_of(number))
+            left -= size
+        return packs
+
+    def _chunks_to_pack(self, nodes: Sequence[Json] | None, under: str | None) -> list[int]:
+        if nodes is not None:
+            if not isinstance(nodes, list | tuple):
+                raise Refused(f'nodes is a list such as ["L0-00012"], found {type(nodes).__name__}')
+            return [self._number(node) for node in dict.fromkeys(nodes)]
+        branch = self.branch(under)
+        if branch is None:
+            return list(range(self.index.levels[0]))
+        below = self.index.below(self.index.number_of(branch))
+        return sorted(below[below < self.index.levels[0]].tolist())
 
     def _read(self, node: Json, start: int | None = None, end: int | None = None) -> Json:
         if isinstance(node, list) and start is end is None:

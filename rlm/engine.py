@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any
 
 from rlm import prompts
-from rlm.answer import Conclusion, resolve
+from rlm.answer import Citation, Conclusion
 from rlm.audit.visible import one_line
 from rlm.calls import NAMES, Calls
 from rlm.context import GIVEN_WHOLE, VERBS, Context, Refused
-from rlm.demands import Demands, unmet
+from rlm.demands import unmet
 from rlm.finals import final_in, final_variable_in
 from rlm.gateway.blocks import Block
 from rlm.gateway.errors import GatewayError, OverBudget
@@ -55,6 +55,7 @@ class Conversation:
     turns: list[str] = field(default_factory=list)
     drafting: bool = False  # whether any code has named the answer
     draft: dict[str, Json] = field(default_factory=dict)
+    cited: Sequence[Citation] | None = None  # of the draft, once they are looked up
     thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="cell")
     )
@@ -80,7 +81,7 @@ async def pursue(talk: Conversation, question: str) -> Conclusion:
 
     Only the root watches the wall clock: its children are its cell's calls, and end with it.
     """
-    run, talk.draft = talk.run, {}
+    run, talk.draft, talk.cited = talk.run, {}, None
     stop, error = await _until_the_end(talk, None if talk.depth else max(run.left_s, 0.001))
     if stop in ("turns", "budget", "timeout"):
         await _take_draft(talk, stop)
@@ -88,7 +89,9 @@ async def pursue(talk: Conversation, question: str) -> Conclusion:
     if not content and stop in ("turns", "budget") and run.last is not None:
         held, run.last = run.last, None
         return await _last_words(talk, question, stop, held)
-    return run.conclude(talk.id, content, talk.draft.get("citations"), stop, error)
+    if talk.cited is None:
+        talk.cited = await run.cited(content, talk.draft.get("citations"))
+    return run.conclude(talk.id, content, talk.cited, stop, error)
 
 
 async def _until_the_end(talk: Conversation, timeout_s: float | None) -> tuple[str, str]:
@@ -115,7 +118,7 @@ async def _turns(talk: Conversation) -> str:
             continue
         talk.drafting = talk.drafting or "answer" in code
         result = await run_cell(talk, code)
-        why = "" if result.answer is None else _take(talk, result.answer)
+        why = "" if result.answer is None else await _take(talk, result.answer)
         if result.answer is not None and not (why and left):
             return "unmet" if why else "answer"
         _say(talk, _report(talk, result, left, why), _in_short(code, result))
@@ -152,13 +155,11 @@ def _make_room(talk: Conversation) -> None:
         talk.messages, talk.told = shorter, 1  # the second message is new: it says what went
 
 
-def _take(talk: Conversation, answer: dict[str, Json]) -> str:
+async def _take(talk: Conversation, answer: dict[str, Json]) -> str:
     """Keep a ready answer; what is demanded of it that it lacks, '' for nothing."""
-    talk.draft = answer
-    if talk.run.demands == Demands():
-        return ""
-    content = str(answer.get("content") or "")
-    return unmet(talk.run.demands, content, resolve(talk.run.index, content, answer.get("citations"))) or ""
+    talk.draft, content = answer, str(answer.get("content") or "")
+    talk.cited = await talk.run.cited(content, answer.get("citations"))
+    return unmet(talk.run.demands, content, talk.cited) or ""
 
 
 async def run_cell(talk: Conversation, code: str) -> CellResult:
@@ -219,7 +220,7 @@ async def _take_draft(talk: Conversation, stop: str) -> None:
     if talk.session.ended or not talk.drafting:
         return
     talk.run.record("note", talk.id, text=f"stopped by {stop}: the answer is taken as the code had left it")
-    talk.draft = (await run_cell(talk, TAKE_DRAFT)).answer or {}
+    talk.draft, talk.cited = (await run_cell(talk, TAKE_DRAFT)).answer or {}, None
 
 
 async def _last_words(talk: Conversation, question: str, stop: str, held: Reservation) -> Conclusion:

@@ -3,13 +3,13 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 from index_store.reader import Index
-from rlm.answer import Conclusion, event_of, resolve
+from rlm.answer import Citation, Conclusion, event_of, resolve
 from rlm.demands import Demands
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.gateway import Gateway
@@ -177,11 +177,14 @@ class Run:
         """This run for a child that spends from `ledger`; nothing is demanded of its answer."""
         return replace(self, gateway=self.gateway.under(ledger), demands=Demands(), last=None)
 
+    async def cited(self, content: str, offered: Json) -> list[Citation]:
+        """The citations of an answer, looked up; in a thread, since near misses in long documents take seconds."""
+        return await asyncio.to_thread(resolve, self.index, content, offered)
+
     def conclude(
-        self, conversation: str, content: str, offered: Json, stop: str, error: str = ""
+        self, conversation: str, content: str, citations: Sequence[Citation], stop: str, error: str = ""
     ) -> Conclusion:
-        """The answer of a conversation with its citations looked up; recorded, whatever ended it."""
-        citations = resolve(self.index, content, offered)
+        """The answer of a conversation; recorded, whatever ended it."""
         events = [event_of(self.index, c) for c in citations]
         self.record("answered", conversation, content=content, citations=events, stop=stop)
         return Conclusion(content, tuple(citations), stop, error)

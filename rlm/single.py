@@ -8,7 +8,7 @@ from typing import Any
 
 from index_store.types import Span
 from rlm import demands, prompts
-from rlm.answer import Conclusion, resolve
+from rlm.answer import Citation, Conclusion
 from rlm.context import Context
 from rlm.demands import unmet
 from rlm.gateway.blocks import Block
@@ -89,7 +89,7 @@ async def answer_once(
         stop = "unmet"
     if cut_short and tries.content == NOT_HERE:
         tries.content = ""  # a limit says nothing about the documents
-    return run.conclude("0", tries.content, tries.offered, stop, error)
+    return run.conclude("0", tries.content, tries.citations, stop, error)
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class _Tries:
     places: Mapping[str, Json]
     held: Reservation | None
     content: str = ""
-    offered: Sequence[Json] = ()
+    citations: Sequence[Citation] = ()
     why: str | None = None  # it is not taken
     told: int = 0
 
@@ -107,9 +107,9 @@ class _Tries:
         for left in reversed(range(most)):
             reply = await self._ask()
             typed = self.run.demands.schema is not None
-            self.content, self.offered = parse(reply, self.places, typed)
-            citations = resolve(self.run.index, self.content, self.offered)
-            self.why = why = unmet(self.run.demands, self.content, citations)
+            self.content, offered = parse(reply, self.places, typed)
+            self.citations = await self.run.cited(self.content, offered)
+            self.why = why = unmet(self.run.demands, self.content, self.citations)
             if why is None or not left:
                 return
             self.messages.append({"role": "assistant", "content": reply})

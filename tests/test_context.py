@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +118,24 @@ def test_leaves_are_the_chunks_below_in_document_order(whole: Any) -> None:
     assert ids(ask(whole, "leaves", BOATS)) == ["L0-00000", "L0-00001", "L0-00002"]
     assert ids(ask(whole, "leaves", ROOT, limit=2)) == ["L0-00000", "L0-00001"]
     assert ids(ask(whole, "leaves", "L0-00005")) == ["L0-00005"]
+
+
+def test_packs_hold_every_chunk_once_in_order_within_a_prompts_size(
+    whole: Any, fruit: Any, index: Index
+) -> None:
+    tokens = index.rows["tokens"].tolist()
+    for most in (1, max(tokens[:6]), sum(tokens[:6]) // 2 + 1, 8_000):
+        packs = ask(whole, "packs", most)
+        assert [node for pack in packs for node in pack] == [index.id_of(n) for n in range(6)]
+        sizes = [[tokens[index.number_of(node)] for node in pack] for pack in packs]
+        assert all(sum(pack) <= most or len(pack) == 1 for pack in sizes)
+        assert all(sum(a) + b[0] > most for a, b in pairwise(sizes))
+    assert ask(fruit, "packs") == [ids(ask(fruit, "leaves", FRUIT))]
+    assert ask(whole, "packs", nodes=["L0-00003", "L0-00001", "L0-00003"]) == [["L0-00003", "L0-00001"]]
+    assert ask(whole, "packs", under=FRUIT) == ask(fruit, "packs")
+    assert ask(whole, "packs", nodes=[]) == []
+    assert "is outside the branch" in refusal(fruit, "packs", nodes=["L0-00000"])
+    assert "nodes is a list" in refusal(whole, "packs", nodes="L0-00000")
 
 
 def test_read_gives_a_nodes_words_or_the_characters_of_a_span(whole: Any) -> None:

@@ -338,7 +338,7 @@ def test_no_calls_at_all_are_a_result_too(stage: Stage) -> None:
 
 
 def test_a_slow_model_ends_in_a_timeout_with_the_draft(stage: Stage) -> None:
-    answer = stage.play('answer["content"] = "a draft"', slow(cell(DONE), 30), timeout_s=0.5)
+    answer = stage.play('answer["content"] = "a draft"', slow(cell(DONE), 30), timeout_s=1.5)
     assert (answer.content, answer.stop) == ("a draft", "timeout")
     assert stage.seconds < SOON_S
     (failed,) = stage.kinds("model_failed")
@@ -346,7 +346,7 @@ def test_a_slow_model_ends_in_a_timeout_with_the_draft(stage: Stage) -> None:
 
 
 def test_a_cell_that_never_ends_ends_in_a_timeout_with_the_draft(stage: Stage) -> None:
-    answer = stage.play('answer["content"] = "a draft"', "while True: pass", timeout_s=0.5)
+    answer = stage.play('answer["content"] = "a draft"', "while True: pass", timeout_s=1.5)
     assert (answer.content, answer.stop) == ("a draft", "timeout")
     assert stage.seconds < SOON_S
     assert [e["status"] for e in stage.kinds("code_run")] == ["ok", "killed", "ok"]
@@ -648,17 +648,20 @@ def test_a_cancelled_run_leaves_a_closed_trace(stage: Stage, where: str) -> None
         work = asyncio.create_task(
             ask_async(stage.index, QUESTION, models=MODELS, limits=limits, runs=stage.runs)
         )
-        await asyncio.sleep(0.4)
+        while len(server.requests) < calls:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.2)  # into the cell
         work.cancel()
         with pytest.raises(asyncio.CancelledError):
             await work
 
+    calls = 1 if where in ("a model call", "a cell") else 2
     with ModelServer(script) as server:
         server.use(stage.patch)
-        asyncio.run(cancelled())
+        asyncio.run(asyncio.wait_for(cancelled(), 60))
     stage.read()
     assert stage.events[-1]["stop"] == "cancelled"
-    assert len(server.requests) == (1 if where in ("a model call", "a cell") else 2)
+    assert len(server.requests) == calls
 
 
 @pytest.mark.parametrize("where", CANCELLED_IN)
