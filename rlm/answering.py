@@ -26,6 +26,7 @@ from rlm.gateway.gateway import Gateway
 from rlm.gateway.lanes import Lanes
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.provider import check_model, litellm
+from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Usage
 from rlm.limits import Limits, Models
 from rlm.routes import Choice, Route, choose
@@ -148,7 +149,8 @@ def ready(index: str | Path | Index, models: Models) -> Index:
     opened = index if isinstance(index, Index) else open_any(index)
     for model in dict.fromkeys([models.root, models.child]):
         check_model(model)
-    litellm()  # before a run's clock starts: its first import takes seconds
+        count_tokens(model, "")
+    litellm()  # before a run's clock starts: its first import takes seconds, a vocabulary half a second
     return opened
 
 

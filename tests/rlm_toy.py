@@ -1,5 +1,6 @@
 """The toy index with an embedder, and a recorder of visits, for tests of what stands on an index."""
 
+import asyncio
 import hashlib
 from typing import Any
 
@@ -8,7 +9,11 @@ import pytest
 
 from index_store.reader import Index
 from rlm.context import Context
+from rlm.gateway.gateway import Gateway
+from rlm.gateway.ledger import Ledger
 from rlm.gateway.provider import litellm
+from rlm.gateway.types import Request
+from tests.model_server import MODEL, ModelServer
 from tests.toy import DIM
 
 Visit = dict[str, Any]
@@ -34,11 +39,20 @@ def embedded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def warm_up() -> None:
-    """Import litellm and let it build its types: both take seconds, which no limit of a test should count.
+    """Import litellm and make one call: a client's first takes seconds, which no limit of a test should count.
 
     In one go, because litellm silences warnings of its types while pytest forgets such wishes after each phase.
     """
     litellm().ModelResponse()
+    request = Request(MODEL, ({"role": "user", "content": "?"},), 5)
+    with ModelServer(["!"]) as server, pytest.MonkeyPatch.context() as patch:
+        server.use(patch)
+
+        async def ask() -> None:
+            async with Gateway(Ledger()) as gateway:
+                await gateway.complete(request)
+
+        asyncio.run(ask())
 
 
 def recorded_context(index: Index, under: str | None = None) -> tuple[Context, list[Visit]]:
