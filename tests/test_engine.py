@@ -349,7 +349,8 @@ def test_a_cell_that_never_ends_ends_in_a_timeout_with_the_draft(stage: Stage) -
     answer = stage.play('answer["content"] = "a draft"', "while True: pass", timeout_s=1.5)
     assert (answer.content, answer.stop) == ("a draft", "timeout")
     assert stage.seconds < SOON_S
-    assert [e["status"] for e in stage.kinds("code_run")] == ["ok", "killed", "ok"]
+    first, *killed, draft = [e["status"] for e in stage.kinds("code_run")]
+    assert (first, set(killed), draft) == ("ok", {"killed"}, "ok")
 
 
 def test_a_cell_has_a_clock_of_its_own_and_the_run_goes_on(stage: Stage) -> None:
