@@ -95,5 +95,10 @@ class Lanes:
 
     async def start(self, owner: object, model: str, tokens: int) -> None:
         """Wait until the rate limits let a request of so many tokens start. Only one at a time has booked ahead."""
+        if (
+            self.requests_per_minute is None and self.tokens_per_minute is None
+        ):  # at most a hold, for all alike
+            await asyncio.sleep(self.pacing.wait_s(model, tokens))
+            return
         async with self._gates.setdefault(model, Slots(1)).one(owner):
             await asyncio.sleep(self.pacing.wait_s(model, tokens))

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from itertools import accumulate
 
 from rlm.gateway.errors import OverBudget
@@ -232,6 +233,7 @@ def _exact(usage: Usage) -> _Sum:
     return _Sum(*counts, math.ceil(_decimal(usage.usd) * _PICO))
 
 
+@lru_cache(1024)
 def _decimal(amount: float) -> Fraction:
     """The number as people write it: 0.1 is a tenth, so that ten of them fit under a cap of 1."""
     return Fraction(str(float(amount)))
