@@ -67,6 +67,7 @@ def test_an_interrupt_in_a_notebook_cancels_the_work_and_waits_for_its_end() -> 
 
     async def work() -> None:
         try:
+            await asyncio.sleep(0.2)  # by then the cell waits for this
             os.kill(os.getpid(), signal.SIGINT)
             await asyncio.sleep(60)
         finally:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_START_S = 1.0
 
 
 def run_blocking(work: Coroutine[Any, Any, T]) -> T:
@@ -20,21 +21,26 @@ def run_blocking(work: Coroutine[Any, Any, T]) -> T:
     except RuntimeError:
         return asyncio.run(work)
     cancel: list[Callable[[], object]] = []
-    interrupted = threading.Event()
+    interrupted, begun, ended = threading.Event(), threading.Event(), threading.Event()
 
     async def cancellable() -> T:
         loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
         cancel.append(lambda: loop.call_soon_threadsafe(task.cancel))
+        begun.set()
         if interrupted.is_set():
             task.cancel()
-        return await task
+        try:
+            return await task
+        finally:
+            ended.set()
 
     with ThreadPoolExecutor(1, thread_name_prefix="rlm") as pool:
-        running = pool.submit(asyncio.run, cancellable())
         try:
-            return running.result()
+            return pool.submit(asyncio.run, cancellable()).result()
         except KeyboardInterrupt:
             interrupted.set()
             with suppress(RuntimeError):  # its loop is closed: it has just ended by itself
                 [each() for each in cancel]
+            if begun.wait(_START_S):  # the pool does not wait for a thread whose start was interrupted
+                ended.wait()
             raise
