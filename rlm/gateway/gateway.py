@@ -121,14 +121,16 @@ class Gateway:
         return [task.result() for task in tasks]
 
     async def close(self) -> None:
-        """Close the connections held open on the running event loop; the gateway can be used again."""
+        """Close the connections held open on the running event loop, unless a gateway that was entered there uses
+        them too; the gateway can be used again."""
         await provider.close_clients()
 
     async def __aenter__(self) -> Self:
+        provider.open_clients()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self.close()
+        await provider.leave_clients()
 
     async def _reply_or_error(self, request: Request) -> Reply | GatewayError:
         try:

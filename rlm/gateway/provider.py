@@ -15,7 +15,7 @@ import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
-from weakref import WeakSet
+from weakref import WeakKeyDictionary, WeakSet
 
 from rlm.gateway.errors import MissingKey, UnknownModel
 from rlm.gateway.offline import PREFIX, find_handler
@@ -30,6 +30,7 @@ _HAVE_DEFAULT_ADDRESS = frozenset({"ollama", "ollama_chat"})
 
 _lock = threading.Lock()
 _loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
+_users: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()  # who has clients open on a loop
 _module: Any = None
 
 
@@ -148,9 +149,22 @@ async def ask(request: Request) -> Answer:
     return _answer(raw)
 
 
+def open_clients() -> None:
+    """Count one more user of the running event loop's connections, which all its users share."""
+    loop = asyncio.get_running_loop()
+    _users[loop] = _users.get(loop, 0) + 1
+
+
+async def leave_clients() -> None:
+    """Count one user less; the last closes the connections."""
+    loop = asyncio.get_running_loop()
+    _users[loop] -= 1
+    await close_clients()
+
+
 async def close_clients() -> None:
-    """Close the connections that litellm holds open on the running event loop."""
-    if _module is not None:
+    """Close the connections that litellm holds open on the running event loop, unless somebody uses them."""
+    if _module is not None and not _users.get(asyncio.get_running_loop()):
         for client in _take_clients(_module):
             await client.close()
 

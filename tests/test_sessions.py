@@ -1,0 +1,106 @@
+"""Many questions in one process, at once: none disturbs another."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from index_store.reader import Index
+from rlm import Answer, Limits, Models, ask, ask_async
+from rlm.audit import read, verify
+from tests.model_server import MODEL, Body, ModelServer
+from tests.rlm_toy import embedded, warm_up
+from tests.toy import toy_index
+
+MODELS = Models(MODEL, MODEL)
+SUM = """```python
+total = sum(len(r) for r in llm_query_batched(["{name}"] * 5))
+print(total)
+```"""
+DONE = '```python\nFINAL("{name} " + str(total))\n```'
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
+    warm_up()
+    with pytest.MonkeyPatch.context() as patch:
+        embedded(patch)
+        yield toy_index(tmp_path_factory.mktemp("sessions") / "toy.index")
+
+
+def by_name(body: Body) -> str:
+    """A root of two turns that carries the name in its question through its sub-calls to its answer."""
+    messages = body["messages"]
+    if len(messages) == 2 and not messages[1]["content"].startswith("Question: "):
+        return str(messages[1]["content"])
+    name = messages[1]["content"].split()[1]
+    return (SUM if len(messages) == 2 else DONE).format(name=name)
+
+
+def check(answers: list[Answer]) -> None:
+    assert [a.content for a in answers] == [f"q{n} {5 * len(f'q{n}')}" for n in range(len(answers))]
+    assert len({a.trace for a in answers}) == len(answers)
+    for answer in answers:
+        assert verify(answer.trace).ok
+        assert answer.usage.calls == 7
+        kinds = [e["kind"] for e in read(answer.trace)[0]]
+        assert (kinds.count("model_asked"), kinds.count("model_answered")) == (7, 7)
+
+
+def test_many_questions_on_one_event_loop_keep_apart(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def all_of_them() -> list[Answer]:
+        asking = (ask_async(index, f"q{n} ?", models=MODELS, runs=tmp_path) for n in range(12))
+        return await asyncio.gather(*asking)
+
+    with ModelServer(by_name) as server:
+        server.use(monkeypatch)
+        check(asyncio.run(all_of_them()))
+
+
+def test_many_questions_in_threads_keep_apart(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: dict[int, Answer] = {}
+
+    def one(n: int) -> None:
+        answers[n] = ask(index, f"q{n} ?", models=MODELS, runs=tmp_path)
+
+    with ModelServer(by_name) as server:
+        server.use(monkeypatch)
+        threads = [threading.Thread(target=one, args=(n,)) for n in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    check([answers[n] for n in range(6)])
+
+
+def test_a_run_that_ends_leaves_the_calls_of_others_alone(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first_ended = threading.Event()
+
+    def script(body: Body) -> str:
+        long = "long" in body["messages"][1]["content"]
+        if long:
+            first_ended.wait(20)
+        return '```python\nFINAL("done")\n```'
+
+    async def both() -> Answer:
+        long = asyncio.create_task(
+            ask_async(index, "long", models=MODELS, runs=tmp_path, limits=Limits(calls=1), route="rlm")
+        )
+        while not server.requests:
+            await asyncio.sleep(0.01)
+        await ask_async(index, "short", models=MODELS, runs=tmp_path)
+        first_ended.set()
+        return await long
+
+    with ModelServer(script) as server:
+        server.use(monkeypatch)
+        answer = asyncio.run(both())
+    assert (answer.content, answer.usage.calls, len(server.requests)) == ("done", 1, 2)
