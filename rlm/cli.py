@@ -112,6 +112,12 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
         help="what confines the code; never another than this one (%(default)s)",
     )
     command.add_argument("--timeout", type=float, metavar="S", help="wall clock of the run in seconds (600)")
+    command.add_argument(
+        "--reply-tokens",
+        type=int,
+        metavar="N",
+        help="tokens of one model reply, its reasoning included (4000)",
+    )
     command.add_argument("--depth", type=int, metavar="N", help="levels of children with a REPL (1)")
     command.add_argument(
         "--allow-unpriced", action="store_true", help="with --max-usd: call models without a known price too"

@@ -16,11 +16,12 @@ class Limits:
     """Caps of one root call and all its descendants together; None is no cap.
 
     `calls`: every model call, the root's own included. `turns`: of the root and of each child. `depth`: levels of
-    children that have a REPL of their own. `timeout_s`: wall clock of the whole run. `cell_timeout_s`: of one cell,
-    not counting what the parent serves. `output_chars`: of one cell's output, as the model sees it. `reply_tokens`:
-    of one model reply. `requests_per_minute`, `tokens_per_minute`: to each model. `allow_unpriced`: under a dollar
-    cap, call models without a known price all the same, and count them as $0. `window`: tokens that the root model
-    takes, where litellm does not know. `backend`: what confines the code; never another than the one named.
+    children that have a REPL of their own. `timeout_s`: wall clock of the whole run. `cell_timeout_s`: of one
+    cell, not counting what the parent serves. `output_chars`: of one cell's output, as the model sees it.
+    `reply_tokens`: of one model reply, its reasoning included. `requests_per_minute`, `tokens_per_minute`: to
+    each model. `allow_unpriced`: under a dollar cap, call models without a known price all the same, and count
+    them as $0. `window`: tokens that the root model takes, where litellm does not know. `backend`: what confines
+    the code; never another than the one named.
     """
 
     usd: float | None = None
@@ -31,7 +32,7 @@ class Limits:
     timeout_s: float = 600.0
     cell_timeout_s: float = 30.0
     output_chars: int = 8_000
-    reply_tokens: int = 2_000
+    reply_tokens: int = 4_000
     concurrency: int = 16
     requests_per_minute: float | None = None
     tokens_per_minute: float | None = None

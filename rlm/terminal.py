@@ -64,6 +64,7 @@ def _settings(args: argparse.Namespace) -> tuple[Models, Limits]:
         "turns": args.max_turns,
         "timeout_s": args.timeout,
         "depth": args.depth,
+        "reply_tokens": args.reply_tokens,
         "concurrency": args.concurrency,
         "requests_per_minute": args.rpm,
         "tokens_per_minute": args.tpm,
