@@ -23,7 +23,7 @@ from rlm.gateway.offline import provider as offline_provider
 from rlm.gateway.types import Request
 
 # Servers that people run themselves: litellm lists them at no price or not at all, and their calls are free.
-_LOCAL = frozenset({"offline", "ollama", "ollama_chat", "lm_studio", "llamafile", "hosted_vllm", "vllm"})
+_LOCAL = frozenset({"offline", "ollama", "ollama_chat", "lm_studio", "llamafile"})
 # The gateway keeps the deadline. litellm has a client, with its connections, for each timeout it is given: only one.
 _TIMEOUT_S = 86_400.0
 _HAVE_DEFAULT_ADDRESS = frozenset({"ollama", "ollama_chat"})
