@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CURRENT = "CURRENT"
 LABEL_CHARS = 72
+_POINTER = re.compile(r"(\d{6})(?: ([0-9a-f]{64}))?\n", re.ASCII)
 _ID = re.compile(r"L(\d{1,3})-(\d{1,12})", re.ASCII)
 
 # name -> (dtype, dimensions) of every array of a generation; those of ivf/ are there where there are many nodes
@@ -58,13 +59,37 @@ def generation_folder(path: Path, number: int) -> Path:
 
 def current_generation(path: Path) -> int | None:
     """The live generation's number; None where nothing has been published."""
+    pointer = _pointer(path)
+    return None if pointer is None else pointer[0]
+
+
+def _pointer(path: Path) -> tuple[int, str | None] | None:
+    """The live generation's number and digest (None in an index of an earlier version)."""
     try:
-        line = (path / CURRENT).read_bytes()[:32].decode("ascii", "replace").strip()
+        line = (path / CURRENT).read_bytes()[:80].decode("ascii", "replace")
     except FileNotFoundError:
         return None
-    if not re.fullmatch(r"\d{6}", line, re.ASCII):
+    found = _POINTER.fullmatch(line)
+    if found is None:
         raise BrokenIndex(f"{path / CURRENT} names no generation ({line!r}); copy or build the index again")
-    return int(line)
+    return int(found[1]), found[2]
+
+
+def check_pointer(path: Path) -> None:
+    """Raise BrokenIndex where the generation that CURRENT names is not there, or is not of the digest it gives."""
+    if pointer := _pointer(path):
+        if not generation_folder(path, pointer[0]).is_dir():
+            raise BrokenIndex(
+                f"{path / CURRENT} names generation {pointer[0]}, which is missing; copy the index again"
+            )
+        _check_digest(path, *pointer, read_manifest(generation_folder(path, pointer[0])))
+
+
+def _check_digest(path: Path, number: int, digest: str | None, manifest: Manifest) -> None:
+    if digest not in (None, manifest.digest):
+        raise BrokenIndex(
+            f"{path / CURRENT} gives another digest of generation {number} than it has; copy the index again"
+        )
 
 
 def open_index(path: str | Path) -> "Index":
@@ -84,8 +109,8 @@ def _open(path: Path) -> "Index":
         raise BrokenIndex(
             f"there is no index folder at {path}; build one with: raptor build SOURCE -o {path}"
         )
-    number = current_generation(path)
-    if number is None:
+    pointer = _pointer(path)
+    if pointer is None:
         begun = {"generations", "build.lock", "build.sqlite"} & {p.name for p in path.iterdir()}
         if begun or not any(path.iterdir()):
             what = "holds an unfinished build" if begun else "is an empty folder"
@@ -95,7 +120,9 @@ def _open(path: Path) -> "Index":
             f"{path} is not an index (it has no file CURRENT); if it holds documents, build one from them with: "
             f"raptor build {path} -o {here}.index"
         )
-    return open_generation(path, number)
+    index = open_generation(path, pointer[0])
+    _check_digest(path, *pointer, index.manifest)
+    return index
 
 
 def open_generation(path: Path, number: int) -> "Index":

@@ -4,56 +4,91 @@ Opening an index checks sizes only. This reads everything, and names each thing 
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
 
 from index_store.errors import BrokenIndex
-from index_store.reader import Index, current_generation, generation_folder, open_generation, read_manifest
+from index_store.manifest import FileEntry, Manifest
+from index_store.reader import CURRENT, Index, check_pointer, generation_folder, open_index, read_manifest
+from index_store.writer import numbers
 
 #: Told (done, total) bytes as files are read.
 Progress = Callable[[int, int], None]
 MOST = 20
+PIECE = 16 * 2**20
 
 
 def verify(path: str | Path, progress: Progress = lambda done, total: None) -> list[str]:
-    """What is wrong with the live generation of the index at `path`, a sentence each; [] where it is whole.
+    """What is wrong with the index at `path`, a sentence each; [] where it is whole.
 
-    Raises BrokenIndex only where there is no index to speak of.
+    Every file of every generation against its sha256; then the live generation's edges, spans and vectors. Raises
+    BrokenIndex only where there is no index to speak of. What builds keep beside it (`build.sqlite`) is no part of it.
     """
     path = Path(path)
-    number = current_generation(path)
-    if number is None:
+    if not (path / CURRENT).exists():
         raise BrokenIndex(f"there is no index at {path}; build one with: raptor build SOURCE -o {path}")
-    folder = generation_folder(path, number)
     try:
-        damaged = list(damaged_files(folder, progress))
-        return damaged or [*_problems(open_generation(path, number))]
+        folders = [generation_folder(path, number) for number in sorted(numbers(path))]
+        damaged = [*_pointer_fault(path), *damaged_files(folders, progress)]
+        return damaged or [*_problems(open_index(path))]
     except (BrokenIndex, OSError) as e:
         return [str(e)]
 
 
-def damaged_files(folder: Path, progress: Progress) -> Iterator[str]:
-    """Each file of a generation that is not the one that was published."""
-    manifest = read_manifest(folder)
-    done, total = 0, sum(f.size for f in manifest.files.values())
-    for name, entry in manifest.files.items():
-        file = folder / name
-        size = file.stat().st_size if file.is_file() else None
-        if size != entry.size:
-            found = "is missing" if size is None else f"has {size:,} bytes, expected {entry.size:,}"
-            yield f"{file} {found}"
-        elif _sha256(file) != entry.sha256:
-            yield f"{file} does not have the sha256 that the manifest gives"
-        done += entry.size
-        progress(done, total)
+def _pointer_fault(path: Path) -> list[str]:
+    try:
+        check_pointer(path)
+    except BrokenIndex as e:
+        return [str(e)]
+    return []
 
 
-def _sha256(file: Path) -> str:
+def damaged_files(folders: Sequence[Path], progress: Progress) -> Iterator[str]:
+    """Each file of some generations that is not the one that was published; one that they share is read once."""
+    manifests = dict[Path, Manifest]()
+    for folder in folders:
+        try:
+            manifests[folder] = read_manifest(folder)
+        except (BrokenIndex, OSError) as e:
+            yield str(e)
+    hashed = dict[tuple[int, int], str]()
+    done, total = 0, sum(f.size for m in manifests.values() for f in m.files.values())
+    for folder, manifest in manifests.items():
+        for name, entry in manifest.files.items():
+            if fault := _fault(folder / name, entry, hashed, partial(_tell, progress, done, total)):
+                yield f"{folder / name} {fault}"
+            done += entry.size
+            progress(done, total)
+
+
+def _tell(progress: Progress, done: int, total: int, read: int) -> None:
+    progress(done + read, total)
+
+
+def _fault(
+    file: Path, entry: FileEntry, hashed: dict[tuple[int, int], str], tell: Callable[[int], None]
+) -> str:
+    found = file.stat() if file.is_file() else None
+    if found is None or found.st_size != entry.size:
+        return "is missing" if found is None else f"has {found.st_size:,} bytes, expected {entry.size:,}"
+    place = found.st_dev, found.st_ino
+    if place not in hashed:
+        hashed[place] = _sha256(file, tell)
+    return "" if hashed[place] == entry.sha256 else "does not have the sha256 that the manifest gives"
+
+
+def _sha256(file: Path, tell: Callable[[int], None]) -> str:
+    digest, read = hashlib.sha256(), 0
     with file.open("rb") as f:
-        return hashlib.file_digest(f, "sha256").hexdigest()
+        while part := f.read(PIECE):
+            digest.update(part)
+            read += len(part)
+            tell(read)
+    return digest.hexdigest()
 
 
 def _problems(index: Index) -> Iterator[str]:

@@ -23,7 +23,7 @@ from index_store import lexical, vectors
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.manifest import FILES, INVERTED, FileEntry, Manifest, digest_of, dumps, loads
 from index_store.manifest import NAME as MANIFEST
-from index_store.reader import CURRENT, current_generation, generation_folder
+from index_store.reader import CURRENT, current_generation, generation_folder, read_manifest
 from index_store.tables import NODE, chars_before
 from index_store.types import Document
 
@@ -158,7 +158,10 @@ def _make_live(path: Path, partial: Path, manifest: Manifest) -> None:
 def switch(path: Path, number: int) -> None:
     """Make a generation the live one, by one atomic rename."""
     temporary = path / f"{CURRENT}.partial"
-    temporary.write_text(f"{number:06d}\n")
+    digest = read_manifest(
+        generation_folder(path, number)
+    ).digest  # so that no damage leads to another generation
+    temporary.write_text(f"{number:06d} {digest}\n")
     _sync(temporary)
     temporary.rename(path / CURRENT)
     _sync(path)

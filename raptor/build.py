@@ -85,7 +85,8 @@ class Clock:
 
 @dataclass(frozen=True, slots=True)
 class Spending:
-    """`usd`: most that the summaries of one run may cost; `max_errors`: failed ones after which it stops at once."""
+    """`usd`: most that the summaries of one run may cost, and a build does not start that is expected to cost more;
+    `max_errors`: failed ones after which it stops at once."""
 
     usd: float | None = None
     max_errors: int = 10
@@ -109,11 +110,13 @@ def build_index(
     """
     from raptor.corpus import Changes, corpus_of, new_parts
     from raptor.documents import roots_of
+    from raptor.estimate import refuse_above_cap
     from raptor.metadata import described
     from raptor.parsed import Parsed
     from rlm.gateway.provider import check_model
 
     settings, progress, clock = settings or BuildSettings(), progress or silent, Clock()
+    spending = spending or Spending()
     out = Path(index)
     check_target(out)
     check_model(summarizer)
@@ -122,12 +125,13 @@ def build_index(
         model = embedder_for(embedder, settings)
     with opened_when_needed(out) as checkpoint:
         texts, failures = load_texts(found, progress, clock, Parsed(out, checkpoint))
-        grower = _grower(model, summarizer, settings, checkpoint(), progress, spending or Spending())
+        grower = _grower(model, summarizer, settings, checkpoint(), progress, spending)
         with clock.stage("chunk"):
             parts, unknown = described(new_parts(texts, grower), metadata)
+        refuse_above_cap(spending.usd, parts, grower)
         with clock.stage("embed"):
             corpus = corpus_of(parts, Changes(added=len(parts)), grower)
-        report = _finish(out, grower, corpus, embedder, (failures, unknown), spending or Spending(), clock)
+        report = _finish(out, grower, corpus, embedder, (failures, unknown), spending, clock)
         checkpoint().put_json(ROOTS, "roots", roots_of(listed(sources)))
         return report
 
@@ -337,7 +341,7 @@ def _finish(
             "summarizer": grower.summarizer,
         }
         published = publish(out, draft_of(corpus, levels), models, lasting(grower.settings))
-        grower.checkpoint.forget("embed", "cluster")
+        grower.checkpoint.settle("embed", "cluster")
         grower.progress("write", 1, 1)
     return _report(out, published, corpus, faults, levels, ledger.spent, clock.seconds)
 

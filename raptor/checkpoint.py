@@ -1,7 +1,9 @@
 """What a build has already paid for: results under the hash of their inputs, in `build.sqlite` beside the index.
 
 Each result is committed before it is used, so a build that dies goes on where it was: the same inputs find the same
-results. Values are JSON or array files, never pickle. The file is a cache: deleting it costs work, not correctness.
+results. Values are JSON or array files, never pickle, each after the sha256 of itself and its key: a damaged one counts
+as none. Kinds begin with `settled ` once a generation was published from them; the others are of a build that has not
+ended. Deleting the file costs work, not correctness.
 """
 
 import hashlib
@@ -20,6 +22,8 @@ import numpy.typing as npt
 from raptor.errors import RaptorError
 
 NAME = "build.sqlite"
+SETTLED = "settled "
+DIGEST_BYTES = 32
 _SCHEMA = "CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, kind TEXT NOT NULL, value BLOB NOT NULL)"
 
 Json = Any
@@ -33,6 +37,10 @@ def key_of(kind: str, *inputs: Json | bytes) -> str:
         raw = item if isinstance(item, bytes) else json.dumps(item, sort_keys=True).encode()
         hashed.update(b"%s%d:" % (b"b" if isinstance(item, bytes) else b"j", len(raw)) + raw)
     return hashed.hexdigest()
+
+
+def _digest(key: str, value: bytes) -> bytes:
+    return hashlib.sha256(key.encode() + value).digest()
 
 
 class Checkpoint:
@@ -88,27 +96,39 @@ class Checkpoint:
             self.put_array(key, kind, found)
         return found
 
-    def forget(self, *kinds: str) -> None:
-        """Drop results that a published index holds itself, so that they are not kept twice."""
-        try:
-            with self._lock:
-                self._db.executemany("DELETE FROM results WHERE kind = ?", [(kind,) for kind in kinds])
-                self._db.execute("VACUUM")
-        except sqlite3.Error as e:
-            raise self._broken(e) from e
+    def count(self, kind: str) -> int:
+        """Results of a kind that are of a build which has not ended."""
+        return int(self._run("SELECT count(*) FROM results WHERE kind = ?", (kind,))[0][0])
+
+    def settle(self, *dropped: str) -> None:
+        """A generation was published: drop the kinds that it holds itself, and settle the others."""
+        for kind in dropped:
+            self._run("DELETE FROM results WHERE kind = ?", (kind,))
+        self._run("UPDATE results SET kind = ? || kind WHERE kind NOT LIKE ?", (SETTLED, f"{SETTLED}%"))
+        self._run("VACUUM")
+
+    def retain(self, kind: str, needed: Callable[[Json], bool]) -> int:
+        """Drop the settled results of a kind that are not needed; how many."""
+        keys = [key for (key,) in self._run("SELECT key FROM results WHERE kind = ?", (SETTLED + kind,))]
+        gone = [key for key in keys if (found := self.get_json(key)) is None or not needed(found)]
+        for key in gone:
+            self._run("DELETE FROM results WHERE key = ?", (key,))
+        self._run("VACUUM")
+        return len(gone)
 
     def _get(self, key: str) -> bytes | None:
-        try:
-            with self._lock:
-                row = self._db.execute("SELECT value FROM results WHERE key = ?", (key,)).fetchone()
-        except sqlite3.Error as e:
-            raise self._broken(e) from e
-        return None if row is None else bytes(row[0])
+        for (raw,) in self._run("SELECT value FROM results WHERE key = ?", (key,)):
+            digest, value = bytes(raw[:DIGEST_BYTES]), bytes(raw[DIGEST_BYTES:])
+            return value if digest == _digest(key, value) else None
+        return None
 
     def _put(self, key: str, kind: str, value: bytes) -> None:
+        self._run("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (key, kind, _digest(key, value) + value))
+
+    def _run(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:
         try:
             with self._lock:
-                self._db.execute("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (key, kind, value))
+                return self._db.execute(sql, values).fetchall()
         except sqlite3.Error as e:
             raise self._broken(e) from e
 

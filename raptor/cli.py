@@ -95,7 +95,12 @@ def _metadata_option(command: argparse.ArgumentParser) -> None:
 
 
 def _spending_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--max-usd", type=float, metavar="USD", help="hard ceiling on dollars for this run")
+    command.add_argument(
+        "--max-usd",
+        type=float,
+        metavar="USD",
+        help="hard ceiling on dollars for this run; a build that is expected to cost more does not start",
+    )
     command.add_argument(
         "--max-errors",
         type=int,
@@ -160,7 +165,11 @@ def _prune_parser(commands: Any) -> None:
     )
     prune.add_argument("index", metavar="INDEX")
     prune.add_argument(
-        "--keep", type=int, default=1, metavar="N", help="how many stay, the live one included (%(default)s)"
+        "--keep",
+        type=int,
+        default=1,
+        metavar="N",
+        help="how many generations stay: the live one, and the N-1 newest others (%(default)s)",
     )
     prune.add_argument("--json", action="store_true", help="print it as JSON")
     prune.set_defaults(run=_prune)
@@ -230,7 +239,7 @@ def _spending(args: argparse.Namespace) -> "Spending":
 
 
 def _dry_run(args: argparse.Namespace) -> int:
-    from raptor.estimate import estimate
+    from raptor.estimate import check_cap, estimate
     from raptor.progress import show_progress
 
     _metadata(args.meta)  # a bad file is better told now than by the build
@@ -245,10 +254,7 @@ def _dry_run(args: argparse.Namespace) -> int:
         )
     _tell_skipped(failures)
     print(json.dumps(expected.as_json()) if args.json else _estimate_said(expected, args))
-    if args.max_usd is not None and (expected.usd_low or 0) > args.max_usd:
-        raise RaptorError(
-            f"at least ${expected.usd_low:.2f} are needed, above the cap of ${args.max_usd:.2f}"
-        )
+    check_cap(expected, args.max_usd)
     return 0
 
 
@@ -257,11 +263,14 @@ def _estimate_said(expected: "Estimate", args: argparse.Namespace) -> str:
     price = "its price is not known"
     if expected.usd_low is not None and expected.usd_high is not None:
         price = f"${expected.usd_low:.4f} to ${expected.usd_high:.4f}"
+    paid = (
+        f"; {counted(expected.recorded, 'more is', 'more are')} paid for already" if expected.recorded else ""
+    )
     return (
         f"{counted(expected.documents, 'document')}, {counted(expected.chunks, 'chunk')}; "
         f"nodes a level: {levels}\n"
         f"  {counted(expected.calls, 'call')} of {args.summarizer}, {expected.prompt_tokens:,} tokens in, "
-        f"{expected.completion_tokens:,} out: {price}\n"
+        f"{expected.completion_tokens:,} out: {price}{paid}\n"
         f"  about {expected.minutes:g} minutes more, {size_said(expected.disk_bytes)} on disk\n"
         f"  nothing was paid for; embeddings are kept in {args.output}/build.sqlite for the build"
     )
@@ -317,8 +326,10 @@ def _tell(report: "BuildReport", as_json: bool) -> int:
 
 def _verify(args: argparse.Namespace) -> int:
     from index_store.verify import verify
+    from raptor.progress import show_progress
 
-    problems = verify(args.index)
+    with show_progress() as progress:
+        problems = verify(args.index, lambda done, total: progress("verify", done, total))
     print(
         json.dumps({"ok": not problems, "problems": problems}) if args.json else "\n".join(problems) or "ok"
     )
@@ -346,10 +357,12 @@ def _generations(args: argparse.Namespace) -> int:
 
 
 def _prune(args: argparse.Namespace) -> int:
-    from index_store.generations import prune
+    from raptor.pruning import prune_index
 
-    gone = prune(args.index, args.keep)
-    print(json.dumps({"deleted": gone}) if args.json else f"deleted: {', '.join(map(str, gone)) or 'none'}")
+    gone, dropped = prune_index(args.index, args.keep)
+    said = f"deleted: {', '.join(map(str, gone)) or 'none'}"
+    said += f"; {counted(dropped, 'recorded result')} no longer needed" if dropped else ""
+    print(json.dumps({"deleted": gone, "dropped": dropped}) if args.json else said)
     return 0
 
 

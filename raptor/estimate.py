@@ -6,14 +6,16 @@ follows starts from there. Of a large corpus only some runs of neighbouring chun
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from raptor.build import Clock, check_target, embedder_for, find_files, load_texts, opened_when_needed, silent
+from raptor.checkpoint import key_of
 from raptor.corpus import Changes, corpus_of, new_parts, titled
+from raptor.errors import RaptorError
 from raptor.growing import Grower, Level
 from raptor.parsed import Parsed
 from raptor.planning import Group
@@ -22,6 +24,7 @@ from raptor.summarising import Summary, parse_summary, summary_request
 from rlm.gateway.offline import find_handler
 from rlm.gateway.provider import check_model, price
 from rlm.gateway.tokens import count_tokens, truncate
+from rlm.gateway.types import Request
 
 if TYPE_CHECKING:
     from raptor.build import Progress, Sources
@@ -38,14 +41,16 @@ CALL_S = 3.0  # a middling provider's time for a summary; offline models are mea
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """`levels[i]`: nodes expected at level i. Dollars: `usd_low` for replies of half the length that is allowed,
-    `usd_high` for all of it; None where the model's price is not known. `disk_bytes`: of the index."""
+    """`levels[i]`: nodes expected at level i. `calls`, tokens and dollars: what is still to be paid for, besides the
+    `recorded` summaries that an earlier run paid for. Dollars: `usd_low` for replies of half the length that is
+    allowed, `usd_high` for all of it; None where the model's price is not known. `disk_bytes`: of the index."""
 
     documents: int
     chunks: int
     sampled: int
     levels: tuple[int, ...]
     calls: int
+    recorded: int
     prompt_tokens: int
     completion_tokens: int
     usd_low: float | None
@@ -85,27 +90,48 @@ def _estimate(parts: "Sequence[Part]", grower: Grower, clock: "Clock") -> Estima
         rungs = scaled(
             chunks, len(leaves), rungs_of(grower, leaves, grower.summarizer), grower.settings.root_children
         )
-    calls = sum(r.nodes for r in rungs)
-    low, high = dollars(grower.summarizer, rungs, grower.settings.summary_tokens)
+    nodes, recorded = sum(r.nodes for r in rungs), sum(r.recorded for r in rungs)
+    if len(leaves) < chunks:  # what was paid for is of other clusters than the part's
+        recorded = min(nodes, grower.checkpoint.count("summary"))
+        rungs = [r.less(recorded / nodes) for r in rungs]
+    calls = nodes - recorded
+    asked, said = (sum(r.prompt_tokens for r in rungs), sum(r.completion_tokens for r in rungs))
+    low, high = dollars(grower.summarizer, calls, asked, grower.settings.summary_tokens)
     text_bytes = sum(len(part.text.encode()) for part in parts)
     offline = grower.summarizer.startswith("offline/")
     waiting_s = 0.0 if offline else calls * CALL_S / grower.settings.concurrency
-    working_s = clock.seconds["sample"] * (chunks + calls) / max(1, len(leaves)) + sum(clock.seconds.values())
+    working_s = clock.seconds["sample"] * (chunks + nodes) / max(1, len(leaves)) + sum(clock.seconds.values())
     return Estimate(
         documents=len(parts),
         chunks=chunks,
         sampled=len(leaves),
         levels=(chunks, *(r.nodes for r in rungs)),
         calls=calls,
-        prompt_tokens=sum(r.prompt_tokens for r in rungs),
-        completion_tokens=sum(r.completion_tokens for r in rungs),
+        recorded=recorded,
+        prompt_tokens=asked,
+        completion_tokens=said,
         usd_low=low,
         usd_high=high,
         minutes=round((waiting_s + working_s) / 60, 1),
         disk_bytes=round(
-            (chunks + calls) * (grower.embedder.dim * 4 + NODE_BYTES) + text_bytes * TEXT_COPIES
+            (chunks + nodes) * (grower.embedder.dim * 4 + NODE_BYTES) + text_bytes * TEXT_COPIES
         ),
     )
+
+
+def refuse_above_cap(usd: float | None, parts: "Sequence[Part]", grower: Grower) -> None:
+    """Raise RaptorError where what is still to be paid for is expected to cost more than `usd`."""
+    if usd is not None and price(grower.summarizer, 1000, 1000):
+        check_cap(_estimate(parts, grower, Clock()), usd)
+
+
+def check_cap(expected: Estimate, usd: float | None) -> None:
+    """Raise RaptorError where the least that is expected is more than `usd`."""
+    if usd is not None and (expected.usd_low or 0) > usd:
+        raise RaptorError(
+            f"the build needs about ${expected.usd_low:.2f} to ${expected.usd_high:.2f}, above the cap of ${usd:.2f}, "
+            "and was not started; raise --max-usd, or choose a cheaper --summarizer"
+        )
 
 
 def sampled_leaves(parts: "Sequence[Part]", grower: Grower) -> tuple[Level, int]:
@@ -124,11 +150,18 @@ def sampled_leaves(parts: "Sequence[Part]", grower: Grower) -> tuple[Level, int]
 
 @dataclass(frozen=True, slots=True)
 class Rung:
-    """One level of the part: its nodes, the calls that made it, and their tokens."""
+    """One level of the part: its nodes, how many of them were recorded, and the tokens of the calls for the others."""
 
     nodes: int
     prompt_tokens: int
     completion_tokens: int
+    recorded: int = 0
+
+    def less(self, share: float) -> "Rung":
+        """Without a share of its calls."""
+        left = 1 - share
+        asked, said = round(self.prompt_tokens * left), round(self.completion_tokens * left)
+        return replace(self, prompt_tokens=asked, completion_tokens=said)
 
 
 def sample_of(count: int) -> list[int]:
@@ -147,13 +180,25 @@ def rungs_of(grower: Grower, leaves: Level, model: str) -> list[Rung]:
         requests = [
             summary_request(model, grower.blocks(level, g), grower.settings.summary_tokens) for g in groups
         ]
+        known = [recorded_summary(grower, r) for r in requests]
+        new = [r for r, summary in zip(requests, known, strict=True) if summary is None]
         handler = find_handler(OFFLINE)
-        replies = [truncate(handler(list(r.messages), r.max_tokens), r.max_tokens) for r in requests]
-        asked = sum(count_tokens(model, r.messages) for r in requests)
+        replies = [truncate(handler(list(r.messages), r.max_tokens), r.max_tokens) for r in new]
+        asked = sum(count_tokens(model, r.messages) for r in new)
         said = sum(count_tokens(model, reply) for reply in replies)
-        rungs.append(Rung(len(groups), asked, said))
-        level = _above(grower, groups, [parse_summary(r) for r in replies])
+        rungs.append(Rung(len(groups), asked, said, len(groups) - len(new)))
+        rest = map(parse_summary, replies)
+        level = _above(grower, groups, [summary or next(rest) for summary in known])
     return rungs
+
+
+def recorded_summary(grower: Grower, request: Request) -> Summary | None:
+    """What an earlier run was given for this request; offline calls cost nothing, and so are counted again."""
+    if request.model.startswith("offline/"):
+        return None
+    key = key_of("summary", request.model, list(request.messages), request.max_tokens)
+    found = grower.checkpoint.get_json(key)
+    return None if found is None else Summary(found["label"], found["text"])
 
 
 def _above(grower: Grower, groups: Sequence[Group], made: Sequence[Summary]) -> Level:
@@ -184,8 +229,7 @@ def scaled(chunks: int, sampled: int, rungs: Sequence[Rung], root_children: int)
     return out
 
 
-def dollars(model: str, rungs: Sequence[Rung], reply_tokens: int) -> tuple[float | None, float | None]:
-    """(low, high) for all calls; None where there is no price."""
-    calls, asked = sum(r.nodes for r in rungs), sum(r.prompt_tokens for r in rungs)
+def dollars(model: str, calls: int, asked: int, reply_tokens: int) -> tuple[float | None, float | None]:
+    """(low, high) for calls with `asked` tokens in all; None where there is no price."""
     low = price(model, asked, calls * reply_tokens // 2)
     return low, price(model, asked, calls * reply_tokens)

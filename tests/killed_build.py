@@ -1,39 +1,58 @@
-"""A process that builds an index and is killed, again and again, until a build ends by itself.
+"""A build that is undisturbed, then builds that are killed, again and again, until they end by themselves.
 
-    python -m tests.killed_build DOCS INDEX SEED [MOMENT_S ...]
+    python -m tests.killed_build DOCS FOLDER KILLS
 
-Prints, for each kill, the number of summaries that were recorded by then; last, the digest.
+All are forks of one process, in which the undisturbed build has loaded what a build loads.
+
+A moment is a step of the build (each report of progress is one) and a few milliseconds after it, so that kills fall
+into every stage and between any two instructions. Moments go forward through the build, which would not get to late
+ones otherwise. A build that ended before its moment was not killed: it begins anew in another folder, and does not
+count.
+Each run has an API key of its own, by which the model server can tell whose request it was.
+
+Prints a line of JSON for each build that was killed, with the keys of what it had recorded, and for each that ended.
 """
 
 import json
 import os
+import random
 import signal
 import sqlite3
 import sys
 import threading
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
-import litellm  # noqa: F401  (loaded once, before the forks)
-import sklearn.cluster  # noqa: F401
-
-import raptor.clustering
-import raptor.documents  # noqa: F401
 from index_store import embedder
 from raptor.build import build_index
 from raptor.settings import BuildSettings
 from tests import tiny_embedder
 from tests.model_server import MODEL
 
+os.environ["NUMBA_THREADING_LAYER"] = "forksafe"  # the undisturbed build, before the forks, clusters too
 embedder.load_embedder = tiny_embedder.load  # type: ignore[assignment]
 
+CONCURRENCY = 3
+KILLS_EACH = 10  # kills of one index before its build may end
+Moment = tuple[int, float]
 
-def build(docs: str, index: str, moment_s: float | None) -> None:
-    if moment_s is not None:
-        threading.Timer(moment_s, os.kill, (os.getpid(), signal.SIGKILL)).start()
-    report = build_index(docs, index, summarizer=MODEL, settings=BuildSettings(concurrency=3))
-    if moment_s is None:
-        print(json.dumps({"digest": report.digest, "calls": report.calls}), flush=True)
+
+def build(docs: str, index: str, run: str, moment: Moment | None) -> int:
+    """The steps that the build took; it does not come back from a moment in between."""
+    os.environ["OPENAI_API_KEY"] = run
+    steps = 0
+
+    def progress(stage: str, done: int, total: int) -> None:
+        nonlocal steps
+        steps += 1
+        if moment and steps == moment[0]:
+            threading.Timer(moment[1], os.kill, (os.getpid(), signal.SIGKILL)).start()
+
+    settings = BuildSettings(concurrency=CONCURRENCY)
+    report = build_index(docs, index, summarizer=MODEL, settings=settings, progress=progress)
+    told = {"digest": report.digest, "calls": report.calls, "run": run, "index": index}
+    print(json.dumps(told), flush=True)
+    return steps
 
 
 def recorded(index: str) -> list[str]:
@@ -43,19 +62,43 @@ def recorded(index: str) -> list[str]:
         return []
     with sqlite3.connect(path) as db:
         exists = db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'results'").fetchone()[0]
-        return [k for (k,) in db.execute("SELECT key FROM results WHERE kind = 'summary'")] if exists else []
+        found = "SELECT key FROM results WHERE kind LIKE '%summary'"
+        return [k for (k,) in db.execute(found)] if exists else []
 
 
-def main(docs: str, index: str, *moments: str) -> None:
-    for moment in [*map(float, moments), None]:
-        child = os.fork()
-        if not child:
-            build(docs, index, moment)
-            os._exit(0)
-        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        if moment is not None:
-            told = {"killed": code == -signal.SIGKILL, "recorded": len(recorded(index)), "at": time.time()}
+def moments(seed: int, steps: int) -> Iterator[list[Moment]]:
+    """Lists of moments, each for one index."""
+    chance = random.Random(seed)
+    while True:
+        at = sorted(chance.randint(1, steps) for _ in range(KILLS_EACH))
+        yield [(step, chance.uniform(0, 0.02)) for step in at]
+
+
+def forked(docs: str, index: str, run: str, moment: Moment | None) -> bool:
+    """Whether the build was killed."""
+    child = os.fork()
+    if not child:
+        build(docs, index, run, moment)
+        os._exit(0)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, -signal.SIGKILL), code
+    return code != 0
+
+
+def main(docs: str, folder: str, kills: str) -> None:
+    steps = build(docs, f"{folder}/whole", "run-0", None)
+    left, runs = int(kills), 0
+    for number, plan in enumerate(moments(int(kills), steps)):
+        index = f"{folder}/{number}"
+        for moment in [*plan[:left], None]:
+            runs += 1
+            if not forked(docs, index, f"run-{runs}", moment):
+                break
+            left -= 1
+            told = {"killed": True, "run": f"run-{runs}", "index": index, "recorded": recorded(index)}
             print(json.dumps(told), flush=True)
+        if not left:
+            return
 
 
 if __name__ == "__main__":

@@ -2,25 +2,31 @@
 
 import hashlib
 import json
-import random
+import sqlite3
 import subprocess
 import sys
-from collections import Counter
+from collections import defaultdict
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 
 import pytest
 
-from raptor.build import Spending, build_index
+from index_store.errors import BrokenIndex
+from raptor.build import Spending, build_index, update_index
 from raptor.checkpoint import Checkpoint, key_of
 from raptor.errors import RaptorError
 from raptor.estimate import estimate
 from raptor.lock import build_lock
+from raptor.pruning import prune_index
 from raptor.settings import BuildSettings
 from tests import tiny_embedder
-from tests.model_server import MODEL, ModelServer, error
+from tests.killed_build import CONCURRENCY
+from tests.model_server import MODEL, ModelServer, Step, error
 
 ROOT = Path(__file__).parent.parent
-MOMENTS, ROUNDS = 10, 5
+MOMENTS = 50
 
 
 @pytest.fixture(autouse=True)
@@ -38,36 +44,46 @@ def summary_of(body):
     return f"LABEL: part {key[:6]}\nSUMMARY: {' '.join(key[i : i + 6] for i in range(0, 60, 6))}."
 
 
-def killed_builds(docs, index, moments):
-    script = [sys.executable, "-m", "tests.killed_build", str(docs), str(index), *map(str, moments)]
-    ran = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=True)
-    return [json.loads(line) for line in ran.stdout.splitlines()]
+def record_key(body):
+    """What the build records a reply to this request under."""
+    return key_of("summary", MODEL, body["messages"], body["max_tokens"])
 
 
 @pytest.mark.slow
 def test_a_build_killed_at_fifty_moments_ends_as_an_undisturbed_one_and_pays_for_nothing_twice(
     tmp_path, monkeypatch
 ):
+    """A reply is delivered when the build has recorded it, which it does before it uses it or asks anything in its
+    place: so all but those of the calls under way at the kill, of which there are at most CONCURRENCY. No run asks
+    for what was delivered to one before it, nor for anything twice; all ask what the undisturbed build asked.
+    """
     docs = tiny_embedder.write_documents(tmp_path / "docs", 60, 30)
+    script = [sys.executable, "-m", "tests.killed_build", str(docs), str(tmp_path), str(MOMENTS)]
     with ModelServer(summary_of) as server:
         server.use(monkeypatch)
-        (undisturbed,) = killed_builds(docs, tmp_path / "whole", [])
-    kills = 0
-    for seed in range(ROUNDS):
-        with ModelServer(summary_of) as server:
-            server.use(monkeypatch)
-            moments = [round(random.Random(seed * 100 + i).uniform(0.02, 0.6), 3) for i in range(MOMENTS)]
-            *killed, last = killed_builds(docs, tmp_path / f"i{seed}", moments)
-            asked = Counter(map(body_key, server.requests))
-        assert last["digest"] == undisturbed["digest"]
-        assert [k["recorded"] for k in killed] == sorted(k["recorded"] for k in killed)
-        kills += sum(k["killed"] for k in killed)
-        # A reply on its way when the process died cannot have been recorded: at most three calls run at once.
-        again = sum(count - 1 for count in asked.values())
-        assert again <= 3 * sum(k["killed"] for k in killed)
-        assert len(asked) == undisturbed["calls"]
-        assert last["calls"] == undisturbed["calls"] - killed[-1]["recorded"]
-    assert kills >= 40  # some builds are done before their moment comes
+        ran = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=True)
+        asked = defaultdict(list)
+        for body, headers in zip(server.requests, server.headers, strict=True):
+            asked[headers["authorization"].removeprefix("Bearer ")].append(record_key(body))
+    undisturbed, *told = map(json.loads, ran.stdout.splitlines())
+    wanted = set(asked[undisturbed["run"]])
+    assert sum("killed" in run for run in told) == MOMENTS
+    indexes = [list(runs) for _, runs in groupby(told, key=itemgetter("index"))]
+    assert not any("killed" in runs[-1] for runs in indexes)
+    for runs in indexes:
+        delivered = set()
+        for run in runs:
+            mine = asked[run["run"]]
+            assert len(mine) == len(set(mine))
+            assert not delivered & set(mine)
+            assert wanted >= set(mine)
+            if "killed" in run:
+                assert delivered <= set(run["recorded"]) <= delivered | set(mine)
+                delivered = set(run["recorded"])
+                assert len(set(mine) - delivered) <= CONCURRENCY
+            else:
+                assert run["digest"] == undisturbed["digest"]
+                assert delivered | set(mine) == wanted
 
 
 def test_a_failed_build_keeps_what_it_paid_for_and_asks_only_for_the_rest(tmp_path, monkeypatch):
@@ -118,13 +134,26 @@ def test_a_dollar_cap_stops_the_build_cleanly_and_a_higher_one_goes_on(tmp_path,
         },
     )
     docs, out = tiny_embedder.write_documents(tmp_path / "docs", 40), tmp_path / "i"
-    with ModelServer(summary_of) as server:
+    build = partial(build_index, docs, out, summarizer="openai/priced-model")
+    long = {"prompt_tokens": 1500, "completion_tokens": 200, "total_tokens": 1700}
+    with ModelServer(lambda body: Step(summary_of(body), usage=long)) as server:
         server.use(monkeypatch)
+        with pytest.raises(
+            RaptorError, match=r"needs about \$.*above the cap of \$0.05, and was not started"
+        ):
+            build(spending=Spending(usd=0.05))
+        assert server.calls == 0
+        expected, _ = estimate(str(docs), out, summarizer="openai/priced-model")
+        assert expected.usd_low < expected.usd_high
         with pytest.raises(RaptorError, match=r"stopped at its cap.*higher cap"):
-            build_index(docs, out, summarizer="openai/priced-model", spending=Spending(usd=0.05))
+            build(spending=Spending(usd=expected.usd_low))
         paid = server.calls
-        assert paid
-        report = build_index(docs, out, summarizer="openai/priced-model")
+        assert 0 < paid < expected.calls
+        left, _ = estimate(str(docs), out, summarizer="openai/priced-model")
+        assert left.recorded == paid
+        assert left.calls <= expected.calls - paid + 1  # how many there are above depends on what they say
+        assert left.usd_low < expected.usd_low
+        report = build()
         assert report.calls + paid == server.calls
         assert len({body_key(r) for r in server.requests}) == server.calls
 
@@ -171,5 +200,49 @@ def test_what_is_recorded_comes_back_and_is_computed_once(tmp_path):
         assert first.json("x", [1], lambda: {"a": "é"}) == {"a": "é"}
     with Checkpoint(tmp_path) as again:
         assert again.json("x", [1], lambda: pytest.fail("computed again")) == {"a": "é"}
-        again.forget("x")
+        again.settle("x")
         assert again.json("x", [1], lambda: 2) == 2
+
+
+def test_a_damaged_result_counts_as_none(tmp_path):
+    with Checkpoint(tmp_path) as first:
+        first.json("x", [1], lambda: "recorded")
+    for place in range(len(b'"recorded"') + 32):
+        with sqlite3.connect(tmp_path / "build.sqlite") as db:
+            (raw,) = db.execute("SELECT value FROM results").fetchone()
+            changed = raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
+            db.execute("UPDATE results SET value = ?", (changed,))
+        with Checkpoint(tmp_path) as again:
+            assert again.json("x", [1], lambda: "recorded") == "recorded"
+            assert again.json("x", [1], lambda: pytest.fail("not recorded anew")) == "recorded"
+
+
+def test_pruning_keeps_what_a_kept_generation_or_an_open_build_needs(tmp_path):
+    docs, out = tmp_path / "docs", tmp_path / "i"
+    docs.mkdir()
+    for name in ("a", "b"):
+        (docs / f"{name}.html").write_text(f"<p>The words of {name}, one page of them.</p>")
+    build_index(docs, out)
+    (docs / "a.html").write_text("<p>Other words, to be a second generation.</p>")
+    update_index(out, docs)
+
+    def kept():
+        with Checkpoint(out) as checkpoint:
+            return sorted(kind for (kind,) in checkpoint._run("SELECT kind FROM results"))
+
+    assert kept().count("settled parsed") == 3
+    assert prune_index(out, keep=2) == ([], 0)
+    with Checkpoint(out) as checkpoint:
+        checkpoint.put_json("k", "parsed", {"text": "of a build that has not ended"})
+        checkpoint.put_json("l", "embed", [])
+    gone, dropped = prune_index(out)
+    assert (gone, dropped) == ([1], 2)  # the old text of a.html, and the summary over it
+    assert {"embed", "parsed", "roots", "settled parsed", "settled summary"} == set(kept())
+    (docs / "a.html").write_text("<p>Other words, to be a second generation.</p>")
+    assert not update_index(out, docs).new
+
+
+def test_pruning_what_is_no_index_makes_nothing(tmp_path):
+    with pytest.raises(BrokenIndex, match="no index"):
+        prune_index(tmp_path / "i")
+    assert not (tmp_path / "i").exists()

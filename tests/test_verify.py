@@ -16,11 +16,11 @@ from index_store.verify import verify
 from tests.toy import publish_toy, toy_draft
 
 ROOT = Path(__file__).parent.parent
-NAMES = sorted([*FILES, "manifest.json"])
+NAMES = sorted([*FILES, "manifest.json", "CURRENT"])
 
 
 def file_of(path, name):
-    return path / "generations" / "000001" / name
+    return path / name if name == "CURRENT" else path / "generations" / "000001" / name
 
 
 @pytest.fixture
@@ -56,6 +56,39 @@ def test_any_cut_is_found_and_its_file_named(whole, name):
         assert any(Path(name).name in p for p in verify(whole)), size
         with pytest.raises(BrokenIndex):
             open_index(whole)
+
+
+def test_a_pointer_never_leads_to_another_generation(whole):
+    """One flipped bit makes 2 of 3: another generation that is whole."""
+    for labels in (["a", "b", "c"], ["d", "e", "f"]):
+        publish_toy(whole, relabelled(labels))
+    (whole / "CURRENT").write_bytes((whole / "CURRENT").read_bytes().replace(b"3 ", b"2 ", 1))
+    assert ["CURRENT gives another digest of generation 2" in p for p in verify(whole)] == [True]
+    with pytest.raises(BrokenIndex, match="another digest"):
+        open_index(whole)
+    publish_toy(whole, relabelled(["g", "h", "i"]))
+    assert verify(whole) == []
+
+
+def test_a_pointer_of_an_earlier_version_is_read(whole):
+    (whole / "CURRENT").write_text("000001\n")
+    assert verify(whole) == []
+    assert open_index(whole).root.label == "All"
+
+
+def test_damage_to_an_old_generation_is_found_too_and_shared_files_are_read_once(whole):
+    publish_toy(whole, relabelled(["a", "b", "c"]))
+    told = []
+    assert verify(whole, lambda done, total: told.append((done, total))) == []
+    assert told[-1][0] == told[-1][1]
+    for name in ("labels.bin", "text.bin"):  # one of its own, one that both share
+        file = file_of(whole, name)
+        raw = file.read_bytes()
+        file.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+        problems = verify(whole)
+        assert len(problems) == (1 if name == "labels.bin" else 2)
+        assert str(file) in problems[0]
+        file.write_bytes(raw)
 
 
 READ_ALL = """
