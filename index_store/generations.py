@@ -1,10 +1,12 @@
 """The generations of an index: which there are, which is live, going back to one, and dropping old ones."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from index_store.errors import BrokenIndex
+from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.reader import current_generation, generation_folder, open_generation, read_manifest
 from index_store.writer import numbers, sole_writer, switch
 
@@ -33,7 +35,7 @@ def rollback(path: str | Path, number: int) -> None:
     """Make generation `number` the live one again. Raises BrokenIndex where there is none or it does not open."""
     path = Path(path)
     _live(path)
-    with sole_writer(path):
+    with _changing(path):
         if number not in sorted(numbers(path)):
             raise BrokenIndex(
                 f"there is no generation {number} in {path}; there are {_listed(sorted(numbers(path)))}"
@@ -50,13 +52,23 @@ def prune(path: str | Path, keep: int = 1) -> list[int]:
     path = Path(path)
     if keep < 1:
         raise BrokenIndex(f"keep is {keep}; at least the live generation stays, so give 1 or more")
-    with sole_writer(path):
+    with _changing(path):
         live = _live(path)
         others = [n for n in sorted(numbers(path)) if n != live]
         gone = others[: len(others) - (keep - 1)] if keep > 1 else others
         for number in gone:
             shutil.rmtree(generation_folder(path, number))
     return gone
+
+
+@contextmanager
+def _changing(path: Path) -> Iterator[None]:
+    """The lock of an index; what the system refuses is an IndexStoreError."""
+    try:
+        with sole_writer(path):
+            yield
+    except OSError as e:
+        raise IndexStoreError(f"cannot change the index {path}: {e.strerror or e}; make it writable") from e
 
 
 def _live(path: Path) -> int:

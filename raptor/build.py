@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 #: Told (stage, done, total) as work goes on; total is 0 where it is not known yet.
 Progress = Callable[[str, int, int], None]
+MOST_USD = 10**9
 Sources = Sequence[str | Path] | str | Path
 #: Where the checkpoint keeps the folders that documents came from.
 ROOTS = "roots"
@@ -90,6 +91,12 @@ class Spending:
 
     usd: float | None = None
     max_errors: int = 10
+
+    def __post_init__(self) -> None:
+        if self.usd is not None and not 0 <= self.usd <= MOST_USD:
+            raise RaptorError(f"max-usd is {self.usd}; give a number of dollars from 0 to {MOST_USD:,}")
+        if self.max_errors < 0:
+            raise RaptorError(f"max-errors is {self.max_errors}; give 0 or more")
 
 
 def build_index(

@@ -199,6 +199,7 @@ def _build(args: argparse.Namespace) -> int:
     from raptor.build import build_index
     from raptor.progress import show_progress
 
+    spending = _spending(args)
     if args.dry_run:
         return _dry_run(args)
     with show_progress() as progress:
@@ -209,7 +210,7 @@ def _build(args: argparse.Namespace) -> int:
             embedder=args.embedder,
             settings=_settings(args),
             metadata=_metadata(args.meta),
-            spending=_spending(args),
+            spending=spending,
             progress=progress,
         )
     return _tell(report, args.json)

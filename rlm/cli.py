@@ -352,7 +352,7 @@ def _hits_said(index: "Index", hits: "Sequence[Hit]", compared: bool) -> str:
     lines = []
     for rank, hit in enumerate(hits, 1):
         where = f"{hit.span.doc} {hit.span.start}-{hit.span.end}" if hit.span else index.node(hit.node).label
-        score = "   only" if compared and len(hits) == 1 else f"{hit.score:7.3f}"
+        score = "      -" if compared and len(hits) == 1 else f"{hit.score:7.3f}"
         lines.append(f"{rank:2}. {score}  {hit.node}  {one_line(where, 200)}")
         lines.append(f"      {one_line(index.text(hit.node), 160)}")
     return "\n".join(lines) or "nothing found"

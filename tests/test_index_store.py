@@ -1,7 +1,9 @@
 """An index on disk: what is written comes back, and a wrong folder is refused in one sentence."""
 
 import json
+import resource
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from index_store.errors import BadQuery, BrokenIndex, IndexStoreError, NoSuchNode
+from index_store.generations import rollback
 from index_store.lexical import words
 from index_store.manifest import FILES
 from index_store.reader import open_index
@@ -170,6 +173,31 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(IndexStoreError, match="cannot write"):
         publish_toy(tmp_path / "file")
+
+
+def test_a_disk_that_fills_up_leaves_the_old_generation_and_nothing_half_written(tmp_path):
+    before = publish_toy(tmp_path / "i").digest
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for size in (0, 100, 200, 300):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            with pytest.raises(IndexStoreError, match="free the space"):
+                publish_toy(tmp_path / "i", replace(toy_draft(), labels=["x", "y", "z"]))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert open_index(tmp_path / "i").manifest.digest == before
+        assert [p.name for p in (tmp_path / "i" / "generations").iterdir()] == ["000001"]
+
+
+def test_going_back_in_an_index_that_cannot_be_written_is_one_sentence(tmp_path, monkeypatch):
+    publish_toy(tmp_path / "i")
+
+    def refuse(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("index_store.generations.switch", refuse)
+    with pytest.raises(IndexStoreError, match="Permission denied; make it writable"):
+        rollback(tmp_path / "i", 1)
 
 
 def test_a_dead_builds_leftovers_are_cleared_by_the_next_one(tmp_path):

@@ -311,6 +311,15 @@ def test_a_bad_output_is_refused(docs: Path, tmp_path: Path, capsys: Capture) ->
     assert "other files in it" in check_refused(capsys, tmp_path, "build", docs, "-o", docs)
 
 
+@pytest.mark.parametrize("option", [("--max-usd", "nan"), ("--max-usd", "-1"), ("--max-errors", "-1")])
+def test_a_cap_that_is_none_is_refused(
+    docs: Path, tmp_path: Path, capsys: Capture, option: tuple[str, str]
+) -> None:
+    for more in ([], ["--dry-run"]):
+        said = check_refused(capsys, tmp_path, "build", docs, "-o", tmp_path / "i", *option, *more)
+        assert f"{option[0][2:]} is {option[1]}" in said
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_an_output_that_cannot_be_written_is_refused(docs: Path, tmp_path: Path, capsys: Capture) -> None:
     locked = tmp_path / "locked"

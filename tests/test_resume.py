@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -181,6 +182,25 @@ def test_a_damaged_checkpoint_is_one_sentence_that_says_what_to_delete(tmp_path)
     (out / "build.sqlite").write_bytes(b"not a database" * 100)
     with pytest.raises(RaptorError, match=r"build\.sqlite.*delete the file"):
         build_index(docs, out)
+
+
+def test_a_disk_that_fills_up_is_one_sentence_and_the_build_goes_on_when_there_is_room(tmp_path):
+    docs = tiny_embedder.write_documents(tmp_path / "docs", 30)
+    whole, refused = build_index(docs, tmp_path / "whole").digest, 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for number, kilobytes in enumerate([1, 16, 40, 64, 80, 100, 120]):
+        out = tmp_path / f"i{number}"
+        resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, hard))
+        try:
+            build_index(docs, out)
+        except RaptorError as e:
+            refused += 1
+            assert "disk space" in str(e)
+            assert not list(out.glob("**/*.partial"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert build_index(docs, out).digest == whole
+    assert refused > 2
 
 
 def test_no_two_lists_of_inputs_share_a_key():

@@ -239,7 +239,7 @@ def test_search_for_a_person_shows_the_words(rlm: Any, folder: Path) -> None:
     assert "L0-00002  boats.txt 48-" in out
     assert "A yawl differs: its mizzen" in out
     alone = rlm("search", folder, "single", "--doc", "one.txt")[1]  # its score has nothing to compare with
-    assert alone.startswith(" 1.    only  L0-00005  one.txt 0-6\n")
+    assert alone.startswith(" 1.       -  L0-00005  one.txt 0-6\n")
     assert rlm("search", folder, "zebra", "--mode", "lexical")[1] == "nothing found\n"
 
 
