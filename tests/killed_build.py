@@ -29,9 +29,6 @@ from raptor.settings import BuildSettings
 from tests import tiny_embedder
 from tests.model_server import MODEL
 
-os.environ["NUMBA_THREADING_LAYER"] = "forksafe"  # the undisturbed build, before the forks, clusters too
-embedder.load_embedder = tiny_embedder.load  # type: ignore[assignment]
-
 CONCURRENCY = 3
 KILLS_EACH = 10  # kills of one index before its build may end
 Moment = tuple[int, float]
@@ -102,4 +99,6 @@ def main(docs: str, folder: str, kills: str) -> None:
 
 
 if __name__ == "__main__":
+    os.environ["NUMBA_THREADING_LAYER"] = "forksafe"  # the undisturbed build, before the forks, clusters too
+    embedder.load_embedder = tiny_embedder.load  # type: ignore[assignment]
     main(*sys.argv[1:])
