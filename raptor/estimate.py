@@ -129,7 +129,7 @@ def check_cap(expected: Estimate, usd: float | None) -> None:
     """Raise RaptorError where the least that is expected is more than `usd`."""
     if usd is not None and (expected.usd_low or 0) > usd:
         raise RaptorError(
-            f"the build needs about ${expected.usd_low:.2f} to ${expected.usd_high:.2f}, above the cap of ${usd:.2f}, "
+            f"the build needs about ${expected.usd_low:.4f} to ${expected.usd_high:.4f}, above the cap of ${usd:.4f}, "
             "and was not started; raise --max-usd, or choose a cheaper --summarizer"
         )
 

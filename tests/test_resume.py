@@ -140,7 +140,7 @@ def test_a_dollar_cap_stops_the_build_cleanly_and_a_higher_one_goes_on(tmp_path,
     with ModelServer(lambda body: Step(summary_of(body), usage=long)) as server:
         server.use(monkeypatch)
         with pytest.raises(
-            RaptorError, match=r"needs about \$.*above the cap of \$0.05, and was not started"
+            RaptorError, match=r"needs about \$.*above the cap of \$0.0500, and was not started"
         ):
             build(spending=Spending(usd=0.05))
         assert server.calls == 0
