@@ -17,7 +17,7 @@ from rlm.gateway.blocks import Block
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
 from rlm.gateway.types import Message, Request, Usage
-from rlm.marking import marked
+from rlm.marking import marked, pieces
 from rlm.run import Run, usage_json
 
 Json = Any
@@ -166,7 +166,8 @@ class Calls:
 
     def _marked(self, texts: Sequence[str]) -> list[str]:
         """The texts, with what their code put in that its model did not write as data."""
-        return [marked(text, self.written) for text in texts]
+        own = pieces(self.written)
+        return [marked(text, own) for text in texts]
 
     def _request(self, model: str, messages: Sequence[Message]) -> Request:
         return Request(model, tuple(messages), self.run.limits.reply_tokens)

@@ -36,6 +36,7 @@ CALLS = frozenset([f"context.{verb}" for verb in VERBS] + list(NAMES))
 GRACE_S = 1.0
 #: Run when a limit ended a conversation: hands over whatever the code had set as its answer by then.
 TAKE_DRAFT = 'answer = {**(answer if isinstance(answer, dict) else {"content": answer}), "ready": True}'
+ANSWER_NOW = "answer from what your variables hold"
 _LINE_CHARS = 100
 
 
@@ -342,6 +343,8 @@ def serving(context: Context, calls: Calls) -> Any:
     """What answers the frames of a worker: verbs by the context, model calls by `calls`."""
 
     def serve(name: str, args: Sequence[Json], kwargs: Mapping[str, Json]) -> Json:
+        if calls.run.is_full:
+            raise CallRefused(f"this run has read so much that its trace is full; {ANSWER_NOW}")
         try:
             if name.startswith("context."):
                 return context.serve(name.removeprefix("context."), args, kwargs)

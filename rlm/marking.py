@@ -6,7 +6,8 @@ own, and the rest, be it a document's text or a reply that repeats it, must not 
 """
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
+from itertools import islice
 
 from rlm.gateway.blocks import Block, outside, quote
 
@@ -16,6 +17,8 @@ PIECE_CHARS = (
     12  # a shorter piece of code is the model's own at either end of a prompt, or around a line's end
 )
 NAME = "put in by the code"
+#: Characters looked through, and places found, for one prompt: what is not found by then is data.
+WORK_CHARS, PLACES = 100_000_000, 20_000
 
 _PIECES = (
     re.compile(r"[^\"{}%]+"),
@@ -26,9 +29,9 @@ _UNESCAPED = {"\\n": "\n", "\\t": "\t", '\\"': '"', "\\'": "'", "\\\\": "\\", "\
 _FOREIGN = re.compile(rb"\x00+")
 
 
-def marked(prompt: str, written: Iterable[str]) -> str:
-    """The prompt with what `written` (the model's code, and what it was asked) does not hold in data blocks."""
-    data = list(_data(prompt, _foreign(prompt, written)))
+def marked(prompt: str, own: Collection[str]) -> str:
+    """The prompt with what no piece of the model's `own` words covers in data blocks. See `pieces`."""
+    data = list(_data(prompt, _foreign(prompt, own)))
     parts, at = [], 0
     for start, end in data:
         before = prompt[at:start]
@@ -47,19 +50,21 @@ def own_words(question: str) -> str:
     return outside(question)
 
 
-def _foreign(prompt: str, written: Iterable[str]) -> list[tuple[int, int]]:
-    """The stretches of the prompt that no piece of the code covers."""
-    own = bytearray(len(prompt))
-    for piece in pieces(written):
-        size = len(piece)
-        if prompt.startswith(piece):
-            own[:size] = b"\x01" * size
-        if prompt.endswith(piece):
-            own[len(prompt) - size :] = b"\x01" * size
-        if size >= PIECE_CHARS or ("\n" in piece and size > 2):
-            for start in _places(prompt, piece):
-                own[start : start + size] = b"\x01" * size
-    return [found.span() for found in _FOREIGN.finditer(own)]
+def _foreign(prompt: str, own: Collection[str]) -> list[tuple[int, int]]:
+    """The stretches of the prompt that no piece covers."""
+    covered = bytearray(len(prompt))
+    for start, size in _covering(prompt, own):
+        covered[start : start + size] = b"\x01" * size
+    return [found.span() for found in _FOREIGN.finditer(covered)]
+
+
+def _covering(prompt: str, own: Collection[str]) -> Iterator[tuple[int, int]]:
+    """(start, size) of each piece in the prompt; the short ones only where the prompt begins or ends with them."""
+    yield from ((0, len(piece)) for piece in own if prompt.startswith(piece))
+    yield from ((len(prompt) - len(piece), len(piece)) for piece in own if prompt.endswith(piece))
+    telling = (piece for piece in own if len(piece) >= PIECE_CHARS or ("\n" in piece and len(piece) > 2))
+    tried = sorted(telling, key=len, reverse=True)[: WORK_CHARS // (len(prompt) + 1)]
+    yield from islice(((at, len(piece)) for piece in tried for at in _places(prompt, piece)), PLACES)
 
 
 def _data(prompt: str, foreign: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
@@ -71,7 +76,8 @@ def _data(prompt: str, foreign: list[tuple[int, int]]) -> Iterator[tuple[int, in
 
 
 def pieces(written: Iterable[str]) -> set[str]:
-    """What the code holds between quotes and braces, with and without its escapes undone; each text as a whole too."""
+    """A model's own words, from its code and what it was asked: what they hold between quotes and braces, with and
+    without its escapes undone, and each text as a whole."""
     found = set()
     for text in written:
         for form in (text, _ESCAPES.sub(lambda mark: _UNESCAPED[mark[0]], text)):

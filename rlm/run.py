@@ -20,6 +20,9 @@ from rlm.limits import Limits, Models
 from rlm.suspicion import FLAGS, Alarm
 
 Json = Any
+TRACE_BYTES = (
+    256 << 20
+)  # a cell that reads on and on must not fill the disk, nor a trace be too long to review
 SANDBOXES = 8  # of one depth at the same time: each is a process that may fill its whole memory
 #: (prompt, reply) tokens of the call that is kept back, the first that takes no more than a part of each cap.
 LAST_CALLS = ((4_000, 1_000), (1_500, 400))
@@ -29,7 +32,9 @@ Watch = Callable[[str, str, dict[str, Json]], None]
 
 
 class Recorder(Protocol):
-    """Keeps events: the trace of a run."""
+    """Keeps events: the trace of a run. `size`: bytes so far."""
+
+    size: int
 
     def record(self, kind: str, conversation: str, /, **fields: Any) -> int: ...
 
@@ -82,6 +87,11 @@ class Run:
             if news and self._alarm.is_full:
                 told = f"{FLAGS:,} passages read like instructions to a model; any more are not told"
                 self.record("note", conversation, text=told)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the trace has no room for more calls of cells."""
+        return self.trace.size > TRACE_BYTES
 
     def room(self, depth: int) -> asyncio.Semaphore:
         """What a conversation holds while it has a sandbox. Each depth has its own: a parent waits for its children,

@@ -38,6 +38,8 @@ SESSION_CHARS = 10**12
 class _Untraced:
     """A person's shell leaves no trace; it is their own session, not a run to be audited."""
 
+    size = 0
+
     def record(self, kind: str, conversation: str, /, **fields: Json) -> int:
         return 0
 

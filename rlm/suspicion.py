@@ -152,7 +152,8 @@ def instructions_in(text: str) -> list[Flag]:
             continue
         rule = _rule_for(sentence.group()[:SENTENCE_CHARS])
         if rule is not None:
-            found.append(Flag(sentence.start(), sentence.end(), rule))
+            end = min(sentence.end(), sentence.start() + SENTENCE_CHARS)
+            found.append(Flag(sentence.start(), end, rule))
     return found
 
 

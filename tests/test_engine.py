@@ -508,6 +508,15 @@ def test_a_hundred_children_have_few_sandboxes_at_a_time_and_children_of_their_o
     assert not +open_now
 
 
+def test_a_cell_cannot_fill_the_disk_with_what_it_asks(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlm.run.TRACE_BYTES", 50_000)
+    ask = "    try: context.grep('x' * 900)\n    except Exception as e: print(e); break"
+    work = f"for i in range(1000):\n{ask}\nprint(i)"
+    stage.play(work, DONE)
+    assert "its trace is full; answer from what your variables hold\n" in stage.stdout()[0]
+    assert 20 < len(stage.kinds("visited")) < 60
+
+
 def test_a_child_that_fails_says_so_in_its_slot(stage: Stage) -> None:
     stage.play(
         'for r in rlm_query_batched(["good", "bad", "idle"]): print(r["answer"], r["error"])',

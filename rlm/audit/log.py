@@ -55,6 +55,7 @@ class Trace:
         self._file, self._clock, self._began = file, clock, clock()
         self._lock = threading.Lock()
         self._seq, self._head, self._finished = 0, FIRST_PREV, False
+        self.size = 0  # bytes written so far
 
     @classmethod
     def open(cls, folder: str | Path, clock: Callable[[], float] = time.monotonic) -> "Trace":
@@ -123,6 +124,7 @@ class Trace:
         try:
             self._file.write(line)
             self._file.flush()
+            self.size += len(line)
         except OSError as error:
             # Half a line may be on disk: nothing may follow it.
             self._finished = True
