@@ -621,3 +621,20 @@ def test_a_thousand_sessions_leave_no_process_descriptor_or_memory():
 def resident_kb(pid):
     fields = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line for line in fields if line.startswith("VmRSS")).split()[1])
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def f(): 0\nF = type(f)\nF.__name__, isinstance(len, F), isinstance(f, F)", "('function', False, True)\n"),
+        ("type(lambda: 0)", "<class 'function'>\n"),
+        ("import copy\na = [[1]]\nb = copy.deepcopy(a)\nb[0].append(2)\na, copy.copy(b)", "([[1]], [[1, 2]])\n"),
+        ("import copy\nlen(copy.copy(context)) == len(context)", "True\n"),
+    ],
+)  # fmt: skip
+def test_copies_and_the_types_of_functions_are_there_without_their_power(session, code, said):
+    assert shown(session, code) == said
+
+
+def test_the_type_of_a_function_makes_none(session):
+    assert "makes nothing" in session.run("type(lambda: 0)(1, {})").error

@@ -178,12 +178,12 @@ def test_the_largest_frames_cost_bounded_time_and_memory(name):
     body = WORST[name]
     assert len(body) <= wire.TO_PARENT_BYTES
     tracemalloc.start()
-    began = time.monotonic()
+    began = time.process_time()
     with contextlib.suppress(wire.FrameError):
         wire.decode(body)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert time.monotonic() - began < 5
+    assert time.process_time() - began < 5
     assert peak < 120 << 20
 
 

@@ -63,7 +63,9 @@ class Context:
         return id(self)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_") or not hasattr(str, name):
+        if name.startswith("_"):  # while a copy is made there is nothing yet to describe
+            raise AttributeError(f"context has no {name!r}")
+        if not hasattr(str, name):
             raise AttributeError(f"context has no {name!r}; it is {self!r}")
         return getattr(self._text(), name)
 

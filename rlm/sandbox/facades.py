@@ -55,7 +55,12 @@ class _Sealed(type):
     __delattr__ = __setattr__  # type: ignore[assignment]
 
     def __call__(cls, *arguments: Any, **named: Any) -> Any:
-        raise TypeError(f"{cls.__name__} is a module, not a class")
+        raise TypeError(f"{cls.__name__} is here by name only and makes nothing")
+
+
+def name_only(name: str) -> Any:
+    """A class that tells its name and makes nothing."""
+    return _Sealed(name, (), {"__module__": "builtins"})
 
 
 def facade(name: str, members: Mapping[str, Any]) -> Any:
@@ -86,6 +91,7 @@ def build_facades(plain: Plain) -> dict[str, Any]:
     modules["io"] = facade("io", {"StringIO": _coerced(io.StringIO, plain), "BytesIO": io.BytesIO})
     modules["functools"] = facade("functools", _functools_members())
     modules["random"] = facade("random", _random_members())
+    modules["copy"] = facade("copy", {"copy": _copy, "deepcopy": _deepcopy})
     modules["dataclasses"] = facade("dataclasses", _dataclass_members())
     modules["asyncio"] = facade("asyncio", _asyncio_members())
     abc = modules.pop("collections.abc")
@@ -121,7 +127,6 @@ _CHOSEN: tuple[tuple[ModuleType, str], ...] = (
         "field_size_limit",
     ),
     (time, "time perf_counter monotonic sleep strftime strptime gmtime localtime"),
-    (copy, "copy deepcopy"),
     (
         operator,
         "itemgetter add sub mul truediv floordiv mod neg pow eq ne lt le gt ge and_ or_ xor not_ contains "
@@ -215,6 +220,17 @@ def _random_members() -> dict[str, Any]:
         "random randint randrange choice choices sample shuffle uniform gauss normalvariate seed getrandbits"
     )
     return {name: getattr(generator, name) for name in names.split()} | {"Random": random.Random}
+
+
+def _copy(item: Any) -> Any:
+    """`copy.copy`."""
+    return copy.copy(item)
+
+
+def _deepcopy(item: Any) -> Any:
+    """`copy.deepcopy` without its `memo`: a cell's own would be shown the state of whatever is copied, such as the
+    code in the forward reference that `typing.Optional["..."]` makes of a text."""
+    return copy.deepcopy(item)
 
 
 def _dataclass_members() -> dict[str, Any]:

@@ -3,10 +3,11 @@
 import builtins
 import string
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 from .context import Context, Text, plain
-from .facades import build_facades, facade, with_safe_patterns
+from .facades import build_facades, facade, name_only, with_safe_patterns
 from .scan import FORMAT, OWN, attribute_allowed, words
 
 PREBOUND = words(
@@ -26,6 +27,8 @@ _EXCEPTIONS = [
 ]
 # C code imports through the cell's own __import__, and takes the module from sys.modules whatever that returns.
 _INTERNAL = ("_strptime",)
+# What `type` gives for a function: the real class makes a function of any code object.
+_FUNCTION = name_only("function")
 _fields = string.Formatter().parse
 
 
@@ -64,6 +67,8 @@ def class_of(item: Any) -> Any:
     kind = type(item)
     if issubclass(kind, Context | Text):
         return str
+    if kind is FunctionType:
+        return _FUNCTION
     return class_of if issubclass(kind, type) else kind
 
 
@@ -73,6 +78,8 @@ def is_instance(item: Any, kinds: Any) -> bool:
         return True
     if kinds is class_of:
         return isinstance(item, type)
+    if kinds is _FUNCTION:
+        return isinstance(item, FunctionType)
     return isinstance(item, kinds)
 
 

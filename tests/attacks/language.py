@@ -395,6 +395,25 @@ TAMPER = {
     "attribute hook": "class A:\n    def __getattr__(self, name): return 1\nR = 'BROKEN'",
 }
 
+_WATCHED = """
+import copy, typing
+kept = []
+class Memo(dict):
+    def __setitem__(self, key, value):
+        kept.append(value)
+        super().__setitem__(key, value)
+"""
+COPIES = {
+    "code of a forward reference": _WATCHED
+    + "copy.deepcopy([typing.Optional['1']], Memo())\nR = [v for item in kept if type(item) is dict for v in item.values()]",
+    "memo by position": _WATCHED
+    + "f = copy.deepcopy\nf(typing.Union['1', int], Memo())\nR = [v for item in kept if type(item) is dict for v in item.values()]",
+    "memo by name": _WATCHED
+    + "copy.deepcopy(typing.Optional['1'], memo=Memo())\nR = [v for item in kept if type(item) is dict for v in item.values()]",
+    "a function made of code": _WATCHED
+    + "copy.deepcopy([typing.Optional['().__class__.__base__.__subclasses__()']], Memo())\ncode = [v for item in kept if type(item) is dict for v in item.values() if type(v).__name__ == 'code'][0]\nR = type(lambda: 0)(code, {})()",
+}
+
 FAMILIES = {
     "dunder": DUNDER,
     "format": FORMAT,
@@ -405,5 +424,6 @@ FAMILIES = {
     "modules": MODULES,
     "imports": IMPORTS,
     "builtins": BUILTINS,
+    "copies": COPIES,
     "tamper": TAMPER,
 }
