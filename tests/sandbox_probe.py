@@ -142,7 +142,7 @@ def fail(*arguments):
 
 
 if __name__ == "__main__":
-    request = {"broken": [], "absent": [], "seconds": 10, "links": []} | json.load(sys.stdin)
+    request = {"broken": [], "absent": [], "seconds": 30, "links": []} | json.load(sys.stdin)
     for name in request["broken"]:
         setattr(confinement, name, fail)
     for name in request["absent"]:

@@ -52,8 +52,8 @@ fields = [re.match(r"Date: (\\w+) .*? User: (\\d+) ", row) for row in rows]
 spam = collections.Counter(month for month, user in (f.groups() for f in fields) if labels[user] == "spam")
 print(len(packs), "calls;", len(labels), "of", len(rows), "labelled")
 """
-# There are no tokens to count in the sandbox; these rows have 3.2 characters a token, and a little is left over.
-MAP = MAP.replace("PROMPT_CHARS", str(int(3.1 * PROMPT_TOKENS)))
+# There are no tokens to count in the sandbox; these rows have 3.2 characters a token, and the marks around them take some.
+MAP = MAP.replace("PROMPT_CHARS", str(int(3.1 * (PROMPT_TOKENS - 40))))
 FINISH = 'answer["content"] = dict(spam)\nanswer["ready"] = True'
 
 
@@ -98,7 +98,7 @@ class Labeller:
     def __call__(self, body: Body) -> str:
         first, second = (message["content"] for message in body["messages"][:2])
         if first == prompts.SUB_CALL:
-            rows = second.splitlines()[1:]
+            rows = [line for line in second.splitlines() if line in self.labels]
             return "\n".join(
                 f"{row.split(' || ')[1].removeprefix('User: ')} {self.labels[row]}" for row in rows
             )
