@@ -52,7 +52,7 @@ fields = [re.match(r"Date: (\\w+) .*? User: (\\d+) ", row) for row in rows]
 spam = collections.Counter(month for month, user in (f.groups() for f in fields) if labels[user] == "spam")
 print(len(packs), "calls;", len(labels), "of", len(rows), "labelled")
 """
-# There are no tokens to count in the sandbox; these rows have 3.2 characters a token, and the marks around them take some.
+# There are no tokens to count in the sandbox; these rows have 3.2 characters a token, and marks take some.
 MAP = MAP.replace("PROMPT_CHARS", str(int(3.1 * (PROMPT_TOKENS - 40))))
 FINISH = 'answer["content"] = dict(spam)\nanswer["ready"] = True'
 
