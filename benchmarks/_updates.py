@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from raptor.build import BuildReport
 
 DOCUMENTS, SIZE = 200, 5_000  # documents, and characters of each
-QUESTIONS, WORDS, HITS = 1_000, 6, 5
+WORDS, HITS = 6, 5
 
 
 def lines(folder: Path) -> Iterator[str]:
@@ -25,11 +25,11 @@ def lines(folder: Path) -> Iterator[str]:
     names, added = sorted(texts), max(1, DOCUMENTS // 100)
     late, changed, removed = (names[i :: DOCUMENTS // added][:n] for i, n in ((3, added), (7, 1), (11, 1)))
     yield f"Updates. Documents: the first {SIZE:,} characters of {DOCUMENTS} modules of Python's own library."
-    yield "Calls: of the offline summarizer, as the build reports them. Search: in percent, of"
-    yield f"{QUESTIONS:,} questions, each {WORDS} words of one chunk: how often that chunk is among the {HITS} best"
-    yield f"(by chunks), and how often one of the {HITS} best summaries of level 1 stands on it (by summaries).\n"
-    yield "| what | documents | chunks | calls | of a full build's | by chunks | by summaries | wall s |"
-    yield "|---|---|---|---|---|---|---|---|"
+    yield f"Calls: of the offline summarizer, as the build reports them. Questions: {WORDS} words of each chunk that"
+    yield f"has so many. Search: in percent, how often that chunk is among the {HITS} best (by chunks), and how often"
+    yield f"one of the {HITS} best summaries of level 1 stands on it (by summaries).\n"
+    yield "| what | documents | chunks | calls | of a full build's | questions | by chunks | by summaries | wall s |"
+    yield "|---|---|---|---|---|---|---|---|---|"
 
     site = Site(folder)
     full = site.build({n: t for n, t in texts.items() if n not in late})
@@ -73,10 +73,11 @@ class Site:
         from index_store import open_index
 
         wall_s = time.monotonic() - self.began
-        by_chunks, by_summaries = found(open_index(report.index))
+        asked, by_chunks, by_summaries = found(open_index(report.index))
         return (
             f"| {what} | {report.documents:,} | {report.chunks:,} | {report.calls:,} "
-            f"| {100 * report.calls / full.calls:.1f} % | {by_chunks:.1f} | {by_summaries:.1f} | {wall_s:.0f} |"
+            f"| {100 * report.calls / full.calls:.1f} % "
+            f"| {asked:,} | {by_chunks:.1f} | {by_summaries:.1f} | {wall_s:.0f} |"
         )
 
 
@@ -97,8 +98,8 @@ def written(file: Path, texts: dict[str, str]) -> Path:
     return file
 
 
-def found(index: "Index") -> tuple[float, float]:
-    """Percent of questions whose chunk is found: among the chunks, and below the summaries of level 1."""
+def found(index: "Index") -> tuple[int, float, float]:
+    """How many questions, and the percent whose chunk is found: among the chunks, below the summaries of level 1."""
     asked = questions(index)
     vectors = index.embed_queries([text for _, text in asked])
     chunks = summaries = 0
@@ -107,7 +108,7 @@ def found(index: "Index") -> tuple[float, float]:
         above = index.search(text, HITS, vector=vector, level=1) if len(index.levels) > 1 else []
         chunks += gold in {index.number_of(hit.node) for hit in hits}
         summaries += any(gold in index.neighbours(index.number_of(hit.node), "children") for hit in above)
-    return 100 * chunks / len(asked), 100 * summaries / len(asked)
+    return len(asked), 100 * chunks / len(asked), 100 * summaries / len(asked)
 
 
 def questions(index: "Index") -> list[tuple[int, str]]:
@@ -115,8 +116,8 @@ def questions(index: "Index") -> list[tuple[int, str]]:
     random = np.random.default_rng(0)
     numbers = sorted(range(index.levels[0]), key=lambda n: str(index.span_at(n)))
     asked = []
-    for number in random.permutation(len(numbers))[:QUESTIONS].tolist():
-        words = sorted({w for w in index.text_at(numbers[number]).split() if w.isalpha() and len(w) > 3})
+    for number in numbers:
+        words = sorted({w for w in index.text_at(number).split() if w.isalpha() and len(w) > 3})
         if len(words) >= WORDS:
-            asked.append((numbers[number], " ".join(random.choice(words, WORDS, replace=False))))
+            asked.append((number, " ".join(random.choice(words, WORDS, replace=False))))
     return asked

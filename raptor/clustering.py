@@ -36,7 +36,7 @@ EPOCHS = 100  # of UMAP's layout: 200 take 1.5 times as long and gain 0.003 in m
 NEIGHBOURHOOD = 10  # clusters in a neighbourhood, as many as the paper's global step leaves to its local one
 ROUNDS = 10
 GRID, SPAN = 5, 1.6  # values of k tried at first, and how far the mean size may lie from the wanted one
-PARALLEL = 8_000  # nodes above which processes pay, each of which imports UMAP and compiles it, in 8 s
+PARALLEL = 12_000  # nodes above which processes pay, each of which imports UMAP and compiles it, in 6 s
 BLOCK = 65_536
 EM_ROUNDS, EM_GAIN = 50, 1e-3  # stop when a round adds less to the mean log density
 
