@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import version
 from itertools import count
 from pathlib import Path
@@ -36,6 +36,8 @@ from rlm.typed import typed
 
 Event = dict[str, Any]
 RUNS = Path("rlm-runs")
+#: Model calls under way in one process, whatever the number of runs.
+PROCESS_CALLS = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,14 +156,20 @@ def ready(index: str | Path | Index, models: Models) -> Index:
     return opened
 
 
+@cache
+def _lanes(requests_per_minute: float | None, tokens_per_minute: float | None) -> Lanes:
+    """What all runs of this process under the same rates share: the rates, and the slots, which they get in turn."""
+    return Lanes(PROCESS_CALLS, requests_per_minute, tokens_per_minute)
+
+
 def gateway_for(limits: Limits) -> Gateway:
-    """A gateway with a pool of its own."""
+    """A gateway with a pool of its own; its rates hold for the process."""
     return Gateway(
         Ledger(Caps(limits.usd, limits.tokens, limits.calls)),
         concurrency=limits.concurrency,
         timeout_s=limits.timeout_s,
         allow_unpriced=limits.allow_unpriced,
-        lanes=Lanes(limits.concurrency, limits.requests_per_minute, limits.tokens_per_minute),
+        lanes=_lanes(limits.requests_per_minute, limits.tokens_per_minute),
     )
 
 

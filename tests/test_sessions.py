@@ -104,3 +104,30 @@ def test_a_run_that_ends_leaves_the_calls_of_others_alone(
         server.use(monkeypatch)
         answer = asyncio.run(both())
     assert (answer.content, answer.usage.calls, len(server.requests)) == ("done", 1, 2)
+
+
+def test_runs_of_one_process_share_its_rate(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float, *_: object) -> None:
+        waits.append(seconds)
+        await real_sleep(0)
+
+    async def three() -> None:
+        limits = Limits(requests_per_minute=2)
+        await asyncio.gather(
+            *(
+                ask_async(index, "q ?", models=MODELS, limits=limits, runs=tmp_path, route="rlm")
+                for _ in range(3)
+            )
+        )
+
+    real_sleep = asyncio.sleep
+    monkeypatch.setattr("rlm.gateway.lanes.asyncio.sleep", sleep)
+    with ModelServer(['```python\nFINAL("done")\n```']) as server:
+        server.use(monkeypatch)
+        asyncio.run(three())
+    (wait,) = [wait for wait in waits if wait > 1]  # of three runs under two a minute, the third
+    assert 50 < wait <= 60
