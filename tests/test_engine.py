@@ -772,12 +772,19 @@ def test_a_watcher_sees_every_event_as_it_is_recorded(stage: Stage) -> None:
 
 
 def footprint() -> tuple[int, int, int]:
-    """(threads, open files, sandbox workers) of this process."""
+    """(threads, open files, sandbox workers) of this process; a worker that was killed is given time to be buried."""
+    until = time.monotonic() + SOON_S
+    while _workers() and time.monotonic() < until:
+        time.sleep(0.01)
+    return threading.active_count(), len(list(Path("/proc/self/fd").iterdir())), _workers()
+
+
+def _workers() -> int:
     parents = Counter(
         stat.rpartition(")")[2].split()[1] for stat in map(_stat, Path("/proc").glob("[0-9]*")) if stat
     )
     zygote = str(spawn.running_zygote().process.pid)
-    return threading.active_count(), len(list(Path("/proc/self/fd").iterdir())), parents[zygote]
+    return parents[zygote]
 
 
 def _stat(process: Path) -> str:
