@@ -25,7 +25,7 @@ from rlm.gateway.blocking import run_blocking
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.lanes import Lanes
 from rlm.gateway.ledger import Caps, Ledger
-from rlm.gateway.provider import check_model, litellm
+from rlm.gateway.provider import check_model, litellm, price
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Usage
 from rlm.limits import Limits, Models
@@ -44,7 +44,8 @@ PROCESS_CALLS = 64
 class Answer:
     """What came back. `stop`: why the run ended ("answer" when the model finished); `trace`: the run's folder;
     `head`: the hash of its last line, which kept elsewhere shows later that the trace was not rewritten. `value`: the
-    answer as the schema's type, where one was demanded and is met; `content` is then its JSON."""
+    answer as the schema's type, where one was demanded and is met; `content` is then its JSON. `priced`: whether the
+    prices of the models are known; where one is not, `usage.usd` is too low."""
 
     content: str
     citations: tuple[Citation, ...]
@@ -53,6 +54,7 @@ class Answer:
     trace: Path
     head: str
     value: Any = None
+    priced: bool = True
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -62,7 +64,7 @@ class Answer:
             "usage": usage_json(self.usage),
             "trace": str(self.trace),
             "head": self.head,
-        }
+        } | ({} if self.priced else {"priced": False})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,8 @@ def ask(
     Raises RlmError, GatewayError or IndexStoreError: one sentence.
     """
     manner = Manner(route, models or Models(), limits or Limits(), demands or Demands(), Path(runs), watch)
-    return run_blocking(ask_as(index, question, manner))
+    check_question(question)
+    return run_blocking(ask_as(ready(index, manner.models), question, manner))
 
 
 async def ask_async(
@@ -192,6 +195,8 @@ async def answered(opened: Index, question: str, gateway: Gateway, manner: Manne
 
 
 def check_question(question: str) -> None:
+    if not isinstance(question, str):
+        raise RlmError(f"the question is text, found {type(question).__name__}")
     if not question.strip():
         raise RlmError("the question is empty; ask with at least one word")
     if question != question.encode("utf-8", "replace").decode():
@@ -219,7 +224,8 @@ def told(run: Run, conclusion: Conclusion, head: str) -> Answer:
     """What the asker is handed."""
     c, schema = conclusion, run.demands.schema
     value = None if schema is None or not_found(c.content) else typed(c.content, schema)[0]
-    return Answer(c.content, c.citations, c.stop, run.ledger.spent, run.folder, head, value)
+    priced = all(price(model, 1, 1) is not None for model in (run.models.root, run.models.child))
+    return Answer(c.content, c.citations, c.stop, run.ledger.spent, run.folder, head, value, priced)
 
 
 async def _by(run: Run, question: str, route: Route) -> Conclusion:

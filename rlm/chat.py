@@ -50,7 +50,7 @@ class Chat:
         run.let_go()
         run.keep_back()
         self.last = Conclusion("", (), "cancelled", "the question was given up")
-        self.last = await pursue(self._asked(run, question), question)
+        self.last = await pursue(await self._asked(run, question), question)
         if self.last.stop == "failed":
             raise RlmError(self.last.error)
         return told(run, self.last, self.trace.head if self.trace else "")
@@ -73,12 +73,12 @@ class Chat:
         run.record("run_opened", "0", **opening(run, question, Choice("rlm", "a chat keeps its REPL")))
         return run
 
-    def _asked(self, run: Run, question: str) -> Conversation:
+    async def _asked(self, run: Run, question: str) -> Conversation:
         """The conversation with the question in it; a new one, which knows nothing, where the sandbox is gone."""
         if self.talk is None or self.talk.session.ended:
             self.talk = open_conversation(run, question, None, "0", 0)
         else:
-            resume(self.talk, prompts.NEXT.format(question=question))
+            await resume(self.talk, prompts.NEXT.format(question=question))
         return self.talk
 
 

@@ -5,7 +5,10 @@ import io
 import itertools
 import json
 import os
+import re
+import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
@@ -99,11 +102,17 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--max-usd", type=float, metavar="USD", help="hard ceiling on dollars")
     command.add_argument(
-        "--max-calls", type=int, metavar="N", help="hard ceiling on model calls, the root's included (200)"
+        "--max-calls",
+        type=int,
+        metavar="N",
+        help="hard ceiling on model calls, the root's and the one kept back for the end included (200)",
     )
     command.add_argument("--max-tokens", type=int, metavar="N", help="hard ceiling on tokens")
     command.add_argument(
-        "--max-turns", type=int, metavar="N", help="turns of the root and of each child (16)"
+        "--max-turns",
+        type=int,
+        metavar="N",
+        help="turns of the root and of each child, before the call kept back (16)",
     )
     command.add_argument(
         "--backend",
@@ -384,7 +393,10 @@ def _shell(args: argparse.Namespace) -> int:
 
 def _trace(args: argparse.Namespace) -> int:
     from rlm.audit import read, verify
+    from rlm.errors import RlmError
 
+    if args.head is not None and not re.fullmatch(r"[0-9a-f]{64}", args.head):
+        raise RlmError(f"--head is {args.head[:80]!r}; give all 64 hex digits of the hash")
     if args.action == "verify":
         verdict = verify(args.run_folder, expected_head=args.head)
         facts = {
@@ -445,6 +457,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from rlm.gateway.errors import GatewayError
 
     _allow_any_text(sys.stdout, sys.stderr)
+    _end_like_ctrl_c()
     try:
         code = run(args)
         sys.stdout.flush()
@@ -456,9 +469,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("rlm: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # The reader of our output went away, which is no error of ours; what is left must not be flushed at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _unread(0)  # the reader of our output went away, which is no error of ours
+    except OSError as e:
+        print(f"rlm: {e.strerror or e}", file=sys.stderr)
+        return _unread(2)
+
+
+def _unread(code: int) -> int:
+    """What is left of our output must not be flushed at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _end_like_ctrl_c() -> None:
+    """A service manager's stop, or a terminal that goes, closes the trace too."""
+    if threading.current_thread() is threading.main_thread():
+        for sign in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(sign) is signal.SIG_IGN:  # nohup
+                continue
+            signal.signal(sign, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def _allow_any_text(*streams: TextIO) -> None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlm.answer import Citation
-from rlm.typed import typed
+from rlm.errors import RlmError
+from rlm.typed import schema_problem, typed
 
 Json = Any
 
@@ -26,6 +27,10 @@ class Demands:
 
     citations: bool = False
     schema: Mapping[str, Json] | None = None
+
+    def __post_init__(self) -> None:
+        if self.schema is not None and (problem := schema_problem(self.schema)):
+            raise RlmError(f"the schema is none that an answer can be held to: {problem}")
 
 
 def not_found(content: Json) -> bool:

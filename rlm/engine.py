@@ -1,6 +1,7 @@
 """The loop: ask the model, run its code over the tree, show what came out, until it answers or a limit ends it."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -37,6 +38,8 @@ GRACE_S = 1.0
 #: Run when a limit ended a conversation: hands over whatever the code had set as its answer by then.
 TAKE_DRAFT = 'answer = {**(answer if isinstance(answer, dict) else {"content": answer}), "ready": True}'
 ANSWER_NOW = "answer from what your variables hold"
+#: Run before a next question, whose answer must hold nothing of the last.
+NO_DRAFT = 'answer = {"content": "", "citations": [], "ready": False}'
 _LINE_CHARS = 100
 
 
@@ -158,9 +161,23 @@ def _make_room(talk: Conversation) -> None:
 
 async def _take(talk: Conversation, answer: dict[str, Json]) -> str:
     """Keep a ready answer; what is demanded of it that it lacks, '' for nothing."""
-    talk.draft, content = answer, str(answer.get("content") or "")
+    talk.draft = answer = answer if talk.run.demands.schema else _unwrapped(answer)
+    content = str(answer.get("content") or "")
     talk.cited = await talk.run.cited(content, answer.get("citations"))
     return unmet(talk.run.demands, content, talk.cited) or ""
+
+
+def _unwrapped(answer: dict[str, Json]) -> dict[str, Json]:
+    """Models also hand over {"answer": ..., "citations": [...]} as the content: its parts, where it is that."""
+    content = str(answer.get("content") or "")
+    value: Json = None
+    if content.startswith("{"):
+        with contextlib.suppress(ValueError, RecursionError):
+            value = json.loads(content)
+    if not (isinstance(value, dict) and isinstance(value.get("citations"), list)):
+        return answer
+    said = next((value[name] for name in ("answer", "content") if isinstance(value.get(name), str)), None)
+    return answer if said is None else {"content": said, "citations": value["citations"], "ready": True}
 
 
 async def run_cell(talk: Conversation, code: str) -> CellResult:
@@ -355,9 +372,11 @@ def serving(context: Context, calls: Calls) -> Any:
     return serve
 
 
-def resume(talk: Conversation, text: str) -> None:
-    """Go on after an answer, or after a limit, with what is asked next; the variables stand."""
+async def resume(talk: Conversation, text: str) -> None:
+    """Go on after an answer, or after a limit, with what is asked next; the variables stand, but for the answer."""
     talk.calls.resume()
+    talk.drafting = False
+    await run_cell(talk, NO_DRAFT)
     if talk.messages[-1]["role"] == "assistant":
         _say(talk, text, "answered")
         return

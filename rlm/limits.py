@@ -9,6 +9,7 @@ from rlm.sandbox.types import Backend
 MOST = 1e9  # beyond any use, and within what clocks and counters of every kind can hold
 _ABOVE_0 = ("turns", "timeout_s", "cell_timeout_s", "output_chars", "reply_tokens", "concurrency")
 _RATES = ("requests_per_minute", "tokens_per_minute", "window")
+_NUMBERS = ("usd", "tokens", "calls", "depth", *_ABOVE_0, *_RATES)
 
 
 @dataclass(frozen=True, slots=True)

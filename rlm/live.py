@@ -125,5 +125,7 @@ _LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     "child_called": lambda f: f"    {f['verb']}: {len(f['prompts'])} asked",
     "budget": lambda f: f"  budget: {one_line(f['reason'], 200)}",
     "suspicious": lambda f: f"    reads like an instruction: {f['place']}: {one_line(f['words'], 100)}",
-    "answered": lambda f: f"answered: {count(len(f['citations']), 'citation')}, stop {f['stop']}",
+    "answered": lambda f: (
+        f"{'answered' if f['content'] else 'no answer'}: {count(len(f['citations']), 'citation')}, stop {f['stop']}"
+    ),
 }

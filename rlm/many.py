@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import fcntl
 import json
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from index_store.reader import Index
 from rlm.answering import Answer, Manner, answered, gateway_for, ready
@@ -19,6 +20,7 @@ from rlm.limits import Limits
 Json = Any
 #: How a question can have ended for good; one that met a limit or failed is asked again by the next run.
 DONE = frozenset({"answer", "unmet"})
+_BEGINNING = b'{"_id": '  # of every line that is written here, were it cut
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,42 +156,67 @@ class Answers:
 
     path: Path
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other runs away from the file. Raises RlmError where one holds it, or it cannot be written."""
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with self._locked(lock):
+            yield
+            lock.unlink(missing_ok=True)
+
+    def _locked(self, lock: Path) -> IO[str]:
+        try:
+            file = lock.open("a")
+        except OSError as e:
+            raise RlmError(f"cannot write the answers {self.path}: {e.strerror or e}") from e
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as e:
+            file.close()
+            raise RlmError(f"another run is writing {self.path}; wait for it, or name another file") from e
+        return file
+
     def begin(self, questions: Sequence[Question]) -> list[Question]:
-        """The questions that are still to be asked. Lines of others, and of those that failed, are left out of the
-        file; a last line that was cut is dropped."""
-        asked = {question.id: question.asked for question in questions}
-        kept = {
-            str(row["_id"]): line
-            for row, line in self._rows()
-            if row.get("stop") in DONE and asked.get(str(row["_id"])) == row.get("question")
-        }
+        """The questions that are still to be asked. Lines of those that failed are taken out of the file, and a last
+        line that was cut; all others stay, whatever was asked. Raises RlmError for a file that is none of answers."""
+        rows = self._rows()
+        asked = {(question.id, question.asked) for question in questions}
+        kept = [(row, line) for row, line in rows if row["stop"] in DONE or _known(row) not in asked]
+        done = {_known(row) for row, _ in kept}
         partial = self.path.with_name(f".{self.path.name}.partial")
         try:
-            partial.write_text("".join(kept.values()), encoding="utf-8")
+            partial.write_bytes(b"".join(line for _, line in kept))
             partial.replace(self.path)
         except OSError as e:
             raise RlmError(f"cannot write the answers {self.path}: {e.strerror or e}") from e
-        return [question for question in questions if question.id not in kept]
+        return [question for question in questions if (question.id, question.asked) not in done]
 
     def add(self, outcome: Outcome) -> None:
         with self.path.open("a", encoding="utf-8") as out:
             out.write(json.dumps(outcome.as_json()) + "\n")
 
-    def _rows(self) -> list[tuple[dict[str, Json], str]]:
+    def _rows(self) -> list[tuple[dict[str, Json], bytes]]:
         try:
-            lines = self.path.read_bytes().split(b"\n")
+            *lines, last = self.path.read_bytes().split(b"\n")
         except FileNotFoundError:
             return []
         except OSError as e:
             raise RlmError(f"cannot read the answers {self.path}: {e.strerror or e}") from e
-        rows = []
-        for line in lines[:-1]:  # what stands behind the last line end was cut
-            row: Json = None
-            with contextlib.suppress(ValueError, RecursionError):
-                row = json.loads(line)
-            if not (isinstance(row, dict) and "_id" in row):
-                raise RlmError(
-                    f"{self.path} holds a line that is no answer: {line[:80]!r}; name another file"
-                )
-            rows.append((row, line.decode("utf-8", "replace") + "\n"))
+        rows = [(self._row(line, number), line + b"\n") for number, line in enumerate(lines, 1)]
+        if last and not (rows and last.startswith(_BEGINNING)):
+            rows.append((self._row(last, len(lines) + 1), last + b"\n"))
         return rows
+
+    def _row(self, line: bytes, number: int) -> dict[str, Json]:
+        row: Json = None
+        with contextlib.suppress(ValueError, RecursionError):
+            row = json.loads(line)
+        if not (isinstance(row, dict) and row.keys() >= {"_id", "question", "stop"}):
+            raise RlmError(
+                f"{self.path}, line {number}, is no answer: {line[:80]!r}; take it out, or name another file"
+            )
+        return row
+
+
+def _known(row: Mapping[str, Json]) -> tuple[str, str]:
+    return str(row["_id"]), str(row["question"])

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 
 from rlm.gateway.blocks import unquote
 from rlm.gateway.offline import register_offline
-from rlm.gateway.reader import read
+from rlm.gateway.reader import NOT_FOUND, read
 from rlm.gateway.types import Message
-from rlm.prompts import OPENING, SINGLE
+from rlm.prompts import NEXT, OPENING, SINGLE
 
 _SPLIT = re.compile(
     r"\?\s+(?:and\s+)?|;\s+|,?\s+and\s+(?=(?:what|which|how|who|whom|whose|when|where|why|does|do|did|is|are|was|were)\b)",
@@ -147,8 +147,8 @@ SAYS = {
 def navigate(messages: list[Message], max_tokens: int) -> str:
     """The next cell of a conversation, from its messages alone; asked without a REPL, it reads."""
     if messages[0]["content"].startswith(SINGLE):
-        return read(messages, max_tokens)
-    question = question_of(messages)
+        return _read(messages, max_tokens)
+    question, messages = _asked_last(messages)
     parts = parts_of(question)
     steps = [_step_of(m["content"]) for m in messages if m["role"] == "assistant"]
     if not steps:
@@ -157,6 +157,24 @@ def navigate(messages: list[Message], max_tokens: int) -> str:
     if not ok and steps[-1] in ("PEEK", "ANSWER", "GIVE_UP"):
         return _cell("GIVE_UP", GIVE_UP.format(why=_why(printed)))
     return _next_cell(steps, parts, _missing(printed, parts) if ok else parts)
+
+
+def _read(messages: list[Message], max_tokens: int) -> str:
+    """Rules can quote documents; of what their own cells printed they make nothing."""
+    blocks = [block.name for message in messages for block in unquote(message["content"])]
+    return (
+        NOT_FOUND if any(name.startswith("output of cell") for name in blocks) else read(messages, max_tokens)
+    )
+
+
+def _asked_last(messages: list[Message]) -> tuple[str, list[Message]]:
+    """The question asked last, and the conversation since."""
+    before = NEXT.partition("{question}")[0]
+    for at in range(len(messages) - 1, 1, -1):
+        _, found, question = messages[at]["content"].rpartition(before)
+        if messages[at]["role"] == "user" and found and not unquote(question):
+            return question, [*messages[:2], *messages[at + 1 :]]
+    return question_of(messages), messages
 
 
 def _next_cell(steps: Sequence[str], parts: Sequence[str], missing: Sequence[str]) -> str:

@@ -29,6 +29,8 @@ class Choice:
 
 def choose(run: Run, route: Route) -> Choice:
     """The route asked for, or the one that fits. Raises RlmError where the one asked for cannot be gone."""
+    if route not in ROUTES:
+        raise RlmError(f"there is no route {route!r}; there are {', '.join(ROUTES)}")
     model, tokens, room = run.models.root, text_tokens(run), window(run.models.root)
     if route == "direct" and room is not None and tokens + run.limits.reply_tokens > room:
         raise RlmError(

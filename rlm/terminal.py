@@ -6,23 +6,24 @@ import contextlib
 import json
 import sys
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
+from index_store.reader import Index
 from rlm.answer import Citation
-from rlm.answering import Answer, Manner, ask_as
+from rlm.answering import Answer, Manner, ask_as, check_question, ready
 from rlm.audit import read
 from rlm.audit.routing import branches
 from rlm.audit.timeline import branch_line
 from rlm.audit.visible import count, one_line, visible
 from rlm.chat import open_chat
-from rlm.demands import Demands
+from rlm.demands import Demands, not_found
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.errors import GatewayError
 from rlm.limits import Limits, Models
 from rlm.live import live
-from rlm.many import Answers, Outcome, ask_many, read_questions
+from rlm.many import Answers, Outcome, Question, ask_many, read_questions
 from rlm.run import Watch, unwatched
 from rlm.shell import open_shell, talk, talk_json
 from rlm.typed import load_schema
@@ -39,8 +40,11 @@ def ask(args: argparse.Namespace) -> int:
         return _ask_many(args)
     if args.answers is not None:
         raise RlmError("--answers goes with --questions; one answer is printed")
+    check_question(args.question)
     with live(sys.stderr) as watch:
-        answer = run_blocking(ask_as(args.index, args.question, _manner(args, watch)))
+        manner = _manner(args, watch)
+        opened = ready(args.index, manner.models)  # outside the loop, where Ctrl-C ends an import
+        answer = run_blocking(ask_as(opened, args.question, manner))
     print(json.dumps(answer.as_json()) if args.json else _answer_said(answer))
     return _code(answer)
 
@@ -86,11 +90,19 @@ def _answer_said(answer: Answer) -> str:
     u = answer.usage
     lines = [visible(answer.content) or f"(no answer: stopped by {answer.stop})", ""]
     lines += [_citation_said(number, c) for number, c in enumerate(answer.citations, 1)]
+    if answer.stop == "unmet":
+        lines += ["(not accepted: it lacks what was demanded of it)"]
+    elif answer.content and not answer.citations and not not_found(answer.content):
+        lines += ["(no citations: nothing of this was looked up in the documents)"]
     if entered:
         lines += ["", "branches entered:", *(f"  {branch_line(branch)}" for branch in entered[:12])]
     lines.append("")
-    lines += [f"stop: {answer.stop}; {count(u.calls, 'call')}, {u.tokens:,} tokens, ${u.usd:.4f}"]
+    lines += [f"stop: {answer.stop}; {count(u.calls, 'call')}, {u.tokens:,} tokens, {_dollars(answer)}"]
     return "\n".join([*lines, f"trace: {answer.trace}", f"head:  {answer.head}"])
+
+
+def _dollars(answer: Answer) -> str:
+    return f"${answer.usage.usd:.4f}" if answer.priced else "price unknown"
 
 
 def _citation_said(number: int, c: Citation) -> str:
@@ -111,15 +123,23 @@ def _ask_many(args: argparse.Namespace) -> int:
         raise RlmError("name the file that answers go to: --answers answers.jsonl")
     if args.at_once < 1:
         raise RlmError(f"--at-once is {args.at_once}; give at least 1")
-    manner = _manner(args, unwatched)
     questions, answers = read_questions(Path(args.questions)), Answers(Path(args.answers))
-    left = answers.begin(questions)
+    if answers.path.exists() and answers.path.samefile(args.questions):
+        raise RlmError(f"{args.answers} holds the questions; name another file for the answers")
+    with answers.held():
+        return _ask_those_left(args, questions, answers)
+
+
+def _ask_those_left(args: argparse.Namespace, questions: Sequence[Question], answers: Answers) -> int:
+    manner, left = _manner(args, unwatched), answers.begin(questions)
     if len(left) < len(questions):
         print(f"{len(questions) - len(left):,} of {len(questions):,} are answered", file=sys.stderr)
 
+    opened = ready(args.index, manner.models)
+
     async def go() -> int:
         open_still = 0
-        asking = ask_many(args.index, left, manner, args.at_once)
+        asking = ask_many(opened, left, manner, args.at_once)
         try:
             async for outcome in asking:
                 answers.add(outcome)
@@ -141,7 +161,7 @@ def _outcome_said(outcome: Outcome) -> str:
     if outcome.answer is None:
         return f"{asked} -> failed: {one_line(outcome.error or '', 200)}"
     a = outcome.answer
-    spent = f"{count(a.usage.calls, 'call')}, ${a.usage.usd:.4f}"
+    spent = f"{count(a.usage.calls, 'call')}, {_dollars(a)}"
     return f"{asked} -> {a.stop}: {one_line(a.content, 80)} ({count(len(a.citations), 'citation')}, {spent})"
 
 
@@ -150,12 +170,13 @@ def _outcome_said(outcome: Outcome) -> str:
 
 def chat(args: argparse.Namespace) -> int:
     """Questions from the terminal, or one a line from a pipe, until the input ends."""
-    return run_blocking(_chat(args))
+    manner = _manner(args, unwatched)
+    return run_blocking(_chat(ready(args.index, manner.models), manner))
 
 
-async def _chat(args: argparse.Namespace) -> int:
+async def _chat(opened: Index, manner: Manner) -> int:
     code = 0
-    async with open_chat(args.index, _manner(args, unwatched)) as chat:
+    async with open_chat(opened, manner) as chat:
         async for question in _typed():
             try:
                 with live(sys.stderr) as watch:

@@ -75,6 +75,12 @@ def test_the_variables_of_one_question_are_there_for_the_next(talk: Talk) -> Non
     assert answers[1].usage.calls == 2
 
 
+def test_a_question_does_not_keep_the_citations_of_the_last(talk: Talk) -> None:
+    first = cell('answer["content"] = "Two."; answer["citations"] = ["L0-00000"]; answer["ready"] = True')
+    answers, _, _ = talk([first, cell('answer["content"] = "One."; answer["ready"] = True')], both)
+    assert [(a.content, len(a.citations)) for a in answers] == [("Two.", 1), ("One.", 0)]
+
+
 def test_one_budget_holds_for_the_whole_chat(talk: Talk) -> None:
     answers, requests, _ = talk([cell('FINAL("Two.")'), cell("1")], both, calls=4)
     assert [a.stop for a in answers] == ["answer", "budget"]
@@ -124,11 +130,13 @@ def test_a_chat_without_a_question_leaves_nothing(index: Index, tmp_path: Path) 
 def test_the_command_answers_each_line_it_reads(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("How many masts has the ketch?\n\nexit\nnever asked\n"))
+    typed = "How many masts has the ketch?\n\nWhat is shorter, the mizzen?\nexit\nnever asked\n"
+    monkeypatch.setattr(sys, "stdin", io.StringIO(typed))
     assert main(["chat", str(index.path), "--runs", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert '"The ketch has two masts." [1]' in out
-    assert out.count("stop: answer") == 1
+    assert '"The mizzen is shorter." [1]' in out
+    assert out.count("stop: answer") == 2
 
 
 @pytest.mark.slow

@@ -213,6 +213,7 @@ def check_messages(events: list[Event], requests: list[Body]) -> None:
         ('said = "Two. (L0-00000)"\nFINAL_VAR("said")', ["L0-00000"]),
         ('SUBMIT("Two.", citations=[{"node": "L0-00000"}])', ["L0-00000"]),
         ('SUBMIT(answer="Two.")', []),
+        ('FINAL({"answer": "Two.", "citations": ["L0-00000"]})', ["L0-00000"]),
         ('FINAL("Two.")', []),
     ],
 )

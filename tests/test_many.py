@@ -159,12 +159,51 @@ def test_a_question_that_was_changed_is_asked_again(asked: Callable[..., Any], t
     assert len(asked([DONE])[2]) == 1
 
 
-def test_a_file_that_holds_no_answers_is_left_alone(asked: Callable[..., Any], tmp_path: Path) -> None:
-    answers = tmp_path / "answers.jsonl"
-    answers.write_text("my notes\n")
-    with ModelServer([DONE]):
-        code = main(["ask", "x", "--questions", str(tmp_path / "questions.jsonl"), "--answers", str(answers)])
-    assert (code, answers.read_text()) == (2, "my notes\n")
+NOTES = ["my notes\n", "my notes", '{"_id": "user", "email": "x"}\n', '{"_id": "user", "email": "x"}', "[]\n"]
+
+
+@pytest.mark.parametrize("notes", NOTES)
+def test_a_file_that_holds_no_answers_is_left_alone(
+    index: Index, tmp_path: Path, notes: str, capsys: Any
+) -> None:
+    answers, asked = tmp_path / "answers.jsonl", tmp_path / "q.jsonl"
+    answers.write_text(notes)
+    asked.write_text('{"text": "How many?"}\n')
+    code = main(["ask", str(index.path), "--questions", str(asked), "--answers", str(answers)])
+    assert (code, answers.read_text()) == (2, notes)
+    assert "line 1, is no answer" in capsys.readouterr().err
+
+
+def test_the_questions_themselves_are_never_written_over(index: Index, tmp_path: Path, capsys: Any) -> None:
+    asked = tmp_path / "q.jsonl"
+    asked.write_text('{"text": "How many?"}\n')
+    (tmp_path / "link.jsonl").symlink_to(asked)
+    code = main(
+        ["ask", str(index.path), "--questions", str(asked), "--answers", str(tmp_path / "link.jsonl")]
+    )
+    assert (code, asked.read_text()) == (2, '{"text": "How many?"}\n')
+    assert "holds the questions" in capsys.readouterr().err
+
+
+def test_answers_to_other_questions_stay(asked: Callable[..., Any], tmp_path: Path) -> None:
+    asked([DONE])
+    file = tmp_path / "questions.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text(lines[0])
+    _, rows, requests, _ = asked([DONE])
+    assert (set(rows), requests) == ({"q0", "q1", "q2", "q3"}, [])
+    file.write_text('{"_id": "new", "text": "What is a sloop?"}\n')
+    _, rows, requests, _ = asked([DONE])
+    assert (set(rows), len(requests)) == ({"q0", "q1", "q2", "q3", "new"}, 1)
+
+
+def test_two_runs_cannot_write_one_file(asked: Callable[..., Any], tmp_path: Path) -> None:
+    with Answers(tmp_path / "answers.jsonl").held():
+        code, _, requests, err = asked([DONE])
+    assert (code, requests) == (2, [])
+    assert "another run is writing" in err
+    assert asked([DONE])[0] == 0
+    assert not (tmp_path / ".answers.jsonl.lock").exists()
 
 
 @pytest.mark.parametrize(
@@ -192,8 +231,11 @@ def test_a_scope_and_a_missing_id_are_taken(tmp_path: Path) -> None:
 
 
 def test_answers_that_cannot_be_written_are_one_sentence(tmp_path: Path) -> None:
+    answers = Answers(tmp_path / "nowhere" / "a.jsonl")
+    with pytest.raises(RlmError, match="cannot write the answers"), answers.held():
+        pass
     with pytest.raises(RlmError, match="cannot write the answers"):
-        Answers(tmp_path / "nowhere" / "a.jsonl").begin(questions(1))
+        answers.begin(questions(1))
 
 
 # -- events as they come -----------------------------------------------------------------------------------

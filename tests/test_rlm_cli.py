@@ -19,7 +19,7 @@ from tests.model_server import MODEL, ModelServer, error, slow
 from tests.rlm_toy import embedded, warm_up
 from tests.toy import TEXTS, publish_toy
 
-COMMANDS = ["search", "ask", "shell", "trace", "review", "doctor"]
+COMMANDS = ["search", "ask", "chat", "shell", "trace", "review", "doctor"]
 # fmt: off
 HEAVY = [
     "numpy", "litellm", "torch", "faiss", "sklearn", "umap", "sentence_transformers", "bm25s", "numba", "scipy",
@@ -278,6 +278,32 @@ def test_a_limit_is_a_result_and_no_error(rlm: Any, folder: Path, tmp_path: Path
     assert out.startswith("(no answer: stopped by budget)")
     code, out, _ = rlm("ask", folder, QUESTION, "--runs", tmp_path, "--max-calls", 0, "--json")
     assert (code, json.loads(out)["stop"]) == (3, "budget")
+
+
+def test_a_price_that_nobody_knows_is_not_told_as_none(
+    rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ModelServer(["```python\nFINAL('Two.')\n```"]) as server:
+        server.use(monkeypatch)
+        words = ("ask", folder, QUESTION, "--runs", tmp_path, "--model", MODEL)
+        out, told = rlm(*words)[1], json.loads(rlm(*words, "--json")[1])
+    assert "price unknown" in out
+    assert "(no citations: nothing of this was looked up in the documents)" in out
+    assert told["priced"] is False
+
+
+def test_a_stop_by_the_system_closes_the_trace_too(folder: Path, tmp_path: Path) -> None:
+    with ModelServer([slow("late", 30)]) as server:
+        environment = {**os.environ, "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-test"}
+        words = [sys.executable, "-m", "rlm.cli", "ask", str(folder), "why", "--model", MODEL]
+        asking = subprocess.Popen([*words, "--runs", str(tmp_path)], env=environment, stderr=subprocess.PIPE)
+        while not server.requests and asking.poll() is None:
+            time.sleep(0.05)
+        asking.terminate()
+        _, err = asking.communicate(timeout=60)
+    (run,) = tmp_path.iterdir()
+    assert (asking.returncode, err.splitlines()[-1]) == (130, b"rlm: stopped")
+    assert verify(run).ok
 
 
 def test_few_calls_are_enough_for_an_answer(rlm: Any, folder: Path, tmp_path: Path) -> None:
