@@ -376,6 +376,7 @@ async def resume(talk: Conversation, text: str) -> None:
     """Go on after an answer, or after a limit, with what is asked next; the variables stand, but for the answer."""
     talk.calls.resume()
     talk.drafting = False
+    talk.calls.written.append(text)  # its words are the asker's own
     await run_cell(talk, NO_DRAFT)
     if talk.messages[-1]["role"] == "assistant":
         _say(talk, text, "answered")
