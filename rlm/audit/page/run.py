@@ -74,7 +74,7 @@ def _numbers(events: Sequence[Event]) -> Html:
         ("Time", f"{last['time_s']:.1f} s"),
         ("Model calls", f"{cost.calls:,}"),
         ("Tokens", f"{cost.tokens:,}"),
-        ("Cost", in_dollars(cost.usd)),
+        ("Cost", in_dollars(cost.usd) if cost.usd else "no price"),
         ("Steps in the tree", f"{sum(event['kind'] == 'visited' for event in events):,}"),
     ]
     return facts(pairs, "numbers")
