@@ -113,7 +113,9 @@ async def ask_async(
     """As `ask`, inside an event loop; many may be under way in one process. Cancelled, it stops all it began and
     closes its trace."""
     manner = Manner(route, models or Models(), limits or Limits(), demands or Demands(), Path(runs), watch)
-    return await ask_as(index, question, manner)
+    opened = ready(index, manner.models)
+    check_question(question)
+    return await ask_as(opened, question, manner)
 
 
 async def events(index: str | Path | Index, question: str, **manner: Any) -> AsyncGenerator[Event, None]:
@@ -140,22 +142,27 @@ async def events(index: str | Path | Index, question: str, **manner: Any) -> Asy
         await asyncio.wait([asking])
 
 
-async def ask_as(index: str | Path | Index, question: str, manner: Manner) -> Answer:
-    """As `ask_async`, with everything but the question in one value."""
-    opened = ready(index, manner.models)
-    check_question(question)
+async def ask_as(opened: Index, question: str, manner: Manner) -> Answer:
+    """As `ask_async`, of an index that is `ready` and a question that was checked."""
     async with gateway_for(manner.limits) as gateway:
         return await answered(opened, question, gateway, manner)
 
 
 def ready(index: str | Path | Index, models: Models) -> Index:
     """The index, open, with models that can be asked. Raises before anything is spent."""
+    opened = opened_for(index, models)
+    for model in (models.root, models.child):
+        count_tokens(model, "")
+    litellm()  # before a run's clock starts: its first import takes seconds, a vocabulary half a second
+    return opened
+
+
+def opened_for(index: str | Path | Index, models: Models) -> Index:
+    """The index, open, once it is sure that these models exist and have their keys."""
     navigator.register()
     opened = index if isinstance(index, Index) else open_any(index)
     for model in dict.fromkeys([models.root, models.child]):
         check_model(model)
-        count_tokens(model, "")
-    litellm()  # before a run's clock starts: its first import takes seconds, a vocabulary half a second
     return opened
 
 

@@ -178,7 +178,7 @@ class Calls:
     @contextmanager
     def _set_aside(self, worsts: Sequence[Usage]) -> Iterator[list[Reservation]]:
         """What calls need at most, as long as they are under way. What does not fit together is refused together."""
-        ledger = self.run.gateway.ledger
+        ledger = self.run.ledger
         try:
             held = ledger.reserve_all(worsts)
         except OverBudget as e:

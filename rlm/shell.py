@@ -12,17 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from index_store.plain import open_any
-from rlm import navigator
 from rlm.answer import Conclusion
+from rlm.answering import gateway_for, opened_for
 from rlm.audit.visible import count, one_line, visible
 from rlm.calls import Calls
 from rlm.context import Context
 from rlm.engine import CALLS, converse, serving
 from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
-from rlm.gateway.ledger import Caps, Ledger
-from rlm.gateway.provider import check_model
 from rlm.limits import Limits, Models
 from rlm.run import Run
 from rlm.sandbox import CellResult, SandboxLimits, Session, open_session
@@ -55,13 +52,10 @@ class Shell:
 @contextmanager
 def open_shell(index: str | Path, models: Models, limits: Limits) -> Iterator[Shell]:
     """A sandbox over an index, with a thread of its own for the model calls that cells make."""
-    navigator.register()
-    opened = open_any(index)
-    for model in dict.fromkeys([models.root, models.child]):
-        check_model(model)
+    opened = opened_for(index, models)
     context = Context(opened, lambda *_: None)
     with _running_loop() as loop:
-        run = Run(opened, _gateway(limits), models, limits, _Untraced(), Path(), loop)
+        run = Run(opened, gateway_for(limits), models, limits, _Untraced(), Path(), loop)
         calls = Calls(run, context, "0", 0, _descend, lambda: 0)
         session = open_session(
             serving(context, calls), CALLS, _sandbox(limits), context.intro(), limits.backend
@@ -91,11 +85,6 @@ def _running_loop() -> Iterator[asyncio.AbstractEventLoop]:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
-
-
-def _gateway(limits: Limits) -> Gateway:
-    ledger = Ledger(Caps(limits.usd, limits.tokens, limits.calls))
-    return Gateway(ledger, concurrency=limits.concurrency, timeout_s=limits.timeout_s)
 
 
 def _sandbox(limits: Limits) -> SandboxLimits:

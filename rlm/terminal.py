@@ -77,10 +77,10 @@ def _settings(args: argparse.Namespace) -> tuple[Models, Limits]:
         "cell_timeout_s": getattr(args, "cell_timeout", None),
         "backend": args.backend,
     }
-    if getattr(args, "questions", None) is not None and args.max_calls is None:
-        limits = Limits(calls=None, **{k: v for k, v in given.items() if v is not None})
-    else:
-        limits = Limits(**{k: v for k, v in given.items() if v is not None})
+    kept = {name: value for name, value in given.items() if value is not None}
+    if getattr(args, "questions", None) is not None:
+        kept.setdefault("calls", None)  # without a cap on all together, each question has its own
+    limits = Limits(**kept)
     child = "offline/reader" if args.model.startswith("offline/") else args.model
     return Models(args.model, args.child_model or child), limits
 

@@ -1,9 +1,27 @@
 """What holds for every test: no clock of a busy machine decides, and CI tries the same examples each time."""
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+import pytest
 from hypothesis import HealthCheck, settings
+
+if TYPE_CHECKING:
+    from index_store.reader import Index
 
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("house"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "house")
+
+
+@pytest.fixture(scope="module")
+def index(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Index]":
+    """The toy index with its embedder, for tests that ask it over HTTP."""
+    from tests.rlm_toy import embedded, warm_up
+    from tests.toy import toy_index
+
+    warm_up()
+    with pytest.MonkeyPatch.context() as patch:
+        embedded(patch)
+        yield toy_index(tmp_path_factory.mktemp("toy") / "toy.index")

@@ -5,7 +5,7 @@ import io
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +20,8 @@ from rlm.cli import main
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
 from tests.model_server import MODEL, Body, ModelServer, Script, error
-from tests.rlm_toy import embedded, warm_up
-from tests.toy import toy_index
 
 MODELS = Models(MODEL, MODEL)
-
-
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    warm_up()
-    with pytest.MonkeyPatch.context() as patch:
-        embedded(patch)
-        yield toy_index(tmp_path_factory.mktemp("chat") / "toy.index")
 
 
 Talk = Callable[..., tuple[Any, list[Body], list[dict[str, Any]]]]

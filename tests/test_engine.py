@@ -7,7 +7,7 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,22 +30,13 @@ from rlm.routes import Route
 from rlm.run import SANDBOXES, Run
 from rlm.sandbox import spawn
 from tests.model_server import MODEL, Body, ModelServer, Step, error, half_a_body, slow
-from tests.rlm_toy import embedded, recorded_context, warm_up
-from tests.toy import toy_index
+from tests.rlm_toy import recorded_context
 
 Event = dict[str, Any]
 SOON_S = 8.0  # a stopped run ends at once; a loaded machine takes longer
 GOLDEN = Path(__file__).parent / "golden" / "rlm_run.jsonl"
 QUESTION = "How many masts has a ketch?"
 DONE = 'answer["content"] = "Two."; answer["citations"] = ["L0-00000"]; answer["ready"] = True'
-
-
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    warm_up()
-    with pytest.MonkeyPatch.context() as patch:
-        embedded(patch)
-        yield toy_index(tmp_path_factory.mktemp("engine") / "toy.index")
 
 
 def cell(code: str) -> str:

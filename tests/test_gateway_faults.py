@@ -1,6 +1,5 @@
 """Every way a provider can fail, over real HTTP in both protocols: nothing is lost, charged twice, or waited for."""
 
-import asyncio
 import json
 import threading
 from dataclasses import replace
@@ -28,6 +27,7 @@ from tests.model_server import (
     text_of,
     too_long,
 )
+from tests.test_gateway_calls import run
 
 ANTHROPIC = "anthropic/claude-sonnet-4-5"
 both = pytest.mark.parametrize("model", [MODEL, ANTHROPIC], ids=["openai", "anthropic"])
@@ -40,14 +40,6 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def ask(text: str, model: str) -> Request:
     return Request(model, (Message(role="user", content=text),), 50)
-
-
-def run(gateway: Gateway, *requests: Request) -> list[Reply | GatewayError]:
-    async def all_of_them() -> list[Reply | GatewayError]:
-        async with gateway:
-            return await gateway.complete_many(requests)
-
-    return asyncio.run(all_of_them())
 
 
 def one(

@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,19 +18,9 @@ from rlm.gateway import gateway as gateway_module
 from rlm.gateway.blocking import run_blocking
 from rlm.many import Answers, Outcome, Question, read_questions
 from tests.model_server import MODEL, Body, ModelServer, Script, Step, error
-from tests.rlm_toy import embedded, warm_up
-from tests.toy import toy_index
 
 MODELS = Models(MODEL, MODEL)
 DONE = '```python\nFINAL("Two.", citations=["L0-00000"])\n```'
-
-
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    warm_up()
-    with pytest.MonkeyPatch.context() as patch:
-        embedded(patch)
-        yield toy_index(tmp_path_factory.mktemp("many") / "toy.index")
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,7 @@ from index_store.reader import Index
 from rlm.audit import read, verify
 from rlm.cli import main
 from tests.model_server import MODEL, ModelServer, error, slow
-from tests.rlm_toy import embedded, warm_up
-from tests.toy import TEXTS, publish_toy
+from tests.toy import TEXTS
 
 COMMANDS = ["search", "ask", "chat", "shell", "trace", "review", "doctor"]
 # fmt: off
@@ -30,13 +28,8 @@ QUESTION = "How many masts has the ketch?"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    warm_up()
-    path = tmp_path_factory.mktemp("cli") / "toy.index"
-    publish_toy(path)
-    with pytest.MonkeyPatch.context() as patch:
-        embedded(patch)
-        yield path
+def folder(index: Index) -> Path:
+    return index.path
 
 
 @pytest.fixture(scope="module")

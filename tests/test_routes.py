@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,6 @@ from rlm.gateway import gateway as gateway_module
 from rlm.gateway.blocks import outside
 from rlm.single import NOT_HERE, parse
 from tests.model_server import Body, ModelServer, Script, Step, error
-from tests.rlm_toy import embedded, warm_up
-from tests.toy import toy_index
 
 QUESTION = "How many masts has a ketch?"
 KNOWN = Models("openai/gpt-5-mini", "openai/gpt-5-mini")
@@ -26,14 +24,6 @@ UNKNOWN = Models("openai/test-model", "openai/test-model")
 OFFLINE = Models()
 REPLY = 'Two masts.\n\n[boats.txt] "The ketch has two masts."\n'
 CELL = '```python\nFINAL("Two.", citations=["L0-00000"])\n```'
-
-
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    warm_up()
-    with pytest.MonkeyPatch.context() as patch:
-        embedded(patch)
-        yield toy_index(tmp_path_factory.mktemp("routes") / "toy.index")
 
 
 Asked = tuple[Answer, list[dict[str, Any]], list[Body]]

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +10,6 @@ from index_store.reader import Index
 from rlm import Answer, Limits, Models, ask, ask_async
 from rlm.audit import read, verify
 from tests.model_server import MODEL, Body, ModelServer
-from tests.rlm_toy import embedded, warm_up
-from tests.toy import toy_index
 
 MODELS = Models(MODEL, MODEL)
 SUM = """```python
@@ -20,14 +17,6 @@ total = sum(len(r) for r in llm_query_batched(["{name}"] * 5))
 print(total)
 ```"""
 DONE = '```python\nFINAL("{name} " + str(total))\n```'
-
-
-@pytest.fixture(scope="module")
-def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
-    warm_up()
-    with pytest.MonkeyPatch.context() as patch:
-        embedded(patch)
-        yield toy_index(tmp_path_factory.mktemp("sessions") / "toy.index")
 
 
 def by_name(body: Body) -> str:

@@ -13,26 +13,20 @@ from typing import Any
 
 import pytest
 
+from index_store.reader import Index
 from rlm import Limits, Models
 from rlm import shell as shell_module
 from rlm.cli import main
 from rlm.errors import RlmError
 from rlm.gateway.errors import UnknownModel
 from rlm.shell import Shell, open_shell, run_cell, talk, talk_json
-from tests.rlm_toy import embedded, warm_up
-from tests.toy import toy_index
 
 OFFLINE = Models("offline/navigator", "offline/reader")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    warm_up()
-    path = tmp_path_factory.mktemp("shell") / "toy.index"
-    toy_index(path)
-    with pytest.MonkeyPatch.context() as patch:
-        embedded(patch)
-        yield path
+def folder(index: Index) -> Path:
+    return index.path
 
 
 @pytest.fixture(scope="module")
@@ -296,3 +290,10 @@ def test_ctrl_c_stops_a_cell_and_not_the_shell(
     said = capsys.readouterr()
     assert said.out == "on False\n"
     assert "stopped; the variables are gone" in said.err
+
+
+def test_a_shell_calls_models_under_the_limits_it_is_given(folder: Path) -> None:
+    limits = Limits(requests_per_minute=7, allow_unpriced=True)
+    with open_shell(folder, OFFLINE, limits) as opened:
+        gateway = opened.run.gateway
+        assert (gateway.allow_unpriced, gateway.lanes.requests_per_minute) == (True, 7)
