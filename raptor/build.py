@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from index_store.writer import Draft, Published
     from raptor.checkpoint import Checkpoint
     from raptor.corpus import Changes, Corpus
-    from raptor.documents import Failure, Found, Text
     from raptor.growing import Grower, Level
-    from raptor.metadata import Metadata
-    from raptor.parsing import Kept
+    from raptor.loading.metadata import Metadata
+    from raptor.loading.processes import Kept
+    from raptor.loading.readers import Failure, Found, Text
     from rlm.gateway.gateway import Gateway
     from rlm.gateway.types import Usage
 
@@ -112,14 +112,14 @@ def build_index(
 ) -> BuildReport:
     """Build an index of `sources` (files, folders, globs, .jsonl) in the folder `index` and publish it.
 
-    `metadata`: what `raptor.metadata.read_metadata` read. A build that was cut short goes on where it was. Raises
-    RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
+    `metadata`: what `raptor.loading.metadata.read_metadata` read. A build that was cut short goes on where it was.
+    Raises RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
     """
     from raptor.corpus import Changes, corpus_of, new_parts
-    from raptor.documents import roots_of
     from raptor.estimate import refuse_above_cap
-    from raptor.metadata import described
-    from raptor.parsed import Parsed
+    from raptor.loading.metadata import described
+    from raptor.loading.parsed import Parsed
+    from raptor.loading.readers import roots_of
     from rlm.gateway.provider import check_model
 
     settings, progress, clock = settings or BuildSettings(), progress or silent, Clock()
@@ -162,8 +162,8 @@ def update_index(
     """
     from index_store.reader import open_index
     from raptor.corpus import corpus_of, merged_parts
-    from raptor.documents import is_below, named_below, roots_of
-    from raptor.parsed import Parsed
+    from raptor.loading.parsed import Parsed
+    from raptor.loading.readers import is_below, named_below, roots_of
     from rlm.gateway.provider import check_model
 
     progress, clock, out = progress or silent, Clock(), Path(index)
@@ -237,7 +237,7 @@ def _target_fault(out: Path) -> str:
 
 def find_files(out: Path, sources: Sources, clock: Clock) -> "list[Found]":
     """The files that the sources stand for. Raises RaptorError where there are none."""
-    from raptor.documents import find
+    from raptor.loading.readers import find
 
     with clock.stage("load"):
         return _outside(out, find(listed(sources)))
@@ -264,7 +264,7 @@ def _outside(out: Path, found: "Sequence[Found]") -> "list[Found]":
 def _load(
     found: "Sequence[Found]", progress: Progress, kept: "Kept | None"
 ) -> "tuple[list[Text], list[Failure]]":
-    from raptor.documents import Text, load
+    from raptor.loading.readers import Text, load
 
     texts: list[Text] = []
     failures: list[Failure] = []

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from index_store.reader import Index
     from index_store.types import Node
     from raptor.build import BuildReport, Spending
-    from raptor.documents import Failure
     from raptor.estimate import Estimate
-    from raptor.metadata import Metadata
+    from raptor.loading.metadata import Metadata
+    from raptor.loading.readers import Failure
     from raptor.settings import BuildSettings
 
 EXAMPLE = """example:
@@ -217,7 +217,7 @@ def _build(args: argparse.Namespace) -> int:
 
 
 def _metadata(file: str | None) -> "Metadata | None":
-    from raptor.metadata import read_metadata
+    from raptor.loading.metadata import read_metadata
 
     return read_metadata(file) if file else None
 

@@ -12,12 +12,12 @@ from index_store.types import Document
 from raptor.chunking import chunk
 from raptor.errors import RaptorError
 from raptor.growing import Grower, Level
-from raptor.metadata import described
+from raptor.loading.metadata import described
 
 if TYPE_CHECKING:
     from index_store.reader import Index
-    from raptor.documents import Failure, Text
-    from raptor.metadata import Metadata
+    from raptor.loading.metadata import Metadata
+    from raptor.loading.readers import Failure, Text
 
 Spans = npt.NDArray[np.int64]
 

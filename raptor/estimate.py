@@ -14,14 +14,14 @@ import numpy as np
 
 from raptor.build import Clock, check_target, embedder_for, find_files, load_texts, opened_when_needed, silent
 from raptor.checkpoint import key_of
+from raptor.clustering.planning import Group
 from raptor.corpus import Changes, corpus_of, new_parts, titled
 from raptor.errors import RaptorError
 from raptor.growing import Grower, Level
-from raptor.parsed import Parsed
-from raptor.planning import Group
+from raptor.loading.parsed import Parsed
 from raptor.settings import BuildSettings
 from raptor.summarising import Summary, parse_summary, summary_request
-from rlm.gateway.offline import find_handler
+from rlm.gateway.offline.registry import find_handler
 from rlm.gateway.provider import check_model, price
 from rlm.gateway.tokens import count_tokens, truncate
 from rlm.gateway.types import Request
@@ -29,7 +29,7 @@ from rlm.gateway.types import Request
 if TYPE_CHECKING:
     from raptor.build import Progress, Sources
     from raptor.corpus import Part
-    from raptor.documents import Failure
+    from raptor.loading.readers import Failure
 
 SAMPLE = 20_000
 RUN = 500

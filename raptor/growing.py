@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from raptor.checkpoint import Checkpoint, key_of
+from raptor.clustering.planning import Group, Standing, regroup
 from raptor.embedding import embed
 from raptor.errors import RaptorError
-from raptor.planning import Group, Standing, regroup
 from raptor.settings import BuildSettings
 from raptor.summarising import Summary, parse_summary, summary_request
 from rlm.gateway.blocking import run_blocking

@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rlm.answering import Answer, Manner, ask, ask_async, events
-    from rlm.chat import open_chat
-    from rlm.demands import Demands
+    from rlm.answers.demands import Demands
+    from rlm.asking.asking import Answer, Manner, ask, ask_async, events
+    from rlm.asking.chat import open_chat
+    from rlm.asking.many import Question, ask_many
     from rlm.limits import Limits, Models
-    from rlm.many import Question, ask_many
 
 __all__ = [
     "Answer",
@@ -24,17 +24,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Answer": "rlm.answering",
-    "Demands": "rlm.demands",
+    "Answer": "rlm.asking.asking",
+    "Demands": "rlm.answers.demands",
     "Limits": "rlm.limits",
-    "Manner": "rlm.answering",
+    "Manner": "rlm.asking.asking",
     "Models": "rlm.limits",
-    "Question": "rlm.many",
-    "ask": "rlm.answering",
-    "ask_async": "rlm.answering",
-    "ask_many": "rlm.many",
-    "events": "rlm.answering",
-    "open_chat": "rlm.chat",
+    "Question": "rlm.asking.many",
+    "ask": "rlm.asking.asking",
+    "ask_async": "rlm.asking.asking",
+    "ask_many": "rlm.asking.many",
+    "events": "rlm.asking.asking",
+    "open_chat": "rlm.asking.chat",
 }
 
 

@@ -243,7 +243,7 @@ def _doctor_parser(commands: Any) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from rlm.doctor import main as doctor
+    from rlm.commands.doctor import main as doctor
 
     return doctor(args.json)
 
@@ -356,7 +356,7 @@ def _hit_json(index: "Index", hit: "Hit") -> dict[str, Any]:
 
 def _hits_said(index: "Index", hits: "Sequence[Hit]", compared: bool) -> str:
     """`compared`: the scores say how hits compare, and so nothing of one alone."""
-    from rlm.audit.visible import one_line
+    from index_store.terminal import one_line
 
     lines = []
     for rank, hit in enumerate(hits, 1):
@@ -371,19 +371,19 @@ def _hits_said(index: "Index", hits: "Sequence[Hit]", compared: bool) -> str:
 
 
 def _ask(args: argparse.Namespace) -> int:
-    from rlm.terminal import ask
+    from rlm.commands.ask import ask
 
     return ask(args)
 
 
 def _chat(args: argparse.Namespace) -> int:
-    from rlm.terminal import chat
+    from rlm.commands.ask import chat
 
     return chat(args)
 
 
 def _shell(args: argparse.Namespace) -> int:
-    from rlm.terminal import shell
+    from rlm.commands.ask import shell
 
     return shell(args)
 
@@ -452,7 +452,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     run: Callable[[argparse.Namespace], int] = args.run
     from index_store.errors import IndexStoreError
-    from rlm.audit.visible import one_line
+    from index_store.terminal import one_line
     from rlm.errors import RlmError
     from rlm.gateway.errors import GatewayError
 

@@ -18,8 +18,8 @@ settings.load_profile("ci" if os.environ.get("CI") else "house")
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Index]":
     """The toy index with its embedder, for tests that ask it over HTTP."""
-    from tests.rlm_toy import embedded, warm_up
-    from tests.toy import toy_index
+    from tests.helpers.rlm_toy import embedded, warm_up
+    from tests.helpers.toy import toy_index
 
     warm_up()
     with pytest.MonkeyPatch.context() as patch:

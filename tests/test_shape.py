@@ -15,8 +15,8 @@ import pytest
 
 import raptor.cli
 import rlm.cli
+from tests.helpers.places import ROOT
 
-ROOT = Path(__file__).parents[1]
 OURS = ("index_store", "raptor", "rlm")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
@@ -87,7 +87,7 @@ def test_imports_run_downwards_only(path: Path) -> None:
 def test_the_floors_are_told_apart() -> None:
     assert not within("rlm", allowed("raptor.build"))
     assert not within("rlm.gatewayish", allowed("raptor.build"))
-    assert not within("raptor.errors", allowed("rlm.engine"))
+    assert not within("raptor.errors", allowed("rlm.loop.engine"))
     assert not within("index_store", allowed("rlm.gateway.cache"))
     assert within("rlm.gateway.blocks", allowed("raptor.summarising"))
 

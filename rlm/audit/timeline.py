@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from textwrap import wrap
 from typing import Any
 
+from index_store.terminal import count, one_line, visible
 from rlm.audit.costs import Cost, costs, in_dollars
 from rlm.audit.events import Event
 from rlm.audit.routing import Branch, branches, texts_held, where_shown
 from rlm.audit.verify import Verdict
-from rlm.audit.visible import count, one_line, visible
 
 WIDTH = 100
 _CODE_LINES = 8

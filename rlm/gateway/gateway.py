@@ -16,7 +16,7 @@ from rlm.gateway.errors import BrokenCache, CallFailed, GatewayError, UnknownMod
 from rlm.gateway.failures import Failure, understand
 from rlm.gateway.lanes import Lanes, Slots
 from rlm.gateway.ledger import Ledger, Reservation
-from rlm.gateway.offline import PREFIX
+from rlm.gateway.offline.registry import PREFIX
 from rlm.gateway.pacing import backoff_s
 from rlm.gateway.provider import check_model, price
 from rlm.gateway.tokens import count_tokens

@@ -18,8 +18,8 @@ from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
 from rlm.gateway.errors import MissingKey, UnknownModel
-from rlm.gateway.offline import PREFIX, find_handler
-from rlm.gateway.offline import provider as offline_provider
+from rlm.gateway.offline.registry import PREFIX, find_handler
+from rlm.gateway.offline.registry import provider as offline_provider
 from rlm.gateway.types import Request
 
 # Servers that people run themselves: litellm lists them at no price or not at all, and their calls are free.

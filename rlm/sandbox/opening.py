@@ -2,7 +2,7 @@
 
 import sys
 
-from .types import UNCONFINED, Backend, Intro, SandboxLimits, SandboxUnavailable, Serve, Session
+from rlm.sandbox.types import UNCONFINED, Backend, Intro, SandboxLimits, SandboxUnavailable, Serve, Session
 
 
 def open_session(
@@ -17,12 +17,12 @@ def open_session(
     `context_text`, and `names`, a dict of further variables. Raises SandboxUnavailable, naming the layer
     that is missing; which backend runs is the caller's choice, never a fall back."""
     if backend == "monty":
-        from .monty import MontySession
+        from rlm.sandbox.monty import MontySession
 
         return MontySession(serve, calls, limits, intro)
     if sys.platform != "linux":
         raise SandboxUnavailable(UNCONFINED.format(layer=f"seccomp: {sys.platform} is not Linux"))
-    from .session import LinuxSession
+    from rlm.sandbox.session import LinuxSession
 
     return LinuxSession(serve, calls, limits, intro)
 

@@ -10,11 +10,20 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
-from . import wire
-from .dialogue import Clock, Death, Line, converse
-from .shown import Shown
-from .spawn import Worker, fork_worker, running_zygote
-from .types import UNCONFINED, CallRefused, CellResult, Intro, Json, SandboxLimits, SandboxUnavailable, Serve
+from rlm.sandbox.cage import wire
+from rlm.sandbox.dialogue import Clock, Death, Line, converse
+from rlm.sandbox.shown import Shown
+from rlm.sandbox.spawn import Worker, fork_worker, running_zygote
+from rlm.sandbox.types import (
+    UNCONFINED,
+    CallRefused,
+    CellResult,
+    Intro,
+    Json,
+    SandboxLimits,
+    SandboxUnavailable,
+    Serve,
+)
 
 START_S = 20.0
 REPLAY_S = 1.0

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from .types import CellResult, SandboxLimits
+from rlm.sandbox.types import CellResult, SandboxLimits
 
 ERROR_CHARS = 8_000
 NOTE_CHARS = 200

@@ -14,13 +14,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from .types import UNCONFINED, SandboxUnavailable
+from rlm.sandbox.types import UNCONFINED, SandboxUnavailable
 
 START_S = 20.0
 # The environment's only entries. With the hash seed a set of strings has the same order in every worker and every
 # replay; with huge pages for large blocks (glibc 2.35 and later) a killed worker's 500 MB are free in 5 ms, not 35.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}
-# This package's files under a name of their own, so that neither site-packages nor rlm/__init__ is needed.
+# The files of cage/ under a name of their own, so that neither site-packages nor rlm/__init__ is needed.
 _BOOT = """
 import sys, types
 sys.modules["cage"] = package = types.ModuleType("cage")
@@ -145,7 +145,7 @@ def _start() -> Zygote:
 
 
 def _launch(control_fd: int) -> subprocess.Popen[bytes]:
-    folder = str(Path(__file__).resolve().parent)
+    folder = str(Path(__file__).resolve().parent / "cage")
     command = [sys.executable, "-s", "-P", "-S", "-c", _BOOT, folder, str(control_fd), str(os.getpid())]
     return subprocess.Popen(
         command,

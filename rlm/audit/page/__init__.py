@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+from index_store.terminal import one_line
 from rlm.audit.costs import costs
 from rlm.audit.events import Event
 from rlm.audit.page.answer import answer_section
@@ -16,7 +17,6 @@ from rlm.audit.page.steps import steps_section
 from rlm.audit.page.tree import tree_section
 from rlm.audit.routing import places_of
 from rlm.audit.verify import Verdict
-from rlm.audit.visible import one_line
 
 __all__ = ["render"]
 

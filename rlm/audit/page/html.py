@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterable
 
-from rlm.audit.visible import visible
+from index_store.terminal import visible
 
 TEXT_CHARS = 20_000  # of one text; the rest is in the trace, which the page is a view of
 

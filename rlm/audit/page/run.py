@@ -4,11 +4,11 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from index_store.terminal import count, one_line
 from rlm.audit.costs import Cost, costs, in_dollars
 from rlm.audit.events import Event
 from rlm.audit.page.html import Html, facts, fold, join, tag
 from rlm.audit.verify import Verdict
-from rlm.audit.visible import count, one_line
 
 _CANNOT_SHOW = (
     "A chain of hashes shows that no line was changed, removed, moved or added by anyone who did not also rewrite "

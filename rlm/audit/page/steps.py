@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from index_store.terminal import count, one_line
 from rlm.audit.costs import in_dollars
 from rlm.audit.events import Event
 from rlm.audit.page.html import Html, fold, join, pre, tag
-from rlm.audit.visible import count, one_line
 
 _MOST_CHILDREN = 200
 _MOST_NODES = 60

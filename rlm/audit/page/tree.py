@@ -3,10 +3,10 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from index_store.terminal import one_line
 from rlm.audit.events import Event
 from rlm.audit.page.html import Html, fold, join, pre, tag
 from rlm.audit.routing import Branch, Place, Standing, branches, words_shown
-from rlm.audit.visible import one_line
 
 _WIDE, _ROW, _GAP = 1000, 40, 2
 _MOST_DEEP = 24  # levels drawn; a real tree has a handful, a stranger's trace may have any number

@@ -1,0 +1,227 @@
+"""Parse files in processes: several at once, each under limits, so that a hostile file ends its parser and no more.
+
+A parser is `python -m raptor.loading.processes`: a line of JSON in for each file, a line of JSON out. (Not
+`multiprocessing`, which would run a caller's own script again where that lacks a main guard, and whose messages are
+pickles.)
+"""
+
+import hashlib
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from threading import Event
+from typing import IO, Any, Protocol
+
+from raptor.errors import RaptorError
+from raptor.loading.readers import Failure, Found, Loaded, Section, Text, read_file, state_of
+
+LIMIT_S = 120.0
+MEMORY_BYTES = 4 * 2**30
+#: Goes up when the same file gives another text, so that what was kept of it is not used.
+VERSION = 1
+_AHEAD = 4  # files submitted before their turn, for each process
+
+
+class Kept(Protocol):
+    """What was parsed before, by the sha256 of the file and its suffix; each value is JSON."""
+
+    def get(self, sha256: str, suffix: str) -> Any | None: ...
+    def put(self, sha256: str, suffix: str, value: Any) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """A file on its way. `sha256`: "" where it is not to be kept; `state`: of the file when that was taken."""
+
+    file: Found
+    sha256: str
+    state: tuple[int, ...] | None
+    loaded: Callable[[], list[Loaded]]
+    known: bool = False
+
+
+def parse_many(files: Sequence[Found], kept: Kept | None = None) -> Generator[list[Loaded], None, None]:
+    """What `read_file` gives for each file, in order, parsed in as many processes as there are processors.
+
+    A file whose parser dies, or takes longer than LIMIT_S, is a Failure. Raises RaptorError where no process starts.
+    """
+    return _parsed(files, kept, min(len(files), os.cpu_count() or 1))
+
+
+def _parsed(files: Sequence[Found], kept: Kept | None, workers: int) -> Generator[list[Loaded], None, None]:
+    parsers = _Parsers(deque(), [], Event())
+    pending: deque[_Job] = deque()
+    with closing(parsers), ThreadPoolExecutor(max(1, workers)) as pool:
+        try:
+            for file in files:
+                pending.append(_begun(file, kept, lambda file: pool.submit(parsers.parse, file)))
+                if len(pending) >= _AHEAD * workers:
+                    yield _ended(pending.popleft(), kept)
+            while pending:
+                yield _ended(pending.popleft(), kept)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+            parsers.stop()
+
+
+def _begun(file: Found, kept: Kept | None, submit: Callable[[Found], Future[list[Loaded]]]) -> _Job:
+    if kept is None:
+        return _Job(file, "", None, submit(file).result)
+    state, sha256 = state_of(file.path), _sha256(file.path)
+    known = kept.get(sha256, file.path.suffix.lower()) if sha256 else None
+    if known is not None:
+        text = _text_of(known | {"id": file.id, "source": str(file.path)})
+        # A title that was the file's name is that of this file.
+        named = replace(text, title=text.title or file.path.name)
+        return _Job(file, sha256, state, lambda: [named], known=True)
+    return _Job(file, sha256, state, submit(file).result)
+
+
+def _ended(job: _Job, kept: Kept | None) -> list[Loaded]:
+    loaded = job.loaded()
+    whole = bool(job.sha256) and not job.known and state_of(job.file.path) == job.state
+    if kept is not None and whole and len(loaded) == 1 and isinstance(loaded[0], Text):
+        row = asdict(loaded[0])
+        row["title"] = "" if row["title"] == job.file.path.name else row["title"]
+        del row["id"], row["source"]
+        kept.put(job.sha256, job.file.path.suffix.lower(), row)
+    return loaded
+
+
+def _sha256(path: Path) -> str:
+    """Of a regular file's bytes; "" where it cannot be read, which reading it will say."""
+    try:
+        if not path.is_file():
+            return ""
+        with path.open("rb") as f:
+            return hashlib.file_digest(f, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Parsers:
+    """The processes that wait for a file, all that were started, and whether they are to end."""
+
+    idle: deque[subprocess.Popen[bytes]]
+    started: list[subprocess.Popen[bytes]]
+    stopped: Event
+
+    def parse(self, file: Found) -> list[Loaded]:
+        try:
+            parser = self.idle.pop()
+        except IndexError:
+            parser = _started()
+            self.started.append(parser)
+            if self.stopped.is_set():
+                parser.kill()
+        line = _answer(parser, file)
+        if not line.endswith(b"\n"):
+            return [Failure(str(file.path), _death(parser.wait()))]
+        self.idle.append(parser)
+        try:
+            return [_loaded_of(row) for row in json.loads(line)]
+        except (ValueError, TypeError, KeyError, AttributeError) as e:
+            return [Failure(str(file.path), f"its parser answered no document ({e}); leave it out")]
+
+    def stop(self) -> None:
+        """End the processes, and with them the threads that wait for one."""
+        self.stopped.set()
+        for parser in self.started:
+            parser.kill()
+
+    def close(self) -> None:
+        for parser in self.started:
+            with suppress(BrokenPipeError), parser:  # closes its pipes and waits for it
+                pass
+
+
+def _started() -> subprocess.Popen[bytes]:
+    home = str(Path(__file__).parents[2])
+    known = os.environ.get("PYTHONPATH")
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([home, *([known] if known else [])])}
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", "raptor.loading.processes"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env=environment,
+        )
+    except OSError as e:
+        raise RaptorError(
+            f"cannot start a process to parse documents ({e.strerror or e}); free memory"
+        ) from e
+
+
+def _answer(parser: subprocess.Popen[bytes], file: Found) -> bytes:
+    """A parser's line about a file, without its end where the parser died."""
+    assert parser.stdin is not None
+    assert parser.stdout is not None
+    asked = {"path": os.fsencode(file.path).hex(), "id": os.fsencode(file.id).hex(), "limit_s": LIMIT_S}
+    try:
+        parser.stdin.write(json.dumps(asked).encode() + b"\n")
+        parser.stdin.flush()
+        return parser.stdout.readline()
+    except BrokenPipeError:
+        return b""
+
+
+def _death(code: int) -> str:
+    if code == -signal.SIGALRM:
+        return f"it took more than {LIMIT_S:g} s to parse; split it, or leave it out"
+    how = f"signal {-code}" if code < 0 else f"exit code {code}"
+    return f"its parser died of it ({how}); open it in its own program and save it anew, or leave it out"
+
+
+def _loaded_of(row: dict[str, Any]) -> Loaded:
+    return Failure(str(row["source"]), str(row["reason"])) if "reason" in row else _text_of(row)
+
+
+def _text_of(row: dict[str, Any]) -> Text:
+    sections = tuple(Section(int(s["start"]), int(s["level"]), str(s["heading"])) for s in row["sections"])
+    pages = tuple(int(page) for page in row["pages"])
+    meta = {str(name): str(value) for name, value in row["meta"].items()}
+    return Text(
+        str(row["id"]), str(row["title"]), str(row["source"]), str(row["text"]), pages, sections, meta
+    )
+
+
+# -- in the process ------------------------------------------------------------------------------------------
+
+
+def _serve(asked: IO[bytes], answers: IO[bytes]) -> None:
+    for line in asked:
+        request = json.loads(line)
+        path, name = (os.fsdecode(bytes.fromhex(request[key])) for key in ("path", "id"))
+        # The system ends what takes too long, native code and an orphan included.
+        signal.setitimer(signal.ITIMER_REAL, request["limit_s"])
+        loaded = read_file(Found(Path(path), name))
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        answers.write(json.dumps([asdict(item) for item in loaded]).encode() + b"\n")
+        answers.flush()
+
+
+def _main() -> None:
+    """Serve on standard input and output, to which nothing else may write."""
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the build's to handle, which then ends this process
+    most = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = MEMORY_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_BYTES, most)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, most))
+    _serve(sys.stdin.buffer, answers)
+
+
+if __name__ == "__main__":
+    _main()

@@ -1,0 +1,576 @@
+"""Find documents and load them.
+
+The canonical text of a document is its decoded text, not one character changed, so that offsets made elsewhere fit;
+for HTML and PDF it is the text that was extracted.
+"""
+
+import codecs
+import json
+import logging
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from glob import glob, has_magic
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from raptor.errors import RaptorError
+from raptor.loading.html import extract
+
+if TYPE_CHECKING:
+    from raptor.loading.processes import Kept
+
+PLAIN = frozenset(
+    (  # noqa: SIM905
+        ".txt .text .log .rst .tex .org .csv .tsv .json .yaml .yml .toml .ini .cfg .conf .xml .css .py .js .ts "
+        ".tsx .jsx .java .kt .scala .c .h .cc .cpp .hpp .cs .go .rs .rb .php .swift .lua .pl .r .jl .sh .sql .proto"
+    ).split()
+)
+MARKDOWN = frozenset({".md", ".markdown"})
+HTML = frozenset({".html", ".htm", ".xhtml"})
+OFFICE = frozenset({".docx", ".pptx", ".xlsx"})
+SLOW = HTML | OFFICE | {".pdf"}
+KNOWN = PLAIN | MARKDOWN | SLOW | {".jsonl"}
+_TYPES = ".txt .md .rst .html .pdf .docx .pptx .xlsx .jsonl .csv .json .log and source code such as .py"
+
+MAX_PAGES = 20_000
+MAX_ID_CHARS = 1_000
+_MAX_TITLE_CHARS = 200
+_BAD_LINES_BEFORE_THE_FIRST_GOOD = 100
+_MAX_HTML_BYTES = 64 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A heading: the character offset where it starts, its level (1 is outermost), its words."""
+
+    start: int
+    level: int
+    heading: str
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """One loaded document.
+
+    `pages`: the character offset at which each page starts, () when unpaged. `meta`: what else its source says of it.
+    """
+
+    id: str
+    title: str
+    source: str
+    text: str
+    pages: tuple[int, ...] = ()
+    sections: tuple[Section, ...] = ()
+    meta: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A source that could not be loaded. `reason`: one sentence, what was found and what to do."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A file to load. `id`: its path below the folder (or the fixed part of the pattern) that was asked for."""
+
+    path: Path
+    id: str
+
+
+Loaded = Text | Failure
+
+
+def find(sources: Sequence[str]) -> list[Found]:
+    """The files that `sources` (files, folders, patterns) stand for, sorted by id; each file once.
+
+    Folders are walked to the bottom; names that start with a dot are skipped, unless named themselves. Raises
+    RaptorError for a source that does not exist, and where no file is of a known type.
+    """
+    if not sources:
+        raise RaptorError(
+            "no documents were named; name at least one file, folder or pattern such as 'docs/**/*.md'"
+        )
+    found = [file for source in sources for file in _files_of(source)]
+    if not any(file.path.suffix.lower() in KNOWN for file in found):
+        raise RaptorError(_nothing_known(sources, found))
+    unique: dict[str, Found] = {}
+    for file in found:
+        unique.setdefault(os.path.realpath(file.path), file)
+    return sorted(unique.values(), key=lambda file: file.id)
+
+
+def roots_of(sources: Sequence[str]) -> list[str]:
+    """The folders, absolute, that files of `sources` are named below: each folder, and each pattern's fixed part."""
+    bases = [Path(s) if Path(s).is_dir() else _base(s) for s in sources if _is_many(s)]
+    return [str(base.resolve()) for base in bases]
+
+
+def named_below(found: Sequence[Found], roots: Sequence[str]) -> list[Found]:
+    """Files below one of `roots` (the first that holds them) named by their path below it, the others as they are."""
+    return sorted((_named(file, roots) for file in found), key=lambda file: file.id)
+
+
+def is_below(path: str | Path, roots: Sequence[str]) -> bool:
+    return any(Path(path).is_relative_to(root) for root in roots)
+
+
+def _named(file: Found, roots: Sequence[str]) -> Found:
+    path = file.path.parent.resolve() / file.path.name
+    root = next((root for root in roots if path.is_relative_to(root)), None)
+    return file if root is None else Found(file.path, path.relative_to(root).as_posix())
+
+
+def load(found: Iterable[Found], kept: "Kept | None" = None) -> Iterator[Loaded]:
+    """Each file's documents, or why there are none; one at a time, in the order given. A bad one stops nothing.
+
+    Files of slow types are parsed in processes, ahead of their turn; `kept` holds what was parsed before.
+    """
+    from raptor.loading.processes import parse_many
+
+    files, sources = list(found), dict[str, str]()
+    with closing(parse_many([file for file in files if is_slow(file)], kept)) as parsed:
+        for file in files:
+            for loaded in next(parsed) if is_slow(file) else read_file(file):
+                yield _first_of_its_id(_checked(loaded), sources)
+
+
+def is_slow(file: Found) -> bool:
+    """Whether its type takes long to parse, or may crash what parses it."""
+    return file.path.suffix.lower() in SLOW
+
+
+def read_file(file: Found) -> list[Loaded]:
+    """A file's documents, or why there are none, read in this process; again where it was changed meanwhile."""
+    for _ in range(2):
+        before = state_of(file.path)
+        loaded = list(_read(file))
+        if state_of(file.path) == before:
+            return loaded
+    return [Failure(str(file.path), "it changes while it is read; wait until it is whole, or copy it first")]
+
+
+def state_of(path: Path) -> tuple[int, ...] | None:
+    """What changes when a file does; None where it cannot be looked at."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _files_of(source: str) -> list[Found]:
+    try:
+        return _expand(source)
+    except OSError as error:
+        raise RaptorError(
+            f"{_printable(source)!r} cannot be looked at ({error.strerror}); check the path"
+        ) from error
+
+
+def _expand(source: str) -> list[Found]:
+    path = Path(source)
+    if not source:
+        raise RaptorError("one of the documents named is ''; name a file, a folder or a pattern")
+    if path.is_dir():
+        return [Found(file, file.relative_to(path).as_posix()) for file in _walk(path)]
+    if path.exists():
+        return [Found(path, path.name)]
+    if has_magic(source):
+        return _matches(source)
+    raise RaptorError(f"there is no file or folder {_printable(source)!r}; check the path")
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Every file below `folder`, but no index. A folder that cannot be read stands for its files, to fail later."""
+    unread: list[OSError] = []
+    files: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=unread.append):
+        folders[:] = [
+            name for name in folders if not name.startswith(".") and not _is_index(Path(parent, name))
+        ]
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(files + [Path(error.filename) for error in unread])
+
+
+def _is_index(folder: Path) -> bool:
+    return (folder / "CURRENT").is_file() and (folder / "generations").is_dir()
+
+
+def _is_many(source: str) -> bool:
+    return Path(source).is_dir() or (not Path(source).exists() and has_magic(source))
+
+
+def _base(pattern: str) -> Path:
+    """The folder that a pattern's first parts name, up to the first with a wildcard."""
+    parts = PurePath(pattern).parts
+    return Path(*parts[: next(count for count, part in enumerate(parts) if has_magic(part))])
+
+
+def _matches(pattern: str) -> list[Found]:
+    base = _base(pattern)
+    files = [Path(name) for name in glob(pattern, recursive=True)]  # noqa: PTH207 (an absolute pattern is one too)
+    found = [Found(file, file.relative_to(base).as_posix()) for file in files if file.is_file()]
+    if not found:
+        raise RaptorError(
+            f"no file matches the pattern {pattern!r}; check it, and write ** to reach into subfolders"
+        )
+    return found
+
+
+def _nothing_known(sources: Sequence[str], found: Sequence[Found]) -> str:
+    where = " or ".join(repr(source) for source in sources[:3]) + (
+        " or the others" if len(sources) > 3 else ""
+    )
+    if not found:
+        return f"{where} holds no files; known types are {_TYPES}"
+    kinds = sorted({file.path.suffix.lower() or "none" for file in found})[:5]
+    return (
+        f"{where} holds no file of a known type (suffixes found: {' '.join(kinds)}); known types are {_TYPES}"
+    )
+
+
+def _read(file: Found) -> Iterator[Loaded]:
+    reader = _reader(file.path.suffix.lower())
+    if reader is None:
+        yield Failure(str(file.path), f"its type {file.path.suffix!r} is unknown; known types are {_TYPES}")
+        return
+    try:
+        if not file.path.is_file():
+            yield Failure(
+                str(file.path),
+                "it is not a regular file that can be read; name a file, or fix its permissions",
+            )
+            return
+        yield from reader(file)
+    except OSError as error:
+        yield Failure(
+            str(file.path),
+            f"it cannot be read ({error.strerror or error}); check the file and its permissions",
+        )
+
+
+def _reader(suffix: str) -> Callable[[Found], Iterator[Loaded]] | None:
+    if suffix in PLAIN:
+        return _read_plain
+    if suffix in MARKDOWN:
+        return _read_markdown
+    if suffix in HTML:
+        return _read_html
+    if suffix in OFFICE:
+        return _read_office
+    return {".pdf": _read_pdf, ".jsonl": _read_jsonl}.get(suffix)
+
+
+def _checked(loaded: Loaded) -> Loaded:
+    """A document that can be stored and cited, or what is wrong with it."""
+    if isinstance(loaded, Failure):
+        return Failure(_printable(loaded.source), _printable(loaded.reason))
+    reason = _id_fault(loaded.id) or _text_fault(loaded.text) or _text_fault(loaded.title or "-")
+    reason = reason or _meta_fault(loaded.meta)
+    return Failure(_printable(loaded.source), reason) if reason else loaded
+
+
+def _id_fault(name: str) -> str:
+    if not name or len(name) > MAX_ID_CHARS:
+        return f"its document id has {len(name):,} characters; give it one of 1 to {MAX_ID_CHARS:,}"
+    if not name.isprintable():
+        return f"its document id {name[:80]!a} holds characters that cannot be printed; rename it"
+    return ""
+
+
+def _text_fault(text: str) -> str:
+    if not text.strip():
+        return "it holds no text; leave it out, or check that the right file was named"
+    if "\0" in text:
+        return f"it holds a NUL at character {text.index(chr(0)):,}, so it is not text; convert it, if UTF-16"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"it holds half a surrogate pair at character {error.start:,}; repair the \\u escape there"
+    return ""
+
+
+def _meta_fault(meta: Mapping[str, str]) -> str:
+    try:
+        "".join([*meta, *meta.values()]).encode()
+    except UnicodeEncodeError:
+        return "its metadata holds half a surrogate pair; repair the \\u escape there"
+    return ""
+
+
+def _printable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
+
+
+def _first_of_its_id(loaded: Loaded, sources: dict[str, str]) -> Loaded:
+    if isinstance(loaded, Failure):
+        return loaded
+    first = sources.get(loaded.id)
+    if first is None:
+        sources[loaded.id] = loaded.source
+        return loaded
+    return Failure(
+        loaded.source,
+        f"its id {loaded.id!r} is already taken by {first}; name a folder that holds both, or rename one",
+    )
+
+
+def _decode(file: Found) -> str | Failure:
+    data = file.path.read_bytes()
+    try:
+        return data.decode()
+    except UnicodeDecodeError as error:
+        return Failure(str(file.path), _encoding_fault(data, error))
+
+
+def _encoding_fault(data: bytes, error: UnicodeDecodeError) -> str:
+    for mark, name in (
+        (codecs.BOM_UTF32_LE, "UTF-32"),
+        (codecs.BOM_UTF16_LE, "UTF-16"),
+        (codecs.BOM_UTF16_BE, "UTF-16"),
+    ):
+        if data.startswith(mark):
+            return (
+                f"it is {name} by its byte order mark, not UTF-8; convert it with: iconv -f {name} -t UTF-8"
+            )
+    return (
+        f"it is not UTF-8 (byte 0x{data[error.start]:02x} at offset {error.start:,}); "
+        "convert it to UTF-8, for example with: iconv -f WINDOWS-1252 -t UTF-8"
+    )
+
+
+def _read_plain(file: Found) -> Iterator[Loaded]:
+    text = _decode(file)
+    yield text if isinstance(text, Failure) else Text(file.id, file.path.name, str(file.path), text)
+
+
+def _read_markdown(file: Found) -> Iterator[Loaded]:
+    text = _decode(file)
+    if isinstance(text, Failure):
+        yield text
+        return
+    sections = tuple(markdown_sections(text))
+    title = _title(sections[0].heading if sections else "", file.path.name)
+    yield Text(file.id, title, str(file.path), text, (), sections)
+
+
+def _title(*candidates: str | None) -> str:
+    """The first that has words, on one line and of a length to show beside every hit."""
+    folded = (" ".join((title or "").split()) for title in candidates)
+    return next((title[:_MAX_TITLE_CHARS] for title in folded if title), "")
+
+
+_ATX = re.compile(r" {0,3}(#{1,6})(?=[ \t\r]|\Z)")
+_FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
+
+
+def markdown_sections(text: str) -> Iterator[Section]:
+    """The ATX headings (`# one` to `###### six`) of `text`, those inside fenced code left out."""
+    at, fence = 0, ""
+    for line in text.split("\n"):
+        mark = _FENCE.match(line)
+        if fence:
+            if mark and mark[1].startswith(fence) and not mark[2].strip():
+                fence = ""
+        elif mark and not (mark[1][0] == "`" and "`" in mark[2]):
+            fence = mark[1]
+        elif (opening := _ATX.match(line)) and (words := _heading_words(line[opening.end() :])):
+            yield Section(at, len(opening[1]), words)
+        at += len(line) + 1
+
+
+def _heading_words(rest: str) -> str:
+    """What follows the opening `#`s, without closing ones, which must stand apart."""
+    words = rest.strip()
+    open_end = words.rstrip("#")
+    return open_end.strip() if open_end != words and open_end[-1:] in ("", " ", "\t") else words
+
+
+def _read_html(file: Found) -> Iterator[Loaded]:
+    source = _decode_html(file)
+    if isinstance(source, Failure):
+        yield source
+        return
+    text, title, headings = extract(source)
+    sections = tuple(Section(*heading) for heading in headings)
+    title = _title(title, sections[0].heading if sections else "", file.path.name)
+    yield Text(file.id, title, str(file.path), text, (), sections)
+
+
+_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([\w.:-]{1,40})", re.IGNORECASE)
+
+
+def _decode_html(file: Found) -> str | Failure:
+    """UTF-8, or else the encoding that the page declares in its first kilobyte."""
+    size = file.path.stat().st_size
+    if size > _MAX_HTML_BYTES:
+        return Failure(str(file.path), f"the page is {size:,} bytes, more than {_MAX_HTML_BYTES:,}; split it")
+    source = _decode(file)
+    declared = _CHARSET.search(file.path.read_bytes()[:1024])
+    if isinstance(source, str) or declared is None:
+        return source.removeprefix("\ufeff") if isinstance(source, str) else source
+    try:
+        return file.path.read_bytes().decode(declared[1].decode())
+    except (LookupError, UnicodeError):
+        return Failure(
+            source.source,
+            f"its declared encoding {declared[1].decode()!r} does not fit its bytes; convert it to UTF-8",
+        )
+
+
+def _read_pdf(file: Found) -> Iterator[Loaded]:
+    try:
+        with _quiet("pypdf"):
+            yield _pdf(file)
+    # A parser of hostile files fails in ways its own base error does not cover (KeyError, RecursionError, ...).
+    except Exception as error:
+        fault = " ".join(f"{type(error).__name__}: {str(error)[:200]}".split())
+        yield Failure(
+            str(file.path), f"it cannot be read as PDF ({fault}); open it in a viewer and print it anew"
+        )
+
+
+def _pdf(file: Found) -> Loaded:
+    from pypdf import PasswordType, PdfReader
+
+    reader = PdfReader(file.path)
+    source = str(file.path)
+    if reader.is_encrypted and reader.decrypt("") == PasswordType.NOT_DECRYPTED:
+        return Failure(source, "it is encrypted; decrypt it first, for example with: qpdf --decrypt")
+    if len(reader.pages) > MAX_PAGES:
+        return Failure(source, f"it has {len(reader.pages):,} pages, more than {MAX_PAGES:,}; split it")
+    pages = [_without_faults(page.extract_text()) for page in reader.pages]
+    if not any(page.strip() for page in pages):
+        return Failure(
+            source, f"its {len(pages):,} pages hold no text, perhaps scanned images; run OCR on it first"
+        )
+    title = _without_faults(str((reader.metadata and reader.metadata.title) or ""))
+    return Text(file.id, _title(title, file.path.name), source, "\n".join(pages), _page_starts(pages))
+
+
+def _read_office(file: Found) -> Iterator[Loaded]:
+    from raptor.loading.office import extract_office
+
+    found = extract_office(file.path)
+    if isinstance(found, str):
+        yield Failure(str(file.path), found)
+        return
+    text, title, pages = found
+    sections = tuple(markdown_sections(text))
+    title = _title(title, sections[0].heading if sections else "", file.path.name)
+    yield Text(file.id, title, str(file.path), text, pages, sections)
+
+
+def _page_starts(pages: Sequence[str]) -> tuple[int, ...]:
+    starts = [0]
+    for page in pages[:-1]:
+        starts.append(starts[-1] + len(page) + 1)
+    return tuple(starts)
+
+
+def _without_faults(text: str) -> str:
+    """Extracted text that can be stored: surrogate pairs joined, stray halves replaced, NULs dropped."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").replace("\0", "")
+
+
+@contextmanager
+def _quiet(name: str) -> Iterator[None]:
+    """Keep a library's remarks on a damaged file off a terminal that asked for no log; what matters is raised."""
+    logger, nowhere = logging.getLogger(name), logging.NullHandler()
+    logger.addHandler(nowhere)
+    try:
+        yield
+    finally:
+        logger.removeHandler(nowhere)
+
+
+def _read_jsonl(file: Found) -> Iterator[Loaded]:
+    """One document a line. Bad lines before the first good one are held back, lest another kind of file flood."""
+    held: list[Loaded] = []
+    good = False
+    with file.path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            loaded = _json_document(file, number, line)
+            good = good or isinstance(loaded, Text)
+            held.append(loaded)
+            if good:
+                yield from held
+                held.clear()
+            elif len(held) == _BAD_LINES_BEFORE_THE_FIRST_GOOD:
+                break
+    if not good:
+        yield _no_documents(file, held)
+
+
+def _no_documents(file: Found, held: Sequence[Loaded]) -> Failure:
+    first = f", the first because {held[0].reason}" if held and isinstance(held[0], Failure) else ""
+    return Failure(
+        str(file.path),
+        f"none of its first {len(held)} lines is a document{first}; "
+        'write each as {"_id": ..., "title": ..., "text": ...}, or name the file .txt to load it as it stands',
+    )
+
+
+def _json_document(file: Found, number: int, line: bytes) -> Loaded:
+    source = f"{file.path}:{number}"
+    try:
+        row: Any = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except UnicodeDecodeError as error:
+        return Failure(
+            source,
+            f"line {number:,} is not UTF-8 (byte {error.start:,} of the line); convert the file to UTF-8",
+        )
+    except RecursionError:
+        return Failure(source, f"line {number:,} is nested too deeply to read; flatten it")
+    except ValueError as error:
+        return Failure(
+            source, f"line {number:,} is not JSON ({str(error)[:120]}); write one JSON object a line"
+        )
+    fault = _row_fault(row)
+    if fault:
+        return Failure(source, f"line {number:,} {fault}")
+    title = _title(row.get("title"), str(row["_id"]))
+    return Text(str(row["_id"]), title, source, row["text"], meta=meta_of(row))
+
+
+def meta_of(row: Mapping[str, Any], without: Sequence[str] = ("_id", "title", "text")) -> dict[str, str]:
+    """The fields of a JSON object, some left out, that are a string or a number, as strings.
+
+    Those of an object `meta` or `metadata` in it are fields as well; where both name one, the row's own counts.
+    """
+    inner = (row[name] for name in ("metadata", "meta") if isinstance(row.get(name), dict))
+    return {name: value for part in inner for name, value in _said(part, ()).items()} | _said(row, without)
+
+
+def _said(row: Mapping[str, Any], without: Sequence[str]) -> dict[str, str]:
+    return {
+        name: value if isinstance(value, str) else json.dumps(value)
+        for name, value in row.items()
+        if name not in without and isinstance(value, str | int | float)
+    }
+
+
+def _row_fault(row: Any) -> str:
+    if not isinstance(row, dict):
+        return f'is a JSON {type(row).__name__}, not an object with "_id" and "text"; write one object a line'
+    missing = [name for name in ("_id", "text") if name not in row]
+    if missing:
+        return f"has no {' and no '.join(json.dumps(name) for name in missing)}; add what is missing"
+    if isinstance(row["_id"], bool) or not isinstance(row["_id"], str | int):
+        return f'has an "_id" of type {type(row["_id"]).__name__}; make it a string or a whole number'
+    wrong = [
+        name for name, kinds in (("text", str), ("title", str | None)) if not isinstance(row.get(name), kinds)
+    ]
+    return (
+        f"has a {json.dumps(wrong[0])} of type {type(row[wrong[0]]).__name__}; make it a string"
+        if wrong
+        else ""
+    )

@@ -1,0 +1,246 @@
+"""Answers of a type: JSON Schema, draft 2020-12, without a network and within a bounded time.
+
+Validation is the library jsonschema's, with four things taken from it. A `$ref` leads into the schema itself and
+nowhere else. Patterns are RE2's, so none can take for ever. Every keyword that is applied is counted, so neither a
+schema that calls itself twice at each level nor a long answer holds the run up. Equal items are found by their text,
+not pair by pair.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from itertools import count, islice
+from pathlib import Path
+from typing import Any
+
+from rlm.errors import RlmError
+from rlm.sandbox.cage.wire import FrameError, check_shape
+
+Json = Any
+Schema = Mapping[str, Json]
+Keyword = Callable[[Any, Any, Json, Json], Iterator[Any] | None]
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+SCHEMA_BYTES = 1 << 20
+STEPS = 50_000  # keywords applied to one answer: some two seconds
+MAX_ERRORS = 10
+ERROR_CHARS = 300
+_REFERENCES = ("$ref", "$dynamicRef")
+_ON_TEXT = frozenset(
+    {"enum", "const", "pattern", "minLength", "maxLength", "$ref", "allOf", "anyOf", "oneOf"}
+)
+#: As Python prints them; models set answer["content"] = True.
+_PYTHON = {"True": True, "False": False, "None": None}
+
+
+class TooMuch(Exception):
+    """A validation that was given up."""
+
+
+def load_schema(path: str | Path) -> dict[str, Json]:
+    """The schema in a file, checked. Raises RlmError: one sentence that says what is wrong with it."""
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as e:
+        raise RlmError(
+            f"the schema {path} cannot be read: {e.strerror or e}; name a file with a JSON Schema"
+        ) from e
+    if len(raw) > SCHEMA_BYTES:
+        raise RlmError(f"the schema {path} has {len(raw):,} bytes, at most {SCHEMA_BYTES:,} are taken")
+    try:
+        schema = _parsed(raw.decode("utf-8-sig"))
+    except ValueError as e:
+        raise RlmError(f"the schema {path} is not JSON: {e}") from e
+    if wrong := schema_problem(schema):
+        raise RlmError(f"{path} is no schema that answers can be checked by: {wrong}")
+    return dict(schema)
+
+
+def schema_problem(schema: Json) -> str:
+    """'' for a schema that `typed` takes, else what is wrong with it."""
+    from jsonschema import Draft202012Validator, SchemaError
+
+    if not isinstance(schema, Mapping):
+        return f'expected an object such as {{"type": "object", ...}}, found {type(schema).__name__}'
+    if str(schema.get("$schema", DRAFT)).rstrip("#") != DRAFT:
+        return f"it is written for {str(schema['$schema'])[:80]!r}; only draft 2020-12 is read ({DRAFT})"
+    try:
+        Draft202012Validator.check_schema(schema)
+        return next((problem for part in _objects(schema) if (problem := _part_problem(schema, part))), "")
+    except SchemaError as e:
+        return _told(e)
+    except RecursionError:
+        return "it is nested too deep"
+
+
+def _objects(schema: Json) -> Iterator[Mapping[str, Json]]:
+    """Every object in a schema, itself first."""
+    waiting = [schema]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, Mapping):
+            yield part
+        waiting += part.values() if isinstance(part, Mapping) else part if isinstance(part, list) else ()
+
+
+def _part_problem(schema: Schema, part: Mapping[str, Json]) -> str:
+    from referencing.exceptions import Unresolvable
+
+    for name in _REFERENCES:
+        if not isinstance(target := part.get(name), str):
+            continue
+        if not target.startswith("#"):
+            return f"it refers to {target[:80]!r} outside itself; put that under $defs, and refer to '#/$defs/...'"
+        try:
+            _resolver(schema).lookup(target)
+        except Unresolvable:
+            return f"its {name} {target[:80]!r} leads nowhere"
+    if isinstance(part.get("patternProperties"), Mapping):
+        return "patternProperties is not taken; use properties, or propertyNames with a pattern"
+    pattern = part.get("pattern")
+    return _pattern_problem(pattern) if isinstance(pattern, str) else ""
+
+
+def _resolver(schema: Schema) -> Any:
+    from referencing import Registry
+    from referencing.jsonschema import DRAFT202012
+
+    registry: Any = Registry()
+    return registry.resolver_with_root(DRAFT202012.create_resource(schema))
+
+
+def _pattern_problem(pattern: str) -> str:
+    import re2
+
+    try:
+        _compiled(pattern)
+    except re2.error as e:
+        return f"its pattern {pattern[:80]!r} was refused by RE2, which has no lookaround and no backreferences ({e})"
+    return ""
+
+
+def _compiled(pattern: str) -> Any:
+    import re2
+
+    options = re2.Options()
+    options.log_errors = False
+    return re2.compile(pattern, options)
+
+
+def typed(content: Json, schema: Schema) -> tuple[Json, list[str]]:
+    """(the value of an answer, what is wrong with it, each as "$.place: what"); the value is None where errors are.
+
+    `content` is the value itself, or text that holds it as JSON, as answers cross from the sandbox; text that fits, as
+    it stands, a schema which speaks of text is itself the value. Time is bounded whatever the content.
+    """
+    if not isinstance(content, str):
+        return _checked(content, schema)
+    try:
+        found = _checked(_parsed(_unfenced(content)), schema)
+    except ValueError as e:
+        found = (
+            None,
+            [f"$: {content[:80]!r} is not JSON: {e}" if content.strip() else "$: there is no answer"],
+        )
+    as_text = found[1] and _takes_text(schema) and not _errors(content, schema)
+    return (content, []) if as_text else found
+
+
+def _takes_text(schema: Schema) -> bool:
+    """Whether the schema has an opinion on text: any text fits one that only says what objects must be."""
+    return "string" in schema["type"] if "type" in schema else not _ON_TEXT.isdisjoint(schema)
+
+
+def _checked(value: Json, schema: Schema) -> tuple[Json, list[str]]:
+    errors = _errors(value, schema)
+    return (None if errors else value), errors
+
+
+def _unfenced(text: str) -> str:
+    """Without the fence that models put around JSON."""
+    text = text.strip()
+    fenced = text.startswith("```") and text.endswith("```") and "\n" in text
+    return text.partition("\n")[2].removesuffix("```").strip() if fenced else text
+
+
+def _parsed(text: str) -> Json:
+    """The JSON value in a text; Python's words for true, false and null count. Raises ValueError."""
+    try:
+        return _PYTHON[text] if text in _PYTHON else json.loads(text, parse_constant=_refuse)
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def _refuse(name: str) -> Json:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _errors(value: Json, schema: Schema) -> list[str]:
+    from referencing.exceptions import Unresolvable
+
+    try:
+        check_shape(value)
+        return [_told(error) for error in islice(_validator(schema).iter_errors(value), MAX_ERRORS)]
+    except FrameError as e:
+        return [f"$: it is {e}" if "nested" in str(e) else f"$: it holds {e}"]
+    except (TooMuch, RecursionError):
+        return ["$: it takes too long to check against the schema; give a smaller answer"]
+    except ArithmeticError:
+        return ["$: it holds a number that is too large to check"]
+    except Unresolvable as e:
+        return [f"$: the schema leads nowhere: {e}"[:ERROR_CHARS]]
+
+
+def _told(error: Any) -> str:
+    return f"{error.json_path}: {error.message}"[:ERROR_CHARS]
+
+
+def _validator(schema: Schema) -> Any:
+    """jsonschema's validator with our patterns and items, that resolves nothing from outside and counts its steps."""
+    from jsonschema import Draft202012Validator
+    from jsonschema.validators import extend
+    from referencing import Registry
+
+    steps = count(1)
+    keywords = Draft202012Validator.VALIDATORS | {"pattern": _pattern, "uniqueItems": _unique_items}
+    counted = {name: partial(_counted, keyword, steps) for name, keyword in keywords.items()}
+    return extend(Draft202012Validator, counted)(schema, registry=Registry())
+
+
+def _counted(
+    keyword: Keyword, steps: Iterator[int], validator: Any, value: Json, instance: Json, schema: Json
+) -> Iterator[Any]:
+    if next(steps) > STEPS:
+        raise TooMuch
+    yield from keyword(validator, value, instance, schema) or ()
+
+
+def _pattern(validator: Any, pattern: str, instance: Json, schema: Json) -> Iterator[Any]:
+    from jsonschema import ValidationError
+
+    if isinstance(instance, str) and not _compiled(pattern).search(
+        instance.encode("utf-8", "replace").decode()
+    ):
+        yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+def _unique_items(validator: Any, wanted: bool, instance: Json, schema: Json) -> Iterator[Any]:
+    from jsonschema import ValidationError
+
+    if not (wanted and isinstance(instance, list)):
+        return
+    seen: set[str] = set()
+    for item in instance:
+        if (text := json.dumps(_same_numbers(item), sort_keys=True)) in seen:
+            yield ValidationError(f"{item!r} stands twice")
+            return
+        seen.add(text)
+
+
+def _same_numbers(value: Json) -> Json:
+    """With 1.0 as 1: to JSON Schema they are one number."""
+    if isinstance(value, list):
+        return [_same_numbers(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _same_numbers(item) for key, item in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,0 +1,131 @@
+"""What a person watching a run sees: a line for each event that matters, and at a terminal how it stands now."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, TextIO
+
+from index_store.terminal import count, one_line
+from rlm.loop.run import Watch
+
+Json = Any
+
+
+@dataclass(frozen=True, slots=True)
+class Now:
+    """How a run stands: the root's turn, the branch last entered, calls under way, and what was used so far."""
+
+    turn: int = 0
+    branch: str = ""
+    in_flight: int = 0
+    calls: int = 0
+    tokens: int = 0
+    usd: float = 0.0
+
+    def after(self, kind: str, conversation: str, fields: dict[str, Json]) -> "Now":
+        """How it stands when one more event has been recorded."""
+        if kind == "model_asked":
+            turn = self.turn + (conversation == "0")
+            return replace(self, turn=turn, in_flight=self.in_flight + 1)
+        if kind in ("model_answered", "model_failed"):
+            used = fields["usage"]
+            return replace(
+                self,
+                in_flight=self.in_flight - 1,
+                calls=self.calls + used["calls"],
+                tokens=self.tokens + used["prompt_tokens"] + used["completion_tokens"],
+                usd=self.usd + used["usd"],
+            )
+        return replace(self, branch=_branch(fields) or self.branch) if kind == "visited" else self
+
+    def line(self) -> str:
+        where = f"  in {self.branch}" if self.branch else ""
+        flying = f"  {self.in_flight} in flight"
+        return (
+            f"turn {self.turn}{where}{flying}  {self.calls:,} calls, {self.tokens:,} tokens, ${self.usd:.4f}"
+        )
+
+
+def _branch(fields: dict[str, Json]) -> str:
+    """The inner node that a visit was about: the one named, or the first shown above the chunks."""
+    named = [fields["arguments"].get(name) for name in ("under", "node")]
+    inner = [n for n in fields["shown"] if n["level"]]
+    about = next((n for n in inner if n["node"] in named), inner[0] if inner else None)
+    return f"{about['node']} {one_line(about['label'], 40)}" if about else ""
+
+
+@contextmanager
+def live(out: TextIO) -> Iterator[Watch]:
+    """A watcher that writes to `out`: lines, and at a terminal below them how the run stands, until it ends."""
+    if not out.isatty():
+        yield lines(out)
+        return
+    from rich.console import Console
+    from rich.live import Live
+    from rich.text import Text
+
+    console, now, lock = Console(file=out, highlight=False), Now(), threading.Lock()
+    with Live(Text(""), console=console, transient=True, refresh_per_second=8) as view:
+
+        def watch(kind: str, conversation: str, fields: dict[str, Json]) -> None:
+            nonlocal now
+            with lock:  # cells run in threads of their own
+                now = now.after(kind, conversation, fields)
+                if line := said(kind, conversation, fields):
+                    console.print(Text(line), soft_wrap=True)
+                view.update(Text(now.line(), style="dim", no_wrap=True, overflow="ellipsis"))
+
+        yield watch
+
+
+def lines(out: TextIO) -> Watch:
+    """A watcher that writes only lines, each once."""
+
+    def watch(kind: str, conversation: str, fields: dict[str, Json]) -> None:
+        if line := said(kind, conversation, fields):
+            print(line, file=out, flush=True)
+
+    return watch
+
+
+def said(kind: str, conversation: str, fields: dict[str, Json]) -> str:
+    """An event in a line; '' for one that says nothing to a person. A child's begins with its number."""
+    say = _LINES.get(kind)
+    line = say(fields) if say else ""
+    child = conversation.partition(".")[2]
+    return f"{'  ' * conversation.count('.')}[{child}] {line}" if line and child else line
+
+
+def _visited(f: dict[str, Json]) -> str:
+    said = ", ".join(f"{k}={_short(v)}" for k, v in f["arguments"].items())
+    return f"    context.{f['verb']}({said}) -> {one_line(f.get('error', ''), 100) or _count(f)}"
+
+
+def _count(f: dict[str, Json]) -> str:
+    result = f["result"]
+    return f"{len(result):,} items" if isinstance(result, list) else f"{len(f['shown'])} nodes"
+
+
+def _short(value: Json, most: int = 40) -> str:
+    return one_line(repr(value), most)
+
+
+def _answered(f: dict[str, Json]) -> str:
+    u, model = f["usage"], one_line(f["model"], 60)
+    return f"  {model}: {u['prompt_tokens']:,} + {u['completion_tokens']:,} tokens, ${u['usd']:.4f}"
+
+
+_LINES: dict[str, Callable[[dict[str, Json]], str]] = {
+    "model_answered": _answered,
+    "code_run": lambda f: (
+        f"  cell {f['cell']}: {f['status']}" + (f" ({one_line(f['error'], 100)})" if f["error"] else "")
+    ),
+    "visited": _visited,
+    "child_called": lambda f: f"    {f['verb']}: {len(f['prompts'])} asked",
+    "budget": lambda f: f"  budget: {one_line(f['reason'], 200)}",
+    "suspicious": lambda f: f"    reads like an instruction: {f['place']}: {one_line(f['words'], 100)}",
+    "answered": lambda f: (
+        f"{'answered' if f['content'] else 'no answer'}: {count(len(f['citations']), 'citation')}, stop {f['stop']}"
+    ),
+}

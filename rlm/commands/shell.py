@@ -1,0 +1,207 @@
+"""A person's own REPL over an index: the same verbs, the same sandbox, no root model."""
+
+import asyncio
+import codeop
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from index_store.terminal import count, one_line, visible
+from rlm.answers.citations import Conclusion
+from rlm.asking.asking import gateway_for, opened_for
+from rlm.errors import RlmError
+from rlm.gateway.gateway import Gateway
+from rlm.limits import Limits, Models
+from rlm.loop.calls import Calls
+from rlm.loop.context import Context
+from rlm.loop.engine import CALLS, converse, serving
+from rlm.loop.run import Run
+from rlm.sandbox import CellResult, SandboxLimits, Session, open_session
+
+Json = Any
+LINE_BYTES = 8 << 20
+# A person stays longer than a run does: only single cells are limited.
+CPU_S = 1_000_000
+ENDS = frozenset({"exit", "quit", "exit()", "quit()"})
+SESSION_CHARS = 10**12
+
+
+class _Untraced:
+    """A person's shell leaves no trace; it is their own session, not a run to be audited."""
+
+    size = 0
+
+    def record(self, kind: str, conversation: str, /, **fields: Json) -> int:
+        return 0
+
+
+@dataclass(slots=True)
+class Shell:
+    session: Session
+    run: Run
+    about: str
+    written: list[str]  # every cell, to tell a person's words in a prompt from a document's
+
+
+@contextmanager
+def open_shell(index: str | Path, models: Models, limits: Limits) -> Iterator[Shell]:
+    """A sandbox over an index, with a thread of its own for the model calls that cells make."""
+    opened = opened_for(index, models)
+    context = Context(opened, lambda *_: None)
+    with _running_loop() as loop:
+        run = Run(opened, gateway_for(limits), models, limits, _Untraced(), Path(), loop)
+        calls = Calls(run, context, "0", 0, _descend, lambda: 0)
+        session = open_session(
+            serving(context, calls), CALLS, _sandbox(limits), context.intro(), limits.backend
+        )
+        try:
+            yield Shell(
+                session,
+                run,
+                f"{opened.path}: {count(context.docs, 'document')}, {count(context.nodes, 'node')}",
+                calls.written,
+            )
+        finally:
+            calls.stop()
+            session.close()
+            asyncio.run_coroutine_threadsafe(_ended(calls, run.gateway), loop).result()
+
+
+@contextmanager
+def _running_loop() -> Iterator[asyncio.AbstractEventLoop]:
+    """An event loop in a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, name="rlm-shell", daemon=True)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def _sandbox(limits: Limits) -> SandboxLimits:
+    return SandboxLimits(limits.cell_timeout_s, cpu_s=CPU_S, session_output_chars=SESSION_CHARS)
+
+
+async def _descend(run: Run, question: str, under: str | None, id: str, depth: int) -> Conclusion:
+    """A child of a cell, which has no root conversation to watch the wall clock for it."""
+    try:
+        async with asyncio.timeout(max(run.left_s, 0.001)):
+            return await converse(run, question, under, id, depth)
+    except TimeoutError:
+        return Conclusion("", (), "timeout")
+
+
+async def _ended(calls: Calls, gateway: Gateway) -> None:
+    await calls.settled()
+    await gateway.close()
+
+
+def run_cell(shell: Shell, code: str, fresh: bool = False) -> CellResult:
+    """Run one cell, from an empty namespace when `fresh`. The run's wall clock begins anew with each."""
+    if fresh:
+        shell.session.reset()
+    shell.run.began = time.monotonic()
+    shell.written.append(code)
+    return shell.session.run(code)
+
+
+def talk_json(shell: Shell, fresh: bool) -> None:
+    """One {"code": ...} line in, one result line out, until the input ends."""
+    for line in _lines(sys.stdin.buffer):
+        print(json.dumps(_answer_line(shell, line, fresh)), flush=True)
+
+
+def _lines(source: BinaryIO) -> Iterator[bytes]:
+    """Each line; of one that is too long, so much that it shows."""
+    while line := source.readline(LINE_BYTES + 1):
+        rest = line
+        while not rest.endswith(b"\n") and len(rest) > LINE_BYTES:
+            rest = source.readline(LINE_BYTES + 1)
+        yield line
+
+
+def _answer_line(shell: Shell, line: bytes, fresh: bool) -> dict[str, Json]:
+    try:
+        return result_json(run_cell(shell, _code_in(line), fresh))
+    except RlmError as e:
+        return {"status": "error", "stdout": "", "error": str(e), "seconds": 0.0}
+
+
+def _code_in(line: bytes) -> str:
+    if len(line) > LINE_BYTES:
+        raise RlmError(f"the line is longer than {LINE_BYTES:,} bytes; send the code in parts")
+    try:
+        asked = json.loads(line.decode("utf-8"))
+    except (ValueError, RecursionError) as e:
+        raise RlmError(f'expected a line {{"code": "..."}} in UTF-8, found {_start_of(line)} ({e})') from e
+    if not (isinstance(asked, dict) and isinstance(asked.get("code"), str)):
+        raise RlmError(f'expected a line {{"code": "..."}}, found {_start_of(line)}')
+    return str(asked["code"])
+
+
+def _start_of(line: bytes) -> str:
+    return one_line(line[:400].decode("utf-8", "replace"), 80) or "an empty line"
+
+
+def result_json(result: CellResult) -> dict[str, Json]:
+    return {
+        "status": result.status,
+        "stdout": result.stdout,
+        "error": result.error,
+        "seconds": round(result.seconds, 4),
+    }
+
+
+def talk(shell: Shell, fresh: bool) -> None:
+    """Prompts at a terminal; a block ends with an empty line, the session with exit or Ctrl-D, a cell with Ctrl-C."""
+    print(
+        f"{shell.about}. `context` is the tree: try context.overview(). exit or Ctrl-D ends.", file=sys.stderr
+    )
+    while (code := _read_cell()) is not None and code.strip() not in ENDS:
+        try:
+            if code.strip():
+                _say(run_cell(shell, code, fresh))
+        except KeyboardInterrupt:
+            shell.session.reset()
+            print("\nstopped; the variables are gone", file=sys.stderr)
+
+
+def _say(result: CellResult) -> None:
+    stdout = visible(result.stdout)
+    print(stdout, end="" if stdout.endswith("\n") or not stdout else "\n")
+    if result.error:
+        print(f"{result.status}: {visible(result.error)}")
+
+
+def _read_cell() -> str | None:
+    """Lines until they make a whole cell; None at the end of input."""
+    lines: list[str] = []
+    while True:
+        try:
+            lines.append(input("... " if lines else ">>> "))
+        except EOFError:
+            return "\n".join(lines) if lines else None
+        except KeyboardInterrupt:
+            print(file=sys.stderr)
+            lines = []
+            continue
+        if _is_whole(lines):
+            return "\n".join(lines)
+
+
+def _is_whole(lines: list[str]) -> bool:
+    """Whether the lines can run as they stand. Wrong code is whole too: the sandbox says what is wrong with it."""
+    try:
+        whole = codeop.compile_command("\n".join(lines), symbol="exec") is not None
+    except (SyntaxError, ValueError, OverflowError):
+        return True
+    return whole and (len(lines) == 1 or not lines[-1].strip())

@@ -1,0 +1,108 @@
+"""offline/reader: the sentences that best answer a question, word for word, or that there are none.
+
+A sentence scores the idf weight of the question's content words in it (stems, each once), more where they
+stand close together, and a little for those in the sentences beside it. Code and signatures name what is asked
+about and seldom answer: they count half.
+"""
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from rlm.gateway.blocks import Block, outside, unquote
+from rlm.gateway.offline.sentences import is_prose, split, words
+from rlm.gateway.tokens import count_tokens
+from rlm.gateway.types import Message
+
+MODEL = "offline/reader"
+NOT_FOUND = "NOT FOUND"
+_QUESTION = re.compile(r"^[ \t]*QUESTION:[ \t]*(.*)$", re.MULTILINE)
+_MOST = 3
+_NEIGHBOUR = 0.25
+_NEARNESS = 0.5
+_WORTH_SHOWING = 0.5
+_NO_PROSE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    block: str
+    text: str
+    score: float
+    order: int
+
+
+def read(messages: list[Message], max_tokens: int) -> str:
+    """Up to three times `[block name] "sentence"` on a line of its own, best first, or `NOT FOUND`.
+
+    A sentence stands as in its source, where it may run over several lines. The question is the last line
+    `QUESTION: ...` outside the data blocks. Without blocks, the rest of the prompt is the text to read.
+    """
+    prompt = "\n".join(message["content"] for message in messages)
+    instructions = outside(prompt)
+    asked = _QUESTION.findall(instructions)
+    if not asked:
+        return NOT_FOUND
+    blocks = unquote(prompt) or [Block("text", _QUESTION.sub("", instructions))]
+    return _fitting([f'[{found.block}] "{found.text}"' for found in _best(asked[-1], blocks)], max_tokens)
+
+
+def _best(question: str, blocks: Sequence[Block]) -> list[_Found]:
+    wanted = set(words(question))
+    rows = [(block.name, text, words(text)) for block in blocks for text in _texts(block)]
+    weights = _idf(wanted, [stems for _, _, stems in rows])
+    own = [_score(stems, weights) for _, _, stems in rows]
+    scores = [
+        score and (score + _NEIGHBOUR * _beside(rows, own, i)) * (1 if is_prose(rows[i][1]) else _NO_PROSE)
+        for i, score in enumerate(own)
+    ]
+    found = [_Found(name, text, scores[i], i) for i, (name, text, _) in enumerate(rows) if scores[i] > 0]
+    return _shown(sorted(found, key=lambda one: (-one.score, one.order)))
+
+
+def _shown(ranked: Sequence[_Found]) -> list[_Found]:
+    """The best few, without those whose words all stand in a better one."""
+    shown: dict[str, _Found] = {}
+    for one in ranked:
+        if len(shown) == _MOST or one.score < _WORTH_SHOWING * ranked[0].score:
+            break
+        folded = " ".join(one.text.replace("|", " ").split()).lower()
+        if not any(folded in better for better in shown):
+            shown[folded] = one
+    return list(shown.values())
+
+
+def _texts(block: Block) -> list[str]:
+    return [block.text[start:end] for start, end in split(block.text)]
+
+
+def _idf(wanted: set[str], rows: Sequence[Sequence[str]]) -> dict[str, float]:
+    spread = Counter(stem for stems in rows for stem in wanted.intersection(stems))
+    return {stem: math.log1p(len(rows) / n) for stem, n in spread.items()}
+
+
+def _score(stems: Sequence[str], weights: dict[str, float]) -> float:
+    hits = [(at, stem) for at, stem in enumerate(stems) if stem in weights]
+    distinct = {stem for _, stem in hits}
+    if not distinct:
+        return 0.0
+    near = sum(stem != other and b - a <= 3 for (a, stem), (b, other) in pairwise(hits))
+    return sum(weights[stem] for stem in distinct) * (1 + _NEARNESS * near / len(weights))
+
+
+def _beside(rows: Sequence[tuple[str, str, list[str]]], own: Sequence[float], at: int) -> float:
+    beside = (i for i in (at - 1, at + 1) if 0 <= i < len(rows) and rows[i][0] == rows[at][0])
+    return max((own[i] for i in beside), default=0.0)
+
+
+def _fitting(lines: Sequence[str], max_tokens: int) -> str:
+    """As many lines as fit; the first always, for the gateway to cut."""
+    kept = list(lines[:1])
+    for line in lines[1:]:
+        if count_tokens(MODEL, "\n".join([*kept, line])) > max_tokens:
+            break
+        kept.append(line)
+    return "\n".join(kept) or NOT_FOUND

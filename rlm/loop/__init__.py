@@ -1,0 +1,1 @@
+"""One conversation: a model writes code, the code runs over the tree, the output goes back."""

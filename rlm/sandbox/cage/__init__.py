@@ -1,0 +1,1 @@
+"""What runs inside the worker. It boots without site-packages: standard library and itself only."""

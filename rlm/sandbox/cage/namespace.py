@@ -1,0 +1,131 @@
+"""What a cell can name before it defines anything: chosen builtins and read-only modules."""
+
+import builtins
+import string
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+from .facades import build_facades, facade, name_only, with_safe_patterns
+from .proxy import Context, Text, plain
+from .scan import FORMAT, OWN, attribute_allowed, words
+
+PREBOUND = words(
+    "re json math collections itertools functools statistics string textwrap datetime difflib random "
+    "heapq bisect csv"
+)
+_BUILTINS = words(
+    "len enumerate min max range list repr any set sorted all sum zip map filter dict tuple int float "
+    "bool abs round reversed iter next divmod chr ord hash frozenset bytes bytearray format slice "
+    "callable bin hex oct pow complex ascii object property staticmethod classmethod super str print "
+    "True False None NotImplemented Ellipsis"
+)
+_EXCEPTIONS = [
+    name
+    for name, kind in vars(builtins).items()
+    if isinstance(kind, type) and issubclass(kind, BaseException)
+]
+# C code imports through the cell's own __import__, and takes the module from sys.modules whatever that returns.
+_INTERNAL = ("_strptime",)
+# What `type` gives for a function: the real class makes a function of any code object.
+_FUNCTION = name_only("function")
+_fields = string.Formatter().parse
+
+
+def build_builtins(facades: dict[str, Any], names: Callable[[], list[str]]) -> dict[str, Any]:
+    """The `__builtins__` of a session. `names` lists the session's own variables, for a bare `dir()`."""
+    chosen = {name: getattr(builtins, name) for name in [*_BUILTINS, *_EXCEPTIONS]}
+    return chosen | {
+        "type": class_of,
+        "isinstance": is_instance,
+        "issubclass": issubclass,
+        "hasattr": has_attribute,
+        "dir": lambda *item: [n for n in dir(*item) if attribute_allowed(n)] if item else names(),
+        "__build_class__": build_class,
+        "__import__": _importer(facades),
+        FORMAT: safe_format,
+        OWN: own,
+    }
+
+
+def build_class(*arguments: Any, **named: Any) -> Any:
+    """What a `class` statement runs."""
+    return with_safe_patterns(builtins.__build_class__(*arguments, **named))
+
+
+def own(item: Any) -> Any:
+    """`self`, where it is an instance of a class that a cell made, or such a class."""
+    kind = item if isinstance(item, type) else type(item)
+    if kind.__module__ != "__main__":
+        raise AttributeError(f"{kind.__name__} keeps its names with an underscore to itself")
+    return item
+
+
+def class_of(item: Any) -> Any:
+    """One-argument `type`, for which the context is a str. The metaclass itself is never handed out: with it a
+    cell could make a class whose `__match_args__` read any attribute."""
+    kind = type(item)
+    if issubclass(kind, Context | Text):
+        return str
+    if kind is FunctionType:
+        return _FUNCTION
+    return class_of if issubclass(kind, type) else kind
+
+
+def is_instance(item: Any, kinds: Any) -> bool:
+    """`isinstance`, for which the context object is also a str."""
+    if isinstance(item, Context) and str in (kinds if isinstance(kinds, tuple) else (kinds,)):
+        return True
+    if kinds is class_of:
+        return isinstance(item, type)
+    if kinds is _FUNCTION:
+        return isinstance(item, FunctionType)
+    return isinstance(item, kinds)
+
+
+def has_attribute(item: Any, name: str) -> bool:
+    """`hasattr`, which also answers for the dunder methods models ask about."""
+    return hasattr(item, name)
+
+
+def safe_format(owner: Any) -> Any:
+    """What `owner.format` gives: for text, a formatter that refuses fields such as `{0.__globals__}`."""
+    method = owner.format
+    if method == str.format or getattr(method, "__objclass__", None) is str:
+        return lambda template, *values, **named: _format(template, values, named)
+    bound_to = getattr(method, "__self__", None)
+    if isinstance(bound_to, str):
+        return lambda *values, **named: _format(bound_to, values, named)
+    return method
+
+
+def _format(template: str, values: tuple[Any, ...], named: dict[str, Any]) -> str:
+    _check_fields(template, depth=2)
+    return str.format(template, *map(plain, values), **{name: plain(value) for name, value in named.items()})
+
+
+def _check_fields(template: str, depth: int) -> None:
+    for _, field, spec, _ in _fields(template):
+        for name in (field or "").replace("[", ".").split(".")[1:]:
+            if not attribute_allowed(name):
+                raise ValueError(f"the field {{{field}}} reads a private attribute")
+        if spec and depth:
+            _check_fields(spec, depth - 1)
+
+
+def _importer(facades: dict[str, Any]) -> Callable[..., Any]:
+    inert = facade("inert", {})
+
+    def import_(name: str, scope: Any = None, names: Any = None, wanted: Any = (), level: int = 0) -> Any:
+        if name in _INTERNAL:
+            return inert
+        if name not in facades or level:
+            raise ImportError(f"there is no module {name!r} here; importable: {', '.join(sorted(facades))}")
+        return facades[name] if wanted else facades[name.partition(".")[0]]
+
+    return import_
+
+
+def build_modules() -> dict[str, Any]:
+    """Every importable module, by dotted name."""
+    return build_facades(plain)

@@ -1,0 +1,153 @@
+"""A search keeps to documents by what is said of them, and to chunks by the headings they stand under."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from index_store.documents import Documents
+from index_store.errors import BadQuery, BrokenIndex
+from index_store.filters import section_path
+from index_store.reader import Index, open_index
+from index_store.types import Span
+from index_store.writer import _document_line
+from tests.helpers.toy import DIM, publish_toy, toy_draft, unit_rows
+
+SAID = {
+    "boats.txt": {"year": "2021", "kind": "boat"},
+    "größe.md": {"year": "2021", "Größe": "ä"},
+    "one.txt": {"year": "2020"},
+}
+SECTIONS = {
+    "boats.txt": ((0, 1, "Boats"), (30, 2, "The MIZZEN")),
+    "größe.md": ((0, 1, "Maße"), (9, 2, "Äpfel"), (40, 1, "Rest")),
+}
+
+
+@pytest.fixture
+def index(tmp_path: Path) -> Index:
+    draft = toy_draft()
+    documents = [
+        (replace(d, meta=SAID[d.id], sections=SECTIONS.get(d.id, ())), text) for d, text in draft.documents
+    ]
+    publish_toy(tmp_path / "i", replace(draft, documents=documents))
+    return open_index(tmp_path / "i")
+
+
+def found(index: Index, **where: object) -> set[str]:
+    return {hit.node for hit in index.search("ketch", 100, mode="dense", vector=unit_rows(1)[0], **where)}
+
+
+def test_metadata_and_sections_are_read_back(index: Index) -> None:
+    assert {d.id: dict(d.meta) for d in index.documents} == SAID
+    assert index.document("größe.md").sections == SECTIONS["größe.md"]
+
+
+def test_the_order_in_which_fields_were_said_does_not_change_the_digest(tmp_path: Path) -> None:
+    def digest(name: str, meta: dict[str, str]) -> str:
+        draft = toy_draft()
+        documents = [(replace(d, meta=meta), text) for d, text in draft.documents]
+        return publish_toy(tmp_path / name, replace(draft, documents=documents)).digest
+
+    assert digest("a", {"x": "1", "y": "2"}) == digest("b", {"y": "2", "x": "1"})
+    assert digest("a", {"x": "1", "y": "2"}) != digest("c", {"x": "1", "y": "3"})
+
+
+@pytest.mark.parametrize("damage", [b'"meta": {"', b'"sections": ['])
+def test_a_document_without_its_fields_is_damage(index: Index, damage: bytes) -> None:
+    file = index.folder / "documents.jsonl"
+    raw = file.read_bytes()
+    assert damage in raw
+    file.write_bytes(raw.replace(damage, damage.replace(b"me", b"em").replace(b"se", b"es")))
+    with pytest.raises(BrokenIndex, match="damaged at document 0"):
+        open_index(index.path).documents[0]
+
+
+def test_a_section_is_the_headings_over_a_place(index: Index) -> None:
+    assert index.section(Span("boats.txt", 29, 40)) == ("Boats",)
+    assert index.section(Span("boats.txt", 30, 40)) == ("Boats", "The MIZZEN")
+    assert index.section(Span("größe.md", 50, 51)) == ("Rest",)
+    assert index.section(Span("one.txt", 0, 1)) == ()
+
+
+headings = st.lists(st.tuples(st.integers(0, 50), st.integers(1, 6), st.text(max_size=3))).map(sorted)
+
+
+@given(headings, st.integers(0, 60))
+def test_a_path_is_made_of_ever_deeper_headings_that_nothing_ended(
+    sections: list[tuple[int, int, str]], at: int
+) -> None:
+    before = [s for s in sections if s[0] <= at]
+    want = [
+        heading
+        for i, (_, level, heading) in enumerate(before)
+        if all(other > level for _, other, _ in before[i + 1 :])
+    ]
+    assert section_path(sections, at) == tuple(want)
+
+
+def test_a_search_keeps_to_documents_that_have_all_fields(index: Index) -> None:
+    assert found(index, where={"year": "2021"}) == {f"L0-{i:05}" for i in range(5)}
+    assert found(index, where={"year": "2021", "kind": "boat"}) == {"L0-00000", "L0-00001", "L0-00002"}
+    assert found(index, where={"year": "1"}) == set()
+    assert found(index, where={"Größe": "ä"}, doc="boats.txt") == set()
+    assert found(index, where={}) == found(index)
+
+
+def test_summaries_are_kept_only_where_all_their_chunks_are(index: Index) -> None:
+    levels = {n: found(index, level=n, where={"kind": "boat"}) for n in (1, 2)}
+    assert levels == {1: {"L1-00000"}, 2: set()}
+    assert found(index, level=1, where={"year": "2020"}) == set()
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(["a", "id", "meta", 'x"', "é", 'a": "b']), st.text(max_size=3), max_size=3
+        ),
+        min_size=3,
+        max_size=3,
+    )
+)
+@example([{"a": '"x": "1"', "x": "1"}, {"title": "boats"}, {"a": '", "x": "1'}])
+def test_documents_are_found_by_exactly_what_is_said_of_them(said: list[dict[str, str]]) -> None:
+    draft = toy_draft()
+    documents = [(replace(d, meta=m), text) for (d, text), m in zip(draft.documents, said, strict=True)]
+    lines = [_document_line(d) for d, _ in documents]
+    offsets = np.cumsum([0, *map(len, lines)])
+    raw = np.frombuffer(b"".join(lines), dtype=np.uint8)
+    found = Documents(raw, offsets, np.arange(3), Path("documents.jsonl"))
+    pairs = {pair for meta in said for pair in meta.items()} | {
+        ("title", "boats"),
+        ("x", "1"),
+        ("id", "one.txt"),
+    }
+    for name, value in pairs:
+        assert found.having(name, value).tolist() == [i for i, m in enumerate(said) if m.get(name) == value]
+        assert found.having(name).tolist() == [i for i, m in enumerate(said) if name in m]
+
+
+def test_a_section_is_part_of_a_heading_in_any_case_with_all_below_it(index: Index) -> None:
+    assert found(index, section="boat") == {"L0-00000", "L0-00001", "L0-00002"}
+    assert found(index, section="mizzen") == {"L0-00001", "L0-00002"}  # the first of them holds the heading
+    assert found(index, section="MASSE") == {"L0-00003", "L0-00004"}
+    assert found(index, section="rest", where={"kind": "boat"}) == set()
+    assert found(index, section="nothing") == set()
+
+
+def test_a_field_that_nobody_has_is_an_error_that_names_those_there_are(index: Index) -> None:
+    with pytest.raises(BadQuery, match=r"metadata field 'yaer'; there are Größe, kind, year"):
+        found(index, where={"yaer": "2021"})
+    with pytest.raises(BadQuery, match="the section is empty"):
+        found(index, section=" ")
+
+
+def test_all_modes_take_filters(index: Index) -> None:
+    vector = unit_rows(1, DIM)[0]
+    for mode in ("hybrid", "dense", "lexical", "tree"):
+        hits = index.search("mizzen", mode=mode, vector=vector, where={"kind": "boat"}, section="mizzen")
+        assert {hit.node for hit in hits if hit.level == 0} <= {"L0-00001", "L0-00002"}
+        assert hits

@@ -1,0 +1,191 @@
+"""`raptor verify`: any flipped bit and any cut is found and named; a cut file never takes the interpreter down."""
+
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index_store.errors import BrokenIndex
+from index_store.generations import generations, prune, rollback
+from index_store.manifest import FILES
+from index_store.reader import open_index
+from index_store.verify import verify
+from tests.helpers.places import ROOT
+from tests.helpers.toy import publish_toy, toy_draft
+
+NAMES = sorted([*FILES, "manifest.json", "CURRENT"])
+
+
+def file_of(path, name):
+    return path / name if name == "CURRENT" else path / "generations" / "000001" / name
+
+
+@pytest.fixture
+def whole(tmp_path):
+    publish_toy(tmp_path / "a")
+    return tmp_path / "a"
+
+
+def test_a_whole_index_has_no_problems(whole):
+    assert verify(whole) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_flipped_bit_is_found_and_its_file_named(whole, name):
+    file = file_of(whole, name)
+    raw = file.read_bytes()
+    places = range(len(raw)) if len(raw) < 64 else random.Random(name).sample(range(len(raw)), 64)
+    for place in places:
+        for bit in (0, 5, 7):
+            file.write_bytes(raw[:place] + bytes([raw[place] ^ 1 << bit]) + raw[place + 1 :])
+            problems = verify(whole)
+            assert problems and any(Path(name).name in p for p in problems), (place, bit, problems)
+    file.write_bytes(raw)
+    assert verify(whole) == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_cut_is_found_and_its_file_named(whole, name):
+    file = file_of(whole, name)
+    raw = file.read_bytes()
+    for size in {0, 1, len(raw) // 2, len(raw) - 1} - {len(raw)}:
+        file.write_bytes(raw[:size])
+        assert any(Path(name).name in p for p in verify(whole)), size
+        with pytest.raises(BrokenIndex):
+            open_index(whole)
+
+
+def test_a_pointer_never_leads_to_another_generation(whole):
+    """One flipped bit makes 2 of 3: another generation that is whole."""
+    for labels in (["a", "b", "c"], ["d", "e", "f"]):
+        publish_toy(whole, relabelled(labels))
+    (whole / "CURRENT").write_bytes((whole / "CURRENT").read_bytes().replace(b"3 ", b"2 ", 1))
+    assert ["CURRENT gives another digest of generation 2" in p for p in verify(whole)] == [True]
+    with pytest.raises(BrokenIndex, match="another digest"):
+        open_index(whole)
+    publish_toy(whole, relabelled(["g", "h", "i"]))
+    assert verify(whole) == []
+
+
+def test_a_pointer_of_an_earlier_version_is_read(whole):
+    (whole / "CURRENT").write_text("000001\n")
+    assert verify(whole) == []
+    assert open_index(whole).root.label == "All"
+
+
+def test_damage_to_an_old_generation_is_found_too_and_shared_files_are_read_once(whole):
+    publish_toy(whole, relabelled(["a", "b", "c"]))
+    told = []
+    assert verify(whole, lambda done, total: told.append((done, total))) == []
+    assert told[-1][0] == told[-1][1]
+    for name in ("labels.bin", "text.bin"):  # one of its own, one that both share
+        file = file_of(whole, name)
+        raw = file.read_bytes()
+        file.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
+        problems = verify(whole)
+        assert len(problems) == (1 if name == "labels.bin" else 2)
+        assert str(file) in problems[0]
+        file.write_bytes(raw)
+
+
+READ_ALL = """
+import sys
+from index_store.errors import IndexStoreError
+from index_store.reader import open_index
+try:
+    index = open_index(sys.argv[1])
+    for level in range(len(index.levels)):
+        for node in index.nodes(level):
+            index.text(node.id), index.children(node.id), index.parents(node.id)
+    index.search("mizzen", mode="lexical"), index.grep("a")
+except IndexStoreError as e:
+    print("refused:", e)
+"""
+
+
+def test_files_that_lie_about_their_content_never_crash_the_interpreter(whole):
+    """Each array in turn is replaced by wild numbers of the same size, with sizes that still fit."""
+    for name in (n for n in NAMES if n.endswith(".npy")):
+        file = file_of(whole, name)
+        raw = file.read_bytes()
+        array = np.load(file)
+        wild = np.frombuffer(random.Random(name).randbytes(array.nbytes), dtype=np.uint8)
+        file.write_bytes(raw[: len(raw) - array.nbytes] + wild.tobytes())
+        ran = subprocess.run(
+            [sys.executable, "-c", READ_ALL, str(whole)], cwd=ROOT, capture_output=True, text=True
+        )
+        assert ran.returncode in (0, 1), (name, ran.returncode)
+        assert not ran.stderr.startswith("Fatal"), name
+        file.write_bytes(raw)
+
+
+def test_an_edge_that_stands_one_way_only_is_found(whole, monkeypatch):
+    file = file_of(whole, "parents.npy")
+    parents = np.load(file)
+    np.save(file, np.where(parents == 7, 6, parents))
+    monkeypatch.setattr("index_store.verify.damaged_files", lambda folder, progress: iter(()))
+    assert any("one direction only" in p for p in verify(whole))
+
+
+def test_a_node_that_the_root_does_not_reach_is_found(whole, monkeypatch):
+    file = file_of(whole, "children.npy")
+    np.save(file, np.where(np.load(file) == 5, 4, np.load(file)))
+    monkeypatch.setattr("index_store.verify.damaged_files", lambda folder, progress: iter(()))
+    assert any("L0-00005 cannot be reached" in p for p in verify(whole))
+
+
+def test_a_vector_that_is_no_unit_vector_is_found(whole, monkeypatch):
+    file = file_of(whole, "vectors.npy")
+    rows = np.load(file)
+    rows[3] *= 2
+    np.save(file, rows)
+    monkeypatch.setattr("index_store.verify.damaged_files", lambda folder, progress: iter(()))
+    assert any("vector of node L0-00003" in p for p in verify(whole))
+
+
+# -- generations -------------------------------------------------------------------------------------------
+
+
+def relabelled(labels):
+    draft = toy_draft()
+    return type(draft)(**{f: getattr(draft, f) for f in draft.__slots__} | {"labels": labels})
+
+
+def test_generations_are_listed_rolled_back_and_pruned(whole):
+    for labels in (["a", "b", "c"], ["d", "e", "f"]):
+        publish_toy(whole, relabelled(labels))
+    assert [(g.number, g.live, g.parent) for g in generations(whole)] == [
+        (1, False, None),
+        (2, False, 1),
+        (3, True, 2),
+    ]
+    rollback(whole, 1)
+    assert open_index(whole).root.label == "All"
+    publish_toy(whole, relabelled(["x", "y", "z"]))
+    assert generations(whole)[-1].parent == 1
+    old = open_index(whole)
+    assert prune(whole, keep=2) == [1, 2]
+    assert [g.number for g in generations(whole)] == [3, 4]
+    assert prune(whole) == [3]
+    assert old.root.label == "z"
+    assert verify(whole) == []
+
+
+def test_a_generation_that_is_not_there_cannot_be_gone_back_to(whole):
+    with pytest.raises(BrokenIndex, match="there are 1"):
+        rollback(whole, 7)
+    with pytest.raises(BrokenIndex, match="1 or more"):
+        prune(whole, keep=0)
+    with pytest.raises(BrokenIndex, match="raptor build"):
+        generations(whole / "none")
+
+
+def test_generations_share_unchanged_files(whole):
+    publish_toy(whole, relabelled(["a", "b", "c"]))
+    text = [file_of(whole, "text.bin"), whole / "generations" / "000002" / "text.bin"]
+    assert text[0].stat().st_ino == text[1].stat().st_ino
+    labels = [file_of(whole, "labels.bin"), whole / "generations" / "000002" / "labels.bin"]
+    assert labels[0].stat().st_ino != labels[1].stat().st_ino

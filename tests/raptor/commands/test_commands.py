@@ -1,0 +1,512 @@
+"""The command `raptor`: what it prints where, how it refuses bad input, and that it starts at once."""
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from index_store import open_index
+from index_store.graph import level_stats, to_networkx
+from raptor.cli import counted, main, parser, size_said
+from raptor.errors import RaptorError
+from raptor.progress import progress_bars, progress_lines
+from raptor.settings import BuildSettings, read_settings
+from tests.helpers import tiny_embedder
+from tests.helpers.places import ROOT
+from tests.helpers.toy import publish_toy, toy_draft, toy_index
+
+HEAVY = "numpy torch litellm sklearn umap faiss numba sentence_transformers transformers networkx bm25s pypdf rich"
+STAGE_LINE = re.compile(r"[a-z]+( level \d+)?: (begins|[\d,]+ in \d)")
+
+Capture = pytest.CaptureFixture[str]
+
+
+@pytest.fixture
+def docs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    tiny_embedder.use(monkeypatch)
+    return tiny_embedder.write_documents(tmp_path / "docs", 3)
+
+
+def raptor(capsys: Capture, *arguments: object) -> tuple[int, str, str]:
+    """Exit code, standard output and standard error of a command run in this process."""
+    code = main([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def in_a_process(code: str, *arguments: str, **given: Any) -> subprocess.CompletedProcess[str]:
+    script = [sys.executable, "-c", code, *arguments]
+    return subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60, **given)
+
+
+# -- help --------------------------------------------------------------------------------------------------
+
+
+def commands() -> list[str]:
+    choices = next(action.choices for action in parser()._actions if action.dest == "command")
+    return list(choices or ())
+
+
+def test_help_imports_nothing_heavy_and_ends_with_an_example() -> None:
+    code = (
+        "import sys; from raptor.cli import main\n"
+        "for command in sys.argv[2:]:\n"
+        "    try: main(command.split())\n"
+        "    except SystemExit as e: print('EXIT', e.code)\n"
+        "print([name for name in sys.argv[1].split() if name in sys.modules])"
+    )
+    helps = ["--help", *(f"{command} --help" for command in commands())]
+    ran = in_a_process(code, HEAVY, *helps)
+    *texts, last = ran.stdout.split("EXIT 0\n")
+    assert last == "[]\n"
+    assert len(texts) == len(helps)
+    for text in texts:
+        example = text.partition("\nexample:\n")[2].strip().splitlines()
+        assert len(example) == 1
+        assert example[0].strip().startswith("raptor ")
+    assert ran.stderr == ""
+
+
+def test_every_example_is_a_command_that_exists() -> None:
+    for command in commands():
+        choices = next(action.choices for action in parser()._actions if action.dest == "command")
+        assert isinstance(choices, dict)
+        example = choices[command].epilog.partition("example:")[2].strip()
+        parser().parse_args(example.split()[1:])
+
+
+# -- output ------------------------------------------------------------------------------------------------
+
+
+def test_a_build_prints_its_report_on_standard_output_and_the_rest_on_standard_error(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (docs / "bad.txt").write_bytes(b"\xff")
+    code, out, err = raptor(capsys, "build", docs, "-o", tmp_path / "i")
+    assert code == 0
+    assert out.startswith(f"{tmp_path / 'i'}: generation 1, ")
+    assert "3 documents, 1 skipped; nodes a level: " in out
+    assert "skipped " + str(docs / "bad.txt") + ": it is not UTF-8" in err
+    assert "begins" not in out
+    assert "bad.txt" not in out
+    again = raptor(capsys, "build", docs, "-o", tmp_path / "i")[1]
+    assert "generation 1 (unchanged: nothing new was published)" in again
+
+
+def test_a_report_as_json_is_all_of_standard_output(docs: Path, tmp_path: Path, capsys: Capture) -> None:
+    code, out, _ = raptor(capsys, "build", docs, "-o", tmp_path / "i", "--json")
+    report = json.loads(out)
+    assert code == 0
+    wanted = {
+        "documents",
+        "chunks",
+        "levels",
+        "calls",
+        "tokens",
+        "prompt_tokens",
+        "completion_tokens",
+        "usd",
+        "seconds",
+    }
+    assert wanted | {"index", "generation", "digest", "new", "failures", "bytes"} <= report.keys()
+    assert report["chunks"] == report["levels"][0]
+    assert report["tokens"] == report["prompt_tokens"] + report["completion_tokens"] > 0
+    assert report["usd"] == 0
+    assert all(isinstance(seconds, float) for seconds in report["seconds"].values())
+
+
+def test_a_log_has_a_line_where_a_stage_begins_and_one_where_it_ends(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    lines = raptor(capsys, "build", docs, "-o", tmp_path / "i")[2].splitlines()
+    assert len(lines) % 2 == 0
+    for begins, ends in zip(lines[::2], lines[1::2], strict=True):
+        stage = begins.partition(": begins")[0]
+        assert ends.startswith(f"{stage}: ")
+        assert ends.endswith(" s")
+    assert lines[0] == "load: begins"
+    assert lines[1].startswith("load: 3 in 0.")
+    assert lines[2] == "chunk: begins (3)"
+    assert lines[-2] == "write: begins (1)"
+
+
+def test_an_index_is_updated_with_the_settings_it_was_built_with(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    raptor(capsys, "build", docs, "-o", tmp_path / "i")
+    (docs / "d000.txt").write_text("other words")
+    code, out, _ = raptor(capsys, "update", tmp_path / "i", docs)
+    assert code == 0
+    assert "generation 2" in out
+    assert open_index(tmp_path / "i").manifest.settings["cluster"]["method"] == "fast"
+
+
+def test_each_skipped_file_has_a_line_at_the_end(docs: Path, tmp_path: Path, capsys: Capture) -> None:
+    for number in range(40):
+        (docs / f"{number}.bin").write_bytes(b"\0")
+    code, out, err = raptor(capsys, "build", docs, "-o", tmp_path / "i")
+    assert code == 0
+    assert "40 skipped" in out
+    assert err.splitlines()[-40:] == [line for line in err.splitlines() if line.startswith("skipped ")]
+
+
+def test_what_cannot_be_printed_is_escaped_not_a_traceback(docs: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from tests.helpers import tiny_embedder; import index_store.embedder\n"
+        "index_store.embedder.load_embedder = tiny_embedder.load\n"
+        "from raptor.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    out = os.fsdecode(bytes(tmp_path / "i") + b"\xff\xc3\xbc")
+    ran = in_a_process(code, "build", str(docs), "-o", out, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert (ran.returncode, "Traceback" in ran.stderr) == (0, False)
+    assert "\\udcff\\xfc: generation 1" in ran.stdout
+
+
+def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
+    publish_toy(tmp_path / "i")
+    script = [sys.executable, "-m", "raptor.cli", "inspect", str(tmp_path / "i")]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(script, cwd=ROOT, env=buffered, stdout=pipe, stderr=pipe) as process:
+        assert process.stdout
+        assert process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 0
+
+
+# -- progress in a terminal --------------------------------------------------------------------------------
+
+
+def terminal() -> tuple[Console, io.StringIO]:
+    shown = io.StringIO()
+    return Console(file=shown, force_terminal=True, width=120, color_system=None, legacy_windows=False), shown
+
+
+def test_a_terminal_has_a_bar_with_count_for_each_stage() -> None:
+    console, shown = terminal()
+    with progress_bars(console) as progress:
+        progress("load", 3, 0)
+        for done in (0, 512, 768, 1024):
+            progress("embed", done, 1024)
+            time.sleep(0.01)
+    last = shown.getvalue().split("\x1b[2K")[-1]
+    assert "3/3" in last  # it ended without a total
+    assert "1024/1024" in last
+    assert "/s" in last
+
+
+def test_a_failure_before_the_first_stage_leaves_no_bar() -> None:
+    console, shown = terminal()
+    with pytest.raises(RaptorError), progress_bars(console):
+        raise RaptorError("no such file")
+    drawn = re.sub(r"\x1b\[\??\d+\w", "", shown.getvalue())
+    assert drawn.strip() == ""
+
+
+def test_a_failure_in_a_log_ends_no_stage(capsys: Capture) -> None:
+    with pytest.raises(RaptorError), progress_lines() as progress:
+        progress("load", 0, 0)
+        progress("embed", 1, 4)
+        raise RaptorError("the disk is gone")
+    assert capsys.readouterr().err.splitlines()[-1] == "embed: begins (4)"
+
+
+# -- bad input ---------------------------------------------------------------------------------------------
+
+
+def encrypted_pdf() -> bytes:
+    from pypdf import PdfWriter
+
+    writer, raw = PdfWriter(), io.BytesIO()
+    writer.add_blank_page(100, 100)
+    writer.encrypt("secret", algorithm="RC4-128")
+    writer.write(raw)
+    return raw.getvalue()
+
+
+BAD_FILES: dict[str, tuple[str, Callable[[], bytes], str]] = {
+    "an empty file": ("a.txt", bytes, "holds no text"),
+    "white space": ("a.md", lambda: b" \n\t", "holds no text"),
+    "not UTF-8": ("a.txt", lambda: b"caf\xe9", "is not UTF-8 (byte 0xe9 at offset 3)"),
+    "an encrypted PDF": ("a.pdf", encrypted_pdf, "encrypted"),
+    "no PDF": ("a.pdf", lambda: b"%PDF-1.4 nothing", "cannot be read as PDF"),
+    "an unknown type": ("a.exe", lambda: b"MZ", "known types are .txt"),
+    "no JSON lines": ("a.jsonl", lambda: b"{]\n", "is a document"),
+}
+
+
+def check_refused(capsys: Capture, tmp_path: Path, *arguments: object) -> str:
+    """The one sentence of a refused command, which changed nothing."""
+    before = sorted(tmp_path.rglob("*"))
+    code, out, err = raptor(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert sorted(tmp_path.rglob("*")) == before
+    said = [line for line in err.splitlines() if not STAGE_LINE.match(line)]
+    assert len(said) == 1
+    assert said[0].startswith("raptor: ")
+    return said[0]
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_file_that_holds_no_document_is_refused(
+    docs: Path, tmp_path: Path, capsys: Capture, kind: str
+) -> None:
+    name, content, reason = BAD_FILES[kind]
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    (bad / name).write_bytes(content())
+    assert reason in check_refused(capsys, tmp_path, "build", bad, "-o", tmp_path / "i")
+    assert reason in check_refused(capsys, tmp_path, "build", bad / name, "-o", tmp_path / "i")
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_one_bad_file_among_good_ones_is_skipped_and_counted(
+    docs: Path, tmp_path: Path, capsys: Capture, kind: str
+) -> None:
+    name, content, _ = BAD_FILES[kind]
+    (docs / name).write_bytes(content())
+    code, out, _ = raptor(capsys, "build", docs, "-o", tmp_path / "i", "--json")
+    report = json.loads(out)
+    assert (code, report["documents"], len(report["failures"])) == (0, 3, 1)
+    assert report["failures"][0]["source"].startswith(str(docs / name))
+
+
+def test_missing_and_empty_sources_are_refused(docs: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "empty").mkdir()
+    out = ("-o", tmp_path / "i")
+    assert "holds no files" in check_refused(capsys, tmp_path, "build", tmp_path / "empty", *out)
+    assert "there is no file or folder" in check_refused(
+        capsys, tmp_path, "build", tmp_path / "nowhere", *out
+    )
+    assert "there is no file or folder" in check_refused(
+        capsys, tmp_path, "build", docs, tmp_path / "nowhere", *out
+    )
+    assert "no file matches" in check_refused(capsys, tmp_path, "build", tmp_path / "*.nope", *out)
+
+
+def test_unknown_models_and_missing_keys_are_refused_before_any_work(
+    docs: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    build = ("build", docs, "-o", tmp_path / "i", "--summarizer")
+    assert "offline/extractive" in check_refused(capsys, tmp_path, *build, "offline/nonsense")
+    assert "nonsense" in check_refused(capsys, tmp_path, *build, "nonsense/nonsense-1")
+    assert "OPENAI_API_KEY" in check_refused(capsys, tmp_path, *build, "openai/gpt-4o-mini")
+
+
+def test_a_bad_output_is_refused(docs: Path, tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "file").write_text("mine")
+    assert "is a file" in check_refused(capsys, tmp_path, "build", docs, "-o", tmp_path / "file")
+    assert "other files in it" in check_refused(capsys, tmp_path, "build", docs, "-o", docs)
+
+
+@pytest.mark.parametrize("option", [("--max-usd", "nan"), ("--max-usd", "-1"), ("--max-errors", "-1")])
+def test_a_cap_that_is_none_is_refused(
+    docs: Path, tmp_path: Path, capsys: Capture, option: tuple[str, str]
+) -> None:
+    for more in ([], ["--dry-run"]):
+        said = check_refused(capsys, tmp_path, "build", docs, "-o", tmp_path / "i", *option, *more)
+        assert f"{option[0][2:]} is {option[1]}" in said
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_an_output_that_cannot_be_written_is_refused(docs: Path, tmp_path: Path, capsys: Capture) -> None:
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    assert "is read-only" in check_refused(capsys, tmp_path, "build", docs, "-o", locked / "i")
+
+
+@pytest.mark.skipif(
+    not Path("/proc/self").exists(), reason="only Linux has a folder that not even root writes"
+)
+def test_an_output_that_turns_out_unwritable_is_a_sentence(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    said = check_refused(capsys, tmp_path, "build", docs, "-o", "/proc/raptor/i")
+    assert "/proc" in said
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        (b"chunk_token = 100", "sets 'chunk_token', which is unknown; there are chunk_tokens, "),
+        (b'chunk_tokens = "many"', "sets chunk_tokens to 'many'; give a int"),
+        (b"chunk_tokens = true", "sets chunk_tokens to True"),
+        (b"chunk_tokens = 100.0", "sets chunk_tokens to 100.0"),
+        (b"chunk_tokens = 3", "chunk_tokens is 3; give at least 16"),
+        (b"chunk_tokens = 5000", "chunk_tokens is 5000, but the embedder minilm reads only"),
+        (b"concurrency = 0", "concurrency is 0; give at least 1"),
+        (b"cluster = 3", "cluster is 3; write a table [cluster]"),
+        (b"[cluster]\nmethod = 'best'", "method is 'best'; give 'fast' or 'paper'"),
+        (b"[cluster]\nmethod = 3", "sets method to 3"),
+        (b"[cluster]\nsize = 3", "sets 'size', which is unknown"),
+        (b"[cluster]\nthreshold = nan", "threshold is nan"),
+        (b"[cluster]\nseed = -1", "seed is -1"),
+        (b"[cluster]\nseed = 4294967296", "seed is 4294967296"),
+        (b"[cluster]\nmax_tokens = 0", "max_tokens is 0"),
+        (b"chunk_tokens = ", "are not TOML"),
+        (b"\xff\xfe", "are not TOML"),
+        (b"a = " + b"[" * 100_000, "are not TOML"),
+        (None, "No such file"),
+    ],
+)
+def test_a_bad_config_is_refused(
+    docs: Path, tmp_path: Path, capsys: Capture, config: bytes | None, reason: str
+) -> None:
+    path = tmp_path / "raptor.toml"
+    if config is not None:
+        path.write_bytes(config)
+    said = check_refused(capsys, tmp_path, "build", docs, "-o", tmp_path / "i", "--config", path)
+    assert reason in said
+    assert len(said) < 500
+
+
+def test_a_config_sets_every_setting_and_a_manifest_gives_it_back(tmp_path: Path) -> None:
+    path, default = tmp_path / "raptor.toml", BuildSettings()
+    others = {"threshold": 0.5, "method": "paper"}  # the rest are whole numbers
+
+    def lines(settings: object) -> str:
+        named = {f.name: getattr(settings, f.name) for f in fields(settings) if f.name != "cluster"}  # type: ignore[arg-type]
+        return "".join(
+            f"{name} = {json.dumps(others.get(name) or usual + 1)}\n" for name, usual in named.items()
+        )
+
+    path.write_text(f"{lines(default)}[cluster]\n{lines(default.cluster)}")
+    settings = read_settings(path)
+    for given, usual in ((settings, default), (settings.cluster, default.cluster)):
+        assert all(getattr(given, f.name) != getattr(usual, f.name) for f in fields(usual))
+    assert BuildSettings.from_json(json.loads(json.dumps(asdict(settings)))) == settings
+
+
+def test_usage_errors_exit_with_2_as_well(capsys: Capture) -> None:
+    for wrong in ([], ["build"], ["build", "x"], ["inspect", "--depth", "x", "i"], ["bild"]):
+        with pytest.raises(SystemExit) as ended:
+            main(wrong)
+        assert ended.value.code == 2
+        assert capsys.readouterr().out == ""
+
+
+def test_an_interrupted_build_says_that_nothing_was_published(
+    docs: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("raptor.growing.Grower.plan", interrupt)
+    code, out, err = raptor(capsys, "build", docs, "-o", tmp_path / "i")
+    assert (code, out) == (130, "")
+    assert err.endswith("raptor: stopped; nothing was published; the same command goes on\n")
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_no_embedder_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "a.txt").write_text("words")
+    (tmp_path / "model").mkdir()
+    build = ("build", tmp_path / "a.txt", "-o", tmp_path / "i", "--embedder", tmp_path / "model")
+    assert "cannot be loaded" in check_refused(capsys, tmp_path, *build)
+
+
+@pytest.mark.slow
+def test_a_line_of_a_megabyte_builds(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_embedder.use(monkeypatch)
+    (tmp_path / "a.txt").write_text(" ".join(f"word{i % 977} of line." for i in range(60_000)))
+    assert (tmp_path / "a.txt").stat().st_size > 10**6
+    code, _, _ = raptor(capsys, "build", tmp_path / "a.txt", "-o", tmp_path / "i")
+    assert code == 0
+    assert open_index(tmp_path / "i").levels[0] > 1000
+
+
+# -- inspect -----------------------------------------------------------------------------------------------
+
+
+def test_inspect_shows_levels_models_and_the_tree(tmp_path: Path, capsys: Capture) -> None:
+    publish_toy(tmp_path / "i")
+    code, out, err = raptor(capsys, "inspect", tmp_path / "i")
+    assert (code, err) == (0, "")
+    assert "generation 1, 3 documents, " in out
+    assert "models: embedder toy, summarizer hand" in out
+    assert "level 1: 2 nodes, 10 tokens, 3.5 children each" in out
+    assert "level 0: 6 nodes, 30 tokens (chunks)" in out
+    assert (
+        "\nL2-00000  All  (2 below)\n  L1-00000  Boats and masts  (3 below)\n    L0-00000  The ketch" in out
+    )
+    assert raptor(capsys, "inspect", tmp_path / "i", "--depth", 0)[1].endswith("L2-00000  All  (2 below)\n")
+    assert raptor(capsys, "inspect", tmp_path / "i", "--depth", 99)[1] == out
+
+
+def test_inspect_lists_the_documents(tmp_path: Path, capsys: Capture) -> None:
+    publish_toy(tmp_path / "i")
+    lines = raptor(capsys, "inspect", tmp_path / "i", "--documents")[1].splitlines()
+    assert [line.split("\t")[0] for line in lines] == ["boats.txt", "größe.md", "one.txt"]
+    assert lines[2] == "one.txt\t6\tone"
+    rows = raptor(capsys, "inspect", tmp_path / "i", "--documents", "--json")[1].splitlines()
+    assert [json.loads(row)["id"] for row in rows] == ["boats.txt", "größe.md", "one.txt"]
+
+
+def test_one_is_not_spoken_of_as_many_and_little_not_as_nothing() -> None:
+    assert [counted(n, "call") for n in (0, 1, 1200)] == ["0 calls", "1 call", "1,200 calls"]
+    assert [size_said(n) for n in (9, 4_200, 1_250_000)] == ["9 bytes", "4 kB", "1.2 MB"]
+
+
+def test_a_folder_of_documents_is_told_apart_from_an_index(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    said = check_refused(capsys, tmp_path, "inspect", docs)
+    assert f"raptor build {docs} -o {docs}.index" in said
+
+
+def test_metadata_about_no_document_is_no_skipped_document(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (tmp_path / "m.csv").write_text("doc,year\nnone.txt,2001\n")
+    code, out, err = raptor(capsys, "build", docs, "-o", tmp_path / "i", "--meta", tmp_path / "m.csv")
+    assert (code, "skipped" in out + err) == (0, False)
+    assert f"metadata {tmp_path / 'm.csv'}:2: there is no document 'none.txt'; check the id" in err
+
+
+def test_inspect_as_json_says_the_same(tmp_path: Path, capsys: Capture) -> None:
+    publish_toy(tmp_path / "i")
+    facts = json.loads(raptor(capsys, "inspect", tmp_path / "i", "--json", "--depth", 1)[1])
+    assert [level["nodes"] for level in facts["levels"]] == [6, 2, 1]
+    assert facts["levels"][0]["mean_parents"] == 1.17  # chunk 2 has two
+    assert [child["node"] for child in facts["tree"]["shown"]] == ["L1-00000", "L1-00001"]
+    assert (facts["nodes"], facts["documents"], facts["generation"]) == (9, 3, 1)
+
+
+def test_labels_cannot_command_the_terminal(tmp_path: Path, capsys: Capture) -> None:
+    labels = ["\x1b[2J\x1b]0;owned\x07", "a\u202eb\nc", "All"]
+    publish_toy(tmp_path / "i", replace(toy_draft(), labels=labels))
+    out = raptor(capsys, "inspect", tmp_path / "i")[1]
+    assert "L1-00000  ?[2J?]0;owned?" in out
+    assert "L1-00001  a?b?c" in out
+
+
+def test_inspecting_what_is_no_index_is_refused(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "there is no index folder" in check_refused(capsys, tmp_path, "inspect", tmp_path / "nowhere")
+    assert "there is no index folder" in check_refused(capsys, tmp_path, "inspect", tmp_path / "file")
+    assert "it has no file CURRENT" in check_refused(capsys, tmp_path, "inspect", tmp_path)
+
+
+def test_the_graph_has_every_node_and_edge(tmp_path: Path) -> None:
+    index = toy_index(tmp_path)
+    graph = to_networkx(index)
+    assert graph.number_of_nodes() == len(index)
+    assert set(graph.successors("L1-00001")) == {"L0-00002", "L0-00003", "L0-00004", "L0-00005"}
+    assert set(graph.predecessors("L0-00002")) == {"L1-00000", "L1-00001"}
+    assert graph.nodes["L1-00000"]["label"] == "Boats and masts"
+    assert set(to_networkx(index, leaves=False)) == {"L1-00000", "L1-00001", "L2-00000"}
+    assert [s.nodes for s in level_stats(index)] == [6, 2, 1]

@@ -1,0 +1,267 @@
+"""A build that dies goes on: the same digests as an undisturbed one, and no recorded reply is asked for again."""
+
+import hashlib
+import json
+import resource
+import sqlite3
+import subprocess
+import sys
+from collections import defaultdict
+from functools import partial
+from itertools import groupby
+from operator import itemgetter
+
+import pytest
+
+from index_store.errors import BrokenIndex
+from raptor.build import Spending, build_index, update_index
+from raptor.checkpoint import Checkpoint, key_of
+from raptor.errors import RaptorError
+from raptor.estimate import estimate
+from raptor.lock import build_lock
+from raptor.pruning import prune_index
+from raptor.settings import BuildSettings
+from tests.helpers import tiny_embedder
+from tests.helpers.killed_build import CONCURRENCY
+from tests.helpers.model_server import MODEL, ModelServer, Step, error
+from tests.helpers.places import ROOT
+
+MOMENTS = 50
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    tiny_embedder.use(monkeypatch)
+
+
+def body_key(body):
+    return hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()
+
+
+def summary_of(body):
+    """A reply that depends on the whole request and on nothing else."""
+    key = body_key(body)
+    return f"LABEL: part {key[:6]}\nSUMMARY: {' '.join(key[i : i + 6] for i in range(0, 60, 6))}."
+
+
+def record_key(body):
+    """What the build records a reply to this request under."""
+    return key_of("summary", MODEL, body["messages"], body["max_tokens"])
+
+
+@pytest.mark.slow
+def test_a_build_killed_at_fifty_moments_ends_as_an_undisturbed_one_and_pays_for_nothing_twice(
+    tmp_path, monkeypatch
+):
+    """A reply is delivered when the build has recorded it, which it does before it uses it or asks anything in its
+    place: so all but those of the calls under way at the kill, of which there are at most CONCURRENCY. No run asks
+    for what was delivered to one before it, nor for anything twice; all ask what the undisturbed build asked.
+    """
+    docs = tiny_embedder.write_documents(tmp_path / "docs", 60, 30)
+    script = [sys.executable, "-m", "tests.helpers.killed_build", str(docs), str(tmp_path), str(MOMENTS)]
+    with ModelServer(summary_of) as server:
+        server.use(monkeypatch)
+        ran = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=True)
+        asked = defaultdict(list)
+        for body, headers in zip(server.requests, server.headers, strict=True):
+            asked[headers["authorization"].removeprefix("Bearer ")].append(record_key(body))
+    undisturbed, *told = map(json.loads, ran.stdout.splitlines())
+    wanted = set(asked[undisturbed["run"]])
+    assert sum("killed" in run for run in told) == MOMENTS
+    indexes = [list(runs) for _, runs in groupby(told, key=itemgetter("index"))]
+    assert not any("killed" in runs[-1] for runs in indexes)
+    for runs in indexes:
+        delivered = set()
+        for run in runs:
+            mine = asked[run["run"]]
+            assert len(mine) == len(set(mine))
+            assert not delivered & set(mine)
+            assert wanted >= set(mine)
+            if "killed" in run:
+                assert delivered <= set(run["recorded"]) <= delivered | set(mine)
+                delivered = set(run["recorded"])
+                assert len(set(mine) - delivered) <= CONCURRENCY
+            else:
+                assert run["digest"] == undisturbed["digest"]
+                assert delivered | set(mine) == wanted
+
+
+def test_a_failed_build_keeps_what_it_paid_for_and_asks_only_for_the_rest(tmp_path, monkeypatch):
+    docs, out = tiny_embedder.write_documents(tmp_path / "docs", 40), tmp_path / "i"
+    failing: set[str] = set()
+
+    def script(body):
+        if len(failing) < 2 or body_key(body) in failing:
+            failing.add(body_key(body))
+            return error(400, "no")
+        return summary_of(body)
+
+    with ModelServer(script) as server:
+        server.use(monkeypatch)
+        with pytest.raises(RaptorError, match=r"2 summaries failed.*the same command"):
+            build_index(docs, out, summarizer=MODEL)
+        paid = {body_key(r) for r in server.requests} - failing
+    with ModelServer(summary_of) as server:
+        server.use(monkeypatch)
+        build_index(docs, out, summarizer=MODEL)
+        assert paid and not paid & {body_key(r) for r in server.requests}
+
+
+def test_more_errors_than_allowed_stop_a_build_at_once(tmp_path, monkeypatch):
+    docs = tiny_embedder.write_documents(tmp_path / "docs", 60)
+    with ModelServer(lambda body: error(400, "no")) as server:
+        server.use(monkeypatch)
+        settings = BuildSettings(concurrency=1)
+        with pytest.raises(RaptorError, match="failed"):
+            build_index(
+                docs, tmp_path / "i", summarizer=MODEL, settings=settings, spending=Spending(max_errors=1)
+            )
+        assert server.calls < 6
+
+
+def test_a_dollar_cap_stops_the_build_cleanly_and_a_higher_one_goes_on(tmp_path, monkeypatch):
+    import litellm
+
+    monkeypatch.setitem(
+        litellm.model_cost,
+        "openai/priced-model",
+        {
+            "input_cost_per_token": 1e-5,
+            "output_cost_per_token": 1e-5,
+            "litellm_provider": "openai",
+            "mode": "chat",
+            "max_tokens": 1000,
+        },
+    )
+    docs, out = tiny_embedder.write_documents(tmp_path / "docs", 40), tmp_path / "i"
+    build = partial(build_index, docs, out, summarizer="openai/priced-model")
+    long = {"prompt_tokens": 1500, "completion_tokens": 200, "total_tokens": 1700}
+    with ModelServer(lambda body: Step(summary_of(body), usage=long)) as server:
+        server.use(monkeypatch)
+        with pytest.raises(
+            RaptorError, match=r"needs about \$.*above the cap of \$0.0500, and was not started"
+        ):
+            build(spending=Spending(usd=0.05))
+        assert server.calls == 0
+        expected, _ = estimate(str(docs), out, summarizer="openai/priced-model")
+        assert expected.usd_low < expected.usd_high
+        with pytest.raises(RaptorError, match=r"stopped at its cap.*higher cap"):
+            build(spending=Spending(usd=expected.usd_low))
+        paid = server.calls
+        assert 0 < paid < expected.calls
+        left, _ = estimate(str(docs), out, summarizer="openai/priced-model")
+        assert left.recorded == paid
+        assert left.calls <= expected.calls - paid + 1  # how many there are above depends on what they say
+        assert left.usd_low < expected.usd_low
+        report = build()
+        assert report.calls + paid == server.calls
+        assert len({body_key(r) for r in server.requests}) == server.calls
+
+
+def test_a_dry_run_asks_nothing_and_counts_what_the_build_then_reports(tmp_path):
+    docs, out = tiny_embedder.write_documents(tmp_path / "docs", 60, 30), tmp_path / "i"
+    expected, _ = estimate(str(docs), out)
+    report = build_index(docs, out)
+    assert expected.levels == report.levels
+    assert expected.calls == report.calls
+    assert expected.prompt_tokens == report.prompt_tokens
+    assert expected.completion_tokens == report.completion_tokens
+
+
+def test_a_second_build_into_one_index_is_refused_until_the_first_is_gone(tmp_path):
+    docs, out = tiny_embedder.write_documents(tmp_path / "docs", 3), tmp_path / "i"
+    with build_lock(out), pytest.raises(RaptorError, match="another build"):
+        build_index(docs, out)
+    assert build_index(docs, out).new
+
+
+def test_a_damaged_checkpoint_is_one_sentence_that_says_what_to_delete(tmp_path):
+    docs, out = tiny_embedder.write_documents(tmp_path / "docs", 3), tmp_path / "i"
+    out.mkdir()
+    (out / "build.sqlite").write_bytes(b"not a database" * 100)
+    with pytest.raises(RaptorError, match=r"build\.sqlite.*delete the file"):
+        build_index(docs, out)
+
+
+def test_a_disk_that_fills_up_is_one_sentence_and_the_build_goes_on_when_there_is_room(tmp_path):
+    docs = tiny_embedder.write_documents(tmp_path / "docs", 30)
+    whole, refused = build_index(docs, tmp_path / "whole").digest, 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    for number, kilobytes in enumerate([1, 16, 40, 64, 80, 100, 120]):
+        out = tmp_path / f"i{number}"
+        resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1024, hard))
+        try:
+            build_index(docs, out)
+        except RaptorError as e:
+            refused += 1
+            assert "disk space" in str(e)
+            assert not list(out.glob("**/*.partial"))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert build_index(docs, out).digest == whole
+    assert refused > 2
+
+
+def test_no_two_lists_of_inputs_share_a_key():
+    keys = [
+        key_of("k", "ab", "c"),
+        key_of("k", "a", "bc"),
+        key_of("k", b"ab", "c"),
+        key_of("k", ["ab"], "c"),
+        key_of("ka", "b", "c"),
+        key_of("k", "abc"),
+    ]
+    assert len(set(keys)) == len(keys)
+
+
+def test_what_is_recorded_comes_back_and_is_computed_once(tmp_path):
+    with Checkpoint(tmp_path) as first:
+        assert first.json("x", [1], lambda: {"a": "é"}) == {"a": "é"}
+    with Checkpoint(tmp_path) as again:
+        assert again.json("x", [1], lambda: pytest.fail("computed again")) == {"a": "é"}
+        again.settle("x")
+        assert again.json("x", [1], lambda: 2) == 2
+
+
+def test_a_damaged_result_counts_as_none(tmp_path):
+    with Checkpoint(tmp_path) as first:
+        first.json("x", [1], lambda: "recorded")
+    for place in range(len(b'"recorded"') + 32):
+        with sqlite3.connect(tmp_path / "build.sqlite") as db:
+            (raw,) = db.execute("SELECT value FROM results").fetchone()
+            changed = raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
+            db.execute("UPDATE results SET value = ?", (changed,))
+        with Checkpoint(tmp_path) as again:
+            assert again.json("x", [1], lambda: "recorded") == "recorded"
+            assert again.json("x", [1], lambda: pytest.fail("not recorded anew")) == "recorded"
+
+
+def test_pruning_keeps_what_a_kept_generation_or_an_open_build_needs(tmp_path):
+    docs, out = tmp_path / "docs", tmp_path / "i"
+    docs.mkdir()
+    for name in ("a", "b"):
+        (docs / f"{name}.html").write_text(f"<p>The words of {name}, one page of them.</p>")
+    build_index(docs, out)
+    (docs / "a.html").write_text("<p>Other words, to be a second generation.</p>")
+    update_index(out, docs)
+
+    def kept():
+        with Checkpoint(out) as checkpoint:
+            return sorted(kind for (kind,) in checkpoint._run("SELECT kind FROM results"))
+
+    assert kept().count("settled parsed") == 3
+    assert prune_index(out, keep=2) == ([], 0)
+    with Checkpoint(out) as checkpoint:
+        checkpoint.put_json("k", "parsed", {"text": "of a build that has not ended"})
+        checkpoint.put_json("l", "embed", [])
+    gone, dropped = prune_index(out)
+    assert (gone, dropped) == ([1], 2)  # the old text of a.html, and the summary over it
+    assert {"embed", "parsed", "roots", "settled parsed", "settled summary"} == set(kept())
+    (docs / "a.html").write_text("<p>Other words, to be a second generation.</p>")
+    assert not update_index(out, docs).new
+
+
+def test_pruning_what_is_no_index_makes_nothing(tmp_path):
+    with pytest.raises(BrokenIndex, match="no index"):
+        prune_index(tmp_path / "i")
+    assert not (tmp_path / "i").exists()

@@ -1,0 +1,172 @@
+"""An update changes what changed and its ancestors, and leaves the rest as it stands."""
+
+import pytest
+
+from index_store.errors import BadQuery, NoSuchNode
+from index_store.reader import open_index
+from index_store.verify import verify
+from raptor.build import build_index, update_index
+from raptor.errors import RaptorError
+from tests.helpers import tiny_embedder
+
+
+@pytest.fixture(autouse=True)
+def tiny(monkeypatch):
+    tiny_embedder.use(monkeypatch)
+
+
+@pytest.fixture
+def docs(tmp_path):
+    return tiny_embedder.write_documents(tmp_path / "docs", 100, 30)
+
+
+def texts(path):
+    index = open_index(path)
+    return {d.id: index.document_text(d.id) for d in index.documents}
+
+
+def test_adding_one_document_in_a_hundred_costs_few_calls(tmp_path, docs):
+    full = build_index(docs, tmp_path / "i")
+    (docs / "new.txt").write_text("The mast of a ketch holds a sail. " * 40)
+    report = update_index(tmp_path / "i", docs)
+    assert (report.changes.added, report.changes.unchanged) == (1, 100)
+    own = 2  # the new document's chunks make clusters of their own
+    assert report.calls <= 0.05 * full.calls + own + 2
+    assert verify(tmp_path / "i") == []
+    assert texts(tmp_path / "i")["new.txt"].startswith("The mast")
+
+
+@pytest.mark.parametrize("absolute", [False, True])
+def test_a_file_below_an_indexed_folder_keeps_the_id_it_has_there(tmp_path, docs, monkeypatch, absolute):
+    for name in ("sub/x.txt", "sub/y.txt", "sub/deep/x.txt"):
+        (docs / name).parent.mkdir(parents=True, exist_ok=True)
+        (docs / name).write_text(f"The old words of {name}.")
+    monkeypatch.chdir(tmp_path)
+    build_index("docs", "i")
+    (docs / "sub/x.txt").write_text("The new words.")
+    monkeypatch.chdir(docs)  # from elsewhere, too
+    here = docs if absolute else docs.relative_to(docs)
+    report = update_index("../i", here / "sub/x.txt")
+    assert (report.changes.changed, report.changes.added) == (1, 0)
+    assert texts(tmp_path / "i")["sub/x.txt"] == "The new words."
+    (docs / "sub/deep/new.txt").write_text("A new one.")
+    report = update_index("../i", [str(here / "sub"), "../docs/d00[0-3].txt"])
+    assert (report.changes.added, report.changes.removed) == (1, 0)
+    assert "sub/deep/new.txt" in texts(tmp_path / "i")
+    assert update_index("../i", here).changes.added == 0
+
+
+def test_a_file_from_elsewhere_is_named_as_a_build_would_name_it(tmp_path, docs):
+    build_index(docs, tmp_path / "i")
+    other = tmp_path / "other" / "a"
+    other.mkdir(parents=True)
+    (other / "b.txt").write_text("Words from elsewhere.")
+    update_index(tmp_path / "i", tmp_path / "other")
+    (other / "c.txt").write_text("More words from elsewhere.")
+    update_index(tmp_path / "i", other / "c.txt")
+    (tmp_path / "lone.txt").write_text("A lone file.")
+    update_index(tmp_path / "i", tmp_path / "lone.txt")
+    assert texts(tmp_path / "i").keys() >= {"a/b.txt", "a/c.txt", "lone.txt", "d000.txt"}
+    assert len(texts(tmp_path / "i")) == 103
+
+
+def test_an_update_without_changes_costs_nothing_and_publishes_nothing(tmp_path, docs):
+    build_index(docs, tmp_path / "i")
+    report = update_index(tmp_path / "i", docs)
+    assert (report.calls, report.new, report.generation) == (0, False, 1)
+
+
+def test_a_document_that_moved_but_says_the_same_costs_nothing(tmp_path, docs):
+    build_index(docs, tmp_path / "i")
+    docs.rename(tmp_path / "elsewhere")
+    report = update_index(tmp_path / "i", tmp_path / "elsewhere")
+    assert report.calls == 0
+    assert verify(tmp_path / "i") == []
+
+
+def test_a_changed_document_replaces_the_old_one(tmp_path, docs):
+    build_index(docs, tmp_path / "i")
+    (docs / "d007.txt").write_text("Something else altogether.")
+    report = update_index(tmp_path / "i", docs / "d007.txt")
+    assert (report.changes.changed, report.changes.added, report.changes.removed) == (1, 0, 0)
+    assert texts(tmp_path / "i")["d007.txt"] == "Something else altogether."
+    assert verify(tmp_path / "i") == []
+
+
+def test_a_removed_document_is_gone_and_its_neighbours_stay(tmp_path, docs):
+    build_index(docs, tmp_path / "i")
+    report = update_index(tmp_path / "i", remove=["d003.txt", "d050.txt"])
+    assert report.changes.removed == 2
+    found = texts(tmp_path / "i")
+    assert len(found) == 98 and "d003.txt" not in found
+    assert verify(tmp_path / "i") == []
+    assert not any(
+        h.span.doc == "d003.txt" for h in open_index(tmp_path / "i").search("ketch", k=200, mode="lexical")
+    )
+
+
+def test_a_kept_summary_is_word_for_word_the_old_one(tmp_path, docs):
+    build_index(docs, tmp_path / "i")
+    before = open_index(tmp_path / "i")
+    old = {before.text(n.id) for n in before.nodes(1)}
+    (docs / "new.txt").write_text("The mast of a ketch holds a sail. " * 40)
+    report = update_index(tmp_path / "i", docs)
+    after = open_index(tmp_path / "i")
+    assert len({after.text(n.id) for n in after.nodes(1)} - old) <= report.calls
+
+
+def test_many_small_updates_leave_a_whole_tree(tmp_path, docs):
+    build_index(docs, tmp_path / "i")
+    for i in range(12):
+        (docs / f"n{i}.txt").write_text(f"Yeast and bread number {i}. " * (3 + 20 * (i % 3)))
+        update_index(tmp_path / "i", docs, remove=[f"d{i:03}.txt"] if i % 2 else [])
+        (docs / f"d{i:03}.txt").unlink()
+        assert verify(tmp_path / "i") == []
+    index = open_index(tmp_path / "i")
+    assert index.levels[-1] == 1
+    assert max(len(index.children(n.id)) for n in index.nodes(1)) <= 32
+
+
+def test_an_update_into_one_chunk_and_back_works(tmp_path, docs):
+    build_index(docs, tmp_path / "i")
+    names = [d.id for d in open_index(tmp_path / "i").documents]
+    (docs / "d000.txt").write_text("one chunk")
+    update_index(tmp_path / "i", docs / "d000.txt", remove=names[1:])
+    assert open_index(tmp_path / "i").levels == (1,)
+    (docs / "d000.txt").unlink()
+    update_index(tmp_path / "i", docs)
+    assert len(open_index(tmp_path / "i").documents) == 100
+    assert verify(tmp_path / "i") == []
+
+
+def test_removing_everything_or_the_unknown_is_refused_in_a_sentence(tmp_path, docs):
+    build_index(docs, tmp_path / "i")
+    names = [d.id for d in open_index(tmp_path / "i").documents]
+    with pytest.raises(RaptorError, match="no document"):
+        update_index(tmp_path / "i", remove=names)
+    with pytest.raises(NoSuchNode, match="did you mean"):
+        update_index(tmp_path / "i", remove=["d00.txt"])
+    assert open_index(tmp_path / "i").manifest.generation == 1
+
+
+def test_another_embedder_than_the_one_that_built_the_index_is_refused_naming_both(
+    tmp_path, docs, monkeypatch
+):
+    build_index(docs, tmp_path / "i")
+    from dataclasses import replace
+
+    monkeypatch.setattr(
+        "index_store.embedder.load_embedder",
+        lambda name: replace(tiny_embedder.load(name), fingerprint="other"),
+    )
+    with pytest.raises(BadQuery, match=r"tiny.*other"):
+        update_index(tmp_path / "i", docs)
+
+
+def test_a_reader_of_the_old_generation_is_not_disturbed(tmp_path, docs):
+    build_index(docs, tmp_path / "i")
+    old = open_index(tmp_path / "i")
+    before = old.text("L0-00000")
+    update_index(tmp_path / "i", remove=["d000.txt"])
+    assert old.text("L0-00000") == before
+    assert open_index(tmp_path / "i").text("L0-00000") != before

@@ -1,0 +1,278 @@
+"""Many questions under one budget: each gets its part, what is answered is kept, a second run asks only the rest."""
+
+import json
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from index_store.reader import Index
+from rlm import Limits, Models, ask_many, events
+from rlm.asking.asking import Manner
+from rlm.asking.many import Answers, Outcome, Question, read_questions
+from rlm.audit import read, verify
+from rlm.cli import main
+from rlm.errors import RlmError
+from rlm.gateway import gateway as gateway_module
+from rlm.gateway.blocking import run_blocking
+from tests.helpers.model_server import MODEL, Body, ModelServer, Script, Step, error
+
+MODELS = Models(MODEL, MODEL)
+DONE = '```python\nFINAL("Two.", citations=["L0-00000"])\n```'
+
+
+@pytest.fixture(autouse=True)
+def soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gateway_module, "backoff_s", lambda attempt: 0.005)
+
+
+def questions(count: int) -> list[Question]:
+    return [Question(f"q{n}", f"How many masts has boat {n}?") for n in range(count)]
+
+
+@pytest.fixture
+def many(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Outcome]]:
+    def call(script: Script, asked: list[Question], at_once: int = 4, **limits: Any) -> list[Outcome]:
+        manner = Manner("rlm", MODELS, Limits(**limits), runs=tmp_path / "runs")
+
+        async def go() -> list[Outcome]:
+            return [outcome async for outcome in ask_many(index, asked, manner, at_once)]
+
+        with ModelServer(script) as server:
+            server.use(monkeypatch)
+            return run_blocking(go())
+
+    return call
+
+
+def test_every_question_has_one_outcome_and_a_trace_of_its_own(many: Callable[..., list[Outcome]]) -> None:
+    outcomes = many([DONE], questions(9))
+    assert sorted(o.question.id for o in outcomes) == [f"q{n}" for n in range(9)]
+    assert {o.answer.content for o in outcomes if o.answer} == {"Two."}
+    traces = {o.answer.trace for o in outcomes if o.answer}
+    assert len(traces) == 9
+    assert all(verify(trace).ok for trace in traces)
+
+
+def test_so_many_are_asked_at_a_time(many: Callable[..., list[Outcome]]) -> None:
+    met, most = threading.Barrier(3, timeout=20), 3
+
+    def script(body: Body) -> str:
+        met.wait()  # goes on only when three stand here together
+        return DONE
+
+    assert len(many(script, questions(6), at_once=most)) == 6
+
+
+def test_the_total_holds_for_all_together_and_each_has_an_even_part(
+    many: Callable[..., list[Outcome]],
+) -> None:
+    def script(body: Body) -> str:
+        greedy = "boat 0" in body["messages"][1]["content"]
+        return "```python\nprint(1)\n```" if greedy else DONE
+
+    outcomes = many(script, questions(4), at_once=1, calls=20)
+    spent = {o.question.id: o.answer.usage.calls for o in outcomes if o.answer}
+    assert spent == {"q0": 5, "q1": 1, "q2": 1, "q3": 1}
+    assert [o.answer.stop for o in outcomes if o.answer] == ["budget", "answer", "answer", "answer"]
+
+
+def test_one_that_fails_leaves_the_others_alone(many: Callable[..., list[Outcome]]) -> None:
+    def script(body: Body) -> str | Step:
+        return error(400, "no") if "boat 1" in body["messages"][1]["content"] else DONE
+
+    outcomes = {o.question.id: o for o in many(script, questions(3))}
+    assert outcomes["q1"].answer is None
+    assert "the provider refused the request" in str(outcomes["q1"].error)
+    assert outcomes["q0"].done
+    assert outcomes["q2"].done
+    assert not outcomes["q1"].done
+
+
+# -- the command -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Callable[..., Any]:
+    file, answers = tmp_path / "questions.jsonl", tmp_path / "answers.jsonl"
+    file.write_text("".join(json.dumps({"_id": q.id, "text": q.text}) + "\n" for q in questions(4)))
+
+    def call(script: Script, *more: str) -> tuple[int, dict[str, Any], list[Body], str]:
+        words = [
+            "ask",
+            str(index.path),
+            "--questions",
+            str(file),
+            "--answers",
+            str(answers),
+            "--route",
+            "rlm",
+        ]
+        with ModelServer(script) as server:
+            server.use(monkeypatch)
+            code = main([*words, "--model", MODEL, "--runs", str(tmp_path / "runs"), *more])
+        rows = [json.loads(line) for line in answers.read_text().splitlines()] if answers.exists() else []
+        return code, {row["_id"]: row for row in rows}, server.requests, capsys.readouterr().err
+
+    return call
+
+
+def test_a_second_run_asks_only_what_is_not_answered(asked: Callable[..., Any], tmp_path: Path) -> None:
+    def first(body: Body) -> str | Step:
+        return error(400, "no") if "boat 2" in body["messages"][1]["content"] else DONE
+
+    code, rows, requests, err = asked(first)
+    assert (code, len(requests), rows["q2"]["stop"]) == (3, 4, "failed")
+    assert "run the same command again" in err
+    code, rows, requests, err = asked([DONE])
+    assert (code, len(requests)) == (0, 1)
+    assert "boat 2" in requests[0]["messages"][1]["content"]
+    assert {row["answer"] for row in rows.values()} == {"Two."}
+    assert rows["q0"]["citations"][0]["doc"] == "boats.txt"
+    assert asked([DONE])[2] == []
+
+
+def test_a_line_that_a_crash_cut_is_asked_again(asked: Callable[..., Any], tmp_path: Path) -> None:
+    asked([DONE])
+    answers = tmp_path / "answers.jsonl"
+    answers.write_bytes(answers.read_bytes()[:-5])
+    code, rows, requests, _ = asked([DONE])
+    assert (code, len(requests), len(rows)) == (0, 1, 4)
+
+
+def test_a_question_that_was_changed_is_asked_again(asked: Callable[..., Any], tmp_path: Path) -> None:
+    asked([DONE])
+    file = tmp_path / "questions.jsonl"
+    file.write_text(file.read_text().replace("boat 3", "boat three"))
+    assert len(asked([DONE])[2]) == 1
+
+
+NOTES = ["my notes\n", "my notes", '{"_id": "user", "email": "x"}\n', '{"_id": "user", "email": "x"}', "[]\n"]
+
+
+@pytest.mark.parametrize("notes", NOTES)
+def test_a_file_that_holds_no_answers_is_left_alone(
+    index: Index, tmp_path: Path, notes: str, capsys: Any
+) -> None:
+    answers, asked = tmp_path / "answers.jsonl", tmp_path / "q.jsonl"
+    answers.write_text(notes)
+    asked.write_text('{"text": "How many?"}\n')
+    code = main(["ask", str(index.path), "--questions", str(asked), "--answers", str(answers)])
+    assert (code, answers.read_text()) == (2, notes)
+    assert "line 1, is no answer" in capsys.readouterr().err
+
+
+def test_the_questions_themselves_are_never_written_over(index: Index, tmp_path: Path, capsys: Any) -> None:
+    asked = tmp_path / "q.jsonl"
+    asked.write_text('{"text": "How many?"}\n')
+    (tmp_path / "link.jsonl").symlink_to(asked)
+    code = main(
+        ["ask", str(index.path), "--questions", str(asked), "--answers", str(tmp_path / "link.jsonl")]
+    )
+    assert (code, asked.read_text()) == (2, '{"text": "How many?"}\n')
+    assert "holds the questions" in capsys.readouterr().err
+
+
+def test_answers_to_other_questions_stay(asked: Callable[..., Any], tmp_path: Path) -> None:
+    asked([DONE])
+    file = tmp_path / "questions.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    file.write_text(lines[0])
+    _, rows, requests, _ = asked([DONE])
+    assert (set(rows), requests) == ({"q0", "q1", "q2", "q3"}, [])
+    file.write_text('{"_id": "new", "text": "What is a sloop?"}\n')
+    _, rows, requests, _ = asked([DONE])
+    assert (set(rows), len(requests)) == ({"q0", "q1", "q2", "q3", "new"}, 1)
+
+
+def test_two_runs_cannot_write_one_file(asked: Callable[..., Any], tmp_path: Path) -> None:
+    with Answers(tmp_path / "answers.jsonl").held():
+        code, _, requests, err = asked([DONE])
+    assert (code, requests) == (2, [])
+    assert "another run is writing" in err
+    assert asked([DONE])[0] == 0
+    assert not (tmp_path / ".answers.jsonl.lock").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "holds no questions"),
+        ('{"text": "a"}\nnonsense\n', "line 2 is not JSON"),
+        ('{"_id": "a"}\n', 'line 1: expected {"_id"'),
+        ('{"_id": "a", "text": "x"}\n{"_id": "a", "text": "y"}\n', "line 2: the id 'a' stands twice"),
+        ('{"_id": [], "text": "x"}\n', "line 1: expected"),
+        ("[1]\n", "line 1: expected"),
+    ],
+)
+def test_a_bad_line_of_questions_is_named(tmp_path: Path, text: str, sentence: str) -> None:
+    (tmp_path / "q.jsonl").write_text(text)
+    with pytest.raises(RlmError) as raised:
+        read_questions(tmp_path / "q.jsonl")
+    assert sentence in str(raised.value)
+
+
+def test_a_scope_and_a_missing_id_are_taken(tmp_path: Path) -> None:
+    (tmp_path / "q.jsonl").write_text('\n{"question": "How many?", "scope": "boats.txt"}\n')
+    (question,) = read_questions(tmp_path / "q.jsonl")
+    assert (question.id, question.asked) == ("2", "In the document boats.txt: How many?")
+
+
+def test_answers_that_cannot_be_written_are_one_sentence(tmp_path: Path) -> None:
+    answers = Answers(tmp_path / "nowhere" / "a.jsonl")
+    with pytest.raises(RlmError, match="cannot write the answers"), answers.held():
+        pass
+    with pytest.raises(RlmError, match="cannot write the answers"):
+        answers.begin(questions(1))
+
+
+# -- events as they come -----------------------------------------------------------------------------------
+
+
+def test_the_events_of_a_run_come_as_they_are_recorded(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> list[dict[str, Any]]:
+        asking = events(index, "How many?", models=MODELS, runs=tmp_path)
+        return [event async for event in asking]
+
+    with ModelServer(["```python\ncontext.overview()\n```", DONE]) as server:
+        server.use(monkeypatch)
+        seen = run_blocking(go())
+    recorded = read(seen[-1]["answer"].trace)[0]
+    assert [e["kind"] for e in seen] == [*(e["kind"] for e in recorded), "result"]
+    assert seen[-1]["answer"].content == "Two."
+
+
+def test_leaving_the_events_early_stops_the_run_and_closes_its_trace(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        asking = events(index, "How many?", models=MODELS, runs=tmp_path)
+        async for event in asking:
+            if event["kind"] == "code_run":
+                break
+        await asking.aclose()
+
+    with ModelServer(["```python\ncontext.overview()\n```"]) as server:
+        server.use(monkeypatch)
+        run_blocking(go())
+    (folder,) = tmp_path.iterdir()
+    recorded = read(folder)[0]
+    assert verify(folder).ok
+    assert (recorded[-1]["kind"], recorded[-1]["stop"]) == ("run_closed", "cancelled")
+
+
+def test_an_error_of_the_run_comes_out_of_its_events(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> None:
+        async for _ in events(index, "How many?", models=MODELS, runs=tmp_path):
+            pass
+
+    with ModelServer([error(401, "wrong")]) as server:
+        server.use(monkeypatch)
+        with pytest.raises(RlmError, match="refused the key"):
+            run_blocking(go())

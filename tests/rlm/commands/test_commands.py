@@ -1,0 +1,465 @@
+"""The command `rlm`: what it prints, and that bad input is one sentence and exit code 2."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from index_store.reader import Index
+from rlm.audit import read, verify
+from rlm.cli import main
+from tests.helpers.model_server import MODEL, ModelServer, error, slow
+from tests.helpers.toy import TEXTS
+
+COMMANDS = ["search", "ask", "chat", "shell", "trace", "review", "doctor"]
+# fmt: off
+HEAVY = [
+    "numpy", "litellm", "torch", "faiss", "sklearn", "umap", "sentence_transformers", "bm25s", "numba", "scipy",
+    "tiktoken", "pydantic",
+]
+# fmt: on
+QUESTION = "How many masts has the ketch?"
+
+
+@pytest.fixture(scope="module")
+def folder(index: Index) -> Path:
+    return index.path
+
+
+@pytest.fixture(scope="module")
+def run_folder(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("runs")
+    assert main(["ask", str(folder), QUESTION, "--runs", str(runs)]) == 0
+    (run,) = runs.iterdir()
+    return run
+
+
+@pytest.fixture
+def rlm(capsys: pytest.CaptureFixture[str]) -> Any:
+    """(exit code, standard output, standard error) of a command."""
+
+    def call(*arguments: Any) -> tuple[int, str, str]:
+        try:
+            code = main([str(a) for a in arguments])
+        except SystemExit as e:  # argparse
+            code = int(str(e.code))
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return call
+
+
+def subprocess_rlm(*arguments: Any, **more: Any) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "rlm.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, **more)
+
+
+# -- help --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in COMMANDS)])
+def test_help_ends_with_an_example(rlm: Any, arguments: list[str]) -> None:
+    code, out, _ = rlm(*arguments)
+    assert code == 0
+    *_, heading, example = out.rstrip().splitlines()
+    assert heading == "example:"
+    assert example.startswith(f"  rlm {arguments[0] if len(arguments) > 1 else 'ask'}")
+
+
+def test_help_imports_nothing_heavy() -> None:
+    show = "import sys, rlm.cli\ntry: rlm.cli.main(['ask', '--help'])\nexcept SystemExit: pass\n"
+    show += f"print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)), len(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, timeout=60)
+    assert "HEAVY [] " in done.stdout, done.stderr
+
+
+# -- bad input ---------------------------------------------------------------------------------------------
+
+BAD: list[tuple[str, str]] = [
+    ("search nowhere.index words", "there is no index folder at nowhere.index"),
+    ("search INDEX", "give one query, or --queries FILE"),
+    ("search INDEX words --queries QUERIES", "give one query, or --queries FILE"),
+    ("search INDEX ''", "the query is empty"),
+    ("search INDEX \udcff", "is not Unicode text"),
+    ("search INDEX words -k 0", "k is 0"),
+    ("search INDEX words -k x", "invalid int value: 'x'"),
+    ("search INDEX words --mode best", "invalid choice: 'best'"),
+    ("search INDEX words --level 9", "no level 9; this index has levels 0 to 2"),
+    ("search INDEX words --level -1", "no level -1"),
+    ("search INDEX words --doc boat.txt", "did you mean 'boats.txt'?"),
+    ("search INDEX words --where year", "write it as KEY=VALUE"),
+    ("search INDEX --queries nowhere.jsonl", "cannot read the queries nowhere.jsonl: No such file"),
+    ("search INDEX --queries INDEX", "cannot read the queries"),
+    ("ask nowhere.index why", "there is no index folder at nowhere.index"),
+    ("ask INDEX", "give one question, or --questions FILE"),
+    ("ask INDEX ''", "the question is empty"),
+    ("ask INDEX \udcff", "is not Unicode text"),
+    ("ask INDEX why --model offline/nobody", "the offline models are offline/extractive, offline/navigator"),
+    ("ask INDEX why --child-model offline/nobody", "unknown model 'offline/nobody'"),
+    ("ask INDEX why --model nonsense", "unknown model 'nonsense'"),
+    ("ask INDEX why --model anthropic/claude-sonnet-4-5", "needs ANTHROPIC_API_KEY in the environment"),
+    ("ask INDEX why --max-usd inf", "usd is inf; give a number from 0 to 1e+09"),
+    ("ask INDEX why --max-usd nan", "usd is nan"),
+    ("ask INDEX why --max-calls -1", "calls is -1"),
+    ("ask INDEX why --max-turns 0", "turns is 0; give more than 0"),
+    ("ask INDEX why --timeout 0", "timeout_s is 0.0"),
+    ("ask INDEX why --timeout soon", "invalid float value: 'soon'"),
+    ("ask INDEX why --max-tokens " + "9" * 400, "tokens is 999"),
+    ("ask INDEX why --runs QUERIES", "cannot make a run folder in"),
+    ("shell nowhere.index", "there is no index folder at nowhere.index"),
+    ("shell INDEX --model offline/nobody", "offline/navigator"),
+    ("shell INDEX --backend docker", "invalid choice: 'docker'"),
+    ("shell INDEX --cell-timeout 0", "cell_timeout_s is 0.0"),
+    ("shell INDEX --cell-timeout nan", "cell_timeout_s is nan"),
+    ("trace show nowhere", "no trace at nowhere"),
+    ("trace verify nowhere", "no trace at nowhere"),
+    ("trace burn RUN", "invalid choice: 'burn'"),
+    ("review nowhere -o PAGE", "no trace at nowhere"),
+    ("review RUN", "the following arguments are required: -o/--output"),
+    ("review RUN -o no/such/folder/page.html", "cannot write the page no/such/folder/page.html"),
+    ("review RUN -o .", "it is a folder"),
+    ("review RUN -o ''", "it is a folder"),
+    ("review RUN -o INDEX", "it is a folder"),
+    ("review RUN -o QUERIES/page.html", "cannot write the page"),
+    ("", "the following arguments are required: COMMAND"),
+    ("dance", "invalid choice: 'dance'"),
+]
+
+
+@pytest.mark.parametrize(("line", "sentence"), BAD, ids=[line[:60] for line, _ in BAD])
+def test_bad_input_is_one_sentence_and_exit_code_2(
+    rlm: Any,
+    folder: Path,
+    run_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    line: str,
+    sentence: str,
+) -> None:
+    monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "QUERIES").write_text('{"_id": 1, "text": "mast"}\n')
+    places = {"INDEX": folder, "RUN": run_folder, "PAGE": tmp_path / "page.html", "''": ""}
+    code, out, err = rlm(*(places.get(word, word) for word in line.split()))
+    assert (code, out) == (2, "")
+    *usage, said = err.splitlines()
+    assert said.startswith("rlm")
+    assert sentence in said
+    assert "Traceback" not in err
+    assert not usage or usage[0].startswith("usage: rlm")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["QUERIES"]
+
+
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        ("{}", 'line 2: expected {"_id": ..., "text": "..."}'),
+        ('{"_id": 1, "text": 5}', "line 2: expected"),
+        ('{"_id": 1, "text": " "}', "line 2: the query is empty"),
+        ('{"_id": 1, "text": "\\ud800"}', "line 2 '\\ud800' is not Unicode text"),
+        ('{"_id": 1, "text": "a", "scope": ["x"]}', "line 2: the scope is ['x']"),
+        ('{"_id": 1, "text": "a", "scope": "boat.txt"}', "line 2: no document 'boat.txt'; did you mean"),
+        ("not json", "line 2: not UTF-8 and JSON"),
+        ("[" * 100_000, "line 2: not UTF-8 and JSON"),
+        ("\udcff", "line 2: not UTF-8 and JSON"),
+    ],
+)
+def test_a_bad_line_of_queries_is_named(
+    rlm: Any, folder: Path, tmp_path: Path, row: str, sentence: str
+) -> None:
+    queries = tmp_path / "queries.jsonl"
+    queries.write_bytes(b'{"_id": 0, "text": "mast"}\n' + row.encode("utf-8", "surrogateescape") + b"\n")
+    code, _, err = rlm("search", folder, "--queries", queries)
+    assert code == 2
+    assert sentence in err
+    assert len(err.splitlines()) == 1
+
+
+# -- search ------------------------------------------------------------------------------------------------
+
+
+def test_search_as_json_is_a_list_of_places(rlm: Any, folder: Path) -> None:
+    code, out, err = rlm("search", folder, "Birnen wiegen", "--mode", "lexical", "--json", "-k", "3")
+    hits = json.loads(out)
+    assert (code, err, out.count("\n")) == (0, "", 1)
+    assert 0 < len(hits) <= 3
+    for hit in hits:
+        assert set(hit) == {"node", "level", "doc", "start", "end", "score", "label", "text"}
+        assert hit["text"] == TEXTS[hit["doc"]][hit["start"] : hit["end"]]
+    assert TEXTS[hits[0]["doc"]][hits[0]["start"] : hits[0]["end"]].endswith("Birnen wiegen mehr.")
+
+
+def test_a_summary_that_is_found_has_no_place(rlm: Any, folder: Path) -> None:
+    hits = json.loads(rlm("search", folder, "mizzen", "--level", 1, "--json")[1])
+    assert {(h["level"], h["doc"], h["start"], h["end"]) for h in hits} == {(1, None, None, None)}
+    everything = json.loads(rlm("search", folder, "mizzen", "--mode", "tree", "--json", "-k", 20)[1])
+    assert {h["level"] for h in everything} == {0, 1, 2}
+
+
+def test_many_queries_give_one_line_each_in_order(rlm: Any, folder: Path, tmp_path: Path) -> None:
+    queries = tmp_path / "queries.jsonl"
+    rows = [{"_id": i, "text": text} for i, text in enumerate(["mizzen", "Birnen", "nichts"])]
+    rows.append({"_id": {"any": "thing"}, "text": "mizzen", "scope": "größe.md"})
+    queries.write_text("\n\n".join(map(json.dumps, rows)))
+    lines = [
+        json.loads(line) for line in rlm("search", folder, "--queries", queries, "-k", 2)[1].splitlines()
+    ]
+    assert [line["_id"] for line in lines] == [row["_id"] for row in rows]
+    assert [set(line) for line in lines] == [{"_id", "hits"}] * 4
+    assert {hit["doc"] for hit in lines[3]["hits"]} == {"größe.md"}
+    one = json.loads(rlm("search", folder, "mizzen", "-k", 2, "--json")[1])
+    assert lines[0]["hits"] == one
+
+
+def test_many_queries_need_no_embedder_in_mode_lexical(
+    rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Index, "_embedder")
+    (tmp_path / "q").write_text('{"_id": 1, "text": "mizzen"}')
+    code, out, _ = rlm("search", folder, "--queries", tmp_path / "q", "--mode", "lexical")
+    assert (code, json.loads(out)["hits"][0]["doc"]) == (0, "boats.txt")
+
+
+def test_search_for_a_person_shows_the_words(rlm: Any, folder: Path) -> None:
+    code, out, _ = rlm("search", folder, "mizzen rudder", "--mode", "lexical")
+    assert code == 0
+    assert "L0-00002  boats.txt 48-" in out
+    assert "A yawl differs: its mizzen" in out
+    alone = rlm("search", folder, "single", "--doc", "one.txt")[1]  # its score has nothing to compare with
+    assert alone.startswith(" 1.       -  L0-00005  one.txt 0-6\n")
+    assert rlm("search", folder, "zebra", "--mode", "lexical")[1] == "nothing found\n"
+
+
+# -- ask ---------------------------------------------------------------------------------------------------
+
+
+def test_ask_as_json_is_the_shape_that_is_promised(rlm: Any, folder: Path, tmp_path: Path) -> None:
+    code, out, err = rlm("ask", folder, QUESTION, "--json", "--runs", tmp_path / "runs")
+    said = json.loads(out)
+    assert (code, out.count("\n")) == (0, 1)
+    assert set(said) == {"answer", "citations", "stop", "usage", "trace", "head"}
+    assert set(said["usage"]) == {"calls", "prompt_tokens", "completion_tokens", "usd"}
+    (citation, *_) = said["citations"]
+    assert set(citation) == {"doc", "start", "end", "quote", "page", "supported", "similarity"}
+    assert TEXTS[citation["doc"]][citation["start"] : citation["end"]] == citation["quote"] in said["answer"]
+    assert verify(said["trace"], expected_head=said["head"]).ok
+    assert "context.overview() -> " in err
+
+
+def test_ask_for_a_person_shows_answer_sources_branches_and_cost(
+    rlm: Any, folder: Path, tmp_path: Path
+) -> None:
+    code, out, _ = rlm("ask", folder, QUESTION, "--runs", tmp_path)
+    assert code == 0
+    assert '[1] boats.txt 0-24 (verbatim): "The ketch has two masts."' in out
+    assert "L1-00000    Boats and masts" in out
+    assert "stop: answer; " in out
+    assert "$0.0000" in out
+    (run,) = tmp_path.iterdir()
+    assert f"trace: {run}\nhead:  {verify(run).head}\n" in out
+
+
+def test_a_limit_is_a_result_and_no_error(rlm: Any, folder: Path, tmp_path: Path) -> None:
+    code, out, _ = rlm("ask", folder, QUESTION, "--runs", tmp_path, "--max-calls", 2, "--route", "rlm")
+    assert code == 3
+    assert out.startswith("(no answer: stopped by budget)")
+    code, out, _ = rlm("ask", folder, QUESTION, "--runs", tmp_path, "--max-calls", 0, "--json")
+    assert (code, json.loads(out)["stop"]) == (3, "budget")
+
+
+def test_a_price_that_nobody_knows_is_not_told_as_none(
+    rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ModelServer(["```python\nFINAL('Two.')\n```"]) as server:
+        server.use(monkeypatch)
+        words = ("ask", folder, QUESTION, "--runs", tmp_path, "--model", MODEL)
+        out, told = rlm(*words)[1], json.loads(rlm(*words, "--json")[1])
+    assert "price unknown" in out
+    assert "(no citations: nothing of this was looked up in the documents)" in out
+    assert told["priced"] is False
+
+
+def test_a_stop_by_the_system_closes_the_trace_too(folder: Path, tmp_path: Path) -> None:
+    with ModelServer([slow("late", 30)]) as server:
+        environment = {**os.environ, "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-test"}
+        words = [sys.executable, "-m", "rlm.cli", "ask", str(folder), "why", "--model", MODEL]
+        asking = subprocess.Popen([*words, "--runs", str(tmp_path)], env=environment, stderr=subprocess.PIPE)
+        while not server.requests and asking.poll() is None:
+            time.sleep(0.05)
+        asking.terminate()
+        _, err = asking.communicate(timeout=60)
+    (run,) = tmp_path.iterdir()
+    assert (asking.returncode, err.splitlines()[-1]) == (130, b"rlm: stopped")
+    assert verify(run).ok
+
+
+def test_few_calls_are_enough_for_an_answer(rlm: Any, folder: Path, tmp_path: Path) -> None:
+    code, out, _ = rlm("ask", folder, QUESTION, "--runs", tmp_path, "--max-calls", 1)
+    assert code == 0
+    assert 'boats.txt 0-24 (verbatim): "The ketch has two masts."' in out
+
+
+def test_nothing_that_a_document_or_model_says_acts_on_the_terminal(
+    rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = "```python\nprint('\\x1b[31m')\nraise ValueError('\\x1b[2J')\n```"
+    final = "```python\nFINAL('\\x1b]0;x\\x07', citations=['\\x1b[8m\\u202e'])\n```"
+    with ModelServer([code, final]) as server:
+        server.use(monkeypatch)
+        done, out, err = rlm("ask", folder, "why", "--model", MODEL, "--runs", tmp_path)
+    assert done == 0
+    assert "\x1b" not in out + err
+    assert "\\x1b]0;x\\x07" in out
+    assert "ValueError: \\x1b[2J" in err
+
+
+def test_a_model_that_fails_is_one_sentence_that_names_the_trace(
+    rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ModelServer([error(400, "no\nsuch\x1b[31m thing")]) as server:
+        server.use(monkeypatch)
+        code, out, err = rlm("ask", folder, "why", "--model", MODEL, "--runs", tmp_path)
+    (run,) = tmp_path.iterdir()
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("rlm: the call to openai/test-model failed")
+    assert f"(trace: {run})" in err
+    assert "\x1b" not in err
+    assert verify(run).ok
+
+
+@pytest.mark.slow  # a process of its own imports litellm
+def test_ctrl_c_leaves_a_closed_trace(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ModelServer([slow("", 60)]) as server:
+        server.use(monkeypatch)
+        command = [sys.executable, "-m", "rlm.cli", "ask", str(folder), "why", "--model", MODEL]
+        process = subprocess.Popen(
+            [*command, "--runs", str(tmp_path)], stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        deadline = time.monotonic() + 60
+        while not server.calls and time.monotonic() < deadline:
+            time.sleep(0.05)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of its processes
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (130, "rlm: stopped\n")
+    (run,) = tmp_path.iterdir()
+    events, verdict = read(run)
+    assert verdict.ok
+    assert [e["kind"] for e in events[-2:]] == ["model_failed", "run_closed"]
+    assert events[-1]["stop"] == "cancelled"
+
+
+# -- traces ------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_trace_verifies(rlm: Any, run_folder: Path) -> None:
+    code, out, _ = rlm("trace", "verify", run_folder)
+    assert code == 0
+    assert out.startswith("ok: ")
+    said = json.loads(rlm("trace", "verify", run_folder, "--json")[1])
+    assert set(said) == {"ok", "events", "line", "reason", "head"}
+    assert said["ok"] is True
+    assert rlm("trace", "verify", run_folder, "--head", said["head"])[0] == 0
+    code, out, _ = rlm("trace", "verify", run_folder, "--head", "0" * 64)
+    assert code == 1
+    assert "its head is not the expected one" in out
+    assert "None" not in out
+
+
+def test_one_changed_character_anywhere_is_found_at_its_line(
+    rlm: Any, run_folder: Path, tmp_path: Path
+) -> None:
+    raw = (run_folder / "trace.jsonl").read_bytes()
+    changed = tmp_path / "trace.jsonl"
+    places = [*range(0, len(raw), max(len(raw) // 150, 1)), len(raw) - 1]
+    for at in places:
+        changed.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
+        line = raw[:at].count(b"\n") + 1
+        code, out, err = rlm("trace", "verify", tmp_path)
+        assert (code, err) == (1, "")
+        assert out.startswith(f"line {line}: "), (at, out)
+        assert json.loads(rlm("trace", "verify", tmp_path, "--json")[1])["line"] == line
+
+
+def test_a_trace_is_shown_as_text_and_as_its_events(rlm: Any, run_folder: Path) -> None:
+    code, out, _ = rlm("trace", "show", run_folder)
+    assert code == 0
+    assert QUESTION in out
+    assert "The trace is whole" in out
+    events = [json.loads(line) for line in rlm("trace", "show", run_folder, "--json")[1].splitlines()]
+    assert events == read(run_folder)[0]
+
+
+def test_a_broken_trace_is_shown_as_far_as_it_stands_and_says_so(
+    rlm: Any, run_folder: Path, tmp_path: Path
+) -> None:
+    lines = (run_folder / "trace.jsonl").read_bytes().splitlines(keepends=True)
+    for kept, content in ((3, b"".join(lines[:3])), (0, b""), (0, b"\xff\x00garbage")):
+        (tmp_path / "trace.jsonl").write_bytes(content)
+        code, out, _ = rlm("trace", "show", tmp_path)
+        assert code == 1
+        assert "NOT AS IT WAS WRITTEN" in out
+        code, out, _ = rlm("trace", "show", tmp_path, "--json")
+        assert (code, len(out.strip().splitlines())) == (1, kept)
+        page = tmp_path / "page.html"
+        page.unlink(missing_ok=True)
+        code, out, err = rlm("review", tmp_path, "-o", page)
+        assert (code, out, page.exists()) == (1, f"{page}\n", True)
+        assert err.startswith("rlm: the trace is not as it was written: line ") and err.count("\n") == 1
+        assert content or "the trace is empty" in err
+
+
+def test_the_review_page_is_written_whole(rlm: Any, run_folder: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text("an older one")
+    code, out, _ = rlm("review", run_folder, "-o", page)
+    assert (code, out) == (0, f"{page}\n")
+    assert QUESTION in page.read_text(encoding="utf-8")
+    assert [p.name for p in tmp_path.iterdir()] == ["page.html"]
+
+
+# -- streams -----------------------------------------------------------------------------------------------
+
+
+def test_a_terminal_that_lacks_a_character_gets_an_escape(folder: Path) -> None:
+    done = subprocess_rlm(
+        "search", folder, "Birnen", "--mode", "lexical", env={**os.environ, "PYTHONIOENCODING": "ascii"}
+    )
+    assert done.returncode == 0, done.stderr
+    assert "gr\\xf6\\xdfe.md" in done.stdout
+
+
+@pytest.mark.parametrize("action", ["verify", "show"])
+def test_a_reader_that_goes_away_is_no_error(run_folder: Path, action: str) -> None:
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    command = [sys.executable, "-m", "rlm.cli", "trace", action, str(run_folder), "--json"]
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, env=buffered, timeout=60)
+    os.close(write_end)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.slow
+def test_both_commands_answer_from_a_folder_of_documents(tmp_path: Path) -> None:
+    docs, index = tmp_path / "docs", tmp_path / "my.index"
+    docs.mkdir()
+    for number, town in enumerate(["Skerry", "Oakford", "Lune", "Brae"]):
+        text = f"{town} has a tower of {30 + number} metres. " + f"Much else is said of {town}. " * 60
+        (docs / f"{town}.txt").write_text(text)
+    build = [sys.executable, "-m", "raptor.cli", "build", str(docs), "-o", str(index)]
+    built = subprocess.run(build, capture_output=True, text=True, timeout=300)
+    assert built.returncode == 0, built.stderr
+    question = "How high is the tower of Lune, and how high is the tower of Brae?"
+    done = subprocess_rlm("ask", index, question, "--json", "--runs", tmp_path / "runs")
+    said = json.loads(done.stdout)
+    assert "Lune has a tower of 32 metres." in said["answer"]
+    assert "Brae has a tower of 33 metres." in said["answer"]
+    for citation in said["citations"]:
+        text = (docs / citation["doc"]).read_text()
+        assert text[citation["start"] : citation["end"]] == citation["quote"]

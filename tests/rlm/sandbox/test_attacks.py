@@ -1,0 +1,119 @@
+"""Known escapes and floods, run as cells: none reaches a forbidden object, none ends the session."""
+
+import json
+
+import pytest
+
+from rlm.sandbox import SandboxLimits, open_session
+from tests.helpers.places import DATA
+
+ATTACKS = DATA / "repl/attacks.jsonl"
+LIMITS = SandboxLimits(cell_timeout_s=0.3, memory_mb=200)
+
+# Ours: gadgets that read an attribute whose name is data, or that reach the metaclass or a module.
+GADGETS = {
+    "metaclass": "T = type(int)\nT('X', (), {})\nR = T",
+    "metaclass of an abc": "import collections.abc\nT = type(collections.abc.Mapping)\nR = T('X', (), {})",
+    "renamed field": """
+from dataclasses import dataclass, field, asdict
+spare = field(default=0)
+@dataclass
+class A:
+    x: int = spare
+spare.name = '__class__'
+R = asdict(A())['__class__']""",
+    "super format": "class S(str):\n    def r(self, o): return super().format(o)\nR = S('{0.__class__}').r(1)",
+    "format through a pattern": "match '{0.__class__}':\n    case str(format=f): R = f(1)",
+    "format through a map": "R = list(map(str.format, ['{0.__class__}'], [1]))",
+    "wraps with names": "import functools\nR = functools.wraps(len, assigned=('__self__',))",
+    "facade is read-only": "json.loads = print\nR = 1",
+    "facade class is read-only": "type(json).loads = print\nR = 1",
+    "facade has no class call": "R = type(json)()",
+    "pattern around a text": "p = re.Pattern('{0.__globals__}', lambda x: x)\nR = p.format(llm_query)",
+    "pattern with a text put in": "p = re.compile('x')\np.compiled = '{0.__globals__}'\nR = p.format(llm_query)",
+    "format of the whole text": "R = context.format(llm_query)",
+    "alias around a text": "R = type(list[int])('{0.__globals__}', (int,)).format(llm_query)",
+    "module in a function": "R = re.sub.__globals__",
+    "exit traceback": """
+class C:
+    def __enter__(self): return self
+    def __exit__(self, kind, error, tb):
+        self.tb = tb
+        return True
+with C() as c: 1 / 0
+R = c.tb.tb_frame""",
+    "generator frame": "g = (g.gi_frame for _ in [1])\nR = list(g)",
+    "stub closure": "R = llm_query.__closure__",
+    "context internals": "R = context._call",
+    "attribute getter": "from operator import attrgetter\nR = attrgetter('__class__')(1)",
+    "formatter": "from string import Formatter\nR = Formatter().get_field('0.__class__', (1,), {})",
+    "type hints": "from typing import get_type_hints\nR = get_type_hints",
+    "lambda in a forward reference": "from typing import ForwardRef\nR = ForwardRef('1')",
+}
+FLOODS = {
+    "calls": "while True: llm_query('x')",
+    "refusals": "while True:\n    try: missing.search()\n    except BaseException: pass",
+    "output": "while True: print('x' * 1000)",
+    "frames": "x = ['y' * 10**6] * 7\nwhile True: llm_query(x)",
+    "too large": "llm_query('y' * 10**7)",
+    "recursion": "def f(): return f()\nf()",
+    "nested lists": "x = []\nfor i in range(10**6): x = [x]\nllm_query(x)",
+    "nested repr": "x = []\nfor i in range(10**5): x = [x]\nx",
+    "lying length": "class L(list):\n    def __len__(self): return 10**12\nllm_query(L())",
+    "odd keys": "llm_query({1: 2, (3, 4): 5})",
+    "answer of itself": "answer['content'] = answer\nanswer['citations'] = [answer]\nanswer['ready'] = True",
+    "answer that raises": "class A:\n    def __str__(self): raise BaseException\nFINAL(A())",
+    "huge answer": "FINAL('x' * 10**8)",
+    "huge citations": "FINAL('x', citations=['y' * 10**7] * 9)",
+    "finish in finish": "class A:\n    def __str__(self): FINAL(1)\nFINAL(A())",
+    "raise a class with a hostile name": "class E(BaseException):\n    def __repr__(self): return 1\nraise E",
+    "unprintable echo": "class A:\n    def __repr__(self): return 3\nA()",
+}
+
+
+@pytest.fixture(scope="module")
+def session():
+    def serve(name, arguments, named):
+        return "{0.__globals__}" if name == "context.text" else "real"
+
+    with open_session(
+        serve, frozenset({"llm_query", "context.search", "context.text"}), LIMITS, {"context_length": 10}
+    ) as opened:
+        yield opened
+
+
+def survives(session):
+    return session.run("1 + 1").stdout == "2\n"
+
+
+@pytest.mark.parametrize("name", GADGETS)
+def test_a_gadget_gets_nothing(session, name):
+    session.reset()
+    result = session.run(GADGETS[name])
+    assert result.status in ("rejected", "error"), result
+    assert survives(session)
+
+
+def test_the_answer_never_holds_a_name_the_cell_may_not_say(session):
+    session.reset()
+    session.run("class S(str):\n    def startswith(self, *p): return False\nFINAL_VAR(S('__builtins__'))")
+    assert session.run("type(answer['content']).__name__").stdout == "'S'\n"
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_a_flood_ends_and_the_session_goes_on(session, name):
+    session.reset()
+    result = session.run(FLOODS[name])
+    assert len(result.stdout) + len(result.error) < 50_000
+    assert survives(session)
+
+
+@pytest.mark.skipif(not ATTACKS.exists(), reason="the development data is not here")
+def test_known_attacks_break_nothing(session):
+    broken = []
+    for attack in map(json.loads, ATTACKS.read_text(encoding="utf-8").splitlines()):
+        session.reset()
+        result = session.run(attack["code"])
+        if not survives(session) or (result.status == "ok" and attack["goal"] not in ("dos", "tamper")):
+            broken.append((attack["id"], result.status))
+    assert broken == []

@@ -1,0 +1,196 @@
+"""Our own payloads: none breaks the language, none has an effect outside; and without the layers they would."""
+
+import resource
+import socket
+import threading
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from rlm.sandbox import SandboxLimits, open_session
+from rlm.sandbox.dialogue import Line
+from tests.helpers import attacks
+from tests.helpers.sandbox_scene import LINK, effects_of, probe, scenes
+
+LIMITS = SandboxLimits(cell_timeout_s=0.3, memory_mb=200, cpu_s=60)
+CALLS = frozenset({"llm_query", "context.search"})
+OPTIONAL = ["_enter_namespaces", "_empty_root", "_drop_root", "_landlock"]
+STOPPED = ("MemoryError", "RecursionError", "OverflowError", "SyntaxError", "ValueError", "ImportError")
+
+
+def start(serve=lambda name, arguments, named: "real", limits=LIMITS):
+    return open_session(serve, CALLS, limits, {"context_length": 10})
+
+
+@pytest.fixture(scope="module")
+def session():
+    with start() as opened:
+        yield opened
+
+
+def codes(payloads):
+    return [attack.code for attack in payloads]
+
+
+def judged(mode, payloads, **request):
+    """Each payload with how the probe saw it end."""
+    return list(zip(payloads, probe(mode, codes(payloads), **request)["ends"], strict=True))
+
+
+def test_the_corpus_is_large_and_every_payload_is_another():
+    assert len(attacks.ALL) >= 150
+    assert (
+        len({attack.id for attack in attacks.ALL})
+        == len({attack.code for attack in attacks.ALL})
+        == len(attacks.ALL)
+    )
+
+
+def test_no_payload_breaks_the_language():
+    broken = {attack.id: end["broke"] for attack, end in judged("cell", attacks.LANGUAGE) if end["broke"]}
+    assert broken == {}
+
+
+def test_without_the_layers_every_payload_breaks_the_language():
+    harmless = {attack.id: end for attack, end in judged("off", attacks.LANGUAGE) if not end["broke"]}
+    assert harmless == {}
+
+
+def test_with_every_layer_no_payload_has_an_effect():
+    assert effects_of("cell", attacks.EFFECTS) == {}
+
+
+def test_the_kernel_layers_alone_leave_no_effect():
+    assert effects_of("bare", attacks.EFFECTS) == {}
+    with scenes(1) as (scene,):
+        said = "".join(end["said"] for _, end in judged("bare", attacks.LANGUAGE))
+        assert (
+            scene.effects(said.replace("BROKEN", "")) == []
+        )  # the language is broken, as there is no such layer
+
+
+def test_without_the_layers_every_payload_has_its_effect():
+    found = effects_of("off", attacks.EFFECTS)
+    assert [attack.id for attack in attacks.EFFECTS if attack.id not in found] == []
+
+
+@pytest.mark.parametrize("layer", OPTIONAL)
+def test_where_one_optional_layer_cannot_be_had_the_others_hold(layer):
+    assert effects_of("bare", attacks.EFFECTS, broken=[layer]) == {}
+
+
+def test_with_no_optional_layer_at_all_the_required_ones_hold():
+    assert effects_of("bare", attacks.EFFECTS, broken=OPTIONAL) == {}
+
+
+def test_with_the_filter_gone_unnoticed_nothing_outside_is_reached():
+    found = effects_of("bare", attacks.EFFECTS, absent=["_seccomp"])
+    assert {name for effects in found.values() for name in effects} <= {"power"}
+
+
+@pytest.mark.parametrize(("step", "layer"), [("_limit", "rlimits"), ("_seccomp", "seccomp")])
+def test_where_a_required_layer_cannot_be_had_nothing_runs(step, layer):
+    reply = probe("bare", ["R = 'ran'"], broken=[step])
+    assert "ran" not in str(reply["ends"])
+
+
+def test_where_privileges_cannot_be_given_up_nothing_starts():
+    reply = probe("bare", ["R = 'ran'"], broken=["_prctl"])
+    assert reply["missing"].startswith("no_new_privs") and reply["ends"] == []
+
+
+@pytest.mark.parametrize("family", dict.fromkeys(attack.family for attack in attacks.LANGUAGE))
+def test_a_session_outlives_every_language_payload(session, family):
+    for attack in attacks.LANGUAGE:
+        if attack.family == family:
+            session.reset()
+            result = session.run(attack.code)
+            assert result.status in ("ok", "error", "rejected"), attack.id
+            assert session.run("1 + 1").stdout == "2\n", attack.id
+
+
+@pytest.mark.parametrize("family", dict.fromkeys(attack.family for attack in attacks.EFFECTS))
+def test_a_session_refuses_every_payload_with_effects(session, family):
+    payloads = [attack for attack in attacks.EFFECTS if attack.family == family]
+    with scenes(len(payloads)) as made:
+        for scene, attack in zip(made, payloads, strict=True):
+            result = session.run(scene.fill(attack.code))
+            assert result.status in ("error", "rejected"), attack.id
+            assert scene.effects(result.stdout + result.error) == [], attack.id
+    assert session.run("1 + 1").stdout == "2\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", dict.fromkeys(attack.family for attack in attacks.FLOODS))
+def test_every_flood_ends_in_time_and_the_session_goes_on(session, family):
+    for attack in attacks.FLOODS:
+        if attack.family == family:
+            session.reset()
+            began = time.monotonic()
+            result = session.run(attack.code)
+            assert time.monotonic() - began < 3, attack.id
+            assert len(result.stdout) + len(result.error) < 50_000, attack.id
+            assert session.run("1 + 1").stdout == "2\n", attack.id
+
+
+@pytest.mark.slow
+def test_without_the_layers_a_flood_does_not_end_or_takes_too_much():
+    floods = [attack for attack in attacks.FLOODS if attack.family != "parse bombs"]
+    ended = {a.id: end for a, end in judged("off", floods, seconds=0.4) if is_quiet(end)}
+    assert ended == {}
+
+
+def is_quiet(end):
+    return end["end"] == "exit 0" and not end["said"].startswith(STOPPED)
+
+
+@pytest.mark.slow
+def test_the_kernel_layers_alone_end_every_flood():
+    floods = [attack for attack in attacks.FLOODS if attack.family in ("memory", "output")]
+    late = [a.id for a, end in judged("bare", floods, seconds=4) if end["end"] == "late"]
+    assert late == []
+
+
+def memory_mb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def served_to(sockets, limits):
+    """A session whose worker is a probe's: runs each payload's side of the line, and what it asked for."""
+    asked, results = [], []
+    with start(lambda name, *more: asked.append(name), limits) as session:
+        for end in sockets:
+            session.reset()
+            end.setblocking(False)
+            worker = SimpleNamespace(
+                link=end, close=end.close, kill=lambda: None, exit_code=lambda timeout_s: None
+            )
+            session._line = Line(worker, bytearray())
+            began = time.monotonic()
+            results.append((session.run("x = 1"), time.monotonic() - began))
+            session._drop()
+        assert session.run("1 + 1").stdout == "2\n"
+    return set(asked), results
+
+
+def test_no_forged_frame_moves_the_parent():
+    pairs = [socket.socketpair() for _ in attacks.FRAMES]
+    links = [theirs.fileno() for _, theirs in pairs]
+    filled = [attack.code.replace("@LINK@", str(LINK)) for attack in attacks.FRAMES]
+    fds = {"fds": links, "links": links, "seconds": 1}
+    thread = threading.Thread(target=probe, args=("bare", filled), kwargs=fds)
+    before = memory_mb()
+    thread.start()
+    limits = SandboxLimits(cell_timeout_s=0.25, calls_per_cell=50, refusals=20)
+    asked, results = served_to([ours for ours, _ in pairs], limits)
+    thread.join()
+    for _, theirs in pairs:
+        theirs.close()
+    assert asked <= CALLS
+    assert max(seconds for _, seconds in results) < 3
+    assert {result.status for result, _ in results} <= {"ok", "killed"}
+    honest = {"a second ending", "a flood of calls"}
+    quiet = [a.id for a, (result, _) in zip(attacks.FRAMES, results, strict=True) if result.status == "ok"]
+    assert {name.partition(": ")[2] for name in quiet} <= honest
+    assert memory_mb() - before < 300

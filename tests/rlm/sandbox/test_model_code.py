@@ -1,0 +1,71 @@
+"""Code that real models wrote runs in the sandbox as it does under plain CPython."""
+
+import json
+import re
+import subprocess
+import sys
+from itertools import groupby
+
+import pytest
+
+from rlm.sandbox import SandboxLimits, open_session
+from tests.helpers.places import DATA, HELPERS
+from tests.helpers.sandbox_plain import PRELUDE, tool_definitions
+
+BLOCKS = DATA / "repl/model_code.jsonl"
+ADDRESS = re.compile(r" at 0x[0-9a-f]+")
+CALLS = frozenset({"llm_query", "llm_query_batched"})
+
+
+def serve(name, arguments, named):
+    return "a reply" if name == "llm_query" else ["a reply" for _ in arguments[0]]
+
+
+def sessions():
+    """Per log file: a prelude that binds what the log's own harness supplied, then its blocks in order."""
+    with BLOCKS.open(encoding="utf-8", newline="\n") as lines:
+        blocks = [json.loads(line) for line in lines]
+    for _, group in groupby(blocks, key=lambda block: (block["repo"], block["path"])):
+        cells = sorted(group, key=lambda block: block["seq"])
+        names = {name for cell in cells for name in cell["free_names"] or []}
+        yield [PRELUDE, tool_definitions(names), *(cell["code"] for cell in cells)]
+
+
+def run_plain(cells, folder):
+    done = subprocess.run(
+        [sys.executable, str(HELPERS / "sandbox_plain.py")],
+        input=json.dumps(cells),
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
+        env={"PYTHONHASHSEED": "0"},
+    )
+    return json.loads(done.stdout)
+
+
+def run_confined(cells):
+    limits = SandboxLimits(output_chars=2_000_000, session_output_chars=1 << 30)
+    with open_session(serve, CALLS, limits) as session:
+        return [session.run(cell) for cell in cells]
+
+
+def same(got, want, code):
+    """Equal but for memory addresses; SHOW_VARS has a layout of its own, and chance is seeded."""
+    if got.status != "ok" or "SHOW_VARS" in code or "random_number" in code or "randint" in code:
+        return got.status == "ok"
+    return ADDRESS.sub("", got.stdout) == ADDRESS.sub("", want["stdout"])
+
+
+@pytest.mark.skipif(not BLOCKS.exists(), reason="the development data is not here")
+def test_what_models_write_runs_as_under_plain_python(tmp_path):
+    cells = list(sessions())
+    ran, different = 0, []
+    for codes, expected in zip(cells, run_plain(cells, tmp_path), strict=True):
+        results = run_confined(codes)
+        for code, want, got in list(zip(codes, expected, results, strict=True))[2:]:
+            ran += want["ok"]
+            if want["ok"] and not same(got, want, code):
+                different.append(f"{code[-300:]}\n--- {got.status} {got.error} {got.rule}")
+    assert ran > 400
+    assert len(different) <= ran / 100, f"{len(different)} of {ran} differ:\n" + "\n=====\n".join(different)

@@ -1,0 +1,277 @@
+"""The Monty backend: the same session, in an interpreter of its own; only where it is asked for."""
+
+import importlib.util
+import io
+import json
+import sys
+import threading
+import time
+
+import pytest
+
+from rlm.audit import read
+from rlm.cli import main
+from rlm.sandbox import CallRefused, SandboxLimits, SandboxUnavailable, open_session
+from rlm.sandbox.monty import prelude, without_await
+from tests.helpers import attacks
+from tests.helpers.model_server import MODEL, ModelServer
+from tests.helpers.rlm_toy import embedded, warm_up
+from tests.helpers.sandbox_scene import scenes
+from tests.helpers.toy import toy_index
+
+TEXT = "alpha beta\ngamma delta\n" * 50
+VERBS = frozenset({"context.search", "context.slice", "context.contains", "context.text"})
+CALLS = frozenset({"llm_query", "llm_query_batched", "refused", "echo", "fault"}) | VERBS
+
+
+def serve(name, arguments, named):
+    match name:
+        case "refused":
+            raise CallRefused("the budget is spent: $0.00 left")
+        case "fault":
+            raise KeyError("our own bug")
+        case "echo":
+            return [arguments, named]
+        case "llm_query_batched":
+            return [f"reply:{prompt}" for prompt in arguments[0]]
+        case "context.slice":
+            return TEXT[arguments[0] : arguments[1]]
+        case "context.contains":
+            return arguments[0] in TEXT
+        case "context.text":
+            return TEXT
+    return f"{name}:{arguments[0] if arguments else ''}"
+
+
+def start(limits=SandboxLimits(), intro=None, serve=serve):  # noqa: B008
+    pytest.importorskip("pydantic_monty", reason="the extra `monty` is not installed")
+    return open_session(serve, CALLS, limits, intro or {"context_length": len(TEXT)}, backend="monty")
+
+
+@pytest.fixture
+def session():
+    with start(SandboxLimits(cell_timeout_s=0.5, memory_mb=200)) as opened:
+        yield opened
+
+
+def shown(session, code):
+    result = session.run(code)
+    assert result.status == "ok", result.error
+    return result.stdout
+
+
+def is_installed():
+    return importlib.util.find_spec("pydantic_monty") is not None
+
+
+def test_the_backend_that_is_asked_for_is_the_one_that_runs(tmp_path, monkeypatch, capsys):
+    warm_up()
+    embedded(monkeypatch)
+    toy_index(tmp_path / "toy.index")
+    code = "print(context.search('mizzen', k=1)[0]['node'])\nclass A:\n    x = 1\nFINAL(str(len(context)))"
+    with ModelServer([f"```python\n{code}\n```"]) as server:
+        server.use(monkeypatch)
+        command = [
+            "ask",
+            str(tmp_path / "toy.index"),
+            "why?",
+            "--model",
+            MODEL,
+            "--runs",
+            str(tmp_path),
+            "--json",
+        ]
+        ended = main([*command, "--backend", "monty"])
+    said = capsys.readouterr()
+    if not is_installed():
+        assert ended == 2 and "the Monty backend is not installed" in said.err
+        return
+    assert (ended, json.loads(said.out)["answer"]) == (0, "166")
+    opened = read(json.loads(said.out)["trace"])[0][0]
+    assert opened["limits"]["backend"] == "monty"
+
+
+def test_the_shell_has_the_backend_that_is_asked_for(tmp_path, monkeypatch, capsys):
+    warm_up()
+    toy_index(tmp_path / "toy.index")
+    lines = '{"code": "x = len(context)"}\n{"code": "print(x)"}\n{"code": "def f():\\n    yield 1"}\n'
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    ended = main(["shell", str(tmp_path / "toy.index"), "--json", "--backend", "monty"])
+    said = capsys.readouterr()
+    if not is_installed():
+        assert ended == 2 and "the Monty backend is not installed" in said.err
+        return
+    results = [json.loads(line) for line in said.out.splitlines()]
+    assert (
+        ended == 0 and results[1]["stdout"] == "166\n" and results[2]["status"] == "error"
+    )  # no yield there
+
+
+def test_without_the_extra_the_backend_is_refused_by_name():
+    if not is_installed():
+        with pytest.raises(SandboxUnavailable, match=r"not installed .*raptor-rlm\[monty\]"):
+            open_session(serve, CALLS, backend="monty")
+
+
+@pytest.mark.parametrize(
+    ("code", "left"),
+    [
+        ("await f()\n", "f()\n"),
+        ("x = (await f(await g()))", "x = (f(g()))"),
+        ("await asyncio.gather(f(), await g())", "_rlm_gather(f(), g())"),
+        ("asyncio.sleep(1), my.asyncio.gathers", "asyncio.sleep(1), my.asyncio.gathers"),
+        ("async def f():\n    return await g()", "def f():\n    return g()"),
+        ("print('await f()')", "print('await f()')"),
+        ("# await\nawaited = 1", "# await\nawaited = 1"),
+        ("x = (", "x = ("),
+        ("  bad\n indent", "  bad\n indent"),
+        ("", ""),
+    ],
+)
+def test_await_is_taken_out_and_nothing_else(code, left):
+    assert without_await(code) == left
+
+
+def test_the_prelude_has_a_method_for_each_verb_and_none_for_plain_text():
+    assert "def search(self" in prelude(CALLS, False)
+    assert "class" not in prelude(CALLS, True)
+
+
+@pytest.mark.parametrize(
+    ("code", "out"),
+    [
+        ("1 + 1", "2\n"),
+        ("None", ""),
+        ("print('a', 'b', sep='-')", "a-b\n"),
+        ("await llm_query('q')", "'llm_query:q'\n"),
+        ("import asyncio\nawait asyncio.gather(*[llm_query(p) for p in 'ab'])", "['llm_query:a', 'llm_query:b']\n"),
+        ("llm_query_batched(['a', 'b'])", "['reply:a', 'reply:b']\n"),
+        ("echo((1, 2), k={'a': {3}})", "[[[1, 2]], {'k': {'a': [3]}}]\n"),
+        ("re.findall('a.p', 'alpha')", "['alp']\n"),
+        ("len(context)", f"{len(TEXT)}\n"),
+        ("len('abc')", "3\n"),
+        ("context.search('q', k=3)", "'context.search:q'\n"),
+        ("context.slice(0, 5)", "'alpha'\n"),
+        ("context.contains('gamma')", "True\n"),
+        ("class Point:\n    def __init__(self, x): self.x = x\nPoint(3).x", "3\n"),
+        ("from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\nprint(P(3))", "P(x=3)\n"),
+    ],
+)  # fmt: skip
+def test_a_cell_shows_what_it_prints_and_its_last_expression(session, code, out):
+    assert shown(session, code) == out
+
+
+def test_variables_stay_and_functions_see_later_ones(session):
+    session.run("def f():\n    return later")
+    assert session.run("later = 7\n1 / 0").status == "error"
+    assert shown(session, "f()") == "7\n"
+
+
+def test_errors_carry_the_line_and_a_way_on(session):
+    result = session.run("x = 1\nx / 0")
+    assert (result.error, result.line) == ("ZeroDivisionError: division by zero\n  line 2: x / 0", 2)
+    assert "use context.slice(start, stop)" in session.run("context[0:3]").error
+    assert session.run("y = = 2").error.startswith("SyntaxError")
+
+
+def test_a_refused_call_can_be_caught_and_too_many_end_the_cell():
+    with start(SandboxLimits(refusals=20)) as session:
+        assert "spent" in shown(session, "try:\n    refused()\nexcept RuntimeError as e:\n    print(e)")
+        session.run("x = 1")
+        result = session.run("while True:\n    try: refused()\n    except: pass")
+        assert result.status == "killed" and "more than 20 of its calls were refused" in result.error
+        assert shown(session, "x") == "1\n"
+
+
+@pytest.mark.parametrize("argument", ["float('nan')", "b'x'", "10 ** 5000"])
+def test_arguments_that_are_not_json_are_the_cells_mistake(session, argument):
+    assert session.run(f"echo({argument})").status == "error"
+    assert shown(session, "1") == "1\n"
+
+
+def test_a_fault_in_serve_is_the_callers_and_the_variables_stay():
+    with start() as session:
+        session.run("x = 1")
+        with pytest.raises(KeyError, match="our own bug"):
+            session.run("fault()")
+        assert shown(session, "x") == "1\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "content", "citations"),
+    [
+        ("answer['content'] = 'a'\nanswer['ready'] = True", "a", []),
+        ("FINAL('done', citations=[{'doc': 'd'}])", "done", [{"doc": "d"}]),
+        ("result = {'k': [1]}\nFINAL_VAR('result')", '{"k":[1]}', []),
+        ("SUBMIT(answer='s')", "s", []),
+        ("answer['citations'] = ['L0-1']\nFINAL('kept')", "kept", ["L0-1"]),
+        ("answer['citations'] = ['L0-1']\nx = 'kept'\nFINAL_VAR('x')", "kept", ["L0-1"]),
+        ("answer['citations'] = ['L0-1']\nFINAL('other', citations=['L0-2'])", "other", ["L0-2"]),
+        ("answer = 'a text'\nSUBMIT('done')", "done", []),
+        ("try:\n    FINAL('first')\nexcept Exception:\n    pass\nFINAL('second')", "first", []),
+    ],
+)
+def test_every_known_way_to_finish_gives_an_answer(session, code, content, citations):
+    result = session.run(code)
+    assert result.answer == {"content": content, "citations": citations, "ready": True}
+    assert (result.status, session.run("1").answer) == ("ok", None)
+
+
+def test_a_cell_past_its_time_is_stopped_and_the_variables_come_back(session):
+    session.run("kept = llm_query('q')")
+    result = session.run("print('before')\nwhile True: pass")
+    assert (result.status, result.state_lost, result.stdout) == ("killed", False, "before\n")
+    assert shown(session, "kept") == "'llm_query:q'\n"
+
+
+def test_the_clock_stops_while_a_call_is_served():
+    with start(SandboxLimits(cell_timeout_s=0.2), serve=lambda *call: time.sleep(0.4)) as session:
+        assert session.run("echo()").status == "ok"
+
+
+def test_memory_and_output_have_an_end(session):
+    assert session.run("'a' * 10**11").error.startswith("MemoryError")
+    result = session.run("for i in range(60_000): print(i)")
+    assert result.truncated and result.stdout.endswith("59999\n") and len(result.stdout) < 20_200
+
+
+def test_values_nested_without_end_do_not_end_the_parent(session):
+    assert "nested too deep" in shown(session, "x = []\nfor i in range(100_000): x = [x]\nx")
+    assert session.run("echo(x)").status == "error"
+    assert shown(session, "y = []\ny.append(y)\ny").startswith("[")
+
+
+def test_kill_from_another_thread_ends_the_running_cell():
+    with start(SandboxLimits(cell_timeout_s=10)) as session:
+        threading.Timer(0.2, session.kill).start()
+        result = session.run("while True: pass")
+        assert result.status == "killed" and "ended from outside" in result.error
+        assert session.run("1").status == "killed"
+
+
+def test_reset_empties_the_namespace(session):
+    session.run("x = 1")
+    session.reset()
+    assert session.run("x").error.startswith("NameError")
+
+
+def test_a_plain_text_context_is_a_str():
+    with start(intro={"context_text": "tiny", "names": {"question": "why?"}}) as session:
+        assert shown(session, "context[1:], question") == "('iny', 'why?')\n"
+
+
+def test_many_sessions_run_at_once():
+    sessions = [start() for _ in range(16)]
+    assert [shown(session, f"{i} * 2") for i, session in enumerate(sessions)] == [
+        f"{2 * i}\n" for i in range(16)
+    ]
+    for session in sessions:
+        session.close()
+
+
+def test_no_payload_reaches_outside(session):
+    with scenes(len(attacks.EFFECTS)) as made:
+        for scene, attack in zip(made, attacks.EFFECTS, strict=True):
+            result = session.run(scene.fill(attack.code))
+            assert scene.effects(result.stdout) == [] and scene.secret not in result.error, attack.id
+    assert shown(session, "1") == "1\n"

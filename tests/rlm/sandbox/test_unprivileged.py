@@ -1,0 +1,74 @@
+"""The sandbox for a user without rights: its tests, run again as such a user."""
+
+import functools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+import pytest
+
+from tests.helpers.places import ROOT
+
+USERS = (1234, 65534)
+FILES = ["corpus", "confinement", "session", "attacks"]
+STARTS = "import rlm, pytest, subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
+SELF_CHECK = """
+import sys
+sys.path[:0] = [{root!r}]
+from rlm.sandbox import layers, open_session
+held = layers()
+assert all(held.values()), held
+with open_session(lambda name, items, named: items, frozenset({{"echo"}})) as session:
+    assert session.run("echo(1 + 1)").stdout == "[2]\\n"
+    assert session.run("import os").status == "rejected"
+print("held")
+"""
+
+
+def as_user(uid, command, *capabilities):
+    """Run `command` as that user, with nothing of root's left but `capabilities`."""
+    given = "".join(f",+{name}" for name in capabilities)
+    become = [f"--{kind}-caps=-all{given}" for kind in ("inh", "ambient")] + [f"--bounding-set=-all{given}"]
+    who = ["setpriv", f"--reuid={uid}", f"--regid={uid}", "--clear-groups", *become]
+    environment = {"PATH": os.environ.get("PATH", ""), "HOME": "/nonexistent", "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        [*who, *command], env=environment, capture_output=True, text=True, cwd=ROOT, check=False
+    )
+
+
+@functools.cache
+def reading(uid):
+    """What that user needs to read this Python: nothing, or, where it lies in root's home, the right to read."""
+    for capabilities in ((), ("dac_read_search",)):
+        if as_user(uid, [sys.executable, "-c", STARTS], *capabilities).returncode == 0:
+            return capabilities
+    return None
+
+
+@pytest.fixture(params=USERS)
+def user(request):
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else; these tests are run as a plain user already")
+    if shutil.which("setpriv") is None:
+        pytest.skip("setpriv is not installed")
+    if reading(request.param) is None:
+        pytest.skip(f"user {request.param} may not read this Python or this folder")
+    return request.param
+
+
+def test_every_layer_holds_for_a_user_without_rights(user):
+    done = as_user(user, [sys.executable, "-c", SELF_CHECK.format(root=str(ROOT))], *reading(user))
+    assert (done.returncode, done.stdout) == (0, "held\n"), done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("user", USERS[:1], indirect=True)
+def test_the_tests_of_the_sandbox_pass_for_a_user_without_rights(user):
+    files = [str(ROOT / f"tests/rlm/sandbox/test_{name}.py") for name in FILES]
+    base = f"{tempfile.gettempdir()}/sandbox-tests-{user}"
+    plain = ["-q", "-p", "no:cacheprovider", "-m", "not slow", "--basetemp", base]
+    done = as_user(user, [sys.executable, "-m", "pytest", *plain, *files], *reading(user))
+    shutil.rmtree(base, ignore_errors=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
