@@ -12,7 +12,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from index_store.reader import Index
-    from raptor.build import BuildReport
+    from raptor.types import BuildReport
 
 DOCUMENTS, SIZE = 200, 5_000  # documents, and characters of each
 WORDS, HITS = 6, 5

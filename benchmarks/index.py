@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import Options, _synthetic, _updates
-from raptor.clustering.fast import ClusterSettings
+from raptor.clustering.settings import ClusterSettings
 
 if TYPE_CHECKING:
     from index_store.reader import Index
@@ -41,7 +41,8 @@ PATTERNS = {
 }
 OURS = """
 import sys, numpy as np
-from raptor.clustering.fast import ClusterSettings, cluster
+from raptor.clustering.cluster import cluster
+from raptor.clustering.settings import ClusterSettings
 if __name__ == "__main__":
     vectors = np.load(sys.argv[1])
     settings = ClusterSettings(method=sys.argv[3], target_size=int(sys.argv[4]))

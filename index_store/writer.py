@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from index_store import lexical, vectors
+from index_store import inverted_write, lexical, vectors
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.manifest import FILES, INVERTED, FileEntry, Manifest, digest_of, dumps, loads
 from index_store.manifest import NAME as MANIFEST
@@ -214,7 +214,7 @@ def _write_files(folder: Path, draft: Draft) -> None:
     rows = np.ascontiguousarray(draft.vectors, dtype=np.float32)
     _save(folder / "vectors.npy", rows)
     if len(rows) > vectors.EXACT_NODES:
-        vectors.write(folder / "ivf", rows, draft.levels)
+        inverted_write.write(folder / "ivf", rows, draft.levels)
     lexical.write(folder / "lexical", _node_texts(draft))
 
 

@@ -3,8 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from raptor.build import BuildReport, build_index
+    from raptor.build import build_index
     from raptor.settings import BuildSettings, read_settings
+    from raptor.types import BuildReport
 
 __all__ = ["BuildReport", "BuildSettings", "build_index", "read_settings"]
 

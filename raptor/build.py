@@ -4,99 +4,42 @@ An update is a build that starts from a generation. Stages are pure maps over ba
 checkpoint; only `index_store.writer.publish` touches the generations.
 """
 
-import os
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
-from functools import cache
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from raptor.errors import RaptorError
 from raptor.settings import BuildSettings
+from raptor.types import BuildReport, Faults, Spending
+from raptor.workspace import (
+    Clock,
+    Progress,
+    Sources,
+    check_target,
+    embedder_for,
+    find_files,
+    listed,
+    load_texts,
+    opened,
+    opened_when_needed,
+    same_embedder,
+    silent,
+)
 
 if TYPE_CHECKING:
     from index_store.embedder import Embedder
     from index_store.reader import Index
     from index_store.writer import Draft, Published
     from raptor.checkpoint import Checkpoint
-    from raptor.corpus import Changes, Corpus
-    from raptor.growing import Grower, Level
+    from raptor.corpus import Corpus
+    from raptor.growing import Grower
     from raptor.loading.metadata import Metadata
-    from raptor.loading.processes import Kept
-    from raptor.loading.readers import Failure, Found, Text
+    from raptor.types import Level
     from rlm.gateway.gateway import Gateway
     from rlm.gateway.types import Usage
 
-#: Told (stage, done, total) as work goes on; total is 0 where it is not known yet.
-Progress = Callable[[str, int, int], None]
-MOST_USD = 10**9
-Sources = Sequence[str | Path] | str | Path
 #: Where the checkpoint keeps the folders that documents came from.
 ROOTS = "roots"
-#: What could not be loaded, and metadata about documents that there are none of.
-Faults = tuple[Sequence["Failure"], Sequence["Failure"]]
-
-
-@dataclass(frozen=True, slots=True)
-class BuildReport:
-    """What a build did.
-
-    `levels[i]`: nodes at level i. `seconds`: wall time of each stage. Calls, tokens, dollars: the summarizer's, in this
-    run; what an earlier run had paid for is not counted again. `unused_metadata`: what is
-    said of documents that there are none of.
-    """
-
-    index: str
-    generation: int
-    digest: str
-    new: bool
-    documents: int
-    changes: "Changes"
-    failures: tuple["Failure", ...]
-    unused_metadata: tuple["Failure", ...]
-    chunks: int
-    levels: tuple[int, ...]
-    calls: int
-    prompt_tokens: int
-    completion_tokens: int
-    usd: float
-    bytes: int
-    seconds: Mapping[str, float]
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"tokens": self.prompt_tokens + self.completion_tokens}
-
-
-@dataclass(slots=True)
-class Clock:
-    """Wall time of each stage, in seconds."""
-
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        began = time.monotonic()
-        try:
-            yield
-        finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
-
-
-@dataclass(frozen=True, slots=True)
-class Spending:
-    """`usd`: most that the summaries of one run may cost, and a build does not start that is expected to cost more;
-    `max_errors`: failed ones after which it stops at once."""
-
-    usd: float | None = None
-    max_errors: int = 10
-
-    def __post_init__(self) -> None:
-        if self.usd is not None and not 0 <= self.usd <= MOST_USD:
-            raise RaptorError(f"max-usd is {self.usd}; give a number of dollars from 0 to {MOST_USD:,}")
-        if self.max_errors < 0:
-            raise RaptorError(f"max-errors is {self.max_errors}; give 0 or more")
 
 
 def build_index(
@@ -115,11 +58,12 @@ def build_index(
     `metadata`: what `raptor.loading.metadata.read_metadata` read. A build that was cut short goes on where it was.
     Raises RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
     """
-    from raptor.corpus import Changes, corpus_of, new_parts
+    from raptor.corpus import corpus_of, new_parts
     from raptor.estimate import refuse_above_cap
+    from raptor.loading.find import roots_of
     from raptor.loading.metadata import described
     from raptor.loading.parsed import Parsed
-    from raptor.loading.readers import roots_of
+    from raptor.types import Changes
     from rlm.gateway.provider import check_model
 
     settings, progress, clock = settings or BuildSettings(), progress or silent, Clock()
@@ -162,8 +106,8 @@ def update_index(
     """
     from index_store.reader import open_index
     from raptor.corpus import corpus_of, merged_parts
+    from raptor.loading.find import is_below, named_below, roots_of
     from raptor.loading.parsed import Parsed
-    from raptor.loading.readers import is_below, named_below, roots_of
     from rlm.gateway.provider import check_model
 
     progress, clock, out = progress or silent, Clock(), Path(index)
@@ -189,120 +133,6 @@ def update_index(
         roots += [root for root in roots_of(listed(sources)) if not is_below(root, roots)]
         checkpoint.put_json(ROOTS, "roots", roots)
         return report
-
-
-@contextmanager
-def opened(out: Path) -> "Iterator[Checkpoint]":
-    """The index folder, locked against other builds, with its checkpoint open."""
-    from raptor.checkpoint import Checkpoint
-    from raptor.lock import build_lock
-
-    with build_lock(out), Checkpoint(out) as checkpoint:
-        yield checkpoint
-
-
-@contextmanager
-def opened_when_needed(out: Path) -> "Iterator[Callable[[], Checkpoint]]":
-    """`opened`, from the first time that its checkpoint is asked for: a folder is made only for what goes into it."""
-    with ExitStack() as stack:
-        yield cache(lambda: stack.enter_context(opened(out)))
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """No progress wanted."""
-
-
-def check_target(out: Path) -> None:
-    """Raise RaptorError unless an index can be written at `out`: better now than after the work is paid for."""
-    try:
-        fault = _target_fault(out)
-    except OSError as e:
-        fault = f"cannot be looked at ({e.strerror})"
-    if fault:
-        raise RaptorError(f"{out} {fault}; choose a new or empty folder for the index")
-
-
-def _target_fault(out: Path) -> str:
-    from raptor.checkpoint import NAME as CHECKPOINT
-    from raptor.lock import NAME as LOCK
-
-    ours = {"generations", "CURRENT", LOCK, CHECKPOINT, f"{CHECKPOINT}-wal", f"{CHECKPOINT}-shm"}
-    if out.is_dir() and any(out.iterdir()) and not ours & {p.name for p in out.iterdir()}:
-        return "is a folder with other files in it"
-    there = next(folder for folder in (out, *out.absolute().parents) if os.path.lexists(folder))
-    if not there.is_dir():
-        return "is a file" if there == out else f"lies below {there}, which is no folder"
-    return "" if os.access(there, os.W_OK | os.X_OK) else f"cannot be written: {there} is read-only"
-
-
-def find_files(out: Path, sources: Sources, clock: Clock) -> "list[Found]":
-    """The files that the sources stand for. Raises RaptorError where there are none."""
-    from raptor.loading.readers import find
-
-    with clock.stage("load"):
-        return _outside(out, find(listed(sources)))
-
-
-def listed(sources: Sources) -> list[str]:
-    return [str(s) for s in ([sources] if isinstance(sources, str | Path) else sources)]
-
-
-def load_texts(
-    found: "Sequence[Found]", progress: Progress, clock: Clock, kept: "Kept | None" = None
-) -> "tuple[list[Text], list[Failure]]":
-    """What the files hold, and what could not be read. Raises RaptorError where they hold nothing."""
-    with clock.stage("load"):
-        return _load(found, progress, kept)
-
-
-def _outside(out: Path, found: "Sequence[Found]") -> "list[Found]":
-    """What does not lie in the index itself, which may stand among its sources, half built."""
-    inside = os.path.realpath(out)
-    return [file for file in found if not Path(os.path.realpath(file.path)).is_relative_to(inside)]
-
-
-def _load(
-    found: "Sequence[Found]", progress: Progress, kept: "Kept | None"
-) -> "tuple[list[Text], list[Failure]]":
-    from raptor.loading.readers import Text, load
-
-    texts: list[Text] = []
-    failures: list[Failure] = []
-    progress("load", 0, 0)
-    for item in load(found, kept):
-        if isinstance(item, Text):
-            texts.append(item)
-        else:
-            failures.append(item)
-        progress("load", len(texts) + len(failures), 0)
-    if not texts:
-        raise RaptorError(_nothing_loaded(failures))
-    return texts, failures
-
-
-def _nothing_loaded(failures: "Sequence[Failure]") -> str:
-    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-    why = f": {failures[0].source}: {failures[0].reason}{more}" if failures else ""
-    return f"there is nothing to index{why}"
-
-
-def embedder_for(name: str, settings: BuildSettings) -> "Embedder":
-    """The embedder; raises RaptorError where chunks would be longer than what it reads."""
-    from index_store.embedder import load_embedder
-
-    model = load_embedder(name)
-    if settings.chunk_tokens > model.max_tokens:
-        raise RaptorError(
-            f"chunk_tokens is {settings.chunk_tokens}, but the embedder {name} reads only the first "
-            f"{model.max_tokens} tokens of a text; give at most {model.max_tokens}"
-        )
-    return model
-
-
-def same_embedder(index: "Index", settings: BuildSettings) -> "Embedder":
-    """The embedder that built `index`; raises where it is no longer the same weights."""
-    index.embed_queries([])  # compares fingerprints
-    return embedder_for(index.manifest.models["embedder"], settings)
 
 
 def _grower(

@@ -6,40 +6,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
 
 from index_store.types import Document
 from raptor.chunking import chunk
 from raptor.errors import RaptorError
-from raptor.growing import Grower, Level
+from raptor.growing import Grower
 from raptor.loading.metadata import described
+from raptor.types import Changes, Level, Part, Spans
 
 if TYPE_CHECKING:
     from index_store.reader import Index
     from raptor.loading.metadata import Metadata
-    from raptor.loading.readers import Failure, Text
-
-Spans = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """How the documents differ from the previous generation's."""
-
-    added: int = 0
-    changed: int = 0
-    removed: int = 0
-    unchanged: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A document with its chunks `(start, end)`, and the numbers that those have in the previous generation."""
-
-    document: Document
-    text: str
-    spans: Sequence[tuple[int, int]]
-    old: range | None = None
+    from raptor.loading.types import Failure, Text
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,24 +12,33 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from raptor.build import Clock, check_target, embedder_for, find_files, load_texts, opened_when_needed, silent
 from raptor.checkpoint import key_of
 from raptor.clustering.planning import Group
-from raptor.corpus import Changes, corpus_of, new_parts, titled
+from raptor.corpus import corpus_of, new_parts, titled
 from raptor.errors import RaptorError
-from raptor.growing import Grower, Level
+from raptor.growing import Grower
 from raptor.loading.parsed import Parsed
 from raptor.settings import BuildSettings
 from raptor.summarising import Summary, parse_summary, summary_request
+from raptor.types import Changes, Level
+from raptor.workspace import (
+    Clock,
+    check_target,
+    embedder_for,
+    find_files,
+    load_texts,
+    opened_when_needed,
+    silent,
+)
 from rlm.gateway.offline.registry import find_handler
 from rlm.gateway.provider import check_model, price
 from rlm.gateway.tokens import count_tokens, truncate
 from rlm.gateway.types import Request
 
 if TYPE_CHECKING:
-    from raptor.build import Progress, Sources
-    from raptor.corpus import Part
-    from raptor.loading.readers import Failure
+    from raptor.loading.types import Failure
+    from raptor.types import Part
+    from raptor.workspace import Progress, Sources
 
 SAMPLE = 20_000
 RUN = 500

@@ -19,6 +19,7 @@ from raptor.embedding import embed
 from raptor.errors import RaptorError
 from raptor.settings import BuildSettings
 from raptor.summarising import Summary, parse_summary, summary_request
+from raptor.types import Level, Vectors
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.blocks import Block
 from rlm.gateway.errors import GatewayError, OverBudget
@@ -26,30 +27,11 @@ from rlm.gateway.errors import GatewayError, OverBudget
 if TYPE_CHECKING:
     from index_store.embedder import Embedder
     from index_store.reader import Index
-    from raptor.build import Clock
+    from raptor.workspace import Clock
     from rlm.gateway.gateway import Gateway
 
-Vectors = npt.NDArray[np.float32]
 Progress = Callable[[str, int, int], None]
 KEPT = "nothing was published and what is paid for is kept: go on by the same command"
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """Nodes of one level, as columns. `old[i]`: the number of the node of the previous generation that node i
-    continues, or None; `same[i]`: it says what that one said. `children`: rows of the level below, () for chunks."""
-
-    texts: Sequence[str]
-    names: Sequence[str]
-    tokens: npt.NDArray[np.int64]
-    vectors: Vectors
-    old: Sequence[int | None]
-    same: Sequence[bool]
-    children: Sequence[tuple[int, ...]] = ()
-    labels: Sequence[str] = ()
-
-    def __len__(self) -> int:
-        return len(self.texts)
 
 
 @dataclass(slots=True)

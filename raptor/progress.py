@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from raptor.build import Progress
+    from raptor.workspace import Progress
 
 
 def show_progress() -> "AbstractContextManager[Progress]":

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from raptor.errors import RaptorError
 
 if TYPE_CHECKING:
-    from raptor.clustering.fast import ClusterSettings
+    from raptor.clustering.settings import ClusterSettings
 
 
 def _cluster_settings() -> "ClusterSettings":
-    from raptor.clustering.fast import ClusterSettings
+    from raptor.clustering.settings import ClusterSettings
 
     return ClusterSettings()
 
@@ -32,7 +32,7 @@ class BuildSettings:
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "BuildSettings":
         """The settings that an index was built with, from its manifest; raises RaptorError where they do not fit."""
-        from raptor.clustering.fast import ClusterSettings
+        from raptor.clustering.settings import ClusterSettings
 
         values = dict(given)
         cluster = values.pop("cluster", {})
@@ -52,7 +52,7 @@ class BuildSettings:
 
 def read_settings(path: str | Path) -> BuildSettings:
     """Settings from a TOML file: the fields of BuildSettings, those of the clustering in a table [cluster]."""
-    from raptor.clustering.fast import ClusterSettings
+    from raptor.clustering.settings import ClusterSettings
 
     try:
         data = tomllib.loads(Path(path).read_text(encoding="utf-8"))

@@ -14,18 +14,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from raptor.clustering.fast import (
-    ClusterSettings,
-    Floats,
-    Ints,
-    Room,
-    bisect,
-    cluster_part,
-    import_umap,
-    maximal,
-    one_thread,
-    principal,
-)
+from raptor.clustering.fast import cluster_part
+from raptor.clustering.geometry import Floats, Ints, import_umap, one_thread, principal
+from raptor.clustering.groups import Room, bisect, maximal
+from raptor.clustering.settings import ClusterSettings
 
 MOST_CLUSTERS = 50
 LOCAL_NEIGHBOURS = 10

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from raptor.clustering.fast import ClusterSettings, cluster
+from raptor.clustering.cluster import cluster
+from raptor.clustering.settings import ClusterSettings
 
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]

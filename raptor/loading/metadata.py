@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from raptor.errors import RaptorError
-from raptor.loading.readers import Failure, meta_of
+from raptor.loading.types import Failure, meta_of
 
 if TYPE_CHECKING:
-    from raptor.corpus import Part
+    from raptor.types import Part
 
 _IDS = ("_id", "doc")
 

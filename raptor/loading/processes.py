@@ -22,7 +22,8 @@ from threading import Event
 from typing import IO, Any, Protocol
 
 from raptor.errors import RaptorError
-from raptor.loading.readers import Failure, Found, Loaded, Section, Text, read_file, state_of
+from raptor.loading.readers import read_file
+from raptor.loading.types import Failure, Found, Loaded, Section, Text, state_of
 
 LIMIT_S = 120.0
 MEMORY_BYTES = 4 * 2**30

@@ -7,142 +7,23 @@ for HTML and PDF it is the text that was extracted.
 import codecs
 import json
 import logging
-import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
-from glob import glob, has_magic
-from pathlib import Path, PurePath
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from raptor.errors import RaptorError
 from raptor.loading.html import extract
+from raptor.loading.kinds import _TYPES, HTML, MARKDOWN, OFFICE, PLAIN
+from raptor.loading.types import Failure, Found, Loaded, Section, Text, meta_of, state_of
 
 if TYPE_CHECKING:
-    from raptor.loading.processes import Kept
+    pass
 
-PLAIN = frozenset(
-    (  # noqa: SIM905
-        ".txt .text .log .rst .tex .org .csv .tsv .json .yaml .yml .toml .ini .cfg .conf .xml .css .py .js .ts "
-        ".tsx .jsx .java .kt .scala .c .h .cc .cpp .hpp .cs .go .rs .rb .php .swift .lua .pl .r .jl .sh .sql .proto"
-    ).split()
-)
-MARKDOWN = frozenset({".md", ".markdown"})
-HTML = frozenset({".html", ".htm", ".xhtml"})
-OFFICE = frozenset({".docx", ".pptx", ".xlsx"})
-SLOW = HTML | OFFICE | {".pdf"}
-KNOWN = PLAIN | MARKDOWN | SLOW | {".jsonl"}
-_TYPES = ".txt .md .rst .html .pdf .docx .pptx .xlsx .jsonl .csv .json .log and source code such as .py"
 
 MAX_PAGES = 20_000
-MAX_ID_CHARS = 1_000
 _MAX_TITLE_CHARS = 200
 _BAD_LINES_BEFORE_THE_FIRST_GOOD = 100
 _MAX_HTML_BYTES = 64 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Section:
-    """A heading: the character offset where it starts, its level (1 is outermost), its words."""
-
-    start: int
-    level: int
-    heading: str
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """One loaded document.
-
-    `pages`: the character offset at which each page starts, () when unpaged. `meta`: what else its source says of it.
-    """
-
-    id: str
-    title: str
-    source: str
-    text: str
-    pages: tuple[int, ...] = ()
-    sections: tuple[Section, ...] = ()
-    meta: Mapping[str, str] = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """A source that could not be loaded. `reason`: one sentence, what was found and what to do."""
-
-    source: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A file to load. `id`: its path below the folder (or the fixed part of the pattern) that was asked for."""
-
-    path: Path
-    id: str
-
-
-Loaded = Text | Failure
-
-
-def find(sources: Sequence[str]) -> list[Found]:
-    """The files that `sources` (files, folders, patterns) stand for, sorted by id; each file once.
-
-    Folders are walked to the bottom; names that start with a dot are skipped, unless named themselves. Raises
-    RaptorError for a source that does not exist, and where no file is of a known type.
-    """
-    if not sources:
-        raise RaptorError(
-            "no documents were named; name at least one file, folder or pattern such as 'docs/**/*.md'"
-        )
-    found = [file for source in sources for file in _files_of(source)]
-    if not any(file.path.suffix.lower() in KNOWN for file in found):
-        raise RaptorError(_nothing_known(sources, found))
-    unique: dict[str, Found] = {}
-    for file in found:
-        unique.setdefault(os.path.realpath(file.path), file)
-    return sorted(unique.values(), key=lambda file: file.id)
-
-
-def roots_of(sources: Sequence[str]) -> list[str]:
-    """The folders, absolute, that files of `sources` are named below: each folder, and each pattern's fixed part."""
-    bases = [Path(s) if Path(s).is_dir() else _base(s) for s in sources if _is_many(s)]
-    return [str(base.resolve()) for base in bases]
-
-
-def named_below(found: Sequence[Found], roots: Sequence[str]) -> list[Found]:
-    """Files below one of `roots` (the first that holds them) named by their path below it, the others as they are."""
-    return sorted((_named(file, roots) for file in found), key=lambda file: file.id)
-
-
-def is_below(path: str | Path, roots: Sequence[str]) -> bool:
-    return any(Path(path).is_relative_to(root) for root in roots)
-
-
-def _named(file: Found, roots: Sequence[str]) -> Found:
-    path = file.path.parent.resolve() / file.path.name
-    root = next((root for root in roots if path.is_relative_to(root)), None)
-    return file if root is None else Found(file.path, path.relative_to(root).as_posix())
-
-
-def load(found: Iterable[Found], kept: "Kept | None" = None) -> Iterator[Loaded]:
-    """Each file's documents, or why there are none; one at a time, in the order given. A bad one stops nothing.
-
-    Files of slow types are parsed in processes, ahead of their turn; `kept` holds what was parsed before.
-    """
-    from raptor.loading.processes import parse_many
-
-    files, sources = list(found), dict[str, str]()
-    with closing(parse_many([file for file in files if is_slow(file)], kept)) as parsed:
-        for file in files:
-            for loaded in next(parsed) if is_slow(file) else read_file(file):
-                yield _first_of_its_id(_checked(loaded), sources)
-
-
-def is_slow(file: Found) -> bool:
-    """Whether its type takes long to parse, or may crash what parses it."""
-    return file.path.suffix.lower() in SLOW
 
 
 def read_file(file: Found) -> list[Loaded]:
@@ -153,86 +34,6 @@ def read_file(file: Found) -> list[Loaded]:
         if state_of(file.path) == before:
             return loaded
     return [Failure(str(file.path), "it changes while it is read; wait until it is whole, or copy it first")]
-
-
-def state_of(path: Path) -> tuple[int, ...] | None:
-    """What changes when a file does; None where it cannot be looked at."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
-
-
-def _files_of(source: str) -> list[Found]:
-    try:
-        return _expand(source)
-    except OSError as error:
-        raise RaptorError(
-            f"{_printable(source)!r} cannot be looked at ({error.strerror}); check the path"
-        ) from error
-
-
-def _expand(source: str) -> list[Found]:
-    path = Path(source)
-    if not source:
-        raise RaptorError("one of the documents named is ''; name a file, a folder or a pattern")
-    if path.is_dir():
-        return [Found(file, file.relative_to(path).as_posix()) for file in _walk(path)]
-    if path.exists():
-        return [Found(path, path.name)]
-    if has_magic(source):
-        return _matches(source)
-    raise RaptorError(f"there is no file or folder {_printable(source)!r}; check the path")
-
-
-def _walk(folder: Path) -> list[Path]:
-    """Every file below `folder`, but no index. A folder that cannot be read stands for its files, to fail later."""
-    unread: list[OSError] = []
-    files: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=unread.append):
-        folders[:] = [
-            name for name in folders if not name.startswith(".") and not _is_index(Path(parent, name))
-        ]
-        files += [Path(parent, name) for name in names if not name.startswith(".")]
-    return sorted(files + [Path(error.filename) for error in unread])
-
-
-def _is_index(folder: Path) -> bool:
-    return (folder / "CURRENT").is_file() and (folder / "generations").is_dir()
-
-
-def _is_many(source: str) -> bool:
-    return Path(source).is_dir() or (not Path(source).exists() and has_magic(source))
-
-
-def _base(pattern: str) -> Path:
-    """The folder that a pattern's first parts name, up to the first with a wildcard."""
-    parts = PurePath(pattern).parts
-    return Path(*parts[: next(count for count, part in enumerate(parts) if has_magic(part))])
-
-
-def _matches(pattern: str) -> list[Found]:
-    base = _base(pattern)
-    files = [Path(name) for name in glob(pattern, recursive=True)]  # noqa: PTH207 (an absolute pattern is one too)
-    found = [Found(file, file.relative_to(base).as_posix()) for file in files if file.is_file()]
-    if not found:
-        raise RaptorError(
-            f"no file matches the pattern {pattern!r}; check it, and write ** to reach into subfolders"
-        )
-    return found
-
-
-def _nothing_known(sources: Sequence[str], found: Sequence[Found]) -> str:
-    where = " or ".join(repr(source) for source in sources[:3]) + (
-        " or the others" if len(sources) > 3 else ""
-    )
-    if not found:
-        return f"{where} holds no files; known types are {_TYPES}"
-    kinds = sorted({file.path.suffix.lower() or "none" for file in found})[:5]
-    return (
-        f"{where} holds no file of a known type (suffixes found: {' '.join(kinds)}); known types are {_TYPES}"
-    )
 
 
 def _read(file: Found) -> Iterator[Loaded]:
@@ -265,60 +66,6 @@ def _reader(suffix: str) -> Callable[[Found], Iterator[Loaded]] | None:
     if suffix in OFFICE:
         return _read_office
     return {".pdf": _read_pdf, ".jsonl": _read_jsonl}.get(suffix)
-
-
-def _checked(loaded: Loaded) -> Loaded:
-    """A document that can be stored and cited, or what is wrong with it."""
-    if isinstance(loaded, Failure):
-        return Failure(_printable(loaded.source), _printable(loaded.reason))
-    reason = _id_fault(loaded.id) or _text_fault(loaded.text) or _text_fault(loaded.title or "-")
-    reason = reason or _meta_fault(loaded.meta)
-    return Failure(_printable(loaded.source), reason) if reason else loaded
-
-
-def _id_fault(name: str) -> str:
-    if not name or len(name) > MAX_ID_CHARS:
-        return f"its document id has {len(name):,} characters; give it one of 1 to {MAX_ID_CHARS:,}"
-    if not name.isprintable():
-        return f"its document id {name[:80]!a} holds characters that cannot be printed; rename it"
-    return ""
-
-
-def _text_fault(text: str) -> str:
-    if not text.strip():
-        return "it holds no text; leave it out, or check that the right file was named"
-    if "\0" in text:
-        return f"it holds a NUL at character {text.index(chr(0)):,}, so it is not text; convert it, if UTF-16"
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        return f"it holds half a surrogate pair at character {error.start:,}; repair the \\u escape there"
-    return ""
-
-
-def _meta_fault(meta: Mapping[str, str]) -> str:
-    try:
-        "".join([*meta, *meta.values()]).encode()
-    except UnicodeEncodeError:
-        return "its metadata holds half a surrogate pair; repair the \\u escape there"
-    return ""
-
-
-def _printable(text: str) -> str:
-    return text.encode(errors="backslashreplace").decode()
-
-
-def _first_of_its_id(loaded: Loaded, sources: dict[str, str]) -> Loaded:
-    if isinstance(loaded, Failure):
-        return loaded
-    first = sources.get(loaded.id)
-    if first is None:
-        sources[loaded.id] = loaded.source
-        return loaded
-    return Failure(
-        loaded.source,
-        f"its id {loaded.id!r} is already taken by {first}; name a folder that holds both, or rename one",
-    )
 
 
 def _decode(file: Found) -> str | Failure:
@@ -539,23 +286,6 @@ def _json_document(file: Found, number: int, line: bytes) -> Loaded:
         return Failure(source, f"line {number:,} {fault}")
     title = _title(row.get("title"), str(row["_id"]))
     return Text(str(row["_id"]), title, source, row["text"], meta=meta_of(row))
-
-
-def meta_of(row: Mapping[str, Any], without: Sequence[str] = ("_id", "title", "text")) -> dict[str, str]:
-    """The fields of a JSON object, some left out, that are a string or a number, as strings.
-
-    Those of an object `meta` or `metadata` in it are fields as well; where both name one, the row's own counts.
-    """
-    inner = (row[name] for name in ("metadata", "meta") if isinstance(row.get(name), dict))
-    return {name: value for part in inner for name, value in _said(part, ()).items()} | _said(row, without)
-
-
-def _said(row: Mapping[str, Any], without: Sequence[str]) -> dict[str, str]:
-    return {
-        name: value if isinstance(value, str) else json.dumps(value)
-        for name, value in row.items()
-        if name not in without and isinstance(value, str | int | float)
-    }
 
 
 def _row_fault(row: Any) -> str:

@@ -30,8 +30,9 @@ from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Usage
 from rlm.limits import Limits, Models
 from rlm.loop import navigator
+from rlm.loop.cells import record_visit
 from rlm.loop.context import Context
-from rlm.loop.engine import converse, record_visit
+from rlm.loop.engine import converse
 from rlm.loop.run import Run, Watch, unwatched, usage_json
 from rlm.loop.single import RETRIEVED_TOKENS, answer_once, fitting, found_text, whole_text
 

@@ -25,7 +25,8 @@ from rlm.asking.routes import Choice
 from rlm.audit.log import Trace
 from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
-from rlm.loop.engine import Conversation, close, open_conversation, pursue, resume
+from rlm.loop.conversation import Conversation
+from rlm.loop.engine import close, open_conversation, pursue, resume
 from rlm.loop.run import Run, Watch
 
 

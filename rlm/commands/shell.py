@@ -19,8 +19,9 @@ from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
 from rlm.limits import Limits, Models
 from rlm.loop.calls import Calls
+from rlm.loop.cells import CALLS, serving
 from rlm.loop.context import Context
-from rlm.loop.engine import CALLS, converse, serving
+from rlm.loop.engine import converse
 from rlm.loop.run import Run
 from rlm.sandbox import CellResult, SandboxLimits, Session, open_session
 

@@ -3,66 +3,37 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any
 
 from index_store.terminal import one_line
 from rlm import prompts
-from rlm.answers.citations import Citation, Conclusion
+from rlm.answers.citations import Conclusion
 from rlm.answers.demands import unmet
-from rlm.audit.suspicion import texts_shown
 from rlm.gateway.blocks import Block
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
 from rlm.gateway.provider import window
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message, Reply
-from rlm.loop.calls import NAMES, Calls
-from rlm.loop.context import GIVEN_WHOLE, VERBS, Context, Refused
+from rlm.loop.calls import Calls
+from rlm.loop.cells import CALLS, record_scan, record_visit, run_cell, serving
+from rlm.loop.context import GIVEN_WHOLE, Context
+from rlm.loop.conversation import Conversation, Json, _say
 from rlm.loop.finals import final_in, final_variable_in
 from rlm.loop.history import UNKNOWN_WINDOW, put_away
 from rlm.loop.marking import own_words
 from rlm.loop.replies import code_of, hint, is_open
 from rlm.loop.run import Run
 from rlm.loop.single import Passages, answer_once
-from rlm.sandbox import CallRefused, CellResult, SandboxLimits, Session, open_session
+from rlm.sandbox import CellResult, SandboxLimits, open_session
 
-Json = Any
-
-CALLS = frozenset([f"context.{verb}" for verb in VERBS] + list(NAMES))
-#: How long a cell may go on once its conversation is stopped, so that its variables survive.
-GRACE_S = 1.0
 #: Run when a limit ended a conversation: hands over whatever the code had set as its answer by then.
 TAKE_DRAFT = 'answer = {**(answer if isinstance(answer, dict) else {"content": answer}), "ready": True}'
-ANSWER_NOW = "answer from what your variables hold"
 #: Run before a next question, whose answer must hold nothing of the last.
 NO_DRAFT = 'answer = {"content": "", "citations": [], "ready": False}'
 _LINE_CHARS = 100
-
-
-@dataclass(slots=True)
-class Conversation:
-    """One model with one REPL. `told` counts the messages already in the trace; `turns` says each in a line."""
-
-    run: Run
-    id: str
-    depth: int
-    calls: Calls
-    session: Session
-    messages: list[Message]
-    cell: int = 0
-    code: str | None = None  # of the current cell, until its scan is recorded
-    told: int = 0
-    turns: list[str] = field(default_factory=list)
-    drafting: bool = False  # whether any code has named the answer
-    draft: dict[str, Json] = field(default_factory=dict)
-    cited: Sequence[Citation] | None = None  # of the draft, once they are looked up
-    thread: ThreadPoolExecutor = field(
-        default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="cell")
-    )
 
 
 async def converse(
@@ -180,58 +151,6 @@ def _unwrapped(answer: dict[str, Json]) -> dict[str, Json]:
     return answer if said is None else {"content": said, "citations": value["citations"], "ready": True}
 
 
-async def run_cell(talk: Conversation, code: str) -> CellResult:
-    """Run one cell in the conversation's sandbox and record how it was scanned and how it ended.
-
-    Cancelled, it stops the cell, and still records its end.
-    """
-    talk.cell, talk.code = talk.cell + 1, code
-    talk.calls.written.append(code)
-    left_s = round(
-        max(talk.run.left_s, GRACE_S / 2), 1
-    )  # a cell that ends by its own clock keeps its session
-    timeout_s = min(talk.run.limits.cell_timeout_s, left_s)
-    talk.session.limits = replace(talk.session.limits, cell_timeout_s=timeout_s)
-    loop = asyncio.get_running_loop()
-    running = loop.run_in_executor(talk.thread, talk.session.run, code)
-    try:
-        await asyncio.wait([running])
-    finally:
-        if not running.done():
-            await _cut_short(talk, running)
-        result = _recorded(talk, code, await running)
-    return result
-
-
-async def _cut_short(talk: Conversation, running: "asyncio.Future[CellResult]") -> None:
-    """Nothing is served to the cell any more, and after a moment it is killed."""
-    talk.calls.stop()
-    await talk.calls.settled()
-    await asyncio.wait([running], timeout=GRACE_S)
-    if not running.done():
-        talk.session.kill()
-
-
-def _recorded(talk: Conversation, code: str, result: CellResult) -> CellResult:
-    record_scan(talk, result.rule, result.line, "rejected" if result.status == "rejected" else "ok")
-    talk.run.record(
-        "code_run",
-        talk.id,
-        cell=talk.cell,
-        status=result.status,
-        stdout=result.stdout,
-        error=result.error,
-        seconds=round(result.seconds, 4),
-        truncated=result.truncated,
-        state_lost=result.state_lost,
-    )
-    place = f"cell {talk.cell}"
-    talk.run.flag(talk.id, "output", [(place, result.stdout), (place, result.error)])
-    output = "\n".join(part for part in (result.stdout, result.error) if part)
-    talk.calls.past.append({"code": code, "status": result.status, "output": output})
-    return result
-
-
 async def _take_draft(talk: Conversation, stop: str) -> None:
     """After a limit: the answer as far as the code had set it, ready or not, if its variables still stand."""
     talk.calls.stop()
@@ -255,30 +174,6 @@ async def _last_words(talk: Conversation, question: str, stop: str, held: Reserv
             break
         blocks.append(block)
     return await answer_once(run, question, Passages(tuple(reversed(blocks)), {}), held, stop)
-
-
-def record_scan(
-    talk: Conversation, rule: str | None = None, line: int | None = None, verdict: str = "ok"
-) -> None:
-    """Record the scan of the current cell, once: at its first call, which shows that it passed, or at its end."""
-    if talk.code is None:
-        return
-    code, talk.code = talk.code, None
-    talk.run.record(
-        "code_scanned",
-        talk.id,
-        cell=talk.cell,
-        code=code,
-        verdict=verdict,
-        rule=rule,
-        line_in_code=line if verdict == "rejected" else None,
-    )
-
-
-def _say(talk: Conversation, text: str, line: str) -> None:
-    """End a turn: what the model is told, and the turn in short."""
-    talk.messages.append({"role": "user", "content": text})
-    talk.turns.append(line)
 
 
 def _in_short(code: str, result: CellResult) -> str:
@@ -327,49 +222,6 @@ def open_conversation(run: Run, question: str, under: str | None, id: str, depth
     ]
     talk: Conversation = Conversation(run, id, depth, calls, session, messages)
     return talk
-
-
-def record_visit(
-    run: Run,
-    conversation: str,
-    cell: Callable[[], int],
-    verb: str,
-    arguments: dict[str, Json],
-    shown: list[Json],
-    not_taken: list[Json],
-    result: Json,
-    error: str,
-) -> None:
-    """Record one use of a verb, before its result goes anywhere."""
-    run.record(
-        "visited",
-        conversation,
-        cell=cell(),
-        verb=verb,
-        arguments=arguments,
-        shown=shown,
-        not_taken=not_taken,
-        result=result,
-        result_chars=0 if error else len(result if isinstance(result, str) else json.dumps(result)),
-        **({"error": error} if error else {}),
-    )
-    run.flag(conversation, f"context.{verb}", texts_shown(result, shown))
-
-
-def serving(context: Context, calls: Calls) -> Any:
-    """What answers the frames of a worker: verbs by the context, model calls by `calls`."""
-
-    def serve(name: str, args: Sequence[Json], kwargs: Mapping[str, Json]) -> Json:
-        if calls.run.is_full:
-            raise CallRefused(f"this run has read so much that its trace is full; {ANSWER_NOW}")
-        try:
-            if name.startswith("context."):
-                return context.serve(name.removeprefix("context."), args, kwargs)
-            return calls.serve(name, args, kwargs)
-        except Refused as e:
-            raise CallRefused(str(e)) from e
-
-    return serve
 
 
 async def resume(talk: Conversation, text: str) -> None:

@@ -16,9 +16,10 @@ import pytest
 from index_store import Index, open_index
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.writer import publish
-from raptor.build import BuildReport, build_index
+from raptor.build import build_index
 from raptor.errors import RaptorError
 from raptor.settings import BuildSettings
+from raptor.types import BuildReport
 from rlm.gateway.blocks import unquote
 from rlm.gateway.errors import GatewayError
 from tests.helpers import tiny_embedder
@@ -77,7 +78,7 @@ def test_a_few_chunks_stand_under_one_root_and_one_chunk_is_the_root(tmp_path: P
 @pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.usefixtures("tiny")
 def test_chunks_that_together_pass_the_cap_still_end_in_one_root(tmp_path: Path, count: int) -> None:
-    from raptor.clustering.fast import ClusterSettings
+    from raptor.clustering.settings import ClusterSettings
 
     (tmp_path / "a.txt").write_text(chunks_of(*(f"w{i}" for i in range(count))))
     build_index(tmp_path / "a.txt", tmp_path / "i", settings=small(cluster=ClusterSettings(max_tokens=1)))

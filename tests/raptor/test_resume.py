@@ -14,13 +14,14 @@ from operator import itemgetter
 import pytest
 
 from index_store.errors import BrokenIndex
-from raptor.build import Spending, build_index, update_index
+from raptor.build import build_index, update_index
 from raptor.checkpoint import Checkpoint, key_of
 from raptor.errors import RaptorError
 from raptor.estimate import estimate
 from raptor.lock import build_lock
 from raptor.pruning import prune_index
 from raptor.settings import BuildSettings
+from raptor.types import Spending
 from tests.helpers import tiny_embedder
 from tests.helpers.killed_build import CONCURRENCY
 from tests.helpers.model_server import MODEL, ModelServer, Step, error

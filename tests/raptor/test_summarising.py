@@ -13,13 +13,14 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from raptor.build import silent
 from raptor.checkpoint import Checkpoint
 from raptor.clustering.planning import Group
 from raptor.errors import RaptorError
-from raptor.growing import Grower, Level
+from raptor.growing import Grower
 from raptor.settings import BuildSettings
 from raptor.summarising import LABEL_CHARS, LABEL_WORDS, Summary, parse_summary, summary_request
+from raptor.types import Level
+from raptor.workspace import silent
 from rlm.gateway.blocks import Block, outside, unquote
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger

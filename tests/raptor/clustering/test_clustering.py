@@ -12,16 +12,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from raptor.clustering import fast as clustering
-from raptor.clustering.fast import (
-    ClusterSettings,
-    Room,
-    adopt_singles,
-    cluster,
-    maximal,
-    mixture,
-    near_parts,
-    partition,
-)
+from raptor.clustering.cluster import cluster
+from raptor.clustering.fast import near_parts, partition
+from raptor.clustering.groups import Room, adopt_singles, maximal
+from raptor.clustering.mixture import mixture
+from raptor.clustering.settings import ClusterSettings
 from raptor.errors import RaptorError
 from tests.helpers.places import ROOT
 

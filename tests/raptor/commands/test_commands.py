@@ -17,7 +17,8 @@ from rich.console import Console
 
 from index_store import open_index
 from index_store.graph import level_stats, to_networkx
-from raptor.cli import counted, main, parser, size_said
+from index_store.terminal import counted, size_said
+from raptor.cli import main, parser
 from raptor.errors import RaptorError
 from raptor.progress import progress_bars, progress_lines
 from raptor.settings import BuildSettings, read_settings

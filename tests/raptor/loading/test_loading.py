@@ -21,19 +21,12 @@ from raptor.checkpoint import Checkpoint
 from raptor.errors import RaptorError
 from raptor.loading import processes as parsing
 from raptor.loading import readers as documents
+from raptor.loading.find import find
 from raptor.loading.html import extract
+from raptor.loading.load import load
 from raptor.loading.metadata import read_metadata
-from raptor.loading.readers import (
-    Failure,
-    Found,
-    Section,
-    Text,
-    _without_faults,
-    find,
-    load,
-    markdown_sections,
-    read_file,
-)
+from raptor.loading.readers import _without_faults, markdown_sections, read_file
+from raptor.loading.types import Failure, Found, Section, Text
 from tests.helpers import tiny_embedder
 
 storable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(str.strip)
@@ -513,7 +506,8 @@ def test_a_damaged_pdf_prints_nothing_and_leaves_logging_as_it_was(tmp_path: Pat
     whole = pdf(tmp_path / "a.pdf", "Some words.").read_bytes()
     (tmp_path / "a.pdf").write_bytes(b"junk " * 30 + whole[:-40])
     code = (
-        "import logging, sys; from raptor.loading.readers import find, load; print(len(list(load(find(sys.argv[1:])))));"
+        "import logging, sys; from raptor.loading.find import find; from raptor.loading.load import load;"
+        "print(len(list(load(find(sys.argv[1:])))));"
         "log = logging.getLogger('pypdf'); print(log.handlers);"
         "logging.getLogger('pypdf._reader').warning('heard again')"
     )

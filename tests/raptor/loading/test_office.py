@@ -7,8 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from raptor.loading.find import find
+from raptor.loading.load import load
 from raptor.loading.office import page_starts
-from raptor.loading.readers import Failure, Found, Section, Text, find, load, read_file
+from raptor.loading.readers import read_file
+from raptor.loading.types import Failure, Found, Section, Text
 
 needs_office = pytest.mark.skipif(
     importlib.util.find_spec("kreuzberg") is None, reason="the extra 'office' is not installed"

@@ -1,0 +1,116 @@
+"""Vectors and distances: unit rows, main axes, neighbours, k-means. Pure, and on one thread where bits matter."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from types import ModuleType
+
+import numpy as np
+import numpy.typing as npt
+
+from raptor.errors import RaptorError
+
+Floats = npt.NDArray[np.floating]
+
+
+Ints = npt.NDArray[np.integer]
+
+
+ROUNDS = 10
+
+
+BLOCK = 65_536
+
+
+def one_thread() -> AbstractContextManager[object]:
+    """Holds BLAS and OpenMP to one thread, as the order of float additions depends on their number.
+
+    It reaches only libraries already loaded: enter it after the import of whatever it should hold.
+    """
+    from threadpoolctl import threadpool_limits
+
+    held: AbstractContextManager[object] = threadpool_limits(limits=1)
+    return held
+
+
+def unit_rows(vectors: Floats, tokens: Ints) -> npt.NDArray[np.float32]:
+    """`vectors` checked and scaled to length 1; zero rows stay zero."""
+    if vectors.ndim != 2 or tokens.shape != vectors.shape[:1]:
+        raise RaptorError(
+            f"vectors have shape {vectors.shape} and tokens {tokens.shape}; give (n, dim) and (n,) of the same n"
+        )
+    bad = np.flatnonzero(~np.concatenate([np.isfinite(b).all(axis=1) for b in blocks(vectors)]))
+    if len(bad):
+        raise RaptorError(
+            f"{len(bad)} vectors are not finite, first at row {bad[0]}; embed those texts again"
+        )
+    points = np.empty(vectors.shape, dtype=np.float32)
+    for block, unit in zip(blocks(vectors), blocks(points), strict=True):
+        lengths = np.linalg.norm(block, axis=1, keepdims=True)
+        unit[:] = block / np.where(lengths > 0, lengths, 1)
+    return points
+
+
+def blocks(rows: Floats) -> Iterator[Floats]:
+    """`rows` a stretch at a time, as what is made on the way from a million vectors takes gigabytes."""
+    return (rows[i : i + BLOCK] for i in range(0, max(len(rows), 1), BLOCK))
+
+
+def centroids(points: Floats, count: int, seed: int) -> Floats:
+    """Unit rows (count, dim) found by spherical k-means."""
+    import faiss
+
+    kmeans = faiss.Kmeans(
+        points.shape[1], count, niter=ROUNDS, seed=seed, spherical=True, min_points_per_centroid=1
+    )
+    with one_thread():
+        kmeans.train(points)
+    return np.asarray(kmeans.centroids)
+
+
+def nearest(points: Floats, centroids: Floats) -> Ints:
+    """Row of the most similar centroid for each point; ties go to the first."""
+    blocks = np.array_split(points, -(-len(points) // 10_000))
+    return np.concatenate([np.argmax(block @ centroids.T, axis=1) for block in blocks])
+
+
+def by_label(labels: Ints) -> list[Ints]:
+    """Sorted index arrays of the rows that share a label, in order of the labels."""
+    return [np.flatnonzero(labels == label) for label in np.unique(labels)]
+
+
+def principal(points: Floats, dims: int) -> Floats:
+    """Coordinates (n, at most dims) on the main axes, largest last; one column of zeros if all points are equal."""
+    centred = (points - points.mean(axis=0)).astype(np.float64)
+    spread, axes = np.linalg.eigh(centred.T @ centred)
+    kept = spread > 1e-7 * max(len(points) * 1e-3, spread[-1])
+    return centred @ axes[:, kept][:, -dims:] if kept.any() else np.zeros((len(points), 1))
+
+
+def import_umap() -> ModuleType:
+    """`umap.umap_`: a graph and a layout as separate functions, where the class `UMAP` repeats work done here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Tensorflow not installed", ImportWarning
+        )  # of a variant not used here
+        return importlib.import_module("umap.umap_")
+
+
+def exact_neighbours(points: Floats, count: int) -> tuple[Ints, Floats]:
+    """Rows and cosine distances (n, count) of each point's nearest, itself first."""
+    similar = points @ points.T
+    np.fill_diagonal(similar, np.inf)
+    rows = np.argpartition(-similar, count, axis=1)[:, :count]
+    order = np.argsort(-np.take_along_axis(similar, rows, axis=1), axis=1, kind="stable")
+    rows = np.take_along_axis(rows, order, axis=1)
+    distances = 1 - np.take_along_axis(similar, rows, axis=1)
+    return rows.astype(np.int32), np.maximum(distances, 0).astype(np.float32)
+
+
+def squared_distances(points: Floats, centres: Floats) -> Floats:
+    """Euclidean, (n, k)."""
+    lengths = (points**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)
+    return np.asarray(lengths - 2 * points @ centres.T)

@@ -1,0 +1,121 @@
+"""Sources to files: folders, globs and .jsonl, each file with the id that its document will have."""
+
+import os
+from collections.abc import Sequence
+from glob import glob, has_magic
+from pathlib import Path, PurePath
+
+from raptor.errors import RaptorError
+from raptor.loading.kinds import _TYPES, KNOWN, _printable
+from raptor.loading.types import Found
+
+
+def find(sources: Sequence[str]) -> list[Found]:
+    """The files that `sources` (files, folders, patterns) stand for, sorted by id; each file once.
+
+    Folders are walked to the bottom; names that start with a dot are skipped, unless named themselves. Raises
+    RaptorError for a source that does not exist, and where no file is of a known type.
+    """
+    if not sources:
+        raise RaptorError(
+            "no documents were named; name at least one file, folder or pattern such as 'docs/**/*.md'"
+        )
+    found = [file for source in sources for file in _files_of(source)]
+    if not any(file.path.suffix.lower() in KNOWN for file in found):
+        raise RaptorError(_nothing_known(sources, found))
+    unique: dict[str, Found] = {}
+    for file in found:
+        unique.setdefault(os.path.realpath(file.path), file)
+    return sorted(unique.values(), key=lambda file: file.id)
+
+
+def roots_of(sources: Sequence[str]) -> list[str]:
+    """The folders, absolute, that files of `sources` are named below: each folder, and each pattern's fixed part."""
+    bases = [Path(s) if Path(s).is_dir() else _base(s) for s in sources if _is_many(s)]
+    return [str(base.resolve()) for base in bases]
+
+
+def named_below(found: Sequence[Found], roots: Sequence[str]) -> list[Found]:
+    """Files below one of `roots` (the first that holds them) named by their path below it, the others as they are."""
+    return sorted((_named(file, roots) for file in found), key=lambda file: file.id)
+
+
+def is_below(path: str | Path, roots: Sequence[str]) -> bool:
+    return any(Path(path).is_relative_to(root) for root in roots)
+
+
+def _named(file: Found, roots: Sequence[str]) -> Found:
+    path = file.path.parent.resolve() / file.path.name
+    root = next((root for root in roots if path.is_relative_to(root)), None)
+    return file if root is None else Found(file.path, path.relative_to(root).as_posix())
+
+
+def _files_of(source: str) -> list[Found]:
+    try:
+        return _expand(source)
+    except OSError as error:
+        raise RaptorError(
+            f"{_printable(source)!r} cannot be looked at ({error.strerror}); check the path"
+        ) from error
+
+
+def _expand(source: str) -> list[Found]:
+    path = Path(source)
+    if not source:
+        raise RaptorError("one of the documents named is ''; name a file, a folder or a pattern")
+    if path.is_dir():
+        return [Found(file, file.relative_to(path).as_posix()) for file in _walk(path)]
+    if path.exists():
+        return [Found(path, path.name)]
+    if has_magic(source):
+        return _matches(source)
+    raise RaptorError(f"there is no file or folder {_printable(source)!r}; check the path")
+
+
+def _walk(folder: Path) -> list[Path]:
+    """Every file below `folder`, but no index. A folder that cannot be read stands for its files, to fail later."""
+    unread: list[OSError] = []
+    files: list[Path] = []
+    for parent, folders, names in os.walk(folder, onerror=unread.append):
+        folders[:] = [
+            name for name in folders if not name.startswith(".") and not _is_index(Path(parent, name))
+        ]
+        files += [Path(parent, name) for name in names if not name.startswith(".")]
+    return sorted(files + [Path(error.filename) for error in unread])
+
+
+def _is_index(folder: Path) -> bool:
+    return (folder / "CURRENT").is_file() and (folder / "generations").is_dir()
+
+
+def _is_many(source: str) -> bool:
+    return Path(source).is_dir() or (not Path(source).exists() and has_magic(source))
+
+
+def _base(pattern: str) -> Path:
+    """The folder that a pattern's first parts name, up to the first with a wildcard."""
+    parts = PurePath(pattern).parts
+    return Path(*parts[: next(count for count, part in enumerate(parts) if has_magic(part))])
+
+
+def _matches(pattern: str) -> list[Found]:
+    base = _base(pattern)
+    files = [Path(name) for name in glob(pattern, recursive=True)]  # noqa: PTH207 (an absolute pattern is one too)
+    found = [Found(file, file.relative_to(base).as_posix()) for file in files if file.is_file()]
+    if not found:
+        raise RaptorError(
+            f"no file matches the pattern {pattern!r}; check it, and write ** to reach into subfolders"
+        )
+    return found
+
+
+def _nothing_known(sources: Sequence[str], found: Sequence[Found]) -> str:
+    where = " or ".join(repr(source) for source in sources[:3]) + (
+        " or the others" if len(sources) > 3 else ""
+    )
+    if not found:
+        return f"{where} holds no files; known types are {_TYPES}"
+    kinds = sorted({file.path.suffix.lower() or "none" for file in found})[:5]
+    return (
+        f"{where} holds no file of a known type (suffixes found: {' '.join(kinds)}); known types are {_TYPES}"
+    )

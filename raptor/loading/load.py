@@ -1,0 +1,79 @@
+"""Files to documents, checked: one bad file is a failure, not an exception."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from raptor.loading.kinds import _printable, is_slow
+from raptor.loading.readers import read_file
+from raptor.loading.types import Failure, Found, Loaded
+
+if TYPE_CHECKING:
+    from raptor.loading.processes import Kept
+
+
+MAX_ID_CHARS = 1_000
+
+
+def load(found: Iterable[Found], kept: "Kept | None" = None) -> Iterator[Loaded]:
+    """Each file's documents, or why there are none; one at a time, in the order given. A bad one stops nothing.
+
+    Files of slow types are parsed in processes, ahead of their turn; `kept` holds what was parsed before.
+    """
+    from raptor.loading.processes import parse_many
+
+    files, sources = list(found), dict[str, str]()
+    with closing(parse_many([file for file in files if is_slow(file)], kept)) as parsed:
+        for file in files:
+            for loaded in next(parsed) if is_slow(file) else read_file(file):
+                yield _first_of_its_id(_checked(loaded), sources)
+
+
+def _checked(loaded: Loaded) -> Loaded:
+    """A document that can be stored and cited, or what is wrong with it."""
+    if isinstance(loaded, Failure):
+        return Failure(_printable(loaded.source), _printable(loaded.reason))
+    reason = _id_fault(loaded.id) or _text_fault(loaded.text) or _text_fault(loaded.title or "-")
+    reason = reason or _meta_fault(loaded.meta)
+    return Failure(_printable(loaded.source), reason) if reason else loaded
+
+
+def _id_fault(name: str) -> str:
+    if not name or len(name) > MAX_ID_CHARS:
+        return f"its document id has {len(name):,} characters; give it one of 1 to {MAX_ID_CHARS:,}"
+    if not name.isprintable():
+        return f"its document id {name[:80]!a} holds characters that cannot be printed; rename it"
+    return ""
+
+
+def _text_fault(text: str) -> str:
+    if not text.strip():
+        return "it holds no text; leave it out, or check that the right file was named"
+    if "\0" in text:
+        return f"it holds a NUL at character {text.index(chr(0)):,}, so it is not text; convert it, if UTF-16"
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return f"it holds half a surrogate pair at character {error.start:,}; repair the \\u escape there"
+    return ""
+
+
+def _meta_fault(meta: Mapping[str, str]) -> str:
+    try:
+        "".join([*meta, *meta.values()]).encode()
+    except UnicodeEncodeError:
+        return "its metadata holds half a surrogate pair; repair the \\u escape there"
+    return ""
+
+
+def _first_of_its_id(loaded: Loaded, sources: dict[str, str]) -> Loaded:
+    if isinstance(loaded, Failure):
+        return loaded
+    first = sources.get(loaded.id)
+    if first is None:
+        sources[loaded.id] = loaded.source
+        return loaded
+    return Failure(
+        loaded.source,
+        f"its id {loaded.id!r} is already taken by {first}; name a folder that holds both, or rename one",
+    )
