@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
-    from index_store.reader import Index
+    from index_store.index import Index
     from raptor.types import BuildReport
 
 DOCUMENTS, SIZE = 200, 5_000  # documents, and characters of each

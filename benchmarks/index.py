@@ -18,7 +18,7 @@ from benchmarks import Options, _synthetic, _updates
 from raptor.clustering.settings import ClusterSettings
 
 if TYPE_CHECKING:
-    from index_store.reader import Index
+    from index_store.index import Index
 
 Times = npt.NDArray[np.float64]
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import Options
-from index_store.reader import Index, open_index
+from index_store.index import Index, open_index
 from index_store.search import MODES, Mode, Weights
 
 K = 10

@@ -3,15 +3,15 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from index_store.reader import Index, open_index
+    from index_store.index import Index, open_index
     from index_store.writer import Draft, publish
 
 __all__ = ["Draft", "Index", "open_index", "publish"]
 
 _HOMES = {
     "Draft": "index_store.writer",
-    "Index": "index_store.reader",
-    "open_index": "index_store.reader",
+    "Index": "index_store.index",
+    "open_index": "index_store.index",
     "publish": "index_store.writer",
 }
 

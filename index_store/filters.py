@@ -1,32 +1,19 @@
 """What a search keeps to: documents by what is said of them, chunks by the headings they stand under."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BadQuery
-
-if TYPE_CHECKING:
-    from index_store.reader import Index
+from index_store.tree import Tree
+from index_store.types import Sections
 
 Numbers = npt.NDArray[np.int64]
-Sections = Sequence[tuple[int, int, str]]
 
 
-def section_path(sections: Sections, at: int) -> tuple[str, ...]:
-    """The headings over character `at`, outermost first."""
-    path: list[tuple[int, str]] = []
-    for start, level, heading in sections:
-        if start > at:
-            break
-        path = [above for above in path if above[0] < level] + [(level, heading)]
-    return tuple(heading for _, heading in path)
-
-
-def filtered(index: "Index", nodes: Numbers, where: Mapping[str, str], section: str | None) -> Numbers:
+def filtered(tree: Tree, nodes: Numbers, where: Mapping[str, str], section: str | None) -> Numbers:
     """Those of `nodes` (ascending) that stand on fitting chunks alone.
 
     A chunk fits when its document has every field of `where` with that value, and when some of it stands under a
@@ -35,43 +22,43 @@ def filtered(index: "Index", nodes: Numbers, where: Mapping[str, str], section: 
     """
     if not where and section is None:
         return nodes
-    documents = _documents(index, where)
-    fits = documents[index.leaf_documents]
+    documents = _documents(tree, where)
+    fits = documents[tree.leaf_documents]
     if section is not None:
         inside = np.zeros(len(fits), dtype=bool)
-        inside[_under(index, np.flatnonzero(documents), section)] = True
+        inside[_under(tree, np.flatnonzero(documents), section)] = True
         fits &= inside
     others = np.flatnonzero(~fits)
     if len(nodes) and nodes[-1] >= len(fits):
-        others = np.concatenate([others, index.above(others)])
+        others = np.concatenate([others, tree.above(others)])
     return np.setdiff1d(nodes, others, assume_unique=True)
 
 
-def _documents(index: "Index", where: Mapping[str, str]) -> npt.NDArray[np.bool_]:
+def _documents(tree: Tree, where: Mapping[str, str]) -> npt.NDArray[np.bool_]:
     """Which documents have all fields of `where`, (documents,)."""
     if not where:
-        return np.ones(len(index.documents), dtype=bool)
-    fits = np.ones(len(index.documents), dtype=bool)
+        return np.ones(len(tree.documents), dtype=bool)
+    fits = np.ones(len(tree.documents), dtype=bool)
     for name, value in where.items():
-        having = index.documents.having(name, str(value))
-        if not len(having) and not len(index.documents.having(name)):
-            known = sorted(index.documents.field_names())
+        having = tree.documents.having(name, str(value))
+        if not len(having) and not len(tree.documents.having(name)):
+            known = sorted(tree.documents.field_names())
             there = f"there are {', '.join(known[:20])}" if known else "they have none"
             raise BadQuery(f"no document has the metadata field {name!r}; {there}")
         fits &= np.isin(np.arange(len(fits)), having)
     return fits
 
 
-def _under(index: "Index", documents: Numbers, section: str) -> list[int]:
+def _under(tree: Tree, documents: Numbers, section: str) -> list[int]:
     """Numbers of the chunks under a heading that contains `section`."""
     wanted = section.casefold().strip()
     if not wanted:
         raise BadQuery("the section is empty; give a part of a heading")
     found: list[int] = []
-    for number in index.documents.may_say(documents, wanted):
-        document = index.documents[number]
+    for number in tree.documents.may_say(documents, wanted):
+        document = tree.documents[number]
         if ranges := list(_ranges(document.sections, wanted, document.chars)):
-            leaves = ((leaf, index.span_at(leaf)) for leaf in index.document_leaves(number))
+            leaves = ((leaf, tree.span_at(leaf)) for leaf in tree.document_leaves(number))
             found += [
                 leaf
                 for leaf, span in leaves

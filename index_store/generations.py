@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from index_store.errors import BrokenIndex, IndexStoreError
-from index_store.reader import current_generation, generation_folder, open_generation, read_manifest
+from index_store.folder import current_generation, generation_folder, read_manifest
+from index_store.index import open_generation
 from index_store.writer import numbers, sole_writer, switch
 
 

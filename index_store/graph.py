@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from index_store.reader import Index
+    from index_store.index import Index
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,16 +9,14 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BadQuery, BrokenIndex
+from index_store.tree import Tree
 from index_store.types import Match
-
-if TYPE_CHECKING:
-    from index_store.reader import Index
 
 LINE_CHARS = 240
 PATTERN_CHARS = 2_000
@@ -69,7 +67,7 @@ def _reason(e: Exception) -> str:
 
 
 def grep(
-    index: "Index",
+    tree: Tree,
     pattern: str,
     *,
     under: str | None = None,
@@ -85,41 +83,41 @@ def grep(
     Empty matches do not count, and a pattern that has very many of them is refused.
     """
     compiled = compile_pattern(pattern, ignore_case)
-    pieces = _pieces(index, under, doc)
-    found = list(islice(_matches(compiled, pattern, index.text_bytes, pieces), count_to))
-    return Grep(_located(index, found[:limit]), len(found), complete=len(found) < count_to)
+    pieces = _pieces(tree, under, doc)
+    found = list(islice(_matches(compiled, pattern, tree.text_bytes, pieces), count_to))
+    return Grep(_located(tree, found[:limit]), len(found), complete=len(found) < count_to)
 
 
 # --- what is searched ---
 
 
-def _pieces(index: "Index", under: str | None, doc: str | None) -> Ints:
+def _pieces(tree: Tree, under: str | None, doc: str | None) -> Ints:
     """Byte ranges (m, 2) to search, ascending and none empty; document borders always end one."""
-    document = None if doc is None else index.document_number(doc)
+    document = None if doc is None else tree.document_number(doc)
     if under is not None:
-        return _branch(index, under, document)
+        return _branch(tree, under, document)
     if document is not None:
-        return _checked(index, np.array([index.document_bytes(document)], dtype=np.int64))
-    borders = index.document_borders
-    return _checked(index, np.stack([borders[:-1], borders[1:]], axis=1))
+        return _checked(tree, np.array([tree.document_bytes(document)], dtype=np.int64))
+    borders = tree.document_borders
+    return _checked(tree, np.stack([borders[:-1], borders[1:]], axis=1))
 
 
-def _branch(index: "Index", under: str, document: int | None) -> Ints:
+def _branch(tree: Tree, under: str, document: int | None) -> Ints:
     """The unbroken stretches of text that the chunks under a node cover, in one document if asked."""
-    leaves = index.below(index.number_of(under))
-    rows = index.rows[leaves[leaves < index.levels[0]]]
+    leaves = tree.below(tree.number_of(under))
+    rows = tree.rows[leaves[leaves < tree.levels[0]]]
     if document is not None:
         rows = rows[rows["document"] == document]
     broken = (rows["start"][1:] != rows["end"][:-1]) | (rows["document"][1:] != rows["document"][:-1])
     firsts = np.concatenate([[0], np.flatnonzero(broken) + 1])[: len(rows)]
     lasts = np.concatenate([firsts[1:], [len(rows)]])[: len(firsts)] - 1
-    return _checked(index, np.stack([rows["start"][firsts], rows["end"][lasts]], axis=1))
+    return _checked(tree, np.stack([rows["start"][firsts], rows["end"][lasts]], axis=1))
 
 
-def _checked(index: "Index", pieces: Ints) -> Ints:
+def _checked(tree: Tree, pieces: Ints) -> Ints:
     flat = pieces.ravel()
-    if len(flat) and (flat[0] < 0 or flat[-1] > len(index.text_bytes) or (flat[1:] < flat[:-1]).any()):
-        raise BrokenIndex(f"texts overlap or lie outside text.bin; run raptor verify {index.path}")
+    if len(flat) and (flat[0] < 0 or flat[-1] > len(tree.text_bytes) or (flat[1:] < flat[:-1]).any()):
+        raise BrokenIndex(f"texts overlap or lie outside text.bin; run raptor verify {tree.path}")
     return pieces[pieces[:, 0] < pieces[:, 1]]
 
 
@@ -211,21 +209,21 @@ def _in_piece(spans: _Spans, text: Bytes, piece: list[int]) -> Iterator[Found]:
 # --- what is shown ---
 
 
-def _located(index: "Index", found: list[Found]) -> tuple[Match, ...]:
+def _located(tree: Tree, found: list[Found]) -> tuple[Match, ...]:
     starts = np.array([start for start, _ in found], dtype=np.int64)
-    documents = np.searchsorted(index.document_borders[:-1], starts, side="right") - 1
-    leaves = np.searchsorted(index.leaf_starts, starts, side="right") - 1
+    documents = np.searchsorted(tree.document_borders[:-1], starts, side="right") - 1
+    leaves = np.searchsorted(tree.leaf_starts, starts, side="right") - 1
     return tuple(
-        Match(index.id_of(leaf), index.span_of_bytes(d, a, b), _line(index, d, a, b))
+        Match(tree.id_of(leaf), tree.span_of_bytes(d, a, b), _line(tree, d, a, b))
         for (a, b), d, leaf in zip(found, documents.tolist(), leaves.tolist(), strict=True)
     )
 
 
-def _line(index: "Index", document: int, start: int, end: int) -> str:
+def _line(tree: Tree, document: int, start: int, end: int) -> str:
     """The line around a match, cut to LINE_CHARS around it."""
-    low, high = index.document_bytes(document)
+    low, high = tree.document_bytes(document)
     low, high = max(low, start - LINE_CHARS), min(high, end + LINE_CHARS)
-    before = index.text_bytes[low:start].tobytes().rpartition(b"\n")[2]
-    after = index.text_bytes[start:high].tobytes()
+    before = tree.text_bytes[low:start].tobytes().rpartition(b"\n")[2]
+    after = tree.text_bytes[start:high].tobytes()
     line = (before + after[: max(after.find(b"\n", end - start), 0) or None]).decode("utf-8", "ignore")
     return line.strip()[: 2 * LINE_CHARS]

@@ -8,7 +8,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from index_store.reader import Index
+    from index_store.index import Index
 
 #: Above this many nodes chunks are left out, and said to be: a page of a gigabyte serves nobody.
 MOST_NODES = 60_000

@@ -8,22 +8,17 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from index_store import lexical
-from index_store.documents import Documents
-from index_store.errors import BadQuery, BrokenIndex
-from index_store.manifest import FileEntry, Manifest
-from index_store.reader import Index, open_index
-from index_store.search import NO_VECTORS
+from index_store.errors import BrokenIndex
 from index_store.tables import MARK_BYTES, NODE, chars_before, count_chars
+from index_store.tree import Store
 from index_store.types import Document
 
 MAX_BYTES = 256 << 20  # it is held in memory; an index is mapped
@@ -37,18 +32,12 @@ _MARKS = (
 )
 
 
-def open_any(path: str | Path) -> Index:
-    """The index in a folder, or a text file as a tree of one level. Raises BrokenIndex, in one sentence."""
-    return open_index(path) if os.path.isdir(path) else open_text(path)  # noqa: PTH112  (it never raises)
-
-
-def open_text(path: str | Path) -> "PlainText":
-    """A UTF-8 text file as a tree of one level. Raises BrokenIndex, in one sentence, for all that is none."""
-    path = Path(path)
+def read_text_file(path: Path) -> bytes:
+    """The bytes of a UTF-8 text file. Raises BrokenIndex, in one sentence, for all that is none."""
     raw = _read(path)
     if fault := _fault(raw):
         raise BrokenIndex(f"cannot read {path} as text: {fault}")
-    return PlainText(path, raw)
+    return raw
 
 
 def _read(path: Path) -> bytes:
@@ -93,89 +82,46 @@ def _fault(raw: bytes) -> str:
     return "it holds no text; check that the right file was named" if blank else ""
 
 
-class PlainText(Index):
-    """The text as an index: level 0 are its chunks, level 1 is the file. The digest is the sha256 of the file."""
+def store_of(path: Path, raw: bytes) -> tuple[Store, str]:
+    """The tree of a text and the sha256 of its bytes: level 0 are its chunks, level 1 is the file."""
+    text = np.frombuffer(raw, dtype=np.uint8)
+    starts = np.array(list(cuts(raw)), dtype=np.int64)
+    marks = chars_before(text)
+    chars = int(marks[-1]) + count_chars(text[len(raw) // MARK_BYTES * MARK_BYTES :])
+    document = _document(path, raw, chars)
+    summary, label = _summary(document, raw, len(starts)).encode(), document.title.encode()
+    line = json.dumps(asdict(document)).encode()
+    arrays = {
+        "documents_lines.npy": np.array([0, len(line)]),
+        "documents_order.npy": np.zeros(1, dtype=np.int32),
+        "documents_text.npy": np.array([0, len(raw)]),
+        "text_marks.npy": marks,
+        "nodes.npy": _rows(starts, len(raw), len(summary), len(label)),
+        **_edges(len(starts)),
+        "vectors.npy": np.empty((len(starts) + 1, 0), dtype=np.float32),
+    }
+    summaries, labels, lines = (np.frombuffer(blob, dtype=np.uint8) for blob in (summary, label, line))
+    return Store(path, path, (len(starts), 1), 1, arrays, text, summaries, labels, lines), document.sha256
 
-    def __init__(self, path: Path, raw: bytes) -> None:
-        self._raw = np.frombuffer(raw, dtype=np.uint8)
-        starts = np.array(list(cuts(raw)), dtype=np.int64)
-        marks = chars_before(self._raw)
-        chars = int(marks[-1]) + count_chars(self._raw[len(raw) // MARK_BYTES * MARK_BYTES :])
-        self._document = _document(path, raw, chars)
-        self._root_text = _said(self._document, raw, len(starts)).encode()
-        file = FileEntry(len(raw), self._document.sha256)
-        manifest = Manifest(
-            0,
-            None,
-            1,
-            (len(starts), 1),
-            {},
-            {"chunk_bytes": CHUNK_BYTES},
-            {"text.bin": file},
-            digest=file.sha256,
-        )
-        super().__init__(path, path, manifest, self._tables(starts, marks))
 
-    def _tables(self, starts: npt.NDArray[np.int64], marks: npt.NDArray[np.int64]) -> dict[str, Any]:
-        n0, size, row = len(starts), len(self._raw), self._document_line
-        return {
-            "documents_lines.npy": np.array([0, len(row)]),
-            "documents_order.npy": np.zeros(1, dtype=np.int32),
-            "documents_text.npy": np.array([0, size]),
-            "text_marks.npy": marks,
-            "nodes.npy": self._rows(starts),
-            "children.npy": np.arange(n0, dtype=np.int32),
-            "children_offsets.npy": np.append(np.zeros(n0 + 1, dtype=np.int64), n0),
-            "parents.npy": np.full(n0, n0, dtype=np.int32),
-            "parents_offsets.npy": np.append(np.arange(n0 + 1), n0),
-            "vectors.npy": np.empty((n0 + 1, 0), dtype=np.float32),
-        }
+def _rows(starts: npt.NDArray[np.int64], size: int, summary: int, label: int) -> npt.NDArray[Any]:
+    """The table of nodes; `size`, `summary` and `label` are lengths in bytes."""
+    rows = np.zeros(len(starts) + 1, dtype=NODE)
+    rows["start"][:-1], rows["end"][:-1] = starts, np.append(starts[1:], size)
+    rows["end"][-1], rows["label_end"][-1] = summary, label
+    rows["level"][-1], rows["document"][-1] = 1, -1
+    rows["tokens"] = (rows["end"] - rows["start"] + 3) // 4  # a rule of thumb: no embedder counts them
+    return rows
 
-    def _rows(self, starts: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        rows = np.zeros(len(starts) + 1, dtype=NODE)
-        rows["start"][:-1], rows["end"][:-1] = starts, np.append(starts[1:], len(self._raw))
-        rows["end"][-1], rows["label_end"][-1] = len(self._root_text), len(self._labels)
-        rows["level"][-1], rows["document"][-1] = 1, -1
-        rows["tokens"] = (rows["end"] - rows["start"] + 3) // 4  # a rule of thumb: no embedder counts them
-        return rows
 
-    @property
-    def _document_line(self) -> npt.NDArray[np.uint8]:
-        return np.frombuffer(json.dumps(asdict(self._document)).encode(), dtype=np.uint8)
-
-    @cached_property
-    def whole(self) -> str:
-        """The file's text."""
-        return self._raw.tobytes().decode()
-
-    # -- where an index has files ------------------------------------------------------------------------
-
-    @cached_property
-    def documents(self) -> Documents:
-        a = self._arrays
-        return Documents(self._document_line, a["documents_lines.npy"], a["documents_order.npy"], self.path)
-
-    @cached_property
-    def _text(self) -> npt.NDArray[np.uint8]:
-        return self._raw
-
-    @cached_property
-    def _summaries(self) -> npt.NDArray[np.uint8]:
-        return np.frombuffer(self._root_text, dtype=np.uint8)
-
-    @cached_property
-    def _labels(self) -> npt.NDArray[np.uint8]:
-        return np.frombuffer(self._document.title.encode(), dtype=np.uint8)
-
-    @cached_property
-    def lexicon(self) -> lexical.Lexicon:
-        """Made at the first search: for a large text it takes seconds, and not every question searches."""
-        texts = (self.text_at(number) for number in range(self.levels[0]))
-        scores, nodes, offsets, listed = lexical.columns(texts)
-        return lexical.Lexicon(scores, nodes, offsets, self.path, listed)
-
-    def embed_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
-        raise BadQuery(NO_VECTORS.format(path=self.path))
+def _edges(chunks: int) -> dict[str, npt.NDArray[Any]]:
+    """All chunks under one root."""
+    return {
+        "children.npy": np.arange(chunks, dtype=np.int32),
+        "children_offsets.npy": np.append(np.zeros(chunks + 1, dtype=np.int64), chunks),
+        "parents.npy": np.full(chunks, chunks, dtype=np.int32),
+        "parents_offsets.npy": np.append(np.arange(chunks + 1), chunks),
+    }
 
 
 def _document(path: Path, raw: bytes, chars: int) -> Document:
@@ -183,7 +129,7 @@ def _document(path: Path, raw: bytes, chars: int) -> Document:
     return Document(name, name, str(path), hashlib.sha256(raw).hexdigest(), chars)
 
 
-def _said(document: Document, raw: bytes, chunks: int) -> str:
+def _summary(document: Document, raw: bytes, chunks: int) -> str:
     """What stands in place of a summary: how large the text is, and how it begins."""
     lines = raw.count(b"\n") + (not raw.endswith(b"\n"))
     size = f"{document.chars:,} characters in {lines:,} lines, cut into {chunks:,} chunks"

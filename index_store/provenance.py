@@ -7,7 +7,7 @@ from index_store.errors import BadQuery
 from index_store.types import Node, Span
 
 if TYPE_CHECKING:
-    from index_store.reader import Index
+    from index_store.index import Index
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,25 +10,27 @@ tree     hybrid over all levels in one pool, RAPTOR's collapsed tree (arXiv 2401
          summaries take no chunk's place
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BadQuery
 from index_store.filters import filtered
+from index_store.tree import Tree
 from index_store.types import Hit
-from index_store.vectors import EXACT_NODES, cosines, dense_candidates
-
-if TYPE_CHECKING:
-    from index_store.reader import Index
+from index_store.vectors import COMPARED, EXACT_NODES, cosines, largest, near, whole_levels
 
 Mode = Literal["hybrid", "dense", "lexical", "tree"]
 MODES: tuple[Mode, ...] = ("hybrid", "dense", "lexical", "tree")
 
 Scores = npt.NDArray[np.float64]
+Numbers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+#: Texts to their (n, dim) float32 unit rows.
+Embed = Callable[[Sequence[str]], Floats]
 
 SHORTLIST = 500
 NO_VECTORS = (
@@ -53,7 +55,7 @@ class Weights:
 
 
 def search(
-    index: "Index",
+    tree: Tree,
     query: str,
     k: int = 10,
     *,
@@ -63,8 +65,9 @@ def search(
     doc: str | None = None,
     where: Mapping[str, str] | None = None,
     section: str | None = None,
-    vector: npt.NDArray[np.float32] | None = None,
+    vector: Floats | None = None,
     weights: Weights | None = None,
+    embed: Embed | None = None,
 ) -> list[Hit]:
     """At most `k` hits, best first; ties by node order. Raises BadQuery or NoSuchNode.
 
@@ -73,7 +76,7 @@ def search(
     finds what mode `hybrid` finds, and at most `k` hits more.
     `level` None means the chunks, or every level in mode `tree`. `doc` keeps to the nodes that stand on that
     document alone, `where` and `section` to those that `index_store.filters` lets through. `vector` is the query's
-    (dim,) unit vector; without it the index's own embedder is loaded, unless the mode is lexical.
+    (dim,) unit vector; without it `embed` makes one, unless the mode is lexical.
     """
     if mode not in MODES:
         raise BadQuery(f"no search mode {mode!r}; there are {', '.join(MODES)}")
@@ -81,102 +84,100 @@ def search(
         raise BadQuery("the query is empty; ask with at least one word")
     if k < 1:
         raise BadQuery(f"k is {k}; ask for at least one hit")
-    if not index.vectors.shape[1]:
-        mode = _by_words(index, mode)
-    nodes = filtered(index, candidates(index, mode, level, under, doc), where or {}, section)
+    if not tree.vectors.shape[1]:
+        mode = _by_words(tree, mode)
+    nodes = filtered(tree, candidates(tree, mode, level, under, doc), where or {}, section)
     if not len(nodes):
         return []
     if vector is None and mode != "lexical":
-        vector = index.embed_queries([query])[0]
+        vector = embed([query])[0] if embed else None
     weights = weights or Weights()
-    by_words = index.lexicon.score("" if mode == "dense" else query, len(index))
+    by_words = tree.lexicon.score("" if mode == "dense" else query, len(tree))
     if mode == "lexical":
         nodes = among(np.flatnonzero(by_words > 0), nodes)
     elif len(nodes) > EXACT_NODES:
-        nodes = shortlist(index, by_words, vector, nodes, mode, k, weights.reach)
-    scores = score(index, by_words, vector, nodes, mode, weights)
+        nodes = shortlist(tree, by_words, vector, nodes, mode, k, weights.reach)
+    scores = score(tree, by_words, vector, nodes, mode, weights)
     best = top(scores, k)
     if mode == "tree":
-        best = with_chunks(best, scores, _chunks(index, nodes), k)
-    return [hit(index, int(nodes[i]), float(scores[i])) for i in best]
+        best = with_chunks(best, scores, _chunks(tree, nodes), k)
+    return [hit(tree, int(nodes[i]), float(scores[i])) for i in best]
 
 
-def _by_words(index: "Index", mode: Mode) -> Mode:
+def _by_words(tree: Tree, mode: Mode) -> Mode:
     """How an index without vectors is searched: by its words, unless that was not asked for."""
     if mode == "dense":
-        raise BadQuery(NO_VECTORS.format(path=index.path))
+        raise BadQuery(NO_VECTORS.format(path=tree.path))
     return "lexical"
 
 
-def with_chunks(best: npt.NDArray[np.int64], scores: Scores, chunks: int, k: int) -> npt.NDArray[np.int64]:
+def with_chunks(best: Numbers, scores: Scores, chunks: int, k: int) -> Numbers:
     """`best` places and those of the `k` best of the first `chunks` scores, best first, ties by place."""
     places = np.union1d(best, top(scores[:chunks], k))
     return places[np.argsort(-scores[places], kind="stable")]
 
 
-def hit(index: "Index", number: int, score: float) -> Hit:
-    level = next(i for i in range(len(index.levels)) if number in index.level_range(i))
-    return Hit(index.id_of(number), level, index.span_at(number), round(score, 6))
+def hit(tree: Tree, number: int, score: float) -> Hit:
+    level = next(i for i in range(len(tree.levels)) if number in tree.level_range(i))
+    return Hit(tree.id_of(number), level, tree.span_at(number), round(score, 6))
 
 
-def candidates(
-    index: "Index", mode: Mode, level: int | None, under: str | None, doc: str | None
-) -> npt.NDArray[np.int64]:
+def candidates(tree: Tree, mode: Mode, level: int | None, under: str | None, doc: str | None) -> Numbers:
     """Numbers of the nodes that may be found, ascending. In one document: its chunks and their summaries."""
     chosen = (
-        range(len(index))
+        range(len(tree))
         if level is None and mode == "tree"
-        else index.level_range(0 if level is None else level)
+        else tree.level_range(0 if level is None else level)
     )
     nodes = np.arange(chosen.start, chosen.stop, dtype=np.int64)
     if under is not None:
-        nodes = np.intersect1d(nodes, index.below(index.number_of(under)), assume_unique=True)
+        nodes = np.intersect1d(nodes, tree.below(tree.number_of(under)), assume_unique=True)
     if doc is not None:
-        leaves = index.document_leaves(index.document_number(doc))
+        leaves = tree.document_leaves(tree.document_number(doc))
         inside = (nodes >= leaves.start) & (nodes < leaves.stop)
-        if len(nodes) and nodes[-1] >= index.levels[0]:
-            inside |= np.isin(nodes, summaries_of(index, leaves))
+        if len(nodes) and nodes[-1] >= tree.levels[0]:
+            inside |= np.isin(nodes, summaries_of(tree, leaves))
         nodes = nodes[inside]
     return nodes
 
 
 def shortlist(
-    index: "Index",
-    by_words: npt.NDArray[np.float32],
-    vector: npt.NDArray[np.float32] | None,
-    nodes: npt.NDArray[np.int64],
+    tree: Tree,
+    by_words: Floats,
+    vector: Floats | None,
+    nodes: Numbers,
     mode: Mode,
     k: int,
     reach: int,
-) -> npt.NDArray[np.int64]:
+) -> Numbers:
     """Of many nodes those that can be among the best: the nearest, those with the query's words, and what is around.
 
     SHORTLIST of each kind, of the chunks and of the summaries, and the chunks at most `reach` away from such a chunk.
     """
-    vector = _fitting(index, vector)
+    vector = _fitting(tree, vector)
     if mode == "dense":
-        return dense_candidates(index, vector, nodes, k)[0]
+        return dense_candidates(tree, vector, nodes, k)[0]
     kept, count = [], max(2 * k, SHORTLIST)
     with_words = among(np.flatnonzero(by_words > 0), nodes)
-    for low, high in ((0, index.levels[0]), (index.levels[0], len(index))):
+    for low, high in ((0, tree.levels[0]), (tree.levels[0], len(tree))):
         part, worded = between(nodes, low, high), between(with_words, low, high)
         if len(worded) < count:
             worded = np.union1d(worded, part[:count])
-        kept.append(dense_candidates(index, vector, part, count)[0])
+        kept.append(dense_candidates(tree, vector, part, count)[0])
         kept.append(worded[top(by_words[worded], count)])
     best = np.unique(np.concatenate(kept))
-    around = np.unique(best[: _chunks(index, best), None] + np.arange(-reach, reach + 1))
-    wanted = np.union1d(best, around[around < index.levels[0]])
+    around = np.unique(best[: _chunks(tree, best), None] + np.arange(-reach, reach + 1))
+    wanted = np.union1d(best, around[around < tree.levels[0]])
     return among(wanted, nodes)
 
 
-def between(nodes: npt.NDArray[np.int64], low: int, high: int) -> npt.NDArray[np.int64]:
+def between(nodes: Numbers, low: int, high: int) -> Numbers:
     """Those of `nodes`, ascending, from `low` to below `high`."""
     start, stop = np.searchsorted(nodes, [low, high])
     return nodes[start:stop]
 
 
-def among(found: npt.NDArray[np.int64], nodes: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def among(found: Numbers, nodes: Numbers) -> Numbers:
     """Those of `found` that are in `nodes`, both ascending and each once; quick where no node is left out."""
     if not len(nodes):
         return nodes
@@ -185,21 +186,21 @@ def among(found: npt.NDArray[np.int64], nodes: npt.NDArray[np.int64]) -> npt.NDA
     return found if whole else found[np.isin(found, nodes, assume_unique=True)]
 
 
-def summaries_of(index: "Index", leaves: range) -> npt.NDArray[np.int64]:
+def summaries_of(tree: Tree, leaves: range) -> Numbers:
     """Numbers of the summaries that stand on these chunks and on no others, ascending."""
     inside, layer = set(leaves), set(leaves)
-    for _ in index.levels[1:]:
-        above = {p for n in layer for p in index.neighbours(n, "parents")}
-        layer = {p for p in above if inside.issuperset(index.neighbours(p, "children"))}
+    for _ in tree.levels[1:]:
+        above = {p for n in layer for p in tree.neighbours(n, "parents")}
+        layer = {p for p in above if inside.issuperset(tree.neighbours(p, "children"))}
         inside |= layer
     return np.array(sorted(inside.difference(leaves)), dtype=np.int64)
 
 
 def score(
-    index: "Index",
-    by_words: npt.NDArray[np.float32],
-    vector: npt.NDArray[np.float32] | None,
-    nodes: npt.NDArray[np.int64],
+    tree: Tree,
+    by_words: Floats,
+    vector: Floats | None,
+    nodes: Numbers,
     mode: Mode,
     weights: Weights,
 ) -> Scores:
@@ -207,37 +208,50 @@ def score(
     lexical = by_words[nodes].astype(np.float64)
     if mode == "lexical":
         return lexical
-    dense = _dense(index, vector, nodes)
+    dense = _dense(tree, vector, nodes)
     if mode == "dense":
         return dense
-    chunks = _chunks(index, nodes)
+    chunks = _chunks(tree, nodes)
     fused = fuse(dense, lexical, weights, chunks or len(nodes))
     lifted = fused * (1 + weights.near)  # a summary is its own neighbourhood
-    documents = _documents(index, nodes[:chunks])
+    documents = _documents(tree, nodes[:chunks])
     near = nearby_best(fused[:chunks], nodes[:chunks], documents, weights.reach)
     lifted[:chunks] = fused[:chunks] + weights.near * near
     lifted[:chunks] -= weights.again * places_within(lifted[:chunks], documents)
     return lifted
 
 
-def _chunks(index: "Index", nodes: npt.NDArray[np.int64]) -> int:
+def _chunks(tree: Tree, nodes: Numbers) -> int:
     """How many of `nodes`, ascending, are chunks."""
-    return int(np.searchsorted(nodes, index.levels[0]))
+    return int(np.searchsorted(nodes, tree.levels[0]))
 
 
-def _documents(index: "Index", chunks: npt.NDArray[np.int64]) -> npt.NDArray[np.int32]:
-    return index.leaf_documents[chunks]
+def _documents(tree: Tree, chunks: Numbers) -> npt.NDArray[np.int32]:
+    return tree.leaf_documents[chunks]
 
 
-def _fitting(index: "Index", vector: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
-    if vector is None or vector.shape != (index.vectors.shape[1],):
+def _fitting(tree: Tree, vector: Floats | None) -> Floats:
+    if vector is None or vector.shape != (tree.vectors.shape[1],):
         found = None if vector is None else vector.shape
-        raise BadQuery(f"the query's vector has shape {found}, the index has ({index.vectors.shape[1]},)")
+        raise BadQuery(f"the query's vector has shape {found}, the index has ({tree.vectors.shape[1]},)")
     return vector
 
 
-def _dense(index: "Index", vector: npt.NDArray[np.float32] | None, nodes: npt.NDArray[np.int64]) -> Scores:
-    return cosines(index.vectors, nodes, _fitting(index, vector)).astype(np.float64)
+def _dense(tree: Tree, vector: Floats | None, nodes: Numbers) -> Scores:
+    return cosines(tree.vectors, nodes, _fitting(tree, vector)).astype(np.float64)
+
+
+def dense_candidates(tree: Tree, vector: Floats, nodes: Numbers, count: int) -> tuple[Numbers, Floats]:
+    """About the `count` nodes of `nodes`, ascending, nearest to `vector` (dim,): numbers, ascending, and cosines.
+
+    Exact where there is no inverted file, where `nodes` are few, or where they are not all of some levels.
+    """
+    inverted, levels = tree.inverted_file, whole_levels(tree.levels, nodes)
+    if inverted and levels and len(nodes) > EXACT_NODES:
+        nodes = near(inverted, vector, levels, max(count, COMPARED))
+    scores = cosines(tree.vectors, nodes, vector)
+    best = np.sort(largest(scores, count))
+    return nodes[best], scores[best]
 
 
 def standardise(scores: Scores, reference: Scores) -> Scores:
@@ -262,9 +276,7 @@ def _best(scores: Scores, count: int) -> Scores:
     return np.partition(scores, len(scores) - count)[-count:] if count < len(scores) else scores
 
 
-def nearby_best(
-    scores: Scores, chunks: npt.NDArray[np.int64], documents: npt.NDArray[np.int32], reach: int
-) -> Scores:
+def nearby_best(scores: Scores, chunks: Numbers, documents: npt.NDArray[np.int32], reach: int) -> Scores:
     """For each chunk the best score at most `reach` chunks away in its document, its own included.
 
     So what stands around a good chunk is read with it, and a chunk that stands alone loses nothing by it. `chunks`
@@ -279,7 +291,7 @@ def nearby_best(
     return best
 
 
-def places_within(scores: Scores, documents: npt.NDArray[np.int32]) -> npt.NDArray[np.int64]:
+def places_within(scores: Scores, documents: npt.NDArray[np.int32]) -> Numbers:
     """Each chunk's place among its document's, 0 for the best; ties in order. `documents` ascend.
 
     Less a constant for each place, scores come in the order of a greedy choice that takes the constant from a
@@ -292,7 +304,7 @@ def places_within(scores: Scores, documents: npt.NDArray[np.int32]) -> npt.NDArr
     return places
 
 
-def top(scores: npt.NDArray[np.floating], k: int) -> npt.NDArray[np.int64]:
+def top(scores: npt.NDArray[np.floating], k: int) -> Numbers:
     """Places of the `k` largest scores (of any kind of float), best first, ties by place."""
     if k >= len(scores):
         return np.argsort(-scores, kind="stable")

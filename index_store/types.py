@@ -3,8 +3,11 @@
 Offsets are characters (Unicode code points) into a document's canonical text unless a name says bytes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+#: (character offset, level, heading) of each heading in order, level 1 outermost.
+Sections = Sequence[tuple[int, int, str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +65,13 @@ class Match:
     node: str
     span: Span
     line: str
+
+
+def section_path(sections: Sections, at: int) -> tuple[str, ...]:
+    """The headings over character `at`, outermost first."""
+    path: list[tuple[int, str]] = []
+    for start, level, heading in sections:
+        if start > at:
+            break
+        path = [above for above in path if above[0] < level] + [(level, heading)]
+    return tuple(heading for _, heading in path)

@@ -9,15 +9,12 @@ with its bounds checks, because it may come from a stranger. faiss trains, and i
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
-
-if TYPE_CHECKING:
-    from index_store.reader import Index
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.integer]
@@ -60,19 +57,6 @@ class InvertedFile:
 
 
 # --- reading ---
-
-
-def dense_candidates(index: "Index", vector: Floats, nodes: Numbers, count: int) -> tuple[Numbers, Floats]:
-    """About the `count` nodes of `nodes`, ascending, nearest to `vector` (dim,): numbers, ascending, and cosines.
-
-    Exact where there is no inverted file, where `nodes` are few, or where they are not all of some levels.
-    """
-    inverted, levels = index.inverted_file, whole_levels(index.levels, nodes)
-    if inverted and levels and len(nodes) > EXACT_NODES:
-        nodes = near(inverted, vector, levels, max(count, COMPARED))
-    scores = cosines(index.vectors, nodes, vector)
-    best = np.sort(largest(scores, count))
-    return nodes[best], scores[best]
 
 
 def whole_levels(sizes: Sequence[int], nodes: Ints) -> range | None:

@@ -12,8 +12,9 @@ from pathlib import Path
 import numpy as np
 
 from index_store.errors import BrokenIndex
+from index_store.folder import CURRENT, check_pointer, generation_folder, read_manifest
+from index_store.index import Index, open_index
 from index_store.manifest import FileEntry, Manifest
-from index_store.reader import CURRENT, Index, check_pointer, generation_folder, open_index, read_manifest
 from index_store.writer import numbers
 
 #: Told (done, total) bytes as files are read.

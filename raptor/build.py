@@ -28,7 +28,7 @@ from raptor.workspace import (
 
 if TYPE_CHECKING:
     from index_store.embedder import Embedder
-    from index_store.reader import Index
+    from index_store.index import Index
     from index_store.writer import Draft, Published
     from raptor.checkpoint import Checkpoint
     from raptor.corpus import Corpus
@@ -104,7 +104,7 @@ def update_index(
     A document keeps the metadata that it had, save what its source or `metadata` says anew. Settings and models are
     those of the index, but for another `summarizer`. Raises as `build_index` does.
     """
-    from index_store.reader import open_index
+    from index_store.index import open_index
     from raptor.corpus import corpus_of, merged_parts
     from raptor.loading.find import is_below, named_below, roots_of
     from raptor.loading.parsed import Parsed

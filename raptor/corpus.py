@@ -15,7 +15,7 @@ from raptor.loading.metadata import described
 from raptor.types import Changes, Level, Part, Spans
 
 if TYPE_CHECKING:
-    from index_store.reader import Index
+    from index_store.index import Index
     from raptor.loading.metadata import Metadata
     from raptor.loading.types import Failure, Text
 

@@ -26,7 +26,7 @@ from rlm.gateway.errors import GatewayError, OverBudget
 
 if TYPE_CHECKING:
     from index_store.embedder import Embedder
-    from index_store.reader import Index
+    from index_store.index import Index
     from raptor.workspace import Clock
     from rlm.gateway.gateway import Gateway
 

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from index_store.generations import generations, prune
-from index_store.reader import Index, open_generation
+from index_store.index import Index, open_generation
 from raptor.checkpoint import NAME, Checkpoint
 from raptor.lock import build_lock
 

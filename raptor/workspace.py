@@ -14,7 +14,7 @@ from raptor.settings import BuildSettings
 
 if TYPE_CHECKING:
     from index_store.embedder import Embedder
-    from index_store.reader import Index
+    from index_store.index import Index
     from raptor.checkpoint import Checkpoint
     from raptor.loading.processes import Kept
     from raptor.loading.types import Failure, Found, Text

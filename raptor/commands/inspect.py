@@ -8,12 +8,12 @@ from index_store.terminal import counted, size_said
 from raptor.errors import RaptorError
 
 if TYPE_CHECKING:
-    from index_store.reader import Index
+    from index_store.index import Index
     from index_store.types import Node
 
 
 def _inspect(args: argparse.Namespace) -> int:
-    from index_store.reader import open_index
+    from index_store.index import open_index
 
     index = open_index(args.index)
     if args.html:

@@ -7,7 +7,7 @@ from itertools import accumulate, islice, takewhile
 from typing import Any, Literal
 
 from index_store.errors import NoSuchNode
-from index_store.reader import Index
+from index_store.index import Index
 from index_store.types import Document, Span
 from rlm.answers.similar import GAP_CHARS, SAME_WORDS, cuts_word, nearest
 

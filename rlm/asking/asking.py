@@ -12,8 +12,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from index_store.plain import open_any
-from index_store.reader import Index
+from index_store.index import Index, open_any
 from rlm import prompts
 from rlm.answers.citations import Citation, Conclusion
 from rlm.answers.demands import Demands, not_found
@@ -263,14 +262,13 @@ def closing(run: Run, conclusion: Conclusion) -> None:
 
 def opening(run: Run, question: str, choice: Choice) -> dict[str, Any]:
     """The fields of the first event of a trace."""
-    manifest = run.index.manifest
     return {
         "question": question,
         "index": {
             "name": run.index.path.name,
-            "generation": manifest.generation,
-            "digest": manifest.digest,
-            "documents": manifest.documents,
+            "generation": run.index.generation,
+            "digest": run.index.digest,
+            "documents": len(run.index.documents),
             "nodes": len(run.index),
         },
         "models": asdict(run.models),

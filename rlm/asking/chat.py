@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from index_store.reader import Index
+from index_store.index import Index
 from rlm import prompts
 from rlm.answers.citations import Conclusion
 from rlm.asking.asking import (

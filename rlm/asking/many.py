@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
-from index_store.reader import Index
+from index_store.index import Index
 from rlm.asking.asking import Answer, Manner, answered, gateway_for, ready
 from rlm.errors import RlmError
 from rlm.gateway.errors import GatewayError

@@ -9,7 +9,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
-from index_store.reader import Index
+from index_store.index import Index
 from index_store.terminal import count, one_line, visible
 from rlm.answers.citations import Citation
 from rlm.answers.demands import Demands, not_found

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from index_store.reader import Index
+    from index_store.index import Index
     from index_store.types import Hit
 
 
@@ -16,7 +16,7 @@ HIT_CHARS = 1_000
 
 
 def _search(args: argparse.Namespace) -> int:
-    from index_store.plain import open_any
+    from index_store.index import open_any
     from rlm.errors import RlmError
 
     if (args.query is None) == (args.queries is None):

@@ -8,11 +8,11 @@ import json
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate, islice
-from typing import Any
+from typing import Any, cast
 
 from index_store.errors import IndexStoreError
-from index_store.plain import PlainText
-from index_store.reader import Index
+from index_store.index import Index
+from index_store.search import Mode
 from index_store.types import Node, Span
 
 Json = Any
@@ -77,9 +77,9 @@ class Context:
 
     def intro(self) -> dict[str, Json]:
         """What a worker is given of this view at its start: a plain text whole, where it fits, else its length."""
-        if not isinstance(self.index, PlainText) or self._bytes() > WHOLE_BYTES:
+        if not self.index.is_plain or self._bytes() > WHOLE_BYTES:
             return {"context_length": self.chars}
-        return {"context_text": self.index.whole if self._inside is None else self._slice_of(0, self.chars)}
+        return {"context_text": self._slice_of(0, self.chars)}
 
     def chunks(self) -> Iterator[tuple[str, str]]:
         """(node, text) of each chunk in this view, in order."""
@@ -261,7 +261,7 @@ class Context:
         hits = self.index.search(
             query,
             _at_most(k, MAX_HITS, "k"),
-            mode=mode or ("tree" if level is None else "hybrid"),
+            mode=cast(Mode, mode) if mode else ("tree" if level is None else "hybrid"),  # it is checked there
             level=level,
             under=self.branch(under),
             doc=self._doc(doc),

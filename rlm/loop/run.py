@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from index_store.reader import Index
+from index_store.index import Index
 from rlm.answers.citations import Citation, Conclusion, event_of, resolve
 from rlm.answers.demands import Demands
 from rlm.audit.suspicion import FLAGS, Alarm

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index_store.reader import Index
+from index_store.index import Index
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
 from rlm.gateway.provider import litellm

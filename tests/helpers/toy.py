@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from index_store.reader import Index, open_index
+from index_store.index import Index, open_index
 from index_store.types import Document
 from index_store.writer import Draft, Published, publish
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from index_store import grep as g
 from index_store.errors import BadQuery, BrokenIndex
-from index_store.reader import open_index
+from index_store.index import open_index
 from index_store.writer import Draft
 from tests.helpers.toy import document, publish_toy, unit_rows
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from index_store.errors import BadQuery, BrokenIndex, IndexStoreError, NoSuchNode
 from index_store.generations import rollback
+from index_store.index import open_index
 from index_store.lexical import words
 from index_store.manifest import FILES
-from index_store.reader import open_index
 from index_store.search import Weights, fuse, nearby_best, places_within, standardise, top, with_chunks
 from index_store.tables import byte_at, char_at, chars_before
 from index_store.types import Span

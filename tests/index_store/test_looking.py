@@ -43,7 +43,7 @@ def test_pages_are_told_where_a_document_has_them(tmp_path):
     publish_toy(
         tmp_path / "i", type(draft)(**{f: getattr(draft, f) for f in draft.__slots__} | {"documents": paged})
     )
-    from index_store.reader import open_index
+    from index_store.index import open_index
 
     index = open_index(tmp_path / "i")
     assert sources(index, "L1-00000")[0].pages == (1, 2)
@@ -57,7 +57,7 @@ def test_the_page_shows_every_node_once_and_no_document_can_speak_html(tmp_path)
     publish_toy(
         tmp_path / "i", type(draft)(**{f: getattr(draft, f) for f in draft.__slots__} | {"labels": labels})
     )
-    from index_store.reader import open_index
+    from index_store.index import open_index
 
     index = open_index(tmp_path / "i")
     shown = page(index)

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from index_store import plain
 from index_store.errors import BadQuery, BrokenIndex
-from index_store.plain import CHUNK_BYTES, PlainText, cuts, open_any, open_text
+from index_store.index import Index, open_any, open_text, text_index
+from index_store.plain import CHUNK_BYTES, cuts
 from tests.helpers.rlm_toy import recorded_context
 from tests.helpers.toy import toy_index
 
@@ -28,7 +29,7 @@ def written(folder: Path, text: str | bytes = NOTES, name: str = "notes.txt") ->
 
 
 @pytest.fixture
-def notes(tmp_path: Path) -> PlainText:
+def notes(tmp_path: Path) -> Index:
     return open_text(written(tmp_path))
 
 
@@ -42,7 +43,7 @@ def refusal(path: Path) -> str:
 # -- the tree ----------------------------------------------------------------------------------------------
 
 
-def test_a_text_is_one_document_whose_chunks_stand_under_one_root(notes: PlainText) -> None:
+def test_a_text_is_one_document_whose_chunks_stand_under_one_root(notes: Index) -> None:
     chunks = [node.span for node in notes.leaves("L1-00000")]
     assert notes.levels == (len(chunks), 1) and len(chunks) > 3
     assert [d.id for d in notes.documents] == ["notes.txt"]
@@ -51,18 +52,18 @@ def test_a_text_is_one_document_whose_chunks_stand_under_one_root(notes: PlainTe
     assert [span.start for span in chunks if span] == [0, *(span.end for span in chunks[:-1] if span)]
 
 
-def test_not_one_character_of_it_changes(notes: PlainText) -> None:
+def test_not_one_character_of_it_changes(notes: Index) -> None:
     assert "".join(notes.text(node.id) for node in notes.nodes(0)) == NOTES
     assert notes.document_text("notes.txt") == notes.slice(0, notes.chars) == NOTES
     place = NOTES.index("mooring 60")
     assert notes.slice(place, place + 10) == "mooring 60"
 
 
-def test_the_digest_is_the_sha256_of_the_file(notes: PlainText) -> None:
-    assert notes.manifest.digest == hashlib.sha256(NOTES.encode()).hexdigest()
+def test_the_digest_is_the_sha256_of_the_file(notes: Index) -> None:
+    assert notes.digest == hashlib.sha256(NOTES.encode()).hexdigest()
 
 
-def test_the_root_says_how_large_it_is_and_how_it_begins(notes: PlainText) -> None:
+def test_the_root_says_how_large_it_is_and_how_it_begins(notes: Index) -> None:
     said = notes.text("L1-00000")
     assert f"{len(NOTES):,} characters" in said
     assert said.endswith(f"It begins:\n{NOTES.encode()[:400].decode(errors='ignore')}")
@@ -89,7 +90,7 @@ def test_any_text_is_tiled_by_chunks_that_are_whole_characters(pieces: list[str]
     parts = [raw[a:b] for a, b in zip(starts, [*starts[1:], len(raw)], strict=True)]
     assert "".join(part.decode() for part in parts) == text
     assert all(0 < len(part) <= CHUNK_BYTES for part in parts)
-    index = PlainText(Path("x.txt"), raw)
+    index = text_index(Path("x.txt"), raw)
     assert index.chars == len(text)
     assert [index.text_at(n) for n in range(len(starts))] == [part.decode() for part in parts]
 
@@ -98,20 +99,20 @@ def test_any_text_is_tiled_by_chunks_that_are_whole_characters(pieces: list[str]
 
 
 @pytest.mark.parametrize("mode", ["lexical", "hybrid", "tree"])
-def test_search_goes_by_words(notes: PlainText, mode: str) -> None:
+def test_search_goes_by_words(notes: Index, mode: str) -> None:
     hit = notes.search("mooring 60", 3, mode=mode)[0]
     assert "mooring 60," in notes.text(hit.node)
     assert notes.search("trombone", 3, mode=mode) == []
 
 
-def test_a_search_by_meaning_says_that_there_are_no_vectors(notes: PlainText) -> None:
+def test_a_search_by_meaning_says_that_there_are_no_vectors(notes: Index) -> None:
     with pytest.raises(BadQuery, match="has no vectors, so it is not searched by meaning"):
         notes.search("boats", 3, mode="dense")
     with pytest.raises(BadQuery, match="has no vectors"):
         notes.embed_queries(["boats"])
 
 
-def test_every_verb_answers(notes: PlainText) -> None:
+def test_every_verb_answers(notes: Index) -> None:
     context, visits = recorded_context(notes)
     ask = lambda verb, *args, **named: context.serve(verb, args, named)  # noqa: E731
     leaf = ask("grep", "mooring 60")[0]["node"]
@@ -128,7 +129,7 @@ def test_every_verb_answers(notes: PlainText) -> None:
     assert all(visit["error"] == "" for visit in visits)
 
 
-def test_a_chunk_is_a_branch_of_its_own(notes: PlainText) -> None:
+def test_a_chunk_is_a_branch_of_its_own(notes: Index) -> None:
     context, _ = recorded_context(notes, "L0-00001")
     assert context.serve("text", [], {}) == notes.text("L0-00001")
 
@@ -138,8 +139,8 @@ def test_a_chunk_is_a_branch_of_its_own(notes: PlainText) -> None:
 
 def test_a_folder_is_an_index_and_a_file_is_a_text(tmp_path: Path) -> None:
     toy_index(tmp_path / "toy.index")
-    assert not isinstance(open_any(tmp_path / "toy.index"), PlainText)
-    assert isinstance(open_any(str(written(tmp_path, '{"a": 1}\n', "rows.jsonl"))), PlainText)
+    assert not open_any(tmp_path / "toy.index").is_plain
+    assert open_any(str(written(tmp_path, '{"a": 1}\n', "rows.jsonl"))).is_plain
 
 
 def test_a_byte_order_mark_is_a_character_of_the_text(tmp_path: Path) -> None:

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from index_store import lexical, search
+from index_store import inverted_write, lexical, search
 from index_store import vectors as v
 from index_store.errors import BrokenIndex, IndexStoreError
+from index_store.index import open_index
 from index_store.manifest import FILES, INVERTED
-from index_store.reader import open_index
 from tests.helpers.toy import publish_toy, unit_rows
 from tests.index_store.test_grep import index_of
 
@@ -25,7 +25,7 @@ def rows_around_centres(n: int, dim: int = 32, centres: int = 40, seed: int = 0)
 
 def opened(folder, rows, levels):
     """What `dense_candidates` needs of an index with these vectors."""
-    v.write(folder, rows, levels)
+    inverted_write.write(folder, rows, levels)
     arrays = {name: np.load(folder / f"{name}.npy") for name in v.InvertedFile.__slots__}
     inverted = v.InvertedFile(**arrays)
     assert inverted.fits(len(rows), rows.shape[1], len(levels))
@@ -39,7 +39,8 @@ def exact(rows, query, nodes, count):
 
 @pytest.fixture
 def few(monkeypatch):
-    monkeypatch.setattr(v, "EXACT_NODES", 4)
+    for module in (v, search):
+        monkeypatch.setattr(module, "EXACT_NODES", 4)
 
 
 @pytest.mark.parametrize("kept", [range(1), range(1, 3), range(3)])
@@ -51,7 +52,7 @@ def test_most_of_the_nearest_are_found_in_a_part_of_the_lists(few, monkeypatch, 
     nodes = np.arange(sum(levels[: kept.start]), sum(levels[: kept.stop]))
     found = 0
     for query in rows_around_centres(50, seed=1):
-        numbers, scores = v.dense_candidates(index, query, nodes, 10)
+        numbers, scores = search.dense_candidates(index, query, nodes, 10)
         assert (np.diff(numbers) > 0).all()
         assert numbers[0] >= nodes[0]
         assert numbers[-1] <= nodes[-1]
@@ -74,10 +75,11 @@ def test_reading_every_list_gives_what_comparing_every_vector_does(tmp_path_fact
     index = opened(tmp_path_factory.mktemp("ivf") / "ivf", rows, [n - 1, 1])
     query = unit_rows(1, seed=5)[0]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(v, "EXACT_NODES", 1)
+        for module in (v, search):
+            patch.setattr(module, "EXACT_NODES", 1)
         patch.setattr(v, "READ", 10**6)
-        patch.setattr(v, "COMPARED", n)
-        numbers, scores = v.dense_candidates(index, query, np.arange(n), count)
+        patch.setattr(search, "COMPARED", n)
+        numbers, scores = search.dense_candidates(index, query, np.arange(n), count)
     best = np.sort(rows @ query)[::-1][:count]
     assert np.sort(scores)[::-1] == pytest.approx(best, abs=1e-6)
     assert len(numbers) == min(n, count)
@@ -86,16 +88,16 @@ def test_reading_every_list_gives_what_comparing_every_vector_does(tmp_path_fact
 def test_nodes_that_are_not_whole_levels_are_all_compared(few, monkeypatch, tmp_path):
     rows = rows_around_centres(600)
     index = opened(tmp_path / "ivf", rows, [500, 99, 1])
-    monkeypatch.setattr(v, "near", lambda *_: pytest.fail("asked the inverted file"))
+    monkeypatch.setattr(search, "near", lambda *_: pytest.fail("asked the inverted file"))
     nodes = np.arange(3, 600, 7)
-    numbers, _ = v.dense_candidates(index, rows[10], nodes, 5)
+    numbers, _ = search.dense_candidates(index, rows[10], nodes, 5)
     assert set(numbers.tolist()) == exact(rows, rows[10], nodes, 5)
 
 
 def test_the_same_vectors_give_the_same_bytes(tmp_path):
     rows = rows_around_centres(500)
-    v.write(tmp_path / "a", rows, [499, 1])
-    v.write(tmp_path / "b", rows, [499, 1])
+    inverted_write.write(tmp_path / "a", rows, [499, 1])
+    inverted_write.write(tmp_path / "b", rows, [499, 1])
     assert all((tmp_path / "b" / f.name).read_bytes() == f.read_bytes() for f in (tmp_path / "a").iterdir())
 
 
@@ -116,7 +118,7 @@ def test_arrays_that_lead_nowhere_are_an_error_not_a_crash(few, tmp_path, name, 
     broken[name] = harm(broken[name])
     index.inverted_file = v.InvertedFile(**broken)
     with pytest.raises(BrokenIndex, match="inverted file"):
-        v.dense_candidates(index, unit_rows(1)[0], np.arange(100), 5)
+        search.dense_candidates(index, unit_rows(1)[0], np.arange(100), 5)
 
 
 # -- in an index folder ------------------------------------------------------------------------------------
@@ -130,7 +132,8 @@ def folder(few, tmp_path):
 
 def test_a_small_index_has_no_inverted_file_and_a_large_one_has(folder, monkeypatch, tmp_path):
     assert open_index(tmp_path / "toy.index").inverted_file is not None
-    monkeypatch.setattr(v, "EXACT_NODES", 9)
+    for module in (v, search):
+        monkeypatch.setattr(module, "EXACT_NODES", 9)
     publish_toy(tmp_path / "small.index")
     assert open_index(tmp_path / "small.index").inverted_file is None
 
@@ -204,7 +207,8 @@ def test_a_shortlist_of_enough_nodes_ranks_as_all_nodes_do(tmp_path, monkeypatch
 
 def test_a_shortlist_keeps_the_chunks_around_a_good_one(tmp_path, monkeypatch):
     index = index_of(tmp_path / "i", ["a" * 300], width=3)
-    monkeypatch.setattr(v, "EXACT_NODES", 2)
+    for module in (v, search):
+        monkeypatch.setattr(module, "EXACT_NODES", 2)
     kept = search.shortlist(
         index, np.zeros(len(index), np.float32), index.vectors[50], np.arange(100), "hybrid", 1, 3
     )

@@ -10,8 +10,8 @@ import pytest
 
 from index_store.errors import BrokenIndex
 from index_store.generations import generations, prune, rollback
+from index_store.index import open_index
 from index_store.manifest import FILES
-from index_store.reader import open_index
 from index_store.verify import verify
 from tests.helpers.places import ROOT
 from tests.helpers.toy import publish_toy, toy_draft
@@ -94,7 +94,7 @@ def test_damage_to_an_old_generation_is_found_too_and_shared_files_are_read_once
 READ_ALL = """
 import sys
 from index_store.errors import IndexStoreError
-from index_store.reader import open_index
+from index_store.index import open_index
 try:
     index = open_index(sys.argv[1])
     for level in range(len(index.levels)):

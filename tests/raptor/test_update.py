@@ -3,7 +3,7 @@
 import pytest
 
 from index_store.errors import BadQuery, NoSuchNode
-from index_store.reader import open_index
+from index_store.index import open_index
 from index_store.verify import verify
 from raptor.build import build_index, update_index
 from raptor.errors import RaptorError

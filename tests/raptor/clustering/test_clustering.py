@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from raptor.clustering import fast as clustering
+from raptor.clustering import cluster as clustering
 from raptor.clustering.cluster import cluster
 from raptor.clustering.fast import near_parts, partition
 from raptor.clustering.groups import Room, adopt_singles, maximal
@@ -260,7 +260,7 @@ def test_settings_that_cannot_work_are_refused(wrong):
 
 DIGEST = """
 import hashlib, numpy as np
-from raptor.clustering.fast import cluster
+from raptor.clustering.cluster import cluster
 vectors = np.random.default_rng(0).normal(size=(400, 32)).astype(np.float32)
 print(hashlib.sha256(repr([m.tolist() for m in cluster(vectors, np.full(400, 100))]).encode()).hexdigest())
 """
@@ -289,7 +289,7 @@ def test_another_process_with_other_threads_gives_the_same_clusters(threads):
 
 def test_few_nodes_need_no_umap():
     code = (
-        "import sys, numpy as np; from raptor.clustering.fast import cluster; "
+        "import sys, numpy as np; from raptor.clustering.cluster import cluster; "
         "cluster(np.eye(100, dtype=np.float32), np.full(100, 9)); sys.exit('umap' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from index_store.reader import Index, open_index
+from index_store.index import Index, open_index
 from index_store.types import Span
 from rlm.answers.citations import (
     MAX_CITATIONS,

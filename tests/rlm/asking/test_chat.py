@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from index_store.reader import Index
+from index_store.index import Index
 from rlm import Answer, Limits, Models
 from rlm.asking.asking import Manner
 from rlm.asking.chat import Chat, open_chat

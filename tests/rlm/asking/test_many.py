@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from index_store.reader import Index
+from index_store.index import Index
 from rlm import Limits, Models, ask_many, events
 from rlm.asking.asking import Manner
 from rlm.asking.many import Answers, Outcome, Question, read_questions

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from index_store.reader import Index
+from index_store.index import Index
 from rlm import Answer, Limits, Models, ask, prompts
 from rlm.answers.demands import Demands
 from rlm.audit import read, verify

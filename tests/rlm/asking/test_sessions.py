@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from index_store.reader import Index
+from index_store.index import Index
 from rlm import Answer, Limits, Models, ask, ask_async
 from rlm.audit import read, verify
 from tests.helpers.model_server import MODEL, Body, ModelServer

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from index_store.reader import Index
+from index_store.index import Index
 from rlm.audit import read, verify
 from rlm.cli import main
 from tests.helpers.model_server import MODEL, ModelServer, error, slow

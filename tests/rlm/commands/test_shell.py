@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from index_store.reader import Index
+from index_store.index import Index
 from rlm import Limits, Models
 from rlm.cli import main
 from rlm.commands import shell as shell_module

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from index_store.reader import Index, open_index
+from index_store.index import Index, open_index
 from rlm.loop.context import READ_CHARS, VERBS, Context, Refused
 from tests.helpers.rlm_toy import Visit, embedded, recorded_context
 from tests.helpers.toy import CUTS, TEXTS, publish_toy, toy_draft, toy_index

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index_store.reader import Index, open_index
+from index_store.index import Index, open_index
 from index_store.writer import Draft
 from rlm import Limits, Models, ask, prompts
 from rlm.answers.demands import Demands

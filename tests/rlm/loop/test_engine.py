@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from index_store.reader import Index
+from index_store.index import Index
 from rlm import Answer, Limits, Models, ask, ask_async, prompts
 from rlm.asking.routes import Route
 from rlm.audit import read

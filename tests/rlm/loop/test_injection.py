@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index_store.reader import Index, open_index
+from index_store.index import Index, open_index
 from index_store.writer import Draft
 from rlm import Limits, Models, ask, prompts
 from rlm.audit import read

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from index_store.errors import BadQuery
-from index_store.reader import Index, open_index
+from index_store.index import Index, open_index
 from index_store.writer import Draft
 from rlm import Answer, Limits, Models, ask
 from rlm.audit import read

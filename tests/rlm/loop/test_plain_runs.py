@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from index_store.plain import PlainText, open_text
+from index_store.index import open_text, text_index
 from rlm import Answer, Limits, Models, ask
 from rlm.audit import read
 from rlm.cli import main
@@ -144,7 +144,7 @@ def test_a_branch_of_a_larger_text_is_plain_text_too(notes: Path, monkeypatch: p
 def test_the_largest_text_fits_into_a_worker(letter: str) -> None:
     raw = (letter * WHOLE_BYTES).encode()[: WHOLE_BYTES // 4 * 4]
     raw = raw[: len(raw) - len(raw) % len(letter.encode())]
-    context, _ = recorded_context(PlainText(Path("x.txt"), raw))
+    context, _ = recorded_context(text_index(Path("x.txt"), raw))
     with opened(context) as session:
         assert ran(session, "len(context), len(context.upper())").stdout.startswith(f"({context.chars},")
 
@@ -190,7 +190,7 @@ def test_the_trace_says_which_text_was_read_and_that_it_was_given_whole(
     answer = played(notes, tmp_path, monkeypatch, cell("FINAL(context.search('key')[0]['node'])"))
     events, _ = read(answer.trace)
     opening = events[0]["index"]
-    assert (opening["name"], opening["digest"]) == ("notes.txt", open_text(notes).manifest.digest)
+    assert (opening["name"], opening["digest"]) == ("notes.txt", open_text(notes).digest)
     assert GIVEN_WHOLE in [e["text"] for e in events if e["kind"] == "note"]
     assert [e["verb"] for e in events if e["kind"] == "visited"] == ["search"]
 

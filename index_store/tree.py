@@ -1,216 +1,86 @@
-"""Open an index and read it. Everything is memory-mapped; nothing is unpickled, and no offset is trusted.
-
-Opening checks names, sizes and array headers, which costs milliseconds; content is checked where it is used.
-"""
+"""The tree itself: nodes, edges and texts, read from arrays of which no offset is trusted."""
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from index_store.documents import Documents
-from index_store.errors import BadQuery, BrokenIndex, NoSuchNode
-from index_store.lexical import Lexicon
-from index_store.manifest import MAX_BYTES, Manifest, loads
-from index_store.manifest import NAME as MANIFEST
-from index_store.tables import MARK_BYTES, NODE, NODE_ROW, byte_at, char_at
-from index_store.types import Document, Hit, Node, Span
+from index_store.errors import BrokenIndex, NoSuchNode
+from index_store.lexical import Lexicon, columns
+from index_store.tables import MARK_BYTES, NODE_ROW, byte_at, char_at
+from index_store.types import Document, Node, Span, section_path
 from index_store.vectors import InvertedFile
 
-if TYPE_CHECKING:
-    from index_store.grep import Grep
-
-CURRENT = "CURRENT"
 LABEL_CHARS = 72
-_POINTER = re.compile(r"(\d{6})(?: ([0-9a-f]{64}))?\n", re.ASCII)
 _ID = re.compile(r"L(\d{1,3})-(\d{1,12})", re.ASCII)
 
-# name -> (dtype, dimensions) of every array of a generation; those of ivf/ are there where there are many nodes
-_ARRAYS: Mapping[str, tuple[Any, int]] = {
-    "documents_lines.npy": (np.dtype("<i8"), 1),
-    "documents_order.npy": (np.dtype("<i4"), 1),
-    "documents_text.npy": (np.dtype("<i8"), 1),
-    "text_marks.npy": (np.dtype("<i8"), 1),
-    "nodes.npy": (NODE, 1),
-    "children.npy": (np.dtype("<i4"), 1),
-    "children_offsets.npy": (np.dtype("<i8"), 1),
-    "parents.npy": (np.dtype("<i4"), 1),
-    "parents_offsets.npy": (np.dtype("<i8"), 1),
-    "vectors.npy": (np.dtype("<f4"), 2),
-    "lexical/scores.npy": (np.dtype("<f4"), 1),
-    "lexical/nodes.npy": (np.dtype("<i4"), 1),
-    "lexical/offsets.npy": (np.dtype("<i8"), 1),
-    "ivf/axes.npy": (np.dtype("<f4"), 2),
-    "ivf/centroids.npy": (np.dtype("<f4"), 2),
-    "ivf/offsets.npy": (np.dtype("<i8"), 1),
-    "ivf/nodes.npy": (np.dtype("<i4"), 1),
-    "ivf/codes.npy": (np.dtype("i1"), 2),
-}
+Bytes = npt.NDArray[np.uint8]
 
 
-def generation_folder(path: Path, number: int) -> Path:
-    return path / "generations" / f"{number:06d}"
+@dataclass(frozen=True, slots=True)
+class Store:
+    """What a tree is read from; nothing in it has been checked but types and dimensions.
 
-
-def current_generation(path: Path) -> int | None:
-    """The live generation's number; None where nothing has been published."""
-    pointer = _pointer(path)
-    return None if pointer is None else pointer[0]
-
-
-def _pointer(path: Path) -> tuple[int, str | None] | None:
-    """The live generation's number and digest (None in an index of an earlier version)."""
-    try:
-        line = (path / CURRENT).read_bytes()[:80].decode("ascii", "replace")
-    except FileNotFoundError:
-        return None
-    found = _POINTER.fullmatch(line)
-    if found is None:
-        raise BrokenIndex(f"{path / CURRENT} names no generation ({line!r}); copy or build the index again")
-    return int(found[1]), found[2]
-
-
-def check_pointer(path: Path) -> None:
-    """Raise BrokenIndex where the generation that CURRENT names is not there, or is not of the digest it gives."""
-    if pointer := _pointer(path):
-        if not generation_folder(path, pointer[0]).is_dir():
-            raise BrokenIndex(
-                f"{path / CURRENT} names generation {pointer[0]}, which is missing; copy the index again"
-            )
-        _check_digest(path, *pointer, read_manifest(generation_folder(path, pointer[0])))
-
-
-def _check_digest(path: Path, number: int, digest: str | None, manifest: Manifest) -> None:
-    if digest not in (None, manifest.digest):
-        raise BrokenIndex(
-            f"{path / CURRENT} gives another digest of generation {number} than it has; copy the index again"
-        )
-
-
-def open_index(path: str | Path) -> "Index":
-    """Open the live generation of the index at `path`.
-
-    Raises BrokenIndex, in one sentence, when the folder is missing, unfinished, cut short or of another format.
-    """
-    path = Path(path)
-    try:
-        return _open(path)
-    except OSError as e:
-        raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; copy or build it again") from e
-
-
-def _open(path: Path) -> "Index":
-    if not path.is_dir():
-        raise BrokenIndex(
-            f"there is no index folder at {path}; build one with: raptor build SOURCE -o {path}"
-        )
-    pointer = _pointer(path)
-    if pointer is None:
-        begun = {"generations", "build.lock", "build.sqlite"} & {p.name for p in path.iterdir()}
-        if begun or not any(path.iterdir()):
-            what = "holds an unfinished build" if begun else "is an empty folder"
-            raise BrokenIndex(f"{path} {what}; run raptor build SOURCE -o {path}")
-        here = str(path) if path.name else "my"
-        raise BrokenIndex(
-            f"{path} is not an index (it has no file CURRENT); if it holds documents, build one from them with: "
-            f"raptor build {path} -o {here}.index"
-        )
-    index = open_generation(path, pointer[0])
-    _check_digest(path, *pointer, index.manifest)
-    return index
-
-
-def open_generation(path: Path, number: int) -> "Index":
-    """Open one generation, live or not; raises BrokenIndex, or OSError where it cannot be read."""
-    folder = generation_folder(path, number)
-    if not folder.is_dir():
-        raise BrokenIndex(
-            f"{path} is half copied: its live generation {folder.name} is missing; copy it again"
-        )
-    manifest = read_manifest(folder)
-    _check_sizes(folder, manifest)
-    arrays = {name: _array(folder / name, *_ARRAYS[name]) for name in _ARRAYS if name in manifest.files}
-    return Index(path, folder, manifest, arrays)
-
-
-def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a generation's folder; raises BrokenIndex."""
-    path = folder / MANIFEST
-    if not path.is_file():
-        raise BrokenIndex(f"{folder} is half copied: {MANIFEST} is missing; copy or build the index again")
-    if path.stat().st_size > MAX_BYTES:
-        raise BrokenIndex(
-            f"{path} has {path.stat().st_size} bytes, which no manifest has; build the index again"
-        )
-    return loads(path.read_bytes(), path)
-
-
-def _check_sizes(folder: Path, manifest: Manifest) -> None:
-    for name, entry in manifest.files.items():
-        path = folder / name
-        found = path.stat().st_size if path.is_file() else None
-        if found != entry.size:
-            what = "is missing" if found is None else f"has {found:,} bytes, expected {entry.size:,}"
-            raise BrokenIndex(f"the index is half copied or damaged: {path} {what}; copy or build it again")
-
-
-def _array(path: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:
-    """An array file, mapped. To cut such a file short while it is open ends the process; nothing can catch that."""
-    try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError) as e:
-        if path.stat().st_size and "mmap an empty file" not in str(e):
-            raise BrokenIndex(f"{path} is not an array file ({e}); copy or build the index again") from e
-        raise BrokenIndex(f"{path} is empty; copy or build the index again") from e
-    if array.dtype != dtype or array.ndim != dimensions:
-        raise BrokenIndex(f"{path} holds {array.dtype} with {array.ndim} dimensions; build the index again")
-    return np.asarray(array)  # not as np.memmap, each slice of which takes ten times as long
-
-
-class Index:
-    """An open generation. Reading is thread-safe: nothing changes after opening but caches.
-
-    Nodes are numbered 0..n-1 by level, leaves first, the root last; `L1-00003` is the fourth node of level 1.
+    `path`: what a person opened; `folder`: where the arrays' files stand, for messages. `levels[i]`: nodes at level i.
+    `documents`: how many. `arrays`: by file name, as in `index_store.folder`; without `lexical/` and `ivf/` the tree is
+    read all the same. `text`: all documents one after another, UTF-8; `summaries` and `labels` likewise; `lines`: a
+    JSON object for each document.
     """
 
-    def __init__(
-        self, path: Path, folder: Path, manifest: Manifest, arrays: Mapping[str, npt.NDArray[Any]]
-    ) -> None:
-        self.path, self.folder, self.manifest = path, folder, manifest
-        self._arrays = arrays
-        self.levels = manifest.levels
-        self._first = np.concatenate([[0], np.cumsum(manifest.levels)]).tolist()
+    path: Path
+    folder: Path
+    levels: tuple[int, ...]
+    documents: int
+    arrays: Mapping[str, npt.NDArray[Any]]
+    text: Bytes
+    summaries: Bytes
+    labels: Bytes
+    lines: Bytes
+
+
+class Tree:
+    """The nodes, edges and texts of an index. Reading is thread-safe: nothing changes after opening but caches.
+
+    Nodes are numbered 0..n-1 by level, chunks first, the root last; `L1-00003` is the fourth node of level 1.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.path, self.levels = store, store.path, store.levels
+        self._arrays = store.arrays
+        self._first = np.concatenate([[0], np.cumsum(store.levels)]).tolist()
         self._check_shapes()
-        self._nodes = arrays["nodes.npy"].view(np.uint8).data
-        self._borders = arrays["documents_text.npy"]
+        self._nodes = store.arrays["nodes.npy"].view(np.uint8).data
+        self._borders = store.arrays["documents_text.npy"]
 
     def _check_shapes(self) -> None:
         n, a = len(self), self._arrays
-        edges = len(a["children.npy"])
+        edges, documents = len(a["children.npy"]), self.store.documents
         expected = {
             "nodes.npy": n,
             "vectors.npy": n,
             "children_offsets.npy": n + 1,
             "parents_offsets.npy": n + 1,
             "parents.npy": edges,
-            "documents_lines.npy": self.manifest.documents + 1,
-            "documents_order.npy": self.manifest.documents,
-            "documents_text.npy": self.manifest.documents + 1,
-            "text_marks.npy": self.manifest.files["text.bin"].size // MARK_BYTES + 1,
+            "documents_lines.npy": documents + 1,
+            "documents_order.npy": documents,
+            "documents_text.npy": documents + 1,
+            "text_marks.npy": len(self.store.text) // MARK_BYTES + 1,
         }
         for name, length in expected.items():
             if len(a[name]) != length:
                 raise BrokenIndex(
-                    f"{self.folder / name} has {len(a[name])} rows, expected {length}; build it again"
+                    f"{self.store.folder / name} has {len(a[name])} rows, expected {length}; build it again"
                 )
         inverted, dim = self.inverted_file, a["vectors.npy"].shape[1]
         if inverted and not inverted.fits(n, dim, len(self.levels)):
-            raise BrokenIndex(f"{self.folder / 'ivf'} does not fit the index; build it again")
+            raise BrokenIndex(f"{self.store.folder / 'ivf'} does not fit the index; build it again")
 
     # -- numbers and ids ---------------------------------------------------------------------------------
 
@@ -260,7 +130,7 @@ class Index:
         """The node with this number."""
         level, document, start, end, label_start, label_end, tokens = self._row(number)
         if document < 0:
-            label = self._labels[label_start:label_end].tobytes().decode("utf-8", "replace")
+            label = self.store.labels[label_start:label_end].tobytes().decode("utf-8", "replace")
             return Node(self.id_of(number), level, label, None, tokens)
         span = self._span(number, document, start, end)
         return Node(self.id_of(number), level, self._first_line(start, end), span, tokens)
@@ -292,13 +162,13 @@ class Index:
         return Span(self.documents[document].id, self._char(start) - base, self._char(end) - base)
 
     def _first_line(self, start: int, end: int) -> str:
-        raw = self._text[start : min(end, start + 4 * LABEL_CHARS)].tobytes()
+        raw = self.store.text[start : min(end, start + 4 * LABEL_CHARS)].tobytes()
         line = next((x for x in raw.decode("utf-8", "ignore").splitlines() if x.strip()), "").strip()
         return line if len(line) <= LABEL_CHARS else line[: LABEL_CHARS - 1] + "…"
 
     def text_at(self, number: int) -> str:
         _, document, start, end, *_ = self._row(number)
-        blob = self._summaries if document < 0 else self._text
+        blob = self.store.summaries if document < 0 else self.store.text
         return blob[start:end].tobytes().decode("utf-8", "replace")
 
     def text(self, node: str) -> str:
@@ -372,9 +242,8 @@ class Index:
     @cached_property
     def documents(self) -> Documents:
         """All documents in order; each is read from disk when it is asked for."""
-        path = self.folder / "documents.jsonl"
-        a = self._arrays
-        return Documents(_blob(path), a["documents_lines.npy"], a["documents_order.npy"], path)
+        a, path = self._arrays, self.store.folder / "documents.jsonl"
+        return Documents(self.store.lines, a["documents_lines.npy"], a["documents_order.npy"], path)
 
     def document(self, doc: str) -> Document:
         return self.documents[self.document_number(doc)]
@@ -415,28 +284,21 @@ class Index:
 
     def section(self, span: Span) -> tuple[str, ...]:
         """The headings over a span's start, outermost first; () where none stands before it."""
-        from index_store.filters import section_path
-
         return section_path(self.document(span.doc).sections, span.start)
 
     def bytes_text(self, start: int, end: int) -> str:
-        return bytes(self._text[start:end]).decode("utf-8", "replace")
+        return bytes(self.store.text[start:end]).decode("utf-8", "replace")
 
     # -- the corpus as one text: documents one after another ---------------------------------------------
 
     @property
     def chars(self) -> int:
         """Characters of all documents together."""
-        return self._char(len(self._text))
+        return self._char(len(self.store.text))
 
     def slice(self, start: int, end: int) -> str:
         """Characters start:end of all documents' texts one after another, 0 <= start <= end <= chars."""
         return self.bytes_text(self._byte(start), self._byte(end)) if start < end else ""
-
-    def locate(self, byte: int) -> tuple[int, int]:
-        """(document number, chunk number) that hold a byte of text.bin."""
-        document = int(np.searchsorted(self._borders[:-1], byte, side="right")) - 1
-        return document, int(np.searchsorted(self.leaf_starts, byte, side="right")) - 1
 
     def span_of_bytes(self, document: int, start: int, end: int) -> Span:
         base = self._char(self.document_bytes(document)[0])
@@ -445,7 +307,7 @@ class Index:
     def document_bytes(self, number: int) -> tuple[int, int]:
         """Where a document lies in text.bin."""
         start, end = int(self._borders[number]), int(self._borders[number + 1])
-        if not 0 <= start <= end <= len(self._text):
+        if not 0 <= start <= end <= len(self.store.text):
             raise BrokenIndex(f"document {number} points outside the text; run raptor verify {self.path}")
         return start, end
 
@@ -466,59 +328,15 @@ class Index:
 
     @property
     def text_bytes(self) -> npt.NDArray[np.uint8]:
-        return self._text
-
-    # -- searching ---------------------------------------------------------------------------------------
-
-    def search(self, query: str, k: int = 10, **where: Any) -> list[Hit]:
-        """The best `k` nodes for a query; see `index_store.search.search` for `where`."""
-        from index_store.search import search
-
-        return search(self, query, k, **where)
-
-    def grep(self, pattern: str, **where: Any) -> "Grep":
-        """Every match of an RE2 pattern; see `index_store.grep.grep` for `where`."""
-        from index_store.grep import grep
-
-        return grep(self, pattern, **where)
-
-    def embed_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
-        """The queries' (n, dim) unit rows, by the embedder that built this index."""
-        rows: npt.NDArray[np.float32] = self._embedder.encode(queries)
-        return rows
-
-    @cached_property
-    def _embedder(self) -> Any:
-        from index_store.embedder import load_embedder
-
-        embedder = load_embedder(self.manifest.models["embedder"])
-        expected = self.manifest.models["embedder_fingerprint"]
-        if embedder.fingerprint != expected:
-            raise BadQuery(
-                f"the index was built with embedder {self.manifest.models['embedder']} {expected[:12]}, "
-                f"found {embedder.fingerprint[:12]}; install the same weights or rebuild the index"
-            )
-        return embedder
+        return self.store.text
 
     # -- what is read once, when first wanted ------------------------------------------------------------
 
     def _char(self, byte: int) -> int:
-        return char_at(self._text, self._arrays["text_marks.npy"], byte)
+        return char_at(self.store.text, self._arrays["text_marks.npy"], byte)
 
     def _byte(self, char: int) -> int:
-        return byte_at(self._text, self._arrays["text_marks.npy"], char)
-
-    @cached_property
-    def _text(self) -> npt.NDArray[np.uint8]:
-        return _blob(self.folder / "text.bin")
-
-    @cached_property
-    def _summaries(self) -> npt.NDArray[np.uint8]:
-        return _blob(self.folder / "summaries.bin")
-
-    @cached_property
-    def _labels(self) -> npt.NDArray[np.uint8]:
-        return _blob(self.folder / "labels.bin")
+        return byte_at(self.store.text, self._arrays["text_marks.npy"], char)
 
     @cached_property
     def leaf_documents(self) -> npt.NDArray[np.int32]:
@@ -530,19 +348,23 @@ class Index:
         """Where each chunk begins in text.bin, (n0,) int64, ascending."""
         return np.ascontiguousarray(self.rows["start"][: self.levels[0]])
 
-    @cached_property
+    @property
     def vectors(self) -> npt.NDArray[np.float32]:
-        """(n, dim) float32 unit rows."""
+        """(n, dim) float32 unit rows; dim is 0 where the tree has no vectors."""
         return self._arrays["vectors.npy"]
 
     @cached_property
     def lexicon(self) -> Lexicon:
+        """The words of all nodes. Of a text in memory they are counted here: for a large one that takes seconds."""
         a = self._arrays
+        if "lexical/scores.npy" not in a:
+            scores, nodes, offsets, words = columns(map(self.text_at, range(self.levels[0])))
+            return Lexicon(scores, nodes, offsets, self.path, words)
         return Lexicon(
             a["lexical/scores.npy"],
             a["lexical/nodes.npy"],
             a["lexical/offsets.npy"],
-            self.folder / "lexical" / "words.txt",
+            self.store.folder / "lexical" / "words.txt",
         )
 
     @cached_property
@@ -551,10 +373,3 @@ class Index:
         if "ivf/nodes.npy" not in self._arrays:
             return None
         return InvertedFile(**{Path(n).stem: a for n, a in self._arrays.items() if n.startswith("ivf/")})
-
-
-def _blob(path: Path) -> npt.NDArray[np.uint8]:
-    """A file's bytes, mapped; an empty file cannot be mapped and is an empty array."""
-    if not path.stat().st_size:
-        return np.empty(0, dtype=np.uint8)
-    return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))

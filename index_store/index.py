@@ -1,0 +1,205 @@
+"""Open an index, or a text file as one, and search it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from index_store import embedder as embedders
+from index_store import plain
+from index_store.errors import BadQuery, BrokenIndex
+from index_store.folder import (
+    check_digest,
+    check_sizes,
+    generation_folder,
+    live_pointer,
+    read_arrays,
+    read_bytes,
+    read_manifest,
+)
+from index_store.grep import Grep, grep
+from index_store.manifest import Manifest
+from index_store.search import NO_VECTORS, Mode, Weights, search
+from index_store.tree import Store, Tree
+from index_store.types import Hit
+
+
+class Index(Tree):
+    """An open generation, or a text file read as a tree of one level: a tree that is searched.
+
+    `digest`: of the generation; of a text file its sha256. `generation`: its number; 0 for a text file.
+    """
+
+    def __init__(
+        self, store: Store, digest: str, generation: int = 0, manifest: Manifest | None = None
+    ) -> None:
+        super().__init__(store)
+        self.digest, self.generation, self._manifest = digest, generation, manifest
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether this is a text file, held in memory, and no index."""
+        return self._manifest is None
+
+    @property
+    def manifest(self) -> Manifest:
+        """What a generation was built from and with. Raises BadQuery for a text file, which was not built."""
+        if self._manifest is None:
+            raise BadQuery(f"{self.path} is a text file, which has no manifest; build an index of it")
+        return self._manifest
+
+    @property
+    def folder(self) -> Path:
+        """The generation's folder."""
+        return self.store.folder
+
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        *,
+        mode: Mode = "hybrid",
+        level: int | None = None,
+        under: str | None = None,
+        doc: str | None = None,
+        where: Mapping[str, str] | None = None,
+        section: str | None = None,
+        vector: npt.NDArray[np.float32] | None = None,
+        weights: Weights | None = None,
+    ) -> list[Hit]:
+        """At most `k` hits, best first; ties by node order. Raises BadQuery or NoSuchNode.
+
+        `mode`: hybrid (meaning and words), dense, lexical, or tree (all levels in one pool). `level`: None means the
+        chunks, or every level in mode tree. Only nodes below the node `under`, of the document `doc`, of documents
+        whose metadata has each field of `where` with that value, and under a heading that contains `section`.
+        `vector`: the query's (dim,) unit vector, else the index's embedder makes it. `weights`: of the hybrid score.
+        See `index_store.search` for how scores are made.
+        """
+        return search(
+            self,
+            query,
+            k,
+            mode=mode,
+            level=level,
+            under=under,
+            doc=doc,
+            where=where,
+            section=section,
+            vector=vector,
+            weights=weights,
+            embed=self.embed_queries,
+        )
+
+    def grep(
+        self,
+        pattern: str,
+        *,
+        under: str | None = None,
+        doc: str | None = None,
+        ignore_case: bool = False,
+        limit: int = 50,
+        count_to: int = 10_000,
+    ) -> Grep:
+        """Matches of an RE2 pattern over the text, below a node or in a document; see `index_store.grep.grep`."""
+        return grep(
+            self, pattern, under=under, doc=doc, ignore_case=ignore_case, limit=limit, count_to=count_to
+        )
+
+    def embed_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
+        """The queries' (n, dim) unit rows, by the embedder that built this index.
+
+        Raises BadQuery for a text file, which has no vectors, and where the embedder's weights are not the same.
+        """
+        if self.is_plain:
+            raise BadQuery(NO_VECTORS.format(path=self.path))
+        return self._embedder.encode(queries)
+
+    @cached_property
+    def _embedder(self) -> embedders.Embedder:
+        name, expected = (self.manifest.models[key] for key in ("embedder", "embedder_fingerprint"))
+        embedder = embedders.load_embedder(name)
+        if embedder.fingerprint != expected:
+            raise BadQuery(
+                f"the index was built with embedder {name} {expected[:12]}, found {embedder.fingerprint[:12]}; "
+                "install the same weights or rebuild the index"
+            )
+        return embedder
+
+
+def open_index(path: str | Path) -> Index:
+    """Open the live generation of the index at `path`.
+
+    Raises BrokenIndex, in one sentence, when the folder is missing, unfinished, cut short or of another format.
+    """
+    path = Path(path)
+    try:
+        return _open(path)
+    except OSError as e:
+        raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; copy or build it again") from e
+
+
+def _open(path: Path) -> Index:
+    if not path.is_dir():
+        raise BrokenIndex(
+            f"there is no index folder at {path}; build one with: raptor build SOURCE -o {path}"
+        )
+    pointer = live_pointer(path)
+    if pointer is None:
+        begun = {"generations", "build.lock", "build.sqlite"} & {p.name for p in path.iterdir()}
+        if begun or not any(path.iterdir()):
+            what = "holds an unfinished build" if begun else "is an empty folder"
+            raise BrokenIndex(f"{path} {what}; run raptor build SOURCE -o {path}")
+        here = str(path) if path.name else "my"
+        raise BrokenIndex(
+            f"{path} is not an index (it has no file CURRENT); if it holds documents, build one from them with: "
+            f"raptor build {path} -o {here}.index"
+        )
+    index = open_generation(path, pointer[0])
+    check_digest(path, *pointer, index.manifest)
+    return index
+
+
+def open_generation(path: Path, number: int) -> Index:
+    """Open one generation, live or not; raises BrokenIndex, or OSError where it cannot be read."""
+    folder = generation_folder(path, number)
+    if not folder.is_dir():
+        raise BrokenIndex(
+            f"{path} is half copied: its live generation {folder.name} is missing; copy it again"
+        )
+    manifest = read_manifest(folder)
+    check_sizes(folder, manifest)
+    store = Store(
+        path,
+        folder,
+        manifest.levels,
+        manifest.documents,
+        read_arrays(folder, manifest),
+        text=read_bytes(folder / "text.bin"),
+        summaries=read_bytes(folder / "summaries.bin"),
+        labels=read_bytes(folder / "labels.bin"),
+        lines=read_bytes(folder / "documents.jsonl"),
+    )
+    return Index(store, manifest.digest, manifest.generation, manifest)
+
+
+def open_any(path: str | Path) -> Index:
+    """The index in a folder, or a text file as a tree of one level. Raises BrokenIndex, in one sentence."""
+    return open_index(path) if os.path.isdir(path) else open_text(path)  # noqa: PTH112  (it never raises)
+
+
+def open_text(path: str | Path) -> Index:
+    """A UTF-8 text file as a tree of one level, in memory: its chunks under one root, no vectors, no summaries.
+
+    Raises BrokenIndex, in one sentence, for all that is none.
+    """
+    path = Path(path)
+    return text_index(path, plain.read_text_file(path))
+
+
+def text_index(path: Path, raw: bytes) -> Index:
+    """As `open_text`, of bytes that were read: UTF-8 and not blank."""
+    store, sha256 = plain.store_of(path, raw)
+    return Index(store, sha256)
