@@ -5,7 +5,10 @@ Offsets are characters (Unicode code points) into a document's canonical text un
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
+#: What JSON can say.
+Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 #: (character offset, level, heading) of each heading in order, level 1 outermost.
 Sections = Sequence[tuple[int, int, str]]
 

@@ -4,9 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from index_store.types import Json
 from rlm.errors import RlmError
 
-Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 Serve: TypeAlias = Callable[[str, list[Json], dict[str, Json]], Json]
 Backend: TypeAlias = Literal["linux", "monty"]
 Status: TypeAlias = Literal["ok", "error", "rejected", "killed"]

@@ -1,0 +1,58 @@
+"""What is done to a file as a whole: its digest, a lock on it, its replacement."""
+
+import fcntl
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def sha256_of(path: Path) -> str:
+    """The sha256 of a file's bytes, in hex. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def replace_file(path: Path, content: bytes) -> None:
+    """Write a file beside the one it replaces and rename it: readers see the old one or the new one, whole.
+
+    Raises OSError, and leaves no file beside it then.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    except OSError:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+@contextmanager
+def locked(path: Path, *, remove: bool = False) -> Iterator[None]:
+    """Hold an exclusive lock on a folder, or on a file that is made where it is absent, and `remove`d at the end.
+
+    The operating system drops it when its owner dies. Raises BlockingIOError where another process holds it, OSError
+    where the file cannot be opened.
+    """
+    handle = _lock(path)
+    try:
+        yield
+        if remove:
+            path.unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _lock(path: Path) -> int:
+    """A descriptor that holds the lock of the file that stands at `path` now: its last owner may have removed one."""
+    while True:
+        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)

@@ -1,0 +1,54 @@
+"""A file's digest, its replacement and its lock: whole or not at all, one owner at a time."""
+
+import hashlib
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from index_store.files import locked, replace_file, sha256_of
+
+
+def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"words")
+    assert sha256_of(tmp_path / "a") == hashlib.sha256(b"words").hexdigest()
+
+
+def test_a_replacement_that_fails_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    replace_file(tmp_path / "page", b"old")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError):
+        replace_file(tmp_path / "folder", b"new")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "page"]
+    assert (tmp_path / "page").read_bytes() == b"old"
+
+
+@pytest.mark.parametrize("is_folder", [False, True])
+def test_a_lock_has_one_owner_at_a_time(tmp_path: Path, is_folder: bool) -> None:
+    path = tmp_path if is_folder else tmp_path / "lock"
+    with locked(path), pytest.raises(BlockingIOError), locked(path):
+        pytest.fail("two owners")
+    with locked(path):
+        pass
+
+
+def hold_many_times(path: Path, count: Path) -> None:
+    for _ in range(200):
+        try:
+            with locked(path, remove=True):
+                count.write_text(str(int(count.read_text()) + 1))
+        except BlockingIOError:
+            continue
+
+
+def test_a_lock_that_is_removed_by_its_owner_never_has_two(tmp_path: Path) -> None:
+    (tmp_path / "count").write_text("0")
+    context = multiprocessing.get_context("spawn")
+    arguments = (tmp_path / "lock", tmp_path / "count")
+    workers = [context.Process(target=hold_many_times, args=arguments) for _ in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0, 0, 0]  # two owners would read half a number
+    assert not (tmp_path / "lock").exists()
