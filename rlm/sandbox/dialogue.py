@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
+from index_store.types import Json
 from rlm.sandbox.cage import wire
 from rlm.sandbox.spawn import Worker
-from rlm.sandbox.types import Json
 
 READ_BYTES = 1 << 16  # a quarter of a megabyte costs 13 us to set aside, as much as all else in a call
 Answer = Callable[[str, list[Json], dict[str, Json]], bytes]  # a call in, the reply frame out

@@ -17,10 +17,11 @@ from contextlib import suppress
 from time import monotonic
 from typing import Any
 
+from index_store.types import Json
 from rlm.sandbox.cage import wire
 from rlm.sandbox.cage.output import Output
 from rlm.sandbox.shown import Shown
-from rlm.sandbox.types import CallRefused, CellResult, Intro, Json, SandboxLimits, SandboxUnavailable, Serve
+from rlm.sandbox.types import CallRefused, CellResult, Intro, SandboxLimits, SandboxUnavailable, Serve
 
 SESSIONS = 256  # at once
 SAVED_BYTES = 16 << 20  # a namespace larger than this is not kept for after a kill

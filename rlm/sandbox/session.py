@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
 
+from index_store.types import Json
 from rlm.sandbox.cage import wire
 from rlm.sandbox.dialogue import Clock, Death, Line, converse
 from rlm.sandbox.shown import Shown
@@ -19,7 +20,6 @@ from rlm.sandbox.types import (
     CallRefused,
     CellResult,
     Intro,
-    Json,
     SandboxLimits,
     SandboxUnavailable,
     Serve,
