@@ -22,9 +22,9 @@ from index_store.folder import (
 )
 from index_store.grep import Grep, grep
 from index_store.manifest import Manifest
-from index_store.search import NO_VECTORS, Mode, Weights, search
+from index_store.search import NO_VECTORS, Weights, search
 from index_store.tree import Store, Tree
-from index_store.types import Hit
+from index_store.types import Hit, Mode
 
 
 class Index(Tree):

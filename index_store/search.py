@@ -12,7 +12,6 @@ tree     hybrid over all levels in one pool, RAPTOR's collapsed tree (arXiv 2401
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +19,8 @@ import numpy.typing as npt
 from index_store.errors import BadQuery
 from index_store.filters import filtered
 from index_store.tree import Tree
-from index_store.types import Hit
+from index_store.types import MODES, Hit, Mode
 from index_store.vectors import COMPARED, EXACT_NODES, cosines, largest, near, whole_levels
-
-Mode = Literal["hybrid", "dense", "lexical", "tree"]
-MODES: tuple[Mode, ...] = ("hybrid", "dense", "lexical", "tree")
 
 Scores = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]

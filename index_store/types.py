@@ -5,10 +5,13 @@ Offsets are characters (Unicode code points) into a document's canonical text un
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Literal, TypeAlias, get_args
 
+#: How a search ranks: by meaning and words, by meaning, by words, or all levels in one pool.
+Mode = Literal["hybrid", "dense", "lexical", "tree"]
+MODES: tuple[Mode, ...] = get_args(Mode)
 #: What JSON can say.
-Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
+Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 #: (character offset, level, heading) of each heading in order, level 1 outermost.
 Sections = Sequence[tuple[int, int, str]]
 

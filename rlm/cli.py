@@ -7,15 +7,18 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, TextIO
+from pkgutil import resolve_name
+from typing import Any, TextIO, get_args
 
-from rlm.commands.search import HIT_CHARS, _search
-from rlm.commands.trace import _review, _trace
+from index_store.errors import IndexStoreError
+from index_store.terminal import one_line
+from index_store.types import MODES
+from rlm.errors import RlmError
+from rlm.gateway.errors import GatewayError
+from rlm.limits import HIT_CHARS, ROUTES, RUNS, Limits, Models
+from rlm.sandbox.types import Backend
 
-if TYPE_CHECKING:
-    pass
-
-
+LIMITS, MODELS = Limits(), Models()
 EXAMPLE = """example:
   rlm ask my.index "who signed the lease, and when does it end?"
 """
@@ -63,7 +66,7 @@ def _search_parser(commands: Any) -> None:
     search.add_argument(
         "--mode",
         default="hybrid",
-        choices=["hybrid", "dense", "lexical", "tree"],
+        choices=MODES,
         help="scores, higher is better: dense is the cosine, lexical is BM25; hybrid and tree put both together in "
         "standard deviations, so these compare within one list only (%(default)s)",
     )
@@ -83,51 +86,58 @@ def _search_parser(commands: Any) -> None:
     search.add_argument(
         "--json", action="store_true", help=f"print JSON, with the first {HIT_CHARS:,} characters of each hit"
     )
-    search.set_defaults(run=_search)
+    search.set_defaults(run="rlm.commands.search:search")
 
 
 def _limit_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model",
-        default="offline/navigator",
+        default=MODELS.root,
         metavar="M",
         help="the root model, as litellm names it (%(default)s)",
     )
     command.add_argument(
-        "--child-model", metavar="M", help="the model of sub-calls (offline/reader, or the root model)"
+        "--child-model", metavar="M", help=f"the model of sub-calls ({MODELS.child}, or the root model)"
     )
     command.add_argument("--max-usd", type=float, metavar="USD", help="hard ceiling on dollars")
     command.add_argument(
         "--max-calls",
         type=int,
         metavar="N",
-        help="hard ceiling on model calls, the root's and the one kept back for the end included (200)",
+        help="hard ceiling on model calls, the root's and the one kept back for the end included "
+        f"({LIMITS.calls})",
     )
     command.add_argument("--max-tokens", type=int, metavar="N", help="hard ceiling on tokens")
     command.add_argument(
         "--max-turns",
         type=int,
         metavar="N",
-        help="turns of the root and of each child, before the call kept back (16)",
+        help=f"turns of the root and of each child, before the call kept back ({LIMITS.turns})",
     )
     command.add_argument(
         "--backend",
-        choices=["linux", "monty"],
-        default="linux",
+        choices=get_args(Backend),
+        default=LIMITS.backend,
         help="what confines the code; never another than this one (%(default)s)",
     )
-    command.add_argument("--timeout", type=float, metavar="S", help="wall clock of the run in seconds (600)")
+    command.add_argument(
+        "--timeout", type=float, metavar="S", help=f"wall clock of the run in seconds ({LIMITS.timeout_s:g})"
+    )
     command.add_argument(
         "--reply-tokens",
         type=int,
         metavar="N",
-        help="tokens of one model reply, its reasoning included (4000)",
+        help=f"tokens of one model reply, its reasoning included ({LIMITS.reply_tokens})",
     )
-    command.add_argument("--depth", type=int, metavar="N", help="levels of children with a REPL (1)")
+    command.add_argument(
+        "--depth", type=int, metavar="N", help=f"levels of children with a REPL ({LIMITS.depth})"
+    )
     command.add_argument(
         "--allow-unpriced", action="store_true", help="with --max-usd: call models without a known price too"
     )
-    command.add_argument("--concurrency", type=int, metavar="N", help="model calls at a time (16)")
+    command.add_argument(
+        "--concurrency", type=int, metavar="N", help=f"model calls at a time ({LIMITS.concurrency})"
+    )
     command.add_argument("--rpm", type=float, metavar="N", help="requests a minute to each model")
     command.add_argument("--tpm", type=float, metavar="N", help="tokens a minute to each model")
     command.add_argument(
@@ -158,7 +168,7 @@ def _ask_parser(commands: Any) -> None:
     ask.add_argument(
         "--route",
         default="auto",
-        choices=["auto", "direct", "retrieve", "rlm"],
+        choices=ROUTES,
         help="direct: the whole text in one call; retrieve: what a search finds in one call; rlm: the loop; "
         "auto (default) chooses, and the trace says why",
     )
@@ -171,7 +181,7 @@ def _ask_parser(commands: Any) -> None:
     _limit_options(ask)
     _runs_option(ask)
     ask.add_argument("--json", action="store_true", help="print JSON")
-    ask.set_defaults(run=_ask)
+    ask.set_defaults(run="rlm.commands.ask:ask")
 
 
 def _chat_parser(commands: Any) -> None:
@@ -181,12 +191,12 @@ def _chat_parser(commands: Any) -> None:
     chat.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
     _limit_options(chat)
     _runs_option(chat)
-    chat.set_defaults(run=_chat)
+    chat.set_defaults(run="rlm.commands.chat:chat")
 
 
 def _runs_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--runs", default="rlm-runs", metavar="DIR", help="where the trace's folder is made (%(default)s)"
+        "--runs", default=RUNS, metavar="DIR", help="where the trace's folder is made (%(default)s)"
     )
 
 
@@ -201,7 +211,7 @@ def _shell_parser(commands: Any) -> None:
     shell.add_argument(
         "--json", action="store_true", help='read {"code": ...} lines, print one result line each'
     )
-    shell.set_defaults(run=_shell)
+    shell.set_defaults(run="rlm.commands.shell:shell")
 
 
 def _trace_parser(commands: Any) -> None:
@@ -215,7 +225,7 @@ def _trace_parser(commands: Any) -> None:
     trace.add_argument("run_folder", metavar="RUN", help="a run's folder")
     trace.add_argument("--head", metavar="HASH", help="verify: the hash of the last line, as kept elsewhere")
     trace.add_argument("--json", action="store_true", help="print JSON")
-    trace.set_defaults(run=_trace)
+    trace.set_defaults(run="rlm.commands.trace:trace")
 
 
 def _review_parser(commands: Any) -> None:
@@ -227,7 +237,7 @@ def _review_parser(commands: Any) -> None:
     )
     review.add_argument("run_folder", metavar="RUN", help="a run's folder")
     review.add_argument("-o", "--output", required=True, metavar="PAGE", help="the HTML file")
-    review.set_defaults(run=_review)
+    review.set_defaults(run="rlm.commands.trace:review")
 
 
 def _doctor_parser(commands: Any) -> None:
@@ -235,54 +245,16 @@ def _doctor_parser(commands: Any) -> None:
         commands, "doctor", "say which layers of the sandbox hold on this machine", "rlm doctor"
     )
     doctor.add_argument("--json", action="store_true", help="print JSON")
-    doctor.set_defaults(run=_doctor)
-
-
-def _doctor(args: argparse.Namespace) -> int:
-    from rlm.commands.doctor import main as doctor
-
-    return doctor(args.json)
-
-
-# -- search ------------------------------------------------------------------------------------------------
-
-
-# -- ask, chat, shell --------------------------------------------------------------------------------------
-
-
-def _ask(args: argparse.Namespace) -> int:
-    from rlm.commands.ask import ask
-
-    return ask(args)
-
-
-def _chat(args: argparse.Namespace) -> int:
-    from rlm.commands.ask import chat
-
-    return chat(args)
-
-
-def _shell(args: argparse.Namespace) -> int:
-    from rlm.commands.ask import shell
-
-    return shell(args)
-
-
-# -- traces ------------------------------------------------------------------------------------------------
+    doctor.set_defaults(run="rlm.commands.doctor:doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input is one sentence on standard error and exit code 2."""
     args = parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], int] = args.run
-    from index_store.errors import IndexStoreError
-    from index_store.terminal import one_line
-    from rlm.errors import RlmError
-    from rlm.gateway.errors import GatewayError
-
     _allow_any_text(sys.stdout, sys.stderr)
     _end_like_ctrl_c()
     try:
+        run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
         code = run(args)
         sys.stdout.flush()
         return code

@@ -1,11 +1,18 @@
-"""What a run may use, and who answers in it."""
+"""What a run may use, who answers in it, and which way it goes. Light to import: the command line takes its choices
+and defaults from here."""
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from rlm.errors import RlmError
 from rlm.sandbox.types import Backend
 
+Route = Literal["auto", "direct", "retrieve", "rlm"]
+ROUTES: tuple[Route, ...] = get_args(Route)
+#: Of each hit, what `rlm search --json` prints.
+HIT_CHARS = 1_000
+#: Where the folders of runs are made.
+RUNS = "rlm-runs"
 MOST = 1e9  # beyond any use, and within what clocks and counters of every kind can hold
 _ABOVE_0 = ("turns", "timeout_s", "cell_timeout_s", "output_chars", "reply_tokens", "concurrency")
 _RATES = ("requests_per_minute", "tokens_per_minute", "window")

@@ -33,7 +33,7 @@ class Demands:
             raise RlmError(f"the schema is none that an answer can be held to: {problem}")
 
 
-def not_found(content: Json) -> bool:
+def is_not_found(content: Json) -> bool:
     """Whether an answer says "Not in these documents", alone or followed by a reason: "Not in these documents: they end
     in 2019." or "Not in these documents." """
     return isinstance(content, str) and _NOT_FOUND.match(content) is not None
@@ -53,7 +53,7 @@ def _uncited(demands: Demands, content: Json, citations: Sequence[Citation]) -> 
             f"{len(unsupported)} of {len(citations)} quotes do not stand in the documents: {told}; "
             "copy the exact words, or leave them out."
         )
-    elif not citations and not not_found(content):
+    elif not citations and not is_not_found(content):
         yield (
             "it cites nothing; quote the exact words of the documents that carry it, or, if they do not hold the "
             f'answer, begin it with "{NOT_FOUND}".'
@@ -61,7 +61,7 @@ def _uncited(demands: Demands, content: Json, citations: Sequence[Citation]) -> 
 
 
 def _unfit(demands: Demands, content: Json) -> Iterator[str]:
-    if demands.schema is None or not_found(content):
+    if demands.schema is None or is_not_found(content):
         return
     _, errors = typed(content, demands.schema)
     if errors:

@@ -10,24 +10,38 @@ from pathlib import Path
 from index_store.index import Index
 from rlm import prompts
 from rlm.answers.citations import Conclusion
-from rlm.asking.asking import (
-    Answer,
-    Manner,
-    check_question,
-    closing,
+from rlm.answers.demands import Demands
+from rlm.asking.asking import Answer, answer_of
+from rlm.asking.options import Options
+from rlm.asking.routes import Choice
+from rlm.asking.runs import (
+    check_text,
     gateway_for,
     new_folder,
-    opening,
+    new_run,
     ready,
-    told,
+    record_closing,
+    record_opening,
 )
-from rlm.asking.routes import Choice
 from rlm.audit.log import Trace
 from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
-from rlm.loop.conversation import Conversation
-from rlm.loop.engine import close, open_conversation, pursue, resume
-from rlm.loop.run import Run, Watch
+from rlm.limits import RUNS, Limits, Models
+from rlm.loop.conversation import Conversation, close
+from rlm.loop.engine import converse, pursue
+from rlm.loop.opening import open_conversation, resume
+from rlm.loop.recording import Watch, unwatched
+from rlm.loop.run import Run
+
+
+@dataclass(slots=True)
+class _Recorded:
+    """The run of a chat that has begun, and where it is recorded."""
+
+    run: Run
+    trace: Trace
+    folder: Path
+    talk: Conversation | None = None
 
 
 @dataclass(slots=True)
@@ -36,59 +50,69 @@ class Chat:
 
     index: Index
     gateway: Gateway
-    manner: Manner
-    run: Run | None = None
-    trace: Trace | None = None
-    talk: Conversation | None = None
+    options: Options
     last: Conclusion = Conclusion("", (), "cancelled", "nothing was asked")
+    _recorded: _Recorded | None = None
 
     async def ask(self, question: str, watch: Watch | None = None) -> Answer:
         """Answer one more question. The caps on dollars, tokens and calls hold for all of the chat, the wall clock and
         the turns for each question. Raises RlmError where the model could not be asked; the chat may go on."""
-        check_question(question)
-        run = self.run or self._begun(question)
-        run.watch, run.began = watch or self.manner.watch, time.monotonic()
-        run.let_go()
-        run.keep_back()
+        check_text(question, "question")
+        recorded = self._recorded = self._recorded or self._begun(question)
+        run, budget = recorded.run, recorded.run.budget
+        run.journal.watch, budget.began = watch or self.options.watch, time.monotonic()
+        budget.let_go()
+        budget.keep_back(run.models.root)
         self.last = Conclusion("", (), "cancelled", "the question was given up")
-        self.last = await pursue(await self._asked(run, question), question)
+        self.last = await pursue(await self._asked(recorded, question), question)
         if self.last.stop == "failed":
             raise RlmError(self.last.error)
-        return told(run, self.last, self.trace.head if self.trace else "")
+        return answer_of(run, self.last, recorded.folder, recorded.trace.head)
 
     async def end(self) -> None:
-        if self.talk is not None:
-            await close(self.talk)
-        if self.run is not None and self.trace is not None:
-            self.run.let_go()
-            closing(self.run, self.last)
-            self.trace.close()
+        """Close the sandbox and the trace."""
+        if self._recorded is None:
+            return
+        if self._recorded.talk is not None:
+            await close(self._recorded.talk)
+        self._recorded.run.budget.let_go()
+        record_closing(self._recorded.run, self.last)
+        self._recorded.trace.close()
 
-    def _begun(self, question: str) -> Run:
-        manner, folder = self.manner, new_folder(self.manner.runs, question)
-        self.trace = Trace.open(folder)
-        loop = asyncio.get_running_loop()
-        self.run = run = Run(
-            self.index, self.gateway, manner.models, manner.limits, self.trace, folder, loop, manner.watch
-        )
-        run.record("run_opened", "0", **opening(run, question, Choice("rlm", "a chat keeps its REPL")))
-        return run
+    def _begun(self, question: str) -> _Recorded:
+        folder = new_folder(Path(self.options.runs), question)
+        trace = Trace.open(folder)
+        run = new_run(self.index, self.options, self.gateway, trace, asyncio.get_running_loop())
+        record_opening(run, question, Choice("rlm", "a chat keeps its REPL"))
+        return _Recorded(run, trace, folder)
 
-    async def _asked(self, run: Run, question: str) -> Conversation:
+    async def _asked(self, recorded: _Recorded, question: str) -> Conversation:
         """The conversation with the question in it; a new one, which knows nothing, where the sandbox is gone."""
-        if self.talk is None or self.talk.session.ended:
-            self.talk = open_conversation(run, question, None, "0", 0)
+        if recorded.talk is None or recorded.talk.session.ended:
+            recorded.talk = open_conversation(recorded.run, question, None, "0", 0, converse)
         else:
-            await resume(self.talk, prompts.NEXT.format(question=question))
-        return self.talk
+            await resume(recorded.talk, prompts.NEXT.format(question=question))
+        return recorded.talk
 
 
 @asynccontextmanager
-async def open_chat(index: str | Path | Index, manner: Manner = Manner()) -> AsyncIterator[Chat]:
-    """A chat over an index or a text file; its trace is closed at the end, whatever ends it."""
-    opened = ready(index, manner.models)
-    async with gateway_for(manner.limits) as gateway:
-        chat = Chat(opened, gateway, manner)
+async def open_chat(
+    index: str | Path | Index,
+    *,
+    models: Models = Models(),
+    limits: Limits = Limits(),
+    demands: Demands = Demands(),
+    runs: str | Path = RUNS,
+    watch: Watch = unwatched,
+) -> AsyncIterator[Chat]:
+    """A chat over an index or a text file; its trace is closed at the end, whatever ends it.
+
+    Options as for `rlm.ask`, without a route: a chat is always the loop, whose variables it keeps.
+    """
+    options = Options("rlm", models, limits, demands, runs, watch)
+    opened = ready(index, models)
+    async with gateway_for(limits) as gateway:
+        chat = Chat(opened, gateway, options)
         try:
             yield chat
         finally:

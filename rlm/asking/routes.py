@@ -1,14 +1,12 @@
 """Which way a question goes: the whole text in one call, what a search finds in one call, or the loop."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from rlm.errors import RlmError
 from rlm.gateway.provider import window
+from rlm.limits import ROUTES, Route
 from rlm.loop.run import Run
 
-Route = Literal["auto", "direct", "retrieve", "rlm"]
-ROUTES: tuple[Route, ...] = get_args(Route)
 #: Of a model's window, what the whole text may fill to be read in one call: models lose the thread long before the
 #: end of their windows, and on small texts one call is better and cheaper than the loop (arXiv 2512.24601, section 4).
 WELL_INSIDE = 0.25
@@ -31,21 +29,21 @@ def choose(run: Run, route: Route) -> Choice:
     """The route asked for, or the one that fits. Raises RlmError where the one asked for cannot be gone."""
     if route not in ROUTES:
         raise RlmError(f"there is no route {route!r}; there are {', '.join(ROUTES)}")
-    model, tokens, room = run.models.root, text_tokens(run), window(run.models.root)
-    if route == "direct" and room is not None and tokens + run.limits.reply_tokens > room:
+    model, tokens, size = run.models.root, text_tokens(run), window(run.models.root)
+    if route == "direct" and size is not None and tokens + run.limits.reply_tokens > size:
         raise RlmError(
-            f"the text has about {tokens:,} tokens and {model} takes {room:,}; use --route retrieve or --route rlm"
+            f"the text has about {tokens:,} tokens and {model} takes {size:,}; use --route retrieve or --route rlm"
         )
     if route != "auto":
         return Choice(route, "it was asked for")
-    left = run.ledger.left()
+    left = run.budget.ledger.left()
     if (
-        room is not None
-        and tokens <= WELL_INSIDE * room
+        size is not None
+        and tokens <= WELL_INSIDE * size
         and (left.tokens is None or tokens * 2 <= left.tokens)
     ):
         return Choice(
-            "direct", f"the whole text, about {tokens:,} tokens, fits well inside the {room:,} of {model}"
+            "direct", f"the whole text, about {tokens:,} tokens, fits well inside the {size:,} of {model}"
         )
     if left.calls is not None and left.calls < LOOP_CALLS:
         return Choice(
@@ -56,8 +54,8 @@ def choose(run: Run, route: Route) -> Choice:
             "retrieve", f"{left.tokens:,} tokens are too few to climb the tree, which takes {LOOP_TOKENS:,}"
         )
     known = (
-        f"more than a quarter of the {room:,} of {model}"
-        if room
+        f"more than a quarter of the {size:,} of {model}"
+        if size
         else f"and the window of {model} is not known"
     )
     return Choice("rlm", f"the text has about {tokens:,} tokens, {known}")

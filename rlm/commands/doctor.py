@@ -1,7 +1,8 @@
 """`rlm doctor`: can this machine confine model-written code, and by which layers."""
 
+import argparse
 import importlib.metadata
-import json as json_
+import json
 import platform
 import sys
 from dataclasses import asdict, dataclass
@@ -86,11 +87,11 @@ def render(found: Report) -> str:
     return "\n".join([*lines, "", f"monty backend: {monty}", f"sandbox: {found.verdict}"])
 
 
-def main(json: bool = False) -> int:
+def doctor(args: argparse.Namespace) -> int:
     """Print the report; 0 where model-written code can be run, else 1."""
-    found = report()
-    print(json_.dumps(asdict(found), indent=2) if json else render(found))
-    return 0 if found.usable else 1
+    here = report()
+    print(json.dumps(asdict(here), indent=2) if args.json else render(here))
+    return 0 if here.usable else 1
 
 
 def _layer(name: str, needed: bool, held: dict[str, bool], use: str, cure: str) -> Layer:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 from index_store.terminal import count, one_line
-from rlm.loop.run import Watch
+from rlm.loop.recording import Watch
 
 Json = Any
 

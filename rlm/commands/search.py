@@ -1,131 +1,79 @@
-"""`rlm search`: one query or a file of them."""
+"""`rlm search`: one query, or a file of them."""
 
 import argparse
-import itertools
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from typing import Any
 
-if TYPE_CHECKING:
-    from index_store.index import Index
-    from index_store.types import Hit
+from index_store.errors import NoSuchNode
+from index_store.index import Index, open_any
+from index_store.terminal import one_line
+from index_store.types import Hit, Json
+from rlm.asking.questions import Question, questions_in
+from rlm.asking.runs import check_text
+from rlm.errors import RlmError
+from rlm.limits import HIT_CHARS
+
+_TOGETHER = 256  # queries that are embedded at once
 
 
-HIT_CHARS = 1_000
-
-
-def _search(args: argparse.Namespace) -> int:
-    from index_store.index import open_any
-    from rlm.errors import RlmError
-
+def search(args: argparse.Namespace) -> int:
+    """Print the hits of a query, or a line of JSON for each query of a file."""
     if (args.query is None) == (args.queries is None):
         raise RlmError('give one query, or --queries FILE: rlm search INDEX "words"')
     index = open_any(args.index)
     if args.queries is not None:
-        for rows in _batches(_queries(args.queries), 256):
-            _search_many(index, rows, args)
+        queries = questions_in(args.queries)
+        while batch := list(islice(queries, _TOGETHER)):
+            _print_hits(index, batch, args)
         return 0
-    query = _unicode(args.query, "the query")
-    hits = index.search(query, args.k, doc=args.doc, **_kept(args))
+    hits = index.search(check_text(args.query, "query"), args.k, doc=args.doc, **_filters(args))
     if args.json:
-        print(json.dumps([_hit_json(index, h) for h in hits]))
+        print(json.dumps([_json(index, hit) for hit in hits]))
     else:
-        print(_hits_said(index, hits, compared=args.mode in ("hybrid", "tree")))
+        lines = _lines(index, hits, compared=args.mode in ("hybrid", "tree"))
+        print("\n".join(lines) or "nothing found")
     return 0
 
 
-def _search_many(index: "Index", rows: list[dict[str, Any]], args: argparse.Namespace) -> None:
+def _print_hits(index: Index, queries: Sequence[Question], args: argparse.Namespace) -> None:
     """One line of hits for each query; the queries are embedded together."""
-    from index_store.errors import NoSuchNode
-    from rlm.errors import RlmError
-
     lexical = args.mode == "lexical"
-    vectors = [None] * len(rows) if lexical else index.embed_queries([r["text"] for r in rows])
-    for row, vector in zip(rows, vectors, strict=True):
-        doc = row.get("scope") or args.doc
+    vectors = [None] * len(queries) if lexical else index.embed_queries([query.text for query in queries])
+    for query, vector in zip(queries, vectors, strict=True):
+        doc = query.scope or args.doc
         try:
-            hits = index.search(row["text"], args.k, doc=doc, vector=vector, **_kept(args))
+            hits = index.search(query.text, args.k, doc=doc, vector=vector, **_filters(args))
         except NoSuchNode as e:
-            raise RlmError(f"{row['line']}: {e}") from e
-        print(json.dumps({"_id": row["_id"], "hits": [_hit_json(index, h) for h in hits]}), flush=True)
+            raise RlmError(f"{query.line}: {e}") from e
+        print(json.dumps({"_id": query.id, "hits": [_json(index, hit) for hit in hits]}), flush=True)
 
 
-def _kept(args: argparse.Namespace) -> dict[str, Any]:
+def _filters(args: argparse.Namespace) -> dict[str, Any]:
     """How, and among which nodes, every query of a command searches."""
     return {"mode": args.mode, "level": args.level, "where": _where(args.where), "section": args.section}
 
 
 def _where(pairs: list[str]) -> dict[str, str]:
-    from rlm.errors import RlmError
-
     if wrong := [pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair]:
         raise RlmError(f"--where is {wrong[0]!r}; write it as KEY=VALUE, for example year=2021")
     return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
 
 
-def _batches(rows: Iterator[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
-    while batch := list(itertools.islice(rows, size)):
-        yield batch
-
-
-def _queries(path: str) -> Iterator[dict[str, Any]]:
-    """The rows of a file of queries, one JSON object a line, blank lines left out."""
-    from rlm.errors import RlmError
-
-    try:
-        with Path(path).open("rb") as lines:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield _query(line, f"{path}, line {number}")
-    except OSError as e:
-        raise RlmError(f"cannot read the queries {path}: {e.strerror or e}") from e
-
-
-def _query(line: bytes, where: str) -> dict[str, Any]:
-    from rlm.errors import RlmError
-
-    try:
-        row = json.loads(line.decode())
-    except (ValueError, RecursionError) as e:
-        raise RlmError(f"{where}: not UTF-8 and JSON ({e}); write one JSON object a line") from e
-    if not (isinstance(row, dict) and isinstance(row.get("text"), str) and "_id" in row):
-        raise RlmError(f'{where}: expected {{"_id": ..., "text": "..."}}')
-    if not isinstance(row.get("scope"), str | None):
-        raise RlmError(f"{where}: the scope is {str(row['scope'])[:80]}; give a document's id")
-    if not row["text"].strip():
-        raise RlmError(f"{where}: the query is empty; ask with at least one word")
-    return row | {"text": _unicode(row["text"], where), "line": where}
-
-
-def _unicode(text: str, what: str) -> str:
-    """The text itself. Raises RlmError for bytes that were no UTF-8, which no embedder takes."""
-    from rlm.errors import RlmError
-
-    if text != text.encode("utf-8", "replace").decode():
-        raise RlmError(f"{what} {text[:80]!a} is not Unicode text; give it in UTF-8")
-    return text
-
-
-def _hit_json(index: "Index", hit: "Hit") -> dict[str, Any]:
+def _json(index: Index, hit: Hit) -> dict[str, Json]:
     span = hit.span
-    place = (
-        {"doc": span.doc, "start": span.start, "end": span.end}
-        if span
-        else dict.fromkeys(("doc", "start", "end"))
-    )
+    place: dict[str, Json] = dict.fromkeys(("doc", "start", "end"))
+    if span:
+        place = {"doc": span.doc, "start": span.start, "end": span.end}
     words = {"label": index.node(hit.node).label, "text": index.text(hit.node)[:HIT_CHARS]}
     return {"node": hit.node, "level": hit.level, **place, "score": hit.score, **words}
 
 
-def _hits_said(index: "Index", hits: "Sequence[Hit]", compared: bool) -> str:
-    """`compared`: the scores say how hits compare, and so nothing of one alone."""
-    from index_store.terminal import one_line
-
-    lines = []
+def _lines(index: Index, hits: Sequence[Hit], compared: bool) -> Iterator[str]:
+    """Two lines a hit. `compared`: the scores tell how hits compare, and so nothing of one alone."""
     for rank, hit in enumerate(hits, 1):
         where = f"{hit.span.doc} {hit.span.start}-{hit.span.end}" if hit.span else index.node(hit.node).label
         score = "      -" if compared and len(hits) == 1 else f"{hit.score:7.3f}"
-        lines.append(f"{rank:2}. {score}  {hit.node}  {one_line(where, 200)}")
-        lines.append(f"      {one_line(index.text(hit.node), 160)}")
-    return "\n".join(lines) or "nothing found"
+        yield f"{rank:2}. {score}  {hit.node}  {one_line(where, 200)}"
+        yield f"      {one_line(index.text(hit.node), 160)}"

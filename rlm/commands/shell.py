@@ -1,5 +1,6 @@
 """A person's own REPL over an index: the same verbs, the same sandbox, no root model."""
 
+import argparse
 import asyncio
 import codeop
 import json
@@ -10,36 +11,30 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from index_store.terminal import count, one_line, visible
+from index_store.types import Json
 from rlm.answers.citations import Conclusion
-from rlm.asking.asking import gateway_for, opened_for
+from rlm.asking.options import Options
+from rlm.asking.runs import gateway_for, new_run, opened_for
+from rlm.commands.options import options_of
 from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
-from rlm.limits import Limits, Models
+from rlm.limits import Limits
 from rlm.loop.calls import Calls
 from rlm.loop.cells import CALLS, serving
-from rlm.loop.context import Context
 from rlm.loop.engine import converse
+from rlm.loop.recording import Unrecorded
 from rlm.loop.run import Run
+from rlm.loop.verbs import Verbs
 from rlm.sandbox import CellResult, SandboxLimits, Session, open_session
 
-Json = Any
 LINE_BYTES = 8 << 20
 # A person stays longer than a run does: only single cells are limited.
 CPU_S = 1_000_000
 ENDS = frozenset({"exit", "quit", "exit()", "quit()"})
 SESSION_CHARS = 10**12
-
-
-class _Untraced:
-    """A person's shell leaves no trace; it is their own session, not a run to be audited."""
-
-    size = 0
-
-    def record(self, kind: str, conversation: str, /, **fields: Json) -> int:
-        return 0
 
 
 @dataclass(slots=True)
@@ -50,28 +45,31 @@ class Shell:
     written: list[str]  # every cell, to tell a person's words in a prompt from a document's
 
 
+def shell(args: argparse.Namespace) -> int:
+    """A person's own REPL, until the input ends."""
+    with open_shell(args.index, options_of(args)) as opened:
+        (talk_json if args.json else talk)(opened, fresh=args.fresh)
+    return 0
+
+
 @contextmanager
-def open_shell(index: str | Path, models: Models, limits: Limits) -> Iterator[Shell]:
+def open_shell(index: str | Path, options: Options) -> Iterator[Shell]:
     """A sandbox over an index, with a thread of its own for the model calls that cells make."""
-    opened = opened_for(index, models)
-    context = Context(opened, lambda *_: None)
+    opened, limits = opened_for(index, options.models), options.limits
+    verbs = Verbs(opened, lambda visit: None)
     with _running_loop() as loop:
-        run = Run(opened, gateway_for(limits), models, limits, _Untraced(), Path(), loop)
-        calls = Calls(run, context, "0", 0, _descend, lambda: 0)
+        run = new_run(opened, options, gateway_for(limits), Unrecorded(), loop)
+        calls = Calls(run, verbs, "0", 0, _descend, lambda: 0)
         session = open_session(
-            serving(context, calls), CALLS, _sandbox(limits), context.intro(), limits.backend
+            serving(verbs, calls), CALLS, _sandbox(limits), verbs.view.intro(), limits.backend
         )
+        size = f"{count(len(verbs.view.documents), 'document')}, {count(verbs.view.size, 'node')}"
         try:
-            yield Shell(
-                session,
-                run,
-                f"{opened.path}: {count(context.docs, 'document')}, {count(context.nodes, 'node')}",
-                calls.written,
-            )
+            yield Shell(session, run, f"{opened.path}: {size}", calls.written)
         finally:
             calls.stop()
             session.close()
-            asyncio.run_coroutine_threadsafe(_ended(calls, run.gateway), loop).result()
+            asyncio.run_coroutine_threadsafe(_ended(calls, run.budget.gateway), loop).result()
 
 
 @contextmanager
@@ -95,7 +93,7 @@ def _sandbox(limits: Limits) -> SandboxLimits:
 async def _descend(run: Run, question: str, under: str | None, id: str, depth: int) -> Conclusion:
     """A child of a cell, which has no root conversation to watch the wall clock for it."""
     try:
-        async with asyncio.timeout(max(run.left_s, 0.001)):
+        async with asyncio.timeout(max(run.budget.left_s, 0.001)):
             return await converse(run, question, under, id, depth)
     except TimeoutError:
         return Conclusion("", (), "timeout")
@@ -106,11 +104,11 @@ async def _ended(calls: Calls, gateway: Gateway) -> None:
     await gateway.close()
 
 
-def run_cell(shell: Shell, code: str, fresh: bool = False) -> CellResult:
+def run_own_cell(shell: Shell, code: str, fresh: bool = False) -> CellResult:
     """Run one cell, from an empty namespace when `fresh`. The run's wall clock begins anew with each."""
     if fresh:
         shell.session.reset()
-    shell.run.began = time.monotonic()
+    shell.run.budget.began = time.monotonic()
     shell.written.append(code)
     return shell.session.run(code)
 
@@ -118,7 +116,7 @@ def run_cell(shell: Shell, code: str, fresh: bool = False) -> CellResult:
 def talk_json(shell: Shell, fresh: bool) -> None:
     """One {"code": ...} line in, one result line out, until the input ends."""
     for line in _lines(sys.stdin.buffer):
-        print(json.dumps(_answer_line(shell, line, fresh)), flush=True)
+        print(json.dumps(_reply(shell, line, fresh)), flush=True)
 
 
 def _lines(source: BinaryIO) -> Iterator[bytes]:
@@ -130,9 +128,9 @@ def _lines(source: BinaryIO) -> Iterator[bytes]:
         yield line
 
 
-def _answer_line(shell: Shell, line: bytes, fresh: bool) -> dict[str, Json]:
+def _reply(shell: Shell, line: bytes, fresh: bool) -> dict[str, Json]:
     try:
-        return result_json(run_cell(shell, _code_in(line), fresh))
+        return result_json(run_own_cell(shell, _code_in(line), fresh))
     except RlmError as e:
         return {"status": "error", "stdout": "", "error": str(e), "seconds": 0.0}
 
@@ -170,13 +168,13 @@ def talk(shell: Shell, fresh: bool) -> None:
     while (code := _read_cell()) is not None and code.strip() not in ENDS:
         try:
             if code.strip():
-                _say(run_cell(shell, code, fresh))
+                _print(run_own_cell(shell, code, fresh))
         except KeyboardInterrupt:
             shell.session.reset()
             print("\nstopped; the variables are gone", file=sys.stderr)
 
 
-def _say(result: CellResult) -> None:
+def _print(result: CellResult) -> None:
     stdout = visible(result.stdout)
     print(stdout, end="" if stdout.endswith("\n") or not stdout else "\n")
     if result.error:

@@ -5,16 +5,16 @@ import json
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from rlm.audit.verify import Verdict
+from index_store.files import replace_file
+from rlm.audit import Verdict, read, verify
+from rlm.audit.page import render
+from rlm.audit.timeline import show
+from rlm.errors import RlmError
 
 
-def _trace(args: argparse.Namespace) -> int:
-    from rlm.audit import read, verify
-    from rlm.errors import RlmError
-
+def trace(args: argparse.Namespace) -> int:
+    """Show a run as text, or verify its trace."""
     if args.head is not None and not re.fullmatch(r"[0-9a-f]{64}", args.head):
         raise RlmError(f"--head is {args.head[:80]!r}; give all 64 hex digits of the hash")
     if args.action == "verify":
@@ -25,43 +25,31 @@ def _trace(args: argparse.Namespace) -> int:
             "line": verdict.first_bad_line,
             "reason": verdict.reason,
         }
-        print(json.dumps(facts | {"head": verdict.head}) if args.json else _verdict_said(verdict))
+        print(json.dumps(facts | {"head": verdict.head}) if args.json else _sentence(verdict))
         return 0 if verdict.ok else 1
-    from rlm.audit.timeline import show
-
     events, verdict = read(args.run_folder)
     print("\n".join(json.dumps(e) for e in events) if args.json else show(events, verdict))
     return 0 if verdict.ok else 1
 
 
-def _verdict_said(verdict: "Verdict") -> str:
+def review(args: argparse.Namespace) -> int:
+    """Write the audit page of a run; a page that was there stays whole until the new one is."""
+    events, verdict = read(args.run_folder)
+    page = Path(args.output)
+    if not page.name or page.is_dir():
+        raise RlmError(f"cannot write the page {page}: it is a folder; name a file in it")
+    try:
+        replace_file(page, render(events, verdict).encode("utf-8"))
+    except OSError as e:
+        raise RlmError(f"cannot write the page {page}: {e.strerror or e}") from e
+    print(args.output)
+    if not verdict.ok:
+        print(f"rlm: the trace is not as it was written: {_sentence(verdict)}", file=sys.stderr)
+    return 0 if verdict.ok else 1
+
+
+def _sentence(verdict: Verdict) -> str:
     if verdict.ok:
         return f"ok: {verdict.events} events, an unbroken chain; head {verdict.head}"
     line = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
     return f"{line}{verdict.reason}"
-
-
-def _review(args: argparse.Namespace) -> int:
-    from rlm.audit import read
-    from rlm.audit.page import render
-
-    events, verdict = read(args.run_folder)
-    _write_page(Path(args.output), render(events, verdict))
-    print(args.output)
-    if not verdict.ok:
-        print(f"rlm: the trace is not as it was written: {_verdict_said(verdict)}", file=sys.stderr)
-    return 0 if verdict.ok else 1
-
-
-def _write_page(page: Path, text: str) -> None:
-    """Write beside it first, so that a page that was there stays whole until the new one is."""
-    from rlm.errors import RlmError
-
-    if not page.name or page.is_dir():
-        raise RlmError(f"cannot write the page {page}: it is a folder; name a file in it")
-    partial = page.with_name(f".{page.name}.partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(page)
-    except OSError as e:
-        raise RlmError(f"cannot write the page {page}: {e.strerror or e}") from e

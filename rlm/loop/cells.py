@@ -2,25 +2,25 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
+from index_store.types import Json
 from rlm.audit.suspicion import texts_shown
-from rlm.loop.calls import NAMES, Calls
-from rlm.loop.context import VERBS, Context, Refused
-from rlm.loop.conversation import Conversation, Json
+from rlm.loop.calls import NAMES, Calls, PastCell
+from rlm.loop.checks import Refused
+from rlm.loop.conversation import Conversation
 from rlm.loop.run import Run
+from rlm.loop.verbs import VERBS, Verbs, Visit
+from rlm.prompts import refusals
 from rlm.sandbox import CallRefused, CellResult
+from rlm.sandbox.types import Serve
 
 CALLS = frozenset([f"context.{verb}" for verb in VERBS] + list(NAMES))
 
 
 #: How long a cell may go on once its conversation is stopped, so that its variables survive.
 GRACE_S = 1.0
-
-
-ANSWER_NOW = "answer from what your variables hold"
 
 
 async def run_cell(talk: Conversation, code: str) -> CellResult:
@@ -30,9 +30,8 @@ async def run_cell(talk: Conversation, code: str) -> CellResult:
     """
     talk.cell, talk.code = talk.cell + 1, code
     talk.calls.written.append(code)
-    left_s = round(
-        max(talk.run.left_s, GRACE_S / 2), 1
-    )  # a cell that ends by its own clock keeps its session
+    # A cell that ends by its own clock keeps its session.
+    left_s = round(max(talk.run.budget.left_s, GRACE_S / 2), 1)
     timeout_s = min(talk.run.limits.cell_timeout_s, left_s)
     talk.session.limits = replace(talk.session.limits, cell_timeout_s=timeout_s)
     loop = asyncio.get_running_loop()
@@ -57,7 +56,7 @@ async def _cut_short(talk: Conversation, running: "asyncio.Future[CellResult]") 
 
 def _recorded(talk: Conversation, code: str, result: CellResult) -> CellResult:
     record_scan(talk, result.rule, result.line, "rejected" if result.status == "rejected" else "ok")
-    talk.run.record(
+    talk.run.journal.record(
         "code_run",
         talk.id,
         cell=talk.cell,
@@ -69,9 +68,9 @@ def _recorded(talk: Conversation, code: str, result: CellResult) -> CellResult:
         state_lost=result.state_lost,
     )
     place = f"cell {talk.cell}"
-    talk.run.flag(talk.id, "output", [(place, result.stdout), (place, result.error)])
+    talk.run.journal.flag(talk.id, "output", [(place, result.stdout), (place, result.error)])
     output = "\n".join(part for part in (result.stdout, result.error) if part)
-    talk.calls.past.append({"code": code, "status": result.status, "output": output})
+    talk.calls.past.append(PastCell(code, result.status, output))
     return result
 
 
@@ -82,7 +81,7 @@ def record_scan(
     if talk.code is None:
         return
     code, talk.code = talk.code, None
-    talk.run.record(
+    talk.run.journal.record(
         "code_scanned",
         talk.id,
         cell=talk.cell,
@@ -93,42 +92,33 @@ def record_scan(
     )
 
 
-def record_visit(
-    run: Run,
-    conversation: str,
-    cell: Callable[[], int],
-    verb: str,
-    arguments: dict[str, Json],
-    shown: list[Json],
-    not_taken: list[Json],
-    result: Json,
-    error: str,
-) -> None:
+def record_visit(run: Run, conversation: str, cell: Callable[[], int], visit: Visit) -> None:
     """Record one use of a verb, before its result goes anywhere."""
-    run.record(
+    result = visit.result
+    run.journal.record(
         "visited",
         conversation,
         cell=cell(),
-        verb=verb,
-        arguments=arguments,
-        shown=shown,
-        not_taken=not_taken,
+        verb=visit.verb,
+        arguments=visit.arguments,
+        shown=visit.shown,
+        not_taken=visit.not_taken,
         result=result,
-        result_chars=0 if error else len(result if isinstance(result, str) else json.dumps(result)),
-        **({"error": error} if error else {}),
+        result_chars=0 if visit.error else len(result if isinstance(result, str) else json.dumps(result)),
+        **({"error": visit.error} if visit.error else {}),
     )
-    run.flag(conversation, f"context.{verb}", texts_shown(result, shown))
+    run.journal.flag(conversation, f"context.{visit.verb}", texts_shown(result, visit.shown))
 
 
-def serving(context: Context, calls: Calls) -> Any:
-    """What answers the frames of a worker: verbs by the context, model calls by `calls`."""
+def serving(verbs: Verbs, calls: Calls) -> Serve:
+    """What answers the frames of a worker: verbs of the tree, and model calls."""
 
-    def serve(name: str, args: Sequence[Json], kwargs: Mapping[str, Json]) -> Json:
-        if calls.run.is_full:
-            raise CallRefused(f"this run has read so much that its trace is full; {ANSWER_NOW}")
+    def serve(name: str, args: list[Json], kwargs: dict[str, Json]) -> Json:
+        if calls.run.journal.is_full:
+            raise CallRefused(refusals.FULL)
         try:
             if name.startswith("context."):
-                return context.serve(name.removeprefix("context."), args, kwargs)
+                return verbs.serve(name.removeprefix("context."), args, kwargs)
             return calls.serve(name, args, kwargs)
         except Refused as e:
             raise CallRefused(str(e)) from e

@@ -3,20 +3,23 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
+from index_store.types import Json
 from rlm.answers.citations import Citation
 from rlm.gateway.types import Message
 from rlm.loop.calls import Calls
 from rlm.loop.run import Run
 from rlm.sandbox import Session
 
-Json = Any
-
 
 @dataclass(slots=True)
 class Conversation:
-    """One model with one REPL. `told` counts the messages already in the trace; `turns` says each in a line."""
+    """One model with one REPL.
+
+    `recorded`: how many of the messages are in the trace; `turns`: each in a line; `cell`: the number of the last;
+    `code`: of the current cell, until its scan is recorded; `drafting`: whether any code has named the answer;
+    `draft`: the answer so far; `cited`: its citations, once they are looked up.
+    """
 
     run: Run
     id: str
@@ -25,18 +28,26 @@ class Conversation:
     session: Session
     messages: list[Message]
     cell: int = 0
-    code: str | None = None  # of the current cell, until its scan is recorded
-    told: int = 0
+    code: str | None = None
+    recorded: int = 0
     turns: list[str] = field(default_factory=list)
-    drafting: bool = False  # whether any code has named the answer
+    drafting: bool = False
     draft: dict[str, Json] = field(default_factory=dict)
-    cited: Sequence[Citation] | None = None  # of the draft, once they are looked up
+    cited: Sequence[Citation] | None = None
     thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="cell")
     )
 
+    def end_turn(self, text: str, line: str) -> None:
+        """Tell the model `text`; `line` is the turn in short."""
+        self.messages.append({"role": "user", "content": text})
+        self.turns.append(line)
 
-def _say(talk: Conversation, text: str, line: str) -> None:
-    """End a turn: what the model is told, and the turn in short."""
-    talk.messages.append({"role": "user", "content": text})
-    talk.turns.append(line)
+
+async def close(talk: Conversation) -> None:
+    """Give up what is under way, and the sandbox."""
+    talk.calls.stop()
+    talk.session.kill()
+    talk.thread.shutdown()
+    talk.session.close()
+    await talk.calls.settled()

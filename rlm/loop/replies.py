@@ -1,4 +1,8 @@
-"""What a model's reply asks to be run, however it is dressed; and what to tell a model whose reply holds nothing."""
+"""What a model's reply asks to be run, however it is dressed; and what to tell a model whose reply holds nothing.
+
+Fences are read as CommonMark 0.31 has them, section 4.5: closed by a line with nothing but as many marks; one left open
+ends with the reply. Thoughts in <think> tags do not count.
+"""
 
 import json
 import re
@@ -16,6 +20,15 @@ _CALLED = re.compile(r"<(/?)(tool_call|function_call)>", re.IGNORECASE)
 _REFUSAL = re.compile(
     r"\W*(?:I'm|I am|I’m)? ?(?:sorry\b|unable\b)|\W*I (?:can't|cannot|can’t|won't) ", re.IGNORECASE
 )
+_MARKS = r"[ \t>*_`]*"  # what Markdown puts around a line
+_FINAL = re.compile(rf"^{_MARKS}FINAL[ ]?\(", re.MULTILINE)
+_VARIABLE = re.compile(
+    rf"^{_MARKS}FINAL_VAR[ ]?\([ ]*(['\"]?)([^\W\d]\w*)\1[ ]*\)[*_`.]*[ \t]*$", re.MULTILINE
+)
+_END = re.compile(r"\)[*_`.]*[ \t]*$", re.MULTILINE)
+_QUOTED = re.compile(r"(\"\"\"|'''|[\"'])((?:\\.|(?!\1)[^\\])*)\1", re.DOTALL)
+_ESCAPE = re.compile(r"\\([nt\"'\\])")
+_ESCAPED = {"n": "\n", "t": "\t"}
 _ARGUMENTS = ("arguments", "parameters", "input", "args")
 _CODE_NAMES = ("code", "python", "source", "script", "cmd", "command")
 CALL_CHARS = 200_000
@@ -26,16 +39,22 @@ def code_of(reply: str, tool_call: str = "") -> str | None:
     """The code of a reply as one cell; None when there is none.
 
     In this order: its fenced blocks named python, py or repl; where there are none, blocks without a name; code in
-    tags such as <code>; the code argument of a tool call, in JSON, that the reply or a line of `tool_call` holds.
-    What stands in <think> tags does not count. A fence is closed as in CommonMark 0.31, section 4.5: by a line with
-    nothing but as many marks; one left open ends with the reply.
+    tags such as <code>; the code argument of a tool call, in JSON, that the reply or a line of `tool_call` holds; an
+    answer in prose, as the first RLM prompts taught: FINAL(...) or FINAL_VAR(name) on a line of its own.
     """
-    said = _outside(_THOUGHT, reply)
-    blocks = [(name, code) for name, code in _blocks(said) if code.strip()]
-    named = [code for name, code in blocks if name in _NAMES]
-    found = named or [code for name, code in blocks if not name]
-    found = found or [textwrap.dedent(code).strip("\n") for code in _inside(_TAGGED, said) if code.strip()]
-    return "\n".join(found) or _called_code(said, tool_call)
+    words = _outside(_THOUGHT, reply)
+    blocks = [(name, code) for name, code in _blocks(words) if code.strip()]
+    cells = [code for name, code in blocks if name in _NAMES] or [code for name, code in blocks if not name]
+    cells = cells or [textwrap.dedent(code).strip("\n") for code in _inside(_TAGGED, words) if code.strip()]
+    return "\n".join(cells) or _called_code(words, tool_call) or _final_code(reply)
+
+
+def _final_code(reply: str) -> str | None:
+    """A cell that ends as the prose of a reply says."""
+    if (name := final_variable_in(reply)) is not None:
+        return f"FINAL_VAR({name!r})"
+    text = final_in(reply)
+    return None if text is None else f"FINAL({text!r})"
 
 
 def is_open(reply: str) -> bool:
@@ -134,3 +153,51 @@ def _codes(value: Any, depth: int) -> Iterator[str]:
         inner = value.get(name)
         for part in _json(inner) if isinstance(inner, str) else [inner]:
             yield from _codes(part, depth - 1)
+
+
+# -- an answer in prose --------------------------------------------------------------------------------------
+
+
+def final_in(reply: str) -> str | None:
+    """The text in the last whole `FINAL(...)` of a reply, outside code; None where there is none or it is empty.
+
+    It may go over several lines and hold brackets; quotes around all of it are taken off.
+    """
+    parts = _FINAL.split(_prose(reply))[1:]
+    answers = [_without_quotes(part[:end]) for part in parts if (end := _end(part)) is not None]
+    return answers[-1] or None if answers else None
+
+
+def final_variable_in(reply: str) -> str | None:
+    """The name in the last `FINAL_VAR(name)` on a line of its own, outside code; None where there is none."""
+    names = [name for _, name in _VARIABLE.findall(_prose(reply))]
+    return names[-1] if names else None
+
+
+def _prose(reply: str) -> str:
+    """The lines of a reply outside its fenced blocks and its thoughts."""
+    lines, fence = [], ""
+    for line in _outside(_THOUGHT, reply).replace("\r\n", "\n").split("\n"):
+        was, fence = fence, _after(line, fence)
+        if not was and not fence:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _end(text: str) -> int | None:
+    """Where the closing bracket stands: the first at a line's end that balances, else the last at one."""
+    ends = [m.start() for m in _END.finditer(text)]
+    depth, at = 0, 0
+    for end in ends:
+        depth += text.count("(", at, end) - text.count(")", at, end)
+        if depth <= 0:
+            return end
+        depth, at = depth - 1, end + 1
+    return ends[-1] if ends else None
+
+
+def _without_quotes(text: str) -> str:
+    quoted = _QUOTED.fullmatch(text.strip())
+    if not quoted:
+        return text.strip()
+    return _ESCAPE.sub(lambda m: _ESCAPED.get(m[1], m[1]), quoted[2]).strip()

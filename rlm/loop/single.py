@@ -4,9 +4,8 @@ import asyncio
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from index_store.types import Span
+from index_store.types import Json, Span
 from rlm import prompts
 from rlm.answers import demands
 from rlm.answers.citations import Citation, Conclusion
@@ -16,10 +15,8 @@ from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message, Request
-from rlm.loop.context import Context
 from rlm.loop.run import Run
-
-Json = Any
+from rlm.loop.verbs import Verbs
 
 NOT_FOUND = "NOT FOUND"
 NOT_HERE = f"{demands.NOT_FOUND}."
@@ -37,7 +34,7 @@ class Passages:
     """Blocks for one prompt, and what the name of each cites."""
 
     blocks: tuple[Block, ...]
-    places: Mapping[str, Json]
+    places: Mapping[str, Mapping[str, Json]]
 
 
 def whole_text(run: Run) -> Passages:
@@ -49,16 +46,17 @@ def whole_text(run: Run) -> Passages:
     return Passages(blocks, {d.id.replace("\n", " "): {"doc": d.id} for d in documents})
 
 
-def found_text(run: Run, context: Context, question: str, tokens: int) -> Passages:
+def retrieved_text(run: Run, verbs: Verbs, question: str, tokens: int) -> Passages:
     """What a search over chunks and summaries in one pool finds, best first, within `tokens`.
 
     The collapsed tree of RAPTOR (arXiv 2401.18059, section 3).
     """
-    hits = context.serve("search", [question[:2_000]], {"k": HITS, "level": None})
+    entries = verbs.serve("search", [question[:2_000]], {"k": HITS, "level": None})
     blocks: list[Block] = []
     left = tokens
-    for hit in hits:
-        block = Block(*context.passage(hit["node"]))
+    assert isinstance(entries, list)
+    for entry in entries:
+        block = Block(*verbs.passage(entry))
         left -= count_tokens(run.models.root, block.text)
         if left < 0 and blocks:
             break
@@ -76,9 +74,9 @@ async def answer_once(
     tries = _Tries(run, _messages(run, question, passages), passages.places, held)
     error, cut_short = "", stop != "answer"
     given = [(block.name, block.text) for block in passages.blocks]
-    await asyncio.to_thread(run.flag, "0", "passages", given)  # reading a long text takes a while
+    await asyncio.to_thread(run.journal.flag, "0", "passages", given)  # reading a long text takes a while
     try:
-        async with asyncio.timeout(max(run.left_s, 0.001)):
+        async with asyncio.timeout(max(run.budget.left_s, 0.001)):
             await tries.go(1 if cut_short else TRIES)
     except TimeoutError:
         stop = "timeout"
@@ -97,7 +95,7 @@ async def answer_once(
 class _Tries:
     run: Run
     messages: list[Message]
-    places: Mapping[str, Json]
+    places: Mapping[str, Mapping[str, Json]]
     held: Reservation | None
     content: str = ""
     citations: Sequence[Citation] = ()
@@ -118,11 +116,10 @@ class _Tries:
 
     async def _ask(self) -> str:
         held, self.held = self.held, None
-        (call,) = self.run.call_ids(1)
         new, self.told = len(self.messages) - self.told, len(self.messages)
         most = self.run.limits.reply_tokens if held is None else held.worst.completion_tokens
         model = self.run.models.root
-        reply = await self.run.ask("0", call, model, self.messages, new, most, held)
+        reply = await self.run.ask("0", model, self.messages, new, most, held)
         self.told += 1  # its own reply, which a next call sends again
         return reply.text
 
@@ -135,34 +132,31 @@ def _messages(run: Run, question: str, passages: Passages) -> list[Message]:
 
 def fitting(run: Run, question: str, passages: Passages) -> Passages:
     """As many of the passages, from the first, as one call may still pay for; all of them where none fits."""
-    left, kept = run.ledger.left(), passages.blocks
-    while kept:
-        messages = tuple(_messages(run, question, Passages(kept, {})))
-        worst = run.gateway.worst(Request(run.models.root, messages, run.limits.reply_tokens))
+    left, blocks = run.budget.ledger.left(), passages.blocks
+    while blocks:
+        messages = tuple(_messages(run, question, Passages(blocks, {})))
+        worst = run.budget.gateway.worst(Request(run.models.root, messages, run.limits.reply_tokens))
         if (left.tokens is None or worst.tokens <= left.tokens) and (
             left.usd is None or worst.usd <= left.usd
         ):
-            return Passages(kept, passages.places)
-        kept = kept[: len(kept) // 2]
+            return Passages(blocks, passages.places)
+        blocks = blocks[: len(blocks) // 2]
     return passages
 
 
-def parse(reply: str, places: Mapping[str, Json], typed: bool = False) -> tuple[str, list[Json]]:
+def parse(
+    reply: str, places: Mapping[str, Mapping[str, Json]], typed: bool = False
+) -> tuple[str, list[Json]]:
     """(answer, offered citations) of a reply in the form that prompts.SINGLE asks for.
 
     A reply of nothing but quoted lines is answered by the quotes themselves.
     """
     sources = [(m[1].strip(), m[2]) for m in _SOURCE.finditer(reply)]
-    offered = [{**_place(name, places), "quote": words} for name, words in sources]
-    said = _SOURCE.sub("", reply).strip()
-    if typed and (block := _JSON.search(said)):
-        said = block[1].strip()
-    if said.strip(" .\n") == NOT_FOUND:
+    offered: list[Json] = [{**places.get(name, {"node": name}), "quote": words} for name, words in sources]
+    words = _SOURCE.sub("", reply).strip()
+    if typed and (block := _JSON.search(words)):
+        words = block[1].strip()
+    if words.strip(" .\n") == NOT_FOUND:
         return NOT_HERE, []
-    quotes = (f'"{" ".join(words.split())}" [{n}]' for n, (_, words) in enumerate(sources, 1))
-    return said or "\n".join(quotes), offered
-
-
-def _place(name: str, places: Mapping[str, Json]) -> dict[str, Json]:
-    place: dict[str, Json] = places.get(name, {"node": name})
-    return place
+    quotes = (f'"{" ".join(quote.split())}" [{n}]' for n, (_, quote) in enumerate(sources, 1))
+    return words or "\n".join(quotes), offered

@@ -7,8 +7,8 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from index_store.types import Json
 from rlm.gateway.blocks import Block, quote
 
 VERSION = "3"
@@ -53,6 +53,7 @@ WHOLE, BRANCH = "the whole corpus", "the branch under {under}"
 NEXT = "The next question, in the same REPL: {question}"
 OUTPUT = "Cell {cell}: {status}.\n{body}\n{left}"
 NO_OUTPUT = "(it printed nothing)"
+LEFT = "Left: {left}."
 ASKED_OF = "{passages}\n\nQUESTION: {prompt}"
 PUT_AWAY = """\
 
@@ -82,7 +83,7 @@ def opening(question: str, documents: int, nodes: int, chars: int, under: str | 
     return OPENING.format(question=question, where=where, documents=documents, nodes=nodes, chars=chars)
 
 
-def demanded(citations: bool, schema: Mapping[str, Any] | None, how: str) -> str:
+def demanded(citations: bool, schema: Mapping[str, Json] | None, how: str) -> str:
     """What an answer must satisfy, to stand at the end of a message; '' where nothing is asked for."""
     typed = TYPED.format(how=how, schema=json.dumps(schema, ensure_ascii=False)) if schema is not None else ""
     return typed + (CITED if citations else "")
@@ -93,6 +94,13 @@ def output(cell: int, status: str, stdout: str, error: str, left: str) -> str:
     parts = {f"output of cell {cell}": stdout, f"error of cell {cell}": error}
     body = quote([Block(name, text) for name, text in parts.items() if text])
     return OUTPUT.format(cell=cell, status=status, body=body or NO_OUTPUT, left=left)
+
+
+def left(amounts: Mapping[str, Json], lacks: str) -> str:
+    """What stands under a cell's output: what is left of each cap, what a ready answer lacks, and the last turn."""
+    shown = (f"{name} {round(n, 4):,}" for name, n in amounts.items() if isinstance(n, int | float))
+    lines = [LEFT.format(left=", ".join(shown)), told_why(UNMET, lacks) if lacks else ""]
+    return " ".join(line for line in [*lines, LAST_TURN * (amounts["turns"] == 1)] if line)
 
 
 def told_why(words: str, why: str) -> str:

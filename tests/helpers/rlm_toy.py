@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
 from rlm.gateway.provider import litellm
 from rlm.gateway.types import Request
-from rlm.loop.context import Context
+from rlm.loop.verbs import Verbs
 from tests.helpers.model_server import MODEL, ModelServer
 from tests.helpers.toy import DIM
 
@@ -55,9 +56,7 @@ def warm_up() -> None:
         asyncio.run(ask())
 
 
-def recorded_context(index: Index, under: str | None = None) -> tuple[Context, list[Visit]]:
-    """A context, and the list that each of its visits is added to."""
+def recorded_verbs(index: Index, under: str | None = None) -> tuple[Verbs, list[Visit]]:
+    """Verbs over an index, and the list that each of their visits is added to."""
     visits: list[Visit] = []
-    names = ("verb", "arguments", "shown", "not_taken", "result", "error")
-    context = Context(index, lambda *told: visits.append(dict(zip(names, told, strict=True))), under)
-    return context, visits
+    return Verbs(index, lambda visit: visits.append(asdict(visit)), under), visits

@@ -12,7 +12,7 @@ from index_store import plain
 from index_store.errors import BadQuery, BrokenIndex
 from index_store.index import Index, open_any, open_text, text_index
 from index_store.plain import CHUNK_BYTES, cuts
-from tests.helpers.rlm_toy import recorded_context
+from tests.helpers.rlm_toy import recorded_verbs
 from tests.helpers.toy import toy_index
 
 NOTES = "".join(
@@ -113,7 +113,7 @@ def test_a_search_by_meaning_says_that_there_are_no_vectors(notes: Index) -> Non
 
 
 def test_every_verb_answers(notes: Index) -> None:
-    context, visits = recorded_context(notes)
+    context, visits = recorded_verbs(notes)
     ask = lambda verb, *args, **named: context.serve(verb, args, named)  # noqa: E731
     leaf = ask("grep", "mooring 60")[0]["node"]
     assert ask("overview")["children"] == ask("children", "L1-00000") == ask("leaves", "L1-00000")
@@ -130,7 +130,7 @@ def test_every_verb_answers(notes: Index) -> None:
 
 
 def test_a_chunk_is_a_branch_of_its_own(notes: Index) -> None:
-    context, _ = recorded_context(notes, "L0-00001")
+    context, _ = recorded_verbs(notes, "L0-00001")
     assert context.serve("text", [], {}) == notes.text("L0-00001")
 
 

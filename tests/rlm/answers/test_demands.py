@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from rlm.answers.citations import Citation
-from rlm.answers.demands import NOT_FOUND, Demands, not_found, unmet
+from rlm.answers.demands import NOT_FOUND, Demands, is_not_found, unmet
 
 VERBATIM = Citation("a.txt", 0, 3, "two", None, "verbatim")
 NEAREST = Citation("a.txt", 0, 3, "two", None, "nearest", claimed="tow", similarity=0.8)
@@ -56,7 +56,7 @@ def test_citations_that_stand_nowhere_are_named() -> None:
     ],
 )
 def test_not_in_these_documents_is_an_answer_that_needs_no_citation_and_no_schema(content: str) -> None:
-    assert not_found(content)
+    assert is_not_found(content)
     assert unmet(Demands(citations=True, schema=YEAR.schema), content, []) is None
 
 
@@ -72,7 +72,7 @@ def test_not_in_these_documents_is_an_answer_that_needs_no_citation_and_no_schem
     ],
 )
 def test_other_answers_do_not_say_that_nothing_was_found(content: Any) -> None:
-    assert not not_found(content)
+    assert not is_not_found(content)
 
 
 def test_an_answer_that_does_not_fit_the_schema_is_returned_with_each_error_and_its_place() -> None:

@@ -13,7 +13,6 @@ import pytest
 
 from index_store.index import Index
 from rlm import Answer, Limits, Models
-from rlm.asking.asking import Manner
 from rlm.asking.chat import Chat, open_chat
 from rlm.audit import read, verify
 from rlm.cli import main
@@ -34,7 +33,7 @@ def talk(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Talk:
 
     def call(script: Script, go: Callable[[Chat], Awaitable[Any]], **limits: Any) -> Any:
         async def chatting() -> Any:
-            async with open_chat(index, Manner("rlm", MODELS, Limits(**limits), runs=tmp_path)) as chat:
+            async with open_chat(index, models=MODELS, limits=Limits(**limits), runs=tmp_path) as chat:
                 return await go(chat)
 
         with ModelServer(script) as server:
@@ -110,7 +109,7 @@ def test_a_chat_that_is_cancelled_leaves_a_closed_trace(talk: Talk) -> None:
 
 def test_a_chat_without_a_question_leaves_nothing(index: Index, tmp_path: Path) -> None:
     async def go() -> None:
-        async with open_chat(index, Manner(models=MODELS, runs=tmp_path / "runs")):
+        async with open_chat(index, models=MODELS, runs=tmp_path / "runs"):
             pass
 
     os.environ.setdefault("OPENAI_API_KEY", "sk-test")

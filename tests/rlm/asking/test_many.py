@@ -10,8 +10,8 @@ import pytest
 
 from index_store.index import Index
 from rlm import Limits, Models, ask_many, events
-from rlm.asking.asking import Manner
-from rlm.asking.many import Answers, Outcome, Question, read_questions
+from rlm.asking.many import Answers, Outcome
+from rlm.asking.questions import Question, read_questions
 from rlm.audit import read, verify
 from rlm.cli import main
 from rlm.errors import RlmError
@@ -35,10 +35,10 @@ def questions(count: int) -> list[Question]:
 @pytest.fixture
 def many(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Outcome]]:
     def call(script: Script, asked: list[Question], at_once: int = 4, **limits: Any) -> list[Outcome]:
-        manner = Manner("rlm", MODELS, Limits(**limits), runs=tmp_path / "runs")
 
         async def go() -> list[Outcome]:
-            return [outcome async for outcome in ask_many(index, asked, manner, at_once)]
+            options = {"models": MODELS, "limits": Limits(**limits), "runs": tmp_path / "runs"}
+            return [o async for o in ask_many(index, asked, at_once=at_once, route="rlm", **options)]
 
         with ModelServer(script) as server:
             server.use(monkeypatch)

@@ -34,7 +34,7 @@ def asked(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
     """Ask over a scripted server; the answer, the trace's events and what went over the wire."""
     monkeypatch.setattr(gateway_module, "backoff_s", lambda attempt: 0.005)
 
-    def call(script: Script, models: Models = KNOWN, limits: Limits | None = None, **how: Any) -> Asked:
+    def call(script: Script, models: Models = KNOWN, limits: Limits = Limits(), **how: Any) -> Asked:
         with ModelServer(script) as server:
             server.use(monkeypatch)
             answer = ask(index, QUESTION, models=models, limits=limits, runs=tmp_path, **how)

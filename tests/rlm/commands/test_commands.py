@@ -94,8 +94,8 @@ BAD: list[tuple[str, str]] = [
     ("search INDEX words --level -1", "no level -1"),
     ("search INDEX words --doc boat.txt", "did you mean 'boats.txt'?"),
     ("search INDEX words --where year", "write it as KEY=VALUE"),
-    ("search INDEX --queries nowhere.jsonl", "cannot read the queries nowhere.jsonl: No such file"),
-    ("search INDEX --queries INDEX", "cannot read the queries"),
+    ("search INDEX --queries nowhere.jsonl", "cannot read the questions nowhere.jsonl: No such file"),
+    ("search INDEX --queries INDEX", "cannot read the questions"),
     ("ask nowhere.index why", "there is no index folder at nowhere.index"),
     ("ask INDEX", "give one question, or --questions FILE"),
     ("ask INDEX ''", "the question is empty"),
@@ -159,15 +159,15 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 @pytest.mark.parametrize(
     ("row", "sentence"),
     [
-        ("{}", 'line 2: expected {"_id": ..., "text": "..."}'),
+        ("{}", 'line 2: expected {"_id": ..., "text": "..."'),
         ('{"_id": 1, "text": 5}', "line 2: expected"),
-        ('{"_id": 1, "text": " "}', "line 2: the query is empty"),
-        ('{"_id": 1, "text": "\\ud800"}', "line 2 '\\ud800' is not Unicode text"),
-        ('{"_id": 1, "text": "a", "scope": ["x"]}', "line 2: the scope is ['x']"),
+        ('{"_id": 1, "text": " "}', "line 2: the question is empty"),
+        ('{"_id": 1, "text": "\\ud800"}', "line 2: the question '\\ud800' is not Unicode text"),
+        ('{"_id": 1, "text": "a", "scope": ["x"]}', "line 2: the scope is list"),
         ('{"_id": 1, "text": "a", "scope": "boat.txt"}', "line 2: no document 'boat.txt'; did you mean"),
-        ("not json", "line 2: not UTF-8 and JSON"),
-        ("[" * 100_000, "line 2: not UTF-8 and JSON"),
-        ("\udcff", "line 2: not UTF-8 and JSON"),
+        ("not json", "line 2 is not JSON"),
+        ("[" * 100_000, "line 2 is not JSON"),
+        ("\udcff", "line 2 is not UTF-8"),
     ],
 )
 def test_a_bad_line_of_queries_is_named(

@@ -1,6 +1,7 @@
 """`rlm doctor`: the layers of this machine, and a machine without them named and not run on."""
 
 import json
+from argparse import Namespace
 
 import pytest
 
@@ -27,7 +28,7 @@ def machine(monkeypatch):
 
 
 def test_this_machine_can_run_model_written_code(capsys):
-    assert doctor.main() == 0
+    assert doctor.doctor(Namespace(json=False)) == 0
     assert "sandbox: usable" in capsys.readouterr().out
 
 
@@ -46,20 +47,20 @@ def test_every_layer_on_is_said(machine):
 
 def test_an_extra_layer_that_is_off_is_named_with_what_to_do(machine, capsys):
     machine(ALL_ON | {"namespaces": False, "empty_root": False})
-    assert doctor.main() == 0
+    assert doctor.doctor(Namespace(json=False)) == 0
     out = capsys.readouterr().out
     assert "usable, without namespaces, empty_root" in out and "apparmor_restrict_unprivileged_userns" in out
 
 
 def test_a_missing_required_layer_is_a_failure_that_names_it(machine, capsys):
     machine("this machine cannot confine model-written code; missing layer seccomp: no filter")
-    assert doctor.main() == 1
+    assert doctor.doctor(Namespace(json=False)) == 1
     out = capsys.readouterr().out
     assert "missing layer seccomp" in out and "unknown" in out
 
 
 def test_the_report_is_json_too(machine, capsys):
     machine(ALL_ON)
-    assert doctor.main(json=True) == 0
+    assert doctor.doctor(Namespace(json=True)) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["usable"] is True and found["layers"][0]["state"] == "on"

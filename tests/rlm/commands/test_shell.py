@@ -15,9 +15,10 @@ import pytest
 
 from index_store.index import Index
 from rlm import Limits, Models
+from rlm.asking.options import Options
 from rlm.cli import main
 from rlm.commands import shell as shell_module
-from rlm.commands.shell import Shell, open_shell, run_cell, talk, talk_json
+from rlm.commands.shell import Shell, open_shell, run_own_cell, talk, talk_json
 from rlm.errors import RlmError
 from rlm.gateway.errors import UnknownModel
 
@@ -31,7 +32,7 @@ def folder(index: Index) -> Path:
 
 @pytest.fixture(scope="module")
 def shell(folder: Path) -> Iterator[Shell]:
-    with open_shell(folder, OFFLINE, Limits(cell_timeout_s=5.0)) as opened:
+    with open_shell(folder, Options(models=OFFLINE, limits=Limits(cell_timeout_s=5.0))) as opened:
         yield opened
 
 
@@ -152,7 +153,7 @@ def test_an_error_of_the_sandbox_itself_is_a_result_line(
     def unavailable(*_: Any) -> None:
         raise RlmError("a sandbox worker did not start")
 
-    monkeypatch.setattr(shell_module, "run_cell", unavailable)
+    monkeypatch.setattr(shell_module, "run_own_cell", unavailable)
     (result,) = talked("1")
     assert result == {
         "status": "error",
@@ -182,8 +183,10 @@ def test_the_verbs_and_the_sub_calls_work(talked: Any) -> None:
 
 
 def test_the_wall_clock_begins_anew_with_each_cell(shell: Shell) -> None:
-    shell.run.began -= 10_000
-    result = run_cell(shell, "print(budget()['seconds'] > 500, rlm_query('How many masts?')['answer'][:6])")
+    shell.run.budget.began -= 10_000
+    result = run_own_cell(
+        shell, "print(budget()['seconds'] > 500, rlm_query('How many masts?')['answer'][:6])"
+    )
     assert result.stdout.startswith("True ")
     assert "ERROR" not in result.stdout
 
@@ -193,16 +196,16 @@ def test_a_child_that_takes_too_long_is_told_so(folder: Path, monkeypatch: pytes
         await asyncio.sleep(60)
 
     monkeypatch.setattr(shell_module, "converse", endless)
-    with open_shell(folder, OFFLINE, Limits(timeout_s=0.1)) as opened:
-        result = run_cell(opened, "print(rlm_query('How many masts?'))")
+    with open_shell(folder, Options(models=OFFLINE, limits=Limits(timeout_s=0.1))) as opened:
+        result = run_own_cell(opened, "print(rlm_query('How many masts?'))")
     assert result.stdout == "{'answer': None, 'citations': [], 'error': 'stopped by timeout'}\n"
 
 
 def test_a_shell_leaves_no_thread_behind(folder: Path) -> None:
     before = set(threading.enumerate())
     for _ in range(3):
-        with open_shell(folder, OFFLINE, Limits()) as opened:
-            run_cell(opened, "llm_query('a'); rlm_query('b')")
+        with open_shell(folder, Options(models=OFFLINE, limits=Limits())) as opened:
+            run_own_cell(opened, "llm_query('a'); rlm_query('b')")
     # By name, not by number: a library may start a thread of its own the first time that it is used.
     left = [t.name for t in threading.enumerate() if t not in before]
     assert not [name for name in left if name.startswith(("rlm", "cell"))]
@@ -213,7 +216,7 @@ def test_a_model_that_does_not_exist_is_refused_at_once(folder: Path, models: Mo
     before = threading.active_count()
     with (
         pytest.raises(UnknownModel, match="offline/navigator, offline/reader"),
-        open_shell(folder, models, Limits()),
+        open_shell(folder, Options(models=models, limits=Limits())),
     ):
         pass
     assert threading.active_count() <= before
@@ -294,6 +297,6 @@ def test_ctrl_c_stops_a_cell_and_not_the_shell(
 
 def test_a_shell_calls_models_under_the_limits_it_is_given(folder: Path) -> None:
     limits = Limits(requests_per_minute=7, allow_unpriced=True)
-    with open_shell(folder, OFFLINE, limits) as opened:
-        gateway = opened.run.gateway
+    with open_shell(folder, Options(models=OFFLINE, limits=limits)) as opened:
+        gateway = opened.run.budget.gateway
         assert (gateway.allow_unpriced, gateway.lanes.requests_per_minute) == (True, 7)

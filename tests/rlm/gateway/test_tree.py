@@ -11,12 +11,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from rlm.asking.options import Options
+from rlm.asking.runs import new_run
 from rlm.gateway import gateway as gateway_module
 from rlm.gateway import provider
 from rlm.gateway.errors import GatewayError, OverBudget
@@ -27,7 +28,7 @@ from rlm.gateway.provider import Answer
 from rlm.gateway.types import Message, Reply, Request, Usage
 from rlm.limits import Limits, Models
 from rlm.loop.calls import Calls
-from rlm.loop.run import Run
+from rlm.loop.recording import Unrecorded
 
 CASES = 2_000
 AT_ONCE = 64
@@ -245,11 +246,6 @@ def test_trees_in_several_threads_share_one_total(busy: None) -> None:
         assert lanes._slots._free == AT_ONCE
 
 
-class Untraced:
-    def record(self, kind: str, conversation: str, /, **fields: Any) -> int:
-        return 0
-
-
 def test_the_batches_of_cells_keep_their_length_and_order_or_are_refused_whole() -> None:
     """`llm_query_batched` itself, in trees of two levels: the pool, a conversation's part of it, and its batches."""
     kept = refused = 0
@@ -263,13 +259,13 @@ def test_the_batches_of_cells_keep_their_length_and_order_or_are_refused_whole()
             world: World = world, chance: random.Random = chance, total: Ledger = total
         ) -> list[Any]:
             limits = Limits(reply_tokens=60, concurrency=AT_ONCE)
+            options = Options(models=Models(MODEL, MODEL), limits=limits)
             gateway, loop = Gateway(total, concurrency=AT_ONCE, attempts=3), asyncio.get_running_loop()
             works, asked = [], []
             for number in range(chance.randint(1, 4)):
                 below = Ledger(caps(chance), parent=total)
                 world.ledgers.append(below)
-                models = Models(MODEL, MODEL)
-                run = Run(SimpleNamespace(), gateway.under(below), models, limits, Untraced(), Path(), loop)  # type: ignore[arg-type]
+                run = new_run(SimpleNamespace(), options, gateway.under(below), Unrecorded(), loop)  # type: ignore[arg-type]
                 calls = Calls(run, SimpleNamespace(), str(number), 0, None, lambda: 0)  # type: ignore[arg-type]
                 prompts = [f"{number}-{i}" for i in range(chance.randint(1, 12))]
                 asked.append(prompts)

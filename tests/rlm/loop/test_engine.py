@@ -16,7 +16,9 @@ import pytest
 
 from index_store.index import Index
 from rlm import Answer, Limits, Models, ask, ask_async, prompts
+from rlm.asking.options import Options
 from rlm.asking.routes import Route
+from rlm.asking.runs import new_run
 from rlm.audit import read
 from rlm.audit.conversation import messages_seen
 from rlm.errors import RlmError
@@ -25,14 +27,16 @@ from rlm.gateway.errors import MissingKey, UnknownModel
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
 from rlm.loop import engine
-from rlm.loop.calls import Calls
-from rlm.loop.context import Refused
+from rlm.loop.calls import Calls, Descend
+from rlm.loop.checks import Refused
+from rlm.loop.conversation import Conversation
 from rlm.loop.engine import converse
+from rlm.loop.recording import Unrecorded
 from rlm.loop.run import SANDBOXES, Run
 from rlm.sandbox import spawn
 from tests.helpers.model_server import MODEL, Body, ModelServer, Step, error, half_a_body, slow
 from tests.helpers.places import GOLDEN
-from tests.helpers.rlm_toy import recorded_context
+from tests.helpers.rlm_toy import recorded_verbs
 
 Event = dict[str, Any]
 SOON_S = 8.0  # a stopped run ends at once; a loaded machine takes longer
@@ -479,12 +483,14 @@ def test_a_hundred_children_have_few_sandboxes_at_a_time_and_children_of_their_o
     open_now, most = Counter[int](), Counter[int]()
     start, end = engine.open_conversation, engine.close
 
-    def opening(run: Run, question: str, under: str | None, id: str, depth: int) -> engine.Conversation:
+    def opening(
+        run: Run, question: str, under: str | None, id: str, depth: int, descend: Descend
+    ) -> Conversation:
         open_now[depth] += 1
         most[depth] = max(most[depth], open_now[depth])
-        return start(run, question, under, id, depth)
+        return start(run, question, under, id, depth, descend)
 
-    async def closing(talk: engine.Conversation) -> None:
+    async def closing(talk: Conversation) -> None:
         await end(talk)
         open_now[talk.depth] -= 1
 
@@ -503,7 +509,7 @@ def test_a_hundred_children_have_few_sandboxes_at_a_time_and_children_of_their_o
 
 
 def test_a_cell_cannot_fill_the_disk_with_what_it_asks(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlm.loop.run.TRACE_BYTES", 50_000)
+    monkeypatch.setattr("rlm.loop.recording.TRACE_BYTES", 50_000)
     ask = "    try: context.grep('x' * 900)\n    except Exception as e: print(e); break"
     work = f"for i in range(1000):\n{ask}\nprint(i)"
     stage.play(work, DONE)
@@ -695,7 +701,7 @@ def test_a_run_that_is_cancelled_twice_is_closed_all_the_same(stage: Stage, wher
 
 
 def test_an_error_of_our_own_leaves_a_closed_trace(stage: Stage) -> None:
-    stage.patch.setattr("rlm.loop.context.Context._peek", lambda self, node: {}["gone"])
+    stage.patch.setattr("rlm.loop.verbs.Verbs.peek", lambda self, node: {}["gone"])
     with pytest.raises(KeyError, match="gone"):
         stage.play("context.peek('L0-00000')")
     assert stage.events[-1]["stop"] == "failed"
@@ -703,7 +709,7 @@ def test_an_error_of_our_own_leaves_a_closed_trace(stage: Stage) -> None:
 
 
 def test_an_error_of_our_own_in_a_child_ends_its_siblings_too(stage: Stage) -> None:
-    stage.patch.setattr("rlm.loop.context.Context._peek", lambda self, node: {}["gone"])
+    stage.patch.setattr("rlm.loop.verbs.Verbs.peek", lambda self, node: {}["gone"])
     children = {"good": [slow("late", 30)], "bad": [slow(cell("context.peek('L0-00000')"), 0.2)]}
     with pytest.raises(KeyError, match="gone"):
         stage.play('rlm_query_batched(["good", "bad"])', children=children)
@@ -718,19 +724,17 @@ def test_what_failed_calls_were_charged_is_in_the_trace(stage: Stage) -> None:
     assert stage.kinds("child_returned")[0]["usage"] == failed["usage"]
 
 
-def test_after_it_is_stopped_no_call_is_answered(index: Index, tmp_path: Path) -> None:
+def test_after_it_is_stopped_no_call_is_answered(index: Index) -> None:
     async def stopped() -> str:
-        run = Run(
-            index, Gateway(Ledger()), MODELS, Limits(), unrecorded, tmp_path, asyncio.get_running_loop()
-        )
-        calls = Calls(run, recorded_context(index)[0], "0", 0, converse, lambda: 1)
+        options = Options(models=MODELS)
+        run = new_run(index, options, Gateway(Ledger()), Unrecorded(), asyncio.get_running_loop())
+        calls = Calls(run, recorded_verbs(index)[0], "0", 0, converse, lambda: 1)
         assert (await asyncio.to_thread(calls.serve, "budget", [], {}))["calls"] is None
         calls.stop()
         with pytest.raises(Refused) as refused:
             await asyncio.to_thread(calls.serve, "budget", [], {})
         return str(refused.value)
 
-    unrecorded: Any = None
     assert asyncio.run(stopped()) == "the run is being stopped; no more calls are answered"
 
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rlm.loop.finals import final_in, final_variable_in
+from rlm.loop.replies import final_in, final_variable_in
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,8 @@ from index_store.writer import Draft
 from rlm import Limits, Models, ask, prompts
 from rlm.audit import read
 from rlm.gateway.blocks import outside
-from rlm.loop import engine
+from rlm.loop import opening as opening_of_a_conversation
+from rlm.loop.cells import CALLS
 from tests.helpers.model_server import MODEL, Body, ModelServer
 from tests.helpers.places import DATA
 from tests.helpers.rlm_toy import embedded, warm_up
@@ -95,7 +96,7 @@ class Ran:
     def __init__(self, folder: Path, sentences: list[str], patch: pytest.MonkeyPatch) -> None:
         index = planted_index(folder / "houses.index", sentences)
         self.opened: list[Any] = []
-        start = engine.open_session
+        start = opening_of_a_conversation.open_session
 
         def opening(serve: Any, calls: Any, limits: Any, *rest: Any, **named: Any) -> Any:
             self.opened.append((sorted(calls), limits))
@@ -103,7 +104,7 @@ class Ran:
 
         with ModelServer(script(len(sentences))) as server, patch.context() as here:
             server.use(patch)
-            here.setattr(engine, "open_session", opening)
+            here.setattr(opening_of_a_conversation, "open_session", opening)
             limits = Limits(cell_timeout_s=20, output_chars=20_000, timeout_s=120)
             self.answer = ask(
                 index, QUESTION, models=Models(MODEL, MODEL), limits=limits, runs=folder / "runs"
@@ -157,7 +158,7 @@ def test_what_is_planted_changes_nothing_that_a_run_may_do(runs: tuple[Ran, Ran]
     planted, plain = runs
     assert planted.answer.stop == plain.answer.stop == "answer"
     assert planted.opened == plain.opened and len(planted.opened) == 3
-    assert all(calls == sorted(engine.CALLS) for calls, _ in planted.opened)
+    assert all(calls == sorted(CALLS) for calls, _ in planted.opened)
     (was,), (is_now) = plain.kinds("run_opened"), planted.kinds("run_opened")[0]
     for name in ("question", "models", "limits", "prompts", "route"):
         assert was[name] == is_now[name], name

@@ -11,10 +11,12 @@ from index_store.index import open_text, text_index
 from rlm import Answer, Limits, Models, ask
 from rlm.audit import read
 from rlm.cli import main
-from rlm.loop.context import GIVEN_WHOLE, WHOLE_BYTES, Context
+from rlm.loop.opening import GIVEN_WHOLE
+from rlm.loop.verbs import Verbs
+from rlm.loop.view import WHOLE_BYTES
 from rlm.sandbox import CellResult, SandboxLimits, Session, open_session
 from tests.helpers.model_server import MODEL, ModelServer
-from tests.helpers.rlm_toy import recorded_context, warm_up
+from tests.helpers.rlm_toy import recorded_verbs, warm_up
 from tests.helpers.sandbox_plain import OWN
 from tests.rlm.sandbox.test_model_code import BLOCKS, run_plain, same
 
@@ -37,7 +39,7 @@ def notes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def opened(context: Context) -> Session:
+def opened(context: Verbs) -> Session:
     def serve(name: str, arguments: list[Any], named: dict[str, Any]) -> Any:
         if name == "echo":
             return arguments[0]
@@ -47,12 +49,12 @@ def opened(context: Context) -> Session:
             return ["a reply" for _ in arguments[0]]
         return context.serve(name.removeprefix("context."), arguments, named)
 
-    return open_session(serve, CALLS, SandboxLimits(output_chars=1_000_000), context.intro())
+    return open_session(serve, CALLS, SandboxLimits(output_chars=1_000_000), context.view.intro())
 
 
 @pytest.fixture(scope="module")
 def session(notes: Path) -> Iterator[Session]:
-    with opened(recorded_context(open_text(notes))[0]) as session:
+    with opened(recorded_verbs(open_text(notes))[0]) as session:
         yield session
 
 
@@ -124,9 +126,9 @@ def test_a_text_with_a_verb_is_no_way_around_the_scan(session: Session) -> None:
 def test_a_larger_text_stays_outside_and_is_sliced_and_searched_there(
     notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlm.loop.context.WHOLE_BYTES", 1000)
-    context, visits = recorded_context(open_text(notes))
-    assert context.intro() == {"context_length": len(TEXT)}
+    monkeypatch.setattr("rlm.loop.view.WHOLE_BYTES", 1000)
+    context, visits = recorded_verbs(open_text(notes))
+    assert context.view.intro() == {"context_length": len(TEXT)}
     with opened(context) as session:
         assert ran(session, "len(context), context[:3], type(context)").stdout.endswith("<class 'str'>)\n")
         assert ran(session, "context.split()[-2:]").stdout == "['4711.', 'End']\n"
@@ -134,19 +136,19 @@ def test_a_larger_text_stays_outside_and_is_sliced_and_searched_there(
 
 
 def test_a_branch_of_a_larger_text_is_plain_text_too(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlm.loop.context.WHOLE_BYTES", 1000)
+    monkeypatch.setattr("rlm.loop.view.WHOLE_BYTES", 1000)
     index = open_text(notes)
-    context, _ = recorded_context(index, "L0-00001")
-    assert context.intro() == {"context_text": index.text("L0-00001")}
+    context, _ = recorded_verbs(index, "L0-00001")
+    assert context.view.intro() == {"context_text": index.text("L0-00001")}
 
 
 @pytest.mark.parametrize("letter", ["\x01", "é", "\u2028", "\U0001f34e"])
 def test_the_largest_text_fits_into_a_worker(letter: str) -> None:
     raw = (letter * WHOLE_BYTES).encode()[: WHOLE_BYTES // 4 * 4]
     raw = raw[: len(raw) - len(raw) % len(letter.encode())]
-    context, _ = recorded_context(text_index(Path("x.txt"), raw))
+    context, _ = recorded_verbs(text_index(Path("x.txt"), raw))
     with opened(context) as session:
-        assert ran(session, "len(context), len(context.upper())").stdout.startswith(f"({context.chars},")
+        assert ran(session, "len(context), len(context.upper())").stdout.startswith(f"({context.view.chars},")
 
 
 # -- runs --------------------------------------------------------------------------------------------------
@@ -245,7 +247,7 @@ def test_what_models_wrote_for_other_rlms_runs_unchanged(tmp_path: Path) -> None
     codes = self_contained()
     expected = run_plain([[f"context = {TALK!r}", code] for code in codes], tmp_path)
     ran, different = 0, []
-    with opened(recorded_context(open_text(text))[0]) as session:
+    with opened(recorded_verbs(open_text(text))[0]) as session:
         for code, (_, want) in zip(codes, expected, strict=True):
             session.reset()
             got = session.run(code)

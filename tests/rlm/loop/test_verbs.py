@@ -12,8 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from index_store.index import Index, open_index
-from rlm.loop.context import READ_CHARS, VERBS, Context, Refused
-from tests.helpers.rlm_toy import Visit, embedded, recorded_context
+from rlm.loop.checks import Refused
+from rlm.loop.verbs import READ_CHARS, VERBS, Verbs
+from tests.helpers.rlm_toy import Visit, embedded, recorded_verbs
 from tests.helpers.toy import CUTS, TEXTS, publish_toy, toy_draft, toy_index
 
 BOATS, FRUIT, ROOT = "L1-00000", "L1-00001", "L2-00000"
@@ -33,21 +34,21 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
 
 
 @pytest.fixture
-def whole(index: Index) -> tuple[Context, list[Visit]]:
-    return recorded_context(index)
+def whole(index: Index) -> tuple[Verbs, list[Visit]]:
+    return recorded_verbs(index)
 
 
 @pytest.fixture
-def boats(index: Index) -> tuple[Context, list[Visit]]:
-    return recorded_context(index, BOATS)
+def boats(index: Index) -> tuple[Verbs, list[Visit]]:
+    return recorded_verbs(index, BOATS)
 
 
 @pytest.fixture
-def fruit(index: Index) -> tuple[Context, list[Visit]]:
-    return recorded_context(index, FRUIT)
+def fruit(index: Index) -> tuple[Verbs, list[Visit]]:
+    return recorded_verbs(index, FRUIT)
 
 
-def ask(view: tuple[Context, list[Visit]], verb: str, *args: Any, **kwargs: Any) -> Any:
+def ask(view: tuple[Verbs, list[Visit]], verb: str, *args: Any, **kwargs: Any) -> Any:
     return view[0].serve(verb, list(args), kwargs)
 
 
@@ -55,15 +56,15 @@ def ids(views: list[dict[str, Any]]) -> list[str]:
     return [view["node"] for view in views]
 
 
-def shown(view: tuple[Context, list[Visit]]) -> list[tuple[str, str | None]]:
+def shown(view: tuple[Verbs, list[Visit]]) -> list[tuple[str, str | None]]:
     return [(ref["node"], ref["parent"]) for ref in view[1][-1]["shown"]]
 
 
-def passed(view: tuple[Context, list[Visit]]) -> list[str]:
+def passed(view: tuple[Verbs, list[Visit]]) -> list[str]:
     return ids(view[1][-1]["not_taken"])
 
 
-def refusal(view: tuple[Context, list[Visit]], verb: str, *args: Any, **kwargs: Any) -> str:
+def refusal(view: tuple[Verbs, list[Visit]], verb: str, *args: Any, **kwargs: Any) -> str:
     with pytest.raises(Refused) as caught:
         ask(view, verb, *args, **kwargs)
     return str(caught.value)
@@ -177,7 +178,7 @@ def test_search_takes_a_level_a_branch_and_a_document(whole: Any) -> None:
 
 
 @pytest.fixture
-def described(index: Index, tmp_path: Path) -> tuple[Context, list[Visit]]:
+def described(index: Index, tmp_path: Path) -> tuple[Verbs, list[Visit]]:
     """The toy, whose documents have metadata and one a heading."""
     draft = toy_draft()
     sections = {"boats.txt": ((0, 1, "Masts"), (48, 1, "Rudders"))}
@@ -186,7 +187,7 @@ def described(index: Index, tmp_path: Path) -> tuple[Context, list[Visit]]:
         for n, (d, text) in enumerate(draft.documents)
     ]
     publish_toy(tmp_path / "described.index", replace(draft, documents=documents))
-    return recorded_context(open_index(tmp_path / "described.index"))
+    return recorded_verbs(open_index(tmp_path / "described.index"))
 
 
 def test_search_keeps_to_metadata_and_to_a_heading(described: Any) -> None:
@@ -225,7 +226,7 @@ def test_a_list_to_read_is_bounded_as_a_whole(
     assert "501 nodes to read at once, at most 500" in refusal(whole, "read", ["L0-00000"] * 501)
     assert "a list of nodes such as" in refusal(whole, "read", [["L0-00000"]])
     assert "outside the branch" in refusal(boats, "read", ["L0-00000", "L0-00005"])
-    monkeypatch.setattr("rlm.loop.context.READ_CHARS", len(LEAVES[0]) + 1)
+    monkeypatch.setattr("rlm.loop.verbs.READ_CHARS", len(LEAVES[0]) + 1)
     assert ask(whole, "read", ["L0-00000"]) == [LEAVES[0]]
     assert "these 2 texts hold more than" in refusal(whole, "read", ["L0-00000", "L0-00000"])
 
@@ -323,11 +324,11 @@ def test_an_error_in_a_branch_names_no_document_outside(boats: Any) -> None:
 @settings(max_examples=60)
 @given(data=st.data())
 def test_a_view_as_text_is_its_chunks_one_after_another(index: Index, under: str | None, data: Any) -> None:
-    view = recorded_context(index, under)
+    view = recorded_verbs(index, under)
     expected = "".join(index.text(n.id) for n in index.leaves(under or ROOT))
     a, b = (data.draw(st.integers(0, len(expected) + 3)) for _ in range(2))
     assert ask(view, "text") == expected
-    assert ask(view, "length") == view[0].chars == len(expected)
+    assert ask(view, "length") == view[0].view.chars == len(expected)
     assert ask(view, "slice", a, b) == expected[a:b]
     touched = ids(view[1][-1]["shown"])
     assert "".join(index.text(n) for n in touched).find(expected[a:b]) >= 0
@@ -336,7 +337,7 @@ def test_a_view_as_text_is_its_chunks_one_after_another(index: Index, under: str
 
 
 def test_text_that_spans_two_windows_is_found(whole: Any, fruit: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("rlm.loop.context.WINDOW_BYTES", 3)
+    monkeypatch.setattr("rlm.loop.view.WINDOW_BYTES", 3)
     for view, text in ((whole, CORPUS), (fruit, "".join(LEAVES[2:]))):
         for size in (1, 2, 5, 40):
             assert all(ask(view, "contains", text[i : i + size]) for i in range(0, len(text) - size, 7))
@@ -376,7 +377,7 @@ NAMES = [
 def test_any_json_is_answered_or_refused_and_recorded(
     index: Index, under: str | None, verb: str, args: list[Any], kwargs: dict[str, Any]
 ) -> None:
-    context, visits = recorded_context(index, under)
+    context, visits = recorded_verbs(index, under)
     try:
         json.dumps(context.serve(verb, args, kwargs), allow_nan=False)
     except Refused as e:
@@ -386,7 +387,7 @@ def test_any_json_is_answered_or_refused_and_recorded(
 
 
 def test_a_refusal_says_what_was_found_and_what_to_do(whole: Any) -> None:
-    assert refusal(whole, "peek") == "context.peek(node: str) -> Any: missing a required argument: 'node'"
+    assert refusal(whole, "peek") == "context.peek(node): missing a required argument: 'node'"
     assert "did you mean L0-00001?" in refusal(whole, "peek", "L0-0001")
     assert "did you mean 'boats.txt'?" in refusal(whole, "read", "boat.txt", 0, 3)
     assert 'context.peek(hit["node"])' in refusal(whole, "peek", {"node": BOATS, "level": 1})
@@ -396,7 +397,7 @@ def test_a_refusal_says_what_was_found_and_what_to_do(whole: Any) -> None:
     assert "no verb 'glob'" in refusal(whole, "glob")
 
 
-def recorded_huge() -> tuple[Context, list[Visit]]:
+def recorded_huge() -> tuple[Verbs, list[Visit]]:
     class Huge:
         levels = (1,)
         chars = 10**9
@@ -405,7 +406,7 @@ def recorded_huge() -> tuple[Context, list[Visit]]:
         def __len__(self) -> int:
             return 1
 
-    return recorded_context(Huge())  # type: ignore[arg-type]
+    return recorded_verbs(Huge())  # type: ignore[arg-type]
 
 
 def test_what_is_refused_is_recorded_with_its_arguments(whole: Any) -> None:
@@ -430,7 +431,7 @@ def test_a_passage_is_a_node_an_entry_or_a_span(whole: Any) -> None:
 
 
 def test_a_branch_of_one_chunk_is_a_view_too(index: Index) -> None:
-    view = recorded_context(index, "L0-00004")
+    view = recorded_verbs(index, "L0-00004")
     assert ask(view, "text") == LEAVES[4]
     assert ids(ask(view, "leaves", "L0-00004")) == ["L0-00004"]
     assert ask(view, "overview")["children"] == []

@@ -1,0 +1,74 @@
+"""Files of questions: one JSON object a line, {"_id"?, "text" or "question", "scope"?}."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from index_store.types import Json
+from rlm.asking.runs import check_text
+from rlm.errors import RlmError
+from rlm.loop.checks import brief
+
+EXPECTED = 'expected {"_id": ..., "text": "...", "scope": document id or null}'
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One question. `id`: as its file has it; `scope`: the one document that is meant, if one is; `line`: where it
+    stands in its file."""
+
+    id: Json
+    text: str
+    scope: str | None = None
+    line: str = ""
+
+    @property
+    def asked(self) -> str:
+        """The words that a model is asked."""
+        return self.text if self.scope is None else f"In the document {self.scope}: {self.text}"
+
+
+def read_questions(path: str | Path) -> list[Question]:
+    """All questions of a file, each with an id of its own, as text. Raises RlmError, naming the line."""
+    questions: dict[str, Question] = {}
+    for question in questions_in(path):
+        if not isinstance(question.id, str | int) or isinstance(question.id, bool):
+            raise RlmError(f"{question.line}: {EXPECTED}")
+        id = str(question.id)
+        if id in questions:
+            raise RlmError(f"{question.line}: the id {id[:80]!r} stands twice")
+        questions[id] = replace(question, id=id)
+    if not questions:
+        raise RlmError(f'{path} holds no questions; give one {{"_id", "text"}} a line')
+    return list(questions.values())
+
+
+def questions_in(path: str | Path) -> Iterator[Question]:
+    """Each question of a file as it is read, blank lines left out; one without an id is known by its line's number.
+
+    Raises RlmError, naming the line.
+    """
+    try:
+        with Path(path).open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if line.strip():
+                    yield _question(line, number, f"{path}, line {number}")
+    except OSError as e:
+        raise RlmError(f"cannot read the questions {path}: {e.strerror or e}") from e
+
+
+def _question(line: bytes, number: int, where: str) -> Question:
+    try:
+        row: Json = json.loads(line.decode())
+    except (ValueError, RecursionError) as e:
+        what = "UTF-8" if isinstance(e, UnicodeDecodeError) else "JSON"
+        raise RlmError(f"{where} is not {what} ({e}); {EXPECTED}") from e
+    if not isinstance(row, dict):
+        raise RlmError(f"{where}: {EXPECTED}")
+    text, scope = row.get("text", row.get("question")), row.get("scope")
+    if not isinstance(text, str):
+        raise RlmError(f"{where}: {EXPECTED}")
+    if not isinstance(scope, str | None):
+        raise RlmError(f"{where}: the scope is {brief(scope)}; give a document's id")
+    return Question(row.get("_id", number), check_text(text, "question", f"{where}: "), scope, where)

@@ -1,0 +1,146 @@
+"""Begin and end a run: the index and the models it needs, its gateway, its folder, its first and its last event."""
+
+import asyncio
+import re
+import time
+from dataclasses import asdict
+from datetime import datetime
+from functools import cache
+from importlib.metadata import version
+from itertools import count
+from pathlib import Path
+
+from index_store.index import Index, open_any
+from index_store.types import Json
+from rlm import prompts
+from rlm.answers.citations import Conclusion
+from rlm.asking.options import Options
+from rlm.asking.routes import Choice
+from rlm.errors import RlmError
+from rlm.gateway.gateway import Gateway
+from rlm.gateway.lanes import Lanes
+from rlm.gateway.ledger import Caps, Ledger
+from rlm.gateway.provider import check_model, litellm
+from rlm.gateway.tokens import count_tokens
+from rlm.limits import Limits, Models
+from rlm.loop import navigator
+from rlm.loop.budget import Budget
+from rlm.loop.recording import Journal, Recorder
+from rlm.loop.run import Run, usage_json
+
+#: Model calls under way in one process, whatever the number of runs.
+PROCESS_CALLS = 64
+
+
+def check_text(text: str, what: str, where: str = "") -> str:
+    """The text itself. Raises RlmError where it is no text, blank, or bytes that were no UTF-8."""
+    if not isinstance(text, str):
+        raise RlmError(f"{where}the {what} is text, found {type(text).__name__}")
+    if not text.strip():
+        raise RlmError(f"{where}the {what} is empty; ask with at least one word")
+    if text != text.encode("utf-8", "replace").decode():
+        raise RlmError(f"{where}the {what} {text[:80]!a} is not Unicode text; give it in UTF-8")
+    return text
+
+
+def ready(index: str | Path | Index, models: Models) -> Index:
+    """The index, open, and models that can be asked at once. Raises before anything is spent."""
+    opened = opened_for(index, models)
+    for model in (models.root, models.child):
+        count_tokens(model, "")
+    litellm()  # before a run's clock starts: its first import takes seconds, a vocabulary half a second
+    return opened
+
+
+def opened_for(index: str | Path | Index, models: Models) -> Index:
+    """The index, open, once it is sure that these models exist and have their keys."""
+    navigator.register()
+    opened = index if isinstance(index, Index) else open_any(index)
+    for model in dict.fromkeys([models.root, models.child]):
+        check_model(model)
+    return opened
+
+
+@cache
+def _lanes(requests_per_minute: float | None, tokens_per_minute: float | None) -> Lanes:
+    """What all runs of this process under the same rates share: the rates, and the slots, which they get in turn."""
+    return Lanes(PROCESS_CALLS, requests_per_minute, tokens_per_minute)
+
+
+def gateway_for(limits: Limits) -> Gateway:
+    """A gateway with a pool of its own; its rates hold for the process."""
+    return Gateway(
+        Ledger(Caps(limits.usd, limits.tokens, limits.calls)),
+        concurrency=limits.concurrency,
+        timeout_s=limits.timeout_s,
+        allow_unpriced=limits.allow_unpriced,
+        lanes=_lanes(limits.requests_per_minute, limits.tokens_per_minute),
+    )
+
+
+def new_run(
+    index: Index, options: Options, gateway: Gateway, trace: Recorder, loop: asyncio.AbstractEventLoop
+) -> Run:
+    """A run over an open index whose clock begins now; model calls are made on `loop`."""
+    return Run(
+        index,
+        options.models,
+        options.limits,
+        options.demands,
+        Budget(gateway, options.limits.timeout_s),
+        Journal(trace, options.watch),
+        loop,
+    )
+
+
+def record_opening(run: Run, question: str, choice: Choice) -> None:
+    """Record the first event of a trace."""
+    run.journal.record(
+        "run_opened",
+        "0",
+        question=question,
+        index={
+            "name": run.index.path.name,
+            "generation": run.index.generation,
+            "digest": run.index.digest,
+            "documents": len(run.index.documents),
+            "nodes": len(run.index),
+        },
+        models=asdict(run.models),
+        prompts={"version": prompts.VERSION, "sha256": prompts.digest()},
+        limits=asdict(run.limits),
+        code_version=version("raptor-rlm"),
+        route=choice.route,
+        route_why=choice.why,
+        demands=asdict(run.demands),
+    )
+
+
+def record_closing(run: Run, conclusion: Conclusion) -> None:
+    """Record the last event of a trace."""
+    error: dict[str, Json] = {"error": conclusion.error} if conclusion.error else {}
+    run.journal.record(
+        "run_closed",
+        "0",
+        stop=conclusion.stop,
+        usage=usage_json(run.budget.ledger.spent),
+        seconds=round(time.monotonic() - run.budget.began, 3),
+        **error,
+    )
+
+
+def new_folder(runs: Path, question: str) -> Path:
+    """Make a folder whose name sorts by time and says what was asked; a number is added when it is taken."""
+    words = re.sub(r"[^a-z0-9]+", "-", question.lower()).strip("-")[:40].strip("-") or "question"
+    stem = f"{datetime.now():%Y%m%d-%H%M%S}-{words}"
+    for number in count(1):
+        folder = runs / (stem if number == 1 else f"{stem}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            if not folder.is_dir():
+                raise RlmError(f"cannot make a run folder in {runs}: a file is in the way") from None
+        except OSError as e:
+            raise RlmError(f"cannot make a run folder in {runs}: {e.strerror or e}") from e
+    raise AssertionError("unreachable: numbers do not end")

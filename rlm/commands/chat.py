@@ -1,0 +1,63 @@
+"""`rlm chat`: questions from the terminal, or one a line from a pipe, until the input ends."""
+
+import argparse
+import asyncio
+import contextlib
+import sys
+import threading
+from collections.abc import AsyncIterator
+
+from index_store.index import Index
+from index_store.terminal import one_line
+from rlm.asking.chat import open_chat
+from rlm.asking.options import Options
+from rlm.asking.runs import ready
+from rlm.commands.answers import as_text
+from rlm.commands.live import live
+from rlm.commands.options import options_of
+from rlm.errors import RlmError
+from rlm.gateway.blocking import run_blocking
+from rlm.gateway.errors import GatewayError
+
+
+def chat(args: argparse.Namespace) -> int:
+    """Ask what is typed, a line at a time."""
+    options = options_of(args)
+    return run_blocking(_chat(ready(args.index, options.models), options))
+
+
+async def _chat(opened: Index, o: Options) -> int:
+    code = 0
+    async with open_chat(opened, models=o.models, limits=o.limits, demands=o.demands, runs=o.runs) as talk:
+        async for question in _typed():
+            try:
+                with live(sys.stderr) as watch:
+                    answer = await talk.ask(question, watch)
+            except (RlmError, GatewayError) as e:
+                print(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
+                code = 2
+                continue
+            print(as_text(answer), flush=True)
+    return code
+
+
+async def _typed() -> AsyncIterator[str]:
+    """Each line that is not empty, until the input ends, or "exit". A thread that waits for a key holds nothing up."""
+    lines: asyncio.Queue[str] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def read() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended before the input
+            for line in iter(sys.stdin.readline, ""):
+                loop.call_soon_threadsafe(lines.put_nowait, line)
+            loop.call_soon_threadsafe(lines.put_nowait, "exit")
+
+    threading.Thread(target=read, name="rlm-typed", daemon=True).start()
+    while True:
+        if sys.stdin.isatty():
+            print("? ", end="", file=sys.stderr, flush=True)
+        line = (await lines.get()).strip()
+        if line in ("exit", "quit"):
+            return
+        if line:
+            yield line

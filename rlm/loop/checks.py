@@ -1,0 +1,96 @@
+"""Whether the arguments of a verb or a call are what it takes; they come from code that a model wrote."""
+
+import inspect
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from index_store.types import Json
+from rlm.prompts import refusals
+
+
+class Refused(Exception):
+    """A verb or a call that cannot be answered as it was asked; the text is for the model."""
+
+
+def bind(
+    name: str, method: Callable[..., Any], args: Sequence[Json], kwargs: Mapping[str, Json]
+) -> dict[str, Json]:
+    """A call's arguments by name; raises Refused, with the signature, where they do not fit it."""
+    signature = inspect.signature(method)
+    try:
+        return dict(signature.bind(*args, **kwargs).arguments)
+    except TypeError as e:
+        bare = [p.replace(annotation=inspect.Parameter.empty) for p in signature.parameters.values()]
+        shown = signature.replace(parameters=bare, return_annotation=inspect.Signature.empty)
+        raise Refused(refusals.SIGNATURE.format(name=name, signature=shown, problem=e)) from e
+
+
+def text(name: str, value: Json) -> str:
+    """The value, where it is text. Raises Refused."""
+    if not isinstance(value, str):
+        raise Refused(refusals.TEXT.format(name=name, value=brief(value)))
+    return value
+
+
+def texts(name: str, values: Json, most: int) -> list[str]:
+    """The values, where they are a list of at most so many texts. Raises Refused."""
+    if not isinstance(values, list | tuple):
+        raise Refused(refusals.TEXTS.format(name=name, value=type(values).__name__))
+    if wrong := [value for value in values if not isinstance(value, str)]:
+        raise Refused(refusals.TEXTS_ITEM.format(name=name, value=type(wrong[0]).__name__))
+    if len(values) > most:
+        raise Refused(refusals.BATCH.format(count=len(values), name=name, most=most))
+    return [value for value in values if isinstance(value, str)]
+
+
+def one_each(name: str, values: Json, count: int) -> list[Json]:
+    """The values, where they are a list of `count`. Raises Refused."""
+    if not isinstance(values, list | tuple):
+        raise Refused(refusals.ONE_EACH.format(name=name, count=count, value=type(values).__name__))
+    if len(values) != count:
+        raise Refused(refusals.ONE_EACH_COUNT.format(name=name, found=len(values), count=count))
+    return list(values)
+
+
+def nodes(values: Json) -> list[Json]:
+    """The items of a list of nodes, none where there is no list. Raises Refused."""
+    if values is None:
+        return []
+    if not isinstance(values, list | tuple):
+        raise Refused(refusals.NODES.format(value=type(values).__name__))
+    return list(values)
+
+
+def at_most(value: Json, most: int, name: str) -> int:
+    """A count of at least 1, cut to `most`. Raises Refused."""
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise Refused(refusals.COUNT.format(name=name, value=brief(value)))
+    return min(value, most)
+
+
+def metadata(where: Json) -> dict[str, str]:
+    """Fields of documents' metadata as text, which is how an index keeps them: the year 2021 is "2021".
+
+    Raises Refused.
+    """
+    if where is None:
+        return {}
+    if not isinstance(where, Mapping):
+        raise Refused(refusals.WHERE.format(value=brief(where)))
+    if wrong := [name for name, value in where.items() if not isinstance(value, str | int | float)]:
+        raise Refused(refusals.WHERE_VALUE.format(name=brief(wrong[0]), value=brief(where[wrong[0]])))
+    return {
+        str(name): value if isinstance(value, str) else json.dumps(value) for name, value in where.items()
+    }
+
+
+def is_whole(value: Json) -> bool:
+    """Whether a value is a whole number: True and False are none."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def brief(value: Json) -> str:
+    """A value in a few characters; never the whole of a hostile one."""
+    short = value is None or isinstance(value, str | float) or (is_whole(value) and abs(value) < 10**20)  # type: ignore[arg-type]
+    return repr(value)[:80] if short else type(value).__name__

@@ -1,0 +1,374 @@
+"""The verbs a model has over the tree: `context.NAME(...)` in its code. They run in the parent, never in the worker.
+
+Each takes JSON and gives JSON, so that the same verbs serve a sandbox, a person and a test. Its arguments are checked,
+its use is recorded with what it showed and what stood beside that, and only then is it answered. A method that is
+marked `verb` is one; `rlm/prompts/system.md` tells models about it.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from index_store.errors import IndexStoreError
+from index_store.index import Index
+from index_store.types import Json, Mode, Node, Span
+from rlm.loop import checks
+from rlm.loop.checks import Refused, brief, is_whole
+from rlm.loop.view import View
+from rlm.prompts import refusals
+
+HEAD_CHARS = 400
+SNIPPET_CHARS = 200
+READ_CHARS = 200_000
+QUERY_CHARS = 10_000
+LIST_NODES = 500
+PACK_NODES = 50_000
+PACK_TOKENS = 8_000
+LIST_DOCUMENTS = 10_000
+MAX_HITS = 200
+SIBLINGS = 60
+
+#: A node in a list: id, level, label, and where it stands.
+Entry = dict[str, Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """One use of a verb. `shown`: the nodes it told of; `not_taken`: the siblings of the node that was entered."""
+
+    verb: str
+    arguments: dict[str, Json]
+    shown: list[Entry]
+    not_taken: list[Entry]
+    result: Json
+    error: str = ""
+
+
+Verb = TypeVar("Verb", bound=Callable[..., Json])
+VERBS: dict[str, Callable[..., Json]] = {}
+
+
+def verb(method: Verb) -> Verb:
+    """Make a method of `Verbs` one that code may call."""
+    VERBS[method.__name__] = method
+    return method
+
+
+class Verbs:
+    """The verbs of one conversation over its view of an index; `record` gets each visit before it is answered."""
+
+    def __init__(self, index: Index, record: Callable[[Visit], None], under: str | None = None) -> None:
+        self.index, self.view, self._record = index, View(index, under), record
+        self._shown: list[Entry] = []
+        self._entered: int | None = None
+
+    def serve(self, name: str, args: Sequence[Json], kwargs: Mapping[str, Json]) -> Json:
+        """Answer one use of a verb and record it, refused or not. Raises Refused with a text for the model."""
+        self._shown, self._entered = [], None
+        arguments: dict[str, Json] = {}
+        try:
+            if name not in VERBS:
+                raise Refused(refusals.NO_VERB.format(verb=str(name)[:40], verbs=", ".join(VERBS)))
+            method = getattr(self, name)
+            arguments = checks.bind(f"context.{name}", method, args, kwargs)
+            result: Json = method(**arguments)
+        except (Refused, IndexStoreError) as e:
+            # By position where they did not fit the verb.
+            given = arguments or {str(i): value for i, value in enumerate(args)} | dict(kwargs)
+            self._record(Visit(name, given, [], [], None, str(e)))
+            raise Refused(str(e)) from e
+        self._record(Visit(name, arguments, self._shown, self._siblings(), result))
+        return result
+
+    def passage(self, place: Json) -> tuple[str, str]:
+        """(name, text) of a node id, of a list entry with one, or of {"doc", "start", "end"}; raises Refused."""
+        if isinstance(place, Mapping) and "node" in place:
+            place = place["node"]
+        if isinstance(place, Mapping):
+            span = self._span(place.get("doc"), place.get("start"), place.get("end"))
+            return f"{span.doc} {span.start}-{span.end}".replace("\n", " "), self.index.span_text(span)
+        number = self._number(place)
+        return self.index.id_of(number), self.index.text_at(number)
+
+    def branch(self, under: Json) -> str | None:
+        """The branch to look under: the one asked for, if it is in view, else the whole view. Raises Refused."""
+        return self.view.under if under is None else self.index.id_of(self._number(under))
+
+    # -- looking around ----------------------------------------------------------------------------------
+
+    @verb
+    def overview(self) -> Json:
+        view = self.view
+        top = self._enter(view.root)
+        below = self.index.neighbours(view.root, "children")
+        return {
+            "documents": len(view.documents),
+            "nodes": view.size,
+            "characters": view.chars,
+            "levels": list(self.index.levels) if view.is_whole else None,
+            "root": top,
+            "summary": self.index.text_at(view.root)[: 4 * HEAD_CHARS],
+            "children": self._entries(below, parent=view.root),
+        }
+
+    @verb
+    def documents(self, limit: int = LIST_DOCUMENTS) -> Json:
+        listed = self.view.documents[: checks.at_most(limit, LIST_DOCUMENTS, "limit")]
+        documents = [self.index.documents[number] for number in listed]
+        return [{"doc": d.id, "title": d.title, "chars": d.chars, "pages": len(d.pages)} for d in documents]
+
+    @verb
+    def peek(self, node: str) -> Json:
+        number = self._number(node)
+        words = self.index.text_at(number)
+        entry = self._enter(number) | {"text": words[:HEAD_CHARS], "chars": len(words)}
+        return entry | {"children": len(self.index.neighbours(number, "children"))}
+
+    @verb
+    def children(self, node: str) -> Json:
+        number = self._entered = self._number(node)
+        return self._entries(self.index.neighbours(number, "children"), parent=number)
+
+    @verb
+    def parents(self, node: str) -> Json:
+        return self._entries(self.view.parents(self._number(node)))
+
+    @verb
+    def path(self, node: str) -> Json:
+        steps = [self._number(node)]
+        for _ in self.index.levels:
+            steps += self.view.parents(steps[-1])[:1]
+        return self._entries(reversed(list(dict.fromkeys(steps))))
+
+    @verb
+    def leaves(self, node: str, limit: int = LIST_NODES) -> Json:
+        number = self._entered = self._number(node)
+        below = self.index.below(number)
+        chunks = below[below < self.index.levels[0]]
+        return self._entries(chunks[: checks.at_most(limit, LIST_NODES, "limit")].tolist())
+
+    @verb
+    def packs(self, tokens: int = PACK_TOKENS, nodes: Json = None, under: str | None = None) -> Json:
+        """All chunks, or those named, in order, in lists that hold so many tokens at most: a prompt's worth each."""
+        most = checks.at_most(tokens, READ_CHARS, "tokens")
+        chunks = self._chunks_to_pack(nodes, under)
+        if len(chunks) > PACK_NODES:
+            raise Refused(refusals.PACK_NODES.format(nodes=len(chunks), most=PACK_NODES))
+        packs: list[list[str]] = []
+        left = 0
+        for number, size in zip(chunks, self.index.rows["tokens"][chunks].tolist(), strict=True):
+            if size > left or not packs:
+                packs.append([])
+                left = most
+            packs[-1].append(self.index.id_of(number))
+            left -= size
+        return packs
+
+    def _chunks_to_pack(self, named: Json, under: str | None) -> list[int]:
+        if named is not None:
+            return list(dict.fromkeys(self._number(node) for node in checks.nodes(named)))
+        branch = self.branch(under)
+        if branch is None:
+            return list(range(self.index.levels[0]))
+        below = self.index.below(self.index.number_of(branch))
+        return sorted(below[below < self.index.levels[0]].tolist())
+
+    # -- finding -----------------------------------------------------------------------------------------
+
+    @verb
+    def grep(
+        self,
+        pattern: str,
+        under: str | None = None,
+        doc: str | None = None,
+        ignore_case: bool = False,
+        limit: int = 50,
+    ) -> Json:
+        most = checks.at_most(limit, MAX_HITS, "limit")
+        hits = self.index.grep(
+            checks.text("pattern", pattern),
+            under=self.branch(under),
+            doc=self._doc(doc),
+            ignore_case=bool(ignore_case),
+            limit=most,
+            count_to=most,
+        )
+        for match in hits.matches:
+            self._show(self.index.number_of(match.node))
+        return [{"node": m.node, **_place(m.span), "line": m.line} for m in hits.matches]
+
+    @verb
+    def search(
+        self,
+        query: str,
+        k: int = 10,
+        level: int | None = 0,
+        under: str | None = None,
+        doc: str | None = None,
+        mode: str | None = None,
+        where: Json = None,
+        section: str | None = None,
+    ) -> Json:
+        if level is not None and not is_whole(level):
+            raise Refused(refusals.LEVEL.format(value=brief(level)))
+        if len(checks.text("query", query)) > QUERY_CHARS:
+            raise Refused(refusals.QUERY_CHARS.format(chars=len(query), most=QUERY_CHARS))
+        hits = self.index.search(
+            query.encode("utf-8", "replace").decode(),  # half a surrogate pair is no text to an embedder
+            checks.at_most(k, MAX_HITS, "k"),
+            mode=cast(Mode, mode)
+            if mode
+            else ("tree" if level is None else "hybrid"),  # the search checks it
+            level=level,
+            under=self.branch(under),
+            doc=self._doc(doc),
+            where=checks.metadata(where),
+            section=None if section is None else checks.text("section", section),
+        )
+        numbers = [self.index.number_of(hit.node) for hit in hits]
+        entries = self._entries(numbers, scores=[hit.score for hit in hits])
+        snippets = [self.index.text_at(number)[:SNIPPET_CHARS] for number in numbers]
+        return [entry | {"text": words} for entry, words in zip(entries, snippets, strict=True)]
+
+    # -- reading -----------------------------------------------------------------------------------------
+
+    @verb
+    def read(self, node: Json, start: int | None = None, end: int | None = None) -> Json:
+        if isinstance(node, list) and start is end is None:
+            return self._read_all(node)
+        return self._read_one(node, start, end)
+
+    def _read_one(self, node: Json, start: int | None = None, end: int | None = None) -> str:
+        if isinstance(node, Mapping) or start is not None or end is not None:
+            place = node if isinstance(node, Mapping) else {"doc": node, "start": start, "end": end}
+            span = self._span(place.get("doc"), place.get("start"), place.get("end"))
+            self._entries(self.view.chunks_of(span))
+            return self.index.span_text(span)
+        number = self._number(node)
+        self._enter(number)
+        return self.index.text_at(number)
+
+    def _read_all(self, listed: list[Json]) -> list[str]:
+        """The texts of several nodes or spans, in order: one visit, and together no more than one text may hold."""
+        if len(listed) > LIST_NODES:
+            raise Refused(refusals.READ_NODES.format(nodes=len(listed), most=LIST_NODES))
+        if any(isinstance(node, list) for node in listed):
+            raise Refused(refusals.READ_ITEM)
+        texts: list[str] = []
+        for node in listed:
+            texts.append(self._read_one(node))
+            if sum(map(len, texts)) > READ_CHARS:
+                raise Refused(refusals.READ_CHARS.format(nodes=len(listed), most=READ_CHARS))
+        return texts
+
+    @verb
+    def slice(self, start: int, end: int) -> str:
+        """Characters start:end of the view's text, as the worker's `context[a:b]` asks."""
+        if not (is_whole(start) and is_whole(end) and start >= 0):
+            raise Refused(refusals.SLICE.format(start=brief(start), end=brief(end)))
+        end = min(end, self.view.chars)
+        if end - start > READ_CHARS:
+            raise Refused(refusals.SLICE_CHARS.format(most=READ_CHARS))
+        self._entries(chunk for chunk, _, _ in self.view.chunks_between(start, end))
+        return self.view.text(start, end)
+
+    @verb
+    def contains(self, text: str) -> bool:
+        """Whether the view's text holds `text`, read a window at a time; what lies across two windows counts."""
+        part = checks.text("text", text).encode("utf-8", "surrogatepass")
+        held = b""
+        for window in self.view.windows():
+            held += window
+            if part in held:
+                return True
+            held = held[max(len(held) - len(part) + 1, 0) :]
+        return False
+
+    @verb
+    def text(self) -> str:
+        chars = self.view.chars
+        if chars > READ_CHARS:
+            raise Refused(refusals.TEXT_CHARS.format(chars=chars, most=READ_CHARS))
+        return self.slice(0, chars)
+
+    @verb
+    def length(self) -> int:
+        return self.view.chars
+
+    # -- checking ----------------------------------------------------------------------------------------
+
+    def _number(self, node: Json) -> int:
+        if isinstance(node, Mapping) and "node" in node:
+            raise Refused(refusals.NODE_ENTRY)
+        number = self.index.number_of(checks.text("node", node))
+        if number not in self.view:
+            raise Refused(refusals.NODE_OUTSIDE.format(node=node, branch=self.view.under))
+        return number
+
+    def _doc(self, doc: Json) -> str | None:
+        """The document to look in, if one is asked for and this view holds some of it."""
+        if doc is None:
+            return None
+        if self.view.is_whole:
+            return self.index.document(checks.text("doc", doc)).id
+        for number in self.view.documents:
+            if self.index.documents[number].id == doc:
+                return str(doc)
+        raise Refused(refusals.DOCUMENT_OUTSIDE.format(doc=brief(doc), branch=self.view.under))
+
+    def _span(self, doc: Json, start: Json, end: Json) -> Span:
+        document = self.index.document(str(self._doc(checks.text("doc", doc))))
+        low, high = 0 if start is None else start, document.chars if end is None else end
+        if not (isinstance(low, int) and isinstance(high, int) and is_whole(low) and is_whole(high)):
+            raise Refused(refusals.OFFSETS.format(start=brief(start), end=brief(end)))
+        if not 0 <= low < high <= document.chars:
+            asked = {"start": brief(start), "end": brief(end)}
+            raise Refused(refusals.OUTSIDE_DOCUMENT.format(doc=document.id, chars=document.chars, **asked))
+        span = Span(document.id, low, high)
+        if high - low > READ_CHARS:
+            raise Refused(refusals.SPAN_CHARS.format(chars=high - low, most=READ_CHARS))
+        if not all(chunk in self.view for chunk in self.view.chunks_of(span)):
+            place = f"{document.id} {low}-{high}"
+            raise Refused(refusals.SPAN_OUTSIDE.format(span=place, branch=self.view.under))
+        return span
+
+    # -- what is shown, and what was on offer beside it --------------------------------------------------
+
+    def _enter(self, number: int) -> Entry:
+        self._entered = number
+        return self._show(number)
+
+    def _show(self, number: int, score: float | None = None, parent: int | None = None) -> Entry:
+        """A node as the model sees it in a list; noted for the record with its parent."""
+        entry = entry_of(self.index.at(number))
+        above = self.view.first_parent(number) if parent is None else parent
+        noted = entry | {"parent": None if above is None else self.index.id_of(above)}
+        self._shown.append(noted if score is None else noted | {"score": score})
+        return entry
+
+    def _entries(
+        self, numbers: Iterable[int], scores: Sequence[float] | None = None, parent: int | None = None
+    ) -> list[Entry]:
+        """A list of nodes for the model, cut to LIST_NODES; with scores where there are some."""
+        listed = list(numbers)[:LIST_NODES]
+        given: Sequence[float | None] = scores or [None] * len(listed)
+        entries = [self._show(n, s, parent) for n, s in zip(listed, given, strict=False)]
+        return [e if s is None else e | {"score": s} for e, s in zip(entries, given, strict=False)]
+
+    def _siblings(self) -> list[Entry]:
+        """What else was on offer beside the node that was entered: its parent's other children."""
+        if self._entered is None:
+            return []
+        parent, others = self.view.siblings(self._entered, SIBLINGS)
+        above = None if parent is None else self.index.id_of(parent)
+        return [entry_of(self.index.at(number)) | {"parent": above} for number in others]
+
+
+def entry_of(node: Node) -> Entry:
+    """A node as a model sees it in a list."""
+    entry: Entry = {"node": node.id, "level": node.level, "label": node.label}
+    return entry | (_place(node.span) if node.span else {})
+
+
+def _place(span: Span) -> dict[str, Json]:
+    return {"doc": span.doc, "start": span.start, "end": span.end}

@@ -1,0 +1,52 @@
+"""What a model's code is told where a verb or a call cannot be answered as it was asked: what was found, what to do."""
+
+# -- arguments ---------------------------------------------------------------------------------------------
+
+NO_VERB = "context has no verb {verb!r}; it has {verbs}"
+SIGNATURE = "{name}{signature}: {problem}"
+TEXT = "{name} is text, found {value}"
+COUNT = "{name} is a whole number of at least 1, found {value}"
+NODE_ENTRY = 'name the node by its id, as in context.peek(hit["node"]), not by the whole entry'
+NODES = 'nodes is a list such as ["L0-00012"], found {value}'
+TEXTS = "{name} is a list of texts, found {value}"
+TEXTS_ITEM = "{name} holds {value}, every item is a text"
+ONE_EACH = "{name} is a list with one item for each of the {count}, found {value}"
+ONE_EACH_COUNT = "{name} has {found} items for {count}; give one for each"
+LEVEL = "level is a whole number or None, found {value}"
+WHERE = 'where is a dict such as {{"year": "2021"}}, found {value}'
+WHERE_VALUE = "where[{name}] is text or a number, found {value}"
+OFFSETS = "start and end are whole numbers of characters, found {start} and {end}"
+OUTSIDE_DOCUMENT = "{doc} has characters 0 to {chars}, asked for {start} to {end}"
+SLICE = "a slice has two places, 0 or more, found {start} and {end}"
+READ_ITEM = 'read takes a node, or a list of nodes such as ["L0-00012", "L0-00013"]'
+NO_CELL = "there are cells 1 to {cells}, found {value!r}"
+MODEL = "sub-calls are answered by {models}, found model={value}; leave it out"
+
+# -- branches ----------------------------------------------------------------------------------------------
+
+NODE_OUTSIDE = "node {node} is outside the branch {branch} that you were given"
+DOCUMENT_OUTSIDE = "no document {doc} in the branch {branch} that you were given"
+SPAN_OUTSIDE = "{span} reaches outside the branch {branch} that you were given"
+
+# -- sizes -------------------------------------------------------------------------------------------------
+
+QUERY_CHARS = "the query has {chars:,} characters, at most {most:,}; ask in a few words"
+SLICE_CHARS = "a slice holds at most {most:,} characters; take smaller slices, or grep and search"
+SPAN_CHARS = "{chars:,} characters asked for, at most {most:,} at once"
+TEXT_CHARS = (
+    "the text has {chars:,} characters, at most {most:,} can be held at once; use context.grep, context.search or "
+    "context[a:b]"
+)
+READ_NODES = "{nodes:,} nodes to read at once, at most {most:,}; read fewer, or grep"
+READ_CHARS = "these {nodes} texts hold more than {most:,} characters; read fewer"
+PACK_NODES = "{nodes:,} chunks to pack, at most {most:,}; give under=, a branch"
+BATCH = "{count} {name} in one batch, at most {most}; split it, or pack more into each"
+PASSAGES = "{count:,} passages in one call, at most {most:,}; choose fewer, or split it"
+PASSAGE_CHARS = "{chars:,} characters of passages in one prompt, at most {most:,}; split it"
+
+# -- the run -----------------------------------------------------------------------------------------------
+
+DEPTH = "children go {most} deep and you are at {depth}; use llm_query with nodes=[...]"
+FULL = "this run has read so much that its trace is full; answer from what your variables hold"
+STOPPING = "the run is being stopped; no more calls are answered"
+STOPPED = "the run was stopped"
