@@ -8,7 +8,6 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +16,9 @@ import pytest
 
 import raptor.cli
 import rlm.cli
+from tests.helpers.imports import MODULES, OURS, imported, modules, name_of, ours_in, tree_of, within
 from tests.helpers.places import ROOT
 
-OURS = ("index_store", "raptor", "rlm")
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 
@@ -35,38 +34,6 @@ DEPENDENCIES = {
     "networkx",
 }
 PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-
-
-def modules() -> list[Path]:
-    return sorted(path for package in OURS for path in (ROOT / package).rglob("*.py"))
-
-
-@cache
-def tree_of(path: Path) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), str(path))
-
-
-def name_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-def imported(path: Path) -> Iterator[str]:
-    """Every module a file imports, wherever in it: at the top, inside a function, for the type checker only."""
-    for node in ast.walk(tree_of(path)):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            source = ".".join(filter(None, [_above(path, node.level), node.module]))
-            yield from [source, *(f"{source}.{alias.name}" for alias in node.names)]
-
-
-def _above(path: Path, level: int) -> str:
-    """The package that the dots of a relative import stand for; nothing for no dots."""
-    return ".".join(path.relative_to(ROOT).parts[:-level]) if level else ""
-
-
-def within(name: str, packages: Iterable[str]) -> bool:
-    return any(name == package or name.startswith(f"{package}.") for package in packages)
 
 
 # -- rooms and floors --------------------------------------------------------------------------------------
@@ -139,22 +106,10 @@ def may_import(module: str, other: str) -> bool:
     return here == there or FLOOR_OF[there] < FLOOR_OF[here]
 
 
-def ours_in(path: Path) -> set[str]:
-    """The modules of ours that a file imports; `from rlm import prompts` is an import of `rlm.prompts` alone."""
-    names = list(imported(path))
-    packages = {
-        name for name in names if any(other.startswith(f"{name}.") for other in names if other in MODULES)
-    }
-    return {name for name in names if name in MODULES and not (name in packages and name in OURS)}
-
-
 def circles(arrows: Mapping[str, Iterable[str]]) -> list[list[str]]:
     """The groups of modules that reach each other."""
     graph = nx.DiGraph([(module, other) for module, others in arrows.items() for other in others])
     return [sorted(group) for group in nx.strongly_connected_components(graph) if len(group) > 1]
-
-
-MODULES = {name_of(path): path for path in modules()}
 
 
 @pytest.mark.parametrize("path", modules(), ids=name_of)

@@ -3,17 +3,13 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from index_store.types import Json
 from rlm.answers.citations import Citation
 from rlm.answers.schema import schema_problem, typed
 from rlm.errors import RlmError
+from rlm.prompts import NOT_IN_DOCUMENTS, refusals
 
-Json = Any
-
-#: With these words at its beginning, whatever follows, an answer says that the documents do not hold what was asked. It
-#: needs no citation, and no schema is applied to it.
-NOT_FOUND = "Not in these documents"
 SHOWN = 5
 QUOTE_CHARS = 120
 
@@ -22,8 +18,11 @@ _NOT_FOUND = re.compile(r"[\s\"'“‘*_>#]{0,20}not in these documents(?![\w'�
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """`citations`: what is said must be cited, and every citation must stand in the documents, word for word or nearly.
-    `schema`: the answer must be a value that fits this JSON Schema (see `rlm.answers.schema`)."""
+    """What an answer must satisfy.
+
+    `citations`: it must cite, and every quote must stand in the documents, word for word or nearly. `schema`: it must
+    be a value that fits this JSON Schema (see `rlm.answers.schema`).
+    """
 
     citations: bool = False
     schema: Mapping[str, Json] | None = None
@@ -34,8 +33,10 @@ class Demands:
 
 
 def is_not_found(content: Json) -> bool:
-    """Whether an answer says "Not in these documents", alone or followed by a reason: "Not in these documents: they end
-    in 2019." or "Not in these documents." """
+    """Whether an answer says that the documents do not hold what was asked, alone or with a reason.
+
+    Such an answer, "Not in these documents: they end in 2019.", needs no citation, and no schema is applied to it.
+    """
     return isinstance(content, str) and _NOT_FOUND.match(content) is not None
 
 
@@ -48,16 +49,11 @@ def _uncited(demands: Demands, content: Json, citations: Sequence[Citation]) -> 
     if not demands.citations:
         return
     if unsupported := [c.quote for c in citations if c.supported == "unsupported"]:
-        told = "; ".join(repr(quote[:QUOTE_CHARS]) for quote in unsupported[:SHOWN])
-        yield (
-            f"{len(unsupported)} of {len(citations)} quotes do not stand in the documents: {told}; "
-            "copy the exact words, or leave them out."
-        )
+        quotes = "; ".join(repr(quote[:QUOTE_CHARS]) for quote in unsupported[:SHOWN])
+        counts = {"unsupported": len(unsupported), "citations": len(citations)}
+        yield refusals.UNSUPPORTED.format(**counts, quotes=quotes)
     elif not citations and not is_not_found(content):
-        yield (
-            "it cites nothing; quote the exact words of the documents that carry it, or, if they do not hold the "
-            f'answer, begin it with "{NOT_FOUND}".'
-        )
+        yield refusals.UNCITED.format(not_in_documents=NOT_IN_DOCUMENTS)
 
 
 def _unfit(demands: Demands, content: Json) -> Iterator[str]:
@@ -65,4 +61,4 @@ def _unfit(demands: Demands, content: Json) -> Iterator[str]:
         return
     _, errors = typed(content, demands.schema)
     if errors:
-        yield f"it does not fit the schema: {'; '.join(errors)}"
+        yield refusals.UNFIT.format(errors="; ".join(errors))

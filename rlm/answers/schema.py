@@ -13,10 +13,11 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+from index_store.types import Json
 from rlm.errors import RlmError
+from rlm.prompts import refusals
 from rlm.sandbox.cage.wire import FrameError, check_shape
 
-Json = Any
 Schema = Mapping[str, Json]
 Keyword = Callable[[Any, Any, Json, Json], Iterator[Any] | None]
 
@@ -53,6 +54,7 @@ def load_schema(path: str | Path) -> dict[str, Json]:
         raise RlmError(f"the schema {path} is not JSON: {e}") from e
     if wrong := schema_problem(schema):
         raise RlmError(f"{path} is no schema that answers can be checked by: {wrong}")
+    assert isinstance(schema, Mapping)  # or it would have a problem
     return dict(schema)
 
 
@@ -68,7 +70,7 @@ def schema_problem(schema: Json) -> str:
         Draft202012Validator.check_schema(schema)
         return next((problem for part in _objects(schema) if (problem := _part_problem(schema, part))), "")
     except SchemaError as e:
-        return _told(e)
+        return _sentence(e)
     except RecursionError:
         return "it is nested too deep"
 
@@ -136,19 +138,28 @@ def typed(content: Json, schema: Schema) -> tuple[Json, list[str]]:
     if not isinstance(content, str):
         return _checked(content, schema)
     try:
-        found = _checked(_parsed(_unfenced(content)), schema)
+        checked = _checked(_parsed(_unfenced(content)), schema)
     except ValueError as e:
-        found = (
+        checked = (
             None,
-            [f"$: {content[:80]!r} is not JSON: {e}" if content.strip() else "$: there is no answer"],
+            [
+                refusals.NOT_JSON.format(value=content[:80], problem=e)
+                if content.strip()
+                else refusals.NO_ANSWER
+            ],
         )
-    as_text = found[1] and _takes_text(schema) and not _errors(content, schema)
-    return (content, []) if as_text else found
+    as_text = checked[1] and _takes_text(schema) and not _errors(content, schema)
+    return (content, []) if as_text else checked
 
 
 def _takes_text(schema: Schema) -> bool:
     """Whether the schema has an opinion on text: any text fits one that only says what objects must be."""
-    return "string" in schema["type"] if "type" in schema else not _ON_TEXT.isdisjoint(schema)
+    types = schema.get("type")
+    return (
+        not _ON_TEXT.isdisjoint(schema)
+        if types is None
+        else types == "string" or (isinstance(types, list) and "string" in types)
+    )
 
 
 def _checked(value: Json, schema: Schema) -> tuple[Json, list[str]]:
@@ -180,18 +191,18 @@ def _errors(value: Json, schema: Schema) -> list[str]:
 
     try:
         check_shape(value)
-        return [_told(error) for error in islice(_validator(schema).iter_errors(value), MAX_ERRORS)]
+        return [_sentence(error) for error in islice(_validator(schema).iter_errors(value), MAX_ERRORS)]
     except FrameError as e:
-        return [f"$: it is {e}" if "nested" in str(e) else f"$: it holds {e}"]
+        return [(refusals.NESTED if "nested" in str(e) else refusals.NO_JSON).format(problem=e)]
     except (TooMuch, RecursionError):
-        return ["$: it takes too long to check against the schema; give a smaller answer"]
+        return [refusals.TOO_LONG_TO_CHECK]
     except ArithmeticError:
-        return ["$: it holds a number that is too large to check"]
+        return [refusals.TOO_LARGE_A_NUMBER]
     except Unresolvable as e:
-        return [f"$: the schema leads nowhere: {e}"[:ERROR_CHARS]]
+        return [refusals.SCHEMA_LEADS_NOWHERE.format(problem=e)[:ERROR_CHARS]]
 
 
-def _told(error: Any) -> str:
+def _sentence(error: Any) -> str:
     return f"{error.json_path}: {error.message}"[:ERROR_CHARS]
 
 

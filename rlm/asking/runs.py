@@ -1,6 +1,7 @@
 """Begin and end a run: the index and the models it needs, its gateway, its folder, its first and its last event."""
 
 import asyncio
+import hashlib
 import re
 import time
 from dataclasses import asdict
@@ -10,6 +11,8 @@ from importlib.metadata import version
 from itertools import count
 from pathlib import Path
 
+import index_store
+from index_store.files import sha256_of
 from index_store.index import Index, open_any
 from index_store.types import Json
 from rlm import prompts
@@ -30,6 +33,8 @@ from rlm.loop.run import Run, usage_json
 
 #: Model calls under way in one process, whatever the number of runs.
 PROCESS_CALLS = 64
+#: The packages that a model's words come from: prompts, refusals, errors of verbs and calls, what a cell prints.
+SPEAKING = ("index_store", "rlm/answers", "rlm/gateway", "rlm/loop", "rlm/prompts", "rlm/sandbox")
 
 
 def check_text(text: str, what: str, where: str = "") -> str:
@@ -107,13 +112,27 @@ def record_opening(run: Run, question: str, choice: Choice) -> None:
             "nodes": len(run.index),
         },
         models=asdict(run.models),
-        prompts={"version": prompts.VERSION, "sha256": prompts.digest()},
+        prompts={"version": prompts.VERSION, "sha256": words_digest()},
         limits=asdict(run.limits),
         code_version=version("raptor-rlm"),
         route=choice.route,
         route_why=choice.why,
         demands=asdict(run.demands),
     )
+
+
+@cache
+def words_digest(root: Path = Path(index_store.__file__).parents[1]) -> str:
+    """sha256 over every file from which a model is told something: two runs with the same were told the same things.
+
+    The files are those of SPEAKING, code and prompts: what a verb refuses and what an error says is worded in code.
+    """
+    hashed = hashlib.sha256()
+    for folder in SPEAKING:
+        for path in sorted((root / folder).rglob("*")):
+            if path.suffix in (".py", ".md"):
+                hashed.update(f"{path.relative_to(root).as_posix()} {sha256_of(path)}\n".encode())
+    return hashed.hexdigest()
 
 
 def record_closing(run: Run, conclusion: Conclusion) -> None:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from index_store.types import Json, Span
 from rlm import prompts
-from rlm.answers import demands
 from rlm.answers.citations import Citation, Conclusion
 from rlm.answers.demands import unmet
 from rlm.gateway.blocks import Block
@@ -18,8 +17,7 @@ from rlm.gateway.types import Message, Request
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 
-NOT_FOUND = "NOT FOUND"
-NOT_HERE = f"{demands.NOT_FOUND}."
+NOT_HERE = f"{prompts.NOT_IN_DOCUMENTS}."
 TRIES = 3
 HITS = 60
 RETRIEVED_TOKENS = 6_000
@@ -156,7 +154,7 @@ def parse(
     words = _SOURCE.sub("", reply).strip()
     if typed and (block := _JSON.search(words)):
         words = block[1].strip()
-    if words.strip(" .\n") == NOT_FOUND:
+    if words.strip(" .\n") == prompts.NOT_FOUND:
         return NOT_HERE, []
     quotes = (f'"{" ".join(quote.split())}" [{n}]' for n, (_, quote) in enumerate(sources, 1))
     return words or "\n".join(quotes), offered

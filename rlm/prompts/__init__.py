@@ -1,9 +1,10 @@
-"""Every word that is said to a model, in one place, so that a change of prompt is a diff of text.
+"""What a model is told in a conversation, so that a change of prompt is a diff of text.
 
-The long ones are files beside this one. A trace records VERSION and `digest()`.
+The long prompts are files beside this one; `refusals` holds what code is told where it asked for something amiss.
+Errors of the floors below (no such node, a cap that is met, a rule of the sandbox) are worded where they arise. A trace
+records VERSION and a digest of all of these (`rlm.asking.runs.words_digest`).
 """
 
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 from index_store.types import Json
 from rlm.gateway.blocks import Block, quote
 
-VERSION = "3"
+VERSION = "4"
 
 
 def _text(name: str) -> str:
@@ -26,6 +27,10 @@ OVER_CALLING = _text("over_calling")
 #: 2512.24601, section 4 and its prompts).
 SUPPLEMENTS: Mapping[str, str] = {"qwen": OVER_CALLING}
 
+#: With these words at its beginning, whatever follows, an answer says that the documents do not hold what was asked.
+NOT_IN_DOCUMENTS = "Not in these documents"
+#: The whole reply of a call that cannot answer from its passages.
+NOT_FOUND = "NOT FOUND"
 NO_CODE = (
     "Your reply held no ```python block, so nothing ran. Write one block; to finish, set answer['content'], "
     "answer['citations'] and answer['ready'] = True in it."
@@ -116,9 +121,3 @@ def put_away(lines: Sequence[str]) -> str:
 def sub_call(prompt: str, passages: Sequence[Block]) -> str:
     """The user message of a call without a REPL: the passages as marked data, then what is asked of them."""
     return ASKED_OF.format(passages=quote(passages), prompt=prompt) if passages else prompt
-
-
-def digest() -> str:
-    """sha256 over every constant here: two runs with the same digest were told the same things."""
-    words = [value for name, value in sorted(globals().items()) if name.isupper() and isinstance(value, str)]
-    return hashlib.sha256("\0".join(words).encode()).hexdigest()

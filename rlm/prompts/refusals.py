@@ -50,3 +50,22 @@ DEPTH = "children go {most} deep and you are at {depth}; use llm_query with node
 FULL = "this run has read so much that its trace is full; answer from what your variables hold"
 STOPPING = "the run is being stopped; no more calls are answered"
 STOPPED = "the run was stopped"
+
+# -- an answer that is not taken ---------------------------------------------------------------------------
+
+UNSUPPORTED = (
+    "{unsupported} of {citations} quotes do not stand in the documents: {quotes}; copy the exact words, or leave them"
+    " out."
+)
+UNCITED = (
+    "it cites nothing; quote the exact words of the documents that carry it, or, if they do not hold the answer, begin "
+    'it with "{not_in_documents}".'
+)
+UNFIT = "it does not fit the schema: {errors}"
+NOT_JSON = "$: {value!r} is not JSON: {problem}"
+NO_ANSWER = "$: there is no answer"
+NESTED = "$: it is {problem}"
+NO_JSON = "$: it holds {problem}"
+TOO_LONG_TO_CHECK = "$: it takes too long to check against the schema; give a smaller answer"
+TOO_LARGE_A_NUMBER = "$: it holds a number that is too large to check"
+SCHEMA_LEADS_NOWHERE = "$: the schema leads nowhere: {problem}"

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from rlm.answers.citations import Citation
-from rlm.answers.demands import NOT_FOUND, Demands, is_not_found, unmet
+from rlm.answers.demands import Demands, is_not_found, unmet
+from rlm.prompts import NOT_IN_DOCUMENTS
 
 VERBATIM = Citation("a.txt", 0, 3, "two", None, "verbatim")
 NEAREST = Citation("a.txt", 0, 3, "two", None, "nearest", claimed="tow", similarity=0.8)
@@ -28,7 +29,7 @@ def test_an_answer_without_citations_is_returned() -> None:
     said = unmet(CITED, "Two.", [])
     assert said is not None
     assert said.startswith("it cites nothing; quote the exact words")
-    assert NOT_FOUND in said
+    assert NOT_IN_DOCUMENTS in said
     assert unmet(CITED, {"year": 2021}, []) == said
     assert unmet(CITED, "", []) == said
 
@@ -39,13 +40,13 @@ def test_citations_that_stand_nowhere_are_named() -> None:
     assert said.startswith("2 of 3 quotes do not stand in the documents: 'three three")
     assert said.endswith("copy the exact words, or leave them out.")
     assert len(unmet(CITED, "Two.", [UNSUPPORTED] * 100) or "") < 1_000
-    assert unmet(CITED, NOT_FOUND, [UNSUPPORTED]) is not None
+    assert unmet(CITED, NOT_IN_DOCUMENTS, [UNSUPPORTED]) is not None
 
 
 @pytest.mark.parametrize(
     "content",
     [
-        NOT_FOUND,
+        NOT_IN_DOCUMENTS,
         "not in these documents.",
         "**Not in these documents**",
         '"Not in these documents."',

@@ -844,16 +844,6 @@ def _timeless(event: Event) -> Event:
     return kept
 
 
-def test_the_digest_of_the_prompts_covers_every_word_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    names = [name for name, value in vars(prompts).items() if name.isupper() and isinstance(value, str)]
-    assert {"SYSTEM", "SUB_CALL", "NO_CODE", "LAST_TURN", "OPENING", "OUTPUT", "ASKED_OF"} <= set(names)
-    digests = {prompts.digest()}
-    for name in names:
-        monkeypatch.setattr(prompts, name, getattr(prompts, name) + ".")
-        digests.add(prompts.digest())
-    assert len(digests) == len(names) + 1
-
-
 # -- replies of other shapes -------------------------------------------------------------------------------
 
 
@@ -958,3 +948,15 @@ def test_a_child_sees_only_its_branch_and_hands_back_its_conclusion(stage: Stage
     )
     assert "noise" not in stage.stdout()[0]
     assert not any("noise" in m["content"] for m in stage.requests[-1]["messages"])
+
+
+# -- which model answers a sub-call ------------------------------------------------------------------------
+
+
+def test_a_cell_may_name_either_model_of_the_run_and_no_other(stage: Stage) -> None:
+    code = f"print(llm_query('a', model={MODEL!r}))\nprint(llm_query_batched(['b'], model='openai/gpt-5'))"
+    stage.play(code, DONE)
+    assert stage.stdout()[0] == "(a)\n"
+    (ran, *_) = stage.kinds("code_run")
+    assert f"sub-calls are answered by {MODEL}, found model='openai/gpt-5'; leave it out" in ran["error"]
+    assert {event["model"] for event in stage.kinds("model_asked")} == {MODEL}
