@@ -14,9 +14,10 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, overload
 
 from rlm.audit.events import FORMAT, event_problem
+from rlm.audit.kinds import Event
 from rlm.errors import RlmError
 
 FILE_NAME = "trace.jsonl"
@@ -79,9 +80,16 @@ class Trace:
         rewritten."""
         return self._head
 
-    def record(self, kind: str, conversation: str, /, **fields: Any) -> int:
-        """Append one event and return its `seq`; raises TraceError on fields that events.EVENTS does not
-        allow."""
+    @overload
+    def record(self, conversation: str, event: Event, /) -> int: ...
+    @overload
+    def record(self, kind: str, conversation: str, /, **fields: Any) -> int: ...
+    def record(self, first: str, second: str | Event, /, **given: Any) -> int:
+        """Append one event of a conversation and return its `seq`; raises TraceError on fields that events.EVENTS
+        does not allow. The form with a kind and fields is the older one, and goes when nobody calls it."""
+        kind, conversation, fields = (
+            (first, second, given) if isinstance(second, str) else (second.kind, first, second.fields())
+        )
         with self._lock:
             event = self._event(kind, conversation, fields)
             line = seal(self._head, _body(event))
