@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
-from rlm.audit.events import CONTEXT_CHARS, Event
+from rlm.audit.events import CONTEXT_CHARS, RecordedEvent
 from rlm.audit.page.html import Html, join, tag
 from rlm.audit.routing import texts_held, where_shown
 
@@ -18,7 +18,7 @@ _MOST_CITATIONS = 500
 _MOST_WORDS = 400
 
 
-def answer_section(events: Sequence[Event], anchors: Mapping[str, str]) -> Html:
+def answer_section(events: Sequence[RecordedEvent], anchors: Mapping[str, str]) -> Html:
     """The answer as given, then its citations; or that there is none."""
     answered = next((event for event in reversed(events) if event["kind"] == "answered"), None)
     if answered is None:

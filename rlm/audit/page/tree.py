@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from index_store.terminal import one_line
-from rlm.audit.events import Event
+from rlm.audit.events import RecordedEvent
 from rlm.audit.page.html import Html, fold, join, pre, tag
 from rlm.audit.routing import Branch, Place, Standing, branches, words_shown
 
@@ -53,7 +53,9 @@ class Box:
     more: int = 0
 
 
-def tree_section(events: Sequence[Event], places: Mapping[str, Place], anchors: Mapping[str, str]) -> Html:
+def tree_section(
+    events: Sequence[RecordedEvent], places: Mapping[str, Place], anchors: Mapping[str, str]
+) -> Html:
     """The map, the branches in the order they were entered, and the tree with its words."""
     if not places:
         return tag(
@@ -256,7 +258,7 @@ def _at(seqs: Sequence[int]) -> Html:
     return join([*links, f" and {len(seqs) - 12} more" if len(seqs) > 12 else None])
 
 
-def _words_by_node(events: Sequence[Event]) -> dict[str, list[tuple[int, str]]]:
+def _words_by_node(events: Sequence[RecordedEvent]) -> dict[str, list[tuple[int, str]]]:
     """For each node the different words it was shown with, and the event that first did."""
     found: dict[str, list[tuple[int, str]]] = {}
     for seq, texts in words_shown(events):

@@ -8,7 +8,7 @@ from typing import get_type_hints
 import pytest
 
 from rlm.audit import kinds
-from rlm.audit.events import EVENTS, USAGE, Shape, record
+from rlm.audit.events import EVENTS, USAGE, Shape, object_of
 from rlm.audit.kinds import ChildResult, Event, IndexFacts, Note, PromptFacts, RunOpened
 from rlm.audit.log import Trace
 from rlm.gateway.types import Usage
@@ -35,7 +35,7 @@ def test_a_class_has_the_fields_of_its_row(kind: type[Event]) -> None:
     row = EVENTS[kind.kind]
     required = [field.name for field in fields(kind) if field.default is MISSING]
     optional = [field.name for field in fields(kind) if field.default is None]
-    assert required == [name for name in row.fields if name not in ADDED.get(kind.kind, ())]
+    assert required == [name for name in row.required if name not in ADDED.get(kind.kind, ())]
     assert optional == list(row.optional)
     assert len(required) + len(optional) == len(fields(kind)), "an optional field has the default None"
 
@@ -43,15 +43,15 @@ def test_a_class_has_the_fields_of_its_row(kind: type[Event]) -> None:
 @pytest.mark.parametrize(
     ("names", "shape"),
     [
-        (IndexFacts, EVENTS["run_opened"].fields["index"]),
-        (PromptFacts, EVENTS["run_opened"].fields["prompts"]),
-        (ChildResult, EVENTS["child_returned"].fields["results"]),
+        (IndexFacts, EVENTS["run_opened"].required["index"]),
+        (PromptFacts, EVENTS["run_opened"].required["prompts"]),
+        (ChildResult, EVENTS["child_returned"].required["results"]),
         (Usage, USAGE),
     ],
 )
 def test_what_stands_inside_a_field_has_the_names_of_its_shape(names: type, shape: Shape) -> None:
-    inner = record(dict.fromkeys(get_type_hints(names), shape))
-    assert shape.says.removeprefix("list of ") == inner.says
+    inner = object_of(dict.fromkeys(get_type_hints(names), shape))
+    assert shape.name.removeprefix("list of ") == inner.name
 
 
 def test_an_optional_field_is_left_out_where_it_is_not_given_and_a_null_stays() -> None:
