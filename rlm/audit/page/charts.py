@@ -12,7 +12,7 @@ _MOST_DOTS = 400
 
 
 def cost_section(events: Sequence[RecordedEvent], after: Sequence[Cost]) -> Html:
-    """What the run had used after each model call."""
+    """The tokens and dollars that the run had used after each model call; `after` as from rlm.audit.costs.costs."""
     if not after:
         return tag(
             "section", tag("h2", "Cost"), tag("p", "No model call was paid for or counted."), id="cost"

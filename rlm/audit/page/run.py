@@ -30,7 +30,7 @@ def header(events: Sequence[RecordedEvent], verdict: Verdict | None) -> Html:
 
 
 def run_section(events: Sequence[RecordedEvent], verdict: Verdict | None) -> Html:
-    """Index, models, prompts, limits, code; the budget as it was noted; the head of the chain."""
+    """What the run was made with, how its budget went, which passages read like instructions, what the seal shows."""
     opened = events[0] if events else {}
     return tag(
         "section",
@@ -139,8 +139,8 @@ def _suspicious(events: Sequence[RecordedEvent]) -> Html | None:
         for event in flagged[:200]
     )
     number = "1 passage reads" if len(flagged) == 1 else f"{len(flagged):,} passages read"
-    told = "They were shown as data, and nothing the run may do was changed by them."
-    return fold(f"{number} like instructions to a model", tag("p", told), tag("ul", *rows), cls="budget")
+    harmless = "They were shown as data, and nothing the run may do was changed by them."
+    return fold(f"{number} like instructions to a model", tag("p", harmless), tag("ul", *rows), cls="budget")
 
 
 def _used(usage: dict[str, Any]) -> str:

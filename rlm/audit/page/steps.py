@@ -315,14 +315,14 @@ def _coloured(code: str, bad_line: int | None) -> list[Html]:
 
 
 def _spans(code: str) -> list[Html]:
-    found, at = [], 0
+    spans, at = [], 0
     for match in _CODE.finditer(code):
-        found.append(join([code[at : match.start()]]))
+        spans.append(join([code[at : match.start()]]))
         # A string over several lines is coloured line by line, so that a line is whole markup by itself.
         pieces = match[0].split("\n")
-        found.append(Html("\n".join(tag("span", piece, cls=match.lastgroup) for piece in pieces)))
+        spans.append(Html("\n".join(tag("span", piece, cls=match.lastgroup) for piece in pieces)))
         at = match.end()
-    return [*found, join([code[at:]])]
+    return [*spans, join([code[at:]])]
 
 
 def _code_line(line: Html, bad: bool) -> Html:
