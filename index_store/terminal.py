@@ -21,6 +21,18 @@ def one_line(text: str, width: int) -> str:
     return line if len(line) <= width and len(text) <= 8 * width else line[: max(width - 1, 0)] + "…"
 
 
+def brief(value: object) -> str:
+    """A value as an error quotes it: in at most 80 characters, all of them seen, whatever its sender made of it.
+
+    A container, which may be deep, and a whole number of more than 20 digits are named by their type.
+    """
+    if isinstance(value, str):
+        quoted = repr(value[:80])
+        return quoted if len(quoted) <= 80 else quoted[:79] + "…"
+    is_short = value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**20)
+    return repr(value) if is_short else type(value).__name__
+
+
 def count(number: int, noun: str, plural: str = "") -> str:
     """A number with its noun: `1 node`, `2,000 nodes`, `3 replies`."""
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

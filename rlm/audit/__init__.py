@@ -1,9 +1,10 @@
 """The trace of a run: written event by event, verified by anyone, shown as text or as one page."""
 
+from rlm.audit.conversation import messages_seen
 from rlm.audit.log import Trace, TraceError
 from rlm.audit.verify import Verdict, read, verify
 
-# Not lazy: `verify` names a module here and the function in it, and binding it now makes it always the
-# function. These two modules import only the standard library.
+# Not lazy: `verify` names a module here and the function in it, and binding it now makes it always the function.
+# These modules import nothing that is slow.
 
-__all__ = ["Trace", "TraceError", "Verdict", "read", "verify"]
+__all__ = ["Trace", "TraceError", "Verdict", "messages_seen", "read", "verify"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from rlm.audit.events import Event
+from rlm.audit.events import RecordedEvent
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,24 +23,24 @@ class Cost:
         return self.prompt_tokens + self.completion_tokens
 
 
-def costs(events: Iterable[Event]) -> list[Cost]:
-    """One Cost after each call that was answered, or failed at a price, in order; children's calls count too."""
-    found: list[Cost] = []
+def costs(events: Iterable[RecordedEvent]) -> list[Cost]:
+    """The Cost after each model call that has a usage, in order, calls of children and failed ones among them."""
+    totals: list[Cost] = []
     for event in events:
         if event["kind"] in ("model_answered", "model_failed") and "usage" in event:
-            found.append(_after(found[-1] if found else Cost(), event))
-    return found
+            totals.append(_after(totals[-1] if totals else Cost(), event))
+    return totals
 
 
-def _after(sofar: Cost, event: Event) -> Cost:
+def _after(before: Cost, event: RecordedEvent) -> Cost:
     usage = event["usage"]
     return Cost(
         event["seq"],
         event["time_s"],
-        sofar.calls + usage["calls"],
-        sofar.prompt_tokens + usage["prompt_tokens"],
-        sofar.completion_tokens + usage["completion_tokens"],
-        sofar.usd + usage["usd"],
+        before.calls + usage["calls"],
+        before.prompt_tokens + usage["prompt_tokens"],
+        before.completion_tokens + usage["completion_tokens"],
+        before.usd + usage["usd"],
     )
 
 

@@ -1,9 +1,8 @@
 """The trace on disk: `<run>/trace.jsonl`, one event a line, each line sealed to the one before.
 
 A line is `body` with its closing brace replaced by `,"prev":"<64 hex>","hash":"<64 hex>"}` and a newline.
-`body` is the event as canonical JSON: keys sorted, no spaces, ASCII only, so that any character is safe,
-lone surrogates
-from a model included. hash = sha256(prev as ASCII + body), and the first line's prev is 64 zeros.
+`body` is the event as canonical JSON: keys sorted, no spaces, ASCII only, so that any character can be written, even
+the lone surrogates that models send. hash = sha256(prev as ASCII + body), and the first line's prev is 64 zeros.
 """
 
 import hashlib
@@ -14,9 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, overload
 
 from rlm.audit.events import FORMAT, event_problem
+from rlm.audit.kinds import Event
 from rlm.errors import RlmError
 
 FILE_NAME = "trace.jsonl"
@@ -29,7 +29,7 @@ class TraceError(RlmError):
 
 
 def canonical(event: Mapping[str, Any]) -> bytes:
-    """The one byte form of an event.
+    """The one form in bytes that an event has in a trace.
 
     Raises ValueError or RecursionError where JSON cannot say it (NaN, nesting without end).
     """
@@ -59,7 +59,8 @@ class Trace:
 
     @classmethod
     def open(cls, folder: str | Path, clock: Callable[[], float] = time.monotonic) -> "Trace":
-        """A new trace in `folder`, which is made if absent. A folder that holds a trace is refused."""
+        """A new trace in `folder`, which is created if absent. Raises TraceError where the folder holds a trace, or
+        cannot be written."""
         path = Path(folder) / FILE_NAME
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -75,13 +76,19 @@ class Trace:
 
     @property
     def head(self) -> str:
-        """The hash of the last line: kept elsewhere, it shows later that the whole file was not
-        rewritten."""
+        """The hash of the last line. Written down elsewhere, it shows later that the whole file was not rewritten."""
         return self._head
 
-    def record(self, kind: str, conversation: str, /, **fields: Any) -> int:
-        """Append one event and return its `seq`; raises TraceError on fields that events.EVENTS does not
-        allow."""
+    @overload
+    def record(self, conversation: str, event: Event, /) -> int: ...
+    @overload
+    def record(self, kind: str, conversation: str, /, **fields: Any) -> int: ...
+    def record(self, first: str, second: str | Event, /, **given: Any) -> int:
+        """Append one event of a conversation and return its `seq`; raises TraceError on fields that events.EVENTS
+        does not allow. The form with a kind and fields is the older one, and goes when nobody calls it."""
+        kind, conversation, fields = (
+            (first, second, given) if isinstance(second, str) else (second.kind, first, second.fields())
+        )
         with self._lock:
             event = self._event(kind, conversation, fields)
             line = seal(self._head, _body(event))

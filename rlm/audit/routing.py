@@ -4,12 +4,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from rlm.audit.events import Event
+from rlm.audit.events import RecordedEvent
 from rlm.gateway.blocks import Block, unquote
 
 Standing: TypeAlias = Literal["cited", "entered", "seen", "passed"]
 
-#: Verbs that open what they show; the others list it, and what is listed is only on offer.
+#: Verbs whose result is the words of the nodes shown; the others list nodes, which are then only on offer.
 _OPENING = frozenset({"peek", "read"})
 #: Verbs that ask where a node lies; naming a node to them is not yet going there.
 _LOCATING = frozenset({"parents", "path"})
@@ -19,8 +19,8 @@ _WORDS = frozenset({"query", "pattern", "question", "prompt", "doc"})
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """A node the run entered, the first time it did: by opening it, by naming it to a verb or a child run, or by
-    giving its words to a model."""
+    """A node that the run entered, as it did so first: event `seq` opened it, named it to a verb or a child run, or
+    gave its words to a model. `verb` is "given" where no verb did."""
 
     node: str
     label: str
@@ -33,8 +33,11 @@ class Branch:
 
 @dataclass(slots=True)
 class Place:
-    """All that the trace says of one node. `seen` and `passed` hold the seq of the events that showed it, and
-    that had it on offer without showing it."""
+    """All that the trace says of one node.
+
+    `entered`, `seen`, `passed`: the seq of each event that entered it, that showed it, and that had it on offer without
+    showing it. `cited`: the answer cites it.
+    """
 
     node: str
     label: str = ""
@@ -50,14 +53,14 @@ class Place:
 
     @property
     def standing(self) -> Standing:
-        """How far the run went: cited the node, entered it, was shown it, or passed it by."""
+        """How near the run came: it cited the node, entered it, was shown it, or passed it by."""
         if self.cited:
             return "cited"
         return "entered" if self.entered else "seen" if self.seen else "passed"
 
 
-def branches(events: Sequence[Event]) -> list[Branch]:
-    """The nodes entered, in the order of their first entry."""
+def branches(events: Sequence[RecordedEvent]) -> list[Branch]:
+    """The branches that a run entered, in the order in which it first did."""
     places, given = places_of(events), given_to_models(events)
     verbs = {name: event["verb"] for event in _of_kind("child_called", events) for name in event["children"]}
     first: dict[str, Branch] = {}
@@ -72,8 +75,8 @@ def branches(events: Sequence[Event]) -> list[Branch]:
     return list(first.values())
 
 
-def places_of(events: Sequence[Event]) -> dict[str, Place]:
-    """Every node the trace speaks of, by id, in the order in which they first appear."""
+def places_of(events: Sequence[RecordedEvent]) -> dict[str, Place]:
+    """Every node that the events name, by id, in the order in which they first do."""
     places: dict[str, Place] = {}
     for event in _of_kind("visited", events):
         for name, refs in (("seen", event["shown"]), ("passed", event["not_taken"])):
@@ -89,78 +92,69 @@ def places_of(events: Sequence[Event]) -> dict[str, Place]:
     return places
 
 
-def given_to_models(events: Sequence[Event]) -> dict[int, list[Block]]:
-    """The data blocks each ask carried that the engine itself put there, by the seq of the ask.
+def given_to_models(events: Sequence[RecordedEvent]) -> dict[int, list[Block]]:
+    """The data blocks that the engine itself put into each ask of a model, by the seq of the ask.
 
-    A block's name is the id of its node, or the place of its span. Only asks that no cell's output can have
-    reached count: the root's first, and those of llm_query less what the code wrote into its own prompt.
+    A block's name is the id of its node, or the place of its span. Code can print lines that look like a block, so
+    only asks that no output of a cell can have reached are read: the first of the root, and those of llm_query,
+    without the blocks that the code wrote into its own prompt.
     """
     prompts = _prompts(events)
     first = next(
         (event["seq"] for event in _of_kind("model_asked", events) if event["conversation"] == "0"), None
     )
-    found: dict[int, list[Block]] = {}
+    given: dict[int, list[Block]] = {}
     for event in _of_kind("model_asked", events):
         if event["seq"] == first or event["conversation"] in prompts:
             own = unquote(prompts.get(event["conversation"], ""))
             blocks = (block for message in event["messages"] for block in unquote(message["content"]))
-            found[event["seq"]] = [block for block in blocks if block not in own]
-    return found
+            given[event["seq"]] = [block for block in blocks if block not in own]
+    return given
 
 
-def trail(places: dict[str, Place], node: str) -> list[Place]:
-    """The place and its ancestors as far as the trace knows them, the highest first."""
-    found: dict[str, Place] = {}
-    here: str | None = node
-    while here in places and here not in found:  # a stranger's trace may go in circles
-        found[here] = places[here]
-        here = places[here].parent
-    return list(found.values())[::-1]
-
-
-def texts_shown(event: Event) -> dict[str, str]:
-    """The words each node of a visit was shown with, as far as the result tells which belong to which node."""
+def words_by_node(event: RecordedEvent) -> dict[str, str]:
+    """The words that a visit showed of each node, as far as its result says which words are whose."""
     names = [ref["node"] for ref in event["shown"] if ref["node"] is not None]
     result = event["result"]
     if isinstance(result, str):
         return {names[0]: result} if len(names) == 1 else {}
-    found: dict[str, str] = {}
+    by_node: dict[str, str] = {}
     for item in _objects(result):
         node = next((item[key] for key in ("node", "id") if item.get(key) in names), None)
         words = next(
             (item[key] for key in ("text", "summary", "line") if isinstance(item.get(key), str)), None
         )
         if node is not None and words:
-            found.setdefault(node, words)
-    return found
+            by_node.setdefault(node, words)
+    return by_node
 
 
-def words_shown(events: Sequence[Event]) -> Iterator[tuple[int, dict[str, str]]]:
-    """The seq of each event that showed nodes' words, to the code or to a model, and those words by node."""
+def words_shown(events: Sequence[RecordedEvent]) -> Iterator[tuple[int, dict[str, str]]]:
+    """(seq, words by node) of each event that showed words of nodes, to the code or to a model."""
     given = given_to_models(events)
     for event in events:
         if event["kind"] == "visited":
-            yield event["seq"], texts_shown(event)
+            yield event["seq"], words_by_node(event)
         elif event["seq"] in given:
             yield event["seq"], {block.name: block.text for block in given[event["seq"]]}
 
 
-def texts_held(events: Sequence[Event]) -> dict[int, list[str]]:
-    """All the text each event showed: the strings of a visit's result, or the data blocks given to a model."""
+def texts_held(events: Sequence[RecordedEvent]) -> dict[int, list[str]]:
+    """All the texts that each event showed, by its seq: those in a visit's result, or the data blocks in an ask."""
     held = {seq: [block.text for block in blocks] for seq, blocks in given_to_models(events).items()}
     return held | {event["seq"]: _texts(event["result"]) for event in _of_kind("visited", events)}
 
 
 def where_shown(held: Mapping[int, list[str]], words: str) -> list[int]:
-    """The seq of each event of `texts_held` that showed these words, character for character; [] for no words."""
+    """The seq of each event of `held`, as from `texts_held`, that showed these words exactly; [] for no words."""
     return sorted(seq for seq, texts in held.items() if words and any(words in text for text in texts))
 
 
-def _of_kind(kind: str, events: Iterable[Event]) -> Iterator[Event]:
+def _of_kind(kind: str, events: Iterable[RecordedEvent]) -> Iterator[RecordedEvent]:
     return (event for event in events if event["kind"] == kind)
 
 
-def _prompts(events: Iterable[Event]) -> dict[str, str]:
+def _prompts(events: Iterable[RecordedEvent]) -> dict[str, str]:
     """What the code asked in each conversation begun by llm_query."""
     calls = [event for event in _of_kind("child_called", events) if event["verb"].startswith("llm_query")]
     return {
@@ -181,7 +175,7 @@ def _note(places: dict[str, Place], ref: dict[str, Any], name: str, seq: int) ->
     getattr(place, name).append(seq)
 
 
-def _entered(event: Event, places: dict[str, Place], given: dict[int, list[Block]]) -> list[str]:
+def _entered(event: RecordedEvent, places: dict[str, Place], given: dict[int, list[Block]]) -> list[str]:
     """The nodes an event enters, each once, those it names before those it opens."""
     if event["kind"] == "child_called":
         named = [event["under"]]

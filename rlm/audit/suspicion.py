@@ -18,7 +18,7 @@ FLAGS = 1_000  # in one run: a corpus of nothing but instructions must not fill 
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """Characters `start` to `end` of the text read like an instruction, by `rule`."""
+    """The characters `start:end` of a text read like an instruction, by the rule of this name."""
 
     start: int
     end: int
@@ -27,14 +27,14 @@ class Flag:
 
 @dataclass(slots=True)
 class Alarm:
-    """What one run has flagged so far: each text is read once, each wording flagged once. Any thread may ask."""
+    """The flags of one run: each text is read once, each wording flagged once. Any thread may ask for `new` ones."""
 
     _read: set[int] = field(default_factory=set)
-    _said: set[str] = field(default_factory=set)
+    _flagged: set[str] = field(default_factory=set)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def new(self, text: str) -> list[Flag]:
-        """The flags of a text whose words were not flagged before; none once FLAGS are raised."""
+        """The flags of a text whose wordings were not flagged before; [] once the run has FLAGS of them."""
         with self._lock:
             if hash(text) in self._read or self.is_full:
                 return []
@@ -43,19 +43,20 @@ class Alarm:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more flags will be raised."""
-        return len(self._said) >= FLAGS
+        """Whether the run has FLAGS flags, and gets no more."""
+        return len(self._flagged) >= FLAGS
 
     def _is_news(self, words: str) -> bool:
         with self._lock:
-            if words in self._said or self.is_full:
+            if words in self._flagged or self.is_full:
                 return False
-            self._said.add(words)
+            self._flagged.add(words)
             return True
 
 
 def texts_shown(result: Any, shown: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """(place, text) for each text in what a verb gave; the place is a node's id, or the ids that it touches."""
+    """(place, text) of each text in the result of a verb. The place is the id of the text's node or document; for a
+    text over several nodes, the first to the last in `shown`; "" where nothing names one."""
     if isinstance(result, str):
         nodes = [str(ref["node"]) for ref in shown]
         yield " to ".join(dict.fromkeys(nodes[:1] + nodes[-1:])), result
@@ -144,17 +145,17 @@ _SENTENCE = re.compile(r"\S[^\n.!?]*+(?:[.!?](?!\s)[^\n.!?]*+)*+[.!?]*+")
 
 
 def instructions_in(text: str) -> list[Flag]:
-    """The sentences of `text` that read like instructions to a model, in order; offsets in characters. Linear in
-    the text, of which the first SCAN_CHARS are read."""
-    found = []
+    """The sentences of `text` that read like instructions to a model, in order. Takes time linear in the text, of which
+    the first SCAN_CHARS are read."""
+    flags = []
     for sentence in _SENTENCE.finditer(text[:SCAN_CHARS]):
         if sentence.end() - sentence.start() < SHORTEST:
             continue
         rule = _rule_for(sentence.group()[:SENTENCE_CHARS])
         if rule is not None:
             end = min(sentence.end(), sentence.start() + SENTENCE_CHARS)
-            found.append(Flag(sentence.start(), end, rule))
-    return found
+            flags.append(Flag(sentence.start(), end, rule))
+    return flags
 
 
 def _rule_for(sentence: str) -> str | None:

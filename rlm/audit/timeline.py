@@ -6,8 +6,9 @@ from typing import Any
 
 from index_store.terminal import count, one_line, visible
 from rlm.audit.costs import Cost, costs, in_dollars
-from rlm.audit.events import Event
-from rlm.audit.routing import Branch, branches, texts_held, where_shown
+from rlm.audit.events import RecordedEvent
+from rlm.audit.fences import fenced_blocks
+from rlm.audit.routing import Branch, branches
 from rlm.audit.verify import Verdict
 
 WIDTH = 100
@@ -17,40 +18,15 @@ _NODES = 6
 _BLOCK_CHARS = 100_000
 
 
-def show(events: Sequence[Event], verdict: Verdict | None = None) -> str:
-    """The run as text without colour or control characters, for a terminal or a file."""
+def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None) -> str:
+    """The run as text for a terminal or a file, without colour and control characters; the verdict, if given, first."""
     total = {cost.seq: cost for cost in costs(events)}
     lines = [] if verdict is None else [verdict_line(verdict), ""]
     for event in events:
-        body = _STEPS[event["kind"]](event)
+        body = STEPS[event["kind"]](event)
         body += [f"so far {_money(total[event['seq']])}"] if event["seq"] in total else []
         lines += _stamped(event, body)
     return "\n".join([*lines, "", *_path(branches(events))]) + "\n"
-
-
-def outline(events: Sequence[Event], verdict: Verdict | None = None) -> dict[str, Any]:
-    """The run in one JSON object: the question, the answer, the branches entered, the cost, the verdict."""
-    ends = {event["kind"]: event for event in events}
-    cost = (costs(events) or [Cost()])[-1]
-    held = texts_held(events)
-    return {
-        "question": ends["run_opened"]["question"] if "run_opened" in ends else None,
-        "answer": ends["answered"]["content"] if "answered" in ends else None,
-        "citations": [
-            {**one, "shown_at": where_shown(held, one.get("found") or one["quote"])}
-            for one in (ends["answered"]["citations"] if "answered" in ends else [])
-        ],
-        "stop": ends["run_closed"]["stop"] if "run_closed" in ends else None,
-        "branches": [
-            {"node": b.node, "label": b.label, "level": b.level, "seq": b.seq} for b in branches(events)
-        ],
-        "cost": {"calls": cost.calls, "tokens": cost.tokens, "usd": cost.usd},
-        "events": len(events),
-        "verified": None if verdict is None else verdict.ok,
-        "head": None if verdict is None else verdict.head,
-        "first_bad_line": None if verdict is None else verdict.first_bad_line,
-        "reason": None if verdict is None else verdict.reason,
-    }
 
 
 def verdict_line(verdict: Verdict) -> str:
@@ -58,13 +34,8 @@ def verdict_line(verdict: Verdict) -> str:
     if verdict.ok:
         return f"The trace is whole: {count(verdict.events, 'event')}, head {verdict.head}"
     where = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
-    before = (
-        "no event stands"
-        if not verdict.events
-        else "1 event stands"
-        if verdict.events == 1
-        else f"{verdict.events:,} events stand"
-    )
+    number = "no event" if not verdict.events else count(verdict.events, "event")
+    before = f"{number} {'stands' if verdict.events < 2 else 'stand'}"
     return f"THE TRACE IS NOT AS IT WAS WRITTEN: {where}{verdict.reason}; {before} before it"
 
 
@@ -78,19 +49,19 @@ def _path(taken: list[Branch]) -> list[str]:
     return ["Branches entered, in order:" if taken else "No branch was entered.", *map(branch_line, taken)]
 
 
-def _stamped(event: Event, body: list[str]) -> list[str]:
+def _stamped(event: RecordedEvent, body: list[str]) -> list[str]:
     """The lines of a step: the time before the first, children's steps further in."""
     margin = "  " * event["conversation"].count(".")
     stamp = f"{event['time_s']:8.2f} s  "
     return [f"{stamp if i == 0 else ' ' * len(stamp)}{margin}{line}".rstrip() for i, line in enumerate(body)]
 
 
-def _route(event: Event) -> str:
+def _route(event: RecordedEvent) -> str:
     why = one_line(event.get("route_why", ""), 200)
     return f"{one_line(event['route'], 60)}{f': {why}' if why else ''}"
 
 
-def _opened(event: Event) -> list[str]:
+def _opened(event: RecordedEvent) -> list[str]:
     index = event["index"]
     return [
         f"question   {one_line(event['question'], 500)}",
@@ -104,29 +75,31 @@ def _opened(event: Event) -> list[str]:
     ]
 
 
-def _asked(event: Event) -> list[str]:
+def _asked(event: RecordedEvent) -> list[str]:
     new, total = len(event["messages"]), event["conversation_messages"]
     return [f"ask        {_short(event['model'])} sees {count(total, 'message')}, {new} of them new"]
 
 
-def _answered_call(event: Event) -> list[str]:
+def _answered_call(event: RecordedEvent) -> list[str]:
     used = event["usage"]
     cached = ", from the cache" if event["cached"] else ""
     head = f"reply      {used['prompt_tokens']} -> {used['completion_tokens']} tokens, {event['seconds']} s{cached}"
-    return [head, *_block(event["text"].split("```")[0], "  ", _OUTPUT_LINES)]
+    text = event["text"]
+    words = next((text[: block.start] for block in fenced_blocks(text)), text)
+    return [head, *_block(words, "  ", _OUTPUT_LINES)]
 
 
-def _failed(event: Event) -> list[str]:
+def _failed(event: RecordedEvent) -> list[str]:
     return [f"FAILED     {_short(event['model'])}: {one_line(event['error'], WIDTH)}"]
 
 
-def _scanned(event: Event) -> list[str]:
+def _scanned(event: RecordedEvent) -> list[str]:
     why = f" by the scan, line {event['line_in_code']}: {one_line(event['rule'] or '', WIDTH)}"
     verdict = "" if event["verdict"] == "ok" else "  REFUSED" + why
     return [f"cell {event['cell']}{verdict}", *_block(event["code"], "  | ", _CODE_LINES)]
 
 
-def _ran(event: Event) -> list[str]:
+def _ran(event: RecordedEvent) -> list[str]:
     cut = ", output cut" if event["truncated"] else ""
     head = f"cell {event['cell']} ended: {event['status']}, {event['seconds']} s{cut}"
     return [
@@ -136,7 +109,7 @@ def _ran(event: Event) -> list[str]:
     ]
 
 
-def _visited(event: Event) -> list[str]:
+def _visited(event: RecordedEvent) -> list[str]:
     if event.get("error"):
         return [
             f"{visible(event['verb'])}({_pairs(event['arguments'])}) refused: {one_line(event['error'], WIDTH)}"
@@ -149,7 +122,7 @@ def _visited(event: Event) -> list[str]:
     ]
 
 
-def _child_called(event: Event) -> list[str]:
+def _child_called(event: RecordedEvent) -> list[str]:
     under = f" under {_short(event['under'])}" if event["under"] else ""
     asked = [f"  ? {one_line(prompt, WIDTH)}" for prompt in event["prompts"][:_OUTPUT_LINES]]
     return [
@@ -159,7 +132,7 @@ def _child_called(event: Event) -> list[str]:
     ]
 
 
-def _child_returned(event: Event) -> list[str]:
+def _child_returned(event: RecordedEvent) -> list[str]:
     results = event["results"]
     lines = [
         f"  {'=' if one['ok'] else '!'} {one_line(one['text'], WIDTH)}" for one in results[:_OUTPUT_LINES]
@@ -167,11 +140,11 @@ def _child_returned(event: Event) -> list[str]:
     return [f"{event['verb']} returned, {event['seconds']} s", *lines, *_more(results)]
 
 
-def _budget(event: Event) -> list[str]:
+def _budget(event: RecordedEvent) -> list[str]:
     return [f"budget     {one_line(event['reason'], 60)}: left {_pairs(event['left'])}"]
 
 
-def _suspicious(event: Event) -> list[str]:
+def _suspicious(event: RecordedEvent) -> list[str]:
     where = f"{_short(event['shown_as'])} {_short(event['place'])}".strip()
     return [
         f"SUSPICIOUS {where} {event['start']}-{event['end']}, {_short(event['rule'])}:",
@@ -179,7 +152,7 @@ def _suspicious(event: Event) -> list[str]:
     ]
 
 
-def _answered(event: Event) -> list[str]:
+def _answered(event: RecordedEvent) -> list[str]:
     cited = [line for i, one in enumerate(event["citations"], 1) for line in _citation(i, one)]
     return [f"ANSWER     ({_short(event['stop'])})", *_block(event["content"], "  ", 1000), *cited]
 
@@ -195,14 +168,15 @@ def _citation(number: int, citation: dict[str, Any]) -> list[str]:
     ]
 
 
-def _closed(event: Event) -> list[str]:
+def _closed(event: RecordedEvent) -> list[str]:
     used = event["usage"]
     spent = Cost(0, 0.0, used["calls"], used["prompt_tokens"], used["completion_tokens"], used["usd"])
     wrong = f": {one_line(event['error'], WIDTH)}" if event.get("error") else ""
     return [f"closed     {_short(event['stop'])}{wrong}; {_money(spent)}, {event['seconds']} s"]
 
 
-_STEPS: dict[str, Callable[[Event], list[str]]] = {
+#: The lines of each kind of event.
+STEPS: dict[str, Callable[[RecordedEvent], list[str]]] = {
     "run_opened": _opened,
     "model_asked": _asked,
     "model_answered": _answered_call,

@@ -1,13 +1,12 @@
 """Whether a trace is as it was written, from its file alone.
 
-What this shows: no character of the file was changed, and no line removed, moved, added, repeated or cut
-off, by anyone who did not also rewrite every line after it.
+What this shows: no character of the file was changed, and no line removed, moved, added, repeated or cut off, by anyone
+who did not also rewrite every line after it.
 
-What a hash chain cannot show: that the whole file, or everything from some line on, was not rewritten
-with new hashes by someone who could write to it. Against that, keep the head digest (`Trace.head`,
-`Verdict.head`) where that person cannot write, and pass it as `expected_head`. Nor does it show that the
-recorder told the truth when it wrote: that rests on the parent process, which answers every call of the
-worker, writing the trace itself.
+What a hash chain cannot show: that the whole file, or everything from some line on, was not rewritten with new hashes
+by someone who could write to it. Against that, keep the head (`Trace.head`, `Verdict.head`) where that person cannot
+write, and pass it as `expected_head`. Nor does it show that what was written was true: for that, the trace is written
+by the parent process, which answers every call of the worker itself.
 """
 
 import json
@@ -17,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from rlm.audit.events import FORMAT, Event, event_problem
+from rlm.audit.events import FORMAT, RecordedEvent, event_problem
 from rlm.audit.log import FILE_NAME, FIRST_PREV, MAX_LINE_BYTES, TraceError, canonical, digest
 
 _SEAL = re.compile(rb',"prev":"([0-9a-f]{64})","hash":"([0-9a-f]{64})"\}\n\Z')
@@ -26,9 +25,12 @@ _SEAL_BYTES = len(',"prev":"","hash":""}\n') + 128
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """`events` is how many stand before the first bad line (all of them, where ok), `head` the hash of
-    the last of these. `first_bad_line` counts from 1; None where ok, and where only the head is not the
-    expected one."""
+    """What a trace file is worth.
+
+    `events`: how many lines are as they were written, from the first on; `head`: the hash of the last of these.
+    `first_bad_line` counts from 1; it is None where `ok`, and where nothing is wrong but that the head is not the
+    expected one. `reason` is one sentence.
+    """
 
     ok: bool
     events: int
@@ -47,23 +49,25 @@ def verify(run: str | Path, expected_head: str | None = None) -> Verdict:
         return check(file, expected_head)
 
 
-def read(run: str | Path, expected_head: str | None = None) -> tuple[list[Event], Verdict]:
+def read(run: str | Path, expected_head: str | None = None) -> tuple[list[RecordedEvent], Verdict]:
     """The events before the first bad line (all of them where the verdict is ok), and the verdict."""
-    events: list[Event] = []
+    events: list[RecordedEvent] = []
     with _open(Path(run)) as file:
         verdict = check(file, expected_head, events.append)
     return events, verdict
 
 
 def check(
-    file: BinaryIO, expected_head: str | None = None, keep: Callable[[Event], object] = lambda event: None
+    file: BinaryIO,
+    expected_head: str | None = None,
+    on_event: Callable[[RecordedEvent], object] = lambda event: None,
 ) -> Verdict:
-    """The verdict on an open file, line by line; `keep` is called with each event that stands."""
+    """The verdict on an open file. `on_event` is called with each event whose line is as it was written."""
     count, head = 0, FIRST_PREV
     try:
         for event, line_hash in _sealed_events(file):
             count, head = count + 1, line_hash
-            keep(event)
+            on_event(event)
     except _Bad as bad:
         return Verdict(False, count, count + 1, str(bad), head)
     if expected_head not in (None, head):
@@ -84,7 +88,7 @@ def _open(run: Path) -> BinaryIO:
         raise TraceError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _sealed_events(file: BinaryIO) -> Iterator[tuple[Event, str]]:
+def _sealed_events(file: BinaryIO) -> Iterator[tuple[RecordedEvent, str]]:
     """Each event with its hash, in order; raises _Bad at the first line that is not as it was written."""
     seq, prev, kind, time_s = 0, FIRST_PREV, "", 0.0
     while line := file.readline(MAX_LINE_BYTES + 1):
@@ -107,11 +111,11 @@ def _unseal(line: bytes, prev: str) -> tuple[bytes, str]:
         raise _Bad(f"the line is longer than {MAX_LINE_BYTES} bytes")
     if not line.endswith(b"\n"):
         raise _Bad("the line does not end in a newline: it was cut, or never finished")
-    found = _SEAL.search(line, max(0, len(line) - _SEAL_BYTES))
-    if not found:
+    sealed = _SEAL.search(line, max(0, len(line) - _SEAL_BYTES))
+    if not sealed:
         raise _Bad('the line does not end in "prev" and "hash" as a trace line does')
-    body = line[: found.start()] + b"}"
-    line_prev, line_hash = found[1].decode("ascii"), found[2].decode("ascii")
+    body = line[: sealed.start()] + b"}"
+    line_prev, line_hash = sealed[1].decode("ascii"), sealed[2].decode("ascii")
     if digest(line_prev, body) != line_hash:
         raise _Bad("the line does not match its own hash: it was changed")
     if line_prev != prev:
@@ -119,7 +123,7 @@ def _unseal(line: bytes, prev: str) -> tuple[bytes, str]:
     return body, line_hash
 
 
-def _parse(body: bytes) -> Event:
+def _parse(body: bytes) -> RecordedEvent:
     """The event of a body whose hash is right, yet may be anyone's work: nothing about it is trusted."""
     try:
         event = json.loads(body)
@@ -133,7 +137,7 @@ def _parse(body: bytes) -> Event:
     return dict(event)
 
 
-def _check_place(event: Event, seq: int, time_s: float) -> None:
+def _check_place(event: RecordedEvent, seq: int, time_s: float) -> None:
     if event["seq"] != seq:
         raise _Bad(f"the event says it is number {event['seq']}, and number {seq} belongs here")
     if (event["kind"] == "run_opened") != (seq == 0):

@@ -91,8 +91,7 @@ def lines(out: TextIO) -> Watch:
 
 def said(kind: str, conversation: str, fields: dict[str, Json]) -> str:
     """An event in a line; '' for one that says nothing to a person. A child's begins with its number."""
-    say = _LINES.get(kind)
-    line = say(fields) if say else ""
+    line = LINES[kind](fields) if kind in LINES else ""
     child = conversation.partition(".")[2]
     return f"{'  ' * conversation.count('.')}[{child}] {line}" if line and child else line
 
@@ -116,7 +115,8 @@ def _answered(f: dict[str, Json]) -> str:
     return f"  {model}: {u['prompt_tokens']:,} + {u['completion_tokens']:,} tokens, ${u['usd']:.4f}"
 
 
-_LINES: dict[str, Callable[[dict[str, Json]], str]] = {
+#: The line of each kind of event that a person is shown; the others are in SILENT.
+LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     "model_answered": _answered,
     "code_run": lambda f: (
         f"  cell {f['cell']}: {f['status']}" + (f" ({one_line(f['error'], 100)})" if f["error"] else "")
@@ -129,3 +129,7 @@ _LINES: dict[str, Callable[[dict[str, Json]], str]] = {
         f"{'answered' if f['content'] else 'no answer'}: {count(len(f['citations']), 'citation')}, stop {f['stop']}"
     ),
 }
+#: Kinds that a person need not see go by: the last line of their call, cell or run says it, or the answer does.
+SILENT = frozenset(
+    {"run_opened", "model_asked", "model_failed", "code_scanned", "child_returned", "note", "run_closed"}
+)

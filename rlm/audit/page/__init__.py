@@ -8,7 +8,7 @@ from pathlib import Path
 
 from index_store.terminal import one_line
 from rlm.audit.costs import costs
-from rlm.audit.events import Event
+from rlm.audit.events import RecordedEvent
 from rlm.audit.page.answer import answer_section
 from rlm.audit.page.charts import cost_section
 from rlm.audit.page.html import Html, join, tag
@@ -29,7 +29,7 @@ _SECTIONS = (
 )
 
 
-def render(events: Sequence[Event], verdict: Verdict | None = None) -> str:
+def render(events: Sequence[RecordedEvent], verdict: Verdict | None = None) -> str:
     """The page for the events of one run, as `rlm.audit.read` gives them, with its verdict on the file.
 
     Everything on the page comes from the events. They may be those of a stranger, or end early, or be none at
@@ -76,7 +76,7 @@ def _navigation() -> Html:
     )
 
 
-def _title(events: Sequence[Event]) -> str:
+def _title(events: Sequence[RecordedEvent]) -> str:
     return f"{one_line(events[0].get('question', ''), 80)} · review of a run" if events else "Review of a run"
 
 

@@ -1,15 +1,15 @@
-"""The answer, and each citation in the words around it."""
+"""The part of the page with the answer, and each citation among the words around it in the source."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
-from rlm.audit.events import CONTEXT_CHARS, Event
+from rlm.audit.events import CONTEXT_CHARS, RecordedEvent
 from rlm.audit.page.html import Html, join, tag
 from rlm.audit.routing import texts_held, where_shown
 
-_STANDING = {
+_SUPPORT = {
     "verbatim": ("good", "word for word"),
     "nearest": ("warn", "not word for word"),
     "unsupported": ("bad", "not in the source"),
@@ -18,8 +18,9 @@ _MOST_CITATIONS = 500
 _MOST_WORDS = 400
 
 
-def answer_section(events: Sequence[Event], anchors: Mapping[str, str]) -> Html:
-    """The answer as given, then its citations; or that there is none."""
+def answer_section(events: Sequence[RecordedEvent], anchors: Mapping[str, str]) -> Html:
+    """The answer as given, then its citations; a sentence where there is no answer. `anchors`: the HTML id of each
+    node."""
     answered = next((event for event in reversed(events) if event["kind"] == "answered"), None)
     if answered is None:
         return tag("section", tag("h2", "Answer"), tag("p", "These events hold no answer."), id="answer")
@@ -39,8 +40,9 @@ def answer_section(events: Sequence[Event], anchors: Mapping[str, str]) -> Html:
 def citation_card(
     number: int, cited: dict[str, Any], held: Mapping[int, list[str]], anchors: Mapping[str, str]
 ) -> Html:
-    """One citation: how it stands, the words in their place, and where the run was shown them."""
-    tone, words = _STANDING[cited["supported"]]
+    """One citation: whether the source holds it, the words in their place, and the events (of `held`, as from
+    routing.texts_held) that showed them to the run. `anchors`: the HTML id of each node."""
+    tone, words = _SUPPORT[cited["supported"]]
     alike = f", {cited['similarity']:.0%} alike" if cited["similarity"] is not None and tone != "good" else ""
     title = cited.get("title") or cited["doc"] or "no document"
     shown = where_shown(held, cited.get("found") or cited["quote"])
@@ -64,7 +66,7 @@ def citation_card(
 
 
 def doubts(cited: dict[str, Any]) -> Iterator[str]:
-    """What in the citation's own fields does not agree with what it claims."""
+    """A sentence for each pair of a citation's fields that contradict each other."""
     found, start, end = cited.get("found"), cited["start"], cited["end"]
     if cited["supported"] == "verbatim" and found is not None and found != cited["quote"]:
         yield "The trace says word for word, yet the words it found are not the words quoted."
@@ -119,12 +121,12 @@ def _claimed(cited: dict[str, Any]) -> Html:
 
 def _compared(quote: str, found: str) -> Html:
     """The quote with the words that are not in the source, or not there in the source, marked."""
-    said, stands = re.split(r"(\s+)", quote), re.split(r"(\s+)", found)
-    if len(said) + len(stands) > 4 * _MOST_WORDS:
+    quoted, source = re.split(r"(\s+)", quote), re.split(r"(\s+)", found)
+    if len(quoted) + len(source) > 4 * _MOST_WORDS:
         return tag("q", quote)
-    steps = SequenceMatcher(None, said, stands, autojunk=False).get_opcodes()
+    steps = SequenceMatcher(None, quoted, source, autojunk=False).get_opcodes()
     words = (
-        "".join(said[a:b]) if step == "equal" else tag("s", "".join(said[a:b]))
+        "".join(quoted[a:b]) if step == "equal" else tag("s", "".join(quoted[a:b]))
         for step, a, b, _, _ in steps
         if a < b
     )

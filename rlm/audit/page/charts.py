@@ -4,15 +4,15 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rlm.audit.costs import Cost, in_dollars
-from rlm.audit.events import AMOUNT, Event
+from rlm.audit.events import AMOUNT, RecordedEvent
 from rlm.audit.page.html import Html, tag
 
 _WIDE, _HIGH, _LEFT, _TOP, _BASE = 560, 180, 8, 26, 154
 _MOST_DOTS = 400
 
 
-def cost_section(events: Sequence[Event], after: Sequence[Cost]) -> Html:
-    """What the run had used after each model call."""
+def cost_section(events: Sequence[RecordedEvent], after: Sequence[Cost]) -> Html:
+    """The tokens and dollars that the run had used after each model call; `after` as from rlm.audit.costs.costs."""
     if not after:
         return tag(
             "section", tag("h2", "Cost"), tag("p", "No model call was paid for or counted."), id="cost"

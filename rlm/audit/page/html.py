@@ -9,13 +9,14 @@ TEXT_CHARS = 20_000  # of one text; the rest is in the trace, which the page is 
 
 
 class Html(str):
-    """Markup made by `tag` or `join`, or a constant of this package; never text from outside."""
+    """Markup: from `tag` or `join`, or a constant of this package; never text from outside."""
 
     __slots__ = ()
 
 
 def tag(name: str, *children: str | None, **attributes: str | int | bool | None) -> Html:
-    """One element. `cls` stands for class, `_` in an attribute's name for `-`; None and False leave it out."""
+    """One element. In the names of attributes `cls` stands for class, and `_` for `-`; one that is None or False is
+    left out, and so is a child that is None."""
     written = "".join(
         _attribute(key, value) for key, value in attributes.items() if value not in (None, False)
     )
@@ -23,7 +24,7 @@ def tag(name: str, *children: str | None, **attributes: str | int | bool | None)
 
 
 def join(parts: Iterable[str | None]) -> Html:
-    """The parts one after another, text escaped."""
+    """The parts one after another, escaped where they are not Html; None is left out."""
     return Html("".join(_safe(part) for part in parts if part is not None))
 
 
@@ -36,7 +37,7 @@ def pre(text: str, cls: str = "") -> Html:
 
 
 def fold(summary: str, *children: str | None, **attributes: str | int | bool | None) -> Html:
-    """A part that opens and closes by itself, with no script."""
+    """A part that its reader opens and closes, without a script."""
     return tag("details", tag("summary", summary), *children, **attributes)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from index_store.terminal import count, one_line
 from rlm.audit.costs import Cost, costs, in_dollars
-from rlm.audit.events import Event
+from rlm.audit.events import RecordedEvent
 from rlm.audit.page.html import Html, facts, fold, join, tag
 from rlm.audit.verify import Verdict
 
@@ -17,7 +17,7 @@ _CANNOT_SHOW = (
 )
 
 
-def header(events: Sequence[Event], verdict: Verdict | None) -> Html:
+def header(events: Sequence[RecordedEvent], verdict: Verdict | None) -> Html:
     """The question, whether the file is as it was written, and the run in six numbers."""
     question = events[0]["question"] if events else "No event of this trace can be read"
     return tag(
@@ -29,8 +29,8 @@ def header(events: Sequence[Event], verdict: Verdict | None) -> Html:
     )
 
 
-def run_section(events: Sequence[Event], verdict: Verdict | None) -> Html:
-    """Index, models, prompts, limits, code; the budget as it was noted; the head of the chain."""
+def run_section(events: Sequence[RecordedEvent], verdict: Verdict | None) -> Html:
+    """What the run was made with, how its budget went, which passages read like instructions, what the seal shows."""
     opened = events[0] if events else {}
     return tag(
         "section",
@@ -65,7 +65,7 @@ def _seal(verdict: Verdict | None) -> Html:
     )
 
 
-def _numbers(events: Sequence[Event]) -> Html:
+def _numbers(events: Sequence[RecordedEvent]) -> Html:
     cost = (costs(events) or [Cost()])[-1]
     last = events[-1] if events else {"kind": "", "time_s": 0.0}
     stop = str(last["stop"]) if last["kind"] == "run_closed" else "no end recorded"
@@ -80,7 +80,7 @@ def _numbers(events: Sequence[Event]) -> Html:
     return facts(pairs, "numbers")
 
 
-def _made_with(opened: Event) -> list[tuple[str, str]]:
+def _made_with(opened: RecordedEvent) -> list[tuple[str, str]]:
     index, prompts = opened["index"], opened["prompts"]
     held = f"{count(index['documents'], 'document')}, {count(index['nodes'], 'node')}"
     return [
@@ -110,7 +110,7 @@ def _plain(value: object) -> str:
     return value if isinstance(value, str) else "none" if value is None else json.dumps(value)
 
 
-def _budgets(events: Sequence[Event]) -> Html | None:
+def _budgets(events: Sequence[RecordedEvent]) -> Html | None:
     noted = [event for event in events if event["kind"] == "budget"]
     if not noted:
         return None
@@ -123,14 +123,14 @@ def _budgets(events: Sequence[Event]) -> Html | None:
     return fold(f"The budget, noted {count(len(noted), 'time')}", tag("div", table, cls="wide"), cls="budget")
 
 
-def _budget_row(event: Event) -> Html:
+def _budget_row(event: RecordedEvent) -> Html:
     cells = [f"{event['time_s']:.2f} s", event["reason"], _used(event["spent"]), _used(event["reserved"])]
     return tag(
         "tr", *(tag("td", cell) for cell in cells), tag("td", _listed(event["left"])), id=f"e{event['seq']}"
     )
 
 
-def _suspicious(events: Sequence[Event]) -> Html | None:
+def _suspicious(events: Sequence[RecordedEvent]) -> Html | None:
     flagged = [event for event in events if event["kind"] == "suspicious"]
     if not flagged:
         return None
@@ -139,8 +139,8 @@ def _suspicious(events: Sequence[Event]) -> Html | None:
         for event in flagged[:200]
     )
     number = "1 passage reads" if len(flagged) == 1 else f"{len(flagged):,} passages read"
-    told = "They were shown as data, and nothing the run may do was changed by them."
-    return fold(f"{number} like instructions to a model", tag("p", told), tag("ul", *rows), cls="budget")
+    harmless = "They were shown as data, and nothing the run may do was changed by them."
+    return fold(f"{number} like instructions to a model", tag("p", harmless), tag("ul", *rows), cls="budget")
 
 
 def _used(usage: dict[str, Any]) -> str:

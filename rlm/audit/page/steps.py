@@ -4,17 +4,18 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 from index_store.terminal import count, one_line
 from rlm.audit.costs import in_dollars
-from rlm.audit.events import Event
+from rlm.audit.events import RecordedEvent
+from rlm.audit.fences import fenced_blocks, without_blocks
 from rlm.audit.page.html import Html, fold, join, pre, tag
 
 _MOST_CHILDREN = 200
 _MOST_NODES = 60
 _MOST_DEEP = 12  # calls inside calls, drawn one inside the other
-_FENCE = re.compile(r"```[^\n`]*\n.*?(?:```|\Z)", re.DOTALL)
 _CODE = re.compile(
     r"(?P<comment>\#[^\n]*)"
     r"|(?P<string>[rbfRBF]{0,2}(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'))"
@@ -27,25 +28,31 @@ _CODE = re.compile(
 
 @dataclass(slots=True)
 class Turn:
-    """An ask of a model and all that followed it in its conversation; `events` before the first ask come alone."""
+    """A model call and all that followed it in its conversation. `number` counts from 1; turn 0 is what came before
+    the first call."""
 
     number: int
-    events: list[Event]
+    events: list[RecordedEvent]
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What drawing a step needs beside the step: every conversation's events, those drawn, nodes' anchors."""
+    """What drawing a step needs beside its event.
 
-    talks: Mapping[str, list[Event]]
+    `talks`: the events of each conversation; `drawn`: the conversations drawn so far; `anchors`: where on the page each
+    node stands; `depth`: how many calls this step lies inside; `code_lines`: of the cells of this turn.
+    """
+
+    talks: Mapping[str, list[RecordedEvent]]
     drawn: set[str]
     anchors: Mapping[str, str]
     depth: int = 0
+    code_lines: frozenset[str] = frozenset()
 
 
-def steps_section(events: Sequence[Event], anchors: Mapping[str, str]) -> Html:
-    """Every event of the run, grouped by turn; children inside the step that called them."""
-    talks: dict[str, list[Event]] = {}
+def steps_section(events: Sequence[RecordedEvent], anchors: Mapping[str, str]) -> Html:
+    """Every event of the run by turns, a child inside the step that called it. `anchors`: the HTML id of each node."""
+    talks: dict[str, list[RecordedEvent]] = {}
     for event in events:
         talks.setdefault(event["conversation"], []).append(event)
     scene = Scene(talks, set(), anchors)
@@ -59,8 +66,8 @@ def steps_section(events: Sequence[Event], anchors: Mapping[str, str]) -> Html:
     return tag("section", tag("h2", "Steps"), *parts, id="steps")
 
 
-def turns_of(events: Sequence[Event]) -> list[Turn]:
-    """The events of one conversation, cut before each ask."""
+def turns_of(events: Sequence[RecordedEvent]) -> list[Turn]:
+    """The events of one conversation, a new turn with each model call; without a turn 0 that is empty."""
     turns = [Turn(0, [])]
     for event in events:
         if event["kind"] == "model_asked":
@@ -75,7 +82,9 @@ def _conversation(name: str, scene: Scene) -> Html:
 
 
 def _turn(name: str, turn: Turn, scene: Scene) -> Html:
-    body = (_STEPS[event["kind"]](event, scene) for event in turn.events)
+    cells = [event["code"].split("\n") for event in turn.events if event["kind"] == "code_scanned"]
+    scene = replace(scene, code_lines=frozenset(chain.from_iterable(cells)))
+    body = (STEPS[event["kind"]](event, scene) for event in turn.events)
     if turn.number == 0:
         return tag("div", *body, cls="before")
     place = f"t{name.replace('.', '-')}-{turn.number}"
@@ -97,11 +106,11 @@ def _turn_facts(turn: Turn) -> Html:
     return tag("span", *(tag("span", fact) for fact in facts), cls="facts-line")
 
 
-def _opened(event: Event, scene: Scene) -> Html:
+def _opened(event: RecordedEvent, scene: Scene) -> Html:
     return tag("p", f"The run opened at {event['started']}.", id=_anchor(event), cls="meta")
 
 
-def _asked(event: Event, scene: Scene) -> Html:
+def _asked(event: RecordedEvent, scene: Scene) -> Html:
     new, total = event["messages"], event["conversation_messages"]
     summary = f"Sent to the model: {len(new):,} new of {count(total, 'message')}"
     return fold(summary, *map(_message, new), id=_anchor(event), cls="sent")
@@ -111,20 +120,27 @@ def _message(message: Mapping[str, str]) -> Html:
     return tag("div", tag("p", message["role"], cls="role"), pre(message["content"]))
 
 
-def _replied(event: Event, scene: Scene) -> Html:
+def _replied(event: RecordedEvent, scene: Scene) -> Html:
     text = event["text"]
-    prose = _FENCE.sub("", text).strip()
+    prose = _without_cells(text, scene.code_lines).strip()
     whole = fold("The reply as written", pre(text), cls="sent") if prose != text.strip() else None
     odd = f"finished: {event['finish_reason']}" if event["finish_reason"] != "stop" else None
     note = tag("p", odd, cls="meta") if odd else None
     return tag("div", tag("div", prose, cls="prose") if prose else None, whole, note, id=_anchor(event))
 
 
-def _failed(event: Event, scene: Scene) -> Html:
+def _without_cells(reply: str, code_lines: frozenset[str]) -> str:
+    """The reply without its blocks of code that a cell holds, and shows; every other word stays."""
+    return without_blocks(
+        reply, [b for b in fenced_blocks(reply) if code_lines.issuperset(b.code.split("\n"))]
+    )
+
+
+def _failed(event: RecordedEvent, scene: Scene) -> Html:
     return tag("p", tag("strong", "The call failed: "), event["error"], cls="doubt", id=_anchor(event))
 
 
-def _scanned(event: Event, scene: Scene) -> Html:
+def _scanned(event: RecordedEvent, scene: Scene) -> Html:
     refused = event["verdict"] == "rejected"
     chip = tag(
         "span",
@@ -138,7 +154,7 @@ def _scanned(event: Event, scene: Scene) -> Html:
     )
 
 
-def _ran(event: Event, scene: Scene) -> Html:
+def _ran(event: RecordedEvent, scene: Scene) -> Html:
     tone = {"ok": "good", "error": "warn"}.get(event["status"], "bad")
     notes = [
         f"{event['seconds']:.2f} s",
@@ -157,7 +173,7 @@ def _ran(event: Event, scene: Scene) -> Html:
     return tag("div", line, output, error, id=_anchor(event))
 
 
-def _visited(event: Event, scene: Scene) -> Html:
+def _visited(event: RecordedEvent, scene: Scene) -> Html:
     arguments = ", ".join(
         f"{name}={one_line(_json(value), 60)}" for name, value in _words_first(event["arguments"])
     )
@@ -200,7 +216,7 @@ def _ref(ref: Mapping[str, Any], scene: Scene) -> Html:
     return join([link, tag("span", f" {ref['node']}{score}", cls="id")])
 
 
-def _child_called(event: Event, scene: Scene) -> Html:
+def _child_called(event: RecordedEvent, scene: Scene) -> Html:
     known = _children(event, scene)
     scene.drawn.update(known)
     under = f" under {event['under']}" if event["under"] else ""
@@ -217,13 +233,13 @@ def _child_called(event: Event, scene: Scene) -> Html:
     )
 
 
-def _children(event: Event, scene: Scene) -> list[str]:
+def _children(event: RecordedEvent, scene: Scene) -> list[str]:
     """The conversations to draw inside this step; none below a depth, whose turn comes after the root's."""
     names = event["children"] if scene.depth < _MOST_DEEP else []
     return [name for name in dict.fromkeys(names) if name in scene.talks and name not in scene.drawn]
 
 
-def _child(name: str, event: Event, scene: Scene) -> Html:
+def _child(name: str, event: RecordedEvent, scene: Scene) -> Html:
     """A child's conversation, folded under its question."""
     prompts = dict(zip(event["children"], event["prompts"], strict=False))
     title = tag("summary", tag("span", name, cls="level"), " ", one_line(prompts.get(name, ""), 90))
@@ -231,7 +247,7 @@ def _child(name: str, event: Event, scene: Scene) -> Html:
     return tag("details", title, tag("div", inner, cls="body"), cls="child")
 
 
-def _child_returned(event: Event, scene: Scene) -> Html:
+def _child_returned(event: RecordedEvent, scene: Scene) -> Html:
     rows = (
         tag("li", pre(one["text"], "" if one["ok"] else "error")) for one in event["results"][:_MOST_CHILDREN]
     )
@@ -240,11 +256,11 @@ def _child_returned(event: Event, scene: Scene) -> Html:
     return fold(title, tag("ol", *rows), id=_anchor(event), cls="sent")
 
 
-def _budget(event: Event, scene: Scene) -> None:
+def _budget(event: RecordedEvent, scene: Scene) -> None:
     return None  # in the table of the run section, where one row can be held against the next
 
 
-def _suspicious(event: Event, scene: Scene) -> Html:
+def _suspicious(event: RecordedEvent, scene: Scene) -> Html:
     anchor = scene.anchors.get(event["place"])
     place = tag("a", event["place"], href=f"#{anchor}") if anchor else event["place"]
     head = tag("strong", f"Reads like an instruction ({event['rule']}): ")
@@ -252,11 +268,11 @@ def _suspicious(event: Event, scene: Scene) -> Html:
     return tag("p", head, tag("q", event["words"][:1_000]), where, cls="doubt", id=_anchor(event))
 
 
-def _noted(event: Event, scene: Scene) -> Html:
+def _noted(event: RecordedEvent, scene: Scene) -> Html:
     return tag("p", event["text"], cls="note", id=_anchor(event))
 
 
-def _answered(event: Event, scene: Scene) -> Html:
+def _answered(event: RecordedEvent, scene: Scene) -> Html:
     cited = count(len(event["citations"]), "citation")
     link = tag("a", "The answer", href="#answer")
     return tag(
@@ -268,12 +284,13 @@ def _answered(event: Event, scene: Scene) -> Html:
     )
 
 
-def _closed(event: Event, scene: Scene) -> Html:
+def _closed(event: RecordedEvent, scene: Scene) -> Html:
     wrong = f" {event['error']}" if event.get("error") else ""
     return tag("p", f"The run closed after {event['seconds']:.1f} s.{wrong}", id=_anchor(event), cls="meta")
 
 
-_STEPS: dict[str, Callable[[Event, Scene], Html | None]] = {
+#: The HTML of each kind of event; None for one that is drawn elsewhere.
+STEPS: dict[str, Callable[[RecordedEvent, Scene], Html | None]] = {
     "run_opened": _opened,
     "model_asked": _asked,
     "model_answered": _replied,
@@ -298,21 +315,21 @@ def _coloured(code: str, bad_line: int | None) -> list[Html]:
 
 
 def _spans(code: str) -> list[Html]:
-    found, at = [], 0
+    spans, at = [], 0
     for match in _CODE.finditer(code):
-        found.append(join([code[at : match.start()]]))
+        spans.append(join([code[at : match.start()]]))
         # A string over several lines is coloured line by line, so that a line is whole markup by itself.
         pieces = match[0].split("\n")
-        found.append(Html("\n".join(tag("span", piece, cls=match.lastgroup) for piece in pieces)))
+        spans.append(Html("\n".join(tag("span", piece, cls=match.lastgroup) for piece in pieces)))
         at = match.end()
-    return [*found, join([code[at:]])]
+    return [*spans, join([code[at:]])]
 
 
 def _code_line(line: Html, bad: bool) -> Html:
     return tag("span", line, Html("\n"), cls="line bad" if bad else "line")
 
 
-def _anchor(event: Event) -> str:
+def _anchor(event: RecordedEvent) -> str:
     return f"e{event['seq']}"
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from index_store.terminal import one_line
-from rlm.audit.events import Event
+from rlm.audit.events import RecordedEvent
 from rlm.audit.page.html import Html, fold, join, pre, tag
 from rlm.audit.routing import Branch, Place, Standing, branches, words_shown
 
@@ -27,7 +27,7 @@ _ON_THE_WAY = "on the way"
 
 @dataclass(frozen=True, slots=True)
 class Twig:
-    """A place with its children, as drawn. `taken`: the run entered it or something below it."""
+    """A node with the nodes below it, as the page draws them. `taken`: the run entered it, or one of those."""
 
     place: Place
     below: tuple["Twig", ...]
@@ -38,13 +38,14 @@ class Twig:
 
     @property
     def weight(self) -> float:
-        """Its share of the map's width: what was taken gets more room than what was not."""
+        """Its share of the map's width: what was taken gets more of it than what was not."""
         return max(_WEIGHT[self.place.standing], sum(twig.weight for twig in self.below))
 
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A rectangle of the map, in its units; `more` counts the nodes it stands for beside its own."""
+    """A rectangle of the map, which is _WIDE units wide; `depth` is its row, from 0 at the top. Where `more` is not 0,
+    the rectangle stands for so many nodes that are not drawn one by one."""
 
     twig: Twig
     left: float
@@ -53,7 +54,9 @@ class Box:
     more: int = 0
 
 
-def tree_section(events: Sequence[Event], places: Mapping[str, Place], anchors: Mapping[str, str]) -> Html:
+def tree_section(
+    events: Sequence[RecordedEvent], places: Mapping[str, Place], anchors: Mapping[str, str]
+) -> Html:
     """The map, the branches in the order they were entered, and the tree with its words."""
     if not places:
         return tag(
@@ -74,7 +77,7 @@ def tree_section(events: Sequence[Event], places: Mapping[str, Place], anchors: 
 
 
 def grown(places: Mapping[str, Place]) -> tuple[Twig, ...]:
-    """The places as trees. One whose parent is unknown, or is among its own descendants, stands on top."""
+    """The places as trees. A place stands on top where its parent is not known, or is among its own descendants."""
     below: dict[str | None, list[Place]] = {}
     for place in places.values():
         below.setdefault(place.parent if place.parent in places else None, []).append(place)
@@ -99,7 +102,8 @@ def _sorted(places: Iterable[Place]) -> list[Place]:
 
 
 def boxes(twigs: Sequence[Twig], left: float, width: float, depth: int = 0) -> Iterator[Box]:
-    """The rectangles of the map, the higher ones first; what was passed by beyond a few shares one box."""
+    """The rectangles of the map, each before those below it. Of the nodes that were passed by a few are drawn, and the
+    rest share one rectangle."""
     drawn, folded = _few(twigs, _MOST_DRAWN)
     total = sum(twig.weight for twig in drawn) + (1.0 if folded else 0.0)
     for twig in drawn:
@@ -115,9 +119,9 @@ def _few(twigs: Sequence[Twig], most: int) -> tuple[list[Twig], list[Twig]]:
     """All that was taken, up to _MOST_TAKEN, and the first `most` of the others, in order; and the rest."""
     taken = [twig.place.node for twig in twigs if twig.taken][:_MOST_TAKEN]
     other = [twig.place.node for twig in twigs if not twig.taken][:most]
-    kept = {*taken, *other}
-    return [twig for twig in twigs if twig.place.node in kept], [
-        twig for twig in twigs if twig.place.node not in kept
+    few = {*taken, *other}
+    return [twig for twig in twigs if twig.place.node in few], [
+        twig for twig in twigs if twig.place.node not in few
     ]
 
 
@@ -142,7 +146,7 @@ def _box(box: Box, anchors: Mapping[str, str]) -> Html:
     place = box.twig.place
     standing = "passed" if box.more else _tone(box.twig)
     label = f"{box.more} more" if box.more else place.label or place.node
-    room = int((box.width - 16) / _CHAR)
+    letters = int((box.width - 16) / _CHAR)
     top = box.depth * _ROW
     shape = tag(
         "rect",
@@ -152,8 +156,10 @@ def _box(box: Box, anchors: Mapping[str, str]) -> Html:
         height=_ROW - _GAP,
         rx="4",
     )
-    words = tag("text", one_line(label, room), x=f"{box.left + 9:.1f}", y=top + 24) if room >= 3 else None
-    hint = f"{box.more} more nodes" if box.more else f"{label}: {_says(box.twig)}"
+    words = (
+        tag("text", one_line(label, letters), x=f"{box.left + 9:.1f}", y=top + 24) if letters >= 3 else None
+    )
+    hint = f"{box.more} more nodes" if box.more else f"{label}: {_standing_words(box.twig)}"
     link = anchors[place.node]
     return tag(
         "a",
@@ -171,7 +177,7 @@ def _tone(twig: Twig) -> str:
     return "way" if twig.taken and twig.place.standing in ("seen", "passed") else twig.place.standing
 
 
-def _says(twig: Twig) -> str:
+def _standing_words(twig: Twig) -> str:
     return _ON_THE_WAY if _tone(twig) == "way" else _WORDS[twig.place.standing]
 
 
@@ -225,7 +231,7 @@ def _row(
         tag("span", _level(place.level), cls="level"),
         tag("span", place.label or place.node, cls="label"),
         tag("span", place.node, cls="id"),
-        tag("span", _says(twig), cls="standing"),
+        tag("span", _standing_words(twig), cls="standing"),
     ]
     node = tag(
         "details", tag("summary", *name), _body(place, words.get(place.node, [])), id=anchors[place.node]
@@ -243,8 +249,8 @@ def _body(place: Place, words: list[tuple[int, str]]) -> Html:
         join([tag("p", "Shown at ", _at([seq]), cls="meta"), pre(text, "words")]) for seq, text in words[:6]
     ]
     nothing = None if texts else tag("p", "No words of it were shown beside its label.", cls="meta")
-    trail = [("Entered at ", place.entered), ("Listed at ", place.seen), ("On offer at ", place.passed)]
-    lines = (tag("p", name, _at(seqs), cls="meta") for name, seqs in trail if seqs)
+    links = [("Entered at ", place.entered), ("Listed at ", place.seen), ("On offer at ", place.passed)]
+    lines = (tag("p", name, _at(seqs), cls="meta") for name, seqs in links if seqs)
     return tag("div", where, *texts, nothing, *lines, cls="body")
 
 
@@ -256,15 +262,15 @@ def _at(seqs: Sequence[int]) -> Html:
     return join([*links, f" and {len(seqs) - 12} more" if len(seqs) > 12 else None])
 
 
-def _words_by_node(events: Sequence[Event]) -> dict[str, list[tuple[int, str]]]:
+def _words_by_node(events: Sequence[RecordedEvent]) -> dict[str, list[tuple[int, str]]]:
     """For each node the different words it was shown with, and the event that first did."""
-    found: dict[str, list[tuple[int, str]]] = {}
+    by_node: dict[str, list[tuple[int, str]]] = {}
     for seq, texts in words_shown(events):
         for node, text in texts.items():
-            known = found.setdefault(node, [])
+            known = by_node.setdefault(node, [])
             if text not in (words for _, words in known):
                 known.append((seq, text))
-    return found
+    return by_node
 
 
 def _level(level: int | None) -> str:

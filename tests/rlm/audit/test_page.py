@@ -1,5 +1,6 @@
 """The page of a run, in text and in a real browser: it stands alone, it tells the truth, nothing in it can run."""
 
+import html
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,13 +9,15 @@ from typing import Any
 import pytest
 
 from rlm.audit import Verdict, read
+from rlm.audit.kinds import ChildCalled, ModelAsked, ModelFailed, Note, RunClosed, Visited
 from rlm.audit.page import render
 from rlm.audit.page.answer import doubts
 from rlm.audit.page.html import join, pre, tag
 from rlm.audit.page.steps import turns_of
 from rlm.audit.page.tree import boxes, grown
 from rlm.audit.routing import Place, places_of
-from tests.helpers.audit_sample import Script, node_ref, sample_run, usage
+from rlm.gateway.types import Usage
+from tests.helpers.audit_sample import Script, node_ref, sample_run
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = (
@@ -64,12 +67,12 @@ def test_a_long_text_is_cut_and_says_so() -> None:
 
 def test_each_citation_says_how_it_stands(page_text: str) -> None:
     words = re.sub(r"<[^>]+>", "", page_text)
-    for said in (
+    for part in (
         "2 of 4 stand word for word",
         "not word for word, 87% alike",
         "not in the source, 31% alike",
     ):
-        assert said in words
+        assert part in words
     assert page_text.count("<mark>") == 3
     assert "Nothing the run was shown holds these words in one piece." in words
 
@@ -114,21 +117,22 @@ def test_every_event_can_be_linked_to(tmp_path: Path) -> None:
 def test_a_refused_verb_and_a_failed_call_are_shown(tmp_path: Path) -> None:
     run = Script(tmp_path)
     run.open()
-    run.record("model_asked", call=1, model="m", messages=[], conversation_messages=0, max_tokens=1)
-    run.record("model_failed", call=1, model="m", error="no key was given", seconds=0.1)
+    run.record(ModelAsked(call=1, model="m", messages=[], conversation_messages=0, max_tokens=1))
+    run.record(ModelFailed(call=1, model="m", error="no key was given", seconds=0.1))
     run.record(
-        "visited",
-        cell=1,
-        verb="peek",
-        arguments={"node": "L9"},
-        shown=[],
-        not_taken=[],
-        result_chars=0,
-        result=None,
-        error="no node 'L9'",
+        Visited(
+            cell=1,
+            verb="peek",
+            arguments={"node": "L9"},
+            shown=[],
+            not_taken=[],
+            result_chars=0,
+            result=None,
+            error="no node 'L9'",
+        )
     )
-    run.record("note", text="stopped early")
-    run.record("run_closed", stop="error", usage=usage(0, 0, 0), seconds=1, error="no key")
+    run.record(Note(text="stopped early"))
+    run.record(RunClosed(stop="error", usage=Usage(), seconds=1, error="no key"))
     run.trace.close()
     text = render(*read(tmp_path))
     for words in (
@@ -138,6 +142,23 @@ def test_a_refused_verb_and_a_failed_call_are_shown(tmp_path: Path) -> None:
         "These events hold no answer",
     ):
         assert words in text
+
+
+def test_the_code_on_the_page_is_what_ran_and_no_word_of_a_reply_goes_missing(tmp_path: Path) -> None:
+    """The scan of a cell says what ran; a reply may hold blocks that did not, and fences inside its code."""
+    run = Script(tmp_path)
+    run.open()
+    code = 'text = """\n~~~\n"""\nprint(\'it ran\')'
+    run.ask(f'First.\n```python\n{code}\n```\nThen:\n```json\n["it did not"]\n```\nLast.', 9, 9)
+    run.scan(code)
+    run.ran()
+    run.close("", [])
+    steps = render(*read(tmp_path)).partition('id="steps"')[2]
+    ((prose,), (cell,)) = (
+        re.findall(rf'class="{name}">(.*?)</(?:div|pre)>', steps, re.DOTALL) for name in ("prose", "code")
+    )
+    assert prose == "First.\nThen:\n```json\n[&quot;it did not&quot;]\n```\nLast."
+    assert html.unescape(re.sub(r"<[^>]+>", "", cell)).rstrip("\n") == code
 
 
 def test_turns_are_cut_before_each_ask() -> None:
@@ -150,15 +171,10 @@ def test_conversations_called_one_inside_the_other_without_end_are_all_shown(tmp
     run = Script(tmp_path)
     run.open()
     for i in range(1500):
-        run.record(
-            "child_called",
-            "0" if i == 0 else f"{i}",
-            cell=1,
-            verb="rlm_query",
-            prompts=[f"question {i}"],
-            under=None,
-            children=[f"{i + 1}", "0"],
+        called = ChildCalled(
+            cell=1, verb="rlm_query", prompts=[f"question {i}"], under=None, children=[f"{i + 1}", "0"]
         )
+        run.record(called, f"{i}")
     run.close("", [])
     text = render(*read(tmp_path))
     assert all(f'id="e{seq}"' in text for seq in range(1500))
@@ -206,14 +222,14 @@ def browser() -> Iterator[Any]:
 
 
 class Seen:
-    """A page open in the browser, and all it said and asked for."""
+    """A page open in the browser, all it wrote to the console, and all it asked for."""
 
     def __init__(self, browser: Any, file: Path, **settings: Any) -> None:
-        self.said: list[str] = []
+        self.console: list[str] = []
         self.asked: list[str] = []
         self.page = browser.new_context(**settings).new_page()
-        self.page.on("console", lambda message: self.said.append(message.text))
-        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("console", lambda message: self.console.append(message.text))
+        self.page.on("pageerror", lambda error: self.console.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
         self.page.goto(file.as_uri())
 
@@ -230,7 +246,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory, page_text: str) -> Path:
 
 def test_the_page_asks_for_nothing_and_says_nothing(browser: Any, saved: Path) -> None:
     seen = Seen(browser, saved)
-    assert seen.said == [] and seen.asked == [saved.as_uri()]
+    assert seen.console == [] and seen.asked == [saved.as_uri()]
     assert seen.look("getComputedStyle(document.querySelector('.answer')).whiteSpace").startswith("pre-wrap")
 
 
@@ -241,7 +257,7 @@ def test_a_hostile_run_does_not_run(browser: Any, tmp_path: Path) -> None:
     seen.look("document.querySelectorAll('details').forEach(part => part.open = true)")
     seen.page.wait_for_timeout(100)
     assert seen.look("typeof window.hit") == "undefined"
-    assert seen.said == [] and seen.asked == [file.as_uri()]
+    assert seen.console == [] and seen.asked == [file.as_uri()]
     assert seen.look("document.querySelectorAll('script').length") == 1
     assert seen.look("document.querySelectorAll('img, iframe, object, base, form').length") == 0
 
@@ -253,7 +269,7 @@ def test_the_policy_stops_a_script_that_is_not_the_pages_own(
     file.write_text(page_text.replace("<main", "<script>window.hit = 1</script><main", 1), encoding="utf-8")
     seen = Seen(browser, file)
     assert seen.look("typeof window.hit") == "undefined"
-    assert any("Content Security Policy" in said for said in seen.said)
+    assert any("Content Security Policy" in line for line in seen.console)
 
 
 def test_keys_walk_the_turns_and_open_what_is_folded(browser: Any, saved: Path) -> None:

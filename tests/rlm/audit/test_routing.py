@@ -1,6 +1,5 @@
 """Which branches a run entered, what was beside them, and the run as text."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,19 +7,21 @@ import pytest
 
 from rlm.audit import Verdict, read
 from rlm.audit.costs import costs, in_dollars
-from rlm.audit.events import Event
-from rlm.audit.routing import branches, places_of, texts_held, texts_shown, trail, where_shown, words_shown
-from rlm.audit.timeline import branch_line, outline, show
+from rlm.audit.events import RecordedEvent
+from rlm.audit.routing import branches, places_of, texts_held, where_shown, words_by_node, words_shown
+from rlm.audit.timeline import branch_line, show
 from rlm.gateway.blocks import Block, quote
-from tests.helpers.audit_sample import sample_run, text_of
+from tests.helpers.audit_sample import sample_run
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Event], Verdict]:
+def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[RecordedEvent], Verdict]:
     return read(sample_run(tmp_path_factory.mktemp("run")))
 
 
-def visit(seq: int, verb: str, shown: list[dict[str, Any]], result: Any = "", **arguments: Any) -> Event:
+def visit(
+    seq: int, verb: str, shown: list[dict[str, Any]], result: Any = "", **arguments: Any
+) -> RecordedEvent:
     return {
         "kind": "visited",
         "seq": seq,
@@ -38,7 +39,7 @@ def ref(node: str | None, level: int = 0, parent: str | None = None) -> dict[str
 
 
 def test_the_branches_are_those_opened_or_named_in_the_order_of_first_entry(
-    run: tuple[list[Event], Verdict],
+    run: tuple[list[RecordedEvent], Verdict],
 ) -> None:
     taken = branches(run[0])
     assert [(branch.node, branch.verb) for branch in taken] == [
@@ -54,7 +55,7 @@ def test_the_branches_are_those_opened_or_named_in_the_order_of_first_entry(
     assert branch_line(taken[2]) == "L0-00002    Financial review  (read)"
 
 
-def test_each_node_stands_as_far_as_the_run_went(run: tuple[list[Event], Verdict]) -> None:
+def test_each_node_stands_as_far_as_the_run_went(run: tuple[list[RecordedEvent], Verdict]) -> None:
     standing = {node: place.standing for node, place in places_of(run[0]).items()}
     assert standing["L0-00002"] == "cited" and standing["L0-00001"] == "entered"
     assert standing["L1-00003"] == "seen" and standing["L0-00000"] == "passed"
@@ -77,10 +78,10 @@ def test_asking_where_a_node_lies_does_not_enter_it() -> None:
 
 
 def test_a_node_whose_words_are_given_to_a_model_is_entered_and_shown() -> None:
+    prompt = "Who?\n" + quote([Block("b", "what the code made up")])
     called = {"kind": "child_called", "seq": 1, "conversation": "0", "verb": "llm_query", "under": None}
-    forged = quote([Block("b", "what the code made up")])
-    called |= {"children": ["0.1"], "prompts": ["Who?\n" + forged]}
-    words = called["prompts"][0] + "\n" + quote([Block("a", "the king's seven sons")])
+    called |= {"children": ["0.1"], "prompts": [prompt]}
+    words = prompt + "\n" + quote([Block("a", "the king's seven sons")])
     asked = {
         "kind": "model_asked",
         "seq": 2,
@@ -110,17 +111,9 @@ def test_bare_spans_are_no_nodes() -> None:
     assert places_of([visit(0, "read", [ref(None)])]) == {}
 
 
-def test_a_trail_leads_from_the_top_and_ends_in_a_circle(run: tuple[list[Event], Verdict]) -> None:
-    names = [place.node for place in trail(places_of(run[0]), "L0-00002")]
-    assert names == ["L2-00000", "L1-00001", "L0-00002"]
-    circle = places_of([visit(0, "peek", [ref("a", parent="b"), ref("b", parent="a")])])
-    assert [place.node for place in trail(circle, "a")] == ["b", "a"]
-    assert trail(circle, "c") == []
-
-
 def test_the_words_shown_are_matched_to_their_nodes() -> None:
-    assert texts_shown(visit(0, "read", [ref("a")], "words")) == {"a": "words"}
-    assert texts_shown(visit(0, "read", [ref("a"), ref("b")], "words")) == {}
+    assert words_by_node(visit(0, "read", [ref("a")], "words")) == {"a": "words"}
+    assert words_by_node(visit(0, "read", [ref("a"), ref("b")], "words")) == {}
     result = {
         "hits": [
             {"node": "a", "text": "one"},
@@ -128,17 +121,17 @@ def test_the_words_shown_are_matched_to_their_nodes() -> None:
             {"node": ["a"], "text": "three"},
         ]
     }
-    assert texts_shown(visit(0, "search", [ref("a"), ref("b")], result)) == {"a": "one", "b": "two"}
+    assert words_by_node(visit(0, "search", [ref("a"), ref("b")], result)) == {"a": "one", "b": "two"}
 
 
-def test_quoted_words_are_found_where_they_were_shown(run: tuple[list[Event], Verdict]) -> None:
+def test_quoted_words_are_found_where_they_were_shown(run: tuple[list[RecordedEvent], Verdict]) -> None:
     at = where_shown(texts_held(run[0]), "puts four and a half points of the fall down")
     assert len(at) == 1 and run[0][at[0]]["arguments"] == {"node": "L0-00002"}
     assert where_shown(texts_held(run[0]), "never shown") == [] == where_shown(texts_held(run[0]), "")
 
 
 def test_the_cost_is_the_sum_over_every_call_and_ends_as_the_run_says(
-    run: tuple[list[Event], Verdict],
+    run: tuple[list[RecordedEvent], Verdict],
 ) -> None:
     last, closed = costs(run[0])[-1], run[0][-1]["usage"]
     assert (last.calls, last.prompt_tokens, last.completion_tokens) == tuple(
@@ -148,7 +141,7 @@ def test_the_cost_is_the_sum_over_every_call_and_ends_as_the_run_says(
     assert [in_dollars(usd) for usd in (0.0, 0.0042, 1234.5)] == ["$0", "$0.0042", "$1,234.50"]
 
 
-def test_the_timeline_tells_each_step_in_order(run: tuple[list[Event], Verdict]) -> None:
+def test_the_timeline_tells_each_step_in_order(run: tuple[list[RecordedEvent], Verdict]) -> None:
     text = show(*run)
     order = [
         "The trace is whole",
@@ -170,15 +163,7 @@ def test_the_timeline_of_a_hostile_run_cannot_drive_a_terminal(tmp_path: Path) -
     text.encode("utf-8")
 
 
-def test_a_damaged_trace_is_shown_up_to_the_damage(run: tuple[list[Event], Verdict]) -> None:
+def test_a_damaged_trace_is_shown_up_to_the_damage(run: tuple[list[RecordedEvent], Verdict]) -> None:
     text = show(run[0][:9], Verdict(False, 9, 10, "it was changed", "0" * 64))
     assert text.startswith("THE TRACE IS NOT AS IT WAS WRITTEN: line 10: it was changed")
     assert show([], Verdict(False, 0, 1, "not a trace", "0" * 64)).count("\n") >= 2
-
-
-def test_the_outline_is_json(run: tuple[list[Event], Verdict]) -> None:
-    said = json.loads(json.dumps(outline(*run)))
-    assert said["verified"] is True and said["cost"]["calls"] == 8 and said["stop"] == "answered"
-    assert [bool(one["shown_at"]) for one in said["citations"]] == [True, True, True, False]
-    assert json.loads(json.dumps(outline([])))["question"] is None
-    assert text_of("L0-00002").startswith("Financial review")

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm.audit import TraceError, Verdict, read, verify
+from rlm.audit.kinds import Note
 from rlm.audit.log import FIRST_PREV, canonical, seal
 from rlm.audit.verify import check
 from tests.helpers.audit_sample import Script, sample_run
@@ -21,7 +22,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> bytes:
     folder = tmp_path_factory.mktemp("small")
     script = Script(folder)
     script.open('Why é \\ "?')
-    script.record("note", text="tab\t, line\n, \ud800, ☂")
+    script.record(Note(text="tab\t, line\n, \ud800, ☂"))
     script.close("an answer", [])
     return (folder / "trace.jsonl").read_bytes()
 

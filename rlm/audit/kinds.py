@@ -1,0 +1,238 @@
+"""The events of a run as classes, one for each kind: what code hands to `Trace.record`.
+
+A class names the fields of its row in the table of rlm/audit/events.py, so that a type checker finds a field that
+is misspelt, missing or of another type where it is recorded. The table checks again as the event is written.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, asdict, dataclass, fields
+from typing import ClassVar, Literal, TypedDict
+
+from index_store.types import Json
+from rlm.gateway.types import Message, Usage
+
+
+class IndexFacts(TypedDict):
+    """Which index a run asks."""
+
+    name: str
+    generation: int
+    digest: str
+    documents: int
+    nodes: int
+
+
+class PromptFacts(TypedDict):
+    """Which words a model was told: the version of the prompts, and the hash of all of them."""
+
+    version: str
+    sha256: str
+
+
+class ChildResult(TypedDict):
+    """What one child gave back: its reply where `ok`, else why there is none."""
+
+    ok: bool
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """One thing that happened in a run. A field that may be left out has the default None, and is then not written."""
+
+    kind: ClassVar[str]
+
+    def fields(self) -> dict[str, Json]:
+        """The fields by name, as a line of a trace holds them."""
+        values = ((one, getattr(self, one.name)) for one in fields(self))
+        return {
+            one.name: asdict(value) if isinstance(value, Usage) else value
+            for one, value in values
+            if value is not None or one.default is MISSING
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunOpened(Event):
+    """A run begins: what was asked, of which index, with which models, prompts, limits and code.
+
+    `route` is the way the question takes, `route_why` the reason. `format` and `started` are added by the trace.
+    """
+
+    kind = "run_opened"
+    question: str
+    index: IndexFacts
+    models: Mapping[str, Json]
+    prompts: PromptFacts
+    limits: Mapping[str, Json]
+    code_version: str
+    route: str
+    route_why: str | None = None
+    demands: Mapping[str, Json] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelAsked(Event):
+    """A model call begins. The model sees the first `conversation_messages - len(messages)` messages that this
+    conversation held before, and then `messages`."""
+
+    kind = "model_asked"
+    call: int
+    model: str
+    messages: Sequence[Message]
+    conversation_messages: int
+    max_tokens: int
+    temperature: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelAnswered(Event):
+    """A model call ends with a reply. Every call of a run, a child's too, has its own pair of events."""
+
+    kind = "model_answered"
+    call: int
+    model: str
+    text: str
+    usage: Usage
+    finish_reason: str
+    seconds: float
+    cached: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFailed(Event):
+    """A model call ends without a reply; `usage` is what it cost all the same."""
+
+    kind = "model_failed"
+    call: int
+    model: str
+    error: str
+    seconds: float
+    usage: Usage | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeScanned(Event):
+    """A cell was scanned, before it runs. Where it is rejected, `rule` says why and `line_in_code` where, from 1."""
+
+    kind = "code_scanned"
+    cell: int
+    code: str
+    verdict: Literal["ok", "rejected"]
+    rule: str | None
+    line_in_code: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CodeRun(Event):
+    """A cell ended. `truncated`: more was printed than `stdout` holds. `state_lost`: its variables are gone."""
+
+    kind = "code_run"
+    cell: int
+    status: Literal["ok", "error", "rejected", "killed"]
+    stdout: str
+    error: str
+    seconds: float
+    truncated: bool
+    state_lost: bool | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visited(Event):
+    """Code used a verb over the tree. `shown`: the nodes in its result; `not_taken`: their siblings, which were on
+    offer and not shown; both as NODE in the table. `result` is exactly what the worker was given, `result_chars` its
+    length; `error` says why the verb was refused."""
+
+    kind = "visited"
+    cell: int
+    verb: str
+    arguments: Mapping[str, Json]
+    shown: Sequence[Mapping[str, Json]]
+    not_taken: Sequence[Mapping[str, Json]]
+    result_chars: int
+    result: Json
+    error: str | None = None
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildCalled(Event):
+    """Code asked a model (llm_query) or a child run (rlm_query). Each of `prompts` begins a conversation of its own,
+    named in `children`; `under` is the branch that a child run is held to."""
+
+    kind = "child_called"
+    cell: int
+    verb: str
+    prompts: Sequence[str]
+    under: str | None
+    children: Sequence[str]
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildReturned(Event):
+    """The results of children went back into the code, in the order of `children`. `usage` is the sum of what the
+    children's own events say."""
+
+    kind = "child_returned"
+    cell: int
+    verb: str
+    children: Sequence[str]
+    results: Sequence[ChildResult]
+    usage: Usage
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget(Event):
+    """The ledger now, and the reason why it is noted. A null in `left` is no cap."""
+
+    kind = "budget"
+    spent: Usage
+    reserved: Usage
+    left: Mapping[str, Json]
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspicious(Event):
+    """Words shown to the code or to a model read like an instruction to a model, by `rule`; recorded once for each
+    wording. `place` is the node or span they stand in, `start` and `end` their characters in the text shown."""
+
+    kind = "suspicious"
+    shown_as: str
+    place: str
+    start: int
+    end: int
+    words: str
+    rule: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note(Event):
+    """The engine did something that no other event says."""
+
+    kind = "note"
+    text: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered(Event):
+    """A conversation has its answer. Each citation says how it stands in the source, as CITATION in the table; `stop`
+    says what ended the conversation."""
+
+    kind = "answered"
+    content: str
+    citations: Sequence[Mapping[str, Json]]
+    stop: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunClosed(Event):
+    """The last event of a whole trace. `usage` is what the run was charged, `seconds` its wall time."""
+
+    kind = "run_closed"
+    stop: str
+    usage: Usage
+    seconds: float
+    error: str | None = None
