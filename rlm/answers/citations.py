@@ -4,17 +4,16 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate, islice, takewhile
-from typing import Any, Literal
+from typing import Literal
 
 from index_store.errors import NoSuchNode
 from index_store.index import Index
-from index_store.types import Document, Span
+from index_store.types import Document, Json, Span
 from rlm.answers.similar import GAP_CHARS, SAME_WORDS, cuts_word, nearest
+from rlm.audit.events import CONTEXT_CHARS
 
-Json = Any
 Support = Literal["verbatim", "nearest", "unsupported"]
 
-CONTEXT_CHARS = 200
 MAX_CITATIONS = 100
 MAX_PLACES = 50
 MAX_CUT = 10_000  # places at which a quote would begin or end within a word, and which are passed over
@@ -53,14 +52,16 @@ class Citation:
     similarity: float = 1.0
 
     def as_json(self) -> dict[str, Json]:
-        place = {
+        """The citation as an answer hands it over."""
+        return {
             "doc": self.doc,
             "start": self.start,
             "end": self.end,
             "quote": self.quote,
             "page": self.page,
+            "supported": self.supported,
+            "similarity": self.similarity,
         }
-        return place | {"supported": self.supported, "similarity": self.similarity}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +94,7 @@ def _resolve_one(index: Index, item: Json, left: int) -> tuple[Citation, int]:
     """(the citation, how many of the `left` characters were looked through for the nearest words)."""
     quote, places = _claim(index, item)
     if quote is None:
-        return (_at(index, places[0]) if places else _unsupported(_brief(item))), 0
+        return (_at(index, places[0]) if places else _unsupported(_as_claim(item))), 0
     if place := _standing(index, quote, places) or _standing(index, quote, _everywhere(index, quote)):
         return _at(index, place, claimed=quote), 0
     near, read = _nearest(index, quote, [_wide(index, span, quote) for span in places], left)
@@ -195,7 +196,7 @@ def _node_span(index: Index, node: Json) -> list[Span]:
     return [span] if span else []
 
 
-def _brief(item: Json) -> str:
+def _as_claim(item: Json) -> str:
     """What was offered, in a few characters; a container that may be deep is not looked into."""
     if isinstance(item, Mapping) and all(isinstance(v, str | int | None) for v in item.values()):
         return ", ".join(f"{key} {str(value)[:80]}" for key, value in list(item.items())[:5])

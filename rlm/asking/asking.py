@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -32,7 +32,7 @@ from rlm.limits import RUNS, Limits, Models, Route
 from rlm.loop.cells import record_visit
 from rlm.loop.engine import converse
 from rlm.loop.recording import Watch, unwatched
-from rlm.loop.run import Run, usage_json
+from rlm.loop.run import Run
 from rlm.loop.single import RETRIEVED_TOKENS, answer_once, fitting, retrieved_text, whole_text
 from rlm.loop.verbs import Verbs
 
@@ -62,7 +62,7 @@ class Answer:
             "answer": self.content if self.value is None else self.value,
             "citations": [citation.as_json() for citation in self.citations],
             "stop": self.stop,
-            "usage": usage_json(self.usage),
+            "usage": asdict(self.usage),
             "trace": str(self.trace),
             "head": self.head,
         }

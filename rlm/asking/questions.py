@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from index_store.terminal import brief
 from index_store.types import Json
 from rlm.asking.runs import check_text
 from rlm.errors import RlmError
-from rlm.loop.checks import brief
 
 EXPECTED = 'expected {"_id": ..., "text": "...", "scope": document id or null}'
 

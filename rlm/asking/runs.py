@@ -14,11 +14,11 @@ from pathlib import Path
 import index_store
 from index_store.files import sha256_of
 from index_store.index import Index, open_any
-from index_store.types import Json
 from rlm import prompts
 from rlm.answers.citations import Conclusion
 from rlm.asking.options import Options
 from rlm.asking.routes import Choice
+from rlm.audit.kinds import RunClosed, RunOpened
 from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.lanes import Lanes
@@ -29,7 +29,7 @@ from rlm.limits import Limits, Models
 from rlm.loop import navigator
 from rlm.loop.budget import Budget
 from rlm.loop.recording import Journal, Recorder
-from rlm.loop.run import Run, usage_json
+from rlm.loop.run import Run
 
 #: Model calls under way in one process, whatever the number of runs.
 PROCESS_CALLS = 64
@@ -100,9 +100,7 @@ def new_run(
 
 def record_opening(run: Run, question: str, choice: Choice) -> None:
     """Record the first event of a trace."""
-    run.journal.record(
-        "run_opened",
-        "0",
+    opened = RunOpened(
         question=question,
         index={
             "name": run.index.path.name,
@@ -119,6 +117,7 @@ def record_opening(run: Run, question: str, choice: Choice) -> None:
         route_why=choice.why,
         demands=asdict(run.demands),
     )
+    run.journal.record("0", opened)
 
 
 @cache
@@ -137,15 +136,13 @@ def words_digest(root: Path = Path(index_store.__file__).parents[1]) -> str:
 
 def record_closing(run: Run, conclusion: Conclusion) -> None:
     """Record the last event of a trace."""
-    error: dict[str, Json] = {"error": conclusion.error} if conclusion.error else {}
-    run.journal.record(
-        "run_closed",
-        "0",
+    closed = RunClosed(
         stop=conclusion.stop,
-        usage=usage_json(run.budget.ledger.spent),
+        usage=run.budget.ledger.spent,
         seconds=round(time.monotonic() - run.budget.began, 3),
-        **error,
+        error=conclusion.error or None,
     )
+    run.journal.record("0", closed)
 
 
 def new_folder(runs: Path, question: str) -> Path:

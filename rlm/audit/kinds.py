@@ -184,7 +184,7 @@ class ChildReturned(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Budget(Event):
+class BudgetNoted(Event):
     """The ledger now, and the reason why it is noted. A null in `left` is no cap."""
 
     kind = "budget"

@@ -13,9 +13,10 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, overload
+from typing import Any, BinaryIO
 
-from rlm.audit.events import FORMAT, event_problem
+from index_store.types import Json
+from rlm.audit.events import FORMAT, RecordedEvent, event_problem
 from rlm.audit.kinds import Event
 from rlm.errors import RlmError
 
@@ -79,23 +80,15 @@ class Trace:
         """The hash of the last line. Written down elsewhere, it shows later that the whole file was not rewritten."""
         return self._head
 
-    @overload
-    def record(self, conversation: str, event: Event, /) -> int: ...
-    @overload
-    def record(self, kind: str, conversation: str, /, **fields: Any) -> int: ...
-    def record(self, first: str, second: str | Event, /, **given: Any) -> int:
-        """Append one event of a conversation and return its `seq`; raises TraceError on fields that events.EVENTS
-        does not allow. The form with a kind and fields is the older one, and goes when nobody calls it."""
-        kind, conversation, fields = (
-            (first, second, given) if isinstance(second, str) else (second.kind, first, second.fields())
-        )
+    def record(self, conversation: str, event: Event, /) -> int:
+        """Append one event of a conversation and return its `seq`; raises TraceError where its fields are not as
+        events.EVENTS allows, and then writes nothing."""
         with self._lock:
-            event = self._event(kind, conversation, fields)
-            line = seal(self._head, _body(event))
+            line = seal(self._head, _body(self._recorded(event.kind, conversation, event.fields())))
             self._write(line)
             self._head = line[-67:-3].decode("ascii")
             self._seq += 1
-            self._finished = kind == "run_closed"
+            self._finished = event.kind == "run_closed"
             return self._seq - 1
 
     def close(self) -> None:
@@ -112,7 +105,7 @@ class Trace:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _event(self, kind: str, conversation: str, fields: dict[str, Any]) -> dict[str, Any]:
+    def _recorded(self, kind: str, conversation: str, fields: dict[str, Json]) -> RecordedEvent:
         if self._file.closed or self._finished:
             raise TraceError(f"cannot record {kind}: the trace is closed; record before run_closed")
         if (self._seq == 0) != (kind == "run_opened"):
@@ -140,7 +133,7 @@ class Trace:
             ) from error
 
 
-def _body(event: dict[str, Any]) -> bytes:
+def _body(event: RecordedEvent) -> bytes:
     try:
         body = canonical(event)
     except (ValueError, RecursionError) as error:

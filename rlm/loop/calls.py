@@ -10,9 +10,11 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
 from index_store.errors import IndexStoreError
+from index_store.terminal import brief
 from index_store.types import Json
 from rlm import prompts
 from rlm.answers.citations import Conclusion
+from rlm.audit.kinds import ChildCalled, ChildResult, ChildReturned
 from rlm.gateway.blocks import Block
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
@@ -20,7 +22,7 @@ from rlm.gateway.types import Message, Request, Usage
 from rlm.loop import checks
 from rlm.loop.checks import Refused
 from rlm.loop.marking import marked, pieces
-from rlm.loop.run import Run, usage_json
+from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 from rlm.prompts import refusals
 
@@ -189,7 +191,7 @@ class Calls:
             return models.child
         if named not in (models.root, models.child):
             listed = " or ".join(dict.fromkeys((models.child, models.root)))
-            raise Refused(refusals.MODEL.format(models=listed, value=checks.brief(named)))
+            raise Refused(refusals.MODEL.format(models=listed, value=brief(named)))
         return str(named)
 
     def _marked(self, texts: Sequence[str]) -> list[str]:
@@ -260,24 +262,22 @@ class Calls:
 
     def _record_called(self, verb: str, texts: list[str], under: str | None, ids: list[str]) -> int:
         cell = self.cell()
-        self.run.journal.record(
-            "child_called", self.conversation, cell=cell, verb=verb, prompts=texts, under=under, children=ids
-        )
+        called = ChildCalled(cell=cell, verb=verb, prompts=texts, under=under, children=ids)
+        self.run.journal.record(self.conversation, called)
         return cell
 
     def _record_returned(
-        self, cell: int, verb: str, ids: list[str], outcomes: Sequence[Json], began: float
+        self, cell: int, verb: str, ids: list[str], outcomes: Sequence[ChildResult], began: float
     ) -> None:
-        self.run.journal.record(
-            "child_returned",
-            self.conversation,
+        returned = ChildReturned(
             cell=cell,
             verb=verb,
             children=ids,
             results=outcomes,
-            usage=usage_json(self.run.budget.used(ids)),
+            usage=self.run.budget.used(ids),
             seconds=round(time.monotonic() - began, 3),
         )
+        self.run.journal.record(self.conversation, returned)
 
 
 def _messages(prompt: str, passages: list[Block]) -> list[Message]:
@@ -300,5 +300,5 @@ async def _together(works: Sequence[Awaitable[T]]) -> list[T]:
             await asyncio.wait(unfinished)
 
 
-def _outcome(ok: bool, text: str) -> Json:
+def _outcome(ok: bool, text: str) -> ChildResult:
     return {"ok": ok, "text": text}

@@ -4,8 +4,10 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal
 
 from index_store.types import Json
+from rlm.audit.kinds import CodeRun, CodeScanned, Visited
 from rlm.audit.suspicion import texts_shown
 from rlm.loop.calls import NAMES, Calls, PastCell
 from rlm.loop.checks import Refused
@@ -56,9 +58,7 @@ async def _cut_short(talk: Conversation, running: "asyncio.Future[CellResult]") 
 
 def _recorded(talk: Conversation, code: str, result: CellResult) -> CellResult:
     record_scan(talk, result.rule, result.line, "rejected" if result.status == "rejected" else "ok")
-    talk.run.journal.record(
-        "code_run",
-        talk.id,
+    ended = CodeRun(
         cell=talk.cell,
         status=result.status,
         stdout=result.stdout,
@@ -67,6 +67,7 @@ def _recorded(talk: Conversation, code: str, result: CellResult) -> CellResult:
         truncated=result.truncated,
         state_lost=result.state_lost,
     )
+    talk.run.journal.record(talk.id, ended)
     place = f"cell {talk.cell}"
     talk.run.journal.flag(talk.id, "output", [(place, result.stdout), (place, result.error)])
     output = "\n".join(part for part in (result.stdout, result.error) if part)
@@ -75,29 +76,29 @@ def _recorded(talk: Conversation, code: str, result: CellResult) -> CellResult:
 
 
 def record_scan(
-    talk: Conversation, rule: str | None = None, line: int | None = None, verdict: str = "ok"
+    talk: Conversation,
+    rule: str | None = None,
+    line: int | None = None,
+    verdict: Literal["ok", "rejected"] = "ok",
 ) -> None:
     """Record the scan of the current cell, once: at its first call, which shows that it passed, or at its end."""
     if talk.code is None:
         return
     code, talk.code = talk.code, None
-    talk.run.journal.record(
-        "code_scanned",
-        talk.id,
+    scanned = CodeScanned(
         cell=talk.cell,
         code=code,
         verdict=verdict,
         rule=rule,
         line_in_code=line if verdict == "rejected" else None,
     )
+    talk.run.journal.record(talk.id, scanned)
 
 
 def record_visit(run: Run, conversation: str, cell: Callable[[], int], visit: Visit) -> None:
     """Record one use of a verb, before its result goes anywhere."""
     result = visit.result
-    run.journal.record(
-        "visited",
-        conversation,
+    visited = Visited(
         cell=cell(),
         verb=visit.verb,
         arguments=visit.arguments,
@@ -105,8 +106,9 @@ def record_visit(run: Run, conversation: str, cell: Callable[[], int], visit: Vi
         not_taken=visit.not_taken,
         result=result,
         result_chars=0 if visit.error else len(result if isinstance(result, str) else json.dumps(result)),
-        **({"error": visit.error} if visit.error else {}),
+        error=visit.error or None,
     )
+    run.journal.record(conversation, visited)
     run.journal.flag(conversation, f"context.{visit.verb}", texts_shown(result, visit.shown))
 
 

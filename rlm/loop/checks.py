@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from index_store.terminal import brief
 from index_store.types import Json
 from rlm.prompts import refusals
 
@@ -88,9 +89,3 @@ def metadata(where: Json) -> dict[str, str]:
 def is_whole(value: Json) -> bool:
     """Whether a value is a whole number: True and False are none."""
     return isinstance(value, int) and not isinstance(value, bool)
-
-
-def brief(value: Json) -> str:
-    """A value in a few characters; never the whole of a hostile one."""
-    short = value is None or isinstance(value, str | float) or (is_whole(value) and abs(value) < 10**20)  # type: ignore[arg-type]
-    return repr(value)[:80] if short else type(value).__name__

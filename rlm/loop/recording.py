@@ -2,9 +2,10 @@
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Protocol
 
 from index_store.types import Json
+from rlm.audit.kinds import Event, Note, Suspicious
 from rlm.audit.suspicion import FLAGS, Alarm
 
 #: A cell that reads on and on must not fill the disk, nor a trace be too long to review.
@@ -18,7 +19,7 @@ class Recorder(Protocol):
 
     size: int
 
-    def record(self, kind: str, conversation: str, /, **fields: Any) -> int: ...
+    def record(self, conversation: str, event: Event, /) -> int: ...
 
 
 class Unrecorded:
@@ -26,7 +27,7 @@ class Unrecorded:
 
     size = 0
 
-    def record(self, kind: str, conversation: str, /, **fields: Any) -> int:
+    def record(self, conversation: str, event: Event, /) -> int:
         return 0
 
 
@@ -47,23 +48,29 @@ class Journal:
         """Whether the trace is too long for more calls of cells."""
         return self.trace.size > TRACE_BYTES
 
-    def record(self, kind: str, conversation: str, **fields: Any) -> None:
+    def record(self, conversation: str, event: Event) -> None:
         """Record one event of a conversation. Raises TraceError where the table of events does not allow it."""
-        self.trace.record(kind, conversation, **fields)
-        self.watch(kind, conversation, fields)
+        self.trace.record(conversation, event)
+        self.watch(event.kind, conversation, event.fields())
 
     def note(self, conversation: str, text: str) -> None:
         """Record what no other event says."""
-        self.record("note", conversation, text=text)
+        self.record(conversation, Note(text=text))
 
     def flag(self, conversation: str, shown_as: str, passages: Iterable[tuple[str, str]]) -> None:
         """Record what in these (place, text) reads like an instruction to a model; nothing else comes of it."""
         for place, text in passages:
             flags = self._alarm.new(text)
             for flag in flags:
-                where = {"shown_as": shown_as, "place": place, "start": flag.start, "end": flag.end}
-                words = text[flag.start : flag.end]
-                self.record("suspicious", conversation, **where, words=words, rule=flag.rule)
+                suspicious = Suspicious(
+                    shown_as=shown_as,
+                    place=place,
+                    start=flag.start,
+                    end=flag.end,
+                    words=text[flag.start : flag.end],
+                    rule=flag.rule,
+                )
+                self.record(conversation, suspicious)
             if flags and self._alarm.is_full:
                 limit = f"{FLAGS:,} passages read like instructions to a model; any more are not told"
                 self.note(conversation, limit)

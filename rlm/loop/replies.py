@@ -1,7 +1,6 @@
 """What a model's reply asks to be run, however it is dressed; and what to tell a model whose reply holds nothing.
 
-Fences are read as CommonMark 0.31 has them, section 4.5: closed by a line with nothing but as many marks; one left open
-ends with the reply. Thoughts in <think> tags do not count.
+Its fenced blocks are those of `rlm.audit.fences`. Thoughts in <think> tags do not count.
 """
 
 import json
@@ -11,8 +10,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from rlm import prompts
+from rlm.audit.fences import fenced_blocks, without_blocks
 
-_FENCE = re.compile(r"([ \t]*)(`{3,}|~{3,})[ \t]*([^`]*?)[ \t]*")
 _NAMES = frozenset({"python", "python3", "py", "ipython", "repl", "tool_code"})
 _THOUGHT = re.compile(r"<(/?)(think|thinking|reasoning)>", re.IGNORECASE)
 _TAGGED = re.compile(r"<(/?)(code|python|repl|execute)>", re.IGNORECASE)
@@ -43,8 +42,8 @@ def code_of(reply: str, tool_call: str = "") -> str | None:
     answer in prose, as the first RLM prompts taught: FINAL(...) or FINAL_VAR(name) on a line of its own.
     """
     words = _outside(_THOUGHT, reply)
-    blocks = [(name, code) for name, code in _blocks(words) if code.strip()]
-    cells = [code for name, code in blocks if name in _NAMES] or [code for name, code in blocks if not name]
+    blocks = [block for block in fenced_blocks(words) if block.code.strip()]
+    cells = [b.code for b in blocks if b.name in _NAMES] or [b.code for b in blocks if not b.name]
     cells = cells or [textwrap.dedent(code).strip("\n") for code in _inside(_TAGGED, words) if code.strip()]
     return "\n".join(cells) or _called_code(words, tool_call) or _final_code(reply)
 
@@ -59,10 +58,8 @@ def _final_code(reply: str) -> str | None:
 
 def is_open(reply: str) -> bool:
     """Whether the last fenced block of a reply was never closed."""
-    fence = ""
-    for line in _outside(_THOUGHT, reply).split("\n"):
-        fence = _after(line, fence)
-    return bool(fence)
+    blocks = fenced_blocks(_outside(_THOUGHT, reply))
+    return bool(blocks) and not blocks[-1].closed
 
 
 def hint(reply: str, finish_reason: str, max_tokens: int, tool_call: str = "") -> str:
@@ -101,35 +98,12 @@ def _outside(tag: re.Pattern[str], text: str) -> str:
     return "".join([*parts, text[at:]])
 
 
-def _blocks(reply: str) -> list[tuple[str, str]]:
-    """(name, code) of each fenced block."""
-    blocks: list[tuple[str, list[str]]] = []
-    fence = ""
-    for line in reply.split("\n"):
-        was, fence = fence, _after(line, fence)
-        if fence and not was:
-            marks = _FENCE.fullmatch(line.rstrip("\r"))
-            blocks.append((marks[3].lower().partition(" ")[0] if marks else "", []))
-        elif fence:
-            blocks[-1][1].append(line.rstrip("\r"))
-    if fence and blocks[-1][1]:  # perhaps closed on the line of its last code
-        blocks[-1][1][-1] = blocks[-1][1][-1].rstrip().removesuffix(fence)
-    return [(name, textwrap.dedent("\n".join(lines)).strip("\n")) for name, lines in blocks]
-
-
-def _after(line: str, fence: str) -> str:
-    """The fence that is open after a line; '' for none."""
-    marks = _FENCE.fullmatch(line.rstrip("\r"))
-    if not fence:
-        return marks[2] if marks else ""
-    return "" if marks and not marks[3] and marks[2].startswith(fence) else fence
-
-
 def _called_code(reply: str, tool_call: str) -> str | None:
-    texts = [*tool_call.split("\n"), *_inside(_CALLED, reply), *(c for n, c in _blocks(reply) if n == "json")]
+    in_json = (block.code for block in fenced_blocks(reply) if block.name == "json")
+    texts = [*tool_call.split("\n"), *_inside(_CALLED, reply), *in_json]
     texts.append(reply if reply.lstrip().startswith(("{", "[")) else "")
-    found = (code for text in texts for value in _json(text) for code in _codes(value, CALL_DEPTH))
-    return next(found, None)
+    codes = (code for text in texts for value in _json(text) for code in _codes(value, CALL_DEPTH))
+    return next(codes, None)
 
 
 def _json(text: str) -> Iterator[Any]:
@@ -176,12 +150,8 @@ def final_variable_in(reply: str) -> str | None:
 
 def _prose(reply: str) -> str:
     """The lines of a reply outside its fenced blocks and its thoughts."""
-    lines, fence = [], ""
-    for line in _outside(_THOUGHT, reply).replace("\r\n", "\n").split("\n"):
-        was, fence = fence, _after(line, fence)
-        if not was and not fence:
-            lines.append(line)
-    return "\n".join(lines)
+    words = _outside(_THOUGHT, reply).replace("\r\n", "\n")
+    return without_blocks(words, fenced_blocks(words))
 
 
 def _end(text: str) -> int | None:

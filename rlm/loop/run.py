@@ -10,6 +10,7 @@ from index_store.index import Index
 from index_store.types import Json
 from rlm.answers.citations import Citation, Conclusion, event_of, resolve
 from rlm.answers.demands import Demands
+from rlm.audit.kinds import Answered, BudgetNoted, ModelAnswered, ModelAsked, ModelFailed
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
 from rlm.gateway.types import Message, Reply, Request, Usage
@@ -61,15 +62,14 @@ class Run:
         """One model call, recorded before and after. `new`: how many of the last messages were not yet recorded;
         `held`: what was set aside for it. Raises GatewayError."""
         (call,) = self.call_ids(1)
-        self.journal.record(
-            "model_asked",
-            conversation,
+        asked = ModelAsked(
             call=call,
             model=model,
-            messages=[dict(message) for message in messages[len(messages) - new :]],
+            messages=messages[len(messages) - new :],
             conversation_messages=len(messages),
             max_tokens=max_tokens,
         )
+        self.journal.record(conversation, asked)
         began = time.monotonic()
         try:
             reply = await self.budget.gateway.complete(Request(model, tuple(messages), max_tokens), held)
@@ -77,45 +77,37 @@ class Run:
             self._failed(conversation, call, model, e, time.monotonic() - began)
             raise
         self.budget.charge(conversation, reply.usage)
-        self.journal.record(
-            "model_answered",
-            conversation,
+        answered = ModelAnswered(
             call=call,
             model=model,
             text=reply.text,
-            usage=usage_json(reply.usage),
+            usage=reply.usage,
             finish_reason=reply.finish_reason,
             seconds=round(reply.seconds, 3),
             cached=reply.cached,
         )
+        self.journal.record(conversation, answered)
         return reply
 
     def _failed(self, conversation: str, call: int, model: str, error: BaseException, seconds: float) -> None:
         usage = error.usage if isinstance(error, GatewayError) else Usage()
         self.budget.charge(conversation, usage)
-        self.journal.record(
-            "model_failed",
-            conversation,
+        failed = ModelFailed(
             call=call,
             model=model,
             error=str(error) or "the run was stopped before the model answered",
             seconds=round(seconds, 3),
-            usage=usage_json(usage),
+            usage=usage,
         )
+        self.journal.record(conversation, failed)
         if isinstance(error, OverBudget):
             self.record_budget(conversation, str(error))
 
     def record_budget(self, conversation: str, reason: str) -> None:
         """Record the ledger as it stands, and why."""
-        budget = self.budget
-        self.journal.record(
-            "budget",
-            conversation,
-            spent=usage_json(budget.ledger.spent),
-            reserved=usage_json(budget.ledger.reserved),
-            left=budget.left(),
-            reason=reason,
-        )
+        ledger, left = self.budget.ledger, self.budget.left()
+        noted = BudgetNoted(spent=ledger.spent, reserved=ledger.reserved, left=left, reason=reason)
+        self.journal.record(conversation, noted)
 
     # -- answers -----------------------------------------------------------------------------------------
 
@@ -128,15 +120,5 @@ class Run:
     ) -> Conclusion:
         """The answer of a conversation; recorded, whatever ended it."""
         events = [event_of(self.index, citation) for citation in citations]
-        self.journal.record("answered", conversation, content=content, citations=events, stop=stop)
+        self.journal.record(conversation, Answered(content=content, citations=events, stop=stop))
         return Conclusion(content, tuple(citations), stop, error)
-
-
-def usage_json(usage: Usage) -> dict[str, Json]:
-    """What a call used, as events and answers tell it."""
-    return {
-        "calls": usage.calls,
-        "prompt_tokens": usage.prompt_tokens,
-        "completion_tokens": usage.completion_tokens,
-        "usd": usage.usd,
-    }

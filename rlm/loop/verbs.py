@@ -11,9 +11,10 @@ from typing import TypeVar, cast
 
 from index_store.errors import IndexStoreError
 from index_store.index import Index
+from index_store.terminal import brief
 from index_store.types import Json, Mode, Node, Span
 from rlm.loop import checks
-from rlm.loop.checks import Refused, brief, is_whole
+from rlm.loop.checks import Refused, is_whole
 from rlm.loop.view import View
 from rlm.prompts import refusals
 

@@ -11,7 +11,7 @@ from index_store.types import Json
 from rlm.audit import Trace
 from rlm.audit.kinds import (
     Answered,
-    Budget,
+    BudgetNoted,
     ChildCalled,
     ChildReturned,
     CodeRun,
@@ -267,7 +267,7 @@ class Script:
             "tokens": 200_000 - self.spent.tokens,
             "calls": 60 - self.spent.calls,
         }
-        self.record(Budget(spent=self.spent, reserved=Usage(), left=left, reason=reason))
+        self.record(BudgetNoted(spent=self.spent, reserved=Usage(), left=left, reason=reason))
 
     def children(self, verb: str, prompts: list[str], replies: list[str], under: str | None = None) -> None:
         """Calls made by code, one conversation each, and what went back into the code."""
@@ -508,7 +508,7 @@ def one_of_each_kind() -> list[Event]:
             rule="forget what was said",
         ),
         CodeRun(cell=1, status="ok", stdout="", error="", seconds=0.1, truncated=False),
-        Budget(spent=usage(1, 9, 9), reserved=Usage(), left={"usd": None}, reason="end of turn 1"),
+        BudgetNoted(spent=usage(1, 9, 9), reserved=Usage(), left={"usd": None}, reason="end of turn 1"),
         Note(text="a note"),
         Answered(content="An answer.", citations=[], stop="answer"),
         RunClosed(stop="answer", usage=usage(1, 9, 9), seconds=2),
