@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from index_store.errors import IndexStoreError
+from index_store.files import sha256_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,25 +41,20 @@ def folder() -> Path:
         raise IndexStoreError(
             f"the default embedder is not installed; pip install {_PACKAGE}, or name another model"
         )
-    found = Path(spec.origin).parent / "model"
-    digest = _folder_sha256(found)
+    model = Path(spec.origin).parent / "model"
+    digest = _folder_sha256(model)
     if digest != FOLDER_SHA256:
         raise IndexStoreError(
-            f"the default embedder's files in {found} have digest {digest[:12]}, "
+            f"the default embedder's files in {model} have digest {digest[:12]}, "
             f"not {FOLDER_SHA256[:12]} as pinned; pip install --force-reinstall {_PACKAGE}"
         )
-    return found
+    return model
 
 
 def _folder_sha256(root: Path) -> str:
     paths = sorted((path.relative_to(root).as_posix(), path) for path in root.rglob("*") if path.is_file())
-    listing = "".join(f"{_file_sha256(path)} {name}\n" for name, path in paths)
+    listing = "".join(f"{sha256_of(path)} {name}\n" for name, path in paths)
     return hashlib.sha256(listing.encode()).hexdigest()
-
-
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def few_encoder(model: Path) -> "Callable[[Sequence[str]], Array]":

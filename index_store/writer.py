@@ -4,14 +4,12 @@ The only place that changes an index folder. A reader sees the old generation or
 a writer that dies leaves a `*.partial` folder which the next publish removes.
 """
 
-import fcntl
-import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import numpy.typing as npt
 
 from index_store import inverted_write, lexical, vectors
 from index_store.errors import BrokenIndex, IndexStoreError
+from index_store.files import locked, sha256_of
 from index_store.folder import CURRENT, current_generation, generation_folder, read_manifest
 from index_store.manifest import FILES, INVERTED, FileEntry, Manifest, digest_of, dumps, loads
 from index_store.manifest import NAME as MANIFEST
@@ -97,20 +96,17 @@ def _publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapp
 
 @contextmanager
 def sole_writer(path: Path) -> Iterator[None]:
-    """Holds the lock of an index, which the system takes back from a writer that dies."""
-    handle = os.open(path / "generations", os.O_RDONLY)
-    try:
-        _lock(handle, path)
+    """Hold the lock of an index, which the system takes back from a writer that dies.
+
+    Raises IndexStoreError where another process holds it, OSError where there is no index.
+    """
+    folder = (path / "generations").resolve(strict=True)  # where it is missing, no file is to take its place
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder))
+        except BlockingIOError as e:
+            raise IndexStoreError(f"another build is writing the index {path}; wait for its end") from e
         yield
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, path: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
-        raise IndexStoreError(f"another build is writing the index {path}; wait for its end") from e
 
 
 def _written(
@@ -201,8 +197,7 @@ def _sync(path: Path) -> None:
 
 
 def _entry(path: Path) -> FileEntry:
-    with path.open("rb") as f:
-        return FileEntry(path.stat().st_size, hashlib.file_digest(f, "sha256").hexdigest())
+    return FileEntry(path.stat().st_size, sha256_of(path))
 
 
 def _write_files(folder: Path, draft: Draft) -> None:

@@ -18,6 +18,7 @@ from index_store import embedder as embedders
 from index_store import minilm
 from index_store.embedder import Embedder, load_embedder, load_tokenizer
 from index_store.errors import IndexStoreError
+from index_store.files import sha256_of
 from raptor.embedding import embed
 
 TEXTS = [
@@ -143,7 +144,7 @@ def test_progress_counts_up_to_the_number_of_texts(model: Embedder, monkeypatch:
 
 def test_the_installed_model_is_the_pinned_one(model: Embedder) -> None:
     assert model.fingerprint == minilm.WEIGHTS_SHA256
-    assert minilm._file_sha256(minilm.folder() / "model.safetensors") == minilm.WEIGHTS_SHA256
+    assert sha256_of(minilm.folder() / "model.safetensors") == minilm.WEIGHTS_SHA256
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "modules.json"])
