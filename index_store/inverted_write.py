@@ -11,7 +11,7 @@ from index_store.reproducible import one_thread, spherical_kmeans
 from index_store.vectors import Floats, Ints
 
 AXES = 128
-ROUNDS, SAMPLE = 8, 40  # of k-means, and the vectors for each centroid that it is trained on
+ROUNDS, SAMPLE = 8, 40  # of k-means, and how many vectors it is trained on for each centroid
 BLOCK = 8192
 
 

@@ -1,8 +1,8 @@
 """The default embedder, all-MiniLM-L6-v2: its files, checked, and its forward pass in numpy for a few texts.
 
 A question must not wait five seconds while torch and sentence-transformers are imported. So the forward pass of
-BERT (Devlin et al., arXiv 1810.04805) is written out here, and a test holds it to what sentence-transformers gives,
-to float32 rounding. Torch is several times faster over many texts, which is why it stays for builds.
+BERT (Devlin et al., arXiv 1810.04805) is written out here, and a test compares it with sentence-transformers, to
+float32 rounding. Torch is several times faster over many texts, which is why builds use it.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ _LAYERS, _HEADS = 6, 12
 
 
 def folder() -> Path:
-    """The model's folder, found without running its package's code, after checking that every file is as pinned.
+    """The model's folder, after checking that every file in it is as pinned. None of the package's code runs.
 
     Raises IndexStoreError where the package is missing or any of its model files differs.
     """
@@ -58,7 +58,7 @@ def _folder_sha256(root: Path) -> str:
 
 
 def few_encoder(model: Path) -> "Callable[[Sequence[str]], Array]":
-    """Texts to their (n, 384) float32 unit rows, one text after another, with the weights in folder `model`."""
+    """A function from n texts to their (n, 384) float32 unit rows, with the weights in the folder `model`."""
     from safetensors.numpy import load_file
     from threadpoolctl import threadpool_limits
     from tokenizers import Tokenizer

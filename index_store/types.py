@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-#: What JSON can say.
+#: A value of JSON.
 Json: TypeAlias = bool | int | float | str | list["Json"] | dict[str, "Json"] | None
 #: (character offset, level, heading) of each heading in order, level 1 outermost.
 Sections = Sequence[tuple[int, int, str]]
@@ -18,7 +18,7 @@ class Document:
     """One source text.
 
     `pages`: the character offset at which each page starts, () when unpaged. `sections`: (character offset, level,
-    heading) for each heading in order, level 1 outermost. `meta`: what its user says of it, by field.
+    heading) for each heading in order, level 1 outermost. `meta`: the metadata its user gave, value by field.
     """
 
     id: str
@@ -33,7 +33,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The characters `start:end` of document `doc`."""
+    """The characters `start:end` of the document with id `doc`."""
 
     doc: str
     start: int
@@ -42,7 +42,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A chunk (level 0, a span of one document) or a summary (level >= 1, text of its own, no span)."""
+    """A chunk (level 0, a span of one document) or a summary (level >= 1, text of its own, no span).
+
+    `label`: a few words that name it. `tokens`: of its text, as the embedder counts them.
+    """
 
     id: str
     level: int
@@ -53,7 +56,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A node that a search found. `score`: higher is better, comparable only inside one result list."""
+    """A node that a search returns. `score`: higher is better, comparable only inside one result list."""
 
     node: str
     level: int
@@ -63,7 +66,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A pattern's match: where it stands, the chunk that holds its start, and the line around it."""
+    """One match of a pattern: the chunk in which it starts, its characters, and the line around it."""
 
     node: str
     span: Span

@@ -119,15 +119,15 @@ tokens = load_tokenizer()
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.characters()))
 @example("A\u0301 \ud800 \u200d \0 👩 İ ﬁ")
-def test_token_spans_lie_in_the_text_in_order(text: str) -> None:
-    (spans,) = tokens([text])
-    assert all(0 <= start <= end <= len(text) for start, end in spans)
-    assert [start for start, _ in spans] == sorted(start for start, _ in spans)
+def test_token_offsets_lie_in_the_text_in_order(text: str) -> None:
+    (offsets,) = tokens([text])
+    assert all(0 <= start <= end <= len(text) for start, end in offsets)
+    assert [start for start, _ in offsets] == sorted(start for start, _ in offsets)
 
 
 def test_token_counts_leave_out_special_tokens(model: Embedder) -> None:
     assert model.count_tokens(["", "hello", "hello, world"]) == [0, 1, 3]
-    assert [len(spans) for spans in model.token_spans(["far more than the model reads " * 60])] == [360]
+    assert [len(offsets) for offsets in model.token_offsets(["far more than the model reads " * 60])] == [360]
 
 
 def test_an_embedder_is_loaded_once() -> None:
@@ -193,7 +193,7 @@ def test_any_sentence_transformers_folder_is_an_embedder(model: Embedder, offlin
     other = load_embedder(str(minilm.folder()))
     assert (other.dim, other.max_tokens) == (model.dim, model.max_tokens)
     assert other.fingerprint not in ("", model.fingerprint)
-    assert other.token_spans(TEXTS) == model.token_spans(TEXTS)
+    assert other.token_offsets(TEXTS) == model.token_offsets(TEXTS)
     assert np.abs(other.encode(TEXTS[:3]) - model.encode(TEXTS[:3])).max() < 2e-6
     assert other.encode([]).shape == (0, other.dim)
     assert load_tokenizer(str(minilm.folder()))(["a b"]) == [[(0, 1), (2, 3)]]
