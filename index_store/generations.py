@@ -29,7 +29,7 @@ class Generation:
     bytes: int
 
 
-def generations(path: str | Path) -> list[Generation]:
+def list_generations(path: str | Path) -> list[Generation]:
     """All generations of the index at `path`, oldest first. Raises BrokenIndex where there is no index."""
     path = Path(path)
     live = _live(path)

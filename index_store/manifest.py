@@ -45,7 +45,7 @@ INVERTED = frozenset(f"ivf/{name}.npy" for name in ("axes", "centroids", "offset
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
-    """The bytes of a file, counted, and their sha256 in hex."""
+    """How many bytes a file has, and their sha256 in hex."""
 
     size: int
     sha256: str

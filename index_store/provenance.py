@@ -39,7 +39,7 @@ def _pages(index: "Index", span: Span) -> tuple[int, int] | None:
     return None if first is None or last is None else (first, last)
 
 
-def above(index: "Index", span: Span) -> list[Node]:
+def nodes_above(index: "Index", span: Span) -> list[Node]:
     """Every node that has some of these characters under it, chunks first, the root last.
 
     Raises BadQuery for a range that is empty or reaches out of its document, NoSuchNode for an unknown document.

@@ -23,7 +23,7 @@ MOST = 20
 PIECE = 16 * 2**20
 
 
-def verify(path: str | Path, progress: Progress = lambda done, total: None) -> list[str]:
+def verify_index(path: str | Path, progress: Progress = lambda done, total: None) -> list[str]:
     """The faults of the index at `path`, a sentence each; [] where it is whole.
 
     Every file of every generation is compared with its sha256; if all fit, the live generation's edges, spans and

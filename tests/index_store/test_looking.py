@@ -6,7 +6,7 @@ import pytest
 
 from index_store.errors import BadQuery
 from index_store.picture import page
-from index_store.provenance import above, sources
+from index_store.provenance import nodes_above, sources
 from index_store.types import Span
 from raptor.cli import main
 from tests.helpers.toy import TEXTS, document, publish_toy, toy_draft, toy_index
@@ -24,15 +24,15 @@ def test_a_node_leads_to_the_exact_characters_under_it(index):
 
 
 def test_a_range_of_characters_leads_to_every_node_above_it(index):
-    assert [n.id for n in above(index, Span("one.txt", 2, 3))] == ["L0-00005", "L1-00001", "L2-00000"]
-    both = above(index, Span("boats.txt", 40, 60))
+    assert [n.id for n in nodes_above(index, Span("one.txt", 2, 3))] == ["L0-00005", "L1-00001", "L2-00000"]
+    both = nodes_above(index, Span("boats.txt", 40, 60))
     assert [n.id for n in both] == ["L0-00001", "L0-00002", "L1-00000", "L1-00001", "L2-00000"]
 
 
 @pytest.mark.parametrize("span", [Span("one.txt", 3, 3), Span("one.txt", 0, 99), Span("one.txt", -1, 2)])
 def test_a_range_outside_the_document_is_refused(index, span):
     with pytest.raises(BadQuery, match="characters 0 to 6"):
-        above(index, span)
+        nodes_above(index, span)
 
 
 def test_pages_are_told_where_a_document_has_them(tmp_path):

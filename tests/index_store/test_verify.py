@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from index_store.errors import BrokenIndex
-from index_store.generations import generations, prune, rollback
+from index_store.generations import list_generations, prune, rollback
 from index_store.index import open_index
 from index_store.manifest import FILES
-from index_store.verify import verify
+from index_store.verify import verify_index
 from tests.helpers.places import ROOT
 from tests.helpers.toy import publish_toy, toy_draft
 
@@ -30,7 +30,7 @@ def whole(tmp_path):
 
 
 def test_a_whole_index_has_no_problems(whole):
-    assert verify(whole) == []
+    assert verify_index(whole) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -41,10 +41,10 @@ def test_any_flipped_bit_is_found_and_its_file_named(whole, name):
     for place in places:
         for bit in (0, 5, 7):
             file.write_bytes(raw[:place] + bytes([raw[place] ^ 1 << bit]) + raw[place + 1 :])
-            problems = verify(whole)
+            problems = verify_index(whole)
             assert problems and any(Path(name).name in p for p in problems), (place, bit, problems)
     file.write_bytes(raw)
-    assert verify(whole) == []
+    assert verify_index(whole) == []
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -53,7 +53,7 @@ def test_any_cut_is_found_and_its_file_named(whole, name):
     raw = file.read_bytes()
     for size in {0, 1, len(raw) // 2, len(raw) - 1} - {len(raw)}:
         file.write_bytes(raw[:size])
-        assert any(Path(name).name in p for p in verify(whole)), size
+        assert any(Path(name).name in p for p in verify_index(whole)), size
         with pytest.raises(BrokenIndex):
             open_index(whole)
 
@@ -63,29 +63,29 @@ def test_a_pointer_never_leads_to_another_generation(whole):
     for labels in (["a", "b", "c"], ["d", "e", "f"]):
         publish_toy(whole, relabelled(labels))
     (whole / "CURRENT").write_bytes((whole / "CURRENT").read_bytes().replace(b"3 ", b"2 ", 1))
-    assert ["CURRENT gives another digest of generation 2" in p for p in verify(whole)] == [True]
+    assert ["CURRENT gives another digest of generation 2" in p for p in verify_index(whole)] == [True]
     with pytest.raises(BrokenIndex, match="another digest"):
         open_index(whole)
     publish_toy(whole, relabelled(["g", "h", "i"]))
-    assert verify(whole) == []
+    assert verify_index(whole) == []
 
 
 def test_a_pointer_of_an_earlier_version_is_read(whole):
     (whole / "CURRENT").write_text("000001\n")
-    assert verify(whole) == []
+    assert verify_index(whole) == []
     assert open_index(whole).root.label == "All"
 
 
 def test_damage_to_an_old_generation_is_found_too_and_shared_files_are_read_once(whole):
     publish_toy(whole, relabelled(["a", "b", "c"]))
     told = []
-    assert verify(whole, lambda done, total: told.append((done, total))) == []
+    assert verify_index(whole, lambda done, total: told.append((done, total))) == []
     assert told[-1][0] == told[-1][1]
     for name in ("labels.bin", "text.bin"):  # one of its own, one that both share
         file = file_of(whole, name)
         raw = file.read_bytes()
         file.write_bytes(raw[:-1] + bytes([raw[-1] ^ 1]))
-        problems = verify(whole)
+        problems = verify_index(whole)
         assert len(problems) == (1 if name == "labels.bin" else 2)
         assert str(file) in problems[0]
         file.write_bytes(raw)
@@ -127,14 +127,14 @@ def test_an_edge_that_stands_one_way_only_is_found(whole, monkeypatch):
     parents = np.load(file)
     np.save(file, np.where(parents == 7, 6, parents))
     monkeypatch.setattr("index_store.verify.damaged_files", lambda folder, progress: iter(()))
-    assert any("one direction only" in p for p in verify(whole))
+    assert any("one direction only" in p for p in verify_index(whole))
 
 
 def test_a_node_that_the_root_does_not_reach_is_found(whole, monkeypatch):
     file = file_of(whole, "children.npy")
     np.save(file, np.where(np.load(file) == 5, 4, np.load(file)))
     monkeypatch.setattr("index_store.verify.damaged_files", lambda folder, progress: iter(()))
-    assert any("L0-00005 cannot be reached" in p for p in verify(whole))
+    assert any("L0-00005 cannot be reached" in p for p in verify_index(whole))
 
 
 def test_a_vector_that_is_no_unit_vector_is_found(whole, monkeypatch):
@@ -143,7 +143,7 @@ def test_a_vector_that_is_no_unit_vector_is_found(whole, monkeypatch):
     rows[3] *= 2
     np.save(file, rows)
     monkeypatch.setattr("index_store.verify.damaged_files", lambda folder, progress: iter(()))
-    assert any("vector of node L0-00003" in p for p in verify(whole))
+    assert any("vector of node L0-00003" in p for p in verify_index(whole))
 
 
 # -- generations -------------------------------------------------------------------------------------------
@@ -157,7 +157,7 @@ def relabelled(labels):
 def test_generations_are_listed_rolled_back_and_pruned(whole):
     for labels in (["a", "b", "c"], ["d", "e", "f"]):
         publish_toy(whole, relabelled(labels))
-    assert [(g.number, g.live, g.parent) for g in generations(whole)] == [
+    assert [(g.number, g.live, g.parent) for g in list_generations(whole)] == [
         (1, False, None),
         (2, False, 1),
         (3, True, 2),
@@ -165,13 +165,13 @@ def test_generations_are_listed_rolled_back_and_pruned(whole):
     rollback(whole, 1)
     assert open_index(whole).root.label == "All"
     publish_toy(whole, relabelled(["x", "y", "z"]))
-    assert generations(whole)[-1].parent == 1
+    assert list_generations(whole)[-1].parent == 1
     old = open_index(whole)
     assert prune(whole, keep=2) == [1, 2]
-    assert [g.number for g in generations(whole)] == [3, 4]
+    assert [g.number for g in list_generations(whole)] == [3, 4]
     assert prune(whole) == [3]
     assert old.root.label == "z"
-    assert verify(whole) == []
+    assert verify_index(whole) == []
 
 
 def test_a_generation_that_is_not_there_cannot_be_gone_back_to(whole):
@@ -180,7 +180,7 @@ def test_a_generation_that_is_not_there_cannot_be_gone_back_to(whole):
     with pytest.raises(BrokenIndex, match="1 or more"):
         prune(whole, keep=0)
     with pytest.raises(BrokenIndex, match="raptor build"):
-        generations(whole / "none")
+        list_generations(whole / "none")
 
 
 def test_generations_share_unchanged_files(whole):
