@@ -63,7 +63,8 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_vectors_are_unit_rows_of_float32(model: Embedder) -> None:
     rows = model.encode(TEXTS[:5])
-    assert (rows.shape, rows.dtype) == ((5, model.dim), np.float32)
+    assert rows.shape == (5, model.dim)
+    assert rows.dtype == np.dtype(np.float32)
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
 
 
