@@ -15,29 +15,34 @@ import numpy.typing as npt
 from index_store.errors import BrokenIndex
 from index_store.types import Document
 
-KEPT = 4096
-# How many ids a wrong one is compared with: all of them up to here, beyond it those next to it in order.
+CACHED = 4096  # parsed documents in memory
+# An unknown id is compared with this many ids at most, those next to it in order.
 COMPARED = 2_000
-# Inside a JSON string each quote follows a backslash: so no text can hold the bytes of a name and what it names.
+# Inside a JSON string a backslash stands before each quote, so that no text contains the bytes of a key and its value.
 _META = b'"meta": {'
-_OWN = {"id", "title", "source", "sha256"}
+_KEYS = {
+    "id",
+    "title",
+    "source",
+    "sha256",
+}  # which stand in a line outside of its metadata, with a string each
 
 Numbers = npt.NDArray[np.int64]
 
 
 class Documents(Sequence[Document]):
-    """Documents in order. Raises BrokenIndex where a line is not what was written.
+    """The documents of an index in order, each parsed when it is first asked for.
 
-    `lines`: the bytes of documents.jsonl; `offsets` (n + 1,): where each line begins; `order` (n,): document
-    numbers by id.
+    `lines`: the bytes of documents.jsonl; `offsets` (n + 1,): where each line begins, and the end of the last;
+    `order` (n,): document numbers sorted by id. Reading raises BrokenIndex where a line cannot be parsed.
     """
 
     def __init__(
         self, lines: npt.NDArray[Any], offsets: npt.NDArray[Any], order: npt.NDArray[Any], path: Path
     ) -> None:
         self._lines, self._offsets, self._order, self._path = lines, offsets, order, path
-        self._read = lru_cache(KEPT)(self._parsed)
-        self._having = lru_cache(64)(self._pairs)
+        self._read = lru_cache(CACHED)(self._parsed)
+        self._having = lru_cache(64)(self._search_metadata)
 
     def __len__(self) -> int:
         return len(self._order)
@@ -60,34 +65,39 @@ class Documents(Sequence[Document]):
         return number if self[number].id == doc else None
 
     def nearest_id(self, doc: str) -> str | None:
-        """The id most like `doc`; None where none is like it."""
+        """The id most similar to `doc`, for a hint; None where none is similar."""
         place = 0 if len(self) <= COMPARED else max(self._place(doc) - COMPARED // 2, 0)
         ids = [self[self._by_id(i)].id for i in range(place, min(place + COMPARED, len(self)))]
         return next(iter(difflib.get_close_matches(doc, ids, n=1, cutoff=0.5)), None)
 
     def having(self, name: str, value: str | None = None) -> Numbers:
-        """Numbers of the documents whose metadata has the field `name`, with this value where one is given."""
+        """Numbers, ascending, of the documents that have the metadata field `name`, with this value if one is given."""
         return self._having(name, value)
 
     def field_names(self) -> set[str]:
-        """The metadata fields of all documents; this reads each of them."""
+        """The names of all metadata fields; every document is parsed for this."""
         return {name for document in self for name in document.meta}
 
-    def _pairs(self, name: str, value: str | None) -> Numbers:
+    def _search_metadata(self, name: str, value: str | None) -> Numbers:
         pair = json.dumps(name) + ": " + ('"' if value is None else json.dumps(value))
         places = [match.start() for match in re.finditer(re.escape(pair.encode()), self._lines.data)]
         numbers = np.searchsorted(self._offsets, places, side="right") - 1
         inside = (numbers >= 0) & (numbers < len(self))
-        found = zip(numbers[inside].tolist(), np.array(places, dtype=np.int64)[inside].tolist(), strict=True)
-        return np.array([n for n, place in found if self._is_said(n, place, name)], dtype=np.int64)
+        matches = zip(
+            numbers[inside].tolist(), np.array(places, dtype=np.int64)[inside].tolist(), strict=True
+        )
+        return np.array([n for n, place in matches if self._in_metadata(n, place, name)], dtype=np.int64)
 
-    def _is_said(self, number: int, place: int, name: str) -> bool:
-        """Whether what stands at `place` is metadata, and not what every document has under that name."""
+    def _in_metadata(self, number: int, place: int, name: str) -> bool:
+        """Whether the field `name` at byte `place` is one of the metadata, and not the document's own key."""
         start = int(self._offsets[number])
-        return name not in _OWN or _META in bytes(self._lines.data[start:place])
+        return name not in _KEYS or _META in bytes(self._lines.data[start:place])
 
-    def may_say(self, numbers: Numbers, words: str) -> Iterator[int]:
-        """Those of `numbers` whose line may hold `words` (case folded): an escaped letter may fold to any other."""
+    def may_contain(self, numbers: Numbers, words: str) -> Iterator[int]:
+        """Those of the documents `numbers` whose line may contain `words` (case folded), without parsing it.
+
+        A line with an escaped letter is always among them, as any letter may fold to it.
+        """
         wanted = json.dumps(words)[1:-1].encode()
         lines = self._lines.data
         for number in numbers.tolist():

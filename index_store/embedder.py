@@ -1,4 +1,4 @@
-"""One embedding model as plain callables: the same one builds an index and searches it."""
+"""An embedding model as plain functions: the same one builds an index and searches it."""
 
 import hashlib
 import os
@@ -17,20 +17,23 @@ if TYPE_CHECKING:
 
     Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 
-Span = tuple[int, int]
-TokenSpans = Callable[[Sequence[str]], list[list[Span]]]
+#: Where a token begins and ends in its text, in characters.
+Offsets = tuple[int, int]
+#: From n texts to the offsets of the tokens of each.
+TokenOffsets = Callable[[Sequence[str]], list[list[Offsets]]]
 
-# Up to here numpy answers before torch would be imported.
+# Up to so many texts numpy is done before torch would be imported.
 _FEW = 8
 _BATCH = 32
 
 
 @dataclass(frozen=True, slots=True)
 class Embedder:
-    """`encode`: n texts to (n, dim) float32 unit rows. `token_spans`: n texts to their tokens' character spans.
+    """An embedding model.
 
-    `fingerprint` tells two models apart. `max_tokens`: what `encode` reads of a text, and no more. Special tokens
-    are not counted anywhere.
+    `encode`: from n texts to (n, dim) float32 unit rows. `token_offsets`: to the offsets of the tokens of each.
+    `count_tokens`: to how many tokens each has. `max_tokens`: how much of a text `encode` reads. Special tokens are
+    not counted anywhere. `fingerprint`: differs where the weights do.
     """
 
     name: str
@@ -38,14 +41,15 @@ class Embedder:
     dim: int
     max_tokens: int
     encode: "Encode"
-    token_spans: TokenSpans
+    token_offsets: TokenOffsets
     count_tokens: Callable[[Sequence[str]], list[int]]
 
 
 def load_embedder(name: str = "minilm") -> Embedder:
-    """`minilm`, checked and offline; any other name is a folder or hub name for sentence-transformers.
+    """Load `minilm`, which is checked and never reaches for the network, or a model for sentence-transformers.
 
-    The last two stay loaded. Raises IndexStoreError where the model cannot be had.
+    `name`: `minilm`, a model's folder, or a name on the hub. The last two models stay loaded. Raises IndexStoreError
+    where the model cannot be loaded.
     """
     return _load(name)
 
@@ -55,13 +59,13 @@ def _load(name: str) -> Embedder:
     return _load_minilm() if name == "minilm" else _load_other(name)
 
 
-def load_tokenizer(name: str = "minilm") -> TokenSpans:
-    """The embedder's `token_spans` alone; for `minilm` without torch, in well under a second."""
+def load_tokenizer(name: str = "minilm") -> TokenOffsets:
+    """The `token_offsets` of an embedder alone: those of `minilm` are there in well under a second, without torch."""
     if name != "minilm":
-        return load_embedder(name).token_spans
+        return load_embedder(name).token_offsets
     from tokenizers import Tokenizer
 
-    return _token_spans(Tokenizer.from_file(str(minilm.folder() / "tokenizer.json")))
+    return _token_offsets(Tokenizer.from_file(str(minilm.folder() / "tokenizer.json")))
 
 
 def _load_minilm() -> Embedder:
@@ -70,13 +74,13 @@ def _load_minilm() -> Embedder:
     folder = minilm.folder()
     few = minilm.few_encoder(folder)
     many = cache(lambda: _encoder(_sentence_transformer(str(folder), offline=True), minilm.DIM))
-    spans = _token_spans(Tokenizer.from_file(str(folder / "tokenizer.json")))
+    offsets = _token_offsets(Tokenizer.from_file(str(folder / "tokenizer.json")))
 
     def encode(texts: Sequence[str]) -> "npt.NDArray[np.float32]":
         return few(_encodable(texts)) if len(texts) <= _FEW else many()(texts)
 
     return Embedder(
-        "minilm", minilm.WEIGHTS_SHA256, minilm.DIM, minilm.MAX_TOKENS, encode, spans, _counter(spans)
+        "minilm", minilm.WEIGHTS_SHA256, minilm.DIM, minilm.MAX_TOKENS, encode, offsets, _counter(offsets)
     )
 
 
@@ -87,10 +91,12 @@ def _load_other(name: str) -> Embedder:
         raise IndexStoreError(
             f"the embedder {name!r} has no fast tokenizer, which chunking needs; choose another model"
         )
-    spans = _token_spans(type(tokenizer).from_str(tokenizer.to_str()))
+    offsets = _token_offsets(type(tokenizer).from_str(tokenizer.to_str()))
     dim = model.encode(["dimension"], show_progress_bar=False).shape[1]
-    room = (model.max_seq_length or 512) - tokenizer.num_special_tokens_to_add(False)
-    return Embedder(name, _fingerprint(model), dim, room, _encoder(model, dim), spans, _counter(spans))
+    max_tokens = (model.max_seq_length or 512) - tokenizer.num_special_tokens_to_add(False)
+    return Embedder(
+        name, _fingerprint(model), dim, max_tokens, _encoder(model, dim), offsets, _counter(offsets)
+    )
 
 
 def _sentence_transformer(name: str, offline: bool = False) -> Any:
@@ -140,23 +146,23 @@ def _encoder(model: Any, dim: int) -> "Encode":
 
 
 def _encodable(texts: Sequence[str]) -> list[str]:
-    """`texts` with half surrogate pairs, which no tokenizer takes, as `?`; no offset moves."""
+    """`texts` with each lone surrogate, which no tokenizer takes, replaced by `?`; so no offset moves."""
     return [text.encode(errors="replace").decode() for text in texts]
 
 
-def _token_spans(tokenizer: Any) -> TokenSpans:
+def _token_offsets(tokenizer: Any) -> TokenOffsets:
     tokenizer.no_truncation()
     tokenizer.no_padding()
 
-    def token_spans(texts: Sequence[str]) -> list[list[Span]]:
+    def token_offsets(texts: Sequence[str]) -> list[list[Offsets]]:
         encodings = tokenizer.encode_batch(_encodable(texts), add_special_tokens=False)
         return [encoding.offsets for encoding in encodings]
 
-    return token_spans
+    return token_offsets
 
 
-def _counter(token_spans: TokenSpans) -> Callable[[Sequence[str]], list[int]]:
-    return lambda texts: [len(spans) for spans in token_spans(texts)]
+def _counter(token_offsets: TokenOffsets) -> Callable[[Sequence[str]], list[int]]:
+    return lambda texts: [len(offsets) for offsets in token_offsets(texts)]
 
 
 def _fingerprint(model: Any) -> str:

@@ -30,10 +30,10 @@ def replace_file(path: Path, content: bytes) -> None:
 
 @contextmanager
 def locked(path: Path, *, remove: bool = False) -> Iterator[None]:
-    """Hold an exclusive lock on a folder, or on a file that is made where it is absent, and `remove`d at the end.
+    """Hold an exclusive lock on a folder or a file until the block ends; the system drops it when its owner dies.
 
-    The operating system drops it when its owner dies. Raises BlockingIOError where another process holds it, OSError
-    where the file cannot be opened.
+    A file that does not exist is created, and deleted at the end if `remove`. Raises BlockingIOError where another
+    process holds the lock, OSError where the path cannot be opened.
     """
     handle = _lock(path)
     try:
@@ -45,7 +45,10 @@ def locked(path: Path, *, remove: bool = False) -> Iterator[None]:
 
 
 def _lock(path: Path) -> int:
-    """A descriptor that holds the lock of the file that stands at `path` now: its last owner may have removed one."""
+    """A descriptor that holds the lock of the file at `path`.
+
+    Its last owner may delete the file between our opening and our locking it; then the next one is tried.
+    """
     while True:
         handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
         try:

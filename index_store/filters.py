@@ -1,4 +1,4 @@
-"""What a search keeps to: documents by what is said of them, chunks by the headings they stand under."""
+"""Filters of a search: documents by their metadata, chunks by the headings they stand under."""
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -14,11 +14,11 @@ Numbers = npt.NDArray[np.int64]
 
 
 def filtered(tree: Tree, nodes: Numbers, where: Mapping[str, str], section: str | None) -> Numbers:
-    """Those of `nodes` (ascending) that stand on fitting chunks alone.
+    """Those of `nodes` (ascending) that pass; a summary passes only if all chunks under it do.
 
-    A chunk fits when its document has every field of `where` with that value, and when some of it stands under a
-    heading that contains `section`, in any case. Raises BadQuery for a field that no document has, and for an empty
-    `section`.
+    A chunk passes if its document has every field of `where` with that value, and if a part of the chunk stands under
+    a heading that contains `section`, whatever the case. Raises BadQuery for a field that no document has, and for an
+    empty `section`.
     """
     if not where and section is None:
         return nodes
@@ -54,17 +54,17 @@ def _under(tree: Tree, documents: Numbers, section: str) -> list[int]:
     wanted = section.casefold().strip()
     if not wanted:
         raise BadQuery("the section is empty; give a part of a heading")
-    found: list[int] = []
-    for number in tree.documents.may_say(documents, wanted):
+    chunks: list[int] = []
+    for number in tree.documents.may_contain(documents, wanted):
         document = tree.documents[number]
         if ranges := list(_ranges(document.sections, wanted, document.chars)):
             leaves = ((leaf, tree.span_at(leaf)) for leaf in tree.document_leaves(number))
-            found += [
+            chunks += [
                 leaf
                 for leaf, span in leaves
                 if span is not None and any(a < span.end and span.start < b for a, b in ranges)
             ]
-    return found
+    return chunks
 
 
 def _ranges(sections: Sections, wanted: str, chars: int) -> Iterator[tuple[int, int]]:

@@ -22,7 +22,7 @@ _POINTER = re.compile(r"(\d{6})(?: ([0-9a-f]{64}))?\n", re.ASCII)
 
 Array = npt.NDArray[Any]
 
-# name -> (dtype, dimensions) of every array of a generation; those of ivf/ are there where there are many nodes
+# name -> (dtype, dimensions) of every array of a generation; those of ivf/ exist where there are many nodes
 _ARRAYS: Mapping[str, tuple[Any, int]] = {
     "documents_lines.npy": (np.dtype("<i8"), 1),
     "documents_order.npy": (np.dtype("<i4"), 1),
@@ -46,29 +46,33 @@ _ARRAYS: Mapping[str, tuple[Any, int]] = {
 
 
 def generation_folder(path: Path, number: int) -> Path:
+    """The folder of a generation of the index at `path`, whether it exists or not."""
     return path / "generations" / f"{number:06d}"
 
 
 def current_generation(path: Path) -> int | None:
-    """The live generation's number; None where nothing has been published."""
+    """The live generation's number; None where nothing has been published. Raises BrokenIndex."""
     pointer = live_pointer(path)
     return None if pointer is None else pointer[0]
 
 
 def live_pointer(path: Path) -> tuple[int, str | None] | None:
-    """The live generation's number and digest (None in an index of an earlier version)."""
+    """The live generation's number, and its digest unless an earlier version wrote it; None where nothing is live.
+
+    Raises BrokenIndex where the file CURRENT cannot be parsed.
+    """
     try:
         line = (path / CURRENT).read_bytes()[:80].decode("ascii", "replace")
     except FileNotFoundError:
         return None
-    found = _POINTER.fullmatch(line)
-    if found is None:
+    match = _POINTER.fullmatch(line)
+    if match is None:
         raise BrokenIndex(f"{path / CURRENT} names no generation ({line!r}); copy or build the index again")
-    return int(found[1]), found[2]
+    return int(match[1]), match[2]
 
 
 def check_pointer(path: Path) -> None:
-    """Raise BrokenIndex where the generation that CURRENT names is not there, or is not of the digest it gives."""
+    """Raise BrokenIndex where the generation that CURRENT names is missing or has another digest."""
     if pointer := live_pointer(path):
         if not generation_folder(path, pointer[0]).is_dir():
             raise BrokenIndex(
@@ -78,6 +82,7 @@ def check_pointer(path: Path) -> None:
 
 
 def check_digest(path: Path, number: int, digest: str | None, manifest: Manifest) -> None:
+    """Raise BrokenIndex where a manifest has another digest than CURRENT gives; None fits any."""
     if digest not in (None, manifest.digest):
         raise BrokenIndex(
             f"{path / CURRENT} gives another digest of generation {number} than it has; copy the index again"
@@ -97,11 +102,12 @@ def read_manifest(folder: Path) -> Manifest:
 
 
 def check_sizes(folder: Path, manifest: Manifest) -> None:
+    """Raise BrokenIndex, with the file's name, where one is missing or not of the size that the manifest gives."""
     for name, entry in manifest.files.items():
         path = folder / name
-        found = path.stat().st_size if path.is_file() else None
-        if found != entry.size:
-            what = "is missing" if found is None else f"has {found:,} bytes, expected {entry.size:,}"
+        size = path.stat().st_size if path.is_file() else None
+        if size != entry.size:
+            what = "is missing" if size is None else f"has {size:,} bytes, expected {entry.size:,}"
             raise BrokenIndex(f"the index is half copied or damaged: {path} {what}; copy or build it again")
 
 

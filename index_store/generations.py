@@ -1,4 +1,4 @@
-"""The generations of an index: which there are, which is live, going back to one, and dropping old ones."""
+"""The generations of an index: list them, make an earlier one live again, delete old ones."""
 
 import shutil
 from collections.abc import Iterator
@@ -14,7 +14,11 @@ from index_store.writer import numbers, sole_writer, switch
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """One published state of an index; `bytes` counts files that it shares with others too."""
+    """One published state of an index.
+
+    `live`: whether this is the one that opens. `parent`: the generation that was live before it. `levels[i]`: nodes at
+    level i. `bytes`: of all its files, those that it shares with other generations included.
+    """
 
     number: int
     live: bool
@@ -25,7 +29,7 @@ class Generation:
     bytes: int
 
 
-def generations(path: str | Path) -> list[Generation]:
+def list_generations(path: str | Path) -> list[Generation]:
     """All generations of the index at `path`, oldest first. Raises BrokenIndex where there is no index."""
     path = Path(path)
     live = _live(path)
@@ -33,7 +37,10 @@ def generations(path: str | Path) -> list[Generation]:
 
 
 def rollback(path: str | Path, number: int) -> None:
-    """Make generation `number` the live one again. Raises BrokenIndex where there is none or it does not open."""
+    """Make generation `number` the live one again.
+
+    Raises BrokenIndex where it does not exist or does not open, IndexStoreError where the index cannot be changed.
+    """
     path = Path(path)
     _live(path)
     with _changing(path):
@@ -46,25 +53,27 @@ def rollback(path: str | Path, number: int) -> None:
 
 
 def prune(path: str | Path, keep: int = 1) -> list[int]:
-    """Delete all but the live generation and the `keep` - 1 newest others; returns the numbers of those deleted.
+    """Delete all generations but the live one and the `keep` - 1 newest others; returns the numbers of those deleted.
 
-    A reader that has one of them open keeps it until it is closed.
+    A process that has one of them open can go on reading it. Raises BrokenIndex where there is no index,
+    IndexStoreError where it cannot be changed.
     """
     path = Path(path)
     if keep < 1:
         raise BrokenIndex(f"keep is {keep}; at least the live generation stays, so give 1 or more")
+    _live(path)  # raises where there is no index
     with _changing(path):
         live = _live(path)
         others = [n for n in sorted(numbers(path)) if n != live]
-        gone = others[: len(others) - (keep - 1)] if keep > 1 else others
-        for number in gone:
+        old = others[: len(others) - (keep - 1)] if keep > 1 else others
+        for number in old:
             shutil.rmtree(generation_folder(path, number))
-    return gone
+    return old
 
 
 @contextmanager
 def _changing(path: Path) -> Iterator[None]:
-    """The lock of an index; what the system refuses is an IndexStoreError."""
+    """Hold the lock of an index; an OSError becomes an IndexStoreError."""
     try:
         with sole_writer(path):
             yield

@@ -1,16 +1,16 @@
-"""The tree as a networkx graph: for statistics, export and pictures."""
+"""Statistics of the tree, and the tree as a networkx graph for export."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from index_store.index import Index
+    from index_store.tree import Numbers
 
 
 @dataclass(frozen=True, slots=True)
 class LevelStats:
-    """One level: how many nodes, their tokens together, and the mean number of children and parents of each."""
+    """One level: its nodes, their tokens in all, and how many children and parents a node has on average."""
 
     level: int
     nodes: int
@@ -20,7 +20,10 @@ class LevelStats:
 
 
 def to_networkx(index: "Index", leaves: bool = True) -> Any:
-    """A directed graph, parent to child, with `level`, `label`, `tokens` on each node; chunks only if `leaves`."""
+    """A `networkx.DiGraph` from parents to children, its nodes by id with `level`, `label` and `tokens`.
+
+    Without `leaves` the chunks are left out.
+    """
     import networkx as nx
 
     graph = nx.DiGraph()
@@ -36,16 +39,16 @@ def to_networkx(index: "Index", leaves: bool = True) -> Any:
 
 
 def level_stats(index: "Index") -> list[LevelStats]:
-    """Statistics of each level, leaves first."""
-    graph = to_networkx(index)
-    return [
-        _stats(graph, level, [n for n, d in graph.nodes(data=True) if d["level"] == level])
-        for level in range(len(index.levels))
-    ]
+    """Statistics of each level, chunks first."""
+    parents, children = index.edges()
+    return [_stats(index, level, parents, children) for level in range(len(index.levels))]
 
 
-def _stats(graph: Any, level: int, nodes: list[str]) -> LevelStats:
-    degrees: Mapping[str, Any] = {"out": graph.out_degree, "in": graph.in_degree}
-    means = {name: sum(d for _, d in degree(nodes)) / len(nodes) for name, degree in degrees.items()}
-    tokens = sum(graph.nodes[n]["tokens"] for n in nodes)
-    return LevelStats(level, len(nodes), tokens, round(means["out"], 2), round(means["in"], 2))
+def _stats(index: "Index", level: int, parents: "Numbers", children: "Numbers") -> LevelStats:
+    nodes = index.level_range(level)
+
+    def mean_edges(ends: "Numbers") -> float:
+        return round(int(((ends >= nodes.start) & (ends < nodes.stop)).sum()) / len(nodes), 2)
+
+    tokens = int(index.rows["tokens"][nodes.start : nodes.stop].sum())
+    return LevelStats(level, len(nodes), tokens, mean_edges(parents), mean_edges(children))

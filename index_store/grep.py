@@ -25,25 +25,25 @@ EMPTY_MATCHES = 100_000
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
-Found = tuple[int, int]
+ByteRange = tuple[int, int]
 
-# What tells the end of a text from the end of a line. It may see too much, which costs time and nothing else.
+# What may tell the end of a text from the end of a line. A false alarm costs time and nothing else.
 _ENDS_OF_TEXT = re.compile(r"\\[Az]|\(\?[a-zA-Z]*-")
-# Repeated ten times or more: RE2's automaton may then have more states than it keeps.
+# Repeated ten times or more: RE2's automaton may then have more states than its cache.
 _COUNTED = re.compile(r"\{\d{2}|\{\d*,\d{2}")
 
 
 @dataclass(frozen=True, slots=True)
 class Grep:
-    """`matches`: the first ones in corpus order; `total` counts all there are, up to `counted_to`."""
+    """`matches`: the first ones, in corpus order. `total`: how many were counted; all there are if `complete`."""
 
     matches: tuple[Match, ...]
     total: int
-    complete: bool  # False: counting stopped early
+    complete: bool
 
 
 def compile_pattern(pattern: str, ignore_case: bool) -> Any:
-    """An RE2 pattern over bytes; raises BadQuery saying what RE2 does not have."""
+    """An RE2 pattern over bytes. Raises BadQuery where RE2 refuses it: it has no lookaround and no backreferences."""
     import re2
 
     if len(pattern) > PATTERN_CHARS:
@@ -76,16 +76,17 @@ def grep(
     limit: int = 50,
     count_to: int = 10_000,
 ) -> Grep:
-    """Every match of `pattern` in the documents, or below a node, or in one document.
+    """The matches of an RE2 pattern in all documents, or in the document `doc`, or in the chunks `under` a node.
 
-    At most `limit` matches are returned, at most `count_to` are counted. A match lies inside one document; below
-    a node it lies inside an unbroken stretch of text that the node's chunks cover, so it never leaves the branch.
-    Empty matches do not count, and a pattern that has very many of them is refused.
+    At most `limit` matches are returned, at most `count_to` are counted. `^` and `$` match at lines. A match lies
+    inside one document, and where `under` is given in one unbroken stretch of the node's chunks. Empty matches do not
+    count. Raises BadQuery for a pattern that RE2 refuses or that has more than EMPTY_MATCHES of them, NoSuchNode for an
+    unknown node or document.
     """
     compiled = compile_pattern(pattern, ignore_case)
     pieces = _pieces(tree, under, doc)
-    found = list(islice(_matches(compiled, pattern, tree.text_bytes, pieces), count_to))
-    return Grep(_located(tree, found[:limit]), len(found), complete=len(found) < count_to)
+    ranges = list(islice(_matches(compiled, pattern, tree.text_bytes, pieces), count_to))
+    return Grep(_located(tree, ranges[:limit]), len(ranges), complete=len(ranges) < count_to)
 
 
 # --- what is searched ---
@@ -124,18 +125,18 @@ def _checked(tree: Tree, pieces: Ints) -> Ints:
 # --- searching it ---
 
 
-def _matches(compiled: Any, pattern: str, text: Bytes, pieces: Ints) -> Iterator[Found]:
+def _matches(compiled: Any, pattern: str, text: Bytes, pieces: Ints) -> Iterator[ByteRange]:
     """Byte ranges of all matches, as if each piece were searched by itself."""
-    spans = _Spans(compiled, pattern)
+    matcher = _Matcher(compiled, pattern)
     single = BATCH_BYTES if _ENDS_OF_TEXT.search(pattern) is None else 0
     for batch in _batches(pieces, single):
-        yield from _in_batch(spans, text, batch.tolist())
+        yield from _in_batch(matcher, text, batch.tolist())
 
 
 def _promising(compiled: Any, pattern: str) -> Callable[[Any], bool]:
-    """Whether a buffer holds the literals without which the pattern cannot match.
+    """A function that says whether a buffer contains the literals without which the pattern cannot match.
 
-    Asked only where counted repetition may make RE2 slow, as asking costs about what a fast pattern does.
+    It looks only where counted repetition may make RE2 slow: looking takes as long as matching a fast pattern.
     """
     if not _COUNTED.search(pattern):
         return lambda raw: True
@@ -147,14 +148,14 @@ def _promising(compiled: Any, pattern: str) -> Callable[[Any], bool]:
     return lambda raw: literals.Match(raw, True) is not None
 
 
-class _Spans:
-    """The pattern's matches in a buffer but for the empty ones, of which it endures EMPTY_MATCHES in all."""
+class _Matcher:
+    """Finds the pattern's matches in a buffer but the empty ones; raises BadQuery at EMPTY_MATCHES of those in all."""
 
     def __init__(self, compiled: Any, pattern: str) -> None:
         self._compiled, self._pattern, self._left = compiled, pattern, EMPTY_MATCHES
         self._promising = _promising(compiled, pattern)
 
-    def __call__(self, raw: Any) -> Iterator[Found]:
+    def __call__(self, raw: Any) -> Iterator[ByteRange]:
         for match in self._compiled.finditer(raw) if self._promising(raw) else ():
             start, end = match.span()
             if start < end:
@@ -178,44 +179,44 @@ def _batches(pieces: Ints, most: int) -> Iterator[Ints]:
     return iter(np.split(pieces, edges)) if len(pieces) else iter(())
 
 
-def _in_batch(spans: _Spans, text: Bytes, pieces: list[list[int]]) -> Iterator[Found]:
-    """Matches of several pieces, searched as one text with a newline after each: no anchor and no \\b can tell.
+def _in_batch(matcher: _Matcher, text: Bytes, pieces: list[list[int]]) -> Iterator[ByteRange]:
+    """Matches of several pieces, searched as one text with newlines between, where anchors and \\b match as before.
 
     A match over such a newline is none; from its piece on, the batch is searched piece by piece.
     """
     if len(pieces) == 1:
-        yield from _in_piece(spans, text, pieces[0])
+        yield from _in_piece(matcher, text, pieces[0])
         return
     raw = b"\n".join([text[a:b].data for a, b in pieces])
     ends = list(accumulate((b - a + 1 for a, b in pieces), initial=-1))[1:]
     place, seen = 0, 0
-    for start, end in spans(raw):
+    for start, end in matcher(raw):
         if start > ends[place]:
             place, seen = bisect_left(ends, start, lo=place), 0
         if end > ends[place]:
-            yield from islice(_in_piece(spans, text, pieces[place]), seen, None)
+            yield from islice(_in_piece(matcher, text, pieces[place]), seen, None)
             for piece in pieces[place + 1 :]:
-                yield from _in_piece(spans, text, piece)
+                yield from _in_piece(matcher, text, piece)
             return
         shift = pieces[place][1] - ends[place]
         seen += 1
         yield start + shift, end + shift
 
 
-def _in_piece(spans: _Spans, text: Bytes, piece: list[int]) -> Iterator[Found]:
-    return ((piece[0] + a, piece[0] + b) for a, b in spans(text[piece[0] : piece[1]].data))
+def _in_piece(matcher: _Matcher, text: Bytes, piece: list[int]) -> Iterator[ByteRange]:
+    return ((piece[0] + a, piece[0] + b) for a, b in matcher(text[piece[0] : piece[1]].data))
 
 
 # --- what is shown ---
 
 
-def _located(tree: Tree, found: list[Found]) -> tuple[Match, ...]:
-    starts = np.array([start for start, _ in found], dtype=np.int64)
+def _located(tree: Tree, ranges: list[ByteRange]) -> tuple[Match, ...]:
+    starts = np.array([start for start, _ in ranges], dtype=np.int64)
     documents = np.searchsorted(tree.document_borders[:-1], starts, side="right") - 1
     leaves = np.searchsorted(tree.leaf_starts, starts, side="right") - 1
     return tuple(
         Match(tree.id_of(leaf), tree.span_of_bytes(d, a, b), _line(tree, d, a, b))
-        for (a, b), d, leaf in zip(found, documents.tolist(), leaves.tolist(), strict=True)
+        for (a, b), d, leaf in zip(ranges, documents.tolist(), leaves.tolist(), strict=True)
     )
 
 

@@ -28,9 +28,10 @@ from index_store.types import Hit, Mode
 
 
 class Index(Tree):
-    """An open generation, or a text file read as a tree of one level: a tree that is searched.
+    """An open index, or a text file read as one: a tree with search and grep.
 
-    `digest`: of the generation; of a text file its sha256. `generation`: its number; 0 for a text file.
+    `digest`: of the live generation when it was opened; of a text file the sha256. `generation`: its number; 0 for a
+    text file.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Index(Tree):
 
     @property
     def manifest(self) -> Manifest:
-        """What a generation was built from and with. Raises BadQuery for a text file, which was not built."""
+        """What the generation was built with, and its files. Raises BadQuery for a text file, which has none."""
         if self._manifest is None:
             raise BadQuery(f"{self.path} is a text file, which has no manifest; build an index of it")
         return self._manifest
@@ -70,13 +71,15 @@ class Index(Tree):
         vector: npt.NDArray[np.float32] | None = None,
         weights: Weights | None = None,
     ) -> list[Hit]:
-        """At most `k` hits, best first; ties by node order. Raises BadQuery or NoSuchNode.
+        """The `k` best nodes, or fewer, best first; ties by node order. Raises BadQuery or NoSuchNode.
 
-        `mode`: hybrid (meaning and words), dense, lexical, or tree (all levels in one pool). `level`: None means the
-        chunks, or every level in mode tree. Only nodes below the node `under`, of the document `doc`, of documents
-        whose metadata has each field of `where` with that value, and under a heading that contains `section`.
+        `mode`: hybrid (meaning and words), dense, lexical, or tree (all levels in one pool: the `k` best chunks and at
+        most `k` summaries beside them). `level`: None means the chunks, or every level in mode tree.
+        Filters: `under`, only this node and those below it; `doc`, only the chunks of this document and summaries of
+        nothing else; `where`, only documents whose metadata has each of these fields with that value; `section`, only
+        chunks under a heading that contains this, whatever the case.
         `vector`: the query's (dim,) unit vector, else the index's embedder makes it. `weights`: of the hybrid score.
-        See `index_store.search` for how scores are made.
+        How scores are made: see `index_store.search`.
         """
         return search(
             self,
@@ -103,15 +106,19 @@ class Index(Tree):
         limit: int = 50,
         count_to: int = 10_000,
     ) -> Grep:
-        """Matches of an RE2 pattern over the text, below a node or in a document; see `index_store.grep.grep`."""
+        """The matches of an RE2 pattern in all documents, or in the document `doc`, or in the chunks `under` a node.
+
+        At most `limit` matches are returned, at most `count_to` are counted. Raises BadQuery or NoSuchNode; see
+        `index_store.grep.grep`.
+        """
         return grep(
             self, pattern, under=under, doc=doc, ignore_case=ignore_case, limit=limit, count_to=count_to
         )
 
     def embed_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
-        """The queries' (n, dim) unit rows, by the embedder that built this index.
+        """The (n, dim) float32 unit rows of n queries, by the embedder that built this index.
 
-        Raises BadQuery for a text file, which has no vectors, and where the embedder's weights are not the same.
+        Raises BadQuery for a text file, which has no vectors, and where the embedder has other weights now.
         """
         if self.is_plain:
             raise BadQuery(NO_VECTORS.format(path=self.path))
@@ -130,9 +137,9 @@ class Index(Tree):
 
 
 def open_index(path: str | Path) -> Index:
-    """Open the live generation of the index at `path`.
+    """Open the live generation of the index at `path`, which stays what is read if another is published.
 
-    Raises BrokenIndex, in one sentence, when the folder is missing, unfinished, cut short or of another format.
+    Raises BrokenIndex where the folder is missing, unfinished, cut short or of another format.
     """
     path = Path(path)
     try:
@@ -163,7 +170,7 @@ def _open(path: Path) -> Index:
 
 
 def open_generation(path: Path, number: int) -> Index:
-    """Open one generation, live or not; raises BrokenIndex, or OSError where it cannot be read."""
+    """Open one generation, live or not. Raises BrokenIndex, or OSError where it cannot be read."""
     folder = generation_folder(path, number)
     if not folder.is_dir():
         raise BrokenIndex(
@@ -186,20 +193,20 @@ def open_generation(path: Path, number: int) -> Index:
 
 
 def open_any(path: str | Path) -> Index:
-    """The index in a folder, or a text file as a tree of one level. Raises BrokenIndex, in one sentence."""
+    """Open the index in a folder (`open_index`) or a text file (`open_text`). Raises BrokenIndex."""
     return open_index(path) if os.path.isdir(path) else open_text(path)  # noqa: PTH112  (it never raises)
 
 
 def open_text(path: str | Path) -> Index:
-    """A UTF-8 text file as a tree of one level, in memory: its chunks under one root, no vectors, no summaries.
+    """A UTF-8 text file as an index in memory: its chunks under one root, no vectors, no summaries.
 
-    Raises BrokenIndex, in one sentence, for all that is none.
+    Raises BrokenIndex where it cannot be read, is not UTF-8, is blank, or is too large to hold.
     """
     path = Path(path)
     return text_index(path, plain.read_text_file(path))
 
 
 def text_index(path: Path, raw: bytes) -> Index:
-    """As `open_text`, of bytes that were read: UTF-8 and not blank."""
+    """As `open_text`, of the bytes of a file, which are UTF-8 and not blank; `path` names it."""
     store, sha256 = plain.store_of(path, raw)
     return Index(store, sha256)

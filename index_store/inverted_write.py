@@ -1,21 +1,17 @@
 """Write an inverted file: faiss trains its centroids; reading needs only numpy (see `index_store.vectors`)."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from index_store.reproducible import one_thread, spherical_kmeans
 from index_store.vectors import Floats, Ints
 
 AXES = 128
-
-
-ROUNDS, SAMPLE = 8, 40  # of k-means, and the vectors for each centroid that it is trained on
-
-
+ROUNDS, SAMPLE = 8, 40  # of k-means, and how many vectors it is trained on for each centroid
 BLOCK = 8192
 
 
@@ -25,9 +21,10 @@ def write(folder: Path, vectors: Floats, levels: Sequence[int]) -> None:
     The same vectors give the same bytes: everything is seeded and runs on one thread.
     """
     folder.mkdir()
-    with _one_thread():
+    with one_thread():
         sample = _sample(vectors)
-        centroids = _centroids(sample, _lists_for(len(vectors)))
+        lists = _lists_for(len(vectors))
+        centroids = spherical_kmeans(sample, lists, rounds=ROUNDS, seed=0, sample=2 * SAMPLE)
         labels = np.concatenate([np.argmax(b @ centroids.T, axis=1) for b in _blocks(vectors)])
         level = np.repeat(np.arange(len(levels)), levels)
         order = np.lexsort((level, labels))
@@ -44,15 +41,6 @@ def write(folder: Path, vectors: Floats, levels: Sequence[int]) -> None:
         np.save(folder / f"{name}.npy", array, allow_pickle=False)
 
 
-def _one_thread() -> AbstractContextManager[object]:
-    """The order of float additions, and so the last bits, depends on the number of threads."""
-    import faiss  # noqa: F401  # only libraries already loaded are held
-    from threadpoolctl import threadpool_limits
-
-    held: AbstractContextManager[object] = threadpool_limits(limits=1)
-    return held
-
-
 def _blocks(vectors: Floats) -> Iterator[Floats]:
     return (vectors[i : i + BLOCK] for i in range(0, len(vectors), BLOCK))
 
@@ -64,22 +52,6 @@ def _lists_for(n: int) -> int:
 def _sample(vectors: Floats) -> Floats:
     step = max(len(vectors) // (_lists_for(len(vectors)) * SAMPLE), 1)
     return np.ascontiguousarray(vectors[::step])
-
-
-def _centroids(sample: Floats, count: int) -> Floats:
-    import faiss
-
-    kmeans = faiss.Kmeans(
-        sample.shape[1],
-        count,
-        niter=ROUNDS,
-        seed=0,
-        spherical=True,
-        min_points_per_centroid=1,
-        max_points_per_centroid=2 * SAMPLE,
-    )
-    kmeans.train(sample)
-    return np.asarray(kmeans.centroids)
 
 
 def _coded(vectors: Floats, sample: Floats, order: Ints) -> tuple[Floats, npt.NDArray[np.int8]]:

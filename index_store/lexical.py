@@ -1,8 +1,8 @@
 """Lexical search: BM25 scores computed when an index is written, as plain arrays.
 
-Lu, "BM25S: orders of magnitude faster lexical search via eager sparse scoring", arXiv 2407.03618. The scores of
-one word over all nodes are one column of a sparse matrix, so a query is a sum of a few columns. The sum is done
-here, by numpy with its bounds checks, because the arrays may come from a stranger.
+After Lu, "BM25S: orders of magnitude faster lexical search via eager sparse scoring", arXiv 2407.03618: the scores of
+one word over all nodes are one column of a sparse matrix, so a query is a sum of a few columns. The sum is made here,
+by numpy with its bounds checks, because the arrays may come from a stranger.
 """
 
 import re
@@ -23,7 +23,7 @@ Ints = npt.NDArray[np.integer]
 
 K1, B = 1.5, 0.75
 _WORD = re.compile(r"\w+")
-# Between the parts of as_completed and of asCompleted; not in mRNA or iPhone, which are one word.
+# Where as_completed and asCompleted are divided into parts; mRNA and iPhone are not.
 _JOINT = re.compile(r"_|(?<=[a-z][a-z])(?=[A-Z])")
 
 
@@ -43,14 +43,17 @@ def _stop_words() -> frozenset[str]:
 
 def words(text: str) -> list[str]:
     """Lower-cased stems without stop words; `as_completed` and `asCompleted` also count as their parts."""
-    found = _WORD.findall(text)
-    parts = [p for w in found if _JOINT.search(w) for p in _JOINT.split(w) if p]
-    lower = (w.lower() for w in found + parts)
+    whole = _WORD.findall(text)
+    parts = [p for w in whole if _JOINT.search(w) for p in _JOINT.split(w) if p]
+    lower = (w.lower() for w in whole + parts)
     return list(_stemmer().stemWords([w for w in lower if w not in _stop_words()]))
 
 
-class _Numbers(dict[str, list[int]]):
-    """The numbers in `vocabulary` of what a word counts as; each different word is stemmed once."""
+class _StemNumbers(dict[str, list[int]]):
+    """A word of a text to the numbers of its stems (see `words`); `vocabulary` numbers stems as they first occur.
+
+    As a dictionary, so that each different word is stemmed once.
+    """
 
     def __init__(self) -> None:
         self.vocabulary: dict[str, int] = {}
@@ -61,22 +64,25 @@ class _Numbers(dict[str, list[int]]):
 
 
 def columns(texts: Iterable[str]) -> tuple[npt.NDArray[np.float32], Ints, Ints, bytes]:
-    """The lexical arrays of nodes 0, 1, ... (see `bm25`), and their words, sorted, a line each; no text is kept."""
-    numbers = _Numbers()
-    found, lengths = array("i"), array("i")
+    """The three arrays of `bm25` for the texts of nodes 0, 1, ..., and all stems, sorted, one a line.
+
+    Texts are read one after another, and none stays in memory.
+    """
+    numbers = _StemNumbers()
+    stems, lengths = array("i"), array("i")
     for text in texts:
-        before = len(found)
-        found.extend(chain.from_iterable(map(numbers.__getitem__, _WORD.findall(text))))
-        lengths.append(len(found) - before)
+        before = len(stems)
+        stems.extend(chain.from_iterable(map(numbers.__getitem__, _WORD.findall(text))))
+        lengths.append(len(stems) - before)
     ordered = sorted(numbers.vocabulary) or [""]
     rank = np.empty(len(ordered), dtype=np.int64)
     rank[[numbers.vocabulary.get(word, 0) for word in ordered]] = np.arange(len(ordered))
-    scores, nodes, offsets = bm25(rank[np.asarray(found)], np.asarray(lengths), len(ordered))
+    scores, nodes, offsets = bm25(rank[np.asarray(stems)], np.asarray(lengths), len(ordered))
     return scores, nodes, offsets, "\n".join(ordered).encode()
 
 
 def write(folder: Path, texts: Iterable[str]) -> None:
-    """Write the lexical arrays of nodes 0, 1, ... into `folder`."""
+    """Write the lexical arrays for the texts of nodes 0, 1, ... into `folder`."""
     scores, nodes, offsets, listed = columns(texts)
     np.save(folder / "scores.npy", scores, allow_pickle=False)
     np.save(folder / "nodes.npy", nodes, allow_pickle=False)
@@ -84,14 +90,14 @@ def write(folder: Path, texts: Iterable[str]) -> None:
     (folder / "words.txt").write_bytes(listed)
 
 
-def bm25(found: Ints, lengths: Ints, count: int) -> tuple[npt.NDArray[np.float32], Ints, Ints]:
-    """Columns of the sparse matrix (nodes, words) of BM25 scores: values, nodes (int32), and where each begins.
+def bm25(stems: Ints, lengths: Ints, count: int) -> tuple[npt.NDArray[np.float32], Ints, Ints]:
+    """BM25 scores as a sparse matrix (nodes, stems) by columns: scores, their nodes (int32), where each column begins.
 
-    `found`: word numbers below `count` of all nodes, one node after another, `lengths` (n,) of each. The variant is
-    Lucene's, as bm25s computes it.
+    `stems`: the stem numbers, below `count`, of all nodes one after another; `lengths` (n,): how many each node has.
+    The variant is Lucene's, as bm25s computes it.
     """
     n = len(lengths)
-    pairs, times = np.unique(found * n + np.repeat(np.arange(n), lengths), return_counts=True)
+    pairs, times = np.unique(stems * n + np.repeat(np.arange(n), lengths), return_counts=True)
     word, node = np.divmod(pairs, max(n, 1))
     holders = np.bincount(word, minlength=count)
     rarity = np.log(1 + (n - holders + 0.5) / (holders + 0.5))
@@ -102,9 +108,9 @@ def bm25(found: Ints, lengths: Ints, count: int) -> tuple[npt.NDArray[np.float32
 
 
 class Lexicon:
-    """The opened arrays; the word list is searched as it lies there, sorted.
+    """The lexical arrays of an opened index, and the sorted list of its stems, in which a query's are looked up.
 
-    `listed`: the words, where they are in memory; else they are read from `path` at the first query.
+    `listed`: that list, one a line, where it is in memory; else it is read from `path` at the first query.
     """
 
     def __init__(
@@ -120,7 +126,7 @@ class Lexicon:
 
     @cached_property
     def _listed(self) -> tuple[bytes, npt.NDArray[np.int64]]:
-        """The words, and where each begins, with the end of the last."""
+        """The list of stems, and where each line of it begins, with the end of the last."""
         raw = self._path.read_bytes() if self._in_memory is None else self._in_memory
         newlines = np.flatnonzero(np.frombuffer(raw, dtype=np.uint8) == ord("\n"))
         starts = np.concatenate([[0], newlines + 1, [len(raw) + 1]])
@@ -129,7 +135,7 @@ class Lexicon:
         return raw, starts
 
     def _column(self, word: str) -> slice:
-        """Where the scores of a word lie; nowhere for a word that no node has."""
+        """Where the scores of a stem lie; nowhere for one that no node has."""
         raw, starts = self._listed
         wanted, places = word.encode("utf-8", "surrogatepass"), range(len(starts) - 1)
         at = bisect_left(places, wanted, key=lambda i: raw[starts[i] : starts[i + 1] - 1])

@@ -45,13 +45,20 @@ INVERTED = frozenset(f"ivf/{name}.npy" for name in ("axes", "centroids", "offset
 
 @dataclass(frozen=True, slots=True)
 class FileEntry:
+    """How many bytes a file has, and their sha256 in hex."""
+
     size: int
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """`levels[i]` is the number of nodes at level i; `models` names and fingerprints what wrote the content."""
+    """What one generation holds.
+
+    `parent`: the generation that was live before it. `documents`: how many. `levels[i]`: nodes at level i. `models`:
+    names and fingerprints of the embedder and the summarizer. `settings`: those of the build. `files`: by path in the
+    generation's folder. `digest`: see `digest_of`.
+    """
 
     generation: int
     parent: int | None
@@ -65,17 +72,18 @@ class Manifest:
 
 
 def digest_of(manifest: Manifest) -> str:
-    """sha256 over everything but the place in the line of generations: equal content, equal digest."""
+    """sha256, in hex, over all but the generation's and its parent's number: equal content has equal digests."""
     body = asdict(manifest) | {"generation": None, "parent": None, "digest": None}
     return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
 
 
 def dumps(manifest: Manifest) -> bytes:
+    """The bytes of the file: one manifest has one form."""
     return (json.dumps(asdict(manifest), sort_keys=True, indent=1, ensure_ascii=True) + "\n").encode()
 
 
 def loads(raw: bytes, where: Path) -> Manifest:
-    """Parse and check a manifest; raises BrokenIndex naming what does not fit."""
+    """Parse and check a manifest. Raises BrokenIndex, which names the file `where` and what is wrong with it."""
     try:
         data = json.loads(raw)
         if data.get("format") != FORMAT:

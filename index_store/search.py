@@ -1,13 +1,13 @@
 """Ranked search: dense and lexical scores, fused, over any level, below any node, in any document.
 
-Pure arithmetic over score arrays; the index only supplies them. Modes:
+Modes:
 
 dense    cosine of the query's vector with each node's
 lexical  BM25
-hybrid   both, standardised and added; then a chunk gains by the best chunk near it and gives way, a little, to
-         other documents (the default, over the chunks)
-tree     hybrid over all levels in one pool, RAPTOR's collapsed tree (arXiv 2401.18059, section 4), in which
-         summaries take no chunk's place
+hybrid   both, standardised and added; then a chunk gains from the best chunk near it, and loses a little for each
+         better chunk of its document (the default, over the chunks)
+tree     hybrid over all levels in one pool, RAPTOR's collapsed tree (arXiv 2401.18059, section 4); summaries are
+         returned beside the chunks and replace none
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -25,10 +25,10 @@ from index_store.vectors import COMPARED, EXACT_NODES, cosines, largest, near, w
 Scores = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-#: Texts to their (n, dim) float32 unit rows.
+#: From texts to their (n, dim) float32 unit rows.
 Embed = Callable[[Sequence[str]], Floats]
 
-SHORTLIST = 500
+SHORTLIST = 500  # nodes of each kind that are scored where there are many
 NO_VECTORS = (
     "{path} has no vectors, so it is not searched by meaning; search it by words (mode lexical), or grep it"
 )
@@ -36,11 +36,12 @@ NO_VECTORS = (
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Chosen for the mean over the development sets; `python -m benchmarks retrieval` varies them one by one.
+    """The parameters of the hybrid score.
 
-    `dense`: share of the dense score, the rest is lexical. `best`: scores are standardised by so many of the best.
-    `near`: weight of the best chunk at most `reach` chunks away. `again`: what each further chunk of a document
-    loses.
+    `dense`: share of the dense score, the rest is lexical. `best`: scores are standardised by the mean and deviation
+    of so many of the best. `near`: weight of the best chunk at most `reach` chunks away. `again`: what a chunk loses,
+    in standard deviations, for each better chunk of its document. The defaults have the best mean over the development
+    sets; `python -m benchmarks retrieval` varies them one by one.
     """
 
     dense: float = 0.5
@@ -65,14 +66,15 @@ def search(
     weights: Weights | None = None,
     embed: Embed | None = None,
 ) -> list[Hit]:
-    """At most `k` hits, best first; ties by node order. Raises BadQuery or NoSuchNode.
+    """The `k` best nodes, or fewer, best first; ties by node order. Raises BadQuery or NoSuchNode.
 
-    Where an index has no vectors every mode is `lexical`, but `dense`, which is refused.
-    Mode `tree` gives the `k` best chunks and, beside them, the summaries that are among the `k` best nodes: so it
-    finds what mode `hybrid` finds, and at most `k` hits more.
-    `level` None means the chunks, or every level in mode `tree`. `doc` keeps to the nodes that stand on that
-    document alone, `where` and `section` to those that `index_store.filters` lets through. `vector` is the query's
-    (dim,) unit vector; without it `embed` makes one, unless the mode is lexical.
+    Mode `tree` returns the `k` best chunks and, beside them, the summaries that are among the `k` best nodes: all that
+    mode `hybrid` returns, and at most `k` hits more. A tree without vectors is searched by words in every mode but
+    `dense`, which raises BadQuery.
+    `level` None means the chunks, or every level in mode `tree`. `under`: only this node and those below it. `doc`:
+    only the chunks of this document and summaries of nothing else. `where`, `section`: see
+    `index_store.filters.filtered`. `vector` is the query's (dim,) unit vector; without it `embed` makes one, unless
+    the mode is lexical.
     """
     if mode not in MODES:
         raise BadQuery(f"no search mode {mode!r}; there are {', '.join(MODES)}")
@@ -101,25 +103,26 @@ def search(
 
 
 def _by_words(tree: Tree, mode: Mode) -> Mode:
-    """How an index without vectors is searched: by its words, unless that was not asked for."""
+    """The mode in which a tree without vectors is searched. Raises BadQuery for `dense`."""
     if mode == "dense":
         raise BadQuery(NO_VECTORS.format(path=tree.path))
     return "lexical"
 
 
 def with_chunks(best: Numbers, scores: Scores, chunks: int, k: int) -> Numbers:
-    """`best` places and those of the `k` best of the first `chunks` scores, best first, ties by place."""
+    """The places `best` and those of the `k` largest among the first `chunks` scores, best first, ties by place."""
     places = np.union1d(best, top(scores[:chunks], k))
     return places[np.argsort(-scores[places], kind="stable")]
 
 
 def hit(tree: Tree, number: int, score: float) -> Hit:
+    """The node with this number as a hit, its score rounded to six digits."""
     level = next(i for i in range(len(tree.levels)) if number in tree.level_range(i))
     return Hit(tree.id_of(number), level, tree.span_at(number), round(score, 6))
 
 
 def candidates(tree: Tree, mode: Mode, level: int | None, under: str | None, doc: str | None) -> Numbers:
-    """Numbers of the nodes that may be found, ascending. In one document: its chunks and their summaries."""
+    """Numbers of the nodes to choose from, ascending. Of a document: its chunks and the summaries of nothing else."""
     chosen = (
         range(len(tree))
         if level is None and mode == "tree"
@@ -146,44 +149,44 @@ def shortlist(
     k: int,
     reach: int,
 ) -> Numbers:
-    """Of many nodes those that can be among the best: the nearest, those with the query's words, and what is around.
+    """Those of many `nodes` that are worth a score, ascending.
 
-    SHORTLIST of each kind, of the chunks and of the summaries, and the chunks at most `reach` away from such a chunk.
+    Of the chunks and of the summaries each, the SHORTLIST (or 2 `k`) best by vector and as many by words; and the
+    chunks at most `reach` away from such a chunk.
     """
     vector = _fitting(tree, vector)
     if mode == "dense":
         return dense_candidates(tree, vector, nodes, k)[0]
-    kept, count = [], max(2 * k, SHORTLIST)
+    chosen, count = [], max(2 * k, SHORTLIST)
     with_words = among(np.flatnonzero(by_words > 0), nodes)
     for low, high in ((0, tree.levels[0]), (tree.levels[0], len(tree))):
         part, worded = between(nodes, low, high), between(with_words, low, high)
         if len(worded) < count:
             worded = np.union1d(worded, part[:count])
-        kept.append(dense_candidates(tree, vector, part, count)[0])
-        kept.append(worded[top(by_words[worded], count)])
-    best = np.unique(np.concatenate(kept))
+        chosen.append(dense_candidates(tree, vector, part, count)[0])
+        chosen.append(worded[top(by_words[worded], count)])
+    best = np.unique(np.concatenate(chosen))
     around = np.unique(best[: _chunks(tree, best), None] + np.arange(-reach, reach + 1))
-    wanted = np.union1d(best, around[around < tree.levels[0]])
-    return among(wanted, nodes)
+    return among(np.union1d(best, around[around < tree.levels[0]]), nodes)
 
 
 def between(nodes: Numbers, low: int, high: int) -> Numbers:
-    """Those of `nodes`, ascending, from `low` to below `high`."""
+    """Those of `nodes`, ascending, that are at least `low` and below `high`."""
     start, stop = np.searchsorted(nodes, [low, high])
     return nodes[start:stop]
 
 
-def among(found: Numbers, nodes: Numbers) -> Numbers:
-    """Those of `found` that are in `nodes`, both ascending and each once; quick where no node is left out."""
+def among(numbers: Numbers, nodes: Numbers) -> Numbers:
+    """Those of `numbers` that are in `nodes`; both ascend without repeats. Quick where `nodes` has no gap."""
     if not len(nodes):
         return nodes
-    found = between(found, int(nodes[0]), int(nodes[-1]) + 1)
+    numbers = between(numbers, int(nodes[0]), int(nodes[-1]) + 1)
     whole = int(nodes[-1]) - int(nodes[0]) + 1 == len(nodes)
-    return found if whole else found[np.isin(found, nodes, assume_unique=True)]
+    return numbers if whole else numbers[np.isin(numbers, nodes, assume_unique=True)]
 
 
 def summaries_of(tree: Tree, leaves: range) -> Numbers:
-    """Numbers of the summaries that stand on these chunks and on no others, ascending."""
+    """Numbers, ascending, of the summaries that have no other chunks below them than these."""
     inside, layer = set(leaves), set(leaves)
     for _ in tree.levels[1:]:
         above = {p for n in layer for p in tree.neighbours(n, "parents")}
@@ -200,7 +203,7 @@ def score(
     mode: Mode,
     weights: Weights,
 ) -> Scores:
-    """A score for each candidate, shape (len(nodes),). `by_words`: the lexical score of every node."""
+    """The scores of `nodes` in a mode, shape (len(nodes),). `by_words`: the lexical score of every node in the tree."""
     lexical = by_words[nodes].astype(np.float64)
     if mode == "lexical":
         return lexical
@@ -228,8 +231,8 @@ def _documents(tree: Tree, chunks: Numbers) -> npt.NDArray[np.int32]:
 
 def _fitting(tree: Tree, vector: Floats | None) -> Floats:
     if vector is None or vector.shape != (tree.vectors.shape[1],):
-        found = None if vector is None else vector.shape
-        raise BadQuery(f"the query's vector has shape {found}, the index has ({tree.vectors.shape[1]},)")
+        shape = None if vector is None else vector.shape
+        raise BadQuery(f"the query's vector has shape {shape}, the index has ({tree.vectors.shape[1]},)")
     return vector
 
 
@@ -238,9 +241,9 @@ def _dense(tree: Tree, vector: Floats | None, nodes: Numbers) -> Scores:
 
 
 def dense_candidates(tree: Tree, vector: Floats, nodes: Numbers, count: int) -> tuple[Numbers, Floats]:
-    """About the `count` nodes of `nodes`, ascending, nearest to `vector` (dim,): numbers, ascending, and cosines.
+    """About the `count` of `nodes` (ascending) nearest to `vector` (dim,): their numbers, ascending, and cosines.
 
-    Exact where there is no inverted file, where `nodes` are few, or where they are not all of some levels.
+    Exact unless there is an inverted file and `nodes` are many and whole levels.
     """
     inverted, levels = tree.inverted_file, whole_levels(tree.levels, nodes)
     if inverted and levels and len(nodes) > EXACT_NODES:
@@ -251,7 +254,7 @@ def dense_candidates(tree: Tree, vector: Floats, nodes: Numbers, count: int) -> 
 
 
 def standardise(scores: Scores, reference: Scores) -> Scores:
-    """`scores` less the mean of `reference`, in its standard deviations; all zeros when it does not vary."""
+    """`scores` less the mean of `reference`, in its standard deviations; all zeros where `reference` is constant."""
     spread = reference.std()
     return (scores - reference.mean()) / spread if spread > 1e-12 else np.zeros_like(scores)
 
@@ -259,8 +262,8 @@ def standardise(scores: Scores, reference: Scores) -> Scores:
 def fuse(dense: Scores, lexical: Scores, weights: Weights, chunks: int) -> Scores:
     """Convex combination of standardised scores (Bruch et al., "An Analysis of Fusion Functions", TOIS 2023).
 
-    Each is standardised by the best of its first `chunks` scores. By all of them, the one word that few chunks
-    hold would weigh more the more chunks do not hold it; and chunks would rank differently where summaries join.
+    Each is standardised by the best of its first `chunks` scores. If it were by all of them, a word of few chunks would
+    weigh more the more chunks are without it, and chunks would rank differently where summaries join.
     """
     by_dense, by_lexical = (
         standardise(scores, _best(scores[:chunks], weights.best)) for scores in (dense, lexical)
@@ -275,8 +278,8 @@ def _best(scores: Scores, count: int) -> Scores:
 def nearby_best(scores: Scores, chunks: Numbers, documents: npt.NDArray[np.int32], reach: int) -> Scores:
     """For each chunk the best score at most `reach` chunks away in its document, its own included.
 
-    So what stands around a good chunk is read with it, and a chunk that stands alone loses nothing by it. `chunks`
-    ascend and may have gaps; `documents` are theirs.
+    So the surroundings of a good chunk rank with it, and a chunk without neighbours loses nothing. `chunks` (their
+    numbers) ascend and may have gaps; `documents` are the numbers of their documents.
     """
     best = scores.copy()
     for step in range(1, min(reach, len(scores) - 1) + 1):
@@ -288,11 +291,11 @@ def nearby_best(scores: Scores, chunks: Numbers, documents: npt.NDArray[np.int32
 
 
 def places_within(scores: Scores, documents: npt.NDArray[np.int32]) -> Numbers:
-    """Each chunk's place among its document's, 0 for the best; ties in order. `documents` ascend.
+    """The rank of each chunk among those of its document, 0 for the best; ties in order. `documents` ascend.
 
-    Less a constant for each place, scores come in the order of a greedy choice that takes the constant from a
-    document's other chunks whenever one of them is taken: maximal marginal relevance (Carbonell and Goldstein,
-    SIGIR 1998) with sameness of document for similarity.
+    To subtract a constant times this rank orders chunks as a greedy choice would that subtracts the constant from all
+    others of a document whenever it takes one of them: maximal marginal relevance (Carbonell and Goldstein, SIGIR 1998)
+    in which two chunks are similar if they are of one document.
     """
     order = np.lexsort((-scores, documents))
     places = np.empty(len(scores), dtype=np.int64)

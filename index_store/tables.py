@@ -35,7 +35,7 @@ def chars_before(blob: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
 
 
 def count_chars(part: npt.NDArray[np.uint8]) -> int:
-    """Characters that start in a piece of UTF-8: every byte that is not a continuation byte."""
+    """Characters that start in a piece of UTF-8, that is its bytes but for continuation bytes."""
     return len(part.tobytes().translate(None, _CONTINUATION))
 
 

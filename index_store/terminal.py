@@ -38,16 +38,12 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def _escape(found: re.Match[str]) -> str:
-    code = ord(found[0])
+def _escape(match: re.Match[str]) -> str:
+    code = ord(match[0])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def counted(n: int, one: str, many: str = "") -> str:
-    return f"{n:,} {one if n == 1 else many or one + 's'}"
-
-
-def size_said(size: int) -> str:
-    """Bytes in the unit that leaves a few digits."""
+def human_size(size: int) -> str:
+    """A number of bytes in the unit that leaves a few digits: `9 bytes`, `4 kB`, `1.2 MB`."""
     kilo, mega = size / 1e3, size / 1e6
     return f"{size} bytes" if size < 1000 else f"{kilo:.0f} kB" if mega < 1 else f"{mega:,.1f} MB"

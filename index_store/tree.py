@@ -1,4 +1,4 @@
-"""The tree itself: nodes, edges and texts, read from arrays of which no offset is trusted."""
+"""The tree itself: nodes, edges and texts, read from arrays. No offset is trusted: each is checked where it is used."""
 
 import re
 from bisect import bisect_right
@@ -22,16 +22,17 @@ LABEL_CHARS = 72
 _ID = re.compile(r"L(\d{1,3})-(\d{1,12})", re.ASCII)
 
 Bytes = npt.NDArray[np.uint8]
+Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """What a tree is read from; nothing in it has been checked but types and dimensions.
+    """What a tree is read from; only the types and dimensions of the arrays have been checked.
 
-    `path`: what a person opened; `folder`: where the arrays' files stand, for messages. `levels[i]`: nodes at level i.
-    `documents`: how many. `arrays`: by file name, as in `index_store.folder`; without `lexical/` and `ivf/` the tree is
-    read all the same. `text`: all documents one after another, UTF-8; `summaries` and `labels` likewise; `lines`: a
-    JSON object for each document.
+    `path`: what a person opened. `folder`: where the files of the arrays stand, for messages. `levels[i]`: nodes at
+    level i. `documents`: how many. `arrays`: by file name, as in `index_store.folder`; those in `lexical/` and `ivf/`
+    may be missing. `text`: all documents one after another in UTF-8; `summaries` and `labels` likewise. `lines`: a JSON
+    object for each document.
     """
 
     path: Path
@@ -88,11 +89,12 @@ class Tree:
         return int(self._first[-1])
 
     def id_of(self, number: int) -> str:
+        """The id of the node with this number."""
         level = bisect_right(self._first, number) - 1
         return f"L{level}-{number - self._first[level]:05d}"
 
     def number_of(self, node: str) -> int:
-        """The number of a node id; raises NoSuchNode, with the nearest id there is, when there is none."""
+        """The number of the node with this id. Raises NoSuchNode, which names the ids there are."""
         parsed = _ID.fullmatch(node) if isinstance(node, str) else None
         if parsed:
             level, place = int(parsed[1]), int(parsed[2])
@@ -107,23 +109,25 @@ class Tree:
         raise NoSuchNode(f"no node {str(node)[:80]!r}; this index has {sizes}")
 
     def level_range(self, level: int) -> range:
-        """The node numbers of one level."""
+        """The node numbers of one level. Raises NoSuchNode."""
         if not 0 <= level < len(self.levels):
             raise NoSuchNode(f"no level {level}; this index has levels 0 to {len(self.levels) - 1}")
         return range(self._first[level], self._first[level + 1])
 
     @property
     def rows(self) -> npt.NDArray[Any]:
-        """The table of nodes, dtype `tables.NODE`; nothing in it has been checked."""
+        """The table of nodes, (n,) of dtype `tables.NODE`, unchecked."""
         return self._arrays["nodes.npy"]
 
     # -- nodes -------------------------------------------------------------------------------------------
 
     @property
     def root(self) -> Node:
+        """The one node of the highest level."""
         return self.at(len(self) - 1)
 
     def node(self, node: str) -> Node:
+        """The node with this id. Raises NoSuchNode."""
         return self.at(self.number_of(node))
 
     def at(self, number: int) -> Node:
@@ -136,7 +140,7 @@ class Tree:
         return Node(self.id_of(number), level, self._first_line(start, end), span, tokens)
 
     def _row(self, number: int) -> tuple[int, int, int, int, int, int, int]:
-        """The fields of `tables.NODE`; offsets checked to be ordered, and no more."""
+        """The fields of `tables.NODE`; of the offsets it is checked that none ends before it begins, and no more."""
         row = NODE_ROW.unpack_from(self._nodes, number * NODE_ROW.size)
         if not 0 <= row[2] <= row[3]:
             raise BrokenIndex(
@@ -145,10 +149,11 @@ class Tree:
         return row
 
     def nodes(self, level: int) -> Iterator[Node]:
+        """The nodes of one level in order. Raises NoSuchNode."""
         return (self.at(i) for i in self.level_range(level))
 
     def span_at(self, number: int) -> Span | None:
-        """A chunk's place in its document; None for a summary."""
+        """The characters of the chunk with this number; None for a summary."""
         _, document, start, end, *_ = self._row(number)
         return None if document < 0 else self._span(number, document, start, end)
 
@@ -167,34 +172,43 @@ class Tree:
         return line if len(line) <= LABEL_CHARS else line[: LABEL_CHARS - 1] + "…"
 
     def text_at(self, number: int) -> str:
+        """The text of the node with this number."""
         _, document, start, end, *_ = self._row(number)
         blob = self.store.summaries if document < 0 else self.store.text
         return blob[start:end].tobytes().decode("utf-8", "replace")
 
     def text(self, node: str) -> str:
-        """The words of a node: the chunk's own characters, or the summary."""
+        """The text of a node: the chunk's own characters, or the summary. Raises NoSuchNode."""
         return self.text_at(self.number_of(node))
 
     # -- edges -------------------------------------------------------------------------------------------
 
     def neighbours(self, number: int, direction: str) -> list[int]:
-        """Numbers of the `children` or `parents` of a node, ascending."""
+        """Numbers of a node's neighbours, ascending; `direction` is `children` or `parents`."""
         offsets, targets = self._arrays[f"{direction}_offsets.npy"], self._arrays[f"{direction}.npy"]
-        found = targets[int(offsets[number]) : int(offsets[number + 1])].tolist()
-        if any(not 0 <= t < len(self) for t in found):
+        numbers = targets[int(offsets[number]) : int(offsets[number + 1])].tolist()
+        if any(not 0 <= n < len(self) for n in numbers):
             raise BrokenIndex(
                 f"node {self.id_of(number)} has {direction} out of range; run raptor verify {self.path}"
             )
-        return sorted(found)
+        return sorted(numbers)
+
+    def edges(self) -> tuple[Numbers, Numbers]:
+        """All edges: the numbers of the parents, ascending, and those of the children, both (edges,)."""
+        parents = np.arange(self.levels[0], len(self))
+        children = self._all_neighbours(parents, "children")
+        return np.repeat(parents, np.diff(self._arrays["children_offsets.npy"][self.levels[0] :])), children
 
     def children(self, node: str) -> list[Node]:
+        """The nodes that a summary summarises, in order; [] for a chunk. Raises NoSuchNode."""
         return [self.at(i) for i in self.neighbours(self.number_of(node), "children")]
 
     def parents(self, node: str) -> list[Node]:
+        """The summaries of a node, in order: one or more, [] for the root. Raises NoSuchNode."""
         return [self.at(i) for i in self.neighbours(self.number_of(node), "parents")]
 
     def path_to(self, node: str) -> list[Node]:
-        """From the root down to `node`, by each node's first parent."""
+        """From the root down to `node`, by each node's first parent. Raises NoSuchNode."""
         number, steps = self.number_of(node), []
         for _ in self.levels:
             steps.append(number)
@@ -204,15 +218,17 @@ class Tree:
             number = above[0]
         return [self.at(i) for i in reversed(steps)]
 
-    def below(self, number: int) -> npt.NDArray[np.int64]:
-        """Numbers of a node and everything under it, ascending; level by level, so a cycle cannot hold it."""
+    def below(self, number: int) -> Numbers:
+        """Numbers of a node and everything under it, ascending. It goes level by level, so that a damaged index with a
+        cycle ends it too.
+        """
         return self._reached(np.array([number]), "children")
 
-    def above(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """Numbers of all nodes over some nodes, ascending."""
+    def above(self, numbers: Numbers) -> Numbers:
+        """Numbers of all nodes above some nodes, ascending."""
         return np.setdiff1d(self._reached(numbers, "parents"), numbers)
 
-    def _reached(self, layer: npt.NDArray[np.int64], direction: str) -> npt.NDArray[np.int64]:
+    def _reached(self, layer: Numbers, direction: str) -> Numbers:
         seen = np.zeros(len(self), dtype=bool)
         for _ in self.levels:
             seen[layer] = True
@@ -221,37 +237,40 @@ class Tree:
             layer = np.flatnonzero(next_to & ~seen)
         return np.flatnonzero(seen)
 
-    def _all_neighbours(self, numbers: npt.NDArray[np.int64], direction: str) -> npt.NDArray[np.int64]:
-        """Numbers of the `children` or `parents` of several different nodes, in no order."""
+    def _all_neighbours(self, numbers: Numbers, direction: str) -> Numbers:
+        """Numbers of the `children` or `parents` of several nodes, those of the first node first."""
         offsets, targets = self._arrays[f"{direction}_offsets.npy"], self._arrays[f"{direction}.npy"]
         starts, sizes = offsets[numbers], offsets[numbers + 1] - offsets[numbers]
         if len(numbers) and (starts.min() < 0 or sizes.min() < 0 or sizes.sum() > len(targets)):
             raise BrokenIndex(f"{direction} are out of range; run raptor verify {self.path}")
         places = np.arange(sizes.sum()) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes)
-        found: npt.NDArray[np.int64] = targets[np.minimum(places, len(targets) - 1)].astype(np.int64)
-        if len(found) and (found.min() < 0 or found.max() >= len(self)):
+        reached: Numbers = targets[np.minimum(places, len(targets) - 1)].astype(np.int64)
+        if len(reached) and (reached.min() < 0 or reached.max() >= len(self)):
             raise BrokenIndex(f"{direction} are out of range; run raptor verify {self.path}")
-        return found
+        return reached
 
     def leaves(self, node: str) -> list[Node]:
-        """The chunks under a node in document order; a chunk is its own only leaf."""
+        """The chunks under a node in document order; of a chunk, itself. Raises NoSuchNode."""
         return [self.at(int(i)) for i in self.below(self.number_of(node)) if i < self.levels[0]]
 
     # -- documents and their text ------------------------------------------------------------------------
 
     @cached_property
     def documents(self) -> Documents:
-        """All documents in order; each is read from disk when it is asked for."""
+        """All documents in order; each is parsed when it is first asked for."""
         a, path = self._arrays, self.store.folder / "documents.jsonl"
         return Documents(self.store.lines, a["documents_lines.npy"], a["documents_order.npy"], path)
 
     def document(self, doc: str) -> Document:
+        """The document with this id. Raises NoSuchNode."""
         return self.documents[self.document_number(doc)]
 
     def has_document(self, doc: str) -> bool:
+        """Whether there is a document with this id."""
         return self.documents.number(doc) is not None
 
     def document_number(self, doc: str) -> int:
+        """The number of the document with this id. Raises NoSuchNode, which names a similar id."""
         number = self.documents.number(doc) if isinstance(doc, str) else None
         if number is None:
             near = self.documents.nearest_id(str(doc))
@@ -260,16 +279,16 @@ class Tree:
         return number
 
     def document_leaves(self, number: int) -> range:
-        """Numbers of the chunks of one document; they stand together, in order."""
+        """Numbers of the chunks of the document with this number, which follow one another."""
         column = self.leaf_documents
         return range(int(np.searchsorted(column, number)), int(np.searchsorted(column, number, side="right")))
 
     def document_text(self, doc: str) -> str:
-        """A document's whole canonical text."""
+        """A document's whole canonical text. Raises NoSuchNode."""
         return self.bytes_text(*self.document_bytes(self.document_number(doc)))
 
     def span_text(self, span: Span) -> str:
-        """The characters of a span; the part outside the document is left out, as slicing does."""
+        """The characters of a span, cut to its document as slicing does. Raises NoSuchNode."""
         d = self.document_number(span.doc)
         start, end, _ = slice(span.start, span.end).indices(self.documents[d].chars)
         if start >= end:
@@ -283,10 +302,11 @@ class Tree:
         return bisect_right(pages, span.start) if pages else None
 
     def section(self, span: Span) -> tuple[str, ...]:
-        """The headings over a span's start, outermost first; () where none stands before it."""
+        """The headings over a span's start, outermost first; () where there is none before it."""
         return section_path(self.document(span.doc).sections, span.start)
 
     def bytes_text(self, start: int, end: int) -> str:
+        """The text of the bytes start:end of text.bin."""
         return bytes(self.store.text[start:end]).decode("utf-8", "replace")
 
     # -- the corpus as one text: documents one after another ---------------------------------------------
@@ -301,11 +321,12 @@ class Tree:
         return self.bytes_text(self._byte(start), self._byte(end)) if start < end else ""
 
     def span_of_bytes(self, document: int, start: int, end: int) -> Span:
+        """The bytes start:end of text.bin as characters of the document with this number, in which they lie."""
         base = self._char(self.document_bytes(document)[0])
         return Span(self.documents[document].id, self._char(start) - base, self._char(end) - base)
 
     def document_bytes(self, number: int) -> tuple[int, int]:
-        """Where a document lies in text.bin."""
+        """Where the document with this number lies in text.bin."""
         start, end = int(self._borders[number]), int(self._borders[number + 1])
         if not 0 <= start <= end <= len(self.store.text):
             raise BrokenIndex(f"document {number} points outside the text; run raptor verify {self.path}")
@@ -313,21 +334,22 @@ class Tree:
 
     @property
     def document_borders(self) -> npt.NDArray[np.int64]:
-        """Where each document begins in text.bin, and its end, (documents + 1,); nothing in it has been checked."""
+        """Where each document begins in text.bin, and the end of the last, (documents + 1,) int64, unchecked."""
         return self._borders
 
     def node_bytes(self, number: int) -> tuple[int, int]:
-        """Where a chunk lies in text.bin."""
+        """Where the chunk with this number lies in text.bin."""
         _, _, start, end, *_ = self._row(number)
         return start, end
 
     def corpus_chars(self, number: int) -> tuple[int, int]:
-        """Where a chunk's characters lie in the corpus as one text."""
+        """Where the characters of the chunk with this number lie in the corpus as one text."""
         start, end = self.node_bytes(number)
         return self._char(start), self._char(end)
 
     @property
     def text_bytes(self) -> npt.NDArray[np.uint8]:
+        """The bytes of text.bin: all documents one after another in UTF-8."""
         return self.store.text
 
     # -- what is read once, when first wanted ------------------------------------------------------------
@@ -350,12 +372,12 @@ class Tree:
 
     @property
     def vectors(self) -> npt.NDArray[np.float32]:
-        """(n, dim) float32 unit rows; dim is 0 where the tree has no vectors."""
+        """The vectors of all nodes, (n, dim) float32 unit rows; dim is 0 where the tree has none."""
         return self._arrays["vectors.npy"]
 
     @cached_property
     def lexicon(self) -> Lexicon:
-        """The words of all nodes. Of a text in memory they are counted here: for a large one that takes seconds."""
+        """What lexical search reads. For a text in memory it is made here, which takes seconds for a large one."""
         a = self._arrays
         if "lexical/scores.npy" not in a:
             scores, nodes, offsets, words = columns(map(self.text_at, range(self.levels[0])))
@@ -369,7 +391,7 @@ class Tree:
 
     @cached_property
     def inverted_file(self) -> InvertedFile | None:
-        """What finds near vectors among many; None where there are few."""
+        """What dense search reads where there are many nodes; None where there are few."""
         if "ivf/nodes.npy" not in self._arrays:
             return None
         return InvertedFile(**{Path(n).stem: a for n, a in self._arrays.items() if n.startswith("ivf/")})

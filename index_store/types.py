@@ -10,7 +10,7 @@ from typing import Literal, TypeAlias, get_args
 #: How a search ranks: by meaning and words, by meaning, by words, or all levels in one pool.
 Mode = Literal["hybrid", "dense", "lexical", "tree"]
 MODES: tuple[Mode, ...] = get_args(Mode)
-#: What JSON can say.
+#: A value of JSON.
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 #: (character offset, level, heading) of each heading in order, level 1 outermost.
 Sections = Sequence[tuple[int, int, str]]
@@ -21,7 +21,7 @@ class Document:
     """One source text.
 
     `pages`: the character offset at which each page starts, () when unpaged. `sections`: (character offset, level,
-    heading) for each heading in order, level 1 outermost. `meta`: what its user says of it, by field.
+    heading) for each heading in order, level 1 outermost. `meta`: the metadata its user gave, value by field.
     """
 
     id: str
@@ -36,7 +36,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The characters `start:end` of document `doc`."""
+    """The characters `start:end` of the document with id `doc`."""
 
     doc: str
     start: int
@@ -45,7 +45,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A chunk (level 0, a span of one document) or a summary (level >= 1, text of its own, no span)."""
+    """A chunk (level 0, a span of one document) or a summary (level >= 1, text of its own, no span).
+
+    `label`: a few words that name it. `tokens`: of its text, as the embedder counts them.
+    """
 
     id: str
     level: int
@@ -56,7 +59,7 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A node that a search found. `score`: higher is better, comparable only inside one result list."""
+    """A node that a search returns. `score`: higher is better, comparable only inside one result list."""
 
     node: str
     level: int
@@ -66,7 +69,7 @@ class Hit:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A pattern's match: where it stands, the chunk that holds its start, and the line around it."""
+    """One match of a pattern: the chunk in which it starts, its characters, and the line around it."""
 
     node: str
     span: Span

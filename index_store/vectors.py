@@ -1,9 +1,10 @@
 """Dense search: exact over few nodes, by an inverted file over many.
 
 The inverted file (Sivic and Zisserman, "Video Google", ICCV 2003) puts each vector into the list of its nearest
-centroid; a query reads the nearest lists only. In them vectors are bytes on the main axes of all vectors, which
-costs a twelfth of the memory traffic; the best are then compared exactly. Everything is a plain array read by numpy
-with its bounds checks, because it may come from a stranger. faiss trains, and is not needed for reading.
+centroid; a query reads the nearest lists only. A list gives each vector by its coordinates on the main axes of all
+vectors, a byte each, which takes a twelfth of the memory traffic; the best are then compared exactly. Everything is a
+plain array read by numpy with its bounds checks, because it may come from a stranger. It is written by
+`index_store.inverted_write`.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ Ints = npt.NDArray[np.integer]
 Numbers = npt.NDArray[np.int64]
 
 EXACT_NODES = 50_000  # up to here every vector is compared, in some 10 ms
-READ = 64  # times the root of n: vectors whose bytes are read for a query, those of some 256 lists
+READ = 64  # times the root of n: vectors of which a query reads the bytes, those of some 256 lists
 COMPARED = 300  # vectors compared exactly, at least
 # Numbers in a matrix: up to here, and some way beyond, OpenBLAS does not divide the work.
 ON_ONE_THREAD = 1 << 17
@@ -29,9 +30,9 @@ ON_ONE_THREAD = 1 << 17
 
 @dataclass(frozen=True, slots=True)
 class InvertedFile:
-    """Vectors (n, dim) in `lists` lists; a list holds its nodes level by level, each ascending.
+    """Vectors (n, dim) in lists; a list has its nodes level by level, and ascending in each level.
 
-    axes       (dim, a) float32: a vector v is v @ axes beside a node's bytes
+    axes       (dim, a) float32: v @ axes are the coordinates of a vector v that are compared with codes
     centroids  (lists, dim) float32
     offsets    (lists * levels + 1,): where level 0 of list 0 begins, level 1 of list 0, ...
     nodes      (n,) node numbers
@@ -45,7 +46,7 @@ class InvertedFile:
     codes: npt.NDArray[np.int8]
 
     def fits(self, n: int, dim: int, levels: int) -> bool:
-        """Whether the arrays' shapes fit each other and an index; opening asks."""
+        """Whether the shapes of the arrays fit each other and an index of `n` nodes in so many levels."""
         lists, axes = len(self.centroids), self.axes.shape[1]
         return (
             lists > 0
@@ -56,11 +57,8 @@ class InvertedFile:
         )
 
 
-# --- reading ---
-
-
 def whole_levels(sizes: Sequence[int], nodes: Ints) -> range | None:
-    """The levels that `nodes`, ascending, are all of; None where they are not all of some levels."""
+    """The levels of which `nodes`, ascending, are all nodes; None where they are not whole levels in a row."""
     borders = [0, *accumulate(sizes)]
     ends = (int(nodes[0]), int(nodes[-1]) + 1) if len(nodes) else (-1, -1)
     if ends[1] - ends[0] != len(nodes) or ends[0] not in borders or ends[1] not in borders:
@@ -69,7 +67,7 @@ def whole_levels(sizes: Sequence[int], nodes: Ints) -> range | None:
 
 
 def cosines(vectors: Floats, numbers: Ints, vector: Floats) -> Floats:
-    """Cosines (k,) of the rows `numbers` (k,), ascending, with `vector`; no more than a block of them is copied."""
+    """Cosines (k,) of the unit rows `numbers` (k,), ascending, with the unit `vector`; copies a few rows at a time."""
     if len(numbers) and numbers[-1] - numbers[0] + 1 == len(numbers):
         return _products(vectors[int(numbers[0]) : int(numbers[-1]) + 1], vector)
     step = _rows_at_once(vectors)
@@ -97,7 +95,10 @@ def largest(scores: Floats, count: int) -> Ints:
 
 
 def near(inverted: InvertedFile, vector: Floats, levels: range, count: int) -> Numbers:
-    """Numbers of about the `count` nodes of some levels nearest to `vector`, ascending."""
+    """Numbers, ascending, of about the `count` nodes nearest to `vector` (dim,) in some levels.
+
+    Raises BrokenIndex where an array leads out of another.
+    """
     lists = _lists(inverted, vector, levels)
     codes = np.concatenate([inverted.codes[place] for place in lists])
     nodes = np.concatenate([inverted.nodes[place] for place in lists])
@@ -109,7 +110,7 @@ def near(inverted: InvertedFile, vector: Floats, levels: range, count: int) -> N
 
 
 def _lists(inverted: InvertedFile, vector: Floats, levels: range) -> list[slice]:
-    """Places of the nearest lists' parts in `levels`, nearest first, until there are enough vectors in them."""
+    """Where the parts of the nearest lists in `levels` lie, nearest first, until they have vectors enough."""
     order = np.argsort(-_products(inverted.centroids, vector), kind="stable")
     step = (len(inverted.offsets) - 1) // len(inverted.centroids)
     starts = inverted.offsets[order * step + levels.start]
@@ -119,6 +120,3 @@ def _lists(inverted: InvertedFile, vector: Floats, levels: range) -> list[slice]
     wanted = READ * len(inverted.nodes) ** 0.5
     enough = int(np.searchsorted(np.cumsum(ends - starts), wanted)) + 1
     return [slice(*place) for place in zip(starts[:enough].tolist(), ends[:enough].tolist(), strict=True)]
-
-
-# --- writing ---

@@ -1,6 +1,6 @@
-"""Verify a whole index: every file against its sha256, then every edge, span and vector, and the way from the root.
+"""Verify a whole index: every file against its sha256, then every edge, span and vector, and what the root reaches.
 
-Opening an index checks sizes only. This reads everything, and names each thing that is wrong.
+Opening an index checks sizes only. This reads everything, and names each fault.
 """
 
 import hashlib
@@ -17,17 +17,18 @@ from index_store.index import Index, open_index
 from index_store.manifest import FileEntry, Manifest
 from index_store.writer import numbers
 
-#: Told (done, total) bytes as files are read.
+#: Called with the bytes read so far and those there are in all.
 Progress = Callable[[int, int], None]
 MOST = 20
 PIECE = 16 * 2**20
 
 
-def verify(path: str | Path, progress: Progress = lambda done, total: None) -> list[str]:
-    """What is wrong with the index at `path`, a sentence each; [] where it is whole.
+def verify_index(path: str | Path, progress: Progress = lambda done, total: None) -> list[str]:
+    """The faults of the index at `path`, a sentence each; [] where it is whole.
 
-    Every file of every generation against its sha256; then the live generation's edges, spans and vectors. Raises
-    BrokenIndex only where there is no index to speak of. What builds keep beside it (`build.sqlite`) is no part of it.
+    Every file of every generation is compared with its sha256; if all fit, the live generation's edges, spans and
+    vectors are checked. What builds leave beside the generations (`build.sqlite`) is not looked at. Raises BrokenIndex
+    only where there is no index at all.
     """
     path = Path(path)
     if not (path / CURRENT).exists():
@@ -49,7 +50,7 @@ def _pointer_fault(path: Path) -> list[str]:
 
 
 def damaged_files(folders: Sequence[Path], progress: Progress) -> Iterator[str]:
-    """Each file of some generations that is not the one that was published; one that they share is read once."""
+    """A sentence for each file of some generations that is not as published; a file that they share is read once."""
     manifests = dict[Path, Manifest]()
     for folder in folders:
         try:
@@ -60,35 +61,36 @@ def damaged_files(folders: Sequence[Path], progress: Progress) -> Iterator[str]:
     done, total = 0, sum(f.size for m in manifests.values() for f in m.files.values())
     for folder, manifest in manifests.items():
         for name, entry in manifest.files.items():
-            if fault := _fault(folder / name, entry, hashed, partial(_tell, progress, done, total)):
+            if fault := _fault(folder / name, entry, hashed, partial(_report, progress, done, total)):
                 yield f"{folder / name} {fault}"
             done += entry.size
             progress(done, total)
 
 
-def _tell(progress: Progress, done: int, total: int, read: int) -> None:
+def _report(progress: Progress, done: int, total: int, read: int) -> None:
     progress(done + read, total)
 
 
 def _fault(
-    file: Path, entry: FileEntry, hashed: dict[tuple[int, int], str], tell: Callable[[int], None]
+    file: Path, entry: FileEntry, hashed: dict[tuple[int, int], str], report: Callable[[int], None]
 ) -> str:
-    found = file.stat() if file.is_file() else None
-    if found is None or found.st_size != entry.size:
-        return "is missing" if found is None else f"has {found.st_size:,} bytes, expected {entry.size:,}"
-    place = found.st_dev, found.st_ino
+    """What is wrong with a file; "" for nothing. `hashed`: the sha256 of the files read before, by device and inode."""
+    status = file.stat() if file.is_file() else None
+    if status is None or status.st_size != entry.size:
+        return "is missing" if status is None else f"has {status.st_size:,} bytes, expected {entry.size:,}"
+    place = status.st_dev, status.st_ino
     if place not in hashed:
-        hashed[place] = _sha256(file, tell)
+        hashed[place] = _sha256(file, report)
     return "" if hashed[place] == entry.sha256 else "does not have the sha256 that the manifest gives"
 
 
-def _sha256(file: Path, tell: Callable[[int], None]) -> str:
+def _sha256(file: Path, report: Callable[[int], None]) -> str:
     digest, read = hashlib.sha256(), 0
     with file.open("rb") as f:
         while part := f.read(PIECE):
             digest.update(part)
             read += len(part)
-            tell(read)
+            report(read)
     return digest.hexdigest()
 
 
@@ -125,7 +127,7 @@ def _spans(index: Index) -> Iterator[str]:
 
 
 def _edges(index: Index) -> Iterator[str]:
-    """Children are one level down, and both directions tell the same."""
+    """Children are one level down, and children and parents are the same edges."""
     down: set[tuple[int, int]] = set()
     for number in range(index.levels[0], len(index)):
         children = index.neighbours(number, "children")

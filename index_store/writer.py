@@ -1,17 +1,15 @@
-"""Publish a generation: write beside the old one, sync, then switch by one atomic rename.
+"""Publish a generation: write it beside the old one, sync, then switch by one atomic rename.
 
-The only place that changes an index folder. A reader sees the old generation or the new one, never a mix;
-a writer that dies leaves a `*.partial` folder which the next publish removes.
+A reader sees the old generation or the new one, never a mix. A writer that dies leaves a `*.partial` folder, which
+the next publish deletes.
 """
 
-import fcntl
-import hashlib
 import json
 import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ import numpy.typing as npt
 
 from index_store import inverted_write, lexical, vectors
 from index_store.errors import BrokenIndex, IndexStoreError
+from index_store.files import locked, sha256_of
 from index_store.folder import CURRENT, current_generation, generation_folder, read_manifest
 from index_store.manifest import FILES, INVERTED, FileEntry, Manifest, digest_of, dumps, loads
 from index_store.manifest import NAME as MANIFEST
@@ -30,10 +29,10 @@ from index_store.types import Document
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Everything a generation holds, in memory, nodes ordered by level, leaves in document order.
+    """The content of a generation in memory. Nodes (n, of which n0 chunks) are in order of level, chunks of document.
 
     documents   (Document, canonical text) pairs
-    chunks      (n0, 3) int64: document number, start, end in characters; spans tile each document
+    chunks      (n0, 3) int64: document number, start, end in characters; chunks tile each document
     labels      n - n0 strings: the summaries' labels
     summaries   n - n0 strings: the summaries' texts
     levels      nodes at each level; the last is 1
@@ -54,17 +53,24 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Published:
+    """What `publish` did. `bytes`: of all files of the live generation, shared ones included.
+
+    `new`: False where the generation that was live has the same content, undamaged, so that none was added.
+    """
+
     generation: int
     digest: str
     bytes: int
-    new: bool  # False: the live generation has the same content, whole, and stays
+    new: bool
 
 
 def publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapping[str, Any]) -> Published:
     """Write `draft` as the next generation of the index at `path` and make it the live one.
 
-    Raises IndexStoreError when the folder cannot be written or is being written by another; the live
-    generation is untouched then, and nothing half-written is left.
+    `models`: names and fingerprints of what made the content, at least `embedder` and `embedder_fingerprint`, by which
+    searches find the same embedder. `settings`: those of the build; JSON values. Both are part of the digest.
+    Raises IndexStoreError where the folder cannot be written or another process writes it; the live generation is
+    unchanged then, and nothing half-written is left.
     """
     try:
         return _publish(path, draft, models, settings)
@@ -97,20 +103,17 @@ def _publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapp
 
 @contextmanager
 def sole_writer(path: Path) -> Iterator[None]:
-    """Holds the lock of an index, which the system takes back from a writer that dies."""
-    handle = os.open(path / "generations", os.O_RDONLY)
-    try:
-        _lock(handle, path)
+    """Hold the lock of an index, which the system takes back from a writer that dies.
+
+    Raises IndexStoreError where another process holds it, OSError where there is no index.
+    """
+    folder = (path / "generations").resolve(strict=True)  # where it is missing, no file is to take its place
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locked(folder))
+        except BlockingIOError as e:
+            raise IndexStoreError(f"another build is writing the index {path}; wait for its end") from e
         yield
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, path: Path) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as e:
-        raise IndexStoreError(f"another build is writing the index {path}; wait for its end") from e
 
 
 def _written(
@@ -134,7 +137,7 @@ def _written(
 
 
 def _share(partial: Path, parent: Path, manifest: Manifest) -> None:
-    """Files that the parent generation has too become links to its own, where the file system has hard links."""
+    """Replace files that the parent generation has too by hard links to its own, where the file system has those."""
     for name, entry in manifest.files.items():
         old, new = parent / name, partial / name
         if not old.is_file() or old.stat().st_size != entry.size or _entry(old) != entry:
@@ -156,11 +159,10 @@ def _make_live(path: Path, partial: Path, manifest: Manifest) -> None:
 
 
 def switch(path: Path, number: int) -> None:
-    """Make a generation the live one, by one atomic rename."""
+    """Make a generation the live one, by one atomic rename. The caller holds the lock (`sole_writer`)."""
     temporary = path / f"{CURRENT}.partial"
-    digest = read_manifest(
-        generation_folder(path, number)
-    ).digest  # so that no damage leads to another generation
+    # With the digest, so that a damaged number does not lead to another generation.
+    digest = read_manifest(generation_folder(path, number)).digest
     temporary.write_text(f"{number:06d} {digest}\n")
     _sync(temporary)
     temporary.rename(path / CURRENT)
@@ -174,7 +176,7 @@ def numbers(path: Path) -> list[int]:
 
 
 def _live(path: Path) -> int | None:
-    """The live generation's number; None where there is none or it cannot be told, and is simply superseded."""
+    """The live generation's number; None where there is none, or where CURRENT is damaged and will be replaced."""
     try:
         return current_generation(path)
     except BrokenIndex:
@@ -182,10 +184,10 @@ def _live(path: Path) -> int | None:
 
 
 def _holds(folder: Path, manifest: Manifest) -> bool:
-    """Whether a generation has this manifest's content, every file of it still as it was written."""
+    """Whether a generation has the content of this manifest, and every file is still as it was written."""
     try:
-        found = loads((folder / MANIFEST).read_bytes(), folder / MANIFEST)
-        return found.digest == manifest.digest and all(
+        published = loads((folder / MANIFEST).read_bytes(), folder / MANIFEST)
+        return published.digest == manifest.digest and all(
             _entry(folder / name) == entry for name, entry in manifest.files.items()
         )
     except (OSError, BrokenIndex):
@@ -201,8 +203,7 @@ def _sync(path: Path) -> None:
 
 
 def _entry(path: Path) -> FileEntry:
-    with path.open("rb") as f:
-        return FileEntry(path.stat().st_size, hashlib.file_digest(f, "sha256").hexdigest())
+    return FileEntry(path.stat().st_size, sha256_of(path))
 
 
 def _write_files(folder: Path, draft: Draft) -> None:
@@ -223,7 +224,7 @@ def _save(path: Path, array: npt.NDArray[Any]) -> None:
 
 
 def _write_lines(path: Path, pieces: Iterable[bytes]) -> npt.NDArray[np.int64]:
-    """Write pieces one after another, none of them kept; where each begins, and the end of the last."""
+    """Write pieces one after another, with one in memory at a time; where each begins, and the end of the last."""
     with path.open("wb") as f:
         return np.cumsum([0, *(f.write(piece) for piece in pieces)], dtype=np.int64)
 
@@ -231,7 +232,7 @@ def _write_lines(path: Path, pieces: Iterable[bytes]) -> npt.NDArray[np.int64]:
 def _write_text(folder: Path, texts: Iterable[str]) -> npt.NDArray[np.int64]:
     borders = _write_lines(folder / "text.bin", (text.encode() for text in texts))
     _save(folder / "documents_text.npy", borders)
-    empty = not borders[-1]  # which no system maps
+    empty = not borders[-1]  # an empty file cannot be mapped
     blob = np.empty(0, np.uint8) if empty else np.memmap(folder / "text.bin", np.uint8, "r")
     _save(folder / "text_marks.npy", chars_before(blob))
     return borders
@@ -308,12 +309,9 @@ def _write_csr(folder: Path, name: str, targets: npt.NDArray[np.int32], sizes: n
 
 
 def _node_texts(draft: Draft) -> Iterator[str]:
-    """What the words of each node are, for lexical search: a title belongs to all of a document's chunks."""
+    """The text of each node for lexical search: a chunk with its document's title, a summary with its label."""
     for d, start, end in draft.chunks.tolist():
         document, text = draft.documents[d]
         yield f"{document.title}\n{text[start:end]}"
     for label, summary in zip(draft.labels, draft.summaries, strict=True):
         yield f"{label}\n{summary}"
-
-
-__all__ = ["Draft", "Published", "publish"]

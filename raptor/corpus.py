@@ -42,7 +42,7 @@ def new_parts(texts: Sequence["Text"], grower: Grower) -> list[Part]:
     parts = []
     grower.progress("chunk", 0, len(texts))
     for done, text in enumerate(texts, 1):
-        spans = chunk(text.text, grower.embedder.token_spans, grower.settings.chunk_tokens)
+        spans = chunk(text.text, grower.embedder.token_offsets, grower.settings.chunk_tokens)
         parts.append(Part(document_of(text), text.text, spans))
         grower.progress("chunk", done, len(texts))
     return parts

@@ -3,7 +3,7 @@
 import hashlib
 from pathlib import Path
 
-from index_store.generations import generations, prune
+from index_store.generations import list_generations, prune
 from index_store.index import Index, open_generation
 from raptor.checkpoint import NAME, Checkpoint
 from raptor.lock import build_lock
@@ -16,7 +16,7 @@ def prune_index(index: str | Path, keep: int = 1) -> tuple[list[int], int]:
     ended recorded. Raises BrokenIndex, or RaptorError while another build runs.
     """
     path = Path(index)
-    generations(path)  # raises where there is no index, before the lock makes a folder
+    list_generations(path)  # raises where there is no index, before the lock makes a folder
     with build_lock(path):
         gone = prune(path, keep)
         return gone, _forget(path) if (path / NAME).exists() else 0
@@ -24,7 +24,7 @@ def prune_index(index: str | Path, keep: int = 1) -> tuple[list[int], int]:
 
 def _forget(path: Path) -> int:
     texts, summaries = set[str](), set[tuple[str, str]]()
-    for generation in generations(path):
+    for generation in list_generations(path):
         kept = open_generation(path, generation.number)
         texts |= {document.sha256 for document in kept.documents}
         summaries |= _summaries(kept)

@@ -1,39 +1,24 @@
-"""Vectors and distances: unit rows, main axes, neighbours, k-means. Pure, and on one thread where bits matter."""
+"""Vectors and distances: unit rows, main axes, neighbours, k-means. Pure."""
 
 from __future__ import annotations
 
 import importlib
 import warnings
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
+from index_store.reproducible import one_thread as one_thread
+from index_store.reproducible import spherical_kmeans
 from raptor.errors import RaptorError
 
 Floats = npt.NDArray[np.floating]
-
-
 Ints = npt.NDArray[np.integer]
 
-
 ROUNDS = 10
-
-
 BLOCK = 65_536
-
-
-def one_thread() -> AbstractContextManager[object]:
-    """Holds BLAS and OpenMP to one thread, as the order of float additions depends on their number.
-
-    It reaches only libraries already loaded: enter it after the import of whatever it should hold.
-    """
-    from threadpoolctl import threadpool_limits
-
-    held: AbstractContextManager[object] = threadpool_limits(limits=1)
-    return held
 
 
 def unit_rows(vectors: Floats, tokens: Ints) -> npt.NDArray[np.float32]:
@@ -61,14 +46,7 @@ def blocks(rows: Floats) -> Iterator[Floats]:
 
 def centroids(points: Floats, count: int, seed: int) -> Floats:
     """Unit rows (count, dim) found by spherical k-means."""
-    import faiss
-
-    kmeans = faiss.Kmeans(
-        points.shape[1], count, niter=ROUNDS, seed=seed, spherical=True, min_points_per_centroid=1
-    )
-    with one_thread():
-        kmeans.train(points)
-    return np.asarray(kmeans.centroids)
+    return spherical_kmeans(points, count, rounds=ROUNDS, seed=seed)
 
 
 def nearest(points: Floats, centroids: Floats) -> Ints:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from index_store.terminal import counted, size_said
+from index_store.terminal import count, human_size
 
 if TYPE_CHECKING:
     from raptor.estimate import Estimate
@@ -86,14 +86,14 @@ def _estimate_said(expected: "Estimate", args: argparse.Namespace) -> str:
     if expected.usd_low is not None and expected.usd_high is not None:
         price = f"${expected.usd_low:.4f} to ${expected.usd_high:.4f}"
     paid = (
-        f"; {counted(expected.recorded, 'more is', 'more are')} paid for already" if expected.recorded else ""
+        f"; {count(expected.recorded, 'more is', 'more are')} paid for already" if expected.recorded else ""
     )
     return (
-        f"{counted(expected.documents, 'document')}, {counted(expected.chunks, 'chunk')}; "
+        f"{count(expected.documents, 'document')}, {count(expected.chunks, 'chunk')}; "
         f"nodes a level: {levels}\n"
-        f"  {counted(expected.calls, 'call')} of {args.summarizer}, {expected.prompt_tokens:,} tokens in, "
+        f"  {count(expected.calls, 'call')} of {args.summarizer}, {expected.prompt_tokens:,} tokens in, "
         f"{expected.completion_tokens:,} out: {price}{paid}\n"
-        f"  about {expected.minutes:g} minutes more, {size_said(expected.disk_bytes)} on disk\n"
+        f"  about {expected.minutes:g} minutes more, {human_size(expected.disk_bytes)} on disk\n"
         f"  nothing was paid for; embeddings are kept in {args.output}/build.sqlite for the build"
     )
 
@@ -148,9 +148,9 @@ def _said(report: "BuildReport") -> str:
     tokens = report.prompt_tokens + report.completion_tokens
     again = "" if report.new else " (unchanged: nothing new was published)"
     return (
-        f"{report.index}: generation {report.generation}{again}, {size_said(report.bytes)}\n"
-        f"  {counted(report.documents, 'document')}{skipped}{_changes_said(report)}; nodes a level: {levels}\n"
-        f"  {counted(report.calls, 'model call')}, {counted(tokens, 'token')}, ${report.usd:.4f}\n"
+        f"{report.index}: generation {report.generation}{again}, {human_size(report.bytes)}\n"
+        f"  {count(report.documents, 'document')}{skipped}{_changes_said(report)}; nodes a level: {levels}\n"
+        f"  {count(report.calls, 'model call')}, {count(tokens, 'token')}, ${report.usd:.4f}\n"
         f"  {stages}"
     )
 

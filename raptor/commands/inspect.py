@@ -4,7 +4,7 @@ import argparse
 import json
 from typing import TYPE_CHECKING, Any
 
-from index_store.terminal import counted, size_said
+from index_store.terminal import count, human_size
 from raptor.errors import RaptorError
 
 if TYPE_CHECKING:
@@ -81,13 +81,13 @@ def _above(index: "Index", place: str) -> list[dict[str, Any]]:
     """The nodes over a range given as DOC:START-END."""
     import re
 
-    from index_store.provenance import above
+    from index_store.provenance import nodes_above
     from index_store.types import Span
 
     parts = re.fullmatch(r"(.+):(\d+)-(\d+)", place, re.DOTALL | re.ASCII)
     if parts is None:
         raise RaptorError(f"--at is {place!r}; write it as DOC:START-END, for example notes.md:120-480")
-    found = above(index, Span(parts[1], int(parts[2]), int(parts[3])))
+    found = nodes_above(index, Span(parts[1], int(parts[2]), int(parts[3])))
     return [{"node": n.id, "level": n.level, "label": n.label} for n in found]
 
 
@@ -141,15 +141,15 @@ def _picture(index: "Index", depth: int) -> str:
     facts = _facts(index, 0)
     models = {k: _plain(v) for k, v in facts["models"].items() if "fingerprint" not in k}
     lines = [
-        f"{facts['index']}: generation {facts['generation']}, {counted(facts['documents'], 'document')}, "
-        f"{counted(facts['characters'], 'character')}, {size_said(facts['bytes'])}",
+        f"{facts['index']}: generation {facts['generation']}, {count(facts['documents'], 'document')}, "
+        f"{count(facts['characters'], 'character')}, {human_size(facts['bytes'])}",
         f"models: {', '.join(f'{k} {v}' for k, v in models.items())}",
         f"digest: {facts['digest']}",
         "",
     ]
     for s in reversed(facts["levels"]):
         children = f", {s['mean_children']} children each" if s["level"] else " (chunks)"
-        size = f"{counted(s['nodes'], 'node')}, {counted(s['tokens'], 'token')}"
+        size = f"{count(s['nodes'], 'node')}, {count(s['tokens'], 'token')}"
         lines.append(f"level {s['level']}: {size}{children}")
     return "\n".join([*lines, "", *_tree_lines(index, index.root, depth)])
 

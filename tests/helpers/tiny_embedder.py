@@ -18,7 +18,7 @@ _TOKEN = re.compile(r"\w+|[^\w\s]")
 def load(name: str = "minilm") -> Embedder:
     """Stands in for `index_store.embedder.load_embedder`, under any name."""
     return Embedder(
-        name, "tiny", DIM, 254, encode, token_spans, lambda texts: [len(s) for s in token_spans(texts)]
+        name, "tiny", DIM, 254, encode, token_offsets, lambda texts: [len(t) for t in token_offsets(texts)]
     )
 
 
@@ -29,7 +29,7 @@ def encode(texts: Sequence[str]) -> npt.NDArray[np.float32]:
     return unit
 
 
-def token_spans(texts: Sequence[str]) -> list[list[tuple[int, int]]]:
+def token_offsets(texts: Sequence[str]) -> list[list[tuple[int, int]]]:
     return [[match.span() for match in _TOKEN.finditer(text)] for text in texts]
 
 

@@ -18,6 +18,7 @@ from index_store import embedder as embedders
 from index_store import minilm
 from index_store.embedder import Embedder, load_embedder, load_tokenizer
 from index_store.errors import IndexStoreError
+from index_store.files import sha256_of
 from raptor.embedding import embed
 
 TEXTS = [
@@ -62,7 +63,8 @@ def copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_vectors_are_unit_rows_of_float32(model: Embedder) -> None:
     rows = model.encode(TEXTS[:5])
-    assert (rows.shape, rows.dtype) == ((5, model.dim), np.float32)
+    assert rows.shape == (5, model.dim)
+    assert rows.dtype == np.dtype(np.float32)
     assert np.allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-6)
 
 
@@ -118,15 +120,15 @@ tokens = load_tokenizer()
 @settings(max_examples=100, deadline=None)
 @given(st.text(st.characters()))
 @example("A\u0301 \ud800 \u200d \0 👩 İ ﬁ")
-def test_token_spans_lie_in_the_text_in_order(text: str) -> None:
-    (spans,) = tokens([text])
-    assert all(0 <= start <= end <= len(text) for start, end in spans)
-    assert [start for start, _ in spans] == sorted(start for start, _ in spans)
+def test_token_offsets_lie_in_the_text_in_order(text: str) -> None:
+    (offsets,) = tokens([text])
+    assert all(0 <= start <= end <= len(text) for start, end in offsets)
+    assert [start for start, _ in offsets] == sorted(start for start, _ in offsets)
 
 
 def test_token_counts_leave_out_special_tokens(model: Embedder) -> None:
     assert model.count_tokens(["", "hello", "hello, world"]) == [0, 1, 3]
-    assert [len(spans) for spans in model.token_spans(["far more than the model reads " * 60])] == [360]
+    assert [len(offsets) for offsets in model.token_offsets(["far more than the model reads " * 60])] == [360]
 
 
 def test_an_embedder_is_loaded_once() -> None:
@@ -143,7 +145,7 @@ def test_progress_counts_up_to_the_number_of_texts(model: Embedder, monkeypatch:
 
 def test_the_installed_model_is_the_pinned_one(model: Embedder) -> None:
     assert model.fingerprint == minilm.WEIGHTS_SHA256
-    assert minilm._file_sha256(minilm.folder() / "model.safetensors") == minilm.WEIGHTS_SHA256
+    assert sha256_of(minilm.folder() / "model.safetensors") == minilm.WEIGHTS_SHA256
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "modules.json"])
@@ -192,7 +194,7 @@ def test_any_sentence_transformers_folder_is_an_embedder(model: Embedder, offlin
     other = load_embedder(str(minilm.folder()))
     assert (other.dim, other.max_tokens) == (model.dim, model.max_tokens)
     assert other.fingerprint not in ("", model.fingerprint)
-    assert other.token_spans(TEXTS) == model.token_spans(TEXTS)
+    assert other.token_offsets(TEXTS) == model.token_offsets(TEXTS)
     assert np.abs(other.encode(TEXTS[:3]) - model.encode(TEXTS[:3])).max() < 2e-6
     assert other.encode([]).shape == (0, other.dim)
     assert load_tokenizer(str(minilm.folder()))(["a b"]) == [[(0, 1), (2, 3)]]

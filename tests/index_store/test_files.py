@@ -34,20 +34,20 @@ def test_a_lock_has_one_owner_at_a_time(tmp_path: Path, is_folder: bool) -> None
 
 def hold_many_times(folder: Path) -> int:
     """How often this process held the lock, each time adding one to a count that only the lock guards."""
-    held = 0
+    times = 0
     for _ in range(300):
         try:
             with locked(folder / "lock", remove=True):
                 (folder / "count").write_text(str(int((folder / "count").read_text()) + 1))
-                held += 1
+                times += 1
         except BlockingIOError:
             continue
-    return held
+    return times
 
 
 def test_a_lock_that_is_removed_by_its_owner_never_has_two(tmp_path: Path) -> None:
     (tmp_path / "count").write_text("0")
     with multiprocessing.get_context("spawn").Pool(3) as pool:
-        held = pool.map(hold_many_times, [tmp_path] * 3, chunksize=1)
-    assert int((tmp_path / "count").read_text()) == sum(held) > 0
+        times = pool.map(hold_many_times, [tmp_path] * 3, chunksize=1)
+    assert int((tmp_path / "count").read_text()) == sum(times) > 0
     assert not (tmp_path / "lock").exists()

@@ -1,7 +1,8 @@
-"""A search keeps to documents by what is said of them, and to chunks by the headings they stand under."""
+"""A search is filtered by the metadata of documents and by the headings over chunks."""
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,11 +12,12 @@ from hypothesis import strategies as st
 from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex
 from index_store.index import Index, open_index
+from index_store.search import MODES
 from index_store.types import Span, section_path
 from index_store.writer import _document_line
 from tests.helpers.toy import DIM, publish_toy, toy_draft, unit_rows
 
-SAID = {
+META = {
     "boats.txt": {"year": "2021", "kind": "boat"},
     "größe.md": {"year": "2021", "Größe": "ä"},
     "one.txt": {"year": "2020"},
@@ -30,22 +32,22 @@ SECTIONS = {
 def index(tmp_path: Path) -> Index:
     draft = toy_draft()
     documents = [
-        (replace(d, meta=SAID[d.id], sections=SECTIONS.get(d.id, ())), text) for d, text in draft.documents
+        (replace(d, meta=META[d.id], sections=SECTIONS.get(d.id, ())), text) for d, text in draft.documents
     ]
     publish_toy(tmp_path / "i", replace(draft, documents=documents))
     return open_index(tmp_path / "i")
 
 
-def found(index: Index, **where: object) -> set[str]:
-    return {hit.node for hit in index.search("ketch", 100, mode="dense", vector=unit_rows(1)[0], **where)}
+def found(index: Index, **filters: Any) -> set[str]:
+    return {hit.node for hit in index.search("ketch", 100, mode="dense", vector=unit_rows(1)[0], **filters)}
 
 
 def test_metadata_and_sections_are_read_back(index: Index) -> None:
-    assert {d.id: dict(d.meta) for d in index.documents} == SAID
+    assert {d.id: dict(d.meta) for d in index.documents} == META
     assert index.document("größe.md").sections == SECTIONS["größe.md"]
 
 
-def test_the_order_in_which_fields_were_said_does_not_change_the_digest(tmp_path: Path) -> None:
+def test_the_order_of_metadata_fields_does_not_change_the_digest(tmp_path: Path) -> None:
     def digest(name: str, meta: dict[str, str]) -> str:
         draft = toy_draft()
         documents = [(replace(d, meta=meta), text) for d, text in draft.documents]
@@ -88,7 +90,7 @@ def test_a_path_is_made_of_ever_deeper_headings_that_nothing_ended(
     assert section_path(sections, at) == tuple(want)
 
 
-def test_a_search_keeps_to_documents_that_have_all_fields(index: Index) -> None:
+def test_a_search_is_of_documents_that_have_all_fields(index: Index) -> None:
     assert found(index, where={"year": "2021"}) == {f"L0-{i:05}" for i in range(5)}
     assert found(index, where={"year": "2021", "kind": "boat"}) == {"L0-00000", "L0-00001", "L0-00002"}
     assert found(index, where={"year": "1"}) == set()
@@ -96,7 +98,7 @@ def test_a_search_keeps_to_documents_that_have_all_fields(index: Index) -> None:
     assert found(index, where={}) == found(index)
 
 
-def test_summaries_are_kept_only_where_all_their_chunks_are(index: Index) -> None:
+def test_summaries_pass_only_where_all_their_chunks_do(index: Index) -> None:
     levels = {n: found(index, level=n, where={"kind": "boat"}) for n in (1, 2)}
     assert levels == {1: {"L1-00000"}, 2: set()}
     assert found(index, level=1, where={"year": "2020"}) == set()
@@ -112,21 +114,21 @@ def test_summaries_are_kept_only_where_all_their_chunks_are(index: Index) -> Non
     )
 )
 @example([{"a": '"x": "1"', "x": "1"}, {"title": "boats"}, {"a": '", "x": "1'}])
-def test_documents_are_found_by_exactly_what_is_said_of_them(said: list[dict[str, str]]) -> None:
+def test_documents_are_found_by_exactly_their_metadata(metas: list[dict[str, str]]) -> None:
     draft = toy_draft()
-    documents = [(replace(d, meta=m), text) for (d, text), m in zip(draft.documents, said, strict=True)]
+    documents = [(replace(d, meta=m), text) for (d, text), m in zip(draft.documents, metas, strict=True)]
     lines = [_document_line(d) for d, _ in documents]
     offsets = np.cumsum([0, *map(len, lines)])
     raw = np.frombuffer(b"".join(lines), dtype=np.uint8)
-    found = Documents(raw, offsets, np.arange(3), Path("documents.jsonl"))
-    pairs = {pair for meta in said for pair in meta.items()} | {
+    opened = Documents(raw, offsets, np.arange(3), Path("documents.jsonl"))
+    pairs = {pair for meta in metas for pair in meta.items()} | {
         ("title", "boats"),
         ("x", "1"),
         ("id", "one.txt"),
     }
     for name, value in pairs:
-        assert found.having(name, value).tolist() == [i for i, m in enumerate(said) if m.get(name) == value]
-        assert found.having(name).tolist() == [i for i, m in enumerate(said) if name in m]
+        assert opened.having(name, value).tolist() == [i for i, m in enumerate(metas) if m.get(name) == value]
+        assert opened.having(name).tolist() == [i for i, m in enumerate(metas) if name in m]
 
 
 def test_a_section_is_part_of_a_heading_in_any_case_with_all_below_it(index: Index) -> None:
@@ -146,7 +148,7 @@ def test_a_field_that_nobody_has_is_an_error_that_names_those_there_are(index: I
 
 def test_all_modes_take_filters(index: Index) -> None:
     vector = unit_rows(1, DIM)[0]
-    for mode in ("hybrid", "dense", "lexical", "tree"):
+    for mode in MODES:
         hits = index.search("mizzen", mode=mode, vector=vector, where={"kind": "boat"}, section="mizzen")
         assert {hit.node for hit in hits if hit.level == 0} <= {"L0-00001", "L0-00002"}
         assert hits

@@ -1,6 +1,7 @@
 """Exact search over all texts at once gives what searching each of them alone would."""
 
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from index_store import grep as g
 from index_store.errors import BadQuery, BrokenIndex
-from index_store.index import open_index
+from index_store.index import Index, open_index
 from index_store.writer import Draft
 from tests.helpers.toy import document, publish_toy, unit_rows
 
@@ -22,7 +23,7 @@ PATTERNS = [
 ]  # fmt: skip
 
 
-def index_of(path, texts, width=3):
+def index_of(path: Path, texts: list[str], width: int = 3) -> Index:
     """An index of these texts, cut into chunks of `width` characters, under one root."""
     chunks = [
         (d, a, min(a + width, len(text)))
@@ -51,8 +52,8 @@ def alone(pattern: str, text: str) -> list[str]:
     ]
 
 
-def found(index, pattern, **where):
-    result = index.grep(pattern, limit=10_000, **where)
+def found(index: Index, pattern: str, under: str | None = None) -> list[tuple[str, str]]:
+    result = index.grep(pattern, limit=10_000, under=under)
     assert result.complete
     assert result.total == len(result.matches)
     return [(m.span.doc, index.span_text(m.span)) for m in result.matches]
@@ -68,7 +69,9 @@ def found(index, pattern, **where):
 @example(texts=["a", "a" * 30, "b"], batch=12)
 @example(texts=["", ""], batch=1)
 @example(texts=["a", "aaa", "b"], batch=1 << 20)
-def test_all_texts_at_once_give_what_each_gives_alone(tmp_path_factory, texts, batch):
+def test_all_texts_at_once_give_what_each_gives_alone(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str], batch: int
+) -> None:
     index = index_of(tmp_path_factory.mktemp("g") / "i", texts)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(g, "BATCH_BYTES", batch)
@@ -81,7 +84,9 @@ def test_all_texts_at_once_give_what_each_gives_alone(tmp_path_factory, texts, b
 @settings(max_examples=30, deadline=None)
 @given(texts=st.lists(st.text("ab\n é", min_size=1, max_size=14), min_size=1, max_size=5))
 @example(texts=["aaaaaaa", "aaaa"])
-def test_below_a_node_each_unbroken_stretch_is_searched_alone(tmp_path_factory, texts):
+def test_below_a_node_each_unbroken_stretch_is_searched_alone(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[str]
+) -> None:
     index = index_of(tmp_path_factory.mktemp("g") / "i", texts)
     chunks = [index.text_at(i) for i in range(0, index.levels[0], 2)]
     for pattern in PATTERNS:
@@ -91,14 +96,14 @@ def test_below_a_node_each_unbroken_stretch_is_searched_alone(tmp_path_factory, 
         ], pattern
 
 
-def test_a_match_does_not_cross_from_one_document_into_the_next(tmp_path):
+def test_a_match_does_not_cross_from_one_document_into_the_next(tmp_path: Path) -> None:
     index = index_of(tmp_path / "i", ["the main", "mast", "the main\nmast"])
     assert found(index, r"main\s*mast") == [("002.txt", "main\nmast")]
     assert found(index, "mainmast") == []
     assert found(index, r"(?s)main.*") == [("000.txt", "main"), ("002.txt", "main\nmast")]
 
 
-def test_hits_name_the_chunk_that_holds_their_start(tmp_path):
+def test_hits_name_the_chunk_that_holds_their_start(tmp_path: Path) -> None:
     index = index_of(tmp_path / "i", ["ééé\u2028abc", "abc"])
     assert [(m.node, m.span.start, m.span.end) for m in index.grep("b").matches] == [
         ("L0-00001", 5, 6),
@@ -106,20 +111,22 @@ def test_hits_name_the_chunk_that_holds_their_start(tmp_path):
     ]
 
 
-def test_a_catastrophic_pattern_ends_at_once(tmp_path):
+def test_a_catastrophic_pattern_ends_at_once(tmp_path: Path) -> None:
     index = index_of(tmp_path / "i", ["a" * 20_000 + "!"], width=20_001)
     assert found(index, "(a+)+$") == []
     assert found(index, "(a|a)*b") == []
 
 
-def test_a_text_without_a_literal_that_a_slow_pattern_needs_is_passed_over():
+def test_a_text_without_a_literal_that_a_slow_pattern_needs_is_passed_over() -> None:
     promising = {p: g._promising(g.compile_pattern(p, True), p) for p in ("a.{300}zq9", "a.{3}zq9", ".{300}")}
     assert [promising["a.{300}zq9"](raw) for raw in (b"aaa", b"a ZQ9")] == [False, True]
     assert promising["a.{3}zq9"](b"aaa")  # fast anyway, so it is not asked
     assert promising[".{300}"](b"aaa")
 
 
-def test_a_pattern_that_matches_nothing_everywhere_is_refused(tmp_path, monkeypatch):
+def test_a_pattern_that_matches_nothing_everywhere_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     index = index_of(tmp_path / "i", ["abc" * 100])
     monkeypatch.setattr(g, "EMPTY_MATCHES", 50)
     with pytest.raises(BadQuery, match="empty string"):
@@ -127,7 +134,7 @@ def test_a_pattern_that_matches_nothing_everywhere_is_refused(tmp_path, monkeypa
     assert found(index, "x+") == []
 
 
-def test_the_line_around_a_match_is_cut_to_size(tmp_path):
+def test_the_line_around_a_match_is_cut_to_size(tmp_path: Path) -> None:
     index = index_of(tmp_path / "i", ["x" * 5000 + "needle" + "y" * 5000 + "\nother"], width=9999)
     (match,) = index.grep("needle").matches
     assert "needle" in match.line
@@ -135,14 +142,14 @@ def test_the_line_around_a_match_is_cut_to_size(tmp_path):
 
 
 @pytest.mark.parametrize("borders", [[0, 9, 3, 4], [-1, 1, 2, 4], [0, 1, 2, 10**9]])
-def test_texts_that_overlap_or_lie_outside_are_refused(tmp_path, borders):
+def test_texts_that_overlap_or_lie_outside_are_refused(tmp_path: Path, borders: list[int]) -> None:
     index_of(tmp_path / "i", ["a", "b", "ab"])
     np.save(tmp_path / "i" / "generations" / "000001" / "documents_text.npy", np.array(borders))
     with pytest.raises(BrokenIndex, match="raptor verify"):
         open_index(tmp_path / "i").grep("a")
 
 
-def test_chunks_that_lie_outside_the_text_are_refused(tmp_path):
+def test_chunks_that_lie_outside_the_text_are_refused(tmp_path: Path) -> None:
     index_of(tmp_path / "i", ["aaaa", "b"])
     file = tmp_path / "i" / "generations" / "000001" / "nodes.npy"
     rows = np.load(file)

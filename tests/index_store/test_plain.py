@@ -3,6 +3,7 @@
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -12,6 +13,7 @@ from index_store import plain
 from index_store.errors import BadQuery, BrokenIndex
 from index_store.index import Index, open_any, open_text, text_index
 from index_store.plain import CHUNK_BYTES, cuts
+from index_store.types import Mode
 from tests.helpers.rlm_toy import recorded_verbs
 from tests.helpers.toy import toy_index
 
@@ -64,9 +66,9 @@ def test_the_digest_is_the_sha256_of_the_file(notes: Index) -> None:
 
 
 def test_the_root_says_how_large_it_is_and_how_it_begins(notes: Index) -> None:
-    said = notes.text("L1-00000")
-    assert f"{len(NOTES):,} characters" in said
-    assert said.endswith(f"It begins:\n{NOTES.encode()[:400].decode(errors='ignore')}")
+    summary = notes.text("L1-00000")
+    assert f"{len(NOTES):,} characters" in summary
+    assert summary.endswith(f"It begins:\n{NOTES.encode()[:400].decode(errors='ignore')}")
 
 
 def test_chunks_end_with_blank_lines_lines_or_words_where_there_are_any() -> None:
@@ -99,7 +101,7 @@ def test_any_text_is_tiled_by_chunks_that_are_whole_characters(pieces: list[str]
 
 
 @pytest.mark.parametrize("mode", ["lexical", "hybrid", "tree"])
-def test_search_goes_by_words(notes: Index, mode: str) -> None:
+def test_search_goes_by_words(notes: Index, mode: Mode) -> None:
     hit = notes.search("mooring 60", 3, mode=mode)[0]
     assert "mooring 60," in notes.text(hit.node)
     assert notes.search("trombone", 3, mode=mode) == []
@@ -114,7 +116,10 @@ def test_a_search_by_meaning_says_that_there_are_no_vectors(notes: Index) -> Non
 
 def test_every_verb_answers(notes: Index) -> None:
     context, visits = recorded_verbs(notes)
-    ask = lambda verb, *args, **named: context.serve(verb, args, named)  # noqa: E731
+
+    def ask(verb: str, *args: Any, **named: Any) -> Any:
+        return context.serve(verb, args, named)
+
     leaf = ask("grep", "mooring 60")[0]["node"]
     assert ask("overview")["children"] == ask("children", "L1-00000") == ask("leaves", "L1-00000")
     assert [d["chars"] for d in ask("documents")] == [len(NOTES)]
@@ -154,7 +159,7 @@ def test_a_name_that_is_no_text_still_names_a_document(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raw", "said"),
+    ("raw", "fault"),
     [
         (b"", "it holds no text"),
         (b" \r\n\t", "it holds no text"),
@@ -165,8 +170,8 @@ def test_a_name_that_is_no_text_still_names_a_document(tmp_path: Path) -> None:
         ("words".encode("utf-16"), "it is UTF-16 by its byte order mark"),
     ],
 )
-def test_what_is_no_text_is_refused_in_one_sentence(tmp_path: Path, raw: bytes, said: str) -> None:
-    assert said in refusal(written(tmp_path, raw))
+def test_what_is_no_text_is_refused_in_one_sentence(tmp_path: Path, raw: bytes, fault: str) -> None:
+    assert fault in refusal(written(tmp_path, raw))
 
 
 def test_what_is_no_file_is_refused_in_one_sentence(tmp_path: Path) -> None:

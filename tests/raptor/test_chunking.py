@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from index_store.embedder import TokenSpans, load_tokenizer
+from index_store.embedder import TokenOffsets, load_tokenizer
 from raptor.chunking import CHARS_PER_TOKEN, chunk
 from tests.helpers.places import DATA
 
@@ -35,7 +35,7 @@ minilm = load_tokenizer()
 texts = st.text(st.sampled_from("ab  \n\r\t.!?#-,。、漢é\u2028\u2029\x85\f\0\u200d👩\u0301_")) | st.text()
 
 
-def pieces(text: str, max_tokens: int = 20, tokens: TokenSpans = by_words) -> list[str]:
+def pieces(text: str, max_tokens: int = 20, tokens: TokenOffsets = by_words) -> list[str]:
     return [text[start:end] for start, end in chunk(text, tokens, max_tokens)]
 
 
@@ -55,7 +55,7 @@ def pieces(text: str, max_tokens: int = 20, tokens: TokenSpans = by_words) -> li
 @example("a" + " " * 400 + "b", 1)
 @example("embedding" * 3, 1)
 @example("abc" * 60, 2)
-def test_chunks_tile_the_text_and_keep_the_budget(tokens: TokenSpans, text: str, max_tokens: int) -> None:
+def test_chunks_tile_the_text_and_keep_the_budget(tokens: TokenOffsets, text: str, max_tokens: int) -> None:
     spans = chunk(text, tokens, max_tokens)
     assert [start for start, _ in spans] == [0, *(end for _, end in spans)][: len(spans)]
     assert all(start < end for start, end in spans)

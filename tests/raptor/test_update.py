@@ -4,7 +4,7 @@ import pytest
 
 from index_store.errors import BadQuery, NoSuchNode
 from index_store.index import open_index
-from index_store.verify import verify
+from index_store.verify import verify_index
 from raptor.build import build_index, update_index
 from raptor.errors import RaptorError
 from tests.helpers import tiny_embedder
@@ -32,7 +32,7 @@ def test_adding_one_document_in_a_hundred_costs_few_calls(tmp_path, docs):
     assert (report.changes.added, report.changes.unchanged) == (1, 100)
     own = 2  # the new document's chunks make clusters of their own
     assert report.calls <= 0.05 * full.calls + own + 2
-    assert verify(tmp_path / "i") == []
+    assert verify_index(tmp_path / "i") == []
     assert texts(tmp_path / "i")["new.txt"].startswith("The mast")
 
 
@@ -81,7 +81,7 @@ def test_a_document_that_moved_but_says_the_same_costs_nothing(tmp_path, docs):
     docs.rename(tmp_path / "elsewhere")
     report = update_index(tmp_path / "i", tmp_path / "elsewhere")
     assert report.calls == 0
-    assert verify(tmp_path / "i") == []
+    assert verify_index(tmp_path / "i") == []
 
 
 def test_a_changed_document_replaces_the_old_one(tmp_path, docs):
@@ -90,7 +90,7 @@ def test_a_changed_document_replaces_the_old_one(tmp_path, docs):
     report = update_index(tmp_path / "i", docs / "d007.txt")
     assert (report.changes.changed, report.changes.added, report.changes.removed) == (1, 0, 0)
     assert texts(tmp_path / "i")["d007.txt"] == "Something else altogether."
-    assert verify(tmp_path / "i") == []
+    assert verify_index(tmp_path / "i") == []
 
 
 def test_a_removed_document_is_gone_and_its_neighbours_stay(tmp_path, docs):
@@ -99,7 +99,7 @@ def test_a_removed_document_is_gone_and_its_neighbours_stay(tmp_path, docs):
     assert report.changes.removed == 2
     found = texts(tmp_path / "i")
     assert len(found) == 98 and "d003.txt" not in found
-    assert verify(tmp_path / "i") == []
+    assert verify_index(tmp_path / "i") == []
     assert not any(
         h.span.doc == "d003.txt" for h in open_index(tmp_path / "i").search("ketch", k=200, mode="lexical")
     )
@@ -121,7 +121,7 @@ def test_many_small_updates_leave_a_whole_tree(tmp_path, docs):
         (docs / f"n{i}.txt").write_text(f"Yeast and bread number {i}. " * (3 + 20 * (i % 3)))
         update_index(tmp_path / "i", docs, remove=[f"d{i:03}.txt"] if i % 2 else [])
         (docs / f"d{i:03}.txt").unlink()
-        assert verify(tmp_path / "i") == []
+        assert verify_index(tmp_path / "i") == []
     index = open_index(tmp_path / "i")
     assert index.levels[-1] == 1
     assert max(len(index.children(n.id)) for n in index.nodes(1)) <= 32
@@ -136,7 +136,7 @@ def test_an_update_into_one_chunk_and_back_works(tmp_path, docs):
     (docs / "d000.txt").unlink()
     update_index(tmp_path / "i", docs)
     assert len(open_index(tmp_path / "i").documents) == 100
-    assert verify(tmp_path / "i") == []
+    assert verify_index(tmp_path / "i") == []
 
 
 def test_removing_everything_or_the_unknown_is_refused_in_a_sentence(tmp_path, docs):

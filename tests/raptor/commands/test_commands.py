@@ -17,7 +17,7 @@ from rich.console import Console
 
 from index_store import open_index
 from index_store.graph import level_stats, to_networkx
-from index_store.terminal import counted, size_said
+from index_store.terminal import count, human_size
 from raptor.cli import main, parser
 from raptor.errors import RaptorError
 from raptor.progress import progress_bars, progress_lines
@@ -458,8 +458,8 @@ def test_inspect_lists_the_documents(tmp_path: Path, capsys: Capture) -> None:
 
 
 def test_one_is_not_spoken_of_as_many_and_little_not_as_nothing() -> None:
-    assert [counted(n, "call") for n in (0, 1, 1200)] == ["0 calls", "1 call", "1,200 calls"]
-    assert [size_said(n) for n in (9, 4_200, 1_250_000)] == ["9 bytes", "4 kB", "1.2 MB"]
+    assert [count(n, "call") for n in (0, 1, 1200)] == ["0 calls", "1 call", "1,200 calls"]
+    assert [human_size(n) for n in (9, 4_200, 1_250_000)] == ["9 bytes", "4 kB", "1.2 MB"]
 
 
 def test_a_folder_of_documents_is_told_apart_from_an_index(
