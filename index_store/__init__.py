@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from index_store.index import Index, open_any, open_index, open_text
     from index_store.manifest import Manifest
     from index_store.provenance import Source, nodes_above, sources
-    from index_store.search import MODES, Mode, Weights
-    from index_store.types import Document, Hit, Match, Node, Span
+    from index_store.search import Weights
+    from index_store.types import MODES, Document, Hit, Json, Match, Mode, Node, Span
     from index_store.verify import verify_index
     from index_store.writer import Draft, Published, publish
 
@@ -31,6 +31,7 @@ __all__ = [
     "Hit",
     "Index",
     "IndexStoreError",
+    "Json",
     "LevelStats",
     "Manifest",
     "Match",
@@ -58,7 +59,7 @@ __all__ = [
 
 # No name here is that of a module of the package: the import of such a module would replace what the name stands for.
 _HOMES = {
-    "MODES": "search",
+    "MODES": "types",
     "BadQuery": "errors",
     "BrokenIndex": "errors",
     "Document": "types",
@@ -69,10 +70,11 @@ _HOMES = {
     "Hit": "types",
     "Index": "index",
     "IndexStoreError": "errors",
+    "Json": "types",
     "LevelStats": "graph",
     "Manifest": "manifest",
     "Match": "types",
-    "Mode": "search",
+    "Mode": "types",
     "NoSuchNode": "errors",
     "Node": "types",
     "Published": "writer",
