@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from index_store.manifest import Manifest
     from index_store.provenance import Source, nodes_above, sources
     from index_store.search import Weights
-    from index_store.types import MODES, Document, Hit, Json, Match, Mode, Node, Span
+    from index_store.types import MODES, Document, Hit, Match, Mode, Node, Span
     from index_store.verify import verify_index
     from index_store.writer import Draft, Published, publish
 
@@ -31,7 +31,6 @@ __all__ = [
     "Hit",
     "Index",
     "IndexStoreError",
-    "Json",
     "LevelStats",
     "Manifest",
     "Match",
@@ -70,7 +69,6 @@ _HOMES = {
     "Hit": "types",
     "Index": "index",
     "IndexStoreError": "errors",
-    "Json": "types",
     "LevelStats": "graph",
     "Manifest": "manifest",
     "Match": "types",
