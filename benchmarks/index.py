@@ -82,7 +82,7 @@ def compare_clustering(options: Options) -> None:
     )
     print("CPU seconds of all its processes, BLAS on one thread. Tightness: mean cosine of members to their")
     print(
-        f"cluster's centroid. Found: of each of {QUERIES} queries' {NEAREST} nearest vectors, percent that are met"
+        f"cluster's centroid. SourceFile: of each of {QUERIES} queries' {NEAREST} nearest vectors, percent that are met"
     )
     print(f"in reading clusters, those of the nearest centroids first, until {READ} members are read.\n")
     print("| vectors | by | CPU s | wall s | tightness | found | clusters | mean size | largest |")

@@ -5,8 +5,7 @@ from pathlib import Path
 
 from index_store.generations import generations, prune
 from index_store.index import Index, open_generation
-from raptor.checkpoint import NAME, Checkpoint
-from raptor.lock import build_lock
+from raptor.checkpoint import NAME, Checkpoint, build_lock
 
 
 def prune_index(index: str | Path, keep: int = 1) -> tuple[list[int], int]:

@@ -25,7 +25,7 @@ from raptor.clustering.geometry import (
     one_thread,
     principal,
 )
-from raptor.clustering.groups import Room, add_soft, adopt_singles, bisect, maximal
+from raptor.clustering.groups import Capacity, add_soft, adopt_singles, bisect, maximal
 from raptor.clustering.mixture import best_mixture
 from raptor.clustering.settings import ClusterSettings
 
@@ -74,7 +74,7 @@ def cluster_part(points: Floats, tokens: Ints, settings: ClusterSettings) -> lis
             for near in neighbourhoods(points, settings)
             for members in cluster_near(points[near], tokens[near], settings)
         ]
-        return [np.sort(group) for group in adopt_singles(found, points, Room(tokens, settings))]
+        return [np.sort(group) for group in adopt_singles(found, points, Capacity(tokens, settings))]
 
 
 def neighbourhoods(points: Floats, settings: ClusterSettings) -> list[Ints]:
@@ -87,14 +87,14 @@ def neighbourhoods(points: Floats, settings: ClusterSettings) -> list[Ints]:
 
 def cluster_near(points: Floats, tokens: Ints, settings: ClusterSettings) -> list[Ints]:
     """`cluster` for one neighbourhood, where principal components serve as well as UMAP and cost nothing."""
-    coords, room = principal(points, settings.dims), Room(tokens, settings)
+    coords, capacity = principal(points, settings.dims), Capacity(tokens, settings)
     if len(points) <= 1.5 * settings.target_size:
         posterior: Floats = np.ones((len(points), 1))
     else:
         posterior = best_mixture(coords, settings.target_size, settings.seed)
     components = by_label(posterior.argmax(axis=1))
-    pieces = [piece for members in components for piece in bisect(members, coords, room)]
-    return maximal(add_soft(adopt_singles(pieces, points, room), posterior, points, room))
+    pieces = [piece for members in components for piece in bisect(members, coords, capacity)]
+    return maximal(add_soft(adopt_singles(pieces, points, capacity), posterior, points, capacity))
 
 
 def reduce_dims(points: Floats, settings: ClusterSettings) -> Floats:

@@ -16,7 +16,7 @@ import numpy as np
 
 from raptor.clustering.fast import cluster_part
 from raptor.clustering.geometry import Floats, Ints, import_umap, one_thread, principal
-from raptor.clustering.groups import Room, bisect, maximal
+from raptor.clustering.groups import Capacity, bisect, maximal
 from raptor.clustering.settings import ClusterSettings
 
 MOST_CLUSTERS = 50
@@ -42,9 +42,9 @@ def within_cap(nodes: Ints, points: Floats, tokens: Ints, settings: ClusterSetti
         elif len(group) < len(nodes):
             yield from within_cap(group, points, tokens, settings)
         else:
-            room = Room(tokens[group], replace(settings, target_size=len(group)))
+            capacity = Capacity(tokens[group], replace(settings, target_size=len(group)))
             yield from (
-                group[part] for part in bisect(np.arange(len(group)), _main_axes(points[group]), room)
+                group[part] for part in bisect(np.arange(len(group)), _main_axes(points[group]), capacity)
             )
 
 

@@ -15,13 +15,11 @@ import pytest
 
 from index_store.errors import BrokenIndex
 from raptor.build import build_index, update_index
-from raptor.checkpoint import Checkpoint, key_of
+from raptor.checkpoint import Checkpoint, build_lock, result_key
 from raptor.errors import RaptorError
-from raptor.estimate import estimate
-from raptor.lock import build_lock
+from raptor.estimating import estimate
 from raptor.pruning import prune_index
-from raptor.settings import BuildSettings
-from raptor.types import Spending
+from raptor.settings import BuildSettings, Spending
 from tests.helpers import tiny_embedder
 from tests.helpers.killed_build import CONCURRENCY
 from tests.helpers.model_server import MODEL, ModelServer, Step, error
@@ -47,7 +45,7 @@ def summary_of(body):
 
 def record_key(body):
     """What the build records a reply to this request under."""
-    return key_of("summary", MODEL, body["messages"], body["max_tokens"])
+    return result_key("summary", MODEL, body["messages"], body["max_tokens"])
 
 
 @pytest.mark.slow
@@ -205,12 +203,12 @@ def test_a_disk_that_fills_up_is_one_sentence_and_the_build_goes_on_when_there_i
 
 def test_no_two_lists_of_inputs_share_a_key():
     keys = [
-        key_of("k", "ab", "c"),
-        key_of("k", "a", "bc"),
-        key_of("k", b"ab", "c"),
-        key_of("k", ["ab"], "c"),
-        key_of("ka", "b", "c"),
-        key_of("k", "abc"),
+        result_key("k", "ab", "c"),
+        result_key("k", "a", "bc"),
+        result_key("k", b"ab", "c"),
+        result_key("k", ["ab"], "c"),
+        result_key("ka", "b", "c"),
+        result_key("k", "abc"),
     ]
     assert len(set(keys)) == len(keys)
 

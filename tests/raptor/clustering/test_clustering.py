@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from raptor.clustering import cluster as clustering
 from raptor.clustering.cluster import cluster
 from raptor.clustering.fast import near_parts, partition
-from raptor.clustering.groups import Room, adopt_singles, maximal
+from raptor.clustering.groups import Capacity, adopt_singles, maximal
 from raptor.clustering.mixture import mixture
 from raptor.clustering.settings import ClusterSettings
 from raptor.errors import RaptorError
@@ -145,13 +145,13 @@ def test_a_lone_node_joins_the_most_similar_group_that_has_room():
     points = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0.9, 0.1]], np.float32)
     groups = [np.array([0, 1]), np.array([2, 3]), np.array([4])]
     roomy, full = np.full(5, 10), np.array([1_500, 1_500, 10, 10, 10])
-    assert lists(adopt_singles(groups, points, Room(roomy, ClusterSettings()))) == [[0, 1, 4], [2, 3]]
-    assert lists(adopt_singles(groups, points, Room(full, ClusterSettings()))) == [[0, 1], [2, 3, 4]]
+    assert lists(adopt_singles(groups, points, Capacity(roomy, ClusterSettings()))) == [[0, 1, 4], [2, 3]]
+    assert lists(adopt_singles(groups, points, Capacity(full, ClusterSettings()))) == [[0, 1], [2, 3, 4]]
 
 
 def test_lone_nodes_that_fit_nowhere_pair_up():
     groups, tokens = [np.array([0]), np.array([1]), np.array([2])], np.full(3, 9_000)
-    assert lists(adopt_singles(groups, np.eye(3), Room(tokens, ClusterSettings()))) == [[1, 0], [2]]
+    assert lists(adopt_singles(groups, np.eye(3), Capacity(tokens, ClusterSettings()))) == [[1, 0], [2]]
 
 
 def test_a_group_inside_another_is_dropped():
