@@ -9,8 +9,8 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
 
-Span = tuple[int, int]
-TokenSpans = Callable[[Sequence[str]], list[list[Span]]]
+Offsets = tuple[int, int]  # start and end in characters
+TokenSpans = Callable[[Sequence[str]], list[list[Offsets]]]
 
 # A word unknown to a WordPiece vocabulary is one token of any length, and spaces are none at all: so characters are
 # capped too. English prose has 4 to 5 characters a token.
@@ -40,7 +40,7 @@ _SEPARATORS = (
 )
 
 
-def chunk(text: str, token_spans: TokenSpans, max_tokens: int) -> list[Span]:
+def chunk(text: str, token_spans: TokenSpans, max_tokens: int) -> list[Offsets]:
     """Spans `(start, end)` in characters that tile `text`: 0, then each end is the next start, then `len(text)`.
 
     Each holds at most `max_tokens` tokens when tokenised on its own (one character that is more tokens than that
@@ -59,26 +59,26 @@ def _token_starts(text: str, token_spans: TokenSpans) -> Iterator[list[int]]:
     """The token starts of `text`, tokenised in pieces cut at white space, so that one long line stays cheap."""
     pieces = [match.span() for match in _PIECE.finditer(text)]
     tokens = token_spans([text[start:end] for start, end in pieces])
-    for (offset, _), found in zip(pieces, tokens, strict=True):
-        yield [offset + start for start, _ in found]
+    for (offset, _), inside in zip(pieces, tokens, strict=True):
+        yield [offset + start for start, _ in inside]
 
 
-def _recounted(text: str, spans: list[Span], token_spans: TokenSpans, max_tokens: int) -> list[Span]:
+def _recounted(text: str, spans: list[Offsets], token_spans: TokenSpans, max_tokens: int) -> list[Offsets]:
     """`spans` with each one that is over budget on its own split again: a word cut in two may count for more."""
     done: dict[int, int] = {}
     while spans:
         tokens = token_spans([text[start:end] for start, end in spans])
-        over: list[Span] = []
-        for (start, end), found in zip(spans, tokens, strict=True):
-            if len(found) <= max_tokens or end - start == 1:
+        over: list[Offsets] = []
+        for (start, end), inside in zip(spans, tokens, strict=True):
+            if len(inside) <= max_tokens or end - start == 1:
                 done[start] = end
             else:
-                over += _pack(text, start, end, [start + first for first, _ in found], max_tokens)
+                over += _pack(text, start, end, [start + first for first, _ in inside], max_tokens)
         spans = over
     return sorted(done.items())
 
 
-def _pack(text: str, start: int, stop: int, starts: list[int], max_tokens: int) -> Iterator[Span]:
+def _pack(text: str, start: int, stop: int, starts: list[int], max_tokens: int) -> Iterator[Offsets]:
     """Fill chunks from left to right; `starts` are the token starts inside `start:stop`, ascending."""
     first = bisect_left(starts, start)
     while start < stop:
@@ -88,6 +88,7 @@ def _pack(text: str, start: int, stop: int, starts: list[int], max_tokens: int) 
 
 
 def _next_cut(text: str, start: int, stop: int, starts: list[int], first: int, max_tokens: int) -> int:
+    """Where the chunk that begins at `start` ends; `first` is the number of its first token."""
     left = len(starts) - first
     # What is left for the last two chunks is shared between them, so that no scrap of a few words stands alone.
     take = max_tokens if left >= 2 * max_tokens or left <= max_tokens else min(max_tokens, left * 5 // 8 + 1)
@@ -115,8 +116,8 @@ def _best_cut(text: str, start: int, quarter: int, half: int, high: int) -> int:
     """The last cut of the best kind in `half:high` (before headings: `quarter:high`), else `high`."""
     for low, pattern in ((quarter, _BEFORE_HEADING), *((half, each) for each in _SEPARATORS)):
         # Look-aheads need to see past `high`.
-        found = pattern.finditer(text, low, min(len(text), high + 8))
-        ends = [match.end() for match in found if low < match.end() <= high]
+        matches = pattern.finditer(text, low, min(len(text), high + 8))
+        ends = [match.end() for match in matches if low < match.end() <= high]
         # A heading stays with what follows it. One longer than the budget is cut between words.
         ends = [
             end for end in ends if pattern is _WORDS or not _HEADING_LINE.match(_last_line(text, start, end))

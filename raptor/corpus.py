@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from index_store.index import Index
 from index_store.types import Document
@@ -13,7 +14,7 @@ from raptor.errors import RaptorError
 from raptor.grower import Grower
 from raptor.loading.metadata import Metadata
 from raptor.loading.types import Failure, Text
-from raptor.types import Changes, Level, Part, Spans
+from raptor.types import Changes, Level, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,7 @@ class Corpus:
     """
 
     documents: Sequence[tuple[Document, str]]
-    chunks: Spans
+    chunks: npt.NDArray[np.int64]
     leaves: Level
     changes: Changes
 

@@ -10,7 +10,6 @@ import numpy.typing as npt
 from index_store.types import Document
 from raptor.loading.types import Failure
 
-Spans = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
 
 

@@ -38,7 +38,7 @@ NEIGHBOURHOOD = 10  # clusters in a neighbourhood, as many as the paper's global
 
 
 def partition(points: Floats, settings: ClusterSettings) -> list[Ints]:
-    """Sorted index arrays of at most `part_size` near nodes each, that together hold every row once."""
+    """Parts of at most `part_size` near nodes each, as sorted index arrays that together hold every row once."""
     waiting, parts = [np.arange(len(points))], []
     with one_thread():
         while waiting:
@@ -69,12 +69,12 @@ def cluster_part(points: Floats, tokens: Ints, settings: ClusterSettings) -> lis
     Pure and picklable: parts may run in other processes.
     """
     with one_thread():
-        found = [
+        clusters = [
             near[members]
             for near in neighbourhoods(points, settings)
             for members in cluster_near(points[near], tokens[near], settings)
         ]
-        return [np.sort(group) for group in adopt_singles(found, points, Capacity(tokens, settings))]
+        return [np.sort(group) for group in adopt_singles(clusters, points, Capacity(tokens, settings))]
 
 
 def neighbourhoods(points: Floats, settings: ClusterSettings) -> list[Ints]:
@@ -86,7 +86,7 @@ def neighbourhoods(points: Floats, settings: ClusterSettings) -> list[Ints]:
 
 
 def cluster_near(points: Floats, tokens: Ints, settings: ClusterSettings) -> list[Ints]:
-    """`cluster` for one neighbourhood, where principal components serve as well as UMAP and cost nothing."""
+    """`cluster` for one neighbourhood, in which principal components serve as well as UMAP and cost nothing."""
     coords, capacity = principal(points, settings.dims), Capacity(tokens, settings)
     if len(points) <= 1.5 * settings.target_size:
         posterior: Floats = np.ones((len(points), 1))
@@ -98,7 +98,7 @@ def cluster_near(points: Floats, tokens: Ints, settings: ClusterSettings) -> lis
 
 
 def reduce_dims(points: Floats, settings: ClusterSettings) -> Floats:
-    """UMAP coordinates (n, dims); principal components where those lose nothing."""
+    """UMAP coordinates (n, dims); principal components where there are no more of them than that."""
     start = principal(points, settings.dims + 1)
     if start.shape[1] <= settings.dims:
         return start
@@ -114,6 +114,3 @@ def reduce_dims(points: Floats, settings: ClusterSettings) -> Floats:
         densmap=False, densmap_kwds={}, output_dens=False, parallel=False,
     )  # fmt: skip
     return np.asarray(coords, dtype=np.float64)
-
-
-# --- from components to clusters ---

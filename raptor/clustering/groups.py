@@ -74,7 +74,7 @@ def add_soft(groups: list[Ints], posterior: Floats, points: Floats, capacity: Ca
 
 
 def maximal(groups: list[Ints]) -> list[Ints]:
-    """Sorted groups without those that lie inside another: they would be summarised twice."""
+    """The groups, sorted, without those that lie inside another, whose members would be summarised twice."""
     sets = sorted(
         {frozenset(group.tolist()) for group in groups}, key=lambda group: (-len(group), sorted(group))
     )

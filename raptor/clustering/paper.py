@@ -27,10 +27,10 @@ def cluster_as_published(points: Floats, tokens: Ints, settings: ClusterSettings
     """Member indices of each cluster of `points` (n, dim) unit rows; time and memory grow faster than n."""
     import_umap()
     with one_thread():
-        found = maximal(list(within_cap(np.arange(len(points)), points, tokens, settings)))
-    if len(points) > 1 and len(found) >= len(points):
+        clusters = maximal(list(within_cap(np.arange(len(points)), points, tokens, settings)))
+    if len(points) > 1 and len(clusters) >= len(points):
         return cluster_part(points, tokens, replace(settings, method="fast"))
-    return found
+    return clusters
 
 
 def within_cap(nodes: Ints, points: Floats, tokens: Ints, settings: ClusterSettings) -> Iterator[Ints]:

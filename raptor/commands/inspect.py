@@ -72,7 +72,7 @@ def _cell(text: str) -> str:
 
 
 def _node_facts(index: Index, node: str) -> dict[str, Any]:
-    """A node with its text, its neighbours in the tree, and the characters it stands on."""
+    """A node with its text, its neighbours in the tree, and the characters of documents that are below it."""
     return {
         "node": node,
         "label": index.node(node).label,

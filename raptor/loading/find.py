@@ -72,7 +72,7 @@ def _expand(source: str) -> list[SourceFile]:
 
 
 def _walk(folder: Path) -> list[Path]:
-    """Every file below `folder`, but no index. A folder that cannot be read stands for its files, to fail later."""
+    """Every file below `folder`, except in indexes; a folder that cannot be read is listed, to fail as a file."""
     unread: list[OSError] = []
     files: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=unread.append):

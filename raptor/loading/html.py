@@ -138,8 +138,9 @@ def _raw_text(source: str, at: int, tag: str) -> tuple[int, list[Event]]:
 
 
 def _past(source: str, mark: str, at: int) -> int:
-    found = source.find(mark, at)
-    return len(source) if found < 0 else found + len(mark)
+    """The offset after the next `mark`, or the end of the page."""
+    start = source.find(mark, at)
+    return len(source) if start < 0 else start + len(mark)
 
 
 def _unescape(text: str) -> str:

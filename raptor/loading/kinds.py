@@ -15,7 +15,7 @@ SLOW = HTML | OFFICE | {".pdf"}
 KNOWN = PLAIN | MARKDOWN | SLOW | {".jsonl"}
 
 
-#: The types as a person is told them.
+#: The types, as messages name them.
 TYPES = ".txt .md .rst .html .pdf .docx .pptx .xlsx .jsonl .csv .json .log and source code such as .py"
 
 

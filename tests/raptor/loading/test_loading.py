@@ -447,7 +447,7 @@ def pdf(
     path: Path, *pages: str, title: str = "", change: Callable[..., object] = lambda writer: None
 ) -> Path:
     from pypdf import PdfWriter
-    from reportlab.pdfgen.canvas import Canvas
+    from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]
 
     canvas = Canvas(str(path))
     canvas.setTitle(title or "untitled")
