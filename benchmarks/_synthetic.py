@@ -83,7 +83,7 @@ def draft(nodes: int, characters: int, queries: int) -> tuple[Draft, Floats]:
         rows.append(unit(np.add.reduceat(rows[-1], starts, axis=0)))
         levels.append(len(starts))
     above = sum(levels[1:])
-    made = Draft(
+    index = Draft(
         documents=documents,
         chunks=np.array(spans, dtype=np.int64),
         labels=[f"Topic {i}" for i in range(above)],
@@ -93,7 +93,7 @@ def draft(nodes: int, characters: int, queries: int) -> tuple[Draft, Floats]:
         tokens=np.full(sum(levels), 25),
         vectors=np.concatenate(rows),
     )
-    return made, asked
+    return index, asked
 
 
 def _document(number: int, text: str) -> tuple[Document, str]:

@@ -6,13 +6,11 @@ import sysconfig
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-if TYPE_CHECKING:
-    from index_store.index import Index
-    from raptor.types import BuildReport
+from index_store import Index, open_index
+from raptor import BuildReport, build_index, update_index
 
 DOCUMENTS, SIZE = 200, 5_000  # documents, and characters of each
 WORDS, HITS = 6, 5
@@ -47,21 +45,17 @@ def lines(folder: Path) -> Iterator[str]:
 
 
 class Site:
-    """An index that is updated in `folder`, and full builds beside it."""
+    """An index in `folder` that is updated, and full builds beside it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.builds, self.began = folder, 0, time.monotonic()
 
-    def build(self, texts: dict[str, str]) -> "BuildReport":
+    def build(self, texts: dict[str, str]) -> BuildReport:
         """A full build; the first is the one that updates go on from."""
-        from raptor.build import build_index
-
         self.began, self.builds = time.monotonic(), self.builds + 1
         return build_index(written(self.folder / f"{self.builds}.jsonl", texts), self._index(self.builds))
 
-    def update(self, texts: dict[str, str], remove: Sequence[str] = ()) -> "BuildReport":
-        from raptor.build import update_index
-
+    def update(self, texts: dict[str, str], remove: Sequence[str] = ()) -> BuildReport:
         self.began = time.monotonic()
         sources = written(self.folder / "new.jsonl", texts) if texts else ()
         return update_index(self._index(1), sources, remove=remove)
@@ -69,11 +63,9 @@ class Site:
     def _index(self, number: int) -> Path:
         return self.folder / f"{number}.index"
 
-    def row(self, what: str, report: "BuildReport", full: "BuildReport") -> str:
-        from index_store import open_index
-
+    def row(self, what: str, report: BuildReport, full: BuildReport) -> str:
         wall_s = time.monotonic() - self.began
-        asked, by_chunks, by_summaries = found(open_index(report.index))
+        asked, by_chunks, by_summaries = recall(open_index(report.index))
         return (
             f"| {what} | {report.documents:,} | {report.chunks:,} | {report.calls:,} "
             f"| {100 * report.calls / full.calls:.1f} % "
@@ -98,7 +90,7 @@ def written(file: Path, texts: dict[str, str]) -> Path:
     return file
 
 
-def found(index: "Index") -> tuple[int, float, float]:
+def recall(index: Index) -> tuple[int, float, float]:
     """How many questions, and the percent whose chunk is found: among the chunks, below the summaries of level 1."""
     asked = questions(index)
     vectors = index.embed_queries([text for _, text in asked])
@@ -111,7 +103,7 @@ def found(index: "Index") -> tuple[int, float, float]:
     return len(asked), 100 * chunks / len(asked), 100 * summaries / len(asked)
 
 
-def questions(index: "Index") -> list[tuple[int, str]]:
+def questions(index: Index) -> list[tuple[int, str]]:
     """Chunks and some words of each, the same for any index of the same documents, in whatever order it has them."""
     random = np.random.default_rng(0)
     numbers = sorted(range(index.levels[0]), key=lambda n: str(index.span_at(n)))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import Options, _synthetic, _updates
-from raptor.clustering.settings import ClusterSettings
+from raptor import ClusterSettings
 
 if TYPE_CHECKING:
     from index_store.index import Index
@@ -106,11 +106,11 @@ def ours(size: float) -> dict[str, list[str]]:
     """Commands that take a file of vectors and one to write; `size`: mean size of the clusters to come near to."""
     # Clusters come out larger than is asked for where vectors have few neighbours: hence two tries.
     default = ClusterSettings().target_size
-    told = {"fast": ("fast", default)}
-    told |= {f"fast, target {t}": ("fast", t) for t in (max(2, round(size / 2)), max(2, round(size)))}
-    told |= {"paper": ("paper", default)}
+    methods = {"fast": ("fast", default)}
+    methods |= {f"fast, target {t}": ("fast", t) for t in (max(2, round(size / 2)), max(2, round(size)))}
+    methods |= {"paper": ("paper", default)}
     command = [sys.executable, "-c", OURS, "{in}", "{out}"]
-    return {f"ours, {name}": [*command, method, str(target)] for name, (method, target) in told.items()}
+    return {f"ours, {name}": [*command, method, str(target)] for name, (method, target) in methods.items()}
 
 
 def reference(options: Options) -> list[str]:
@@ -125,7 +125,7 @@ def reference(options: Options) -> list[str]:
 def _clustered(command: Sequence[str], file: Path, queries: "npt.NDArray[np.float32]") -> tuple[str, float]:
     """The row of a command, and the mean size of its clusters."""
     out = file.with_name("clusters.npz")
-    cpu_s, wall_s, _ = spent(_told(command, file, out))
+    cpu_s, wall_s, _ = spent(_with_files(command, file, out))
     if cpu_s is None:
         return f"- | over {LIMIT_S:,} | - | - | - | - | -", float(ClusterSettings().target_size)
     with np.load(out) as held:
@@ -138,13 +138,13 @@ def _clustered(command: Sequence[str], file: Path, queries: "npt.NDArray[np.floa
     ), float(np.mean(sizes))
 
 
-def _told(command: Sequence[str], file: Path, out: Path) -> list[str]:
+def _with_files(command: Sequence[str], file: Path, out: Path) -> list[str]:
     return [{"{in}": str(file), "{out}": str(out)}.get(word, word) for word in command]
 
 
-def tightness(vectors: "npt.NDArray[np.float32]", found: "Sequence[npt.NDArray[Any]]") -> float:
+def tightness(vectors: "npt.NDArray[np.float32]", clusters: "Sequence[npt.NDArray[Any]]") -> float:
     """Mean cosine of each member of each cluster to the cluster's centroid."""
-    cosines = [vectors[g] @ _synthetic.unit(vectors[g].mean(axis=0, keepdims=True))[0] for g in found]
+    cosines = [vectors[g] @ _synthetic.unit(vectors[g].mean(axis=0, keepdims=True))[0] for g in clusters]
     return float(np.concatenate(cosines).mean())
 
 
@@ -216,7 +216,7 @@ def cluster_all(options: Options) -> None:
     file, out = options.work / "many.npy", options.work / "many.npz"
     np.save(file, _synthetic.vectors(options.nodes)[0])
     command = ours(ClusterSettings().target_size)["ours, fast"]
-    cpu_s, wall_s, peak_mb = spent(_told(command, file, out))
+    cpu_s, wall_s, peak_mb = spent(_with_files(command, file, out))
     print(
         f"{options.nodes:,} vectors of {_synthetic.DIM} dimensions clustered on {os.cpu_count()} cores:",
         end=" ",
@@ -225,13 +225,15 @@ def cluster_all(options: Options) -> None:
         print(f"not done in {LIMIT_S / 60:.0f} minutes\n")
         return
     with np.load(out) as held:
-        found = np.split(held["arr_0"], held["arr_1"][:-1])
-    members = sum(len(group) for group in found)
-    tight = tightness(np.load(file, mmap_mode="r"), found)
+        clusters = np.split(held["arr_0"], held["arr_1"][:-1])
+    members = sum(len(group) for group in clusters)
+    tight = tightness(np.load(file, mmap_mode="r"), clusters)
     print(
         f"{wall_s / 60:.1f} minutes, {cpu_s / 60:.1f} of CPU, {peak_mb / 1024:.1f} GB at most in all processes"
     )
-    print(f"together; {len(found):,} clusters, mean size {members / len(found):.1f}, tightness {tight:.3f}\n")
+    print(
+        f"together; {len(clusters):,} clusters, mean size {members / len(clusters):.1f}, tightness {tight:.3f}\n"
+    )
     file.unlink()
 
 
@@ -320,13 +322,13 @@ def _median(times: Sequence[Times]) -> Times:
 def _search_rows(index: "Index", queries: "npt.NDArray[np.float32]") -> None:
     step = max(index.levels[0] // QUERIES, 1)
     words = [" ".join(index.text_at(n).split()[:6]) for n in range(0, index.levels[0], step)]
-    found: list[set[str]] = []
+    nearest_hits: list[set[str]] = []
     for mode in ("dense", "hybrid", "tree", "lexical"):
-        times, found_here = [], []
+        times, hits_here = [], []
         for text, query in zip(words, queries, strict=False):
             hits: list[Any] = []
             times.append(_timed(lambda: hits.extend(index.search(text, mode=mode, vector=query, k=10))))  # noqa: B023
-            found_here.append({hit.node for hit in hits})
+            hits_here.append({hit.node for hit in hits})
         p95 = np.quantile([clock for clock, _ in times], 0.95)
         _row(
             f"{mode} query",
@@ -334,8 +336,8 @@ def _search_rows(index: "Index", queries: "npt.NDArray[np.float32]") -> None:
             _median(times),
             f"median of {len(times)}, k=10; 95th percentile {p95:.1f} ms",
         )
-        found = found or found_here
-    shared = [len(nearest(index, q) & hits) for q, hits in zip(queries, found, strict=True)]
+        nearest_hits = nearest_hits or hits_here
+    shared = [len(nearest(index, q) & hits) for q, hits in zip(queries, nearest_hits, strict=True)]
     how = f"against all cosines, {len(shared)} queries"
     print(f"| recall@10 of dense search | {np.mean(shared) / 10:.3f} | | {how} |", flush=True)
 

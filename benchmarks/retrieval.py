@@ -19,6 +19,7 @@ import numpy.typing as npt
 from benchmarks import Options
 from index_store.index import Index, open_index
 from index_store.search import MODES, Mode, Weights
+from raptor import build_index
 
 K = 10
 RESAMPLES = 2000
@@ -80,15 +81,15 @@ class Trial:
 def run(options: Options) -> None:
     """Print the tables; a sentence where there is no data."""
     wanted = options.sets or tuple(FLOORS)
-    found = [name for name in wanted if name in FLOORS and (options.data / name / "corpus.jsonl").is_file()]
-    if missing := [name for name in wanted if name not in found]:
+    sets = [name for name in wanted if name in FLOORS and (options.data / name / "corpus.jsonl").is_file()]
+    if missing := [name for name in wanted if name not in sets]:
         print(f"left out, not in {options.data}: {', '.join(missing)}\n")
     scorer = options.data.parent / "score.py"
     if not scorer.is_file():
         print(f"nothing is measured without the data's scoring script {scorer}\n")
-    if not found or not scorer.is_file():
+    if not sets or not scorer.is_file():
         return
-    trials = [_trial(options, name) for name in found]
+    trials = [_trial(options, name) for name in sets]
     for lines in (_modes(trials), _ablations(trials), _latency(trials)):
         for line in lines:
             print(line, flush=True)
@@ -108,8 +109,6 @@ def _trial(options: Options, name: str) -> Trial:
 
 def _index(corpus: Path, folder: Path) -> Index:
     if not (folder / "CURRENT").is_file():
-        from raptor.build import build_index
-
         build_index(corpus, folder)
     return open_index(folder)
 
@@ -122,16 +121,16 @@ def _scoring(path: Path) -> Mapping[str, Any]:
 def values(trial: Trial, mode: Mode, weights: Weights) -> Values:
     """The set's main metric in percent, for each question. A summary, which has no span, counts for nothing."""
     metric, limit = FLOORS[trial.name].metric.split("@")
-    found = []
+    scores = []
     for query, vector in zip(trial.queries, trial.vectors, strict=True):
         where = {"mode": mode, "weights": weights, "doc": query["scope"], "vector": vector}
         spans = [h.span for h in trial.index.search(query["text"], K, **where) if h.span]
         hits = [{"doc": s.doc, "start": s.start, "end": s.end} for s in spans]
         if metric == "recall":
-            found.append(trial.score["recall"](query["gold"], hits, int(limit)))
+            scores.append(trial.score["recall"](query["gold"], hits, int(limit)))
         else:
-            found.append(trial.score["cover"](query["gold"], hits, int(limit.rstrip("k")) * 1000))
-    return 100 * np.array(found)
+            scores.append(trial.score["cover"](query["gold"], hits, int(limit.rstrip("k")) * 1000))
+    return 100 * np.array(scores)
 
 
 def interval(differences: Values) -> tuple[float, float, float]:
@@ -156,7 +155,7 @@ def _modes(trials: Sequence[Trial]) -> Iterator[str]:
 
 
 def _ablations(trials: Sequence[Trial]) -> Iterator[str]:
-    yield f"Mode hybrid with one weight changed, less the default ({_said(DEFAULT)}); [95 % interval].\n"
+    yield f"Mode hybrid with one weight changed, less the default ({_weights_text(DEFAULT)}); [95 % interval].\n"
     base = {t.name: values(t, "hybrid", DEFAULT) for t in trials}
     yield f"{'':10}" + "".join(f"{t.name:>21}" for t in trials)
     for label, weights in VARIANTS.items():
@@ -164,7 +163,7 @@ def _ablations(trials: Sequence[Trial]) -> Iterator[str]:
         yield f"{label:10}" + "".join(f"{c:>21}" for c in cells)
 
 
-def _said(weights: Weights) -> str:
+def _weights_text(weights: Weights) -> str:
     return ", ".join(f"{f} {getattr(weights, f)}" for f in weights.__slots__)
 
 

@@ -71,25 +71,25 @@ def measure(backend: Backend, runs: int) -> dict[str, float]:
     """Each measure's median in milliseconds, for one backend."""
     with _session(backend):
         pass  # what is only ever done once, is done
-    found = {"session ready, cold": _cold(runs)} if backend == "linux" else {}
-    found["session ready, warm"] = median_ms(lambda: _ready(backend), runs)
+    medians = {"session ready, cold": _cold(runs)} if backend == "linux" else {}
+    medians["session ready, warm"] = median_ms(lambda: _ready(backend), runs)
     with _session(backend) as session:
-        found["empty cell"] = median_ms(lambda: timed(lambda: session.run("")), runs * 5)
-        found["proxied call"] = median_ms(lambda: _calls(session, 1000) / 1000, max(runs // 10, 1))
-    found["deadline to death"] = median_ms(lambda: _late(backend, "while True: pass"), max(runs // 5, 1))
+        medians["empty cell"] = median_ms(lambda: timed(lambda: session.run("")), runs * 5)
+        medians["proxied call"] = median_ms(lambda: _calls(session, 1000) / 1000, max(runs // 10, 1))
+    medians["deadline to death"] = median_ms(lambda: _late(backend, "while True: pass"), max(runs // 5, 1))
     filling = "x = 'a' * (500 << 20)\nwhile True: pass"
-    found["deadline to death, 500 MB to free"] = median_ms(
+    medians["deadline to death, 500 MB to free"] = median_ms(
         lambda: _late(backend, filling, 2.0), max(runs // 20, 1)
     )
-    return found
+    return medians
 
 
 def measure_plain(runs: int) -> dict[str, float]:
     """The same of a Python process with no protection at all, asked over pipes."""
-    found = {"session ready, cold": median_ms(lambda: timed(_plain_once), max(runs // 10, 1))}
+    medians = {"session ready, cold": median_ms(lambda: timed(_plain_once), max(runs // 10, 1))}
     with _plain() as process:
-        found["empty cell"] = median_ms(lambda: timed(lambda: _ask_plain(process)), runs * 5)
-    return found
+        medians["empty cell"] = median_ms(lambda: timed(lambda: _ask_plain(process)), runs * 5)
+    return medians
 
 
 def median_ms(sample: Callable[[], float], runs: int) -> float:

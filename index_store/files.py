@@ -1,11 +1,26 @@
-"""What is done to a file as a whole: its digest, a lock on it, its replacement."""
+"""What is done to a file as a whole: its digest, a lock on it, its replacement, the encoding that it begins with."""
 
+import codecs
 import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+_OTHER_MARKS = (
+    (codecs.BOM_UTF32_LE, "UTF-32"),
+    (codecs.BOM_UTF16_LE, "UTF-16"),
+    (codecs.BOM_UTF16_BE, "UTF-16"),
+)
+
+
+def byte_order_fault(raw: bytes) -> str:
+    """Why bytes that begin with the byte order mark of another encoding are not UTF-8, and what to do; "" for none."""
+    name = next((name for mark, name in _OTHER_MARKS if raw.startswith(mark)), "")
+    if not name:
+        return ""
+    return f"it is {name} by its byte order mark, not UTF-8; convert it with: iconv -f {name} -t UTF-8"
 
 
 def sha256_of(path: Path) -> str:

@@ -3,7 +3,6 @@
 Nothing is built and nothing is written. Offsets are those of the file's own text: no character is changed.
 """
 
-import codecs
 import hashlib
 import json
 import os
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
+from index_store.files import byte_order_fault
 from index_store.tables import MARK_BYTES, NODE, chars_before, count_chars
 from index_store.tree import Store
 from index_store.types import Document
@@ -25,11 +25,6 @@ MAX_BYTES = 256 << 20  # it is held in memory; an index is mapped
 CHUNK_BYTES = 1_000  # about 200 words of English
 HEAD_BYTES = 400
 _BREAKS = (b"\n\n", b"\n\r\n", b"\n", b" ")
-_MARKS = (
-    (codecs.BOM_UTF32_LE, "UTF-32"),
-    (codecs.BOM_UTF16_LE, "UTF-16"),
-    (codecs.BOM_UTF16_BE, "UTF-16"),
-)
 
 
 def read_text_file(path: Path) -> bytes:
@@ -64,12 +59,9 @@ def _read(path: Path) -> bytes:
 
 
 def _fault(raw: bytes) -> str:
-    """Why the bytes are not a UTF-8 text; "" where they are."""
-    for mark, name in _MARKS:
-        if raw.startswith(mark):
-            return (
-                f"it is {name} by its byte order mark, not UTF-8; convert it with: iconv -f {name} -t UTF-8"
-            )
+    """Why the bytes are no text; "" where they are."""
+    if fault := byte_order_fault(raw):
+        return fault
     if (nul := raw.find(0)) >= 0:
         return (
             f"it holds a NUL at byte {nul:,}, so it is binary; raptor build reads PDF, HTML and office files"

@@ -1,6 +1,16 @@
-"""Text from documents, models and code made safe to look at: nothing in it acts on a terminal or a page."""
+"""What both command lines print with: text made safe to look at, numbers with their units, subcommands with examples.
 
+Text from documents, models and code is escaped, so that nothing in it acts on a terminal or a page.
+"""
+
+import argparse
+import io
 import re
+from typing import TYPE_CHECKING, TextIO, TypeAlias
+
+if TYPE_CHECKING:
+    #: What `add_subparsers` gives.
+    Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 # Control characters drive terminals; bidi overrides, isolates and zero-width characters hide or reorder words;
 # tag characters (U+E0000..) carry text no eye sees; lone surrogates cannot be encoded. Newline and tab stay.
@@ -43,7 +53,25 @@ def _escape(match: re.Match[str]) -> str:
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def human_size(size: int) -> str:
-    """A number of bytes in the unit that leaves a few digits: `9 bytes`, `4 kB`, `1.2 MB`."""
+def byte_size(size: int) -> str:
+    """Bytes in the unit that leaves a few digits: `9 bytes`, `4 kB`, `1.2 MB`."""
     kilo, mega = size / 1e3, size / 1e6
     return f"{size} bytes" if size < 1000 else f"{kilo:.0f} kB" if mega < 1 else f"{mega:,.1f} MB"
+
+
+def allow_any_text(*streams: TextIO) -> None:
+    """Let characters that a stream's encoding lacks be written as escapes instead of ending the command."""
+    for stream in streams:
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def add_command(commands: "Subcommands", name: str, help: str, example: str) -> argparse.ArgumentParser:
+    """A subcommand's parser, whose description is its `help` as a sentence, and whose --help ends with an example."""
+    return commands.add_parser(
+        name,
+        help=help,
+        description=help[0].upper() + help[1:] + ".",
+        epilog=f"example:\n  {example}\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )

@@ -11,7 +11,8 @@ import io
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -19,19 +20,21 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from index_store.files import locked
+from index_store.types import Json
 from raptor.errors import RaptorError
 
 NAME = "build.sqlite"
+LOCK = "build.lock"
 SETTLED = "settled "
 DIGEST_BYTES = 32
 _SCHEMA = "CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, kind TEXT NOT NULL, value BLOB NOT NULL)"
 
-Json = Any
 Array = npt.NDArray[Any]
 
 
-def key_of(kind: str, *inputs: Json | bytes) -> str:
-    """sha256 over the kind and its inputs; bytes and JSON may be mixed, and no two lists of inputs run together."""
+def result_key(kind: str, *inputs: Json | bytes) -> str:
+    """The sha256 of a kind of result and its inputs, bytes or JSON: different lists of inputs have different keys."""
     hashed = hashlib.sha256(kind.encode())
     for item in inputs:
         raw = item if isinstance(item, bytes) else json.dumps(item, sort_keys=True).encode()
@@ -41,6 +44,22 @@ def key_of(kind: str, *inputs: Json | bytes) -> str:
 
 def _digest(key: str, value: bytes) -> bytes:
     return hashlib.sha256(key.encode() + value).digest()
+
+
+@contextmanager
+def build_lock(folder: Path) -> Iterator[None]:
+    """Hold the lock of an index folder, one build at a time. Raises RaptorError where another build holds it."""
+    with ExitStack() as stack:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder / LOCK))
+        except BlockingIOError as e:
+            raise RaptorError(
+                f"another build is writing {folder}; wait for it to end, or choose another folder"
+            ) from e
+        except OSError as e:
+            raise RaptorError(f"cannot write in {folder}: {e.strerror or e}; choose another folder") from e
+        yield
 
 
 class Checkpoint:
@@ -53,19 +72,19 @@ class Checkpoint:
             folder.mkdir(parents=True, exist_ok=True)
             self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute(
-                "PRAGMA synchronous=NORMAL"
-            )  # a dead process loses nothing; a power cut, the last moments
+            # A dead process loses nothing; a power cut, the last moments.
+            self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.execute(_SCHEMA)
         except (sqlite3.Error, OSError) as e:
             raise self._broken(e) from e
 
-    def get_json(self, key: str) -> Json | None:
-        """A recorded JSON result, or None."""
+    def get_json(self, key: str) -> Any | None:
+        """A recorded JSON result, of the shape that was put, or None."""
         raw = self._get(key)
         return None if raw is None else json.loads(raw)
 
     def put_json(self, key: str, kind: str, value: Json) -> None:
+        """Record a JSON result."""
         self._put(key, kind, json.dumps(value).encode())
 
     def get_array(self, key: str) -> Array | None:
@@ -74,30 +93,31 @@ class Checkpoint:
         return None if raw is None else np.asarray(np.load(io.BytesIO(raw), allow_pickle=False))
 
     def put_array(self, key: str, kind: str, value: Array) -> None:
+        """Record an array of numbers."""
         out = io.BytesIO()
         np.save(out, value, allow_pickle=False)
         self._put(key, kind, out.getvalue())
 
-    def json(self, kind: str, inputs: Sequence[Json | bytes], compute: Callable[[], Json]) -> Json:
+    def json(self, kind: str, inputs: Sequence[Json | bytes], compute: Callable[[], Json]) -> Any:
         """The recorded result for these inputs; computed and recorded when there is none."""
-        key = key_of(kind, *inputs)
-        found = self.get_json(key)
-        if found is None:
-            found = compute()
-            self.put_json(key, kind, found)
-        return found
+        key = result_key(kind, *inputs)
+        result = self.get_json(key)
+        if result is None:
+            result = compute()
+            self.put_json(key, kind, result)
+        return result
 
     def array(self, kind: str, inputs: Sequence[Json | bytes], compute: Callable[[], Array]) -> Array:
         """As `json`, for an array."""
-        key = key_of(kind, *inputs)
-        found = self.get_array(key)
-        if found is None:
-            found = compute()
-            self.put_array(key, kind, found)
-        return found
+        key = result_key(kind, *inputs)
+        result = self.get_array(key)
+        if result is None:
+            result = compute()
+            self.put_array(key, kind, result)
+        return result
 
     def count(self, kind: str) -> int:
-        """Results of a kind that are of a build which has not ended."""
+        """How many results of a kind are recorded by a build that has not ended."""
         return int(self._run("SELECT count(*) FROM results WHERE kind = ?", (kind,))[0][0])
 
     def settle(self, *dropped: str) -> None:
@@ -107,10 +127,10 @@ class Checkpoint:
         self._run("UPDATE results SET kind = ? || kind WHERE kind NOT LIKE ?", (SETTLED, f"{SETTLED}%"))
         self._run("VACUUM")
 
-    def retain(self, kind: str, needed: Callable[[Json], bool]) -> int:
-        """Drop the settled results of a kind that are not needed; how many."""
+    def retain(self, kind: str, needed: Callable[[Any], bool]) -> int:
+        """Drop the settled results of a kind that are not `needed`, and say how many those were."""
         keys = [key for (key,) in self._run("SELECT key FROM results WHERE kind = ?", (SETTLED + kind,))]
-        gone = [key for key in keys if (found := self.get_json(key)) is None or not needed(found)]
+        gone = [key for key in keys if (result := self.get_json(key)) is None or not needed(result)]
         for key in gone:
             self._run("DELETE FROM results WHERE key = ?", (key,))
         self._run("VACUUM")
@@ -139,6 +159,7 @@ class Checkpoint:
         )
 
     def close(self) -> None:
+        """Close the file."""
         self._db.close()
 
     def __enter__(self) -> Self:

@@ -7,10 +7,9 @@ no longer fit, and a word that the tokenizer does not know counts as one token h
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
-Span = tuple[int, int]
-TokenSpans = Callable[[Sequence[str]], list[list[Span]]]
+from index_store.embedder import Offsets, TokenOffsets
 
 # A word unknown to a WordPiece vocabulary is one token of any length, and spaces are none at all: so characters are
 # capped too. English prose has 4 to 5 characters a token.
@@ -40,45 +39,47 @@ _SEPARATORS = (
 )
 
 
-def chunk(text: str, token_spans: TokenSpans, max_tokens: int) -> list[Span]:
+def chunk(text: str, token_offsets: TokenOffsets, max_tokens: int) -> list[Offsets]:
     """Spans `(start, end)` in characters that tile `text`: 0, then each end is the next start, then `len(text)`.
 
     Each holds at most `max_tokens` tokens when tokenised on its own (one character that is more tokens than that
     stands alone). Cuts prefer headings, paragraphs, sentences, lines, clauses, words, in this order. No chunk is
-    white space only unless the text is. Empty text has no chunks. `token_spans` gives, for each of a batch of
+    white space only unless the text is. Empty text has no chunks. `token_offsets` gives, for each of a batch of
     texts, its tokens' character spans without special tokens.
     """
     if max_tokens < 1:
         raise ValueError(f"max_tokens is {max_tokens}; a chunk needs at least 1")
-    starts = [start for piece in _token_starts(text, token_spans) for start in piece]
+    starts = [start for piece in _token_starts(text, token_offsets) for start in piece]
     spans = list(_pack(text, 0, len(text), starts, max_tokens))
-    return _recounted(text, spans, token_spans, max_tokens)
+    return _recounted(text, spans, token_offsets, max_tokens)
 
 
-def _token_starts(text: str, token_spans: TokenSpans) -> Iterator[list[int]]:
+def _token_starts(text: str, token_offsets: TokenOffsets) -> Iterator[list[int]]:
     """The token starts of `text`, tokenised in pieces cut at white space, so that one long line stays cheap."""
     pieces = [match.span() for match in _PIECE.finditer(text)]
-    tokens = token_spans([text[start:end] for start, end in pieces])
-    for (offset, _), found in zip(pieces, tokens, strict=True):
-        yield [offset + start for start, _ in found]
+    tokens = token_offsets([text[start:end] for start, end in pieces])
+    for (offset, _), inside in zip(pieces, tokens, strict=True):
+        yield [offset + start for start, _ in inside]
 
 
-def _recounted(text: str, spans: list[Span], token_spans: TokenSpans, max_tokens: int) -> list[Span]:
+def _recounted(
+    text: str, spans: list[Offsets], token_offsets: TokenOffsets, max_tokens: int
+) -> list[Offsets]:
     """`spans` with each one that is over budget on its own split again: a word cut in two may count for more."""
     done: dict[int, int] = {}
     while spans:
-        tokens = token_spans([text[start:end] for start, end in spans])
-        over: list[Span] = []
-        for (start, end), found in zip(spans, tokens, strict=True):
-            if len(found) <= max_tokens or end - start == 1:
+        tokens = token_offsets([text[start:end] for start, end in spans])
+        over: list[Offsets] = []
+        for (start, end), inside in zip(spans, tokens, strict=True):
+            if len(inside) <= max_tokens or end - start == 1:
                 done[start] = end
             else:
-                over += _pack(text, start, end, [start + first for first, _ in found], max_tokens)
+                over += _pack(text, start, end, [start + first for first, _ in inside], max_tokens)
         spans = over
     return sorted(done.items())
 
 
-def _pack(text: str, start: int, stop: int, starts: list[int], max_tokens: int) -> Iterator[Span]:
+def _pack(text: str, start: int, stop: int, starts: list[int], max_tokens: int) -> Iterator[Offsets]:
     """Fill chunks from left to right; `starts` are the token starts inside `start:stop`, ascending."""
     first = bisect_left(starts, start)
     while start < stop:
@@ -88,6 +89,7 @@ def _pack(text: str, start: int, stop: int, starts: list[int], max_tokens: int) 
 
 
 def _next_cut(text: str, start: int, stop: int, starts: list[int], first: int, max_tokens: int) -> int:
+    """Where the chunk that begins at `start` ends; `first` is the number of its first token."""
     left = len(starts) - first
     # What is left for the last two chunks is shared between them, so that no scrap of a few words stands alone.
     take = max_tokens if left >= 2 * max_tokens or left <= max_tokens else min(max_tokens, left * 5 // 8 + 1)
@@ -115,8 +117,8 @@ def _best_cut(text: str, start: int, quarter: int, half: int, high: int) -> int:
     """The last cut of the best kind in `half:high` (before headings: `quarter:high`), else `high`."""
     for low, pattern in ((quarter, _BEFORE_HEADING), *((half, each) for each in _SEPARATORS)):
         # Look-aheads need to see past `high`.
-        found = pattern.finditer(text, low, min(len(text), high + 8))
-        ends = [match.end() for match in found if low < match.end() <= high]
+        matches = pattern.finditer(text, low, min(len(text), high + 8))
+        ends = [match.end() for match in matches if low < match.end() <= high]
         # A heading stays with what follows it. One longer than the budget is cut between words.
         ends = [
             end for end in ends if pattern is _WORDS or not _HEADING_LINE.match(_last_line(text, start, end))

@@ -1,19 +1,21 @@
-"""The command `raptor`: build an index, look at one. Nothing heavy is imported before a command runs."""
+"""The command `raptor`: build an index, look at one. What a command runs is named here and imported when it runs."""
 
 import argparse
-import io
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING
 
-from raptor.commands.build import _build, _remove, _update
-from raptor.commands.inspect import _inspect
-from raptor.commands.keep import _generations, _prune, _verify
+from index_store.errors import IndexStoreError
+from index_store.terminal import add_command, allow_any_text, one_line
+from raptor.clustering.settings import METHODS
 from raptor.errors import RaptorError
+from raptor.settings import EMBEDDER, SUMMARIZER, Spending
+from rlm.gateway.errors import GatewayError
 
 if TYPE_CHECKING:
-    pass
+    from index_store.terminal import Subcommands
 
 EXAMPLE = """example:
   raptor build docs/ notes.md -o my.index && raptor inspect my.index
@@ -21,6 +23,7 @@ EXAMPLE = """example:
 
 
 def parser() -> argparse.ArgumentParser:
+    """The parser; `run` of what it parses names the function that runs the command, as `module:function`."""
     main = argparse.ArgumentParser(
         prog="raptor",
         description="Build a tree of summaries over documents, and look at it.",
@@ -28,26 +31,18 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for add in (_build_parser, _update_parser, _remove_parser, _inspect_parser, _verify_parser):
-        add(commands)
+    _build_parser(commands)
+    _update_parser(commands)
+    _remove_parser(commands)
+    _inspect_parser(commands)
+    _verify_parser(commands)
     _generations_parser(commands)
     _prune_parser(commands)
     return main
 
 
-def _command(commands: Any, name: str, help: str, example: str) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=help,
-        description=help[0].upper() + help[1:] + ".",
-        epilog=f"example:\n  {example}\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    return made
-
-
-def _build_parser(commands: Any) -> None:
-    build = _command(commands, "build", "build an index from documents", "raptor build docs/ -o my.index")
+def _build_parser(commands: "Subcommands") -> None:
+    build = add_command(commands, "build", "build an index from documents", "raptor build docs/ -o my.index")
     build.add_argument(
         "source",
         nargs="+",
@@ -56,13 +51,13 @@ def _build_parser(commands: Any) -> None:
     build.add_argument("-o", "--output", required=True, metavar="INDEX", help="the index folder")
     build.add_argument(
         "--summarizer",
-        default="offline/extractive",
+        default=SUMMARIZER,
         metavar="MODEL",
         help="a litellm model name (%(default)s)",
     )
     build.add_argument(
         "--embedder",
-        default="minilm",
+        default=EMBEDDER,
         metavar="NAME",
         help="minilm, or a sentence-transformers name (%(default)s)",
     )
@@ -70,7 +65,7 @@ def _build_parser(commands: Any) -> None:
         "--config", metavar="FILE", help="settings as TOML: chunk_tokens, summary_tokens, [cluster] ..."
     )
     build.add_argument(
-        "--cluster", choices=["fast", "paper"], help="paper: RAPTOR's own procedure, slow, for comparison"
+        "--cluster", choices=METHODS, help="paper: RAPTOR's own procedure, slow, for comparison"
     )
     _metadata_option(build)
     build.add_argument(
@@ -79,7 +74,7 @@ def _build_parser(commands: Any) -> None:
         help="say what it would cost; what is free is done and kept for the build",
     )
     _spending_options(build)
-    build.set_defaults(run=_build)
+    build.set_defaults(run="raptor.commands.build:build")
 
 
 def _metadata_option(command: argparse.ArgumentParser) -> None:
@@ -100,15 +95,15 @@ def _spending_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-errors",
         type=int,
-        default=10,
+        default=Spending().max_errors,
         metavar="N",
         help="failed summaries after which it stops (%(default)s)",
     )
     command.add_argument("--json", action="store_true", help="print the report as JSON")
 
 
-def _update_parser(commands: Any) -> None:
-    update = _command(
+def _update_parser(commands: "Subcommands") -> None:
+    update = add_command(
         commands, "update", "add documents, or replace changed ones", "raptor update my.index docs/new.md"
     )
     update.add_argument("index", metavar="INDEX")
@@ -121,29 +116,31 @@ def _update_parser(commands: Any) -> None:
     _metadata_option(update)
     update.add_argument("--summarizer", metavar="MODEL", help="another than the one that built the index")
     _spending_options(update)
-    update.set_defaults(run=_update)
+    update.set_defaults(run="raptor.commands.build:update")
 
 
-def _remove_parser(commands: Any) -> None:
-    remove = _command(
+def _remove_parser(commands: "Subcommands") -> None:
+    remove = add_command(
         commands, "remove", "remove documents from an index", "raptor remove my.index docs/old.md"
     )
     remove.add_argument("index", metavar="INDEX")
     remove.add_argument("doc", nargs="+", metavar="DOC", help="document ids")
     remove.add_argument("--summarizer", metavar="MODEL", help="another than the one that built the index")
     _spending_options(remove)
-    remove.set_defaults(run=_remove)
+    remove.set_defaults(run="raptor.commands.build:remove")
 
 
-def _verify_parser(commands: Any) -> None:
-    verify = _command(commands, "verify", "check every byte and edge of an index", "raptor verify my.index")
+def _verify_parser(commands: "Subcommands") -> None:
+    verify = add_command(
+        commands, "verify", "check every byte and edge of an index", "raptor verify my.index"
+    )
     verify.add_argument("index", metavar="INDEX")
     verify.add_argument("--json", action="store_true", help="print it as JSON")
-    verify.set_defaults(run=_verify)
+    verify.set_defaults(run="raptor.commands.keep:verify")
 
 
-def _generations_parser(commands: Any) -> None:
-    generations = _command(
+def _generations_parser(commands: "Subcommands") -> None:
+    generations = add_command(
         commands,
         "generations",
         "list an index's generations, or go back to one",
@@ -152,11 +149,11 @@ def _generations_parser(commands: Any) -> None:
     generations.add_argument("index", metavar="INDEX")
     generations.add_argument("--rollback", type=int, metavar="N", help="make generation N the live one again")
     generations.add_argument("--json", action="store_true", help="print it as JSON")
-    generations.set_defaults(run=_generations)
+    generations.set_defaults(run="raptor.commands.keep:generations")
 
 
-def _prune_parser(commands: Any) -> None:
-    prune = _command(
+def _prune_parser(commands: "Subcommands") -> None:
+    prune = add_command(
         commands, "prune", "delete old generations of an index", "raptor prune my.index --keep 2"
     )
     prune.add_argument("index", metavar="INDEX")
@@ -168,11 +165,11 @@ def _prune_parser(commands: Any) -> None:
         help="how many generations stay: the live one, and the N-1 newest others (%(default)s)",
     )
     prune.add_argument("--json", action="store_true", help="print it as JSON")
-    prune.set_defaults(run=_prune)
+    prune.set_defaults(run="raptor.commands.keep:prune")
 
 
-def _inspect_parser(commands: Any) -> None:
-    inspect = _command(
+def _inspect_parser(commands: "Subcommands") -> None:
+    inspect = add_command(
         commands, "inspect", "show an index's levels, labels and models", "raptor inspect my.index"
     )
     inspect.add_argument("index", metavar="INDEX")
@@ -188,23 +185,20 @@ def _inspect_parser(commands: Any) -> None:
     )
     inspect.add_argument("--html", metavar="FILE", help="draw the tree as one self-contained page")
     inspect.add_argument("--json", action="store_true", help="print it as JSON")
-    inspect.set_defaults(run=_inspect)
+    inspect.set_defaults(run="raptor.commands.inspect:inspect")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input is one sentence on standard error and exit code 2."""
     args = parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], int] = args.run
-    from index_store.errors import IndexStoreError
-    from rlm.gateway.errors import GatewayError
-
-    _never_fail_to_print()
+    allow_any_text(sys.stdout, sys.stderr)
     try:
+        run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
         code = run(args)
         sys.stdout.flush()
         return code
     except (RaptorError, IndexStoreError, GatewayError) as e:
-        print(f"raptor: {e}", file=sys.stderr)
+        print(f"raptor: {one_line(str(e), 2_000)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("raptor: stopped; nothing was published; the same command goes on", file=sys.stderr)
@@ -213,13 +207,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Nor may the last flush fail, at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-
-
-def _never_fail_to_print() -> None:
-    """A file name or a label may hold what the terminal's encoding lacks; better escaped than a traceback."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,19 @@
 """Embed many texts a batch at a time, with progress; the model itself comes from `index_store.embedder`."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
 
-from index_store.embedder import Embedder, load_embedder, load_tokenizer
+import numpy as np
+import numpy.typing as npt
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-__all__ = ["Embedder", "embed", "load_embedder", "load_tokenizer"]
+from index_store.embedder import Embedder
 
 _BATCH = 512
 
 
 def embed(
     embedder: Embedder, texts: Sequence[str], progress: Callable[[int, int], None] = lambda done, total: None
-) -> "npt.NDArray[np.float32]":
+) -> npt.NDArray[np.float32]:
     """(n, dim) float32 unit rows in the order of `texts`; `progress(done, n)` after each batch."""
-    import numpy as np
-
     rows = [embedder.encode([])]
     for start in range(0, len(texts), _BATCH):
         rows.append(embedder.encode(texts[start : start + _BATCH]))

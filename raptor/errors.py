@@ -2,4 +2,4 @@
 
 
 class RaptorError(Exception):
-    """A build that cannot go on; `str()` is one sentence: what was found, what to do."""
+    """A build that cannot start or go on; `str()` is one sentence: what is wrong, and what to do."""

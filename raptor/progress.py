@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def show_progress() -> "AbstractContextManager[Progress]":
-    """A `Progress` for as long as a build runs. What a failed build leaves is what it had shown."""
+    """A `Progress` for as long as a build runs: bars in a terminal, else lines of a log. Both on standard error."""
     from rich.console import Console
 
     console = Console(stderr=True)
@@ -49,7 +49,7 @@ def _say(line: str) -> None:
 
 @contextmanager
 def progress_bars(console: "Console") -> "Iterator[Progress]":
-    """One bar for each stage: done, total, rate, time taken, time left. None is drawn before there is something."""
+    """One bar for each stage, from its first report on: done, total, rate, time taken, time left."""
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,

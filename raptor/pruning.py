@@ -1,33 +1,32 @@
-"""Delete old generations, and then what `build.sqlite` kept for none but those."""
+"""Delete old generations, and the recorded results that only they needed."""
 
 import hashlib
 from pathlib import Path
 
 from index_store.generations import list_generations, prune
 from index_store.index import Index, open_generation
-from raptor.checkpoint import NAME, Checkpoint
-from raptor.lock import build_lock
+from raptor.checkpoint import NAME, Checkpoint, build_lock
 
 
 def prune_index(index: str | Path, keep: int = 1) -> tuple[list[int], int]:
-    """The numbers of the generations deleted, and how many parsed texts and summaries were dropped with them.
+    """Delete generations; give their numbers, and how many recorded texts and summaries were dropped with them.
 
-    The live generation stays and the `keep` - 1 newest others, what they were made from, and what a build that has not
-    ended recorded. Raises BrokenIndex, or RaptorError while another build runs.
+    The live generation stays, and the `keep` - 1 newest others, with the texts and summaries in them; so does what an
+    unfinished build has recorded. Raises BrokenIndex where there is no index, RaptorError while another build runs.
     """
     path = Path(index)
     list_generations(path)  # raises where there is no index, before the lock makes a folder
     with build_lock(path):
-        gone = prune(path, keep)
-        return gone, _forget(path) if (path / NAME).exists() else 0
+        deleted = prune(path, keep)
+        return deleted, _forget(path) if (path / NAME).exists() else 0
 
 
 def _forget(path: Path) -> int:
     texts, summaries = set[str](), set[tuple[str, str]]()
     for generation in list_generations(path):
-        kept = open_generation(path, generation.number)
-        texts |= {document.sha256 for document in kept.documents}
-        summaries |= _summaries(kept)
+        staying = open_generation(path, generation.number)
+        texts |= {document.sha256 for document in staying.documents}
+        summaries |= _summaries(staying)
     with Checkpoint(path) as checkpoint:
         parsed = checkpoint.retain("parsed", lambda row: _sha256(row["text"]) in texts)
         return parsed + checkpoint.retain("summary", lambda row: (row["label"], row["text"]) in summaries)

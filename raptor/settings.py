@@ -1,39 +1,38 @@
-"""What a build can be told, and reading it from a TOML file."""
+"""How a build is done and what it may cost: settings, their defaults, and reading them from a TOML file."""
 
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from raptor.clustering.settings import ClusterSettings
 from raptor.errors import RaptorError
 
-if TYPE_CHECKING:
-    from raptor.clustering.settings import ClusterSettings
-
-
-def _cluster_settings() -> "ClusterSettings":
-    from raptor.clustering.settings import ClusterSettings
-
-    return ClusterSettings()
+SUMMARIZER = "offline/extractive"
+EMBEDDER = "minilm"
+MOST_USD = 10**9
 
 
 @dataclass(frozen=True, slots=True)
 class BuildSettings:
-    """`chunk_tokens`: budget of a chunk; `summary_tokens`: most a summary's reply may have; `concurrency`: model
-    calls at once; `root_children`: a level of at most so many nodes is closed by the root at once."""
+    """How an index is built.
+
+    `chunk_tokens`: most tokens in a chunk. `summary_tokens`: most tokens in a model's reply with a summary.
+    `concurrency`: model calls at a time. `root_children`: a level of at most so many nodes gets the root as its one
+    parent, without clustering. `cluster`: how the nodes of a level are grouped. Raises RaptorError for a number that
+    is out of range.
+    """
 
     chunk_tokens: int = 100
     summary_tokens: int = 200
     concurrency: int = 16
     root_children: int = 12
-    cluster: "ClusterSettings" = field(default_factory=_cluster_settings)
+    cluster: ClusterSettings = field(default_factory=ClusterSettings)
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "BuildSettings":
         """The settings that an index was built with, from its manifest; raises RaptorError where they do not fit."""
-        from raptor.clustering.settings import ClusterSettings
-
         values = dict(given)
         cluster = values.pop("cluster", {})
         return cls(
@@ -50,10 +49,30 @@ class BuildSettings:
             raise RaptorError(f"seed is {self.cluster.seed}; give a number from 0 to {2**32 - 1}")
 
 
-def read_settings(path: str | Path) -> BuildSettings:
-    """Settings from a TOML file: the fields of BuildSettings, those of the clustering in a table [cluster]."""
-    from raptor.clustering.settings import ClusterSettings
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What one run of a build may spend.
 
+    `usd`: most dollars for summaries, None for no cap; a build that is expected to cost more does not start.
+    `max_errors`: failed summaries after which no further one is asked for. Raises RaptorError for a number that is
+    out of range.
+    """
+
+    usd: float | None = None
+    max_errors: int = 10
+
+    def __post_init__(self) -> None:
+        if self.usd is not None and not 0 <= self.usd <= MOST_USD:
+            raise RaptorError(f"max-usd is {self.usd}; give a number of dollars from 0 to {MOST_USD:,}")
+        if self.max_errors < 0:
+            raise RaptorError(f"max-errors is {self.max_errors}; give 0 or more")
+
+
+def read_settings(path: str | Path) -> BuildSettings:
+    """Settings from a TOML file: the fields of BuildSettings, those of ClusterSettings in a table [cluster].
+
+    Raises RaptorError, in one sentence, for a file that cannot be read, and for a name or value that is unknown.
+    """
     try:
         data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as e:
@@ -70,7 +89,7 @@ def read_settings(path: str | Path) -> BuildSettings:
 
 
 def _checked(given: Mapping[str, Any], kind: type, path: str | Path) -> dict[str, Any]:
-    """`given` with only known names and values of the declared type."""
+    """`given`, if all its names are fields of `kind` and its values of their types; else raises RaptorError."""
     types = {f.name: type(f.default) for f in fields(kind) if isinstance(f.default, int | float | str)}
     for name, value in given.items():
         if name not in types:

@@ -1,33 +1,36 @@
-"""The data that builds hand about: parts of a corpus, levels of a tree, what a build may cost, what it did."""
+"""The data of a build: documents with their chunks, levels of the tree, and the report at the end."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from index_store.types import Document
-from raptor.errors import RaptorError
+from raptor.loading.types import Failure
 
-if TYPE_CHECKING:
-    from raptor.loading.types import Failure
-
-
-MOST_USD = 10**9
+Vectors = npt.NDArray[np.float32]
 
 
-#: What could not be loaded, and metadata about documents that there are none of.
-Faults = tuple[Sequence["Failure"], Sequence["Failure"]]
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How many documents differ, and how, from the generation before."""
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    unchanged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class BuildReport:
     """What a build did.
 
-    `levels[i]`: nodes at level i. `seconds`: wall time of each stage. Calls, tokens, dollars: the summarizer's, in this
-    run; what an earlier run had paid for is not counted again. `unused_metadata`: what is
-    said of documents that there are none of.
+    `new`: whether a generation was published; it is not where the last one is the same. `failures`: the sources that
+    could not be loaded. `unused_metadata`: the rows of metadata whose document does not exist. `levels[i]`: nodes at
+    level i. `calls`, tokens and `usd`: of the summarizer in this run; what an earlier run paid for is not counted
+    again. `bytes`: size of the generation on disk. `seconds`: wall time by stage.
     """
 
     index: str
@@ -35,9 +38,9 @@ class BuildReport:
     digest: str
     new: bool
     documents: int
-    changes: "Changes"
-    failures: tuple["Failure", ...]
-    unused_metadata: tuple["Failure", ...]
+    changes: Changes
+    failures: tuple[Failure, ...]
+    unused_metadata: tuple[Failure, ...]
     chunks: int
     levels: tuple[int, ...]
     calls: int
@@ -48,40 +51,17 @@ class BuildReport:
     seconds: Mapping[str, float]
 
     def as_json(self) -> dict[str, Any]:
+        """The fields as JSON has them, with `tokens`, which is prompt and completion tokens together."""
         return asdict(self) | {"tokens": self.prompt_tokens + self.completion_tokens}
 
 
 @dataclass(frozen=True, slots=True)
-class Spending:
-    """`usd`: most that the summaries of one run may cost, and a build does not start that is expected to cost more;
-    `max_errors`: failed ones after which it stops at once."""
-
-    usd: float | None = None
-    max_errors: int = 10
-
-    def __post_init__(self) -> None:
-        if self.usd is not None and not 0 <= self.usd <= MOST_USD:
-            raise RaptorError(f"max-usd is {self.usd}; give a number of dollars from 0 to {MOST_USD:,}")
-        if self.max_errors < 0:
-            raise RaptorError(f"max-errors is {self.max_errors}; give 0 or more")
-
-
-Spans = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """How the documents differ from the previous generation's."""
-
-    added: int = 0
-    changed: int = 0
-    removed: int = 0
-    unchanged: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class Part:
-    """A document with its chunks `(start, end)`, and the numbers that those have in the previous generation."""
+    """A document with its text and its chunks.
+
+    `spans`: (start, end) in characters of each chunk. `old`: the numbers of these chunks in the previous generation,
+    None for a document that is new or whose text has changed.
+    """
 
     document: Document
     text: str
@@ -89,13 +69,14 @@ class Part:
     old: range | None = None
 
 
-Vectors = npt.NDArray[np.float32]
-
-
 @dataclass(frozen=True, slots=True)
 class Level:
-    """Nodes of one level, as columns. `old[i]`: the number of the node of the previous generation that node i
-    continues, or None; `same[i]`: it says what that one said. `children`: rows of the level below, () for chunks."""
+    """The n nodes of one level of the tree, as columns.
+
+    `names`: how a prompt names each node. `tokens`: (n,). `vectors`: (n, dim) unit rows. `old[i]`: the number of the
+    node in the previous generation that node i takes the place of, or None. `same[i]`: whether its text is that
+    node's text. `children[i]`: rows of the level below; () for chunks, as are `labels`.
+    """
 
     texts: Sequence[str]
     names: Sequence[str]

@@ -1,4 +1,4 @@
-"""What a build and its estimate both stand on: clock, progress, opened index folder, texts of the sources, embedder."""
+"""What a build and its estimate both start with: clock, progress, the index folder, the sources' texts, embedder."""
 
 import os
 import time
@@ -7,23 +7,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from index_store import embedder as embedders
+from index_store.embedder import Embedder
+from index_store.index import Index
+from raptor.checkpoint import LOCK, NAME, Checkpoint, build_lock
 from raptor.errors import RaptorError
+from raptor.loading.find import find
+from raptor.loading.load import load
+from raptor.loading.processes import ParseCache
+from raptor.loading.types import Failure, SourceFile, Text
 from raptor.settings import BuildSettings
 
-if TYPE_CHECKING:
-    from index_store.embedder import Embedder
-    from index_store.index import Index
-    from raptor.checkpoint import Checkpoint
-    from raptor.loading.processes import Kept
-    from raptor.loading.types import Failure, Found, Text
-
-
-#: Told (stage, done, total) as work goes on; total is 0 where it is not known yet.
+#: Called with (stage, done, total) as work goes on; total is 0 where it is not known yet.
 Progress = Callable[[str, int, int], None]
-
-
+#: Files, folders, patterns and .jsonl files; or one of them.
 Sources = Sequence[str | Path] | str | Path
 
 
@@ -35,6 +33,7 @@ class Clock:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
+        """Add the time that the block takes to the stage `name`."""
         began = time.monotonic()
         try:
             yield
@@ -42,25 +41,25 @@ class Clock:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
 
 
-@contextmanager
-def opened(out: Path) -> "Iterator[Checkpoint]":
-    """The index folder, locked against other builds, with its checkpoint open."""
-    from raptor.checkpoint import Checkpoint
-    from raptor.lock import build_lock
+def silent(stage: str, done: int, total: int) -> None:
+    """Progress that is shown nowhere."""
 
+
+# -- the index folder --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def opened(out: Path) -> Iterator[Checkpoint]:
+    """The checkpoint of an index folder, which is locked against other builds while it is open."""
     with build_lock(out), Checkpoint(out) as checkpoint:
         yield checkpoint
 
 
 @contextmanager
-def opened_when_needed(out: Path) -> "Iterator[Callable[[], Checkpoint]]":
-    """`opened`, from the first time that its checkpoint is asked for: a folder is made only for what goes into it."""
+def opened_when_needed(out: Path) -> Iterator[Callable[[], Checkpoint]]:
+    """A function that opens the checkpoint when it is first called: no folder is made for a build that is refused."""
     with ExitStack() as stack:
         yield cache(lambda: stack.enter_context(opened(out)))
-
-
-def silent(stage: str, done: int, total: int) -> None:
-    """No progress wanted."""
 
 
 def check_target(out: Path) -> None:
@@ -74,10 +73,7 @@ def check_target(out: Path) -> None:
 
 
 def _target_fault(out: Path) -> str:
-    from raptor.checkpoint import NAME as CHECKPOINT
-    from raptor.lock import NAME as LOCK
-
-    ours = {"generations", "CURRENT", LOCK, CHECKPOINT, f"{CHECKPOINT}-wal", f"{CHECKPOINT}-shm"}
+    ours = {"generations", "CURRENT", LOCK, NAME, f"{NAME}-wal", f"{NAME}-shm"}
     if out.is_dir() and any(out.iterdir()) and not ours & {p.name for p in out.iterdir()}:
         return "is a folder with other files in it"
     there = next(folder for folder in (out, *out.absolute().parents) if os.path.lexists(folder))
@@ -86,63 +82,56 @@ def _target_fault(out: Path) -> str:
     return "" if os.access(there, os.W_OK | os.X_OK) else f"cannot be written: {there} is read-only"
 
 
-def find_files(out: Path, sources: Sources, clock: Clock) -> "list[Found]":
-    """The files that the sources stand for. Raises RaptorError where there are none."""
-    from raptor.loading.find import find
-
-    with clock.stage("load"):
-        return _outside(out, find(listed(sources)))
+# -- the sources -------------------------------------------------------------------------------------------
 
 
 def listed(sources: Sources) -> list[str]:
+    """The sources as a list, whether one was given or many."""
     return [str(s) for s in ([sources] if isinstance(sources, str | Path) else sources)]
 
 
-def load_texts(
-    found: "Sequence[Found]", progress: Progress, clock: Clock, kept: "Kept | None" = None
-) -> "tuple[list[Text], list[Failure]]":
-    """What the files hold, and what could not be read. Raises RaptorError where they hold nothing."""
+def find_files(out: Path, sources: Sources, clock: Clock) -> list[SourceFile]:
+    """The files that the sources stand for, but for those of the index at `out`, which may lie among them.
+
+    Raises RaptorError where there are none.
+    """
+    index = os.path.realpath(out)
     with clock.stage("load"):
-        return _load(found, progress, kept)
+        files = find(listed(sources))
+        return [file for file in files if not Path(os.path.realpath(file.path)).is_relative_to(index)]
 
 
-def _outside(out: Path, found: "Sequence[Found]") -> "list[Found]":
-    """What does not lie in the index itself, which may stand among its sources, half built."""
-    inside = os.path.realpath(out)
-    return [file for file in found if not Path(os.path.realpath(file.path)).is_relative_to(inside)]
-
-
-def _load(
-    found: "Sequence[Found]", progress: Progress, kept: "Kept | None"
-) -> "tuple[list[Text], list[Failure]]":
-    from raptor.loading.load import load
-    from raptor.loading.types import Text
-
+def load_texts(
+    files: Sequence[SourceFile], progress: Progress, clock: Clock, cache: ParseCache | None = None
+) -> tuple[list[Text], list[Failure]]:
+    """The documents in the files, and what could not be read. Raises RaptorError where there is no document."""
     texts: list[Text] = []
     failures: list[Failure] = []
-    progress("load", 0, 0)
-    for item in load(found, kept):
-        if isinstance(item, Text):
-            texts.append(item)
-        else:
-            failures.append(item)
-        progress("load", len(texts) + len(failures), 0)
+    with clock.stage("load"):
+        progress("load", 0, 0)
+        for item in load(files, cache):
+            if isinstance(item, Text):
+                texts.append(item)
+            else:
+                failures.append(item)
+            progress("load", len(texts) + len(failures), 0)
     if not texts:
         raise RaptorError(_nothing_loaded(failures))
     return texts, failures
 
 
-def _nothing_loaded(failures: "Sequence[Failure]") -> str:
+def _nothing_loaded(failures: Sequence[Failure]) -> str:
     more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
     why = f": {failures[0].source}: {failures[0].reason}{more}" if failures else ""
     return f"there is nothing to index{why}"
 
 
-def embedder_for(name: str, settings: BuildSettings) -> "Embedder":
-    """The embedder; raises RaptorError where chunks would be longer than what it reads."""
-    from index_store.embedder import load_embedder
+# -- the embedder ------------------------------------------------------------------------------------------
 
-    model = load_embedder(name)
+
+def embedder_for(name: str, settings: BuildSettings) -> Embedder:
+    """The embedder of that name. Raises RaptorError where chunks would be longer than what it reads."""
+    model = embedders.load_embedder(name)
     if settings.chunk_tokens > model.max_tokens:
         raise RaptorError(
             f"chunk_tokens is {settings.chunk_tokens}, but the embedder {name} reads only the first "
@@ -151,7 +140,7 @@ def embedder_for(name: str, settings: BuildSettings) -> "Embedder":
     return model
 
 
-def same_embedder(index: "Index", settings: BuildSettings) -> "Embedder":
-    """The embedder that built `index`; raises where it is no longer the same weights."""
+def same_embedder(index: Index, settings: BuildSettings) -> Embedder:
+    """The embedder that built `index`. Raises IndexStoreError where its weights are others by now."""
     index.embed_queries([])  # compares fingerprints
     return embedder_for(index.manifest.models["embedder"], settings)

@@ -1,17 +1,16 @@
 """The command `rlm`: search an index, ask it, work in its REPL, look at traces. --help imports nothing heavy."""
 
 import argparse
-import io
 import os
 import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
 from pkgutil import resolve_name
-from typing import Any, TextIO, get_args
+from typing import Any, get_args
 
 from index_store.errors import IndexStoreError
-from index_store.terminal import one_line
+from index_store.terminal import add_command, allow_any_text, one_line
 from index_store.types import MODES
 from rlm.errors import RlmError
 from rlm.gateway.errors import GatewayError
@@ -45,19 +44,8 @@ def parser() -> argparse.ArgumentParser:
     return main
 
 
-def _command(commands: Any, name: str, help: str, example: str) -> argparse.ArgumentParser:
-    made: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=help,
-        description=help[0].upper() + help[1:] + ".",
-        epilog=f"example:\n  {example}\n",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    return made
-
-
 def _search_parser(commands: Any) -> None:
-    search = _command(
+    search = add_command(
         commands, "search", "find nodes by meaning and words", 'rlm search my.index "notice period" -k 5'
     )
     search.add_argument("index", metavar="INDEX")
@@ -146,7 +134,7 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
 
 
 def _ask_parser(commands: Any) -> None:
-    ask = _command(
+    ask = add_command(
         commands,
         "ask",
         "answer a question with citations",
@@ -185,7 +173,7 @@ def _ask_parser(commands: Any) -> None:
 
 
 def _chat_parser(commands: Any) -> None:
-    chat = _command(
+    chat = add_command(
         commands, "chat", "ask one question after another; the REPL is kept between them", "rlm chat my.index"
     )
     chat.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
@@ -201,7 +189,7 @@ def _runs_option(command: argparse.ArgumentParser) -> None:
 
 
 def _shell_parser(commands: Any) -> None:
-    shell = _command(commands, "shell", "work in the sandboxed REPL yourself", "rlm shell my.index")
+    shell = add_command(commands, "shell", "work in the sandboxed REPL yourself", "rlm shell my.index")
     shell.add_argument("index", metavar="INDEX")
     _limit_options(shell)
     shell.add_argument(
@@ -215,7 +203,7 @@ def _shell_parser(commands: Any) -> None:
 
 
 def _trace_parser(commands: Any) -> None:
-    trace = _command(
+    trace = add_command(
         commands,
         "trace",
         "show or verify the trace of a run",
@@ -229,7 +217,7 @@ def _trace_parser(commands: Any) -> None:
 
 
 def _review_parser(commands: Any) -> None:
-    review = _command(
+    review = add_command(
         commands,
         "review",
         "write the audit page of a run",
@@ -241,7 +229,7 @@ def _review_parser(commands: Any) -> None:
 
 
 def _doctor_parser(commands: Any) -> None:
-    doctor = _command(
+    doctor = add_command(
         commands, "doctor", "say which layers of the sandbox hold on this machine", "rlm doctor"
     )
     doctor.add_argument("--json", action="store_true", help="print JSON")
@@ -251,7 +239,7 @@ def _doctor_parser(commands: Any) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input is one sentence on standard error and exit code 2."""
     args = parser().parse_args(argv)
-    _allow_any_text(sys.stdout, sys.stderr)
+    allow_any_text(sys.stdout, sys.stderr)
     _end_like_ctrl_c()
     try:
         run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
@@ -284,13 +272,6 @@ def _end_like_ctrl_c() -> None:
             if signal.getsignal(sign) is signal.SIG_IGN:  # nohup
                 continue
             signal.signal(sign, lambda *_: signal.raise_signal(signal.SIGINT))
-
-
-def _allow_any_text(*streams: TextIO) -> None:
-    """Characters that a terminal's encoding lacks are written as escapes instead of ending the command."""
-    for stream in streams:
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

@@ -68,9 +68,10 @@ raptor.checkpoint raptor.chunking raptor.clustering raptor.embedding raptor.summ
 raptor.loading raptor.settings
 raptor.types
 raptor.workspace
-raptor.growing
-raptor.corpus
-raptor.estimate
+raptor.grower
+raptor.corpus raptor.summaries
+raptor.sampling raptor.growing
+raptor.estimating
 raptor.build raptor.pruning raptor.progress
 raptor
 raptor.commands

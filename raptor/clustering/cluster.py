@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
 
 from raptor.clustering.fast import cluster_part, partition
 from raptor.clustering.geometry import Floats, Ints, unit_rows
+from raptor.clustering.paper import cluster_as_published
 from raptor.clustering.settings import ClusterSettings
 from raptor.errors import RaptorError
 
@@ -21,15 +25,15 @@ def cluster(
     Every node is in a cluster, no cluster is empty or lies inside another, and for n > 1 there are fewer clusters
     than nodes (seldom more than half as many), so a loop that clusters the clusters ends in one root. Three or
     more members never exceed `max_tokens` together; a pair may, because pairing is the least that still shrinks
-    a level, and then the caller has to shorten its members. Clusters come in order of their members. The same
-    input and seed give the same clusters, bit for bit, with any number of `workers`: processes that share the work
-    where it is large, by default one for each core.
+    a level, and then the caller has to shorten its members. Clusters come in order of their members.
+
+    `workers`: processes that share the work where it is large, by default one for each core. The same input and seed
+    give the same clusters, bit for bit, with any number of them. Raises RaptorError for vectors that are not finite
+    or do not fit `tokens`, and where a process ends early.
     """
     settings = settings or ClusterSettings()
     points = unit_rows(vectors, tokens)
     if settings.method == "paper":
-        from raptor.clustering.paper import cluster_as_published
-
         return sorted(cluster_as_published(points, tokens, settings), key=lambda members: members.tolist())
     parts = partition(points, settings)
     workers = min(workers or cores(), len(parts))
@@ -37,8 +41,8 @@ def cluster(
         groups = [cluster_part(points[part], tokens[part], settings) for part in parts]
     else:
         groups = in_processes(points, tokens, parts, settings, workers)
-    found = [part[members] for part, inside in zip(parts, groups, strict=True) for members in inside]
-    return sorted(found, key=lambda members: members.tolist())
+    clusters = [part[members] for part, inside in zip(parts, groups, strict=True) for members in inside]
+    return sorted(clusters, key=lambda members: members.tolist())
 
 
 def cores() -> int:
@@ -49,11 +53,7 @@ def cores() -> int:
 def in_processes(
     points: Floats, tokens: Ints, parts: list[Ints], settings: ClusterSettings, workers: int
 ) -> list[list[Ints]]:
-    """`cluster_part` of each part, same order, few of them copied and under way at a time."""
-    from concurrent.futures import Future, ProcessPoolExecutor
-    from concurrent.futures.process import BrokenProcessPool
-    from multiprocessing import get_context
-
+    """`cluster_part` of each part, in their order, in processes, a few parts at a time."""
     waiting: deque[Future[list[Ints]]] = deque()
     done = []
     # Spawned, not forked: a fork of a process in which BLAS or torch have threads may hang.

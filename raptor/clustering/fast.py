@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from index_store.reproducible import one_thread
 from raptor.clustering.geometry import (
     Floats,
     Ints,
@@ -22,10 +23,9 @@ from raptor.clustering.geometry import (
     exact_neighbours,
     import_umap,
     nearest,
-    one_thread,
     principal,
 )
-from raptor.clustering.groups import Room, add_soft, adopt_singles, bisect, maximal
+from raptor.clustering.groups import Capacity, add_soft, adopt_singles, bisect, maximal
 from raptor.clustering.mixture import best_mixture
 from raptor.clustering.settings import ClusterSettings
 
@@ -38,7 +38,7 @@ NEIGHBOURHOOD = 10  # clusters in a neighbourhood, as many as the paper's global
 
 
 def partition(points: Floats, settings: ClusterSettings) -> list[Ints]:
-    """Sorted index arrays of at most `part_size` near nodes each, that together hold every row once."""
+    """Parts of at most `part_size` near nodes each, as sorted index arrays that together hold every row once."""
     waiting, parts = [np.arange(len(points))], []
     with one_thread():
         while waiting:
@@ -69,12 +69,12 @@ def cluster_part(points: Floats, tokens: Ints, settings: ClusterSettings) -> lis
     Pure and picklable: parts may run in other processes.
     """
     with one_thread():
-        found = [
+        clusters = [
             near[members]
             for near in neighbourhoods(points, settings)
             for members in cluster_near(points[near], tokens[near], settings)
         ]
-        return [np.sort(group) for group in adopt_singles(found, points, Room(tokens, settings))]
+        return [np.sort(group) for group in adopt_singles(clusters, points, Capacity(tokens, settings))]
 
 
 def neighbourhoods(points: Floats, settings: ClusterSettings) -> list[Ints]:
@@ -86,19 +86,19 @@ def neighbourhoods(points: Floats, settings: ClusterSettings) -> list[Ints]:
 
 
 def cluster_near(points: Floats, tokens: Ints, settings: ClusterSettings) -> list[Ints]:
-    """`cluster` for one neighbourhood, where principal components serve as well as UMAP and cost nothing."""
-    coords, room = principal(points, settings.dims), Room(tokens, settings)
+    """`cluster` for one neighbourhood, in which principal components serve as well as UMAP and cost nothing."""
+    coords, capacity = principal(points, settings.dims), Capacity(tokens, settings)
     if len(points) <= 1.5 * settings.target_size:
         posterior: Floats = np.ones((len(points), 1))
     else:
         posterior = best_mixture(coords, settings.target_size, settings.seed)
     components = by_label(posterior.argmax(axis=1))
-    pieces = [piece for members in components for piece in bisect(members, coords, room)]
-    return maximal(add_soft(adopt_singles(pieces, points, room), posterior, points, room))
+    pieces = [piece for members in components for piece in bisect(members, coords, capacity)]
+    return maximal(add_soft(adopt_singles(pieces, points, capacity), posterior, points, capacity))
 
 
 def reduce_dims(points: Floats, settings: ClusterSettings) -> Floats:
-    """UMAP coordinates (n, dims); principal components where those lose nothing."""
+    """UMAP coordinates (n, dims); principal components where there are no more of them than that."""
     start = principal(points, settings.dims + 1)
     if start.shape[1] <= settings.dims:
         return start
@@ -114,6 +114,3 @@ def reduce_dims(points: Floats, settings: ClusterSettings) -> Floats:
         densmap=False, densmap_kwds={}, output_dens=False, parallel=False,
     )  # fmt: skip
     return np.asarray(coords, dtype=np.float64)
-
-
-# --- from components to clusters ---

@@ -10,7 +10,6 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
-from index_store.reproducible import one_thread as one_thread
 from index_store.reproducible import spherical_kmeans
 from raptor.errors import RaptorError
 
@@ -22,7 +21,7 @@ BLOCK = 65_536
 
 
 def unit_rows(vectors: Floats, tokens: Ints) -> npt.NDArray[np.float32]:
-    """`vectors` checked and scaled to length 1; zero rows stay zero."""
+    """`vectors` (n, dim) scaled to length 1; zero rows stay zero. Raises RaptorError where they are not finite."""
     if vectors.ndim != 2 or tokens.shape != vectors.shape[:1]:
         raise RaptorError(
             f"vectors have shape {vectors.shape} and tokens {tokens.shape}; give (n, dim) and (n,) of the same n"
@@ -40,7 +39,7 @@ def unit_rows(vectors: Floats, tokens: Ints) -> npt.NDArray[np.float32]:
 
 
 def blocks(rows: Floats) -> Iterator[Floats]:
-    """`rows` a stretch at a time, as what is made on the way from a million vectors takes gigabytes."""
+    """`rows` in pieces of `BLOCK`, as the intermediate arrays of a million vectors would take gigabytes."""
     return (rows[i : i + BLOCK] for i in range(0, max(len(rows), 1), BLOCK))
 
 
@@ -61,11 +60,11 @@ def by_label(labels: Ints) -> list[Ints]:
 
 
 def principal(points: Floats, dims: int) -> Floats:
-    """Coordinates (n, at most dims) on the main axes, largest last; one column of zeros if all points are equal."""
+    """Principal components (n, at most `dims`), largest last; one column of zeros if all points are equal."""
     centred = (points - points.mean(axis=0)).astype(np.float64)
     spread, axes = np.linalg.eigh(centred.T @ centred)
-    kept = spread > 1e-7 * max(len(points) * 1e-3, spread[-1])
-    return centred @ axes[:, kept][:, -dims:] if kept.any() else np.zeros((len(points), 1))
+    wide = spread > 1e-7 * max(len(points) * 1e-3, spread[-1])
+    return centred @ axes[:, wide][:, -dims:] if wide.any() else np.zeros((len(points), 1))
 
 
 def import_umap() -> ModuleType:
@@ -78,7 +77,7 @@ def import_umap() -> ModuleType:
 
 
 def exact_neighbours(points: Floats, count: int) -> tuple[Ints, Floats]:
-    """Rows and cosine distances (n, count) of each point's nearest, itself first."""
+    """Rows and cosine distances (n, count) of each unit row's nearest neighbours, itself first."""
     similar = points @ points.T
     np.fill_diagonal(similar, np.inf)
     rows = np.argpartition(-similar, count, axis=1)[:, :count]
@@ -89,6 +88,6 @@ def exact_neighbours(points: Floats, count: int) -> tuple[Ints, Floats]:
 
 
 def squared_distances(points: Floats, centres: Floats) -> Floats:
-    """Euclidean, (n, k)."""
+    """Squared Euclidean distances (n, k)."""
     lengths = (points**2).sum(axis=1)[:, None] + (centres**2).sum(axis=1)
     return np.asarray(lengths - 2 * points @ centres.T)

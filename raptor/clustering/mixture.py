@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from raptor.clustering.geometry import Floats, one_thread, squared_distances
+from index_store.reproducible import one_thread
+from raptor.clustering.geometry import Floats, squared_distances
 
 GRID, SPAN = 5, 1.6  # values of k tried at first, and how far the mean size may lie from the wanted one
 

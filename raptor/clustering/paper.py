@@ -14,9 +14,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from index_store.reproducible import one_thread
 from raptor.clustering.fast import cluster_part
-from raptor.clustering.geometry import Floats, Ints, import_umap, one_thread, principal
-from raptor.clustering.groups import Room, bisect, maximal
+from raptor.clustering.geometry import Floats, Ints, import_umap, principal
+from raptor.clustering.groups import Capacity, bisect, maximal
 from raptor.clustering.settings import ClusterSettings
 
 MOST_CLUSTERS = 50
@@ -27,10 +28,10 @@ def cluster_as_published(points: Floats, tokens: Ints, settings: ClusterSettings
     """Member indices of each cluster of `points` (n, dim) unit rows; time and memory grow faster than n."""
     import_umap()
     with one_thread():
-        found = maximal(list(within_cap(np.arange(len(points)), points, tokens, settings)))
-    if len(points) > 1 and len(found) >= len(points):
+        clusters = maximal(list(within_cap(np.arange(len(points)), points, tokens, settings)))
+    if len(points) > 1 and len(clusters) >= len(points):
         return cluster_part(points, tokens, replace(settings, method="fast"))
-    return found
+    return clusters
 
 
 def within_cap(nodes: Ints, points: Floats, tokens: Ints, settings: ClusterSettings) -> Iterator[Ints]:
@@ -42,9 +43,9 @@ def within_cap(nodes: Ints, points: Floats, tokens: Ints, settings: ClusterSetti
         elif len(group) < len(nodes):
             yield from within_cap(group, points, tokens, settings)
         else:
-            room = Room(tokens[group], replace(settings, target_size=len(group)))
+            capacity = Capacity(tokens[group], replace(settings, target_size=len(group)))
             yield from (
-                group[part] for part in bisect(np.arange(len(group)), _main_axes(points[group]), room)
+                group[part] for part in bisect(np.arange(len(group)), _main_axes(points[group]), capacity)
             )
 
 

@@ -1,6 +1,6 @@
-"""Which nodes share a parent, when some of the tree stands already. Pure: numbers in, numbers out.
+"""Which nodes share a parent, when some of them had one in the previous generation. Pure: numbers in, numbers out.
 
-A build is the case where nothing stands. In an update, a parent whose children are all unchanged is kept with its
+In a build from nothing none had. In an update, a parent whose children are all unchanged is kept with its
 summary; one that lost or gained a child, or whose child changed, is written again; nodes without a parent are first
 grouped among themselves, so that a new document costs its own clusters and their ancestors and little else.
 """
@@ -19,10 +19,11 @@ Vectors = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
-    """A parent of the old tree: its number there, and which of the present nodes are its children.
+class OldParent:
+    """A parent in the previous generation.
 
-    `whole`: no child was lost and none has changed, so its summary still says what it said.
+    `old`: its number there. `members`: which of the present nodes are its children, as rows. `whole`: none of its
+    children is gone and none has changed, so its summary still holds.
     """
 
     old: int
@@ -32,7 +33,11 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Nodes that share a parent. `old`: the parent it continues, if any; `kept`: with that one's summary."""
+    """Nodes that share a parent.
+
+    `members`: rows of their level. `old`: the number of the previous generation's node whose place the parent takes,
+    None for a new one. `kept`: whether that node's summary is kept too.
+    """
 
     members: tuple[int, ...]
     old: int | None = None
@@ -40,14 +45,15 @@ class Group:
 
 
 def regroup(
-    vectors: Vectors, tokens: Ints, standing: Sequence[Standing], settings: ClusterSettings
+    vectors: Vectors, tokens: Ints, parents: Sequence[OldParent], settings: ClusterSettings
 ) -> list[Group]:
-    """Groups that together hold every row of `vectors` (n, dim), `tokens` (n,) long; in order of their members.
+    """Groups that together hold every row of `vectors` (n, dim), whose nodes are `tokens` (n,) long, in order of their
+    members.
 
-    Without anything standing this is `cluster`. A standing parent with fewer than two children left is dissolved.
+    Without old parents this is `cluster`. A parent with fewer than two children left is dissolved.
     """
-    alive = [s for s in standing if len(s.members) > 1]
-    held = {m for s in alive for m in s.members}
+    alive = [p for p in parents if len(p.members) > 1]
+    held = {m for p in alive for m in p.members}
     orphans = np.array([n for n in range(len(vectors)) if n not in held], dtype=np.int64)
     if not alive:
         return [Group(tuple(g.tolist())) for g in cluster(vectors, tokens, settings)]
@@ -60,8 +66,8 @@ def regroup(
     else:
         _adopt(orphans, vectors, tokens, alive, homes, fresh, settings)
     continued = [
-        Group(tuple(sorted({*s.members, *homes[i]})), s.old, s.whole and not homes[i])
-        for i, s in enumerate(alive)
+        Group(tuple(sorted({*p.members, *homes[i]})), p.old, p.whole and not homes[i])
+        for i, p in enumerate(alive)
     ]
     return sorted(continued + fresh, key=lambda g: g.members)
 
@@ -70,18 +76,18 @@ def _adopt(
     orphans: Ints,
     vectors: Vectors,
     tokens: Ints,
-    alive: Sequence[Standing],
+    alive: Sequence[OldParent],
     homes: dict[int, list[int]],
     fresh: list[Group],
     settings: ClusterSettings,
 ) -> None:
-    """Give each orphan to the nearest standing parent that has room; those that fit nowhere stand together."""
-    centres = np.stack([vectors[list(s.members)].mean(axis=0) for s in alive])
+    """Give each orphan to the nearest parent that can take it; those that none can take share a new one."""
+    centres = np.stack([vectors[list(p.members)].mean(axis=0) for p in alive])
     left = []
     for orphan in orphans.tolist():
         order = np.argsort(-(centres @ vectors[orphan]), kind="stable")
         home = next(
-            (int(i) for i in order if _has_room(alive[int(i)], homes[int(i)], orphan, tokens, settings)), None
+            (int(i) for i in order if _fits(alive[int(i)], homes[int(i)], orphan, tokens, settings)), None
         )
         if home is None:
             left.append(orphan)
@@ -91,8 +97,8 @@ def _adopt(
         fresh.append(Group(tuple(left)))
 
 
-def _has_room(
-    parent: Standing, joined: Sequence[int], orphan: int, tokens: Ints, settings: ClusterSettings
+def _fits(
+    parent: OldParent, joined: Sequence[int], orphan: int, tokens: Ints, settings: ClusterSettings
 ) -> bool:
     members = [*parent.members, *joined, orphan]
     return len(members) <= 4 * settings.target_size and int(tokens[members].sum()) <= settings.max_tokens

@@ -1,25 +1,30 @@
-"""How nodes are grouped, as a build is told."""
+"""How nodes are grouped: the settings of the clustering."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from raptor.errors import RaptorError
+
+Method = Literal["fast", "paper"]
+METHODS: tuple[Method, ...] = get_args(Method)
 
 
 @dataclass(frozen=True, slots=True)
 class ClusterSettings:
     """How nodes are grouped.
 
-    `max_tokens`: cap on the tokens of a cluster's members together. `threshold`: posterior above which a node
-    joins a further cluster, up to `max_memberships` in all. `dims`: what UMAP reduces to. `target_size`: members
-    wanted in a cluster, on average within a factor of `SPAN`; none has more than four times as many.
-    `part_size`: most nodes clustered at once. `method`: as described above, or "paper" as in
-    `raptor.clustering.paper`, for comparison, which heeds only `max_tokens`, `threshold`, `dims` and `seed`.
+    `method`: "fast" as `raptor.clustering.fast` describes it, or "paper" as `raptor.clustering.paper` does: RAPTOR's
+    own procedure, for comparison, which uses only `max_tokens`, `threshold`, `dims` and `seed`. `max_tokens`: most
+    tokens of a cluster's members together. `threshold`: posterior probability above which a node joins a further
+    cluster, up to `max_memberships` in all. `dims`: dimensions that UMAP reduces vectors to. `target_size`: members
+    wanted in a cluster; the mean is within a factor of 1.6 of it, and no cluster has more than four times as many.
+    `part_size`: most nodes clustered at once. `seed`: of all that is random. Raises RaptorError for a value that is
+    out of range.
     """
 
-    method: Literal["fast", "paper"] = "fast"
+    method: Method = "fast"
     max_tokens: int = 3000
     threshold: float = 0.1
     max_memberships: int = 3
@@ -29,7 +34,7 @@ class ClusterSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.method not in ("fast", "paper"):
+        if self.method not in METHODS:
             raise RaptorError(f"method is {self.method!r}; give 'fast' or 'paper'")
         least = {"max_tokens": 1, "max_memberships": 1, "dims": 1, "target_size": 2, "part_size": 8}
         for name, minimum in least.items():

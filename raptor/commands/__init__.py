@@ -1,1 +1,1 @@
-"""What a person types, and what the terminal shows."""
+"""What a person types: each command is a function from its parsed arguments to an exit code."""

@@ -1,25 +1,23 @@
-"""`raptor build`, `update` and `remove`: what they are told, and what they tell."""
+"""`raptor build`, `update` and `remove`: the arguments of a build, and its report as text or JSON."""
 
 import argparse
 import json
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
-from index_store.terminal import count, human_size
+from index_store.terminal import byte_size, count, one_line
+from raptor.build import build_index, update_index
+from raptor.estimating import Estimate, check_cap, estimate
+from raptor.loading.metadata import Metadata, read_metadata
+from raptor.loading.types import Failure
+from raptor.progress import show_progress
+from raptor.settings import BuildSettings, Spending, read_settings
+from raptor.types import BuildReport
 
-if TYPE_CHECKING:
-    from raptor.estimate import Estimate
-    from raptor.loading.metadata import Metadata
-    from raptor.loading.types import Failure
-    from raptor.settings import BuildSettings
-    from raptor.types import BuildReport, Spending
 
-
-def _build(args: argparse.Namespace) -> int:
-    from raptor.build import build_index
-    from raptor.progress import show_progress
-
+def build(args: argparse.Namespace) -> int:
+    """Build an index, or say what that would cost."""
     spending = _spending(args)
     if args.dry_run:
         return _dry_run(args)
@@ -34,37 +32,40 @@ def _build(args: argparse.Namespace) -> int:
             spending=spending,
             progress=progress,
         )
-    return _tell(report, args.json)
+    return _print_report(report, args.json)
 
 
-def _metadata(file: str | None) -> "Metadata | None":
-    from raptor.loading.metadata import read_metadata
-
-    return read_metadata(file) if file else None
-
-
-def _settings(args: argparse.Namespace) -> "BuildSettings":
-    from dataclasses import replace
-
-    from raptor.settings import BuildSettings, read_settings
-
-    settings = read_settings(args.config) if args.config else BuildSettings()
-    if args.cluster:
-        settings = replace(settings, cluster=replace(settings.cluster, method=args.cluster))
-    return settings
+def update(args: argparse.Namespace) -> int:
+    """Add documents to an index, or replace changed ones."""
+    return _update(args, args.source, [], _metadata(args.meta))
 
 
-def _spending(args: argparse.Namespace) -> "Spending":
-    from raptor.types import Spending
+def remove(args: argparse.Namespace) -> int:
+    """Remove documents from an index."""
+    return _update(args, [], args.doc)
 
-    return Spending(args.max_usd, args.max_errors)
+
+def _update(
+    args: argparse.Namespace,
+    sources: Sequence[str],
+    removed: Sequence[str],
+    metadata: Metadata | None = None,
+) -> int:
+    with show_progress() as progress:
+        report = update_index(
+            args.index,
+            sources,
+            remove=removed,
+            summarizer=args.summarizer,
+            metadata=metadata,
+            spending=_spending(args),
+            progress=progress,
+        )
+    return _print_report(report, args.json)
 
 
 def _dry_run(args: argparse.Namespace) -> int:
-    from raptor.estimate import check_cap, estimate
-    from raptor.progress import show_progress
-
-    _metadata(args.meta)  # a bad file is better told now than by the build
+    _metadata(args.meta)  # a bad file is better refused now than by the build
     with show_progress() as progress:
         expected, failures = estimate(
             args.source,
@@ -74,13 +75,72 @@ def _dry_run(args: argparse.Namespace) -> int:
             settings=_settings(args),
             progress=progress,
         )
-    _tell_skipped(failures)
-    print(json.dumps(expected.as_json()) if args.json else _estimate_said(expected, args))
+    _print_skipped(failures)
+    print(json.dumps(expected.as_json()) if args.json else _estimate_text(expected, args))
     check_cap(expected, args.max_usd)
     return 0
 
 
-def _estimate_said(expected: "Estimate", args: argparse.Namespace) -> str:
+# -- what the arguments stand for --------------------------------------------------------------------------
+
+
+def _metadata(file: str | None) -> Metadata | None:
+    return read_metadata(file) if file else None
+
+
+def _settings(args: argparse.Namespace) -> BuildSettings:
+    settings = read_settings(args.config) if args.config else BuildSettings()
+    if args.cluster:
+        settings = replace(settings, cluster=replace(settings.cluster, method=args.cluster))
+    return settings
+
+
+def _spending(args: argparse.Namespace) -> Spending:
+    return Spending(args.max_usd, args.max_errors)
+
+
+# -- what is printed ---------------------------------------------------------------------------------------
+
+
+def _print_report(report: BuildReport, as_json: bool) -> int:
+    _print_skipped(report.failures)
+    for unused in report.unused_metadata:
+        print(f"metadata {_reason(unused)}", file=sys.stderr)
+    print(json.dumps(report.as_json()) if as_json else _report_text(report))
+    return 0
+
+
+def _print_skipped(failures: Sequence[Failure]) -> None:
+    for failure in failures:
+        print(f"skipped {_reason(failure)}", file=sys.stderr)
+
+
+def _reason(failure: Failure) -> str:
+    return one_line(f"{failure.source}: {failure.reason}", 10_000)
+
+
+def _report_text(report: BuildReport) -> str:
+    levels = " -> ".join(f"{n:,}" for n in report.levels)
+    stages = ", ".join(f"{stage} {s:.1f} s" for stage, s in report.seconds.items())
+    skipped = f", {len(report.failures):,} skipped" if report.failures else ""
+    tokens = report.prompt_tokens + report.completion_tokens
+    again = "" if report.new else " (unchanged: nothing new was published)"
+    return (
+        f"{report.index}: generation {report.generation}{again}, {byte_size(report.bytes)}\n"
+        f"  {count(report.documents, 'document')}{skipped}{_changes_text(report)}; nodes a level: {levels}\n"
+        f"  {count(report.calls, 'model call')}, {count(tokens, 'token')}, ${report.usd:.4f}\n"
+        f"  {stages}"
+    )
+
+
+def _changes_text(report: BuildReport) -> str:
+    c = report.changes
+    if not (c.unchanged or c.changed or c.removed):
+        return ""
+    return f" ({c.added:,} added, {c.changed:,} changed, {c.removed:,} removed)"
+
+
+def _estimate_text(expected: Estimate, args: argparse.Namespace) -> str:
     levels = " -> ".join(f"{n:,}" for n in expected.levels)
     price = "its price is not known"
     if expected.usd_low is not None and expected.usd_high is not None:
@@ -93,70 +153,6 @@ def _estimate_said(expected: "Estimate", args: argparse.Namespace) -> str:
         f"nodes a level: {levels}\n"
         f"  {count(expected.calls, 'call')} of {args.summarizer}, {expected.prompt_tokens:,} tokens in, "
         f"{expected.completion_tokens:,} out: {price}{paid}\n"
-        f"  about {expected.minutes:g} minutes more, {human_size(expected.disk_bytes)} on disk\n"
+        f"  about {expected.minutes:g} minutes more, {byte_size(expected.disk_bytes)} on disk\n"
         f"  nothing was paid for; embeddings are kept in {args.output}/build.sqlite for the build"
     )
-
-
-def _update(args: argparse.Namespace) -> int:
-    return _changed(args, args.source, [], _metadata(args.meta))
-
-
-def _remove(args: argparse.Namespace) -> int:
-    return _changed(args, [], args.doc)
-
-
-def _changed(
-    args: argparse.Namespace,
-    sources: Sequence[str],
-    remove: Sequence[str],
-    metadata: "Metadata | None" = None,
-) -> int:
-    from raptor.build import update_index
-    from raptor.progress import show_progress
-
-    with show_progress() as progress:
-        report = update_index(
-            args.index,
-            sources,
-            remove=remove,
-            summarizer=args.summarizer,
-            metadata=metadata,
-            spending=_spending(args),
-            progress=progress,
-        )
-    return _tell(report, args.json)
-
-
-def _tell(report: "BuildReport", as_json: bool) -> int:
-    _tell_skipped(report.failures)
-    for unused in report.unused_metadata:
-        print(f"metadata {unused.source}: {unused.reason}", file=sys.stderr)
-    print(json.dumps(report.as_json()) if as_json else _said(report))
-    return 0
-
-
-def _tell_skipped(failures: "Sequence[Failure]") -> None:
-    for failure in failures:
-        print(f"skipped {failure.source}: {failure.reason}", file=sys.stderr)
-
-
-def _said(report: "BuildReport") -> str:
-    levels = " -> ".join(f"{n:,}" for n in report.levels)
-    stages = ", ".join(f"{stage} {s:.1f} s" for stage, s in report.seconds.items())
-    skipped = f", {len(report.failures):,} skipped" if report.failures else ""
-    tokens = report.prompt_tokens + report.completion_tokens
-    again = "" if report.new else " (unchanged: nothing new was published)"
-    return (
-        f"{report.index}: generation {report.generation}{again}, {human_size(report.bytes)}\n"
-        f"  {count(report.documents, 'document')}{skipped}{_changes_said(report)}; nodes a level: {levels}\n"
-        f"  {count(report.calls, 'model call')}, {count(tokens, 'token')}, ${report.usd:.4f}\n"
-        f"  {stages}"
-    )
-
-
-def _changes_said(report: "BuildReport") -> str:
-    c = report.changes
-    if not (c.unchanged or c.changed or c.removed):
-        return ""
-    return f" ({c.added:,} added, {c.changed:,} changed, {c.removed:,} removed)"

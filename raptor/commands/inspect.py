@@ -2,19 +2,25 @@
 
 import argparse
 import json
-from typing import TYPE_CHECKING, Any
+import re
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
 
-from index_store.terminal import count, human_size
+from index_store.files import replace_file
+from index_store.graph import level_stats
+from index_store.index import Index, open_index
+from index_store.picture import page
+from index_store.provenance import nodes_above, sources
+from index_store.terminal import byte_size, count, one_line, visible
+from index_store.types import Node, Span
 from raptor.errors import RaptorError
 
-if TYPE_CHECKING:
-    from index_store.index import Index
-    from index_store.types import Node
+LABEL_CHARS = 200
 
 
-def _inspect(args: argparse.Namespace) -> int:
-    from index_store.index import open_index
-
+def inspect(args: argparse.Namespace) -> int:
+    """Show an index, its documents, one node, or what is above a range of characters."""
     index = open_index(args.index)
     if args.html:
         return _draw(index, args.html)
@@ -22,28 +28,25 @@ def _inspect(args: argparse.Namespace) -> int:
         return _list_documents(index, args.json)
     if args.node or args.at:
         facts = _node_facts(index, args.node) if args.node else {"above": _above(index, args.at)}
-        print(json.dumps(facts) if args.json else _facts_said(facts))
+        print(json.dumps(facts) if args.json else _facts_text(facts))
         return 0
-    print(json.dumps(_facts(index, args.depth)) if args.json else _picture(index, args.depth))
+    print(json.dumps(_facts(index, args.depth)) if args.json else _index_text(index, args.depth))
     return 0
 
 
-def _draw(index: "Index", file: str) -> int:
-    from pathlib import Path
-
-    from index_store.picture import page
-
+def _draw(index: Index, file: str) -> int:
     try:
-        partial = Path(f"{file}.partial")
-        partial.write_text(page(index), encoding="utf-8")
-        partial.replace(file)
+        replace_file(Path(file), page(index).encode())
     except OSError as e:
         raise RaptorError(f"cannot write the page {file}: {e.strerror or e}") from e
     print(file)
     return 0
 
 
-def _list_documents(index: "Index", as_json: bool) -> int:
+# -- documents ---------------------------------------------------------------------------------------------
+
+
+def _list_documents(index: Index, as_json: bool) -> int:
     """Each document with tabs between its fields, so that other programs can cut the lines."""
     for d in index.documents:
         facts = {
@@ -56,16 +59,20 @@ def _list_documents(index: "Index", as_json: bool) -> int:
         if as_json:
             print(json.dumps(facts | {"meta": dict(d.meta)}))
         else:
-            print("\t".join([_plain(d.id), f"{d.chars:,}", _plain(d.title)]))
+            print("\t".join([_cell(d.id), f"{d.chars:,}", _cell(d.title)]))
     return 0
 
 
-def _node_facts(index: "Index", node: str) -> dict[str, Any]:
-    """A node with its text, its neighbours in the tree, and the characters it stands on."""
-    from dataclasses import asdict
+def _cell(text: str) -> str:
+    """A text as one field of such a line: not a space of it is changed, as an id is typed again."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
-    from index_store.provenance import sources
 
+# -- a node, or a place ------------------------------------------------------------------------------------
+
+
+def _node_facts(index: Index, node: str) -> dict[str, Any]:
+    """A node with its text, its neighbours in the tree, and the characters of documents that are below it."""
     return {
         "node": node,
         "label": index.node(node).label,
@@ -77,22 +84,17 @@ def _node_facts(index: "Index", node: str) -> dict[str, Any]:
     }
 
 
-def _above(index: "Index", place: str) -> list[dict[str, Any]]:
+def _above(index: Index, place: str) -> list[dict[str, Any]]:
     """The nodes over a range given as DOC:START-END."""
-    import re
-
-    from index_store.provenance import nodes_above
-    from index_store.types import Span
-
     parts = re.fullmatch(r"(.+):(\d+)-(\d+)", place, re.DOTALL | re.ASCII)
     if parts is None:
         raise RaptorError(f"--at is {place!r}; write it as DOC:START-END, for example notes.md:120-480")
-    found = nodes_above(index, Span(parts[1], int(parts[2]), int(parts[3])))
-    return [{"node": n.id, "level": n.level, "label": n.label} for n in found]
+    nodes = nodes_above(index, Span(parts[1], int(parts[2]), int(parts[3])))
+    return [{"node": n.id, "level": n.level, "label": n.label} for n in nodes]
 
 
-def _facts_said(facts: dict[str, Any]) -> str:
-    return "\n".join(line for name, value in facts.items() for line in _fact_lines(name, value))
+def _facts_text(facts: dict[str, Any]) -> str:
+    return visible("\n".join(line for name, value in facts.items() for line in _fact_lines(name, value)))
 
 
 def _fact_lines(name: str, value: Any) -> list[str]:
@@ -105,11 +107,10 @@ def _fact_lines(name: str, value: Any) -> list[str]:
     return [f"{name}: {len(value)}", *(f"  {line}" for line in shown)]
 
 
-def _facts(index: "Index", depth: int) -> dict[str, Any]:
-    from dataclasses import asdict
+# -- the whole index ---------------------------------------------------------------------------------------
 
-    from index_store.graph import level_stats
 
+def _facts(index: Index, depth: int) -> dict[str, Any]:
     manifest = index.manifest
     return {
         "index": str(index.path),
@@ -126,23 +127,18 @@ def _facts(index: "Index", depth: int) -> dict[str, Any]:
     }
 
 
-def _branch(index: "Index", node: "Node", depth: int) -> dict[str, Any]:
+def _branch(index: Index, node: Node, depth: int) -> dict[str, Any]:
     children = index.children(node.id)
     shown = [_branch(index, c, depth - 1) for c in children] if depth > 0 else []
     return {"node": node.id, "label": node.label, "children": len(children), "shown": shown}
 
 
-def _plain(text: str) -> str:
-    """`text` for a terminal: what cannot be printed, and could command one, as `?`."""
-    return "".join(c if c.isprintable() else "?" for c in text)
-
-
-def _picture(index: "Index", depth: int) -> str:
+def _index_text(index: Index, depth: int) -> str:
     facts = _facts(index, 0)
-    models = {k: _plain(v) for k, v in facts["models"].items() if "fingerprint" not in k}
+    models = {k: one_line(v, LABEL_CHARS) for k, v in facts["models"].items() if "fingerprint" not in k}
     lines = [
         f"{facts['index']}: generation {facts['generation']}, {count(facts['documents'], 'document')}, "
-        f"{count(facts['characters'], 'character')}, {human_size(facts['bytes'])}",
+        f"{count(facts['characters'], 'character')}, {byte_size(facts['bytes'])}",
         f"models: {', '.join(f'{k} {v}' for k, v in models.items())}",
         f"digest: {facts['digest']}",
         "",
@@ -154,9 +150,10 @@ def _picture(index: "Index", depth: int) -> str:
     return "\n".join([*lines, "", *_tree_lines(index, index.root, depth)])
 
 
-def _tree_lines(index: "Index", node: "Node", depth: int, indent: str = "") -> list[str]:
+def _tree_lines(index: Index, node: Node, depth: int, indent: str = "") -> list[str]:
     children = index.children(node.id)
-    lines = [f"{indent}{node.id}  {_plain(node.label)}" + (f"  ({len(children)} below)" if children else "")]
+    below = f"  ({len(children)} below)" if children else ""
+    lines = [f"{indent}{node.id}  {one_line(node.label, LABEL_CHARS)}{below}"]
     if depth > 0:
         for child in children:
             lines += _tree_lines(index, child, depth - 1, indent + "  ")

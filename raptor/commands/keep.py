@@ -1,48 +1,51 @@
-"""`raptor verify`, `generations` and `prune`: whether an index is whole, what was published, what goes."""
+"""`raptor verify`, `generations` and `prune`: check an index, list what was published, delete what is old."""
 
 import argparse
 import json
+from dataclasses import asdict
 
-from index_store.terminal import count, human_size
+from index_store.generations import Generation, list_generations, rollback
+from index_store.terminal import byte_size, count
+from index_store.verify import verify_index
+from raptor.progress import show_progress
+from raptor.pruning import prune_index
 
 
-def _verify(args: argparse.Namespace) -> int:
-    from index_store.verify import verify_index
-    from raptor.progress import show_progress
-
+def verify(args: argparse.Namespace) -> int:
+    """Check every byte and edge of an index; exit code 1 where something is wrong."""
     with show_progress() as progress:
         problems = verify_index(args.index, lambda done, total: progress("verify", done, total))
-    print(
-        json.dumps({"ok": not problems, "problems": problems}) if args.json else "\n".join(problems) or "ok"
-    )
+    if args.json:
+        print(json.dumps({"ok": not problems, "problems": problems}))
+    else:
+        print("\n".join(problems) or "ok")
     return 1 if problems else 0
 
 
-def _generations(args: argparse.Namespace) -> int:
-    from dataclasses import asdict
-
-    from index_store.generations import list_generations, rollback
-
+def generations(args: argparse.Namespace) -> int:
+    """List the generations of an index, after going back to one if that was asked for."""
     if args.rollback is not None:
         rollback(args.index, args.rollback)
-    found = list_generations(args.index)
+    published = list_generations(args.index)
     if args.json:
-        print(json.dumps([asdict(g) for g in found]))
-        return 0
-    for g in found:
-        levels = " -> ".join(f"{n:,}" for n in g.levels)
-        live = "*" if g.live else " "
-        print(
-            f"{live} {g.number:6}  {count(g.documents, 'document')}  {levels}  {human_size(g.bytes)}  {g.digest[:12]}"
-        )
+        print(json.dumps([asdict(g) for g in published]))
+    else:
+        print("\n".join(map(_line, published)))
     return 0
 
 
-def _prune(args: argparse.Namespace) -> int:
-    from raptor.pruning import prune_index
+def _line(g: Generation) -> str:
+    levels = " -> ".join(f"{n:,}" for n in g.levels)
+    live = "*" if g.live else " "
+    return f"{live} {g.number:6}  {count(g.documents, 'document')}  {levels}  {byte_size(g.bytes)}  {g.digest[:12]}"
 
-    gone, dropped = prune_index(args.index, args.keep)
-    said = f"deleted: {', '.join(map(str, gone)) or 'none'}"
-    said += f"; {count(dropped, 'recorded result')} no longer needed" if dropped else ""
-    print(json.dumps({"deleted": gone, "dropped": dropped}) if args.json else said)
+
+def prune(args: argparse.Namespace) -> int:
+    """Delete old generations of an index and what only they need."""
+    deleted, dropped = prune_index(args.index, args.keep)
+    if args.json:
+        print(json.dumps({"deleted": deleted, "dropped": dropped}))
+    else:
+        results = f"; {count(dropped, 'recorded result')} no longer needed" if dropped else ""
+        print(f"deleted: {', '.join(map(str, deleted)) or 'none'}{results}")
     return 0

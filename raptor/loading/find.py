@@ -6,11 +6,11 @@ from glob import glob, has_magic
 from pathlib import Path, PurePath
 
 from raptor.errors import RaptorError
-from raptor.loading.kinds import _TYPES, KNOWN, _printable
-from raptor.loading.types import Found
+from raptor.loading.kinds import KNOWN, TYPES
+from raptor.loading.types import SourceFile
 
 
-def find(sources: Sequence[str]) -> list[Found]:
+def find(sources: Sequence[str]) -> list[SourceFile]:
     """The files that `sources` (files, folders, patterns) stand for, sorted by id; each file once.
 
     Folders are walked to the bottom; names that start with a dot are skipped, unless named themselves. Raises
@@ -20,11 +20,11 @@ def find(sources: Sequence[str]) -> list[Found]:
         raise RaptorError(
             "no documents were named; name at least one file, folder or pattern such as 'docs/**/*.md'"
         )
-    found = [file for source in sources for file in _files_of(source)]
-    if not any(file.path.suffix.lower() in KNOWN for file in found):
-        raise RaptorError(_nothing_known(sources, found))
-    unique: dict[str, Found] = {}
-    for file in found:
+    files = [file for source in sources for file in _files_of(source)]
+    if not any(file.path.suffix.lower() in KNOWN for file in files):
+        raise RaptorError(_nothing_known(sources, files))
+    unique: dict[str, SourceFile] = {}
+    for file in files:
         unique.setdefault(os.path.realpath(file.path), file)
     return sorted(unique.values(), key=lambda file: file.id)
 
@@ -35,45 +35,44 @@ def roots_of(sources: Sequence[str]) -> list[str]:
     return [str(base.resolve()) for base in bases]
 
 
-def named_below(found: Sequence[Found], roots: Sequence[str]) -> list[Found]:
-    """Files below one of `roots` (the first that holds them) named by their path below it, the others as they are."""
-    return sorted((_named(file, roots) for file in found), key=lambda file: file.id)
+def named_below(files: Sequence[SourceFile], roots: Sequence[str]) -> list[SourceFile]:
+    """The files sorted by id, which of a file below one of `roots` is its path below the first that holds it."""
+    return sorted((_named(file, roots) for file in files), key=lambda file: file.id)
 
 
 def is_below(path: str | Path, roots: Sequence[str]) -> bool:
+    """Whether a path lies in one of the folders `roots`, or is one."""
     return any(Path(path).is_relative_to(root) for root in roots)
 
 
-def _named(file: Found, roots: Sequence[str]) -> Found:
+def _named(file: SourceFile, roots: Sequence[str]) -> SourceFile:
     path = file.path.parent.resolve() / file.path.name
     root = next((root for root in roots if path.is_relative_to(root)), None)
-    return file if root is None else Found(file.path, path.relative_to(root).as_posix())
+    return file if root is None else SourceFile(file.path, path.relative_to(root).as_posix())
 
 
-def _files_of(source: str) -> list[Found]:
+def _files_of(source: str) -> list[SourceFile]:
     try:
         return _expand(source)
     except OSError as error:
-        raise RaptorError(
-            f"{_printable(source)!r} cannot be looked at ({error.strerror}); check the path"
-        ) from error
+        raise RaptorError(f"{source!r} cannot be looked at ({error.strerror}); check the path") from error
 
 
-def _expand(source: str) -> list[Found]:
+def _expand(source: str) -> list[SourceFile]:
     path = Path(source)
     if not source:
         raise RaptorError("one of the documents named is ''; name a file, a folder or a pattern")
     if path.is_dir():
-        return [Found(file, file.relative_to(path).as_posix()) for file in _walk(path)]
+        return [SourceFile(file, file.relative_to(path).as_posix()) for file in _walk(path)]
     if path.exists():
-        return [Found(path, path.name)]
+        return [SourceFile(path, path.name)]
     if has_magic(source):
         return _matches(source)
-    raise RaptorError(f"there is no file or folder {_printable(source)!r}; check the path")
+    raise RaptorError(f"there is no file or folder {source!r}; check the path")
 
 
 def _walk(folder: Path) -> list[Path]:
-    """Every file below `folder`, but no index. A folder that cannot be read stands for its files, to fail later."""
+    """Every file below `folder`, except in indexes; a folder that cannot be read is listed, to fail as a file."""
     unread: list[OSError] = []
     files: list[Path] = []
     for parent, folders, names in os.walk(folder, onerror=unread.append):
@@ -98,24 +97,24 @@ def _base(pattern: str) -> Path:
     return Path(*parts[: next(count for count, part in enumerate(parts) if has_magic(part))])
 
 
-def _matches(pattern: str) -> list[Found]:
+def _matches(pattern: str) -> list[SourceFile]:
     base = _base(pattern)
-    files = [Path(name) for name in glob(pattern, recursive=True)]  # noqa: PTH207 (an absolute pattern is one too)
-    found = [Found(file, file.relative_to(base).as_posix()) for file in files if file.is_file()]
-    if not found:
+    paths = [Path(name) for name in glob(pattern, recursive=True)]  # noqa: PTH207 (an absolute pattern is one too)
+    files = [SourceFile(path, path.relative_to(base).as_posix()) for path in paths if path.is_file()]
+    if not files:
         raise RaptorError(
             f"no file matches the pattern {pattern!r}; check it, and write ** to reach into subfolders"
         )
-    return found
+    return files
 
 
-def _nothing_known(sources: Sequence[str], found: Sequence[Found]) -> str:
+def _nothing_known(sources: Sequence[str], files: Sequence[SourceFile]) -> str:
     where = " or ".join(repr(source) for source in sources[:3]) + (
         " or the others" if len(sources) > 3 else ""
     )
-    if not found:
-        return f"{where} holds no files; known types are {_TYPES}"
-    kinds = sorted({file.path.suffix.lower() or "none" for file in found})[:5]
+    if not files:
+        return f"{where} holds no files; known types are {TYPES}"
+    kinds = sorted({file.path.suffix.lower() or "none" for file in files})[:5]
     return (
-        f"{where} holds no file of a known type (suffixes found: {' '.join(kinds)}); known types are {_TYPES}"
+        f"{where} holds no file of a known type (suffixes found: {' '.join(kinds)}); known types are {TYPES}"
     )

@@ -1,4 +1,4 @@
-"""The text of an HTML page, in one pass, without building a tree.
+"""HTML: the text of a page, extracted in one pass, without building a tree.
 
 Nothing is executed or fetched, nesting costs nothing, and every scan either moves on or ends the page, so the time
 is linear in its length. (In Python 3.11 the standard library's parser takes half a minute over 60 kB of `<a <a`.)
@@ -9,6 +9,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from raptor.loading.plain import decode
+from raptor.loading.types import Failure, Loaded, Section, SourceFile, Text, title_of
+
+MAX_BYTES = 64 * 2**20
 Event = tuple[str, str]  # ("open" | "close", tag), ("text" | "raw title", characters)
 Heading = tuple[int, int, str]  # character offset, level, words
 
@@ -30,6 +34,37 @@ _LINES = frozenset(
 _CELLS = frozenset({"td", "th"})
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
 _LONG_REFERENCE = re.compile(r"&#[xX]?[0-9a-fA-F]{9,};?")
+_CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([\w.:-]{1,40})", re.IGNORECASE)
+
+
+def read_html(file: SourceFile) -> Iterator[Loaded]:
+    """The page as one document, its headings as sections. Raises OSError."""
+    source = _decode_html(file)
+    if isinstance(source, Failure):
+        yield source
+        return
+    text, title, headings = extract(source)
+    sections = tuple(Section(*heading) for heading in headings)
+    title = title_of(title, sections[0].heading if sections else "", file.path.name)
+    yield Text(file.id, title, str(file.path), text, (), sections)
+
+
+def _decode_html(file: SourceFile) -> str | Failure:
+    """UTF-8, or else the encoding that the page declares in its first kilobyte."""
+    size = file.path.stat().st_size
+    if size > MAX_BYTES:
+        return Failure(str(file.path), f"the page is {size:,} bytes, more than {MAX_BYTES:,}; split it")
+    source = decode(file)
+    declared = _CHARSET.search(file.path.read_bytes()[:1024])
+    if isinstance(source, str) or declared is None:
+        return source.removeprefix("\ufeff") if isinstance(source, str) else source
+    try:
+        return file.path.read_bytes().decode(declared[1].decode())
+    except (LookupError, UnicodeError):
+        return Failure(
+            source.source,
+            f"its declared encoding {declared[1].decode()!r} does not fit its bytes; convert it to UTF-8",
+        )
 
 
 def extract(source: str) -> tuple[str, str, list[Heading]]:
@@ -103,8 +138,9 @@ def _raw_text(source: str, at: int, tag: str) -> tuple[int, list[Event]]:
 
 
 def _past(source: str, mark: str, at: int) -> int:
-    found = source.find(mark, at)
-    return len(source) if found < 0 else found + len(mark)
+    """The offset after the next `mark`, or the end of the page."""
+    start = source.find(mark, at)
+    return len(source) if start < 0 else start + len(mark)
 
 
 def _unescape(text: str) -> str:

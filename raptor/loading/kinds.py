@@ -1,6 +1,6 @@
 """Which kinds of file there are, by their suffix."""
 
-from raptor.loading.types import Found
+from raptor.loading.types import SourceFile
 
 PLAIN = frozenset(
     (  # noqa: SIM905
@@ -8,30 +8,17 @@ PLAIN = frozenset(
         ".tsx .jsx .java .kt .scala .c .h .cc .cpp .hpp .cs .go .rs .rb .php .swift .lua .pl .r .jl .sh .sql .proto"
     ).split()
 )
-
-
 MARKDOWN = frozenset({".md", ".markdown"})
-
-
 HTML = frozenset({".html", ".htm", ".xhtml"})
-
-
 OFFICE = frozenset({".docx", ".pptx", ".xlsx"})
-
-
 SLOW = HTML | OFFICE | {".pdf"}
-
-
 KNOWN = PLAIN | MARKDOWN | SLOW | {".jsonl"}
 
 
-_TYPES = ".txt .md .rst .html .pdf .docx .pptx .xlsx .jsonl .csv .json .log and source code such as .py"
+#: The types, as messages name them.
+TYPES = ".txt .md .rst .html .pdf .docx .pptx .xlsx .jsonl .csv .json .log and source code such as .py"
 
 
-def is_slow(file: Found) -> bool:
+def is_slow(file: SourceFile) -> bool:
     """Whether its type takes long to parse, or may crash what parses it."""
     return file.path.suffix.lower() in SLOW
-
-
-def _printable(text: str) -> str:
-    return text.encode(errors="backslashreplace").decode()

@@ -2,28 +2,23 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from typing import TYPE_CHECKING
 
-from raptor.loading.kinds import _printable, is_slow
+from index_store.terminal import visible
+from raptor.loading.kinds import is_slow
+from raptor.loading.processes import ParseCache, parse_many
 from raptor.loading.readers import read_file
-from raptor.loading.types import Failure, Found, Loaded
-
-if TYPE_CHECKING:
-    from raptor.loading.processes import Kept
-
+from raptor.loading.types import Failure, Loaded, SourceFile
 
 MAX_ID_CHARS = 1_000
 
 
-def load(found: Iterable[Found], kept: "Kept | None" = None) -> Iterator[Loaded]:
+def load(files: Iterable[SourceFile], cache: ParseCache | None = None) -> Iterator[Loaded]:
     """Each file's documents, or why there are none; one at a time, in the order given. A bad one stops nothing.
 
-    Files of slow types are parsed in processes, ahead of their turn; `kept` holds what was parsed before.
+    Files of slow types are parsed in processes, ahead of their turn, unless `cache` has their text from before.
     """
-    from raptor.loading.processes import parse_many
-
-    files, sources = list(found), dict[str, str]()
-    with closing(parse_many([file for file in files if is_slow(file)], kept)) as parsed:
+    files, sources = list(files), dict[str, str]()
+    with closing(parse_many([file for file in files if is_slow(file)], cache)) as parsed:
         for file in files:
             for loaded in next(parsed) if is_slow(file) else read_file(file):
                 yield _first_of_its_id(_checked(loaded), sources)
@@ -32,10 +27,10 @@ def load(found: Iterable[Found], kept: "Kept | None" = None) -> Iterator[Loaded]
 def _checked(loaded: Loaded) -> Loaded:
     """A document that can be stored and cited, or what is wrong with it."""
     if isinstance(loaded, Failure):
-        return Failure(_printable(loaded.source), _printable(loaded.reason))
+        return Failure(visible(loaded.source), visible(loaded.reason))
     reason = _id_fault(loaded.id) or _text_fault(loaded.text) or _text_fault(loaded.title or "-")
     reason = reason or _meta_fault(loaded.meta)
-    return Failure(_printable(loaded.source), reason) if reason else loaded
+    return Failure(visible(loaded.source), reason) if reason else loaded
 
 
 def _id_fault(name: str) -> str:

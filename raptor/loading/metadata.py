@@ -1,32 +1,32 @@
-"""What a user says of documents: a .jsonl or .csv of rows, each with a document's id and fields of its own."""
+"""Metadata that a user has of documents: a .jsonl or .csv file, each row with a document's id and further fields."""
 
 import csv
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from raptor.errors import RaptorError
-from raptor.loading.types import Failure, meta_of
-
-if TYPE_CHECKING:
-    from raptor.types import Part
+from raptor.loading.types import meta_of
 
 _IDS = ("_id", "doc")
 
 
 @dataclass(frozen=True, slots=True)
 class Metadata:
-    """Fields by document id, and the line of the file that has each."""
+    """What a metadata file holds: `fields` by document id, and `lines`, the line of the file for each id."""
 
     file: str
     fields: Mapping[str, Mapping[str, str]]
     lines: Mapping[str, int]
 
 
-def read_metadata(file: str) -> Metadata:
-    """Raises RaptorError, one sentence, for a file that cannot be read, is of another kind, or has a bad row."""
+def read_metadata(file: str | Path) -> Metadata:
+    """The metadata in a .jsonl or .csv file, whose rows have an "_id" or "doc" and any further fields.
+
+    Raises RaptorError, in one sentence, for a file that cannot be read, is of another kind, or has a bad row.
+    """
     suffix = Path(file).suffix.lower()
     if suffix not in (".jsonl", ".csv"):
         raise RaptorError(f"the metadata {file} is neither .jsonl nor .csv; write it as one of them")
@@ -34,38 +34,19 @@ def read_metadata(file: str) -> Metadata:
     try:
         with Path(file).open(encoding="utf-8-sig", newline="") as opened:
             for line, row in (_json_rows if suffix == ".jsonl" else _csv_rows)(opened):
-                doc, said = _said(line, row)
+                doc, row_fields = _document_fields(line, row)
                 if doc in lines:
                     raise ValueError(
                         f"line {line:,} says more of {doc!r}, of which line {lines[doc]:,} speaks"
                     )
-                fields[doc], lines[doc] = said, line
+                fields[doc], lines[doc] = row_fields, line
     except OSError as e:
         raise RaptorError(f"the metadata {file} cannot be read ({e.strerror or e}); check the path") from e
     except (ValueError, csv.Error, RecursionError) as e:
         raise RaptorError(
             f'the metadata {file} cannot be used: {e}; give each row an "_id" or "doc" and its fields'
         ) from e
-    return Metadata(file, fields, lines)
-
-
-def described(parts: "Sequence[Part]", metadata: Metadata | None) -> "tuple[list[Part], list[Failure]]":
-    """Each part with the fields said of its document, over those it has; and a Failure for each unknown id."""
-    if metadata is None:
-        return list(parts), []
-    known = {part.document.id for part in parts}
-    unknown = [
-        Failure(f"{metadata.file}:{line}", f"there is no document {doc!r}; check the id")
-        for doc, line in metadata.lines.items()
-        if doc not in known
-    ]
-    return [_with(part, metadata.fields.get(part.document.id)) for part in parts], unknown
-
-
-def _with(part: "Part", fields: Mapping[str, str] | None) -> "Part":
-    if not fields:
-        return part
-    return replace(part, document=replace(part.document, meta={**part.document.meta, **fields}))
+    return Metadata(str(file), fields, lines)
 
 
 def _json_rows(lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -89,8 +70,8 @@ def _csv_rows(lines: Iterator[str]) -> Iterator[tuple[int, dict[str, Any]]]:
         yield rows.line_num, row
 
 
-def _said(line: int, row: dict[str, Any]) -> tuple[str, dict[str, str]]:
-    """The id and the fields of a row."""
+def _document_fields(line: int, row: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """The id in a row, and its other fields. Raises ValueError."""
     name = next((name for name in _IDS if name in row), None)
     if name is None:
         raise ValueError(f'line {line:,} has neither "_id" nor "doc"')

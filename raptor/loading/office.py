@@ -1,13 +1,28 @@
-"""The text of .docx, .pptx and .xlsx files as Markdown, through kreuzberg, which comes with an extra."""
+"""Office files (.docx, .pptx, .xlsx): their text as Markdown, through kreuzberg, which comes with an extra."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
+from raptor.loading.markdown import markdown_sections
+from raptor.loading.types import Failure, Loaded, SourceFile, Text, title_of
+
 MISSING = (
     "reading it takes a package that is not installed; install it with: pip install 'raptor-rlm[office]'"
 )
+
+
+def read_office(file: SourceFile) -> Iterator[Loaded]:
+    """The file as one document, its headings as sections, with the place where each page or slide starts."""
+    extracted = extract_office(file.path)
+    if isinstance(extracted, str):
+        yield Failure(str(file.path), extracted)
+        return
+    text, title, pages = extracted
+    sections = tuple(markdown_sections(text))
+    title = title_of(title, sections[0].heading if sections else "", file.path.name)
+    yield Text(file.id, title, str(file.path), text, pages, sections)
 
 
 def extract_office(path: Path) -> tuple[str, str, tuple[int, ...]] | str:
@@ -21,17 +36,17 @@ def extract_office(path: Path) -> tuple[str, str, tuple[int, ...]] | str:
         use_cache=False, disable_ocr=True, output_format="markdown", pages=PageConfig(extract_pages=True)
     )
     try:
-        found = extract_file_sync(path, config=config)
+        result = extract_file_sync(path, config=config)
     except KreuzbergError as error:
         fault = " ".join(f"{type(error).__name__}: {str(error)[:200]}".split())
         return (
             f"it cannot be read as {path.suffix.lower()} ({fault}); open it in its program and save it anew"
         )
-    metadata: Mapping[str, Any] = found.metadata
+    metadata: Mapping[str, Any] = result.metadata
     boundaries = (metadata.get("pages") or {}).get("boundaries") or ()
     title = (metadata.get("core_properties") or {}).get("title") or metadata.get("title") or ""
-    pages = page_starts(found.content, [int(page["byte_start"]) for page in boundaries])
-    return found.content.replace("\0", "\ufffd"), str(title), pages
+    pages = page_starts(result.content, [int(page["byte_start"]) for page in boundaries])
+    return result.content.replace("\0", "\ufffd"), str(title), pages
 
 
 def page_starts(text: str, starts: Sequence[int]) -> tuple[int, ...]:

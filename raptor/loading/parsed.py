@@ -1,25 +1,31 @@
-"""What was parsed before, in a build's checkpoint."""
+"""Texts that were parsed before, in a build's checkpoint."""
 
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from raptor.checkpoint import NAME, Checkpoint, key_of
+from raptor.checkpoint import NAME, Checkpoint, result_key
 from raptor.loading.processes import VERSION
 
 KIND = "parsed"
 
 
-class Parsed:
-    """Parsed texts by the sha256 of their file and its suffix, kept by a checkpoint that is opened when needed."""
+class CheckpointCache:
+    """A `ParseCache` in a checkpoint, which is opened when it is first needed."""
 
     def __init__(self, folder: Path, checkpoint: Callable[[], Checkpoint]) -> None:
         self._file, self._checkpoint = folder / NAME, checkpoint
 
     def get(self, sha256: str, suffix: str) -> Any | None:
+        """The text of a file with these bytes and this suffix, as JSON; None where none is recorded."""
         if not self._file.exists():
             return None
-        return self._checkpoint().get_json(key_of(KIND, VERSION, sha256, suffix))
+        return self._checkpoint().get_json(_key(sha256, suffix))
 
-    def put(self, sha256: str, suffix: str, value: Any) -> None:
-        self._checkpoint().put_json(key_of(KIND, VERSION, sha256, suffix), KIND, value)
+    def put(self, sha256: str, suffix: str, text: Any) -> None:
+        """Record the text, as JSON, of a file with these bytes and this suffix."""
+        self._checkpoint().put_json(_key(sha256, suffix), KIND, text)
+
+
+def _key(sha256: str, suffix: str) -> str:
+    return result_key(KIND, VERSION, sha256, suffix)

@@ -5,7 +5,6 @@ A parser is `python -m raptor.loading.processes`: a line of JSON in for each fil
 pickles.)
 """
 
-import hashlib
 import json
 import os
 import resource
@@ -21,64 +20,74 @@ from pathlib import Path
 from threading import Event
 from typing import IO, Any, Protocol
 
+from index_store.files import sha256_of
 from raptor.errors import RaptorError
 from raptor.loading.readers import read_file
-from raptor.loading.types import Failure, Found, Loaded, Section, Text, state_of
+from raptor.loading.types import Failure, Loaded, Section, SourceFile, Text, state_of
 
 LIMIT_S = 120.0
 MEMORY_BYTES = 4 * 2**30
-#: Goes up when the same file gives another text, so that what was kept of it is not used.
+#: Goes up when the same file gives another text, so that what is recorded of it is not used.
 VERSION = 1
 _AHEAD = 4  # files submitted before their turn, for each process
 
 
-class Kept(Protocol):
-    """What was parsed before, by the sha256 of the file and its suffix; each value is JSON."""
+class ParseCache(Protocol):
+    """Texts that were parsed before, by the sha256 of the file and its suffix; each is JSON."""
 
     def get(self, sha256: str, suffix: str) -> Any | None: ...
-    def put(self, sha256: str, suffix: str, value: Any) -> None: ...
+    def put(self, sha256: str, suffix: str, text: Any) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """A file on its way. `sha256`: "" where it is not to be kept; `state`: of the file when that was taken."""
+    """A file on its way. `sha256`: of its bytes, "" where its text is not to be recorded; `state`: of the file then.
 
-    file: Found
+    `known`: whether its text was in the cache.
+    """
+
+    file: SourceFile
     sha256: str
     state: tuple[int, ...] | None
     loaded: Callable[[], list[Loaded]]
     known: bool = False
 
 
-def parse_many(files: Sequence[Found], kept: Kept | None = None) -> Generator[list[Loaded], None, None]:
+def parse_many(
+    files: Sequence[SourceFile], cache: ParseCache | None = None
+) -> Generator[list[Loaded], None, None]:
     """What `read_file` gives for each file, in order, parsed in as many processes as there are processors.
 
     A file whose parser dies, or takes longer than LIMIT_S, is a Failure. Raises RaptorError where no process starts.
     """
-    return _parsed(files, kept, min(len(files), os.cpu_count() or 1))
+    return _parsed(files, cache, min(len(files), os.cpu_count() or 1))
 
 
-def _parsed(files: Sequence[Found], kept: Kept | None, workers: int) -> Generator[list[Loaded], None, None]:
+def _parsed(
+    files: Sequence[SourceFile], cache: ParseCache | None, workers: int
+) -> Generator[list[Loaded], None, None]:
     parsers = _Parsers(deque(), [], Event())
     pending: deque[_Job] = deque()
     with closing(parsers), ThreadPoolExecutor(max(1, workers)) as pool:
         try:
             for file in files:
-                pending.append(_begun(file, kept, lambda file: pool.submit(parsers.parse, file)))
+                pending.append(_begun(file, cache, lambda file: pool.submit(parsers.parse, file)))
                 if len(pending) >= _AHEAD * workers:
-                    yield _ended(pending.popleft(), kept)
+                    yield _ended(pending.popleft(), cache)
             while pending:
-                yield _ended(pending.popleft(), kept)
+                yield _ended(pending.popleft(), cache)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
             parsers.stop()
 
 
-def _begun(file: Found, kept: Kept | None, submit: Callable[[Found], Future[list[Loaded]]]) -> _Job:
-    if kept is None:
+def _begun(
+    file: SourceFile, cache: ParseCache | None, submit: Callable[[SourceFile], Future[list[Loaded]]]
+) -> _Job:
+    if cache is None:
         return _Job(file, "", None, submit(file).result)
-    state, sha256 = state_of(file.path), _sha256(file.path)
-    known = kept.get(sha256, file.path.suffix.lower()) if sha256 else None
+    state, sha256 = state_of(file.path), _sha256_of(file.path)
+    known = cache.get(sha256, file.path.suffix.lower()) if sha256 else None
     if known is not None:
         text = _text_of(known | {"id": file.id, "source": str(file.path)})
         # A title that was the file's name is that of this file.
@@ -87,24 +96,21 @@ def _begun(file: Found, kept: Kept | None, submit: Callable[[Found], Future[list
     return _Job(file, sha256, state, submit(file).result)
 
 
-def _ended(job: _Job, kept: Kept | None) -> list[Loaded]:
+def _ended(job: _Job, cache: ParseCache | None) -> list[Loaded]:
     loaded = job.loaded()
     whole = bool(job.sha256) and not job.known and state_of(job.file.path) == job.state
-    if kept is not None and whole and len(loaded) == 1 and isinstance(loaded[0], Text):
+    if cache is not None and whole and len(loaded) == 1 and isinstance(loaded[0], Text):
         row = asdict(loaded[0])
         row["title"] = "" if row["title"] == job.file.path.name else row["title"]
         del row["id"], row["source"]
-        kept.put(job.sha256, job.file.path.suffix.lower(), row)
+        cache.put(job.sha256, job.file.path.suffix.lower(), row)
     return loaded
 
 
-def _sha256(path: Path) -> str:
-    """Of a regular file's bytes; "" where it cannot be read, which reading it will say."""
+def _sha256_of(path: Path) -> str:
+    """The sha256 of a regular file's bytes; "" where it cannot be read, about which reading it raises."""
     try:
-        if not path.is_file():
-            return ""
-        with path.open("rb") as f:
-            return hashlib.file_digest(f, "sha256").hexdigest()
+        return sha256_of(path) if path.is_file() else ""
     except OSError:
         return ""
 
@@ -117,7 +123,7 @@ class _Parsers:
     started: list[subprocess.Popen[bytes]]
     stopped: Event
 
-    def parse(self, file: Found) -> list[Loaded]:
+    def parse(self, file: SourceFile) -> list[Loaded]:
         try:
             parser = self.idle.pop()
         except IndexError:
@@ -164,7 +170,7 @@ def _started() -> subprocess.Popen[bytes]:
         ) from e
 
 
-def _answer(parser: subprocess.Popen[bytes], file: Found) -> bytes:
+def _answer(parser: subprocess.Popen[bytes], file: SourceFile) -> bytes:
     """A parser's line about a file, without its end where the parser died."""
     assert parser.stdin is not None
     assert parser.stdout is not None
@@ -206,7 +212,7 @@ def _serve(asked: IO[bytes], answers: IO[bytes]) -> None:
         path, name = (os.fsdecode(bytes.fromhex(request[key])) for key in ("path", "id"))
         # The system ends what takes too long, native code and an orphan included.
         signal.setitimer(signal.ITIMER_REAL, request["limit_s"])
-        loaded = read_file(Found(Path(path), name))
+        loaded = read_file(SourceFile(Path(path), name))
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(json.dumps([asdict(item) for item in loaded]).encode() + b"\n")
         answers.flush()

@@ -1,4 +1,4 @@
-"""What loading hands about: a file that was found, its text, or why there is none."""
+"""The data of loading: a file to load, the document in it, or why there is none."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ class Section:
 class Text:
     """One loaded document.
 
-    `pages`: the character offset at which each page starts, () when unpaged. `meta`: what else its source says of it.
+    `pages`: the character offset at which each page starts, () when unpaged. `meta`: its metadata, by field.
     """
 
     id: str
@@ -34,42 +34,52 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A source that could not be loaded. `reason`: one sentence, what was found and what to do."""
+    """A source that could not be loaded. `reason`: one sentence: what is wrong with it, and what to do."""
 
     source: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A file to load. `id`: its path below the folder (or the fixed part of the pattern) that was asked for."""
+class SourceFile:
+    """A file to load. `id`: its path below the folder that was named, or below the fixed part of the pattern."""
 
     path: Path
     id: str
 
 
 Loaded = Text | Failure
+_MAX_TITLE_CHARS = 200
+
+
+def title_of(*candidates: str | None) -> str:
+    """The first that has words, on one line and of a length to show beside every hit."""
+    folded = (" ".join((title or "").split()) for title in candidates)
+    return next((title[:_MAX_TITLE_CHARS] for title in folded if title), "")
 
 
 def state_of(path: Path) -> tuple[int, ...] | None:
-    """What changes when a file does; None where it cannot be looked at."""
+    """Inode, size and time of change, which differ when a file was changed; None where it cannot be looked at."""
     try:
-        found = path.stat()
+        stat = path.stat()
     except OSError:
         return None
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
 def meta_of(row: Mapping[str, Any], without: Sequence[str] = ("_id", "title", "text")) -> dict[str, str]:
-    """The fields of a JSON object, some left out, that are a string or a number, as strings.
+    """The metadata in a JSON object: its fields that are strings or numbers, as strings, without some.
 
-    Those of an object `meta` or `metadata` in it are fields as well; where both name one, the row's own counts.
+    The fields of an object `meta` or `metadata` in it count too; where both have a field, the row's own value counts.
     """
-    inner = (row[name] for name in ("metadata", "meta") if isinstance(row.get(name), dict))
-    return {name: value for part in inner for name, value in _said(part, ()).items()} | _said(row, without)
+    inner = [row[name] for name in ("metadata", "meta") if isinstance(row.get(name), dict)]
+    fields: dict[str, str] = {}
+    for part in inner:
+        fields |= _plain_fields(part, ())
+    return fields | _plain_fields(row, without)
 
 
-def _said(row: Mapping[str, Any], without: Sequence[str]) -> dict[str, str]:
+def _plain_fields(row: Mapping[str, Any], without: Sequence[str]) -> dict[str, str]:
     return {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in row.items()

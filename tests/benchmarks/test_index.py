@@ -1,6 +1,7 @@
 """The benchmark of the index folder runs at any size, and what it measures with is itself right."""
 
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from benchmarks import _synthetic, _updates, index
 from tests.helpers import tiny_embedder
 
 
-def test_a_small_index_is_written_and_measured(tmp_path, capsys):
+def test_a_small_index_is_written_and_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index.write_index(tmp_path / "i", 2_000)
     index.read_index(tmp_path / "i")
     printed = capsys.readouterr().out
@@ -18,7 +19,7 @@ def test_a_small_index_is_written_and_measured(tmp_path, capsys):
     assert "| memory beside the page cache |" in printed
 
 
-def test_made_up_text_has_the_size_asked_for_and_the_tree_one_root():
+def test_made_up_text_has_the_size_asked_for_and_the_tree_one_root() -> None:
     draft, queries = _synthetic.draft(2_000, 100_000, 3)
     assert sum(len(text) for _, text in draft.documents) == pytest.approx(100_000, rel=0.02)
     assert draft.levels[-1] == 1
@@ -26,13 +27,13 @@ def test_made_up_text_has_the_size_asked_for_and_the_tree_one_root():
     assert queries.shape == (3, _synthetic.DIM)
 
 
-def test_tightness_is_one_where_members_are_equal_and_less_elsewhere():
+def test_tightness_is_one_where_members_are_equal_and_less_elsewhere() -> None:
     rows = np.eye(4, dtype=np.float32)[[0, 0, 1, 2]]
     assert index.tightness(rows, [np.array([0, 1])]) == pytest.approx(1)
     assert index.tightness(rows, [np.array([2, 3])]) == pytest.approx(0.5**0.5)
 
 
-def test_queries_meet_their_nearest_rows_where_clusters_hold_them_and_not_where_none_does():
+def test_queries_meet_their_nearest_rows_where_clusters_hold_them_and_not_where_none_does() -> None:
     rows, queries = _synthetic.vectors(2_000, 5)
     near = [np.argpartition(-(rows @ q), index.NEAREST)[: index.NEAREST] for q in queries]
     assert index.met(rows, near, queries) == pytest.approx(100)
@@ -40,7 +41,7 @@ def test_queries_meet_their_nearest_rows_where_clusters_hold_them_and_not_where_
     assert index.met(rows, np.array_split(rest, 100), queries) == 0
 
 
-def test_updates_are_measured_beside_full_builds(tmp_path, monkeypatch):
+def test_updates_are_measured_beside_full_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_embedder.use(monkeypatch)
     for name, value in {"DOCUMENTS": 20, "SIZE": 800}.items():
         monkeypatch.setattr(_updates, name, value)
@@ -53,13 +54,13 @@ def test_updates_are_measured_beside_full_builds(tmp_path, monkeypatch):
     )  # the same chunks are found, whatever the tree
 
 
-def test_a_command_over_its_limit_is_ended_and_says_so():
+def test_a_command_over_its_limit_is_ended_and_says_so() -> None:
     cpu_s, wall_s, _ = index.spent([sys.executable, "-c", "import time; time.sleep(60)"], limit_s=0.5)
     assert cpu_s is None
     assert wall_s < 30
 
 
-def test_a_process_and_its_children_are_counted_together():
+def test_a_process_and_its_children_are_counted_together() -> None:
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(10**7))'])"
     cpu_s, _, peak_mb = index.spent([sys.executable, "-c", code])
     assert cpu_s and cpu_s > 0.05

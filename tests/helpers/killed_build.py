@@ -24,8 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from index_store import embedder
-from raptor.build import build_index
-from raptor.settings import BuildSettings
+from raptor import BuildSettings, build_index
 from tests.helpers import tiny_embedder
 from tests.helpers.model_server import MODEL
 
@@ -47,8 +46,8 @@ def build(docs: str, index: str, run: str, moment: Moment | None) -> int:
 
     settings = BuildSettings(concurrency=CONCURRENCY)
     report = build_index(docs, index, summarizer=MODEL, settings=settings, progress=progress)
-    told = {"digest": report.digest, "calls": report.calls, "run": run, "index": index}
-    print(json.dumps(told), flush=True)
+    line = {"digest": report.digest, "calls": report.calls, "run": run, "index": index}
+    print(json.dumps(line), flush=True)
     return steps
 
 
@@ -59,8 +58,8 @@ def recorded(index: str) -> list[str]:
         return []
     with sqlite3.connect(path) as db:
         exists = db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'results'").fetchone()[0]
-        found = "SELECT key FROM results WHERE kind LIKE '%summary'"
-        return [k for (k,) in db.execute(found)] if exists else []
+        keys = "SELECT key FROM results WHERE kind LIKE '%summary'"
+        return [k for (k,) in db.execute(keys)] if exists else []
 
 
 def moments(seed: int, steps: int) -> Iterator[list[Moment]]:
@@ -92,13 +91,13 @@ def main(docs: str, folder: str, kills: str) -> None:
             if not forked(docs, index, f"run-{runs}", moment):
                 break
             left -= 1
-            told = {"killed": True, "run": f"run-{runs}", "index": index, "recorded": recorded(index)}
-            print(json.dumps(told), flush=True)
+            line = {"killed": True, "run": f"run-{runs}", "index": index, "recorded": recorded(index)}
+            print(json.dumps(line), flush=True)
         if not left:
             return
 
 
 if __name__ == "__main__":
     os.environ["NUMBA_THREADING_LAYER"] = "forksafe"  # the undisturbed build, before the forks, clusters too
-    embedder.load_embedder = tiny_embedder.load  # type: ignore[assignment]
+    embedder.load_embedder = tiny_embedder.load
     main(*sys.argv[1:])

@@ -35,7 +35,6 @@ def token_offsets(texts: Sequence[str]) -> list[list[tuple[int, int]]]:
 
 def use(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("index_store.embedder.load_embedder", load)
-    monkeypatch.setattr("raptor.embedding.load_embedder", load)
 
 
 def write_documents(folder: Path, count: int, sentences: int = 12) -> Path:

@@ -10,50 +10,51 @@ from collections import defaultdict
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from index_store.errors import BrokenIndex
 from raptor.build import build_index, update_index
-from raptor.checkpoint import Checkpoint, key_of
+from raptor.checkpoint import Checkpoint, build_lock, result_key
 from raptor.errors import RaptorError
-from raptor.estimate import estimate
-from raptor.lock import build_lock
+from raptor.estimating import estimate
 from raptor.pruning import prune_index
-from raptor.settings import BuildSettings
-from raptor.types import Spending
+from raptor.settings import BuildSettings, Spending
 from tests.helpers import tiny_embedder
 from tests.helpers.killed_build import CONCURRENCY
 from tests.helpers.model_server import MODEL, ModelServer, Step, error
 from tests.helpers.places import ROOT
 
 MOMENTS = 50
+Body = dict[str, Any]  # of a request to the model server
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch):
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_embedder.use(monkeypatch)
 
 
-def body_key(body):
+def body_key(body: Body) -> str:
     return hashlib.sha256(json.dumps(body["messages"]).encode()).hexdigest()
 
 
-def summary_of(body):
+def summary_of(body: Body) -> str:
     """A reply that depends on the whole request and on nothing else."""
     key = body_key(body)
     return f"LABEL: part {key[:6]}\nSUMMARY: {' '.join(key[i : i + 6] for i in range(0, 60, 6))}."
 
 
-def record_key(body):
+def record_key(body: Body) -> str:
     """What the build records a reply to this request under."""
-    return key_of("summary", MODEL, body["messages"], body["max_tokens"])
+    return result_key("summary", MODEL, body["messages"], body["max_tokens"])
 
 
 @pytest.mark.slow
 def test_a_build_killed_at_fifty_moments_ends_as_an_undisturbed_one_and_pays_for_nothing_twice(
-    tmp_path, monkeypatch
-):
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A reply is delivered when the build has recorded it, which it does before it uses it or asks anything in its
     place: so all but those of the calls under way at the kill, of which there are at most CONCURRENCY. No run asks
     for what was delivered to one before it, nor for anything twice; all ask what the undisturbed build asked.
@@ -66,13 +67,13 @@ def test_a_build_killed_at_fifty_moments_ends_as_an_undisturbed_one_and_pays_for
         asked = defaultdict(list)
         for body, headers in zip(server.requests, server.headers, strict=True):
             asked[headers["authorization"].removeprefix("Bearer ")].append(record_key(body))
-    undisturbed, *told = map(json.loads, ran.stdout.splitlines())
+    undisturbed, *reported = map(json.loads, ran.stdout.splitlines())
     wanted = set(asked[undisturbed["run"]])
-    assert sum("killed" in run for run in told) == MOMENTS
-    indexes = [list(runs) for _, runs in groupby(told, key=itemgetter("index"))]
+    assert sum("killed" in run for run in reported) == MOMENTS
+    indexes = [list(runs) for _, runs in groupby(reported, key=itemgetter("index"))]
     assert not any("killed" in runs[-1] for runs in indexes)
     for runs in indexes:
-        delivered = set()
+        delivered: set[str] = set()
         for run in runs:
             mine = asked[run["run"]]
             assert len(mine) == len(set(mine))
@@ -87,11 +88,13 @@ def test_a_build_killed_at_fifty_moments_ends_as_an_undisturbed_one_and_pays_for
                 assert delivered | set(mine) == wanted
 
 
-def test_a_failed_build_keeps_what_it_paid_for_and_asks_only_for_the_rest(tmp_path, monkeypatch):
+def test_a_failed_build_keeps_what_it_paid_for_and_asks_only_for_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     docs, out = tiny_embedder.write_documents(tmp_path / "docs", 40), tmp_path / "i"
     failing: set[str] = set()
 
-    def script(body):
+    def script(body: Body) -> str | Step:
         if len(failing) < 2 or body_key(body) in failing:
             failing.add(body_key(body))
             return error(400, "no")
@@ -108,7 +111,9 @@ def test_a_failed_build_keeps_what_it_paid_for_and_asks_only_for_the_rest(tmp_pa
         assert paid and not paid & {body_key(r) for r in server.requests}
 
 
-def test_more_errors_than_allowed_stop_a_build_at_once(tmp_path, monkeypatch):
+def test_more_errors_than_allowed_stop_a_build_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     docs = tiny_embedder.write_documents(tmp_path / "docs", 60)
     with ModelServer(lambda body: error(400, "no")) as server:
         server.use(monkeypatch)
@@ -120,7 +125,9 @@ def test_more_errors_than_allowed_stop_a_build_at_once(tmp_path, monkeypatch):
         assert server.calls < 6
 
 
-def test_a_dollar_cap_stops_the_build_cleanly_and_a_higher_one_goes_on(tmp_path, monkeypatch):
+def test_a_dollar_cap_stops_the_build_cleanly_and_a_higher_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import litellm
 
     monkeypatch.setitem(
@@ -145,6 +152,8 @@ def test_a_dollar_cap_stops_the_build_cleanly_and_a_higher_one_goes_on(tmp_path,
             build(spending=Spending(usd=0.05))
         assert server.calls == 0
         expected, _ = estimate(str(docs), out, summarizer="openai/priced-model")
+        assert expected.usd_low is not None
+        assert expected.usd_high is not None
         assert expected.usd_low < expected.usd_high
         with pytest.raises(RaptorError, match=r"stopped at its cap.*higher cap"):
             build(spending=Spending(usd=expected.usd_low))
@@ -153,13 +162,14 @@ def test_a_dollar_cap_stops_the_build_cleanly_and_a_higher_one_goes_on(tmp_path,
         left, _ = estimate(str(docs), out, summarizer="openai/priced-model")
         assert left.recorded == paid
         assert left.calls <= expected.calls - paid + 1  # how many there are above depends on what they say
+        assert left.usd_low is not None
         assert left.usd_low < expected.usd_low
         report = build()
         assert report.calls + paid == server.calls
         assert len({body_key(r) for r in server.requests}) == server.calls
 
 
-def test_a_dry_run_asks_nothing_and_counts_what_the_build_then_reports(tmp_path):
+def test_a_dry_run_asks_nothing_and_counts_what_the_build_then_reports(tmp_path: Path) -> None:
     docs, out = tiny_embedder.write_documents(tmp_path / "docs", 60, 30), tmp_path / "i"
     expected, _ = estimate(str(docs), out)
     report = build_index(docs, out)
@@ -169,14 +179,14 @@ def test_a_dry_run_asks_nothing_and_counts_what_the_build_then_reports(tmp_path)
     assert expected.completion_tokens == report.completion_tokens
 
 
-def test_a_second_build_into_one_index_is_refused_until_the_first_is_gone(tmp_path):
+def test_a_second_build_into_one_index_is_refused_until_the_first_is_gone(tmp_path: Path) -> None:
     docs, out = tiny_embedder.write_documents(tmp_path / "docs", 3), tmp_path / "i"
     with build_lock(out), pytest.raises(RaptorError, match="another build"):
         build_index(docs, out)
     assert build_index(docs, out).new
 
 
-def test_a_damaged_checkpoint_is_one_sentence_that_says_what_to_delete(tmp_path):
+def test_a_damaged_checkpoint_is_one_sentence_that_says_what_to_delete(tmp_path: Path) -> None:
     docs, out = tiny_embedder.write_documents(tmp_path / "docs", 3), tmp_path / "i"
     out.mkdir()
     (out / "build.sqlite").write_bytes(b"not a database" * 100)
@@ -184,7 +194,9 @@ def test_a_damaged_checkpoint_is_one_sentence_that_says_what_to_delete(tmp_path)
         build_index(docs, out)
 
 
-def test_a_disk_that_fills_up_is_one_sentence_and_the_build_goes_on_when_there_is_room(tmp_path):
+def test_a_disk_that_fills_up_is_one_sentence_and_the_build_goes_on_when_there_is_room(
+    tmp_path: Path,
+) -> None:
     docs = tiny_embedder.write_documents(tmp_path / "docs", 30)
     whole, refused = build_index(docs, tmp_path / "whole").digest, 0
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -203,19 +215,19 @@ def test_a_disk_that_fills_up_is_one_sentence_and_the_build_goes_on_when_there_i
     assert refused > 2
 
 
-def test_no_two_lists_of_inputs_share_a_key():
+def test_no_two_lists_of_inputs_share_a_key() -> None:
     keys = [
-        key_of("k", "ab", "c"),
-        key_of("k", "a", "bc"),
-        key_of("k", b"ab", "c"),
-        key_of("k", ["ab"], "c"),
-        key_of("ka", "b", "c"),
-        key_of("k", "abc"),
+        result_key("k", "ab", "c"),
+        result_key("k", "a", "bc"),
+        result_key("k", b"ab", "c"),
+        result_key("k", ["ab"], "c"),
+        result_key("ka", "b", "c"),
+        result_key("k", "abc"),
     ]
     assert len(set(keys)) == len(keys)
 
 
-def test_what_is_recorded_comes_back_and_is_computed_once(tmp_path):
+def test_what_is_recorded_comes_back_and_is_computed_once(tmp_path: Path) -> None:
     with Checkpoint(tmp_path) as first:
         assert first.json("x", [1], lambda: {"a": "é"}) == {"a": "é"}
     with Checkpoint(tmp_path) as again:
@@ -224,7 +236,7 @@ def test_what_is_recorded_comes_back_and_is_computed_once(tmp_path):
         assert again.json("x", [1], lambda: 2) == 2
 
 
-def test_a_damaged_result_counts_as_none(tmp_path):
+def test_a_damaged_result_counts_as_none(tmp_path: Path) -> None:
     with Checkpoint(tmp_path) as first:
         first.json("x", [1], lambda: "recorded")
     for place in range(len(b'"recorded"') + 32):
@@ -237,7 +249,7 @@ def test_a_damaged_result_counts_as_none(tmp_path):
             assert again.json("x", [1], lambda: pytest.fail("not recorded anew")) == "recorded"
 
 
-def test_pruning_keeps_what_a_kept_generation_or_an_open_build_needs(tmp_path):
+def test_pruning_keeps_what_a_kept_generation_or_an_open_build_needs(tmp_path: Path) -> None:
     docs, out = tmp_path / "docs", tmp_path / "i"
     docs.mkdir()
     for name in ("a", "b"):
@@ -246,23 +258,23 @@ def test_pruning_keeps_what_a_kept_generation_or_an_open_build_needs(tmp_path):
     (docs / "a.html").write_text("<p>Other words, to be a second generation.</p>")
     update_index(out, docs)
 
-    def kept():
+    def kinds() -> list[str]:
         with Checkpoint(out) as checkpoint:
             return sorted(kind for (kind,) in checkpoint._run("SELECT kind FROM results"))
 
-    assert kept().count("settled parsed") == 3
+    assert kinds().count("settled parsed") == 3
     assert prune_index(out, keep=2) == ([], 0)
     with Checkpoint(out) as checkpoint:
         checkpoint.put_json("k", "parsed", {"text": "of a build that has not ended"})
         checkpoint.put_json("l", "embed", [])
     gone, dropped = prune_index(out)
     assert (gone, dropped) == ([1], 2)  # the old text of a.html, and the summary over it
-    assert {"embed", "parsed", "roots", "settled parsed", "settled summary"} == set(kept())
+    assert {"embed", "parsed", "roots", "settled parsed", "settled summary"} == set(kinds())
     (docs / "a.html").write_text("<p>Other words, to be a second generation.</p>")
     assert not update_index(out, docs).new
 
 
-def test_pruning_what_is_no_index_makes_nothing(tmp_path):
+def test_pruning_what_is_no_index_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(BrokenIndex, match="no index"):
         prune_index(tmp_path / "i")
     assert not (tmp_path / "i").exists()

@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from raptor.checkpoint import Checkpoint
 from raptor.clustering.planning import Group
 from raptor.errors import RaptorError
-from raptor.growing import Grower
+from raptor.grower import Grower
 from raptor.settings import BuildSettings
+from raptor.summaries import Summariser
 from raptor.summarising import LABEL_CHARS, LABEL_WORDS, Summary, parse_summary, summary_request
 from raptor.types import Level
 from raptor.workspace import silent
@@ -76,7 +77,7 @@ def summaries(
 
     async def work(grower: Grower) -> list[Summary]:
         async with Gateway(Ledger(Caps()), concurrency=concurrency) as gateway:
-            return await grower.summaries(gateway, level, groups, "summarise")
+            return await Summariser(grower, gateway).summaries(level, groups, "summarise")
 
     with ModelServer(script) as server, pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
         server.use(patch)

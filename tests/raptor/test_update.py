@@ -1,5 +1,7 @@
 """An update changes what changed and its ancestors, and leaves the rest as it stands."""
 
+from pathlib import Path
+
 import pytest
 
 from index_store.errors import BadQuery, NoSuchNode
@@ -11,21 +13,21 @@ from tests.helpers import tiny_embedder
 
 
 @pytest.fixture(autouse=True)
-def tiny(monkeypatch):
+def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_embedder.use(monkeypatch)
 
 
 @pytest.fixture
-def docs(tmp_path):
+def docs(tmp_path: Path) -> Path:
     return tiny_embedder.write_documents(tmp_path / "docs", 100, 30)
 
 
-def texts(path):
+def texts(path: Path) -> dict[str, str]:
     index = open_index(path)
     return {d.id: index.document_text(d.id) for d in index.documents}
 
 
-def test_adding_one_document_in_a_hundred_costs_few_calls(tmp_path, docs):
+def test_adding_one_document_in_a_hundred_costs_few_calls(tmp_path: Path, docs: Path) -> None:
     full = build_index(docs, tmp_path / "i")
     (docs / "new.txt").write_text("The mast of a ketch holds a sail. " * 40)
     report = update_index(tmp_path / "i", docs)
@@ -37,7 +39,9 @@ def test_adding_one_document_in_a_hundred_costs_few_calls(tmp_path, docs):
 
 
 @pytest.mark.parametrize("absolute", [False, True])
-def test_a_file_below_an_indexed_folder_keeps_the_id_it_has_there(tmp_path, docs, monkeypatch, absolute):
+def test_a_file_below_an_indexed_folder_keeps_the_id_it_has_there(
+    tmp_path: Path, docs: Path, monkeypatch: pytest.MonkeyPatch, absolute: bool
+) -> None:
     for name in ("sub/x.txt", "sub/y.txt", "sub/deep/x.txt"):
         (docs / name).parent.mkdir(parents=True, exist_ok=True)
         (docs / name).write_text(f"The old words of {name}.")
@@ -56,7 +60,7 @@ def test_a_file_below_an_indexed_folder_keeps_the_id_it_has_there(tmp_path, docs
     assert update_index("../i", here).changes.added == 0
 
 
-def test_a_file_from_elsewhere_is_named_as_a_build_would_name_it(tmp_path, docs):
+def test_a_file_from_elsewhere_is_named_as_a_build_would_name_it(tmp_path: Path, docs: Path) -> None:
     build_index(docs, tmp_path / "i")
     other = tmp_path / "other" / "a"
     other.mkdir(parents=True)
@@ -70,13 +74,13 @@ def test_a_file_from_elsewhere_is_named_as_a_build_would_name_it(tmp_path, docs)
     assert len(texts(tmp_path / "i")) == 103
 
 
-def test_an_update_without_changes_costs_nothing_and_publishes_nothing(tmp_path, docs):
+def test_an_update_without_changes_costs_nothing_and_publishes_nothing(tmp_path: Path, docs: Path) -> None:
     build_index(docs, tmp_path / "i")
     report = update_index(tmp_path / "i", docs)
     assert (report.calls, report.new, report.generation) == (0, False, 1)
 
 
-def test_a_document_that_moved_but_says_the_same_costs_nothing(tmp_path, docs):
+def test_a_document_that_moved_but_says_the_same_costs_nothing(tmp_path: Path, docs: Path) -> None:
     build_index(docs, tmp_path / "i")
     docs.rename(tmp_path / "elsewhere")
     report = update_index(tmp_path / "i", tmp_path / "elsewhere")
@@ -84,7 +88,7 @@ def test_a_document_that_moved_but_says_the_same_costs_nothing(tmp_path, docs):
     assert verify_index(tmp_path / "i") == []
 
 
-def test_a_changed_document_replaces_the_old_one(tmp_path, docs):
+def test_a_changed_document_replaces_the_old_one(tmp_path: Path, docs: Path) -> None:
     build_index(docs, tmp_path / "i")
     (docs / "d007.txt").write_text("Something else altogether.")
     report = update_index(tmp_path / "i", docs / "d007.txt")
@@ -93,19 +97,20 @@ def test_a_changed_document_replaces_the_old_one(tmp_path, docs):
     assert verify_index(tmp_path / "i") == []
 
 
-def test_a_removed_document_is_gone_and_its_neighbours_stay(tmp_path, docs):
+def test_a_removed_document_is_gone_and_its_neighbours_stay(tmp_path: Path, docs: Path) -> None:
     build_index(docs, tmp_path / "i")
     report = update_index(tmp_path / "i", remove=["d003.txt", "d050.txt"])
     assert report.changes.removed == 2
-    found = texts(tmp_path / "i")
-    assert len(found) == 98 and "d003.txt" not in found
+    left = texts(tmp_path / "i")
+    assert len(left) == 98
+    assert "d003.txt" not in left
     assert verify_index(tmp_path / "i") == []
-    assert not any(
-        h.span.doc == "d003.txt" for h in open_index(tmp_path / "i").search("ketch", k=200, mode="lexical")
-    )
+    hits = open_index(tmp_path / "i").search("ketch", k=200, mode="lexical")
+    assert hits
+    assert not any(h.span and h.span.doc == "d003.txt" for h in hits)
 
 
-def test_a_kept_summary_is_word_for_word_the_old_one(tmp_path, docs):
+def test_a_kept_summary_is_word_for_word_the_old_one(tmp_path: Path, docs: Path) -> None:
     build_index(docs, tmp_path / "i")
     before = open_index(tmp_path / "i")
     old = {before.text(n.id) for n in before.nodes(1)}
@@ -115,7 +120,7 @@ def test_a_kept_summary_is_word_for_word_the_old_one(tmp_path, docs):
     assert len({after.text(n.id) for n in after.nodes(1)} - old) <= report.calls
 
 
-def test_many_small_updates_leave_a_whole_tree(tmp_path, docs):
+def test_many_small_updates_leave_a_whole_tree(tmp_path: Path, docs: Path) -> None:
     build_index(docs, tmp_path / "i")
     for i in range(12):
         (docs / f"n{i}.txt").write_text(f"Yeast and bread number {i}. " * (3 + 20 * (i % 3)))
@@ -127,7 +132,7 @@ def test_many_small_updates_leave_a_whole_tree(tmp_path, docs):
     assert max(len(index.children(n.id)) for n in index.nodes(1)) <= 32
 
 
-def test_an_update_into_one_chunk_and_back_works(tmp_path, docs):
+def test_an_update_into_one_chunk_and_back_works(tmp_path: Path, docs: Path) -> None:
     build_index(docs, tmp_path / "i")
     names = [d.id for d in open_index(tmp_path / "i").documents]
     (docs / "d000.txt").write_text("one chunk")
@@ -139,7 +144,7 @@ def test_an_update_into_one_chunk_and_back_works(tmp_path, docs):
     assert verify_index(tmp_path / "i") == []
 
 
-def test_removing_everything_or_the_unknown_is_refused_in_a_sentence(tmp_path, docs):
+def test_removing_everything_or_the_unknown_is_refused_in_a_sentence(tmp_path: Path, docs: Path) -> None:
     build_index(docs, tmp_path / "i")
     names = [d.id for d in open_index(tmp_path / "i").documents]
     with pytest.raises(RaptorError, match="no document"):
@@ -150,8 +155,8 @@ def test_removing_everything_or_the_unknown_is_refused_in_a_sentence(tmp_path, d
 
 
 def test_another_embedder_than_the_one_that_built_the_index_is_refused_naming_both(
-    tmp_path, docs, monkeypatch
-):
+    tmp_path: Path, docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     build_index(docs, tmp_path / "i")
     from dataclasses import replace
 
@@ -163,7 +168,7 @@ def test_another_embedder_than_the_one_that_built_the_index_is_refused_naming_bo
         update_index(tmp_path / "i", docs)
 
 
-def test_a_reader_of_the_old_generation_is_not_disturbed(tmp_path, docs):
+def test_a_reader_of_the_old_generation_is_not_disturbed(tmp_path: Path, docs: Path) -> None:
     build_index(docs, tmp_path / "i")
     old = open_index(tmp_path / "i")
     before = old.text("L0-00000")

@@ -5,8 +5,10 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -14,38 +16,40 @@ from hypothesis import strategies as st
 from raptor.clustering import cluster as clustering
 from raptor.clustering.cluster import cluster
 from raptor.clustering.fast import near_parts, partition
-from raptor.clustering.groups import Room, adopt_singles, maximal
+from raptor.clustering.groups import Capacity, adopt_singles, maximal
 from raptor.clustering.mixture import mixture
 from raptor.clustering.settings import ClusterSettings
 from raptor.errors import RaptorError
 from tests.helpers.places import ROOT
 
+Array = npt.NDArray[Any]
 KINDS = ["random", "equal", "zero", "two values", "every row twice", "one axis"]
 
 
-def rows(kind: str, n: int, dim: int, seed: int) -> np.ndarray:
+def rows(kind: str, n: int, dim: int, seed: int) -> Array:
     free = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
     turn = np.arange(n)
-    return {
+    kinds: dict[str, Array] = {
         "random": free,
         "equal": free[turn * 0],
         "zero": free * 0,
         "two values": free[turn % 2 if n > 1 else turn],
         "every row twice": free[turn // 2],
         "one axis": free * (np.arange(dim) == 0),
-    }[kind].astype(np.float32)
+    }
+    return kinds[kind].astype(np.float32)
 
 
-def blobs(centres: np.ndarray, each: int, spread: float = 0.05) -> np.ndarray:
+def blobs(centres: Array, each: int, spread: float = 0.05) -> Array:
     noise = np.random.default_rng(1).normal(size=(len(centres) * each, centres.shape[1]))
     return (np.repeat(centres, each, axis=0) + spread * noise).astype(np.float32)
 
 
-def lists(found: list[np.ndarray]) -> list[list[int]]:
-    return [members.tolist() for members in found]
+def lists(clusters: list[Array]) -> list[list[int]]:
+    return [members.tolist() for members in clusters]
 
 
-def check_promises(vectors: np.ndarray, tokens: np.ndarray, how: ClusterSettings) -> None:
+def check_promises(vectors: Array, tokens: Array, how: ClusterSettings) -> None:
     n, found = len(vectors), lists(cluster(vectors, tokens, how))
     assert sorted({node for members in found for node in members}) == list(range(n))
     assert found == sorted(found)
@@ -73,17 +77,19 @@ def check_promises(vectors: np.ndarray, tokens: np.ndarray, how: ClusterSettings
 @example(kind="equal", n=90, dim=4, seed=0, tokens=(0, 1), part_size=20)
 @example(kind="zero", n=90, dim=4, seed=0, tokens=(1, 60), part_size=4000)
 @example(kind="two values", n=90, dim=4, seed=0, tokens=(1, 60), part_size=8)
-def test_every_promise_holds_for_any_vectors_and_tokens(kind, n, dim, seed, tokens, part_size):
+def test_every_promise_holds_for_any_vectors_and_tokens(
+    kind: str, n: int, dim: int, seed: int, tokens: tuple[int, int], part_size: int
+) -> None:
     lengths = np.random.default_rng(seed).integers(*tokens, size=n)
     check_promises(rows(kind, n, dim, seed), lengths, ClusterSettings(max_tokens=300, part_size=part_size))
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_promise_holds_where_umap_is_used(kind):
+def test_every_promise_holds_where_umap_is_used(kind: str) -> None:
     check_promises(rows(kind, 300, 16, 0), np.full(300, 100), ClusterSettings())
 
 
-def test_clustering_the_clusters_ends_in_one_root_even_when_no_two_nodes_fit_the_cap():
+def test_clustering_the_clusters_ends_in_one_root_even_when_no_two_nodes_fit_the_cap() -> None:
     vectors, levels = rows("random", 70, 8, 0), 0
     while len(vectors) > 1:
         found = cluster(vectors, np.full(len(vectors), 5_000), ClusterSettings())
@@ -92,21 +98,21 @@ def test_clustering_the_clusters_ends_in_one_root_even_when_no_two_nodes_fit_the
     assert levels <= 8
 
 
-def test_no_nodes_give_no_clusters_and_one_node_gives_itself():
+def test_no_nodes_give_no_clusters_and_one_node_gives_itself() -> None:
     assert cluster(np.zeros((0, 3), np.float32), np.zeros(0, int)) == []
     assert lists(cluster(np.ones((1, 3), np.float32), np.array([9_999]))) == [[0]]
 
 
-def test_a_handful_of_nodes_that_fits_the_cap_is_one_cluster():
+def test_a_handful_of_nodes_that_fits_the_cap_is_one_cluster() -> None:
     assert lists(cluster(rows("random", 12, 5, 0), np.full(12, 100))) == [list(range(12))]
 
 
-def test_three_blobs_come_back_as_three_clusters():
+def test_three_blobs_come_back_as_three_clusters() -> None:
     found = cluster(blobs(np.eye(3, 8), each=8), np.full(24, 10))
     assert lists(found) == [list(range(8)), list(range(8, 16)), list(range(16, 24))]
 
 
-def test_a_node_between_two_blobs_belongs_to_both():
+def test_a_node_between_two_blobs_belongs_to_both() -> None:
     angles = np.append(0.5 + 0.15 * np.linspace(-2, 2, 30), 0)
     angles = np.append(-angles[:30], angles)
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
@@ -116,51 +122,51 @@ def test_a_node_between_two_blobs_belongs_to_both():
     assert sum(60 in members for members in alone) == 1
 
 
-def test_umap_keeps_thirty_blobs_apart():
+def test_umap_keeps_thirty_blobs_apart() -> None:
     centres = np.random.default_rng(0).normal(size=(30, 48))
     found = cluster(blobs(centres, each=10, spread=0.1), np.full(300, 10))
     assert all(len({node // 10 for node in members}) == 1 for members in lists(found))
     assert len(found) <= 45
 
 
-def test_a_cluster_over_the_cap_is_cut_into_near_equal_halves():
+def test_a_cluster_over_the_cap_is_cut_into_near_equal_halves() -> None:
     found = cluster(rows("random", 10, 4, 0), np.full(10, 100), ClusterSettings(max_tokens=500))
     assert [len(members) for members in found] == [5, 5]
 
 
-def test_equal_vectors_are_grouped_by_size_alone():
+def test_equal_vectors_are_grouped_by_size_alone() -> None:
     sizes = [len(members) for members in cluster(np.ones((100, 4), np.float32), np.full(100, 1))]
     assert sum(sizes) == 100
     assert max(sizes) <= 32
 
 
-def test_a_giant_among_small_nodes_takes_no_more_than_one_of_them_over_the_cap():
+def test_a_giant_among_small_nodes_takes_no_more_than_one_of_them_over_the_cap() -> None:
     tokens = np.array([9_000] + [50] * 9)
     found = lists(cluster(rows("random", 10, 4, 0), tokens))
     assert all(len(members) <= 2 for members in found if 0 in members)
     assert max(len(members) for members in found) >= 7
 
 
-def test_a_lone_node_joins_the_most_similar_group_that_has_room():
+def test_a_lone_node_joins_the_most_similar_group_that_has_room() -> None:
     points = np.array([[1, 0], [1, 0], [0, 1], [0, 1], [0.9, 0.1]], np.float32)
     groups = [np.array([0, 1]), np.array([2, 3]), np.array([4])]
     roomy, full = np.full(5, 10), np.array([1_500, 1_500, 10, 10, 10])
-    assert lists(adopt_singles(groups, points, Room(roomy, ClusterSettings()))) == [[0, 1, 4], [2, 3]]
-    assert lists(adopt_singles(groups, points, Room(full, ClusterSettings()))) == [[0, 1], [2, 3, 4]]
+    assert lists(adopt_singles(groups, points, Capacity(roomy, ClusterSettings()))) == [[0, 1, 4], [2, 3]]
+    assert lists(adopt_singles(groups, points, Capacity(full, ClusterSettings()))) == [[0, 1], [2, 3, 4]]
 
 
-def test_lone_nodes_that_fit_nowhere_pair_up():
+def test_lone_nodes_that_fit_nowhere_pair_up() -> None:
     groups, tokens = [np.array([0]), np.array([1]), np.array([2])], np.full(3, 9_000)
-    assert lists(adopt_singles(groups, np.eye(3), Room(tokens, ClusterSettings()))) == [[1, 0], [2]]
+    assert lists(adopt_singles(groups, np.eye(3), Capacity(tokens, ClusterSettings()))) == [[1, 0], [2]]
 
 
-def test_a_group_inside_another_is_dropped():
+def test_a_group_inside_another_is_dropped() -> None:
     groups = [np.array([2, 0]), np.array([0, 1, 2]), np.array([2, 1, 0]), np.array([3, 2])]
     assert sorted(lists(maximal(groups))) == [[0, 1, 2], [2, 3]]
 
 
 @pytest.mark.parametrize("same", [20, 200, 290])
-def test_many_copies_of_one_row_among_others_are_clustered(same):
+def test_many_copies_of_one_row_among_others_are_clustered(same: int) -> None:
     vectors = rows("random", 300, 16, 0)
     vectors[:same] = vectors[0]
     check_promises(vectors, np.full(300, 100), ClusterSettings())
@@ -168,32 +174,32 @@ def test_many_copies_of_one_row_among_others_are_clustered(same):
     check_promises(vectors, np.full(300, 100), ClusterSettings())
 
 
-def test_parts_hold_every_row_once_and_no_part_is_too_large():
+def test_parts_hold_every_row_once_and_no_part_is_too_large() -> None:
     points = rows("random", 500, 8, 0)
     parts = partition(points, ClusterSettings(part_size=60))
     assert sorted(np.concatenate(parts).tolist()) == list(range(500))
     assert max(map(len, parts)) <= 60
 
 
-def test_equal_rows_are_partitioned_into_halves():
+def test_equal_rows_are_partitioned_into_halves() -> None:
     assert lists(near_parts(np.ones((6, 3), np.float32), ClusterSettings(part_size=8))) == [
         [0, 1, 2],
         [3, 4, 5],
     ]
 
 
-def test_bic_is_lowest_at_the_true_number_of_groups():
+def test_bic_is_lowest_at_the_true_number_of_groups() -> None:
     groups = blobs(np.array([[0.0, 0], [5, 0], [0, 5], [5, 5]]), each=20, spread=0.3).astype(np.float64)
     fits = {k: mixture(groups, groups[:: 80 // k][:k])[0] for k in (2, 4, 8, 16)}
     assert min(fits, key=fits.__getitem__) == 4
 
 
-def test_posteriors_sum_to_one():
+def test_posteriors_sum_to_one() -> None:
     _, posterior = mixture(rows("random", 50, 3, 0).astype(np.float64), np.eye(3))
     assert np.allclose(posterior.sum(axis=1), 1)
 
 
-def test_processes_give_the_same_clusters_as_one_alone(monkeypatch):
+def test_processes_give_the_same_clusters_as_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, how = rows("random", 150, 8, 0), ClusterSettings(part_size=60)
     alone = lists(cluster(vectors, np.full(150, 100), how, workers=1))
     monkeypatch.setattr(clustering, "PARALLEL", 100)
@@ -204,14 +210,14 @@ def ends_early(*_: object) -> None:
     os._exit(1)
 
 
-def test_a_process_that_ends_early_is_one_sentence(monkeypatch):
+def test_a_process_that_ends_early_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clustering, "PARALLEL", 100)
     monkeypatch.setattr(clustering, "cluster_part", ends_early)
     with pytest.raises(RaptorError, match="ended early; free memory"):
         cluster(rows("random", 150, 8, 0), np.full(150, 1), ClusterSettings(part_size=60), workers=2)
 
 
-def test_few_nodes_start_no_processes(monkeypatch):
+def test_few_nodes_start_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clustering, "in_processes", lambda *_: pytest.fail("started processes"))
     assert cluster(rows("random", 150, 8, 0), np.full(150, 100), ClusterSettings(part_size=60), workers=2)
 
@@ -225,26 +231,26 @@ def check_published(n: int, tokens: int, how: ClusterSettings) -> list[list[int]
     return found
 
 
-def test_the_published_method_makes_one_cluster_of_what_umap_cannot_reduce():
+def test_the_published_method_makes_one_cluster_of_what_umap_cannot_reduce() -> None:
     assert check_published(6, 100, ClusterSettings(method="paper")) == [list(range(6))]
     assert len(check_published(6, 1000, ClusterSettings(method="paper"))) == 2
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("tokens", [10, 400, 4_000])
-def test_the_published_method_keeps_blobs_apart_and_ends(tokens):
+def test_the_published_method_keeps_blobs_apart_and_ends(tokens: int) -> None:
     found = check_published(90, tokens, ClusterSettings(method="paper", dims=4))
     assert all(len({node // 15 for node in members}) == 1 for members in found)
 
 
-def test_vectors_that_are_not_finite_are_named():
+def test_vectors_that_are_not_finite_are_named() -> None:
     vectors = rows("random", 5, 3, 0)
     vectors[3, 1] = np.nan
     with pytest.raises(RaptorError, match="1 vectors are not finite, first at row 3"):
         cluster(vectors, np.full(5, 1))
 
 
-def test_tokens_of_another_length_are_refused():
+def test_tokens_of_another_length_are_refused() -> None:
     with pytest.raises(RaptorError, match=r"\(5, 3\) and tokens \(4,\)"):
         cluster(rows("random", 5, 3, 0), np.full(4, 1))
 
@@ -253,7 +259,7 @@ def test_tokens_of_another_length_are_refused():
     "wrong",
     [{"max_tokens": 0}, {"target_size": 1}, {"part_size": 7}, {"threshold": 0.0}, {"method": "fastest"}],
 )
-def test_settings_that_cannot_work_are_refused(wrong):
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(RaptorError, match=next(iter(wrong))):
         ClusterSettings(**wrong)
 
@@ -271,23 +277,22 @@ def digest() -> str:
     return hashlib.sha256(repr(lists(cluster(vectors, np.full(400, 100)))).encode()).hexdigest()
 
 
-def test_the_same_input_gives_the_same_clusters_again():
+def test_the_same_input_gives_the_same_clusters_again() -> None:
     assert digest() == digest()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", ["1", "2"])
-def test_another_process_with_other_threads_gives_the_same_clusters(threads):
+def test_another_process_with_other_threads_gives_the_same_clusters(threads: str) -> None:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
     env = dict.fromkeys(names, threads) | {"PYTHONHASHSEED": threads, "PATH": ""}
-    root = ROOT
     done = subprocess.run(
-        [sys.executable, "-c", DIGEST], env=env, cwd=root, capture_output=True, text=True, check=True
+        [sys.executable, "-c", DIGEST], env=env, cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == digest()
 
 
-def test_few_nodes_need_no_umap():
+def test_few_nodes_need_no_umap() -> None:
     code = (
         "import sys, numpy as np; from raptor.clustering.cluster import cluster; "
         "cluster(np.eye(100, dtype=np.float32), np.full(100, 9)); sys.exit('umap' in sys.modules)"

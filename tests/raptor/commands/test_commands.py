@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from rich.console import Console
 
 from index_store import open_index
 from index_store.graph import level_stats, to_networkx
-from index_store.terminal import count, human_size
+from index_store.terminal import byte_size, count
 from raptor.cli import main, parser
 from raptor.errors import RaptorError
 from raptor.progress import progress_bars, progress_lines
@@ -76,6 +77,13 @@ def test_help_imports_nothing_heavy_and_ends_with_an_example() -> None:
         assert len(example) == 1
         assert example[0].strip().startswith("raptor ")
     assert ran.stderr == ""
+
+
+def test_every_command_names_a_function_that_there_is() -> None:
+    subparsers = next(action.choices for action in parser()._actions if action.dest == "command")
+    assert isinstance(subparsers, dict)
+    for command in subparsers.values():
+        assert callable(resolve_name(command.get_default("run")))
 
 
 def test_every_example_is_a_command_that_exists() -> None:
@@ -404,7 +412,7 @@ def test_an_interrupted_build_says_that_nothing_was_published(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("raptor.growing.Grower.plan", interrupt)
+    monkeypatch.setattr("raptor.grower.Grower.plan", interrupt)
     code, out, err = raptor(capsys, "build", docs, "-o", tmp_path / "i")
     assert (code, out) == (130, "")
     assert err.endswith("raptor: stopped; nothing was published; the same command goes on\n")
@@ -459,7 +467,7 @@ def test_inspect_lists_the_documents(tmp_path: Path, capsys: Capture) -> None:
 
 def test_one_is_not_spoken_of_as_many_and_little_not_as_nothing() -> None:
     assert [count(n, "call") for n in (0, 1, 1200)] == ["0 calls", "1 call", "1,200 calls"]
-    assert [human_size(n) for n in (9, 4_200, 1_250_000)] == ["9 bytes", "4 kB", "1.2 MB"]
+    assert [byte_size(n) for n in (9, 4_200, 1_250_000)] == ["9 bytes", "4 kB", "1.2 MB"]
 
 
 def test_a_folder_of_documents_is_told_apart_from_an_index(
@@ -491,8 +499,19 @@ def test_labels_cannot_command_the_terminal(tmp_path: Path, capsys: Capture) -> 
     labels = ["\x1b[2J\x1b]0;owned\x07", "a\u202eb\nc", "All"]
     publish_toy(tmp_path / "i", replace(toy_draft(), labels=labels))
     out = raptor(capsys, "inspect", tmp_path / "i")[1]
-    assert "L1-00000  ?[2J?]0;owned?" in out
-    assert "L1-00001  a?b?c" in out
+    assert r"L1-00000  \x1b[2J\x1b]0;owned\x07" in out
+    assert r"L1-00001  a\u202eb c" in out
+    facts = raptor(capsys, "inspect", tmp_path / "i", "--node", "L1-00000")[1]
+    assert r"label: \x1b[2J\x1b]0;owned\x07" in facts
+    assert "\x1b" not in out + facts
+
+
+def test_a_document_is_one_line_that_other_programs_can_cut(tmp_path: Path, capsys: Capture) -> None:
+    documents = [(replace(d, id=f"a  {d.id}\n\t"), text) for d, text in toy_draft().documents]
+    publish_toy(tmp_path / "i", replace(toy_draft(), documents=documents))
+    lines = raptor(capsys, "inspect", tmp_path / "i", "--documents")[1].splitlines()
+    assert lines[0].split("\t")[0] == r"a  boats.txt\n\t"
+    assert len(lines) == 3
 
 
 def test_inspecting_what_is_no_index_is_refused(tmp_path: Path, capsys: Capture) -> None:

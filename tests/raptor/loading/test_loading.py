@@ -19,14 +19,15 @@ from index_store import open_index
 from raptor.build import build_index, update_index
 from raptor.checkpoint import Checkpoint
 from raptor.errors import RaptorError
-from raptor.loading import processes as parsing
-from raptor.loading import readers as documents
+from raptor.loading import plain, processes
 from raptor.loading.find import find
 from raptor.loading.html import extract
 from raptor.loading.load import load
+from raptor.loading.markdown import markdown_sections
 from raptor.loading.metadata import read_metadata
-from raptor.loading.readers import _without_faults, markdown_sections, read_file
-from raptor.loading.types import Failure, Found, Section, Text
+from raptor.loading.pdf import storable as pdf_text
+from raptor.loading.readers import read_file
+from raptor.loading.types import Failure, Section, SourceFile, Text
 from tests.helpers import tiny_embedder
 
 storable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(str.strip)
@@ -34,7 +35,7 @@ storable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="
 
 def one(path: Path, data: bytes | str) -> Text | Failure:
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
-    (loaded,) = load([Found(path, path.name)])
+    (loaded,) = load([SourceFile(path, path.name)])
     return loaded
 
 
@@ -157,7 +158,7 @@ def test_the_second_document_of_one_id_fails_and_names_the_first(tmp_path: Path)
 
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.txt")
-    (loaded,) = load([Found(tmp_path / "pipe.txt", "pipe.txt")])
+    (loaded,) = load([SourceFile(tmp_path / "pipe.txt", "pipe.txt")])
     assert "not a regular file" in reason(loaded)
 
 
@@ -170,7 +171,7 @@ def test_a_file_without_read_permission_fails(tmp_path: Path) -> None:
 
 
 def test_a_file_that_has_gone_fails(tmp_path: Path) -> None:
-    (loaded,) = load([Found(tmp_path / "gone.txt", "gone.txt")])
+    (loaded,) = load([SourceFile(tmp_path / "gone.txt", "gone.txt")])
     assert "not a regular file" in reason(loaded)
 
 
@@ -446,7 +447,7 @@ def pdf(
     path: Path, *pages: str, title: str = "", change: Callable[..., object] = lambda writer: None
 ) -> Path:
     from pypdf import PdfWriter
-    from reportlab.pdfgen.canvas import Canvas
+    from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]
 
     canvas = Canvas(str(path))
     canvas.setTitle(title or "untitled")
@@ -487,8 +488,8 @@ def test_a_pdf_of_images_fails_and_names_scans(tmp_path: Path) -> None:
 
 
 def test_a_pdf_of_too_many_pages_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raptor.loading.readers.MAX_PAGES", 1)
-    (loaded,) = read_file(Found(pdf(tmp_path / "a.pdf", "a", "b"), "a.pdf"))
+    monkeypatch.setattr("raptor.loading.pdf.MAX_PAGES", 1)
+    (loaded,) = read_file(SourceFile(pdf(tmp_path / "a.pdf", "a", "b"), "a.pdf"))
     assert "has 2 pages, more than 1" in reason(loaded)
 
 
@@ -517,14 +518,14 @@ def test_a_damaged_pdf_prints_nothing_and_leaves_logging_as_it_was(tmp_path: Pat
 
 
 def test_extracted_pdf_text_can_be_stored() -> None:
-    assert _without_faults("a\0b \ud83d\ude00 \ud800") == "ab \U0001f600 \ufffd"
+    assert pdf_text("a\0b \ud83d\ude00 \ud800") == "ab \U0001f600 \ufffd"
 
 
 # -- parsing in processes --------------------------------------------------------------------------------
 
 
 class Remembered(dict[tuple[str, str], Any]):
-    """A `Kept` in memory."""
+    """A `ParseCache` in memory."""
 
     def get(self, sha256: str, suffix: str) -> Any | None:  # type: ignore[override]
         return super().get((sha256, suffix))
@@ -533,7 +534,7 @@ class Remembered(dict[tuple[str, str], Any]):
         self[sha256, suffix] = json.loads(json.dumps(value))
 
 
-def mixed(folder: Path, count: int) -> list[Found]:
+def mixed(folder: Path, count: int) -> list[SourceFile]:
     """Plain, good, bad and titled pages, and a PDF."""
     folder.mkdir()
     for number in range(count):
@@ -557,41 +558,41 @@ def test_what_was_parsed_before_is_not_parsed_again(tmp_path: Path, monkeypatch:
     first = list(load(found, kept))
     assert len(kept) == 6  # five pages and a PDF; the bad page is not kept
     (tmp_path / "docs/03.html").unlink()
-    monkeypatch.setattr(parsing._Parsers, "parse", None)
+    monkeypatch.setattr(processes._Parsers, "parse", None)
     again = [file for file in found if file.path.name != "03.html"]
     assert list(load(again, kept)) == [t for t in first if isinstance(t, Text)]
     moved = tmp_path / "docs/04.html"
     moved.rename(moved.with_name("other.html"))
-    assert text_of(next(load([Found(moved.with_name("other.html"), "o")], kept))).title == "other.html"
+    assert text_of(next(load([SourceFile(moved.with_name("other.html"), "o")], kept))).title == "other.html"
 
 
 def test_a_file_that_changed_after_it_was_hashed_is_not_kept(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    page, kept, parse = tmp_path / "a.html", Remembered(), parsing._Parsers.parse
+    page, kept, parse = tmp_path / "a.html", Remembered(), processes._Parsers.parse
     page.write_text("<p>old")
 
-    def changed(parsers: Any, file: Found) -> Any:
+    def changed(parsers: Any, file: SourceFile) -> Any:
         page.write_text("<p>new words")
         return parse(parsers, file)
 
-    monkeypatch.setattr(parsing._Parsers, "parse", changed)
-    assert text_of(next(load([Found(page, "a")], kept))).text == "new words"
+    monkeypatch.setattr(processes._Parsers, "parse", changed)
+    assert text_of(next(load([SourceFile(page, "a")], kept))).text == "new words"
     assert not kept
 
 
 HOSTILE = """
 import os, sys, time
 import raptor.loading.readers as documents
-kept = documents._read_html
+read_page = documents.READERS[".html"]
 def read(file):
     act = file.path.read_text().removeprefix("<p>")
     if act == "die": os.kill(os.getpid(), 9)
     if act == "hang": time.sleep(1000)
     if act == "exit": os._exit(3)
     if act == "print": print("noise"); os.write(1, b"noise")
-    return kept(file)
-documents._read_html = read
+    return read_page(file)
+documents.READERS[".html"] = read
 """
 
 
@@ -600,7 +601,7 @@ def test_a_parser_that_dies_or_hangs_fails_its_file_alone(
 ) -> None:
     (tmp_path / "hostile").mkdir()
     (tmp_path / "hostile/sitecustomize.py").write_text(HOSTILE)
-    monkeypatch.setattr(parsing, "LIMIT_S", 2.0)
+    monkeypatch.setattr(processes, "LIMIT_S", 2.0)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hostile"))
     docs = tmp_path / "docs"
     docs.mkdir()
@@ -627,10 +628,10 @@ def test_loading_may_stop_half_way(tmp_path: Path) -> None:
 def test_a_file_that_changes_while_it_is_read_is_read_once_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int, loads: bool
 ) -> None:
-    file, left, decode = tmp_path / "a.txt", [times], documents._decode
+    file, left, decode = tmp_path / "a.txt", [times], plain.decode
     file.write_text("one")
 
-    def changing(found: Found) -> Any:
+    def changing(found: SourceFile) -> Any:
         text = decode(found)
         if left[0]:
             left[0] -= 1
@@ -638,8 +639,8 @@ def test_a_file_that_changes_while_it_is_read_is_read_once_more(
                 f.write(" more")
         return text
 
-    monkeypatch.setattr(documents, "_decode", changing)
-    (loaded,) = load([Found(file, "a.txt")])
+    monkeypatch.setattr(plain, "decode", changing)
+    (loaded,) = load([SourceFile(file, "a.txt")])
     assert text_of(loaded).text == "one more" if loads else "changes while it is read" in reason(loaded)
 
 
@@ -748,7 +749,7 @@ def test_a_rebuild_does_not_parse_again(tmp_path: Path, monkeypatch: pytest.Monk
     mixed(tmp_path / "docs", 6)
     first = build_index(tmp_path / "docs", tmp_path / "i")
     (tmp_path / "docs/03.html").unlink()
-    monkeypatch.setattr(parsing._Parsers, "parse", None)
+    monkeypatch.setattr(processes._Parsers, "parse", None)
     assert build_index(tmp_path / "docs", tmp_path / "i").digest == first.digest
 
 
@@ -761,7 +762,7 @@ def test_parsed_texts_are_recorded_before_they_are_used(
     def stop(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("raptor.corpus.new_parts", stop)
+    monkeypatch.setattr("raptor.build.new_parts", stop)
     with pytest.raises(KeyboardInterrupt):
         build_index(tmp_path / "docs", tmp_path / "i")
     with Checkpoint(tmp_path / "i") as checkpoint:

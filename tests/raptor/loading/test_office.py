@@ -11,7 +11,7 @@ from raptor.loading.find import find
 from raptor.loading.load import load
 from raptor.loading.office import page_starts
 from raptor.loading.readers import read_file
-from raptor.loading.types import Failure, Found, Section, Text
+from raptor.loading.types import Failure, Section, SourceFile, Text
 
 needs_office = pytest.mark.skipif(
     importlib.util.find_spec("kreuzberg") is None, reason="the extra 'office' is not installed"
@@ -125,7 +125,7 @@ def test_without_the_extra_a_file_fails_and_says_what_to_install(
 ) -> None:
     monkeypatch.setitem(sys.modules, "kreuzberg", None)
     path = docx(tmp_path / "a.docx", ("Normal", "words"))
-    (failure,) = read_file(Found(path, "a.docx"))
+    (failure,) = read_file(SourceFile(path, "a.docx"))
     assert isinstance(failure, Failure)
     assert "pip install 'raptor-rlm[office]'" in failure.reason
 

@@ -1,0 +1,121 @@
+"""What growing a tree stands on: embedding, planning and recorded summaries, each through the checkpoint."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+
+from index_store.embedder import Embedder
+from index_store.index import Index
+from index_store.types import Json
+from raptor.checkpoint import Checkpoint, result_key
+from raptor.clustering.planning import Group, OldParent, regroup
+from raptor.embedding import embed
+from raptor.settings import BuildSettings
+from raptor.summarising import Summary
+from raptor.types import Level, Vectors
+from raptor.workspace import Progress
+from rlm.gateway.blocks import Block
+from rlm.gateway.types import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Grower:
+    """The models and settings of a build, its checkpoint, and the generation it starts from, if there is one.
+
+    `summarizer`: the name of a model. `max_errors`: failed summaries after which no further one is asked for.
+    """
+
+    embedder: Embedder
+    summarizer: str
+    settings: BuildSettings
+    checkpoint: Checkpoint
+    progress: Progress
+    max_errors: int = 10
+    previous: Index | None = None
+
+    # -- embedding ---------------------------------------------------------------------------------------
+
+    def embed(self, texts: Sequence[str], stage: str) -> Vectors:
+        """Unit rows (n, dim). A batch that was embedded before is read back; batches are part of the result, because
+        the same text in another batch may differ in its last bits."""
+
+        def encode(batch: Sequence[str]) -> Vectors:
+            inputs: list[Json | bytes] = [self.embedder.fingerprint, list(batch)]
+            return self.checkpoint.array("embed", inputs, lambda: self.embedder.encode(batch))
+
+        self.progress(stage, 0, len(texts))
+        return embed(replace(self.embedder, encode=encode), texts, partial(self.progress, stage))
+
+    # -- planning ----------------------------------------------------------------------------------------
+
+    def plan(self, level: Level, height: int) -> list[Group]:
+        """The groups of nodes of `level` that share a parent at `height`."""
+        settings, n = self.settings, len(level)
+        parents = self._old_parents(level, height)
+        fits = int(level.tokens.sum()) <= settings.cluster.max_tokens
+        self.progress(f"cluster level {height}", 0, n)
+        if n <= settings.root_children and fits and len(parents) <= 1:
+            self.progress(f"cluster level {height}", n, n)
+            return [self._root(level, parents)]
+        inputs: list[Json | bytes] = [
+            level.vectors.tobytes(),
+            level.tokens.tolist(),
+            [[p.old, list(p.members), p.whole] for p in parents],
+            asdict(settings.cluster),
+        ]
+        groups = self.checkpoint.json("cluster", inputs, lambda: self._groups(level, parents))
+        self.progress(f"cluster level {height}", n, n)
+        return [Group(tuple(members), old, kept) for members, old, kept in groups]
+
+    def _groups(self, level: Level, parents: Sequence[OldParent]) -> Json:
+        groups = regroup(level.vectors, level.tokens, parents, self.settings.cluster)
+        if len(groups) >= len(level):  # the old parents overlap so much that the level would not shrink
+            groups = regroup(level.vectors, level.tokens, [], self.settings.cluster)
+        return [[list(g.members), g.old, g.kept] for g in groups]
+
+    def _root(self, level: Level, parents: Sequence[OldParent]) -> Group:
+        everyone = tuple(range(len(level)))
+        if parents and self.previous is not None and parents[0].old == len(self.previous) - 1:
+            kept = parents[0].whole and parents[0].members == everyone
+            return Group(everyone, parents[0].old, kept)
+        return Group(everyone)
+
+    def _old_parents(self, level: Level, height: int) -> list[OldParent]:
+        """The previous generation's nodes at `height`, with those of their children that are still there."""
+        index = self.previous
+        if index is None or height >= len(index.levels):
+            return []
+        now = {old: i for i, old in enumerate(level.old) if old is not None}
+        parents = []
+        for number in index.level_range(height):
+            before = index.neighbours(number, "children")
+            members = tuple(sorted(now[c] for c in before if c in now))
+            whole = len(members) == len(before) and all(level.same[m] for m in members)
+            if members:
+                parents.append(OldParent(number, members, whole))
+        return parents
+
+    # -- summaries ---------------------------------------------------------------------------------------
+
+    def blocks(self, level: Level, group: Group) -> list[Block]:
+        """The members of a group as data blocks. If together they pass the token cap, each is cut by the same share."""
+        total = max(1, int(level.tokens[list(group.members)].sum()))
+        share = min(1.0, self.settings.cluster.max_tokens / total)
+        return [
+            Block(level.names[m], level.texts[m][: int(len(level.texts[m]) * share)]) for m in group.members
+        ]
+
+    def recorded(self, request: Request) -> Summary | None:
+        """The summary that a model gave for this request before, if it did."""
+        row = self.checkpoint.get_json(_summary_key(request))
+        return None if row is None else Summary(row["label"], row["text"])
+
+    def record(self, request: Request, summary: Summary) -> None:
+        """Keep a summary that was paid for."""
+        row: Json = {"label": summary.label, "text": summary.text}
+        self.checkpoint.put_json(_summary_key(request), "summary", row)
+
+
+def _summary_key(request: Request) -> str:
+    messages: list[Json] = [{"role": m["role"], "content": m["content"]} for m in request.messages]
+    return result_key("summary", request.model, messages, request.max_tokens)

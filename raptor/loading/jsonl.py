@@ -1,0 +1,82 @@
+"""Lines of JSON: each is a document, {"_id": ..., "title": ..., "text": ...}, and its further fields are metadata."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from raptor.loading.types import Failure, Loaded, SourceFile, Text, meta_of, title_of
+
+_BAD_LINES_BEFORE_THE_FIRST_GOOD = 100
+
+
+def read_jsonl(file: SourceFile) -> Iterator[Loaded]:
+    """One document a line, or why that line is none.
+
+    Where none of the first hundred lines is a document, the file is of another kind: that is one Failure, not many.
+    Raises OSError.
+    """
+    held: list[Loaded] = []
+    good = False
+    with file.path.open("rb") as lines:
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                continue
+            loaded = _json_document(file, number, line)
+            good = good or isinstance(loaded, Text)
+            held.append(loaded)
+            if good:
+                yield from held
+                held.clear()
+            elif len(held) == _BAD_LINES_BEFORE_THE_FIRST_GOOD:
+                break
+    if not good:
+        yield _no_documents(file, held)
+
+
+def _no_documents(file: SourceFile, held: Sequence[Loaded]) -> Failure:
+    first = f", the first because {held[0].reason}" if held and isinstance(held[0], Failure) else ""
+    return Failure(
+        str(file.path),
+        f"none of its first {len(held)} lines is a document{first}; "
+        'write each as {"_id": ..., "title": ..., "text": ...}, or name the file .txt to load it as it stands',
+    )
+
+
+def _json_document(file: SourceFile, number: int, line: bytes) -> Loaded:
+    source = f"{file.path}:{number}"
+    try:
+        row: Any = json.loads(line.decode("utf-8-sig" if number == 1 else "utf-8"))
+    except UnicodeDecodeError as error:
+        return Failure(
+            source,
+            f"line {number:,} is not UTF-8 (byte {error.start:,} of the line); convert the file to UTF-8",
+        )
+    except RecursionError:
+        return Failure(source, f"line {number:,} is nested too deeply to read; flatten it")
+    except ValueError as error:
+        return Failure(
+            source, f"line {number:,} is not JSON ({str(error)[:120]}); write one JSON object a line"
+        )
+    fault = _row_fault(row)
+    if fault:
+        return Failure(source, f"line {number:,} {fault}")
+    title = title_of(row.get("title"), str(row["_id"]))
+    return Text(str(row["_id"]), title, source, row["text"], meta=meta_of(row))
+
+
+def _row_fault(row: Any) -> str:
+    if not isinstance(row, dict):
+        return f'is a JSON {type(row).__name__}, not an object with "_id" and "text"; write one object a line'
+    missing = [name for name in ("_id", "text") if name not in row]
+    if missing:
+        return f"has no {' and no '.join(json.dumps(name) for name in missing)}; add what is missing"
+    if isinstance(row["_id"], bool) or not isinstance(row["_id"], str | int):
+        return f'has an "_id" of type {type(row["_id"]).__name__}; make it a string or a whole number'
+    wrong = [
+        name for name, kinds in (("text", str), ("title", str | None)) if not isinstance(row.get(name), kinds)
+    ]
+    return (
+        f"has a {json.dumps(wrong[0])} of type {type(row[wrong[0]]).__name__}; make it a string"
+        if wrong
+        else ""
+    )

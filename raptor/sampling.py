@@ -1,0 +1,116 @@
+"""The cost of a tree, from a part of its chunks: that part is built with an offline stand-in, and then scaled."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from raptor.clustering.planning import Group
+from raptor.corpus import corpus_of, titled
+from raptor.grower import Grower
+from raptor.summarising import Summary, parse_summary, summary_request
+from raptor.types import Changes, Level, Part
+from rlm.gateway.offline.extractive import MODEL as STAND_IN
+from rlm.gateway.offline.registry import find_handler
+from rlm.gateway.tokens import count_tokens, truncate
+from rlm.gateway.types import Request
+
+SAMPLE = 20_000  # most chunks in the part
+RUN = 500  # neighbouring chunks taken together
+
+
+@dataclass(frozen=True, slots=True)
+class LevelCost:
+    """One level above the chunks: its nodes, how many of them are recorded, and the tokens of calls for the others."""
+
+    nodes: int
+    prompt_tokens: int
+    completion_tokens: int
+    recorded: int = 0
+
+    def less(self, share: float) -> "LevelCost":
+        """Without a share of its calls."""
+        left = 1 - share
+        prompt, completion = round(self.prompt_tokens * left), round(self.completion_tokens * left)
+        return replace(self, prompt_tokens=prompt, completion_tokens=completion)
+
+
+def sampled_leaves(parts: Sequence[Part], grower: Grower) -> tuple[Level, int]:
+    """The chunks of the part as a level, and how many chunks there are in all."""
+    chunks = [(part, a, b) for part in parts for a, b in part.spans]
+    if len(chunks) <= SAMPLE:
+        return corpus_of(parts, Changes(), grower).leaves, len(chunks)  # the very batches that a build embeds
+    sample = [chunks[i] for i in sample_of(len(chunks))]
+    texts = [part.text[a:b] for part, a, b in sample]
+    names = [f"{part.document.id} {a}-{b}" for part, a, b in sample]
+    words = [titled(part.document.title, text) for (part, _, _), text in zip(sample, texts, strict=True)]
+    return _new_level(texts, names, words, "embed", grower), len(chunks)
+
+
+def sample_of(chunks: int) -> list[int]:
+    """The numbers of the chunks in the part: all of a small corpus, else runs spread evenly over it."""
+    if chunks <= SAMPLE:
+        return list(range(chunks))
+    starts = np.linspace(0, chunks - RUN, SAMPLE // RUN).astype(int)
+    return sorted({i for start in starts.tolist() for i in range(start, start + RUN)})
+
+
+def level_costs(grower: Grower, leaves: Level, model: str) -> list[LevelCost]:
+    """The levels above `leaves`, built with the offline stand-in but counted as `model` would be."""
+    level, costs = leaves, list[LevelCost]()
+    while len(level) > 1:
+        groups = grower.plan(level, len(costs) + 1)
+        requests = [
+            summary_request(model, grower.blocks(level, g), grower.settings.summary_tokens) for g in groups
+        ]
+        known = [_paid_summary(grower, r) for r in requests]
+        new = [r for r, summary in zip(requests, known, strict=True) if summary is None]
+        handler = find_handler(STAND_IN)
+        replies = [truncate(handler(list(r.messages), r.max_tokens), r.max_tokens) for r in new]
+        prompt = sum(count_tokens(model, r.messages) for r in new)
+        completion = sum(count_tokens(model, reply) for reply in replies)
+        costs.append(LevelCost(len(groups), prompt, completion, len(groups) - len(new)))
+        rest = map(parse_summary, replies)
+        level = _above(grower, groups, [summary or next(rest) for summary in known])
+    return costs
+
+
+def _paid_summary(grower: Grower, request: Request) -> Summary | None:
+    """The recorded summary for this request; an offline model's cost nothing, and so are counted again."""
+    return None if request.model.startswith("offline/") else grower.recorded(request)
+
+
+def _above(grower: Grower, groups: Sequence[Group], summaries: Sequence[Summary]) -> Level:
+    texts = [s.text for s in summaries]
+    words = [f"{s.label}\n{s.text}" for s in summaries]
+    return _new_level(texts, [s.label for s in summaries], words, "estimate", grower)
+
+
+def _new_level(
+    texts: Sequence[str], names: Sequence[str], words: Sequence[str], stage: str, grower: Grower
+) -> Level:
+    """A level that no generation has yet. `words`: what is embedded of each node."""
+    vectors = grower.embed(words, stage)
+    tokens = np.array(grower.embedder.count_tokens(texts), dtype=np.int64)
+    return Level(texts, names, tokens, vectors, [None] * len(texts), [False] * len(texts))
+
+
+def scaled(chunks: int, sampled: int, costs: Sequence[LevelCost], root_children: int) -> list[LevelCost]:
+    """The levels of the whole tree, by the part's ratios; above the part's top, by its last full ratio."""
+    if chunks == sampled or not costs:
+        return list(costs)
+    below, out, ratio, last = chunks, [], 1.0, costs[0]
+    sizes = [sampled, *(c.nodes for c in costs)]
+    for height in range(64):
+        if height < len(costs) and (sizes[height] > root_children or height == 0):
+            ratio, last = sizes[height] / costs[height].nodes, costs[height]
+        nodes = 1 if below <= root_children else max(1, round(below / ratio))
+        # Prompt tokens grow with the nodes that are read, completion tokens with those that are written.
+        read, written = below / (last.nodes * ratio), nodes / last.nodes
+        out.append(
+            LevelCost(nodes, round(last.prompt_tokens * read), round(last.completion_tokens * written))
+        )
+        if nodes == 1:
+            return out
+        below = nodes
+    return out

@@ -1,0 +1,91 @@
+"""The summaries of a level: each is kept from the generation before, read back, or asked of the model once."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from index_store.terminal import count
+from raptor.clustering.planning import Group
+from raptor.errors import RaptorError
+from raptor.grower import Grower
+from raptor.summarising import Summary, parse_summary, summary_request
+from raptor.types import Level
+from rlm.gateway.errors import GatewayError, OverBudget
+from rlm.gateway.gateway import Gateway
+from rlm.gateway.types import Request
+
+GO_ON = "nothing was published and what is paid for is kept: go on by the same command"
+
+
+@dataclass(slots=True)
+class Summariser:
+    """Summarises groups of one level. `errors`: of the calls that failed for good; `stopped`: why no more are made."""
+
+    grower: Grower
+    gateway: Gateway
+    errors: list[str] = field(default_factory=list)
+    stopped: str = ""
+
+    async def summaries(self, level: Level, groups: Sequence[Group], stage: str) -> list[Summary]:
+        """A summary for each group, in order.
+
+        A call that failed for good does not stop the others, until there are more than `max_errors` or the cap is
+        reached; calls under way then still end, and their summaries are recorded. Then RaptorError says what failed,
+        because a tree with a hole is not a tree.
+        """
+        done = 0
+        slots = asyncio.Semaphore(
+            self.grower.settings.concurrency
+        )  # so that a stop reaches those still waiting
+
+        async def one(group: Group) -> Summary | None:
+            nonlocal done
+            async with slots:
+                summary = await self._one(level, group)
+            done += 1
+            self.grower.progress(stage, done, len(groups))
+            return summary
+
+        self.grower.progress(stage, 0, len(groups))
+        summaries = await asyncio.gather(*(one(g) for g in groups))
+        if self.stopped or self.errors:
+            raise RaptorError(self.stopped or self._failed())
+        return [s for s in summaries if s is not None]
+
+    async def _one(self, level: Level, group: Group) -> Summary | None:
+        """The summary of a group; None where it failed, or where it would have been asked for after a stop."""
+        grower = self.grower
+        if group.kept and group.old is not None and grower.previous is not None:
+            return Summary(grower.previous.at(group.old).label, grower.previous.text_at(group.old))
+        blocks = grower.blocks(level, group)
+        request = summary_request(grower.summarizer, blocks, grower.settings.summary_tokens)
+        if (recorded := grower.recorded(request)) is not None:
+            return recorded
+        if self.stopped:
+            return None
+        try:
+            summary = await self._ask(request)
+        except OverBudget as e:
+            self.stopped = f"the build stopped at its cap: {e}; {GO_ON} with a higher cap"
+            return None
+        except (GatewayError, RaptorError) as e:
+            self.errors.append(str(e))
+            if len(self.errors) > grower.max_errors:
+                self.stopped = self._failed()
+            return None
+        grower.record(request, summary)
+        return summary
+
+    async def _ask(self, request: Request) -> Summary:
+        for attempt in range(2):  # a reply without a summary is worth asking for once more
+            reply = await self.gateway.complete(request)
+            try:
+                return parse_summary(reply.text)
+            except ValueError as e:
+                if attempt:
+                    raise RaptorError(f"{request.model} gave no usable summary twice: {e}") from e
+        raise AssertionError("unreachable")
+
+    def _failed(self) -> str:
+        failed = count(len(self.errors), "summary", "summaries")
+        return f"{failed} failed, first: {self.errors[0]}; {GO_ON}"
