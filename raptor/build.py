@@ -64,7 +64,7 @@ def build_index(
     from raptor.loading.metadata import described
     from raptor.loading.parsed import Parsed
     from raptor.types import Changes
-    from rlm.gateway.provider import check_model
+    from rlm.gateway.models import check_model
 
     settings, progress, clock = settings or BuildSettings(), progress or silent, Clock()
     spending = spending or Spending()
@@ -108,7 +108,7 @@ def update_index(
     from raptor.corpus import corpus_of, merged_parts
     from raptor.loading.find import is_below, named_below, roots_of
     from raptor.loading.parsed import Parsed
-    from rlm.gateway.provider import check_model
+    from rlm.gateway.models import check_model
 
     progress, clock, out = progress or silent, Clock(), Path(index)
     previous = open_index(out)

@@ -30,8 +30,8 @@ from raptor.workspace import (
     opened_when_needed,
     silent,
 )
+from rlm.gateway.models import check_model, price
 from rlm.gateway.offline.registry import find_handler
-from rlm.gateway.provider import check_model, price
 from rlm.gateway.tokens import count_tokens, truncate
 from rlm.gateway.types import Request
 

@@ -278,7 +278,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     from index_store.errors import IndexStoreError
     from index_store.terminal import one_line
     from rlm.errors import RlmError
-    from rlm.gateway.errors import GatewayError
 
     _allow_any_text(sys.stdout, sys.stderr)
     _end_like_ctrl_c()
@@ -286,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = run(args)
         sys.stdout.flush()
         return code
-    except (RlmError, IndexStoreError, GatewayError) as e:
+    except (RlmError, IndexStoreError) as e:
         print(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -24,7 +24,8 @@ from rlm.gateway.blocking import run_blocking
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.lanes import Lanes
 from rlm.gateway.ledger import Caps, Ledger
-from rlm.gateway.provider import check_model, litellm, price
+from rlm.gateway.litellm_setup import warm_up
+from rlm.gateway.models import check_model, price
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Usage
 from rlm.limits import Limits, Models
@@ -93,7 +94,7 @@ def ask(
 ) -> Answer:
     """Answer `question` from the index, or from a text file; blocks. `watch` is told every event as it is recorded.
 
-    Raises RlmError, GatewayError or IndexStoreError: one sentence.
+    Raises RlmError or IndexStoreError: one sentence.
     """
     manner = Manner(route, models or Models(), limits or Limits(), demands or Demands(), Path(runs), watch)
     check_question(question)
@@ -154,7 +155,7 @@ def ready(index: str | Path | Index, models: Models) -> Index:
     opened = opened_for(index, models)
     for model in (models.root, models.child):
         count_tokens(model, "")
-    litellm()  # before a run's clock starts: its first import takes seconds, a vocabulary half a second
+    warm_up()  # before a run's clock starts: its first import takes seconds, a vocabulary half a second
     return opened
 
 

@@ -12,7 +12,6 @@ from typing import IO, Any
 from index_store.index import Index
 from rlm.asking.asking import Answer, Manner, answered, gateway_for, ready
 from rlm.errors import RlmError
-from rlm.gateway.errors import GatewayError
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.limits import Limits
@@ -94,7 +93,7 @@ async def _outcome(opened: Index, question: Question, pool: Gateway, manner: Man
     own = pool.root(Ledger(part, parent=pool.ledger))
     try:
         answer = await answered(opened, question.asked, own, replace(manner, limits=limits))
-    except (RlmError, GatewayError) as e:
+    except RlmError as e:
         return Outcome(question, None, str(e))
     return Outcome(question, answer, None)
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rlm.errors import RlmError
-from rlm.gateway.provider import window
+from rlm.gateway.models import window
 from rlm.loop.run import Run
 
 Route = Literal["auto", "direct", "retrieve", "rlm"]

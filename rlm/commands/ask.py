@@ -24,7 +24,6 @@ from rlm.commands.live import live
 from rlm.commands.shell import open_shell, talk, talk_json
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
-from rlm.gateway.errors import GatewayError
 from rlm.limits import Limits, Models
 from rlm.loop.run import Watch, unwatched
 
@@ -181,7 +180,7 @@ async def _chat(opened: Index, manner: Manner) -> int:
             try:
                 with live(sys.stderr) as watch:
                     answer = await chat.ask(question, watch)
-            except (RlmError, GatewayError) as e:
+            except RlmError as e:
                 print(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
                 code = 2
                 continue

@@ -14,7 +14,7 @@ from rlm.answers.demands import unmet
 from rlm.gateway.blocks import Block
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
-from rlm.gateway.provider import window
+from rlm.gateway.models import window
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message, Reply
 from rlm.loop.calls import Calls

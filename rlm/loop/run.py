@@ -15,7 +15,7 @@ from rlm.audit.suspicion import FLAGS, Alarm
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger, Reservation
-from rlm.gateway.provider import price
+from rlm.gateway.models import price
 from rlm.gateway.types import Message, Reply, Request, Usage
 from rlm.limits import Limits, Models
 
@@ -150,7 +150,7 @@ class Run:
             usage=usage_json(reply.usage),
             finish_reason=reply.finish_reason,
             seconds=round(reply.seconds, 3),
-            cached=reply.cached,
+            cached=False,  # this program has no cache of replies; older traces may say true
         )
         return reply
 

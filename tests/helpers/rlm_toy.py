@@ -10,7 +10,7 @@ import pytest
 from index_store.index import Index
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
-from rlm.gateway.provider import litellm
+from rlm.gateway.litellm_setup import litellm
 from rlm.gateway.types import Request
 from rlm.loop.context import Context
 from tests.helpers.model_server import MODEL, ModelServer
