@@ -37,7 +37,7 @@ class Caps:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reservation:
-    """What one call has been promised. Settle it or release it, once."""
+    """What is set aside for one call. Settle, exchange or release it, once."""
 
     worst: Usage
 

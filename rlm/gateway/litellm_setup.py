@@ -18,8 +18,9 @@ from typing import Any
 from rlm.gateway.errors import GatewayError
 from rlm.gateway.offline.registry import litellm_handler
 
-#: The versions that the tests of the gateway pass with, as in pyproject.toml. Older ones ask again, and book, what
-#: Anthropic refuses with status 403; 1.108 renamed the method through which a broken request is sent again.
+#: The versions that the gateway's tests pass with, as in pyproject.toml: run with 1.100.0, 1.106.2 and 1.106.12. 1.96
+#: shows a refusal of Anthropic's (403) as a fault that passes (500), so that it is sent again. 1.108 renamed the method
+#: by which litellm repeats a broken request, and moved a model's refusal to another field of the response.
 SUPPORTED = "litellm>=1.100,<1.108"
 
 _RESEND = "litellm.llms.custom_httpx.http_handler:AsyncHTTPHandler.single_connection_post_request"

@@ -465,7 +465,9 @@ def test_a_call_leaves_no_task_behind_on_the_loop(monkeypatch: pytest.MonkeyPatc
 
 def test_a_model_that_the_price_map_does_not_list_is_not_free() -> None:
     assert price("openrouter/nobody/nothing", 1000, 1000) is None
-    assert price("openrouter/openai/gpt-5", 1000, 1000) is None  # litellm: $0, not in its map
+    assert (
+        price("openrouter/openai/gpt-5", 1000, 1000) != 0
+    )  # what litellm answers since its map has no such entry
     assert price("hosted_vllm/gpt-4o", 1000, 1000) is None
     assert price("ollama/whatever", 1000, 1000) == price("offline/reader", 1000, 1000) == 0
     assert price("gpt-5-mini", 1000, 1000) == pytest.approx(0.00025 + 0.002)

@@ -75,7 +75,7 @@ def test_threads_together_stay_within_the_caps() -> None:
         done = sum(pool.map(call, range(2000)))
     assert ledger.spent == Usage(done, 5 * done, 5 * done, about(0.004 * done))
     assert ledger.reserved == Usage()
-    assert 1.0 - 0.01 < ledger.spent.usd <= 1.0
+    assert 1.0 - 0.01 * 8 < ledger.spent.usd <= 1.0  # all may be refused while 7 others have calls under way
 
 
 def test_exactly_the_cap_can_be_spent() -> None:

@@ -1,5 +1,7 @@
 """The page "adding a model provider" of CONTRIBUTING.md, run: a model that answers without a network."""
 
+import pytest
+
 from rlm.gateway.blocks import Block, quote, unquote
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
@@ -7,6 +9,7 @@ from rlm.gateway.models import check_model, price
 from rlm.gateway.offline.registry import register_offline
 from rlm.gateway.types import Message, Reply, Request
 from tests.helpers.gateway_calls import run
+from tests.helpers.model_server import ModelServer
 
 
 def first_line(messages: list[Message], max_tokens: int) -> str:
@@ -28,3 +31,15 @@ def test_a_function_is_a_model_that_costs_nothing_and_is_counted() -> None:
     assert (reply.text, reply.finish_reason) == ("The Happy Prince", "stop")
     assert ledger.spent == reply.usage
     assert (reply.usage.calls, reply.usage.usd, reply.usage.completion_tokens) == (1, 0.0, 3)
+
+
+def test_a_server_that_speaks_openais_protocol_is_named_and_needs_no_code(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with ModelServer(["Paris"]) as server:
+        monkeypatch.setenv("HOSTED_VLLM_API_BASE", server.base_url)
+        check_model("hosted_vllm/some-model")
+        question = Message(role="user", content="What is the capital of France?")
+        (reply,) = run(Gateway(Ledger(Caps(tokens=2000))), Request("hosted_vllm/some-model", (question,)))
+    assert isinstance(reply, Reply), reply
+    assert (reply.text, server.calls) == ("Paris", 1)
