@@ -39,7 +39,7 @@ from raptor.workspace import (
 )
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
-from rlm.gateway.provider import check_model
+from rlm.gateway.models import check_model
 from rlm.gateway.types import Usage
 
 #: Where the checkpoint keeps the folders that documents came from.

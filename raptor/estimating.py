@@ -29,7 +29,7 @@ from raptor.workspace import (
     opened_when_needed,
     silent,
 )
-from rlm.gateway.provider import check_model, price
+from rlm.gateway.models import check_model, price
 
 NODE_BYTES = 120  # a node's row, edges and words for lexical search, beside its vector; measured
 TEXT_COPIES = 1.6  # the text, and what summaries and BM25 columns add to it; measured

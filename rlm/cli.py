@@ -13,7 +13,6 @@ from index_store.errors import IndexStoreError
 from index_store.terminal import add_command, allow_any_text, one_line
 from index_store.types import MODES
 from rlm.errors import RlmError
-from rlm.gateway.errors import GatewayError
 from rlm.limits import HIT_CHARS, ROUTES, RUNS, Limits, Models
 from rlm.sandbox.types import Backend
 
@@ -246,7 +245,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = run(args)
         sys.stdout.flush()
         return code
-    except (RlmError, IndexStoreError, GatewayError) as e:
+    except (RlmError, IndexStoreError) as e:
         print(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

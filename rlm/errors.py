@@ -1,5 +1,5 @@
-"""Errors of a run, worded for the person or the model that reads them."""
+"""The one base of what package `rlm` raises: errors of a run, of its sandbox, of its traces and of model calls."""
 
+from rlm.gateway.errors import RlmError
 
-class RlmError(Exception):
-    """A run that cannot start or go on; `str()` is one sentence: what was found, what to do."""
+__all__ = ["RlmError"]

@@ -53,7 +53,8 @@ index_store.graph index_store.provenance index_store.writer
 index_store.picture index_store.generations index_store.verify
 index_store
 
-rlm.errors rlm.gateway
+rlm.gateway
+rlm.errors
 rlm.prompts rlm.sandbox rlm.audit
 rlm.limits
 rlm.answers

@@ -26,7 +26,7 @@ from rlm.audit.log import Trace
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.gateway import Gateway
-from rlm.gateway.provider import price
+from rlm.gateway.models import price
 from rlm.gateway.types import Usage
 from rlm.limits import RUNS, Limits, Models, Route
 from rlm.loop.cells import record_visit

@@ -16,7 +16,6 @@ from rlm.asking.options import Options
 from rlm.asking.questions import Question
 from rlm.asking.runs import gateway_for, ready
 from rlm.errors import RlmError
-from rlm.gateway.errors import GatewayError
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.limits import RUNS, Limits, Models, Route
@@ -97,7 +96,7 @@ async def _outcome(
     own = pool.root(Ledger(part, parent=pool.ledger))
     try:
         answer = await ask_through(own, opened, question.asked, replace(options, limits=limits))
-    except (RlmError, GatewayError) as e:
+    except RlmError as e:
         return Outcome(question, None, str(e))
     return Outcome(question, answer, None)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from rlm.errors import RlmError
-from rlm.gateway.provider import window
+from rlm.gateway.models import window
 from rlm.limits import ROUTES, Route
 from rlm.loop.run import Run
 

@@ -23,7 +23,8 @@ from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.lanes import Lanes
 from rlm.gateway.ledger import Caps, Ledger
-from rlm.gateway.provider import check_model, litellm
+from rlm.gateway.litellm_setup import warm_up
+from rlm.gateway.models import check_model
 from rlm.gateway.tokens import count_tokens
 from rlm.limits import Limits, Models
 from rlm.loop import navigator
@@ -53,7 +54,7 @@ def ready(index: str | Path | Index, models: Models) -> Index:
     opened = opened_for(index, models)
     for model in (models.root, models.child):
         count_tokens(model, "")
-    litellm()  # before a run's clock starts: its first import takes seconds, a vocabulary half a second
+    warm_up()  # before a run's clock starts: its first import takes seconds, a vocabulary half a second
     return opened
 
 

@@ -17,7 +17,6 @@ from rlm.commands.live import live
 from rlm.commands.options import options_of
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
-from rlm.gateway.errors import GatewayError
 
 
 def chat(args: argparse.Namespace) -> int:
@@ -33,7 +32,7 @@ async def _chat(opened: Index, o: Options) -> int:
             try:
                 with live(sys.stderr) as watch:
                     answer = await talk.ask(question, watch)
-            except (RlmError, GatewayError) as e:
+            except RlmError as e:
                 print(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
                 code = 2
                 continue

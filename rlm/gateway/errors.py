@@ -1,19 +1,23 @@
-"""Errors of a model call, worded for the person or the model that reads them."""
+"""Errors of a model call, and the base of all errors of package `rlm`."""
 
 from rlm.gateway.types import Usage
 
 
-class GatewayError(Exception):
-    """A model call that did not happen or failed; `str()` is one sentence: what was found, what to do.
+class RlmError(Exception):
+    """Whatever package `rlm` raises of its own; `str()` is one sentence: what is wrong, and what to do.
 
-    `usage` is what attempts that failed charged to the ledger all the same.
+    It stands here because the gateway imports no other part of `rlm`; `rlm.errors` is where others take it from.
     """
+
+
+class GatewayError(RlmError):
+    """A model call that was not made or failed. `usage` is what its failed attempts charged to the ledger."""
 
     usage: Usage = Usage()
 
 
 class UnknownModel(GatewayError):
-    """No provider answers to this model name."""
+    """No provider serves a model of this name."""
 
 
 class MissingKey(GatewayError):
@@ -38,8 +42,4 @@ class OverBudget(GatewayError):
 
 
 class CallFailed(GatewayError):
-    """The provider refused the call or could not be reached within the deadline."""
-
-
-class BrokenCache(GatewayError):
-    """The reply cache is not a file this package wrote, or it is damaged."""
+    """The request cannot be sent, the provider refused it, or no reply came within the attempts and the deadline."""

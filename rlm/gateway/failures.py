@@ -1,4 +1,8 @@
-"""What went wrong with a call: whether to try again, when, and whether the provider may have billed it."""
+"""Why an attempt at a call failed: whether to try again, when, and whether the provider may have billed it.
+
+Errors of litellm, httpx, openai and aiohttp are told apart by status and by the names of their classes and base
+classes, so none of the four is imported here. An error of no known name counts as billed.
+"""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -12,11 +16,11 @@ _CLASS_NAMES = re.compile(r"^(?:[\w.]*(?:Error|Exception|Timeout)(?: -|:)\s*)+")
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
-    """One failed attempt, understood.
+class FailedAttempt:
+    """Why one attempt failed, and what follows.
 
     `may_be_billed`: the request went out and no refusal came back (timeout, reset, half a body), so the
-    provider may have done the work. `retry_after_s`: how long the provider asked us to wait.
+    provider may have done the work. `retry_after_s`: how long the provider wants us to wait, where it says so.
     """
 
     why: str
@@ -25,42 +29,49 @@ class Failure:
     retry_after_s: float | None = None
 
 
-def understand(error: BaseException) -> Failure:
-    """Read an exception of litellm, of the clients below it, or of our own timeout."""
+def classify(error: BaseException) -> FailedAttempt:
+    """What an exception means that litellm, a client below it, or our own deadline has raised."""
     chain = list(_chain(error))
     names = {kind.__name__ for link in chain for kind in type(link).__mro__}
     if "HTTPStatusError" in names or _status(error) in range(400, 500):
         return _refused(error, chain, names)
     if names & {"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"}:
-        return Failure("no connection to the provider", retry=True, may_be_billed=False)
+        return FailedAttempt("no connection to the provider", retry=True, may_be_billed=False)
     if names & {"TimeoutError", "TimeoutException", "APITimeoutError"}:
-        return Failure("the provider did not answer in time", retry=True, may_be_billed=True)
+        return FailedAttempt("the provider did not answer in time", retry=True, may_be_billed=True)
     if names & {"TransportError", "ConnectionError", "ClientError"}:
-        return Failure("the connection broke before the reply was complete", retry=True, may_be_billed=True)
-    return Failure(f"the reply is not a chat completion ({_said(error)})", retry=True, may_be_billed=True)
+        return FailedAttempt(
+            "the connection broke before the reply was complete", retry=True, may_be_billed=True
+        )
+    return FailedAttempt(
+        f"the reply is not a chat completion ({_message(error)})", retry=True, may_be_billed=True
+    )
 
 
-def _refused(error: BaseException, chain: list[BaseException], names: set[str]) -> Failure:
-    """The provider, or litellm before sending, said no. 408 is litellm's status for a timeout of its own."""
-    status, said = _status(error), _said(error)
+def _refused(error: BaseException, chain: list[BaseException], names: set[str]) -> FailedAttempt:
+    """The call was refused, by the provider or by litellm before it sent anything.
+
+    A status of 408 without a response is litellm's own timeout, and no refusal.
+    """
+    status, message = _status(error), _message(error)
     if "HTTPStatusError" not in names and status == 408:
-        return Failure("the provider did not answer in time", retry=True, may_be_billed=True)
+        return FailedAttempt("the provider did not answer in time", retry=True, may_be_billed=True)
     if "ContextWindowExceededError" in names:
-        return _final(f"the prompt is longer than the model's context; shorten it ({said})")
+        return _final(f"the prompt is longer than the model's context; shorten it ({message})")
     if status in (401, 403):
-        return _final(f"the provider refused the key; check it and its permissions ({said})")
+        return _final(f"the provider refused the key; check it and its permissions ({message})")
     if status == 404:
-        return _final(f"the provider does not have this model ({said})")
+        return _final(f"the provider does not have this model ({message})")
     if any(getattr(link, "code", None) == "insufficient_quota" for link in chain):
-        return _final(f"the account at the provider has no credit left ({said})")
+        return _final(f"the account at the provider has no credit left ({message})")
     if status in _RETRIED:
         why = "the rate limit was reached" if status == 429 else f"the provider failed with status {status}"
-        return Failure(f"{why} ({said})", True, False, _retry_after_s(_headers(chain)))
-    return _final(f"the provider refused the request ({said})")
+        return FailedAttempt(f"{why} ({message})", True, False, _retry_after_s(_headers(chain)))
+    return _final(f"the provider refused the request ({message})")
 
 
-def _final(why: str) -> Failure:
-    return Failure(why, retry=False, may_be_billed=False)
+def _final(why: str) -> FailedAttempt:
+    return FailedAttempt(why, retry=False, may_be_billed=False)
 
 
 def _status(error: BaseException) -> int | None:
@@ -96,8 +107,8 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
         return None
 
 
-def _said(error: BaseException) -> str:
-    """The message without litellm's row of class names before it, and the traceback it may have put into it."""
-    said = str(error).partition("Traceback (most recent call last)")[0]
-    text = _CLASS_NAMES.sub("", " ".join(said.split())).rstrip(" ,") or type(error).__name__
+def _message(error: BaseException) -> str:
+    """The message without the class names that litellm puts before it, and the traceback it may put behind."""
+    message = str(error).partition("Traceback (most recent call last)")[0]
+    text = _CLASS_NAMES.sub("", " ".join(message.split())).rstrip(" ,") or type(error).__name__
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "..."

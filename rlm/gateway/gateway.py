@@ -1,24 +1,23 @@
 """The gateway: every model call is reserved, paced, made, retried and settled here, and nowhere else."""
 
 import asyncio
-import logging
 import math
-import os
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from itertools import count
-from typing import Any, Self
+from typing import Self
 
 from rlm.gateway import provider
-from rlm.gateway.cache import Cache, key_of
-from rlm.gateway.errors import BrokenCache, CallFailed, GatewayError, UnknownModel, Unpriced
-from rlm.gateway.failures import Failure, understand
+from rlm.gateway.clients import close_clients, leave_clients, open_clients
+from rlm.gateway.errors import CallFailed, GatewayError, Unpriced
+from rlm.gateway.failures import FailedAttempt, classify
 from rlm.gateway.lanes import Lanes, Slots
 from rlm.gateway.ledger import Ledger, Reservation
+from rlm.gateway.litellm_setup import warm_up
+from rlm.gateway.models import check_model, price
 from rlm.gateway.offline.registry import PREFIX
 from rlm.gateway.pacing import backoff_s
-from rlm.gateway.provider import check_model, price
+from rlm.gateway.provider import Completion
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Reply, Request, Usage
 
@@ -27,12 +26,6 @@ from rlm.gateway.types import Reply, Request, Usage
 _PROMPT_MARGIN = 1.1
 _PROMPT_MARGIN_TOKENS = 16
 
-_SAVED = ("text", "model", "finish_reason", "tool_call")
-
-__all__ = ["Gateway", "check_model", "count_tokens", "price"]
-
-_log = logging.getLogger(__name__)
-
 
 @dataclass(slots=True)
 class Gateway:
@@ -40,7 +33,7 @@ class Gateway:
 
     `concurrency` bounds its calls under way. `timeout_s` is the deadline of one call with its retries, from the
     moment it may start; `attempts` bounds the tries. `lanes` holds the rate limits, and the slots of the process;
-    gateways that share it take turns, so that one root call does not keep another waiting.
+    gateways that share it take turns, so that the calls of one question do not keep another question waiting.
 
     Money: an attempt that the provider refused costs nothing. One that ended without an answer (timeout,
     broken connection, unreadable reply, cancellation once sent) may have been billed, so all that was
@@ -50,7 +43,6 @@ class Gateway:
     """
 
     ledger: Ledger
-    cache: Cache | None = None
     concurrency: int = 16
     timeout_s: float = 600.0
     attempts: int = 6
@@ -65,9 +57,10 @@ class Gateway:
         self._slots = Slots(self.concurrency)
 
     async def complete(self, request: Request, held: Reservation | None = None) -> Reply:
-        """One call. Raises `UnknownModel`, `MissingKey`, `Unpriced`, `OverBudget`, `CallFailed`, `BrokenCache`.
+        """Make one call. Raises `UnknownModel`, `MissingKey`, `Unpriced`, `OverBudget` or `CallFailed`.
 
-        The first attempt uses the reservation `held`, where there is one; it is closed in any case.
+        With `held`, a reservation made before, the first attempt takes that instead of a new one; when this returns
+        or raises, it is closed, used or not.
         """
         try:
             return await self._complete(request, held)
@@ -89,68 +82,56 @@ class Gateway:
         return Usage(1, prompt, request.max_tokens, usd or 0.0)
 
     def under(self, ledger: Ledger) -> "Gateway":
-        """This gateway for a child call that spends from `ledger`: it waits in its parent's turn and slots."""
+        """This gateway for a child call, which spends from `ledger` and shares its parent's slots and turns."""
         child = replace(self, ledger=ledger)
         child._slots, child._owner = self._slots, self._owner
         return child
 
     def root(self, ledger: Ledger) -> "Gateway":
-        """A gateway for another root call: the same lanes, with slots and turns of its own."""
+        """A gateway for another question, which spends from `ledger`: the same lanes, its own slots and turns."""
         return replace(self, ledger=ledger)
+
+    async def close(self) -> None:
+        """Close the connections of the running event loop, unless a gateway entered there (`async with`) needs them.
+
+        The gateway can be used again.
+        """
+        await close_clients()
+
+    async def __aenter__(self) -> Self:
+        open_clients()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await leave_clients()
 
     async def _complete(self, request: Request, held: Reservation | None) -> Reply:
         started = time.monotonic()
         _check_request(request)
-        key = self._cache_key(request)
-        if key is not None and (saved := _saved_reply(self.cache, key)) is not None:
-            return replace(saved, seconds=time.monotonic() - started)
         async with self._slots.one(None), self.lanes.slot(self._owner):
-            answer, usage = await self._answered(request, held)
-        seconds = time.monotonic() - started
-        reply = Reply(
-            answer.text, request.model, usage, answer.finish_reason, seconds, tool_call=answer.tool_call
+            completion, usage = await self._attempts(request, held)
+        return Reply(
+            completion.text,
+            request.model,
+            usage,
+            completion.finish_reason,
+            seconds=time.monotonic() - started,
+            tool_call=completion.tool_call,
         )
-        if key is not None:
-            _save_reply(self.cache, key, reply)
-        return reply
 
-    async def complete_many(self, requests: Sequence[Request]) -> list[Reply | GatewayError]:
-        """All calls, `concurrency` at a time; one reply or error for each, in the order of `requests`."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._reply_or_error(request)) for request in requests]
-        return [task.result() for task in tasks]
-
-    async def close(self) -> None:
-        """Close the connections held open on the running event loop, unless a gateway that was entered there uses
-        them too; the gateway can be used again."""
-        await provider.close_clients()
-
-    async def __aenter__(self) -> Self:
-        provider.open_clients()
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await provider.leave_clients()
-
-    async def _reply_or_error(self, request: Request) -> Reply | GatewayError:
-        try:
-            return await self.complete(request)
-        except GatewayError as error:
-            return error
-
-    async def _answered(self, request: Request, held: Reservation | None) -> tuple[provider.Answer, Usage]:
-        """The answer, and what all attempts together charged to the ledger."""
+    async def _attempts(self, request: Request, held: Reservation | None) -> tuple[Completion, Usage]:
+        """The completion, and what all attempts together charged to the ledger."""
         check_model(request.model)
-        provider.litellm()  # before the deadline starts: its first import takes seconds
+        warm_up()  # before the deadline starts
         worst, charged = self.worst(request), Usage()
         try:
             await self.lanes.start(self._owner, request.model, worst.tokens)
             deadline = time.monotonic() + self.timeout_s
             for attempt in count(1):
-                reservation = self._reserved(worst, held if attempt == 1 else None)
+                reservation = self._reserve(worst, held if attempt == 1 else None)
                 outcome, usage = await self._attempt(request, reservation, deadline - time.monotonic())
                 charged += usage
-                if not isinstance(outcome, Failure):
+                if isinstance(outcome, Completion):
                     return outcome, charged
                 await asyncio.sleep(self._wait_or_give_up(request, worst, outcome, attempt, deadline))
         except GatewayError as error:
@@ -158,17 +139,17 @@ class Gateway:
             raise
         raise AssertionError("unreachable: attempts are counted without end")
 
-    def _reserved(self, worst: Usage, held: Reservation | None) -> Reservation:
+    def _reserve(self, worst: Usage, held: Reservation | None) -> Reservation:
         return self.ledger.reserve(worst) if held is None else self.ledger.exchange(held, worst)
 
     async def _attempt(
         self, request: Request, reservation: Reservation, timeout_s: float
-    ) -> tuple[provider.Answer | Failure, Usage]:
-        """Call once, settle. If this is cancelled, the call counts as billed, like any cut short."""
+    ) -> tuple[Completion | FailedAttempt, Usage]:
+        """Call once, and settle the reservation. A call that is cancelled counts as billed, like any cut short."""
         charge = Usage() if request.model.startswith(PREFIX) else reservation.worst
         try:
-            outcome = await _asked(request, timeout_s)
-            if not isinstance(outcome, Failure):
+            outcome = await _outcome(request, timeout_s)
+            if isinstance(outcome, Completion):
                 charge = _actual(request, outcome)
             elif not outcome.may_be_billed:
                 charge = Usage()
@@ -177,39 +158,32 @@ class Gateway:
         return outcome, charge
 
     def _wait_or_give_up(
-        self, request: Request, worst: Usage, failure: Failure, attempt: int, deadline: float
+        self, request: Request, worst: Usage, failure: FailedAttempt, attempt: int, deadline: float
     ) -> float:
         """The seconds until the next attempt. Raises `CallFailed` if there should be none."""
-        failed = (
+        message = (
             f"the call to {request.model} failed after {attempt} attempt{'s' * (attempt > 1)}: {failure.why}"
         )
         if not failure.retry or attempt == self.attempts:
-            raise CallFailed(failed)
+            raise CallFailed(message)
         pacing = self.lanes.pacing
-        if (
-            failure.retry_after_s is not None
-        ):  # for all who ask this model; past our deadline somebody asks again
+        if failure.retry_after_s is not None:
+            # for all calls to this model, but for no longer than a call may take: then another one may try
             pacing.hold(request.model, min(failure.retry_after_s, self.timeout_s))
         wait_s = pacing.wait_s(request.model, worst.tokens) + backoff_s(attempt)
         if time.monotonic() + wait_s >= deadline:
-            raise CallFailed(f"{failed}; no time is left for another within {self.timeout_s:g} s")
+            raise CallFailed(f"{message}; no time is left for another within {self.timeout_s:g} s")
         return wait_s
 
-    def _cache_key(self, request: Request) -> str | None:
-        """Only sure repeats are cached: temperature 0, and not offline models, which change with the code."""
-        if self.cache is None or request.temperature != 0 or request.model.startswith(PREFIX):
-            return None
-        return key_of([1, _address(request.model), request.model, request.messages, request.max_tokens])
 
-
-async def _asked(request: Request, timeout_s: float) -> provider.Answer | Failure:
+async def _outcome(request: Request, timeout_s: float) -> Completion | FailedAttempt:
     try:
         async with asyncio.timeout(timeout_s):
-            return await provider.ask(request)
+            return await provider.complete(request)
     except Exception as error:  # litellm raises what its many providers raise; all of it is explained
         if request.model.startswith(PREFIX):
             raise CallFailed(f"{request.model} failed on this prompt: {error}") from error
-        return understand(error)
+        return classify(error)
 
 
 def _check_request(request: Request) -> None:
@@ -225,39 +199,14 @@ def _check_request(request: Request) -> None:
             ) from error
 
 
-def _actual(request: Request, answer: provider.Answer) -> Usage:
+def _actual(request: Request, completion: Completion) -> Usage:
     """What the provider reports, or our own count where it reports nothing."""
-    prompt = answer.prompt_tokens or count_tokens(request.model, request.messages)
-    completion = answer.completion_tokens or count_tokens(request.model, answer.text + answer.tool_call)
-    reported = answer.raw if answer.prompt_tokens and answer.completion_tokens else None
-    usd = price(request.model, prompt, completion, reported) or 0.0
+    prompt_tokens = completion.prompt_tokens or count_tokens(request.model, request.messages)
+    completion_tokens = completion.completion_tokens or count_tokens(
+        request.model, completion.text + completion.tool_call
+    )
+    raw = completion.raw if completion.prompt_tokens and completion.completion_tokens else None
+    usd = price(request.model, prompt_tokens, completion_tokens, raw) or 0.0
     if not (math.isfinite(usd) and usd >= 0):  # by details of the usage that cannot be true
-        usd = price(request.model, prompt, completion) or 0.0
-    return Usage(1, prompt, completion, usd)
-
-
-def _address(model: str) -> list[str | None]:
-    """Where the model's provider is told to look: the same name elsewhere is another model."""
-    try:
-        name = provider.provider_of(model).upper()
-    except UnknownModel:
-        return []
-    return [os.environ.get(f"{name}_{word}") for word in ("API_BASE", "BASE_URL")]
-
-
-def _saved_reply(cache: Cache | None, key: str) -> Reply | None:
-    value: dict[str, Any] | None = cache.get(key) if cache is not None else None
-    if value is None:
-        return None
-    text, model, reason, tool_call = (str(value.get(name, "")) for name in _SAVED)
-    return Reply(text, model, Usage(), reason, 0.0, cached=True, tool_call=tool_call)
-
-
-def _save_reply(cache: Cache | None, key: str, reply: Reply) -> None:
-    """A reply that is paid for is handed over even when it cannot be saved; the log says so."""
-    value = {name: getattr(reply, name) for name in _SAVED}
-    try:
-        if cache is not None:
-            cache.put(key, value)
-    except BrokenCache as error:
-        _log.warning("a reply was not saved: %s", error)
+        usd = price(request.model, prompt_tokens, completion_tokens) or 0.0
+    return Usage(1, prompt_tokens, completion_tokens, usd)

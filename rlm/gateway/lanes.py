@@ -94,10 +94,12 @@ class Lanes:
             yield
 
     async def start(self, owner: object, model: str, tokens: int) -> None:
-        """Wait until the rate limits let a request of so many tokens start. Only one at a time has booked ahead."""
-        if (
-            self.requests_per_minute is None and self.tokens_per_minute is None
-        ):  # at most a hold, for all alike
+        """Wait until the rate limits let a request of so many tokens start.
+
+        Of the calls to a model, one at a time has a booking and waits for it; the others wait for their owners' turn.
+        """
+        if self.requests_per_minute is None and self.tokens_per_minute is None:
+            # nobody has to book: there is at most a hold, the same for all
             await asyncio.sleep(self.pacing.wait_s(model, tokens))
             return
         async with self._gates.setdefault(model, Slots(1)).one(owner):

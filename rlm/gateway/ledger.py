@@ -37,7 +37,7 @@ class Caps:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reservation:
-    """What one call has been promised. Settle it or release it, once."""
+    """What is set aside for one call. Settle, exchange or release it, once."""
 
     worst: Usage
 
@@ -116,11 +116,6 @@ class Ledger:
             self._check(worsts)
             return [self._take(worst) for worst in worsts]
 
-    def check(self, worsts: Sequence[Usage]) -> None:
-        """Raise `OverBudget`, as `reserve_all` would, if calls that need so much do not fit together now."""
-        with self._lock:
-            self._check(worsts)
-
     def exchange(self, held: Reservation, worst: Usage) -> Reservation:
         """Turn a reservation into one for `worst`, at once. Raises `OverBudget`, keeping `held`, if that is more
         and the difference does not fit."""
@@ -181,23 +176,24 @@ class Ledger:
         amounts = [_exact(worst) for worst in worsts]
         fits, cap, ledger = min(
             ((ledger._fits(cap, amounts), cap, ledger) for cap in _CAPS for ledger in self._chain()),
-            key=lambda found: found[0],
+            key=lambda row: row[0],
         )
         if fits < len(amounts):
             raise ledger._over(cap, [amount.amount(cap) for amount in amounts], fits, ledger is not self)
 
     def _fits(self, cap: str, amounts: Sequence[_Sum]) -> int:
         """How many of the calls, from the first, one cap of this ledger alone lets through together."""
-        room = self._room(cap)
-        if room is None:
+        left = self._left(cap)
+        if left is None:
             return len(amounts)
-        return sum(total <= room for total in accumulate(amount.amount(cap) for amount in amounts))
+        return sum(total <= left for total in accumulate(amount.amount(cap) for amount in amounts))
 
     def _least(self, cap: str) -> int | None:
-        rooms = [room for ledger in self._chain() if (room := ledger._room(cap)) is not None]
-        return min(rooms, default=None)
+        """What is left under a cap in this ledger and all above; `None` where none has it."""
+        lefts = [left for ledger in self._chain() if (left := ledger._left(cap)) is not None]
+        return min(lefts, default=None)
 
-    def _room(self, cap: str) -> int | None:
+    def _left(self, cap: str) -> int | None:
         limit = getattr(self.caps, cap)
         if limit is None:
             return None
@@ -205,20 +201,20 @@ class Ledger:
         return max(0, math.floor(_decimal(limit) * _scale(cap)) - used)
 
     def _over(self, cap: str, amounts: Sequence[int], fits: int, shared: bool) -> OverBudget:
-        scale, room = _scale(cap), self._room(cap) or 0
+        scale, left = _scale(cap), self._left(cap) or 0
         limit = math.floor(_decimal(getattr(self.caps, cap)) * scale)
-        asked, left, total, spent, held = (
+        asked, rest, total, spent, reserved = (
             _shown(cap, amount)
-            for amount in (sum(amounts), room, limit, self._spent.amount(cap), self._reserved.amount(cap))
+            for amount in (sum(amounts), left, limit, self._spent.amount(cap), self._reserved.amount(cap))
         )
         one = len(amounts) == 1
         message = (
-            f"{'this call' if one else f'these {len(amounts):,} calls'} may need up to {asked}, more than the {left} "
-            f"left of the {'shared ' if shared else ''}cap of {total} ({spent} spent, {held} reserved by calls "
+            f"{'this call' if one else f'these {len(amounts):,} calls'} may need up to {asked}, more than the {rest} "
+            f"left of the {'shared ' if shared else ''}cap of {total} ({spent} spent, {reserved} reserved by calls "
             f"under way){'' if one else f'; the first {fits:,} of them fit' if fits else '; not one of them fits'}; "
             f"raise the {cap} cap, or make fewer or smaller calls"
         )
-        return OverBudget(message, cap, sum(amounts) / scale, room / scale)
+        return OverBudget(message, cap, sum(amounts) / scale, left / scale)
 
 
 def _scale(cap: str) -> int:

@@ -12,7 +12,7 @@ _WINDOW_S = 60.0
 
 @dataclass(slots=True)
 class Window:
-    """At most `limit` units in any 60 seconds: the starts of the last minute, kept exactly.
+    """At most `limit` units in any 60 seconds, counted exactly from the starts of the last minute.
 
     An amount above the limit is let through alone, once the window is empty.
     """
@@ -67,16 +67,16 @@ class Pacing:
             return at - now
 
     def hold(self, model: str, seconds: float) -> None:
-        """Let no new request to a model start for a while: the provider has said so to one of them."""
+        """Let no new request to a model start for `seconds`, as when the provider has asked one of them to wait."""
         with self._lock:
             until = self.clock() + seconds
             self._held_until[model] = max(until, self._held_until.get(model, until))
 
     def _windows_of(self, model: str, tokens: int) -> list[tuple[Window, float]]:
-        asked = (("requests", self.requests_per_minute, 1), ("tokens", self.tokens_per_minute, tokens))
+        limits = (("requests", self.requests_per_minute, 1), ("tokens", self.tokens_per_minute, tokens))
         return [
             (self._windows.setdefault((model, unit), Window(limit)), amount)
-            for unit, limit, amount in asked
+            for unit, limit, amount in limits
             if limit is not None
         ]
 
@@ -84,7 +84,7 @@ class Pacing:
 def backoff_s(attempt: int, first_s: float = 0.5, most_s: float = 30.0) -> float:
     """The wait before attempt 1, 2, ...: exponential with full jitter, so that clients do not return together.
 
-    From M. Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015), kept above a tenth.
+    From M. Brooker, "Exponential Backoff And Jitter" (AWS Architecture Blog, 2015), but at least a tenth of the bound.
     """
     most = min(most_s, first_s * 2.0**attempt)
     return random.uniform(most / 10, most)

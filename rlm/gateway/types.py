@@ -1,4 +1,4 @@
-"""What a model call is: a request, what it used, and the reply."""
+"""What a model call is made of: messages, a request, what it used, and the reply."""
 
 from dataclasses import dataclass
 from typing import Literal, TypedDict
@@ -13,7 +13,7 @@ class Message(TypedDict):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One call to a model. `max_tokens` bounds the reply; `temperature` 0 makes the reply cacheable."""
+    """One call to a model. `max_tokens` bounds the reply; `temperature` 0 asks for the likeliest one."""
 
     model: str
     messages: tuple[Message, ...]
@@ -46,12 +46,12 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A model's answer. `usage` is what this call charged to the ledger: nothing when `cached`.
+    """What a call gave its caller. `usage` is what it charged to the ledger, failed attempts included.
 
-    `finish_reason` is "stop", "length" (cut at `max_tokens`), "refusal" (`text` says why) or whatever else the
-    provider says. `tool_call`: what a model called instead of, or beside, writing text, though it was offered no
-    tools: a line of JSON for each, {"name": ..., "arguments": ...}, arguments as text where they are not JSON.
-    `seconds` is the wall time of the call, waiting and retries included.
+    `finish_reason` is "stop", "length" (cut at `max_tokens`), "refusal" (`text` says why) or another word of the
+    provider's. `tool_call` holds the tools that the model called, though it was offered none: a line of JSON for each,
+    {"name": ..., "arguments": ...}, with the arguments as text where they are not JSON. `seconds` is the wall time of
+    the call, with its waits and retries.
     """
 
     text: str
@@ -59,5 +59,4 @@ class Reply:
     usage: Usage
     finish_reason: str
     seconds: float
-    cached: bool = False
     tool_call: str = ""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from index_store.types import Json
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger, Reservation
-from rlm.gateway.provider import price
+from rlm.gateway.models import price
 from rlm.gateway.types import Usage
 
 #: (prompt, reply) tokens of the call that is kept back: the first that takes no more than a part of each cap.

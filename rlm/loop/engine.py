@@ -11,7 +11,7 @@ from rlm import prompts
 from rlm.answers.citations import Conclusion
 from rlm.answers.demands import unmet
 from rlm.gateway.errors import GatewayError, OverBudget
-from rlm.gateway.provider import window
+from rlm.gateway.models import window
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Reply
 from rlm.loop.cells import run_cell

@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 
 from rlm.gateway.blocks import unquote
-from rlm.gateway.offline.reader import NOT_FOUND, read
+from rlm.gateway.offline.reader import NO_PASSAGE, read
 from rlm.gateway.offline.registry import register_offline
 from rlm.gateway.types import Message
 from rlm.prompts import NEXT, OPENING, SINGLE
@@ -163,7 +163,9 @@ def _read(messages: list[Message], max_tokens: int) -> str:
     """Rules can quote documents; of what their own cells printed they make nothing."""
     blocks = [block.name for message in messages for block in unquote(message["content"])]
     return (
-        NOT_FOUND if any(name.startswith("output of cell") for name in blocks) else read(messages, max_tokens)
+        NO_PASSAGE
+        if any(name.startswith("output of cell") for name in blocks)
+        else read(messages, max_tokens)
     )
 
 

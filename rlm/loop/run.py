@@ -84,7 +84,7 @@ class Run:
             usage=reply.usage,
             finish_reason=reply.finish_reason,
             seconds=round(reply.seconds, 3),
-            cached=reply.cached,
+            cached=False,
         )
         self.journal.record(conversation, answered)
         return reply

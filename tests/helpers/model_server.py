@@ -70,11 +70,11 @@ def rate_limited(retry_after: str | None = None) -> Step:
 
 
 def too_long(model: str = MODEL) -> Step:
-    said = {
+    messages = {
         "openai": "This model's maximum context length is 100 tokens. However, your messages resulted in 200 tokens.",
         "anthropic": "prompt is too long: 200 tokens > 100 maximum",
     }
-    return error(400, said[model.partition("/")[0]], "context_length_exceeded")
+    return error(400, messages[model.partition("/")[0]], "context_length_exceeded")
 
 
 def reset() -> Step:
@@ -186,7 +186,7 @@ def _send(handler: BaseHTTPRequestHandler, step: Step, body: Body) -> None:
         handler.close_connection = True
         handler.connection.close()
         return
-    payload = step.raw if step.raw is not None else json.dumps(_said(step, body, handler.path)).encode()
+    payload = step.raw if step.raw is not None else json.dumps(_payload(step, body, handler.path)).encode()
     handler.send_response(step.status)
     for name, value in {"content-type": "application/json", **step.headers}.items():
         handler.send_header(name, value)
@@ -197,7 +197,7 @@ def _send(handler: BaseHTTPRequestHandler, step: Step, body: Body) -> None:
     handler.wfile.write(payload)
 
 
-def _said(step: Step, body: Body, path: str) -> Body:
+def _payload(step: Step, body: Body, path: str) -> Body:
     anthropic = path.endswith("/messages")
     if step.status != 200:
         return _anthropic_error(step) if anthropic else _openai_error(step)

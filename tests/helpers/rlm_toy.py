@@ -11,7 +11,7 @@ import pytest
 from index_store.index import Index
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
-from rlm.gateway.provider import litellm
+from rlm.gateway.litellm_setup import litellm
 from rlm.gateway.types import Request
 from rlm.loop.verbs import Verbs
 from tests.helpers.model_server import MODEL, ModelServer

@@ -1,1 +1,1 @@
-"""Models that need no network: rules behind the same calls as paid models."""
+"""Models that run in this process without a network: rules, called by litellm like any paid model."""

@@ -27,7 +27,7 @@ else:
     Matrix = Any
 
 MODEL = "offline/extractive"
-UNTITLED = "untitled"  # what has no name and no words
+UNTITLED = "untitled"  # the label of blocks without a name and without words
 _LABEL_WORDS = 8
 _HELD = 0.3  # what a further term for a block is worth, against its first
 _SHARE_OF_LABEL = 1 / 3  # of the reply, where its words are of many tokens
@@ -52,7 +52,7 @@ _NAME = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Sentence:
-    """One sentence: its text, its block, its place in the block, and its content stems."""
+    """One sentence: its text, the number of its block, its number in the block, and the stems of its words."""
 
     text: str
     block: int
@@ -61,30 +61,30 @@ class Sentence:
 
 
 def summarise(messages: list[Message], max_tokens: int) -> str:
-    """`LABEL: ...` and `SUMMARY: ...` for the data blocks of a prompt (or its whole text, if it has none).
+    """`LABEL: ...` and, on the next line, `SUMMARY: ...` of a prompt's data blocks; of its whole text if it has none.
 
-    The summary is at most a third of the input, or 80 tokens if that is more, within `max_tokens`.
+    The summary takes at most a third of the input, or 80 tokens if that is more, and never more than `max_tokens`.
     """
     prompt = "\n".join(message["content"] for message in messages)
     blocks = unquote(prompt) or [Block("", prompt)]
     sentences = list(_sentences(blocks))
     name = truncate(label(blocks), int(max_tokens * _SHARE_OF_LABEL)).rstrip(" ,") or UNTITLED
     head = f"LABEL: {name}\nSUMMARY: "
-    room = max_tokens - count_tokens(MODEL, head) - 1
+    left = max_tokens - count_tokens(MODEL, head) - 1
     wanted = max(_LEAST_TOKENS, int(_SHARE_OF_INPUT * sum(len(s.text) for s in sentences) / 4))
-    chosen = choose(sentences, min(room, wanted))
+    chosen = choose(sentences, min(left, wanted))
     if not chosen and sentences:  # not even one fits: as much of the first as does
-        text = truncate(sentences[0].text, room)
+        text = truncate(sentences[0].text, left)
     else:
         text = _joined([sentences[i] for i in sorted(chosen)])
-    return head + (text if any(map(str.isalnum, text)) else truncate("(no words)", room))
+    return head + (text if any(map(str.isalnum, text)) else truncate("(no words)", left))
 
 
 def label(blocks: Sequence[Block]) -> str:
-    """Up to 8 words: what the blocks' names have in common, then the names and words that stand out in them.
+    """Up to 8 words: terms that the blocks' names share, then names and words that stand out in their texts.
 
-    A chunk's name gives its document's title; a summary's name is its label, so that the label of summaries is a
-    table of contents of theirs.
+    A block that holds a chunk is named after its document, one that holds a summary by the summary's label. So the
+    label over several summaries reads like a table of contents. "untitled" where there are no words at all.
     """
     terms: list[str] = []
     seen: set[str] = set()
@@ -99,7 +99,7 @@ def label(blocks: Sequence[Block]) -> str:
 
 
 def choose(sentences: Sequence[Sentence], max_tokens: int) -> list[int]:
-    """Indices of the sentences to keep, best first, that fit in `max_tokens` together."""
+    """Indices of the best sentences, best first, that fit in `max_tokens` together; of no sentences, none."""
     import numpy as np
 
     if not sentences:
@@ -137,15 +137,16 @@ def _vectors(sentences: Sequence[Sentence]) -> Matrix:
     import numpy as np
 
     spread = Counter(stem for sentence in sentences for stem in set(sentence.stems))
-    kept = {stem: i for i, (stem, _) in enumerate(spread.most_common(_MAX_WORDS))}
+    columns = {stem: i for i, (stem, _) in enumerate(spread.most_common(_MAX_WORDS))}
     cells = [
-        row * len(kept) + kept[s]
+        row * len(columns) + columns[stem]
         for row, sentence in enumerate(sentences)
-        for s in sentence.stems
-        if s in kept
+        for stem in sentence.stems
+        if stem in columns
     ]
-    counts = np.bincount(cells, minlength=len(sentences) * len(kept)).reshape(len(sentences), len(kept))
-    within = np.fromiter((spread[stem] for stem in kept), dtype=np.float32, count=len(kept))
+    shape = (len(sentences), len(columns))
+    counts = np.bincount(cells, minlength=shape[0] * shape[1]).reshape(shape)
+    within = np.fromiter((spread[stem] for stem in columns), dtype=np.float32, count=len(columns))
     weighted = np.sqrt(counts, dtype=np.float32) * np.log1p(len(sentences) / within)
     lengths = np.linalg.norm(weighted, axis=1, keepdims=True)
     unit: Matrix = np.divide(weighted, lengths, out=weighted, where=lengths > 0)
@@ -215,8 +216,8 @@ def _name_terms(name: str) -> list[str]:
     """The terms of a label, or of a chunk's name the title, without span and file ending; of a node id nothing."""
     title, is_chunk = _SPAN.subn("", name)
     title = re.sub(r"[_/]+", " ", _EXTENSION.sub("", title)) if is_chunk else name
-    found = [title] if is_chunk else title.split(",")[:_LABEL_WORDS]
-    terms = [" ".join(term.split()[:4]) for term in found]
+    parts = [title] if is_chunk else title.split(",")[:_LABEL_WORDS]
+    terms = [" ".join(part.split()[:4]) for part in parts]
     return [t for t in terms if any(map(str.isalpha, t)) and t != UNTITLED and not _NODE_ID.match(t)]
 
 
@@ -233,7 +234,7 @@ def _salient(blocks: Sequence[Block]) -> list[str]:
     forms = Counter(chain.from_iterable(terms))
     shown = {form.lower(): form for form, _ in reversed(forms.most_common())}
     times = Counter(form.lower() for form in forms.elements())
-    spread = Counter(chain.from_iterable({form.lower() for form in found} for found in terms))
+    spread = Counter(chain.from_iterable({form.lower() for form in forms_of} for forms_of in terms))
     few = len(times) < 20
     weights = {
         term: n * (1 + spread[term]) * _bonus(shown[term]) * _rarity(term)

@@ -1,4 +1,4 @@
-"""offline/reader: the sentences that best answer a question, word for word, or that there are none.
+"""offline/reader: the sentences that best answer a question, word for word, or `NOT FOUND`.
 
 A sentence scores the idf weight of the question's content words in it (stems, each once), more where they
 stand close together, and a little for those in the sentences beside it. Code and signatures name what is asked
@@ -18,7 +18,7 @@ from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message
 
 MODEL = "offline/reader"
-NOT_FOUND = "NOT FOUND"
+NO_PASSAGE = "NOT FOUND"  # the whole reply where no sentence bears on the question
 _QUESTION = re.compile(r"^[ \t]*QUESTION:[ \t]*(.*)$", re.MULTILINE)
 _MOST = 3
 _NEIGHBOUR = 0.25
@@ -28,7 +28,7 @@ _NO_PROSE = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Passage:
     block: str
     text: str
     score: float
@@ -36,21 +36,23 @@ class _Found:
 
 
 def read(messages: list[Message], max_tokens: int) -> str:
-    """Up to three times `[block name] "sentence"` on a line of its own, best first, or `NOT FOUND`.
+    """Up to three sentences, best first, each as `[block name] "sentence"` on a line of its own, or `NOT FOUND`.
 
-    A sentence stands as in its source, where it may run over several lines. The question is the last line
+    A sentence is quoted as it stands in its source, where it may run over several lines. The question is the last line
     `QUESTION: ...` outside the data blocks. Without blocks, the rest of the prompt is the text to read.
     """
     prompt = "\n".join(message["content"] for message in messages)
     instructions = outside(prompt)
-    asked = _QUESTION.findall(instructions)
-    if not asked:
-        return NOT_FOUND
+    questions = _QUESTION.findall(instructions)
+    if not questions:
+        return NO_PASSAGE
     blocks = unquote(prompt) or [Block("text", _QUESTION.sub("", instructions))]
-    return _fitting([f'[{found.block}] "{found.text}"' for found in _best(asked[-1], blocks)], max_tokens)
+    return _fitting(
+        [f'[{passage.block}] "{passage.text}"' for passage in _best(questions[-1], blocks)], max_tokens
+    )
 
 
-def _best(question: str, blocks: Sequence[Block]) -> list[_Found]:
+def _best(question: str, blocks: Sequence[Block]) -> list[_Passage]:
     wanted = set(words(question))
     rows = [(block.name, text, words(text)) for block in blocks for text in _texts(block)]
     weights = _idf(wanted, [stems for _, _, stems in rows])
@@ -59,20 +61,20 @@ def _best(question: str, blocks: Sequence[Block]) -> list[_Found]:
         score and (score + _NEIGHBOUR * _beside(rows, own, i)) * (1 if is_prose(rows[i][1]) else _NO_PROSE)
         for i, score in enumerate(own)
     ]
-    found = [_Found(name, text, scores[i], i) for i, (name, text, _) in enumerate(rows) if scores[i] > 0]
-    return _shown(sorted(found, key=lambda one: (-one.score, one.order)))
+    passages = [_Passage(name, text, scores[i], i) for i, (name, text, _) in enumerate(rows) if scores[i] > 0]
+    return _distinct(sorted(passages, key=lambda passage: (-passage.score, passage.order)))
 
 
-def _shown(ranked: Sequence[_Found]) -> list[_Found]:
+def _distinct(ranked: Sequence[_Passage]) -> list[_Passage]:
     """The best few, without those whose words all stand in a better one."""
-    shown: dict[str, _Found] = {}
-    for one in ranked:
-        if len(shown) == _MOST or one.score < _WORTH_SHOWING * ranked[0].score:
+    chosen: dict[str, _Passage] = {}
+    for passage in ranked:
+        if len(chosen) == _MOST or passage.score < _WORTH_SHOWING * ranked[0].score:
             break
-        folded = " ".join(one.text.replace("|", " ").split()).lower()
-        if not any(folded in better for better in shown):
-            shown[folded] = one
-    return list(shown.values())
+        folded = " ".join(passage.text.replace("|", " ").split()).lower()
+        if not any(folded in better for better in chosen):
+            chosen[folded] = passage
+    return list(chosen.values())
 
 
 def _texts(block: Block) -> list[str]:
@@ -100,9 +102,9 @@ def _beside(rows: Sequence[tuple[str, str, list[str]]], own: Sequence[float], at
 
 def _fitting(lines: Sequence[str], max_tokens: int) -> str:
     """As many lines as fit; the first always, for the gateway to cut."""
-    kept = list(lines[:1])
+    fitting = list(lines[:1])
     for line in lines[1:]:
-        if count_tokens(MODEL, "\n".join([*kept, line])) > max_tokens:
+        if count_tokens(MODEL, "\n".join([*fitting, line])) > max_tokens:
             break
-        kept.append(line)
-    return "\n".join(kept) or NOT_FOUND
+        fitting.append(line)
+    return "\n".join(fitting) or NO_PASSAGE

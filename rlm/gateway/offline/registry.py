@@ -1,10 +1,9 @@
-"""Models that need no network and no key: plain functions behind litellm's custom provider "offline".
+"""The models named `offline/...`: functions that litellm calls in place of a server.
 
-They take the same way as paid models (ledger, counting, litellm), cost nothing, and say so by name.
+They need no network and no key, go through ledger, token counts and litellm like any model, and cost nothing.
 """
 
 from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 from rlm.gateway.errors import UnknownModel
@@ -13,6 +12,7 @@ from rlm.gateway.offline.reader import read
 from rlm.gateway.tokens import count_tokens, truncate
 from rlm.gateway.types import Message
 
+#: (messages, max_tokens) to the text of the reply. It may be called from several threads and event loops at once.
 Handler = Callable[[list[Message], int], str]
 
 PREFIX = "offline/"
@@ -20,9 +20,10 @@ _handlers: dict[str, Handler] = {}
 
 
 def register_offline(name: str, handler: Handler) -> None:
-    """Let `offline/{name}` be answered by `handler(messages, max_tokens) -> text`; a second one replaces it.
+    """Let `handler` answer the model `offline/{name}`, in place of an earlier handler of that name.
 
-    What the handler returns beyond `max_tokens` is cut off, as with any model.
+    A reply of more than `max_tokens` tokens is cut there, as with any model. What the handler raises becomes
+    `CallFailed` for whoever made the call.
     """
     _handlers[name] = handler
 
@@ -36,24 +37,25 @@ def find_handler(model: str) -> Handler:
     return handler
 
 
-@cache
-def provider() -> Any:
-    """The litellm provider that serves the registered handlers; imports litellm."""
-    from litellm import CustomLLM
+def litellm_handler(litellm: Any) -> Any:
+    """The `CustomLLM` that answers litellm's provider "offline" with the registered handlers.
 
-    class OfflineModels(CustomLLM):  # type: ignore[misc]
-        def completion(self, *args: Any, **kwargs: Any) -> Any:
-            return _answer(kwargs)
+    It is given the litellm module, which `litellm_setup` alone imports.
+    """
 
+    class OfflineModels(litellm.CustomLLM):  # type: ignore[misc]
         async def acompletion(self, *args: Any, **kwargs: Any) -> Any:
-            return _answer(kwargs)
+            response, prompt, completion = _respond(kwargs)
+            response.usage = litellm.Usage(
+                prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion
+            )
+            return response
 
     return OfflineModels()
 
 
-def _answer(call: dict[str, Any]) -> Any:
-    from litellm import Usage
-
+def _respond(call: dict[str, Any]) -> tuple[Any, int, int]:
+    """litellm's response, filled in, and the tokens of prompt and reply."""
     model, messages = PREFIX + call["model"], call["messages"]
     max_tokens = call["optional_params"].get("max_tokens", 1024)
     full = find_handler(model)(messages, max_tokens)
@@ -61,9 +63,7 @@ def _answer(call: dict[str, Any]) -> Any:
     response = call["model_response"]
     response.choices[0].message.content = text
     response.choices[0].finish_reason = "stop" if text == full else "length"
-    asked, said = count_tokens(model, messages), count_tokens(model, text)
-    response.usage = Usage(prompt_tokens=asked, completion_tokens=said, total_tokens=asked + said)
-    return response
+    return response, count_tokens(model, messages), count_tokens(model, text)
 
 
 register_offline("extractive", summarise)

@@ -1,4 +1,4 @@
-"""Text into sentences and content words: what the offline models see. Robust to any text, in linear time."""
+"""Text into sentences and the stems of its content words, for the offline models: any text, in linear time."""
 
 import re
 import threading
@@ -43,11 +43,11 @@ _threads = threading.local()
 
 
 def split(text: str) -> list[tuple[int, int]]:
-    """The sentences of a text as `(start, end)`, in order, without the space around them.
+    """The sentences of a text as `(start, end)` in characters, in order, without the white space around them.
 
-    Ends at `. ! ? …` before a space and a word that could begin a sentence, at CJK full stops, at blank
-    lines, and at the end of a line that is not plainly wrapped; nothing is longer than 400 characters. A bar `|`
-    that stands before a line is no part of it, but inside a sentence that runs over lines it is.
+    A sentence ends at `. ! ? …` before a space and a word that could begin another, at a CJK full stop, at a blank
+    line, and at the end of a line that does not look wrapped; one longer than 400 characters is cut. A bar `|` before
+    a sentence is left out; bars before its further lines stay in it.
     """
     starts = [0, *_starts(text), len(text)]
     spans = (_trim(text, a, b) for a, b in pairwise(starts))
@@ -55,18 +55,18 @@ def split(text: str) -> list[tuple[int, int]]:
 
 
 def words(text: str) -> list[str]:
-    """The stems of a text's content words, in order, repeats included; each CJK character is a word."""
-    found = [word[:_MAX_WORD_CHARS] for word in _WORD.findall(text.lower())]
-    return stems(word for word in found if word not in STOP_WORDS)
+    """The stems of a text's words but stop words, in order, with repeats; each CJK character is a word."""
+    lowered = [word[:_MAX_WORD_CHARS] for word in _WORD.findall(text.lower())]
+    return stems(word for word in lowered if word not in STOP_WORDS)
 
 
-def stems(found: Iterable[str]) -> list[str]:
-    """Lower-case words to stems (Snowball's English; other scripts pass through unchanged)."""
+def stems(lowered: Iterable[str]) -> list[str]:
+    """The stem of each lower-case word (Snowball's English stemmer); words of other scripts stay as they are."""
     if not hasattr(_threads, "stemmer"):  # a stemmer belongs to one thread
         import Stemmer
 
         _threads.stemmer = Stemmer.Stemmer("english")
-    result: list[str] = _threads.stemmer.stemWords(list(found))
+    result: list[str] = _threads.stemmer.stemWords(list(lowered))
     return result
 
 
@@ -84,7 +84,7 @@ def _starts(text: str) -> Iterator[int]:
 
 
 def is_prose(text: str) -> bool:
-    """Whether most of what stands between spaces is plain words: code, signatures and tables are not."""
+    """Whether at least 60% of what stands between spaces is words of letters only, as in no code or table."""
     tokens = [token.strip("\"'`*_.,;:!?()[]") for token in text.split()]
     return len(tokens) >= 3 and sum(map(str.isalpha, tokens)) >= _PROSE * len(tokens)
 
@@ -105,8 +105,8 @@ def _ends_here(text: str, line_start: int, newline: int) -> bool:
 
 
 def _margin(line: str) -> str:
-    found = _MARGIN.match(line)
-    return found[0] if found else ""
+    margin = _MARGIN.match(line)
+    return margin[0] if margin else ""
 
 
 def _ends_sentence(text: str, start: int, ender: int, end: int) -> bool:

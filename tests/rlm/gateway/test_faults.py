@@ -9,11 +9,11 @@ from email.utils import format_datetime
 import pytest
 
 from rlm.gateway import gateway as gateway_module
-from rlm.gateway.cache import Cache
 from rlm.gateway.errors import CallFailed, GatewayError
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.types import Message, Reply, Request, Usage
+from tests.helpers.gateway_calls import run
 from tests.helpers.model_server import (
     MODEL,
     Body,
@@ -27,7 +27,6 @@ from tests.helpers.model_server import (
     text_of,
     too_long,
 )
-from tests.rlm.gateway.test_calls import run
 
 ANTHROPIC = "anthropic/claude-sonnet-4-5"
 both = pytest.mark.parametrize("model", [MODEL, ANTHROPIC], ids=["openai", "anthropic"])
@@ -168,7 +167,7 @@ def test_a_reply_that_comes_too_late_fails_alone(monkeypatch: pytest.MonkeyPatch
 
 @both
 def test_usage_that_is_no_count_is_counted_here(monkeypatch: pytest.MonkeyPatch, model: str) -> None:
-    ways = [{}] if model == MODEL else []  # Anthropic's protocol has no reply without
+    ways: list[dict[str, int]] = [{}] if model == MODEL else []  # Anthropic's protocol has no reply without
     for usage in [
         *ways,
         {"prompt_tokens": -7, "completion_tokens": -5},
@@ -218,18 +217,6 @@ def test_arguments_that_are_no_json_are_handed_over_as_they_are(monkeypatch: pyt
     assert isinstance(reply, Reply), reply
     assert reply.text == "as follows"
     assert json.loads(reply.tool_call) == {"name": "python", "arguments": "print(1)"}
-
-
-def test_a_saved_reply_keeps_its_tool_call(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    gateway = Gateway(Ledger(), Cache(tmp_path / "replies.sqlite"))  # type: ignore[operator]
-    with ModelServer([Step("", tool=("python", "{}"))]) as server:
-        server.use(monkeypatch)
-        paid, saved = (run(gateway, ask("x", MODEL))[0] for _ in range(2))
-        assert server.calls == 1
-    assert isinstance(paid, Reply)
-    assert isinstance(saved, Reply)
-    assert saved.cached
-    assert saved.tool_call == paid.tool_call == '{"name": "python", "arguments": {}}'
 
 
 def test_a_refusal_in_its_own_field_is_the_text(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from rlm.gateway.errors import OverBudget
 from rlm.gateway.ledger import Caps, Ledger, Reservation
 from rlm.gateway.types import Usage
+from tests.helpers.gateway_calls import about
 
 usd = st.floats(0, 2, allow_nan=False)
 worsts = st.builds(Usage, st.just(1), st.integers(0, 500), st.integers(0, 500), usd)
@@ -72,9 +73,9 @@ def test_threads_together_stay_within_the_caps() -> None:
 
     with ThreadPoolExecutor(8) as pool:
         done = sum(pool.map(call, range(2000)))
-    assert ledger.spent == Usage(done, 5 * done, 5 * done, pytest.approx(0.004 * done))
+    assert ledger.spent == Usage(done, 5 * done, 5 * done, about(0.004 * done))
     assert ledger.reserved == Usage()
-    assert 1.0 - 0.01 < ledger.spent.usd <= 1.0
+    assert 1.0 - 0.01 * 8 < ledger.spent.usd <= 1.0  # all may be refused while 7 others have calls under way
 
 
 def test_exactly_the_cap_can_be_spent() -> None:
@@ -177,12 +178,12 @@ def test_many_calls_are_reserved_together_or_not_at_all() -> None:
     )
     assert ledger.reserved == Usage()
     with pytest.raises(OverBudget, match="the first 4 of them fit"):  # the tightest cap is the one to name
-        ledger.check([Usage(1, usd=0.25)] * 30)
+        ledger.reserve_all([Usage(1, usd=0.25)] * 30)
     with pytest.raises(OverBudget, match="not one of them fits"):
-        ledger.check([Usage(1, usd=2)] * 2)
+        ledger.reserve_all([Usage(1, usd=2)] * 2)
     assert len(ledger.reserve_all([Usage(1, usd=0.25)] * 4)) == 4
     assert ledger.left().usd == 0
-    ledger.check([])
+    assert ledger.reserve_all([]) == []
 
 
 def test_a_reservation_is_exchanged_for_another_without_letting_go_of_it() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rlm.gateway.blocks import Block, quote
 from rlm.gateway.offline.extractive import summarise
-from rlm.gateway.offline.reader import NOT_FOUND, read
+from rlm.gateway.offline.reader import NO_PASSAGE, read
 from rlm.gateway.offline.sentences import MAX_SENTENCE_CHARS, split, words
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message
@@ -268,9 +268,9 @@ def test_what_was_quoted_is_not_quoted_again() -> None:
 
 def test_the_reader_says_when_nothing_bears_on_the_question() -> None:
     prompt = "QUESTION: Who painted the ceiling?\n" + quote([Block("a", SCHEDULER)])
-    assert read(user(prompt), 100) == NOT_FOUND
-    assert read(user("QUESTION: what is it?\n" + quote([Block("a", SCHEDULER)])), 100) == NOT_FOUND
-    assert read(user("no question here"), 100) == NOT_FOUND
+    assert read(user(prompt), 100) == NO_PASSAGE
+    assert read(user("QUESTION: what is it?\n" + quote([Block("a", SCHEDULER)])), 100) == NO_PASSAGE
+    assert read(user("no question here"), 100) == NO_PASSAGE
 
 
 def test_a_question_inside_the_data_is_data() -> None:
@@ -291,7 +291,7 @@ def test_without_blocks_the_rest_of_the_prompt_is_read_and_the_last_question_cou
 def test_the_reader_quotes_only_what_is_there(question: str, text: str) -> None:
     question = " ".join(question.split())
     reply = read(user(f"QUESTION: {question}\n" + quote([Block("a", text)])), 1000)
-    if reply != NOT_FOUND:
+    if reply != NO_PASSAGE:
         assert all(part in text for part in reply.removeprefix('[a] "').removesuffix('"').split('"\n[a] "'))
 
 

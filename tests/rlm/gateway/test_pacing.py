@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rlm.gateway.failures import understand
+from rlm.gateway.failures import classify
 from rlm.gateway.pacing import Pacing, backoff_s
 
 
@@ -89,9 +89,9 @@ class HTTPStatusError(Exception):
     [("3", 3.0), ("0.5", 0.5), ("-1", None), ("soon", None), ("", None), ("nan", None), ("inf", None)],
 )
 def test_retry_after_is_read_in_seconds_and_nonsense_is_ignored(header: str, expected: float | None) -> None:
-    assert understand(HTTPStatusError(header)).retry_after_s == expected
+    assert classify(HTTPStatusError(header)).retry_after_s == expected
 
 
 def test_retry_after_is_read_as_a_date() -> None:
     later = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
-    assert understand(HTTPStatusError(later)).retry_after_s == pytest.approx(100, abs=2)
+    assert classify(HTTPStatusError(later)).retry_after_s == pytest.approx(100, abs=2)

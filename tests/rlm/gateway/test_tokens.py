@@ -69,10 +69,10 @@ def test_marks_of_the_chat_format_in_a_text_are_text() -> None:
 @example("漢字" * 20, 3)
 @example("👩‍👩‍👧" * 5, 2)
 def test_a_truncated_text_is_a_start_of_the_text(text: str, max_tokens: int) -> None:
-    kept = truncate(text, max_tokens)
-    assert text.startswith(kept)
-    assert len(kept) <= len(text)
+    start = truncate(text, max_tokens)
+    assert text.startswith(start)
+    assert len(start) <= len(text)
     if count_tokens("offline/reader", text) <= max_tokens:
-        assert kept == text
+        assert start == text
     if max_tokens == 0:
-        assert kept == ""
+        assert start == ""

@@ -24,11 +24,12 @@ from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.lanes import Lanes
 from rlm.gateway.ledger import Caps, Ledger
-from rlm.gateway.provider import Answer
+from rlm.gateway.provider import Completion
 from rlm.gateway.types import Message, Reply, Request, Usage
 from rlm.limits import Limits, Models
 from rlm.loop.calls import Calls
 from rlm.loop.recording import Unrecorded
+from tests.helpers.gateway_calls import complete_all
 
 CASES = 2_000
 AT_ONCE = 64
@@ -66,7 +67,7 @@ class World:
             assert caps.tokens is None or usage.tokens <= caps.tokens, (usage, caps)
             assert caps.calls is None or usage.calls <= caps.calls, (usage, caps)
 
-    async def ask(self, request: Request) -> Answer:
+    async def complete(self, request: Request) -> Completion:
         """A call: some wait, some fail as providers do, some are cut short; what it bills is within what it may."""
         self.at_once += 1
         self.most = max(self.most, self.at_once)
@@ -82,7 +83,7 @@ class World:
                 raise ConnectionResetError("gone")
             text = request.messages[-1]["content"]
             prompt, completion = len(text), self.chance.randint(1, request.max_tokens)
-            return Answer(f"reply to {text}", "stop", prompt, completion, raw=None)
+            return Completion(f"reply to {text}", "stop", prompt, completion, raw=None)
         finally:
             self.at_once -= 1
 
@@ -113,7 +114,7 @@ async def branch(world: World, gateway: Gateway, depth: int, name: str) -> None:
     chance = world.chance
     size = chance.choice([100, *range(8)] if chance.random() < 0.1 else range(8))
     requests = [asked(chance, f"{name}.{i}:") for i in range(size)]
-    works: list[Any] = [gateway.complete_many(requests)]
+    works: list[Any] = [complete_all(gateway, requests)]
     if chance.random() < 0.5:
         works.append(held_back(world, gateway, asked(chance, f"{name}!")))
     for i in range(chance.randint(0, 2) if depth else 0):
@@ -169,9 +170,9 @@ def settled(world: World) -> None:
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """The provider, its prices and its tokenizer belong to the case that is being played."""
-    monkeypatch.setattr(provider, "ask", lambda request: now.get().ask(request))
+    monkeypatch.setattr(provider, "complete", lambda request: now.get().complete(request))
     monkeypatch.setattr(gateway_module, "check_model", lambda model: None)
-    monkeypatch.setattr(provider, "litellm", lambda: None)
+    monkeypatch.setattr(gateway_module, "warm_up", lambda: None)
     monkeypatch.setattr(gateway_module, "backoff_s", lambda attempt: 0.0)
     monkeypatch.setattr(
         gateway_module, "price", lambda model, prompt, reply, raw=None: now.get().price * (prompt + 3 * reply)
@@ -179,7 +180,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         gateway_module,
         "count_tokens",
-        lambda model, said: len(said if isinstance(said, str) else said[-1]["content"]),
+        lambda model, text: len(text if isinstance(text, str) else text[-1]["content"]),
     )
 
 
