@@ -145,8 +145,12 @@ class MontySession:
                 worker.__exit__(None, None, None)
 
     def _save(self) -> None:
-        """Keep the namespace as it now is for after a kill, while it is small."""
-        saved = self._worker.dump()
+        """Keep the namespace as it now is for after a kill, while it is small. Raises _Ended where writing it down
+        takes more memory than there is."""
+        try:
+            saved = self._worker.dump()
+        except _failures():
+            raise _Ended("outside" if self.ended else "memory") from None
         self._saved = saved if len(saved) <= SAVED_BYTES else None
 
     def _bring_back(self) -> bool:

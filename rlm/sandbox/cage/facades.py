@@ -167,7 +167,8 @@ def _re_members(plain: Plain) -> dict[str, Any]:
     names = ["search", "match", "fullmatch", "findall", "finditer", "sub", "subn", "split", "escape"]
     flags = words("I IGNORECASE M MULTILINE S DOTALL X VERBOSE A ASCII U UNICODE NOFLAG")
     members = {name: _coerced(getattr(re, name), unwrap) for name in names}
-    return members | _pick(re, " ".join(flags) + " Match error") | {"compile": wrapped, "Pattern": _Pattern}
+    members |= _pick(re, " ".join(flags) + " Match error") | {"compile": wrapped, "Pattern": _Pattern}
+    return members | {"PatternError": re.error}  # what errors call themselves since 3.13
 
 
 _PATTERN_NAMES = frozenset(name for name in dir(re.Pattern) if not name.startswith("_"))
