@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from benchmarks import Options
-from rlm.sandbox import Backend, SandboxLimits, Session, open_session
+from rlm.sandbox import SandboxLimits, Session, open_session
 from rlm.sandbox.spawn import stop_zygote
 
 CALLS = frozenset({"llm_query"})
@@ -67,7 +67,7 @@ def _row(name: str, columns: dict[str, dict[str, float]]) -> str:
     return f"{name:<36}{cells}" + (f"{f'< {target:g}':>10}" if target else "")
 
 
-def measure(backend: Backend, runs: int) -> dict[str, float]:
+def measure(backend: str, runs: int) -> dict[str, float]:
     """Each measure's median in milliseconds, for one backend."""
     with _session(backend):
         pass  # what is only ever done once, is done
@@ -105,7 +105,7 @@ def timed(action: Callable[[], object]) -> float:
 
 
 @contextmanager
-def _session(backend: Backend, timeout_s: float = 30.0) -> Iterator[Session]:
+def _session(backend: str, timeout_s: float = 30.0) -> Iterator[Session]:
     limits = SandboxLimits(cell_timeout_s=timeout_s, memory_mb=1024)
     with open_session(
         lambda name, items, named: 1, CALLS, limits, {"context_length": 1}, backend=backend
@@ -113,7 +113,7 @@ def _session(backend: Backend, timeout_s: float = 30.0) -> Iterator[Session]:
         yield session
 
 
-def _ready(backend: Backend) -> float:
+def _ready(backend: str) -> float:
     """From asking for a session to its first answer; closing it is not part of it."""
     started = time.perf_counter()
     with _session(backend) as session:
@@ -133,7 +133,7 @@ def _calls(session: Session, count: int) -> float:
     return timed(lambda: session.run(f"for _ in range({count}): llm_query(1)"))
 
 
-def _late(backend: Backend, code: str, timeout_s: float = 0.05) -> float:
+def _late(backend: str, code: str, timeout_s: float = 0.05) -> float:
     """Seconds past the deadline until `run` has said that the cell is dead and its process is gone."""
     with _session(backend, timeout_s) as session, _gone(session) as wait_until_gone:
         started = time.perf_counter()

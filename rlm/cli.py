@@ -7,14 +7,14 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from pkgutil import resolve_name
-from typing import Any, get_args
+from typing import Any
 
 from index_store.errors import IndexStoreError
 from index_store.terminal import add_command, allow_any_text, one_line
 from index_store.types import MODES
 from rlm.errors import RlmError
 from rlm.limits import HIT_CHARS, ROUTES, RUNS, Limits, Models
-from rlm.sandbox.types import Backend
+from rlm.sandbox.opening import BACKENDS
 
 LIMITS, MODELS = Limits(), Models()
 EXAMPLE = """example:
@@ -103,7 +103,7 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--backend",
-        choices=get_args(Backend),
+        choices=list(BACKENDS),
         default=LIMITS.backend,
         help="what confines the code; never another than this one (%(default)s)",
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from rlm.errors import RlmError
-from rlm.sandbox.types import Backend
+from rlm.sandbox.opening import BACKENDS
 
 Route = Literal["auto", "direct", "retrieve", "rlm"]
 ROUTES: tuple[Route, ...] = get_args(Route)
@@ -46,13 +46,11 @@ class Limits:
     tokens_per_minute: float | None = None
     allow_unpriced: bool = False
     window: int | None = None
-    backend: Backend = "linux"
+    backend: str = "linux"
 
     def __post_init__(self) -> None:
-        if self.backend not in get_args(Backend):
-            raise RlmError(
-                f"backend is {str(self.backend)[:40]!r}; give one of {', '.join(get_args(Backend))}"
-            )
+        if self.backend not in list(BACKENDS):
+            raise RlmError(f"backend is {str(self.backend)[:40]!r}; give one of {', '.join(BACKENDS)}")
         for name in ("usd", "tokens", "calls", "depth"):
             value = getattr(self, name)
             if value is not None and not 0 <= value <= MOST:

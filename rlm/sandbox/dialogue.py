@@ -1,4 +1,4 @@
-"""One cell's conversation with a worker: frames in and out under a deadline, every byte from the worker distrusted.
+"""One cell's exchange of frames with a worker: under a deadline, every byte from the worker distrusted.
 
 The worker's clock stops while the parent serves a call. Whatever the worker does, this returns, or raises Death.
 """
@@ -7,14 +7,17 @@ import select
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, TypeAlias
 
 from index_store.types import Json
 from rlm.sandbox.cage import wire
 from rlm.sandbox.spawn import Worker
 
 READ_BYTES = 1 << 16  # a quarter of a megabyte costs 13 us to set aside, as much as all else in a call
-Answer = Callable[[str, list[Json], dict[str, Json]], bytes]  # a call in, the reply frame out
+FrameReply: TypeAlias = bytes  # the whole frame that goes back for a call: {"value": ...} or {"error": ...}
+Reply: TypeAlias = Callable[
+    [str, list[Json], dict[str, Json]], FrameReply
+]  # name, arguments, named arguments
 
 _DONE: dict[str, type | tuple[type, ...]] = {
     "status": str,
@@ -34,8 +37,8 @@ class Death(Exception):
 
 @dataclass(slots=True)
 class Clock:
-    """A cell's time. It runs from the start, whoever is busy, except while the parent serves a call: so a flood of
-    frames that are always ready ends as surely as silence."""
+    """How long a cell has run. The clock stands still only while the parent serves a call, so a worker that floods the
+    parent with frames runs out of time as surely as one that is silent."""
 
     limit_s: float
     started: float = field(default_factory=monotonic)
@@ -51,14 +54,14 @@ class Clock:
         if left_s <= 0 or not poller.poll(left_s * 1000):
             raise Death("time")
 
-    def served(self, started: float) -> None:
-        """Take the seconds since `started` off the account."""
+    def pause_since(self, started: float) -> None:
+        """Take the seconds since `started` (as `monotonic` gives them) off the account."""
         self.paused_s += monotonic() - started
 
 
 @dataclass(slots=True)
 class Line:
-    """Frames over a worker's socket."""
+    """A worker's socket, as frames. `buffer` holds the bytes of a frame that has not arrived whole."""
 
     worker: Worker
     buffer: bytearray
@@ -68,7 +71,7 @@ class Line:
         self.incoming = _poller(self.worker, select.POLLIN)
 
     def send(self, frame: bytes, clock: Clock) -> None:
-        """Send all of it; a worker that does not read runs out of time."""
+        """Send a whole frame. Raises Death when the worker does not read it in time, or is gone."""
         view = memoryview(frame)
         while view:
             try:
@@ -103,10 +106,12 @@ class Line:
         return part
 
 
-def converse(
-    line: Line, code: str, answer: Answer, clock: Clock, hear: Callable[[str], None]
+def exchange(
+    line: Line, code: str, reply: Reply, clock: Clock, on_output: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Run one cell to its end and return the worker's `done` frame, type-checked. `hear` gets early output."""
+    """Send one cell, reply to each call it makes, and return the worker's `done` frame, type-checked. `on_output`
+    gets what the cell prints before it ends. Raises Death when the worker breaks a rule, hangs up or runs out of
+    time."""
     line.send(wire.encode({"t": "run", "code": code}, wire.TO_WORKER_BYTES), clock)
     while True:
         frame = line.receive(clock)
@@ -114,19 +119,19 @@ def converse(
         if kind == "done":
             return check_done(frame)
         if kind == "call":
-            line.send(_served(answer, frame, clock), clock)
+            line.send(_replied(reply, frame, clock), clock)
         elif kind == "out" and isinstance(frame.get("text"), str):
-            hear(str(frame["text"]))
+            on_output(str(frame["text"]))
         else:
             raise Death("protocol")
 
 
-def _served(answer: Answer, frame: dict[str, Any], clock: Clock) -> bytes:
+def _replied(reply: Reply, frame: dict[str, Any], clock: Clock) -> FrameReply:
     call, started = check_call(frame), monotonic()
     try:
-        return answer(*call)
+        return reply(*call)
     finally:
-        clock.served(started)
+        clock.pause_since(started)
 
 
 def check_call(frame: dict[str, Any]) -> tuple[str, list[Json], dict[str, Json]]:
@@ -139,8 +144,12 @@ def check_call(frame: dict[str, Any]) -> tuple[str, list[Json], dict[str, Json]]
 
 def check_done(frame: dict[str, Any]) -> dict[str, Any]:
     """The frame itself. Raises Death unless each part has its type."""
-    right = all(key in frame and isinstance(frame[key], kind) for key, kind in _DONE.items())
-    if not right or frame["status"] not in ("ok", "error", "rejected") or not _answer_fits(frame["answer"]):
+    is_typed = all(key in frame and isinstance(frame[key], kind) for key, kind in _DONE.items())
+    if (
+        not is_typed
+        or frame["status"] not in ("ok", "error", "rejected")
+        or not _answer_fits(frame["answer"])
+    ):
         raise Death("protocol")
     if len(frame["rule"] or "") > RULE_CHARS or not 0 <= (frame["line"] or 0) <= LAST_LINE:
         raise Death("protocol")

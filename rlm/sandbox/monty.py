@@ -21,7 +21,15 @@ from index_store.types import Json
 from rlm.sandbox.cage import wire
 from rlm.sandbox.cage.output import Output
 from rlm.sandbox.shown import Shown
-from rlm.sandbox.types import CallRefused, CellResult, Intro, SandboxLimits, SandboxUnavailable, Serve
+from rlm.sandbox.types import (
+    CallRefused,
+    CellResult,
+    Intro,
+    SandboxLimits,
+    SandboxUnavailable,
+    Serve,
+    Session,
+)
 
 SESSIONS = 256  # at once
 SAVED_BYTES = 16 << 20  # a namespace larger than this is not kept for after a kill
@@ -64,8 +72,8 @@ class _Ended(Exception):
     """The cell's worker was killed, or must not be used again; str() is why."""
 
 
-class MontySession:
-    """Cells over one namespace in a Monty worker; a Session."""
+class MontySession(Session):
+    """Cells over one namespace, in a Monty worker."""
 
     def __init__(self, serve: Serve, calls: frozenset[str], limits: SandboxLimits, intro: Intro) -> None:
         self.serve, self.calls, self.limits, self._intro = serve, calls, limits, dict(intro)
@@ -73,7 +81,7 @@ class MontySession:
         self.layers: dict[str, bool] = {"monty": True}
         self._shown = Shown(limits)
         self._saved: bytes | None = None
-        self._asking = _Asking(self)
+        self._cell_calls = _CellCalls(self)
         self._worker: Any = None
         self._pid = 0
         self._start()
@@ -84,15 +92,15 @@ class MontySession:
         if self.ended:
             return self._shown.death("outside", 0.0, "", lost=True, ended=True)
         started, out = monotonic(), Output(self.limits.output_chars, lambda text: None)
-        asking = self._asking = _Asking(self)
+        calls = self._cell_calls = _CellCalls(self)
         try:
-            done = self._cell(code, out, asking)
+            done = self._cell(code, out, calls)
             self._save()
         except _Ended as end:
             lost = not self._bring_back()
-            if asking.fault is not None:
-                raise asking.fault from None
-            seconds = monotonic() - started - asking.served_s
+            if calls.fault is not None:
+                raise calls.fault from None
+            seconds = monotonic() - started - calls.served_s
             return self._shown.death(str(end), seconds, out.text(), lost, self.ended)
         return self._shown.result(done, monotonic() - started)
 
@@ -112,12 +120,6 @@ class MontySession:
         """End the session and free what it holds; may be called twice."""
         self.ended = True
         self._drop()
-
-    def __enter__(self) -> "MontySession":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _start(self) -> None:
         limits = {
@@ -145,87 +147,91 @@ class MontySession:
                 worker.__exit__(None, None, None)
 
     def _save(self) -> None:
-        """Keep the namespace as it now is for after a kill, while it is small."""
-        saved = self._worker.dump()
+        """Keep the namespace as it now is for after a kill, while it is small. Raises _Ended where writing it down
+        takes more memory than there is."""
+        try:
+            saved = self._worker.dump()
+        except _failures():
+            raise _Ended("outside" if self.ended else "memory") from None
         self._saved = saved if len(saved) <= SAVED_BYTES else None
 
     def _bring_back(self) -> bool:
         """A new worker with the variables as they were before this cell; False, and an empty one, if they are lost."""
-        kept = self._saved is not None
+        is_saved = self._saved is not None
         self._drop()
         if not self.ended:
             self._start()
-        return kept and not self.ended
+        return is_saved and not self.ended
 
-    def _cell(self, code: str, out: Output, asking: "_Asking") -> dict[str, Any]:
+    def _cell(self, code: str, out: Output, calls: "_CellCalls") -> dict[str, Any]:
         """Run one cell to its end; a `done` frame as a Linux worker would send it."""
         verdict: dict[str, Any] = {"status": "ok", "error": "", "rule": None, "line": None, "answer": None}
         try:
-            value = self._feed(without_await(code), asking.lookup(), out)
+            value = self._feed(without_await(code), calls.lookup(), out)
             if value is not None:
                 out.write(_echo(value) + "\n")
         except _failures() as error:
-            if not asking.finished:
+            if not calls.finished:
                 verdict |= {"status": "error", **described(error)}
-        if asking.wanted is not None and asking.finished:
-            verdict |= self._final_variable(asking)
-        if asking.answer is not None and not asking.cited:
-            asking.answer["citations"] = self._citations_so_far()
+        if calls.wanted is not None and calls.finished:
+            verdict |= self._final_variable(calls)
+        if calls.answer is not None and not calls.cited:
+            calls.answer["citations"] = self._citations_so_far()
         return verdict | {
             "stdout": out.text(),
             "truncated": out.truncated,
-            "answer": asking.answer or self._answer(),
+            "answer": calls.answer or self._answer(),
         }
 
     def _feed(self, code: str, lookup: dict[str, Any] | None = None, out: Output | None = None) -> Any:
         """The value of the last expression. Raises what the cell raised, or _Ended."""
         import pydantic_monty
 
-        heard = (lambda stream, text: out.write(text)) if out else (lambda stream, text: None)
+        on_output = (lambda stream, text: out.write(text)) if out else (lambda stream, text: None)
         try:
-            return self._worker.feed_run(code, external_lookup=lookup or {}, print_callback=heard)
+            return self._worker.feed_run(code, external_lookup=lookup or {}, print_callback=on_output)
         except pydantic_monty.MontyCrashedError as error:
-            raise _Ended(self._asking.reason or self._death(error)) from None
+            raise _Ended(self._cell_calls.reason or self._death(error)) from None
         except pydantic_monty.MontyRuntimeError as error:
-            told = error.display("type-msg")
-            if told.startswith("TimeoutError: ") and "limit exceeded" in told:
+            message = error.display("type-msg")
+            if message.startswith("TimeoutError: ") and "limit exceeded" in message:
                 raise _Ended("time") from None  # its heap may be in pieces, says Monty
             raise
 
     def _death(self, error: Any) -> str:
         return "outside" if self.ended else "time" if error.timed_out else "crash"
 
-    def _final_variable(self, asking: "_Asking") -> dict[str, Any]:
+    def _final_variable(self, calls: "_CellCalls") -> dict[str, Any]:
         try:
-            asking.answer = as_answer(self._feed(str(asking.wanted)), ())
+            calls.answer = as_answer(self._feed(str(calls.wanted)), ())
         except _failures():
-            return {"status": "error", "error": f"NameError: FINAL_VAR: no variable {asking.wanted!r}"}
+            return {"status": "error", "error": f"NameError: FINAL_VAR: no variable {calls.wanted!r}"}
         return {}
 
     def _citations_so_far(self) -> list[Any]:
         """What the code has put into answer["citations"] before it finished in another way."""
         try:
-            held = self._feed("answer")
+            answer = self._feed("answer")
         except _failures():
             return []
-        cited: list[Any] = as_answer("", held.get("citations") if isinstance(held, dict) else None)[
+        cited: list[Any] = as_answer("", answer.get("citations") if isinstance(answer, dict) else None)[
             "citations"
         ]
         return cited
 
     def _answer(self) -> dict[str, Any] | None:
-        """The `answer` variable when it is ready, told once."""
+        """The `answer` variable when it is ready, given once."""
         try:
-            held = self._feed("answer")
-            if not isinstance(held, dict) or held.get("ready") not in (True, 1):
+            answer = self._feed("answer")
+            if not isinstance(answer, dict) or answer.get("ready") not in (True, 1):
                 return None
             self._feed("answer['ready'] = False")
         except _failures():
             return None
-        return as_answer(held.get("content", ""), held.get("citations"))
+        return as_answer(answer.get("content", ""), answer.get("citations"))
 
 
-class _Asking:
+class _CellCalls:
     """One cell's side of the calls: serves them, counts them, and remembers how the cell finished."""
 
     def __init__(self, session: MontySession) -> None:
@@ -243,12 +249,12 @@ class _Asking:
         """The names a cell finds besides its own."""
         plain = {name: self._named(name) for name in self._session.calls if "." not in name}
         finish = {"FINAL": self._final, "FINAL_VAR": self._final_var, "SUBMIT": self._submit}
-        return plain | finish | {_CALL: lambda name, items, named: self._ask(name, list(items), named)}
+        return plain | finish | {_CALL: lambda name, items, named: self._call(name, list(items), named)}
 
     def _named(self, name: str) -> Callable[..., Any]:
-        return lambda *items, **named: self._ask(name, list(items), named)
+        return lambda *items, **named: self._call(name, list(items), named)
 
-    def _ask(self, name: str, items: list[Any], named: dict[str, Any]) -> Json:
+    def _call(self, name: str, items: list[Any], named: dict[str, Any]) -> Json:
         started = monotonic()
         try:
             return self._served(name, items, named)
@@ -334,12 +340,12 @@ def _plain_form(tokens: list[tokenize.TokenInfo], index: int) -> tuple[tokenize.
 
 def described(error: Any) -> dict[str, Any]:
     """Type, message and the cell's own lines, outermost first."""
-    told = error.display("type-msg")[:4000]
+    message = error.display("type-msg")[:4000]
     frames = [frame for frame in error.traceback() if frame.source_line is not None]
     shown = frames if len(frames) <= 6 else [*frames[:3], *frames[-3:]]
     lines = [f"  line {frame.line}: {frame.source_line.strip()[:200]}" for frame in shown]
-    hints = [f"  ({hint})" for part, hint in _HINTS.items() if part in told]
-    return {"error": "\n".join([told, *lines, *hints]), "line": frames[0].line if frames else None}
+    hints = [f"  ({hint})" for part, hint in _HINTS.items() if part in message]
+    return {"error": "\n".join([message, *lines, *hints]), "line": frames[0].line if frames else None}
 
 
 def as_answer(content: Any, citations: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from index_store.types import Json
 from rlm.sandbox.cage import wire
-from rlm.sandbox.dialogue import Clock, Death, Line, converse
+from rlm.sandbox.dialogue import Clock, Death, FrameReply, Line, exchange
 from rlm.sandbox.shown import Shown
 from rlm.sandbox.spawn import Worker, fork_worker, running_zygote
 from rlm.sandbox.types import (
@@ -23,6 +23,7 @@ from rlm.sandbox.types import (
     SandboxLimits,
     SandboxUnavailable,
     Serve,
+    Session,
 )
 
 START_S = 20.0
@@ -32,29 +33,29 @@ _SIGNALS: dict[int, str] = {signal.SIGXCPU: "cpu", signal.SIGSYS: "forbidden", s
 
 
 @dataclass(slots=True)
-class Taken:
-    """A cell and the replies its calls got, enough to run it again."""
+class CellRecord:
+    """A cell and the replies that its calls got: enough to run it again."""
 
     code: str
-    calls: list[tuple[str, list[Json], dict[str, Json], bytes]] = field(default_factory=list)
+    calls: list[tuple[str, list[Json], dict[str, Json], FrameReply]] = field(default_factory=list)
     seconds: float = 0.0
     size: int = 0
     status: str = ""
 
-    def record(self, name: str, arguments: list[Json], named: dict[str, Json], frame: bytes) -> None:
-        """Keep one call, until there is too much to be worth replaying."""
+    def add(self, name: str, arguments: list[Json], named: dict[str, Json], frame: FrameReply) -> None:
+        """Add one call; past REPLAY_BYTES, when the cell is not worth running again, nothing more is added."""
         if self.size <= REPLAY_BYTES:
             self.size += len(frame) + len(repr((arguments, named)))
             self.calls.append((name, arguments, named, frame))
 
 
-class LinuxSession:
-    """Cells over one namespace. Blocking; `run`, `reset` and `close` belong to one thread, `kill` to any."""
+class LinuxSession(Session):
+    """Cells over one namespace, in a worker process that the kernel confines."""
 
     def __init__(self, serve: Serve, calls: frozenset[str], limits: SandboxLimits, intro: Intro) -> None:
         self.serve, self.calls, self.limits, self._intro = serve, calls, limits, dict(intro)
-        self._history: list[Taken] = []
-        self._dear = False  # too much has happened to be worth replaying
+        self._history: list[CellRecord] = []
+        self._is_costly = False  # too much has happened to be worth replaying
         self._shown = Shown(limits)
         self.ended = False
         self._lock = threading.Lock()
@@ -66,21 +67,21 @@ class LinuxSession:
         here."""
         if self.ended:
             return self._shown.death("outside", 0.0, "", lost=True, ended=True)
-        taken, heard, started = Taken(code), _Heard(self.limits.output_chars), monotonic()
+        record, early, started = CellRecord(code), _EarlyOutput(self.limits.output_chars), monotonic()
         clock = Clock(self.limits.cell_timeout_s)
         try:
-            done = converse(self._ready_line(), code, _Live(self, taken).answer, clock, heard.add)
+            done = exchange(self._ready_line(), code, _ServedCalls(self, record).reply, clock, early.add)
         except Death as death:
-            return self._recover(str(death), clock.spent_s(), heard.text())
+            return self._recover(str(death), clock.spent_s(), early.text())
         except Exception:
             self._bring_back()  # a fault of ours: this worker's conversation cannot go on
             raise
         except BaseException:
             self.reset()  # Ctrl-C: nothing more is waited for
             raise
-        taken.seconds, taken.status = clock.spent_s(), done["status"]
+        record.seconds, record.status = clock.spent_s(), done["status"]
         if done["status"] != "rejected":
-            self._remember(taken)
+            self._remember(record)
         return self._shown.result(done, monotonic() - started)
 
     def reset(self) -> None:
@@ -99,12 +100,6 @@ class LinuxSession:
         """End the session and free what it holds; may be called twice."""
         self.ended = True
         self._drop()
-
-    def __enter__(self) -> "LinuxSession":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def _ready_line(self) -> Line:
         if self._line is None:
@@ -126,14 +121,14 @@ class LinuxSession:
             ready = line.receive(clock)
             line.send(wire.encode(hello, wire.TO_WORKER_BYTES), clock)
         except Death as death:
-            reason = _why(str(death), line.worker)
+            reason = _reason(str(death), line.worker)
             line.worker.close()
             raise SandboxUnavailable(f"a sandbox worker did not start: {reason}") from None
         if ready.get("t") != "ready":
             line.worker.close()
             raise SandboxUnavailable(UNCONFINED.format(layer=ready.get("layer")))
-        held = ready.get("layers")
-        own = {name: on is True for name, on in held.items()} if isinstance(held, dict) else {}
+        layers = ready.get("layers")
+        own = {name: on is True for name, on in layers.items()} if isinstance(layers, dict) else {}
         self.layers = running_zygote().layers | own
         return line
 
@@ -143,24 +138,25 @@ class LinuxSession:
         if line is not None:
             line.worker.close()
 
-    def _remember(self, taken: Taken) -> None:
-        """Keep a cell for replay. Past the bounds nothing is kept: a worker must not fill the parent's memory."""
-        self._history.append(taken)
-        self._dear = self._dear or (
+    def _remember(self, record: CellRecord) -> None:
+        """Add a cell to those that a new worker runs again. Past the bounds all are dropped: a worker must not fill the
+        parent's memory."""
+        self._history.append(record)
+        self._is_costly = self._is_costly or (
             sum(t.seconds for t in self._history) > REPLAY_S
             or sum(t.size + len(t.code) for t in self._history) > REPLAY_BYTES
         )
-        if self._dear:
+        if self._is_costly:
             self._history.clear()
 
     def _forget(self) -> None:
         self._history.clear()
-        self._dear = False
+        self._is_costly = False
 
     def _recover(self, reason: str, seconds: float, stdout: str) -> CellResult:
-        """After a death: find the reason, fork a new worker, bring the variables back if that is cheap."""
+        """After a death: find the reason, fork a new worker, bring the variables back where that is cheap."""
         if self._line is not None:
-            reason = _why(reason, self._line.worker)
+            reason = _reason(reason, self._line.worker)
         if self.ended:
             self._drop()
             return self._shown.death("outside", seconds, stdout, lost=True, ended=True)
@@ -168,9 +164,10 @@ class LinuxSession:
         return self._shown.death(reason, seconds, stdout, lost, self.ended)
 
     def _bring_back(self) -> bool:
-        """A new worker with the variables of the cells that ended. False, and an empty one, where that is dear."""
+        """A new worker with the variables of the cells that ended. False, and an empty one, where that costs too
+        much."""
         self._drop()
-        if not self._dear and self._replay():
+        if not self._is_costly and self._replay():
             return True
         self.reset()
         return False
@@ -180,20 +177,21 @@ class LinuxSession:
         clock = Clock(3 * REPLAY_S)
         try:
             line = self._ready_line() if self._history else None
-            return line is None or all(_same_again(line, taken, clock) for taken in self._history)
+            return line is None or all(_same_again(line, record, clock) for record in self._history)
         except Death:
             return False
 
 
-class _Live:
-    """Answers a cell's calls through `serve`, and records the replies."""
+class _ServedCalls:
+    """Replies to a cell's calls through `serve`, and records the replies."""
 
-    def __init__(self, session: LinuxSession, taken: Taken) -> None:
-        self._session, self._taken = session, taken
+    def __init__(self, session: LinuxSession, record: CellRecord) -> None:
+        self._session, self._record = session, record
         self._count = self._refused = 0
 
-    def answer(self, name: str, arguments: list[Json], named: dict[str, Json]) -> bytes:
-        """The reply frame: a value, or why there is none. Raises Death past the limits or when killed meanwhile."""
+    def reply(self, name: str, arguments: list[Json], named: dict[str, Json]) -> FrameReply:
+        """The frame for a call: a value, or why there is none. Raises Death past the limits, or when killed
+        meanwhile."""
         self._count += 1
         if name not in self._session.calls:
             raise Death("protocol")  # an honest worker refuses it itself
@@ -207,7 +205,7 @@ class _Live:
             raise Death("outside")
         if self._refused > self._session.limits.refusals:
             raise Death("refusals")
-        self._taken.record(name, arguments, named, frame)
+        self._record.add(name, arguments, named, frame)
         return frame
 
     def _check(self, name: str) -> None:
@@ -226,47 +224,47 @@ def _value_frame(name: str, value: Json) -> bytes:
         raise TypeError(f"serve({name!r}) returned what is not JSON: {error}") from error
 
 
-def _same_again(line: Line, taken: Taken, clock: Clock) -> bool:
+def _same_again(line: Line, record: CellRecord, clock: Clock) -> bool:
     """Run a cell again; whether it asked for the same and ended the same way."""
-    recorded = _Recorded(taken)
-    done = converse(line, taken.code, recorded.answer, clock, lambda text: None)
-    return done["status"] == taken.status and recorded.is_used_up()
+    calls = _RecordedCalls(record)
+    done = exchange(line, record.code, calls.reply, clock, lambda text: None)
+    return done["status"] == record.status and calls.are_used_up()
 
 
-class _Recorded:
-    """Answers a replayed cell's calls from the record. Raises Death as soon as it asks for something else."""
+class _RecordedCalls:
+    """Replies to a replayed cell's calls from the record. Raises Death as soon as it asks for something else."""
 
-    def __init__(self, taken: Taken) -> None:
-        self._calls = iter(taken.calls)
+    def __init__(self, record: CellRecord) -> None:
+        self._calls = iter(record.calls)
 
-    def is_used_up(self) -> bool:
+    def are_used_up(self) -> bool:
         """Whether every recorded call was made again."""
         return next(self._calls, None) is None
 
-    def answer(self, name: str, arguments: list[Json], named: dict[str, Json]) -> bytes:
+    def reply(self, name: str, arguments: list[Json], named: dict[str, Json]) -> FrameReply:
         recorded = next(self._calls, None)
         if recorded is None or recorded[:3] != (name, arguments, named):
             raise Death("protocol")
         return recorded[3]
 
 
-class _Heard:
+class _EarlyOutput:
     """Output that arrived before the cell ended, at most `cap` characters of it."""
 
     def __init__(self, cap: int) -> None:
         self._cap, self._parts, self._size = cap, [""], 0
 
     def add(self, text: str) -> None:
-        kept = text[: self._cap - self._size]
-        self._size += len(kept)
-        if kept:
-            self._parts.append(kept)
+        part = text[: self._cap - self._size]
+        self._size += len(part)
+        if part:
+            self._parts.append(part)
 
     def text(self) -> str:
         return "".join(self._parts)
 
 
-def _why(reason: str, worker: Worker) -> str:
+def _reason(reason: str, worker: Worker) -> str:
     """The reason for a death; for a worker that is simply gone, from its exit code."""
     if reason != "gone":
         return reason

@@ -25,7 +25,7 @@ DEATHS = {
 
 
 class Shown:
-    """One session's allowance of output, and how much of it is used."""
+    """Makes the results of one session's cells, and keeps count of the output they have used up."""
 
     def __init__(self, limits: SandboxLimits) -> None:
         self._limits, self._used = limits, 0
@@ -52,18 +52,19 @@ class Shown:
     def output(self, stdout: str, truncated: bool) -> tuple[str, bool]:
         """The output as shown: the worker's own cap is not trusted, and the session has one of its own."""
         stdout = stdout[: self._limits.output_chars + NOTE_CHARS]
-        room = self._room()
+        left = self._left()
         self._used += len(stdout)
-        if len(stdout) <= room:
+        if len(stdout) <= left:
             return stdout, truncated
         note = f"\n[... the session's {self._limits.session_output_chars:,} characters of output are used up ...]\n"
-        return stdout[:room] + note, True
+        return stdout[:left] + note, True
 
     def _error(self, error: str) -> str:
-        """The error as shown: it counts as output, but its beginning is always told."""
-        room = self._room()
+        """The error as shown: it counts as output, but its first NOTE_CHARS are always shown."""
+        left = self._left()
         self._used += min(len(error), ERROR_CHARS)
-        return error[: min(ERROR_CHARS, max(room, NOTE_CHARS))]
+        return error[: min(ERROR_CHARS, max(left, NOTE_CHARS))]
 
-    def _room(self) -> int:
+    def _left(self) -> int:
+        """Characters of output that the session may still show."""
         return max(self._limits.session_output_chars - self._used, 0)

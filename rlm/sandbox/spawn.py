@@ -32,7 +32,7 @@ zygote.main(int(sys.argv[2]), int(sys.argv[3]))
 
 @dataclass(frozen=True, slots=True)
 class Zygote:
-    """A running zygote and the kernel layers its workers inherit."""
+    """The process that workers are forked from, and the kernel layers that it hands down to them."""
 
     process: subprocess.Popen[bytes]
     control: socket.socket
@@ -41,7 +41,7 @@ class Zygote:
 
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """One worker: its frames' socket (not blocking), its pidfd, and the socket that tells how it ended."""
+    """A running worker. `link` carries its frames and does not block; over `status` the zygote sends its exit code."""
 
     pid: int
     pidfd: int
@@ -49,19 +49,19 @@ class Worker:
     status: socket.socket
 
     def kill(self) -> None:
-        """SIGKILL; no effect on a dead worker."""
+        """Send SIGKILL; a worker that is dead already is left alone."""
         with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.pidfd, signal.SIGKILL)
 
     def exit_code(self, timeout_s: float) -> int | None:
-        """The exit code (minus the signal number), None if it is not told in time."""
+        """The exit code, minus the number of the signal that ended it; None if it has not arrived in `timeout_s`."""
         if not _readable(self.status, timeout_s):
             return None
         message = self.status.recv(64)
         return int(message) if message else None
 
     def close(self) -> None:
-        """Kill and forget; the zygote reaps it."""
+        """Kill the worker and free what it holds here; the zygote collects its exit code."""
         self.kill()
         os.close(self.pidfd)
         self.link.close()
@@ -104,15 +104,15 @@ def stop_zygote() -> None:
 
 def _ask(zygote: Zygote, memory_mb: int, cpu_s: int) -> Worker:
     ours, theirs = socket.socketpair()
-    status, told = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    status, reporting = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         request = json.dumps({"memory_mb": memory_mb, "cpu_s": cpu_s}).encode()
-        socket.send_fds(zygote.control, [request], [theirs.fileno(), told.fileno()])
+        socket.send_fds(zygote.control, [request], [theirs.fileno(), reporting.fileno()])
         theirs.close()
-        told.close()
+        reporting.close()
         pid, pidfd = _receive_pid(status)
     except BaseException:
-        for end in (ours, theirs, status, told):
+        for end in (ours, theirs, status, reporting):
             end.close()
         raise
     ours.setblocking(False)
@@ -163,8 +163,8 @@ def _greeting(process: subprocess.Popen[bytes], control: socket.socket) -> dict[
     message = control.recv(4096) if _readable(control, START_S) else b""
     if not message:
         process.kill()
-        _, said = process.communicate()
-        last = said.decode(errors="replace").strip().rpartition("\n")[2]
+        _, errors = process.communicate()
+        last = errors.decode(errors="replace").strip().rpartition("\n")[2]
         raise SandboxUnavailable(f"the sandbox process did not start: {last or 'no answer'}")
     greeting = json.loads(message)
     if "missing" in greeting:

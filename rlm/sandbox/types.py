@@ -1,17 +1,18 @@
-"""What crosses the sandbox's front door: limits in, results out, and the two errors a caller meets."""
+"""The types of the sandbox: limits, results, sessions, and the two errors that a caller meets."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, Self, TypeAlias
 
 from index_store.types import Json
 from rlm.errors import RlmError
 
-Serve: TypeAlias = Callable[[str, list[Json], dict[str, Json]], Json]
-Backend: TypeAlias = Literal["linux", "monty"]
+Serve: TypeAlias = Callable[
+    [str, list[Json], dict[str, Json]], Json
+]  # name, arguments, named arguments -> value
 Status: TypeAlias = Literal["ok", "error", "rejected", "killed"]
 
-# Never a silent fall back: whoever is told this decides.
+# Never a silent fall back to another backend: whoever reads this decides.
 UNCONFINED = (
     "this machine cannot confine model-written code; missing layer {layer}. `rlm doctor` shows all layers; the Monty"
     " backend (extra `monty`) needs none of them"
@@ -23,15 +24,14 @@ class SandboxUnavailable(RlmError):
 
 
 class CallRefused(RlmError):
-    """Raised by `serve` to turn a call down; its text becomes an exception in the cell, so write it for the
-    model."""
+    """Raised by `serve` to refuse a call. The cell gets its text as an exception, so write it for the model."""
 
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
     """What one session may use. `cell_timeout_s` does not run while the parent serves a call; `cpu_s` and
-    `memory_mb` (address space, interpreter included) hold for one worker; `calls_per_cell` and `refusals`
-    for one cell."""
+    `memory_mb` (address space, interpreter included) hold for one worker; `calls_per_cell` and `refusals` (calls
+    that `serve` may refuse before the cell is stopped) for one cell."""
 
     cell_timeout_s: float = 30.0
     memory_mb: int = 512
@@ -45,29 +45,31 @@ class SandboxLimits:
 @dataclass(frozen=True, slots=True)
 class CellResult:
     """What one cell did. `error` is for the model; `rule` and `line` are for the trace (set when status is
-    "rejected"; `line` also on errors). `answer` is set once, by the cell that made it ready."""
+    "rejected"; `line` also on errors). `answer`, a dict of `content`, `citations` and `ready`, is set once, by the
+    cell that made it ready. `state_lost`: the variables of earlier cells are gone."""
 
     status: Status
     stdout: str
-    error: str
-    seconds: float
-    rule: str | None
-    line: int | None
-    answer: dict[str, Json] | None
-    truncated: bool
-    state_lost: bool
+    error: str = ""
+    seconds: float = 0.0
+    rule: str | None = None
+    line: int | None = None
+    answer: dict[str, Json] | None = None
+    truncated: bool = False
+    state_lost: bool = False
 
 
 Intro: TypeAlias = Mapping[str, Json]
 
 
 class Session(Protocol):
-    """Cells over one namespace, whatever runs them. Blocking; `run`, `reset` and `close` belong to one thread,
-    `kill` to any."""
+    """Cells over one namespace, whatever runs them: what a backend provides. Blocking; `run`, `reset` and `close`
+    belong to one thread, `kill` to any. `layers`: which means of confinement hold, by name. `ended`: nothing runs
+    any more."""
 
     layers: dict[str, bool]
     limits: SandboxLimits
-    ended: bool  # nothing runs any more
+    ended: bool
 
     def run(self, code: str) -> CellResult:
         """Run one cell. Only what `serve` raises (other than CallRefused) and SandboxUnavailable come out of
@@ -82,6 +84,11 @@ class Session(Protocol):
     def close(self) -> None:
         """End the session and free what it holds; may be called twice."""
 
-    def __enter__(self) -> "Session": ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(self, *error: object) -> None: ...
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+OpenSession: TypeAlias = Callable[[Serve, frozenset[str], SandboxLimits, Intro], Session]

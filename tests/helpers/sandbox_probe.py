@@ -72,9 +72,9 @@ def run_plain(code):
 def run_as_cell(code):
     link = types.SimpleNamespace(send=lambda frame: None, receive=lambda: {"value": "real"})
     state = worker.new_state(link, HELLO)
-    result = worker.run_cell(state, code)
+    result = worker.execute(state, code)
     taken = state.names.get("R")
-    after = worker.run_cell(state, "import json\nprint(json.dumps({'a': 1}))")
+    after = worker.execute(state, "import json\nprint(json.dumps({'a': 1}))")
     if (after["status"], after["stdout"]) != ("ok", '{"a": 1}\n') or wire.encode([1], 9)[4:] != b"[1]":
         return "BROKEN"
     return taken if result["status"] == "ok" or forbidden(taken) else result["rule"] or result["error"]

@@ -59,7 +59,7 @@ class _Sealed(type):
 
 
 def name_only(name: str) -> Any:
-    """A class that tells its name and makes nothing."""
+    """A class whose name can be read, and which has no instances."""
     return _Sealed(name, (), {"__module__": "builtins"})
 
 
@@ -167,7 +167,8 @@ def _re_members(plain: Plain) -> dict[str, Any]:
     names = ["search", "match", "fullmatch", "findall", "finditer", "sub", "subn", "split", "escape"]
     flags = words("I IGNORECASE M MULTILINE S DOTALL X VERBOSE A ASCII U UNICODE NOFLAG")
     members = {name: _coerced(getattr(re, name), unwrap) for name in names}
-    return members | _pick(re, " ".join(flags) + " Match error") | {"compile": wrapped, "Pattern": _Pattern}
+    members |= _pick(re, " ".join(flags) + " Match error") | {"compile": wrapped, "Pattern": _Pattern}
+    return members | {"PatternError": re.error}  # what errors call themselves since 3.13
 
 
 _PATTERN_NAMES = frozenset(name for name in dir(re.Pattern) if not name.startswith("_"))
@@ -259,7 +260,8 @@ def _check_fields(cls: type) -> None:
 
 
 def with_safe_patterns(kind: Any) -> Any:
-    """The class, whose positional patterns read no attribute that its keyword patterns could not."""
+    """The class itself. Its positional patterns are taken away if they would read an attribute that a pattern by
+    keyword may not."""
     names = getattr(kind, "__match_args__", ())
     if isinstance(kind, type) and not all(map(pattern_allowed, names)):
         type.__setattr__(kind, "__match_args__", ())

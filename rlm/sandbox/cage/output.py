@@ -1,4 +1,4 @@
-"""What a cell prints: all of it while it is short, else head and tail, in bounded memory."""
+"""What a cell prints: all of it while it is short, else its beginning and its end, in bounded memory."""
 
 from collections.abc import Callable
 from time import monotonic
@@ -12,19 +12,21 @@ def exact(text: str) -> str:
 
 
 class Output:
-    """A write-only file for `print`. Keeps at most `cap` characters of the head and `2 * cap` of the tail."""
+    """A write-only file for `print`. It holds at most the first `cap` characters and the last `2 * cap`; `send` gets
+    the first ones while the cell still runs."""
 
     def __init__(self, cap: int, send: Callable[[str], None]) -> None:
         self._cap, self._send = cap, send
         self._head: list[str] = []
         self._tail: list[str] = []
-        self._kept = self._sent = self._held = self.total = 0
+        self._head_chars = self._tail_chars = self.total = 0
+        self._sent = 0  # parts of the head that the parent has
         self._flushed = monotonic()
 
     def write(self, text: str) -> int:
         if not isinstance(text, str):
             raise TypeError(f"write() takes a str, not {type(text).__name__}")
-        self._keep(exact(text))
+        self._add(exact(text))
         if monotonic() - self._flushed > FLUSH_S:
             self.flush()
         return len(text)
@@ -37,7 +39,7 @@ class Output:
             self._sent = len(self._head)
 
     def text(self) -> str:
-        """Everything, or head, a note of what is missing, and tail."""
+        """Everything; past `cap` characters the two ends, with a note between them of how much is missing."""
         head = "".join(self._head)
         if self.total <= self._cap:
             return head
@@ -51,14 +53,14 @@ class Output:
     def truncated(self) -> bool:
         return self.total > self._cap
 
-    def _keep(self, text: str) -> None:
+    def _add(self, text: str) -> None:
         self.total += len(text)
-        room = self._cap - self._kept
-        if room > 0 and text:
-            self._head.append(text[:room])
-            self._kept += len(self._head[-1])
+        left = self._cap - self._head_chars
+        if left > 0 and text:
+            self._head.append(text[:left])
+            self._head_chars += len(self._head[-1])
         self._tail.append(text[-self._cap :])
-        self._held += len(self._tail[-1])
-        if self._held > 2 * self._cap or len(self._tail) > 10_000:  # a cell may print nothing, often
+        self._tail_chars += len(self._tail[-1])
+        if self._tail_chars > 2 * self._cap or len(self._tail) > 10_000:  # a cell may print nothing, often
             self._tail = ["".join(self._tail)[-self._cap :]]
-            self._held = len(self._tail[0])
+            self._tail_chars = len(self._tail[0])

@@ -49,7 +49,9 @@ _FORBIDDEN_ATTRIBUTES = frozenset(
 # `obj` of an AttributeError: whatever a library was handling when it failed.
 _FORBIDDEN_ATTRIBUTES |= {"register", "obj"}
 _NAMEDTUPLE = frozenset({"_asdict", "_replace", "_fields", "_make", "_field_defaults"})
-_ALLOWED_NODES = frozenset(
+# The syntax that cells may use, from every version of Python that runs them. What a later version brings is refused
+# until somebody has read what it does: a test lists the kinds of nodes that this Python has and this list has not.
+ALLOWED_NODES = frozenset(
     words(
         "Module Expression FunctionDef AsyncFunctionDef ClassDef Return Delete Assign AugAssign AnnAssign For "
         "AsyncFor While If With AsyncWith Match Raise Try TryStar Assert Import ImportFrom Global Nonlocal "
@@ -58,7 +60,8 @@ _ALLOWED_NODES = frozenset(
         "Subscript Starred Name List Tuple Slice Load Store Del And Or Add Sub Mult MatMult Div Mod Pow "
         "LShift RShift BitOr BitXor BitAnd FloorDiv Invert Not UAdd USub Eq NotEq Lt LtE Gt GtE Is IsNot In "
         "NotIn comprehension ExceptHandler arguments arg keyword alias withitem match_case MatchValue "
-        "MatchSingleton MatchSequence MatchMapping MatchClass MatchStar MatchAs MatchOr"
+        "MatchSingleton MatchSequence MatchMapping MatchClass MatchStar MatchAs MatchOr "
+        "TypeAlias TypeVar ParamSpec TypeVarTuple"
     )
 )
 
@@ -99,7 +102,7 @@ def pattern_allowed(name: object) -> bool:
 def _check(node: ast.AST, modules: frozenset[str], known: frozenset[str]) -> None:
     kind = type(node).__name__
     line = getattr(node, "lineno", None)
-    if kind not in _ALLOWED_NODES:
+    if kind not in ALLOWED_NODES:
         raise Rejected(f"syntax {kind}", line)
     if isinstance(node, ast.Import | ast.ImportFrom):
         _check_import(node, modules)
@@ -202,8 +205,8 @@ def _names_bound(tree: ast.Module) -> frozenset[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
             names.add(node.id)
-        elif isinstance(node, ast.FunctionDef | ast.ClassDef):
-            names.add(node.name)
+        elif isinstance(name := getattr(node, "name", None), str):
+            names.add(name)  # of a def, class, import, except, pattern or type parameter
         elif isinstance(node, ast.arg):
             names.add(node.arg)
         elif isinstance(node, ast.Attribute) and node.attr == "__name__":

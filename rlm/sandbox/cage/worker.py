@@ -81,7 +81,7 @@ def serve_cells(link: Link, hello: Mapping[str, Any]) -> None:
     """Answer the parent's frames until it goes away."""
     state = new_state(link, hello)
     while True:
-        link.send({"t": "done", **run_cell(state, link.receive()["code"])})
+        link.send({"t": "done", **execute(state, link.receive()["code"])})
 
 
 def warm_up() -> None:
@@ -93,7 +93,7 @@ def warm_up() -> None:
         "x = [f'{i}' for i in range(3)]\nprint(x, '{}'.format(1))\nlen(context)",
         "import os",
     ):
-        run_cell(state, code)
+        execute(state, code)
 
 
 def new_state(link: Link, hello: Mapping[str, Any]) -> State:
@@ -114,7 +114,7 @@ def new_state(link: Link, hello: Mapping[str, Any]) -> State:
     return state
 
 
-def run_cell(state: State, code: str) -> dict[str, Any]:
+def execute(state: State, code: str) -> dict[str, Any]:
     """Run one cell; the frame to send back. Never raises for anything the cell does."""
     state.cells += 1
     state.names |= state.stubs  # a shadowed llm_query is itself again in the next cell
@@ -122,7 +122,7 @@ def run_cell(state: State, code: str) -> dict[str, Any]:
     state.ballast = state.ballast or _ballast()
     verdict: dict[str, Any] = {"status": "ok", "error": "", "rule": None, "line": None}
     try:
-        _execute(state, code)
+        _run(state, code)
     except scan.Rejected as rejected:
         verdict = {"status": "rejected", "error": rejected.hint, "rule": rejected.rule, "line": rejected.line}
     except Finished:
@@ -133,7 +133,7 @@ def run_cell(state: State, code: str) -> dict[str, Any]:
     return verdict | {"stdout": out.text(), "truncated": out.truncated, "answer": _take_answer(state)}
 
 
-def _execute(state: State, code: str) -> None:
+def _run(state: State, code: str) -> None:
     own = [name for name in state.names if name not in state.given]
     tree = scan.parse(code, frozenset(MODULES), own)
     name = f"<cell {state.cells}>"
@@ -252,19 +252,19 @@ def _finishers(state: State) -> dict[str, Any]:
 
 def _citations_so_far(state: State) -> Any:
     """What the code has put into answer["citations"] before it finished in another way."""
-    held = state.names.get("answer")
-    return held.get("citations", ()) if type(held) is dict else ()
+    answer = state.names.get("answer")
+    return answer.get("citations", ()) if type(answer) is dict else ()
 
 
 def _take_answer(state: State) -> dict[str, Any] | None:
-    """The answer when it is ready, told once: `ready` is false again afterwards, so that a refused answer can be
+    """The answer when it is ready, given once: `ready` is false again afterwards, so that a refused answer can be
     mended."""
-    held = state.names.get("answer")
+    answer = state.names.get("answer")
     try:  # the keys and the values are the cell's own objects
-        if type(held) is not dict or not _is_ready(held):
+        if type(answer) is not dict or not _is_ready(answer):
             return None
-        held["ready"] = False
-        content, citations = _text(held.get("content", "")), _listed(held.get("citations"))
+        answer["ready"] = False
+        content, citations = _text(answer.get("content", "")), _listed(answer.get("citations"))
     except BaseException as error:
         content, citations = f"(the answer could not be read: {type(error).__name__})", []
     return {"content": content[:ANSWER_CHARS], "citations": citations, "ready": True}

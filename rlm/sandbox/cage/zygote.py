@@ -49,7 +49,7 @@ def _serve(control: socket.socket, parent: int, program: bytes) -> None:
                 return
             if fd in children:
                 poller.unregister(fd)
-                _bury(fd, *children.pop(fd))
+                _reap(fd, *children.pop(fd))
                 continue
             child = _accept(control, program)
             if child is None:
@@ -69,18 +69,18 @@ def _accept(control: socket.socket, program: bytes) -> tuple[int, int, socket.so
     status = socket.socket(fileno=fds[1])
     os.close(fds[0])
     pidfd = os.pidfd_open(pid)  # the child is not yet reaped, so the pid is still its own
-    _tell(status, b"%d" % pid, [pidfd])
+    _send(status, b"%d" % pid, [pidfd])
     return pidfd, pid, status
 
 
-def _bury(pidfd: int, pid: int, status: socket.socket) -> None:
+def _reap(pidfd: int, pid: int, status: socket.socket) -> None:
     _, code = os.waitpid(pid, 0)
     os.close(pidfd)
-    _tell(status, b"%d" % os.waitstatus_to_exitcode(code), [])
+    _send(status, b"%d" % os.waitstatus_to_exitcode(code), [])
     status.close()
 
 
-def _tell(status: socket.socket, message: bytes, fds: list[int]) -> None:
+def _send(status: socket.socket, message: bytes, fds: list[int]) -> None:
     try:
         socket.send_fds(status, [message], fds, socket.MSG_DONTWAIT)
     except OSError:

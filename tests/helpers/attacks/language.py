@@ -4,6 +4,8 @@
 """
 
 # ruff: noqa: E501  (a payload is read best in one piece)
+import sys
+
 DUNDER = {
     "classes below object": "R = ().__class__.__base__.__subclasses__()",
     "classes through a string": "R = ''.__class__.__mro__[-1].__subclasses__()",
@@ -98,6 +100,7 @@ ERRORS = {
     "traceback kept by with_traceback": "try: 1 / 0\nexcept ZeroDivisionError as e: R = e.with_traceback(None).__class__.__base__.__base__.__base__.__base__.__subclasses__()",
     "context of an error": "try:\n    try: 1 / 0\n    except ZeroDivisionError: [][1]\nexcept IndexError as e: R = e.__context__.__traceback__.tb_frame",
     "arguments of a name error": "try: nothing_here\nexcept NameError as e: R = e.__traceback__.tb_frame.f_builtins",
+    "error group sifted": "keep = []\ntry: raise ExceptionGroup('g', [ValueError()])\nexcept* ValueError as g: g.subgroup(lambda e: keep.append(e.__traceback__))\nR = keep[0].tb_frame",
     "error group": "try: raise ExceptionGroup('g', [ValueError()])\nexcept* ValueError as g: R = g.__traceback__.tb_frame",
     "stop iteration": "def g():\n    yield 1\n    return g.__globals__\nit = g()\nnext(it)\ntry: next(it)\nexcept StopIteration as e: R = e.value",
 }
@@ -296,7 +299,7 @@ MODULES = {
     "collections._sys": "import collections\nR = collections._sys",
     "collections.abc by its base": "import collections.abc\nR = collections.abc.Sized.__subclasshook__.__func__.__globals__",
     "csv.re": "import csv\nR = csv.re",
-    "datetime.sys": "import datetime\nR = datetime.sys",
+    "datetime by its builtins": "import datetime\nR = datetime.__builtins__['open']",
     "difflib.re": "import difflib\nR = difflib._namedtuple.__globals__",
     "textwrap.re": "import textwrap\nR = textwrap.re",
     "string._re": "import string\nR = string._re",
@@ -384,6 +387,7 @@ TAMPER = {
     "builtins by an import": "import json as __builtins__\nR = 'BROKEN'",
     "builtins by with": "class C:\n    def __enter__(self): return {}\n    def __exit__(self, *e): pass\nwith C() as __builtins__: pass\nR = 'BROKEN'",
     "builtins by except": "try: 1 / 0\nexcept ZeroDivisionError as __builtins__: R = 'BROKEN'",
+    "builtins by except star": "try: raise ExceptionGroup('g', [ValueError()])\nexcept* ValueError as __builtins__: R = 'BROKEN'",
     "builtins by def": "def __import__(*a): pass\nR = 'BROKEN'",
     "builtins by class": "class __build_class__: pass\nR = 'BROKEN'",
     "name as main": "__name__ = 'cage.worker'\nR = 'BROKEN'",
@@ -414,6 +418,51 @@ COPIES = {
     + "copy.deepcopy([typing.Optional['().__class__.__base__.__subclasses__()']], Memo())\ncode = [v for item in kept if type(item) is dict for v in item.values() if type(v).__name__ == 'code'][0]\nR = type(lambda: 0)(code, {})()",
 }
 
+# What 3.12 brought: parameters and aliases that are evaluated when asked for, f-strings with any quotes inside.
+TYPE_PARAMETERS = {
+    "bound": "def f[T: ().__class__.__base__.__subclasses__()](): pass\nR = f.__type_params__[0].__bound__",
+    "constraint": "def f[T: (llm_query.__globals__, int)](): pass\nR = f.__type_params__[0].__constraints__[0]",
+    "bound by returned variable": "def f[T: llm_query.__globals__](): return T\nR = f().__bound__",
+    "bound of a frame": "def f[T: (x for x in [1]).gi_frame](): return T\nR = f().__bound__",
+    "bound of eval": "def f[T: eval](): return T\nR = f().__bound__('llm_query.__globals__')",
+    "value of an alias": "type Note = ().__class__.__base__.__subclasses__()\nR = Note.__value__",
+    "value of an alias by pattern": "type Note = llm_query\nmatch Note:\n    case object(__value__=f): R = f.__globals__",
+    "value of an alias by template": "type Note = llm_query\nR = '{0.__value__.__globals__}'.format(Note)",
+    "lambda in an alias": "type Note = lambda: llm_query.__globals__\nR = Note.__value__()",
+    "alias in a class": "class Note:\n    type Part = llm_query.__globals__\nR = Note.Part.__value__",
+    "alias with parameters": "type Note[T: open] = T\nR = Note.__type_params__[0].__bound__",
+    "code of a text as bound": "def f[T](): return T\nR = type(f())('N', bound='1').__bound__.__forward_code__",
+    "dictionary of a generic class": "class Note[T]: pass\nR = Note.__orig_bases__[0].__origin__.__dict__",
+    "globals of a generic function": "def f[T](x: T) -> T: return x\nR = f.__globals__",
+    "class of a parameter": "def f[**P](): return P.args\nR = f().__class__.__class__",
+    "own class in a generic method": "class Note:\n    def f[T](self): return __class__\nR = Note().f().__base__.__subclasses__()",
+    "metaclass of a generic class": "class Meta(type): pass\nclass Note[T](metaclass=Meta): pass\nR = type(Note)",
+    "builtins by a type parameter": "def f[__builtins__](): return 'BROKEN'\nR = f()",
+    "builtins by starred type parameters": "def f[*__builtins__, **__import__](): return 'BROKEN'\nR = f()",
+    "builtins by a class's type parameter": "class Note[__build_class__]:\n    def f(self): return 'BROKEN'\nR = Note().f()",
+    "builtins by an alias": "type __builtins__ = int\nR = 'BROKEN'",
+}
+
+NESTED_QUOTES = {
+    "one kind of quotes": 'R = f"{llm_query.__globals__["__builtins__"]}"',
+    "six deep": 'R = f"{f"{f"{f"{f"{f"{llm_query.__globals__}"}"}"}"}"}"',
+    "in a format spec": 'R = []\nf"{1:{R.append(llm_query.__globals__) or ""}}"',
+    "in a format spec's spec": 'R = []\nf"{1:{"":{R.append(llm_query.__globals__) or ""}}}"',
+    "with a backslash": 'R = f"{llm_query.__globals__["\\x5f\\x5fbuiltins\\x5f\\x5f"]}"',
+    "over lines with a comment": 'R = f"{\n    llm_query.__globals__  # "}"\n}"',
+    "bound to a name": 'f"{(g := llm_query.__globals__)["__name__"]}"\nR = g',
+    "a format inside": 'R = f"{"{0.__globals__}".format(llm_query)}"',
+}
+
+# What 3.13 brought.
+TYPE_DEFAULTS = {
+    "default": "def f[T = ().__class__.__base__.__subclasses__()](): return T\nR = f().__default__",
+    "default by name": "class Note[T = open]: pass\nR = Note.__type_params__[0].__default__",
+    "default of starred parameters": "def f[*Ts = *[llm_query.__globals__]](): return Ts\nR = f().__default__",
+    "default of a signature": "def f[**P = llm_query.__globals__](): return P\nR = f().__default__",
+    "default of an alias": "type Note[T = llm_query] = T\nR = Note.__type_params__[0].__default__.__globals__",
+}
+
 FAMILIES = {
     "dunder": DUNDER,
     "format": FORMAT,
@@ -427,3 +476,7 @@ FAMILIES = {
     "copies": COPIES,
     "tamper": TAMPER,
 }
+if sys.version_info >= (3, 12):
+    FAMILIES |= {"type parameters": TYPE_PARAMETERS, "nested quotes": NESTED_QUOTES}
+if sys.version_info >= (3, 13):
+    FAMILIES |= {"defaults of type parameters": TYPE_DEFAULTS}

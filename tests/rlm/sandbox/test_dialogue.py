@@ -1,4 +1,4 @@
-"""The parent against a worker that has turned: whatever it sends, `converse` returns in time or raises Death."""
+"""The parent against a worker that has turned: whatever it sends, `exchange` returns in time or raises Death."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rlm.sandbox.cage import wire
-from rlm.sandbox.dialogue import Clock, Death, Line, converse
+from rlm.sandbox.dialogue import Clock, Death, Line, exchange
 
 DONE = {"t": "done", "status": "ok", "stdout": "", "error": "", "rule": None, "line": None, "answer": None}
 DONE["truncated"] = False
@@ -43,7 +43,7 @@ def frame(value):
 
 def talk(worker, limit_s=0.2, answer=lambda *call: frame({"value": 1})):
     with line_to(worker) as line:
-        return converse(line, "code", answer, Clock(limit_s), lambda text: None)
+        return exchange(line, "code", answer, Clock(limit_s), lambda text: None)
 
 
 def forever(data):

@@ -1,6 +1,7 @@
 """Sessions: what a model's cells see, and that nothing a cell does ends more than its own worker."""
 
 import os
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rlm.errors import RlmError
-from rlm.sandbox import CallRefused, SandboxLimits, SandboxUnavailable, open_session, spawn
+from rlm.sandbox import CallRefused, SandboxLimits, SandboxUnavailable, Session, open_session, spawn
 
 TEXT = "alpha beta\ngamma delta\n" * 50
 SHORT = SandboxLimits(cell_timeout_s=0.4)
@@ -95,6 +96,53 @@ def shown(session, code):
 )  # fmt: skip
 def test_a_cell_shows_what_it_prints_and_its_last_expression(session, code, out):
     assert shown(session, code) == out
+
+
+SINCE_3_12 = [
+    ("def first[T](items: list[T]) -> T: return items[0]\nfirst([7])", "7\n"),
+    ("async def f[T: (int, str)](x: T) -> T: return await llm_query(x)\nawait f('q')", "'llm_query:q'\n"),
+    ("def f[*Ts, **P](*a: *Ts, **k: P.kwargs): return a\nf(1, 2)", "(1, 2)\n"),
+    (
+        "class Box[T]:\n    def __init__(self, it: T): self._it = it\n    def get(self) -> T: return self._it\n"
+        "class Big[T](Box[T]): pass\nBig[int](3).get(), Big[str], isinstance(Big(1), Box)",
+        "(3, __main__.Big[str], True)\n",
+    ),
+    (
+        "from dataclasses import dataclass, asdict\n@dataclass\nclass Point[T]:\n    x: T\n"
+        "match Point[int](1):\n    case Point(x): print(x, asdict(Point(x)), Point(x))",
+        "1 {'x': 1} Point(x=1)\n",
+    ),
+    ("type Pair[A, B] = tuple[A, B]\nPair, Pair[int, str], Pair[int, int] | None",
+     "(Pair, Pair[int, str], Pair[int, int] | None)\n"),
+    ('w = {"a": 1}\nf"{w["a"]:>{w["a"] + 2}} {"\\n".join(["x", "y"])} {f"{f"{3}"}"}"', "'  1 x\\ny 3'\n"),
+    ("list(itertools.batched('abc', 2))", "[('a', 'b'), ('c',)]\n"),
+]  # fmt: skip
+SINCE_3_13 = [
+    ("class Box[T = int]: pass\nBox[str], Box()  and 1", "(__main__.Box[str], 1)\n"),
+    ("def f[T = int, *Ts = *tuple[int, str], **P = [int]](x: T) -> T: return x\nf(2)", "2\n"),
+]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="syntax of Python 3.12")
+@pytest.mark.parametrize(("code", "out"), SINCE_3_12)
+def test_a_cell_may_use_the_syntax_of_3_12(session: Session, code: str, out: str) -> None:
+    assert shown(session, code) == out
+
+
+@pytest.mark.skipif(sys.version_info < (3, 13), reason="syntax of Python 3.13")
+@pytest.mark.parametrize(("code", "out"), SINCE_3_13)
+def test_a_cell_may_use_the_syntax_of_3_13(session: Session, code: str, out: str) -> None:
+    assert shown(session, code) == out
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="syntax of Python 3.12")
+def test_a_lazy_bound_that_fails_fails_nothing_until_it_is_asked_for(session: Session) -> None:
+    assert shown(session, "def f[T: missing](x: T): return x\ntype X = 1 / 0\nf(1)") == "1\n"
+
+
+def test_an_error_in_a_pattern_is_caught_by_its_old_and_its_new_name(session: Session) -> None:
+    for name in ("error", "PatternError"):
+        assert shown(session, f"try: re.compile('(')\nexcept re.{name}: print('caught')") == "caught\n"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,58 @@
+"""A backend is a function that opens a session, and one line in BACKENDS. Nothing else names it."""
+
+import contextlib
+import io
+from collections.abc import Iterator
+
+import pytest
+
+from rlm import Limits
+from rlm.cli import main
+from rlm.errors import RlmError
+from rlm.sandbox import BACKENDS, CellResult, SandboxLimits, SandboxUnavailable, Session, open_session
+from rlm.sandbox.types import Intro, Serve
+
+
+class EchoSession(Session):
+    """A backend that runs nothing: a cell shows its own code."""
+
+    def __init__(self, serve: Serve, calls: frozenset[str], limits: SandboxLimits, intro: Intro) -> None:
+        self.layers, self.limits, self.ended = {"echo": True}, limits, False
+
+    def run(self, code: str) -> CellResult:
+        return CellResult("killed" if self.ended else "ok", stdout=code[: self.limits.output_chars])
+
+    def reset(self) -> None:
+        """There are no variables."""
+
+    def kill(self) -> None:
+        self.ended = True
+
+    close = kill
+
+
+@pytest.fixture(autouse=True)
+def echo(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setitem(BACKENDS, "echo", EchoSession)
+    yield
+
+
+def test_a_backend_that_is_entered_can_be_opened_by_name() -> None:
+    with open_session(lambda name, arguments, named: None, frozenset(), backend="echo") as session:
+        assert session.run("1 + 1") == CellResult("ok", "1 + 1")
+    assert session.run("1 + 1").status == "killed"
+
+
+def test_a_run_and_the_command_line_know_it_too() -> None:
+    assert Limits(backend="echo").backend == "echo"
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
+        main(["ask", "--help"])
+    assert "{linux,monty,echo}" in shown.getvalue()
+
+
+def test_a_backend_that_nobody_entered_is_refused_and_never_replaced() -> None:
+    with pytest.raises(SandboxUnavailable, match="no backend 'jail'; there are: linux, monty, echo"):
+        open_session(lambda name, arguments, named: None, frozenset(), backend="jail")
+    with pytest.raises(RlmError, match="backend is 'jail'; give one of linux, monty, echo"):
+        Limits(backend="jail")
