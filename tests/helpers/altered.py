@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from rlm.answers.similar import nearest
 from rlm.gateway.offline.sentences import split
-from tests.helpers.places import DATA
+from tests.helpers.places import data_file
 
 SETS = ("chroma", "qmsum", "covidqa", "contractnli", "fairytaleqa", "filings")
 DOCUMENTS, QUOTES = 5, 12  # of a set, of a document
@@ -44,7 +44,7 @@ def sentences(rng: random.Random) -> list[Sentence]:
 
 
 def _texts(name: str, rng: random.Random) -> list[str]:
-    with (DATA / name / "corpus.jsonl").open(encoding="utf-8", newline="\n") as lines:
+    with data_file(f"{name}/corpus.jsonl").open(encoding="utf-8", newline="\n") as lines:
         texts = [json.loads(line)["text"] for line in lines]
     return rng.sample(texts, min(DOCUMENTS, len(texts)))
 

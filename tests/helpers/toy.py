@@ -22,7 +22,8 @@ CUTS = {"boats.txt": [0, 25, 48], "größe.md": [0, 7], "one.txt": [0]}
 
 def unit_rows(n: int, dim: int = DIM, seed: int = 0) -> npt.NDArray[np.float32]:
     rows = np.random.default_rng(seed).normal(size=(n, dim)).astype(np.float32)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: npt.NDArray[np.float32] = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
 
 
 def document(doc: str, text: str, pages: tuple[int, ...] = ()) -> tuple[Document, str]:

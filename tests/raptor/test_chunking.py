@@ -11,9 +11,7 @@ from hypothesis import strategies as st
 
 from index_store.embedder import TokenOffsets, load_tokenizer
 from raptor.chunking import CHARS_PER_TOKEN, chunk
-from tests.helpers.places import DATA
-
-CHROMA = DATA / "chroma" / "corpus.jsonl"
+from tests.helpers.places import data_file
 
 
 def by_words(texts: Sequence[str]) -> list[list[tuple[int, int]]]:
@@ -207,9 +205,7 @@ def test_a_megabyte_of_anything_takes_seconds(text: str) -> None:
 
 
 def test_real_documents_fill_most_of_the_budget() -> None:
-    if not CHROMA.exists():
-        pytest.skip(f"{CHROMA} is not here")
-    with CHROMA.open(encoding="utf-8", newline="\n") as lines:
+    with data_file("chroma/corpus.jsonl").open(encoding="utf-8", newline="\n") as lines:
         text = max((json.loads(line)["text"] for line in lines), key=len)[:200_000]
     spans = chunk(text, minilm, 100)
     counts = [len(found) for found in minilm([text[start:end] for start, end in spans])]

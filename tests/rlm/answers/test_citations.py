@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from index_store.index import Index, open_index
-from index_store.types import Span
+from index_store.types import Json, Span
 from rlm.answers.citations import (
     MAX_CITATIONS,
     NEAREST,
@@ -189,7 +189,9 @@ def test_the_same_place_is_cited_once_and_no_more_than_a_hundred(index: Index) -
         )
         == 1
     )
-    many = [{"doc": "boats.txt", "start": i % 50, "end": 51 + i // 50} for i in range(2 * MAX_CITATIONS)]
+    many: list[Json] = [
+        {"doc": "boats.txt", "start": i % 50, "end": 51 + i // 50} for i in range(2 * MAX_CITATIONS)
+    ]
     assert len(resolve(index, "", many)) == MAX_CITATIONS
 
 
@@ -225,7 +227,7 @@ def test_exact_words_in_a_later_document_go_before_nearly_the_same_in_an_earlier
 
 def test_the_trace_keeps_a_citation_with_the_words_around_it(index: Index) -> None:
     for offered in (KETCH, {"doc": "boats.txt", "quote": "The  ketch has"}, "not there"):
-        event = event_of(index, one(index, offered))
+        event: dict[str, Any] = event_of(index, one(index, offered))
         assert CITATION.problem(event) == ""
         if event["doc"]:
             start, end, text = event["start"], event["end"], TEXTS["boats.txt"]

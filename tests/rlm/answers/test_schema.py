@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from index_store.types import Json
 from rlm.answers.schema import DRAFT, SCHEMA_BYTES, load_schema, schema_problem, typed
 from rlm.errors import RlmError
 
-PERSON = {
+PERSON: dict[str, Json] = {
     "$schema": DRAFT,
     "type": "object",
     "properties": {"name": {"type": "string"}, "year": {"$ref": "#/$defs/year"}},

@@ -37,8 +37,16 @@ def many(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
     def call(script: Script, asked: list[Question], at_once: int = 4, **limits: Any) -> list[Outcome]:
 
         async def go() -> list[Outcome]:
-            options = {"models": MODELS, "limits": Limits(**limits), "runs": tmp_path / "runs"}
-            return [o async for o in ask_many(index, asked, at_once=at_once, route="rlm", **options)]
+            outcomes = ask_many(
+                index,
+                asked,
+                at_once=at_once,
+                route="rlm",
+                models=MODELS,
+                limits=Limits(**limits),
+                runs=tmp_path / "runs",
+            )
+            return [outcome async for outcome in outcomes]
 
         with ModelServer(script) as server:
             server.use(monkeypatch)
@@ -49,7 +57,7 @@ def many(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
 def test_every_question_has_one_outcome_and_a_trace_of_its_own(many: Callable[..., list[Outcome]]) -> None:
     outcomes = many([DONE], questions(9))
-    assert sorted(o.question.id for o in outcomes) == [f"q{n}" for n in range(9)]
+    assert sorted(str(o.question.id) for o in outcomes) == [f"q{n}" for n in range(9)]
     assert {o.answer.content for o in outcomes if o.answer} == {"Two."}
     traces = {o.answer.trace for o in outcomes if o.answer}
     assert len(traces) == 9

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from index_store.index import Index
+from index_store.types import Json
 from rlm import Answer, Limits, Models, ask, prompts
 from rlm.answers.demands import Demands
 from rlm.audit import read, verify
@@ -196,7 +197,11 @@ def test_a_typed_reply_is_the_json_of_its_block() -> None:
     assert (json.loads(content), offered) == ({"masts": 2}, [{"node": "a", "quote": "x"}])
 
 
-SCHEMA = {"type": "object", "properties": {"masts": {"type": "integer"}}, "required": ["masts"]}
+SCHEMA: dict[str, Json] = {
+    "type": "object",
+    "properties": {"masts": {"type": "integer"}},
+    "required": ["masts"],
+}
 
 
 def test_a_typed_answer_is_handed_over_as_its_value(asked: Callable[..., Asked]) -> None:

@@ -8,9 +8,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rlm.audit.suspicion import FLAGS, SCAN_CHARS, Alarm, Flag, instructions_in, texts_shown
-from tests.helpers.places import DATA
+from tests.helpers.places import data_file
 
-PLANTED = DATA / "injection/text_attack_train.json"
 ORDINARY = [
     "The tenant shall give notice of ninety days. The deposit is returned within a month.",
     "Ignore the noise of the street, she said, and read on.",
@@ -121,9 +120,8 @@ def test_each_text_of_a_result_is_named_by_its_node() -> None:
     assert [*texts_shown(None, []), *texts_shown(7, []), *texts_shown(True, [])] == []
 
 
-@pytest.mark.skipif(not PLANTED.exists(), reason="the development data is not here")
 def test_most_of_the_planted_instructions_are_found() -> None:
-    groups = json.loads(PLANTED.read_text(encoding="utf-8"))
+    groups = json.loads(data_file("injection/text_attack_train.json").read_text(encoding="utf-8"))
     planted = [sentence for group in groups.values() for sentence in group]
     page = "The lease ends in May.\n{}\nThe deposit is two months' rent."
     found = [sentence for sentence in planted if instructions_in(page.format(sentence))]
@@ -134,9 +132,7 @@ def test_most_of_the_planted_instructions_are_found() -> None:
     "folder", ["musique", "hotpotqa", "contractnli", "covidqa", "fairytaleqa", "filings", "qmsum"]
 )
 def test_few_ordinary_documents_are_flagged(folder: str) -> None:
-    path = DATA / folder / "corpus.jsonl"
-    if not path.exists():
-        pytest.skip("the development data is not here")
-    texts = [json.loads(line)["text"] for line in path.read_bytes().splitlines()]
+    lines = data_file(f"{folder}/corpus.jsonl").read_bytes().splitlines()
+    texts = [json.loads(line)["text"] for line in lines]
     flags = sum(len(instructions_in(text)) for text in texts)
     assert flags <= 5 * sum(map(len, texts)) / 1e6  # five in a million characters, some 170,000 words

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from index_store.types import Json
 from rlm import ask
 from rlm.commands.live import Now, lines, live, said
 from tests.helpers.rlm_toy import embedded, warm_up
@@ -67,7 +68,7 @@ def test_a_terminal_shows_both_and_a_file_only_lines(tmp_path: Path, monkeypatch
 
 def test_nothing_that_a_model_says_acts_on_the_terminal() -> None:
     out = io.StringIO()
-    event = {
+    event: dict[str, Json] = {
         "verb": "grep",
         "arguments": {"pattern": "\x1b[2J"},
         "result": [],

@@ -13,7 +13,7 @@ from rlm.gateway.offline.reader import NO_PASSAGE, read
 from rlm.gateway.offline.sentences import MAX_SENTENCE_CHARS, split, words
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message
-from tests.helpers.places import DATA
+from tests.helpers.places import data_file
 
 SCHEDULER = (
     "The scheduler decides which process runs next. It is called on every timer interrupt. "
@@ -295,10 +295,9 @@ def test_the_reader_quotes_only_what_is_there(question: str, text: str) -> None:
         assert all(part in text for part in reply.removeprefix('[a] "').removesuffix('"').split('"\n[a] "'))
 
 
-@pytest.mark.skipif(not DATA.exists(), reason="the development data is not here")
 def test_the_reader_finds_the_gold_section_of_a_story_more_often_than_not() -> None:
     def rows(name: str) -> list[dict[str, object]]:
-        with (DATA / "fairytaleqa" / name).open(encoding="utf-8", newline="\n") as lines:
+        with data_file(f"fairytaleqa/{name}").open(encoding="utf-8", newline="\n") as lines:
             return [json.loads(line) for line in lines]
 
     texts = {str(row["_id"]): str(row["text"]) for row in rows("corpus.jsonl")}

@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 
 from index_store.index import Index, open_index
+from index_store.types import Json
 from index_store.writer import Draft
 from rlm import Limits, Models, ask, prompts
 from rlm.answers.demands import Demands
 from rlm.gateway.tokens import count_tokens
 from tests.helpers.model_server import MODEL, Body, ModelServer
-from tests.helpers.places import DATA
+from tests.helpers.places import data_file
 from tests.helpers.rlm_toy import warm_up
 from tests.helpers.toy import document, publish_toy, unit_rows
 
-SPAM = DATA / "sms_spam.tsv"
 ROWS, BRANCH = 2_000, 50
 PROMPT_TOKENS = 2_500  # what one labelling prompt may hold
 QUESTION = "How many of the messages are spam, by month?"
-COUNTS = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}
+COUNTS: dict[str, Json] = {"type": "object", "additionalProperties": {"type": "integer", "minimum": 0}}
 
 LOOK = """
 view = context.overview()
@@ -61,7 +61,7 @@ FINISH = 'answer["content"] = dict(spam)\nanswer["ready"] = True'
 def messages() -> list[tuple[str, str]]:
     """(label, text) of the rows, each with a date and a user, as OOLONG (arXiv 2511.02817) gives them."""
     rng = random.Random(5)
-    with SPAM.open(encoding="utf-8", newline="\n") as lines:
+    with data_file("sms_spam.tsv").open(encoding="utf-8", newline="\n") as lines:
         rows = list(csv.reader(lines, delimiter="\t", quoting=csv.QUOTE_NONE))
     days = [date(2023, 1, 1) + timedelta(rng.randrange(365)) for _ in range(ROWS)]
     return [
@@ -107,12 +107,11 @@ class Labeller:
         return f"```python\n{(LOOK, MAP, FINISH)[turn]}\n```"
 
 
-@pytest.mark.skipif(not SPAM.is_file(), reason="the development data is not beside the repository")
 def test_spam_is_counted_by_month_exactly_in_few_calls_and_a_short_conversation(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    warm_up()
     rows = messages()
+    warm_up()
     index = one_chunk_each(tmp_path / "sms.index", [text for _, text in rows])
     with ModelServer(Labeller({text: label for label, text in rows})) as server:
         server.use(monkeypatch)

@@ -7,17 +7,16 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from index_store.index import Index
 from rlm import Answer, Limits, Models, ask, ask_async, prompts
 from rlm.asking.options import Options
-from rlm.asking.routes import Route
 from rlm.asking.runs import new_run
 from rlm.audit import read
 from rlm.audit.conversation import messages_seen
@@ -26,13 +25,16 @@ from rlm.gateway import gateway as gateway_module
 from rlm.gateway.errors import MissingKey, UnknownModel
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
+from rlm.limits import Route
 from rlm.loop import engine
 from rlm.loop.calls import Calls, Descend
 from rlm.loop.checks import Refused
-from rlm.loop.conversation import Conversation
+from rlm.loop.conversation import Conversation, close
 from rlm.loop.engine import converse
+from rlm.loop.opening import open_conversation
 from rlm.loop.recording import Unrecorded
 from rlm.loop.run import SANDBOXES, Run
+from rlm.loop.verbs import Verbs
 from rlm.sandbox import spawn
 from tests.helpers.model_server import MODEL, Body, ModelServer, Step, error, half_a_body, slow
 from tests.helpers.places import GOLDEN
@@ -56,8 +58,8 @@ Sub = Callable[[str], str | Step]
 class Play:
     """Replies: `root` for the question itself, `children` by theirs, `sub` for single calls, given the prompt."""
 
-    root: list[str | Step]
-    children: dict[str, list[str | Step]]
+    root: Sequence[str | Step]
+    children: Mapping[str, Sequence[str | Step]]
     sub: Sub
     single: str | Step = "NOT FOUND"
 
@@ -67,7 +69,7 @@ class Play:
             return self.sub(second)
         if first.startswith(prompts.SINGLE):
             return self.single
-        turn = sum(message["role"] == "assistant" for message in body["messages"])
+        turn: int = sum(message["role"] == "assistant" for message in body["messages"])
         asked = next(
             (replies for q, replies in self.children.items() if f"Question: {q}\n" in second), self.root
         )
@@ -85,7 +87,7 @@ class Stage:
     def play(
         self,
         *root: str | Step,
-        children: dict[str, list[str | Step]] | None = None,
+        children: Mapping[str, Sequence[str | Step]] | None = None,
         sub: Sub = lambda prompt: f"({prompt.rpartition('QUESTION: ')[2]})",
         route: Route = "rlm",
         single: str | Step = "NOT FOUND",
@@ -227,7 +229,7 @@ def test_an_answer_can_grow_over_cells_and_is_taken_when_it_is_ready(stage: Stag
 
 def test_the_answer_json_is_the_shape_that_is_promised(stage: Stage) -> None:
     answer = stage.play(DONE)
-    said = answer.as_json()
+    said: dict[str, Any] = answer.as_json()
     assert said["answer"] == "Two."
     assert said["citations"][0].items() >= {
         "doc": "boats.txt", "start": 0, "end": 25, "quote": "The ketch has two masts. ", "page": None,
@@ -481,17 +483,16 @@ def test_a_hundred_children_have_few_sandboxes_at_a_time_and_children_of_their_o
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     open_now, most = Counter[int](), Counter[int]()
-    start, end = engine.open_conversation, engine.close
 
     def opening(
         run: Run, question: str, under: str | None, id: str, depth: int, descend: Descend
     ) -> Conversation:
         open_now[depth] += 1
         most[depth] = max(most[depth], open_now[depth])
-        return start(run, question, under, id, depth, descend)
+        return open_conversation(run, question, under, id, depth, descend)
 
     async def closing(talk: Conversation) -> None:
-        await end(talk)
+        await close(talk)
         open_now[talk.depth] -= 1
 
     monkeypatch.setattr(engine, "open_conversation", opening)
@@ -641,7 +642,7 @@ def test_a_run_folder_that_cannot_be_made_is_one_sentence(stage: Stage, tmp_path
         ask(stage.index, QUESTION, runs=tmp_path / "file" / "runs")
 
 
-CANCELLED_IN = {
+CANCELLED_IN: dict[str, str | Step] = {
     "a model call": slow(cell(DONE), 30),
     "a cell": cell("while True: pass"),
     "a sub-call": cell("llm_query('slow')"),
@@ -700,8 +701,12 @@ def test_a_run_that_is_cancelled_twice_is_closed_all_the_same(stage: Stage, wher
     assert threading.active_count() <= threads
 
 
+def broken(self: Verbs, node: str) -> NoReturn:
+    raise KeyError("gone")
+
+
 def test_an_error_of_our_own_leaves_a_closed_trace(stage: Stage) -> None:
-    stage.patch.setattr("rlm.loop.verbs.Verbs.peek", lambda self, node: {}["gone"])
+    stage.patch.setattr("rlm.loop.verbs.Verbs.peek", broken)
     with pytest.raises(KeyError, match="gone"):
         stage.play("context.peek('L0-00000')")
     assert stage.events[-1]["stop"] == "failed"
@@ -709,7 +714,7 @@ def test_an_error_of_our_own_leaves_a_closed_trace(stage: Stage) -> None:
 
 
 def test_an_error_of_our_own_in_a_child_ends_its_siblings_too(stage: Stage) -> None:
-    stage.patch.setattr("rlm.loop.verbs.Verbs.peek", lambda self, node: {}["gone"])
+    stage.patch.setattr("rlm.loop.verbs.Verbs.peek", broken)
     children = {"good": [slow("late", 30)], "bad": [slow(cell("context.peek('L0-00000')"), 0.2)]}
     with pytest.raises(KeyError, match="gone"):
         stage.play('rlm_query_batched(["good", "bad"])', children=children)
@@ -729,7 +734,8 @@ def test_after_it_is_stopped_no_call_is_answered(index: Index) -> None:
         options = Options(models=MODELS)
         run = new_run(index, options, Gateway(Ledger()), Unrecorded(), asyncio.get_running_loop())
         calls = Calls(run, recorded_verbs(index)[0], "0", 0, converse, lambda: 1)
-        assert (await asyncio.to_thread(calls.serve, "budget", [], {}))["calls"] is None
+        left = await asyncio.to_thread(calls.serve, "budget", [], {})
+        assert isinstance(left, Mapping) and left["calls"] is None
         calls.stop()
         with pytest.raises(Refused) as refused:
             await asyncio.to_thread(calls.serve, "budget", [], {})

@@ -14,8 +14,8 @@ from index_store.writer import Draft
 from rlm import Answer, Limits, Models, ask
 from rlm.audit import read
 from rlm.audit.routing import branches
-from rlm.loop.engine import code_of
 from rlm.loop.navigator import SAYS, names_of, navigate, parts_of, question_of
+from rlm.loop.replies import code_of
 from rlm.prompts import opening, output
 from tests.helpers.rlm_toy import ToyEmbedder, embedded, warm_up
 from tests.helpers.toy import document, publish_toy, toy_index

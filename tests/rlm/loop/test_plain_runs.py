@@ -16,6 +16,7 @@ from rlm.loop.verbs import Verbs
 from rlm.loop.view import WHOLE_BYTES
 from rlm.sandbox import CellResult, SandboxLimits, Session, open_session
 from tests.helpers.model_server import MODEL, ModelServer
+from tests.helpers.places import data_file
 from tests.helpers.rlm_toy import recorded_verbs, warm_up
 from tests.helpers.sandbox_plain import OWN
 from tests.rlm.sandbox.test_model_code import BLOCKS, run_plain, same
@@ -234,13 +235,12 @@ def test_the_command_lines_take_a_text_file(
 
 def self_contained() -> list[str]:
     """Logged cells that need nothing but `context` and what every RLM has."""
-    with BLOCKS.open(encoding="utf-8", newline="\n") as lines:
+    with data_file(BLOCKS).open(encoding="utf-8", newline="\n") as lines:
         rows = [json.loads(line) for line in lines]
     free = [(set(row["free_names"] or []), row["code"]) for row in rows if row["parses"]]
     return list(dict.fromkeys(code for names, code in free if "context" in names and names <= OWN))
 
 
-@pytest.mark.skipif(not BLOCKS.exists(), reason="the development data is not here")
 def test_what_models_wrote_for_other_rlms_runs_unchanged(tmp_path: Path) -> None:
     text = tmp_path / "notes.txt"
     text.write_text(TALK, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What counts as code in a reply, and what a model is told whose reply holds none."""
+"""What counts as code in a reply, what as an answer in prose, and what a model is told whose reply holds neither."""
 
 import json
 
@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rlm import prompts
-from rlm.loop.replies import code_of, hint, is_open
+from rlm.loop.replies import code_of, final_in, final_variable_in, hint, is_open
+
+# -- code --------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -77,28 +79,6 @@ def test_a_thought_alone_is_no_code() -> None:
     assert code_of("<think>```python\nx\n```") is None
 
 
-@pytest.mark.parametrize(
-    ("reply", "finish", "tool", "told"),
-    [
-        ("", "stop", "", prompts.EMPTY),
-        (" \n", "stop", "", prompts.EMPTY),
-        ("I think it is two.", "stop", "", prompts.NO_CODE),
-        ("```python\nx = (", "length", "", prompts.CUT.format(tokens=2_000)),
-        ("", "length", "", prompts.CUT.format(tokens=2_000)),
-        ("I'm sorry, but I can't help with that.", "stop", "", prompts.REFUSED),
-        ("No.", "content_filter", "", prompts.REFUSED),
-        ("", "tool_calls", '{"name": "search", "arguments": "{}"}', prompts.NO_TOOLS),
-        ('<tool_call>{"name": "search"}</tool_call>', "stop", "", prompts.NO_TOOLS),
-    ],
-)
-def test_a_reply_that_yields_nothing_gets_a_hint_of_one_line(
-    reply: str, finish: str, tool: str, told: str
-) -> None:
-    said = hint(reply, finish, 2_000, tool)
-    assert said == told
-    assert "\n" not in said
-
-
 def test_a_block_that_the_token_limit_cut_is_known() -> None:
     assert is_open("```python\nx = (")
     assert not is_open("```python\nx = 1\n```")
@@ -118,3 +98,93 @@ def test_no_reply_makes_it_raise(reply: str) -> None:
 def test_a_long_hostile_reply_is_read_in_a_moment(part: str) -> None:
     code = code_of(part * 20_000)
     assert code is None or len(code) < len(part) * 20_000
+
+
+# -- answers in prose --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "answer"),
+    [
+        ("FINAL(42)", "42"),
+        ("I have read enough.\n\n  FINAL(42)  \n", "42"),
+        ('FINAL("nine weeks")', "nine weeks"),
+        ("FINAL('it\\'s \"nine\"\\nweeks')", "it's \"nine\"\nweeks"),
+        ('FINAL("""two\nlines""")', "two\nlines"),
+        ('FINAL("a" and "b")', '"a" and "b"'),
+        ("FINAL(Nine weeks (see page 3)\nor ten (see 4).)\nThat is all :)", "Nine weeks (see page 3)\nor ten (see 4)."),
+        ("FINAL(1) yes\n2) no)", "1) yes\n2) no"),
+        ("**FINAL(42)**", "42"),
+        ("`FINAL(42)`.", "42"),
+        ("FINAL(a guess)\nNo, rather:\nFINAL(42)", "42"),
+        ("```python\nprint(1)\n```\nFINAL(42)", "42"),
+        ("<think>FINAL(41)</think>\nFINAL(42)", "42"),
+        ("FINAL(\\frac{1}{2})", "\\frac{1}{2}"),
+        ("FINAL(42)\r\n", "42"),
+    ],
+)  # fmt: skip
+def test_an_answer_on_a_line_of_its_own_is_found(reply: str, answer: str) -> None:
+    assert final_in(reply) == answer
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "",
+        "FINAL()",
+        "FINAL('')",
+        "When done I write FINAL(42)",
+        "FINAL_VAR(x)",
+        "MY_FINAL(42)",
+        "FINAL(cut off",
+        "```python\nFINAL(42)\n```",
+        "~~~\nFINAL(42)\n```\nFINAL(43)\n~~~",
+        "```repl\nFINAL(42)",
+        "<think>\nFINAL(42)\n</think>\nI am not done.",
+    ],
+)
+def test_anything_else_is_no_answer_in_prose(reply: str) -> None:
+    assert final_in(reply) is None
+
+
+def test_a_variable_may_be_named_in_prose_too() -> None:
+    assert final_variable_in('Done.\nFINAL_VAR("found")') == "found"
+    assert final_variable_in("FINAL_VAR(found)") == "found"
+    assert final_variable_in("FINAL_VAR(a + b)") is None
+    assert final_variable_in("```\nFINAL_VAR(found)\n```") is None
+
+
+@given(st.text(st.sampled_from("FINAL(VR_)\"'`\\\n x<think/>")))
+def test_no_reply_makes_the_search_for_an_answer_raise(reply: str) -> None:
+    answer = final_in(reply)
+    assert answer is None or answer
+    assert final_variable_in(reply) is None or reply
+
+
+@given(st.text(st.characters(exclude_characters="()`~\"'\\\n\r<"), min_size=1))
+def test_a_plain_answer_comes_back_as_it_was_written(answer: str) -> None:
+    assert final_in(f"So:\nFINAL({answer})\n") == (answer.strip() or None)
+
+
+# -- neither -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("reply", "finish", "tool", "message"),
+    [
+        ("", "stop", "", prompts.EMPTY),
+        (" \n", "stop", "", prompts.EMPTY),
+        ("I think it is two.", "stop", "", prompts.NO_CODE),
+        ("```python\nx = (", "length", "", prompts.CUT.format(tokens=2_000)),
+        ("", "length", "", prompts.CUT.format(tokens=2_000)),
+        ("I'm sorry, but I can't help with that.", "stop", "", prompts.REFUSED),
+        ("No.", "content_filter", "", prompts.REFUSED),
+        ("", "tool_calls", '{"name": "search", "arguments": "{}"}', prompts.NO_TOOLS),
+        ('<tool_call>{"name": "search"}</tool_call>', "stop", "", prompts.NO_TOOLS),
+    ],
+)
+def test_a_reply_that_yields_nothing_gets_a_hint_of_one_line(
+    reply: str, finish: str, tool: str, message: str
+) -> None:
+    assert hint(reply, finish, 2_000, tool) == message
+    assert "\n" not in message

@@ -12,6 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from index_store.index import Index, open_index
+from index_store.types import Json
 from rlm.loop.checks import Refused
 from rlm.loop.verbs import READ_CHARS, VERBS, Verbs
 from tests.helpers.rlm_toy import Visit, embedded, recorded_verbs
@@ -425,9 +426,10 @@ def test_a_passage_is_a_node_an_entry_or_a_span(whole: Any) -> None:
     hit = ask(whole, "search", "ketch", mode="lexical")[0]
     assert context.passage(hit) == (hit["node"], hit["text"])
     assert context.passage({"doc": "one.txt", "start": 0, "end": 3}) == ("one.txt 0-3", "sin")
-    for wrong in (None, [], 3, {}, {"node": {}}, {"doc": "one.txt", "start": "0", "end": 3}):
+    wrong: list[Json] = [None, [], 3, {}, {"node": {}}, {"doc": "one.txt", "start": "0", "end": 3}]
+    for place in wrong:
         with pytest.raises(Refused):
-            context.passage(wrong)
+            context.passage(place)
 
 
 def test_a_branch_of_one_chunk_is_a_view_too(index: Index) -> None:

@@ -5,9 +5,8 @@ import json
 import pytest
 
 from rlm.sandbox import SandboxLimits, open_session
-from tests.helpers.places import DATA
+from tests.helpers.places import data_file
 
-ATTACKS = DATA / "repl/attacks.jsonl"
 LIMITS = SandboxLimits(cell_timeout_s=0.3, memory_mb=200)
 
 # Ours: gadgets that read an attribute whose name is data, or that reach the metaclass or a module.
@@ -108,10 +107,10 @@ def test_a_flood_ends_and_the_session_goes_on(session, name):
     assert survives(session)
 
 
-@pytest.mark.skipif(not ATTACKS.exists(), reason="the development data is not here")
 def test_known_attacks_break_nothing(session):
     broken = []
-    for attack in map(json.loads, ATTACKS.read_text(encoding="utf-8").splitlines()):
+    lines = data_file("repl/attacks.jsonl").read_text(encoding="utf-8").splitlines()
+    for attack in map(json.loads, lines):
         session.reset()
         result = session.run(attack["code"])
         if not survives(session) or (result.status == "ok" and attack["goal"] not in ("dos", "tamper")):

@@ -18,10 +18,9 @@ from rlm.sandbox.cage.confinement import (
     seccomp_program,
 )
 from tests.helpers.bpf import verdict
-from tests.helpers.places import DATA
+from tests.helpers.places import data_file
 from tests.helpers.sandbox_scene import probe
 
-ATTACKS = DATA / "repl/attacks.jsonl"
 FOUND, BEGINNINGS = ("root:", "'etc'"), ("'/", "<socket", "{'PATH")
 
 
@@ -48,9 +47,9 @@ def test_memory_and_time_have_an_end():
     assert said(["R = len('a' * 10**9)", "while True: pass"], seconds=60) == ["MemoryError: ", "SIGXCPU"]
 
 
-@pytest.mark.skipif(not ATTACKS.exists(), reason="the development data is not here")
 def test_known_escapes_find_nothing_outside():
-    attacks = [json.loads(line) for line in ATTACKS.read_text(encoding="utf-8").splitlines()]
+    lines = data_file("repl/attacks.jsonl").read_text(encoding="utf-8").splitlines()
+    attacks = [json.loads(line) for line in lines]
     escapes = [attack for attack in attacks if attack["goal"] not in ("dos", "tamper")]
     ends = zip(escapes, said([escape["code"] for escape in escapes]), strict=True)
     found = {e["id"]: t for e, t in ends if t.startswith(BEGINNINGS) or any(sign in t for sign in FOUND)}

@@ -6,13 +6,11 @@ import subprocess
 import sys
 from itertools import groupby
 
-import pytest
-
 from rlm.sandbox import SandboxLimits, open_session
-from tests.helpers.places import DATA, HELPERS
+from tests.helpers.places import HELPERS, data_file
 from tests.helpers.sandbox_plain import PRELUDE, tool_definitions
 
-BLOCKS = DATA / "repl/model_code.jsonl"
+BLOCKS = "repl/model_code.jsonl"
 ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 CALLS = frozenset({"llm_query", "llm_query_batched"})
 
@@ -23,7 +21,7 @@ def serve(name, arguments, named):
 
 def sessions():
     """Per log file: a prelude that binds what the log's own harness supplied, then its blocks in order."""
-    with BLOCKS.open(encoding="utf-8", newline="\n") as lines:
+    with data_file(BLOCKS).open(encoding="utf-8", newline="\n") as lines:
         blocks = [json.loads(line) for line in lines]
     for _, group in groupby(blocks, key=lambda block: (block["repo"], block["path"])):
         cells = sorted(group, key=lambda block: block["seq"])
@@ -57,7 +55,6 @@ def same(got, want, code):
     return ADDRESS.sub("", got.stdout) == ADDRESS.sub("", want["stdout"])
 
 
-@pytest.mark.skipif(not BLOCKS.exists(), reason="the development data is not here")
 def test_what_models_write_runs_as_under_plain_python(tmp_path):
     cells = list(sessions())
     ran, different = 0, []
