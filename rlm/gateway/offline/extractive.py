@@ -136,7 +136,7 @@ def _vectors(sentences: Sequence[Sentence]) -> Matrix:
     """tf-idf rows of length 1, `(sentences, words)` float32, over the words that most sentences share."""
     import numpy as np
 
-    spread = Counter(stem for sentence in sentences for stem in set(sentence.stems))
+    spread = Counter(stem for sentence in sentences for stem in dict.fromkeys(sentence.stems))  # in order
     columns = {stem: i for i, (stem, _) in enumerate(spread.most_common(_MAX_WORDS))}
     cells = [
         row * len(columns) + columns[stem]
@@ -234,7 +234,7 @@ def _salient(blocks: Sequence[Block]) -> list[str]:
     forms = Counter(chain.from_iterable(terms))
     shown = {form.lower(): form for form, _ in reversed(forms.most_common())}
     times = Counter(form.lower() for form in forms.elements())
-    spread = Counter(chain.from_iterable({form.lower() for form in forms_of} for forms_of in terms))
+    spread = Counter(chain.from_iterable(dict.fromkeys(map(str.lower, forms_of)) for forms_of in terms))
     few = len(times) < 20
     weights = {
         term: n * (1 + spread[term]) * _bonus(shown[term]) * _rarity(term)

@@ -88,7 +88,7 @@ def _idf(wanted: set[str], rows: Sequence[Sequence[str]]) -> dict[str, float]:
 
 def _score(stems: Sequence[str], weights: dict[str, float]) -> float:
     hits = [(at, stem) for at, stem in enumerate(stems) if stem in weights]
-    distinct = {stem for _, stem in hits}
+    distinct = dict.fromkeys(stem for _, stem in hits)  # in order, so that sums do not hang on string hashes
     if not distinct:
         return 0.0
     near = sum(stem != other and b - a <= 3 for (a, stem), (b, other) in pairwise(hits))

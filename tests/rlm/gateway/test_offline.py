@@ -1,6 +1,9 @@
 """The offline models: word for word, within their limits, the same every time, and unharmed by any text."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 
 import pytest
@@ -13,7 +16,7 @@ from rlm.gateway.offline.reader import NO_PASSAGE, read
 from rlm.gateway.offline.sentences import MAX_SENTENCE_CHARS, split, words
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message
-from tests.helpers.places import data_file
+from tests.helpers.places import ROOT, data_file
 
 SCHEDULER = (
     "The scheduler decides which process runs next. It is called on every timer interrupt. "
@@ -312,3 +315,35 @@ def test_the_reader_finds_the_gold_section_of_a_story_more_often_than_not() -> N
         hits += any(part.strip(' "') in section for part in quoted for section in sections)
         total += 1
     assert hits / total > 0.5
+
+
+ANSWERS = """
+import random
+from rlm.gateway.blocks import Block, quote
+from rlm.gateway.offline.extractive import summarise
+from rlm.gateway.offline.reader import read
+
+chance = random.Random(0)
+names = [f"{a}{b}" for a in ("boat", "mast", "sail", "keel", "harbour", "rope") for b in ("er", "ing", "ly", "man", "wood")]
+for _ in range(200):
+    sentences = [" ".join(chance.sample(names, 9)).capitalize() + "." for _ in range(12)]
+    sentences += [" ".join(reversed(s[:-1].lower().split())).capitalize() + "." for s in sentences]  # ties
+    prompt = quote([Block("a", " ".join(sentences))])
+    for model in (summarise, read):
+        print(model([{"role": "user", "content": f"{prompt}\\n\\nQUESTION: {' '.join(names)}?"}], 60))
+"""
+
+
+@pytest.mark.slow
+def test_replies_do_not_hang_on_the_hashes_of_strings() -> None:
+    replies = {
+        subprocess.run(
+            [sys.executable, "-c", ANSWERS],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in "0123"
+    }
+    assert len(replies) == 1
