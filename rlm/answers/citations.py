@@ -1,4 +1,4 @@
-"""From what a model offered as its answer to an answer whose citations have been looked up in the source."""
+"""Look up the citations that a model offers with its answer in the documents."""
 
 import re
 from collections.abc import Mapping
@@ -14,19 +14,19 @@ from rlm.audit.events import CONTEXT_CHARS
 
 Support = Literal["verbatim", "nearest", "unsupported"]
 
-MAX_CITATIONS = 100
-MAX_PLACES = 50
-MAX_CUT = 10_000  # places at which a quote would begin or end within a word, and which are passed over
-WORD_CHARS = 100
-QUOTE_CHARS = 5_000  # a longer claim is looked up, and told, by so much of its beginning
+MAX_CITATIONS = 100  # of one answer
+MAX_PLACES = 50  # matches of a quote's first words in the whole index
+MAX_CUT = 10_000  # occurrences of a quote that cut a word at either end, and are passed over
+WORD_CHARS = 100  # of the longest word that is not cut
+QUOTE_CHARS = 5_000  # of a longer quote only the beginning is looked up and shown
 PATTERN_CHARS = 1_900
 #: The least similarity of a "nearest" citation. Of quotes from the development texts, altered as models alter them, 98
 #: in 100 with one word left out or changed reach it, and 93 with one number changed; of quotes with every second word
 #: replaced 3, of sentences from other documents of the same kind 3, of another kind none
 #: (`python -m tests.helpers.altered`).
 NEAREST = 0.75
-NEAREST_HITS = 8  # chunks of the whole index that hold the most of a quote's words
-NEAREST_CHARS = 50_000_000  # looked through for the nearest words to all citations of one answer together
+NEAREST_HITS = 8  # chunks of the whole index that are searched for the words nearest to a quote
+NEAREST_CHARS = 50_000_000  # searched for the nearest words, for all citations of one answer together
 _ALIKE = ("'‘’", '"“”', "–—-")  # the hyphen last, as a character class takes it
 _SPACE = r"[\s\pZ\x{1c}-\x{1f}\x{85}]+"  # what str.split takes for white space
 _NODE_ID = re.compile(r"\bL0-\d{5,12}\b", re.ASCII)
@@ -34,11 +34,12 @@ _NODE_ID = re.compile(r"\bL0-\d{5,12}\b", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Citation:
-    """`quote` stands word for word at `start:end` of document `doc` when `supported` is "verbatim".
+    """A quote and its place in the documents: characters `start:end` of document `doc`, on `page` where it has pages.
 
-    "nearest": the source's own words nearest to the model's, which are then `claimed`; `similarity` is below 1 and at
-    least NEAREST, so whatever differs, were it one number, shows. "unsupported": nothing like it was found; there is no
-    place, `similarity` is 0, and `quote` is the model's claim.
+    `supported` says how the documents hold what the model quoted. "verbatim": word for word; `similarity` is 1.
+    "nearest": in other words; `quote` is then the document's words, `claimed` the model's, and `similarity` below 1 and
+    at least NEAREST, so that a single changed number shows. "unsupported": not at all; `quote` is then the model's,
+    `similarity` 0, and there is no place. `node`: the id of the chunk in which the quote begins.
     """
 
     doc: str | None
@@ -52,7 +53,7 @@ class Citation:
     similarity: float = 1.0
 
     def as_json(self) -> dict[str, Json]:
-        """The citation as an answer hands it over."""
+        """The citation as it is in the JSON of an answer."""
         return {
             "doc": self.doc,
             "start": self.start,
@@ -66,7 +67,11 @@ class Citation:
 
 @dataclass(frozen=True, slots=True)
 class Conclusion:
-    """How a conversation ended. `stop`: answer, turns, budget, timeout or failed; `error` says why it failed."""
+    """How a conversation ended, with its answer if it has one.
+
+    `stop`: "answer", "unmet" (the answer lacks what is demanded), "turns", "budget", "timeout", "failed" or
+    "cancelled". `error`: why it failed.
+    """
 
     content: str
     citations: tuple[Citation, ...]
@@ -75,27 +80,29 @@ class Conclusion:
 
 
 def resolve(index: Index, content: str, offered: Json) -> list[Citation]:
-    """Check each citation a model offered; without any, the chunk ids named in the answer are its citations.
+    """The citations of an answer, each looked up in the index, without repetitions and MAX_CITATIONS at most.
 
-    A quote is looked for as it stands, then with other white space, quotation marks and dashes, at the place, node and
-    documents named and then everywhere; and then, in the same order, for the words nearest to it.
+    `offered`: what the model gave, a list of quotes, node ids or mappings with "quote", "node", "doc", "start" and
+    "end"; where it gave none, the ids of chunks in `content` are the citations. A quote is looked for word for word,
+    then with other white space, quotation marks and dashes, first at the place, node and documents named with it, then
+    in all documents. Where it is not found, the words nearest to it are looked for in the same order.
     """
     items = offered if isinstance(offered, list) else [offered] if offered else []
     items = items or list(dict.fromkeys(_NODE_ID.findall(content)))
-    found, left = [], NEAREST_CHARS
+    citations, left = [], NEAREST_CHARS
     for item in items[:MAX_CITATIONS]:
         citation, read = _resolve_one(index, item, left)
-        found.append(citation)
+        citations.append(citation)
         left -= read
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(citations))
 
 
 def _resolve_one(index: Index, item: Json, left: int) -> tuple[Citation, int]:
-    """(the citation, how many of the `left` characters were looked through for the nearest words)."""
+    """(the citation, how many of the `left` characters were searched for the nearest words)."""
     quote, places = _claim(index, item)
     if quote is None:
         return (_at(index, places[0]) if places else _unsupported(_as_claim(item))), 0
-    if place := _standing(index, quote, places) or _standing(index, quote, _everywhere(index, quote)):
+    if place := _find(index, quote, places) or _find(index, quote, _everywhere(index, quote)):
         return _at(index, place, claimed=quote), 0
     near, read = _nearest(index, quote, [_wide(index, span, quote) for span in places], left)
     if near is None:
@@ -104,19 +111,19 @@ def _resolve_one(index: Index, item: Json, left: int) -> tuple[Citation, int]:
     return (_at(index, near[0], quote, near[1]) if near else _unsupported(quote)), read
 
 
-def _standing(index: Index, quote: str, places: list[Span]) -> Span | None:
-    """Where the quote stands, word for word or nearly, in the first of the places that holds it so."""
+def _find(index: Index, quote: str, places: list[Span]) -> Span | None:
+    """The span of the quote in the first place that holds it word for word, else in the first that nearly does."""
     for find in (find_exactly, find_nearly):
         for span in places:
-            if found := find(index.span_text(span), quote):
-                return Span(span.doc, span.start + found[0], span.start + found[1])
+            if at := find(index.span_text(span), quote):
+                return Span(span.doc, span.start + at[0], span.start + at[1])
     return None
 
 
 def _nearest(
     index: Index, quote: str, places: list[Span], left: int
 ) -> tuple[tuple[Span, float] | None, int]:
-    """(the place that is most like the quote and its similarity, or None below NEAREST; the characters read)."""
+    """((the span most like the quote, its similarity), or None below NEAREST; how many characters were searched)."""
     best: tuple[Span, float] | None = None
     read = 0
     for span in places:
@@ -131,14 +138,14 @@ def _nearest(
 
 
 def _likely(index: Index, quote: str) -> list[Span]:
-    """The chunks, and what is around them, that hold the most of a quote's words and the rarest (BM25)."""
+    """The chunks, each with the text around it, that match the words of a quote best (BM25)."""
     query = quote.encode("utf-8", "replace").decode()
     hits = index.search(query, NEAREST_HITS, mode="lexical", level=0) if query.strip() else []
     return [_wide(index, hit.span, quote) for hit in hits if hit.span]
 
 
 def _wide(index: Index, span: Span, quote: str) -> Span:
-    """The span and as much on either side as the quote may reach over it, to where no word is cut."""
+    """The span, wider on either side by what a quote may reach over its ends, and to where no word is cut."""
     reach, chars = len(quote) + GAP_CHARS, index.document(span.doc).chars
     start, end = max(span.start - reach, 0), min(span.end + reach, chars)
     before = index.span_text(Span(span.doc, max(start - WORD_CHARS, 0), start))
@@ -148,7 +155,7 @@ def _wide(index: Index, span: Span, quote: str) -> Span:
 
 
 def _claim(index: Index, item: Json) -> tuple[str | None, list[Span]]:
-    """(quote or None, where to look for it, best first) of one offered citation."""
+    """(the quote or None, the spans to look for it in, the most likely first) of one offered citation."""
     if isinstance(item, str):
         spans = _node_span(index, item)
         return (None, spans) if spans else (_beginning(item), [])
@@ -167,7 +174,7 @@ def _beginning(quote: str) -> str:
 
 
 def _places_of_quote(index: Index, item: Mapping[str, Json]) -> list[Span]:
-    """The place named, the node named, then all of the documents they stand in."""
+    """The spans of the place and of the node named with a quote, then the whole documents that these are in."""
     spans = _place_span(index, item) + _node_span(index, item.get("node"))
     docs = [item.get("doc"), *(span.doc for span in spans)]
     whole = [Span(d.id, 0, d.chars) for doc in docs if (d := _document(index, doc))]
@@ -197,14 +204,14 @@ def _node_span(index: Index, node: Json) -> list[Span]:
 
 
 def _as_claim(item: Json) -> str:
-    """What was offered, in a few characters; a container that may be deep is not looked into."""
+    """What the model offered, as a short text; of a container that may be deep only the type."""
     if isinstance(item, Mapping) and all(isinstance(v, str | int | None) for v in item.values()):
         return ", ".join(f"{key} {str(value)[:80]}" for key, value in list(item.items())[:5])
     return str(item)[:QUOTE_CHARS] if isinstance(item, str | bool | float | None) else type(item).__name__
 
 
 def _everywhere(index: Index, quote: str) -> list[Span]:
-    """Documents that may hold a quote: those that hold its first words."""
+    """The documents, as spans, that hold the first words of a quote."""
     pattern = _loose_pattern(quote)
     matches = index.grep(pattern, limit=MAX_PLACES, count_to=MAX_PLACES).matches if pattern else ()
     return [Span(doc, 0, index.document(doc).chars) for doc in dict.fromkeys(m.span.doc for m in matches)]
@@ -221,7 +228,7 @@ def _loose_pattern(quote: str) -> str:
 
 
 def find_exactly(text: str, quote: str) -> tuple[int, int] | None:
-    """Where `quote` first stands in `text`, word for word: "able to pay" does not stand in "unable to pay"."""
+    """(start, end) of the first occurrence of a quote in a text; "able to pay" does not occur in "unable to pay"."""
     at = text.find(quote) if quote else -1
     for _ in range(MAX_CUT):
         if at < 0 or not (cuts_word(text, at) or cuts_word(text, at + len(quote))):
@@ -233,14 +240,14 @@ def find_exactly(text: str, quote: str) -> tuple[int, int] | None:
 
 
 def find_nearly(text: str, quote: str) -> tuple[int, int] | None:
-    """Where the words of `quote` first stand in `text`, with any white space, quotation marks and dashes."""
+    """(start, end) of the first occurrence of a quote, whatever the white space, quotation marks and dashes."""
     flat = " ".join(_one_mark(text).split())
-    found = find_exactly(flat, " ".join(_one_mark(quote).split()))
-    return (_unflattened(text, flat, found[0]), _unflattened(text, flat, found[1] - 1) + 1) if found else None
+    at = find_exactly(flat, " ".join(_one_mark(quote).split()))
+    return (_unflattened(text, flat, at[0]), _unflattened(text, flat, at[1] - 1) + 1) if at else None
 
 
 def _one_mark(text: str) -> str:
-    """With one kind of quotation mark, apostrophe and dash; every character at its place."""
+    """The text with one kind of quotation mark, apostrophe and dash; every character keeps its place."""
     for marks in _ALIKE:
         for mark in marks[:-1]:
             text = text.replace(mark, marks[-1])
@@ -248,7 +255,7 @@ def _one_mark(text: str) -> str:
 
 
 def _unflattened(text: str, flat: str, at: int) -> int:
-    """Where the character at `at` of `flat`, the words of `text` with one space between them, stands in `text`."""
+    """The place in `text` of the character at `at` in `flat`, which is `text` with one space between words."""
     words = re.finditer(r"\S+", text)
     return next(islice(words, flat.count(" ", 0, at), None)).start() + at - (flat.rfind(" ", 0, at) + 1)
 
@@ -257,8 +264,8 @@ def _at(index: Index, span: Span, claimed: str | None = None, similarity: float 
     span = Span(span.doc, span.start, min(span.end, span.start + QUOTE_CHARS))
     words = index.span_text(span)
     exact = claimed is None or claimed == words
-    start = index.document_leaves(index.document_number(span.doc))
-    node = next((n for n in start if (s := index.span_at(n)) and s.start <= span.start < s.end), None)
+    chunks = index.document_leaves(index.document_number(span.doc))
+    node = next((n for n in chunks if (s := index.span_at(n)) and s.start <= span.start < s.end), None)
     return Citation(
         span.doc,
         span.start,
@@ -277,7 +284,7 @@ def _unsupported(quote: str) -> Citation:
 
 
 def event_of(index: Index, citation: Citation) -> dict[str, Json]:
-    """A citation as the trace keeps it: with the words around it, so that a page needs no index."""
+    """A citation as it is in a trace: with the text around it, so that a page can show it without the index."""
     body = citation.as_json() | {"node": citation.node, "quote": citation.claimed or citation.quote}
     before = after = ""
     extra: dict[str, Json] = {}

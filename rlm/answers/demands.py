@@ -1,4 +1,4 @@
-"""What an answer must satisfy before it is taken, and what the model is told where it does not."""
+"""What an answer must satisfy before it is accepted, and the message to the model where it does not."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -10,18 +10,21 @@ from rlm.answers.schema import schema_problem, typed
 from rlm.errors import RlmError
 from rlm.prompts import NOT_IN_DOCUMENTS, refusals
 
-SHOWN = 5
-QUOTE_CHARS = 120
+SHOWN = 5  # quotes that are not in the documents, named in one message
+QUOTE_CHARS = 120  # of each of them
 
-_NOT_FOUND = re.compile(r"[\s\"'“‘*_>#]{0,20}not in these documents(?![\w'’-])(?![ \t]+\w)", re.IGNORECASE)
+_NOT_IN_DOCUMENTS = re.compile(
+    r"[\s\"'“‘*_>#]{0,20}not in these documents(?![\w'’-])(?![ \t]+\w)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Demands:
-    """What an answer must satisfy.
+    """What an answer must satisfy; by default nothing.
 
-    `citations`: it must cite, and every quote must stand in the documents, word for word or nearly. `schema`: it must
-    be a value that fits this JSON Schema (see `rlm.answers.schema`).
+    `citations`: it must have citations, and every quote must be in the documents, word for word or nearly. `schema`: it
+    must be a value that fits this JSON Schema (see `rlm.answers.schema`). Raises RlmError for a schema that cannot be
+    used.
     """
 
     citations: bool = False
@@ -37,11 +40,11 @@ def is_not_found(content: Json) -> bool:
 
     Such an answer, "Not in these documents: they end in 2019.", needs no citation, and no schema is applied to it.
     """
-    return isinstance(content, str) and _NOT_FOUND.match(content) is not None
+    return isinstance(content, str) and _NOT_IN_DOCUMENTS.match(content) is not None
 
 
 def unmet(demands: Demands, content: Json, citations: Sequence[Citation]) -> str | None:
-    """What an answer lacks, a line each, for the model; None where it lacks nothing."""
+    """What an answer lacks of what is demanded, a line each, as a message to the model; None if nothing."""
     return "\n".join([*_uncited(demands, content, citations), *_unfit(demands, content)]) or None
 
 

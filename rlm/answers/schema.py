@@ -1,9 +1,8 @@
-"""Answers of a type: JSON Schema, draft 2020-12, without a network and within a bounded time.
+"""Check answers against a JSON Schema, draft 2020-12, without a network and in bounded time.
 
-Validation is the library jsonschema's, with four things taken from it. A `$ref` leads into the schema itself and
-nowhere else. Patterns are RE2's, so none can take for ever. Every keyword that is applied is counted, so neither a
-schema that calls itself twice at each level nor a long answer holds the run up. Equal items are found by their text,
-not pair by pair.
+The library jsonschema validates, with four changes. A `$ref` may refer to the schema itself only. Patterns are RE2's,
+which match in linear time. Every keyword that is applied is counted, so that neither a schema that refers to itself
+twice at each level nor a long answer can hold a run up. Equal items are found by their text, not pair by pair.
 """
 
 import json
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from index_store.types import Json
+from rlm.audit.fences import fenced_blocks
 from rlm.errors import RlmError
 from rlm.prompts import refusals
 from rlm.sandbox.cage.wire import FrameError, check_shape
@@ -23,23 +23,23 @@ Keyword = Callable[[Any, Any, Json, Json], Iterator[Any] | None]
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 SCHEMA_BYTES = 1 << 20
-STEPS = 50_000  # keywords applied to one answer: some two seconds
+STEPS = 50_000  # keywords that may be applied to one answer, in about two seconds
 MAX_ERRORS = 10
 ERROR_CHARS = 300
 _REFERENCES = ("$ref", "$dynamicRef")
 _ON_TEXT = frozenset(
     {"enum", "const", "pattern", "minLength", "maxLength", "$ref", "allOf", "anyOf", "oneOf"}
 )
-#: As Python prints them; models set answer["content"] = True.
+#: The words that Python prints for true, false and null: models set answer["content"] = True.
 _PYTHON = {"True": True, "False": False, "None": None}
 
 
 class TooMuch(Exception):
-    """A validation that was given up."""
+    """A validation that was given up after STEPS keywords."""
 
 
 def load_schema(path: str | Path) -> dict[str, Json]:
-    """The schema in a file, checked. Raises RlmError: one sentence that says what is wrong with it."""
+    """The schema in a file, checked to be one that answers can be held to. Raises RlmError, saying what is wrong."""
     try:
         raw = Path(path).read_bytes()
     except OSError as e:
@@ -59,7 +59,7 @@ def load_schema(path: str | Path) -> dict[str, Json]:
 
 
 def schema_problem(schema: Json) -> str:
-    """'' for a schema that `typed` takes, else what is wrong with it."""
+    """What is wrong with a schema; '' for one that answers can be held to."""
     from jsonschema import Draft202012Validator, SchemaError
 
     if not isinstance(schema, Mapping):
@@ -130,10 +130,10 @@ def _compiled(pattern: str) -> Any:
 
 
 def typed(content: Json, schema: Schema) -> tuple[Json, list[str]]:
-    """(the value of an answer, what is wrong with it, each as "$.place: what"); the value is None where errors are.
+    """(the value of an answer, its errors): the value is None where there are errors, each written "$.place: problem".
 
-    `content` is the value itself, or text that holds it as JSON, as answers cross from the sandbox; text that fits, as
-    it stands, a schema which speaks of text is itself the value. Time is bounded whatever the content.
+    `content` is the value, or text that holds it as JSON, perhaps in a fenced block. Text that holds no JSON that fits
+    is itself the value, where it fits a schema that has rules for text. Time is bounded whatever the content.
     """
     if not isinstance(content, str):
         return _checked(content, schema)
@@ -153,7 +153,7 @@ def typed(content: Json, schema: Schema) -> tuple[Json, list[str]]:
 
 
 def _takes_text(schema: Schema) -> bool:
-    """Whether the schema has an opinion on text: any text fits one that only says what objects must be."""
+    """Whether the schema has a rule for text; any text fits a schema that only has rules for objects."""
     types = schema.get("type")
     return (
         not _ON_TEXT.isdisjoint(schema)
@@ -168,10 +168,10 @@ def _checked(value: Json, schema: Schema) -> tuple[Json, list[str]]:
 
 
 def _unfenced(text: str) -> str:
-    """Without the fence that models put around JSON."""
+    """The code of a text that is one fenced block, as models write JSON; any other text as it is."""
     text = text.strip()
-    fenced = text.startswith("```") and text.endswith("```") and "\n" in text
-    return text.partition("\n")[2].removesuffix("```").strip() if fenced else text
+    blocks = fenced_blocks(text)
+    return blocks[0].code.strip() if blocks and (blocks[0].start, blocks[0].end) == (0, len(text)) else text
 
 
 def _parsed(text: str) -> Json:
@@ -207,7 +207,7 @@ def _sentence(error: Any) -> str:
 
 
 def _validator(schema: Schema) -> Any:
-    """jsonschema's validator with our patterns and items, that resolves nothing from outside and counts its steps."""
+    """jsonschema's validator with our `pattern` and `uniqueItems`, counted steps, and no references to the outside."""
     from jsonschema import Draft202012Validator
     from jsonschema.validators import extend
     from referencing import Registry
@@ -249,7 +249,7 @@ def _unique_items(validator: Any, wanted: bool, instance: Json, schema: Json) ->
 
 
 def _same_numbers(value: Json) -> Json:
-    """With 1.0 as 1: to JSON Schema they are one number."""
+    """The value with 1.0 as 1: to JSON Schema they are one number."""
     if isinstance(value, list):
         return [_same_numbers(item) for item in value]
     if isinstance(value, dict):

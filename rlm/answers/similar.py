@@ -1,9 +1,9 @@
-"""The stretch of a text that stands nearest to a quote, and how near: for quotes that were not copied exactly.
+"""The stretch of a text that is most like a quote, and how like: for quotes that were not copied exactly.
 
-Words are compared, without case, marks and hyphens: unrelated English shares half its characters but few of its words
-in order. What is counted is the least weight of words to change, leave out or put in, so that the quote becomes a
-stretch of the text (Sellers, "The theory and computation of evolutionary distances: pattern recognition", 1980). A
-number or a negation weighs as three words, since a quote without it says something else.
+Words are compared, without case, marks and hyphens: unrelated English texts share half their characters, but few words
+in order. The cost of a stretch is the least weight of the words to change, leave out or put in to make it of the quote
+(Sellers, "The theory and computation of evolutionary distances: pattern recognition", 1980). A number or a negation
+weighs as much as three words, since a quote without it says something else.
 """
 
 import re
@@ -18,20 +18,18 @@ import numpy.typing as npt
 
 Ints = npt.NDArray[np.int64]
 
-#: What a quote scores that is not verbatim, and has the same words in the same order: other marks, spaces or case.
+#: The similarity of a stretch with the same words in the same order, and other marks, spaces or case.
 SAME_WORDS = 0.99
-WHOLE_CHARS = (
-    20_000  # a text up to this long is aligned whole; in a longer one promising windows are looked for first
-)
+WHOLE_CHARS = 20_000  # a text up to this long is aligned whole, of a longer one WINDOWS stretches
 WINDOWS = 4
-CELLS = 6_000_000  # of all alignments of one quote together; the first is made whatever it costs
-SEEDS = 12  # words, and as many runs of three words
-SEED_HITS = 20_000  # a word that stands oftener says too little about a place
-PART_WORDS = 3  # on each side of an ellipsis; of shorter pieces anything can be made
+CELLS = 6_000_000  # of all alignments of one quote together; the first is made however large it is
+SEEDS = 12  # words of a quote, and as many runs of three words, by which windows are chosen
+SEED_HITS = 20_000  # a seed with more occurrences says too little about a place
+PART_WORDS = 3  # on each side of an ellipsis; shorter parts would fit nearly anywhere
 GAP_DOUBLINGS = 8  # an ellipsis stands for up to 2 ** 8 - 1 words
 GAP_CHARS = 2_000
-TURNING = 3  # the weight of a number or a negation
-SHORT_CHARS = 40  # a longer word is no English one, and is compared as it stands
+TURNING = 3  # the weight of a number or a negation, which turn what a sentence says
+SHORT_CHARS = 40  # a longer word is compared without looking for parts in it
 
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD = re.compile(
@@ -56,7 +54,7 @@ _TURNING = frozenset(_NUMBERS_AND_NEGATIONS.split())
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """Characters start:end of the text, whole words; similarity in (0, SAME_WORDS]."""
+    """A stretch of whole words, characters start:end of the text. `similarity`: in (0, SAME_WORDS]."""
 
     start: int
     end: int
@@ -65,7 +63,7 @@ class Near:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """Words of a text: where each stands, its plain form, and its weight (n,) int64."""
+    """The n words of a text: (start, end) of each, its form for comparison, and its weight, (n,) int64."""
 
     spans: list[tuple[int, int]]
     plain: list[str]
@@ -73,29 +71,29 @@ class Words:
 
 
 def nearest(text: str, quote: str) -> Near | None:
-    """The stretch of `text` nearest to `quote`, the first of equals; None where no word of it stands there.
+    """The stretch of `text` most like `quote`, the first of equals; None where the text has none of its words.
 
-    An ellipsis in the quote ("...", "[…]") between two pieces of PART_WORDS words stands for some hundred words that
-    cost nothing. Time is bounded whatever the texts: in a long one only the best WINDOWS are looked at closely.
+    An ellipsis in the quote ("...", "[…]") with PART_WORDS words on each side stands for up to 2 ** GAP_DOUBLINGS - 1
+    words that cost nothing. Time is bounded whatever the texts: of a long one only the best WINDOWS are aligned.
     """
     wanted, skips = _quoted(quote)
-    found: list[Near] = []
+    stretches: list[Near] = []
     cells = CELLS
     for start, end in _windows(text, quote) if wanted.plain else ():
         words = words_of(text, start, end)
         cells -= len(words.plain) * len(wanted.plain)
-        if found and cells < 0:
+        if stretches and cells < 0:
             break
         if near := _align(wanted, skips, words):
-            found.append(near)
-    return max(found, key=lambda near: near.similarity, default=None)
+            stretches.append(near)
+    return max(stretches, key=lambda near: near.similarity, default=None)
 
 
 # --- words ---
 
 
 def words_of(text: str, start: int = 0, end: int | None = None) -> Words:
-    """The words in characters start:end of a text, with their places in all of it."""
+    """The words in characters start:end of a text; their places are counted from the beginning of the text."""
     spans = [match.span() for match in _WORD.finditer(text, start, len(text) if end is None else end)]
     plain, weights = (
         zip(*(_plain_and_weight(text[a:b]) for a, b in spans), strict=True) if spans else ((), ())
@@ -115,7 +113,7 @@ def _of_short_word(word: str) -> tuple[str, int]:
 
 
 def cuts_word(text: str, at: int) -> bool:
-    """Whether a word or a number goes on over the border before character `at`, as in "can't" and "1,500"."""
+    """Whether `at` is inside a word or a number, such as "can't" or "1,500"; False at the ends of the text."""
     if not 0 < at < len(text):
         return False
     last, before, after, then = text[at - 2 : at - 1], text[at - 1], text[at], text[at + 1 : at + 2]
@@ -134,7 +132,7 @@ def _is_lettered(char: str) -> bool:
 
 
 def _quoted(quote: str) -> tuple[Words, set[int]]:
-    """The words of a quote, and after how many of them an ellipsis stands that may be filled freely."""
+    """(the words of a quote, after how many of them an ellipsis stands for words that cost nothing)."""
     cuts = [0, *(match.start() for match in _ELLIPSIS.finditer(quote)), len(quote)]
     words = words_of(_ELLIPSIS.sub(lambda match: " " * len(match[0]), quote))
     starts = [start for start, _ in words.spans]
@@ -144,13 +142,13 @@ def _quoted(quote: str) -> tuple[Words, set[int]]:
     return words, {end for end, (a, b) in zip(ends, pairwise(sizes), strict=False) if min(a, b) >= PART_WORDS}
 
 
-# --- where to look closely ---
+# --- which stretches to align ---
 
 
 def _windows(text: str, quote: str) -> Iterator[tuple[int, int]]:
-    """The whole of a short text; of a longer one the stretches that hold the most, and the rarest, words of the quote.
+    """(start, end) of the whole of a short text; of a longer one, of the stretches with the most and rarest seeds.
 
-    Each goes on from the bucket in which the quote would begin to the end of the next, with a margin.
+    A stretch is the bucket in which the quote would begin and the next, with a margin on either side.
     """
     if len(text) <= WHOLE_CHARS:
         yield 0, len(text)
@@ -169,12 +167,12 @@ def _windows(text: str, quote: str) -> Iterator[tuple[int, int]]:
 
 
 def lower(text: str) -> str:
-    """In lower case, every character at its place: U+0130 alone has a longer lower case."""
+    """The text in lower case, every character at its place; only U+0130 has a longer lower case, and becomes "i"."""
     return text.replace("\u0130", "I").lower()
 
 
 def _seeds(quote: str) -> dict[str, int]:
-    """The quote's longest words and runs of words, which are likely to be rare, and where each first stands in it."""
+    """The quote's longest words and runs of three words, likely to be rare, each with its first place in it."""
     seeds: dict[str, int] = {}
     for kind in (_SEED, _RUN):
         first: dict[str, int] = {}
@@ -185,23 +183,23 @@ def _seeds(quote: str) -> dict[str, int]:
 
 
 def _beginnings(text: str, seeds: dict[str, int], width: int) -> npt.NDArray[np.float64]:
-    """For each bucket of `width` characters: how much speaks for the quote to begin in it.
+    """For each bucket of `width` characters, a score for the quote to begin in it; shape (len(text) // width + 1,).
 
-    A seed at `place` has the quote begin at `place` less its own offset, or somewhat before; the rarer, the louder.
+    A seed at `place` scores for a beginning at `place` less its own offset, or somewhat before; a rarer one more.
     """
     scores = np.zeros(len(text) // width + 1)
     for seed, offset in seeds.items():
         places = np.array(_places(text, seed), dtype=np.int64)
         if 0 < len(places) < SEED_HITS:
             buckets = np.unique(np.maximum(places - offset, 0) // width)
-            voice = np.log((1 + len(scores)) / len(buckets))
-            scores[buckets] += voice
-            scores[buckets[buckets > 0] - 1] += voice / 2
+            weight = np.log((1 + len(scores)) / len(buckets))
+            scores[buckets] += weight
+            scores[buckets[buckets > 0] - 1] += weight / 2
     return scores
 
 
 def _places(text: str, seed: str) -> list[int]:
-    """Where a seed stands, at most SEED_HITS places."""
+    """The places of a seed in the text, at most SEED_HITS."""
     places: list[int] = []
     at = text.find(seed)
     while at >= 0 and len(places) < SEED_HITS:
@@ -211,7 +209,7 @@ def _places(text: str, seed: str) -> list[int]:
 
 
 def _between_words(text: str, at: int) -> int:
-    """`at`, inside the text, moved on to the end of the word that it cuts."""
+    """`at`, moved into the text, and on to the end of the word that it cuts."""
     at = min(max(at, 0), len(text))
     cut = re.compile(r"\w{0,200}").match(text, at) if at and text[at - 1].isalnum() else None
     return cut.end() if cut else at
@@ -221,8 +219,10 @@ def _between_words(text: str, at: int) -> int:
 
 
 def _align(wanted: Words, skips: set[int], words: Words) -> Near | None:
-    """The cheapest alignment of all wanted words with a stretch of words: first where it ends, then, back from there,
-    where it begins; so the stretch begins and ends with words of the quote."""
+    """The stretch of words with the cheapest alignment of all wanted words; None where leaving all out is as cheap.
+
+    Its end is looked for first and then, back from there, its beginning; so both are words of the quote.
+    """
     numbers = {word: number for number, word in enumerate(dict.fromkeys(wanted.plain))}
     quote = np.array([numbers[word] for word in wanted.plain])
     source = np.array([numbers.get(word, -1) for word in words.plain], dtype=np.int64)
@@ -243,10 +243,10 @@ def _align(wanted: Words, skips: set[int], words: Words) -> Near | None:
 def _last_row(
     quote: Ints, quote_weights: Ints, skips: set[int], source: Ints, weights: Ints, free_start: bool
 ) -> Ints:
-    """(n + 1,) the cost of the whole quote against a stretch that ends before each of the n source words.
+    """(n + 1,) int64: the cost of the whole quote against a stretch that ends before each of the n source words.
 
-    One numpy row for each quote word. What a row owes its own left neighbour, a source word put in, is a running
-    minimum of costs less the sum of weights so far.
+    One numpy row for each quote word. What a cell takes from its left neighbour in the same row, by putting a source
+    word in, is a running minimum of costs less the sum of weights so far.
     """
     sums = np.concatenate([[0], np.cumsum(weights)])
     changed = {weight: np.maximum(weights, weight) for weight in (1, TURNING)}
@@ -262,7 +262,7 @@ def _last_row(
 
 
 def _skipping(row: Ints) -> Ints:
-    """Each cost or the least of the 2 ** GAP_DOUBLINGS - 1 before it: source words that an ellipsis stands for."""
+    """The least of each cost and the 2 ** GAP_DOUBLINGS - 1 before it: an ellipsis stands for these source words."""
     for step in (1 << i for i in range(GAP_DOUBLINGS)):
         row[step:] = np.minimum(row[step:], row[:-step])
     return row
