@@ -1,5 +1,4 @@
-"""What a run may use, who answers in it, and which way it goes. Light to import: the command line takes its choices
-and defaults from here."""
+"""The limits, models and routes of a run. Quick to import: the command line takes its defaults from here."""
 
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -9,27 +8,29 @@ from rlm.sandbox.opening import BACKENDS
 
 Route = Literal["auto", "direct", "retrieve", "rlm"]
 ROUTES: tuple[Route, ...] = get_args(Route)
-#: Of each hit, what `rlm search --json` prints.
+#: Characters of each hit's text that `rlm search --json` prints.
 HIT_CHARS = 1_000
-#: Where the folders of runs are made.
+#: The folder in which each run gets a folder, by default.
 RUNS = "rlm-runs"
-MOST = 1e9  # beyond any use, and within what clocks and counters of every kind can hold
+MOST = 1e9  # larger than any useful limit, and small enough for every clock and counter
 _ABOVE_0 = ("turns", "timeout_s", "cell_timeout_s", "output_chars", "reply_tokens", "concurrency")
 _RATES = ("requests_per_minute", "tokens_per_minute", "window")
-_NUMBERS = ("usd", "tokens", "calls", "depth", *_ABOVE_0, *_RATES)
+_FROM_0 = ("usd", "tokens", "calls", "depth")
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Caps of one root call and all its descendants together; None is no cap.
+    """Limits of a root conversation and all its descendants together; None is no limit.
 
-    `calls`: every model call, the root's own included. `turns`: of the root and of each child. `depth`: levels of
-    children that have a REPL of their own. `timeout_s`: wall clock of the whole run. `cell_timeout_s`: of one
-    cell, not counting what the parent serves. `output_chars`: of one cell's output, as the model sees it.
-    `reply_tokens`: of one model reply, its reasoning included. `requests_per_minute`, `tokens_per_minute`: to
-    each model. `allow_unpriced`: under a dollar cap, call models without a known price all the same, and count
-    them as $0. `window`: tokens that the root model takes, where litellm does not know. `backend`: what confines
-    the code; never another than the one named.
+    `usd`, `tokens`, `calls`: of all model calls, the root's own included. `turns`: of the root, and of each child by
+    itself. `depth`: levels of children below the root. `timeout_s`: wall clock of the whole run. `cell_timeout_s`: of
+    one cell, without the time in which its calls are answered. `output_chars`: of one cell's output, as the model sees
+    it. `reply_tokens`: of one reply, its reasoning included. `concurrency`: model calls under way at the same time.
+    `requests_per_minute`, `tokens_per_minute`: to each model. `allow_unpriced`: call models whose price is not known
+    even under a dollar cap, and count them as $0. `window`: tokens of the root model's window, where litellm does not
+    know it. `backend`: the sandbox that confines the code; no other is used in its place.
+
+    Raises RlmError for a number out of range.
     """
 
     usd: float | None = None
@@ -51,7 +52,7 @@ class Limits:
     def __post_init__(self) -> None:
         if self.backend not in list(BACKENDS):
             raise RlmError(f"backend is {str(self.backend)[:40]!r}; give one of {', '.join(BACKENDS)}")
-        for name in ("usd", "tokens", "calls", "depth"):
+        for name in _FROM_0:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= MOST:
                 raise RlmError(f"{name} is {str(value)[:40]}; give a number from 0 to {MOST:g}")
@@ -63,7 +64,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The model of the root conversation, and the one that sub-calls and children ask."""
+    """The models of a run, as litellm names them. `root`: of conversations, children's too. `child`: of sub-calls."""
 
     root: str = "offline/navigator"
     child: str = "offline/reader"

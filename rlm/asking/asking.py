@@ -1,4 +1,4 @@
-"""Ask an index: run a question the way that fits under its limits, leave a trace, return the answer."""
+"""Ask an index a question: choose a route that fits the limits, record the run in a trace, return the answer."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -39,12 +39,13 @@ from rlm.loop.verbs import Verbs
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back.
+    """The answer to a question, with its citations and what it cost.
 
-    `stop`: why the run ended ("answer" when the model finished). `trace`: the run's folder. `head`: the hash of its
-    last line, which kept elsewhere shows later that the trace was not rewritten. `value`: the answer as the schema's
-    type, where one was demanded and is met; `content` is then its JSON. `priced`: whether the prices of the models are
-    known; where one is not, `usage.usd` is too low.
+    `content`: the text of the answer, '' where there is none. `stop`: why the run ended: "answer" (the model had
+    finished), "unmet" (the answer lacks what was demanded), or the limit "turns", "budget" or "timeout". `trace`: the
+    folder of the run. `head`: the hash of the last line of its trace; a copy of it kept elsewhere shows later that the
+    trace was not rewritten. `value`: the answer as the schema's type, where a schema was demanded and is met; `content`
+    is then its JSON. `priced`: whether the prices of all models are known; where one is not, `usage.usd` is too low.
     """
 
     content: str
@@ -106,9 +107,9 @@ async def ask_async(
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
 ) -> Answer:
-    """As `ask`, inside an event loop; many may be under way in one process.
+    """As `ask`, inside an event loop; many questions may be under way in one process.
 
-    Cancelled, it stops all it began and closes its trace.
+    When cancelled, it stops everything it has started and closes its trace.
     """
     options = Options(route, models, limits, demands, runs, watch)
     check_text(question, "question")
@@ -141,7 +142,9 @@ async def events(
     options = Options(route, models, limits, demands, runs, put)
     check_text(question, "question")
     asking = asyncio.ensure_future(ask_opened(ready(index, models), question, options))
-    asking.add_done_callback(lambda _: queue.put_nowait({}))  # an end without an event: the task says how
+    asking.add_done_callback(
+        lambda _: queue.put_nowait({})
+    )  # no more events; the task has the answer or the error
     try:
         while event := await queue.get():
             yield event
@@ -152,13 +155,13 @@ async def events(
 
 
 async def ask_opened(index: Index, question: str, options: Options) -> Answer:
-    """As `ask_async`, of an index that is `ready` and a question that was checked."""
+    """As `ask_async`, for an index that `ready` has opened and a question that `check_text` has passed."""
     async with gateway_for(options.limits) as gateway:
         return await ask_through(gateway, index, question, options)
 
 
 async def ask_through(gateway: Gateway, index: Index, question: str, options: Options) -> Answer:
-    """One question as one run, in a folder of its own; what it spends comes from the gateway's pool."""
+    """Ask one question as one run, with a folder of its own; what it spends is charged to the gateway's ledger."""
     folder = new_folder(Path(options.runs), question)
     with Trace.open(folder) as trace:
         run = new_run(index, options, gateway, trace, asyncio.get_running_loop())
@@ -169,7 +172,7 @@ async def ask_through(gateway: Gateway, index: Index, question: str, options: Op
 
 
 async def _concluded(run: Run, question: str, choice: Choice) -> Conclusion:
-    """The run between its first event and its last, whatever happens between them."""
+    """Run the question between the first and the last event of its trace, which are recorded whatever happens."""
     record_opening(run, question, choice)
     conclusion = Conclusion("", (), "cancelled", "the run was cancelled")
     try:
@@ -178,15 +181,15 @@ async def _concluded(run: Run, question: str, choice: Choice) -> Conclusion:
         conclusion = Conclusion("", (), "failed", f"{type(e).__name__}: {e}")
         raise
     finally:
-        run.budget.let_go()
+        run.budget.release_last()
         record_closing(run, conclusion)
     return conclusion
 
 
 async def _by_route(run: Run, question: str, route: Route) -> Conclusion:
-    """The answer, the way that was chosen."""
+    """The conclusion by the route that was chosen."""
     if route == "rlm":
-        run.budget.keep_back(run.models.root)
+        run.budget.reserve_last(run.models.root)
         return await converse(run, question)
     if route == "direct":
         return await answer_once(run, question, whole_text(run))
@@ -196,7 +199,7 @@ async def _by_route(run: Run, question: str, route: Route) -> Conclusion:
 
 
 def answer_of(run: Run, conclusion: Conclusion, folder: Path, head: str) -> Answer:
-    """What the asker is handed."""
+    """The answer of a run that has ended, with what it spent. `head`: the hash of its trace's last line."""
     c, schema = conclusion, run.demands.schema
     value = None if schema is None or is_not_found(c.content) else typed(c.content, schema)[0]
     priced = all(price(model, 1, 1) is not None for model in (run.models.root, run.models.child))

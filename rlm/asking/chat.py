@@ -1,4 +1,4 @@
-"""Questions one after another over one REPL: what the code has found stays in its variables. One trace for all."""
+"""Ask questions one after another over one REPL, whose variables stay, with one trace for all of them."""
 
 import asyncio
 import time
@@ -36,7 +36,7 @@ from rlm.loop.run import Run
 
 @dataclass(slots=True)
 class _Recorded:
-    """The run of a chat that has begun, and where it is recorded."""
+    """The run of a chat that has begun, its trace and its folder."""
 
     run: Run
     trace: Trace
@@ -46,7 +46,10 @@ class _Recorded:
 
 @dataclass(slots=True)
 class Chat:
-    """An open conversation; the trace begins with the first question."""
+    """A conversation that questions can be put to; its trace begins with the first.
+
+    `last`: how the last question ended.
+    """
 
     index: Index
     gateway: Gateway
@@ -55,16 +58,19 @@ class Chat:
     _recorded: _Recorded | None = None
 
     async def ask(self, question: str, watch: Watch | None = None) -> Answer:
-        """Answer one more question. The caps on dollars, tokens and calls hold for all of the chat, the wall clock and
-        the turns for each question. Raises RlmError where the model could not be asked; the chat may go on."""
+        """Answer one more question. `watch`: for this question, instead of that in the options.
+
+        The caps on dollars, tokens and calls hold for the whole chat, those on time and turns for each question. Raises
+        RlmError where the model could not be asked; more questions may follow.
+        """
         check_text(question, "question")
-        recorded = self._recorded = self._recorded or self._begun(question)
+        recorded = self._recorded = self._recorded or self._begin(question)
         run, budget = recorded.run, recorded.run.budget
         run.journal.watch, budget.began = watch or self.options.watch, time.monotonic()
-        budget.let_go()
-        budget.keep_back(run.models.root)
+        budget.release_last()
+        budget.reserve_last(run.models.root)
         self.last = Conclusion("", (), "cancelled", "the question was given up")
-        self.last = await pursue(await self._asked(recorded, question), question)
+        self.last = await pursue(await self._put(recorded, question), question)
         if self.last.stop == "failed":
             raise RlmError(self.last.error)
         return answer_of(run, self.last, recorded.folder, recorded.trace.head)
@@ -75,19 +81,19 @@ class Chat:
             return
         if self._recorded.talk is not None:
             await close(self._recorded.talk)
-        self._recorded.run.budget.let_go()
+        self._recorded.run.budget.release_last()
         record_closing(self._recorded.run, self.last)
         self._recorded.trace.close()
 
-    def _begun(self, question: str) -> _Recorded:
+    def _begin(self, question: str) -> _Recorded:
         folder = new_folder(Path(self.options.runs), question)
         trace = Trace.open(folder)
         run = new_run(self.index, self.options, self.gateway, trace, asyncio.get_running_loop())
         record_opening(run, question, Choice("rlm", "a chat keeps its REPL"))
         return _Recorded(run, trace, folder)
 
-    async def _asked(self, recorded: _Recorded, question: str) -> Conversation:
-        """The conversation with the question in it; a new one, which knows nothing, where the sandbox is gone."""
+    async def _put(self, recorded: _Recorded, question: str) -> Conversation:
+        """The conversation with the question in it; a new one, without variables, where the sandbox has ended."""
         if recorded.talk is None or recorded.talk.session.ended:
             recorded.talk = open_conversation(recorded.run, question, None, "0", 0, converse)
         else:
@@ -105,9 +111,9 @@ async def open_chat(
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
 ) -> AsyncIterator[Chat]:
-    """A chat over an index or a text file; its trace is closed at the end, whatever ends it.
+    """Open a chat over an index folder, an open index or a text file; leaving it closes its sandbox and trace.
 
-    Options as for `rlm.ask`, without a route: a chat is always the loop, whose variables it keeps.
+    The options are those of `rlm.ask` without a route: a chat always uses the loop, for its variables.
     """
     options = Options("rlm", models, limits, demands, runs, watch)
     opened = ready(index, models)

@@ -1,4 +1,4 @@
-"""Many questions under one budget, several at once; what is answered is written down, and not asked again."""
+"""Ask many questions under one budget, several at once; what is answered is in a file, and not asked again."""
 
 import asyncio
 import contextlib
@@ -21,14 +21,14 @@ from rlm.gateway.ledger import Caps, Ledger
 from rlm.limits import RUNS, Limits, Models, Route
 from rlm.loop.recording import Watch, unwatched
 
-#: How a question can have ended for good; one that met a limit or failed is asked again by the next run.
+#: The stops of a question that is done; one that reached a limit or failed is asked again by the next run.
 DONE = frozenset({"answer", "unmet"})
-_BEGINNING = b'{"_id": '  # of every line that is written here, were it cut
+_LINE_START = b'{"_id": '  # of every line that `Answers.add` writes: a cut line has it too
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A question with its answer, or with why there is none."""
+    """A question with its answer, or with the error by which there is none."""
 
     question: Question
     answer: Answer | None
@@ -40,9 +40,9 @@ class Outcome:
         return self.answer is not None and self.answer.stop in DONE
 
     def as_json(self) -> dict[str, Json]:
-        """A line of a file of answers."""
-        known: dict[str, Json] = {"_id": self.question.id, "question": self.question.asked}
-        return known | (self.answer.as_json() if self.answer else {"stop": "failed", "error": self.error})
+        """The outcome as it is in a file of answers, which has one a line."""
+        asked: dict[str, Json] = {"_id": self.question.id, "question": self.question.asked}
+        return asked | (self.answer.as_json() if self.answer else {"stop": "failed", "error": self.error})
 
 
 async def ask_many(
@@ -59,9 +59,9 @@ async def ask_many(
 ) -> AsyncGenerator[Outcome, None]:
     """Each outcome as it comes, `at_once` questions at a time; the other options are those of `rlm.ask`.
 
-    The caps of `limits` on dollars, tokens and calls hold for all questions together. Each is given an even part of
-    what is then left for those that are not done, so that none starves another; what it does not use is there for the
-    rest. Its other limits are its own.
+    The caps of `limits` on dollars, tokens and calls hold for all questions together. Each question, when it starts, is
+    capped at an even part of what is left for those that are not done, so that none starves another; what it does not
+    use goes to the rest. The other limits hold for each question by itself.
     """
     options = Options(route, models, limits, demands, runs, watch)
     opened = ready(index, models)
@@ -116,13 +116,13 @@ def _part(left: Caps, undone: int) -> Caps:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """A file of outcomes, one JSON object a line, which a next run goes on with."""
+    """A file of outcomes, one JSON object a line, which the next run continues."""
 
     path: Path
 
     @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other runs away from the file. Raises RlmError where one holds it, or it cannot be written."""
+    def lock(self) -> Iterator[None]:
+        """Lock the file against other runs. Raises RlmError where one has locked it, or it cannot be written."""
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(locked(self.path.with_name(f".{self.path.name}.lock"), remove=True))
@@ -135,8 +135,11 @@ class Answers:
             yield
 
     def begin(self, questions: Sequence[Question]) -> list[Question]:
-        """The questions that are still to be asked. Lines of those that failed are taken out of the file, and a last
-        line that was cut; all others stay, whatever was asked. Raises RlmError for a file that is none of answers."""
+        """The questions that are still to be asked, of which the file then has no lines.
+
+        Lines of other questions stay; a last line that was cut is taken out. Raises RlmError where a line is no
+        outcome, or the file cannot be read or written.
+        """
         rows = self._rows()
         asked = {(str(question.id), question.asked) for question in questions}
         staying = [(row, line) for row, line in rows if row["stop"] in DONE or _key(row) not in asked]
@@ -148,7 +151,7 @@ class Answers:
         return [question for question in questions if (str(question.id), question.asked) not in done]
 
     def add(self, outcome: Outcome) -> None:
-        """Append an outcome."""
+        """Append an outcome to the file."""
         with self.path.open("a", encoding="utf-8") as out:
             out.write(json.dumps(outcome.as_json()) + "\n")
 
@@ -160,7 +163,7 @@ class Answers:
         except OSError as e:
             raise RlmError(f"cannot read the answers {self.path}: {e.strerror or e}") from e
         rows = [(self._row(line, number), line + b"\n") for number, line in enumerate(lines, 1)]
-        if last and not (rows and last.startswith(_BEGINNING)):
+        if last and not (rows and last.startswith(_LINE_START)):
             rows.append((self._row(last, len(lines) + 1), last + b"\n"))
         return rows
 

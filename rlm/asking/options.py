@@ -1,4 +1,4 @@
-"""How questions are asked: everything that a caller may choose, in one place."""
+"""The options of a question: everything that a caller may choose, in one place."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +10,12 @@ from rlm.loop.recording import Watch, unwatched
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options of `ask` and its kin, which each of them takes by name.
+    """The options that `ask`, `ask_async`, `ask_many`, `events` and `open_chat` take by name.
 
-    `route`: the way a question goes: "direct", the whole text in one call; "retrieve", what a search finds in one call;
-    "rlm", the loop; "auto" chooses, and the trace says why. `models`: who answers. `limits`: hard caps of a run.
+    `route`: how a question is answered: "direct", the whole text in one call; "retrieve", what a search finds in one
+    call; "rlm", the loop; "auto" chooses, and the trace says why. `models`: who answers. `limits`: limits of a run.
     `demands`: what an answer must satisfy. `runs`: the folder in which each run gets a folder for its trace. `watch`:
-    called with every event as it is recorded.
+    called as `watch(kind, conversation, fields)` with every event as it is recorded.
     """
 
     route: Route = "auto"

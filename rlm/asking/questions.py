@@ -1,4 +1,4 @@
-"""Files of questions: one JSON object a line, {"_id"?, "text" or "question", "scope"?}."""
+"""Read files of questions: one JSON object a line, {"_id"?, "text" or "question", "scope"?}."""
 
 import json
 from collections.abc import Iterator
@@ -15,8 +15,8 @@ EXPECTED = 'expected {"_id": ..., "text": "...", "scope": document id or null}'
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question. `id`: as its file has it; `scope`: the one document that is meant, if one is; `line`: where it
-    stands in its file."""
+    """One question. `id`: as it is in its file. `scope`: the id of the one document it is about, None for all of them.
+    `line`: the file and line that it was read from, for errors."""
 
     id: Json
     text: str
@@ -25,12 +25,12 @@ class Question:
 
     @property
     def asked(self) -> str:
-        """The words that a model is asked."""
+        """The question as a model reads it."""
         return self.text if self.scope is None else f"In the document {self.scope}: {self.text}"
 
 
 def read_questions(path: str | Path) -> list[Question]:
-    """All questions of a file, each with an id of its own, as text. Raises RlmError, naming the line."""
+    """All questions of a file; ids become text, and each is there once. Raises RlmError, naming the line."""
     questions: dict[str, Question] = {}
     for question in questions_in(path):
         if not isinstance(question.id, str | int) or isinstance(question.id, bool):
@@ -45,9 +45,9 @@ def read_questions(path: str | Path) -> list[Question]:
 
 
 def questions_in(path: str | Path) -> Iterator[Question]:
-    """Each question of a file as it is read, blank lines left out; one without an id is known by its line's number.
+    """The questions of a file, one by one as they are read; one without an id has its line's number as id.
 
-    Raises RlmError, naming the line.
+    Blank lines are passed over. Raises RlmError, naming the line.
     """
     try:
         with Path(path).open("rb") as lines:

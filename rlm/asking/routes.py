@@ -1,4 +1,4 @@
-"""Which way a question goes: the whole text in one call, what a search finds in one call, or the loop."""
+"""Choose how a question is answered: the whole text in one call, what a search finds in one call, or the loop."""
 
 from dataclasses import dataclass
 
@@ -7,26 +7,31 @@ from rlm.gateway.models import window
 from rlm.limits import ROUTES, Route
 from rlm.loop.run import Run
 
-#: Of a model's window, what the whole text may fill to be read in one call: models lose the thread long before the
-#: end of their windows, and on small texts one call is better and cheaper than the loop (arXiv 2512.24601, section 4).
+#: The share of a model's window that the whole text may fill to be read in one call: models lose the thread long
+#: before the end of their windows, and on small texts one call is better and cheaper than the loop (arXiv 2512.24601,
+#: section 4).
 WELL_INSIDE = 0.25
-#: English has some 4.5 characters a token; few texts go below this.
+#: English has about 4.5 characters a token; few texts have fewer than this.
 CHARS_A_TOKEN = 3.0
-#: Calls that the loop needs to be worth beginning: look, climb, read, answer, and one in reserve.
+#: The fewest calls with which the loop is tried: look, climb, read, answer, and one in reserve.
 LOOP_CALLS = 5
+#: The fewest tokens with which the loop is tried.
 LOOP_TOKENS = 12_000
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The route taken, and why, for the trace."""
+    """The route of a question, and why it was chosen, for the trace."""
 
     route: Route
     why: str
 
 
 def choose(run: Run, route: Route) -> Choice:
-    """The route asked for, or the one that fits. Raises RlmError where the one asked for cannot be gone."""
+    """The route asked for; for "auto" the one that fits the budget and the model's window.
+
+    Raises RlmError where there is no such route, or the text is too long for "direct".
+    """
     if route not in ROUTES:
         raise RlmError(f"there is no route {route!r}; there are {', '.join(ROUTES)}")
     model, tokens, size = run.models.root, text_tokens(run), window(run.models.root)
@@ -53,14 +58,14 @@ def choose(run: Run, route: Route) -> Choice:
         return Choice(
             "retrieve", f"{left.tokens:,} tokens are too few to climb the tree, which takes {LOOP_TOKENS:,}"
         )
-    known = (
+    than_window = (
         f"more than a quarter of the {size:,} of {model}"
         if size
         else f"and the window of {model} is not known"
     )
-    return Choice("rlm", f"the text has about {tokens:,} tokens, {known}")
+    return Choice("rlm", f"the text has about {tokens:,} tokens, {than_window}")
 
 
 def text_tokens(run: Run) -> int:
-    """About how many tokens the whole text makes; rather too many than too few."""
+    """An estimate of the tokens of the whole text, rather too high than too low."""
     return int(run.index.chars / CHARS_A_TOKEN)

@@ -1,4 +1,4 @@
-"""Begin and end a run: the index and the models it needs, its gateway, its folder, its first and its last event."""
+"""Begin and end a run: open its index, check its models, make its gateway and folder, record both ends."""
 
 import asyncio
 import hashlib
@@ -32,14 +32,17 @@ from rlm.loop.budget import Budget
 from rlm.loop.recording import Journal, Recorder
 from rlm.loop.run import Run
 
-#: Model calls under way in one process, whatever the number of runs.
+#: Model calls that may be under way in one process at a time, whatever the number of runs.
 PROCESS_CALLS = 64
-#: The packages that a model's words come from: prompts, refusals, errors of verbs and calls, what a cell prints.
-SPEAKING = ("index_store", "rlm/answers", "rlm/gateway", "rlm/loop", "rlm/prompts", "rlm/sandbox")
+#: The packages in which the texts for models are: prompts, refusals, errors of verbs and calls, what a cell prints.
+TEXT_FOLDERS = ("index_store", "rlm/answers", "rlm/gateway", "rlm/loop", "rlm/prompts", "rlm/sandbox")
 
 
 def check_text(text: str, what: str, where: str = "") -> str:
-    """The text itself. Raises RlmError where it is no text, blank, or bytes that were no UTF-8."""
+    """The text itself. Raises RlmError where it is not text, is blank, or was read from bytes that are not UTF-8.
+
+    `what`: its name in the error; `where`: put before it.
+    """
     if not isinstance(text, str):
         raise RlmError(f"{where}the {what} is text, found {type(text).__name__}")
     if not text.strip():
@@ -50,7 +53,10 @@ def check_text(text: str, what: str, where: str = "") -> str:
 
 
 def ready(index: str | Path | Index, models: Models) -> Index:
-    """The index, open, and models that can be asked at once. Raises before anything is spent."""
+    """The index, opened, once its models can be asked without delay, before anything is spent.
+
+    Raises IndexStoreError, or GatewayError where a model is unknown or has no key.
+    """
     opened = opened_for(index, models)
     for model in (models.root, models.child):
         count_tokens(model, "")
@@ -59,7 +65,7 @@ def ready(index: str | Path | Index, models: Models) -> Index:
 
 
 def opened_for(index: str | Path | Index, models: Models) -> Index:
-    """The index, open, once it is sure that these models exist and have their keys."""
+    """The index, opened, once the models are checked to exist and have their keys. Raises as `ready` does."""
     navigator.register()
     opened = index if isinstance(index, Index) else open_any(index)
     for model in dict.fromkeys([models.root, models.child]):
@@ -69,12 +75,12 @@ def opened_for(index: str | Path | Index, models: Models) -> Index:
 
 @cache
 def _lanes(requests_per_minute: float | None, tokens_per_minute: float | None) -> Lanes:
-    """What all runs of this process under the same rates share: the rates, and the slots, which they get in turn."""
+    """The rates and slots that all runs of this process with the same rates share."""
     return Lanes(PROCESS_CALLS, requests_per_minute, tokens_per_minute)
 
 
 def gateway_for(limits: Limits) -> Gateway:
-    """A gateway with a pool of its own; its rates hold for the process."""
+    """A gateway with a ledger of its own under the caps of `limits`; its rates hold for the whole process."""
     return Gateway(
         Ledger(Caps(limits.usd, limits.tokens, limits.calls)),
         concurrency=limits.concurrency,
@@ -87,7 +93,7 @@ def gateway_for(limits: Limits) -> Gateway:
 def new_run(
     index: Index, options: Options, gateway: Gateway, trace: Recorder, loop: asyncio.AbstractEventLoop
 ) -> Run:
-    """A run over an open index whose clock begins now; model calls are made on `loop`."""
+    """A run over an open index, whose clock starts now. `trace`: keeps its events; `loop`: makes its model calls."""
     return Run(
         index,
         options.models,
@@ -100,7 +106,7 @@ def new_run(
 
 
 def record_opening(run: Run, question: str, choice: Choice) -> None:
-    """Record the first event of a trace."""
+    """Record the first event of a run: its question, index, models, limits, demands and route."""
     opened = RunOpened(
         question=question,
         index={
@@ -123,12 +129,12 @@ def record_opening(run: Run, question: str, choice: Choice) -> None:
 
 @cache
 def words_digest(root: Path = Path(index_store.__file__).parents[1]) -> str:
-    """sha256 over every file from which a model is told something: two runs with the same were told the same things.
+    """sha256 over the files with texts for models; two runs with the same digest had the same texts.
 
-    The files are those of SPEAKING, code and prompts: what a verb refuses and what an error says is worded in code.
+    The files are the code and the prompts in TEXT_FOLDERS; code, since errors and refusals are worded there.
     """
     hashed = hashlib.sha256()
-    for folder in SPEAKING:
+    for folder in TEXT_FOLDERS:
         for path in sorted((root / folder).rglob("*")):
             if path.suffix in (".py", ".md"):
                 hashed.update(f"{path.relative_to(root).as_posix()} {sha256_of(path)}\n".encode())
@@ -136,7 +142,7 @@ def words_digest(root: Path = Path(index_store.__file__).parents[1]) -> str:
 
 
 def record_closing(run: Run, conclusion: Conclusion) -> None:
-    """Record the last event of a trace."""
+    """Record the last event of a run: why it ended, what it used and how long it took."""
     closed = RunClosed(
         stop=conclusion.stop,
         usage=run.budget.ledger.spent,
@@ -147,7 +153,10 @@ def record_closing(run: Run, conclusion: Conclusion) -> None:
 
 
 def new_folder(runs: Path, question: str) -> Path:
-    """Make a folder whose name sorts by time and says what was asked; a number is added when it is taken."""
+    """Make a folder in `runs`, named by the time and the first words of the question, and by a number if that is taken.
+
+    Raises RlmError where it cannot be made.
+    """
     words = re.sub(r"[^a-z0-9]+", "-", question.lower()).strip("-")[:40].strip("-") or "question"
     stem = f"{datetime.now():%Y%m%d-%H%M%S}-{words}"
     for number in count(1):

@@ -19,7 +19,7 @@ from rlm.gateway.blocking import run_blocking
 
 
 def ask(args: argparse.Namespace) -> int:
-    """Ask one question and print its answer, or ask a file of questions."""
+    """Ask one question and print its answer, or ask a file of questions. Returns the exit code."""
     if (args.question is None) == (args.questions is None):
         raise RlmError('give one question, or --questions FILE: rlm ask INDEX "words"')
     if args.questions is not None:
@@ -43,7 +43,7 @@ def _ask_many(args: argparse.Namespace) -> int:
     questions, answers = read_questions(args.questions), Answers(Path(args.answers))
     if answers.path.exists() and answers.path.samefile(args.questions):
         raise RlmError(f"{args.answers} holds the questions; name another file for the answers")
-    with answers.held():
+    with answers.lock():
         return _ask_those_left(args, questions, answers)
 
 

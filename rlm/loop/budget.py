@@ -1,4 +1,4 @@
-"""What a run may still spend, and until when: one pool for a root conversation and all its descendants."""
+"""What a run may still spend, and for how long: one pool for a root conversation and all its descendants."""
 
 import time
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,8 @@ from rlm.gateway.ledger import Caps, Ledger, Reservation
 from rlm.gateway.models import price
 from rlm.gateway.types import Usage
 
-#: (prompt, reply) tokens of the call that is kept back: the first that takes no more than a part of each cap.
+#: Sizes of the call that is set aside for a last answer, as (prompt, reply) tokens. The first is taken that needs at
+#: most one part in LAST_PART of what is left under each cap.
 LAST_CALLS = ((4_000, 1_000), (1_500, 400))
 LAST_PART = 4
 
@@ -19,8 +20,9 @@ LAST_PART = 4
 class Budget:
     """A pool of dollars, tokens and calls, and a clock.
 
-    `gateway`: where the pool is spent. `last`: set aside for an answer when all else is spent. `began`: of the clock,
-    by `time.monotonic`.
+    `gateway`: makes the model calls and charges them to its ledger. `timeout_s`: wall clock of the whole run. `last`:
+    the reservation for one last answer when all else is spent; None where there is none. `began`: when the clock
+    started, in seconds of `time.monotonic`.
     """
 
     gateway: Gateway
@@ -31,22 +33,23 @@ class Budget:
 
     @property
     def ledger(self) -> Ledger:
+        """The ledger that calls on this budget are charged to."""
         return self.gateway.ledger
 
     @property
     def left_s(self) -> float:
-        """Seconds of wall clock that are left."""
+        """Seconds of wall clock that are left; below 0 once time is up."""
         return self.began + self.timeout_s - time.monotonic()
 
     def left(self) -> dict[str, Json]:
-        """What is left under each cap; None where there is none."""
+        """What is left of "usd", "tokens" and "calls", None for one without a cap, and of "seconds"."""
         caps, seconds = self.ledger.left(), round(max(self.left_s, 0.0), 1)
         return {"usd": caps.usd, "tokens": caps.tokens, "calls": caps.calls, "seconds": seconds}
 
-    # -- the call that is kept back ----------------------------------------------------------------------
+    # -- the call that is set aside ----------------------------------------------------------------------
 
-    def keep_back(self, model: str) -> None:
-        """Set one call aside, so that an answer can be given when all else is spent; none where caps are small."""
+    def reserve_last(self, model: str) -> None:
+        """Set one call to `model` aside, for an answer when all else is spent; none where the caps are too small."""
         left = self.ledger.left()
         for prompt, reply in LAST_CALLS:
             worst = Usage(1, prompt, reply, price(model, prompt, reply) or 0.0)
@@ -56,21 +59,21 @@ class Budget:
                 return
 
     def take_last(self) -> Reservation | None:
-        """The call that was kept back, for whoever makes it now; None where there is none."""
+        """Hand over the reservation of the call that was set aside; None where there is none."""
         last, self.last = self.last, None
         return last
 
-    def let_go(self) -> None:
-        """Give back what was set aside and not used."""
+    def release_last(self) -> None:
+        """Give the call that was set aside, and not made, back to the pool."""
         if (last := self.take_last()) is not None:
             self.ledger.release(last)
 
     # -- children ----------------------------------------------------------------------------------------
 
     def shares(self, children: int) -> list["Budget"]:
-        """A budget for each of so many children: under caps of its own, an even part of what is left.
+        """A budget for each of `children` children, capped at an even part of what is left; one part is the parent's.
 
-        The pool above stays the bound for all of them together; one part stays for the parent.
+        What a child spends is charged to this budget too, whose caps hold for all of them together.
         """
         left, parts = self.ledger.left(), children + 1
         caps = Caps(
@@ -82,18 +85,18 @@ class Budget:
         return [replace(self, gateway=self.gateway.under(ledger), last=None) for ledger in ledgers]
 
     def charge(self, conversation: str, usage: Usage) -> None:
-        """Note what a conversation used; the ledger was charged already."""
+        """Count `usage` for a conversation; the gateway has charged it to the ledger already."""
         self._used[conversation] = self._used.get(conversation, Usage()) + usage
 
     def used(self, conversations: Iterable[str]) -> Usage:
-        """What these conversations and their descendants were charged so far."""
+        """The usage of these conversations and all their descendants so far."""
         wanted = frozenset(conversations)
         shares = (usage for name, usage in self._used.items() if not wanted.isdisjoint(lineage(name)))
         return sum(shares, Usage())
 
 
 def lineage(conversation: str) -> Iterator[str]:
-    """A conversation and those it descends from: "0.3.1", "0.3", "0"."""
+    """The ids of a conversation and of those it descends from, itself first: "0.3.1", "0.3", "0"."""
     while conversation:
         yield conversation
         conversation = conversation.rpartition(".")[0]

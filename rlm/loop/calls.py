@@ -1,4 +1,4 @@
-"""The model calls that code in a cell may make: once, in batches, or to a child with a branch of its own."""
+"""The model calls that code in a cell may make: one, a batch, or a child conversation on a branch of its own."""
 
 import asyncio
 import threading
@@ -29,16 +29,16 @@ from rlm.prompts import refusals
 T = TypeVar("T")
 
 NAMES = ("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "budget", "history")
-BATCH = 500
-PASSAGES = 10_000  # in one call, a batch together
+BATCH = 500  # prompts or questions
+PASSAGES = 10_000  # in one call, all prompts of a batch together
 PASSAGE_CHARS = 1_000_000  # in one prompt
-#: Runs a child conversation: (its share of the run, question, branch, conversation id, depth).
+#: Runs a child conversation, given its share of the run, question, branch, conversation id and depth.
 Descend = Callable[[Run, str, str | None, str, int], Awaitable[Conclusion]]
 
 
 @dataclass(frozen=True, slots=True)
 class PastCell:
-    """A cell that ran: its code, how it ended, and what came out of it."""
+    """A cell that ran, as `history(n)` gives it. `output`: what it printed, and its error if it raised one."""
 
     code: str
     status: str
@@ -47,7 +47,12 @@ class PastCell:
 
 @dataclass(slots=True)
 class Calls:
-    """The model calls of one conversation: `serve` is for the session's thread, the work runs on the loop."""
+    """The model calls of one conversation. `serve` blocks the session's thread while the run's event loop makes them.
+
+    `descend`: runs a child conversation. `cell`: gives the number of the current cell, for the trace. `written`: texts
+    whose words are the conversation's own, which are its code so far and its question. `children`: how many calls and
+    child conversations were given an id. `past`: the cells that have run.
+    """
 
     run: Run
     verbs: Verbs
@@ -55,16 +60,16 @@ class Calls:
     depth: int
     descend: Descend
     cell: Callable[[], int]
-    written: list[str] = field(default_factory=list)  # by this conversation's model, and what it was asked
+    written: list[str] = field(default_factory=list)
     children: int = 0
-    past: list[PastCell] = field(default_factory=list)  # the cells so far
+    past: list[PastCell] = field(default_factory=list)
     _stopped: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _waiting: set["Future[Json]"] = field(default_factory=set)
     _tasks: set["asyncio.Task[Any]"] = field(default_factory=set)
 
     def serve(self, name: str, args: Sequence[Json], kwargs: Mapping[str, Json]) -> Json:
-        """Answer one call from a cell; raises Refused with a text for the model."""
+        """The result of one call from a cell. Raises Refused, with a text for the model."""
         method: Callable[..., Coroutine[Any, Any, Json]] = getattr(self, f"_{name}")
         arguments = checks.bind(name, method, args, kwargs)
         try:
@@ -73,20 +78,20 @@ class Calls:
             raise Refused(str(e)) from e
 
     def stop(self) -> None:
-        """Give up the calls under way and refuse those to come, so that no cell waits for the loop any more."""
+        """Cancel the calls under way and refuse those to come, so that no cell waits for the event loop any more."""
         with self._lock:
             self._stopped = True
-            given_up = list(self._waiting)
-        for future in given_up:
+            futures = list(self._waiting)
+        for future in futures:
             future.cancel()
 
     def resume(self) -> None:
-        """After `stop`: answer calls again."""
+        """Answer calls again after a `stop`."""
         with self._lock:
             self._stopped = False
 
     async def settled(self) -> None:
-        """After `stop`: until all that was given up has recorded its end."""
+        """Wait, after a `stop`, until every cancelled call has recorded its end."""
         while self._tasks:
             await asyncio.wait(set(self._tasks))
 
@@ -164,22 +169,22 @@ class Calls:
     async def _ask_all(
         self, verb: str, model: str, texts: list[str], places: Sequence[Json]
     ) -> list[str | GatewayError]:
-        """Replies in order; a call that failed leaves its error in its place. All fit the budget, or none is made."""
+        """Replies in order, errors in the places of calls that failed. All fit the budget, or none is made."""
         listed = [checks.nodes(nodes) for nodes in places]
         if (count := sum(map(len, listed))) > PASSAGES:
             raise Refused(refusals.PASSAGES.format(count=count, most=PASSAGES))
         passages = [self._passages(nodes) for nodes in listed]
-        given = [(block.name, block.text) for blocks in passages for block in blocks]
-        if given:  # in a thread: reading a long batch takes a while
-            await asyncio.to_thread(self.run.journal.flag, self.conversation, verb, given)
+        shown = [(block.name, block.text) for blocks in passages for block in blocks]
+        if shown:  # in a thread: reading a long batch takes a while
+            await asyncio.to_thread(self.run.journal.flag, self.conversation, verb, shown)
         prompts = await asyncio.to_thread(self._marked, texts)
         messages = [_messages(text, blocks) for text, blocks in zip(prompts, passages, strict=True)]
         requests = [self._request(model, m) for m in messages]
-        with self._set_aside(await asyncio.to_thread(self._worsts, requests)) as held:
+        with self._reserved(await asyncio.to_thread(self._worsts, requests)) as reservations:
             ids, began = self._child_ids(len(texts)), time.monotonic()
             cell = self._record_called(verb, texts, None, ids)
             results = await _together(
-                [self._ask(i, model, m, h) for i, m, h in zip(ids, messages, held, strict=True)]
+                [self._ask(i, model, m, r) for i, m, r in zip(ids, messages, reservations, strict=True)]
             )
         self._record_returned(cell, verb, ids, [_outcome(isinstance(r, str), str(r)) for r in results], began)
         return results
@@ -195,7 +200,7 @@ class Calls:
         return str(named)
 
     def _marked(self, texts: Sequence[str]) -> list[str]:
-        """The texts, with what their code put in that its model did not write as data."""
+        """The texts with everything that this conversation's model did not write marked as data."""
         own = pieces(self.written)
         return [marked(text, own) for text in texts]
 
@@ -206,18 +211,18 @@ class Calls:
         return [self.run.budget.gateway.worst(request) for request in requests]
 
     @contextmanager
-    def _set_aside(self, worsts: Sequence[Usage]) -> Iterator[list[Reservation]]:
-        """What calls need at most, as long as they are under way. What does not fit together is refused together."""
+    def _reserved(self, worsts: Sequence[Usage]) -> Iterator[list[Reservation]]:
+        """Reserve what each call needs at most, while they are under way. Raises OverBudget where all do not fit."""
         ledger = self.run.budget.ledger
         try:
-            held = ledger.reserve_all(worsts)
+            reservations = ledger.reserve_all(worsts)
         except OverBudget as e:
             self.run.record_budget(self.conversation, str(e))
             raise
         try:
-            yield held
+            yield reservations
         finally:
-            for reservation in filter(ledger.holds, held):
+            for reservation in filter(ledger.holds, reservations):
                 ledger.release(reservation)
 
     def _child_ids(self, count: int) -> list[str]:
@@ -225,11 +230,11 @@ class Calls:
         return [f"{self.conversation}.{i}" for i in range(first, first + count)]
 
     async def _ask(
-        self, child: str, model: str, messages: list[Message], held: Reservation
+        self, child: str, model: str, messages: list[Message], reservation: Reservation
     ) -> str | GatewayError:
         most = self.run.limits.reply_tokens
         try:
-            return (await self.run.ask(child, model, messages, len(messages), most, held)).text
+            return (await self.run.ask(child, model, messages, len(messages), most, reservation)).text
         except GatewayError as e:
             return e
 
@@ -245,19 +250,19 @@ class Calls:
         branches = [self.verbs.branch(branch) for branch in under]
         prompts = await asyncio.to_thread(self._marked, texts)
         first = [self._request(self.run.models.root, [{"role": "user", "content": text}]) for text in texts]
-        with self._set_aside(self._worsts(first)):
+        with self._reserved(self._worsts(first)):
             pass  # every child could make a call; each reserves for itself
         ids, began = self._child_ids(len(texts)), time.monotonic()
         shared = branches[0] if len(set(branches)) == 1 else None
         cell = self._record_called(verb, texts, shared, ids)
         children = zip(self.run.shares(len(texts)), prompts, branches, ids, strict=True)
-        ended = await _together([self.descend(s, q, b, i, self.depth + 1) for s, q, b, i in children])
-        errors = [None if c.content else c.error or f"stopped by {c.stop}" for c in ended]
-        outcomes = [_outcome(e is None, e or c.content) for c, e in zip(ended, errors, strict=True)]
+        conclusions = await _together([self.descend(s, q, b, i, self.depth + 1) for s, q, b, i in children])
+        errors = [None if c.content else c.error or f"stopped by {c.stop}" for c in conclusions]
+        outcomes = [_outcome(e is None, e or c.content) for c, e in zip(conclusions, errors, strict=True)]
         self._record_returned(cell, verb, ids, outcomes, began)
         return [
             {"answer": c.content or None, "citations": [q.as_json() for q in c.citations], "error": e}
-            for c, e in zip(ended, errors, strict=True)
+            for c, e in zip(conclusions, errors, strict=True)
         ]
 
     def _record_called(self, verb: str, texts: list[str], under: str | None, ids: list[str]) -> int:
@@ -287,9 +292,9 @@ def _messages(prompt: str, passages: list[Block]) -> list[Message]:
     ]
 
 
-async def _together(works: Sequence[Awaitable[T]]) -> list[T]:
+async def _together(calls: Sequence[Awaitable[T]]) -> list[T]:
     """All results in order. When one raises, or this is cancelled, the others are cancelled and waited for."""
-    tasks = [asyncio.ensure_future(work) for work in works]
+    tasks = [asyncio.ensure_future(call) for call in calls]
     try:
         return list(await asyncio.gather(*tasks))
     finally:

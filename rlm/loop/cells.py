@@ -1,4 +1,4 @@
-"""Run one cell of a conversation, serve what it asks for, and record both."""
+"""Run one cell of a conversation, serve the calls it makes, and record both."""
 
 import asyncio
 import json
@@ -18,9 +18,8 @@ from rlm.prompts import refusals
 from rlm.sandbox import CallRefused, CellResult
 from rlm.sandbox.types import Serve
 
+#: Every name that code in a cell may call.
 CALLS = frozenset([f"context.{verb}" for verb in VERBS] + list(NAMES))
-
-
 #: How long a cell may go on once its conversation is stopped, so that its variables survive.
 GRACE_S = 1.0
 
@@ -28,7 +27,7 @@ GRACE_S = 1.0
 async def run_cell(talk: Conversation, code: str) -> CellResult:
     """Run one cell in the conversation's sandbox and record how it was scanned and how it ended.
 
-    Cancelled, it stops the cell, and still records its end.
+    When cancelled, it stops the cell and still records how the cell ended.
     """
     talk.cell, talk.code = talk.cell + 1, code
     talk.calls.written.append(code)
@@ -48,7 +47,7 @@ async def run_cell(talk: Conversation, code: str) -> CellResult:
 
 
 async def _cut_short(talk: Conversation, running: "asyncio.Future[CellResult]") -> None:
-    """Nothing is served to the cell any more, and after a moment it is killed."""
+    """Serve the cell no more calls, and kill its session if it has not ended after GRACE_S."""
     talk.calls.stop()
     await talk.calls.settled()
     await asyncio.wait([running], timeout=GRACE_S)
@@ -96,7 +95,7 @@ def record_scan(
 
 
 def record_visit(run: Run, conversation: str, cell: Callable[[], int], visit: Visit) -> None:
-    """Record one use of a verb, before its result goes anywhere."""
+    """Record one use of a verb, before its result is handed to the cell. `cell` gives the number of the cell."""
     result = visit.result
     visited = Visited(
         cell=cell(),
@@ -113,7 +112,7 @@ def record_visit(run: Run, conversation: str, cell: Callable[[], int], visit: Vi
 
 
 def serving(verbs: Verbs, calls: Calls) -> Serve:
-    """What answers the frames of a worker: verbs of the tree, and model calls."""
+    """The function that answers a worker's calls: verbs of the tree and model calls. It raises CallRefused."""
 
     def serve(name: str, args: list[Json], kwargs: dict[str, Json]) -> Json:
         if calls.run.journal.is_full:

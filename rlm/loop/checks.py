@@ -1,4 +1,4 @@
-"""Whether the arguments of a verb or a call are what it takes; they come from code that a model wrote."""
+"""Check the arguments of verbs and model calls, which come from code that a model wrote."""
 
 import inspect
 import json
@@ -11,13 +11,13 @@ from rlm.prompts import refusals
 
 
 class Refused(Exception):
-    """A verb or a call that cannot be answered as it was asked; the text is for the model."""
+    """A verb or a model call that cannot be answered as it was asked; `str()` is the text for the model."""
 
 
 def bind(
     name: str, method: Callable[..., Any], args: Sequence[Json], kwargs: Mapping[str, Json]
 ) -> dict[str, Json]:
-    """A call's arguments by name; raises Refused, with the signature, where they do not fit it."""
+    """The arguments of a call by name. Raises Refused, with the signature, where they do not fit it."""
     signature = inspect.signature(method)
     try:
         return dict(signature.bind(*args, **kwargs).arguments)
@@ -28,14 +28,14 @@ def bind(
 
 
 def text(name: str, value: Json) -> str:
-    """The value, where it is text. Raises Refused."""
+    """The value, checked to be text. Raises Refused."""
     if not isinstance(value, str):
         raise Refused(refusals.TEXT.format(name=name, value=brief(value)))
     return value
 
 
 def texts(name: str, values: Json, most: int) -> list[str]:
-    """The values, where they are a list of at most so many texts. Raises Refused."""
+    """The values, checked to be a list of at most `most` texts. Raises Refused."""
     if not isinstance(values, list | tuple):
         raise Refused(refusals.TEXTS.format(name=name, value=type(values).__name__))
     if wrong := [value for value in values if not isinstance(value, str)]:
@@ -46,7 +46,7 @@ def texts(name: str, values: Json, most: int) -> list[str]:
 
 
 def one_each(name: str, values: Json, count: int) -> list[Json]:
-    """The values, where they are a list of `count`. Raises Refused."""
+    """The values, checked to be a list of `count` items. Raises Refused."""
     if not isinstance(values, list | tuple):
         raise Refused(refusals.ONE_EACH.format(name=name, count=count, value=type(values).__name__))
     if len(values) != count:
@@ -55,7 +55,7 @@ def one_each(name: str, values: Json, count: int) -> list[Json]:
 
 
 def nodes(values: Json) -> list[Json]:
-    """The items of a list of nodes, none where there is no list. Raises Refused."""
+    """The items of a list of nodes; [] for None. The items themselves are not checked. Raises Refused."""
     if values is None:
         return []
     if not isinstance(values, list | tuple):
@@ -64,16 +64,16 @@ def nodes(values: Json) -> list[Json]:
 
 
 def at_most(value: Json, most: int, name: str) -> int:
-    """A count of at least 1, cut to `most`. Raises Refused."""
+    """The value, checked to be a whole number of at least 1, and cut to `most`. Raises Refused."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise Refused(refusals.COUNT.format(name=name, value=brief(value)))
     return min(value, most)
 
 
 def metadata(where: Json) -> dict[str, str]:
-    """Fields of documents' metadata as text, which is how an index keeps them: the year 2021 is "2021".
+    """The fields of metadata that documents must have, as text, since an index stores all fields as text.
 
-    Raises Refused.
+    The year 2021 becomes "2021"; None becomes {}. Raises Refused.
     """
     if where is None:
         return {}
@@ -87,5 +87,5 @@ def metadata(where: Json) -> dict[str, str]:
 
 
 def is_whole(value: Json) -> bool:
-    """Whether a value is a whole number: True and False are none."""
+    """Whether a value is a whole number; True and False are not."""
     return isinstance(value, int) and not isinstance(value, bool)

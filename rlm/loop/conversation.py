@@ -1,4 +1,4 @@
-"""One model with one REPL, and where it stands."""
+"""One model with one REPL, and the state of their exchange."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +14,12 @@ from rlm.sandbox import Session
 
 @dataclass(slots=True)
 class Conversation:
-    """One model with one REPL.
+    """One model with one REPL, and the state of their exchange.
 
-    `recorded`: how many of the messages are in the trace; `turns`: each in a line; `cell`: the number of the last;
-    `code`: of the current cell, until its scan is recorded; `drafting`: whether any code has named the answer;
-    `draft`: the answer so far; `cited`: its citations, once they are looked up.
+    `cell`: the number of the last cell. `code`: the code of the current cell, until its scan is recorded. `recorded`:
+    how many of the messages are in the trace. `turns`: a line about each turn so far. `drafting`: whether any code has
+    named the variable `answer`. `draft`: its value when a cell last handed it over. `cited`: the draft's citations,
+    once they are looked up. `thread`: where cells run.
     """
 
     run: Run
@@ -39,13 +40,13 @@ class Conversation:
     )
 
     def end_turn(self, text: str, line: str) -> None:
-        """Tell the model `text`; `line` is the turn in short."""
+        """Add `text` as the next message to the model; `line` is the turn in short, shown once the turn is put away."""
         self.messages.append({"role": "user", "content": text})
         self.turns.append(line)
 
 
 async def close(talk: Conversation) -> None:
-    """Give up what is under way, and the sandbox."""
+    """Cancel the calls under way and end the sandbox."""
     talk.calls.stop()
     talk.session.kill()
     talk.thread.shutdown()

@@ -29,9 +29,9 @@ _LINE_CHARS = 100
 async def converse(
     run: Run, question: str, under: str | None = None, id: str = "0", depth: int = 0
 ) -> Conclusion:
-    """Answer `question` over the whole index, or the branch below `under`. A limit reached is a result.
+    """Answer `question` over the whole index, or over the branch below `under`; reaching a limit is a result too.
 
-    A child waits for one of the sandboxes of its depth.
+    `id`, `depth`: of this conversation; the root has "0" and 0. It first waits for one of the sandboxes of its depth.
     """
     async with run.slot(depth):
         talk = open_conversation(run, question, under, id, depth, converse)
@@ -42,24 +42,24 @@ async def converse(
 
 
 async def pursue(talk: Conversation, question: str) -> Conclusion:
-    """From the messages as they stand to an answer.
+    """Go on from the conversation's messages until it has an answer or reaches a limit.
 
-    Only the root watches the wall clock: its children are its cell's calls, and end with it.
+    Only the root watches the wall clock: its children are calls of its cell, and end with it.
     """
     run, talk.draft, talk.cited = talk.run, {}, None
-    stop, error = await _until_the_end(talk, None if talk.depth else max(run.budget.left_s, 0.001))
+    stop, error = await _run_to_the_end(talk, None if talk.depth else max(run.budget.left_s, 0.001))
     if stop in ("turns", "budget", "timeout"):
         await take_draft(talk, stop)
     content = str(talk.draft.get("content") or "")
-    if not content and stop in ("turns", "budget") and (held := run.budget.take_last()) is not None:
-        return await last_words(talk, question, stop, held)
+    if not content and stop in ("turns", "budget") and (reservation := run.budget.take_last()) is not None:
+        return await last_words(talk, question, stop, reservation)
     if talk.cited is None:
         talk.cited = await run.cited(content, talk.draft.get("citations"))
     return run.conclude(talk.id, content, talk.cited, stop, error)
 
 
-async def _until_the_end(talk: Conversation, timeout_s: float | None) -> tuple[str, str]:
-    """(why it ended, what went wrong)."""
+async def _run_to_the_end(talk: Conversation, timeout_s: float | None) -> tuple[str, str]:
+    """(why the conversation ended, the error where a model could not be asked)."""
     try:
         async with asyncio.timeout(timeout_s):
             return await _turns(talk), ""
@@ -72,7 +72,7 @@ async def _until_the_end(talk: Conversation, timeout_s: float | None) -> tuple[s
 
 
 async def _turns(talk: Conversation) -> str:
-    """The loop itself; returns why it ended."""
+    """The loop itself; returns why it ended: "answer", "unmet" or "turns"."""
     limits = talk.run.limits
     for left in reversed(range(limits.turns)):
         reply = await _ask(talk)
@@ -86,7 +86,7 @@ async def _turns(talk: Conversation) -> str:
         lacks = "" if result.answer is None else await _take(talk, result.answer)
         if result.answer is not None and not (lacks and left):
             return "unmet" if lacks else "answer"
-        talk.end_turn(_report(talk, result, left, lacks), _in_short(code, result))
+        talk.end_turn(_cell_report(talk, result, left, lacks), _in_short(code, result))
     return "turns"
 
 
@@ -101,7 +101,7 @@ async def _ask(talk: Conversation) -> Reply:
 
 
 def _put_away(talk: Conversation) -> None:
-    """Put the oldest turns away when the conversation nears the model's window."""
+    """Take the oldest turns out of the messages when they near the model's window."""
     model = talk.run.models.root
     tokens = talk.run.limits.window or window(model) or UNKNOWN_WINDOW
     shorter = put_away(talk.messages, talk.turns, tokens, lambda message: count_tokens(model, [message]))
@@ -111,7 +111,7 @@ def _put_away(talk: Conversation) -> None:
 
 
 async def _take(talk: Conversation, answer: dict[str, Json]) -> str:
-    """Take a ready answer as the draft; what is demanded of it that it lacks, '' for nothing."""
+    """Take a ready answer as the draft. Returns what it lacks of what is demanded, '' for nothing."""
     run = talk.run
     talk.draft = answer = answer if run.demands.schema else _unwrapped(answer)
     content = str(answer.get("content") or "")
@@ -120,7 +120,7 @@ async def _take(talk: Conversation, answer: dict[str, Json]) -> str:
 
 
 def _unwrapped(answer: dict[str, Json]) -> dict[str, Json]:
-    """Models also hand over {"answer": ..., "citations": [...]} as the content: its parts, where it is that."""
+    """The answer, taken apart where its content is JSON with answer and citations in it, as some models set it."""
     content = str(answer.get("content") or "")
     value: Json = None
     if content.startswith("{"):
@@ -136,7 +136,7 @@ def _in_short(code: str, result: CellResult) -> str:
     return f"{result.status}: {one_line(code.strip(), _LINE_CHARS)} -> {len(result.stdout):,} characters"
 
 
-def _report(talk: Conversation, result: CellResult, turns: int, lacks: str) -> str:
+def _cell_report(talk: Conversation, result: CellResult, turns: int, lacks: str) -> str:
     """What the model sees of a cell: what it printed, what the answer lacks, what is left."""
     left = prompts.left(talk.run.budget.left() | {"turns": turns}, lacks)
     return prompts.output(talk.cell, result.status, result.stdout, result.error, left)

@@ -1,8 +1,8 @@
-"""What code puts into a prompt, told apart: the words its model wrote, and all else, which stands as marked data.
+"""Tell apart, in a prompt that code has put together, the words its model wrote from all else, which is marked as data.
 
 Code often writes `llm_query(f"Does this name a date? {context.read(node)}")`. The parent cannot trust a worker to say
-which part came from where; but it has the code. So what stands between quotes or braces in the code is the model's
-own, and the rest, be it a document's text or a reply that repeats it, must not be able to speak as the prompt does.
+which part came from where; but it has the code. So what is between quotes or braces in the code is the model's own, and
+the rest, be it a document's text or a reply that repeats it, must not be taken for an instruction of the prompt.
 """
 
 import re
@@ -11,13 +11,14 @@ from itertools import islice
 
 from rlm.gateway.blocks import Block, outside, quote
 
-FOREIGN_CHARS = 24  # a name, a number, a date between the model's words may stay where it is
-SPARED_CHARS = 160  # of all such in one prompt together
-PIECE_CHARS = (
-    12  # a shorter piece of code is the model's own at either end of a prompt, or around a line's end
-)
+#: A shorter stretch of foreign text stays where it is: a name, a number or a date between the model's words.
+FOREIGN_CHARS = 24
+#: Characters of all such short stretches together; in a prompt that has more, all of them are marked.
+SPARED_CHARS = 160
+#: A shorter piece of code counts only at either end of a prompt, or where it holds the end of a line.
+PIECE_CHARS = 12
 NAME = "put in by the code"
-#: Characters looked through, and places found, for one prompt: what is not found by then is data.
+#: Characters that are searched, and occurrences of pieces that are counted, for one prompt: the rest of it is data.
 WORK_CHARS, PLACES = 100_000_000, 20_000
 
 _PIECES = (
@@ -30,10 +31,12 @@ _FOREIGN = re.compile(rb"\x00+")
 
 
 def marked(prompt: str, own: Collection[str]) -> str:
-    """The prompt with what no piece of the model's `own` words covers in data blocks. See `pieces`."""
-    data = list(_data(prompt, _foreign(prompt, own)))
+    """The prompt, in which everything that is not covered by a piece of the model's `own` words is in data blocks.
+
+    `own`: as `pieces` gives them.
+    """
     parts, at = [], 0
-    for start, end in data:
+    for start, end in _to_mark(prompt, _foreign(prompt, own)):
         before = prompt[at:start]
         parts += [
             before,
@@ -46,7 +49,7 @@ def marked(prompt: str, own: Collection[str]) -> str:
 
 
 def own_words(question: str) -> str:
-    """What a child may take for its model's own words: its question, less the data that stands in it."""
+    """A child's question without the data blocks in it: the words that count as the child's own."""
     return outside(question)
 
 
@@ -55,19 +58,19 @@ def _foreign(prompt: str, own: Collection[str]) -> list[tuple[int, int]]:
     covered = bytearray(len(prompt))
     for start, size in _covering(prompt, own):
         covered[start : start + size] = b"\x01" * size
-    return [found.span() for found in _FOREIGN.finditer(covered)]
+    return [stretch.span() for stretch in _FOREIGN.finditer(covered)]
 
 
 def _covering(prompt: str, own: Collection[str]) -> Iterator[tuple[int, int]]:
     """(start, size) of each piece in the prompt; the short ones only where the prompt begins or ends with them."""
     yield from ((0, len(piece)) for piece in own if prompt.startswith(piece))
     yield from ((len(prompt) - len(piece), len(piece)) for piece in own if prompt.endswith(piece))
-    telling = (piece for piece in own if len(piece) >= PIECE_CHARS or ("\n" in piece and len(piece) > 2))
-    tried = sorted(telling, key=len, reverse=True)[: WORK_CHARS // (len(prompt) + 1)]
-    yield from islice(((at, len(piece)) for piece in tried for at in _places(prompt, piece)), PLACES)
+    long = (piece for piece in own if len(piece) >= PIECE_CHARS or ("\n" in piece and len(piece) > 2))
+    longest = sorted(long, key=len, reverse=True)[: WORK_CHARS // (len(prompt) + 1)]
+    yield from islice(((at, len(piece)) for piece in longest for at in _places(prompt, piece)), PLACES)
 
 
-def _data(prompt: str, foreign: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+def _to_mark(prompt: str, foreign: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
     """The stretches to be marked: the long ones, or all of them where the short ones add up; blank ones never."""
     sizes = [len(prompt[start:end].strip()) for start, end in foreign]
     short = sum(size for size in sizes if size < FOREIGN_CHARS)
@@ -76,13 +79,15 @@ def _data(prompt: str, foreign: list[tuple[int, int]]) -> Iterator[tuple[int, in
 
 
 def pieces(written: Iterable[str]) -> set[str]:
-    """A model's own words, from its code and what it was asked: what they hold between quotes and braces, with and
-    without its escapes undone, and each text as a whole."""
-    found = set()
+    """A model's own words, from the texts of its code and its question.
+
+    They are what is between quotes or braces, with and without its escapes undone, and each text as a whole.
+    """
+    parts = set()
     for text in written:
         for form in (text, _ESCAPES.sub(lambda mark: _UNESCAPED[mark[0]], text)):
-            found |= {form, *(piece for kind in _PIECES for piece in kind.findall(form))}
-    return {piece for piece in found if len(piece) > 1 and not piece.isspace()}
+            parts |= {form, *(piece for kind in _PIECES for piece in kind.findall(form))}
+    return {piece for piece in parts if len(piece) > 1 and not piece.isspace()}
 
 
 def _places(prompt: str, piece: str) -> Iterator[int]:

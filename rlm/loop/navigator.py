@@ -1,4 +1,4 @@
-"""`offline/navigator`: a stand-in for a root model. No language model: rules that write real REPL code.
+"""`offline/navigator`: a stand-in for a root model, without a language model: rules that write real REPL code.
 
 It climbs as a good model would: peek at the overview and search for seeds; climb to the seeds' parents; search and
 grep inside those branches; let sub-calls read; answer with citations. A question in several parts is handed, part by
@@ -131,7 +131,7 @@ answer["ready"] = True
 """
 
 
-#: What it says before each step's code, by which it knows the step again.
+#: The sentence before each step's code, by which the step is recognised in the conversation.
 SAYS = {
     "PEEK": "I look at the top of the tree and search for seeds.",
     "CLIMB": "I climb from the seeds to see which branches hold them.",
@@ -145,7 +145,7 @@ SAYS = {
 
 
 def navigate(messages: list[Message], max_tokens: int) -> str:
-    """The next cell of a conversation, from its messages alone; asked without a REPL, it reads."""
+    """The reply to a conversation, which holds its next cell; without a REPL, what `offline/reader` would reply."""
     if messages[0]["content"].startswith(SINGLE):
         return _read(messages, max_tokens)
     question, messages = _asked_last(messages)
@@ -160,7 +160,7 @@ def navigate(messages: list[Message], max_tokens: int) -> str:
 
 
 def _read(messages: list[Message], max_tokens: int) -> str:
-    """Rules can quote documents; of what their own cells printed they make nothing."""
+    """Quotes from documents; NOT_FOUND where the passages are output of cells, of which the rules can make nothing."""
     blocks = [block.name for message in messages for block in unquote(message["content"])]
     return (
         NO_PASSAGE
@@ -173,14 +173,14 @@ def _asked_last(messages: list[Message]) -> tuple[str, list[Message]]:
     """The question asked last, and the conversation since."""
     before = NEXT.partition("{question}")[0]
     for at in range(len(messages) - 1, 1, -1):
-        _, found, question = messages[at]["content"].rpartition(before)
-        if messages[at]["role"] == "user" and found and not unquote(question):
+        _, marker, question = messages[at]["content"].rpartition(before)
+        if messages[at]["role"] == "user" and marker and not unquote(question):
             return question, [*messages[:2], *messages[at + 1 :]]
     return question_of(messages), messages
 
 
 def _next_cell(steps: Sequence[str], parts: Sequence[str], missing: Sequence[str]) -> str:
-    """After `steps`; `missing` are the parts that the last of them, if it looks for answers, has not found."""
+    """The cell that follows `steps`. `missing`: the parts for which the last step, if it looked, found no answer."""
     match steps[-1]:
         case "PEEK":
             return _cell("DESCEND", DESCEND) if len(parts) > 1 else _cell("CLIMB", CLIMB)
@@ -201,7 +201,7 @@ def _gather(wanted: Sequence[str]) -> str:
 
 
 def _step_of(reply: str) -> str:
-    return next((step for step, say in SAYS.items() if reply.startswith(say)), "")
+    return next((step for step, sentence in SAYS.items() if reply.startswith(sentence)), "")
 
 
 def _cell(step: str, code: str) -> str:
@@ -209,24 +209,27 @@ def _cell(step: str, code: str) -> str:
 
 
 def question_of(messages: Sequence[Message]) -> str:
-    """The question of a conversation, from its opening message."""
+    """The question in the opening message of a conversation; the whole message where it has another form."""
     opening = next((m["content"] for m in messages if m["role"] == "user"), "")
     before, _, after = OPENING.partition("{question}")
-    question, found, _ = opening.removeprefix(before).rpartition(after.partition("{")[0])
-    return question if found else opening
+    question, marker, _ = opening.removeprefix(before).rpartition(after.partition("{")[0])
+    return question if marker else opening
 
 
 def parts_of(question: str) -> list[str]:
-    """The separate questions in one: split at question marks, semicolons, and "and" before a question word."""
+    """The separate questions in one, at most 6: split at question marks, semicolons and "and" before a question word.
+
+    A question that has no such parts is the only one.
+    """
     parts = [p.strip(" ?.,;\n") for p in _SPLIT.split(question)]
     parts = [p for p in parts if len(p.split()) > 2]
     return list(dict.fromkeys(parts))[:6] if len(parts) > 1 else [question.strip()]
 
 
 def names_of(part: str) -> list[str]:
-    """Words worth grepping for: quoted, dotted, with digits, or capitalised inside the question."""
-    found = [quoted or name for quoted, name in _NAMES.findall(part)]
-    return list(dict.fromkeys(found))[:4]
+    """The first 4 words worth a grep: in quotes, with dots or digits, or capitalised inside the question."""
+    names = [quoted or bare for quoted, bare in _NAMES.findall(part)]
+    return list(dict.fromkeys(names))[:4]
 
 
 def _last_output(messages: Sequence[Message]) -> tuple[str, bool]:
@@ -236,9 +239,9 @@ def _last_output(messages: Sequence[Message]) -> tuple[str, bool]:
 
 
 def _why(printed: str) -> str:
-    """For an answer: the error itself, without the code's lines that follow it."""
-    said = [line for line in printed.splitlines() if line and not line.startswith("  ")]
-    return f"The corpus could not be searched: {said[-1] if said else 'the code was stopped'}"
+    """An answer that gives the error itself, without the lines of code that follow it."""
+    lines = [line for line in printed.splitlines() if line and not line.startswith("  ")]
+    return f"The corpus could not be searched: {lines[-1] if lines else 'the code was stopped'}"
 
 
 def _missing(printed: str, parts: Sequence[str]) -> list[str]:
@@ -247,5 +250,5 @@ def _missing(printed: str, parts: Sequence[str]) -> list[str]:
 
 
 def register() -> None:
-    """Let `offline/navigator` be asked like any model."""
+    """Make `offline/navigator` a model that can be asked like any other."""
     register_offline("navigator", navigate)

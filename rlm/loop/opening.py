@@ -13,16 +13,19 @@ from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 from rlm.sandbox import SandboxLimits, open_session
 
-#: For the trace.
+#: A note in the trace.
 GIVEN_WHOLE = "the text is given to the worker whole: what its code reads of it without a verb is no visit"
-#: Run before a next question, whose answer must hold nothing of the last.
+#: A cell that runs before a next question, so that nothing of the last answer is in the next.
 NO_DRAFT = 'answer = {"content": "", "citations": [], "ready": False}'
 
 
 def open_conversation(
     run: Run, question: str, under: str | None, id: str, depth: int, descend: Descend
 ) -> Conversation:
-    """A conversation about `question` over the branch `under`; `descend` runs its children."""
+    """A new conversation about `question`, over the branch below `under` or the whole index.
+
+    `descend` runs its children. Raises NoSuchNode where the index has no node `under`.
+    """
 
     def cell_now() -> int:
         return talk.cell
@@ -54,10 +57,10 @@ def _first_messages(run: Run, verbs: Verbs, question: str) -> list[Message]:
 
 
 async def resume(talk: Conversation, text: str) -> None:
-    """Go on after an answer, or after a limit, with what is asked next; the variables stand, but for the answer."""
+    """Go on, after an answer or a limit, with the next question in `text`; all variables stay, except `answer`."""
     talk.calls.resume()
     talk.drafting = False
-    talk.calls.written.append(text)  # its words are the asker's own
+    talk.calls.written.append(text)  # a person's words, not a document's
     await run_cell(talk, NO_DRAFT)
     if talk.messages[-1]["role"] == "assistant":
         talk.end_turn(text, "answered")

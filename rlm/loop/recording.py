@@ -1,4 +1,4 @@
-"""What a run leaves behind: every event goes into its trace, and to whoever watches it."""
+"""Record the events of a run: each goes into its trace and to whoever watches the run."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -8,18 +8,20 @@ from index_store.types import Json
 from rlm.audit.kinds import Event, Note, Suspicious
 from rlm.audit.suspicion import FLAGS, Alarm
 
-#: A cell that reads on and on must not fill the disk, nor a trace be too long to review.
+#: The size at which a trace is full: a cell that reads on and on must not fill the disk.
 TRACE_BYTES = 256 << 20
 #: Gets every event as it is recorded: (kind, conversation, fields).
 Watch = Callable[[str, str, dict[str, Json]], None]
 
 
 class Recorder(Protocol):
-    """Keeps events: the trace of a run. `size`: bytes so far."""
+    """What keeps the events of a run, such as its trace. `size`: bytes so far."""
 
     size: int
 
-    def record(self, conversation: str, event: Event, /) -> int: ...
+    def record(self, conversation: str, event: Event, /) -> int:
+        """Keep one event of a conversation; returns its number."""
+        ...
 
 
 class Unrecorded:
@@ -28,16 +30,17 @@ class Unrecorded:
     size = 0
 
     def record(self, conversation: str, event: Event, /) -> int:
+        """Keep nothing; returns 0."""
         return 0
 
 
 def unwatched(kind: str, conversation: str, fields: dict[str, Json]) -> None:
-    """Nobody is looking."""
+    """A watch that does nothing."""
 
 
 @dataclass(slots=True)
 class Journal:
-    """The trace of a run, whoever watches it, and what in it was flagged so far."""
+    """Where a run is recorded: its trace, its watch, and the instructions flagged in what it has read so far."""
 
     trace: Recorder
     watch: Watch = unwatched
@@ -45,7 +48,7 @@ class Journal:
 
     @property
     def is_full(self) -> bool:
-        """Whether the trace is too long for more calls of cells."""
+        """Whether the trace has reached TRACE_BYTES; then calls from cells are refused."""
         return self.trace.size > TRACE_BYTES
 
     def record(self, conversation: str, event: Event) -> None:
@@ -54,11 +57,14 @@ class Journal:
         self.watch(event.kind, conversation, event.fields())
 
     def note(self, conversation: str, text: str) -> None:
-        """Record what no other event says."""
+        """Record a sentence for which there is no other kind of event."""
         self.record(conversation, Note(text=text))
 
     def flag(self, conversation: str, shown_as: str, passages: Iterable[tuple[str, str]]) -> None:
-        """Record what in these (place, text) reads like an instruction to a model; nothing else comes of it."""
+        """Record what in these passages, each (place, text), reads like an instruction to a model.
+
+        `shown_as`: how a model came to see them, such as "context.read". The passages go on as they are.
+        """
         for place, text in passages:
             flags = self._alarm.new(text)
             for flag in flags:

@@ -1,4 +1,4 @@
-"""What a model's reply asks to be run, however it is dressed; and what to tell a model whose reply holds nothing.
+"""The code that a model's reply asks to run, in whatever form; and the hint for a model whose reply holds none.
 
 Its fenced blocks are those of `rlm.audit.fences`. Thoughts in <think> tags do not count.
 """
@@ -30,8 +30,8 @@ _ESCAPE = re.compile(r"\\([nt\"'\\])")
 _ESCAPED = {"n": "\n", "t": "\t"}
 _ARGUMENTS = ("arguments", "parameters", "input", "args")
 _CODE_NAMES = ("code", "python", "source", "script", "cmd", "command")
-CALL_CHARS = 200_000
-CALL_DEPTH = 6
+CALL_CHARS = 200_000  # a longer tool call is not parsed
+CALL_DEPTH = 6  # objects and lists in a tool call that are looked into
 
 
 def code_of(reply: str, tool_call: str = "") -> str | None:
@@ -49,7 +49,7 @@ def code_of(reply: str, tool_call: str = "") -> str | None:
 
 
 def _final_code(reply: str) -> str | None:
-    """A cell that ends as the prose of a reply says."""
+    """A cell that calls FINAL or FINAL_VAR as the prose of a reply does."""
     if (name := final_variable_in(reply)) is not None:
         return f"FINAL_VAR({name!r})"
     text = final_in(reply)
@@ -63,7 +63,7 @@ def is_open(reply: str) -> bool:
 
 
 def hint(reply: str, finish_reason: str, max_tokens: int, tool_call: str = "") -> str:
-    """One line for a model whose reply made nothing run."""
+    """One line for a model whose reply ran no code: why, and what to write. `max_tokens`: of a reply."""
     if finish_reason == "length":
         return prompts.CUT.format(tokens=max_tokens)
     if tool_call or _CALLED.search(reply):
@@ -73,8 +73,8 @@ def hint(reply: str, finish_reason: str, max_tokens: int, tool_call: str = "") -
     return prompts.NO_CODE if reply.strip() else prompts.EMPTY
 
 
-def _spans(tag: re.Pattern[str], text: str) -> Iterator[tuple[int, int, int, int]]:
-    """(start, end) of each tagged span and of its inside, one after another; one left open ends with the text."""
+def _tagged_stretches(tag: re.Pattern[str], text: str) -> Iterator[tuple[int, int, int, int]]:
+    """(start, end, start inside the tags, end inside) of each tagged stretch; one left open ends with the text."""
     opened: re.Match[str] | None = None
     for mark in tag.finditer(text):
         if opened is None and not mark[1]:
@@ -87,12 +87,12 @@ def _spans(tag: re.Pattern[str], text: str) -> Iterator[tuple[int, int, int, int
 
 
 def _inside(tag: re.Pattern[str], text: str) -> list[str]:
-    return [text[start:end] for _, _, start, end in _spans(tag, text)]
+    return [text[start:end] for _, _, start, end in _tagged_stretches(tag, text)]
 
 
 def _outside(tag: re.Pattern[str], text: str) -> str:
     parts, at = [], 0
-    for start, end, _, _ in _spans(tag, text):
+    for start, end, _, _ in _tagged_stretches(tag, text):
         parts.append(text[at:start])
         at = end
     return "".join([*parts, text[at:]])
@@ -143,7 +143,7 @@ def final_in(reply: str) -> str | None:
 
 
 def final_variable_in(reply: str) -> str | None:
-    """The name in the last `FINAL_VAR(name)` on a line of its own, outside code; None where there is none."""
+    """The name in the last `FINAL_VAR(name)` that has a line of its own, outside code; None where there is none."""
     names = [name for _, name in _VARIABLE.findall(_prose(reply))]
     return names[-1] if names else None
 
@@ -155,7 +155,7 @@ def _prose(reply: str) -> str:
 
 
 def _end(text: str) -> int | None:
-    """Where the closing bracket stands: the first at a line's end that balances, else the last at one."""
+    """Where the closing bracket is: the first one that ends a line and balances, else the last that ends a line."""
     ends = [m.start() for m in _END.finditer(text)]
     depth, at = 0, 0
     for end in ends:

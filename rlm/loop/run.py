@@ -1,4 +1,4 @@
-"""One root call: what all its conversations share, and every model call they make."""
+"""One run: what the root conversation shares with its descendants, and every model call they make."""
 
 import asyncio
 import itertools
@@ -18,12 +18,16 @@ from rlm.limits import Limits, Models
 from rlm.loop.budget import Budget
 from rlm.loop.recording import Journal
 
-SANDBOXES = 8  # of one depth at the same time: each is a process that may fill its whole memory
+#: Sandboxes of one depth at the same time: each is a process that may use as much memory as a sandbox is allowed.
+SANDBOXES = 8
 
 
 @dataclass(slots=True)
 class Run:
-    """Shared by a root conversation and its descendants: one index, one budget, one trace, one event loop."""
+    """What a root conversation and its descendants share: one index, one budget, one trace, one event loop.
+
+    `loop`: where model calls are made; cells wait for it in threads of their own.
+    """
 
     index: Index
     models: Models
@@ -36,16 +40,18 @@ class Run:
     _slots: dict[int, asyncio.Semaphore] = field(default_factory=dict)
 
     def slot(self, depth: int) -> asyncio.Semaphore:
-        """What a conversation holds while it has a sandbox. Each depth has slots of its own: a parent waits for its
-        children, so they must never wait for it."""
+        """A semaphore with one slot for each sandbox of this depth; a conversation takes a slot while it is open.
+
+        Each depth has slots of its own: a parent waits for its children, so they must never wait for its slot.
+        """
         return self._slots.setdefault(depth, asyncio.Semaphore(SANDBOXES))
 
     def call_ids(self, count: int) -> list[int]:
-        """Numbers for so many model calls, each given once in a run."""
+        """`count` new numbers for model calls, each used once in a run."""
         return [next(self._calls) for _ in range(count)]
 
     def shares(self, children: int) -> list["Run"]:
-        """This run as each of so many children sees it: on a share of what is left; nothing is demanded of it."""
+        """The run of each of `children` children: on a share of what is left, and with no demands on its answer."""
         return [replace(self, budget=share, demands=Demands()) for share in self.budget.shares(children)]
 
     # -- model calls -------------------------------------------------------------------------------------
@@ -57,10 +63,13 @@ class Run:
         messages: list[Message],
         new: int,
         max_tokens: int,
-        held: Reservation | None = None,
+        reservation: Reservation | None = None,
     ) -> Reply:
-        """One model call, recorded before and after. `new`: how many of the last messages were not yet recorded;
-        `held`: what was set aside for it. Raises GatewayError."""
+        """The reply to one model call, which is recorded before and after.
+
+        `new`: how many of the last messages are not yet in the trace. `reservation`: what the ledger has set aside for
+        the call; without it the gateway reserves. Raises GatewayError, OverBudget among them.
+        """
         (call,) = self.call_ids(1)
         asked = ModelAsked(
             call=call,
@@ -72,9 +81,11 @@ class Run:
         self.journal.record(conversation, asked)
         began = time.monotonic()
         try:
-            reply = await self.budget.gateway.complete(Request(model, tuple(messages), max_tokens), held)
+            reply = await self.budget.gateway.complete(
+                Request(model, tuple(messages), max_tokens), reservation
+            )
         except (GatewayError, asyncio.CancelledError) as e:
-            self._failed(conversation, call, model, e, time.monotonic() - began)
+            self._record_failure(conversation, call, model, e, time.monotonic() - began)
             raise
         self.budget.charge(conversation, reply.usage)
         answered = ModelAnswered(
@@ -89,7 +100,9 @@ class Run:
         self.journal.record(conversation, answered)
         return reply
 
-    def _failed(self, conversation: str, call: int, model: str, error: BaseException, seconds: float) -> None:
+    def _record_failure(
+        self, conversation: str, call: int, model: str, error: BaseException, seconds: float
+    ) -> None:
         usage = error.usage if isinstance(error, GatewayError) else Usage()
         self.budget.charge(conversation, usage)
         failed = ModelFailed(
@@ -104,7 +117,7 @@ class Run:
             self.record_budget(conversation, str(error))
 
     def record_budget(self, conversation: str, reason: str) -> None:
-        """Record the ledger as it stands, and why."""
+        """Record what the ledger has spent, reserved and left, and why it is recorded now."""
         ledger, left = self.budget.ledger, self.budget.left()
         noted = BudgetNoted(spent=ledger.spent, reserved=ledger.reserved, left=left, reason=reason)
         self.journal.record(conversation, noted)
@@ -112,13 +125,13 @@ class Run:
     # -- answers -----------------------------------------------------------------------------------------
 
     async def cited(self, content: str, offered: Json) -> list[Citation]:
-        """The citations of an answer, looked up; in a thread, since near misses in long documents take seconds."""
+        """The citations `offered` with an answer, looked up in a thread, since long documents take seconds."""
         return await asyncio.to_thread(resolve, self.index, content, offered)
 
     def conclude(
         self, conversation: str, content: str, citations: Sequence[Citation], stop: str, error: str = ""
     ) -> Conclusion:
-        """The answer of a conversation; recorded, whatever ended it."""
+        """The conclusion of a conversation, which is recorded. `stop`: why it ended; `error`: why it failed."""
         events = [event_of(self.index, citation) for citation in citations]
         self.journal.record(conversation, Answered(content=content, citations=events, stop=stop))
         return Conclusion(content, tuple(citations), stop, error)

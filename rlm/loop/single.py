@@ -1,4 +1,4 @@
-"""Answers from one call: the whole text, what a search finds, or what a run that met its limit had seen."""
+"""Answers from one call: over the whole text, what a search finds, or what a run that reached its limit had read."""
 
 import asyncio
 import re
@@ -9,6 +9,7 @@ from index_store.types import Json, Span
 from rlm import prompts
 from rlm.answers.citations import Citation, Conclusion
 from rlm.answers.demands import unmet
+from rlm.audit.fences import fenced_blocks
 from rlm.gateway.blocks import Block
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
@@ -18,25 +19,28 @@ from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 
 NOT_HERE = f"{prompts.NOT_IN_DOCUMENTS}."
-TRIES = 3
-HITS = 60
-RETRIEVED_TOKENS = 6_000
+TRIES = 3  # calls, while the answer lacks what is demanded of it
+HITS = 60  # of the search
+RETRIEVED_TOKENS = 6_000  # of the passages that a search finds, together
 _SOURCE = re.compile(
     r'^[ \t]*\[([^\n\]]+)\][ \t]*["“](.*?)["”][ \t]*$(?=\n+[ \t]*\[|\s*\Z)', re.DOTALL | re.MULTILINE
 )
-_JSON = re.compile(r"^```(?:json)?[ \t]*\n(.*?)^```[ \t]*$", re.DOTALL | re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Passages:
-    """Blocks for one prompt, and what the name of each cites."""
+    """Passages for one prompt.
+
+    `places`: for the name of a block, the place that a citation of it names, such as {"doc": id}; the name of a block
+    that is not in it is a node's id.
+    """
 
     blocks: tuple[Block, ...]
     places: Mapping[str, Mapping[str, Json]]
 
 
 def whole_text(run: Run) -> Passages:
-    """Every document, whole."""
+    """Every document of the index, whole."""
     documents = run.index.documents
     blocks = tuple(
         Block(d.id.replace("\n", " "), run.index.span_text(Span(d.id, 0, d.chars))) for d in documents
@@ -45,7 +49,7 @@ def whole_text(run: Run) -> Passages:
 
 
 def retrieved_text(run: Run, verbs: Verbs, question: str, tokens: int) -> Passages:
-    """What a search over chunks and summaries in one pool finds, best first, within `tokens`.
+    """The nodes, chunks and summaries in one pool, that a search finds, best first, with `tokens` together at most.
 
     The collapsed tree of RAPTOR (arXiv 2401.18059, section 3).
     """
@@ -63,26 +67,27 @@ def retrieved_text(run: Run, verbs: Verbs, question: str, tokens: int) -> Passag
 
 
 async def answer_once(
-    run: Run, question: str, passages: Passages, held: Reservation | None = None, stop: str = "answer"
+    run: Run, question: str, passages: Passages, reservation: Reservation | None = None, stop: str = "answer"
 ) -> Conclusion:
-    """Ask the root model once, and again while the answer does not satisfy what is demanded and tries are left.
+    """The root model's answer to `question` from these passages; recorded, as is every try.
 
-    `held` is what was set aside for the first try. Ends with a result, which is recorded; `stop` is why it was asked.
+    It is asked again, TRIES times in all, while the answer lacks what is demanded. `reservation`: for the first try.
+    `stop`: "answer", or the limit after which this is the one last call. A limit or an error ends in a result too.
     """
-    tries = _Tries(run, _messages(run, question, passages), passages.places, held)
+    tries = _Tries(run, _messages(run, question, passages), passages.places, reservation)
     error, cut_short = "", stop != "answer"
-    given = [(block.name, block.text) for block in passages.blocks]
-    await asyncio.to_thread(run.journal.flag, "0", "passages", given)  # reading a long text takes a while
+    texts = [(block.name, block.text) for block in passages.blocks]
+    await asyncio.to_thread(run.journal.flag, "0", "passages", texts)  # reading a long text takes a while
     try:
         async with asyncio.timeout(max(run.budget.left_s, 0.001)):
-            await tries.go(1 if cut_short else TRIES)
+            await tries.ask(1 if cut_short else TRIES)
     except TimeoutError:
         stop = "timeout"
     except OverBudget:
         stop = "budget"
     except GatewayError as e:
         stop, error = (stop if cut_short else "failed"), str(e)
-    if stop == "answer" and tries.why:
+    if stop == "answer" and tries.lacks:
         stop = "unmet"
     if cut_short and tries.content == NOT_HERE:
         tries.content = ""  # a limit says nothing about the documents
@@ -91,34 +96,37 @@ async def answer_once(
 
 @dataclass(slots=True)
 class _Tries:
+    """`recorded`: how many of the messages are in the trace. `lacks`: why the answer is not taken; None if it is."""
+
     run: Run
     messages: list[Message]
     places: Mapping[str, Mapping[str, Json]]
-    held: Reservation | None
+    reservation: Reservation | None
     content: str = ""
     citations: Sequence[Citation] = ()
-    why: str | None = None  # it is not taken
-    told: int = 0
+    lacks: str | None = None
+    recorded: int = 0
 
-    async def go(self, most: int) -> None:
+    async def ask(self, most: int) -> None:
+        """Ask until an answer lacks nothing, at most `most` times."""
         for left in reversed(range(most)):
-            reply = await self._ask()
+            reply = await self._ask_once()
             typed = self.run.demands.schema is not None
             self.content, offered = parse(reply, self.places, typed)
             self.citations = await self.run.cited(self.content, offered)
-            self.why = why = unmet(self.run.demands, self.content, self.citations)
-            if why is None or not left:
+            self.lacks = lacks = unmet(self.run.demands, self.content, self.citations)
+            if lacks is None or not left:
                 return
             self.messages.append({"role": "assistant", "content": reply})
-            self.messages.append({"role": "user", "content": prompts.told_why(prompts.UNMET_SINGLE, why)})
+            self.messages.append({"role": "user", "content": prompts.told_why(prompts.UNMET_SINGLE, lacks)})
 
-    async def _ask(self) -> str:
-        held, self.held = self.held, None
-        new, self.told = len(self.messages) - self.told, len(self.messages)
-        most = self.run.limits.reply_tokens if held is None else held.worst.completion_tokens
+    async def _ask_once(self) -> str:
+        reservation, self.reservation = self.reservation, None
+        new, self.recorded = len(self.messages) - self.recorded, len(self.messages)
+        most = self.run.limits.reply_tokens if reservation is None else reservation.worst.completion_tokens
         model = self.run.models.root
-        reply = await self.run.ask("0", model, self.messages, new, most, held)
-        self.told += 1  # its own reply, which a next call sends again
+        reply = await self.run.ask("0", model, self.messages, new, most, reservation)
+        self.recorded += 1  # the reply, which a next call sends again
         return reply.text
 
 
@@ -129,7 +137,7 @@ def _messages(run: Run, question: str, passages: Passages) -> list[Message]:
 
 
 def fitting(run: Run, question: str, passages: Passages) -> Passages:
-    """As many of the passages, from the first, as one call may still pay for; all of them where none fits."""
+    """All, half, a quarter ... of the passages: the most that the budget pays a call over; all where it pays none."""
     left, blocks = run.budget.ledger.left(), passages.blocks
     while blocks:
         messages = tuple(_messages(run, question, Passages(blocks, {})))
@@ -147,13 +155,15 @@ def parse(
 ) -> tuple[str, list[Json]]:
     """(answer, offered citations) of a reply in the form that prompts.SINGLE asks for.
 
-    A reply of nothing but quoted lines is answered by the quotes themselves.
+    `places`: see Passages. `typed`: the answer is the first fenced block of JSON, where there is one. Where a reply is
+    nothing but quoted lines, the quotes themselves are the answer.
     """
     sources = [(m[1].strip(), m[2]) for m in _SOURCE.finditer(reply)]
     offered: list[Json] = [{**places.get(name, {"node": name}), "quote": words} for name, words in sources]
     words = _SOURCE.sub("", reply).strip()
-    if typed and (block := _JSON.search(words)):
-        words = block[1].strip()
+    if typed:
+        blocks = (block.code.strip() for block in fenced_blocks(words) if block.name in ("", "json"))
+        words = next(blocks, words)
     if words.strip(" .\n") == prompts.NOT_FOUND:
         return NOT_HERE, []
     quotes = (f'"{" ".join(quote.split())}" [{n}]' for n, (_, quote) in enumerate(sources, 1))

@@ -1,8 +1,8 @@
 """The verbs a model has over the tree: `context.NAME(...)` in its code. They run in the parent, never in the worker.
 
-Each takes JSON and gives JSON, so that the same verbs serve a sandbox, a person and a test. Its arguments are checked,
-its use is recorded with what it showed and what stood beside that, and only then is it answered. A method that is
-marked `verb` is one; `rlm/prompts/system.md` tells models about it.
+Each takes JSON and gives JSON, so that the same verbs serve a sandbox, a person and a test. The arguments of a verb are
+checked and its use is recorded, with the nodes it shows and those it leaves aside, before its result is handed over.
+The verbs are the methods marked `@verb`; `rlm/prompts/system.md` tells models about them.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,24 +18,28 @@ from rlm.loop.checks import Refused, is_whole
 from rlm.loop.view import View
 from rlm.prompts import refusals
 
-HEAD_CHARS = 400
-SNIPPET_CHARS = 200
-READ_CHARS = 200_000
+HEAD_CHARS = 400  # of a node's text in `peek`
+SNIPPET_CHARS = 200  # of a hit's text in `search`
+READ_CHARS = 200_000  # in one result
 QUERY_CHARS = 10_000
-LIST_NODES = 500
-PACK_NODES = 50_000
-PACK_TOKENS = 8_000
+LIST_NODES = 500  # in one list
+PACK_NODES = 50_000  # in all packs of one call
+PACK_TOKENS = 8_000  # in a pack, by default
 LIST_DOCUMENTS = 10_000
 MAX_HITS = 200
-SIBLINGS = 60
+SIBLINGS = 60  # in a visit's `not_taken`
 
-#: A node in a list: id, level, label, and where it stands.
+#: A node in a list: its id, level and label, and of a chunk the document and characters it is from.
 Entry = dict[str, Json]
 
 
 @dataclass(frozen=True, slots=True)
 class Visit:
-    """One use of a verb. `shown`: the nodes it told of; `not_taken`: the siblings of the node that was entered."""
+    """One use of a verb, for the trace.
+
+    `shown`: the nodes in its result. `not_taken`: siblings of the node it was about, which the model could have entered
+    instead. `error`: why the verb was refused; then `result` is None.
+    """
 
     verb: str
     arguments: dict[str, Json]
@@ -50,7 +54,7 @@ VERBS: dict[str, Callable[..., Json]] = {}
 
 
 def verb(method: Verb) -> Verb:
-    """Make a method of `Verbs` one that code may call."""
+    """Mark a method of `Verbs` as one that code in a cell may call."""
     VERBS[method.__name__] = method
     return method
 
@@ -64,7 +68,7 @@ class Verbs:
         self._entered: int | None = None
 
     def serve(self, name: str, args: Sequence[Json], kwargs: Mapping[str, Json]) -> Json:
-        """Answer one use of a verb and record it, refused or not. Raises Refused with a text for the model."""
+        """The result of one use of a verb; recorded, refused or not. Raises Refused, with a text for the model."""
         self._shown, self._entered = [], None
         arguments: dict[str, Json] = {}
         try:
@@ -74,15 +78,18 @@ class Verbs:
             arguments = checks.bind(f"context.{name}", method, args, kwargs)
             result: Json = method(**arguments)
         except (Refused, IndexStoreError) as e:
-            # By position where they did not fit the verb.
-            given = arguments or {str(i): value for i, value in enumerate(args)} | dict(kwargs)
-            self._record(Visit(name, given, [], [], None, str(e)))
+            # Numbered by position where they could not be bound to names.
+            numbered = {str(i): value for i, value in enumerate(args)}
+            self._record(Visit(name, arguments or numbered | dict(kwargs), [], [], None, str(e)))
             raise Refused(str(e)) from e
         self._record(Visit(name, arguments, self._shown, self._siblings(), result))
         return result
 
     def passage(self, place: Json) -> tuple[str, str]:
-        """(name, text) of a node id, of a list entry with one, or of {"doc", "start", "end"}; raises Refused."""
+        """(name, text) of a place: a node's id, an entry of a list, or {"doc", "start", "end"}. Raises Refused.
+
+        No visit is recorded.
+        """
         if isinstance(place, Mapping) and "node" in place:
             place = place["node"]
         if isinstance(place, Mapping):
@@ -92,13 +99,14 @@ class Verbs:
         return self.index.id_of(number), self.index.text_at(number)
 
     def branch(self, under: Json) -> str | None:
-        """The branch to look under: the one asked for, if it is in view, else the whole view. Raises Refused."""
+        """The id of the branch to look under: `under`, or the view's, None for all. Raises Refused outside the view."""
         return self.view.under if under is None else self.index.id_of(self._number(under))
 
     # -- looking around ----------------------------------------------------------------------------------
 
     @verb
     def overview(self) -> Json:
+        """The size of the view, and its root with the beginning of its text and its children."""
         view = self.view
         top = self._enter(view.root)
         below = self.index.neighbours(view.root, "children")
@@ -114,12 +122,14 @@ class Verbs:
 
     @verb
     def documents(self, limit: int = LIST_DOCUMENTS) -> Json:
+        """The first `limit` documents of the view: id, title, characters and number of pages."""
         listed = self.view.documents[: checks.at_most(limit, LIST_DOCUMENTS, "limit")]
         documents = [self.index.documents[number] for number in listed]
         return [{"doc": d.id, "title": d.title, "chars": d.chars, "pages": len(d.pages)} for d in documents]
 
     @verb
     def peek(self, node: str) -> Json:
+        """The entry of a node with the first HEAD_CHARS of its text, its length and how many children it has."""
         number = self._number(node)
         words = self.index.text_at(number)
         entry = self._enter(number) | {"text": words[:HEAD_CHARS], "chars": len(words)}
@@ -127,15 +137,18 @@ class Verbs:
 
     @verb
     def children(self, node: str) -> Json:
+        """The entries of a node's children, in order; [] for a chunk."""
         number = self._entered = self._number(node)
         return self._entries(self.index.neighbours(number, "children"), parent=number)
 
     @verb
     def parents(self, node: str) -> Json:
+        """The entries of a node's parents in the view."""
         return self._entries(self.view.parents(self._number(node)))
 
     @verb
     def path(self, node: str) -> Json:
+        """The entries from the root of the view down to a node, by the first parent of each."""
         steps = [self._number(node)]
         for _ in self.index.levels:
             steps += self.view.parents(steps[-1])[:1]
@@ -143,6 +156,7 @@ class Verbs:
 
     @verb
     def leaves(self, node: str, limit: int = LIST_NODES) -> Json:
+        """The entries of the first `limit` chunks below a node, in order."""
         number = self._entered = self._number(node)
         below = self.index.below(number)
         chunks = below[below < self.index.levels[0]]
@@ -150,7 +164,7 @@ class Verbs:
 
     @verb
     def packs(self, tokens: int = PACK_TOKENS, nodes: Json = None, under: str | None = None) -> Json:
-        """All chunks, or those named, in order, in lists that hold so many tokens at most: a prompt's worth each."""
+        """Ids of the chunks in `nodes`, a branch or the view, in lists of at most `tokens` each, one a prompt."""
         most = checks.at_most(tokens, READ_CHARS, "tokens")
         chunks = self._chunks_to_pack(nodes, under)
         if len(chunks) > PACK_NODES:
@@ -185,6 +199,7 @@ class Verbs:
         ignore_case: bool = False,
         limit: int = 50,
     ) -> Json:
+        """The first `limit` matches of a regular expression (RE2): node, document, characters and line of each."""
         most = checks.at_most(limit, MAX_HITS, "limit")
         hits = self.index.grep(
             checks.text("pattern", pattern),
@@ -210,6 +225,7 @@ class Verbs:
         where: Json = None,
         section: str | None = None,
     ) -> Json:
+        """The entries of the `k` best nodes for a query, best first, with scores and the beginning of their texts."""
         if level is not None and not is_whole(level):
             raise Refused(refusals.LEVEL.format(value=brief(level)))
         if len(checks.text("query", query)) > QUERY_CHARS:
@@ -235,6 +251,7 @@ class Verbs:
 
     @verb
     def read(self, node: Json, start: int | None = None, end: int | None = None) -> Json:
+        """The text of a node, or of a document's characters start:end; of a list of them, a list of texts."""
         if isinstance(node, list) and start is end is None:
             return self._read_all(node)
         return self._read_one(node, start, end)
@@ -250,7 +267,7 @@ class Verbs:
         return self.index.text_at(number)
 
     def _read_all(self, listed: list[Json]) -> list[str]:
-        """The texts of several nodes or spans, in order: one visit, and together no more than one text may hold."""
+        """The texts of several nodes or spans, in order, with READ_CHARS together at most; one visit."""
         if len(listed) > LIST_NODES:
             raise Refused(refusals.READ_NODES.format(nodes=len(listed), most=LIST_NODES))
         if any(isinstance(node, list) for node in listed):
@@ -264,7 +281,7 @@ class Verbs:
 
     @verb
     def slice(self, start: int, end: int) -> str:
-        """Characters start:end of the view's text, as the worker's `context[a:b]` asks."""
+        """Characters start:end of the view's text, for `context[start:end]` in a cell."""
         if not (is_whole(start) and is_whole(end) and start >= 0):
             raise Refused(refusals.SLICE.format(start=brief(start), end=brief(end)))
         end = min(end, self.view.chars)
@@ -275,18 +292,19 @@ class Verbs:
 
     @verb
     def contains(self, text: str) -> bool:
-        """Whether the view's text holds `text`, read a window at a time; what lies across two windows counts."""
+        """Whether the view's text holds `text`, for `text in context` in a cell."""
         part = checks.text("text", text).encode("utf-8", "surrogatepass")
-        held = b""
+        tail = b""  # of the last window, where the part may begin
         for window in self.view.windows():
-            held += window
-            if part in held:
+            tail += window
+            if part in tail:
                 return True
-            held = held[max(len(held) - len(part) + 1, 0) :]
+            tail = tail[max(len(tail) - len(part) + 1, 0) :]
         return False
 
     @verb
     def text(self) -> str:
+        """The whole text of the view. Refused above READ_CHARS."""
         chars = self.view.chars
         if chars > READ_CHARS:
             raise Refused(refusals.TEXT_CHARS.format(chars=chars, most=READ_CHARS))
@@ -294,6 +312,7 @@ class Verbs:
 
     @verb
     def length(self) -> int:
+        """Characters of the view's text, for `len(context)` in a cell."""
         return self.view.chars
 
     # -- checking ----------------------------------------------------------------------------------------
@@ -307,7 +326,7 @@ class Verbs:
         return number
 
     def _doc(self, doc: Json) -> str | None:
-        """The document to look in, if one is asked for and this view holds some of it."""
+        """The id of the document to look in, checked to be in the view; None for all."""
         if doc is None:
             return None
         if self.view.is_whole:
@@ -333,31 +352,31 @@ class Verbs:
             raise Refused(refusals.SPAN_OUTSIDE.format(span=place, branch=self.view.under))
         return span
 
-    # -- what is shown, and what was on offer beside it --------------------------------------------------
+    # -- what a verb shows, and what it leaves aside -----------------------------------------------------
 
     def _enter(self, number: int) -> Entry:
         self._entered = number
         return self._show(number)
 
     def _show(self, number: int, score: float | None = None, parent: int | None = None) -> Entry:
-        """A node as the model sees it in a list; noted for the record with its parent."""
+        """The entry of a node, which is added, with its parent, to what the visit has shown."""
         entry = entry_of(self.index.at(number))
         above = self.view.first_parent(number) if parent is None else parent
-        noted = entry | {"parent": None if above is None else self.index.id_of(above)}
-        self._shown.append(noted if score is None else noted | {"score": score})
+        shown = entry | {"parent": None if above is None else self.index.id_of(above)}
+        self._shown.append(shown if score is None else shown | {"score": score})
         return entry
 
     def _entries(
         self, numbers: Iterable[int], scores: Sequence[float] | None = None, parent: int | None = None
     ) -> list[Entry]:
-        """A list of nodes for the model, cut to LIST_NODES; with scores where there are some."""
+        """The entries of the first LIST_NODES nodes, with their scores where there are some."""
         listed = list(numbers)[:LIST_NODES]
-        given: Sequence[float | None] = scores or [None] * len(listed)
-        entries = [self._show(n, s, parent) for n, s in zip(listed, given, strict=False)]
-        return [e if s is None else e | {"score": s} for e, s in zip(entries, given, strict=False)]
+        each: Sequence[float | None] = scores or [None] * len(listed)
+        entries = [self._show(n, s, parent) for n, s in zip(listed, each, strict=False)]
+        return [e if s is None else e | {"score": s} for e, s in zip(entries, each, strict=False)]
 
     def _siblings(self) -> list[Entry]:
-        """What else was on offer beside the node that was entered: its parent's other children."""
+        """The entries of the other children of the entered node's first parent, SIBLINGS at most."""
         if self._entered is None:
             return []
         parent, others = self.view.siblings(self._entered, SIBLINGS)
@@ -366,7 +385,7 @@ class Verbs:
 
 
 def entry_of(node: Node) -> Entry:
-    """A node as a model sees it in a list."""
+    """The entry of a node in a list: its id, level and label, and of a chunk its document and characters."""
     entry: Entry = {"node": node.id, "level": node.level, "label": node.label}
     return entry | (_place(node.span) if node.span else {})
 

@@ -1,4 +1,4 @@
-"""What one conversation sees of an index: the whole tree or a branch of it, as nodes, as documents, and as one text."""
+"""The part of an index that one conversation may see, all or a branch: as nodes, as documents, and as one text."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
@@ -8,14 +8,16 @@ from index_store.index import Index
 from index_store.types import Json, Span
 
 WINDOW_BYTES = 16 << 20
-#: As JSON a byte becomes six at most: so much fits into a worker's frame, and leaves its code memory to work in.
+#: A longer text is not sent to a worker whole. As JSON, where a byte becomes six at most, this much fits into one frame
+#: and leaves the worker's code memory to work in.
 WHOLE_BYTES = 10 << 20
 
 
 class View:
-    """The tree below `under`, or all of it. Numbers are those of the index's nodes and documents.
+    """The branch below the node `under`, or the whole tree.
 
-    `root`: the top of the view; `chunks`, `documents`: its chunks, and the documents that they are of, ascending.
+    `root`: the number of its top node. `chunks`: the numbers of its chunks, ascending. `documents`: the numbers of the
+    documents that these chunks are from, ascending. All are numbers in the index.
     Raises NoSuchNode where the index has no node `under`.
     """
 
@@ -39,14 +41,14 @@ class View:
 
     @property
     def size(self) -> int:
-        """How many nodes stand in this view."""
+        """How many nodes are in this view."""
         return len(self.index) if self._inside is None else len(self._inside)
 
     def __contains__(self, number: int) -> bool:
         return self._inside is None or number in self._inside
 
     def intro(self) -> dict[str, Json]:
-        """What a worker is given of this view at its start: a plain text whole, where it fits, else its length."""
+        """What a worker is sent at its start: {"context_text"} of a plain text that fits, else {"context_length"}."""
         if not self.index.is_plain or self._bytes() > WHOLE_BYTES:
             return {"context_length": self.chars}
         return {"context_text": self.text(0, self.chars)}
@@ -67,24 +69,24 @@ class View:
     # -- the tree ----------------------------------------------------------------------------------------
 
     def parents(self, number: int) -> list[int]:
-        """The parents of a node that stand in this view."""
+        """The numbers of a node's parents that are in this view; [] for the view's root."""
         if number == self.root:
             return []
         return [parent for parent in self.index.neighbours(number, "parents") if parent in self]
 
     def first_parent(self, number: int) -> int | None:
-        """The first parent in this view; of the view's own root the first there is; None for the index's root."""
+        """The first parent in this view; for the view's root its first in the index; None for the index's root."""
         parents = self.parents(number) or self.index.neighbours(number, "parents")
         return parents[0] if parents else None
 
     def siblings(self, number: int, most: int) -> tuple[int | None, list[int]]:
-        """(the first parent in this view, its other children, at most so many)."""
+        """(the first parent in this view or None, at most `most` of its other children)."""
         parent = next(iter(self.parents(number)), None)
         children = [] if parent is None else self.index.neighbours(parent, "children")
         return parent, list(islice((child for child in children if child != number), most))
 
     def chunks_of(self, span: Span) -> list[int]:
-        """Numbers of the chunks that a span touches, in the view or not."""
+        """Numbers of the chunks that overlap a span, in the view or not."""
         chunks = self.index.document_leaves(self.index.document_number(span.doc))
         first = bisect_right(chunks, span.start, key=lambda number: self._span(number).end)
         past = bisect_right(chunks, span.end - 1, key=lambda number: self._span(number).start)
@@ -93,17 +95,17 @@ class View:
     def _span(self, number: int) -> Span:
         return self.index.span_at(number) or Span("", 0, 0)
 
-    # -- one text: the view's chunks one after another ---------------------------------------------------
+    # -- as one text: the view's chunks one after another ------------------------------------------------
 
     def text(self, start: int, end: int) -> str:
         """Characters start:end of the view's text."""
         if self.is_whole:
             return self.index.slice(start, end)
-        touched = self.chunks_between(start, end)
-        return "".join(self._part(chunk, start - low, min(end, high) - low) for chunk, low, high in touched)
+        chunks = self.chunks_between(start, end)
+        return "".join(self._part(chunk, start - low, min(end, high) - low) for chunk, low, high in chunks)
 
     def chunks_between(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
-        """Each chunk that touches characters start:end of the view's text, and its place there."""
+        """(number, start, end) of each chunk that overlaps characters start:end, all places in the view's text."""
         places = range(len(self.chunks))
         for place in places[bisect_right(places, start, key=lambda p: self._place(p)[1]) :]:
             low, high = self._place(place)
@@ -112,7 +114,7 @@ class View:
             yield self.chunks[place], low, high
 
     def windows(self) -> Iterator[bytes]:
-        """The bytes of the view's text, in order."""
+        """The bytes of the view's text, in order, in pieces of WINDOW_BYTES at most."""
         text = self.index.text_bytes
         ranges = [(0, len(text))] if self.is_whole else map(self.index.node_bytes, self.chunks)
         for low, high in ranges:
@@ -120,7 +122,7 @@ class View:
                 yield bytes(text[start : min(start + WINDOW_BYTES, high)])
 
     def _place(self, place: int) -> tuple[int, int]:
-        """Where the text of the view's chunk number `place` begins and ends in the view's text."""
+        """(start, end) in the view's text of its chunk at `place` in `chunks`."""
         start, end = self.index.corpus_chars(self.chunks[place])
         return (start, end) if self.is_whole else (self._ends[place], self._ends[place + 1])
 

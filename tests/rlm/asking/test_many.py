@@ -196,7 +196,7 @@ def test_answers_to_other_questions_stay(asked: Callable[..., Any], tmp_path: Pa
 
 
 def test_two_runs_cannot_write_one_file(asked: Callable[..., Any], tmp_path: Path) -> None:
-    with Answers(tmp_path / "answers.jsonl").held():
+    with Answers(tmp_path / "answers.jsonl").lock():
         code, _, requests, err = asked([DONE])
     assert (code, requests) == (2, [])
     assert "another run is writing" in err
@@ -230,7 +230,7 @@ def test_a_scope_and_a_missing_id_are_taken(tmp_path: Path) -> None:
 
 def test_answers_that_cannot_be_written_are_one_sentence(tmp_path: Path) -> None:
     answers = Answers(tmp_path / "nowhere" / "a.jsonl")
-    with pytest.raises(RlmError, match="cannot write the answers"), answers.held():
+    with pytest.raises(RlmError, match="cannot write the answers"), answers.lock():
         pass
     with pytest.raises(RlmError, match="cannot write the answers"):
         answers.begin(questions(1))

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from rlm.asking.runs import SPEAKING, words_digest
+from rlm.asking.runs import TEXT_FOLDERS, words_digest
 from tests.helpers.imports import reached
 from tests.helpers.places import ROOT
 
@@ -15,7 +15,7 @@ SILENT = {"rlm", "rlm.errors", "rlm.limits", "rlm.audit"}
 
 @pytest.fixture
 def copy(tmp_path: Path) -> Path:
-    for folder in SPEAKING:
+    for folder in TEXT_FOLDERS:
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
@@ -43,7 +43,7 @@ def test_one_word_more_in_any_of_them_is_another_digest(copy: Path, file: str) -
 
 
 def test_whatever_the_loop_reaches_is_covered_or_silent() -> None:
-    covered = tuple(folder.replace("/", ".") for folder in SPEAKING)
+    covered = tuple(folder.replace("/", ".") for folder in TEXT_FOLDERS)
     beyond = {
         module
         for module in reached("rlm.loop.engine")

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from rlm import prompts
 from rlm.gateway.types import Message
-from rlm.loop.history import FULL, KEPT, put_away
+from rlm.loop.history import FULL_SHARE, TARGET_SHARE, put_away
 
 
 def words(message: Message) -> int:
@@ -69,12 +69,14 @@ def test_whatever_the_sizes_what_is_left_is_shorter_and_ends_the_same(sizes: lis
     kept = put_away(messages, lines, window, words)
     total = sum(map(words, messages))
     if kept is None:
-        assert total <= FULL * window or len(sizes) <= 2 or sum(map(words, messages[-4:])) > 0
+        assert total <= FULL_SHARE * window or len(sizes) <= 2 or sum(map(words, messages[-4:])) > 0
         return
     assert len(kept) < len(messages)
     assert len(kept) % 2 == 0
     assert kept[-4:] == messages[-4:]
-    assert len(kept) == 6 or sum(map(words, kept[2:])) + sum(map(words, messages[:2])) <= KEPT * window
+    assert (
+        len(kept) == 6 or sum(map(words, kept[2:])) + sum(map(words, messages[:2])) <= TARGET_SHARE * window
+    )
 
 
 def test_a_document_that_speaks_of_turns_put_away_does_not_cut_the_question_short() -> None:
