@@ -1,1 +1,1 @@
-"""What a person types, and what the terminal shows."""
+"""The commands of `rlm`: what a person types, and what the terminal shows."""

@@ -12,11 +12,11 @@ from rlm.audit.timeline import branch_line
 
 #: The exit code where a limit left no answer, or the answer lacks what was demanded of it.
 UNFINISHED = 3
-BRANCHES = 12  # at most so many are shown
+BRANCHES = 12  # of the branches entered, how many are shown at most
 
 
 def exit_code(answer: Answer) -> int:
-    """0 for an answer that can be used, else UNFINISHED."""
+    """The exit code of `rlm ask`: 0 for an answer that satisfies what was demanded, else UNFINISHED."""
     return 0 if answer.content and answer.stop != "unmet" else UNFINISHED
 
 
@@ -43,7 +43,7 @@ def _lines(answer: Answer) -> Iterator[str]:
 
 
 def dollars(answer: Answer) -> str:
-    """What the answer cost, where the prices of its models are known."""
+    """The cost of an answer as text, or that the price of a model is not known."""
     return f"${answer.usage.usd:.4f}" if answer.priced else "price unknown"
 
 

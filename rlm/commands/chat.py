@@ -20,18 +20,20 @@ from rlm.gateway.blocking import run_blocking
 
 
 def chat(args: argparse.Namespace) -> int:
-    """Ask what is typed, a line at a time."""
+    """Ask each line that is typed as a question, until the input ends. Returns the exit code, 2 if one failed."""
     options = options_of(args)
     return run_blocking(_chat(ready(args.index, options.models), options))
 
 
 async def _chat(opened: Index, o: Options) -> int:
     code = 0
-    async with open_chat(opened, models=o.models, limits=o.limits, demands=o.demands, runs=o.runs) as talk:
+    async with open_chat(
+        opened, models=o.models, limits=o.limits, demands=o.demands, runs=o.runs
+    ) as opened_chat:
         async for question in _typed():
             try:
                 with live(sys.stderr) as watch:
-                    answer = await talk.ask(question, watch)
+                    answer = await opened_chat.ask(question, watch)
             except RlmError as e:
                 print(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
                 code = 2
@@ -41,7 +43,7 @@ async def _chat(opened: Index, o: Options) -> int:
 
 
 async def _typed() -> AsyncIterator[str]:
-    """Each line that is not empty, until the input ends, or "exit". A thread that waits for a key holds nothing up."""
+    """Each line that is not empty, until "exit" or the end of the input, read in a thread of its own."""
     lines: asyncio.Queue[str] = asyncio.Queue()
     loop = asyncio.get_running_loop()
 

@@ -15,7 +15,7 @@ State = Literal["on", "off", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One layer of the sandbox here. Without a required one no model-written code is run."""
+    """One layer of the sandbox on this machine. `required`: without it no model-written code is run."""
 
     name: str
     state: State
@@ -25,7 +25,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `rlm doctor` prints."""
+    """What `rlm doctor` prints. `usable`: whether model-written code can be run; `verdict` says so in a sentence."""
 
     usable: bool
     verdict: str
@@ -35,8 +35,8 @@ class Report:
     monty: str | None  # the installed version of the second backend
 
 
-#: In the order they are applied: what each is for, and what to do where it is off.
-_KNOWN: tuple[tuple[str, bool, str, str], ...] = (
+#: (name, required, what it is for, why it may be off) of every layer, in the order in which they are applied.
+KNOWN_LAYERS: tuple[tuple[str, bool, str, str], ...] = (
     (
         "namespaces",
         False,
@@ -66,42 +66,42 @@ _KNOWN: tuple[tuple[str, bool, str, str], ...] = (
 
 
 def report() -> Report:
-    """Start one worker and say which layers hold; never raises for a machine that has none."""
+    """The layers that confine a worker started for this; a machine that cannot start one is reported, not raised."""
     try:
-        held, missing = layers(), ""
+        states, missing = layers(), ""
     except SandboxUnavailable as error:
-        held, missing = {}, str(error)
-    found = tuple(_layer(name, needed, held, use, cure) for name, needed, use, cure in _KNOWN)
-    verdict = missing or _praise(found)
-    return Report(not missing, verdict, platform.python_version(), _kernel(), found, _monty())
+        states, missing = {}, str(error)
+    here = tuple(_layer(name, needed, states, use, cause) for name, needed, use, cause in KNOWN_LAYERS)
+    verdict = missing or _usable(here)
+    return Report(not missing, verdict, platform.python_version(), _kernel(), here, _monty())
 
 
-def render(found: Report) -> str:
-    """The report as text for a terminal."""
-    width = max(len(layer.name) for layer in found.layers)
-    lines = [f"python {found.python}, {found.kernel}", ""]
-    for layer in found.layers:
+def render(report: Report) -> str:
+    """A report as text for a terminal."""
+    width = max(len(layer.name) for layer in report.layers)
+    lines = [f"python {report.python}, {report.kernel}", ""]
+    for layer in report.layers:
         needed = "required" if layer.required else "extra"
         lines.append(f"  {layer.name:<{width}}  {layer.state:<7}  {needed:<8}  {layer.why}")
-    monty = found.monty or "not installed (pip install 'raptor-rlm[monty]')"
-    return "\n".join([*lines, "", f"monty backend: {monty}", f"sandbox: {found.verdict}"])
+    monty = report.monty or "not installed (pip install 'raptor-rlm[monty]')"
+    return "\n".join([*lines, "", f"monty backend: {monty}", f"sandbox: {report.verdict}"])
 
 
 def doctor(args: argparse.Namespace) -> int:
-    """Print the report; 0 where model-written code can be run, else 1."""
+    """Print the report. Returns the exit code: 0 where model-written code can be run, else 1."""
     here = report()
     print(json.dumps(asdict(here), indent=2) if args.json else render(here))
     return 0 if here.usable else 1
 
 
-def _layer(name: str, needed: bool, held: dict[str, bool], use: str, cure: str) -> Layer:
-    if name not in held:
+def _layer(name: str, needed: bool, states: dict[str, bool], use: str, cause: str) -> Layer:
+    if name not in states:
         return Layer(name, "unknown", needed, f"{use}; no worker started")
-    return Layer(name, "on", needed, use) if held[name] else Layer(name, "off", needed, f"{use}; {cure}")
+    return Layer(name, "on", needed, use) if states[name] else Layer(name, "off", needed, f"{use}; {cause}")
 
 
-def _praise(found: tuple[Layer, ...]) -> str:
-    off = [layer.name for layer in found if layer.state != "on"]
+def _usable(here: tuple[Layer, ...]) -> str:
+    off = [layer.name for layer in here if layer.state != "on"]
     return f"usable, without {', '.join(off)}" if off else "usable, every layer is on"
 
 

@@ -1,4 +1,4 @@
-"""What a person watching a run sees: a line for each event that matters, and at a terminal how it stands now."""
+"""Show a run while it goes on: a line for each event that matters, and at a terminal its present state."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ Json = Any
 
 @dataclass(frozen=True, slots=True)
 class Now:
-    """How a run stands: the root's turn, the branch last entered, calls under way, and what was used so far."""
+    """The state of a run: the root's turn, the branch last entered, model calls under way, and the usage so far."""
 
     turn: int = 0
     branch: str = ""
@@ -24,7 +24,7 @@ class Now:
     usd: float = 0.0
 
     def after(self, kind: str, conversation: str, fields: dict[str, Json]) -> "Now":
-        """How it stands when one more event has been recorded."""
+        """The state after one more event."""
         if kind == "model_asked":
             turn = self.turn + (conversation == "0")
             return replace(self, turn=turn, in_flight=self.in_flight + 1)
@@ -40,6 +40,7 @@ class Now:
         return replace(self, branch=_branch(fields) or self.branch) if kind == "visited" else self
 
     def line(self) -> str:
+        """The state in a line."""
         where = f"  in {self.branch}" if self.branch else ""
         flying = f"  {self.in_flight} in flight"
         return (
@@ -48,7 +49,7 @@ class Now:
 
 
 def _branch(fields: dict[str, Json]) -> str:
-    """The inner node that a visit was about: the one named, or the first shown above the chunks."""
+    """The inner node that a visit was about: the one in its arguments, else the first shown; '' for chunks alone."""
     named = [fields["arguments"].get(name) for name in ("under", "node")]
     inner = [n for n in fields["shown"] if n["level"]]
     about = next((n for n in inner if n["node"] in named), inner[0] if inner else None)
@@ -57,7 +58,7 @@ def _branch(fields: dict[str, Json]) -> str:
 
 @contextmanager
 def live(out: TextIO) -> Iterator[Watch]:
-    """A watcher that writes to `out`: lines, and at a terminal below them how the run stands, until it ends."""
+    """A watch that writes a line for each event to `out`, and at a terminal the present state below them."""
     if not out.isatty():
         yield lines(out)
         return
@@ -72,7 +73,7 @@ def live(out: TextIO) -> Iterator[Watch]:
             nonlocal now
             with lock:  # cells run in threads of their own
                 now = now.after(kind, conversation, fields)
-                if line := said(kind, conversation, fields):
+                if line := line_of(kind, conversation, fields):
                     console.print(Text(line), soft_wrap=True)
                 view.update(Text(now.line(), style="dim", no_wrap=True, overflow="ellipsis"))
 
@@ -80,25 +81,25 @@ def live(out: TextIO) -> Iterator[Watch]:
 
 
 def lines(out: TextIO) -> Watch:
-    """A watcher that writes only lines, each once."""
+    """A watch that writes a line for each event to `out`."""
 
     def watch(kind: str, conversation: str, fields: dict[str, Json]) -> None:
-        if line := said(kind, conversation, fields):
+        if line := line_of(kind, conversation, fields):
             print(line, file=out, flush=True)
 
     return watch
 
 
-def said(kind: str, conversation: str, fields: dict[str, Json]) -> str:
-    """An event in a line; '' for one that says nothing to a person. A child's begins with its number."""
+def line_of(kind: str, conversation: str, fields: dict[str, Json]) -> str:
+    """The line for an event, '' for a kind that is not shown. A child's line is indented and begins with its number."""
     line = LINES[kind](fields) if kind in LINES else ""
     child = conversation.partition(".")[2]
     return f"{'  ' * conversation.count('.')}[{child}] {line}" if line and child else line
 
 
 def _visited(f: dict[str, Json]) -> str:
-    said = ", ".join(f"{k}={_short(v)}" for k, v in f["arguments"].items())
-    return f"    context.{f['verb']}({said}) -> {one_line(f.get('error', ''), 100) or _count(f)}"
+    arguments = ", ".join(f"{k}={_short(v)}" for k, v in f["arguments"].items())
+    return f"    context.{f['verb']}({arguments}) -> {one_line(f.get('error', ''), 100) or _count(f)}"
 
 
 def _count(f: dict[str, Json]) -> str:
@@ -115,7 +116,7 @@ def _answered(f: dict[str, Json]) -> str:
     return f"  {model}: {u['prompt_tokens']:,} + {u['completion_tokens']:,} tokens, ${u['usd']:.4f}"
 
 
-#: The line of each kind of event that a person is shown; the others are in SILENT.
+#: Gives the line of each kind of event that is shown; the other kinds are in SILENT.
 LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     "model_answered": _answered,
     "code_run": lambda f: (
@@ -129,7 +130,7 @@ LINES: dict[str, Callable[[dict[str, Json]], str]] = {
         f"{'answered' if f['content'] else 'no answer'}: {count(len(f['citations']), 'citation')}, stop {f['stop']}"
     ),
 }
-#: Kinds that a person need not see go by: the last line of their call, cell or run says it, or the answer does.
+#: Kinds that are not shown, since the line of another event, or the answer, has the same.
 SILENT = frozenset(
     {"run_opened", "model_asked", "model_failed", "code_scanned", "child_returned", "note", "run_closed"}
 )

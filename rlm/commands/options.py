@@ -1,4 +1,4 @@
-"""From the options of a command line to the options of a question."""
+"""Turn the options of a command line into the options of a question."""
 
 import argparse
 from pathlib import Path
@@ -9,7 +9,7 @@ from rlm.asking.options import Options
 from rlm.limits import Limits, Models
 from rlm.loop.recording import Watch, unwatched
 
-#: Limits by the name of the option that sets each.
+#: The limit that each option of the command line sets.
 _LIMITS = {
     "max_usd": "usd",
     "max_calls": "calls",
@@ -29,7 +29,7 @@ _LIMITS = {
 
 
 def options_of(args: argparse.Namespace, watch: Watch = unwatched) -> Options:
-    """The options of `rlm ask`, `rlm chat` or `rlm shell`; what a command does not take stands at its default."""
+    """The options of a question from those of `rlm ask`, `rlm chat` or `rlm shell`, else their defaults."""
     schema = None if getattr(args, "schema", None) is None else load_schema(args.schema)
     demands = Demands(getattr(args, "require_citations", False), schema)
     runs = Path(getattr(args, "runs", Options().runs))
@@ -42,8 +42,8 @@ def _models(args: argparse.Namespace) -> Models:
 
 
 def _limits(args: argparse.Namespace) -> Limits:
-    given = {limit: getattr(args, option, None) for option, limit in _LIMITS.items()}
-    limits = {name: value for name, value in given.items() if value is not None}
+    values = {limit: getattr(args, option, None) for option, limit in _LIMITS.items()}
+    limits = {name: value for name, value in values.items() if value is not None}
     if getattr(args, "questions", None) is not None:
         limits.setdefault("calls", None)  # without a cap on all together, each question has its own
     return Limits(**limits)

@@ -15,17 +15,17 @@ from rlm.asking.runs import check_text
 from rlm.errors import RlmError
 from rlm.limits import HIT_CHARS
 
-_TOGETHER = 256  # queries that are embedded at once
+_BATCH = 256  # queries that are embedded together
 
 
 def search(args: argparse.Namespace) -> int:
-    """Print the hits of a query, or a line of JSON for each query of a file."""
+    """Print the hits of a query, or a line of JSON for each query of a file. Returns the exit code."""
     if (args.query is None) == (args.queries is None):
         raise RlmError('give one query, or --queries FILE: rlm search INDEX "words"')
     index = open_any(args.index)
     if args.queries is not None:
         queries = questions_in(args.queries)
-        while batch := list(islice(queries, _TOGETHER)):
+        while batch := list(islice(queries, _BATCH)):
             _print_hits(index, batch, args)
         return 0
     hits = index.search(check_text(args.query, "query"), args.k, doc=args.doc, **_filters(args))
@@ -51,7 +51,7 @@ def _print_hits(index: Index, queries: Sequence[Question], args: argparse.Namesp
 
 
 def _filters(args: argparse.Namespace) -> dict[str, Any]:
-    """How, and among which nodes, every query of a command searches."""
+    """The arguments of `Index.search` that all queries of one command share."""
     return {"mode": args.mode, "level": args.level, "where": _where(args.where), "section": args.section}
 
 
@@ -71,7 +71,7 @@ def _json(index: Index, hit: Hit) -> dict[str, Json]:
 
 
 def _lines(index: Index, hits: Sequence[Hit], compared: bool) -> Iterator[str]:
-    """Two lines a hit. `compared`: the scores tell how hits compare, and so nothing of one alone."""
+    """Two lines for each hit. `compared`: scores only compare hits, so that the score of a single hit is left out."""
     for rank, hit in enumerate(hits, 1):
         where = f"{hit.span.doc} {hit.span.start}-{hit.span.end}" if hit.span else index.node(hit.node).label
         score = "      -" if compared and len(hits) == 1 else f"{hit.score:7.3f}"

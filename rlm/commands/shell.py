@@ -1,4 +1,4 @@
-"""A person's own REPL over an index: the same verbs, the same sandbox, no root model."""
+"""`rlm shell`: a person's own REPL over an index, with the verbs and the sandbox of a run, and no root model."""
 
 import argparse
 import asyncio
@@ -30,23 +30,24 @@ from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 from rlm.sandbox import CellResult, SandboxLimits, Session, open_session
 
-LINE_BYTES = 8 << 20
-# A person stays longer than a run does: only single cells are limited.
-CPU_S = 1_000_000
+LINE_BYTES = 8 << 20  # of a line of JSON
 ENDS = frozenset({"exit", "quit", "exit()", "quit()"})
-SESSION_CHARS = 10**12
+#: For a whole session, in effect no limits: a person stays longer than a run does, and only single cells are limited.
+CPU_S, SESSION_CHARS = 1_000_000, 10**12
 
 
 @dataclass(slots=True)
 class Shell:
+    """An open shell. `about`: its index in a line. `written`: the code of every cell, a person's own words."""
+
     session: Session
     run: Run
     about: str
-    written: list[str]  # every cell, to tell a person's words in a prompt from a document's
+    written: list[str]
 
 
 def shell(args: argparse.Namespace) -> int:
-    """A person's own REPL, until the input ends."""
+    """Run what a person types, or lines of JSON, until the input ends. Returns the exit code."""
     with open_shell(args.index, options_of(args)) as opened:
         (talk_json if args.json else talk)(opened, fresh=args.fresh)
     return 0
@@ -54,7 +55,7 @@ def shell(args: argparse.Namespace) -> int:
 
 @contextmanager
 def open_shell(index: str | Path, options: Options) -> Iterator[Shell]:
-    """A sandbox over an index, with a thread of its own for the model calls that cells make."""
+    """Open a sandbox over an index, with a thread of its own for the model calls that cells make."""
     opened, limits = opened_for(index, options.models), options.limits
     verbs = Verbs(opened, lambda visit: None)
     with _running_loop() as loop:
@@ -69,7 +70,7 @@ def open_shell(index: str | Path, options: Options) -> Iterator[Shell]:
         finally:
             calls.stop()
             session.close()
-            asyncio.run_coroutine_threadsafe(_ended(calls, run.budget.gateway), loop).result()
+            asyncio.run_coroutine_threadsafe(_close(calls, run.budget.gateway), loop).result()
 
 
 @contextmanager
@@ -91,7 +92,7 @@ def _sandbox(limits: Limits) -> SandboxLimits:
 
 
 async def _descend(run: Run, question: str, under: str | None, id: str, depth: int) -> Conclusion:
-    """A child of a cell, which has no root conversation to watch the wall clock for it."""
+    """A child conversation under the run's wall clock, which no root conversation watches here."""
     try:
         async with asyncio.timeout(max(run.budget.left_s, 0.001)):
             return await converse(run, question, under, id, depth)
@@ -99,13 +100,13 @@ async def _descend(run: Run, question: str, under: str | None, id: str, depth: i
         return Conclusion("", (), "timeout")
 
 
-async def _ended(calls: Calls, gateway: Gateway) -> None:
+async def _close(calls: Calls, gateway: Gateway) -> None:
     await calls.settled()
     await gateway.close()
 
 
 def run_own_cell(shell: Shell, code: str, fresh: bool = False) -> CellResult:
-    """Run one cell, from an empty namespace when `fresh`. The run's wall clock begins anew with each."""
+    """The result of one cell, run in an empty namespace when `fresh`. The run's wall clock starts anew with it."""
     if fresh:
         shell.session.reset()
     shell.run.budget.began = time.monotonic()
@@ -114,13 +115,13 @@ def run_own_cell(shell: Shell, code: str, fresh: bool = False) -> CellResult:
 
 
 def talk_json(shell: Shell, fresh: bool) -> None:
-    """One {"code": ...} line in, one result line out, until the input ends."""
+    """Run the code of each line {"code": ...} from the input, and print its result as a line of JSON."""
     for line in _lines(sys.stdin.buffer):
         print(json.dumps(_reply(shell, line, fresh)), flush=True)
 
 
 def _lines(source: BinaryIO) -> Iterator[bytes]:
-    """Each line; of one that is too long, so much that it shows."""
+    """Each line; one that is longer than LINE_BYTES is cut to one byte more."""
     while line := source.readline(LINE_BYTES + 1):
         rest = line
         while not rest.endswith(b"\n") and len(rest) > LINE_BYTES:
@@ -139,12 +140,12 @@ def _code_in(line: bytes) -> str:
     if len(line) > LINE_BYTES:
         raise RlmError(f"the line is longer than {LINE_BYTES:,} bytes; send the code in parts")
     try:
-        asked = json.loads(line.decode("utf-8"))
+        request = json.loads(line.decode("utf-8"))
     except (ValueError, RecursionError) as e:
         raise RlmError(f'expected a line {{"code": "..."}} in UTF-8, found {_start_of(line)} ({e})') from e
-    if not (isinstance(asked, dict) and isinstance(asked.get("code"), str)):
+    if not (isinstance(request, dict) and isinstance(request.get("code"), str)):
         raise RlmError(f'expected a line {{"code": "..."}}, found {_start_of(line)}')
-    return str(asked["code"])
+    return str(request["code"])
 
 
 def _start_of(line: bytes) -> str:
@@ -152,6 +153,7 @@ def _start_of(line: bytes) -> str:
 
 
 def result_json(result: CellResult) -> dict[str, Json]:
+    """The result of a cell as `rlm shell --json` prints it."""
     return {
         "status": result.status,
         "stdout": result.stdout,
@@ -161,7 +163,10 @@ def result_json(result: CellResult) -> dict[str, Json]:
 
 
 def talk(shell: Shell, fresh: bool) -> None:
-    """Prompts at a terminal; a block ends with an empty line, the session with exit or Ctrl-D, a cell with Ctrl-C."""
+    """Run what is typed at the prompt and print its output.
+
+    An empty line ends a block, exit or Ctrl-D the session, and Ctrl-C a running cell, with all variables.
+    """
     print(
         f"{shell.about}. `context` is the tree: try context.overview(). exit or Ctrl-D ends.", file=sys.stderr
     )
@@ -182,7 +187,7 @@ def _print(result: CellResult) -> None:
 
 
 def _read_cell() -> str | None:
-    """Lines until they make a whole cell; None at the end of input."""
+    """The lines of one whole cell from the prompt; None at the end of the input."""
     lines: list[str] = []
     while True:
         try:
@@ -198,7 +203,7 @@ def _read_cell() -> str | None:
 
 
 def _is_whole(lines: list[str]) -> bool:
-    """Whether the lines can run as they stand. Wrong code is whole too: the sandbox says what is wrong with it."""
+    """Whether the lines are a whole cell. Wrong code is one too: the sandbox says what is wrong with it."""
     try:
         whole = codeop.compile_command("\n".join(lines), symbol="exec") is not None
     except (SyntaxError, ValueError, OverflowError):

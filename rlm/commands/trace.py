@@ -1,4 +1,4 @@
-"""`rlm trace` and `rlm review`: a run as text, checked, and as a page."""
+"""`rlm trace` and `rlm review`: show a run as text, verify its trace, write its page."""
 
 import argparse
 import json
@@ -14,7 +14,7 @@ from rlm.errors import RlmError
 
 
 def trace(args: argparse.Namespace) -> int:
-    """Show a run as text, or verify its trace."""
+    """Show a run as text, or verify its trace. Returns the exit code: 1 where the trace is not as it was written."""
     if args.head is not None and not re.fullmatch(r"[0-9a-f]{64}", args.head):
         raise RlmError(f"--head is {args.head[:80]!r}; give all 64 hex digits of the hash")
     if args.action == "verify":
@@ -33,7 +33,7 @@ def trace(args: argparse.Namespace) -> int:
 
 
 def review(args: argparse.Namespace) -> int:
-    """Write the audit page of a run; a page that was there stays whole until the new one is."""
+    """Write the audit page of a run, over an old one only once it is whole. Returns the exit code as `trace` does."""
     events, verdict = read(args.run_folder)
     page = Path(args.output)
     if not page.name or page.is_dir():

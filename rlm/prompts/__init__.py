@@ -1,8 +1,8 @@
-"""What a model is told in a conversation, so that a change of prompt is a diff of text.
+"""The texts that a model reads in a conversation, so that a change of prompt is a diff of text.
 
-The long prompts are files beside this one; `refusals` holds what code is told where it asked for something amiss.
-Errors of the floors below (no such node, a cap that is met, a rule of the sandbox) are worded where they arise. A trace
-records VERSION and a digest of all of these (`rlm.asking.runs.words_digest`).
+The long prompts are files beside this one; `refusals` has the texts for code that uses a verb or a call wrongly. Errors
+of the packages below (no such node, a cap that is reached, a rule of the sandbox) are worded where they are raised. A
+trace records VERSION and a digest of all these texts (`rlm.asking.runs.words_digest`).
 """
 
 import json
@@ -23,11 +23,11 @@ SYSTEM = _text("system")
 SUB_CALL = _text("sub_call")
 SINGLE = _text("single")
 OVER_CALLING = _text("over_calling")
-#: What models whose name holds the word are told besides. Qwen models call far more often than others (arXiv
+#: Added to the system prompt of models with the word in their name. Qwen models make far more calls than others (arXiv
 #: 2512.24601, section 4 and its prompts).
 SUPPLEMENTS: Mapping[str, str] = {"qwen": OVER_CALLING}
 
-#: With these words at its beginning, whatever follows, an answer says that the documents do not hold what was asked.
+#: The beginning of an answer by which it says that the documents do not hold what was asked.
 NOT_IN_DOCUMENTS = "Not in these documents"
 #: The whole reply of a call that cannot answer from its passages.
 NOT_FOUND = "NOT FOUND"
@@ -44,7 +44,7 @@ REFUSED = (
 NO_TOOLS = "There are no tools to call here, so nothing ran. Write your code in one ```python block."
 UNMET = "The answer is not taken yet: {why}\nMend it and set answer['ready'] = True again."
 UNMET_SINGLE = "That answer is not taken yet: {why}\nAnswer again, whole, in the same form."
-#: About what the two marked lines around a passage take.
+#: About how many tokens the two marked lines around a passage have.
 MARK_TOKENS = 40
 LAST_TURN = (
     "This is your last turn: set answer['content'], answer['citations'] and answer['ready'] = True now."
@@ -78,46 +78,46 @@ CITED = "\n\nThe answer is taken only with citations whose quotes stand word for
 
 
 def system(model: str) -> str:
-    """The first message of a conversation with a REPL, for one model."""
+    """The system prompt of a conversation with a REPL, for one model."""
     return SYSTEM + "".join(text for word, text in SUPPLEMENTS.items() if word in model.lower())
 
 
 def opening(question: str, documents: int, nodes: int, chars: int, under: str | None) -> str:
-    """The first user message of a conversation."""
+    """The first user message of a conversation: the question and the size of the view. `under`: its branch or None."""
     where = BRANCH.format(under=under) if under else WHOLE
     return OPENING.format(question=question, where=where, documents=documents, nodes=nodes, chars=chars)
 
 
 def demanded(citations: bool, schema: Mapping[str, Json] | None, how: str) -> str:
-    """What an answer must satisfy, to stand at the end of a message; '' where nothing is asked for."""
+    """The end of a message that says what an answer must satisfy; '' for no demands. `how`: how to set it."""
     typed = TYPED.format(how=how, schema=json.dumps(schema, ensure_ascii=False)) if schema is not None else ""
     return typed + (CITED if citations else "")
 
 
 def output(cell: int, status: str, stdout: str, error: str, left: str) -> str:
-    """What a cell printed, marked as data because documents may speak through it."""
+    """What a cell printed, and its error, in data blocks, since the words may be a document's; `left` is put below."""
     parts = {f"output of cell {cell}": stdout, f"error of cell {cell}": error}
     body = quote([Block(name, text) for name, text in parts.items() if text])
     return OUTPUT.format(cell=cell, status=status, body=body or NO_OUTPUT, left=left)
 
 
 def left(amounts: Mapping[str, Json], lacks: str) -> str:
-    """What stands under a cell's output: what is left of each cap, what a ready answer lacks, and the last turn."""
+    """The end of a message about a cell: what is left of each cap, what a ready answer lacks, and the last turn."""
     shown = (f"{name} {round(n, 4):,}" for name, n in amounts.items() if isinstance(n, int | float))
     lines = [LEFT.format(left=", ".join(shown)), told_why(UNMET, lacks) if lacks else ""]
     return " ".join(line for line in [*lines, LAST_TURN * (amounts["turns"] == 1)] if line)
 
 
 def told_why(words: str, why: str) -> str:
-    """What an answer lacks, marked as data because it repeats the answer's words, which may be a document's."""
+    """The message `words` with what an answer lacks in a data block, since those words may be a document's."""
     return words.format(why=f"\n{quote([Block('what it lacks', why)])}")
 
 
 def put_away(lines: Sequence[str]) -> str:
-    """What stands at the end of the opening message for turns that are no longer shown."""
+    """The end of the opening message that replaces the turns which are no longer shown; `lines`: one about each."""
     return PUT_AWAY.format(lines="\n".join(lines))
 
 
 def sub_call(prompt: str, passages: Sequence[Block]) -> str:
-    """The user message of a call without a REPL: the passages as marked data, then what is asked of them."""
+    """The user message of a call without a REPL: the passages in data blocks, then the prompt."""
     return ASKED_OF.format(passages=quote(passages), prompt=prompt) if passages else prompt

@@ -1,4 +1,4 @@
-"""What a model's code is told where a verb or a call cannot be answered as it was asked: what was found, what to do."""
+"""The texts for a model whose code uses a verb or a call wrongly: what was found, and what to do."""
 
 # -- arguments ---------------------------------------------------------------------------------------------
 

@@ -51,5 +51,5 @@ def test_each_kind_is_shown_by_every_renderer(tmp_path: Path) -> None:
         assert f'id="e{recorded["seq"]}"' in page, f"{recorded['kind']} has no place on the page"
     assert text.count(" s  ") >= len(examples), "a kind has no line in the timeline"
     for example in examples:
-        line = live.said(example.kind, "0", example.fields())
+        line = live.line_of(example.kind, "0", example.fields())
         assert bool(line) == (example.kind in live.LINES)

@@ -12,7 +12,7 @@ from rlm.sandbox.cage import confinement
 
 Machine = Callable[[dict[str, bool] | str], None]
 Capture = pytest.CaptureFixture[str]
-ALL_ON = {name: True for name, *_ in doctor._KNOWN}
+ALL_ON = {name: True for name, *_ in doctor.KNOWN_LAYERS}
 
 
 @pytest.fixture
@@ -36,11 +36,11 @@ def test_this_machine_can_run_model_written_code(capsys: Capture) -> None:
 
 
 def test_every_layer_a_worker_reports_is_known() -> None:
-    assert set(layers()) == {name for name, *_ in doctor._KNOWN}
+    assert set(layers()) == {name for name, *_ in doctor.KNOWN_LAYERS}
 
 
 def test_the_required_layers_are_those_the_worker_requires() -> None:
-    assert {name for name, required, *_ in doctor._KNOWN if required} == set(confinement.REQUIRED)
+    assert {name for name, required, *_ in doctor.KNOWN_LAYERS if required} == set(confinement.REQUIRED)
 
 
 def test_every_layer_on_is_said(machine: Machine) -> None:

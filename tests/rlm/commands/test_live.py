@@ -9,7 +9,7 @@ import pytest
 
 from index_store.types import Json
 from rlm import ask
-from rlm.commands.live import Now, lines, live, said
+from rlm.commands.live import Now, line_of, lines, live
 from tests.helpers.rlm_toy import embedded, warm_up
 from tests.helpers.toy import toy_index
 
@@ -39,10 +39,10 @@ def test_a_visit_of_chunks_alone_leaves_the_branch() -> None:
 
 def test_the_lines_of_children_are_told_apart() -> None:
     run = {"cell": 3, "status": "ok", "error": ""}
-    assert said("code_run", "0", run) == "  cell 3: ok"
-    assert said("code_run", "0.12", run) == "  [12]   cell 3: ok"
-    assert said("code_run", "0.2.1", run) == "    [2.1]   cell 3: ok"
-    assert said("model_asked", "0.1", {}) == ""
+    assert line_of("code_run", "0", run) == "  cell 3: ok"
+    assert line_of("code_run", "0.12", run) == "  [12]   cell 3: ok"
+    assert line_of("code_run", "0.2.1", run) == "    [2.1]   cell 3: ok"
+    assert line_of("model_asked", "0.1", {}) == ""
 
 
 class Terminal(io.StringIO):
