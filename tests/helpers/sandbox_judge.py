@@ -3,6 +3,7 @@
 import builtins
 import re
 import types
+from typing import Any
 
 LEAK = re.compile(
     r"<module '[\w.]+'( from|>? \()|<frame |<code object |'__builtins__'|<built-in function open>"
@@ -37,11 +38,11 @@ SYSTEM = (
 )
 
 
-def forbidden(value, depth=3):
+def forbidden(value: Any, depth: int = 3) -> str | None:
     """Which forbidden thing `value` is or holds, None for nothing. Calls nothing of its own."""
     kind = type(value)
     if issubclass(kind, FORBIDDEN):
-        return kind.__name__
+        return str(kind.__name__)
     if issubclass(kind, type):
         return "metaclass" if issubclass(value, type) or value.__module__.startswith("_frozen") else None
     if kind is str:
@@ -62,13 +63,13 @@ def forbidden(value, depth=3):
     return "help and the like" if kind.__module__ in ("_sitebuiltins", "site") else None
 
 
-def is_raw_method(value):
+def is_raw_method(value: Any) -> bool:
     """A text's own `format`, or a door to any attribute; the builtin `format` is neither."""
     of_text = isinstance(value.__self__, str) and value.__name__ in ("format", "format_map")
     return of_text or value.__name__ in ("__getattribute__", "__reduce_ex__")
 
 
-def is_forbidden_function(value):
+def is_forbidden_function(value: Any) -> bool:
     return value in RAW or value.__qualname__ in ("update_wrapper", "namedtuple.__new__") or (
         value.__qualname__.startswith("_context.<locals>")
     )  # fmt: skip

@@ -13,6 +13,8 @@ import json
 import math
 import re
 import sys
+from collections.abc import Iterable
+from typing import Any, Never
 
 PRELUDE = '''
 class Text(str):
@@ -55,7 +57,7 @@ OWN |= {
 }
 
 
-def tool_definitions(free_names):
+def tool_definitions(free_names: Iterable[str]) -> str:
     """Code that binds each free name a log's harness supplied to a function that replies with text."""
     return "".join(
         f"def {name}(*values, **named): return {{'name': {name!r}, 'text': 'reply of {name}', 'results': [1, 2]}}\n"
@@ -64,7 +66,7 @@ def tool_definitions(free_names):
 
 
 class _NoAwait(ast.NodeTransformer):
-    def visit_Await(self, node):
+    def visit_Await(self, node: ast.Await) -> Any:
         return self.visit(node.value)
 
 
@@ -72,18 +74,24 @@ class _Finished(BaseException):
     pass
 
 
-def _finish(*values, **named):
+def _finish(*values: Any, **named: Any) -> Never:
     raise _Finished
 
 
-def _final_var(names, name):
+def _final_var(names: dict[str, Any], name: Any) -> Never:
     if isinstance(name, str) and name.isidentifier() and name not in names:
         raise NameError(name)
     raise _Finished
 
 
-def _namespace():
-    names = {"re": re, "json": json, "math": math, "collections": collections, "itertools": itertools}
+def _namespace() -> dict[str, Any]:
+    names: dict[str, Any] = {
+        "re": re,
+        "json": json,
+        "math": math,
+        "collections": collections,
+        "itertools": itertools,
+    }
     names |= {"__name__": "__main__", "FINAL": _finish, "SUBMIT": _finish, "answer": {}}
     names |= {"SHOW_VARS": lambda: "no variables yet", "llm_query": lambda *a, **k: "a reply"}
     names["FINAL_VAR"] = lambda name: _final_var(names, name)
@@ -91,7 +99,7 @@ def _namespace():
     return names
 
 
-def _run_cell(code, names):
+def _run_cell(code: str, names: dict[str, Any]) -> dict[str, Any]:
     out = io.StringIO()
     try:
         with contextlib.redirect_stdout(out):
@@ -108,7 +116,7 @@ def _run_cell(code, names):
     return {"ok": True, "stdout": out.getvalue()}
 
 
-def _run_session(cells):
+def _run_session(cells: list[str]) -> list[dict[str, Any]]:
     names = _namespace()
     return [_run_cell(cell, names) for cell in cells]
 

@@ -15,6 +15,7 @@ import sys
 import time
 import types
 from ast import literal_eval
+from typing import Any, Never
 
 sys.modules["cage"] = package = types.ModuleType("cage")
 package.__path__ = [sys.argv[1]]
@@ -31,28 +32,28 @@ import subprocess  # noqa: E402, F401
 import threading  # noqa: E402, F401
 import urllib.request  # noqa: E402, F401
 
-from cage import confinement, wire, worker  # noqa: E402
-from sandbox_judge import forbidden  # noqa: E402
+from cage import confinement, wire, worker  # type: ignore[import-not-found]  # noqa: E402
+from sandbox_judge import forbidden  # type: ignore[import-not-found]  # noqa: E402
 
 CALLS = ["context.search", "llm_query"]
 HELLO = {"calls": CALLS, "intro": {"context_length": 10}, "output_chars": 1000}
 
 
-def _context():
+def _context() -> object:
     """Stands in for a session's context where there is no session."""
 
     class Context:
-        def __init__(self):
+        def __init__(self) -> None:
             self._call = lambda *call: "real"
 
-        def search(self, *query):
+        def search(self, *query: Any) -> str:
             return "real"
 
     return Context()
 
 
-def plain_names():
-    def llm_query(*prompt):
+def plain_names() -> dict[str, Any]:
+    def llm_query(*prompt: Any) -> str:
         return "real"
 
     llm_query = types.FunctionType(llm_query.__code__, globals(), "llm_query")
@@ -60,7 +61,7 @@ def plain_names():
     return names | {name: __import__(name) for name in worker.PREBOUND} | {"collections": collections}
 
 
-def run_plain(code):
+def run_plain(code: str) -> Any:
     module = types.ModuleType("__main__")
     sys.modules["__main__"] = module
     names = vars(module)
@@ -69,7 +70,7 @@ def run_plain(code):
     return names.get("R")
 
 
-def run_as_cell(code):
+def run_as_cell(code: str) -> Any:
     link = types.SimpleNamespace(send=lambda frame: None, receive=lambda: {"value": "real"})
     state = worker.new_state(link, HELLO)
     result = worker.execute(state, code)
@@ -80,7 +81,7 @@ def run_as_cell(code):
     return taken if result["status"] == "ok" or forbidden(taken) else result["rule"] or result["error"]
 
 
-def run(code, request, program, link):
+def run(code: str, request: dict[str, Any], program: bytes, link: int | None) -> dict[str, Any]:
     mine, theirs = socket.socketpair()
     zygote = os.getpid()
     pid = os.fork()
@@ -95,15 +96,15 @@ def run(code, request, program, link):
     return read_ending(said) | {"end": ended}
 
 
-def read_ending(said):
+def read_ending(said: bytes) -> dict[str, Any]:
     """What the child reported; anything else it wrote on its socket, as text."""
     try:
-        return literal_eval(said.decode())
+        return dict(literal_eval(said.decode()))
     except (ValueError, SyntaxError, MemoryError):
         return {"said": said.decode(errors="replace"), "broke": None}
 
 
-def listen(end, pid, seconds):
+def listen(end: socket.socket, pid: int, seconds: float) -> tuple[bytes, str]:
     """What the child says until it hangs up, and how it ended; killed when its time is up."""
     said, deadline, late = b"", time.monotonic() + seconds, False
     while not late:
@@ -118,7 +119,7 @@ def listen(end, pid, seconds):
     return said, "late" if late else signal.Signals(-code).name if code < 0 else f"exit {code}"
 
 
-def become(code, mode, fd, zygote, program):
+def become(code: str, mode: str, fd: int, zygote: int, program: bytes) -> Never:
     if fd != 3:
         os.dup2(fd, 3)
         os.close(fd)
@@ -137,7 +138,7 @@ def become(code, mode, fd, zygote, program):
     os._exit(0)
 
 
-def fail(*arguments):
+def fail(*arguments: Any) -> Never:
     raise OSError(1, "broken for the test")
 
 
@@ -148,7 +149,7 @@ if __name__ == "__main__":
     for name in request["absent"]:
         setattr(confinement, name, lambda *arguments: None)
     worker.warm_up()
-    out = {"layers": {}, "ends": []}
+    out: dict[str, Any] = {"layers": {}, "ends": []}
     program = confinement.seccomp_program(3)
     try:
         out["layers"] = {} if request["mode"] == "off" else confinement.seal_zygote()

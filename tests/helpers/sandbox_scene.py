@@ -1,5 +1,6 @@
 """What hostile code could touch, one scene a payload: a secret, a listener, a process, a pipe. And who looks."""
 
+import fcntl
 import json
 import os
 import secrets
@@ -10,10 +11,13 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from tests.helpers.attacks import Attack
 from tests.helpers.places import HELPERS, ROOT
 
 LINK = 3
@@ -26,17 +30,17 @@ class Scene:
     folder: Path
     secret: str
     listeners: tuple[socket.socket, ...]  # TCP and Unix
-    victim: subprocess.Popen
+    victim: subprocess.Popen[bytes]
     pipe: tuple[int, int]
 
-    def fill(self, code):
+    def fill(self, code: str) -> str:
         """The payload with this scene's names in it."""
         names = {"DIR": self.folder, "PORT": self.listeners[0].getsockname()[1], "PID": self.victim.pid}
         for name, value in (names | {"FD": self.pipe[1], "LINK": LINK}).items():
             code = code.replace(f"@{name}@", str(value))
         return code
 
-    def effects(self, said):
+    def effects(self, said: str) -> list[str]:
         """Every trace the payload left outside its process."""
         found = {
             "secret": self.secret in said,
@@ -48,7 +52,7 @@ class Scene:
         }
         return [name for name, on in found.items() if on]
 
-    def close(self):
+    def close(self) -> None:
         self.victim.kill()
         self.victim.wait()
         for listener in self.listeners:
@@ -58,11 +62,11 @@ class Scene:
         shutil.rmtree(self.folder)
 
 
-def is_ready(end):
+def is_ready(end: socket.socket | int) -> bool:
     return bool(select.select([end], [], [], 0)[0])
 
 
-def set_scene():
+def set_scene() -> Scene:
     folder = Path(tempfile.mkdtemp(prefix="scene"))
     folder.chmod(0o777)  # the worker's user may write here, if any layer lets it
     secret = secrets.token_hex(8)
@@ -80,17 +84,17 @@ def set_scene():
     tcp = socket.create_server(("127.0.0.1", 0))
     door.listen()
     reading, writing = os.pipe()
-    high = 500 + writing  # clear of what the worker itself has open
-    os.dup2(writing, high)
+    # Clear of what the worker itself has open, and a free one: dup2 would close another scene's.
+    high = fcntl.fcntl(writing, fcntl.F_DUPFD, 500)
     os.close(writing)
     os.set_inheritable(high, True)
     return Scene(folder, secret, (tcp, door), subprocess.Popen(["sleep", "600"]), (reading, high))
 
 
 @contextmanager
-def scenes(count):
+def scenes(count: int) -> Iterator[list[Scene]]:
     """`count` scenes, gone afterwards."""
-    made = []
+    made: list[Scene] = []
     try:
         made.extend(set_scene() for _ in range(count))
         yield made
@@ -99,7 +103,7 @@ def scenes(count):
             scene.close()
 
 
-def probe(mode, snippets, fds=(), **request):
+def probe(mode: str, snippets: Iterable[str], fds: Sequence[int] = (), **request: Any) -> dict[str, Any]:
     """The probe's reply; `fds` are inherited."""
     command = [
         sys.executable,
@@ -114,10 +118,11 @@ def probe(mode, snippets, fds=(), **request):
         command, input=asked, capture_output=True, text=True, env={}, pass_fds=fds, cwd="/", check=False
     )
     assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+    reply: dict[str, Any] = json.loads(done.stdout)
+    return reply
 
 
-def effects_of(mode, attacks, **request):
+def effects_of(mode: str, attacks: Sequence[Attack], **request: Any) -> dict[str, list[str]]:
     """By payload, the effects it had: only those that had any."""
     with scenes(len(attacks)) as made:
         codes = [scene.fill(attack.code) for scene, attack in zip(made, attacks, strict=True)]

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex
 from index_store.index import Index, open_index
-from index_store.search import MODES
-from index_store.types import Span, section_path
+from index_store.types import MODES, Span, section_path
 from index_store.writer import _document_line
 from tests.helpers.toy import DIM, publish_toy, toy_draft, unit_rows
 

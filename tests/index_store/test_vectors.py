@@ -15,7 +15,7 @@ from index_store import vectors as v
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.index import Index, open_index
 from index_store.manifest import FILES, INVERTED
-from index_store.search import Mode
+from index_store.types import Mode
 from index_store.vectors import Floats, Ints, Numbers
 from tests.helpers.toy import publish_toy, unit_rows
 from tests.index_store.test_grep import index_of

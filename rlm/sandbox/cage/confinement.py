@@ -41,7 +41,7 @@ _MNT_DETACH = 2
 #   rt_sigreturn, restart_syscall                  the kernel's own, after a signal
 #   exit, exit_group                               the end
 # The "kill" list is what only an attack calls; all others, opening a file among them, fail with EPERM.
-_CALLS: dict[str, dict[str, dict[str, int]]] = {
+CALLS: dict[str, dict[str, dict[str, int]]] = {
     "x86_64": {
         "allow": {
             "munmap": 11, "brk": 12, "rt_sigreturn": 15, "mremap": 25, "madvise": 28, "exit": 60, "futex": 202,
@@ -78,9 +78,9 @@ _CALLS: dict[str, dict[str, dict[str, int]]] = {
     },
 }  # fmt: skip
 _ARCH = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
-_CAPSET = {"x86_64": 126, "aarch64": 91}
-_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
-_LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
+CAPSET = {"x86_64": 126, "aarch64": 91}
+PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
+LANDLOCK_CREATE, LANDLOCK_RESTRICT = 444, 446
 
 _KILL, _ERRNO_EPERM, _ALLOW = 0x80000000, 0x00050001, 0x7FFF0000
 _LD, _JEQ, _JGE, _JSET, _RET = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -121,11 +121,9 @@ def seccomp_program(fd: int, machine: str | None = None) -> bytes:
     """The filter as BPF code: reads and writes on `fd` alone, no executable memory, a short list of harmless calls.
     Calls that only an attack makes kill the process, all others fail with EPERM. Raises Unconfined elsewhere."""
     machine = machine or platform.machine()
-    if sys.platform != "linux" or machine not in _CALLS:
+    if sys.platform != "linux" or machine not in CALLS:
         raise Unconfined(f"seccomp: no filter for {sys.platform} on {machine}")
-    return b"".join(
-        struct.pack("=HBBI", *step) for step in _filter_steps(_CALLS[machine], _ARCH[machine], fd)
-    )
+    return b"".join(struct.pack("=HBBI", *step) for step in _filter_steps(CALLS[machine], _ARCH[machine], fd))
 
 
 def _filter_steps(
@@ -220,7 +218,7 @@ def _empty_root() -> None:
     _mount(None, b"/", None, _MS_REC | _MS_PRIVATE, None)
     _mount(b"tmpfs", b"/tmp", b"tmpfs", flags, b"size=4k,mode=555")
     os.chdir("/tmp")
-    _syscall(_PIVOT_ROOT[platform.machine()], b".", b".")
+    _syscall(PIVOT_ROOT[platform.machine()], b".", b".")
     _check(_libc.umount2(b".", _MNT_DETACH))
     os.chdir("/")
     _mount(None, b"/", None, flags | _MS_REMOUNT | _MS_RDONLY, b"size=4k,mode=555")
@@ -232,18 +230,18 @@ def _drop_root() -> None:
         os.setresgid(NOBODY, NOBODY, NOBODY)
         os.setresuid(NOBODY, NOBODY, NOBODY)
     header = struct.pack("=Ii", 0x20080522, 0)
-    _syscall(_CAPSET[platform.machine()], header, bytes(24))
+    _syscall(CAPSET[platform.machine()], header, bytes(24))
 
 
 def _landlock() -> None:
     """Deny every file and TCP right this kernel's Landlock knows (its ABI decides which), and signals outwards."""
-    abi = _syscall(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    abi = _syscall(LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
     bits = {1: 13, 2: 14, 3: 15, 4: 15}.get(abi, 16)
     attribute = struct.pack("=QQQ", (1 << bits) - 1, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
-    ruleset = _syscall(_LANDLOCK_CREATE, attribute, ctypes.c_size_t(size), ctypes.c_uint32(0))
+    ruleset = _syscall(LANDLOCK_CREATE, attribute, ctypes.c_size_t(size), ctypes.c_uint32(0))
     try:
-        _syscall(_LANDLOCK_RESTRICT, ctypes.c_int(ruleset), ctypes.c_uint32(0))
+        _syscall(LANDLOCK_RESTRICT, ctypes.c_int(ruleset), ctypes.c_uint32(0))
     finally:
         os.close(ruleset)
 

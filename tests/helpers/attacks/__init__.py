@@ -22,7 +22,7 @@ class Attack:
     code: str
 
 
-def collect(goal, families):
+def collect(goal: str, families: dict[str, dict[str, str]]) -> list[Attack]:
     """Every payload of a module's FAMILIES, in order."""
     return [
         Attack(f"{family}: {name}", family, goal, code.strip("\n") + "\n")

@@ -1,10 +1,12 @@
 """Known escapes and floods, run as cells: none reaches a forbidden object, none ends the session."""
 
 import json
+from collections.abc import Iterator
 
 import pytest
 
-from rlm.sandbox import SandboxLimits, open_session
+from index_store.types import Json
+from rlm.sandbox import SandboxLimits, Session, open_session
 from tests.helpers.places import data_file
 
 LIMITS = SandboxLimits(cell_timeout_s=0.3, memory_mb=200)
@@ -71,8 +73,8 @@ FLOODS = {
 
 
 @pytest.fixture(scope="module")
-def session():
-    def serve(name, arguments, named):
+def session() -> Iterator[Session]:
+    def serve(name: str, arguments: list[Json], named: dict[str, Json]) -> Json:
         return "{0.__globals__}" if name == "context.text" else "real"
 
     with open_session(
@@ -81,33 +83,33 @@ def session():
         yield opened
 
 
-def survives(session):
+def survives(session: Session) -> bool:
     return session.run("1 + 1").stdout == "2\n"
 
 
 @pytest.mark.parametrize("name", GADGETS)
-def test_a_gadget_gets_nothing(session, name):
+def test_a_gadget_gets_nothing(session: Session, name: str) -> None:
     session.reset()
     result = session.run(GADGETS[name])
     assert result.status in ("rejected", "error"), result
     assert survives(session)
 
 
-def test_the_answer_never_holds_a_name_the_cell_may_not_say(session):
+def test_the_answer_never_holds_a_name_the_cell_may_not_say(session: Session) -> None:
     session.reset()
     session.run("class S(str):\n    def startswith(self, *p): return False\nFINAL_VAR(S('__builtins__'))")
     assert session.run("type(answer['content']).__name__").stdout == "'S'\n"
 
 
 @pytest.mark.parametrize("name", FLOODS)
-def test_a_flood_ends_and_the_session_goes_on(session, name):
+def test_a_flood_ends_and_the_session_goes_on(session: Session, name: str) -> None:
     session.reset()
     result = session.run(FLOODS[name])
     assert len(result.stdout) + len(result.error) < 50_000
     assert survives(session)
 
 
-def test_known_attacks_break_nothing(session):
+def test_known_attacks_break_nothing(session: Session) -> None:
     broken = []
     lines = data_file("repl/attacks.jsonl").read_text(encoding="utf-8").splitlines()
     for attack in map(json.loads, lines):

@@ -3,17 +3,19 @@ holds it."""
 
 import json
 import re
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rlm.sandbox import layers
 from rlm.sandbox.cage.confinement import (
-    _CALLS,
-    _CAPSET,
-    _LANDLOCK_CREATE,
-    _LANDLOCK_RESTRICT,
-    _PIVOT_ROOT,
+    CALLS,
+    CAPSET,
+    LANDLOCK_CREATE,
+    LANDLOCK_RESTRICT,
+    PIVOT_ROOT,
     Unconfined,
     seccomp_program,
 )
@@ -24,17 +26,17 @@ from tests.helpers.sandbox_scene import probe
 FOUND, BEGINNINGS = ("root:", "'etc'"), ("'/", "<socket", "{'PATH")
 
 
-def said(snippets, **request):
+def said(snippets: Iterable[str], **request: Any) -> list[str]:
     """What each snippet left in `R`, or raised, or how its process ended, under the kernel layers alone."""
     return [end["said"] or end["end"] for end in probe("bare", snippets, **request)["ends"]]
 
 
-def test_other_descriptors_are_closed_by_the_filter_too():
+def test_other_descriptors_are_closed_by_the_filter_too() -> None:
     tried = said(["import os; os.write(2, b'x')", "import os; os.read(0, 1)"])
     assert all(text.startswith("PermissionError") for text in tried)
 
 
-def test_what_a_cell_needs_still_works():
+def test_what_a_cell_needs_still_works() -> None:
     works = [
         "import time; time.sleep(0.01); R = sorted([2, 1])",
         "import random; R = random.Random().random() < 1",
@@ -42,12 +44,12 @@ def test_what_a_cell_needs_still_works():
     assert said(works) == ["[1, 2]", "True"]
 
 
-def test_memory_and_time_have_an_end():
+def test_memory_and_time_have_an_end() -> None:
     # A minute, because two seconds of processor time take long where others work.
     assert said(["R = len('a' * 10**9)", "while True: pass"], seconds=60) == ["MemoryError: ", "SIGXCPU"]
 
 
-def test_known_escapes_find_nothing_outside():
+def test_known_escapes_find_nothing_outside() -> None:
     lines = data_file("repl/attacks.jsonl").read_text(encoding="utf-8").splitlines()
     attacks = [json.loads(line) for line in lines]
     escapes = [attack for attack in attacks if attack["goal"] not in ("dos", "tamper")]
@@ -56,12 +58,12 @@ def test_known_escapes_find_nothing_outside():
     assert found == {}
 
 
-def test_the_required_layers_are_reported():
+def test_the_required_layers_are_reported() -> None:
     held = layers()
     assert held["rlimits"] and held["no_new_privs"] and held["seccomp"]
 
 
-def test_a_machine_without_a_filter_is_named():
+def test_a_machine_without_a_filter_is_named() -> None:
     with pytest.raises(Unconfined, match="seccomp: no filter for linux on sparc"):
         seccomp_program(3, "sparc")
 
@@ -75,7 +77,7 @@ HEADERS = {
 }
 
 
-def kernel_numbers(machine):
+def kernel_numbers(machine: str) -> dict[str, int]:
     """Every call's number by its name, from the kernel's header."""
     header = next((path for path in HEADERS[machine] if path.exists()), None)
     if header is None:
@@ -85,25 +87,25 @@ def kernel_numbers(machine):
 
 
 @pytest.mark.parametrize("machine", ARCH)
-def test_every_number_in_the_filter_is_the_kernels(machine):
+def test_every_number_in_the_filter_is_the_kernels(machine: str) -> None:
     numbers = kernel_numbers(machine)
-    ours = {name: number for group in _CALLS[machine].values() for name, number in group.items()}
-    ours |= {"capset": _CAPSET[machine], "pivot_root": _PIVOT_ROOT[machine]}
-    ours |= {"landlock_create_ruleset": _LANDLOCK_CREATE, "landlock_restrict_self": _LANDLOCK_RESTRICT}
+    ours = {name: number for group in CALLS[machine].values() for name, number in group.items()}
+    ours |= {"capset": CAPSET[machine], "pivot_root": PIVOT_ROOT[machine]}
+    ours |= {"landlock_create_ruleset": LANDLOCK_CREATE, "landlock_restrict_self": LANDLOCK_RESTRICT}
     assert ours == {name: numbers[name] for name in ours}
 
 
 @pytest.mark.parametrize("machine", ARCH)
-def test_both_machines_allow_and_forbid_the_same_calls(machine):
-    other = _CALLS["x86_64"]
+def test_both_machines_allow_and_forbid_the_same_calls(machine: str) -> None:
+    other = CALLS["x86_64"]
     only_x86 = {"fork", "vfork"}  # aarch64 has clone alone
-    for group, calls in _CALLS[machine].items():
+    for group, calls in CALLS[machine].items():
         assert set(calls) | only_x86 == set(other[group]) | only_x86, group
 
 
 @pytest.mark.parametrize("machine", ARCH)
-def test_the_filter_answers_each_call_of_each_machine_as_its_table_says(machine):
-    program, calls, arch = seccomp_program(3, machine), _CALLS[machine], ARCH[machine]
+def test_the_filter_answers_each_call_of_each_machine_as_its_table_says(machine: str) -> None:
+    program, calls, arch = seccomp_program(3, machine), CALLS[machine], ARCH[machine]
     said = {number: verdict(program, arch, number, (3, 0, 3)) for number in range(600)}
     allowed = {n for group in ("allow", "own_fd", "not_exec") for n in calls[group].values()}
     assert {n for n, answer in said.items() if answer == ALLOWED} == allowed
@@ -112,8 +114,8 @@ def test_the_filter_answers_each_call_of_each_machine_as_its_table_says(machine)
 
 
 @pytest.mark.parametrize("machine", ARCH)
-def test_the_filter_looks_at_arguments(machine):
-    program, calls, arch = seccomp_program(3, machine), _CALLS[machine], ARCH[machine]
+def test_the_filter_looks_at_arguments(machine: str) -> None:
+    program, calls, arch = seccomp_program(3, machine), CALLS[machine], ARCH[machine]
     for number in calls["own_fd"].values():
         assert [verdict(program, arch, number, (fd, 0, 1)) for fd in (0, 2, 3, 4)] == [
             REFUSED, REFUSED, ALLOWED, REFUSED
@@ -124,7 +126,7 @@ def test_the_filter_looks_at_arguments(machine):
 
 
 @pytest.mark.parametrize("machine", ARCH)
-def test_a_call_by_another_machines_numbers_kills(machine):
+def test_a_call_by_another_machines_numbers_kills(machine: str) -> None:
     program = seccomp_program(3, machine)
     others = [arch for name, arch in ARCH.items() if name != machine] + [0x40000003, 0x40000028]  # i386, arm
     assert {verdict(program, arch, number, (3,)) for arch in others for number in range(600)} == {KILLED}

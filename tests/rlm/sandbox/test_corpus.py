@@ -4,13 +4,19 @@ import resource
 import socket
 import threading
 import time
+from collections.abc import Iterable, Iterator, Sequence
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
-from rlm.sandbox import SandboxLimits, open_session
+from rlm.sandbox import CellResult, SandboxLimits, open_session
 from rlm.sandbox.dialogue import Line
+from rlm.sandbox.session import LinuxSession
+from rlm.sandbox.spawn import Worker
+from rlm.sandbox.types import Serve
 from tests.helpers import attacks
+from tests.helpers.attacks import Attack
 from tests.helpers.sandbox_scene import LINK, effects_of, probe, scenes
 
 LIMITS = SandboxLimits(cell_timeout_s=0.3, memory_mb=200, cpu_s=60)
@@ -19,26 +25,30 @@ OPTIONAL = ["_enter_namespaces", "_empty_root", "_drop_root", "_landlock"]
 STOPPED = ("MemoryError", "RecursionError", "OverflowError", "SyntaxError", "ValueError", "ImportError")
 
 
-def start(serve=lambda name, arguments, named: "real", limits=LIMITS):
-    return open_session(serve, CALLS, limits, {"context_length": 10})
+def start(
+    serve: Serve = lambda name, arguments, named: "real", limits: SandboxLimits = LIMITS
+) -> LinuxSession:
+    session = open_session(serve, CALLS, limits, {"context_length": 10})
+    assert isinstance(session, LinuxSession)
+    return session
 
 
 @pytest.fixture(scope="module")
-def session():
+def session() -> Iterator[LinuxSession]:
     with start() as opened:
         yield opened
 
 
-def codes(payloads):
+def codes(payloads: Iterable[Attack]) -> list[str]:
     return [attack.code for attack in payloads]
 
 
-def judged(mode, payloads, **request):
+def judged(mode: str, payloads: Sequence[Attack], **request: Any) -> list[tuple[Attack, dict[str, Any]]]:
     """Each payload with how the probe saw it end."""
     return list(zip(payloads, probe(mode, codes(payloads), **request)["ends"], strict=True))
 
 
-def test_the_corpus_is_large_and_every_payload_is_another():
+def test_the_corpus_is_large_and_every_payload_is_another() -> None:
     assert len(attacks.ALL) >= 150
     assert (
         len({attack.id for attack in attacks.ALL})
@@ -47,21 +57,21 @@ def test_the_corpus_is_large_and_every_payload_is_another():
     )
 
 
-def test_no_payload_breaks_the_language():
+def test_no_payload_breaks_the_language() -> None:
     broken = {attack.id: end["broke"] for attack, end in judged("cell", attacks.LANGUAGE) if end["broke"]}
     assert broken == {}
 
 
-def test_without_the_layers_every_payload_breaks_the_language():
+def test_without_the_layers_every_payload_breaks_the_language() -> None:
     harmless = {attack.id: end for attack, end in judged("off", attacks.LANGUAGE) if not end["broke"]}
     assert harmless == {}
 
 
-def test_with_every_layer_no_payload_has_an_effect():
+def test_with_every_layer_no_payload_has_an_effect() -> None:
     assert effects_of("cell", attacks.EFFECTS) == {}
 
 
-def test_the_kernel_layers_alone_leave_no_effect():
+def test_the_kernel_layers_alone_leave_no_effect() -> None:
     assert effects_of("bare", attacks.EFFECTS) == {}
     with scenes(1) as (scene,):
         said = "".join(end["said"] for _, end in judged("bare", attacks.LANGUAGE))
@@ -70,38 +80,38 @@ def test_the_kernel_layers_alone_leave_no_effect():
         )  # the language is broken, as there is no such layer
 
 
-def test_without_the_layers_every_payload_has_its_effect():
+def test_without_the_layers_every_payload_has_its_effect() -> None:
     found = effects_of("off", attacks.EFFECTS)
     assert [attack.id for attack in attacks.EFFECTS if attack.id not in found] == []
 
 
 @pytest.mark.parametrize("layer", OPTIONAL)
-def test_where_one_optional_layer_cannot_be_had_the_others_hold(layer):
+def test_where_one_optional_layer_cannot_be_had_the_others_hold(layer: str) -> None:
     assert effects_of("bare", attacks.EFFECTS, broken=[layer]) == {}
 
 
-def test_with_no_optional_layer_at_all_the_required_ones_hold():
+def test_with_no_optional_layer_at_all_the_required_ones_hold() -> None:
     assert effects_of("bare", attacks.EFFECTS, broken=OPTIONAL) == {}
 
 
-def test_with_the_filter_gone_unnoticed_nothing_outside_is_reached():
+def test_with_the_filter_gone_unnoticed_nothing_outside_is_reached() -> None:
     found = effects_of("bare", attacks.EFFECTS, absent=["_seccomp"])
     assert {name for effects in found.values() for name in effects} <= {"power"}
 
 
 @pytest.mark.parametrize(("step", "layer"), [("_limit", "rlimits"), ("_seccomp", "seccomp")])
-def test_where_a_required_layer_cannot_be_had_nothing_runs(step, layer):
+def test_where_a_required_layer_cannot_be_had_nothing_runs(step: str, layer: str) -> None:
     reply = probe("bare", ["R = 'ran'"], broken=[step])
     assert "ran" not in str(reply["ends"])
 
 
-def test_where_privileges_cannot_be_given_up_nothing_starts():
+def test_where_privileges_cannot_be_given_up_nothing_starts() -> None:
     reply = probe("bare", ["R = 'ran'"], broken=["_prctl"])
     assert reply["missing"].startswith("no_new_privs") and reply["ends"] == []
 
 
 @pytest.mark.parametrize("family", dict.fromkeys(attack.family for attack in attacks.LANGUAGE))
-def test_a_session_outlives_every_language_payload(session, family):
+def test_a_session_outlives_every_language_payload(session: LinuxSession, family: str) -> None:
     for attack in attacks.LANGUAGE:
         if attack.family == family:
             session.reset()
@@ -111,7 +121,7 @@ def test_a_session_outlives_every_language_payload(session, family):
 
 
 @pytest.mark.parametrize("family", dict.fromkeys(attack.family for attack in attacks.EFFECTS))
-def test_a_session_refuses_every_payload_with_effects(session, family):
+def test_a_session_refuses_every_payload_with_effects(session: LinuxSession, family: str) -> None:
     payloads = [attack for attack in attacks.EFFECTS if attack.family == family]
     with scenes(len(payloads)) as made:
         for scene, attack in zip(made, payloads, strict=True):
@@ -123,7 +133,7 @@ def test_a_session_refuses_every_payload_with_effects(session, family):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("family", dict.fromkeys(attack.family for attack in attacks.FLOODS))
-def test_every_flood_ends_in_time_and_the_session_goes_on(session, family):
+def test_every_flood_ends_in_time_and_the_session_goes_on(session: LinuxSession, family: str) -> None:
     for attack in attacks.FLOODS:
         if attack.family == family:
             session.reset()
@@ -135,28 +145,30 @@ def test_every_flood_ends_in_time_and_the_session_goes_on(session, family):
 
 
 @pytest.mark.slow
-def test_without_the_layers_a_flood_does_not_end_or_takes_too_much():
+def test_without_the_layers_a_flood_does_not_end_or_takes_too_much() -> None:
     floods = [attack for attack in attacks.FLOODS if attack.family != "parse bombs"]
     ended = {a.id: end for a, end in judged("off", floods, seconds=0.4) if is_quiet(end)}
     assert ended == {}
 
 
-def is_quiet(end):
+def is_quiet(end: dict[str, Any]) -> bool:
     return end["end"] == "exit 0" and not end["said"].startswith(STOPPED)
 
 
 @pytest.mark.slow
-def test_the_kernel_layers_alone_end_every_flood():
+def test_the_kernel_layers_alone_end_every_flood() -> None:
     floods = [attack for attack in attacks.FLOODS if attack.family in ("memory", "output")]
     late = [a.id for a, end in judged("bare", floods, seconds=4) if end["end"] == "late"]
     assert late == []
 
 
-def memory_mb():
+def memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def served_to(sockets, limits):
+def served_to(
+    sockets: Sequence[socket.socket], limits: SandboxLimits
+) -> tuple[set[str], list[tuple[CellResult, float]]]:
     """A session whose worker is a probe's: runs each payload's side of the line, and what it asked for."""
     asked, results = [], []
     with start(lambda name, *more: asked.append(name), limits) as session:
@@ -166,7 +178,7 @@ def served_to(sockets, limits):
             worker = SimpleNamespace(
                 link=end, close=end.close, kill=lambda: None, exit_code=lambda timeout_s: None
             )
-            session._line = Line(worker, bytearray())
+            session._line = Line(cast(Worker, worker), bytearray())
             began = time.monotonic()
             results.append((session.run("x = 1"), time.monotonic() - began))
             session._drop()
@@ -174,7 +186,7 @@ def served_to(sockets, limits):
     return set(asked), results
 
 
-def test_no_forged_frame_moves_the_parent():
+def test_no_forged_frame_moves_the_parent() -> None:
     pairs = [socket.socketpair() for _ in attacks.FRAMES]
     links = [theirs.fileno() for _, theirs in pairs]
     filled = [attack.code.replace("@LINK@", str(LINK)) for attack in attacks.FRAMES]

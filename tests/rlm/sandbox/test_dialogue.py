@@ -5,57 +5,66 @@ import json
 import socket
 import threading
 import time
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any, TypeAlias, cast
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from rlm.sandbox.cage import wire
-from rlm.sandbox.dialogue import Clock, Death, Line, exchange
+from rlm.sandbox.dialogue import Clock, Death, Line, Reply, exchange
+from rlm.sandbox.spawn import Worker
 
-DONE = {"t": "done", "status": "ok", "stdout": "", "error": "", "rule": None, "line": None, "answer": None}
-DONE["truncated"] = False
+DONE: dict[str, Any] = {
+    "t": "done", "status": "ok", "stdout": "", "error": "", "rule": None, "line": None, "answer": None,
+    "truncated": False,
+}  # fmt: skip
+
+Play: TypeAlias = Callable[[socket.socket], object]  # what the other end does
 
 
 @contextlib.contextmanager
-def line_to(worker):
+def line_to(worker: Play) -> Iterator[Line]:
     """A line whose other end is played by `worker(socket)` in a thread."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     thread = threading.Thread(target=play, args=(worker, theirs))
     thread.start()
     try:
-        yield Line(SimpleNamespace(link=ours), bytearray())
+        yield Line(cast(Worker, SimpleNamespace(link=ours)), bytearray())
     finally:
         ours.close()
         thread.join()
 
 
-def play(worker, end):
+def play(worker: Play, end: socket.socket) -> None:
     with end, contextlib.suppress(OSError):
         worker(end)
 
 
-def frame(value):
+def frame(value: Any) -> bytes:
     return wire.encode(value, wire.TO_PARENT_BYTES)
 
 
-def talk(worker, limit_s=0.2, answer=lambda *call: frame({"value": 1})):
+def talk(
+    worker: Play, limit_s: float = 0.2, answer: Reply = lambda *call: frame({"value": 1})
+) -> dict[str, Any]:
     with line_to(worker) as line:
         return exchange(line, "code", answer, Clock(limit_s), lambda text: None)
 
 
-def forever(data):
-    def worker(end):
+def forever(data: bytes) -> Play:
+    def worker(end: socket.socket) -> None:
         while True:
             end.sendall(data)
 
     return worker
 
 
-def once(data):
-    def worker(end):
+def once(data: bytes) -> Play:
+    def worker(end: socket.socket) -> None:
         end.sendall(data)
         while end.recv(65536):
             pass
@@ -63,7 +72,7 @@ def once(data):
     return worker
 
 
-def test_an_honest_worker_is_understood():
+def test_an_honest_worker_is_understood() -> None:
     assert talk(once(frame(DONE)))["status"] == "ok"
 
 
@@ -72,26 +81,35 @@ def test_an_honest_worker_is_understood():
     [frame({"t": "out", "text": "x" * 100}), frame({"t": "call", "name": "f", "args": [], "kwargs": {}}), b"\x00"],
     ids=["output", "calls", "zero bytes"],
 )  # fmt: skip
-def test_a_flood_of_frames_ends_with_the_cells_time(data):
+def test_a_flood_of_frames_ends_with_the_cells_time(data: bytes) -> None:
     started = time.monotonic()
     with pytest.raises(Death):
         talk(forever(data))
     assert time.monotonic() - started < 5
 
 
-def test_a_worker_that_never_speaks_runs_out_of_time():
+def test_a_worker_that_never_speaks_runs_out_of_time() -> None:
+    def silent(end: socket.socket) -> None:
+        end.recv(1)
+        time.sleep(0.3)
+
     with pytest.raises(Death, match="time"):
-        talk(lambda end: end.recv(1) and time.sleep(0.3))
+        talk(silent)
 
 
-def test_a_worker_that_never_reads_runs_out_of_time():
+def test_a_worker_that_never_reads_runs_out_of_time() -> None:
     call = frame({"t": "call", "name": "f", "args": [], "kwargs": {}})
     reply = frame({"value": "x" * (4 << 20)})
+
+    def deaf(end: socket.socket) -> None:
+        end.sendall(call)
+        time.sleep(0.4)
+
     with pytest.raises(Death, match="time"):
-        talk(lambda end: end.sendall(call) or time.sleep(0.4), answer=lambda *parts: reply)
+        talk(deaf, answer=lambda *parts: reply)
 
 
-def test_a_worker_that_hangs_up_is_gone():
+def test_a_worker_that_hangs_up_is_gone() -> None:
     with pytest.raises(Death, match="gone"):
         talk(lambda end: None)
 
@@ -102,7 +120,7 @@ def test_a_worker_that_hangs_up_is_gone():
      {"t": "call", "name": "f", "args": {}, "kwargs": {}}, {"t": ["done"]}, DONE | {"status": "killed"}],
     ids=json.dumps,
 )  # fmt: skip
-def test_a_frame_of_another_shape_is_a_breach(value):
+def test_a_frame_of_another_shape_is_a_breach(value: Any) -> None:
     with pytest.raises(Death, match="protocol"):
         talk(once(frame(value)))
 
@@ -115,24 +133,27 @@ def test_a_frame_of_another_shape_is_a_breach(value):
     )
 )
 @example([b"\x00\x00\x00\x00"])
-def test_random_bytes_end_in_death(parts):
+def test_random_bytes_end_in_death(parts: list[bytes]) -> None:
+    def noisy(end: socket.socket) -> None:
+        end.sendall(b"".join(parts))
+        end.shutdown(socket.SHUT_WR)
+        end.recv(1)
+
     with pytest.raises(Death):
-        talk(
-            lambda end: end.sendall(b"".join(parts)) or end.shutdown(socket.SHUT_WR) or end.recv(1), limit_s=2
-        )
+        talk(noisy, limit_s=2)
 
 
-def test_time_spent_serving_is_not_the_workers():
+def test_time_spent_serving_is_not_the_workers() -> None:
     call = frame({"t": "call", "name": "f", "args": [], "kwargs": {}})
 
     served = []
 
-    def slow(*parts):
+    def slow(*parts: Any) -> bytes:
         time.sleep(0.3)
         served.append(parts)
         return frame({"value": 1})
 
-    def patient(end):
+    def patient(end: socket.socket) -> None:
         end.sendall(call)
         while end.recv(65536)[-1:] != b"}" or not served:
             pass

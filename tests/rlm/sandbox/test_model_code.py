@@ -4,9 +4,13 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from itertools import groupby
+from pathlib import Path
+from typing import Any
 
-from rlm.sandbox import SandboxLimits, open_session
+from index_store.types import Json
+from rlm.sandbox import CellResult, SandboxLimits, open_session
 from tests.helpers.places import HELPERS, data_file
 from tests.helpers.sandbox_plain import PRELUDE, tool_definitions
 
@@ -15,11 +19,11 @@ ADDRESS = re.compile(r" at 0x[0-9a-f]+")
 CALLS = frozenset({"llm_query", "llm_query_batched"})
 
 
-def serve(name, arguments, named):
+def serve(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
     return "a reply" if name == "llm_query" else ["a reply" for _ in arguments[0]]
 
 
-def sessions():
+def sessions() -> Iterator[list[str]]:
     """Per log file: a prelude that binds what the log's own harness supplied, then its blocks in order."""
     with data_file(BLOCKS).open(encoding="utf-8", newline="\n") as lines:
         blocks = [json.loads(line) for line in lines]
@@ -29,7 +33,7 @@ def sessions():
         yield [PRELUDE, tool_definitions(names), *(cell["code"] for cell in cells)]
 
 
-def run_plain(cells, folder):
+def run_plain(cells: list[list[str]], folder: Path) -> list[list[dict[str, Any]]]:
     done = subprocess.run(
         [sys.executable, str(HELPERS / "sandbox_plain.py")],
         input=json.dumps(cells),
@@ -39,23 +43,24 @@ def run_plain(cells, folder):
         cwd=folder,
         env={"PYTHONHASHSEED": "0"},
     )
-    return json.loads(done.stdout)
+    ran: list[list[dict[str, Any]]] = json.loads(done.stdout)
+    return ran
 
 
-def run_confined(cells):
+def run_confined(cells: list[str]) -> list[CellResult]:
     limits = SandboxLimits(output_chars=2_000_000, session_output_chars=1 << 30)
     with open_session(serve, CALLS, limits) as session:
         return [session.run(cell) for cell in cells]
 
 
-def same(got, want, code):
+def same(got: CellResult, want: dict[str, Any], code: str) -> bool:
     """Equal but for memory addresses; SHOW_VARS has a layout of its own, and chance is seeded."""
     if got.status != "ok" or "SHOW_VARS" in code or "random_number" in code or "randint" in code:
         return got.status == "ok"
     return ADDRESS.sub("", got.stdout) == ADDRESS.sub("", want["stdout"])
 
 
-def test_what_models_write_runs_as_under_plain_python(tmp_path):
+def test_what_models_write_runs_as_under_plain_python(tmp_path: Path) -> None:
     cells = list(sessions())
     ran, different = 0, []
     for codes, expected in zip(cells, run_plain(cells, tmp_path), strict=True):

@@ -6,13 +6,18 @@ import json
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from index_store.types import Json
 from rlm.audit import read
 from rlm.cli import main
-from rlm.sandbox import CallRefused, SandboxLimits, SandboxUnavailable, open_session
+from rlm.sandbox import CallRefused, SandboxLimits, SandboxUnavailable, Session, open_session
 from rlm.sandbox.monty import prelude, without_await
+from rlm.sandbox.types import Intro, Serve
 from tests.helpers import attacks
 from tests.helpers.model_server import MODEL, ModelServer
 from tests.helpers.rlm_toy import embedded, warm_up
@@ -24,7 +29,7 @@ VERBS = frozenset({"context.search", "context.slice", "context.contains", "conte
 CALLS = frozenset({"llm_query", "llm_query_batched", "refused", "echo", "fault"}) | VERBS
 
 
-def serve(name, arguments, named):
+def serve(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
     match name:
         case "refused":
             raise CallRefused("the budget is spent: $0.00 left")
@@ -43,28 +48,34 @@ def serve(name, arguments, named):
     return f"{name}:{arguments[0] if arguments else ''}"
 
 
-def start(limits=SandboxLimits(), intro=None, serve=serve):  # noqa: B008
+def start(
+    limits: SandboxLimits = SandboxLimits(),  # noqa: B008
+    intro: Intro | None = None,
+    serve: Serve = serve,
+) -> Session:
     pytest.importorskip("pydantic_monty", reason="the extra `monty` is not installed")
     return open_session(serve, CALLS, limits, intro or {"context_length": len(TEXT)}, backend="monty")
 
 
 @pytest.fixture
-def session():
+def session() -> Iterator[Session]:
     with start(SandboxLimits(cell_timeout_s=0.5, memory_mb=200)) as opened:
         yield opened
 
 
-def shown(session, code):
+def shown(session: Session, code: str) -> str:
     result = session.run(code)
     assert result.status == "ok", result.error
     return result.stdout
 
 
-def is_installed():
+def is_installed() -> bool:
     return importlib.util.find_spec("pydantic_monty") is not None
 
 
-def test_the_backend_that_is_asked_for_is_the_one_that_runs(tmp_path, monkeypatch, capsys):
+def test_the_backend_that_is_asked_for_is_the_one_that_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     warm_up()
     embedded(monkeypatch)
     toy_index(tmp_path / "toy.index")
@@ -91,7 +102,9 @@ def test_the_backend_that_is_asked_for_is_the_one_that_runs(tmp_path, monkeypatc
     assert opened["limits"]["backend"] == "monty"
 
 
-def test_the_shell_has_the_backend_that_is_asked_for(tmp_path, monkeypatch, capsys):
+def test_the_shell_has_the_backend_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     warm_up()
     toy_index(tmp_path / "toy.index")
     lines = '{"code": "x = len(context)"}\n{"code": "print(x)"}\n{"code": "def f():\\n    yield 1"}\n'
@@ -107,7 +120,7 @@ def test_the_shell_has_the_backend_that_is_asked_for(tmp_path, monkeypatch, caps
     )  # no yield there
 
 
-def test_without_the_extra_the_backend_is_refused_by_name():
+def test_without_the_extra_the_backend_is_refused_by_name() -> None:
     if not is_installed():
         with pytest.raises(SandboxUnavailable, match=r"not installed .*raptor-rlm\[monty\]"):
             open_session(serve, CALLS, backend="monty")
@@ -128,11 +141,11 @@ def test_without_the_extra_the_backend_is_refused_by_name():
         ("", ""),
     ],
 )
-def test_await_is_taken_out_and_nothing_else(code, left):
+def test_await_is_taken_out_and_nothing_else(code: str, left: str) -> None:
     assert without_await(code) == left
 
 
-def test_the_prelude_has_a_method_for_each_verb_and_none_for_plain_text():
+def test_the_prelude_has_a_method_for_each_verb_and_none_for_plain_text() -> None:
     assert "def search(self" in prelude(CALLS, False)
     assert "class" not in prelude(CALLS, True)
 
@@ -157,24 +170,24 @@ def test_the_prelude_has_a_method_for_each_verb_and_none_for_plain_text():
         ("from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\nprint(P(3))", "P(x=3)\n"),
     ],
 )  # fmt: skip
-def test_a_cell_shows_what_it_prints_and_its_last_expression(session, code, out):
+def test_a_cell_shows_what_it_prints_and_its_last_expression(session: Session, code: str, out: str) -> None:
     assert shown(session, code) == out
 
 
-def test_variables_stay_and_functions_see_later_ones(session):
+def test_variables_stay_and_functions_see_later_ones(session: Session) -> None:
     session.run("def f():\n    return later")
     assert session.run("later = 7\n1 / 0").status == "error"
     assert shown(session, "f()") == "7\n"
 
 
-def test_errors_carry_the_line_and_a_way_on(session):
+def test_errors_carry_the_line_and_a_way_on(session: Session) -> None:
     result = session.run("x = 1\nx / 0")
     assert (result.error, result.line) == ("ZeroDivisionError: division by zero\n  line 2: x / 0", 2)
     assert "use context.slice(start, stop)" in session.run("context[0:3]").error
     assert session.run("y = = 2").error.startswith("SyntaxError")
 
 
-def test_a_refused_call_can_be_caught_and_too_many_end_the_cell():
+def test_a_refused_call_can_be_caught_and_too_many_end_the_cell() -> None:
     with start(SandboxLimits(refusals=20)) as session:
         assert "spent" in shown(session, "try:\n    refused()\nexcept RuntimeError as e:\n    print(e)")
         session.run("x = 1")
@@ -184,12 +197,12 @@ def test_a_refused_call_can_be_caught_and_too_many_end_the_cell():
 
 
 @pytest.mark.parametrize("argument", ["float('nan')", "b'x'", "10 ** 5000"])
-def test_arguments_that_are_not_json_are_the_cells_mistake(session, argument):
+def test_arguments_that_are_not_json_are_the_cells_mistake(session: Session, argument: str) -> None:
     assert session.run(f"echo({argument})").status == "error"
     assert shown(session, "1") == "1\n"
 
 
-def test_a_fault_in_serve_is_the_callers_and_the_variables_stay():
+def test_a_fault_in_serve_is_the_callers_and_the_variables_stay() -> None:
     with start() as session:
         session.run("x = 1")
         with pytest.raises(KeyError, match="our own bug"):
@@ -211,38 +224,40 @@ def test_a_fault_in_serve_is_the_callers_and_the_variables_stay():
         ("try:\n    FINAL('first')\nexcept Exception:\n    pass\nFINAL('second')", "first", []),
     ],
 )
-def test_every_known_way_to_finish_gives_an_answer(session, code, content, citations):
+def test_every_known_way_to_finish_gives_an_answer(
+    session: Session, code: str, content: str, citations: list[Json]
+) -> None:
     result = session.run(code)
     assert result.answer == {"content": content, "citations": citations, "ready": True}
     assert (result.status, session.run("1").answer) == ("ok", None)
 
 
-def test_a_cell_past_its_time_is_stopped_and_the_variables_come_back(session):
+def test_a_cell_past_its_time_is_stopped_and_the_variables_come_back(session: Session) -> None:
     session.run("kept = llm_query('q')")
     result = session.run("print('before')\nwhile True: pass")
     assert (result.status, result.state_lost, result.stdout) == ("killed", False, "before\n")
     assert shown(session, "kept") == "'llm_query:q'\n"
 
 
-def test_the_clock_stops_while_a_call_is_served():
+def test_the_clock_stops_while_a_call_is_served() -> None:
     with start(SandboxLimits(cell_timeout_s=0.2), serve=lambda *call: time.sleep(0.4)) as session:
         assert session.run("echo()").status == "ok"
 
 
-def test_memory_and_output_have_an_end(session):
+def test_memory_and_output_have_an_end(session: Session) -> None:
     assert session.run("'a' * 10**11").error.startswith("MemoryError")
     result = session.run("for i in range(60_000): print(i)")
     assert result.truncated and result.stdout.endswith("59999\n") and len(result.stdout) < 20_200
 
 
-def test_values_nested_without_end_do_not_end_the_parent(session):
+def test_values_nested_without_end_do_not_end_the_parent(session: Session) -> None:
     echo = shown(session, "x = []\nfor i in range(100_000): x = [x]\nx")
     assert "nested too deep" in echo or len(echo) < 5_000  # some Pythons print all that Monty has
     assert session.run("echo(x)").status == "error"
     assert shown(session, "y = []\ny.append(y)\ny").startswith("[")
 
 
-def test_a_namespace_too_large_to_write_down_ends_the_cell_and_no_more():
+def test_a_namespace_too_large_to_write_down_ends_the_cell_and_no_more() -> None:
     with start(SandboxLimits(cell_timeout_s=10, memory_mb=200)) as session:
         session.run("kept = 1")
         result = session.run("x = []\nfor i in range(2_000_000): x = [x]")
@@ -250,7 +265,7 @@ def test_a_namespace_too_large_to_write_down_ends_the_cell_and_no_more():
         assert shown(session, "kept") == "1\n"
 
 
-def test_kill_from_another_thread_ends_the_running_cell():
+def test_kill_from_another_thread_ends_the_running_cell() -> None:
     with start(SandboxLimits(cell_timeout_s=10)) as session:
         threading.Timer(0.2, session.kill).start()
         result = session.run("while True: pass")
@@ -258,18 +273,18 @@ def test_kill_from_another_thread_ends_the_running_cell():
         assert session.run("1").status == "killed"
 
 
-def test_reset_empties_the_namespace(session):
+def test_reset_empties_the_namespace(session: Session) -> None:
     session.run("x = 1")
     session.reset()
     assert session.run("x").error.startswith("NameError")
 
 
-def test_a_plain_text_context_is_a_str():
+def test_a_plain_text_context_is_a_str() -> None:
     with start(intro={"context_text": "tiny", "names": {"question": "why?"}}) as session:
         assert shown(session, "context[1:], question") == "('iny', 'why?')\n"
 
 
-def test_many_sessions_run_at_once():
+def test_many_sessions_run_at_once() -> None:
     sessions = [start() for _ in range(16)]
     assert [shown(session, f"{i} * 2") for i, session in enumerate(sessions)] == [
         f"{2 * i}\n" for i in range(16)
@@ -278,7 +293,7 @@ def test_many_sessions_run_at_once():
         session.close()
 
 
-def test_no_payload_reaches_outside(session):
+def test_no_payload_reaches_outside(session: Session) -> None:
     with scenes(len(attacks.EFFECTS)) as made:
         for scene, attack in zip(made, attacks.EFFECTS, strict=True):
             result = session.run(scene.fill(attack.code))

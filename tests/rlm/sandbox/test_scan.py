@@ -6,7 +6,7 @@ import json
 import re
 import sys
 import types
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -236,25 +236,25 @@ def test_syntax_that_nobody_has_judged_is_refused(monkeypatch: pytest.MonkeyPatc
         parse("match x:\n    case 1: pass", MODULES)
 
 
-def test_the_line_of_the_offence_is_told():
+def test_the_line_of_the_offence_is_told() -> None:
     with pytest.raises(Rejected) as caught:
         parse("x = 1\n\ny = x.__class__", MODULES)
     assert caught.value.line == 3
 
 
-def test_a_missing_module_is_told_what_there_is():
+def test_a_missing_module_is_told_what_there_is() -> None:
     with pytest.raises(Rejected) as caught:
         parse("import numpy", frozenset({"re", "json"}))
     assert caught.value.hint == "there is no module 'numpy' here; importable here: json, re"
 
 
-def test_a_name_the_session_bound_may_hide_a_builtin():
+def test_a_name_the_session_bound_may_hide_a_builtin() -> None:
     parse("print(input)", MODULES, bound=["input"])
     with pytest.raises(Rejected):
         parse("print(input)", MODULES)
 
 
-def test_nothing_asynchronous_is_left():
+def test_nothing_asynchronous_is_left() -> None:
     body = "async with a as b:\n        async for x in y: await z\n    return [i async for i in j]"
     code = f"async def f():\n    {body}\nawait f()"
     kinds = {type(node).__name__ for node in ast.walk(parse(code, MODULES))}
@@ -264,7 +264,7 @@ def test_nothing_asynchronous_is_left():
     )
 
 
-def test_every_format_is_rewritten():
+def test_every_format_is_rewritten() -> None:
     for code in ("'{}'.format(1)", "str.format", "f = x.y.format\nf()", "map('{}'.format, y)"):
         nodes = ast.walk(parse(code, MODULES))
         assert not [node for node in nodes if isinstance(node, ast.Attribute) and node.attr == "format"]
@@ -281,7 +281,7 @@ def test_every_format_is_rewritten():
         "{0._x!r:>10}",
     ],
 )
-def test_a_private_field_is_refused(template):
+def test_a_private_field_is_refused(template: str) -> None:
     with pytest.raises(ValueError, match="private attribute"):
         safe_format(template)(1)
     with pytest.raises(ValueError, match="private attribute"):
@@ -289,11 +289,11 @@ def test_a_private_field_is_refused(template):
 
 
 class Sub(str):
-    def reach(self):
+    def reach(self) -> Any:
         return safe_format(super())
 
 
-def test_a_subclass_of_str_reaches_only_the_safe_format():
+def test_a_subclass_of_str_reaches_only_the_safe_format() -> None:
     with pytest.raises(ValueError, match="private"):
         Sub("{0.__class__}").reach()(1)
     with pytest.raises(ValueError, match="private"):
@@ -301,8 +301,8 @@ def test_a_subclass_of_str_reaches_only_the_safe_format():
 
 
 @given(st.text("{}[]!:.0a", max_size=8))
-def test_a_harmless_template_formats_as_python_does(template):
-    def outcome(call):
+def test_a_harmless_template_formats_as_python_does(template: str) -> None:
+    def outcome(call: Callable[[], object]) -> object:
         try:
             return call()
         except Exception:
@@ -311,14 +311,14 @@ def test_a_harmless_template_formats_as_python_does(template):
     assert outcome(lambda: safe_format(template)("x", a="y")) == outcome(lambda: template.format("x", a="y"))
 
 
-def test_the_format_of_other_objects_is_their_own():
+def test_the_format_of_other_objects_is_their_own() -> None:
     class Mine:
         format = "plain"
 
     assert safe_format(Mine()) == "plain"
 
 
-def test_the_metaclass_is_never_handed_out():
+def test_the_metaclass_is_never_handed_out() -> None:
     class Meta(type):
         pass
 
@@ -327,28 +327,28 @@ def test_the_metaclass_is_never_handed_out():
     assert class_of(3) is int
 
 
-def test_isinstance_still_knows_classes():
+def test_isinstance_still_knows_classes() -> None:
     assert is_instance(int, class_of) and not is_instance(3, class_of)
     assert is_instance(3, (str, int))
 
 
 class Name(str):
-    def startswith(self, *prefix):
+    def startswith(self, *prefix: Any) -> bool:
         return False
 
-    def __hash__(self):
+    def __hash__(self) -> int:
         return hash("fine")
 
-    def __eq__(self, other):
+    def __eq__(self, other: object) -> bool:
         return True
 
 
-def test_a_name_that_lies_about_itself_is_no_name():
+def test_a_name_that_lies_about_itself_is_no_name() -> None:
     assert not attribute_allowed(Name("__class__"))
     assert not attribute_allowed(Name("fine"))
 
 
-def test_only_what_a_cell_made_shows_its_private_names():
+def test_only_what_a_cell_made_shows_its_private_names() -> None:
     made = type("Made", (), {"__module__": "__main__"})
     assert own(made) is made and isinstance(own(made()), made)
     for item in (print, str, "text", Name("x"), json):
@@ -356,7 +356,7 @@ def test_only_what_a_cell_made_shows_its_private_names():
             own(item)
 
 
-def test_a_pattern_by_position_reads_only_what_a_pattern_by_name_may():
+def test_a_pattern_by_position_reads_only_what_a_pattern_by_name_may() -> None:
     plain = with_safe_patterns(type("Plain", (), {"__match_args__": ("x", "y")}))
     assert plain.__match_args__ == ("x", "y")
     for name in ("format", "tb_frame", "_call", "__globals__", Name("x")):
@@ -364,7 +364,7 @@ def test_a_pattern_by_position_reads_only_what_a_pattern_by_name_may():
         assert kind.__match_args__ == ()
 
 
-def reachable(names):
+def reachable(names: dict[str, Any]) -> Iterable[tuple[str, Any]]:
     """Every object a cell can come to from these by allowed attributes and one-argument `type`, with a path to it."""
     found, waiting = {}, list(names.items())
     while waiting:
@@ -377,7 +377,7 @@ def reachable(names):
     return found.values()
 
 
-def attributes(item):
+def attributes(item: Any) -> Iterator[tuple[str, Any]]:
     """What the allowed names of an object give; a text's `format` is what the rewriting makes of it."""
     for name in filter(attribute_allowed, dir(item)):
         with contextlib.suppress(Exception):
@@ -401,7 +401,7 @@ def generic_objects() -> dict[str, Any]:
     return dict(names["parts"])
 
 
-def test_nothing_forbidden_can_be_reached_by_allowed_names(monkeypatch):
+def test_nothing_forbidden_can_be_reached_by_allowed_names(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "__main__", types.ModuleType("__main__"))  # a state takes its place
     hello = {"calls": ["llm_query", "context.search"], "intro": {"context_length": 10}, "output_chars": 1000}
     names = dict(worker.new_state(worker.Link(-1), hello).names)

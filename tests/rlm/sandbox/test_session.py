@@ -4,13 +4,19 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from index_store.types import Json
 from rlm.errors import RlmError
 from rlm.sandbox import CallRefused, SandboxLimits, SandboxUnavailable, Session, open_session, spawn
+from rlm.sandbox.dialogue import Line
+from rlm.sandbox.session import LinuxSession
+from rlm.sandbox.types import Intro, Serve
 
 TEXT = "alpha beta\ngamma delta\n" * 50
 SHORT = SandboxLimits(cell_timeout_s=0.4)
@@ -19,7 +25,7 @@ CALLS = frozenset({"llm_query", "llm_query_batched", "refused", "echo", "fault",
 }  # fmt: skip
 
 
-def serve(name, arguments, named):
+def serve(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
     match name:
         case "refused":
             raise CallRefused("the budget is spent: $0.00 left")
@@ -38,23 +44,35 @@ def serve(name, arguments, named):
     return f"{name}:{arguments[0] if arguments else ''}"
 
 
-def start(limits=SandboxLimits(), intro=None, serve=serve):  # noqa: B008
-    return open_session(serve, CALLS, limits, intro or {"context_length": len(TEXT)})
+def start(
+    limits: SandboxLimits = SandboxLimits(),  # noqa: B008
+    intro: Intro | None = None,
+    serve: Serve = serve,
+) -> LinuxSession:
+    session = open_session(serve, CALLS, limits, intro or {"context_length": len(TEXT)})
+    assert isinstance(session, LinuxSession)
+    return session
 
 
 @pytest.fixture(scope="module")
-def shared():
+def shared() -> Iterator[LinuxSession]:
     with start(SandboxLimits(cell_timeout_s=10)) as session:
         yield session
 
 
 @pytest.fixture
-def session(shared):
+def session(shared: LinuxSession) -> LinuxSession:
     shared.reset()
     return shared
 
 
-def shown(session, code):
+def line_of(session: LinuxSession) -> Line:
+    """The session's line to its worker."""
+    assert session._line is not None
+    return session._line
+
+
+def shown(session: Session, code: str) -> str:
     result = session.run(code)
     assert result.status == "ok", result.error
     return result.stdout
@@ -94,7 +112,9 @@ def shown(session, code):
         ("# only a comment", ""),
     ],
 )  # fmt: skip
-def test_a_cell_shows_what_it_prints_and_its_last_expression(session, code, out):
+def test_a_cell_shows_what_it_prints_and_its_last_expression(
+    session: LinuxSession, code: str, out: str
+) -> None:
     assert shown(session, code) == out
 
 
@@ -125,22 +145,22 @@ SINCE_3_13 = [
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="syntax of Python 3.12")
 @pytest.mark.parametrize(("code", "out"), SINCE_3_12)
-def test_a_cell_may_use_the_syntax_of_3_12(session: Session, code: str, out: str) -> None:
+def test_a_cell_may_use_the_syntax_of_3_12(session: LinuxSession, code: str, out: str) -> None:
     assert shown(session, code) == out
 
 
 @pytest.mark.skipif(sys.version_info < (3, 13), reason="syntax of Python 3.13")
 @pytest.mark.parametrize(("code", "out"), SINCE_3_13)
-def test_a_cell_may_use_the_syntax_of_3_13(session: Session, code: str, out: str) -> None:
+def test_a_cell_may_use_the_syntax_of_3_13(session: LinuxSession, code: str, out: str) -> None:
     assert shown(session, code) == out
 
 
 @pytest.mark.skipif(sys.version_info < (3, 12), reason="syntax of Python 3.12")
-def test_a_lazy_bound_that_fails_fails_nothing_until_it_is_asked_for(session: Session) -> None:
+def test_a_lazy_bound_that_fails_fails_nothing_until_it_is_asked_for(session: LinuxSession) -> None:
     assert shown(session, "def f[T: missing](x: T): return x\ntype X = 1 / 0\nf(1)") == "1\n"
 
 
-def test_an_error_in_a_pattern_is_caught_by_its_old_and_its_new_name(session: Session) -> None:
+def test_an_error_in_a_pattern_is_caught_by_its_old_and_its_new_name(session: LinuxSession) -> None:
     for name in ("error", "PatternError"):
         assert shown(session, f"try: re.compile('(')\nexcept re.{name}: print('caught')") == "caught\n"
 
@@ -169,33 +189,33 @@ def test_an_error_in_a_pattern_is_caught_by_its_old_and_its_new_name(session: Se
         ("context == context", "True\n"),
     ],
 )
-def test_the_context_object_behaves_like_text(session, code, out):
+def test_the_context_object_behaves_like_text(session: LinuxSession, code: str, out: str) -> None:
     assert shown(session, code) == out
 
 
-def test_the_context_names_its_verbs(session):
+def test_the_context_names_its_verbs(session: LinuxSession) -> None:
     assert "search" in shown(session, "context")
     result = session.run("context.nonsense()")
     assert result.status == "error" and "search" in result.error
 
 
-def test_a_plain_text_context_is_a_str():
+def test_a_plain_text_context_is_a_str() -> None:
     with start(intro={"context_text": "tiny", "names": {"question": "why?"}}) as session:
         assert shown(session, "type(context), question") == "(<class 'str'>, 'why?')\n"
 
 
-def test_variables_stay_and_functions_see_later_ones(session):
+def test_variables_stay_and_functions_see_later_ones(session: LinuxSession) -> None:
     session.run("def f():\n    return later")
     session.run("later = 7")
     assert shown(session, "f()") == "7\n"
 
 
-def test_variables_of_a_cell_that_raised_are_kept(session):
+def test_variables_of_a_cell_that_raised_are_kept(session: LinuxSession) -> None:
     assert session.run("kept = 1\n1 / 0").status == "error"
     assert shown(session, "kept") == "1\n"
 
 
-def test_small_classes_and_dataclasses_work(session):
+def test_small_classes_and_dataclasses_work(session: LinuxSession) -> None:
     code = """
 from dataclasses import dataclass, field, asdict
 @dataclass(order=True)
@@ -217,7 +237,7 @@ asdict(Point(1, ['a'])), Point(1) < Point(2), Deep([1]), len(Deep([1, 2])), sort
     assert shown(session, code) == "({'x': 1, 'tags': ['a']}, True, Deep([1]), 2, [1, 3])\n"
 
 
-def test_errors_carry_type_message_and_the_cells_own_lines(session):
+def test_errors_carry_type_message_and_the_cells_own_lines(session: LinuxSession) -> None:
     session.run("def half(n):\n    return n / 0")
     result = session.run("x = 1\nhalf(x)")
     assert result.error.splitlines() == [
@@ -228,7 +248,7 @@ def test_errors_carry_type_message_and_the_cells_own_lines(session):
     assert result.line == 2
 
 
-def test_errors_carry_no_path_of_this_machine(session):
+def test_errors_carry_no_path_of_this_machine(session: LinuxSession) -> None:
     errors = [
         session.run(code).error for code in ("json.loads('{')", "re.compile('(')", "refused()", "x = (")
     ]
@@ -236,7 +256,7 @@ def test_errors_carry_no_path_of_this_machine(session):
     assert not any("/" in error for error in errors if "$" not in error)
 
 
-def test_a_syntax_error_is_an_error_with_its_line(session):
+def test_a_syntax_error_is_an_error_with_its_line(session: LinuxSession) -> None:
     result = session.run("x = 1\ny = = 2")
     assert (result.status, result.line) == ("error", 2)
     assert result.error.startswith("SyntaxError: invalid syntax (line 2: y = = 2)")
@@ -245,39 +265,39 @@ def test_a_syntax_error_is_an_error_with_its_line(session):
 @pytest.mark.parametrize(
     "code", ["x = '\x00'", "x = '\ud800'", "return 1", "(" * 5000, "x = " + "-" * 50_000 + "1"]
 )
-def test_code_that_does_not_parse_never_ends_the_session(session, code):
+def test_code_that_does_not_parse_never_ends_the_session(session: LinuxSession, code: str) -> None:
     assert session.run(code).status in ("error", "rejected", "killed")
     assert shown(session, "1") == "1\n"
 
 
-def test_a_refused_call_is_an_exception_the_cell_can_catch(session):
+def test_a_refused_call_is_an_exception_the_cell_can_catch(session: LinuxSession) -> None:
     assert session.run("refused()").error.splitlines()[0] == "ToolError: the budget is spent: $0.00 left"
     assert "spent" in shown(session, "try:\n    refused()\nexcept RuntimeError as e:\n    print(e)")
 
 
 @pytest.mark.parametrize("argument", ["float('nan')", "object()", "b'x'", "{1: {2: object()}}", "10**5000"])
-def test_arguments_that_are_not_json_are_the_cells_mistake(session, argument):
+def test_arguments_that_are_not_json_are_the_cells_mistake(session: LinuxSession, argument: str) -> None:
     result = session.run(f"echo({argument})")
     assert result.error.startswith("ToolError: echo: the arguments cannot be sent: ")
 
 
-def test_arguments_nested_too_deep_are_the_cells_mistake(session):
+def test_arguments_nested_too_deep_are_the_cells_mistake(session: LinuxSession) -> None:
     result = session.run("x = []\nfor _ in range(100): x = [x]\necho(x)")
     assert "nested more than 64 deep" in result.error
 
 
-def test_lone_surrogates_reach_the_parent_as_replacement_characters():
+def test_lone_surrogates_reach_the_parent_as_replacement_characters() -> None:
     seen = []
     with start(serve=lambda name, arguments, named: seen.append(arguments)) as session:
         assert session.run("echo('\\ud800')\nprint('\\udfff')").stdout == "\ufffd\n"
     assert seen == [["\ufffd"]]
 
 
-def test_a_reply_too_large_to_send_is_refused(session):
+def test_a_reply_too_large_to_send_is_refused(session: LinuxSession) -> None:
     assert "73,400,3" in session.run("big()").error
 
 
-def test_a_fault_in_serve_is_the_callers_and_tells_the_worker_nothing():
+def test_a_fault_in_serve_is_the_callers_and_tells_the_worker_nothing() -> None:
     with start() as session:
         session.run("x = 1")
         with pytest.raises(KeyError, match="our own bug"):
@@ -285,12 +305,15 @@ def test_a_fault_in_serve_is_the_callers_and_tells_the_worker_nothing():
         assert shown(session, "1") == "1\n"
 
 
-def test_a_reply_that_is_not_json_is_the_callers_fault():
-    with start(serve=lambda *call: {1, 2}) as session, pytest.raises(TypeError, match="serve\\('echo'\\)"):
+def test_a_reply_that_is_not_json_is_the_callers_fault() -> None:
+    with (
+        start(serve=cast(Serve, lambda *call: {1, 2})) as session,
+        pytest.raises(TypeError, match="serve\\('echo'\\)"),
+    ):
         session.run("echo()")
 
 
-def test_a_shadowed_tool_is_itself_again_in_the_next_cell(session):
+def test_a_shadowed_tool_is_itself_again_in_the_next_cell(session: LinuxSession) -> None:
     session.run("llm_query = lambda p: 'forged'")
     assert shown(session, "llm_query('x')") == "'llm_query:x'\n"
 
@@ -315,7 +338,9 @@ def test_a_shadowed_tool_is_itself_again_in_the_next_cell(session):
         ("try:\n    FINAL('first')\nexcept Exception:\n    pass\nFINAL('second')", "first", []),
     ],
 )  # fmt: skip
-def test_every_known_way_to_finish_gives_an_answer(session, code, content, citations):
+def test_every_known_way_to_finish_gives_an_answer(
+    session: LinuxSession, code: str, content: str, citations: list[Json]
+) -> None:
     result = session.run(code)
     assert result.status == "ok", result.error
     assert result.answer == {"content": content, "citations": citations, "ready": True}
@@ -325,24 +350,24 @@ def test_every_known_way_to_finish_gives_an_answer(session, code, content, citat
 @pytest.mark.parametrize(
     "code", ["answer['content'] = 'draft'", "answer = 'text'", "answer = None", "del answer"]
 )
-def test_an_answer_that_is_not_ready_is_none(session, code):
+def test_an_answer_that_is_not_ready_is_none(session: LinuxSession, code: str) -> None:
     result = session.run(code)
     assert (result.status, result.answer) == ("ok", None)
 
 
-def test_an_unknown_final_variable_is_named(session):
+def test_an_unknown_final_variable_is_named(session: LinuxSession) -> None:
     session.run("found = 1")
     assert session.run("FINAL_VAR('fuond')").error.startswith(
         "NameError: FINAL_VAR: no variable 'fuond'; there are: found"
     )
 
 
-def test_show_vars_lists_the_models_own_names(session):
+def test_show_vars_lists_the_models_own_names(session: LinuxSession) -> None:
     session.run("count = 3\nnames = []")
     assert shown(session, "print(SHOW_VARS())") == "count: int\nnames: list\n"
 
 
-def test_long_output_keeps_head_and_tail_and_says_so(session):
+def test_long_output_keeps_head_and_tail_and_says_so(session: LinuxSession) -> None:
     result = session.run("print('x' * 10**7)\nprint('end')")
     assert (result.status, result.truncated) == ("ok", True)
     assert "9,980,005 of 10,000,005 characters left out" in result.stdout
@@ -350,12 +375,12 @@ def test_long_output_keeps_head_and_tail_and_says_so(session):
     assert len(result.stdout) < 20_200
 
 
-def test_many_prints_are_bounded_too(session):
+def test_many_prints_are_bounded_too(session: LinuxSession) -> None:
     result = session.run("for i in range(60_000): print(i)")
     assert result.truncated and result.stdout.startswith("0\n1\n") and result.stdout.endswith("59999\n")
 
 
-def test_a_session_has_an_output_allowance():
+def test_a_session_has_an_output_allowance() -> None:
     with start(SandboxLimits(session_output_chars=100)) as session:
         assert not session.run("print('x' * 90)").truncated
         result = session.run("print('y' * 90)")
@@ -363,7 +388,7 @@ def test_a_session_has_an_output_allowance():
         assert "y" * 11 not in result.stdout
 
 
-def test_too_much_memory_is_an_error_and_the_session_goes_on():
+def test_too_much_memory_is_an_error_and_the_session_goes_on() -> None:
     session = start(SandboxLimits(memory_mb=200))
     result = session.run("'a' * 10**11")
     assert (result.status, result.error.partition(":")[0]) == ("error", "MemoryError")
@@ -383,7 +408,7 @@ def test_too_much_memory_is_an_error_and_the_session_goes_on():
         "class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E",
     ],
 )
-def test_a_cell_past_its_time_is_killed_and_the_variables_come_back(code):
+def test_a_cell_past_its_time_is_killed_and_the_variables_come_back(code: str) -> None:
     with start(SHORT) as session:
         session.run("kept = llm_query('q')")
         result = session.run(code)
@@ -394,22 +419,27 @@ def test_a_cell_past_its_time_is_killed_and_the_variables_come_back(code):
         assert shown(session, "kept") == "'llm_query:q'\n"
 
 
-def test_a_killed_cell_still_shows_what_it_printed():
+def test_a_killed_cell_still_shows_what_it_printed() -> None:
     with start(SHORT) as session:
         result = session.run("print('before')\nllm_query('q')\nwhile True: pass")
         assert (result.status, result.stdout) == ("killed", "before\n")
 
 
-def test_replies_are_replayed_not_asked_again():
-    asked = []
-    with start(SHORT, serve=lambda name, arguments, named: asked.append(name) or len(asked)) as session:
+def test_replies_are_replayed_not_asked_again() -> None:
+    asked: list[str] = []
+
+    def count(name: str, arguments: list[Json], named: dict[str, Json]) -> Json:
+        asked.append(name)
+        return len(asked)
+
+    with start(SHORT, serve=count) as session:
         session.run("a = echo(1)")
         session.run("while True: pass")
         assert shown(session, "a") == "1\n"
     assert asked == ["echo"]
 
 
-def test_what_cannot_be_replayed_is_said_to_be_lost():
+def test_what_cannot_be_replayed_is_said_to_be_lost() -> None:
     code = "import time\nfor _ in range(int(time.time() * 1e6) % 97): echo('again')\nx = 1"
     with start(SHORT) as session:
         session.run("import time\nx = echo(time.perf_counter())")
@@ -419,36 +449,36 @@ def test_what_cannot_be_replayed_is_said_to_be_lost():
         assert session.run(code).status == "ok"
 
 
-def test_the_clock_stops_while_a_call_is_served():
+def test_the_clock_stops_while_a_call_is_served() -> None:
     with start(SandboxLimits(cell_timeout_s=0.3), serve=lambda *call: time.sleep(0.5)) as session:
         assert session.run("echo()").status == "ok"
 
 
-def test_too_many_refusals_end_the_cell():
+def test_too_many_refusals_end_the_cell() -> None:
     with start(SandboxLimits(refusals=20)) as session:
         result = session.run("while True:\n    try: refused()\n    except: pass")
         assert result.status == "killed" and "more than 20 of its calls were refused" in result.error
         assert shown(session, "1") == "1\n"
 
 
-def test_a_cell_may_make_only_so_many_calls():
+def test_a_cell_may_make_only_so_many_calls() -> None:
     with start(SandboxLimits(calls_per_cell=5)) as session:
         assert "one cell may make 5 calls" in session.run("for i in range(6): echo(i)").error
         assert session.run("echo(1)").status == "ok"
 
 
-def test_processor_time_has_an_end():
+def test_processor_time_has_an_end() -> None:
     with start(SandboxLimits(cell_timeout_s=20, cpu_s=1)) as session:
         assert "more than 1 s of processor time" in session.run("while True: pass").error
 
 
-def test_reset_empties_the_namespace(session):
+def test_reset_empties_the_namespace(session: LinuxSession) -> None:
     session.run("x = 1")
     session.reset()
     assert session.run("x").error.startswith("NameError")
 
 
-def test_kill_from_another_thread_ends_the_running_cell():
+def test_kill_from_another_thread_ends_the_running_cell() -> None:
     with start() as session:
         threading.Timer(0.2, session.kill).start()
         result = session.run("while True: pass")
@@ -456,28 +486,30 @@ def test_kill_from_another_thread_ends_the_running_cell():
         assert session.run("1").status == "killed"
 
 
-def test_kill_during_a_call_ends_the_cell_when_the_call_returns():
-    with start(serve=lambda *call: session.kill()) as session:
+def test_kill_during_a_call_ends_the_cell_when_the_call_returns() -> None:
+    opened: list[Session] = []
+    with start(serve=lambda *call: opened[0].kill()) as session:
+        opened.append(session)
         assert session.run("echo()\nwhile True: pass").status == "killed"
 
 
-def test_a_worker_that_dies_by_itself_is_replaced(session):
+def test_a_worker_that_dies_by_itself_is_replaced(session: LinuxSession) -> None:
     session.run("x = 1")
-    session._line.worker.kill()
+    line_of(session).worker.kill()
     result = session.run("x")
     assert result.status == "killed"
     assert shown(session, "x") == "1\n"
 
 
-def test_bytes_that_are_no_frame_end_the_worker_and_not_the_parent():
+def test_bytes_that_are_no_frame_end_the_worker_and_not_the_parent() -> None:
     with start() as session:
         session.run("x = 1")
-        session._line.buffer += b"\xff\xff\xff\xff"
+        line_of(session).buffer += b"\xff\xff\xff\xff"
         result = session.run("x")
         assert "something that is no message" in result.error and not result.state_lost
 
 
-def test_a_dead_zygote_is_started_again():
+def test_a_dead_zygote_is_started_again() -> None:
     with start() as session:
         session.run("x = 1")
         zygote = spawn.running_zygote().process
@@ -487,20 +519,20 @@ def test_a_dead_zygote_is_started_again():
         assert shown(session, "x") == "1\n"
 
 
-def test_a_python_that_cannot_be_started_is_said(monkeypatch):
+def test_a_python_that_cannot_be_started_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     spawn.stop_zygote()
-    monkeypatch.setattr(spawn.sys, "executable", "/nowhere/python")
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
     with pytest.raises(SandboxUnavailable, match=r"did not start: .*No such file"):
         start()
 
 
-def test_many_sessions_run_at_once_and_leave_nothing_behind():
+def test_many_sessions_run_at_once_and_leave_nothing_behind() -> None:
     with start():
         open_before = len(list(Path("/proc/self/fd").iterdir()))
         sessions = [start() for _ in range(64)]
         with ThreadPoolExecutor(16) as pool:
             results = list(pool.map(lambda item: item[1].run(f"{item[0]} * 2").stdout, enumerate(sessions)))
-        pids = [session._line.worker.pid for session in sessions]
+        pids = [line_of(session).worker.pid for session in sessions]
         for session in sessions:
             session.close()
         assert results == [f"{i * 2}\n" for i in range(64)]
@@ -508,38 +540,38 @@ def test_many_sessions_run_at_once_and_leave_nothing_behind():
         wait_until_gone(pids)
 
 
-def wait_until_gone(pids):
+def wait_until_gone(pids: Iterable[int]) -> None:
     end = time.monotonic() + 5
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < end, "workers are still there"
         time.sleep(0.01)
 
 
-def test_a_worker_is_seen_confined_from_outside():
+def test_a_worker_is_seen_confined_from_outside() -> None:
     with start() as session:
-        status = Path(f"/proc/{session._line.worker.pid}/status").read_text()
+        status = Path(f"/proc/{line_of(session).worker.pid}/status").read_text()
     fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
     assert (fields["Seccomp"], fields["NoNewPrivs"], fields["CapEff"]) == ("2", "1", "0" * 16)
     if os.geteuid() == 0:
         assert fields["Uid"].split()[0] == "65534"
 
 
-def test_the_worker_has_one_descriptor():
+def test_the_worker_has_one_descriptor() -> None:
     with start() as session:
-        pid = session._line.worker.pid
+        pid = line_of(session).worker.pid
         if not os.access(f"/proc/{pid}/fd", os.R_OK):
             pytest.skip("another user's descriptors cannot be listed")
         assert [path.name for path in Path(f"/proc/{pid}/fd").iterdir()] == ["3"]
 
 
-def test_a_hash_of_text_is_the_same_in_every_session(session):
+def test_a_hash_of_text_is_the_same_in_every_session(session: LinuxSession) -> None:
     code = "list({'a', 'b', 'c', 'd'}), random.random()"
     first = shown(session, code)
     session.reset()
     assert shown(session, code) == first
 
 
-def test_errors_of_the_package_are_one_family():
+def test_errors_of_the_package_are_one_family() -> None:
     assert issubclass(CallRefused, RlmError)
 
 
@@ -565,13 +597,13 @@ class S(str):
         "FINAL('\U0001f600' * 10**6, citations=['\U0001f600' * 170_000])",
     ],
 )  # fmt: skip
-def test_objects_that_lie_about_themselves_never_end_the_worker(session, code):
+def test_objects_that_lie_about_themselves_never_end_the_worker(session: LinuxSession, code: str) -> None:
     session.run("kept = 1")
     assert session.run(code).status in ("ok", "error")
     assert shown(session, "kept") == "1\n"
 
 
-def test_a_fault_in_serve_leaves_the_variables():
+def test_a_fault_in_serve_leaves_the_variables() -> None:
     with start() as session:
         session.run("x = 1")
         with pytest.raises(KeyError):
@@ -579,7 +611,7 @@ def test_a_fault_in_serve_leaves_the_variables():
         assert shown(session, "x") == "1\n"
 
 
-def test_a_cell_that_goes_another_way_on_replay_is_lost():
+def test_a_cell_that_goes_another_way_on_replay_is_lost() -> None:
     code = "import time\nif time.time() < {later}: 1 / 0\nx = 2"
     with start(SHORT) as session:
         session.run(code.format(later=time.time() + 0.2))
@@ -587,32 +619,32 @@ def test_a_cell_that_goes_another_way_on_replay_is_lost():
         assert session.run("while True: pass").state_lost
 
 
-def test_a_session_that_took_too_much_to_replay_keeps_nothing_of_it():
+def test_a_session_that_took_too_much_to_replay_keeps_nothing_of_it() -> None:
     with start(SandboxLimits(cell_timeout_s=5), serve=lambda *call: "y" * (4 << 20)) as session:
         for _ in range(6):
             session.run("x = echo()")
         assert session._history == []
-        session._line.worker.kill()
+        line_of(session).worker.kill()
         assert session.run("x").state_lost
         session.run("x = 1")
-        session._line.worker.kill()
+        line_of(session).worker.kill()
         assert not session.run("x").state_lost and shown(session, "x") == "1\n"
 
 
-def test_errors_count_as_output_too():
+def test_errors_count_as_output_too() -> None:
     with start(SandboxLimits(session_output_chars=5000)) as session:
         sizes = [len(session.run("raise ValueError('x' * 3000)").error) for _ in range(4)]
         assert sizes[0] > 3000 and sizes[-1] <= 200
         assert session.run("1 / 0").error.startswith("ZeroDivisionError: division by zero")
 
 
-def test_a_verb_that_is_not_served_is_the_cells_mistake_and_no_forged_frame():
+def test_a_verb_that_is_not_served_is_the_cells_mistake_and_no_forged_frame() -> None:
     with open_session(serve, frozenset({"context.search"}), intro={"context_length": 5}) as session:
         assert "there is no call 'context.contains'" in session.run("'x' in context").error
         assert shown(session, "context.search('q')") == "'context.search:q'\n"
 
 
-def test_small_classes_with_private_names_and_a_field_called_format_work(session):
+def test_small_classes_with_private_names_and_a_field_called_format_work(session: LinuxSession) -> None:
     code = """
 from dataclasses import dataclass
 @dataclass
@@ -638,18 +670,18 @@ Page('a4').text(), Counter_().more(), Counter_.made(), n
     assert shown(session, code) == "('a4-1', 2, True, 3)\n"
 
 
-def test_positional_patterns_work_for_small_classes(session):
+def test_positional_patterns_work_for_small_classes(session: LinuxSession) -> None:
     code = "from dataclasses import dataclass\n@dataclass\nclass P:\n    x: int\n    y: int\n"
     assert shown(session, code + "match P(1, 2):\n    case P(a, b): r = a, b\nr") == "(1, 2)\n"
 
 
 @pytest.mark.slow
-def test_a_thousand_sessions_leave_no_process_descriptor_or_memory():
-    def once():
+def test_a_thousand_sessions_leave_no_process_descriptor_or_memory() -> None:
+    def once() -> None:
         with start(serve=lambda *call: "x" * 1000) as session:
             assert session.run("x = echo()\nlen(x)").stdout == "1000\n"
 
-    def state():
+    def state() -> tuple[int, int, int, int]:
         zygote = spawn.running_zygote().process.pid
         children = Path(f"/proc/{zygote}/task/{zygote}/children").read_text().split()
         own = int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") >> 10
@@ -666,7 +698,7 @@ def test_a_thousand_sessions_leave_no_process_descriptor_or_memory():
     assert after[2] - own < 4_000 and after[3] - zygote < 2_000
 
 
-def resident_kb(pid):
+def resident_kb(pid: int) -> int:
     fields = Path(f"/proc/{pid}/status").read_text().splitlines()
     return int(next(line for line in fields if line.startswith("VmRSS")).split()[1])
 
@@ -680,9 +712,11 @@ def resident_kb(pid):
         ("import copy\nlen(copy.copy(context)) == len(context)", "True\n"),
     ],
 )  # fmt: skip
-def test_copies_and_the_types_of_functions_are_there_without_their_power(session, code, said):
+def test_copies_and_the_types_of_functions_are_there_without_their_power(
+    session: LinuxSession, code: str, said: str
+) -> None:
     assert shown(session, code) == said
 
 
-def test_the_type_of_a_function_makes_none(session):
+def test_the_type_of_a_function_makes_none(session: LinuxSession) -> None:
     assert "makes nothing" in session.run("type(lambda: 0)(1, {})").error

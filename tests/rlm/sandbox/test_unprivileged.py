@@ -27,7 +27,7 @@ print("held")
 """
 
 
-def as_user(uid, command, *capabilities):
+def as_user(uid: int, command: list[str], *capabilities: str) -> subprocess.CompletedProcess[str]:
     """Run `command` as that user, with nothing of root's left but `capabilities`."""
     given = "".join(f",+{name}" for name in capabilities)
     become = [f"--{kind}-caps=-all{given}" for kind in ("inh", "ambient")] + [f"--bounding-set=-all{given}"]
@@ -39,7 +39,7 @@ def as_user(uid, command, *capabilities):
 
 
 @functools.cache
-def reading(uid):
+def reading(uid: int) -> tuple[str, ...] | None:
     """What that user needs to read this Python: nothing, or, where it lies in root's home, the right to read."""
     for capabilities in ((), ("dac_read_search",)):
         if as_user(uid, [sys.executable, "-c", STARTS], *capabilities).returncode == 0:
@@ -48,27 +48,27 @@ def reading(uid):
 
 
 @pytest.fixture(params=USERS)
-def user(request):
+def user(request: pytest.FixtureRequest) -> int:
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else; these tests are run as a plain user already")
     if shutil.which("setpriv") is None:
         pytest.skip("setpriv is not installed")
     if reading(request.param) is None:
         pytest.skip(f"user {request.param} may not read this Python or this folder")
-    return request.param
+    return int(request.param)
 
 
-def test_every_layer_holds_for_a_user_without_rights(user):
-    done = as_user(user, [sys.executable, "-c", SELF_CHECK.format(root=str(ROOT))], *reading(user))
+def test_every_layer_holds_for_a_user_without_rights(user: int) -> None:
+    done = as_user(user, [sys.executable, "-c", SELF_CHECK.format(root=str(ROOT))], *(reading(user) or ()))
     assert (done.returncode, done.stdout) == (0, "held\n"), done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("user", USERS[:1], indirect=True)
-def test_the_tests_of_the_sandbox_pass_for_a_user_without_rights(user):
+def test_the_tests_of_the_sandbox_pass_for_a_user_without_rights(user: int) -> None:
     files = [str(ROOT / f"tests/rlm/sandbox/test_{name}.py") for name in FILES]
     base = f"{tempfile.gettempdir()}/sandbox-tests-{user}"
     plain = ["-q", "-p", "no:cacheprovider", "-m", "not slow", "--basetemp", base]
-    done = as_user(user, [sys.executable, "-m", "pytest", *plain, *files], *reading(user))
+    done = as_user(user, [sys.executable, "-m", "pytest", *plain, *files], *(reading(user) or ()))
     shutil.rmtree(base, ignore_errors=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
