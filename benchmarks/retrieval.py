@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from benchmarks import Options
 from index_store.index import Index, open_index
-from index_store.search import MODES, Mode, Weights
+from index_store.search import Weights
+from index_store.types import MODES, Mode
 from raptor import build_index
 
 K = 10
