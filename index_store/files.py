@@ -4,8 +4,8 @@ import codecs
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 
 _OTHER_MARKS = (
@@ -43,34 +43,33 @@ def replace_file(path: Path, content: bytes) -> None:
         raise
 
 
-@contextmanager
-def locked(path: Path, *, remove: bool = False) -> Iterator[None]:
-    """Hold an exclusive lock on a folder or a file until the block ends; the system drops it when its owner dies.
+@dataclass(frozen=True, slots=True)
+class Lock(AbstractContextManager[None]):
+    """A lock that is held until its block ends; the operating system drops it when its owner dies."""
 
-    A file that does not exist is created, and deleted at the end if `remove`. Raises BlockingIOError where another
-    process holds the lock, OSError where the path cannot be opened.
-    """
-    handle = _lock(path)
-    try:
-        yield
-        if remove:
-            path.unlink(missing_ok=True)
-    finally:
-        os.close(handle)
+    path: Path
+    handle: int
+    remove: bool
+
+    def __exit__(self, *error: object) -> None:
+        if self.remove:
+            self.path.unlink(missing_ok=True)
+        os.close(self.handle)
 
 
-def _lock(path: Path) -> int:
-    """A descriptor that holds the lock of the file at `path`.
+def lock(path: Path, busy: Exception, *, remove: bool = False) -> Lock:
+    """Take an exclusive lock on a folder, or on a file, which is made where it is absent and at the end `remove`d.
 
-    Its last owner may delete the file between our opening and our locking it; then the next one is tried.
+    Raises `busy` where another process has the lock, OSError where the path cannot be opened.
     """
     while True:
         handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its last owner may have removed the file after we opened it: then the next one is tried.
             if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
-                return handle
-        except BaseException:
+                return Lock(path, handle, remove)
+        except BaseException as e:
             os.close(handle)
-            raise
+            raise (busy if isinstance(e, BlockingIOError) else e) from None
         os.close(handle)

@@ -1,7 +1,7 @@
 """Open an index, or a text file as one, and search it."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -20,11 +20,10 @@ from index_store.folder import (
     read_bytes,
     read_manifest,
 )
-from index_store.grep import Grep, grep
+from index_store.grep import grep
 from index_store.manifest import Manifest
-from index_store.search import NO_VECTORS, Weights, search
+from index_store.search import NO_VECTORS, search
 from index_store.tree import Store, Tree
-from index_store.types import Hit, Mode
 
 
 class Index(Tree):
@@ -33,6 +32,9 @@ class Index(Tree):
     `digest`: of the live generation when it was opened; of a text file the sha256. `generation`: its number; 0 for a
     text file.
     """
+
+    search = search
+    grep = grep
 
     def __init__(
         self, store: Store, digest: str, generation: int = 0, manifest: Manifest | None = None
@@ -56,64 +58,6 @@ class Index(Tree):
     def folder(self) -> Path:
         """The generation's folder."""
         return self.store.folder
-
-    def search(
-        self,
-        query: str,
-        k: int = 10,
-        *,
-        mode: Mode = "hybrid",
-        level: int | None = None,
-        under: str | None = None,
-        doc: str | None = None,
-        where: Mapping[str, str] | None = None,
-        section: str | None = None,
-        vector: npt.NDArray[np.float32] | None = None,
-        weights: Weights | None = None,
-    ) -> list[Hit]:
-        """The `k` best nodes, or fewer, best first; ties by node order. Raises BadQuery or NoSuchNode.
-
-        `mode`: hybrid (meaning and words), dense, lexical, or tree (all levels in one pool: the `k` best chunks and at
-        most `k` summaries beside them). `level`: None means the chunks, or every level in mode tree.
-        Filters: `under`, only this node and those below it; `doc`, only the chunks of this document and summaries of
-        nothing else; `where`, only documents whose metadata has each of these fields with that value; `section`, only
-        chunks under a heading that contains this, whatever the case.
-        `vector`: the query's (dim,) unit vector, else the index's embedder makes it. `weights`: of the hybrid score.
-        How scores are made: see `index_store.search`.
-        """
-        return search(
-            self,
-            query,
-            k,
-            mode=mode,
-            level=level,
-            under=under,
-            doc=doc,
-            where=where,
-            section=section,
-            vector=vector,
-            weights=weights,
-            embed=self.embed_queries,
-        )
-
-    def grep(
-        self,
-        pattern: str,
-        *,
-        under: str | None = None,
-        doc: str | None = None,
-        ignore_case: bool = False,
-        limit: int = 50,
-        count_to: int = 10_000,
-    ) -> Grep:
-        """The matches of an RE2 pattern in all documents, or in the document `doc`, or in the chunks `under` a node.
-
-        At most `limit` matches are returned, at most `count_to` are counted. Raises BadQuery or NoSuchNode; see
-        `index_store.grep.grep`.
-        """
-        return grep(
-            self, pattern, under=under, doc=doc, ignore_case=ignore_case, limit=limit, count_to=count_to
-        )
 
     def embed_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
         """The (n, dim) float32 unit rows of n queries, by the embedder that built this index.

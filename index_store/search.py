@@ -10,7 +10,7 @@ tree     hybrid over all levels in one pool, RAPTOR's collapsed tree (arXiv 2401
          returned beside the chunks and replace none
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,8 +25,6 @@ from index_store.vectors import COMPARED, EXACT_NODES, cosines, largest, near, w
 Scores = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
-#: From texts to their (n, dim) float32 unit rows.
-Embed = Callable[[Sequence[str]], Floats]
 
 SHORTLIST = 500  # nodes of each kind that are scored where there are many
 NO_VECTORS = (
@@ -64,17 +62,16 @@ def search(
     section: str | None = None,
     vector: Floats | None = None,
     weights: Weights | None = None,
-    embed: Embed | None = None,
 ) -> list[Hit]:
     """The `k` best nodes, or fewer, best first; ties by node order. Raises BadQuery or NoSuchNode.
 
-    Mode `tree` returns the `k` best chunks and, beside them, the summaries that are among the `k` best nodes: all that
-    mode `hybrid` returns, and at most `k` hits more. A tree without vectors is searched by words in every mode but
-    `dense`, which raises BadQuery.
-    `level` None means the chunks, or every level in mode `tree`. `under`: only this node and those below it. `doc`:
-    only the chunks of this document and summaries of nothing else. `where`, `section`: see
-    `index_store.filters.filtered`. `vector` is the query's (dim,) unit vector; without it `embed` makes one, unless
-    the mode is lexical.
+    `mode`: hybrid (meaning and words), dense, lexical, or tree: all levels in one pool, the `k` best chunks and beside
+    them the summaries among the `k` best nodes. A text file, which has no vectors, is searched by words in every mode
+    but dense, which raises BadQuery. `level`: None means the chunks, or every level in mode tree.
+    Filters: `under`, only this node and those below it; `doc`, only the chunks of this document and summaries of
+    nothing else; `where`, only documents whose metadata has each of these fields with that value; `section`, only
+    chunks under a heading that contains this, whatever the case.
+    `vector`: the query's (dim,) unit vector, else the tree's embedder makes it. `weights`: of the hybrid score.
     """
     if mode not in MODES:
         raise BadQuery(f"no search mode {mode!r}; there are {', '.join(MODES)}")
@@ -88,7 +85,7 @@ def search(
     if not len(nodes):
         return []
     if vector is None and mode != "lexical":
-        vector = embed([query])[0] if embed else None
+        vector = tree.embed_queries([query])[0]
     weights = weights or Weights()
     by_words = tree.lexicon.score("" if mode == "dense" else query, len(tree))
     if mode == "lexical":

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.documents import Documents
-from index_store.errors import BrokenIndex, NoSuchNode
+from index_store.errors import BadQuery, BrokenIndex, NoSuchNode
 from index_store.lexical import Lexicon, columns
 from index_store.tables import MARK_BYTES, NODE_ROW, byte_at, char_at
 from index_store.types import Document, Node, Span, section_path
@@ -374,6 +374,12 @@ class Tree:
     def vectors(self) -> npt.NDArray[np.float32]:
         """The vectors of all nodes, (n, dim) float32 unit rows; dim is 0 where the tree has none."""
         return self._arrays["vectors.npy"]
+
+    def embed_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
+        """The (n, dim) float32 unit rows of n queries. Raises BadQuery: an Index has an embedder, a tree alone none."""
+        raise BadQuery(
+            f"{self.path} has no embedder; give the query's vector, or search by words (mode lexical)"
+        )
 
     @cached_property
     def lexicon(self) -> Lexicon:

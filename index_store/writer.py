@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ import numpy.typing as npt
 
 from index_store import inverted_write, lexical, vectors
 from index_store.errors import BrokenIndex, IndexStoreError
-from index_store.files import locked, sha256_of
+from index_store.files import Lock, lock, sha256_of
 from index_store.folder import CURRENT, current_generation, generation_folder, read_manifest
 from index_store.manifest import FILES, INVERTED, FileEntry, Manifest, digest_of, dumps, loads
 from index_store.manifest import NAME as MANIFEST
@@ -101,19 +100,13 @@ def _publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapp
     return Published(parent if same and parent else number, manifest.digest, size, new=not same)
 
 
-@contextmanager
-def sole_writer(path: Path) -> Iterator[None]:
-    """Hold the lock of an index, which the system takes back from a writer that dies.
+def sole_writer(path: Path) -> Lock:
+    """Take the lock of the index at `path`, for who publishes, rolls back or prunes.
 
-    Raises IndexStoreError where another process holds it, OSError where there is no index.
+    Raises IndexStoreError where another process has it, OSError where there is no index.
     """
     folder = (path / "generations").resolve(strict=True)  # where it is missing, no file is to take its place
-    with ExitStack() as stack:
-        try:
-            stack.enter_context(locked(folder))
-        except BlockingIOError as e:
-            raise IndexStoreError(f"another build is writing the index {path}; wait for its end") from e
-        yield
+    return lock(folder, IndexStoreError(f"another build is writing the index {path}; wait for its end"))
 
 
 def _written(

@@ -3,63 +3,38 @@
 What a caller needs is here, by these names; each is imported from its module when it is first used.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from index_store.lazy import lazy
 
 if TYPE_CHECKING:
-    from raptor.build import build_index, update_index
-    from raptor.clustering.settings import ClusterSettings
-    from raptor.errors import RaptorError
-    from raptor.estimating import Estimate, estimate
-    from raptor.loading.metadata import Metadata, read_metadata
-    from raptor.loading.types import Failure
-    from raptor.pruning import prune_index
-    from raptor.settings import BuildSettings, Spending, read_settings
-    from raptor.types import BuildReport, Changes
+    from raptor.build import build_index as build_index
+    from raptor.build import update_index as update_index
+    from raptor.clustering.settings import ClusterSettings as ClusterSettings
+    from raptor.errors import RaptorError as RaptorError
+    from raptor.estimating import Estimate as Estimate
+    from raptor.estimating import estimate as estimate
+    from raptor.loading.metadata import Metadata as Metadata
+    from raptor.loading.metadata import read_metadata as read_metadata
+    from raptor.loading.types import Failure as Failure
+    from raptor.pruning import prune_index as prune_index
+    from raptor.settings import BuildSettings as BuildSettings
+    from raptor.settings import Spending as Spending
+    from raptor.settings import read_settings as read_settings
+    from raptor.types import BuildReport as BuildReport
+    from raptor.types import Changes as Changes
 
-__all__ = [
-    "BuildReport",
-    "BuildSettings",
-    "Changes",
-    "ClusterSettings",
-    "Estimate",
-    "Failure",
-    "Metadata",
-    "RaptorError",
-    "Spending",
-    "build_index",
-    "estimate",
-    "prune_index",
-    "read_metadata",
-    "read_settings",
-    "update_index",
-]
-
-_HOMES = {
-    "BuildReport": "raptor.types",
-    "BuildSettings": "raptor.settings",
-    "Changes": "raptor.types",
-    "ClusterSettings": "raptor.clustering.settings",
-    "Estimate": "raptor.estimating",
-    "Failure": "raptor.loading.types",
-    "Metadata": "raptor.loading.metadata",
-    "RaptorError": "raptor.errors",
-    "Spending": "raptor.settings",
-    "build_index": "raptor.build",
-    "estimate": "raptor.estimating",
-    "prune_index": "raptor.pruning",
-    "read_metadata": "raptor.loading.metadata",
-    "read_settings": "raptor.settings",
-    "update_index": "raptor.build",
-}
-
-
-def __getattr__(name: str) -> Any:
-    # So that a command's --help never waits for numpy.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+__all__, __getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "build": "build_index update_index",
+        "clustering.settings": "ClusterSettings",
+        "errors": "RaptorError",
+        "estimating": "Estimate estimate",
+        "loading.metadata": "Metadata read_metadata",
+        "loading.types": "Failure",
+        "pruning": "prune_index",
+        "settings": "BuildSettings Spending read_settings",
+        "types": "BuildReport Changes",
+    },
+)

@@ -11,8 +11,7 @@ import io
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -20,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from index_store.files import locked
+from index_store.files import Lock, lock
 from index_store.types import Json
 from raptor.errors import RaptorError
 
@@ -46,20 +45,14 @@ def _digest(key: str, value: bytes) -> bytes:
     return hashlib.sha256(key.encode() + value).digest()
 
 
-@contextmanager
-def build_lock(folder: Path) -> Iterator[None]:
-    """Hold the lock of an index folder, one build at a time. Raises RaptorError where another build holds it."""
-    with ExitStack() as stack:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(folder / LOCK))
-        except BlockingIOError as e:
-            raise RaptorError(
-                f"another build is writing {folder}; wait for it to end, or choose another folder"
-            ) from e
-        except OSError as e:
-            raise RaptorError(f"cannot write in {folder}: {e.strerror or e}; choose another folder") from e
-        yield
+def build_lock(folder: Path) -> Lock:
+    """Take the lock of an index folder, one build at a time. Raises RaptorError where another build has it."""
+    busy = RaptorError(f"another build is writing {folder}; wait for it to end, or choose another folder")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return lock(folder / LOCK, busy)
+    except OSError as e:
+        raise RaptorError(f"cannot write in {folder}: {e.strerror or e}; choose another folder") from e
 
 
 class Checkpoint:

@@ -1,81 +1,49 @@
 """Question in, answer and trace out: `rlm.ask(index, question)`."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from index_store.lazy import lazy
 
 if TYPE_CHECKING:
-    from rlm.answers.citations import Citation
-    from rlm.answers.demands import Demands
-    from rlm.answers.schema import load_schema
-    from rlm.asking.asking import Answer, ask, ask_async, events
-    from rlm.asking.chat import Chat, open_chat
-    from rlm.asking.many import Answers, Outcome, ask_many
-    from rlm.asking.options import Options
-    from rlm.asking.questions import Question, read_questions
-    from rlm.audit.log import TraceError
-    from rlm.errors import RlmError
-    from rlm.gateway.errors import GatewayError
-    from rlm.gateway.types import Usage
-    from rlm.limits import Limits, Models
-    from rlm.sandbox.types import SandboxUnavailable
+    from rlm.answers.citations import Citation as Citation
+    from rlm.answers.demands import Demands as Demands
+    from rlm.answers.schema import load_schema as load_schema
+    from rlm.asking.asking import Answer as Answer
+    from rlm.asking.asking import ask as ask
+    from rlm.asking.asking import ask_async as ask_async
+    from rlm.asking.asking import events as events
+    from rlm.asking.chat import Chat as Chat
+    from rlm.asking.chat import open_chat as open_chat
+    from rlm.asking.many import Answers as Answers
+    from rlm.asking.many import Outcome as Outcome
+    from rlm.asking.many import ask_many as ask_many
+    from rlm.asking.options import Options as Options
+    from rlm.asking.questions import Question as Question
+    from rlm.asking.questions import read_questions as read_questions
+    from rlm.audit.log import TraceError as TraceError
+    from rlm.errors import RlmError as RlmError
+    from rlm.gateway.errors import GatewayError as GatewayError
+    from rlm.gateway.types import Usage as Usage
+    from rlm.limits import Limits as Limits
+    from rlm.limits import Models as Models
+    from rlm.sandbox.types import SandboxUnavailable as SandboxUnavailable
 
-_HOMES = {
-    "Answer": "rlm.asking.asking",
-    "Answers": "rlm.asking.many",
-    "Chat": "rlm.asking.chat",
-    "Citation": "rlm.answers.citations",
-    "Demands": "rlm.answers.demands",
-    "GatewayError": "rlm.gateway.errors",
-    "Limits": "rlm.limits",
-    "Models": "rlm.limits",
-    "Options": "rlm.asking.options",
-    "Outcome": "rlm.asking.many",
-    "Question": "rlm.asking.questions",
-    "RlmError": "rlm.errors",
-    "SandboxUnavailable": "rlm.sandbox.types",
-    "TraceError": "rlm.audit.log",
-    "Usage": "rlm.gateway.types",
-    "ask": "rlm.asking.asking",
-    "ask_async": "rlm.asking.asking",
-    "ask_many": "rlm.asking.many",
-    "events": "rlm.asking.asking",
-    "load_schema": "rlm.answers.schema",
-    "open_chat": "rlm.asking.chat",
-    "read_questions": "rlm.asking.questions",
-}
-
-__all__ = [
-    "Answer",
-    "Answers",
-    "Chat",
-    "Citation",
-    "Demands",
-    "GatewayError",
-    "Limits",
-    "Models",
-    "Options",
-    "Outcome",
-    "Question",
-    "RlmError",
-    "SandboxUnavailable",
-    "TraceError",
-    "Usage",
-    "ask",
-    "ask_async",
-    "ask_many",
-    "events",
-    "load_schema",
-    "open_chat",
-    "read_questions",
-]
-
-
-def __getattr__(name: str) -> Any:
-    # Imported when first used, so that a command's --help never waits for numpy.
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+__all__, __getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "answers.citations": "Citation",
+        "answers.demands": "Demands",
+        "answers.schema": "load_schema",
+        "asking.asking": "Answer ask ask_async events",
+        "asking.chat": "Chat open_chat",
+        "asking.many": "Answers Outcome ask_many",
+        "asking.options": "Options",
+        "asking.questions": "Question read_questions",
+        "audit.log": "TraceError",
+        "errors": "RlmError",
+        "gateway.errors": "GatewayError",
+        "gateway.types": "Usage",
+        "limits": "Limits Models",
+        "sandbox.types": "SandboxUnavailable",
+    },
+)

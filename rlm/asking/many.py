@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from index_store.files import locked, replace_file
+from index_store.files import Lock, lock, replace_file
 from index_store.index import Index
 from index_store.types import Json
 from rlm.answers.demands import Demands
@@ -120,19 +120,13 @@ class Answers:
 
     path: Path
 
-    @contextlib.contextmanager
-    def lock(self) -> Iterator[None]:
+    def lock(self) -> Lock:
         """Lock the file against other runs. Raises RlmError where one has locked it, or it cannot be written."""
-        with contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(locked(self.path.with_name(f".{self.path.name}.lock"), remove=True))
-            except BlockingIOError as e:
-                raise RlmError(
-                    f"another run is writing {self.path}; wait for it, or name another file"
-                ) from e
-            except OSError as e:
-                raise RlmError(f"cannot write the answers {self.path}: {e.strerror or e}") from e
-            yield
+        busy = RlmError(f"another run is writing {self.path}; wait for it, or name another file")
+        try:
+            return lock(self.path.with_name(f".{self.path.name}.lock"), busy, remove=True)
+        except OSError as e:
+            raise RlmError(f"cannot write the answers {self.path}: {e.strerror or e}") from e
 
     def begin(self, questions: Sequence[Question]) -> list[Question]:
         """The questions that are still to be asked, of which the file then has no lines.

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from index_store.files import locked, replace_file, sha256_of
+from index_store.files import lock, replace_file, sha256_of
+
+BUSY = RuntimeError("busy")
 
 
 def test_the_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
@@ -26,9 +28,9 @@ def test_a_replacement_that_fails_leaves_the_old_file_and_nothing_else(tmp_path:
 @pytest.mark.parametrize("is_folder", [False, True])
 def test_a_lock_has_one_owner_at_a_time(tmp_path: Path, is_folder: bool) -> None:
     path = tmp_path if is_folder else tmp_path / "lock"
-    with locked(path), pytest.raises(BlockingIOError), locked(path):
-        pytest.fail("two owners")
-    with locked(path):
+    with lock(path, BUSY), pytest.raises(RuntimeError, match="busy"):
+        lock(path, BUSY)
+    with lock(path, BUSY):
         pass
 
 
@@ -37,10 +39,10 @@ def hold_many_times(folder: Path) -> int:
     times = 0
     for _ in range(300):
         try:
-            with locked(folder / "lock", remove=True):
+            with lock(folder / "lock", BUSY, remove=True):
                 (folder / "count").write_text(str(int((folder / "count").read_text()) + 1))
                 times += 1
-        except BlockingIOError:
+        except RuntimeError:
             continue
     return times
 

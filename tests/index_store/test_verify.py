@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from index_store.errors import BrokenIndex, IndexStoreError
-from index_store.files import locked
+from index_store.files import lock
 from index_store.generations import list_generations, prune, rollback
 from index_store.index import open_index
 from index_store.manifest import FILES
@@ -194,7 +194,7 @@ def test_nothing_is_created_where_an_index_has_no_generations(tmp_path: Path) ->
 
 
 def test_an_index_has_one_writer_at_a_time(whole: Path) -> None:
-    with locked(whole / "generations"):
+    with lock(whole / "generations", RuntimeError("busy")):
         for change in (lambda: rollback(whole, 1), lambda: publish_toy(whole)):
             with pytest.raises(IndexStoreError, match="another build is writing the index"):
                 change()
