@@ -8,40 +8,45 @@ from typing import TYPE_CHECKING
 from index_store.lazy import lazy
 
 if TYPE_CHECKING:
-    from index_store.embedder import Embedder as Embedder
-    from index_store.embedder import load_embedder as load_embedder
-    from index_store.errors import BadQuery as BadQuery
-    from index_store.errors import BrokenIndex as BrokenIndex
-    from index_store.errors import IndexStoreError as IndexStoreError
-    from index_store.errors import NoSuchNode as NoSuchNode
-    from index_store.generations import Generation as Generation
-    from index_store.generations import list_generations as list_generations
-    from index_store.generations import prune as prune
-    from index_store.generations import rollback as rollback
-    from index_store.graph import LevelStats as LevelStats
-    from index_store.graph import level_stats as level_stats
-    from index_store.graph import to_networkx as to_networkx
+    from index_store.embedder import Embedder as Embedder, load_embedder as load_embedder
+    from index_store.errors import (
+        BadQuery as BadQuery,
+        BrokenIndex as BrokenIndex,
+        IndexStoreError as IndexStoreError,
+        NoSuchNode as NoSuchNode,
+    )
+    from index_store.generations import (
+        Generation as Generation,
+        list_generations as list_generations,
+        prune as prune,
+        rollback as rollback,
+    )
+    from index_store.graph import (
+        LevelStats as LevelStats,
+        level_stats as level_stats,
+        to_networkx as to_networkx,
+    )
     from index_store.grep import Grep as Grep
-    from index_store.index import Index as Index
-    from index_store.index import open_any as open_any
-    from index_store.index import open_index as open_index
-    from index_store.index import open_text as open_text
+    from index_store.index import (
+        Index as Index,
+        open_any as open_any,
+        open_index as open_index,
+        open_text as open_text,
+    )
     from index_store.manifest import Manifest as Manifest
-    from index_store.provenance import Source as Source
-    from index_store.provenance import nodes_above as nodes_above
-    from index_store.provenance import sources as sources
+    from index_store.provenance import Source as Source, nodes_above as nodes_above, sources as sources
     from index_store.search import Weights as Weights
-    from index_store.types import MODES as MODES
-    from index_store.types import Document as Document
-    from index_store.types import Hit as Hit
-    from index_store.types import Match as Match
-    from index_store.types import Mode as Mode
-    from index_store.types import Node as Node
-    from index_store.types import Span as Span
+    from index_store.types import (
+        MODES as MODES,
+        Document as Document,
+        Hit as Hit,
+        Match as Match,
+        Mode as Mode,
+        Node as Node,
+        Span as Span,
+    )
     from index_store.verify import verify_index as verify_index
-    from index_store.writer import Draft as Draft
-    from index_store.writer import Published as Published
-    from index_store.writer import publish as publish
+    from index_store.writer import Draft as Draft, Published as Published, publish as publish
 
 __all__, __getattr__, __dir__ = lazy(
     __name__,

@@ -13,8 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
-from index_store.manifest import MAX_BYTES, Manifest, loads
-from index_store.manifest import NAME as MANIFEST
+from index_store.manifest import MAX_BYTES, NAME as MANIFEST, Manifest, loads
 from index_store.tables import NODE
 
 CURRENT = "CURRENT"

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from index_store import embedder as embedders
-from index_store import plain
+from index_store import embedder as embedders, plain
 from index_store.errors import BadQuery, BrokenIndex
 from index_store.folder import (
     check_digest,

@@ -66,12 +66,30 @@ def allow_any_text(*streams: TextIO) -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-def add_command(commands: "Subcommands", name: str, help: str, example: str) -> argparse.ArgumentParser:
-    """A subcommand's parser, whose description is its `help` as a sentence, and whose --help ends with an example."""
-    return commands.add_parser(
+def command_line(prog: str, description: str, example: str) -> "tuple[argparse.ArgumentParser, Subcommands]":
+    """A program's parser, whose --help ends with an example, and the place of its subcommands."""
+    parser = argparse.ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=f"example:\n  {example}\n",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser, parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+
+def add_command(
+    commands: "Subcommands", name: str, help: str, example: str, run: str
+) -> argparse.ArgumentParser:
+    """A subcommand's parser, whose description is its `help` as a sentence, and whose --help ends with an example.
+
+    `run` names the function that runs it, as `module:function`, so that --help imports none of them.
+    """
+    command = commands.add_parser(
         name,
         help=help,
         description=help[0].upper() + help[1:] + ".",
         epilog=f"example:\n  {example}\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    command.set_defaults(run=run)
+    return command

@@ -20,8 +20,16 @@ from index_store import inverted_write, lexical, vectors
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.files import Lock, lock, sha256_of
 from index_store.folder import CURRENT, current_generation, generation_folder, read_manifest
-from index_store.manifest import FILES, INVERTED, FileEntry, Manifest, digest_of, dumps, loads
-from index_store.manifest import NAME as MANIFEST
+from index_store.manifest import (
+    FILES,
+    INVERTED,
+    NAME as MANIFEST,
+    FileEntry,
+    Manifest,
+    digest_of,
+    dumps,
+    loads,
+)
 from index_store.tables import NODE, chars_before
 from index_store.types import Document
 

@@ -8,21 +8,19 @@ from typing import TYPE_CHECKING
 from index_store.lazy import lazy
 
 if TYPE_CHECKING:
-    from raptor.build import build_index as build_index
-    from raptor.build import update_index as update_index
+    from raptor.build import build_index as build_index, update_index as update_index
     from raptor.clustering.settings import ClusterSettings as ClusterSettings
     from raptor.errors import RaptorError as RaptorError
-    from raptor.estimating import Estimate as Estimate
-    from raptor.estimating import estimate as estimate
-    from raptor.loading.metadata import Metadata as Metadata
-    from raptor.loading.metadata import read_metadata as read_metadata
+    from raptor.estimating import Estimate as Estimate, estimate as estimate
+    from raptor.loading.metadata import Metadata as Metadata, read_metadata as read_metadata
     from raptor.loading.types import Failure as Failure
     from raptor.pruning import prune_index as prune_index
-    from raptor.settings import BuildSettings as BuildSettings
-    from raptor.settings import Spending as Spending
-    from raptor.settings import read_settings as read_settings
-    from raptor.types import BuildReport as BuildReport
-    from raptor.types import Changes as Changes
+    from raptor.settings import (
+        BuildSettings as BuildSettings,
+        Spending as Spending,
+        read_settings as read_settings,
+    )
+    from raptor.types import BuildReport as BuildReport, Changes as Changes
 
 __all__, __getattr__, __dir__ = lazy(
     __name__,

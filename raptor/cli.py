@@ -8,7 +8,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from index_store.errors import IndexStoreError
-from index_store.terminal import add_command, allow_any_text, one_line
+from index_store.terminal import add_command, allow_any_text, command_line, one_line
 from raptor.clustering.settings import METHODS
 from raptor.errors import RaptorError
 from raptor.settings import EMBEDDER, SUMMARIZER, Spending
@@ -17,20 +17,14 @@ from rlm.gateway.errors import GatewayError
 if TYPE_CHECKING:
     from index_store.terminal import Subcommands
 
-EXAMPLE = """example:
-  raptor build docs/ notes.md -o my.index && raptor inspect my.index
-"""
+EXAMPLE = "raptor build docs/ notes.md -o my.index && raptor inspect my.index"
 
 
 def parser() -> argparse.ArgumentParser:
     """The parser; `run` of what it parses names the function that runs the command, as `module:function`."""
-    main = argparse.ArgumentParser(
-        prog="raptor",
-        description="Build a tree of summaries over documents, and look at it.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    main, commands = command_line(
+        "raptor", "Build a tree of summaries over documents, and look at it.", EXAMPLE
     )
-    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
     _build_parser(commands)
     _update_parser(commands)
     _remove_parser(commands)
@@ -42,7 +36,13 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _build_parser(commands: "Subcommands") -> None:
-    build = add_command(commands, "build", "build an index from documents", "raptor build docs/ -o my.index")
+    build = add_command(
+        commands,
+        "build",
+        "build an index from documents",
+        "raptor build docs/ -o my.index",
+        "raptor.commands.build:build",
+    )
     build.add_argument(
         "source",
         nargs="+",
@@ -50,10 +50,7 @@ def _build_parser(commands: "Subcommands") -> None:
     )
     build.add_argument("-o", "--output", required=True, metavar="INDEX", help="the index folder")
     build.add_argument(
-        "--summarizer",
-        default=SUMMARIZER,
-        metavar="MODEL",
-        help="a litellm model name (%(default)s)",
+        "--summarizer", default=SUMMARIZER, metavar="MODEL", help="a litellm model name (%(default)s)"
     )
     build.add_argument(
         "--embedder",
@@ -74,7 +71,6 @@ def _build_parser(commands: "Subcommands") -> None:
         help="say what it would cost; what is free is done and kept for the build",
     )
     _spending_options(build)
-    build.set_defaults(run="raptor.commands.build:build")
 
 
 def _metadata_option(command: argparse.ArgumentParser) -> None:
@@ -104,7 +100,11 @@ def _spending_options(command: argparse.ArgumentParser) -> None:
 
 def _update_parser(commands: "Subcommands") -> None:
     update = add_command(
-        commands, "update", "add documents, or replace changed ones", "raptor update my.index docs/new.md"
+        commands,
+        "update",
+        "add documents, or replace changed ones",
+        "raptor update my.index docs/new.md",
+        "raptor.commands.build:update",
     )
     update.add_argument("index", metavar="INDEX")
     update.add_argument(
@@ -114,29 +114,37 @@ def _update_parser(commands: "Subcommands") -> None:
         "indexed before keeps the id that it has below that folder (docs/a/b.md of docs/: a/b.md)",
     )
     _metadata_option(update)
-    update.add_argument("--summarizer", metavar="MODEL", help="another than the one that built the index")
-    _spending_options(update)
-    update.set_defaults(run="raptor.commands.build:update")
+    _change_options(update)
 
 
 def _remove_parser(commands: "Subcommands") -> None:
     remove = add_command(
-        commands, "remove", "remove documents from an index", "raptor remove my.index docs/old.md"
+        commands,
+        "remove",
+        "remove documents from an index",
+        "raptor remove my.index docs/old.md",
+        "raptor.commands.build:remove",
     )
     remove.add_argument("index", metavar="INDEX")
     remove.add_argument("doc", nargs="+", metavar="DOC", help="document ids")
-    remove.add_argument("--summarizer", metavar="MODEL", help="another than the one that built the index")
-    _spending_options(remove)
-    remove.set_defaults(run="raptor.commands.build:remove")
+    _change_options(remove)
+
+
+def _change_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--summarizer", metavar="MODEL", help="another than the one that built the index")
+    _spending_options(command)
 
 
 def _verify_parser(commands: "Subcommands") -> None:
     verify = add_command(
-        commands, "verify", "check every byte and edge of an index", "raptor verify my.index"
+        commands,
+        "verify",
+        "check every byte and edge of an index",
+        "raptor verify my.index",
+        "raptor.commands.keep:verify",
     )
     verify.add_argument("index", metavar="INDEX")
     verify.add_argument("--json", action="store_true", help="print it as JSON")
-    verify.set_defaults(run="raptor.commands.keep:verify")
 
 
 def _generations_parser(commands: "Subcommands") -> None:
@@ -145,16 +153,20 @@ def _generations_parser(commands: "Subcommands") -> None:
         "generations",
         "list an index's generations, or go back to one",
         "raptor generations my.index",
+        "raptor.commands.keep:generations",
     )
     generations.add_argument("index", metavar="INDEX")
     generations.add_argument("--rollback", type=int, metavar="N", help="make generation N the live one again")
     generations.add_argument("--json", action="store_true", help="print it as JSON")
-    generations.set_defaults(run="raptor.commands.keep:generations")
 
 
 def _prune_parser(commands: "Subcommands") -> None:
     prune = add_command(
-        commands, "prune", "delete old generations of an index", "raptor prune my.index --keep 2"
+        commands,
+        "prune",
+        "delete old generations of an index",
+        "raptor prune my.index --keep 2",
+        "raptor.commands.keep:prune",
     )
     prune.add_argument("index", metavar="INDEX")
     prune.add_argument(
@@ -165,12 +177,15 @@ def _prune_parser(commands: "Subcommands") -> None:
         help="how many generations stay: the live one, and the N-1 newest others (%(default)s)",
     )
     prune.add_argument("--json", action="store_true", help="print it as JSON")
-    prune.set_defaults(run="raptor.commands.keep:prune")
 
 
 def _inspect_parser(commands: "Subcommands") -> None:
     inspect = add_command(
-        commands, "inspect", "show an index's levels, labels and models", "raptor inspect my.index"
+        commands,
+        "inspect",
+        "show an index's levels, labels and models",
+        "raptor inspect my.index",
+        "raptor.commands.inspect:inspect",
     )
     inspect.add_argument("index", metavar="INDEX")
     inspect.add_argument("--depth", type=int, default=2, help="levels of the tree to show (%(default)s)")
@@ -185,7 +200,6 @@ def _inspect_parser(commands: "Subcommands") -> None:
     )
     inspect.add_argument("--html", metavar="FILE", help="draw the tree as one self-contained page")
     inspect.add_argument("--json", action="store_true", help="print it as JSON")
-    inspect.set_defaults(run="raptor.commands.inspect:inspect")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,24 +8,16 @@ if TYPE_CHECKING:
     from rlm.answers.citations import Citation as Citation
     from rlm.answers.demands import Demands as Demands
     from rlm.answers.schema import load_schema as load_schema
-    from rlm.asking.asking import Answer as Answer
-    from rlm.asking.asking import ask as ask
-    from rlm.asking.asking import ask_async as ask_async
-    from rlm.asking.asking import events as events
-    from rlm.asking.chat import Chat as Chat
-    from rlm.asking.chat import open_chat as open_chat
-    from rlm.asking.many import Answers as Answers
-    from rlm.asking.many import Outcome as Outcome
-    from rlm.asking.many import ask_many as ask_many
+    from rlm.asking.asking import Answer as Answer, ask as ask, ask_async as ask_async, events as events
+    from rlm.asking.chat import Chat as Chat, open_chat as open_chat
+    from rlm.asking.many import Answers as Answers, Outcome as Outcome, ask_many as ask_many
     from rlm.asking.options import Options as Options
-    from rlm.asking.questions import Question as Question
-    from rlm.asking.questions import read_questions as read_questions
+    from rlm.asking.questions import Question as Question, read_questions as read_questions
     from rlm.audit.log import TraceError as TraceError
     from rlm.errors import RlmError as RlmError
     from rlm.gateway.errors import GatewayError as GatewayError
     from rlm.gateway.types import Usage as Usage
-    from rlm.limits import Limits as Limits
-    from rlm.limits import Models as Models
+    from rlm.limits import Limits as Limits, Models as Models
     from rlm.sandbox.types import SandboxUnavailable as SandboxUnavailable
 
 __all__, __getattr__, __dir__ = lazy(

@@ -10,26 +10,21 @@ from pkgutil import resolve_name
 from typing import Any
 
 from index_store.errors import IndexStoreError
-from index_store.terminal import add_command, allow_any_text, one_line
+from index_store.terminal import add_command, allow_any_text, command_line, one_line
 from index_store.types import MODES
 from rlm.errors import RlmError
 from rlm.limits import HIT_CHARS, ROUTES, RUNS, Limits, Models
 from rlm.sandbox.opening import BACKENDS
 
 LIMITS, MODELS = Limits(), Models()
-EXAMPLE = """example:
-  rlm ask my.index "who signed the lease, and when does it end?"
-"""
+A_RUN = "rlm-runs/20260101-120000-who"
+EXAMPLE = 'rlm ask my.index "who signed the lease, and when does it end?"'
 
 
 def parser() -> argparse.ArgumentParser:
-    main = argparse.ArgumentParser(
-        prog="rlm",
-        description="Question an index; every step is in a trace that can be checked.",
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    main, commands = command_line(
+        "rlm", "Question an index; every step is in a trace that can be checked.", EXAMPLE
     )
-    commands = main.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for add in (
         _search_parser,
         _ask_parser,
@@ -45,7 +40,11 @@ def parser() -> argparse.ArgumentParser:
 
 def _search_parser(commands: Any) -> None:
     search = add_command(
-        commands, "search", "find nodes by meaning and words", 'rlm search my.index "notice period" -k 5'
+        commands,
+        "search",
+        "find nodes by meaning and words",
+        'rlm search my.index "notice period" -k 5',
+        "rlm.commands.search:search",
     )
     search.add_argument("index", metavar="INDEX")
     search.add_argument("query", nargs="?")
@@ -73,15 +72,11 @@ def _search_parser(commands: Any) -> None:
     search.add_argument(
         "--json", action="store_true", help=f"print JSON, with the first {HIT_CHARS:,} characters of each hit"
     )
-    search.set_defaults(run="rlm.commands.search:search")
 
 
 def _limit_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--model",
-        default=MODELS.root,
-        metavar="M",
-        help="the root model, as litellm names it (%(default)s)",
+        "--model", default=MODELS.root, metavar="M", help="the root model, as litellm names it (%(default)s)"
     )
     command.add_argument(
         "--child-model", metavar="M", help=f"the model of sub-calls ({MODELS.child}, or the root model)"
@@ -138,6 +133,7 @@ def _ask_parser(commands: Any) -> None:
         "ask",
         "answer a question with citations",
         'rlm ask my.index "what changed in 2021?" --max-usd 0.50',
+        "rlm.commands.ask:ask",
     )
     ask.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
     ask.add_argument("question", nargs="?")
@@ -168,17 +164,19 @@ def _ask_parser(commands: Any) -> None:
     _limit_options(ask)
     _runs_option(ask)
     ask.add_argument("--json", action="store_true", help="print JSON")
-    ask.set_defaults(run="rlm.commands.ask:ask")
 
 
 def _chat_parser(commands: Any) -> None:
     chat = add_command(
-        commands, "chat", "ask one question after another; the REPL is kept between them", "rlm chat my.index"
+        commands,
+        "chat",
+        "ask one question after another; the REPL is kept between them",
+        "rlm chat my.index",
+        "rlm.commands.chat:chat",
     )
     chat.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
     _limit_options(chat)
     _runs_option(chat)
-    chat.set_defaults(run="rlm.commands.chat:chat")
 
 
 def _runs_option(command: argparse.ArgumentParser) -> None:
@@ -188,7 +186,13 @@ def _runs_option(command: argparse.ArgumentParser) -> None:
 
 
 def _shell_parser(commands: Any) -> None:
-    shell = add_command(commands, "shell", "work in the sandboxed REPL yourself", "rlm shell my.index")
+    shell = add_command(
+        commands,
+        "shell",
+        "work in the sandboxed REPL yourself",
+        "rlm shell my.index",
+        "rlm.commands.shell:shell",
+    )
     shell.add_argument("index", metavar="INDEX")
     _limit_options(shell)
     shell.add_argument(
@@ -198,7 +202,6 @@ def _shell_parser(commands: Any) -> None:
     shell.add_argument(
         "--json", action="store_true", help='read {"code": ...} lines, print one result line each'
     )
-    shell.set_defaults(run="rlm.commands.shell:shell")
 
 
 def _trace_parser(commands: Any) -> None:
@@ -206,13 +209,13 @@ def _trace_parser(commands: Any) -> None:
         commands,
         "trace",
         "show or verify the trace of a run",
-        "rlm trace verify rlm-runs/20260101-120000-who",
+        f"rlm trace verify {A_RUN}",
+        "rlm.commands.trace:trace",
     )
     trace.add_argument("action", choices=["show", "verify"])
     trace.add_argument("run_folder", metavar="RUN", help="a run's folder")
     trace.add_argument("--head", metavar="HASH", help="verify: the hash of the last line, as kept elsewhere")
     trace.add_argument("--json", action="store_true", help="print JSON")
-    trace.set_defaults(run="rlm.commands.trace:trace")
 
 
 def _review_parser(commands: Any) -> None:
@@ -220,19 +223,22 @@ def _review_parser(commands: Any) -> None:
         commands,
         "review",
         "write the audit page of a run",
-        "rlm review rlm-runs/20260101-120000-who -o page.html",
+        f"rlm review {A_RUN} -o page.html",
+        "rlm.commands.trace:review",
     )
     review.add_argument("run_folder", metavar="RUN", help="a run's folder")
     review.add_argument("-o", "--output", required=True, metavar="PAGE", help="the HTML file")
-    review.set_defaults(run="rlm.commands.trace:review")
 
 
 def _doctor_parser(commands: Any) -> None:
     doctor = add_command(
-        commands, "doctor", "say which layers of the sandbox hold on this machine", "rlm doctor"
+        commands,
+        "doctor",
+        "say which layers of the sandbox hold on this machine",
+        "rlm doctor",
+        "rlm.commands.doctor:doctor",
     )
     doctor.add_argument("--json", action="store_true", help="print JSON")
-    doctor.set_defaults(run="rlm.commands.doctor:doctor")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -1,6 +1,7 @@
 """What the three packages give when imported: every name, explained, and nothing heavy before it is used."""
 
 import inspect
+import re
 import subprocess
 import sys
 from collections.abc import Iterator

@@ -5,11 +5,12 @@ from textwrap import wrap
 from typing import Any
 
 from index_store.terminal import count, one_line, visible
-from rlm.audit.costs import Cost, costs, in_dollars
+from rlm.audit.costs import costs, in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks
 from rlm.audit.routing import Branch, branches
 from rlm.audit.verify import Verdict
+from rlm.gateway.types import Usage
 
 WIDTH = 100
 _CODE_LINES = 8
@@ -20,7 +21,7 @@ _BLOCK_CHARS = 100_000
 
 def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None) -> str:
     """The run as text for a terminal or a file, without colour and control characters; the verdict, if given, first."""
-    total = {cost.seq: cost for cost in costs(events)}
+    total = {cost.seq: cost.usage for cost in costs(events)}
     lines = [] if verdict is None else [verdict_line(verdict), ""]
     for event in events:
         body = STEPS[event["kind"]](event)
@@ -169,10 +170,10 @@ def _citation(number: int, citation: dict[str, Any]) -> list[str]:
 
 
 def _closed(event: RecordedEvent) -> list[str]:
-    used = event["usage"]
-    spent = Cost(0, 0.0, used["calls"], used["prompt_tokens"], used["completion_tokens"], used["usd"])
     wrong = f": {one_line(event['error'], WIDTH)}" if event.get("error") else ""
-    return [f"closed     {_short(event['stop'])}{wrong}; {_money(spent)}, {event['seconds']} s"]
+    return [
+        f"closed     {_short(event['stop'])}{wrong}; {_money(Usage(**event['usage']))}, {event['seconds']} s"
+    ]
 
 
 #: The lines of each kind of event.
@@ -194,8 +195,8 @@ STEPS: dict[str, Callable[[RecordedEvent], list[str]]] = {
 }
 
 
-def _money(cost: Cost) -> str:
-    return f"{count(cost.calls, 'call')}, {cost.tokens:,} tokens, {in_dollars(cost.usd)}"
+def _money(usage: Usage) -> str:
+    return f"{count(usage.calls, 'call')}, {usage.tokens:,} tokens, {in_dollars(usage.usd)}"
 
 
 def _short(value: object) -> str:

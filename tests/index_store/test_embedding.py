@@ -11,11 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
-from index_store import embedder as embedders
-from index_store import minilm
+from index_store import embedder as embedders, minilm
 from index_store.embedder import Embedder, load_embedder, load_tokenizer
 from index_store.errors import IndexStoreError
 from index_store.files import sha256_of

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import re2
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from index_store import grep as g
 from index_store.errors import BadQuery, BrokenIndex

@@ -7,11 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
-from index_store import inverted_write, lexical, search
-from index_store import vectors as v
+from index_store import inverted_write, lexical, search, vectors as v
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.index import Index, open_index
 from index_store.manifest import FILES, INVERTED

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from time import perf_counter
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from index_store.embedder import TokenOffsets, load_tokenizer
 from raptor.chunking import CHARS_PER_TOKEN, chunk

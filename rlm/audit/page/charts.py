@@ -6,6 +6,7 @@ from typing import Any
 from rlm.audit.costs import Cost, in_dollars
 from rlm.audit.events import AMOUNT, RecordedEvent
 from rlm.audit.page.html import Html, tag
+from rlm.gateway.types import Usage
 
 _WIDE, _HIGH, _LEFT, _TOP, _BASE = 560, 180, 8, 26, 154
 _MOST_DOTS = 400
@@ -20,11 +21,16 @@ def cost_section(events: Sequence[RecordedEvent], after: Sequence[Cost]) -> Html
     end_s = max(events[-1]["time_s"], 0.001)
     limits = events[0].get("limits", {})
     tokens = _chart(
-        "Tokens", after, end_s, lambda cost: cost.tokens, lambda value: f"{value:,.0f}", limits.get("tokens")
+        "Tokens",
+        after,
+        end_s,
+        lambda usage: usage.tokens,
+        lambda value: f"{value:,.0f}",
+        limits.get("tokens"),
     )
-    dollars = _chart("Dollars", after, end_s, lambda cost: cost.usd, in_dollars, limits.get("usd"))
+    dollars = _chart("Dollars", after, end_s, lambda usage: usage.usd, in_dollars, limits.get("usd"))
     free = tag("p", "No call of this run had a price.", cls="meta")
-    charts = tag("div", tokens, dollars if after[-1].usd > 0 else free, cls="charts")
+    charts = tag("div", tokens, dollars if after[-1].usage.usd > 0 else free, cls="charts")
     return tag("section", tag("h2", "Cost"), charts, id="cost")
 
 
@@ -32,21 +38,20 @@ def _chart(
     name: str,
     after: Sequence[Cost],
     end_s: float,
-    value: Callable[[Cost], float],
+    value: Callable[[Usage], float],
     words: Callable[[float], str],
     limit: Any,
 ) -> Html:
     """A line that steps up at each call, from 0 at the start to the whole at the end."""
-    most = value(after[-1]) or 1.0
+    values = [value(cost.usage) for cost in after]
+    most = values[-1] or 1.0
     across = [_LEFT + (_WIDE - 2 * _LEFT) * cost.time_s / end_s for cost in after]
-    up = [_BASE - (_BASE - _TOP) * value(cost) / most for cost in after]
+    up = [_BASE - (_BASE - _TOP) * used / most for used in values]
     line = f"M{_LEFT} {_BASE}" + "".join(f"H{x:.1f}V{y:.1f}" for x, y in zip(across, up, strict=True))
     line += f"H{_WIDE - _LEFT}"
-    dots = [
-        _dot(*dot, words) for dot in list(zip(across, up, map(value, after), after, strict=True))[:_MOST_DOTS]
-    ]
+    dots = [_dot(*dot, words) for dot in list(zip(across, up, values, after, strict=True))[:_MOST_DOTS]]
     allowed = f" of {words(limit)} allowed" if not AMOUNT.problem(limit) else ""
-    spent = words(value(after[-1])) + allowed
+    spent = words(values[-1]) + allowed
     caption = f"{name}: {spent} after {len(after)} calls in {end_s:.1f} s"
     return tag(
         "figure",
@@ -67,6 +72,6 @@ def _chart(
 
 
 def _dot(x: float, y: float, value: float, cost: Cost, words: Callable[[float], str]) -> Html:
-    title = tag("title", f"call {cost.calls} at {cost.time_s:.2f} s: {words(value)} so far")
+    title = tag("title", f"call {cost.usage.calls} at {cost.time_s:.2f} s: {words(value)} so far")
     circle = tag("circle", title, cx=f"{x:.1f}", cy=f"{y:.1f}", r="4")
-    return tag("a", circle, href=f"#e{cost.seq}", aria_label=f"call {cost.calls}")
+    return tag("a", circle, href=f"#e{cost.seq}", aria_label=f"call {cost.usage.calls}")

@@ -66,15 +66,15 @@ def _seal(verdict: Verdict | None) -> Html:
 
 
 def _numbers(events: Sequence[RecordedEvent]) -> Html:
-    cost = (costs(events) or [Cost()])[-1]
+    usage = (costs(events) or [Cost()])[-1].usage
     last = events[-1] if events else {"kind": "", "time_s": 0.0}
     stop = str(last["stop"]) if last["kind"] == "run_closed" else "no end recorded"
     pairs = [
         ("Ended", stop),
         ("Time", f"{last['time_s']:.1f} s"),
-        ("Model calls", f"{cost.calls:,}"),
-        ("Tokens", f"{cost.tokens:,}"),
-        ("Cost", in_dollars(cost.usd) if cost.usd else "no price"),
+        ("Model calls", f"{usage.calls:,}"),
+        ("Tokens", f"{usage.tokens:,}"),
+        ("Cost", in_dollars(usage.usd) if usage.usd else "no price"),
         ("Steps in the tree", f"{sum(event['kind'] == 'visited' for event in events):,}"),
     ]
     return facts(pairs, "numbers")

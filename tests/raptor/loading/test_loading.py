@@ -12,8 +12,7 @@ from time import process_time
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from index_store import open_index
 from raptor.build import build_index, update_index

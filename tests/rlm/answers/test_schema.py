@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from index_store.types import Json
 from rlm.answers.schema import DRAFT, SCHEMA_BYTES, load_schema, schema_problem, typed

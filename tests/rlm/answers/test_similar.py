@@ -4,8 +4,7 @@ import random
 import sys
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from rlm.answers import similar
 from rlm.answers.citations import NEAREST

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from rlm.audit import Trace, TraceError, messages_seen, read, verify
 from rlm.audit.events import RecordedEvent

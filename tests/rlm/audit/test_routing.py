@@ -133,7 +133,7 @@ def test_quoted_words_are_found_where_they_were_shown(run: tuple[list[RecordedEv
 def test_the_cost_is_the_sum_over_every_call_and_ends_as_the_run_says(
     run: tuple[list[RecordedEvent], Verdict],
 ) -> None:
-    last, closed = costs(run[0])[-1], run[0][-1]["usage"]
+    last, closed = costs(run[0])[-1].usage, run[0][-1]["usage"]
     assert (last.calls, last.prompt_tokens, last.completion_tokens) == tuple(
         closed[name] for name in ("calls", "prompt_tokens", "completion_tokens")
     )

@@ -4,8 +4,7 @@ import json
 import time
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from rlm.audit.suspicion import FLAGS, SCAN_CHARS, Alarm, Flag, instructions_in, texts_shown
 from tests.helpers.places import data_file

@@ -7,8 +7,7 @@ import sys
 import time
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 
 from rlm.gateway.blocks import Block, quote
 from rlm.gateway.offline.extractive import summarise

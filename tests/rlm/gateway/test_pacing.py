@@ -6,8 +6,7 @@ from email.utils import format_datetime
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from rlm.gateway.failures import classify
 from rlm.gateway.pacing import Pacing, backoff_s

@@ -5,8 +5,7 @@ import sys
 import time
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from rlm.gateway.tokens import count_tokens, truncate
 from rlm.gateway.types import Message

@@ -18,8 +18,7 @@ import pytest
 
 from rlm.asking.options import Options
 from rlm.asking.runs import new_run
-from rlm.gateway import gateway as gateway_module
-from rlm.gateway import provider
+from rlm.gateway import gateway as gateway_module, provider
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.lanes import Lanes

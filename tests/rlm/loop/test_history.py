@@ -1,7 +1,6 @@
 """A conversation that nears its window loses its oldest turns, and says so."""
 
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rlm import prompts
 from rlm.gateway.types import Message

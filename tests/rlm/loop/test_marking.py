@@ -3,8 +3,7 @@
 import time
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from rlm.gateway.blocks import outside, unquote
 from rlm.loop.marking import FOREIGN_CHARS, SPARED_CHARS, marked, pieces

@@ -3,8 +3,7 @@
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from rlm import prompts
 from rlm.loop.replies import code_of, final_in, final_variable_in, hint, is_open

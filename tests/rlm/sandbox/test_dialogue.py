@@ -10,8 +10,7 @@ from types import SimpleNamespace
 from typing import Any, TypeAlias, cast
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from rlm.sandbox.cage import wire
 from rlm.sandbox.dialogue import Clock, Death, Line, Reply, exchange

@@ -8,8 +8,7 @@ import tracemalloc
 from typing import Any
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
+from hypothesis import example, given, strategies as st
 
 from index_store.types import Json
 from rlm.sandbox.cage import wire
