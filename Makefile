@@ -5,13 +5,14 @@ READY := .venv/ready
 OUT ?= demo-out
 PYTHONS ?= 3.12 3.13
 
-.PHONY: help setup demo test check fast pythons bench clean
+.PHONY: help setup demo test check lint fast pythons bench clean
 
 help:
 	@echo "make demo                     build an index of Python's own documentation and question it"
 	@echo "make demo DOCS=dir Q='...'    the same on your own folder"
 	@echo "make test                     every check: style, types, tests"
 	@echo "make fast                     the quick tests only"
+	@echo "make lint                     format, lint and types only"
 	@echo "make pythons                  the sandbox's and the gateway's tests under Python 3.12 and 3.13, where they are"
 	@echo "make bench                    measure speed, memory and retrieval"
 	@echo "make bench REFERENCE=dir      the same, beside a checkout of the reference RAPTOR"
@@ -28,11 +29,13 @@ demo: $(READY)
 
 test: check
 
-check: $(READY)
+check: lint
+	$(BIN)/python -m pytest -n 2
+
+lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -n 2
 
 fast: $(READY)
 	$(BIN)/python -m pytest -n 2 -m 'not slow'

@@ -47,21 +47,21 @@ if TYPE_CHECKING:
     )
     from index_store.verify import verify_index as verify_index
     from index_store.writer import Draft as Draft, Published as Published, publish as publish
-
-__all__, __getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "embedder": "Embedder load_embedder",
-        "errors": "BadQuery BrokenIndex IndexStoreError NoSuchNode",
-        "generations": "Generation list_generations prune rollback",
-        "graph": "LevelStats level_stats to_networkx",
-        "grep": "Grep",
-        "index": "Index open_any open_index open_text",
-        "manifest": "Manifest",
-        "provenance": "Source nodes_above sources",
-        "search": "Weights",
-        "types": "Document Hit MODES Match Mode Node Span",
-        "verify": "verify_index",
-        "writer": "Draft Published publish",
-    },
-)
+else:  # a type checker would let every name pass
+    __all__, __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "embedder": "Embedder load_embedder",
+            "errors": "BadQuery BrokenIndex IndexStoreError NoSuchNode",
+            "generations": "Generation list_generations prune rollback",
+            "graph": "LevelStats level_stats to_networkx",
+            "grep": "Grep",
+            "index": "Index open_any open_index open_text",
+            "manifest": "Manifest",
+            "provenance": "Source nodes_above sources",
+            "search": "Weights",
+            "types": "Document Hit MODES Match Mode Node Span",
+            "verify": "verify_index",
+            "writer": "Draft Published publish",
+        },
+    )

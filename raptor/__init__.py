@@ -21,18 +21,18 @@ if TYPE_CHECKING:
         read_settings as read_settings,
     )
     from raptor.types import BuildReport as BuildReport, Changes as Changes
-
-__all__, __getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "build": "build_index update_index",
-        "clustering.settings": "ClusterSettings",
-        "errors": "RaptorError",
-        "estimating": "Estimate estimate",
-        "loading.metadata": "Metadata read_metadata",
-        "loading.types": "Failure",
-        "pruning": "prune_index",
-        "settings": "BuildSettings Spending read_settings",
-        "types": "BuildReport Changes",
-    },
-)
+else:  # a type checker would let every name pass
+    __all__, __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "build": "build_index update_index",
+            "clustering.settings": "ClusterSettings",
+            "errors": "RaptorError",
+            "estimating": "Estimate estimate",
+            "loading.metadata": "Metadata read_metadata",
+            "loading.types": "Failure",
+            "pruning": "prune_index",
+            "settings": "BuildSettings Spending read_settings",
+            "types": "BuildReport Changes",
+        },
+    )

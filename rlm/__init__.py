@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from rlm.asking.asking import Answer as Answer, ask as ask, ask_async as ask_async, events as events
     from rlm.asking.chat import Chat as Chat, open_chat as open_chat
     from rlm.asking.many import Answers as Answers, Outcome as Outcome, ask_many as ask_many
-    from rlm.asking.options import Options as Options
     from rlm.asking.questions import Question as Question, read_questions as read_questions
     from rlm.audit.log import TraceError as TraceError
     from rlm.errors import RlmError as RlmError
@@ -19,23 +18,22 @@ if TYPE_CHECKING:
     from rlm.gateway.types import Usage as Usage
     from rlm.limits import Limits as Limits, Models as Models
     from rlm.sandbox.types import SandboxUnavailable as SandboxUnavailable
-
-__all__, __getattr__, __dir__ = lazy(
-    __name__,
-    {
-        "answers.citations": "Citation",
-        "answers.demands": "Demands",
-        "answers.schema": "load_schema",
-        "asking.asking": "Answer ask ask_async events",
-        "asking.chat": "Chat open_chat",
-        "asking.many": "Answers Outcome ask_many",
-        "asking.options": "Options",
-        "asking.questions": "Question read_questions",
-        "audit.log": "TraceError",
-        "errors": "RlmError",
-        "gateway.errors": "GatewayError",
-        "gateway.types": "Usage",
-        "limits": "Limits Models",
-        "sandbox.types": "SandboxUnavailable",
-    },
-)
+else:  # a type checker would let every name pass
+    __all__, __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "answers.citations": "Citation",
+            "answers.demands": "Demands",
+            "answers.schema": "load_schema",
+            "asking.asking": "Answer ask ask_async events",
+            "asking.chat": "Chat open_chat",
+            "asking.many": "Answers Outcome ask_many",
+            "asking.questions": "Question read_questions",
+            "audit.log": "TraceError",
+            "errors": "RlmError",
+            "gateway.errors": "GatewayError",
+            "gateway.types": "Usage",
+            "limits": "Limits Models",
+            "sandbox.types": "SandboxUnavailable",
+        },
+    )

@@ -276,7 +276,14 @@ def _end_like_ctrl_c() -> None:
         for sign in (signal.SIGTERM, signal.SIGHUP):
             if signal.getsignal(sign) is signal.SIG_IGN:  # nohup
                 continue
-            signal.signal(sign, lambda *_: signal.raise_signal(signal.SIGINT))
+            signal.signal(sign, _interrupt)
+
+
+def _interrupt(*_: object) -> None:
+    """As Ctrl-C does, also where a shell started us in the background and so had Ctrl-C ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.raise_signal(signal.SIGINT)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """What holds for every test: no clock of a busy machine decides, and CI tries the same examples each time."""
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,10 @@ from hypothesis import HealthCheck, settings
 
 if TYPE_CHECKING:
     from index_store.index import Index
+
+# Started in a shell's background, tests would hand an ignored Ctrl-C on to the programs that they start.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("house"), derandomize=True)

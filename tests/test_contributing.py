@@ -42,7 +42,8 @@ class Edit:
             path.write_text("".join([*lines, "\n\n", self.block]), encoding="utf-8")
             return
         places = [place for place, line in enumerate(lines) if line.startswith(self.line)]
-        assert len(places) == 1, f"{self.file} has {len(places)} lines that begin with {self.line!r}"
+        fault = f"{self.file} has {len(places)} lines that begin with {self.line!r}"
+        assert len(places) == 1, f"{fault}, which CONTRIBUTING.md names: mend the page"
         start = places[0] + (self.where == "after")
         lines[start : places[0] + (self.where != "before")] = [self.block]
         path.write_text("".join(lines), encoding="utf-8")
@@ -75,29 +76,51 @@ def test_every_block_of_a_page_says_where_it_goes(title: str) -> None:
     assert RUN.search(PAGES[title])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("title", PAGES)
-def test_the_lines_of_a_page_work_where_it_puts_them(title: str, tmp_path: Path) -> None:
-    for folder in ("index_store", "raptor", "rlm", "tests"):
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+def copied(folder: Path) -> Path:
+    """The parts of the checkout that pages change and checks read."""
+    for part in ("index_store", "raptor", "rlm", "tests", "benchmarks"):
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
     for file in ("pyproject.toml", "README.md", "CONTRIBUTING.md", "Makefile"):
-        shutil.copy(ROOT / file, tmp_path / file)
-    for edit in edits(PAGES[title]):
-        edit.apply(tmp_path)
-    run = RUN.search(PAGES[title])
-    assert run
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-m",
-        "not slow",
-        *run[1].split(),
-    ]
+        shutil.copy(ROOT / file, folder / file)
+    return folder
+
+
+def check(folder: Path, *command: str) -> None:
+    """Run a module of Python in a folder, whose packages it imports. It must succeed."""
     done = subprocess.run(
-        command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(tmp_path)}
+        [sys.executable, "-m", *command],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(folder)},
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
+
+
+def test_the_lines_that_pages_name_are_there(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    for page in PAGES.values():
+        for edit in edits(page):
+            edit.apply(folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("title", PAGES)
+def test_the_tests_of_a_page_pass(title: str, tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    for edit in edits(PAGES[title]):
+        edit.apply(folder)
+    run = RUN.search(PAGES[title])
+    assert run
+    check(folder, "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *run[1].split())
+
+
+@pytest.mark.slow
+def test_what_the_pages_add_passes_the_checks_of_style_and_types(tmp_path: Path) -> None:
+    folder = copied(tmp_path)
+    for page in PAGES.values():
+        for edit in edits(page):
+            edit.apply(folder)
+    check(folder, "ruff", "format", "--check", ".")
+    check(folder, "ruff", "check", ".")
+    check(folder, "mypy")

@@ -14,6 +14,7 @@ import pytest
 import index_store
 import raptor
 import rlm
+from rlm.asking.options import Options
 from tests.helpers.imports import within
 from tests.helpers.places import ROOT
 
@@ -79,7 +80,7 @@ def test_importing_the_faces_imports_nothing_heavy() -> None:
 
 @pytest.mark.parametrize("name", ["ask", "ask_async", "ask_many", "events", "open_chat"])
 def test_every_option_stands_in_the_signature(name: str) -> None:
-    options = set(inspect.signature(rlm.Options).parameters)
+    options = set(inspect.signature(Options).parameters)
     taken = inspect.signature(getattr(rlm, name)).parameters
     assert options - set(taken) == ({"route"} if name == "open_chat" else set())
     assert {p.kind for p in taken.values()} <= {

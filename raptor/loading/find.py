@@ -6,7 +6,7 @@ from glob import glob, has_magic
 from pathlib import Path, PurePath
 
 from raptor.errors import RaptorError
-from raptor.loading.kinds import KNOWN, TYPES
+from raptor.loading.readers import READERS, TYPES
 from raptor.loading.types import SourceFile
 
 
@@ -21,7 +21,7 @@ def find(sources: Sequence[str]) -> list[SourceFile]:
             "no documents were named; name at least one file, folder or pattern such as 'docs/**/*.md'"
         )
     files = [file for source in sources for file in _files_of(source)]
-    if not any(file.path.suffix.lower() in KNOWN for file in files):
+    if not any(file.path.suffix.lower() in READERS for file in files):
         raise RaptorError(_nothing_known(sources, files))
     unique: dict[str, SourceFile] = {}
     for file in files:

@@ -12,11 +12,6 @@ MARKDOWN = frozenset({".md", ".markdown"})
 HTML = frozenset({".html", ".htm", ".xhtml"})
 OFFICE = frozenset({".docx", ".pptx", ".xlsx"})
 SLOW = HTML | OFFICE | {".pdf"}
-KNOWN = PLAIN | MARKDOWN | SLOW | {".jsonl"}
-
-
-#: The types, as messages name them.
-TYPES = ".txt .md .rst .html .pdf .docx .pptx .xlsx .jsonl .csv .json .log and source code such as .py"
 
 
 def is_slow(file: SourceFile) -> bool:

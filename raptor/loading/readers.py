@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from raptor.loading.html import read_html
 from raptor.loading.jsonl import read_jsonl
-from raptor.loading.kinds import HTML, MARKDOWN, OFFICE, PLAIN, TYPES
+from raptor.loading.kinds import HTML, MARKDOWN, OFFICE, PLAIN
 from raptor.loading.markdown import read_markdown
 from raptor.loading.office import read_office
 from raptor.loading.pdf import read_pdf
@@ -25,6 +25,8 @@ READERS: dict[str, Reader] = {
     ".pdf": read_pdf,
     ".jsonl": read_jsonl,
 }
+#: The types of file that have a reader, as messages name them.
+TYPES = f".txt .rst .csv .json .log, source code such as .py, {' '.join(sorted(READERS.keys() - PLAIN))}"
 
 
 def read_file(file: SourceFile) -> list[Loaded]:

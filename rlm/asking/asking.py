@@ -127,7 +127,10 @@ async def events(
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
 ) -> AsyncGenerator[dict[str, object], None]:
-    """The events of a run as they are recorded, each {"kind", "conversation", ...}; options as for `ask`.
+    """The events of a run as they are recorded, each {"kind", "conversation", ...}; options and errors as for `ask`.
+
+        async for event in rlm.events("my.index", "Who approves travel?"):
+            print(event["kind"])
 
     The last is {"kind": "result", "conversation": "0", "answer": Answer}. Leaving the iterator early stops the run.
     """

@@ -113,7 +113,12 @@ async def open_chat(
 ) -> AsyncIterator[Chat]:
     """Open a chat over an index folder, an open index or a text file; leaving it closes its sandbox and trace.
 
-    The options are those of `rlm.ask` without a route: a chat always uses the loop, for its variables.
+        async with rlm.open_chat("my.index", limits=rlm.Limits(usd=0.50)) as chat:
+            print((await chat.ask("Who approves travel?")).content)
+            print((await chat.ask("And up to which sum?")).content)
+
+    The options are those of `rlm.ask` without a route: a chat always uses the loop, for its variables. Raises as
+    `rlm.ask`.
     """
     options = Options("rlm", models, limits, demands, runs, watch)
     opened = ready(index, models)

@@ -57,11 +57,15 @@ async def ask_many(
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
 ) -> AsyncGenerator[Outcome, None]:
-    """Each outcome as it comes, `at_once` questions at a time; the other options are those of `rlm.ask`.
+    """Each outcome as it comes, `at_once` questions at a time, in an event loop; other options are those of `rlm.ask`.
+
+        async for outcome in rlm.ask_many("my.index", rlm.read_questions("questions.jsonl"), at_once=8):
+            print(outcome.question.id, outcome.answer.content if outcome.answer else outcome.error)
 
     The caps of `limits` on dollars, tokens and calls hold for all questions together. Each question, when it starts, is
     capped at an even part of what is left for those that are not done, so that none starves another; what it does not
-    use goes to the rest. The other limits hold for each question by itself.
+    use goes to the rest. The other limits hold for each question by itself. `rlm.Answers` is the file that the command
+    line writes outcomes to, and goes on with. Raises as `rlm.ask`; a question that fails is an outcome with an error.
     """
     options = Options(route, models, limits, demands, runs, watch)
     opened = ready(index, models)

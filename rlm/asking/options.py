@@ -10,7 +10,7 @@ from rlm.loop.recording import Watch, unwatched
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The options that `ask`, `ask_async`, `ask_many`, `events` and `open_chat` take by name.
+    """The options that `ask`, `ask_async`, `ask_many`, `events` and `open_chat` take by name, as one value within rlm.
 
     `route`: how a question is answered: "direct", the whole text in one call; "retrieve", what a search finds in one
     call; "rlm", the loop; "auto" chooses, and the trace says why. `models`: who answers. `limits`: limits of a run.

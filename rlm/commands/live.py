@@ -3,10 +3,11 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, TextIO
 
 from index_store.terminal import count, one_line
+from rlm.gateway.types import Usage
 from rlm.loop.recording import Watch
 
 Json = Any
@@ -29,7 +30,7 @@ class Now:
             turn = self.turn + (conversation == "0")
             return replace(self, turn=turn, in_flight=self.in_flight + 1)
         if kind in ("model_answered", "model_failed"):
-            used = fields["usage"]
+            used = fields.get("usage") or asdict(Usage())  # of a call that failed it may be left out
             return replace(
                 self,
                 in_flight=self.in_flight - 1,

@@ -380,8 +380,9 @@ class Verbs:
         if self._entered is None:
             return []
         parent, others = self.view.siblings(self._entered, SIBLINGS)
-        above = None if parent is None else self.index.id_of(parent)
-        return [entry_of(self.index.at(number)) | {"parent": above} for number in others]
+        above, shown = None if parent is None else self.index.id_of(parent), {e["node"] for e in self._shown}
+        entries = (entry_of(self.index.at(number)) | {"parent": above} for number in others)
+        return [entry for entry in entries if entry["node"] not in shown]
 
 
 def entry_of(node: Node) -> Entry:

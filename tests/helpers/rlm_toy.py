@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from index_store.index import Index
+from index_store.types import Json
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
 from rlm.gateway.litellm_setup import litellm
@@ -60,3 +61,8 @@ def recorded_verbs(index: Index, under: str | None = None) -> tuple[Verbs, list[
     """Verbs over an index, and the list that each of their visits is added to."""
     visits: list[Visit] = []
     return Verbs(index, lambda visit: visits.append(asdict(visit)), under), visits
+
+
+def ask_verb(verbs: Verbs, name: str, *arguments: Json, **named: Json) -> Any:
+    """What a cell gets from `context.NAME(...)`; raises Refused."""
+    return verbs.serve(name, list(arguments), named)

@@ -285,11 +285,15 @@ def test_a_price_that_nobody_knows_is_not_told_as_none(
     assert told["priced"] is False
 
 
-def test_a_stop_by_the_system_closes_the_trace_too(folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("in_background", [False, True])
+def test_a_stop_by_the_system_closes_the_trace_too(folder: Path, tmp_path: Path, in_background: bool) -> None:
     with ModelServer([slow("late", 30)]) as server:
         environment = {**os.environ, "OPENAI_BASE_URL": server.base_url, "OPENAI_API_KEY": "sk-test"}
         words = [sys.executable, "-m", "rlm.cli", "ask", str(folder), "why", "--model", MODEL]
-        asking = subprocess.Popen([*words, "--runs", str(tmp_path)], env=environment, stderr=subprocess.PIPE)
+        # A shell that starts a program in the background has it ignore Ctrl-C.
+        background = ["env", "--ignore-signal=INT"] if in_background else []
+        command = [*background, *words, "--runs", str(tmp_path)]
+        asking = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE)
         while not server.requests and asking.poll() is None:
             time.sleep(0.05)
         asking.terminate()

@@ -1,6 +1,8 @@
 """The verbs over the tree: each by hand, under hostile arguments, and inside a branch that must not leak."""
 
+import inspect
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -14,6 +16,7 @@ from index_store.index import Index, open_index
 from index_store.types import Json
 from rlm.loop.checks import Refused
 from rlm.loop.verbs import READ_CHARS, VERBS, Verbs
+from tests.helpers.places import ROOT as HOME
 from tests.helpers.rlm_toy import Visit, embedded, recorded_verbs
 from tests.helpers.toy import CUTS, TEXTS, publish_toy, toy_draft, toy_index
 
@@ -441,3 +444,62 @@ def test_a_branch_of_one_chunk_is_a_view_too(index: Index) -> None:
 def test_the_toy_is_what_these_tests_believe(tmp_path: Path) -> None:
     assert toy_draft().levels == [6, 2, 1]
     assert [toy_index(tmp_path / "t").text(f"L0-0000{i}") for i in range(6)] == LEAVES
+
+
+# -- what holds of every verb, a new one too ---------------------------------------------------------------
+
+#: A value for each argument that some verb cannot do without.
+EXAMPLES: dict[str, Json] = {"query": "apples", "pattern": "a", "start": 0, "end": 5, "text": "a"}
+#: Verbs that stand behind `len`, slices, `in` and `str`, and so are not told of by name.
+BEHIND_TEXT = {"length", "slice", "contains", "text"}
+SYSTEM = (HOME / "rlm/prompts/system.md").read_text(encoding="utf-8")
+
+
+def nodes_in(value: Json) -> Iterator[str]:
+    """Every node that a result names."""
+    if isinstance(value, dict):
+        yield from (v for k, v in value.items() if k == "node" and isinstance(v, str))
+        yield from (node for v in value.values() for node in nodes_in(v))
+    elif isinstance(value, list):
+        yield from (node for v in value for node in nodes_in(v))
+
+
+def calls_of(name: str, nodes: list[str]) -> list[dict[str, Json]]:
+    """Arguments for a verb: what it cannot do without, and each of the nodes where it takes one."""
+    needed = [
+        p
+        for p, given in inspect.signature(getattr(Verbs, name)).parameters.items()
+        if given.default is given.empty
+    ]
+    assert set(needed) <= {"self", "node", *EXAMPLES}, (
+        f"give an example of each argument of {name} in EXAMPLES"
+    )
+    others = {p: EXAMPLES[p] for p in needed if p in EXAMPLES}
+    return [others | {"node": node} for node in nodes] if "node" in needed else [others]
+
+
+@pytest.mark.parametrize("under", [None, BOATS, FRUIT])
+@pytest.mark.parametrize("name", VERBS)
+def test_a_verb_shows_only_what_is_in_view_and_records_all_that_it_shows(
+    index: Index, name: str, under: str | None
+) -> None:
+    verbs, visits = recorded_verbs(index, under)
+    view = [index.id_of(number) for number in range(len(index)) if number in verbs.view]
+    answered = 0
+    for arguments in calls_of(name, view):
+        try:
+            result = verbs.serve(name, [], arguments)
+        except Refused:  # as some nodes may be: of one kind of node, or at the top of the view
+            continue
+        answered += 1
+        shown, not_taken = ({str(e["node"]) for e in visits[-1][kind]} for kind in ("shown", "not_taken"))
+        assert {*nodes_in(result), *shown, *not_taken} <= set(view), "it shows what lies outside the branch"
+        assert set(nodes_in(result)) <= shown, "it shows what it does not record"
+        assert not shown & not_taken, "what was shown did not pass by"
+    assert answered
+
+
+@pytest.mark.parametrize("name", VERBS)
+def test_models_are_told_of_every_verb(name: str) -> None:
+    told = re.search(rf"\.{name}\(", SYSTEM)
+    assert bool(told) != (name in BEHIND_TEXT), f"give context.{name} a line in rlm/prompts/system.md"
