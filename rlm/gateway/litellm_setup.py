@@ -108,6 +108,8 @@ def _quieten(module: Any) -> None:
         "Pydantic serializer warnings",
     ):
         warnings.filterwarnings("ignore", message, UserWarning)
+    # It makes this coroutine before the task that awaits it; where a call is cancelled between, nobody does.
+    warnings.filterwarnings("ignore", r"coroutine '.*\.acompletion' was never awaited", RuntimeWarning)
     module.disable_hf_tokenizer_download = True
     module.telemetry = False  # gone in 1.106, and with it what it turned off
     module.suppress_debug_info = True
