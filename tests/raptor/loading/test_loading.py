@@ -113,6 +113,25 @@ def test_a_link_that_leads_back_up_ends(folder: Path) -> None:
     assert [loaded for loaded in load(found) if isinstance(loaded, Failure)]
 
 
+@pytest.mark.parametrize("source", ["docs", "docs/*"])
+def test_a_link_that_leads_outside_is_skipped_and_named_unless_it_is_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    for name in ("secret.txt", "secret.html"):
+        Path(name).write_text("secret")
+        (folder / name).symlink_to(f"../{name}")
+    (folder / "inside.txt").symlink_to("b.txt")
+    loaded = list(load(find([source])))
+    failed = [item for item in loaded if isinstance(item, Failure)]
+    assert [Path(item.source).name for item in failed] == ["secret.html", "secret.txt"]
+    assert all("leads out of what was named; give --follow-links" in reason(item) for item in failed)
+    assert "secret" not in [item.text for item in loaded if isinstance(item, Text)]
+    followed = list(load(find([source], follow_links=True)))
+    assert [item.text for item in followed if isinstance(item, Text)].count("secret") == 2
+    assert [text.text for text in texts("docs/secret.txt")] == ["secret"]  # who names a link wants it
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [
