@@ -1,12 +1,13 @@
 """What is done to a file as a whole: its digest, a lock on it, its replacement, the encoding that it begins with."""
 
 import codecs
+import errno
 import fcntl
 import hashlib
 import os
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 _OTHER_MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
@@ -29,6 +30,26 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def refuse_links(folder: Path, *names: str) -> None:
+    """Raise OSError, worded as a sentence, where one of the files `names` below a folder is, or lies behind, a link.
+
+    A folder that came from a stranger may hold links to anything; `folder` itself may be one.
+    """
+    for name in names:
+        path = folder
+        for part in PurePath(name).parts:
+            path /= part
+            if path.is_symlink():
+                raise OSError(errno.ELOOP, f"{path} is a link, and none is followed here")
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """Write a file that is new: what had its name is removed, and if that was a link, what it led to stays."""
+    path.unlink(missing_ok=True)
+    with path.open("xb") as file:
+        file.write(content)
+
+
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file beside the one it replaces and rename it: readers see the old one or the new one, whole.
 
@@ -36,7 +57,7 @@ def replace_file(path: Path, content: bytes) -> None:
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
-        partial.write_bytes(content)
+        write_new(partial, content)
         partial.replace(path)
     except OSError:
         partial.unlink(missing_ok=True)
@@ -60,10 +81,13 @@ class Lock(AbstractContextManager[None]):
 def lock(path: Path, busy: Exception, *, remove: bool = False) -> Lock:
     """Take an exclusive lock on a folder, or on a file, which is made where it is absent and at the end `remove`d.
 
-    Raises `busy` where another process has the lock, OSError where the path cannot be opened.
+    Raises `busy` where another process has the lock, OSError where the path cannot be opened or is a link.
     """
+    refuse_links(path.parent, path.name)
     while True:
-        handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(
+            path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666
+        )
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Its last owner may have removed the file after we opened it: then the next one is tried.

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
+from index_store.files import refuse_links
 from index_store.manifest import MAX_BYTES, NAME as MANIFEST, Manifest, loads
 from index_store.tables import NODE
 
@@ -60,6 +61,7 @@ def live_pointer(path: Path) -> tuple[int, str | None] | None:
 
     Raises BrokenIndex where the file CURRENT cannot be parsed.
     """
+    check_links(path, CURRENT)
     try:
         line = (path / CURRENT).read_bytes()[:80].decode("ascii", "replace")
     except FileNotFoundError:
@@ -91,6 +93,7 @@ def check_digest(path: Path, number: int, digest: str | None, manifest: Manifest
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a generation's folder; raises BrokenIndex."""
     path = folder / MANIFEST
+    check_links(folder.parents[1], str(path.relative_to(folder.parents[1])))
     if not path.is_file():
         raise BrokenIndex(f"{folder} is half copied: {MANIFEST} is missing; copy or build the index again")
     if path.stat().st_size > MAX_BYTES:
@@ -100,8 +103,17 @@ def read_manifest(folder: Path) -> Manifest:
     return loads(path.read_bytes(), path)
 
 
+def check_links(folder: Path, *names: str) -> None:
+    """Raise BrokenIndex where one of the files `names` below a folder is, or lies behind, a link."""
+    try:
+        refuse_links(folder, *names)
+    except OSError as e:
+        raise BrokenIndex(f"{e.strerror or e}; put the file itself in its place") from e
+
+
 def check_sizes(folder: Path, manifest: Manifest) -> None:
-    """Raise BrokenIndex, with the file's name, where one is missing or not of the size that the manifest gives."""
+    """Raise BrokenIndex, with the file's name, where one is missing, a link, or not of the size that is given."""
+    check_links(folder, *manifest.files)
     for name, entry in manifest.files.items():
         path = folder / name
         size = path.stat().st_size if path.is_file() else None

@@ -75,6 +75,8 @@ def _fault(
     file: Path, entry: FileEntry, hashed: dict[tuple[int, int], str], report: Callable[[int], None]
 ) -> str:
     """What is wrong with a file; "" for nothing. `hashed`: the sha256 of the files read before, by device and inode."""
+    if file.is_symlink() or file.parent.is_symlink():
+        return "is a link, or lies behind one, and none is followed here; put the file itself in its place"
     status = file.stat() if file.is_file() else None
     if status is None or status.st_size != entry.size:
         return "is missing" if status is None else f"has {status.st_size:,} bytes, expected {entry.size:,}"

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from index_store import inverted_write, lexical, vectors
 from index_store.errors import BrokenIndex, IndexStoreError
-from index_store.files import Lock, lock, sha256_of
-from index_store.folder import CURRENT, current_generation, generation_folder, read_manifest
+from index_store.files import Lock, lock, refuse_links, sha256_of, write_new
+from index_store.folder import CURRENT, check_sizes, current_generation, generation_folder, read_manifest
 from index_store.manifest import (
     FILES,
     INVERTED,
@@ -28,7 +28,6 @@ from index_store.manifest import (
     Manifest,
     digest_of,
     dumps,
-    loads,
 )
 from index_store.tables import NODE, chars_before
 from index_store.types import Document
@@ -93,7 +92,7 @@ def _publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapp
         parent = _live(path)
         number = max([0, *numbers(path)]) + 1
         for stale in (path / "generations").glob("*.partial"):
-            shutil.rmtree(stale)
+            stale.unlink() if stale.is_symlink() else shutil.rmtree(stale)
         partial = generation_folder(path, number).with_suffix(".partial")
         try:
             manifest = _written(partial, number, parent, draft, models, settings)
@@ -113,6 +112,7 @@ def sole_writer(path: Path) -> Lock:
 
     Raises IndexStoreError where another process has it, OSError where there is no index.
     """
+    refuse_links(path, "generations")
     folder = (path / "generations").resolve(strict=True)  # where it is missing, no file is to take its place
     return lock(folder, IndexStoreError(f"another build is writing the index {path}; wait for its end"))
 
@@ -141,7 +141,13 @@ def _share(partial: Path, parent: Path, manifest: Manifest) -> None:
     """Replace files that the parent generation has too by hard links to its own, where the file system has those."""
     for name, entry in manifest.files.items():
         old, new = parent / name, partial / name
-        if not old.is_file() or old.stat().st_size != entry.size or _entry(old) != entry:
+        if (
+            old.is_symlink()
+            or old.parent.is_symlink()
+            or not old.is_file()
+            or old.stat().st_size != entry.size
+            or _entry(old) != entry
+        ):
             continue
         link = new.with_name(f"{new.name}.link")
         try:
@@ -164,7 +170,7 @@ def switch(path: Path, number: int) -> None:
     temporary = path / f"{CURRENT}.partial"
     # With the digest, so that a damaged number does not lead to another generation.
     digest = read_manifest(generation_folder(path, number)).digest
-    temporary.write_text(f"{number:06d} {digest}\n")
+    write_new(temporary, f"{number:06d} {digest}\n".encode())
     _sync(temporary)
     temporary.rename(path / CURRENT)
     _sync(path)
@@ -187,7 +193,8 @@ def _live(path: Path) -> int | None:
 def _holds(folder: Path, manifest: Manifest) -> bool:
     """Whether a generation has the content of this manifest, and every file is still as it was written."""
     try:
-        published = loads((folder / MANIFEST).read_bytes(), folder / MANIFEST)
+        published = read_manifest(folder)
+        check_sizes(folder, published)
         return published.digest == manifest.digest and all(
             _entry(folder / name) == entry for name, entry in manifest.files.items()
         )

@@ -57,12 +57,14 @@ def build_index(
     settings: BuildSettings | None = None,
     metadata: Metadata | None = None,
     spending: Spending | None = None,
+    follow_links: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build an index of `sources` (files, folders, patterns, .jsonl) in the folder `index` and publish it.
 
     `summarizer`: a model, as litellm names it. `embedder`: "minilm", or a sentence-transformers model. `metadata`:
-    fields of documents, as `read_metadata` gives them. `progress`: called with (stage, done, total) as work goes on.
+    fields of documents, as `read_metadata` gives them. `follow_links`: whether links that lead out of a folder of
+    `sources` are read, which else are failures. `progress`: called with (stage, done, total) as work goes on.
     A build that was cut short goes on where it was when it is called again with the same arguments.
     Raises RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
     """
@@ -71,7 +73,7 @@ def build_index(
     out = Path(index)
     check_target(out)
     check_model(summarizer)
-    files = find_files(out, sources, clock)
+    files = find_files(out, sources, clock, follow_links=follow_links)
     with clock.stage("embed"):
         model = embedder_for(embedder, settings)
     with opened_when_needed(out) as checkpoint:
@@ -95,6 +97,7 @@ def update_index(
     summarizer: str | None = None,
     metadata: Metadata | None = None,
     spending: Spending | None = None,
+    follow_links: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Add and replace the documents of `sources`, drop those with an id in `remove`, and publish a new generation.
@@ -113,7 +116,9 @@ def update_index(
     with opened(out) as checkpoint:
         previous = open_index(out)  # again, now that no other build can publish
         roots: list[str] = checkpoint.get_json(ROOTS) or []
-        files = named_below(find_files(out, sources, clock), roots) if sources else []
+        files = (
+            named_below(find_files(out, sources, clock, follow_links=follow_links), roots) if sources else []
+        )
         cache = CheckpointCache(out, lambda: checkpoint)
         texts, failures = load_texts(files, progress, clock, cache) if files else ([], [])
         with clock.stage("embed"):

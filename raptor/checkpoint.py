@@ -19,7 +19,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from index_store.files import Lock, lock
+from index_store.files import Lock, lock, refuse_links
 from index_store.types import Json
 from raptor.errors import RaptorError
 
@@ -63,6 +63,7 @@ class Checkpoint:
         self._lock = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            refuse_links(folder, *(f"{NAME}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")))
             self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
             self._db.execute("PRAGMA journal_mode=WAL")
             # A dead process loses nothing; a power cut, the last moments.

@@ -65,6 +65,7 @@ def _build_parser(commands: "Subcommands") -> None:
         "--cluster", choices=METHODS, help="paper: RAPTOR's own procedure, slow, for comparison"
     )
     _metadata_option(build)
+    _links_option(build)
     build.add_argument(
         "--dry-run",
         action="store_true",
@@ -78,6 +79,14 @@ def _metadata_option(command: argparse.ArgumentParser) -> None:
         "--meta",
         metavar="FILE",
         help='fields of documents, to search by: .jsonl or .csv with an "_id" or "doc"',
+    )
+
+
+def _links_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--follow-links",
+        action="store_true",
+        help="read links to files that lie outside the folders named; without it they are skipped",
     )
 
 
@@ -114,6 +123,7 @@ def _update_parser(commands: "Subcommands") -> None:
         "indexed before keeps the id that it has below that folder (docs/a/b.md of docs/: a/b.md)",
     )
     _metadata_option(update)
+    _links_option(update)
     _change_options(update)
 
 

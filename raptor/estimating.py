@@ -71,6 +71,7 @@ def estimate(
     summarizer: str = SUMMARIZER,
     embedder: str = EMBEDDER,
     settings: BuildSettings | None = None,
+    follow_links: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Estimate, list[Failure]]:
     """What `build_index` with the same arguments would take, and the sources that it could not load.
@@ -80,7 +81,7 @@ def estimate(
     settings, clock, out = settings or BuildSettings(), Clock(), Path(index)
     check_target(out)
     check_model(summarizer)
-    files = find_files(out, sources, clock)
+    files = find_files(out, sources, clock, follow_links=follow_links)
     model = embedder_for(embedder, settings)
     with opened_when_needed(out) as checkpoint:
         texts, failures = load_texts(files, progress or silent, clock, CheckpointCache(out, checkpoint))

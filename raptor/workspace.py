@@ -90,14 +90,14 @@ def listed(sources: Sources) -> list[str]:
     return [str(s) for s in ([sources] if isinstance(sources, str | Path) else sources)]
 
 
-def find_files(out: Path, sources: Sources, clock: Clock) -> list[SourceFile]:
+def find_files(out: Path, sources: Sources, clock: Clock, *, follow_links: bool = False) -> list[SourceFile]:
     """The files that the sources stand for, but for those of the index at `out`, which may lie among them.
 
     Raises RaptorError where there are none.
     """
     index = os.path.realpath(out)
     with clock.stage("load"):
-        files = find(listed(sources))
+        files = find(listed(sources), follow_links=follow_links)
         return [file for file in files if not Path(os.path.realpath(file.path)).is_relative_to(index)]
 
 

@@ -168,6 +168,15 @@ def test_nothing_is_pickled(path: Path) -> None:
             assert "allow_pickle" not in given or ast.unparse(given["allow_pickle"]) == "False"
 
 
+@pytest.mark.parametrize("path", [p for n, p in MODULES.items() if within(n, OURS)], ids=name_of)
+def test_no_process_imports_from_the_folder_it_is_started_in(path: Path) -> None:
+    for node in ast.walk(tree_of(path)):
+        words = [ast.unparse(word) for word in node.elts] if isinstance(node, ast.List) else []
+        assert "sys.executable" not in words or {"'-I'", "'-P'"} & {*words}, f"{path}:{ast.unparse(node)}"
+    spawned = "'spawn'" in ast.unparse(tree_of(path))
+    assert not spawned or "PYTHONSAFEPATH" in ast.unparse(tree_of(path))
+
+
 @pytest.mark.parametrize("path", modules(), ids=name_of)
 def test_a_module_says_what_it_is_for_and_has_a_name_that_does(path: Path) -> None:
     assert ast.get_docstring(tree_of(path))

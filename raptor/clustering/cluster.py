@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import get_context
 
 from raptor.clustering.fast import cluster_part, partition
@@ -57,7 +59,7 @@ def in_processes(
     waiting: deque[Future[list[Ints]]] = deque()
     done = []
     # Spawned, not forked: a fork of a process in which BLAS or torch have threads may hang.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with _nothing_from_here(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         try:
             for part in parts:
                 waiting.append(pool.submit(cluster_part, points[part], tokens[part], settings))
@@ -69,3 +71,19 @@ def in_processes(
                 f"a process that clusters {settings.part_size:,} nodes ended early; free memory, and if a script of "
                 "yours builds the index, do it under: if __name__ == '__main__'"
             ) from e
+
+
+@contextmanager
+def _nothing_from_here() -> Iterator[None]:
+    """Python as it starts in the block does not import from the working directory, which may hold a stranger's files.
+
+    `multiprocessing` starts it with `-c`, which looks there first until it has been told the caller's own `sys.path`.
+    """
+    name, before = "PYTHONSAFEPATH", os.environ.get("PYTHONSAFEPATH")
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        del os.environ[name]
+        if before is not None:
+            os.environ[name] = before

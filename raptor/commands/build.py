@@ -30,6 +30,7 @@ def build(args: argparse.Namespace) -> int:
             settings=_settings(args),
             metadata=_metadata(args.meta),
             spending=spending,
+            follow_links=args.follow_links,
             progress=progress,
         )
     return _print_report(report, args.json)
@@ -37,7 +38,7 @@ def build(args: argparse.Namespace) -> int:
 
 def update(args: argparse.Namespace) -> int:
     """Add documents to an index, or replace changed ones."""
-    return _update(args, args.source, [], _metadata(args.meta))
+    return _update(args, args.source, [], _metadata(args.meta), follow_links=args.follow_links)
 
 
 def remove(args: argparse.Namespace) -> int:
@@ -50,6 +51,8 @@ def _update(
     sources: Sequence[str],
     removed: Sequence[str],
     metadata: Metadata | None = None,
+    *,
+    follow_links: bool = False,
 ) -> int:
     with show_progress() as progress:
         report = update_index(
@@ -59,6 +62,7 @@ def _update(
             summarizer=args.summarizer,
             metadata=metadata,
             spending=_spending(args),
+            follow_links=follow_links,
             progress=progress,
         )
     return _print_report(report, args.json)
@@ -73,6 +77,7 @@ def _dry_run(args: argparse.Namespace) -> int:
             summarizer=args.summarizer,
             embedder=args.embedder,
             settings=_settings(args),
+            follow_links=args.follow_links,
             progress=progress,
         )
     _print_skipped(failures)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from glob import glob, has_magic
 from pathlib import Path, PurePath
 
@@ -10,11 +11,12 @@ from raptor.loading.readers import READERS, TYPES
 from raptor.loading.types import SourceFile
 
 
-def find(sources: Sequence[str]) -> list[SourceFile]:
+def find(sources: Sequence[str], *, follow_links: bool = False) -> list[SourceFile]:
     """The files that `sources` (files, folders, patterns) stand for, sorted by id; each file once.
 
-    Folders are walked to the bottom; names that start with a dot are skipped, unless named themselves. Raises
-    RaptorError for a source that does not exist, and where no file is of a known type.
+    Folders are walked to the bottom; names that start with a dot are skipped, unless named themselves. A link among
+    them that leads out of its folder is `outside`, unless `follow_links`. Raises RaptorError for a source that does not
+    exist, and where no file is of a known type.
     """
     if not sources:
         raise RaptorError(
@@ -23,8 +25,10 @@ def find(sources: Sequence[str]) -> list[SourceFile]:
     files = [file for source in sources for file in _files_of(source)]
     if not any(file.path.suffix.lower() in READERS for file in files):
         raise RaptorError(_nothing_known(sources, files))
+    if follow_links:
+        files = [replace(file, outside=False) for file in files]
     unique: dict[str, SourceFile] = {}
-    for file in files:
+    for file in sorted(files, key=lambda file: file.outside):  # what was itself named is not outside
         unique.setdefault(os.path.realpath(file.path), file)
     return sorted(unique.values(), key=lambda file: file.id)
 
@@ -48,7 +52,7 @@ def is_below(path: str | Path, roots: Sequence[str]) -> bool:
 def _named(file: SourceFile, roots: Sequence[str]) -> SourceFile:
     path = file.path.parent.resolve() / file.path.name
     root = next((root for root in roots if path.is_relative_to(root)), None)
-    return file if root is None else SourceFile(file.path, path.relative_to(root).as_posix())
+    return file if root is None else replace(file, id=path.relative_to(root).as_posix())
 
 
 def _files_of(source: str) -> list[SourceFile]:
@@ -63,12 +67,18 @@ def _expand(source: str) -> list[SourceFile]:
     if not source:
         raise RaptorError("one of the documents named is ''; name a file, a folder or a pattern")
     if path.is_dir():
-        return [SourceFile(file, file.relative_to(path).as_posix()) for file in _walk(path)]
+        return [_below(path, file) for file in _walk(path)]
     if path.exists():
         return [SourceFile(path, path.name)]
     if has_magic(source):
         return _matches(source)
     raise RaptorError(f"there is no file or folder {source!r}; check the path")
+
+
+def _below(folder: Path, path: Path) -> SourceFile:
+    real = Path(os.path.realpath(path))
+    outside = not real.is_relative_to(os.path.realpath(folder))
+    return SourceFile(path, path.relative_to(folder).as_posix(), outside)
 
 
 def _walk(folder: Path) -> list[Path]:
@@ -100,7 +110,7 @@ def _base(pattern: str) -> Path:
 def _matches(pattern: str) -> list[SourceFile]:
     base = _base(pattern)
     paths = [Path(name) for name in glob(pattern, recursive=True)]  # noqa: PTH207 (an absolute pattern is one too)
-    files = [SourceFile(path, path.relative_to(base).as_posix()) for path in paths if path.is_file()]
+    files = [_below(base, path) for path in paths if path.is_file()]
     if not files:
         raise RaptorError(
             f"no file matches the pattern {pattern!r}; check it, and write ** to reach into subfolders"

@@ -16,4 +16,4 @@ SLOW = HTML | OFFICE | {".pdf"}
 
 def is_slow(file: SourceFile) -> bool:
     """Whether its type takes long to parse, or may crash what parses it."""
-    return file.path.suffix.lower() in SLOW
+    return not file.outside and file.path.suffix.lower() in SLOW

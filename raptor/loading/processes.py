@@ -1,14 +1,16 @@
 """Parse files in processes: several at once, each under limits, so that a hostile file ends its parser and no more.
 
-A parser is `python -m raptor.loading.processes`: a line of JSON in for each file, a line of JSON out. (Not
-`multiprocessing`, which would run a caller's own script again where that lacks a main guard, and whose messages are
-pickles.)
+A parser reads a line of JSON for each file and writes one. It imports nothing from the folder it is started in, which
+may be that of the documents, gets no key in its environment, and gives up what `raptor.loading.confined` takes. (It is
+not one of `multiprocessing`, which would run a caller's own script again where that lacks a main guard, and whose
+messages are pickles.)
 """
 
 import json
 import os
 import resource
 import signal
+import site
 import subprocess
 import sys
 from collections import deque
@@ -22,6 +24,7 @@ from typing import IO, Any, Protocol
 
 from index_store.files import sha256_of
 from raptor.errors import RaptorError
+from raptor.loading.confined import confine
 from raptor.loading.readers import read_file
 from raptor.loading.types import Failure, Loaded, Section, SourceFile, Text, state_of
 
@@ -30,6 +33,23 @@ MEMORY_BYTES = 4 * 2**30
 #: Goes up when the same file gives another text, so that what is recorded of it is not used.
 VERSION = 1
 _AHEAD = 4  # files submitted before their turn, for each process
+#: All of a build's environment that reaches a parser: how names of files are encoded, and where Python's libraries are.
+ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
+# Our packages come from the folder in argv[1] and nowhere else; no other module comes from there before it was looked
+# for in the standard library and among what is installed, nor ever from the working directory.
+_BOOT = """
+import os, sys
+from importlib.machinery import PathFinder
+class Ours:
+    def find_spec(name, path=None, target=None):
+        if path is None and name in ("index_store", "raptor", "rlm"):
+            return PathFinder.find_spec(name, sys.argv[1:2])
+sys.meta_path.insert(0, Ours)
+here = os.path.realpath(os.curdir)
+sys.path[:] = [path for path in sys.path + sys.argv[1:] if os.path.realpath(path) != here]
+"""
+#: What a parser then runs. The tests put readers that die or hang before it.
+SERVE = "from raptor.loading.processes import main; main()"
 
 
 class ParseCache(Protocol):
@@ -153,16 +173,17 @@ class _Parsers:
 
 
 def _started() -> subprocess.Popen[bytes]:
-    home = str(Path(__file__).parents[2])
-    known = os.environ.get("PYTHONPATH")
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([home, *([known] if known else [])])}
+    folders = [str(Path(__file__).resolve().parents[2])]
+    if site.ENABLE_USER_SITE:
+        folders.append(site.getusersitepackages())
+    python = [sys.executable, "-I", "-X", f"utf8={sys.flags.utf8_mode}"]
     try:
         return subprocess.Popen(
-            [sys.executable, "-m", "raptor.loading.processes"],
+            [*python, "-c", _BOOT + SERVE, *folders],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            env=environment,
+            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ},
         )
     except OSError as e:
         raise RaptorError(
@@ -218,8 +239,8 @@ def _serve(asked: IO[bytes], answers: IO[bytes]) -> None:
         answers.flush()
 
 
-def _main() -> None:
-    """Serve on standard input and output, to which nothing else may write."""
+def main() -> None:
+    """Serve on standard input and output, to which nothing else may write; this process is confined."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
@@ -227,8 +248,5 @@ def _main() -> None:
     most = resource.getrlimit(resource.RLIMIT_AS)[1]
     limit = MEMORY_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_BYTES, most)
     resource.setrlimit(resource.RLIMIT_AS, (limit, most))
+    confine()
     _serve(sys.stdin.buffer, answers)
-
-
-if __name__ == "__main__":
-    _main()

@@ -40,6 +40,11 @@ def read_file(file: SourceFile) -> list[Loaded]:
 
 
 def _read(file: SourceFile) -> Iterator[Loaded]:
+    if file.outside:
+        yield Failure(
+            str(file.path), "it is a link that leads out of what was named; give --follow-links to have it"
+        )
+        return
     reader = READERS.get(file.path.suffix.lower())
     if reader is None:
         yield Failure(str(file.path), f"its type {file.path.suffix!r} is unknown; known types are {TYPES}")

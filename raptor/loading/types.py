@@ -42,10 +42,14 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class SourceFile:
-    """A file to load. `id`: its path below the folder that was named, or below the fixed part of the pattern."""
+    """A file to load. `id`: its path below the folder that was named, or below the fixed part of the pattern.
+
+    `outside`: whether it lies elsewhere, behind a link there, and so is not to be read.
+    """
 
     path: Path
     id: str
+    outside: bool = False
 
 
 Loaded = Text | Failure

@@ -25,6 +25,18 @@ def test_a_replacement_that_fails_leaves_the_old_file_and_nothing_else(tmp_path:
     assert (tmp_path / "page").read_bytes() == b"old"
 
 
+@pytest.mark.parametrize("target", ["victim", "nothing", "."])
+def test_neither_a_lock_nor_a_replacement_follows_a_link(tmp_path: Path, target: str) -> None:
+    (tmp_path / "victim").write_text("precious")
+    (tmp_path / "lock").symlink_to(tmp_path / target)
+    (tmp_path / ".page.partial").symlink_to(tmp_path / target)
+    with pytest.raises(OSError, match="lock is a link, and none is followed here"):
+        lock(tmp_path / "lock", BUSY)
+    replace_file(tmp_path / "page", b"new")
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock", "page", "victim"]
+
+
 @pytest.mark.parametrize("is_folder", [False, True])
 def test_a_lock_has_one_owner_at_a_time(tmp_path: Path, is_folder: bool) -> None:
     path = tmp_path if is_folder else tmp_path / "lock"

@@ -79,6 +79,38 @@ def test_a_pointer_of_an_earlier_version_is_read(whole: Path) -> None:
     assert open_index(whole).root.label == "All"
 
 
+@pytest.mark.parametrize("name", [*NAMES, "lexical", "."])
+def test_a_link_in_an_index_is_refused_in_one_sentence_though_what_it_leads_to_fits(
+    whole: Path, name: str
+) -> None:
+    file = file_of(whole, name)
+    outside = file.resolve().rename(whole.parent / "outside")
+    file.symlink_to(outside)
+    with pytest.raises(
+        BrokenIndex, match=r"is a link, and none is followed here; put the file itself"
+    ) as caught:
+        open_index(whole)
+    assert str(file) in str(caught.value)
+    assert any("is a link" in problem for problem in verify_index(whole))
+    publish_toy(whole, relabelled(["a", "b", "c"]))
+    assert open_index(whole).root.label == "c"
+    assert not any(path.is_symlink() for path in open_index(whole).folder.rglob("*"))
+
+
+def test_what_a_writer_leaves_aside_is_never_written_through_a_link(whole: Path) -> None:
+    victim = whole.parent / "victim"
+    victim.write_text("precious")
+    (whole / "CURRENT.partial").symlink_to(victim)
+    (whole / "generations/000002.partial").symlink_to(whole.parent)
+    publish_toy(whole, relabelled(["a", "b", "c"]))
+    rollback(whole, 1)
+    assert (victim.read_text(), open_index(whole).generation) == ("precious", 1)
+    outside = (whole / "generations").rename(whole.parent / "outside")
+    (whole / "generations").symlink_to(outside)
+    with pytest.raises(IndexStoreError, match="is a link"):
+        publish_toy(whole)
+
+
 def test_damage_to_an_old_generation_is_found_too_and_shared_files_are_read_once(whole: Path) -> None:
     publish_toy(whole, relabelled(["a", "b", "c"]))
     reports: list[tuple[int, int]] = []

@@ -186,6 +186,26 @@ def test_a_second_build_into_one_index_is_refused_until_the_first_is_gone(tmp_pa
     assert build_index(docs, out).new
 
 
+@pytest.mark.parametrize("name", ["build.lock", "build.sqlite", "build.sqlite-wal", "build.sqlite-shm"])
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_in_place_of_what_a_build_writes_is_refused_in_one_sentence(
+    tmp_path: Path, name: str, there: bool
+) -> None:
+    docs, out, victim = (
+        tiny_embedder.write_documents(tmp_path / "docs", 3),
+        tmp_path / "i",
+        tmp_path / "victim",
+    )
+    out.mkdir()
+    if there:
+        victim.touch()
+    (out / name).symlink_to(victim)
+    with pytest.raises(RaptorError, match=rf"{name} is a link, and none is followed here") as caught:
+        build_index(docs, out)
+    assert "\n" not in str(caught.value)
+    assert (victim.read_bytes() if there else victim.exists()) in (b"", False)
+
+
 def test_a_damaged_checkpoint_is_one_sentence_that_says_what_to_delete(tmp_path: Path) -> None:
     docs, out = tiny_embedder.write_documents(tmp_path / "docs", 3), tmp_path / "i"
     out.mkdir()

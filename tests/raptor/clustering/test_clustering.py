@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -203,6 +204,37 @@ def test_processes_give_the_same_clusters_as_one_alone(monkeypatch: pytest.Monke
     alone = lists(cluster(vectors, np.full(150, 100), how, workers=1))
     monkeypatch.setattr(clustering, "PARALLEL", 100)
     assert lists(cluster(vectors, np.full(150, 100), how, workers=2)) == alone
+
+
+BESIDE = """
+import numpy as np
+from raptor.clustering import cluster as clustering
+if __name__ == "__main__":
+    clustering.PARALLEL = 10
+    vectors = np.random.default_rng(0).normal(size=(150, 8)).astype(np.float32)
+    clustering.cluster_part = len
+    try: clustering.cluster(vectors, np.full(150, 1), clustering.ClusterSettings(part_size=60), workers=2)
+    except TypeError as error: print(error)
+"""
+
+
+def test_a_process_imports_nothing_from_the_folder_it_stands_in(tmp_path: Path) -> None:
+    docs, script = tmp_path / "docs", tmp_path / "scripts/build.py"
+    script.parent.mkdir()
+    script.write_text(BESIDE)
+    docs.mkdir()
+    for name in ("multiprocessing", "pickle", "socket", "threading", "signal", "runpy"):
+        (docs / f"{name}.py").write_text(f"open({str(tmp_path / name)!r}, 'w')\nraise SystemExit(7)\n")
+    done = subprocess.run(
+        [sys.executable, str(script)],
+        cwd=docs,
+        env={"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert "len() takes exactly one argument" in done.stdout, done.stderr[-1000:]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["docs", "scripts"]
 
 
 def ends_early(*_: object) -> None:

@@ -1,8 +1,10 @@
 """Documents load with their text untouched, and whatever is wrong with a source is said in one sentence."""
 
+import ctypes
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -109,6 +111,25 @@ def test_a_link_that_leads_back_up_ends(folder: Path) -> None:
     found = find([str(folder)])
     assert len(found) == 4
     assert [loaded for loaded in load(found) if isinstance(loaded, Failure)]
+
+
+@pytest.mark.parametrize("source", ["docs", "docs/*"])
+def test_a_link_that_leads_outside_is_skipped_and_named_unless_it_is_asked_for(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, source: str
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    for name in ("secret.txt", "secret.html"):
+        Path(name).write_text("secret")
+        (folder / name).symlink_to(f"../{name}")
+    (folder / "inside.txt").symlink_to("b.txt")
+    loaded = list(load(find([source])))
+    failed = [item for item in loaded if isinstance(item, Failure)]
+    assert [Path(item.source).name for item in failed] == ["secret.html", "secret.txt"]
+    assert all("leads out of what was named; give --follow-links" in reason(item) for item in failed)
+    assert "secret" not in [item.text for item in loaded if isinstance(item, Text)]
+    followed = list(load(find([source], follow_links=True)))
+    assert [item.text for item in followed if isinstance(item, Text)].count("secret") == 2
+    assert [text.text for text in texts("docs/secret.txt")] == ["secret"]  # who names a link wants it
 
 
 @pytest.mark.parametrize(
@@ -598,10 +619,8 @@ documents.READERS[".html"] = read
 def test_a_parser_that_dies_or_hangs_fails_its_file_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "hostile").mkdir()
-    (tmp_path / "hostile/sitecustomize.py").write_text(HOSTILE)
     monkeypatch.setattr(processes, "LIMIT_S", 2.0)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "hostile"))
+    monkeypatch.setattr(processes, "SERVE", HOSTILE + processes.SERVE)
     docs = tmp_path / "docs"
     docs.mkdir()
     acts = ["die", "good", "hang", "print", "exit", "fine"]
@@ -612,6 +631,76 @@ def test_a_parser_that_dies_or_hangs_fails_its_file_alone(
     assert f"died of it (signal {signal.SIGKILL:d})" in reason(loaded[0])
     assert "took more than 2 s" in reason(loaded[2])
     assert "(exit code 3)" in reason(loaded[4])
+
+
+SPY = """
+import json, os, socket, subprocess, sys
+import raptor.loading.readers as documents
+from pathlib import Path
+def tried(act):
+    try: act()
+    except OSError as error: return error.strerror
+    return "done"
+def read(file):
+    from raptor.loading.types import Text
+    here, parent = Path(file.path.parent), Path(f"/proc/{os.getppid()}")
+    seen = {"environment": dict(os.environ), "path": sys.path, "tried": {
+        "connect": tried(lambda: socket.create_connection(("127.0.0.1", int(file.path.read_text())), 2)),
+        "run": tried(lambda: subprocess.run([sys.executable, "-c", ""])),
+        "write": tried(lambda: (here / "written").write_text("x")),
+        "spy": tried((parent / "environ").read_bytes),
+    }}
+    yield Text(file.id, "t", str(file.path), json.dumps(seen))
+documents.READERS[".html"] = read
+"""
+
+
+def spied(folder: Path, monkeypatch: pytest.MonkeyPatch, port: int = 1) -> Any:
+    """What a parser saw and could do that was started in `folder`."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(processes, "SERVE", SPY + processes.SERVE)
+    (folder / "spy.html").write_text(str(port))
+    return json.loads(text_of(next(load(find(["spy.html"])))).text)
+
+
+def test_no_key_reaches_a_parser_and_it_imports_nothing_from_where_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("OPENAI_API_KEY", "HF_TOKEN", "PYTHONPATH", "PYTHONSTARTUP", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    seen = spied(tmp_path, monkeypatch)
+    assert seen["environment"].keys() <= set(processes.ENVIRONMENT)
+    assert not {"", ".", str(tmp_path)} & set(seen["path"])
+
+
+def test_code_beside_the_documents_never_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    modules = ["html", "json", "pypdf", "kreuzberg", "encodings", "raptor", "index_store", "sitecustomize"]
+    for name in modules:
+        (docs / f"{name}.py").write_text(f"open({str(tmp_path / name)!r}, 'w')\nraise SystemExit(7)\n")
+    (docs / "a.html").write_text("<p>A page.")
+    pdf(tmp_path / "b.pdf", "A sheet.").rename(docs / "b.pdf")
+    (docs / "c.docx").write_bytes(b"PK")
+    monkeypatch.chdir(docs)
+    page, sheet, office = load(find(["a.html", "b.pdf", "c.docx"]))
+    assert (text_of(page).text, text_of(sheet).text.strip()) == ("A page.", "A sheet.")
+    assert "exit code" not in reason(office)
+    assert [path.name for path in tmp_path.iterdir()] == ["docs"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the layers are Linux's")
+def test_a_parser_reaches_no_network_no_program_and_no_other_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        seen = spied(tmp_path, monkeypatch, server.getsockname()[1])
+    denied = "Operation not permitted"
+    assert (seen["tried"]["connect"], seen["tried"]["run"]) == (denied, denied)
+    if (
+        ctypes.CDLL(None).syscall(444, None, ctypes.c_size_t(0), ctypes.c_uint32(1)) > 0
+    ):  # the kernel has Landlock
+        assert (seen["tried"]["write"], seen["tried"]["spy"]) == ("Permission denied", "Permission denied")
 
 
 def test_loading_may_stop_half_way(tmp_path: Path) -> None:
