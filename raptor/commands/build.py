@@ -57,6 +57,7 @@ def _update(
             sources,
             remove=removed,
             summarizer=args.summarizer,
+            embedder=args.embedder,
             metadata=metadata,
             spending=_spending(args),
             progress=progress,
