@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     Encode = Callable[[Sequence[str]], npt.NDArray[np.float32]]
 
+#: The embedder that is part of an installation: what an index may name without being asked.
+BUILT_IN = "minilm"
 #: Where a token begins and ends in its text, in characters.
 Offsets = tuple[int, int]
 #: From n texts to the offsets of the tokens of each.
@@ -45,23 +47,24 @@ class Embedder:
     count_tokens: Callable[[Sequence[str]], list[int]]
 
 
-def load_embedder(name: str = "minilm") -> Embedder:
+def load_embedder(name: str = BUILT_IN, *, offline: bool = False) -> Embedder:
     """Load `minilm`, which is checked and never reaches for the network, or a model for sentence-transformers.
 
-    `name`: `minilm`, a model's folder, or a name on the hub. The last two models stay loaded. Raises IndexStoreError
-    where the model cannot be loaded.
+    `name`: `minilm`, a model's folder, or a name on the hub; it is the user's own, never one that an index gives, and
+    no code that a model brings along is run. `offline`: take only what is on this machine. The last two models stay
+    loaded. Raises IndexStoreError where the model cannot be loaded.
     """
-    return _load(name)
+    return _load(name, offline)
 
 
 @lru_cache(maxsize=2)
-def _load(name: str) -> Embedder:
-    return _load_minilm() if name == "minilm" else _load_other(name)
+def _load(name: str, offline: bool = False) -> Embedder:
+    return _load_minilm() if name == BUILT_IN else _load_other(name, offline)
 
 
-def load_tokenizer(name: str = "minilm") -> TokenOffsets:
+def load_tokenizer(name: str = BUILT_IN) -> TokenOffsets:
     """The `token_offsets` of an embedder alone: those of `minilm` are there in well under a second, without torch."""
-    if name != "minilm":
+    if name != BUILT_IN:
         return load_embedder(name).token_offsets
     from tokenizers import Tokenizer
 
@@ -84,8 +87,8 @@ def _load_minilm() -> Embedder:
     )
 
 
-def _load_other(name: str) -> Embedder:
-    model = _sentence_transformer(name)
+def _load_other(name: str, offline: bool) -> Embedder:
+    model = _sentence_transformer(name, offline)
     tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
     if tokenizer is None:
         raise IndexStoreError(
@@ -99,7 +102,7 @@ def _load_other(name: str) -> Embedder:
     )
 
 
-def _sentence_transformer(name: str, offline: bool = False) -> Any:
+def _sentence_transformer(name: str, offline: bool) -> Any:
     # Torch's threads spin while they wait. Where others use the cores too, that halves the speed and doubles the
     # processor time. It is read when torch is first imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -111,9 +114,9 @@ def _sentence_transformer(name: str, offline: bool = False) -> Any:
     # Hub, file format and configuration errors share no base class, and all mean that there is no such model here.
     except Exception as error:
         fault = " ".join(f"{type(error).__name__}: {error}"[:300].split())
+        hub = "" if offline else ", or a sentence-transformers model on the hub"
         raise IndexStoreError(
-            f"the embedder {name!r} cannot be loaded ({fault}); name 'minilm', a model's folder, "
-            "or a sentence-transformers model on the hub"
+            f"the embedder {name!r} cannot be loaded ({fault}); name 'minilm', a model's folder{hub}"
         ) from error
 
 

@@ -29,17 +29,23 @@ class Index(Tree):
     """An open index, or a text file read as one: a tree with search and grep.
 
     `digest`: of the live generation when it was opened; of a text file the sha256. `generation`: its number; 0 for a
-    text file.
+    text file. `embedder`: the one that its user named, for queries; without it only the built-in one is ever loaded.
     """
 
     search = search
     grep = grep
 
     def __init__(
-        self, store: Store, digest: str, generation: int = 0, manifest: Manifest | None = None
+        self,
+        store: Store,
+        digest: str,
+        generation: int = 0,
+        manifest: Manifest | None = None,
+        embedder: str | None = None,
     ) -> None:
         super().__init__(store)
         self.digest, self.generation, self._manifest = digest, generation, manifest
+        self._embedder_named = embedder
 
     @property
     def is_plain(self) -> bool:
@@ -61,37 +67,53 @@ class Index(Tree):
     def embed_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
         """The (n, dim) float32 unit rows of n queries, by the embedder that built this index.
 
-        Raises BadQuery for a text file, which has no vectors, and where the embedder has other weights now.
+        Raises BadQuery for a text file, which has no vectors, where the embedder has other weights now, and where it is
+        none of ours and was not named when the index was opened: an index may come from a stranger.
         """
         if self.is_plain:
             raise BadQuery(NO_VECTORS.format(path=self.path))
         return self._embedder.encode(queries)
 
+    def check_embedder_named(self) -> None:
+        """Raise BadQuery where the embedder is none of ours and was not named when the index was opened."""
+        name = self.manifest.models.get("embedder", "")
+        if self._embedder_named is None and name != embedders.BUILT_IN:
+            raise BadQuery(
+                f"the index names the embedder {name[:200]!r}, which is loaded only when you name it too; give the "
+                "model's folder by --embedder FOLDER, in Python open_index(path, embedder=FOLDER), or search by words "
+                "(mode lexical)"
+            )
+
     @cached_property
     def _embedder(self) -> embedders.Embedder:
-        name, expected = (self.manifest.models[key] for key in ("embedder", "embedder_fingerprint"))
-        embedder = embedders.load_embedder(name)
+        models = self.manifest.models
+        name, expected = models.get("embedder", ""), models.get("embedder_fingerprint", "")
+        named = self._embedder_named or name
+        self.check_embedder_named()
+        embedder = embedders.load_embedder(named, offline=True)
         if embedder.fingerprint != expected:
             raise BadQuery(
-                f"the index was built with embedder {name} {expected[:12]}, found {embedder.fingerprint[:12]}; "
-                "install the same weights or rebuild the index"
+                f"the index was built with embedder {name[:200]} {expected[:12]}, found {embedder.fingerprint[:12]} "
+                f"in {named}; name or install the same weights, or rebuild the index"
             )
         return embedder
 
 
-def open_index(path: str | Path) -> Index:
+def open_index(path: str | Path, embedder: str | Path | None = None) -> Index:
     """Open the live generation of the index at `path`, which stays what is read if another is published.
 
+    `embedder`: a model's folder, for queries of an index that another than the built-in embedder built; it is loaded
+    when it is needed, from this machine, and must have the weights that built the index.
     Raises BrokenIndex where the folder is missing, unfinished, cut short or of another format.
     """
     path = Path(path)
     try:
-        return _open(path)
+        return _open(path, None if embedder is None else str(embedder))
     except OSError as e:
         raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; copy or build it again") from e
 
 
-def _open(path: Path) -> Index:
+def _open(path: Path, embedder: str | None) -> Index:
     if not path.is_dir():
         raise BrokenIndex(
             f"there is no index folder at {path}; build one with: raptor build SOURCE -o {path}"
@@ -107,12 +129,12 @@ def _open(path: Path) -> Index:
             f"{path} is not an index (it has no file CURRENT); if it holds documents, build one from them with: "
             f"raptor build {path} -o {here}.index"
         )
-    index = open_generation(path, pointer[0])
+    index = open_generation(path, pointer[0], embedder)
     check_digest(path, *pointer, index.manifest)
     return index
 
 
-def open_generation(path: Path, number: int) -> Index:
+def open_generation(path: Path, number: int, embedder: str | None = None) -> Index:
     """Open one generation, live or not. Raises BrokenIndex, or OSError where it cannot be read."""
     folder = generation_folder(path, number)
     if not folder.is_dir():
@@ -132,12 +154,15 @@ def open_generation(path: Path, number: int) -> Index:
         labels=read_bytes(folder / "labels.bin"),
         lines=read_bytes(folder / "documents.jsonl"),
     )
-    return Index(store, manifest.digest, manifest.generation, manifest)
+    return Index(store, manifest.digest, manifest.generation, manifest, embedder)
 
 
-def open_any(path: str | Path) -> Index:
-    """Open the index in a folder (`open_index`) or a text file (`open_text`). Raises BrokenIndex."""
-    return open_index(path) if os.path.isdir(path) else open_text(path)  # noqa: PTH112  (it never raises)
+def open_any(path: str | Path, embedder: str | Path | None = None) -> Index:
+    """Open the index in a folder (`open_index`) or a text file (`open_text`), which needs no embedder.
+
+    Raises BrokenIndex.
+    """
+    return open_index(path, embedder) if os.path.isdir(path) else open_text(path)  # noqa: PTH112  (it never raises)
 
 
 def open_text(path: str | Path) -> Index:

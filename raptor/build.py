@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from index_store.index import open_index
+from index_store.index import Index, open_index
 from index_store.writer import Draft, Published, publish
 from raptor.corpus import Corpus, corpus_of, merged_parts, new_parts, with_metadata
+from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
 from raptor.grower import Grower
 from raptor.growing import grow, numbers_below
@@ -40,6 +41,7 @@ from raptor.workspace import (
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.models import check_model
+from rlm.gateway.offline.registry import PREFIX
 from rlm.gateway.types import Usage
 
 #: Where the checkpoint keeps the folders that documents came from.
@@ -95,6 +97,7 @@ def update_index(
     *,
     remove: Collection[str] = (),
     summarizer: str | None = None,
+    embedder: str | None = None,
     metadata: Metadata | None = None,
     spending: Spending | None = None,
     follow_links: bool = False,
@@ -105,16 +108,19 @@ def update_index(
     Unchanged documents cost nothing; only clusters whose members changed, and their ancestors, are summarised again.
     A file in a folder that was indexed before has the id that it has there: its path below that folder.
     A document keeps the metadata that it had, except for the fields that its source or `metadata` gives anew.
-    Settings and models are those of the index, but for another `summarizer`. Raises as `build_index` does.
+    Settings are those of the index, and models too where they are built in; any other must be named, because an index
+    may come from a stranger: `summarizer`, and `embedder`, the folder of the one that built the index. Raises as
+    `build_index` does.
     """
     progress, clock, out = progress or silent, Clock(), Path(index)
     spending = spending or Spending()
-    previous = open_index(out)
+    previous = open_index(out, embedder)
     settings = BuildSettings.from_json(previous.manifest.settings)
-    summarizer = summarizer or previous.manifest.models["summarizer"]
+    previous.check_embedder_named()
+    summarizer = summarizer or _free_summarizer(previous)
     check_model(summarizer)
     with opened(out) as checkpoint:
-        previous = open_index(out)  # again, now that no other build can publish
+        previous = open_index(out, embedder)  # again, now that no other build can publish
         roots: list[str] = checkpoint.get_json(ROOTS) or []
         files = (
             named_below(find_files(out, sources, clock, follow_links=follow_links), roots) if sources else []
@@ -122,17 +128,28 @@ def update_index(
         cache = CheckpointCache(out, lambda: checkpoint)
         texts, failures = load_texts(files, progress, clock, cache) if files else ([], [])
         with clock.stage("embed"):
-            model = same_embedder(previous, settings)
+            model = same_embedder(previous, embedder, settings)
         grower = Grower(model, summarizer, settings, checkpoint, progress, spending.max_errors, previous)
         with clock.stage("chunk"):
             parts, changes, unknown = merged_parts(previous, texts, frozenset(remove), metadata, grower)
         with clock.stage("embed"):
             corpus = corpus_of(parts, changes, grower)
-        name = previous.manifest.models["embedder"]
+        name = previous.manifest.models.get("embedder", model.name)
         report = _finish(out, grower, corpus, name, (failures, unknown), spending, clock)
         new_roots = [root for root in roots_of(listed(sources)) if not is_below(root, roots)]
         checkpoint.put_json(ROOTS, "roots", [*roots, *new_roots])
         return report
+
+
+def _free_summarizer(index: Index) -> str:
+    """The summarizer that an index names, if it costs nothing and sends nothing. Raises RaptorError for any other."""
+    name = index.manifest.models.get("summarizer", SUMMARIZER)
+    if name.startswith(PREFIX):
+        return name
+    raise RaptorError(
+        f"the index names the summarizer {name[:200]!r}, which is called only when you name it too; give "
+        f"--summarizer {name[:200]}, or another"
+    )
 
 
 def _finish(

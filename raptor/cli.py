@@ -141,7 +141,14 @@ def _remove_parser(commands: "Subcommands") -> None:
 
 
 def _change_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--summarizer", metavar="MODEL", help="another than the one that built the index")
+    command.add_argument(
+        "--summarizer",
+        metavar="MODEL",
+        help="who summarises, where that is not to be, or cannot be, an offline model that built the index",
+    )
+    command.add_argument(
+        "--embedder", metavar="FOLDER", help="the embedder that built the index, where that is not minilm"
+    )
     _spending_options(command)
 
 

@@ -17,7 +17,7 @@ from raptor.loading.find import find
 from raptor.loading.load import load
 from raptor.loading.processes import ParseCache
 from raptor.loading.types import Failure, SourceFile, Text
-from raptor.settings import BuildSettings
+from raptor.settings import EMBEDDER, BuildSettings
 
 #: Called with (stage, done, total) as work goes on; total is 0 where it is not known yet.
 Progress = Callable[[str, int, int], None]
@@ -130,17 +130,23 @@ def _nothing_loaded(failures: Sequence[Failure]) -> str:
 
 
 def embedder_for(name: str, settings: BuildSettings) -> Embedder:
-    """The embedder of that name. Raises RaptorError where chunks would be longer than what it reads."""
-    model = embedders.load_embedder(name)
+    """The embedder that the user named. Raises RaptorError where chunks would be longer than what it reads."""
+    return _reading_chunks(embedders.load_embedder(name), settings)
+
+
+def same_embedder(index: Index, embedder: str | None, settings: BuildSettings) -> Embedder:
+    """The embedder that built `index`: the built-in one, or the one that the user named when opening it.
+
+    Raises IndexStoreError where it has to be named, or its weights are others by now.
+    """
+    index.embed_queries([])  # compares fingerprints
+    return _reading_chunks(embedders.load_embedder(embedder or EMBEDDER, offline=True), settings)
+
+
+def _reading_chunks(model: Embedder, settings: BuildSettings) -> Embedder:
     if settings.chunk_tokens > model.max_tokens:
         raise RaptorError(
-            f"chunk_tokens is {settings.chunk_tokens}, but the embedder {name} reads only the first "
+            f"chunk_tokens is {settings.chunk_tokens}, but the embedder {model.name} reads only the first "
             f"{model.max_tokens} tokens of a text; give at most {model.max_tokens}"
         )
     return model
-
-
-def same_embedder(index: Index, settings: BuildSettings) -> Embedder:
-    """The embedder that built `index`. Raises IndexStoreError where its weights are others by now."""
-    index.embed_queries([])  # compares fingerprints
-    return embedder_for(index.manifest.models["embedder"], settings)

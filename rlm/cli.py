@@ -48,6 +48,7 @@ def _search_parser(commands: Any) -> None:
     )
     search.add_argument("index", metavar="INDEX")
     search.add_argument("query", nargs="?")
+    _embedder_option(search)
     search.add_argument("-k", type=int, default=10, help="hits (%(default)s)")
     search.add_argument(
         "--mode",
@@ -74,6 +75,12 @@ def _search_parser(commands: Any) -> None:
     )
 
 
+def _embedder_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--embedder", metavar="FOLDER", help="the embedder that built the index, where that is not minilm"
+    )
+
+
 def _limit_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model", default=MODELS.root, metavar="M", help="the root model, as litellm names it (%(default)s)"
@@ -81,6 +88,7 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--child-model", metavar="M", help=f"the model of sub-calls ({MODELS.child}, or the root model)"
     )
+    _embedder_option(command)
     command.add_argument("--max-usd", type=float, metavar="USD", help="hard ceiling on dollars")
     command.add_argument(
         "--max-calls",

@@ -60,6 +60,7 @@ def _update(
             sources,
             remove=removed,
             summarizer=args.summarizer,
+            embedder=args.embedder,
             metadata=metadata,
             spending=_spending(args),
             follow_links=follow_links,

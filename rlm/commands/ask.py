@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from index_store.index import open_any
 from index_store.terminal import count, one_line
 from rlm.asking.asking import ask_opened
 from rlm.asking.many import Answers, Outcome, ask_many
@@ -29,7 +30,9 @@ def ask(args: argparse.Namespace) -> int:
     check_text(args.question, "question")
     with live(sys.stderr) as watch:
         options = options_of(args, watch)
-        opened = ready(args.index, options.models)  # outside the loop, where Ctrl-C ends an import
+        opened = ready(
+            open_any(args.index, args.embedder), options.models
+        )  # outside the loop, where Ctrl-C ends an import
         answer = run_blocking(ask_opened(opened, args.question, options))
     print(json.dumps(answer.as_json()) if args.json else as_text(answer))
     return exit_code(answer)
@@ -51,7 +54,7 @@ def _ask_those_left(args: argparse.Namespace, questions: Sequence[Question], ans
     o, left = options_of(args), answers.begin(questions)
     if len(left) < len(questions):
         print(f"{len(questions) - len(left):,} of {len(questions):,} are answered", file=sys.stderr)
-    opened = ready(args.index, o.models)
+    opened = ready(open_any(args.index, args.embedder), o.models)
 
     async def go() -> int:
         unanswered = 0

@@ -7,7 +7,7 @@ import sys
 import threading
 from collections.abc import AsyncIterator
 
-from index_store.index import Index
+from index_store.index import Index, open_any
 from index_store.terminal import one_line
 from rlm.asking.chat import open_chat
 from rlm.asking.options import Options
@@ -22,7 +22,7 @@ from rlm.gateway.blocking import run_blocking
 def chat(args: argparse.Namespace) -> int:
     """Ask each line that is typed as a question, until the input ends. Returns the exit code, 2 if one failed."""
     options = options_of(args)
-    return run_blocking(_chat(ready(args.index, options.models), options))
+    return run_blocking(_chat(ready(open_any(args.index, args.embedder), options.models), options))
 
 
 async def _chat(opened: Index, o: Options) -> int:

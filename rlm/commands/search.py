@@ -22,7 +22,7 @@ def search(args: argparse.Namespace) -> int:
     """Print the hits of a query, or a line of JSON for each query of a file. Returns the exit code."""
     if (args.query is None) == (args.queries is None):
         raise RlmError('give one query, or --queries FILE: rlm search INDEX "words"')
-    index = open_any(args.index)
+    index = open_any(args.index, args.embedder)
     if args.queries is not None:
         queries = questions_in(args.queries)
         while batch := list(islice(queries, _BATCH)):

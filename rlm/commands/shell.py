@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from index_store.index import Index, open_any
 from index_store.terminal import count, one_line, visible
 from index_store.types import Json
 from rlm.answers.citations import Conclusion
@@ -48,13 +49,13 @@ class Shell:
 
 def shell(args: argparse.Namespace) -> int:
     """Run what a person types, or lines of JSON, until the input ends. Returns the exit code."""
-    with open_shell(args.index, options_of(args)) as opened:
+    with open_shell(open_any(args.index, args.embedder), options_of(args)) as opened:
         (talk_json if args.json else talk)(opened, fresh=args.fresh)
     return 0
 
 
 @contextmanager
-def open_shell(index: str | Path, options: Options) -> Iterator[Shell]:
+def open_shell(index: str | Path | Index, options: Options) -> Iterator[Shell]:
     """Open a sandbox over an index, with a thread of its own for the model calls that cells make."""
     opened, limits = opened_for(index, options.models), options.limits
     verbs = Verbs(opened, lambda visit: None)

@@ -1,5 +1,6 @@
 """Errors of a model call, and the base of all errors of package `rlm`."""
 
+from rlm.gateway.redaction import redacted
 from rlm.gateway.types import Usage
 
 
@@ -11,9 +12,15 @@ class RlmError(Exception):
 
 
 class GatewayError(RlmError):
-    """A model call that was not made or failed. `usage` is what its failed attempts charged to the ledger."""
+    """A model call that was not made or failed. `usage` is what its failed attempts charged to the ledger.
+
+    Its message holds no key, whatever a server had sent back: see `redacted`.
+    """
 
     usage: Usage = Usage()
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redacted(message))
 
 
 class UnknownModel(GatewayError):

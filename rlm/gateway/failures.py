@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
+from rlm.gateway.redaction import redacted
+
 _RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _SHOWN_CHARS = 300
 _CLASS_NAMES = re.compile(r"^(?:[\w.]*(?:Error|Exception|Timeout)(?: -|:)\s*)+")
@@ -108,7 +110,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
 
 
 def _message(error: BaseException) -> str:
-    """The message without the class names that litellm puts before it, and the traceback it may put behind."""
-    message = str(error).partition("Traceback (most recent call last)")[0]
-    text = _CLASS_NAMES.sub("", " ".join(message.split())).rstrip(" ,") or type(error).__name__
+    """The message without the class names that litellm puts before it, the traceback it may put behind, and keys."""
+    message = redacted(str(error)).partition("Traceback (most recent call last)")[0]
+    text = _CLASS_NAMES.sub("", redacted(" ".join(message.split()))).rstrip(" ,") or type(error).__name__
     return text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "..."

@@ -15,7 +15,7 @@ DIM = 16
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
-def load(name: str = "minilm") -> Embedder:
+def load(name: str = "minilm", *, offline: bool = False) -> Embedder:
     """Stands in for `index_store.embedder.load_embedder`, under any name."""
     return Embedder(
         name, "tiny", DIM, 254, encode, token_offsets, lambda texts: [len(t) for t in token_offsets(texts)]

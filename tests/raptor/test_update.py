@@ -162,7 +162,7 @@ def test_another_embedder_than_the_one_that_built_the_index_is_refused_naming_bo
 
     monkeypatch.setattr(
         "index_store.embedder.load_embedder",
-        lambda name: replace(tiny_embedder.load(name), fingerprint="other"),
+        lambda name, **_: replace(tiny_embedder.load(name), fingerprint="other"),
     )
     with pytest.raises(BadQuery, match=r"tiny.*other"):
         update_index(tmp_path / "i", docs)
