@@ -93,6 +93,7 @@ def check(folder: Path, *command: str) -> None:
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": str(folder)},
+        timeout=600,
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
 

@@ -12,7 +12,12 @@ Standing: TypeAlias = Literal["cited", "entered", "seen", "passed"]
 #: Verbs whose result is the words of the nodes shown; the others list nodes, which are then only on offer.
 _OPENING = frozenset({"peek", "read"})
 #: Verbs that ask where a node lies; naming a node to them is not yet going there.
-_LOCATING = frozenset({"parents", "path"})
+LOCATING = frozenset(
+    {
+        "parents",
+        "path",
+    }
+)
 #: Arguments that are words, not places: a query that happens to read like a node id enters nothing.
 _WORDS = frozenset({"query", "pattern", "question", "prompt", "doc"})
 
@@ -181,7 +186,7 @@ def _entered(event: RecordedEvent, places: dict[str, Place], given: dict[int, li
         named = [event["under"]]
     elif event["kind"] == "model_asked":
         named = [block.name for block in given.get(event["seq"], ())]
-    elif event["kind"] == "visited" and event["verb"] not in _LOCATING and not event.get("error"):
+    elif event["kind"] == "visited" and event["verb"] not in LOCATING and not event.get("error"):
         named = [value for key, value in event["arguments"].items() if key not in _WORDS]
         named = [node for value in named for node in (value if isinstance(value, list) else [value])]
         named += [ref["node"] for ref in event["shown"]] if event["verb"] in _OPENING else []

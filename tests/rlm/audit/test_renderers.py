@@ -31,7 +31,7 @@ PLACES: dict[str, tuple[Callable[[], Collection[str]], str]] = {
 def test_every_kind_of_event_is_known(place: str) -> None:
     known, advice = PLACES[place]
     for kind in EVENTS:
-        assert kind in known(), f"the kind {kind!r} is new to the {place}: {advice}"
+        assert kind in known(), f"the kind {kind!r} is missing from the {place}: {advice}"
     extra = set(known()) - set(EVENTS)
     assert not extra, f"give {extra} a row in EVENTS of rlm/audit/events.py, or remove it from the {place}"
 

@@ -14,6 +14,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from index_store.index import Index, open_index
 from index_store.types import Json
+from rlm.audit.routing import LOCATING
 from rlm.loop.checks import Refused
 from rlm.loop.verbs import READ_CHARS, VERBS, Verbs
 from tests.helpers.places import ROOT as HOME
@@ -503,3 +504,14 @@ def test_a_verb_shows_only_what_is_in_view_and_records_all_that_it_shows(
 def test_models_are_told_of_every_verb(name: str) -> None:
     told = re.search(rf"\.{name}\(", SYSTEM)
     assert bool(told) != (name in BEHIND_TEXT), f"give context.{name} a line in rlm/prompts/system.md"
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in VERBS if "node" in inspect.signature(getattr(Verbs, name)).parameters]
+)
+def test_what_a_verb_enters_is_what_the_audit_takes_for_entered(whole: Any, name: str) -> None:
+    for arguments in calls_of(name, [BOATS]):
+        ask(whole, name, **arguments)
+    assert bool(passed(whole)) != (name in LOCATING), (
+        f"let context.{name} call _enter, or add it to LOCATING of rlm/audit/routing.py"
+    )
