@@ -11,7 +11,6 @@ import collections
 import collections.abc
 import copy
 import csv
-import dataclasses
 import datetime
 import decimal
 import difflib
@@ -41,7 +40,8 @@ from collections.abc import Callable, Iterable, Mapping
 from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
-from .scan import pattern_allowed, words
+from . import records
+from .scan import words
 
 Plain = Callable[[Any], Any]  # turns the context object into its text, and leaves everything else alone
 
@@ -92,7 +92,7 @@ def build_facades(plain: Plain) -> dict[str, Any]:
     modules["functools"] = facade("functools", _functools_members())
     modules["random"] = facade("random", _random_members())
     modules["copy"] = facade("copy", {"copy": _copy, "deepcopy": _deepcopy})
-    modules["dataclasses"] = facade("dataclasses", _dataclass_members())
+    modules["dataclasses"] = facade("dataclasses", records.members())
     modules["asyncio"] = facade("asyncio", _asyncio_members())
     abc = modules.pop("collections.abc")
     modules["collections"] = facade("collections", _pick(collections, _COLLECTIONS) | {"abc": abc})
@@ -232,59 +232,6 @@ def _deepcopy(item: Any) -> Any:
     """`copy.deepcopy` without its `memo`: a cell's own would be shown the state of whatever is copied, such as the
     code in the forward reference that `typing.Optional["..."]` makes of a text."""
     return copy.deepcopy(item)
-
-
-def _dataclass_members() -> dict[str, Any]:
-    return _pick(dataclasses, "field FrozenInstanceError is_dataclass") | {
-        "asdict": _asdict,
-        "dataclass": _dataclass,
-    }
-
-
-def _dataclass(cls: Any = None, **named: Any) -> Any:
-    """`dataclasses.dataclass`, which compiles the fields' names into code: so no name may have been changed."""
-    if cls is None:
-        return lambda cls: _dataclass(cls, **named)
-    if isinstance(cls, type):
-        _check_fields(cls)
-    return with_safe_patterns(dataclasses.dataclass(cls, **named))
-
-
-def _check_fields(cls: type) -> None:
-    for base in cls.__mro__:
-        spare = [value for value in vars(base).values() if isinstance(value, dataclasses.Field)]
-        named = vars(base).get("__dataclass_fields__", {})
-        same = all(type(field.name) is str and field.name == name for name, field in named.items())
-        if not same or any(type(field) is not dataclasses.Field for field in [*spare, *named.values()]):
-            raise TypeError("dataclass: a field was renamed or is of a kind of its own")
-
-
-def with_safe_patterns(kind: Any) -> Any:
-    """The class itself. Its positional patterns are taken away if they would read an attribute that a pattern by
-    keyword may not."""
-    names = getattr(kind, "__match_args__", ())
-    if isinstance(kind, type) and not all(map(pattern_allowed, names)):
-        type.__setattr__(kind, "__match_args__", ())
-    return kind
-
-
-def _asdict(item: Any) -> dict[str, Any]:
-    """`dataclasses.asdict` whose field names pass the scan's rule: a Field's `name` can be reassigned by
-    cell code."""
-    names = [field.name for field in dataclasses.fields(item)]
-    if not all(type(name) is str and pattern_allowed(name.removeprefix("_")) for name in names):
-        raise ValueError("asdict: a field was renamed, or is called format")
-    return {name: _asdict_value(getattr(item, name)) for name in names}
-
-
-def _asdict_value(value: Any) -> Any:
-    if dataclasses.is_dataclass(value) and not callable(value):
-        return _asdict(value)
-    if isinstance(value, list | tuple):
-        return [_asdict_value(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _asdict_value(item) for key, item in value.items()}
-    return copy.deepcopy(value)
 
 
 def _asyncio_members() -> dict[str, Any]:

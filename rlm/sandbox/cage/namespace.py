@@ -1,13 +1,15 @@
 """What a cell can name before it defines anything: chosen builtins and read-only modules."""
 
 import builtins
+import functools
 import string
-from collections.abc import Callable
-from types import FunctionType
-from typing import Any
+from collections.abc import Callable, Hashable
+from types import FunctionType, GenericAlias
+from typing import Any, cast
 
-from .facades import build_facades, facade, name_only, with_safe_patterns
+from .facades import build_facades, facade, name_only
 from .proxy import Context, Text, plain
+from .records import with_safe_patterns
 from .scan import FORMAT, OWN, attribute_allowed, words
 
 PREBOUND = words(
@@ -29,6 +31,8 @@ _EXCEPTIONS = [
 _INTERNAL = ("_strptime",)
 # What `type` gives for a function: the real class makes a function of any code object.
 _FUNCTION = name_only("function")
+# Classes written in C whose objects hand on the attributes of another object.
+_PROXIES = (GenericAlias, super)
 _fields = string.Formatter().parse
 
 
@@ -50,12 +54,21 @@ def build_builtins(facades: dict[str, Any], names: Callable[[], list[str]]) -> d
 
 def build_class(*arguments: Any, **named: Any) -> Any:
     """What a `class` statement runs."""
-    return with_safe_patterns(builtins.__build_class__(*arguments, **named))
+    kind = builtins.__build_class__(*arguments, **named)
+    if doors := [base.__name__ for base in kind.__mro__ if _passes_on(base)]:
+        raise TypeError(f"a class of your own cannot be made of {doors[0]}")
+    return with_safe_patterns(kind)
+
+
+def _passes_on(kind: type) -> bool:
+    """Whether objects of a class answer with the attributes of another object, so that theirs are not their own."""
+    return kind in _PROXIES or "__getattr__" in vars(kind)
 
 
 def own(item: Any) -> Any:
-    """`self`, where it is an instance of a class that a cell made, or such a class."""
-    kind = item if isinstance(item, type) else type(item)
+    """`self`, where it is an instance of a class that a cell made, or such a class. What an object says of its own
+    class is not asked: an alias answers with the attributes of what it stands for."""
+    kind = item if issubclass(type(item), type) else type(item)
     if kind.__module__ != "__main__":
         raise AttributeError(f"{kind.__name__} keeps its names with an underscore to itself")
     return item
@@ -69,7 +82,15 @@ def class_of(item: Any) -> Any:
         return str
     if kind is FunctionType:
         return _FUNCTION
+    if kind.__module__ in ("types", "typing"):
+        return _name_of(cast(Hashable, kind))
     return class_of if issubclass(kind, type) else kind
+
+
+@functools.cache
+def _name_of(kind: Any) -> Any:
+    """What `type` gives for an alias or a form of `typing`: the real class makes one around any object."""
+    return name_only(kind.__name__)
 
 
 def is_instance(item: Any, kinds: Any) -> bool:

@@ -117,6 +117,8 @@ def _check(node: ast.AST, modules: frozenset[str], known: frozenset[str]) -> Non
     elif isinstance(node, ast.Name) and node.id in _FORBIDDEN_NAMES - known:
         raise Rejected(f"name {node.id}", line)
     for name in _identifiers(node):
+        if name == "super" and not (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)):
+            raise Rejected("name super", line, "super is the builtin; give what you bind another name")
         if name.startswith("__") and not _dunder_allowed(node, name):
             raise Rejected(f"name {name}", line)
 

@@ -463,6 +463,51 @@ TYPE_DEFAULTS = {
     "default of an alias": "type Note[T = llm_query] = T\nR = Note.__type_params__[0].__default__.__globals__",
 }
 
+# Whatever evaluates, formats or reads an attribute by a name that a cell can choose: `test_reach.py` says why it is safe.
+RECORDS = {
+    "field renamed while the text is built": "\nfrom dataclasses import dataclass, field\nspare, R = field(default=0), []\nclass Late:\n    def __bool__(self):\n        spare.name = 'x or R.append(().__class__.__base__.__subclasses__())'\n        return True\n@dataclass(repr=Late())\nclass Note:\n    x: int = spare\nrepr(Note())\nR = R or spare.x\n",
+    "field called format": "from dataclasses import dataclass\nclass Text(str): pass\n@dataclass\nclass Note:\n    format: object = None\nR = 'BROKEN'",
+    "field called register": "from dataclasses import dataclass\n@dataclass\nclass Note:\n    register: object = None\nR = 'BROKEN'",
+    "field called mro": "from dataclasses import dataclass\n@dataclass\nclass Note:\n    mro: object = None\nR = 'BROKEN'",
+    "field with an underscore": "from dataclasses import dataclass\n@dataclass\nclass Note:\n    _call: object = None\nR = 'BROKEN'",
+    "patterns after weakref_slot": "\nfrom dataclasses import dataclass\nclass Look:\n    mro: object = None\ntry: dataclass(weakref_slot=True)(Look)\nexcept TypeError: pass\nmatch Look():\n    case Look(m): R = 'BROKEN'\n",
+    "init on what is not its own": "\nfrom dataclasses import dataclass\n@dataclass(frozen=True)\nclass Note:\n    x: int = 0\nclass More(Note): pass\nsuper(More, More).__init__(llm_query, 1)\nR = 'BROKEN'\n",
+    "dataclass of a library's class": "import random\nfrom dataclasses import dataclass\ndataclass(random.Random)\nR = 'BROKEN'",
+}
+
+PROXIES = {
+    "alias as one's own object": "\nclass Alias(type(list[int])): pass\ndef look(self): return self._call\nR = look(Alias(context, (int,)))\n",
+    "object of an error through an alias": "\nclass Alias(type(list[int])): pass\ndef look(self): return self.obj\ntry: '{0.nothing}'.format(object.nothing)\nexcept AttributeError as e: R = look(Alias(e, (int,))).__subclasses__()\n",
+    "alias made by its class": "R = [type(list[int])(context, (int,))] and 'BROKEN'",
+    "alias of typing": "import typing\nR = [type(typing.List[int])(context, (int,))] and 'BROKEN'",
+    "super as one's own object": "class Look(super): pass\nR = 'BROKEN'",
+    "class of a facade": "class Look(type(json)): pass\nR = 'BROKEN'",
+}
+
+REBOUND = {
+    "by def": "def super(): return llm_query\nR = super().__call__",
+    "by name": "super = lambda: llm_query\nR = super().__call__",
+    "by argument": "def f(super): return super().__call__\nR = f(lambda: llm_query)",
+    "by lambda": "R = (lambda super: super().__call__)(lambda: llm_query)",
+    "by class": "class super: pass\nR = super().__init__",
+    "by import": "from functools import partial as super\nR = super(llm_query).__call__",
+    "by loop": "for super in [lambda: llm_query]: R = super().__call__",
+    "by comprehension": "R = [super().__call__ for super in [lambda: llm_query]]",
+    "by walrus": "(super := lambda: llm_query)\nR = super().__call__",
+    "by pattern": "match llm_query:\n    case super: R = super('x').__str__",
+    "by starred pattern": "match [llm_query]:\n    case [*super]: R = 'BROKEN'",
+    "by except": "try: 1 / 0\nexcept ZeroDivisionError as super: R = 'BROKEN'",
+    "by deletion": "super = 1\ndel super\nR = 'BROKEN'",
+    "by global": "def f():\n    global super\nR = 'BROKEN'",
+}
+
+REACH = {
+    "functools.lru_cache: a copied dictionary": "import functools\nR = functools.lru_cache(str).format('{0.__globals__}', llm_query)",
+    "string.Formatter by import": "from string import Formatter\nR = Formatter().get_field('0.__globals__', (llm_query,), {})",
+    "hasattr gives no value": "R = hasattr(llm_query, '__globals__') and llm_query.__globals__",
+    "descriptor of a cell": "class D:\n    def __get__(self, it, kind): return kind.__base__.__subclasses__()\nclass N: d = D()\nR = N().d",
+}
+
 FAMILIES = {
     "dunder": DUNDER,
     "format": FORMAT,
@@ -475,6 +520,10 @@ FAMILIES = {
     "builtins": BUILTINS,
     "copies": COPIES,
     "tamper": TAMPER,
+    "records": RECORDS,
+    "proxies": PROXIES,
+    "super rebound": REBOUND,
+    "reach": REACH,
 }
 if sys.version_info >= (3, 12):
     FAMILIES |= {"type parameters": TYPE_PARAMETERS, "nested quotes": NESTED_QUOTES}

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from rlm.sandbox.cage import scan, worker
-from rlm.sandbox.cage.facades import with_safe_patterns
 from rlm.sandbox.cage.namespace import class_of, is_instance, own, safe_format
+from rlm.sandbox.cage.records import with_safe_patterns
 from rlm.sandbox.cage.scan import ALLOWED_NODES, Rejected, attribute_allowed, parse
 from tests.helpers.sandbox_judge import forbidden
 

