@@ -54,12 +54,12 @@ def build_index(
     sources: Sources,
     index: str | Path,
     *,
+    follow_links: bool = False,
     summarizer: str = SUMMARIZER,
     embedder: str = EMBEDDER,
     settings: BuildSettings | None = None,
     metadata: Metadata | None = None,
     spending: Spending | None = None,
-    follow_links: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Build an index of `sources` (files, folders, patterns, .jsonl) in the folder `index` and publish it.
@@ -95,12 +95,12 @@ def update_index(
     index: str | Path,
     sources: Sources = (),
     *,
+    follow_links: bool = False,
     remove: Collection[str] = (),
     summarizer: str | None = None,
     embedder: str | None = None,
     metadata: Metadata | None = None,
     spending: Spending | None = None,
-    follow_links: bool = False,
     progress: Progress | None = None,
 ) -> BuildReport:
     """Add and replace the documents of `sources`, drop those with an id in `remove`, and publish a new generation.

@@ -68,10 +68,10 @@ def estimate(
     sources: Sources,
     index: str | Path,
     *,
+    follow_links: bool = False,
     summarizer: str = SUMMARIZER,
     embedder: str = EMBEDDER,
     settings: BuildSettings | None = None,
-    follow_links: bool = False,
     progress: Progress | None = None,
 ) -> tuple[Estimate, list[Failure]]:
     """What `build_index` with the same arguments would take, and the sources that it could not load.
