@@ -54,11 +54,12 @@ def load_embedder(name: str = BUILT_IN, *, offline: bool = False) -> Embedder:
     no code that a model brings along is run. `offline`: take only what is on this machine. The last two models stay
     loaded. Raises IndexStoreError where the model cannot be loaded.
     """
-    return _load(name, offline)
+    # The built-in one is the same either way, and so loaded once.
+    return _load(name, offline and name != BUILT_IN)
 
 
 @lru_cache(maxsize=2)
-def _load(name: str, offline: bool = False) -> Embedder:
+def _load(name: str, offline: bool) -> Embedder:
     return _load_minilm() if name == BUILT_IN else _load_other(name, offline)
 
 
