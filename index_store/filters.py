@@ -1,19 +1,21 @@
 """Filters of a search: documents by their metadata, chunks by the headings they stand under."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Mapping
-from itertools import islice
 
 import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BadQuery
 from index_store.tree import Tree
-from index_store.types import Sections
+from index_store.types import Check, Sections, Span, unchecked
 
 Numbers = npt.NDArray[np.int64]
 
 
-def filtered(tree: Tree, nodes: Numbers, where: Mapping[str, str], section: str | None) -> Numbers:
+def filtered(
+    tree: Tree, nodes: Numbers, where: Mapping[str, str], section: str | None, check: Check = unchecked
+) -> Numbers:
     """Those of `nodes` (ascending) that pass; a summary passes only if all chunks under it do.
 
     A chunk passes if its document has every field of `where` with that value, and if a part of the chunk stands under
@@ -26,7 +28,7 @@ def filtered(tree: Tree, nodes: Numbers, where: Mapping[str, str], section: str 
     fits = documents[tree.leaf_documents]
     if section is not None:
         inside = np.zeros(len(fits), dtype=bool)
-        inside[_under(tree, np.flatnonzero(documents), section)] = True
+        inside[_under(tree, np.flatnonzero(documents), section, check)] = True
         fits &= inside
     others = np.flatnonzero(~fits)
     if len(nodes) and nodes[-1] >= len(fits):
@@ -49,26 +51,37 @@ def _documents(tree: Tree, where: Mapping[str, str]) -> npt.NDArray[np.bool_]:
     return fits
 
 
-def _under(tree: Tree, documents: Numbers, section: str) -> list[int]:
+def _under(tree: Tree, documents: Numbers, section: str, check: Check) -> list[int]:
     """Numbers of the chunks under a heading that contains `section`."""
     wanted = section.casefold().strip()
     if not wanted:
         raise BadQuery("the section is empty; give a part of a heading")
     chunks: list[int] = []
     for number in tree.documents.may_contain(documents, wanted):
-        document = tree.documents[number]
-        if ranges := list(_ranges(document.sections, wanted, document.chars)):
-            leaves = ((leaf, tree.span_at(leaf)) for leaf in tree.document_leaves(number))
-            chunks += [
-                leaf
-                for leaf, span in leaves
-                if span is not None and any(a < span.end and span.start < b for a, b in ranges)
-            ]
+        check()
+        document, leaves = tree.documents[number], tree.document_leaves(number)
+        for start, end in _ranges(document.sections, wanted, document.chars):
+            first = bisect_right(leaves, start, key=lambda leaf: _span(tree, leaf).end)
+            past = bisect_left(leaves, end, key=lambda leaf: _span(tree, leaf).start)
+            chunks += leaves[first:past]
     return chunks
 
 
+def _span(tree: Tree, leaf: int) -> Span:
+    return tree.span_at(leaf) or Span("", 0, 0)
+
+
 def _ranges(sections: Sections, wanted: str, chars: int) -> Iterator[tuple[int, int]]:
-    """Characters under each heading that contains `wanted`: up to the next one of its level or further out."""
-    for i, (start, level, heading) in enumerate(sections):
-        if wanted in heading.casefold():
-            yield start, next((s for s, other, _ in islice(sections, i + 1, None) if other <= level), chars)
+    """Characters under each heading that contains `wanted`, up to the next one of its level or further out.
+
+    Ascending and disjoint: what stands under a heading inside another such range is in that range already.
+    """
+    opened: tuple[int, int] | None = None  # start and level of the heading whose range is not yet ended
+    for start, level, heading in sections:
+        if opened is not None and level <= opened[1]:
+            yield opened[0], start
+            opened = None
+        if opened is None and wanted in heading.casefold():
+            opened = start, level
+    if opened is not None:
+        yield opened[0], chars

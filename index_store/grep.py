@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from index_store.errors import BadQuery, BrokenIndex
 from index_store.tree import Tree
-from index_store.types import Match
+from index_store.types import Check, Match, unchecked
 
 LINE_CHARS = 240
 PATTERN_CHARS = 2_000
@@ -75,18 +75,20 @@ def grep(
     ignore_case: bool = False,
     limit: int = 50,
     count_to: int = 10_000,
+    check: Check = unchecked,
 ) -> Grep:
     """The matches of an RE2 pattern in all documents, or in the document `doc`, or in the chunks `under` a node.
 
     At most `limit` matches are returned, at most `count_to` are counted. `^` and `$` match at lines. A match lies
     inside one document, and where `under` is given in one unbroken stretch of the node's chunks. Empty matches do not
-    count. Raises BadQuery for a pattern that RE2 refuses or that has more than EMPTY_MATCHES of them, NoSuchNode for an
+    count. `check` may stop it by raising; it is called before each document or BATCH_BYTES of text.
+    Raises BadQuery for a pattern that RE2 refuses or that has more than EMPTY_MATCHES of them, NoSuchNode for an
     unknown node or document.
     """
     compiled = compile_pattern(pattern, ignore_case)
     pieces = _pieces(tree, under, doc)
-    ranges = list(islice(_matches(compiled, pattern, tree.text_bytes, pieces), count_to))
-    return Grep(_located(tree, ranges[:limit]), len(ranges), complete=len(ranges) < count_to)
+    ranges = list(islice(_matches(compiled, pattern, tree.text_bytes, pieces, check), count_to))
+    return Grep(_located(tree, ranges[:limit], pieces), len(ranges), complete=len(ranges) < count_to)
 
 
 # --- what is searched ---
@@ -125,11 +127,12 @@ def _checked(tree: Tree, pieces: Ints) -> Ints:
 # --- searching it ---
 
 
-def _matches(compiled: Any, pattern: str, text: Bytes, pieces: Ints) -> Iterator[ByteRange]:
+def _matches(compiled: Any, pattern: str, text: Bytes, pieces: Ints, check: Check) -> Iterator[ByteRange]:
     """Byte ranges of all matches, as if each piece were searched by itself."""
     matcher = _Matcher(compiled, pattern)
     single = BATCH_BYTES if _ENDS_OF_TEXT.search(pattern) is None else 0
     for batch in _batches(pieces, single):
+        check()
         yield from _in_batch(matcher, text, batch.tolist())
 
 
@@ -210,20 +213,23 @@ def _in_piece(matcher: _Matcher, text: Bytes, piece: list[int]) -> Iterator[Byte
 # --- what is shown ---
 
 
-def _located(tree: Tree, ranges: list[ByteRange]) -> tuple[Match, ...]:
+def _located(tree: Tree, ranges: list[ByteRange], pieces: Ints) -> tuple[Match, ...]:
+    """The matches at these byte ranges; the line of each ends where the piece that was searched does."""
     starts = np.array([start for start, _ in ranges], dtype=np.int64)
+    searched = pieces[np.searchsorted(pieces[:, 0], starts, side="right") - 1]
     documents = np.searchsorted(tree.document_borders[:-1], starts, side="right") - 1
     leaves = np.searchsorted(tree.leaf_starts, starts, side="right") - 1
     return tuple(
-        Match(tree.id_of(leaf), tree.span_of_bytes(d, a, b), _line(tree, d, a, b))
-        for (a, b), d, leaf in zip(ranges, documents.tolist(), leaves.tolist(), strict=True)
+        Match(tree.id_of(leaf), tree.span_of_bytes(d, a, b), _line(tree, piece, a, b))
+        for (a, b), d, leaf, piece in zip(
+            ranges, documents.tolist(), leaves.tolist(), searched.tolist(), strict=True
+        )
     )
 
 
-def _line(tree: Tree, document: int, start: int, end: int) -> str:
-    """The line around a match, cut to LINE_CHARS around it."""
-    low, high = tree.document_bytes(document)
-    low, high = max(low, start - LINE_CHARS), min(high, end + LINE_CHARS)
+def _line(tree: Tree, piece: list[int], start: int, end: int) -> str:
+    """The line around a match, cut to LINE_CHARS around it, and to the piece of text that was searched."""
+    low, high = max(piece[0], start - LINE_CHARS), min(piece[1], end + LINE_CHARS)
     before = tree.text_bytes[low:start].tobytes().rpartition(b"\n")[2]
     after = tree.text_bytes[start:high].tobytes()
     line = (before + after[: max(after.find(b"\n", end - start), 0) or None]).decode("utf-8", "ignore")

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from index_store.errors import BadQuery
 from index_store.filters import filtered
 from index_store.tree import Tree
-from index_store.types import MODES, Hit, Mode
+from index_store.types import MODES, Check, Hit, Mode, unchecked
 from index_store.vectors import COMPARED, EXACT_NODES, cosines, largest, near, whole_levels
 
 Scores = npt.NDArray[np.float64]
@@ -62,6 +62,7 @@ def search(
     section: str | None = None,
     vector: Floats | None = None,
     weights: Weights | None = None,
+    check: Check = unchecked,
 ) -> list[Hit]:
     """The `k` best nodes, or fewer, best first; ties by node order. Raises BadQuery or NoSuchNode.
 
@@ -72,6 +73,7 @@ def search(
     nothing else; `where`, only documents whose metadata has each of these fields with that value; `section`, only
     chunks under a heading that contains this, whatever the case.
     `vector`: the query's (dim,) unit vector, else the tree's embedder makes it. `weights`: of the hybrid score.
+    `check`: may stop it by raising, while it looks through headings.
     """
     if mode not in MODES:
         raise BadQuery(f"no search mode {mode!r}; there are {', '.join(MODES)}")
@@ -81,7 +83,7 @@ def search(
         raise BadQuery(f"k is {k}; ask for at least one hit")
     if not tree.vectors.shape[1]:
         mode = _by_words(tree, mode)
-    nodes = filtered(tree, candidates(tree, mode, level, under, doc), where or {}, section)
+    nodes = filtered(tree, candidates(tree, mode, level, under, doc), where or {}, section, check)
     if not len(nodes):
         return []
     if vector is None and mode != "lexical":

@@ -14,11 +14,12 @@ import numpy.typing as npt
 from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex, NoSuchNode
 from index_store.lexical import Lexicon, columns
-from index_store.tables import MARK_BYTES, NODE_ROW, byte_at, char_at
+from index_store.tables import MARK_BYTES, NODE_ROW, byte_at, char_at, count_chars
 from index_store.types import Document, Node, Span, section_path
 from index_store.vectors import InvertedFile
 
 LABEL_CHARS = 72
+MAX_CHAR_BYTES = 4  # of a character in UTF-8
 _ID = re.compile(r"L(\d{1,3})-(\d{1,12})", re.ASCII)
 
 Bytes = npt.NDArray[np.uint8]
@@ -173,9 +174,33 @@ class Tree:
 
     def text_at(self, number: int) -> str:
         """The text of the node with this number."""
-        _, document, start, end, *_ = self._row(number)
-        blob = self.store.summaries if document < 0 else self.store.text
+        blob, start, end = self._place_of_text(number)
         return blob[start:end].tobytes().decode("utf-8", "replace")
+
+    def head_at(self, number: int, chars: int) -> str:
+        """The first `chars` characters of the text of the node with this number; no more than these are read."""
+        blob, start, end = self._place_of_text(number)
+        return (
+            blob[start : min(end, start + MAX_CHAR_BYTES * chars)]
+            .tobytes()
+            .decode("utf-8", "replace")[:chars]
+        )
+
+    def chars_at(self, number: int) -> int:
+        """How many characters the text of the node with this number has, counted before it is read.
+
+        Of what is not UTF-8, in a damaged index, a quarter of the bytes at least: a size that is summed up bounds what
+        is then read.
+        """
+        blob, start, end = self._place_of_text(number)
+        is_chunk = blob is self.store.text
+        chars = self._char(end) - self._char(start) if is_chunk else count_chars(blob[start:end])
+        return max(chars, (end - start) // MAX_CHAR_BYTES)
+
+    def _place_of_text(self, number: int) -> tuple[npt.NDArray[np.uint8], int, int]:
+        """The file in which the text of a node stands, and its first byte and its end there."""
+        _, document, start, end, *_ = self._row(number)
+        return self.store.summaries if document < 0 else self.store.text, start, end
 
     def text(self, node: str) -> str:
         """The text of a node: the chunk's own characters, or the summary. Raises NoSuchNode."""

@@ -3,17 +3,23 @@
 Offsets are characters (Unicode code points) into a document's canonical text unless a name says bytes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 #: How a search ranks: by meaning and words, by meaning, by words, or all levels in one pool.
 Mode = Literal["hybrid", "dense", "lexical", "tree"]
 MODES: tuple[Mode, ...] = get_args(Mode)
+#: Called every so often by what may read a whole corpus; it raises to stop it.
+Check: TypeAlias = Callable[[], object]
 #: A value of JSON.
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 #: (character offset, level, heading) of each heading in order, level 1 outermost.
 Sections = Sequence[tuple[int, int, str]]
+
+
+def unchecked() -> None:
+    """A check that stops nothing."""
 
 
 @dataclass(frozen=True, slots=True)

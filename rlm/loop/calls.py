@@ -23,7 +23,7 @@ from rlm.loop import checks
 from rlm.loop.checks import Refused
 from rlm.loop.marking import marked, pieces
 from rlm.loop.run import Run
-from rlm.loop.verbs import Verbs
+from rlm.loop.verbs import Passage, Verbs
 from rlm.prompts import refusals
 
 T = TypeVar("T")
@@ -32,6 +32,7 @@ NAMES = ("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "bu
 BATCH = 500  # prompts or questions
 PASSAGES = 10_000  # in one call, all prompts of a batch together
 PASSAGE_CHARS = 1_000_000  # in one prompt
+CALL_CHARS = 20_000_000  # in one call: some five million tokens, which the parent holds several times over
 #: Runs a child conversation, given its share of the run, question, branch, conversation id and depth.
 Descend = Callable[[Run, str, str | None, str, int], Awaitable[Conclusion]]
 
@@ -128,7 +129,7 @@ class Calls:
 
     async def _history(self, cell: int) -> Json:
         if not checks.is_whole(cell) or not 0 < cell <= len(self.past):
-            raise Refused(refusals.NO_CELL.format(cells=len(self.past), value=str(cell)[:40]))
+            raise Refused(refusals.NO_CELL.format(cells=len(self.past), value=brief(cell)))
         return asdict(self.past[cell - 1])
 
     async def _llm_query(
@@ -170,12 +171,11 @@ class Calls:
         self, verb: str, model: str, texts: list[str], places: Sequence[Json]
     ) -> list[str | GatewayError]:
         """Replies in order, errors in the places of calls that failed. All fit the budget, or none is made."""
-        listed = [checks.nodes(nodes) for nodes in places]
-        if (count := sum(map(len, listed))) > PASSAGES:
-            raise Refused(refusals.PASSAGES.format(count=count, most=PASSAGES))
-        passages = [self._passages(nodes) for nodes in listed]
+        # In threads: sizing, reading and marking a long batch take a while.
+        sized = await asyncio.to_thread(self._passages, places)
+        passages = await asyncio.to_thread(self._read, sized)
         shown = [(block.name, block.text) for blocks in passages for block in blocks]
-        if shown:  # in a thread: reading a long batch takes a while
+        if shown:
             await asyncio.to_thread(self.run.journal.flag, self.conversation, verb, shown)
         prompts = await asyncio.to_thread(self._marked, texts)
         messages = [_messages(text, blocks) for text, blocks in zip(prompts, passages, strict=True)]
@@ -238,11 +238,21 @@ class Calls:
         except GatewayError as e:
             return e
 
-    def _passages(self, places: Sequence[Json]) -> list[Block]:
-        passages = [Block(*self.verbs.passage(place)) for place in places]
-        if (chars := sum(len(block.text) for block in passages)) > PASSAGE_CHARS:
+    def _passages(self, places: Sequence[Json]) -> list[list[Passage]]:
+        """The passages of each prompt, checked to be small enough alone and together, and not yet read."""
+        listed = [checks.nodes(nodes) for nodes in places]
+        if (count := sum(map(len, listed))) > PASSAGES:
+            raise Refused(refusals.PASSAGES.format(count=count, most=PASSAGES))
+        passages = [[self.verbs.passage(place) for place in nodes] for nodes in listed]
+        sizes = [sum(passage.chars for passage in of_prompt) for of_prompt in passages]
+        if (chars := max(sizes, default=0)) > PASSAGE_CHARS:
             raise Refused(refusals.PASSAGE_CHARS.format(chars=chars, most=PASSAGE_CHARS))
+        if (chars := sum(sizes)) > CALL_CHARS:
+            raise Refused(refusals.CALL_CHARS.format(chars=chars, most=CALL_CHARS))
         return passages
+
+    def _read(self, passages: list[list[Passage]]) -> list[list[Block]]:
+        return [[self.verbs.block(passage) for passage in of_prompt] for of_prompt in passages]
 
     async def _descend_all(self, verb: str, texts: list[str], under: Sequence[Json]) -> list[Json]:
         if self.depth >= self.run.limits.depth:

@@ -2,10 +2,12 @@
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
+from index_store.terminal import one_line
 from index_store.types import Json
 from rlm.audit.kinds import CodeRun, CodeScanned, Visited
 from rlm.audit.suspicion import texts_shown
@@ -22,6 +24,7 @@ from rlm.sandbox.types import Serve
 CALLS = frozenset([f"context.{verb}" for verb in VERBS] + list(NAMES))
 #: How long a cell may go on once its conversation is stopped, so that its variables survive.
 GRACE_S = 1.0
+_log = logging.getLogger(__name__)
 
 
 async def run_cell(talk: Conversation, code: str) -> CellResult:
@@ -112,7 +115,11 @@ def record_visit(run: Run, conversation: str, cell: Callable[[], int], visit: Vi
 
 
 def serving(verbs: Verbs, calls: Calls) -> Serve:
-    """The function that answers a worker's calls: verbs of the tree and model calls. It raises CallRefused."""
+    """The function that answers a worker's calls: verbs of the tree and model calls. It raises CallRefused.
+
+    An exception that nobody foresaw is a refusal too, and no end of the run: it is recorded and logged. Only where it
+    cannot be recorded does it come out of here.
+    """
 
     def serve(name: str, args: list[Json], kwargs: dict[str, Json]) -> Json:
         if calls.run.journal.is_full:
@@ -123,5 +130,16 @@ def serving(verbs: Verbs, calls: Calls) -> Serve:
             return calls.serve(name, args, kwargs)
         except Refused as e:
             raise CallRefused(str(e)) from e
+        except Exception as e:
+            raise CallRefused(_fault(calls, name, e)) from e
 
     return serve
+
+
+def _fault(calls: Calls, name: str, error: Exception) -> str:
+    """Record and log an exception that nobody foresaw; returns the text for the model."""
+    problem = one_line(f"{type(error).__name__}: {error}", 200)
+    _log.error("%s failed while it was served (%s); this is a fault of raptor-rlm", name, problem)
+    _log.debug("%s", name, exc_info=error)
+    calls.run.journal.note(calls.conversation, f"{name} failed while it was served ({problem})")
+    return refusals.FAULT.format(name=name, problem=problem)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from index_store.terminal import brief
-from index_store.types import Json
+from index_store.types import MODES, Json, Mode
 from rlm.prompts import refusals
 
 
@@ -61,6 +61,21 @@ def nodes(values: Json) -> list[Json]:
     if not isinstance(values, list | tuple):
         raise Refused(refusals.NODES.format(value=type(values).__name__))
     return list(values)
+
+
+def flag(name: str, value: Json) -> bool:
+    """The value, checked to be True or False. Raises Refused."""
+    if not isinstance(value, bool):
+        raise Refused(refusals.FLAG.format(name=name, value=brief(value)))
+    return value
+
+
+def mode(value: Json) -> Mode | None:
+    """The value, checked to be a search mode or None. Raises Refused."""
+    known = next((mode for mode in MODES if mode == value), None)
+    if known is None and value is not None:
+        raise Refused(refusals.MODE.format(value=brief(value), modes=", ".join(MODES)))
+    return known
 
 
 def at_most(value: Json, most: int, name: str) -> int:

@@ -58,7 +58,7 @@ def retrieved_text(run: Run, verbs: Verbs, question: str, tokens: int) -> Passag
     left = tokens
     assert isinstance(entries, list)
     for entry in entries:
-        block = Block(*verbs.passage(entry))
+        block = verbs.block(verbs.passage(entry))
         left -= count_tokens(run.models.root, block.text)
         if left < 0 and blocks:
             break

@@ -5,14 +5,16 @@ checked and its use is recorded, with the nodes it shows and those it leaves asi
 The verbs are the methods marked `@verb`; `rlm/prompts/system.md` tells models about them.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from index_store.errors import IndexStoreError
 from index_store.index import Index
 from index_store.terminal import brief
-from index_store.types import Json, Mode, Node, Span
+from index_store.types import Json, Node, Span
+from rlm.gateway.blocks import Block
 from rlm.loop import checks
 from rlm.loop.checks import Refused, is_whole
 from rlm.loop.view import View
@@ -49,6 +51,14 @@ class Visit:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A text that was asked for, checked and not yet read: a node, by its number, or a span; `chars` long."""
+
+    place: int | Span
+    chars: int
+
+
 Verb = TypeVar("Verb", bound=Callable[..., Json])
 VERBS: dict[str, Callable[..., Json]] = {}
 
@@ -60,10 +70,14 @@ def verb(method: Verb) -> Verb:
 
 
 class Verbs:
-    """The verbs of one conversation over its view of an index; `record` gets each visit before it is answered."""
+    """The verbs of one conversation over its view of an index; `record` gets each visit before it is answered.
+
+    `left_s`: gives the seconds that the verb under way may still take; one that reads much ends at its deadline.
+    """
 
     def __init__(self, index: Index, record: Callable[[Visit], None], under: str | None = None) -> None:
         self.index, self.view, self._record = index, View(index, under), record
+        self.left_s: Callable[[], float] = lambda: math.inf
         self._shown: list[Entry] = []
         self._entered: int | None = None
 
@@ -85,18 +99,20 @@ class Verbs:
         self._record(Visit(name, arguments, self._shown, self._siblings(), result))
         return result
 
-    def passage(self, place: Json) -> tuple[str, str]:
-        """(name, text) of a place: a node's id, an entry of a list, or {"doc", "start", "end"}. Raises Refused.
+    def passage(self, asked: Json) -> Passage:
+        """The passage at a node's id, an entry of a list, or {"doc", "start", "end"}. Raises Refused.
 
-        No visit is recorded.
+        It is not read, and no visit is recorded.
         """
-        if isinstance(place, Mapping) and "node" in place:
-            place = place["node"]
-        if isinstance(place, Mapping):
-            span = self._span(place.get("doc"), place.get("start"), place.get("end"))
-            return f"{span.doc} {span.start}-{span.end}".replace("\n", " "), self.index.span_text(span)
-        number = self._number(place)
-        return self.index.id_of(number), self.index.text_at(number)
+        return self._passage(asked["node"] if isinstance(asked, Mapping) and "node" in asked else asked)
+
+    def block(self, passage: Passage) -> Block:
+        """The passage, read, as data for a prompt."""
+        place = passage.place
+        if isinstance(place, Span):
+            name = f"{place.doc} {place.start}-{place.end}".replace("\n", " ")
+            return Block(name, self.index.span_text(place))
+        return Block(self.index.id_of(place), self.index.text_at(place))
 
     def branch(self, under: Json) -> str | None:
         """The id of the branch to look under: `under`, or the view's, None for all. Raises Refused outside the view."""
@@ -116,7 +132,7 @@ class Verbs:
             "characters": view.chars,
             "levels": list(self.index.levels) if view.is_whole else None,
             "root": top,
-            "summary": self.index.text_at(view.root)[: 4 * HEAD_CHARS],
+            "summary": self.index.head_at(view.root, 4 * HEAD_CHARS),
             "children": self._entries(below, parent=view.root),
         }
 
@@ -131,9 +147,9 @@ class Verbs:
     def peek(self, node: str) -> Json:
         """The entry of a node with the first HEAD_CHARS of its text, its length and how many children it has."""
         number = self._number(node)
-        words = self.index.text_at(number)
-        entry = self._enter(number) | {"text": words[:HEAD_CHARS], "chars": len(words)}
-        return entry | {"children": len(self.index.neighbours(number, "children"))}
+        head, chars = self.index.head_at(number, HEAD_CHARS), self.index.chars_at(number)
+        children = len(self.index.neighbours(number, "children"))
+        return self._enter(number) | {"text": head, "chars": chars, "children": children}
 
     @verb
     def children(self, node: str) -> Json:
@@ -205,9 +221,10 @@ class Verbs:
             checks.text("pattern", pattern),
             under=self.branch(under),
             doc=self._doc(doc),
-            ignore_case=bool(ignore_case),
+            ignore_case=checks.flag("ignore_case", ignore_case),
             limit=most,
             count_to=most,
+            check=self._check_time,
         )
         for match in hits.matches:
             self._show(self.index.number_of(match.node))
@@ -233,18 +250,17 @@ class Verbs:
         hits = self.index.search(
             query.encode("utf-8", "replace").decode(),  # half a surrogate pair is no text to an embedder
             checks.at_most(k, MAX_HITS, "k"),
-            mode=cast(Mode, mode)
-            if mode
-            else ("tree" if level is None else "hybrid"),  # the search checks it
+            mode=checks.mode(mode) or ("tree" if level is None else "hybrid"),
             level=level,
             under=self.branch(under),
             doc=self._doc(doc),
             where=checks.metadata(where),
             section=None if section is None else checks.text("section", section),
+            check=self._check_time,
         )
         numbers = [self.index.number_of(hit.node) for hit in hits]
         entries = self._entries(numbers, scores=[hit.score for hit in hits])
-        snippets = [self.index.text_at(number)[:SNIPPET_CHARS] for number in numbers]
+        snippets = [self.index.head_at(number, SNIPPET_CHARS) for number in numbers]
         return [entry | {"text": words} for entry, words in zip(entries, snippets, strict=True)]
 
     # -- reading -----------------------------------------------------------------------------------------
@@ -254,17 +270,9 @@ class Verbs:
         """The text of a node, or of a document's characters start:end; of a list of them, a list of texts."""
         if isinstance(node, list) and start is end is None:
             return self._read_all(node)
-        return self._read_one(node, start, end)
-
-    def _read_one(self, node: Json, start: int | None = None, end: int | None = None) -> str:
-        if isinstance(node, Mapping) or start is not None or end is not None:
-            place = node if isinstance(node, Mapping) else {"doc": node, "start": start, "end": end}
-            span = self._span(place.get("doc"), place.get("start"), place.get("end"))
-            self._entries(self.view.chunks_of(span))
-            return self.index.span_text(span)
-        number = self._number(node)
-        self._enter(number)
-        return self.index.text_at(number)
+        if isinstance(node, Mapping) or start is end is None:
+            return self._read(self._passage(node))
+        return self._read(self._passage({"doc": node, "start": start, "end": end}))
 
     def _read_all(self, listed: list[Json]) -> list[str]:
         """The texts of several nodes or spans, in order, with READ_CHARS together at most; one visit."""
@@ -272,12 +280,18 @@ class Verbs:
             raise Refused(refusals.READ_NODES.format(nodes=len(listed), most=LIST_NODES))
         if any(isinstance(node, list) for node in listed):
             raise Refused(refusals.READ_ITEM)
-        texts: list[str] = []
-        for node in listed:
-            texts.append(self._read_one(node))
-            if sum(map(len, texts)) > READ_CHARS:
-                raise Refused(refusals.READ_CHARS.format(nodes=len(listed), most=READ_CHARS))
-        return texts
+        passages = [self._passage(node) for node in listed]
+        if sum(passage.chars for passage in passages) > READ_CHARS:
+            raise Refused(refusals.READ_CHARS.format(nodes=len(listed), most=READ_CHARS))
+        return [self._read(passage) for passage in passages]
+
+    def _read(self, passage: Passage) -> str:
+        """The text of a passage, whose nodes the visit has then shown."""
+        if isinstance(passage.place, Span):
+            self._entries(self.view.chunks_of(passage.place))
+        else:
+            self._enter(passage.place)
+        return self.block(passage).text
 
     @verb
     def slice(self, start: int, end: int) -> str:
@@ -294,12 +308,12 @@ class Verbs:
     def contains(self, text: str) -> bool:
         """Whether the view's text holds `text`, for `text in context` in a cell."""
         part = checks.text("text", text).encode("utf-8", "surrogatepass")
-        tail = b""  # of the last window, where the part may begin
-        for window in self.view.windows():
-            tail += window
-            if part in tail:
+        if len(part) > self.view.bytes:
+            return False
+        for window in self.view.windows(max(len(part) - 1, 0)):
+            self._check_time()
+            if part in window:
                 return True
-            tail = tail[max(len(tail) - len(part) + 1, 0) :]
         return False
 
     @verb
@@ -316,6 +330,20 @@ class Verbs:
         return self.view.chars
 
     # -- checking ----------------------------------------------------------------------------------------
+
+    def _check_time(self) -> None:
+        if self.left_s() <= 0:
+            raise Refused(refusals.OUT_OF_TIME)
+
+    def _passage(self, place: Json) -> Passage:
+        if isinstance(place, Mapping):
+            span = self._span(place.get("doc"), place.get("start"), place.get("end"))
+            return Passage(span, span.end - span.start)
+        number = self._number(place)
+        chars = self.index.chars_at(number)
+        if chars > READ_CHARS:
+            raise Refused(refusals.SPAN_CHARS.format(chars=chars, most=READ_CHARS))
+        return Passage(number, chars)
 
     def _number(self, node: Json) -> int:
         if isinstance(node, Mapping) and "node" in node:

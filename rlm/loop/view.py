@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import accumulate, islice
 
 from index_store.index import Index
@@ -49,7 +50,7 @@ class View:
 
     def intro(self) -> dict[str, Json]:
         """What a worker is sent at its start: {"context_text"} of a plain text that fits, else {"context_length"}."""
-        if not self.index.is_plain or self._bytes() > WHOLE_BYTES:
+        if not self.index.is_plain or self.bytes > WHOLE_BYTES:
             return {"context_length": self.chars}
         return {"context_text": self.text(0, self.chars)}
 
@@ -113,13 +114,24 @@ class View:
                 return
             yield self.chunks[place], low, high
 
-    def windows(self) -> Iterator[bytes]:
-        """The bytes of the view's text, in order, in pieces of WINDOW_BYTES at most."""
-        text = self.index.text_bytes
+    def windows(self, overlap: int) -> Iterator[bytearray]:
+        """The bytes of the view's text, in order; each window begins with the last `overlap` bytes of the one before.
+
+        A window has WINDOW_BYTES, or twice `overlap` where that is more, so that no byte is in more than two of them.
+        It is valid until the next one is asked for.
+        """
+        text, most = self.index.text_bytes, max(WINDOW_BYTES, 2 * overlap)
         ranges = [(0, len(text))] if self.is_whole else map(self.index.node_bytes, self.chunks)
+        window = bytearray()
         for low, high in ranges:
-            for start in range(low, high, WINDOW_BYTES):
-                yield bytes(text[start : min(start + WINDOW_BYTES, high)])
+            while low < high:
+                step = min(high - low, most - len(window))
+                window += text[low : low + step].data
+                low += step
+                if len(window) == most:
+                    yield window
+                    del window[: most - overlap]
+        yield window
 
     def _place(self, place: int) -> tuple[int, int]:
         """(start, end) in the view's text of its chunk at `place` in `chunks`."""
@@ -133,7 +145,8 @@ class View:
     def _chunk_lengths(self) -> Iterator[int]:
         return (end - start for start, end in map(self.index.corpus_chars, self.chunks))
 
-    def _bytes(self) -> int:
+    @cached_property
+    def bytes(self) -> int:
         """Bytes of text in this view."""
         if self.is_whole:
             return len(self.index.text_bytes)

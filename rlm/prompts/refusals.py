@@ -6,6 +6,8 @@ NO_VERB = "context has no verb {verb!r}; it has {verbs}"
 SIGNATURE = "{name}{signature}: {problem}"
 TEXT = "{name} is text, found {value}"
 COUNT = "{name} is a whole number of at least 1, found {value}"
+FLAG = "{name} is True or False, found {value}"
+MODE = "no search mode {value}; there are {modes}"
 NODE_ENTRY = 'name the node by its id, as in context.peek(hit["node"]), not by the whole entry'
 NODES = 'nodes is a list such as ["L0-00012"], found {value}'
 TEXTS = "{name} is a list of texts, found {value}"
@@ -19,7 +21,7 @@ OFFSETS = "start and end are whole numbers of characters, found {start} and {end
 OUTSIDE_DOCUMENT = "{doc} has characters 0 to {chars}, asked for {start} to {end}"
 SLICE = "a slice has two places, 0 or more, found {start} and {end}"
 READ_ITEM = 'read takes a node, or a list of nodes such as ["L0-00012", "L0-00013"]'
-NO_CELL = "there are cells 1 to {cells}, found {value!r}"
+NO_CELL = "there are cells 1 to {cells}, found {value}"
 MODEL = "sub-calls are answered by {models}, found model={value}; leave it out"
 
 # -- branches ----------------------------------------------------------------------------------------------
@@ -43,6 +45,9 @@ PACK_NODES = "{nodes:,} chunks to pack, at most {most:,}; give under=, a branch"
 BATCH = "{count} {name} in one batch, at most {most}; split it, or pack more into each"
 PASSAGES = "{count:,} passages in one call, at most {most:,}; choose fewer, or split it"
 PASSAGE_CHARS = "{chars:,} characters of passages in one prompt, at most {most:,}; split it"
+CALL_CHARS = (
+    "{chars:,} characters of passages in one call, at most {most:,}; make several calls, one after another"
+)
 
 # -- the run -----------------------------------------------------------------------------------------------
 
@@ -50,6 +55,8 @@ DEPTH = "children go {most} deep and you are at {depth}; use llm_query with node
 FULL = "this run has read so much that its trace is full; answer from what your variables hold"
 STOPPING = "the run is being stopped; no more calls are answered"
 STOPPED = "the run was stopped"
+OUT_OF_TIME = "this cell's time is up; ask for less at once, such as one branch or one document"
+FAULT = "{name} failed by a fault of the system itself ({problem}); it is recorded; go on without this call"
 
 # -- an answer that is not taken ---------------------------------------------------------------------------
 

@@ -1,6 +1,7 @@
 """A search is filtered by the metadata of documents and by the headings over chunks."""
 
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from hypothesis import example, given, strategies as st
 
 from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex
+from index_store.filters import _ranges
 from index_store.index import Index, open_index
 from index_store.types import MODES, Span, section_path
 from index_store.writer import _document_line
@@ -150,3 +152,26 @@ def test_all_modes_take_filters(index: Index) -> None:
         hits = index.search("mizzen", mode=mode, vector=vector, where={"kind": "boat"}, section="mizzen")
         assert {hit.node for hit in hits if hit.level == 0} <= {"L0-00001", "L0-00002"}
         assert hits
+
+
+@given(st.lists(st.tuples(st.integers(1, 4), st.sampled_from(["boat", "fruit"])), max_size=12))
+@example([(1, "boat"), (2, "boat"), (2, "fruit"), (1, "fruit"), (1, "boat")])
+def test_what_stands_under_a_heading_is_read_off_in_one_pass(levels: list[tuple[int, str]]) -> None:
+    sections = [(10 * i, level, heading) for i, (level, heading) in enumerate(levels)]
+    ranges = list(_ranges(sections, "boat", 1_000))
+    wanted = {
+        char
+        for i, (start, level, heading) in enumerate(sections)
+        if heading == "boat"
+        for char in range(start, next((s for s, other, _ in sections[i + 1 :] if other <= level), 1_000))
+    }
+    assert {char for start, end in ranges for char in range(start, end)} == wanted
+    assert all(end <= start for (_, end), (start, _) in pairwise(ranges))
+
+
+def test_a_search_by_heading_can_be_stopped(index: Index) -> None:
+    def stop() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        index.search("mizzen", mode="lexical", section="boat", check=stop)

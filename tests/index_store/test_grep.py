@@ -140,6 +140,15 @@ def test_the_line_around_a_match_is_cut_to_size(tmp_path: Path) -> None:
     assert len(match.line) <= 2 * g.LINE_CHARS
 
 
+@pytest.mark.parametrize("under", ["L0-00000", "L0-00001", "L0-00002", "L1-00000"])
+def test_the_line_around_a_match_ends_where_the_branch_does(tmp_path: Path, under: str) -> None:
+    index = index_of(tmp_path / "i", ["one secret x two secret x three secret x"], width=13)
+    inside = "".join(index.text(leaf.id) for leaf in index.leaves(under))
+    matches = index.grep("secret|ret|x", under=under).matches
+    assert matches
+    assert all(match.line and match.line in inside for match in matches)
+
+
 @pytest.mark.parametrize("borders", [[0, 9, 3, 4], [-1, 1, 2, 4], [0, 1, 2, 10**9]])
 def test_texts_that_overlap_or_lie_outside_are_refused(tmp_path: Path, borders: list[int]) -> None:
     index_of(tmp_path / "i", ["a", "b", "ab"])

@@ -33,9 +33,9 @@ from rlm.loop.conversation import Conversation, close
 from rlm.loop.engine import converse
 from rlm.loop.opening import open_conversation
 from rlm.loop.recording import Unrecorded
+from rlm.loop.replies import code_of
 from rlm.loop.run import SANDBOXES, Run
-from rlm.loop.verbs import Verbs
-from rlm.sandbox import spawn
+from rlm.sandbox import open_session, spawn
 from tests.helpers.model_server import MODEL, Body, ModelServer, Step, error, half_a_body, slow
 from tests.helpers.places import GOLDEN
 from tests.helpers.rlm_toy import recorded_verbs
@@ -701,23 +701,50 @@ def test_a_run_that_is_cancelled_twice_is_closed_all_the_same(stage: Stage, wher
     assert threading.active_count() <= threads
 
 
-def broken(self: Verbs, node: str) -> NoReturn:
+def broken(*_: Any, **__: Any) -> NoReturn:
     raise KeyError("gone")
 
 
 def test_an_error_of_our_own_leaves_a_closed_trace(stage: Stage) -> None:
-    stage.patch.setattr("rlm.loop.verbs.Verbs.peek", broken)
+    stage.patch.setattr("rlm.loop.engine.code_of", broken)
     with pytest.raises(KeyError, match="gone"):
         stage.play("context.peek('L0-00000')")
     assert stage.events[-1]["stop"] == "failed"
     assert stage.events[-1]["error"] == "KeyError: 'gone'"
 
 
-def test_an_error_of_our_own_in_a_child_ends_its_siblings_too(stage: Stage) -> None:
-    stage.patch.setattr("rlm.loop.verbs.Verbs.peek", broken)
-    children = {"good": [slow("late", 30)], "bad": [slow(cell("context.peek('L0-00000')"), 0.2)]}
-    with pytest.raises(KeyError, match="gone"):
-        stage.play('rlm_query_batched(["good", "bad"])', children=children)
+@pytest.mark.parametrize(
+    ("place", "call"),
+    [
+        ("rlm.loop.verbs.Verbs.peek", "context.peek"),
+        ("rlm.loop.calls.Calls._history", "history"),
+        ("rlm.loop.calls.Calls._passages", "llm_query"),
+        ("rlm.loop.run.Run.shares", "rlm_query"),
+        ("rlm.loop.opening.open_session", "rlm_query"),
+    ],
+)
+def test_an_error_of_our_own_while_a_call_is_served_is_a_refusal_and_ends_no_run(
+    stage: Stage, caplog: pytest.LogCaptureFixture, place: str, call: str
+) -> None:
+    before = iter([open_session] if place.endswith("open_session") else [])  # the root's own opens
+    stage.patch.setattr(place, lambda *a, **k: next(before, broken)(*a, **k))
+    argument = {"context.peek": "'L0-00000'", "history": "1"}.get(call, "'?'")
+    answer = stage.play(f"try:\n    {call}({argument})\nexcept Exception as e:\n    print(e)", DONE)
+    assert (answer.content, answer.stop) == ("Two.", "answer")
+    (told,) = (e["stdout"] for e in stage.kinds("code_run")[:1])
+    assert told.startswith(f"{call} failed by a fault of the system itself (KeyError: 'gone')")
+    (note,) = (e["text"] for e in stage.kinds("note") if "failed" in e["text"])
+    assert note == f"{call} failed while it was served (KeyError: 'gone')"
+    logged = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert logged == [f"{note}; this is a fault of raptor-rlm"]
+
+
+def test_an_error_of_our_own_in_a_child_ends_its_siblings_and_not_the_run(stage: Stage) -> None:
+    real = code_of
+    stage.patch.setattr(engine, "code_of", lambda text, *a: (broken if "boom" in text else real)(text, *a))
+    children = {"good": [slow("late", 30)], "bad": [slow(cell("boom"), 0.2)]}
+    answer = stage.play('rlm_query_batched(["good", "bad"])', DONE, children=children)
+    assert answer.stop == "answer"
     assert stage.seconds < SOON_S
     assert [e["conversation"] for e in stage.kinds("model_failed")] == ["0.1"]
 
@@ -907,8 +934,8 @@ def test_old_turns_are_put_away_and_stay_within_reach(stage: Stage) -> None:
 
 def test_history_of_a_cell_that_was_not_is_an_error_there(stage: Stage) -> None:
     stage.play("history(1)", "history(True)", DONE)
-    assert "there are cells 1 to 0, found '1'" in stage.kinds("code_run")[0]["error"]
-    assert "there are cells 1 to 1, found 'True'" in stage.kinds("code_run")[1]["error"]
+    assert "there are cells 1 to 0, found 1" in stage.kinds("code_run")[0]["error"]
+    assert "there are cells 1 to 1, found True" in stage.kinds("code_run")[1]["error"]
 
 
 def test_some_models_are_told_more(stage: Stage) -> None:

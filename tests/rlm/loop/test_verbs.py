@@ -15,6 +15,7 @@ from hypothesis import example, given, settings, strategies as st
 from index_store.index import Index, open_index
 from index_store.types import Json
 from rlm.audit.routing import LOCATING
+from rlm.gateway.blocks import Block
 from rlm.loop.checks import Refused
 from rlm.loop.verbs import READ_CHARS, VERBS, Verbs
 from tests.helpers.places import ROOT as HOME
@@ -425,10 +426,16 @@ def test_what_is_refused_is_recorded_with_its_arguments(whole: Any) -> None:
 
 def test_a_passage_is_a_node_an_entry_or_a_span(whole: Any) -> None:
     context = whole[0]
-    assert context.passage("L0-00000") == ("L0-00000", LEAVES[0])
+
+    def block(place: Json) -> Block:
+        passage = context.passage(place)
+        assert passage.chars == len(context.block(passage).text)
+        return context.block(passage)  # type: ignore[no-any-return]
+
+    assert block("L0-00000") == Block("L0-00000", LEAVES[0])
     hit = ask(whole, "search", "ketch", mode="lexical")[0]
-    assert context.passage(hit) == (hit["node"], hit["text"])
-    assert context.passage({"doc": "one.txt", "start": 0, "end": 3}) == ("one.txt 0-3", "sin")
+    assert block(hit) == Block(hit["node"], hit["text"])
+    assert block({"doc": "one.txt", "start": 0, "end": 3}) == Block("one.txt 0-3", "sin")
     wrong: list[Json] = [None, [], 3, {}, {"node": {}}, {"doc": "one.txt", "start": "0", "end": 3}]
     for place in wrong:
         with pytest.raises(Refused):
