@@ -15,14 +15,14 @@ def find(sources: Sequence[str], *, follow_links: bool = False) -> list[SourceFi
     """The files that `sources` (files, folders, patterns) stand for, sorted by id; each file once.
 
     Folders are walked to the bottom; names that start with a dot are skipped, unless named themselves. A link among
-    them that leads out of its folder is `outside`, unless `follow_links`. Raises RaptorError for a source that does not
-    exist, and where no file is of a known type.
+    them that leads out of its folder, to a file or a folder, is `outside`, unless `follow_links`: then it is read.
+    Raises RaptorError for a source that does not exist, and where no file is of a known type.
     """
     if not sources:
         raise RaptorError(
             "no documents were named; name at least one file, folder or pattern such as 'docs/**/*.md'"
         )
-    files = [file for source in sources for file in _files_of(source)]
+    files = [file for source in sources for file in _files_of(source, follow_links)]
     if not any(file.path.suffix.lower() in READERS for file in files):
         raise RaptorError(_nothing_known(sources, files))
     if follow_links:
@@ -55,19 +55,19 @@ def _named(file: SourceFile, roots: Sequence[str]) -> SourceFile:
     return file if root is None else replace(file, id=path.relative_to(root).as_posix())
 
 
-def _files_of(source: str) -> list[SourceFile]:
+def _files_of(source: str, follow_links: bool) -> list[SourceFile]:
     try:
-        return _expand(source)
+        return _expand(source, follow_links)
     except OSError as error:
         raise RaptorError(f"{source!r} cannot be looked at ({error.strerror}); check the path") from error
 
 
-def _expand(source: str) -> list[SourceFile]:
+def _expand(source: str, follow_links: bool) -> list[SourceFile]:
     path = Path(source)
     if not source:
         raise RaptorError("one of the documents named is ''; name a file, a folder or a pattern")
     if path.is_dir():
-        return [_below(path, file) for file in _walk(path)]
+        return [_below(path, file) for file in _walk(path, follow_links)]
     if path.exists():
         return [SourceFile(path, path.name)]
     if has_magic(source):
@@ -76,19 +76,30 @@ def _expand(source: str) -> list[SourceFile]:
 
 
 def _below(folder: Path, path: Path) -> SourceFile:
-    real = Path(os.path.realpath(path))
-    outside = not real.is_relative_to(os.path.realpath(folder))
-    return SourceFile(path, path.relative_to(folder).as_posix(), outside)
+    return SourceFile(path, path.relative_to(folder).as_posix(), _leads_outside(folder, path))
 
 
-def _walk(folder: Path) -> list[Path]:
-    """Every file below `folder`, except in indexes; a folder that cannot be read is listed, to fail as a file."""
+def _leads_outside(folder: Path, path: Path) -> bool:
+    return not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
+def _walk(folder: Path, follow_links: bool) -> list[Path]:
+    """Every file below `folder`, except in indexes; a folder that cannot be read is listed, to fail as a file.
+
+    A link to a folder outside is listed too, unless it is followed; of one inside, the files are listed where they are.
+    """
     unread: list[OSError] = []
     files: list[Path] = []
-    for parent, folders, names in os.walk(folder, onerror=unread.append):
-        folders[:] = [
-            name for name in folders if not name.startswith(".") and not _is_index(Path(parent, name))
-        ]
+    walked = {os.path.realpath(folder)}
+    for parent, folders, names in os.walk(folder, onerror=unread.append, followlinks=follow_links):
+        below = [Path(parent, name) for name in sorted(folders) if not name.startswith(".")]
+        below = [path for path in below if not _is_index(path)]
+        if not follow_links:
+            files += [path for path in below if path.is_symlink() and _leads_outside(folder, path)]
+        # A link may lead to what is walked already, or back up, without end.
+        new = {os.path.realpath(path): path.name for path in reversed(below)}
+        folders[:] = sorted(name for real, name in new.items() if real not in walked)
+        walked |= new.keys()
         files += [Path(parent, name) for name in names if not name.startswith(".")]
     return sorted(files + [Path(error.filename) for error in unread])
 

@@ -65,9 +65,14 @@ def ready(index: str | Path | Index, models: Models) -> Index:
 
 
 def opened_for(index: str | Path | Index, models: Models) -> Index:
-    """The index, opened, once the models are checked to exist and have their keys. Raises as `ready` does."""
+    """The index, opened, once its embedder is one that may be loaded, and the models exist and have their keys.
+
+    Raises as `ready` does.
+    """
     navigator.register()
     opened = index if isinstance(index, Index) else open_any(index)
+    if not opened.is_plain:
+        opened.check_embedder_named()
     for model in dict.fromkeys([models.root, models.child]):
         check_model(model)
     return opened

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from index_store.embedder import BUILT_IN
 from index_store.index import Index, open_index
 from index_store.types import Document
 from index_store.writer import Draft, Published, publish
@@ -53,7 +54,7 @@ def toy_draft() -> Draft:
 
 
 def publish_toy(path: Path, draft: Draft | None = None) -> Published:
-    models = {"embedder": "toy", "embedder_fingerprint": "toy", "summarizer": "hand"}
+    models = {"embedder": BUILT_IN, "embedder_fingerprint": "toy", "summarizer": "hand"}
     return publish(path, draft or toy_draft(), models, {"seed": 0})
 
 

@@ -132,6 +132,22 @@ def test_a_link_that_leads_outside_is_skipped_and_named_unless_it_is_asked_for(
     assert [text.text for text in texts("docs/secret.txt")] == ["secret"]  # who names a link wants it
 
 
+def test_a_link_to_a_folder_outside_is_named_too_and_read_where_it_is_asked_for(folder: Path) -> None:
+    private = folder.parent / "private"
+    private.mkdir()
+    (private / "secret.txt").write_text("secret")
+    (private / "back").symlink_to(folder)
+    (private / "again").symlink_to(private)
+    (folder / "a/linked").symlink_to(private)
+    (folder / "inside").symlink_to(folder / "a")
+    (failed,) = [item for item in load(find([str(folder)])) if isinstance(item, Failure)]
+    assert failed.source == str(folder / "a/linked")
+    assert "give --follow-links" in reason(failed)
+    followed = find([str(folder)], follow_links=True)
+    assert [file.id for file in followed] == ["a/linked/secret.txt", "a/y/x.txt", "a/z.md", "b.txt"]
+    assert not any(file.outside for file in followed)
+
+
 @pytest.mark.parametrize(
     ("source", "words"),
     [

@@ -12,6 +12,7 @@ from rlm.gateway import gateway as gateway_module
 from rlm.gateway.errors import CallFailed, GatewayError
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
+from rlm.gateway.litellm_setup import litellm
 from rlm.gateway.redaction import redacted
 from rlm.gateway.types import Message, Request
 from tests.helpers.gateway_calls import run
@@ -42,6 +43,29 @@ def test_no_status_brings_a_key_back(monkeypatch: pytest.MonkeyPatch, status: in
         (result,) = run(Gateway(Ledger(), attempts=2), request)
     assert isinstance(result, GatewayError)
     check_clean(f"{result} {result!r}")
+
+
+@pytest.mark.parametrize("setting", ["api_key", "openai_key", "headers"])
+def test_a_key_that_is_set_on_litellm_is_not_shown_either(
+    monkeypatch: pytest.MonkeyPatch, setting: str
+) -> None:
+    value = {"Authorization": f"Bearer {CANARY}"} if setting == "headers" else CANARY
+    with ModelServer(lambda body: error(401, f"you sent Bearer {CANARY}")) as server:
+        server.use(monkeypatch)
+        monkeypatch.setattr(litellm(), setting, value, raising=False)
+        (result,) = run(
+            Gateway(Ledger(), attempts=1), Request(MODEL, (Message(role="user", content="?"),), 5)
+        )
+    assert isinstance(result, GatewayError)
+    check_clean(f"{result} {result!r}")
+    assert f"[value of litellm.{setting}" in str(result)
+
+
+def test_a_name_and_password_in_an_address_go_too() -> None:
+    assert (
+        redacted("cannot reach https://anna:s3cret@models.example/v1 (me@example.org)")
+        == "cannot reach https://[name and password]@models.example/v1 (me@example.org)"
+    )
 
 
 def test_neither_terminal_nor_trace_shows_a_key(

@@ -14,7 +14,9 @@ from typing import Any, NoReturn
 
 import pytest
 
+from index_store.errors import BadQuery
 from index_store.index import Index
+from index_store.writer import publish
 from rlm import Answer, Limits, Models, ask, ask_async, prompts
 from rlm.asking.options import Options
 from rlm.asking.runs import new_run
@@ -39,6 +41,7 @@ from rlm.sandbox import open_session, spawn
 from tests.helpers.model_server import MODEL, Body, ModelServer, Step, error, half_a_body, slow
 from tests.helpers.places import GOLDEN
 from tests.helpers.rlm_toy import recorded_verbs
+from tests.helpers.toy import toy_draft
 
 Event = dict[str, Any]
 SOON_S = 8.0  # a stopped run ends at once; a loaded machine takes longer
@@ -769,6 +772,19 @@ def test_after_it_is_stopped_no_call_is_answered(index: Index) -> None:
         return str(refused.value)
 
     assert asyncio.run(stopped()) == "the run is being stopped; no more calls are answered"
+
+
+def test_an_index_whose_embedder_was_not_named_is_refused_before_anything_is_spent(
+    stage: Stage, tmp_path: Path
+) -> None:
+    models = {"embedder": "/a/strangers/model", "embedder_fingerprint": "f", "summarizer": "hand"}
+    publish(tmp_path / "theirs.index", toy_draft(), models, {"seed": 0})
+    with ModelServer([cell(DONE)]) as server:
+        server.use(stage.patch)
+        with pytest.raises(BadQuery, match="names the embedder '/a/strangers/model'"):
+            ask(tmp_path / "theirs.index", QUESTION, models=MODELS, runs=stage.runs)
+    assert server.calls == 0
+    assert not stage.runs.exists()
 
 
 def test_ask_works_where_a_loop_runs_already(stage: Stage) -> None:
