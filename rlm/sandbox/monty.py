@@ -3,7 +3,8 @@
 For machines where the kernel layers cannot be had, and only when asked for. What it lacks: `del`, `yield`, inheritance,
 the modules statistics, textwrap, string, difflib and heapq, and slices, `in` and text methods of `context` (use
 context.slice, context.contains, context.text). `cpu_s` has no meaning of its own here: a cell's time is its processor
-time. The interpreter's own limits and its process are the confinement; a worker that is killed is replaced.
+time. The interpreter's own limits and its process are the confinement; a worker that is killed is replaced. Monty's
+own pool exchanges the frames with it, so they carry no nonce of ours; it scans nothing, so no cell is ever "rejected".
 """
 
 import atexit

@@ -46,7 +46,10 @@ class SandboxLimits:
 class CellResult:
     """What one cell did. `error` is for the model; `rule` and `line` are for the trace (set when status is
     "rejected"; `line` also on errors). `answer`, a dict of `content`, `citations` and `ready`, is set once, by the
-    cell that made it ready. `state_lost`: the variables of earlier cells are gone."""
+    cell that made it ready. `state_lost`: the variables of earlier cells are gone.
+
+    All this is the word of the process that ran the cell, but for "killed", `seconds` and `state_lost`. A cell that is
+    "rejected" was served no call."""
 
     status: Status
     stdout: str

@@ -66,6 +66,14 @@ def session(shared: LinuxSession) -> LinuxSession:
     return shared
 
 
+def test_code_that_is_rejected_takes_no_answer_that_an_earlier_cell_left(session: LinuxSession) -> None:
+    session.run(
+        "class A:\n    def __str__(self):\n        answer['ready'] = True\n        return 'x'\nFINAL(A())"
+    )
+    result = session.run("import os")
+    assert (result.status, result.answer) == ("rejected", None)
+
+
 def line_of(session: LinuxSession) -> Line:
     """The session's line to its worker."""
     assert session._line is not None
