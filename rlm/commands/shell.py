@@ -63,7 +63,11 @@ def open_shell(index: str | Path | Index, options: Options) -> Iterator[Shell]:
         run = new_run(opened, options, gateway_for(limits), Unrecorded(), loop)
         calls = Calls(run, verbs, "0", 0, _descend, lambda: 0)
         session = open_session(
-            serving(verbs, calls), CALLS, _sandbox(limits), verbs.view.intro(), limits.backend
+            serving(verbs, calls, lambda: session.clock),
+            CALLS,
+            _sandbox(limits),
+            verbs.view.intro(),
+            limits.backend,
         )
         size = f"{count(len(verbs.view.documents), 'document')}, {count(verbs.view.size, 'node')}"
         try:

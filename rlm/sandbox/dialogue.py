@@ -1,6 +1,6 @@
 """One cell's exchange of frames with a worker: under a deadline, every byte from the worker distrusted.
 
-The worker's clock stops while the parent serves a call. Whatever the worker does, this returns, or raises Death.
+Whatever the worker does, this returns, or raises Death.
 
 A cell goes out with a nonce, a number nobody can foresee, and every frame of the worker must carry it: so a frame is
 about this cell and was made after it was sent, and nothing that an earlier cell left in the pipe is taken for a call,
@@ -13,12 +13,12 @@ import secrets
 import select
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from time import monotonic
 from typing import Any, TypeAlias
 
 from index_store.types import Json
 from rlm.sandbox.cage import wire
 from rlm.sandbox.spawn import Worker
+from rlm.sandbox.types import Clock
 
 READ_BYTES = 1 << 16  # a quarter of a megabyte costs 13 us to set aside, as much as all else in a call
 FrameReply: TypeAlias = bytes  # the whole frame that goes back for a call: {"value": ...} or {"error": ...}
@@ -43,30 +43,6 @@ class Death(Exception):
 
 
 @dataclass(slots=True)
-class Clock:
-    """How long a cell has run. The clock stands still only while the parent serves a call, so a worker that floods the
-    parent with frames runs out of time as surely as one that is silent."""
-
-    limit_s: float
-    started: float = field(default_factory=monotonic)
-    paused_s: float = 0.0
-
-    def spent_s(self) -> float:
-        """Seconds on the worker's account."""
-        return monotonic() - self.started - self.paused_s
-
-    def wait(self, poller: select.poll) -> None:
-        """Block until the socket is ready. Raises Death when the time is up."""
-        left_s = self.limit_s - self.spent_s()
-        if left_s <= 0 or not poller.poll(left_s * 1000):
-            raise Death("time")
-
-    def pause_since(self, started: float) -> None:
-        """Take the seconds since `started` (as `monotonic` gives them) off the account."""
-        self.paused_s += monotonic() - started
-
-
-@dataclass(slots=True)
 class Line:
     """A worker's socket, as frames. `buffer` holds the bytes of a frame that has not arrived whole."""
 
@@ -84,7 +60,7 @@ class Line:
             try:
                 view = view[self.worker.link.send(view) :]
             except BlockingIOError:
-                clock.wait(_poller(self.worker, select.POLLOUT))
+                _wait(_poller(self.worker, select.POLLOUT), clock)
             except OSError:
                 raise Death("gone") from None
 
@@ -92,7 +68,7 @@ class Line:
         """The next frame. Raises Death on silence, hang-up and anything that is not a frame."""
         try:
             while (body := wire.split(self.buffer, wire.TO_PARENT_BYTES)) is None:
-                clock.wait(self.incoming)
+                _wait(self.incoming, clock)
                 self.buffer += self._read()
             frame = wire.decode(body)
         except wire.FrameError:
@@ -129,7 +105,7 @@ def exchange(
             return _last(line, check_done(frame), has_run)
         has_run = True
         if kind == "call":
-            line.send(_replied(reply, frame, clock), clock)
+            line.send(reply(*check_call(frame)), clock)
         elif kind == "out" and isinstance(frame.get("text"), str):
             on_output(str(frame["text"]))
         else:
@@ -141,14 +117,6 @@ def _last(line: Line, done: dict[str, Any], has_run: bool) -> dict[str, Any]:
     if line.buffer or (has_run and done["status"] == "rejected"):
         raise Death("protocol")
     return done
-
-
-def _replied(reply: Reply, frame: dict[str, Any], clock: Clock) -> FrameReply:
-    call, started = check_call(frame), monotonic()
-    try:
-        return reply(*call)
-    finally:
-        clock.pause_since(started)
 
 
 def check_call(frame: dict[str, Any]) -> tuple[str, list[Json], dict[str, Json]]:
@@ -193,6 +161,13 @@ def _answer_fits(answer: dict[str, Any] | None) -> bool:
         and answer.get("ready") is True
         and len(answer) == 3
     )
+
+
+def _wait(poller: select.poll, clock: Clock) -> None:
+    """Block until the socket is ready. Raises Death when the time is up."""
+    left_s = clock.left_s()
+    if left_s <= 0 or not poller.poll(left_s * 1000):
+        raise Death("time")
 
 
 def _poller(worker: Worker, events: int) -> select.poll:

@@ -1,7 +1,9 @@
 """The types of the sandbox: limits, results, sessions, and the two errors that a caller meets."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Literal, Protocol, Self, TypeAlias
 
 from index_store.types import Json
@@ -29,7 +31,7 @@ class CallRefused(RlmError):
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """What one session may use. `cell_timeout_s` does not run while the parent serves a call; `cpu_s` and
+    """What one session may use. `cell_timeout_s` runs on a `Clock`; `cpu_s` and
     `memory_mb` (address space, interpreter included) hold for one worker; `calls_per_cell` and `refusals` (calls
     that `serve` may refuse before the cell is stopped) for one cell."""
 
@@ -40,6 +42,40 @@ class SandboxLimits:
     session_output_chars: int = 400_000
     calls_per_cell: int = 10_000
     refusals: int = 200
+
+
+@dataclass(slots=True)
+class Clock:
+    """How long a cell has run, on its own account: its code, and the calls that the parent serves for it.
+
+    Whoever serves a call pauses the clock for what the cell is not to pay for, which is the time that a model takes. A
+    worker that floods the parent with frames runs out of time as surely as one that is silent.
+    """
+
+    limit_s: float
+    started: float = field(default_factory=monotonic)
+    paused_s: float = 0.0
+
+    def spent_s(self) -> float:
+        """Seconds on the cell's account."""
+        return monotonic() - self.started - self.paused_s
+
+    def left_s(self) -> float:
+        """Seconds that the cell still has; 0 or less when its time is up."""
+        return self.limit_s - self.spent_s()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What runs inside is not on the cell's account."""
+        began = monotonic()
+        try:
+            yield
+        finally:
+            self.paused_s += monotonic() - began
+
+    def stop(self) -> None:
+        """The cell's time is up, now."""
+        self.limit_s = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +104,12 @@ Intro: TypeAlias = Mapping[str, Json]
 class Session(Protocol):
     """Cells over one namespace, whatever runs them: what a backend provides. Blocking; `run`, `reset` and `close`
     belong to one thread, `kill` to any. `layers`: which means of confinement hold, by name. `ended`: nothing runs
-    any more."""
+    any more. `clock`: of the cell under way, for who serves its calls; `kill` stops it."""
 
     layers: dict[str, bool]
     limits: SandboxLimits
     ended: bool
+    clock: Clock
 
     def run(self, code: str) -> CellResult:
         """Run one cell. Only what `serve` raises (other than CallRefused) and SandboxUnavailable come out of

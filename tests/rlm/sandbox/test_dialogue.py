@@ -13,8 +13,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings, strategies as st
 
 from rlm.sandbox.cage import wire
-from rlm.sandbox.dialogue import Clock, Death, Line, Reply, exchange
+from rlm.sandbox.dialogue import Death, Line, Reply, exchange
 from rlm.sandbox.spawn import Worker
+from rlm.sandbox.types import Clock
 from tests.helpers.sandbox_frames import CALL, DONE, REJECTED
 
 Play: TypeAlias = Callable[[socket.socket], object]  # what the other end does
@@ -249,20 +250,3 @@ def test_random_bytes_end_in_death(parts: list[bytes]) -> None:
 
     with pytest.raises(Death):
         talk(noisy, limit_s=2)
-
-
-def test_time_spent_serving_is_not_the_workers() -> None:
-    served = []
-
-    def slow(*parts: Any) -> bytes:
-        time.sleep(0.3)
-        served.append(parts)
-        return frame({"value": 1})
-
-    def patient(end: socket.socket) -> None:
-        nonce = {"nonce": received(end)["nonce"]}
-        end.sendall(frame(CALL | nonce))
-        received(end)
-        end.sendall(frame(DONE | nonce))
-
-    assert talk(patient, limit_s=0.25, answer=slow)["status"] == "ok"

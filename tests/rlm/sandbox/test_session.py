@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, cast
 
@@ -457,9 +458,29 @@ def test_what_cannot_be_replayed_is_said_to_be_lost() -> None:
         assert session.run(code).status == "ok"
 
 
-def test_the_clock_stops_while_a_call_is_served() -> None:
-    with start(SandboxLimits(cell_timeout_s=0.3), serve=lambda *call: time.sleep(0.5)) as session:
-        assert session.run("echo()").status == "ok"
+def test_a_call_is_on_the_cells_clock_unless_who_serves_it_pauses_the_clock() -> None:
+    def serve(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
+        with mine.clock.paused() if arguments else nullcontext():
+            time.sleep(2.0)
+        return None
+
+    with start(SandboxLimits(cell_timeout_s=1.5), serve=serve) as mine:
+        assert mine.run("echo('paused')").status == "ok"
+        result = mine.run("echo()\nwhile True: pass")
+        assert result.status == "killed" and "it ran longer than 1.5 s" in result.error
+
+
+def test_a_call_under_way_when_its_session_is_killed_has_no_time_left() -> None:
+    left: list[float] = []
+
+    def serve(*call: Any) -> None:
+        left.append(mine.clock.left_s())
+        mine.kill()
+        left.append(mine.clock.left_s())
+
+    with start(serve=serve) as mine:
+        assert mine.run("echo()").status == "killed"
+    assert left[0] > 0 >= left[1]
 
 
 def test_too_many_refusals_end_the_cell() -> None:
