@@ -43,6 +43,7 @@ if TYPE_CHECKING:
         Match as Match,
         Mode as Mode,
         Node as Node,
+        Scope as Scope,
         Span as Span,
     )
     from index_store.verify import verify_index as verify_index
@@ -60,7 +61,7 @@ else:  # a type checker would let every name pass
             "manifest": "Manifest",
             "provenance": "Source nodes_above sources",
             "search": "Weights",
-            "types": "Document Hit MODES Match Mode Node Span",
+            "types": "Document Hit MODES Match Mode Node Scope Span",
             "verify": "verify_index",
             "writer": "Draft Published publish",
         },

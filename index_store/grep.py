@@ -75,18 +75,20 @@ def grep(
     ignore_case: bool = False,
     limit: int = 50,
     count_to: int = 10_000,
+    within: Ints | None = None,
     check: Check = unchecked,
 ) -> Grep:
-    """The matches of an RE2 pattern in all documents, or in the document `doc`, or in the chunks `under` a node.
+    """The matches of an RE2 pattern in all documents, or in the document `doc`, or in the chunks `under` a node, or in
+    those whose numbers, ascending, are `within`.
 
     At most `limit` matches are returned, at most `count_to` are counted. `^` and `$` match at lines. A match lies
-    inside one document, and where `under` is given in one unbroken stretch of the node's chunks. Empty matches do not
-    count. `check` may stop it by raising; it is called before each document or BATCH_BYTES of text.
+    inside one document, and where `under` or `within` is given in one unbroken stretch of these. Empty matches do
+    not count. `check` may stop it by raising; it is called before each document or BATCH_BYTES of text.
     Raises BadQuery for a pattern that RE2 refuses or that has more than EMPTY_MATCHES of them, NoSuchNode for an
     unknown node or document.
     """
     compiled = compile_pattern(pattern, ignore_case)
-    pieces = _pieces(tree, under, doc)
+    pieces = _pieces(tree, under, doc, within)
     ranges = list(islice(_matches(compiled, pattern, tree.text_bytes, pieces, check), count_to))
     return Grep(_located(tree, ranges[:limit], pieces), len(ranges), complete=len(ranges) < count_to)
 
@@ -94,21 +96,29 @@ def grep(
 # --- what is searched ---
 
 
-def _pieces(tree: Tree, under: str | None, doc: str | None) -> Ints:
+def _pieces(tree: Tree, under: str | None, doc: str | None, within: Ints | None) -> Ints:
     """Byte ranges (m, 2) to search, ascending and none empty; document borders always end one."""
     document = None if doc is None else tree.document_number(doc)
-    if under is not None:
-        return _branch(tree, under, document)
+    if under is not None or within is not None:
+        return _stretches(tree, _leaves(tree, under, within), document)
     if document is not None:
         return _checked(tree, np.array([tree.document_bytes(document)], dtype=np.int64))
     borders = tree.document_borders
     return _checked(tree, np.stack([borders[:-1], borders[1:]], axis=1))
 
 
-def _branch(tree: Tree, under: str, document: int | None) -> Ints:
-    """The unbroken stretches of text that the chunks under a node cover, in one document if asked."""
-    leaves = tree.below(tree.number_of(under))
-    rows = tree.rows[leaves[leaves < tree.levels[0]]]
+def _leaves(tree: Tree, under: str | None, within: Ints | None) -> Ints:
+    """Numbers of the chunks under a node that are `within`; None is no limit."""
+    if under is None:
+        return np.arange(tree.levels[0]) if within is None else within
+    below = tree.below(tree.number_of(under))
+    below = below[below < tree.levels[0]]
+    return below if within is None else np.intersect1d(below, within, assume_unique=True)
+
+
+def _stretches(tree: Tree, leaves: Ints, document: int | None) -> Ints:
+    """The unbroken stretches of text that chunks cover, in one document if asked."""
+    rows = tree.rows[leaves]
     if document is not None:
         rows = rows[rows["document"] == document]
     broken = (rows["start"][1:] != rows["end"][:-1]) | (rows["document"][1:] != rows["document"][:-1])

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from index_store.errors import BadQuery
 from index_store.filters import filtered
 from index_store.tree import Tree
-from index_store.types import MODES, Check, Hit, Mode, unchecked
+from index_store.types import MODES, Check, Hit, Mode, Scope, unchecked
 from index_store.vectors import COMPARED, EXACT_NODES, cosines, largest, near, whole_levels
 
 Scores = npt.NDArray[np.float64]
@@ -61,6 +61,7 @@ def search(
     where: Mapping[str, str] | None = None,
     section: str | None = None,
     vector: Floats | None = None,
+    within: Numbers | None = None,
     weights: Weights | None = None,
     check: Check = unchecked,
 ) -> list[Hit]:
@@ -71,7 +72,7 @@ def search(
     but dense, which raises BadQuery. `level`: None means the chunks, or every level in mode tree.
     Filters: `under`, only this node and those below it; `doc`, only the chunks of this document and summaries of
     nothing else; `where`, only documents whose metadata has each of these fields with that value; `section`, only
-    chunks under a heading that contains this, whatever the case.
+    chunks under a heading that contains this, whatever the case; `within`, only nodes with these numbers, ascending.
     `vector`: the query's (dim,) unit vector, else the tree's embedder makes it. `weights`: of the hybrid score.
     `check`: may stop it by raising, while it looks through headings.
     """
@@ -84,6 +85,8 @@ def search(
     if not tree.vectors.shape[1]:
         mode = _by_words(tree, mode)
     nodes = filtered(tree, candidates(tree, mode, level, under, doc), where or {}, section, check)
+    if within is not None:
+        nodes = among(nodes, within)
     if not len(nodes):
         return []
     if vector is None and mode != "lexical":
@@ -137,6 +140,15 @@ def candidates(tree: Tree, mode: Mode, level: int | None, under: str | None, doc
             inside |= np.isin(nodes, summaries_of(tree, leaves))
         nodes = nodes[inside]
     return nodes
+
+
+def chunks_in(tree: Tree, scope: Scope) -> Numbers:
+    """Numbers of the chunks in a scope, ascending. Raises NoSuchNode or BadQuery, also where it holds none."""
+    chunks = filtered(tree, candidates(tree, "lexical", 0, None, scope.doc), scope.where, scope.section)
+    if not len(chunks):
+        told = ", ".join(f"{name} {value!r}" for name, value in scope.as_json().items())
+        raise BadQuery(f"there is no text in the scope ({told[:400]}); give a wider one")
+    return chunks
 
 
 def shortlist(

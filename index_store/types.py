@@ -23,6 +23,26 @@ def unchecked() -> None:
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """The part of an index that a question is about: chunks of the document `doc`, of documents whose metadata has each
+    field of `where` with that value, under a heading that contains `section`, whatever the case. Without any, all."""
+
+    doc: str | None = None
+    where: Mapping[str, str] = field(default_factory=dict)
+    section: str | None = None
+
+    @property
+    def is_all(self) -> bool:
+        """Whether nothing is left out."""
+        return self.doc is None and not self.where and self.section is None
+
+    def as_json(self) -> dict[str, Json]:
+        """The scope as files and traces have it: only what it names."""
+        named = {"doc": self.doc, "where": dict(self.where) or None, "section": self.section}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class Document:
     """One source text.
 

@@ -60,19 +60,23 @@ def _search_parser(commands: Any) -> None:
     search.add_argument(
         "--level", type=int, help="one level; without it the chunks, or all levels in mode tree"
     )
-    search.add_argument("--doc", metavar="ID", help="one document")
-    search.add_argument(
-        "--where",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="documents with this metadata; may be repeated",
-    )
-    search.add_argument("--section", metavar="TEXT", help="chunks under a heading that contains this")
+    _scope_options(search)
     search.add_argument("--queries", metavar="FILE", help='many queries: .jsonl of {"_id", "text", "scope"?}')
     search.add_argument(
         "--json", action="store_true", help=f"print JSON, with the first {HIT_CHARS:,} characters of each hit"
     )
+
+
+def _scope_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--doc", metavar="ID", help="only this document")
+    command.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="only documents with this metadata; may be repeated",
+    )
+    command.add_argument("--section", metavar="TEXT", help="only chunks under a heading that contains this")
 
 
 def _embedder_option(command: argparse.ArgumentParser) -> None:
@@ -82,6 +86,7 @@ def _embedder_option(command: argparse.ArgumentParser) -> None:
 
 
 def _limit_options(command: argparse.ArgumentParser) -> None:
+    _scope_options(command)
     command.add_argument(
         "--model", default=MODELS.root, metavar="M", help="the root model, as litellm names it (%(default)s)"
     )

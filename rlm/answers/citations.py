@@ -9,6 +9,7 @@ from typing import Literal
 from index_store.errors import NoSuchNode
 from index_store.index import Index
 from index_store.types import Document, Json, Span
+from index_store.view import View
 from rlm.answers.similar import GAP_CHARS, SAME_WORDS, cuts_word, nearest
 from rlm.audit.events import CONTEXT_CHARS
 
@@ -79,8 +80,8 @@ class Conclusion:
     error: str = ""
 
 
-def resolve(index: Index, content: str, offered: Json) -> list[Citation]:
-    """The citations of an answer, each looked up in the index, without repetitions and MAX_CITATIONS at most.
+def resolve(view: View, content: str, offered: Json) -> list[Citation]:
+    """The citations of an answer, each looked up in what may be cited, without repetitions and MAX_CITATIONS at most.
 
     `offered`: what the model gave, a list of quotes, node ids or mappings with "quote", "node", "doc", "start" and
     "end"; where it gave none, the ids of chunks in `content` are the citations. A quote is looked for word for word,
@@ -91,38 +92,36 @@ def resolve(index: Index, content: str, offered: Json) -> list[Citation]:
     items = items or list(dict.fromkeys(_NODE_ID.findall(content)))
     citations, left = [], NEAREST_CHARS
     for item in items[:MAX_CITATIONS]:
-        citation, read = _resolve_one(index, item, left)
+        citation, read = _resolve_one(view, item, left)
         citations.append(citation)
         left -= read
     return list(dict.fromkeys(citations))
 
 
-def _resolve_one(index: Index, item: Json, left: int) -> tuple[Citation, int]:
+def _resolve_one(view: View, item: Json, left: int) -> tuple[Citation, int]:
     """(the citation, how many of the `left` characters were searched for the nearest words)."""
-    quote, places = _claim(index, item)
+    quote, places = _claim(view, item)
     if quote is None:
-        return (_at(index, places[0]) if places else _unsupported(_as_claim(item))), 0
-    if place := _find(index, quote, places) or _find(index, quote, _everywhere(index, quote)):
-        return _at(index, place, claimed=quote), 0
-    near, read = _nearest(index, quote, [_wide(index, span, quote) for span in places], left)
+        return (_at(view, places[0]) if places else _unsupported(_as_claim(item))), 0
+    if place := _find(view, quote, places) or _find(view, quote, _everywhere(view, quote)):
+        return _at(view, place, claimed=quote), 0
+    near, read = _nearest(view, quote, [_wide(view, span, quote) for span in places], left)
     if near is None:
-        near, more = _nearest(index, quote, _likely(index, quote), left - read)
+        near, more = _nearest(view, quote, _likely(view, quote), left - read)
         read += more
-    return (_at(index, near[0], quote, near[1]) if near else _unsupported(quote)), read
+    return (_at(view, near[0], quote, near[1]) if near else _unsupported(quote)), read
 
 
-def _find(index: Index, quote: str, places: list[Span]) -> Span | None:
+def _find(view: View, quote: str, places: list[Span]) -> Span | None:
     """The span of the quote in the first place that holds it word for word, else in the first that nearly does."""
     for find in (find_exactly, find_nearly):
         for span in places:
-            if at := find(index.span_text(span), quote):
+            if at := find(view.index.span_text(span), quote):
                 return Span(span.doc, span.start + at[0], span.start + at[1])
     return None
 
 
-def _nearest(
-    index: Index, quote: str, places: list[Span], left: int
-) -> tuple[tuple[Span, float] | None, int]:
+def _nearest(view: View, quote: str, places: list[Span], left: int) -> tuple[tuple[Span, float] | None, int]:
     """((the span most like the quote, its similarity), or None below NEAREST; how many characters were searched)."""
     best: tuple[Span, float] | None = None
     read = 0
@@ -131,40 +130,46 @@ def _nearest(
         if read + size > left or (best and best[1] == SAME_WORDS):
             continue
         read += size
-        near = nearest(index.span_text(span), quote)
+        near = nearest(view.index.span_text(span), quote)
         if near and near.similarity >= (best[1] + 1e-9 if best else NEAREST):
             best = Span(span.doc, span.start + near.start, span.start + near.end), near.similarity
     return best, read
 
 
-def _likely(index: Index, quote: str) -> list[Span]:
+def _likely(view: View, quote: str) -> list[Span]:
     """The chunks, each with the text around it, that match the words of a quote best (BM25)."""
     query = quote.encode("utf-8", "replace").decode()
-    hits = index.search(query, NEAREST_HITS, mode="lexical", level=0) if query.strip() else []
-    return [_wide(index, hit.span, quote) for hit in hits if hit.span]
+    hits = view.search(query, NEAREST_HITS, mode="lexical", level=0) if query.strip() else []
+    return [_wide(view, hit.span, quote) for hit in hits if hit.span]
 
 
-def _wide(index: Index, span: Span, quote: str) -> Span:
+def _wide(view: View, span: Span, quote: str) -> Span:
     """The span, wider on either side by what a quote may reach over its ends, and to where no word is cut."""
-    reach, chars = len(quote) + GAP_CHARS, index.document(span.doc).chars
-    start, end = max(span.start - reach, 0), min(span.end + reach, chars)
-    before = index.span_text(Span(span.doc, max(start - WORD_CHARS, 0), start))
-    after = index.span_text(Span(span.doc, end, end + WORD_CHARS))
+    reach, around = len(quote) + GAP_CHARS, _stretch(view, span) or span
+    start, end = max(span.start - reach, around.start), min(span.end + reach, around.end)
+    before = view.index.span_text(Span(span.doc, max(start - WORD_CHARS, around.start), start))
+    after = view.index.span_text(Span(span.doc, end, min(end + WORD_CHARS, around.end)))
     cut, rest = re.search(r"\w*\Z", before), re.match(r"\w*", after)
     return Span(span.doc, start - len(cut[0] if cut else ""), end + len(rest[0] if rest else ""))
 
 
-def _claim(index: Index, item: Json) -> tuple[str | None, list[Span]]:
+def _stretch(view: View, span: Span) -> Span | None:
+    """The unbroken stretch of what may be cited in which a span lies; None where it lies in none."""
+    stretches = view.spans_of(span.doc)
+    return next((s for s in stretches if s.start <= span.start and span.end <= s.end), None)
+
+
+def _claim(view: View, item: Json) -> tuple[str | None, list[Span]]:
     """(the quote or None, the spans to look for it in, the most likely first) of one offered citation."""
     if isinstance(item, str):
-        spans = _node_span(index, item)
+        spans = _node_span(view, item)
         return (None, spans) if spans else (_beginning(item), [])
     if not isinstance(item, Mapping):
         return None, []
     quote = item.get("quote")
     if not (isinstance(quote, str) and quote.strip()):
-        return None, _place_span(index, item) + _node_span(index, item.get("node"))
-    return _beginning(quote), _places_of_quote(index, item)
+        return None, _place_span(view, item) + _node_span(view, item.get("node"))
+    return _beginning(quote), _places_of_quote(view, item)
 
 
 def _beginning(quote: str) -> str:
@@ -173,33 +178,35 @@ def _beginning(quote: str) -> str:
     return quote[: next((at for at in ends if not cuts_word(quote, at)), QUOTE_CHARS)]
 
 
-def _places_of_quote(index: Index, item: Mapping[str, Json]) -> list[Span]:
-    """The spans of the place and of the node named with a quote, then the whole documents that these are in."""
-    spans = _place_span(index, item) + _node_span(index, item.get("node"))
+def _places_of_quote(view: View, item: Mapping[str, Json]) -> list[Span]:
+    """The spans of the place and of the node named with a quote, then what may be cited of their documents."""
+    spans = _place_span(view, item) + _node_span(view, item.get("node"))
     docs = [item.get("doc"), *(span.doc for span in spans)]
-    whole = [Span(d.id, 0, d.chars) for doc in docs if (d := _document(index, doc))]
+    whole = [span for doc in docs if (d := _document(view, doc)) for span in view.spans_of(d.id)]
     return list(dict.fromkeys(spans + whole))
 
 
-def _place_span(index: Index, item: Mapping[str, Json]) -> list[Span]:
-    document, start, end = _document(index, item.get("doc")), item.get("start"), item.get("end")
+def _place_span(view: View, item: Mapping[str, Json]) -> list[Span]:
+    document, start, end = _document(view, item.get("doc")), item.get("start"), item.get("end")
     if document is None or type(start) is not int or type(end) is not int:
         return []
-    return [Span(document.id, start, end)] if 0 <= start < end <= document.chars else []
+    span = Span(document.id, start, end)
+    return [span] if 0 <= start < end <= document.chars and _stretch(view, span) else []
 
 
-def _document(index: Index, doc: Json) -> Document | None:
+def _document(view: View, doc: Json) -> Document | None:
     try:
-        return index.document(doc) if isinstance(doc, str) else None
+        return view.index.document(doc) if isinstance(doc, str) and view.spans_of(doc) else None
     except NoSuchNode:
         return None
 
 
-def _node_span(index: Index, node: Json) -> list[Span]:
+def _node_span(view: View, node: Json) -> list[Span]:
     try:
-        span = index.node(node).span if isinstance(node, str) else None
+        number = view.index.number_of(node) if isinstance(node, str) else None
     except NoSuchNode:
         return []
+    span = view.index.span_at(number) if number is not None and number in view else None
     return [span] if span else []
 
 
@@ -210,11 +217,11 @@ def _as_claim(item: Json) -> str:
     return str(item)[:QUOTE_CHARS] if isinstance(item, str | bool | float | None) else type(item).__name__
 
 
-def _everywhere(index: Index, quote: str) -> list[Span]:
-    """The documents, as spans, that hold the first words of a quote."""
+def _everywhere(view: View, quote: str) -> list[Span]:
+    """What may be cited, as spans, of the documents that hold the first words of a quote there."""
     pattern = _loose_pattern(quote)
-    matches = index.grep(pattern, limit=MAX_PLACES, count_to=MAX_PLACES).matches if pattern else ()
-    return [Span(doc, 0, index.document(doc).chars) for doc in dict.fromkeys(m.span.doc for m in matches)]
+    matches = view.grep(pattern, limit=MAX_PLACES, count_to=MAX_PLACES).matches if pattern else ()
+    return [span for doc in dict.fromkeys(m.span.doc for m in matches) for span in view.spans_of(doc)]
 
 
 def _loose_pattern(quote: str) -> str:
@@ -260,20 +267,20 @@ def _unflattened(text: str, flat: str, at: int) -> int:
     return next(islice(words, flat.count(" ", 0, at), None)).start() + at - (flat.rfind(" ", 0, at) + 1)
 
 
-def _at(index: Index, span: Span, claimed: str | None = None, similarity: float = SAME_WORDS) -> Citation:
+def _at(view: View, span: Span, claimed: str | None = None, similarity: float = SAME_WORDS) -> Citation:
     span = Span(span.doc, span.start, min(span.end, span.start + QUOTE_CHARS))
-    words = index.span_text(span)
+    words = view.index.span_text(span)
     exact = claimed is None or claimed == words
-    chunks = index.document_leaves(index.document_number(span.doc))
-    node = next((n for n in chunks if (s := index.span_at(n)) and s.start <= span.start < s.end), None)
+    chunks = view.index.document_leaves(view.index.document_number(span.doc))
+    node = next((n for n in chunks if (s := view.index.span_at(n)) and s.start <= span.start < s.end), None)
     return Citation(
         span.doc,
         span.start,
         span.end,
         words,
-        index.page(span),
+        view.index.page(span),
         "verbatim" if exact else "nearest",
-        None if node is None else index.id_of(node),
+        None if node is None else view.index.id_of(node),
         None if exact else claimed,
         1.0 if exact else similarity,
     )

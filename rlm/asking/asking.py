@@ -7,7 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from index_store.index import Index
-from index_store.types import Json
+from index_store.types import Json, Scope
+from index_store.view import View
 from rlm.answers.citations import Citation, Conclusion
 from rlm.answers.demands import Demands, is_not_found
 from rlm.answers.schema import typed
@@ -78,6 +79,7 @@ def ask(
     models: Models = Models(),
     limits: Limits = Limits(),
     demands: Demands = Demands(),
+    scope: Scope = Scope(),
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
 ) -> Answer:
@@ -85,13 +87,13 @@ def ask(
 
     `route`: "direct" (the whole text in one call), "retrieve" (what a search finds in one call), "rlm" (the loop), or
     "auto", which chooses. `models`: who answers, as litellm names them; by default rules that need no key. `limits`:
-    hard caps on dollars, tokens, calls, turns and time. `demands`: what an answer must satisfy. `runs`: the folder in
-    which the run gets a folder for its trace. `watch`: called as `watch(kind, conversation, fields)` with every event
-    as it is recorded.
+    hard caps on dollars, tokens, calls, turns and time. `demands`: what an answer must satisfy. `scope`: the part of
+    the index that the question is about; nothing else is seen or cited. `runs`: the folder in which the run gets a
+    folder for its trace. `watch`: called as `watch(kind, conversation, fields)` with every event as it is recorded.
 
     Raises RlmError or IndexStoreError: one sentence.
     """
-    options = Options(route, models, limits, demands, runs, watch)
+    options = Options(route, models, limits, demands, scope, runs, watch)
     check_text(question, "question")
     return run_blocking(ask_opened(ready(index, models), question, options))
 
@@ -104,6 +106,7 @@ async def ask_async(
     models: Models = Models(),
     limits: Limits = Limits(),
     demands: Demands = Demands(),
+    scope: Scope = Scope(),
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
 ) -> Answer:
@@ -111,7 +114,7 @@ async def ask_async(
 
     When cancelled, it stops everything it has started and closes its trace.
     """
-    options = Options(route, models, limits, demands, runs, watch)
+    options = Options(route, models, limits, demands, scope, runs, watch)
     check_text(question, "question")
     return await ask_opened(ready(index, models), question, options)
 
@@ -124,6 +127,7 @@ async def events(
     models: Models = Models(),
     limits: Limits = Limits(),
     demands: Demands = Demands(),
+    scope: Scope = Scope(),
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
 ) -> AsyncGenerator[dict[str, object], None]:
@@ -142,7 +146,7 @@ async def events(
         event: dict[str, object] = {"kind": kind, "conversation": conversation, **fields}
         loop.call_soon_threadsafe(queue.put_nowait, event)
 
-    options = Options(route, models, limits, demands, runs, put)
+    options = Options(route, models, limits, demands, scope, runs, put)
     check_text(question, "question")
     asking = asyncio.ensure_future(ask_opened(ready(index, models), question, options))
     asking.add_done_callback(
@@ -165,9 +169,10 @@ async def ask_opened(index: Index, question: str, options: Options) -> Answer:
 
 async def ask_through(gateway: Gateway, index: Index, question: str, options: Options) -> Answer:
     """Ask one question as one run, with a folder of its own; what it spends is charged to the gateway's ledger."""
+    view = View(index, scope=options.scope)
     folder = new_folder(Path(options.runs), question)
     with Trace.open(folder) as trace:
-        run = new_run(index, options, gateway, trace, asyncio.get_running_loop())
+        run = new_run(view, options, gateway, trace, asyncio.get_running_loop())
         conclusion = await _concluded(run, question, choose(run, options.route))
         if conclusion.stop == "failed":
             raise RlmError(f"{conclusion.error} (trace: {folder})")
@@ -196,7 +201,7 @@ async def _by_route(run: Run, question: str, route: Route) -> Conclusion:
         return await converse(run, question)
     if route == "direct":
         return await answer_once(run, question, whole_text(run))
-    verbs = Verbs(run.index, partial(record_visit, run, "0", lambda: 0))
+    verbs = Verbs(run.index, partial(record_visit, run, "0", lambda: 0), scope=run.view.scope)
     passages = retrieved_text(run, verbs, question, RETRIEVED_TOKENS)
     return await answer_once(run, question, fitting(run, question, passages))
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from index_store.index import Index
+from index_store.types import Scope
+from index_store.view import View
 from rlm import prompts
 from rlm.answers.citations import Conclusion
 from rlm.answers.demands import Demands
@@ -86,9 +88,10 @@ class Chat:
         self._recorded.trace.close()
 
     def _begin(self, question: str) -> _Recorded:
+        view = View(self.index, scope=self.options.scope)
         folder = new_folder(Path(self.options.runs), question)
         trace = Trace.open(folder)
-        run = new_run(self.index, self.options, self.gateway, trace, asyncio.get_running_loop())
+        run = new_run(view, self.options, self.gateway, trace, asyncio.get_running_loop())
         record_opening(run, question, Choice("rlm", "a chat keeps its REPL"))
         return _Recorded(run, trace, folder)
 
@@ -108,6 +111,7 @@ async def open_chat(
     models: Models = Models(),
     limits: Limits = Limits(),
     demands: Demands = Demands(),
+    scope: Scope = Scope(),
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
 ) -> AsyncIterator[Chat]:
@@ -120,7 +124,7 @@ async def open_chat(
     The options are those of `rlm.ask` without a route: a chat always uses the loop, for its variables. Raises as
     `rlm.ask`.
     """
-    options = Options("rlm", models, limits, demands, runs, watch)
+    options = Options("rlm", models, limits, demands, scope, runs, watch)
     opened = ready(index, models)
     async with gateway_for(limits) as gateway:
         chat = Chat(opened, gateway, options)

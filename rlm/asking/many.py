@@ -7,9 +7,11 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from index_store.errors import IndexStoreError
 from index_store.files import Lock, lock, replace_file
 from index_store.index import Index
-from index_store.types import Json
+from index_store.search import chunks_in
+from index_store.types import Json, Scope
 from rlm.answers.demands import Demands
 from rlm.asking.asking import Answer, ask_through
 from rlm.asking.options import Options
@@ -41,7 +43,9 @@ class Outcome:
 
     def as_json(self) -> dict[str, Json]:
         """The outcome as it is in a file of answers, which has one a line."""
-        asked: dict[str, Json] = {"_id": self.question.id, "question": self.question.asked}
+        asked: dict[str, Json] = {"_id": self.question.id, "question": self.question.text}
+        if self.question.scope is not None:
+            asked["scope"] = self.question.scope.as_json()
         return asked | (self.answer.as_json() if self.answer else {"stop": "failed", "error": self.error})
 
 
@@ -54,6 +58,7 @@ async def ask_many(
     models: Models = Models(),
     limits: Limits = Limits(),
     demands: Demands = Demands(),
+    scope: Scope = Scope(),
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
 ) -> AsyncGenerator[Outcome, None]:
@@ -67,8 +72,10 @@ async def ask_many(
     use goes to the rest. The other limits hold for each question by itself. `rlm.Answers` is the file that the command
     line writes outcomes to, and goes on with. Raises as `rlm.ask`; a question that fails is an outcome with an error.
     """
-    options = Options(route, models, limits, demands, runs, watch)
+    options = Options(route, models, limits, demands, scope, runs, watch)
     opened = ready(index, models)
+    for question in questions:
+        check_scope(opened, question)
     async with gateway_for(limits) as pool:
         waiting, undone = list(reversed(questions)), len(questions)
         running: set[asyncio.Task[Outcome]] = set()
@@ -85,6 +92,14 @@ async def ask_many(
             await _cancelled(running)
 
 
+def check_scope(index: Index, question: Question) -> None:
+    """Raise RlmError, naming its line, where there is no text in a question's scope."""
+    try:
+        chunks_in(index, question.scope or Scope())
+    except IndexStoreError as e:
+        raise RlmError(f"{question.line}: {e}" if question.line else str(e)) from e
+
+
 async def _cancelled(tasks: set["asyncio.Task[Outcome]"]) -> None:
     for task in tasks:
         task.cancel()
@@ -97,9 +112,10 @@ async def _outcome(
 ) -> Outcome:
     part = _part(pool.ledger.left(), undone)
     limits = replace(options.limits, usd=part.usd, tokens=part.tokens, calls=part.calls)
+    own_options = replace(options, limits=limits, scope=question.scope or options.scope)
     own = pool.root(Ledger(part, parent=pool.ledger))
     try:
-        answer = await ask_through(own, opened, question.asked, replace(options, limits=limits))
+        answer = await ask_through(own, opened, question.text, own_options)
     except RlmError as e:
         return Outcome(question, None, str(e))
     return Outcome(question, answer, None)
@@ -139,14 +155,14 @@ class Answers:
         outcome, or the file cannot be read or written.
         """
         rows = self._rows()
-        asked = {(str(question.id), question.asked) for question in questions}
+        asked = {_key_of(question) for question in questions}
         staying = [(row, line) for row, line in rows if row["stop"] in DONE or _key(row) not in asked]
         done = {_key(row) for row, _ in staying}
         try:
             replace_file(self.path, b"".join(line for _, line in staying))
         except OSError as e:
             raise RlmError(f"cannot write the answers {self.path}: {e.strerror or e}") from e
-        return [question for question in questions if (str(question.id), question.asked) not in done]
+        return [question for question in questions if _key_of(question) not in done]
 
     def add(self, outcome: Outcome) -> None:
         """Append an outcome to the file."""
@@ -176,5 +192,10 @@ class Answers:
         return row
 
 
-def _key(row: Mapping[str, Json]) -> tuple[str, str]:
-    return str(row["_id"]), str(row["question"])
+def _key_of(question: Question) -> tuple[str, str, str]:
+    scope = {} if question.scope is None else question.scope.as_json()
+    return str(question.id), question.text, json.dumps(scope, sort_keys=True)
+
+
+def _key(row: Mapping[str, Json]) -> tuple[str, str, str]:
+    return str(row["_id"]), str(row["question"]), json.dumps(row.get("scope", {}), sort_keys=True)

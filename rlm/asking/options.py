@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from index_store.types import Scope
 from rlm.answers.demands import Demands
 from rlm.limits import RUNS, Limits, Models, Route
 from rlm.loop.recording import Watch, unwatched
@@ -14,7 +15,8 @@ class Options:
 
     `route`: how a question is answered: "direct", the whole text in one call; "retrieve", what a search finds in one
     call; "rlm", the loop; "auto" chooses, and the trace says why. `models`: who answers. `limits`: limits of a run.
-    `demands`: what an answer must satisfy. `runs`: the folder in which each run gets a folder for its trace. `watch`:
+    `demands`: what an answer must satisfy. `scope`: the part of the index that it is about; nothing else is seen or
+    cited. `runs`: the folder in which each run gets a folder for its trace. `watch`:
     called as `watch(kind, conversation, fields)` with every event as it is recorded.
     """
 
@@ -22,5 +24,6 @@ class Options:
     models: Models = Models()
     limits: Limits = Limits()
     demands: Demands = Demands()
+    scope: Scope = Scope()
     runs: str | Path = RUNS
     watch: Watch = unwatched

@@ -1,4 +1,4 @@
-"""Read files of questions: one JSON object a line, {"_id"?, "text" or "question", "scope"?}."""
+"""Read files of questions: one JSON object a line, {"_id" or "id"?, "text" or "question", "scope"?}."""
 
 import json
 from collections.abc import Iterator
@@ -6,27 +6,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from index_store.terminal import brief
-from index_store.types import Json
+from index_store.types import Json, Scope
 from rlm.asking.runs import check_text
 from rlm.errors import RlmError
 
-EXPECTED = 'expected {"_id": ..., "text": "...", "scope": document id or null}'
+EXPECTED = 'expected {"_id": ..., "text": "...", "scope": document id or {"doc", "where", "section"}}'
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One question. `id`: as it is in its file. `scope`: the id of the one document it is about, None for all of them.
-    `line`: the file and line that it was read from, for errors."""
+    """One question. `id`: as it is in its file. `scope`: the part of the index that it is about, None for that of the
+    other options. `line`: the file and line that it was read from, for errors."""
 
     id: Json
     text: str
-    scope: str | None = None
+    scope: Scope | None = None
     line: str = ""
-
-    @property
-    def asked(self) -> str:
-        """The question as a model reads it."""
-        return self.text if self.scope is None else f"In the document {self.scope}: {self.text}"
 
 
 def read_questions(path: str | Path) -> list[Question]:
@@ -66,9 +61,22 @@ def _question(line: bytes, number: int, where: str) -> Question:
         raise RlmError(f"{where} is not {what} ({e}); {EXPECTED}") from e
     if not isinstance(row, dict):
         raise RlmError(f"{where}: {EXPECTED}")
-    text, scope = row.get("text", row.get("question")), row.get("scope")
+    text = row.get("text", row.get("question"))
     if not isinstance(text, str):
         raise RlmError(f"{where}: {EXPECTED}")
-    if not isinstance(scope, str | None):
-        raise RlmError(f"{where}: the scope is {brief(scope)}; give a document's id")
-    return Question(row.get("_id", number), check_text(text, "question", f"{where}: "), scope, where)
+    id = row.get("_id", row.get("id", number))
+    return Question(id, check_text(text, "question", f"{where}: "), _scope(row.get("scope"), where), where)
+
+
+def _scope(value: Json, where: str) -> Scope | None:
+    """A scope as a file has it: a document's id, or an object with "doc", "where" and "section". Raises RlmError."""
+    if isinstance(value, str | None):
+        return None if value is None else Scope(doc=value)
+    if not isinstance(value, dict) or not value.keys() <= {"doc", "where", "section"}:
+        raise RlmError(
+            f'{where}: the scope is {brief(value)}; give a document\'s id, or "doc", "where", "section"'
+        )
+    doc, fields, section = value.get("doc"), value.get("where") or {}, value.get("section")
+    if not (isinstance(doc, str | None) and isinstance(section, str | None) and isinstance(fields, dict)):
+        raise RlmError(f'{where}: in a scope "doc" and "section" are texts, "where" an object of texts')
+    return Scope(doc, {str(name): str(field) for name, field in fields.items()}, section)

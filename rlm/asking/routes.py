@@ -68,4 +68,4 @@ def choose(run: Run, route: Route) -> Choice:
 
 def text_tokens(run: Run) -> int:
     """An estimate of the tokens of the whole text, rather too high than too low."""
-    return int(run.index.chars / CHARS_A_TOKEN)
+    return int(run.view.chars / CHARS_A_TOKEN)

@@ -14,6 +14,7 @@ from pathlib import Path
 import index_store
 from index_store.files import sha256_of
 from index_store.index import Index, open_any
+from index_store.view import View
 from rlm import prompts
 from rlm.answers.citations import Conclusion
 from rlm.asking.options import Options
@@ -96,11 +97,14 @@ def gateway_for(limits: Limits) -> Gateway:
 
 
 def new_run(
-    index: Index, options: Options, gateway: Gateway, trace: Recorder, loop: asyncio.AbstractEventLoop
+    view: View, options: Options, gateway: Gateway, trace: Recorder, loop: asyncio.AbstractEventLoop
 ) -> Run:
-    """A run over an open index, whose clock starts now. `trace`: keeps its events; `loop`: makes its model calls."""
+    """A run over what the question is about, whose clock starts now.
+
+    `trace`: keeps its events; `loop`: makes its model calls.
+    """
     return Run(
-        index,
+        view,
         options.models,
         options.limits,
         options.demands,
@@ -128,6 +132,7 @@ def record_opening(run: Run, question: str, choice: Choice) -> None:
         route=choice.route,
         route_why=choice.why,
         demands=asdict(run.demands),
+        scope=run.view.scope.as_json() or None,
     )
     run.journal.record("0", opened)
 

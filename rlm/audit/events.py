@@ -180,7 +180,7 @@ EVENTS: dict[str, Fields] = {
             "code_version": TEXT,
             "route": TEXT,
         },
-        {"route_why": TEXT, "demands": OBJECT},
+        {"route_why": TEXT, "demands": OBJECT, "scope": OBJECT},
     ),
     "model_asked": Fields(
         {

@@ -69,6 +69,7 @@ class RunOpened(Event):
     route: str
     route_why: str | None = None
     demands: Mapping[str, Json] | None = None
+    scope: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

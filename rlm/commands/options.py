@@ -3,10 +3,12 @@
 import argparse
 from pathlib import Path
 
+from index_store.types import Scope
 from rlm.answers.demands import Demands
 from rlm.answers.schema import load_schema
 from rlm.asking.options import Options
-from rlm.limits import Limits, Models
+from rlm.errors import RlmError
+from rlm.limits import Limits, Models, Route
 from rlm.loop.recording import Watch, unwatched
 
 #: The limit that each option of the command line sets.
@@ -33,7 +35,17 @@ def options_of(args: argparse.Namespace, watch: Watch = unwatched) -> Options:
     schema = None if getattr(args, "schema", None) is None else load_schema(args.schema)
     demands = Demands(getattr(args, "require_citations", False), schema)
     runs = Path(getattr(args, "runs", Options().runs))
-    return Options(getattr(args, "route", "rlm"), _models(args), _limits(args), demands, runs, watch)
+    route: Route = getattr(args, "route", "rlm")
+    return Options(route, _models(args), _limits(args), demands, scope_of(args), runs, watch)
+
+
+def scope_of(args: argparse.Namespace) -> Scope:
+    """The part of an index that --doc, --where and --section name. Raises RlmError."""
+    pairs = args.where
+    if wrong := [pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair]:
+        raise RlmError(f"--where is {wrong[0]!r}; write it as KEY=VALUE, for example year=2021")
+    where = {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
+    return Scope(args.doc, where, args.section)
 
 
 def _models(args: argparse.Namespace) -> Models:

@@ -9,9 +9,10 @@ from typing import Any
 from index_store.errors import NoSuchNode
 from index_store.index import Index, open_any
 from index_store.terminal import one_line
-from index_store.types import Hit, Json
+from index_store.types import Hit, Json, Scope
 from rlm.asking.questions import Question, questions_in
 from rlm.asking.runs import check_text
+from rlm.commands.options import scope_of
 from rlm.errors import RlmError
 from rlm.limits import HIT_CHARS
 
@@ -28,7 +29,7 @@ def search(args: argparse.Namespace) -> int:
         while batch := list(islice(queries, _BATCH)):
             _print_hits(index, batch, args)
         return 0
-    hits = index.search(check_text(args.query, "query"), args.k, doc=args.doc, **_filters(args))
+    hits = index.search(check_text(args.query, "query"), args.k, **_filters(args, scope_of(args)))
     if args.json:
         print(json.dumps([_json(index, hit) for hit in hits]))
     else:
@@ -42,23 +43,18 @@ def _print_hits(index: Index, queries: Sequence[Question], args: argparse.Namesp
     lexical = args.mode == "lexical"
     vectors = [None] * len(queries) if lexical else index.embed_queries([query.text for query in queries])
     for query, vector in zip(queries, vectors, strict=True):
-        doc = query.scope or args.doc
+        scope = query.scope or scope_of(args)
         try:
-            hits = index.search(query.text, args.k, doc=doc, vector=vector, **_filters(args))
+            hits = index.search(query.text, args.k, vector=vector, **_filters(args, scope))
         except NoSuchNode as e:
             raise RlmError(f"{query.line}: {e}") from e
         print(json.dumps({"_id": query.id, "hits": [_json(index, hit) for hit in hits]}), flush=True)
 
 
-def _filters(args: argparse.Namespace) -> dict[str, Any]:
-    """The arguments of `Index.search` that all queries of one command share."""
-    return {"mode": args.mode, "level": args.level, "where": _where(args.where), "section": args.section}
-
-
-def _where(pairs: list[str]) -> dict[str, str]:
-    if wrong := [pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair]:
-        raise RlmError(f"--where is {wrong[0]!r}; write it as KEY=VALUE, for example year=2021")
-    return {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
+def _filters(args: argparse.Namespace, scope: Scope) -> dict[str, Any]:
+    """The arguments of `Index.search` besides the query and `k`."""
+    place = {"doc": scope.doc, "where": scope.where, "section": scope.section}
+    return {"mode": args.mode, "level": args.level, **place}
 
 
 def _json(index: Index, hit: Hit) -> dict[str, Json]:

@@ -16,6 +16,7 @@ from typing import BinaryIO
 from index_store.index import Index, open_any
 from index_store.terminal import count, one_line, visible
 from index_store.types import Json
+from index_store.view import View
 from rlm.answers.citations import Conclusion
 from rlm.asking.options import Options
 from rlm.asking.runs import gateway_for, new_run, opened_for
@@ -26,6 +27,7 @@ from rlm.limits import Limits
 from rlm.loop.calls import Calls
 from rlm.loop.cells import CALLS, serving
 from rlm.loop.engine import converse
+from rlm.loop.opening import worker_intro
 from rlm.loop.recording import Unrecorded
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
@@ -58,15 +60,16 @@ def shell(args: argparse.Namespace) -> int:
 def open_shell(index: str | Path | Index, options: Options) -> Iterator[Shell]:
     """Open a sandbox over an index, with a thread of its own for the model calls that cells make."""
     opened, limits = opened_for(index, options.models), options.limits
-    verbs = Verbs(opened, lambda visit: None)
+    view = View(opened, scope=options.scope)
+    verbs = Verbs(opened, lambda visit: None, scope=options.scope)
     with _running_loop() as loop:
-        run = new_run(opened, options, gateway_for(limits), Unrecorded(), loop)
+        run = new_run(view, options, gateway_for(limits), Unrecorded(), loop)
         calls = Calls(run, verbs, "0", 0, _descend, lambda: 0)
         session = open_session(
             serving(verbs, calls, lambda: session.clock),
             CALLS,
             _sandbox(limits),
-            verbs.view.intro(),
+            worker_intro(verbs.view),
             limits.backend,
         )
         size = f"{count(len(verbs.view.documents), 'document')}, {count(verbs.view.size, 'node')}"

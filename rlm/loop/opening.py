@@ -3,6 +3,7 @@
 from functools import partial
 
 from index_store.types import Json
+from index_store.view import View
 from rlm import prompts
 from rlm.gateway.types import Message
 from rlm.loop.calls import Calls, Descend
@@ -15,6 +16,9 @@ from rlm.sandbox import SandboxLimits, open_session
 
 #: A note in the trace.
 GIVEN_WHOLE = "the text is given to the worker whole: what its code reads of it without a verb is no visit"
+#: A longer text is not sent to a worker whole. As JSON, where a byte becomes six at most, this much fits into one frame
+#: and leaves the worker's code memory to work in.
+WHOLE_BYTES = 10 << 20
 #: A cell that runs before a next question, so that nothing of the last answer is in the next.
 NO_DRAFT = 'answer = {"content": "", "citations": [], "ready": False}'
 
@@ -34,9 +38,9 @@ def open_conversation(
         record_scan(talk)
         return answer(name, args, kwargs)
 
-    verbs = Verbs(run.index, partial(record_visit, run, id, cell_now), under)
+    verbs = Verbs(run.index, partial(record_visit, run, id, cell_now), under, run.view.scope)
     calls = Calls(run, verbs, id, depth, descend, cell_now, [own_words(question)])
-    answer, intro = serving(verbs, calls, lambda: session.clock), verbs.view.intro()
+    answer, intro = serving(verbs, calls, lambda: session.clock), worker_intro(verbs.view)
     if "context_text" in intro:
         run.journal.note(id, GIVEN_WHOLE)
         run.journal.flag(id, "context", verbs.view.passages())
@@ -46,10 +50,18 @@ def open_conversation(
     return talk
 
 
+def worker_intro(view: View) -> dict[str, Json]:
+    """What a worker is sent at its start: {"context_text"} of a plain text that fits, else {"context_length"}."""
+    if not view.index.is_plain or view.bytes > WHOLE_BYTES:
+        return {"context_length": view.chars}
+    return {"context_text": view.text(0, view.chars)}
+
+
 def _first_messages(run: Run, verbs: Verbs, question: str) -> list[Message]:
     view, demands = verbs.view, run.demands
     demanded = prompts.demanded(demands.citations, demands.schema, prompts.TYPED_CELL)
-    text = prompts.opening(question, len(view.documents), view.size, view.chars, view.under)
+    where = prompts.where(view.under, view.scope)
+    text = prompts.opening(question, where, len(view.documents), view.size, view.chars)
     return [
         {"role": "system", "content": prompts.system(run.models.root) + demanded},
         {"role": "user", "content": text},

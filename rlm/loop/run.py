@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from index_store.index import Index
 from index_store.types import Json
+from index_store.view import View
 from rlm.answers.citations import Citation, Conclusion, event_of, resolve
 from rlm.answers.demands import Demands
 from rlm.audit.kinds import Answered, BudgetNoted, ModelAnswered, ModelAsked, ModelFailed
@@ -26,10 +27,11 @@ SANDBOXES = 8
 class Run:
     """What a root conversation and its descendants share: one index, one budget, one trace, one event loop.
 
+    `view`: what of the index the question is about; no conversation sees, and no citation names, anything else.
     `loop`: where model calls are made; cells wait for it in threads of their own.
     """
 
-    index: Index
+    view: View
     models: Models
     limits: Limits
     demands: Demands
@@ -38,6 +40,11 @@ class Run:
     loop: asyncio.AbstractEventLoop
     _calls: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _slots: dict[int, asyncio.Semaphore] = field(default_factory=dict)
+
+    @property
+    def index(self) -> Index:
+        """The index that the view is of."""
+        return self.view.index
 
     def slot(self, depth: int) -> asyncio.Semaphore:
         """A semaphore with one slot for each sandbox of this depth; a conversation takes a slot while it is open.
@@ -126,7 +133,7 @@ class Run:
 
     async def cited(self, content: str, offered: Json) -> list[Citation]:
         """The citations `offered` with an answer, looked up in a thread, since long documents take seconds."""
-        return await asyncio.to_thread(resolve, self.index, content, offered)
+        return await asyncio.to_thread(resolve, self.view, content, offered)
 
     def conclude(
         self, conversation: str, content: str, citations: Sequence[Citation], stop: str, error: str = ""

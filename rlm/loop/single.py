@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from index_store.types import Json, Span
+from index_store.types import Json
 from rlm import prompts
 from rlm.answers.citations import Citation, Conclusion
 from rlm.answers.demands import unmet
@@ -40,12 +40,12 @@ class Passages:
 
 
 def whole_text(run: Run) -> Passages:
-    """Every document of the index, whole."""
-    documents = run.index.documents
-    blocks = tuple(
-        Block(d.id.replace("\n", " "), run.index.span_text(Span(d.id, 0, d.chars))) for d in documents
-    )
-    return Passages(blocks, {d.id.replace("\n", " "): {"doc": d.id} for d in documents})
+    """Every document that the question is about, whole, or as much of it as is in the scope."""
+    view = run.view
+    ids = [view.index.documents[number].id for number in view.documents]
+    names = {id: id.replace("\n", " ") for id in ids}
+    texts = {id: "\n\n".join(map(view.index.span_text, view.spans_of(id))) for id in ids}
+    return Passages(tuple(Block(names[id], texts[id]) for id in ids), {names[id]: {"doc": id} for id in ids})
 
 
 def retrieved_text(run: Run, verbs: Verbs, question: str, tokens: int) -> Passages:

@@ -13,11 +13,11 @@ from typing import TypeVar
 from index_store.errors import IndexStoreError
 from index_store.index import Index
 from index_store.terminal import brief
-from index_store.types import Json, Node, Span
+from index_store.types import Json, Node, Scope, Span
+from index_store.view import View
 from rlm.gateway.blocks import Block
 from rlm.loop import checks
 from rlm.loop.checks import Refused, is_whole
-from rlm.loop.view import View
 from rlm.prompts import refusals
 
 HEAD_CHARS = 400  # of a node's text in `peek`
@@ -76,8 +76,14 @@ def verb(method: Verb) -> Verb:
 class Verbs:
     """The verbs of one conversation over its view of an index; `record` gets each visit before it is answered."""
 
-    def __init__(self, index: Index, record: Callable[[Visit], None], under: str | None = None) -> None:
-        self.index, self.view, self._record = index, View(index, under), record
+    def __init__(
+        self,
+        index: Index,
+        record: Callable[[Visit], None],
+        under: str | None = None,
+        scope: Scope = Scope(),
+    ) -> None:
+        self.index, self.view, self._record = index, View(index, under, scope), record
         self._left_s: Callable[[], float] = _no_deadline
         self._shown: list[Entry] = []
         self._entered: int | None = None
@@ -135,15 +141,14 @@ class Verbs:
         """The size of the view, and its root with the beginning of its text and its children."""
         view = self.view
         top = self._enter(view.root)
-        below = self.index.neighbours(view.root, "children")
         return {
             "documents": len(view.documents),
             "nodes": view.size,
             "characters": view.chars,
             "levels": list(self.index.levels) if view.is_whole else None,
             "root": top,
-            "summary": self.index.head_at(view.root, 4 * HEAD_CHARS),
-            "children": self._entries(below, parent=view.root),
+            "summary": self._head(view.root, 4 * HEAD_CHARS),
+            "children": self._entries(view.children(view.root), parent=view.root),
         }
 
     @verb
@@ -157,15 +162,15 @@ class Verbs:
     def peek(self, node: str) -> Json:
         """The entry of a node with the first HEAD_CHARS of its text, its length and how many children it has."""
         number = self._number(node)
-        head, chars = self.index.head_at(number, HEAD_CHARS), self.index.chars_at(number)
-        children = len(self.index.neighbours(number, "children"))
-        return self._enter(number) | {"text": head, "chars": chars, "children": children}
+        chars = self.index.chars_at(number) if self.view.is_text(number) else 0
+        text, children = self._head(number, HEAD_CHARS), len(self.view.children(number))
+        return self._enter(number) | {"text": text, "chars": chars, "children": children}
 
     @verb
     def children(self, node: str) -> Json:
         """The entries of a node's children, in order; [] for a chunk."""
         number = self._entered = self._number(node)
-        return self._entries(self.index.neighbours(number, "children"), parent=number)
+        return self._entries(self.view.children(number), parent=number)
 
     @verb
     def parents(self, node: str) -> Json:
@@ -184,9 +189,8 @@ class Verbs:
     def leaves(self, node: str, limit: int = LIST_NODES) -> Json:
         """The entries of the first `limit` chunks below a node, in order."""
         number = self._entered = self._number(node)
-        below = self.index.below(number)
-        chunks = below[below < self.index.levels[0]]
-        return self._entries(chunks[: checks.at_most(limit, LIST_NODES, "limit")].tolist())
+        chunks = self._chunks_below(number)
+        return self._entries(chunks[: checks.at_most(limit, LIST_NODES, "limit")])
 
     @verb
     def packs(self, tokens: int = PACK_TOKENS, nodes: Json = None, under: str | None = None) -> Json:
@@ -208,11 +212,11 @@ class Verbs:
     def _chunks_to_pack(self, named: Json, under: str | None) -> list[int]:
         if named is not None:
             return list(dict.fromkeys(self._number(node) for node in checks.nodes(named)))
-        branch = self.branch(under)
-        if branch is None:
-            return list(range(self.index.levels[0]))
-        below = self.index.below(self.index.number_of(branch))
-        return sorted(below[below < self.index.levels[0]].tolist())
+        return list(self.view.chunks) if under is None else self._chunks_below(self._number(under))
+
+    def _chunks_below(self, number: int) -> list[int]:
+        below = self.index.below(number)
+        return [chunk for chunk in below[below < self.index.levels[0]].tolist() if chunk in self.view]
 
     # -- finding -----------------------------------------------------------------------------------------
 
@@ -227,9 +231,9 @@ class Verbs:
     ) -> Json:
         """The first `limit` matches of a regular expression (RE2): node, document, characters and line of each."""
         most = checks.at_most(limit, MAX_HITS, "limit")
-        hits = self.index.grep(
+        hits = self.view.grep(
             checks.text("pattern", pattern),
-            under=self.branch(under),
+            under=None if under is None else self.branch(under),
             doc=self._doc(doc),
             ignore_case=checks.flag("ignore_case", ignore_case),
             limit=most,
@@ -257,12 +261,12 @@ class Verbs:
             raise Refused(refusals.LEVEL.format(value=brief(level)))
         if len(checks.text("query", query)) > QUERY_CHARS:
             raise Refused(refusals.QUERY_CHARS.format(chars=len(query), most=QUERY_CHARS))
-        hits = self.index.search(
+        hits = self.view.search(
             query.encode("utf-8", "replace").decode(),  # half a surrogate pair is no text to an embedder
             checks.at_most(k, MAX_HITS, "k"),
             mode=checks.mode(mode) or ("tree" if level is None else "hybrid"),
             level=level,
-            under=self.branch(under),
+            under=None if under is None else self.branch(under),
             doc=self._doc(doc),
             where=checks.metadata(where),
             section=None if section is None else checks.text("section", section),
@@ -350,6 +354,8 @@ class Verbs:
             span = self._span(place.get("doc"), place.get("start"), place.get("end"))
             return Passage(span, span.end - span.start)
         number = self._number(place)
+        if not self.view.is_text(number):
+            raise Refused(refusals.NODE_OF_MORE.format(node=place))
         chars = self.index.chars_at(number)
         if chars > READ_CHARS:
             raise Refused(refusals.SPAN_CHARS.format(chars=chars, most=READ_CHARS))
@@ -360,8 +366,12 @@ class Verbs:
             raise Refused(refusals.NODE_ENTRY)
         number = self.index.number_of(checks.text("node", node))
         if number not in self.view:
-            raise Refused(refusals.NODE_OUTSIDE.format(node=node, branch=self.view.under))
+            raise Refused(refusals.NODE_OUTSIDE.format(node=node, view=self._view_in_words()))
         return number
+
+    def _view_in_words(self) -> str:
+        under = self.view.under
+        return refusals.SCOPE if under is None else refusals.BRANCH.format(under=under)
 
     def _doc(self, doc: Json) -> str | None:
         """The id of the document to look in, checked to be in the view; None for all."""
@@ -372,7 +382,7 @@ class Verbs:
         for number in self.view.documents:
             if self.index.documents[number].id == doc:
                 return str(doc)
-        raise Refused(refusals.DOCUMENT_OUTSIDE.format(doc=brief(doc), branch=self.view.under))
+        raise Refused(refusals.DOCUMENT_OUTSIDE.format(doc=brief(doc), view=self._view_in_words()))
 
     def _span(self, doc: Json, start: Json, end: Json) -> Span:
         document = self.index.document(str(self._doc(checks.text("doc", doc))))
@@ -387,7 +397,7 @@ class Verbs:
             raise Refused(refusals.SPAN_CHARS.format(chars=high - low, most=READ_CHARS))
         if not all(chunk in self.view for chunk in self.view.chunks_of(span)):
             place = f"{document.id} {low}-{high}"
-            raise Refused(refusals.SPAN_OUTSIDE.format(span=place, branch=self.view.under))
+            raise Refused(refusals.SPAN_OUTSIDE.format(span=place, view=self._view_in_words()))
         return span
 
     # -- what a verb shows, and what it leaves aside -----------------------------------------------------
@@ -396,9 +406,17 @@ class Verbs:
         self._entered = number
         return self._show(number)
 
+    def _head(self, number: int, chars: int) -> str:
+        """The beginning of a node's text; '' of a summary that is also of what the question is not about."""
+        return self.index.head_at(number, chars) if self.view.is_text(number) else ""
+
+    def _entry(self, number: int) -> Entry:
+        entry = entry_of(self.index.at(number))
+        return entry if self.view.is_text(number) else entry | {"label": refusals.LABEL_OF_MORE}
+
     def _show(self, number: int, score: float | None = None, parent: int | None = None) -> Entry:
         """The entry of a node, which is added, with its parent, to what the visit has shown."""
-        entry = entry_of(self.index.at(number))
+        entry = self._entry(number)
         above = self.view.first_parent(number) if parent is None else parent
         shown = entry | {"parent": None if above is None else self.index.id_of(above)}
         self._shown.append(shown if score is None else shown | {"score": score})
@@ -419,7 +437,7 @@ class Verbs:
             return []
         parent, others = self.view.siblings(self._entered, SIBLINGS)
         above, shown = None if parent is None else self.index.id_of(parent), {e["node"] for e in self._shown}
-        entries = (entry_of(self.index.at(number)) | {"parent": above} for number in others)
+        entries = (self._entry(number) | {"parent": above} for number in others)
         return [entry for entry in entries if entry["node"] not in shown]
 
 

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from index_store.types import Json
+from index_store.types import Json, Scope
 from rlm.gateway.blocks import Block, quote
 
 VERSION = "4"
@@ -55,6 +55,7 @@ Question: {question}
 
 `context` is {where}: {documents:,} documents, {nodes:,} nodes, {chars:,} characters. Begin."""
 WHOLE, BRANCH = "the whole corpus", "the branch under {under}"
+SCOPED = " of what the question is about, which is all that you can see and cite ({scope})"
 NEXT = "The next question, in the same REPL: {question}"
 OUTPUT = "Cell {cell}: {status}.\n{body}\n{left}"
 NO_OUTPUT = "(it printed nothing)"
@@ -82,9 +83,15 @@ def system(model: str) -> str:
     return SYSTEM + "".join(text for word, text in SUPPLEMENTS.items() if word in model.lower())
 
 
-def opening(question: str, documents: int, nodes: int, chars: int, under: str | None) -> str:
-    """The first user message of a conversation: the question and the size of the view. `under`: its branch or None."""
-    where = BRANCH.format(under=under) if under else WHOLE
+def where(under: str | None, scope: Scope) -> str:
+    """What `context` is, in words, for the first message: a branch or all, of the whole corpus or of a scope."""
+    branch = BRANCH.format(under=under) if under else WHOLE
+    named = json.dumps(scope.as_json(), ensure_ascii=False)
+    return branch if scope.is_all else branch + SCOPED.format(scope=named)
+
+
+def opening(question: str, where: str, documents: int, nodes: int, chars: int) -> str:
+    """The first user message of a conversation: the question, what its view is, and the size of that."""
     return OPENING.format(question=question, where=where, documents=documents, nodes=nodes, chars=chars)
 
 

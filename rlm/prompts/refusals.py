@@ -26,9 +26,12 @@ MODEL = "sub-calls are answered by {models}, found model={value}; leave it out"
 
 # -- branches ----------------------------------------------------------------------------------------------
 
-NODE_OUTSIDE = "node {node} is outside the branch {branch} that you were given"
-DOCUMENT_OUTSIDE = "no document {doc} in the branch {branch} that you were given"
-SPAN_OUTSIDE = "{span} reaches outside the branch {branch} that you were given"
+BRANCH, SCOPE = "the branch {under} that you were given", "what the question is about"
+NODE_OUTSIDE = "node {node} is outside {view}"
+DOCUMENT_OUTSIDE = "no document {doc} in {view}"
+SPAN_OUTSIDE = "{span} reaches outside {view}"
+NODE_OF_MORE = "node {node} also sums up texts outside what the question is about; read its children"
+LABEL_OF_MORE = "(on the way: its children are about the question)"
 
 # -- sizes -------------------------------------------------------------------------------------------------
 

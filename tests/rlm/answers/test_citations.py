@@ -9,6 +9,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from index_store.index import Index, open_index
 from index_store.types import Json, Span
+from index_store.view import View
 from rlm.answers.citations import (
     MAX_CITATIONS,
     NEAREST,
@@ -60,7 +61,7 @@ def paged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Index]:
 
 
 def one(index: Index, offered: Any, content: str = "") -> Citation:
-    (citation,) = resolve(index, content, offered)
+    (citation,) = resolve(View(index), content, offered)
     return citation
 
 
@@ -101,14 +102,14 @@ def test_a_chunk_without_a_quote_is_cited_whole(index: Index) -> None:
 
 
 def test_without_citations_the_chunk_ids_in_the_answer_are_cited(index: Index) -> None:
-    found = resolve(index, "Two (L0-00000, L0-00005), as L0-00000 says; L0-77777 and L1-00000 too.", [])
+    found = resolve(View(index), "Two (L0-00000, L0-00005), as L0-00000 says; L0-77777 and L1-00000 too.", [])
     assert [(c.node, c.supported) for c in found] == [
         ("L0-00000", "verbatim"),
         ("L0-00005", "verbatim"),
         (None, "unsupported"),
     ]
     assert found[2].quote == "L0-77777"
-    assert [c.node for c in resolve(index, "see L0-00000", ["L0-00005"])] == ["L0-00005"]
+    assert [c.node for c in resolve(View(index), "see L0-00000", ["L0-00005"])] == ["L0-00005"]
 
 
 @pytest.mark.parametrize(
@@ -176,14 +177,16 @@ def test_an_id_of_a_summary_is_no_source(index: Index) -> None:
 
 @pytest.mark.parametrize("offered", [None, [], {}, "", 0, False])
 def test_nothing_offered_is_nothing_cited(index: Index, offered: Any) -> None:
-    assert resolve(index, "No idea.", offered) == []
+    assert resolve(View(index), "No idea.", offered) == []
 
 
 def test_the_same_place_is_cited_once_and_no_more_than_a_hundred(index: Index) -> None:
     assert (
         len(
             resolve(
-                index, "", ["L0-00000", {"node": "L0-00000"}, {"doc": "boats.txt", "start": 0, "end": 25}]
+                View(index),
+                "",
+                ["L0-00000", {"node": "L0-00000"}, {"doc": "boats.txt", "start": 0, "end": 25}],
             )
         )
         == 1
@@ -191,7 +194,7 @@ def test_the_same_place_is_cited_once_and_no_more_than_a_hundred(index: Index) -
     many: list[Json] = [
         {"doc": "boats.txt", "start": i % 50, "end": 51 + i // 50} for i in range(2 * MAX_CITATIONS)
     ]
-    assert len(resolve(index, "", many)) == MAX_CITATIONS
+    assert len(resolve(View(index), "", many)) == MAX_CITATIONS
 
 
 def test_a_long_claim_is_told_by_its_beginning(paged: Index) -> None:
@@ -275,7 +278,7 @@ def test_a_cut_word_a_changed_number_or_negation_is_never_verbatim(index: Index,
 
 def test_what_looks_like_nothing_in_the_index_is_unsupported_at_once(paged: Index) -> None:
     hostile = ["a b " * 1_250, "reader, " * 600, "... " * 1_200, "Dear\x00reader" * 400, "1,2" * 1_600]
-    for citation in resolve(paged, "", [{"doc": "long.txt", "quote": quote} for quote in hostile]):
+    for citation in resolve(View(paged), "", [{"doc": "long.txt", "quote": quote} for quote in hostile]):
         assert (citation.supported, citation.similarity) == ("unsupported", 0.0)
 
 
@@ -308,7 +311,7 @@ def claims(draw: Any) -> Any:
 def test_whatever_is_offered_a_supported_citation_is_in_the_source(
     index: Index, offered: Any, content: str
 ) -> None:
-    for citation in resolve(index, content, offered):
+    for citation in resolve(View(index), content, offered):
         assert CITATION.problem(event_of(index, citation)) == ""
         if citation.supported == "unsupported":
             assert (citation.doc, citation.start, citation.end, citation.node) == (None,) * 4
@@ -338,7 +341,7 @@ def test_every_stretch_of_the_source_is_found_wherever_it_is_looked_for(index: I
 
 
 def test_a_citation_as_json_is_a_place_its_words_and_how_they_stand(tmp_path: Path) -> None:
-    assert resolve(toy_index(tmp_path / "t"), "", KETCH)[0].as_json() == {
+    assert resolve(View(toy_index(tmp_path / "t")), "", KETCH)[0].as_json() == {
         "doc": "boats.txt",
         "start": 0,
         "end": 24,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from index_store.index import Index
+from index_store.types import Scope
 from rlm import Limits, Models, ask_many, events
 from rlm.asking.many import Answers, Outcome
 from rlm.asking.questions import Question, read_questions
@@ -223,9 +224,12 @@ def test_a_bad_line_of_questions_is_named(tmp_path: Path, text: str, sentence: s
 
 
 def test_a_scope_and_a_missing_id_are_taken(tmp_path: Path) -> None:
-    (tmp_path / "q.jsonl").write_text('\n{"question": "How many?", "scope": "boats.txt"}\n')
-    (question,) = read_questions(tmp_path / "q.jsonl")
-    assert (question.id, question.asked) == ("2", "In the document boats.txt: How many?")
+    where = {"where": {"year": 2021}, "section": "Masts"}
+    rows = [{"question": "How many?", "scope": "boats.txt"}, {"id": "b", "text": "Who?", "scope": where}]
+    (tmp_path / "q.jsonl").write_text("\n" + "\n".join(map(json.dumps, rows)))
+    first, second = read_questions(tmp_path / "q.jsonl")
+    assert (first.id, first.text, first.scope) == ("2", "How many?", Scope("boats.txt"))
+    assert (second.id, second.scope) == ("b", Scope(None, {"year": "2021"}, "Masts"))
 
 
 def test_answers_that_cannot_be_written_are_one_sentence(tmp_path: Path) -> None:

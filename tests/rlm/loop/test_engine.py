@@ -16,6 +16,7 @@ import pytest
 
 from index_store.errors import BadQuery
 from index_store.index import Index
+from index_store.view import View
 from index_store.writer import publish
 from rlm import Answer, Limits, Models, ask, ask_async, prompts
 from rlm.asking.options import Options
@@ -762,7 +763,7 @@ def test_what_failed_calls_were_charged_is_in_the_trace(stage: Stage) -> None:
 def test_after_it_is_stopped_no_call_is_answered(index: Index) -> None:
     async def stopped() -> str:
         options = Options(models=MODELS)
-        run = new_run(index, options, Gateway(Ledger()), Unrecorded(), asyncio.get_running_loop())
+        run = new_run(View(index), options, Gateway(Ledger()), Unrecorded(), asyncio.get_running_loop())
         calls = Calls(run, recorded_verbs(index)[0], "0", 0, converse, lambda: 1)
         left = await asyncio.to_thread(calls.serve, "budget", [], {})
         assert isinstance(left, Mapping) and left["calls"] is None

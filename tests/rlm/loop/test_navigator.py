@@ -10,13 +10,14 @@ import pytest
 
 from index_store.errors import BadQuery
 from index_store.index import Index, open_index
+from index_store.types import Scope
 from index_store.writer import Draft
 from rlm import Answer, Limits, Models, ask
 from rlm.audit import read
 from rlm.audit.routing import branches
 from rlm.loop.navigator import SAYS, names_of, navigate, parts_of, question_of
 from rlm.loop.replies import code_of
-from rlm.prompts import opening, output
+from rlm.prompts import opening, output, where
 from tests.helpers.rlm_toy import ToyEmbedder, embedded, warm_up
 from tests.helpers.toy import document, publish_toy, toy_index
 
@@ -217,15 +218,19 @@ def test_names_are_what_is_quoted_dotted_numbered_or_capitalised() -> None:
 
 def test_the_question_is_read_back_from_the_opening() -> None:
     for question in ("Who?", "a\n\n`context` is b", "Question: x", "{where}"):
-        for under in (None, "L1-00000"):
-            text = opening(question, 1, 2, 3, under)
+        for under, scope in (
+            (None, Scope()),
+            ("L1-00000", Scope()),
+            (None, Scope(doc="a\n\n`context` is b")),
+        ):
+            text = opening(question, where(under, scope), 1, 2, 3)
             assert question_of([{"role": "user", "content": text}]) == question
     assert question_of([{"role": "user", "content": "no opening"}]) == "no opening"
     assert question_of([]) == ""
 
 
 def test_a_cell_that_was_stopped_is_given_up() -> None:
-    messages: Any = [{"role": "user", "content": opening("Who?", 1, 2, 3, None)}]
+    messages: Any = [{"role": "user", "content": opening("Who?", where(None, Scope()), 1, 2, 3)}]
     messages += [{"role": "assistant", "content": navigate(messages, 1000)}]
     messages += [{"role": "user", "content": output(1, "killed", "", "", "Left: calls 3.")}]
     assert "the code was stopped" in str(code_of(navigate(messages, 1000)))

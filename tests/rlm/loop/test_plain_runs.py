@@ -11,9 +11,8 @@ from index_store.index import open_text, text_index
 from rlm import Answer, Limits, Models, ask
 from rlm.audit import read
 from rlm.cli import main
-from rlm.loop.opening import GIVEN_WHOLE
+from rlm.loop.opening import GIVEN_WHOLE, WHOLE_BYTES, worker_intro
 from rlm.loop.verbs import Verbs
-from rlm.loop.view import WHOLE_BYTES
 from rlm.sandbox import CellResult, SandboxLimits, Session, open_session
 from tests.helpers.model_server import MODEL, ModelServer
 from tests.helpers.places import data_file
@@ -50,7 +49,7 @@ def opened(context: Verbs) -> Session:
             return ["a reply" for _ in arguments[0]]
         return context.serve(name.removeprefix("context."), arguments, named)
 
-    return open_session(serve, CALLS, SandboxLimits(output_chars=1_000_000), context.view.intro())
+    return open_session(serve, CALLS, SandboxLimits(output_chars=1_000_000), worker_intro(context.view))
 
 
 @pytest.fixture(scope="module")
@@ -127,9 +126,9 @@ def test_a_text_with_a_verb_is_no_way_around_the_scan(session: Session) -> None:
 def test_a_larger_text_stays_outside_and_is_sliced_and_searched_there(
     notes: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlm.loop.view.WHOLE_BYTES", 1000)
+    monkeypatch.setattr("rlm.loop.opening.WHOLE_BYTES", 1000)
     context, visits = recorded_verbs(open_text(notes))
-    assert context.view.intro() == {"context_length": len(TEXT)}
+    assert worker_intro(context.view) == {"context_length": len(TEXT)}
     with opened(context) as session:
         assert ran(session, "len(context), context[:3], type(context)").stdout.endswith("<class 'str'>)\n")
         assert ran(session, "context.split()[-2:]").stdout == "['4711.', 'End']\n"
@@ -137,10 +136,10 @@ def test_a_larger_text_stays_outside_and_is_sliced_and_searched_there(
 
 
 def test_a_branch_of_a_larger_text_is_plain_text_too(notes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlm.loop.view.WHOLE_BYTES", 1000)
+    monkeypatch.setattr("rlm.loop.opening.WHOLE_BYTES", 1000)
     index = open_text(notes)
     context, _ = recorded_verbs(index, "L0-00001")
-    assert context.view.intro() == {"context_text": index.text("L0-00001")}
+    assert worker_intro(context.view) == {"context_text": index.text("L0-00001")}
 
 
 @pytest.mark.parametrize("letter", ["\x01", "é", "\u2028", "\U0001f34e"])

@@ -13,6 +13,7 @@ from hypothesis import example, given, settings, strategies as st
 from index_store.index import Index, open_index
 from index_store.tree import Tree
 from index_store.types import Json
+from index_store.view import View
 from rlm import Limits, Models
 from rlm.asking.options import Options
 from rlm.asking.runs import new_run
@@ -67,7 +68,7 @@ def served(index: Index, under: str | None, name: str, arguments: dict[str, Json
         # No call is paid for: it fails for want of tokens after its prompts are made, which is when they are largest.
         ledger = Ledger(Caps(tokens=10))
         options = Options(models=Models(MODEL, MODEL), limits=Limits(tokens=10))
-        run = new_run(index, options, Gateway(ledger), Unrecorded(), asyncio.get_running_loop())
+        run = new_run(View(index), options, Gateway(ledger), Unrecorded(), asyncio.get_running_loop())
         verbs = Verbs(index, lambda visit: None, under)
         serve = serving(verbs, Calls(run, verbs, "0", 0, converse, lambda: 1), lambda: Clock(1e9))
         try:
@@ -174,7 +175,7 @@ def test_text_that_is_no_utf8_counts_for_a_quarter_of_its_bytes_at_least(index: 
 def test_looking_for_long_text_reads_each_byte_twice_at_most(
     large: Index, under: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rlm.loop.view.WINDOW_BYTES", 1 << 12)
+    monkeypatch.setattr("index_store.view.WINDOW_BYTES", 1 << 12)
     verbs, _ = recorded_verbs(large, under)
     size = verbs.view.bytes
     for overlap in (0, 1, 5_000, 300_000, size - 1):
@@ -186,7 +187,7 @@ def test_what_is_longer_than_the_text_is_not_looked_for(
     index: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     verbs, _ = recorded_verbs(index)
-    monkeypatch.setattr("rlm.loop.view.View.windows", lambda *_: pytest.fail("it was"))
+    monkeypatch.setattr("index_store.view.View.windows", lambda *_: pytest.fail("it was"))
     assert verbs.serve("contains", ["z" * 7_000_000], {}) is False
 
 

@@ -342,7 +342,7 @@ def test_a_view_as_text_is_its_chunks_one_after_another(index: Index, under: str
 
 
 def test_text_that_spans_two_windows_is_found(whole: Any, fruit: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("rlm.loop.view.WINDOW_BYTES", 3)
+    monkeypatch.setattr("index_store.view.WINDOW_BYTES", 3)
     for view, text in ((whole, CORPUS), (fruit, "".join(LEAVES[2:]))):
         for size in (1, 2, 5, 40):
             assert all(ask(view, "contains", text[i : i + size]) for i in range(0, len(text) - size, 7))

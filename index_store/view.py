@@ -1,31 +1,38 @@
-"""The part of an index that one conversation may see, all or a branch: as nodes, as documents, and as one text."""
+"""The part of an index that may be seen, all or a branch or a scope: as nodes, as documents, and as one text."""
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
-from itertools import accumulate, islice
+from itertools import accumulate, groupby, islice
 
+import numpy as np
+import numpy.typing as npt
+
+from index_store.errors import BadQuery
+from index_store.grep import Grep
 from index_store.index import Index
-from index_store.types import Json, Span
+from index_store.search import chunks_in
+from index_store.types import Check, Hit, Mode, Scope, Span, unchecked
 
 WINDOW_BYTES = 16 << 20
-#: A longer text is not sent to a worker whole. As JSON, where a byte becomes six at most, this much fits into one frame
-#: and leaves the worker's code memory to work in.
-WHOLE_BYTES = 10 << 20
+
+Numbers = npt.NDArray[np.int64]
 
 
 class View:
-    """The branch below the node `under`, or the whole tree.
+    """The branch below the node `under`, or the whole tree, and of it what is in a scope.
 
-    `root`: the number of its top node. `chunks`: the numbers of its chunks, ascending. `documents`: the numbers of the
-    documents that these chunks are from, ascending. All are numbers in the index.
-    Raises NoSuchNode where the index has no node `under`.
+    In view are the chunks in the scope, and every summary of one. A summary of other chunks too is no text to read: it
+    is a place on the way. `root`: the number of its top node. `chunks`: the numbers of its chunks, ascending.
+    `documents`: the numbers of the documents that these chunks are from, ascending. All are numbers in the index.
+    Raises NoSuchNode where the index has no node `under`, BadQuery where there is no text in the scope.
     """
 
-    def __init__(self, index: Index, under: str | None = None) -> None:
-        self.index, self.under = index, under
+    def __init__(self, index: Index, under: str | None = None, scope: Scope = Scope()) -> None:
+        self.index, self.under, self.scope = index, under, scope
         self.root = len(index) - 1 if under is None else index.number_of(under)
-        self._inside = None if self.root == len(index) - 1 else frozenset(index.below(self.root).tolist())
+        self._within = None if scope.is_all else self._in_scope(index)
+        self._inside = self._in_view()
         self.chunks = self._chunks()
         self.documents = self._documents()
         self._ends = [] if self.is_whole else list(accumulate(self._chunk_lengths(), initial=0))
@@ -48,15 +55,36 @@ class View:
     def __contains__(self, number: int) -> bool:
         return self._inside is None or number in self._inside
 
-    def intro(self) -> dict[str, Json]:
-        """What a worker is sent at its start: {"context_text"} of a plain text that fits, else {"context_length"}."""
-        if not self.index.is_plain or self.bytes > WHOLE_BYTES:
-            return {"context_length": self.chars}
-        return {"context_text": self.text(0, self.chars)}
+    def is_text(self, number: int) -> bool:
+        """Whether the text of a node in view is about nothing outside the scope."""
+        return self._texts is None or number in self._texts
 
     def passages(self) -> Iterator[tuple[str, str]]:
         """(id, text) of each chunk in this view, in order."""
         return ((self.index.id_of(number), self.index.text_at(number)) for number in self.chunks)
+
+    def _in_scope(self, index: Index) -> Numbers:
+        """Numbers, ascending, of the nodes whose text is in the scope: its chunks, and summaries of nothing else."""
+        chunks = chunks_in(index, self.scope)
+        others = np.setdiff1d(np.arange(index.levels[0]), chunks, assume_unique=True)
+        summaries = np.setdiff1d(np.arange(index.levels[0], len(index)), index.above(others))
+        return np.concatenate([chunks, summaries])
+
+    def _in_view(self) -> frozenset[int] | None:
+        if self._within is None and self.root == len(self.index) - 1:
+            return None
+        below = self.index.below(self.root)
+        if self._within is None:
+            return frozenset(below.tolist())
+        chunks = np.intersect1d(below, self._within[self._within < self.index.levels[0]])
+        if not len(chunks):
+            raise BadQuery(f"there is no text in the scope under {self.under}; give a wider one")
+        above = np.intersect1d(below, self.index.above(chunks))
+        return frozenset([*chunks.tolist(), *above.tolist()])
+
+    @cached_property
+    def _texts(self) -> frozenset[int] | None:
+        return None if self._within is None else frozenset(self._within.tolist())
 
     def _chunks(self) -> Sequence[int]:
         chunks = self.index.levels[0]
@@ -67,7 +95,74 @@ class View:
             return range(len(self.index.documents))
         return sorted({int(self.index.leaf_documents[number]) for number in self.chunks})
 
+    # -- what is asked of the index, within the view -----------------------------------------------------
+
+    def search(
+        self,
+        query: str,
+        k: int,
+        *,
+        mode: Mode = "hybrid",
+        level: int | None = None,
+        under: str | None = None,
+        doc: str | None = None,
+        where: Mapping[str, str] | None = None,
+        section: str | None = None,
+        check: Check = unchecked,
+    ) -> list[Hit]:
+        """As `Index.search`, of what is in this view."""
+        return self.index.search(
+            query,
+            k,
+            mode=mode,
+            level=level,
+            under=self.under if under is None else under,
+            doc=doc,
+            where=where,
+            section=section,
+            within=self._within,
+            check=check,
+        )
+
+    def grep(
+        self,
+        pattern: str,
+        *,
+        under: str | None = None,
+        doc: str | None = None,
+        ignore_case: bool = False,
+        limit: int = 50,
+        count_to: int = 10_000,
+        check: Check = unchecked,
+    ) -> Grep:
+        """As `Index.grep`, of what is in this view."""
+        within = None if self._within is None else self._within[self._within < self.index.levels[0]]
+        return self.index.grep(
+            pattern,
+            under=self.under if under is None else under,
+            doc=doc,
+            ignore_case=ignore_case,
+            limit=limit,
+            count_to=count_to,
+            within=within,
+            check=check,
+        )
+
+    def spans_of(self, doc: str) -> list[Span]:
+        """The unbroken stretches of a document that are in this view, in order. Raises NoSuchNode."""
+        number = self.index.document_number(doc)
+        if self.is_whole:
+            return [Span(doc, 0, self.index.documents[number].chars)]
+        leaves = [leaf for leaf in self.index.document_leaves(number) if leaf in self]
+        stretches = groupby(enumerate(leaves), key=lambda pair: pair[1] - pair[0])
+        runs = [[leaf for _, leaf in run] for _, run in stretches]
+        return [Span(doc, self._span(run[0]).start, self._span(run[-1]).end) for run in runs]
+
     # -- the tree ----------------------------------------------------------------------------------------
+
+    def children(self, number: int) -> list[int]:
+        """The numbers of a node's children that are in this view, ascending."""
+        return [child for child in self.index.neighbours(number, "children") if child in self]
 
     def parents(self, number: int) -> list[int]:
         """The numbers of a node's parents that are in this view; [] for the view's root."""
@@ -83,7 +178,7 @@ class View:
     def siblings(self, number: int, most: int) -> tuple[int | None, list[int]]:
         """(the first parent in this view or None, at most `most` of its other children)."""
         parent = next(iter(self.parents(number)), None)
-        children = [] if parent is None else self.index.neighbours(parent, "children")
+        children = [] if parent is None else self.children(parent)
         return parent, list(islice((child for child in children if child != number), most))
 
     def chunks_of(self, span: Span) -> list[int]:
