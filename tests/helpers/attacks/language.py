@@ -508,6 +508,207 @@ REACH = {
     "descriptor of a cell": "class D:\n    def __get__(self, it, kind): return kind.__base__.__subclasses__()\nclass N: d = D()\nR = N().d",
 }
 
+# A library goes by what its classes say: whoever changes the class changes the library.
+CHANGES = {
+    "name of a field": """
+from dataclasses import dataclass, fields, asdict
+@dataclass
+class Base:
+    x: int = 0
+class Text(Base, str): pass
+text = Text('{0.__globals__}')
+type(fields(Base)[0]).name = 'format'
+R = asdict(text)['format'](llm_query)
+""",
+    "name of a field by a property": """
+from dataclasses import dataclass, fields, asdict
+@dataclass
+class Base:
+    x: int = 0
+class Text(Base, str): pass
+text = Text('{0.__globals__}')
+type(fields(Base)[0]).name = property(lambda field: 'format')
+R = asdict(text)['format'](llm_query)
+""",
+    "name of a field by a loop": """
+from dataclasses import dataclass, fields, asdict
+@dataclass
+class Base:
+    x: int = 0
+class Text(Base, str): pass
+text = Text('{0.__globals__}')
+for type(fields(Base)[0]).name in ['format']: pass
+R = asdict(text)['format'](llm_query)
+""",
+    "name of a field by with": """
+from dataclasses import dataclass, fields, asdict
+class Open:
+    def __enter__(self): return 'format'
+    def __exit__(self, *error): pass
+@dataclass
+class Base:
+    x: int = 0
+class Text(Base, str): pass
+text = Text('{0.__globals__}')
+with Open() as type(fields(Base)[0]).name: pass
+R = asdict(text)['format'](llm_query)
+""",
+    "method of a library's class": """
+import collections
+collections.ChainMap.items = lambda self: 'BROKEN'
+R = collections.ChainMap().items()
+""",
+    "method of a library's class by unpacking": """
+import collections
+collections.ChainMap.items, other = lambda self: 'BROKEN', 1
+R = collections.ChainMap().items()
+""",
+    "method of a library's class by annotation": """
+import collections
+collections.ChainMap.items: object = lambda self: 'BROKEN'
+R = collections.ChainMap().items()
+""",
+    "method of a library's class by augmented assignment": """
+import random
+class Catch:
+    def __radd__(self, method): return lambda *numbers: 'BROKEN'
+random.Random.gauss += Catch()
+R = random.Random().gauss(0, 1)
+""",
+    "method of a library's class deleted": """
+import collections
+del collections.ChainMap.pop
+R = 'BROKEN'
+""",
+    "abstract class through an alias": """
+import typing, collections.abc
+typing.Mapping[str, int].keys = lambda self: 'BROKEN'
+class Own(collections.abc.Mapping):
+    def __getitem__(self, key): return 1
+    def __iter__(self): return iter('a')
+    def __len__(self): return 1
+R = Own().keys()
+""",
+    "class of an error": """
+import json
+try: json.loads('x')
+except ValueError as error: kind = type(error)
+kind.doc = 'BROKEN'
+R = kind.doc
+""",
+    "class of a match's blocks": """
+import difflib
+block = difflib.SequenceMatcher(None, 'a', 'a').get_matching_blocks()[0]
+type(block).size = 'BROKEN'
+R = block.size
+""",
+    "virtual subclasses of another class": """
+import collections.abc
+class Own(collections.abc.Mapping): pass
+def forget(cls): del cls._abc_impl
+isinstance({}, collections.abc.Mapping)
+forget(Own)
+R = 'BROKEN' if isinstance({}, Own) else None
+""",
+}
+
+# A library's own tables, which it hands to the methods of what it takes for text.
+TABLES = {
+    "whitespace of textwrap, by what is no text": """
+import textwrap
+class Text:
+    def expandtabs(self, size): return self
+    def translate(self, table):
+        table.clear()
+        return ''
+textwrap.wrap(Text())
+R = 'BROKEN' if '\\n' in textwrap.fill('a\\nb') else None
+""",
+    "whitespace of textwrap, by a kind of text": """
+import textwrap
+class Text(str):
+    def expandtabs(self, size): return self
+    def translate(self, table):
+        table.clear()
+        return ''
+textwrap.wrap(Text('a'))
+R = 'BROKEN' if '\\n' in textwrap.fill('a\\nb') else None
+""",
+    "special characters of re": """
+import re
+class Text(str):
+    def translate(self, table):
+        table.clear()
+        return ''
+re.escape(Text('.'))
+R = 'BROKEN' if re.escape('.') == '.' else None
+""",
+}
+
+# What the interpreter works with, handed to code: a class's parts, its own methods, a view of its own dictionaries.
+PARTS = {
+    "cell of a class whose base is no class": """
+kept = []
+class Meta:
+    def __init__(self, *parts): kept.append(parts)
+try:
+    class Note(Meta()):
+        def look(self): return super()
+except AttributeError: pass
+R = kept[-1][2]['__classcell__']
+""",
+    "namespace of a class whose base is no class": """
+kept = []
+class Meta:
+    def __init__(self, *parts): kept.append(parts)
+class Note(Meta()): pass
+R = kept[-1][2] | {'__builtins__': 1}
+""",
+    "super as a class's maker": """
+class Meta:
+    def __init__(self, *parts): self.parts = parts
+class Note(Meta()):
+    def look(self): return __class__
+R = Note.parts[2]['__classcell__']
+""",
+    "method of super kept": """
+class Note:
+    def look(self): return super().__repr__
+R = Note().look()
+""",
+    "method of super kept by its class": """
+class Note: pass
+R = super(Note, Note).__init__
+""",
+    "method of super as an argument": """
+kept = []
+class Note:
+    def look(self): kept.append(super().__eq__)
+Note().look()
+R = kept
+""",
+    "method of super as a default": """
+class Note:
+    def look(self): return (lambda method=super().__hash__: method)()
+R = Note().look()
+""",
+    "groups of a pattern": "import re\nR = re.compile('(?P<a>x)').groupindex",
+    "groups of a match's pattern": "import re\nR = re.match('(?P<a>x)', 'x').re.groupindex",
+    "groups by a pattern": """
+import re
+match re.match('(?P<a>x)', 'x').re:
+    case object(groupindex=groups): R = groups
+""",
+    "groups shown to an object of one's own": """
+import re
+kept = []
+class See:
+    def __eq__(self, other): kept.append(other)
+re.compile('(?P<a>x)').groupindex == See()
+R = kept[0] | {'__builtins__': 1}
+""",
+}
+
 FAMILIES = {
     "dunder": DUNDER,
     "format": FORMAT,
@@ -524,6 +725,9 @@ FAMILIES = {
     "proxies": PROXIES,
     "super rebound": REBOUND,
     "reach": REACH,
+    "changes": CHANGES,
+    "parts": PARTS,
+    "tables": TABLES,
 }
 if sys.version_info >= (3, 12):
     FAMILIES |= {"type parameters": TYPE_PARAMETERS, "nested quotes": NESTED_QUOTES}
