@@ -645,6 +645,222 @@ R = 'BROKEN' if re.escape('.') == '.' else None
 """,
 }
 
+MORE_FORMAT = {
+    "through a bound method's class": """
+class Note:
+    def read(self): return 1
+R = type(Note().read)(str.format, '{0.__globals__}')(llm_query)
+""",
+    "through a bound method's attributes": """
+class Text(str):
+    def __call__(self): return 1
+class Note:
+    def read(self): return 1
+R = type(Note().read)(Text('{0.__globals__}'), 1).format(llm_query)
+""",
+    "through lru_cache's copies": """
+import functools
+class Text(str): pass
+R = functools.lru_cache(str).format('{0.__globals__}', llm_query)
+""",
+    "through a partial": """
+import functools
+R = functools.partial(str.format, '{0.__globals__}')(llm_query)
+""",
+    "through a class method": """
+class Text(str):
+    fill = classmethod(str.format)
+    def go(self): return str.format(self, llm_query)
+R = Text('{0.__globals__}').go()
+""",
+    "through a property": """
+class Text(str):
+    fill = property(lambda self: self.format)
+R = Text('{0.__globals__}').fill(llm_query)
+""",
+    "through reduce": """
+import functools
+R = functools.reduce(str.format, ['{0.__globals__}', llm_query])
+""",
+    "through starmap": """
+import itertools
+R = ''.join(itertools.starmap(str.format, [('{0.__globals__}', llm_query)]))
+""",
+    "through a repl of re.sub": """
+import re
+R = re.sub('x', lambda match: '{0.__globals__}'.format(llm_query), 'x')
+""",
+    "through a key": """
+kept = []
+sorted([llm_query], key=lambda it: kept.append('{0.__globals__}'.format(it)) or 1)
+R = kept
+""",
+    "through a lambda's default": "R = (lambda fill='{0.__globals__}'.format: fill(llm_query))()",
+    "through a context manager": """
+class Fill:
+    def __enter__(self): return '{0.__globals__}'.format
+    def __exit__(self, *error): pass
+with Fill() as fill: R = fill(llm_query)
+""",
+    "field within two indexes": "R = '{0[a][0].__globals__}'.format({'a': [llm_query]})",
+    "field of a conversion": "R = '{0.__globals__!s}'.format(llm_query)",
+    "field without a number": "R = '{.__globals__}'.format(llm_query)",
+    "field in a spec's spec": """
+kept = []
+class Spec:
+    def __format__(self, spec):
+        kept.append(spec)
+        return ''
+'{0:{1.__globals__}}'.format(Spec(), llm_query)
+R = kept
+""",
+    "percent with a mapping of one's own": """
+class Names:
+    def __getitem__(self, name): return '{0.__globals__}'.format(llm_query)
+R = '%(any)s' % Names()
+""",
+}
+
+MORE_NAMES = {
+    "a class method's function": """
+class Note:
+    @classmethod
+    def make(cls): pass
+R = Note.make.__func__.__globals__
+""",
+    "a static method's function": """
+class Note:
+    look = staticmethod(llm_query)
+R = Note.look.__globals__
+""",
+    "a named tuple's new": """
+import collections
+R = collections.namedtuple('N', 'x').__new__.__globals__
+""",
+    "a named tuple's fields renamed": """
+import collections
+N = collections.namedtuple('N', 'x')
+N.__match_args__ = ('__globals__',)
+R = 'BROKEN'
+""",
+    "a private name through a class made by namedtuple": """
+import collections
+class Look(collections.namedtuple('Look', 'x')):
+    def read(self): return self._make.__func__.__globals__
+R = Look(1).read()
+""",
+    "code of a forward reference": """
+import typing
+R = typing.List['1'].__args__[0].__forward_code__
+""",
+    "function behind a partial": """
+import functools
+R = functools.partial(llm_query).func.__globals__
+""",
+    "function behind a cached one": """
+import functools
+R = functools.cache(llm_query).__wrapped__.__globals__
+""",
+    "reduced by a class of one's own": """
+import copy
+class Note:
+    def __reduce__(self): return (eval, ('llm_query.__globals__', {'llm_query': llm_query}))
+R = copy.copy(Note())
+""",
+    "state set by a class of one's own": """
+import copy
+kept = []
+class Note:
+    def __getstate__(self): return kept
+    def __setstate__(self, state): kept.append(state.__class__.__base__.__subclasses__())
+copy.copy(Note())
+R = kept
+""",
+    "hook for a name": """
+kept = []
+class Hook:
+    def __set_name__(self, owner, name): kept.append(owner.__base__.__subclasses__())
+class Note: hook = Hook()
+R = kept
+""",
+    "item of a class": """
+class Note:
+    def __class_getitem__(cls, item): return cls.__base__.__subclasses__()
+R = Note[1]
+""",
+    "module of a function by json": """
+import json
+kept = []
+json.dumps({'a': llm_query}, default=lambda it: kept.append(it.__globals__) or 1)
+R = kept
+""",
+    "decoder by json": """
+import json
+class Decoder(json.JSONDecoder):
+    def decode(self, text): return self.scan_once.__class__.__base__.__subclasses__()
+R = json.loads('1', cls=Decoder)
+""",
+    "encoder by json": """
+import json
+class Encoder(json.JSONEncoder):
+    def default(self, it): R.append(it.__globals__)
+R = []
+json.dumps(llm_query, cls=Encoder)
+""",
+    "object behind a comparison's key": """
+import functools
+key = functools.cmp_to_key(lambda a, b: 0)(llm_query)
+R = key.obj.__globals__
+""",
+    "attribute by a mapping pattern": """
+class Names(dict): pass
+match Names(a=llm_query):
+    case {'a': object(__globals__=found)}: R = found
+""",
+    "note on an error": """
+try: 1 / 0
+except ZeroDivisionError as error:
+    error.add_note('x')
+    R = error.__traceback__.tb_frame.f_globals
+""",
+    "cause of an error": """
+try:
+    try: 1 / 0
+    except ZeroDivisionError as error: raise ValueError from error
+except ValueError as error: R = error.__cause__.__traceback__.tb_frame
+""",
+    "frame of a thrown error": """
+def steps():
+    try: yield 1
+    except ValueError as error: yield error.__traceback__
+it = steps()
+next(it)
+R = it.throw(ValueError()).tb_frame
+""",
+    "owner of a descriptor": """
+class Look:
+    def __get__(self, item, owner): return owner.__mro__[-1].__subclasses__()
+class Note: look = Look()
+R = Note.look
+""",
+    "attribute of every kind": """
+class Note:
+    def __getattribute__(self, name): return object.__getattribute__(llm_query, '__globals__')
+R = Note().anything
+""",
+    "prepared namespace": """
+class Meta(type):
+    @classmethod
+    def __prepare__(cls, name, bases): return llm_query.__globals__
+class Note(metaclass=Meta): R = __builtins__
+R = llm_query.__globals__
+""",
+    "metaclass by its call": """
+class Note: pass
+R = Note.__class__('More', (), {'__match_args__': ('__globals__',)}).__class__
+""",
+}
+
 # What the interpreter works with, handed to code: a class's parts, its own methods, a view of its own dictionaries.
 PARTS = {
     "cell of a class whose base is no class": """
@@ -728,6 +944,8 @@ FAMILIES = {
     "changes": CHANGES,
     "parts": PARTS,
     "tables": TABLES,
+    "more format": MORE_FORMAT,
+    "more names": MORE_NAMES,
 }
 if sys.version_info >= (3, 12):
     FAMILIES |= {"type parameters": TYPE_PARAMETERS, "nested quotes": NESTED_QUOTES}
