@@ -314,3 +314,35 @@ match A(1):
     exec(code, {"print": lambda *values: printed.append(" ".join(map(str, values))), "__name__": "plain"})
     names = "dataclass, field, fields, asdict, astuple, replace, is_dataclass, FrozenInstanceError"
     assert session.run(code.replace("*", names, 1)).stdout.splitlines() == printed
+
+
+def test_what_a_cell_makes_is_its_own_to_change(session: Session) -> None:
+    code = """
+class Note:
+    count = 0
+    def __init__(self): self._x = 0
+    @classmethod
+    def up(cls): cls.count += 1
+    @property
+    def x(self): return self._x
+    @x.setter
+    def x(self, value): self._x = value
+class More(Note):
+    def __init__(self): super(More, self).__init__()
+note, error = More(), ValueError("y")
+Note.up()
+note.x, (error.code, *note.rest) = 1, (2, 3)
+for note.last in "ab": pass
+note.kept = [1]
+note.kept += [2]
+llm_query.calls = 4
+print(Note.count, note.x, error.code, note.rest, note.last, note.kept, llm_query.calls)
+del note.kept
+"""
+    assert session.run(code).stdout == "1 1 2 [3] b [1, 2] 4\n"
+
+
+@pytest.mark.parametrize("code", ["Counter.x = 1", "del Counter.update", "Counter.update += 1"])
+def test_a_librarys_class_is_not_the_cells_to_change(session: Session, code: str) -> None:
+    error = session.run(f"from collections import Counter\n{code}").error
+    assert "Counter is not yours to change; make a class of your own from it" in error
