@@ -1,12 +1,12 @@
 """`rlm trace` and `rlm review`: show a run as text, verify its trace, write its page."""
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
 
 from index_store.files import replace_file
+from index_store.terminal import one_line, print_json, say, spelled
 from rlm.audit import Verdict, read, verify
 from rlm.audit.page import render
 from rlm.audit.timeline import show
@@ -25,10 +25,14 @@ def trace(args: argparse.Namespace) -> int:
             "line": verdict.first_bad_line,
             "reason": verdict.reason,
         }
-        print(json.dumps(facts | {"head": verdict.head}) if args.json else _sentence(verdict))
+        print_json(facts | {"head": verdict.head}) if args.json else say(_sentence(verdict))
         return 0 if verdict.ok else 1
     events, verdict = read(args.run_folder)
-    print("\n".join(json.dumps(e) for e in events) if args.json else show(events, verdict))
+    if args.json:
+        for event in events:
+            print_json(event)
+    else:
+        say(show(events, verdict))
     return 0 if verdict.ok else 1
 
 
@@ -42,9 +46,9 @@ def review(args: argparse.Namespace) -> int:
         replace_file(page, render(events, verdict).encode("utf-8"))
     except OSError as e:
         raise RlmError(f"cannot write the page {page}: {e.strerror or e}") from e
-    print(args.output)
+    say(spelled(args.output))
     if not verdict.ok:
-        print(f"rlm: the trace is not as it was written: {_sentence(verdict)}", file=sys.stderr)
+        say(f"rlm: the trace is not as it was written: {_sentence(verdict)}", file=sys.stderr)
     return 0 if verdict.ok else 1
 
 
@@ -52,4 +56,4 @@ def _sentence(verdict: Verdict) -> str:
     if verdict.ok:
         return f"ok: {verdict.events} events, an unbroken chain; head {verdict.head}"
     line = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
-    return f"{line}{verdict.reason}"
+    return one_line(f"{line}{verdict.reason}", 2_000)
