@@ -223,6 +223,11 @@ def _trace_parser(commands: Any) -> None:
     trace.add_argument("action", choices=["show", "verify"])
     trace.add_argument("run_folder", metavar="RUN", help="a run's folder")
     trace.add_argument("--head", metavar="HASH", help="verify: the hash of the last line, as kept elsewhere")
+    trace.add_argument(
+        "--index",
+        metavar="INDEX",
+        help="verify: the index that was asked, to hold its texts against the citations",
+    )
     trace.add_argument("--json", action="store_true", help="print JSON")
 
 
