@@ -1,14 +1,14 @@
 """Filters of a search: documents by their metadata, chunks by the headings they stand under."""
 
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BadQuery
 from index_store.tree import Tree
-from index_store.types import Sections
+from index_store.types import Sections, Span
 
 Numbers = npt.NDArray[np.int64]
 
@@ -59,16 +59,27 @@ def _under(tree: Tree, documents: Numbers, section: str) -> list[int]:
         document = tree.documents[number]
         if ranges := list(_ranges(document.sections, wanted, document.chars)):
             leaves = ((leaf, tree.span_at(leaf)) for leaf in tree.document_leaves(number))
-            chunks += [
-                leaf
-                for leaf, span in leaves
-                if span is not None and any(a < span.end and span.start < b for a, b in ranges)
-            ]
+            chunks += [leaf for leaf, span in leaves if span is not None and _overlap(ranges, span)]
     return chunks
 
 
+def _overlap(ranges: Sequence[tuple[int, int]], span: Span) -> bool:
+    """Whether a span has characters of one of some ranges, which ascend."""
+    place = bisect_right(ranges, span.start, key=lambda part: part[1])
+    return place < len(ranges) and ranges[place][0] < span.end
+
+
 def _ranges(sections: Sections, wanted: str, chars: int) -> Iterator[tuple[int, int]]:
-    """Characters under each heading that contains `wanted`: up to the next one of its level or further out."""
-    for i, (start, level, heading) in enumerate(sections):
-        if wanted in heading.casefold():
-            yield start, next((s for s, other, _ in islice(sections, i + 1, None) if other <= level), chars)
+    """Characters under the headings that contain `wanted`: up to the next one of its level or further out; in order.
+
+    A heading below another one that contains it adds nothing.
+    """
+    begin, outer = -1, 0
+    for start, level, heading in sections:
+        if begin >= 0 and level <= outer:
+            yield begin, start
+            begin = -1
+        if begin < 0 and wanted in heading.casefold():
+            begin, outer = start, level
+    if begin >= 0:
+        yield begin, chars

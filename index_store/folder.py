@@ -149,9 +149,7 @@ def _array(path: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:
     shape = tuple(int(n) for n in match.groups()) if match else ()
     start = int.from_bytes(head[8:10], "little") + 10
     if not match or start != match.end():
-        raise BrokenIndex(
-            f"{path} is not an array file of {dtype.name} with {dimensions} dimensions; copy or build the index again"
-        )
+        raise BrokenIndex(f"{path} is not the array file that a build writes; copy or build the index again")
     if start + math.prod(shape) * dtype.itemsize != size or max(shape[1:], default=0) > MOST_COLUMNS:
         raise BrokenIndex(f"{path} does not hold an array of shape {shape}; copy or build the index again")
     if size == start:

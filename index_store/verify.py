@@ -147,7 +147,8 @@ def _reachable(index: Index) -> Iterator[str]:
 
 def _vectors(index: Index) -> Iterator[str]:
     for start in range(0, len(index), 10_000):
-        lengths = np.linalg.norm(index.vectors[start : start + 10_000], axis=1)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is too long for a float has no length of 1
+            lengths = np.linalg.norm(index.vectors[start : start + 10_000], axis=1)
         wrong = np.flatnonzero(~(np.abs(lengths - 1) < 1e-3) & (lengths != 0))
         for place in wrong[:MOST].tolist():
             yield f"the vector of node {index.id_of(start + place)} has length {lengths[place]:.4g}, expected 1"

@@ -14,7 +14,7 @@ from index_store.index import Index, open_index
 from index_store.picture import page
 from index_store.provenance import nodes_above, sources
 from index_store.terminal import byte_size, count, one_line, visible
-from index_store.types import Node, Span
+from index_store.types import Span
 from raptor.errors import RaptorError
 
 LABEL_CHARS = 200
@@ -126,30 +126,30 @@ def _facts(index: Index, depth: int) -> dict[str, Any]:
         "models": dict(manifest.models),
         "settings": dict(manifest.settings),
         "bytes": sum(f.size for f in manifest.files.values()),
-        "tree": _branch(index, index.root, depth, set()),
+        "tree": _branch(index, len(index) - 1, depth, set()),
     }
 
 
-def _branch(index: Index, node: Node, depth: int, done: set[str]) -> dict[str, Any]:
+def _branch(index: Index, number: int, depth: int, done: set[int]) -> dict[str, Any]:
     """A node and what is under it; what stands above already is named without what is under it."""
-    children = index.children(node.id)
-    shown = [_branch(index, c, depth - 1, done) for c in _unfolded(node, children, depth, done)]
+    node, children = index.at(number), index.neighbours(number, "children")
+    shown = [_branch(index, c, depth - 1, done) for c in _unfolded(number, children, depth, done)]
     label = one_line(node.label, LABEL_CHARS)
     return {"node": node.id, "label": label, "children": len(children), "shown": shown}
 
 
-def _unfolded(node: Node, children: Sequence[Node], depth: int, done: set[str]) -> list[Node]:
+def _unfolded(number: int, children: Sequence[int], depth: int, done: set[int]) -> list[int]:
     """The children of a node to show below it: none the second time, and few of those that were shown before.
 
     So what is shown grows with the nodes of a tree and not with the ways through it, which a stranger can make many.
     """
-    if node.id in done:
+    if number in done:
         return []
-    done.add(node.id)
+    done.add(number)
     if depth <= 0:
         return []
-    again = {c.id for c in [c for c in children if c.id in done][MOST_AGAIN:]}
-    return [c for c in children if c.id not in again]
+    left_out = set([c for c in children if c in done][MOST_AGAIN:])
+    return [c for c in children if c not in left_out]
 
 
 def _index_text(index: Index, depth: int) -> str:
@@ -166,13 +166,13 @@ def _index_text(index: Index, depth: int) -> str:
         children = f", {s['mean_children']} children each" if s["level"] else " (chunks)"
         size = f"{count(s['nodes'], 'node')}, {count(s['tokens'], 'token')}"
         lines.append(f"level {s['level']}: {size}{children}")
-    return "\n".join([*lines, "", *_tree_lines(index, index.root, depth, set())])
+    return "\n".join([*lines, "", *_tree_lines(index, len(index) - 1, depth, set())])
 
 
-def _tree_lines(index: Index, node: Node, depth: int, done: set[str], indent: str = "") -> Iterator[str]:
-    children = index.children(node.id)
-    again = ", shown above" if depth > 0 and node.id in done else ""
+def _tree_lines(index: Index, number: int, depth: int, done: set[int], indent: str = "") -> Iterator[str]:
+    node, children = index.at(number), index.neighbours(number, "children")
+    again = ", shown above" if depth > 0 and number in done else ""
     below = f"  ({len(children)} below{again})" if children else ""
     yield f"{indent}{node.id}  {one_line(node.label, LABEL_CHARS)}{below}"
-    for child in _unfolded(node, children, depth, done):
+    for child in _unfolded(number, children, depth, done):
         yield from _tree_lines(index, child, depth - 1, done, indent + "  ")
