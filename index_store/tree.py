@@ -14,7 +14,7 @@ import numpy.typing as npt
 from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex, NoSuchNode
 from index_store.lexical import Lexicon, columns
-from index_store.store import Store, check
+from index_store.store import Store, check, check_chunks
 from index_store.tables import NODE_ROW, byte_at, char_at
 from index_store.types import Document, Node, Span, section_path
 from index_store.vectors import InvertedFile
@@ -76,9 +76,10 @@ class Tree:
             raise NoSuchNode(f"no level {level}; this index has levels 0 to {len(self.levels) - 1}")
         return range(self._first[level], self._first[level + 1])
 
-    @property
+    @cached_property
     def rows(self) -> npt.NDArray[Any]:
-        """The table of nodes, (n,) of dtype `tables.NODE`."""
+        """The table of nodes, (n,) of dtype `tables.NODE`. Raises BrokenIndex where chunks do not tile the text."""
+        check_chunks(self.store)
         return self._arrays["nodes.npy"]
 
     # -- nodes -------------------------------------------------------------------------------------------
@@ -104,7 +105,12 @@ class Tree:
 
     def _row(self, number: int) -> tuple[int, int, int, int, int, int, int]:
         """The fields of `tables.NODE`."""
-        return NODE_ROW.unpack_from(self._nodes, number * NODE_ROW.size)
+        nodes = self._chunk_rows if number < self.levels[0] else self._nodes
+        return NODE_ROW.unpack_from(nodes, number * NODE_ROW.size)
+
+    @cached_property
+    def _chunk_rows(self) -> Any:
+        return self.rows.view(np.uint8).data
 
     def nodes(self, level: int) -> Iterator[Node]:
         """The nodes of one level in order. Raises NoSuchNode."""
