@@ -1,8 +1,8 @@
 """`raptor inspect`: an index as text, as JSON, or as a page."""
 
 import argparse
-import json
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,13 @@ from index_store.graph import level_stats
 from index_store.index import Index, open_index
 from index_store.picture import page
 from index_store.provenance import nodes_above, sources
-from index_store.terminal import byte_size, count, one_line, visible
-from index_store.types import Node, Span
+from index_store.terminal import byte_size, count, one_line, print_json, say, spelled
+from index_store.types import Span
 from raptor.errors import RaptorError
 
 LABEL_CHARS = 200
+#: Of the children of one node that were shown before, so many are named again.
+MOST_AGAIN = 20
 
 
 def inspect(args: argparse.Namespace) -> int:
@@ -28,9 +30,11 @@ def inspect(args: argparse.Namespace) -> int:
         return _list_documents(index, args.json)
     if args.node or args.at:
         facts = _node_facts(index, args.node) if args.node else {"above": _above(index, args.at)}
-        print(json.dumps(facts) if args.json else _facts_text(facts))
-        return 0
-    print(json.dumps(_facts(index, args.depth)) if args.json else _index_text(index, args.depth))
+        print_json(facts) if args.json else say(_facts_text(facts))
+    elif args.json:
+        print_json(_facts(index, args.depth))
+    else:
+        say(_index_text(index, args.depth))
     return 0
 
 
@@ -39,7 +43,7 @@ def _draw(index: Index, file: str) -> int:
         replace_file(Path(file), page(index).encode())
     except OSError as e:
         raise RaptorError(f"cannot write the page {file}: {e.strerror or e}") from e
-    print(file)
+    say(spelled(file))
     return 0
 
 
@@ -57,15 +61,10 @@ def _list_documents(index: Index, as_json: bool) -> int:
             "pages": len(d.pages),
         }
         if as_json:
-            print(json.dumps(facts | {"meta": dict(d.meta)}))
+            print_json(facts | {"meta": dict(d.meta)})
         else:
-            print("\t".join([_cell(d.id), f"{d.chars:,}", _cell(d.title)]))
+            say("\t".join([spelled(d.id), f"{d.chars:,}", spelled(d.title)]))
     return 0
-
-
-def _cell(text: str) -> str:
-    """A text as one field of such a line: not a space of it is changed, as an id is typed again."""
-    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 # -- a node, or a place ------------------------------------------------------------------------------------
@@ -94,17 +93,19 @@ def _above(index: Index, place: str) -> list[dict[str, Any]]:
 
 
 def _facts_text(facts: dict[str, Any]) -> str:
-    return visible("\n".join(line for name, value in facts.items() for line in _fact_lines(name, value)))
+    return "\n".join(line for name, value in facts.items() for line in _fact_lines(name, value))
 
 
 def _fact_lines(name: str, value: Any) -> list[str]:
+    """What has lines of its own is set in, so that no text can pass for the fact after it."""
     if not isinstance(value, list):
-        return [f"{name}: {value}"]
+        first, *rest = str(value).split("\n") if name == "text" else [spelled(str(value))]
+        return [f"{name}: {first}", *(f"  {line}" for line in rest)]
     shown = [
         " ".join(str(v) for v in x.values() if v is not None) if isinstance(x, dict) else str(x)
         for x in value
     ]
-    return [f"{name}: {len(value)}", *(f"  {line}" for line in shown)]
+    return [f"{name}: {len(value)}", *(f"  {spelled(line)}" for line in shown)]
 
 
 # -- the whole index ---------------------------------------------------------------------------------------
@@ -123,38 +124,53 @@ def _facts(index: Index, depth: int) -> dict[str, Any]:
         "models": dict(manifest.models),
         "settings": dict(manifest.settings),
         "bytes": sum(f.size for f in manifest.files.values()),
-        "tree": _branch(index, index.root, depth),
+        "tree": _branch(index, len(index) - 1, depth, set()),
     }
 
 
-def _branch(index: Index, node: Node, depth: int) -> dict[str, Any]:
-    children = index.children(node.id)
-    shown = [_branch(index, c, depth - 1) for c in children] if depth > 0 else []
-    return {"node": node.id, "label": node.label, "children": len(children), "shown": shown}
+def _branch(index: Index, number: int, depth: int, done: set[int]) -> dict[str, Any]:
+    """A node and what is under it; what stands above already is named without what is under it."""
+    node, children = index.at(number), index.neighbours(number, "children")
+    shown = [_branch(index, c, depth - 1, done) for c in _unfolded(number, children, depth, done)]
+    label = one_line(node.label, LABEL_CHARS)
+    return {"node": node.id, "label": label, "children": len(children), "shown": shown}
+
+
+def _unfolded(number: int, children: Sequence[int], depth: int, done: set[int]) -> list[int]:
+    """The children of a node to show below it: none the second time, and few of those that were shown before.
+
+    So what is shown grows with the nodes of a tree and not with the ways through it, which a stranger can make many.
+    """
+    if number in done:
+        return []
+    done.add(number)
+    if depth <= 0:
+        return []
+    left_out = set([c for c in children if c in done][MOST_AGAIN:])
+    return [c for c in children if c not in left_out]
 
 
 def _index_text(index: Index, depth: int) -> str:
     facts = _facts(index, 0)
     models = {k: one_line(v, LABEL_CHARS) for k, v in facts["models"].items() if "fingerprint" not in k}
     lines = [
-        f"{facts['index']}: generation {facts['generation']}, {count(facts['documents'], 'document')}, "
+        f"{spelled(facts['index'])}: generation {facts['generation']}, {count(facts['documents'], 'document')}, "
         f"{count(facts['characters'], 'character')}, {byte_size(facts['bytes'])}",
         f"models: {', '.join(f'{k} {v}' for k, v in models.items())}",
-        f"digest: {facts['digest']}",
+        f"digest: {one_line(facts['digest'], LABEL_CHARS)}",
         "",
     ]
     for s in reversed(facts["levels"]):
         children = f", {s['mean_children']} children each" if s["level"] else " (chunks)"
         size = f"{count(s['nodes'], 'node')}, {count(s['tokens'], 'token')}"
         lines.append(f"level {s['level']}: {size}{children}")
-    return "\n".join([*lines, "", *_tree_lines(index, index.root, depth)])
+    return "\n".join([*lines, "", *_tree_lines(index, len(index) - 1, depth, set())])
 
 
-def _tree_lines(index: Index, node: Node, depth: int, indent: str = "") -> list[str]:
-    children = index.children(node.id)
-    below = f"  ({len(children)} below)" if children else ""
-    lines = [f"{indent}{node.id}  {one_line(node.label, LABEL_CHARS)}{below}"]
-    if depth > 0:
-        for child in children:
-            lines += _tree_lines(index, child, depth - 1, indent + "  ")
-    return lines
+def _tree_lines(index: Index, number: int, depth: int, done: set[int], indent: str = "") -> Iterator[str]:
+    node, children = index.at(number), index.neighbours(number, "children")
+    again = ", shown above" if depth > 0 and number in done else ""
+    below = f"  ({len(children)} below{again})" if children else ""
+    yield f"{indent}{node.id}  {one_line(node.label, LABEL_CHARS)}{below}"
+    for child in _unfolded(number, children, depth, done):
+        yield from _tree_lines(index, child, depth - 1, done, indent + "  ")

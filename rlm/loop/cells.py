@@ -83,8 +83,7 @@ def record_scan(
     line: int | None = None,
     verdict: Literal["ok", "rejected"] = "ok",
 ) -> None:
-    """Record the scan of the current cell, once: at its first call, which only code that passed makes,
-    or at its end."""
+    """Record the scan of the current cell, once: at its first call, as rejected code makes none, or at its end."""
     if talk.code is None:
         return
     code, talk.code = talk.code, None

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import pytest
 
-from rlm.sandbox import CellResult, SandboxLimits, open_session
+from rlm.sandbox import CellResult, SandboxLimits
 from rlm.sandbox.dialogue import Line
 from rlm.sandbox.session import LinuxSession
 from rlm.sandbox.spawn import Worker
@@ -19,25 +19,24 @@ from rlm.sandbox.types import Serve
 from tests.helpers import attacks
 from tests.helpers.attacks import Attack
 from tests.helpers.sandbox_scene import LINK, effects_of, probe, scenes
+from tests.helpers.sandbox_sessions import start, stopped_soon
 
-LIMITS = SandboxLimits(cell_timeout_s=0.3, memory_mb=200, cpu_s=60)
+LIMITS = SandboxLimits(memory_mb=200, cpu_s=60)
 CALLS = frozenset({"llm_query", "context.search"})
 OPTIONAL = ["_enter_namespaces", "_empty_root", "_drop_root", "_landlock"]
 STOPPED = ("MemoryError", "RecursionError", "OverflowError", "SyntaxError", "ValueError", "ImportError")
 
 
-def start(
-    serve: Serve = lambda name, arguments, named: "real", limits: SandboxLimits = LIMITS
-) -> LinuxSession:
-    session = open_session(serve, CALLS, limits, {"context_length": 10})
-    assert isinstance(session, LinuxSession)
-    return session
-
-
 @pytest.fixture(scope="module")
 def session() -> Iterator[LinuxSession]:
-    with start() as opened:
+    with opened_session(LIMITS) as opened:
         yield opened
+
+
+def opened_session(
+    limits: SandboxLimits, serve: Serve = lambda name, arguments, named: "real"
+) -> LinuxSession:
+    return start(limits, {"context_length": 10}, serve, CALLS)
 
 
 def codes(payloads: Iterable[Attack]) -> list[str]:
@@ -139,8 +138,8 @@ def test_every_flood_ends_in_time_and_the_session_goes_on(session: LinuxSession,
         if attack.family == family:
             session.reset()
             began = time.monotonic()
-            result = session.run(attack.code)
-            assert time.monotonic() - began < 20, attack.id
+            result = stopped_soon(session, attack.code)
+            assert time.monotonic() - began < 60, attack.id
             assert len(result.stdout) + len(result.error) < 50_000, attack.id
             assert session.run("1 + 1").stdout == "2\n", attack.id
 
@@ -177,7 +176,7 @@ def served_to(sockets: Iterable[tuple[str, socket.socket]]) -> tuple[set[str], d
     """A session whose worker is a probe's: runs each payload's side of the line, and what it asked for."""
     asked, results = [], {}
     limits = SandboxLimits(cell_timeout_s=60, calls_per_cell=50, refusals=20)
-    with start(lambda name, *more: asked.append(name), limits) as session:
+    with opened_session(limits, lambda name, *more: asked.append(name)) as session:
         for name, end in sockets:
             session.limits = replace(limits, cell_timeout_s=0.25) if name in SILENT else limits
             session.reset()

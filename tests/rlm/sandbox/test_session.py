@@ -17,42 +17,10 @@ from rlm.errors import RlmError
 from rlm.sandbox import CallRefused, SandboxLimits, SandboxUnavailable, Session, open_session, spawn
 from rlm.sandbox.dialogue import Line
 from rlm.sandbox.session import LinuxSession
-from rlm.sandbox.types import Intro, Serve
+from rlm.sandbox.types import Serve
+from tests.helpers.sandbox_sessions import TEXT, serve, shown, start
 
-TEXT = "alpha beta\ngamma delta\n" * 50
 SHORT = SandboxLimits(cell_timeout_s=0.4)
-CALLS = frozenset({"llm_query", "llm_query_batched", "refused", "echo", "fault", "big", "budget"}) | {
-    "context.search", "context.slice", "context.contains", "context.text",
-}  # fmt: skip
-
-
-def serve(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
-    match name:
-        case "refused":
-            raise CallRefused("the budget is spent: $0.00 left")
-        case "fault":
-            raise KeyError("our own bug")
-        case "big":
-            return "x" * (70 << 20)
-        case "echo":
-            return [arguments, named]
-        case "context.slice":
-            return TEXT[arguments[0] : arguments[1]]
-        case "context.contains":
-            return arguments[0] in TEXT
-        case "context.text":
-            return TEXT
-    return f"{name}:{arguments[0] if arguments else ''}"
-
-
-def start(
-    limits: SandboxLimits = SandboxLimits(),  # noqa: B008
-    intro: Intro | None = None,
-    serve: Serve = serve,
-) -> LinuxSession:
-    session = open_session(serve, CALLS, limits, intro or {"context_length": len(TEXT)})
-    assert isinstance(session, LinuxSession)
-    return session
 
 
 @pytest.fixture(scope="module")
@@ -79,12 +47,6 @@ def line_of(session: LinuxSession) -> Line:
     """The session's line to its worker."""
     assert session._line is not None
     return session._line
-
-
-def shown(session: Session, code: str) -> str:
-    result = session.run(code)
-    assert result.status == "ok", result.error
-    return result.stdout
 
 
 @pytest.mark.parametrize(
