@@ -68,6 +68,7 @@ def _opened(event: RecordedEvent) -> list[str]:
         f"question   {one_line(event['question'], 500)}",
         f"index      {one_line(index['name'], 60)}, generation {_short(index['generation'])}: "
         f"{count(index['documents'], 'document')}, {count(index['nodes'], 'node')}",
+        *([f"about      {_pairs(event['scope'])}"] if event.get("scope") else []),
         f"models     {_pairs(event['models'])}",
         f"limits     {_pairs(event['limits'])}",
         f"route      {_route(event)}",

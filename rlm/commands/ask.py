@@ -65,6 +65,7 @@ def _ask_those_left(args: argparse.Namespace, questions: Sequence[Question], ans
             models=o.models,
             limits=o.limits,
             demands=o.demands,
+            scope=o.scope,
             runs=o.runs,
         )
         try:

@@ -28,7 +28,7 @@ def chat(args: argparse.Namespace) -> int:
 async def _chat(opened: Index, o: Options) -> int:
     code = 0
     async with open_chat(
-        opened, models=o.models, limits=o.limits, demands=o.demands, runs=o.runs
+        opened, models=o.models, limits=o.limits, demands=o.demands, scope=o.scope, runs=o.runs
     ) as opened_chat:
         async for question in _typed():
             try:

@@ -92,6 +92,7 @@ def _made_with(opened: RecordedEvent) -> list[tuple[str, str]]:
             ),
         ),
         ("Route", ": ".join(part for part in (opened["route"], opened.get("route_why")) if part)),
+        *([("About", _listed(opened["scope"]))] if opened.get("scope") else []),
         ("Models", _listed(opened["models"])),
         ("Limits", _listed(opened["limits"])),
         ("Demands", _listed(opened.get("demands", {}))),

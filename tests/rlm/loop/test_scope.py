@@ -13,7 +13,8 @@ from index_store.types import Json, Scope, Span
 from index_store.view import View
 from rlm import Models, ask
 from rlm.answers.citations import resolve
-from rlm.audit import read
+from rlm.audit import read, verify
+from rlm.audit.timeline import show
 from rlm.loop.checks import Refused
 from rlm.loop.verbs import VERBS, Verbs
 from tests.helpers.model_server import MODEL, Body, ModelServer
@@ -183,3 +184,5 @@ def test_a_run_by_any_route_sees_and_cites_nothing_else(
     assert "Birnen wiegen" not in answer.content
     opened = read(answer.trace)[0][0]
     assert opened["scope"] == {"doc": "boats.txt"}
+    assert "about      doc boats.txt" in show(read(answer.trace)[0])
+    assert verify(answer.trace).ok
