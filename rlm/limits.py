@@ -65,7 +65,13 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The models of a run, as litellm names them. `root`: of conversations, children's too. `child`: of sub-calls."""
+    """The models of a run, as litellm names them. `root`: of conversations, children's too. `child`: of sub-calls; where
+    none is named it is the root model, or offline/reader beside an offline one: only that reads passages."""
 
     root: str = "offline/navigator"
-    child: str = "offline/reader"
+    child: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.child:
+            offline = self.root.startswith("offline/")
+            object.__setattr__(self, "child", "offline/reader" if offline else self.root)

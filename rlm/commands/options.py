@@ -49,8 +49,7 @@ def scope_of(args: argparse.Namespace) -> Scope:
 
 
 def _models(args: argparse.Namespace) -> Models:
-    child = Models().child if args.model.startswith("offline/") else args.model
-    return Models(args.model, args.child_model or child)
+    return Models(args.model, args.child_model or "")
 
 
 def _limits(args: argparse.Namespace) -> Limits:

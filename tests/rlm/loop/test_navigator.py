@@ -238,3 +238,5 @@ def test_a_cell_that_was_stopped_is_given_up() -> None:
 
 def test_it_is_the_model_that_is_asked_unless_another_is_named() -> None:
     assert Models() == Models("offline/navigator", "offline/reader")
+    assert Models(root="gpt-5-mini") == Models("gpt-5-mini", "gpt-5-mini")
+    assert Models("gpt-5-mini", "gpt-5-nano").child == "gpt-5-nano"

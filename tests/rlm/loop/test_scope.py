@@ -184,5 +184,5 @@ def test_a_run_by_any_route_sees_and_cites_nothing_else(
     assert "Birnen wiegen" not in answer.content
     opened = read(answer.trace)[0][0]
     assert opened["scope"] == {"doc": "boats.txt"}
-    assert "about      doc boats.txt" in show(read(answer.trace)[0])
+    assert "about      doc=boats.txt" in show(read(answer.trace)[0])
     assert verify(answer.trace).ok
