@@ -66,7 +66,8 @@ class Limits:
 @dataclass(frozen=True, slots=True)
 class Models:
     """The models of a run, as litellm names them. `root`: of conversations, children's too. `child`: of sub-calls; where
-    none is named it is the root model, or offline/reader beside an offline one: only that reads passages."""
+    none is named, the root model, or beside an offline one offline/reader, which alone reads passages.
+    """
 
     root: str = "offline/navigator"
     child: str = ""

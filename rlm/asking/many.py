@@ -4,19 +4,20 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from index_store.errors import IndexStoreError
 from index_store.files import Lock, lock, replace_file
 from index_store.index import Index
 from index_store.search import chunks_in
+from index_store.terminal import brief
 from index_store.types import Json, Scope
 from rlm.answers.demands import Demands
 from rlm.asking.asking import Answer, ask_through
 from rlm.asking.options import Options
 from rlm.asking.questions import Question
-from rlm.asking.runs import gateway_for, ready
+from rlm.asking.runs import gateway_for, ready, words_digest
 from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
@@ -134,11 +135,28 @@ def _part(left: Caps, undone: int) -> Caps:
 # -- files -------------------------------------------------------------------------------------------------
 
 
+def asked_with(index: Index, options: Options) -> dict[str, Json]:
+    """What an answer depends on besides its question, as each line of a file of answers names it; limits are not in it,
+    so that a run with higher ones goes on with the same file."""
+    return {
+        "index": index.digest,
+        "models": asdict(options.models),
+        "route": options.route,
+        "demands": asdict(options.demands),
+        "scope": options.scope.as_json(),
+        "prompts": words_digest(),
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """A file of outcomes, one JSON object a line, which the next run continues."""
+    """A file of outcomes, one JSON object a line, which the next run continues.
+
+    `by`: what this run answers with (`asked_with`); it stands in each line. None holds lines against nothing.
+    """
 
     path: Path
+    by: Mapping[str, Json] | None = None
 
     def lock(self) -> Lock:
         """Lock the file against other runs. Raises RlmError where one has locked it, or it cannot be written."""
@@ -152,10 +170,14 @@ class Answers:
         """The questions that are still to be asked, of which the file then has no lines.
 
         Lines of other questions stay; a last line that was cut is taken out. Raises RlmError where a line is no
-        outcome, or the file cannot be read or written.
+        outcome, or an answer to one of these questions by other means than this run's, or the file cannot be read or
+        written.
         """
         rows = self._rows()
         asked = {_key_of(question) for question in questions}
+        for row, _ in rows:
+            if row["stop"] in DONE and _key(row) in asked:
+                self._check_means(row)
         staying = [(row, line) for row, line in rows if row["stop"] in DONE or _key(row) not in asked]
         done = {_key(row) for row, _ in staying}
         try:
@@ -166,8 +188,21 @@ class Answers:
 
     def add(self, outcome: Outcome) -> None:
         """Append an outcome to the file."""
+        by = {} if self.by is None else {"by": self.by}
         with self.path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(outcome.as_json()) + "\n")
+            out.write(json.dumps(outcome.as_json() | by) + "\n")
+
+    def _check_means(self, row: Mapping[str, Json]) -> None:
+        """Raise RlmError, which names the difference, where an answer was got by other means than this run's."""
+        by = row.get("by")
+        theirs = by if isinstance(by, Mapping) else {}
+        other = [name for name, value in (self.by or {}).items() if theirs.get(name) != value]
+        if other:
+            what = f"by another {', '.join(other)}" if theirs else "and not by what"
+            raise RlmError(
+                f"{self.path} says that {brief(row['_id'])} was answered, {what}; name another file for the answers of "
+                "this run"
+            )
 
     def _rows(self) -> list[tuple[dict[str, Json], bytes]]:
         try:

@@ -5,10 +5,11 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from index_store.index import open_any
+from index_store.index import Index, open_any
 from index_store.terminal import count, one_line, print_json, say, spelled
 from rlm.asking.asking import ask_opened
-from rlm.asking.many import Answers, Outcome, ask_many
+from rlm.asking.many import Answers, Outcome, ask_many, asked_with
+from rlm.asking.options import Options
 from rlm.asking.questions import Question, read_questions
 from rlm.asking.runs import check_text, ready
 from rlm.commands.answers import UNFINISHED, as_text, dollars, exit_code
@@ -42,18 +43,22 @@ def _ask_many(args: argparse.Namespace) -> int:
         raise RlmError("name the file that answers go to: --answers answers.jsonl")
     if args.at_once < 1:
         raise RlmError(f"--at-once is {args.at_once}; give at least 1")
-    questions, answers = read_questions(args.questions), Answers(Path(args.answers))
-    if answers.path.exists() and answers.path.samefile(args.questions):
+    questions, path = read_questions(args.questions), Path(args.answers)
+    if path.exists() and path.samefile(args.questions):
         raise RlmError(f"{args.answers} holds the questions; name another file for the answers")
+    options = options_of(args)
+    opened = ready(open_any(args.index, args.embedder), options.models)
+    answers = Answers(path, asked_with(opened, options))
     with answers.lock():
-        return _ask_those_left(args, questions, answers)
+        return _ask_those_left(args, opened, options, questions, answers)
 
 
-def _ask_those_left(args: argparse.Namespace, questions: Sequence[Question], answers: Answers) -> int:
-    o, left = options_of(args), answers.begin(questions)
+def _ask_those_left(
+    args: argparse.Namespace, opened: Index, o: Options, questions: Sequence[Question], answers: Answers
+) -> int:
+    left = answers.begin(questions)
     if len(left) < len(questions):
         say(f"{len(questions) - len(left):,} of {len(questions):,} are answered", file=sys.stderr)
-    opened = ready(open_any(args.index, args.embedder), o.models)
 
     async def go() -> int:
         unanswered = 0

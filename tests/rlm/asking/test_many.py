@@ -196,6 +196,22 @@ def test_answers_to_other_questions_stay(asked: Callable[..., Any], tmp_path: Pa
     assert (set(rows), len(requests)) == ({"q0", "q1", "q2", "q3", "new"}, 1)
 
 
+def test_answers_by_other_means_are_not_mixed_into_a_file(asked: Callable[..., Any], tmp_path: Path) -> None:
+    _, rows, _, _ = asked([DONE])
+    assert rows["q0"]["by"]["models"] == {"root": MODEL, "child": MODEL}
+    before = (tmp_path / "answers.jsonl").read_bytes()
+    for more, what in (
+        (["--require-citations"], "demands"),
+        (["--child-model", "openai/other"], "models"),
+        (["--doc", "boats.txt"], "scope"),
+    ):
+        code, _, requests, err = asked([DONE], *more)
+        assert (code, requests) == (2, [])
+        assert f"says was answered, by another {what}; name another file" in err
+    assert (tmp_path / "answers.jsonl").read_bytes() == before
+    assert asked([DONE], "--max-calls", "100")[0] == 0  # limits are no means
+
+
 def test_two_runs_cannot_write_one_file(asked: Callable[..., Any], tmp_path: Path) -> None:
     with Answers(tmp_path / "answers.jsonl").lock():
         code, _, requests, err = asked([DONE])
