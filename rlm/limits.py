@@ -65,7 +65,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The models of a run, as litellm names them. `root`: of conversations, children's too. `child`: of sub-calls; where
+    """The models of a run, as litellm names them. `root`: of conversations, children's too. `child`: of sub-calls; if
     none is named, the root model, or beside an offline one offline/reader, which alone reads passages.
     """
 
