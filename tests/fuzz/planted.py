@@ -12,13 +12,13 @@ from tests.fuzz.target import Target
 BAD = 3  # the number of the example that fails
 
 
-def _counted(check: Callable[[], object]) -> Target:
+def _counted(check: Callable[[], object], deadline_s: float) -> Target:
     numbers = iter(range(1_000_000))
 
     def drawn(rng: random.Random) -> int:
         return next(numbers)
 
-    return Target(drawn, lambda number: check() if number == BAD else None, deadline_s=1.0)
+    return Target(drawn, lambda number: check() if number == BAD else None, deadline_s)
 
 
 def _raise() -> None:
@@ -69,6 +69,6 @@ def __getattr__(name: str) -> Any:
 
     @contextmanager
     def prepare(folder: Path) -> Iterator[Target]:
-        yield _counted(_KINDS[name])
+        yield _counted(_KINDS[name], 1.0 if name in ("hang", "stuck") else 60.0)
 
     return prepare
