@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
+from index_store.terminal import visible
+
 if TYPE_CHECKING:
     from index_store.index import Index
 
@@ -47,9 +49,9 @@ def page(index: "Index") -> str:
         "<!doctype html><html lang=en><meta charset=utf-8>",
         f'<meta http-equiv=Content-Security-Policy content="{policy}">',
         '<meta name=viewport content="width=device-width,initial-scale=1">',
-        f"<title>{escape(index.path.name)}</title><style>{STYLE}</style>",
-        f"<h1>{escape(index.root.label)}</h1>",
-        f"<p class=soft>{escape(index.path.name)}, generation {m.generation}: {m.documents:,} documents, "
+        f"<title>{_safe(index.path.name)}</title><style>{STYLE}</style>",
+        f"<h1>{_safe(index.root.label)}</h1>",
+        f"<p class=soft>{_safe(index.path.name)}, generation {m.generation}: {m.documents:,} documents, "
         f"{index.chars:,} characters; nodes a level: {levels}</p>{note}",
         *_map(index),
         *_branch(index, len(index) - 1, set(), with_leaves, opened=True),
@@ -70,14 +72,14 @@ def _boxes(index: "Index", number: int, left: float, width: float, row: int, row
     if width < 1.5:
         return
     node = index.at(number)
-    label = escape(node.label)
+    label = _safe(node.label)
     hue = 165 + 25 * row
     yield (
         f'<a href="#{node.id}"><rect x="{left:.1f}" y="{row * ROW}" width="{width:.1f}" height="{ROW - 1}" rx="3" '
         f'fill="hsl({hue} 45% {28 + 7 * row}%)"><title>{node.id} {label}</title></rect>'
     )
     if width > 60:
-        shown = escape(node.label[: int(width / 6.5)])
+        shown = _safe(node.label[: int(width / 6.5)])
         yield f'<text x="{left + 5:.1f}" y="{row * ROW + 17}">{shown}</text>'
     yield "</a>"
     if row + 1 < rows:
@@ -97,17 +99,17 @@ def _leaves_below(index: "Index", number: int) -> int:
 def _branch(index: "Index", number: int, done: set[int], leaves: bool, opened: bool = False) -> Iterator[str]:
     """A node and what is under it, as nested <details>; depth is that of the tree, so recursion is bounded by it."""
     node = index.at(number)
-    head = f"<code>{node.id}</code> {escape(node.label)}"
+    head = f"<code>{node.id}</code> {_safe(node.label)}"
     if number in done:
         yield f'<div class=leaf>{head} <a class=soft href="#{node.id}">stands above</a></div>'
         return
     done.add(number)
     children = [c for c in index.neighbours(number, "children") if leaves or c >= index.levels[0]]
     size = f"{len(children):,} below, {node.tokens:,} tokens" if children else f"{node.tokens:,} tokens"
-    where = f" · {escape(node.span.doc)} {node.span.start}–{node.span.end}" if node.span else ""
+    where = f" · {_safe(node.span.doc)} {node.span.start}–{node.span.end}" if node.span else ""
     begin = f'<details id="{node.id}"{" open" if opened else ""}>'
     yield f"{begin}<summary>{head} <span class=soft>{size}{where}</span></summary>"
-    yield f"<p>{escape(_cut(index.text_at(number)))}</p>"
+    yield f"<p>{_safe(_cut(index.text_at(number)))}</p>"
     for child in children:
         yield from _branch(index, child, done, leaves)
     yield "</details>"
@@ -115,3 +117,7 @@ def _branch(index: "Index", number: int, done: set[int], leaves: bool, opened: b
 
 def _cut(text: str) -> str:
     return text if len(text) <= TEXT_CHARS else f"{text[:TEXT_CHARS]}…"
+
+
+def _safe(text: str) -> str:
+    return escape(visible(text))

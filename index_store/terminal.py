@@ -1,23 +1,50 @@
 """What both command lines print with: text made safe to look at, numbers with their units, subcommands with examples.
 
-Text from documents, models and code is escaped, so that nothing in it acts on a terminal or a page.
+Text from documents, models and code is escaped, so that nothing in it acts on a terminal or a page. This is the only
+module that prints.
 """
 
 import argparse
 import io
+import json
 import re
-from typing import TYPE_CHECKING, TextIO, TypeAlias
+import sys
+import traceback
+import warnings
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeAlias
 
 if TYPE_CHECKING:
-    #: What `add_subparsers` gives.
-    Subcommands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+    from rich.text import Text
 
-# Control characters drive terminals; bidi overrides, isolates and zero-width characters hide or reorder words;
-# tag characters (U+E0000..) carry text no eye sees; lone surrogates cannot be encoded. Newline and tab stay.
-_UNSEEN = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u2028\u2029\u202a-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
+    #: What `add_subparsers` gives.
+    Subcommands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+# What acts without being seen: control characters drive terminals; bidi marks, overrides and isolates reorder words;
+# what Unicode calls default-ignorable (zero-width characters, fillers, variation selectors, tags) hides words in a text
+# or keeps two names apart that look the same; U+2028, U+2029 and U+0085 begin a line; lone surrogates cannot be
+# encoded. Newline and tab stay. Private use stays too: it is drawn, if only as a box.
+_ACTING = (
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u3164\ud800-\udfff\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb"
+    "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
+# Three of these are letters of a script, or parts of a picture, where they shape what is drawn beside them; written out
+# there, every line of Persian or Hindi and every family of emoji could not be read. So they stay in these places, each
+# between two characters that are seen: the rules of RFC 5892, A.1 and A.2, for joiners in the names of hosts, with
+# emoji beside them. Anywhere else they are written out like the rest.
+_PICTURE = (
+    "\xa9\xae\u203c\u2049\u2122\u2139\u2190-\u27bf\u2900-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001faff"
+)
+_VIRAMA = "\u094d\u09cd\u0a4d\u0acd\u0b4d\u0bcd\u0c4d\u0ccd\u0d4d\u0dca"
+_ARABIC = "\u0620-\u063f\u0641-\u064a\u066e-\u06d3\u06fa-\u06ff\u0750-\u077f"
+_SHAPING = (
+    f"(?<=[{_VIRAMA}])[\u200c\u200d](?=\\w)"
+    f"|(?<=[{_ARABIC}])\u200c(?=[{_ARABIC}])"
+    f"|(?:(?<=[{_PICTURE}])|(?<=[{_PICTURE}]\ufe0f))\u200d(?=[{_PICTURE}])"
+    f"|(?<=[{_PICTURE}])[\ufe0e\ufe0f]|(?<=[0-9#*])\ufe0f(?=\u20e3)"
+)
+_UNSEEN = re.compile(f"(?:{_SHAPING})|({_ACTING})")
 
 
 def visible(text: str) -> str:
@@ -25,10 +52,37 @@ def visible(text: str) -> str:
     return _UNSEEN.sub(_escape, text.replace("\r\n", "\n"))
 
 
+def spelled(text: str) -> str:
+    r"""The text on one line and in full, newlines and tabs written out as `\n` and `\t`: no space of a name is lost."""
+    return visible(text.replace("\n", "\\n").replace("\t", "\\t"))
+
+
 def one_line(text: str, width: int) -> str:
     """The text on one line, in at most `width` characters; '…' stands for what was left out."""
     line = visible(" ".join(text[: 8 * width].split()))
     return line if len(line) <= width and len(text) <= 8 * width else line[: max(width - 1, 0)] + "…"
+
+
+def say(*values: object, end: str = "\n", file: TextIO | None = None, flush: bool = False) -> None:
+    """Print, with every character that acts without being seen written out; newlines and tabs stay.
+
+    All that the command lines write goes through this or `print_json`; a test holds that nothing else prints. What must
+    not begin a line of its own (a name, a label) goes through `one_line` or `spelled` before.
+    """
+    print(visible(" ".join(map(str, values))), end=end, file=file, flush=flush)
+
+
+def print_json(value: object, indent: int | None = None, flush: bool = False) -> None:
+    """Print a value as JSON in printable ASCII."""
+    # Escapes stand in texts only, so a DEL, which JSON leaves as it is, stands in one too.
+    print(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"), flush=flush)
+
+
+def styled(text: str, **style: Any) -> "Text":
+    """A line for rich to draw, which is given nothing else; `style` as `rich.text.Text` takes it."""
+    from rich.text import Text
+
+    return Text(spelled(text), **style)
 
 
 def brief(value: object) -> str:
@@ -49,7 +103,9 @@ def count(number: int, noun: str, plural: str = "") -> str:
 
 
 def _escape(match: re.Match[str]) -> str:
-    code = ord(match[0])
+    if match[1] is None:
+        return match[0]
+    code = ord(match[1])
     return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
@@ -59,16 +115,54 @@ def byte_size(size: int) -> str:
     return f"{size} bytes" if size < 1000 else f"{kilo:.0f} kB" if mega < 1 else f"{mega:,.1f} MB"
 
 
-def allow_any_text(*streams: TextIO) -> None:
-    """Let characters that a stream's encoding lacks be written as escapes instead of ending the command."""
+def prepare(*streams: TextIO) -> None:
+    """Let any text be written: characters that a stream's encoding lacks as escapes instead of ending the command, and
+    what Python itself prints (warnings, errors that nothing caught, logs that nobody wanted) as `say` does."""
     for stream in streams:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = _warning
+    sys.excepthook = _uncaught
+    import logging  # here, as --help needs none
+
+    class Seen(logging.Formatter):
+        def format(self, record: logging.LogRecord) -> str:
+            return visible(super().format(record))
+
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(Seen())
 
 
-def command_line(prog: str, description: str, example: str) -> "tuple[argparse.ArgumentParser, Subcommands]":
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    return visible(_python_warning(message, category, filename, lineno, line))
+
+
+_python_warning = warnings.formatwarning
+
+
+def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    say("".join(traceback.format_exception(kind, error, trace)), file=sys.stderr, end="")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose messages may quote arguments, which a shell may have made from a stranger's file names."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.color = False  # from Python 3.14 on it would be written as escapes
+
+    def error(self, message: str) -> NoReturn:
+        super().error(one_line(message, 2_000))
+
+    def _print_message(self, message: str, file: Any = None) -> None:  # what argparse prints everything with
+        say(message, file=file or sys.stderr, end="")
+
+
+def command_line(prog: str, description: str, example: str) -> "tuple[Parser, Subcommands]":
     """A program's parser, whose --help ends with an example, and the place of its subcommands."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=prog,
         description=description,
         epilog=f"example:\n  {example}\n",
@@ -77,9 +171,7 @@ def command_line(prog: str, description: str, example: str) -> "tuple[argparse.A
     return parser, parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
 
-def add_command(
-    commands: "Subcommands", name: str, help: str, example: str, run: str
-) -> argparse.ArgumentParser:
+def add_command(commands: "Subcommands", name: str, help: str, example: str, run: str) -> Parser:
     """A subcommand's parser, whose description is its `help` as a sentence, and whose --help ends with an example.
 
     `run` names the function that runs it, as `module:function`, so that --help imports none of them.

@@ -8,7 +8,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from index_store.errors import IndexStoreError
-from index_store.terminal import add_command, allow_any_text, command_line, one_line
+from index_store.terminal import add_command, command_line, one_line, prepare, say
 from raptor.clustering.settings import METHODS
 from raptor.errors import RaptorError
 from raptor.settings import EMBEDDER, SUMMARIZER, Spending
@@ -222,17 +222,17 @@ def _inspect_parser(commands: "Subcommands") -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input is one sentence on standard error and exit code 2."""
     args = parser().parse_args(argv)
-    allow_any_text(sys.stdout, sys.stderr)
+    prepare(sys.stdout, sys.stderr)
     try:
         run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
         code = run(args)
         sys.stdout.flush()
         return code
     except (RaptorError, IndexStoreError, GatewayError) as e:
-        print(f"raptor: {one_line(str(e), 2_000)}", file=sys.stderr)
+        say(f"raptor: {one_line(str(e), 2_000)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("raptor: stopped; nothing was published; the same command goes on", file=sys.stderr)
+        say("raptor: stopped; nothing was published; the same command goes on", file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output went away, which is no error of ours
         # Nor may the last flush fail, at exit.

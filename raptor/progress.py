@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import TYPE_CHECKING
 
+from index_store.terminal import say, spelled
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -29,22 +31,22 @@ def progress_lines() -> "Iterator[Progress]":
     def end() -> None:
         if stages:
             name, began = stages[-1]
-            _say(f"{name}: {latest:,} in {time.monotonic() - began:.1f} s")
+            _report(f"{name}: {latest:,} in {time.monotonic() - began:.1f} s")
 
     def show(stage: str, done: int, total: int) -> None:
         nonlocal latest
         if not stages or stages[-1][0] != stage:
             end()
             stages.append((stage, time.monotonic()))
-            _say(f"{stage}: begins" + (f" ({total:,})" if total else ""))
+            _report(f"{stage}: begins" + (f" ({total:,})" if total else ""))
         latest = done
 
     yield show
     end()
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _report(line: str) -> None:
+    say(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
@@ -61,7 +63,7 @@ def progress_bars(console: "Console") -> "Iterator[Progress]":
     )
 
     columns = [
-        TextColumn("{task.description:<20}"),
+        TextColumn("{task.description:<20}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
@@ -73,7 +75,7 @@ def progress_bars(console: "Console") -> "Iterator[Progress]":
             if stage not in tasks:
                 for before in bars.tasks:  # one whose total was never known ends with what it did
                     bars.update(before.id, total=before.completed)
-                tasks[stage] = bars.add_task(stage, total=total or None, rate="")
+                tasks[stage] = bars.add_task(spelled(stage), total=total or None, rate="")
             speed = bars.tasks[tasks[stage]].speed
             rate = f"{speed:,.0f}/s" if speed else ""
             bars.update(tasks[stage], completed=done, total=total or None, rate=rate)

@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from index_store.errors import IndexStoreError
-from index_store.terminal import add_command, allow_any_text, command_line, one_line
+from index_store.terminal import add_command, command_line, one_line, prepare, say
 from index_store.types import MODES
 from rlm.errors import RlmError
 from rlm.limits import HIT_CHARS, ROUTES, RUNS, Limits, Models
@@ -223,6 +223,11 @@ def _trace_parser(commands: Any) -> None:
     trace.add_argument("action", choices=["show", "verify"])
     trace.add_argument("run_folder", metavar="RUN", help="a run's folder")
     trace.add_argument("--head", metavar="HASH", help="verify: the hash of the last line, as kept elsewhere")
+    trace.add_argument(
+        "--index",
+        metavar="INDEX",
+        help="verify: the index that was asked, to hold its texts against the citations",
+    )
     trace.add_argument("--json", action="store_true", help="print JSON")
 
 
@@ -252,7 +257,7 @@ def _doctor_parser(commands: Any) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input is one sentence on standard error and exit code 2."""
     args = parser().parse_args(argv)
-    allow_any_text(sys.stdout, sys.stderr)
+    prepare(sys.stdout, sys.stderr)
     _end_like_ctrl_c()
     try:
         run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
@@ -260,15 +265,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except (RlmError, IndexStoreError) as e:
-        print(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
+        say(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("rlm: stopped", file=sys.stderr)
+        say("rlm: stopped", file=sys.stderr)
         return 130
     except BrokenPipeError:
         return _unread(0)  # the reader of our output went away, which is no error of ours
     except OSError as e:
-        print(f"rlm: {e.strerror or e}", file=sys.stderr)
+        say(f"rlm: {one_line(e.strerror or str(e), 2_000)}", file=sys.stderr)
         return _unread(2)
 
 

@@ -24,11 +24,12 @@ class Limits:
 
     `usd`, `tokens`, `calls`: of all model calls, the root's own included. `turns`: of the root, and of each child by
     itself. `depth`: levels of children below the root. `timeout_s`: wall clock of the whole run. `cell_timeout_s`: of
-    one cell, without the time in which its calls are answered. `output_chars`: of one cell's output, as the model sees
-    it. `reply_tokens`: of one reply, its reasoning included. `concurrency`: model calls under way at the same time.
-    `requests_per_minute`, `tokens_per_minute`: to each model. `allow_unpriced`: call models whose price is not known
-    even under a dollar cap, and count them as $0. `window`: tokens of the root model's window, where litellm does not
-    know it. `backend`: the sandbox that confines the code; no other is used in its place.
+    one cell, with its verbs, and without the time in which models answer its calls. `output_chars`: of one cell's
+    output, as the model sees it. `reply_tokens`: of one reply, its reasoning included. `concurrency`: model calls
+    under way at the same time. `requests_per_minute`, `tokens_per_minute`: to each model. `allow_unpriced`: call
+    models whose price is not known even under a dollar cap, and count them as $0. `window`: tokens of the root
+    model's window, where litellm does not know it. `backend`: the sandbox that confines the code; no other is used in
+    its place.
 
     Raises RlmError for a number out of range.
     """

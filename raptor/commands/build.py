@@ -1,12 +1,11 @@
 """`raptor build`, `update` and `remove`: the arguments of a build, and its report as text or JSON."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from index_store.terminal import byte_size, count, one_line
+from index_store.terminal import byte_size, count, one_line, print_json, say, spelled
 from raptor.build import build_index, update_index
 from raptor.estimating import Estimate, check_cap, estimate
 from raptor.loading.metadata import Metadata, read_metadata
@@ -82,7 +81,10 @@ def _dry_run(args: argparse.Namespace) -> int:
             progress=progress,
         )
     _print_skipped(failures)
-    print(json.dumps(expected.as_json()) if args.json else _estimate_text(expected, args))
+    if args.json:
+        print_json(expected.as_json())
+    else:
+        say(_estimate_text(expected, args))
     check_cap(expected, args.max_usd)
     return 0
 
@@ -111,14 +113,17 @@ def _spending(args: argparse.Namespace) -> Spending:
 def _print_report(report: BuildReport, as_json: bool) -> int:
     _print_skipped(report.failures)
     for unused in report.unused_metadata:
-        print(f"metadata {_reason(unused)}", file=sys.stderr)
-    print(json.dumps(report.as_json()) if as_json else _report_text(report))
+        say(f"metadata {_reason(unused)}", file=sys.stderr)
+    if as_json:
+        print_json(report.as_json())
+    else:
+        say(_report_text(report))
     return 0
 
 
 def _print_skipped(failures: Sequence[Failure]) -> None:
     for failure in failures:
-        print(f"skipped {_reason(failure)}", file=sys.stderr)
+        say(f"skipped {_reason(failure)}", file=sys.stderr)
 
 
 def _reason(failure: Failure) -> str:
@@ -132,7 +137,7 @@ def _report_text(report: BuildReport) -> str:
     tokens = report.prompt_tokens + report.completion_tokens
     again = "" if report.new else " (unchanged: nothing new was published)"
     return (
-        f"{report.index}: generation {report.generation}{again}, {byte_size(report.bytes)}\n"
+        f"{spelled(str(report.index))}: generation {report.generation}{again}, {byte_size(report.bytes)}\n"
         f"  {count(report.documents, 'document')}{skipped}{_changes_text(report)}; nodes a level: {levels}\n"
         f"  {count(report.calls, 'model call')}, {count(tokens, 'token')}, ${report.usd:.4f}\n"
         f"  {stages}"
@@ -157,8 +162,8 @@ def _estimate_text(expected: Estimate, args: argparse.Namespace) -> str:
     return (
         f"{count(expected.documents, 'document')}, {count(expected.chunks, 'chunk')}; "
         f"nodes a level: {levels}\n"
-        f"  {count(expected.calls, 'call')} of {args.summarizer}, {expected.prompt_tokens:,} tokens in, "
+        f"  {count(expected.calls, 'call')} of {spelled(args.summarizer)}, {expected.prompt_tokens:,} tokens in, "
         f"{expected.completion_tokens:,} out: {price}{paid}\n"
         f"  about {expected.minutes:g} minutes more, {byte_size(expected.disk_bytes)} on disk\n"
-        f"  nothing was paid for; embeddings are kept in {args.output}/build.sqlite for the build"
+        f"  nothing was paid for; embeddings are kept in {spelled(args.output)}/build.sqlite for the build"
     )

@@ -1,7 +1,6 @@
 """`raptor inspect`: an index as text, as JSON, or as a page."""
 
 import argparse
-import json
 import re
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ from index_store.graph import level_stats
 from index_store.index import Index, open_index
 from index_store.picture import page
 from index_store.provenance import nodes_above, sources
-from index_store.terminal import byte_size, count, one_line, visible
+from index_store.terminal import byte_size, count, one_line, print_json, say, spelled
 from index_store.types import Node, Span
 from raptor.errors import RaptorError
 
@@ -28,9 +27,11 @@ def inspect(args: argparse.Namespace) -> int:
         return _list_documents(index, args.json)
     if args.node or args.at:
         facts = _node_facts(index, args.node) if args.node else {"above": _above(index, args.at)}
-        print(json.dumps(facts) if args.json else _facts_text(facts))
-        return 0
-    print(json.dumps(_facts(index, args.depth)) if args.json else _index_text(index, args.depth))
+        print_json(facts) if args.json else say(_facts_text(facts))
+    elif args.json:
+        print_json(_facts(index, args.depth))
+    else:
+        say(_index_text(index, args.depth))
     return 0
 
 
@@ -39,7 +40,7 @@ def _draw(index: Index, file: str) -> int:
         replace_file(Path(file), page(index).encode())
     except OSError as e:
         raise RaptorError(f"cannot write the page {file}: {e.strerror or e}") from e
-    print(file)
+    say(spelled(file))
     return 0
 
 
@@ -57,15 +58,10 @@ def _list_documents(index: Index, as_json: bool) -> int:
             "pages": len(d.pages),
         }
         if as_json:
-            print(json.dumps(facts | {"meta": dict(d.meta)}))
+            print_json(facts | {"meta": dict(d.meta)})
         else:
-            print("\t".join([_cell(d.id), f"{d.chars:,}", _cell(d.title)]))
+            say("\t".join([spelled(d.id), f"{d.chars:,}", spelled(d.title)]))
     return 0
-
-
-def _cell(text: str) -> str:
-    """A text as one field of such a line: not a space of it is changed, as an id is typed again."""
-    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
 
 
 # -- a node, or a place ------------------------------------------------------------------------------------
@@ -94,17 +90,19 @@ def _above(index: Index, place: str) -> list[dict[str, Any]]:
 
 
 def _facts_text(facts: dict[str, Any]) -> str:
-    return visible("\n".join(line for name, value in facts.items() for line in _fact_lines(name, value)))
+    return "\n".join(line for name, value in facts.items() for line in _fact_lines(name, value))
 
 
 def _fact_lines(name: str, value: Any) -> list[str]:
+    """What has lines of its own is set in, so that no text can pass for the fact after it."""
     if not isinstance(value, list):
-        return [f"{name}: {value}"]
+        first, *rest = str(value).split("\n") if name == "text" else [spelled(str(value))]
+        return [f"{name}: {first}", *(f"  {line}" for line in rest)]
     shown = [
         " ".join(str(v) for v in x.values() if v is not None) if isinstance(x, dict) else str(x)
         for x in value
     ]
-    return [f"{name}: {len(value)}", *(f"  {line}" for line in shown)]
+    return [f"{name}: {len(value)}", *(f"  {spelled(line)}" for line in shown)]
 
 
 # -- the whole index ---------------------------------------------------------------------------------------
@@ -137,10 +135,10 @@ def _index_text(index: Index, depth: int) -> str:
     facts = _facts(index, 0)
     models = {k: one_line(v, LABEL_CHARS) for k, v in facts["models"].items() if "fingerprint" not in k}
     lines = [
-        f"{facts['index']}: generation {facts['generation']}, {count(facts['documents'], 'document')}, "
+        f"{spelled(facts['index'])}: generation {facts['generation']}, {count(facts['documents'], 'document')}, "
         f"{count(facts['characters'], 'character')}, {byte_size(facts['bytes'])}",
         f"models: {', '.join(f'{k} {v}' for k, v in models.items())}",
-        f"digest: {facts['digest']}",
+        f"digest: {one_line(facts['digest'], LABEL_CHARS)}",
         "",
     ]
     for s in reversed(facts["levels"]):

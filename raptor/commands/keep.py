@@ -1,11 +1,10 @@
 """`raptor verify`, `generations` and `prune`: check an index, list what was published, delete what is old."""
 
 import argparse
-import json
 from dataclasses import asdict
 
 from index_store.generations import Generation, list_generations, rollback
-from index_store.terminal import byte_size, count
+from index_store.terminal import byte_size, count, one_line, print_json, say
 from index_store.verify import verify_index
 from raptor.progress import show_progress
 from raptor.pruning import prune_index
@@ -16,9 +15,9 @@ def verify(args: argparse.Namespace) -> int:
     with show_progress() as progress:
         problems = verify_index(args.index, lambda done, total: progress("verify", done, total))
     if args.json:
-        print(json.dumps({"ok": not problems, "problems": problems}))
+        print_json({"ok": not problems, "problems": problems})
     else:
-        print("\n".join(problems) or "ok")
+        say("\n".join(one_line(problem, 2_000) for problem in problems) or "ok")
     return 1 if problems else 0
 
 
@@ -28,9 +27,9 @@ def generations(args: argparse.Namespace) -> int:
         rollback(args.index, args.rollback)
     published = list_generations(args.index)
     if args.json:
-        print(json.dumps([asdict(g) for g in published]))
+        print_json([asdict(g) for g in published])
     else:
-        print("\n".join(map(_line, published)))
+        say("\n".join(map(_line, published)))
     return 0
 
 
@@ -44,8 +43,8 @@ def prune(args: argparse.Namespace) -> int:
     """Delete old generations of an index and what only they need."""
     deleted, dropped = prune_index(args.index, args.keep)
     if args.json:
-        print(json.dumps({"deleted": deleted, "dropped": dropped}))
+        print_json({"deleted": deleted, "dropped": dropped})
     else:
         results = f"; {count(dropped, 'recorded result')} no longer needed" if dropped else ""
-        print(f"deleted: {', '.join(map(str, deleted)) or 'none'}{results}")
+        say(f"deleted: {', '.join(map(str, deleted)) or 'none'}{results}")
     return 0

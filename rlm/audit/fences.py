@@ -10,7 +10,8 @@ import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-_FENCE = re.compile(r"[ \t]*(`{3,}|~{3,})([^`]*)")
+# What is repeated is never given back: a fence of a megabyte is read once.
+_FENCE = re.compile(r"[ \t]*+(`{3,}+|~{3,}+)([^`]*+)")
 
 
 @dataclass(frozen=True, slots=True)

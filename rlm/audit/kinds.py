@@ -113,7 +113,8 @@ class ModelFailed(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeScanned(Event):
-    """A cell was scanned, before it runs. Where it is rejected, `rule` says why and `line_in_code` where, from 1."""
+    """A cell was scanned, by the worker and before it runs. Where it is rejected, `rule` says why and `line_in_code`
+    where, from 1. The verdict is the worker's word; a cell that was rejected was served no visit and no call."""
 
     kind = "code_scanned"
     cell: int
@@ -125,7 +126,8 @@ class CodeScanned(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CodeRun(Event):
-    """A cell ended. `truncated`: more was printed than `stdout` holds. `state_lost`: its variables are gone."""
+    """A cell ended, as the worker says unless it was killed. `truncated`: more was printed than `stdout` holds.
+    `state_lost`: its variables are gone."""
 
     kind = "code_run"
     cell: int

@@ -43,7 +43,7 @@ def verdict_line(verdict: Verdict) -> str:
 def branch_line(branch: Branch) -> str:
     """One branch in one line: `L1-00001    Margin, power contract and outlook  (peek)`."""
     label = one_line(branch.label, 60) or "(no label)"
-    return f"{one_line(branch.node, 20):<10}  {label}  ({visible(branch.verb)})"
+    return f"{one_line(branch.node, 20):<10}  {label}  ({_short(branch.verb)})"
 
 
 def _path(taken: list[Branch]) -> list[str]:
@@ -113,11 +113,11 @@ def _ran(event: RecordedEvent) -> list[str]:
 def _visited(event: RecordedEvent) -> list[str]:
     if event.get("error"):
         return [
-            f"{visible(event['verb'])}({_pairs(event['arguments'])}) refused: {one_line(event['error'], WIDTH)}"
+            f"{_short(event['verb'])}({_pairs(event['arguments'])}) refused: {one_line(event['error'], WIDTH)}"
         ]
     shown, passed = _nodes(event["shown"]), _nodes(event["not_taken"])
     return [
-        f"{visible(event['verb'])}({_pairs(event['arguments'])}) gave {count(event['result_chars'], 'character')}",
+        f"{_short(event['verb'])}({_pairs(event['arguments'])}) gave {count(event['result_chars'], 'character')}",
         *([f"  shown     {shown}"] if shown else []),
         *([f"  not taken {passed}"] if passed else []),
     ]

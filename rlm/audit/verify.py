@@ -1,23 +1,29 @@
-"""Whether a trace is as it was written, from its file alone.
+"""Whether a trace is as it was written, from its file alone, or from that and the index it was asked of.
 
 What this shows: no character of the file was changed, and no line removed, moved, added, repeated or cut off, by anyone
-who did not also rewrite every line after it.
+who did not also rewrite every line after it; and its events do not contradict each other (`rlm.audit.consistency`), nor
+its citations the texts that it holds, or those of the index (`rlm.audit.sources`).
 
-What a hash chain cannot show: that the whole file, or everything from some line on, was not rewritten with new hashes
-by someone who could write to it. Against that, keep the head (`Trace.head`, `Verdict.head`) where that person cannot
-write, and pass it as `expected_head`. Nor does it show that what was written was true: for that, the trace is written
-by the parent process, which answers every call of the worker itself.
+What this cannot show: that the whole file, or everything from some line on, was not rewritten with new hashes, and
+without a contradiction, by someone who could write to it. Against that, keep the head (`Trace.head`, `Verdict.head`)
+where that person cannot write, and pass it as `expected_head`. Nor does it show that what was written was true: for
+that, the trace is written by the parent process, which answers every call of the worker itself.
 """
 
 import json
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
+from rlm.audit.consistency import Story
 from rlm.audit.events import FORMAT, RecordedEvent, event_problem
 from rlm.audit.log import FILE_NAME, FIRST_PREV, MAX_LINE_BYTES, TraceError, canonical, digest
+from rlm.audit.sources import Citations, index_problem
+
+if TYPE_CHECKING:
+    from index_store.index import Index
 
 _SEAL = re.compile(rb',"prev":"([0-9a-f]{64})","hash":"([0-9a-f]{64})"\}\n\Z')
 _SEAL_BYTES = len(',"prev":"","hash":""}\n') + 128
@@ -29,7 +35,7 @@ class Verdict:
 
     `events`: how many lines are as they were written, from the first on; `head`: the hash of the last of these.
     `first_bad_line` counts from 1; it is None where `ok`, and where nothing is wrong but that the head is not the
-    expected one. `reason` is one sentence.
+    expected one. `reason` is one sentence. `unchecked`: what was not checked, each in a few words.
     """
 
     ok: bool
@@ -37,20 +43,41 @@ class Verdict:
     first_bad_line: int | None
     reason: str
     head: str
+    unchecked: tuple[str, ...] = ()
 
 
 class _Bad(Exception):
     """Why a line is not what was written."""
 
 
-def verify(run: str | Path, expected_head: str | None = None) -> Verdict:
-    """The verdict on a run folder, or a trace file; raises TraceError only where there is no file to read."""
+def verify(run: str | Path, expected_head: str | None = None, index: "Index | None" = None) -> Verdict:
+    """The verdict on a run folder, or a trace file; raises TraceError only where there is no file to read.
+
+    `index`: the one that was asked, whose digest and texts are then held against those in the trace.
+    """
+    story, citations = Story(), Citations()
+
+    def contradiction(event: RecordedEvent) -> str:
+        citations.add(event)
+        problem = story.hear(event)
+        return f"the event contradicts those before it: {problem}" if problem else ""
+
     with _open(Path(run)) as file:
-        return check(file, expected_head)
+        verdict = check(file, expected_head, problem=contradiction)
+        if not verdict.ok:
+            return verdict
+        file.seek(0)
+        wrong = _misquoted(file, citations) or (
+            index and index_problem(index, story.opened, citations.listed)
+        )
+    if wrong:
+        return replace(verdict, ok=False, events=wrong[0] - 1, first_bad_line=wrong[0], reason=wrong[1])
+    return replace(verdict, unchecked=tuple(_unchecked(expected_head, index, citations)))
 
 
 def read(run: str | Path, expected_head: str | None = None) -> tuple[list[RecordedEvent], Verdict]:
-    """The events before the first bad line (all of them where the verdict is ok), and the verdict."""
+    """The events before the first bad line (all of them where the verdict is ok), and the verdict on the chain alone:
+    what its events say of each other is for `verify`."""
     events: list[RecordedEvent] = []
     with _open(Path(run)) as file:
         verdict = check(file, expected_head, events.append)
@@ -61,11 +88,15 @@ def check(
     file: BinaryIO,
     expected_head: str | None = None,
     on_event: Callable[[RecordedEvent], object] = lambda event: None,
+    problem: Callable[[RecordedEvent], str] = lambda event: "",
 ) -> Verdict:
-    """The verdict on an open file. `on_event` is called with each event whose line is as it was written."""
+    """The verdict on the chain of an open file. `on_event` is called with each event whose line is as it was written,
+    and in which `problem` has found none."""
     count, head = 0, FIRST_PREV
     try:
         for event, line_hash in _sealed_events(file):
+            if wrong := problem(event):
+                raise _Bad(wrong)
             count, head = count + 1, line_hash
             on_event(event)
     except _Bad as bad:
@@ -76,6 +107,23 @@ def check(
         )
         return Verdict(False, count, None, reason, head)
     return Verdict(True, count, None, "every line is as it was written", head)
+
+
+def _misquoted(file: BinaryIO, citations: Citations) -> tuple[int, str] | None:
+    """(line, sentence) of a citation that has other words than the trace shows in its place."""
+    if not citations.listed:
+        return None
+    events = (event for event, _ in _sealed_events(file))
+    return next((wrong for event in events if (wrong := citations.against(event))), None)
+
+
+def _unchecked(expected_head: str | None, index: "Index | None", citations: Citations) -> Iterator[str]:
+    if expected_head is None:
+        yield "whether all of it was rewritten (no head was given, and a trace bears no signature)"
+    if index is None:
+        yield "the digest and the texts of the index (it was not given)"
+    if citations.passed_over:
+        yield "some of its many citations"
 
 
 def _open(run: Path) -> BinaryIO:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from index_store.terminal import count, one_line, visible
+from index_store.terminal import count, one_line, spelled
 from rlm.answers.citations import Citation
 from rlm.answers.demands import is_not_found
 from rlm.asking.asking import Answer
@@ -26,7 +26,7 @@ def as_text(answer: Answer) -> str:
 
 
 def _lines(answer: Answer) -> Iterator[str]:
-    yield visible(answer.content) or f"(no answer: stopped by {answer.stop})"
+    yield answer.content or f"(no answer: stopped by {answer.stop})"
     yield ""
     yield from (_citation(number, c) for number, c in enumerate(answer.citations, 1))
     if answer.stop == "unmet":
@@ -38,7 +38,7 @@ def _lines(answer: Answer) -> Iterator[str]:
     yield ""
     usage = answer.usage
     yield f"stop: {answer.stop}; {count(usage.calls, 'call')}, {usage.tokens:,} tokens, {dollars(answer)}"
-    yield f"trace: {answer.trace}"
+    yield f"trace: {spelled(str(answer.trace))}"
     yield f"head:  {answer.head}"
 
 

@@ -1,13 +1,12 @@
 """`rlm ask`: one question, or a file of them."""
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from index_store.index import open_any
-from index_store.terminal import count, one_line
+from index_store.terminal import count, one_line, print_json, say, spelled
 from rlm.asking.asking import ask_opened
 from rlm.asking.many import Answers, Outcome, ask_many
 from rlm.asking.questions import Question, read_questions
@@ -34,7 +33,7 @@ def ask(args: argparse.Namespace) -> int:
             open_any(args.index, args.embedder), options.models
         )  # outside the loop, where Ctrl-C ends an import
         answer = run_blocking(ask_opened(opened, args.question, options))
-    print(json.dumps(answer.as_json()) if args.json else as_text(answer))
+    print_json(answer.as_json()) if args.json else say(as_text(answer))
     return exit_code(answer)
 
 
@@ -53,7 +52,7 @@ def _ask_many(args: argparse.Namespace) -> int:
 def _ask_those_left(args: argparse.Namespace, questions: Sequence[Question], answers: Answers) -> int:
     o, left = options_of(args), answers.begin(questions)
     if len(left) < len(questions):
-        print(f"{len(questions) - len(left):,} of {len(questions):,} are answered", file=sys.stderr)
+        say(f"{len(questions) - len(left):,} of {len(questions):,} are answered", file=sys.stderr)
     opened = ready(open_any(args.index, args.embedder), o.models)
 
     async def go() -> int:
@@ -72,15 +71,15 @@ def _ask_those_left(args: argparse.Namespace, questions: Sequence[Question], ans
             async for outcome in asking:
                 answers.add(outcome)
                 unanswered += not outcome.done
-                print(_line(outcome), file=sys.stderr, flush=True)
+                say(_line(outcome), file=sys.stderr, flush=True)
         finally:
             await asking.aclose()
         return unanswered
 
     unanswered = run_blocking(go()) if left else 0
-    print(f"{len(questions) - unanswered:,} of {len(questions):,} answered: {args.answers}")
+    say(f"{len(questions) - unanswered:,} of {len(questions):,} answered: {spelled(args.answers)}")
     if unanswered:
-        print("run the same command again to ask the others once more", file=sys.stderr)
+        say("run the same command again to ask the others once more", file=sys.stderr)
     return UNFINISHED if unanswered else 0
 
 

@@ -8,7 +8,7 @@ import threading
 from collections.abc import AsyncIterator
 
 from index_store.index import Index, open_any
-from index_store.terminal import one_line
+from index_store.terminal import one_line, say
 from rlm.asking.chat import open_chat
 from rlm.asking.options import Options
 from rlm.asking.runs import ready
@@ -35,10 +35,10 @@ async def _chat(opened: Index, o: Options) -> int:
                 with live(sys.stderr) as watch:
                     answer = await opened_chat.ask(question, watch)
             except RlmError as e:
-                print(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
+                say(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
                 code = 2
                 continue
-            print(as_text(answer), flush=True)
+            say(as_text(answer), flush=True)
     return code
 
 
@@ -56,7 +56,7 @@ async def _typed() -> AsyncIterator[str]:
     threading.Thread(target=read, name="rlm-typed", daemon=True).start()
     while True:
         if sys.stdin.isatty():
-            print("? ", end="", file=sys.stderr, flush=True)
+            say("? ", end="", file=sys.stderr, flush=True)
         line = (await lines.get()).strip()
         if line in ("exit", "quit"):
             return

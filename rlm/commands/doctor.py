@@ -2,12 +2,12 @@
 
 import argparse
 import importlib.metadata
-import json
 import platform
 import sys
 from dataclasses import asdict, dataclass
 from typing import Literal
 
+from index_store.terminal import print_json, say
 from rlm.sandbox import SandboxUnavailable, layers
 
 State = Literal["on", "off", "unknown"]
@@ -90,7 +90,7 @@ def render(report: Report) -> str:
 def doctor(args: argparse.Namespace) -> int:
     """Print the report. Returns the exit code: 0 where model-written code can be run, else 1."""
     here = report()
-    print(json.dumps(asdict(here), indent=2) if args.json else render(here))
+    print_json(asdict(here), indent=2) if args.json else say(render(here))
     return 0 if here.usable else 1
 
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any, TextIO
 
-from index_store.terminal import count, one_line
+from index_store.terminal import count, one_line, say, spelled, styled
 from rlm.gateway.types import Usage
 from rlm.loop.recording import Watch
 
@@ -65,18 +65,17 @@ def live(out: TextIO) -> Iterator[Watch]:
         return
     from rich.console import Console
     from rich.live import Live
-    from rich.text import Text
 
     console, now, lock = Console(file=out, highlight=False), Now(), threading.Lock()
-    with Live(Text(""), console=console, transient=True, refresh_per_second=8) as view:
+    with Live(styled(""), console=console, transient=True, refresh_per_second=8) as view:
 
         def watch(kind: str, conversation: str, fields: dict[str, Json]) -> None:
             nonlocal now
             with lock:  # cells run in threads of their own
                 now = now.after(kind, conversation, fields)
                 if line := line_of(kind, conversation, fields):
-                    console.print(Text(line), soft_wrap=True)
-                view.update(Text(now.line(), style="dim", no_wrap=True, overflow="ellipsis"))
+                    console.print(styled(line), soft_wrap=True)
+                view.update(styled(now.line(), style="dim", no_wrap=True, overflow="ellipsis"))
 
         yield watch
 
@@ -86,7 +85,7 @@ def lines(out: TextIO) -> Watch:
 
     def watch(kind: str, conversation: str, fields: dict[str, Json]) -> None:
         if line := line_of(kind, conversation, fields):
-            print(line, file=out, flush=True)
+            say(spelled(line), file=out, flush=True)
 
     return watch
 

@@ -1,14 +1,13 @@
 """`rlm search`: one query, or a file of them."""
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
 from index_store.errors import NoSuchNode
 from index_store.index import Index, open_any
-from index_store.terminal import one_line
+from index_store.terminal import one_line, print_json, say
 from index_store.types import Hit, Json
 from rlm.asking.questions import Question, questions_in
 from rlm.asking.runs import check_text
@@ -30,10 +29,10 @@ def search(args: argparse.Namespace) -> int:
         return 0
     hits = index.search(check_text(args.query, "query"), args.k, doc=args.doc, **_filters(args))
     if args.json:
-        print(json.dumps([_json(index, hit) for hit in hits]))
+        print_json([_json(index, hit) for hit in hits])
     else:
         lines = _lines(index, hits, compared=args.mode in ("hybrid", "tree"))
-        print("\n".join(lines) or "nothing found")
+        say("\n".join(lines) or "nothing found")
     return 0
 
 
@@ -47,7 +46,7 @@ def _print_hits(index: Index, queries: Sequence[Question], args: argparse.Namesp
             hits = index.search(query.text, args.k, doc=doc, vector=vector, **_filters(args))
         except NoSuchNode as e:
             raise RlmError(f"{query.line}: {e}") from e
-        print(json.dumps({"_id": query.id, "hits": [_json(index, hit) for hit in hits]}), flush=True)
+        print_json({"_id": query.id, "hits": [_json(index, hit) for hit in hits]}, flush=True)
 
 
 def _filters(args: argparse.Namespace) -> dict[str, Any]:

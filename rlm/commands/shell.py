@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from index_store.index import Index, open_any
-from index_store.terminal import count, one_line, visible
+from index_store.terminal import count, one_line, print_json, say, spelled
 from index_store.types import Json
 from rlm.answers.citations import Conclusion
 from rlm.asking.options import Options
@@ -63,11 +63,15 @@ def open_shell(index: str | Path | Index, options: Options) -> Iterator[Shell]:
         run = new_run(opened, options, gateway_for(limits), Unrecorded(), loop)
         calls = Calls(run, verbs, "0", 0, _descend, lambda: 0)
         session = open_session(
-            serving(verbs, calls), CALLS, _sandbox(limits), verbs.view.intro(), limits.backend
+            serving(verbs, calls, lambda: session.clock),
+            CALLS,
+            _sandbox(limits),
+            verbs.view.intro(),
+            limits.backend,
         )
         size = f"{count(len(verbs.view.documents), 'document')}, {count(verbs.view.size, 'node')}"
         try:
-            yield Shell(session, run, f"{opened.path}: {size}", calls.written)
+            yield Shell(session, run, f"{spelled(str(opened.path))}: {size}", calls.written)
         finally:
             calls.stop()
             session.close()
@@ -118,7 +122,7 @@ def run_own_cell(shell: Shell, code: str, fresh: bool = False) -> CellResult:
 def talk_json(shell: Shell, fresh: bool) -> None:
     """Run the code of each line {"code": ...} from the input, and print its result as a line of JSON."""
     for line in _lines(sys.stdin.buffer):
-        print(json.dumps(_reply(shell, line, fresh)), flush=True)
+        print_json(_reply(shell, line, fresh), flush=True)
 
 
 def _lines(source: BinaryIO) -> Iterator[bytes]:
@@ -168,7 +172,7 @@ def talk(shell: Shell, fresh: bool) -> None:
 
     An empty line ends a block, exit or Ctrl-D the session, and Ctrl-C a running cell, with all variables.
     """
-    print(
+    say(
         f"{shell.about}. `context` is the tree: try context.overview(). exit or Ctrl-D ends.", file=sys.stderr
     )
     while (code := _read_cell()) is not None and code.strip() not in ENDS:
@@ -177,14 +181,13 @@ def talk(shell: Shell, fresh: bool) -> None:
                 _print(run_own_cell(shell, code, fresh))
         except KeyboardInterrupt:
             shell.session.reset()
-            print("\nstopped; the variables are gone", file=sys.stderr)
+            say("\nstopped; the variables are gone", file=sys.stderr)
 
 
 def _print(result: CellResult) -> None:
-    stdout = visible(result.stdout)
-    print(stdout, end="" if stdout.endswith("\n") or not stdout else "\n")
+    say(result.stdout, end="" if result.stdout.endswith("\n") or not result.stdout else "\n")
     if result.error:
-        print(f"{result.status}: {visible(result.error)}")
+        say(f"{result.status}: {result.error}")
 
 
 def _read_cell() -> str | None:
@@ -196,7 +199,7 @@ def _read_cell() -> str | None:
         except EOFError:
             return "\n".join(lines) if lines else None
         except KeyboardInterrupt:
-            print(file=sys.stderr)
+            say(file=sys.stderr)
             lines = []
             continue
         if _is_whole(lines):

@@ -1,13 +1,15 @@
 """`rlm trace` and `rlm review`: show a run as text, verify its trace, write its page."""
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
 
 from index_store.files import replace_file
+from index_store.index import open_any
+from index_store.terminal import one_line, print_json, say, spelled
 from rlm.audit import Verdict, read, verify
+from rlm.audit.events import RecordedEvent
 from rlm.audit.page import render
 from rlm.audit.timeline import show
 from rlm.errors import RlmError
@@ -18,23 +20,28 @@ def trace(args: argparse.Namespace) -> int:
     if args.head is not None and not re.fullmatch(r"[0-9a-f]{64}", args.head):
         raise RlmError(f"--head is {args.head[:80]!r}; give all 64 hex digits of the hash")
     if args.action == "verify":
-        verdict = verify(args.run_folder, expected_head=args.head)
+        index = None if args.index is None else open_any(args.index)
+        verdict = verify(args.run_folder, expected_head=args.head, index=index)
         facts = {
             "ok": verdict.ok,
             "events": verdict.events,
             "line": verdict.first_bad_line,
-            "reason": verdict.reason,
+            "reason": f"{verdict.reason}{_unchecked(verdict)}",
         }
-        print(json.dumps(facts | {"head": verdict.head}) if args.json else _sentence(verdict))
+        print_json(facts | {"head": verdict.head}) if args.json else say(_sentence(verdict))
         return 0 if verdict.ok else 1
-    events, verdict = read(args.run_folder)
-    print("\n".join(json.dumps(e) for e in events) if args.json else show(events, verdict))
+    events, verdict = _read(args.run_folder)
+    if args.json:
+        for event in events:
+            print_json(event)
+    else:
+        say(show(events, verdict))
     return 0 if verdict.ok else 1
 
 
 def review(args: argparse.Namespace) -> int:
     """Write the audit page of a run, over an old one only once it is whole. Returns the exit code as `trace` does."""
-    events, verdict = read(args.run_folder)
+    events, verdict = _read(args.run_folder)
     page = Path(args.output)
     if not page.name or page.is_dir():
         raise RlmError(f"cannot write the page {page}: it is a folder; name a file in it")
@@ -42,14 +49,26 @@ def review(args: argparse.Namespace) -> int:
         replace_file(page, render(events, verdict).encode("utf-8"))
     except OSError as e:
         raise RlmError(f"cannot write the page {page}: {e.strerror or e}") from e
-    print(args.output)
+    say(spelled(args.output))
     if not verdict.ok:
-        print(f"rlm: the trace is not as it was written: {_sentence(verdict)}", file=sys.stderr)
+        say(f"rlm: the trace is not as it was written: {_sentence(verdict)}", file=sys.stderr)
     return 0 if verdict.ok else 1
+
+
+def _read(run: str) -> tuple[list[RecordedEvent], Verdict]:
+    """The events before the first that is not as it was written or contradicts those before it, and the verdict."""
+    events, verdict = read(run)
+    verdict = verify(run) if verdict.ok else verdict
+    return events[: verdict.events], verdict
 
 
 def _sentence(verdict: Verdict) -> str:
     if verdict.ok:
-        return f"ok: {verdict.events} events, an unbroken chain; head {verdict.head}"
+        chain = "an unbroken chain without contradictions"
+        return f"ok: {verdict.events} events, {chain}; head {verdict.head}{_unchecked(verdict)}"
     line = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
-    return f"{line}{verdict.reason}"
+    return one_line(f"{line}{verdict.reason}", 2_000)
+
+
+def _unchecked(verdict: Verdict) -> str:
+    return f"; not checked: {'; '.join(verdict.unchecked)}" if verdict.unchecked else ""

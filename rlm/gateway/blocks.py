@@ -17,6 +17,10 @@ _LINE = re.compile(
     re.MULTILINE | re.ASCII,
 )
 
+#: Inside so many runs of blocks whose hashes are wrong no other is looked for. Each is hashed whole, and they may lie
+#: one in another: without a bound, a prompt of nothing but marks would be hashed once for each.
+FALSE_AROUND = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -71,29 +75,36 @@ def _groups(prompt: str) -> Iterator[tuple[int, int, list[Block]]]:
     for line in lines:
         same_mark.setdefault(line["mark"], []).append(line)
     nth: Counter[str] = Counter()
-    end = 0
+    end, false_ends = 0, list[int]()
     for line in lines:
         first = nth[line["mark"]]
         nth[line["mark"]] += 1
         if line.start() < end or line["i"] != "1" or line["word"] != "DATA":
             continue
-        group = same_mark[line["mark"]][first : first + 2 * int(line["n"])]
-        if (
-            _in_order(group)
-            and quote(blocks := _between(prompt, group)) == prompt[line.start() : group[-1].end()]
-        ):
+        false_ends = [at for at in false_ends if at > line.start()]
+        group = _in_order(same_mark[line["mark"]], first) if len(false_ends) < FALSE_AROUND else []
+        if not group:
+            continue
+        if quote(blocks := _between(prompt, group)) == prompt[line.start() : group[-1].end()]:
             end = group[-1].end()
             yield line.start(), end, blocks
+        else:
+            false_ends.append(group[-1].end())
 
 
-def _in_order(lines: Sequence[re.Match[str]]) -> bool:
-    """Whether the lines are DATA 1/n, END 1/n, ... END n/n. Stops at the first that is not."""
-    n = int(lines[0]["n"])
-    wanted = (word_i for i in range(1, n + 1) for word_i in (("DATA", i), ("END", i)))
-    return len(lines) == 2 * n and all(
-        (line["word"], int(line["i"]), int(line["n"])) == (*word_i, n)
-        for line, word_i in zip(lines, wanted, strict=True)
-    )
+def _in_order(lines: Sequence[re.Match[str]], first: int) -> list[re.Match[str]]:
+    """The lines DATA 1/n, END 1/n, ... END n/n from the `first` of these lines on; [] where they are not in order.
+
+    Stops at the first line that is not the next one: so all groups of one mark together read each line twice at most.
+    """
+    n = int(lines[first]["n"])
+    if first + 2 * n > len(lines):
+        return []
+    wanted = ((word, i, n) for i in range(1, n + 1) for word in ("DATA", "END"))
+    for at, words in enumerate(wanted, first):
+        if (lines[at]["word"], int(lines[at]["i"]), int(lines[at]["n"])) != words:
+            return []
+    return list(lines[first : first + 2 * n])
 
 
 def _between(prompt: str, lines: Sequence[re.Match[str]]) -> list[Block]:

@@ -44,7 +44,6 @@ def _values() -> Iterator[tuple[str, str]]:
     yield from ((name, value.strip()) for name, value in os.environ.items())
     settings = dict(vars(sys.modules["litellm"])) if "litellm" in sys.modules else {}
     headers = settings.get("headers")
-    named = settings | {f"headers: {name}": value for name, value in (headers or {}).items()}
-    texts = {name: value for name, value in named.items() if isinstance(value, str)}
-    # What is written in capitals is a constant of litellm's, a word of its code; its settings are in small letters.
-    yield from ((f"litellm.{name}", value.strip()) for name, value in texts.items() if not name.isupper())
+    named = {name: value for name, value in settings.items() if name.islower()}  # no constants
+    named |= {f"headers: {name}": value for name, value in (headers or {}).items()}
+    yield from ((f"litellm.{name}", value.strip()) for name, value in named.items() if isinstance(value, str))

@@ -18,7 +18,7 @@ from rlm.loop.run import Run
 from rlm.loop.verbs import VERBS, Verbs, Visit
 from rlm.prompts import refusals
 from rlm.sandbox import CallRefused, CellResult
-from rlm.sandbox.types import Serve
+from rlm.sandbox.types import Clock, Serve
 
 #: Every name that code in a cell may call.
 CALLS = frozenset([f"context.{verb}" for verb in VERBS] + list(NAMES))
@@ -83,7 +83,7 @@ def record_scan(
     line: int | None = None,
     verdict: Literal["ok", "rejected"] = "ok",
 ) -> None:
-    """Record the scan of the current cell, once: at its first call, which shows that it passed, or at its end."""
+    """Record the scan of the current cell, once: at its first call, as rejected code makes none, or at its end."""
     if talk.code is None:
         return
     code, talk.code = talk.code, None
@@ -114,9 +114,10 @@ def record_visit(run: Run, conversation: str, cell: Callable[[], int], visit: Vi
     run.journal.flag(conversation, f"context.{visit.verb}", texts_shown(result, visit.shown))
 
 
-def serving(verbs: Verbs, calls: Calls) -> Serve:
+def serving(verbs: Verbs, calls: Calls, clock: Callable[[], Clock]) -> Serve:
     """The function that answers a worker's calls: verbs of the tree and model calls. It raises CallRefused.
 
+    `clock`: gives that of the cell under way, which pays for what verbs take, and not for what models do.
     An exception that nobody foresaw is a refusal too, and no end of the run: it is recorded and logged. Only where it
     cannot be recorded does it come out of here.
     """
@@ -126,8 +127,9 @@ def serving(verbs: Verbs, calls: Calls) -> Serve:
             raise CallRefused(refusals.FULL)
         try:
             if name.startswith("context."):
-                return verbs.serve(name.removeprefix("context."), args, kwargs)
-            return calls.serve(name, args, kwargs)
+                return verbs.serve(name.removeprefix("context."), args, kwargs, clock().left_s)
+            with clock().paused():
+                return calls.serve(name, args, kwargs)
         except Refused as e:
             raise CallRefused(str(e)) from e
         except Exception as e:

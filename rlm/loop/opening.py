@@ -36,7 +36,7 @@ def open_conversation(
 
     verbs = Verbs(run.index, partial(record_visit, run, id, cell_now), under)
     calls = Calls(run, verbs, id, depth, descend, cell_now, [own_words(question)])
-    answer, intro = serving(verbs, calls), verbs.view.intro()
+    answer, intro = serving(verbs, calls, lambda: session.clock), verbs.view.intro()
     if "context_text" in intro:
         run.journal.note(id, GIVEN_WHOLE)
         run.journal.flag(id, "context", verbs.view.passages())

@@ -22,9 +22,8 @@ NOT_HERE = f"{prompts.NOT_IN_DOCUMENTS}."
 TRIES = 3  # calls, while the answer lacks what is demanded of it
 HITS = 60  # of the search
 RETRIEVED_TOKENS = 6_000  # of the passages that a search finds, together
-_SOURCE = re.compile(
-    r'^[ \t]*\[([^\n\]]+)\][ \t]*["“](.*?)["”][ \t]*$(?=\n+[ \t]*\[|\s*\Z)', re.DOTALL | re.MULTILINE
-)
+_SOURCE = re.compile(r'^[ \t]*\[([^\n\]]+)\][ \t]*["“]', re.MULTILINE)
+_SOURCE_END = re.compile(r'["”][ \t]*$(?=\n+[ \t]*\[|\s*\Z)', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +157,8 @@ def parse(
     `places`: see Passages. `typed`: the answer is the first fenced block of JSON, where there is one. Where a reply is
     nothing but quoted lines, the quotes themselves are the answer.
     """
-    sources = [(m[1].strip(), m[2]) for m in _SOURCE.finditer(reply)]
-    offered: list[Json] = [{**places.get(name, {"node": name}), "quote": words} for name, words in sources]
-    words = _SOURCE.sub("", reply).strip()
+    sources, words = _sources(reply)
+    offered: list[Json] = [{**places.get(name, {"node": name}), "quote": quote} for name, quote in sources]
     if typed:
         blocks = (block.code.strip() for block in fenced_blocks(words) if block.name in ("", "json"))
         words = next(blocks, words)
@@ -168,3 +166,24 @@ def parse(
         return NOT_HERE, []
     quotes = (f'"{" ".join(quote.split())}" [{n}]' for n, (_, quote) in enumerate(sources, 1))
     return words or "\n".join(quotes), offered
+
+
+def _sources(reply: str) -> tuple[list[tuple[str, str]], str]:
+    """((name, quote) of each quoted line `[name] "quote"`, the reply without these lines).
+
+    A quote ends at the first mark that ends a line before another such line, or the reply.
+    """
+    sources, words, at = list[tuple[str, str]](), list[str](), 0
+    ends = _SOURCE_END.finditer(reply)
+    end = next(ends, None)
+    for opening in _SOURCE.finditer(reply):
+        if opening.start() < at:
+            continue
+        while end is not None and end.start() < opening.end():
+            end = next(ends, None)
+        if end is None:
+            break
+        sources.append((opening[1].strip(), reply[opening.end() : end.start()]))
+        words.append(reply[at : opening.start()])
+        at = end.end()
+    return sources, "".join([*words, reply[at:]]).strip()

@@ -59,6 +59,10 @@ class Passage:
     chars: int
 
 
+def _no_deadline() -> float:
+    return math.inf
+
+
 Verb = TypeVar("Verb", bound=Callable[..., Json])
 VERBS: dict[str, Callable[..., Json]] = {}
 
@@ -70,20 +74,26 @@ def verb(method: Verb) -> Verb:
 
 
 class Verbs:
-    """The verbs of one conversation over its view of an index; `record` gets each visit before it is answered.
-
-    `left_s`: gives the seconds that the verb under way may still take; one that reads much ends at its deadline.
-    """
+    """The verbs of one conversation over its view of an index; `record` gets each visit before it is answered."""
 
     def __init__(self, index: Index, record: Callable[[Visit], None], under: str | None = None) -> None:
         self.index, self.view, self._record = index, View(index, under), record
-        self.left_s: Callable[[], float] = lambda: math.inf
+        self._left_s: Callable[[], float] = _no_deadline
         self._shown: list[Entry] = []
         self._entered: int | None = None
 
-    def serve(self, name: str, args: Sequence[Json], kwargs: Mapping[str, Json]) -> Json:
-        """The result of one use of a verb; recorded, refused or not. Raises Refused, with a text for the model."""
-        self._shown, self._entered = [], None
+    def serve(
+        self,
+        name: str,
+        args: Sequence[Json],
+        kwargs: Mapping[str, Json],
+        left_s: "Callable[[], float] | None" = None,
+    ) -> Json:
+        """The result of one use of a verb; recorded, refused or not. Raises Refused, with a text for the model.
+
+        `left_s`: gives the seconds that it may still take; a verb that reads much ends at its deadline.
+        """
+        self._shown, self._entered, self._left_s = [], None, left_s or _no_deadline
         arguments: dict[str, Json] = {}
         try:
             if name not in VERBS:
@@ -332,7 +342,7 @@ class Verbs:
     # -- checking ----------------------------------------------------------------------------------------
 
     def _check_time(self) -> None:
-        if self.left_s() <= 0:
+        if self._left_s() <= 0:
             raise Refused(refusals.OUT_OF_TIME)
 
     def _passage(self, place: Json) -> Passage:

@@ -3,7 +3,8 @@
 For machines where the kernel layers cannot be had, and only when asked for. What it lacks: `del`, `yield`, inheritance,
 the modules statistics, textwrap, string, difflib and heapq, and slices, `in` and text methods of `context` (use
 context.slice, context.contains, context.text). `cpu_s` has no meaning of its own here: a cell's time is its processor
-time. The interpreter's own limits and its process are the confinement; a worker that is killed is replaced.
+time. The interpreter's own limits and its process are the confinement; a worker that is killed is replaced. Monty's
+own pool exchanges the frames with it, so they carry no nonce of ours; it scans nothing, so no cell is ever "rejected".
 """
 
 import atexit
@@ -24,6 +25,7 @@ from rlm.sandbox.shown import Shown
 from rlm.sandbox.types import (
     CallRefused,
     CellResult,
+    Clock,
     Intro,
     SandboxLimits,
     SandboxUnavailable,
@@ -78,6 +80,7 @@ class MontySession(Session):
     def __init__(self, serve: Serve, calls: frozenset[str], limits: SandboxLimits, intro: Intro) -> None:
         self.serve, self.calls, self.limits, self._intro = serve, calls, limits, dict(intro)
         self.ended = False
+        self.clock = Clock(0.0)
         self.layers: dict[str, bool] = {"monty": True}
         self._shown = Shown(limits)
         self._saved: bytes | None = None
@@ -91,6 +94,7 @@ class MontySession(Session):
         here."""
         if self.ended:
             return self._shown.death("outside", 0.0, "", lost=True, ended=True)
+        self.clock = clock = Clock(self.limits.cell_timeout_s)
         started, out = monotonic(), Output(self.limits.output_chars, lambda text: None)
         calls = self._cell_calls = _CellCalls(self)
         try:
@@ -100,8 +104,7 @@ class MontySession(Session):
             lost = not self._bring_back()
             if calls.fault is not None:
                 raise calls.fault from None
-            seconds = monotonic() - started - calls.served_s
-            return self._shown.death(str(end), seconds, out.text(), lost, self.ended)
+            return self._shown.death(str(end), clock.spent_s(), out.text(), lost, self.ended)
         return self._shown.result(done, monotonic() - started)
 
     def reset(self) -> None:
@@ -113,6 +116,7 @@ class MontySession(Session):
     def kill(self) -> None:
         """End the session now, whatever it is doing; a running `run` returns with status "killed"."""
         self.ended = True
+        self.clock.stop()
         with suppress(OSError):
             os.kill(self._pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
 
@@ -237,7 +241,6 @@ class _CellCalls:
     def __init__(self, session: MontySession) -> None:
         self._session = session
         self._count = self._refused = 0
-        self.served_s = 0.0
         self.reason: str | None = None
         self.fault: BaseException | None = None
         self.answer: dict[str, Any] | None = None
@@ -255,9 +258,11 @@ class _CellCalls:
         return lambda *items, **named: self._call(name, list(items), named)
 
     def _call(self, name: str, items: list[Any], named: dict[str, Any]) -> Json:
-        started = monotonic()
         try:
-            return self._served(name, items, named)
+            value = self._served(name, items, named)
+            if self._session.clock.left_s() <= 0:  # Monty's own limit does not count what the host does
+                self._end("time")
+            return value
         except CallRefused as refused:
             self._refused += 1
             if self._refused > self._session.limits.refusals:
@@ -267,8 +272,6 @@ class _CellCalls:
             self.fault = fault
             self._end("outside")
             raise
-        finally:
-            self.served_s += monotonic() - started
 
     def _served(self, name: str, items: list[Any], named: dict[str, Any]) -> Json:
         self._count += 1

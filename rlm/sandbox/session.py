@@ -12,13 +12,14 @@ from typing import Any
 
 from index_store.types import Json
 from rlm.sandbox.cage import wire
-from rlm.sandbox.dialogue import Clock, Death, FrameReply, Line, exchange
+from rlm.sandbox.dialogue import Death, FrameReply, Line, exchange
 from rlm.sandbox.shown import Shown
 from rlm.sandbox.spawn import Worker, fork_worker, running_zygote
 from rlm.sandbox.types import (
     UNCONFINED,
     CallRefused,
     CellResult,
+    Clock,
     Intro,
     SandboxLimits,
     SandboxUnavailable,
@@ -58,6 +59,7 @@ class LinuxSession(Session):
         self._is_costly = False  # too much has happened to be worth replaying
         self._shown = Shown(limits)
         self.ended = False
+        self.clock = Clock(0.0)
         self._lock = threading.Lock()
         self.layers: dict[str, bool] = {}
         self._line: Line | None = self._start()
@@ -68,7 +70,7 @@ class LinuxSession(Session):
         if self.ended:
             return self._shown.death("outside", 0.0, "", lost=True, ended=True)
         record, early, started = CellRecord(code), _EarlyOutput(self.limits.output_chars), monotonic()
-        clock = Clock(self.limits.cell_timeout_s)
+        self.clock = clock = Clock(self.limits.cell_timeout_s)
         try:
             done = exchange(self._ready_line(), code, _ServedCalls(self, record).reply, clock, early.add)
         except Death as death:
@@ -93,6 +95,7 @@ class LinuxSession(Session):
         """End the session now, whatever it is doing; a running `run` returns with status "killed"."""
         with self._lock:
             self.ended = True
+            self.clock.stop()
             if self._line is not None:
                 self._line.worker.kill()
 

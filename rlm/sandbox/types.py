@@ -1,7 +1,9 @@
 """The types of the sandbox: limits, results, sessions, and the two errors that a caller meets."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
 from typing import Literal, Protocol, Self, TypeAlias
 
 from index_store.types import Json
@@ -29,7 +31,7 @@ class CallRefused(RlmError):
 
 @dataclass(frozen=True, slots=True)
 class SandboxLimits:
-    """What one session may use. `cell_timeout_s` does not run while the parent serves a call; `cpu_s` and
+    """What one session may use. `cell_timeout_s` runs on a `Clock`; `cpu_s` and
     `memory_mb` (address space, interpreter included) hold for one worker; `calls_per_cell` and `refusals` (calls
     that `serve` may refuse before the cell is stopped) for one cell."""
 
@@ -42,11 +44,48 @@ class SandboxLimits:
     refusals: int = 200
 
 
+@dataclass(slots=True)
+class Clock:
+    """How long a cell has run, on its own account: its code, and the calls that the parent serves for it.
+
+    Whoever serves a call pauses the clock for what the cell is not to pay for, which is the time that a model takes. A
+    worker that floods the parent with frames runs out of time as surely as one that is silent.
+    """
+
+    limit_s: float
+    started: float = field(default_factory=monotonic)
+    paused_s: float = 0.0
+
+    def spent_s(self) -> float:
+        """Seconds on the cell's account."""
+        return monotonic() - self.started - self.paused_s
+
+    def left_s(self) -> float:
+        """Seconds that the cell still has; 0 or less when its time is up."""
+        return self.limit_s - self.spent_s()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """What runs inside is not on the cell's account."""
+        began = monotonic()
+        try:
+            yield
+        finally:
+            self.paused_s += monotonic() - began
+
+    def stop(self) -> None:
+        """The cell's time is up, now."""
+        self.limit_s = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class CellResult:
     """What one cell did. `error` is for the model; `rule` and `line` are for the trace (set when status is
     "rejected"; `line` also on errors). `answer`, a dict of `content`, `citations` and `ready`, is set once, by the
-    cell that made it ready. `state_lost`: the variables of earlier cells are gone."""
+    cell that made it ready. `state_lost`: the variables of earlier cells are gone.
+
+    All this is the word of the process that ran the cell, but for "killed", `seconds` and `state_lost`. A cell that is
+    "rejected" was served no call."""
 
     status: Status
     stdout: str
@@ -65,11 +104,12 @@ Intro: TypeAlias = Mapping[str, Json]
 class Session(Protocol):
     """Cells over one namespace, whatever runs them: what a backend provides. Blocking; `run`, `reset` and `close`
     belong to one thread, `kill` to any. `layers`: which means of confinement hold, by name. `ended`: nothing runs
-    any more."""
+    any more. `clock`: of the cell under way, for who serves its calls; `kill` stops it."""
 
     layers: dict[str, bool]
     limits: SandboxLimits
     ended: bool
+    clock: Clock
 
     def run(self, code: str) -> CellResult:
         """Run one cell. Only what `serve` raises (other than CallRefused) and SandboxUnavailable come out of

@@ -16,9 +16,11 @@ from rlm.audit.page.html import Html, fold, join, pre, tag
 _MOST_CHILDREN = 200
 _MOST_NODES = 60
 _MOST_DEEP = 12  # calls inside calls, drawn one inside the other
+# A string that does not end is one to the end of its line, or of the code: so no part of it is tried again.
 _CODE = re.compile(
     r"(?P<comment>\#[^\n]*)"
-    r"|(?P<string>[rbfRBF]{0,2}(?:\"\"\"[\s\S]*?\"\"\"|'''[\s\S]*?'''|\"(?:\\.|[^\"\\\n])*\"|'(?:\\.|[^'\\\n])*'))"
+    r"|(?P<string>[rbfRBF]{0,2}(?:\"\"\"[\s\S]*?(?:\"\"\"|\Z)|'''[\s\S]*?(?:'''|\Z)"
+    r"|\"(?:\\.|[^\"\\\n])*+\"?|'(?:\\.|[^'\\\n])*+'?))"
     r"|(?P<verb>\b(?:context\.\w+|(?:llm|rlm)_query(?:_batched)?|budget|answer|SHOW_VARS|FINAL|FINAL_VAR|SUBMIT)\b)"
     r"|(?P<word>\b(?:and|as|assert|async|await|break|class|continue|def|del|elif|else|except|finally|for|from|if|import"
     r"|in|is|lambda|not|or|pass|raise|return|try|while|with|yield|None|True|False)\b)"

@@ -32,24 +32,32 @@ _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_NOEXEC, _MS_REMOUNT, _MS_REC, _MS_PRIVATE
 )
 _MNT_DETACH = 2
 
-# System call numbers. Allowed is what an interpreter that only computes was seen to need, and why:
-#   brk, mmap, mprotect, mremap, munmap, madvise   memory, as far as RLIMIT_AS goes; never executable
-#   read, write                                    frames, on the one descriptor
-#   clock_gettime, clock_nanosleep                 time.time (where a machine has no vdso) and time.sleep
-#   getrandom                                      the seed of a cell's own random.Random()
-#   futex                                          libc's and the interpreter's locks, in memory that nobody shares
-#   rt_sigreturn, restart_syscall                  the kernel's own, after a signal
-#   exit, exit_group                               the end
+# System call numbers. Each call that is allowed: what the worker needs it for; what it gives to whoever has taken over
+# the worker's memory.
+#   read, write       frames; the parent, which distrusts each byte. On the one descriptor alone.
+#   mmap, brk         memory; no more than RLIMIT_AS. Never executable, so new machine code cannot be brought in.
+#   mprotect          memory that malloc has set aside becomes usable (musl, further arenas of glibc); its own pages
+#                     made writable. Never executable.
+#   mremap            a large text or list grows without a second copy; its own pages elsewhere, no more executable.
+#   munmap, madvise   memory goes back; its own end.
+#   futex             WAIT and WAKE alone: libc wakes after what is done once, and aborts where that is refused; sleep.
+#                     Locks that inherit priorities, and queues that move, are where this call had its holes.
+#   clock_gettime     the time, where a machine has no vdso; the time, which the vdso gives as well.
+#   clock_nanosleep   time.sleep; sleep, on the cell's clock.
+#   restart_syscall   the kernel's own: goes on with a sleep after the machine was suspended; sleep.
+#   rt_sigreturn      ends the handler of SIGINT, if somebody sends one; registers, which it has already.
+#   getrandom         the seed of a cell's own random.Random(); random numbers.
+#   exit_group        the end.
 # The "kill" list is what only an attack calls; all others, opening a file among them, fail with EPERM.
 CALLS: dict[str, dict[str, dict[str, int]]] = {
     "x86_64": {
         "allow": {
-            "munmap": 11, "brk": 12, "rt_sigreturn": 15, "mremap": 25, "madvise": 28, "exit": 60, "futex": 202,
-            "restart_syscall": 219, "clock_gettime": 228, "clock_nanosleep": 230, "exit_group": 231,
-            "getrandom": 318,
+            "munmap": 11, "brk": 12, "rt_sigreturn": 15, "mremap": 25, "madvise": 28, "restart_syscall": 219,
+            "clock_gettime": 228, "clock_nanosleep": 230, "exit_group": 231, "getrandom": 318,
         },
         "own_fd": {"read": 0, "write": 1},
         "not_exec": {"mmap": 9, "mprotect": 10},
+        "wait_or_wake": {"futex": 202},
         "kill": {
             "socket": 41, "connect": 42, "accept": 43, "sendto": 44, "sendmsg": 46, "bind": 49, "socketpair": 53,
             "clone": 56, "fork": 57, "vfork": 58, "execve": 59, "kill": 62, "ptrace": 101, "prctl": 157,
@@ -61,12 +69,12 @@ CALLS: dict[str, dict[str, dict[str, int]]] = {
     },
     "aarch64": {
         "allow": {
-            "exit": 93, "exit_group": 94, "futex": 98, "clock_gettime": 113, "clock_nanosleep": 115,
-            "restart_syscall": 128, "rt_sigreturn": 139, "brk": 214, "munmap": 215, "mremap": 216, "madvise": 233,
-            "getrandom": 278,
+            "exit_group": 94, "clock_gettime": 113, "clock_nanosleep": 115, "restart_syscall": 128,
+            "rt_sigreturn": 139, "brk": 214, "munmap": 215, "mremap": 216, "madvise": 233, "getrandom": 278,
         },
         "own_fd": {"read": 63, "write": 64},
         "not_exec": {"mmap": 222, "mprotect": 226},
+        "wait_or_wake": {"futex": 98},
         "kill": {
             "mount": 40, "unshare": 97, "ptrace": 117, "kill": 129, "tkill": 130, "tgkill": 131, "prctl": 167,
             "socket": 198, "socketpair": 199, "bind": 200, "accept": 202, "connect": 203, "sendto": 206,
@@ -137,6 +145,8 @@ def _filter_steps(
         yield from _guarded(number, argument=0, jump=(_JEQ, 0, 1), operand=fd)
     for number in calls["not_exec"].values():
         yield from _guarded(number, argument=2, jump=(_JSET, 1, 0), operand=4)
+    for number in calls["wait_or_wake"].values():  # 0 and 1, whichever flags are set
+        yield from _guarded(number, argument=1, jump=(_JSET, 1, 0), operand=0x7E)
     for number in calls["allow"].values():
         yield from _when(_JEQ, number, _ALLOW)
     for number in calls["kill"].values():

@@ -41,6 +41,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import Any
 
 from . import records
+from .output import exact
 from .scan import words
 
 Plain = Callable[[Any], Any]  # turns the context object into its text, and leaves everything else alone
@@ -82,10 +83,7 @@ def facade(name: str, members: Mapping[str, Any]) -> Any:
 def build_facades(plain: Plain) -> dict[str, Any]:
     """Every importable module by dotted name; functions over text accept the context object through `plain`."""
     modules = {module.__name__: facade(module.__name__, _pick(module, names)) for module, names in _CHOSEN}
-    coerced = {
-        name: _coerced(getattr(textwrap, name), plain) for name in textwrap.__all__ if name != "TextWrapper"
-    }
-    modules["textwrap"] = facade("textwrap", coerced)
+    modules["textwrap"] = facade("textwrap", _textwrap_members(plain))
     modules["re"] = facade("re", _re_members(plain))
     modules["json"] = facade("json", _json_members(plain))
     modules["io"] = facade("io", {"StringIO": _coerced(io.StringIO, plain), "BytesIO": io.BytesIO})
@@ -150,11 +148,31 @@ def _pick(module: ModuleType, names: str) -> dict[str, Any]:
 
 
 def _coerced(function: Callable[..., Any], plain: Plain) -> Callable[..., Any]:
+    """The function, which sees no text of a cell's own class: libraries hand their tables to a text's methods."""
+
+    def seen(value: Any) -> Any:
+        value = plain(value)
+        return exact(value) if isinstance(value, str) else value
+
     def call(*arguments: Any, **named: Any) -> Any:
-        return function(*map(plain, arguments), **{key: plain(value) for key, value in named.items()})
+        return function(*map(seen, arguments), **{key: seen(value) for key, value in named.items()})
 
     call.__name__ = call.__qualname__ = function.__name__
     return call
+
+
+def _textwrap_members(plain: Plain) -> dict[str, Any]:
+    def of_text(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(text: Any, *arguments: Any, **named: Any) -> Any:
+            if not isinstance(text, str):
+                raise TypeError(f"{function.__name__} takes text, not a {type(text).__name__}")
+            return function(text, *arguments, **named)
+
+        call.__name__ = function.__name__
+        return call
+
+    functions = (getattr(textwrap, name) for name in textwrap.__all__ if name != "TextWrapper")
+    return {function.__name__: _coerced(of_text(function), plain) for function in functions}
 
 
 def _re_members(plain: Plain) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, cast
 from .facades import build_facades, facade, name_only
 from .proxy import Context, Text, plain
 from .records import with_safe_patterns
-from .scan import FORMAT, OWN, attribute_allowed, words
+from .scan import CHANGED, FORMAT, OWN, attribute_allowed, words
 
 PREBOUND = words(
     "re json math collections itertools functools statistics string textwrap datetime difflib random "
@@ -33,6 +33,7 @@ _INTERNAL = ("_strptime",)
 _FUNCTION = name_only("function")
 # Classes written in C whose objects hand on the attributes of another object.
 _PROXIES = (GenericAlias, super)
+ALIASES = ("types", "typing")  # where the classes of `list[int]` and `List[int]` come from
 _fields = string.Formatter().parse
 
 
@@ -49,11 +50,16 @@ def build_builtins(facades: dict[str, Any], names: Callable[[], list[str]]) -> d
         "__import__": _importer(facades),
         FORMAT: safe_format,
         OWN: own,
+        CHANGED: changed,
     }
 
 
 def build_class(*arguments: Any, **named: Any) -> Any:
-    """What a `class` statement runs."""
+    """What a `class` statement runs. A base that is no class would have its own class called with what the
+    interpreter makes a class of."""
+    for base in arguments[2:]:
+        if not (issubclass(type(base), type) or hasattr(base, "__mro_entries__")):
+            raise TypeError(f"a class cannot be made of a {type(base).__name__}")
     kind = builtins.__build_class__(*arguments, **named)
     if doors := [base.__name__ for base in kind.__mro__ if _passes_on(base)]:
         raise TypeError(f"a class of your own cannot be made of {doors[0]}")
@@ -74,6 +80,17 @@ def own(item: Any) -> Any:
     return item
 
 
+def changed(item: Any) -> Any:
+    """An object whose attribute a cell sets or deletes. A library's class is refused, as the library goes by what its
+    class says; so is an alias, which would hand the change on to its class."""
+    if issubclass(type(item), type):
+        if item.__module__ != "__main__":
+            raise AttributeError(f"{item.__name__} is not yours to change; make a class of your own from it")
+    elif type(item).__module__ in ALIASES:
+        raise AttributeError(f"{item!r} is not yours to change")
+    return item
+
+
 def class_of(item: Any) -> Any:
     """One-argument `type`, for which the context is a str. The metaclass itself is never handed out: with it a
     cell could make a class whose `__match_args__` read any attribute."""
@@ -82,7 +99,7 @@ def class_of(item: Any) -> Any:
         return str
     if kind is FunctionType:
         return _FUNCTION
-    if kind.__module__ in ("types", "typing"):
+    if kind.__module__ in ALIASES:
         return _name_of(cast(Hashable, kind))
     return class_of if issubclass(kind, type) else kind
 

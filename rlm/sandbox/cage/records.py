@@ -94,21 +94,21 @@ def fields(item: Any) -> tuple[Field, ...]:
 
 def asdict(item: Any) -> dict[str, Any]:
     """`dataclasses.asdict`, with lists for tuples, as JSON has them."""
-    return {field.name: _as_data(getattr(item, field.name)) for field in _instance_fields("asdict", item)}
+    return {name: _as_data(getattr(item, name)) for name in _instance_fields("asdict", item)}
 
 
 def astuple(item: Any) -> tuple[Any, ...]:
     """`dataclasses.astuple`."""
-    return tuple(_as_tuples(getattr(item, field.name)) for field in _instance_fields("astuple", item))
+    return tuple(_as_tuples(getattr(item, name)) for name in _instance_fields("astuple", item))
 
 
 def replace(item: Any, /, **changes: Any) -> Any:
     """`dataclasses.replace`."""
-    for field in _instance_fields("replace", item):
+    for name, field in _instance_fields("replace", item).items():
         if field.init:
-            changes.setdefault(field.name, getattr(item, field.name))
-        elif field.name in changes:
-            raise ValueError(f"field {field.name} is declared with init=False, it cannot be replaced")
+            changes.setdefault(name, getattr(item, name))
+        elif name in changes:
+            raise ValueError(f"field {name} is declared with init=False, it cannot be replaced")
     return type(item)(**changes)
 
 
@@ -132,11 +132,11 @@ def _record(kind: type) -> Record | None:
     return next((vars(base)[_RECORD] for base in kind.__mro__ if _RECORD in vars(base)), None)
 
 
-def _instance_fields(name: str, item: Any) -> Iterable[Field]:
+def _instance_fields(name: str, item: Any) -> Mapping[str, Field]:
     record = None if issubclass(type(item), type) else _record(type(item))
     if record is None:
         raise TypeError(f"{name}() should be called on dataclass instances")
-    return record.fields.values()
+    return record.fields
 
 
 def _as_data(value: Any) -> Any:

@@ -10,7 +10,7 @@ import ast
 import types
 from collections.abc import Iterable, Iterator
 
-FORMAT, OWN = "\x00format", "\x00own"  # names no cell can write
+FORMAT, OWN, CHANGED = "\x00format", "\x00own", "\x00changed"  # names no cell can write
 
 
 def words(text: str) -> list[str]:
@@ -46,8 +46,10 @@ _FORBIDDEN_ATTRIBUTES = frozenset(
     name for kind in _FRAME_TYPES for name in dir(kind) if name.startswith(_FRAME_PREFIXES)
 ) | set(words("format_map mro with_traceback f_generator gi_suspended cr_suspended ag_suspended"))
 # `register`: a cell's ABC would pass for a frame's class or for text, and a pattern read attributes by position.
-# `obj` of an AttributeError: whatever a library was handling when it failed.
-_FORBIDDEN_ATTRIBUTES |= {"register", "obj"}
+# `obj` of an AttributeError: whatever a library was handling when it failed. `groupindex` of a pattern and
+# `cell_contents` hold what the interpreter itself works with.
+_FORBIDDEN_ATTRIBUTES |= {"register", "obj", "groupindex", "cell_contents"}
+_METACLASS = ("_abc_", "_dump_registry")  # what a class has from ABCMeta, and hands to all classes below
 _NAMEDTUPLE = frozenset({"_asdict", "_replace", "_fields", "_make", "_field_defaults"})
 # The syntax that cells may use, from every version of Python that runs them. What a later version brings is refused
 # until somebody has read what it does: a test lists the kinds of nodes that this Python has and this list has not.
@@ -167,7 +169,7 @@ def _own_private(node: ast.Attribute) -> bool:
     """`self._x` in a small class: one underscore (or `obj`), on `self` or `cls`. Whether a cell made the class of
     `self` is asked at run time."""
     owner, name = node.value, node.attr
-    own = name == "obj" or (name.startswith("_") and not name.startswith("__"))
+    own = name == "obj" or (name.startswith("_") and not name.startswith(("__", *_METACLASS)))
     return own and isinstance(owner, ast.Name) and owner.id in ("self", "cls")
 
 
@@ -179,9 +181,10 @@ def _class_name(node: ast.Attribute) -> bool:
 
 
 def _super_method(node: ast.Attribute) -> bool:
+    """`super().__init__(...)`: called where it stands, as the method itself is the interpreter's."""
     call = node.value
     is_super = isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "super"
-    return is_super and node.attr in METHODS and isinstance(node.ctx, ast.Load)
+    return is_super and node.attr in METHODS and getattr(node, "is_called", False)
 
 
 def _check_class(node: ast.ClassDef) -> None:
@@ -202,7 +205,8 @@ def _check_augmented(node: ast.AugAssign) -> None:
 
 
 def _names_bound(tree: ast.Module) -> frozenset[str]:
-    """Names the cell assigns itself; marks, on the way, each `__class__` that stands below `__name__`."""
+    """Names the cell assigns itself; marks, on the way, each `__class__` that stands below `__name__`, and what is
+    called."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
@@ -213,13 +217,15 @@ def _names_bound(tree: ast.Module) -> frozenset[str]:
             names.add(node.arg)
         elif isinstance(node, ast.Attribute) and node.attr == "__name__":
             node.value.names_class = True  # type: ignore[attr-defined]
+        elif isinstance(node, ast.Call):
+            node.func.is_called = True  # type: ignore[attr-defined]
     return frozenset(names)
 
 
 class _Rewrite(ast.NodeTransformer):
     """Every served call returns a plain value, so `async` code runs as it stands with the word taken out: no
     coroutine, and no coroutine's frame, ever exists. `x.format` becomes a call that checks the template's
-    fields at run time, `self._x` one that checks whose `self` it is."""
+    fields at run time, `self._x` one that checks whose `self` it is, `x.y = z` one that checks whose class `x` is."""
 
     def visit_Await(self, node: ast.Await) -> ast.AST:
         return self.visit(node.value)  # type: ignore[no-any-return]
@@ -243,6 +249,8 @@ class _Rewrite(ast.NodeTransformer):
             return _called(FORMAT, node.value)
         if not attribute_allowed(node.attr) and _own_private(node):
             node.value = _called(OWN, node.value)
+        elif not isinstance(node.ctx, ast.Load):
+            node.value = _called(CHANGED, node.value)
         return node
 
 

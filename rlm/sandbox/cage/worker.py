@@ -72,6 +72,7 @@ class State:
     calls: frozenset[str] = frozenset()
     sources: dict[str, list[str]] = field(default_factory=dict)
     output_chars: int = 20_000
+    nonce: str = ""  # of the cell under way, for the parent; no name of a cell leads here
     output: Output | None = None
     ballast: bytes | None = None
     cells: int = 0
@@ -81,7 +82,14 @@ def serve_cells(link: Link, hello: Mapping[str, Any]) -> None:
     """Answer the parent's frames until it goes away."""
     state = new_state(link, hello)
     while True:
-        link.send({"t": "done", **execute(state, link.receive()["code"])})
+        cell = link.receive()
+        state.nonce = cell["nonce"]
+        tell(state, {"t": "done", **execute(state, cell["code"])})
+
+
+def tell(state: State, frame: dict[str, Any]) -> None:
+    """Send a frame about the cell under way."""
+    state.link.send(frame | {"nonce": state.nonce})
 
 
 def warm_up() -> None:
@@ -118,19 +126,25 @@ def execute(state: State, code: str) -> dict[str, Any]:
     """Run one cell; the frame to send back. Never raises for anything the cell does."""
     state.cells += 1
     state.names |= state.stubs  # a shadowed llm_query is itself again in the next cell
-    state.output = out = Output(state.output_chars, lambda text: state.link.send({"t": "out", "text": text}))
+    state.output = out = Output(state.output_chars, lambda text: tell(state, {"t": "out", "text": text}))
     state.ballast = state.ballast or _ballast()
     verdict: dict[str, Any] = {"status": "ok", "error": "", "rule": None, "line": None}
     try:
         _run(state, code)
     except scan.Rejected as rejected:
-        verdict = {"status": "rejected", "error": rejected.hint, "rule": rejected.rule, "line": rejected.line}
+        return _turned_away(rejected)
     except Finished:
         pass
     except BaseException as error:
         state.ballast = None
         verdict = {"status": "error", "rule": None, **_described(state, error)}
     return verdict | {"stdout": out.text(), "truncated": out.truncated, "answer": _take_answer(state)}
+
+
+def _turned_away(rejected: scan.Rejected) -> dict[str, Any]:
+    """The frame for code that did not run: it printed nothing, and takes no answer that an earlier cell left."""
+    why = {"error": rejected.hint, "rule": rejected.rule, "line": rejected.line}
+    return {"status": "rejected", **why, "stdout": "", "truncated": False, "answer": None}
 
 
 def _run(state: State, code: str) -> None:
@@ -197,7 +211,7 @@ def _call(state: State, name: str, arguments: tuple[Any, ...], named: dict[str, 
         wire.check_shape(frame)
         if state.output is not None:
             state.output.flush()
-        state.link.send(frame)
+        tell(state, frame)
     except wire.FrameError as error:
         raise ToolError(f"{name}: the arguments cannot be sent: {error}") from None
     reply = state.link.receive()

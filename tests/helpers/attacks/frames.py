@@ -2,7 +2,8 @@
 
 _SEND = """
 import json, os, struct
-def send(value):
+def send(value, about=None):
+    if isinstance(value, dict): value = {'nonce': about or cell['nonce']} | value
     body = value if isinstance(value, bytes) else json.dumps(value).encode()
     data = struct.pack('>I', len(body)) + body
     while data: data = data[os.write(@LINK@, data):]
@@ -11,11 +12,13 @@ def read():
     return json.loads(exactly(size))
 def exactly(size):
     data = b''
-    while len(data) < size: data += os.read(@LINK@, size - len(data))
+    while len(data) < size: data += os.read(@LINK@, size - len(data)) or os._exit(0)
     return data
 done = {'t': 'done', 'status': 'ok', 'stdout': '', 'error': '', 'rule': None, 'line': None, 'answer': None,
         'truncated': False}
+rejected = done | {'status': 'rejected', 'rule': 'import os', 'line': 1}
 call = {'t': 'call', 'name': 'llm_query', 'args': [], 'kwargs': {}}
+cell = read()
 """
 
 _FORGED = {
@@ -59,6 +62,26 @@ _FORGED = {
     "silence": "while True: pass",
     "hanging up": "os._exit(0)",
     "a second ending": "send(done)\nsend(done)",
+    "an ending and one byte more": "send(done)\nos.write(@LINK@, b'\\x00')",
+    "an ending without a nonce": "send(done | {'nonce': None})",
+    "an ending with a guessed nonce": "send(done, '0' * 16)",
+    "an ending with a part of the nonce": "send(done, cell['nonce'][:8])",
+    "an ending with the nonce in a list": "send(done | {'nonce': [cell['nonce']]})",
+    "an ending with the nonce in large letters": "send(done, cell['nonce'].upper() + ' ')",
+    "a call without a nonce": "send(call | {'nonce': ''})\nread()",
+    "a call with a guessed nonce": "send(call, 'f' * 16)\nread()",
+    "output with a guessed nonce": "send({'t': 'out', 'text': 'said before'}, 'f' * 16)\nsend(done)",
+    "output, then rejected": "send({'t': 'out', 'text': 'it ran'})\nsend(rejected)",
+    "a call, then rejected": "send(call)\nread()\nsend(rejected)",
+    "rejected with output": "send(rejected | {'stdout': 'it ran'})",
+    "rejected with an answer": "send(rejected | {'answer': {'content': '', 'citations': [], 'ready': True}})",
+    "rejected for no reason": "send(rejected | {'rule': None})",
+    "rejected on a line that is a truth": "send(rejected | {'line': True})",
+    "rejected twice": "send(rejected)\nsend(rejected)",
+    "well, but for a reason": "send(done | {'rule': 'import os'})",
+    "well, but with an error": "send(done | {'error': 'ValueError: x'})",
+    "ill, but with a rule": "send(done | {'status': 'error', 'error': 'x', 'rule': 'import os'})",
+    "ill, but with no error": "send(done | {'status': 'error'})",
 }
 
 FAMILIES = {"forged frames": {name: _SEND + code for name, code in _FORGED.items()}}

@@ -508,6 +508,423 @@ REACH = {
     "descriptor of a cell": "class D:\n    def __get__(self, it, kind): return kind.__base__.__subclasses__()\nclass N: d = D()\nR = N().d",
 }
 
+# A library goes by what its classes say: whoever changes the class changes the library.
+CHANGES = {
+    "name of a field": """
+from dataclasses import dataclass, fields, asdict
+@dataclass
+class Base:
+    x: int = 0
+class Text(Base, str): pass
+text = Text('{0.__globals__}')
+type(fields(Base)[0]).name = 'format'
+R = asdict(text)['format'](llm_query)
+""",
+    "name of a field by a property": """
+from dataclasses import dataclass, fields, asdict
+@dataclass
+class Base:
+    x: int = 0
+class Text(Base, str): pass
+text = Text('{0.__globals__}')
+type(fields(Base)[0]).name = property(lambda field: 'format')
+R = asdict(text)['format'](llm_query)
+""",
+    "name of a field by a loop": """
+from dataclasses import dataclass, fields, asdict
+@dataclass
+class Base:
+    x: int = 0
+class Text(Base, str): pass
+text = Text('{0.__globals__}')
+for type(fields(Base)[0]).name in ['format']: pass
+R = asdict(text)['format'](llm_query)
+""",
+    "name of a field by with": """
+from dataclasses import dataclass, fields, asdict
+class Open:
+    def __enter__(self): return 'format'
+    def __exit__(self, *error): pass
+@dataclass
+class Base:
+    x: int = 0
+class Text(Base, str): pass
+text = Text('{0.__globals__}')
+with Open() as type(fields(Base)[0]).name: pass
+R = asdict(text)['format'](llm_query)
+""",
+    "method of a library's class": """
+import collections
+collections.ChainMap.items = lambda self: 'BROKEN'
+R = collections.ChainMap().items()
+""",
+    "method of a library's class by unpacking": """
+import collections
+collections.ChainMap.items, other = lambda self: 'BROKEN', 1
+R = collections.ChainMap().items()
+""",
+    "method of a library's class by annotation": """
+import collections
+collections.ChainMap.items: object = lambda self: 'BROKEN'
+R = collections.ChainMap().items()
+""",
+    "method of a library's class by augmented assignment": """
+import random
+class Catch:
+    def __radd__(self, method): return lambda *numbers: 'BROKEN'
+random.Random.gauss += Catch()
+R = random.Random().gauss(0, 1)
+""",
+    "method of a library's class deleted": """
+import collections
+del collections.ChainMap.pop
+R = 'BROKEN'
+""",
+    "abstract class through an alias": """
+import typing, collections.abc
+typing.Mapping[str, int].keys = lambda self: 'BROKEN'
+class Own(collections.abc.Mapping):
+    def __getitem__(self, key): return 1
+    def __iter__(self): return iter('a')
+    def __len__(self): return 1
+R = Own().keys()
+""",
+    "class of an error": """
+import json
+try: json.loads('x')
+except ValueError as error: kind = type(error)
+kind.doc = 'BROKEN'
+R = kind.doc
+""",
+    "class of a match's blocks": """
+import difflib
+block = difflib.SequenceMatcher(None, 'a', 'a').get_matching_blocks()[0]
+type(block).size = 'BROKEN'
+R = block.size
+""",
+    "virtual subclasses of another class": """
+import collections.abc
+class Own(collections.abc.Mapping): pass
+def forget(cls): del cls._abc_impl
+isinstance({}, collections.abc.Mapping)
+forget(Own)
+R = 'BROKEN' if isinstance({}, Own) else None
+""",
+}
+
+# A library's own tables, which it hands to the methods of what it takes for text.
+TABLES = {
+    "whitespace of textwrap, by what is no text": """
+import textwrap
+class Text:
+    def expandtabs(self, size): return self
+    def translate(self, table):
+        table.clear()
+        return ''
+textwrap.wrap(Text())
+R = 'BROKEN' if '\\n' in textwrap.fill('a\\nb') else None
+""",
+    "whitespace of textwrap, by a kind of text": """
+import textwrap
+class Text(str):
+    def expandtabs(self, size): return self
+    def translate(self, table):
+        table.clear()
+        return ''
+textwrap.wrap(Text('a'))
+R = 'BROKEN' if '\\n' in textwrap.fill('a\\nb') else None
+""",
+    "special characters of re": """
+import re
+class Text(str):
+    def translate(self, table):
+        table.clear()
+        return ''
+re.escape(Text('.'))
+R = 'BROKEN' if re.escape('.') == '.' else None
+""",
+}
+
+MORE_FORMAT = {
+    "through a bound method's class": """
+class Note:
+    def read(self): return 1
+R = type(Note().read)(str.format, '{0.__globals__}')(llm_query)
+""",
+    "through a bound method's attributes": """
+class Text(str):
+    def __call__(self): return 1
+class Note:
+    def read(self): return 1
+R = type(Note().read)(Text('{0.__globals__}'), 1).format(llm_query)
+""",
+    "through lru_cache's copies": """
+import functools
+class Text(str): pass
+R = functools.lru_cache(str).format('{0.__globals__}', llm_query)
+""",
+    "through a partial": """
+import functools
+R = functools.partial(str.format, '{0.__globals__}')(llm_query)
+""",
+    "through a class method": """
+class Text(str):
+    fill = classmethod(str.format)
+    def go(self): return str.format(self, llm_query)
+R = Text('{0.__globals__}').go()
+""",
+    "through a property": """
+class Text(str):
+    fill = property(lambda self: self.format)
+R = Text('{0.__globals__}').fill(llm_query)
+""",
+    "through reduce": """
+import functools
+R = functools.reduce(str.format, ['{0.__globals__}', llm_query])
+""",
+    "through starmap": """
+import itertools
+R = ''.join(itertools.starmap(str.format, [('{0.__globals__}', llm_query)]))
+""",
+    "through a repl of re.sub": """
+import re
+R = re.sub('x', lambda match: '{0.__globals__}'.format(llm_query), 'x')
+""",
+    "through a key": """
+kept = []
+sorted([llm_query], key=lambda it: kept.append('{0.__globals__}'.format(it)) or 1)
+R = kept
+""",
+    "through a lambda's default": "R = (lambda fill='{0.__globals__}'.format: fill(llm_query))()",
+    "through a context manager": """
+class Fill:
+    def __enter__(self): return '{0.__globals__}'.format
+    def __exit__(self, *error): pass
+with Fill() as fill: R = fill(llm_query)
+""",
+    "field within two indexes": "R = '{0[a][0].__globals__}'.format({'a': [llm_query]})",
+    "field of a conversion": "R = '{0.__globals__!s}'.format(llm_query)",
+    "field without a number": "R = '{.__globals__}'.format(llm_query)",
+    "field in a spec's spec": """
+kept = []
+class Spec:
+    def __format__(self, spec):
+        kept.append(spec)
+        return ''
+'{0:{1.__globals__}}'.format(Spec(), llm_query)
+R = kept
+""",
+    "percent with a mapping of one's own": """
+class Names:
+    def __getitem__(self, name): return '{0.__globals__}'.format(llm_query)
+R = '%(any)s' % Names()
+""",
+}
+
+MORE_NAMES = {
+    "a class method's function": """
+class Note:
+    @classmethod
+    def make(cls): pass
+R = Note.make.__func__.__globals__
+""",
+    "a static method's function": """
+class Note:
+    look = staticmethod(llm_query)
+R = Note.look.__globals__
+""",
+    "a named tuple's new": """
+import collections
+R = collections.namedtuple('N', 'x').__new__.__globals__
+""",
+    "a named tuple's fields renamed": """
+import collections
+N = collections.namedtuple('N', 'x')
+N.__match_args__ = ('__globals__',)
+R = 'BROKEN'
+""",
+    "a private name through a class made by namedtuple": """
+import collections
+class Look(collections.namedtuple('Look', 'x')):
+    def read(self): return self._make.__func__.__globals__
+R = Look(1).read()
+""",
+    "code of a forward reference": """
+import typing
+R = typing.List['1'].__args__[0].__forward_code__
+""",
+    "function behind a partial": """
+import functools
+R = functools.partial(llm_query).func.__globals__
+""",
+    "function behind a cached one": """
+import functools
+R = functools.cache(llm_query).__wrapped__.__globals__
+""",
+    "reduced by a class of one's own": """
+import copy
+class Note:
+    def __reduce__(self): return (eval, ('llm_query.__globals__', {'llm_query': llm_query}))
+R = copy.copy(Note())
+""",
+    "state set by a class of one's own": """
+import copy
+kept = []
+class Note:
+    def __getstate__(self): return kept
+    def __setstate__(self, state): kept.append(state.__class__.__base__.__subclasses__())
+copy.copy(Note())
+R = kept
+""",
+    "hook for a name": """
+kept = []
+class Hook:
+    def __set_name__(self, owner, name): kept.append(owner.__base__.__subclasses__())
+class Note: hook = Hook()
+R = kept
+""",
+    "item of a class": """
+class Note:
+    def __class_getitem__(cls, item): return cls.__base__.__subclasses__()
+R = Note[1]
+""",
+    "module of a function by json": """
+import json
+kept = []
+json.dumps({'a': llm_query}, default=lambda it: kept.append(it.__globals__) or 1)
+R = kept
+""",
+    "decoder by json": """
+import json
+class Decoder(json.JSONDecoder):
+    def decode(self, text): return self.scan_once.__class__.__base__.__subclasses__()
+R = json.loads('1', cls=Decoder)
+""",
+    "encoder by json": """
+import json
+class Encoder(json.JSONEncoder):
+    def default(self, it): R.append(it.__globals__)
+R = []
+json.dumps(llm_query, cls=Encoder)
+""",
+    "object behind a comparison's key": """
+import functools
+key = functools.cmp_to_key(lambda a, b: 0)(llm_query)
+R = key.obj.__globals__
+""",
+    "attribute by a mapping pattern": """
+class Names(dict): pass
+match Names(a=llm_query):
+    case {'a': object(__globals__=found)}: R = found
+""",
+    "note on an error": """
+try: 1 / 0
+except ZeroDivisionError as error:
+    error.add_note('x')
+    R = error.__traceback__.tb_frame.f_globals
+""",
+    "cause of an error": """
+try:
+    try: 1 / 0
+    except ZeroDivisionError as error: raise ValueError from error
+except ValueError as error: R = error.__cause__.__traceback__.tb_frame
+""",
+    "frame of a thrown error": """
+def steps():
+    try: yield 1
+    except ValueError as error: yield error.__traceback__
+it = steps()
+next(it)
+R = it.throw(ValueError()).tb_frame
+""",
+    "owner of a descriptor": """
+class Look:
+    def __get__(self, item, owner): return owner.__mro__[-1].__subclasses__()
+class Note: look = Look()
+R = Note.look
+""",
+    "attribute of every kind": """
+class Note:
+    def __getattribute__(self, name): return object.__getattribute__(llm_query, '__globals__')
+R = Note().anything
+""",
+    "prepared namespace": """
+class Meta(type):
+    @classmethod
+    def __prepare__(cls, name, bases): return llm_query.__globals__
+class Note(metaclass=Meta): R = __builtins__
+R = llm_query.__globals__
+""",
+    "metaclass by its call": """
+class Note: pass
+R = Note.__class__('More', (), {'__match_args__': ('__globals__',)}).__class__
+""",
+}
+
+# What the interpreter works with, handed to code: a class's parts, its own methods, a view of its own dictionaries.
+PARTS = {
+    "cell of a class whose base is no class": """
+kept = []
+class Meta:
+    def __init__(self, *parts): kept.append(parts)
+try:
+    class Note(Meta()):
+        def look(self): return super()
+except AttributeError: pass
+R = kept[-1][2]['__classcell__']
+""",
+    "namespace of a class whose base is no class": """
+kept = []
+class Meta:
+    def __init__(self, *parts): kept.append(parts)
+class Note(Meta()): pass
+R = kept[-1][2] | {'__builtins__': 1}
+""",
+    "super as a class's maker": """
+class Meta:
+    def __init__(self, *parts): self.parts = parts
+class Note(Meta()):
+    def look(self): return __class__
+R = Note.parts[2]['__classcell__']
+""",
+    "method of super kept": """
+class Note:
+    def look(self): return super().__repr__
+R = Note().look()
+""",
+    "method of super kept by its class": """
+class Note: pass
+R = super(Note, Note).__init__
+""",
+    "method of super as an argument": """
+kept = []
+class Note:
+    def look(self): kept.append(super().__eq__)
+Note().look()
+R = kept
+""",
+    "method of super as a default": """
+class Note:
+    def look(self): return (lambda method=super().__hash__: method)()
+R = Note().look()
+""",
+    "groups of a pattern": "import re\nR = re.compile('(?P<a>x)').groupindex",
+    "groups of a match's pattern": "import re\nR = re.match('(?P<a>x)', 'x').re.groupindex",
+    "groups by a pattern": """
+import re
+match re.match('(?P<a>x)', 'x').re:
+    case object(groupindex=groups): R = groups
+""",
+    "groups shown to an object of one's own": """
+import re
+kept = []
+class See:
+    def __eq__(self, other): kept.append(other)
+re.compile('(?P<a>x)').groupindex == See()
+R = kept[0] | {'__builtins__': 1}
+""",
+}
+
 FAMILIES = {
     "dunder": DUNDER,
     "format": FORMAT,
@@ -524,6 +941,11 @@ FAMILIES = {
     "proxies": PROXIES,
     "super rebound": REBOUND,
     "reach": REACH,
+    "changes": CHANGES,
+    "parts": PARTS,
+    "tables": TABLES,
+    "more format": MORE_FORMAT,
+    "more names": MORE_NAMES,
 }
 if sys.version_info >= (3, 12):
     FAMILIES |= {"type parameters": TYPE_PARAMETERS, "nested quotes": NESTED_QUOTES}

@@ -61,13 +61,6 @@ def test_a_key_that_is_set_on_litellm_is_not_shown_either(
     assert f"[value of litellm.{setting}" in str(result)
 
 
-def test_a_constant_of_litellm_is_no_key_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 1.106 one is called so, and begins with a word that errors end with."""
-    monkeypatch.setattr(litellm(), "HEADER_KWARG_KEY", "provider_affinity_header", raising=False)
-    said = "no connection to the provider"
-    assert redacted(said) == said
-
-
 def test_a_name_and_password_in_an_address_go_too() -> None:
     assert (
         redacted("cannot reach https://anna:s3cret@models.example/v1 (me@example.org)")

@@ -26,6 +26,7 @@ from rlm.loop.engine import converse
 from rlm.loop.recording import Unrecorded
 from rlm.loop.verbs import READ_CHARS, Verbs
 from rlm.sandbox import CallRefused
+from rlm.sandbox.types import Clock
 from tests.helpers.model_server import MODEL
 from tests.helpers.rlm_toy import embedded, recorded_verbs
 from tests.helpers.toy import document, publish_toy, toy_draft, unit_rows
@@ -68,7 +69,7 @@ def served(index: Index, under: str | None, name: str, arguments: dict[str, Json
         options = Options(models=Models(MODEL, MODEL), limits=Limits(tokens=10))
         run = new_run(index, options, Gateway(ledger), Unrecorded(), asyncio.get_running_loop())
         verbs = Verbs(index, lambda visit: None, under)
-        serve = serving(verbs, Calls(run, verbs, "0", 0, converse, lambda: 1))
+        serve = serving(verbs, Calls(run, verbs, "0", 0, converse, lambda: 1), lambda: Clock(1e9))
         try:
             await asyncio.to_thread(serve, name, [], arguments)
         except CallRefused as e:
@@ -194,7 +195,6 @@ def test_what_is_longer_than_the_text_is_not_looked_for(
 )
 def test_a_verb_that_reads_much_ends_at_its_deadline(large: Index, name: str, arguments: list[Json]) -> None:
     verbs, visits = recorded_verbs(large)
-    verbs.left_s = lambda: 0.0
     with pytest.raises(Refused, match="this cell's time is up"):
-        verbs.serve(name, arguments, {})
+        verbs.serve(name, arguments, {}, left_s=lambda: 0.0)
     assert "time is up" in visits[-1]["error"]

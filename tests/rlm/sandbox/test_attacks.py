@@ -8,8 +8,9 @@ import pytest
 from index_store.types import Json
 from rlm.sandbox import SandboxLimits, Session, open_session
 from tests.helpers.places import data_file
+from tests.helpers.sandbox_sessions import stopped_soon
 
-LIMITS = SandboxLimits(cell_timeout_s=0.3, memory_mb=200)
+LIMITS = SandboxLimits(memory_mb=200)
 
 # Ours: gadgets that read an attribute whose name is data, or that reach the metaclass or a module.
 GADGETS = {
@@ -104,7 +105,7 @@ def test_the_answer_never_holds_a_name_the_cell_may_not_say(session: Session) ->
 @pytest.mark.parametrize("name", FLOODS)
 def test_a_flood_ends_and_the_session_goes_on(session: Session, name: str) -> None:
     session.reset()
-    result = session.run(FLOODS[name])
+    result = stopped_soon(session, FLOODS[name])
     assert len(result.stdout) + len(result.error) < 50_000
     assert survives(session)
 
@@ -114,7 +115,7 @@ def test_known_attacks_break_nothing(session: Session) -> None:
     lines = data_file("repl/attacks.jsonl").read_text(encoding="utf-8").splitlines()
     for attack in map(json.loads, lines):
         session.reset()
-        result = session.run(attack["code"])
+        result = stopped_soon(session, attack["code"])
         if not survives(session) or (result.status == "ok" and attack["goal"] not in ("dos", "tamper")):
             broken.append((attack["id"], result.status))
     assert broken == []

@@ -1,6 +1,7 @@
 """With the language layer gone (full builtins, every module) hostile code still has no effect: the kernel
 holds it."""
 
+import inspect
 import json
 import re
 from collections.abc import Iterable
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from rlm.sandbox import layers
+from rlm.sandbox.cage import confinement
 from rlm.sandbox.cage.confinement import (
     CALLS,
     CAPSET,
@@ -107,7 +109,7 @@ def test_both_machines_allow_and_forbid_the_same_calls(machine: str) -> None:
 def test_the_filter_answers_each_call_of_each_machine_as_its_table_says(machine: str) -> None:
     program, calls, arch = seccomp_program(3, machine), CALLS[machine], ARCH[machine]
     said = {number: verdict(program, arch, number, (3, 0, 3)) for number in range(600)}
-    allowed = {n for group in ("allow", "own_fd", "not_exec") for n in calls[group].values()}
+    allowed = {n for group in ("allow", "own_fd", "not_exec", "wait_or_wake") for n in calls[group].values()}
     assert {n for n, answer in said.items() if answer == ALLOWED} == allowed
     assert {n for n, answer in said.items() if answer == KILLED} == set(calls["kill"].values())
     assert set(said.values()) == {ALLOWED, REFUSED, KILLED}
@@ -123,6 +125,17 @@ def test_the_filter_looks_at_arguments(machine: str) -> None:
     for number in calls["not_exec"].values():
         said = [verdict(program, arch, number, (0, 4096, prot)) for prot in range(8)]
         assert said == [ALLOWED] * 4 + [REFUSED] * 4  # PROT_EXEC is 4
+    for number in calls["wait_or_wake"].values():
+        said = [verdict(program, arch, number, (4096, op, 0)) for op in range(512)]
+        assert {op & 127 for op, answer in enumerate(said) if answer == ALLOWED} == {0, 1}
+        assert [said[op] for op in (128, 129, 256, 385)] == [ALLOWED] * 4  # private, by another clock
+
+
+def test_every_call_that_is_allowed_stands_in_the_list_of_reasons() -> None:
+    lines = re.findall(r"^#   (?=\S)([\w, ]+?)  +\S", inspect.getsource(confinement), re.MULTILINE)
+    explained = [name for line in lines for name in line.split(", ")]
+    allowed = {name for group, calls in CALLS["x86_64"].items() if group != "kill" for name in calls}
+    assert sorted(explained) == sorted(allowed)
 
 
 @pytest.mark.parametrize("machine", ARCH)

@@ -5,12 +5,13 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from rlm.sandbox import CellResult, SandboxLimits, open_session
+from rlm.sandbox import CellResult, SandboxLimits
 from rlm.sandbox.dialogue import Line
 from rlm.sandbox.session import LinuxSession
 from rlm.sandbox.spawn import Worker
@@ -18,25 +19,24 @@ from rlm.sandbox.types import Serve
 from tests.helpers import attacks
 from tests.helpers.attacks import Attack
 from tests.helpers.sandbox_scene import LINK, effects_of, probe, scenes
+from tests.helpers.sandbox_sessions import start, stopped_soon
 
-LIMITS = SandboxLimits(cell_timeout_s=0.3, memory_mb=200, cpu_s=60)
+LIMITS = SandboxLimits(memory_mb=200, cpu_s=60)
 CALLS = frozenset({"llm_query", "context.search"})
 OPTIONAL = ["_enter_namespaces", "_empty_root", "_drop_root", "_landlock"]
 STOPPED = ("MemoryError", "RecursionError", "OverflowError", "SyntaxError", "ValueError", "ImportError")
 
 
-def start(
-    serve: Serve = lambda name, arguments, named: "real", limits: SandboxLimits = LIMITS
-) -> LinuxSession:
-    session = open_session(serve, CALLS, limits, {"context_length": 10})
-    assert isinstance(session, LinuxSession)
-    return session
-
-
 @pytest.fixture(scope="module")
 def session() -> Iterator[LinuxSession]:
-    with start() as opened:
+    with opened_session(LIMITS) as opened:
         yield opened
+
+
+def opened_session(
+    limits: SandboxLimits, serve: Serve = lambda name, arguments, named: "real"
+) -> LinuxSession:
+    return start(limits, {"context_length": 10}, serve, CALLS)
 
 
 def codes(payloads: Iterable[Attack]) -> list[str]:
@@ -138,8 +138,8 @@ def test_every_flood_ends_in_time_and_the_session_goes_on(session: LinuxSession,
         if attack.family == family:
             session.reset()
             began = time.monotonic()
-            result = session.run(attack.code)
-            assert time.monotonic() - began < 20, attack.id
+            result = stopped_soon(session, attack.code)
+            assert time.monotonic() - began < 60, attack.id
             assert len(result.stdout) + len(result.error) < 50_000, attack.id
             assert session.run("1 + 1").stdout == "2\n", attack.id
 
@@ -166,21 +166,26 @@ def memory_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def served_to(
-    sockets: Sequence[socket.socket], limits: SandboxLimits
-) -> tuple[set[str], list[tuple[CellResult, float]]]:
+#: Forged frames that leave the parent waiting, so that only the clock ends their cell.
+SILENT = {"a size and no body", "half a size", "silence", "hanging up", "a flood of output"}
+#: What the parent may take before it sees that more came: the two writes are two packets.
+TAKEN = {"a second ending", "rejected twice", "an ending and one byte more"}
+
+
+def served_to(sockets: Iterable[tuple[str, socket.socket]]) -> tuple[set[str], dict[str, CellResult]]:
     """A session whose worker is a probe's: runs each payload's side of the line, and what it asked for."""
-    asked, results = [], []
-    with start(lambda name, *more: asked.append(name), limits) as session:
-        for end in sockets:
+    asked, results = [], {}
+    limits = SandboxLimits(cell_timeout_s=60, calls_per_cell=50, refusals=20)
+    with opened_session(limits, lambda name, *more: asked.append(name)) as session:
+        for name, end in sockets:
+            session.limits = replace(limits, cell_timeout_s=0.25) if name in SILENT else limits
             session.reset()
             end.setblocking(False)
             worker = SimpleNamespace(
                 link=end, close=end.close, kill=lambda: None, exit_code=lambda timeout_s: None
             )
             session._line = Line(cast(Worker, worker), bytearray())
-            began = time.monotonic()
-            results.append((session.run("x = 1"), time.monotonic() - began))
+            results[name] = session.run("x = 1")
             session._drop()
         assert session.run("1 + 1").stdout == "2\n"
     return set(asked), results
@@ -189,20 +194,17 @@ def served_to(
 def test_no_forged_frame_moves_the_parent() -> None:
     pairs = [socket.socketpair() for _ in attacks.FRAMES]
     links = [theirs.fileno() for _, theirs in pairs]
+    names = [attack.id.partition(": ")[2] for attack in attacks.FRAMES]
     filled = [attack.code.replace("@LINK@", str(LINK)) for attack in attacks.FRAMES]
     fds = {"fds": links, "links": links, "seconds": 1}
     thread = threading.Thread(target=probe, args=("bare", filled), kwargs=fds)
     before = memory_mb()
     thread.start()
-    limits = SandboxLimits(cell_timeout_s=0.25, calls_per_cell=50, refusals=20)
-    asked, results = served_to([ours for ours, _ in pairs], limits)
+    asked, results = served_to(zip(names, (ours for ours, _ in pairs), strict=True))
     thread.join()
     for _, theirs in pairs:
         theirs.close()
     assert asked <= CALLS
-    assert max(seconds for _, seconds in results) < 20
-    assert {result.status for result, _ in results} <= {"ok", "killed"}
-    honest = {"a second ending", "a flood of calls"}
-    quiet = [a.id for a, (result, _) in zip(attacks.FRAMES, results, strict=True) if result.status == "ok"]
-    assert {name.partition(": ")[2] for name in quiet} <= honest
+    assert {name for name, result in results.items() if result.status != "killed"} <= TAKEN
+    assert {name for name, result in results.items() if "it ran longer" in result.error} <= SILENT
     assert memory_mb() - before < 300

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -15,58 +16,20 @@ import pytest
 from index_store.types import Json
 from rlm.audit import read
 from rlm.cli import main
-from rlm.sandbox import CallRefused, SandboxLimits, SandboxUnavailable, Session, open_session
+from rlm.sandbox import SandboxLimits, SandboxUnavailable, Session, open_session
 from rlm.sandbox.monty import prelude, without_await
-from rlm.sandbox.types import Intro, Serve
 from tests.helpers import attacks
 from tests.helpers.model_server import MODEL, ModelServer
 from tests.helpers.rlm_toy import embedded, warm_up
 from tests.helpers.sandbox_scene import scenes
+from tests.helpers.sandbox_sessions import CALLS, TEXT, serve, shown, start_monty
 from tests.helpers.toy import toy_index
-
-TEXT = "alpha beta\ngamma delta\n" * 50
-VERBS = frozenset({"context.search", "context.slice", "context.contains", "context.text"})
-CALLS = frozenset({"llm_query", "llm_query_batched", "refused", "echo", "fault"}) | VERBS
-
-
-def serve(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
-    match name:
-        case "refused":
-            raise CallRefused("the budget is spent: $0.00 left")
-        case "fault":
-            raise KeyError("our own bug")
-        case "echo":
-            return [arguments, named]
-        case "llm_query_batched":
-            return [f"reply:{prompt}" for prompt in arguments[0]]
-        case "context.slice":
-            return TEXT[arguments[0] : arguments[1]]
-        case "context.contains":
-            return arguments[0] in TEXT
-        case "context.text":
-            return TEXT
-    return f"{name}:{arguments[0] if arguments else ''}"
-
-
-def start(
-    limits: SandboxLimits = SandboxLimits(),  # noqa: B008
-    intro: Intro | None = None,
-    serve: Serve = serve,
-) -> Session:
-    pytest.importorskip("pydantic_monty", reason="the extra `monty` is not installed")
-    return open_session(serve, CALLS, limits, intro or {"context_length": len(TEXT)}, backend="monty")
 
 
 @pytest.fixture
 def session() -> Iterator[Session]:
-    with start(SandboxLimits(cell_timeout_s=0.5, memory_mb=200)) as opened:
+    with start_monty(SandboxLimits(cell_timeout_s=0.5, memory_mb=200)) as opened:
         yield opened
-
-
-def shown(session: Session, code: str) -> str:
-    result = session.run(code)
-    assert result.status == "ok", result.error
-    return result.stdout
 
 
 def is_installed() -> bool:
@@ -188,7 +151,7 @@ def test_errors_carry_the_line_and_a_way_on(session: Session) -> None:
 
 
 def test_a_refused_call_can_be_caught_and_too_many_end_the_cell() -> None:
-    with start(SandboxLimits(refusals=20)) as session:
+    with start_monty(SandboxLimits(refusals=20)) as session:
         assert "spent" in shown(session, "try:\n    refused()\nexcept RuntimeError as e:\n    print(e)")
         session.run("x = 1")
         result = session.run("while True:\n    try: refused()\n    except: pass")
@@ -203,7 +166,7 @@ def test_arguments_that_are_not_json_are_the_cells_mistake(session: Session, arg
 
 
 def test_a_fault_in_serve_is_the_callers_and_the_variables_stay() -> None:
-    with start() as session:
+    with start_monty() as session:
         session.run("x = 1")
         with pytest.raises(KeyError, match="our own bug"):
             session.run("fault()")
@@ -239,9 +202,29 @@ def test_a_cell_past_its_time_is_stopped_and_the_variables_come_back(session: Se
     assert shown(session, "kept") == "'llm_query:q'\n"
 
 
-def test_the_clock_stops_while_a_call_is_served() -> None:
-    with start(SandboxLimits(cell_timeout_s=0.2), serve=lambda *call: time.sleep(0.4)) as session:
-        assert session.run("echo()").status == "ok"
+def test_a_call_is_on_the_cells_clock_unless_who_serves_it_pauses_the_clock() -> None:
+    def serve(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
+        with mine.clock.paused() if arguments else nullcontext():
+            time.sleep(2.0)
+        return None
+
+    with start_monty(SandboxLimits(cell_timeout_s=1.5), serve=serve) as mine:
+        assert mine.run("echo('paused')").status == "ok"
+        result = mine.run("echo()\nwhile True: pass")
+        assert result.status == "killed" and "it ran longer than 1.5 s" in result.error
+
+
+def test_a_call_under_way_when_its_session_is_killed_has_no_time_left() -> None:
+    left: list[float] = []
+
+    def serve(*call: Any) -> None:
+        left.append(mine.clock.left_s())
+        mine.kill()
+        left.append(mine.clock.left_s())
+
+    with start_monty(serve=serve) as mine:
+        assert mine.run("echo()").status == "killed"
+    assert left[0] > 0 >= left[1]
 
 
 def test_memory_and_output_have_an_end(session: Session) -> None:
@@ -258,7 +241,7 @@ def test_values_nested_without_end_do_not_end_the_parent(session: Session) -> No
 
 
 def test_a_namespace_too_large_to_write_down_ends_the_cell_and_no_more() -> None:
-    with start(SandboxLimits(cell_timeout_s=10, memory_mb=200)) as session:
+    with start_monty(SandboxLimits(cell_timeout_s=10, memory_mb=200)) as session:
         session.run("kept = 1")
         result = session.run("x = []\nfor i in range(2_000_000): x = [x]")
         assert result.status == "killed" and "more memory than 200 MB" in result.error
@@ -266,7 +249,7 @@ def test_a_namespace_too_large_to_write_down_ends_the_cell_and_no_more() -> None
 
 
 def test_kill_from_another_thread_ends_the_running_cell() -> None:
-    with start(SandboxLimits(cell_timeout_s=10)) as session:
+    with start_monty(SandboxLimits(cell_timeout_s=10)) as session:
         threading.Timer(0.2, session.kill).start()
         result = session.run("while True: pass")
         assert result.status == "killed" and "ended from outside" in result.error
@@ -280,12 +263,12 @@ def test_reset_empties_the_namespace(session: Session) -> None:
 
 
 def test_a_plain_text_context_is_a_str() -> None:
-    with start(intro={"context_text": "tiny", "names": {"question": "why?"}}) as session:
+    with start_monty(intro={"context_text": "tiny", "names": {"question": "why?"}}) as session:
         assert shown(session, "context[1:], question") == "('iny', 'why?')\n"
 
 
 def test_many_sessions_run_at_once() -> None:
-    sessions = [start() for _ in range(16)]
+    sessions = [start_monty() for _ in range(16)]
     assert [shown(session, f"{i} * 2") for i, session in enumerate(sessions)] == [
         f"{2 * i}\n" for i in range(16)
     ]

@@ -6,8 +6,9 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
@@ -16,42 +17,10 @@ from rlm.errors import RlmError
 from rlm.sandbox import CallRefused, SandboxLimits, SandboxUnavailable, Session, open_session, spawn
 from rlm.sandbox.dialogue import Line
 from rlm.sandbox.session import LinuxSession
-from rlm.sandbox.types import Intro, Serve
+from rlm.sandbox.types import Serve
+from tests.helpers.sandbox_sessions import TEXT, serve, shown, start
 
-TEXT = "alpha beta\ngamma delta\n" * 50
 SHORT = SandboxLimits(cell_timeout_s=0.4)
-CALLS = frozenset({"llm_query", "llm_query_batched", "refused", "echo", "fault", "big", "budget"}) | {
-    "context.search", "context.slice", "context.contains", "context.text",
-}  # fmt: skip
-
-
-def serve(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
-    match name:
-        case "refused":
-            raise CallRefused("the budget is spent: $0.00 left")
-        case "fault":
-            raise KeyError("our own bug")
-        case "big":
-            return "x" * (70 << 20)
-        case "echo":
-            return [arguments, named]
-        case "context.slice":
-            return TEXT[arguments[0] : arguments[1]]
-        case "context.contains":
-            return arguments[0] in TEXT
-        case "context.text":
-            return TEXT
-    return f"{name}:{arguments[0] if arguments else ''}"
-
-
-def start(
-    limits: SandboxLimits = SandboxLimits(),  # noqa: B008
-    intro: Intro | None = None,
-    serve: Serve = serve,
-) -> LinuxSession:
-    session = open_session(serve, CALLS, limits, intro or {"context_length": len(TEXT)})
-    assert isinstance(session, LinuxSession)
-    return session
 
 
 @pytest.fixture(scope="module")
@@ -66,16 +35,18 @@ def session(shared: LinuxSession) -> LinuxSession:
     return shared
 
 
+def test_code_that_is_rejected_takes_no_answer_that_an_earlier_cell_left(session: LinuxSession) -> None:
+    session.run(
+        "class A:\n    def __str__(self):\n        answer['ready'] = True\n        return 'x'\nFINAL(A())"
+    )
+    result = session.run("import os")
+    assert (result.status, result.answer) == ("rejected", None)
+
+
 def line_of(session: LinuxSession) -> Line:
     """The session's line to its worker."""
     assert session._line is not None
     return session._line
-
-
-def shown(session: Session, code: str) -> str:
-    result = session.run(code)
-    assert result.status == "ok", result.error
-    return result.stdout
 
 
 @pytest.mark.parametrize(
@@ -449,9 +420,29 @@ def test_what_cannot_be_replayed_is_said_to_be_lost() -> None:
         assert session.run(code).status == "ok"
 
 
-def test_the_clock_stops_while_a_call_is_served() -> None:
-    with start(SandboxLimits(cell_timeout_s=0.3), serve=lambda *call: time.sleep(0.5)) as session:
-        assert session.run("echo()").status == "ok"
+def test_a_call_is_on_the_cells_clock_unless_who_serves_it_pauses_the_clock() -> None:
+    def serve(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
+        with mine.clock.paused() if arguments else nullcontext():
+            time.sleep(2.0)
+        return None
+
+    with start(SandboxLimits(cell_timeout_s=1.5), serve=serve) as mine:
+        assert mine.run("echo('paused')").status == "ok"
+        result = mine.run("echo()\nwhile True: pass")
+        assert result.status == "killed" and "it ran longer than 1.5 s" in result.error
+
+
+def test_a_call_under_way_when_its_session_is_killed_has_no_time_left() -> None:
+    left: list[float] = []
+
+    def serve(*call: Any) -> None:
+        left.append(mine.clock.left_s())
+        mine.kill()
+        left.append(mine.clock.left_s())
+
+    with start(serve=serve) as mine:
+        assert mine.run("echo()").status == "killed"
+    assert left[0] > 0 >= left[1]
 
 
 def test_too_many_refusals_end_the_cell() -> None:

@@ -13,6 +13,7 @@ from hypothesis import example, given, strategies as st
 from index_store.types import Json
 from rlm.sandbox.cage import wire
 from rlm.sandbox.dialogue import Death, check_call, check_done
+from tests.helpers.sandbox_frames import DONE, FAILED, REJECTED
 
 CAP = 1 << 16
 texts = st.text(st.characters(exclude_categories=["Cs"]))
@@ -21,10 +22,6 @@ plain = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=20,
 )
-DONE: dict[str, Any] = {
-    "t": "done", "status": "ok", "stdout": "", "error": "", "rule": None, "line": None, "answer": None,
-    "truncated": False,
-}  # fmt: skip
 
 
 def taken(buffer: bytearray) -> bytes:
@@ -68,12 +65,15 @@ def test_any_json_is_a_checked_frame_or_a_death(value: Json) -> None:
             check(frame)
 
 
-@given(st.sampled_from(sorted(DONE)), plain)
-def test_a_done_frame_with_one_odd_part_is_never_misread(key: str, value: Json) -> None:
+@given(st.sampled_from([DONE, REJECTED, FAILED]), st.sampled_from(sorted(DONE)), plain)
+def test_a_done_frame_with_one_odd_part_is_never_misread(
+    honest: dict[str, Any], key: str, value: Json
+) -> None:
     try:
-        frame = check_done(DONE | {key: value})
+        frame = check_done(honest | {key: value})
     except Death:
         return
+    assert (frame["status"] == "rejected") == (frame["rule"] is not None)
     assert isinstance(frame["stdout"], str) and isinstance(frame["error"], str)
     assert frame["status"] in ("ok", "error", "rejected")
 
@@ -238,8 +238,6 @@ def test_depth_is_allowed_up_to_the_cap_and_no_further(depth: int, kind: str) ->
     ids=repr,
 )
 def test_a_done_frame_past_its_bounds_is_a_death(part: dict[str, Any]) -> None:
-    if part == {"line": True}:
-        assert check_done(DONE | part)["line"] == 1
-        return
+    assert check_done(REJECTED)["line"] == 1
     with pytest.raises(Death):
-        check_done(DONE | part)
+        check_done(REJECTED | part)

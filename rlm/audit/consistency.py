@@ -1,0 +1,536 @@
+"""Whether the events of a trace agree with each other: who called whom and when, what it cost, who said what.
+
+Every rule holds in each trace that the engine writes, be the run whole, cancelled, over its budget or broken off. So an
+event that breaks one was not written by the engine, even if its hash is right. A rule is a function over what was told
+so far and the next event; it gives a sentence, '' where they agree. The trace may be a stranger's, and of any length:
+what is kept is a few facts of each conversation that is under way, and events are only known to fit the table.
+"""
+
+import ast
+import hashlib
+import re
+import unicodedata
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from index_store.terminal import brief
+from rlm.audit.events import AMOUNT, RecordedEvent
+from rlm.gateway.types import Usage
+
+#: Conversations that may be under way together; the engine opens 500 at a time in each of a few.
+MOST_OPEN = 100_000
+#: By how much a duration may pass the time between its events.
+SLACK_S = 1.0
+#: Code that is read for what it says the answer is; longer code is taken to do anything.
+PLAIN_CHARS = 4_000
+#: The ends of a run that has an answer event, and those of one that may have been broken off anywhere.
+REGULAR, BROKEN = (
+    frozenset({"answer", "unmet", "turns", "budget", "timeout"}),
+    frozenset({"failed", "cancelled"}),
+)
+#: The error of a call that was cancelled: the ledger was charged for it, and nobody was told how much.
+CUT_OFF = "the run was stopped before the model answered"
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call under way. `spent`: what the trace knew as spent when it began."""
+
+    call: Any
+    model: str
+    time_s: float
+    max_tokens: int
+    spent: Usage
+
+
+@dataclass(slots=True)
+class Talk:
+    """A conversation under way.
+
+    `sent`: the most messages of an ask. `reply`, `text`: the digest of what it last said, and the text where no cell
+    ran. `cell`, `scan`: the last cell, and the verdict on it until it has run; `last_ok`: how it ran. `children`,
+    `under_way`: how many it has called, and those that have not returned. `used`: by it and all below. `begun_anew`:
+    its messages were, so that its cells may be counted from 1 again; `counted_anew`: they were. `told`: the answer that
+    its code wrote in so many words; `computed`: code may have computed another.
+    """
+
+    call: Asked | None = None
+    sent: int = 0
+    reply: bytes = b""
+    text: str = ""
+    cell: int = 0
+    scan: str = ""
+    children: int = 0
+    under_way: list[str] = field(default_factory=list)
+    used: Usage = Usage()  # noqa: RUF009  (frozen)
+    begun_anew: bool = False
+    counted_anew: bool = False
+    has_answered: bool = False
+    told: str | None = None
+    computed: bool = False
+    last_ok: bool = False
+
+
+@dataclass(slots=True)
+class Story:
+    """What a trace has told so far. `spent`: the sum of its calls, of which `paid` had a usage; `noted`: the most that
+    the ledger is said to have spent; `cut`: the end of a call is not known, so its cost is not."""
+
+    opened: RecordedEvent = field(default_factory=dict)
+    talks: dict[str, Talk] = field(default_factory=lambda: {"0": Talk()})
+    spent: Usage = Usage()  # noqa: RUF009  (frozen)
+    noted: Usage = Usage()  # noqa: RUF009  (frozen)
+    paid: int = 0
+    call: Any = 0
+    cut: bool = False
+    stop: str = ""
+
+    def limit(self, name: str) -> Any:
+        """A limit of the run, None where it has none or it is no number."""
+        value = self.opened.get("limits", {}).get(name)
+        return None if AMOUNT.problem(value) else value
+
+    def hear(self, event: RecordedEvent) -> str:
+        """What contradicts the story in the next event, '' for nothing; it is then part of the story."""
+        for rule in RULES.get(event["kind"], ()):
+            if problem := rule(self, event):
+                return problem
+        _AFTER.get(event["kind"], _nothing)(self, event)
+        return ""
+
+
+Rule: TypeAlias = Callable[[Story, RecordedEvent], str]
+
+
+# -- conversations -----------------------------------------------------------------------------------------
+
+
+def is_under_way(story: Story, event: RecordedEvent) -> str:
+    """Only the root begins by itself; every other is called, and says nothing once it has ended."""
+    name = event["conversation"]
+    talk = story.talks.get(name)
+    if talk is None:
+        return f"conversation {name} says something before any other called it, or after it had returned"
+    return f"conversation {name} goes on after its answer" if talk.has_answered and name != "0" else ""
+
+
+def stands_at_the_root(story: Story, event: RecordedEvent) -> str:
+    """A run opens and closes in its root."""
+    name = event["conversation"]
+    return (
+        "" if name == "0" else f"{event['kind']} stands in conversation {name}; a run opens and closes in 0"
+    )
+
+
+def children_are_next(story: Story, event: RecordedEvent) -> str:
+    """Children are new, are named after their parent and numbered on, one for each prompt."""
+    name, talk = event["conversation"], story.talks[event["conversation"]]
+    if len(event["children"]) != len(event["prompts"]):
+        return f"{len(event['prompts'])} prompts began {len(event['children'])} conversations"
+    if len(story.talks) + len(event["children"]) > MOST_OPEN:
+        return f"it has more than {MOST_OPEN:,} conversations under way, which no run has"
+    for number, child in enumerate(event["children"], talk.children + 1):
+        if child != f"{name}.{number}":
+            return f"it calls conversation {child} where {name}.{number} is next: a call was removed, added or moved"
+    return ""
+
+
+def depth_is_allowed(story: Story, event: RecordedEvent) -> str:
+    """A child run lies no deeper than the limits let it."""
+    most, depth = story.limit("depth"), event["conversation"].count(".") + 1
+    if event["verb"].startswith("rlm_query") and most is not None and depth > most:
+        return f"it begins a child run at depth {depth}, and the run allows {most}"
+    return ""
+
+
+def children_return_as_called(story: Story, event: RecordedEvent) -> str:
+    """What returns was called, has ended its own calls and cells, and is returned with what it said."""
+    talk = story.talks[event["conversation"]]
+    if list(event["children"]) != talk.under_way:
+        return "children return that were not called, or others than were called"
+    if len(event["results"]) != len(event["children"]):
+        return f"{len(event['children'])} children give back {len(event['results'])} results"
+    for child, result in zip(event["children"], event["results"], strict=True):
+        own = story.talks[child]
+        if own.call or own.scan:
+            return f"conversation {child} returns before its last call or cell has ended"
+        said = own.reply if event["verb"].startswith("llm_query") or own.has_answered else b""
+        if result["ok"] and said and said != _digest(result["text"]):
+            return f"conversation {child} gives back another text than it ended with"
+    return ""
+
+
+# -- calls and what they cost ------------------------------------------------------------------------------
+
+
+def call_is_next(story: Story, event: RecordedEvent) -> str:
+    """Calls are numbered on, and a conversation makes one at a time."""
+    call, last = event["call"], story.call
+    if isinstance(call, int) and isinstance(last, int) and call != last + 1:
+        return f"it is call {call}, where call {last + 1} is next: a call was removed, added or moved"
+    under_way = story.talks[event["conversation"]].call
+    return "" if under_way is None else f"it asks while its call {brief(under_way.call)} is under way"
+
+
+def messages_add_up(story: Story, event: RecordedEvent) -> str:
+    """An ask sends again what was sent before, and a reply to that, and adds the rest."""
+    again = event["conversation_messages"] - len(event["messages"])
+    before = story.talks[event["conversation"]].sent
+    if again < 0 or again > before + (before > 0):
+        return f"it sends {again} messages again, where {before} were sent before"
+    return ""
+
+
+def call_was_begun(story: Story, event: RecordedEvent) -> str:
+    """A call that ends was begun, in this conversation, with this model."""
+    asked = story.talks[event["conversation"]].call
+    if asked is None or asked.call != event["call"] or asked.model != event["model"]:
+        return f"call {brief(event['call'])} of {brief(event['model'])} ends, and was not begun here"
+    took = event["time_s"] - asked.time_s
+    if event["seconds"] > took + SLACK_S:
+        return f"the call took {event['seconds']} s, and {took:.3f} s passed since it was begun"
+    return ""
+
+
+def caps_hold(story: Story, event: RecordedEvent) -> str:
+    """A call is only made where its reply at least still fits under the caps."""
+    asked, used = story.talks[event["conversation"]].call, event.get("usage")
+    if asked is None or not used or not used["calls"]:
+        return ""
+    calls, tokens, usd = (story.limit(name) for name in ("calls", "tokens", "usd"))
+    if calls is not None and (made := story.spent.calls + used["calls"]) > calls:
+        return f"it is call {made} of a run that may make {calls}"
+    if tokens is not None and asked.spent.tokens + asked.max_tokens > tokens:
+        return f"it was made when {asked.spent.tokens} of {tokens} tokens were spent, and may use {asked.max_tokens}"
+    if usd is not None and asked.spent.usd > usd + _slack(story, usd):
+        return f"it was made when ${asked.spent.usd:g} were spent of ${usd:g}"
+    return ""
+
+
+def children_cost_what_they_used(story: Story, event: RecordedEvent) -> str:
+    """The usage of children is the sum of their calls, and of all below them."""
+    if story.talks["0"].counted_anew:  # earlier conversations had the same names
+        return ""
+    used = sum((story.talks[child].used for child in event["children"]), Usage())
+    return _unlike(story, event["usage"], used, "the children", "their calls")
+
+
+def ledger_agrees(story: Story, event: RecordedEvent) -> str:
+    """The ledger of the root has entered every call that has ended."""
+    if event["conversation"] != "0" or _covers(story, Usage(**event["spent"]), story.spent):
+        return ""
+    said = _words(Usage(**event["spent"]))
+    return f"the ledger is said to have spent {said}, and the calls so far {_words(story.spent)}"
+
+
+def total_is_the_sum(story: Story, event: RecordedEvent) -> str:
+    """The run was charged what its calls used; more only where a call was cut off, and its cost never told."""
+    closed = Usage(**event["usage"])
+    if not _covers(story, closed, story.noted):
+        return (
+            f"the run is said to have used {_words(closed)}, and its ledger had {_words(story.noted)} before"
+        )
+    if not story.cut and not any(talk.call for talk in story.talks.values()):
+        return _unlike(story, event["usage"], story.spent, "the run", "its calls")
+    if not _covers(story, closed, story.spent):
+        return f"the run is said to have used {_words(closed)}, and its calls together {_words(story.spent)}"
+    return ""
+
+
+# -- cells -------------------------------------------------------------------------------------------------
+
+
+def cell_is_next(story: Story, event: RecordedEvent) -> str:
+    """Cells are numbered on; each runs before the next is scanned, and none while its model is asked."""
+    talk, cell = story.talks[event["conversation"]], event["cell"]
+    if talk.scan:
+        return f"cell {cell} is scanned, and cell {talk.cell} before it never ran"
+    if talk.call:
+        return f"cell {cell} is scanned while the model is asked for it"
+    if cell == talk.cell + 1 or (cell == 1 and talk.begun_anew):
+        return ""
+    return f"it is cell {cell}, where cell {talk.cell + 1} is next: a cell was removed, added or moved"
+
+
+def cell_was_let_run(story: Story, event: RecordedEvent) -> str:
+    """What a cell asks for, it asks after a scan let it run and before it ended. A search before any cell has none."""
+    talk, cell = story.talks[event["conversation"]], event["cell"]
+    if cell == talk.cell == 0 and event["kind"] == "visited":
+        return ""
+    if talk.scan != "ok" or cell != talk.cell:
+        why = (
+            "was rejected by its scan" if talk.scan and cell == talk.cell else "was not scanned, or had ended"
+        )
+        return f"cell {cell} asks for something, and {why}"
+    return ""
+
+
+def cell_was_scanned(story: Story, event: RecordedEvent) -> str:
+    """A cell runs once, after its scan; one that was rejected did not run."""
+    talk, cell = story.talks[event["conversation"]], event["cell"]
+    if not talk.scan or cell != talk.cell:
+        return f"cell {cell} ran, and no scan let it"
+    if talk.scan == "rejected" and event["status"] != "rejected":
+        return f"cell {cell} was rejected by its scan, and is said to have run ({event['status']})"
+    return ""
+
+
+# -- answers -----------------------------------------------------------------------------------------------
+
+
+def answer_is_what_was_said(story: Story, event: RecordedEvent) -> str:
+    """Where code wrote the answer in so many words, or a single call gave it, the answer is that."""
+    talk, content = story.talks[event["conversation"]], event["content"]
+    if talk.call or talk.scan:
+        return "the answer is given before the last call or cell has ended"
+    if event["stop"] != "answer":
+        return ""
+    if talk.cell:
+        says_another = talk.last_ok and not talk.computed and talk.told not in (None, content)
+        return f"the answer is not the one that cell {talk.cell} wrote" if says_another else ""
+    if (
+        len(content) > 40
+        and talk.text
+        and not content.startswith('"')
+        and not _lines(content) <= _lines(talk.text)
+    ):
+        return "the answer holds a line that the model's reply does not"
+    return ""
+
+
+def citations_agree(story: Story, event: RecordedEvent) -> str:
+    """A citation that stands in a document has a place of the length of its words; word for word means equal words."""
+    for number, cited in enumerate(event["citations"], 1):
+        if problem := _citation_problem(cited):
+            return f"citation {number} {problem}"
+    return ""
+
+
+def _citation_problem(cited: dict[str, Any]) -> str:
+    start, end, found, kind = cited["start"], cited["end"], cited.get("found"), cited["supported"]
+    if kind == "verbatim" and (cited["doc"] is None or start is None or end is None):
+        return "is said to stand in a document word for word, and has no place there"
+    if kind == "verbatim" and found is not None and found != cited["quote"]:
+        return "is said to stand there word for word, and the words found are not those quoted"
+    words = found if found is not None else cited["quote"] if kind == "verbatim" else None
+    if words is not None and start is not None and end is not None and end - start != len(words):
+        return f"has a place of {end - start} characters, and {len(words)} characters of words"
+    return ""
+
+
+def run_ends_as_it_answered(story: Story, event: RecordedEvent) -> str:
+    """The run ends as its last answer did, unless it was broken off; then calls and cells may be left open."""
+    stop, root = event["stop"], story.talks["0"]
+    if stop in BROKEN:
+        return ""
+    if (stop in REGULAR or story.stop) and stop != story.stop:
+        return f"the run ended by {brief(stop)}, and its last answer by {brief(story.stop)}"
+    return "the run closes before its last call or cell has ended" if root.call or root.scan else ""
+
+
+def run_took_its_time(story: Story, event: RecordedEvent) -> str:
+    """The clock of a run starts after its trace does."""
+    if event["seconds"] > event["time_s"] + SLACK_S:
+        return f"the run took {event['seconds']} s, and closed {event['time_s']} s after it opened"
+    return ""
+
+
+#: The rules for each kind of event, in the order in which they are asked; each may rely on those before it. Notes and
+#: flags have none: a thread of its own may record them a moment late.
+RULES: dict[str, tuple[Rule, ...]] = {
+    "run_opened": (stands_at_the_root,),
+    "model_asked": (is_under_way, call_is_next, messages_add_up),
+    "model_answered": (is_under_way, call_was_begun, caps_hold),
+    "model_failed": (is_under_way, call_was_begun, caps_hold),
+    "code_scanned": (is_under_way, cell_is_next),
+    "code_run": (is_under_way, cell_was_scanned),
+    "visited": (is_under_way, cell_was_let_run),
+    "child_called": (is_under_way, cell_was_let_run, children_are_next, depth_is_allowed),
+    "child_returned": (
+        is_under_way,
+        cell_was_let_run,
+        children_return_as_called,
+        children_cost_what_they_used,
+    ),
+    "budget": (ledger_agrees,),
+    "answered": (is_under_way, answer_is_what_was_said, citations_agree),
+    "run_closed": (stands_at_the_root, run_took_its_time, total_is_the_sum, run_ends_as_it_answered),
+}
+
+
+# -- what an event adds to the story -----------------------------------------------------------------------
+
+
+def _nothing(story: Story, event: RecordedEvent) -> None:
+    return None
+
+
+def _opened(story: Story, event: RecordedEvent) -> None:
+    story.opened = event
+
+
+def _asked(story: Story, event: RecordedEvent) -> None:
+    talk, story.call = story.talks[event["conversation"]], event["call"]
+    talk.call = Asked(event["call"], event["model"], event["time_s"], event["max_tokens"], story.spent)
+    talk.begun_anew = talk.begun_anew or event["conversation_messages"] == len(event["messages"])
+    talk.sent = max(
+        talk.sent, event["conversation_messages"]
+    )  # a last call has a few of its own between others
+
+
+def _ended(story: Story, event: RecordedEvent) -> None:
+    name = event["conversation"]
+    talk, used = story.talks[name], Usage(**event.get("usage", {}))
+    talk.call = None
+    if "text" in event:
+        talk.reply = _digest(event["text"])
+        talk.text = event["text"] if name == "0" and not talk.cell else ""
+    story.cut = story.cut or event.get("error") == CUT_OFF or "usage" not in event
+    story.spent, story.paid = story.spent + used, story.paid + 1
+    for above in _lineage(name):
+        story.talks[above].used += used
+
+
+def _scanned(story: Story, event: RecordedEvent) -> None:
+    talk = story.talks[event["conversation"]]
+    if event["cell"] == 1 and talk.cell:
+        talk.children, talk.counted_anew, talk.told, talk.computed = 0, True, None, False
+    talk.cell, talk.scan, talk.begun_anew, talk.text = event["cell"], event["verdict"], False, ""
+    told = told_in(event["code"]) if event["verdict"] == "ok" else ""
+    talk.computed = talk.computed or told is None
+    talk.told = told or talk.told
+
+
+def _ran(story: Story, event: RecordedEvent) -> None:
+    talk = story.talks[event["conversation"]]
+    talk.scan, talk.last_ok = "", event["status"] == "ok"
+    talk.computed = talk.computed or event["status"] not in ("ok", "rejected")
+    _end_children(story, talk)  # those of a cell that was cut short have ended with it
+
+
+def _called(story: Story, event: RecordedEvent) -> None:
+    talk = story.talks[event["conversation"]]
+    _end_children(story, talk)  # a call that was refused half-way never returned
+    talk.under_way, talk.children = list(event["children"]), talk.children + len(event["children"])
+    story.talks |= {child: Talk() for child in event["children"]}
+
+
+def _returned(story: Story, event: RecordedEvent) -> None:
+    _end_children(story, story.talks[event["conversation"]])
+
+
+def _end_children(story: Story, talk: Talk) -> None:
+    waiting, talk.under_way = talk.under_way, []
+    while waiting:
+        if (child := story.talks.pop(waiting.pop(), None)) is not None:
+            story.cut = story.cut or child.call is not None
+            waiting += child.under_way
+
+
+def _budget(story: Story, event: RecordedEvent) -> None:
+    spent = Usage(**event["spent"])
+    story.noted = spent if _covers(story, spent, story.noted) else story.noted
+
+
+def _answered(story: Story, event: RecordedEvent) -> None:
+    talk = story.talks[event["conversation"]]
+    talk.has_answered, talk.reply = True, _digest(event["content"])
+    if event["conversation"] == "0":
+        story.stop = event["stop"]
+
+
+_AFTER: dict[str, Callable[[Story, RecordedEvent], None]] = {
+    "run_opened": _opened,
+    "model_asked": _asked,
+    "model_answered": _ended,
+    "model_failed": _ended,
+    "code_scanned": _scanned,
+    "code_run": _ran,
+    "child_called": _called,
+    "child_returned": _returned,
+    "budget": _budget,
+    "answered": _answered,
+}
+
+
+# -- the answer that code writes ---------------------------------------------------------------------------
+
+_ANSWERING = re.compile(r"answer|FINAL|SUBMIT")
+
+
+def told_in(code: str) -> str | None:
+    """The answer that a cell gives in so many words; '' where it gives none, None where it may compute one.
+
+    So many words are `FINAL("...")` alone, or `answer["content"] = "..."` among statements that name `answer` in no
+    other way. JSON may be taken apart afterwards, so it is taken for computed.
+    """
+    if len(code) > PLAIN_CHARS:
+        return None
+    named = len(_ANSWERING.findall(unicodedata.normalize("NFKC", code)))
+    if not named:
+        return ""
+    try:
+        body = ast.parse(code).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    given = [pair for statement in body for pair in _given(statement)]
+    texts = [value for key, value in given if key == "content"]
+    if len(given) != named or (texts and not isinstance(texts[-1], str)):
+        return None
+    if len(given) > 1 and "FINAL" in code:  # which ends the cell, and what follows is not reached
+        return None
+    told = texts[-1] if texts else ""
+    return None if told.startswith("{") or told != told.encode("utf-8", "replace").decode() else told
+
+
+def _given(statement: ast.stmt) -> Iterator[tuple[str, Any]]:
+    """(key, constant or None) where a statement puts something into the answer, and does nothing else with it."""
+    match statement:
+        case ast.Assign(
+            targets=[ast.Subscript(value=ast.Name(id="answer"), slice=ast.Constant(value=str(key)))]
+        ):
+            yield key, statement.value.value if isinstance(statement.value, ast.Constant) else None
+        case ast.Expr(
+            value=ast.Call(func=ast.Name(id="FINAL"), args=[ast.Constant(value=str(text))], keywords=[])
+        ):
+            yield "content", text
+
+
+# -- sums and digests --------------------------------------------------------------------------------------
+
+
+def _lineage(name: str) -> Iterator[str]:
+    while name:
+        yield name
+        name = name.rpartition(".")[0]
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()
+
+
+def _lines(text: str) -> set[str]:
+    return {line.strip() for line in text.split("\n")}
+
+
+def _slack(story: Story, usd: float) -> float:
+    """What a sum of dollars may be off: the ledger rounds each call up to a picodollar, and floats round sums."""
+    return 1e-9 + story.paid * 1e-11 + usd * 1e-9
+
+
+def _covers(story: Story, more: Usage, less: Usage) -> bool:
+    counts = more.calls >= less.calls and more.prompt_tokens >= less.prompt_tokens
+    counts = counts and more.completion_tokens >= less.completion_tokens
+    return counts and more.usd >= less.usd - _slack(story, less.usd)
+
+
+def _unlike(story: Story, said: dict[str, Any], summed: Usage, who: str, parts: str) -> str:
+    usage = Usage(**said)
+    if _covers(story, usage, summed) and _covers(story, summed, usage):
+        return ""
+    return f"{who} are said to have used {_words(usage)}, and {parts} together {_words(summed)}"
+
+
+def _words(usage: Usage) -> str:
+    return f"{usage.calls} calls, {usage.prompt_tokens} + {usage.completion_tokens} tokens, ${usage.usd:g}"

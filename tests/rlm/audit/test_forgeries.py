@@ -1,0 +1,364 @@
+"""A trace that was rewritten with right hashes is found where its events contradict each other, on that line."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from index_store.index import Index, open_index
+from rlm import Limits, Models, ask, prompts
+from rlm.audit import Verdict, read, verify
+from rlm.audit.consistency import told_in
+from rlm.audit.log import FIRST_PREV, canonical, seal
+from rlm.cli import main
+from tests.helpers.audit_sample import sample_run
+from tests.helpers.model_server import MODEL, Body, ModelServer
+from tests.helpers.toy import toy_index
+
+Event = dict[str, Any]
+#: Changes the events, and returns the one whose line must be named.
+Forge = Callable[[list[Event]], Event]
+
+CELLS = (
+    "hits = context.search('mizzen', k=3)\nprint(context.read('L0-00001'))",
+    "import os",
+    "print(llm_query_batched(['How many masts?', 'Which is shorter?']), rlm_query('What is aft?'))",
+    'answer["content"] = "The ketch has two masts."\nanswer["citations"] = [{"quote": "The mizzen is shorter."}]\n'
+    'answer["ready"] = True',
+)
+
+
+def play(body: Body) -> str:
+    first, second = (message["content"] for message in body["messages"][:2])
+    if first == prompts.SUB_CALL:
+        return "Two."
+    if "Question: What is aft?" in second:
+        return "```python\nFINAL('The mizzen of a yawl.')\n```"
+    turn = sum(message["role"] == "assistant" for message in body["messages"])
+    return f"```python\n{CELLS[min(turn, len(CELLS) - 1)]}\n```"
+
+
+@pytest.fixture(scope="module")
+def honest(index: Index, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    with ModelServer(play) as server, pytest.MonkeyPatch.context() as patch:
+        server.use(patch)
+        limits = Limits(calls=40, tokens=1_000_000)
+        answer = ask(
+            index,
+            "How many masts?",
+            route="rlm",
+            models=Models(MODEL, MODEL),
+            limits=limits,
+            runs=tmp_path_factory.mktemp("honest"),
+        )
+    assert (answer.content, answer.citations[0].supported) == ("The ketch has two masts.", "verbatim")
+    return answer.trace
+
+
+@pytest.fixture
+def events(honest: Path) -> list[Event]:
+    return read(honest)[0]
+
+
+def forged(events: list[Event], folder: Path) -> Path:
+    """The trace of these events, numbered and sealed anew."""
+    head, lines = FIRST_PREV, []
+    for seq, event in enumerate(events):
+        body = canonical({k: v for k, v in event.items() if k not in ("prev", "hash")} | {"seq": seq})
+        lines.append(seal(head, body))
+        head = lines[-1][-67:-3].decode("ascii")
+    path = folder / "forged.jsonl"
+    path.write_bytes(b"".join(lines))
+    return path
+
+
+def first(events: list[Event], kind: str, conversation: str = "0", **fields: Any) -> Event:
+    fitting = (e for e in events if e["kind"] == kind and e["conversation"] == conversation)
+    return next(e for e in fitting if all(e[name] == value for name, value in fields.items()))
+
+
+def last(events: list[Event], kind: str, conversation: str = "0") -> Event:
+    return first(list(reversed(events)), kind, conversation)
+
+
+def cost_lowered(events: list[Event]) -> Event:
+    events[-1]["usage"]["completion_tokens"] -= 1
+    return events[-1]
+
+
+def cost_of_a_call_lowered(events: list[Event]) -> Event:
+    first(events, "model_answered", "0.1")["usage"]["prompt_tokens"] -= 1
+    return first(events, "child_returned")
+
+
+def call_removed(events: list[Event]) -> Event:
+    gone = first(events, "model_asked", "0.2")
+    events[:] = [e for e in events if e.get("call") != gone["call"]]
+    return first(events, "child_returned")
+
+
+def call_removed_from_the_sums(events: list[Event]) -> Event:
+    used = first(events, "model_answered", "0.2")["usage"]
+    for event in (call_removed(events), events[-1]):
+        event["usage"] = {name: event["usage"][name] - used[name] for name in used}
+    returned = first(events, "child_returned")
+    returned["results"][1] = {"ok": False, "text": "it failed"}
+    return first(events, "model_asked", "0.3")
+
+
+def calls_swapped(events: list[Event]) -> Event:
+    asked, answered = (first(events, kind, "0.1") for kind in ("model_asked", "model_answered"))
+    a, b = events.index(asked), events.index(answered)
+    events[a], events[b] = answered | {"time_s": asked["time_s"]}, asked | {"time_s": answered["time_s"]}
+    return events[a]
+
+
+def quote_altered(events: list[Event]) -> Event:
+    answered = last(events, "answered")
+    answered["citations"][0]["quote"] = "The mizzen is longer.."
+    return answered
+
+
+def quote_and_found_altered(events: list[Event]) -> Event:
+    answered = last(events, "answered")
+    answered["citations"][0] |= {"quote": "The mizzen is longest.", "found": "The mizzen is longest."}
+    return answered
+
+
+def place_moved(events: list[Event]) -> Event:
+    answered = last(events, "answered")
+    answered["citations"][0]["start"] += 1
+    answered["citations"][0]["end"] += 1
+    return answered
+
+
+def scan_removed(events: list[Event]) -> Event:
+    events.remove(first(events, "code_scanned", cell=1))
+    return first(events, "visited")
+
+
+def rejected_cell_ran(events: list[Event]) -> Event:
+    ran = first(events, "code_run", cell=2)
+    assert ran["status"] == "rejected"
+    ran |= {"status": "ok", "error": "", "stdout": "it ran\n"}
+    return ran
+
+
+def rejected_cell_looked_around(events: list[Event]) -> Event:
+    ran, visit = first(events, "code_run", cell=2), first(events, "visited")
+    put_in = visit | {"cell": 2, "time_s": ran["time_s"]}
+    events.insert(events.index(ran), put_in)
+    return put_in
+
+
+def child_without_parent(events: list[Event]) -> Event:
+    events.remove(first(events, "child_called"))
+    return first(events, "model_asked", "0.1")
+
+
+def child_talks_on(events: list[Event]) -> Event:
+    asked = first(events, "model_asked", "0.1") | {"call": 99, "time_s": events[-2]["time_s"]}
+    events.insert(len(events) - 2, asked)
+    return asked
+
+
+def child_says_another(events: list[Event]) -> Event:
+    returned = first(events, "child_returned")
+    returned["results"][0]["text"] = "Three."
+    return returned
+
+
+def child_concluded_another(events: list[Event]) -> Event:
+    returned = first(events, "child_returned", verb="rlm_query")
+    returned["results"][0]["text"] = "The mizzen of a ketch."
+    return returned
+
+
+def usage_of_children_off(events: list[Event]) -> Event:
+    returned = first(events, "child_returned")
+    returned["usage"]["calls"] += 1
+    return returned
+
+
+def answer_altered(events: list[Event]) -> Event:
+    answered = last(events, "answered")
+    answered["content"] = "The ketch has three masts."
+    return answered
+
+
+def cap_passed(events: list[Event]) -> Event:
+    events[0]["limits"]["calls"] = 2
+    return [e for e in events if e["kind"] == "model_answered"][2]
+
+
+def tokens_passed(events: list[Event]) -> Event:
+    events[0]["limits"]["tokens"] = 5_000
+    spent = 0
+    for event in events:
+        if event["kind"] == "model_answered":
+            if spent + 4_000 > 5_000:
+                return event
+            spent += event["usage"]["prompt_tokens"] + event["usage"]["completion_tokens"]
+    raise AssertionError("no call is over the cap")
+
+
+def call_took_too_long(events: list[Event]) -> Event:
+    answered = first(events, "model_answered")
+    answered["seconds"] = answered["time_s"] + 60
+    return answered
+
+
+def stop_altered(events: list[Event]) -> Event:
+    events[-1]["stop"] = "budget"
+    return events[-1]
+
+
+def cell_removed(events: list[Event]) -> Event:
+    events[:] = [e for e in events if e.get("cell") != 1 or e["conversation"] != "0"]
+    return first(events, "code_scanned", cell=2)
+
+
+FORGERIES: dict[str, tuple[Forge, str]] = {
+    "the cost lowered in the total": (cost_lowered, "its calls together"),
+    "the cost of a call lowered": (cost_of_a_call_lowered, "their calls together"),
+    "a call removed": (call_removed, "their calls together"),
+    "a call removed, and from the sums": (call_removed_from_the_sums, "a call was removed"),
+    "a call ended before it began": (calls_swapped, "was not begun here"),
+    "a citation's quote altered": (quote_altered, "the words found are not those quoted"),
+    "a quote altered with the words found": (quote_and_found_altered, "other words there than event"),
+    "a citation moved": (place_moved, "other words there than event"),
+    "a cell's scan removed": (scan_removed, "was not scanned"),
+    "a rejected cell that ran": (rejected_cell_ran, "was rejected by its scan"),
+    "a rejected cell that looked around": (rejected_cell_looked_around, "was rejected by its scan"),
+    "a child without a parent": (child_without_parent, "before any other called it"),
+    "a child that goes on after it returned": (child_talks_on, "after it had returned"),
+    "a child's reply altered": (child_says_another, "another text than it ended with"),
+    "a child's conclusion altered": (child_concluded_another, "another text than it ended with"),
+    "the usage of children off": (usage_of_children_off, "their calls together"),
+    "the answer altered": (answer_altered, "not the one that cell 4 wrote"),
+    "a cap of calls passed": (cap_passed, "of a run that may make 2"),
+    "a cap of tokens passed": (tokens_passed, "of 5000 tokens were spent"),
+    "a call longer than its time": (call_took_too_long, "passed since it was begun"),
+    "another end": (stop_altered, "its last answer by 'answer'"),
+    "a cell removed": (cell_removed, "a cell was removed"),
+}
+
+
+@pytest.mark.parametrize("name", FORGERIES)
+def test_a_forgery_that_contradicts_itself_is_found_on_its_line(
+    events: list[Event], tmp_path: Path, name: str
+) -> None:
+    forge, words = FORGERIES[name]
+    culprit = forge(events)
+    verdict = verify(forged(events, tmp_path))
+    assert not verdict.ok and words in verdict.reason, verdict
+    assert verdict.first_bad_line == [e is culprit for e in events].index(True) + 1
+    assert verdict.events == verdict.first_bad_line - 1
+
+
+def test_the_honest_trace_agrees_with_itself_and_with_its_index(honest: Path, index: Index) -> None:
+    assert verify(honest, index=index).ok
+
+
+def test_a_trace_of_an_earlier_version_still_verifies(tmp_path: Path) -> None:
+    assert verify(sample_run(tmp_path)).ok
+
+
+@pytest.mark.parametrize(
+    ("forge", "words", "line"),
+    [
+        (lambda e: e[0]["index"].update(digest="0" * 64), "asked an index with digest 000", 1),
+        (lambda e: e[0]["index"].update(documents=4), "asked 4 documents", 1),
+        (
+            lambda e: last(e, "answered")["citations"][0].update(
+                doc="one.txt", start=0, end=6, quote="double", found="double", context_before="", context_after=""
+            ),
+            "other words than the document",
+            None,
+        ),
+        (lambda e: last(e, "answered")["citations"][0].update(doc="no.txt"), "other words than the document", None),
+        (lambda e: last(e, "answered")["citations"][0].update(context_after=""), "other words than the document", None),
+    ],
+)  # fmt: skip
+def test_with_the_index_at_hand_what_it_does_not_hold_is_found(
+    events: list[Event],
+    index: Index,
+    tmp_path: Path,
+    forge: Callable[[list[Event]], None],
+    words: str,
+    line: int | None,
+) -> None:
+    forge(events)
+    path = forged(events, tmp_path)
+    assert verify(path).ok  # it does not contradict itself
+    verdict = verify(path, index=index)
+    assert not verdict.ok and words in verdict.reason
+    assert verdict.first_bad_line == (line or len(events) - 1)
+
+
+def test_a_sound_trace_says_what_was_not_checked(
+    honest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy_index(tmp_path / "toy.index")
+    assert main(["trace", "verify", str(honest)]) == 0
+    out = capsys.readouterr().out
+    assert "no head was given, and a trace bears no signature" in out and "the texts of the index" in out
+    head = verify(honest).head
+    index = str(tmp_path / "toy.index")
+    assert main(["trace", "verify", str(honest), "--head", head, "--index", index]) == 0
+    assert "not checked" not in capsys.readouterr().out
+    assert main(["trace", "verify", str(honest), "--index", index, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["reason"].endswith("a trace bears no signature)")
+
+
+def test_show_and_review_say_so_too(
+    events: list[Event], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cost_lowered(events)
+    path = str(forged(events, tmp_path))
+    assert main(["trace", "show", path]) == 1
+    assert "contradicts" in capsys.readouterr().out
+    assert main(["review", path, "-o", str(tmp_path / "page.html")]) == 1
+    assert "contradicts" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_odd_values_are_a_verdict_and_no_error(events: list[Event], tmp_path: Path) -> None:
+    odd: list[Any] = [None, True, -1, 1e300, 10**30, "x", [], {}, [[]], {"a": None}]
+    for value in odd:
+        events[0]["limits"] = {"calls": value, "tokens": value, "usd": value, "depth": value}
+        for event in events:
+            if event["kind"] == "visited":
+                event |= {"arguments": {"node": value, "start": value, "end": value}, "result": value}
+        verdict = verify(forged(events, tmp_path))
+        assert isinstance(verdict, Verdict) and verdict.reason.isprintable()
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [
+        ("x = 1", ""),
+        ('answer["content"] = "A"; answer["ready"] = True', "A"),
+        ('answer["content"] = "A"\nanswer["content"] = "B"', "B"),
+        ("FINAL('A')", "A"),
+        ("FINAL(x)", None),
+        ("FINAL('A'); answer['content'] = 'B'", None),
+        ('answer["content"] = f"{x}"', None),
+        ('answer["content"] = "A"\nfinish(answer)', None),
+        ('if x:\n    answer["content"] = "A"', None),
+        ('answer = {"content": "A", "ready": True}', None),
+        ('answer.update(content="A")', None),
+        ("ａｎｓｗｅｒ.clear()", None),
+        ('answer["content"] = \'{"answer": "A", "citations": []}\'', None),
+        ("answer[", None),
+        ("(" * 3000 + "answer", None),
+        ("x" * 10_000, None),
+    ],
+)
+def test_only_an_answer_in_so_many_words_is_held_against_the_answer(code: str, told: str | None) -> None:
+    assert told_in(code) == told
+
+
+def test_the_index_can_be_opened_anew(honest: Path, index: Index) -> None:
+    assert verify(honest, index=open_index(index.path)).ok
