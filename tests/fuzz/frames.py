@@ -12,23 +12,20 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from rlm.sandbox.cage import wire
-from rlm.sandbox.dialogue import READ_BYTES, Clock, Death, Line, exchange
+from rlm.sandbox.dialogue import READ_BYTES, Death, Line, exchange
 from rlm.sandbox.shown import Shown
 from rlm.sandbox.spawn import Worker
-from rlm.sandbox.types import SandboxLimits
+from rlm.sandbox.types import Clock, SandboxLimits
 from tests.fuzz.mutate import mutated_bytes, mutated_json, value
 from tests.fuzz.target import Target
+from tests.helpers.sandbox_frames import DONE, FAILED, REJECTED
 
 ANSWER = {"content": "An answer.", "citations": [{"node": "L0-00000", "quote": "words"}], "ready": True}
-DONE = {
-    "t": "done", "status": "ok", "stdout": "out\n", "error": "", "rule": None, "line": None, "answer": None,
-    "truncated": False,
-}  # fmt: skip
 HONEST = (
     DONE,
-    DONE | {"answer": ANSWER},
-    DONE | {"status": "error", "error": "NameError: x", "line": 3},
-    DONE | {"status": "rejected", "stdout": "", "rule": "import of 'os'", "line": 1},
+    DONE | {"answer": ANSWER, "stdout": "out\n"},
+    FAILED,
+    REJECTED,
     {"t": "out", "text": "printed\n"},
     {"t": "call", "name": "context.read", "args": ["L0-00000"], "kwargs": {}},
     {"t": "call", "name": "llm_query", "args": [], "kwargs": {"prompt": "?", "nodes": ["L0-00000"] * 9}},
@@ -64,8 +61,8 @@ def drawn(rng: random.Random) -> Script:
 
 
 def bytes_of(script: Script, told: dict[str, Any], rng: random.Random) -> bytes:
-    """The bytes of a worker that has read the cell, and names its nonce where there is one."""
-    about = {"nonce": told["nonce"]} if "nonce" in told else {}
+    """The bytes of a worker that has read the cell, and mostly names its nonce."""
+    about = {"nonce": told["nonce"]}
     parts = []
     for frame in script.frames:
         whole = frame | about if isinstance(frame, dict) and rng.random() < 0.95 else frame

@@ -31,6 +31,7 @@ from rlm.loop.verbs import VERBS, Verbs
 from rlm.sandbox import CallRefused
 from rlm.sandbox.cage import wire
 from rlm.sandbox.dialogue import Death, check_call
+from rlm.sandbox.types import Clock
 from tests.fuzz.mutate import mutated_json, value
 from tests.fuzz.target import Target
 from tests.helpers.rlm_toy import embedded
@@ -153,7 +154,7 @@ async def played(index: Index, under: str | None, calls: list[Call], folder: Pat
         assert isinstance(run.budget.gateway, Gateway)
         record_opening(run, "?", Choice("rlm", "it is a test"))
         verbs = Verbs(index, partial(_visited, run), under)
-        serve = serving(verbs, Calls(run, verbs, "0", 0, converse, lambda: 1))
+        serve = serving(verbs, Calls(run, verbs, "0", 0, converse, lambda: 1), lambda: Clock(600))
         for call in calls:
             try:
                 await asyncio.to_thread(_served, serve, *call)

@@ -85,7 +85,8 @@ class Watch:
                 for line in _lines(child, lambda: self.patience_s):
                     if self.hear(line):
                         return True
-            except Stuck:
+                code = child.wait(SLACK_S)
+            except (Stuck, subprocess.TimeoutExpired):
                 child.send_signal(signal.SIGUSR1)
                 time.sleep(1)
                 child.kill()
@@ -94,7 +95,6 @@ class Watch:
                 return False
             finally:
                 child.kill()
-        code = child.wait()
         self.found("exception", f"died {code}", f"its process ended with exit code {code}\n{_tail(errors)}")
         return False
 
