@@ -6,6 +6,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any, overload
 
@@ -13,13 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
+from index_store.terminal import brief
 from index_store.types import Document
 
-CACHED = 4096  # parsed documents in memory
+LINE_BYTES = 8 << 20  # of a document: some hundred thousand headings
+ID_CHARS = 1_000
+MOST_LEVEL = 100  # of a heading; HTML has six
+_INT64 = 2**63
+# Parsed documents in memory: those with short lines, and the last few with longer ones, which take a hundred MB each.
+CACHED, SHORT_BYTES, CACHED_LONG = 4096, 8 << 10, 4
 # An unknown id is compared with this many ids at most, those next to it in order.
 COMPARED = 2_000
 # Inside a JSON string a backslash stands before each quote, so that no text contains the bytes of a key and its value.
-_META = b'"meta": {'
+_META = re.compile(rb'"meta": \{')
 _KEYS = {
     "id",
     "title",
@@ -41,7 +48,8 @@ class Documents(Sequence[Document]):
         self, lines: npt.NDArray[Any], offsets: npt.NDArray[Any], order: npt.NDArray[Any], path: Path
     ) -> None:
         self._lines, self._offsets, self._order, self._path = lines, offsets, order, path
-        self._read = lru_cache(CACHED)(self._parsed)
+        self._read_short = lru_cache(CACHED)(self._parsed)
+        self._read_long = lru_cache(CACHED_LONG)(self._parsed)
         self._having = lru_cache(64)(self._search_metadata)
 
     def __len__(self) -> int:
@@ -55,6 +63,14 @@ class Documents(Sequence[Document]):
         if isinstance(place, slice):
             return [self._read(i) for i in range(len(self))[place]]
         return self._read(range(len(self))[place])
+
+    def _read(self, number: int) -> Document:
+        start, end = self._line(number)
+        return self._read_short(number) if end - start <= SHORT_BYTES else self._read_long(number)
+
+    def _line(self, number: int) -> tuple[int, int]:
+        """Where a document's line lies."""
+        return int(self._offsets[number]), int(self._offsets[number + 1])
 
     def number(self, doc: str) -> int | None:
         """The number of the document with this id; None where there is none."""
@@ -79,19 +95,16 @@ class Documents(Sequence[Document]):
         return {name for document in self for name in document.meta}
 
     def _search_metadata(self, name: str, value: str | None) -> Numbers:
-        pair = json.dumps(name) + ": " + ('"' if value is None else json.dumps(value))
-        places = [match.start() for match in re.finditer(re.escape(pair.encode()), self._lines.data)]
-        numbers = np.searchsorted(self._offsets, places, side="right") - 1
-        inside = (numbers >= 0) & (numbers < len(self))
-        matches = zip(
-            numbers[inside].tolist(), np.array(places, dtype=np.int64)[inside].tolist(), strict=True
+        pair = re.compile(
+            re.escape((json.dumps(name) + ": " + ('"' if value is None else json.dumps(value))).encode())
         )
-        return np.array([n for n, place in matches if self._in_metadata(n, place, name)], dtype=np.int64)
-
-    def _in_metadata(self, number: int, place: int, name: str) -> bool:
-        """Whether the field `name` at byte `place` is one of the metadata, and not the document's own key."""
-        start = int(self._offsets[number])
-        return name not in _KEYS or _META in bytes(self._lines.data[start:place])
+        lines, at, having = self._lines.data, 0, []
+        while match := pair.search(lines, at):  # once a document, however often its line has the pair
+            number = int(np.searchsorted(self._offsets, match.start(), side="right")) - 1
+            start, at = self._line(number)
+            if name not in _KEYS or _after_meta(pair, lines, start, at):
+                having.append(number)
+        return np.array(having, dtype=np.int64)
 
     def may_contain(self, numbers: Numbers, words: str) -> Iterator[int]:
         """Those of the documents `numbers` whose line may contain `words` (case folded), without parsing it.
@@ -101,15 +114,10 @@ class Documents(Sequence[Document]):
         wanted = json.dumps(words)[1:-1].encode()
         lines = self._lines.data
         for number in numbers.tolist():
-            line = bytes(lines[int(self._offsets[number]) : int(self._offsets[number + 1])])
+            start, end = self._line(number)
+            line = bytes(lines[start:end])
             if b"\\u" in line or wanted in line.lower():
                 yield number
-
-    def _damage(self, number: int, error: Exception) -> BrokenIndex:
-        return BrokenIndex(
-            f"{self._path} is damaged at document {number} ({type(error).__name__}: {error}); "
-            "copy or build the index again"
-        )
 
     def _place(self, doc: str) -> int:
         return bisect_left(range(len(self)), doc, key=lambda place: self[self._by_id(place)].id)
@@ -121,20 +129,49 @@ class Documents(Sequence[Document]):
         return number
 
     def _parsed(self, number: int) -> Document:
-        line = self._lines[int(self._offsets[number]) : int(self._offsets[number + 1])].tobytes()
+        start, end = self._line(number)
         try:
-            row = json.loads(line)
-            sections = tuple((int(start), int(level), str(words)) for start, level, words in row["sections"])
-            meta = {str(name): str(value) for name, value in row["meta"].items()}
-            return Document(
-                str(row["id"]),
-                str(row["title"]),
-                str(row["source"]),
-                str(row["sha256"]),
-                int(row["chars"]),
-                tuple(int(p) for p in row["pages"]),
-                sections,
-                meta,
-            )
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as e:
-            raise self._damage(number, e) from e
+            return _document(json.loads(self._lines[start:end].tobytes()))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+            raise BrokenIndex(
+                f"{self._path} is damaged at document {number} ({type(e).__name__}: {e}); "
+                "copy or build the index again"
+            ) from e
+
+
+def _after_meta(pair: re.Pattern[bytes], lines: Any, start: int, end: int) -> bool:
+    """Whether a line has `pair` in its metadata, and not only as one of the document's own keys."""
+    meta = _META.search(lines, start, end)
+    return meta is not None and pair.search(lines, meta.end(), end) is not None
+
+
+def _document(row: Any) -> Document:
+    """A parsed line as a document. Raises ValueError, KeyError, TypeError, AttributeError where it is none."""
+    document = Document(
+        _text(row["id"], ID_CHARS),
+        _text(row["title"]),
+        _text(row["source"]),
+        _text(row["sha256"]),
+        _number(row["chars"]),
+        tuple(_number(page) for page in row["pages"]),
+        tuple(
+            (_number(at), _number(level, MOST_LEVEL), _text(words)) for at, level, words in row["sections"]
+        ),
+        {_text(name): _text(value) for name, value in row["meta"].items()},
+    )
+    headings = (words for _, _, words in document.sections)
+    shown = chain((document.id, document.title), headings, document.meta.keys(), document.meta.values())
+    "".join(shown).encode()  # half a surrogate pair, which nothing could print, is a ValueError
+    return document
+
+
+def _number(value: Any, below: int = _INT64) -> int:
+    if type(value) is not int or not 0 <= value < below:
+        raise ValueError(f"found {brief(value)} where a number from 0 to {below - 1} belongs")
+    return value
+
+
+def _text(value: Any, most: int = LINE_BYTES) -> str:
+    if not isinstance(value, str) or len(value) > most:
+        raise ValueError(f"found {brief(value)} where a text of at most {most:,} characters belongs")
+    return value

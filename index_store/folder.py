@@ -4,8 +4,11 @@ Nothing is unpickled. Opening checks names, sizes and array headers, which costs
 it is used.
 """
 
+import math
+import os
 import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,9 @@ from index_store.tables import NODE
 
 CURRENT = "CURRENT"
 _POINTER = re.compile(r"(\d{6})(?: ([0-9a-f]{64}))?\n", re.ASCII)
+
+HEADER_BYTES = 1024  # of an array file; numpy writes 128, of the table of nodes 256
+MOST_COLUMNS = 1 << 16  # of a matrix; embedders have some thousand
 
 Array = npt.NDArray[Any]
 
@@ -62,13 +68,16 @@ def live_pointer(path: Path) -> tuple[int, str | None] | None:
     Raises BrokenIndex where the file CURRENT cannot be parsed.
     """
     check_links(path, CURRENT)
-    try:
-        line = (path / CURRENT).read_bytes()[:80].decode("ascii", "replace")
-    except FileNotFoundError:
+    file = path / CURRENT
+    if not file.exists():
         return None
+    if not file.is_file():  # to open a pipe would wait for its writer
+        raise BrokenIndex(f"{file} is no file; copy or build the index again")
+    with file.open("rb") as pointer:
+        line = pointer.read(80).decode("ascii", "replace")
     match = _POINTER.fullmatch(line)
     if match is None:
-        raise BrokenIndex(f"{path / CURRENT} names no generation ({line!r}); copy or build the index again")
+        raise BrokenIndex(f"{file} names no generation ({line!r}); copy or build the index again")
     return int(match[1]), match[2]
 
 
@@ -128,16 +137,37 @@ def read_arrays(folder: Path, manifest: Manifest) -> dict[str, Array]:
 
 
 def _array(path: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:
-    """An array file, mapped. To cut such a file short while it is open ends the process; nothing can catch that."""
-    try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError, SyntaxError) as e:
-        if path.stat().st_size and "mmap an empty file" not in str(e):
-            raise BrokenIndex(f"{path} is not an array file ({e}); copy or build the index again") from e
-        raise BrokenIndex(f"{path} is empty; copy or build the index again") from e
-    if array.dtype != dtype or array.ndim != dimensions:
-        raise BrokenIndex(f"{path} holds {array.dtype} with {array.ndim} dimensions; build the index again")
-    return np.asarray(array)  # not as np.memmap, each slice of which takes ten times as long
+    """An array file, mapped. To cut such a file short while it is open ends the process; nothing can catch that.
+
+    Its header is compared with the one that numpy writes for such an array, and parsed by nothing cleverer.
+    """
+    with path.open("rb") as file:
+        size, head = os.fstat(file.fileno()).st_size, file.read(HEADER_BYTES)
+    if not size:
+        raise BrokenIndex(f"{path} is empty; copy or build the index again")
+    match = _header(dtype, dimensions).match(head)
+    shape = tuple(int(n) for n in match.groups()) if match else ()
+    start = int.from_bytes(head[8:10], "little") + 10
+    if not match or start != match.end():
+        raise BrokenIndex(f"{path} is not the array file that a build writes; copy or build the index again")
+    if start + math.prod(shape) * dtype.itemsize != size or max(shape[1:], default=0) > MOST_COLUMNS:
+        raise BrokenIndex(f"{path} does not hold an array of shape {shape}; copy or build the index again")
+    if size == start:
+        return np.empty(shape, dtype)  # nothing cannot be mapped
+    return np.asarray(
+        np.memmap(path, dtype, "r", start, shape)
+    )  # each slice of np.memmap takes ten times as long
+
+
+@cache
+def _header(dtype: Any, dimensions: int) -> re.Pattern[bytes]:
+    """What an array file of numpy's version 1.0 begins with; its groups are the shape."""
+    kind = re.escape(repr(np.lib.format.dtype_to_descr(dtype)).encode())
+    shape = rb"(\d{1,19})," if dimensions == 1 else rb", ".join([rb"(\d{1,19})"] * dimensions)
+    return re.compile(
+        rb"\x93NUMPY\x01\x00..\{'descr': %b, 'fortran_order': False, 'shape': \(%b\), \} *\n" % (kind, shape),
+        re.DOTALL,
+    )
 
 
 def read_bytes(path: Path) -> npt.NDArray[np.uint8]:

@@ -33,7 +33,10 @@ def list_generations(path: str | Path) -> list[Generation]:
     """All generations of the index at `path`, oldest first. Raises BrokenIndex where there is no index."""
     path = Path(path)
     live = _live(path)
-    return [_generation(path, number, live) for number in sorted(numbers(path))]
+    try:
+        return [_generation(path, number, live) for number in sorted(numbers(path))]
+    except OSError as e:
+        raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; copy or build it again") from e
 
 
 def rollback(path: str | Path, number: int) -> None:
@@ -82,7 +85,10 @@ def _changing(path: Path) -> Iterator[None]:
 
 
 def _live(path: Path) -> int:
-    live = current_generation(path)
+    try:
+        live = current_generation(path)
+    except OSError as e:
+        raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; copy or build it again") from e
     if live is None:
         raise BrokenIndex(f"there is no index at {path}; build one with: raptor build SOURCE -o {path}")
     return live

@@ -22,7 +22,8 @@ from index_store.folder import (
 from index_store.grep import grep
 from index_store.manifest import Manifest
 from index_store.search import NO_VECTORS, search
-from index_store.tree import Store, Tree
+from index_store.store import Store
+from index_store.tree import Tree
 
 
 class Index(Tree):

@@ -22,6 +22,9 @@ from index_store.errors import BrokenIndex
 Ints = npt.NDArray[np.integer]
 
 K1, B = 1.5, 0.75
+# What is read of a list of words, which is held in memory; a million nodes have one of some MB.
+MOST_BYTES, MOST_WORDS, PIECE = 256 << 20, 1 << 24, 16 << 20
+MOST_SCORE = 1e3  # of one word: the logarithm of how rare it is, times at most one
 _WORD = re.compile(r"\w+")
 # Where as_completed and asCompleted are divided into parts; mRNA and iPhone are not.
 _JOINT = re.compile(r"_|(?<=[a-z][a-z])(?=[A-Z])")
@@ -127,29 +130,50 @@ class Lexicon:
     @cached_property
     def _listed(self) -> tuple[bytes, npt.NDArray[np.int64]]:
         """The list of stems, and where each line of it begins, with the end of the last."""
-        raw = self._path.read_bytes() if self._in_memory is None else self._in_memory
-        newlines = np.flatnonzero(np.frombuffer(raw, dtype=np.uint8) == ord("\n"))
-        starts = np.concatenate([[0], newlines + 1, [len(raw) + 1]])
-        if len(starts) != len(self._offsets):
-            raise BrokenIndex(f"{self._path} has {len(starts) - 1} words, expected {len(self._offsets) - 1}")
-        return raw, starts
+        raw = self._file() if self._in_memory is None else self._in_memory
+        count = raw.count(b"\n") + 1
+        if count != len(self._offsets) - 1 or count > MOST_WORDS:
+            raise BrokenIndex(
+                f"{self._path} has {count:,} words, expected {len(self._offsets) - 1:,}, of {MOST_WORDS:,} at most; "
+                "build the index again"
+            )
+        listed = np.frombuffer(raw, dtype=np.uint8)
+        newlines = [i + np.flatnonzero(listed[i : i + PIECE] == ord("\n")) for i in range(0, len(raw), PIECE)]
+        return raw, np.concatenate([[0], *(part + 1 for part in newlines), [len(raw) + 1]])
+
+    def _file(self) -> bytes:
+        if (size := self._path.stat().st_size) > MOST_BYTES:
+            raise BrokenIndex(
+                f"{self._path} has {size:,} bytes, more than the {MOST_BYTES:,} that are read; build the index again"
+            )
+        return self._path.read_bytes()
 
     def _column(self, word: str) -> slice:
         """Where the scores of a stem lie; nowhere for one that no node has."""
         raw, starts = self._listed
         wanted, places = word.encode("utf-8", "surrogatepass"), range(len(starts) - 1)
-        at = bisect_left(places, wanted, key=lambda i: raw[starts[i] : starts[i + 1] - 1])
-        if at == len(places) or raw[starts[at] : starts[at + 1] - 1] != wanted:
+
+        def listed(place: int) -> bytes:  # no more of it than decides
+            return raw[starts[place] : min(starts[place + 1] - 1, starts[place] + len(wanted) + 1)]
+
+        at = bisect_left(places, wanted, key=listed)
+        if at == len(places) or listed(at) != wanted:
             return slice(0, 0)
-        return slice(int(self._offsets[at]), int(self._offsets[at + 1]))
+        start, end = int(self._offsets[at]), int(self._offsets[at + 1])
+        if not 0 <= start <= end <= len(self._nodes):
+            raise BrokenIndex(f"the lexical arrays beside {self._path} are damaged; build the index again")
+        return slice(start, end)
 
     def score(self, query: str, n: int) -> npt.NDArray[np.float32]:
         """BM25 score of every node, shape (n,) float32; 0 where no word of the query occurs."""
         out = np.zeros(n, dtype=np.float32)
         for word in words(query):
             column = self._column(word)
-            try:
-                out[self._nodes[column]] += self._scores[column]
-            except (IndexError, ValueError) as e:
-                raise BrokenIndex(f"the lexical arrays beside {self._path} are damaged: {e}") from e
+            nodes, scores = self._nodes[column], self._scores[column]
+            fits = len(nodes) == len(scores) and nodes.min(initial=0) >= 0 and nodes.max(initial=-1) < n
+            if not fits or not ((scores >= 0) & (scores < MOST_SCORE)).all():
+                raise BrokenIndex(
+                    f"the lexical arrays beside {self._path} are damaged; build the index again"
+                )
+            out[nodes] += scores
         return out

@@ -8,13 +8,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from index_store.errors import BrokenIndex
+from index_store.terminal import brief
 
 FORMAT = 1
 NAME = "manifest.json"
-MAX_BYTES = 64 * 2**20
+MAX_BYTES = 4 << 20
+MOST_LEVELS = 255  # the table of nodes has a byte for it
+MOST_NODES = 2**31 - 1  # and of documents: edges have 32 bits for them
+MOST_GENERATIONS = 10**6
+_INT64 = 2**63
 
 # The files of a generation, and nothing else: a stranger's manifest cannot point elsewhere.
 FILES = frozenset(
@@ -85,10 +90,10 @@ def dumps(manifest: Manifest) -> bytes:
 def loads(raw: bytes, where: Path) -> Manifest:
     """Parse and check a manifest. Raises BrokenIndex, which names the file `where` and what is wrong with it."""
     try:
-        data = json.loads(raw)
+        data = json.loads(raw, parse_constant=_refuse)
         if data.get("format") != FORMAT:
             raise BrokenIndex(
-                f"{where} has format {data.get('format')!r}, this version reads format {FORMAT}; "
+                f"{where} has format {brief(data.get('format'))}, this version reads format {FORMAT}; "
                 "rebuild the index or install the version that wrote it"
             )
         files = {str(name): FileEntry(int(f["size"]), str(f["sha256"])) for name, f in data["files"].items()}
@@ -102,7 +107,8 @@ def loads(raw: bytes, where: Path) -> Manifest:
             files=files,
             digest=str(data["digest"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
+        is_sealed = manifest.digest == digest_of(manifest) and dumps(manifest) == raw
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
         raise BrokenIndex(
             f"{where} is damaged ({type(e).__name__}: {e}); copy or build the index again"
         ) from e
@@ -110,14 +116,35 @@ def loads(raw: bytes, where: Path) -> Manifest:
     missing, strange = sorted(wanted - files.keys()), sorted(files.keys() - wanted)
     if missing or strange:
         raise BrokenIndex(
-            f"{where} lists the wrong files (missing {missing}, unknown {strange}); build the index again"
+            f"{where} lists the wrong files (missing {missing}, unknown [{', '.join(map(brief, strange[:9]))}]); "
+            "build the index again"
         )
-    if not manifest.levels or min(manifest.levels) < 1 or manifest.levels[-1] != 1:
-        raise BrokenIndex(
-            f"{where} has levels {list(manifest.levels)}; an index ends in one root; build it again"
-        )
-    if manifest.digest != digest_of(manifest) or dumps(manifest) != raw:
+    if fault := _fault(manifest):
+        raise BrokenIndex(f"{where} {fault}; build the index again")
+    if not is_sealed:
         raise BrokenIndex(
             f"{where} does not match its own digest: it was changed after publishing; build it again"
         )
     return manifest
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"it holds {constant}, which is no number of JSON")
+
+
+def _fault(manifest: Manifest) -> str:
+    """What no index has, though it may be written down in a manifest; "" for nothing."""
+    levels, sizes = manifest.levels, [entry.size for entry in manifest.files.values()]
+    if not levels or len(levels) > MOST_LEVELS or min(levels) < 1 or levels[-1] != 1:
+        return f"gives {len(levels):,} levels; there are 1 to {MOST_LEVELS} of at least one node, the last of one root"
+    if sum(levels) > MOST_NODES or not 1 <= manifest.documents <= MOST_NODES:
+        return (
+            f"gives {brief(sum(levels))} nodes and {brief(manifest.documents)} documents, which no index has"
+        )
+    if not 0 <= min(sizes) <= max(sizes) < _INT64:
+        return f"gives a file of {brief(min(sizes))} to {brief(max(sizes))} bytes, which none has"
+    if not 0 < manifest.generation < MOST_GENERATIONS or not 0 < (manifest.parent or 1) < MOST_GENERATIONS:
+        return (
+            f"gives generation {brief(manifest.generation)} of {brief(manifest.parent)}, which has no folder"
+        )
+    return ""

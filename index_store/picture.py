@@ -7,13 +7,21 @@ from collections.abc import Iterator
 from html import escape
 from typing import TYPE_CHECKING
 
-from index_store.terminal import visible
+import numpy as np
+import numpy.typing as npt
+
+from index_store.terminal import one_line, visible
 
 if TYPE_CHECKING:
     from index_store.index import Index
 
+    Floats = npt.NDArray[np.float64]
+
 #: Above this many nodes the page leaves out the chunks, and says so: nobody could open one of a gigabyte.
 MOST_NODES = 60_000
+#: Of the children of one node that stand above already, so many are named again.
+MOST_AGAIN = 20
+LABEL_CHARS = 80
 TEXT_CHARS = 1_200
 MAP_WIDTH, ROW = 1000.0, 26
 
@@ -50,7 +58,7 @@ def page(index: "Index") -> str:
         f'<meta http-equiv=Content-Security-Policy content="{policy}">',
         '<meta name=viewport content="width=device-width,initial-scale=1">',
         f"<title>{_safe(index.path.name)}</title><style>{STYLE}</style>",
-        f"<h1>{_safe(index.root.label)}</h1>",
+        f"<h1>{_safe(one_line(index.root.label, LABEL_CHARS))}</h1>",
         f"<p class=soft>{_safe(index.path.name)}, generation {m.generation}: {m.documents:,} documents, "
         f"{index.chars:,} characters; nodes a level: {levels}</p>{note}",
         *_map(index),
@@ -64,54 +72,74 @@ def _map(index: "Index") -> Iterator[str]:
     """An icicle: the root on top, each node as wide as the chunks under it, three levels deep."""
     rows = min(3, len(index.levels))
     yield f'<svg viewBox="0 0 {MAP_WIDTH:g} {rows * ROW}" role=img aria-label="the tree from its root">'
-    yield from _boxes(index, len(index) - 1, 0.0, MAP_WIDTH, 0, rows)
+    yield from _boxes(index, _chunks_below(index), len(index) - 1, 0.0, MAP_WIDTH, 0, rows)
     yield "</svg>"
 
 
-def _boxes(index: "Index", number: int, left: float, width: float, row: int, rows: int) -> Iterator[str]:
+def _boxes(
+    index: "Index", chunks: "Floats", number: int, left: float, width: float, row: int, rows: int
+) -> Iterator[str]:
     if width < 1.5:
         return
     node = index.at(number)
-    label = _safe(node.label)
+    label = _safe(one_line(node.label, LABEL_CHARS))
     hue = 165 + 25 * row
     yield (
         f'<a href="#{node.id}"><rect x="{left:.1f}" y="{row * ROW}" width="{width:.1f}" height="{ROW - 1}" rx="3" '
         f'fill="hsl({hue} 45% {28 + 7 * row}%)"><title>{node.id} {label}</title></rect>'
     )
     if width > 60:
-        shown = _safe(node.label[: int(width / 6.5)])
+        shown = _safe(one_line(node.label, LABEL_CHARS)[: int(width / 6.5)])
         yield f'<text x="{left + 5:.1f}" y="{row * ROW + 17}">{shown}</text>'
     yield "</a>"
     if row + 1 < rows:
         children = index.neighbours(number, "children")
-        sizes = [_leaves_below(index, c) for c in children]
-        for child, size in zip(children, sizes, strict=True):
-            share = width * size / max(1, sum(sizes))
-            yield from _boxes(index, child, left, share, row + 1, rows)
+        sizes = chunks[children]
+        for child, share in zip(children, (width * sizes / max(1.0, sizes.sum())).tolist(), strict=True):
+            yield from _boxes(index, chunks, child, left, share, row + 1, rows)
             left += share
 
 
-def _leaves_below(index: "Index", number: int) -> int:
-    below = index.below(number)
-    return int((below < index.levels[0]).sum())
+def _chunks_below(index: "Index") -> "Floats":
+    """How many chunks are below each node, (n,); one below several of its children counts for each of them."""
+    parents, children = index.edges()
+    counts = np.zeros(len(index))
+    counts[: index.levels[0]] = 1
+    for level in range(1, len(index.levels)):
+        nodes = index.level_range(level)
+        edges = slice(*np.searchsorted(parents, [nodes.start, nodes.stop]))
+        sums = np.bincount(
+            parents[edges] - nodes.start, weights=counts[children[edges]], minlength=len(nodes)
+        )
+        counts[nodes.start : nodes.stop] = np.minimum(sums, index.levels[0])
+    return counts
 
 
 def _branch(index: "Index", number: int, done: set[int], leaves: bool, opened: bool = False) -> Iterator[str]:
     """A node and what is under it, as nested <details>; depth is that of the tree, so recursion is bounded by it."""
     node = index.at(number)
-    head = f"<code>{node.id}</code> {_safe(node.label)}"
+    head = f"<code>{node.id}</code> {_safe(one_line(node.label, LABEL_CHARS))}"
     if number in done:
         yield f'<div class=leaf>{head} <a class=soft href="#{node.id}">stands above</a></div>'
         return
     done.add(number)
     children = [c for c in index.neighbours(number, "children") if leaves or c >= index.levels[0]]
     size = f"{len(children):,} below, {node.tokens:,} tokens" if children else f"{node.tokens:,} tokens"
-    where = f" · {_safe(node.span.doc)} {node.span.start}–{node.span.end}" if node.span else ""
+    where = (
+        f" · {_safe(one_line(node.span.doc, LABEL_CHARS))} {node.span.start}–{node.span.end}"
+        if node.span
+        else ""
+    )
     begin = f'<details id="{node.id}"{" open" if opened else ""}>'
     yield f"{begin}<summary>{head} <span class=soft>{size}{where}</span></summary>"
     yield f"<p>{_safe(_cut(index.text_at(number)))}</p>"
+    again = [c for c in children if c in done]
+    left_out = set(again[MOST_AGAIN:])
     for child in children:
-        yield from _branch(index, child, done, leaves)
+        if child not in left_out:
+            yield from _branch(index, child, done, leaves)
+    if left_out:
+        yield f"<div class=leaf>and {len(left_out):,} more that stand above</div>"
     yield "</details>"
 
 

@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
 from index_store.files import byte_order_fault
+from index_store.store import Store
 from index_store.tables import MARK_BYTES, NODE, chars_before, count_chars
-from index_store.tree import Store
 from index_store.types import Document
 
 MAX_BYTES = 256 << 20  # it is held in memory; an index is mapped

@@ -1,10 +1,10 @@
-"""The tree itself: nodes, edges and texts, read from arrays. No offset is trusted: each is checked where it is used."""
+"""The tree itself: nodes, edges and texts, read from arrays that were checked when it was opened (`store.check`)."""
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -14,37 +14,19 @@ import numpy.typing as npt
 from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex, NoSuchNode
 from index_store.lexical import Lexicon, columns
-from index_store.tables import MARK_BYTES, NODE_ROW, byte_at, char_at, count_chars
+from index_store.store import Store, check, check_chunks
+from index_store.tables import NODE_ROW, byte_at, char_at, count_chars
 from index_store.types import Document, Node, Span, section_path
 from index_store.vectors import InvertedFile
 
-LABEL_CHARS = 72
+LABEL_CHARS = 72  # of a chunk, which is labelled by its first words
 MAX_CHAR_BYTES = 4  # of a character in UTF-8
+LABEL_BYTES = 4096  # of a summary's label; what a stranger put behind them is not read
+TEXT_BYTES = 64 << 20  # of a node; no build comes near it, and a longer one is not taken into memory
 _ID = re.compile(r"L(\d{1,3})-(\d{1,12})", re.ASCII)
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, slots=True)
-class Store:
-    """What a tree is read from; only the types and dimensions of the arrays have been checked.
-
-    `path`: what a person opened. `folder`: where the files of the arrays stand, for messages. `levels[i]`: nodes at
-    level i. `documents`: how many. `arrays`: by file name, as in `index_store.folder`; those in `lexical/` and `ivf/`
-    may be missing. `text`: all documents one after another in UTF-8; `summaries` and `labels` likewise. `lines`: a JSON
-    object for each document.
-    """
-
-    path: Path
-    folder: Path
-    levels: tuple[int, ...]
-    documents: int
-    arrays: Mapping[str, npt.NDArray[Any]]
-    text: Bytes
-    summaries: Bytes
-    labels: Bytes
-    lines: Bytes
 
 
 class Tree:
@@ -56,33 +38,13 @@ class Tree:
     def __init__(self, store: Store) -> None:
         self.store, self.path, self.levels = store, store.path, store.levels
         self._arrays = store.arrays
-        self._first = np.concatenate([[0], np.cumsum(store.levels)]).tolist()
-        self._check_shapes()
+        self._first = list(accumulate(store.levels, initial=0))
+        check(store)
         self._nodes = store.arrays["nodes.npy"].view(np.uint8).data
         self._borders = store.arrays["documents_text.npy"]
-
-    def _check_shapes(self) -> None:
-        n, a = len(self), self._arrays
-        edges, documents = len(a["children.npy"]), self.store.documents
-        expected = {
-            "nodes.npy": n,
-            "vectors.npy": n,
-            "children_offsets.npy": n + 1,
-            "parents_offsets.npy": n + 1,
-            "parents.npy": edges,
-            "documents_lines.npy": documents + 1,
-            "documents_order.npy": documents,
-            "documents_text.npy": documents + 1,
-            "text_marks.npy": len(self.store.text) // MARK_BYTES + 1,
-        }
-        for name, length in expected.items():
-            if len(a[name]) != length:
-                raise BrokenIndex(
-                    f"{self.store.folder / name} has {len(a[name])} rows, expected {length}; build it again"
-                )
-        inverted, dim = self.inverted_file, a["vectors.npy"].shape[1]
-        if inverted and not inverted.fits(n, dim, len(self.levels)):
-            raise BrokenIndex(f"{self.store.folder / 'ivf'} does not fit the index; build it again")
+        inverted, dim = self.inverted_file, store.arrays["vectors.npy"].shape[1]
+        if inverted and not inverted.fits(len(self), dim, len(self.levels)):
+            raise BrokenIndex(f"{store.folder / 'ivf'} does not fit the index; build it again")
 
     # -- numbers and ids ---------------------------------------------------------------------------------
 
@@ -115,9 +77,10 @@ class Tree:
             raise NoSuchNode(f"no level {level}; this index has levels 0 to {len(self.levels) - 1}")
         return range(self._first[level], self._first[level + 1])
 
-    @property
+    @cached_property
     def rows(self) -> npt.NDArray[Any]:
-        """The table of nodes, (n,) of dtype `tables.NODE`, unchecked."""
+        """The table of nodes, (n,) of dtype `tables.NODE`. Raises BrokenIndex where chunks do not tile the text."""
+        check_chunks(self.store)
         return self._arrays["nodes.npy"]
 
     # -- nodes -------------------------------------------------------------------------------------------
@@ -133,21 +96,22 @@ class Tree:
 
     def at(self, number: int) -> Node:
         """The node with this number."""
-        level, document, start, end, label_start, label_end, tokens = self._row(number)
-        if document < 0:
-            label = self.store.labels[label_start:label_end].tobytes().decode("utf-8", "replace")
+        _, document, start, end, label_start, label_end, tokens = self._row(number)
+        level = bisect_right(self._first, number) - 1
+        if level:
+            label = _decoded(self.store.labels, label_start, label_end, LABEL_BYTES)
             return Node(self.id_of(number), level, label, None, tokens)
         span = self._span(number, document, start, end)
         return Node(self.id_of(number), level, self._first_line(start, end), span, tokens)
 
     def _row(self, number: int) -> tuple[int, int, int, int, int, int, int]:
-        """The fields of `tables.NODE`; of the offsets it is checked that none ends before it begins, and no more."""
-        row = NODE_ROW.unpack_from(self._nodes, number * NODE_ROW.size)
-        if not 0 <= row[2] <= row[3]:
-            raise BrokenIndex(
-                f"node {self.id_of(number)} ends before it begins; run raptor verify {self.path}"
-            )
-        return row
+        """The fields of `tables.NODE`."""
+        nodes = self._chunk_rows if number < self.levels[0] else self._nodes
+        return NODE_ROW.unpack_from(nodes, number * NODE_ROW.size)
+
+    @cached_property
+    def _chunk_rows(self) -> Any:
+        return self.rows.view(np.uint8).data
 
     def nodes(self, level: int) -> Iterator[Node]:
         """The nodes of one level in order. Raises NoSuchNode."""
@@ -159,13 +123,12 @@ class Tree:
         return None if document < 0 else self._span(number, document, start, end)
 
     def _span(self, number: int, document: int, start: int, end: int) -> Span:
-        low, high = self.document_bytes(document) if document < len(self.documents) else (0, -1)
+        low, high = self.document_bytes(document)
         if not low <= start <= end <= high:
             raise BrokenIndex(
                 f"node {self.id_of(number)} points outside its document; run raptor verify {self.path}"
             )
-        base = self._char(low)
-        return Span(self.documents[document].id, self._char(start) - base, self._char(end) - base)
+        return self.span_of_bytes(document, start, end)
 
     def _first_line(self, start: int, end: int) -> str:
         raw = self.store.text[start : min(end, start + 4 * LABEL_CHARS)].tobytes()
@@ -175,7 +138,12 @@ class Tree:
     def text_at(self, number: int) -> str:
         """The text of the node with this number."""
         blob, start, end = self._place_of_text(number)
-        return blob[start:end].tobytes().decode("utf-8", "replace")
+        if end - start > TEXT_BYTES:
+            raise BrokenIndex(
+                f"node {self.id_of(number)} has a text of {end - start:,} bytes, more than the {TEXT_BYTES:,} that are "
+                "read; build the index again"
+            )
+        return _decoded(blob, start, end)
 
     def head_at(self, number: int, chars: int) -> str:
         """The first `chars` characters of the text of the node with this number; no more than these are read."""
@@ -211,18 +179,20 @@ class Tree:
     def neighbours(self, number: int, direction: str) -> list[int]:
         """Numbers of a node's neighbours, ascending; `direction` is `children` or `parents`."""
         offsets, targets = self._arrays[f"{direction}_offsets.npy"], self._arrays[f"{direction}.npy"]
-        numbers = targets[int(offsets[number]) : int(offsets[number + 1])].tolist()
-        if any(not 0 <= n < len(self) for n in numbers):
-            raise BrokenIndex(
-                f"node {self.id_of(number)} has {direction} out of range; run raptor verify {self.path}"
-            )
-        return sorted(numbers)
+        return sorted(set(targets[int(offsets[number]) : int(offsets[number + 1])].tolist()))
 
     def edges(self) -> tuple[Numbers, Numbers]:
         """All edges: the numbers of the parents, ascending, and those of the children, both (edges,)."""
-        parents = np.arange(self.levels[0], len(self))
-        children = self._all_neighbours(parents, "children")
-        return np.repeat(parents, np.diff(self._arrays["children_offsets.npy"][self.levels[0] :])), children
+        return self._edges("children")
+
+    def edges_up(self) -> tuple[Numbers, Numbers]:
+        """The same edges as the children have them: numbers of the parents, and those of the children, ascending."""
+        children, parents = self._edges("parents")
+        return parents, children
+
+    def _edges(self, direction: str) -> tuple[Numbers, Numbers]:
+        sizes = np.diff(self._arrays[f"{direction}_offsets.npy"])
+        return np.repeat(np.arange(len(self)), sizes), self._arrays[f"{direction}.npy"].astype(np.int64)
 
     def children(self, node: str) -> list[Node]:
         """The nodes that a summary summarises, in order; [] for a chunk. Raises NoSuchNode."""
@@ -244,9 +214,7 @@ class Tree:
         return [self.at(i) for i in reversed(steps)]
 
     def below(self, number: int) -> Numbers:
-        """Numbers of a node and everything under it, ascending. It goes level by level, so that a damaged index with a
-        cycle ends it too.
-        """
+        """Numbers of a node and everything under it, ascending."""
         return self._reached(np.array([number]), "children")
 
     def above(self, numbers: Numbers) -> Numbers:
@@ -255,7 +223,7 @@ class Tree:
 
     def _reached(self, layer: Numbers, direction: str) -> Numbers:
         seen = np.zeros(len(self), dtype=bool)
-        for _ in self.levels:
+        while len(layer):  # each is of one level, or of the next
             seen[layer] = True
             next_to = np.zeros(len(self), dtype=bool)  # marking a million is faster than sorting some
             next_to[self._all_neighbours(layer, direction)] = True
@@ -266,12 +234,8 @@ class Tree:
         """Numbers of the `children` or `parents` of several nodes, those of the first node first."""
         offsets, targets = self._arrays[f"{direction}_offsets.npy"], self._arrays[f"{direction}.npy"]
         starts, sizes = offsets[numbers], offsets[numbers + 1] - offsets[numbers]
-        if len(numbers) and (starts.min() < 0 or sizes.min() < 0 or sizes.sum() > len(targets)):
-            raise BrokenIndex(f"{direction} are out of range; run raptor verify {self.path}")
         places = np.arange(sizes.sum()) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes)
-        reached: Numbers = targets[np.minimum(places, len(targets) - 1)].astype(np.int64)
-        if len(reached) and (reached.min() < 0 or reached.max() >= len(self)):
-            raise BrokenIndex(f"{direction} are out of range; run raptor verify {self.path}")
+        reached: Numbers = targets[places].astype(np.int64)
         return reached
 
     def leaves(self, node: str) -> list[Node]:
@@ -332,7 +296,7 @@ class Tree:
 
     def bytes_text(self, start: int, end: int) -> str:
         """The text of the bytes start:end of text.bin."""
-        return bytes(self.store.text[start:end]).decode("utf-8", "replace")
+        return _decoded(self.store.text, start, end)
 
     # -- the corpus as one text: documents one after another ---------------------------------------------
 
@@ -347,19 +311,21 @@ class Tree:
 
     def span_of_bytes(self, document: int, start: int, end: int) -> Span:
         """The bytes start:end of text.bin as characters of the document with this number, in which they lie."""
-        base = self._char(self.document_bytes(document)[0])
-        return Span(self.documents[document].id, self._char(start) - base, self._char(end) - base)
+        base, facts = self._char(self.document_bytes(document)[0]), self.documents[document]
+        span = Span(facts.id, self._char(start) - base, self._char(end) - base)
+        if not 0 <= span.start <= span.end <= facts.chars:
+            raise BrokenIndex(
+                f"the characters of document {facts.id!r} are miscounted; run raptor verify {self.path}"
+            )
+        return span
 
     def document_bytes(self, number: int) -> tuple[int, int]:
         """Where the document with this number lies in text.bin."""
-        start, end = int(self._borders[number]), int(self._borders[number + 1])
-        if not 0 <= start <= end <= len(self.store.text):
-            raise BrokenIndex(f"document {number} points outside the text; run raptor verify {self.path}")
-        return start, end
+        return int(self._borders[number]), int(self._borders[number + 1])
 
     @property
     def document_borders(self) -> npt.NDArray[np.int64]:
-        """Where each document begins in text.bin, and the end of the last, (documents + 1,) int64, unchecked."""
+        """Where each document begins in text.bin, and the end of the last, (documents + 1,) int64, ascending."""
         return self._borders
 
     def node_bytes(self, number: int) -> tuple[int, int]:
@@ -426,3 +392,10 @@ class Tree:
         if "ivf/nodes.npy" not in self._arrays:
             return None
         return InvertedFile(**{Path(n).stem: a for n, a in self._arrays.items() if n.startswith("ivf/")})
+
+
+def _decoded(blob: Bytes, start: int, end: int, most: int | None = None) -> str:
+    """The text of the bytes start:end, of the first `most` of them where that is given."""
+    if most is None or end - start <= most:
+        return blob[start:end].tobytes().decode("utf-8", "replace")
+    return blob[start : start + most].tobytes().decode("utf-8", "ignore")  # a character may be cut in two

@@ -23,6 +23,7 @@ Numbers = npt.NDArray[np.int64]
 
 EXACT_NODES = 50_000  # up to here every vector is compared, in some 10 ms
 READ = 64  # times the root of n: vectors of which a query reads the bytes, those of some 256 lists
+MOST_COSINE = 1e6  # a cosine is 1 at most; a caller's vector may be longer
 COMPARED = 300  # vectors compared exactly, at least
 # Numbers in a matrix: up to here, and some way beyond, OpenBLAS does not divide the work.
 ON_ONE_THREAD = 1 << 17
@@ -67,7 +68,18 @@ def whole_levels(sizes: Sequence[int], nodes: Ints) -> range | None:
 
 
 def cosines(vectors: Floats, numbers: Ints, vector: Floats) -> Floats:
-    """Cosines (k,) of the unit rows `numbers` (k,), ascending, with the unit `vector`; copies a few rows at a time."""
+    """Cosines (k,) of the unit rows `numbers` (k,), ascending, with the unit `vector`; copies a few rows at a time.
+
+    Raises BrokenIndex where a row is no unit row by far, or the vector is not of finite numbers.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        found = _cosines(vectors, numbers, vector)
+    if not (np.abs(found) < MOST_COSINE).all():
+        raise BrokenIndex("the index's vectors, or the query's, are not of length 1; build the index again")
+    return found
+
+
+def _cosines(vectors: Floats, numbers: Ints, vector: Floats) -> Floats:
     if len(numbers) and numbers[-1] - numbers[0] + 1 == len(numbers):
         return _products(vectors[int(numbers[0]) : int(numbers[-1]) + 1], vector)
     step = _rows_at_once(vectors)
@@ -100,9 +112,10 @@ def near(inverted: InvertedFile, vector: Floats, levels: range, count: int) -> N
     Raises BrokenIndex where an array leads out of another.
     """
     lists = _lists(inverted, vector, levels)
-    codes = np.concatenate([inverted.codes[place] for place in lists])
     nodes = np.concatenate([inverted.nodes[place] for place in lists])
-    rough = _products(codes, vector @ inverted.axes)
+    with np.errstate(invalid="ignore", over="ignore"):
+        on_axes = vector @ inverted.axes
+        rough = np.concatenate([_products(inverted.codes[place], on_axes) for place in lists])
     numbers = np.unique(nodes[largest(rough, count)]).astype(np.int64)
     if not len(numbers) or numbers[0] < 0 or numbers[-1] >= len(inverted.nodes):
         raise BrokenIndex("the index's inverted file names nodes that do not exist; build it again")
@@ -111,7 +124,8 @@ def near(inverted: InvertedFile, vector: Floats, levels: range, count: int) -> N
 
 def _lists(inverted: InvertedFile, vector: Floats, levels: range) -> list[slice]:
     """Where the parts of the nearest lists in `levels` lie, nearest first, until they have vectors enough."""
-    order = np.argsort(-_products(inverted.centroids, vector), kind="stable")
+    with np.errstate(invalid="ignore", over="ignore"):
+        order = np.argsort(-_products(inverted.centroids, vector), kind="stable")
     step = (len(inverted.offsets) - 1) // len(inverted.centroids)
     starts = inverted.offsets[order * step + levels.start]
     ends = inverted.offsets[order * step + levels.stop]

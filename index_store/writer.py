@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store import inverted_write, lexical, vectors
+from index_store.documents import LINE_BYTES
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.files import Lock, lock, refuse_links, sha256_of, write_new
 from index_store.folder import CURRENT, check_sizes, current_generation, generation_folder, read_manifest
@@ -262,7 +263,13 @@ def _document_line(d: Document) -> bytes:
         "chars": d.chars,
     }
     row |= {"pages": list(d.pages), "sections": d.sections, "meta": dict(sorted(d.meta.items()))}
-    return (json.dumps(row) + "\n").encode("ascii")
+    line = (json.dumps(row) + "\n").encode("ascii")
+    if len(line) > LINE_BYTES:
+        raise IndexStoreError(
+            f"the headings, pages and metadata of document {d.id!r} take {len(line):,} bytes, more than the "
+            f"{LINE_BYTES:,} that are read; split it"
+        )
+    return line
 
 
 def _write_nodes(folder: Path, draft: Draft, borders: npt.NDArray[np.int64]) -> None:

@@ -45,6 +45,7 @@ index_store.types index_store.errors index_store.terminal index_store.files inde
 index_store.tables index_store.minilm
 index_store.embedder index_store.manifest index_store.documents index_store.lexical index_store.vectors
 index_store.inverted_write index_store.folder
+index_store.store
 index_store.tree
 index_store.filters index_store.grep index_store.plain
 index_store.search

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,12 @@ from index_store.index import Index, open_index
 from index_store.picture import page
 from index_store.provenance import nodes_above, sources
 from index_store.terminal import byte_size, count, one_line, print_json, say, spelled
-from index_store.types import Node, Span
+from index_store.types import Span
 from raptor.errors import RaptorError
 
 LABEL_CHARS = 200
+#: Of the children of one node that were shown before, so many are named again.
+MOST_AGAIN = 20
 
 
 def inspect(args: argparse.Namespace) -> int:
@@ -121,14 +124,30 @@ def _facts(index: Index, depth: int) -> dict[str, Any]:
         "models": dict(manifest.models),
         "settings": dict(manifest.settings),
         "bytes": sum(f.size for f in manifest.files.values()),
-        "tree": _branch(index, index.root, depth),
+        "tree": _branch(index, len(index) - 1, depth, set()),
     }
 
 
-def _branch(index: Index, node: Node, depth: int) -> dict[str, Any]:
-    children = index.children(node.id)
-    shown = [_branch(index, c, depth - 1) for c in children] if depth > 0 else []
-    return {"node": node.id, "label": node.label, "children": len(children), "shown": shown}
+def _branch(index: Index, number: int, depth: int, done: set[int]) -> dict[str, Any]:
+    """A node and what is under it; what stands above already is named without what is under it."""
+    node, children = index.at(number), index.neighbours(number, "children")
+    shown = [_branch(index, c, depth - 1, done) for c in _unfolded(number, children, depth, done)]
+    label = one_line(node.label, LABEL_CHARS)
+    return {"node": node.id, "label": label, "children": len(children), "shown": shown}
+
+
+def _unfolded(number: int, children: Sequence[int], depth: int, done: set[int]) -> list[int]:
+    """The children of a node to show below it: none the second time, and few of those that were shown before.
+
+    So what is shown grows with the nodes of a tree and not with the ways through it, which a stranger can make many.
+    """
+    if number in done:
+        return []
+    done.add(number)
+    if depth <= 0:
+        return []
+    left_out = set([c for c in children if c in done][MOST_AGAIN:])
+    return [c for c in children if c not in left_out]
 
 
 def _index_text(index: Index, depth: int) -> str:
@@ -145,14 +164,13 @@ def _index_text(index: Index, depth: int) -> str:
         children = f", {s['mean_children']} children each" if s["level"] else " (chunks)"
         size = f"{count(s['nodes'], 'node')}, {count(s['tokens'], 'token')}"
         lines.append(f"level {s['level']}: {size}{children}")
-    return "\n".join([*lines, "", *_tree_lines(index, index.root, depth)])
+    return "\n".join([*lines, "", *_tree_lines(index, len(index) - 1, depth, set())])
 
 
-def _tree_lines(index: Index, node: Node, depth: int, indent: str = "") -> list[str]:
-    children = index.children(node.id)
-    below = f"  ({len(children)} below)" if children else ""
-    lines = [f"{indent}{node.id}  {one_line(node.label, LABEL_CHARS)}{below}"]
-    if depth > 0:
-        for child in children:
-            lines += _tree_lines(index, child, depth - 1, indent + "  ")
-    return lines
+def _tree_lines(index: Index, number: int, depth: int, done: set[int], indent: str = "") -> Iterator[str]:
+    node, children = index.at(number), index.neighbours(number, "children")
+    again = ", shown above" if depth > 0 and number in done else ""
+    below = f"  ({len(children)} below{again})" if children else ""
+    yield f"{indent}{node.id}  {one_line(node.label, LABEL_CHARS)}{below}"
+    for child in _unfolded(number, children, depth, done):
+        yield from _tree_lines(index, child, depth - 1, done, indent + "  ")

@@ -205,8 +205,8 @@ def test_document_arrays_that_lead_nowhere_are_an_error_not_a_crash(
     publish_toy(tmp_path / "a")
     file = tmp_path / "a" / "generations" / "000001" / name
     np.save(file, np.full_like(np.load(file), value))
-    index = open_index(tmp_path / "a")
     with pytest.raises(IndexStoreError):
+        index = open_index(tmp_path / "a")
         index.document("größe.md")
         index.node("L0-00002")
         index.grep("e")
