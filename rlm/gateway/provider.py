@@ -16,6 +16,7 @@ TOKEN_CHARS = 128
 #: Characters of a reply, whatever was asked for: a trace holds it on one line, at up to six bytes a character.
 REPLY_CHARS = 4_000_000
 _REASON_CHARS = 100
+MOST_TOKENS = 10**9  # that a provider is believed to have counted in one call
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def _completion(raw: Any, most: int) -> Completion:
 def _reported(usage: Any, name: str) -> int:
     """A count as the provider gave it; 0 for what is no count."""
     value = getattr(usage, name, 0)
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if isinstance(value, int) and 0 < value <= MOST_TOKENS else 0
 
 
 def _tool_calls(message: Any) -> str:

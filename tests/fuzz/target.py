@@ -14,6 +14,7 @@ TARGETS = {
     "verbs": "tests.fuzz.verbs:verbs",
     "replies": "tests.fuzz.replies:replies",
     "indexes": "tests.fuzz.indexes:indexes",
+    "servers": "tests.fuzz.servers:servers",
     "traces": "tests.fuzz.traces:traces",
     "texts": "tests.fuzz.texts:texts",
     "pdfs": "tests.fuzz.pdfs:pdfs",

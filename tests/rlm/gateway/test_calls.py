@@ -210,6 +210,19 @@ def test_a_provider_that_reports_more_than_was_reserved_is_believed(
     assert isinstance(refused, OverBudget)
 
 
+@pytest.mark.parametrize("count", [10**400, 10**10, -3, 0], ids=["huge", "large", "negative", "zero"])
+def test_a_count_that_is_none_is_replaced_by_our_own(
+    count: int, monkeypatch: pytest.MonkeyPatch, priced: None
+) -> None:
+    """10**400 raised an OverflowError, which no caller expects, out of the run."""
+    ledger = Ledger(Caps(usd=10.0))
+    usage = {"prompt_tokens": count, "completion_tokens": count, "total_tokens": count}
+    reply, _ = served(monkeypatch, [Step("some words of a reply", usage=usage)], Gateway(ledger))
+    assert isinstance(reply, Reply), reply
+    assert 0 < reply.usage.completion_tokens < 20 and 0 < reply.usage.prompt_tokens < 50
+    assert ledger.spent == reply.usage
+
+
 def test_a_dollar_cap_stops_calls_before_they_are_made(monkeypatch: pytest.MonkeyPatch, priced: None) -> None:
     ledger = Ledger(Caps(usd=1.0))
     usage = {"prompt_tokens": 20, "completion_tokens": 50, "total_tokens": 70}
