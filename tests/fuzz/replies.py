@@ -81,7 +81,7 @@ SCHEMAS: tuple[dict[str, Any], ...] = (
     {"oneOf": [{"const": 1}, {"not": {"type": "null"}}], "additionalProperties": {"type": "string"}},
     {"prefixItems": [{"maximum": 10}], "contains": {"type": "string"}, "unevaluatedItems": False},
 )
-CHARS = 200_000  # of one reply
+CHARS = 100_000  # of one reply
 
 
 def reply_of(rng: random.Random) -> str:
@@ -185,4 +185,4 @@ def replies(folder: Path) -> Iterator[Target]:
             _cited(index, reply, offered)
             _demanded(reply, schema, held)
 
-        yield Target(drawn, check)
+        yield Target(drawn, check, deadline_s=60)
