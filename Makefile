@@ -4,8 +4,9 @@ BIN := .venv/bin
 READY := .venv/ready
 OUT ?= demo-out
 PYTHONS ?= 3.12 3.13
+MINUTES ?= 5
 
-.PHONY: help setup demo test check lint fast pythons bench clean
+.PHONY: help setup demo test check lint fast pythons bench fuzz clean
 
 help:
 	@echo "make demo                     build an index of Python's own documentation and question it"
@@ -14,6 +15,7 @@ help:
 	@echo "make fast                     the quick tests only"
 	@echo "make lint                     format, lint and types only"
 	@echo "make pythons                  the sandbox's and the gateway's tests under Python 3.12 and 3.13, where they are"
+	@echo "make fuzz MINUTES=n           play hostile input for n minutes (default 5); SEED=s plays the same again"
 	@echo "make bench                    measure speed, memory and retrieval"
 	@echo "make bench REFERENCE=dir      the same, beside a checkout of the reference RAPTOR"
 
@@ -46,5 +48,8 @@ pythons:
 bench: $(READY)
 	$(BIN)/python -m benchmarks $(if $(REFERENCE),--reference '$(REFERENCE)')
 
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz --minutes '$(MINUTES)' $(if $(SEED),--seed '$(SEED)')
+
 clean:
-	rm -rf .venv demo-out rlm-runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo-out fuzz-out rlm-runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

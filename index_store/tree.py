@@ -148,11 +148,7 @@ class Tree:
     def head_at(self, number: int, chars: int) -> str:
         """The first `chars` characters of the text of the node with this number; no more than these are read."""
         blob, start, end = self._place_of_text(number)
-        return (
-            blob[start : min(end, start + MAX_CHAR_BYTES * chars)]
-            .tobytes()
-            .decode("utf-8", "replace")[:chars]
-        )
+        return _decoded(blob, start, end, MAX_CHAR_BYTES * chars)[:chars]
 
     def chars_at(self, number: int) -> int:
         """How many characters the text of the node with this number has, counted before it is read.

@@ -120,13 +120,20 @@ def _best_cut(text: str, start: int, quarter: int, half: int, high: int) -> int:
         matches = pattern.finditer(text, low, min(len(text), high + 8))
         ends = [match.end() for match in matches if low < match.end() <= high]
         # A heading stays with what follows it. One longer than the budget is cut between words.
-        ends = [
-            end for end in ends if pattern is _WORDS or not _HEADING_LINE.match(_last_line(text, start, end))
-        ]
-        if ends:
-            return ends[-1]
+        kept = reversed(ends) if pattern is _WORDS else _not_after_a_heading(text, start, ends)
+        if (end := next(kept, None)) is not None:
+            return end
     return high
 
 
-def _last_line(text: str, start: int, end: int) -> str:
-    return text[start:end].rstrip().rpartition("\n")[2]
+def _not_after_a_heading(text: str, start: int, ends: list[int]) -> Iterator[int]:
+    """Those of `ends`, the last first, before which the last line with words in `text[start:end]` is no heading."""
+    words_end = len(text) + 1
+    for end in reversed(ends):
+        if end >= words_end:
+            continue  # in the white space after the same heading, which may be as long as the text
+        words = text[start:end].rstrip()
+        if _HEADING_LINE.match(words.rpartition("\n")[2]):
+            words_end = start + len(words)
+        else:
+            yield end

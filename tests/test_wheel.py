@@ -115,6 +115,7 @@ def test_the_source_archive_holds_what_the_wheel_is_built_from_and_no_scratch(bu
             "LICENSE",
             "README.md",
             "ARCHITECTURE.md",
+            "SECURITY.md",
             "CHANGELOG.md",
             "CONTRIBUTING.md",
             ".gitignore",

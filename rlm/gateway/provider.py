@@ -10,6 +10,13 @@ from rlm.gateway.types import Request
 
 # The gateway keeps the deadline. litellm has a client, with its connections, for each timeout it is given: only one.
 _TIMEOUT_S = 86_400.0
+#: Characters of the longest token of the known vocabularies, which is all spaces; a reply of more than that for each
+#: token that was asked for is not what was asked for.
+TOKEN_CHARS = 128
+#: Characters of a reply, whatever was asked for: a trace holds it on one line, at up to six bytes a character.
+REPLY_CHARS = 4_000_000
+_REASON_CHARS = 100
+MOST_TOKENS = 10**9  # that a provider is believed to have counted in one call
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +52,11 @@ async def complete(request: Request) -> Completion:
         max_retries=0,
         drop_params=True,  # reasoning models refuse any temperature but their own
     )
-    return _completion(raw)
+    return _completion(raw, min(TOKEN_CHARS * request.max_tokens, REPLY_CHARS))
 
 
-def _completion(raw: Any) -> Completion:
+def _completion(raw: Any, most: int) -> Completion:
+    """What a response holds; its text is cut off at `most` characters, since a server may send what it likes."""
     if not raw.choices:
         raise ValueError("the list of choices is empty")
     choice, usage = raw.choices[0], getattr(raw, "usage", None)
@@ -59,13 +67,16 @@ def _completion(raw: Any) -> Completion:
     if not isinstance(text, str):
         raise ValueError("the content is not text")
     prompt, completion = (_reported(usage, f"{kind}_tokens") for kind in ("prompt", "completion"))
-    return Completion(text, str(reason), prompt, completion, raw, _tool_calls(choice.message))
+    if len(text) > most:
+        text, reason = text[:most], "length"
+    called = _tool_calls(choice.message)[:most]
+    return Completion(text, str(reason)[:_REASON_CHARS], prompt, completion, raw, called)
 
 
 def _reported(usage: Any, name: str) -> int:
     """A count as the provider gave it; 0 for what is no count."""
     value = getattr(usage, name, 0)
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if isinstance(value, int) and 0 < value <= MOST_TOKENS else 0
 
 
 def _tool_calls(message: Any) -> str:

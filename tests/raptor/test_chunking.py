@@ -194,8 +194,19 @@ def test_an_unknown_word_does_not_hide_a_megabyte_in_one_token() -> None:
         "\n" * 1_000_000,
         "a. " * 300_000,
         "# a\n" * 50_000,
+        "word " * 70 + "\r" * 400_000 + "word " * 300,
+        "word " * 70 + "\n# a\n" + "\r" * 400_000 + "word " * 300,
     ],
-    ids=["one line", "no space", "no space, many tokens", "line ends", "sentences", "headings"],
+    ids=[
+        "one line",
+        "no space",
+        "no space, many tokens",
+        "line ends",
+        "sentences",
+        "headings",
+        "line ends between words",
+        "line ends below a heading",
+    ],
 )
 def test_a_megabyte_of_anything_takes_seconds(text: str) -> None:
     began = perf_counter()

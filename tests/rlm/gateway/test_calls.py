@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from rlm.audit.log import MAX_LINE_BYTES
 from rlm.gateway import gateway as gateway_module
 from rlm.gateway.errors import CallFailed, GatewayError, MissingKey, OverBudget, UnknownModel, Unpriced
 from rlm.gateway.gateway import Gateway
@@ -19,6 +20,7 @@ from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.litellm_setup import litellm
 from rlm.gateway.models import check_model, price, window
 from rlm.gateway.offline.registry import register_offline
+from rlm.gateway.provider import REPLY_CHARS, TOKEN_CHARS
 from rlm.gateway.types import Message, Reply, Request, Usage
 from tests.helpers.gateway_calls import about, complete_all, run
 from tests.helpers.model_server import (
@@ -206,6 +208,19 @@ def test_a_provider_that_reports_more_than_was_reserved_is_believed(
     assert ledger.spent.usd == pytest.approx(1.5)
     (refused,) = run(Gateway(ledger), ask())
     assert isinstance(refused, OverBudget)
+
+
+@pytest.mark.parametrize("count", [10**400, 10**10, -3, 0], ids=["huge", "large", "negative", "zero"])
+def test_a_count_that_is_none_is_replaced_by_our_own(
+    count: int, monkeypatch: pytest.MonkeyPatch, priced: None
+) -> None:
+    """10**400 raised an OverflowError, which no caller expects, out of the run."""
+    ledger = Ledger(Caps(usd=10.0))
+    usage = {"prompt_tokens": count, "completion_tokens": count, "total_tokens": count}
+    reply, _ = served(monkeypatch, [Step("some words of a reply", usage=usage)], Gateway(ledger))
+    assert isinstance(reply, Reply), reply
+    assert 0 < reply.usage.completion_tokens < 20 and 0 < reply.usage.prompt_tokens < 50
+    assert ledger.spent == reply.usage
 
 
 def test_a_dollar_cap_stops_calls_before_they_are_made(monkeypatch: pytest.MonkeyPatch, priced: None) -> None:
@@ -521,6 +536,20 @@ def test_an_offline_reply_is_cut_at_max_tokens_like_any_other() -> None:
     (reply,) = run(Gateway(Ledger(Caps(tokens=100))), ask(max_tokens=10, model="offline/test-long"))
     assert isinstance(reply, Reply)
     assert (reply.finish_reason, reply.usage.completion_tokens) == ("length", 10)
+
+
+@pytest.mark.parametrize("text", ["x" * 40_000_000, "\ud83d" * 7_000_000], ids=["letters", "half surrogates"])
+def test_a_reply_far_longer_than_what_was_asked_for_is_cut_off(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server may send what it likes; no trace could hold this one on a line, and the run ended without an answer."""
+    reply, calls = served(monkeypatch, [text], Gateway(Ledger()))
+    assert isinstance(reply, Reply), reply
+    assert (reply.text, reply.finish_reason, calls) == (text[: 50 * TOKEN_CHARS], "length", 1)
+
+
+def test_no_reply_is_longer_than_a_line_of_a_trace_can_hold() -> None:
+    assert 6 * REPLY_CHARS < MAX_LINE_BYTES * 3 / 4
 
 
 def test_an_offline_model_that_raises_is_a_failed_call_that_costs_nothing() -> None:
