@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from index_store.index import Index
+from index_store.view import View
 from rlm.answers.citations import event_of, resolve
 from rlm.answers.demands import Demands, unmet
 from rlm.answers.schema import schema_problem, typed
@@ -142,7 +143,7 @@ def _flagged(text: str) -> None:
 
 
 def _cited(index: Index, content: str, offered: Any) -> None:
-    for citation in resolve(index, content, offered):
+    for citation in resolve(View(index), content, offered):
         json.dumps(event_of(index, citation), allow_nan=False)
         if citation.supported == "verbatim":
             assert citation.doc is not None

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings, strategies as st
 
 from index_store.index import Index, open_index
+from index_store.view import View
 from rlm import Limits, Models
 from rlm.asking.options import Options
 from rlm.asking.routes import Choice
@@ -150,7 +151,7 @@ async def played(index: Index, under: str | None, calls: list[Call], folder: Pat
     path = folder / "trace.jsonl"
     path.unlink(missing_ok=True)
     with Trace.open(folder) as trace:
-        run = new_run(index, options, gateway_for(limits), trace, asyncio.get_running_loop())
+        run = new_run(View(index), options, gateway_for(limits), trace, asyncio.get_running_loop())
         assert isinstance(run.budget.gateway, Gateway)
         record_opening(run, "?", Choice("rlm", "it is a test"))
         verbs = Verbs(index, partial(_visited, run), under)
