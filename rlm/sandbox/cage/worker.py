@@ -55,13 +55,24 @@ class Link:
         return wire.decode_trusted(self._exactly(size))
 
     def _exactly(self, size: int) -> bytes:
-        body = bytearray()
-        while len(body) < size:
-            part = _read(self.fd, min(size - len(body), 1 << 20))
-            if not part:
-                os._exit(0)  # the parent is gone
-            body += part
-        return bytes(body)
+        body, left = bytearray(), size
+        try:
+            while left:
+                part = self._part(min(left, 1 << 20))
+                left -= len(part)
+                body += part
+            return bytes(body)
+        except MemoryError:
+            body.clear()
+            while left:  # the rest would be taken for the next frame
+                left -= len(self._part(min(left, 1 << 12)))
+            raise
+
+    def _part(self, most: int) -> bytes:
+        part = _read(self.fd, most)
+        if not part:
+            os._exit(0)  # the parent is gone
+        return part
 
 
 @dataclass(slots=True)

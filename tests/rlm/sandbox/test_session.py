@@ -71,6 +71,26 @@ def test_nothing_that_an_earlier_cell_left_runs_before_a_cell_is_scanned() -> No
         assert len(calls) >= 1
 
 
+FULL = """
+kept = []
+try:
+    while True: kept.append(bytearray(10**6))
+except MemoryError: del kept[-8:]
+try: llm_query('large')
+except MemoryError: kept.clear()
+print(llm_query('small'))
+"""
+
+
+def test_a_reply_for_which_there_is_no_memory_is_not_taken_for_the_next() -> None:
+    def reply(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
+        return "x" * 20_000_000 if arguments == ["large"] else "y"
+
+    with start(SandboxLimits(cell_timeout_s=60, memory_mb=300), serve=reply) as session:
+        result = session.run(FULL)
+        assert (result.status, result.stdout) == ("ok", "y\n")
+
+
 CLAIMANT = """
 import re, time, typing
 class Text(str):
