@@ -5,11 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlm.gateway.clients import forget_dead_clients
-from rlm.gateway.litellm_setup import litellm
+from rlm.gateway.litellm_setup import held_to_its_server, litellm
+from rlm.gateway.redaction import without_secrets
 from rlm.gateway.types import Request
 
 # The gateway keeps the deadline. litellm has a client, with its connections, for each timeout it is given: only one.
 _TIMEOUT_S = 86_400.0
+MOST_TOKENS = 10**9  # of one call, that a provider can mean; no model takes or gives a hundredth of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +37,17 @@ async def complete(request: Request) -> Completion:
     module = litellm()
     forget_dead_clients()
     module._internal_context.is_internal_call.set(True)  # or it queues logging tasks that outlive the call
-    raw = await module.acompletion(
-        model=request.model,
-        messages=[dict(message) for message in request.messages],
-        max_tokens=request.max_tokens,
-        temperature=request.temperature,
-        timeout=_TIMEOUT_S,
-        num_retries=0,
-        max_retries=0,
-        drop_params=True,  # reasoning models refuse any temperature but their own
-    )
+    with held_to_its_server():
+        raw = await module.acompletion(
+            model=request.model,
+            messages=[dict(message) for message in request.messages],
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
+            timeout=_TIMEOUT_S,
+            num_retries=0,
+            max_retries=0,
+            drop_params=True,  # reasoning models refuse any temperature but their own
+        )
     return _completion(raw)
 
 
@@ -59,13 +62,14 @@ def _completion(raw: Any) -> Completion:
     if not isinstance(text, str):
         raise ValueError("the content is not text")
     prompt, completion = (_reported(usage, f"{kind}_tokens") for kind in ("prompt", "completion"))
-    return Completion(text, str(reason), prompt, completion, raw, _tool_calls(choice.message))
+    called = without_secrets(_tool_calls(choice.message))
+    return Completion(without_secrets(text), str(reason), prompt, completion, raw, called)
 
 
 def _reported(usage: Any, name: str) -> int:
     """A count as the provider gave it; 0 for what is no count."""
     value = getattr(usage, name, 0)
-    return value if isinstance(value, int) and value > 0 else 0
+    return value if isinstance(value, int) and 0 < value <= MOST_TOKENS else 0
 
 
 def _tool_calls(message: Any) -> str:
