@@ -55,6 +55,8 @@ def replace_file(path: Path, content: bytes) -> None:
 
     Raises OSError, and leaves no file beside it then.
     """
+    if not path.name:  # of "." and of "/"
+        raise OSError(errno.EISDIR, "it is a folder; name a file in it")
     partial = path.with_name(f".{path.name}.partial")
     try:
         write_new(partial, content)

@@ -22,6 +22,8 @@ LINE_CHARS = 240
 PATTERN_CHARS = 2_000
 BATCH_BYTES = 1 << 20
 EMPTY_MATCHES = 100_000
+# RE2 keeps the states of a large program, such as of x{900}, in no cache, and then takes each byte through all of it.
+LARGE_PROGRAM, MOST_STEPS = 300, 2 * 10**9
 
 Ints = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
@@ -143,6 +145,12 @@ def _matches(compiled: Any, pattern: str, text: Bytes, pieces: Ints, check: Chec
     single = BATCH_BYTES if _ENDS_OF_TEXT.search(pattern) is None else 0
     for batch in _batches(pieces, single):
         check()
+        size = int((batch[:, 1] - batch[:, 0]).sum())
+        if compiled.programsize > LARGE_PROGRAM and compiled.programsize * size > MOST_STEPS:
+            raise BadQuery(
+                f"the pattern {pattern[:80]!r} repeats too much to be looked for in {size:,} bytes; use smaller "
+                "counts, or * and + in their place"
+            )
         yield from _in_batch(matcher, text, batch.tolist())
 
 

@@ -121,7 +121,7 @@ def update_index(
     check_model(summarizer)
     with opened(out) as checkpoint:
         previous = open_index(out, embedder)  # again, now that no other build can publish
-        roots: list[str] = checkpoint.get_json(ROOTS) or []
+        roots: list[str] = checkpoint.get_json(ROOTS, _are_texts) or []
         files = (
             named_below(find_files(out, sources, clock, follow_links=follow_links), roots) if sources else []
         )
@@ -139,6 +139,10 @@ def update_index(
         new_roots = [root for root in roots_of(listed(sources)) if not is_below(root, roots)]
         checkpoint.put_json(ROOTS, "roots", [*roots, *new_roots])
         return report
+
+
+def _are_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
 
 
 def _free_summarizer(index: Index) -> str:

@@ -1,9 +1,10 @@
 """What a build has already paid for: results under the hash of their inputs, in `build.sqlite` beside the index.
 
 Each result is committed before it is used, so a build that dies goes on where it was: the same inputs find the same
-results. Values are JSON or array files, never pickle, each after the sha256 of itself and its key: a damaged one counts
-as none. Kinds begin with `settled ` once a generation was published from them; the others are of a build that has not
-ended. Deleting the file costs work, not correctness.
+results. Values are JSON or array files, never pickle, each after the sha256 of itself and its key. A damaged one counts
+as none, and so does one of another shape: the file may come from a stranger, as may the rest of an index. Kinds begin
+with `settled ` once a generation was published from them; the others are of a build that has not ended. Deleting the
+file costs work, not correctness.
 """
 
 import hashlib
@@ -27,7 +28,7 @@ NAME = "build.sqlite"
 LOCK = "build.lock"
 SETTLED = "settled "
 DIGEST_BYTES = 32
-_SCHEMA = "CREATE TABLE IF NOT EXISTS results (key TEXT PRIMARY KEY, kind TEXT NOT NULL, value BLOB NOT NULL)"
+_SCHEMA = "CREATE TABLE results (key TEXT PRIMARY KEY, kind TEXT NOT NULL, value BLOB NOT NULL)"
 
 Array = npt.NDArray[Any]
 
@@ -43,6 +44,17 @@ def result_key(kind: str, *inputs: Json | bytes) -> str:
 
 def _digest(key: str, value: bytes) -> bytes:
     return hashlib.sha256(key.encode() + value).digest()
+
+
+def _check_files(folder: Path) -> None:
+    """Raise OSError unless the database, and what SQLite keeps beside it, are plain files or missing."""
+    refuse_links(folder, *(f"{NAME}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")))
+    # A build writes a log ahead and leaves no rollback journal. A stranger's may name any file as its super-journal,
+    # which SQLite would delete.
+    (folder / f"{NAME}-journal").unlink(missing_ok=True)
+    for path in (folder / f"{NAME}{suffix}" for suffix in ("", "-wal", "-shm")):
+        if path.exists() and not path.is_file():
+            raise OSError(f"{path.name} is no file")
 
 
 def build_lock(folder: Path) -> Lock:
@@ -63,28 +75,44 @@ class Checkpoint:
         self._lock = threading.Lock()
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            refuse_links(folder, *(f"{NAME}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")))
+            _check_files(folder)
             self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+            self._check_schema()
             self._db.execute("PRAGMA journal_mode=WAL")
             # A dead process loses nothing; a power cut, the last moments.
             self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(_SCHEMA)
         except (sqlite3.Error, OSError) as e:
             raise self._broken(e) from e
 
-    def get_json(self, key: str) -> Any | None:
-        """A recorded JSON result, of the shape that was put, or None."""
+    def _check_schema(self) -> None:
+        """Make the table where there is none. Raises OSError where there is more, such as a view without end."""
+        held = self._db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+        if not held:
+            self._db.execute(_SCHEMA)
+        elif held != [(_SCHEMA,)]:
+            raise OSError("it holds other tables than a build makes")
+
+    def get_json(self, key: str, fits: Callable[[Any], bool]) -> Any | None:
+        """A recorded JSON result that `fits`, or None."""
         raw = self._get(key)
-        return None if raw is None else json.loads(raw)
+        try:
+            value = None if raw is None else json.loads(raw)
+        except (ValueError, RecursionError):
+            return None
+        return value if value is not None and fits(value) else None
 
     def put_json(self, key: str, kind: str, value: Json) -> None:
         """Record a JSON result."""
         self._put(key, kind, json.dumps(value).encode())
 
-    def get_array(self, key: str) -> Array | None:
-        """A recorded array, or None."""
+    def get_array(self, key: str, fits: Callable[[Array], bool]) -> Array | None:
+        """A recorded array that `fits`, or None."""
         raw = self._get(key)
-        return None if raw is None else np.asarray(np.load(io.BytesIO(raw), allow_pickle=False))
+        try:
+            value = None if raw is None else np.lib.format.read_array(io.BytesIO(raw), allow_pickle=False)
+        except (ValueError, TypeError, OverflowError, MemoryError):
+            return None
+        return value if value is not None and fits(value) else None
 
     def put_array(self, key: str, kind: str, value: Array) -> None:
         """Record an array of numbers."""
@@ -92,19 +120,31 @@ class Checkpoint:
         np.save(out, value, allow_pickle=False)
         self._put(key, kind, out.getvalue())
 
-    def json(self, kind: str, inputs: Sequence[Json | bytes], compute: Callable[[], Json]) -> Any:
-        """The recorded result for these inputs; computed and recorded when there is none."""
+    def json(
+        self,
+        kind: str,
+        inputs: Sequence[Json | bytes],
+        compute: Callable[[], Json],
+        fits: Callable[[Any], bool],
+    ) -> Any:
+        """The recorded result for these inputs; computed and recorded when there is none that `fits`."""
         key = result_key(kind, *inputs)
-        result = self.get_json(key)
+        result = self.get_json(key, fits)
         if result is None:
             result = compute()
             self.put_json(key, kind, result)
         return result
 
-    def array(self, kind: str, inputs: Sequence[Json | bytes], compute: Callable[[], Array]) -> Array:
+    def array(
+        self,
+        kind: str,
+        inputs: Sequence[Json | bytes],
+        compute: Callable[[], Array],
+        fits: Callable[[Array], bool],
+    ) -> Array:
         """As `json`, for an array."""
         key = result_key(kind, *inputs)
-        result = self.get_array(key)
+        result = self.get_array(key, fits)
         if result is None:
             result = compute()
             self.put_array(key, kind, result)
@@ -124,14 +164,14 @@ class Checkpoint:
     def retain(self, kind: str, needed: Callable[[Any], bool]) -> int:
         """Drop the settled results of a kind that are not `needed`, and say how many those were."""
         keys = [key for (key,) in self._run("SELECT key FROM results WHERE kind = ?", (SETTLED + kind,))]
-        gone = [key for key in keys if (result := self.get_json(key)) is None or not needed(result)]
+        gone = [key for key in keys if self.get_json(key, needed) is None]
         for key in gone:
             self._run("DELETE FROM results WHERE key = ?", (key,))
         self._run("VACUUM")
         return len(gone)
 
     def _get(self, key: str) -> bytes | None:
-        for (raw,) in self._run("SELECT value FROM results WHERE key = ?", (key,)):
+        for (raw,) in self._run("SELECT value FROM results WHERE key = ? AND typeof(value) = 'blob'", (key,)):
             digest, value = bytes(raw[:DIGEST_BYTES]), bytes(raw[DIGEST_BYTES:])
             return value if digest == _digest(key, value) else None
         return None

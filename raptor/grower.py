@@ -1,13 +1,16 @@
 """What growing a tree stands on: embedding, planning and recorded summaries, each through the checkpoint."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
+from typing import Any
+
+import numpy as np
 
 from index_store.embedder import Embedder
 from index_store.index import Index
 from index_store.types import Json
-from raptor.checkpoint import Checkpoint, result_key
+from raptor.checkpoint import Array, Checkpoint, result_key
 from raptor.clustering.planning import Group, OldParent, regroup
 from raptor.embedding import embed
 from raptor.settings import BuildSettings
@@ -40,8 +43,9 @@ class Grower:
         the same text in another batch may differ in its last bits."""
 
         def encode(batch: Sequence[str]) -> Vectors:
+            fits = partial(_are_rows, shape=(len(batch), self.embedder.dim))
             inputs: list[Json | bytes] = [self.embedder.fingerprint, list(batch)]
-            return self.checkpoint.array("embed", inputs, lambda: self.embedder.encode(batch))
+            return self.checkpoint.array("embed", inputs, lambda: self.embedder.encode(batch), fits)
 
         self.progress(stage, 0, len(texts))
         return embed(replace(self.embedder, encode=encode), texts, partial(self.progress, stage))
@@ -63,7 +67,8 @@ class Grower:
             [[p.old, list(p.members), p.whole] for p in parents],
             asdict(settings.cluster),
         ]
-        groups = self.checkpoint.json("cluster", inputs, lambda: self._groups(level, parents))
+        are_groups = partial(_are_groups, n=n, old_parents={p.old for p in parents})
+        groups = self.checkpoint.json("cluster", inputs, lambda: self._groups(level, parents), are_groups)
         self.progress(f"cluster level {height}", n, n)
         return [Group(tuple(members), old, kept) for members, old, kept in groups]
 
@@ -107,13 +112,43 @@ class Grower:
 
     def recorded(self, request: Request) -> Summary | None:
         """The summary that a model gave for this request before, if it did."""
-        row = self.checkpoint.get_json(_summary_key(request))
+        row = self.checkpoint.get_json(_summary_key(request), is_summary)
         return None if row is None else Summary(row["label"], row["text"])
 
     def record(self, request: Request, summary: Summary) -> None:
         """Keep a summary that was paid for."""
         row: Json = {"label": summary.label, "text": summary.text}
         self.checkpoint.put_json(_summary_key(request), "summary", row)
+
+
+def is_summary(row: Any) -> bool:
+    """Whether a value is a summary as `Grower.record` keeps it."""
+    match row:
+        case {"label": str(label), "text": str(text)}:
+            words = label + text
+            return bool(text.strip()) and words == words.encode("utf-8", "replace").decode()
+    return False
+
+
+def _are_rows(value: Array, shape: tuple[int, int]) -> bool:
+    """Whether an array holds vectors as `Grower.embed` keeps them."""
+    return value.shape == shape and value.dtype == np.float32 and bool(np.isfinite(value).all())
+
+
+def _are_groups(value: Any, n: int, old_parents: Collection[int]) -> bool:
+    """Whether a value is groups as `Grower.plan` keeps them, of all nodes from 0 to n - 1, and fewer than these."""
+    if not isinstance(value, list) or not 0 < len(value) < max(n, 2):
+        return False
+    seen = set[int]()
+    for group in value:
+        match group:
+            case [[int(), *_] as members, old, bool()] if old is None or old in old_parents:
+                if not all(type(m) is int and 0 <= m < n for m in members) or len({*members}) < len(members):
+                    return False
+                seen.update(members)
+            case _:
+                return False
+    return len(seen) == n
 
 
 def _summary_key(request: Request) -> str:

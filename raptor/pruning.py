@@ -6,6 +6,8 @@ from pathlib import Path
 from index_store.generations import list_generations, prune
 from index_store.index import Index, open_generation
 from raptor.checkpoint import NAME, Checkpoint, build_lock
+from raptor.grower import is_summary
+from raptor.loading.processes import is_parsed
 
 
 def prune_index(index: str | Path, keep: int = 1) -> tuple[list[int], int]:
@@ -28,8 +30,10 @@ def _forget(path: Path) -> int:
         texts |= {document.sha256 for document in staying.documents}
         summaries |= _summaries(staying)
     with Checkpoint(path) as checkpoint:
-        parsed = checkpoint.retain("parsed", lambda row: _sha256(row["text"]) in texts)
-        return parsed + checkpoint.retain("summary", lambda row: (row["label"], row["text"]) in summaries)
+        parsed = checkpoint.retain("parsed", lambda row: is_parsed(row) and _sha256(row["text"]) in texts)
+        return parsed + checkpoint.retain(
+            "summary", lambda row: is_summary(row) and (row["label"], row["text"]) in summaries
+        )
 
 
 def _summaries(index: Index) -> set[tuple[str, str]]:
@@ -37,4 +41,4 @@ def _summaries(index: Index) -> set[tuple[str, str]]:
 
 
 def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()

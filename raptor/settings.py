@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from index_store.terminal import brief
 from raptor.clustering.settings import ClusterSettings
 from raptor.errors import RaptorError
 
@@ -80,16 +81,16 @@ def read_settings(path: str | Path) -> BuildSettings:
     except (ValueError, RecursionError) as e:  # not UTF-8, not TOML, or brackets without end
         raise RaptorError(f"the settings {path} are not TOML: {e}") from e
     cluster = data.pop("cluster", {})
-    if not isinstance(cluster, dict):
-        raise RaptorError(f"{path}: cluster is {cluster!r}; write a table [cluster]")
     return BuildSettings(
         **_checked(data, BuildSettings, path),
         cluster=ClusterSettings(**_checked(cluster, ClusterSettings, path)),
     )
 
 
-def _checked(given: Mapping[str, Any], kind: type, path: str | Path) -> dict[str, Any]:
+def _checked(given: Any, kind: type, path: str | Path) -> dict[str, Any]:
     """`given`, if all its names are fields of `kind` and its values of their types; else raises RaptorError."""
+    if not isinstance(given, Mapping):
+        raise RaptorError(f"{path} sets cluster to {brief(given)}; write a table [cluster]")
     types = {f.name: type(f.default) for f in fields(kind) if isinstance(f.default, int | float | str)}
     for name, value in given.items():
         if name not in types:

@@ -85,7 +85,7 @@ def _node_facts(index: Index, node: str) -> dict[str, Any]:
 
 def _above(index: Index, place: str) -> list[dict[str, Any]]:
     """The nodes over a range given as DOC:START-END."""
-    parts = re.fullmatch(r"(.+):(\d+)-(\d+)", place, re.DOTALL | re.ASCII)
+    parts = re.fullmatch(r"(.+):(\d{1,18})-(\d{1,18})", place, re.DOTALL | re.ASCII)
     if parts is None:
         raise RaptorError(f"--at is {place!r}; write it as DOC:START-END, for example notes.md:120-480")
     nodes = nodes_above(index, Span(parts[1], int(parts[2]), int(parts[3])))

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import replace
-from glob import glob, has_magic
+from glob import escape, glob, has_magic
 from pathlib import Path, PurePath
 
 from raptor.errors import RaptorError
@@ -60,6 +60,8 @@ def _files_of(source: str, follow_links: bool) -> list[SourceFile]:
         return _expand(source, follow_links)
     except OSError as error:
         raise RaptorError(f"{source!r} cannot be looked at ({error.strerror}); check the path") from error
+    except RecursionError as error:
+        raise RaptorError(f"{source!r} holds folders nested too deep to walk; name those inside") from error
 
 
 def _expand(source: str, follow_links: bool) -> list[SourceFile]:
@@ -71,7 +73,7 @@ def _expand(source: str, follow_links: bool) -> list[SourceFile]:
     if path.exists():
         return [SourceFile(path, path.name)]
     if has_magic(source):
-        return _matches(source)
+        return _matches(source, follow_links)
     raise RaptorError(f"there is no file or folder {source!r}; check the path")
 
 
@@ -118,15 +120,38 @@ def _base(pattern: str) -> Path:
     return Path(*parts[: next(count for count, part in enumerate(parts) if has_magic(part))])
 
 
-def _matches(pattern: str) -> list[SourceFile]:
+def _matches(pattern: str, follow_links: bool) -> list[SourceFile]:
     base = _base(pattern)
-    paths = [Path(name) for name in glob(pattern, recursive=True)]  # noqa: PTH207 (an absolute pattern is one too)
+    paths = [Path(name) for name in _globbed(PurePath(pattern).parts, follow_links)]
     files = [_below(base, path) for path in paths if path.is_file()]
     if not files:
         raise RaptorError(
             f"no file matches the pattern {pattern!r}; check it, and write ** to reach into subfolders"
         )
     return files
+
+
+def _globbed(parts: Sequence[str], follow_links: bool) -> list[str]:
+    """What matches a pattern's parts. Of `**` the folders are walked here: glob goes through links too, and with two
+    links to their own folder, through each way of a trillion."""
+    if "**" not in parts:
+        return glob(str(PurePath(*parts)))  # noqa: PTH207 (an absolute pattern is one too)
+    at = parts.index("**")
+    rest = [part for part, before in zip(parts[at:], ["", *parts[at:]], strict=False) if part != before][1:]
+    above = glob(str(PurePath(*parts[:at]))) if at else [os.curdir]  # noqa: PTH207
+    folders = [folder for top in above for folder in _folders(top, follow_links)]
+    return [name for folder in folders for name in _globbed([escape(folder), *(rest or ["*"])], follow_links)]
+
+
+def _folders(top: str, follow_links: bool) -> list[str]:
+    """A folder and all below it, each once, without those whose names start with a dot."""
+    found, walked = list[str](), {os.path.realpath(top)}
+    for parent, names, _ in os.walk(top, followlinks=follow_links):
+        found.append(parent)
+        below = {os.path.realpath(Path(parent, name)): name for name in sorted(names) if name[0] != "."}
+        names[:] = [name for real, name in below.items() if real not in walked]
+        walked |= below.keys()
+    return found
 
 
 def _nothing_known(sources: Sequence[str], files: Sequence[SourceFile]) -> str:

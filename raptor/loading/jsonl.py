@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from raptor.loading.plain import MAX_BYTES
 from raptor.loading.types import Failure, Loaded, SourceFile, Text, meta_of, title_of
 
 _BAD_LINES_BEFORE_THE_FIRST_GOOD = 100
@@ -18,7 +19,11 @@ def read_jsonl(file: SourceFile) -> Iterator[Loaded]:
     held: list[Loaded] = []
     good = False
     with file.path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
+        # A line is longer by its escapes than the text in it, which is what else a document is measured by.
+        for number, line in enumerate(iter(lambda: lines.readline(MAX_BYTES + 1), b""), 1):
+            if len(line) > MAX_BYTES:
+                held.append(_too_long(file, number))
+                break
             if not line.strip():
                 continue
             loaded = _json_document(file, number, line)
@@ -31,6 +36,15 @@ def read_jsonl(file: SourceFile) -> Iterator[Loaded]:
                 break
     if not good:
         yield _no_documents(file, held)
+    elif held:
+        yield from held
+
+
+def _too_long(file: SourceFile, number: int) -> Failure:
+    return Failure(
+        f"{file.path}:{number}",
+        f"line {number:,} has more than {MAX_BYTES:,} bytes, and nothing after it was read; split it",
+    )
 
 
 def _no_documents(file: SourceFile, held: Sequence[Loaded]) -> Failure:

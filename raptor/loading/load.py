@@ -1,13 +1,15 @@
 """Files to documents, checked: one bad file is a failure, not an exception."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 
+from index_store.documents import LINE_BYTES
 from index_store.terminal import visible
 from raptor.loading.kinds import is_slow
 from raptor.loading.processes import ParseCache, parse_many
 from raptor.loading.readers import read_file
-from raptor.loading.types import Failure, Loaded, SourceFile
+from raptor.loading.types import Failure, Loaded, SourceFile, Text
 
 MAX_ID_CHARS = 1_000
 
@@ -29,7 +31,7 @@ def _checked(loaded: Loaded) -> Loaded:
     if isinstance(loaded, Failure):
         return Failure(visible(loaded.source), visible(loaded.reason))
     reason = _id_fault(loaded.id) or _text_fault(loaded.text) or _text_fault(loaded.title or "-")
-    reason = reason or _meta_fault(loaded.meta)
+    reason = reason or _meta_fault(loaded.meta) or _size_fault(loaded)
     return Failure(visible(loaded.source), reason) if reason else loaded
 
 
@@ -59,6 +61,17 @@ def _meta_fault(meta: Mapping[str, str]) -> str:
     except UnicodeEncodeError:
         return "its metadata holds half a surrogate pair; repair the \\u escape there"
     return ""
+
+
+def _size_fault(text: Text) -> str:
+    """Why a document could not be stored, found before anything is paid for."""
+    sections = [(section.start, section.level, section.heading) for section in text.sections]
+    size = (
+        len(json.dumps([text.title, text.source, text.pages, sections, dict(text.meta)])) + LINE_BYTES // 100
+    )
+    if size <= LINE_BYTES:
+        return ""
+    return f"its headings, pages and metadata take more than the {LINE_BYTES:,} bytes that are read of them; split it"
 
 
 def _first_of_its_id(loaded: Loaded, sources: dict[str, str]) -> Loaded:

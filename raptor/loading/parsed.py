@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from raptor.checkpoint import NAME, Checkpoint, result_key
-from raptor.loading.processes import VERSION
+from raptor.loading.processes import VERSION, is_parsed
 
 KIND = "parsed"
 
@@ -20,7 +20,7 @@ class CheckpointCache:
         """The text of a file with these bytes and this suffix, as JSON; None where none is recorded."""
         if not self._file.exists():
             return None
-        return self._checkpoint().get_json(_key(sha256, suffix))
+        return self._checkpoint().get_json(_key(sha256, suffix), is_parsed)
 
     def put(self, sha256: str, suffix: str, text: Any) -> None:
         """Record the text, as JSON, of a file with these bytes and this suffix."""

@@ -18,10 +18,12 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from threading import Event
 from typing import IO, Any, Protocol
 
+from index_store.documents import MOST_LEVEL
 from index_store.files import sha256_of
 from raptor.errors import RaptorError
 from raptor.loading.confined import confine
@@ -212,15 +214,47 @@ def _death(code: int) -> str:
 
 
 def _loaded_of(row: dict[str, Any]) -> Loaded:
-    return Failure(str(row["source"]), str(row["reason"])) if "reason" in row else _text_of(row)
+    if "reason" in row:
+        return Failure(str(row["source"]), str(row["reason"]))
+    if not is_parsed(row):
+        raise ValueError("its parts do not fit each other")
+    return _text_of(row)
+
+
+def is_parsed(row: Any) -> bool:
+    """Whether a value is a text as `ParseCache` keeps it: strings, and offsets that ascend inside the text.
+
+    A parser that was taken over, or a stranger's checkpoint, may say anything.
+    """
+    match row:
+        case {
+            "title": str(),
+            "text": str(text),
+            "pages": [*pages],
+            "sections": [*sections],
+            "meta": {**meta},
+        }:
+            starts = [section.get("start") for section in sections if isinstance(section, dict)]
+            return (
+                len(starts) == len(sections)
+                and all(_ascend(offsets, len(text)) for offsets in (pages, starts))
+                and all(type(s.get("level")) is int and 0 <= s["level"] < MOST_LEVEL for s in sections)
+                and all(isinstance(s.get("heading"), str) for s in sections)
+                and all(isinstance(value, str) for value in meta.values())
+            )
+    return False
+
+
+def _ascend(offsets: Sequence[Any], most: int) -> bool:
+    whole = all(type(offset) is int for offset in offsets)
+    return whole and all(a <= b for a, b in pairwise([0, *offsets, most]))
 
 
 def _text_of(row: dict[str, Any]) -> Text:
-    sections = tuple(Section(int(s["start"]), int(s["level"]), str(s["heading"])) for s in row["sections"])
-    pages = tuple(int(page) for page in row["pages"])
-    meta = {str(name): str(value) for name, value in row["meta"].items()}
+    sections = tuple(Section(s["start"], s["level"], s["heading"]) for s in row["sections"])
+    pages = tuple(row["pages"])
     return Text(
-        str(row["id"]), str(row["title"]), str(row["source"]), str(row["text"]), pages, sections, meta
+        str(row["id"]), row["title"], str(row["source"]), row["text"], pages, sections, dict(row["meta"])
     )
 
 

@@ -160,6 +160,8 @@ class Answers:
 
     def lock(self) -> Lock:
         """Lock the file against other runs. Raises RlmError where one has locked it, or it cannot be written."""
+        if self.path.is_dir():
+            raise RlmError(f"the answers {self.path} are a folder; name a file")
         busy = RlmError(f"another run is writing {self.path}; wait for it, or name another file")
         try:
             return lock(self.path.with_name(f".{self.path.name}.lock"), busy, remove=True)
@@ -220,7 +222,9 @@ class Answers:
         row: Json = None
         with contextlib.suppress(ValueError, RecursionError):
             row = json.loads(line)
-        if not (isinstance(row, dict) and row.keys() >= {"_id", "question", "stop"}):
+        if not (
+            isinstance(row, dict) and {"_id", "question"} <= row.keys() and isinstance(row.get("stop"), str)
+        ):
             raise RlmError(
                 f"{self.path}, line {number}, is no answer: {line[:80]!r}; take it out, or name another file"
             )

@@ -8,6 +8,7 @@ what is kept is a few facts of each conversation that is under way, and events a
 
 import ast
 import hashlib
+import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from index_store.terminal import brief
-from rlm.audit.events import AMOUNT, RecordedEvent
+from rlm.audit.events import AMOUNT, CONTEXT_CHARS, RecordedEvent
 from rlm.gateway.types import Usage
 
 #: Conversations that may be under way together; the engine opens 500 at a time in each of a few.
@@ -52,7 +53,8 @@ class Talk:
     ran. `cell`, `scan`: the last cell, and the verdict on it until it has run; `last_ok`: how it ran. `children`,
     `under_way`: how many it has called, and those that have not returned. `used`: by it and all below. `begun_anew`:
     its messages were, so that its cells may be counted from 1 again; `counted_anew`: they were. `told`: the answer that
-    its code wrote in so many words; `computed`: code may have computed another.
+    its code wrote in so many words; `computed`: code may have computed another. `said`: the digests of its replies;
+    `has_words`: its answer has some. `free_s`: when its last call or cell ended; `called_s`: when it last called.
     """
 
     call: Asked | None = None
@@ -67,6 +69,10 @@ class Talk:
     begun_anew: bool = False
     counted_anew: bool = False
     has_answered: bool = False
+    has_words: bool = False
+    said: set[bytes] = field(default_factory=set)
+    free_s: float = 0.0
+    called_s: float = 0.0
     told: str | None = None
     computed: bool = False
     last_ok: bool = False
@@ -158,6 +164,34 @@ def children_return_as_called(story: Story, event: RecordedEvent) -> str:
         said = own.reply if event["verb"].startswith("llm_query") or own.has_answered else b""
         if result["ok"] and said and said != _digest(result["text"]):
             return f"conversation {child} gives back another text than it ended with"
+    return ""
+
+
+def children_end_as_they_did(story: Story, event: RecordedEvent) -> str:
+    """What returns as an answer was one, and what returns as an error was none."""
+    for child, result in zip(event["children"], event["results"], strict=True):
+        own = story.talks[child]
+        is_run = event["verb"].startswith("rlm_query")
+        if is_run and not own.has_answered:  # an earlier version recorded no answer of a child
+            continue
+        if result["ok"] != (own.has_words if is_run else bool(own.said)):
+            what = "an answer" if result["ok"] else "an error"
+            return f"conversation {child} gives back {what}, and did not end with one"
+    return ""
+
+
+def children_took_their_time(story: Story, event: RecordedEvent) -> str:
+    """No more time passed for the children than since their call."""
+    return _too_long(event, story.talks[event["conversation"]].called_s, "the children")
+
+
+def assistant_said_it(story: Story, event: RecordedEvent) -> str:
+    """What a model is sent as its own words, it has said before in this conversation."""
+    said = story.talks[event["conversation"]].said
+    for message in event["messages"]:
+        words = _digest(message["content"])
+        if message["role"] == "assistant" and words not in said and _digest("") not in said:
+            return "it sends the model words of its own that it has not said"
     return ""
 
 
@@ -273,6 +307,17 @@ def cell_was_scanned(story: Story, event: RecordedEvent) -> str:
         return f"cell {cell} ran, and no scan let it"
     if talk.scan == "rejected" and event["status"] != "rejected":
         return f"cell {cell} was rejected by its scan, and is said to have run ({event['status']})"
+    return _too_long(event, talk.free_s, f"cell {cell}")
+
+
+def visit_gave_what_it_counts(story: Story, event: RecordedEvent) -> str:
+    """A visit that was refused gave nothing; any other as many characters as it counts."""
+    result, refused = event["result"], event.get("error")
+    if refused and (result is not None or event["shown"] or event["not_taken"]):
+        return "a visit was refused, and gave something"
+    chars = 0 if refused else len(result if isinstance(result, str) else json.dumps(result))
+    if chars != event["result_chars"]:
+        return f"a visit is said to have given {event['result_chars']} characters, and gave {chars}"
     return ""
 
 
@@ -284,6 +329,8 @@ def answer_is_what_was_said(story: Story, event: RecordedEvent) -> str:
     talk, content = story.talks[event["conversation"]], event["content"]
     if talk.call or talk.scan:
         return "the answer is given before the last call or cell has ended"
+    if event["stop"] in ("answer", "unmet") and not talk.said:
+        return "an answer is given, and no model said anything"
     if event["stop"] != "answer":
         return ""
     if talk.cell:
@@ -316,7 +363,28 @@ def _citation_problem(cited: dict[str, Any]) -> str:
     words = found if found is not None else cited["quote"] if kind == "verbatim" else None
     if words is not None and start is not None and end is not None and end - start != len(words):
         return f"has a place of {end - start} characters, and {len(words)} characters of words"
+    if kind == "unsupported" and (start is not None or end is not None or found is not None):
+        return "is said to stand nowhere, and has a place"
+    if (like := cited["similarity"]) is not None and not _ALIKE[kind](like):
+        return f"is said to be {kind}, and {like} alike"
+    before, after = cited["context_before"], cited["context_after"]
+    if start is not None and (len(before) != min(start, CONTEXT_CHARS) or len(after) > CONTEXT_CHARS):
+        return f"stands after {start} characters, of which {len(before)} are shown"
     return ""
+
+
+_ALIKE: dict[str, Callable[[float], bool]] = {
+    "verbatim": lambda alike: alike == 1,
+    "nearest": lambda alike: 0 < alike < 1,
+    "unsupported": lambda alike: alike < 1,  # an earlier version told how like the nearest words were
+}
+
+
+def _too_long(event: RecordedEvent, began_s: float, who: str) -> str:
+    took = event["time_s"] - began_s
+    if event["seconds"] <= took + SLACK_S:
+        return ""
+    return f"{who} took {event['seconds']} s, and {took:.3f} s passed since it could begin"
 
 
 def run_ends_as_it_answered(story: Story, event: RecordedEvent) -> str:
@@ -340,18 +408,20 @@ def run_took_its_time(story: Story, event: RecordedEvent) -> str:
 #: flags have none: a thread of its own may record them a moment late.
 RULES: dict[str, tuple[Rule, ...]] = {
     "run_opened": (stands_at_the_root,),
-    "model_asked": (is_under_way, call_is_next, messages_add_up),
+    "model_asked": (is_under_way, call_is_next, messages_add_up, assistant_said_it),
     "model_answered": (is_under_way, call_was_begun, caps_hold),
     "model_failed": (is_under_way, call_was_begun, caps_hold),
     "code_scanned": (is_under_way, cell_is_next),
     "code_run": (is_under_way, cell_was_scanned),
-    "visited": (is_under_way, cell_was_let_run),
+    "visited": (is_under_way, cell_was_let_run, visit_gave_what_it_counts),
     "child_called": (is_under_way, cell_was_let_run, children_are_next, depth_is_allowed),
     "child_returned": (
         is_under_way,
         cell_was_let_run,
         children_return_as_called,
+        children_took_their_time,
         children_cost_what_they_used,
+        children_end_as_they_did,
     ),
     "budget": (ledger_agrees,),
     "answered": (is_under_way, answer_is_what_was_said, citations_agree),
@@ -382,8 +452,10 @@ def _asked(story: Story, event: RecordedEvent) -> None:
 def _ended(story: Story, event: RecordedEvent) -> None:
     name = event["conversation"]
     talk, used = story.talks[name], Usage(**event.get("usage", {}))
-    talk.call = None
+    talk.call, talk.free_s = None, event["time_s"]
     if "text" in event:
+        # Half a surrogate pair cannot be sent again, and is replaced.
+        talk.said |= {_digest(event["text"]), _digest(event["text"].encode("utf-8", "replace").decode())}
         talk.reply = _digest(event["text"])
         talk.text = event["text"] if name == "0" and not talk.cell else ""
     story.cut = story.cut or event.get("error") == CUT_OFF or "usage" not in event
@@ -404,7 +476,7 @@ def _scanned(story: Story, event: RecordedEvent) -> None:
 
 def _ran(story: Story, event: RecordedEvent) -> None:
     talk = story.talks[event["conversation"]]
-    talk.scan, talk.last_ok = "", event["status"] == "ok"
+    talk.scan, talk.last_ok, talk.free_s = "", event["status"] == "ok", event["time_s"]
     talk.computed = talk.computed or event["status"] not in ("ok", "rejected")
     _end_children(story, talk)  # those of a cell that was cut short have ended with it
 
@@ -413,6 +485,7 @@ def _called(story: Story, event: RecordedEvent) -> None:
     talk = story.talks[event["conversation"]]
     _end_children(story, talk)  # a call that was refused half-way never returned
     talk.under_way, talk.children = list(event["children"]), talk.children + len(event["children"])
+    talk.called_s = event["time_s"]
     story.talks |= {child: Talk() for child in event["children"]}
 
 
@@ -435,7 +508,7 @@ def _budget(story: Story, event: RecordedEvent) -> None:
 
 def _answered(story: Story, event: RecordedEvent) -> None:
     talk = story.talks[event["conversation"]]
-    talk.has_answered, talk.reply = True, _digest(event["content"])
+    talk.has_answered, talk.reply, talk.has_words = True, _digest(event["content"]), bool(event["content"])
     if event["conversation"] == "0":
         story.stop = event["stop"]
 

@@ -105,7 +105,7 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
         return float(value)
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):  # of a zone further away than a clock counts
         return None
 
 

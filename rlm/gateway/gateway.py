@@ -1,7 +1,6 @@
 """The gateway: every model call is reserved, paced, made, retried and settled here, and nowhere else."""
 
 import asyncio
-import math
 import time
 from dataclasses import dataclass, field, replace
 from itertools import count
@@ -25,6 +24,7 @@ from rlm.gateway.types import Reply, Request, Usage
 # few tokens, have covered the difference. What it reports is entered as reported in any case.
 _PROMPT_MARGIN = 1.1
 _PROMPT_MARGIN_TOKENS = 16
+MOST_USD = 10**5  # of one call, that a provider can mean
 
 
 @dataclass(slots=True)
@@ -207,6 +207,6 @@ def _actual(request: Request, completion: Completion) -> Usage:
     )
     raw = completion.raw if completion.prompt_tokens and completion.completion_tokens else None
     usd = price(request.model, prompt_tokens, completion_tokens, raw) or 0.0
-    if not (math.isfinite(usd) and usd >= 0):  # by details of the usage that cannot be true
+    if not 0 <= usd <= MOST_USD:  # by details of the usage that cannot be true
         usd = price(request.model, prompt_tokens, completion_tokens) or 0.0
     return Usage(1, prompt_tokens, completion_tokens, usd)

@@ -12,6 +12,9 @@ import os
 import pkgutil
 import threading
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from importlib.metadata import version
 from typing import Any
 
@@ -37,6 +40,10 @@ RELIED_ON = (
     "litellm._internal_context:is_internal_call",
 )
 
+#: Of a response; the longest reply of any model has a tenth of it.
+MOST_BYTES = 16 << 20
+_OF_THE_WIRE = (b"content-encoding", b"content-length", b"transfer-encoding")
+_held: ContextVar[bool] = ContextVar("held to its server", default=False)
 _lock = threading.Lock()
 _module: Any = None
 
@@ -90,6 +97,7 @@ def _hold_to_one_request(module: Any) -> None:
     module.num_retries = 0
     owner, _, method = _RESEND.rpartition(".")
     setattr(pkgutil.resolve_name(owner), method, _no_second_request)
+    _hold_clients()
 
 
 async def _no_second_request(*_: Any, **__: Any) -> None:
@@ -98,6 +106,55 @@ async def _no_second_request(*_: Any, **__: Any) -> None:
     The first request may have been billed; a repeat must pass the ledger first.
     """
     raise
+
+
+@contextmanager
+def held_to_its_server() -> Iterator[None]:
+    """Requests in this block, and in tasks begun in it, go to no other server than they were made for, and a response
+    of more than MOST_BYTES ends them."""
+    token = _held.set(True)
+    try:
+        yield
+    finally:
+        _held.reset(token)
+
+
+def _hold_clients() -> None:
+    """Let httpx, with which all of litellm's providers send, follow no redirect and read no endless response for us.
+
+    Redirected, a request and its documents would go to a host that nobody chose, or twenty times, and one was reserved.
+    """
+    import httpx
+
+    send = httpx.AsyncClient.send
+
+    async def held(client: Any, request: Any, *, stream: bool = False, **options: Any) -> Any:
+        if not _held.get():
+            return await send(client, request, stream=stream, **options)
+        response = await send(client, request, stream=True, **options | {"follow_redirects": False})
+        return response if stream else await _read(response)
+
+    async def _read(response: Any) -> Any:
+        parts, size = [], 0
+        try:
+            async for part in response.aiter_bytes():
+                parts.append(part)
+                if (size := size + len(part)) > MOST_BYTES:
+                    raise httpx.RemoteProtocolError(f"the response has more than {MOST_BYTES:,} bytes")
+        finally:
+            await response.aclose()
+        headers = [pair for pair in response.headers.raw if pair[0].lower() not in _OF_THE_WIRE]
+        whole = httpx.Response(
+            response.status_code,
+            headers=headers,
+            content=b"".join(parts),
+            request=response.request,
+            extensions=response.extensions,
+        )
+        whole.elapsed = response.elapsed
+        return whole
+
+    setattr(httpx.AsyncClient, "send", held)  # noqa: B010  (its type is narrower)
 
 
 def _quieten(module: Any) -> None:

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlm.gateway.clients import forget_dead_clients
-from rlm.gateway.litellm_setup import litellm
+from rlm.gateway.litellm_setup import held_to_its_server, litellm
+from rlm.gateway.redaction import without_secrets
 from rlm.gateway.types import Request
 
 # The gateway keeps the deadline. litellm has a client, with its connections, for each timeout it is given: only one.
@@ -42,16 +43,17 @@ async def complete(request: Request) -> Completion:
     module = litellm()
     forget_dead_clients()
     module._internal_context.is_internal_call.set(True)  # or it queues logging tasks that outlive the call
-    raw = await module.acompletion(
-        model=request.model,
-        messages=[dict(message) for message in request.messages],
-        max_tokens=request.max_tokens,
-        temperature=request.temperature,
-        timeout=_TIMEOUT_S,
-        num_retries=0,
-        max_retries=0,
-        drop_params=True,  # reasoning models refuse any temperature but their own
-    )
+    with held_to_its_server():
+        raw = await module.acompletion(
+            model=request.model,
+            messages=[dict(message) for message in request.messages],
+            max_tokens=request.max_tokens,
+            temperature=request.temperature,
+            timeout=_TIMEOUT_S,
+            num_retries=0,
+            max_retries=0,
+            drop_params=True,  # reasoning models refuse any temperature but their own
+        )
     return _completion(raw, min(TOKEN_CHARS * request.max_tokens, REPLY_CHARS))
 
 
@@ -67,9 +69,10 @@ def _completion(raw: Any, most: int) -> Completion:
     if not isinstance(text, str):
         raise ValueError("the content is not text")
     prompt, completion = (_reported(usage, f"{kind}_tokens") for kind in ("prompt", "completion"))
+    text = without_secrets(text)
     if len(text) > most:
         text, reason = text[:most], "length"
-    called = _tool_calls(choice.message)[:most]
+    called = without_secrets(_tool_calls(choice.message))[:most]
     return Completion(text, str(reason)[:_REASON_CHARS], prompt, completion, raw, called)
 
 

@@ -4,6 +4,8 @@ A key is what litellm may send: a variable of the environment, or a setting of l
 a name and password in an address.
 """
 
+import base64
+import html
 import json
 import os
 import re
@@ -11,31 +13,56 @@ import sys
 from collections.abc import Iterator
 from urllib.parse import quote, quote_plus
 
-_SECRET_NAME = re.compile(r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH|BEARER|COOKIE", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"KEY|TOKEN|SECRET|PASSW|PASSPHRASE|CREDENTIAL|AUTH(?!OR(?!IZ))|BEARER|COOKIE",  # no author
+    re.IGNORECASE,
+)
 _IN_ADDRESS = re.compile(r"(?<=://)[^/\s?#@]{1,400}(?=@)")
 #: Shorter values are words and numbers that stand in many texts.
 LEAST_CHARS = 8
+#: A value that is taken out of replies too, where a word must stay a word.
+_LIKE_A_KEY = re.compile(r"(?=.*\d)\S{16,}")
 
 
 def redacted(text: str) -> str:
     """`text` with the value of each variable or setting that is named like a secret replaced by its name.
 
-    Also as JSON and addresses write it, and a beginning of it, LEAST_CHARS or more, at which the text was cut off.
+    Also in other case, as JSON, HTML, addresses and base64 write it, and a beginning of it, LEAST_CHARS or more, at
+    which the text was cut off.
     """
-    text = _IN_ADDRESS.sub("[name and password]", text)
-    for value, name in sorted(_secrets(), key=lambda pair: -len(pair[0])):
-        shown = f"[value of {name}]"
-        text = text.replace(value, shown)
+    text = _replaced(_IN_ADDRESS.sub("[name and password]", text), _longest_first())
+    for value, name in _longest_first():
         cut = next((n for n in range(len(value) - 1, LEAST_CHARS - 1, -1) if text.endswith(value[:n])), 0)
-        text = text[: len(text) - cut] + shown if cut else text
+        text = f"{text[: len(text) - cut]}[value of {name}]" if cut else text
     return text
+
+
+def without_secrets(text: str) -> str:
+    """As `redacted`, of whole values that look like keys: for a reply, of which no other word is to be touched."""
+    return _replaced(
+        text, [(value, name) for value, name in _longest_first() if _LIKE_A_KEY.fullmatch(value)]
+    )
+
+
+def _replaced(text: str, secrets: list[tuple[str, str]]) -> str:
+    for value, name in secrets:
+        text = re.sub(re.escape(value), f"[value of {name}]".replace("\\", r"\\"), text, flags=re.IGNORECASE)
+    return text
+
+
+def _longest_first() -> list[tuple[str, str]]:
+    return sorted(_secrets(), key=lambda pair: -len(pair[0]))
 
 
 def _secrets() -> Iterator[tuple[str, str]]:
     """Each form of each secret, with the name of its variable or setting."""
     for name, raw in _values():
         if _SECRET_NAME.search(name) and len(raw) >= LEAST_CHARS:
-            quoted = json.dumps(raw)[1:-1], repr(raw)[1:-1], quote(raw), quote_plus(raw)
+            as_json = json.dumps(raw)[1:-1]
+            quoted = [as_json, json.dumps(as_json)[1:-1], repr(raw)[1:-1]]
+            quoted += [quote(raw), quote(raw, safe=""), quote_plus(raw)]
+            quoted += [html.escape(raw), html.escape(raw, quote=False)]
+            quoted += [base64.b64encode(raw.encode("utf-8", "surrogateescape")).decode()]
             yield from ((form, name) for form in {raw, " ".join(raw.split()), *quoted})
 
 

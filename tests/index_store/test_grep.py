@@ -10,7 +10,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from index_store import grep as g
 from index_store.errors import BadQuery, BrokenIndex
-from index_store.index import Index, open_index
+from index_store.index import Index, open_index, open_text
 from index_store.writer import Draft
 from tests.helpers.toy import document, publish_toy, unit_rows
 
@@ -165,3 +165,12 @@ def test_chunks_that_lie_outside_the_text_are_refused(tmp_path: Path) -> None:
     np.save(file, rows)
     with pytest.raises(BrokenIndex, match="raptor verify"):
         open_index(tmp_path / "i").grep("a", under="L1-00000")
+
+
+def test_a_program_too_large_for_the_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long.txt"
+    path.write_bytes(b"alpha beta\n" * 400_000)
+    index = open_text(path)
+    with pytest.raises(BadQuery, match="repeats too much"):
+        index.grep("(a|b)[a-z ]{999}Q")
+    assert index.grep("be[t]a", limit=1).matches

@@ -2,11 +2,14 @@
 
 import hashlib
 import json
+import os
 import resource
 import sqlite3
+import struct
 import subprocess
 import sys
 from collections import defaultdict
+from contextlib import suppress
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -247,26 +250,92 @@ def test_no_two_lists_of_inputs_share_a_key() -> None:
     assert len(set(keys)) == len(keys)
 
 
+def any_shape(value: Any) -> bool:
+    return True
+
+
 def test_what_is_recorded_comes_back_and_is_computed_once(tmp_path: Path) -> None:
     with Checkpoint(tmp_path) as first:
-        assert first.json("x", [1], lambda: {"a": "é"}) == {"a": "é"}
+        assert first.json("x", [1], lambda: {"a": "é"}, any_shape) == {"a": "é"}
     with Checkpoint(tmp_path) as again:
-        assert again.json("x", [1], lambda: pytest.fail("computed again")) == {"a": "é"}
+        assert again.json("x", [1], lambda: pytest.fail("computed again"), any_shape) == {"a": "é"}
         again.settle("x")
-        assert again.json("x", [1], lambda: 2) == 2
+        assert again.json("x", [1], lambda: 2, any_shape) == 2
 
 
 def test_a_damaged_result_counts_as_none(tmp_path: Path) -> None:
     with Checkpoint(tmp_path) as first:
-        first.json("x", [1], lambda: "recorded")
+        first.json("x", [1], lambda: "recorded", any_shape)
     for place in range(len(b'"recorded"') + 32):
         with sqlite3.connect(tmp_path / "build.sqlite") as db:
             (raw,) = db.execute("SELECT value FROM results").fetchone()
             changed = raw[:place] + bytes([raw[place] ^ 1]) + raw[place + 1 :]
             db.execute("UPDATE results SET value = ?", (changed,))
         with Checkpoint(tmp_path) as again:
-            assert again.json("x", [1], lambda: "recorded") == "recorded"
-            assert again.json("x", [1], lambda: pytest.fail("not recorded anew")) == "recorded"
+            assert again.json("x", [1], lambda: "recorded", any_shape) == "recorded"
+            assert again.json("x", [1], lambda: pytest.fail("not recorded anew"), any_shape) == "recorded"
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [5, 1.5, "text", None, b"", b"\0" * 40, b"5", b"[1]", b'{"a": 1}', b"{", b"[" * 100_000, b"\xff"],
+)
+def test_a_strangers_checkpoint_of_any_shape_counts_as_none(tmp_path: Path, stored: Any) -> None:
+    docs, out = tmp_path / "docs", tmp_path / "i"
+    docs.mkdir()
+    (docs / "a.html").write_text("<p>The words of a page.</p>")
+    build_index(docs, out)
+    with sqlite3.connect(out / "build.sqlite") as db:
+        for (key,) in db.execute("SELECT key FROM results").fetchall():
+            signed = isinstance(stored, bytes) and len(stored) != 40
+            value = hashlib.sha256(key.encode() + stored).digest() + stored if signed else stored
+            db.execute("UPDATE results SET value = ? WHERE key = ?", ("" if value is None else value, key))
+    (docs / "b.html").write_text("<p>The words of another page.</p>")
+    assert update_index(out, docs).documents == 2
+    prune_index(out)
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        "CREATE VIEW results AS WITH RECURSIVE r(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM r) "
+        "SELECT 'k' || n AS key, 'x' AS kind, x'00' AS value FROM r",
+        "CREATE TABLE results (key TEXT PRIMARY KEY, kind TEXT NOT NULL, value AS (zeroblob(900000000)))",
+        "CREATE TABLE of_another_program (a)",
+    ],
+)
+def test_a_database_that_no_build_made_is_refused_and_left_as_it_was(tmp_path: Path, schema: str) -> None:
+    with sqlite3.connect(tmp_path / "build.sqlite") as db:
+        db.execute(schema)
+    before = (tmp_path / "build.sqlite").read_bytes()
+    with pytest.raises(RaptorError, match="other tables than a build makes"):
+        Checkpoint(tmp_path)
+    assert (tmp_path / "build.sqlite").read_bytes() == before
+
+
+def test_a_journal_that_names_a_file_outside_has_nothing_deleted(tmp_path: Path) -> None:
+    outside, folder = tmp_path / "precious.txt", tmp_path / "i"
+    outside.write_text("the user's own words")
+    folder.mkdir()
+    with sqlite3.connect(folder / "build.sqlite") as db:
+        db.execute("CREATE TABLE results (key TEXT PRIMARY KEY, kind TEXT NOT NULL, value BLOB NOT NULL)")
+    pages, name = len((folder / "build.sqlite").read_bytes()) // 4096, str(outside).encode()
+    magic = bytes.fromhex("d9d505f920a163d7")
+    header = (magic + struct.pack(">IIIII", 0, 0, pages, 512, 4096)).ljust(512, b"\0")
+    tail = struct.pack(">I", 0x40000000 // 4096 + 1) + name + struct.pack(">II", len(name), sum(name)) + magic
+    (folder / "build.sqlite-journal").write_bytes(
+        header + tail
+    )  # SQLite's file format, 3 "The Rollback Journal"
+    with Checkpoint(folder) as checkpoint:
+        assert checkpoint.count("summary") == 0
+    assert outside.read_text() == "the user's own words"
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
+def test_a_pipe_in_place_of_the_checkpoint_is_not_waited_for(tmp_path: Path, suffix: str) -> None:
+    os.mkfifo(tmp_path / f"build.sqlite{suffix}")
+    with suppress(RaptorError), Checkpoint(tmp_path) as checkpoint:
+        assert checkpoint.count("summary") == 0
 
 
 def test_pruning_keeps_what_a_kept_generation_or_an_open_build_needs(tmp_path: Path) -> None:

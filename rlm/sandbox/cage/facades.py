@@ -5,7 +5,7 @@ swap the `json` that the worker frames its own messages with. Everything slow or
 here, before the fork, since a confined worker cannot open a file.
 """
 
-import _strptime  # type: ignore[import-not-found]  # noqa: F401  (datetime.strptime imports it on first use)
+import _strptime  # type: ignore[import-not-found]  # (datetime.strptime imports it on first use)
 import bisect
 import collections
 import collections.abc
@@ -143,6 +143,15 @@ _CHOSEN: tuple[tuple[ModuleType, str], ...] = (
 )
 
 
+def forget() -> None:
+    """Empty the caches that libraries keep under what they are given: an object of a cell's own that says it equals a
+    text would be found in the place of that text by all later cells."""
+    re.purge()
+    _strptime._regex_cache.clear()
+    for clear in typing._cleanups:  # type: ignore[attr-defined]
+        clear()
+
+
 def _pick(module: ModuleType, names: str) -> dict[str, Any]:
     return {name: getattr(module, name) for name in names.split()}
 
@@ -220,13 +229,14 @@ def _json_members(plain: Plain) -> dict[str, Any]:
 
 def _functools_members() -> dict[str, Any]:
     """No `cached_property`: it writes a name of the cell's choice, dunders included. `wraps` by hand: the real one
-    hands out `update_wrapper`, which reads attributes by name."""
+    hands out `update_wrapper`, which reads attributes by name, and names a library's functions anew."""
     chosen = "reduce partial lru_cache cache cmp_to_key total_ordering"
     return _pick(functools, chosen) | {"wraps": lambda function: lambda wrapper: _named_as(wrapper, function)}
 
 
 def _named_as(wrapper: Any, function: Any) -> Any:
-    if isinstance(wrapper, FunctionType) and isinstance(function, FunctionType | BuiltinFunctionType):
+    own = isinstance(wrapper, FunctionType) and wrapper.__module__ == "__main__"
+    if own and isinstance(function, FunctionType | BuiltinFunctionType):
         wrapper.__name__, wrapper.__qualname__ = function.__name__, function.__qualname__
         wrapper.__doc__ = function.__doc__
     return wrapper

@@ -1,6 +1,7 @@
 """What a cell can name before it defines anything: chosen builtins and read-only modules."""
 
 import builtins
+import enum
 import functools
 import string
 from collections.abc import Callable, Hashable
@@ -34,6 +35,10 @@ _FUNCTION = name_only("function")
 # Classes written in C whose objects hand on the attributes of another object.
 _PROXIES = (GenericAlias, super)
 ALIASES = ("types", "typing")  # where the classes of `list[int]` and `List[int]` come from
+_OF_A_SESSION = (
+    "__main__",
+    f"{__package__}.worker",
+)  # functions of a cell, and calls, on which code keeps notes
 _fields = string.Formatter().parse
 
 
@@ -76,17 +81,23 @@ def own(item: Any) -> Any:
     class is not asked: an alias answers with the attributes of what it stands for."""
     kind = item if issubclass(type(item), type) else type(item)
     if kind.__module__ != "__main__":
-        raise AttributeError(f"{kind.__name__} keeps its names with an underscore to itself")
+        raise AttributeError(f"{kind.__name__} keeps its names with an underscore, and mapping, to itself")
     return item
 
 
 def changed(item: Any) -> Any:
     """An object whose attribute a cell sets or deletes. A library's class is refused, as the library goes by what its
-    class says; so is an alias, which would hand the change on to its class."""
+    class says; so are its functions and flags, which all cells share, and an alias, which would hand the change on to
+    its class."""
     if issubclass(type(item), type):
         if item.__module__ != "__main__":
             raise AttributeError(f"{item.__name__} is not yours to change; make a class of your own from it")
-    elif type(item).__module__ in ALIASES:
+    elif type(item) is FunctionType:
+        if item.__module__ not in _OF_A_SESSION:
+            raise AttributeError(
+                f"{item.__name__} is not yours to change; make a function of your own from it"
+            )
+    elif type(item).__module__ in ALIASES or isinstance(item, enum.Enum):
         raise AttributeError(f"{item!r} is not yours to change")
     return item
 
@@ -99,14 +110,15 @@ def class_of(item: Any) -> Any:
         return str
     if kind is FunctionType:
         return _FUNCTION
-    if kind.__module__ in ALIASES:
+    if kind.__module__ in ALIASES or issubclass(kind, enum.Enum):
         return _name_of(cast(Hashable, kind))
     return class_of if issubclass(kind, type) else kind
 
 
 @functools.cache
 def _name_of(kind: Any) -> Any:
-    """What `type` gives for an alias or a form of `typing`: the real class makes one around any object."""
+    """What `type` gives for an alias, a form of `typing` or a flag: the real class makes one around any object, and
+    that of a flag keeps it in the place of whatever it says it equals."""
     return name_only(kind.__name__)
 
 

@@ -47,8 +47,9 @@ _FORBIDDEN_ATTRIBUTES = frozenset(
 ) | set(words("format_map mro with_traceback f_generator gi_suspended cr_suspended ag_suspended"))
 # `register`: a cell's ABC would pass for a frame's class or for text, and a pattern read attributes by position.
 # `obj` of an AttributeError: whatever a library was handling when it failed. `groupindex` of a pattern and
-# `cell_contents` hold what the interpreter itself works with.
-_FORBIDDEN_ATTRIBUTES |= {"register", "obj", "groupindex", "cell_contents"}
+# `cell_contents` hold what the interpreter itself works with. `mapping` of a dict's view: a proxy, which hands the dict
+# behind it to whatever it is compared with.
+_FORBIDDEN_ATTRIBUTES |= {"register", "obj", "groupindex", "cell_contents", "mapping"}
 _METACLASS = ("_abc_", "_dump_registry")  # what a class has from ABCMeta, and hands to all classes below
 _NAMEDTUPLE = frozenset({"_asdict", "_replace", "_fields", "_make", "_field_defaults"})
 # The syntax that cells may use, from every version of Python that runs them. What a later version brings is refused
@@ -166,11 +167,11 @@ def _check_attribute(node: ast.Attribute) -> None:
 
 
 def _own_private(node: ast.Attribute) -> bool:
-    """`self._x` in a small class: one underscore (or `obj`), on `self` or `cls`. Whether a cell made the class of
-    `self` is asked at run time."""
+    """`self._x` in a small class: one underscore (or `obj`), on `self` or `cls`; and `mapping` of anything. Whether a
+    cell made the class of what it is read from is asked at run time."""
     owner, name = node.value, node.attr
     own = name == "obj" or (name.startswith("_") and not name.startswith(("__", *_METACLASS)))
-    return own and isinstance(owner, ast.Name) and owner.id in ("self", "cls")
+    return name == "mapping" or (own and isinstance(owner, ast.Name) and owner.id in ("self", "cls"))
 
 
 def _class_name(node: ast.Attribute) -> bool:

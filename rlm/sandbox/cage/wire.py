@@ -16,7 +16,9 @@ TO_WORKER_BYTES = 64 << 20
 MAX_DEPTH = 64
 MAX_NODES = 500_000  # a frame of "[],[],..." takes 60 times its own size once decoded
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"')
+# A string without an end is taken to the end: looked for again from each of its quotes, it costs its length squared.
+_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_MAX_STRINGS = 2 * MAX_NODES + 2  # more than a frame of MAX_NODES values holds, keys and all
 _SURROGATE = re.compile("[\ud800-\udfff]")
 # The worker's own references: cell code must not be able to swap what frames are made with.
 _encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
@@ -84,7 +86,7 @@ def decode_trusted(body: bytes) -> Any:
 def count_nodes(body: bytes) -> int:
     """An upper bound on the values in `body`; commas and brackets inside strings count only while they are few."""
     rough = _count_marks(body)
-    return rough if rough <= MAX_NODES else _count_marks(_STRING.sub(b"", body))
+    return rough if rough <= MAX_NODES else _count_marks(_STRING.sub(b"", body, count=_MAX_STRINGS))
 
 
 def check_shape(value: Any) -> None:

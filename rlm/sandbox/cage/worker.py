@@ -4,16 +4,19 @@ Started by the zygote's fork, already confined. The language layer (scan, namesp
 """
 
 import ast
+import gc
 import json
 import os
 import sys
 import traceback
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from . import scan, wire
+from .facades import forget
 from .namespace import PREBOUND, build_builtins, build_modules
 from .output import Output, exact
 from .proxy import bind_context, bind_text
@@ -52,13 +55,24 @@ class Link:
         return wire.decode_trusted(self._exactly(size))
 
     def _exactly(self, size: int) -> bytes:
-        body = bytearray()
-        while len(body) < size:
-            part = _read(self.fd, min(size - len(body), 1 << 20))
-            if not part:
-                os._exit(0)  # the parent is gone
-            body += part
-        return bytes(body)
+        body, left = bytearray(), size
+        try:
+            while left:
+                part = self._part(min(left, 1 << 20))
+                left -= len(part)
+                body += part
+            return bytes(body)
+        except MemoryError:
+            body.clear()
+            while left:  # the rest would be taken for the next frame
+                left -= len(self._part(min(left, 1 << 12)))
+            raise
+
+    def _part(self, most: int) -> bytes:
+        part = _read(self.fd, most)
+        if not part:
+            os._exit(0)  # the parent is gone
+        return part
 
 
 @dataclass(slots=True)
@@ -81,6 +95,7 @@ class State:
 def serve_cells(link: Link, hello: Mapping[str, Any]) -> None:
     """Answer the parent's frames until it goes away."""
     state = new_state(link, hello)
+    gc.disable()
     while True:
         cell = link.receive()
         state.nonce = cell["nonce"]
@@ -125,7 +140,6 @@ def new_state(link: Link, hello: Mapping[str, Any]) -> State:
 def execute(state: State, code: str) -> dict[str, Any]:
     """Run one cell; the frame to send back. Never raises for anything the cell does."""
     state.cells += 1
-    state.names |= state.stubs  # a shadowed llm_query is itself again in the next cell
     state.output = out = Output(state.output_chars, lambda text: tell(state, {"t": "out", "text": text}))
     state.ballast = state.ballast or _ballast()
     verdict: dict[str, Any] = {"status": "ok", "error": "", "rule": None, "line": None}
@@ -155,12 +169,28 @@ def _run(state: State, code: str) -> None:
     state.sources.pop(f"<cell {state.cells - _REMEMBERED_CELLS}>", None)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else None
     assert last is None or isinstance(last, ast.Expr)
-    exec(compile(tree, name, "exec", dont_inherit=True), state.names)
-    if last is None:
-        return
-    value = eval(compile(ast.Expression(last.value), name, "eval", dont_inherit=True), state.names)  # noqa: S307
-    if value is not None and state.output is not None:
-        state.output.write(exact(repr(value)) + "\n")
+    with _collecting():
+        forget()
+        state.names |= state.stubs  # a shadowed llm_query is itself again
+        exec(compile(tree, name, "exec", dont_inherit=True), state.names)
+        if last is None:
+            return
+        value = eval(compile(ast.Expression(last.value), name, "eval", dont_inherit=True), state.names)  # noqa: S307
+        if value is not None and state.output is not None:
+            state.output.write(exact(repr(value)) + "\n")
+
+
+@contextmanager
+def _collecting() -> Iterator[None]:
+    """Garbage is collected in here alone. What a cell left to be done when an object goes (`finally` of a generator) is
+    a cell's code too: it must not print or call between cells, nor while a cell that may yet be rejected is read."""
+    before = gc.isenabled()
+    gc.enable()
+    try:
+        yield
+    finally:
+        if not before:
+            gc.disable()
 
 
 def own_names(state: State) -> list[str]:

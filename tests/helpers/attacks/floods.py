@@ -34,6 +34,9 @@ TIME = {
     "a hash that never ends": "class A:\n    def __hash__(self):\n        while True: pass\n{A(): 1}",
     "an iterator without end": "R = max(iter(int, 1))",
     "a message that never ends": "class E(Exception):\n    def __str__(self):\n        while True: pass\nraise E",
+    "last words that never end": "def f():\n    try: yield\n    finally:\n        while True: pass\nx = f()\nnext(x)\ndel x",
+    "a fraction of a large power": "from fractions import Fraction\nR = Fraction('1e100000000')",
+    "lines of one letter": "import textwrap\nwhile True: textwrap.wrap('a' * 10**6, width=1)",
     "text that never ends": "class A:\n    def __repr__(self):\n        while True: pass\nR = repr(A())",
 }
 

@@ -1,7 +1,7 @@
 """Payloads that hold the worker's socket and write what they like on it: every frame may be forged."""
 
 _SEND = """
-import json, os, struct
+import json, os, struct, time
 def send(value, about=None):
     if isinstance(value, dict): value = {'nonce': about or cell['nonce']} | value
     body = value if isinstance(value, bytes) else json.dumps(value).encode()
@@ -82,6 +82,17 @@ _FORGED = {
     "well, but with an error": "send(done | {'error': 'ValueError: x'})",
     "ill, but with a rule": "send(done | {'status': 'error', 'error': 'x', 'rule': 'import os'})",
     "ill, but with no error": "send(done | {'status': 'error'})",
+    "a text without an end": "send(b',' * 500001 + b'\"' + b'\\\\\"' * 20000)",
+    "a text without an end, of lines": "send(b',' * 500001 + b'\"\\\\\\n' * 20000)",
+    "empty texts": "send(b',' * 500001 + b'\"\"' * 3700000)",
+    "byte by byte": "for byte in struct.pack('>I', 2) + b'[]': os.write(@LINK@, bytes([byte])); time.sleep(0.05)",
+    "an ending of an earlier nonce, twice": "send(done, cell['nonce'][::-1])\nsend(done)",
+    "a status that is a list": "send(done | {'status': ['ok']})",
+    "a kind that is a dictionary": "send(done | {'t': {'done': 1}})",
+    "a mark before the text": "send(b'\\xef\\xbb\\xbf' + json.dumps(done | {'nonce': cell['nonce']}).encode())",
+    "keys of half a character": "send({'t': 'out', 'text': '\\ud800', '\\udfff': 1})\nsend(done | {'status': 'root'})",
+    "a line that is no whole number": "send(done | {'line': 1.0})",
+    "the largest error": "send(done | {'status': 'error', 'error': 'e' * 8000000, 'line': True})",
 }
 
 FAMILIES = {"forged frames": {name: _SEND + code for name, code in _FORGED.items()}}

@@ -925,6 +925,54 @@ R = kept[0] | {'__builtins__': 1}
 """,
 }
 
+# What the interpreter and its libraries keep for themselves, by doors that look like plain data.
+KEPT = {
+    "mapping of a view": "R = {}.keys().mapping",
+    "mapping of an ordered view": "import collections\nR = collections.OrderedDict().items().mapping",
+    "mapping by a pattern": "match {}.keys():\n    case object(mapping=m): R = m",
+    "mapping of a view as self": "self = {}.values()\nR = self.mapping",
+    "mapping through super": "class A(dict):\n    def look(self): return super().keys().mapping\nR = A().look()",
+    "note on a library's function": "import statistics\nstatistics.mean.x = 1\nR = 'BROKEN'",
+    "note on a flag": "import re\nre.I.x = 1\nR = 'BROKEN'",
+    "name of a library's function": """
+import functools, statistics
+functools.wraps(len)(statistics.mean)
+R = 'BROKEN' if statistics.mean.__name__ == 'len' else None
+""",
+    "a flag in the place of another": """
+import re
+class Number(int):
+    def __hash__(self): return hash(274)
+    def __eq__(self, other): return True
+type(re.I)(Number(0))
+R = 'BROKEN' if int(re.I | re.S | re.A) != 274 else None
+""",
+    "cache around an object with a traceback": """
+import functools
+class W:
+    def __enter__(self): return self
+    def __exit__(self, *parts): self.parts = parts; return True
+    def __call__(self): pass
+w = W()
+with w: 1 / 0
+R = functools.lru_cache(w).parts[2].tb_frame
+""",
+    "cache around the class of text": "import functools\ndef f(): pass\nR = functools.lru_cache(str).format('{0.__globals__}', f)",
+    "cache around the class of text, by a pattern": """
+import functools
+match functools.lru_cache(str):
+    case object(format=f): R = f('{0.__globals__}', lambda: 1)
+""",
+    "class of a module as a base": """
+got = []
+class A(type(json)):
+    def __init__(self): got.append(self)
+R = A()
+""",
+    "letters that stand for others": "R = (i for i in [1]).\uff47i_frame",
+    "letters that stand for others, in a pattern": "match (i for i in [1]):\n    case object(\uff47i_frame=f): R = f",
+}
+
 FAMILIES = {
     "dunder": DUNDER,
     "format": FORMAT,
@@ -946,6 +994,7 @@ FAMILIES = {
     "tables": TABLES,
     "more format": MORE_FORMAT,
     "more names": MORE_NAMES,
+    "kept": KEPT,
 }
 if sys.version_info >= (3, 12):
     FAMILIES |= {"type parameters": TYPE_PARAMETERS, "nested quotes": NESTED_QUOTES}

@@ -446,7 +446,7 @@ def test_inspect_shows_levels_models_and_the_tree(tmp_path: Path, capsys: Captur
     code, out, err = raptor(capsys, "inspect", tmp_path / "i")
     assert (code, err) == (0, "")
     assert "generation 1, 3 documents, " in out
-    assert "models: embedder toy, summarizer hand" in out
+    assert "models: embedder minilm, summarizer hand" in out
     assert "level 1: 2 nodes, 10 tokens, 3.5 children each" in out
     assert "level 0: 6 nodes, 30 tokens (chunks)" in out
     assert (

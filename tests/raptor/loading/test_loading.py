@@ -871,3 +871,18 @@ def test_parsed_texts_are_recorded_before_they_are_used(
         build_index(tmp_path / "docs", tmp_path / "i")
     with Checkpoint(tmp_path / "i") as checkpoint:
         assert checkpoint._db.execute("SELECT count(*) FROM results WHERE kind = 'parsed'").fetchone()[0] == 6
+
+
+def test_a_pattern_walks_no_link_in_a_circle(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("words")
+    for name in ("one", "two", "three"):
+        (tmp_path / name).symlink_to(".")
+    assert [file.path.name for file in find([f"{tmp_path}/**/*.txt"])] == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["x.txt", "x.md", "x.jsonl"])
+def test_a_sparse_file_of_gigabytes_is_a_failure_and_not_read(tmp_path: Path, name: str) -> None:
+    with (tmp_path / name).open("wb") as file:
+        file.truncate(8 << 30)
+    (failure,) = load(find([str(tmp_path)]))
+    assert isinstance(failure, Failure) and "has more than" in failure.reason

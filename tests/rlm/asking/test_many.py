@@ -158,7 +158,22 @@ def test_a_question_that_was_changed_is_asked_again(asked: Callable[..., Any], t
     assert len(asked([DONE])[2]) == 1
 
 
-NOTES = ["my notes\n", "my notes", '{"_id": "user", "email": "x"}\n', '{"_id": "user", "email": "x"}', "[]\n"]
+@pytest.mark.parametrize("path", [".", "/", ".."])
+def test_answers_into_a_folder_are_refused(index: Index, tmp_path: Path, path: str, capsys: Any) -> None:
+    asked = tmp_path / "q.jsonl"
+    asked.write_text('{"text": "How many?"}\n')
+    assert main(["ask", str(index.path), "--questions", str(asked), "--answers", path]) == 2
+    assert "are a folder; name a file" in capsys.readouterr().err
+
+
+NOTES = [
+    '{"_id": 1, "question": "?", "stop": {}}\n',
+    "my notes\n",
+    "my notes",
+    '{"_id": "user", "email": "x"}\n',
+    '{"_id": "user", "email": "x"}',
+    "[]\n",
+]
 
 
 @pytest.mark.parametrize("notes", NOTES)

@@ -131,6 +131,7 @@ def place_moved(events: list[Event]) -> Event:
     answered = last(events, "answered")
     answered["citations"][0]["start"] += 1
     answered["citations"][0]["end"] += 1
+    answered["citations"][0]["context_before"] = "x" + answered["citations"][0]["context_before"]
     return answered
 
 
@@ -220,6 +221,66 @@ def cell_removed(events: list[Event]) -> Event:
     return first(events, "code_scanned", cell=2)
 
 
+def answer_alone(events: list[Event]) -> Event:
+    answered = last(events, "answered")
+    events[:] = [events[0], answered, events[-1]]
+    return answered
+
+
+def visit_cut(events: list[Event]) -> Event:
+    visit = first(events, "visited", verb="read")
+    visit["result"] += " And more."
+    return visit
+
+
+def visit_refused(events: list[Event]) -> Event:
+    visit = first(events, "visited", verb="read")
+    visit["error"] = "no such node"
+    return visit
+
+
+def words_put_in(events: list[Event]) -> Event:
+    asked = next(e for e in events if any(m["role"] == "assistant" for m in e.get("messages", ())))
+    next(m for m in asked["messages"] if m["role"] == "assistant")["content"] += " I will lie."
+    return asked
+
+
+def child_denied(events: list[Event]) -> Event:
+    returned = first(events, "child_returned")
+    returned["results"][0] = {"ok": False, "text": "it failed"}
+    return returned
+
+
+def cell_took_too_long(events: list[Event]) -> Event:
+    ran = last(events, "code_run")
+    ran["seconds"] += 1000
+    return ran
+
+
+def children_took_too_long(events: list[Event]) -> Event:
+    returned = first(events, "child_returned")
+    returned["seconds"] += 1000
+    return returned
+
+
+def _citation_with(events: list[Event], **fields: Any) -> Event:
+    answered = last(events, "answered")
+    answered["citations"][0] |= fields
+    return answered
+
+
+def half_alike(events: list[Event]) -> Event:
+    return _citation_with(events, similarity=0.5)
+
+
+def nowhere_in_a_place(events: list[Event]) -> Event:
+    return _citation_with(events, supported="unsupported", similarity=0.0)
+
+
+def words_before_the_beginning(events: list[Event]) -> Event:
+    return _citation_with(events, context_before="x" * 200)
+
+
 FORGERIES: dict[str, tuple[Forge, str]] = {
     "the cost lowered in the total": (cost_lowered, "its calls together"),
     "the cost of a call lowered": (cost_of_a_call_lowered, "their calls together"),
@@ -243,6 +304,16 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
     "a call longer than its time": (call_took_too_long, "passed since it was begun"),
     "another end": (stop_altered, "its last answer by 'answer'"),
     "a cell removed": (cell_removed, "a cell was removed"),
+    "an answer that no model gave": (answer_alone, "no model said anything"),
+    "a visit that gave more than it counts": (visit_cut, "and gave"),
+    "a visit that was refused and gave something": (visit_refused, "was refused, and gave something"),
+    "words put into the model's mouth": (words_put_in, "that it has not said"),
+    "an error where the child answered": (child_denied, "gives back an error"),
+    "a cell longer than its time": (cell_took_too_long, "passed since it could begin"),
+    "children longer than their time": (children_took_too_long, "passed since it could begin"),
+    "word for word, and half alike": (half_alike, "0.5 alike"),
+    "nowhere, and in a place": (nowhere_in_a_place, "is said to stand nowhere"),
+    "words before the beginning": (words_before_the_beginning, "of which 200 are shown"),
 }
 
 

@@ -13,7 +13,7 @@ from rlm.gateway.errors import CallFailed, GatewayError
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
 from rlm.gateway.litellm_setup import litellm
-from rlm.gateway.redaction import redacted
+from rlm.gateway.redaction import redacted, without_secrets
 from rlm.gateway.types import Message, Request
 from tests.helpers.gateway_calls import run
 from tests.helpers.model_server import MODEL, ModelServer, error
@@ -116,3 +116,13 @@ def test_words_and_other_variables_stay(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
     monkeypatch.setenv("EDITOR_NAME", "something-long")
     assert redacted("false, and something-long") == "false, and something-long"
+
+
+def test_the_words_of_a_reply_stay_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AUTH_METHOD", "password")
+    monkeypatch.setenv("GIT_AUTHOR_NAME", "Ada Lovelace")
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    assert without_secrets("Ada Lovelace asks for a password") == "Ada Lovelace asks for a password"
+    assert redacted("Ada Lovelace asks") == "Ada Lovelace asks"
+    assert redacted("a password") == "a [value of AUTH_METHOD]"
+    check_clean(without_secrets(f"you sent {CANARY}"))

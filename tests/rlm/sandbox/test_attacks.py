@@ -51,6 +51,42 @@ R = c.tb.tb_frame""",
     "formatter": "from string import Formatter\nR = Formatter().get_field('0.__class__', (1,), {})",
     "type hints": "from typing import get_type_hints\nR = get_type_hints",
     "lambda in a forward reference": "from typing import ForwardRef\nR = ForwardRef('1')",
+    "class of a traceback": """
+class C:
+    def __enter__(self): return self
+    def __exit__(self, *parts):
+        self.parts = parts
+        return True
+with C() as c: 1 / 0
+R = type(c.parts[2])(None, None, 0, 1)""",
+    "pattern around a traceback": """
+class C:
+    def __enter__(self): return self
+    def __exit__(self, *parts):
+        self.parts = parts
+        return True
+with C() as c: 1 / 0
+R = re.Pattern(c.parts[2], str).pattern""",
+    "cache around a module's class": "R = functools.lru_cache(type(json)).loads.__func__",
+    "descriptor of one class on another": "class A: real = classmethod(int.real)\nR = A.real",
+    "end of a cell as a class": """
+try: FINAL('x')
+except BaseException as e: End = type(e)
+answer['ready'] = False
+End.x = 1""",
+    "refused call as a class": """
+try: llm_query(object())
+except Exception as e: Refused = type(e)
+Refused.x = 1""",
+    "map of text as a class": "R = type({}.keys().mapping)('x')",
+    "record with a frame's name": """
+import collections
+class Row(collections.namedtuple('Row', 'gi_frame x')): pass
+match Row(1, 2):
+    case Row(frame, x): R = frame""",
+    "private name of a module as self": "self = statistics\nR = self._sum",
+    "private name of an alias as self": "self = list[int]\nself._x = 1",
+    "abstract class as a proxy's base": "class A(super): pass",
 }
 FLOODS = {
     "calls": "while True: llm_query('x')",

@@ -346,3 +346,25 @@ del note.kept
 def test_a_librarys_class_is_not_the_cells_to_change(session: Session, code: str) -> None:
     error = session.run(f"from collections import Counter\n{code}").error
     assert "Counter is not yours to change; make a class of your own from it" in error
+
+
+@pytest.mark.parametrize("code", ["mean.x = 1", "del mean.x", "mean.x += 1", "re.I.x = 1"])
+def test_what_all_cells_share_of_a_library_is_not_the_cells_to_change(session: Session, code: str) -> None:
+    error = session.run(f"from statistics import mean\n{code}").error
+    assert "is not yours to change" in error
+
+
+def test_a_librarys_function_keeps_its_name(session: Session) -> None:
+    code = "import functools\nfunctools.wraps(len)(statistics.mean)\nprint(statistics.mean.__name__)"
+    assert session.run(code).stdout == "mean\n"
+
+
+def test_a_flags_class_keeps_no_object_of_a_cells_own(session: Session) -> None:
+    code = """
+class Number(int):
+    def __hash__(self): return hash(274)
+    def __eq__(self, other): return True
+type(re.I)(Number(0))
+"""
+    assert "RegexFlag is here by name only" in session.run(code).error
+    assert session.run("int(re.I | re.S | re.A)").stdout == "274\n"

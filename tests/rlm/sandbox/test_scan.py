@@ -86,6 +86,7 @@ REFUSED = {
     "A.register(B)": "attribute register",
     "try: pass\nexcept AttributeError as e: e.obj": "attribute obj",
     "match x:\n    case A(obj=o): pass": "attribute obj",
+    "match x:\n    case A(mapping=m): pass": "attribute mapping",
     "x.format += y": "attribute format",
 }
 ALLOWED = [
@@ -103,6 +104,7 @@ ALLOWED = [
     "'a__b'.split('__')",
     "d['__class__']",
     "class A:\n    def __init__(self, obj): self.obj = obj",
+    "class A: mapping = {}\nA().mapping",
     "from re import compile\ncompile('x')",
     "match x:\n    case [open, *vars]: print(open, vars)",
     "x.format_value, x.compile, r.open",

@@ -43,6 +43,94 @@ def test_code_that_is_rejected_takes_no_answer_that_an_earlier_cell_left(session
     assert (result.status, result.answer) == ("rejected", None)
 
 
+LEAVES = """
+def late():
+    try: yield
+    finally: print('late', llm_query('late'))
+SUBMIT = late()
+next(SUBMIT)
+loop = [late()]
+next(loop[0])
+loop.append(loop)
+del loop
+"""
+
+
+def test_nothing_that_an_earlier_cell_left_runs_before_a_cell_is_scanned() -> None:
+    calls: list[str] = []
+
+    def record(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
+        calls.append(name)
+        return "reply"
+
+    with start(SandboxLimits(cell_timeout_s=30), serve=record) as session:
+        session.run(LEAVES)
+        rejected = session.run("import os\n" + "x = [[1], (2,), {3: 4}]\n" * 5_000)
+        assert (rejected.status, rejected.rule, calls) == ("rejected", "import os", [])
+        assert "late reply" in session.run("print(1)").stdout
+        assert len(calls) >= 1
+
+
+FULL = """
+kept = []
+try:
+    while True: kept.append(bytearray(10**6))
+except MemoryError: del kept[-8:]
+try: llm_query('large')
+except MemoryError: kept.clear()
+print(llm_query('small'))
+"""
+
+
+def test_a_reply_for_which_there_is_no_memory_is_not_taken_for_the_next() -> None:
+    def reply(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
+        return "x" * 20_000_000 if arguments == ["large"] else "y"
+
+    with start(SandboxLimits(cell_timeout_s=60, memory_mb=300), serve=reply) as session:
+        result = session.run(FULL)
+        assert (result.status, result.stdout) == ("ok", "y\n")
+
+
+CLAIMANT = """
+import re, time, typing
+class Text(str):
+    def __hash__(self): return hash(self.seen)
+    def __eq__(self, other): return True
+class Number(int):
+    def __hash__(self): return hash(0)
+    def __eq__(self, other): return True
+class Kind:
+    def __hash__(self): return hash(int)
+    def __eq__(self, other): return True
+    def __call__(self): pass
+"""
+CLAIMS = {
+    "flags of a pattern": ("re.match('abc', 'ABC', Number(2))", "re.match('abc', 'ABC')", ""),
+    "template of a pattern": (
+        "t = Text(r'false\\1')\nt.seen = r'[\\1]'\nre.match('(a)', 'a').re.sub(t, 'a')",
+        "re.sub('(a)', r'[\\1]', 'a')",
+        "'[a]'\n",
+    ),
+    "form of a date": (
+        "t = Text('%Y/%m')\nt.seen = '%Y-%m'\ntime.strptime('1999/01', t)",
+        "time.strptime('2001-02', '%Y-%m').tm_year",
+        "2001\n",
+    ),
+    "type": ("typing.Optional[Kind()]", "typing.Optional[int]", "typing.Optional[int]\n"),
+}
+
+
+@pytest.mark.parametrize("name", CLAIMS)
+def test_an_object_that_lies_about_what_it_equals_stands_for_nothing_in_later_cells(
+    session: LinuxSession, name: str
+) -> None:
+    claim, asked, out = CLAIMS[name]
+    session.run(CLAIMANT)
+    session.run(claim)
+    result = session.run(asked)
+    assert (result.status, result.stdout) == ("ok", out)
+
+
 def line_of(session: LinuxSession) -> Line:
     """The session's line to its worker."""
     assert session._line is not None
