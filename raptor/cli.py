@@ -65,7 +65,7 @@ def _build_parser(commands: "Subcommands") -> None:
         "--cluster", choices=METHODS, help="paper: RAPTOR's own procedure, slow, for comparison"
     )
     _metadata_option(build)
-    _links_option(build)
+    _reading_options(build)
     build.add_argument(
         "--dry-run",
         action="store_true",
@@ -82,7 +82,12 @@ def _metadata_option(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _links_option(command: argparse.ArgumentParser) -> None:
+def _reading_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--encoding",
+        metavar="NAME",
+        help="the encoding of every text file, such as latin-1 or utf-16; without it each file's own is found out",
+    )
     command.add_argument(
         "--follow-links",
         action="store_true",
@@ -123,7 +128,7 @@ def _update_parser(commands: "Subcommands") -> None:
         "indexed before keeps the id that it has below that folder (docs/a/b.md of docs/: a/b.md)",
     )
     _metadata_option(update)
-    _links_option(update)
+    _reading_options(update)
     _change_options(update)
 
 

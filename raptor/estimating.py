@@ -81,7 +81,7 @@ def estimate(
     settings, clock, out = settings or BuildSettings(), Clock(), Path(index)
     check_target(out)
     check_model(summarizer)
-    files = find_files(out, sources, clock, follow_links=follow_links)
+    files = find_files(out, sources, clock, follow_links=follow_links, encoding=settings.encoding)
     model = embedder_for(embedder, settings)
     with opened_when_needed(out) as checkpoint:
         texts, failures = load_texts(files, progress or silent, clock, CheckpointCache(out, checkpoint))

@@ -38,7 +38,14 @@ def build(args: argparse.Namespace) -> int:
 
 def update(args: argparse.Namespace) -> int:
     """Add documents to an index, or replace changed ones."""
-    return _update(args, args.source, [], _metadata(args.meta), follow_links=args.follow_links)
+    return _update(
+        args,
+        args.source,
+        [],
+        _metadata(args.meta),
+        follow_links=args.follow_links,
+        encoding=args.encoding,
+    )
 
 
 def remove(args: argparse.Namespace) -> int:
@@ -53,6 +60,7 @@ def _update(
     metadata: Metadata | None = None,
     *,
     follow_links: bool = False,
+    encoding: str | None = None,
 ) -> int:
     with show_progress() as progress:
         report = update_index(
@@ -62,6 +70,7 @@ def _update(
             summarizer=args.summarizer,
             embedder=args.embedder,
             metadata=metadata,
+            encoding=encoding,
             spending=_spending(args),
             follow_links=follow_links,
             progress=progress,
@@ -96,6 +105,8 @@ def _metadata(file: str | None) -> Metadata | None:
 
 def _settings(args: argparse.Namespace) -> BuildSettings:
     settings = read_settings(args.config) if args.config else BuildSettings()
+    if args.encoding is not None:
+        settings = replace(settings, encoding=args.encoding)
     if args.cluster:
         settings = replace(settings, cluster=replace(settings.cluster, method=args.cluster))
     return settings
@@ -112,6 +123,8 @@ def _print_report(report: BuildReport, as_json: bool) -> int:
     _print_skipped(report.failures)
     for unused in report.unused_metadata:
         print(f"metadata {_reason(unused)}", file=sys.stderr)
+    for note in report.notes:
+        print(one_line(f"note {note.source}: {note.words}", 10_000), file=sys.stderr)
     print(json.dumps(report.as_json()) if as_json else _report_text(report))
     return 0
 

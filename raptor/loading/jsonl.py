@@ -1,9 +1,11 @@
 """Lines of JSON: each is a document, {"_id": ..., "title": ..., "text": ...}, and its further fields are metadata."""
 
+import io
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
+from raptor.loading.plain import decode
 from raptor.loading.types import Failure, Loaded, SourceFile, Text, meta_of, title_of
 
 _BAD_LINES_BEFORE_THE_FIRST_GOOD = 100
@@ -17,7 +19,11 @@ def read_jsonl(file: SourceFile) -> Iterator[Loaded]:
     """
     held: list[Loaded] = []
     good = False
-    with file.path.open("rb") as lines:
+    opened = _opened(file)
+    if isinstance(opened, Failure):
+        yield opened
+        return
+    with opened as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
@@ -31,6 +37,14 @@ def read_jsonl(file: SourceFile) -> Iterator[Loaded]:
                 break
     if not good:
         yield _no_documents(file, held)
+
+
+def _opened(file: SourceFile) -> BinaryIO | Failure:
+    """Its lines in UTF-8, which JSON is in unless the user named another encoding."""
+    if not file.encoding:
+        return file.path.open("rb")
+    whole = decode(file)
+    return whole if isinstance(whole, Failure) else io.BytesIO(whole.text.encode(errors="surrogatepass"))
 
 
 def _no_documents(file: SourceFile, held: Sequence[Loaded]) -> Failure:

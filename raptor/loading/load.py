@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
+from dataclasses import replace
 
 from index_store.terminal import visible
 from raptor.loading.kinds import is_slow
@@ -30,7 +31,9 @@ def _checked(loaded: Loaded) -> Loaded:
         return Failure(visible(loaded.source), visible(loaded.reason))
     reason = _id_fault(loaded.id) or _text_fault(loaded.text) or _text_fault(loaded.title or "-")
     reason = reason or _meta_fault(loaded.meta)
-    return Failure(visible(loaded.source), reason) if reason else loaded
+    if reason:
+        return Failure(visible(loaded.source), reason)
+    return replace(loaded, notes=tuple(map(visible, loaded.notes))) if loaded.notes else loaded
 
 
 def _id_fault(name: str) -> str:

@@ -31,7 +31,7 @@ from raptor.loading.types import Failure, Loaded, Section, SourceFile, Text, sta
 LIMIT_S = 120.0
 MEMORY_BYTES = 4 * 2**30
 #: Goes up when the same file gives another text, so that what is recorded of it is not used.
-VERSION = 1
+VERSION = 2
 _AHEAD = 4  # files submitted before their turn, for each process
 #: All of a build's environment that reaches a parser: how names of files are encoded, and where Python's libraries are.
 ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
@@ -53,10 +53,10 @@ SERVE = "from raptor.loading.processes import main; main()"
 
 
 class ParseCache(Protocol):
-    """Texts that were parsed before, by the sha256 of the file and its suffix; each is JSON."""
+    """Texts that were parsed before, by the sha256 of the file and how it is read; each is JSON."""
 
-    def get(self, sha256: str, suffix: str) -> Any | None: ...
-    def put(self, sha256: str, suffix: str, text: Any) -> None: ...
+    def get(self, sha256: str, how: str) -> Any | None: ...
+    def put(self, sha256: str, how: str, text: Any) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def _begun(
     if cache is None:
         return _Job(file, "", None, submit(file).result)
     state, sha256 = state_of(file.path), _sha256_of(file.path)
-    known = cache.get(sha256, file.path.suffix.lower()) if sha256 else None
+    known = cache.get(sha256, _how(file)) if sha256 else None
     if known is not None:
         text = _text_of(known | {"id": file.id, "source": str(file.path)})
         # A title that was the file's name is that of this file.
@@ -123,8 +123,13 @@ def _ended(job: _Job, cache: ParseCache | None) -> list[Loaded]:
         row = asdict(loaded[0])
         row["title"] = "" if row["title"] == job.file.path.name else row["title"]
         del row["id"], row["source"]
-        cache.put(job.sha256, job.file.path.suffix.lower(), row)
+        cache.put(job.sha256, _how(job.file), row)
     return loaded
+
+
+def _how(file: SourceFile) -> str:
+    """What the text of a file hangs on, beside its bytes."""
+    return " ".join(filter(None, (file.path.suffix.lower(), file.encoding)))
 
 
 def _sha256_of(path: Path) -> str:
@@ -195,7 +200,12 @@ def _answer(parser: subprocess.Popen[bytes], file: SourceFile) -> bytes:
     """A parser's line about a file, without its end where the parser died."""
     assert parser.stdin is not None
     assert parser.stdout is not None
-    asked = {"path": os.fsencode(file.path).hex(), "id": os.fsencode(file.id).hex(), "limit_s": LIMIT_S}
+    asked = {
+        "path": os.fsencode(file.path).hex(),
+        "id": os.fsencode(file.id).hex(),
+        "encoding": file.encoding,
+        "limit_s": LIMIT_S,
+    }
     try:
         parser.stdin.write(json.dumps(asked).encode() + b"\n")
         parser.stdin.flush()
@@ -219,8 +229,9 @@ def _text_of(row: dict[str, Any]) -> Text:
     sections = tuple(Section(int(s["start"]), int(s["level"]), str(s["heading"])) for s in row["sections"])
     pages = tuple(int(page) for page in row["pages"])
     meta = {str(name): str(value) for name, value in row["meta"].items()}
+    notes = tuple(str(note) for note in row["notes"])
     return Text(
-        str(row["id"]), str(row["title"]), str(row["source"]), str(row["text"]), pages, sections, meta
+        str(row["id"]), str(row["title"]), str(row["source"]), str(row["text"]), pages, sections, meta, notes
     )
 
 
@@ -233,7 +244,7 @@ def _serve(asked: IO[bytes], answers: IO[bytes]) -> None:
         path, name = (os.fsdecode(bytes.fromhex(request[key])) for key in ("path", "id"))
         # The system ends what takes too long, native code and an orphan included.
         signal.setitimer(signal.ITIMER_REAL, request["limit_s"])
-        loaded = read_file(SourceFile(Path(path), name))
+        loaded = read_file(SourceFile(Path(path), name, encoding=request["encoding"]))
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(json.dumps([asdict(item) for item in loaded]).encode() + b"\n")
         answers.flush()

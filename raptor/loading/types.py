@@ -20,7 +20,8 @@ class Section:
 class Text:
     """One loaded document.
 
-    `pages`: the character offset at which each page starts, () when unpaged. `meta`: its metadata, by field.
+    `pages`: the character offset at which each page starts, () when unpaged. `meta`: its metadata, by field. `notes`:
+    what a user should know of how it was read, each a sentence that begins with "it".
     """
 
     id: str
@@ -30,6 +31,7 @@ class Text:
     pages: tuple[int, ...] = ()
     sections: tuple[Section, ...] = ()
     meta: Mapping[str, str] = field(default_factory=dict, hash=False)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +43,29 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What to know of a source that was loaded. `words`: one sentence, with what to do where it is wrong."""
+
+    source: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file to load. `id`: its path below the folder that was named, or below the fixed part of the pattern.
 
-    `outside`: whether it lies elsewhere, behind a link there, and so is not to be read.
+    `outside`: whether it lies elsewhere, behind a link there, and so is not to be read. `encoding`: that of its text,
+    where the user named one, else "".
     """
 
     path: Path
     id: str
     outside: bool = False
+    encoding: str = ""
+
+    def raw(self) -> bytes:
+        """All of its bytes. Raises OSError."""
+        return self.path.read_bytes()
 
 
 Loaded = Text | Failure
