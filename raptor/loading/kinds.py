@@ -11,9 +11,10 @@ PLAIN = frozenset(
 MARKDOWN = frozenset({".md", ".markdown"})
 HTML = frozenset({".html", ".htm", ".xhtml"})
 OFFICE = frozenset({".docx", ".pptx", ".xlsx"})
-SLOW = HTML | OFFICE | {".pdf"}
+# "" stands for no suffix: what such a file is, its content says.
+SLOW = HTML | OFFICE | {".pdf", ""}
 
 
 def is_slow(file: SourceFile) -> bool:
     """Whether its type takes long to parse, or may crash what parses it."""
-    return not file.outside and file.path.suffix.lower() in SLOW
+    return not file.outside and file.suffix in SLOW

@@ -129,7 +129,7 @@ def _ended(job: _Job, cache: ParseCache | None) -> list[Loaded]:
 
 def _how(file: SourceFile) -> str:
     """What the text of a file hangs on, beside its bytes."""
-    return " ".join(filter(None, (file.path.suffix.lower(), file.encoding)))
+    return " ".join(filter(None, (file.suffix, file.encoding)))
 
 
 def _sha256_of(path: Path) -> str:

@@ -1,11 +1,13 @@
 """A file to its documents, by the reader for its type.
 
 The text of a document is the file's own, not one character changed, so that offsets made elsewhere fit; for HTML, PDF
-and office files it is the text that was extracted.
+and office files it is the text that was extracted. A file without a suffix is what its content says that it is.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
+from raptor.loading.content import suffix_by_content
 from raptor.loading.html import read_html
 from raptor.loading.jsonl import read_jsonl
 from raptor.loading.kinds import HTML, MARKDOWN, OFFICE, PLAIN
@@ -40,25 +42,36 @@ def read_file(file: SourceFile) -> list[Loaded]:
 
 
 def _read(file: SourceFile) -> Iterator[Loaded]:
-    if file.outside:
-        yield Failure(
-            str(file.path), "it is a link that leads out of what was named; give --follow-links to have it"
-        )
-        return
-    reader = READERS.get(file.path.suffix.lower())
-    if reader is None:
-        yield Failure(str(file.path), f"its type {file.path.suffix!r} is unknown; known types are {TYPES}")
-        return
     try:
-        if not file.path.is_file():
-            yield Failure(
-                str(file.path),
-                "it is not a regular file that can be read; name a file, or fix its permissions",
-            )
-            return
-        yield from reader(file)
+        known = _known(file)
+        if isinstance(known, Failure):
+            yield known
+        else:
+            yield from READERS[known.suffix](known)
     except OSError as error:
         yield Failure(
             str(file.path),
             f"it cannot be read ({error.strerror or error}); check the file and its permissions",
         )
+
+
+def _known(file: SourceFile) -> SourceFile | Failure:
+    """The file with a suffix that has a reader, its content's where its name has none; or why not. Raises OSError."""
+    source = str(file.path)
+    if file.outside:
+        return Failure(
+            source, "it is a link that leads out of what was named; give --follow-links to have it"
+        )
+    if file.suffix and file.suffix not in READERS:
+        return Failure(
+            source,
+            f"its type {file.suffix!r} is unknown; leave it out, or convert it to a known one: {TYPES}",
+        )
+    if not file.path.is_file():
+        return Failure(
+            source, "it is not a regular file that can be read; name a file, or fix its permissions"
+        )
+    if file.suffix:
+        return file
+    kind = suffix_by_content(file.raw())
+    return replace(file, kind=kind if kind in READERS else ".txt")

@@ -55,13 +55,19 @@ class SourceFile:
     """A file to load. `id`: its path below the folder that was named, or below the fixed part of the pattern.
 
     `outside`: whether it lies elsewhere, behind a link there, and so is not to be read. `encoding`: that of its text,
-    where the user named one, else "".
+    where the user named one, else "". `kind`: the suffix that its content has, where its name has none.
     """
 
     path: Path
     id: str
     outside: bool = False
     encoding: str = ""
+    kind: str = ""
+
+    @property
+    def suffix(self) -> str:
+        """The suffix in lower case that says how to read it; "" where only its content does."""
+        return self.kind or self.path.suffix.lower()
 
     def raw(self) -> bytes:
         """All of its bytes. Raises OSError."""
