@@ -4,15 +4,16 @@ from raptor.loading.types import SourceFile
 
 PLAIN = frozenset(
     (  # noqa: SIM905
-        ".txt .text .log .rst .tex .org .csv .tsv .json .yaml .yml .toml .ini .cfg .conf .xml .css .py .js .ts "
+        ".txt .text .log .tex .org .yaml .yml .toml .ini .cfg .conf .css .py .js .ts "
         ".tsx .jsx .java .kt .scala .c .h .cc .cpp .hpp .cs .go .rs .rb .php .swift .lua .pl .r .jl .sh .sql .proto"
     ).split()
 )
 MARKDOWN = frozenset({".md", ".markdown"})
 HTML = frozenset({".html", ".htm", ".xhtml"})
+TABLES = frozenset({".csv", ".tsv"})
 OFFICE = frozenset({".docx", ".pptx", ".xlsx"})
 # "" stands for no suffix: what such a file is, its content says.
-SLOW = HTML | OFFICE | {".pdf", ""}
+SLOW = HTML | OFFICE | {".pdf", ".json", ".ipynb", ".xml", ""}
 
 
 def is_slow(file: SourceFile) -> bool:

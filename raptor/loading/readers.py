@@ -8,14 +8,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from raptor.loading.content import suffix_by_content
+from raptor.loading.csv_table import read_csv
 from raptor.loading.html import read_html
+from raptor.loading.json_text import read_json
 from raptor.loading.jsonl import read_jsonl
-from raptor.loading.kinds import HTML, MARKDOWN, OFFICE, PLAIN
+from raptor.loading.kinds import HTML, MARKDOWN, OFFICE, PLAIN, TABLES
 from raptor.loading.markdown import read_markdown
+from raptor.loading.notebook import read_notebook
 from raptor.loading.office import read_office
 from raptor.loading.pdf import read_pdf
 from raptor.loading.plain import read_plain
+from raptor.loading.rst import read_rst
 from raptor.loading.types import Failure, Loaded, SourceFile, state_of
+from raptor.loading.xml_text import read_xml
 
 Reader = Callable[[SourceFile], Iterator[Loaded]]
 #: The reader for each suffix, in lower case.
@@ -23,12 +28,17 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(PLAIN, read_plain),
     **dict.fromkeys(MARKDOWN, read_markdown),
     **dict.fromkeys(HTML, read_html),
+    **dict.fromkeys(TABLES, read_csv),
     **dict.fromkeys(OFFICE, read_office),
     ".pdf": read_pdf,
     ".jsonl": read_jsonl,
+    ".json": read_json,
+    ".rst": read_rst,
+    ".ipynb": read_notebook,
+    ".xml": read_xml,
 }
 #: The types of file that have a reader, as messages name them.
-TYPES = f".txt .rst .csv .json .log, source code such as .py, {' '.join(sorted(READERS.keys() - PLAIN))}"
+TYPES = f".txt .log, source code such as .py, {' '.join(sorted(READERS.keys() - PLAIN))}"
 
 
 def read_file(file: SourceFile) -> list[Loaded]:
