@@ -66,6 +66,7 @@ def build_index(
     embedder: str = EMBEDDER,
     settings: BuildSettings | None = None,
     metadata: Metadata | None = None,
+    password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
 ) -> BuildReport:
@@ -73,7 +74,8 @@ def build_index(
 
     `summarizer`: a model, as litellm names it. `embedder`: "minilm", or a sentence-transformers model. `metadata`:
     fields of documents, as `read_metadata` gives them. `follow_links`: whether links that lead out of a folder of
-    `sources` are read, which else are failures. `progress`: called with (stage, done, total) as work goes on.
+    `sources` are read, which else are failures. `password`: what opens encrypted files; it is kept nowhere.
+    `progress`: called with (stage, done, total) as work goes on.
     A build that was cut short goes on where it was when it is called again with the same arguments.
     Raises RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
     """
@@ -82,7 +84,9 @@ def build_index(
     out = Path(index)
     check_target(out)
     check_model(summarizer)
-    files = find_files(out, sources, clock, follow_links=follow_links, encoding=settings.encoding)
+    files = find_files(
+        out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
+    )
     with clock.stage("embed"):
         model = embedder_for(embedder, settings)
     with opened_when_needed(out) as checkpoint:
@@ -108,6 +112,7 @@ def update_index(
     embedder: str | None = None,
     metadata: Metadata | None = None,
     encoding: str | None = None,
+    password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
 ) -> BuildReport:
@@ -132,7 +137,9 @@ def update_index(
         previous = open_index(out, embedder)  # again, now that no other build can publish
         roots: list[str] = checkpoint.get_json(ROOTS) or []
         found = (
-            find_files(out, sources, clock, follow_links=follow_links, encoding=settings.encoding)
+            find_files(
+                out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
+            )
             if sources
             else []
         )

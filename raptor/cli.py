@@ -89,6 +89,12 @@ def _reading_options(command: argparse.ArgumentParser) -> None:
         help="the encoding of every text file, such as latin-1 or utf-16; without it each file's own is found out",
     )
     command.add_argument(
+        "--password",
+        default="",
+        metavar="WORDS",
+        help="what opens encrypted PDFs and archives; it is kept nowhere",
+    )
+    command.add_argument(
         "--follow-links",
         action="store_true",
         help="read links to files that lie outside the folders named; without it they are skipped",

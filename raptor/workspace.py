@@ -91,17 +91,23 @@ def listed(sources: Sources) -> list[str]:
 
 
 def find_files(
-    out: Path, sources: Sources, clock: Clock, *, follow_links: bool = False, encoding: str = ""
+    out: Path,
+    sources: Sources,
+    clock: Clock,
+    *,
+    follow_links: bool = False,
+    encoding: str = "",
+    password: str = "",
 ) -> list[SourceFile]:
     """The files that the sources stand for, but for those of the index at `out`, which may lie among them.
 
-    `encoding`: that of their text, "" where the user named none. Raises RaptorError where there are none.
+    `encoding`: that of their text, `password`: what opens them, "" where the user named none. Raises RaptorError where there are none.
     """
     index = os.path.realpath(out)
     with clock.stage("load"):
         files = find(listed(sources), follow_links=follow_links)
         return [
-            replace(file, encoding=encoding)
+            replace(file, encoding=encoding, password=password)
             for file in files
             if not Path(os.path.realpath(file.path)).is_relative_to(index)
         ]

@@ -29,6 +29,7 @@ def build(args: argparse.Namespace) -> int:
             embedder=args.embedder,
             settings=_settings(args),
             metadata=_metadata(args.meta),
+            password=args.password,
             spending=spending,
             follow_links=args.follow_links,
             progress=progress,
@@ -45,6 +46,7 @@ def update(args: argparse.Namespace) -> int:
         _metadata(args.meta),
         follow_links=args.follow_links,
         encoding=args.encoding,
+        password=args.password,
     )
 
 
@@ -61,6 +63,7 @@ def _update(
     *,
     follow_links: bool = False,
     encoding: str | None = None,
+    password: str = "",
 ) -> int:
     with show_progress() as progress:
         report = update_index(
@@ -71,6 +74,7 @@ def _update(
             embedder=args.embedder,
             metadata=metadata,
             encoding=encoding,
+            password=password,
             spending=_spending(args),
             follow_links=follow_links,
             progress=progress,
@@ -88,6 +92,7 @@ def _dry_run(args: argparse.Namespace) -> int:
             embedder=args.embedder,
             settings=_settings(args),
             follow_links=args.follow_links,
+            password=args.password,
             progress=progress,
         )
     _print_skipped(failures)

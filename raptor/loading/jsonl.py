@@ -42,7 +42,7 @@ def read_jsonl(file: SourceFile) -> Iterator[Loaded]:
 def _opened(file: SourceFile) -> BinaryIO | Failure:
     """Its lines in UTF-8, which JSON is in unless the user named another encoding."""
     if not file.encoding:
-        return file.path.open("rb")
+        return file.path.open("rb") if file.content is None else io.BytesIO(file.content)
     whole = decode(file)
     return whole if isinstance(whole, Failure) else io.BytesIO(whole.text.encode(errors="surrogatepass"))
 

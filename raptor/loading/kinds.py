@@ -12,8 +12,9 @@ MARKDOWN = frozenset({".md", ".markdown"})
 HTML = frozenset({".html", ".htm", ".xhtml"})
 TABLES = frozenset({".csv", ".tsv"})
 OFFICE = frozenset({".docx", ".pptx", ".xlsx"})
+PACKED = frozenset({".gz", ".zip", ".epub", ".eml"})
 # "" stands for no suffix: what such a file is, its content says.
-SLOW = HTML | OFFICE | {".pdf", ".json", ".ipynb", ".xml", ""}
+SLOW = HTML | OFFICE | PACKED | {".pdf", ".json", ".ipynb", ".xml", ""}
 
 
 def is_slow(file: SourceFile) -> bool:

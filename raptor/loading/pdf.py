@@ -1,5 +1,6 @@
 """PDF: the text that can be extracted of each page, in order."""
 
+import io
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ def read_pdf(file: SourceFile) -> Iterator[Loaded]:
 def _pdf(file: SourceFile) -> Loaded:
     from pypdf import PasswordType, PdfReader
 
-    reader = PdfReader(file.path)
+    reader = PdfReader(io.BytesIO(file.raw()))
     source = str(file.path)
     if reader.is_encrypted and reader.decrypt("") == PasswordType.NOT_DECRYPTED:
         return Failure(source, "it is encrypted; decrypt it first, for example with: qpdf --decrypt")

@@ -119,8 +119,10 @@ def _begun(
 def _ended(job: _Job, cache: ParseCache | None) -> list[Loaded]:
     loaded = job.loaded()
     whole = bool(job.sha256) and not job.known and state_of(job.file.path) == job.state
-    if cache is not None and whole and len(loaded) == 1 and isinstance(loaded[0], Text):
-        row = asdict(loaded[0])
+    first = loaded[0] if len(loaded) == 1 else None
+    # What was packed in the file has a name of its own.
+    if cache is not None and whole and isinstance(first, Text) and first.source == str(job.file.path):
+        row = asdict(first)
         row["title"] = "" if row["title"] == job.file.path.name else row["title"]
         del row["id"], row["source"]
         cache.put(job.sha256, _how(job.file), row)
@@ -204,6 +206,7 @@ def _answer(parser: subprocess.Popen[bytes], file: SourceFile) -> bytes:
         "path": os.fsencode(file.path).hex(),
         "id": os.fsencode(file.id).hex(),
         "encoding": file.encoding,
+        "password": file.password,
         "limit_s": LIMIT_S,
     }
     try:
@@ -244,7 +247,8 @@ def _serve(asked: IO[bytes], answers: IO[bytes]) -> None:
         path, name = (os.fsdecode(bytes.fromhex(request[key])) for key in ("path", "id"))
         # The system ends what takes too long, native code and an orphan included.
         signal.setitimer(signal.ITIMER_REAL, request["limit_s"])
-        loaded = read_file(SourceFile(Path(path), name, encoding=request["encoding"]))
+        told = {"encoding": request["encoding"], "password": request["password"]}
+        loaded = read_file(SourceFile(Path(path), name, **told))
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(json.dumps([asdict(item) for item in loaded]).encode() + b"\n")
         answers.flush()

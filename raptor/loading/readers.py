@@ -7,12 +7,14 @@ and office files it is the text that was extracted. A file without a suffix is w
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from raptor.loading.archives import MAX_DEPTH, TooMuch, Unpacked, read_epub, read_gz, read_zip
 from raptor.loading.content import suffix_by_content
 from raptor.loading.csv_table import read_csv
 from raptor.loading.html import read_html
 from raptor.loading.json_text import read_json
 from raptor.loading.jsonl import read_jsonl
 from raptor.loading.kinds import HTML, MARKDOWN, OFFICE, PLAIN, TABLES
+from raptor.loading.mail import read_mail
 from raptor.loading.markdown import read_markdown
 from raptor.loading.notebook import read_notebook
 from raptor.loading.office import read_office
@@ -22,7 +24,8 @@ from raptor.loading.rst import read_rst
 from raptor.loading.types import Failure, Loaded, SourceFile, state_of
 from raptor.loading.xml_text import read_xml
 
-Reader = Callable[[SourceFile], Iterator[Loaded]]
+#: Gives documents, and files that are packed in the one that it reads, to be read in their turn.
+Reader = Callable[[SourceFile], Iterator[Loaded | SourceFile]]
 #: The reader for each suffix, in lower case.
 READERS: dict[str, Reader] = {
     **dict.fromkeys(PLAIN, read_plain),
@@ -36,6 +39,10 @@ READERS: dict[str, Reader] = {
     ".rst": read_rst,
     ".ipynb": read_notebook,
     ".xml": read_xml,
+    ".eml": read_mail,
+    ".gz": read_gz,
+    ".zip": read_zip,
+    ".epub": read_epub,
 }
 #: The types of file that have a reader, as messages name them.
 TYPES = f".txt .log, source code such as .py, {' '.join(sorted(READERS.keys() - PLAIN))}"
@@ -45,19 +52,41 @@ def read_file(file: SourceFile) -> list[Loaded]:
     """A file's documents, or why there are none, read in this process; again where it was changed meanwhile."""
     for _ in range(2):
         before = state_of(file.path)
-        loaded = list(_read(file))
+        loaded = _whole(file)
         if state_of(file.path) == before:
             return loaded
     return [Failure(str(file.path), "it changes while it is read; wait until it is whole, or copy it first")]
 
 
-def _read(file: SourceFile) -> Iterator[Loaded]:
+def _whole(file: SourceFile) -> list[Loaded]:
+    try:
+        return list(_read(file, Unpacked(_size(file))))
+    except TooMuch as limit:
+        return [Failure(str(file.path), str(limit))]
+
+
+def _size(file: SourceFile) -> int:
+    state = state_of(file.path)
+    return state[1] if state else 0
+
+
+def _read(file: SourceFile, unpacked: Unpacked, depth: int = 0) -> Iterator[Loaded]:
+    """A file's documents, and those of what is packed in it. Raises TooMuch."""
     try:
         known = _known(file)
         if isinstance(known, Failure):
             yield known
-        else:
-            yield from READERS[known.suffix](known)
+            return
+        for item in READERS[known.suffix](known):
+            if not isinstance(item, SourceFile):
+                yield item
+            elif depth == MAX_DEPTH:
+                yield Failure(
+                    str(item.path), f"it lies in more than {MAX_DEPTH} archives; unpack the outer one"
+                )
+            else:
+                unpacked.add(len(item.raw()))
+                yield from _read(item, unpacked, depth + 1)
     except OSError as error:
         yield Failure(
             str(file.path),
@@ -77,11 +106,8 @@ def _known(file: SourceFile) -> SourceFile | Failure:
             source,
             f"its type {file.suffix!r} is unknown; leave it out, or convert it to a known one: {TYPES}",
         )
-    if not file.path.is_file():
+    if file.content is None and not file.path.is_file():
         return Failure(
             source, "it is not a regular file that can be read; name a file, or fix its permissions"
         )
-    if file.suffix:
-        return file
-    kind = suffix_by_content(file.raw())
-    return replace(file, kind=kind if kind in READERS else ".txt")
+    return file if file.suffix else replace(file, kind=suffix_by_content(file.raw()))

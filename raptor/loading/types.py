@@ -56,6 +56,8 @@ class SourceFile:
 
     `outside`: whether it lies elsewhere, behind a link there, and so is not to be read. `encoding`: that of its text,
     where the user named one, else "". `kind`: the suffix that its content has, where its name has none.
+    `password`: what opens it, "" where the user gave none. `content`: its bytes, where it was packed in another file
+    and `path` only says where.
     """
 
     path: Path
@@ -63,6 +65,8 @@ class SourceFile:
     outside: bool = False
     encoding: str = ""
     kind: str = ""
+    password: str = field(default="", repr=False)
+    content: bytes | None = field(default=None, repr=False)
 
     @property
     def suffix(self) -> str:
@@ -71,7 +75,14 @@ class SourceFile:
 
     def raw(self) -> bytes:
         """All of its bytes. Raises OSError."""
-        return self.path.read_bytes()
+        return self.path.read_bytes() if self.content is None else self.content
+
+    def member(self, name: str, content: bytes, id: str = "") -> "SourceFile":
+        """A file that is packed in this one, under `id`, or else under this one's and its own name."""
+        path = Path(f"{self.path}/{name}")
+        return SourceFile(
+            path, id or f"{self.id}/{name}", encoding=self.encoding, password=self.password, content=content
+        )
 
 
 Loaded = Text | Failure
