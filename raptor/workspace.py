@@ -101,7 +101,8 @@ def find_files(
 ) -> list[SourceFile]:
     """The files that the sources stand for, but for those of the index at `out`, which may lie among them.
 
-    `encoding`: that of their text, `password`: what opens them, "" where the user named none. Raises RaptorError where there are none.
+    `encoding`: that of their text, `password`: what opens them; "" where the user named none. Raises RaptorError where
+    there are none.
     """
     index = os.path.realpath(out)
     with clock.stage("load"):
