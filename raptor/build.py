@@ -18,6 +18,7 @@ from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
 from raptor.grower import Grower
 from raptor.growing import grow, numbers_below
+from raptor.loading.duplicates import Twin, near_duplicates
 from raptor.loading.find import is_below, named_below, roots_of
 from raptor.loading.metadata import Metadata
 from raptor.loading.parsed import CheckpointCache
@@ -201,7 +202,9 @@ def _finish(
         published = publish(out, draft_of(corpus, levels), models, lasting(grower.settings))
         grower.checkpoint.settle("embed", "cluster")
         grower.progress("write", 1, 1)
-    return _report(out, published, corpus, told, levels, ledger.spent, clock.seconds)
+    with clock.stage("compare"):
+        twins = near_duplicates([(document.id, text) for document, text in corpus.documents])
+    return _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds)
 
 
 def lasting(settings: BuildSettings) -> dict[str, Any]:
@@ -233,6 +236,7 @@ def _report(
     published: Published,
     corpus: Corpus,
     told: _Told,
+    twins: Sequence[Twin],
     levels: Sequence[Level],
     usage: Usage,
     seconds: Mapping[str, float],
@@ -247,6 +251,7 @@ def _report(
         failures=tuple(told.failures),
         unused_metadata=tuple(told.unused_metadata),
         notes=tuple(told.notes),
+        near_duplicates=tuple(twins),
         chunks=len(corpus.leaves),
         levels=tuple(len(level) for level in levels),
         calls=usage.calls,

@@ -9,11 +9,14 @@ from dataclasses import replace
 from index_store.terminal import byte_size, count, one_line
 from raptor.build import build_index, update_index
 from raptor.estimating import Estimate, check_cap, estimate
+from raptor.loading.duplicates import Twin
 from raptor.loading.metadata import Metadata, read_metadata
 from raptor.loading.types import Failure
 from raptor.progress import show_progress
 from raptor.settings import BuildSettings, Spending, read_settings
 from raptor.types import BuildReport
+
+_TWINS = 10  # near-duplicates that are named
 
 
 def build(args: argparse.Namespace) -> int:
@@ -130,8 +133,17 @@ def _print_report(report: BuildReport, as_json: bool) -> int:
         print(f"metadata {_reason(unused)}", file=sys.stderr)
     for note in report.notes:
         print(one_line(f"note {note.source}: {note.words}", 10_000), file=sys.stderr)
+    if report.near_duplicates:
+        print(one_line(_twins_text(report.near_duplicates), 10_000), file=sys.stderr)
     print(json.dumps(report.as_json()) if as_json else _report_text(report))
     return 0
+
+
+def _twins_text(twins: Sequence[Twin]) -> str:
+    named = ", ".join(f"{twin.doc} ~ {twin.of} ({twin.similarity:.2f})" for twin in twins[:_TWINS])
+    more = f", and {len(twins) - _TWINS:,} more, which --json lists" if len(twins) > _TWINS else ""
+    say = "says nearly the same as another" if len(twins) == 1 else "say nearly the same as others"
+    return f"{count(len(twins), 'document')} {say}: {named}{more}"
 
 
 def _print_skipped(failures: Sequence[Failure]) -> None:
