@@ -1,6 +1,6 @@
 """Files to documents, checked: one bad file is a failure, not an exception."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 
@@ -29,7 +29,9 @@ def _checked(loaded: Loaded) -> Loaded:
     """A document that can be stored and cited, or what is wrong with it."""
     if isinstance(loaded, Failure):
         return Failure(visible(loaded.source), visible(loaded.reason))
-    reason = _id_fault(loaded.id) or _text_fault(loaded.text) or _text_fault(loaded.title or "-")
+    reason = (
+        _id_fault(loaded.id) or _text_fault(loaded.text, loaded.notes) or _text_fault(loaded.title or "-")
+    )
     reason = reason or _meta_fault(loaded.meta)
     if reason:
         return Failure(visible(loaded.source), reason)
@@ -44,7 +46,9 @@ def _id_fault(name: str) -> str:
     return ""
 
 
-def _text_fault(text: str) -> str:
+def _text_fault(text: str, notes: Sequence[str] = ()) -> str:
+    if not text.strip() and notes:
+        return notes[-1]  # its reader knows why
     if not text.strip():
         return "it holds no text; leave it out, or check that the right file was named"
     if "\0" in text:

@@ -66,18 +66,12 @@ def _pdf(file: SourceFile) -> Loaded:
     texts = [page.text for page in pages]
     starts = page_starts(texts)
     empty = [number for number, text in enumerate(texts, 1) if not text.strip()]
-    if len(empty) == len(pages):
-        return Failure(
-            source,
-            f"its {len(pages):,} pages hold no text, perhaps scanned images; run OCR on it first, for example with: "
-            "ocrmypdf",
-        )
     sections: list[Section] = []
     with suppress(Exception):  # a damaged outline is none
         sections = _outline(reader, texts, starts)
     sections = sections or _large_print(pages, starts)
     title = storable(str((reader.metadata and reader.metadata.title) or ""))
-    notes = (_without_text(empty, len(pages)),) if empty else ()
+    notes = (without_text(empty, len(pages)),) if empty else ()
     title = title_of(title, file.path.name)
     return Text(file.id, title, source, "\n".join(texts), starts, tuple(sections), notes=notes)
 
@@ -102,12 +96,32 @@ def page_starts(pages: Sequence[str]) -> tuple[int, ...]:
     return tuple(starts)
 
 
-def _without_text(empty: Sequence[int], pages: int) -> str:
-    named = ranges(empty)
-    return (
-        f"it holds no text on page{'s' if len(empty) > 1 else ''} {named} of {pages:,}, which may be scanned; "
-        "run OCR on it first, for example with: ocrmypdf"
+def without_text(empty: Sequence[int], pages: int) -> str:
+    """What to tell of pages, from 1, that hold no text."""
+    what = (
+        f"its {pages:,} pages hold no text, perhaps scanned images"
+        if len(empty) == pages
+        else f"it holds no text on page{'s' if len(empty) > 1 else ''} {ranges(empty)} of {pages:,}, "
+        "which may be scanned"
     )
+    return f"{what}; install tesseract, and pip install 'raptor-rlm[ocr]', to have them read"
+
+
+def page_picture(file: SourceFile, number: int) -> bytes:
+    """The largest picture on a page, counted from 1, as PNG in shades of grey; b"" where there is none that opens."""
+    try:
+        with _quiet("pypdf"):
+            reader = _opened(file)
+            if isinstance(reader, Failure):
+                return b""
+            page = reader.pages[number - 1]
+            pictures = [item.image for item in page.images if item.image is not None]
+            largest = max(pictures, key=lambda image: image.width * image.height)
+            out = io.BytesIO()
+            largest.convert("L").rotate(-page.rotation, expand=True).save(out, "PNG")
+            return out.getvalue()
+    except Exception:  # as above; the page then is one without text
+        return b""
 
 
 def ranges(numbers: Sequence[int]) -> str:
