@@ -46,7 +46,7 @@ def _build_parser(commands: "Subcommands") -> None:
     build.add_argument(
         "source",
         nargs="+",
-        help="files, folders, globs, or a .jsonl of {_id, title, text} lines, whose other fields are metadata",
+        help="files, folders, globs, archives, or a .jsonl of {_id, title, text} lines; other fields are metadata",
     )
     build.add_argument("-o", "--output", required=True, metavar="INDEX", help="the index folder")
     build.add_argument(

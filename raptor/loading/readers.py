@@ -1,7 +1,8 @@
 """A file to its documents, by the reader for its type.
 
-The text of a document is the file's own, not one character changed, so that offsets made elsewhere fit; for HTML, PDF
-and office files it is the text that was extracted. A file without a suffix is what its content says that it is.
+The text of a document is the file's own, not one character changed, so that offsets made elsewhere fit; for HTML, XML,
+PDF, office files, notebooks, mails and books it is the text that was extracted, and JSON on one line is laid out. A
+file without a suffix is what its content says that it is.
 """
 
 from collections.abc import Callable, Iterator
