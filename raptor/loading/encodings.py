@@ -90,7 +90,7 @@ def _wide(raw: bytes) -> str:
 
 def _guess(raw: bytes) -> str:
     """The encoding that bytes which are not UTF-8 most likely have; "" where two are about as likely, or none fits."""
-    if len(raw) - len(raw.translate(None, _CONTROLS)) > len(raw) // 1000:
+    if len(raw) - len(raw.translate(None, _CONTROLS)) > len(raw) // 1000 or _is_damaged(raw):
         return ""
     scores = {name: score for name, score in _scores(_telling(raw)).items() if _fits(raw, name)}
     best = sorted(scores.values(), reverse=True)
@@ -101,6 +101,13 @@ def _guess(raw: bytes) -> str:
     names = [name for name in _GUESSED if scores.get(name, -1.0) >= best[0] - _MARGIN]
     alike = {raw.decode(name) for name in names}
     return names[0] if len(alike) == 1 else ""
+
+
+def _is_damaged(raw: bytes) -> bool:
+    """Whether most of what is more than ASCII is UTF-8, but not all: read in another encoding, most would be spoilt."""
+    text = raw.decode(errors="replace")
+    bad = text.count("\ufffd")
+    return len(text) - len(text.encode("ascii", "ignore")) > 2 * bad
 
 
 def _telling(raw: bytes) -> bytes:

@@ -75,7 +75,13 @@ def test_unicode_is_read_in_each_of_its_forms(tmp_path: Path, encoding: str) -> 
 
 
 @pytest.mark.parametrize(
-    "raw", ["Привет".encode("cp1251"), bytes(range(256)), b"\x89PNG\r\n\x1a\n\x00\x01\xff"]
+    "raw",
+    [
+        "Привет".encode("cp1251"),
+        bytes(range(256)),
+        "Größe, Füße".encode() + b"\xff",
+        b"\x89PNG\r\n\x1a\n\x00\x01\xff",
+    ],
 )
 def test_what_cannot_be_told_for_certain_is_skipped_with_what_to_do(tmp_path: Path, raw: bytes) -> None:
     loaded = read(tmp_path / "a.txt", raw)
