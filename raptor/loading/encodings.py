@@ -16,6 +16,9 @@ _GUESSED = (
     *("cp932", "euc_jp", "gb18030", "big5", "cp949"),
 )
 _WESTERN = "cp1252"  # Latin-1 too: what differs are control characters there
+_FILLING = frozenset(
+    "ÿþ"
+)  # bytes of ones, which stand in what is no text, and hardly in a text of this encoding
 _SAMPLE_BYTES = 50_000
 _MARGIN = 0.02  # of a score from -1 to 1, between the best guess and the next
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b")) + b"\x7f"
@@ -97,7 +100,8 @@ def _guess(raw: bytes) -> str:
     if not best:
         return ""
     if scores.get(_WESTERN, -1.0) >= best[0] - _MARGIN:
-        return _WESTERN
+        telling = set(raw.decode(_WESTERN)) - _FILLING
+        return "" if all(map(str.isascii, telling)) else _WESTERN
     names = [name for name in _GUESSED if scores.get(name, -1.0) >= best[0] - _MARGIN]
     alike = {raw.decode(name) for name in names}
     return names[0] if len(alike) == 1 else ""

@@ -80,6 +80,8 @@ def test_unicode_is_read_in_each_of_its_forms(tmp_path: Path, encoding: str) -> 
         "Привет".encode("cp1251"),
         bytes(range(256)),
         "Größe, Füße".encode() + b"\xff",
+        b"\xff",
+        b"a \xff\xfe b",
         b"\x89PNG\r\n\x1a\n\x00\x01\xff",
     ],
 )
