@@ -202,7 +202,7 @@ def _finish(
         published = publish(out, draft_of(corpus, levels), models, lasting(grower.settings))
         grower.checkpoint.settle("embed", "cluster")
         grower.progress("write", 1, 1)
-    with clock.stage("compare"):
+    with clock.stage("load"):  # what is found is about the sources
         twins = near_duplicates([(document.id, text) for document, text in corpus.documents])
     return _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds)
 

@@ -128,13 +128,13 @@ def _spending(args: argparse.Namespace) -> Spending:
 
 
 def _print_report(report: BuildReport, as_json: bool) -> int:
-    _print_skipped(report.failures)
-    for unused in report.unused_metadata:
-        print(f"metadata {_reason(unused)}", file=sys.stderr)
     for note in report.notes:
         print(one_line(f"note {note.source}: {note.words}", 10_000), file=sys.stderr)
     if report.near_duplicates:
         print(one_line(_twins_text(report.near_duplicates), 10_000), file=sys.stderr)
+    for unused in report.unused_metadata:
+        print(f"metadata {_reason(unused)}", file=sys.stderr)
+    _print_skipped(report.failures)
     print(json.dumps(report.as_json()) if as_json else _report_text(report))
     return 0
 

@@ -19,6 +19,7 @@ _WESTERN = "cp1252"  # Latin-1 too: what differs are control characters there
 _FILLING = frozenset(
     "ÿþ"
 )  # bytes of ones, which stand in what is no text, and hardly in a text of this encoding
+_FEW_BYTES = 8  # fewer fit many encodings
 _SAMPLE_BYTES = 50_000
 _MARGIN = 0.02  # of a score from -1 to 1, between the best guess and the next
 _CONTROLS = bytes(set(range(32)) - set(b"\t\n\r\f\x1b")) + b"\x7f"
@@ -36,7 +37,8 @@ def decode_bytes(raw: bytes, told: str = "", declared: str = "") -> tuple[str, s
     """
     if told:
         return _strict(raw, told, "as --encoding says; give another, or leave the option out"), ""
-    marked = next((name for mark, name in _MARKS if raw.startswith(mark)), "")
+    # Before a character or none, the two bytes of a mark are as likely chance.
+    marked = next((name for mark, name in _MARKS if raw.startswith(mark) and len(raw) > len(mark) + 2), "")
     if marked:
         return _strict(raw, marked, "which its byte order mark says; repair it, or leave it out"), ""
     try:
@@ -50,8 +52,13 @@ def decode_bytes(raw: bytes, told: str = "", declared: str = "") -> tuple[str, s
     if fault is None:
         return text, ""
     if declared:
-        why = "which it declares; convert it to UTF-8, or give --encoding NAME"
-        return _strict(raw, declared, why), ""
+        try:
+            return _strict(raw, declared, ""), ""
+        except Undecodable as error:
+            raise Undecodable(
+                f"its declared encoding {declared[:80]!r} does not fit its bytes; convert it to UTF-8, or give "
+                "--encoding NAME"
+            ) from error
     if guessed := _guess(raw):
         return raw.decode(guessed), _told(guessed)
     raise Undecodable(
@@ -93,7 +100,8 @@ def _wide(raw: bytes) -> str:
 
 def _guess(raw: bytes) -> str:
     """The encoding that bytes which are not UTF-8 most likely have; "" where two are about as likely, or none fits."""
-    if len(raw) - len(raw.translate(None, _CONTROLS)) > len(raw) // 1000 or _is_damaged(raw):
+    has_controls = len(raw) - len(raw.translate(None, _CONTROLS)) > len(raw) // 1000
+    if len(raw) < _FEW_BYTES or has_controls or _is_damaged(raw):
         return ""
     scores = {name: score for name, score in _scores(_telling(raw)).items() if _fits(raw, name)}
     best = sorted(scores.values(), reverse=True)

@@ -105,7 +105,7 @@ def _known(file: SourceFile) -> SourceFile | Failure:
     if file.suffix and file.suffix not in READERS:
         return Failure(
             source,
-            f"its type {file.suffix!r} is unknown; leave it out, or convert it to a known one: {TYPES}",
+            f"its type {file.suffix!r} is unknown; leave it out, or convert it: known types are {TYPES}",
         )
     if file.content is None and not file.path.is_file():
         return Failure(
