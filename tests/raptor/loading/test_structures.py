@@ -35,7 +35,7 @@ def failed(path: Path, raw: str | bytes) -> str:
 def headings(text: Text) -> list[tuple[int, str]]:
     """The sections, each of which stands where it says."""
     for section in text.sections:
-        assert section.heading in text.text[section.start : section.start + 200]
+        assert section.heading in text.text[section.start : section.start + len(section.heading) + 4]
     return [(section.level, section.heading) for section in text.sections]
 
 
