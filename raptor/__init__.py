@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from raptor.clustering.settings import ClusterSettings as ClusterSettings
     from raptor.errors import RaptorError as RaptorError
     from raptor.estimating import Estimate as Estimate, estimate as estimate
+    from raptor.loading.duplicates import Twin as Twin
     from raptor.loading.metadata import Metadata as Metadata, read_metadata as read_metadata
-    from raptor.loading.types import Failure as Failure
+    from raptor.loading.types import Failure as Failure, Note as Note
     from raptor.pruning import prune_index as prune_index
     from raptor.settings import (
         BuildSettings as BuildSettings,
@@ -30,7 +31,8 @@ else:  # a type checker would let every name pass
             "errors": "RaptorError",
             "estimating": "Estimate estimate",
             "loading.metadata": "Metadata read_metadata",
-            "loading.types": "Failure",
+            "loading.duplicates": "Twin",
+            "loading.types": "Failure Note",
             "pruning": "prune_index",
             "settings": "BuildSettings Spending read_settings",
             "types": "BuildReport Changes",

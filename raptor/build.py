@@ -5,7 +5,7 @@ checkpoint; only `index_store.writer.publish` touches the generations.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,11 @@ from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
 from raptor.grower import Grower
 from raptor.growing import grow, numbers_below
+from raptor.loading.duplicates import Twin, near_duplicates
 from raptor.loading.find import is_below, named_below, roots_of
 from raptor.loading.metadata import Metadata
 from raptor.loading.parsed import CheckpointCache
-from raptor.loading.types import Failure
+from raptor.loading.types import Failure, Note, Text
 from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings, Spending
 from raptor.types import BuildReport, Changes, Level
 from raptor.workspace import (
@@ -46,8 +47,15 @@ from rlm.gateway.types import Usage
 
 #: Where the checkpoint keeps the folders that documents came from.
 ROOTS = "roots"
-#: The sources that could not be loaded, and the rows of metadata whose document does not exist.
-Faults = tuple[Sequence[Failure], Sequence[Failure]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """What a report tells of sources: those that could not be loaded, metadata of no document, what else to know."""
+
+    failures: Sequence[Failure]
+    unused_metadata: Sequence[Failure]
+    notes: Sequence[Note]
 
 
 def build_index(
@@ -59,6 +67,7 @@ def build_index(
     embedder: str = EMBEDDER,
     settings: BuildSettings | None = None,
     metadata: Metadata | None = None,
+    password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
 ) -> BuildReport:
@@ -66,7 +75,8 @@ def build_index(
 
     `summarizer`: a model, as litellm names it. `embedder`: "minilm", or a sentence-transformers model. `metadata`:
     fields of documents, as `read_metadata` gives them. `follow_links`: whether links that lead out of a folder of
-    `sources` are read, which else are failures. `progress`: called with (stage, done, total) as work goes on.
+    `sources` are read, which else are failures. `password`: what opens encrypted files; it is kept nowhere.
+    `progress`: called with (stage, done, total) as work goes on.
     A build that was cut short goes on where it was when it is called again with the same arguments.
     Raises RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
     """
@@ -75,7 +85,9 @@ def build_index(
     out = Path(index)
     check_target(out)
     check_model(summarizer)
-    files = find_files(out, sources, clock, follow_links=follow_links)
+    files = find_files(
+        out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
+    )
     with clock.stage("embed"):
         model = embedder_for(embedder, settings)
     with opened_when_needed(out) as checkpoint:
@@ -86,7 +98,7 @@ def build_index(
         refuse_above_cap(spending.usd, parts, grower)
         with clock.stage("embed"):
             corpus = corpus_of(parts, Changes(added=len(parts)), grower)
-        report = _finish(out, grower, corpus, embedder, (failures, unknown), spending, clock)
+        report = _finish(out, grower, corpus, embedder, _told(texts, failures, unknown), spending, clock)
         checkpoint().put_json(ROOTS, "roots", [*roots_of(listed(sources))])
         return report
 
@@ -100,6 +112,8 @@ def update_index(
     summarizer: str | None = None,
     embedder: str | None = None,
     metadata: Metadata | None = None,
+    encoding: str | None = None,
+    password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
 ) -> BuildReport:
@@ -108,23 +122,29 @@ def update_index(
     Unchanged documents cost nothing; only clusters whose members changed, and their ancestors, are summarised again.
     A file in a folder that was indexed before has the id that it has there: its path below that folder.
     A document keeps the metadata that it had, except for the fields that its source or `metadata` gives anew.
-    Settings are those of the index, and models too where they are built in; any other must be named, because an index
-    may come from a stranger: `summarizer`, and `embedder`, the folder of the one that built the index. Raises as
-    `build_index` does.
+    Settings are those of the index (of `encoding` the one given here, if one is), and models too where they are built
+    in; any other must be named, because an index may come from a stranger: `summarizer`, and `embedder`, the folder of
+    the one that built the index. Raises as `build_index` does.
     """
     progress, clock, out = progress or silent, Clock(), Path(index)
     spending = spending or Spending()
     previous = open_index(out, embedder)
     settings = BuildSettings.from_json(previous.manifest.settings)
+    settings = settings if encoding is None else replace(settings, encoding=encoding)
     previous.check_embedder_named()
     summarizer = summarizer or _free_summarizer(previous)
     check_model(summarizer)
     with opened(out) as checkpoint:
         previous = open_index(out, embedder)  # again, now that no other build can publish
         roots: list[str] = checkpoint.get_json(ROOTS, _are_texts) or []
-        files = (
-            named_below(find_files(out, sources, clock, follow_links=follow_links), roots) if sources else []
+        found = (
+            find_files(
+                out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
+            )
+            if sources
+            else []
         )
+        files = named_below(found, roots)
         cache = CheckpointCache(out, lambda: checkpoint)
         texts, failures = load_texts(files, progress, clock, cache) if files else ([], [])
         with clock.stage("embed"):
@@ -135,7 +155,7 @@ def update_index(
         with clock.stage("embed"):
             corpus = corpus_of(parts, changes, grower)
         name = previous.manifest.models.get("embedder", model.name)
-        report = _finish(out, grower, corpus, name, (failures, unknown), spending, clock)
+        report = _finish(out, grower, corpus, name, _told(texts, failures, unknown), spending, clock)
         new_roots = [root for root in roots_of(listed(sources)) if not is_below(root, roots)]
         checkpoint.put_json(ROOTS, "roots", [*roots, *new_roots])
         return report
@@ -156,12 +176,16 @@ def _free_summarizer(index: Index) -> str:
     )
 
 
+def _told(texts: Sequence[Text], failures: Sequence[Failure], unknown: Sequence[Failure]) -> _Told:
+    return _Told(failures, unknown, [Note(text.source, words) for text in texts for words in text.notes])
+
+
 def _finish(
     out: Path,
     grower: Grower,
     corpus: Corpus,
     embedder: str,
-    faults: Faults,
+    told: _Told,
     spending: Spending,
     clock: Clock,
 ) -> BuildReport:
@@ -182,12 +206,18 @@ def _finish(
         published = publish(out, draft_of(corpus, levels), models, lasting(grower.settings))
         grower.checkpoint.settle("embed", "cluster")
         grower.progress("write", 1, 1)
-    return _report(out, published, corpus, faults, levels, ledger.spent, clock.seconds)
+    with clock.stage("load"):  # what is found is about the sources
+        twins = near_duplicates([(document.id, text) for document, text in corpus.documents])
+    return _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds)
 
 
 def lasting(settings: BuildSettings) -> dict[str, Any]:
-    """The settings that change what an index holds: all but how many calls ran at a time."""
-    return {name: value for name, value in asdict(settings).items() if name != "concurrency"}
+    """The settings that change what an index holds: all but how many calls ran at a time.
+
+    An encoding that was not named is left out: an index has the digest that it had before there was one to name.
+    """
+    unsaid = {"concurrency"} if settings.encoding else {"concurrency", "encoding"}
+    return {name: value for name, value in asdict(settings).items() if name not in unsaid}
 
 
 def draft_of(corpus: Corpus, levels: Sequence[Level]) -> Draft:
@@ -209,12 +239,12 @@ def _report(
     out: Path,
     published: Published,
     corpus: Corpus,
-    faults: Faults,
+    told: _Told,
+    twins: Sequence[Twin],
     levels: Sequence[Level],
     usage: Usage,
     seconds: Mapping[str, float],
 ) -> BuildReport:
-    failures, unused_metadata = faults
     return BuildReport(
         index=str(out),
         generation=published.generation,
@@ -222,8 +252,10 @@ def _report(
         new=published.new,
         documents=len(corpus.documents),
         changes=corpus.changes,
-        failures=tuple(failures),
-        unused_metadata=tuple(unused_metadata),
+        failures=tuple(told.failures),
+        unused_metadata=tuple(told.unused_metadata),
+        notes=tuple(told.notes),
+        near_duplicates=tuple(twins),
         chunks=len(corpus.leaves),
         levels=tuple(len(level) for level in levels),
         calls=usage.calls,

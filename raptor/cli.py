@@ -46,7 +46,7 @@ def _build_parser(commands: "Subcommands") -> None:
     build.add_argument(
         "source",
         nargs="+",
-        help="files, folders, globs, or a .jsonl of {_id, title, text} lines, whose other fields are metadata",
+        help="files, folders, globs, archives, or a .jsonl of {_id, title, text} lines; other fields are metadata",
     )
     build.add_argument("-o", "--output", required=True, metavar="INDEX", help="the index folder")
     build.add_argument(
@@ -65,7 +65,7 @@ def _build_parser(commands: "Subcommands") -> None:
         "--cluster", choices=METHODS, help="paper: RAPTOR's own procedure, slow, for comparison"
     )
     _metadata_option(build)
-    _links_option(build)
+    _reading_options(build)
     build.add_argument(
         "--dry-run",
         action="store_true",
@@ -82,7 +82,18 @@ def _metadata_option(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _links_option(command: argparse.ArgumentParser) -> None:
+def _reading_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--encoding",
+        metavar="NAME",
+        help="the encoding of every text file, such as latin-1 or utf-16; without it each file's own is found out",
+    )
+    command.add_argument(
+        "--password",
+        default="",
+        metavar="WORDS",
+        help="what opens encrypted PDFs and archives; it is kept nowhere",
+    )
     command.add_argument(
         "--follow-links",
         action="store_true",
@@ -123,7 +134,7 @@ def _update_parser(commands: "Subcommands") -> None:
         "indexed before keeps the id that it has below that folder (docs/a/b.md of docs/: a/b.md)",
     )
     _metadata_option(update)
-    _links_option(update)
+    _reading_options(update)
     _change_options(update)
 
 

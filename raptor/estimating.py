@@ -69,6 +69,7 @@ def estimate(
     index: str | Path,
     *,
     follow_links: bool = False,
+    password: str = "",
     summarizer: str = SUMMARIZER,
     embedder: str = EMBEDDER,
     settings: BuildSettings | None = None,
@@ -81,7 +82,9 @@ def estimate(
     settings, clock, out = settings or BuildSettings(), Clock(), Path(index)
     check_target(out)
     check_model(summarizer)
-    files = find_files(out, sources, clock, follow_links=follow_links)
+    files = find_files(
+        out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
+    )
     model = embedder_for(embedder, settings)
     with opened_when_needed(out) as checkpoint:
         texts, failures = load_texts(files, progress or silent, clock, CheckpointCache(out, checkpoint))

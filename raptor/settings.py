@@ -21,8 +21,8 @@ class BuildSettings:
 
     `chunk_tokens`: most tokens in a chunk. `summary_tokens`: most tokens in a model's reply with a summary.
     `concurrency`: model calls at a time. `root_children`: a level of at most so many nodes gets the root as its one
-    parent, without clustering. `cluster`: how the nodes of a level are grouped. Raises RaptorError for a number that
-    is out of range.
+    parent, without clustering. `cluster`: how the nodes of a level are grouped. `encoding`: that of every text file;
+    "": each file's own, found out. Raises RaptorError for a number that is out of range, or an unknown encoding.
     """
 
     chunk_tokens: int = 100
@@ -30,6 +30,7 @@ class BuildSettings:
     concurrency: int = 16
     root_children: int = 12
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
+    encoding: str = ""
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "BuildSettings":
@@ -46,8 +47,18 @@ class BuildSettings:
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise RaptorError(f"{name} is {getattr(self, name)}; give at least {minimum}")
+        _check_encoding(self.encoding)
         if not 0 <= self.cluster.seed < 2**32:
             raise RaptorError(f"seed is {self.cluster.seed}; give a number from 0 to {2**32 - 1}")
+
+
+def _check_encoding(name: str) -> None:
+    try:
+        "a".encode(name or "utf-8")
+    except (LookupError, ValueError) as error:
+        raise RaptorError(
+            f"the encoding {name[:80]!r} is unknown; give one such as latin-1, cp1252, utf-16 or shift_jis"
+        ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.types import Document
-from raptor.loading.types import Failure
+from raptor.loading.duplicates import Twin
+from raptor.loading.types import Failure, Note
 
 Vectors = npt.NDArray[np.float32]
 
@@ -28,9 +29,10 @@ class BuildReport:
     """What a build did.
 
     `new`: whether a generation was published; it is not where the last one is the same. `failures`: the sources that
-    could not be loaded. `unused_metadata`: the rows of metadata whose document does not exist. `levels[i]`: nodes at
-    level i. `calls`, tokens and `usd`: of the summarizer in this run; what an earlier run paid for is not counted
-    again. `bytes`: size of the generation on disk. `seconds`: wall time by stage.
+    could not be loaded. `unused_metadata`: the rows of metadata whose document does not exist. `notes`: what to know of
+    sources that were loaded, as an encoding that was guessed. `near_duplicates`: documents that say nearly the same as
+    another. `levels[i]`: nodes at level i. `calls`, tokens and `usd`: of the summarizer in this run; what an earlier
+    run paid for is not counted again. `bytes`: size of the generation on disk. `seconds`: wall time by stage.
     """
 
     index: str
@@ -41,6 +43,8 @@ class BuildReport:
     changes: Changes
     failures: tuple[Failure, ...]
     unused_metadata: tuple[Failure, ...]
+    notes: tuple[Note, ...]
+    near_duplicates: tuple[Twin, ...]
     chunks: int
     levels: tuple[int, ...]
     calls: int

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -90,15 +90,28 @@ def listed(sources: Sources) -> list[str]:
     return [str(s) for s in ([sources] if isinstance(sources, str | Path) else sources)]
 
 
-def find_files(out: Path, sources: Sources, clock: Clock, *, follow_links: bool = False) -> list[SourceFile]:
+def find_files(
+    out: Path,
+    sources: Sources,
+    clock: Clock,
+    *,
+    follow_links: bool = False,
+    encoding: str = "",
+    password: str = "",
+) -> list[SourceFile]:
     """The files that the sources stand for, but for those of the index at `out`, which may lie among them.
 
-    Raises RaptorError where there are none.
+    `encoding`: that of their text, `password`: what opens them; "" where the user named none. Raises RaptorError where
+    there are none.
     """
     index = os.path.realpath(out)
     with clock.stage("load"):
         files = find(listed(sources), follow_links=follow_links)
-        return [file for file in files if not Path(os.path.realpath(file.path)).is_relative_to(index)]
+        return [
+            replace(file, encoding=encoding, password=password)
+            for file in files
+            if not Path(os.path.realpath(file.path)).is_relative_to(index)
+        ]
 
 
 def load_texts(

@@ -8,11 +8,14 @@ from dataclasses import replace
 from index_store.terminal import byte_size, count, one_line, print_json, say, spelled
 from raptor.build import build_index, update_index
 from raptor.estimating import Estimate, check_cap, estimate
+from raptor.loading.duplicates import Twin
 from raptor.loading.metadata import Metadata, read_metadata
 from raptor.loading.types import Failure
 from raptor.progress import show_progress
 from raptor.settings import BuildSettings, Spending, read_settings
 from raptor.types import BuildReport
+
+_TWINS = 10  # near-duplicates that are named
 
 
 def build(args: argparse.Namespace) -> int:
@@ -28,6 +31,7 @@ def build(args: argparse.Namespace) -> int:
             embedder=args.embedder,
             settings=_settings(args),
             metadata=_metadata(args.meta),
+            password=args.password,
             spending=spending,
             follow_links=args.follow_links,
             progress=progress,
@@ -37,7 +41,15 @@ def build(args: argparse.Namespace) -> int:
 
 def update(args: argparse.Namespace) -> int:
     """Add documents to an index, or replace changed ones."""
-    return _update(args, args.source, [], _metadata(args.meta), follow_links=args.follow_links)
+    return _update(
+        args,
+        args.source,
+        [],
+        _metadata(args.meta),
+        follow_links=args.follow_links,
+        encoding=args.encoding,
+        password=args.password,
+    )
 
 
 def remove(args: argparse.Namespace) -> int:
@@ -52,6 +64,8 @@ def _update(
     metadata: Metadata | None = None,
     *,
     follow_links: bool = False,
+    encoding: str | None = None,
+    password: str = "",
 ) -> int:
     with show_progress() as progress:
         report = update_index(
@@ -61,6 +75,8 @@ def _update(
             summarizer=args.summarizer,
             embedder=args.embedder,
             metadata=metadata,
+            encoding=encoding,
+            password=password,
             spending=_spending(args),
             follow_links=follow_links,
             progress=progress,
@@ -78,6 +94,7 @@ def _dry_run(args: argparse.Namespace) -> int:
             embedder=args.embedder,
             settings=_settings(args),
             follow_links=args.follow_links,
+            password=args.password,
             progress=progress,
         )
     _print_skipped(failures)
@@ -98,6 +115,8 @@ def _metadata(file: str | None) -> Metadata | None:
 
 def _settings(args: argparse.Namespace) -> BuildSettings:
     settings = read_settings(args.config) if args.config else BuildSettings()
+    if args.encoding is not None:
+        settings = replace(settings, encoding=args.encoding)
     if args.cluster:
         settings = replace(settings, cluster=replace(settings.cluster, method=args.cluster))
     return settings
@@ -111,14 +130,25 @@ def _spending(args: argparse.Namespace) -> Spending:
 
 
 def _print_report(report: BuildReport, as_json: bool) -> int:
-    _print_skipped(report.failures)
+    for note in report.notes:
+        say(one_line(f"note {note.source}: {note.words}", 10_000), file=sys.stderr)
+    if report.near_duplicates:
+        say(one_line(_twins_text(report.near_duplicates), 10_000), file=sys.stderr)
     for unused in report.unused_metadata:
         say(f"metadata {_reason(unused)}", file=sys.stderr)
+    _print_skipped(report.failures)
     if as_json:
         print_json(report.as_json())
     else:
         say(_report_text(report))
     return 0
+
+
+def _twins_text(twins: Sequence[Twin]) -> str:
+    named = ", ".join(f"{twin.doc} ~ {twin.of} ({twin.similarity:.2f})" for twin in twins[:_TWINS])
+    more = f", and {len(twins) - _TWINS:,} more, which --json lists" if len(twins) > _TWINS else ""
+    verb = "says nearly the same as another" if len(twins) == 1 else "say nearly the same as others"
+    return f"{count(len(twins), 'document')} {verb}: {named}{more}"
 
 
 def _print_skipped(failures: Sequence[Failure]) -> None:

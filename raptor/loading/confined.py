@@ -7,10 +7,13 @@ none is required: a build must also run where there are none.
 import ctypes
 import os
 import platform
+import site
 import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
 _NEWUSER, _NEWNET = 0x10000000, 0x40000000
 _PR_SET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 22, 38
@@ -18,6 +21,7 @@ _CAPSET = {"x86_64": 126, "aarch64": 91}
 _READ_ANY = 0b110  # the capabilities to read what others own
 _LANDLOCK_CREATE, _LANDLOCK_RESTRICT = 444, 446
 _READING = 0b1100  # Landlock's rights to read files and folders, which a parser keeps
+_RUNNING = 0b1  # and the one to run programs
 _LD, _JEQ, _JGE, _RET = 0x20, 0x15, 0x35, 0x06
 _ALLOW, _EPERM = 0x7FFF0000, 0x00050001
 # What fails with EPERM, by machine: its number for seccomp, and of
@@ -28,14 +32,47 @@ _DENIED = {
     "x86_64": (0xC000003E, (41, 425, 59, 322, 101, 310, 311, 438)),
     "aarch64": (0xC00000B7, (198, 425, 221, 281, 117, 270, 271, 438)),
 }
+_EXEC = {"x86_64": (59, 322), "aarch64": (221, 281)}
+
+# Our packages come from the folder in argv[1] and nowhere else; no other module comes from there before it was looked
+# for in the standard library and among what is installed, nor ever from the working directory.
+_BOOT = """
+import os, sys
+from importlib.machinery import PathFinder
+class Ours:
+    def find_spec(name, path=None, target=None):
+        if path is None and name in ("index_store", "raptor", "rlm"):
+            return PathFinder.find_spec(name, sys.argv[1:2])
+sys.meta_path.insert(0, Ours)
+here = os.path.realpath(os.curdir)
+sys.path[:] = [path for path in sys.path + sys.argv[1:] if os.path.realpath(path) != here]
+"""
 
 
-def confine() -> None:
-    """Give up what this process does not need, as far as the kernel goes; before it has threads."""
+def python(code: str) -> list[str]:
+    """The command that runs `code` in a process of its own, with our packages and nothing from where it stands."""
+    folders = [str(Path(__file__).resolve().parents[2])]
+    if site.ENABLE_USER_SITE:
+        folders.append(site.getusersitepackages())
+    return [sys.executable, "-I", "-X", f"utf8={sys.flags.utf8_mode}", "-c", _BOOT + code, *folders]
+
+
+def confine(*, may_run: bool = False) -> None:
+    """Give up what this process does not need, as far as the kernel goes; before it has threads.
+
+    `may_run`: whether other programs may be run, which are confined like this one.
+    """
     if sys.platform != "linux" or platform.machine() not in _DENIED:
         return
     libc = ctypes.CDLL(None, use_errno=True)
-    for layer in (_no_network, _no_power, _no_new_privileges, _no_writing, _no_calls):
+    layers = (
+        _no_network,
+        _no_power,
+        _no_new_privileges,
+        partial(_no_writing, may_run),
+        partial(_no_calls, may_run),
+    )
+    for layer in layers:
         with suppress(OSError):  # where there is no such layer the others stand
             layer(libc)
 
@@ -63,12 +100,14 @@ def _no_new_privileges(libc: ctypes.CDLL) -> None:
     _prctl(libc, _PR_SET_NO_NEW_PRIVS, 1, 0)
 
 
-def _no_writing(libc: ctypes.CDLL) -> None:
+def _no_writing(may_run: bool, libc: ctypes.CDLL) -> None:
     """Landlock: no file is written, made or removed; nor is /proc of a process outside read, or one signalled."""
     call: Callable[..., int] = libc.syscall
     abi = _check(call(_LANDLOCK_CREATE, None, ctypes.c_size_t(0), ctypes.c_uint32(1)))
     rights = (1 << {1: 13, 2: 14, 3: 15, 4: 15}.get(abi, 16)) - 1
-    attribute = struct.pack("=QQQ", rights & ~_READING, 3 if abi >= 4 else 0, 3 if abi >= 6 else 0)
+    attribute = struct.pack(
+        "=QQQ", rights & ~(_READING | may_run * _RUNNING), 3 if abi >= 4 else 0, 3 if abi >= 6 else 0
+    )
     size = ctypes.c_size_t(24 if abi >= 6 else 16 if abi >= 4 else 8)
     ruleset = _check(call(_LANDLOCK_CREATE, attribute, size, ctypes.c_uint32(0)))
     try:
@@ -77,8 +116,10 @@ def _no_writing(libc: ctypes.CDLL) -> None:
         os.close(ruleset)
 
 
-def _no_calls(libc: ctypes.CDLL) -> None:
-    steps = list(_filter(*_DENIED[platform.machine()]))
+def _no_calls(may_run: bool, libc: ctypes.CDLL) -> None:
+    arch, denied = _DENIED[platform.machine()]
+    running = _EXEC[platform.machine()] if may_run else ()
+    steps = list(_filter(arch, [number for number in denied if number not in running]))
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *step) for step in steps))
     program = ctypes.create_string_buffer(struct.pack("@HxxxxxxP", len(steps), ctypes.addressof(code)))
     _prctl(libc, _PR_SET_SECCOMP, 2, ctypes.addressof(program))

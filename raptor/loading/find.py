@@ -23,7 +23,7 @@ def find(sources: Sequence[str], *, follow_links: bool = False) -> list[SourceFi
             "no documents were named; name at least one file, folder or pattern such as 'docs/**/*.md'"
         )
     files = [file for source in sources for file in _files_of(source, follow_links)]
-    if not any(file.path.suffix.lower() in READERS for file in files):
+    if not any(file.suffix in READERS or not file.suffix for file in files):
         raise RaptorError(_nothing_known(sources, files))
     if follow_links:
         files = [replace(file, outside=False) for file in files]
@@ -160,7 +160,7 @@ def _nothing_known(sources: Sequence[str], files: Sequence[SourceFile]) -> str:
     )
     if not files:
         return f"{where} holds no files; known types are {TYPES}"
-    kinds = sorted({file.path.suffix.lower() or "none" for file in files})[:5]
+    kinds = sorted({file.suffix for file in files})[:5]
     return (
         f"{where} holds no file of a known type (suffixes found: {' '.join(kinds)}); known types are {TYPES}"
     )

@@ -7,7 +7,7 @@ is linear in its length. (In Python 3.11 the standard library's parser takes hal
 import html
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from raptor.loading.plain import decode
 from raptor.loading.types import Failure, Loaded, Section, SourceFile, Text, title_of
@@ -39,32 +39,16 @@ _CHARSET = re.compile(rb"<meta[^>]{0,200}?charset\s*=\s*[\"']?([\w.:-]{1,40})", 
 
 def read_html(file: SourceFile) -> Iterator[Loaded]:
     """The page as one document, its headings as sections. Raises OSError."""
-    source = _decode_html(file)
-    if isinstance(source, Failure):
-        yield source
-        return
-    text, title, headings = extract(source)
+    declared = _CHARSET.search(file.raw(MAX_BYTES)[:1024])
+    source = decode(file, declared[1].decode() if declared else "")
+    yield source if isinstance(source, Failure) else _page_of(source)
+
+
+def _page_of(source: Text) -> Text:
+    text, title, headings = extract(source.text.removeprefix("\ufeff"))
     sections = tuple(Section(*heading) for heading in headings)
-    title = title_of(title, sections[0].heading if sections else "", file.path.name)
-    yield Text(file.id, title, str(file.path), text, (), sections)
-
-
-def _decode_html(file: SourceFile) -> str | Failure:
-    """UTF-8, or else the encoding that the page declares in its first kilobyte."""
-    size = file.path.stat().st_size
-    if size > MAX_BYTES:
-        return Failure(str(file.path), f"the page is {size:,} bytes, more than {MAX_BYTES:,}; split it")
-    source = decode(file)
-    declared = _CHARSET.search(file.path.read_bytes()[:1024])
-    if isinstance(source, str) or declared is None:
-        return source.removeprefix("\ufeff") if isinstance(source, str) else source
-    try:
-        return file.path.read_bytes().decode(declared[1].decode())
-    except (LookupError, UnicodeError):
-        return Failure(
-            source.source,
-            f"its declared encoding {declared[1].decode()!r} does not fit its bytes; convert it to UTF-8",
-        )
+    title = title_of(title, sections[0].heading if sections else "", source.title)
+    return replace(source, title=title, text=text, sections=sections)
 
 
 def extract(source: str) -> tuple[str, str, list[Heading]]:

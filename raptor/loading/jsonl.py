@@ -1,11 +1,12 @@
 """Lines of JSON: each is a document, {"_id": ..., "title": ..., "text": ...}, and its further fields are metadata."""
 
+import io
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, BinaryIO
 
-from raptor.loading.plain import MAX_BYTES
-from raptor.loading.types import Failure, Loaded, SourceFile, Text, meta_of, title_of
+from raptor.loading.plain import decode
+from raptor.loading.types import MAX_BYTES, Failure, Loaded, SourceFile, Text, meta_of, title_of
 
 _BAD_LINES_BEFORE_THE_FIRST_GOOD = 100
 
@@ -18,7 +19,11 @@ def read_jsonl(file: SourceFile) -> Iterator[Loaded]:
     """
     held: list[Loaded] = []
     good = False
-    with file.path.open("rb") as lines:
+    opened = _opened(file)
+    if isinstance(opened, Failure):
+        yield opened
+        return
+    with opened as lines:
         # A line is longer by its escapes than the text in it, which is what else a document is measured by.
         for number, line in enumerate(iter(lambda: lines.readline(MAX_BYTES + 1), b""), 1):
             if len(line) > MAX_BYTES:
@@ -45,6 +50,14 @@ def _too_long(file: SourceFile, number: int) -> Failure:
         f"{file.path}:{number}",
         f"line {number:,} has more than {MAX_BYTES:,} bytes, and nothing after it was read; split it",
     )
+
+
+def _opened(file: SourceFile) -> BinaryIO | Failure:
+    """Its lines in UTF-8, which JSON is in unless the user named another encoding."""
+    if not file.encoding:
+        return file.path.open("rb") if file.content is None else io.BytesIO(file.content)
+    whole = decode(file)
+    return whole if isinstance(whole, Failure) else io.BytesIO(whole.text.encode(errors="surrogatepass"))
 
 
 def _no_documents(file: SourceFile, held: Sequence[Loaded]) -> Failure:

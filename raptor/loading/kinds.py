@@ -4,16 +4,19 @@ from raptor.loading.types import SourceFile
 
 PLAIN = frozenset(
     (  # noqa: SIM905
-        ".txt .text .log .rst .tex .org .csv .tsv .json .yaml .yml .toml .ini .cfg .conf .xml .css .py .js .ts "
+        ".txt .text .log .tex .org .yaml .yml .toml .ini .cfg .conf .css .py .js .ts "
         ".tsx .jsx .java .kt .scala .c .h .cc .cpp .hpp .cs .go .rs .rb .php .swift .lua .pl .r .jl .sh .sql .proto"
     ).split()
 )
 MARKDOWN = frozenset({".md", ".markdown"})
 HTML = frozenset({".html", ".htm", ".xhtml"})
+TABLES = frozenset({".csv", ".tsv"})
 OFFICE = frozenset({".docx", ".pptx", ".xlsx"})
-SLOW = HTML | OFFICE | {".pdf"}
+PACKED = frozenset({".gz", ".zip", ".epub", ".eml"})
+# "" stands for no suffix: what such a file is, its content says.
+SLOW = HTML | OFFICE | PACKED | {".pdf", ".json", ".ipynb", ".xml", ""}
 
 
 def is_slow(file: SourceFile) -> bool:
     """Whether its type takes long to parse, or may crash what parses it."""
-    return not file.outside and file.path.suffix.lower() in SLOW
+    return not file.outside and file.suffix in SLOW

@@ -1,8 +1,9 @@
 """Files to documents, checked: one bad file is a failure, not an exception."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 
 from index_store.documents import LINE_BYTES
 from index_store.terminal import visible
@@ -30,9 +31,13 @@ def _checked(loaded: Loaded) -> Loaded:
     """A document that can be stored and cited, or what is wrong with it."""
     if isinstance(loaded, Failure):
         return Failure(visible(loaded.source), visible(loaded.reason))
-    reason = _id_fault(loaded.id) or _text_fault(loaded.text) or _text_fault(loaded.title or "-")
+    reason = (
+        _id_fault(loaded.id) or _text_fault(loaded.text, loaded.notes) or _text_fault(loaded.title or "-")
+    )
     reason = reason or _meta_fault(loaded.meta) or _size_fault(loaded)
-    return Failure(visible(loaded.source), reason) if reason else loaded
+    if reason:
+        return Failure(visible(loaded.source), reason)
+    return replace(loaded, notes=tuple(map(visible, loaded.notes))) if loaded.notes else loaded
 
 
 def _id_fault(name: str) -> str:
@@ -43,7 +48,9 @@ def _id_fault(name: str) -> str:
     return ""
 
 
-def _text_fault(text: str) -> str:
+def _text_fault(text: str, notes: Sequence[str] = ()) -> str:
+    if not text.strip() and notes:
+        return notes[-1]  # its reader knows why
     if not text.strip():
         return "it holds no text; leave it out, or check that the right file was named"
     if "\0" in text:

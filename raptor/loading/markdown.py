@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 
 from raptor.loading.plain import decode
-from raptor.loading.types import Failure, Loaded, Section, SourceFile, Text, title_of
+from raptor.loading.types import Failure, Loaded, Section, SourceFile, title_of
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?=[ \t\r]|\Z)")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
@@ -12,13 +13,13 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
 def read_markdown(file: SourceFile) -> Iterator[Loaded]:
     """The file as one document, titled by its first heading. Raises OSError."""
-    text = decode(file)
-    if isinstance(text, Failure):
-        yield text
+    whole = decode(file)
+    if isinstance(whole, Failure):
+        yield whole
         return
-    sections = tuple(markdown_sections(text))
-    title = title_of(sections[0].heading if sections else "", file.path.name)
-    yield Text(file.id, title, str(file.path), text, (), sections)
+    sections = tuple(markdown_sections(whole.text))
+    title = title_of(sections[0].heading if sections else "", whole.title)
+    yield replace(whole, title=title, sections=sections)
 
 
 def markdown_sections(text: str) -> Iterator[Section]:

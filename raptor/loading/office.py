@@ -2,20 +2,27 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate, pairwise
-from pathlib import Path
 from typing import Any
 
 from raptor.loading.markdown import markdown_sections
-from raptor.loading.types import Failure, Loaded, SourceFile, Text, title_of
+from raptor.loading.types import MAX_PACKED_BYTES, Failure, Loaded, SourceFile, Text, title_of
 
 MISSING = (
     "reading it takes a package that is not installed; install it with: pip install 'raptor-rlm[office]'"
 )
+_MIME = {
+    suffix: f"application/vnd.openxmlformats-officedocument.{kind}"
+    for suffix, kind in (
+        (".docx", "wordprocessingml.document"),
+        (".pptx", "presentationml.presentation"),
+        (".xlsx", "spreadsheetml.sheet"),
+    )
+}
 
 
 def read_office(file: SourceFile) -> Iterator[Loaded]:
     """The file as one document, its headings as sections, with the place where each page or slide starts."""
-    extracted = extract_office(file.path)
+    extracted = extract_office(file.raw(MAX_PACKED_BYTES), file.suffix)
     if isinstance(extracted, str):
         yield Failure(str(file.path), extracted)
         return
@@ -25,10 +32,10 @@ def read_office(file: SourceFile) -> Iterator[Loaded]:
     yield Text(file.id, title, str(file.path), text, pages, sections)
 
 
-def extract_office(path: Path) -> tuple[str, str, tuple[int, ...]] | str:
+def extract_office(raw: bytes, suffix: str) -> tuple[str, str, tuple[int, ...]] | str:
     """`(text, title, pages)`: Markdown, and the character offset of each page or slide; or, in words, why not."""
     try:
-        from kreuzberg import ExtractionConfig, KreuzbergError, PageConfig, extract_file_sync
+        from kreuzberg import ExtractionConfig, KreuzbergError, PageConfig, extract_bytes_sync
     except ImportError:
         return MISSING
     # Nothing is fetched and nothing is kept: no OCR models, no cache outside the index.
@@ -36,12 +43,10 @@ def extract_office(path: Path) -> tuple[str, str, tuple[int, ...]] | str:
         use_cache=False, disable_ocr=True, output_format="markdown", pages=PageConfig(extract_pages=True)
     )
     try:
-        result = extract_file_sync(path, config=config)
+        result = extract_bytes_sync(raw, _MIME[suffix], config)
     except KreuzbergError as error:
         fault = " ".join(f"{type(error).__name__}: {str(error)[:200]}".split())
-        return (
-            f"it cannot be read as {path.suffix.lower()} ({fault}); open it in its program and save it anew"
-        )
+        return f"it cannot be read as {suffix} ({fault}); open it in its program and save it anew"
     metadata: Mapping[str, Any] = result.metadata
     boundaries = (metadata.get("pages") or {}).get("boundaries") or ()
     title = (metadata.get("core_properties") or {}).get("title") or metadata.get("title") or ""

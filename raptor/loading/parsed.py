@@ -16,16 +16,16 @@ class CheckpointCache:
     def __init__(self, folder: Path, checkpoint: Callable[[], Checkpoint]) -> None:
         self._file, self._checkpoint = folder / NAME, checkpoint
 
-    def get(self, sha256: str, suffix: str) -> Any | None:
-        """The text of a file with these bytes and this suffix, as JSON; None where none is recorded."""
+    def get(self, sha256: str, how: str) -> Any | None:
+        """The text of a file with these bytes, read like that, as JSON; None where none is recorded."""
         if not self._file.exists():
             return None
-        return self._checkpoint().get_json(_key(sha256, suffix), is_parsed)
+        return self._checkpoint().get_json(_key(sha256, how), is_parsed)
 
-    def put(self, sha256: str, suffix: str, text: Any) -> None:
-        """Record the text, as JSON, of a file with these bytes and this suffix."""
-        self._checkpoint().put_json(_key(sha256, suffix), KIND, text)
+    def put(self, sha256: str, how: str, text: Any) -> None:
+        """Record the text, as JSON, of a file with these bytes that was read like that."""
+        self._checkpoint().put_json(_key(sha256, how), KIND, text)
 
 
-def _key(sha256: str, suffix: str) -> str:
-    return result_key(KIND, VERSION, sha256, suffix)
+def _key(sha256: str, how: str) -> str:
+    return result_key(KIND, VERSION, sha256, how)

@@ -6,11 +6,11 @@ not one of `multiprocessing`, which would run a caller's own script again where 
 messages are pickles.)
 """
 
+import base64
 import json
 import os
 import resource
 import signal
-import site
 import subprocess
 import sys
 from collections import deque
@@ -18,47 +18,37 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from threading import Event
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, TypeGuard
 
 from index_store.documents import MOST_LEVEL
 from index_store.files import sha256_of
 from raptor.errors import RaptorError
-from raptor.loading.confined import confine
+from raptor.loading.confined import confine, python
+from raptor.loading.ocr import available, recognised
+from raptor.loading.pdf import page_picture
 from raptor.loading.readers import read_file
-from raptor.loading.types import Failure, Loaded, Section, SourceFile, Text, state_of
+from raptor.loading.types import MAX_PACKED_BYTES, Failure, Loaded, Section, SourceFile, Text, state_of
 
 LIMIT_S = 120.0
 MEMORY_BYTES = 4 * 2**30
 #: Goes up when the same file gives another text, so that what is recorded of it is not used.
-VERSION = 1
+VERSION = 2
 _AHEAD = 4  # files submitted before their turn, for each process
 #: All of a build's environment that reaches a parser: how names of files are encoded, and where Python's libraries are.
 ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
-# Our packages come from the folder in argv[1] and nowhere else; no other module comes from there before it was looked
-# for in the standard library and among what is installed, nor ever from the working directory.
-_BOOT = """
-import os, sys
-from importlib.machinery import PathFinder
-class Ours:
-    def find_spec(name, path=None, target=None):
-        if path is None and name in ("index_store", "raptor", "rlm"):
-            return PathFinder.find_spec(name, sys.argv[1:2])
-sys.meta_path.insert(0, Ours)
-here = os.path.realpath(os.curdir)
-sys.path[:] = [path for path in sys.path + sys.argv[1:] if os.path.realpath(path) != here]
-"""
 #: What a parser then runs. The tests put readers that die or hang before it.
 SERVE = "from raptor.loading.processes import main; main()"
 
 
 class ParseCache(Protocol):
-    """Texts that were parsed before, by the sha256 of the file and its suffix; each is JSON."""
+    """Texts that were parsed before, by the sha256 of the file and how it is read; each is JSON."""
 
-    def get(self, sha256: str, suffix: str) -> Any | None: ...
-    def put(self, sha256: str, suffix: str, text: Any) -> None: ...
+    def get(self, sha256: str, how: str) -> Any | None: ...
+    def put(self, sha256: str, how: str, text: Any) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +99,7 @@ def _begun(
     if cache is None:
         return _Job(file, "", None, submit(file).result)
     state, sha256 = state_of(file.path), _sha256_of(file.path)
-    known = cache.get(sha256, file.path.suffix.lower()) if sha256 else None
+    known = cache.get(sha256, _how(file)) if sha256 else None
     if known is not None:
         text = _text_of(known | {"id": file.id, "source": str(file.path)})
         # A title that was the file's name is that of this file.
@@ -121,18 +111,35 @@ def _begun(
 def _ended(job: _Job, cache: ParseCache | None) -> list[Loaded]:
     loaded = job.loaded()
     whole = bool(job.sha256) and not job.known and state_of(job.file.path) == job.state
-    if cache is not None and whole and len(loaded) == 1 and isinstance(loaded[0], Text):
-        row = asdict(loaded[0])
+    first = loaded[0] if len(loaded) == 1 else None
+    # What was packed in the file has a name of its own.
+    if cache is not None and whole and isinstance(first, Text) and first.source == str(job.file.path):
+        row = asdict(first)
         row["title"] = "" if row["title"] == job.file.path.name else row["title"]
         del row["id"], row["source"]
-        cache.put(job.sha256, job.file.path.suffix.lower(), row)
+        cache.put(job.sha256, _how(job.file), row)
     return loaded
 
 
+def _how(file: SourceFile) -> str:
+    """What the text of a file hangs on, beside its bytes."""
+    return " ".join(filter(None, (file.suffix, file.encoding, "ocr" if _is_read_by_ocr(file) else "")))
+
+
+def _is_read_by_ocr(file: SourceFile) -> bool:
+    """Whether pages of it that are pictures are read; what has no suffix may be a PDF."""
+    return file.suffix in (".pdf", "") and available()
+
+
+def _is_whole(item: Loaded, file: SourceFile) -> TypeGuard[Text]:
+    """Whether it is the file's own text, with pages, and not that of something packed in it."""
+    return isinstance(item, Text) and item.source == str(file.path) and bool(item.pages)
+
+
 def _sha256_of(path: Path) -> str:
-    """The sha256 of a regular file's bytes; "" where it cannot be read, about which reading it raises."""
+    """The sha256 of a regular file's bytes; "" where it cannot be read or is too large, about which reading raises."""
     try:
-        return sha256_of(path) if path.is_file() else ""
+        return sha256_of(path) if path.is_file() and path.stat().st_size <= MAX_PACKED_BYTES else ""
     except OSError:
         return ""
 
@@ -146,6 +153,29 @@ class _Parsers:
     stopped: Event
 
     def parse(self, file: SourceFile) -> list[Loaded]:
+        line = self._asked(file)
+        if isinstance(line, Failure):
+            return [line]
+        try:
+            loaded = [_loaded_of(row) for row in json.loads(line)]
+        except (ValueError, TypeError, KeyError, AttributeError) as e:
+            return [Failure(str(file.path), f"its parser answered no document ({e}); leave it out")]
+        if not _is_read_by_ocr(file):
+            return loaded
+        return [
+            recognised(item, partial(self._picture, file)) if _is_whole(item, file) else item
+            for item in loaded
+        ]
+
+    def _picture(self, file: SourceFile, page: int) -> bytes:
+        line = self._asked(file, page)
+        try:
+            return b"" if isinstance(line, Failure) else base64.b64decode(json.loads(line))
+        except (ValueError, TypeError):
+            return b""
+
+    def _asked(self, file: SourceFile, page: int = 0) -> bytes | Failure:
+        """A parser's line about a file, or with the picture on one of its pages; or how the parser ended."""
         try:
             parser = self.idle.pop()
         except IndexError:
@@ -153,14 +183,11 @@ class _Parsers:
             self.started.append(parser)
             if self.stopped.is_set():
                 parser.kill()
-        line = _answer(parser, file)
+        line = _answer(parser, file, page)
         if not line.endswith(b"\n"):
-            return [Failure(str(file.path), _death(parser.wait()))]
+            return Failure(str(file.path), _death(parser.wait()))
         self.idle.append(parser)
-        try:
-            return [_loaded_of(row) for row in json.loads(line)]
-        except (ValueError, TypeError, KeyError, AttributeError) as e:
-            return [Failure(str(file.path), f"its parser answered no document ({e}); leave it out")]
+        return line
 
     def stop(self) -> None:
         """End the processes, and with them the threads that wait for one."""
@@ -175,13 +202,9 @@ class _Parsers:
 
 
 def _started() -> subprocess.Popen[bytes]:
-    folders = [str(Path(__file__).resolve().parents[2])]
-    if site.ENABLE_USER_SITE:
-        folders.append(site.getusersitepackages())
-    python = [sys.executable, "-I", "-X", f"utf8={sys.flags.utf8_mode}"]
     try:
         return subprocess.Popen(
-            [*python, "-c", _BOOT + SERVE, *folders],
+            python(SERVE),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -193,11 +216,18 @@ def _started() -> subprocess.Popen[bytes]:
         ) from e
 
 
-def _answer(parser: subprocess.Popen[bytes], file: SourceFile) -> bytes:
+def _answer(parser: subprocess.Popen[bytes], file: SourceFile, page: int) -> bytes:
     """A parser's line about a file, without its end where the parser died."""
     assert parser.stdin is not None
     assert parser.stdout is not None
-    asked = {"path": os.fsencode(file.path).hex(), "id": os.fsencode(file.id).hex(), "limit_s": LIMIT_S}
+    asked = {
+        "path": os.fsencode(file.path).hex(),
+        "id": os.fsencode(file.id).hex(),
+        "encoding": file.encoding,
+        "password": file.password,
+        "page": page,
+        "limit_s": LIMIT_S,
+    }
     try:
         parser.stdin.write(json.dumps(asked).encode() + b"\n")
         parser.stdin.flush()
@@ -233,6 +263,7 @@ def is_parsed(row: Any) -> bool:
             "pages": [*pages],
             "sections": [*sections],
             "meta": {**meta},
+            "notes": [*notes],
         }:
             starts = [section.get("start") for section in sections if isinstance(section, dict)]
             return (
@@ -240,7 +271,7 @@ def is_parsed(row: Any) -> bool:
                 and all(_ascend(offsets, len(text)) for offsets in (pages, starts))
                 and all(type(s.get("level")) is int and 0 <= s["level"] < MOST_LEVEL for s in sections)
                 and all(isinstance(s.get("heading"), str) for s in sections)
-                and all(isinstance(value, str) for value in meta.values())
+                and all(isinstance(words, str) for words in (*meta.values(), *notes))
             )
     return False
 
@@ -252,9 +283,16 @@ def _ascend(offsets: Sequence[Any], most: int) -> bool:
 
 def _text_of(row: dict[str, Any]) -> Text:
     sections = tuple(Section(s["start"], s["level"], s["heading"]) for s in row["sections"])
-    pages = tuple(row["pages"])
+    pages, notes = tuple(row["pages"]), tuple(row["notes"])
     return Text(
-        str(row["id"]), row["title"], str(row["source"]), row["text"], pages, sections, dict(row["meta"])
+        str(row["id"]),
+        row["title"],
+        str(row["source"]),
+        row["text"],
+        pages,
+        sections,
+        dict(row["meta"]),
+        notes,
     )
 
 
@@ -267,10 +305,17 @@ def _serve(asked: IO[bytes], answers: IO[bytes]) -> None:
         path, name = (os.fsdecode(bytes.fromhex(request[key])) for key in ("path", "id"))
         # The system ends what takes too long, native code and an orphan included.
         signal.setitimer(signal.ITIMER_REAL, request["limit_s"])
-        loaded = read_file(SourceFile(Path(path), name))
+        told = {"encoding": request["encoding"], "password": request["password"]}
+        answer = _answered(SourceFile(Path(path), name, **told), request["page"])
         signal.setitimer(signal.ITIMER_REAL, 0)
-        answers.write(json.dumps([asdict(item) for item in loaded]).encode() + b"\n")
+        answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
+
+
+def _answered(file: SourceFile, page: int) -> Any:
+    if page:
+        return base64.b64encode(page_picture(file, page)).decode()
+    return [asdict(item) for item in read_file(file)]
 
 
 def main() -> None:

@@ -6,6 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+MAX_BYTES = 128 << 20  # of a file of text, which is held in memory
+MAX_PACKED_BYTES = 1 << 30  # of one that may be mostly pictures, or what is passed over
+
+
+class TooLarge(Exception):
+    """A file has more bytes than are read of one: the rest of a sentence that begins with the file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Section:
@@ -20,7 +27,8 @@ class Section:
 class Text:
     """One loaded document.
 
-    `pages`: the character offset at which each page starts, () when unpaged. `meta`: its metadata, by field.
+    `pages`: the character offset at which each page starts, () when unpaged. `meta`: its metadata, by field. `notes`:
+    what a user should know of how it was read, each a sentence that begins with "it".
     """
 
     id: str
@@ -30,6 +38,7 @@ class Text:
     pages: tuple[int, ...] = ()
     sections: tuple[Section, ...] = ()
     meta: Mapping[str, str] = field(default_factory=dict, hash=False)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,15 +50,52 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
+class Note:
+    """What to know of a source that was loaded. `words`: one sentence, with what to do where it is wrong."""
+
+    source: str
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
 class SourceFile:
     """A file to load. `id`: its path below the folder that was named, or below the fixed part of the pattern.
 
-    `outside`: whether it lies elsewhere, behind a link there, and so is not to be read.
+    `outside`: whether it lies elsewhere, behind a link there, and so is not to be read. `encoding`: that of its text,
+    where the user named one, else "". `kind`: the suffix that its content has, where its name has none.
+    `password`: what opens it, "" where the user gave none. `content`: its bytes, where it was packed in another file
+    and `path` only says where.
     """
 
     path: Path
     id: str
     outside: bool = False
+    encoding: str = ""
+    kind: str = ""
+    password: str = field(default="", repr=False)
+    content: bytes | None = field(default=None, repr=False)
+
+    @property
+    def suffix(self) -> str:
+        """The suffix in lower case that says how to read it; "" where only its content does."""
+        return self.kind or self.path.suffix.lower()
+
+    def raw(self, most: int = MAX_BYTES) -> bytes:
+        """All of its bytes, at most so many: a file of zeros takes no room on a disk. Raises OSError, TooLarge."""
+        raw = self.content
+        if raw is None:
+            with self.path.open("rb") as opened:
+                raw = opened.read(most + 1)
+        if len(raw) > most:
+            raise TooLarge(f"it has more than {most:,} bytes; split it")
+        return raw
+
+    def member(self, name: str, content: bytes, id: str = "") -> "SourceFile":
+        """A file that is packed in this one, under `id`, or else under this one's and its own name."""
+        path = Path(f"{self.path}/{name}")
+        return SourceFile(
+            path, id or f"{self.id}/{name}", encoding=self.encoding, password=self.password, content=content
+        )
 
 
 Loaded = Text | Failure

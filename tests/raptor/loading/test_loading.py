@@ -23,11 +23,12 @@ from raptor.errors import RaptorError
 from raptor.loading import plain, processes
 from raptor.loading.find import find
 from raptor.loading.html import extract
+from raptor.loading.kinds import PLAIN
 from raptor.loading.load import load
 from raptor.loading.markdown import markdown_sections
 from raptor.loading.metadata import read_metadata
 from raptor.loading.pdf import storable as pdf_text
-from raptor.loading.readers import read_file
+from raptor.loading.readers import READERS, read_file
 from raptor.loading.types import Failure, Section, SourceFile, Text
 from tests.helpers import tiny_embedder
 
@@ -235,13 +236,13 @@ def test_plain_text_is_kept_to_the_character(tmp_path_factory: pytest.TempPathFa
         (b" \r\n\t\xc2\xa0", "holds no text"),
         (b"ok \xff bad", "byte 0xff at offset 3"),
         ("caf\u00e9".encode("latin-1"), "iconv"),
-        ("text".encode("utf-16"), "UTF-16 by its byte order mark"),
-        ("text".encode("utf-32"), "UTF-32 by its byte order mark"),
-        ("text".encode("utf-16-le"), "NUL at character 1"),
+        ("Привет".encode("cp1251"), "give --encoding NAME"),
+        (b"\xff\xfeabc", "it is not utf-16"),
+        (b"ok \0 bad", "NUL at character 3"),
         (b"\xed\xa0\x80", "byte 0xed at offset 0"),
     ],
 )
-def test_what_is_not_text_in_utf8_fails_and_says_where(tmp_path: Path, data: bytes, words: str) -> None:
+def test_what_is_no_text_fails_and_says_where(tmp_path: Path, data: bytes, words: str) -> None:
     assert words in reason(one(tmp_path / "a.txt", data))
 
 
@@ -436,6 +437,7 @@ def test_html_in_its_declared_encoding_loads(tmp_path: Path) -> None:
         data = page.replace("windows-1252", encoding).encode("cp1252")
         assert "does not fit its bytes" in reason(one(tmp_path / "a.html", data))
     assert "iconv" in reason(one(tmp_path / "a.html", "caf\u00e9".encode("cp1252")))
+    assert text_of(one(tmp_path / "a.html", "One caf\u00e9.".encode("cp1252"))).text == "One caf\u00e9."
 
 
 def test_html_without_words_fails(tmp_path: Path) -> None:
@@ -563,11 +565,11 @@ def test_extracted_pdf_text_can_be_stored() -> None:
 class Remembered(dict[tuple[str, str], Any]):
     """A `ParseCache` in memory."""
 
-    def get(self, sha256: str, suffix: str) -> Any | None:  # type: ignore[override]
-        return super().get((sha256, suffix))
+    def get(self, sha256: str, how: str) -> Any | None:  # type: ignore[override]
+        return super().get((sha256, how))
 
-    def put(self, sha256: str, suffix: str, value: Any) -> None:
-        self[sha256, suffix] = json.loads(json.dumps(value))
+    def put(self, sha256: str, how: str, value: Any) -> None:
+        self[sha256, how] = json.loads(json.dumps(value))
 
 
 def mixed(folder: Path, count: int) -> list[SourceFile]:
@@ -880,7 +882,9 @@ def test_a_pattern_walks_no_link_in_a_circle(tmp_path: Path) -> None:
     assert [file.path.name for file in find([f"{tmp_path}/**/*.txt"])] == ["a.txt"]
 
 
-@pytest.mark.parametrize("name", ["x.txt", "x.md", "x.jsonl"])
+@pytest.mark.parametrize(
+    "name", ["x", *(f"x{suffix}" for suffix in sorted(READERS.keys() - PLAIN | {".txt"}))]
+)
 def test_a_sparse_file_of_gigabytes_is_a_failure_and_not_read(tmp_path: Path, name: str) -> None:
     with (tmp_path / name).open("wb") as file:
         file.truncate(8 << 30)

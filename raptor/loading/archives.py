@@ -1,0 +1,218 @@
+"""What is packed: .gz, .zip and .epub, read under limits, since a small file can stand for one of any size."""
+
+import gzip
+import io
+import posixpath
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from urllib.parse import unquote
+
+from raptor.loading.encodings import Undecodable, decode_bytes
+from raptor.loading.html import extract
+from raptor.loading.types import MAX_PACKED_BYTES, Failure, Loaded, Section, SourceFile, Text, title_of
+from raptor.loading.xml_text import Attributes, BadXml, walk_xml
+
+MAX_BYTES = 256 * 2**20
+MAX_MEMBERS = 10_000
+MAX_DEPTH = 3
+MAX_RATIO = 100  # what is packed more tightly than this is no text, from some size on
+_RATIO_FROM_BYTES = 32 * 2**20
+_FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, KeyError)
+
+
+class TooMuch(Exception):
+    """What one file holds is beyond the limits: the rest of a sentence that begins with the file."""
+
+
+@dataclass(slots=True)
+class Unpacked:
+    """How much came out of one file so far, whatever was packed in what; `size`: bytes of the file."""
+
+    size: int
+    bytes: int = 0
+    members: int = 0
+
+    def add(self, count: int) -> None:
+        """One member more, of so many bytes. Raises TooMuch."""
+        self.bytes += count
+        self.members += 1
+        if self.members > MAX_MEMBERS:
+            raise TooMuch(f"it holds more than {MAX_MEMBERS:,} files; unpack it, and name the folder")
+        if self.bytes > MAX_BYTES:
+            raise TooMuch(f"it unpacks to more than {MAX_BYTES:,} bytes; unpack it, and name the folder")
+        if self.bytes > max(_RATIO_FROM_BYTES, MAX_RATIO * self.size):
+            raise TooMuch(
+                f"it unpacks to more than {MAX_RATIO} times its size, as archives do that are made to fill a disk; "
+                "unpack it, and name the folder, if you trust it"
+            )
+
+
+def read_gz(file: SourceFile) -> Iterator[Loaded | SourceFile]:
+    """The file inside, under the id of this one; its kind is that of the name without .gz. Raises OSError, TooMuch."""
+    raw = file.raw(MAX_PACKED_BYTES)
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as packed:
+            content = _checked(packed.read(MAX_BYTES + 1))
+    except (*_FAULTS, gzip.BadGzipFile) as error:
+        yield Failure(
+            str(file.path), f"it cannot be unpacked ({_brief(error)}); get it anew, or leave it out"
+        )
+        return
+    name = file.path.stem if file.path.suffix.lower() == ".gz" else file.path.name
+    yield file.member(name, content, file.id)
+
+
+def read_zip(file: SourceFile) -> Iterator[Loaded | SourceFile]:
+    """Its files, each under this one's id and its own path. Raises OSError, TooMuch."""
+    raw = file.raw(MAX_PACKED_BYTES)
+    try:
+        package = zipfile.ZipFile(io.BytesIO(raw))
+    except _FAULTS as error:
+        yield Failure(str(file.path), f"it is no whole .zip ({_brief(error)}); get it anew, or leave it out")
+        return
+    with package:
+        if len(package.infolist()) > MAX_MEMBERS:
+            raise TooMuch(f"it holds more than {MAX_MEMBERS:,} files; unpack it, and name the folder")
+        files = [info for info in package.infolist() if not info.is_dir() and not _is_hidden(info.filename)]
+        for info in sorted(files, key=lambda info: info.filename):
+            yield _member(file, package, info)
+        if not files:
+            yield Failure(
+                str(file.path), "it holds no files; leave it out, or check that the right one was named"
+            )
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether it would be passed over in a folder, or is a Mac's note about a file."""
+    parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+    return any(part.startswith(".") or part == "__MACOSX" for part in parts)
+
+
+def _member(file: SourceFile, package: zipfile.ZipFile, info: zipfile.ZipInfo) -> SourceFile | Failure:
+    name = info.filename.replace("\\", "/")
+    source = f"{file.path}/{name}"
+    if ".." in name.split("/") or name.startswith("/") or ":" in name.split("/")[0]:
+        return Failure(source, "its name leads out of the archive; unpack it yourself, if you trust it")
+    if stat.S_ISLNK(info.external_attr >> 16):
+        return Failure(source, "it is a link; put the file that it leads to into the archive")
+    if info.flag_bits & 1 and not file.password:
+        return Failure(source, "it is encrypted; give --password")
+    try:
+        content = unpacked(package, info, file.password)
+    except _FAULTS as error:
+        if info.flag_bits & 1:
+            return Failure(
+                source, f"it cannot be decrypted ({_brief(error)}); check --password, or unpack it"
+            )
+        return Failure(
+            source, f"it cannot be unpacked ({_brief(error)}); get the archive anew, or leave it out"
+        )
+    return file.member(posixpath.normpath(name), content)
+
+
+def _checked(content: bytes) -> bytes:
+    """What was read up to one byte more than there may be. Raises TooMuch."""
+    Unpacked(len(content)).add(len(content))
+    return content
+
+
+def unpacked(package: zipfile.ZipFile, info: zipfile.ZipInfo, password: str = "") -> bytes:
+    """The bytes of a member, whatever its header says of their number. Raises TooMuch, and one of _FAULTS."""
+    with package.open(info, pwd=password.encode() or None) as packed:
+        return _checked(packed.read(MAX_BYTES + 1))
+
+
+def _brief(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {str(error)[:100]}".split())
+
+
+# -- books -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Book:
+    """What the package document of a book says: files by id, the ids in reading order, and fields by name."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    spine: list[str] = field(default_factory=list)
+    fields: dict[str, str] = field(default_factory=dict)
+    inside: str = ""
+
+    def start(self, name: str, attributes: Attributes) -> None:
+        self.inside = name.rpartition(":")[2]
+        if self.inside == "item":
+            self.files[attributes.get("id", "")] = attributes.get("href", "")
+        elif self.inside == "itemref":
+            self.spine.append(attributes.get("idref", ""))
+
+    def text(self, words: str) -> None:
+        if self.inside in ("title", "creator", "language", "publisher", "date") and words.strip():
+            self.fields.setdefault(self.inside, " ".join(words.split()))
+
+    def end(self, _: str) -> None:
+        self.inside = ""
+
+
+def read_epub(file: SourceFile) -> Iterator[Loaded]:
+    """The book as one document: its chapters in reading order, their headings as sections. Raises OSError, TooMuch."""
+    raw = file.raw(MAX_PACKED_BYTES)
+    try:
+        with zipfile.ZipFile(io.BytesIO(raw)) as package:
+            yield _book_text(file, package, Unpacked(len(raw)))
+    except (*_FAULTS, BadXml) as error:
+        fault = str(error) if isinstance(error, Undecodable | BadXml) else _brief(error)
+        yield Failure(
+            str(file.path), f"it cannot be read as .epub ({fault}); open it in a reader and save it anew"
+        )
+
+
+def _book_text(file: SourceFile, package: zipfile.ZipFile, so_far: Unpacked) -> Loaded:
+    def part(name: str) -> str:
+        content = unpacked(package, package.getinfo(name))
+        so_far.add(len(content))
+        return decode_bytes(content)[0]
+
+    place = _package_document(part("META-INF/container.xml"))
+    book = _Book()
+    walk_xml(part(place), book.start, book.end, book.text)
+    names = [
+        posixpath.normpath(posixpath.join(posixpath.dirname(place), unquote(book.files[i])))
+        for i in book.spine
+    ]
+    if "META-INF/encryption.xml" in package.namelist():
+        locked = part("META-INF/encryption.xml")
+        if any(name in unquote(locked) for name in names):
+            return Failure(
+                str(file.path), "its chapters are encrypted (DRM); get it without, or leave it out"
+            )
+    texts: list[str] = []
+    sections: list[Section] = []
+    at = 0
+    for name in dict.fromkeys(names):
+        text, title, headings = extract(part(name).removeprefix("\ufeff"))
+        if not headings and title and text and title != book.fields.get("title"):
+            headings = [(0, 1, title_of(title))]
+        sections += [Section(at + start, level, words) for start, level, words in headings]
+        texts.append(text)
+        at += len(text) + 2
+    meta = {name: value for name, value in book.fields.items() if name != "title"}
+    title = title_of(book.fields.get("title"), file.path.name)
+    return Text(file.id, title, str(file.path), "\n\n".join(texts), (), tuple(sections), meta)
+
+
+def _package_document(container: str) -> str:
+    """The path of the package document. Raises BadXml."""
+    places: list[str] = []
+
+    def start(name: str, attributes: Attributes) -> None:
+        if name.rpartition(":")[2] == "rootfile":
+            places.append(attributes.get("full-path", ""))
+
+    walk_xml(container, start, lambda _: None, lambda _: None)
+    if not places:
+        raise BadXml("its container names no package document")
+    return str(PurePosixPath(places[0]))

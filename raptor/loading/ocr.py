@@ -1,0 +1,81 @@
+"""Pages that are pictures, read by tesseract where it is installed, with the extra `ocr`.
+
+The pictures come from strangers and tesseract is native code: it gets one on its standard input, and no network, no
+file to write and no look into other processes, as far as the kernel gives that.
+"""
+
+import importlib.util
+import os
+import resource
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+
+from raptor.loading.confined import confine, python
+from raptor.loading.pdf import page_starts, ranges, storable, without_text
+from raptor.loading.types import Section, Text
+
+LIMIT_S = 120.0
+MEMORY_BYTES = 4 * 2**30
+_RUN = "from raptor.loading.ocr import main; main(sys.argv[-1])"
+
+
+def available() -> bool:
+    """Whether pages can be read: tesseract is on the PATH, and the package that unpacks pictures is installed."""
+    return shutil.which("tesseract") is not None and importlib.util.find_spec("PIL") is not None
+
+
+def recognised(text: Text, picture: Callable[[int], bytes]) -> Text:
+    """A PDF's text with the words of its pages that held none; `picture`: a page, from 1, as PNG, b"" for none."""
+    ends = [*(start - 1 for start in text.pages[1:]), len(text.text)]
+    pages = [text.text[start:end] for start, end in zip(text.pages, ends, strict=True)]
+    empty = [number for number, page in enumerate(pages, 1) if not page.strip()]
+    found = {number: words for number in empty if (words := read_picture(picture(number))).strip()}
+    if not found:
+        return text
+    new = [found.get(number, page) for number, page in enumerate(pages, 1)]
+    starts = page_starts(new)
+    sections = tuple(_moved(section, text.pages, starts) for section in text.sections)
+    left = [number for number in empty if number not in found]
+    notes = [
+        f"its pages {ranges(sorted(found))} are pictures, read by OCR; look at them where a word matters"
+    ]
+    notes += [without_text(left, len(pages))] if left else []
+    return replace(text, text="\n".join(new), pages=starts, sections=sections, notes=tuple(notes))
+
+
+def _moved(section: Section, old: tuple[int, ...], new: tuple[int, ...]) -> Section:
+    page = sum(start <= section.start for start in old) - 1
+    return replace(section, start=section.start + new[page] - old[page])
+
+
+def read_picture(png: bytes) -> str:
+    """The words of a picture; "" where there are none, or tesseract fails or takes more than LIMIT_S."""
+    tesseract = shutil.which("tesseract")
+    if not png or tesseract is None:
+        return ""
+    environment = {
+        name: os.environ[name] for name in ("TESSDATA_PREFIX", "LD_LIBRARY_PATH") if name in os.environ
+    }
+    try:
+        done = subprocess.run(
+            [*python(_RUN), tesseract],
+            input=png,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**environment, "OMP_THREAD_LIMIT": "1"},
+            timeout=LIMIT_S,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return "" if done.returncode else storable(done.stdout.decode(errors="replace")).strip("\f\n ")
+
+
+def main(tesseract: str) -> None:
+    """Become tesseract, from standard input to standard output, confined."""
+    most = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = MEMORY_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_BYTES, most)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, most))
+    confine(may_run=True)
+    os.execv(tesseract, [tesseract, "stdin", "stdout"])
