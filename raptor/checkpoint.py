@@ -11,7 +11,7 @@ import io
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -56,21 +56,39 @@ def build_lock(folder: Path) -> Lock:
 
 
 class Checkpoint:
-    """An open `build.sqlite`. Safe from several threads; one writer at a time is the build lock's business."""
+    """An open `build.sqlite`. Safe from several threads; one writer at a time is the build lock's business.
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+    `read_only`: what is recorded can be read, nothing is written, and what is put is forgotten.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self.path, self._read_only = folder / NAME, read_only
         self._lock = threading.Lock()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if not read_only:
+                folder.mkdir(parents=True, exist_ok=True)
             refuse_links(folder, *(f"{NAME}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")))
-            self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
-            self._db.execute("PRAGMA journal_mode=WAL")
-            # A dead process loses nothing; a power cut, the last moments.
-            self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.execute(_SCHEMA)
+            self._db = self._reader() if read_only else self._writer()
         except (sqlite3.Error, OSError) as e:
             raise self._broken(e) from e
+
+    def _writer(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+        db.execute("PRAGMA journal_mode=WAL")
+        # A dead process loses nothing; a power cut, the last moments.
+        db.execute("PRAGMA synchronous=NORMAL")
+        db.execute(_SCHEMA)
+        return db
+
+    def _reader(self) -> sqlite3.Connection:
+        if not self.path.exists():
+            db = sqlite3.connect(":memory:", check_same_thread=False)
+            db.execute(_SCHEMA)
+            return db
+        # Without a log beside it nothing else has the file open, and no file needs to be made to read it.
+        mode = "mode=ro" if self.path.with_name(f"{NAME}-wal").exists() else "immutable=1"
+        uri = f"{self.path.absolute().as_uri()}?{mode}"
+        return sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
 
     def get_json(self, key: str) -> Any | None:
         """A recorded JSON result, of the shape that was put, or None."""
@@ -121,6 +139,12 @@ class Checkpoint:
         self._run("UPDATE results SET kind = ? || kind WHERE kind NOT LIKE ?", (SETTLED, f"{SETTLED}%"))
         self._run("VACUUM")
 
+    def settled(self, kind: str) -> Iterator[Any]:
+        """The settled JSON results of a kind."""
+        for (key,) in self._run("SELECT key FROM results WHERE kind = ?", (SETTLED + kind,)):
+            if (result := self.get_json(key)) is not None:
+                yield result
+
     def retain(self, kind: str, needed: Callable[[Any], bool]) -> int:
         """Drop the settled results of a kind that are not `needed`, and say how many those were."""
         keys = [key for (key,) in self._run("SELECT key FROM results WHERE kind = ?", (SETTLED + kind,))]
@@ -137,6 +161,8 @@ class Checkpoint:
         return None
 
     def _put(self, key: str, kind: str, value: bytes) -> None:
+        if self._read_only:
+            return
         self._run("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (key, kind, _digest(key, value) + value))
 
     def _run(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:

@@ -7,7 +7,7 @@ from index_store.terminal import visible
 from raptor.loading.kinds import is_slow
 from raptor.loading.processes import ParseCache, parse_many
 from raptor.loading.readers import read_file
-from raptor.loading.types import Failure, Loaded, SourceFile
+from raptor.loading.types import Failure, Loaded, SourceFile, Text
 
 MAX_ID_CHARS = 1_000
 
@@ -68,7 +68,12 @@ def _first_of_its_id(loaded: Loaded, sources: dict[str, str]) -> Loaded:
     if first is None:
         sources[loaded.id] = loaded.source
         return loaded
+    return id_taken(loaded, first)
+
+
+def id_taken(text: Text, first: str) -> Failure:
+    """Why a document is refused whose id another has, which was read from `first`."""
     return Failure(
-        loaded.source,
-        f"its id {loaded.id!r} is already taken by {first}; name a folder that holds both, or rename one",
+        text.source,
+        f"its id {text.id!r} is already taken by {first}; name a folder that holds both, or rename one",
     )
