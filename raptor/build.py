@@ -179,6 +179,8 @@ def _changed(
     with looked_at(out) if dry_run else opened(out) as checkpoint:
         previous = open_index(out, embedder)  # again, now that no other build can publish
         documents, before = list(previous.documents), recorded_origins(checkpoint)
+        if wish is None:
+            before = still_named(before, documents, before.sources)
         now = before.adding(wish.sources, follow_links=wish.follow_links) if wish else before
         files = keeping_ids(_files(out, wish, before, clock), documents, before)
         cache = CheckpointCache(out, lambda: checkpoint)
@@ -205,9 +207,8 @@ def _changed(
             corpus = corpus_of(parts, changes, grower)
         name = previous.manifest.models.get("embedder", model.name)
         report = _finish(out, grower, corpus, name, (faults, unknown), spending, clock, vanished)
-        if wish:
-            kept = () if wish.remove else before.sources
-            now = still_named(now, kept, [document for document, _ in corpus.documents])
+        kept = () if wish and wish.remove else before.sources
+        now = still_named(now, [document for document, _ in corpus.documents], kept)
         record_origins(checkpoint, now)
         return report
 

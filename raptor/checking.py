@@ -18,7 +18,7 @@ from raptor.corpus import document_of
 from raptor.errors import RaptorError
 from raptor.loading.find import is_below
 from raptor.loading.load import load
-from raptor.loading.origins import FILE, Origins, file_of, is_gone
+from raptor.loading.origins import FILE, Source, file_of, is_gone
 from raptor.loading.parsed import CheckpointCache
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.workspace import Progress, looked_at, recorded_origins, silent
@@ -59,19 +59,18 @@ def check_sources(
         documents = _cited(path, opened, Path(run))
     with looked_at(path) as checkpoint:
         origins = recorded_origins(checkpoint)
-        places = origins.places(documents)
+        places, owners = origins.places(documents), origins.owning()
         files = dict[str, SourceFile]()
         for document in documents:
             place = places[document.id]
             if place not in files and not is_gone(place):
-                files[place] = _file(document, place, origins, follow_links)
+                files[place] = _file(document, place, owners(file_of(document.source)), follow_links)
         loaded = load(files.values(), CheckpointCache(path, lambda: checkpoint))
         texts, failures = _sorted_out(loaded, progress)
     return [_state(document, places[document.id], texts, failures) for document in documents]
 
 
-def _file(document: Document, place: str, origins: Origins, follow_links: bool) -> SourceFile:
-    owners = origins.owners(file_of(document.source))
+def _file(document: Document, place: str, owners: Sequence[Source], follow_links: bool) -> SourceFile:
     real = os.path.realpath(place)
     may_be_read = follow_links or any(
         source.kind == FILE or source.follow_links or is_below(real, [source.root]) for source in owners
@@ -136,7 +135,7 @@ def _answer(trace: Path) -> tuple[str, set[str]]:
                 if event["kind"] == "run_opened":
                     digest = str(event["index"]["digest"])
                 elif event["kind"] == "answered" and event["conversation"] == "0":
-                    cited |= {str(citation["doc"]) for citation in event["citations"]}
+                    cited |= {str(citation["doc"]) for citation in event["citations"] if citation["doc"]}
     except OSError as e:
         raise RaptorError(f"cannot read the run {trace}: {e.strerror or e}; name a folder of rlm ask") from e
     except (ValueError, KeyError, TypeError, RecursionError) as e:

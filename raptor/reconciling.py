@@ -12,7 +12,7 @@ from index_store.types import Document
 from raptor.corpus import document_of
 from raptor.errors import RaptorError
 from raptor.loading.load import id_taken
-from raptor.loading.origins import Origins, Source, file_of, is_gone, typed_here
+from raptor.loading.origins import ROOT, Origins, Source, file_of, is_gone, typed_here
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.workspace import looked_at, recorded_origins
 
@@ -39,8 +39,8 @@ def keeping_ids(
     with it."""
     alone = [document for document in documents if file_of(document.source) == document.source]
     ids = {place: doc for doc, place in origins.places(alone).items()}
-    here = typed_here()
-    held = [(file, ids.get(here.place(str(file.path)))) for file in files]
+    place = typed_here().placing()
+    held = [(file, ids.get(place(str(file.path)))) for file in files]
     kept = [(replace(file, id=doc or file.id), doc is None) for file, doc in held]
     return [file for file, _ in sorted(kept, key=lambda pair: (pair[0].id, pair[1]))]
 
@@ -63,20 +63,18 @@ def reconciled(
     """
     here = typed_here()
     known, held = {document.id: document for document in documents}, before.places(documents)
-    place, spelled = cache(here.place), cache(lambda file: now.spelled(file, here.folder))
-    owners = cache(lambda file: {source.given for source in now.owners(file)})
+    place, spelled, all_owners = here.placing(), now.spelling(here.folder), now.owning()
+    owners = cache(lambda file: {source.given for source in all_owners(file)})
+    there = {source.given for source in now.sources if now.folder_of(source).is_dir()}
     read: dict[str, set[str]] = {}
     for text in texts:
         read.setdefault(place(file_of(text.source)), set()).add(text.id)
-    failing = {path for failure in failures for path in _paths(here, failure.source)}
+    failing = {path for f in failures for path in (place(f.source), here.written(f.source))}
 
     def has_vanished(old: Document) -> bool:
-        paths = _paths(before, old.source)
-        if failing and any(
-            up in failing for path in paths for up in (path, *map(str, PurePath(path).parents))
-        ):
-            return False
         at = held[old.id]
+        if failing and any(_is_in(path, failing) for path in (at, before.written(old.source))):
+            return False
         return is_gone(at) or (at in read and old.id not in read[at])
 
     def may_replace(text: Text, old: Document, at: str) -> bool:
@@ -96,12 +94,12 @@ def reconciled(
         else:
             clashes.append(id_taken(text, file_of(old.source)))
     ids = {text.id for text in taken}
-    left = [d for d in documents if d.id not in ids and owners(file_of(d.source)) and has_vanished(d)]
+    left = [d for d in documents if d.id not in ids and owners(file_of(d.source)) & there and has_vanished(d)]
     return Reading(taken, clashes, left)
 
 
-def _paths(origins: Origins, source: str) -> tuple[str, str]:
-    return origins.place(source), origins.written(source)
+def _is_in(path: str, folders: Collection[str]) -> bool:
+    return any(up in folders for up in (path, *map(str, PurePath(path).parents)))
 
 
 def _is_same(old: Document, place: str, held: str, before: Origins) -> bool:
@@ -113,11 +111,14 @@ def _is_same(old: Document, place: str, held: str, before: Origins) -> bool:
     return not before.folder and list(PurePath(place).parts[-len(tail) :]) == tail
 
 
-def still_named(now: Origins, kept: Collection[Source], documents: Iterable[Document]) -> Origins:
-    """The origins without the sources, other than `kept`, that no document came from: a sync passes them by."""
-    files = {file_of(document.source) for document in documents}
-    used = (s for s in now.sources if s in kept or any(now.contains(s, file) for file in files))
-    return replace(now, sources=tuple(used))
+def still_named(now: Origins, documents: Iterable[Document], kept: Collection[Source]) -> Origins:
+    """The origins without the sources that no document came from, as a sync is to pass them by; those of `kept` stay
+    while their folder is there."""
+    owners = now.owning()
+    used = {source for document in documents for source in owners(file_of(document.source))}
+    used |= {source for source in now.sources if source.kind == ROOT}
+    left = (s for s in now.sources if s in used or (s in kept and now.folder_of(s).is_dir()))
+    return replace(now, sources=tuple(left))
 
 
 # -- what a build would drop -------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """Which documents of an index someone means: by id, by the file they came from, its folder, or a pattern of either."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from glob import has_magic
 from pathlib import Path
 
@@ -20,30 +21,31 @@ def selected(index: Index, origins: Origins, names: Sequence[str]) -> frozenset[
     folder or pattern of ids; or a .jsonl that lists ids as "_id" or "doc". The first of these that fits counts.
     Raises NoSuchNode, which names the nearest id, or RaptorError where none does.
     """
-    return frozenset(doc for name in names for doc in _meant(index, origins, name))
+    paths = cache(lambda: _paths(index, origins))  # asked for only where a name is no id
+    return frozenset(doc for name in names for doc in _meant(index, paths, name))
 
 
-def _meant(index: Index, origins: Origins, name: str) -> list[str]:
+#: The ids of an index's documents, each with the paths that its file has: as written, and with links followed.
+Paths = Sequence[tuple[str, set[str]]]
+
+
+def _paths(index: Index, origins: Origins) -> Paths:
+    place = origins.placing()
+    return [(d.id, {place(d.source), origins.written(d.source)}) for d in index.documents]
+
+
+def _meant(index: Index, paths: Callable[[], Paths], name: str) -> list[str]:
     if index.has_document(name):
         return [name]
     if not name:
         raise RaptorError("one of the documents named is ''; give an id, a file, a folder or a pattern")
-    found = _from_files(index, origins, name) or [d.id for d in index.documents if _fits(name, d.id)]
+    here = typed_here()
+    wanted = {here.written(name), here.place(name)}
+    found = [doc for doc, own in paths() if any(_fits(path, at) for path in wanted for at in own)]
+    found = found or [doc for doc, _ in paths() if _fits(name, doc)]
     if found or not _is_list(name):
         return found or _nothing(index, name)
     return list(_listed(index, name))
-
-
-def _from_files(index: Index, origins: Origins, name: str) -> list[str]:
-    here = typed_here()
-    wanted = {here.written(name), here.place(name)}
-    places = origins.places(index.documents)
-
-    def is_meant(source: str, place: str) -> bool:
-        paths = {place, origins.written(source)}
-        return any(_fits(path, at) for path in wanted for at in paths)
-
-    return [d.id for d in index.documents if is_meant(d.source, places[d.id])]
 
 
 def _fits(name: str, path: str) -> bool:

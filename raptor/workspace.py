@@ -14,7 +14,7 @@ from index_store.embedder import Embedder
 from index_store.index import Index
 from raptor.checkpoint import LOCK, NAME, Checkpoint, build_lock
 from raptor.errors import RaptorError
-from raptor.loading.find import find, named_below
+from raptor.loading.find import files_of, find, named_below, once_each
 from raptor.loading.load import load
 from raptor.loading.origins import FOLDER, PATTERN, ROOT, Origins, Source, is_gone
 from raptor.loading.processes import ParseCache
@@ -138,20 +138,14 @@ def find_recorded(out: Path, origins: Origins, clock: Clock) -> list[SourceFile]
         )
     with clock.stage("load"):
         there = [source for source in sources if _is_there(out, source, origins)]
-        files: dict[str, SourceFile] = {}
-        for follow_links in (True, False):
-            paths = [str(Path(origins.folder, s.given)) for s in there if s.follow_links == follow_links]
-            for file in find(paths, follow_links=follow_links) if paths else []:
-                real = os.path.realpath(file.path)
-                if real not in files or files[real].outside:
-                    files[real] = file
-        return named_below(_outside(out, [*files.values()]), origins.roots)
+        paths = [(str(Path(origins.folder, source.given)), source.follow_links) for source in there]
+        files = [file for path, follow in paths for file in files_of(path, follow_links=follow)]
+        return named_below(_outside(out, once_each(files)), origins.roots)
 
 
 def _is_there(out: Path, source: Source, origins: Origins) -> bool:
     """Whether a source has files; a file or the matches of a pattern may be deleted, and so may not be a folder."""
-    path = Path(origins.folder, source.given)
-    folder = Path(source.root or Path(origins.place(source.given)).parent)
+    path, folder = Path(origins.folder, source.given), origins.folder_of(source)
     if not folder.is_dir() or (source.kind == FOLDER and not path.is_dir()):
         raise RaptorError(
             f"the source {source.given!r} is gone: there is no folder {folder}; bring it back, or take its documents "

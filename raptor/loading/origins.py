@@ -6,7 +6,7 @@ sources stand in `build.sqlite`, not in the index, which may be given away.
 
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from functools import cache
@@ -52,63 +52,103 @@ class Origins:
 
     def place(self, path: str) -> str:
         """The one absolute path of a file, or of what was one: links among its folders are followed."""
-        joined = self._joined(path)
-        if joined.name in ("", os.pardir):
-            return os.path.realpath(joined)
-        return str(Path(os.path.realpath(joined.parent), joined.name))
+        return self.placing()(path)
+
+    def placing(self) -> Callable[[str], str]:
+        """`place`, for many files of few folders."""
+        real = cache(os.path.realpath)
+
+        @cache
+        def place(path: str) -> str:
+            joined = self._joined(path)
+            is_folder = joined.name in ("", os.pardir)
+            return real(joined) if is_folder else str(Path(real(joined.parent), joined.name))
+
+        return place
 
     def _joined(self, path: str) -> Path:
         return Path(self.folder or Path.cwd(), _file_name(path))
 
     def places(self, documents: Iterable[Document]) -> dict[str, str]:
         """The place of each document's file, by the document's id."""
-        place = cache(self.place)  # many lines of one file
+        place = self.placing()
         return {document.id: place(file_of(document.source)) for document in documents}
 
-    def contains(self, source: Source, path: str) -> bool:
-        """Whether a file is, or would be, one of those that a source stands for."""
-        at, written, place = self.written(source.given), self.written(path), self.place(path)
-        if source.kind == FOLDER:
-            return is_below(place, [source.root]) or is_below(written, [at])
-        if source.kind == PATTERN:
-            below = str(Path(source.root, *_wild_parts(source.given)))
-            return matches(below, place) or matches(at, written)
-        return source.kind == FILE and (written == at or place == self.place(source.given))
-
     def owners(self, path: str) -> list[Source]:
-        """The sources that a file is one of."""
-        return [source for source in self.sources if self.contains(source, path)]
+        """The sources of which a file is one, or would be if it were there."""
+        return self.owning()(path)
+
+    def owning(self) -> Callable[[str], list[Source]]:
+        """`owners`, for many files."""
+        place = self.placing()
+        alone: dict[str, list[Source]] = {}
+        many = [source for source in self.sources if source.kind in (FOLDER, PATTERN)]
+        for source in self.sources:
+            if source.kind == FILE:
+                for path in {self.written(source.given), place(source.given)}:
+                    alone.setdefault(path, []).append(source)
+
+        @cache
+        def owners(path: str) -> list[Source]:
+            paths = {self.written(path), place(path)}
+            found = {source.given: source for path in paths for source in alone.get(path, ())}
+            found |= {source.given: source for source in many if self._fits(source, paths)}
+            return list(found.values())
+
+        return owners
+
+    def _fits(self, source: Source, paths: Iterable[str]) -> bool:
+        at = self.written(source.given)
+        if source.kind == FOLDER:
+            return any(is_below(path, [source.root, at]) for path in paths)
+        below = str(Path(source.root, *_wild_parts(source.given)))
+        return any(matches(pattern, path) for pattern in (at, below) for path in paths)
+
+    def folder_of(self, source: Source) -> Path:
+        """The folder without which nothing of a source can be found."""
+        return Path(source.root or Path(self.place(source.given)).parent)
 
     def spelled(self, path: str, here: str) -> str:
         """A file that was named in the folder `here`, as the index is to write it: as it was typed, but counted from
         `folder`, and relative where the source that holds it is."""
-        if not Path(path).is_absolute():
-            is_ours = self.folder in ("", here)
-            return path if is_ours else os.path.relpath(Path(here, path), self.folder)
-        is_relative = any(not Path(source.given).is_absolute() for source in self.owners(path))
-        return os.path.relpath(path, self.folder) if self.folder and is_relative else path
+        return self.spelling(here)(path)
+
+    def spelling(self, here: str) -> Callable[[str], str]:
+        """`spelled`, for many files."""
+        owners, is_ours = self.owning(), self.folder in ("", here)
+
+        @cache
+        def spelled(path: str) -> str:
+            if not Path(path).is_absolute():
+                return path if is_ours else os.path.relpath(Path(here, path), self.folder)
+            is_relative = any(not Path(source.given).is_absolute() for source in owners(path))
+            return os.path.relpath(path, self.folder) if self.folder and is_relative else path
+
+        return spelled
 
     def adding(self, sources: Sequence[str], *, follow_links: bool) -> "Origins":
         """These, and sources that were named in the working folder; but for what a folder among these holds anyway."""
         here = str(Path.cwd())
-        ours = Origins(self.folder or here, self.sources)
+        ours = replace(self, folder=self.folder or here)
+        spelled, all_named = ours.spelling(here), {source.given: source for source in self.sources}
         for typed in map(str, map(Path, sources)):
             root = next(iter(roots_of([typed])), "")
             kind = FOLDER if Path(typed).is_dir() else PATTERN if root else FILE
-            new = Source(ours.spelled(typed, here), kind, root, follow_links)
-            ours = replace(ours, sources=ours._with(new))
-        return ours
+            new = Source(spelled(typed), kind, root, follow_links)
+            if new.given in all_named or not any(ours._holds(old, new) for old in self.sources):
+                all_named[new.given] = new
+        return replace(ours, sources=tuple(all_named.values()))
 
-    def _with(self, new: Source) -> tuple[Source, ...]:
-        if any(old.given == new.given for old in self.sources):
-            return tuple(new if old.given == new.given else old for old in self.sources)
-        held = any(self._holds(old, new) for old in self.sources)
-        return self.sources if held else (*self.sources, new)
+    def following_links(self) -> "Origins":
+        """These, with links read that lead out of the sources."""
+        return replace(self, sources=tuple(replace(source, follow_links=True) for source in self.sources))
 
     def _holds(self, folder: Source, new: Source) -> bool:
         """Whether a walk through a folder that was named comes by all that a new source stands for."""
+        if folder.kind != FOLDER or new.kind == PATTERN:
+            return False
         place = new.root if new.kind == FOLDER else self.place(new.given)
-        if folder.kind != FOLDER or new.kind == PATTERN or not is_below(place, [folder.root]):
+        if not is_below(place, [folder.root]):
             return False
         hidden = any(part.startswith(".") for part in PurePath(place).relative_to(folder.root).parts)
         linked = not is_below(os.path.realpath(place), [folder.root])
@@ -165,12 +205,14 @@ def matches(pattern: str, path: str) -> bool:
     def match(i: int, j: int) -> bool:
         if i == len(wanted):
             return j == len(parts)
-        if wanted[i] == "**" and match(i + 1, j):
+        # At the end it stands for a file, before it for a folder.
+        if wanted[i] == "**" and i + 1 < len(wanted) and match(i + 1, j):
             return True
         if j == len(parts):
             return False
         if wanted[i] == "**":
-            return not parts[j].startswith(".") and match(i, j + 1)
+            is_last = (i + 1, j + 1) == (len(wanted), len(parts))
+            return not parts[j].startswith(".") and (is_last or match(i, j + 1))
         is_seen = wanted[i].startswith(".") or not parts[j].startswith(".")
         return is_seen and fnmatchcase(parts[j], wanted[i]) and match(i + 1, j + 1)
 

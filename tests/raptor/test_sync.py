@@ -413,6 +413,23 @@ def test_removing_what_nothing_came_from_is_one_sentence(mixed: set[str], docs: 
     assert ids() == mixed
 
 
+def test_a_source_that_is_gone_and_holds_nothing_any_more_is_no_hindrance(docs: Path) -> None:
+    Path("more").mkdir()
+    Path("more/x.txt").write_text("More words.")
+    build_index([docs, "more"], "i")
+    docs.rename("moved")
+    update_index("i", "moved")
+    assert counted(sync_index("i")) == {"unchanged": 21}
+    Path("more/x.txt").unlink()
+    assert counted(sync_index("i")) == {"removed": 1, "unchanged": 20}
+    Path("more/x.txt").write_text("More words.")
+    assert counted(sync_index("i")) == {"added": 1, "unchanged": 20}
+    Path("more/x.txt").unlink()
+    sync_index("i")
+    Path("more").rmdir()
+    assert counted(sync_index("i")) == {"unchanged": 20}
+
+
 def test_a_source_of_which_everything_was_removed_is_not_synced_again(mixed: set[str], docs: Path) -> None:
     update_index("i", remove=["docs", "r1"])
     assert counted(sync_index("i")) == {"added": 1, "unchanged": 2}  # rows.jsonl is a source still
