@@ -132,6 +132,7 @@ def update_index(
 def sync_index(
     index: str | Path,
     *,
+    follow_links: bool = False,
     dry_run: bool = False,
     summarizer: str | None = None,
     embedder: str | None = None,
@@ -140,27 +141,30 @@ def sync_index(
 ) -> BuildReport:
     """Make an index what its sources are now, and publish that: `changes` of the report counts what differed.
 
-    The sources are those that its build and updates named, links followed as they were then. A document whose file,
-    or line of .jsonl, is gone is removed; one that is there under another id, with the same text, costs no model call.
-    What cannot be read now stays as it was, and is a failure. The rest is as in `update_index`.
+    The sources are those that its build and updates named, links that lead out of them followed as they were then, or,
+    with `follow_links`, all, from now on. A document whose file, or line of .jsonl, is gone is removed; one that is
+    there under another id, with the same text, costs no model call. What cannot be read now stays as it was, and is a
+    failure. The rest is as in `update_index`.
     Raises RaptorError where the sources are not recorded, or a folder of them is missing; else as `build_index` does.
     """
-    return _changed(Path(index), None, summarizer, embedder, spending, progress, dry_run=dry_run)
+    wish = _Wish((), follow_links, (), None, sync=True)
+    return _changed(Path(index), wish, summarizer, embedder, spending, progress, dry_run=dry_run)
 
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What is to change in an index, where it is not to become what its sources are."""
+    """What is to change in an index. `sync`: it is to become what its recorded sources are."""
 
     sources: tuple[str, ...]
     follow_links: bool
     remove: tuple[str, ...]
     metadata: Metadata | None
+    sync: bool = False
 
 
 def _changed(
     out: Path,
-    wish: _Wish | None,
+    wish: _Wish,
     summarizer: str | None,
     embedder: str | None,
     spending: Spending | None,
@@ -179,21 +183,23 @@ def _changed(
     with looked_at(out) if dry_run else opened(out) as checkpoint:
         previous = open_index(out, embedder)  # again, now that no other build can publish
         documents, before = list(previous.documents), recorded_origins(checkpoint)
-        if wish is None:
+        if wish.sync:
             before = still_named(before, documents, before.sources)
-        now = before.adding(wish.sources, follow_links=wish.follow_links) if wish else before
+            before = before.following_links() if wish.follow_links else before
+        now = before.adding(wish.sources, follow_links=wish.follow_links)
         files = keeping_ids(_files(out, wish, before, clock), documents, before)
         cache = CheckpointCache(out, lambda: checkpoint)
         texts, failures = load_texts(files, progress, clock, cache) if files else ([], [])
-        read = reconciled(texts, failures, documents, before, now, all_read=wish is None)
+        read = reconciled(texts, failures, documents, before, now, all_read=wish.sync)
         faults = [*failures, *read.clashes]
-        metadata = wish.metadata if wish else None
         gone = [document.id for document in read.vanished]
-        remove = selected(previous, before, wish.remove) if wish else frozenset(gone)
+        remove = frozenset(gone) if wish.sync else selected(previous, before, wish.remove)
         vanished = [doc for doc in gone if doc not in remove]
         if dry_run:
             pairs = merged_documents(previous, read.texts, remove)
-            expected, unknown = with_metadata([Part(document, "", ()) for document, _ in pairs], metadata)
+            expected, unknown = with_metadata(
+                [Part(document, "", ()) for document, _ in pairs], wish.metadata
+            )
             changes = changes_between(documents, [part.document for part in expected])
             return _forecast(out, previous, changes, (faults, unknown), vanished, clock)
         with clock.stage("embed"):
@@ -202,20 +208,20 @@ def _changed(
             model, summarizer or SUMMARIZER, settings, checkpoint, progress, spending.max_errors, previous
         )
         with clock.stage("chunk"):
-            parts, changes, unknown = merged_parts(previous, read.texts, remove, metadata, grower)
+            parts, changes, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)
         with clock.stage("embed"):
             corpus = corpus_of(parts, changes, grower)
         name = previous.manifest.models.get("embedder", model.name)
         report = _finish(out, grower, corpus, name, (faults, unknown), spending, clock, vanished)
-        kept = () if wish and wish.remove else before.sources
+        kept = () if wish.remove else before.sources
         now = still_named(now, [document for document, _ in corpus.documents], kept)
         record_origins(checkpoint, now)
         return report
 
 
-def _files(out: Path, wish: _Wish | None, origins: Origins, clock: Clock) -> list[SourceFile]:
+def _files(out: Path, wish: _Wish, origins: Origins, clock: Clock) -> list[SourceFile]:
     """The files to read, each with the id that it has below a folder that was indexed before."""
-    if wish is None:
+    if wish.sync:
         return find_recorded(out, origins, clock)
     if not wish.sources:
         return []

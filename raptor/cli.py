@@ -143,6 +143,7 @@ def _sync_parser(commands: "Subcommands") -> None:
         "raptor.commands.build:sync",
     )
     sync.add_argument("index", metavar="INDEX")
+    _links_option(sync)
     _dry_run_option(sync)
     _change_options(sync)
 

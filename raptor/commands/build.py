@@ -64,6 +64,7 @@ def sync(args: argparse.Namespace) -> int:
     with show_progress() as progress:
         report = sync_index(
             args.index,
+            follow_links=args.follow_links,
             dry_run=args.dry_run,
             summarizer=args.summarizer,
             embedder=args.embedder,

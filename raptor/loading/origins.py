@@ -128,6 +128,8 @@ class Origins:
 
     def adding(self, sources: Sequence[str], *, follow_links: bool) -> "Origins":
         """These, and sources that were named in the working folder; but for what a folder among these holds anyway."""
+        if not sources:
+            return self
         here = str(Path.cwd())
         ours = replace(self, folder=self.folder or here)
         spelled, all_named = ours.spelling(here), {source.given: source for source in self.sources}

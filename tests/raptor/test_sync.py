@@ -315,6 +315,7 @@ def test_links_that_leave_a_folder_are_skipped_by_sync_unless_the_build_followed
     report = sync_index("i")
     assert {Path(f.source).name for f in report.failures} == {"folder", "o.txt"}
     assert all("--follow-links" in failure.reason for failure in report.failures)
+    assert counted(sync_index("i", follow_links=True, dry_run=True)) == {"added": 1, "unchanged": 20}
     build_index(docs, "followed", follow_links=True)
     Path("outside/o.txt").write_text("Other words from outside.")
     Path("outside/p.txt").write_text("More.")
