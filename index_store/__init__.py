@@ -16,7 +16,9 @@ if TYPE_CHECKING:
         NoSuchNode as NoSuchNode,
     )
     from index_store.generations import (
+        Changes as Changes,
         Generation as Generation,
+        changes_of as changes_of,
         list_generations as list_generations,
         prune as prune,
         rollback as rollback,
@@ -54,7 +56,7 @@ else:  # a type checker would let every name pass
         {
             "embedder": "Embedder load_embedder",
             "errors": "BadQuery BrokenIndex IndexStoreError NoSuchNode",
-            "generations": "Generation list_generations prune rollback",
+            "generations": "Changes Generation changes_of list_generations prune rollback",
             "graph": "LevelStats level_stats to_networkx",
             "grep": "Grep",
             "index": "Index open_any open_index open_text",

@@ -1,14 +1,18 @@
-"""The generations of an index: list them, make an earlier one live again, delete old ones."""
+"""The generations of an index: list them, say what changed from one to the next, go back to one, delete old ones."""
 
 import shutil
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.folder import current_generation, generation_folder, read_manifest
 from index_store.index import open_generation
+from index_store.manifest import NAME as MANIFEST
+from index_store.types import Document
 from index_store.writer import numbers, sole_writer, switch
 
 
@@ -17,7 +21,8 @@ class Generation:
     """One published state of an index.
 
     `live`: whether this is the one that opens. `parent`: the generation that was live before it. `levels[i]`: nodes at
-    level i. `bytes`: of all its files, those that it shares with other generations included.
+    level i. `bytes`: of all its files, those that it shares with other generations included. `published`: when, UTC, as
+    ISO 8601; no part of the digest, but the time of its manifest on this disk, so a copy may have a later one.
     """
 
     number: int
@@ -27,6 +32,48 @@ class Generation:
     levels: tuple[int, ...]
     digest: str
     bytes: int
+    published: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How many documents differ, and how, from the generation before.
+
+    `renamed`: those with the text of one that is gone, and another id. `changed`: those that say something else, be it
+    in their metadata. `removed`: those that are gone, and were not renamed.
+    """
+
+    added: int = 0
+    changed: int = 0
+    removed: int = 0
+    unchanged: int = 0
+    renamed: int = 0
+
+
+def paired(before: Sequence[Document], after: Sequence[Document]) -> list[tuple[Document, Document | None]]:
+    """Each document of `after` with the one of `before` that it was: the one of its id, else one of its text whose id
+    is gone, each once; None for a new one."""
+    known, staying = {d.id: d for d in before}, {d.id for d in after}
+    gone: dict[str, deque[Document]] = {}
+    for document in before:
+        if document.id not in staying:
+            gone.setdefault(document.sha256, deque()).append(document)
+
+    def earlier(document: Document) -> Document | None:
+        same = known.get(document.id)
+        return same or (gone[document.sha256].popleft() if gone.get(document.sha256) else None)
+
+    return [(document, earlier(document)) for document in after]
+
+
+def changes_between(before: Sequence[Document], after: Sequence[Document]) -> Changes:
+    """What became of the documents `before`. The file that a document is read from may differ in an unchanged one."""
+    pairs = paired(before, after)
+    olds = [(now, old) for now, old in pairs if old is not None]
+    renamed = sum(now.id != old.id for now, old in olds)
+    changed = sum(now.id == old.id and now != replace(old, source=now.source) for now, old in olds)
+    unchanged = len(olds) - renamed - changed
+    return Changes(len(pairs) - len(olds), changed, len(before) - len(olds), unchanged, renamed)
 
 
 def list_generations(path: str | Path) -> list[Generation]:
@@ -37,6 +84,17 @@ def list_generations(path: str | Path) -> list[Generation]:
         return [_generation(path, number, live) for number in sorted(numbers(path))]
     except OSError as e:
         raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; copy or build it again") from e
+
+
+def changes_of(path: str | Path, generation: Generation) -> Changes | None:
+    """What a generation changed of its parent; None where either cannot be read, as when the parent was pruned."""
+    if generation.parent is None:
+        return Changes(added=generation.documents)
+    try:
+        parent = open_generation(Path(path), generation.parent)
+        return changes_between(parent.documents, open_generation(Path(path), generation.number).documents)
+    except (OSError, BrokenIndex):
+        return None
 
 
 def rollback(path: str | Path, number: int) -> None:
@@ -99,8 +157,15 @@ def _listed(numbers: list[int]) -> str:
 
 
 def _generation(path: Path, number: int, live: int) -> Generation:
-    manifest = read_manifest(generation_folder(path, number))
-    size = sum(f.size for f in manifest.files.values())
+    folder = generation_folder(path, number)
+    manifest = read_manifest(folder)
     return Generation(
-        number, number == live, manifest.parent, manifest.documents, manifest.levels, manifest.digest, size
+        number,
+        number == live,
+        manifest.parent,
+        manifest.documents,
+        manifest.levels,
+        manifest.digest,
+        sum(f.size for f in manifest.files.values()),
+        datetime.fromtimestamp((folder / MANIFEST).stat().st_mtime, UTC).isoformat(timespec="seconds"),
     )

@@ -11,20 +11,24 @@ from typing import Any
 
 import numpy as np
 
+from index_store.generations import changes_between
 from index_store.index import Index, open_index
 from index_store.writer import Draft, Published, publish
-from raptor.corpus import Corpus, corpus_of, merged_parts, new_parts, with_metadata
+from raptor.corpus import Corpus, corpus_of, merged_documents, merged_parts, new_parts, with_metadata
 from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
 from raptor.grower import Grower
 from raptor.growing import grow, numbers_below
 from raptor.loading.duplicates import Twin, near_duplicates
-from raptor.loading.find import is_below, named_below, roots_of
+from raptor.loading.find import named_below
 from raptor.loading.metadata import Metadata
+from raptor.loading.origins import Origins
 from raptor.loading.parsed import CheckpointCache
-from raptor.loading.types import Failure, Note, Text
+from raptor.loading.types import Failure, Note, SourceFile, Text
+from raptor.reconciling import keeping_ids, reconciled, refuse_drops, still_named
+from raptor.selecting import selected
 from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings, Spending
-from raptor.types import BuildReport, Changes, Level
+from raptor.types import BuildReport, Changes, Level, Part
 from raptor.workspace import (
     Clock,
     Progress,
@@ -32,10 +36,14 @@ from raptor.workspace import (
     check_target,
     embedder_for,
     find_files,
+    find_recorded,
     listed,
     load_texts,
+    looked_at,
     opened,
     opened_when_needed,
+    record_origins,
+    recorded_origins,
     same_embedder,
     silent,
 )
@@ -44,9 +52,6 @@ from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.models import check_model
 from rlm.gateway.offline.registry import PREFIX
 from rlm.gateway.types import Usage
-
-#: Where the checkpoint keeps the folders that documents came from.
-ROOTS = "roots"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +68,7 @@ def build_index(
     index: str | Path,
     *,
     follow_links: bool = False,
+    replace: bool = False,
     summarizer: str = SUMMARIZER,
     embedder: str = EMBEDDER,
     settings: BuildSettings | None = None,
@@ -75,8 +81,9 @@ def build_index(
 
     `summarizer`: a model, as litellm names it. `embedder`: "minilm", or a sentence-transformers model. `metadata`:
     fields of documents, as `read_metadata` gives them. `follow_links`: whether links that lead out of a folder of
-    `sources` are read, which else are failures. `password`: what opens encrypted files; it is kept nowhere.
-    `progress`: called with (stage, done, total) as work goes on.
+    `sources` are read, which else are failures. `replace`: whether documents may be dropped that an index there holds
+    and `sources` do not. `password`: what opens encrypted files; it is kept nowhere. `progress`: called with (stage,
+    done, total) as work goes on.
     A build that was cut short goes on where it was when it is called again with the same arguments.
     Raises RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
     """
@@ -92,6 +99,8 @@ def build_index(
         model = embedder_for(embedder, settings)
     with opened_when_needed(out) as checkpoint:
         texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint))
+        if not replace:
+            refuse_drops(out, texts)
         grower = Grower(model, summarizer, settings, checkpoint(), progress, spending.max_errors)
         with clock.stage("chunk"):
             parts, unknown = with_metadata(new_parts(texts, grower), metadata)
@@ -99,7 +108,7 @@ def build_index(
         with clock.stage("embed"):
             corpus = corpus_of(parts, Changes(added=len(parts)), grower)
         report = _finish(out, grower, corpus, embedder, _told(texts, failures, unknown), spending, clock)
-        checkpoint().put_json(ROOTS, "roots", [*roots_of(listed(sources))])
+        record_origins(checkpoint(), Origins().adding(listed(sources), follow_links=follow_links))
         return report
 
 
@@ -109,6 +118,7 @@ def update_index(
     *,
     follow_links: bool = False,
     remove: Collection[str] = (),
+    dry_run: bool = False,
     summarizer: str | None = None,
     embedder: str | None = None,
     metadata: Metadata | None = None,
@@ -117,52 +127,131 @@ def update_index(
     spending: Spending | None = None,
     progress: Progress | None = None,
 ) -> BuildReport:
-    """Add and replace the documents of `sources`, drop those with an id in `remove`, and publish a new generation.
+    """Add and replace the documents of `sources`, drop those that `remove` names, and publish a new generation.
 
     Unchanged documents cost nothing; only clusters whose members changed, and their ancestors, are summarised again.
-    A file in a folder that was indexed before has the id that it has there: its path below that folder.
+    A file in a folder that was indexed before has the id that it has there: its path below that folder. A document of
+    another source is never replaced: a file that would have its id is a failure. `remove`: ids, files, folders,
+    patterns and .jsonl files. `dry_run`: changes are counted, and nothing is written.
     A document keeps the metadata that it had, except for the fields that its source or `metadata` gives anew.
     Settings are those of the index (of `encoding` the one given here, if one is), and models too where they are built
     in; any other must be named, because an index may come from a stranger: `summarizer`, and `embedder`, the folder of
     the one that built the index. Raises as `build_index` does.
     """
-    progress, clock, out = progress or silent, Clock(), Path(index)
-    spending = spending or Spending()
+    wish = _Wish(tuple(listed(sources)), follow_links, tuple(remove), metadata, encoding, password)
+    return _changed(Path(index), wish, summarizer, embedder, spending, progress, dry_run=dry_run)
+
+
+def sync_index(
+    index: str | Path,
+    *,
+    follow_links: bool = False,
+    dry_run: bool = False,
+    summarizer: str | None = None,
+    embedder: str | None = None,
+    password: str = "",
+    spending: Spending | None = None,
+    progress: Progress | None = None,
+) -> BuildReport:
+    """Make an index what its sources are now, and publish that: `changes` of the report counts what differed.
+
+    The sources are those that its build and updates named, links that lead out of them followed as they were then, or,
+    with `follow_links`, all, from now on. A document whose file, or line of .jsonl, is gone is removed; one that is
+    there under another id, with the same text, costs no model call. What cannot be read now stays as it was, and is a
+    failure. The rest is as in `update_index`.
+    Raises RaptorError where the sources are not recorded, or a folder of them is missing; else as `build_index` does.
+    """
+    wish = _Wish((), follow_links, (), None, None, password, sync=True)
+    return _changed(Path(index), wish, summarizer, embedder, spending, progress, dry_run=dry_run)
+
+
+@dataclass(frozen=True, slots=True)
+class _Wish:
+    """What is to change in an index. `sync`: it is to become what its recorded sources are."""
+
+    sources: tuple[str, ...]
+    follow_links: bool
+    remove: tuple[str, ...]
+    metadata: Metadata | None
+    encoding: str | None
+    password: str
+    sync: bool = False
+
+
+def _changed(
+    out: Path,
+    wish: _Wish,
+    summarizer: str | None,
+    embedder: str | None,
+    spending: Spending | None,
+    progress: Progress | None,
+    *,
+    dry_run: bool,
+) -> BuildReport:
+    """Publish the next generation of an index, or say what would differ in it."""
+    progress, clock, spending = progress or silent, Clock(), spending or Spending()
     previous = open_index(out, embedder)
     settings = BuildSettings.from_json(previous.manifest.settings)
-    settings = settings if encoding is None else replace(settings, encoding=encoding)
-    previous.check_embedder_named()
-    summarizer = summarizer or _free_summarizer(previous)
-    check_model(summarizer)
-    with opened(out) as checkpoint:
+    settings = settings if wish.encoding is None else replace(settings, encoding=wish.encoding)
+    if not dry_run:
+        previous.check_embedder_named()
+        summarizer = summarizer or _free_summarizer(previous)
+        check_model(summarizer)
+    with looked_at(out) if dry_run else opened(out) as checkpoint:
         previous = open_index(out, embedder)  # again, now that no other build can publish
-        roots: list[str] = checkpoint.get_json(ROOTS, _are_texts) or []
-        found = (
-            find_files(
-                out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
-            )
-            if sources
-            else []
-        )
-        files = named_below(found, roots)
+        documents, before = list(previous.documents), recorded_origins(checkpoint)
+        if wish.sync:
+            before = still_named(before, documents, before.sources)
+            before = before.following_links() if wish.follow_links else before
+        now = before.adding(wish.sources, follow_links=wish.follow_links)
+        files = keeping_ids(_files(out, wish, before, settings.encoding, clock), documents, before)
         cache = CheckpointCache(out, lambda: checkpoint)
         texts, failures = load_texts(files, progress, clock, cache) if files else ([], [])
+        read = reconciled(texts, failures, documents, before, now, all_read=wish.sync)
+        faults = [*failures, *read.clashes]
+        gone = [document.id for document in read.vanished]
+        remove = frozenset(gone) if wish.sync else selected(previous, before, wish.remove)
+        vanished = [doc for doc in gone if doc not in remove]
+        if dry_run:
+            pairs = merged_documents(previous, read.texts, remove)
+            expected, unknown = with_metadata(
+                [Part(document, "", ()) for document, _ in pairs], wish.metadata
+            )
+            changes = changes_between(documents, [part.document for part in expected])
+            return _forecast(out, previous, changes, _told(read.texts, faults, unknown), vanished, clock)
         with clock.stage("embed"):
             model = same_embedder(previous, embedder, settings)
-        grower = Grower(model, summarizer, settings, checkpoint, progress, spending.max_errors, previous)
+        grower = Grower(
+            model, summarizer or SUMMARIZER, settings, checkpoint, progress, spending.max_errors, previous
+        )
         with clock.stage("chunk"):
-            parts, changes, unknown = merged_parts(previous, texts, frozenset(remove), metadata, grower)
+            parts, changes, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)
         with clock.stage("embed"):
             corpus = corpus_of(parts, changes, grower)
         name = previous.manifest.models.get("embedder", model.name)
-        report = _finish(out, grower, corpus, name, _told(texts, failures, unknown), spending, clock)
-        new_roots = [root for root in roots_of(listed(sources)) if not is_below(root, roots)]
-        checkpoint.put_json(ROOTS, "roots", [*roots, *new_roots])
+        told = _told(read.texts, faults, unknown)
+        report = _finish(out, grower, corpus, name, told, spending, clock, vanished)
+        kept = () if wish.remove else before.sources
+        now = still_named(now, [document for document, _ in corpus.documents], kept)
+        record_origins(checkpoint, now)
         return report
 
 
-def _are_texts(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+def _files(out: Path, wish: _Wish, origins: Origins, encoding: str, clock: Clock) -> list[SourceFile]:
+    """The files to read, each with the id that it has below a folder that was indexed before."""
+    if wish.sync:
+        return find_recorded(out, origins, clock, encoding=encoding, password=wish.password)
+    if not wish.sources:
+        return []
+    found = find_files(
+        out,
+        wish.sources,
+        clock,
+        follow_links=wish.follow_links,
+        encoding=encoding,
+        password=wish.password,
+    )
+    return named_below(found, origins.roots)
 
 
 def _free_summarizer(index: Index) -> str:
@@ -188,6 +277,7 @@ def _finish(
     told: _Told,
     spending: Spending,
     clock: Clock,
+    vanished: Sequence[str] = (),
 ) -> BuildReport:
     """Grow the tree over a corpus and publish it."""
     ledger = Ledger(Caps(usd=spending.usd))
@@ -208,7 +298,7 @@ def _finish(
         grower.progress("write", 1, 1)
     with clock.stage("load"):  # what is found is about the sources
         twins = near_duplicates([(document.id, text) for document, text in corpus.documents])
-    return _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds)
+    return _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds, vanished)
 
 
 def lasting(settings: BuildSettings) -> dict[str, Any]:
@@ -244,6 +334,7 @@ def _report(
     levels: Sequence[Level],
     usage: Usage,
     seconds: Mapping[str, float],
+    vanished: Sequence[str],
 ) -> BuildReport:
     return BuildReport(
         index=str(out),
@@ -264,4 +355,38 @@ def _report(
         usd=usage.usd,
         bytes=published.bytes,
         seconds=dict(seconds),
+        vanished=tuple(vanished),
+    )
+
+
+def _forecast(
+    out: Path,
+    index: Index,
+    changes: Changes,
+    told: _Told,
+    vanished: Sequence[str],
+    clock: Clock,
+) -> BuildReport:
+    """What would change, beside what an index holds now."""
+    return BuildReport(
+        index=str(out),
+        generation=index.generation,
+        digest=index.digest,
+        new=False,
+        documents=len(index.documents),
+        changes=changes,
+        failures=tuple(told.failures),
+        unused_metadata=tuple(told.unused_metadata),
+        notes=tuple(told.notes),
+        near_duplicates=(),
+        chunks=index.levels[0],
+        levels=tuple(index.levels),
+        calls=0,
+        prompt_tokens=0,
+        completion_tokens=0,
+        usd=0.0,
+        bytes=sum(entry.size for entry in index.manifest.files.values()),
+        seconds=dict(clock.seconds),
+        vanished=tuple(vanished),
+        dry_run=True,
     )

@@ -12,7 +12,7 @@ import io
 import json
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -47,14 +47,19 @@ def _digest(key: str, value: bytes) -> bytes:
 
 
 def _check_files(folder: Path) -> None:
-    """Raise OSError unless the database, and what SQLite keeps beside it, are plain files or missing."""
-    refuse_links(folder, *(f"{NAME}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")))
-    # A build writes a log ahead and leaves no rollback journal. A stranger's may name any file as its super-journal,
-    # which SQLite would delete.
-    (folder / f"{NAME}-journal").unlink(missing_ok=True)
+    """Raise OSError unless the database, and the log that SQLite keeps beside it, are plain files or missing."""
     for path in (folder / f"{NAME}{suffix}" for suffix in ("", "-wal", "-shm")):
         if path.exists() and not path.is_file():
             raise OSError(f"{path.name} is no file")
+
+
+def _has_table(db: sqlite3.Connection) -> bool:
+    """Whether a database is one of a build; an empty one is not. Raises OSError where it holds more, such as a view
+    without end."""
+    held = db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    if held and held != [(_SCHEMA,)]:
+        raise OSError("it holds other tables than a build makes")
+    return bool(held)
 
 
 def build_lock(folder: Path) -> Lock:
@@ -68,29 +73,48 @@ def build_lock(folder: Path) -> Lock:
 
 
 class Checkpoint:
-    """An open `build.sqlite`. Safe from several threads; one writer at a time is the build lock's business."""
+    """An open `build.sqlite`. Safe from several threads; one writer at a time is the build lock's business.
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / NAME
+    `read_only`: what is recorded can be read, nothing is written, and what is put is forgotten.
+    """
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self.path, self._read_only = folder / NAME, read_only
         self._lock = threading.Lock()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            if not read_only:
+                folder.mkdir(parents=True, exist_ok=True)
+            refuse_links(folder, *(f"{NAME}{suffix}" for suffix in ("", "-wal", "-shm", "-journal")))
+            if not read_only:
+                # A build writes a log ahead and leaves no rollback journal. A stranger's may name any file as its
+                # super-journal, which SQLite would delete.
+                (folder / f"{NAME}-journal").unlink(missing_ok=True)
             _check_files(folder)
-            self._db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
-            self._check_schema()
-            self._db.execute("PRAGMA journal_mode=WAL")
-            # A dead process loses nothing; a power cut, the last moments.
-            self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db = self._reader() if read_only else self._writer()
         except (sqlite3.Error, OSError) as e:
             raise self._broken(e) from e
 
-    def _check_schema(self) -> None:
-        """Make the table where there is none. Raises OSError where there is more, such as a view without end."""
-        held = self._db.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
-        if not held:
-            self._db.execute(_SCHEMA)
-        elif held != [(_SCHEMA,)]:
-            raise OSError("it holds other tables than a build makes")
+    def _writer(self) -> sqlite3.Connection:
+        db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
+        if not _has_table(db):
+            db.execute(_SCHEMA)
+        db.execute("PRAGMA journal_mode=WAL")
+        # A dead process loses nothing; a power cut, the last moments.
+        db.execute("PRAGMA synchronous=NORMAL")
+        return db
+
+    def _reader(self) -> sqlite3.Connection:
+        if self.path.exists():
+            # Without a log beside it nothing else has the file open, and no file needs to be made to read it.
+            mode = "mode=ro" if self.path.with_name(f"{NAME}-wal").exists() else "immutable=1"
+            uri = f"{self.path.absolute().as_uri()}?{mode}"
+            db = sqlite3.connect(uri, uri=True, check_same_thread=False, isolation_level=None)
+            if _has_table(db):
+                return db
+            db.close()
+        db = sqlite3.connect(":memory:", check_same_thread=False)
+        db.execute(_SCHEMA)
+        return db
 
     def get_json(self, key: str, fits: Callable[[Any], bool]) -> Any | None:
         """A recorded JSON result that `fits`, or None."""
@@ -161,6 +185,12 @@ class Checkpoint:
         self._run("UPDATE results SET kind = ? || kind WHERE kind NOT LIKE ?", (SETTLED, f"{SETTLED}%"))
         self._run("VACUUM")
 
+    def settled(self, kind: str, fits: Callable[[Any], bool]) -> Iterator[Any]:
+        """The settled JSON results of a kind, those that `fits` says are such."""
+        for (key,) in self._run("SELECT key FROM results WHERE kind = ?", (SETTLED + kind,)):
+            if (result := self.get_json(key, fits)) is not None:
+                yield result
+
     def retain(self, kind: str, needed: Callable[[Any], bool]) -> int:
         """Drop the settled results of a kind that are not `needed`, and say how many those were."""
         keys = [key for (key,) in self._run("SELECT key FROM results WHERE kind = ?", (SETTLED + kind,))]
@@ -177,6 +207,8 @@ class Checkpoint:
         return None
 
     def _put(self, key: str, kind: str, value: bytes) -> None:
+        if self._read_only:
+            return
         self._run("INSERT OR REPLACE INTO results VALUES (?, ?, ?)", (key, kind, _digest(key, value) + value))
 
     def _run(self, sql: str, values: tuple[Any, ...] = ()) -> list[Any]:

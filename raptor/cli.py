@@ -27,9 +27,11 @@ def parser() -> argparse.ArgumentParser:
     )
     _build_parser(commands)
     _update_parser(commands)
+    _sync_parser(commands)
     _remove_parser(commands)
     _inspect_parser(commands)
     _verify_parser(commands)
+    _check_sources_parser(commands)
     _generations_parser(commands)
     _prune_parser(commands)
     return main
@@ -71,6 +73,11 @@ def _build_parser(commands: "Subcommands") -> None:
         action="store_true",
         help="say what it would cost; what is free is done and kept for the build",
     )
+    build.add_argument(
+        "--replace",
+        action="store_true",
+        help="drop the documents of an index there that the sources do not hold; without it that is refused",
+    )
     _spending_options(build)
 
 
@@ -88,6 +95,10 @@ def _reading_options(command: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="the encoding of every text file, such as latin-1 or utf-16; without it each file's own is found out",
     )
+    _opening_options(command)
+
+
+def _opening_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--password",
         default="",
@@ -138,6 +149,24 @@ def _update_parser(commands: "Subcommands") -> None:
     _change_options(update)
 
 
+def _sync_parser(commands: "Subcommands") -> None:
+    sync = add_command(
+        commands,
+        "sync",
+        "make an index what its sources are now: added, changed, renamed and deleted documents",
+        "raptor sync my.index --dry-run",
+        "raptor.commands.build:sync",
+    )
+    sync.add_argument("index", metavar="INDEX")
+    _opening_options(sync)
+    _dry_run_option(sync)
+    _change_options(sync)
+
+
+def _dry_run_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--dry-run", action="store_true", help="count what would change, and write nothing")
+
+
 def _remove_parser(commands: "Subcommands") -> None:
     remove = add_command(
         commands,
@@ -147,7 +176,19 @@ def _remove_parser(commands: "Subcommands") -> None:
         "raptor.commands.build:remove",
     )
     remove.add_argument("index", metavar="INDEX")
-    remove.add_argument("doc", nargs="+", metavar="DOC", help="document ids")
+    remove.add_argument(
+        "doc",
+        nargs="+",
+        metavar="DOC",
+        help="ids; files, folders, globs or .jsonl that documents came from, even if they are gone by now; folders and "
+        "globs of ids; or a .jsonl that lists ids. What is still in a source comes back with sync",
+    )
+    remove.add_argument(
+        "--purge",
+        action="store_true",
+        help="delete the earlier generations too, and recorded texts: what was removed is then in runs alone",
+    )
+    _dry_run_option(remove)
     _change_options(remove)
 
 
@@ -173,6 +214,22 @@ def _verify_parser(commands: "Subcommands") -> None:
     )
     verify.add_argument("index", metavar="INDEX")
     verify.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _check_sources_parser(commands: "Subcommands") -> None:
+    check = add_command(
+        commands,
+        "check-sources",
+        "say which files changed or are gone since they were indexed",
+        "raptor check-sources my.index --run runs/20260101-120000-what-is-a-ketch",
+        "raptor.commands.keep:check_sources",
+    )
+    check.add_argument("index", metavar="INDEX")
+    check.add_argument(
+        "--run", dest="run_folder", metavar="RUN", help="a folder of rlm ask: only what its answer cites"
+    )
+    _opening_options(check)
+    check.add_argument("--json", action="store_true", help="print it as JSON")
 
 
 def _generations_parser(commands: "Subcommands") -> None:

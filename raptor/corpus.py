@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from index_store.generations import Changes, changes_between, paired
 from index_store.index import Index
 from index_store.types import Document
 from raptor.chunking import chunk
@@ -14,7 +15,7 @@ from raptor.errors import RaptorError
 from raptor.grower import Grower
 from raptor.loading.metadata import Metadata
 from raptor.loading.types import Failure, Text
-from raptor.types import Changes, Level, Part
+from raptor.types import Level, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,30 @@ def new_parts(texts: Sequence[Text], grower: Grower) -> list[Part]:
     return parts
 
 
+def merged_documents(
+    index: Index, texts: Sequence[Text], remove: Collection[str]
+) -> list[tuple[Document, Document | None]]:
+    """The documents of the next generation, each with the one of the previous that it was, None for a new one.
+
+    They come in the order of the previous generation, but for those in `remove`; each of `texts` takes the place of the
+    document with its id, or of a removed one with its text, which so has another id now; or it stands at the end. The
+    metadata that a document had stays, but for the fields that its source gives anew.
+    Raises NoSuchNode for an unknown id in `remove`, RaptorError where no document is left.
+    """
+    missing = [doc for doc in remove if not index.has_document(doc)]
+    if missing:
+        index.document(missing[0])  # raises, naming the nearest id
+    loaded = {t.id: document_of(t) for t in texts}
+    staying = [loaded.get(d.id, d) for d in index.documents if d.id not in remove]
+    new = [document for doc, document in loaded.items() if not index.has_document(doc)]
+    pairs = paired(index.documents, [*staying, *new])
+    if not pairs:
+        raise RaptorError(f"that would leave no document in {index.path}; delete the folder instead")
+    pairs = [(now if old is None else replace(now, meta={**old.meta, **now.meta}), old) for now, old in pairs]
+    places = {d.id: place for place, d in enumerate(index.documents)}
+    return sorted(pairs, key=lambda pair: places[pair[1].id] if pair[1] else len(places))
+
+
 def merged_parts(
     index: Index,
     texts: Sequence[Text],
@@ -58,45 +83,24 @@ def merged_parts(
 ) -> tuple[list[Part], Changes, list[Failure]]:
     """The parts of the next generation, what differs from the previous one, and the metadata of unknown documents.
 
-    Documents of the previous generation come in their order, but for those in `remove`; each of `texts` takes the
-    place of the document with its id, or stands at the end. A document keeps its chunks while its text and title stay.
-    Raises NoSuchNode for an unknown id in `remove`, RaptorError where no document is left.
+    A document keeps its chunks while its text stays, whatever its id and title. Raises as `merged_documents` does.
     """
-    missing = [doc for doc in remove if not index.has_document(doc)]
-    if missing:
-        index.document(missing[0])  # raises, naming the nearest id
-    loaded = {t.id: document_of(t) for t in texts}
-    same = {d.id for d in index.documents if d.id in loaded and _same_words(loaded[d.id], d)}
-    new = {p.document.id: p for p in new_parts([t for t in texts if t.id not in same], grower)}
-    staying = [d for d in index.documents if d.id not in remove]
-    parts = [new[d.id] if d.id in new else _old_part(index, d) for d in staying]
-    parts = [_renewed(part, old, loaded.get(old.id)) for part, old in zip(parts, staying, strict=True)]
-    parts += [p for doc, p in new.items() if not index.has_document(doc)]
+    pairs = merged_documents(index, texts, remove)
+    fresh = {now.id for now, old in pairs if old is None or old.sha256 != now.sha256}
+    new = {part.document.id: part for part in new_parts([t for t in texts if t.id in fresh], grower)}
+    parts = [
+        _old_part(index, now, old) if old and now.id not in fresh else replace(new[now.id], document=now)
+        for now, old in pairs
+    ]
     parts, unknown = with_metadata(parts, metadata)
-    if not parts:
-        raise RaptorError(f"that would leave no document in {index.path}; delete the folder instead")
-    added = sum(not index.has_document(doc) for doc in new)
-    changed = sum(part.document != d for part, d in zip(parts, staying, strict=False))
-    changes = Changes(added, changed, len(index.documents) - len(staying), len(staying) - changed)
-    return parts, changes, unknown
+    return parts, changes_between(index.documents, [part.document for part in parts]), unknown
 
 
-def _same_words(new: Document, old: Document) -> bool:
-    """Whether the chunks and their vectors, which the title is part of, stay as they are."""
-    return (new.sha256, new.title) == (old.sha256, old.title)
-
-
-def _renewed(part: Part, old: Document, loaded: Document | None) -> Part:
-    """A part with what its source says now (None where it was not loaded), over the metadata that it had."""
-    document = part.document if loaded is None else loaded
-    return replace(part, document=replace(document, meta={**old.meta, **document.meta}))
-
-
-def _old_part(index: Index, document: Document) -> Part:
-    """A document as the previous generation has it."""
-    leaves = index.document_leaves(index.document_number(document.id))
+def _old_part(index: Index, now: Document, old: Document) -> Part:
+    """A document whose text the previous generation has, as `old`."""
+    leaves = index.document_leaves(index.document_number(old.id))
     spans = [(s.start, s.end) for s in map(index.span_at, leaves) if s is not None]
-    return Part(document, index.document_text(document.id), spans, leaves)
+    return Part(now, index.document_text(old.id), spans, leaves, retitled=now.title != old.title)
 
 
 def with_metadata(parts: Sequence[Part], metadata: Metadata | None) -> tuple[list[Part], list[Failure]]:
@@ -120,19 +124,20 @@ def _with_fields(part: Part, fields: Mapping[str, str]) -> Part:
 
 
 def corpus_of(parts: Sequence[Part], changes: Changes, grower: Grower) -> Corpus:
-    """All chunks as the first level; only those that are new are embedded and counted."""
+    """All chunks as the first level; only those that are new, or have a new title, are embedded and counted."""
     chunks = [(d, a, b) for d, part in enumerate(parts) for a, b in part.spans]
     texts = [parts[d].text[a:b] for d, a, b in chunks]
     old = [number for part in parts for number in (part.old or [None] * len(part.spans))]
-    fresh = [i for i, number in enumerate(old) if number is None]
+    kept = [None if parts[d].retitled else number for (d, _, _), number in zip(chunks, old, strict=True)]
+    fresh = [i for i, number in enumerate(kept) if number is None]
     embedded = [titled(parts[chunks[i][0]].document.title, texts[i]) for i in fresh]
     vectors = np.zeros((len(chunks), grower.embedder.dim), dtype=np.float32)
     tokens = np.zeros(len(chunks), dtype=np.int64)
     vectors[fresh] = grower.embed(embedded, "embed")
     tokens[fresh] = grower.embedder.count_tokens([texts[i] for i in fresh])
     if grower.previous is not None:
-        known = [i for i, number in enumerate(old) if number is not None]
-        numbers = [number for number in old if number is not None]
+        known = [i for i, number in enumerate(kept) if number is not None]
+        numbers = [number for number in kept if number is not None]
         vectors[known] = grower.previous.vectors[numbers]
         tokens[known] = grower.previous.rows["tokens"][numbers]
     names = [f"{parts[d].document.id} {a}-{b}" for d, a, b in chunks]

@@ -6,7 +6,7 @@ follows starts from there. Of a large corpus only some runs of neighbouring chun
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from raptor.errors import RaptorError
 from raptor.grower import Grower
 from raptor.loading.parsed import CheckpointCache
 from raptor.loading.types import Failure
+from raptor.reconciling import drops
 from raptor.sampling import level_costs, sampled_leaves, scaled
 from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings
 from raptor.types import Part
@@ -43,7 +44,7 @@ class Estimate:
     `sampled`: chunks that were clustered to know it. `levels[i]`: nodes at level i. `recorded`: summaries that an
     earlier run paid for; `calls`, tokens and dollars are of those still to be paid for. `usd_low`: for replies of half
     the length that is allowed, `usd_high`: of all of it; None where the model's price is not known. `disk_bytes`: size
-    of the index.
+    of the index. `dropped`: ids of the documents that an index there holds and the build would drop.
     """
 
     documents: int
@@ -58,6 +59,7 @@ class Estimate:
     usd_high: float | None
     minutes: float
     disk_bytes: int
+    dropped: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON has them, with `tokens`, which is prompt and completion tokens together."""
@@ -89,7 +91,8 @@ def estimate(
     with opened_when_needed(out) as checkpoint:
         texts, failures = load_texts(files, progress or silent, clock, CheckpointCache(out, checkpoint))
         grower = Grower(model, summarizer, settings, checkpoint(), progress or silent)
-        return _expected(new_parts(texts, grower), grower, clock), failures
+        expected = _expected(new_parts(texts, grower), grower, clock)
+        return replace(expected, dropped=tuple(drops(out, texts))), failures
 
 
 def _expected(parts: Sequence[Part], grower: Grower, clock: Clock) -> Estimate:

@@ -1,10 +1,10 @@
-"""Delete old generations, and the recorded results that only they needed."""
+"""Delete old generations, and the recorded results that only they needed; say where removed texts still are."""
 
 import hashlib
 from pathlib import Path
 
 from index_store.generations import list_generations, prune
-from index_store.index import Index, open_generation
+from index_store.index import Index, open_generation, open_index
 from raptor.checkpoint import NAME, Checkpoint, build_lock
 from raptor.grower import is_summary
 from raptor.loading.processes import is_parsed
@@ -21,6 +21,31 @@ def prune_index(index: str | Path, keep: int = 1) -> tuple[list[int], int]:
     with build_lock(path):
         deleted = prune(path, keep)
         return deleted, _forget(path) if (path / NAME).exists() else 0
+
+
+def places_of_removed(index: str | Path) -> list[str]:
+    """Where texts still are that the live generation does not hold: other generations, and `build.sqlite`.
+
+    `prune_index` deletes them there. Runs that quoted them stand elsewhere. Raises BrokenIndex where there is no index.
+    """
+    path = Path(index)
+    others = [generation.number for generation in list_generations(path) if not generation.live]
+    live = open_index(path)
+    texts, summaries = {document.sha256 for document in live.documents}, _summaries(live)
+    old = [
+        number
+        for number in others
+        if any(document.sha256 not in texts for document in open_generation(path, number).documents)
+    ]
+    with Checkpoint(path, read_only=True) as checkpoint:
+        is_kept = any(
+            _sha256(row["text"]) not in texts for row in checkpoint.settled("parsed", is_parsed)
+        ) or any(
+            (row["label"], row["text"]) not in summaries for row in checkpoint.settled("summary", is_summary)
+        )
+    numbers = ", ".join(map(str, old))
+    named = [f"generation{'s' if len(old) > 1 else ''} {numbers}"] if old else []
+    return [*named, NAME] if is_kept else named
 
 
 def _forget(path: Path) -> int:

@@ -7,21 +7,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from index_store.generations import Changes as Changes
 from index_store.types import Document
 from raptor.loading.duplicates import Twin
 from raptor.loading.types import Failure, Note
 
 Vectors = npt.NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """How many documents differ, and how, from the generation before."""
-
-    added: int = 0
-    changed: int = 0
-    removed: int = 0
-    unchanged: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +24,8 @@ class BuildReport:
     sources that were loaded, as an encoding that was guessed. `near_duplicates`: documents that say nearly the same as
     another. `levels[i]`: nodes at level i. `calls`, tokens and `usd`: of the summarizer in this run; what an earlier
     run paid for is not counted again. `bytes`: size of the generation on disk. `seconds`: wall time by stage.
+    `vanished`: ids of the documents that it still holds, though their file, or line in it, is no longer in its sources.
+    `dry_run`: whether `changes` were only counted; the rest is then what the index holds now.
     """
 
     index: str
@@ -53,6 +46,8 @@ class BuildReport:
     usd: float
     bytes: int
     seconds: Mapping[str, float]
+    vanished: tuple[str, ...] = ()
+    dry_run: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON has them, with `tokens`, which is prompt and completion tokens together."""
@@ -64,13 +59,15 @@ class Part:
     """A document with its text and its chunks.
 
     `spans`: (start, end) in characters of each chunk. `old`: the numbers of these chunks in the previous generation,
-    None for a document that is new or whose text has changed.
+    None for a document that is new or whose text has changed. `retitled`: whether the vectors of old chunks are to be
+    made anew, as the title is part of them.
     """
 
     document: Document
     text: str
     spans: Sequence[tuple[int, int]]
     old: range | None = None
+    retitled: bool = False
 
 
 @dataclass(frozen=True, slots=True)

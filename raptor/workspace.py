@@ -13,14 +13,17 @@ from index_store.embedder import Embedder
 from index_store.index import Index
 from raptor.checkpoint import LOCK, NAME, Checkpoint, build_lock
 from raptor.errors import RaptorError
-from raptor.loading.find import find
+from raptor.loading.find import files_of, find, matching, named_below, once_each
 from raptor.loading.load import load
+from raptor.loading.origins import FOLDER, PATTERN, ROOT, Origins, Source, is_gone
 from raptor.loading.processes import ParseCache
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.settings import EMBEDDER, BuildSettings
 
 #: Called with (stage, done, total) as work goes on; total is 0 where it is not known yet.
 Progress = Callable[[str, int, int], None]
+#: Where the checkpoint keeps what documents came from, and the key and kind under which it once kept folders alone.
+ORIGINS, ROOTS = "origins", "roots"
 #: Files, folders, patterns and .jsonl files; or one of them.
 Sources = Sequence[str | Path] | str | Path
 
@@ -56,10 +59,30 @@ def opened(out: Path) -> Iterator[Checkpoint]:
 
 
 @contextmanager
+def looked_at(out: Path) -> Iterator[Checkpoint]:
+    """The checkpoint of an index folder, in which nothing is written."""
+    with Checkpoint(out, read_only=True) as checkpoint:
+        yield checkpoint
+
+
+@contextmanager
 def opened_when_needed(out: Path) -> Iterator[Callable[[], Checkpoint]]:
     """A function that opens the checkpoint when it is first called: no folder is made for a build that is refused."""
     with ExitStack() as stack:
         yield cache(lambda: stack.enter_context(opened(out)))
+
+
+def recorded_origins(checkpoint: Checkpoint) -> Origins:
+    """Where the documents of an index came from, as its last build or change recorded it."""
+    return Origins.from_json(
+        checkpoint.get_json(ORIGINS, lambda value: isinstance(value, dict)),
+        checkpoint.get_json(ROOTS, lambda value: isinstance(value, list)),
+    )
+
+
+def record_origins(checkpoint: Checkpoint, origins: Origins) -> None:
+    """Record where the documents of an index came from."""
+    checkpoint.put_json(ORIGINS, ROOTS, origins.as_json())
 
 
 def check_target(out: Path) -> None:
@@ -104,14 +127,50 @@ def find_files(
     `encoding`: that of their text, `password`: what opens them; "" where the user named none. Raises RaptorError where
     there are none.
     """
-    index = os.path.realpath(out)
     with clock.stage("load"):
-        files = find(listed(sources), follow_links=follow_links)
-        return [
-            replace(file, encoding=encoding, password=password)
-            for file in files
-            if not Path(os.path.realpath(file.path)).is_relative_to(index)
-        ]
+        return _outside(out, find(listed(sources), follow_links=follow_links), encoding, password)
+
+
+def _outside(out: Path, files: Sequence[SourceFile], encoding: str, password: str) -> list[SourceFile]:
+    index = os.path.realpath(out)
+    return [
+        replace(file, encoding=encoding, password=password)
+        for file in files
+        if not Path(os.path.realpath(file.path)).is_relative_to(index)
+    ]
+
+
+def find_recorded(
+    out: Path, origins: Origins, clock: Clock, *, encoding: str = "", password: str = ""
+) -> list[SourceFile]:
+    """The files, sorted by id, that the sources of the index at `out` stand for now, under absolute paths.
+
+    `encoding` and `password` as in `find_files`. Raises RaptorError where the sources are not recorded, and where a
+    folder of theirs is missing: it may be no more than not mounted, and its documents cost money.
+    """
+    sources = [source for source in origins.sources if source.kind != ROOT]
+    if not sources:
+        raise RaptorError(
+            f"{out} does not say what it was built from; name that once: raptor update {out} SOURCE..."
+        )
+    with clock.stage("load"):
+        there = [source for source in sources if _is_there(out, source, origins)]
+        paths = [(str(Path(origins.folder, source.given)), source.follow_links) for source in there]
+        files = [file for path, follow in paths for file in files_of(path, follow_links=follow)]
+        return named_below(_outside(out, once_each(files), encoding, password), origins.roots)
+
+
+def _is_there(out: Path, source: Source, origins: Origins) -> bool:
+    """Whether a source has files; a file or the matches of a pattern may be deleted, and so may not be a folder."""
+    path, folder = Path(origins.folder, source.given), origins.folder_of(source)
+    if not folder.is_dir() or (source.kind == FOLDER and not path.is_dir()):
+        raise RaptorError(
+            f"the source {source.given!r} is gone: there is no folder {folder}; bring it back, or take its documents "
+            f"out with: raptor remove {out} {source.given}"
+        )
+    if source.kind == PATTERN:
+        return bool(matching(str(path), follow_links=source.follow_links))
+    return not is_gone(str(path))
 
 
 def load_texts(

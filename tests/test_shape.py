@@ -72,9 +72,9 @@ raptor.types
 raptor.workspace
 raptor.grower
 raptor.corpus raptor.summaries
-raptor.sampling raptor.growing
+raptor.sampling raptor.growing raptor.reconciling raptor.selecting
 raptor.estimating
-raptor.build raptor.pruning raptor.progress
+raptor.build raptor.pruning raptor.checking raptor.progress
 raptor
 raptor.commands
 raptor.cli

@@ -1,4 +1,4 @@
-"""`raptor build`, `update` and `remove`: the arguments of a build, and its report as text or JSON."""
+"""`raptor build`, `update`, `sync` and `remove`: the arguments of a build, and its report as text or JSON."""
 
 import argparse
 import sys
@@ -6,14 +6,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from index_store.terminal import byte_size, count, one_line, print_json, say, spelled
-from raptor.build import build_index, update_index
+from raptor.build import build_index, sync_index, update_index
 from raptor.estimating import Estimate, check_cap, estimate
 from raptor.loading.duplicates import Twin
 from raptor.loading.metadata import Metadata, read_metadata
 from raptor.loading.types import Failure
 from raptor.progress import show_progress
+from raptor.pruning import places_of_removed, prune_index
+from raptor.reconciling import named
 from raptor.settings import BuildSettings, Spending, read_settings
-from raptor.types import BuildReport
+from raptor.types import BuildReport, Changes
 
 _TWINS = 10  # near-duplicates that are named
 
@@ -34,6 +36,7 @@ def build(args: argparse.Namespace) -> int:
             password=args.password,
             spending=spending,
             follow_links=args.follow_links,
+            replace=args.replace,
             progress=progress,
         )
     return _print_report(report, args.json)
@@ -41,7 +44,7 @@ def build(args: argparse.Namespace) -> int:
 
 def update(args: argparse.Namespace) -> int:
     """Add documents to an index, or replace changed ones."""
-    return _update(
+    report = _update(
         args,
         args.source,
         [],
@@ -50,11 +53,36 @@ def update(args: argparse.Namespace) -> int:
         encoding=args.encoding,
         password=args.password,
     )
+    return _print_report(report, args.json)
 
 
 def remove(args: argparse.Namespace) -> int:
-    """Remove documents from an index."""
-    return _update(args, [], args.doc)
+    """Remove documents from an index, and say where their text still is, or delete it there."""
+    report = _update(args, [], args.doc, dry_run=args.dry_run)
+    try:
+        if args.purge and not args.dry_run:
+            prune_index(args.index)
+    except KeyboardInterrupt:
+        left = f"raptor prune {spelled(args.index)}"
+        say(f"raptor: stopped; removed, but to purge is left to: {left}", file=sys.stderr)
+        return 130
+    return _print_report(report, args.json, removes=True)
+
+
+def sync(args: argparse.Namespace) -> int:
+    """Make an index what its sources are now."""
+    with show_progress() as progress:
+        report = sync_index(
+            args.index,
+            follow_links=args.follow_links,
+            dry_run=args.dry_run,
+            summarizer=args.summarizer,
+            embedder=args.embedder,
+            password=args.password,
+            spending=_spending(args),
+            progress=progress,
+        )
+    return _print_report(report, args.json, removes=True)
 
 
 def _update(
@@ -66,12 +94,14 @@ def _update(
     follow_links: bool = False,
     encoding: str | None = None,
     password: str = "",
-) -> int:
+    dry_run: bool = False,
+) -> BuildReport:
     with show_progress() as progress:
-        report = update_index(
+        return update_index(
             args.index,
             sources,
             remove=removed,
+            dry_run=dry_run,
             summarizer=args.summarizer,
             embedder=args.embedder,
             metadata=metadata,
@@ -81,7 +111,6 @@ def _update(
             follow_links=follow_links,
             progress=progress,
         )
-    return _print_report(report, args.json)
 
 
 def _dry_run(args: argparse.Namespace) -> int:
@@ -98,6 +127,8 @@ def _dry_run(args: argparse.Namespace) -> int:
             progress=progress,
         )
     _print_skipped(failures)
+    if expected.dropped and not args.replace:
+        say(f"it would drop {named(expected.dropped)}, and so needs --replace", file=sys.stderr)
     if args.json:
         print_json(expected.as_json())
     else:
@@ -129,7 +160,8 @@ def _spending(args: argparse.Namespace) -> Spending:
 # -- what is printed ---------------------------------------------------------------------------------------
 
 
-def _print_report(report: BuildReport, as_json: bool) -> int:
+def _print_report(report: BuildReport, as_json: bool, *, removes: bool = False) -> int:
+    still_in = places_of_removed(report.index) if removes and report.changes.removed else []
     for note in report.notes:
         say(one_line(f"note {note.source}: {note.words}", 10_000), file=sys.stderr)
     if report.near_duplicates:
@@ -138,9 +170,9 @@ def _print_report(report: BuildReport, as_json: bool) -> int:
         say(f"metadata {_reason(unused)}", file=sys.stderr)
     _print_skipped(report.failures)
     if as_json:
-        print_json(report.as_json())
+        print_json(report.as_json() | ({"text_still_in": still_in} if removes else {}))
     else:
-        say(_report_text(report))
+        say(_report_text(report) + _rest_text(report, still_in, removes=removes))
     return 0
 
 
@@ -166,8 +198,12 @@ def _report_text(report: BuildReport) -> str:
     skipped = f", {len(report.failures):,} skipped" if report.failures else ""
     tokens = report.prompt_tokens + report.completion_tokens
     again = "" if report.new else " (unchanged: nothing new was published)"
+    if report.dry_run:
+        held = f"{count(report.documents, 'document')}{skipped}"
+        expected = f"would be {_changes_words(report.changes)}"
+        return f"{spelled(report.index)}: generation {report.generation}, {held}; {expected}; nothing was written"
     return (
-        f"{spelled(str(report.index))}: generation {report.generation}{again}, {byte_size(report.bytes)}\n"
+        f"{spelled(report.index)}: generation {report.generation}{again}, {byte_size(report.bytes)}\n"
         f"  {count(report.documents, 'document')}{skipped}{_changes_text(report)}; nodes a level: {levels}\n"
         f"  {count(report.calls, 'model call')}, {count(tokens, 'token')}, ${report.usd:.4f}\n"
         f"  {stages}"
@@ -176,9 +212,33 @@ def _report_text(report: BuildReport) -> str:
 
 def _changes_text(report: BuildReport) -> str:
     c = report.changes
-    if not (c.unchanged or c.changed or c.removed):
+    if not (c.unchanged or c.changed or c.removed or c.renamed):
         return ""
-    return f" ({c.added:,} added, {c.changed:,} changed, {c.removed:,} removed)"
+    return f" ({_changes_words(c)})"
+
+
+def _changes_words(c: Changes) -> str:
+    renamed = f"{c.renamed:,} renamed, " if c.renamed else ""
+    return f"{c.added:,} added, {c.changed:,} changed, {renamed}{c.removed:,} removed"
+
+
+def _rest_text(report: BuildReport, still_in: Sequence[str], *, removes: bool) -> str:
+    """What the index still holds though its files are gone, and where text still is that the index gave up."""
+    lines, index = [], spelled(report.index)
+    if report.vanished:
+        lines.append(
+            f"  {named(report.vanished)} vanished from the sources; take them out with: raptor sync {index}"
+        )
+    if still_in and not report.dry_run:
+        lines.append(
+            f"  text that was removed is still in {' and in '.join(still_in)}, and in runs that quoted it; delete it "
+            f"from the index folder with: raptor prune {index} (or at once, by remove --purge)"
+        )
+    elif removes and report.changes.removed and not report.dry_run:
+        lines.append(
+            "  text that was removed is no longer in the index folder; runs that quoted it have it still"
+        )
+    return "".join(f"\n{line}" for line in lines)
 
 
 def _estimate_text(expected: Estimate, args: argparse.Namespace) -> str:

@@ -1,11 +1,14 @@
-"""`raptor verify`, `generations` and `prune`: check an index, list what was published, delete what is old."""
+"""`raptor verify`, `check-sources`, `generations`, `prune`: check an index and its files; list, delete generations."""
 
 import argparse
+from collections import Counter
 from dataclasses import asdict
+from datetime import datetime
 
-from index_store.generations import Generation, list_generations, rollback
+from index_store.generations import Changes, Generation, changes_of, list_generations, rollback
 from index_store.terminal import byte_size, count, one_line, print_json, say
 from index_store.verify import verify_index
+from raptor.checking import SourceState, check_sources as states_of_sources
 from raptor.progress import show_progress
 from raptor.pruning import prune_index
 
@@ -21,22 +24,61 @@ def verify(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def check_sources(args: argparse.Namespace) -> int:
+    """Say which files changed or are gone since they were indexed; exit code 1 where not all say the same."""
+    with show_progress() as progress:
+        states = states_of_sources(
+            args.index,
+            args.run_folder,
+            follow_links=args.follow_links,
+            password=args.password,
+            progress=progress,
+        )
+    others = [state for state in states if state.state != "same"]
+    counts = Counter(state.state for state in states)
+    numbers = {name: counts[name] for name in ("same", "changed", "gone", "unread")}
+    if args.json:
+        print_json({"ok": not others, **numbers, "sources": [asdict(state) for state in others]})
+    else:
+        told = ", ".join(f"{number:,} {name}" for name, number in numbers.items() if number or name == "same")
+        say("\n".join([*map(_state_line, others), told]))
+    return 1 if others else 0
+
+
+def _state_line(s: SourceState) -> str:
+    reason = f": {s.reason}" if s.reason else ""
+    return one_line(f"{s.state} {s.doc}: {s.file}{reason}", 10_000)
+
+
 def generations(args: argparse.Namespace) -> int:
     """List the generations of an index, after going back to one if that was asked for."""
     if args.rollback is not None:
         rollback(args.index, args.rollback)
-    published = list_generations(args.index)
+    published = [(g, changes_of(args.index, g)) for g in list_generations(args.index)]
     if args.json:
-        print_json([asdict(g) for g in published])
+        print_json([asdict(g) | {"changes": c and asdict(c)} for g, c in published])
     else:
-        say("\n".join(map(_line, published)))
+        say("\n".join(_line(g, c) for g, c in published))
     return 0
 
 
-def _line(g: Generation) -> str:
+def _line(g: Generation, changes: Changes | None) -> str:
     levels = " -> ".join(f"{n:,}" for n in g.levels)
     live = "*" if g.live else " "
-    return f"{live} {g.number:6}  {count(g.documents, 'document')}  {levels}  {byte_size(g.bytes)}  {g.digest[:12]}"
+    when = datetime.fromisoformat(g.published).astimezone().strftime("%Y-%m-%d %H:%M")
+    size = f"{count(g.documents, 'document')}  {levels}  {byte_size(g.bytes)}"
+    return f"{live} {g.number:6}  {when}  {size}  {g.digest[:12]}  {_since(g, changes)}"
+
+
+def _since(g: Generation, changes: Changes | None) -> str:
+    """What a generation changed, in words; a rollback may have made an older one than its neighbour its parent."""
+    if g.parent is None:
+        return "the first"
+    if changes is None:
+        return f"generation {g.parent}, which it changed, cannot be read any more"
+    numbers = ((name, getattr(changes, name)) for name in ("added", "changed", "renamed", "removed"))
+    words = [f"{number:,} {name}" for name, number in numbers if number]
+    return f"{', '.join(words) or 'no document changed'} since {g.parent}"
 
 
 def prune(args: argparse.Namespace) -> int:

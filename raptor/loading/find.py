@@ -22,11 +22,14 @@ def find(sources: Sequence[str], *, follow_links: bool = False) -> list[SourceFi
         raise RaptorError(
             "no documents were named; name at least one file, folder or pattern such as 'docs/**/*.md'"
         )
-    files = [file for source in sources for file in _files_of(source, follow_links)]
+    files = [file for source in sources for file in files_of(source, follow_links=follow_links)]
     if not any(file.suffix in READERS or not file.suffix for file in files):
         raise RaptorError(_nothing_known(sources, files))
-    if follow_links:
-        files = [replace(file, outside=False) for file in files]
+    return once_each(files)
+
+
+def once_each(files: Sequence[SourceFile]) -> list[SourceFile]:
+    """The files sorted by id, each once, named as it is first."""
     unique: dict[str, SourceFile] = {}
     for file in sorted(files, key=lambda file: file.outside):  # what was itself named is not outside
         unique.setdefault(os.path.realpath(file.path), file)
@@ -55,9 +58,11 @@ def _named(file: SourceFile, roots: Sequence[str]) -> SourceFile:
     return file if root is None else replace(file, id=path.relative_to(root).as_posix())
 
 
-def _files_of(source: str, follow_links: bool) -> list[SourceFile]:
+def files_of(source: str, *, follow_links: bool) -> list[SourceFile]:
+    """The files that one source stands for, as `find` has them. Raises RaptorError where there is no such source."""
     try:
-        return _expand(source, follow_links)
+        files = _expand(source, follow_links)
+        return [replace(file, outside=False) for file in files] if follow_links else files
     except OSError as error:
         raise RaptorError(f"{source!r} cannot be looked at ({error.strerror}); check the path") from error
     except RecursionError as error:
@@ -122,13 +127,17 @@ def _base(pattern: str) -> Path:
 
 def _matches(pattern: str, follow_links: bool) -> list[SourceFile]:
     base = _base(pattern)
-    paths = [Path(name) for name in _globbed(PurePath(pattern).parts, follow_links)]
-    files = [_below(base, path) for path in paths if path.is_file()]
+    files = [_below(base, path) for path in matching(pattern, follow_links=follow_links)]
     if not files:
         raise RaptorError(
             f"no file matches the pattern {pattern!r}; check it, and write ** to reach into subfolders"
         )
     return files
+
+
+def matching(pattern: str, *, follow_links: bool) -> list[Path]:
+    """The files that match a pattern, which may be none."""
+    return [path for path in map(Path, _globbed(PurePath(pattern).parts, follow_links)) if path.is_file()]
 
 
 def _globbed(parts: Sequence[str], follow_links: bool) -> list[str]:

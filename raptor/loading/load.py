@@ -88,7 +88,12 @@ def _first_of_its_id(loaded: Loaded, sources: dict[str, str]) -> Loaded:
     if first is None:
         sources[loaded.id] = loaded.source
         return loaded
+    return id_taken(loaded, first)
+
+
+def id_taken(text: Text, first: str) -> Failure:
+    """Why a document is refused whose id another has, which was read from `first`."""
     return Failure(
-        loaded.source,
-        f"its id {loaded.id!r} is already taken by {first}; name a folder that holds both, or rename one",
+        text.source,
+        f"its id {text.id!r} is already taken by {first}; name a folder that holds both, or rename one",
     )

@@ -194,6 +194,111 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
+# -- an index and its sources ------------------------------------------------------------------------------
+
+
+def test_sync_is_counted_in_words_and_in_json_with_and_without_dry_run(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    index = tmp_path / "i"
+    raptor(capsys, "build", docs, "-o", index)
+    (docs / "d000.txt").rename(docs / "renamed.txt")
+    (docs / "d001.txt").unlink()
+    (docs / "new.txt").write_text("Words.")
+    counts = "1 added, 0 changed, 1 renamed, 1 removed"
+    code, out, _ = raptor(capsys, "sync", index, "--dry-run")
+    assert (code, out) == (0, f"{index}: generation 1, 3 documents; would be {counts}; nothing was written\n")
+    expected = json.loads(raptor(capsys, "sync", index, "--dry-run", "--json")[1])
+    code, out, _ = raptor(capsys, "sync", index, "--json")
+    report = json.loads(out)
+    assert report["changes"] == expected["changes"]
+    assert report["changes"] == {"added": 1, "changed": 0, "removed": 1, "unchanged": 1, "renamed": 1}
+    assert (expected["dry_run"], report["dry_run"], report["generation"]) == (True, False, 2)
+    (docs / "new.txt").unlink()
+    code, out, _ = raptor(capsys, "update", index, docs)
+    assert f"1 document (new.txt) vanished from the sources; take them out with: raptor sync {index}" in out
+
+
+def test_generations_shows_when_and_what_changed(docs: Path, tmp_path: Path, capsys: Capture) -> None:
+    index = tmp_path / "i"
+    raptor(capsys, "build", docs, "-o", index)
+    (docs / "d000.txt").rename(docs / "renamed.txt")
+    (docs / "d001.txt").write_text("Words.")
+    raptor(capsys, "sync", index)
+    raptor(capsys, "remove", index, "renamed.txt")
+    os.utime(index / "generations/000001/manifest.json", (0, 1_700_000_000))
+    lines = raptor(capsys, "generations", index)[1].splitlines()
+    assert re.search(r"  2023-11-1[45] \d\d:\d\d  3 documents  .*  the first$", lines[0])
+    assert lines[1].endswith("  1 changed, 1 renamed since 1")
+    assert lines[2].endswith("  1 removed since 2")
+    first, _, third = json.loads(raptor(capsys, "generations", index, "--json")[1])
+    assert first["published"] == "2023-11-14T22:13:20+00:00"
+    assert third["changes"]["removed"] == 1
+    raptor(capsys, "prune", index)
+    (only,) = json.loads(raptor(capsys, "generations", index, "--json")[1])
+    assert only["changes"] is None
+    assert (
+        "generation 2, which it changed, cannot be read any more" in raptor(capsys, "generations", index)[1]
+    )
+
+
+def test_remove_says_where_the_text_still_is_and_offers_purge(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    index = tmp_path / "i"
+    raptor(capsys, "build", docs, "-o", index)
+    _, out, _ = raptor(capsys, "remove", index, "d000.txt", "--dry-run")
+    assert "would be 0 added, 0 changed, 1 removed; nothing was written" in out
+    _, out, _ = raptor(capsys, "remove", index, "d000.txt")
+    assert "still in generation 1 and in build.sqlite, and in runs that quoted it; delete it" in out
+    assert f"raptor prune {index} (or at once, by remove --purge)" in out
+    assert [g.name for g in sorted((index / "generations").iterdir())] == ["000001", "000002"]
+    _, out, _ = raptor(capsys, "remove", index, "d001.txt", "--purge")
+    assert "no longer in the index folder; runs that quoted it have it still" in out
+    assert [g.name for g in (index / "generations").iterdir()] == ["000003"]
+    raptor(capsys, "update", index, docs)
+    report = json.loads(raptor(capsys, "remove", index, docs / "d00[01].txt", "--json")[1])
+    assert report["text_still_in"] == ["generation 4", "build.sqlite"]
+
+
+def test_build_onto_an_index_names_what_it_would_drop_until_replace_is_given(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    index = tmp_path / "i"
+    raptor(capsys, "build", docs, "-o", index)
+    (docs / "d000.txt").unlink()
+    code, out, err = raptor(capsys, "build", docs, "-o", index)
+    assert (code, out) == (2, "")
+    assert f"{index} is an index, of which this build would drop 1 document (d000.txt); give --replace" in err
+    code, out, err = raptor(capsys, "build", docs, "-o", index, "--dry-run", "--json")
+    assert (code, json.loads(out)["dropped"]) == (0, ["d000.txt"])
+    assert "it would drop 1 document (d000.txt), and so needs --replace" in err
+    assert raptor(capsys, "build", docs, "-o", index, "--replace")[0] == 0
+    assert len(open_index(index).documents) == 2
+
+
+def test_check_sources_names_each_file_that_differs_and_exits_with_1(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    index = tmp_path / "i"
+    raptor(capsys, "build", docs, "-o", index)
+    assert raptor(capsys, "check-sources", index)[:2] == (0, "3 same\n")
+    (docs / "d000.txt").write_text("Words.")
+    (docs / "d001.txt").unlink()
+    code, out, _ = raptor(capsys, "check-sources", index)
+    assert code == 1
+    assert out.splitlines() == [
+        f"changed d000.txt: {docs / 'd000.txt'}",
+        f"gone d001.txt: {docs / 'd001.txt'}",
+        "1 same, 1 changed, 1 gone",
+    ]
+    code, out, _ = raptor(capsys, "check-sources", index, "--json")
+    facts = json.loads(out)
+    assert (code, facts["ok"], facts["same"], facts["changed"], facts["gone"]) == (1, False, 1, 1, 1)
+    assert [source["doc"] for source in facts["sources"]] == ["d000.txt", "d001.txt"]
+    assert "cannot read the run" in check_refused(capsys, tmp_path, "check-sources", index, "--run", "none")
+
+
 # -- progress in a terminal --------------------------------------------------------------------------------
 
 

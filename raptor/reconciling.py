@@ -1,0 +1,156 @@
+"""What was read, held against what an index has: which texts to take over, which clash, which documents are gone."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path, PurePath
+
+from index_store.errors import BrokenIndex
+from index_store.index import open_index
+from index_store.terminal import count, visible
+from index_store.types import Document
+from raptor.corpus import document_of
+from raptor.errors import RaptorError
+from raptor.loading.load import id_taken
+from raptor.loading.origins import ROOT, Origins, Source, file_of, is_gone, typed_here
+from raptor.loading.types import Failure, SourceFile, Text
+from raptor.workspace import looked_at, recorded_origins
+
+SHOWN_IDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What was read for an index that holds documents.
+
+    `texts`: those to take over, each with its file as the index spells it. `clashes`: those whose id is that of a
+    document of another source. `vanished`: the documents of the index whose file, or line in it, is not there any more.
+    """
+
+    texts: list[Text]
+    clashes: list[Failure]
+    vanished: list[Document]
+
+
+def keeping_ids(
+    files: Sequence[SourceFile], documents: Iterable[Document], origins: Origins
+) -> list[SourceFile]:
+    """The files, sorted by id; one that the index holds already has the id that it has there, and comes before others
+    with it."""
+    alone = [document for document in documents if file_of(document.source) == document.source]
+    ids = {place: doc for doc, place in origins.places(alone).items()}
+    place = typed_here().placing()
+    held = [(file, ids.get(place(str(file.path)))) for file in files]
+    kept = [(replace(file, id=doc or file.id), doc is None) for file, doc in held]
+    return [file for file, _ in sorted(kept, key=lambda pair: (pair[0].id, pair[1]))]
+
+
+def reconciled(
+    texts: Sequence[Text],
+    failures: Sequence[Failure],
+    documents: Sequence[Document],
+    before: Origins,
+    now: Origins,
+    *,
+    all_read: bool = False,
+) -> Reading:
+    """Hold texts that were read against the documents of an index: `before` says where those came from, `now` where
+    documents come from with what was named.
+
+    A text takes the place of the document with its id where both are from one file, or where the old one is gone and
+    says the same or came from the same source. With `all_read`, which says that every source was read, it is enough
+    that the old one is gone. What cannot be read now counts as there.
+    """
+    here = typed_here()
+    known, held = {document.id: document for document in documents}, before.places(documents)
+    place, spelled, all_owners = here.placing(), now.spelling(here.folder), now.owning()
+    owners = cache(lambda file: {source.given for source in all_owners(file)})
+    there = {source.given for source in now.sources if now.folder_of(source).is_dir()}
+    read: dict[str, set[str]] = {}
+    for text in texts:
+        read.setdefault(place(file_of(text.source)), set()).add(text.id)
+    failing = {path for f in failures for path in (place(f.source), here.written(f.source))}
+
+    def has_vanished(old: Document) -> bool:
+        at = held[old.id]
+        if failing and any(_is_in(path, failing) for path in (at, before.written(old.source))):
+            return False
+        return is_gone(at) or (at in read and old.id not in read[at])
+
+    def may_replace(text: Text, old: Document, at: str) -> bool:
+        if not has_vanished(old):
+            return False
+        was = owners(file_of(old.source))
+        return document_of(text).sha256 == old.sha256 or bool(was if all_read else was & owners(at))
+
+    taken, clashes = list[Text](), list[Failure]()
+    for text in texts:
+        file, old = file_of(text.source), known.get(text.id)
+        at, line = place(file), text.source.removeprefix(file)
+        if old is not None and _is_same(old, at, held[old.id], before):
+            taken.append(replace(text, source=file_of(old.source) + line))
+        elif old is None or may_replace(text, old, at):
+            taken.append(replace(text, source=spelled(file) + line))
+        else:
+            clashes.append(id_taken(text, file_of(old.source)))
+    ids = {text.id for text in taken}
+    left = [d for d in documents if d.id not in ids and owners(file_of(d.source)) & there and has_vanished(d)]
+    return Reading(taken, clashes, left)
+
+
+def _is_in(path: str, folders: Collection[str]) -> bool:
+    return any(up in folders for up in (path, *map(str, PurePath(path).parents)))
+
+
+def _is_same(old: Document, place: str, held: str, before: Origins) -> bool:
+    """Whether a file is the one of a document. Where nobody knows from which folder its path counts, a file is that
+    ends in the same way."""
+    if place == held:
+        return True
+    tail = [part for part in PurePath(file_of(old.source)).parts if part not in ("..", ".")]
+    return not before.folder and list(PurePath(place).parts[-len(tail) :]) == tail
+
+
+def still_named(now: Origins, documents: Iterable[Document], kept: Collection[Source]) -> Origins:
+    """The origins without the sources that no document came from, as a sync is to pass them by; those of `kept` stay
+    while their folder is there."""
+    owners = now.owning()
+    used = {source for document in documents for source in owners(file_of(document.source))}
+    used |= {source for source in now.sources if source.kind == ROOT}
+    left = (s for s in now.sources if s in used or (s in kept and now.folder_of(s).is_dir()))
+    return replace(now, sources=tuple(left))
+
+
+# -- what a build would drop -------------------------------------------------------------------------------
+
+
+def drops(out: Path, texts: Sequence[Text]) -> list[str]:
+    """The ids of the documents in the index at `out`, if there is one, that a build of `texts` would drop or replace by
+    one from elsewhere."""
+    if not out.is_dir():
+        return []
+    try:
+        documents = list(open_index(out).documents)
+    except BrokenIndex:  # none yet, or one that a build is to mend
+        return []
+    with looked_at(out) as checkpoint:
+        before = recorded_origins(checkpoint)
+    read = reconciled(texts, [], documents, before, before)
+    taken = {text.id for text in read.texts}
+    return [document.id for document in documents if document.id not in taken]
+
+
+def refuse_drops(out: Path, texts: Sequence[Text]) -> None:
+    """Raise RaptorError where a build of `texts` would drop documents of the index that is there."""
+    dropped = drops(out, texts)
+    if dropped:
+        raise RaptorError(
+            f"{out} is an index, of which this build would drop {named(dropped)}; give --replace to have that, or add "
+            f"to it with: raptor update {out} SOURCE..."
+        )
+
+
+def named(docs: Sequence[str]) -> str:
+    """How many documents, and the first of their ids."""
+    more = ", ..." if len(docs) > SHOWN_IDS else ""
+    return f"{count(len(docs), 'document')} ({visible(', '.join(docs[:SHOWN_IDS]))}{more})"
