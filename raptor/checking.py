@@ -18,7 +18,7 @@ from raptor.corpus import document_of
 from raptor.errors import RaptorError
 from raptor.loading.find import is_below
 from raptor.loading.load import load
-from raptor.loading.origins import FILE, Source, file_of, is_gone
+from raptor.loading.origins import FILE, Source, file_of, holder, is_gone
 from raptor.loading.parsed import CheckpointCache
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.settings import BuildSettings
@@ -67,46 +67,55 @@ def check_sources(
         files = dict[str, SourceFile]()
         for document in documents:
             place = places[document.id]
-            if place not in files and not is_gone(place):
+            file = holder(place)
+            if file not in files and not is_gone(file):
                 found = _file(document, place, owners(file_of(document.source)), follow_links)
-                files[place] = replace(found, encoding=encoding, password=password)
+                files[file] = replace(found, encoding=encoding, password=password)
         loaded = load(files.values(), CheckpointCache(path, lambda: checkpoint))
         texts, failures = _sorted_out(loaded, progress)
     return [_state(document, places[document.id], texts, failures) for document in documents]
 
 
 def _file(document: Document, place: str, owners: Sequence[Source], follow_links: bool) -> SourceFile:
-    real = os.path.realpath(place)
+    file = holder(place)
+    real = os.path.realpath(file)
     may_be_read = follow_links or any(
         source.kind == FILE or source.follow_links or is_below(real, [source.root]) for source in owners
     )
-    outside = not may_be_read and (bool(owners) or real != place)
-    return SourceFile(Path(place), document.id, outside)
+    outside = not may_be_read and (bool(owners) or real != file)
+    return SourceFile(Path(file), document.id.removesuffix(place.removeprefix(file)), outside)
 
 
 def _sorted_out(
     loaded: Iterator[Text | Failure], progress: Progress
 ) -> tuple[dict[tuple[str, str], str], dict[str, str]]:
-    """The sha256 of each text by its file and id, and for each file that failed, the first reason."""
+    """The sha256 of each text by its place and, for one of several in it, its id; and for each place that failed, the
+    first reason."""
     texts, failures = dict[tuple[str, str], str](), dict[str, str]()
     progress("load", 0, 0)
     for done, item in enumerate(loaded, 1):
         if isinstance(item, Text):
-            texts[file_of(item.source), item.id] = document_of(item).sha256
+            texts[_key(item)] = document_of(item).sha256
         else:
             failures.setdefault(file_of(item.source), item.reason)
         progress("load", done, 0)
     return texts, failures
 
 
+def _key(text: Text | Document, place: str = "") -> tuple[str, str]:
+    file = file_of(text.source)
+    return place or file, text.id if file != text.source else ""
+
+
 def _state(
     document: Document, place: str, texts: dict[tuple[str, str], str], failures: dict[str, str]
 ) -> SourceState:
-    sha256 = texts.get((place, document.id))
+    sha256 = texts.get(_key(document, place))
     if sha256 is not None:
         return SourceState(document.id, place, "same" if sha256 == document.sha256 else "changed")
-    if place in failures:
-        return SourceState(document.id, place, "unread", failures[place])
+    failed = next((path for path in (place, *map(str, Path(place).parents)) if path in failures), None)
+    if failed is not None:
+        return SourceState(document.id, place, "unread", failures[failed])
     return SourceState(document.id, place, "gone")
 
 

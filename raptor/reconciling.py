@@ -12,7 +12,7 @@ from index_store.types import Document
 from raptor.corpus import document_of
 from raptor.errors import RaptorError
 from raptor.loading.load import id_taken
-from raptor.loading.origins import ROOT, Origins, Source, file_of, is_gone, typed_here
+from raptor.loading.origins import ROOT, Origins, Source, file_of, holder, is_gone, typed_here
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.workspace import looked_at, recorded_origins
 
@@ -69,13 +69,14 @@ def reconciled(
     read: dict[str, set[str]] = {}
     for text in texts:
         read.setdefault(place(file_of(text.source)), set()).add(text.id)
+    files = {holder(path) for path in read}
     failing = {path for f in failures for path in (place(f.source), here.written(f.source))}
 
     def has_vanished(old: Document) -> bool:
         at = held[old.id]
         if failing and any(_is_in(path, failing) for path in (at, before.written(old.source))):
             return False
-        return is_gone(at) or (at in read and old.id not in read[at])
+        return is_gone(at) or (holder(at) in files and old.id not in read.get(at, ()))
 
     def may_replace(text: Text, old: Document, at: str) -> bool:
         if not has_vanished(old):

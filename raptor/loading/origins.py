@@ -16,6 +16,7 @@ from typing import Any
 
 from index_store.types import Document, Json
 from raptor.loading.find import is_below, roots_of
+from raptor.loading.kinds import PACKED
 
 FILE, FOLDER, PATTERN = "file", "folder", "pattern"
 #: A folder that an earlier version recorded: it names files, and nothing says which of them are documents.
@@ -91,6 +92,7 @@ class Origins:
         @cache
         def owners(path: str) -> list[Source]:
             paths = {self.written(path), place(path)}
+            paths |= {holder(place(path)), *(up for path in paths for up in _archives(path))}
             found = {source.given: source for path in paths for source in alone.get(path, ())}
             found |= {source.given: source for source in many if self._fits(source, paths)}
             return list(found.values())
@@ -188,11 +190,31 @@ def file_of(source: str) -> str:
     return re.sub(r"(?i)(\.jsonl):\d+\Z", r"\1", source)
 
 
+def holder(path: str) -> str:
+    """The file that an absolute path leads to, or into: what is packed in a file has a path below it, and a line of
+    JSON in a file without a suffix the number of the line after its name."""
+    while True:
+        try:
+            os.lstat(path)
+        except NotADirectoryError:
+            path = str(Path(path).parent)
+        except OSError:
+            named, _, line = path.rpartition(":")
+            return named if line.isdecimal() and Path(named).is_file() else path
+        else:
+            return path
+
+
+def _archives(path: str) -> list[str]:
+    """The folders of a path that may be archives which are not there any more."""
+    return [str(up) for up in Path(path).parents if up.suffix.lower() in PACKED]
+
+
 def is_gone(path: str) -> bool:
-    """Whether no file is there; one that cannot be looked at may be there."""
+    """Whether no file is there, nor one that it is packed in; one that cannot be looked at may be there."""
     try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
+        os.lstat(holder(path))
+    except FileNotFoundError:
         return True
     except OSError:
         return False

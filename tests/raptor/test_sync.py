@@ -1,10 +1,12 @@
 """An index and its sources drift apart: what says so, and what brings them together again."""
 
+import gzip
 import json
 import os
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from zipfile import ZipFile
 
 import pytest
 from hypothesis import given, strategies as st
@@ -18,10 +20,13 @@ from raptor.checking import check_sources
 from raptor.checkpoint import Checkpoint
 from raptor.errors import RaptorError
 from raptor.estimating import estimate
+from raptor.loading.find import matching
 from raptor.loading.origins import Origins, Source, matches
 from raptor.pruning import places_of_removed, prune_index
+from raptor.settings import BuildSettings
 from raptor.types import BuildReport
 from tests.helpers import tiny_embedder
+from tests.raptor.loading.test_archives import encrypted
 
 
 @pytest.fixture(autouse=True)
@@ -445,7 +450,6 @@ def test_a_pattern_means_of_vanished_files_what_glob_means_of_files(
     parts: list[str], data: st.DataObject
 ) -> None:
     import tempfile
-    from glob import glob
 
     if not any(c in "".join(parts) for c in "*?["):
         return
@@ -462,8 +466,7 @@ def test_a_pattern_means_of_vanished_files_what_glob_means_of_files(
             except OSError:  # one is a folder of another
                 continue
         pattern = str(Path(folder, *parts))
-        found = map(Path, glob(pattern, recursive=True))  # noqa: PTH207 (what loading uses)
-        expected = {str(path) for path in found if path.is_file()}
+        expected = set(map(str, matching(pattern, follow_links=True)))
         assert {str(path) for path in made if path.is_file() and matches(pattern, str(path))} == expected
 
 
@@ -599,3 +602,73 @@ def test_a_strangers_name_of_a_file_raises_nothing(source: str) -> None:
     )
     assert Path(origins.place(source)).is_absolute()
     assert isinstance(origins.owners(source), list)
+
+
+# -- what is packed in a file ----------------------------------------------------------------------------------
+
+
+def write_zip(path: Path, **members: str) -> None:
+    with ZipFile(path, "w") as package:
+        for name, words in members.items():
+            package.writestr(name.replace("__", "/"), words)
+
+
+@pytest.mark.parametrize("source", ["docs", "docs/a.zip", "docs/*.zip"])
+def test_an_archive_is_synced_member_by_member(docs: Path, source: str) -> None:
+    write_zip(docs / "a.zip", x="Words of x.", sub__y="Words of y.", z="Words of z.", picture="\x00")
+    held = build_index([docs / "d000.txt", source], "i").documents
+    assert held == (23 if source == "docs" else 4)
+    assert counted(sync_index("i")) == {"unchanged": held}
+    assert {state.state for state in check_sources("i")} == {"same"}
+    write_zip(docs / "a.zip", x="Words of x.", sub__y="Other words.", picture="\x00")
+    assert {s.doc.rpartition("/")[2]: s.state for s in check_sources("i") if s.state != "same"} == {
+        "y": "changed",
+        "z": "gone",
+    }
+    assert counted(sync_index("i")) == {"changed": 1, "removed": 1, "unchanged": held - 2}
+    (docs / "a.zip").unlink()
+    assert counted(sync_index("i", dry_run=True))["removed"] == 2
+    assert {s.state for s in check_sources("i") if ".zip" in s.file} == {"gone"}
+
+
+def test_a_file_in_a_gz_and_an_attachment_keep_their_ids(docs: Path) -> None:
+    (docs / "a.txt.gz").write_bytes(gzip.compress(b"Words of a."))
+    (docs / "m.eml").write_bytes(
+        b"Subject: m\nDate: today\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=b\n\n"
+        b"--b\n\nWords of m.\n--b\nContent-Type: text/plain\n"
+        b"Content-Disposition: attachment; filename=note.txt\n\nWords of a note.\n--b--\n"
+    )
+    build_index("docs", "i")
+    assert {"a.txt.gz", "m.eml", "m.eml/note.txt"} <= ids()
+    assert counted(update_index("i", "docs/m.eml")) == {"unchanged": 23}
+    assert counted(sync_index("i")) == {"unchanged": 23}
+    assert {state.state for state in check_sources("i")} == {"same"}
+    assert not update_index("i", ["docs/d000.txt"]).vanished
+    assert counted(update_index("i", remove=["docs/m.eml"])) == {"removed": 2, "unchanged": 21}
+
+
+def test_rows_of_a_file_without_a_suffix_are_not_taken_for_gone(docs: Path) -> None:
+    write_rows(docs / "rows", one="The first row.", two="The second row.")
+    build_index("docs", "i")
+    assert {state.state for state in check_sources("i")} == {"same"}
+    assert not update_index("i", ["docs/d000.txt"]).vanished
+    write_rows(docs / "rows", two="The second row.")
+    assert counted(sync_index("i")) == {"removed": 1, "unchanged": 21}
+
+
+def test_what_is_encrypted_is_read_with_its_password_and_stays_without(docs: Path) -> None:
+    (docs / "secret.zip").write_bytes(encrypted(b"Hidden words.", b"open"))
+    build_index("docs", "i", password="open")
+    assert [s.doc for s in check_sources("i") if s.state == "unread"] == ["secret.zip/a.txt"]
+    assert {s.state for s in check_sources("i", password="open")} == {"same"}
+    assert counted(sync_index("i")) == {"unchanged": 21}
+    (docs / "secret.zip").write_bytes(encrypted(b"Other words.", b"open"))
+    assert counted(sync_index("i")) == {"unchanged": 21}
+    assert counted(sync_index("i", password="open")) == {"changed": 1, "unchanged": 20}
+
+
+def test_the_encoding_of_a_build_is_that_of_what_follows_it(docs: Path) -> None:
+    (docs / "k.txt").write_bytes("Слова на русском языке".encode("koi8_r"))
+    build_index("docs", "i", settings=BuildSettings(encoding="koi8_r"))
+    assert {state.state for state in check_sources("i")} == {"same"}
+    assert counted(sync_index("i")) == {"unchanged": 21}
