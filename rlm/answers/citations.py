@@ -1,14 +1,15 @@
 """Look up the citations that a model offers with its answer in the documents."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, islice, takewhile
 from typing import Literal
 
-from index_store.errors import NoSuchNode
+from index_store.errors import BadQuery, NoSuchNode
 from index_store.index import Index
-from index_store.types import Document, Json, Span
+from index_store.types import Document, Json, Match, Span
 from rlm.answers.similar import GAP_CHARS, SAME_WORDS, cuts_word, nearest
 from rlm.audit.events import CONTEXT_CHARS
 
@@ -16,10 +17,13 @@ Support = Literal["verbatim", "nearest", "unsupported"]
 
 MAX_CITATIONS = 100  # of one answer
 MAX_PLACES = 50  # matches of a quote's first words in the whole index
+WHOLE_CHARS = 1_000_000  # of a place that is read whole to look for a quote
+MAX_PARTS = 1_000  # of a longer place, that begin with a quote's first words
 MAX_CUT = 10_000  # occurrences of a quote that cut a word at either end, and are passed over
 WORD_CHARS = 100  # of the longest word that is not cut
 QUOTE_CHARS = 5_000  # of a longer quote only the beginning is looked up and shown
 PATTERN_CHARS = 1_900
+FEW_WORDS = 12
 #: The least similarity of a "nearest" citation. Of quotes from the development texts, altered as models alter them, 98
 #: in 100 with one word left out or changed reach it, and 93 with one number changed; of quotes with every second word
 #: replaced 3, of sentences from other documents of the same kind 3, of another kind none
@@ -104,7 +108,7 @@ def _resolve_one(index: Index, item: Json, left: int) -> tuple[Citation, int]:
         return (_at(index, places[0]) if places else _unsupported(_as_claim(item))), 0
     if place := _find(index, quote, places) or _find(index, quote, _everywhere(index, quote)):
         return _at(index, place, claimed=quote), 0
-    near, read = _nearest(index, quote, [_wide(index, span, quote) for span in places], left)
+    near, read = _nearest(index, quote, [near for span in places for near in _near(index, span, quote)], left)
     if near is None:
         near, more = _nearest(index, quote, _likely(index, quote), left - read)
         read += more
@@ -113,11 +117,37 @@ def _resolve_one(index: Index, item: Json, left: int) -> tuple[Citation, int]:
 
 def _find(index: Index, quote: str, places: list[Span]) -> Span | None:
     """The span of the quote in the first place that holds it word for word, else in the first that nearly does."""
+    parts = [part for span in places for part in _parts(index, span, quote)]
     for find in (find_exactly, find_nearly):
-        for span in places:
-            if at := find(index.span_text(span), quote):
+        for span, begins in parts:
+            at = find(index.span_text(span), quote)
+            if at and span.start + at[0] in begins:
                 return Span(span.doc, span.start + at[0], span.start + at[1])
     return None
+
+
+def _is_long(span: Span) -> bool:
+    """Whether a place is too long to be read whole."""
+    return span.end - span.start > WHOLE_CHARS
+
+
+def _parts(index: Index, span: Span, quote: str) -> list[tuple[Span, range]]:
+    """What of a place is read to look for a quote, and where in it the quote may begin: a short place is read whole.
+
+    Of a long one, the parts that begin with the quote's first words, and a little around, to see that no word is cut.
+    """
+    if not _is_long(span):
+        return [(span, range(span.start, span.end))]
+    matches = _beginnings(index, quote, MAX_PARTS, span.doc)
+    starts = [match.span.start for match in matches if match.span.start in range(span.start, span.end)]
+    blank, reach = len(quote) - len(quote.lstrip()), 4 * len(quote) + WORD_CHARS
+    return [
+        (
+            Span(span.doc, max(at - blank - 3, span.start), min(at + reach, span.end)),
+            range(at - blank, at + 1),
+        )
+        for at in starts
+    ]
 
 
 def _nearest(
@@ -137,10 +167,15 @@ def _nearest(
     return best, read
 
 
-def _likely(index: Index, quote: str) -> list[Span]:
+def _near(index: Index, span: Span, quote: str) -> list[Span]:
+    """A place with the text around it, or of a long one the chunks that match the words of a quote best."""
+    return _likely(index, quote, span.doc) if _is_long(span) else [_wide(index, span, quote)]
+
+
+def _likely(index: Index, quote: str, doc: str | None = None) -> list[Span]:
     """The chunks, each with the text around it, that match the words of a quote best (BM25)."""
     query = quote.encode("utf-8", "replace").decode()
-    hits = index.search(query, NEAREST_HITS, mode="lexical", level=0) if query.strip() else []
+    hits = index.search(query, NEAREST_HITS, mode="lexical", level=0, doc=doc) if query.strip() else []
     return [_wide(index, hit.span, quote) for hit in hits if hit.span]
 
 
@@ -189,10 +224,7 @@ def _place_span(index: Index, item: Mapping[str, Json]) -> list[Span]:
 
 
 def _document(index: Index, doc: Json) -> Document | None:
-    try:
-        return index.document(doc) if isinstance(doc, str) else None
-    except NoSuchNode:
-        return None
+    return index.document(doc) if isinstance(doc, str) and index.has_document(doc) else None
 
 
 def _node_span(index: Index, node: Json) -> list[Span]:
@@ -212,15 +244,26 @@ def _as_claim(item: Json) -> str:
 
 def _everywhere(index: Index, quote: str) -> list[Span]:
     """The documents, as spans, that hold the first words of a quote."""
-    pattern = _loose_pattern(quote)
-    matches = index.grep(pattern, limit=MAX_PLACES, count_to=MAX_PLACES).matches if pattern else ()
+    matches = _beginnings(index, quote, MAX_PLACES)
     return [Span(doc, 0, index.document(doc).chars) for doc in dict.fromkeys(m.span.doc for m in matches)]
 
 
-def _loose_pattern(quote: str) -> str:
-    """RE2 for the first words of a quote, with any white space, quotation marks and dashes; '' for no words."""
+def _beginnings(index: Index, quote: str, most: int, doc: str | None = None) -> Sequence[Match]:
+    """The first `most` matches of a quote's first words, of fewer words where so many take too long in a long text."""
+    for words in (None, FEW_WORDS):
+        if pattern := _loose_pattern(quote, words):
+            with suppress(BadQuery):
+                return index.grep(pattern, doc=doc, limit=most, count_to=most).matches
+    return ()
+
+
+def _loose_pattern(quote: str, most: int | None = None) -> str:
+    """RE2 for the first words of a quote, `most` of them, with any white space, quotation marks and dashes.
+
+    '' for no words.
+    """
     alike = {mark: f"[{marks}]" for marks in _ALIKE for mark in marks}
-    words = quote.encode("utf-8", "replace").decode().split()
+    words = quote.encode("utf-8", "replace").decode().split()[:most]
     loose = ("".join(alike.get(char) or re.escape(char) for char in word) for word in words)
     longer_and_longer = accumulate(loose, lambda so_far, word: f"{so_far}{_SPACE}{word}")
     fitting = takewhile(lambda pattern: len(pattern) <= PATTERN_CHARS, longer_and_longer)
