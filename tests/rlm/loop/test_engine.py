@@ -787,7 +787,7 @@ def test_an_index_whose_embedder_was_not_named_is_refused_before_anything_is_spe
     assert not stage.runs.exists()
 
 
-@pytest.mark.parametrize(("route", "loads"), [("rlm", 1), ("retrieve", 1), ("direct", 0)])
+@pytest.mark.parametrize(("route", "loads"), [("rlm", 1), ("direct", 0)])
 def test_the_embedder_is_loaded_before_a_cells_clock_starts(stage: Stage, route: Route, loads: int) -> None:
     loaded: list[float] = []
     stage.patch.setattr(Index, "warm_up", lambda index: loaded.append(time.monotonic()))
