@@ -30,8 +30,9 @@ TAKERS = {"say", "prepare", "live"}
 #: What is asked of a stream without writing to it.
 ASKED = {"flush", "fileno", "isatty", "buffer"}
 STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
-#: Modules that draw with rich, or silence logs of other packages.
-RICH, LOGS = {"raptor.progress", "rlm.commands.live"}, {"raptor.loading.pdf", "rlm.gateway.litellm_setup"}
+#: Modules that draw with rich; that silence logs of other packages, or log a fault of ours, which `prepare` writes out.
+RICH = {"raptor.progress", "rlm.commands.live"}
+LOGS = {"raptor.loading.pdf", "rlm.gateway.litellm_setup", "rlm.loop.cells"}
 PRINTING = {"tqdm", "click", "getpass", "pprint", "curses", "faulthandler"}
 
 
@@ -63,7 +64,7 @@ def _prints(node: ast.AST, above: dict[ast.AST, ast.AST], module: str) -> bool:
         case ast.Attribute(
             attr="debug" | "info" | "warning" | "error" | "critical" | "exception", value=owner
         ):
-            return "log" in ast.unparse(owner)
+            return "log" in ast.unparse(owner) and module not in LOGS
         case ast.Call(func=ast.Attribute(value=ast.Name(id="subprocess"), attr="run" | "Popen" | "call")):
             return not {"stdout", "stderr"} <= {k.arg for k in node.keywords} and "capture_output" not in {
                 k.arg for k in node.keywords
