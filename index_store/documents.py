@@ -25,6 +25,7 @@ _INT64 = 2**63
 CACHED, SHORT_BYTES, CACHED_LONG = 4096, 8 << 10, 4
 # An unknown id is compared with this many ids at most, those next to it in order.
 COMPARED = 2_000
+COMPARED_CHARS = 100_000  # of the unknown id, each time it is compared: comparing long ones takes long
 # Inside a JSON string a backslash stands before each quote, so that no text contains the bytes of a key and its value.
 _META = re.compile(rb'"meta": \{')
 _KEYS = {
@@ -82,8 +83,9 @@ class Documents(Sequence[Document]):
 
     def nearest_id(self, doc: str) -> str | None:
         """The id most similar to `doc`, for a hint; None where none is similar."""
-        place = 0 if len(self) <= COMPARED else max(self._place(doc) - COMPARED // 2, 0)
-        ids = [self[self._by_id(i)].id for i in range(place, min(place + COMPARED, len(self)))]
+        compared = min(COMPARED, COMPARED_CHARS // max(len(doc), 1))
+        place = 0 if len(self) <= compared else max(self._place(doc) - compared // 2, 0)
+        ids = [self[self._by_id(i)].id for i in range(place, min(place + compared, len(self)))]
         return next(iter(difflib.get_close_matches(doc, ids, n=1, cutoff=0.5)), None)
 
     def having(self, name: str, value: str | None = None) -> Numbers:

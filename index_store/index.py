@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store import embedder as embedders, plain
-from index_store.errors import BadQuery, BrokenIndex
+from index_store.errors import BadQuery, BrokenIndex, IndexStoreError
 from index_store.folder import (
     check_digest,
     check_sizes,
@@ -74,6 +75,12 @@ class Index(Tree):
         if self.is_plain:
             raise BadQuery(NO_VECTORS.format(path=self.path))
         return self._embedder.encode(queries)
+
+    def warm_up(self) -> None:
+        """Load the embedder, so that no search waits for it. What is wrong with it the first search says."""
+        if not self.is_plain:
+            with suppress(IndexStoreError):
+                self.embed_queries(["?"])
 
     def check_embedder_named(self) -> None:
         """Raise BadQuery where the embedder is none of ours and was not named when the index was opened."""

@@ -21,6 +21,7 @@ from index_store.vectors import InvertedFile
 
 LABEL_CHARS = 72  # of a chunk, which is labelled by its first words
 MAX_CHAR_BYTES = 4  # of a character in UTF-8
+COUNTED_BYTES = 4 << 20  # of a summary whose characters are counted
 LABEL_BYTES = 4096  # of a summary's label; what a stranger put behind them is not read
 TEXT_BYTES = 64 << 20  # of a node; no build comes near it, and a longer one is not taken into memory
 _ID = re.compile(r"L(\d{1,3})-(\d{1,12})", re.ASCII)
@@ -154,12 +155,13 @@ class Tree:
         """How many characters the text of the node with this number has, counted before it is read.
 
         Of what is not UTF-8, in a damaged index, a quarter of the bytes at least: a size that is summed up bounds what
-        is then read.
+        is then read. Of a summary longer than any that is built, the bytes.
         """
         blob, start, end = self._place_of_text(number)
-        is_chunk = blob is self.store.text
-        chars = self._char(end) - self._char(start) if is_chunk else count_chars(blob[start:end])
-        return max(chars, (end - start) // MAX_CHAR_BYTES)
+        size = end - start
+        if blob is self.store.text:
+            return max(self._char(end) - self._char(start), size // MAX_CHAR_BYTES)
+        return size if size > COUNTED_BYTES else max(count_chars(blob[start:end]), size // MAX_CHAR_BYTES)
 
     def _place_of_text(self, number: int) -> tuple[npt.NDArray[np.uint8], int, int]:
         """The file in which the text of a node stands, and its first byte and its end there."""

@@ -38,7 +38,13 @@ def verify_index(path: str | Path, progress: Progress = lambda done, total: None
         damaged = [*_pointer_fault(path), *damaged_files(folders, progress)]
         return damaged or [*_problems(open_index(path))]
     except (BrokenIndex, OSError) as e:
-        return [str(e)]
+        return [_in_words(e)]
+
+
+def _in_words(error: BrokenIndex | OSError) -> str:
+    if isinstance(error, BrokenIndex) or error.filename is None:
+        return str(error)
+    return f"cannot read {error.filename}: {error.strerror}"
 
 
 def _pointer_fault(path: Path) -> list[str]:
@@ -56,7 +62,7 @@ def damaged_files(folders: Sequence[Path], progress: Progress) -> Iterator[str]:
         try:
             manifests[folder] = read_manifest(folder)
         except (BrokenIndex, OSError) as e:
-            yield str(e)
+            yield _in_words(e)
     hashed = dict[tuple[int, int], str]()
     done, total = 0, sum(f.size for m in manifests.values() for f in m.files.values())
     for folder, manifest in manifests.items():

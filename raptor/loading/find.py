@@ -31,7 +31,8 @@ def find(sources: Sequence[str], *, follow_links: bool = False) -> list[SourceFi
 def once_each(files: Sequence[SourceFile]) -> list[SourceFile]:
     """The files sorted by id, each once, named as it is first."""
     unique: dict[str, SourceFile] = {}
-    for file in sorted(files, key=lambda file: file.outside):  # what was itself named is not outside
+    # What was itself named is not outside; of a file and a link to it the file is read.
+    for file in sorted(files, key=lambda file: (file.outside, file.path.is_symlink())):
         unique.setdefault(os.path.realpath(file.path), file)
     return sorted(unique.values(), key=lambda file: file.id)
 
@@ -101,10 +102,12 @@ def _walk(folder: Path, follow_links: bool) -> list[Path]:
     for parent, folders, names in os.walk(folder, onerror=unread.append, followlinks=follow_links):
         below = [Path(parent, name) for name in sorted(folders) if not name.startswith(".")]
         below = [path for path in below if not _is_index(path)]
+        links = [path for path in below if path.is_symlink()]
         if not follow_links:
-            files += [path for path in below if path.is_symlink() and _leads_outside(folder, path)]
-        # A link may lead to what is walked already, or back up, without end.
-        new = {os.path.realpath(path): path.name for path in reversed(below)}
+            files += [path for path in links if _leads_outside(folder, path)]
+            below, links = [path for path in below if path not in links], []
+        # A link may lead to what is walked already, or back up, without end. What is no link goes first.
+        new = {os.path.realpath(path): path.name for path in [*links, *(p for p in below if p not in links)]}
         folders[:] = sorted(name for real, name in new.items() if real not in walked)
         walked |= new.keys()
         files += [Path(parent, name) for name in names if not name.startswith(".")]
@@ -112,7 +115,10 @@ def _walk(folder: Path, follow_links: bool) -> list[Path]:
 
 
 def _is_index(folder: Path) -> bool:
-    return (folder / "CURRENT").is_file() and (folder / "generations").is_dir()
+    try:
+        return (folder / "CURRENT").is_file() and (folder / "generations").is_dir()
+    except OSError:  # it cannot be looked into, which walking it says
+        return False
 
 
 def _is_many(source: str) -> bool:
@@ -169,7 +175,9 @@ def _nothing_known(sources: Sequence[str], files: Sequence[SourceFile]) -> str:
     )
     if not files:
         return f"{where} holds no files; known types are {TYPES}"
-    kinds = sorted({file.suffix for file in files})[:5]
+    if unread := [file for file in files if file.path.is_dir()]:
+        return f"{str(unread[0].path)!r} cannot be read; check its permissions"
+    kinds = sorted({file.suffix or "none" for file in files})[:5]
     return (
         f"{where} holds no file of a known type (suffixes found: {' '.join(kinds)}); known types are {TYPES}"
     )

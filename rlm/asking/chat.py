@@ -66,6 +66,9 @@ class Chat:
         RlmError where the model could not be asked; more questions may follow.
         """
         check_text(question, "question")
+        await asyncio.to_thread(
+            self.index.warm_up
+        )  # before the clock of a cell starts, which would pay for it
         recorded = self._recorded = self._recorded or self._begin(question)
         run, budget = recorded.run, recorded.run.budget
         run.journal.watch, budget.began = watch or self.options.watch, time.monotonic()

@@ -25,6 +25,8 @@ MOST_OPEN = 100_000
 SLACK_S = 1.0
 #: Code that is read for what it says the answer is; longer code is taken to do anything.
 PLAIN_CHARS = 4_000
+#: Of what a cell printed, held against what the model is told of it.
+PRINTED_CHARS = 100_000
 #: The ends of a run that has an answer event, and those of one that may have been broken off anywhere.
 REGULAR, BROKEN = (
     frozenset({"answer", "unmet", "turns", "budget", "timeout"}),
@@ -52,9 +54,10 @@ class Talk:
     `sent`: the most messages of an ask. `reply`, `text`: the digest of what it last said, and the text where no cell
     ran. `cell`, `scan`: the last cell, and the verdict on it until it has run; `last_ok`: how it ran. `children`,
     `under_way`: how many it has called, and those that have not returned. `used`: by it and all below. `begun_anew`:
-    its messages were, so that its cells may be counted from 1 again; `counted_anew`: they were. `told`: the answer that
-    its code wrote in so many words; `computed`: code may have computed another. `said`: the digests of its replies;
-    `has_words`: its answer has some. `free_s`: when its last call or cell ended; `called_s`: when it last called.
+    its messages were, so that its cells may be counted from 1 again; `counted_anew`: they were. `told`: the answer
+    that its code wrote in so many words; `printed`: what its last cell did; `computed`: code may have computed
+    another. `said`: the digests of its replies; `has_words`: its answer has some. `free_s`: when its last call or
+    cell ended; `called_s`: when it last called.
     """
 
     call: Asked | None = None
@@ -74,6 +77,7 @@ class Talk:
     free_s: float = 0.0
     called_s: float = 0.0
     told: str | None = None
+    printed: str = ""
     computed: bool = False
     last_ok: bool = False
 
@@ -192,6 +196,31 @@ def assistant_said_it(story: Story, event: RecordedEvent) -> str:
         words = _digest(message["content"])
         if message["role"] == "assistant" and words not in said and _digest("") not in said:
             return "it sends the model words of its own that it has not said"
+    return ""
+
+
+def question_is_put(story: Story, event: RecordedEvent) -> str:
+    """The first call of the run puts its question to the model."""
+    if event["conversation"] != "0" or story.talks["0"].sent or not event["messages"]:
+        return ""
+    is_put = any(story.opened["question"] in message["content"] for message in event["messages"])
+    return "" if is_put else "the first messages do not hold the question that the run is said to be about"
+
+
+def model_is_the_runs(story: Story, event: RecordedEvent) -> str:
+    """Only the models of the run are asked."""
+    known = story.opened["models"].values()
+    return (
+        "" if event["model"] in known else f"{brief(event['model'])} is asked, which is no model of the run"
+    )
+
+
+def output_is_shown(story: Story, event: RecordedEvent) -> str:
+    """What the model is told that its last cell printed is what the cell printed."""
+    talk = story.talks[event["conversation"]]
+    last = event["messages"][-1]["content"] if event["messages"] else ""
+    if last.startswith(f"Cell {talk.cell}: ") and talk.printed not in last:
+        return f"the model is told something else than what cell {talk.cell} printed"
     return ""
 
 
@@ -408,7 +437,15 @@ def run_took_its_time(story: Story, event: RecordedEvent) -> str:
 #: flags have none: a thread of its own may record them a moment late.
 RULES: dict[str, tuple[Rule, ...]] = {
     "run_opened": (stands_at_the_root,),
-    "model_asked": (is_under_way, call_is_next, messages_add_up, assistant_said_it),
+    "model_asked": (
+        is_under_way,
+        call_is_next,
+        model_is_the_runs,
+        messages_add_up,
+        question_is_put,
+        assistant_said_it,
+        output_is_shown,
+    ),
     "model_answered": (is_under_way, call_was_begun, caps_hold),
     "model_failed": (is_under_way, call_was_begun, caps_hold),
     "code_scanned": (is_under_way, cell_is_next),
@@ -477,6 +514,7 @@ def _scanned(story: Story, event: RecordedEvent) -> None:
 def _ran(story: Story, event: RecordedEvent) -> None:
     talk = story.talks[event["conversation"]]
     talk.scan, talk.last_ok, talk.free_s = "", event["status"] == "ok", event["time_s"]
+    talk.printed = event["stdout"][:PRINTED_CHARS]
     talk.computed = talk.computed or event["status"] not in ("ok", "rejected")
     _end_children(story, talk)  # those of a cell that was cut short have ended with it
 

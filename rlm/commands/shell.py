@@ -60,6 +60,7 @@ def shell(args: argparse.Namespace) -> int:
 def open_shell(index: str | Path | Index, options: Options) -> Iterator[Shell]:
     """Open a sandbox over an index, with a thread of its own for the model calls that cells make."""
     opened, limits = opened_for(index, options.models), options.limits
+    opened.warm_up()  # before the clock of a cell starts, which would pay for it
     view = View(opened, scope=options.scope)
     verbs = Verbs(opened, lambda visit: None, scope=options.scope)
     with _running_loop() as loop:

@@ -9,6 +9,8 @@ from index_store.terminal import brief
 from index_store.types import MODES, Json, Mode
 from rlm.prompts import refusals
 
+WHERE_FIELDS = 20  # of metadata in one search; each is looked for in all documents
+
 
 class Refused(Exception):
     """A verb or a model call that cannot be answered as it was asked; `str()` is the text for the model."""
@@ -94,6 +96,8 @@ def metadata(where: Json) -> dict[str, str]:
         return {}
     if not isinstance(where, Mapping):
         raise Refused(refusals.WHERE.format(value=brief(where)))
+    if len(where) > WHERE_FIELDS:
+        raise Refused(refusals.WHERE_FIELDS.format(count=len(where), most=WHERE_FIELDS))
     if wrong := [name for name, value in where.items() if not isinstance(value, str | int | float)]:
         raise Refused(refusals.WHERE_VALUE.format(name=brief(wrong[0]), value=brief(where[wrong[0]])))
     return {

@@ -16,6 +16,7 @@ ONE_EACH = "{name} is a list with one item for each of the {count}, found {value
 ONE_EACH_COUNT = "{name} has {found} items for {count}; give one for each"
 LEVEL = "level is a whole number or None, found {value}"
 WHERE = 'where is a dict such as {{"year": "2021"}}, found {value}'
+WHERE_FIELDS = "where has {count:,} fields, at most {most}"
 WHERE_VALUE = "where[{name}] is text or a number, found {value}"
 OFFSETS = "start and end are whole numbers of characters, found {start} and {end}"
 OUTSIDE_DOCUMENT = "{doc} has characters 0 to {chars}, asked for {start} to {end}"

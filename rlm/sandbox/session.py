@@ -40,6 +40,7 @@ class CellRecord:
     code: str
     calls: list[tuple[str, list[Json], dict[str, Json], FrameReply]] = field(default_factory=list)
     seconds: float = 0.0
+    served_s: float = 0.0
     size: int = 0
     status: str = ""
 
@@ -81,7 +82,8 @@ class LinuxSession(Session):
         except BaseException:
             self.reset()  # Ctrl-C: nothing more is waited for
             raise
-        record.seconds, record.status = clock.spent_s(), done["status"]
+        # What it was served in took its time, and takes none when the replies are at hand.
+        record.seconds, record.status = clock.spent_s() - record.served_s, done["status"]
         if done["status"] != "rejected":
             self._remember(record)
         return self._shown.result(done, monotonic() - started)
@@ -200,7 +202,7 @@ class _ServedCalls:
             raise Death("protocol")  # an honest worker refuses it itself
         try:
             self._check(name)
-            frame = _value_frame(name, self._session.serve(name, arguments, named))
+            frame = self._served(name, arguments, named)
         except CallRefused as refused:
             self._refused += 1
             frame = wire.encode({"error": str(refused)}, wire.TO_WORKER_BYTES)
@@ -210,6 +212,14 @@ class _ServedCalls:
             raise Death("refusals")
         self._record.add(name, arguments, named, frame)
         return frame
+
+    def _served(self, name: str, arguments: list[Json], named: dict[str, Json]) -> FrameReply:
+        clock = self._session.clock
+        began_s = clock.spent_s()
+        try:
+            return _value_frame(name, self._session.serve(name, arguments, named))
+        finally:
+            self._record.served_s += clock.spent_s() - began_s
 
     def _check(self, name: str) -> None:
         limit = self._session.limits.calls_per_cell

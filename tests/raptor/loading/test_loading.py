@@ -133,6 +133,22 @@ def test_a_link_that_leads_outside_is_skipped_and_named_unless_it_is_asked_for(
     assert [text.text for text in texts("docs/secret.txt")] == ["secret"]  # who names a link wants it
 
 
+@pytest.mark.parametrize("name", ["alink", "zlink"])
+@pytest.mark.parametrize("follow_links", [False, True])
+def test_a_link_inside_takes_nothing_from_what_it_leads_to(
+    tmp_path: Path, name: str, follow_links: bool
+) -> None:
+    (tmp_path / "docs/sub").mkdir(parents=True)
+    (tmp_path / "docs/sub/s.txt").write_text("s")
+    (tmp_path / "docs/m.txt").write_text("m")
+    (tmp_path / "docs" / name).symlink_to("sub")
+    (tmp_path / "docs" / f"{name}.txt").symlink_to("m.txt")
+    assert [file.id for file in find([str(tmp_path / "docs")], follow_links=follow_links)] == [
+        "m.txt",
+        "sub/s.txt",
+    ]
+
+
 def test_a_link_to_a_folder_outside_is_named_too_and_read_where_it_is_asked_for(folder: Path) -> None:
     private = folder.parent / "private"
     private.mkdir()

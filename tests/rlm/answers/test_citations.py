@@ -1,5 +1,6 @@
 """Citations: whatever a model offers, a supported one stands word for word in the source at its place."""
 
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from index_store.index import Index, open_index
+from index_store.errors import BadQuery
+from index_store.index import Index, open_index, open_text
 from index_store.types import Json, Span
 from index_store.view import View
 from rlm.answers.citations import (
@@ -338,6 +340,52 @@ def test_every_stretch_of_the_source_is_found_wherever_it_is_looked_for(index: I
         citation = one(index, [{"quote": quote}])
         assert citation.supported == "verbatim"
         assert one(index, [{"quote": quote, "doc": doc}]).doc == doc
+
+
+@settings(max_examples=100)
+@given(data=st.data())
+def test_in_a_long_document_a_quote_is_found_as_in_a_short_one(index: Index, data: Any) -> None:
+    doc = data.draw(st.sampled_from(list(TEXTS)))
+    text = TEXTS[doc]
+    a = data.draw(st.integers(0, len(text) - 1))
+    quote = text[a : data.draw(st.integers(a + 1, len(text)))]
+    if len(quote.split()) < 2 or cuts_word(text, a) or cuts_word(text, a + len(quote)):
+        return
+    quote = data.draw(st.sampled_from([quote, "  ".join(quote.split()), quote.replace("–", "-")]))
+    offered = [{"quote": quote, "doc": doc}]
+    short = one(index, offered)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("rlm.answers.citations.WHOLE_CHARS", 5)
+        assert one(index, offered) == short
+
+
+def test_a_quote_of_too_many_words_for_a_long_text_is_looked_for_by_fewer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index_store.grep.LARGE_PROGRAM", 100)
+    monkeypatch.setattr("index_store.grep.MOST_STEPS", 1_000_000)
+    quote = " ".join(f"word{n}" for n in range(90))
+    (tmp_path / "long.txt").write_text("x " * 2_000 + quote + " y" * 2_000)
+    index = open_text(tmp_path / "long.txt")
+    with pytest.raises(BadQuery):
+        index.grep(quote.replace(" ", r"[\s\pZ]+"))
+    assert one(index, [quote]).supported == "verbatim"
+
+
+def test_a_long_document_is_not_read_whole_to_look_for_a_quote(tmp_path: Path) -> None:
+    words = "The ketch lies in the bay with all her sails set and nobody on deck. "
+    (tmp_path / "long.txt").write_text(words * 300_000 + "The mate was – ashore.")
+    index = open_text(tmp_path / "long.txt")
+    tracemalloc.start()
+    found = [
+        one(index, [{"quote": q, "doc": "long.txt"}])
+        for q in ("The mate was - ashore.", "A cook was aboard.")
+    ]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [citation.supported for citation in found] == ["nearest", "unsupported"]
+    assert found[0].quote == "The mate was – ashore."
+    assert peak < 6 * len(words) * 300_000  # most of it the words of the index; it took 16 times as much
 
 
 def test_a_citation_as_json_is_a_place_its_words_and_how_they_stand(tmp_path: Path) -> None:

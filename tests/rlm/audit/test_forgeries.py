@@ -83,6 +83,27 @@ def last(events: list[Event], kind: str, conversation: str = "0") -> Event:
     return first(list(reversed(events)), kind, conversation)
 
 
+def another_question(events: list[Event]) -> Event:
+    events[0]["question"] = "What is something else?"
+    return first(events, "model_asked")
+
+
+def another_model(events: list[Event]) -> Event:
+    events[0]["models"] = {"root": "gpt-5", "child": MODEL}
+    for event in events:
+        if event["kind"] in ("model_asked", "model_answered") and event["conversation"] == "0":
+            event["model"] = "gpt-4"
+    return first(events, "model_asked")
+
+
+def other_output(events: list[Event]) -> Event:
+    ran = next(e for e in events if e["kind"] == "code_run" and e["stdout"])
+    ran["stdout"] = "Something else was printed."
+    return next(
+        e for e in events[events.index(ran) :] if e["kind"] == "model_asked" and e["conversation"] == "0"
+    )
+
+
 def cost_lowered(events: list[Event]) -> Event:
     events[-1]["usage"]["completion_tokens"] -= 1
     return events[-1]
@@ -282,6 +303,9 @@ def words_before_the_beginning(events: list[Event]) -> Event:
 
 
 FORGERIES: dict[str, tuple[Forge, str]] = {
+    "another question": (another_question, "do not hold the question"),
+    "another model": (another_model, "which is no model of the run"),
+    "other output of a cell": (other_output, "something else than what cell 1 printed"),
     "the cost lowered in the total": (cost_lowered, "its calls together"),
     "the cost of a call lowered": (cost_of_a_call_lowered, "their calls together"),
     "a call removed": (call_removed, "their calls together"),

@@ -788,6 +788,14 @@ def test_an_index_whose_embedder_was_not_named_is_refused_before_anything_is_spe
     assert not stage.runs.exists()
 
 
+@pytest.mark.parametrize(("route", "loads"), [("rlm", 1), ("direct", 0)])
+def test_the_embedder_is_loaded_before_a_cells_clock_starts(stage: Stage, route: Route, loads: int) -> None:
+    loaded: list[float] = []
+    stage.patch.setattr(Index, "warm_up", lambda index: loaded.append(time.monotonic()))
+    stage.play(DONE, route=route, single="Two.")
+    assert len(loaded) == loads
+
+
 def test_ask_works_where_a_loop_runs_already(stage: Stage) -> None:
     async def notebook() -> Answer:
         return stage.play(DONE)

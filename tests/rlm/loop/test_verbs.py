@@ -207,6 +207,7 @@ def test_search_keeps_to_metadata_and_to_a_heading(described: Any) -> None:
     ("named", "said"),
     [
         ({"where": "year=2022"}, "where is a dict such as"),
+        ({"where": {f"field {n}": "x" for n in range(21)}}, "where has 21 fields, at most 20"),
         ({"where": {"year": [2022]}}, "where['year'] is text or a number, found list"),
         ({"where": {"colour": "red"}}, "no document has the metadata field 'colour'"),
         ({"section": 3}, "section is text, found 3"),

@@ -520,6 +520,19 @@ def test_a_call_is_on_the_cells_clock_unless_who_serves_it_pauses_the_clock() ->
         assert result.status == "killed" and "it ran longer than 1.5 s" in result.error
 
 
+def test_the_time_that_calls_took_does_not_cost_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlm.sandbox.session.REPLAY_S", 0.5)
+
+    def slow(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
+        time.sleep(1.0)
+        return "told"
+
+    with start(SandboxLimits(cell_timeout_s=2.5), serve=slow) as mine:
+        mine.run("x = echo()")
+        assert not mine.run("while True: pass").state_lost
+        assert shown(mine, "x") == "'told'\n"
+
+
 def test_a_call_under_way_when_its_session_is_killed_has_no_time_left() -> None:
     left: list[float] = []
 
