@@ -461,7 +461,7 @@ def test_an_output_that_turns_out_unwritable_is_a_sentence(
         (b"chunk_tokens = 3", "chunk_tokens is 3; give at least 16"),
         (b"chunk_tokens = 5000", "chunk_tokens is 5000, but the embedder minilm reads only"),
         (b"concurrency = 0", "concurrency is 0; give at least 1"),
-        (b"cluster = 3", "cluster is 3; write a table [cluster]"),
+        (b"cluster = 3", "sets cluster to 3; write a table [cluster]"),
         (b"[cluster]\nmethod = 'best'", "method is 'best'; give 'fast' or 'paper'"),
         (b"[cluster]\nmethod = 3", "sets method to 3"),
         (b"[cluster]\nsize = 3", "sets 'size', which is unknown"),
