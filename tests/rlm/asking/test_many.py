@@ -222,7 +222,7 @@ def test_answers_by_other_means_are_not_mixed_into_a_file(asked: Callable[..., A
     ):
         code, _, requests, err = asked([DONE], *more)
         assert (code, requests) == (2, [])
-        assert f"says was answered, by another {what}; name another file" in err
+        assert f"was answered, by another {what}; name another file" in err
     assert (tmp_path / "answers.jsonl").read_bytes() == before
     assert asked([DONE], "--max-calls", "100")[0] == 0  # limits are no means
 
