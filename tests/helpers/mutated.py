@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rlm.loop.view import View
 
 from index_store import vectors
 from index_store.errors import IndexStoreError
@@ -34,6 +33,7 @@ from index_store.picture import page
 from index_store.provenance import nodes_above, sources
 from index_store.types import MODES, Hit, Mode, Span
 from index_store.verify import verify_index
+from index_store.view import View
 from index_store.writer import publish
 from raptor.cli import main
 from tests.helpers.toy import TEXTS, toy_draft, unit_rows

