@@ -57,7 +57,8 @@ class Site:
 
     def update(self, texts: dict[str, str], remove: Sequence[str] = ()) -> BuildReport:
         self.began = time.monotonic()
-        sources = written(self.folder / "new.jsonl", texts) if texts else ()
+        # The file that it was built from: a document is not replaced by one of another file.
+        sources = written(self.folder / "1.jsonl", texts) if texts else ()
         return update_index(self._index(1), sources, remove=remove)
 
     def _index(self, number: int) -> Path:
