@@ -68,7 +68,7 @@ class C:
 with C() as c: 1 / 0
 R = re.Pattern(c.parts[2], str).pattern""",
     "cache around a module's class": "R = functools.lru_cache(type(json)).loads.__func__",
-    "descriptor of one class on another": "class A: real = classmethod(int.real)\nR = A.real",
+    "descriptor of one class on another": "class A: real = classmethod(int.real)\nR = A.real()",
     "end of a cell as a class": """
 try: FINAL('x')
 except BaseException as e: End = type(e)
