@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
-from raptor.loading.plain import decode
-from raptor.loading.types import Failure, Loaded, Section, SourceFile, title_of
+from raptor.loading.plain import read_headed
+from raptor.loading.types import Loaded, Section, SourceFile
 
 _ATX = re.compile(r" {0,3}(#{1,6})(?=[ \t\r]|\Z)")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
@@ -13,13 +12,7 @@ _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})(.*)")
 
 def read_markdown(file: SourceFile) -> Iterator[Loaded]:
     """The file as one document, titled by its first heading. Raises OSError."""
-    whole = decode(file)
-    if isinstance(whole, Failure):
-        yield whole
-        return
-    sections = tuple(markdown_sections(whole.text))
-    title = title_of(sections[0].heading if sections else "", whole.title)
-    yield replace(whole, title=title, sections=sections)
+    return read_headed(file, markdown_sections)
 
 
 def markdown_sections(text: str) -> Iterator[Section]:

@@ -1,9 +1,10 @@
 """Plain text: the text of a document is the file's own, decoded, not one character changed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 from raptor.loading.encodings import Undecodable, decode_bytes
-from raptor.loading.types import Failure, Loaded, SourceFile, Text
+from raptor.loading.types import Failure, Loaded, Section, SourceFile, Text, title_of
 
 
 def read_plain(file: SourceFile) -> Iterator[Loaded]:
@@ -22,3 +23,14 @@ def decode(file: SourceFile, declared: str = "") -> Text | Failure:
     except Undecodable as fault:
         return Failure(str(file.path), str(fault))
     return Text(file.id, file.path.name, str(file.path), text, notes=(note,) if note else ())
+
+
+def read_headed(file: SourceFile, sections_of: Callable[[str], Iterable[Section]]) -> Iterator[Loaded]:
+    """A text file as one document, titled by its first heading; `sections_of` finds the headings. Raises OSError."""
+    whole = decode(file)
+    if isinstance(whole, Failure):
+        yield whole
+        return
+    sections = tuple(sections_of(whole.text))
+    title = title_of(sections[0].heading if sections else "", whole.title)
+    yield replace(whole, title=title, sections=sections)

@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 
-from raptor.loading.plain import decode
-from raptor.loading.types import Failure, Loaded, Section, SourceFile, title_of
+from raptor.loading.plain import read_headed
+from raptor.loading.types import Loaded, Section, SourceFile
 
 _ADORNMENT = re.compile(r"([!-/:-@[-`{-~])\1+[ \t\r]*")
 _SHORT = 4  # an underline that is shorter than its title counts from here on
@@ -13,13 +12,7 @@ _SHORT = 4  # an underline that is shorter than its title counts from here on
 
 def read_rst(file: SourceFile) -> Iterator[Loaded]:
     """The file as one document, titled by its first heading. Raises OSError."""
-    whole = decode(file)
-    if isinstance(whole, Failure):
-        yield whole
-        return
-    sections = tuple(rst_sections(whole.text))
-    title = title_of(sections[0].heading if sections else "", whole.title)
-    yield replace(whole, title=title, sections=sections)
+    return read_headed(file, rst_sections)
 
 
 def rst_sections(text: str) -> Iterator[Section]:
