@@ -71,16 +71,20 @@ class View:
         return np.concatenate([chunks, summaries])
 
     def _in_view(self) -> frozenset[int] | None:
-        if self._within is None and self.root == len(self.index) - 1:
+        if self._chunks_within is None and self.root == len(self.index) - 1:
             return None
         below = self.index.below(self.root)
-        if self._within is None:
+        if self._chunks_within is None:
             return frozenset(below.tolist())
-        chunks = np.intersect1d(below, self._within[self._within < self.index.levels[0]])
+        chunks = np.intersect1d(below, self._chunks_within)
         if not len(chunks):
             raise BadQuery(f"there is no text in the scope under {self.under}; give a wider one")
         above = np.intersect1d(below, self.index.above(chunks))
         return frozenset([*chunks.tolist(), *above.tolist()])
+
+    @cached_property
+    def _chunks_within(self) -> Numbers | None:
+        return None if self._within is None else self._within[self._within < self.index.levels[0]]
 
     @cached_property
     def _texts(self) -> frozenset[int] | None:
@@ -136,7 +140,6 @@ class View:
         check: Check = unchecked,
     ) -> Grep:
         """As `Index.grep`, of what is in this view."""
-        within = None if self._within is None else self._within[self._within < self.index.levels[0]]
         return self.index.grep(
             pattern,
             under=self.under if under is None else under,
@@ -144,7 +147,7 @@ class View:
             ignore_case=ignore_case,
             limit=limit,
             count_to=count_to,
-            within=within,
+            within=self._chunks_within,
             check=check,
         )
 
