@@ -104,6 +104,13 @@ def choose(sentences: Sequence[Sentence], max_tokens: int) -> list[int]:
 
     if not sentences:
         return []
+    with np.errstate(invalid="ignore"):  # BLAS kernels read past short rows, and flag what they then drop
+        return _choose(sentences, max_tokens)
+
+
+def _choose(sentences: Sequence[Sentence], max_tokens: int) -> list[int]:
+    import numpy as np
+
     vectors = _vectors(sentences)
     relevance = _centrality(vectors) * _prior(sentences)
     relevance /= relevance.max() or 1.0
@@ -159,10 +166,9 @@ def _centrality(vectors: Matrix) -> Matrix:
 
     n = len(vectors)
     score = np.full(n, 1 / n, dtype=np.float32)
-    with np.errstate(invalid="ignore"):  # BLAS kernels read past short rows, and flag what they then drop
-        degree = np.maximum(vectors @ vectors.sum(axis=0), 1e-6)
-        for _ in range(_ROUNDS):
-            score = (1 - _DAMPING) / n + _DAMPING * (vectors @ (vectors.T @ (score / degree)))
+    degree = np.maximum(vectors @ vectors.sum(axis=0), 1e-6)
+    for _ in range(_ROUNDS):
+        score = (1 - _DAMPING) / n + _DAMPING * (vectors @ (vectors.T @ (score / degree)))
     return score
 
 
