@@ -13,7 +13,7 @@ from rlm.answers.citations import Citation, Conclusion
 from rlm.answers.demands import Demands, is_not_found
 from rlm.answers.schema import typed
 from rlm.asking.options import Options
-from rlm.asking.routes import Choice, choose
+from rlm.asking.routes import Choice, choose, first_call
 from rlm.asking.runs import (
     check_text,
     gateway_for,
@@ -199,7 +199,7 @@ async def _by_route(run: Run, question: str, route: Route) -> Conclusion:
     if route != "direct":  # before the clock of a cell starts, which would pay for it
         await asyncio.to_thread(run.index.warm_up)
     if route == "rlm":
-        run.budget.reserve_last(run.models.root)
+        run.budget.reserve_last(run.models.root, first_call(run, question, route))
         return await converse(run, question)
     if route == "direct":
         return await answer_once(run, question, whole_text(run))
