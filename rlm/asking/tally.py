@@ -16,8 +16,8 @@ class Tally:
     """What came of questions. `before`: those that an earlier run had answered; all other counts are of this run.
 
     `out_of_budget` had begun when a cap was met, and `not_asked` never did. `failed`: how many for each reason.
-    `spent`: by all. `an_answer`: what those that were answered used, on average; None where none was. `priced`: whether the
-    prices of all models are known.
+    `spent`: by all. `an_answer`: what those that were answered used, on average; None where none was. `priced`: whether
+    the prices of all models are known.
     """
 
     before: int

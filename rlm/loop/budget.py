@@ -48,7 +48,7 @@ class Budget:
 
     # -- the call that is set aside ----------------------------------------------------------------------
 
-    def reserve_last(self, model: str, first: Usage = Usage()) -> None:
+    def reserve_last(self, model: str, first: Usage) -> None:
         """Set one call to `model` aside, for an answer when all else is spent; none where the caps are too small for
         that beside the `first`."""
         worst = last_call(model, self.ledger.left(), self.ledger.sure(), first)
