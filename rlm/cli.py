@@ -161,6 +161,14 @@ def _ask_parser(commands: Any) -> None:
         help="where answers to --questions go, a line each; those it holds are not asked again",
     )
     ask.add_argument("--at-once", type=int, default=4, metavar="N", help="questions at a time (%(default)s)")
+    for name, kind in (("usd", float), ("tokens", int), ("calls", int)):
+        ask.add_argument(
+            f"--each-{name}",
+            type=kind,
+            metavar="N",
+            help=f"with --questions: hard ceiling on {'dollars' if name == 'usd' else name} of each question; "
+            f"--max-{name} is that of all together",
+        )
     ask.add_argument(
         "--route",
         default="auto",

@@ -74,8 +74,8 @@ class Citation:
 class Conclusion:
     """How a conversation ended, with its answer if it has one.
 
-    `stop`: "answer", "unmet" (the answer lacks what is demanded), "turns", "budget", "timeout", "failed" or
-    "cancelled". `error`: why it failed.
+    `stop`: "answer", "unmet" (the answer lacks what is demanded), "turns", "budget", "timeout", "no code" (the
+    model writes none), "failed" or "cancelled". `error`: why it failed, or why a limit left no answer.
     """
 
     content: str

@@ -15,7 +15,7 @@ from rlm.answers.citations import Conclusion
 from rlm.answers.demands import Demands
 from rlm.asking.asking import Answer, answer_of
 from rlm.asking.options import Options
-from rlm.asking.routes import Choice
+from rlm.asking.routes import Choice, first_call
 from rlm.asking.runs import (
     check_text,
     gateway_for,
@@ -73,7 +73,7 @@ class Chat:
         run, budget = recorded.run, recorded.run.budget
         run.journal.watch, budget.began = watch or self.options.watch, time.monotonic()
         budget.release_last()
-        budget.reserve_last(run.models.root)
+        budget.reserve_last(run.models.root, first_call(run, question, "rlm"))
         self.last = Conclusion("", (), "cancelled", "the question was given up")
         self.last = await pursue(await self._put(recorded, question), question)
         if self.last.stop == "failed":

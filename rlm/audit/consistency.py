@@ -29,7 +29,7 @@ PLAIN_CHARS = 4_000
 PRINTED_CHARS = 100_000
 #: The ends of a run that has an answer event, and those of one that may have been broken off anywhere.
 REGULAR, BROKEN = (
-    frozenset({"answer", "unmet", "turns", "budget", "timeout"}),
+    frozenset({"answer", "unmet", "turns", "budget", "timeout", "no code"}),
     frozenset({"failed", "cancelled"}),
 )
 #: The error of a call that was cancelled: the ledger was charged for it, and nobody was told how much.
@@ -57,7 +57,7 @@ class Talk:
     its messages were, so that its cells may be counted from 1 again; `counted_anew`: they were. `told`: the answer
     that its code wrote in so many words; `printed`: what its last cell did; `computed`: code may have computed
     another. `said`: the digests of its replies; `has_words`: its answer has some. `free_s`: when its last call or
-    cell ended; `called_s`: when it last called.
+    cell ended; `called_s`: when it last called. `searched`: the run has searched by itself, and not gone on.
     """
 
     call: Asked | None = None
@@ -80,6 +80,7 @@ class Talk:
     printed: str = ""
     computed: bool = False
     last_ok: bool = False
+    searched: bool = False
 
 
 @dataclass(slots=True)
@@ -319,7 +320,7 @@ def cell_is_next(story: Story, event: RecordedEvent) -> str:
 def cell_was_let_run(story: Story, event: RecordedEvent) -> str:
     """What a cell asks for, it asks after a scan let it run and before it ended. A search before any cell has none."""
     talk, cell = story.talks[event["conversation"]], event["cell"]
-    if cell == talk.cell == 0 and event["kind"] == "visited":
+    if event["kind"] == "visited" and (cell == talk.cell == 0 or "by" in event):
         return ""
     if talk.scan != "ok" or cell != talk.cell:
         why = (
@@ -327,6 +328,18 @@ def cell_was_let_run(story: Story, event: RecordedEvent) -> str:
         )
         return f"cell {cell} asks for something, and {why}"
     return ""
+
+
+def run_searched_for_its_end(story: Story, event: RecordedEvent) -> str:
+    """The run itself makes one search in its root, after a cell or a call has ended and before its last one."""
+    if "by" not in event:
+        return ""
+    talk = story.talks[event["conversation"]]
+    if event["conversation"] != "0" or event["verb"] != "search" or event["cell"] != talk.cell:
+        return "the run itself is said to have done something else than search in its root"
+    if talk.call or talk.scan:
+        return "the run itself is said to search while a cell or a call is under way"
+    return "the run itself is said to search twice for one end" if talk.searched else ""
 
 
 def cell_was_scanned(story: Story, event: RecordedEvent) -> str:
@@ -450,7 +463,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "model_failed": (is_under_way, call_was_begun, caps_hold),
     "code_scanned": (is_under_way, cell_is_next),
     "code_run": (is_under_way, cell_was_scanned),
-    "visited": (is_under_way, cell_was_let_run, visit_gave_what_it_counts),
+    "visited": (is_under_way, cell_was_let_run, run_searched_for_its_end, visit_gave_what_it_counts),
     "child_called": (is_under_way, cell_was_let_run, children_are_next, depth_is_allowed),
     "child_returned": (
         is_under_way,
@@ -479,6 +492,7 @@ def _opened(story: Story, event: RecordedEvent) -> None:
 
 def _asked(story: Story, event: RecordedEvent) -> None:
     talk, story.call = story.talks[event["conversation"]], event["call"]
+    talk.searched = False
     talk.call = Asked(event["call"], event["model"], event["time_s"], event["max_tokens"], story.spent)
     talk.begun_anew = talk.begun_anew or event["conversation_messages"] == len(event["messages"])
     talk.sent = max(
@@ -519,6 +533,10 @@ def _ran(story: Story, event: RecordedEvent) -> None:
     _end_children(story, talk)  # those of a cell that was cut short have ended with it
 
 
+def _visited(story: Story, event: RecordedEvent) -> None:
+    story.talks[event["conversation"]].searched |= "by" in event
+
+
 def _called(story: Story, event: RecordedEvent) -> None:
     talk = story.talks[event["conversation"]]
     _end_children(story, talk)  # a call that was refused half-way never returned
@@ -546,6 +564,7 @@ def _budget(story: Story, event: RecordedEvent) -> None:
 
 def _answered(story: Story, event: RecordedEvent) -> None:
     talk = story.talks[event["conversation"]]
+    talk.searched = False
     talk.has_answered, talk.reply, talk.has_words = True, _digest(event["content"]), bool(event["content"])
     if event["conversation"] == "0":
         story.stop = event["stop"]
@@ -558,6 +577,7 @@ _AFTER: dict[str, Callable[[Story, RecordedEvent], None]] = {
     "model_failed": _ended,
     "code_scanned": _scanned,
     "code_run": _ran,
+    "visited": _visited,
     "child_called": _called,
     "child_returned": _returned,
     "budget": _budget,

@@ -237,7 +237,7 @@ EVENTS: dict[str, Fields] = {
             "result_chars": COUNT,
             "result": JSON,
         },
-        {"error": TEXT, "seconds": AMOUNT},
+        {"error": TEXT, "seconds": AMOUNT, "by": one_of("run")},
     ),
     "child_called": Fields(
         {

@@ -142,7 +142,8 @@ class CodeRun(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visited(Event):
-    """Code used a verb over the tree. `shown`: the nodes in its result; `not_taken`: their siblings, which were on
+    """Code used a verb over the tree; or, as `by` says, the run itself, which searches where nothing was read by its
+    end. `shown`: the nodes in its result; `not_taken`: their siblings, which were on
     offer and not shown; both as NODE in the table. `result` is exactly what the worker was given, `result_chars` its
     length; `error` says why the verb was refused."""
 
@@ -156,6 +157,7 @@ class Visited(Event):
     result: Json
     error: str | None = None
     seconds: float | None = None
+    by: Literal["run"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

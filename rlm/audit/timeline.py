@@ -1,6 +1,6 @@
 """A run as plain text: what was asked, each step in order, what it cost so far, the answer and its citations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
@@ -17,6 +17,8 @@ _CODE_LINES = 8
 _OUTPUT_LINES = 4
 _NODES = 6
 _BLOCK_CHARS = 100_000
+#: Before a visit that no code made.
+BY_THE_RUN = "by the run itself: "
 
 
 def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None) -> str:
@@ -44,6 +46,14 @@ def branch_line(branch: Branch) -> str:
     """One branch in one line: `L1-00001    Margin, power contract and outlook  (peek)`."""
     label = one_line(branch.label, 60) or "(no label)"
     return f"{one_line(branch.node, 20):<10}  {label}  ({_short(branch.verb)})"
+
+
+def rejection(scanned: Mapping[str, Any]) -> str:
+    """What a cell that was rejected used, for a person: `line 3: the name `open``. A model is told what to write."""
+    rule, line = scanned["rule"] or "", scanned["line_in_code"]
+    kind, _, word = rule.partition(" ")
+    what = f"the {kind} `{word}`" if kind in ("name", "attribute", "import", "syntax") and word else rule
+    return one_line(f"line {line}: {what or 'something that is not allowed'}", WIDTH)
 
 
 def _path(taken: list[Branch]) -> list[str]:
@@ -96,8 +106,7 @@ def _failed(event: RecordedEvent) -> list[str]:
 
 
 def _scanned(event: RecordedEvent) -> list[str]:
-    why = f" by the scan, line {event['line_in_code']}: {one_line(event['rule'] or '', WIDTH)}"
-    verdict = "" if event["verdict"] == "ok" else "  REFUSED" + why
+    verdict = "" if event["verdict"] == "ok" else f"  REFUSED by the scan, {rejection(event)}"
     return [f"cell {event['cell']}{verdict}", *_block(event["code"], "  | ", _CODE_LINES)]
 
 
@@ -117,8 +126,9 @@ def _visited(event: RecordedEvent) -> list[str]:
             f"{_short(event['verb'])}({_pairs(event['arguments'])}) refused: {one_line(event['error'], WIDTH)}"
         ]
     shown, passed = _nodes(event["shown"]), _nodes(event["not_taken"])
+    by = BY_THE_RUN if "by" in event else ""
     return [
-        f"{_short(event['verb'])}({_pairs(event['arguments'])}) gave {count(event['result_chars'], 'character')}",
+        f"{by}{_short(event['verb'])}({_pairs(event['arguments'])}) gave {count(event['result_chars'], 'character')}",
         *([f"  shown     {shown}"] if shown else []),
         *([f"  not taken {passed}"] if passed else []),
     ]

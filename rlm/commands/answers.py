@@ -27,6 +27,8 @@ def as_text(answer: Answer) -> str:
 
 def _lines(answer: Answer) -> Iterator[str]:
     yield answer.content or f"(no answer: stopped by {answer.stop})"
+    if answer.why:
+        yield f"({answer.why})"
     yield ""
     yield from (_citation(number, c) for number, c in enumerate(answer.citations, 1))
     if answer.stop == "unmet":

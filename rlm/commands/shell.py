@@ -20,6 +20,7 @@ from index_store.view import View
 from rlm.answers.citations import Conclusion
 from rlm.asking.options import Options
 from rlm.asking.runs import gateway_for, new_run, opened_for
+from rlm.audit.timeline import rejection
 from rlm.commands.options import options_of
 from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
@@ -166,9 +167,17 @@ def result_json(result: CellResult) -> dict[str, Json]:
     return {
         "status": result.status,
         "stdout": result.stdout,
-        "error": result.error,
+        "error": _error(result),
         "seconds": round(result.seconds, 4),
+        **({"answer": result.answer} if result.answer is not None else {}),
     }
+
+
+def _error(result: CellResult) -> str:
+    """The error of a cell; of one that was rejected with what it used, as a person is told what no model is."""
+    if result.status != "rejected":
+        return result.error
+    return f"{rejection({'rule': result.rule, 'line_in_code': result.line})}. {result.error}"
 
 
 def talk(shell: Shell, fresh: bool) -> None:
@@ -191,7 +200,11 @@ def talk(shell: Shell, fresh: bool) -> None:
 def _print(result: CellResult) -> None:
     say(result.stdout, end="" if result.stdout.endswith("\n") or not result.stdout else "\n")
     if result.error:
-        say(f"{result.status}: {result.error}")
+        say(f"{result.status}: {_error(result)}")
+    if result.answer is not None:
+        say(f"answer: {result.answer.get('content', '')}")
+        for cited in result.answer.get("citations") or []:
+            say(f"  cites {one_line(str(cited), 200)}")
 
 
 def _read_cell() -> str | None:

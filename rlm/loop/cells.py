@@ -97,8 +97,11 @@ def record_scan(
     talk.run.journal.record(talk.id, scanned)
 
 
-def record_visit(run: Run, conversation: str, cell: Callable[[], int], visit: Visit) -> None:
-    """Record one use of a verb, before its result is handed to the cell. `cell` gives the number of the cell."""
+def record_visit(
+    run: Run, conversation: str, cell: Callable[[], int], visit: Visit, by: Literal["run"] | None = None
+) -> None:
+    """Record one use of a verb, before its result is handed to the cell. `cell` gives the number of the cell; `by` says
+    that no cell used it, but the run itself."""
     result = visit.result
     visited = Visited(
         cell=cell(),
@@ -109,6 +112,7 @@ def record_visit(run: Run, conversation: str, cell: Callable[[], int], visit: Vi
         result=result,
         result_chars=0 if visit.error else len(result if isinstance(result, str) else json.dumps(result)),
         error=visit.error or None,
+        by=by,
     )
     run.journal.record(conversation, visited)
     run.journal.flag(conversation, f"context.{visit.verb}", texts_shown(result, visit.shown))

@@ -70,7 +70,7 @@ def _numbers(events: Sequence[RecordedEvent]) -> Html:
     last = events[-1] if events else {"kind": "", "time_s": 0.0}
     stop = str(last["stop"]) if last["kind"] == "run_closed" else "no end recorded"
     pairs = [
-        ("Ended", stop),
+        ("Ended", f"{stop}: {last['error']}" if last.get("error") else stop),
         ("Time", f"{last['time_s']:.1f} s"),
         ("Model calls", f"{usage.calls:,}"),
         ("Tokens", f"{usage.tokens:,}"),

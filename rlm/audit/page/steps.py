@@ -12,6 +12,7 @@ from rlm.audit.costs import in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks, without_blocks
 from rlm.audit.page.html import Html, fold, join, pre, tag
+from rlm.audit.timeline import BY_THE_RUN, rejection
 
 _MOST_CHILDREN = 200
 _MOST_NODES = 60
@@ -149,7 +150,7 @@ def _scanned(event: RecordedEvent, scene: Scene) -> Html:
         "refused by the scan" if refused else "scan passed",
         cls="chip bad" if refused else "chip good",
     )
-    why = tag("p", event["rule"] or "", cls="doubt") if refused else None
+    why = tag("p", rejection(event), cls="doubt") if refused else None
     code = tag("pre", *_coloured(event["code"][:20_000], event["line_in_code"]), cls="code")
     return tag(
         "div", tag("p", f"Cell {event['cell']} ", chip, cls="step"), code, why, id=_anchor(event), cls="cell"
@@ -179,7 +180,7 @@ def _visited(event: RecordedEvent, scene: Scene) -> Html:
     arguments = ", ".join(
         f"{name}={one_line(_json(value), 60)}" for name, value in _words_first(event["arguments"])
     )
-    call = tag("code", tag("b", event["verb"]), f"({arguments})")
+    call = tag("code", BY_THE_RUN if "by" in event else "", tag("b", event["verb"]), f"({arguments})")
     refused = event.get("error")
     outcome = f" refused: {refused}" if refused else f" showed {count(len(event['shown']), 'node')}"
     passed = f", {len(event['not_taken'])} beside not taken" if event["not_taken"] else ""

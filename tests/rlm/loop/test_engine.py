@@ -22,6 +22,7 @@ from rlm import Answer, Limits, Models, ask, ask_async, prompts
 from rlm.asking.options import Options
 from rlm.asking.runs import new_run
 from rlm.audit import read
+from rlm.audit.consistency import Story
 from rlm.audit.conversation import messages_seen
 from rlm.errors import RlmError
 from rlm.gateway import gateway as gateway_module
@@ -160,6 +161,8 @@ def check_events(events: list[Event]) -> None:
                 assert asked.count(ended[-1]) == 1
             case "code_scanned":
                 scanned.append((event["conversation"], event["cell"]))
+            case "visited" if event.get("by") == "run":
+                assert scanned == ran  # between cells
             case "visited" | "child_called" | "child_returned":
                 here = (event["conversation"], event["cell"])
                 assert here in scanned
@@ -260,6 +263,82 @@ def test_a_reply_without_code_is_told_so_and_the_run_goes_on(stage: Stage) -> No
     told = [body["messages"][-1]["content"] for body in stage.requests]
     assert told[1] == told[2] == prompts.NO_CODE
     assert len(stage.kinds("code_run")) == 1
+
+
+def test_a_model_that_writes_no_code_three_times_in_a_row_ends_the_run_and_says_so(stage: Stage) -> None:
+    answer = stage.play(*[Step("It has two, I think.")] * 5)
+    assert (answer.stop, answer.content) == ("no code", "")
+    assert "test-model gave 3 replies in a row that hold no code" in answer.why
+    assert answer.why in answer.as_json()["why"]  # type: ignore[operator]
+    assert stage.events[-1]["stop"] == "no code"
+    assert stage.events[-1]["error"] == answer.why
+    single = [body for body in stage.requests if body["messages"][0]["content"].startswith(prompts.SINGLE)]
+    assert len(stage.requests) - len(single) == 3
+    assert [e["text"] for e in stage.kinds("note")].count("the reply holds no code that could run") == 3
+
+
+def test_code_between_replies_without_it_begins_the_count_anew(stage: Stage) -> None:
+    none = Step("I think.")
+    answer = stage.play(none, none, cell("x = 1"), none, none, DONE)
+    assert (answer.content, answer.stop) == ("Two.", "answer")
+
+
+def test_where_nothing_was_read_the_run_searches_by_itself_for_the_call_kept_back(stage: Stage) -> None:
+    reply = 'Two.\n[L0-00000] "The ketch has two masts."'
+    answer = stage.play(*[Step("It has two, I think.")] * 3, single=reply)
+    assert (answer.content, answer.stop) == ("Two.", "no code")
+    assert answer.citations[0].supported == "verbatim"
+    (visit,) = stage.kinds("visited")
+    assert (visit["by"], visit["verb"], visit["cell"]) == ("run", "search", 0)
+    assert visit["arguments"]["query"] == QUESTION
+    assert re.search(
+        r"<<<DATA [0-9a-f]{12} \d+/\d+ L0-00000>>>", stage.requests[-1]["messages"][1]["content"]
+    )
+
+
+def test_the_trace_lets_the_run_search_once_and_only_between_cells(stage: Stage) -> None:
+    stage.play("print(1)", "print(2)", turns=2, single="Two.")
+    at = next(i for i, event in enumerate(stage.events) if event["kind"] == "visited")
+    ran = next(i for i, event in enumerate(stage.events) if event["kind"] == "code_run")
+    visit, before = stage.events[at], stage.events[:at]
+
+    def told(events: list[Event]) -> str:
+        story = Story()
+        return next(filter(None, map(story.hear, events)), "")
+
+    assert told(stage.events) == ""
+    assert "done something else than search" in told([*before, visit | {"verb": "read"}])
+    assert "search twice" in told([*before, visit, visit])
+    assert "while a cell or a call is under way" in told([*stage.events[:ran], visit | {"cell": 1}])
+    assert "was not scanned, or had ended" in told(
+        [*before, {name: value for name, value in visit.items() if name != "by"}]
+    )
+
+
+def test_cells_that_read_nothing_are_no_evidence_either(stage: Stage) -> None:
+    stage.play("print(1)", "print(2)", turns=2, single="Two.")
+    (visit,) = stage.kinds("visited")
+    assert (visit["by"], visit["cell"]) == ("run", 2)
+    assert "The ketch has two masts." in stage.requests[-1]["messages"][1]["content"]
+
+
+def test_passages_that_were_seen_and_not_printed_go_into_the_call_kept_back(stage: Stage) -> None:
+    stage.play('hits = context.search("masts of a ketch")', "print(7)", turns=2, single="Two.")
+    assert [visit.get("by") for visit in stage.kinds("visited")] == [None]
+    sent = stage.requests[-1]["messages"][1]["content"]
+    assert "The ketch has two masts." in sent
+    assert "output of cell 2" in sent
+
+
+def test_without_any_evidence_no_call_is_bought(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*_: Any) -> NoReturn:
+        raise Refused("no search here")
+
+    monkeypatch.setattr("rlm.loop.ending.retrieved_text", nothing)
+    answer = stage.play("print(1)", "print(2)", turns=2, single="Two.")
+    assert (answer.content, answer.stop, answer.usage.calls) == ("", "turns", 2)
+    assert "there is no evidence to answer from, and no call was made" in answer.why
+    assert stage.events[-1]["error"] == answer.why
 
 
 def test_the_blocks_of_one_reply_run_as_one_cell(stage: Stage) -> None:
