@@ -47,6 +47,7 @@ class Answer:
     folder of the run. `head`: the hash of the last line of its trace; a copy of it kept elsewhere shows later that the
     trace was not rewritten. `value`: the answer as the schema's type, where a schema was demanded and is met; `content`
     is then its JSON. `priced`: whether the prices of all models are known; where one is not, `usage.usd` is too low.
+    `lacks`: what an "unmet" answer lacks of what was demanded, as the model was told.
     """
 
     content: str
@@ -57,6 +58,7 @@ class Answer:
     head: str
     value: Json = None
     priced: bool = True
+    lacks: str = ""
 
     def as_json(self) -> dict[str, Json]:
         """The answer as the command line prints it."""
@@ -68,6 +70,7 @@ class Answer:
             "trace": str(self.trace),
             "head": self.head,
         }
+        answer |= {"lacks": self.lacks} if self.lacks else {}
         return answer if self.priced else answer | {"priced": False}
 
 
@@ -213,4 +216,6 @@ def answer_of(run: Run, conclusion: Conclusion, folder: Path, head: str) -> Answ
     c, schema = conclusion, run.demands.schema
     value = None if schema is None or is_not_found(c.content) else typed(c.content, schema)[0]
     priced = all(price(model, 1, 1) is not None for model in (run.models.root, run.models.child))
-    return Answer(c.content, c.citations, c.stop, run.budget.ledger.spent, folder, head, value, priced)
+    return Answer(
+        c.content, c.citations, c.stop, run.budget.ledger.spent, folder, head, value, priced, c.lacks
+    )
