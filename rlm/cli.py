@@ -235,7 +235,7 @@ def _trace_parser(commands: Any) -> None:
     )
     trace.add_argument("action", choices=["show", "verify"])
     trace.add_argument("run_folder", metavar="RUN", help="a run's folder")
-    trace.add_argument("--head", metavar="HASH", help="verify: the hash of the last line, as kept elsewhere")
+    _head_option(trace)
     trace.add_argument(
         "--index",
         metavar="INDEX",
@@ -253,7 +253,16 @@ def _review_parser(commands: Any) -> None:
         "rlm.commands.trace:review",
     )
     review.add_argument("run_folder", metavar="RUN", help="a run's folder")
+    _head_option(review)
     review.add_argument("-o", "--output", required=True, metavar="PAGE", help="the HTML file")
+
+
+def _head_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--head",
+        metavar="HASH",
+        help="the hash of the last line, as rlm ask printed it and as kept elsewhere",
+    )
 
 
 def _doctor_parser(commands: Any) -> None:

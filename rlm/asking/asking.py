@@ -48,7 +48,7 @@ class Answer:
     kept elsewhere shows later that the trace was not rewritten. `value`: the answer as the schema's type, where a
     schema was demanded and is met; `content` is then its JSON. `priced`: whether the prices of all models are known;
     where one is not, `usage.usd` is too low. `why`: a sentence about the stop, where there is more to say, such as that
-    nothing was found to answer from.
+    nothing was found to answer from. `lacks`: what an "unmet" answer lacks of what was demanded, as the model was told.
     """
 
     content: str
@@ -60,6 +60,7 @@ class Answer:
     value: Json = None
     priced: bool = True
     why: str = ""
+    lacks: str = ""
 
     def as_json(self) -> dict[str, Json]:
         """The answer as the command line prints it."""
@@ -71,8 +72,12 @@ class Answer:
             "trace": str(self.trace),
             "head": self.head,
         }
-        more = ({} if self.priced else {"priced": False}) | ({"why": self.why} if self.why else {})
-        return answer | more
+        more = {
+            "priced": None if self.priced else False,
+            "why": self.why or None,
+            "lacks": self.lacks or None,
+        }
+        return answer | {name: value for name, value in more.items() if value is not None}
 
 
 def ask(
@@ -218,4 +223,4 @@ def answer_of(run: Run, conclusion: Conclusion, folder: Path, head: str) -> Answ
     value = None if schema is None or is_not_found(c.content) else typed(c.content, schema)[0]
     priced = all(price(model, 1, 1) is not None for model in (run.models.root, run.models.child))
     spent = run.budget.ledger.spent
-    return Answer(c.content, c.citations, c.stop, spent, folder, head, value, priced, c.error)
+    return Answer(c.content, c.citations, c.stop, spent, folder, head, value, priced, c.error, c.lacks)

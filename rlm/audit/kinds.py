@@ -73,6 +73,14 @@ class RunOpened(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionPut(Event):
+    """A chat puts its next question; its first is that of RunOpened."""
+
+    kind = "question_put"
+    question: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelAsked(Event):
     """A model call begins. The model sees the first `conversation_messages - len(messages)` messages that this
     conversation held before, and then `messages`."""
@@ -224,12 +232,13 @@ class Note(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered(Event):
     """A conversation has its answer. Each citation says how it stands in the source, as CITATION in the table; `stop`
-    says what ended the conversation."""
+    says what ended the conversation, and `lacks`, where that is "unmet", what the answer lacks of what is demanded."""
 
     kind = "answered"
     content: str
     citations: Sequence[Mapping[str, Json]]
     stop: str
+    lacks: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,4 +131,5 @@ def _line(outcome: Outcome) -> str:
         return f"{asked} -> {'failed: ' * outcome.asked}{one_line(outcome.error or '', 200)}"
     a = outcome.answer
     spent = f"{count(a.usage.calls, 'call')}, {dollars(a)}"
-    return f"{asked} -> {a.stop}: {one_line(a.content, 80)} ({count(len(a.citations), 'citation')}, {spent})"
+    ended = f"unmet ({one_line(a.lacks, 120)})" if a.stop == "unmet" else a.stop
+    return f"{asked} -> {ended}: {one_line(a.content, 80)} ({count(len(a.citations), 'citation')}, {spent})"

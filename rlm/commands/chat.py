@@ -39,6 +39,8 @@ async def _chat(opened: Index, o: Options) -> int:
                 code = 2
                 continue
             say(as_text(answer), flush=True)
+    if opened_chat.head:  # the line that ends the trace comes after the last answer
+        say(f"\nend of the chat\nhead:  {opened_chat.head}", flush=True)
     return code
 
 

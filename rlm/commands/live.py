@@ -163,6 +163,13 @@ def _answered(f: dict[str, Json]) -> str:
     return f"  {model}: {u['prompt_tokens']:,} + {u['completion_tokens']:,} tokens, ${u['usd']:.4f}"
 
 
+def _concluded(f: dict[str, Json]) -> str:
+    if f["stop"] == "unmet":
+        return f"not accepted: {one_line(f.get('lacks') or '', 200)}"
+    answered = "answered" if f["content"] else "no answer"
+    return f"{answered}: {count(len(f['citations']), 'citation')}, stop {f['stop']}"
+
+
 #: Gives the line of each kind of event that is shown; the other kinds are in SILENT.
 LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     "model_answered": _answered,
@@ -174,11 +181,17 @@ LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     "child_called": lambda f: f"    {f['verb']}: {len(f['prompts'])} asked",
     "budget": lambda f: f"  budget: {one_line(f['reason'], 200)}",
     "suspicious": lambda f: f"    reads like an instruction: {f['place']}: {one_line(f['words'], 100)}",
-    "answered": lambda f: (
-        f"{'answered' if f['content'] else 'no answer'}: {count(len(f['citations']), 'citation')}, stop {f['stop']}"
-    ),
+    "answered": _concluded,
 }
 #: Kinds that are not shown, since the line of another event, or the answer, has the same; a scan is where it rejects.
 SILENT = frozenset(
-    {"run_opened", "model_asked", "model_failed", "code_scanned", "child_returned", "run_closed"}
+    {
+        "run_opened",
+        "question_put",
+        "model_asked",
+        "model_failed",
+        "code_scanned",
+        "child_returned",
+        "run_closed",
+    }
 )

@@ -70,11 +70,15 @@ def steps_section(events: Sequence[RecordedEvent], anchors: Mapping[str, str]) -
 
 
 def turns_of(events: Sequence[RecordedEvent]) -> list[Turn]:
-    """The events of one conversation, a new turn with each model call; without a turn 0 that is empty."""
-    turns = [Turn(0, [])]
+    """The events of one conversation, a new turn with each model call; without a turn 0 that is empty. The next
+    question of a chat begins a turn 0 too."""
+    turns, number = [Turn(0, [])], 0
     for event in events:
+        if event["kind"] == "question_put":
+            turns.append(Turn(0, []))
         if event["kind"] == "model_asked":
-            turns.append(Turn(turns[-1].number + 1, []))
+            number += 1
+            turns.append(Turn(number, []))
         turns[-1].events.append(event)
     return [turn for turn in turns if turn.events]
 
@@ -111,6 +115,10 @@ def _turn_facts(turn: Turn) -> Html:
 
 def _opened(event: RecordedEvent, scene: Scene) -> Html:
     return tag("p", f"The run opened at {event['started']}.", id=_anchor(event), cls="meta")
+
+
+def _put(event: RecordedEvent, scene: Scene) -> Html:
+    return tag("h3", f"Next question: {one_line(event['question'], 500)}", id=_anchor(event))
 
 
 def _asked(event: RecordedEvent, scene: Scene) -> Html:
@@ -295,6 +303,7 @@ def _closed(event: RecordedEvent, scene: Scene) -> Html:
 #: The HTML of each kind of event; None for one that is drawn elsewhere.
 STEPS: dict[str, Callable[[RecordedEvent, Scene], Html | None]] = {
     "run_opened": _opened,
+    "question_put": _put,
     "model_asked": _asked,
     "model_answered": _replied,
     "model_failed": _failed,
