@@ -7,10 +7,12 @@ module that prints.
 import argparse
 import io
 import json
+import math
 import re
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeAlias
 
@@ -113,6 +115,22 @@ def byte_size(size: int) -> str:
     """Bytes in the unit that leaves a few digits: `9 bytes`, `4 kB`, `1.2 MB`."""
     kilo, mega = size / 1e3, size / 1e6
     return f"{size} bytes" if size < 1000 else f"{kilo:.0f} kB" if mega < 1 else f"{mega:,.1f} MB"
+
+
+def span_of_time(low: float, high: float) -> str:
+    """From so many seconds to so many, rounded outwards: `40 s to 2 min`, `3 to 5 h`; one time where both are the same."""
+    lower, upper = _time(low, math.floor), _time(high, math.ceil)
+    if lower == upper:
+        return f"{lower[0]} {lower[1]}"
+    return f"{lower[0]}{'' if lower[1] == upper[1] else ' ' + lower[1]} to {upper[0]} {upper[1]}"
+
+
+def _time(seconds: float, rounded: Callable[[float], int]) -> tuple[int, str]:
+    number, unit = next(
+        ((seconds / size, unit) for size, unit in ((3600, "h"), (60, "min")) if seconds >= 2 * size), (seconds, "s")
+    )
+    step = 1 if number < 10 else 5
+    return rounded(number / step) * step, unit
 
 
 def prepare(*streams: TextIO) -> None:

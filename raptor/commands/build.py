@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from index_store.terminal import byte_size, count, one_line, print_json, say, spelled
+from index_store.terminal import byte_size, count, one_line, print_json, say, span_of_time, spelled
 from raptor.build import build_index, sync_index, update_index
 from raptor.estimating import Estimate, check_cap, estimate
 from raptor.loading.duplicates import Twin
@@ -133,7 +133,7 @@ def _dry_run(args: argparse.Namespace) -> int:
         print_json(expected.as_json())
     else:
         say(_estimate_text(expected, args))
-    check_cap(expected, args.max_usd)
+    check_cap(expected.usd_low, expected.usd_high, args.max_usd)
     return 0
 
 
@@ -246,14 +246,20 @@ def _estimate_text(expected: Estimate, args: argparse.Namespace) -> str:
     price = "its price is not known"
     if expected.usd_low is not None and expected.usd_high is not None:
         price = f"${expected.usd_low:.4f} to ${expected.usd_high:.4f}"
-    paid = (
-        f"; {count(expected.recorded, 'more is', 'more are')} paid for already" if expected.recorded else ""
-    )
+    done = [
+        count(expected.parsed, "parsed text") if expected.parsed else "",
+        count(expected.embedded, "embedding") if expected.embedded else "",
+        count(expected.recorded, "summary", "summaries") if expected.recorded else "",
+    ]
+    kept = ", ".join(filter(None, done)) or "nothing"
+    rate = f"{expected.sampled:,} of its chunks embedded and clustered"
     return (
         f"{count(expected.documents, 'document')}, {count(expected.chunks, 'chunk')}; "
         f"nodes a level: {levels}\n"
         f"  {count(expected.calls, 'call')} of {spelled(args.summarizer)}, {expected.prompt_tokens:,} tokens in, "
-        f"{expected.completion_tokens:,} out: {price}{paid}\n"
-        f"  about {expected.minutes:g} minutes more, {byte_size(expected.disk_bytes)} on disk\n"
-        f"  nothing was paid for; embeddings are kept in {spelled(args.output)}/build.sqlite for the build"
+        f"{expected.completion_tokens:,} out: {price}\n"
+        f"  {span_of_time(expected.seconds_low, expected.seconds_high)}, if this machine stays as busy as it is; "
+        f"{byte_size(expected.disk_bytes)} on disk\n"
+        f"  done already: {kept}\n"
+        f"  measured here in {expected.measured_s:.0f} s: {rate}; nothing was paid for, and nothing written"
     )
