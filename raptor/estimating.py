@@ -145,15 +145,19 @@ def estimate(
     files = find_files(
         out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
     )
+    progress = progress or silent
+    progress("measure", 0, 0)
     with looked_at(out) as checkpoint:
-        read = _read(files, CheckpointCache(out, lambda: checkpoint), meter, progress or silent)
+        read = _read(files, CheckpointCache(out, lambda: checkpoint), meter)
         with meter.measuring("loading"):
             model = embedder_for(embedder, settings)
-        grower = Grower(model, summarizer, settings, checkpoint, progress or silent)
-        return _forecast(read, grower, meter, _dropped(out, read, files)), read.failures
+        grower = Grower(model, summarizer, settings, checkpoint, silent)
+        expected = _forecast(read, grower, meter, _dropped(out, read, files))
+        progress("measure", expected.documents, expected.documents)
+        return expected, read.failures
 
 
-def _read(files: Sequence[SourceFile], cache: CheckpointCache, meter: Meter, progress: Progress) -> _Read:
+def _read(files: Sequence[SourceFile], cache: CheckpointCache, meter: Meter) -> _Read:
     """The texts of some of the files, spread over all. Raises RaptorError where there is no document."""
     known = [file for file in files if is_slow(file) and is_known(file, cache)]
     new = [file for file in files if is_slow(file) and file not in known]
@@ -164,9 +168,8 @@ def _read(files: Sequence[SourceFile], cache: CheckpointCache, meter: Meter, pro
         with meter.measuring(name, max(_size(part), 1)):
             for item in load(part, cache):
                 texts.append(item) if isinstance(item, Text) else failures.append(item)
-                progress("load", len(texts) + len(failures), 0)
     if not texts:
-        texts, failures = load_texts(files, progress, Clock(), cache)
+        texts, failures = load_texts(files, silent, Clock(), cache)
         parsed, read = new, fast
     size = _size(files)
     return _Read(texts, failures, size / max(_size(parsed) + _size(read), 1), len(known), _size(new), size)

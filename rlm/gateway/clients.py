@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from rlm.gateway.litellm_setup import CLIENT, client_cache, litellm
+from rlm.gateway.litellm_setup import CLIENT, as_left, litellm
 
 _loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # those that a call was made on
 _users: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
@@ -40,6 +40,6 @@ def forget_dead_clients() -> None:
 
 def _take_clients() -> list[Any]:
     """Remove and return the clients litellm has for us and the running loop, with whose id their keys end."""
-    clients = client_cache(litellm()).cache_dict
+    clients = as_left(litellm(), "in_memory_llm_clients_cache").cache_dict
     suffix = f"-{id(asyncio.get_running_loop())}"
     return [clients.pop(key) for key in list(clients) if str(key).startswith(CLIENT) and str(key).endswith(suffix)]

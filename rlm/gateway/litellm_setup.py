@@ -39,7 +39,6 @@ RELIED_ON = (
     "litellm:disable_hf_tokenizer_download",
     "litellm:disable_aiohttp_transport",
     "litellm:suppress_debug_info",
-    "litellm:provider_list",
     "litellm:_custom_providers",
     "litellm:in_memory_llm_clients_cache.cache_dict",
     "litellm._internal_context:is_internal_call",
@@ -146,13 +145,12 @@ def our_settings() -> Iterator[None]:
 
 def _keep_apart(module: Any) -> None:
     """Let the settings below read as ours in our calls. What others set, and read, stays in the module."""
-    given = vars(module)
     handlers = [{"provider": "offline", "custom_handler": litellm_handler(module)}]
     settings: dict[str, Callable[[], Any]] = {
         "num_retries": lambda: 0,
         "custom_provider_map": lambda: handlers,
         "_custom_providers": lambda: ["offline"],
-        "provider_list": lambda: [*given["provider_list"], "offline"],
+        "provider_list": lambda: [*as_left(module, "provider_list"), "offline"],
         "suppress_debug_info": lambda: True,
         "disable_hf_tokenizer_download": lambda: True,
         "disable_aiohttp_transport": lambda: True,  # aiohttp sessions outlive their loop and complain
@@ -191,7 +189,7 @@ class _OwnClients:
     """litellm's cache of clients, under names of our own: ours differ from others', and so does who closes them."""
 
     def __init__(self, module: Any) -> None:
-        self._cache = client_cache(module)
+        self._cache = as_left(module, "in_memory_llm_clients_cache")
 
     def get_cache(self, key: str, *args: Any, **options: Any) -> Any:
         return self._cache.get_cache(CLIENT + key, *args, **options)
@@ -203,11 +201,11 @@ class _OwnClients:
         return getattr(self._cache, name)
 
 
-def client_cache(module: Any) -> Any:
-    """The cache itself, in whichever call."""
+def as_left(module: Any, name: str) -> Any:
+    """A setting of litellm as it was left, whoever asks."""
     token = _ours.set(False)
     try:
-        return module.in_memory_llm_clients_cache
+        return getattr(module, name)
     finally:
         _ours.reset(token)
 
