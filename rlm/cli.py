@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from index_store.errors import IndexStoreError
-from index_store.terminal import add_command, command_line, one_line, prepare, say
+from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
 from index_store.types import MODES
 from rlm.errors import RlmError
 from rlm.limits import HIT_CHARS, ROUTES, RUNS, Limits, Models
@@ -147,6 +147,7 @@ def _ask_parser(commands: Any) -> None:
         "answer a question with citations",
         'rlm ask my.index "what changed in 2021?" --max-usd 0.50',
         "rlm.commands.ask:ask",
+        progress=True,
     )
     ask.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
     ask.add_argument("question", nargs="?")
@@ -194,6 +195,7 @@ def _chat_parser(commands: Any) -> None:
         "ask one question after another; the REPL is kept between them",
         "rlm chat my.index",
         "rlm.commands.chat:chat",
+        progress=True,
     )
     chat.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
     _limit_options(chat)
@@ -216,6 +218,7 @@ def _shell_parser(commands: Any) -> None:
     )
     shell.add_argument("index", metavar="INDEX")
     _limit_options(shell)
+    _runs_option(shell)
     shell.add_argument(
         "--cell-timeout", type=float, default=10.0, metavar="S", help="seconds a cell may run (%(default)s)"
     )
@@ -282,8 +285,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare(sys.stdout, sys.stderr)
     _end_like_ctrl_c()
     try:
-        run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
-        code = run(args)
+        with logged(args.verbose, quiet=args.quiet):
+            run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
+            code = run(args)
         sys.stdout.flush()
         return code
     except (RlmError, IndexStoreError) as e:

@@ -32,7 +32,7 @@ def ask(args: argparse.Namespace) -> int:
     if args.answers is not None:
         raise RlmError("--answers goes with --questions; one answer is printed")
     check_text(args.question, "question")
-    with live(sys.stderr) as watch:
+    with live(sys.stderr, quiet=args.quiet) as watch:
         options = options_of(args, watch)
         opened = ready(
             open_any(args.index, args.embedder), options.models
@@ -64,7 +64,7 @@ def _ask_those_left(
     args: argparse.Namespace, opened: Index, o: Options, questions: Sequence[Question], answers: Answers
 ) -> int:
     left = answers.begin(questions)
-    if len(left) < len(questions):
+    if len(left) < len(questions) and not args.quiet:
         say(f"{len(questions) - len(left):,} of {len(questions):,} are answered", file=sys.stderr)
 
     outcomes: list[Outcome] = []
@@ -86,7 +86,8 @@ def _ask_those_left(
             async for outcome in asking:
                 answers.add(outcome)
                 outcomes.append(outcome)
-                say(_line(outcome), file=sys.stderr, flush=True)
+                if outcome.answer is None or not args.quiet:
+                    say(_line(outcome), file=sys.stderr, flush=True)
         finally:
             await asking.aclose()
 

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from index_store.terminal import count, one_line, say, spelled, styled
 from rlm.audit.timeline import BY_THE_RUN, rejection
 from rlm.gateway.types import Usage
-from rlm.loop.recording import Watch
+from rlm.loop.recording import Watch, unwatched
 
 Json = Any
 
@@ -59,8 +59,12 @@ def _branch(fields: dict[str, Json]) -> str:
 
 
 @contextmanager
-def live(out: TextIO) -> Iterator[Watch]:
-    """A watch that writes a line for each event to `out`, and at a terminal the present state below them."""
+def live(out: TextIO, *, quiet: bool = False) -> Iterator[Watch]:
+    """A watch that writes a line for each event to `out`, and at a terminal the present state below them; one that writes
+    nothing where it is to be `quiet`."""
+    if quiet:
+        yield unwatched
+        return
     if not out.isatty():
         folded = Fold()
         yield lines(out, folded)
