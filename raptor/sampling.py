@@ -5,8 +5,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from index_store.outline import Outline
 from raptor.clustering.planning import Group
-from raptor.corpus import corpus_of, titled
+from raptor.corpus import corpus_of, headed
 from raptor.grower import Grower
 from raptor.loading.types import Text
 from raptor.metering import Meter
@@ -65,8 +66,11 @@ def sampled_leaves(
     sample = [chunks[i] for i in sample_of(len(chunks), most, run)]
     texts = [part.text[a:b] for part, a, b in sample]
     names = [f"{part.document.id} {a}-{b}" for part, a, b in sample]
-    words = [titled(part.document.title, text) for (part, _, _), text in zip(sample, texts, strict=True)]
-    return _new_level(texts, names, words, "embed", grower), len(chunks)
+    outlines = {part.document.id: Outline(part.document) for part, _, _ in sample}
+    heads = [outlines[part.document.id].heading(a) for part, a, _ in sample]
+    words = [headed(head, text) for head, text in zip(heads, texts, strict=True)]
+    places = [outlines[part.document.id].place(a) for part, a, _ in sample]
+    return replace(_new_level(texts, names, words, "embed", grower), places=places), len(chunks)
 
 
 def sample_of(chunks: int, most: int, run: int) -> list[int]:
