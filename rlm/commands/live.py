@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, TextIO
 
 from index_store.terminal import count, one_line, say, spelled, styled
+from rlm.audit.attempts import attempts_in_words, failure_in_words, is_plain
 from rlm.gateway.types import Usage
 from rlm.loop.recording import Watch
 
@@ -113,12 +114,19 @@ def _short(value: Json, most: int = 40) -> str:
 
 def _answered(f: dict[str, Json]) -> str:
     u, model = f["usage"], one_line(f["model"], 60)
-    return f"  {model}: {u['prompt_tokens']:,} + {u['completion_tokens']:,} tokens, ${u['usd']:.4f}"
+    attempts = "" if is_plain(f) else f" ({one_line(attempts_in_words(f), 200)})"
+    return f"  {model}: {u['prompt_tokens']:,} + {u['completion_tokens']:,} tokens, ${u['usd']:.4f}{attempts}"
+
+
+def _failed(f: dict[str, Json]) -> str:
+    told = one_line(failure_in_words(f), 300)
+    return f"  {one_line(f['model'], 60)} failed: {told}: {one_line(f['error'], 200)}"
 
 
 #: Gives the line of each kind of event that is shown; the other kinds are in SILENT.
 LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     "model_answered": _answered,
+    "model_failed": _failed,
     "code_run": lambda f: (
         f"  cell {f['cell']}: {f['status']}" + (f" ({one_line(f['error'], 100)})" if f["error"] else "")
     ),
@@ -131,6 +139,4 @@ LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     ),
 }
 #: Kinds that are not shown, since the line of another event, or the answer, has the same.
-SILENT = frozenset(
-    {"run_opened", "model_asked", "model_failed", "code_scanned", "child_returned", "note", "run_closed"}
-)
+SILENT = frozenset({"run_opened", "model_asked", "code_scanned", "child_returned", "note", "run_closed"})

@@ -43,7 +43,7 @@ RELIED_ON = (
 #: Of a response; the longest reply of any model has a tenth of it.
 MOST_BYTES = 16 << 20
 _OF_THE_WIRE = (b"content-encoding", b"content-length", b"transfer-encoding")
-_held: ContextVar[bool] = ContextVar("held to its server", default=False)
+_held: ContextVar[list[bytes] | None] = ContextVar("held to its server", default=None)
 _lock = threading.Lock()
 _module: Any = None
 
@@ -109,10 +109,10 @@ async def _no_second_request(*_: Any, **__: Any) -> None:
 
 
 @contextmanager
-def held_to_its_server() -> Iterator[None]:
+def held_to_its_server(bodies: list[bytes]) -> Iterator[None]:
     """Requests in this block, and in tasks begun in it, go to no other server than they were made for, and a response
-    of more than MOST_BYTES ends them."""
-    token = _held.set(True)
+    of more than MOST_BYTES ends them. The body of each is added to `bodies` as it goes out."""
+    token = _held.set(bodies)
     try:
         yield
     finally:
@@ -129,8 +129,10 @@ def _hold_clients() -> None:
     send = httpx.AsyncClient.send
 
     async def held(client: Any, request: Any, *, stream: bool = False, **options: Any) -> Any:
-        if not _held.get():
+        bodies = _held.get()
+        if bodies is None:
             return await send(client, request, stream=stream, **options)
+        bodies.append(getattr(request, "_content", b""))  # absent where it is streamed
         response = await send(client, request, stream=True, **options | {"follow_redirects": False})
         return response if stream else await _read(response)
 
