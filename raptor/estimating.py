@@ -5,7 +5,7 @@ counted as the paid model would count them. What was embedded is kept in the ind
 follows starts from there. Of a large corpus only some runs of neighbouring chunks are taken, and the rest is scaled.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from raptor.workspace import (
     silent,
 )
 from rlm.gateway.models import check_model, price
+from rlm.gateway.options import check_options
 
 NODE_BYTES = 120  # a node's row, edges and words for lexical search, beside its vector; measured
 TEXT_COPIES = 1.6  # the text, and what summaries and BM25 columns add to it; measured
@@ -73,6 +74,7 @@ def estimate(
     follow_links: bool = False,
     password: str = "",
     summarizer: str = SUMMARIZER,
+    summarizer_options: Mapping[str, Any] | None = None,
     embedder: str = EMBEDDER,
     settings: BuildSettings | None = None,
     progress: Progress | None = None,
@@ -84,13 +86,14 @@ def estimate(
     settings, clock, out = settings or BuildSettings(), Clock(), Path(index)
     check_target(out)
     check_model(summarizer)
+    options = check_options(summarizer_options or {})
     files = find_files(
         out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
     )
     model = embedder_for(embedder, settings)
     with opened_when_needed(out) as checkpoint:
         texts, failures = load_texts(files, progress or silent, clock, CheckpointCache(out, checkpoint))
-        grower = Grower(model, summarizer, settings, checkpoint(), progress or silent)
+        grower = Grower(model, summarizer, settings, checkpoint(), progress or silent, options=options)
         expected = _expected(new_parts(texts, grower), grower, clock)
         return replace(expected, dropped=tuple(drops(out, texts))), failures
 

@@ -61,7 +61,8 @@ def level_costs(grower: Grower, leaves: Level, model: str) -> list[LevelCost]:
     while len(level) > 1:
         groups = grower.plan(level, len(costs) + 1)
         requests = [
-            summary_request(model, grower.blocks(level, g), grower.settings.summary_tokens) for g in groups
+            summary_request(model, grower.blocks(level, g), grower.settings.summary_tokens, grower.options)
+            for g in groups
         ]
         known = [_paid_summary(grower, r) for r in requests]
         new = [r for r, summary in zip(requests, known, strict=True) if summary is None]
