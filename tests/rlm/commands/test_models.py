@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-import raptor.cli
 import rlm.cli
 from index_store.index import Index
 from rlm import Models, ask
@@ -20,7 +19,6 @@ from tests.helpers.rlm_toy import warm_up
 
 QUESTION = "How many masts has the ketch?"
 REPLY = 'Two masts.\n\n[boats.txt] "The ketch has two masts."'
-SUMMARY = "LABEL: boats\nSUMMARY: A ketch has two masts."
 FILE = f"""
 [fast]
 model = "{MODEL}"
@@ -66,10 +64,7 @@ def call(capsys: pytest.CaptureFixture[str]) -> Any:
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
-    def play(body: dict[str, Any]) -> str:
-        return SUMMARY if "summarise passages" in body["messages"][0]["content"] else REPLY
-
-    with ModelServer(play) as opened:
+    with ModelServer([REPLY]) as opened:
         opened.use(monkeypatch)
         yield opened
 
@@ -153,52 +148,6 @@ def test_a_file_of_answers_of_other_options_is_refused(
     assert server.calls == 1
     code, _, err = call(rlm.cli.main, *words, "--temperature", "1")
     assert code == 2 and "by another models" in err
-
-
-# -- builds ------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def documents(tmp_path: Path) -> Path:
-    folder = tmp_path / "docs"
-    folder.mkdir()
-    (folder / "boats.txt").write_text("The ketch has two masts. " * 60)
-    return folder
-
-
-@pytest.mark.slow
-def test_a_build_and_an_update_send_the_options_of_a_summarizer_and_keep_what_was_paid_by_them(
-    call: Any, server: ModelServer, documents: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "built.index"
-    build = ["build", documents, "-o", out, "--summarizer", "careful"]
-    code, _, err = call(raptor.cli.main, *build)
-    assert code == 0, err
-    assert all(sent(body) == {"temperature": 0.0, "seed": 7} for body in server.requests)
-    first = server.calls
-    assert call(raptor.cli.main, *build)[0] == 0 and server.calls == first
-    assert call(raptor.cli.main, *build, "--temperature", "1")[0] == 0 and server.calls > first
-    (documents / "more.txt").write_text("A yawl has a mizzen aft of its rudder. " * 60)
-    before = server.calls
-    code, _, err = call(raptor.cli.main, "update", out, documents, "--summarizer", "careful")
-    assert code == 0 and server.calls > before, err
-    assert sent(server.requests[-1]) == {"temperature": 0.0, "seed": 7}
-    code, text, _ = call(raptor.cli.main, "inspect", out)
-    assert 'summarizer_options {"seed": 7}' in text
-
-
-@pytest.mark.parametrize("command", ["build", "update", "sync", "remove"])
-def test_options_without_a_model_to_send_them_to_are_refused(
-    call: Any, documents: Path, index: Index, tmp_path: Path, command: str
-) -> None:
-    words = {
-        "build": ["build", documents, "-o", tmp_path / "x"],
-        "update": ["update", index.path, documents],
-        "sync": ["sync", index.path],
-        "remove": ["remove", index.path, "boats.txt"],
-    }[command]
-    code, _, err = call(raptor.cli.main, *words, "--temperature", "0.5")
-    assert code == 2 and err.startswith("raptor: temperature would be sent with the calls of a model")
 
 
 # -- the list ----------------------------------------------------------------------------------------------
