@@ -10,6 +10,7 @@ from typing import Any
 
 from index_store.types import Json
 from rlm.audit.envelope import ANSWER, FOUND, PASSAGE, QUOTE, SOURCES
+from rlm.audit.events import JSON
 
 #: What all providers with a strict mode read: no lengths, patterns, ranges or formats, which some refuse.
 _STRICT = frozenset(
@@ -22,7 +23,7 @@ _STRICT_DEEP, _STRICT_PROPERTIES = (
     4,
     90,
 )  # of objects, beside the envelope's own: some take five and a hundred
-_DEEP, _PARTS = 24, 2_000  # of a schema that is sent at all
+_DEEP, _PARTS = 60, 2_000  # of a schema that is sent at all
 #: By these a part has a name or an address of its own, which an envelope would change.
 _ADDRESSES = frozenset(
     {"$id", "$anchor", "$dynamicRef", "$dynamicAnchor", "$recursiveRef", "$recursiveAnchor"}
@@ -60,7 +61,8 @@ def response_format(schema: Mapping[str, Json]) -> dict[str, Json] | None:
     if isinstance(definitions := schema.get("$defs"), Mapping):
         envelope["$defs"] = {name: _moved(part) for name, part in definitions.items()}
     named: dict[str, Json] = {"name": "answer", "strict": is_strict(schema), "schema": envelope}
-    return {"type": "json_schema", "json_schema": named}
+    shape: dict[str, Json] = {"type": "json_schema", "json_schema": named}
+    return None if JSON.problem([[[shape]]]) else shape  # a trace must hold it, among other parameters
 
 
 def is_strict(schema: Mapping[str, Json]) -> bool:

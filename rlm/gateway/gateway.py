@@ -181,22 +181,15 @@ class Gateway:
         """Call once, settle the reservation, tell of it. A call that is cancelled counts as billed."""
         offline = request.model.startswith(PREFIX)
         charge = Usage() if offline else reservation.worst
-        status, why, bodies, began = (
-            "cancelled",
-            "it was stopped before the reply",
-            list[bytes](),
-            time.monotonic(),
-        )
+        status, why = "cancelled", "it was stopped before the reply"
+        bodies, began = list[bytes](), time.monotonic()
         try:
             outcome = await _outcome(request, timeout_s, bodies)
             if isinstance(outcome, Completion):
                 charge, status, why = _actual(request, outcome), "ok" if offline else "200", ""
             else:
-                charge, status, why = (
-                    charge if outcome.may_be_billed else Usage(),
-                    outcome.status,
-                    outcome.why,
-                )
+                charge = charge if outcome.may_be_billed else Usage()
+                status, why = outcome.status, outcome.why
         except CallFailed as error:
             status, why = "failed", str(error)
             raise

@@ -56,10 +56,10 @@ def enveloped(answer: Any, *quotes: str, found: bool = True) -> str:
 def asked(
     index: Index, folder: Path, script: Script, schema: dict[str, Any] | None = None, **options: Any
 ) -> tuple[Answer, list[Body]]:
-    options = {"route": "direct", "demands": Demands(schema=schema or SCHEMA)} | options
+    chosen: dict[str, Any] = {"route": "direct", "demands": Demands(schema=schema or SCHEMA)} | options
     with ModelServer(script) as server, pytest.MonkeyPatch.context() as patch:
         server.use(patch)
-        answer = ask(index, QUESTION, models=Models(MODEL, MODEL), runs=folder, **options)
+        answer = ask(index, QUESTION, models=Models(MODEL, MODEL), runs=folder, **chosen)
     verdict = verify(answer.trace)
     assert verdict.ok, verdict.reason
     return answer, server.requests
@@ -230,8 +230,13 @@ def test_a_schema_with_addresses_of_its_own_is_only_told_in_words(schema: dict[s
     assert response_format(schema) is None
 
 
-def test_a_schema_nested_too_deep_is_only_told_in_words() -> None:
-    assert response_format(nested(40)) is None
+def test_a_schema_nested_too_deep_for_a_trace_is_only_told_in_words() -> None:
+    value: Any = 1
+    for _ in range(58):
+        value = [value]
+    for schema in (nested(80), nested(300), {"const": value}, {"enum": [value]}):
+        assert response_format(schema) is None
+    assert response_format({"const": value[0][0][0][0][0][0][0][0]}) is not None
 
 
 @pytest.mark.parametrize(

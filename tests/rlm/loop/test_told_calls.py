@@ -48,11 +48,11 @@ class Told:
         out = io.StringIO()
         self.answer: Answer | None = None
         self.error = ""
-        options = {"route": "direct", "models": Models(MODEL, MODEL)} | options
+        given: dict[str, Any] = {"route": "direct", "models": Models(MODEL, MODEL)} | options
         with ModelServer(script) as server, pytest.MonkeyPatch.context() as patch:
             server.use(patch)
             try:
-                self.answer = ask(index, QUESTION, runs=folder, watch=lines(out), **options)
+                self.answer = ask(index, QUESTION, runs=folder, watch=lines(out), **given)
             except RlmError as e:
                 self.error = str(e)
             self.requests = server.requests
