@@ -4,6 +4,7 @@ An update is a build that starts from a generation. Stages are pure maps over ba
 checkpoint; only `index_store.writer.publish` touches the generations.
 """
 
+import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -51,6 +52,7 @@ from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.models import check_model
 from rlm.gateway.offline.registry import PREFIX
+from rlm.gateway.options import check_options
 from rlm.gateway.types import Usage
 
 
@@ -70,6 +72,7 @@ def build_index(
     follow_links: bool = False,
     replace: bool = False,
     summarizer: str = SUMMARIZER,
+    summarizer_options: Mapping[str, Any] | None = None,
     embedder: str = EMBEDDER,
     settings: BuildSettings | None = None,
     metadata: Metadata | None = None,
@@ -79,11 +82,12 @@ def build_index(
 ) -> BuildReport:
     """Build an index of `sources` (files, folders, patterns, .jsonl) in the folder `index` and publish it.
 
-    `summarizer`: a model, as litellm names it. `embedder`: "minilm", or a sentence-transformers model. `metadata`:
-    fields of documents, as `read_metadata` gives them. `follow_links`: whether links that lead out of a folder of
-    `sources` are read, which else are failures. `replace`: whether documents may be dropped that an index there holds
-    and `sources` do not. `password`: what opens encrypted files; it is kept nowhere. `progress`: called with (stage,
-    done, total) as work goes on.
+    `summarizer`: a model, as litellm names it; `summarizer_options`: what is sent with its calls, such as
+    {"temperature": 0}. `embedder`: "minilm", or a sentence-transformers model. `metadata`: fields of documents, as
+    `read_metadata` gives them. `follow_links`: whether links that lead out of a folder of `sources` are read, which
+    else are failures. `replace`: whether documents may be dropped that an index there holds and `sources` do not.
+    `password`: what opens encrypted files; it is kept nowhere. `progress`: called with (stage, done, total) as work
+    goes on.
     A build that was cut short goes on where it was when it is called again with the same arguments.
     Raises RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
     """
@@ -92,6 +96,7 @@ def build_index(
     out = Path(index)
     check_target(out)
     check_model(summarizer)
+    options = check_options(summarizer_options or {})
     files = find_files(
         out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
     )
@@ -101,7 +106,9 @@ def build_index(
         texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint))
         if not replace:
             refuse_drops(out, texts)
-        grower = Grower(model, summarizer, settings, checkpoint(), progress, spending.max_errors)
+        grower = Grower(
+            model, summarizer, settings, checkpoint(), progress, spending.max_errors, options=options
+        )
         with clock.stage("chunk"):
             parts, unknown = with_metadata(new_parts(texts, grower), metadata)
         refuse_above_cap(spending.usd, parts, grower)
@@ -120,6 +127,7 @@ def update_index(
     remove: Collection[str] = (),
     dry_run: bool = False,
     summarizer: str | None = None,
+    summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
     metadata: Metadata | None = None,
     encoding: str | None = None,
@@ -135,11 +143,12 @@ def update_index(
     patterns and .jsonl files. `dry_run`: changes are counted, and nothing is written.
     A document keeps the metadata that it had, except for the fields that its source or `metadata` gives anew.
     Settings are those of the index (of `encoding` the one given here, if one is), and models too where they are built
-    in; any other must be named, because an index may come from a stranger: `summarizer`, and `embedder`, the folder of
-    the one that built the index. Raises as `build_index` does.
+    in; any other must be named, because an index may come from a stranger: `summarizer`, called with
+    `summarizer_options`, and `embedder`, the folder of the one that built the index. Raises as `build_index` does.
     """
     wish = _Wish(tuple(listed(sources)), follow_links, tuple(remove), metadata, encoding, password)
-    return _changed(Path(index), wish, summarizer, embedder, spending, progress, dry_run=dry_run)
+    options = check_options(summarizer_options or {})
+    return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
 
 
 def sync_index(
@@ -148,6 +157,7 @@ def sync_index(
     follow_links: bool = False,
     dry_run: bool = False,
     summarizer: str | None = None,
+    summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
     password: str = "",
     spending: Spending | None = None,
@@ -162,7 +172,8 @@ def sync_index(
     Raises RaptorError where the sources are not recorded, or a folder of them is missing; else as `build_index` does.
     """
     wish = _Wish((), follow_links, (), None, None, password, sync=True)
-    return _changed(Path(index), wish, summarizer, embedder, spending, progress, dry_run=dry_run)
+    options = check_options(summarizer_options or {})
+    return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +193,7 @@ def _changed(
     out: Path,
     wish: _Wish,
     summarizer: str | None,
+    options: Mapping[str, Any],
     embedder: str | None,
     spending: Spending | None,
     progress: Progress | None,
@@ -222,7 +234,14 @@ def _changed(
         with clock.stage("embed"):
             model = same_embedder(previous, embedder, settings)
         grower = Grower(
-            model, summarizer or SUMMARIZER, settings, checkpoint, progress, spending.max_errors, previous
+            model,
+            summarizer or SUMMARIZER,
+            settings,
+            checkpoint,
+            progress,
+            spending.max_errors,
+            previous,
+            options,
         )
         with clock.stage("chunk"):
             parts, changes, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)
@@ -293,6 +312,8 @@ def _finish(
             "embedder_fingerprint": grower.embedder.fingerprint,
             "summarizer": grower.summarizer,
         }
+        if grower.options and not grower.summarizer.startswith(PREFIX):
+            models["summarizer_options"] = json.dumps(dict(grower.options), sort_keys=True)
         published = publish(out, draft_of(corpus, levels), models, lasting(grower.settings))
         grower.checkpoint.settle("embed", "cluster")
         grower.progress("write", 1, 1)

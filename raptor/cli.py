@@ -13,6 +13,7 @@ from raptor.clustering.settings import METHODS
 from raptor.errors import RaptorError
 from raptor.settings import EMBEDDER, SUMMARIZER, Spending
 from rlm.gateway.errors import GatewayError
+from rlm.gateway.naming import add_model_options
 
 if TYPE_CHECKING:
     from index_store.terminal import Subcommands
@@ -53,8 +54,12 @@ def _build_parser(commands: "Subcommands") -> None:
     )
     build.add_argument("-o", "--output", required=True, metavar="INDEX", help="the index folder")
     build.add_argument(
-        "--summarizer", default=SUMMARIZER, metavar="MODEL", help="a litellm model name (%(default)s)"
+        "--summarizer",
+        default=SUMMARIZER,
+        metavar="MODEL",
+        help="a litellm model name, or a short one of your own (%(default)s)",
     )
+    add_model_options(build)
     build.add_argument(
         "--embedder",
         default=EMBEDDER,
@@ -202,6 +207,7 @@ def _change_options(command: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="who summarises, where that is not to be, or cannot be, an offline model that built the index",
     )
+    add_model_options(command)
     command.add_argument(
         "--embedder", metavar="FOLDER", help="the embedder that built the index, where that is not minilm"
     )

@@ -6,7 +6,7 @@ it is. Nothing is written.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from raptor.workspace import (
 )
 from rlm.gateway.models import check_model, price
 from rlm.gateway.offline.registry import PREFIX
+from rlm.gateway.options import check_options
 
 NODE_BYTES = 120  # a node's row, edges and words for lexical search, beside its vector; measured
 TEXT_COPIES = 1.6  # the text, and what summaries and BM25 columns add to it; measured
@@ -130,6 +131,7 @@ def estimate(
     follow_links: bool = False,
     password: str = "",
     summarizer: str = SUMMARIZER,
+    summarizer_options: Mapping[str, Any] | None = None,
     embedder: str = EMBEDDER,
     settings: BuildSettings | None = None,
     progress: Progress | None = None,
@@ -142,6 +144,7 @@ def estimate(
     settings, clock, out, meter = settings or BuildSettings(), Clock(), Path(index), Meter()
     check_target(out)
     check_model(summarizer)
+    options = check_options(summarizer_options or {})
     files = find_files(
         out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
     )
@@ -151,7 +154,7 @@ def estimate(
         read = _read(files, CheckpointCache(out, lambda: checkpoint), meter)
         with meter.measuring("loading"):
             model = embedder_for(embedder, settings)
-        grower = Grower(model, summarizer, settings, checkpoint, silent)
+        grower = Grower(model, summarizer, settings, checkpoint, silent, options=options)
         expected = _forecast(read, grower, meter, _dropped(out, read, files))
         progress("measure", expected.documents, expected.documents)
         return expected, read.failures

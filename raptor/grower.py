@@ -1,7 +1,7 @@
 """What growing a tree stands on: embedding, planning and recorded summaries, each through the checkpoint."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,8 @@ from rlm.gateway.types import Request
 class Grower:
     """The models and settings of a build, its checkpoint, and the generation it starts from, if there is one.
 
-    `summarizer`: the name of a model. `max_errors`: failed summaries after which no further one is asked for.
+    `summarizer`: the name of a model, which is called with `options`. `max_errors`: failed summaries after which no
+    further one is asked for.
     """
 
     embedder: Embedder
@@ -35,6 +36,7 @@ class Grower:
     progress: Progress
     max_errors: int = 10
     previous: Index | None = None
+    options: Mapping[str, Json] = field(default_factory=dict)
 
     # -- embedding ---------------------------------------------------------------------------------------
 
@@ -154,4 +156,5 @@ def _are_groups(value: Any, n: int, old_parents: Collection[int]) -> bool:
 
 def _summary_key(request: Request) -> str:
     messages: list[Json] = [{"role": m["role"], "content": m["content"]} for m in request.messages]
-    return result_key("summary", request.model, messages, request.max_tokens)
+    options: list[Json] = [dict(request.options)] if request.options else []
+    return result_key("summary", request.model, messages, request.max_tokens, *options)

@@ -13,6 +13,7 @@ from index_store.errors import IndexStoreError
 from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
 from index_store.types import MODES
 from rlm.errors import RlmError
+from rlm.gateway.naming import add_file_option, add_model_options
 from rlm.limits import HIT_CHARS, ROUTES, RUNS, Limits, Models
 from rlm.sandbox.opening import BACKENDS
 
@@ -32,6 +33,7 @@ def parser() -> argparse.ArgumentParser:
         _shell_parser,
         _trace_parser,
         _review_parser,
+        _models_parser,
         _doctor_parser,
     ):
         add(commands)
@@ -88,11 +90,15 @@ def _embedder_option(command: argparse.ArgumentParser) -> None:
 def _limit_options(command: argparse.ArgumentParser) -> None:
     _scope_options(command)
     command.add_argument(
-        "--model", default=MODELS.root, metavar="M", help="the root model, as litellm names it (%(default)s)"
+        "--model",
+        default=MODELS.root,
+        metavar="M",
+        help="the root model, as litellm names it, or by a short name of your own (%(default)s)",
     )
     command.add_argument(
         "--child-model", metavar="M", help=f"the model of sub-calls ({MODELS.child}, or the root model)"
     )
+    add_model_options(command)
     _embedder_option(command)
     command.add_argument("--max-usd", type=float, metavar="USD", help="hard ceiling on dollars")
     command.add_argument(
@@ -266,6 +272,19 @@ def _head_option(command: argparse.ArgumentParser) -> None:
         metavar="HASH",
         help="the hash of the last line, as rlm ask printed it and as kept elsewhere",
     )
+
+
+def _models_parser(commands: Any) -> None:
+    models = add_command(
+        commands,
+        "models",
+        "list the models at hand: price, window, and whether the key is there",
+        "rlm models openai/gpt-5-mini",
+        "rlm.commands.models:models",
+    )
+    models.add_argument("name", nargs="?", metavar="NAME", help="one model, by a short name or litellm's")
+    add_file_option(models)
+    models.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _doctor_parser(commands: Any) -> None:

@@ -4,9 +4,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from index_store.terminal import byte_size, count, one_line, print_json, say, span_of_time, spelled
 from raptor.build import build_index, sync_index, update_index
+from raptor.errors import RaptorError
 from raptor.estimating import Estimate, check_cap, estimate
 from raptor.loading.duplicates import Twin
 from raptor.loading.metadata import Metadata, read_metadata
@@ -16,6 +18,9 @@ from raptor.pruning import places_of_removed, prune_index
 from raptor.reconciling import named
 from raptor.settings import BuildSettings, Spending, read_settings
 from raptor.types import BuildReport, Changes
+from rlm.gateway.models import give_price
+from rlm.gateway.naming import named_by
+from rlm.gateway.offline.registry import PREFIX
 
 _TWINS = 10  # near-duplicates that are named
 
@@ -29,7 +34,7 @@ def build(args: argparse.Namespace) -> int:
         report = build_index(
             args.source,
             args.output,
-            summarizer=args.summarizer,
+            **_summarizer(args),
             embedder=args.embedder,
             settings=_settings(args),
             metadata=_metadata(args.meta),
@@ -76,7 +81,7 @@ def sync(args: argparse.Namespace) -> int:
             args.index,
             follow_links=args.follow_links,
             dry_run=args.dry_run,
-            summarizer=args.summarizer,
+            **_summarizer(args),
             embedder=args.embedder,
             password=args.password,
             spending=_spending(args),
@@ -102,7 +107,7 @@ def _update(
             sources,
             remove=removed,
             dry_run=dry_run,
-            summarizer=args.summarizer,
+            **_summarizer(args),
             embedder=args.embedder,
             metadata=metadata,
             encoding=encoding,
@@ -119,7 +124,7 @@ def _dry_run(args: argparse.Namespace) -> int:
         expected, failures = estimate(
             args.source,
             args.output,
-            summarizer=args.summarizer,
+            **_summarizer(args),
             embedder=args.embedder,
             settings=_settings(args),
             follow_links=args.follow_links,
@@ -151,6 +156,18 @@ def _settings(args: argparse.Namespace) -> BuildSettings:
     if args.cluster:
         settings = replace(settings, cluster=replace(settings.cluster, method=args.cluster))
     return settings
+
+
+def _summarizer(args: argparse.Namespace) -> dict[str, Any]:
+    """The summarizer that is named, and what is sent with its calls. Raises RaptorError for options that go nowhere."""
+    named = named_by(args.summarizer or "", args)
+    give_price(named.model, named.usd_per_million)
+    if named.options and (not named.model or named.model.startswith(PREFIX)):
+        raise RaptorError(
+            f"{', '.join(named.options)} would be sent with the calls of a model, and an offline one has none; name it "
+            "with --summarizer"
+        )
+    return {"summarizer": named.model or None, "summarizer_options": named.options}
 
 
 def _spending(args: argparse.Namespace) -> Spending:

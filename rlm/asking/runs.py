@@ -125,7 +125,7 @@ def record_opening(run: Run, question: str, choice: Choice) -> None:
             "documents": len(run.index.documents),
             "nodes": len(run.index),
         },
-        models=asdict(run.models),
+        models=run.models.as_json(),
         prompts={"version": prompts.VERSION, "sha256": words_digest()},
         limits=asdict(run.limits),
         code_version=version("raptor-rlm"),

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from index_store.terminal import brief
+from rlm.audit.envelope import opened
 from rlm.audit.events import AMOUNT, CONTEXT_CHARS, RecordedEvent
 from rlm.audit.likeness import SAME_WORDS, same_words
 from rlm.gateway.types import Usage
@@ -33,7 +34,8 @@ REGULAR, BROKEN = (
     frozenset({"answer", "unmet", "turns", "budget", "timeout", "no code"}),
     frozenset({"failed", "cancelled"}),
 )
-#: The error of a call that was cancelled: the ledger was charged for it, and nobody was told how much.
+#: The error of a call that was cancelled: the ledger was charged for it, and before there were attempts nobody was told
+#: how much.
 CUT_OFF = "the run was stopped before the model answered"
 
 
@@ -283,12 +285,29 @@ def caps_hold(story: Story, event: RecordedEvent) -> str:
     return ""
 
 
+def attempts_add_up(story: Story, event: RecordedEvent) -> str:
+    """A call was charged what its attempts settled, took no less time than they, and ends as the last of them did."""
+    attempts = event.get("attempts")
+    if attempts is None:
+        return ""
+    settled = sum((Usage(**one["settled"]) for one in attempts), Usage())
+    if problem := _unlike(story, event.get("usage", {}), settled, "the call is", "its attempts"):
+        return problem
+    took = sum(one["waited_s"] + one["seconds"] for one in attempts)
+    if took > event["seconds"] + SLACK_S:
+        return f"the call took {event['seconds']} s, and its attempts {took:.3f} s together"
+    *before, last = [not one["error"] for one in attempts] or [False]
+    if any(before) or last != (event["kind"] == "model_answered"):
+        return "its attempts end otherwise than the call did"
+    return ""
+
+
 def children_cost_what_they_used(story: Story, event: RecordedEvent) -> str:
     """The usage of children is the sum of their calls, and of all below them."""
     if story.talks["0"].counted_anew:  # earlier conversations had the same names
         return ""
     used = sum((story.talks[child].used for child in event["children"]), Usage())
-    return _unlike(story, event["usage"], used, "the children", "their calls")
+    return _unlike(story, event["usage"], used, "the children are", "their calls")
 
 
 def ledger_agrees(story: Story, event: RecordedEvent) -> str:
@@ -307,7 +326,7 @@ def total_is_the_sum(story: Story, event: RecordedEvent) -> str:
             f"the run is said to have used {_words(closed)}, and its ledger had {_words(story.noted)} before"
         )
     if not story.cut and not any(talk.call for talk in story.talks.values()):
-        return _unlike(story, event["usage"], story.spent, "the run", "its calls")
+        return _unlike(story, event["usage"], story.spent, "the run is", "its calls")
     if not _covers(story, closed, story.spent):
         return f"the run is said to have used {_words(closed)}, and its calls together {_words(story.spent)}"
     return ""
@@ -396,6 +415,7 @@ def answer_is_what_was_said(story: Story, event: RecordedEvent) -> str:
         and talk.text
         and not content.startswith('"')
         and not _lines(content) <= _lines(talk.text)
+        and ((envelope := opened(talk.text)) is None or envelope.answer != content)
     ):
         return "the answer holds a line that the model's reply does not"
     return ""
@@ -479,8 +499,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
         assistant_said_it,
         output_is_shown,
     ),
-    "model_answered": (is_under_way, call_was_begun, caps_hold),
-    "model_failed": (is_under_way, call_was_begun, caps_hold),
+    "model_answered": (is_under_way, call_was_begun, caps_hold, attempts_add_up),
+    "model_failed": (is_under_way, call_was_begun, caps_hold, attempts_add_up),
     "code_scanned": (is_under_way, cell_is_next),
     "code_run": (is_under_way, cell_was_scanned),
     "visited": (is_under_way, cell_was_let_run, run_searched_for_its_end, visit_gave_what_it_counts),
@@ -687,7 +707,7 @@ def _unlike(story: Story, said: dict[str, Any], summed: Usage, who: str, parts: 
     usage = Usage(**said)
     if _covers(story, usage, summed) and _covers(story, summed, usage):
         return ""
-    return f"{who} are said to have used {_words(usage)}, and {parts} together {_words(summed)}"
+    return f"{who} said to have used {_words(usage)}, and {parts} together {_words(summed)}"
 
 
 def _words(usage: Usage) -> str:

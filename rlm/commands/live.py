@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TextIO
 
 from index_store.terminal import count, one_line, say, spelled, styled
+from rlm.audit.attempts import attempts_in_words, failure_in_words, is_plain
 from rlm.audit.timeline import BY_THE_RUN, rejection
 from rlm.gateway.types import Usage
 from rlm.loop.recording import Watch, unwatched
@@ -164,7 +165,13 @@ def _short(value: Json, most: int = 40) -> str:
 
 def _answered(f: dict[str, Json]) -> str:
     u, model = f["usage"], one_line(f["model"], 60)
-    return f"  {model}: {u['prompt_tokens']:,} + {u['completion_tokens']:,} tokens, ${u['usd']:.4f}"
+    attempts = "" if is_plain(f) else f" ({one_line(attempts_in_words(f), 200)})"
+    return f"  {model}: {u['prompt_tokens']:,} + {u['completion_tokens']:,} tokens, ${u['usd']:.4f}{attempts}"
+
+
+def _failed(f: dict[str, Json]) -> str:
+    told = one_line(failure_in_words(f), 300)
+    return f"  {one_line(f['model'], 60)} failed: {told}: {one_line(f['error'], 200)}"
 
 
 def _concluded(f: dict[str, Json]) -> str:
@@ -178,6 +185,7 @@ def _concluded(f: dict[str, Json]) -> str:
 LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     "model_answered": _answered,
     "note": lambda f: f"  {one_line(f['text'], 200)}",
+    "model_failed": _failed,
     "code_run": lambda f: (
         f"  cell {f['cell']}: {f['status']}" + (f" ({one_line(f['error'], 100)})" if f["error"] else "")
     ),
@@ -193,7 +201,6 @@ SILENT = frozenset(
         "run_opened",
         "question_put",
         "model_asked",
-        "model_failed",
         "code_scanned",
         "child_returned",
         "run_closed",

@@ -109,7 +109,8 @@ async def _ask(talk: Conversation) -> Reply:
     _put_away(talk)
     new, talk.recorded = len(talk.messages) - talk.recorded, len(talk.messages)
     run = talk.run
-    reply = await run.ask(talk.id, run.models.root, talk.messages, new, run.limits.reply_tokens)
+    models, most = run.models, run.limits.reply_tokens
+    reply = await run.ask(talk.id, models.root, talk.messages, new, most, options=models.options)
     text = reply.text.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be sent again
     talk.messages.append({"role": "assistant", "content": text or reply.tool_call or "(nothing)"})
     return replace(reply, text=text)

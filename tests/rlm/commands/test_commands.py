@@ -17,7 +17,7 @@ from rlm.cli import main
 from tests.helpers.model_server import MODEL, ModelServer, error, slow
 from tests.helpers.toy import TEXTS
 
-COMMANDS = ["search", "ask", "chat", "shell", "trace", "review", "doctor"]
+COMMANDS = ["search", "ask", "chat", "shell", "trace", "review", "models", "doctor"]
 # fmt: off
 HEAVY = [
     "numpy", "litellm", "torch", "faiss", "sklearn", "umap", "sentence_transformers", "bm25s", "numba", "scipy",
