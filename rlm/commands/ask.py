@@ -60,8 +60,8 @@ def _ask_those_left(
     if len(left) < len(questions):
         say(f"{len(questions) - len(left):,} of {len(questions):,} are answered", file=sys.stderr)
 
-    async def go() -> int:
-        unanswered = 0
+    async def go() -> tuple[int, int]:
+        unanswered = unmet = 0
         asking = ask_many(
             opened,
             left,
@@ -77,13 +77,15 @@ def _ask_those_left(
             async for outcome in asking:
                 answers.add(outcome)
                 unanswered += not outcome.done
+                unmet += outcome.answer is not None and outcome.answer.stop == "unmet"
                 say(_line(outcome), file=sys.stderr, flush=True)
         finally:
             await asking.aclose()
-        return unanswered
+        return unanswered, unmet
 
-    unanswered = run_blocking(go()) if left else 0
-    say(f"{len(questions) - unanswered:,} of {len(questions):,} answered: {spelled(args.answers)}")
+    unanswered, unmet = run_blocking(go()) if left else (0, 0)
+    lacking = f" ({unmet:,} not accepted, for want of what was demanded)" if unmet else ""
+    say(f"{len(questions) - unanswered:,} of {len(questions):,} answered{lacking}: {spelled(args.answers)}")
     if unanswered:
         say("run the same command again to ask the others once more", file=sys.stderr)
     return UNFINISHED if unanswered else 0
