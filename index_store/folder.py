@@ -19,6 +19,7 @@ from index_store.errors import BrokenIndex
 from index_store.files import refuse_links
 from index_store.manifest import MAX_BYTES, NAME as MANIFEST, Manifest, loads
 from index_store.tables import NODE
+from index_store.terminal import count
 
 CURRENT = "CURRENT"
 _POINTER = re.compile(r"(\d{6})(?: ([0-9a-f]{64}))?\n", re.ASCII)
@@ -127,7 +128,7 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
         path = folder / name
         size = path.stat().st_size if path.is_file() else None
         if size != entry.size:
-            what = "is missing" if size is None else f"has {size:,} bytes, expected {entry.size:,}"
+            what = "is missing" if size is None else f"has {count(size, 'byte')}, expected {entry.size:,}"
             raise BrokenIndex(f"the index is half copied or damaged: {path} {what}; copy or build it again")
 
 

@@ -18,7 +18,8 @@ from index_store.lexical import Lexicon, columns
 from index_store.outline import LABEL_CHARS, Outline
 from index_store.store import Store, check, check_chunks
 from index_store.tables import NODE_ROW, byte_at, char_at, count_chars
-from index_store.types import Document, Node, Span
+from index_store.terminal import count
+from index_store.types import Document, Node, Span, section_path
 from index_store.vectors import InvertedFile
 
 LOOKED_CHARS = 8 * LABEL_CHARS  # of a chunk, for the first words that label it
@@ -261,7 +262,9 @@ class Tree:
         number = self.documents.number(doc) if isinstance(doc, str) else None
         if number is None:
             near = self.documents.nearest_id(str(doc))
-            hint = f"did you mean {near!r}?" if near else f"there are {len(self.documents)} documents"
+            there = "is" if len(self.documents) == 1 else "are"
+            held = f"there {there} {count(len(self.documents), 'document')}"
+            hint = f"did you mean {near!r}?" if near else held
             raise NoSuchNode(f"no document {str(doc)[:80]!r}; {hint}")
         return number
 

@@ -180,7 +180,7 @@ def _spending(args: argparse.Namespace) -> Spending:
 def _print_report(report: BuildReport, args: argparse.Namespace, *, removes: bool = False) -> int:
     still_in = places_of_removed(report.index) if removes and report.changes.removed else []
     for note in () if args.quiet else report.notes:
-        say(one_line(f"note {note.source}: {note.words}", 10_000), file=sys.stderr)
+        say(f"note {spelled(note.source)}: {one_line(note.words, 10_000)}", file=sys.stderr)
     if report.near_duplicates and not args.quiet:
         say(one_line(_twins_text(report.near_duplicates), 10_000), file=sys.stderr)
     for unused in report.unused_metadata:
@@ -206,7 +206,7 @@ def _print_skipped(failures: Sequence[Failure]) -> None:
 
 
 def _reason(failure: Failure) -> str:
-    return one_line(f"{failure.source}: {failure.reason}", 10_000)
+    return f"{spelled(failure.source)}: {one_line(failure.reason, 10_000)}"
 
 
 def _report_text(report: BuildReport) -> str:

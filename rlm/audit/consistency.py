@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from index_store.terminal import brief
+from index_store.terminal import brief, count
 from rlm.audit.envelope import opened
 from rlm.audit.events import AMOUNT, CONTEXT_CHARS, RecordedEvent
 from rlm.audit.likeness import SAME_WORDS, same_words
@@ -143,7 +143,8 @@ def children_are_next(story: Story, event: RecordedEvent) -> str:
     """Children are new, are named after their parent and numbered on, one for each prompt."""
     name, talk = event["conversation"], story.talks[event["conversation"]]
     if len(event["children"]) != len(event["prompts"]):
-        return f"{len(event['prompts'])} prompts began {len(event['children'])} conversations"
+        began = count(len(event["children"]), "conversation")
+        return f"{count(len(event['prompts']), 'prompt')} began {began}"
     if len(story.talks) + len(event["children"]) > MOST_OPEN:
         return f"it has more than {MOST_OPEN:,} conversations under way, which no run has"
     for number, child in enumerate(event["children"], talk.children + 1):
@@ -166,7 +167,8 @@ def children_return_as_called(story: Story, event: RecordedEvent) -> str:
     if list(event["children"]) != talk.under_way:
         return "children return that were not called, or others than were called"
     if len(event["results"]) != len(event["children"]):
-        return f"{len(event['children'])} children give back {len(event['results'])} results"
+        back = count(len(event["results"]), "result")
+        return f"{count(len(event['children']), 'child gives', 'children give')} back {back}"
     for child, result in zip(event["children"], event["results"], strict=True):
         own = story.talks[child]
         if own.call or own.scan:
@@ -255,7 +257,8 @@ def messages_add_up(story: Story, event: RecordedEvent) -> str:
     again = event["conversation_messages"] - len(event["messages"])
     before = story.talks[event["conversation"]].sent
     if again < 0 or again > before + (before > 0):
-        return f"it sends {again} messages again, where {before} were sent before"
+        sent = f"{before:,} {'was' if before == 1 else 'were'}"
+        return f"it sends {count(again, 'message')} again, where {sent} sent before"
     return ""
 
 
@@ -389,7 +392,8 @@ def visit_gave_what_it_counts(story: Story, event: RecordedEvent) -> str:
         return "a visit was refused, and gave something"
     chars = 0 if refused else len(result if isinstance(result, str) else json.dumps(result))
     if chars != event["result_chars"]:
-        return f"a visit is said to have given {event['result_chars']} characters, and gave {chars}"
+        said = count(event["result_chars"], "character")
+        return f"a visit is said to have given {said}, and gave {chars:,}"
     return ""
 
 
@@ -442,14 +446,15 @@ def _citation_problem(cited: dict[str, Any]) -> str:
         return "is said to stand there in the same words, and the words found are others"
     words = found if found is not None else cited["quote"] if kind == "verbatim" else None
     if words is not None and start is not None and end is not None and end - start != len(words):
-        return f"has a place of {end - start} characters, and {len(words)} characters of words"
+        place, chars = count(end - start, "character"), count(len(words), "character")
+        return f"has a place of {place}, and {chars} of words"
     if kind == "unsupported" and (start is not None or end is not None or found is not None):
         return "is said to stand nowhere, and has a place"
     if (like := cited["similarity"]) is not None and not _ALIKE[kind](like):
         return f"is said to be {kind}, and {like} alike"
     before, after = cited["context_before"], cited["context_after"]
     if start is not None and (len(before) != min(start, CONTEXT_CHARS) or len(after) > CONTEXT_CHARS):
-        return f"stands after {start} characters, of which {len(before)} are shown"
+        return f"stands after {count(start, 'character')}, of which {len(before):,} are shown"
     return ""
 
 
@@ -711,4 +716,5 @@ def _unlike(story: Story, said: dict[str, Any], summed: Usage, who: str, parts: 
 
 
 def _words(usage: Usage) -> str:
-    return f"{usage.calls} calls, {usage.prompt_tokens} + {usage.completion_tokens} tokens, ${usage.usd:g}"
+    tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens"
+    return f"{count(usage.calls, 'call')}, {tokens}, ${usage.usd:g}"

@@ -261,7 +261,7 @@ STEPS: dict[str, Callable[[RecordedEvent], list[str]]] = {
 
 
 def _money(usage: Usage) -> str:
-    return f"{count(usage.calls, 'call')}, {usage.tokens:,} tokens, {in_dollars(usage.usd)}"
+    return f"{count(usage.calls, 'call')}, {count(usage.tokens, 'token')}, {in_dollars(usage.usd)}"
 
 
 def _short(value: object) -> str:

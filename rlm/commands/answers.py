@@ -43,7 +43,7 @@ def _lines(answer: Answer) -> Iterator[str]:
         yield from ("", "branches entered:", *(f"  {branch_line(branch)}" for branch in entered[:BRANCHES]))
     yield ""
     usage = answer.usage
-    yield f"stop: {answer.stop}; {count(usage.calls, 'call')}, {usage.tokens:,} tokens, {dollars(answer)}"
+    yield f"stop: {answer.stop}; {count(usage.calls, 'call')}, {count(usage.tokens, 'token')}, {dollars(answer)}"
     yield f"trace: {spelled(str(answer.trace))}"
     yield f"head:  {answer.head}"
 

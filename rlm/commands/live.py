@@ -46,9 +46,8 @@ class Now:
         """The state in a line."""
         where = f"  in {self.branch}" if self.branch else ""
         flying = f"  {self.in_flight} in flight"
-        return (
-            f"turn {self.turn}{where}{flying}  {self.calls:,} calls, {self.tokens:,} tokens, ${self.usd:.4f}"
-        )
+        used = f"{count(self.calls, 'call')}, {count(self.tokens, 'token')}, ${self.usd:.4f}"
+        return f"turn {self.turn}{where}{flying}  {used}"
 
 
 def _branch(fields: dict[str, Json]) -> str:
@@ -156,7 +155,7 @@ def _visited(f: dict[str, Json]) -> str:
 
 def _count(f: dict[str, Json]) -> str:
     result = f["result"]
-    return f"{len(result):,} items" if isinstance(result, list) else f"{len(f['shown'])} nodes"
+    return count(len(result), "item") if isinstance(result, list) else count(len(f["shown"]), "node")
 
 
 def _short(value: Json, most: int = 40) -> str:

@@ -112,6 +112,14 @@ def test_a_build_prints_its_report_on_standard_output_and_the_rest_on_standard_e
     assert "generation 1 (unchanged: nothing new was published)" in again
 
 
+def test_the_name_of_a_file_that_is_skipped_is_spelled_out_with_its_blanks(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (docs / "bad\nand  worse\t.txt").write_bytes(b"\xff")
+    _, _, err = raptor(capsys, "build", docs, "-o", tmp_path / "i")
+    assert f"skipped {docs}/bad\\nand  worse\\t.txt: it is not UTF-8" in err
+
+
 def test_a_report_as_json_is_all_of_standard_output(docs: Path, tmp_path: Path, capsys: Capture) -> None:
     code, out, _ = raptor(capsys, "build", docs, "-o", tmp_path / "i", "--json")
     report = json.loads(out)
