@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
 from index_store.files import refuse_links
-from index_store.manifest import MAX_BYTES, NAME as MANIFEST, Manifest, loads
+from index_store.manifest import ALIKE, MAX_BYTES, NAME as MANIFEST, Manifest, loads
 from index_store.tables import NODE
 from index_store.terminal import count
 
@@ -29,7 +29,8 @@ MOST_COLUMNS = 1 << 16  # of a matrix; embedders have some thousand
 
 Array = npt.NDArray[Any]
 
-# name -> (dtype, dimensions) of every array of a generation; those of ivf/ exist where there are many nodes
+# name -> (dtype, dimensions) of every array of a generation; those of ivf/ exist where there are many nodes,
+# that of documents that are alike where there are some
 _ARRAYS: Mapping[str, tuple[Any, int]] = {
     "documents_lines.npy": (np.dtype("<i8"), 1),
     "documents_order.npy": (np.dtype("<i4"), 1),
@@ -44,6 +45,7 @@ _ARRAYS: Mapping[str, tuple[Any, int]] = {
     "lexical/scores.npy": (np.dtype("<f4"), 1),
     "lexical/nodes.npy": (np.dtype("<i4"), 1),
     "lexical/offsets.npy": (np.dtype("<i8"), 1),
+    ALIKE: (np.dtype("<i4"), 1),
     "ivf/axes.npy": (np.dtype("<f4"), 2),
     "ivf/centroids.npy": (np.dtype("<f4"), 2),
     "ivf/offsets.npy": (np.dtype("<i8"), 1),

@@ -20,7 +20,7 @@ from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
 from raptor.grower import Grower
 from raptor.growing import grow, numbers_below
-from raptor.loading.duplicates import Twin, near_duplicates
+from raptor.loading.duplicates import Twin, first_alike, near_duplicates
 from raptor.loading.find import named_below
 from raptor.loading.metadata import Metadata
 from raptor.loading.origins import Origins
@@ -305,6 +305,8 @@ def _finish(
         return Gateway(ledger, concurrency=grower.settings.concurrency)
 
     levels = grow(grower, corpus.leaves, gateway, clock)
+    with clock.stage("load"):  # what is found is about the sources
+        twins = near_duplicates([(document.id, text) for document, text in corpus.documents])
     with clock.stage("write"):
         grower.progress("write", 0, 1)
         models = {
@@ -314,11 +316,9 @@ def _finish(
         }
         if grower.options and not grower.summarizer.startswith(PREFIX):
             models["summarizer_options"] = json.dumps(dict(grower.options), sort_keys=True)
-        published = publish(out, draft_of(corpus, levels), models, lasting(grower.settings))
+        published = publish(out, draft_of(corpus, levels, twins), models, lasting(grower.settings))
         grower.checkpoint.settle("embed", "cluster")
         grower.progress("write", 1, 1)
-    with clock.stage("load"):  # what is found is about the sources
-        twins = near_duplicates([(document.id, text) for document, text in corpus.documents])
     return _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds, vanished)
 
 
@@ -331,7 +331,7 @@ def lasting(settings: BuildSettings) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if name not in unsaid}
 
 
-def draft_of(corpus: Corpus, levels: Sequence[Level]) -> Draft:
+def draft_of(corpus: Corpus, levels: Sequence[Level], twins: Sequence[Twin] = ()) -> Draft:
     """A corpus and the tree over it, as the writer takes them."""
     above = levels[1:]
     return Draft(
@@ -343,6 +343,7 @@ def draft_of(corpus: Corpus, levels: Sequence[Level]) -> Draft:
         children=numbers_below(levels),
         tokens=np.concatenate([level.tokens for level in levels]),
         vectors=np.concatenate([level.vectors for level in levels]),
+        alike=first_alike([document.id for document, _ in corpus.documents], twins),
     )
 
 

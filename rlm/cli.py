@@ -63,6 +63,11 @@ def _search_parser(commands: Any) -> None:
         "--level", type=int, help="one level; without it the chunks, or all levels in mode tree"
     )
     _scope_options(search)
+    search.add_argument(
+        "--no-fold",
+        action="store_true",
+        help="show passages that say the same in near-duplicate documents each as a hit of its own",
+    )
     search.add_argument("--queries", metavar="FILE", help='many queries: .jsonl of {"_id", "text", "scope"?}')
     search.add_argument(
         "--json", action="store_true", help=f"print JSON, with the first {HIT_CHARS:,} characters of each hit"

@@ -175,7 +175,7 @@ CITATION = object_of(
         "context_before": TEXT,
         "context_after": TEXT,
     },
-    {"found": or_null(TEXT), "title": TEXT, "source": TEXT},
+    {"also_in": list_of(TEXT), "found": or_null(TEXT), "title": TEXT, "source": TEXT},
 )
 CHILD_VERB = one_of("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched")
 

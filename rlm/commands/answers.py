@@ -59,4 +59,5 @@ def _citation(number: int, citation: Citation) -> str:
     place = f"{one_line(citation.doc, 200)} {span}" if citation.doc else "not in the source"
     near = f"nearest, {citation.similarity:.2f} alike"
     support = near if citation.supported == "nearest" else in_words(citation.supported)
-    return f'[{number}] {place} ({support}): "{one_line(citation.quote, 240)}"'
+    others = f"\n    also in: {one_line(', '.join(citation.also_in), 400)}" if citation.also_in else ""
+    return f'[{number}] {place} ({support}): "{one_line(citation.quote, 240)}"{others}'

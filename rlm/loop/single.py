@@ -3,8 +3,9 @@
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from index_store.outline import in_place
 from index_store.types import Json
 from rlm import prompts
 from rlm.answers.citations import Citation, Conclusion
@@ -45,9 +46,13 @@ def whole_text(run: Run) -> Passages:
     view = run.view
     ids = [view.index.documents[number].id for number in view.documents]
     names = {id: block_name(id) for id in ids}
-    titles = {id: view.index.outline(number).title for id, number in zip(ids, view.documents, strict=True)}
     texts = {id: "\n\n".join(map(view.index.span_text, view.spans_of(id))) for id in ids}
-    blocks = tuple(Block(names[id], texts[id], titles[id]) for id in ids)
+    titles = [view.index.outline(number).title for number in view.documents]
+    blocks = tuple(
+        # A title that the id says already tells nothing more.
+        Block(names[id], texts[id], "" if title.casefold() in id.casefold() else title)
+        for id, title in zip(ids, titles, strict=True)
+    )
     return Passages(blocks, {names[id]: {"doc": id} for id in ids})
 
 
@@ -62,11 +67,18 @@ def retrieved_text(run: Run, verbs: Verbs, question: str, tokens: int) -> Passag
     assert isinstance(entries, list)
     for entry in entries:
         block = verbs.block(verbs.passage(entry))
+        block = replace(block, about=block.about + _beside(entry))
         left -= count_tokens(run.models.root, block.text)
         if left < 0 and blocks:
             break
         blocks.append(block)
     return Passages(tuple(blocks), {})
+
+
+def _beside(entry: Json) -> str:
+    """Where else a passage stands, for the line of its block; "" for nowhere."""
+    others = entry.get("also_in") if isinstance(entry, Mapping) else None
+    return f"; also in: {in_place(', '.join(map(str, others)))}" if isinstance(others, list) else ""
 
 
 async def answer_once(

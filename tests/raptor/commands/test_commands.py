@@ -565,6 +565,8 @@ def test_inspect_shows_levels_models_and_the_tree(tmp_path: Path, capsys: Captur
     assert (
         "\nL2-00000  All  (2 below)\n  L1-00000  Boats and masts  (3 below)\n    L0-00000  The ketch" in out
     )
+    code, _, err = raptor(capsys, "inspect", tmp_path / "i", "--depth", -1)
+    assert (code, err) == (2, "raptor: --depth is -1; give 0, which shows the root alone, or more\n")
     assert raptor(capsys, "inspect", tmp_path / "i", "--depth", 0)[1].endswith("L2-00000  All  (2 below)\n")
     assert raptor(capsys, "inspect", tmp_path / "i", "--depth", 99)[1] == out
 
