@@ -1,7 +1,7 @@
 """How often a build takes what `raptor build --dry-run` said: pieces of the development sets, as text and as PDFs.
 
-Processor seconds are compared, as the other programs of a busy machine come and go; the range of an estimate, which is of
-the clock, is divided by the pace at which the clock ran while it was made.
+Processor seconds are compared, as the other programs of a busy machine come and go; the range of an estimate, which is
+of the clock, is divided by the pace at which the clock ran while it was made.
 """
 
 import json
@@ -52,7 +52,10 @@ def _row(work: Path, file: str, size: int, suffix: str) -> bool:
     took, _, _ = spent([*command, "--json"])
     assert took is not None
     is_hit = low <= took <= high
-    print(f"| {name} | {chars:,} | {low:.0f} to {high:.0f} | {took:.0f} | {'yes' if is_hit else 'no'} |", flush=True)
+    print(
+        f"| {name} | {chars:,} | {low:.0f} to {high:.0f} | {took:.0f} | {'yes' if is_hit else 'no'} |",
+        flush=True,
+    )
     return is_hit
 
 

@@ -110,7 +110,7 @@ def _sentence_transformer(name: str, offline: bool) -> Any:
     from sentence_transformers import SentenceTransformer
 
     try:
-        with _no_bars():
+        with _no_bars(), _unlogged("huggingface_hub", "sentence_transformers", "transformers"):
             return SentenceTransformer(name, device="cpu", trust_remote_code=False, local_files_only=offline)
     # Hub, file format and configuration errors share no base class, and all mean that there is no such model here.
     except Exception as error:
@@ -133,6 +133,22 @@ def _no_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def _unlogged(*names: str) -> Iterator[None]:
+    """These loggers say nothing, such as of tries to reach a hub: one sentence says in the end what was wrong."""
+    import logging
+
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _encoder(model: Any, dim: int) -> "Encode":

@@ -1,4 +1,4 @@
-"""A part of a corpus, and the cost of the whole tree by that part's: it is built with an offline stand-in, and scaled."""
+"""A part of a corpus, and the cost of the whole tree by it: it is built with an offline stand-in, and scaled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,11 +15,16 @@ from raptor.types import Changes, Level, Part
 from rlm.gateway.offline.extractive import MODEL as STAND_IN
 from rlm.gateway.offline.registry import find_handler
 from rlm.gateway.tokens import count_tokens, truncate
-from rlm.gateway.types import Request
 
-SAMPLE, RUN = 20_000, 500  # most chunks in the part, and neighbouring ones taken together: to hold a build to its cap
+SAMPLE, RUN = (
+    20_000,
+    500,
+)  # most chunks in the part, and neighbouring ones taken together: to hold a build to its cap
 QUICK, QUICK_RUN = 96, 16  # the same, where an estimate is wanted at once
-WINDOWS, WINDOW = 20, 15_000  # of a large corpus so many pieces are cut into chunks, each of so many characters
+WINDOWS, WINDOW = (
+    20,
+    15_000,
+)  # of a large corpus so many pieces are cut into chunks, each of so many characters
 
 
 @dataclass(frozen=True, slots=True)

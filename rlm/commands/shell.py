@@ -1,4 +1,4 @@
-"""`rlm shell`: a person's own REPL over an index, with the verbs, the sandbox and the trace of a run, and no root model."""
+"""`rlm shell`: a person's REPL over an index, with the verbs, the sandbox and the trace of a run, and no root model."""
 
 import argparse
 import asyncio
@@ -65,7 +65,7 @@ class Shell:
 
 
 def shell(args: argparse.Namespace) -> int:
-    """Run what a person types, or lines of JSON, until the input ends, and say where its trace is. Returns the exit code."""
+    """Run what a person types, or lines of JSON, until the input ends; say where its trace is. Returns the exit code."""
     with open_shell(open_any(args.index, args.embedder), options_of(args)) as opened:
         try:
             (talk_json if args.json else talk)(opened, fresh=args.fresh)
