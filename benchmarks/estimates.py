@@ -51,7 +51,7 @@ def _row(work: Path, file: str, size: int, suffix: str) -> bool:
     low, high = said["seconds_low"] / said["pace"], said["seconds_high"] / said["pace"]
     took, _, _ = spent([*command, "--json"])
     assert took is not None
-    is_hit = low <= took <= high
+    is_hit = bool(low <= took <= high)
     print(
         f"| {name} | {chars:,} | {low:.0f} to {high:.0f} | {took:.0f} | {'yes' if is_hit else 'no'} |",
         flush=True,
@@ -78,7 +78,7 @@ def _write(folder: Path, file: Path, size: int, suffix: str) -> int:
 
 
 def _write_pdf(path: Path, lines: Sequence[str]) -> None:
-    from reportlab.pdfgen.canvas import Canvas
+    from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]
 
     page, y = Canvas(str(path)), 800
     for line in lines:

@@ -72,7 +72,7 @@ def _build_parser(commands: "Subcommands") -> None:
     build.add_argument(
         "--dry-run",
         action="store_true",
-        help="say within seconds what it would take in time and dollars, by a part that is measured; nothing is written",
+        help="say within seconds what it would take in time and dollars, by measuring a part; nothing is written",
     )
     build.add_argument(
         "--replace",

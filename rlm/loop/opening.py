@@ -1,5 +1,6 @@
 """Open a conversation: verbs over its view, a sandbox that can call nothing else, and the first messages."""
 
+from collections.abc import Sequence
 from functools import partial
 
 from index_store.types import Json
@@ -30,6 +31,25 @@ def open_conversation(
 
     `descend` runs its children. Raises NoSuchNode where the index has no node `under`.
     """
+    limits = SandboxLimits(cell_timeout_s=run.limits.cell_timeout_s, output_chars=run.limits.output_chars)
+    talk = begin(run, under, id, depth, descend, limits, [own_words(question)])
+    talk.messages = _first_messages(run, talk.calls.verbs, question)
+    return talk
+
+
+def begin(
+    run: Run,
+    under: str | None,
+    id: str,
+    depth: int,
+    descend: Descend,
+    limits: SandboxLimits,
+    written: Sequence[str] = (),
+) -> Conversation:
+    """A conversation in which nothing was said: verbs, calls and a sandbox under `limits`, all of it recorded.
+
+    `written`: words that are the conversation's own.
+    """
 
     def cell_now() -> int:
         return talk.cell
@@ -39,14 +59,13 @@ def open_conversation(
         return answer(name, args, kwargs)
 
     verbs = Verbs(run.index, partial(record_visit, run, id, cell_now), under, run.view.scope)
-    calls = Calls(run, verbs, id, depth, descend, cell_now, [own_words(question)])
+    calls = Calls(run, verbs, id, depth, descend, cell_now, [*written])
     answer, intro = serving(verbs, calls, lambda: session.clock), worker_intro(verbs.view)
     if "context_text" in intro:
         run.journal.note(id, GIVEN_WHOLE)
         run.journal.flag(id, "context", verbs.view.passages())
-    limits = SandboxLimits(cell_timeout_s=run.limits.cell_timeout_s, output_chars=run.limits.output_chars)
     session = open_session(serve, CALLS, limits, intro=intro, backend=run.limits.backend)
-    talk = Conversation(run, id, depth, calls, session, _first_messages(run, verbs, question))
+    talk = Conversation(run, id, depth, calls, session, [])
     return talk
 
 
