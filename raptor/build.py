@@ -5,6 +5,7 @@ checkpoint; only `index_store.writer.publish` touches the generations.
 """
 
 import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -31,6 +32,7 @@ from raptor.selecting import selected
 from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings, Spending
 from raptor.types import BuildReport, Changes, Level, Part
 from raptor.workspace import (
+    Allow,
     Clock,
     Progress,
     Sources,
@@ -38,6 +40,7 @@ from raptor.workspace import (
     embedder_for,
     find_files,
     find_recorded,
+    is_ours,
     listed,
     load_texts,
     looked_at,
@@ -45,6 +48,7 @@ from raptor.workspace import (
     opened_when_needed,
     record_origins,
     recorded_origins,
+    refuse_unknown_sources,
     same_embedder,
     silent,
 )
@@ -54,6 +58,8 @@ from rlm.gateway.models import check_model
 from rlm.gateway.offline.registry import PREFIX
 from rlm.gateway.options import check_options
 from rlm.gateway.types import Usage
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +162,8 @@ def sync_index(
     *,
     follow_links: bool = False,
     dry_run: bool = False,
+    again: bool = False,
+    allow: Allow | None = None,
     summarizer: str | None = None,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
@@ -168,17 +176,21 @@ def sync_index(
     The sources are those that its build and updates named, links that lead out of them followed as they were then, or,
     with `follow_links`, all, from now on. A document whose file, or line of .jsonl, is gone is removed; one that is
     there under another id, with the same text, costs no model call. What cannot be read now stays as it was, and is a
-    failure. The rest is as in `update_index`.
-    Raises RaptorError where the sources are not recorded, or a folder of them is missing; else as `build_index` does.
+    failure. What was removed stays out (`left_out` of the report) until an update names it, or `again` is given.
+    `allow`: called with the paths of sources that lie outside the working folder, where the index was not built on this
+    machine, and says whether they may be read; without it they may not. The rest is as in `update_index`.
+    Raises RaptorError where the sources are not recorded, may not be read, or a folder of them is missing; else as
+    `build_index` does.
     """
-    wish = _Wish((), follow_links, (), None, None, password, sync=True)
+    wish = _Wish((), follow_links, (), None, None, password, True, again, allow)
     options = check_options(summarizer_options or {})
     return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
 
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What is to change in an index. `sync`: it is to become what its recorded sources are."""
+    """What is to change in an index. `sync`: it is to become what its recorded sources are, with `again` also what was
+    removed; `allow`: says whether these may be read, where a stranger named them."""
 
     sources: tuple[str, ...]
     follow_links: bool
@@ -187,6 +199,8 @@ class _Wish:
     encoding: str | None
     password: str
     sync: bool = False
+    again: bool = False
+    allow: Allow | None = None
 
 
 def _changed(
@@ -214,6 +228,7 @@ def _changed(
         documents, before = list(previous.documents), recorded_origins(checkpoint)
         if wish.sync:
             before = still_named(before, documents, before.sources)
+            refuse_unknown_sources(out, before, checkpoint, wish.allow)
             before = before.following_links() if wish.follow_links else before
         now = before.adding(wish.sources, follow_links=wish.follow_links)
         files = keeping_ids(_files(out, wish, before, settings.encoding, clock), documents, before)
@@ -223,6 +238,8 @@ def _changed(
         faults = [*failures, *read.clashes]
         gone = [document.id for document in read.vanished]
         remove = frozenset(gone) if wish.sync else selected(previous, before, wish.remove)
+        left_out = () if wish.again or not wish.sync else _left_out(read.texts, before, previous)
+        read = replace(read, texts=[text for text in read.texts if text.id not in left_out])
         vanished = [doc for doc in gone if doc not in remove]
         if dry_run:
             pairs = merged_documents(previous, read.texts, remove)
@@ -230,7 +247,9 @@ def _changed(
                 [Part(document, "", ()) for document, _ in pairs], wish.metadata
             )
             changes = changes_between(documents, [part.document for part in expected])
-            return _forecast(out, previous, changes, _told(read.texts, faults, unknown), vanished, clock)
+            told = _told(read.texts, faults, unknown)
+            forecast = _forecast(out, previous, changes, told, vanished, clock)
+            return replace(forecast, left_out=tuple(left_out))
         with clock.stage("embed"):
             model = same_embedder(previous, embedder, settings)
         grower = Grower(
@@ -252,8 +271,18 @@ def _changed(
         report = _finish(out, grower, corpus, name, told, spending, clock, vanished)
         kept = () if wish.remove else before.sources
         now = still_named(now, [document for document, _ in corpus.documents], kept)
-        record_origins(checkpoint, now)
-        return report
+        held = {document.id for document, _ in corpus.documents}
+        taken = () if wish.sync else sorted(remove)
+        removed = tuple(doc for doc in dict.fromkeys((*before.removed, *taken)) if doc not in held)
+        ours = wish.sync or not before.sources or is_ours(checkpoint)
+        record_origins(checkpoint, replace(now, removed=removed), ours=ours)
+        return replace(report, left_out=tuple(left_out))
+
+
+def _left_out(texts: Sequence[Text], before: Origins, index: Index) -> list[str]:
+    """The ids of texts that were removed, and not named since."""
+    removed = frozenset(before.removed)
+    return [text.id for text in texts if text.id in removed and not index.has_document(text.id)]
 
 
 def _files(out: Path, wish: _Wish, origins: Origins, encoding: str, clock: Clock) -> list[SourceFile]:
@@ -317,6 +346,7 @@ def _finish(
         if grower.options and not grower.summarizer.startswith(PREFIX):
             models["summarizer_options"] = json.dumps(dict(grower.options), sort_keys=True)
         published = publish(out, draft_of(corpus, levels, twins), models, lasting(grower.settings))
+        _log.info("generation %d of %s: %d documents", published.generation, out, len(corpus.documents))
         grower.checkpoint.settle("embed", "cluster")
         grower.progress("write", 1, 1)
     return _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds, vanished)

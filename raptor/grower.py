@@ -1,5 +1,6 @@
 """What growing a tree stands on: embedding, planning and recorded summaries, each through the checkpoint."""
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -19,6 +20,8 @@ from raptor.types import Level, Vectors
 from raptor.workspace import Progress
 from rlm.gateway.blocks import Block, block_name
 from rlm.gateway.types import Request
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Grower:
         def encode(batch: Sequence[str]) -> Vectors:
             fits = partial(_are_rows, shape=(len(batch), self.embedder.dim))
             inputs: list[Json | bytes] = [self.embedder.fingerprint, list(batch)]
+            _log.debug("%s: %d texts", stage, len(batch))
             return self.checkpoint.array("embed", inputs, lambda: self.embedder.encode(batch), fits)
 
         self.progress(stage, 0, len(texts))

@@ -1,4 +1,4 @@
-"""A part of a corpus, and the cost of the whole tree by that part's: it is built with an offline stand-in, and scaled."""
+"""A part of a corpus, and the cost of the whole tree by it: it is built with an offline stand-in, and scaled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,7 +16,6 @@ from raptor.types import Changes, Level, Part
 from rlm.gateway.offline.extractive import MODEL as STAND_IN
 from rlm.gateway.offline.registry import find_handler
 from rlm.gateway.tokens import count_tokens, truncate
-from rlm.gateway.types import Request
 
 SAMPLE, RUN = (
     20_000,

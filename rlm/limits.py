@@ -21,6 +21,10 @@ _RATES = ("requests_per_minute", "tokens_per_minute", "window")
 _FROM_0 = ("usd", "tokens", "calls", "depth")
 
 
+#: What the first messages of a conversation take, about; and the window that a reply leaves must hold them.
+PROMPT_TOKENS = 2_000
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """Limits of a root conversation and all its descendants together; None is no limit.
@@ -64,6 +68,11 @@ class Limits:
             value = getattr(self, name)
             if value is not None and not 0 < value <= MOST:
                 raise RlmError(f"{name} is {str(value)[:40]}; give more than 0 and at most {MOST:g}")
+        if self.window is not None and self.window < (least := self.reply_tokens + PROMPT_TOKENS):
+            raise RlmError(
+                f"window is {self.window}, and a reply of {self.reply_tokens} tokens with the least of a prompt takes "
+                f"{least}; give a window of at least {least}, or fewer reply tokens"
+            )
 
 
 @dataclass(frozen=True, slots=True)

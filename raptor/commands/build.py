@@ -81,6 +81,8 @@ def sync(args: argparse.Namespace) -> int:
             args.index,
             follow_links=args.follow_links,
             dry_run=args.dry_run,
+            again=args.again,
+            allow=lambda paths: args.yes or _is_allowed(args.index, paths),
             **_summarizer(args),
             embedder=args.embedder,
             password=args.password,
@@ -88,6 +90,16 @@ def sync(args: argparse.Namespace) -> int:
             progress=progress,
         )
     return _print_report(report, args, removes=True)
+
+
+def _is_allowed(index: str, paths: Sequence[str]) -> bool:
+    """Whether someone at a terminal says that sources of an index that came from elsewhere may be read."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    listed = "\n".join(f"  {spelled(path)}" for path in paths)
+    say(f"{spelled(index)} was not built here, and names sources outside of this folder:", file=sys.stderr)
+    say(f"{listed}\nread them, and put their text into it? [y/N]", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _update(
@@ -245,6 +257,11 @@ def _rest_text(report: BuildReport, still_in: Sequence[str], *, removes: bool) -
     if report.vanished:
         lines.append(
             f"  {named(report.vanished)} vanished from the sources; take them out with: raptor sync {index}"
+        )
+    if report.left_out:
+        verb = "was removed and stays out" if len(report.left_out) == 1 else "were removed and stay out"
+        lines.append(
+            f"  {named(report.left_out)} {verb}; bring back what was removed with: raptor sync {index} --again"
         )
     if still_in and not report.dry_run:
         lines.append(

@@ -1,6 +1,7 @@
 """Ask an index a question: choose a route that fits the limits, record the run in a trace, return the answer."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -36,6 +37,8 @@ from rlm.loop.recording import Watch, unwatched
 from rlm.loop.run import Run
 from rlm.loop.single import RETRIEVED_TOKENS, answer_once, fitting, retrieved_text, whole_text
 from rlm.loop.verbs import Verbs
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,10 @@ async def ask_through(gateway: Gateway, index: Index, question: str, options: Op
     folder = new_folder(Path(options.runs), question)
     with Trace.open(folder) as trace:
         run = new_run(view, options, gateway, trace, asyncio.get_running_loop())
-        conclusion = await _concluded(run, question, choose(run, options.route))
+        choice = choose(run, options.route)
+        _log.info("%s: %s by %s (%s)", folder, run.models.root, choice.route, choice.why)
+        conclusion = await _concluded(run, question, choice)
+        _log.info("%s: ended by %s after %d calls", folder, conclusion.stop, run.budget.ledger.spent.calls)
         if conclusion.stop == "failed":
             raise RlmError(f"{conclusion.error} (trace: {folder})")
         return answer_of(run, conclusion, folder, trace.head)

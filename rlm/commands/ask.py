@@ -99,7 +99,9 @@ def _ask_those_left(
     else:
         unmet = sum(outcome.answer is not None and outcome.answer.stop == "unmet" for outcome in outcomes)
         lacking = f" ({unmet:,} not accepted, for want of what was demanded)" if unmet else ""
-        say(f"{len(questions) - total.left:,} of {len(questions):,} answered{lacking}: {spelled(args.answers)}")
+        say(
+            f"{len(questions) - total.left:,} of {len(questions):,} answered{lacking}: {spelled(args.answers)}"
+        )
         say("\n".join(_summed(total)))
     if total.left:
         say("run the same command again to ask the others once more", file=sys.stderr)

@@ -60,8 +60,10 @@ def _branch(fields: dict[str, Json]) -> str:
 
 @contextmanager
 def live(out: TextIO, *, quiet: bool = False) -> Iterator[Watch]:
-    """A watch that writes a line for each event to `out`, and at a terminal the present state below them; one that writes
-    nothing where it is to be `quiet`."""
+    """A watch that writes a line for each event to `out`, and at a terminal the present state below them.
+
+    `quiet`: it writes nothing.
+    """
     if quiet:
         yield unwatched
         return

@@ -3,8 +3,9 @@
 It takes 2.8 s to import and would reach for the network while doing so; its downloads, retries, callbacks and
 printing are turned off. Keys come from the environment alone.
 
-litellm keeps its settings in its module, for the whole process, and the program that we run in may have its own. So ours
-hold in our calls alone: there a setting reads as ours, and everywhere else as it was left. A context variable says where.
+litellm keeps its settings in its module, for the whole process, and the program that we run in may have its own. So
+ours hold in our calls alone: there a setting reads as ours, and everywhere else as it was left. A context variable
+says where.
 """
 
 import atexit
@@ -126,7 +127,7 @@ def _hold_to_one_request() -> None:
 
     async def held(*args: Any, **options: Any) -> Any:
         if _ours.get() is not None:
-            raise  # noqa: PLE0704 (litellm calls this where it handles the first error)
+            raise
         return await resend(*args, **options)
 
     if not hasattr(resend, "is_held"):

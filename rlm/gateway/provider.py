@@ -1,6 +1,7 @@
 """The call itself: one request to litellm, and its response read into a `Completion`."""
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from rlm.gateway.litellm_setup import litellm, our_settings
 from rlm.gateway.redaction import redacted, without_secrets
 from rlm.gateway.types import Request, Served
 
+_log = logging.getLogger(__name__)
 # The gateway keeps the deadline. litellm has a client, with its connections, for each timeout it is given: only one.
 _TIMEOUT_S = 86_400.0
 #: Characters of the longest token of the known vocabularies, which is all spaces; a reply of more than that for each
@@ -61,6 +63,12 @@ async def complete(request: Request, bodies: list[bytes]) -> Completion:
     """
     module = litellm()
     forget_dead_clients()
+    _log.debug(
+        "%s is asked: %d messages, at most %d tokens",
+        request.model,
+        len(request.messages),
+        request.max_tokens,
+    )
     with our_settings(bodies), _unlogged(module):
         raw = await module.acompletion(
             model=request.model,
