@@ -12,6 +12,7 @@ from index_store.view import View
 from rlm.answers.citations import Citation, Conclusion
 from rlm.answers.demands import Demands, is_not_found
 from rlm.answers.schema import typed
+from rlm.asking.offline import doubts, read_by
 from rlm.asking.options import Options
 from rlm.asking.routes import Choice, choose, first_call
 from rlm.asking.runs import (
@@ -48,7 +49,8 @@ class Answer:
     kept elsewhere shows later that the trace was not rewritten. `value`: the answer as the schema's type, where a
     schema was demanded and is met; `content` is then its JSON. `priced`: whether the prices of all models are known;
     where one is not, `usage.usd` is too low. `why`: a sentence about the stop, where there is more to say, such as that
-    nothing was found to answer from.
+    nothing was found to answer from. `read_by`: who read the text, where that was no language model; `warnings` then
+    says what the offline tools cannot do for this question.
     """
 
     content: str
@@ -60,6 +62,8 @@ class Answer:
     value: Json = None
     priced: bool = True
     why: str = ""
+    read_by: str = ""
+    warnings: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Json]:
         """The answer as the command line prints it."""
@@ -71,8 +75,9 @@ class Answer:
             "trace": str(self.trace),
             "head": self.head,
         }
-        more = ({} if self.priced else {"priced": False}) | ({"why": self.why} if self.why else {})
-        return answer | more
+        more: dict[str, Json] = {"why": self.why, "read_by": self.read_by, "warnings": list(self.warnings)}
+        told = {name: value for name, value in more.items() if value}
+        return answer | ({} if self.priced else {"priced": False}) | told
 
 
 def ask(
@@ -165,22 +170,27 @@ async def events(
         await asyncio.wait([asking])
 
 
-async def ask_opened(index: Index, question: str, options: Options) -> Answer:
-    """As `ask_async`, for an index that `ready` has opened and a question that `check_text` has passed."""
+async def ask_opened(index: Index, question: str, options: Options, folder: Path | None = None) -> Answer:
+    """As `ask_async`, for an index that `ready` has opened and a question that `check_text` has passed.
+
+    `folder`: of the run, where it was made before.
+    """
     async with gateway_for(options.limits) as gateway:
-        return await ask_through(gateway, index, question, options)
+        return await ask_through(gateway, index, question, options, folder)
 
 
-async def ask_through(gateway: Gateway, index: Index, question: str, options: Options) -> Answer:
+async def ask_through(
+    gateway: Gateway, index: Index, question: str, options: Options, folder: Path | None = None
+) -> Answer:
     """Ask one question as one run, with a folder of its own; what it spends is charged to the gateway's ledger."""
     view = View(index, scope=options.scope)
-    folder = new_folder(Path(options.runs), question)
+    folder = folder or new_folder(Path(options.runs), question)
     with Trace.open(folder) as trace:
         run = new_run(view, options, gateway, trace, asyncio.get_running_loop())
         conclusion = await _concluded(run, question, choose(run, options.route))
         if conclusion.stop == "failed":
             raise RlmError(f"{conclusion.error} (trace: {folder})")
-        return answer_of(run, conclusion, folder, trace.head)
+        return answer_of(run, question, conclusion, folder, trace.head)
 
 
 async def _concluded(run: Run, question: str, choice: Choice) -> Conclusion:
@@ -212,10 +222,12 @@ async def _by_route(run: Run, question: str, route: Route) -> Conclusion:
     return await answer_once(run, question, fitting(run, question, passages))
 
 
-def answer_of(run: Run, conclusion: Conclusion, folder: Path, head: str) -> Answer:
+def answer_of(run: Run, question: str, conclusion: Conclusion, folder: Path, head: str) -> Answer:
     """The answer of a run that has ended, with what it spent. `head`: the hash of its trace's last line."""
     c, schema = conclusion, run.demands.schema
     value = None if schema is None or is_not_found(c.content) else typed(c.content, schema)[0]
     priced = all(price(model, 1, 1) is not None for model in (run.models.root, run.models.child))
     spent = run.budget.ledger.spent
-    return Answer(c.content, c.citations, c.stop, spent, folder, head, value, priced, c.error)
+    by = read_by(run.models)
+    warnings = doubts(question) if by else ()
+    return Answer(c.content, c.citations, c.stop, spent, folder, head, value, priced, c.error, by, warnings)
