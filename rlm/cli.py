@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -310,6 +311,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _end_like_ctrl_c()
     try:
         with logged(args.verbose, quiet=args.quiet):
+            _say_opening(args)
             run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
             code = run(args)
         sys.stdout.flush()
@@ -325,6 +327,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as e:
         say(f"rlm: {one_line(e.strerror or str(e), 2_000)}", file=sys.stderr)
         return _unread(2)
+
+
+def _say_opening(args: argparse.Namespace) -> None:
+    """The first sign of life of a command that asks, before anything heavy is imported."""
+    asks = args.command in ("ask", "chat") and not getattr(args, "quiet", False)
+    if asks and Path(args.index).exists():
+        say(f"opening {one_line(args.index, 200)}", file=sys.stderr, flush=True)
 
 
 def _unread(code: int) -> int:

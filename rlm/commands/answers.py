@@ -42,6 +42,9 @@ def _lines(answer: Answer) -> Iterator[str]:
     if entered := [branch for branch in branches(read(answer.trace)[0]) if branch.level]:
         yield from ("", "branches entered:", *(f"  {branch_line(branch)}" for branch in entered[:BRANCHES]))
     yield ""
+    if answer.read_by:
+        yield f"read by: {answer.read_by}; sentences of the documents, chosen by rules"
+    yield from (f"warning: {warning}" for warning in answer.warnings)
     usage = answer.usage
     yield f"stop: {answer.stop}; {count(usage.calls, 'call')}, {count(usage.tokens, 'token')}, {dollars(answer)}"
     yield f"trace: {spelled(str(answer.trace))}"

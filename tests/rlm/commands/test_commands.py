@@ -17,7 +17,9 @@ from index_store.types import MODES
 from rlm.asking.questions import read_questions
 from rlm.audit import read, verify
 from rlm.cli import main
+from rlm.errors import RlmError
 from tests.helpers.model_server import MODEL, ModelServer, error, slow
+from tests.helpers.places import ROOT
 from tests.helpers.toy import TEXTS, index_of, publish_toy, toy_draft
 
 COMMANDS = ["search", "ask", "chat", "shell", "trace", "review", "models", "doctor"]
@@ -80,6 +82,38 @@ def test_help_imports_nothing_heavy() -> None:
     show += f"print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)), len(sys.modules))"
     done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, timeout=60)
     assert "HEAVY [] " in done.stdout, done.stderr
+
+
+def test_the_first_sign_of_life_comes_before_anything_heavy_is_imported(folder: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+class Tell:
+    def find_spec(self, name, path=None, target=None):
+        if name in {HEAVY!r}:
+            print("IMPORT", name, file=sys.stderr, flush=True)
+sys.meta_path.insert(0, Tell())
+import rlm.cli
+rlm.cli.main(["ask", {str(folder)!r}, "How many masts?", "--runs", {str(tmp_path / "runs")!r}])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    first, *later = done.stderr.splitlines()
+    assert first == f"opening {folder}"
+    assert any(line.startswith("IMPORT numpy") for line in later), done.stderr
+
+
+def test_the_folder_of_a_run_is_there_before_its_index_is_opened(
+    rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[Path] = []
+
+    def opening(*_: Any) -> None:
+        there.extend((tmp_path / "runs").iterdir())
+        raise RlmError("no")
+
+    monkeypatch.setattr("rlm.commands.ask.open_any", opening)
+    assert rlm("ask", folder, QUESTION, "--runs", tmp_path / "runs")[0] == 2
+    assert len(there) == 1
+    assert not (tmp_path / "runs").exists()  # nothing was asked
 
 
 # -- bad input ---------------------------------------------------------------------------------------------
@@ -151,7 +185,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     places = {"INDEX": folder, "RUN": run_folder, "PAGE": tmp_path / "page.html", "''": ""}
     code, out, err = rlm(*(places.get(word, word) for word in line.split()))
     assert (code, out) == (2, "")
-    *usage, said = err.splitlines()
+    *usage, said = [line for line in err.splitlines() if not line.startswith("opening ")]
     assert said.startswith("rlm")
     assert sentence in said
     assert "Traceback" not in err
@@ -306,7 +340,7 @@ def test_ask_as_json_is_the_shape_that_is_promised(rlm: Any, folder: Path, tmp_p
     code, out, err = rlm("ask", folder, QUESTION, "--json", "--runs", tmp_path / "runs")
     said = json.loads(out)
     assert (code, out.count("\n")) == (0, 1)
-    assert set(said) == {"answer", "citations", "stop", "usage", "trace", "head"}
+    assert set(said) == {"answer", "citations", "stop", "usage", "trace", "head", "read_by", "warnings"}
     assert set(said["usage"]) == {"calls", "prompt_tokens", "completion_tokens", "usd"}
     (citation, *_) = said["citations"]
     assert set(citation) == {"doc", "start", "end", "quote", "page", "supported", "similarity"}
