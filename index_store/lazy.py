@@ -1,5 +1,6 @@
 """The faces of the packages: names that are imported when they are first used, so that --help never waits for numpy."""
 
+import logging
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import Any
@@ -12,6 +13,8 @@ def lazy(
 
     No name may be that of a module of the package: the import of such a module would replace what the name stands for.
     """
+    # What a package logs is for the program that imports it to show; without this Python would print it.
+    logging.getLogger(package).addHandler(logging.NullHandler())
     homes = {name: f"{package}.{module}" for module, names in modules.items() for name in names.split()}
 
     def getattr_(name: str) -> Any:

@@ -7,10 +7,14 @@ module that prints.
 import argparse
 import io
 import json
+import math
 import re
 import sys
+import threading
 import traceback
 import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO, TypeAlias
 
@@ -69,13 +73,22 @@ def say(*values: object, end: str = "\n", file: TextIO | None = None, flush: boo
     All that the command lines write goes through this or `print_json`; a test holds that nothing else prints. What must
     not begin a line of its own (a name, a label) goes through `one_line` or `spelled` before.
     """
-    print(visible(" ".join(map(str, values))), end=end, file=file, flush=flush)
+    _print(visible(" ".join(map(str, values))) + end, file, flush)
+
+
+_one_writer = threading.RLock()  # a signal's handler may say something while its thread does
+
+
+def _print(text: str, file: TextIO | None, flush: bool) -> None:
+    """Write a text at once: where two threads say something, no line stands in another."""
+    with _one_writer:
+        print(text, end="", file=file, flush=flush)
 
 
 def print_json(value: object, indent: int | None = None, flush: bool = False) -> None:
     """Print a value as JSON in printable ASCII."""
     # Escapes stand in texts only, so a DEL, which JSON leaves as it is, stands in one too.
-    print(json.dumps(value, indent=indent).replace("\x7f", "\\u007f"), flush=flush)
+    _print(json.dumps(value, indent=indent).replace("\x7f", "\\u007f") + "\n", None, flush)
 
 
 def styled(text: str, **style: Any) -> "Text":
@@ -115,6 +128,22 @@ def byte_size(size: int) -> str:
     return f"{size} bytes" if size < 1000 else f"{kilo:.0f} kB" if mega < 1 else f"{mega:,.1f} MB"
 
 
+def span_of_time(low: float, high: float) -> str:
+    """From so many seconds to so many, rounded outwards: `40 s to 2 min`, `3 to 5 h`; one time where both are the same."""
+    lower, upper = _time(low, math.floor), _time(high, math.ceil)
+    if lower == upper:
+        return f"{lower[0]} {lower[1]}"
+    return f"{lower[0]}{'' if lower[1] == upper[1] else ' ' + lower[1]} to {upper[0]} {upper[1]}"
+
+
+def _time(seconds: float, rounded: Callable[[float], int]) -> tuple[int, str]:
+    number, unit = next(
+        ((seconds / size, unit) for size, unit in ((3600, "h"), (60, "min")) if seconds >= 2 * size), (seconds, "s")
+    )
+    step = 1 if number < 10 else 5
+    return rounded(number / step) * step, unit
+
+
 def prepare(*streams: TextIO) -> None:
     """Let any text be written: characters that a stream's encoding lacks as escapes instead of ending the command, and
     what Python itself prints (warnings, errors that nothing caught, logs that nobody wanted) as `say` does."""
@@ -133,6 +162,41 @@ def prepare(*streams: TextIO) -> None:
         logging.lastResort.setFormatter(Seen())
 
 
+#: The loggers of all that is ours.
+LOGGERS = ("index_store", "raptor", "rlm")
+#: Others' that say on their own what we say in our words.
+_TALKATIVE = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
+
+
+@contextmanager
+def logged(verbose: int, *, quiet: bool = False) -> Iterator[None]:
+    """What we log goes to standard error while the block runs: warnings; with `verbose` 1 what is done, with 2 each step
+    of it; only errors if `quiet`. For command lines: a program that imports us configures its own logging."""
+    import logging
+
+    class ToStandardError(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines = self.format(record).split("\n") if record.exc_info else [self.format(record)]
+            say("\n    ".join(map(spelled, lines)), file=sys.stderr, flush=True)
+
+    handler = ToStandardError()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    level = logging.ERROR if quiet else (logging.WARNING, logging.INFO, logging.DEBUG)[min(verbose, 2)]
+    loggers = [logging.getLogger(name) for name in (*LOGGERS, *_TALKATIVE)]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        ours = logger.name in LOGGERS
+        logger.setLevel(level if ours else logging.CRITICAL)
+        if ours:
+            logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger, was in zip(loggers, before, strict=True):
+            logger.setLevel(was)
+            logger.removeHandler(handler)
+
+
 def _warning(
     message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
 ) -> str:
@@ -147,17 +211,47 @@ def _uncaught(kind: type[BaseException], error: BaseException, trace: TracebackT
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose messages may quote arguments, which a shell may have made from a stranger's file names."""
+    """A parser whose messages may quote arguments, which a shell may have made from a stranger's file names.
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    `mixed`: options may stand among the other arguments: `rlm ask my.index --route rlm "who?"`.
+    """
+
+    def __init__(self, *args: Any, mixed: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
+        self._mixed = mixed
         self.color = False  # from Python 3.14 on it would be written as escapes
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse does; what a subcommand is given is parsed by this."""
+        if not self._mixed:
+            return super().parse_known_args(args, namespace)
+        self._mixed = False  # what is called next calls this again
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixed = True
 
     def error(self, message: str) -> NoReturn:
         super().error(one_line(message, 2_000))
 
     def _print_message(self, message: str, file: Any = None) -> None:  # what argparse prints everything with
         say(message, file=file or sys.stderr, end="")
+
+
+class _Version(argparse.Action):
+    """Says the program's name and version, which is looked up only now."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        say(f"{parser.prog} {version('raptor-rlm')}")
+        sys.exit(0)
+
+
+def _verbose_option(parser: argparse.ArgumentParser, **options: Any) -> None:
+    parser.add_argument(
+        "-v", "--verbose", action="count", help="log what is done on standard error; -vv: each step", **options
+    )
 
 
 def command_line(prog: str, description: str, example: str) -> "tuple[Parser, Subcommands]":
@@ -168,13 +262,19 @@ def command_line(prog: str, description: str, example: str) -> "tuple[Parser, Su
         epilog=f"example:\n  {example}\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="say the version")
+    _verbose_option(parser, default=0)
+    parser.set_defaults(quiet=False)
     return parser, parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
 
-def add_command(commands: "Subcommands", name: str, help: str, example: str, run: str) -> Parser:
+def add_command(
+    commands: "Subcommands", name: str, help: str, example: str, run: str, *, progress: bool = False
+) -> Parser:
     """A subcommand's parser, whose description is its `help` as a sentence, and whose --help ends with an example.
 
-    `run` names the function that runs it, as `module:function`, so that --help imports none of them.
+    `run` names the function that runs it, as `module:function`, so that --help imports none of them. `progress`:
+    whether it shows any, so that there is --quiet.
     """
     command = commands.add_parser(
         name,
@@ -182,6 +282,12 @@ def add_command(commands: "Subcommands", name: str, help: str, example: str, run
         description=help[0].upper() + help[1:] + ".",
         epilog=f"example:\n  {example}\n",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        mixed=True,
     )
     command.set_defaults(run=run)
+    _verbose_option(command, default=argparse.SUPPRESS)
+    if progress:
+        command.add_argument(
+            "-q", "--quiet", action="store_true", help="print nothing but errors and the result"
+        )
     return command

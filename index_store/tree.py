@@ -3,7 +3,8 @@
 import re
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from dataclasses import replace
+from functools import cached_property, lru_cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,14 @@ import numpy.typing as npt
 from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex, NoSuchNode
 from index_store.lexical import Lexicon, columns
+from index_store.outline import LABEL_CHARS, Outline
 from index_store.store import Store, check, check_chunks
 from index_store.tables import NODE_ROW, byte_at, char_at, count_chars
-from index_store.types import Document, Node, Span, section_path
+from index_store.types import Document, Node, Span
 from index_store.vectors import InvertedFile
 
-LABEL_CHARS = 72  # of a chunk, which is labelled by its first words
+LOOKED_CHARS = 8 * LABEL_CHARS  # of a chunk, for the first words that label it
+OUTLINES = 64  # of documents, in memory
 MAX_CHAR_BYTES = 4  # of a character in UTF-8
 COUNTED_BYTES = 4 << 20  # of a summary whose characters are counted
 LABEL_BYTES = 4096  # of a summary's label; what a stranger put behind them is not read
@@ -43,6 +46,7 @@ class Tree:
         check(store)
         self._nodes = store.arrays["nodes.npy"].view(np.uint8).data
         self._borders = store.arrays["documents_text.npy"]
+        self.outline = lru_cache(OUTLINES)(self._outline)
         inverted, dim = self.inverted_file, store.arrays["vectors.npy"].shape[1]
         if inverted and not inverted.fits(len(self), dim, len(self.levels)):
             raise BrokenIndex(f"{store.folder / 'ivf'} does not fit the index; build it again")
@@ -103,7 +107,8 @@ class Tree:
             label = _decoded(self.store.labels, label_start, label_end, LABEL_BYTES)
             return Node(self.id_of(number), level, label, None, tokens)
         span = self._span(number, document, start, end)
-        return Node(self.id_of(number), level, self._first_line(start, end), span, tokens)
+        label = self.outline(document).label(_decoded(self.store.text, start, end, LOOKED_CHARS), span.start)
+        return Node(self.id_of(number), level, label, span, tokens)
 
     def _row(self, number: int) -> tuple[int, int, int, int, int, int, int]:
         """The fields of `tables.NODE`."""
@@ -130,11 +135,6 @@ class Tree:
                 f"node {self.id_of(number)} points outside its document; run raptor verify {self.path}"
             )
         return self.span_of_bytes(document, start, end)
-
-    def _first_line(self, start: int, end: int) -> str:
-        raw = self.store.text[start : min(end, start + 4 * LABEL_CHARS)].tobytes()
-        line = next((x for x in raw.decode("utf-8", "ignore").splitlines() if x.strip()), "").strip()
-        return line if len(line) <= LABEL_CHARS else line[: LABEL_CHARS - 1] + "…"
 
     def text_at(self, number: int) -> str:
         """The text of the node with this number."""
@@ -265,6 +265,14 @@ class Tree:
             raise NoSuchNode(f"no document {str(doc)[:80]!r}; {hint}")
         return number
 
+    def _outline(self, number: int) -> Outline:
+        """The headings and pages of the document with this number."""
+        document = self.documents[number]
+        alone = (
+            len(self.documents) == 1 and document.title == document.id
+        )  # a text file has its name beside it
+        return Outline(replace(document, title="") if alone else document)
+
     def document_leaves(self, number: int) -> range:
         """Numbers of the chunks of the document with this number, which follow one another."""
         column = self.leaf_documents
@@ -285,12 +293,15 @@ class Tree:
 
     def page(self, span: Span) -> int | None:
         """The page, from 1, on which a span starts; None where the document has no pages."""
-        pages = self.document(span.doc).pages
-        return bisect_right(pages, span.start) if pages else None
+        return self.outline(self.document_number(span.doc)).page(span.start)
 
     def section(self, span: Span) -> tuple[str, ...]:
         """The headings over a span's start, outermost first; () where there is none before it."""
-        return section_path(self.document(span.doc).sections, span.start)
+        return self.outline(self.document_number(span.doc)).path(span.start)
+
+    def place(self, span: Span) -> str:
+        """The title, headings and page of a span's start, in words: `Title › Section, page 3`. Raises NoSuchNode."""
+        return self.outline(self.document_number(span.doc)).place(span.start)
 
     def bytes_text(self, start: int, end: int) -> str:
         """The text of the bytes start:end of text.bin."""

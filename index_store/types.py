@@ -100,13 +100,3 @@ class Match:
     node: str
     span: Span
     line: str
-
-
-def section_path(sections: Sections, at: int) -> tuple[str, ...]:
-    """The headings over character `at`, outermost first."""
-    path: list[tuple[int, str]] = []
-    for start, level, heading in sections:
-        if start > at:
-            break
-        path = [above for above in path if above[0] < level] + [(level, heading)]
-    return tuple(heading for _, heading in path)

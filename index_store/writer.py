@@ -30,6 +30,7 @@ from index_store.manifest import (
     digest_of,
     dumps,
 )
+from index_store.outline import Outline
 from index_store.tables import NODE, chars_before
 from index_store.types import Document
 
@@ -324,9 +325,9 @@ def _write_csr(folder: Path, name: str, targets: npt.NDArray[np.int32], sizes: n
 
 
 def _node_texts(draft: Draft) -> Iterator[str]:
-    """The text of each node for lexical search: a chunk with its document's title, a summary with its label."""
+    """The text of each node for lexical search: a chunk with the headings over it, a summary with its label."""
+    outlines = [Outline(document) for document, _ in draft.documents]
     for d, start, end in draft.chunks.tolist():
-        document, text = draft.documents[d]
-        yield f"{document.title}\n{text[start:end]}"
+        yield f"{outlines[d].heading(start)}\n{draft.documents[d][1][start:end]}"
     for label, summary in zip(draft.labels, draft.summaries, strict=True):
         yield f"{label}\n{summary}"

@@ -178,6 +178,11 @@ class Checkpoint:
         """How many results of a kind are recorded by a build that has not ended."""
         return int(self._run("SELECT count(*) FROM results WHERE kind = ?", (kind,))[0][0])
 
+    def bytes_of(self, kind: str) -> int:
+        """How many bytes the results of a kind take that are recorded by a build that has not ended."""
+        sql = "SELECT coalesce(sum(length(value)), 0) FROM results WHERE kind = ? AND typeof(value) = 'blob'"
+        return int(self._run(sql, (kind,))[0][0])
+
     def settle(self, *dropped: str) -> None:
         """A generation was published: drop the kinds that it holds itself, and settle the others."""
         for kind in dropped:

@@ -8,7 +8,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from index_store.errors import IndexStoreError
-from index_store.terminal import add_command, command_line, one_line, prepare, say
+from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
 from raptor.clustering.settings import METHODS
 from raptor.errors import RaptorError
 from raptor.settings import EMBEDDER, SUMMARIZER, Spending
@@ -44,6 +44,7 @@ def _build_parser(commands: "Subcommands") -> None:
         "build an index from documents",
         "raptor build docs/ -o my.index",
         "raptor.commands.build:build",
+        progress=True,
     )
     build.add_argument(
         "source",
@@ -71,7 +72,7 @@ def _build_parser(commands: "Subcommands") -> None:
     build.add_argument(
         "--dry-run",
         action="store_true",
-        help="say what it would cost; what is free is done and kept for the build",
+        help="say within seconds what it would take, in time and dollars, by a part that is measured; nothing is written",
     )
     build.add_argument(
         "--replace",
@@ -136,6 +137,7 @@ def _update_parser(commands: "Subcommands") -> None:
         "add documents, or replace changed ones",
         "raptor update my.index docs/new.md",
         "raptor.commands.build:update",
+        progress=True,
     )
     update.add_argument("index", metavar="INDEX")
     update.add_argument(
@@ -156,6 +158,7 @@ def _sync_parser(commands: "Subcommands") -> None:
         "make an index what its sources are now: added, changed, renamed and deleted documents",
         "raptor sync my.index --dry-run",
         "raptor.commands.build:sync",
+        progress=True,
     )
     sync.add_argument("index", metavar="INDEX")
     _opening_options(sync)
@@ -174,6 +177,7 @@ def _remove_parser(commands: "Subcommands") -> None:
         "remove documents from an index",
         "raptor remove my.index docs/old.md",
         "raptor.commands.build:remove",
+        progress=True,
     )
     remove.add_argument("index", metavar="INDEX")
     remove.add_argument(
@@ -211,6 +215,7 @@ def _verify_parser(commands: "Subcommands") -> None:
         "check every byte and edge of an index",
         "raptor verify my.index",
         "raptor.commands.keep:verify",
+        progress=True,
     )
     verify.add_argument("index", metavar="INDEX")
     verify.add_argument("--json", action="store_true", help="print it as JSON")
@@ -223,6 +228,7 @@ def _check_sources_parser(commands: "Subcommands") -> None:
         "say which files changed or are gone since they were indexed",
         "raptor check-sources my.index --run runs/20260101-120000-what-is-a-ketch",
         "raptor.commands.keep:check_sources",
+        progress=True,
     )
     check.add_argument("index", metavar="INDEX")
     check.add_argument(
@@ -292,8 +298,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     prepare(sys.stdout, sys.stderr)
     try:
-        run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
-        code = run(args)
+        with logged(args.verbose, quiet=args.quiet):
+            run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
+            code = run(args)
         sys.stdout.flush()
         return code
     except (RaptorError, IndexStoreError, GatewayError) as e:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from index_store.generations import Changes, changes_between, paired
 from index_store.index import Index
+from index_store.outline import Outline
 from index_store.types import Document
 from raptor.chunking import chunk
 from raptor.errors import RaptorError
@@ -100,7 +101,8 @@ def _old_part(index: Index, now: Document, old: Document) -> Part:
     """A document whose text the previous generation has, as `old`."""
     leaves = index.document_leaves(index.document_number(old.id))
     spans = [(s.start, s.end) for s in map(index.span_at, leaves) if s is not None]
-    return Part(now, index.document_text(old.id), spans, leaves, retitled=now.title != old.title)
+    retitled = (now.title, now.sections) != (old.title, old.sections)
+    return Part(now, index.document_text(old.id), spans, leaves, retitled)
 
 
 def with_metadata(parts: Sequence[Part], metadata: Metadata | None) -> tuple[list[Part], list[Failure]]:
@@ -127,10 +129,11 @@ def corpus_of(parts: Sequence[Part], changes: Changes, grower: Grower) -> Corpus
     """All chunks as the first level; only those that are new, or have a new title, are embedded and counted."""
     chunks = [(d, a, b) for d, part in enumerate(parts) for a, b in part.spans]
     texts = [parts[d].text[a:b] for d, a, b in chunks]
+    outlines = [Outline(part.document) for part in parts]
     old = [number for part in parts for number in (part.old or [None] * len(part.spans))]
     kept = [None if parts[d].retitled else number for (d, _, _), number in zip(chunks, old, strict=True)]
     fresh = [i for i, number in enumerate(kept) if number is None]
-    embedded = [titled(parts[chunks[i][0]].document.title, texts[i]) for i in fresh]
+    embedded = [headed(outlines[chunks[i][0]].heading(chunks[i][1]), texts[i]) for i in fresh]
     vectors = np.zeros((len(chunks), grower.embedder.dim), dtype=np.float32)
     tokens = np.zeros(len(chunks), dtype=np.int64)
     vectors[fresh] = grower.embed(embedded, "embed")
@@ -141,11 +144,12 @@ def corpus_of(parts: Sequence[Part], changes: Changes, grower: Grower) -> Corpus
         vectors[known] = grower.previous.vectors[numbers]
         tokens[known] = grower.previous.rows["tokens"][numbers]
     names = [f"{parts[d].document.id} {a}-{b}" for d, a, b in chunks]
-    leaves = Level(texts, names, tokens, vectors, old, [number is not None for number in old])
+    places = [outlines[d].place(a) for d, a, _ in chunks]
+    leaves = Level(texts, names, tokens, vectors, old, [number is not None for number in old], places=places)
     documents = [(part.document, part.text) for part in parts]
     return Corpus(documents, np.array(chunks, dtype=np.int64).reshape(-1, 3), leaves, changes)
 
 
-def titled(title: str, words: str) -> str:
-    """What is embedded of a chunk: alone, many do not say what they are about, so its document's title leads."""
-    return f"{title}\n{words}" if title else words
+def headed(heading: str, words: str) -> str:
+    """What is embedded of a chunk: alone, many do not say what they are about, so its title and headings lead."""
+    return f"{heading}\n{words}" if heading else words

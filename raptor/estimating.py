@@ -1,22 +1,33 @@
-"""What a build will cost, before it costs anything: all of it that is free is done, and the rest is counted.
+"""What a build will take, in seconds, calls and dollars, said within seconds: from a part of the corpus, to be scaled.
 
-Chunks are embedded and clustered for real, and summarised by the extractive stand-in, level by level; requests are
-counted as the paid model would count them. What was embedded is kept in the index folder's checkpoint, so a build that
-follows starts from there. Of a large corpus only some runs of neighbouring chunks are taken, and the rest is scaled.
+Some of the files are read, some pieces of their texts cut, some chunks embedded and clustered, and summarised by the
+extractive stand-in, level by level; requests are counted as the paid model would count them. Of a small corpus all of
+it is. Nothing is written.
 """
 
+import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from index_store.embedder import Embedder
+from raptor import metering
+from raptor.checkpoint import SETTLED, Checkpoint
 from raptor.corpus import new_parts
 from raptor.errors import RaptorError
 from raptor.grower import Grower
+from raptor.loading.duplicates import near_duplicates
+from raptor.loading.kinds import is_slow
+from raptor.loading.load import load
 from raptor.loading.parsed import CheckpointCache
-from raptor.loading.types import Failure
+from raptor.loading.processes import is_known
+from raptor.loading.types import Failure, SourceFile, Text
+from raptor.metering import Meter
 from raptor.reconciling import drops
-from raptor.sampling import level_costs, sampled_leaves, scaled
+from raptor.sampling import QUICK, QUICK_RUN, LevelCost, level_costs, sampled_leaves, scaled, windows
 from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings
 from raptor.types import Part
 from raptor.workspace import (
@@ -27,24 +38,34 @@ from raptor.workspace import (
     embedder_for,
     find_files,
     load_texts,
-    opened_when_needed,
+    looked_at,
     silent,
 )
 from rlm.gateway.models import check_model, price
+from rlm.gateway.offline.registry import PREFIX
 
 NODE_BYTES = 120  # a node's row, edges and words for lexical search, beside its vector; measured
 TEXT_COPIES = 1.6  # the text, and what summaries and BM25 columns add to it; measured
-CALL_S = 3.0  # a middling provider's time for a summary; offline models are measured instead
+CALL_S = (1.0, 6.0)  # a provider's time for a summary; offline models are measured instead
+# What nine of ten builds took was between these, as a share of what was expected; `benchmarks/estimates.py` measures it.
+LOW, HIGH = 0.6, 1.6
+READ_BYTES, PARSED_BYTES = 4 << 20, 1 << 20  # most that is read, and of files that parse slowly
+EMBED_S = 3.0  # of the processor: a corpus that is embedded in less is not sampled
+MOST = 1_000  # chunks that are embedded at most
+NEIGHBOURS = 160  # nodes above which clustering needs UMAP
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
     """What a build is expected to take.
 
-    `sampled`: chunks that were clustered to know it. `levels[i]`: nodes at level i. `recorded`: summaries that an
-    earlier run paid for; `calls`, tokens and dollars are of those still to be paid for. `usd_low`: for replies of half
-    the length that is allowed, `usd_high`: of all of it; None where the model's price is not known. `disk_bytes`: size
-    of the index. `dropped`: ids of the documents that an index there holds and the build would drop.
+    `sampled`: chunks that were embedded and clustered to know it. `levels[i]`: nodes at level i. `parsed`, `embedded`,
+    `recorded`: texts of files that parse slowly, embeddings and summaries that an earlier run has left in the index
+    folder; the rest is about what is left to do. `usd_low`: for replies of half the length that is allowed, `usd_high`:
+    of all of it; None where the model's price is not known. `seconds_low`, `seconds_high`: on the clock, on this
+    machine if it stays as busy as it was; `pace`: seconds of the clock that passed for each one of the processor.
+    `measured_s`: how long was measured. `disk_bytes`: size of the index. `dropped`: ids of the documents that an index
+    there holds and the build would drop.
     """
 
     documents: int
@@ -52,18 +73,54 @@ class Estimate:
     sampled: int
     levels: tuple[int, ...]
     calls: int
+    parsed: int
+    embedded: int
     recorded: int
     prompt_tokens: int
     completion_tokens: int
     usd_low: float | None
     usd_high: float | None
-    minutes: float
+    seconds_low: float
+    seconds_high: float
+    pace: float
+    measured_s: float
     disk_bytes: int
     dropped: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON has them, with `tokens`, which is prompt and completion tokens together."""
         return asdict(self) | {"tokens": self.prompt_tokens + self.completion_tokens}
+
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """Texts that were read to know the others. `share`: for how much of the corpus each stands, at least 1.
+
+    `parsed`: files that parse slowly whose text is known; `left`: bytes of those whose text is not; `size`: of all files.
+    """
+
+    texts: list[Text]
+    failures: list[Failure]
+    share: float
+    parsed: int
+    left: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Tree:
+    """The levels above the chunks as they cost, and how many of their summaries are paid for."""
+
+    costs: Sequence[LevelCost]
+    recorded: int
+
+    @property
+    def nodes(self) -> int:
+        return sum(cost.nodes for cost in self.costs)
+
+    @property
+    def prompt_tokens(self) -> int:
+        return sum(cost.prompt_tokens for cost in self.costs)
 
 
 def estimate(
@@ -77,56 +134,175 @@ def estimate(
     settings: BuildSettings | None = None,
     progress: Progress | None = None,
 ) -> tuple[Estimate, list[Failure]]:
-    """What `build_index` with the same arguments would take, and the sources that it could not load.
+    """What `build_index` with the same arguments would take, and the sources, of those read, that it could not load.
 
-    Calls no model that costs money and publishes nothing. Raises as `build_index` does.
+    It takes seconds, whatever the size of the corpus, calls no model that costs money and writes nothing. Raises as
+    `build_index` does.
     """
-    settings, clock, out = settings or BuildSettings(), Clock(), Path(index)
+    settings, clock, out, meter = settings or BuildSettings(), Clock(), Path(index), Meter()
     check_target(out)
     check_model(summarizer)
     files = find_files(
         out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
     )
-    model = embedder_for(embedder, settings)
-    with opened_when_needed(out) as checkpoint:
-        texts, failures = load_texts(files, progress or silent, clock, CheckpointCache(out, checkpoint))
-        grower = Grower(model, summarizer, settings, checkpoint(), progress or silent)
-        expected = _expected(new_parts(texts, grower), grower, clock)
-        return replace(expected, dropped=tuple(drops(out, texts))), failures
+    progress = progress or silent
+    progress("measure", 0, 0)
+    with looked_at(out) as checkpoint:
+        read = _read(files, CheckpointCache(out, lambda: checkpoint), meter)
+        with meter.measuring("loading"):
+            model = embedder_for(embedder, settings)
+        grower = Grower(model, summarizer, settings, checkpoint, silent)
+        expected = _forecast(read, grower, meter, _dropped(out, read, files))
+        progress("measure", expected.documents, expected.documents)
+        return expected, read.failures
 
 
-def _expected(parts: Sequence[Part], grower: Grower, clock: Clock) -> Estimate:
-    with clock.stage("sample"):
-        leaves, chunks = sampled_leaves(parts, grower)
-        costs = level_costs(grower, leaves, grower.summarizer)
-        costs = scaled(chunks, len(leaves), costs, grower.settings.root_children)
-    nodes, recorded = sum(c.nodes for c in costs), sum(c.recorded for c in costs)
-    if len(leaves) < chunks:  # what was paid for is of other clusters than the part's
-        recorded = min(nodes, grower.checkpoint.count("summary"))
-        costs = [c.less(recorded / nodes) for c in costs]
-    calls = nodes - recorded
-    prompt, completion = sum(c.prompt_tokens for c in costs), sum(c.completion_tokens for c in costs)
-    low, high = dollars(grower.summarizer, calls, prompt, grower.settings.summary_tokens)
-    text_bytes = sum(len(part.text.encode()) for part in parts)
-    offline = grower.summarizer.startswith("offline/")
-    waiting_s = 0.0 if offline else calls * CALL_S / grower.settings.concurrency
-    working_s = clock.seconds["sample"] * (chunks + nodes) / max(1, len(leaves)) + sum(clock.seconds.values())
+def _read(files: Sequence[SourceFile], cache: CheckpointCache, meter: Meter) -> _Read:
+    """The texts of some of the files, spread over all. Raises RaptorError where there is no document."""
+    known = [file for file in files if is_slow(file) and is_known(file, cache)]
+    new = [file for file in files if is_slow(file) and file not in known]
+    fast = [file for file in files if not is_slow(file)] + known
+    parsed, read = _spread(new, PARSED_BYTES), _spread(fast, READ_BYTES)
+    texts, failures = list[Text](), list[Failure]()
+    for name, part in (("parse", parsed), ("read", read)):
+        with meter.measuring(name, max(_size(part), 1)):
+            for item in load(part, cache):
+                texts.append(item) if isinstance(item, Text) else failures.append(item)
+    if not texts:
+        texts, failures = load_texts(files, silent, Clock(), cache)
+        parsed, read = new, fast
+    size = _size(files)
+    return _Read(texts, failures, size / max(_size(parsed) + _size(read), 1), len(known), _size(new), size)
+
+
+def _spread(files: Sequence[SourceFile], most: int) -> list[SourceFile]:
+    """Some of the files, in their order, that together have about `most` bytes; all where these have no more."""
+    taken, size = list[int](), 0
+    for number in np.random.default_rng(0).permutation(len(files)).tolist():
+        if size >= most:
+            break
+        taken.append(number)
+        size += _size([files[number]])
+    return [files[number] for number in sorted(taken)]
+
+
+def _size(files: Sequence[SourceFile]) -> int:
+    """Bytes of files; those that cannot be looked at have none."""
+    total = 0
+    for file in files:
+        try:
+            total += file.path.stat().st_size if file.path.is_file() else 0
+        except OSError:
+            continue
+    return total
+
+
+def _dropped(out: Path, read: _Read, files: Sequence[SourceFile]) -> tuple[str, ...]:
+    """What the build would drop; a file that was not read counts as the document of its name."""
+    ids = {text.id for text in read.texts}
+    rest = [Text(file.id, "", str(file.path), "") for file in files if file.id not in ids]
+    return tuple(drops(out, [*read.texts, *rest] if read.share > 1 else read.texts))
+
+
+def _forecast(read: _Read, grower: Grower, meter: Meter, dropped: tuple[str, ...]) -> Estimate:
+    pieces = windows(read.texts)
+    read_chars, chars = (sum(len(text.text) for text in texts) for texts in (read.texts, pieces))
+    with meter.measuring("chunk", chars):
+        parts = new_parts(pieces, grower)
+    with meter.measuring("twins", chars):
+        near_duplicates([(part.document.id, part.text) for part in parts])
+    share = read.share * read_chars / chars
+    chunks = max(1, round(sum(len(part.spans) for part in parts) * share))
+    sampled, tree = _tree(parts, chunks, grower, meter)
+    embedded = min(chunks, _embedded(grower.checkpoint, grower.embedder))
+    low, high, pace = _seconds(read, chunks - embedded, tree, grower, meter, read_chars * read.share)
+    calls = tree.nodes - tree.recorded
+    usd_low, usd_high = dollars(grower.summarizer, calls, tree.prompt_tokens, grower.settings.summary_tokens)
+    text_bytes = share * sum(len(part.text.encode()) for part in parts)
     return Estimate(
-        documents=len(parts),
+        documents=max(1, round(len(read.texts) * read.share)),
         chunks=chunks,
-        sampled=len(leaves),
-        levels=(chunks, *(c.nodes for c in costs)),
+        sampled=sampled,
+        levels=(chunks, *(cost.nodes for cost in tree.costs)),
         calls=calls,
-        recorded=recorded,
-        prompt_tokens=prompt,
-        completion_tokens=completion,
-        usd_low=low,
-        usd_high=high,
-        minutes=round((waiting_s + working_s) / 60, 1),
+        parsed=read.parsed,
+        embedded=embedded,
+        recorded=tree.recorded,
+        prompt_tokens=tree.prompt_tokens,
+        completion_tokens=sum(cost.completion_tokens for cost in tree.costs),
+        usd_low=usd_low,
+        usd_high=usd_high,
+        seconds_low=round(low, 1),
+        seconds_high=round(high, 1),
+        pace=round(pace, 2),
+        measured_s=round(sum(meter.clock.values()), 1),
         disk_bytes=round(
-            (chunks + nodes) * (grower.embedder.dim * 4 + NODE_BYTES) + text_bytes * TEXT_COPIES
+            (chunks + tree.nodes) * (grower.embedder.dim * 4 + NODE_BYTES) + text_bytes * TEXT_COPIES
         ),
+        dropped=dropped,
     )
+
+
+def _tree(parts: Sequence[Part], chunks: int, grower: Grower, meter: Meter) -> tuple[int, _Tree]:
+    """How many chunks were sampled, and the tree over all."""
+    model, words = grower.embedder, [part.text[a:b] for part in parts for a, b in part.spans][:25]
+    with meter.measuring("loading", 0):
+        model.encode(words[:9])  # from so many texts on it takes what it takes for many
+    trial = meter.metered(model, "embed")
+    trial.encode(words[9:] or words)
+    fits = EMBED_S / max(meter.rate("embed"), 1e-6)
+    most = MOST if chunks <= min(MOST, fits) else QUICK
+    leaves, there = sampled_leaves(parts, _with(grower, trial), most, QUICK_RUN)
+    above = _with(grower, meter.metered(model, "embed summaries"))
+    costs = level_costs(above, leaves, grower.summarizer, meter)
+    return len(leaves), _scaled(chunks, len(leaves), costs, grower)
+
+
+def _scaled(chunks: int, sampled: int, costs: Sequence[LevelCost], grower: Grower) -> _Tree:
+    """The tree over all chunks by that over some."""
+    costs = scaled(chunks, sampled, costs, grower.settings.root_children)
+    nodes, recorded = sum(c.nodes for c in costs), sum(c.recorded for c in costs)
+    if sampled < chunks:  # what was paid for is of other clusters than the part's
+        paid = sum(grower.checkpoint.count(kind) for kind in ("summary", f"{SETTLED}summary"))
+        recorded = min(nodes, paid)
+        costs = [c.less(recorded / nodes) for c in costs] if nodes else costs
+    return _Tree(costs, recorded)
+
+
+def _with(grower: Grower, model: Embedder) -> Grower:
+    return Grower(model, grower.summarizer, grower.settings, grower.checkpoint, silent)
+
+
+def _embedded(checkpoint: Checkpoint, model: Embedder) -> int:
+    """How many embeddings an earlier run has left."""
+    return checkpoint.bytes_of("embed") // (4 * model.dim)
+
+
+def _seconds(
+    read: _Read, chunks: int, tree: _Tree, grower: Grower, meter: Meter, chars: float
+) -> tuple[float, float, float]:
+    """Seconds on the clock, at least and at most, to build with so many `chunks` to embed, and the pace of the clock."""
+    yard, nodes = meter.yardstick(), tree.nodes
+    new = nodes - tree.recorded
+    offline = grower.summarizer.startswith(PREFIX)
+    clustered = chunks + nodes
+    used = (
+        meter.rate("read") * (read.size - read.left)
+        + meter.rate("parse") * read.left
+        + (meter.rate("chunk") + meter.rate("twins")) * chars
+        + meter.used["loading"]
+        + meter.rate("embed") * chunks
+        + (meter.rate("embed summaries") or meter.rate("embed")) * nodes
+        + yard * (metering.UMAP if clustered > NEIGHBOURS else 0)
+        + yard * metering.CLUSTERED * clustered
+        + (yard * (metering.CLIENT + metering.CALLED * new) if new else 0)
+        + (meter.rate("summarise") * new if offline else 0)
+        + yard * metering.WRITTEN * clustered
+    )
+    rounds = sum(math.ceil(c.nodes * new / max(nodes, 1) / grower.settings.concurrency) for c in tree.costs)
+    waits = [0.0, 0.0] if offline else [rounds * call_s for call_s in CALL_S]
+    pace = meter.pace()
+    return used * pace * LOW + waits[0], used * pace * HIGH + waits[1], pace
 
 
 def dollars(
@@ -140,13 +316,17 @@ def dollars(
 def refuse_above_cap(usd: float | None, parts: Sequence[Part], grower: Grower) -> None:
     """Raise RaptorError where what is still to be paid for is expected to cost more than `usd`."""
     if usd is not None and price(grower.summarizer, 1000, 1000):
-        check_cap(_expected(parts, grower, Clock()), usd)
+        leaves, chunks = sampled_leaves(parts, grower)
+        costs = level_costs(grower, leaves, grower.summarizer)
+        tree = _scaled(chunks, len(leaves), costs, grower)
+        calls, reply = tree.nodes - tree.recorded, grower.settings.summary_tokens
+        check_cap(*dollars(grower.summarizer, calls, tree.prompt_tokens, reply), usd)
 
 
-def check_cap(expected: Estimate, usd: float | None) -> None:
-    """Raise RaptorError where the least that is expected is more than `usd`."""
-    if usd is not None and (expected.usd_low or 0) > usd:
+def check_cap(low: float | None, high: float | None, usd: float | None) -> None:
+    """Raise RaptorError where the least that is expected, of `low` to `high` dollars, is more than `usd`."""
+    if usd is not None and (low or 0) > usd:
         raise RaptorError(
-            f"the build needs about ${expected.usd_low:.4f} to ${expected.usd_high:.4f}, above the cap of ${usd:.4f}, "
+            f"the build needs about ${low:.4f} to ${high:.4f}, above the cap of ${usd:.4f}, "
             "and was not started; raise --max-usd, or choose a cheaper --summarizer"
         )

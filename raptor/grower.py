@@ -17,7 +17,7 @@ from raptor.settings import BuildSettings
 from raptor.summarising import Summary
 from raptor.types import Level, Vectors
 from raptor.workspace import Progress
-from rlm.gateway.blocks import Block
+from rlm.gateway.blocks import Block, block_name
 from rlm.gateway.types import Request
 
 
@@ -107,7 +107,8 @@ class Grower:
         total = max(1, int(level.tokens[list(group.members)].sum()))
         share = min(1.0, self.settings.cluster.max_tokens / total)
         return [
-            Block(level.names[m], level.texts[m][: int(len(level.texts[m]) * share)]) for m in group.members
+            Block(block_name(level.names[m]), level.texts[m][: int(len(level.texts[m]) * share)], place)
+            for m, place in ((m, level.places[m] if level.places else "") for m in group.members)
         ]
 
     def recorded(self, request: Request) -> Summary | None:

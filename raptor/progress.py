@@ -1,9 +1,9 @@
-"""Progress on standard error: a bar for each stage in a terminal, elsewhere a line as it begins and as it ends."""
+"""Progress on standard error: a bar for each stage in a terminal, elsewhere a line as it ends."""
 
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from index_store.terminal import say, spelled
@@ -14,39 +14,39 @@ if TYPE_CHECKING:
     from raptor.workspace import Progress
 
 
-def show_progress() -> "AbstractContextManager[Progress]":
-    """A `Progress` for as long as a build runs: bars in a terminal, else lines of a log. Both on standard error."""
+def show_progress(*, quiet: bool = False) -> "AbstractContextManager[Progress]":
+    """A `Progress` for as long as a build runs: bars in a terminal, else lines of a log, both on standard error; nothing
+    where it is to be `quiet`."""
+    if quiet:
+        return nullcontext(lambda stage, done, total: None)
+    if not sys.stderr.isatty():
+        return progress_lines()
     from rich.console import Console
 
-    console = Console(stderr=True)
-    return progress_bars(console) if console.is_terminal else progress_lines()
+    return progress_bars(Console(stderr=True))
 
 
 @contextmanager
 def progress_lines() -> "Iterator[Progress]":
-    """A log: `embed: begins (120)`, then `embed: 120 in 3.1 s` once the next stage begins or all is done."""
+    """A log: `embed: 120 in 3.1 s` as each stage ends. One that a failure cuts short has no line."""
     stages: list[tuple[str, float]] = []
     latest = 0
 
     def end() -> None:
         if stages:
             name, began = stages[-1]
-            _report(f"{name}: {latest:,} in {time.monotonic() - began:.1f} s")
+            line = f"{name}: {latest:,} in {time.monotonic() - began:.1f} s"
+            say(spelled(line), file=sys.stderr, flush=True)
 
     def show(stage: str, done: int, total: int) -> None:
         nonlocal latest
         if not stages or stages[-1][0] != stage:
             end()
             stages.append((stage, time.monotonic()))
-            _report(f"{stage}: begins" + (f" ({total:,})" if total else ""))
         latest = done
 
     yield show
     end()
-
-
-def _report(line: str) -> None:
-    say(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

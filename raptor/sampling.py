@@ -1,13 +1,16 @@
-"""The cost of a tree, from a part of its chunks: that part is built with an offline stand-in, and then scaled."""
+"""A part of a corpus, and the cost of the whole tree by that part's: it is built with an offline stand-in, and scaled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from index_store.outline import Outline
 from raptor.clustering.planning import Group
-from raptor.corpus import corpus_of, titled
+from raptor.corpus import corpus_of, headed
 from raptor.grower import Grower
+from raptor.loading.types import Text
+from raptor.metering import Meter
 from raptor.summarising import Summary, parse_summary, summary_request
 from raptor.types import Changes, Level, Part
 from rlm.gateway.offline.extractive import MODEL as STAND_IN
@@ -15,8 +18,9 @@ from rlm.gateway.offline.registry import find_handler
 from rlm.gateway.tokens import count_tokens, truncate
 from rlm.gateway.types import Request
 
-SAMPLE = 20_000  # most chunks in the part
-RUN = 500  # neighbouring chunks taken together
+SAMPLE, RUN = 20_000, 500  # most chunks in the part, and neighbouring ones taken together: to hold a build to its cap
+QUICK, QUICK_RUN = 96, 16  # the same, where an estimate is wanted at once
+WINDOWS, WINDOW = 20, 15_000  # of a large corpus so many pieces are cut into chunks, each of so many characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,49 +39,70 @@ class LevelCost:
         return replace(self, prompt_tokens=prompt, completion_tokens=completion)
 
 
-def sampled_leaves(parts: Sequence[Part], grower: Grower) -> tuple[Level, int]:
+def windows(texts: Sequence[Text]) -> list[Text]:
+    """The texts, or pieces of them that lie evenly over all their characters."""
+    ends = np.cumsum([len(text.text) for text in texts])
+    if ends[-1] <= WINDOWS * WINDOW:
+        return list(texts)
+    pieces = []
+    for place in np.linspace(0, ends[-1] - 1, WINDOWS, endpoint=False).astype(int).tolist():
+        number, left = int(np.searchsorted(ends, place, side="right")), WINDOW
+        start = place - int(ends[number]) + len(texts[number].text)
+        while left > 0 and number < len(texts):
+            words = texts[number].text
+            start = max(0, min(start, len(words) - left))
+            pieces.append(replace(texts[number], text=words[start : start + left]))
+            left, number, start = left - len(words), number + 1, 0
+    return pieces
+
+
+def sampled_leaves(
+    parts: Sequence[Part], grower: Grower, most: int = SAMPLE, run: int = RUN
+) -> tuple[Level, int]:
     """The chunks of the part as a level, and how many chunks there are in all."""
     chunks = [(part, a, b) for part in parts for a, b in part.spans]
-    if len(chunks) <= SAMPLE:
+    if len(chunks) <= most:
         return corpus_of(parts, Changes(), grower).leaves, len(chunks)  # the very batches that a build embeds
-    sample = [chunks[i] for i in sample_of(len(chunks))]
+    sample = [chunks[i] for i in sample_of(len(chunks), most, run)]
     texts = [part.text[a:b] for part, a, b in sample]
     names = [f"{part.document.id} {a}-{b}" for part, a, b in sample]
-    words = [titled(part.document.title, text) for (part, _, _), text in zip(sample, texts, strict=True)]
-    return _new_level(texts, names, words, "embed", grower), len(chunks)
+    outlines = {part.document.id: Outline(part.document) for part, _, _ in sample}
+    heads = [outlines[part.document.id].heading(a) for part, a, _ in sample]
+    words = [headed(head, text) for head, text in zip(heads, texts, strict=True)]
+    places = [outlines[part.document.id].place(a) for part, a, _ in sample]
+    return replace(_new_level(texts, names, words, "embed", grower), places=places), len(chunks)
 
 
-def sample_of(chunks: int) -> list[int]:
+def sample_of(chunks: int, most: int, run: int) -> list[int]:
     """The numbers of the chunks in the part: all of a small corpus, else runs spread evenly over it."""
-    if chunks <= SAMPLE:
+    if chunks <= most:
         return list(range(chunks))
-    starts = np.linspace(0, chunks - RUN, SAMPLE // RUN).astype(int)
-    return sorted({i for start in starts.tolist() for i in range(start, start + RUN)})
+    starts = np.linspace(0, chunks - run, most // run).astype(int)
+    return sorted({i for start in starts.tolist() for i in range(start, start + run)})
 
 
-def level_costs(grower: Grower, leaves: Level, model: str) -> list[LevelCost]:
-    """The levels above `leaves`, built with the offline stand-in but counted as `model` would be."""
-    level, costs = leaves, list[LevelCost]()
+def level_costs(grower: Grower, leaves: Level, model: str, meter: Meter | None = None) -> list[LevelCost]:
+    """The levels above `leaves`, built with the offline stand-in but counted as `model` would be.
+
+    `meter`: measures the summaries.
+    """
+    level, costs, meter = leaves, list[LevelCost](), meter or Meter()
     while len(level) > 1:
         groups = grower.plan(level, len(costs) + 1)
         requests = [
             summary_request(model, grower.blocks(level, g), grower.settings.summary_tokens) for g in groups
         ]
-        known = [_paid_summary(grower, r) for r in requests]
+        known = [grower.recorded(r) for r in requests]
         new = [r for r, summary in zip(requests, known, strict=True) if summary is None]
         handler = find_handler(STAND_IN)
-        replies = [truncate(handler(list(r.messages), r.max_tokens), r.max_tokens) for r in new]
+        with meter.measuring("summarise", len(new)):
+            replies = [truncate(handler(list(r.messages), r.max_tokens), r.max_tokens) for r in new]
         prompt = sum(count_tokens(model, r.messages) for r in new)
         completion = sum(count_tokens(model, reply) for reply in replies)
         costs.append(LevelCost(len(groups), prompt, completion, len(groups) - len(new)))
         rest = map(parse_summary, replies)
         level = _above(grower, groups, [summary or next(rest) for summary in known])
     return costs
-
-
-def _paid_summary(grower: Grower, request: Request) -> Summary | None:
-    """The recorded summary for this request; an offline model's cost nothing, and so are counted again."""
-    return None if request.model.startswith("offline/") else grower.recorded(request)
 
 
 def _above(grower: Grower, groups: Sequence[Group], summaries: Sequence[Summary]) -> Level:

@@ -60,7 +60,7 @@ class Part:
 
     `spans`: (start, end) in characters of each chunk. `old`: the numbers of these chunks in the previous generation,
     None for a document that is new or whose text has changed. `retitled`: whether the vectors of old chunks are to be
-    made anew, as the title is part of them.
+    made anew, as the title and headings are part of them.
     """
 
     document: Document
@@ -74,7 +74,8 @@ class Part:
 class Level:
     """The n nodes of one level of the tree, as columns.
 
-    `names`: how a prompt names each node. `tokens`: (n,). `vectors`: (n, dim) unit rows. `old[i]`: the number of the
+    `names`: how a prompt names each node; `places`: where each chunk stands, in
+    words; () for summaries. `tokens`: (n,). `vectors`: (n, dim) unit rows. `old[i]`: the number of the
     node in the previous generation that node i takes the place of, or None. `same[i]`: whether its text is that
     node's text. `children[i]`: rows of the level below; () for chunks, as are `labels`.
     """
@@ -87,6 +88,7 @@ class Level:
     same: Sequence[bool]
     children: Sequence[tuple[int, ...]] = ()
     labels: Sequence[str] = ()
+    places: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rlm.audit.log import TraceError as TraceError
     from rlm.errors import RlmError as RlmError
     from rlm.gateway.errors import GatewayError as GatewayError
+    from rlm.gateway.ledger import Caps as Caps
     from rlm.gateway.types import Usage as Usage
     from rlm.limits import Limits as Limits, Models as Models
     from rlm.sandbox.types import SandboxUnavailable as SandboxUnavailable
@@ -32,6 +33,7 @@ else:  # a type checker would let every name pass
             "audit.log": "TraceError",
             "errors": "RlmError",
             "gateway.errors": "GatewayError",
+            "gateway.ledger": "Caps",
             "gateway.types": "Usage",
             "limits": "Limits Models",
             "sandbox.types": "SandboxUnavailable",

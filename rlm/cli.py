@@ -10,7 +10,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from index_store.errors import IndexStoreError
-from index_store.terminal import add_command, command_line, one_line, prepare, say
+from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
 from index_store.types import MODES
 from rlm.errors import RlmError
 from rlm.limits import HIT_CHARS, ROUTES, RUNS, Limits, Models
@@ -147,6 +147,7 @@ def _ask_parser(commands: Any) -> None:
         "answer a question with citations",
         'rlm ask my.index "what changed in 2021?" --max-usd 0.50',
         "rlm.commands.ask:ask",
+        progress=True,
     )
     ask.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
     ask.add_argument("question", nargs="?")
@@ -161,6 +162,14 @@ def _ask_parser(commands: Any) -> None:
         help="where answers to --questions go, a line each; those it holds are not asked again",
     )
     ask.add_argument("--at-once", type=int, default=4, metavar="N", help="questions at a time (%(default)s)")
+    for name, kind in (("usd", float), ("tokens", int), ("calls", int)):
+        ask.add_argument(
+            f"--each-{name}",
+            type=kind,
+            metavar="N",
+            help=f"with --questions: hard ceiling on {'dollars' if name == 'usd' else name} of each question; "
+            f"--max-{name} is that of all together",
+        )
     ask.add_argument(
         "--route",
         default="auto",
@@ -186,6 +195,7 @@ def _chat_parser(commands: Any) -> None:
         "ask one question after another; the REPL is kept between them",
         "rlm chat my.index",
         "rlm.commands.chat:chat",
+        progress=True,
     )
     chat.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
     _limit_options(chat)
@@ -208,6 +218,7 @@ def _shell_parser(commands: Any) -> None:
     )
     shell.add_argument("index", metavar="INDEX")
     _limit_options(shell)
+    _runs_option(shell)
     shell.add_argument(
         "--cell-timeout", type=float, default=10.0, metavar="S", help="seconds a cell may run (%(default)s)"
     )
@@ -227,7 +238,7 @@ def _trace_parser(commands: Any) -> None:
     )
     trace.add_argument("action", choices=["show", "verify"])
     trace.add_argument("run_folder", metavar="RUN", help="a run's folder")
-    trace.add_argument("--head", metavar="HASH", help="verify: the hash of the last line, as kept elsewhere")
+    _head_option(trace)
     trace.add_argument(
         "--index",
         metavar="INDEX",
@@ -245,7 +256,16 @@ def _review_parser(commands: Any) -> None:
         "rlm.commands.trace:review",
     )
     review.add_argument("run_folder", metavar="RUN", help="a run's folder")
+    _head_option(review)
     review.add_argument("-o", "--output", required=True, metavar="PAGE", help="the HTML file")
+
+
+def _head_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--head",
+        metavar="HASH",
+        help="the hash of the last line, as rlm ask printed it and as kept elsewhere",
+    )
 
 
 def _doctor_parser(commands: Any) -> None:
@@ -265,8 +285,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     prepare(sys.stdout, sys.stderr)
     _end_like_ctrl_c()
     try:
-        run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
-        code = run(args)
+        with logged(args.verbose, quiet=args.quiet):
+            run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
+            code = run(args)
         sys.stdout.flush()
         return code
     except (RlmError, IndexStoreError) as e:

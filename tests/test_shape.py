@@ -69,7 +69,7 @@ raptor.errors
 raptor.checkpoint raptor.chunking raptor.clustering raptor.embedding raptor.summarising
 raptor.loading raptor.settings
 raptor.types
-raptor.workspace
+raptor.workspace raptor.metering
 raptor.grower
 raptor.corpus raptor.summaries
 raptor.sampling raptor.growing raptor.reconciling raptor.selecting

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 
-from index_store.terminal import byte_size, count, one_line, print_json, say, spelled
+from index_store.terminal import byte_size, count, one_line, print_json, say, span_of_time, spelled
 from raptor.build import build_index, sync_index, update_index
 from raptor.estimating import Estimate, check_cap, estimate
 from raptor.loading.duplicates import Twin
@@ -25,7 +25,7 @@ def build(args: argparse.Namespace) -> int:
     spending = _spending(args)
     if args.dry_run:
         return _dry_run(args)
-    with show_progress() as progress:
+    with show_progress(quiet=args.quiet) as progress:
         report = build_index(
             args.source,
             args.output,
@@ -39,7 +39,7 @@ def build(args: argparse.Namespace) -> int:
             replace=args.replace,
             progress=progress,
         )
-    return _print_report(report, args.json)
+    return _print_report(report, args)
 
 
 def update(args: argparse.Namespace) -> int:
@@ -53,7 +53,7 @@ def update(args: argparse.Namespace) -> int:
         encoding=args.encoding,
         password=args.password,
     )
-    return _print_report(report, args.json)
+    return _print_report(report, args)
 
 
 def remove(args: argparse.Namespace) -> int:
@@ -66,12 +66,12 @@ def remove(args: argparse.Namespace) -> int:
         left = f"raptor prune {spelled(args.index)}"
         say(f"raptor: stopped; removed, but to purge is left to: {left}", file=sys.stderr)
         return 130
-    return _print_report(report, args.json, removes=True)
+    return _print_report(report, args, removes=True)
 
 
 def sync(args: argparse.Namespace) -> int:
     """Make an index what its sources are now."""
-    with show_progress() as progress:
+    with show_progress(quiet=args.quiet) as progress:
         report = sync_index(
             args.index,
             follow_links=args.follow_links,
@@ -82,7 +82,7 @@ def sync(args: argparse.Namespace) -> int:
             spending=_spending(args),
             progress=progress,
         )
-    return _print_report(report, args.json, removes=True)
+    return _print_report(report, args, removes=True)
 
 
 def _update(
@@ -96,7 +96,7 @@ def _update(
     password: str = "",
     dry_run: bool = False,
 ) -> BuildReport:
-    with show_progress() as progress:
+    with show_progress(quiet=args.quiet) as progress:
         return update_index(
             args.index,
             sources,
@@ -115,7 +115,7 @@ def _update(
 
 def _dry_run(args: argparse.Namespace) -> int:
     _metadata(args.meta)  # a bad file is better refused now than by the build
-    with show_progress() as progress:
+    with show_progress(quiet=args.quiet) as progress:
         expected, failures = estimate(
             args.source,
             args.output,
@@ -133,7 +133,7 @@ def _dry_run(args: argparse.Namespace) -> int:
         print_json(expected.as_json())
     else:
         say(_estimate_text(expected, args))
-    check_cap(expected, args.max_usd)
+    check_cap(expected.usd_low, expected.usd_high, args.max_usd)
     return 0
 
 
@@ -160,16 +160,16 @@ def _spending(args: argparse.Namespace) -> Spending:
 # -- what is printed ---------------------------------------------------------------------------------------
 
 
-def _print_report(report: BuildReport, as_json: bool, *, removes: bool = False) -> int:
+def _print_report(report: BuildReport, args: argparse.Namespace, *, removes: bool = False) -> int:
     still_in = places_of_removed(report.index) if removes and report.changes.removed else []
-    for note in report.notes:
+    for note in () if args.quiet else report.notes:
         say(one_line(f"note {note.source}: {note.words}", 10_000), file=sys.stderr)
-    if report.near_duplicates:
+    if report.near_duplicates and not args.quiet:
         say(one_line(_twins_text(report.near_duplicates), 10_000), file=sys.stderr)
     for unused in report.unused_metadata:
         say(f"metadata {_reason(unused)}", file=sys.stderr)
     _print_skipped(report.failures)
-    if as_json:
+    if args.json:
         print_json(report.as_json() | ({"text_still_in": still_in} if removes else {}))
     else:
         say(_report_text(report) + _rest_text(report, still_in, removes=removes))
@@ -246,14 +246,20 @@ def _estimate_text(expected: Estimate, args: argparse.Namespace) -> str:
     price = "its price is not known"
     if expected.usd_low is not None and expected.usd_high is not None:
         price = f"${expected.usd_low:.4f} to ${expected.usd_high:.4f}"
-    paid = (
-        f"; {count(expected.recorded, 'more is', 'more are')} paid for already" if expected.recorded else ""
-    )
+    done = [
+        count(expected.parsed, "parsed text") if expected.parsed else "",
+        count(expected.embedded, "embedding") if expected.embedded else "",
+        count(expected.recorded, "summary", "summaries") if expected.recorded else "",
+    ]
+    kept = ", ".join(filter(None, done)) or "nothing"
+    rate = f"{expected.sampled:,} of its chunks embedded and clustered"
     return (
         f"{count(expected.documents, 'document')}, {count(expected.chunks, 'chunk')}; "
         f"nodes a level: {levels}\n"
         f"  {count(expected.calls, 'call')} of {spelled(args.summarizer)}, {expected.prompt_tokens:,} tokens in, "
-        f"{expected.completion_tokens:,} out: {price}{paid}\n"
-        f"  about {expected.minutes:g} minutes more, {byte_size(expected.disk_bytes)} on disk\n"
-        f"  nothing was paid for; embeddings are kept in {spelled(args.output)}/build.sqlite for the build"
+        f"{expected.completion_tokens:,} out: {price}\n"
+        f"  {span_of_time(expected.seconds_low, expected.seconds_high)}, if this machine stays as busy as it is; "
+        f"{byte_size(expected.disk_bytes)} on disk\n"
+        f"  done already: {kept}\n"
+        f"  measured here in {expected.measured_s:.0f} s: {rate}; nothing was paid for, and nothing written"
     )

@@ -15,7 +15,7 @@ from raptor.pruning import prune_index
 
 def verify(args: argparse.Namespace) -> int:
     """Check every byte and edge of an index; exit code 1 where something is wrong."""
-    with show_progress() as progress:
+    with show_progress(quiet=args.quiet) as progress:
         problems = verify_index(args.index, lambda done, total: progress("verify", done, total))
     if args.json:
         print_json({"ok": not problems, "problems": problems})
@@ -26,7 +26,7 @@ def verify(args: argparse.Namespace) -> int:
 
 def check_sources(args: argparse.Namespace) -> int:
     """Say which files changed or are gone since they were indexed; exit code 1 where not all say the same."""
-    with show_progress() as progress:
+    with show_progress(quiet=args.quiet) as progress:
         states = states_of_sources(
             args.index,
             args.run_folder,

@@ -108,6 +108,12 @@ def _begun(
     return _Job(file, sha256, state, submit(file).result)
 
 
+def is_known(file: SourceFile, cache: ParseCache) -> bool:
+    """Whether the text of a file is in the cache."""
+    sha256 = _sha256_of(file.path)
+    return bool(sha256) and cache.get(sha256, _how(file)) is not None
+
+
 def _ended(job: _Job, cache: ParseCache | None) -> list[Loaded]:
     loaded = job.loaded()
     whole = bool(job.sha256) and not job.known and state_of(job.file.path) == job.state

@@ -11,10 +11,11 @@ from index_store.errors import BadQuery, NoSuchNode
 from index_store.index import Index
 from index_store.types import Document, Json, Match, Span
 from index_store.view import View
-from rlm.answers.similar import GAP_CHARS, SAME_WORDS, cuts_word, nearest
+from rlm.answers.similar import GAP_CHARS, Near, cuts_word, nearest, words_of
 from rlm.audit.events import CONTEXT_CHARS
+from rlm.audit.likeness import ALIKE, SAME_WORDS, one_mark, same_words
 
-Support = Literal["verbatim", "nearest", "unsupported"]
+Support = Literal["verbatim", "respaced", "nearest", "unsupported"]
 
 MAX_CITATIONS = 100  # of one answer
 MAX_PLACES = 50  # matches of a quote's first words in the whole index
@@ -32,7 +33,6 @@ FEW_WORDS = 12
 NEAREST = 0.75
 NEAREST_HITS = 8  # chunks of the whole index that are searched for the words nearest to a quote
 NEAREST_CHARS = 50_000_000  # searched for the nearest words, for all citations of one answer together
-_ALIKE = ("'‘’", '"“”', "–—-")  # the hyphen last, as a character class takes it
 _SPACE = r"[\s\pZ\x{1c}-\x{1f}\x{85}]+"  # what str.split takes for white space
 _NODE_ID = re.compile(r"\bL0-\d{5,12}\b", re.ASCII)
 
@@ -42,9 +42,11 @@ class Citation:
     """A quote and its place in the documents: characters `start:end` of document `doc`, on `page` where it has pages.
 
     `supported` says how the documents hold what the model quoted. "verbatim": word for word; `similarity` is 1.
-    "nearest": in other words; `quote` is then the document's words, `claimed` the model's, and `similarity` below 1 and
-    at least NEAREST, so that a single changed number shows. "unsupported": not at all; `quote` is then the model's,
-    `similarity` 0, and there is no place. `node`: the id of the chunk in which the quote begins.
+    "respaced": the same words, with other white space, words parted at a line's end, ligatures, soft hyphens, quotation
+    marks or dashes (`rlm.audit.likeness`); `quote` is then the document's words, `claimed` the model's, and
+    `similarity` SAME_WORDS. "nearest": in other words, or other case or marks; `quote` and `claimed` as before, and
+    `similarity` below 1 and at least NEAREST, so that a single changed number shows. "unsupported": not at all; `quote`
+    is then the model's, `similarity` 0, and there is no place. `node`: the id of the chunk in which the quote begins.
     """
 
     doc: str | None
@@ -74,14 +76,16 @@ class Citation:
 class Conclusion:
     """How a conversation ended, with its answer if it has one.
 
-    `stop`: "answer", "unmet" (the answer lacks what is demanded), "turns", "budget", "timeout", "failed" or
-    "cancelled". `error`: why it failed.
+    `stop`: "answer", "unmet" (the answer lacks what is demanded), "turns", "budget", "timeout", "no code" (the
+    model writes none), "failed" or "cancelled". `error`: why it failed, or why a limit left no answer. `lacks`: what
+    an "unmet" answer lacks.
     """
 
     content: str
     citations: tuple[Citation, ...]
     stop: str
     error: str = ""
+    lacks: str = ""
 
 
 def resolve(view: View, content: str, offered: Json) -> list[Citation]:
@@ -160,10 +164,38 @@ def _nearest(view: View, quote: str, places: list[Span], left: int) -> tuple[tup
         if read + size > left or (best and best[1] == SAME_WORDS):
             continue
         read += size
-        near = nearest(view.index.span_text(span), quote)
+        text = view.index.span_text(span)
+        near = nearest(text, quote)
         if near and near.similarity >= (best[1] + 1e-9 if best else NEAREST):
-            best = Span(span.doc, span.start + near.start, span.start + near.end), near.similarity
+            start, end = _with_marks(text, near, quote) or (near.start, near.end)
+            best = Span(span.doc, span.start + start, span.start + end), near.similarity
     return best, read
+
+
+def _with_marks(text: str, near: Near, quote: str) -> tuple[int, int] | None:
+    """(start, end) of a stretch with the marks before its first and after its last word as the quote has them.
+
+    None where they are others, or anything else differs but the spacing.
+    """
+    if near.similarity != SAME_WORDS:
+        return None
+    words = words_of(quote).spans
+    start = _past_marks(text, near.start - 1, quote[: words[0][0]][::-1], -1)
+    end = _past_marks(text, near.end, quote[words[-1][1] :], 1)
+    if start is None or end is None or not same_words(text[start + 1 : end], quote):
+        return None
+    return start + 1, end
+
+
+def _past_marks(text: str, at: int, marks: str, step: int) -> int | None:
+    """The place in a text after these marks, in steps of 1 or -1, whatever the blanks between; None for others."""
+    for mark in one_mark("".join(marks.split())):
+        while 0 <= at < len(text) and text[at].isspace():
+            at += step
+        if not (0 <= at < len(text) and one_mark(text[at]) == mark):
+            return None
+        at += step
+    return at
 
 
 def _near(view: View, span: Span, quote: str) -> list[Span]:
@@ -271,7 +303,7 @@ def _loose_pattern(quote: str, most: int | None = None) -> str:
 
     '' for no words.
     """
-    alike = {mark: f"[{marks}]" for marks in _ALIKE for mark in marks}
+    alike = {mark: f"[{marks}]" for marks in ALIKE for mark in marks}
     words = quote.encode("utf-8", "replace").decode().split()[:most]
     loose = ("".join(alike.get(char) or re.escape(char) for char in word) for word in words)
     longer_and_longer = accumulate(loose, lambda so_far, word: f"{so_far}{_SPACE}{word}")
@@ -293,17 +325,9 @@ def find_exactly(text: str, quote: str) -> tuple[int, int] | None:
 
 def find_nearly(text: str, quote: str) -> tuple[int, int] | None:
     """(start, end) of the first occurrence of a quote, whatever the white space, quotation marks and dashes."""
-    flat = " ".join(_one_mark(text).split())
-    at = find_exactly(flat, " ".join(_one_mark(quote).split()))
+    flat = " ".join(one_mark(text).split())
+    at = find_exactly(flat, " ".join(one_mark(quote).split()))
     return (_unflattened(text, flat, at[0]), _unflattened(text, flat, at[1] - 1) + 1) if at else None
-
-
-def _one_mark(text: str) -> str:
-    """The text with one kind of quotation mark, apostrophe and dash; every character keeps its place."""
-    for marks in _ALIKE:
-        for mark in marks[:-1]:
-            text = text.replace(mark, marks[-1])
-    return text
 
 
 def _unflattened(text: str, flat: str, at: int) -> int:
@@ -313,9 +337,13 @@ def _unflattened(text: str, flat: str, at: int) -> int:
 
 
 def _at(view: View, span: Span, claimed: str | None = None, similarity: float = SAME_WORDS) -> Citation:
-    span = Span(span.doc, span.start, min(span.end, span.start + QUOTE_CHARS))
+    most = (
+        QUOTE_CHARS if claimed is None else 2 * QUOTE_CHARS
+    )  # blanks and hyphens may stand between its words
+    span = Span(span.doc, span.start, min(span.end, span.start + most))
     words = view.index.span_text(span)
     exact = claimed is None or claimed == words
+    respaced = claimed is not None and not exact and same_words(words, claimed)
     chunks = view.index.document_leaves(view.index.document_number(span.doc))
     node = next((n for n in chunks if (s := view.index.span_at(n)) and s.start <= span.start < s.end), None)
     return Citation(
@@ -324,10 +352,10 @@ def _at(view: View, span: Span, claimed: str | None = None, similarity: float = 
         span.end,
         words,
         view.index.page(span),
-        "verbatim" if exact else "nearest",
+        "verbatim" if exact else "respaced" if respaced else "nearest",
         None if node is None else view.index.id_of(node),
         None if exact else claimed,
-        1.0 if exact else similarity,
+        1.0 if exact else SAME_WORDS if respaced else similarity,
     )
 
 

@@ -16,10 +16,10 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
+from rlm.audit.likeness import SAME_WORDS
+
 Ints = npt.NDArray[np.int64]
 
-#: The similarity of a stretch with the same words in the same order, and other marks, spaces or case.
-SAME_WORDS = 0.99
 WHOLE_CHARS = 20_000  # a text up to this long is aligned whole, of a longer one WINDOWS stretches
 WINDOWS = 4
 CELLS = 6_000_000  # of all alignments of one quote together; the first is made however large it is
@@ -35,7 +35,7 @@ _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD = re.compile(
     rf"[{_CJK}]"
     r"|\d++(?:[.,:/]\d++)*+(?![^\W_])"
-    rf"|[^\W_{_CJK}]++(?:(?:['’]|[-‐‑\u00ad]\s{{0,3}})[^\W_{_CJK}]++)*+"
+    rf"|[^\W_{_CJK}]++(?:(?:['’]|[-‐‑\u00ad]\s{{0,40}})[^\W_{_CJK}]++)*+"
     r"|(?<!\w)-(?=\d)|[<>=+−×÷±≠≤≥%$€£¥]"
 )
 _ELLIPSIS = re.compile(r"[\[(]\s{0,3}(?:\.{2,}|…)\s{0,3}[\])]|\.{3,}|…|\.(?: \.){2,}")

@@ -13,7 +13,7 @@ from rlm.answers.citations import Citation, Conclusion
 from rlm.answers.demands import Demands, is_not_found
 from rlm.answers.schema import typed
 from rlm.asking.options import Options
-from rlm.asking.routes import Choice, choose
+from rlm.asking.routes import Choice, choose, first_call
 from rlm.asking.runs import (
     check_text,
     gateway_for,
@@ -43,10 +43,12 @@ class Answer:
     """The answer to a question, with its citations and what it cost.
 
     `content`: the text of the answer, '' where there is none. `stop`: why the run ended: "answer" (the model had
-    finished), "unmet" (the answer lacks what was demanded), or the limit "turns", "budget" or "timeout". `trace`: the
-    folder of the run. `head`: the hash of the last line of its trace; a copy of it kept elsewhere shows later that the
-    trace was not rewritten. `value`: the answer as the schema's type, where a schema was demanded and is met; `content`
-    is then its JSON. `priced`: whether the prices of all models are known; where one is not, `usage.usd` is too low.
+    finished), "unmet" (the answer lacks what was demanded), "no code" (the model writes none), or the limit "turns",
+    "budget" or "timeout". `trace`: the folder of the run. `head`: the hash of the last line of its trace; a copy of it
+    kept elsewhere shows later that the trace was not rewritten. `value`: the answer as the schema's type, where a
+    schema was demanded and is met; `content` is then its JSON. `priced`: whether the prices of all models are known;
+    where one is not, `usage.usd` is too low. `why`: a sentence about the stop, where there is more to say, such as that
+    nothing was found to answer from. `lacks`: what an "unmet" answer lacks of what was demanded, as the model was told.
     """
 
     content: str
@@ -57,6 +59,8 @@ class Answer:
     head: str
     value: Json = None
     priced: bool = True
+    why: str = ""
+    lacks: str = ""
 
     def as_json(self) -> dict[str, Json]:
         """The answer as the command line prints it."""
@@ -68,7 +72,12 @@ class Answer:
             "trace": str(self.trace),
             "head": self.head,
         }
-        return answer if self.priced else answer | {"priced": False}
+        more = {
+            "priced": None if self.priced else False,
+            "why": self.why or None,
+            "lacks": self.lacks or None,
+        }
+        return answer | {name: value for name, value in more.items() if value is not None}
 
 
 def ask(
@@ -199,7 +208,7 @@ async def _by_route(run: Run, question: str, route: Route) -> Conclusion:
     if route != "direct":  # before the clock of a cell starts, which would pay for it
         await asyncio.to_thread(run.index.warm_up)
     if route == "rlm":
-        run.budget.reserve_last(run.models.root)
+        run.budget.reserve_last(run.models.root, first_call(run, question, route))
         return await converse(run, question)
     if route == "direct":
         return await answer_once(run, question, whole_text(run))
@@ -213,4 +222,5 @@ def answer_of(run: Run, conclusion: Conclusion, folder: Path, head: str) -> Answ
     c, schema = conclusion, run.demands.schema
     value = None if schema is None or is_not_found(c.content) else typed(c.content, schema)[0]
     priced = all(price(model, 1, 1) is not None for model in (run.models.root, run.models.child))
-    return Answer(c.content, c.citations, c.stop, run.budget.ledger.spent, folder, head, value, priced)
+    spent = run.budget.ledger.spent
+    return Answer(c.content, c.citations, c.stop, spent, folder, head, value, priced, c.error, c.lacks)

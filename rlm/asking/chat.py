@@ -15,7 +15,7 @@ from rlm.answers.citations import Conclusion
 from rlm.answers.demands import Demands
 from rlm.asking.asking import Answer, answer_of
 from rlm.asking.options import Options
-from rlm.asking.routes import Choice
+from rlm.asking.routes import Choice, first_call
 from rlm.asking.runs import (
     check_text,
     gateway_for,
@@ -25,6 +25,7 @@ from rlm.asking.runs import (
     record_closing,
     record_opening,
 )
+from rlm.audit.kinds import QuestionPut
 from rlm.audit.log import Trace
 from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
@@ -69,16 +70,24 @@ class Chat:
         await asyncio.to_thread(
             self.index.warm_up
         )  # before the clock of a cell starts, which would pay for it
+        is_next = self._recorded is not None
         recorded = self._recorded = self._recorded or self._begin(question)
         run, budget = recorded.run, recorded.run.budget
         run.journal.watch, budget.began = watch or self.options.watch, time.monotonic()
+        if is_next:
+            run.journal.record("0", QuestionPut(question=question))
         budget.release_last()
-        budget.reserve_last(run.models.root)
+        budget.reserve_last(run.models.root, first_call(run, question, "rlm"))
         self.last = Conclusion("", (), "cancelled", "the question was given up")
         self.last = await pursue(await self._put(recorded, question), question)
         if self.last.stop == "failed":
             raise RlmError(self.last.error)
         return answer_of(run, self.last, recorded.folder, recorded.trace.head)
+
+    @property
+    def head(self) -> str:
+        """The hash of the last line of the trace so far; '' before the first question."""
+        return "" if self._recorded is None else self._recorded.trace.head
 
     async def end(self) -> None:
         """Close the sandbox and the trace."""

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import json
+from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from index_store.errors import IndexStoreError
 from index_store.files import Lock, lock, replace_file
@@ -13,17 +15,22 @@ from index_store.index import Index
 from index_store.search import chunks_in
 from index_store.terminal import brief
 from index_store.types import Json, Scope
+from index_store.view import View
 from rlm.answers.demands import Demands
 from rlm.asking.asking import Answer, ask_through
 from rlm.asking.options import Options
 from rlm.asking.questions import Question
-from rlm.asking.runs import gateway_for, ready, words_digest
+from rlm.asking.routes import to_begin
+from rlm.asking.runs import gateway_for, new_run, ready, words_digest
 from rlm.errors import RlmError
+from rlm.gateway.errors import OverBudget
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
+from rlm.gateway.types import Usage
 from rlm.limits import RUNS, Limits, Models, Route
-from rlm.loop.recording import Watch, unwatched
+from rlm.loop.recording import Unrecorded, Watch, unwatched
 
+N = TypeVar("N", int, float)
 #: The stops of a question that is done; one that reached a limit or failed is asked again by the next run.
 DONE = frozenset({"answer", "unmet"})
 _LINE_START = b'{"_id": '  # of every line that `Answers.add` writes: a cut line has it too
@@ -31,23 +38,33 @@ _LINE_START = b'{"_id": '  # of every line that `Answers.add` writes: a cut line
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """A question with its answer, or with the error by which there is none."""
+    """A question with its answer, or with the error by which there is none.
+
+    `asked`: False where the total could not pay its beginning, so that it was not asked. `usage`: what it used.
+    """
 
     question: Question
     answer: Answer | None
     error: str | None
+    asked: bool = True
+    usage: Usage = Usage()  # noqa: RUF009  (frozen)
 
     @property
     def done(self) -> bool:
         """Whether the question need not be asked again."""
         return self.answer is not None and self.answer.stop in DONE
 
+    @property
+    def stop(self) -> str:
+        """Why the question ended: as its answer says, else "failed" or "not asked"."""
+        return self.answer.stop if self.answer else "failed" if self.asked else "not asked"
+
     def as_json(self) -> dict[str, Json]:
         """The outcome as it is in a file of answers, which has one a line."""
         asked: dict[str, Json] = {"_id": self.question.id, "question": self.question.text}
         if self.question.scope is not None:
             asked["scope"] = self.question.scope.as_json()
-        return asked | (self.answer.as_json() if self.answer else {"stop": "failed", "error": self.error})
+        return asked | (self.answer.as_json() if self.answer else {"stop": self.stop, "error": self.error})
 
 
 async def ask_many(
@@ -55,6 +72,7 @@ async def ask_many(
     questions: Sequence[Question],
     *,
     at_once: int = 4,
+    each: Caps = Caps(),
     route: Route = "auto",
     models: Models = Models(),
     limits: Limits = Limits(),
@@ -68,9 +86,11 @@ async def ask_many(
         async for outcome in rlm.ask_many("my.index", rlm.read_questions("questions.jsonl"), at_once=8):
             print(outcome.question.id, outcome.answer.content if outcome.answer else outcome.error)
 
-    The caps of `limits` on dollars, tokens and calls hold for all questions together. Each question, when it starts, is
-    capped at an even part of what is left for those that are not done, so that none starves another; what it does not
-    use goes to the rest. The other limits hold for each question by itself. `rlm.Answers` is the file that the command
+    The caps of `limits` on dollars, tokens and calls hold for all questions together; the other limits, and the caps
+    `each` (an `rlm.Caps`), for each question by itself. Questions begin in their order. One begins when the total can
+    keep for it what it may cost at most: its own caps, or without them its first call and the one set aside for its
+    end; what is kept for one, no other takes. Beyond that, all share what is left. One that cannot begin, when
+    nothing under way may leave more, is an outcome that was not asked. `rlm.Answers` is the file that the command
     line writes outcomes to, and goes on with. Raises as `rlm.ask`; a question that fails is an outcome with an error.
     """
     options = Options(route, models, limits, demands, scope, runs, watch)
@@ -78,15 +98,24 @@ async def ask_many(
     for question in questions:
         check_scope(opened, question)
     async with gateway_for(limits) as pool:
-        waiting, undone = list(reversed(questions)), len(questions)
+        waiting = deque(questions)
         running: set[asyncio.Task[Outcome]] = set()
         try:
             while waiting or running:
                 while waiting and len(running) < at_once:
-                    asking = _outcome(opened, waiting.pop(), pool, options, undone)
+                    own_options = _own_options(waiting[0], options, each)
+                    ledger = _ledger(opened, waiting[0].text, pool, own_options, each)
+                    if isinstance(ledger, OverBudget) and running:
+                        break  # what ends may leave enough
+                    question = waiting.popleft()
+                    if isinstance(ledger, OverBudget):
+                        yield Outcome(question, None, f"not asked: {ledger}", asked=False)
+                        continue
+                    asking = _outcome(opened, question, pool.root(ledger), own_options)
                     running.add(asyncio.ensure_future(asking))
+                if not running:
+                    continue
                 done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                undone -= len(done)
                 for task in done:
                     yield task.result()
         finally:
@@ -108,27 +137,51 @@ async def _cancelled(tasks: set["asyncio.Task[Outcome]"]) -> None:
         await asyncio.wait(tasks)
 
 
-async def _outcome(
-    opened: Index, question: Question, pool: Gateway, options: Options, undone: int
-) -> Outcome:
-    part = _part(pool.ledger.left(), undone)
-    limits = replace(options.limits, usd=part.usd, tokens=part.tokens, calls=part.calls)
-    own_options = replace(options, limits=limits, scope=question.scope or options.scope)
-    own = pool.root(Ledger(part, parent=pool.ledger))
+async def _outcome(opened: Index, question: Question, own: Gateway, options: Options) -> Outcome:
     try:
-        answer = await ask_through(own, opened, question.text, own_options)
+        answer = await ask_through(own, opened, question.text, options)
     except RlmError as e:
-        return Outcome(question, None, str(e))
-    return Outcome(question, answer, None)
+        return Outcome(question, None, str(e), usage=own.ledger.spent)
+    finally:
+        own.ledger.let_go()
+    return Outcome(question, answer, None, usage=own.ledger.spent)
 
 
-def _part(left: Caps, undone: int) -> Caps:
-    """An even part of what is left, and of calls no more than a single question may make."""
-    single = Limits().calls or 1
-    return Caps(
-        None if left.usd is None else left.usd / undone,
-        None if left.tokens is None else left.tokens // undone,
-        single if left.calls is None else min(single, max(left.calls // undone, 1)),
+def _own_options(question: Question, options: Options, each: Caps) -> Options:
+    """The options of one question: each cap is the lower of its own and that of all; its calls always have one."""
+    total, calls = options.limits, each.calls if each.calls is not None else Limits().calls
+    usd, tokens = _lower(each.usd, total.usd), _lower(each.tokens, total.tokens)
+    limits = replace(total, usd=usd, tokens=tokens, calls=_lower(calls, total.calls))
+    return replace(options, limits=limits, scope=question.scope or options.scope)
+
+
+def _lower(one: N | None, other: N | None) -> N | None:
+    return min((cap for cap in (one, other) if cap is not None), default=None)
+
+
+def _ledger(
+    opened: Index, question: str, pool: Gateway, options: Options, each: Caps
+) -> "Ledger | OverBudget":
+    """The ledger of a question that begins, for which the pool keeps what it may cost; why not, where it cannot."""
+    limits, total = options.limits, pool.ledger
+    floor = Usage() if total.caps == Caps() else _floor(opened, question, pool, options, each)
+    try:
+        return Ledger(Caps(limits.usd, limits.tokens, limits.calls), total, floor)
+    except OverBudget as e:
+        return e
+
+
+def _floor(opened: Index, question: str, pool: Gateway, options: Options, each: Caps) -> Usage:
+    """The most that a question may cost: its own caps, and where it has none, what it takes as it begins."""
+    run = new_run(View(opened, scope=options.scope), options, pool, Unrecorded(), asyncio.get_running_loop())
+    first, caps = Usage(), options.limits
+    with contextlib.suppress(RlmError):  # of a way that it cannot take: it says so when it is asked
+        first = to_begin(run, question, options.route)
+    return Usage(
+        first.calls if each.calls is None else caps.calls or 0,
+        first.prompt_tokens if each.tokens is None else caps.tokens or 0,
+        first.completion_tokens if each.tokens is None else 0,
+        first.usd if each.usd is None else caps.usd or 0.0,
     )
 
 

@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 
+from rlm import prompts
 from rlm.errors import RlmError
-from rlm.gateway.models import window
+from rlm.gateway.models import price, window
+from rlm.gateway.tokens import count_tokens
+from rlm.gateway.types import Usage
 from rlm.limits import ROUTES, Route
+from rlm.loop.budget import last_call
 from rlm.loop.run import Run
+from rlm.loop.single import RETRIEVED_TOKENS
 
 #: The share of a model's window that the whole text may fill to be read in one call: models lose the thread long
 #: before the end of their windows, and on small texts one call is better and cheaper than the loop (arXiv 2512.24601,
@@ -17,6 +22,8 @@ CHARS_A_TOKEN = 3.0
 LOOP_CALLS = 5
 #: The fewest tokens with which the loop is tried.
 LOOP_TOKENS = 12_000
+#: The tokens of passages without which a question that searches is not begun: with fewer, its one call is a waste.
+FEW_PASSAGES = RETRIEVED_TOKENS // 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,3 +76,21 @@ def choose(run: Run, route: Route) -> Choice:
 def text_tokens(run: Run) -> int:
     """An estimate of the tokens of the whole text, rather too high than too low."""
     return int(run.view.chars / CHARS_A_TOKEN)
+
+
+def first_call(run: Run, question: str, way: Route) -> Usage:
+    """About the most that the first call of a question may use, rather too high than too low."""
+    model, reply = run.models.root, run.limits.reply_tokens
+    told = prompts.system(model) if way == "rlm" else prompts.SINGLE
+    read = {"direct": text_tokens(run), "retrieve": FEW_PASSAGES}.get(way, 0)
+    prompt = int(1.1 * (count_tokens(model, told + question) + read)) + 200
+    return Usage(1, prompt, reply, price(model, prompt, reply) or 0.0)
+
+
+def to_begin(run: Run, question: str, route: Route) -> Usage:
+    """What a question takes from its budget as it begins, at most: its first call, and in the loop the call that is set
+    aside for its end. Raises as `choose`."""
+    way, left = choose(run, route).route, run.budget.ledger.left()
+    first = first_call(run, question, way)
+    last = last_call(run.models.root, left, left, first) if way == "rlm" else None
+    return first + (last or Usage())

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 
 from index_store.terminal import brief
 from rlm.audit.events import AMOUNT, CONTEXT_CHARS, RecordedEvent
+from rlm.audit.likeness import SAME_WORDS, same_words
 from rlm.gateway.types import Usage
 
 #: Conversations that may be under way together; the engine opens 500 at a time in each of a few.
@@ -29,7 +30,7 @@ PLAIN_CHARS = 4_000
 PRINTED_CHARS = 100_000
 #: The ends of a run that has an answer event, and those of one that may have been broken off anywhere.
 REGULAR, BROKEN = (
-    frozenset({"answer", "unmet", "turns", "budget", "timeout"}),
+    frozenset({"answer", "unmet", "turns", "budget", "timeout", "no code"}),
     frozenset({"failed", "cancelled"}),
 )
 #: The error of a call that was cancelled: the ledger was charged for it, and nobody was told how much.
@@ -57,7 +58,7 @@ class Talk:
     its messages were, so that its cells may be counted from 1 again; `counted_anew`: they were. `told`: the answer
     that its code wrote in so many words; `printed`: what its last cell did; `computed`: code may have computed
     another. `said`: the digests of its replies; `has_words`: its answer has some. `free_s`: when its last call or
-    cell ended; `called_s`: when it last called.
+    cell ended; `called_s`: when it last called. `searched`: the run has searched by itself, and not gone on.
     """
 
     call: Asked | None = None
@@ -80,14 +81,17 @@ class Talk:
     printed: str = ""
     computed: bool = False
     last_ok: bool = False
+    searched: bool = False
 
 
 @dataclass(slots=True)
 class Story:
-    """What a trace has told so far. `spent`: the sum of its calls, of which `paid` had a usage; `noted`: the most that
-    the ledger is said to have spent; `cut`: the end of a call is not known, so its cost is not."""
+    """What a trace has told so far. `question`: the one that no model was asked yet. `spent`: the sum of its calls, of
+    which `paid` had a usage; `noted`: the most that the ledger is said to have spent; `cut`: the end of a call is not
+    known, so its cost is not."""
 
     opened: RecordedEvent = field(default_factory=dict)
+    question: str = ""
     talks: dict[str, Talk] = field(default_factory=lambda: {"0": Talk()})
     spent: Usage = Usage()  # noqa: RUF009  (frozen)
     noted: Usage = Usage()  # noqa: RUF009  (frozen)
@@ -200,11 +204,19 @@ def assistant_said_it(story: Story, event: RecordedEvent) -> str:
 
 
 def question_is_put(story: Story, event: RecordedEvent) -> str:
-    """The first call of the run puts its question to the model."""
-    if event["conversation"] != "0" or story.talks["0"].sent or not event["messages"]:
+    """The first call of the run puts its question to the model, and the first after each next question that one."""
+    if event["conversation"] != "0" or not event["messages"]:
         return ""
-    is_put = any(story.opened["question"] in message["content"] for message in event["messages"])
-    return "" if is_put else "the first messages do not hold the question that the run is said to be about"
+    if any(story.question in message["content"] for message in event["messages"]):
+        return ""
+    about = "that the run is said to be about" if not story.talks["0"].sent else "that was put before them"
+    return f"the first messages do not hold the question {about}"
+
+
+def question_is_next(story: Story, event: RecordedEvent) -> str:
+    """A next question is put when the last has ended."""
+    root = story.talks["0"]
+    return "a question is put before the last call or cell has ended" if root.call or root.scan else ""
 
 
 def model_is_the_runs(story: Story, event: RecordedEvent) -> str:
@@ -319,7 +331,7 @@ def cell_is_next(story: Story, event: RecordedEvent) -> str:
 def cell_was_let_run(story: Story, event: RecordedEvent) -> str:
     """What a cell asks for, it asks after a scan let it run and before it ended. A search before any cell has none."""
     talk, cell = story.talks[event["conversation"]], event["cell"]
-    if cell == talk.cell == 0 and event["kind"] == "visited":
+    if event["kind"] == "visited" and (cell == talk.cell == 0 or "by" in event):
         return ""
     if talk.scan != "ok" or cell != talk.cell:
         why = (
@@ -327,6 +339,18 @@ def cell_was_let_run(story: Story, event: RecordedEvent) -> str:
         )
         return f"cell {cell} asks for something, and {why}"
     return ""
+
+
+def run_searched_for_its_end(story: Story, event: RecordedEvent) -> str:
+    """The run itself makes one search in its root, after a cell or a call has ended and before its last one."""
+    if "by" not in event:
+        return ""
+    talk = story.talks[event["conversation"]]
+    if event["conversation"] != "0" or event["verb"] != "search" or event["cell"] != talk.cell:
+        return "the run itself is said to have done something else than search in its root"
+    if talk.call or talk.scan:
+        return "the run itself is said to search while a cell or a call is under way"
+    return "the run itself is said to search twice for one end" if talk.searched else ""
 
 
 def cell_was_scanned(story: Story, event: RecordedEvent) -> str:
@@ -360,6 +384,8 @@ def answer_is_what_was_said(story: Story, event: RecordedEvent) -> str:
         return "the answer is given before the last call or cell has ended"
     if event["stop"] in ("answer", "unmet") and not talk.said:
         return "an answer is given, and no model said anything"
+    if event.get("lacks") and event["stop"] != "unmet":
+        return f"the answer is said to lack something, and to have ended by {brief(event['stop'])}"
     if event["stop"] != "answer":
         return ""
     if talk.cell:
@@ -376,7 +402,8 @@ def answer_is_what_was_said(story: Story, event: RecordedEvent) -> str:
 
 
 def citations_agree(story: Story, event: RecordedEvent) -> str:
-    """A citation that stands in a document has a place of the length of its words; word for word means equal words."""
+    """A citation that stands in a document has a place of the length of its words; word for word means equal words,
+    and the same words mean the same whatever their spacing."""
     for number, cited in enumerate(event["citations"], 1):
         if problem := _citation_problem(cited):
             return f"citation {number} {problem}"
@@ -389,6 +416,10 @@ def _citation_problem(cited: dict[str, Any]) -> str:
         return "is said to stand in a document word for word, and has no place there"
     if kind == "verbatim" and found is not None and found != cited["quote"]:
         return "is said to stand there word for word, and the words found are not those quoted"
+    if kind == "respaced" and (
+        start is None or end is None or found is None or not same_words(found, cited["quote"])
+    ):
+        return "is said to stand there in the same words, and the words found are others"
     words = found if found is not None else cited["quote"] if kind == "verbatim" else None
     if words is not None and start is not None and end is not None and end - start != len(words):
         return f"has a place of {end - start} characters, and {len(words)} characters of words"
@@ -404,6 +435,7 @@ def _citation_problem(cited: dict[str, Any]) -> str:
 
 _ALIKE: dict[str, Callable[[float], bool]] = {
     "verbatim": lambda alike: alike == 1,
+    "respaced": lambda alike: alike == SAME_WORDS,
     "nearest": lambda alike: 0 < alike < 1,
     "unsupported": lambda alike: alike < 1,  # an earlier version told how like the nearest words were
 }
@@ -437,6 +469,7 @@ def run_took_its_time(story: Story, event: RecordedEvent) -> str:
 #: flags have none: a thread of its own may record them a moment late.
 RULES: dict[str, tuple[Rule, ...]] = {
     "run_opened": (stands_at_the_root,),
+    "question_put": (stands_at_the_root, question_is_next),
     "model_asked": (
         is_under_way,
         call_is_next,
@@ -450,7 +483,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "model_failed": (is_under_way, call_was_begun, caps_hold),
     "code_scanned": (is_under_way, cell_is_next),
     "code_run": (is_under_way, cell_was_scanned),
-    "visited": (is_under_way, cell_was_let_run, visit_gave_what_it_counts),
+    "visited": (is_under_way, cell_was_let_run, run_searched_for_its_end, visit_gave_what_it_counts),
     "child_called": (is_under_way, cell_was_let_run, children_are_next, depth_is_allowed),
     "child_returned": (
         is_under_way,
@@ -474,11 +507,18 @@ def _nothing(story: Story, event: RecordedEvent) -> None:
 
 
 def _opened(story: Story, event: RecordedEvent) -> None:
-    story.opened = event
+    story.opened, story.question = event, event["question"]
+
+
+def _put(story: Story, event: RecordedEvent) -> None:
+    story.question = event["question"]
 
 
 def _asked(story: Story, event: RecordedEvent) -> None:
     talk, story.call = story.talks[event["conversation"]], event["call"]
+    talk.searched = False
+    if event["conversation"] == "0" and event["messages"]:
+        story.question = ""
     talk.call = Asked(event["call"], event["model"], event["time_s"], event["max_tokens"], story.spent)
     talk.begun_anew = talk.begun_anew or event["conversation_messages"] == len(event["messages"])
     talk.sent = max(
@@ -519,6 +559,10 @@ def _ran(story: Story, event: RecordedEvent) -> None:
     _end_children(story, talk)  # those of a cell that was cut short have ended with it
 
 
+def _visited(story: Story, event: RecordedEvent) -> None:
+    story.talks[event["conversation"]].searched |= "by" in event
+
+
 def _called(story: Story, event: RecordedEvent) -> None:
     talk = story.talks[event["conversation"]]
     _end_children(story, talk)  # a call that was refused half-way never returned
@@ -546,6 +590,7 @@ def _budget(story: Story, event: RecordedEvent) -> None:
 
 def _answered(story: Story, event: RecordedEvent) -> None:
     talk = story.talks[event["conversation"]]
+    talk.searched = False
     talk.has_answered, talk.reply, talk.has_words = True, _digest(event["content"]), bool(event["content"])
     if event["conversation"] == "0":
         story.stop = event["stop"]
@@ -553,11 +598,13 @@ def _answered(story: Story, event: RecordedEvent) -> None:
 
 _AFTER: dict[str, Callable[[Story, RecordedEvent], None]] = {
     "run_opened": _opened,
+    "question_put": _put,
     "model_asked": _asked,
     "model_answered": _ended,
     "model_failed": _ended,
     "code_scanned": _scanned,
     "code_run": _ran,
+    "visited": _visited,
     "child_called": _called,
     "child_returned": _returned,
     "budget": _budget,

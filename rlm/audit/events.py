@@ -155,7 +155,7 @@ CITATION = object_of(
         "end": or_null(COUNT),
         "quote": TEXT,
         "page": or_null(COUNT),
-        "supported": one_of("verbatim", "nearest", "unsupported"),
+        "supported": one_of("verbatim", "respaced", "nearest", "unsupported"),
         "node": or_null(TEXT),
         "similarity": or_null(NUMBER),
         "context_before": TEXT,
@@ -182,6 +182,7 @@ EVENTS: dict[str, Fields] = {
         },
         {"route_why": TEXT, "demands": OBJECT, "scope": OBJECT},
     ),
+    "question_put": Fields({"question": TEXT}),
     "model_asked": Fields(
         {
             "call": ID,
@@ -237,7 +238,7 @@ EVENTS: dict[str, Fields] = {
             "result_chars": COUNT,
             "result": JSON,
         },
-        {"error": TEXT, "seconds": AMOUNT},
+        {"error": TEXT, "seconds": AMOUNT, "by": one_of("run")},
     ),
     "child_called": Fields(
         {
@@ -268,6 +269,7 @@ EVENTS: dict[str, Fields] = {
     "note": Fields({"text": TEXT}),
     "answered": Fields(
         {"content": TEXT, "citations": list_of(CITATION), "stop": TEXT},
+        {"lacks": TEXT},
     ),
     "run_closed": Fields({"stop": TEXT, "usage": USAGE, "seconds": AMOUNT}, {"error": TEXT}),
 }

@@ -73,6 +73,14 @@ class RunOpened(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class QuestionPut(Event):
+    """A chat puts its next question; its first is that of RunOpened."""
+
+    kind = "question_put"
+    question: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelAsked(Event):
     """A model call begins. The model sees the first `conversation_messages - len(messages)` messages that this
     conversation held before, and then `messages`."""
@@ -142,7 +150,8 @@ class CodeRun(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visited(Event):
-    """Code used a verb over the tree. `shown`: the nodes in its result; `not_taken`: their siblings, which were on
+    """Code used a verb over the tree; or, as `by` says, the run itself, which searches where nothing was read by its
+    end. `shown`: the nodes in its result; `not_taken`: their siblings, which were on
     offer and not shown; both as NODE in the table. `result` is exactly what the worker was given, `result_chars` its
     length; `error` says why the verb was refused."""
 
@@ -156,6 +165,7 @@ class Visited(Event):
     result: Json
     error: str | None = None
     seconds: float | None = None
+    by: Literal["run"] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,12 +232,13 @@ class Note(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answered(Event):
     """A conversation has its answer. Each citation says how it stands in the source, as CITATION in the table; `stop`
-    says what ended the conversation."""
+    says what ended the conversation, and `lacks`, where that is "unmet", what the answer lacks of what is demanded."""
 
     kind = "answered"
     content: str
     citations: Sequence[Mapping[str, Json]]
     stop: str
+    lacks: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

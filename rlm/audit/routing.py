@@ -66,18 +66,23 @@ class Place:
 
 def branches(events: Sequence[RecordedEvent]) -> list[Branch]:
     """The branches that a run entered, in the order in which it first did."""
+    first: dict[str, Branch] = {}
+    for branch in entries(events):
+        first.setdefault(branch.node, branch)
+    return list(first.values())
+
+
+def entries(events: Sequence[RecordedEvent]) -> Iterator[Branch]:
+    """Every entry of a branch, in order; one that was entered again comes again."""
     places, given = places_of(events), given_to_models(events)
     verbs = {name: event["verb"] for event in _of_kind("child_called", events) for name in event["children"]}
-    first: dict[str, Branch] = {}
     for event in events:
         verb = event.get("verb") or verbs.get(event["conversation"], "given")
         for node in _entered(event, places, given):
             place = places[node]
-            branch = Branch(
+            yield Branch(
                 node, place.label, place.level, place.parent, verb, event["conversation"], event["seq"]
             )
-            first.setdefault(node, branch)
-    return list(first.values())
 
 
 def places_of(events: Sequence[RecordedEvent]) -> dict[str, Place]:

@@ -1,15 +1,17 @@
 """A run as plain text: what was asked, each step in order, what it cost so far, the answer and its citations."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
 from index_store.terminal import count, one_line, visible
+from rlm.audit.claims import claims_of, in_words, marked, tally
 from rlm.audit.costs import costs, in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks
-from rlm.audit.routing import Branch, branches
-from rlm.audit.verify import Verdict
+from rlm.audit.pairs import Pair, pairs_of
+from rlm.audit.routing import Branch
+from rlm.audit.verify import UNVOUCHED, Verdict
 from rlm.gateway.types import Usage
 
 WIDTH = 100
@@ -17,17 +19,51 @@ _CODE_LINES = 8
 _OUTPUT_LINES = 4
 _NODES = 6
 _BLOCK_CHARS = 100_000
+#: Before a visit that no code made.
+BY_THE_RUN = "by the run itself: "
 
 
 def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None) -> str:
-    """The run as text for a terminal or a file, without colour and control characters; the verdict, if given, first."""
-    total = {cost.seq: cost.usage for cost in costs(events)}
-    lines = [] if verdict is None else [verdict_line(verdict), ""]
-    for event in events:
-        body = STEPS[event["kind"]](event)
-        body += [f"so far {_money(total[event['seq']])}"] if event["seq"] in total else []
-        lines += _stamped(event, body)
-    return "\n".join([*lines, "", *_path(branches(events))]) + "\n"
+    """The run as text for a terminal or a file, without colour and control characters.
+
+    First the verdict, if given, and how many claims of its answers stand; then each question with its steps, its
+    answer, the branches entered for it and, in a chat, what it cost.
+    """
+    pairs, total = pairs_of(events), {cost.seq: cost.usage for cost in costs(events)}
+    lines = [] if verdict is None else _head(pairs, verdict)
+    for pair in pairs:
+        lines += ["", *([f"QUESTION {pair.number} of {len(pairs)}"] if len(pairs) > 1 else [])]
+        for event in pair.events:
+            body = STEPS[event["kind"]](event)
+            body += [f"so far {_money(total[event['seq']])}"] if event["seq"] in total else []
+            lines += _stamped(event, body)
+        lines += ["", *_path(pair.branches)]
+        lines += [f"Question {pair.number} cost {_money(pair.usage)}"] if len(pairs) > 1 else []
+    return "\n".join(lines if pairs else [*lines, "", *_path([])]).lstrip("\n") + "\n"
+
+
+def _head(pairs: Sequence[Pair], verdict: Verdict) -> list[str]:
+    """How many claims stand, before it is said that the trace is whole; that it is not goes before all else."""
+    if not verdict.ok:
+        return [verdict_line(verdict), *_standing(pairs)]
+    return [*_standing(pairs), verdict_line(verdict), *([] if verdict.vouched else [UNVOUCHED])]
+
+
+def _standing(pairs: Sequence[Pair]) -> list[str]:
+    """How many claims stand, a line for each answer; and why an answer is not accepted."""
+    lines = []
+    for pair in (pair for pair in pairs if pair.answered):
+        who = f"answer {pair.number}: " if len(pairs) > 1 else ""
+        words = f"{who}{tally(pair.claims)}"
+        lines.append(words[0].upper() + words[1:])
+        if pair.answered and pair.answered["stop"] == "unmet":
+            lines.append(f"NOT ACCEPTED: {who}{lacking(pair.answered)}")
+    return lines or ["There is no answer"]
+
+
+def lacking(answered: RecordedEvent) -> str:
+    """Why an answer that lacks what was demanded is not accepted, on one line."""
+    return one_line(answered.get("lacks") or "it lacks what was demanded of it", 1_000)
 
 
 def verdict_line(verdict: Verdict) -> str:
@@ -46,7 +82,15 @@ def branch_line(branch: Branch) -> str:
     return f"{one_line(branch.node, 20):<10}  {label}  ({_short(branch.verb)})"
 
 
-def _path(taken: list[Branch]) -> list[str]:
+def rejection(scanned: Mapping[str, Any]) -> str:
+    """What a cell that was rejected used, for a person: `line 3: the name `open``. A model is told what to write."""
+    rule, line = scanned["rule"] or "", scanned["line_in_code"]
+    kind, _, word = rule.partition(" ")
+    what = f"the {kind} `{word}`" if kind in ("name", "attribute", "import", "syntax") and word else rule
+    return one_line(f"line {line}: {what or 'something that is not allowed'}", WIDTH)
+
+
+def _path(taken: Sequence[Branch]) -> list[str]:
     return ["Branches entered, in order:" if taken else "No branch was entered.", *map(branch_line, taken)]
 
 
@@ -96,8 +140,7 @@ def _failed(event: RecordedEvent) -> list[str]:
 
 
 def _scanned(event: RecordedEvent) -> list[str]:
-    why = f" by the scan, line {event['line_in_code']}: {one_line(event['rule'] or '', WIDTH)}"
-    verdict = "" if event["verdict"] == "ok" else "  REFUSED" + why
+    verdict = "" if event["verdict"] == "ok" else f"  REFUSED by the scan, {rejection(event)}"
     return [f"cell {event['cell']}{verdict}", *_block(event["code"], "  | ", _CODE_LINES)]
 
 
@@ -117,8 +160,9 @@ def _visited(event: RecordedEvent) -> list[str]:
             f"{_short(event['verb'])}({_pairs(event['arguments'])}) refused: {one_line(event['error'], WIDTH)}"
         ]
     shown, passed = _nodes(event["shown"]), _nodes(event["not_taken"])
+    by = BY_THE_RUN if "by" in event else ""
     return [
-        f"{_short(event['verb'])}({_pairs(event['arguments'])}) gave {count(event['result_chars'], 'character')}",
+        f"{by}{_short(event['verb'])}({_pairs(event['arguments'])}) gave {count(event['result_chars'], 'character')}",
         *([f"  shown     {shown}"] if shown else []),
         *([f"  not taken {passed}"] if passed else []),
     ]
@@ -156,14 +200,17 @@ def _suspicious(event: RecordedEvent) -> list[str]:
 
 def _answered(event: RecordedEvent) -> list[str]:
     cited = [line for i, one in enumerate(event["citations"], 1) for line in _citation(i, one)]
-    return [f"ANSWER     ({_short(event['stop'])})", *_block(event["content"], "  ", 1000), *cited]
+    words = _block(marked(event["content"], claims_of(event)), "  ", 1000)
+    if event["stop"] == "unmet":
+        return [f"NOT ACCEPTED: {lacking(event)}", "ANSWER     (unmet)", *words, *cited]
+    return [f"ANSWER     ({_short(event['stop'])})", *words, *cited]
 
 
 def _citation(number: int, citation: dict[str, Any]) -> list[str]:
     page = "" if citation["page"] is None else f", page {citation['page']}"
     where = "" if citation["start"] is None else f" {citation['start']}-{citation['end']}{page}"
     like = "" if citation["similarity"] is None else f" ({citation['similarity']:.2f} alike)"
-    support = citation["supported"] + (like if citation["supported"] != "verbatim" else "")
+    support = in_words(citation["supported"]) + (like if citation["supported"] == "nearest" else "")
     return [
         f"  [{number}] {support}: {_short(citation['doc'])}{where}",
         f'      "{one_line(citation["quote"], WIDTH)}"',
@@ -180,6 +227,7 @@ def _closed(event: RecordedEvent) -> list[str]:
 #: The lines of each kind of event.
 STEPS: dict[str, Callable[[RecordedEvent], list[str]]] = {
     "run_opened": _opened,
+    "question_put": lambda event: [f"question   {one_line(event['question'], 500)}"],
     "model_asked": _asked,
     "model_answered": _answered_call,
     "model_failed": _failed,

@@ -25,6 +25,12 @@ from rlm.audit.sources import Citations, index_problem
 if TYPE_CHECKING:
     from index_store.index import Index
 
+#: What a reader is told where no head was given.
+UNVOUCHED = (
+    "Nobody has vouched for the end of this trace: whoever can write the file can rewrite all of it, or cut it off and "
+    "close it anew. Compare its head with the one that was printed when the run ended, or give that as --head."
+)
+
 _SEAL = re.compile(rb',"prev":"([0-9a-f]{64})","hash":"([0-9a-f]{64})"\}\n\Z')
 _SEAL_BYTES = len(',"prev":"","hash":""}\n') + 128
 
@@ -35,7 +41,8 @@ class Verdict:
 
     `events`: how many lines are as they were written, from the first on; `head`: the hash of the last of these.
     `first_bad_line` counts from 1; it is None where `ok`, and where nothing is wrong but that the head is not the
-    expected one. `reason` is one sentence. `unchecked`: what was not checked, each in a few words.
+    expected one. `reason` is one sentence. `unchecked`: what was not checked, each in a few words. `vouched`: the head
+    is the expected one, which was kept elsewhere.
     """
 
     ok: bool
@@ -44,6 +51,7 @@ class Verdict:
     reason: str
     head: str
     unchecked: tuple[str, ...] = ()
+    vouched: bool = False
 
 
 class _Bad(Exception):
@@ -106,7 +114,9 @@ def check(
             "the chain is whole, but its head is not the expected one: the file was rewritten or is another"
         )
         return Verdict(False, count, None, reason, head)
-    return Verdict(True, count, None, "every line is as it was written", head)
+    return Verdict(
+        True, count, None, "every line is as it was written", head, vouched=expected_head is not None
+    )
 
 
 def _misquoted(file: BinaryIO, citations: Citations) -> tuple[int, str] | None:

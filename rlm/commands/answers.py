@@ -7,6 +7,7 @@ from rlm.answers.citations import Citation
 from rlm.answers.demands import is_not_found
 from rlm.asking.asking import Answer
 from rlm.audit import read
+from rlm.audit.claims import Claim, in_words, marked, tally
 from rlm.audit.routing import branches
 from rlm.audit.timeline import branch_line
 
@@ -21,17 +22,22 @@ def exit_code(answer: Answer) -> int:
 
 
 def as_text(answer: Answer) -> str:
-    """The answer, its citations, the branches entered, why it ended, what it cost, and where its trace is."""
+    """Why it is not accepted, if so; the answer, its citations, the branches entered, its end, cost and trace."""
     return "\n".join(_lines(answer))
 
 
 def _lines(answer: Answer) -> Iterator[str]:
-    yield answer.content or f"(no answer: stopped by {answer.stop})"
+    claims = [Claim(c.supported, c.claimed or c.quote) for c in answer.citations]
+    if answer.stop == "unmet":
+        yield from (f"NOT ACCEPTED: {one_line(answer.lacks, 1_000)}", "")
+    yield marked(answer.content, claims) or f"(no answer: stopped by {answer.stop})"
+    if answer.why:
+        yield f"({answer.why})"
     yield ""
     yield from (_citation(number, c) for number, c in enumerate(answer.citations, 1))
-    if answer.stop == "unmet":
-        yield "(not accepted: it lacks what was demanded of it)"
-    elif answer.content and not answer.citations and not is_not_found(answer.content):
+    if claims:
+        yield tally(claims)
+    elif answer.content and answer.stop != "unmet" and not is_not_found(answer.content):
         yield "(no citations: nothing of this was looked up in the documents)"
     if entered := [branch for branch in branches(read(answer.trace)[0]) if branch.level]:
         yield from ("", "branches entered:", *(f"  {branch_line(branch)}" for branch in entered[:BRANCHES]))
@@ -52,5 +58,5 @@ def _citation(number: int, citation: Citation) -> str:
     span = f"{citation.start}-{citation.end}{page}"
     place = f"{one_line(citation.doc, 200)} {span}" if citation.doc else "not in the source"
     near = f"nearest, {citation.similarity:.2f} alike"
-    support = near if citation.supported == "nearest" else citation.supported
+    support = near if citation.supported == "nearest" else in_words(citation.supported)
     return f'[{number}] {place} ({support}): "{one_line(citation.quote, 240)}"'

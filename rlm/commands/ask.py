@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from index_store.index import Index, open_any
@@ -12,11 +12,15 @@ from rlm.asking.many import Answers, Outcome, ask_many, asked_with
 from rlm.asking.options import Options
 from rlm.asking.questions import Question, read_questions
 from rlm.asking.runs import check_text, ready
+from rlm.asking.tally import Tally, tally
 from rlm.commands.answers import UNFINISHED, as_text, dollars, exit_code
 from rlm.commands.live import live
 from rlm.commands.options import options_of
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
+from rlm.gateway.ledger import Caps
+from rlm.gateway.types import Usage
+from rlm.limits import MOST
 
 
 def ask(args: argparse.Namespace) -> int:
@@ -28,7 +32,7 @@ def ask(args: argparse.Namespace) -> int:
     if args.answers is not None:
         raise RlmError("--answers goes with --questions; one answer is printed")
     check_text(args.question, "question")
-    with live(sys.stderr) as watch:
+    with live(sys.stderr, quiet=args.quiet) as watch:
         options = options_of(args, watch)
         opened = ready(
             open_any(args.index, args.embedder), options.models
@@ -43,6 +47,9 @@ def _ask_many(args: argparse.Namespace) -> int:
         raise RlmError("name the file that answers go to: --answers answers.jsonl")
     if args.at_once < 1:
         raise RlmError(f"--at-once is {args.at_once}; give at least 1")
+    for name in ("usd", "tokens", "calls"):
+        if (most := getattr(args, f"each_{name}")) is not None and not 0 < most <= MOST:
+            raise RlmError(f"--each-{name} is {most}; give more than 0 and at most {MOST:g}")
     questions, path = read_questions(args.questions), Path(args.answers)
     if path.exists() and path.samefile(args.questions):
         raise RlmError(f"{args.answers} holds the questions; name another file for the answers")
@@ -57,15 +64,17 @@ def _ask_those_left(
     args: argparse.Namespace, opened: Index, o: Options, questions: Sequence[Question], answers: Answers
 ) -> int:
     left = answers.begin(questions)
-    if len(left) < len(questions):
+    if len(left) < len(questions) and not args.quiet:
         say(f"{len(questions) - len(left):,} of {len(questions):,} are answered", file=sys.stderr)
 
-    async def go() -> int:
-        unanswered = 0
+    outcomes: list[Outcome] = []
+
+    async def go() -> None:
         asking = ask_many(
             opened,
             left,
             at_once=args.at_once,
+            each=Caps(args.each_usd, args.each_tokens, args.each_calls),
             route=o.route,
             models=o.models,
             limits=o.limits,
@@ -76,23 +85,52 @@ def _ask_those_left(
         try:
             async for outcome in asking:
                 answers.add(outcome)
-                unanswered += not outcome.done
-                say(_line(outcome), file=sys.stderr, flush=True)
+                outcomes.append(outcome)
+                if outcome.answer is None or not args.quiet:
+                    say(_line(outcome), file=sys.stderr, flush=True)
         finally:
             await asking.aclose()
-        return unanswered
 
-    unanswered = run_blocking(go()) if left else 0
-    say(f"{len(questions) - unanswered:,} of {len(questions):,} answered: {spelled(args.answers)}")
-    if unanswered:
+    if left:
+        run_blocking(go())
+    total = tally(outcomes, len(questions) - len(left))
+    if args.json:
+        print_json(total.as_json())
+    else:
+        say(f"{len(questions) - total.left:,} of {len(questions):,} answered: {spelled(args.answers)}")
+        say("\n".join(_summed(total)))
+    if total.left:
         say("run the same command again to ask the others once more", file=sys.stderr)
-    return UNFINISHED if unanswered else 0
+    return UNFINISHED if total.left else 0
+
+
+def _summed(total: Tally) -> Iterator[str]:
+    """The lines of what came of the questions that this run was to ask."""
+    counts = {"out of budget": total.out_of_budget, "not asked": total.not_asked}
+    told = (f"; {number:,} {name}" for name, number in counts.items() if number)
+    asked = total.answered + total.left - total.not_asked
+    yield f"this run: {asked:,} asked, {total.answered:,} answered{''.join(told)}"
+    if total.not_asked:
+        yield "not asked: what is left of the total cannot pay what a question may cost at most as it begins"
+    yield from (f"failed: {number:,}: {one_line(why, 200)}" for why, number in total.failed.items())
+    yield f"spent: {_amounts(total.spent, total.priced)}"
+    if total.needed is not None:
+        about = _amounts(total.needed, total.priced)
+        yield f"those left may need {about} (an estimate: as much for each as those answered used on average)"
+    elif total.left:
+        yield "what those left may need is not known: none was answered that could tell"
+
+
+def _amounts(usage: Usage, priced: bool) -> str:
+    usd = f"${usage.usd:.4f}" if priced else "price unknown"
+    return f"{usd}, {usage.tokens:,} tokens, {count(usage.calls, 'call')}"
 
 
 def _line(outcome: Outcome) -> str:
     asked = f"{one_line(str(outcome.question.id), 40)}: {one_line(outcome.question.text, 60)}"
     if outcome.answer is None:
-        return f"{asked} -> failed: {one_line(outcome.error or '', 200)}"
+        return f"{asked} -> {'failed: ' * outcome.asked}{one_line(outcome.error or '', 200)}"
     a = outcome.answer
     spent = f"{count(a.usage.calls, 'call')}, {dollars(a)}"
-    return f"{asked} -> {a.stop}: {one_line(a.content, 80)} ({count(len(a.citations), 'citation')}, {spent})"
+    ended = f"unmet ({one_line(a.lacks, 120)})" if a.stop == "unmet" else a.stop
+    return f"{asked} -> {ended}: {one_line(a.content, 80)} ({count(len(a.citations), 'citation')}, {spent})"

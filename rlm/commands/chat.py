@@ -22,23 +22,25 @@ from rlm.gateway.blocking import run_blocking
 def chat(args: argparse.Namespace) -> int:
     """Ask each line that is typed as a question, until the input ends. Returns the exit code, 2 if one failed."""
     options = options_of(args)
-    return run_blocking(_chat(ready(open_any(args.index, args.embedder), options.models), options))
+    return run_blocking(_chat(ready(open_any(args.index, args.embedder), options.models), options, args.quiet))
 
 
-async def _chat(opened: Index, o: Options) -> int:
+async def _chat(opened: Index, o: Options, quiet: bool) -> int:
     code = 0
     async with open_chat(
         opened, models=o.models, limits=o.limits, demands=o.demands, scope=o.scope, runs=o.runs
     ) as opened_chat:
         async for question in _typed():
             try:
-                with live(sys.stderr) as watch:
+                with live(sys.stderr, quiet=quiet) as watch:
                     answer = await opened_chat.ask(question, watch)
             except RlmError as e:
                 say(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
                 code = 2
                 continue
             say(as_text(answer), flush=True)
+    if opened_chat.head:  # the line that ends the trace comes after the last answer
+        say(f"\nend of the chat\nhead:  {opened_chat.head}", flush=True)
     return code
 
 

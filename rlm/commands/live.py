@@ -3,12 +3,13 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TextIO
 
 from index_store.terminal import count, one_line, say, spelled, styled
+from rlm.audit.timeline import BY_THE_RUN, rejection
 from rlm.gateway.types import Usage
-from rlm.loop.recording import Watch
+from rlm.loop.recording import Watch, unwatched
 
 Json = Any
 
@@ -58,48 +59,98 @@ def _branch(fields: dict[str, Json]) -> str:
 
 
 @contextmanager
-def live(out: TextIO) -> Iterator[Watch]:
-    """A watch that writes a line for each event to `out`, and at a terminal the present state below them."""
+def live(out: TextIO, *, quiet: bool = False) -> Iterator[Watch]:
+    """A watch that writes a line for each event to `out`, and at a terminal the present state below them; one that writes
+    nothing where it is to be `quiet`."""
+    if quiet:
+        yield unwatched
+        return
     if not out.isatty():
-        yield lines(out)
+        folded = Fold()
+        yield lines(out, folded)
+        for line in folded.end():
+            say(spelled(line), file=out, flush=True)
         return
     from rich.console import Console
     from rich.live import Live
 
-    console, now, lock = Console(file=out, highlight=False), Now(), threading.Lock()
+    console, now, lock, fold = Console(file=out, highlight=False), Now(), threading.Lock(), Fold()
     with Live(styled(""), console=console, transient=True, refresh_per_second=8) as view:
 
         def watch(kind: str, conversation: str, fields: dict[str, Json]) -> None:
             nonlocal now
             with lock:  # cells run in threads of their own
                 now = now.after(kind, conversation, fields)
-                if line := line_of(kind, conversation, fields):
+                for line in fold.after(kind, line_of(kind, conversation, fields)):
                     console.print(styled(line), soft_wrap=True)
                 view.update(styled(now.line(), style="dim", no_wrap=True, overflow="ellipsis"))
 
-        yield watch
+        try:
+            yield watch
+        finally:
+            for line in fold.end():
+                console.print(styled(line), soft_wrap=True)
 
 
-def lines(out: TextIO) -> Watch:
-    """A watch that writes a line for each event to `out`."""
+def lines(out: TextIO, fold: "Fold | None" = None) -> Watch:
+    """A watch that writes a line for each event to `out`. `fold`: folds lines that repeat; else one of its own."""
+    folded, lock = fold or Fold(), threading.Lock()
 
     def watch(kind: str, conversation: str, fields: dict[str, Json]) -> None:
-        if line := line_of(kind, conversation, fields):
-            say(spelled(line), file=out, flush=True)
+        with lock:
+            for line in folded.after(kind, line_of(kind, conversation, fields)):
+                say(spelled(line), file=out, flush=True)
 
     return watch
 
 
+@dataclass(slots=True)
+class Fold:
+    """Lines as they come: the first of those that are the same at once, and once another comes, how many there were.
+
+    A line about a reply does not part two that are the same, as there is one before each: it waits for the next.
+    """
+
+    last: str = ""
+    times: int = 1
+    noted: bool = False
+    waiting: list[str] = field(default_factory=list)
+
+    def after(self, kind: str, line: str) -> list[str]:
+        """The lines to show after one more; '' is none."""
+        if line and self.noted and kind == "model_answered":
+            self.waiting.append(line)
+            return []
+        if line and line == self.last:
+            self.times += 1
+            self.waiting.clear()
+            return []
+        if not line:
+            return []
+        shown = [*self.end(), line]
+        self.last, self.noted = line, kind == "note"
+        return shown
+
+    def end(self) -> list[str]:
+        """How many of the last line there were, where there were more than one, and what waited for the next."""
+        shown = [f"{self.last} (×{self.times})"] * (self.times > 1) + self.waiting
+        self.last, self.times, self.noted, self.waiting = "", 1, False, []
+        return shown
+
+
 def line_of(kind: str, conversation: str, fields: dict[str, Json]) -> str:
     """The line for an event, '' for a kind that is not shown. A child's line is indented and begins with its number."""
+    is_rejected = kind == "code_scanned" and fields["verdict"] == "rejected"
     line = LINES[kind](fields) if kind in LINES else ""
+    line = f"  cell {fields['cell']}: rejected, {rejection(fields)}" if is_rejected else line
     child = conversation.partition(".")[2]
     return f"{'  ' * conversation.count('.')}[{child}] {line}" if line and child else line
 
 
 def _visited(f: dict[str, Json]) -> str:
     arguments = ", ".join(f"{k}={_short(v)}" for k, v in f["arguments"].items())
-    return f"    context.{f['verb']}({arguments}) -> {one_line(f.get('error', ''), 100) or _count(f)}"
+    by = BY_THE_RUN if "by" in f else ""
+    return f"    {by}context.{f['verb']}({arguments}) -> {one_line(f.get('error', ''), 100) or _count(f)}"
 
 
 def _count(f: dict[str, Json]) -> str:
@@ -116,9 +167,17 @@ def _answered(f: dict[str, Json]) -> str:
     return f"  {model}: {u['prompt_tokens']:,} + {u['completion_tokens']:,} tokens, ${u['usd']:.4f}"
 
 
+def _concluded(f: dict[str, Json]) -> str:
+    if f["stop"] == "unmet":
+        return f"not accepted: {one_line(f.get('lacks') or '', 200)}"
+    answered = "answered" if f["content"] else "no answer"
+    return f"{answered}: {count(len(f['citations']), 'citation')}, stop {f['stop']}"
+
+
 #: Gives the line of each kind of event that is shown; the other kinds are in SILENT.
 LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     "model_answered": _answered,
+    "note": lambda f: f"  {one_line(f['text'], 200)}",
     "code_run": lambda f: (
         f"  cell {f['cell']}: {f['status']}" + (f" ({one_line(f['error'], 100)})" if f["error"] else "")
     ),
@@ -126,11 +185,17 @@ LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     "child_called": lambda f: f"    {f['verb']}: {len(f['prompts'])} asked",
     "budget": lambda f: f"  budget: {one_line(f['reason'], 200)}",
     "suspicious": lambda f: f"    reads like an instruction: {f['place']}: {one_line(f['words'], 100)}",
-    "answered": lambda f: (
-        f"{'answered' if f['content'] else 'no answer'}: {count(len(f['citations']), 'citation')}, stop {f['stop']}"
-    ),
+    "answered": _concluded,
 }
-#: Kinds that are not shown, since the line of another event, or the answer, has the same.
+#: Kinds that are not shown, since the line of another event, or the answer, has the same; a scan is where it rejects.
 SILENT = frozenset(
-    {"run_opened", "model_asked", "model_failed", "code_scanned", "child_returned", "note", "run_closed"}
+    {
+        "run_opened",
+        "question_put",
+        "model_asked",
+        "model_failed",
+        "code_scanned",
+        "child_returned",
+        "run_closed",
+    }
 )

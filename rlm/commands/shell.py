@@ -1,4 +1,4 @@
-"""`rlm shell`: a person's own REPL over an index, with the verbs and the sandbox of a run, and no root model."""
+"""`rlm shell`: a person's own REPL over an index, with the verbs, the sandbox and the trace of a run, and no root model."""
 
 import argparse
 import asyncio
@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,16 +20,19 @@ from index_store.types import Json
 from index_store.view import View
 from rlm.answers.citations import Conclusion
 from rlm.asking.options import Options
-from rlm.asking.runs import gateway_for, new_run, opened_for
+from rlm.asking.routes import Choice
+from rlm.asking.runs import gateway_for, new_folder, new_run, opened_for, record_closing, record_opening
+from rlm.audit.log import Trace
+from rlm.audit.timeline import rejection
 from rlm.commands.options import options_of
 from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
 from rlm.limits import Limits
 from rlm.loop.calls import Calls
-from rlm.loop.cells import CALLS, serving
+from rlm.loop.cells import CALLS, begin_cell, record_cell, record_scan, record_visit, serving
+from rlm.loop.conversation import Conversation
 from rlm.loop.engine import converse
-from rlm.loop.opening import worker_intro
-from rlm.loop.recording import Unrecorded
+from rlm.loop.opening import GIVEN_WHOLE, worker_intro
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 from rlm.sandbox import CellResult, SandboxLimits, Session, open_session
@@ -37,49 +41,76 @@ LINE_BYTES = 8 << 20  # of a line of JSON
 ENDS = frozenset({"exit", "quit", "exit()", "quit()"})
 #: For a whole session, in effect no limits: a person stays longer than a run does, and only single cells are limited.
 CPU_S, SESSION_CHARS = 1_000_000, 10**12
+#: What its trace has for a question.
+QUESTION = "what a person typed at rlm shell"
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Shell:
-    """An open shell. `about`: its index in a line. `written`: the code of every cell, a person's own words."""
+    """An open shell. `talk`: a conversation whose code a person writes; `about`: its index in a line; `folder`: of its
+    trace."""
 
-    session: Session
-    run: Run
+    talk: Conversation
     about: str
-    written: list[str]
+    folder: Path
+
+    @property
+    def session(self) -> Session:
+        """The sandbox that cells run in."""
+        return self.talk.session
+
+    @property
+    def run(self) -> Run:
+        """What its cells and their calls spend and record."""
+        return self.talk.run
 
 
 def shell(args: argparse.Namespace) -> int:
-    """Run what a person types, or lines of JSON, until the input ends. Returns the exit code."""
+    """Run what a person types, or lines of JSON, until the input ends, and say where its trace is. Returns the exit code."""
     with open_shell(open_any(args.index, args.embedder), options_of(args)) as opened:
-        (talk_json if args.json else talk)(opened, fresh=args.fresh)
+        try:
+            (talk_json if args.json else talk)(opened, fresh=args.fresh)
+        finally:
+            say(f"trace: {spelled(str(opened.folder))}", file=sys.stderr)
     return 0
 
 
 @contextmanager
 def open_shell(index: str | Path | Index, options: Options) -> Iterator[Shell]:
-    """Open a sandbox over an index, with a thread of its own for the model calls that cells make."""
-    opened, limits = opened_for(index, options.models), options.limits
+    """Open a sandbox over an index, with a thread of its own for the model calls that cells make, and a trace."""
+    opened = opened_for(index, options.models)
     opened.warm_up()  # before the clock of a cell starts, which would pay for it
-    view = View(opened, scope=options.scope)
-    verbs = Verbs(opened, lambda visit: None, scope=options.scope)
-    with _running_loop() as loop:
-        run = new_run(view, options, gateway_for(limits), Unrecorded(), loop)
-        calls = Calls(run, verbs, "0", 0, _descend, lambda: 0)
-        session = open_session(
-            serving(verbs, calls, lambda: session.clock),
-            CALLS,
-            _sandbox(limits),
-            worker_intro(verbs.view),
-            limits.backend,
-        )
-        size = f"{count(len(verbs.view.documents), 'document')}, {count(verbs.view.size, 'node')}"
+    view, folder = View(opened, scope=options.scope), new_folder(Path(options.runs), "shell")
+    size = f"{count(len(view.documents), 'document')}, {count(view.size, 'node')}"
+    with Trace.open(folder) as trace, _running_loop() as loop:
+        run = new_run(view, options, gateway_for(options.limits), trace, loop)
+        record_opening(run, QUESTION, Choice("rlm", "a person writes the cells"))
+        talk, began = _conversation(run), time.monotonic()
         try:
-            yield Shell(session, run, f"{spelled(str(opened.path))}: {size}", calls.written)
+            yield Shell(talk, f"{spelled(str(opened.path))}: {size}", folder)
         finally:
-            calls.stop()
-            session.close()
-            asyncio.run_coroutine_threadsafe(_close(calls, run.budget.gateway), loop).result()
+            talk.calls.stop()
+            talk.session.close()
+            asyncio.run_coroutine_threadsafe(_close(talk.calls, run.budget.gateway), loop).result()
+            run.budget.began = began  # each cell has set it anew
+            record_closing(run, Conclusion("", (), "closed"))
+
+
+def _conversation(run: Run) -> Conversation:
+    """The root conversation, which has a sandbox and calls as a model's has, and no messages."""
+
+    def serve(name: str, args: list[Json], kwargs: dict[str, Json]) -> Json:
+        record_scan(talk)
+        return answer(name, args, kwargs)
+
+    verbs = Verbs(run.index, partial(record_visit, run, "0", lambda: talk.cell), scope=run.view.scope)
+    calls = Calls(run, verbs, "0", 0, _descend, lambda: talk.cell)
+    answer, intro = serving(verbs, calls, lambda: talk.session.clock), worker_intro(verbs.view)
+    if "context_text" in intro:
+        run.journal.note("0", GIVEN_WHOLE)
+    session = open_session(serve, CALLS, _sandbox(run.limits), intro, run.limits.backend)
+    talk = Conversation(run, "0", 0, calls, session, [])
+    return talk
 
 
 @contextmanager
@@ -116,11 +147,16 @@ async def _close(calls: Calls, gateway: Gateway) -> None:
 
 def run_own_cell(shell: Shell, code: str, fresh: bool = False) -> CellResult:
     """The result of one cell, run in an empty namespace when `fresh`. The run's wall clock starts anew with it."""
+    talk, result = shell.talk, CellResult("killed", "", "stopped before it ended")
     if fresh:
-        shell.session.reset()
-    shell.run.budget.began = time.monotonic()
-    shell.written.append(code)
-    return shell.session.run(code)
+        talk.session.reset()
+    talk.run.budget.began = time.monotonic()
+    begin_cell(talk, code)
+    try:
+        result = talk.session.run(code)
+    finally:
+        record_cell(talk, code, result)
+    return result
 
 
 def talk_json(shell: Shell, fresh: bool) -> None:
@@ -166,9 +202,17 @@ def result_json(result: CellResult) -> dict[str, Json]:
     return {
         "status": result.status,
         "stdout": result.stdout,
-        "error": result.error,
+        "error": _error(result),
         "seconds": round(result.seconds, 4),
+        **({"answer": result.answer} if result.answer is not None else {}),
     }
+
+
+def _error(result: CellResult) -> str:
+    """The error of a cell; of one that was rejected with what it used, as a person is told what no model is."""
+    if result.status != "rejected":
+        return result.error
+    return f"{rejection({'rule': result.rule, 'line_in_code': result.line})}. {result.error}"
 
 
 def talk(shell: Shell, fresh: bool) -> None:
@@ -191,7 +235,11 @@ def talk(shell: Shell, fresh: bool) -> None:
 def _print(result: CellResult) -> None:
     say(result.stdout, end="" if result.stdout.endswith("\n") or not result.stdout else "\n")
     if result.error:
-        say(f"{result.status}: {result.error}")
+        say(f"{result.status}: {_error(result)}")
+    if result.answer is not None:
+        say(f"answer: {result.answer.get('content', '')}")
+        for cited in result.answer.get("citations") or []:
+            say(f"  cites {one_line(str(cited), 200)}")
 
 
 def _read_cell() -> str | None:

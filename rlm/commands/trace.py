@@ -17,11 +17,10 @@ from rlm.errors import RlmError
 
 def trace(args: argparse.Namespace) -> int:
     """Show a run as text, or verify its trace. Returns the exit code: 1 where the trace is not as it was written."""
-    if args.head is not None and not re.fullmatch(r"[0-9a-f]{64}", args.head):
-        raise RlmError(f"--head is {args.head[:80]!r}; give all 64 hex digits of the hash")
+    head = _checked(args.head)
     if args.action == "verify":
         index = None if args.index is None else open_any(args.index)
-        verdict = verify(args.run_folder, expected_head=args.head, index=index)
+        verdict = verify(args.run_folder, expected_head=head, index=index)
         facts = {
             "ok": verdict.ok,
             "events": verdict.events,
@@ -30,7 +29,7 @@ def trace(args: argparse.Namespace) -> int:
         }
         print_json(facts | {"head": verdict.head}) if args.json else say(_sentence(verdict))
         return 0 if verdict.ok else 1
-    events, verdict = _read(args.run_folder)
+    events, verdict = _read(args.run_folder, head)
     if args.json:
         for event in events:
             print_json(event)
@@ -41,12 +40,12 @@ def trace(args: argparse.Namespace) -> int:
 
 def review(args: argparse.Namespace) -> int:
     """Write the audit page of a run, over an old one only once it is whole. Returns the exit code as `trace` does."""
-    events, verdict = _read(args.run_folder)
+    events, verdict = _read(args.run_folder, _checked(args.head))
     page = Path(args.output)
     if not page.name or page.is_dir():
         raise RlmError(f"cannot write the page {page}: it is a folder; name a file in it")
     try:
-        replace_file(page, render(events, verdict).encode("utf-8"))
+        replace_file(page, render(events, verdict, args.run_folder).encode("utf-8"))
     except OSError as e:
         raise RlmError(f"cannot write the page {page}: {e.strerror or e}") from e
     say(spelled(args.output))
@@ -55,10 +54,17 @@ def review(args: argparse.Namespace) -> int:
     return 0 if verdict.ok else 1
 
 
-def _read(run: str) -> tuple[list[RecordedEvent], Verdict]:
+def _checked(head: str | None) -> str | None:
+    """The hash that was kept elsewhere, if one was given. Raises RlmError where it is none."""
+    if head is not None and not re.fullmatch(r"[0-9a-f]{64}", head):
+        raise RlmError(f"--head is {head[:80]!r}; give all 64 hex digits of the hash")
+    return head
+
+
+def _read(run: str, head: str | None) -> tuple[list[RecordedEvent], Verdict]:
     """The events before the first that is not as it was written or contradicts those before it, and the verdict."""
-    events, verdict = read(run)
-    verdict = verify(run) if verdict.ok else verdict
+    events, verdict = read(run, head)
+    verdict = verify(run, head) if verdict.ok else verdict
     return events[: verdict.events], verdict
 
 

@@ -17,6 +17,8 @@ _LINE = re.compile(
     re.MULTILINE | re.ASCII,
 )
 
+_BAR = " | "  # between what a block is cited by and where it is from
+
 #: Inside so many runs of blocks whose hashes are wrong no other is looked for. Each is hashed whole, and they may lie
 #: one in another: without a bound, a prompt of nothing but marks would be hashed once for each.
 FALSE_AROUND = 8
@@ -24,14 +26,28 @@ FALSE_AROUND = 8
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A named piece of data; the name (e.g. "os.txt 120-560") holds no newline."""
+    """A named piece of data. `name` (e.g. "os.txt 120-560"): by it the block is cited, on one line without " | ".
+
+    `about`: where the text is from, on one line, such as the title and the page.
+    """
 
     name: str
     text: str
+    about: str = ""
 
     def __post_init__(self) -> None:
-        if "\n" in self.name:
-            raise ValueError(f"the block name {self.name!r} holds a newline; use a name on one line")
+        if "\n" in self.head or _BAR in self.name:
+            raise ValueError(f"the block name {self.head!r} holds a newline or a bar; use `block_name`")
+
+    @property
+    def head(self) -> str:
+        """What stands in the block's first line."""
+        return f"{self.name}{_BAR}{self.about}" if self.about else self.name
+
+
+def block_name(words: str) -> str:
+    """Any words as the name of a block."""
+    return words.replace("\n", " ").replace("|", "¦")
 
 
 def quote(blocks: Sequence[Block]) -> str:
@@ -39,7 +55,7 @@ def quote(blocks: Sequence[Block]) -> str:
     mark = _mark(blocks)
     n = len(blocks)
     return "\n".join(
-        f"<<<DATA {mark} {i}/{n} {block.name}>>>\n{block.text}\n<<<END {mark} {i}/{n}>>>"
+        f"<<<DATA {mark} {i}/{n} {block.head}>>>\n{block.text}\n<<<END {mark} {i}/{n}>>>"
         for i, block in enumerate(blocks, 1)
     )
 
@@ -62,10 +78,10 @@ def outside(prompt: str) -> str:
 
 
 def _mark(blocks: Sequence[Block]) -> str:
-    parts = [part.encode("utf-8", "surrogatepass") for block in blocks for part in (block.name, block.text)]
+    parts = [part.encode("utf-8", "surrogatepass") for block in blocks for part in (block.head, block.text)]
     content = hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
     marks = (hashlib.sha256(content + b"%d" % salt).hexdigest()[:12] for salt in count())
-    return next(mark for mark in marks if not any(mark in b.name or mark in b.text for b in blocks))
+    return next(mark for mark in marks if not any(mark in b.head or mark in b.text for b in blocks))
 
 
 def _groups(prompt: str) -> Iterator[tuple[int, int, list[Block]]]:
@@ -109,4 +125,9 @@ def _in_order(lines: Sequence[re.Match[str]], first: int) -> list[re.Match[str]]
 
 def _between(prompt: str, lines: Sequence[re.Match[str]]) -> list[Block]:
     pairs = zip(lines[::2], lines[1::2], strict=True)
-    return [Block(a["name"] or "", prompt[a.end() + 1 : max(a.end() + 1, b.start() - 1)]) for a, b in pairs]
+    return [_block(a["name"] or "", prompt[a.end() + 1 : max(a.end() + 1, b.start() - 1)]) for a, b in pairs]
+
+
+def _block(head: str, text: str) -> Block:
+    name, _, about = head.partition(_BAR)
+    return Block(name, text, about)

@@ -4,7 +4,7 @@ import asyncio
 from typing import Any
 from weakref import WeakKeyDictionary, WeakSet
 
-from rlm.gateway.litellm_setup import litellm
+from rlm.gateway.litellm_setup import CLIENT, as_left, litellm
 
 _loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()  # those that a call was made on
 _users: WeakKeyDictionary[asyncio.AbstractEventLoop, int] = WeakKeyDictionary()
@@ -39,7 +39,7 @@ def forget_dead_clients() -> None:
 
 
 def _take_clients() -> list[Any]:
-    """Remove and return the clients litellm has for the running loop; its keys end with the loop's id."""
-    clients = litellm().in_memory_llm_clients_cache.cache_dict
+    """Remove and return the clients litellm has for us and the running loop, with whose id their keys end."""
+    clients = as_left(litellm(), "in_memory_llm_clients_cache").cache_dict
     suffix = f"-{id(asyncio.get_running_loop())}"
-    return [clients.pop(key) for key in list(clients) if str(key).endswith(suffix)]
+    return [clients.pop(key) for key in list(clients) if str(key).startswith(CLIENT) and str(key).endswith(suffix)]

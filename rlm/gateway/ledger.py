@@ -73,7 +73,8 @@ class Ledger:
     """One pool for a run and all its descendants; safe to share between threads and event loops.
 
     With a `parent`, what is taken here is taken there too, in all ledgers above or in none: many questions, each
-    with caps of its own, under one total.
+    with caps of its own, under one total. `floor`: what the parent keeps for this ledger alone until it is `let_go`, so
+    that no other takes it; what is taken here counts against it first. Raises `OverBudget` where it does not fit there.
 
     Whatever the order of calls, `spent + reserved` never passes a cap, so long as no provider reports
     more than was reserved for it. One that does is entered as reported, and the pool then has nothing left.
@@ -81,14 +82,26 @@ class Ledger:
 
     caps: Caps = Caps()
     parent: "Ledger | None" = field(default=None, repr=False)
+    floor: Usage = Usage()  # noqa: RUF009  (frozen)
     _spent: _Sum = field(default=_Sum(), init=False)
     _reserved: _Sum = field(default=_Sum(), init=False)
     _open: dict[Reservation, _Sum] = field(default_factory=dict, init=False)
+    _keeping: "list[Ledger]" = field(default_factory=list, init=False, repr=False)
     # One lock for a whole family, so that a chain is changed at once and no order of locks can go wrong.
     _lock: threading.Lock = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock() if self.parent is None else self.parent._lock
+        if self.parent is not None and self.floor != Usage():
+            with self._lock:
+                self.parent._check([self.floor])
+                self.parent._keeping.append(self)
+
+    def let_go(self) -> None:
+        """Keep nothing for this ledger any more; what its calls took stays taken."""
+        if self.parent is not None:
+            with self._lock:
+                self.parent._keeping = [ledger for ledger in self.parent._keeping if ledger is not self]
 
     @property
     def spent(self) -> Usage:
@@ -105,6 +118,18 @@ class Ledger:
         with self._lock:
             usd = self._least("usd")
             return Caps(None if usd is None else usd / _PICO, self._least("tokens"), self._least("calls"))
+
+    def sure(self) -> Caps:
+        """What a new call may reserve whatever others take: of what is left, what the parent keeps, if it does."""
+        left, kept = self.left(), self.floor
+        if self.parent is None or kept == Usage():
+            return left
+        taken = self.spent + self.reserved
+        return Caps(
+            None if left.usd is None else min(left.usd, max(kept.usd - taken.usd, 0.0)),
+            None if left.tokens is None else min(left.tokens, max(kept.tokens - taken.tokens, 0)),
+            None if left.calls is None else min(left.calls, max(kept.calls - taken.calls, 0)),
+        )
 
     def reserve(self, worst: Usage) -> Reservation:
         """Set `worst` aside for one call. Raises `OverBudget`, naming the cap, if it does not fit."""
@@ -175,46 +200,56 @@ class Ledger:
         """Raise for the cap under which the fewest of the calls fit, if any does not."""
         amounts = [_exact(worst) for worst in worsts]
         fits, cap, ledger = min(
-            ((ledger._fits(cap, amounts), cap, ledger) for cap in _CAPS for ledger in self._chain()),
+            ((_fitting(ledger._left(cap, self), cap, amounts), cap, ledger) for cap, ledger in self._rows()),
             key=lambda row: row[0],
         )
         if fits < len(amounts):
-            raise ledger._over(cap, [amount.amount(cap) for amount in amounts], fits, ledger is not self)
+            raise ledger._over(cap, [amount.amount(cap) for amount in amounts], fits, self)
 
-    def _fits(self, cap: str, amounts: Sequence[_Sum]) -> int:
-        """How many of the calls, from the first, one cap of this ledger alone lets through together."""
-        left = self._left(cap)
-        if left is None:
-            return len(amounts)
-        return sum(total <= left for total in accumulate(amount.amount(cap) for amount in amounts))
+    def _rows(self) -> "Iterator[tuple[str, Ledger]]":
+        return ((cap, ledger) for cap in _CAPS for ledger in self._chain())
 
     def _least(self, cap: str) -> int | None:
         """What is left under a cap in this ledger and all above; `None` where none has it."""
-        lefts = [left for ledger in self._chain() if (left := ledger._left(cap)) is not None]
+        lefts = [left for ledger in self._chain() if (left := ledger._left(cap, self)) is not None]
         return min(lefts, default=None)
 
-    def _left(self, cap: str) -> int | None:
+    def _left(self, cap: str, asking: "Ledger") -> int | None:
+        """What is left under one cap of this ledger alone for `asking`, which is this one or stands below it."""
         limit = getattr(self.caps, cap)
         if limit is None:
             return None
-        used = self._spent.amount(cap) + self._reserved.amount(cap)
-        return max(0, math.floor(_decimal(limit) * _scale(cap)) - used)
+        taken = self._spent.amount(cap) + self._reserved.amount(cap) + self._kept(cap, asking)
+        return max(0, math.floor(_decimal(limit) * _scale(cap)) - taken)
 
-    def _over(self, cap: str, amounts: Sequence[int], fits: int, shared: bool) -> OverBudget:
-        scale, left = _scale(cap), self._left(cap) or 0
+    def _kept(self, cap: str, asking: "Ledger") -> int:
+        """What is kept for others than `asking`, beyond what they have taken."""
+        others = (k for k in self._keeping if all(k is not own for own in asking._chain()))
+        taken = ((k, k._spent.amount(cap) + k._reserved.amount(cap)) for k in others)
+        return sum(max(0, _exact(k.floor).amount(cap) - amount) for k, amount in taken)
+
+    def _over(self, cap: str, amounts: Sequence[int], fits: int, asking: "Ledger") -> OverBudget:
+        scale, left, shared = _scale(cap), self._left(cap, asking) or 0, asking is not self
+        reserved = self._reserved.amount(cap) + self._kept(cap, asking)
         limit = math.floor(_decimal(getattr(self.caps, cap)) * scale)
-        asked, rest, total, spent, reserved = (
-            _shown(cap, amount)
-            for amount in (sum(amounts), left, limit, self._spent.amount(cap), self._reserved.amount(cap))
+        asked, rest, total, spent, held = (
+            _shown(cap, amount) for amount in (sum(amounts), left, limit, self._spent.amount(cap), reserved)
         )
         one = len(amounts) == 1
         message = (
             f"{'this call' if one else f'these {len(amounts):,} calls'} may need up to {asked}, more than the {rest} "
-            f"left of the {'shared ' if shared else ''}cap of {total} ({spent} spent, {reserved} reserved by calls "
+            f"left of the {'shared ' if shared else ''}cap of {total} ({spent} spent, {held} reserved by calls "
             f"under way){'' if one else f'; the first {fits:,} of them fit' if fits else '; not one of them fits'}; "
             f"raise the {cap} cap, or make fewer or smaller calls"
         )
         return OverBudget(message, cap, sum(amounts) / scale, left / scale)
+
+
+def _fitting(left: int | None, cap: str, amounts: Sequence[_Sum]) -> int:
+    """How many of the calls, from the first, fit together into what is left under a cap."""
+    if left is None:
+        return len(amounts)
+    return sum(total <= left for total in accumulate(amount.amount(cap) for amount in amounts))
 
 
 def _scale(cap: str) -> int:

@@ -2,20 +2,23 @@
 
 It takes 2.8 s to import and would reach for the network while doing so; its downloads, retries, callbacks and
 printing are turned off. Keys come from the environment alone.
+
+litellm keeps its settings in its module, for the whole process, and the program that we run in may have its own. So ours
+hold in our calls alone: there a setting reads as ours, and everywhere else as it was left. A context variable says where.
 """
 
 import atexit
 import gc
 import importlib
-import logging
 import os
 import pkgutil
 import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from importlib.metadata import version
+from types import ModuleType
 from typing import Any
 
 from rlm.gateway.errors import GatewayError
@@ -36,6 +39,7 @@ RELIED_ON = (
     "litellm:disable_hf_tokenizer_download",
     "litellm:disable_aiohttp_transport",
     "litellm:suppress_debug_info",
+    "litellm:_custom_providers",
     "litellm:in_memory_llm_clients_cache.cache_dict",
     "litellm._internal_context:is_internal_call",
 )
@@ -43,7 +47,9 @@ RELIED_ON = (
 #: Of a response; the longest reply of any model has a tenth of it.
 MOST_BYTES = 16 << 20
 _OF_THE_WIRE = (b"content-encoding", b"content-length", b"transfer-encoding")
-_held: ContextVar[bool] = ContextVar("held to its server", default=False)
+#: Names of our clients in litellm's cache begin so: no others are taken, or closed.
+CLIENT = "raptor-rlm "
+_ours: ContextVar[bool] = ContextVar("a call of ours", default=False)
 _lock = threading.Lock()
 _module: Any = None
 
@@ -63,17 +69,31 @@ def warm_up() -> None:
 
 
 def _import() -> Any:
-    os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"
-    os.environ.setdefault("LITELLM_MODE", "PRODUCTION")  # its development mode reads keys from a .env file
-    os.environ.setdefault("LITELLM_LOG", "CRITICAL")
-    module: Any = importlib.import_module("litellm")
+    with _environment(
+        LITELLM_LOCAL_MODEL_COST_MAP="True",
+        LITELLM_MODE=os.environ.get("LITELLM_MODE", "PRODUCTION"),  # its development mode reads keys from a .env file
+    ):
+        module: Any = importlib.import_module("litellm")
     _check()
-    _hold_to_one_request(module)
-    _quieten(module)
-    module.custom_provider_map = [{"provider": "offline", "custom_handler": litellm_handler(module)}]
+    _hold_to_one_request()
+    _hold_clients()
+    _keep_apart(module)
+    _ignore_warnings()
     # or the interpreter takes a second and more to go through litellm's objects at the end
     atexit.register(gc.freeze)
     return module
+
+
+@contextmanager
+def _environment(**values: str) -> Iterator[None]:
+    """The environment with other values for as long as the block runs."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _check() -> None:
@@ -93,30 +113,101 @@ def _exists(name: str) -> bool:
     return True
 
 
-def _hold_to_one_request(module: Any) -> None:
-    module.num_retries = 0
-    owner, _, method = _RESEND.rpartition(".")
-    setattr(pkgutil.resolve_name(owner), method, _no_second_request)
-    _hold_clients()
-
-
-async def _no_second_request(*_: Any, **__: Any) -> None:
-    """In place of litellm's own repeat of a request whose connection broke: raise the error being handled.
+def _hold_to_one_request() -> None:
+    """Let litellm not repeat a request of ours whose connection broke, but raise the error being handled.
 
     The first request may have been billed; a repeat must pass the ledger first.
     """
-    raise
+    name, _, method = _RESEND.rpartition(".")
+    owner = pkgutil.resolve_name(name)
+    resend = getattr(owner, method)
+
+    async def held(*args: Any, **options: Any) -> Any:
+        if _ours.get():
+            raise  # noqa: PLE0704 (litellm calls this where it handles the first error)
+        return await resend(*args, **options)
+
+    if not hasattr(resend, "is_held"):
+        setattr(held, "is_held", True)  # noqa: B010 (functions are not typed to have it)
+        setattr(owner, method, held)
 
 
 @contextmanager
-def held_to_its_server() -> Iterator[None]:
-    """Requests in this block, and in tasks begun in it, go to no other server than they were made for, and a response
-    of more than MOST_BYTES ends them."""
-    token = _held.set(True)
+def our_settings() -> Iterator[None]:
+    """litellm's settings are ours in this block and in tasks begun in it, requests go to no other server than they were
+    made for, and a response of more than MOST_BYTES ends them."""
+    token = _ours.set(True)
     try:
         yield
     finally:
-        _held.reset(token)
+        _ours.reset(token)
+
+
+def _keep_apart(module: Any) -> None:
+    """Let the settings below read as ours in our calls. What others set, and read, stays in the module."""
+    handlers = [{"provider": "offline", "custom_handler": litellm_handler(module)}]
+    settings: dict[str, Callable[[], Any]] = {
+        "num_retries": lambda: 0,
+        "custom_provider_map": lambda: handlers,
+        "_custom_providers": lambda: ["offline"],
+        "provider_list": lambda: [*as_left(module, "provider_list"), "offline"],
+        "suppress_debug_info": lambda: True,
+        "disable_hf_tokenizer_download": lambda: True,
+        "disable_aiohttp_transport": lambda: True,  # aiohttp sessions outlive their loop and complain
+        "in_memory_llm_clients_cache": lambda: _OwnClients(module),
+    }
+    kind = type(module)
+    if not issubclass(kind, _Apart):
+        names = {name: _setting(name, ours) for name, ours in settings.items()}
+        module.__class__ = type("_LiteLLM", (_Apart, kind), names)
+
+
+class _Apart(ModuleType):
+    """litellm with settings that read as ours in our calls."""
+
+
+def _setting(name: str, ours: Callable[[], Any]) -> property:
+    def read(module: ModuleType) -> Any:
+        if _ours.get():
+            return ours()
+        if name not in vars(module):
+            raise AttributeError(name)  # the module may make it when it is first asked for
+        return vars(module)[name]
+
+    def write(module: ModuleType, value: Any) -> None:
+        vars(module)[name] = value
+
+    def delete(module: ModuleType) -> None:
+        if name not in vars(module):
+            raise AttributeError(name)
+        del vars(module)[name]
+
+    return property(read, write, delete)
+
+
+class _OwnClients:
+    """litellm's cache of clients, under names of our own: ours differ from others', and so does who closes them."""
+
+    def __init__(self, module: Any) -> None:
+        self._cache = as_left(module, "in_memory_llm_clients_cache")
+
+    def get_cache(self, key: str, *args: Any, **options: Any) -> Any:
+        return self._cache.get_cache(CLIENT + key, *args, **options)
+
+    def set_cache(self, key: str, value: Any, *args: Any, **options: Any) -> Any:
+        return self._cache.set_cache(CLIENT + key, value, *args, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._cache, name)
+
+
+def as_left(module: Any, name: str) -> Any:
+    """A setting of litellm as it was left, whoever asks."""
+    token = _ours.set(False)
+    try:
+        return getattr(module, name)
+    finally:
+        _ours.reset(token)
 
 
 def _hold_clients() -> None:
@@ -127,9 +218,11 @@ def _hold_clients() -> None:
     import httpx
 
     send = httpx.AsyncClient.send
+    if hasattr(send, "is_held"):
+        return
 
     async def held(client: Any, request: Any, *, stream: bool = False, **options: Any) -> Any:
-        if not _held.get():
+        if not _ours.get():
             return await send(client, request, stream=stream, **options)
         response = await send(client, request, stream=True, **options | {"follow_redirects": False})
         return response if stream else await _read(response)
@@ -154,10 +247,11 @@ def _hold_clients() -> None:
         whole.elapsed = response.elapsed
         return whole
 
+    setattr(held, "is_held", True)  # noqa: B010 (functions are not typed to have it)
     setattr(httpx.AsyncClient, "send", held)  # noqa: B010  (its type is narrower)
 
 
-def _quieten(module: Any) -> None:
+def _ignore_warnings() -> None:
     # litellm builds its models when first used, and pydantic then warns of a type of theirs: nobody's business here.
     # And where a reply holds something else than the format says, which is judged here.
     for message in (
@@ -167,9 +261,3 @@ def _quieten(module: Any) -> None:
         warnings.filterwarnings("ignore", message, UserWarning)
     # It makes this coroutine before the task that awaits it; where a call is cancelled between, nobody does.
     warnings.filterwarnings("ignore", r"coroutine '.*\.acompletion' was never awaited", RuntimeWarning)
-    module.disable_hf_tokenizer_download = True
-    module.telemetry = False  # gone in 1.106, and with it what it turned off
-    module.suppress_debug_info = True
-    module.disable_aiohttp_transport = True  # aiohttp sessions outlive their loop and complain
-    for name in ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)

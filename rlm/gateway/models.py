@@ -3,7 +3,7 @@
 from typing import Any
 
 from rlm.gateway.errors import MissingKey, UnknownModel
-from rlm.gateway.litellm_setup import litellm
+from rlm.gateway.litellm_setup import litellm, our_settings
 from rlm.gateway.offline.registry import PREFIX, find_handler
 
 # Servers that people run themselves: litellm lists them at no price or not at all, and their calls are free.
@@ -11,6 +11,7 @@ _LOCAL = frozenset({"offline", "ollama", "ollama_chat", "lm_studio", "llamafile"
 _HAVE_DEFAULT_ADDRESS = frozenset({"ollama", "ollama_chat"})
 
 
+@our_settings()
 def check_model(model: str) -> None:
     """Raise `UnknownModel` or `MissingKey` if a call to this model cannot work. Sends nothing."""
     provider = provider_of(model)
@@ -22,6 +23,7 @@ def check_model(model: str) -> None:
         raise MissingKey(f"model {model!r} needs {keys} in the environment")
 
 
+@our_settings()
 def provider_of(model: str) -> str:
     """litellm's name for who serves a model, e.g. "openai". Raises `UnknownModel`."""
     if model.startswith(PREFIX):
@@ -50,6 +52,7 @@ def price(model: str, prompt_tokens: int, completion_tokens: int, raw: Any = Non
     return sum(_costs(model, prompt_tokens, completion_tokens, getattr(raw, "usage", None)))
 
 
+@our_settings()
 def window(model: str) -> int | None:
     """The most prompt tokens a model takes, by litellm's bundled map; `None` where it does not say, and for
     `offline/` models. Raises `UnknownModel`."""
@@ -74,6 +77,7 @@ def _is_listed_as_free(model: str) -> bool:
     return all(entry.get(name) == 0 for name in ("input_cost_per_token", "output_cost_per_token"))
 
 
+@our_settings()
 def _costs(model: str, prompt_tokens: int, completion_tokens: int, usage: Any = None) -> list[float]:
     module = litellm()
     try:

@@ -1,11 +1,13 @@
 """The call itself: one request to litellm, and its response read into a `Completion`."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from rlm.gateway.clients import forget_dead_clients
-from rlm.gateway.litellm_setup import held_to_its_server, litellm
+from rlm.gateway.litellm_setup import litellm, our_settings
 from rlm.gateway.redaction import without_secrets
 from rlm.gateway.types import Request
 
@@ -42,8 +44,7 @@ async def complete(request: Request) -> Completion:
     """
     module = litellm()
     forget_dead_clients()
-    module._internal_context.is_internal_call.set(True)  # or it queues logging tasks that outlive the call
-    with held_to_its_server():
+    with our_settings(), _unlogged(module):
         raw = await module.acompletion(
             model=request.model,
             messages=[dict(message) for message in request.messages],
@@ -55,6 +56,16 @@ async def complete(request: Request) -> Completion:
             drop_params=True,  # reasoning models refuse any temperature but their own
         )
     return _completion(raw, min(TOKEN_CHARS * request.max_tokens, REPLY_CHARS))
+
+
+@contextmanager
+def _unlogged(module: Any) -> Iterator[None]:
+    """litellm queues no logging tasks, which would outlive the call, and tells nobody's callbacks of it."""
+    token = module._internal_context.is_internal_call.set(True)
+    try:
+        yield
+    finally:
+        module._internal_context.is_internal_call.reset(token)
 
 
 def _completion(raw: Any, most: int) -> Completion:

@@ -48,15 +48,11 @@ class Budget:
 
     # -- the call that is set aside ----------------------------------------------------------------------
 
-    def reserve_last(self, model: str) -> None:
-        """Set one call to `model` aside, for an answer when all else is spent; none where the caps are too small."""
-        left = self.ledger.left()
-        for prompt, reply in LAST_CALLS:
-            worst = Usage(1, prompt, reply, price(model, prompt, reply) or 0.0)
-            amounts = (worst.calls, left.calls), (worst.tokens, left.tokens), (worst.usd, left.usd)
-            if all(cap is None or amount <= cap / LAST_PART for amount, cap in amounts):
-                self.last = self.ledger.reserve(worst)
-                return
+    def reserve_last(self, model: str, first: Usage) -> None:
+        """Set one call to `model` aside, for an answer when all else is spent; none where the caps are too small for
+        that beside the `first`."""
+        worst = last_call(model, self.ledger.left(), self.ledger.sure(), first)
+        self.last = None if worst is None else self.ledger.reserve(worst)
 
     def take_last(self) -> Reservation | None:
         """Hand over the reservation of the call that was set aside; None where there is none."""
@@ -93,6 +89,24 @@ class Budget:
         wanted = frozenset(conversations)
         shares = (usage for name, usage in self._used.items() if not wanted.isdisjoint(lineage(name)))
         return sum(shares, Usage())
+
+
+def last_call(model: str, left: Caps, sure: Caps, first: Usage) -> Usage | None:
+    """What the call to `model` that is set aside for a last answer may use; None where the caps are too small for one.
+
+    `left`: under each cap; `sure`: of that, what no other question can take; the `first` call has to fit in beside it.
+    """
+    for prompt, reply in LAST_CALLS:
+        worst = Usage(1, prompt, reply, price(model, prompt, reply) or 0.0)
+        if _within(worst, left, LAST_PART) and _within(worst + first, sure):
+            return worst
+    return None
+
+
+def _within(usage: Usage, caps: Caps, part: int = 1) -> bool:
+    """Whether a usage is no more than one part in `part` of each cap."""
+    amounts = (usage.calls, caps.calls), (usage.tokens, caps.tokens), (usage.usd, caps.usd)
+    return all(cap is None or amount <= cap / part for amount, cap in amounts)
 
 
 def lineage(conversation: str) -> Iterator[str]:

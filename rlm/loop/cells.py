@@ -32,8 +32,7 @@ async def run_cell(talk: Conversation, code: str) -> CellResult:
 
     When cancelled, it stops the cell and still records how the cell ended.
     """
-    talk.cell, talk.code = talk.cell + 1, code
-    talk.calls.written.append(code)
+    begin_cell(talk, code)
     # A cell that ends by its own clock keeps its session.
     left_s = round(max(talk.run.budget.left_s, GRACE_S / 2), 1)
     timeout_s = min(talk.run.limits.cell_timeout_s, left_s)
@@ -45,7 +44,7 @@ async def run_cell(talk: Conversation, code: str) -> CellResult:
     finally:
         if not running.done():
             await _cut_short(talk, running)
-        result = _recorded(talk, code, await running)
+        result = record_cell(talk, code, await running)
     return result
 
 
@@ -58,7 +57,14 @@ async def _cut_short(talk: Conversation, running: "asyncio.Future[CellResult]") 
         talk.session.kill()
 
 
-def _recorded(talk: Conversation, code: str, result: CellResult) -> CellResult:
+def begin_cell(talk: Conversation, code: str) -> None:
+    """Count one more cell, whose words are the conversation's own."""
+    talk.cell, talk.code = talk.cell + 1, code
+    talk.calls.written.append(code)
+
+
+def record_cell(talk: Conversation, code: str, result: CellResult) -> CellResult:
+    """Record how the current cell was scanned and how it ended."""
     record_scan(talk, result.rule, result.line, "rejected" if result.status == "rejected" else "ok")
     ended = CodeRun(
         cell=talk.cell,
@@ -97,8 +103,11 @@ def record_scan(
     talk.run.journal.record(talk.id, scanned)
 
 
-def record_visit(run: Run, conversation: str, cell: Callable[[], int], visit: Visit) -> None:
-    """Record one use of a verb, before its result is handed to the cell. `cell` gives the number of the cell."""
+def record_visit(
+    run: Run, conversation: str, cell: Callable[[], int], visit: Visit, by: Literal["run"] | None = None
+) -> None:
+    """Record one use of a verb, before its result is handed to the cell. `cell` gives the number of the cell; `by` says
+    that no cell used it, but the run itself."""
     result = visit.result
     visited = Visited(
         cell=cell(),
@@ -109,6 +118,7 @@ def record_visit(run: Run, conversation: str, cell: Callable[[], int], visit: Vi
         result=result,
         result_chars=0 if visit.error else len(result if isinstance(result, str) else json.dumps(result)),
         error=visit.error or None,
+        by=by,
     )
     run.journal.record(conversation, visited)
     run.journal.flag(conversation, f"context.{visit.verb}", texts_shown(result, visit.shown))

@@ -1,5 +1,6 @@
 """One model with one REPL, and the state of their exchange."""
 
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -11,6 +12,8 @@ from rlm.loop.calls import Calls
 from rlm.loop.run import Run
 from rlm.sandbox import Session
 
+SEEN = 500
+
 
 @dataclass(slots=True)
 class Conversation:
@@ -19,7 +22,8 @@ class Conversation:
     `cell`: the number of the last cell. `code`: the code of the current cell, until its scan is recorded. `recorded`:
     how many of the messages are in the trace. `turns`: a line about each turn so far. `drafting`: whether any code has
     named the variable `answer`. `draft`: its value when a cell last handed it over. `cited`: the draft's citations,
-    once they are looked up. `thread`: where cells run.
+    once they are looked up. `seen`: the chunks that verbs have shown, the last SEEN of them. `thread`: where cells
+    run.
     """
 
     run: Run
@@ -35,6 +39,7 @@ class Conversation:
     drafting: bool = False
     draft: dict[str, Json] = field(default_factory=dict)
     cited: Sequence[Citation] | None = None
+    seen: deque[Json] = field(default_factory=lambda: deque(maxlen=SEEN))
     thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="cell")
     )

@@ -1,13 +1,21 @@
 """How a conversation that reached a limit ends: with the answer that its code had set, or with one last call."""
 
+import asyncio
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+
+from index_store.types import Json
 from rlm import prompts
 from rlm.answers.citations import Conclusion
 from rlm.gateway.blocks import Block
 from rlm.gateway.ledger import Reservation
 from rlm.gateway.tokens import count_tokens
-from rlm.loop.cells import run_cell
+from rlm.loop.cells import record_visit, run_cell
+from rlm.loop.checks import Refused
 from rlm.loop.conversation import Conversation
-from rlm.loop.single import Passages, answer_once
+from rlm.loop.single import Passages, answer_once, retrieved_text
+from rlm.loop.verbs import Verbs
 
 #: A cell that hands over whatever the code had set as its answer.
 TAKE_DRAFT = 'answer = {**(answer if isinstance(answer, dict) else {"content": answer}), "ready": True}'
@@ -22,19 +30,78 @@ async def take_draft(talk: Conversation, stop: str) -> None:
     talk.draft, talk.cited = (await run_cell(talk, TAKE_DRAFT)).answer or {}, None
 
 
-async def last_words(talk: Conversation, question: str, stop: str, reservation: Reservation) -> Conclusion:
-    """An answer from what the cells printed, by the one call that was set aside for this.
+NO_EVIDENCE = (
+    "nothing was read and a search found nothing: there is no evidence to answer from, and no call was made"
+)
 
-    As many outputs go into it as fit, the newest before older ones, in the order of the cells. `stop`: why the
-    conversation ended.
+
+async def last_words(
+    talk: Conversation, question: str, stop: str, error: str, reservation: Reservation
+) -> Conclusion:
+    """An answer from what the cells printed and the passages they saw, by the one call that was set aside for this.
+
+    Where they saw none, the run makes one search by itself; where that finds nothing, no call is made. `stop`, `error`:
+    why the conversation ended.
     """
-    run, blocks = talk.run, list[Block]()
-    run.journal.note(talk.id, f"stopped by {stop}: the call kept back for it answers from what was printed")
-    model, left = run.models.root, reservation.worst.prompt_tokens // 2
+    run = talk.run
+    evidence = await asyncio.to_thread(_evidence, talk, question, reservation.worst.prompt_tokens // 2)
+    if not evidence:
+        run.budget.ledger.release(reservation)
+        run.journal.note(talk.id, f"stopped by {stop}: {NO_EVIDENCE}")
+        return run.conclude(talk.id, "", (), stop, ". ".join(filter(None, (error, NO_EVIDENCE))))
+    run.journal.note(talk.id, f"stopped by {stop}: the call kept back for it answers from what was read")
+    ended = await answer_once(run, question, Passages(tuple(evidence), {}), reservation, stop)
+    return replace(ended, error=ended.error or error)
+
+
+def _evidence(talk: Conversation, question: str, tokens: int) -> list[Block]:
+    """The passages that the cells saw and what they printed, with about `tokens` together; [] for no passage at all."""
+    run, outputs = talk.run, list(_outputs(talk))
+    record = partial(record_visit, run, talk.id, lambda: talk.cell, by="run")
+    verbs = Verbs(run.index, record, scope=run.view.scope)
+    if not talk.seen and not (
+        run.index.is_plain and outputs
+    ):  # a plain text may have been printed without a verb
+        try:
+            return list(retrieved_text(run, verbs, question, tokens).blocks)
+        except Refused:
+            return []
+    printed = "\n".join(block.text for block in outputs)
+    unprinted = [block for block in _passages(talk, verbs) if block.text.strip() not in printed]
+    shown = list(_fitting(talk, outputs, tokens // 2 if unprinted else tokens))
+    used = sum(map(partial(_size, talk), shown))
+    return [*_fitting(talk, unprinted, tokens - used), *reversed(shown)]
+
+
+def _outputs(talk: Conversation) -> Iterator[Block]:
+    """What each cell printed, the newest first."""
     for number, past in reversed(list(enumerate(talk.calls.past, 1))):
-        block = Block(f"output of cell {number}", past.output)
-        left -= count_tokens(model, block.text) + prompts.MARK_TOKENS
-        if left < 0:
-            break
-        blocks.append(block)
-    return await answer_once(run, question, Passages(tuple(reversed(blocks)), {}), reservation, stop)
+        if past.output and past.status != "rejected":
+            yield Block(f"output of cell {number}", past.output)
+
+
+def _passages(talk: Conversation, verbs: Verbs) -> Iterator[Block]:
+    """The passages that verbs have shown, each once, those shown last first."""
+    places: dict[str, Json] = {str(_place(entry)): _place(entry) for entry in reversed(talk.seen)}
+    for place in places.values():
+        yield verbs.block(verbs.passage(place))
+
+
+def _place(entry: Json) -> Json:
+    """Where a passage is: a chunk's id, or of a span its document and characters."""
+    return entry["node"] or {name: entry[name] for name in ("doc", "start", "end")}
+
+
+def _fitting(talk: Conversation, blocks: list[Block], tokens: int) -> Iterator[Block]:
+    """As many of the first blocks as have `tokens` together at most; the first is cut to fit."""
+    for number, block in enumerate(blocks):
+        if number == 0 and _size(talk, block) > tokens:
+            block = Block(block.name, block.text[: max(tokens, 1) * 2])
+        tokens -= _size(talk, block)
+        if tokens < 0 and number:
+            return
+        yield block
+
+
+def _size(talk: Conversation, block: Block) -> int:
+    return count_tokens(talk.run.models.root, block.text) + prompts.MARK_TOKENS

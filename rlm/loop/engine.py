@@ -24,6 +24,14 @@ from rlm.loop.run import Run
 from rlm.sandbox import CellResult
 
 _LINE_CHARS = 100
+#: Replies without code, one after another, after which a model is taken not to write any.
+NO_CODE_REPLIES = 3
+#: What the trace and a person are told of each.
+NO_CODE = "the reply holds no code that could run"
+NEVER_CODE = (
+    "{model} gave {replies} replies in a row that hold no code that could run; ask a model that writes code, or use "
+    "--route retrieve, which needs none"
+)
 
 
 async def converse(
@@ -48,21 +56,23 @@ async def pursue(talk: Conversation, question: str) -> Conclusion:
     """
     run, talk.draft, talk.cited = talk.run, {}, None
     stop, error = await _run_to_the_end(talk, None if talk.depth else max(run.budget.left_s, 0.001))
-    if stop in ("turns", "budget", "timeout"):
+    if stop in ("turns", "budget", "timeout", "no code"):
         await take_draft(talk, stop)
-    content = str(talk.draft.get("content") or "")
-    if not content and stop in ("turns", "budget") and (reservation := run.budget.take_last()) is not None:
-        return await last_words(talk, question, stop, reservation)
+    content, kept_back = str(talk.draft.get("content") or ""), stop in ("turns", "budget", "no code")
+    if not content and kept_back and (reservation := run.budget.take_last()) is not None:
+        return await last_words(talk, question, stop, error, reservation)
     if talk.cited is None:
         talk.cited = await run.cited(content, talk.draft.get("citations"))
     return run.conclude(talk.id, content, talk.cited, stop, error)
 
 
 async def _run_to_the_end(talk: Conversation, timeout_s: float | None) -> tuple[str, str]:
-    """(why the conversation ended, the error where a model could not be asked)."""
+    """(why the conversation ended, a sentence where a model could not be asked or writes no code)."""
     try:
         async with asyncio.timeout(timeout_s):
-            return await _turns(talk), ""
+            stop = await _turns(talk)
+            model = talk.run.models.root
+            return stop, NEVER_CODE.format(model=model, replies=NO_CODE_REPLIES) * (stop == "no code")
     except TimeoutError:
         return "timeout", ""
     except OverBudget:
@@ -72,15 +82,20 @@ async def _run_to_the_end(talk: Conversation, timeout_s: float | None) -> tuple[
 
 
 async def _turns(talk: Conversation) -> str:
-    """The loop itself; returns why it ended: "answer", "unmet" or "turns"."""
-    limits = talk.run.limits
+    """The loop itself; returns why it ended: "answer", "unmet", "no code" or "turns"."""
+    limits, without = talk.run.limits, 0
     for left in reversed(range(limits.turns)):
         reply = await _ask(talk)
         code = code_of(reply.text, reply.tool_call)
         if code is None or (reply.finish_reason == "length" and is_open(reply.text)):
             why = hint(reply.text, reply.finish_reason, limits.reply_tokens, reply.tool_call)
             talk.end_turn(why, "no code")
+            talk.run.journal.note(talk.id, NO_CODE)
+            without += 1
+            if without == NO_CODE_REPLIES:
+                return "no code"
             continue
+        without = 0
         talk.drafting = talk.drafting or "answer" in code
         result = await run_cell(talk, code)
         lacks = "" if result.answer is None else await _take(talk, result.answer)

@@ -1,7 +1,5 @@
 """Open a conversation: verbs over its view, a sandbox that can call nothing else, and the first messages."""
 
-from functools import partial
-
 from index_store.types import Json
 from index_store.view import View
 from rlm import prompts
@@ -11,7 +9,7 @@ from rlm.loop.cells import CALLS, record_scan, record_visit, run_cell, serving
 from rlm.loop.conversation import Conversation
 from rlm.loop.marking import own_words
 from rlm.loop.run import Run
-from rlm.loop.verbs import Verbs
+from rlm.loop.verbs import Verbs, Visit
 from rlm.sandbox import SandboxLimits, open_session
 
 #: A note in the trace.
@@ -38,7 +36,11 @@ def open_conversation(
         record_scan(talk)
         return answer(name, args, kwargs)
 
-    verbs = Verbs(run.index, partial(record_visit, run, id, cell_now), under, run.view.scope)
+    def record(visit: Visit) -> None:
+        record_visit(run, id, cell_now, visit)
+        talk.seen.extend(entry for entry in visit.shown if not entry["level"])
+
+    verbs = Verbs(run.index, record, under, run.view.scope)
     calls = Calls(run, verbs, id, depth, descend, cell_now, [own_words(question)])
     answer, intro = serving(verbs, calls, lambda: session.clock), worker_intro(verbs.view)
     if "context_text" in intro:

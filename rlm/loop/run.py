@@ -10,7 +10,7 @@ from index_store.index import Index
 from index_store.types import Json
 from index_store.view import View
 from rlm.answers.citations import Citation, Conclusion, event_of, resolve
-from rlm.answers.demands import Demands
+from rlm.answers.demands import Demands, unmet
 from rlm.audit.kinds import Answered, BudgetNoted, ModelAnswered, ModelAsked, ModelFailed
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
@@ -140,5 +140,6 @@ class Run:
     ) -> Conclusion:
         """The conclusion of a conversation, which is recorded. `stop`: why it ended; `error`: why it failed."""
         events = [event_of(self.index, citation) for citation in citations]
-        self.journal.record(conversation, Answered(content=content, citations=events, stop=stop))
-        return Conclusion(content, tuple(citations), stop, error)
+        lacks = unmet(self.demands, content, citations) if stop == "unmet" else None
+        self.journal.record(conversation, Answered(content=content, citations=events, stop=stop, lacks=lacks))
+        return Conclusion(content, tuple(citations), stop, error, lacks or "")

@@ -10,7 +10,7 @@ from rlm import prompts
 from rlm.answers.citations import Citation, Conclusion
 from rlm.answers.demands import unmet
 from rlm.audit.fences import fenced_blocks
-from rlm.gateway.blocks import Block
+from rlm.gateway.blocks import Block, block_name
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
 from rlm.gateway.tokens import count_tokens
@@ -42,9 +42,11 @@ def whole_text(run: Run) -> Passages:
     """Every document that the question is about, whole, or as much of it as is in the scope."""
     view = run.view
     ids = [view.index.documents[number].id for number in view.documents]
-    names = {id: id.replace("\n", " ") for id in ids}
+    names = {id: block_name(id) for id in ids}
+    titles = {id: view.index.outline(number).title for id, number in zip(ids, view.documents, strict=True)}
     texts = {id: "\n\n".join(map(view.index.span_text, view.spans_of(id))) for id in ids}
-    return Passages(tuple(Block(names[id], texts[id]) for id in ids), {names[id]: {"doc": id} for id in ids})
+    blocks = tuple(Block(names[id], texts[id], titles[id]) for id in ids)
+    return Passages(blocks, {names[id]: {"doc": id} for id in ids})
 
 
 def retrieved_text(run: Run, verbs: Verbs, question: str, tokens: int) -> Passages:
@@ -183,7 +185,7 @@ def _sources(reply: str) -> tuple[list[tuple[str, str]], str]:
             end = next(ends, None)
         if end is None:
             break
-        sources.append((opening[1].strip(), reply[opening.end() : end.start()]))
+        sources.append((opening[1].partition("|")[0].strip(), reply[opening.end() : end.start()]))
         words.append(reply[at : opening.start()])
         at = end.end()
     return sources, "".join([*words, reply[at:]]).strip()

@@ -15,7 +15,7 @@ from index_store.index import Index
 from index_store.terminal import brief
 from index_store.types import Json, Node, Scope, Span
 from index_store.view import View
-from rlm.gateway.blocks import Block
+from rlm.gateway.blocks import Block, block_name
 from rlm.loop import checks
 from rlm.loop.checks import Refused, is_whole
 from rlm.prompts import refusals
@@ -126,9 +126,11 @@ class Verbs:
         """The passage, read, as data for a prompt."""
         place = passage.place
         if isinstance(place, Span):
-            name = f"{place.doc} {place.start}-{place.end}".replace("\n", " ")
-            return Block(name, self.index.span_text(place))
-        return Block(self.index.id_of(place), self.index.text_at(place))
+            name = block_name(f"{place.doc} {place.start}-{place.end}")
+            return Block(name, self.index.span_text(place), self.index.place(place))
+        span = self.index.span_at(place)
+        about = self.index.place(span) if span else ""
+        return Block(self.index.id_of(place), self.index.text_at(place), about)
 
     def branch(self, under: Json) -> str | None:
         """The id of the branch to look under: `under`, or the view's, None for all. Raises Refused outside the view."""

@@ -21,6 +21,7 @@ from rlm.audit.kinds import (
     ModelAsked,
     ModelFailed,
     Note,
+    QuestionPut,
     RunClosed,
     RunOpened,
     Suspicious,
@@ -510,6 +511,7 @@ def one_of_each_kind() -> list[Event]:
         CodeRun(cell=1, status="ok", stdout="", error="", seconds=0.1, truncated=False),
         BudgetNoted(spent=usage(1, 9, 9), reserved=Usage(), left={"usd": None}, reason="end of turn 1"),
         Note(text="a note"),
+        QuestionPut(question="And which?"),
         Answered(content="An answer.", citations=[], stop="answer"),
         RunClosed(stop="answer", usage=usage(1, 9, 9), seconds=2),
     ]

@@ -13,7 +13,8 @@ from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex
 from index_store.filters import _ranges
 from index_store.index import Index, open_index
-from index_store.types import MODES, Span, section_path
+from index_store.outline import Outline
+from index_store.types import MODES, Span
 from index_store.writer import _document_line
 from tests.helpers.toy import DIM, publish_toy, toy_draft, unit_rows
 
@@ -87,7 +88,7 @@ def test_a_path_is_made_of_ever_deeper_headings_that_nothing_ended(
         for i, (_, level, heading) in enumerate(before)
         if all(other > level for _, other, _ in before[i + 1 :])
     ]
-    assert section_path(sections, at) == tuple(want)
+    assert Outline(replace(toy_draft().documents[0][0], sections=tuple(sections))).path(at) == tuple(want)
 
 
 def test_a_search_is_of_documents_that_have_all_fields(index: Index) -> None:

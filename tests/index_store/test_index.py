@@ -48,7 +48,7 @@ def test_summaries_and_labels_come_back(index: Index) -> None:
 
 
 def test_a_chunk_is_labelled_by_its_first_words(index: Index) -> None:
-    assert index.node("L0-00001").label == "The mizzen is shorter."
+    assert index.node("L0-00001").label == "boats: The mizzen is shorter."
 
 
 def test_edges_lead_both_ways_and_a_chunk_may_have_two_parents(index: Index) -> None:

@@ -15,6 +15,7 @@ from rlm.audit.page.html import Html, join, tag
 from rlm.audit.page.run import header, run_section
 from rlm.audit.page.steps import steps_section
 from rlm.audit.page.tree import tree_section
+from rlm.audit.pairs import Pair, pairs_of
 from rlm.audit.routing import places_of
 from rlm.audit.verify import Verdict
 
@@ -29,25 +30,26 @@ _SECTIONS = (
 )
 
 
-def render(events: Sequence[RecordedEvent], verdict: Verdict | None = None) -> str:
-    """The page for the events of one run, as `rlm.audit.read` gives them, with its verdict on the file.
+def render(events: Sequence[RecordedEvent], verdict: Verdict | None = None, folder: str = "") -> str:
+    """The page for the events of one run, as `rlm.audit.read` gives them, with its verdict on the file, and its folder.
 
     Everything on the page comes from the events. They may be those of a stranger, or end early, or be none at
     all: what is there is shown, and what the verdict says of the rest stands at the top.
     """
     places = places_of(events)
     anchors = {node: f"n{i}" for i, node in enumerate(places)}
+    pairs = pairs_of(events)
     main = tag(
         "main",
-        header(events, verdict),
-        answer_section(events, anchors),
+        header(pairs, events, verdict, folder),
+        answer_section(pairs, events, anchors),
         tree_section(events, places, anchors),
         steps_section(events, anchors),
         cost_section(events, costs(events)),
         run_section(events, verdict),
         id="top",
     )
-    return _document(_title(events), join([_navigation(), main]))
+    return _document(_title(pairs), join([_navigation(), main]))
 
 
 def _document(title: str, body: Html) -> str:
@@ -76,8 +78,11 @@ def _navigation() -> Html:
     )
 
 
-def _title(events: Sequence[RecordedEvent]) -> str:
-    return f"{one_line(events[0].get('question', ''), 80)} · review of a run" if events else "Review of a run"
+def _title(pairs: Sequence[Pair]) -> str:
+    if not pairs:
+        return "Review of a run"
+    more = f" and {len(pairs) - 1:,} more · review of a chat" if len(pairs) > 1 else " · review of a run"
+    return one_line(pairs[0].question, 80) + more
 
 
 @cache

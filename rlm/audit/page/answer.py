@@ -5,12 +5,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
+from index_store.terminal import count
+from rlm.audit.claims import RESPACED, Claim, Piece, pieces
+from rlm.audit.costs import in_dollars
 from rlm.audit.events import CONTEXT_CHARS, RecordedEvent
+from rlm.audit.likeness import same_words
 from rlm.audit.page.html import Html, join, tag
+from rlm.audit.page.tree import entered
+from rlm.audit.pairs import Pair
 from rlm.audit.routing import texts_held, where_shown
+from rlm.audit.timeline import lacking
 
 _SUPPORT = {
     "verbatim": ("good", "word for word"),
+    "respaced": ("good", RESPACED),
     "nearest": ("warn", "not word for word"),
     "unsupported": ("bad", "not in the source"),
 }
@@ -18,30 +26,65 @@ _MOST_CITATIONS = 500
 _MOST_WORDS = 400
 
 
-def answer_section(events: Sequence[RecordedEvent], anchors: Mapping[str, str]) -> Html:
-    """The answer as given, then its citations; a sentence where there is no answer. `anchors`: the HTML id of each
-    node."""
-    answered = next((event for event in reversed(events) if event["kind"] == "answered"), None)
-    if answered is None:
-        return tag("section", tag("h2", "Answer"), tag("p", "These events hold no answer."), id="answer")
-    cited = answered["citations"]
+def answer_section(
+    pairs: Sequence[Pair], events: Sequence[RecordedEvent], anchors: Mapping[str, str]
+) -> Html:
+    """The answer as given, then its citations; in a chat so for each question; a sentence where there is no answer.
+
+    `pairs`: those of `events`; `anchors`: the HTML id of each node.
+    """
     held = texts_held(events)
-    cards = (citation_card(i, one, held, anchors) for i, one in enumerate(cited[:_MOST_CITATIONS], 1))
+    if len(pairs) == 1 and pairs[0].answered is not None:
+        parts = _answer(pairs[0], "", held, anchors)
+        return tag("section", tag("h2", "Answer"), *parts, id="answer")
+    if len(pairs) < 2:
+        return tag("section", tag("h2", "Answer"), tag("p", "These events hold no answer."), id="answer")
+    drawn = (_pair(pair, held, anchors) for pair in pairs)
+    return tag("section", tag("h2", "Questions and answers"), *drawn, id="answer")
+
+
+def _pair(pair: Pair, held: Mapping[int, list[str]], anchors: Mapping[str, str]) -> Html:
+    """A question of a chat with its answer, what it cost, and its route."""
+    stop = f"ended by {pair.answered['stop']}" if pair.answered else "no answer"
+    used = pair.usage
+    cost = f"{count(used.calls, 'call')}, {count(used.tokens, 'token')}, {in_dollars(used.usd)}"
+    steps = tag("a", f"event {pair.events[0]['seq']}", href=f"#e{pair.events[0]['seq']}")
+    number = f"{pair.number}. "
     return tag(
-        "section",
-        tag("h2", "Answer"),
-        tag("div", _linked(answered["content"], len(cited)), cls="answer"),
-        tag("h3", "Citations", tag("span", _tally(cited), cls="tally")),
-        tag("ol", *cards, cls="citations") if cited else tag("p", "The answer cites nothing."),
-        id="answer",
+        "article",
+        tag("h3", tag("span", number), pair.question),
+        tag("p", f"{stop[0].upper()}{stop[1:]}; {cost}; its steps begin at ", steps, cls="meta"),
+        *(_answer(pair, f"q{pair.number}", held, anchors) if pair.answered else ()),
+        tag("h4", "Branches entered, in order"),
+        entered(pair.branches, anchors),
+        id=f"q{pair.number}",
+        cls="pair",
     )
 
 
+def _answer(
+    pair: Pair, prefix: str, held: Mapping[int, list[str]], anchors: Mapping[str, str]
+) -> Iterator[Html]:
+    """The answer and its citations. `prefix`: of the HTML ids of the citations."""
+    assert pair.answered is not None
+    cited, stop = pair.answered["citations"], pair.answered["stop"]
+    if stop == "unmet":
+        yield tag("p", tag("strong", "Not accepted: "), lacking(pair.answered), cls="doubt")
+    yield tag("div", _linked(pair.answered["content"], pair.claims, prefix), cls="answer")
+    yield tag("h3" if not prefix else "h4", "Citations", tag("span", _tally(cited), cls="tally"))
+    cards = (citation_card(i, one, held, anchors, prefix) for i, one in enumerate(cited[:_MOST_CITATIONS], 1))
+    yield tag("ol", *cards, cls="citations") if cited else tag("p", "The answer cites nothing.")
+
+
 def citation_card(
-    number: int, cited: dict[str, Any], held: Mapping[int, list[str]], anchors: Mapping[str, str]
+    number: int,
+    cited: dict[str, Any],
+    held: Mapping[int, list[str]],
+    anchors: Mapping[str, str],
+    prefix: str = "",
 ) -> Html:
     """One citation: whether the source holds it, the words in their place, and the events (of `held`, as from
-    routing.texts_held) that showed them to the run. `anchors`: the HTML id of each node."""
+    routing.texts_held) that showed them to the run. `anchors`: the HTML id of each node; `prefix`: of its own."""
     tone, words = _SUPPORT[cited["supported"]]
     alike = f", {cited['similarity']:.0%} alike" if cited["similarity"] is not None and tone != "good" else ""
     title = cited.get("title") or cited["doc"] or "no document"
@@ -56,11 +99,11 @@ def citation_card(
             cls="head",
         ),
         _in_place(cited),
-        _claimed(cited) if tone != "good" else None,
+        _claimed(cited) if cited["supported"] != "verbatim" else None,
         tag("p", *_place(cited, anchors), cls="meta"),
         tag("p", *_shown(shown), cls="meta"),
         *(tag("p", doubt, cls="doubt") for doubt in doubts(cited)),
-        id=f"c{number}",
+        id=f"{prefix}c{number}",
         cls=tone,
     )
 
@@ -70,6 +113,8 @@ def doubts(cited: dict[str, Any]) -> Iterator[str]:
     found, start, end = cited.get("found"), cited["start"], cited["end"]
     if cited["supported"] == "verbatim" and found is not None and found != cited["quote"]:
         yield "The trace says word for word, yet the words it found are not the words quoted."
+    if cited["supported"] == "respaced" and not same_words(cited["quote"], found or ""):
+        yield "The trace says the same words, yet the words it found are others."
     if found and start is not None and end is not None and end - start != len(found):
         yield f"The place is {end - start} characters long, and the words found are {len(found)}."
 
@@ -79,17 +124,16 @@ def _tally(cited: list[dict[str, Any]]) -> str:
     return f"{exact} of {len(cited)} stand word for word in the source" if cited else ""
 
 
-def _linked(content: str, count: int) -> Html:
-    """The answer, its [1] made a link to the first citation."""
-    parts = re.split(r"(\[\d{1,3}\])", content)
-    return join(_link(part, count) if i % 2 else part for i, part in enumerate(parts))
+def _linked(content: str, claims: Sequence[Claim], prefix: str) -> Html:
+    """The answer, each claim that it names a link to its citation; one that is missing says so."""
+    return join(_link(piece, prefix) for piece in pieces(content, claims))
 
 
-def _link(mark: str, count: int) -> str:
-    number = int(mark[1:-1])
-    return (
-        tag("a", mark, href=f"#c{number}", cls="cite") if 1 <= number <= min(count, _MOST_CITATIONS) else mark
-    )
+def _link(piece: Piece, prefix: str) -> str:
+    if piece.number is None or piece.number > _MOST_CITATIONS:
+        return piece.text
+    cls = "cite missing" if piece.is_missing else "cite"
+    return tag("a", piece.text, href=f"#{prefix}c{piece.number}", cls=cls)
 
 
 def _chip(tone: str, words: str) -> Html:
@@ -113,9 +157,8 @@ def _claimed(cited: dict[str, Any]) -> Html:
     lead = (
         "The answer quotes: " if cited.get("found") else "The answer quotes, and no such words were found: "
     )
-    quote = (
-        _compared(cited["quote"], cited["found"]) if cited.get("found") else Html(tag("q", cited["quote"]))
-    )
+    is_near = cited.get("found") and cited["supported"] == "nearest"
+    quote = _compared(cited["quote"], cited["found"]) if is_near else tag("q", cited["quote"])
     return tag("p", lead, quote, cls="claimed")
 
 

@@ -45,6 +45,17 @@ document.addEventListener("keydown", (event) => {
 });
 addEventListener("hashchange", followHash);
 
+// On paper everything is open; afterwards the page is as it was.
+let opened = [];
+addEventListener("beforeprint", () => {
+  opened = [...document.querySelectorAll("details:not([open])")];
+  for (const part of opened) part.open = true;
+});
+addEventListener("afterprint", () => {
+  for (const part of opened) part.open = false;
+  opened = [];
+});
+
 const tools = document.createElement("div");
 tools.className = "tools";
 const hint = document.createElement("span");

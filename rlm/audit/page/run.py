@@ -5,10 +5,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from index_store.terminal import count, one_line
+from rlm.audit.claims import STANDING, tally
 from rlm.audit.costs import Cost, costs, in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page.html import Html, facts, fold, join, tag
-from rlm.audit.verify import Verdict
+from rlm.audit.pairs import Pair
+from rlm.audit.timeline import lacking
+from rlm.audit.verify import UNVOUCHED, Verdict
+
+_NOTHING = "No event of this trace can be read"
 
 _CANNOT_SHOW = (
     "A chain of hashes shows that no line was changed, removed, moved or added by anyone who did not also rewrite "
@@ -17,16 +22,62 @@ _CANNOT_SHOW = (
 )
 
 
-def header(events: Sequence[RecordedEvent], verdict: Verdict | None) -> Html:
-    """The question, whether the file is as it was written, and the run in six numbers."""
-    question = events[0]["question"] if events else "No event of this trace can be read"
+def header(
+    pairs: Sequence[Pair], events: Sequence[RecordedEvent], verdict: Verdict | None, folder: str
+) -> Html:
+    """The question, or those of a chat; how many claims stand; whether the file is as it was written and who vouches
+    for that, first where it is not; and the run in six numbers. `folder`: of the run, '' where it is not known."""
+    is_chat = len(pairs) > 1
+    is_whole = verdict is None or verdict.ok
+    unmet = [pair for pair in pairs if pair.answered and pair.answered["stop"] == "unmet"]
+    claims = join([_standing(pairs), *(_not_accepted(pair, is_chat) for pair in unmet)])
+    seal = join([_seal(verdict), _vouching(verdict)])
+    question = f"A chat of {len(pairs):,} questions" if is_chat else pairs[0].question if pairs else _NOTHING
     return tag(
         "header",
-        tag("p", "Review of a run", cls="kicker"),
+        tag("p", f"Review of a {'chat' if is_chat else 'run'}", cls="kicker"),
         tag("h1", question),
-        _seal(verdict),
+        tag("ol", *map(_line_of, pairs), cls="pairs") if is_chat else None,
+        *((claims, seal) if is_whole else (seal, claims)),
+        tag("p", "Run folder ", tag("code", folder), cls="meta") if folder else None,
         _numbers(events),
     )
+
+
+def _line_of(pair: Pair) -> Html:
+    """A question of a chat, as the head of the page lists it."""
+    words = tally(pair.claims) if pair.answered else "no answer"
+    return tag(
+        "li",
+        tag("a", one_line(pair.question, 200), href=f"#q{pair.number}"),
+        tag("span", f" {words}", cls="meta"),
+    )
+
+
+def _standing(pairs: Sequence[Pair]) -> Html:
+    """How many claims stand, of all answers together."""
+    claims = [claim for pair in pairs for claim in pair.claims]
+    words = tally(claims) if any(pair.answered for pair in pairs) else "there is no answer"
+    stand = sum(claim.supported in STANDING for claim in claims)
+    is_bad = any(claim.is_missing for claim in claims)
+    tone = "bad" if is_bad else "good" if claims and stand == len(claims) else "unknown"
+    return tag("p", tag("strong", f"{words[0].upper()}{words[1:]}."), cls=f"seal {tone}", id="standing")
+
+
+def _not_accepted(pair: Pair, is_chat: bool) -> Html:
+    which = f"Answer {pair.number} is not accepted: " if is_chat else "The answer is not accepted: "
+    assert pair.answered is not None
+    return tag("p", tag("strong", which), lacking(pair.answered), cls="seal bad", role="alert")
+
+
+def _vouching(verdict: Verdict | None) -> Html | None:
+    """Who says that the file ends where the run did; None where it is not even whole."""
+    if verdict is not None and not verdict.ok:
+        return None
+    head = [] if verdict is None else [" Head ", tag("code", verdict.head, cls="hash")]
+    if verdict is not None and verdict.vouched:
+        return tag("p", "Its head is the one that was kept elsewhere.", *head, cls="meta")
+    return tag("p", UNVOUCHED, *head, cls="seal unknown", id="unvouched")
 
 
 def run_section(events: Sequence[RecordedEvent], verdict: Verdict | None) -> Html:
@@ -70,7 +121,7 @@ def _numbers(events: Sequence[RecordedEvent]) -> Html:
     last = events[-1] if events else {"kind": "", "time_s": 0.0}
     stop = str(last["stop"]) if last["kind"] == "run_closed" else "no end recorded"
     pairs = [
-        ("Ended", stop),
+        ("Ended", f"{stop}: {last['error']}" if last.get("error") else stop),
         ("Time", f"{last['time_s']:.1f} s"),
         ("Model calls", f"{usage.calls:,}"),
         ("Tokens", f"{usage.tokens:,}"),

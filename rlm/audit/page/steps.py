@@ -12,6 +12,7 @@ from rlm.audit.costs import in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks, without_blocks
 from rlm.audit.page.html import Html, fold, join, pre, tag
+from rlm.audit.timeline import BY_THE_RUN, rejection
 
 _MOST_CHILDREN = 200
 _MOST_NODES = 60
@@ -69,11 +70,15 @@ def steps_section(events: Sequence[RecordedEvent], anchors: Mapping[str, str]) -
 
 
 def turns_of(events: Sequence[RecordedEvent]) -> list[Turn]:
-    """The events of one conversation, a new turn with each model call; without a turn 0 that is empty."""
-    turns = [Turn(0, [])]
+    """The events of one conversation, a new turn with each model call; without a turn 0 that is empty. The next
+    question of a chat begins a turn 0 too."""
+    turns, number = [Turn(0, [])], 0
     for event in events:
+        if event["kind"] == "question_put":
+            turns.append(Turn(0, []))
         if event["kind"] == "model_asked":
-            turns.append(Turn(turns[-1].number + 1, []))
+            number += 1
+            turns.append(Turn(number, []))
         turns[-1].events.append(event)
     return [turn for turn in turns if turn.events]
 
@@ -110,6 +115,10 @@ def _turn_facts(turn: Turn) -> Html:
 
 def _opened(event: RecordedEvent, scene: Scene) -> Html:
     return tag("p", f"The run opened at {event['started']}.", id=_anchor(event), cls="meta")
+
+
+def _put(event: RecordedEvent, scene: Scene) -> Html:
+    return tag("h3", f"Next question: {one_line(event['question'], 500)}", id=_anchor(event))
 
 
 def _asked(event: RecordedEvent, scene: Scene) -> Html:
@@ -149,7 +158,7 @@ def _scanned(event: RecordedEvent, scene: Scene) -> Html:
         "refused by the scan" if refused else "scan passed",
         cls="chip bad" if refused else "chip good",
     )
-    why = tag("p", event["rule"] or "", cls="doubt") if refused else None
+    why = tag("p", rejection(event), cls="doubt") if refused else None
     code = tag("pre", *_coloured(event["code"][:20_000], event["line_in_code"]), cls="code")
     return tag(
         "div", tag("p", f"Cell {event['cell']} ", chip, cls="step"), code, why, id=_anchor(event), cls="cell"
@@ -179,7 +188,7 @@ def _visited(event: RecordedEvent, scene: Scene) -> Html:
     arguments = ", ".join(
         f"{name}={one_line(_json(value), 60)}" for name, value in _words_first(event["arguments"])
     )
-    call = tag("code", tag("b", event["verb"]), f"({arguments})")
+    call = tag("code", BY_THE_RUN if "by" in event else "", tag("b", event["verb"]), f"({arguments})")
     refused = event.get("error")
     outcome = f" refused: {refused}" if refused else f" showed {count(len(event['shown']), 'node')}"
     passed = f", {len(event['not_taken'])} beside not taken" if event["not_taken"] else ""
@@ -294,6 +303,7 @@ def _closed(event: RecordedEvent, scene: Scene) -> Html:
 #: The HTML of each kind of event; None for one that is drawn elsewhere.
 STEPS: dict[str, Callable[[RecordedEvent, Scene], Html | None]] = {
     "run_opened": _opened,
+    "question_put": _put,
     "model_asked": _asked,
     "model_answered": _replied,
     "model_failed": _failed,

@@ -68,9 +68,10 @@ def tree_section(
         tag("h2", "Route"),
         _legend(places.values()),
         _map(tops, anchors),
-        _order(branches(events), anchors),
+        tag("h3", "Branches entered, in order"),
+        entered(branches(events), anchors),
         tag("h3", "The tree, as far as the run saw it"),
-        tag("p", "Open a node for the words it was shown with.", cls="meta"),
+        tag("p", "Open a node for the words it was shown with.", cls="meta screen"),
         _listing(tops, anchors, words, 0),
         id="route",
     )
@@ -191,7 +192,7 @@ def _legend(places: Iterable[Place]) -> Html:
     return tag("ul", *items, cls="legend")
 
 
-def _order(taken: Sequence[Branch], anchors: Mapping[str, str]) -> Html:
+def entered(taken: Sequence[Branch], anchors: Mapping[str, str]) -> Html:
     """The branches as a numbered list, each with the event that entered it."""
     if not taken:
         return tag("p", "No branch was entered.")
@@ -199,7 +200,7 @@ def _order(taken: Sequence[Branch], anchors: Mapping[str, str]) -> Html:
     later = tag("ol", *rows[_MOST_FIRST:], start=_MOST_FIRST + 1, cls="order")
     rest = fold(f"{len(taken) - _MOST_FIRST} more", later, cls="sent") if len(taken) > _MOST_FIRST else None
     first = tag("ol", *rows[:_MOST_FIRST], cls="order")
-    return join([tag("h3", "Branches entered, in order"), first, rest])
+    return join([first, rest])
 
 
 def _entry(branch: Branch, anchors: Mapping[str, str]) -> Html:

@@ -33,6 +33,20 @@ _FORBIDDEN_NAMES = frozenset(
         "eval exec compile open globals locals vars getattr setattr delattr breakpoint input help memoryview"
     )
 )
+#: What to write instead of a name, for a model; it does not say which word was refused.
+_FILES = "there are no files here and nobody to ask; read with the verbs of `context`, and keep results in variables"
+_DIRECT = "name variables and attributes in the code itself; keep what a text names in a dict; SHOW_VARS() lists them"
+_CODE = "write the code itself instead of code in a text"
+_INSTEAD = {
+    **dict.fromkeys(words("open input help breakpoint"), _FILES),
+    **dict.fromkeys(words("globals locals vars getattr setattr delattr"), _DIRECT),
+    **dict.fromkeys(words("eval exec compile"), _CODE),
+    "memoryview": "use bytes, str or lists",
+}
+_PUBLIC = (
+    "use public names, attributes and methods of values, and builtins such as len(), str() and isinstance()"
+)
+_PLAIN = "write it with plain statements and functions"
 _FRAME_TYPES = (
     types.FrameType,
     types.CodeType,
@@ -106,7 +120,7 @@ def _check(node: ast.AST, modules: frozenset[str], known: frozenset[str]) -> Non
     kind = type(node).__name__
     line = getattr(node, "lineno", None)
     if kind not in ALLOWED_NODES:
-        raise Rejected(f"syntax {kind}", line)
+        raise Rejected(f"syntax {kind}", line, _PLAIN)
     if isinstance(node, ast.Import | ast.ImportFrom):
         _check_import(node, modules)
     elif isinstance(node, ast.Attribute):
@@ -118,12 +132,12 @@ def _check(node: ast.AST, modules: frozenset[str], known: frozenset[str]) -> Non
     elif isinstance(node, ast.AugAssign):
         _check_augmented(node)
     elif isinstance(node, ast.Name) and node.id in _FORBIDDEN_NAMES - known:
-        raise Rejected(f"name {node.id}", line)
+        raise Rejected(f"name {node.id}", line, _INSTEAD[node.id])
     for name in _identifiers(node):
         if name == "super" and not (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)):
             raise Rejected("name super", line, "super is the builtin; give what you bind another name")
         if name.startswith("__") and not _dunder_allowed(node, name):
-            raise Rejected(f"name {name}", line)
+            raise Rejected(f"name {name}", line, _PUBLIC)
 
 
 def _identifiers(node: ast.AST) -> Iterator[str]:
@@ -157,13 +171,13 @@ def _check_import(node: ast.Import | ast.ImportFrom, modules: frozenset[str]) ->
         raise Rejected("import *", node.lineno, "name what you import instead of *")
     for alias in node.names:
         if isinstance(node, ast.ImportFrom) and not attribute_allowed(alias.name):
-            raise Rejected(f"import {alias.name}", node.lineno)
+            raise Rejected(f"import {alias.name}", node.lineno, _PUBLIC)
 
 
 def _check_attribute(node: ast.Attribute) -> None:
     if attribute_allowed(node.attr) or _own_private(node) or _class_name(node) or _super_method(node):
         return
-    raise Rejected(f"attribute {node.attr}", node.lineno)
+    raise Rejected(f"attribute {node.attr}", node.lineno, _PUBLIC)
 
 
 def _own_private(node: ast.Attribute) -> bool:
@@ -190,19 +204,19 @@ def _super_method(node: ast.Attribute) -> bool:
 
 def _check_class(node: ast.ClassDef) -> None:
     if node.keywords:
-        raise Rejected("class keyword", node.lineno)
+        raise Rejected("class keyword", node.lineno, "write the class without keywords after its bases")
 
 
 def _check_pattern(node: ast.MatchClass) -> None:
     for name in node.kwd_attrs:
         if not pattern_allowed(name):
-            raise Rejected(f"attribute {name}", node.lineno)
+            raise Rejected(f"attribute {name}", node.lineno, _PUBLIC)
 
 
 def _check_augmented(node: ast.AugAssign) -> None:
     """`x.format += y` hands the raw method to `y`."""
     if isinstance(node.target, ast.Attribute) and node.target.attr == "format":
-        raise Rejected("attribute format", node.lineno)
+        raise Rejected("attribute format", node.lineno, _PLAIN)
 
 
 def _names_bound(tree: ast.Module) -> frozenset[str]:

@@ -1,5 +1,7 @@
 """Citations: whatever a model offers, a supported one stands word for word in the source at its place."""
 
+import random
+import re
 import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,8 @@ from rlm.answers.citations import (
 )
 from rlm.answers.similar import cuts_word
 from rlm.audit.events import CITATION
+from rlm.audit.likeness import same_words
+from tests.helpers.audit_sample import LETTER, REPORT
 from tests.helpers.toy import TEXTS, document, publish_toy, toy_draft, toy_index
 
 LONG = "Dear reader, " * 1_000
@@ -124,12 +128,12 @@ def test_without_citations_the_chunk_ids_in_the_answer_are_cited(index: Index) -
     ],
 )
 @pytest.mark.parametrize("where", [{}, {"doc": "paged.pdf"}, {"node": "L0-00005"}])
-def test_other_white_space_quotation_marks_and_dashes_are_near_enough(
+def test_words_that_differ_in_white_space_quotation_marks_and_dashes_alone_are_the_same(
     paged: Index, quote: str, found: str, where: Any
 ) -> None:
     citation = one(paged, [where | {"quote": quote}])
     start = PAGED.index(found)
-    assert place(citation) == ("paged.pdf", start, start + len(found), found, "nearest")
+    assert place(citation) == ("paged.pdf", start, start + len(found), found, "respaced")
     assert citation.claimed == quote
 
 
@@ -225,8 +229,8 @@ def test_words_are_found_exactly_or_nearly() -> None:
 
 def test_exact_words_in_a_later_document_go_before_nearly_the_same_in_an_earlier_one(index: Index) -> None:
     assert place(one(index, "mehr.")) == ("größe.md", 55, 60, "mehr.", "verbatim")
-    assert place(one(index, " two\n")) == ("boats.txt", 14, 17, "two", "nearest")
-    assert place(one(index, "differs: its\n")) == ("boats.txt", 55, 67, "differs: its", "nearest")
+    assert place(one(index, " two\n")) == ("boats.txt", 14, 17, "two", "respaced")
+    assert place(one(index, "differs: its\n")) == ("boats.txt", 55, 67, "differs: its", "respaced")
 
 
 def test_the_trace_keeps_a_citation_with_the_words_around_it(index: Index) -> None:
@@ -282,6 +286,61 @@ def test_what_looks_like_nothing_in_the_index_is_unsupported_at_once(paged: Inde
     hostile = ["a b " * 1_250, "reader, " * 600, "... " * 1_200, "Dear\x00reader" * 400, "1,2" * 1_600]
     for citation in resolve(View(paged), "", [{"doc": "long.txt", "quote": quote} for quote in hostile]):
         assert (citation.supported, citation.similarity) == ("unsupported", 0.0)
+
+
+def set_anew(text: str, rng: random.Random) -> str:
+    """The text as a PDF may hold it: lines that break anywhere, within words too, ligatures, soft hyphens, blanks."""
+
+    def broken(match: re.Match[str]) -> str:
+        return match[0] if rng.random() < 0.9 else rng.choice(["-\n", "\u00ad", "\u00ad\n", "-\n    "])
+
+    text = re.sub(r"(?<=[a-z])(?=[a-z])", broken, text)
+    text = re.sub(" ", lambda _: rng.choice([" ", " ", "\n", "  ", " \n "]), text)
+    return text.replace("fi", "ﬁ").replace("'", "’")
+
+
+SENTENCES = [s for text in (REPORT, LETTER) for s in re.findall(r"[A-Z][^.]{40,}\.(?= |\n)", text)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_sentence_stands_however_its_lines_are_broken_and_no_longer_with_a_digit_or_word_changed(
+    tmp_path: Path, seed: int
+) -> None:
+    rng = random.Random(seed)
+    texts = {"plain.txt": REPORT + LETTER, "broken.txt": set_anew(REPORT + LETTER, rng)}
+    for name, text in texts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        index = open_text(tmp_path / name)
+        for sentence in SENTENCES:
+            for quote in (sentence, set_anew(sentence, rng)):
+                citation = one(index, [quote])
+                assert citation.supported in ("verbatim", "respaced"), (name, quote)
+                assert same_words(citation.quote, sentence)
+            words = sentence.split()
+            at = rng.randrange(1, len(words) - 1)
+            others = [" ".join([*words[:at], "xylophone", *words[at + 1 :]])]
+            others += [re.sub(r"\d", lambda m: str((int(m[0]) + 1) % 10), sentence, count=1)] * (
+                "3" in sentence
+            )
+            for other in others:
+                assert one(index, [set_anew(other, rng)]).supported in ("nearest", "unsupported"), other
+
+
+def test_a_quote_ends_with_the_marks_that_it_has_and_no_others(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text(
+        "He said: “The inter-\nnational office (of 1995) is closed.” Then he left."
+    )
+    index = open_text(tmp_path / "a.txt")
+    in_full, inner = "The inter-\nnational office (of 1995) is closed", "inter-\nnational office (of 1995)"
+    for quote, found, kind in (
+        ('"The international office (of 1995) is closed."', f"“{in_full}.”", "respaced"),
+        ("international office (of 1995)", inner, "respaced"),
+        ("The international office (of 1995) is closed!", in_full, "nearest"),
+        ("the international office (of 1995) is closed", in_full, "nearest"),
+        ("The international office of 1995 is closed", in_full, "nearest"),
+    ):
+        citation = one(index, [quote])
+        assert (citation.quote, citation.supported) == (found, kind)
 
 
 JSON = st.recursive(
@@ -383,7 +442,7 @@ def test_a_long_document_is_not_read_whole_to_look_for_a_quote(tmp_path: Path) -
     ]
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert [citation.supported for citation in found] == ["nearest", "unsupported"]
+    assert [citation.supported for citation in found] == ["respaced", "unsupported"]
     assert found[0].quote == "The mate was – ashore."
     assert peak < 6 * len(words) * 300_000  # most of it the words of the index; it took 16 times as much
 

@@ -8,7 +8,8 @@ from hypothesis import example, given, strategies as st
 
 from rlm.answers import similar
 from rlm.answers.citations import NEAREST
-from rlm.answers.similar import SAME_WORDS, Ints, cuts_word, lower, nearest
+from rlm.answers.similar import Ints, cuts_word, lower, nearest
+from rlm.audit.likeness import SAME_WORDS
 from tests.helpers import altered
 
 TEXT = (

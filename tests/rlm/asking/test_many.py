@@ -10,7 +10,7 @@ import pytest
 
 from index_store.index import Index
 from index_store.types import Scope
-from rlm import Limits, Models, ask_many, events
+from rlm import Caps, Limits, Models, ask_many, events
 from rlm.asking.many import Answers, Outcome
 from rlm.asking.questions import Question, read_questions
 from rlm.audit import read, verify
@@ -75,17 +75,73 @@ def test_so_many_are_asked_at_a_time(many: Callable[..., list[Outcome]]) -> None
     assert len(many(script, questions(6), at_once=most)) == 6
 
 
-def test_the_total_holds_for_all_together_and_each_has_an_even_part(
+GREEDY = "```python\nprint(context.read('L0-00000'))\n```"
+
+
+def greedy_first(body: Body) -> str:
+    return GREEDY if "boat 0" in body["messages"][1]["content"] else DONE
+
+
+def stops(outcomes: list[Outcome]) -> dict[Any, str]:
+    return {o.question.id: o.stop for o in outcomes}
+
+
+def test_what_one_leaves_over_is_there_for_the_next(many: Callable[..., list[Outcome]]) -> None:
+    outcomes = many(greedy_first, questions(4), at_once=1, calls=20, turns=16)
+    spent = {o.question.id: o.usage.calls for o in outcomes}
+    assert spent == {"q0": 17, "q1": 1, "q2": 1, "q3": 1}  # an even part were 5
+    assert stops(outcomes) == {"q0": "turns", "q1": "answer", "q2": "answer", "q3": "answer"}
+
+
+def test_a_small_total_is_spent_on_as_many_as_it_can_pay_and_the_others_are_not_asked(
     many: Callable[..., list[Outcome]],
 ) -> None:
-    def script(body: Body) -> str:
-        greedy = "boat 0" in body["messages"][1]["content"]
-        return "```python\nprint(1)\n```" if greedy else DONE
+    outcomes = many([DONE], questions(40), at_once=4, calls=7)
+    assert [o.stop for o in outcomes if o.asked] == ["answer"] * 7
+    unasked = [o for o in outcomes if not o.asked]
+    assert len(unasked) == 33
+    assert [o.question.id for o in unasked] == [f"q{n}" for n in range(7, 40)]  # in order
+    assert "not asked: these 1 calls" not in str(unasked[0].error)
+    assert "left of the cap of 7 calls" in str(unasked[0].error)
+    assert unasked[0].as_json()["stop"] == "not asked"
 
-    outcomes = many(script, questions(4), at_once=1, calls=20)
-    spent = {o.question.id: o.answer.usage.calls for o in outcomes if o.answer}
-    assert spent == {"q0": 5, "q1": 1, "q2": 1, "q3": 1}
-    assert [o.answer.stop for o in outcomes if o.answer] == ["budget", "answer", "answer", "answer"]
+
+def test_the_total_is_never_exceeded_and_one_that_runs_keeps_what_it_began_with(
+    many: Callable[..., list[Outcome]],
+) -> None:
+    outcomes = many(greedy_first, questions(12), at_once=4, calls=12)
+    assert sum(o.usage.calls for o in outcomes) <= 12
+    assert {o.stop for o in outcomes if o.question.id != "q0" and o.asked} == {"answer"}
+
+
+def test_each_has_its_own_cap_beside_that_of_all(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> list[Outcome]:
+        asking = ask_many(
+            index,
+            questions(4),
+            at_once=2,
+            each=Caps(calls=4),
+            route="rlm",
+            models=MODELS,
+            limits=Limits(calls=11),
+            runs=tmp_path,
+        )
+        return [outcome async for outcome in asking]
+
+    with ModelServer(greedy_first) as server:
+        server.use(monkeypatch)
+        outcomes = run_blocking(go())
+    assert {o.question.id: o.usage.calls for o in outcomes} == {"q0": 4, "q1": 1, "q2": 1, "q3": 1}
+    assert stops(outcomes)["q0"] == "budget"
+    assert read(outcomes[0].answer.trace)[0][0]["limits"]["calls"] == 4  # type: ignore[union-attr]
+
+
+def test_a_question_begins_when_one_that_ends_leaves_enough(many: Callable[..., list[Outcome]]) -> None:
+    # Two may begin: what a call may use at most is some 6,000 tokens, and what it uses a tenth of that.
+    outcomes = many([DONE], questions(6), at_once=6, tokens=14_000)
+    assert set(stops(outcomes).values()) == {"answer"}
 
 
 def test_one_that_fails_leaves_the_others_alone(many: Callable[..., list[Outcome]]) -> None:
@@ -141,6 +197,45 @@ def test_a_second_run_asks_only_what_is_not_answered(asked: Callable[..., Any], 
     assert {row["answer"] for row in rows.values()} == {"Two."}
     assert rows["q0"]["citations"][0]["doc"] == "boats.txt"
     assert asked([DONE])[2] == []
+
+
+def test_the_end_says_what_came_of_all_and_what_those_left_may_need(
+    asked: Callable[..., Any], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[Any] = []
+    monkeypatch.setattr("rlm.commands.ask.print_json", printed.append)
+
+    def script(body: Body) -> str | Step:
+        return error(400, "no") if "boat 0" in body["messages"][1]["content"] else DONE
+
+    code, rows, _, _ = asked(script, "--json", "--max-calls", "2", "--at-once", "1")
+    (total,) = printed
+    assert code == 3
+    assert (total["asked"], total["answered"], total["not_asked"]) == (3, 2, 1)
+    assert (total["out_of_budget"], total["left"]) == (0, 2)
+    ((why, number),) = total["failed"].items()
+    assert (number, "trace" in why) == (1, False)
+    assert "the provider refused the request" in why
+    assert total["spent"]["calls"] == 2
+    assert total["estimate_for_those_left"]["calls"] == 2
+    assert rows["q3"]["stop"] == "not asked"
+
+    code, rows, requests, _ = asked(script, "--json")
+    assert (code, len(requests)) == (3, 2)  # one that was not asked is asked the next time
+    assert printed[1]["answered_before"] == 2
+
+
+def test_the_end_is_told_in_words_too(asked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("rlm.commands.ask.say", lambda text, **_: said.append(text))
+    asked([DONE], "--max-calls", "3", "--at-once", "1")
+    told = "\n".join(said)
+    assert "this run: 3 asked, 3 answered; 1 not asked" in told
+    assert "those left may need" in told
+    assert "(an estimate: as much for each as those answered used on average)" in told
+    said.clear()
+    asked([DONE], "--max-calls", "0")
+    assert "none was answered that could tell" in "\n".join(said)
 
 
 def test_a_line_that_a_crash_cut_is_asked_again(asked: Callable[..., Any], tmp_path: Path) -> None:

@@ -294,6 +294,29 @@ def half_alike(events: list[Event]) -> Event:
     return _citation_with(events, similarity=0.5)
 
 
+def same_with_another_word(events: list[Event]) -> Event:
+    return _citation_with(events, supported="respaced", similarity=0.99, quote="The mizzen is longer.")
+
+
+def same_and_half_alike(events: list[Event]) -> Event:
+    return _citation_with(events, supported="respaced", similarity=0.5, quote="The mizzen  is shorter.")
+
+
+def lacking_and_accepted(events: list[Event]) -> Event:
+    answered = last(events, "answered")
+    answered["lacks"] = "it cites nothing"
+    return answered
+
+
+def another_next_question(events: list[Event]) -> Event:
+    asked = [e for e in events if e["kind"] == "model_asked" and e["conversation"] == "0"][1]
+    events.insert(events.index(asked), {**asked, "kind": "question_put", "question": "Who rows?"})
+    put = events[events.index(asked) - 1]
+    for name in ("call", "model", "messages", "conversation_messages", "max_tokens"):
+        del put[name]
+    return asked
+
+
 def nowhere_in_a_place(events: list[Event]) -> Event:
     return _citation_with(events, supported="unsupported", similarity=0.0)
 
@@ -336,6 +359,10 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
     "a cell longer than its time": (cell_took_too_long, "passed since it could begin"),
     "children longer than their time": (children_took_too_long, "passed since it could begin"),
     "word for word, and half alike": (half_alike, "0.5 alike"),
+    "the same words, and others": (same_with_another_word, "the words found are others"),
+    "the same words, and half alike": (same_and_half_alike, "0.5 alike"),
+    "accepted, and lacking something": (lacking_and_accepted, "said to lack something"),
+    "a next question that no model was asked": (another_next_question, "that was put before them"),
     "nowhere, and in a place": (nowhere_in_a_place, "is said to stand nowhere"),
     "words before the beginning": (words_before_the_beginning, "of which 200 are shown"),
 }

@@ -1,15 +1,18 @@
 """The page of a run, in text and in a real browser: it stands alone, it tells the truth, nothing in it can run."""
 
 import html
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pypdf import PdfReader
 
+from index_store.index import Index
 from rlm.audit import Verdict, read
-from rlm.audit.kinds import ChildCalled, ModelAsked, ModelFailed, Note, RunClosed, Visited
+from rlm.audit.kinds import Answered, ChildCalled, ModelAsked, ModelFailed, Note, RunClosed, Visited
 from rlm.audit.page import render
 from rlm.audit.page.answer import doubts
 from rlm.audit.page.html import join, pre, tag
@@ -18,6 +21,7 @@ from rlm.audit.page.tree import boxes, grown
 from rlm.audit.routing import Place, places_of
 from rlm.gateway.types import Usage
 from tests.helpers.audit_sample import Script, node_ref, sample_run
+from tests.helpers.chat_sample import QUESTIONS, chat_sample
 
 CHROMIUM = Path("/usr/bin/chromium")
 HOSTILE = (
@@ -209,6 +213,74 @@ def count(twigs: Any) -> int:
     return sum(1 + count(twig.below) for twig in twigs)
 
 
+@pytest.fixture(scope="module")
+def chat_text(index: Index, tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder, _ = chat_sample(index, tmp_path_factory.mktemp("chat"))
+    return render(*read(folder))
+
+
+def words_of(page: str) -> str:
+    return html.unescape(
+        re.sub(r"<(?:style|script)>.*?</(?:style|script)>|<[^>]+>", "", page, flags=re.DOTALL)
+    )
+
+
+def test_how_many_claims_stand_is_said_before_the_trace_is_called_whole(page_text: str) -> None:
+    words = words_of(page_text)
+    claims = "2 of 4 claims stand; 1 is there in other words; 1 is not in the text."
+    assert 0 < words.index(claims) < words.index("The trace is whole.")
+
+
+def test_a_claim_that_is_not_in_the_text_is_marked_in_the_answer_and_leads_to_its_citation(
+    page_text: str,
+) -> None:
+    answer = re.findall(r'<div class="answer">(.*?)</div>', page_text, re.DOTALL)[0]
+    assert 'played no part <a href="#c4" class="cite missing">[4: not in the text]</a>.' in answer
+    assert '<a href="#c2" class="cite">[2]</a>' in answer
+
+
+def test_an_answer_that_is_not_accepted_says_why_at_the_top(tmp_path: Path) -> None:
+    run = Script(tmp_path)
+    run.open()
+    run.record(Answered(content="Two.", citations=[], stop="unmet", lacks="it cites nothing"))
+    run.record(RunClosed(stop="unmet", usage=Usage(), seconds=0))
+    run.trace.close()
+    words = words_of(render(*read(tmp_path)))
+    assert words.index("The answer is not accepted: it cites nothing") < words.index("The trace is whole.")
+
+
+def test_a_page_says_that_nobody_vouched_for_the_end_unless_the_head_is_known(tmp_path: Path) -> None:
+    folder = sample_run(tmp_path)
+    head = read(folder)[1].head
+    unknown = words_of(render(*read(folder), str(folder)))
+    assert "Nobody has vouched for the end of this trace: " in unknown.partition("The answer")[0]
+    assert f"Run folder {folder}" in unknown and f"Head {head}" in unknown.partition("Steps in the tree")[0]
+    known = words_of(render(*read(folder, head), str(folder)))
+    assert "Nobody has vouched" not in known
+    assert f"Its head is the one that was kept elsewhere. Head {head}" in known
+    other = words_of(render(*read(folder, "0" * 64), str(folder)))
+    assert "The trace is not as it was written." in other and "its head is not the expected one" in other
+
+
+def test_the_page_of_a_chat_lists_its_questions_each_a_link_to_its_answer(chat_text: str) -> None:
+    words = words_of(chat_text)
+    assert words.index("A chat of 3 questions") < words.index("2 of 3 claims stand; 1 is not in the text.")
+    head = chat_text.partition("</header>")[0]
+    assert [html.unescape(q) for q in re.findall(r'<a href="#q\d">(.*?)</a>', head)] == list(QUESTIONS)
+    each = (
+        ([1, 2], "1 call,", "event"),
+        ([1], "2 calls,", "Boats"),
+        ([], "1 call,", "No branch was entered"),
+    )
+    for number, (ids, cost, branch) in enumerate(each, 1):
+        article = re.findall(rf'<article id="q{number}".*?</article>', chat_text, re.DOTALL)[0]
+        assert re.findall(r'<li id="(.*?)"', article) == [f"q{number}c{i}" for i in ids]
+        assert cost in words_of(article) and branch in words_of(article)
+    anchors = re.findall(r' id="([^"]+)"', chat_text)
+    assert len(anchors) == len(set(anchors))
+    assert set(re.findall(r'href="#([^"]+)"', chat_text)) <= set(anchors)
+
+
 # In a browser
 
 
@@ -310,6 +382,40 @@ def test_no_width_scrolls_sideways(browser: Any, saved: Path, width: int) -> Non
     seen = Seen(browser, saved, viewport={"width": width, "height": 800})
     seen.look("document.querySelectorAll('details').forEach(part => part.open = true)")
     assert seen.look("document.documentElement.scrollWidth") <= width
+
+
+def test_the_links_of_a_chat_lead_to_each_answer(browser: Any, tmp_path: Path, chat_text: str) -> None:
+    file = tmp_path / "chat.html"
+    file.write_text(chat_text, encoding="utf-8")
+    seen = Seen(browser, file)
+    seen.page.click("header a[href='#q2']")
+    target = seen.page.inner_text("#q2:target")
+    assert QUESTIONS[1] in target and "The mizzen [1]." in target and QUESTIONS[0] not in target
+    assert "[2: not in the text]" in seen.page.inner_text("#q1 .answer")
+    assert seen.look(CONTRAST) == [] and seen.console == []
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_on_paper_everything_is_open_and_the_furniture_is_gone(
+    browser: Any, saved: Path, script: bool
+) -> None:
+    seen = Seen(browser, saved, java_script_enabled=script)
+    pages = PdfReader(io.BytesIO(seen.page.pdf())).pages
+    words = " ".join(" ".join(page.extract_text() for page in pages).split())
+    for evidence in (
+        "4 claims stand",
+        "[4: not in the text]",
+        "You answer from a tree of summaries called `context`",  # a message, folded on the screen
+        "the fixed contract ended in",
+        "import of 'os' is not allowed",
+        "Utilities at a price 2.6 times",  # what a verb gave
+        "One third of the cost of bulk purchases will be disallowed",
+    ):
+        assert evidence in words, evidence
+    for furniture in ("Open all", "next turn", "raptor-rlm", "Skip to the answer", "0 s 1", "Open a node"):
+        assert furniture not in words, furniture
+    if script:
+        assert seen.look("[...document.querySelectorAll('details')].some(part => part.open)") is False
 
 
 # WCAG 2.2, 1.4.3: 4.5 to 1 for text, against the nearest ground that is not clear.

@@ -9,7 +9,7 @@ import pytest
 
 from index_store.types import Json
 from rlm import ask
-from rlm.commands.live import Now, line_of, lines, live
+from rlm.commands.live import Fold, Now, line_of, lines, live
 from tests.helpers.rlm_toy import embedded, warm_up
 from tests.helpers.toy import toy_index
 
@@ -77,3 +77,33 @@ def test_nothing_that_a_model_says_acts_on_the_terminal() -> None:
     }
     lines(out)("visited", "0", event)
     assert "\x1b" not in out.getvalue()
+
+
+def test_lines_that_repeat_are_folded() -> None:
+    fold, shown = Fold(), list[str]()
+    note = {"text": "the reply holds no code that could run"}
+    for tokens in (100, 300, 500):
+        answered = {"model": "m", "usage": USED | {"prompt_tokens": tokens}}
+        for kind, fields in (("model_answered", answered), ("note", note)):
+            shown += fold.after(kind, line_of(kind, "0", fields))
+    assert shown == ["  m: 100 + 20 tokens, $0.2500", "  the reply holds no code that could run"]
+    assert fold.after("budget", "  budget: x") == [
+        "  the reply holds no code that could run (×3)",
+        "  budget: x",
+    ]
+    assert fold.after("budget", "  budget: x") == fold.after("budget", "") == []
+    assert fold.end() == ["  budget: x (×2)"]
+    assert fold.end() == []
+
+
+def test_what_waited_for_a_repetition_that_did_not_come_is_shown() -> None:
+    fold = Fold()
+    fold.after("note", "a")
+    assert fold.after("model_answered", "b") == []
+    assert fold.after("code_run", "c") == ["b", "c"]
+
+
+def test_a_rejected_cell_names_what_it_used_and_where() -> None:
+    scanned = {"cell": 2, "verdict": "rejected", "rule": "name open", "line_in_code": 3}
+    assert line_of("code_scanned", "0", scanned) == "  cell 2: rejected, line 3: the name `open`"
+    assert line_of("code_scanned", "0", scanned | {"verdict": "ok"}) == ""

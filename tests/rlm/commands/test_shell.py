@@ -70,6 +70,25 @@ def test_every_kind_of_end_has_its_status_and_the_session_goes_on(
     assert results[6]["stdout"] == "1 166\n"
 
 
+def test_an_answer_is_shown(talked: Any, shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    answer = {"content": "Two.", "citations": ["L0-00000"], "ready": True}
+    code = 'FINAL("Two.", citations=["L0-00000"])'
+    assert [r.get("answer") for r in talked("x = 1", code, 'SUBMIT("One.")')] == [
+        None,
+        answer,
+        answer | {"content": "One."},
+    ]
+    shell_module._print(run_own_cell(shell, code))
+    assert capsys.readouterr().out == "answer: Two.\n  cites L0-00000\n"
+
+
+def test_a_person_is_told_what_was_rejected(talked: Any) -> None:
+    (result,) = talked("x = 1\nopen('a')")
+    assert result["error"].startswith(
+        "line 2: the name `open`. The code was rejected before it ran: there are no files"
+    )
+
+
 def test_variables_stay_unless_each_cell_is_fresh(talked: Any) -> None:
     assert [r["stdout"] for r in talked("x = 2", "print(x)")] == ["", "2\n"]
     kept, lost = talked("x = 2", "print(x)", fresh=True)

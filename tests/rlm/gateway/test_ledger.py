@@ -1,5 +1,6 @@
 """The ledger never promises more than it holds."""
 
+import contextlib
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -220,3 +221,40 @@ def test_threads_of_many_questions_together_stay_within_the_total() -> None:
         done = sum(pool.map(call, range(2000)))
     assert total.spent.calls == done == sum(ledger.spent.calls for ledger in questions)
     assert 1.0 - 0.01 * 8 < total.spent.usd <= 1.0
+
+
+# -- what is kept for one among many ------------------------------------------------------------------------
+
+
+def test_what_is_kept_for_one_no_other_takes_and_what_it_takes_counts_against_it() -> None:
+    pool = Ledger(Caps(calls=10))
+    first, second = (Ledger(Caps(), pool, Usage(calls=3)) for _ in range(2))
+    assert (pool.left().calls, first.left().calls, first.sure().calls) == (4, 7, 3)
+    with pytest.raises(OverBudget, match="left of the shared cap of 10 calls"):
+        first.reserve(Usage(calls=8))
+    first.settle(first.reserve(Usage(calls=2)), Usage(calls=2))
+    assert (pool.left().calls, first.sure().calls) == (4, 1)  # they were kept before
+    first.reserve(Usage(calls=5))
+    assert (pool.left().calls, second.left().calls) == (0, 3)
+    second.let_go()
+    assert (pool.left().calls, first.left().calls) == (3, 3)
+
+
+def test_what_cannot_be_kept_does_not_begin() -> None:
+    pool = Ledger(Caps(tokens=100))
+    Ledger(Caps(), pool, Usage(1, 30, 30))
+    with pytest.raises(OverBudget):
+        Ledger(Caps(), pool, Usage(1, 30, 11))
+    assert pool.left().tokens == 40
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 6)), max_size=40))
+def test_whatever_others_take_what_is_kept_can_be_taken(steps: list[tuple[int, int]]) -> None:
+    pool = Ledger(Caps(calls=20))
+    ledgers = [Ledger(Caps(), pool, Usage(calls=floor)) for floor in (0, 2, 3, 5)]
+    for who, calls in steps:
+        with contextlib.suppress(OverBudget):
+            ledgers[who].settle(ledgers[who].reserve(Usage(calls=calls)), Usage(calls=calls))
+    for ledger in ledgers[1:]:
+        ledger.reserve(Usage(calls=ledger.sure().calls or 0))
+    assert pool.spent.calls + pool.reserved.calls <= 20

@@ -22,6 +22,7 @@ from rlm import Answer, Limits, Models, ask, ask_async, prompts
 from rlm.asking.options import Options
 from rlm.asking.runs import new_run
 from rlm.audit import read
+from rlm.audit.consistency import Story
 from rlm.audit.conversation import messages_seen
 from rlm.errors import RlmError
 from rlm.gateway import gateway as gateway_module
@@ -45,7 +46,9 @@ from tests.helpers.rlm_toy import recorded_verbs
 from tests.helpers.toy import toy_draft
 
 Event = dict[str, Any]
-SOON_S = 8.0  # a stopped run ends at once; a loaded machine takes longer
+SOON_S = 60.0  # a stopped run ends at once; a loaded machine takes longer
+BRIEF_S = 3.0  # a run's time in which its first cell ends, on a loaded machine too
+LATE_S = 300.0  # a reply after this comes too late for anything
 GOLDEN_FILE = GOLDEN / "rlm_run.jsonl"
 QUESTION = "How many masts has a ketch?"
 DONE = 'answer["content"] = "Two."; answer["citations"] = ["L0-00000"]; answer["ready"] = True'
@@ -158,6 +161,8 @@ def check_events(events: list[Event]) -> None:
                 assert asked.count(ended[-1]) == 1
             case "code_scanned":
                 scanned.append((event["conversation"], event["cell"]))
+            case "visited" if event.get("by") == "run":
+                assert scanned == ran  # between cells
             case "visited" | "child_called" | "child_returned":
                 here = (event["conversation"], event["cell"])
                 assert here in scanned
@@ -260,6 +265,82 @@ def test_a_reply_without_code_is_told_so_and_the_run_goes_on(stage: Stage) -> No
     assert len(stage.kinds("code_run")) == 1
 
 
+def test_a_model_that_writes_no_code_three_times_in_a_row_ends_the_run_and_says_so(stage: Stage) -> None:
+    answer = stage.play(*[Step("It has two, I think.")] * 5)
+    assert (answer.stop, answer.content) == ("no code", "")
+    assert "test-model gave 3 replies in a row that hold no code" in answer.why
+    assert answer.why in answer.as_json()["why"]  # type: ignore[operator]
+    assert stage.events[-1]["stop"] == "no code"
+    assert stage.events[-1]["error"] == answer.why
+    single = [body for body in stage.requests if body["messages"][0]["content"].startswith(prompts.SINGLE)]
+    assert len(stage.requests) - len(single) == 3
+    assert [e["text"] for e in stage.kinds("note")].count("the reply holds no code that could run") == 3
+
+
+def test_code_between_replies_without_it_begins_the_count_anew(stage: Stage) -> None:
+    none = Step("I think.")
+    answer = stage.play(none, none, cell("x = 1"), none, none, DONE)
+    assert (answer.content, answer.stop) == ("Two.", "answer")
+
+
+def test_where_nothing_was_read_the_run_searches_by_itself_for_the_call_kept_back(stage: Stage) -> None:
+    reply = 'Two.\n[L0-00000] "The ketch has two masts."'
+    answer = stage.play(*[Step("It has two, I think.")] * 3, single=reply)
+    assert (answer.content, answer.stop) == ("Two.", "no code")
+    assert answer.citations[0].supported == "verbatim"
+    (visit,) = stage.kinds("visited")
+    assert (visit["by"], visit["verb"], visit["cell"]) == ("run", "search", 0)
+    assert visit["arguments"]["query"] == QUESTION
+    assert re.search(
+        r"<<<DATA [0-9a-f]{12} \d+/\d+ L0-00000>>>", stage.requests[-1]["messages"][1]["content"]
+    )
+
+
+def test_the_trace_lets_the_run_search_once_and_only_between_cells(stage: Stage) -> None:
+    stage.play("print(1)", "print(2)", turns=2, single="Two.")
+    at = next(i for i, event in enumerate(stage.events) if event["kind"] == "visited")
+    ran = next(i for i, event in enumerate(stage.events) if event["kind"] == "code_run")
+    visit, before = stage.events[at], stage.events[:at]
+
+    def told(events: list[Event]) -> str:
+        story = Story()
+        return next(filter(None, map(story.hear, events)), "")
+
+    assert told(stage.events) == ""
+    assert "done something else than search" in told([*before, visit | {"verb": "read"}])
+    assert "search twice" in told([*before, visit, visit])
+    assert "while a cell or a call is under way" in told([*stage.events[:ran], visit | {"cell": 1}])
+    assert "was not scanned, or had ended" in told(
+        [*before, {name: value for name, value in visit.items() if name != "by"}]
+    )
+
+
+def test_cells_that_read_nothing_are_no_evidence_either(stage: Stage) -> None:
+    stage.play("print(1)", "print(2)", turns=2, single="Two.")
+    (visit,) = stage.kinds("visited")
+    assert (visit["by"], visit["cell"]) == ("run", 2)
+    assert "The ketch has two masts." in stage.requests[-1]["messages"][1]["content"]
+
+
+def test_passages_that_were_seen_and_not_printed_go_into_the_call_kept_back(stage: Stage) -> None:
+    stage.play('hits = context.search("masts of a ketch")', "print(7)", turns=2, single="Two.")
+    assert [visit.get("by") for visit in stage.kinds("visited")] == [None]
+    sent = stage.requests[-1]["messages"][1]["content"]
+    assert "The ketch has two masts." in sent
+    assert "output of cell 2" in sent
+
+
+def test_without_any_evidence_no_call_is_bought(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing(*_: Any) -> NoReturn:
+        raise Refused("no search here")
+
+    monkeypatch.setattr("rlm.loop.ending.retrieved_text", nothing)
+    answer = stage.play("print(1)", "print(2)", turns=2, single="Two.")
+    assert (answer.content, answer.stop, answer.usage.calls) == ("", "turns", 2)
+    assert "there is no evidence to answer from, and no call was made" in answer.why
+    assert stage.events[-1]["error"] == answer.why
+
+
 def test_the_blocks_of_one_reply_run_as_one_cell(stage: Stage) -> None:
     stage.play("First.\n```python\nx = 20\n```\nThen\n```repl\nprint(x + 1)\n```", DONE)
     assert stage.stdout()[0] == "21\n"
@@ -342,7 +423,7 @@ def test_no_calls_at_all_are_a_result_too(stage: Stage) -> None:
 
 
 def test_a_slow_model_ends_in_a_timeout_with_the_draft(stage: Stage) -> None:
-    answer = stage.play('answer["content"] = "a draft"', slow(cell(DONE), 30), timeout_s=1.5)
+    answer = stage.play('answer["content"] = "a draft"', slow(cell(DONE), LATE_S), timeout_s=BRIEF_S)
     assert (answer.content, answer.stop) == ("a draft", "timeout")
     assert stage.seconds < SOON_S
     (failed,) = stage.kinds("model_failed")
@@ -350,7 +431,7 @@ def test_a_slow_model_ends_in_a_timeout_with_the_draft(stage: Stage) -> None:
 
 
 def test_a_cell_that_never_ends_ends_in_a_timeout_with_the_draft(stage: Stage) -> None:
-    answer = stage.play('answer["content"] = "a draft"', "while True: pass", timeout_s=1.5)
+    answer = stage.play('answer["content"] = "a draft"', "while True: pass", timeout_s=BRIEF_S)
     assert (answer.content, answer.stop) == ("a draft", "timeout")
     assert stage.seconds < SOON_S
     first, *killed, draft = [e["status"] for e in stage.kinds("code_run")]
@@ -358,7 +439,7 @@ def test_a_cell_that_never_ends_ends_in_a_timeout_with_the_draft(stage: Stage) -
 
 
 def test_a_cell_has_a_clock_of_its_own_and_the_run_goes_on(stage: Stage) -> None:
-    answer = stage.play("kept = 1", "while True: pass", "print(kept)\n" + DONE, cell_timeout_s=0.3)
+    answer = stage.play("kept = 1", "while True: pass", "print(kept)\n" + DONE, cell_timeout_s=1.2)
     assert (answer.content, stage.stdout()[2]) == ("Two.", "1\n")
 
 
@@ -372,7 +453,7 @@ def test_a_cell_has_a_clock_of_its_own_and_the_run_goes_on(stage: Stage) -> None
 )
 def test_a_sub_call_in_flight_is_given_up_at_the_timeout(stage: Stage, call: str) -> None:
     answer = stage.play(
-        f'answer["content"] = "a draft"\n{call}', sub=lambda prompt: slow("late", 30), timeout_s=0.5
+        f'answer["content"] = "a draft"\n{call}', sub=lambda prompt: slow("late", LATE_S), timeout_s=BRIEF_S
     )
     assert (answer.content, answer.stop) == ("a draft", "timeout")
     assert stage.seconds < SOON_S
@@ -391,8 +472,8 @@ def test_a_cell_that_calls_on_without_end_is_stopped_too(stage: Stage) -> None:
 def test_a_child_in_flight_is_given_up_at_the_timeout(stage: Stage) -> None:
     answer = stage.play(
         'answer["content"] = "a draft"\nrlm_query_batched(["part one", "part two"])',
-        children={"part one": [slow("late", 30)], "part two": [cell("while True: pass")]},
-        timeout_s=0.7,
+        children={"part one": [slow("late", LATE_S)], "part two": [cell("while True: pass")]},
+        timeout_s=BRIEF_S,
     )
     assert (answer.content, answer.stop) == ("a draft", "timeout")
     assert stage.seconds < SOON_S

@@ -433,7 +433,7 @@ def test_a_passage_is_a_node_an_entry_or_a_span(whole: Any) -> None:
         assert passage.chars == len(context.block(passage).text)
         return context.block(passage)  # type: ignore[no-any-return]
 
-    assert block("L0-00000") == Block("L0-00000", LEAVES[0])
+    assert block("L0-00000") == Block("L0-00000", LEAVES[0], "boats")
     hit = ask(whole, "search", "ketch", mode="lexical")[0]
     assert block(hit) == Block(hit["node"], hit["text"])
     assert block({"doc": "one.txt", "start": 0, "end": 3}) == Block("one.txt 0-3", "sin")

@@ -419,3 +419,16 @@ def test_nothing_forbidden_can_be_reached_by_allowed_names(monkeypatch: pytest.M
     objects = list(reachable(start))
     assert len(objects) > 2000
     assert {path: why for path, item in objects if (why := forbidden(item, 1))} == {}
+
+
+@pytest.mark.parametrize("code", list(EVERY_REFUSED), ids=repr)
+def test_a_model_is_told_what_to_write_and_not_which_word_was_refused(code: str) -> None:
+    try:
+        parse(code, MODULES)
+    except Rejected as rejected:
+        word = rejected.rule.partition(" ")[2]
+        assert rejected.hint
+        told = re.findall(r"\w+", rejected.hint)
+        assert rejected.rule.startswith("import") or word not in told
+    except SyntaxError:
+        pytest.skip("this Python does not know the syntax")

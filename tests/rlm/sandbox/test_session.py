@@ -20,7 +20,7 @@ from rlm.sandbox.session import LinuxSession
 from rlm.sandbox.types import Serve
 from tests.helpers.sandbox_sessions import TEXT, serve, shown, start
 
-SHORT = SandboxLimits(cell_timeout_s=0.4)
+SHORT = SandboxLimits(cell_timeout_s=1.2)  # enough for a short cell on a busy machine
 
 
 @pytest.fixture(scope="module")
@@ -473,7 +473,7 @@ def test_a_cell_past_its_time_is_killed_and_the_variables_come_back(code: str) -
         result = session.run(code)
         assert (result.status, result.state_lost) == ("killed", False)
         assert result.error.startswith(
-            "The cell was stopped: it ran longer than 0.4 s; the variables of earlier cells are kept"
+            "The cell was stopped: it ran longer than 1.2 s; the variables of earlier cells are kept"
         )
         assert shown(session, "kept") == "'llm_query:q'\n"
 
@@ -633,7 +633,7 @@ def test_many_sessions_run_at_once_and_leave_nothing_behind() -> None:
 
 
 def wait_until_gone(pids: Iterable[int]) -> None:
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while any(Path(f"/proc/{pid}").exists() for pid in pids):
         assert time.monotonic() < end, "workers are still there"
         time.sleep(0.01)
