@@ -6,11 +6,12 @@ OUT ?= demo-out
 PYTHONS ?= 3.12 3.13
 MINUTES ?= 5
 
-.PHONY: help setup demo test check lint fast pythons bench fuzz clean
+.PHONY: help setup demo notebooks test check lint fast pythons bench fuzz clean
 
 help:
 	@echo "make demo                     build an index of Python's own documentation and question it"
 	@echo "make demo DOCS=dir Q='...'    the same on your own folder"
+	@echo "make notebooks                run the notebooks, and keep in them what they show now"
 	@echo "make test                     every check: style, types, tests"
 	@echo "make fast                     the quick tests only"
 	@echo "make lint                     format, lint and types only"
@@ -28,6 +29,9 @@ $(READY): pyproject.toml constraints.txt
 
 demo: $(READY)
 	$(BIN)/python notebooks/demo.py --out '$(OUT)' $(if $(DOCS),--docs '$(DOCS)') $(if $(Q),--question '$(Q)')
+
+notebooks: $(READY)
+	$(BIN)/python -m tests.helpers.notebooks
 
 test: check
 
@@ -52,4 +56,4 @@ fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --minutes '$(MINUTES)' $(if $(SEED),--seed '$(SEED)')
 
 clean:
-	rm -rf .venv demo-out fuzz-out rlm-runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv demo-out notebooks/demo-out fuzz-out rlm-runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

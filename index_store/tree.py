@@ -20,7 +20,7 @@ from index_store.outline import LABEL_CHARS, Outline
 from index_store.store import Store, check, check_chunks
 from index_store.tables import NODE_ROW, byte_at, char_at, count_chars
 from index_store.terminal import count
-from index_store.types import Document, Node, Span, section_path
+from index_store.types import Document, Node, Span
 from index_store.vectors import InvertedFile
 
 LOOKED_CHARS = 8 * LABEL_CHARS  # of a chunk, for the first words that label it

@@ -14,6 +14,7 @@ import pytest
 import index_store
 import raptor
 import rlm
+from rlm import audit
 from rlm.asking.options import Options
 from tests.helpers.imports import within
 from tests.helpers.places import ROOT
@@ -24,7 +25,7 @@ ALIASES = {"MODES", "Mode"}
 
 
 def names() -> list[tuple[ModuleType, str]]:
-    return [(face, name) for face in FACES for name in face.__all__]
+    return [(face, name) for face in (*FACES, audit) for name in face.__all__]
 
 
 def has_docstring(thing: object) -> bool:

@@ -107,15 +107,9 @@ def _is_barred(source: str, module: str) -> bool:
 
 
 def sources() -> list[tuple[str, ast.Module]]:
-    """Every module of ours but the printer and the cage, and every cell of a notebook, by name."""
+    """Every module of ours but the printer and the cage, by name; a notebook prints as its user would, on a page."""
     ours = [(name_of(path), tree_of(path)) for path in modules()]
-    notebooks = [
-        (path.name, ast.parse("".join(cell["source"])))
-        for path in sorted((ROOT / "notebooks").glob("*.ipynb"))
-        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]
-        if cell["cell_type"] == "code"
-    ]
-    return [(n, t) for n, t in ours if n != PRINTER and not n.startswith(CAGE)] + notebooks
+    return [(n, t) for n, t in ours if n != PRINTER and not n.startswith(CAGE)]
 
 
 def test_one_module_prints_and_no_other_finds_a_way() -> None:

@@ -2,9 +2,25 @@
 
 from rlm.audit.conversation import messages_seen
 from rlm.audit.log import Trace, TraceError
+from rlm.audit.page import render
+from rlm.audit.routing import Branch, Place, branches, places_of
+from rlm.audit.timeline import show
 from rlm.audit.verify import Verdict, read, verify
 
 # Not lazy: `verify` names a module here and the function in it, and binding it now makes it always the function.
 # These modules import nothing that is slow.
 
-__all__ = ["Trace", "TraceError", "Verdict", "messages_seen", "read", "verify"]
+__all__ = [
+    "Branch",
+    "Place",
+    "Trace",
+    "TraceError",
+    "Verdict",
+    "branches",
+    "messages_seen",
+    "places_of",
+    "read",
+    "render",
+    "show",
+    "verify",
+]
