@@ -171,8 +171,8 @@ def _answered(f: dict[str, Json]) -> str:
 
 
 def _failed(f: dict[str, Json]) -> str:
-    told = one_line(failure_in_words(f), 300)
-    return f"  {one_line(f['model'], 60)} failed: {told}: {one_line(f['error'], 200)}"
+    why = "" if f.get("refused") else f"; {one_line(f['error'], 200)}"  # the budget's own line says it
+    return f"  {one_line(f['model'], 60)} failed: {one_line(failure_in_words(f), 300)}{why}"
 
 
 def _concluded(f: dict[str, Json]) -> str:
