@@ -13,13 +13,12 @@ from rlm.asking.options import Options
 from rlm.asking.questions import Question, read_questions
 from rlm.asking.runs import check_text, early_folder, ready
 from rlm.asking.tally import Tally, tally
-from rlm.commands.answers import UNFINISHED, as_text, dollars, exit_code
+from rlm.commands.answers import UNFINISHED, amounts, as_text, dollars, exit_code
 from rlm.commands.live import live
 from rlm.commands.options import options_of
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.ledger import Caps
-from rlm.gateway.types import Usage
 from rlm.limits import MOST
 
 
@@ -115,17 +114,12 @@ def _summed(total: Tally) -> Iterator[str]:
     yield from (f"failed: {number:,}: {one_line(why, 200)}" for why, number in total.failed.items())
     if total.read_by:
         yield f"read by: {total.read_by}; what that cannot do for a question is in its line, as warnings"
-    yield f"spent: {_amounts(total.spent, total.priced)}"
+    yield f"spent: {amounts(total.spent, total.priced)}"
     if total.needed is not None:
-        about = _amounts(total.needed, total.priced)
+        about = amounts(total.needed, total.priced)
         yield f"those left may need {about} (an estimate: as much for each as those answered used on average)"
     elif total.left:
         yield "what those left may need is not known: none was answered that could tell"
-
-
-def _amounts(usage: Usage, priced: bool) -> str:
-    usd = f"${usage.usd:.4f}" if priced else "price unknown"
-    return f"{usd}, {usage.tokens:,} tokens, {count(usage.calls, 'call')}"
 
 
 def _line(outcome: Outcome) -> str:

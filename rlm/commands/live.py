@@ -166,6 +166,7 @@ def _answered(f: dict[str, Json]) -> str:
 #: Gives the line of each kind of event that is shown; the other kinds are in SILENT.
 LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     "model_answered": _answered,
+    "models_changed": lambda f: f"  models: {one_line(', '.join(map(str, f['models'].values())), 200)}",
     "note": lambda f: f"  {one_line(f['text'], 200)}",
     "code_run": lambda f: (
         f"  cell {f['cell']}: {f['status']}" + (f" ({one_line(f['error'], 100)})" if f["error"] else "")

@@ -20,6 +20,7 @@ from rlm.audit.kinds import (
     ModelAnswered,
     ModelAsked,
     ModelFailed,
+    ModelsChanged,
     Note,
     RunClosed,
     RunOpened,
@@ -510,6 +511,7 @@ def one_of_each_kind() -> list[Event]:
         CodeRun(cell=1, status="ok", stdout="", error="", seconds=0.1, truncated=False),
         BudgetNoted(spent=usage(1, 9, 9), reserved=Usage(), left={"usd": None}, reason="end of turn 1"),
         Note(text="a note"),
+        ModelsChanged(models={"root": "m", "child": "m"}),
         Answered(content="An answer.", citations=[], stop="answer"),
         RunClosed(stop="answer", usage=usage(1, 9, 9), seconds=2),
     ]
