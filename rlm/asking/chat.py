@@ -160,7 +160,6 @@ class Chat:
 async def open_chat(
     index: str | Path | Index,
     *,
-    route: Route = "rlm",
     models: Models = Models(),
     limits: Limits = Limits(),
     demands: Demands = Demands(),
@@ -174,12 +173,18 @@ async def open_chat(
             print((await chat.ask("Who approves travel?")).content)
             print((await chat.ask("And up to which sum?")).content)
 
-    The options are those of `rlm.ask`; but a chat uses the loop, for its variables, unless another route is named. The
-    way that "auto" chooses for the first question is that of a whole conversation. Raises as `rlm.ask`.
+    The options are those of `rlm.ask` without a route: a chat always uses the loop, for its variables. Raises as
+    `rlm.ask`.
     """
-    options = Options(route, models, limits, demands, scope, runs, watch)
-    opened = ready(index, models)
-    async with gateway_for(limits) as gateway:
+    async with chat_over(index, Options("rlm", models, limits, demands, scope, runs, watch)) as chat:
+        yield chat
+
+
+@asynccontextmanager
+async def chat_over(index: str | Path | Index, options: Options) -> AsyncIterator[Chat]:
+    """As `open_chat`, by any route: what "auto" chooses for its first question is the way of a whole conversation."""
+    opened = ready(index, options.models)
+    async with gateway_for(options.limits) as gateway:
         chat = Chat(opened, gateway, options)
         try:
             yield chat

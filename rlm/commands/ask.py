@@ -21,6 +21,8 @@ from rlm.gateway.blocking import run_blocking
 from rlm.gateway.ledger import Caps
 from rlm.limits import MOST
 
+EACH = ("usd", "tokens", "calls")
+
 
 def ask(args: argparse.Namespace) -> int:
     """Ask one question and print its answer, or ask a file of questions. Returns the exit code."""
@@ -30,6 +32,8 @@ def ask(args: argparse.Namespace) -> int:
         return _ask_many(args)
     if args.answers is not None:
         raise RlmError("--answers goes with --questions; one answer is printed")
+    if given := [name for name in EACH if getattr(args, f"each_{name}") is not None]:
+        raise RlmError(f"--each-{given[0]} goes with --questions; for one question there is --max-{given[0]}")
     check_text(args.question, "question")
     runs = Path(args.runs)
     with live(sys.stderr) as watch, early_folder(runs, args.question) as folder:
@@ -47,7 +51,7 @@ def _ask_many(args: argparse.Namespace) -> int:
         raise RlmError("name the file that answers go to: --answers answers.jsonl")
     if args.at_once < 1:
         raise RlmError(f"--at-once is {args.at_once}; give at least 1")
-    for name in ("usd", "tokens", "calls"):
+    for name in EACH:
         if (most := getattr(args, f"each_{name}")) is not None and not 0 < most <= MOST:
             raise RlmError(f"--each-{name} is {most}; give more than 0 and at most {MOST:g}")
     questions, path = read_questions(args.questions), Path(args.answers)

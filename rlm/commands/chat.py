@@ -15,7 +15,7 @@ from index_store.terminal import one_line, say, spelled
 from index_store.types import Span
 from rlm.answers.citations import Citation
 from rlm.asking.asking import Answer
-from rlm.asking.chat import Chat, open_chat
+from rlm.asking.chat import Chat, chat_over
 from rlm.asking.options import Options
 from rlm.asking.runs import ready
 from rlm.commands.answers import amounts, as_text
@@ -61,9 +61,7 @@ def chat(args: argparse.Namespace) -> int:
 
 
 async def _chat(opened: Index, o: Options, child: str) -> int:
-    async with open_chat(
-        opened, route=o.route, models=o.models, limits=o.limits, demands=o.demands, scope=o.scope, runs=o.runs
-    ) as opened_chat:
+    async with chat_over(opened, o) as opened_chat:
         state = _State(opened_chat, child)
         if sys.stdin.isatty():
             say("ask; /help says what else there is", file=sys.stderr)

@@ -15,7 +15,7 @@ from rlm.loop.cells import record_visit, run_cell
 from rlm.loop.checks import Refused
 from rlm.loop.conversation import Conversation
 from rlm.loop.single import Passages, answer_once, retrieved_text
-from rlm.loop.verbs import Verbs
+from rlm.loop.verbs import Entry, Verbs
 
 #: A cell that hands over whatever the code had set as its answer.
 TAKE_DRAFT = 'answer = {**(answer if isinstance(answer, dict) else {"content": answer}), "ready": True}'
@@ -87,7 +87,7 @@ def _passages(talk: Conversation, verbs: Verbs) -> Iterator[Block]:
         yield verbs.block(verbs.passage(place))
 
 
-def _place(entry: Json) -> Json:
+def _place(entry: Entry) -> Json:
     """Where a passage is: a chunk's id, or of a span its document and characters."""
     return entry["node"] or {name: entry[name] for name in ("doc", "start", "end")}
 

@@ -24,7 +24,8 @@ import pytest
 from index_store.index import Index
 from rlm import Answer, Limits, Models
 from rlm.answers.demands import Demands
-from rlm.asking.chat import Chat, open_chat
+from rlm.asking.chat import Chat, chat_over, open_chat
+from rlm.asking.options import Options
 from rlm.audit import read, verify
 from rlm.cli import main
 from rlm.commands.typed import history_file
@@ -235,10 +236,8 @@ def test_a_chat_takes_a_route_and_demands(talk: Talk, index: Index, tmp_path: Pa
         server.use(patch)
 
         async def go() -> list[Answer]:
-            demands = Demands(citations=True)
-            async with open_chat(
-                index, route="direct", models=MODELS, demands=demands, runs=tmp_path
-            ) as chat:
+            options = Options("direct", MODELS, demands=Demands(citations=True), runs=tmp_path)
+            async with chat_over(index, options) as chat:
                 return await both(chat)
 
         answers = run_blocking(go())
@@ -286,7 +285,7 @@ def test_at_a_terminal_lines_are_edited_and_ctrl_c_ends_a_question_and_not_the_c
     (tmp_path / "boats.txt").write_text("The ketch has two masts.\nThe sloop has one mast.\n")
     ours, theirs = pty.openpty()
     late = threading.Event()
-    script = [Step("late", until=late), cell('FINAL("One mast.")')]
+    script: Script = [Step("late", until=late), cell('FINAL("One mast.")')]
     with ModelServer(script) as server:
         environment = {
             **os.environ,
