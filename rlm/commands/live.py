@@ -185,6 +185,7 @@ def _concluded(f: dict[str, Json]) -> str:
 #: Gives the line of each kind of event that is shown; the other kinds are in SILENT.
 LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     "model_answered": _answered,
+    "models_changed": lambda f: f"  models: {one_line(', '.join(map(str, f['models'].values())), 200)}",
     "note": lambda f: f"  {one_line(f['text'], 200)}",
     "model_failed": _failed,
     "code_run": lambda f: (

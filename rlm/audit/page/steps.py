@@ -330,6 +330,11 @@ def _answered(event: RecordedEvent, scene: Scene) -> Html:
     )
 
 
+def _models_changed(event: RecordedEvent, scene: Scene) -> Html:
+    named = ", ".join(f"{role}: {model}" for role, model in event["models"].items())
+    return tag("p", f"From here on other models are asked ({named})", cls="note", id=_anchor(event))
+
+
 def _closed(event: RecordedEvent, scene: Scene) -> Html:
     wrong = f" {event['error']}" if event.get("error") else ""
     return tag("p", f"The run closed after {event['seconds']:.1f} s.{wrong}", id=_anchor(event), cls="meta")
@@ -350,6 +355,7 @@ STEPS: dict[str, Callable[[RecordedEvent, Scene], Html | None]] = {
     "budget": _budget,
     "suspicious": _suspicious,
     "note": _noted,
+    "models_changed": _models_changed,
     "answered": _answered,
     "run_closed": _closed,
 }
