@@ -85,7 +85,13 @@ def estimate(
     check_target(out)
     check_model(summarizer)
     files = find_files(
-        out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
+        out,
+        sources,
+        clock,
+        follow_links=follow_links,
+        encoding=settings.encoding,
+        ocr_language=settings.ocr_language,
+        password=password,
     )
     model = embedder_for(embedder, settings)
     with opened_when_needed(out) as checkpoint:
