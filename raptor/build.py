@@ -280,7 +280,8 @@ def _changed(
         held = {document.id for document, _ in corpus.documents}
         taken = () if wish.sync else sorted(remove)
         removed = tuple(doc for doc in dict.fromkeys((*before.removed, *taken)) if doc not in held)
-        ours = wish.sync or not before.sources or is_ours(checkpoint)
+        allowed = wish.sync and bool(before.outside())  # or it had ended before
+        ours = allowed or not before.sources or is_ours(checkpoint)
         record_origins(checkpoint, replace(now, removed=removed), ours=ours)
         return replace(report, left_out=tuple(left_out))
 
