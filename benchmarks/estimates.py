@@ -1,7 +1,7 @@
 """How often a build takes what `raptor build --dry-run` said: pieces of the development sets, as text and as PDFs.
 
-Processor seconds are compared, as the other programs of a busy machine come and go; the range of an estimate, which is of
-the clock, is divided by the pace at which the clock ran while it was made.
+Processor seconds are compared, as the other programs of a busy machine come and go; the range of an estimate, which is
+of the clock, is divided by the pace at which the clock ran while it was made.
 """
 
 import json
@@ -51,8 +51,11 @@ def _row(work: Path, file: str, size: int, suffix: str) -> bool:
     low, high = said["seconds_low"] / said["pace"], said["seconds_high"] / said["pace"]
     took, _, _ = spent([*command, "--json"])
     assert took is not None
-    is_hit = low <= took <= high
-    print(f"| {name} | {chars:,} | {low:.0f} to {high:.0f} | {took:.0f} | {'yes' if is_hit else 'no'} |", flush=True)
+    is_hit = bool(low <= took <= high)
+    print(
+        f"| {name} | {chars:,} | {low:.0f} to {high:.0f} | {took:.0f} | {'yes' if is_hit else 'no'} |",
+        flush=True,
+    )
     return is_hit
 
 
@@ -75,7 +78,7 @@ def _write(folder: Path, file: Path, size: int, suffix: str) -> int:
 
 
 def _write_pdf(path: Path, lines: Sequence[str]) -> None:
-    from reportlab.pdfgen.canvas import Canvas
+    from reportlab.pdfgen.canvas import Canvas  # type: ignore[import-untyped]
 
     page, y = Canvas(str(path)), 800
     for line in lines:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from index_store import minilm
@@ -27,6 +28,7 @@ TokenOffsets = Callable[[Sequence[str]], list[list[Offsets]]]
 # Up to so many texts numpy is done before torch would be imported.
 _FEW = 8
 _BATCH = 32
+_HUB_S = 10.0  # for the hub to say whether it has a model
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,8 @@ def _sentence_transformer(name: str, offline: bool) -> Any:
     from sentence_transformers import SentenceTransformer
 
     try:
-        with _no_bars():
+        with _no_bars(), _unlogged("huggingface_hub", "sentence_transformers", "transformers", "httpx"):
+            offline = offline or not _is_on_the_hub(name)
             return SentenceTransformer(name, device="cpu", trust_remote_code=False, local_files_only=offline)
     # Hub, file format and configuration errors share no base class, and all mean that there is no such model here.
     except Exception as error:
@@ -119,6 +122,20 @@ def _sentence_transformer(name: str, offline: bool) -> Any:
         raise IndexStoreError(
             f"the embedder {name!r} cannot be loaded ({fault}); name 'minilm', a model's folder{hub}"
         ) from error
+
+
+def _is_on_the_hub(name: str) -> bool:
+    """Whether the hub has a model to fetch. It is asked once: for each file of a model it would be asked six times, for
+    minutes, where it cannot be reached."""
+    if Path(name).is_dir():
+        return False
+    from huggingface_hub import HfApi
+
+    try:
+        HfApi().model_info(name, timeout=_HUB_S)
+    except Exception:  # an answer, no answer, and a name that is none share no base class
+        return False
+    return True
 
 
 @contextmanager
@@ -133,6 +150,22 @@ def _no_bars() -> Iterator[None]:
     finally:
         if shown:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def _unlogged(*names: str) -> Iterator[None]:
+    """These loggers say nothing, such as of tries to reach a hub: one sentence says in the end what was wrong."""
+    import logging
+
+    loggers = [logging.getLogger(name) for name in names]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)
 
 
 def _encoder(model: Any, dim: int) -> "Encode":

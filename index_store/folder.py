@@ -17,8 +17,9 @@ import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
 from index_store.files import refuse_links
-from index_store.manifest import MAX_BYTES, NAME as MANIFEST, Manifest, loads
+from index_store.manifest import ALIKE, MAX_BYTES, NAME as MANIFEST, Manifest, loads
 from index_store.tables import NODE
+from index_store.terminal import count
 
 CURRENT = "CURRENT"
 _POINTER = re.compile(r"(\d{6})(?: ([0-9a-f]{64}))?\n", re.ASCII)
@@ -28,7 +29,8 @@ MOST_COLUMNS = 1 << 16  # of a matrix; embedders have some thousand
 
 Array = npt.NDArray[Any]
 
-# name -> (dtype, dimensions) of every array of a generation; those of ivf/ exist where there are many nodes
+# name -> (dtype, dimensions) of every array of a generation; those of ivf/ exist where there are many nodes,
+# that of documents that are alike where there are some
 _ARRAYS: Mapping[str, tuple[Any, int]] = {
     "documents_lines.npy": (np.dtype("<i8"), 1),
     "documents_order.npy": (np.dtype("<i4"), 1),
@@ -43,6 +45,7 @@ _ARRAYS: Mapping[str, tuple[Any, int]] = {
     "lexical/scores.npy": (np.dtype("<f4"), 1),
     "lexical/nodes.npy": (np.dtype("<i4"), 1),
     "lexical/offsets.npy": (np.dtype("<i8"), 1),
+    ALIKE: (np.dtype("<i4"), 1),
     "ivf/axes.npy": (np.dtype("<f4"), 2),
     "ivf/centroids.npy": (np.dtype("<f4"), 2),
     "ivf/offsets.npy": (np.dtype("<i8"), 1),
@@ -127,7 +130,7 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
         path = folder / name
         size = path.stat().st_size if path.is_file() else None
         if size != entry.size:
-            what = "is missing" if size is None else f"has {size:,} bytes, expected {entry.size:,}"
+            what = "is missing" if size is None else f"has {count(size, 'byte')}, expected {entry.size:,}"
             raise BrokenIndex(f"the index is half copied or damaged: {path} {what}; copy or build it again")
 
 

@@ -1,5 +1,6 @@
 """Open an index, or a text file as one, and search it."""
 
+import logging
 import os
 from collections.abc import Sequence
 from contextlib import suppress
@@ -25,6 +26,8 @@ from index_store.manifest import Manifest
 from index_store.search import NO_VECTORS, search
 from index_store.store import Store
 from index_store.tree import Tree
+
+_log = logging.getLogger(__name__)
 
 
 class Index(Tree):
@@ -116,7 +119,9 @@ def open_index(path: str | Path, embedder: str | Path | None = None) -> Index:
     """
     path = Path(path)
     try:
-        return _open(path, None if embedder is None else str(embedder))
+        opened = _open(path, None if embedder is None else str(embedder))
+        _log.debug("opened generation %d of %s", opened.generation, path)
+        return opened
     except OSError as e:
         raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; copy or build it again") from e
 

@@ -44,6 +44,8 @@ FILES = frozenset(
         "lexical/words.txt",
     }
 )
+# Where documents are near-duplicates of each other.
+ALIKE = "documents_alike.npy"
 # All of them or none: none where there are few nodes.
 INVERTED = frozenset(f"ivf/{name}.npy" for name in ("axes", "centroids", "offsets", "nodes", "codes"))
 
@@ -112,7 +114,7 @@ def loads(raw: bytes, where: Path) -> Manifest:
         raise BrokenIndex(
             f"{where} is damaged ({type(e).__name__}: {e}); copy or build the index again"
         ) from e
-    wanted = FILES | INVERTED if files.keys() & INVERTED else FILES
+    wanted = FILES | (files.keys() & {ALIKE}) | (INVERTED if files.keys() & INVERTED else frozenset())
     missing, strange = sorted(wanted - files.keys()), sorted(files.keys() - wanted)
     if missing or strange:
         raise BrokenIndex(

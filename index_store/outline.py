@@ -56,7 +56,7 @@ class Outline:
     @property
     def title(self) -> str:
         """The title in a prompt: as in `place`."""
-        return shortened(self.document.title.translate(_NO_BRACKETS), PLACE_CHARS)
+        return in_place(self.document.title)
 
     def parts(self, at: int) -> list[str]:
         """The title and the innermost headings over character `at`, each on one line; none of them twice."""
@@ -69,11 +69,8 @@ class Outline:
         return ARROW.join(self.parts(at))
 
     def place(self, at: int) -> str:
-        """`Title › Section, page 3`: where a passage that starts at `at` stands, for a model that reads it.
-
-        It holds no bracket, of which marks of passages are made.
-        """
-        heading, page = shortened(self.heading(at).translate(_NO_BRACKETS), PLACE_CHARS), self.page(at)
+        """`Title › Section, page 3`: where a passage that starts at `at` stands, for a model that reads it."""
+        heading, page = in_place(self.heading(at)), self.page(at)
         return ", ".join(part for part in (heading, f"page {page}" if page else "") if part)
 
     def label(self, text: str, start: int) -> str:
@@ -99,6 +96,11 @@ class Outline:
             if words.casefold() not in {part.casefold() for part in self.parts(at)}:
                 return at, words
         return (lines[0][0], "") if lines else (start, "")
+
+
+def in_place(words: str) -> str:
+    """Words as they may stand in the line that marks a passage: short, and without brackets, as marks have them."""
+    return shortened(words.translate(_NO_BRACKETS), PLACE_CHARS)
 
 
 def shortened(words: str, chars: int) -> str:

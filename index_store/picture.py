@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from index_store.terminal import one_line, visible
+from index_store.terminal import count, one_line, visible
 
 if TYPE_CHECKING:
     from index_store.index import Index
@@ -50,7 +50,7 @@ def page(index: "Index") -> str:
     note = (
         ""
         if with_leaves
-        else f"<p class=soft>{index.levels[0]:,} chunks are left out: too many for one page.</p>"
+        else f"<p class=soft>{count(index.levels[0], 'chunk')} left out: too many for one page.</p>"
     )
     policy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
     parts = [
@@ -59,8 +59,8 @@ def page(index: "Index") -> str:
         '<meta name=viewport content="width=device-width,initial-scale=1">',
         f"<title>{_safe(index.path.name)}</title><style>{STYLE}</style>",
         f"<h1>{_safe(one_line(index.root.label, LABEL_CHARS))}</h1>",
-        f"<p class=soft>{_safe(index.path.name)}, generation {m.generation}: {m.documents:,} documents, "
-        f"{index.chars:,} characters; nodes a level: {levels}</p>{note}",
+        f"<p class=soft>{_safe(index.path.name)}, generation {m.generation}: "
+        f"{count(m.documents, 'document')}, {count(index.chars, 'character')}; nodes a level: {levels}</p>{note}",
         *_map(index),
         *_branch(index, len(index) - 1, set(), with_leaves, opened=True),
         "</html>",
@@ -124,7 +124,8 @@ def _branch(index: "Index", number: int, done: set[int], leaves: bool, opened: b
         return
     done.add(number)
     children = [c for c in index.neighbours(number, "children") if leaves or c >= index.levels[0]]
-    size = f"{len(children):,} below, {node.tokens:,} tokens" if children else f"{node.tokens:,} tokens"
+    tokens = count(node.tokens, "token")
+    size = f"{len(children):,} below, {tokens}" if children else tokens
     where = (
         f" · {_safe(one_line(node.span.doc, LABEL_CHARS))} {node.span.start}–{node.span.end}"
         if node.span

@@ -19,6 +19,7 @@ from index_store.errors import BrokenIndex
 from index_store.files import byte_order_fault
 from index_store.store import Store
 from index_store.tables import MARK_BYTES, NODE, chars_before, count_chars
+from index_store.terminal import count
 from index_store.types import Document
 
 MAX_BYTES = 256 << 20  # it is held in memory; an index is mapped
@@ -126,7 +127,8 @@ def _document(path: Path, raw: bytes, chars: int) -> Document:
 def _summary(document: Document, raw: bytes, chunks: int) -> str:
     """What stands in place of a summary: how large the text is, and how it begins."""
     lines = raw.count(b"\n") + (not raw.endswith(b"\n"))
-    size = f"{document.chars:,} characters in {lines:,} lines, cut into {chunks:,} chunks"
+    held, cut = count(document.chars, "character"), count(chunks, "chunk")
+    size = f"{held} in {count(lines, 'line')}, cut into {cut}"
     head = raw[:HEAD_BYTES].decode("utf-8", "ignore")
     return f"{document.title}: a text of {size}; it has no summaries. It begins:\n{head}"
 

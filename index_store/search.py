@@ -6,11 +6,10 @@ dense    cosine of the query's vector with each node's
 lexical  BM25
 hybrid   both, standardised and added; then a chunk gains from the best chunk near it, and loses a little for each
          better chunk of its document (the default, over the chunks)
-tree     hybrid over all levels in one pool, RAPTOR's collapsed tree (arXiv 2401.18059, section 4); summaries are
-         returned beside the chunks and replace none
+tree     hybrid over all levels in one pool, RAPTOR's collapsed tree (arXiv 2401.18059, section 4)
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,14 +17,16 @@ import numpy.typing as npt
 
 from index_store.errors import BadQuery
 from index_store.filters import filtered
+from index_store.folding import folded
 from index_store.tree import Tree
-from index_store.types import MODES, Check, Hit, Mode, Scope, unchecked
+from index_store.types import MODES, Check, Hit, Mode, Scope, Span, unchecked
 from index_store.vectors import COMPARED, EXACT_NODES, cosines, largest, near, whole_levels
 
 Scores = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
+AHEAD = 100  # nodes that are looked at, beside twice those asked for, for passages that say the same
 SHORTLIST = 500  # nodes of each kind that are scored where there are many
 NO_VECTORS = (
     "{path} has no vectors, so it is not searched by meaning; search it by words (mode lexical), or grep it"
@@ -63,18 +64,20 @@ def search(
     vector: Floats | None = None,
     within: Numbers | None = None,
     weights: Weights | None = None,
+    fold: bool = True,
     check: Check = unchecked,
 ) -> list[Hit]:
     """The `k` best nodes, or fewer, best first; ties by node order. Raises BadQuery or NoSuchNode.
 
-    `mode`: hybrid (meaning and words), dense, lexical, or tree: all levels in one pool, the `k` best chunks and beside
-    them the summaries among the `k` best nodes. A text file, which has no vectors, is searched by words in every mode
-    but dense, which raises BadQuery. `level`: None means the chunks, or every level in mode tree.
+    `mode`: hybrid (meaning and words), dense, lexical, or tree: all levels in one pool. A text file, which has no
+    vectors, is searched by words in every mode but dense, which raises BadQuery. `level`: None means the chunks, or
+    every level in mode tree.
     Filters: `under`, only this node and those below it; `doc`, only the chunks of this document and summaries of
     nothing else; `where`, only documents whose metadata has each of these fields with that value; `section`, only
     chunks under a heading that contains this, whatever the case; `within`, only nodes with these numbers, ascending.
     `vector`: the query's (dim,) unit vector, else the tree's embedder makes it. `weights`: of the hybrid score.
-    `check`: may stop it by raising, while it looks through headings.
+    `fold`: passages that say the same in documents that are near-duplicates are one hit, with the others as its
+    `copies`; without it each is a hit. `check`: may stop it by raising, while it looks through headings.
     """
     if mode not in MODES:
         raise BadQuery(f"no search mode {mode!r}; there are {', '.join(MODES)}")
@@ -98,10 +101,9 @@ def search(
     elif len(nodes) > EXACT_NODES:
         nodes = shortlist(tree, by_words, vector, nodes, mode, k, weights.reach)
     scores = score(tree, by_words, vector, nodes, mode, weights)
-    best = top(scores, k)
-    if mode == "tree":
-        best = with_chunks(best, scores, _chunks(tree, nodes), k)
-    return [hit(tree, int(nodes[i]), float(scores[i])) for i in best]
+    if not (fold and tree.has_copies):
+        return [hit(tree, int(nodes[i]), float(scores[i])) for i in top(scores, k)]
+    return _folded(tree, nodes, scores, k)
 
 
 def _by_words(tree: Tree, mode: Mode) -> Mode:
@@ -111,16 +113,22 @@ def _by_words(tree: Tree, mode: Mode) -> Mode:
     return "lexical"
 
 
-def with_chunks(best: Numbers, scores: Scores, chunks: int, k: int) -> Numbers:
-    """The places `best` and those of the `k` largest among the first `chunks` scores, best first, ties by place."""
-    places = np.union1d(best, top(scores[:chunks], k))
-    return places[np.argsort(-scores[places], kind="stable")]
+def _folded(tree: Tree, nodes: Numbers, scores: Scores, k: int) -> list[Hit]:
+    """The `k` best hits that say what none before them says; each look is at twice as many nodes as the last."""
+    count = AHEAD + 2 * k
+    while True:
+        best = top(scores, count)
+        places = dict(zip(nodes[best].tolist(), best.tolist(), strict=True))
+        shown = folded(tree, places, k)
+        if len(shown) == k or count >= len(scores):
+            return [hit(tree, n, float(scores[places[n]]), copies) for n, copies in shown.items()]
+        count *= 2
 
 
-def hit(tree: Tree, number: int, score: float) -> Hit:
+def hit(tree: Tree, number: int, score: float, copies: Sequence[Span] = ()) -> Hit:
     """The node with this number as a hit, its score rounded to six digits."""
     level = next(i for i in range(len(tree.levels)) if number in tree.level_range(i))
-    return Hit(tree.id_of(number), level, tree.span_at(number), round(score, 6))
+    return Hit(tree.id_of(number), level, tree.span_at(number), round(score, 6), tuple(copies))
 
 
 def candidates(tree: Tree, mode: Mode, level: int | None, under: str | None, doc: str | None) -> Numbers:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from index_store.documents import LINE_BYTES
 from index_store.errors import BrokenIndex
+from index_store.manifest import ALIKE
 from index_store.tables import MARK_BYTES
 
 Array = npt.NDArray[Any]
@@ -28,9 +29,9 @@ class Store:
     """What a tree is read from; only the types and dimensions of the arrays have been checked.
 
     `path`: what a person opened. `folder`: where the files of the arrays stand, for messages. `levels[i]`: nodes at
-    level i. `documents`: how many. `arrays`: by file name, as in `index_store.folder`; those in `lexical/` and `ivf/`
-    may be missing. `text`: all documents one after another in UTF-8; `summaries` and `labels` likewise. `lines`: a JSON
-    object for each document.
+    level i. `documents`: how many. `arrays`: by file name, as in `index_store.folder`; those in `lexical/` and `ivf/`,
+    and that of documents that are alike, may be missing. `text`: all documents one after another in UTF-8; `summaries`
+    and `labels` likewise. `lines`: a JSON object for each document.
     """
 
     path: Path
@@ -50,7 +51,9 @@ def check(store: Store) -> None:
     Then texts of documents, summaries and labels lie one after another in their files, so that no byte is shown for two
     nodes; children are one level below their parents, so that no walk goes in a circle.
     """
-    _raise_first(store, chain(_lengths(store), _borders(store), _summaries(store), _edges(store)))
+    _raise_first(
+        store, chain(_lengths(store), _borders(store), _alike(store), _summaries(store), _edges(store))
+    )
 
 
 def check_chunks(store: Store) -> None:
@@ -76,6 +79,8 @@ def _lengths(store: Store) -> Iterator[tuple[str, str]]:
         "documents_text.npy": store.documents + 1,
         "text_marks.npy": len(store.text) // MARK_BYTES + 1,
     }
+    if ALIKE in arrays:
+        expected[ALIKE] = store.documents
     for name, length in expected.items():
         if len(arrays[name]) != length:
             yield name, f"has {len(arrays[name])} rows, expected {length}"
@@ -103,6 +108,14 @@ def _borders(store: Store) -> Iterator[tuple[str, str]]:
             "text_marks.npy",
             f"counts more characters than there are in {MARK_BYTES:,} bytes, or fewer than none",
         )
+
+
+def _alike(store: Store) -> Iterator[tuple[str, str]]:
+    """Each document is named with the first of those that are like it, which is named with itself."""
+    if (first := store.arrays.get(ALIKE)) is not None:
+        places = np.arange(len(first))
+        if ((first < 0) | (first > places)).any() or (first[first] != first).any():
+            yield ALIKE, "names documents that are not the first of those that are alike"
 
 
 def _chunks(store: Store) -> Iterator[tuple[str, str]]:

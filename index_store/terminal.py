@@ -129,7 +129,7 @@ def byte_size(size: int) -> str:
 
 
 def span_of_time(low: float, high: float) -> str:
-    """From so many seconds to so many, rounded outwards: `40 s to 2 min`, `3 to 5 h`; one time where both are the same."""
+    """From so many seconds to so many, rounded outwards: `40 s to 3 min`, `3 to 5 h`, `4 s`."""
     lower, upper = _time(low, math.floor), _time(high, math.ceil)
     if lower == upper:
         return f"{lower[0]} {lower[1]}"
@@ -138,7 +138,8 @@ def span_of_time(low: float, high: float) -> str:
 
 def _time(seconds: float, rounded: Callable[[float], int]) -> tuple[int, str]:
     number, unit = next(
-        ((seconds / size, unit) for size, unit in ((3600, "h"), (60, "min")) if seconds >= 2 * size), (seconds, "s")
+        ((seconds / size, unit) for size, unit in ((3600, "h"), (60, "min")) if seconds >= 2 * size),
+        (seconds, "s"),
     )
     step = 1 if number < 10 else 5
     return rounded(number / step) * step, unit
@@ -170,8 +171,8 @@ _TALKATIVE = ("LiteLLM", "LiteLLM Router", "LiteLLM Proxy")
 
 @contextmanager
 def logged(verbose: int, *, quiet: bool = False) -> Iterator[None]:
-    """What we log goes to standard error while the block runs: warnings; with `verbose` 1 what is done, with 2 each step
-    of it; only errors if `quiet`. For command lines: a program that imports us configures its own logging."""
+    """What we log goes to standard error while the block runs: warnings; with `verbose` 1 what is done, with 2 each
+    step of it; only errors if `quiet`. For command lines: a program that imports us configures its own logging."""
     import logging
 
     class ToStandardError(logging.Handler):
@@ -250,7 +251,11 @@ class _Version(argparse.Action):
 
 def _verbose_option(parser: argparse.ArgumentParser, **options: Any) -> None:
     parser.add_argument(
-        "-v", "--verbose", action="count", help="log what is done on standard error; -vv: each step", **options
+        "-v",
+        "--verbose",
+        action="count",
+        help="log what is done on standard error; -vv: each step",
+        **options,
     )
 
 

@@ -15,9 +15,11 @@ import numpy.typing as npt
 from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex, NoSuchNode
 from index_store.lexical import Lexicon, columns
+from index_store.manifest import ALIKE
 from index_store.outline import LABEL_CHARS, Outline
 from index_store.store import Store, check, check_chunks
 from index_store.tables import NODE_ROW, byte_at, char_at, count_chars
+from index_store.terminal import count
 from index_store.types import Document, Node, Span
 from index_store.vectors import InvertedFile
 
@@ -261,7 +263,9 @@ class Tree:
         number = self.documents.number(doc) if isinstance(doc, str) else None
         if number is None:
             near = self.documents.nearest_id(str(doc))
-            hint = f"did you mean {near!r}?" if near else f"there are {len(self.documents)} documents"
+            there = "is" if len(self.documents) == 1 else "are"
+            held = f"there {there} {count(len(self.documents), 'document')}"
+            hint = f"did you mean {near!r}?" if near else held
             raise NoSuchNode(f"no document {str(doc)[:80]!r}; {hint}")
         return number
 
@@ -302,6 +306,21 @@ class Tree:
     def place(self, span: Span) -> str:
         """The title, headings and page of a span's start, in words: `Title › Section, page 3`. Raises NoSuchNode."""
         return self.outline(self.document_number(span.doc)).place(span.start)
+
+    @cached_property
+    def alike(self) -> npt.NDArray[np.int32]:
+        """The number of the first document that says nearly the same as each, its own for none; (documents,) int32."""
+        own = np.arange(len(self.documents), dtype=np.int32)
+        return self._arrays.get(ALIKE, own)
+
+    @property
+    def has_copies(self) -> bool:
+        """Whether some documents say nearly the same."""
+        return ALIKE in self._arrays
+
+    def copies(self, number: int) -> list[int]:
+        """Numbers of the other documents that say nearly the same as the one with this number."""
+        return [n for n in np.flatnonzero(self.alike == self.alike[number]).tolist() if n != number]
 
     def bytes_text(self, start: int, end: int) -> str:
         """The text of the bytes start:end of text.bin."""

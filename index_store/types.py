@@ -85,12 +85,21 @@ class Node:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A node that a search returns. `score`: higher is better, comparable only inside one result list."""
+    """A node that a search returns. `score`: higher is better, comparable only inside one result list.
+
+    `copies`: passages of other documents that say the same, and so are no hits of their own.
+    """
 
     node: str
     level: int
     span: Span | None
     score: float
+    copies: tuple[Span, ...] = ()
+
+    @property
+    def also_in(self) -> tuple[str, ...]:
+        """The ids of the documents of `copies`."""
+        return tuple(dict.fromkeys(span.doc for span in self.copies))
 
 
 @dataclass(frozen=True, slots=True)

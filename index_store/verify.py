@@ -15,6 +15,7 @@ from index_store.errors import BrokenIndex
 from index_store.folder import CURRENT, check_pointer, generation_folder, read_manifest
 from index_store.index import Index, open_index
 from index_store.manifest import FileEntry, Manifest
+from index_store.terminal import count
 from index_store.writer import numbers
 
 #: Called with the bytes read so far and those there are in all.
@@ -35,7 +36,8 @@ def verify_index(path: str | Path, progress: Progress = lambda done, total: None
         raise BrokenIndex(f"there is no index at {path}; build one with: raptor build SOURCE -o {path}")
     try:
         folders = [generation_folder(path, number) for number in sorted(numbers(path))]
-        damaged = [*_pointer_fault(path), *damaged_files(folders, progress)]
+        # Both read the live manifest, and say the same of one that is broken.
+        damaged = list(dict.fromkeys([*_pointer_fault(path), *damaged_files(folders, progress)]))
         return damaged or [*_problems(open_index(path))]
     except (BrokenIndex, OSError) as e:
         return [_in_words(e)]
@@ -85,7 +87,11 @@ def _fault(
         return "is a link, or lies behind one, and none is followed here; put the file itself in its place"
     status = file.stat() if file.is_file() else None
     if status is None or status.st_size != entry.size:
-        return "is missing" if status is None else f"has {status.st_size:,} bytes, expected {entry.size:,}"
+        return (
+            "is missing"
+            if status is None
+            else f"has {count(status.st_size, 'byte')}, expected {entry.size:,}"
+        )
     place = status.st_dev, status.st_ino
     if place not in hashed:
         hashed[place] = _sha256(file, report)
@@ -104,8 +110,8 @@ def _sha256(file: Path, report: Callable[[int], None]) -> str:
 
 def _problems(index: Index) -> Iterator[str]:
     checks = chain(_levels(index), _spans(index), _edges(index), _reachable(index), _vectors(index))
-    for count, problem in enumerate(checks):
-        if count == MOST:
+    for number, problem in enumerate(checks):
+        if number == MOST:
             yield "there is more; these are the first"
             return
         yield problem

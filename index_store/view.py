@@ -112,6 +112,7 @@ class View:
         doc: str | None = None,
         where: Mapping[str, str] | None = None,
         section: str | None = None,
+        fold: bool = True,
         check: Check = unchecked,
     ) -> list[Hit]:
         """As `Index.search`, of what is in this view."""
@@ -125,6 +126,7 @@ class View:
             where=where,
             section=section,
             within=self._within,
+            fold=fold,
             check=check,
         )
 

@@ -22,6 +22,7 @@ from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.files import Lock, lock, refuse_links, sha256_of, write_new
 from index_store.folder import CURRENT, check_sizes, current_generation, generation_folder, read_manifest
 from index_store.manifest import (
+    ALIKE,
     FILES,
     INVERTED,
     NAME as MANIFEST,
@@ -47,6 +48,7 @@ class Draft:
     children    n - n0 arrays of node numbers, each from the level below
     tokens      (n,) int: tokens of each node as the embedder counts them
     vectors     (n, dim) float32 unit rows
+    alike       number of the first document that says nearly the same as each, its own where none does; () for none
     """
 
     documents: Sequence[tuple[Document, str]]
@@ -57,6 +59,7 @@ class Draft:
     children: Sequence[npt.NDArray[np.int64]]
     tokens: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float32]
+    alike: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +132,7 @@ def _written(
 ) -> Manifest:
     """Write every file of a generation into the folder `partial`, and return its manifest."""
     _write_files(partial, draft)
-    names = FILES | INVERTED if (partial / "ivf").is_dir() else FILES
+    names = FILES | {name for name in INVERTED | {ALIKE} if (partial / name).is_file()}
     entries = {name: _entry(partial / name) for name in sorted(names)}
     manifest = Manifest(
         number, parent, len(draft.documents), tuple(draft.levels), dict(models), dict(settings), entries
@@ -253,6 +256,8 @@ def _write_documents(folder: Path, draft: Draft) -> None:
     _save(folder / "documents_lines.npy", _write_lines(folder / "documents.jsonl", lines))
     order = sorted(range(len(draft.documents)), key=lambda d: draft.documents[d][0].id)
     _save(folder / "documents_order.npy", np.array(order, dtype=np.int32))
+    if any(first != own for own, first in enumerate(draft.alike)):
+        _save(folder / ALIKE, np.array(draft.alike, dtype=np.int32))
 
 
 def _document_line(d: Document) -> bytes:

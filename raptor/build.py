@@ -4,6 +4,8 @@ An update is a build that starts from a generation. Stages are pure maps over ba
 checkpoint; only `index_store.writer.publish` touches the generations.
 """
 
+import json
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
 from raptor.grower import Grower
 from raptor.growing import grow, numbers_below
-from raptor.loading.duplicates import Twin, near_duplicates
+from raptor.loading.duplicates import Twin, first_alike, near_duplicates
 from raptor.loading.find import named_below
 from raptor.loading.metadata import Metadata
 from raptor.loading.origins import Origins
@@ -30,6 +32,7 @@ from raptor.selecting import selected
 from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings, Spending
 from raptor.types import BuildReport, Changes, Level, Part
 from raptor.workspace import (
+    Allow,
     Clock,
     Progress,
     Sources,
@@ -37,6 +40,7 @@ from raptor.workspace import (
     embedder_for,
     find_files,
     find_recorded,
+    is_ours,
     listed,
     load_texts,
     looked_at,
@@ -44,6 +48,7 @@ from raptor.workspace import (
     opened_when_needed,
     record_origins,
     recorded_origins,
+    refuse_unknown_sources,
     same_embedder,
     silent,
 )
@@ -51,7 +56,10 @@ from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.models import check_model
 from rlm.gateway.offline.registry import PREFIX
+from rlm.gateway.options import check_options
 from rlm.gateway.types import Usage
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +78,7 @@ def build_index(
     follow_links: bool = False,
     replace: bool = False,
     summarizer: str = SUMMARIZER,
+    summarizer_options: Mapping[str, Any] | None = None,
     embedder: str = EMBEDDER,
     settings: BuildSettings | None = None,
     metadata: Metadata | None = None,
@@ -79,11 +88,12 @@ def build_index(
 ) -> BuildReport:
     """Build an index of `sources` (files, folders, patterns, .jsonl) in the folder `index` and publish it.
 
-    `summarizer`: a model, as litellm names it. `embedder`: "minilm", or a sentence-transformers model. `metadata`:
-    fields of documents, as `read_metadata` gives them. `follow_links`: whether links that lead out of a folder of
-    `sources` are read, which else are failures. `replace`: whether documents may be dropped that an index there holds
-    and `sources` do not. `password`: what opens encrypted files; it is kept nowhere. `progress`: called with (stage,
-    done, total) as work goes on.
+    `summarizer`: a model, as litellm names it; `summarizer_options`: what is sent with its calls, such as
+    {"temperature": 0}. `embedder`: "minilm", or a sentence-transformers model. `metadata`: fields of documents, as
+    `read_metadata` gives them. `follow_links`: whether links that lead out of a folder of `sources` are read, which
+    else are failures. `replace`: whether documents may be dropped that an index there holds and `sources` do not.
+    `password`: what opens encrypted files; it is kept nowhere. `progress`: called with (stage, done, total) as work
+    goes on.
     A build that was cut short goes on where it was when it is called again with the same arguments.
     Raises RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
     """
@@ -92,6 +102,7 @@ def build_index(
     out = Path(index)
     check_target(out)
     check_model(summarizer)
+    options = check_options(summarizer_options or {})
     files = find_files(
         out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
     )
@@ -101,7 +112,9 @@ def build_index(
         texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint))
         if not replace:
             refuse_drops(out, texts)
-        grower = Grower(model, summarizer, settings, checkpoint(), progress, spending.max_errors)
+        grower = Grower(
+            model, summarizer, settings, checkpoint(), progress, spending.max_errors, options=options
+        )
         with clock.stage("chunk"):
             parts, unknown = with_metadata(new_parts(texts, grower), metadata)
         refuse_above_cap(spending.usd, parts, grower)
@@ -120,6 +133,7 @@ def update_index(
     remove: Collection[str] = (),
     dry_run: bool = False,
     summarizer: str | None = None,
+    summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
     metadata: Metadata | None = None,
     encoding: str | None = None,
@@ -135,11 +149,12 @@ def update_index(
     patterns and .jsonl files. `dry_run`: changes are counted, and nothing is written.
     A document keeps the metadata that it had, except for the fields that its source or `metadata` gives anew.
     Settings are those of the index (of `encoding` the one given here, if one is), and models too where they are built
-    in; any other must be named, because an index may come from a stranger: `summarizer`, and `embedder`, the folder of
-    the one that built the index. Raises as `build_index` does.
+    in; any other must be named, because an index may come from a stranger: `summarizer`, called with
+    `summarizer_options`, and `embedder`, the folder of the one that built the index. Raises as `build_index` does.
     """
     wish = _Wish(tuple(listed(sources)), follow_links, tuple(remove), metadata, encoding, password)
-    return _changed(Path(index), wish, summarizer, embedder, spending, progress, dry_run=dry_run)
+    options = check_options(summarizer_options or {})
+    return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
 
 
 def sync_index(
@@ -147,7 +162,10 @@ def sync_index(
     *,
     follow_links: bool = False,
     dry_run: bool = False,
+    again: bool = False,
+    allow: Allow | None = None,
     summarizer: str | None = None,
+    summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
     password: str = "",
     spending: Spending | None = None,
@@ -158,16 +176,21 @@ def sync_index(
     The sources are those that its build and updates named, links that lead out of them followed as they were then, or,
     with `follow_links`, all, from now on. A document whose file, or line of .jsonl, is gone is removed; one that is
     there under another id, with the same text, costs no model call. What cannot be read now stays as it was, and is a
-    failure. The rest is as in `update_index`.
-    Raises RaptorError where the sources are not recorded, or a folder of them is missing; else as `build_index` does.
+    failure. What was removed stays out (`left_out` of the report) until an update names it, or `again` is given.
+    `allow`: called with the paths of sources that lie outside the working folder, where the index was not built on this
+    machine, and says whether they may be read; without it they may not. The rest is as in `update_index`.
+    Raises RaptorError where the sources are not recorded, may not be read, or a folder of them is missing; else as
+    `build_index` does.
     """
-    wish = _Wish((), follow_links, (), None, None, password, sync=True)
-    return _changed(Path(index), wish, summarizer, embedder, spending, progress, dry_run=dry_run)
+    wish = _Wish((), follow_links, (), None, None, password, True, again, allow)
+    options = check_options(summarizer_options or {})
+    return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
 
 
 @dataclass(frozen=True, slots=True)
 class _Wish:
-    """What is to change in an index. `sync`: it is to become what its recorded sources are."""
+    """What is to change in an index. `sync`: it is to become what its recorded sources are, with `again` also what was
+    removed; `allow`: says whether these may be read, where a stranger named them."""
 
     sources: tuple[str, ...]
     follow_links: bool
@@ -176,12 +199,15 @@ class _Wish:
     encoding: str | None
     password: str
     sync: bool = False
+    again: bool = False
+    allow: Allow | None = None
 
 
 def _changed(
     out: Path,
     wish: _Wish,
     summarizer: str | None,
+    options: Mapping[str, Any],
     embedder: str | None,
     spending: Spending | None,
     progress: Progress | None,
@@ -202,6 +228,7 @@ def _changed(
         documents, before = list(previous.documents), recorded_origins(checkpoint)
         if wish.sync:
             before = still_named(before, documents, before.sources)
+            refuse_unknown_sources(out, before, checkpoint, wish.allow)
             before = before.following_links() if wish.follow_links else before
         now = before.adding(wish.sources, follow_links=wish.follow_links)
         files = keeping_ids(_files(out, wish, before, settings.encoding, clock), documents, before)
@@ -211,6 +238,8 @@ def _changed(
         faults = [*failures, *read.clashes]
         gone = [document.id for document in read.vanished]
         remove = frozenset(gone) if wish.sync else selected(previous, before, wish.remove)
+        left_out = () if wish.again or not wish.sync else _left_out(read.texts, before, previous)
+        read = replace(read, texts=[text for text in read.texts if text.id not in left_out])
         vanished = [doc for doc in gone if doc not in remove]
         if dry_run:
             pairs = merged_documents(previous, read.texts, remove)
@@ -218,11 +247,20 @@ def _changed(
                 [Part(document, "", ()) for document, _ in pairs], wish.metadata
             )
             changes = changes_between(documents, [part.document for part in expected])
-            return _forecast(out, previous, changes, _told(read.texts, faults, unknown), vanished, clock)
+            told = _told(read.texts, faults, unknown)
+            forecast = _forecast(out, previous, changes, told, vanished, clock)
+            return replace(forecast, left_out=tuple(left_out))
         with clock.stage("embed"):
             model = same_embedder(previous, embedder, settings)
         grower = Grower(
-            model, summarizer or SUMMARIZER, settings, checkpoint, progress, spending.max_errors, previous
+            model,
+            summarizer or SUMMARIZER,
+            settings,
+            checkpoint,
+            progress,
+            spending.max_errors,
+            previous,
+            options,
         )
         with clock.stage("chunk"):
             parts, changes, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)
@@ -233,8 +271,18 @@ def _changed(
         report = _finish(out, grower, corpus, name, told, spending, clock, vanished)
         kept = () if wish.remove else before.sources
         now = still_named(now, [document for document, _ in corpus.documents], kept)
-        record_origins(checkpoint, now)
-        return report
+        held = {document.id for document, _ in corpus.documents}
+        taken = () if wish.sync else sorted(remove)
+        removed = tuple(doc for doc in dict.fromkeys((*before.removed, *taken)) if doc not in held)
+        ours = wish.sync or not before.sources or is_ours(checkpoint)
+        record_origins(checkpoint, replace(now, removed=removed), ours=ours)
+        return replace(report, left_out=tuple(left_out))
+
+
+def _left_out(texts: Sequence[Text], before: Origins, index: Index) -> list[str]:
+    """The ids of texts that were removed, and not named since."""
+    removed = frozenset(before.removed)
+    return [text.id for text in texts if text.id in removed and not index.has_document(text.id)]
 
 
 def _files(out: Path, wish: _Wish, origins: Origins, encoding: str, clock: Clock) -> list[SourceFile]:
@@ -286,6 +334,8 @@ def _finish(
         return Gateway(ledger, concurrency=grower.settings.concurrency)
 
     levels = grow(grower, corpus.leaves, gateway, clock)
+    with clock.stage("load"):  # what is found is about the sources
+        twins = near_duplicates([(document.id, text) for document, text in corpus.documents])
     with clock.stage("write"):
         grower.progress("write", 0, 1)
         models = {
@@ -293,11 +343,12 @@ def _finish(
             "embedder_fingerprint": grower.embedder.fingerprint,
             "summarizer": grower.summarizer,
         }
-        published = publish(out, draft_of(corpus, levels), models, lasting(grower.settings))
+        if grower.options and not grower.summarizer.startswith(PREFIX):
+            models["summarizer_options"] = json.dumps(dict(grower.options), sort_keys=True)
+        published = publish(out, draft_of(corpus, levels, twins), models, lasting(grower.settings))
+        _log.info("generation %d of %s: %d documents", published.generation, out, len(corpus.documents))
         grower.checkpoint.settle("embed", "cluster")
         grower.progress("write", 1, 1)
-    with clock.stage("load"):  # what is found is about the sources
-        twins = near_duplicates([(document.id, text) for document, text in corpus.documents])
     return _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds, vanished)
 
 
@@ -310,7 +361,7 @@ def lasting(settings: BuildSettings) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if name not in unsaid}
 
 
-def draft_of(corpus: Corpus, levels: Sequence[Level]) -> Draft:
+def draft_of(corpus: Corpus, levels: Sequence[Level], twins: Sequence[Twin] = ()) -> Draft:
     """A corpus and the tree over it, as the writer takes them."""
     above = levels[1:]
     return Draft(
@@ -322,6 +373,7 @@ def draft_of(corpus: Corpus, levels: Sequence[Level]) -> Draft:
         children=numbers_below(levels),
         tokens=np.concatenate([level.tokens for level in levels]),
         vectors=np.concatenate([level.vectors for level in levels]),
+        alike=first_alike([document.id for document, _ in corpus.documents], twins),
     )
 
 

@@ -13,6 +13,7 @@ from raptor.clustering.settings import METHODS
 from raptor.errors import RaptorError
 from raptor.settings import EMBEDDER, SUMMARIZER, Spending
 from rlm.gateway.errors import GatewayError
+from rlm.gateway.naming import add_model_options
 
 if TYPE_CHECKING:
     from index_store.terminal import Subcommands
@@ -53,8 +54,12 @@ def _build_parser(commands: "Subcommands") -> None:
     )
     build.add_argument("-o", "--output", required=True, metavar="INDEX", help="the index folder")
     build.add_argument(
-        "--summarizer", default=SUMMARIZER, metavar="MODEL", help="a litellm model name (%(default)s)"
+        "--summarizer",
+        default=SUMMARIZER,
+        metavar="MODEL",
+        help="a litellm model name, or a short one of your own (%(default)s)",
     )
+    add_model_options(build)
     build.add_argument(
         "--embedder",
         default=EMBEDDER,
@@ -72,7 +77,7 @@ def _build_parser(commands: "Subcommands") -> None:
     build.add_argument(
         "--dry-run",
         action="store_true",
-        help="say within seconds what it would take, in time and dollars, by a part that is measured; nothing is written",
+        help="say within seconds what it would take in time and dollars, by measuring a part; nothing is written",
     )
     build.add_argument(
         "--replace",
@@ -163,6 +168,14 @@ def _sync_parser(commands: "Subcommands") -> None:
     sync.add_argument("index", metavar="INDEX")
     _opening_options(sync)
     _dry_run_option(sync)
+    sync.add_argument(
+        "--again", action="store_true", help="bring back what remove took out, if a source still has it"
+    )
+    sync.add_argument(
+        "--yes",
+        action="store_true",
+        help="read the sources that it names even where it was built elsewhere and they lie outside of this folder",
+    )
     _change_options(sync)
 
 
@@ -185,7 +198,7 @@ def _remove_parser(commands: "Subcommands") -> None:
         nargs="+",
         metavar="DOC",
         help="ids; files, folders, globs or .jsonl that documents came from, even if they are gone by now; folders and "
-        "globs of ids; or a .jsonl that lists ids. What is still in a source comes back with sync",
+        "globs of ids; or a .jsonl that lists ids. What is still in a source comes back with sync --again only",
     )
     remove.add_argument(
         "--purge",
@@ -202,6 +215,7 @@ def _change_options(command: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="who summarises, where that is not to be, or cannot be, an offline model that built the index",
     )
+    add_model_options(command)
     command.add_argument(
         "--embedder", metavar="FOLDER", help="the embedder that built the index, where that is not minilm"
     )

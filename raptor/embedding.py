@@ -7,7 +7,9 @@ import numpy.typing as npt
 
 from index_store.embedder import Embedder
 
-_BATCH = 64  # a second's work: what was done when a build is stopped is kept to the last batch, and the bar moves
+_BATCH = (
+    64  # a second's work: what was done when a build is stopped is kept to the last batch, and the bar moves
+)
 
 
 def embed(

@@ -6,7 +6,7 @@ it is. Nothing is written.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -43,11 +43,12 @@ from raptor.workspace import (
 )
 from rlm.gateway.models import check_model, price
 from rlm.gateway.offline.registry import PREFIX
+from rlm.gateway.options import check_options
 
 NODE_BYTES = 120  # a node's row, edges and words for lexical search, beside its vector; measured
 TEXT_COPIES = 1.6  # the text, and what summaries and BM25 columns add to it; measured
 CALL_S = (1.0, 6.0)  # a provider's time for a summary; offline models are measured instead
-# What nine of ten builds took was between these, as a share of what was expected; `benchmarks/estimates.py` measures it.
+# What nine of ten builds took lies between these, as a share of what was expected: see `benchmarks/estimates.py`.
 LOW, HIGH = 0.6, 1.6
 READ_BYTES, PARSED_BYTES = 4 << 20, 1 << 20  # most that is read, and of files that parse slowly
 EMBED_S = 3.0  # of the processor: a corpus that is embedded in less is not sampled
@@ -96,7 +97,7 @@ class Estimate:
 class _Read:
     """Texts that were read to know the others. `share`: for how much of the corpus each stands, at least 1.
 
-    `parsed`: files that parse slowly whose text is known; `left`: bytes of those whose text is not; `size`: of all files.
+    `parsed`: files that parse slowly whose text is known; `left`: bytes of those whose text is not; `size`: of all.
     """
 
     texts: list[Text]
@@ -130,6 +131,7 @@ def estimate(
     follow_links: bool = False,
     password: str = "",
     summarizer: str = SUMMARIZER,
+    summarizer_options: Mapping[str, Any] | None = None,
     embedder: str = EMBEDDER,
     settings: BuildSettings | None = None,
     progress: Progress | None = None,
@@ -142,6 +144,7 @@ def estimate(
     settings, clock, out, meter = settings or BuildSettings(), Clock(), Path(index), Meter()
     check_target(out)
     check_model(summarizer)
+    options = check_options(summarizer_options or {})
     files = find_files(
         out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
     )
@@ -151,7 +154,7 @@ def estimate(
         read = _read(files, CheckpointCache(out, lambda: checkpoint), meter)
         with meter.measuring("loading"):
             model = embedder_for(embedder, settings)
-        grower = Grower(model, summarizer, settings, checkpoint, silent)
+        grower = Grower(model, summarizer, settings, checkpoint, silent, options=options)
         expected = _forecast(read, grower, meter, _dropped(out, read, files))
         progress("measure", expected.documents, expected.documents)
         return expected, read.failures
@@ -252,7 +255,7 @@ def _tree(parts: Sequence[Part], chunks: int, grower: Grower, meter: Meter) -> t
     trial.encode(words[9:] or words)
     fits = EMBED_S / max(meter.rate("embed"), 1e-6)
     most = MOST if chunks <= min(MOST, fits) else QUICK
-    leaves, there = sampled_leaves(parts, _with(grower, trial), most, QUICK_RUN)
+    leaves, _ = sampled_leaves(parts, _with(grower, trial), most, QUICK_RUN)
     above = _with(grower, meter.metered(model, "embed summaries"))
     costs = level_costs(above, leaves, grower.summarizer, meter)
     return len(leaves), _scaled(chunks, len(leaves), costs, grower)
@@ -281,7 +284,7 @@ def _embedded(checkpoint: Checkpoint, model: Embedder) -> int:
 def _seconds(
     read: _Read, chunks: int, tree: _Tree, grower: Grower, meter: Meter, chars: float
 ) -> tuple[float, float, float]:
-    """Seconds on the clock, at least and at most, to build with so many `chunks` to embed, and the pace of the clock."""
+    """Seconds on the clock, at least and at most, to build with so many `chunks` to embed, and the clock's pace."""
     yard, nodes = meter.yardstick(), tree.nodes
     new = nodes - tree.recorded
     offline = grower.summarizer.startswith(PREFIX)

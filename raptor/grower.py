@@ -1,7 +1,8 @@
 """What growing a tree stands on: embedding, planning and recorded summaries, each through the checkpoint."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -20,12 +21,15 @@ from raptor.workspace import Progress
 from rlm.gateway.blocks import Block, block_name
 from rlm.gateway.types import Request
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Grower:
     """The models and settings of a build, its checkpoint, and the generation it starts from, if there is one.
 
-    `summarizer`: the name of a model. `max_errors`: failed summaries after which no further one is asked for.
+    `summarizer`: the name of a model, which is called with `options`. `max_errors`: failed summaries after which no
+    further one is asked for.
     """
 
     embedder: Embedder
@@ -35,6 +39,7 @@ class Grower:
     progress: Progress
     max_errors: int = 10
     previous: Index | None = None
+    options: Mapping[str, Json] = field(default_factory=dict)
 
     # -- embedding ---------------------------------------------------------------------------------------
 
@@ -45,6 +50,7 @@ class Grower:
         def encode(batch: Sequence[str]) -> Vectors:
             fits = partial(_are_rows, shape=(len(batch), self.embedder.dim))
             inputs: list[Json | bytes] = [self.embedder.fingerprint, list(batch)]
+            _log.debug("%s: %d texts", stage, len(batch))
             return self.checkpoint.array("embed", inputs, lambda: self.embedder.encode(batch), fits)
 
         self.progress(stage, 0, len(texts))
@@ -154,4 +160,5 @@ def _are_groups(value: Any, n: int, old_parents: Collection[int]) -> bool:
 
 def _summary_key(request: Request) -> str:
     messages: list[Json] = [{"role": m["role"], "content": m["content"]} for m in request.messages]
-    return result_key("summary", request.model, messages, request.max_tokens)
+    options: list[Json] = [dict(request.options)] if request.options else []
+    return result_key("summary", request.model, messages, request.max_tokens, *options)

@@ -75,4 +75,3 @@ class Meter:
 def _processor_s() -> float:
     times = os.times()
     return times.user + times.system + times.children_user + times.children_system
-

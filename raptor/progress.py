@@ -15,8 +15,10 @@ if TYPE_CHECKING:
 
 
 def show_progress(*, quiet: bool = False) -> "AbstractContextManager[Progress]":
-    """A `Progress` for as long as a build runs: bars in a terminal, else lines of a log, both on standard error; nothing
-    where it is to be `quiet`."""
+    """A `Progress` for as long as a build runs: bars in a terminal, else lines of a log, both on standard error.
+
+    `quiet`: it shows nothing.
+    """
     if quiet:
         return nullcontext(lambda stage, done, total: None)
     if not sys.stderr.isatty():

@@ -1,6 +1,7 @@
 """What was read, held against what an index has: which texts to take over, which clash, which documents are gone."""
 
-from collections.abc import Collection, Iterable, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePath
@@ -39,8 +40,14 @@ def keeping_ids(
     with it."""
     alone = [document for document in documents if file_of(document.source) == document.source]
     ids = {place: doc for doc, place in origins.places(alone).items()}
-    place = typed_here().placing()
-    held = [(file, ids.get(place(str(file.path)))) for file in files]
+    tails = {} if origins.folder else {_tail(document.source): document.id for document in alone}
+    places = list(map(typed_here().placing(), (str(file.path) for file in files)))
+    meant = [ids.get(place) or _longest(tails, place) for place in places]
+    often = Counter(meant)
+    held = [
+        (file, doc if often[doc] == 1 else ids.get(at))
+        for file, doc, at in zip(files, meant, places, strict=True)
+    ]
     kept = [(replace(file, id=doc or file.id), doc is None) for file, doc in held]
     return [file for file, _ in sorted(kept, key=lambda pair: (pair[0].id, pair[1]))]
 
@@ -108,8 +115,19 @@ def _is_same(old: Document, place: str, held: str, before: Origins) -> bool:
     ends in the same way."""
     if place == held:
         return True
-    tail = [part for part in PurePath(file_of(old.source)).parts if part not in ("..", ".")]
-    return not before.folder and list(PurePath(place).parts[-len(tail) :]) == tail
+    tail = _tail(old.source)
+    return not before.folder and PurePath(place).parts[-len(tail) :] == tail
+
+
+def _tail(source: str) -> tuple[str, ...]:
+    """The folders and the name of a document's file, as far as it says them."""
+    return tuple(part for part in PurePath(file_of(source)).parts if part not in ("..", "."))
+
+
+def _longest(tails: Mapping[tuple[str, ...], str], place: str) -> str | None:
+    """The document whose file a place ends like, the one that says most of it; None where there is none."""
+    parts = PurePath(place).parts
+    return next((tails[parts[i:]] for i in range(len(parts)) if parts[i:] in tails), None)
 
 
 def still_named(now: Origins, documents: Iterable[Document], kept: Collection[Source]) -> Origins:

@@ -1,4 +1,4 @@
-"""A part of a corpus, and the cost of the whole tree by that part's: it is built with an offline stand-in, and scaled."""
+"""A part of a corpus, and the cost of the whole tree by it: it is built with an offline stand-in, and scaled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -16,11 +16,16 @@ from raptor.types import Changes, Level, Part
 from rlm.gateway.offline.extractive import MODEL as STAND_IN
 from rlm.gateway.offline.registry import find_handler
 from rlm.gateway.tokens import count_tokens, truncate
-from rlm.gateway.types import Request
 
-SAMPLE, RUN = 20_000, 500  # most chunks in the part, and neighbouring ones taken together: to hold a build to its cap
+SAMPLE, RUN = (
+    20_000,
+    500,
+)  # most chunks in the part, and neighbouring ones taken together: to hold a build to its cap
 QUICK, QUICK_RUN = 96, 16  # the same, where an estimate is wanted at once
-WINDOWS, WINDOW = 20, 15_000  # of a large corpus so many pieces are cut into chunks, each of so many characters
+WINDOWS, WINDOW = (
+    20,
+    15_000,
+)  # of a large corpus so many pieces are cut into chunks, each of so many characters
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,8 @@ def level_costs(grower: Grower, leaves: Level, model: str, meter: Meter | None =
     while len(level) > 1:
         groups = grower.plan(level, len(costs) + 1)
         requests = [
-            summary_request(model, grower.blocks(level, g), grower.settings.summary_tokens) for g in groups
+            summary_request(model, grower.blocks(level, g), grower.settings.summary_tokens, grower.options)
+            for g in groups
         ]
         known = [grower.recorded(r) for r in requests]
         new = [r for r, summary in zip(requests, known, strict=True) if summary is None]

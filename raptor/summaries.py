@@ -58,7 +58,7 @@ class Summariser:
         if group.kept and group.old is not None and grower.previous is not None:
             return Summary(grower.previous.at(group.old).label, grower.previous.text_at(group.old))
         blocks = grower.blocks(level, group)
-        request = summary_request(grower.summarizer, blocks, grower.settings.summary_tokens)
+        request = summary_request(grower.summarizer, blocks, grower.settings.summary_tokens, grower.options)
         if (recorded := grower.recorded(request)) is not None:
             return recorded
         if self.stopped:

@@ -4,8 +4,9 @@ SYSTEM, with the word "Passages:" and the data blocks of `rlm.gateway.blocks`, i
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rlm.gateway.blocks import Block, quote
 from rlm.gateway.types import Message, Request
@@ -30,14 +31,19 @@ class Summary:
     text: str
 
 
-def summary_request(model: str, members: Sequence[Block], max_tokens: int) -> Request:
-    """The call that summarises `members`; a summary is asked for in words, three for every four tokens."""
+def summary_request(
+    model: str, members: Sequence[Block], max_tokens: int, options: Mapping[str, Any] | None = None
+) -> Request:
+    """The call that summarises `members`; a summary is asked for in words, three for every four tokens.
+
+    `options`: see Request.
+    """
     system = SYSTEM.format(words=max(max_tokens * 3 // 4 - 10, 10))
     messages: tuple[Message, ...] = (
         {"role": "system", "content": system},
         {"role": "user", "content": f"Passages:\n{quote(members)}"},
     )
-    return Request(model, messages, max_tokens=max_tokens)
+    return Request(model, messages, max_tokens=max_tokens, options=options or {})
 
 
 def parse_summary(reply: str) -> Summary:

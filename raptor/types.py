@@ -25,7 +25,8 @@ class BuildReport:
     another. `levels[i]`: nodes at level i. `calls`, tokens and `usd`: of the summarizer in this run; what an earlier
     run paid for is not counted again. `bytes`: size of the generation on disk. `seconds`: wall time by stage.
     `vanished`: ids of the documents that it still holds, though their file, or line in it, is no longer in its sources.
-    `dry_run`: whether `changes` were only counted; the rest is then what the index holds now.
+    `left_out`: ids of documents that a sync passed by, as they were removed. `dry_run`: whether `changes` were only
+    counted; the rest is then what the index holds now.
     """
 
     index: str
@@ -48,6 +49,7 @@ class BuildReport:
     seconds: Mapping[str, float]
     vanished: tuple[str, ...] = ()
     dry_run: bool = False
+    left_out: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON has them, with `tokens`, which is prompt and completion tokens together."""

@@ -1,7 +1,10 @@
 """What a build and its estimate both start with: clock, progress, the index folder, the sources' texts, embedder."""
 
+import hashlib
+import logging
 import os
 import time
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
@@ -22,10 +25,15 @@ from raptor.settings import EMBEDDER, BuildSettings
 
 #: Called with (stage, done, total) as work goes on; total is 0 where it is not known yet.
 Progress = Callable[[str, int, int], None]
+#: Says whether sources may be read, given their paths.
+Allow = Callable[[Sequence[str]], bool]
 #: Where the checkpoint keeps what documents came from, and the key and kind under which it once kept folders alone.
 ORIGINS, ROOTS = "origins", "roots"
 #: Files, folders, patterns and .jsonl files; or one of them.
 Sources = Sequence[str | Path] | str | Path
+
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -41,7 +49,9 @@ class Clock:
         try:
             yield
         finally:
-            self.seconds[name] = round(self.seconds.get(name, 0.0) + time.monotonic() - began, 3)
+            took_s = time.monotonic() - began
+            self.seconds[name] = round(self.seconds.get(name, 0.0) + took_s, 3)
+            _log.debug("%s took %.3f s", name, took_s)
 
 
 def silent(stage: str, done: int, total: int) -> None:
@@ -80,9 +90,43 @@ def recorded_origins(checkpoint: Checkpoint) -> Origins:
     )
 
 
-def record_origins(checkpoint: Checkpoint, origins: Origins) -> None:
-    """Record where the documents of an index came from."""
-    checkpoint.put_json(ORIGINS, ROOTS, origins.as_json())
+def record_origins(checkpoint: Checkpoint, origins: Origins, *, ours: bool = True) -> None:
+    """Record where the documents of an index came from. `ours`: whether someone on this machine named it all."""
+    record = origins.as_json()
+    assert isinstance(record, dict)
+    checkpoint.put_json(ORIGINS, ROOTS, record | ({"mark": _mark(checkpoint)} if ours else {}))
+
+
+def is_ours(checkpoint: Checkpoint) -> bool:
+    """Whether what is recorded of sources was named by this user on this machine, and not by whoever gave the index."""
+    record = checkpoint.get_json(ORIGINS, lambda value: isinstance(value, dict))
+    return record is not None and record.get("mark") == _mark(checkpoint)
+
+
+def _mark(checkpoint: Checkpoint) -> str:
+    """What another machine, another user and a copy of the file have otherwise, and what a stranger cannot know."""
+    try:
+        machine = Path("/etc/machine-id").read_text()
+    except OSError:
+        machine = ""
+    known = (
+        machine,
+        uuid.getnode(),
+        os.getuid(),
+        checkpoint.path.stat().st_ino if checkpoint.path.exists() else 0,
+    )
+    return hashlib.sha256(repr(known).encode()).hexdigest()
+
+
+def refuse_unknown_sources(out: Path, origins: Origins, checkpoint: Checkpoint, allow: Allow | None) -> None:
+    """Raise RaptorError where an index that came from elsewhere names sources outside the working folder, unless they
+    are allowed: whoever made it would say which of the user's files are read."""
+    if is_ours(checkpoint) or not (outside := origins.outside()) or (allow is not None and allow(outside)):
+        return
+    raise RaptorError(
+        f"{out} was not built here and names sources outside of this folder: {', '.join(map(repr, outside[:5]))}"
+        f"{' and more' if len(outside) > 5 else ''}; give --yes to have them read, and their text put into it"
+    )
 
 
 def check_target(out: Path) -> None:

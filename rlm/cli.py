@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -13,6 +14,7 @@ from index_store.errors import IndexStoreError
 from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
 from index_store.types import MODES
 from rlm.errors import RlmError
+from rlm.gateway.naming import add_file_option, add_model_options
 from rlm.limits import HIT_CHARS, ROUTES, RUNS, Limits, Models
 from rlm.sandbox.opening import BACKENDS
 
@@ -32,6 +34,7 @@ def parser() -> argparse.ArgumentParser:
         _shell_parser,
         _trace_parser,
         _review_parser,
+        _models_parser,
         _doctor_parser,
     ):
         add(commands)
@@ -61,6 +64,11 @@ def _search_parser(commands: Any) -> None:
         "--level", type=int, help="one level; without it the chunks, or all levels in mode tree"
     )
     _scope_options(search)
+    search.add_argument(
+        "--no-fold",
+        action="store_true",
+        help="show passages that say the same in near-duplicate documents each as a hit of its own",
+    )
     search.add_argument("--queries", metavar="FILE", help='many queries: .jsonl of {"_id", "text", "scope"?}')
     search.add_argument(
         "--json", action="store_true", help=f"print JSON, with the first {HIT_CHARS:,} characters of each hit"
@@ -88,11 +96,15 @@ def _embedder_option(command: argparse.ArgumentParser) -> None:
 def _limit_options(command: argparse.ArgumentParser) -> None:
     _scope_options(command)
     command.add_argument(
-        "--model", default=MODELS.root, metavar="M", help="the root model, as litellm names it (%(default)s)"
+        "--model",
+        default=MODELS.root,
+        metavar="M",
+        help="the root model, as litellm names it, or by a short name of your own (%(default)s)",
     )
     command.add_argument(
         "--child-model", metavar="M", help=f"the model of sub-calls ({MODELS.child}, or the root model)"
     )
+    add_model_options(command)
     _embedder_option(command)
     command.add_argument("--max-usd", type=float, metavar="USD", help="hard ceiling on dollars")
     command.add_argument(
@@ -268,6 +280,19 @@ def _head_option(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _models_parser(commands: Any) -> None:
+    models = add_command(
+        commands,
+        "models",
+        "list the models at hand: price, window, and whether the key is there",
+        "rlm models openai/gpt-5-mini",
+        "rlm.commands.models:models",
+    )
+    models.add_argument("name", nargs="?", metavar="NAME", help="one model, by a short name or litellm's")
+    add_file_option(models)
+    models.add_argument("--json", action="store_true", help="print JSON")
+
+
 def _doctor_parser(commands: Any) -> None:
     doctor = add_command(
         commands,
@@ -286,6 +311,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _end_like_ctrl_c()
     try:
         with logged(args.verbose, quiet=args.quiet):
+            _say_opening(args)
             run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
             code = run(args)
         sys.stdout.flush()
@@ -301,6 +327,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as e:
         say(f"rlm: {one_line(e.strerror or str(e), 2_000)}", file=sys.stderr)
         return _unread(2)
+
+
+def _say_opening(args: argparse.Namespace) -> None:
+    """The first sign of life of a command that asks, before anything heavy is imported."""
+    asks = args.command in ("ask", "chat") and not getattr(args, "quiet", False)
+    if asks and Path(args.index).exists():
+        say(f"opening {one_line(args.index, 200)}", file=sys.stderr, flush=True)
 
 
 def _unread(code: int) -> int:

@@ -1,9 +1,12 @@
 """The limits, models and routes of a run. Quick to import: the command line takes its defaults from here."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from index_store.types import Json
 from rlm.errors import RlmError
+from rlm.gateway.options import check_options
 from rlm.sandbox.opening import BACKENDS
 
 Route = Literal["auto", "direct", "retrieve", "rlm"]
@@ -16,6 +19,10 @@ MOST = 1e9  # larger than any useful limit, and small enough for every clock and
 _ABOVE_0 = ("turns", "timeout_s", "cell_timeout_s", "output_chars", "reply_tokens", "concurrency")
 _RATES = ("requests_per_minute", "tokens_per_minute", "window")
 _FROM_0 = ("usd", "tokens", "calls", "depth")
+
+
+#: What the first messages of a conversation take, about; and the window that a reply leaves must hold them.
+PROMPT_TOKENS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,18 +68,45 @@ class Limits:
             value = getattr(self, name)
             if value is not None and not 0 < value <= MOST:
                 raise RlmError(f"{name} is {str(value)[:40]}; give more than 0 and at most {MOST:g}")
+        if self.window is not None and self.window < (least := self.reply_tokens + PROMPT_TOKENS):
+            raise RlmError(
+                f"window is {self.window}, and a reply of {self.reply_tokens} tokens with the least of a prompt takes "
+                f"{least}; give a window of at least {least}, or fewer reply tokens"
+            )
 
 
 @dataclass(frozen=True, slots=True)
 class Models:
     """The models of a run, as litellm names them. `root`: of conversations, children's too. `child`: of sub-calls; if
     none is named, the root model, or beside an offline one offline/reader, which alone reads passages.
+
+    `options`: sent with each call, such as {"temperature": 0, "reasoning_effort": "low"}, by litellm's names; a
+    parameter that a model does not have is left out. `child_options`: sent with sub-calls instead; by default the same.
+
+    Raises GatewayError for an option that cannot be sent.
     """
 
     root: str = "offline/navigator"
     child: str = ""
+    options: Mapping[str, Json] = field(default_factory=dict)
+    child_options: Mapping[str, Json] | None = None
 
     def __post_init__(self) -> None:
         if not self.child:
             offline = self.root.startswith("offline/")
             object.__setattr__(self, "child", "offline/reader" if offline else self.root)
+        child_options = self.options if self.child_options is None else self.child_options
+        object.__setattr__(self, "options", check_options(self.options))
+        object.__setattr__(self, "child_options", check_options(child_options))
+
+    def sub_call_options(self, model: str) -> Mapping[str, Json]:
+        """The options of a sub-call that is put to one of the two models."""
+        return (self.child_options if model == self.child else self.options) or {}
+
+    def as_json(self) -> dict[str, Json]:
+        """The models as a trace and a file of answers name them: with their options, where there are any."""
+        names: dict[str, Json] = {"root": self.root, "child": self.child}
+        options = {"options": self.options, "child_options": self.child_options}
+        return names | (
+            {name: dict(given or {}) for name, given in options.items()} if any(options.values()) else {}
+        )

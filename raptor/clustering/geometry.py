@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.reproducible import spherical_kmeans
+from index_store.terminal import count
 from raptor.errors import RaptorError
 
 Floats = npt.NDArray[np.floating]
@@ -29,7 +30,7 @@ def unit_rows(vectors: Floats, tokens: Ints) -> npt.NDArray[np.float32]:
     bad = np.flatnonzero(~np.concatenate([np.isfinite(b).all(axis=1) for b in blocks(vectors)]))
     if len(bad):
         raise RaptorError(
-            f"{len(bad)} vectors are not finite, first at row {bad[0]}; embed those texts again"
+            f"{count(len(bad), 'vector is', 'vectors are')} not finite, first at row {bad[0]}; embed those texts again"
         )
     points = np.empty(vectors.shape, dtype=np.float32)
     for block, unit in zip(blocks(vectors), blocks(points), strict=True):

@@ -4,9 +4,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from index_store.terminal import byte_size, count, one_line, print_json, say, span_of_time, spelled
 from raptor.build import build_index, sync_index, update_index
+from raptor.errors import RaptorError
 from raptor.estimating import Estimate, check_cap, estimate
 from raptor.loading.duplicates import Twin
 from raptor.loading.metadata import Metadata, read_metadata
@@ -16,6 +18,9 @@ from raptor.pruning import places_of_removed, prune_index
 from raptor.reconciling import named
 from raptor.settings import BuildSettings, Spending, read_settings
 from raptor.types import BuildReport, Changes
+from rlm.gateway.models import give_price
+from rlm.gateway.naming import named_by
+from rlm.gateway.offline.registry import PREFIX
 
 _TWINS = 10  # near-duplicates that are named
 
@@ -29,7 +34,7 @@ def build(args: argparse.Namespace) -> int:
         report = build_index(
             args.source,
             args.output,
-            summarizer=args.summarizer,
+            **_summarizer(args),
             embedder=args.embedder,
             settings=_settings(args),
             metadata=_metadata(args.meta),
@@ -76,13 +81,25 @@ def sync(args: argparse.Namespace) -> int:
             args.index,
             follow_links=args.follow_links,
             dry_run=args.dry_run,
-            summarizer=args.summarizer,
+            again=args.again,
+            allow=lambda paths: args.yes or _is_allowed(args.index, paths),
+            **_summarizer(args),
             embedder=args.embedder,
             password=args.password,
             spending=_spending(args),
             progress=progress,
         )
     return _print_report(report, args, removes=True)
+
+
+def _is_allowed(index: str, paths: Sequence[str]) -> bool:
+    """Whether someone at a terminal says that sources of an index that came from elsewhere may be read."""
+    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    listed = "\n".join(f"  {spelled(path)}" for path in paths)
+    say(f"{spelled(index)} was not built here, and names sources outside of this folder:", file=sys.stderr)
+    say(f"{listed}\nread them, and put their text into it? [y/N]", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _update(
@@ -102,7 +119,7 @@ def _update(
             sources,
             remove=removed,
             dry_run=dry_run,
-            summarizer=args.summarizer,
+            **_summarizer(args),
             embedder=args.embedder,
             metadata=metadata,
             encoding=encoding,
@@ -119,7 +136,7 @@ def _dry_run(args: argparse.Namespace) -> int:
         expected, failures = estimate(
             args.source,
             args.output,
-            summarizer=args.summarizer,
+            **_summarizer(args),
             embedder=args.embedder,
             settings=_settings(args),
             follow_links=args.follow_links,
@@ -153,6 +170,18 @@ def _settings(args: argparse.Namespace) -> BuildSettings:
     return settings
 
 
+def _summarizer(args: argparse.Namespace) -> dict[str, Any]:
+    """The summarizer that is named, and what is sent with its calls. Raises RaptorError for options that go nowhere."""
+    named = named_by(args.summarizer or "", args)
+    give_price(named.model, named.usd_per_million)
+    if named.options and (not named.model or named.model.startswith(PREFIX)):
+        raise RaptorError(
+            f"{', '.join(named.options)} would be sent with the calls of a model, and an offline one has none; name it "
+            "with --summarizer"
+        )
+    return {"summarizer": named.model or None, "summarizer_options": named.options}
+
+
 def _spending(args: argparse.Namespace) -> Spending:
     return Spending(args.max_usd, args.max_errors)
 
@@ -163,7 +192,7 @@ def _spending(args: argparse.Namespace) -> Spending:
 def _print_report(report: BuildReport, args: argparse.Namespace, *, removes: bool = False) -> int:
     still_in = places_of_removed(report.index) if removes and report.changes.removed else []
     for note in () if args.quiet else report.notes:
-        say(one_line(f"note {note.source}: {note.words}", 10_000), file=sys.stderr)
+        say(f"note {spelled(note.source)}: {one_line(note.words, 10_000)}", file=sys.stderr)
     if report.near_duplicates and not args.quiet:
         say(one_line(_twins_text(report.near_duplicates), 10_000), file=sys.stderr)
     for unused in report.unused_metadata:
@@ -189,7 +218,7 @@ def _print_skipped(failures: Sequence[Failure]) -> None:
 
 
 def _reason(failure: Failure) -> str:
-    return one_line(f"{failure.source}: {failure.reason}", 10_000)
+    return f"{spelled(failure.source)}: {one_line(failure.reason, 10_000)}"
 
 
 def _report_text(report: BuildReport) -> str:
@@ -228,6 +257,11 @@ def _rest_text(report: BuildReport, still_in: Sequence[str], *, removes: bool) -
     if report.vanished:
         lines.append(
             f"  {named(report.vanished)} vanished from the sources; take them out with: raptor sync {index}"
+        )
+    if report.left_out:
+        verb = "was removed and stays out" if len(report.left_out) == 1 else "were removed and stay out"
+        lines.append(
+            f"  {named(report.left_out)} {verb}; bring back what was removed with: raptor sync {index} --again"
         )
     if still_in and not report.dry_run:
         lines.append(

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import datetime
 
 from index_store.generations import Changes, Generation, changes_of, list_generations, rollback
-from index_store.terminal import byte_size, count, one_line, print_json, say
+from index_store.terminal import byte_size, count, one_line, print_json, say, spelled
 from index_store.verify import verify_index
 from raptor.checking import SourceState, check_sources as states_of_sources
 from raptor.progress import show_progress
@@ -46,8 +46,8 @@ def check_sources(args: argparse.Namespace) -> int:
 
 
 def _state_line(s: SourceState) -> str:
-    reason = f": {s.reason}" if s.reason else ""
-    return one_line(f"{s.state} {s.doc}: {s.file}{reason}", 10_000)
+    reason = f": {one_line(s.reason, 10_000)}" if s.reason else ""
+    return f"{s.state} {spelled(s.doc)}: {spelled(s.file)}{reason}"
 
 
 def generations(args: argparse.Namespace) -> int:

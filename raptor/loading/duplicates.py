@@ -70,6 +70,14 @@ def near_duplicates(documents: Sequence[tuple[str, str]]) -> list[Twin]:
     return twins
 
 
+def first_alike(docs: Sequence[str], twins: Sequence[Twin]) -> list[int]:
+    """For each of `docs`, in order, the number of the first that it is alike to, over any between; else its own."""
+    first = {doc: number for number, doc in enumerate(docs)}
+    for twin in twins:
+        first[twin.doc] = first[twin.of]
+    return [first[doc] for doc in docs]
+
+
 def _words(text: str) -> list[str]:
     return _WORD.findall(text.casefold())
 

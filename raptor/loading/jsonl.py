@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
+from index_store.terminal import count
 from raptor.loading.plain import decode
 from raptor.loading.types import MAX_BYTES, Failure, Loaded, SourceFile, Text, meta_of, title_of
 
@@ -64,7 +65,7 @@ def _no_documents(file: SourceFile, held: Sequence[Loaded]) -> Failure:
     first = f", the first because {held[0].reason}" if held and isinstance(held[0], Failure) else ""
     return Failure(
         str(file.path),
-        f"none of its first {len(held)} lines is a document{first}; "
+        f"none of its first {count(len(held), 'line')} is a document{first}; "
         'write each as {"_id": ..., "title": ..., "text": ...}, or name the file .txt to load it as it stands',
     )
 

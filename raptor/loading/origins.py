@@ -37,10 +37,11 @@ class Source:
 @dataclass(frozen=True, slots=True)
 class Origins:
     """Where an index came from. `folder`: the one from which relative paths count; "" where that is not known, and the
-    working folder stands in for it."""
+    working folder stands in for it. `removed`: ids of documents that were taken out and may still be in a source."""
 
     folder: str = ""
     sources: tuple[Source, ...] = ()
+    removed: tuple[str, ...] = ()
 
     @property
     def roots(self) -> list[str]:
@@ -106,6 +107,12 @@ class Origins:
         below = str(Path(source.root, *_wild_parts(source.given)))
         return any(matches(pattern, path) for pattern in (at, below) for path in paths)
 
+    def outside(self) -> list[str]:
+        """The paths of those sources that lie neither in the working folder nor below it."""
+        here = [os.path.realpath(Path.cwd())]
+        places = [self.place(source.given) if source.kind == FILE else source.root for source in self.sources]
+        return [place for place in places if not is_below(os.path.realpath(place), here)]
+
     def folder_of(self, source: Source) -> Path:
         """The folder without which nothing of a source can be found."""
         return Path(source.root or Path(self.place(source.given)).parent)
@@ -160,7 +167,8 @@ class Origins:
 
     def as_json(self) -> Json:
         """The fields as JSON has them."""
-        return {"folder": self.folder, "sources": [asdict(source) for source in self.sources]}
+        sources: list[Json] = [asdict(source) for source in self.sources]
+        return {"folder": self.folder, "sources": sources, "removed": list(self.removed)}
 
     @classmethod
     def from_json(cls, given: Any, roots: Any = None) -> "Origins":
@@ -172,7 +180,7 @@ class Origins:
                 Source(str(row["given"]), str(row["kind"]), str(row["root"]), bool(row["follow_links"]))
                 for row in given["sources"]
             )
-            return cls(str(given["folder"]), sources)
+            return cls(str(given["folder"]), sources, tuple(map(str, given.get("removed", ()))))
         except (TypeError, KeyError):  # the file may be a stranger's
             return cls()
 

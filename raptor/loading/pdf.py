@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
+from index_store.terminal import count
 from raptor.loading.types import (
     MAX_PACKED_BYTES,
     Failure,
@@ -110,7 +111,7 @@ def page_starts(pages: Sequence[str]) -> tuple[int, ...]:
 def without_text(empty: Sequence[int], pages: int) -> str:
     """What to tell of pages, from 1, that hold no text."""
     what = (
-        f"its {pages:,} pages hold no text, perhaps scanned images"
+        f"its {count(pages, 'page holds', 'pages hold')} no text, perhaps scanned images"
         if len(empty) == pages
         else f"it holds no text on page{'s' if len(empty) > 1 else ''} {ranges(empty)} of {pages:,}, "
         "which may be scanned"

@@ -1,7 +1,7 @@
 """Look up the citations that a model offers with its answer in the documents."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import accumulate, islice, takewhile
@@ -20,6 +20,7 @@ Support = Literal["verbatim", "respaced", "nearest", "unsupported"]
 MAX_CITATIONS = 100  # of one answer
 MAX_PLACES = 50  # matches of a quote's first words in the whole index
 WHOLE_CHARS = 1_000_000  # of a place that is read whole to look for a quote
+MAX_COPIES = 20  # near-duplicates of a document that are looked into
 MAX_PARTS = 1_000  # of a longer place, that begin with a quote's first words
 MAX_CUT = 10_000  # occurrences of a quote that cut a word at either end, and are passed over
 WORD_CHARS = 100  # of the longest word that is not cut
@@ -46,7 +47,8 @@ class Citation:
     marks or dashes (`rlm.audit.likeness`); `quote` is then the document's words, `claimed` the model's, and
     `similarity` SAME_WORDS. "nearest": in other words, or other case or marks; `quote` and `claimed` as before, and
     `similarity` below 1 and at least NEAREST, so that a single changed number shows. "unsupported": not at all; `quote`
-    is then the model's, `similarity` 0, and there is no place. `node`: the id of the chunk in which the quote begins.
+    is then the model's, `similarity` 0, and there is no place. `node`: the id of the chunk in which the quote begins. `also_in`:
+    ids of documents that say nearly the same as this one, and hold these words too.
     """
 
     doc: str | None
@@ -58,10 +60,12 @@ class Citation:
     node: str | None = None
     claimed: str | None = None
     similarity: float = 1.0
+    also_in: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Json]:
-        """The citation as it is in the JSON of an answer."""
-        return {
+        """The citation as it is in the JSON of an answer; `also_in` only where there is any."""
+        others: dict[str, Json] = {"also_in": list(self.also_in)} if self.also_in else {}
+        return others | {
             "doc": self.doc,
             "start": self.start,
             "end": self.end,
@@ -356,7 +360,18 @@ def _at(view: View, span: Span, claimed: str | None = None, similarity: float = 
         None if node is None else view.index.id_of(node),
         None if exact else claimed,
         1.0 if exact else SAME_WORDS if respaced else similarity,
+        tuple(_also_in(view, span, words)),
     )
+
+
+def _also_in(view: View, span: Span, words: str) -> Iterator[str]:
+    """Ids of near-duplicates of a span's document in which its words may be cited too."""
+    copies = view.index.copies(view.index.document_number(span.doc)) if view.index.has_copies else []
+    for number in copies[:MAX_COPIES]:
+        document = view.index.documents[number]
+        whole = view.spans_of(document.id) if document.chars <= WHOLE_CHARS else []
+        if any(find_exactly(view.index.span_text(stretch), words) for stretch in whole):
+            yield document.id
 
 
 def _unsupported(quote: str) -> Citation:

@@ -54,7 +54,8 @@ def _uncited(demands: Demands, content: Json, citations: Sequence[Citation]) -> 
     if unsupported := [c.quote for c in citations if c.supported == "unsupported"]:
         quotes = "; ".join(repr(quote[:QUOTE_CHARS]) for quote in unsupported[:SHOWN])
         counts = {"unsupported": len(unsupported), "citations": len(citations)}
-        yield refusals.UNSUPPORTED.format(**counts, quotes=quotes)
+        stands = "does not stand" if len(unsupported) == 1 else "do not stand"
+        yield refusals.UNSUPPORTED.format(**counts, stands=stands, quotes=quotes)
     elif not citations and not is_not_found(content):
         yield refusals.UNCITED.format(not_in_documents=NOT_IN_DOCUMENTS)
 

@@ -1,6 +1,7 @@
 """Ask an index a question: choose a route that fits the limits, record the run in a trace, return the answer."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from index_store.view import View
 from rlm.answers.citations import Citation, Conclusion
 from rlm.answers.demands import Demands, is_not_found
 from rlm.answers.schema import typed
+from rlm.asking.offline import doubts, read_by
 from rlm.asking.options import Options
 from rlm.asking.routes import Choice, choose, first_call
 from rlm.asking.runs import (
@@ -37,6 +39,8 @@ from rlm.loop.run import Run
 from rlm.loop.single import RETRIEVED_TOKENS, answer_once, fitting, retrieved_text, whole_text
 from rlm.loop.verbs import Verbs
 
+_log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -49,6 +53,8 @@ class Answer:
     schema was demanded and is met; `content` is then its JSON. `priced`: whether the prices of all models are known;
     where one is not, `usage.usd` is too low. `why`: a sentence about the stop, where there is more to say, such as that
     nothing was found to answer from. `lacks`: what an "unmet" answer lacks of what was demanded, as the model was told.
+    `read_by`: who read the text, where that was no language model; `warnings` then says what the offline tools cannot
+    do for this question.
     """
 
     content: str
@@ -61,6 +67,8 @@ class Answer:
     priced: bool = True
     why: str = ""
     lacks: str = ""
+    read_by: str = ""
+    warnings: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Json]:
         """The answer as the command line prints it."""
@@ -72,12 +80,14 @@ class Answer:
             "trace": str(self.trace),
             "head": self.head,
         }
-        more = {
-            "priced": None if self.priced else False,
-            "why": self.why or None,
-            "lacks": self.lacks or None,
+        more: dict[str, Json] = {
+            "why": self.why,
+            "lacks": self.lacks,
+            "read_by": self.read_by,
+            "warnings": list(self.warnings),
         }
-        return answer | {name: value for name, value in more.items() if value is not None}
+        told = {name: value for name, value in more.items() if value}
+        return answer | ({} if self.priced else {"priced": False}) | told
 
 
 def ask(
@@ -170,22 +180,30 @@ async def events(
         await asyncio.wait([asking])
 
 
-async def ask_opened(index: Index, question: str, options: Options) -> Answer:
-    """As `ask_async`, for an index that `ready` has opened and a question that `check_text` has passed."""
+async def ask_opened(index: Index, question: str, options: Options, folder: Path | None = None) -> Answer:
+    """As `ask_async`, for an index that `ready` has opened and a question that `check_text` has passed.
+
+    `folder`: of the run, where it was made before.
+    """
     async with gateway_for(options.limits) as gateway:
-        return await ask_through(gateway, index, question, options)
+        return await ask_through(gateway, index, question, options, folder)
 
 
-async def ask_through(gateway: Gateway, index: Index, question: str, options: Options) -> Answer:
+async def ask_through(
+    gateway: Gateway, index: Index, question: str, options: Options, folder: Path | None = None
+) -> Answer:
     """Ask one question as one run, with a folder of its own; what it spends is charged to the gateway's ledger."""
     view = View(index, scope=options.scope)
-    folder = new_folder(Path(options.runs), question)
+    folder = folder or new_folder(Path(options.runs), question)
     with Trace.open(folder) as trace:
         run = new_run(view, options, gateway, trace, asyncio.get_running_loop())
-        conclusion = await _concluded(run, question, choose(run, options.route))
+        choice = choose(run, options.route)
+        _log.info("%s: %s by %s (%s)", folder, run.models.root, choice.route, choice.why)
+        conclusion = await _concluded(run, question, choice)
+        _log.info("%s: ended by %s after %d calls", folder, conclusion.stop, run.budget.ledger.spent.calls)
         if conclusion.stop == "failed":
             raise RlmError(f"{conclusion.error} (trace: {folder})")
-        return answer_of(run, conclusion, folder, trace.head)
+        return answer_of(run, question, conclusion, folder, trace.head)
 
 
 async def _concluded(run: Run, question: str, choice: Choice) -> Conclusion:
@@ -217,10 +235,14 @@ async def _by_route(run: Run, question: str, route: Route) -> Conclusion:
     return await answer_once(run, question, fitting(run, question, passages))
 
 
-def answer_of(run: Run, conclusion: Conclusion, folder: Path, head: str) -> Answer:
+def answer_of(run: Run, question: str, conclusion: Conclusion, folder: Path, head: str) -> Answer:
     """The answer of a run that has ended, with what it spent. `head`: the hash of its trace's last line."""
     c, schema = conclusion, run.demands.schema
     value = None if schema is None or is_not_found(c.content) else typed(c.content, schema)[0]
     priced = all(price(model, 1, 1) is not None for model in (run.models.root, run.models.child))
     spent = run.budget.ledger.spent
-    return Answer(c.content, c.citations, c.stop, spent, folder, head, value, priced, c.error, c.lacks)
+    by = read_by(run.models)
+    warnings = doubts(question) if by else ()
+    return Answer(
+        c.content, c.citations, c.stop, spent, folder, head, value, priced, c.error, c.lacks, by, warnings
+    )

@@ -82,7 +82,7 @@ class Chat:
         self.last = await pursue(await self._put(recorded, question), question)
         if self.last.stop == "failed":
             raise RlmError(self.last.error)
-        return answer_of(run, self.last, recorded.folder, recorded.trace.head)
+        return answer_of(run, question, self.last, recorded.folder, recorded.trace.head)
 
     @property
     def head(self) -> str:

@@ -193,7 +193,7 @@ def asked_with(index: Index, options: Options) -> dict[str, Json]:
     so that a run with higher ones goes on with the same file."""
     return {
         "index": index.digest,
-        "models": asdict(options.models),
+        "models": options.models.as_json(),
         "route": options.route,
         "demands": asdict(options.demands),
         "scope": options.scope.as_json(),

@@ -40,7 +40,7 @@ def read_questions(path: str | Path) -> list[Question]:
 
 
 def questions_in(path: str | Path) -> Iterator[Question]:
-    """The questions of a file, one by one as they are read; one without an id has its line's number as id.
+    """The questions of a file, one by one as they are read; one without an id has its line's number, as text, as id.
 
     Blank lines are passed over. Raises RlmError, naming the line.
     """
@@ -64,7 +64,7 @@ def _question(line: bytes, number: int, where: str) -> Question:
     text = row.get("text", row.get("question"))
     if not isinstance(text, str):
         raise RlmError(f"{where}: {EXPECTED}")
-    id = row.get("_id", row.get("id", number))
+    id = row.get("_id", row.get("id", str(number)))
     return Question(id, check_text(text, "question", f"{where}: "), _scope(row.get("scope"), where), where)
 
 

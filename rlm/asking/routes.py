@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from index_store.terminal import count
 from rlm import prompts
 from rlm.errors import RlmError
 from rlm.gateway.models import price, window
@@ -44,7 +45,8 @@ def choose(run: Run, route: Route) -> Choice:
     model, tokens, size = run.models.root, text_tokens(run), window(run.models.root)
     if route == "direct" and size is not None and tokens + run.limits.reply_tokens > size:
         raise RlmError(
-            f"the text has about {tokens:,} tokens and {model} takes {size:,}; use --route retrieve or --route rlm"
+            f"the text has about {count(tokens, 'token')} and {model} takes {size:,}; use --route retrieve, or "
+            "--route rlm"
         )
     if route != "auto":
         return Choice(route, "it was asked for")
@@ -55,22 +57,27 @@ def choose(run: Run, route: Route) -> Choice:
         and (left.tokens is None or tokens * 2 <= left.tokens)
     ):
         return Choice(
-            "direct", f"the whole text, about {tokens:,} tokens, fits well inside the {size:,} of {model}"
+            "direct",
+            f"the whole text, about {count(tokens, 'token')}, fits well inside the {size:,} of {model}",
         )
     if left.calls is not None and left.calls < LOOP_CALLS:
+        few = count(left.calls, "call is", "calls are")
         return Choice(
-            "retrieve", f"{left.calls} calls are too few to climb the tree, which takes {LOOP_CALLS}"
+            "retrieve",
+            f"{few} too few to climb the tree, which takes {LOOP_CALLS}",
         )
     if left.tokens is not None and left.tokens < LOOP_TOKENS:
+        few = count(left.tokens, "token is", "tokens are")
         return Choice(
-            "retrieve", f"{left.tokens:,} tokens are too few to climb the tree, which takes {LOOP_TOKENS:,}"
+            "retrieve",
+            f"{few} too few to climb the tree, which takes {LOOP_TOKENS:,}",
         )
     than_window = (
         f"more than a quarter of the {size:,} of {model}"
         if size
         else f"and the window of {model} is not known"
     )
-    return Choice("rlm", f"the text has about {tokens:,} tokens, {than_window}")
+    return Choice("rlm", f"the text has about {count(tokens, 'token')}, {than_window}")
 
 
 def text_tokens(run: Run) -> int:

@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 import re
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import cache
@@ -125,7 +127,7 @@ def record_opening(run: Run, question: str, choice: Choice) -> None:
             "documents": len(run.index.documents),
             "nodes": len(run.index),
         },
-        models=asdict(run.models),
+        models=run.models.as_json(),
         prompts={"version": prompts.VERSION, "sha256": words_digest()},
         limits=asdict(run.limits),
         code_version=version("raptor-rlm"),
@@ -160,6 +162,20 @@ def record_closing(run: Run, conclusion: Conclusion) -> None:
         error=conclusion.error or None,
     )
     run.journal.record("0", closed)
+
+
+@contextmanager
+def early_folder(runs: Path, question: str) -> Iterator[Path]:
+    """As `new_folder`, before the index is opened; it is taken away again where the run did not begin."""
+    was_there = runs.exists()
+    folder = new_folder(runs, question)
+    try:
+        yield folder
+    finally:
+        with suppress(OSError):  # something stands in it
+            folder.rmdir()
+            if not was_there:
+                runs.rmdir()
 
 
 def new_folder(runs: Path, question: str) -> Path:

@@ -17,7 +17,7 @@ class Tally:
 
     `out_of_budget` had begun when a cap was met, and `not_asked` never did. `failed`: how many for each reason.
     `spent`: by all. `an_answer`: what those that were answered used, on average; None where none was. `priced`: whether
-    the prices of all models are known.
+    the prices of all models are known. `read_by`: who read the text, where that was no language model.
     """
 
     before: int
@@ -28,6 +28,7 @@ class Tally:
     spent: Usage
     an_answer: Usage | None
     priced: bool
+    read_by: str
 
     @property
     def left(self) -> int:
@@ -55,6 +56,7 @@ class Tally:
             "failed": self.failed,
             "spent": asdict(self.spent),
             "priced": self.priced,
+            **({"read_by": self.read_by} if self.read_by else {}),
             "left": self.left,
             "estimate_for_those_left": None if self.needed is None else asdict(self.needed),
         }
@@ -75,6 +77,7 @@ def tally(outcomes: Iterable[Outcome], before: int = 0) -> Tally:
         sum((outcome.usage for outcome in listed), Usage()),
         _average([outcome.usage for outcome in done]),
         all(outcome.answer is None or outcome.answer.priced for outcome in listed),
+        next((outcome.answer.read_by for outcome in listed if outcome.answer), ""),
     )
 
 

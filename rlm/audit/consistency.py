@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from index_store.terminal import brief
+from index_store.terminal import brief, count
+from rlm.audit.envelope import opened
 from rlm.audit.events import AMOUNT, CONTEXT_CHARS, RecordedEvent
 from rlm.audit.likeness import SAME_WORDS, same_words
 from rlm.gateway.types import Usage
@@ -33,7 +34,8 @@ REGULAR, BROKEN = (
     frozenset({"answer", "unmet", "turns", "budget", "timeout", "no code"}),
     frozenset({"failed", "cancelled"}),
 )
-#: The error of a call that was cancelled: the ledger was charged for it, and nobody was told how much.
+#: The error of a call that was cancelled: the ledger was charged for it, and before there were attempts nobody was told
+#: how much.
 CUT_OFF = "the run was stopped before the model answered"
 
 
@@ -141,7 +143,8 @@ def children_are_next(story: Story, event: RecordedEvent) -> str:
     """Children are new, are named after their parent and numbered on, one for each prompt."""
     name, talk = event["conversation"], story.talks[event["conversation"]]
     if len(event["children"]) != len(event["prompts"]):
-        return f"{len(event['prompts'])} prompts began {len(event['children'])} conversations"
+        began = count(len(event["children"]), "conversation")
+        return f"{count(len(event['prompts']), 'prompt')} began {began}"
     if len(story.talks) + len(event["children"]) > MOST_OPEN:
         return f"it has more than {MOST_OPEN:,} conversations under way, which no run has"
     for number, child in enumerate(event["children"], talk.children + 1):
@@ -164,7 +167,8 @@ def children_return_as_called(story: Story, event: RecordedEvent) -> str:
     if list(event["children"]) != talk.under_way:
         return "children return that were not called, or others than were called"
     if len(event["results"]) != len(event["children"]):
-        return f"{len(event['children'])} children give back {len(event['results'])} results"
+        back = count(len(event["results"]), "result")
+        return f"{count(len(event['children']), 'child gives', 'children give')} back {back}"
     for child, result in zip(event["children"], event["results"], strict=True):
         own = story.talks[child]
         if own.call or own.scan:
@@ -253,7 +257,8 @@ def messages_add_up(story: Story, event: RecordedEvent) -> str:
     again = event["conversation_messages"] - len(event["messages"])
     before = story.talks[event["conversation"]].sent
     if again < 0 or again > before + (before > 0):
-        return f"it sends {again} messages again, where {before} were sent before"
+        sent = f"{before:,} {'was' if before == 1 else 'were'}"
+        return f"it sends {count(again, 'message')} again, where {sent} sent before"
     return ""
 
 
@@ -283,12 +288,29 @@ def caps_hold(story: Story, event: RecordedEvent) -> str:
     return ""
 
 
+def attempts_add_up(story: Story, event: RecordedEvent) -> str:
+    """A call was charged what its attempts settled, took no less time than they, and ends as the last of them did."""
+    attempts = event.get("attempts")
+    if attempts is None:
+        return ""
+    settled = sum((Usage(**one["settled"]) for one in attempts), Usage())
+    if problem := _unlike(story, event.get("usage", {}), settled, "the call is", "its attempts"):
+        return problem
+    took = sum(one["waited_s"] + one["seconds"] for one in attempts)
+    if took > event["seconds"] + SLACK_S:
+        return f"the call took {event['seconds']} s, and its attempts {took:.3f} s together"
+    *before, last = [not one["error"] for one in attempts] or [False]
+    if any(before) or last != (event["kind"] == "model_answered"):
+        return "its attempts end otherwise than the call did"
+    return ""
+
+
 def children_cost_what_they_used(story: Story, event: RecordedEvent) -> str:
     """The usage of children is the sum of their calls, and of all below them."""
     if story.talks["0"].counted_anew:  # earlier conversations had the same names
         return ""
     used = sum((story.talks[child].used for child in event["children"]), Usage())
-    return _unlike(story, event["usage"], used, "the children", "their calls")
+    return _unlike(story, event["usage"], used, "the children are", "their calls")
 
 
 def ledger_agrees(story: Story, event: RecordedEvent) -> str:
@@ -307,7 +329,7 @@ def total_is_the_sum(story: Story, event: RecordedEvent) -> str:
             f"the run is said to have used {_words(closed)}, and its ledger had {_words(story.noted)} before"
         )
     if not story.cut and not any(talk.call for talk in story.talks.values()):
-        return _unlike(story, event["usage"], story.spent, "the run", "its calls")
+        return _unlike(story, event["usage"], story.spent, "the run is", "its calls")
     if not _covers(story, closed, story.spent):
         return f"the run is said to have used {_words(closed)}, and its calls together {_words(story.spent)}"
     return ""
@@ -370,7 +392,8 @@ def visit_gave_what_it_counts(story: Story, event: RecordedEvent) -> str:
         return "a visit was refused, and gave something"
     chars = 0 if refused else len(result if isinstance(result, str) else json.dumps(result))
     if chars != event["result_chars"]:
-        return f"a visit is said to have given {event['result_chars']} characters, and gave {chars}"
+        said = count(event["result_chars"], "character")
+        return f"a visit is said to have given {said}, and gave {chars:,}"
     return ""
 
 
@@ -396,6 +419,7 @@ def answer_is_what_was_said(story: Story, event: RecordedEvent) -> str:
         and talk.text
         and not content.startswith('"')
         and not _lines(content) <= _lines(talk.text)
+        and ((envelope := opened(talk.text)) is None or envelope.answer != content)
     ):
         return "the answer holds a line that the model's reply does not"
     return ""
@@ -422,14 +446,15 @@ def _citation_problem(cited: dict[str, Any]) -> str:
         return "is said to stand there in the same words, and the words found are others"
     words = found if found is not None else cited["quote"] if kind == "verbatim" else None
     if words is not None and start is not None and end is not None and end - start != len(words):
-        return f"has a place of {end - start} characters, and {len(words)} characters of words"
+        place, chars = count(end - start, "character"), count(len(words), "character")
+        return f"has a place of {place}, and {chars} of words"
     if kind == "unsupported" and (start is not None or end is not None or found is not None):
         return "is said to stand nowhere, and has a place"
     if (like := cited["similarity"]) is not None and not _ALIKE[kind](like):
         return f"is said to be {kind}, and {like} alike"
     before, after = cited["context_before"], cited["context_after"]
     if start is not None and (len(before) != min(start, CONTEXT_CHARS) or len(after) > CONTEXT_CHARS):
-        return f"stands after {start} characters, of which {len(before)} are shown"
+        return f"stands after {count(start, 'character')}, of which {len(before):,} are shown"
     return ""
 
 
@@ -479,8 +504,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
         assistant_said_it,
         output_is_shown,
     ),
-    "model_answered": (is_under_way, call_was_begun, caps_hold),
-    "model_failed": (is_under_way, call_was_begun, caps_hold),
+    "model_answered": (is_under_way, call_was_begun, caps_hold, attempts_add_up),
+    "model_failed": (is_under_way, call_was_begun, caps_hold, attempts_add_up),
     "code_scanned": (is_under_way, cell_is_next),
     "code_run": (is_under_way, cell_was_scanned),
     "visited": (is_under_way, cell_was_let_run, run_searched_for_its_end, visit_gave_what_it_counts),
@@ -687,8 +712,9 @@ def _unlike(story: Story, said: dict[str, Any], summed: Usage, who: str, parts: 
     usage = Usage(**said)
     if _covers(story, usage, summed) and _covers(story, summed, usage):
         return ""
-    return f"{who} are said to have used {_words(usage)}, and {parts} together {_words(summed)}"
+    return f"{who} said to have used {_words(usage)}, and {parts} together {_words(summed)}"
 
 
 def _words(usage: Usage) -> str:
-    return f"{usage.calls} calls, {usage.prompt_tokens} + {usage.completion_tokens} tokens, ${usage.usd:g}"
+    tokens = f"{usage.prompt_tokens} + {usage.completion_tokens} tokens"
+    return f"{count(usage.calls, 'call')}, {tokens}, ${usage.usd:g}"

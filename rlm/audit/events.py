@@ -139,6 +139,20 @@ OBJECT = Shape(
 )
 
 USAGE = object_of({"calls": COUNT, "prompt_tokens": COUNT, "completion_tokens": COUNT, "usd": AMOUNT})
+#: One request of a call, as rlm.gateway.types.Attempt. `settled` of all together is the usage of the call.
+ATTEMPT = object_of(
+    {
+        "status": TEXT,
+        "waited_s": AMOUNT,
+        "seconds": AMOUNT,
+        "reserved": USAGE,
+        "settled": USAGE,
+        "error": TEXT,
+        "sent": OBJECT,
+    }
+)
+SERVED = object_of({"model": TEXT, "system_fingerprint": TEXT, "cached_tokens": COUNT})
+OVER_CAP = object_of({"cap": one_of("usd", "tokens", "calls"), "asked": AMOUNT, "left": AMOUNT})
 MESSAGE = object_of({"role": one_of("system", "user", "assistant"), "content": TEXT})
 #: A node of the tree, or a bare span of a document (then `node` is null). `parent`: the node it was reached or listed
 #: under; null for the root and for bare spans.
@@ -161,7 +175,7 @@ CITATION = object_of(
         "context_before": TEXT,
         "context_after": TEXT,
     },
-    {"found": or_null(TEXT), "title": TEXT, "source": TEXT},
+    {"also_in": list_of(TEXT), "found": or_null(TEXT), "title": TEXT, "source": TEXT},
 )
 CHILD_VERB = one_of("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched")
 
@@ -191,7 +205,7 @@ EVENTS: dict[str, Fields] = {
             "conversation_messages": COUNT,
             "max_tokens": COUNT,
         },
-        {"temperature": NUMBER},
+        {"temperature": NUMBER, "parameters": OBJECT},
     ),
     "model_answered": Fields(
         {
@@ -203,10 +217,11 @@ EVENTS: dict[str, Fields] = {
             "seconds": AMOUNT,
             "cached": FLAG,
         },
+        {"attempts": list_of(ATTEMPT), "served": SERVED},
     ),
     "model_failed": Fields(
         {"call": ID, "model": TEXT, "error": TEXT, "seconds": AMOUNT},
-        {"usage": USAGE},
+        {"usage": USAGE, "attempts": list_of(ATTEMPT), "refused": OVER_CAP},
     ),
     "code_scanned": Fields(
         {

@@ -5,11 +5,11 @@ is misspelt, missing or of another type where it is recorded. The table checks a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, asdict, dataclass, fields
-from typing import ClassVar, Literal, TypedDict
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
+from typing import Any, ClassVar, Literal, TypedDict
 
 from index_store.types import Json
-from rlm.gateway.types import Message, Usage
+from rlm.gateway.types import Attempt, Message, Served, Usage
 
 
 class IndexFacts(TypedDict):
@@ -36,6 +36,14 @@ class ChildResult(TypedDict):
     text: str
 
 
+class OverCap(TypedDict):
+    """Why a call was not made: the most that it may need under a cap, and what was left of that, both in its unit."""
+
+    cap: str
+    asked: float
+    left: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
     """One thing that happened in a run. A field that may be left out has the default None, and is then not written."""
@@ -46,10 +54,16 @@ class Event:
         """The fields by name, as a line of a trace holds them."""
         values = ((one, getattr(self, one.name)) for one in fields(self))
         return {
-            one.name: asdict(value) if isinstance(value, Usage) else value
-            for one, value in values
-            if value is not None or one.default is MISSING
+            one.name: _as_json(value) for one, value in values if value is not None or one.default is MISSING
         }
+
+
+def _as_json(value: Any) -> Json:
+    """The value as a line of a trace holds it; only a dataclass, or a list that begins with one, is another there."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    listed = isinstance(value, list | tuple) and value and is_dataclass(value[0])
+    return [asdict(item) for item in value] if listed else value
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +97,8 @@ class QuestionPut(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelAsked(Event):
     """A model call begins. The model sees the first `conversation_messages - len(messages)` messages that this
-    conversation held before, and then `messages`."""
+    conversation held before, and then `messages`. `parameters`: what it is asked with besides, by litellm's names; what
+    of that went out is told with each attempt."""
 
     kind = "model_asked"
     call: int
@@ -92,11 +107,13 @@ class ModelAsked(Event):
     conversation_messages: int
     max_tokens: int
     temperature: float | None = None
+    parameters: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelAnswered(Event):
-    """A model call ends with a reply. Every call of a run, a child's too, has its own pair of events."""
+    """A model call ends with a reply. Every call of a run, a child's too, has its own pair of events. `attempts`: each
+    request that was made for it, the last of which was answered; `served`: who replied, as the provider says."""
 
     kind = "model_answered"
     call: int
@@ -106,11 +123,14 @@ class ModelAnswered(Event):
     finish_reason: str
     seconds: float
     cached: bool
+    attempts: Sequence[Attempt] | None = None
+    served: Served | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelFailed(Event):
-    """A model call ends without a reply; `usage` is what it cost all the same."""
+    """A model call ends without a reply; `usage` is what it cost all the same, `attempts` each request that was made,
+    and `refused` the cap by which the next was not."""
 
     kind = "model_failed"
     call: int
@@ -118,6 +138,8 @@ class ModelFailed(Event):
     error: str
     seconds: float
     usage: Usage | None = None
+    attempts: Sequence[Attempt] | None = None
+    refused: OverCap | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

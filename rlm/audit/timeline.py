@@ -5,6 +5,13 @@ from textwrap import wrap
 from typing import Any
 
 from index_store.terminal import count, one_line, visible
+from rlm.audit.attempts import (
+    attempts_in_words,
+    failure_in_words,
+    is_plain,
+    parameters_of,
+    served_in_words,
+)
 from rlm.audit.claims import claims_of, in_words, marked, tally
 from rlm.audit.costs import costs, in_dollars
 from rlm.audit.events import RecordedEvent
@@ -123,7 +130,11 @@ def _opened(event: RecordedEvent) -> list[str]:
 
 def _asked(event: RecordedEvent) -> list[str]:
     new, total = len(event["messages"]), event["conversation_messages"]
-    return [f"ask        {_short(event['model'])} sees {count(total, 'message')}, {new} of them new"]
+    given = parameters_of(event)
+    return [
+        f"ask        {_short(event['model'])} sees {count(total, 'message')}, {new} of them new",
+        *([f"  with {_pairs(given)}"] if given else []),
+    ]
 
 
 def _answered_call(event: RecordedEvent) -> list[str]:
@@ -132,11 +143,16 @@ def _answered_call(event: RecordedEvent) -> list[str]:
     head = f"reply      {used['prompt_tokens']} -> {used['completion_tokens']} tokens, {event['seconds']} s{cached}"
     text = event["text"]
     words = next((text[: block.start] for block in fenced_blocks(text)), text)
-    return [head, *_block(words, "  ", _OUTPUT_LINES)]
+    told = [] if is_plain(event) else [f"  attempts: {one_line(attempts_in_words(event), 300)}"]
+    served = [f"  served by {told_of}"] if (told_of := served_in_words(event)) else []
+    return [head, *told, *served, *_block(words, "  ", _OUTPUT_LINES)]
 
 
 def _failed(event: RecordedEvent) -> list[str]:
-    return [f"FAILED     {_short(event['model'])}: {one_line(event['error'], WIDTH)}"]
+    return [
+        f"FAILED     {_short(event['model'])}: {one_line(event['error'], 300)}",
+        f"  {one_line(failure_in_words(event), 300)}",
+    ]
 
 
 def _scanned(event: RecordedEvent) -> list[str]:
@@ -187,7 +203,7 @@ def _child_returned(event: RecordedEvent) -> list[str]:
 
 
 def _budget(event: RecordedEvent) -> list[str]:
-    return [f"budget     {one_line(event['reason'], 60)}: left {_pairs(event['left'])}"]
+    return [f"budget     {one_line(event['reason'], 200)}: left {_pairs(event['left'])}"]
 
 
 def _suspicious(event: RecordedEvent) -> list[str]:
@@ -245,7 +261,7 @@ STEPS: dict[str, Callable[[RecordedEvent], list[str]]] = {
 
 
 def _money(usage: Usage) -> str:
-    return f"{count(usage.calls, 'call')}, {usage.tokens:,} tokens, {in_dollars(usage.usd)}"
+    return f"{count(usage.calls, 'call')}, {count(usage.tokens, 'token')}, {in_dollars(usage.usd)}"
 
 
 def _short(value: object) -> str:

@@ -42,8 +42,11 @@ def _lines(answer: Answer) -> Iterator[str]:
     if entered := [branch for branch in branches(read(answer.trace)[0]) if branch.level]:
         yield from ("", "branches entered:", *(f"  {branch_line(branch)}" for branch in entered[:BRANCHES]))
     yield ""
+    if answer.read_by:
+        yield f"read by: {answer.read_by}; sentences of the documents, chosen by rules"
+    yield from (f"warning: {warning}" for warning in answer.warnings)
     usage = answer.usage
-    yield f"stop: {answer.stop}; {count(usage.calls, 'call')}, {usage.tokens:,} tokens, {dollars(answer)}"
+    yield f"stop: {answer.stop}; {count(usage.calls, 'call')}, {count(usage.tokens, 'token')}, {dollars(answer)}"
     yield f"trace: {spelled(str(answer.trace))}"
     yield f"head:  {answer.head}"
 
@@ -59,4 +62,5 @@ def _citation(number: int, citation: Citation) -> str:
     place = f"{one_line(citation.doc, 200)} {span}" if citation.doc else "not in the source"
     near = f"nearest, {citation.similarity:.2f} alike"
     support = near if citation.supported == "nearest" else in_words(citation.supported)
-    return f'[{number}] {place} ({support}): "{one_line(citation.quote, 240)}"'
+    others = f"\n    also in: {one_line(', '.join(citation.also_in), 400)}" if citation.also_in else ""
+    return f'[{number}] {place} ({support}): "{one_line(citation.quote, 240)}"{others}'

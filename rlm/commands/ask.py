@@ -11,7 +11,7 @@ from rlm.asking.asking import ask_opened
 from rlm.asking.many import Answers, Outcome, ask_many, asked_with
 from rlm.asking.options import Options
 from rlm.asking.questions import Question, read_questions
-from rlm.asking.runs import check_text, ready
+from rlm.asking.runs import check_text, early_folder, ready
 from rlm.asking.tally import Tally, tally
 from rlm.commands.answers import UNFINISHED, as_text, dollars, exit_code
 from rlm.commands.live import live
@@ -32,12 +32,13 @@ def ask(args: argparse.Namespace) -> int:
     if args.answers is not None:
         raise RlmError("--answers goes with --questions; one answer is printed")
     check_text(args.question, "question")
-    with live(sys.stderr, quiet=args.quiet) as watch:
+    runs = Path(args.runs)
+    with live(sys.stderr, quiet=args.quiet) as watch, early_folder(runs, args.question) as folder:
         options = options_of(args, watch)
         opened = ready(
             open_any(args.index, args.embedder), options.models
         )  # outside the loop, where Ctrl-C ends an import
-        answer = run_blocking(ask_opened(opened, args.question, options))
+        answer = run_blocking(ask_opened(opened, args.question, options, folder))
     print_json(answer.as_json()) if args.json else say(as_text(answer))
     return exit_code(answer)
 
@@ -97,7 +98,11 @@ def _ask_those_left(
     if args.json:
         print_json(total.as_json())
     else:
-        say(f"{len(questions) - total.left:,} of {len(questions):,} answered: {spelled(args.answers)}")
+        unmet = sum(outcome.answer is not None and outcome.answer.stop == "unmet" for outcome in outcomes)
+        lacking = f" ({unmet:,} not accepted, for want of what was demanded)" if unmet else ""
+        say(
+            f"{len(questions) - total.left:,} of {len(questions):,} answered{lacking}: {spelled(args.answers)}"
+        )
         say("\n".join(_summed(total)))
     if total.left:
         say("run the same command again to ask the others once more", file=sys.stderr)
@@ -113,6 +118,8 @@ def _summed(total: Tally) -> Iterator[str]:
     if total.not_asked:
         yield "not asked: what is left of the total cannot pay what a question may cost at most as it begins"
     yield from (f"failed: {number:,}: {one_line(why, 200)}" for why, number in total.failed.items())
+    if total.read_by:
+        yield f"read by: {total.read_by}; what that cannot do for a question is in its line, as warnings"
     yield f"spent: {_amounts(total.spent, total.priced)}"
     if total.needed is not None:
         about = _amounts(total.needed, total.priced)

@@ -22,7 +22,9 @@ from rlm.gateway.blocking import run_blocking
 def chat(args: argparse.Namespace) -> int:
     """Ask each line that is typed as a question, until the input ends. Returns the exit code, 2 if one failed."""
     options = options_of(args)
-    return run_blocking(_chat(ready(open_any(args.index, args.embedder), options.models), options, args.quiet))
+    return run_blocking(
+        _chat(ready(open_any(args.index, args.embedder), options.models), options, args.quiet)
+    )
 
 
 async def _chat(opened: Index, o: Options, quiet: bool) -> int:

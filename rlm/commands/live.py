@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TextIO
 
 from index_store.terminal import count, one_line, say, spelled, styled
+from rlm.audit.attempts import attempts_in_words, failure_in_words, is_plain
 from rlm.audit.timeline import BY_THE_RUN, rejection
 from rlm.gateway.types import Usage
 from rlm.loop.recording import Watch, unwatched
@@ -45,9 +46,8 @@ class Now:
         """The state in a line."""
         where = f"  in {self.branch}" if self.branch else ""
         flying = f"  {self.in_flight} in flight"
-        return (
-            f"turn {self.turn}{where}{flying}  {self.calls:,} calls, {self.tokens:,} tokens, ${self.usd:.4f}"
-        )
+        used = f"{count(self.calls, 'call')}, {count(self.tokens, 'token')}, ${self.usd:.4f}"
+        return f"turn {self.turn}{where}{flying}  {used}"
 
 
 def _branch(fields: dict[str, Json]) -> str:
@@ -60,8 +60,10 @@ def _branch(fields: dict[str, Json]) -> str:
 
 @contextmanager
 def live(out: TextIO, *, quiet: bool = False) -> Iterator[Watch]:
-    """A watch that writes a line for each event to `out`, and at a terminal the present state below them; one that writes
-    nothing where it is to be `quiet`."""
+    """A watch that writes a line for each event to `out`, and at a terminal the present state below them.
+
+    `quiet`: it writes nothing.
+    """
     if quiet:
         yield unwatched
         return
@@ -155,7 +157,7 @@ def _visited(f: dict[str, Json]) -> str:
 
 def _count(f: dict[str, Json]) -> str:
     result = f["result"]
-    return f"{len(result):,} items" if isinstance(result, list) else f"{len(f['shown'])} nodes"
+    return count(len(result), "item") if isinstance(result, list) else count(len(f["shown"]), "node")
 
 
 def _short(value: Json, most: int = 40) -> str:
@@ -164,7 +166,13 @@ def _short(value: Json, most: int = 40) -> str:
 
 def _answered(f: dict[str, Json]) -> str:
     u, model = f["usage"], one_line(f["model"], 60)
-    return f"  {model}: {u['prompt_tokens']:,} + {u['completion_tokens']:,} tokens, ${u['usd']:.4f}"
+    attempts = "" if is_plain(f) else f" ({one_line(attempts_in_words(f), 200)})"
+    return f"  {model}: {u['prompt_tokens']:,} + {u['completion_tokens']:,} tokens, ${u['usd']:.4f}{attempts}"
+
+
+def _failed(f: dict[str, Json]) -> str:
+    told = one_line(failure_in_words(f), 300)
+    return f"  {one_line(f['model'], 60)} failed: {told}: {one_line(f['error'], 200)}"
 
 
 def _concluded(f: dict[str, Json]) -> str:
@@ -178,6 +186,7 @@ def _concluded(f: dict[str, Json]) -> str:
 LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     "model_answered": _answered,
     "note": lambda f: f"  {one_line(f['text'], 200)}",
+    "model_failed": _failed,
     "code_run": lambda f: (
         f"  cell {f['cell']}: {f['status']}" + (f" ({one_line(f['error'], 100)})" if f["error"] else "")
     ),
@@ -193,7 +202,6 @@ SILENT = frozenset(
         "run_opened",
         "question_put",
         "model_asked",
-        "model_failed",
         "code_scanned",
         "child_returned",
         "run_closed",

@@ -1,6 +1,7 @@
 """Turn the options of a command line into the options of a question."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from index_store.types import Scope
@@ -8,6 +9,8 @@ from rlm.answers.demands import Demands
 from rlm.answers.schema import load_schema
 from rlm.asking.options import Options
 from rlm.errors import RlmError
+from rlm.gateway.models import give_price
+from rlm.gateway.naming import Named, named_by
 from rlm.limits import Limits, Models, Route
 from rlm.loop.recording import Watch, unwatched
 
@@ -36,7 +39,11 @@ def options_of(args: argparse.Namespace, watch: Watch = unwatched) -> Options:
     demands = Demands(getattr(args, "require_citations", False), schema)
     runs = Path(getattr(args, "runs", Options().runs))
     route: Route = getattr(args, "route", "rlm")
-    return Options(route, _models(args), _limits(args), demands, scope_of(args), runs, watch)
+    root = _named(args.model, args)
+    child = None if args.child_model is None else _named(args.child_model, args)
+    limits = _limits(args)
+    limits = limits if limits.window else replace(limits, window=root.window)
+    return Options(route, _models(root, child), limits, demands, scope_of(args), runs, watch)
 
 
 def scope_of(args: argparse.Namespace) -> Scope:
@@ -48,8 +55,17 @@ def scope_of(args: argparse.Namespace) -> Scope:
     return Scope(args.doc, where, args.section)
 
 
-def _models(args: argparse.Namespace) -> Models:
-    return Models(args.model, args.child_model or "")
+def _named(name: str, args: argparse.Namespace) -> Named:
+    """The model of this name, whose price is known from now on where its short name tells it."""
+    named = named_by(name, args)
+    give_price(named.model, named.usd_per_million)
+    return named
+
+
+def _models(root: Named, child: Named | None) -> Models:
+    if child is None:
+        return Models(root.model, options=root.options)
+    return Models(root.model, child.model, root.options, child.options)
 
 
 def _limits(args: argparse.Namespace) -> Limits:

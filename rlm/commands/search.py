@@ -7,6 +7,7 @@ from typing import Any
 
 from index_store.errors import NoSuchNode
 from index_store.index import Index, open_any
+from index_store.outline import ARROW, shortened
 from index_store.terminal import one_line, print_json, say
 from index_store.types import Hit, Json, Scope
 from rlm.asking.questions import Question, questions_in
@@ -15,6 +16,7 @@ from rlm.commands.options import scope_of
 from rlm.errors import RlmError
 from rlm.limits import HIT_CHARS
 
+SECTION_CHARS = 100  # of the headings over a hit
 _BATCH = 256  # queries that are embedded together
 
 
@@ -32,15 +34,16 @@ def search(args: argparse.Namespace) -> int:
     if args.json:
         print_json([_json(index, hit) for hit in hits])
     else:
-        lines = _lines(index, hits, compared=args.mode in ("hybrid", "tree"))
-        say("\n".join(lines) or "nothing found")
+        # What ranks by meaning and words compares hits: of a single one it says nothing.
+        compared = args.mode in ("hybrid", "tree") and bool(index.vectors.shape[1])
+        say("\n".join(_lines(index, hits, scored=not compared or len(hits) > 1)) or "nothing found")
     return 0
 
 
 def _print_hits(index: Index, queries: Sequence[Question], args: argparse.Namespace) -> None:
     """One line of hits for each query; the queries are embedded together."""
-    lexical = args.mode == "lexical"
-    vectors = [None] * len(queries) if lexical else index.embed_queries([query.text for query in queries])
+    by_words = args.mode == "lexical" or index.is_plain
+    vectors = [None] * len(queries) if by_words else index.embed_queries([query.text for query in queries])
     for query, vector in zip(queries, vectors, strict=True):
         scope = query.scope or scope_of(args)
         try:
@@ -53,22 +56,40 @@ def _print_hits(index: Index, queries: Sequence[Question], args: argparse.Namesp
 def _filters(args: argparse.Namespace, scope: Scope) -> dict[str, Any]:
     """The arguments of `Index.search` besides the query and `k`."""
     place = {"doc": scope.doc, "where": scope.where, "section": scope.section}
-    return {"mode": args.mode, "level": args.level, **place}
+    return {"mode": args.mode, "level": args.level, "fold": not args.no_fold, **place}
 
 
 def _json(index: Index, hit: Hit) -> dict[str, Json]:
+    """A hit with the same fields in every mode; a summary has no place, so null stands there."""
     span = hit.span
-    place: dict[str, Json] = dict.fromkeys(("doc", "start", "end"))
+    place: dict[str, Json] = dict.fromkeys(("doc", "start", "end", "title", "section", "page"))
     if span:
-        place = {"doc": span.doc, "start": span.start, "end": span.end}
+        place = {
+            "doc": span.doc,
+            "start": span.start,
+            "end": span.end,
+            "title": index.document(span.doc).title,
+        }
+        place |= {"section": ARROW.join(index.section(span)) or None, "page": index.page(span)}
     words = {"label": index.node(hit.node).label, "text": index.text(hit.node)[:HIT_CHARS]}
-    return {"node": hit.node, "level": hit.level, **place, "score": hit.score, **words}
+    beside = {"also_in": list(hit.also_in)}
+    return {"node": hit.node, "level": hit.level, **place, "score": hit.score, **words, **beside}
 
 
-def _lines(index: Index, hits: Sequence[Hit], compared: bool) -> Iterator[str]:
-    """Two lines for each hit. `compared`: scores only compare hits, so that the score of a single hit is left out."""
+def _lines(index: Index, hits: Sequence[Hit], scored: bool) -> Iterator[str]:
+    """Two lines for each hit, or three where its passage stands in other documents too."""
     for rank, hit in enumerate(hits, 1):
-        where = f"{hit.span.doc} {hit.span.start}-{hit.span.end}" if hit.span else index.node(hit.node).label
-        score = "      -" if compared and len(hits) == 1 else f"{hit.score:7.3f}"
-        yield f"{rank:2}. {score}  {hit.node}  {one_line(where, 200)}"
+        score = f"{hit.score:7.3f}  " if scored else ""
+        yield f"{rank:2}. {score}{hit.node}  {one_line(_where(index, hit), 240)}"
         yield f"      {one_line(index.text(hit.node), 160)}"
+        if hit.copies:
+            yield f"      also in: {one_line(', '.join(hit.also_in), 400)}"
+
+
+def _where(index: Index, hit: Hit) -> str:
+    """The document, characters, page and section of a hit; of a summary its label."""
+    if hit.span is None:
+        return index.node(hit.node).label
+    page, section = index.page(hit.span), shortened(ARROW.join(index.section(hit.span)), SECTION_CHARS)
+    parts = (f"{hit.span.doc} {hit.span.start}-{hit.span.end}", f"page {page}" if page else "", section)
+    return ", ".join(part for part in parts if part)

@@ -1,4 +1,4 @@
-"""`rlm shell`: a person's own REPL over an index, with the verbs, the sandbox and the trace of a run, and no root model."""
+"""`rlm shell`: a person's REPL over an index, with the verbs, the sandbox and the trace of a run, and no root model."""
 
 import argparse
 import asyncio
@@ -10,7 +10,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -29,13 +28,12 @@ from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
 from rlm.limits import Limits
 from rlm.loop.calls import Calls
-from rlm.loop.cells import CALLS, begin_cell, record_cell, record_scan, record_visit, serving
+from rlm.loop.cells import begin_cell, record_cell
 from rlm.loop.conversation import Conversation
 from rlm.loop.engine import converse
-from rlm.loop.opening import GIVEN_WHOLE, worker_intro
+from rlm.loop.opening import begin
 from rlm.loop.run import Run
-from rlm.loop.verbs import Verbs
-from rlm.sandbox import CellResult, SandboxLimits, Session, open_session
+from rlm.sandbox import CellResult, SandboxLimits, Session
 
 LINE_BYTES = 8 << 20  # of a line of JSON
 ENDS = frozenset({"exit", "quit", "exit()", "quit()"})
@@ -66,7 +64,7 @@ class Shell:
 
 
 def shell(args: argparse.Namespace) -> int:
-    """Run what a person types, or lines of JSON, until the input ends, and say where its trace is. Returns the exit code."""
+    """Run what a person types, or lines of JSON, until the input ends, and say where the trace is. Returns the code."""
     with open_shell(open_any(args.index, args.embedder), options_of(args)) as opened:
         try:
             (talk_json if args.json else talk)(opened, fresh=args.fresh)
@@ -85,7 +83,7 @@ def open_shell(index: str | Path | Index, options: Options) -> Iterator[Shell]:
     with Trace.open(folder) as trace, _running_loop() as loop:
         run = new_run(view, options, gateway_for(options.limits), trace, loop)
         record_opening(run, QUESTION, Choice("rlm", "a person writes the cells"))
-        talk, began = _conversation(run), time.monotonic()
+        began, talk = time.monotonic(), begin(run, None, "0", 0, _descend, _sandbox(options.limits))
         try:
             yield Shell(talk, f"{spelled(str(opened.path))}: {size}", folder)
         finally:
@@ -94,23 +92,6 @@ def open_shell(index: str | Path | Index, options: Options) -> Iterator[Shell]:
             asyncio.run_coroutine_threadsafe(_close(talk.calls, run.budget.gateway), loop).result()
             run.budget.began = began  # each cell has set it anew
             record_closing(run, Conclusion("", (), "closed"))
-
-
-def _conversation(run: Run) -> Conversation:
-    """The root conversation, which has a sandbox and calls as a model's has, and no messages."""
-
-    def serve(name: str, args: list[Json], kwargs: dict[str, Json]) -> Json:
-        record_scan(talk)
-        return answer(name, args, kwargs)
-
-    verbs = Verbs(run.index, partial(record_visit, run, "0", lambda: talk.cell), scope=run.view.scope)
-    calls = Calls(run, verbs, "0", 0, _descend, lambda: talk.cell)
-    answer, intro = serving(verbs, calls, lambda: talk.session.clock), worker_intro(verbs.view)
-    if "context_text" in intro:
-        run.journal.note("0", GIVEN_WHOLE)
-    session = open_session(serve, CALLS, _sandbox(run.limits), intro, run.limits.backend)
-    talk = Conversation(run, "0", 0, calls, session, [])
-    return talk
 
 
 @contextmanager

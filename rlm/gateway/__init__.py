@@ -16,7 +16,8 @@ The way of a call, module by module:
 
 `litellm_setup` alone imports litellm, on first use; `models`, `provider`, `clients` and `offline.registry` use what it
 hands out. `failures` knows litellm's exceptions by their names, and `tokens` reads the vocabulary files that litellm
-carries, without importing it. `offline` holds the models that answer without a network; litellm calls them as it
+carries, without importing it. `options` says which parameters a caller may add to a request, and `naming` which model a
+short name stands for. `offline` holds the models that answer without a network; litellm calls them as it
 calls any provider. Beside the way: `blocks` puts a document's text into a prompt, `blocking` runs async code for
 callers that block.
 """

@@ -42,4 +42,6 @@ def _take_clients() -> list[Any]:
     """Remove and return the clients litellm has for us and the running loop, with whose id their keys end."""
     clients = as_left(litellm(), "in_memory_llm_clients_cache").cache_dict
     suffix = f"-{id(asyncio.get_running_loop())}"
-    return [clients.pop(key) for key in list(clients) if str(key).startswith(CLIENT) and str(key).endswith(suffix)]
+    return [
+        clients.pop(key) for key in list(clients) if str(key).startswith(CLIENT) and str(key).endswith(suffix)
+    ]

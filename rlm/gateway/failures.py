@@ -19,7 +19,7 @@ _CLASS_NAMES = re.compile(r"^(?:[\w.]*(?:Error|Exception|Timeout)(?: -|:)\s*)+")
 
 @dataclass(frozen=True, slots=True)
 class FailedAttempt:
-    """Why one attempt failed, and what follows.
+    """Why one attempt failed, and what follows. `status`: see `Attempt`.
 
     `may_be_billed`: the request went out and no refusal came back (timeout, reset, half a body), so the
     provider may have done the work. `retry_after_s`: how long the provider wants us to wait, where it says so.
@@ -29,6 +29,12 @@ class FailedAttempt:
     retry: bool
     may_be_billed: bool
     retry_after_s: float | None = None
+    status: str = ""
+
+
+_TIMED_OUT = FailedAttempt(
+    "the provider did not answer in time", retry=True, may_be_billed=True, status="timeout"
+)
 
 
 def classify(error: BaseException) -> FailedAttempt:
@@ -38,16 +44,15 @@ def classify(error: BaseException) -> FailedAttempt:
     if "HTTPStatusError" in names or _status(error) in range(400, 500):
         return _refused(error, chain, names)
     if names & {"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"}:
-        return FailedAttempt("no connection to the provider", retry=True, may_be_billed=False)
+        why = "no connection to the provider"
+        return FailedAttempt(why, retry=True, may_be_billed=False, status="no connection")
     if names & {"TimeoutError", "TimeoutException", "APITimeoutError"}:
-        return FailedAttempt("the provider did not answer in time", retry=True, may_be_billed=True)
+        return _TIMED_OUT
     if names & {"TransportError", "ConnectionError", "ClientError"}:
-        return FailedAttempt(
-            "the connection broke before the reply was complete", retry=True, may_be_billed=True
-        )
-    return FailedAttempt(
-        f"the reply is not a chat completion ({_message(error)})", retry=True, may_be_billed=True
-    )
+        why = "the connection broke before the reply was complete"
+        return FailedAttempt(why, retry=True, may_be_billed=True, status="connection broke")
+    why = f"the reply is not a chat completion ({_message(error)})"
+    return FailedAttempt(why, retry=True, may_be_billed=True, status="no chat completion")
 
 
 def _refused(error: BaseException, chain: list[BaseException], names: set[str]) -> FailedAttempt:
@@ -57,26 +62,33 @@ def _refused(error: BaseException, chain: list[BaseException], names: set[str]) 
     """
     status, message = _status(error), _message(error)
     if "HTTPStatusError" not in names and status == 408:
-        return FailedAttempt("the provider did not answer in time", retry=True, may_be_billed=True)
+        return _TIMED_OUT
+    told = str(_answered_status(chain) or status)
     if "ContextWindowExceededError" in names:
-        return _final(f"the prompt is longer than the model's context; shorten it ({message})")
+        return _final(told, f"the prompt is longer than the model's context; shorten it ({message})")
     if status in (401, 403):
-        return _final(f"the provider refused the key; check it and its permissions ({message})")
+        return _final(told, f"the provider refused the key; check it and its permissions ({message})")
     if status == 404:
-        return _final(f"the provider does not have this model ({message})")
+        return _final(told, f"the provider does not have this model ({message})")
     if any(getattr(link, "code", None) == "insufficient_quota" for link in chain):
-        return _final(f"the account at the provider has no credit left ({message})")
+        return _final(told, f"the account at the provider has no credit left ({message})")
     if status in _RETRIED:
         why = "the rate limit was reached" if status == 429 else f"the provider failed with status {status}"
-        return FailedAttempt(f"{why} ({message})", True, False, _retry_after_s(_headers(chain)))
-    return _final(f"the provider refused the request ({message})")
+        return FailedAttempt(f"{why} ({message})", True, False, _retry_after_s(_headers(chain)), told)
+    return _final(told, f"the provider refused the request ({message})")
 
 
-def _final(why: str) -> FailedAttempt:
-    return FailedAttempt(why, retry=False, may_be_billed=False)
+def _final(status: str, why: str) -> FailedAttempt:
+    return FailedAttempt(why, retry=False, may_be_billed=False, status=status)
 
 
-def _status(error: BaseException) -> int | None:
+def _answered_status(chain: list[BaseException]) -> int | None:
+    """The status that the provider answered with; litellm's own errors may carry another."""
+    answered = (link for link in chain if type(link).__name__ == "HTTPStatusError")
+    return next((_status(getattr(link, "response", None)) for link in answered), None)
+
+
+def _status(error: object) -> int | None:
     status = getattr(error, "status_code", None)
     return status if isinstance(status, int) else None
 

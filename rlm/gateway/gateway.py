@@ -1,30 +1,36 @@
 """The gateway: every model call is reserved, paced, made, retried and settled here, and nowhere else."""
 
 import asyncio
+import json
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Self
 
 from rlm.gateway import provider
 from rlm.gateway.clients import close_clients, leave_clients, open_clients
-from rlm.gateway.errors import CallFailed, GatewayError, Unpriced
+from rlm.gateway.errors import CallFailed, GatewayError, OverBudget, Unpriced
 from rlm.gateway.failures import FailedAttempt, classify
 from rlm.gateway.lanes import Lanes, Slots
 from rlm.gateway.ledger import Ledger, Reservation
 from rlm.gateway.litellm_setup import warm_up
-from rlm.gateway.models import check_model, price
+from rlm.gateway.models import check_model, price, takes_format
 from rlm.gateway.offline.registry import PREFIX
 from rlm.gateway.pacing import backoff_s
 from rlm.gateway.provider import Completion
 from rlm.gateway.tokens import count_tokens
-from rlm.gateway.types import Reply, Request, Usage
+from rlm.gateway.types import Attempt, Reply, Request, Usage
 
 # The provider counts the prompt with its own tokenizer and chat template; a tenth more than our count, and a
 # few tokens, have covered the difference. What it reports is entered as reported in any case.
 _PROMPT_MARGIN = 1.1
 _PROMPT_MARGIN_TOKENS = 16
 MOST_USD = 10**5  # of one call, that a provider can mean
+#: The statuses by which a provider refuses a format that litellm took it to know.
+_FORMAT_REFUSED = ("400", "422")
+#: Gets each attempt of a call as it ends.
+Tell = Callable[[Attempt], None]
 
 
 @dataclass(slots=True)
@@ -56,14 +62,17 @@ class Gateway:
             raise ValueError(f"{self.attempts} attempts make no call; give at least 1")
         self._slots = Slots(self.concurrency)
 
-    async def complete(self, request: Request, held: Reservation | None = None) -> Reply:
+    async def complete(
+        self, request: Request, held: Reservation | None = None, tell: Tell = lambda attempt: None
+    ) -> Reply:
         """Make one call. Raises `UnknownModel`, `MissingKey`, `Unpriced`, `OverBudget` or `CallFailed`.
 
-        With `held`, a reservation made before, the first attempt takes that instead of a new one; when this returns
-        or raises, it is closed, used or not.
+        `tell` gets each attempt as it ends, also where the call fails or is cancelled; what they settled is all that
+        was charged. With `held`, a reservation made before, the first attempt takes that instead of a new one; when
+        this returns or raises, it is closed, used or not.
         """
         try:
-            return await self._complete(request, held)
+            return await self._complete(request, held, tell)
         finally:
             if held is not None and self.ledger.holds(held):
                 self.ledger.release(held)
@@ -71,6 +80,8 @@ class Gateway:
     def worst(self, request: Request) -> Usage:
         """The most that one attempt can use: what is reserved for it. Raises `Unpriced`, `UnknownModel`."""
         prompt = count_tokens(request.model, request.messages)
+        if request.response_format is not None:
+            prompt += count_tokens(request.model, json.dumps(dict(request.response_format)))
         if not request.model.startswith(PREFIX):
             prompt = int(prompt * _PROMPT_MARGIN) + _PROMPT_MARGIN_TOKENS
         usd = price(request.model, prompt, request.max_tokens)
@@ -105,57 +116,89 @@ class Gateway:
     async def __aexit__(self, *_: object) -> None:
         await leave_clients()
 
-    async def _complete(self, request: Request, held: Reservation | None) -> Reply:
-        started = time.monotonic()
+    async def _complete(self, request: Request, held: Reservation | None, tell: Tell) -> Reply:
+        attempts, began = list[Attempt](), time.monotonic()
         _check_request(request)
-        async with self._slots.one(None), self.lanes.slot(self._owner):
-            completion, usage = await self._attempts(request, held)
+
+        def told(attempt: Attempt) -> None:
+            attempts.append(attempt)
+            tell(attempt)
+
+        try:
+            async with self._slots.one(None), self.lanes.slot(self._owner):
+                made, completion = await self._attempts(request, held, began, told)
+        except GatewayError as error:
+            error.usage = charged(attempts)
+            raise
         return Reply(
             completion.text,
             request.model,
-            usage,
+            charged(attempts),
             completion.finish_reason,
-            seconds=time.monotonic() - started,
+            seconds=time.monotonic() - began,
             tool_call=completion.tool_call,
+            served=completion.served,
+            structured=made.response_format is not None,
         )
 
-    async def _attempts(self, request: Request, held: Reservation | None) -> tuple[Completion, Usage]:
-        """The completion, and what all attempts together charged to the ledger."""
+    async def _attempts(
+        self, request: Request, held: Reservation | None, began: float, tell: Tell
+    ) -> tuple[Request, Completion]:
+        """The request that was answered, with or without its format, and the completion."""
         check_model(request.model)
         warm_up()  # before the deadline starts
-        worst, charged = self.worst(request), Usage()
-        try:
-            await self.lanes.start(self._owner, request.model, worst.tokens)
-            deadline = time.monotonic() + self.timeout_s
-            for attempt in count(1):
-                reservation = self._reserve(worst, held if attempt == 1 else None)
-                outcome, usage = await self._attempt(request, reservation, deadline - time.monotonic())
-                charged += usage
-                if isinstance(outcome, Completion):
-                    return outcome, charged
-                await asyncio.sleep(self._wait_or_give_up(request, worst, outcome, attempt, deadline))
-        except GatewayError as error:
-            error.usage = charged
-            raise
+        if request.response_format is not None and not takes_format(request.model):
+            request = replace(request, response_format=None)
+        await self.lanes.start(self._owner, request.model, self.worst(request).tokens)
+        deadline = time.monotonic() + self.timeout_s
+        for attempt in count(1):
+            request, reservation = self._reserve(request, held if attempt == 1 else None)
+            waited_s = time.monotonic() - began
+            outcome = await self._attempt(request, reservation, deadline - time.monotonic(), waited_s, tell)
+            began = time.monotonic()
+            if isinstance(outcome, Completion):
+                return request, outcome
+            if request.response_format is not None and outcome.status in _FORMAT_REFUSED:
+                request = replace(request, response_format=None)
+                continue
+            wait_s = self._wait_or_give_up(request, reservation.worst, outcome, attempt, deadline)
+            await asyncio.sleep(wait_s)
         raise AssertionError("unreachable: attempts are counted without end")
 
-    def _reserve(self, worst: Usage, held: Reservation | None) -> Reservation:
-        return self.ledger.reserve(worst) if held is None else self.ledger.exchange(held, worst)
+    def _reserve(self, request: Request, held: Reservation | None) -> tuple[Request, Reservation]:
+        """Set aside what an attempt may cost; where its format, which counts as prompt, does not fit, without that."""
+        try:
+            worst = self.worst(request)
+            return request, self.ledger.reserve(worst) if held is None else self.ledger.exchange(held, worst)
+        except OverBudget:
+            if request.response_format is None:
+                raise
+            return self._reserve(replace(request, response_format=None), held)
 
     async def _attempt(
-        self, request: Request, reservation: Reservation, timeout_s: float
-    ) -> tuple[Completion | FailedAttempt, Usage]:
-        """Call once, and settle the reservation. A call that is cancelled counts as billed, like any cut short."""
-        charge = Usage() if request.model.startswith(PREFIX) else reservation.worst
+        self, request: Request, reservation: Reservation, timeout_s: float, waited_s: float, tell: Tell
+    ) -> Completion | FailedAttempt:
+        """Call once, settle the reservation, tell of it. A call that is cancelled counts as billed."""
+        offline = request.model.startswith(PREFIX)
+        charge = Usage() if offline else reservation.worst
+        status, why = "cancelled", "it was stopped before the reply"
+        bodies, began = list[bytes](), time.monotonic()
         try:
-            outcome = await _outcome(request, timeout_s)
+            outcome = await _outcome(request, timeout_s, bodies)
             if isinstance(outcome, Completion):
-                charge = _actual(request, outcome)
-            elif not outcome.may_be_billed:
-                charge = Usage()
+                charge, status, why = _actual(request, outcome), "ok" if offline else "200", ""
+            else:
+                charge = charge if outcome.may_be_billed else Usage()
+                status, why = outcome.status, outcome.why
+        except CallFailed as error:
+            status, why = "failed", str(error)
+            raise
         finally:
             self.ledger.settle(reservation, charge)
-        return outcome, charge
+            seconds = round(time.monotonic() - began, 3)
+            sent = provider.sent(bodies)
+            tell(Attempt(status, round(waited_s, 3), seconds, reservation.worst, charge, why, sent))
+        return outcome
 
     def _wait_or_give_up(
         self, request: Request, worst: Usage, failure: FailedAttempt, attempt: int, deadline: float
@@ -164,7 +207,7 @@ class Gateway:
         message = (
             f"the call to {request.model} failed after {attempt} attempt{'s' * (attempt > 1)}: {failure.why}"
         )
-        if not failure.retry or attempt == self.attempts:
+        if not failure.retry or attempt >= self.attempts:
             raise CallFailed(message)
         pacing = self.lanes.pacing
         if failure.retry_after_s is not None:
@@ -176,10 +219,15 @@ class Gateway:
         return wait_s
 
 
-async def _outcome(request: Request, timeout_s: float) -> Completion | FailedAttempt:
+def charged(attempts: Iterable[Attempt]) -> Usage:
+    """What attempts together charged to the ledger."""
+    return sum((attempt.settled for attempt in attempts), Usage())
+
+
+async def _outcome(request: Request, timeout_s: float, bodies: list[bytes]) -> Completion | FailedAttempt:
     try:
         async with asyncio.timeout(timeout_s):
-            return await provider.complete(request)
+            return await provider.complete(request, bodies)
     except Exception as error:  # litellm raises what its many providers raise; all of it is explained
         if request.model.startswith(PREFIX):
             raise CallFailed(f"{request.model} failed on this prompt: {error}") from error

@@ -3,8 +3,9 @@
 It takes 2.8 s to import and would reach for the network while doing so; its downloads, retries, callbacks and
 printing are turned off. Keys come from the environment alone.
 
-litellm keeps its settings in its module, for the whole process, and the program that we run in may have its own. So ours
-hold in our calls alone: there a setting reads as ours, and everywhere else as it was left. A context variable says where.
+litellm keeps its settings in its module, for the whole process, and the program that we run in may have its own. So
+ours hold in our calls alone: there a setting reads as ours, and everywhere else as it was left. A context variable
+says where.
 """
 
 import atexit
@@ -49,7 +50,7 @@ MOST_BYTES = 16 << 20
 _OF_THE_WIRE = (b"content-encoding", b"content-length", b"transfer-encoding")
 #: Names of our clients in litellm's cache begin so: no others are taken, or closed.
 CLIENT = "raptor-rlm "
-_ours: ContextVar[bool] = ContextVar("a call of ours", default=False)
+_ours: ContextVar[list[bytes] | None] = ContextVar("a call of ours", default=None)
 _lock = threading.Lock()
 _module: Any = None
 
@@ -71,7 +72,9 @@ def warm_up() -> None:
 def _import() -> Any:
     with _environment(
         LITELLM_LOCAL_MODEL_COST_MAP="True",
-        LITELLM_MODE=os.environ.get("LITELLM_MODE", "PRODUCTION"),  # its development mode reads keys from a .env file
+        LITELLM_MODE=os.environ.get(
+            "LITELLM_MODE", "PRODUCTION"
+        ),  # its development mode reads keys from a .env file
     ):
         module: Any = importlib.import_module("litellm")
     _check()
@@ -123,8 +126,8 @@ def _hold_to_one_request() -> None:
     resend = getattr(owner, method)
 
     async def held(*args: Any, **options: Any) -> Any:
-        if _ours.get():
-            raise  # noqa: PLE0704 (litellm calls this where it handles the first error)
+        if _ours.get() is not None:
+            raise
         return await resend(*args, **options)
 
     if not hasattr(resend, "is_held"):
@@ -133,10 +136,10 @@ def _hold_to_one_request() -> None:
 
 
 @contextmanager
-def our_settings() -> Iterator[None]:
+def our_settings(bodies: list[bytes] | None = None) -> Iterator[None]:
     """litellm's settings are ours in this block and in tasks begun in it, requests go to no other server than they were
-    made for, and a response of more than MOST_BYTES ends them."""
-    token = _ours.set(True)
+    made for, and a response of more than MOST_BYTES ends them. The body of each request is added to `bodies`."""
+    token = _ours.set([] if bodies is None else bodies)
     try:
         yield
     finally:
@@ -168,7 +171,7 @@ class _Apart(ModuleType):
 
 def _setting(name: str, ours: Callable[[], Any]) -> property:
     def read(module: ModuleType) -> Any:
-        if _ours.get():
+        if _ours.get() is not None:
             return ours()
         if name not in vars(module):
             raise AttributeError(name)  # the module may make it when it is first asked for
@@ -203,7 +206,7 @@ class _OwnClients:
 
 def as_left(module: Any, name: str) -> Any:
     """A setting of litellm as it was left, whoever asks."""
-    token = _ours.set(False)
+    token = _ours.set(None)
     try:
         return getattr(module, name)
     finally:
@@ -222,8 +225,10 @@ def _hold_clients() -> None:
         return
 
     async def held(client: Any, request: Any, *, stream: bool = False, **options: Any) -> Any:
-        if not _ours.get():
+        bodies = _ours.get()
+        if bodies is None:
             return await send(client, request, stream=stream, **options)
+        bodies.append(getattr(request, "_content", b""))  # absent where it is streamed
         response = await send(client, request, stream=True, **options | {"follow_redirects": False})
         return response if stream else await _read(response)
 

@@ -9,18 +9,36 @@ from rlm.gateway.offline.registry import PREFIX, find_handler
 # Servers that people run themselves: litellm lists them at no price or not at all, and their calls are free.
 _LOCAL = frozenset({"offline", "ollama", "ollama_chat", "lm_studio", "llamafile"})
 _HAVE_DEFAULT_ADDRESS = frozenset({"ollama", "ollama_chat"})
+_given: dict[str, tuple[float, float]] = {}  # prices that the user has told, by model
 
 
 @our_settings()
 def check_model(model: str) -> None:
     """Raise `UnknownModel` or `MissingKey` if a call to this model cannot work. Sends nothing."""
     provider = provider_of(model)
-    if provider == "offline":
-        return
-    environment = litellm().validate_environment(model)
-    if not environment["keys_in_environment"] and provider not in _HAVE_DEFAULT_ADDRESS:
-        keys = (" or " if provider == "gemini" else " and ").join(environment["missing_keys"])
+    if has_key(model) is False:
+        missing = litellm().validate_environment(model)["missing_keys"]
+        keys = (" or " if provider == "gemini" else " and ").join(missing)
         raise MissingKey(f"model {model!r} needs {keys} in the environment")
+
+
+@our_settings()
+def has_key(model: str) -> bool | None:
+    """Whether the key of a model, or its address, is in the environment; None for one that needs none.
+
+    Raises `UnknownModel`.
+    """
+    provider = provider_of(model)
+    if provider == "offline" or provider in _HAVE_DEFAULT_ADDRESS:
+        return None
+    return bool(litellm().validate_environment(model)["keys_in_environment"])
+
+
+def give_price(model: str, usd_per_million: tuple[float, float] | None) -> None:
+    """Let a model cost so many dollars for a million tokens in and out in this process, whatever litellm lists; None
+    changes nothing."""
+    if usd_per_million is not None:
+        _given[model] = usd_per_million
 
 
 @our_settings()
@@ -41,15 +59,25 @@ def provider_of(model: str) -> str:
 
 
 def price(model: str, prompt_tokens: int, completion_tokens: int, raw: Any = None) -> float | None:
-    """Dollars for so many tokens by litellm's bundled price map; `None` for a model without a price there.
+    """Dollars for so many tokens as `give_price` was told, else by litellm's bundled price map; `None` for a model
+    without a price there.
 
     With `raw`, litellm's response, cached and reasoning tokens are priced as what they are. Raises `UnknownModel`.
     """
-    if provider_of(model) in _LOCAL:
+    provider = provider_of(model)
+    if given := _given.get(model):
+        return (given[0] * prompt_tokens + given[1] * completion_tokens) / 1e6
+    if provider in _LOCAL:
         return 0.0
     if not _is_priced(model):
         return None
     return sum(_costs(model, prompt_tokens, completion_tokens, getattr(raw, "usage", None)))
+
+
+@our_settings()
+def takes_format(model: str) -> bool:
+    """Whether litellm knows that the model can be held to a JSON Schema by its provider."""
+    return not model.startswith(PREFIX) and bool(litellm().supports_response_schema(model=model))
 
 
 @our_settings()

@@ -1,6 +1,7 @@
 """The call itself: one request to litellm, and its response read into a `Completion`."""
 
 import json
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -8,9 +9,10 @@ from typing import Any
 
 from rlm.gateway.clients import forget_dead_clients
 from rlm.gateway.litellm_setup import litellm, our_settings
-from rlm.gateway.redaction import without_secrets
-from rlm.gateway.types import Request
+from rlm.gateway.redaction import redacted, without_secrets
+from rlm.gateway.types import Request, Served
 
+_log = logging.getLogger(__name__)
 # The gateway keeps the deadline. litellm has a client, with its connections, for each timeout it is given: only one.
 _TIMEOUT_S = 86_400.0
 #: Characters of the longest token of the known vocabularies, which is all spaces; a reply of more than that for each
@@ -20,6 +22,22 @@ TOKEN_CHARS = 128
 REPLY_CHARS = 4_000_000
 _REASON_CHARS = 100
 MOST_TOKENS = 10**9  # that a provider is believed to have counted in one call
+_NAME_CHARS = 200  # of a model, or a fingerprint
+#: The fields of a request that hold the model and the texts, by the names that providers give them.
+_TEXTS = frozenset(
+    {
+        "model",
+        "messages",
+        "system",
+        "contents",
+        "system_instruction",
+        "systemInstruction",
+        "input",
+        "inputs",
+        "prompt",
+    }
+)
+_FIELD_CHARS = 2_000  # of a field of a request that is told; of a longer one only its length is
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,21 +53,28 @@ class Completion:
     completion_tokens: int
     raw: Any
     tool_call: str = ""
+    served: Served = Served()  # noqa: RUF009  (frozen)
 
 
-async def complete(request: Request) -> Completion:
-    """Make one call, once, for as long as the caller lets it.
+async def complete(request: Request, bodies: list[bytes]) -> Completion:
+    """Make one call, once, for as long as the caller lets it. The body of its request is added to `bodies`.
 
     Raises whatever litellm raises, and ValueError or AttributeError for a response that is no chat completion.
     """
     module = litellm()
     forget_dead_clients()
-    with our_settings(), _unlogged(module):
+    _log.debug(
+        "%s is asked: %d messages, at most %d tokens",
+        request.model,
+        len(request.messages),
+        request.max_tokens,
+    )
+    with our_settings(bodies), _unlogged(module):
         raw = await module.acompletion(
             model=request.model,
             messages=[dict(message) for message in request.messages],
             max_tokens=request.max_tokens,
-            temperature=request.temperature,
+            **request.parameters,
             timeout=_TIMEOUT_S,
             num_retries=0,
             max_retries=0,
@@ -84,7 +109,33 @@ def _completion(raw: Any, most: int) -> Completion:
     if len(text) > most:
         text, reason = text[:most], "length"
     called = without_secrets(_tool_calls(choice.message))[:most]
-    return Completion(text, str(reason)[:_REASON_CHARS], prompt, completion, raw, called)
+    return Completion(text, str(reason)[:_REASON_CHARS], prompt, completion, raw, called, _served(raw, usage))
+
+
+def _served(raw: Any, usage: Any) -> Served:
+    """What the provider says of itself; nothing where it sends something else than a name or a count."""
+    names = (getattr(raw, name, None) for name in ("model", "system_fingerprint"))
+    model, fingerprint = (redacted(name)[:_NAME_CHARS] if isinstance(name, str) else "" for name in names)
+    cached = _reported(getattr(usage, "prompt_tokens_details", None), "cached_tokens")
+    return Served(model, fingerprint, cached)
+
+
+def sent(bodies: list[bytes]) -> dict[str, Any]:
+    """The fields of the request that went out, but for those that hold the model and the texts; without keys."""
+    try:
+        fields = json.loads(bodies[-1]) if bodies else {}
+    except (ValueError, RecursionError):
+        return {}
+    pairs = fields.items() if isinstance(fields, dict) else ()
+    return {name: _told(value) for name, value in pairs if name not in _TEXTS}
+
+
+def _told(value: Any) -> Any:
+    text = json.dumps(value)
+    if len(text) > _FIELD_CHARS:
+        return f"({len(text):,} characters)"
+    clean = redacted(text)
+    return value if clean == text else clean
 
 
 def _reported(usage: Any, name: str) -> int:

@@ -232,9 +232,10 @@ class Calls:
     async def _ask(
         self, child: str, model: str, messages: list[Message], reservation: Reservation
     ) -> str | GatewayError:
-        most = self.run.limits.reply_tokens
+        most, options = self.run.limits.reply_tokens, self.run.models.sub_call_options(model)
         try:
-            return (await self.run.ask(child, model, messages, len(messages), most, reservation)).text
+            asking = self.run.ask(child, model, messages, len(messages), most, reservation, options=options)
+            return (await asking).text
         except GatewayError as e:
             return e
 

@@ -5,7 +5,7 @@ import contextlib
 import json
 from dataclasses import replace
 
-from index_store.terminal import one_line
+from index_store.terminal import count, one_line
 from index_store.types import Json
 from rlm import prompts
 from rlm.answers.citations import Conclusion
@@ -109,7 +109,8 @@ async def _ask(talk: Conversation) -> Reply:
     _put_away(talk)
     new, talk.recorded = len(talk.messages) - talk.recorded, len(talk.messages)
     run = talk.run
-    reply = await run.ask(talk.id, run.models.root, talk.messages, new, run.limits.reply_tokens)
+    models, most = run.models, run.limits.reply_tokens
+    reply = await run.ask(talk.id, models.root, talk.messages, new, most, options=models.options)
     text = reply.text.encode("utf-8", "replace").decode()  # half a surrogate pair cannot be sent again
     talk.messages.append({"role": "assistant", "content": text or reply.tool_call or "(nothing)"})
     return replace(reply, text=text)
@@ -121,7 +122,8 @@ def _put_away(talk: Conversation) -> None:
     tokens = talk.run.limits.window or window(model) or UNKNOWN_WINDOW
     shorter = put_away(talk.messages, talk.turns, tokens, lambda message: count_tokens(model, [message]))
     if shorter is not None:
-        talk.run.journal.note(talk.id, f"{len(talk.messages) - len(shorter)} messages were put away")
+        gone = len(talk.messages) - len(shorter)
+        talk.run.journal.note(talk.id, f"{count(gone, 'message was', 'messages were')} put away")
         talk.messages, talk.recorded = shorter, 1  # the second message is new: it says what went
 
 
@@ -148,7 +150,9 @@ def _unwrapped(answer: dict[str, Json]) -> dict[str, Json]:
 
 
 def _in_short(code: str, result: CellResult) -> str:
-    return f"{result.status}: {one_line(code.strip(), _LINE_CHARS)} -> {len(result.stdout):,} characters"
+    return (
+        f"{result.status}: {one_line(code.strip(), _LINE_CHARS)} -> {count(len(result.stdout), 'character')}"
+    )
 
 
 def _cell_report(talk: Conversation, result: CellResult, turns: int, lacks: str) -> str:

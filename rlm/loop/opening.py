@@ -1,5 +1,7 @@
 """Open a conversation: verbs over its view, a sandbox that can call nothing else, and the first messages."""
 
+from collections.abc import Sequence
+
 from index_store.types import Json
 from index_store.view import View
 from rlm import prompts
@@ -28,6 +30,25 @@ def open_conversation(
 
     `descend` runs its children. Raises NoSuchNode where the index has no node `under`.
     """
+    limits = SandboxLimits(cell_timeout_s=run.limits.cell_timeout_s, output_chars=run.limits.output_chars)
+    talk = begin(run, under, id, depth, descend, limits, [own_words(question)])
+    talk.messages = _first_messages(run, talk.calls.verbs, question)
+    return talk
+
+
+def begin(
+    run: Run,
+    under: str | None,
+    id: str,
+    depth: int,
+    descend: Descend,
+    limits: SandboxLimits,
+    written: Sequence[str] = (),
+) -> Conversation:
+    """A conversation in which nothing was said: verbs, calls and a sandbox under `limits`, all of it recorded.
+
+    `written`: words that are the conversation's own.
+    """
 
     def cell_now() -> int:
         return talk.cell
@@ -41,14 +62,13 @@ def open_conversation(
         talk.seen.extend(entry for entry in visit.shown if not entry["level"])
 
     verbs = Verbs(run.index, record, under, run.view.scope)
-    calls = Calls(run, verbs, id, depth, descend, cell_now, [own_words(question)])
+    calls = Calls(run, verbs, id, depth, descend, cell_now, [*written])
     answer, intro = serving(verbs, calls, lambda: session.clock), worker_intro(verbs.view)
     if "context_text" in intro:
         run.journal.note(id, GIVEN_WHOLE)
         run.journal.flag(id, "context", verbs.view.passages())
-    limits = SandboxLimits(cell_timeout_s=run.limits.cell_timeout_s, output_chars=run.limits.output_chars)
     session = open_session(serve, CALLS, limits, intro=intro, backend=run.limits.backend)
-    talk = Conversation(run, id, depth, calls, session, _first_messages(run, verbs, question))
+    talk = Conversation(run, id, depth, calls, session, [])
     return talk
 
 

@@ -1,5 +1,6 @@
 """Record the events of a run: each goes into its trace and to whoever watches the run."""
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -8,6 +9,7 @@ from index_store.types import Json
 from rlm.audit.kinds import Event, Note, Suspicious
 from rlm.audit.suspicion import FLAGS, Alarm
 
+_log = logging.getLogger(__name__)
 #: The size at which a trace is full: a cell that reads on and on must not fill the disk.
 TRACE_BYTES = 256 << 20
 #: Gets every event as it is recorded: (kind, conversation, fields).
@@ -53,6 +55,7 @@ class Journal:
 
     def record(self, conversation: str, event: Event) -> None:
         """Record one event of a conversation. Raises TraceError where the table of events does not allow it."""
+        _log.debug("conversation %s: %s", conversation, event.kind)
         self.trace.record(conversation, event)
         self.watch(event.kind, conversation, event.fields())
 

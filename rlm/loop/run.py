@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from index_store.index import Index
@@ -11,10 +11,11 @@ from index_store.types import Json
 from index_store.view import View
 from rlm.answers.citations import Citation, Conclusion, event_of, resolve
 from rlm.answers.demands import Demands, unmet
-from rlm.audit.kinds import Answered, BudgetNoted, ModelAnswered, ModelAsked, ModelFailed
+from rlm.audit.kinds import Answered, BudgetNoted, ModelAnswered, ModelAsked, ModelFailed, OverCap
 from rlm.gateway.errors import GatewayError, OverBudget
+from rlm.gateway.gateway import charged
 from rlm.gateway.ledger import Reservation
-from rlm.gateway.types import Message, Reply, Request, Usage
+from rlm.gateway.types import Attempt, Message, Reply, Request, Served
 from rlm.limits import Limits, Models
 from rlm.loop.budget import Budget
 from rlm.loop.recording import Journal
@@ -71,28 +72,36 @@ class Run:
         new: int,
         max_tokens: int,
         reservation: Reservation | None = None,
+        *,
+        options: Mapping[str, Json],
+        response_format: Mapping[str, Json] | None = None,
     ) -> Reply:
         """The reply to one model call, which is recorded before and after.
 
         `new`: how many of the last messages are not yet in the trace. `reservation`: what the ledger has set aside for
-        the call; without it the gateway reserves. Raises GatewayError, OverBudget among them.
+        the call; without it the gateway reserves. `options`, `response_format`: see Request. Raises GatewayError,
+        OverBudget among them.
         """
         (call,) = self.call_ids(1)
+        request = Request(
+            model, tuple(messages), max_tokens, options=options, response_format=response_format
+        )
+        parameters = request.parameters
         asked = ModelAsked(
             call=call,
             model=model,
             messages=messages[len(messages) - new :],
             conversation_messages=len(messages),
             max_tokens=max_tokens,
+            temperature=parameters.pop("temperature"),
+            parameters=parameters or None,
         )
         self.journal.record(conversation, asked)
-        began = time.monotonic()
+        attempts, began = list[Attempt](), time.monotonic()
         try:
-            reply = await self.budget.gateway.complete(
-                Request(model, tuple(messages), max_tokens), reservation
-            )
+            reply = await self.budget.gateway.complete(request, reservation, attempts.append)
         except (GatewayError, asyncio.CancelledError) as e:
-            self._record_failure(conversation, call, model, e, time.monotonic() - began)
+            self._record_failure(conversation, call, model, e, time.monotonic() - began, attempts)
             raise
         self.budget.charge(conversation, reply.usage)
         answered = ModelAnswered(
@@ -103,24 +112,37 @@ class Run:
             finish_reason=reply.finish_reason,
             seconds=round(reply.seconds, 3),
             cached=False,
+            attempts=attempts,
+            served=None if reply.served == Served() else reply.served,
         )
         self.journal.record(conversation, answered)
         return reply
 
     def _record_failure(
-        self, conversation: str, call: int, model: str, error: BaseException, seconds: float
+        self,
+        conversation: str,
+        call: int,
+        model: str,
+        error: BaseException,
+        seconds: float,
+        attempts: Sequence[Attempt],
     ) -> None:
-        usage = error.usage if isinstance(error, GatewayError) else Usage()
+        usage = charged(attempts)
         self.budget.charge(conversation, usage)
+        refused: OverCap | None = None
+        if isinstance(error, OverBudget):
+            refused = {"cap": error.cap, "asked": error.asked, "left": error.left}
         failed = ModelFailed(
             call=call,
             model=model,
             error=str(error) or "the run was stopped before the model answered",
             seconds=round(seconds, 3),
             usage=usage,
+            attempts=attempts or None,
+            refused=refused,
         )
         self.journal.record(conversation, failed)
-        if isinstance(error, OverBudget):
+        if refused:
             self.record_budget(conversation, str(error))
 
     def record_budget(self, conversation: str, reason: str) -> None:

@@ -3,18 +3,21 @@
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from index_store.outline import in_place
 from index_store.types import Json
 from rlm import prompts
 from rlm.answers.citations import Citation, Conclusion
 from rlm.answers.demands import unmet
+from rlm.answers.structured import response_format
+from rlm.audit.envelope import opened
 from rlm.audit.fences import fenced_blocks
 from rlm.gateway.blocks import Block, block_name
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
 from rlm.gateway.tokens import count_tokens
-from rlm.gateway.types import Message, Request
+from rlm.gateway.types import Message, Reply, Request
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 
@@ -43,9 +46,13 @@ def whole_text(run: Run) -> Passages:
     view = run.view
     ids = [view.index.documents[number].id for number in view.documents]
     names = {id: block_name(id) for id in ids}
-    titles = {id: view.index.outline(number).title for id, number in zip(ids, view.documents, strict=True)}
     texts = {id: "\n\n".join(map(view.index.span_text, view.spans_of(id))) for id in ids}
-    blocks = tuple(Block(names[id], texts[id], titles[id]) for id in ids)
+    titles = [view.index.outline(number).title for number in view.documents]
+    blocks = tuple(
+        # A title that the id says already tells nothing more.
+        Block(names[id], texts[id], "" if title.casefold() in id.casefold() else title)
+        for id, title in zip(ids, titles, strict=True)
+    )
     return Passages(blocks, {names[id]: {"doc": id} for id in ids})
 
 
@@ -60,11 +67,18 @@ def retrieved_text(run: Run, verbs: Verbs, question: str, tokens: int) -> Passag
     assert isinstance(entries, list)
     for entry in entries:
         block = verbs.block(verbs.passage(entry))
+        block = replace(block, about=block.about + _beside(entry))
         left -= count_tokens(run.models.root, block.text)
         if left < 0 and blocks:
             break
         blocks.append(block)
     return Passages(tuple(blocks), {})
+
+
+def _beside(entry: Json) -> str:
+    """Where else a passage stands, for the line of its block; "" for nowhere."""
+    others = entry.get("also_in") if isinstance(entry, Mapping) else None
+    return f"; also in: {in_place(', '.join(map(str, others)))}" if isinstance(others, list) else ""
 
 
 async def answer_once(
@@ -75,7 +89,9 @@ async def answer_once(
     It is asked again, TRIES times in all, while the answer lacks what is demanded. `reservation`: for the first try.
     `stop`: "answer", or the limit after which this is the one last call. A limit or an error ends in a result too.
     """
-    tries = _Tries(run, _messages(run, question, passages), passages.places, reservation)
+    schema = run.demands.schema
+    shape = None if schema is None else response_format(schema)
+    tries = _Tries(run, _messages(run, question, passages), passages.places, reservation, shape)
     error, cut_short = "", stop != "answer"
     texts = [(block.name, block.text) for block in passages.blocks]
     await asyncio.to_thread(run.journal.flag, "0", "passages", texts)  # reading a long text takes a while
@@ -97,12 +113,14 @@ async def answer_once(
 
 @dataclass(slots=True)
 class _Tries:
-    """`recorded`: how many of the messages are in the trace. `lacks`: why the answer is not taken; None if it is."""
+    """`response_format`: what replies are held to, until a provider does not. `recorded`: how many of the messages are
+    in the trace. `lacks`: why the answer is not taken; None if it is."""
 
     run: Run
     messages: list[Message]
     places: Mapping[str, Mapping[str, Json]]
     reservation: Reservation | None
+    response_format: Mapping[str, Json] | None = None
     content: str = ""
     citations: Sequence[Citation] = ()
     lacks: str | None = None
@@ -113,22 +131,31 @@ class _Tries:
         for left in reversed(range(most)):
             reply = await self._ask_once()
             typed = self.run.demands.schema is not None
-            self.content, offered = parse(reply, self.places, typed)
+            self.content, offered = parse(reply.text, self.places, typed, structured=reply.structured)
             self.citations = await self.run.cited(self.content, offered)
             self.lacks = lacks = unmet(self.run.demands, self.content, self.citations)
             if lacks is None or not left:
                 return
-            self.messages.append({"role": "assistant", "content": reply})
+            self.messages.append({"role": "assistant", "content": reply.text})
             self.messages.append({"role": "user", "content": prompts.told_why(prompts.UNMET_SINGLE, lacks)})
 
-    async def _ask_once(self) -> str:
+    async def _ask_once(self) -> Reply:
         reservation, self.reservation = self.reservation, None
         new, self.recorded = len(self.messages) - self.recorded, len(self.messages)
         most = self.run.limits.reply_tokens if reservation is None else reservation.worst.completion_tokens
-        model = self.run.models.root
-        reply = await self.run.ask("0", model, self.messages, new, most, reservation)
+        reply = await self.run.ask(
+            "0",
+            self.run.models.root,
+            self.messages,
+            new,
+            most,
+            reservation,
+            options=self.run.models.options,
+            response_format=self.response_format,
+        )
         self.recorded += 1  # the reply, which a next call sends again
-        return reply.text
+        self.response_format = self.response_format if reply.structured else None
+        return reply
 
 
 def _messages(run: Run, question: str, passages: Passages) -> list[Message]:
@@ -152,15 +179,19 @@ def fitting(run: Run, question: str, passages: Passages) -> Passages:
 
 
 def parse(
-    reply: str, places: Mapping[str, Mapping[str, Json]], typed: bool = False
+    reply: str, places: Mapping[str, Mapping[str, Json]], typed: bool = False, *, structured: bool = False
 ) -> tuple[str, list[Json]]:
     """(answer, offered citations) of a reply in the form that prompts.SINGLE asks for.
 
     `places`: see Passages. `typed`: the answer is the first fenced block of JSON, where there is one. Where a reply is
-    nothing but quoted lines, the quotes themselves are the answer.
+    nothing but quoted lines, the quotes themselves are the answer. `structured`: it may be an envelope instead.
     """
+    envelope = opened(reply) if structured else None
+    if envelope is not None:
+        offered = [_offered(name, quote, places) for name, quote in envelope.sources]
+        return (envelope.answer, offered) if envelope.answer else (NOT_HERE, [])
     sources, words = _sources(reply)
-    offered: list[Json] = [{**places.get(name, {"node": name}), "quote": quote} for name, quote in sources]
+    offered = [_offered(name, quote, places) for name, quote in sources]
     if typed:
         blocks = (block.code.strip() for block in fenced_blocks(words) if block.name in ("", "json"))
         words = next(blocks, words)
@@ -168,6 +199,10 @@ def parse(
         return NOT_HERE, []
     quotes = (f'"{" ".join(quote.split())}" [{n}]' for n, (_, quote) in enumerate(sources, 1))
     return words or "\n".join(quotes), offered
+
+
+def _offered(name: str, quote: str, places: Mapping[str, Mapping[str, Json]]) -> Json:
+    return {**places.get(name, {"node": name}), "quote": quote}
 
 
 def _sources(reply: str) -> tuple[list[tuple[str, str]], str]:

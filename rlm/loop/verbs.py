@@ -257,8 +257,12 @@ class Verbs:
         mode: str | None = None,
         where: Json = None,
         section: str | None = None,
+        fold: bool = True,
     ) -> Json:
-        """The entries of the `k` best nodes for a query, best first, with scores and the beginning of their texts."""
+        """The entries of the `k` best nodes for a query, best first, with scores and the beginning of their texts.
+
+        Those of passages that stand in other documents too have their ids as `also_in`.
+        """
         if level is not None and not is_whole(level):
             raise Refused(refusals.LEVEL.format(value=brief(level)))
         if len(checks.text("query", query)) > QUERY_CHARS:
@@ -272,12 +276,16 @@ class Verbs:
             doc=self._doc(doc),
             where=checks.metadata(where),
             section=None if section is None else checks.text("section", section),
+            fold=checks.flag("fold", fold),
             check=self._check_time,
         )
         numbers = [self.index.number_of(hit.node) for hit in hits]
         entries = self._entries(numbers, scores=[hit.score for hit in hits])
         snippets = [self.index.head_at(number, SNIPPET_CHARS) for number in numbers]
-        return [entry | {"text": words} for entry, words in zip(entries, snippets, strict=True)]
+        return [
+            entry | {"text": words} | ({"also_in": list(hit.also_in)} if hit.copies else {})
+            for entry, words, hit in zip(entries, snippets, hits, strict=True)
+        ]
 
     # -- reading -----------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from index_store.terminal import count
 from index_store.types import Json, Scope
 from rlm.gateway.blocks import Block, quote
 
@@ -53,7 +54,7 @@ LAST_TURN = (
 OPENING = """\
 Question: {question}
 
-`context` is {where}: {documents:,} documents, {nodes:,} nodes, {chars:,} characters. Begin."""
+`context` is {where}: {documents}, {nodes}, {chars}. Begin."""
 WHOLE, BRANCH = "the whole corpus", "the branch under {under}"
 SCOPED = " of what the question is about, which is all that you can see and cite ({scope})"
 NEXT = "The next question, in the same REPL: {question}"
@@ -92,7 +93,8 @@ def where(under: str | None, scope: Scope) -> str:
 
 def opening(question: str, where: str, documents: int, nodes: int, chars: int) -> str:
     """The first user message of a conversation: the question, what its view is, and the size of that."""
-    return OPENING.format(question=question, where=where, documents=documents, nodes=nodes, chars=chars)
+    held = {"documents": count(documents, "document"), "nodes": count(nodes, "node")}
+    return OPENING.format(question=question, where=where, **held, chars=count(chars, "character"))
 
 
 def demanded(citations: bool, schema: Mapping[str, Json] | None, how: str) -> str:

@@ -13,7 +13,7 @@ NODES = 'nodes is a list such as ["L0-00012"], found {value}'
 TEXTS = "{name} is a list of texts, found {value}"
 TEXTS_ITEM = "{name} holds {value}, every item is a text"
 ONE_EACH = "{name} is a list with one item for each of the {count}, found {value}"
-ONE_EACH_COUNT = "{name} has {found} items for {count}; give one for each"
+ONE_EACH_COUNT = "{name} has {found} for {count}; give one for each"
 LEVEL = "level is a whole number or None, found {value}"
 WHERE = 'where is a dict such as {{"year": "2021"}}, found {value}'
 WHERE_FIELDS = "where has {count:,} fields, at most {most}"
@@ -65,7 +65,7 @@ FAULT = "{name} failed by a fault of the system itself ({problem}); it is record
 # -- an answer that is not taken ---------------------------------------------------------------------------
 
 UNSUPPORTED = (
-    "{unsupported} of {citations} quotes do not stand in the documents: {quotes}; copy the exact words, or leave them"
+    "{unsupported} of {citations} quotes {stands} in the documents: {quotes}; copy the exact words, or leave them"
     " out."
 )
 UNCITED = (

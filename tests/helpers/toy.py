@@ -1,6 +1,7 @@
 """A small index made by hand, for tests that need one without an embedder."""
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,4 +61,28 @@ def publish_toy(path: Path, draft: Draft | None = None) -> Published:
 
 def toy_index(path: Path) -> Index:
     publish_toy(path)
+    return open_index(path)
+
+
+def index_of(path: Path, texts: Mapping[str, Sequence[str]], alike: Sequence[int]) -> Index:
+    """An index of documents in these chunks, all under one root; all vectors are the same."""
+    chunks = [
+        (d, sum(map(len, parts[:i])), sum(map(len, parts[: i + 1])))
+        for d, parts in enumerate(texts.values())
+        for i in range(len(parts))
+    ]
+    n = len(chunks)
+    vectors = np.full((n + 1, DIM), DIM**-0.5, dtype=np.float32)
+    draft = Draft(
+        documents=[document(doc, "".join(parts)) for doc, parts in texts.items()],
+        chunks=np.array(chunks, dtype=np.int64),
+        labels=["All"],
+        summaries=["Rent, notice and pets."],
+        levels=[n, 1],
+        children=[np.arange(n)],
+        tokens=np.full(n + 1, 5, dtype=np.int64),
+        vectors=vectors,
+        alike=alike,
+    )
+    publish_toy(path, draft)
     return open_index(path)

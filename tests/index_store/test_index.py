@@ -17,9 +17,9 @@ from index_store.generations import rollback
 from index_store.index import Index, open_index
 from index_store.lexical import words
 from index_store.manifest import FILES
-from index_store.search import Weights, fuse, nearby_best, places_within, standardise, top, with_chunks
+from index_store.search import Weights, fuse, nearby_best, places_within, standardise, top
 from index_store.tables import byte_at, char_at, chars_before
-from index_store.types import Hit, Span
+from index_store.types import MODES, Hit, Mode, Span
 from tests.helpers.toy import TEXTS, publish_toy, toy_draft, toy_index, unit_rows
 
 
@@ -324,15 +324,22 @@ def test_a_search_in_one_document_shows_no_summary_of_another(index: Index) -> N
 
 
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
-def test_the_tree_finds_every_chunk_that_flat_search_finds_in_the_same_order(index: Index, k: int) -> None:
+def test_the_tree_finds_chunks_in_the_order_in_which_flat_search_finds_them(index: Index, k: int) -> None:
     for row in range(9):
         flat, tree = (
             index.search("ketch and yawl", k, vector=unit_rows(9)[row], mode=mode)
             for mode in ("hybrid", "tree")
         )
-        assert [h.node for h in tree if h.level == 0] == [h.node for h in flat]
+        chunks = [h.node for h in tree if h.level == 0]
+        assert chunks == [h.node for h in flat][: len(chunks)]
         assert [h.score for h in tree] == sorted((h.score for h in tree), reverse=True)
     assert any(h.level for h in tree)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_no_mode_gives_more_hits_than_were_asked_for(index: Index, mode: Mode) -> None:
+    for k in (1, 2, 3):
+        assert len(index.search("ketch and yawl mizzen", k, vector=unit_rows(9)[6], mode=mode)) == k
 
 
 def test_the_words_of_a_name_in_code_are_found_and_the_name_itself() -> None:
@@ -434,8 +441,3 @@ def test_every_document_comes_before_any_comes_again_when_repeats_cost_much(inde
 def test_a_second_chunk_of_a_document_gives_way_to_one_nearly_as_good_elsewhere() -> None:
     scores, documents = np.array([3.0, 2.0, 1.9]), np.array([0, 0, 1], dtype=np.int32)
     assert top(scores - 0.2 * places_within(scores, documents), 2).tolist() == [0, 2]
-
-
-def test_summaries_join_the_chunks_and_take_no_place_of_theirs() -> None:
-    scores = np.array([0.3, 0.1, 0.2, 0.9, 0.0])
-    assert with_chunks(top(scores, 2), scores, 3, 2).tolist() == [3, 0, 2]

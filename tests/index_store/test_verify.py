@@ -50,6 +50,15 @@ def test_any_flipped_bit_is_found_and_its_file_named(whole: Path, name: str) -> 
     assert verify_index(whole) == []
 
 
+@pytest.mark.parametrize("raw", [b"", b"{}", b'{"format": 1}', None])
+def test_a_broken_manifest_is_reported_once(whole: Path, raw: bytes | None) -> None:
+    file = file_of(whole, "manifest.json")
+    file.unlink()
+    if raw is not None:
+        file.write_bytes(raw)
+    assert len(verify_index(whole)) == 1
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_any_cut_is_found_and_its_file_named(whole: Path, name: str) -> None:
     file = file_of(whole, name)

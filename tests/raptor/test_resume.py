@@ -9,7 +9,9 @@ import struct
 import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import itemgetter
@@ -367,3 +369,30 @@ def test_pruning_what_is_no_index_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(BrokenIndex, match="no index"):
         prune_index(tmp_path / "i")
     assert not (tmp_path / "i").exists()
+
+
+def test_a_build_that_is_stopped_while_it_embeds_embeds_only_the_rest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted in texts: what was embedded is kept to the last batch, which is a second's work."""
+    docs, embedded = tiny_embedder.write_documents(tmp_path / "docs", 60, 30), list[int]()
+
+    def encode(texts: Sequence[str]) -> Any:
+        embedded.append(len(texts))
+        return tiny_embedder.encode(texts)
+
+    def load(name: str = "minilm", *, offline: bool = False) -> Any:
+        return replace(tiny_embedder.load(name), encode=encode)
+
+    def stop(stage: str, done: int, total: int) -> None:
+        if stage == "embed" and done >= 128:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("index_store.embedder.load_embedder", load)
+    with pytest.raises(KeyboardInterrupt):
+        build_index(docs, tmp_path / "i", progress=stop)
+    before = sum(embedded)
+    report = build_index(docs, tmp_path / "i")
+    assert before == 128
+    assert max(embedded) <= 64
+    assert sum(embedded) == sum(report.levels)

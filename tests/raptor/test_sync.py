@@ -131,6 +131,19 @@ def test_without_its_record_an_index_still_takes_files_that_end_alike(docs: Path
     assert counted(update_index("i", docs)) == {"changed": 1, "unchanged": 19}
 
 
+def test_without_its_record_the_longest_path_says_which_document_a_file_is(
+    docs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (docs / "sub").mkdir()
+    (docs / "sub/d003.txt").write_text("Words of another one of that name.")
+    monkeypatch.chdir(docs)
+    build_index(".", "../i")
+    Path("../i/build.sqlite").unlink()
+    monkeypatch.chdir("..")
+    for named in ("docs", "docs/sub", "docs/sub/d003.txt", "docs/d003.txt", "docs/sub/*.txt"):
+        assert counted(update_index("i", named, dry_run=True)) == {"unchanged": 21}
+
+
 # -- sync --------------------------------------------------------------------------------------------------
 
 
@@ -438,7 +451,8 @@ def test_a_source_that_is_gone_and_holds_nothing_any_more_is_no_hindrance(docs: 
 
 def test_a_source_of_which_everything_was_removed_is_not_synced_again(mixed: set[str], docs: Path) -> None:
     update_index("i", remove=["docs", "r1"])
-    assert counted(sync_index("i")) == {"added": 1, "unchanged": 2}  # rows.jsonl is a source still
+    assert counted(sync_index("i")) == {"unchanged": 2}  # rows.jsonl is a source still, and r1 was removed
+    assert counted(sync_index("i", again=True)) == {"added": 1, "unchanged": 2}
     assert ids() == {"r1", "r2", "s1"}
 
 

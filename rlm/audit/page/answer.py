@@ -47,7 +47,8 @@ def _pair(pair: Pair, held: Mapping[int, list[str]], anchors: Mapping[str, str])
     """A question of a chat with its answer, what it cost, and its route."""
     stop = f"ended by {pair.answered['stop']}" if pair.answered else "no answer"
     used = pair.usage
-    cost = f"{count(used.calls, 'call')}, {count(used.tokens, 'token')}, {in_dollars(used.usd)}"
+    price = in_dollars(used.usd) if used.usd else "no price"
+    cost = f"{count(used.calls, 'call')}, {count(used.tokens, 'token')}, {price}"
     steps = tag("a", f"event {pair.events[0]['seq']}", href=f"#e{pair.events[0]['seq']}")
     number = f"{pair.number}. "
     return tag(
@@ -58,7 +59,7 @@ def _pair(pair: Pair, held: Mapping[int, list[str]], anchors: Mapping[str, str])
         tag("h4", "Branches entered, in order"),
         entered(pair.branches, anchors),
         id=f"q{pair.number}",
-        cls="pair",
+        cls="exchange",
     )
 
 
@@ -86,7 +87,7 @@ def citation_card(
     """One citation: whether the source holds it, the words in their place, and the events (of `held`, as from
     routing.texts_held) that showed them to the run. `anchors`: the HTML id of each node; `prefix`: of its own."""
     tone, words = _SUPPORT[cited["supported"]]
-    alike = f", {cited['similarity']:.0%} alike" if cited["similarity"] is not None and tone != "good" else ""
+    alike = f", {cited['similarity']:.0%} alike" if cited["similarity"] and tone != "good" else ""
     title = cited.get("title") or cited["doc"] or "no document"
     shown = where_shown(held, cited.get("found") or cited["quote"])
     return tag(
@@ -116,7 +117,7 @@ def doubts(cited: dict[str, Any]) -> Iterator[str]:
     if cited["supported"] == "respaced" and not same_words(cited["quote"], found or ""):
         yield "The trace says the same words, yet the words it found are others."
     if found and start is not None and end is not None and end - start != len(found):
-        yield f"The place is {end - start} characters long, and the words found are {len(found)}."
+        yield f"The place is {count(end - start, 'character')} long, and the words found are {len(found):,}."
 
 
 def _tally(cited: list[dict[str, Any]]) -> str:

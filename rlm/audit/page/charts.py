@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from index_store.terminal import count
 from rlm.audit.costs import Cost, in_dollars
 from rlm.audit.events import AMOUNT, RecordedEvent
 from rlm.audit.page.html import Html, tag
@@ -52,7 +53,7 @@ def _chart(
     dots = [_dot(*dot, words) for dot in list(zip(across, up, values, after, strict=True))[:_MOST_DOTS]]
     allowed = f" of {words(limit)} allowed" if not AMOUNT.problem(limit) else ""
     spent = words(values[-1]) + allowed
-    caption = f"{name}: {spent} after {len(after)} calls in {end_s:.1f} s"
+    caption = f"{name}: {spent} after {count(len(after), 'call')} in {end_s:.1f} s"
     return tag(
         "figure",
         tag("figcaption", tag("b", name), f" {spent}"),

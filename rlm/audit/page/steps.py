@@ -8,10 +8,17 @@ from itertools import chain
 from typing import Any
 
 from index_store.terminal import count, one_line
+from rlm.audit.attempts import (
+    attempts_in_words,
+    cost_in_words,
+    parameters_of,
+    refused_in_words,
+    served_in_words,
+)
 from rlm.audit.costs import in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks, without_blocks
-from rlm.audit.page.html import Html, fold, join, pre, tag
+from rlm.audit.page.html import Html, facts, fold, join, pre, tag
 from rlm.audit.timeline import BY_THE_RUN, rejection
 
 _MOST_CHILDREN = 200
@@ -124,7 +131,10 @@ def _put(event: RecordedEvent, scene: Scene) -> Html:
 def _asked(event: RecordedEvent, scene: Scene) -> Html:
     new, total = event["messages"], event["conversation_messages"]
     summary = f"Sent to the model: {len(new):,} new of {count(total, 'message')}"
-    return fold(summary, *map(_message, new), id=_anchor(event), cls="sent")
+    given = parameters_of(event)
+    words = [(name, value if isinstance(value, str) else _json(value)) for name, value in given.items()]
+    asked_with = facts(words) if words else None
+    return fold(summary, asked_with, *map(_message, new), id=_anchor(event), cls="sent")
 
 
 def _message(message: Mapping[str, str]) -> Html:
@@ -137,7 +147,29 @@ def _replied(event: RecordedEvent, scene: Scene) -> Html:
     whole = fold("The reply as written", pre(text), cls="sent") if prose != text.strip() else None
     odd = f"finished: {event['finish_reason']}" if event["finish_reason"] != "stop" else None
     note = tag("p", odd, cls="meta") if odd else None
-    return tag("div", tag("div", prose, cls="prose") if prose else None, whole, note, id=_anchor(event))
+    served = served_in_words(event)
+    by = tag("p", f"served by {served}", cls="meta") if served else None
+    words = tag("div", prose, cls="prose") if prose else None
+    return tag("div", _attempts(event), words, whole, by, note, id=_anchor(event))
+
+
+def _attempts(event: RecordedEvent) -> Html | None:
+    """Each request that was made for a call: how it ended, what was set aside for it and what it was charged."""
+    if not event.get("attempts"):
+        return None
+    names = ("Status", "Waited", "Took", "Set aside", "Charged", "Sent with", "Error")
+    rows = (tag("tr", *(tag("td", cell) for cell in _attempt_cells(one))) for one in event["attempts"])
+    head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in names)))
+    table = tag("div", tag("table", head, tag("tbody", *rows)), cls="wide")
+    number = count(len(event["attempts"]), "attempt")
+    return fold(f"{number}: {attempts_in_words(event)}", table, cls="sent")
+
+
+def _attempt_cells(one: Mapping[str, Any]) -> tuple[str, ...]:
+    times = (f"{one['waited_s']:.2f} s", f"{one['seconds']:.2f} s")
+    reserved, settled = (cost_in_words({"usage": one[name]}) for name in ("reserved", "settled"))
+    sent = one_line(_json(one["sent"]), 2_000) if one["sent"] else ""
+    return (one["status"], *times, reserved, settled, sent, one["error"])
 
 
 def _without_cells(reply: str, code_lines: frozenset[str]) -> str:
@@ -148,7 +180,11 @@ def _without_cells(reply: str, code_lines: frozenset[str]) -> str:
 
 
 def _failed(event: RecordedEvent, scene: Scene) -> Html:
-    return tag("p", tag("strong", "The call failed: "), event["error"], cls="doubt", id=_anchor(event))
+    refused = event.get("refused")
+    cap = tag("p", refused_in_words(refused), cls="doubt") if refused else None
+    cost = tag("p", f"charged: {cost_in_words(event)}", cls="meta")
+    why = tag("p", tag("strong", "The call failed: "), event["error"], cls="doubt")
+    return tag("div", why, cap, cost, _attempts(event), id=_anchor(event))
 
 
 def _scanned(event: RecordedEvent, scene: Scene) -> Html:

@@ -28,12 +28,16 @@ def register_offline(name: str, handler: Handler) -> None:
     _handlers[name] = handler
 
 
+def offline_names() -> list[str]:
+    """The full names of the models that have a handler."""
+    return [PREFIX + name for name in sorted(_handlers)]
+
+
 def find_handler(model: str) -> Handler:
     """The handler of an `offline/...` model. Raises `UnknownModel`, naming those that exist."""
     handler = _handlers.get(model.removeprefix(PREFIX))
     if handler is None:
-        known = ", ".join(PREFIX + name for name in sorted(_handlers))
-        raise UnknownModel(f"unknown model {model!r}: the offline models are {known}")
+        raise UnknownModel(f"unknown model {model!r}: the offline models are {', '.join(offline_names())}")
     return handler
 
 

@@ -2,8 +2,10 @@
 
 import io
 import json
+import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -28,7 +30,7 @@ from tests.helpers.places import ROOT
 from tests.helpers.toy import publish_toy, toy_draft, toy_index
 
 HEAVY = "numpy torch litellm sklearn umap faiss numba sentence_transformers transformers networkx bm25s pypdf rich"
-STAGE_LINE = re.compile(r"[a-z]+( level \d+)?: (begins|[\d,]+ in \d)")
+STAGE_LINE = re.compile(r"[a-z]+( level \d+)?: [\d,]+ in \d")
 
 Capture = pytest.CaptureFixture[str]
 
@@ -106,10 +108,18 @@ def test_a_build_prints_its_report_on_standard_output_and_the_rest_on_standard_e
     assert out.startswith(f"{tmp_path / 'i'}: generation 1, ")
     assert "3 documents, 1 skipped; nodes a level: " in out
     assert "skipped " + str(docs / "bad.txt") + ": it is not UTF-8" in err
-    assert "begins" not in out
+    assert " in 0." not in out
     assert "bad.txt" not in out
     again = raptor(capsys, "build", docs, "-o", tmp_path / "i")[1]
     assert "generation 1 (unchanged: nothing new was published)" in again
+
+
+def test_the_name_of_a_file_that_is_skipped_is_spelled_out_with_its_blanks(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    (docs / "bad\nand  worse\t.txt").write_bytes(b"\xff")
+    _, _, err = raptor(capsys, "build", docs, "-o", tmp_path / "i")
+    assert f"skipped {docs}/bad\\nand  worse\\t.txt: it is not UTF-8" in err
 
 
 def test_a_report_as_json_is_all_of_standard_output(docs: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -134,19 +144,20 @@ def test_a_report_as_json_is_all_of_standard_output(docs: Path, tmp_path: Path, 
     assert all(isinstance(seconds, float) for seconds in report["seconds"].values())
 
 
-def test_a_log_has_a_line_where_a_stage_begins_and_one_where_it_ends(
-    docs: Path, tmp_path: Path, capsys: Capture
+def test_a_log_has_one_line_a_stage_and_no_control_characters(
+    docs: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = raptor(capsys, "build", docs, "-o", tmp_path / "i")[2].splitlines()
-    assert len(lines) % 2 == 0
-    for begins, ends in zip(lines[::2], lines[1::2], strict=True):
-        stage = begins.partition(": begins")[0]
-        assert ends.startswith(f"{stage}: ")
-        assert ends.endswith(" s")
-    assert lines[0] == "load: begins"
-    assert lines[1].startswith("load: 3 in 0.")
-    assert lines[2] == "chunk: begins (3)"
-    assert lines[-2] == "write: begins (1)"
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):  # which are about colours in what is piped
+        monkeypatch.setenv(name, "1")
+    err = raptor(capsys, "build", docs, "-o", tmp_path / "i")[2]
+    lines = err.splitlines()
+    assert all(STAGE_LINE.match(line) for line in lines)
+    stages = [line.partition(":")[0] for line in lines]
+    assert len(stages) == len(set(stages))
+    assert stages[:3] == ["load", "chunk", "embed"]
+    assert stages[-1] == "write"
+    assert lines[0].startswith("load: 3 in 0.")
+    assert err.replace("\n", "").isprintable()
 
 
 def test_an_index_is_updated_with_the_settings_it_was_built_with(
@@ -333,7 +344,141 @@ def test_a_failure_in_a_log_ends_no_stage(capsys: Capture) -> None:
         progress("load", 0, 0)
         progress("embed", 1, 4)
         raise RaptorError("the disk is gone")
-    assert capsys.readouterr().err.splitlines()[-1] == "embed: begins (4)"
+    assert [line.partition(":")[0] for line in capsys.readouterr().err.splitlines()] == ["load"]
+
+
+def test_quiet_says_nothing_but_errors_and_the_result(docs: Path, tmp_path: Path, capsys: Capture) -> None:
+    (docs / "twin.txt").write_text((docs / "d000.txt").read_text())  # something to note
+    (docs / "bad.txt").write_bytes(b"\xff")
+    index = tmp_path / "i"
+    code, out, err = raptor(capsys, "build", docs, "-o", index, "--quiet")
+    assert (code, out.startswith(f"{index}: generation 1")) == (0, True)
+    assert [line.split()[0] for line in err.splitlines()] == ["skipped"]
+    for command in (["update", index, docs / "d000.txt"], ["verify", index], ["check-sources", index]):
+        assert raptor(capsys, *command, "-q")[2].replace(err, "") == ""
+    assert raptor(capsys, "build", "none", "-o", index, "-q")[2].startswith("raptor: there is no file")
+
+
+def test_every_command_that_shows_progress_can_be_quiet() -> None:
+    for command in ("build", "update", "sync", "remove", "verify", "check-sources"):
+        arguments = {"build": ["x", "-o", "i"], "update": ["i", "x"], "remove": ["i", "x"]}.get(
+            command, ["i"]
+        )
+        assert parser().parse_args([command, *arguments, "--quiet"]).quiet is True
+
+
+@pytest.mark.parametrize(("flags", "levels"), [([], set()), (["-v"], {"INFO"}), (["-vv"], {"INFO", "DEBUG"})])
+def test_logs_go_to_standard_error_when_they_are_asked_for(
+    docs: Path, tmp_path: Path, capsys: Capture, flags: list[str], levels: set[str]
+) -> None:
+    strange = docs.rename(tmp_path / "a\x1b[2Jb\nc")
+    before = dict(logging.getLogger("raptor").__dict__)
+    index = tmp_path / "i\x1b[2J\n2026-01-01 00:00:00,000 ERROR raptor: forged"
+    err = raptor(capsys, *flags, "build", strange, "-o", index, "-q")[2]
+    logged = re.findall(
+        r"^\d{4}-\d\d-\d\d [\d:,]+ ([A-Z]+) (?:raptor|index_store|rlm)[.\w]*: ", err, re.MULTILINE
+    )
+    assert set(logged) == levels
+    assert "\x1b" not in err
+    assert len(logged) == len(err.splitlines())
+    assert dict(logging.getLogger("raptor").__dict__) == before
+
+
+def test_both_programs_say_their_version_without_importing_anything_heavy() -> None:
+    for name in ("raptor", "rlm"):
+        code = (
+            f"import sys; from {name}.cli import main\n"
+            "try: main(['--version'])\n"
+            "except SystemExit as e: print('EXIT', e.code)\n"
+            "print([name for name in sys.argv[1].split() if name in sys.modules])"
+        )
+        said = in_a_process(code, HEAVY).stdout
+        assert re.fullmatch(rf"{name} \d+\.\d+\S*\nEXIT 0\n\[\]\n", said)
+
+
+def test_options_may_stand_among_the_other_arguments() -> None:
+    args = parser().parse_args(["build", "a", "--json", "b", "-o", "i", "c"])
+    assert (args.source, args.output, args.json) == (["a", "b", "c"], "i", True)
+    args = parser().parse_args(["remove", "i", "-q", "one", "--dry-run", "--", "-two"])
+    assert (args.index, args.doc, args.dry_run, args.quiet) == ("i", ["one", "-two"], True, True)
+
+
+# -- an index that came from elsewhere ---------------------------------------------------------------------
+
+
+def given_away(index: Path, copy: Path) -> Path:
+    """The index as another machine gets it: the same bytes in new files."""
+    shutil.copytree(index, copy)
+    return copy
+
+
+def test_sync_reads_no_source_outside_of_the_folder_that_a_stranger_named(
+    docs: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raptor(capsys, "build", docs, "-o", tmp_path / "i")
+    (docs / "secret.txt").write_text("A key that is nobody's business.")
+    copy = given_away(tmp_path / "i", tmp_path / "copy")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    for more in ([], ["--dry-run"]):
+        err = check_refused(capsys, tmp_path, "sync", copy, *more)
+        assert f"names sources outside of this folder: {str(docs)!r}; give --yes" in err
+    raptor(capsys, "update", copy, docs / "d000.txt")  # which makes nothing of the stranger's one's own
+    assert "give --yes" in check_refused(capsys, tmp_path, "sync", copy)
+    assert len(open_index(copy).documents) == 3
+    assert raptor(capsys, "sync", copy, "--yes")[0] == 0
+    assert len(open_index(copy).documents) == 4
+    (docs / "secret.txt").unlink()
+    assert raptor(capsys, "sync", copy)[0] == 0  # asked once
+    assert len(open_index(copy).documents) == 3
+
+
+def test_sync_of_an_index_that_was_built_here_or_of_sources_below_asks_nothing(
+    docs: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raptor(capsys, "build", docs, "-o", tmp_path / "i")
+    copy = given_away(tmp_path / "i", tmp_path / "copy")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert raptor(capsys, "sync", tmp_path / "i")[0] == 0
+    monkeypatch.chdir(tmp_path)
+    assert raptor(capsys, "sync", copy)[0] == 0
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("no\n", 2), ("\n", 2), ("", 2)])
+def test_at_a_terminal_sync_lists_such_sources_and_asks(
+    docs: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch, answer: str, code: int
+) -> None:
+    raptor(capsys, "build", docs, "-o", tmp_path / "i")
+    copy = given_away(tmp_path / "i", tmp_path / "copy")
+    monkeypatch.chdir(ROOT)
+    typed = io.StringIO(answer)
+    monkeypatch.setattr(typed, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stdin", typed)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    given, _, err = raptor(capsys, "sync", copy, "-q")
+    assert given == code
+    assert f"  {docs}\n" in err
+
+
+def test_what_was_removed_stays_out_of_a_sync_until_it_is_named_again(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    index = tmp_path / "i"
+    raptor(capsys, "build", docs, "-o", index)
+    raptor(capsys, "remove", index, "d000.txt", "d001.txt")
+    for _ in range(2):
+        out = raptor(capsys, "sync", index)[1]
+        assert "2 documents (d000.txt, d001.txt) were removed and stay out; bring back" in out
+        assert f"raptor sync {index} --again" in out
+        assert [d.id for d in open_index(index).documents] == ["d002.txt"]
+    raptor(capsys, "update", index, docs / "d001.txt")
+    report = json.loads(raptor(capsys, "sync", index, "--json")[1])
+    assert report["left_out"] == ["d000.txt"]
+    assert len(open_index(index).documents) == 2
+    raptor(capsys, "sync", index, "--again")
+    assert len(open_index(index).documents) == 3
+    assert json.loads(raptor(capsys, "sync", index, "--json")[1])["left_out"] == []
 
 
 # -- bad input ---------------------------------------------------------------------------------------------
@@ -557,6 +702,8 @@ def test_inspect_shows_levels_models_and_the_tree(tmp_path: Path, capsys: Captur
     assert (
         "\nL2-00000  All  (2 below)\n  L1-00000  Boats and masts  (3 below)\n    L0-00000  The ketch" in out
     )
+    code, _, err = raptor(capsys, "inspect", tmp_path / "i", "--depth", -1)
+    assert (code, err) == (2, "raptor: --depth is -1; give 0, which shows the root alone, or more\n")
     assert raptor(capsys, "inspect", tmp_path / "i", "--depth", 0)[1].endswith("L2-00000  All  (2 below)\n")
     assert raptor(capsys, "inspect", tmp_path / "i", "--depth", 99)[1] == out
 

@@ -110,7 +110,9 @@ def cost_lowered(events: list[Event]) -> Event:
 
 
 def cost_of_a_call_lowered(events: list[Event]) -> Event:
-    first(events, "model_answered", "0.1")["usage"]["prompt_tokens"] -= 1
+    answered = first(events, "model_answered", "0.1")
+    for amount in (answered["usage"], answered["attempts"][0]["settled"]):
+        amount["prompt_tokens"] -= 1
     return first(events, "child_returned")
 
 

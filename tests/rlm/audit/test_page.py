@@ -267,7 +267,7 @@ def test_the_page_of_a_chat_lists_its_questions_each_a_link_to_its_answer(chat_t
     assert words.index("A chat of 3 questions") < words.index("2 of 3 claims stand; 1 is not in the text.")
     head = chat_text.partition("</header>")[0]
     assert [html.unescape(q) for q in re.findall(r'<a href="#q\d">(.*?)</a>', head)] == list(QUESTIONS)
-    each = (
+    each: tuple[tuple[list[int], str, str], ...] = (
         ([1, 2], "1 call,", "event"),
         ([1], "2 calls,", "Boats"),
         ([], "1 call,", "No branch was entered"),

@@ -6,18 +6,23 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from index_store.index import Index
+from index_store.types import MODES
+from rlm.asking.questions import read_questions
 from rlm.audit import read, verify
 from rlm.cli import main
+from rlm.errors import RlmError
 from tests.helpers.model_server import MODEL, ModelServer, error, slow
-from tests.helpers.toy import TEXTS
+from tests.helpers.places import ROOT
+from tests.helpers.toy import TEXTS, index_of, publish_toy, toy_draft
 
-COMMANDS = ["search", "ask", "chat", "shell", "trace", "review", "doctor"]
+COMMANDS = ["search", "ask", "chat", "shell", "trace", "review", "models", "doctor"]
 # fmt: off
 HEAVY = [
     "numpy", "litellm", "torch", "faiss", "sklearn", "umap", "sentence_transformers", "bm25s", "numba", "scipy",
@@ -77,6 +82,38 @@ def test_help_imports_nothing_heavy() -> None:
     show += f"print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)), len(sys.modules))"
     done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, timeout=60)
     assert "HEAVY [] " in done.stdout, done.stderr
+
+
+def test_the_first_sign_of_life_comes_before_anything_heavy_is_imported(folder: Path, tmp_path: Path) -> None:
+    code = f"""
+import sys
+class Tell:
+    def find_spec(self, name, path=None, target=None):
+        if name in {HEAVY!r}:
+            print("IMPORT", name, file=sys.stderr, flush=True)
+sys.meta_path.insert(0, Tell())
+import rlm.cli
+rlm.cli.main(["ask", {str(folder)!r}, "How many masts?", "--runs", {str(tmp_path / "runs")!r}])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    first, *later = done.stderr.splitlines()
+    assert first == f"opening {folder}"
+    assert any(line.startswith("IMPORT numpy") for line in later), done.stderr
+
+
+def test_the_folder_of_a_run_is_there_before_its_index_is_opened(
+    rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there: list[Path] = []
+
+    def opening(*_: Any) -> None:
+        there.extend((tmp_path / "runs").iterdir())
+        raise RlmError("no")
+
+    monkeypatch.setattr("rlm.commands.ask.open_any", opening)
+    assert rlm("ask", folder, QUESTION, "--runs", tmp_path / "runs")[0] == 2
+    assert len(there) == 1
+    assert not (tmp_path / "runs").exists()  # nothing was asked
 
 
 # -- bad input ---------------------------------------------------------------------------------------------
@@ -148,7 +185,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
     places = {"INDEX": folder, "RUN": run_folder, "PAGE": tmp_path / "page.html", "''": ""}
     code, out, err = rlm(*(places.get(word, word) for word in line.split()))
     assert (code, out) == (2, "")
-    *usage, said = err.splitlines()
+    *usage, said = [line for line in err.splitlines() if not line.startswith("opening ")]
     assert said.startswith("rlm")
     assert sentence in said
     assert "Traceback" not in err
@@ -190,7 +227,22 @@ def test_search_as_json_is_a_list_of_places(rlm: Any, folder: Path) -> None:
     assert (code, err, out.count("\n")) == (0, "", 1)
     assert 0 < len(hits) <= 3
     for hit in hits:
-        assert set(hit) == {"node", "level", "doc", "start", "end", "score", "label", "text"}
+        assert set(hit) == {
+            *(
+                "node",
+                "level",
+                "doc",
+                "start",
+                "end",
+                "title",
+                "section",
+                "page",
+                "score",
+                "label",
+                "text",
+                "also_in",
+            )
+        }
         assert hit["text"] == TEXTS[hit["doc"]][hit["start"] : hit["end"]]
     assert TEXTS[hits[0]["doc"]][hits[0]["start"] : hits[0]["end"]].endswith("Birnen wiegen mehr.")
 
@@ -232,8 +284,53 @@ def test_search_for_a_person_shows_the_words(rlm: Any, folder: Path) -> None:
     assert "L0-00002  boats.txt 48-" in out
     assert "A yawl differs: its mizzen" in out
     alone = rlm("search", folder, "single", "--doc", "one.txt")[1]  # its score has nothing to compare with
-    assert alone.startswith(" 1.       -  L0-00005  one.txt 0-6\n")
+    assert alone.startswith(" 1. L0-00005  one.txt 0-6\n")
     assert rlm("search", folder, "zebra", "--mode", "lexical")[1] == "nothing found\n"
+
+
+def test_a_hit_shows_its_page_and_section_and_has_the_same_fields_in_every_mode(
+    rlm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draft = toy_draft()
+    boats = replace(draft.documents[0][0], pages=(0, 20), sections=((0, 1, "Rigs"), (21, 2, "Masts")))
+    publish_toy(tmp_path / "i", replace(draft, documents=[(boats, TEXTS["boats.txt"]), *draft.documents[1:]]))
+    out = rlm("search", tmp_path / "i", "mizzen", "--mode", "lexical")[1]
+    assert "L0-00001  boats.txt 25-48, page 2, Rigs › Masts\n" in out
+    fields = set()
+    for mode in MODES:
+        hits = json.loads(rlm("search", tmp_path / "i", "mizzen", "--mode", mode, "--json", "-k", 2)[1])
+        assert len(hits) == 2
+        fields |= {tuple(hit) for hit in hits}
+    assert len(fields) == 1
+    hit = json.loads(rlm("search", tmp_path / "i", "mizzen", "--mode", "lexical", "--json")[1])[0]
+    assert (hit["title"], hit["section"], hit["page"], hit["also_in"]) == ("boats", "Rigs › Masts", 2, [])
+
+
+def test_passages_of_near_duplicates_are_one_hit_unless_all_are_asked_for(rlm: Any, tmp_path: Path) -> None:
+    lease = "The rent is due on the first day of each month."
+    index_of(tmp_path / "i", {"a.txt": [lease], "b.txt": [lease], "c.txt": [lease + " Or not."]}, [0, 0, 0])
+    ask = ("search", tmp_path / "i", "rent", "--mode", "lexical")
+    lines = rlm(*ask)[1].splitlines()
+    assert lines[2] == "      also in: b.txt"
+    assert len(lines) == 5
+    assert len(rlm(*ask, "--no-fold")[1].splitlines()) == 6
+    assert [hit["also_in"] for hit in json.loads(rlm(*ask, "--json")[1])] == [["b.txt"], []]
+    assert [hit["doc"] for hit in json.loads(rlm(*ask, "--json", "--doc", "b.txt")[1])] == ["b.txt"]
+
+
+def test_a_query_without_an_id_has_its_line_as_text_as_a_question_has(
+    rlm: Any, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "q").write_text('\n{"text": "mizzen"}\n')
+    out = rlm("search", folder, "--queries", tmp_path / "q", "--mode", "lexical")[1]
+    assert json.loads(out)["_id"] == read_questions(tmp_path / "q")[0].id == "2"
+
+
+def test_many_queries_of_a_text_file_are_searched_by_words_as_one_is(rlm: Any, tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("A ketch has a mizzen.")
+    (tmp_path / "q").write_text('{"_id": 1, "text": "mizzen"}')
+    code, out, _ = rlm("search", tmp_path / "t.txt", "--queries", tmp_path / "q")
+    assert (code, json.loads(out)["hits"][0]["doc"]) == (0, "t.txt")
 
 
 # -- ask ---------------------------------------------------------------------------------------------------
@@ -243,7 +340,7 @@ def test_ask_as_json_is_the_shape_that_is_promised(rlm: Any, folder: Path, tmp_p
     code, out, err = rlm("ask", folder, QUESTION, "--json", "--runs", tmp_path / "runs")
     said = json.loads(out)
     assert (code, out.count("\n")) == (0, 1)
-    assert set(said) == {"answer", "citations", "stop", "usage", "trace", "head"}
+    assert set(said) == {"answer", "citations", "stop", "usage", "trace", "head", "read_by", "warnings"}
     assert set(said["usage"]) == {"calls", "prompt_tokens", "completion_tokens", "usd"}
     (citation, *_) = said["citations"]
     assert set(citation) == {"doc", "start", "end", "quote", "page", "supported", "similarity"}

@@ -16,6 +16,7 @@ import pytest
 from index_store.index import Index
 from rlm import Limits, Models
 from rlm.asking.options import Options
+from rlm.audit.verify import read, verify
 from rlm.cli import main
 from rlm.commands import shell as shell_module
 from rlm.commands.shell import Shell, open_shell, run_own_cell, talk, talk_json
@@ -31,9 +32,16 @@ def folder(index: Index) -> Path:
 
 
 @pytest.fixture(scope="module")
-def shell(folder: Path) -> Iterator[Shell]:
-    with open_shell(folder, Options(models=OFFLINE, limits=Limits(cell_timeout_s=5.0))) as opened:
+def shell(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
+    options = Options(models=OFFLINE, limits=Limits(cell_timeout_s=5.0), runs=tmp_path_factory.mktemp("runs"))
+    with open_shell(folder, options) as opened:
         yield opened
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs go where a test's files go."""
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -319,3 +327,49 @@ def test_a_shell_calls_models_under_the_limits_it_is_given(folder: Path) -> None
     with open_shell(folder, Options(models=OFFLINE, limits=limits)) as opened:
         gateway = opened.run.budget.gateway
         assert (gateway.allow_unpriced, gateway.lanes.requests_per_minute) == (True, 7)
+
+
+# -- its trace ---------------------------------------------------------------------------------------------
+
+
+def test_a_shell_leaves_a_trace_that_verifies_and_says_where(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes = [
+        "x = context.search('mizzen', k=1, mode='lexical')",
+        "import os",
+        "print(llm_query('how many masts has the ketch?', nodes=['L0-00000']))",
+        "print(rlm_query('How many masts has the ketch?', under='L1-00000')['answer'])",
+        "answer['content'] = 'two'; answer['ready'] = True",
+        "while True: pass",
+        "print('\ud800', x)",
+    ]
+    lines = "".join(json.dumps({"code": code}) + "\n" for code in codes)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    runs = tmp_path / "runs"
+    assert main(["shell", str(folder), "--json", "--cell-timeout", "2", "--runs", str(runs)]) == 0
+    (run,) = runs.iterdir()
+    assert capsys.readouterr().err.splitlines()[-1] == f"trace: {run}"
+    events, verdict = read(run)
+    assert (verify(run).ok, verify(run).reason, verdict.ok) == (True, "every line is as it was written", True)
+    kinds = [event["kind"] for event in events if event["conversation"] == "0"]
+    assert (kinds[0], kinds[-1]) == ("run_opened", "run_closed")
+    assert kinds.count("code_scanned") == kinds.count("code_run") == len(codes)
+    assert kinds.count("child_called") == kinds.count("child_returned") == 2
+    assert "visited" in kinds
+    assert main(["trace", "show", str(run)]) == 0
+    assert main(["review", str(run), "-o", str(tmp_path / "page.html")]) == 0
+
+
+def test_a_cell_that_is_stopped_by_hand_is_in_the_trace_too(folder: Path, tmp_path: Path) -> None:
+    with open_shell(folder, Options(models=OFFLINE, limits=Limits(), runs=tmp_path)) as opened:
+        timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            run_own_cell(opened, "while True: pass")
+        timer.join()
+        opened.session.reset()
+        assert run_own_cell(opened, "print(1)").stdout == "1\n"
+    assert verify(opened.folder).ok
+    ran = [event["status"] for event in read(opened.folder)[0] if event["kind"] == "code_run"]
+    assert ran == ["killed", "ok"]

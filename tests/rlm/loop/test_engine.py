@@ -978,6 +978,8 @@ def _timeless(event: Event) -> Event:
     if event["kind"] == "run_opened":
         kept["index"] = {k: v for k, v in event["index"].items() if k != "digest"}
         kept["prompts"] = {}
+    if "attempts" in kept:
+        kept["attempts"] = [(one["status"], one["sent"]) for one in kept["attempts"]]
     if "usage" in kept:  # counts words of prompts, which may be rewritten
         kept["usage"] = {"calls": kept["usage"]["calls"]}
     return kept

@@ -435,8 +435,8 @@ def test_a_passage_is_a_node_an_entry_or_a_span(whole: Any) -> None:
 
     assert block("L0-00000") == Block("L0-00000", LEAVES[0], "boats")
     hit = ask(whole, "search", "ketch", mode="lexical")[0]
-    assert block(hit) == Block(hit["node"], hit["text"])
-    assert block({"doc": "one.txt", "start": 0, "end": 3}) == Block("one.txt 0-3", "sin")
+    assert block(hit) == Block(hit["node"], hit["text"], "boats")
+    assert block({"doc": "one.txt", "start": 0, "end": 3}) == Block("one.txt 0-3", "sin", "one")
     wrong: list[Json] = [None, [], 3, {}, {"node": {}}, {"doc": "one.txt", "start": "0", "end": 3}]
     for place in wrong:
         with pytest.raises(Refused):

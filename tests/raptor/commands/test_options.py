@@ -1,0 +1,86 @@
+"""What is sent with the calls of a summarizer, which may be named by a short name of the user's own."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from raptor.cli import main
+from tests.helpers.model_server import MODEL, ModelServer
+
+SUMMARY = "LABEL: boats\nSUMMARY: A ketch has two masts."
+
+
+@pytest.fixture(autouse=True)
+def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    path = tmp_path / "config" / "raptor-rlm" / "models.toml"
+    path.parent.mkdir(parents=True)
+    path.write_text(f'[careful]\nmodel = "{MODEL}"\nseed = 7\n')
+
+
+@pytest.fixture
+def call(capsys: pytest.CaptureFixture[str]) -> Any:
+    """(exit code, standard output, standard error) of a command."""
+
+    def run(*words: Any) -> tuple[int, str, str]:
+        code = main([str(word) for word in words])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
+    with ModelServer([SUMMARY]) as opened:
+        opened.use(monkeypatch)
+        yield opened
+
+
+def sent(body: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name not in ("model", "messages", "max_tokens")}
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> Path:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    (folder / "boats.txt").write_text("The ketch has two masts. " * 60)
+    return folder
+
+
+@pytest.mark.slow
+def test_a_build_and_an_update_send_the_options_of_a_summarizer_and_keep_what_was_paid_by_them(
+    call: Any, server: ModelServer, documents: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "built.index"
+    build = ["build", documents, "-o", out, "--summarizer", "careful"]
+    code, _, err = call(*build)
+    assert code == 0, err
+    assert all(sent(body) == {"temperature": 0.0, "seed": 7} for body in server.requests)
+    first = server.calls
+    assert call(*build)[0] == 0 and server.calls == first
+    assert call(*build, "--temperature", "1")[0] == 0 and server.calls > first
+    (documents / "more.txt").write_text("A yawl has a mizzen aft of its rudder. " * 60)
+    before = server.calls
+    code, _, err = call("update", out, documents, "--summarizer", "careful")
+    assert code == 0 and server.calls > before, err
+    assert sent(server.requests[-1]) == {"temperature": 0.0, "seed": 7}
+    code, text, _ = call("inspect", out)
+    assert 'summarizer_options {"seed": 7}' in text
+
+
+@pytest.mark.parametrize("command", ["build", "update", "sync", "remove"])
+def test_options_without_a_model_to_send_them_to_are_refused(
+    call: Any, documents: Path, tmp_path: Path, command: str
+) -> None:
+    words = {
+        "build": ["build", documents, "-o", tmp_path / "x"],
+        "update": ["update", tmp_path / "x", documents],
+        "sync": ["sync", tmp_path / "x"],
+        "remove": ["remove", tmp_path / "x", "boats.txt"],
+    }[command]
+    code, _, err = call(*words, "--temperature", "0.5")
+    assert code == 2 and err.startswith("raptor: temperature would be sent with the calls of a model")

@@ -1,0 +1,171 @@
+"""What an answer without a language model says of itself, and for which questions it warns."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from index_store.index import Index
+from rlm import Models, ask
+from rlm.asking.offline import COUNTING, NOT_ENGLISH, READ_BY, counts, doubts, is_english, read_by
+from rlm.cli import main
+from tests.helpers.model_server import MODEL, ModelServer
+
+ENGLISH = [
+    "Who signed the lease, and when does it end?",
+    "What changed in 2021?",
+    "Who is Don Quijote de la Mancha?",
+    "Ludwig Mies van der Rohe",
+    "Charles de Gaulle biography",
+    "What does Qui-Gon say?",
+    "Crédit Agricole S.A. guidance",
+    "Notice period",
+    "Did Société Générale merge with Crédit du Nord?",
+    "São Paulo office rent",
+    "When was El Niño first described?",
+    "lease term Müller GmbH",
+    "Is Van Gogh in the collection?",
+    "Summarise section 4",
+    "termination",
+    "Was ist das Thema? means what in English",
+    "What is Die Welt?",
+    "Who wrote Les Misérables, and where?",
+    "What do the terms 'Sturm und Drang' and 'Weltschmerz' mean?",
+    "Which bank is called Banco de España?",
+    "COVID-19 vaccine efficacy",
+    "How does Kia compare with BMW?",
+    "What is La La Land about?",
+    "Je Suis Charlie slogan origin",
+    "Explain the term raison d'être",
+    "USD/EUR exchange rate risk",
+    "Is Il Sole 24 Ore a newspaper?",
+    "Aida by Verdi",
+    "Who are the members of ABBA?",
+    "What does 株式会社 mean?",
+    "2021",
+    "???",
+    "max depth",
+    "Por favor",
+    "Tell me about Ho Chi Minh",
+    "Ai Weiwei exhibitions",
+    "Kim Jong Un speech",
+    "Na Hong-jin films",
+    "Ki energy in Aikido",
+]
+OTHERS = [
+    "Wer hat den Vertrag unterschrieben?",
+    "Wie hoch ist die Kaution?",
+    "Wann endet der Mietvertrag und wer zahlt?",
+    "Welche Kündigungsfrist gilt für die Mieter?",
+    "Qui a signé le bail ?",
+    "Quelle est la durée du contrat ?",
+    "Combien coûte le loyer ?",
+    "Qu'est-ce que le contrat dit sur le préavis ?",
+    "¿Quién firmó el contrato?",
+    "¿Cuántos empleados tiene la empresa?",
+    "Chi ha firmato il contratto?",
+    "Quanto dura il contratto di locazione?",
+    "Quem assinou o contrato?",
+    "Hoeveel werknemers heeft het bedrijf?",
+    "Wat is de opzegtermijn?",
+    "Kto podpisał umowę?",
+    "Jaki jest okres wypowiedzenia?",
+    "Vem skrev under avtalet?",
+    "Hvem underskrev kontrakten?",
+    "Kuka allekirjoitti sopimuksen?",
+    "Sözleşmeyi kim imzaladı ve ne zaman?",
+    "Kolik zaměstnanců má firma?",
+    "Berapa jumlah karyawan perusahaan?",
+    "Кто подписал договор?",
+    "契約書に署名したのは誰ですか？",
+    "谁签署了合同？",
+    "계약서에 누가 서명했습니까?",
+    "من وقع العقد؟",
+    "מי חתם על החוזה?",
+    "Ποιος υπέγραψε τη σύμβαση;",
+    "अनुबंध पर किसने हस्ताक्षर किए?",
+]
+COUNTS = [
+    "How many employees are there?",
+    "What is the total rent?",
+    "Total revenue by segment",
+    "What is the average salary?",
+    "How much is paid per month?",
+    "List all contracts",
+    "list every supplier",
+    "How often was it changed?",
+    "What is the number of tenants?",
+    "Name all parties",
+    "Which word is most common?",
+]
+NO_COUNTS = [
+    "Who signed the lease?",
+    "What did Total S.A. report?",
+    "Who is Count Dracula?",
+    "What does the clause mean?",
+    "When does the lease end?",
+    "What is The Sum of All Fears about?",
+    "Which account was closed?",
+    "Is the list attached?",
+    "Why was the discount refused?",
+    "Totality of the eclipse",
+]
+
+
+@pytest.mark.parametrize("question", ENGLISH)
+def test_english_and_names_are_no_other_language(question: str) -> None:
+    assert is_english(question)
+
+
+@pytest.mark.parametrize("question", OTHERS)
+def test_another_language_is_noticed(question: str) -> None:
+    assert not is_english(question)
+
+
+@pytest.mark.parametrize("question", COUNTS)
+def test_a_question_that_counts_is_noticed(question: str) -> None:
+    assert counts(question)
+
+
+@pytest.mark.parametrize("question", NO_COUNTS)
+def test_a_question_that_counts_nothing_is_not_warned_of(question: str) -> None:
+    assert not counts(question)
+
+
+def test_each_doubt_is_a_sentence() -> None:
+    assert doubts("Who signed?") == ()
+    assert doubts("How many employees?") == (COUNTING,)
+    assert doubts("Wer hat unterschrieben?") == (NOT_ENGLISH,)
+
+
+def test_only_models_that_are_all_offline_are_no_language_model() -> None:
+    assert read_by(Models()) == READ_BY
+    assert read_by(Models("offline/navigator", MODEL)) == read_by(Models(MODEL)) == ""
+
+
+def test_an_offline_answer_says_that_no_language_model_read_the_text(
+    index: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "ask",
+        str(index.path),
+        "Wie viele Masten hat die Ketsch und wer zahlt?",
+        "--runs",
+        str(tmp_path),
+    ]
+    main(words)
+    out = capsys.readouterr().out
+    assert f"read by: {READ_BY}" in out
+    assert f"warning: {NOT_ENGLISH}" in out
+    main([*words[:2], "How many masts has a ketch?", *words[3:], "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert (said["read_by"], said["warnings"]) == (READ_BY, [COUNTING])
+
+
+def test_an_answer_of_a_language_model_says_nothing_of_that(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ModelServer(['```python\nFINAL("Two.")\n```']) as server:
+        server.use(monkeypatch)
+        answer = ask(index, "How many masts has a ketch?", route="rlm", models=Models(MODEL), runs=tmp_path)
+    assert not {"read_by", "warnings"} & answer.as_json().keys()
