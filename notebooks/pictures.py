@@ -45,7 +45,7 @@ Places = dict[str, tuple[float, float]]
 def tree(index: Index) -> Image:
     """The tree from its root on the left to the lowest summaries on the right; a dot is as large as the chunks below
     it are many. Thin dashed lines lead to a second parent."""
-    figure, axes, at = _tree_axes(index)
+    figure, axes, at = _tree_axes(index, under=0.3)
     colours = _branch_colours(index)
     for node in _summaries(index):
         colour = colours.get(node.id, INK)
@@ -189,8 +189,9 @@ def tokens(events: Events, usd_per_million: tuple[float, float]) -> Image:
 # -- the tree as a drawing ---------------------------------------------------------------------------------
 
 
-def _tree_axes(index: Index) -> tuple[Figure, Axes, Places]:
-    """An empty drawing for the summaries, and the (x, y) of each: the root at x 0, the lowest at the right."""
+def _tree_axes(index: Index, under: float = 0.65) -> tuple[Figure, Axes, Places]:
+    """An empty drawing for the summaries, and the place of each; `under`: inches below the last row, for its label and
+    a legend."""
     top = index.root.level
     order: list[str] = []
     y: dict[str, float] = {}
@@ -206,7 +207,7 @@ def _tree_axes(index: Index) -> tuple[Figure, Axes, Places]:
         y[node.id] = float(np.mean([y[child.id] for child in children])) if children else len(order) - 1.0
 
     place(index.root)
-    rows, under = ROW * len(order), 0.65  # inches; a label and the legend stand under the last row
+    rows = ROW * len(order)
     figure = Figure(figsize=(9.5, rows + under))
     axes = figure.add_axes((0.0, under / (rows + under), 1.0, rows / (rows + under)))
     axes.set(xlim=(-0.15, top + 1.0), ylim=(len(order) - 0.5, -0.5))
