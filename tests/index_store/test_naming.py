@@ -94,7 +94,7 @@ def test_a_paid_summarizer_that_only_an_index_names_is_never_called(
     tmp_path: Path, loaded: Loaded, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-not-a-real-key")
-    monkeypatch.setattr("rlm.gateway.provider.complete", lambda request: pytest.fail("a model was called"))
+    monkeypatch.setattr("rlm.gateway.provider.complete", lambda *given: pytest.fail("a model was called"))
     folder = published(tmp_path / "i", "minilm", "openai/gpt-4o")
     (tmp_path / "new.txt").write_text("New words.")
     for command in (["update", str(folder), str(tmp_path / "new.txt")], ["remove", str(folder), "one.txt"]):
