@@ -220,7 +220,8 @@ def _print_skipped(failures: Sequence[Failure]) -> None:
 
 
 def _reason(failure: Failure) -> str:
-    return f"{spelled(failure.source)}: {one_line(failure.reason, 10_000)}"
+    # A reason is one line, so a newline in it is one of a name.
+    return f"{spelled(failure.source)}: {one_line(spelled(failure.reason), 10_000)}"
 
 
 def _report_text(report: BuildReport) -> str:

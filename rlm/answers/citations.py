@@ -12,6 +12,7 @@ from index_store.index import Index
 from index_store.types import Document, Json, Match, Span
 from index_store.view import View
 from rlm.answers.similar import GAP_CHARS, Near, cuts_word, nearest, words_of
+from rlm.audit.claims import names_claims
 from rlm.audit.events import CONTEXT_CHARS
 from rlm.audit.likeness import ALIKE, SAME_WORDS, one_mark, same_words
 
@@ -93,7 +94,9 @@ class Conclusion:
 
 
 def resolve(view: View, content: str, offered: Json) -> list[Citation]:
-    """The citations of an answer, each looked up in what may be cited, without repetitions and MAX_CITATIONS at most.
+    """The citations of an answer, each looked up in what may be cited, MAX_CITATIONS at most.
+
+    Without repetitions, unless the answer names them by their numbers, which then hold for all that were offered.
 
     `offered`: what the model gave, a list of quotes, node ids or mappings with "quote", "node", "doc", "start" and
     "end"; where it gave none, the ids of chunks in `content` are the citations. A quote is looked for word for word,
@@ -107,7 +110,7 @@ def resolve(view: View, content: str, offered: Json) -> list[Citation]:
         citation, read = _resolve_one(view, item, left)
         citations.append(citation)
         left -= read
-    return list(dict.fromkeys(citations))
+    return citations if names_claims(content) else list(dict.fromkeys(citations))
 
 
 def _resolve_one(view: View, item: Json, left: int) -> tuple[Citation, int]:

@@ -4,6 +4,7 @@ A citation is a claim that words stand in the documents; `[2]` in an answer name
 be anyone's: a mark is added, and nothing of what is written is taken away.
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -66,6 +67,11 @@ def tally(claims: Sequence[Claim]) -> str:
     return "; ".join(parts)
 
 
+def names_claims(content: str) -> bool:
+    """Whether an answer names claims by their numbers; a value in JSON names none, whatever its lists hold."""
+    return next(_named_in(content), None) is not None
+
+
 def marked(content: str, claims: Sequence[Claim]) -> str:
     """The answer with a mark, `[2: not in the text]`, at each claim that no document holds."""
     return "".join(piece.text for piece in pieces(content, claims))
@@ -89,8 +95,8 @@ def pieces(content: str, claims: Sequence[Claim]) -> Iterator[Piece]:
 
 def _places(content: str, claims: Sequence[Claim]) -> list[tuple[int, int, list[int]]]:
     """(start, end, the claims named there) of each mark that names claims; it is empty where one is to be added."""
-    named = [(match.start(), match.end(), _named(match[0])) for match in _GROUP.finditer(content)]
-    places = [place for place in named if all(1 <= number <= len(claims) for number in place[2])]
+    known_numbers = range(1, len(claims) + 1)
+    places = [place for place in _named_in(content) if all(number in known_numbers for number in place[2])]
     if not content:
         return []
     known = {number for _, _, numbers in places for number in numbers}
@@ -100,6 +106,18 @@ def _places(content: str, claims: Sequence[Claim]) -> list[tuple[int, int, list[
             at = found + len(claim.quote) if found >= 0 else len(content.rstrip())
             places.append((at, at, [number]))
     return sorted(places)
+
+
+def _named_in(content: str) -> Iterator[tuple[int, int, list[int]]]:
+    if not _is_json(content):
+        yield from ((match.start(), match.end(), _named(match[0])) for match in _GROUP.finditer(content))
+
+
+def _is_json(content: str) -> bool:
+    try:
+        return content.lstrip()[:1] in ("{", "[") and isinstance(json.loads(content), dict | list)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _named(group: str) -> list[int]:

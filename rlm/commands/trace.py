@@ -7,7 +7,7 @@ from pathlib import Path
 
 from index_store.files import replace_file
 from index_store.index import open_any
-from index_store.terminal import one_line, print_json, say, spelled
+from index_store.terminal import count, one_line, print_json, say, spelled
 from rlm.audit import Verdict, read, verify
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page import render
@@ -71,7 +71,7 @@ def _read(run: str, head: str | None) -> tuple[list[RecordedEvent], Verdict]:
 def _sentence(verdict: Verdict) -> str:
     if verdict.ok:
         chain = "an unbroken chain without contradictions"
-        return f"ok: {verdict.events} events, {chain}; head {verdict.head}{_unchecked(verdict)}"
+        return f"ok: {count(verdict.events, 'event')}, {chain}; head {verdict.head}{_unchecked(verdict)}"
     line = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
     return one_line(f"{line}{verdict.reason}", 2_000)
 

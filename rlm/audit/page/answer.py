@@ -71,7 +71,12 @@ def _answer(
     cited, stop = pair.answered["citations"], pair.answered["stop"]
     if stop == "unmet":
         yield tag("p", tag("strong", "Not accepted: "), lacking(pair.answered), cls="doubt")
-    yield tag("div", _linked(pair.answered["content"], pair.claims, prefix), cls="answer")
+    content = pair.answered["content"]
+    yield (
+        tag("div", _linked(content, pair.claims, prefix), cls="answer")
+        if content
+        else tag("p", f"There is no answer: stopped by {stop}.")
+    )
     yield tag("h3" if not prefix else "h4", "Citations", tag("span", _tally(cited), cls="tally"))
     cards = (citation_card(i, one, held, anchors, prefix) for i, one in enumerate(cited[:_MOST_CITATIONS], 1))
     yield tag("ol", *cards, cls="citations") if cited else tag("p", "The answer cites nothing.")

@@ -277,7 +277,7 @@ def test_the_published_method_keeps_blobs_apart_and_ends(tokens: int) -> None:
 def test_vectors_that_are_not_finite_are_named() -> None:
     vectors = rows("random", 5, 3, 0)
     vectors[3, 1] = np.nan
-    with pytest.raises(RaptorError, match="1 vectors are not finite, first at row 3"):
+    with pytest.raises(RaptorError, match="1 vector is not finite, first at row 3"):
         cluster(vectors, np.full(5, 1))
 
 

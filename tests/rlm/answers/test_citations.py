@@ -203,6 +203,13 @@ def test_the_same_place_is_cited_once_and_no_more_than_a_hundred(index: Index) -
     assert len(resolve(View(index), "", many)) == MAX_CITATIONS
 
 
+def test_where_the_answer_names_citations_by_number_each_keeps_its_own(index: Index) -> None:
+    offered: list[Json] = [KETCH, KETCH, "It has nine oars."]
+    numbered = resolve(View(index), "Two [1]. Yes [2]. Nine [3].", offered)
+    assert [citation.supported for citation in numbered] == ["verbatim", "verbatim", "unsupported"]
+    assert len(resolve(View(index), "Two. Nine.", offered)) == 2
+
+
 def test_a_long_claim_is_told_by_its_beginning(paged: Index) -> None:
     for offered in ("L0-00006", {"doc": "long.txt", "start": 13, "end": 12_000}, LONG, {"quote": LONG[13:]}):
         citation = one(paged, [offered])

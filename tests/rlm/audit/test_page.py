@@ -285,7 +285,8 @@ def test_the_page_of_a_chat_lists_its_questions_each_a_link_to_its_answer(chat_t
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser(chat_text: str) -> Iterator[Any]:
+    """Chromium; the chat is made before, as a browser keeps the event loop of its thread to itself."""
     api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     if not CHROMIUM.exists():
         pytest.skip(f"no browser at {CHROMIUM}: apt-get install chromium")

@@ -122,6 +122,7 @@ def test_claims_are_counted_by_how_they_stand(claims: list[Claim], words: str) -
         ("A.\n", "A. [2: not in the text]\n"),
         ("", ""),
         ("A [2][2]", "A [2: not in the text][2: not in the text]"),
+        ('{"ids": [1, 2]}', '{"ids": [1, 2]} [2: not in the text]'),
         ("A [4] [0] [2]", "A [4] [0] [2: not in the text]"),
     ],
 )
