@@ -76,7 +76,7 @@ def test_too_few_calls_for_the_loop_retrieve_instead(asked: Callable[..., Asked]
     (visit,) = [e for e in events if e["kind"] == "visited"]
     assert (visit["verb"], visit["arguments"]["level"], visit["cell"]) == ("search", None, 0)
     assert {node["level"] for node in visit["shown"]} == {0, 1, 2}
-    shown = re.findall(r"<<<DATA \w+ \d+/\d+ (L\d-\d+)>>>", request["messages"][1]["content"])
+    shown = re.findall(r"<<<DATA \w+ \d+/\d+ (L\d-\d+)(?: \| .+)?>>>", request["messages"][1]["content"])
     assert shown == [node["node"] for node in visit["shown"]]
 
 

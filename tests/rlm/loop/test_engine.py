@@ -497,8 +497,8 @@ def test_a_sub_call_reads_the_passages_it_is_given(stage: Stage) -> None:
     )
     (body,) = [b for b in stage.requests if b["messages"][0]["content"] == prompts.SUB_CALL]
     assert re.fullmatch(
-        r"<<<DATA (\w+) 1/2 L0-00005>>>\nsingle\n<<<END \1 1/2>>>\n"
-        r"<<<DATA \1 2/2 one.txt 0-3>>>\nsin\n<<<END \1 2/2>>>\n\nQUESTION: what\?",
+        r"<<<DATA (\w+) 1/2 L0-00005 \| one>>>\nsingle\n<<<END \1 1/2>>>\n"
+        r"<<<DATA \1 2/2 one.txt 0-3 \| one>>>\nsin\n<<<END \1 2/2>>>\n\nQUESTION: what\?",
         body["messages"][1]["content"],
     )
     assert stage.stdout()[0] == "(what?)\n"
