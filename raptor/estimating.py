@@ -6,7 +6,7 @@ it is. Nothing is written.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from raptor.grower import Grower
 from raptor.loading.duplicates import near_duplicates
 from raptor.loading.kinds import is_slow
 from raptor.loading.load import load
+from raptor.loading.origins import file_of
 from raptor.loading.parsed import CheckpointCache
 from raptor.loading.processes import is_known
 from raptor.loading.types import Failure, SourceFile, Text
@@ -168,8 +169,10 @@ def estimate(
 
 def _read(files: Sequence[SourceFile], cache: CheckpointCache, meter: Meter) -> _Read:
     """The texts of some of the files, spread over all. Raises RaptorError where there is no document."""
-    known = [file for file in files if is_slow(file) and is_known(file, cache)]
-    new = [file for file in files if is_slow(file) and file not in known]
+    slow = [file for file in files if is_slow(file)]
+    are_known = [cache.is_there and is_known(file, cache) for file in slow]
+    known = [file for file, is_one in zip(slow, are_known, strict=True) if is_one]
+    new = [file for file, is_one in zip(slow, are_known, strict=True) if not is_one]
     fast = [file for file in files if not is_slow(file)] + known
     parsed, read = _spread(new, PARSED_BYTES), _spread(fast, READ_BYTES)
     texts, failures = list[Text](), list[Failure]()
@@ -177,11 +180,25 @@ def _read(files: Sequence[SourceFile], cache: CheckpointCache, meter: Meter) -> 
         with meter.measuring(name, max(_size(part), 1)):
             for item in load(part, cache):
                 texts.append(item) if isinstance(item, Text) else failures.append(item)
+    texts.sort(key=_places(files))  # as a build reads them
     if not texts:
         texts, failures = load_texts(files, silent, Clock(), cache)
         parsed, read = new, fast
     size = _size(files)
     return _Read(texts, failures, size / max(_size(parsed) + _size(read), 1), len(known), _size(new), size)
+
+
+def _places(files: Sequence[SourceFile]) -> Callable[[Text], int]:
+    """The number of the file that a text was read from, or out of."""
+    numbers = {str(file.path): number for number, file in enumerate(files)}
+
+    def place(text: Text) -> int:
+        path = file_of(text.source)
+        return next(
+            (numbers[up] for up in (path, *map(str, Path(path).parents)) if up in numbers), len(files)
+        )
+
+    return place
 
 
 def _spread(files: Sequence[SourceFile], most: int) -> list[SourceFile]:

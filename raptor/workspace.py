@@ -110,13 +110,11 @@ def _mark(checkpoint: Checkpoint) -> str:
         machine = Path("/etc/machine-id").read_text()
     except OSError:
         machine = ""
-    known = (
-        machine,
-        uuid.getnode(),
-        os.getuid(),
-        checkpoint.path.stat().st_ino if checkpoint.path.exists() else 0,
-    )
-    return hashlib.sha256(repr(known).encode()).hexdigest()
+    node = uuid.getnode()
+    if node & 1 << 40:  # where there is no network card, it is another number each time
+        node = 0
+    file = checkpoint.path.stat().st_ino if checkpoint.path.exists() else 0
+    return hashlib.sha256(repr((machine, node, os.getuid(), file)).encode()).hexdigest()
 
 
 def refuse_unknown_sources(out: Path, origins: Origins, checkpoint: Checkpoint, allow: Allow | None) -> None:

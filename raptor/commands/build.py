@@ -289,14 +289,15 @@ def _estimate_text(expected: Estimate, args: argparse.Namespace) -> str:
         count(expected.recorded, "summary", "summaries") if expected.recorded else "",
     ]
     kept = ", ".join(filter(None, done)) or "nothing"
-    rate = f"{expected.sampled:,} of its chunks embedded and clustered"
+    about = "about " if expected.sampled < expected.chunks else ""
+    part = f"{expected.sampled:,} of its chunks embedded and clustered"
     return (
-        f"{count(expected.documents, 'document')}, {count(expected.chunks, 'chunk')}; "
+        f"{about}{count(expected.documents, 'document')}, {count(expected.chunks, 'chunk')}; "
         f"nodes a level: {levels}\n"
         f"  {count(expected.calls, 'call')} of {spelled(args.summarizer)}, {expected.prompt_tokens:,} tokens in, "
         f"{expected.completion_tokens:,} out: {price}\n"
         f"  {span_of_time(expected.seconds_low, expected.seconds_high)}, if this machine stays as busy as it is; "
         f"{byte_size(expected.disk_bytes)} on disk\n"
         f"  done already: {kept}\n"
-        f"  measured here in {expected.measured_s:.0f} s: {rate}; nothing was paid for, and nothing written"
+        f"  measured here in {expected.measured_s:.0f} s: {part}; nothing was paid for, and nothing written"
     )

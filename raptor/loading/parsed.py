@@ -16,9 +16,14 @@ class CheckpointCache:
     def __init__(self, folder: Path, checkpoint: Callable[[], Checkpoint]) -> None:
         self._file, self._checkpoint = folder / NAME, checkpoint
 
+    @property
+    def is_there(self) -> bool:
+        """Whether anything was ever recorded."""
+        return self._file.exists()
+
     def get(self, sha256: str, how: str) -> Any | None:
         """The text of a file with these bytes, read like that, as JSON; None where none is recorded."""
-        if not self._file.exists():
+        if not self.is_there:
             return None
         return self._checkpoint().get_json(_key(sha256, how), is_parsed)
 

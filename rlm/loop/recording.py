@@ -27,7 +27,7 @@ class Recorder(Protocol):
 
 
 class Unrecorded:
-    """A recorder that keeps nothing: a person's shell is their own session, not a run to be audited."""
+    """A recorder that keeps nothing, for a run that nobody will look back at."""
 
     size = 0
 
