@@ -17,7 +17,7 @@ help:
 	@echo "make lint                     format, lint and types only"
 	@echo "make pythons                  the sandbox's and the gateway's tests under Python 3.12 and 3.13, where they are"
 	@echo "make fuzz MINUTES=n           play hostile input for n minutes (default 5); SEED=s plays the same again"
-	@echo "make bench                    measure speed, memory and retrieval"
+	@echo "make bench                    measure speed, memory, retrieval, and estimates of builds"
 	@echo "make bench REFERENCE=dir      the same, beside a checkout of the reference RAPTOR"
 
 setup: $(READY)

@@ -104,7 +104,13 @@ def build_index(
     check_model(summarizer)
     options = check_options(summarizer_options or {})
     files = find_files(
-        out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
+        out,
+        sources,
+        clock,
+        follow_links=follow_links,
+        encoding=settings.encoding,
+        ocr_language=settings.ocr_language,
+        password=password,
     )
     with clock.stage("embed"):
         model = embedder_for(embedder, settings)
@@ -231,7 +237,7 @@ def _changed(
             refuse_unknown_sources(out, before, checkpoint, wish.allow)
             before = before.following_links() if wish.follow_links else before
         now = before.adding(wish.sources, follow_links=wish.follow_links)
-        files = keeping_ids(_files(out, wish, before, settings.encoding, clock), documents, before)
+        files = keeping_ids(_files(out, wish, before, settings, clock), documents, before)
         cache = CheckpointCache(out, lambda: checkpoint)
         texts, failures = load_texts(files, progress, clock, cache) if files else ([], [])
         read = reconciled(texts, failures, documents, before, now, all_read=wish.sync)
@@ -274,7 +280,8 @@ def _changed(
         held = {document.id for document, _ in corpus.documents}
         taken = () if wish.sync else sorted(remove)
         removed = tuple(doc for doc in dict.fromkeys((*before.removed, *taken)) if doc not in held)
-        ours = wish.sync or not before.sources or is_ours(checkpoint)
+        allowed = wish.sync and bool(before.outside())  # or it had ended before
+        ours = allowed or not before.sources or is_ours(checkpoint)
         record_origins(checkpoint, replace(now, removed=removed), ours=ours)
         return replace(report, left_out=tuple(left_out))
 
@@ -285,20 +292,20 @@ def _left_out(texts: Sequence[Text], before: Origins, index: Index) -> list[str]
     return [text.id for text in texts if text.id in removed and not index.has_document(text.id)]
 
 
-def _files(out: Path, wish: _Wish, origins: Origins, encoding: str, clock: Clock) -> list[SourceFile]:
+def _files(
+    out: Path, wish: _Wish, origins: Origins, settings: BuildSettings, clock: Clock
+) -> list[SourceFile]:
     """The files to read, each with the id that it has below a folder that was indexed before."""
+    told = {
+        "encoding": settings.encoding,
+        "ocr_language": settings.ocr_language,
+        "password": wish.password,
+    }
     if wish.sync:
-        return find_recorded(out, origins, clock, encoding=encoding, password=wish.password)
+        return find_recorded(out, origins, clock, **told)
     if not wish.sources:
         return []
-    found = find_files(
-        out,
-        wish.sources,
-        clock,
-        follow_links=wish.follow_links,
-        encoding=encoding,
-        password=wish.password,
-    )
+    found = find_files(out, wish.sources, clock, follow_links=wish.follow_links, **told)
     return named_below(found, origins.roots)
 
 
@@ -355,9 +362,10 @@ def _finish(
 def lasting(settings: BuildSettings) -> dict[str, Any]:
     """The settings that change what an index holds: all but how many calls ran at a time.
 
-    An encoding that was not named is left out: an index has the digest that it had before there was one to name.
+    An encoding or language that was not named is left out: an index has the digest that it had before there was one to
+    name.
     """
-    unsaid = {"concurrency"} if settings.encoding else {"concurrency", "encoding"}
+    unsaid = {"concurrency"} | {name for name in ("encoding", "ocr_language") if not getattr(settings, name)}
     return {name: value for name, value in asdict(settings).items() if name not in unsaid}
 
 

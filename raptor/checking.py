@@ -58,7 +58,7 @@ def check_sources(
     path, progress = Path(index), progress or silent
     opened = open_index(path)
     documents: Sequence[Document] = opened.documents
-    encoding = BuildSettings.from_json(opened.manifest.settings).encoding
+    settings = BuildSettings.from_json(opened.manifest.settings)
     if run is not None:
         documents = _cited(path, opened, Path(run))
     with looked_at(path) as checkpoint:
@@ -70,7 +70,9 @@ def check_sources(
             file = holder(place)
             if file not in files and not is_gone(file):
                 found = _file(document, place, owners(file_of(document.source)), follow_links)
-                files[file] = replace(found, encoding=encoding, password=password)
+                files[file] = replace(
+                    found, encoding=settings.encoding, ocr_language=settings.ocr_language, password=password
+                )
         loaded = load(files.values(), CheckpointCache(path, lambda: checkpoint))
         texts, failures = _sorted_out(loaded, progress)
     return [_state(document, places[document.id], texts, failures) for document in documents]

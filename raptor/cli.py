@@ -11,6 +11,7 @@ from index_store.errors import IndexStoreError
 from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
 from raptor.clustering.settings import METHODS
 from raptor.errors import RaptorError
+from raptor.loading.kinds import TYPES
 from raptor.settings import EMBEDDER, SUMMARIZER, Spending
 from rlm.gateway.errors import GatewayError
 from rlm.gateway.naming import add_model_options
@@ -50,7 +51,8 @@ def _build_parser(commands: "Subcommands") -> None:
     build.add_argument(
         "source",
         nargs="+",
-        help="files, folders, globs, archives, or a .jsonl of {_id, title, text} lines; other fields are metadata",
+        help="files, folders, globs, archives, or a .jsonl of {_id, title, text} lines; other fields are metadata. "
+        f"Read are {TYPES}",
     )
     build.add_argument("-o", "--output", required=True, metavar="INDEX", help="the index folder")
     build.add_argument(
@@ -74,6 +76,11 @@ def _build_parser(commands: "Subcommands") -> None:
     )
     _metadata_option(build)
     _reading_options(build)
+    build.add_argument(
+        "--ocr-language",
+        metavar="NAMES",
+        help="of pages that are pictures, as tesseract names it: deu+eng (English)",
+    )
     build.add_argument(
         "--dry-run",
         action="store_true",

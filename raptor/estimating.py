@@ -146,7 +146,13 @@ def estimate(
     check_model(summarizer)
     options = check_options(summarizer_options or {})
     files = find_files(
-        out, sources, clock, follow_links=follow_links, encoding=settings.encoding, password=password
+        out,
+        sources,
+        clock,
+        follow_links=follow_links,
+        encoding=settings.encoding,
+        ocr_language=settings.ocr_language,
+        password=password,
     )
     progress = progress or silent
     progress("measure", 0, 0)

@@ -1,5 +1,6 @@
 """How a build is done and what it may cost: settings, their defaults, and reading them from a TOML file."""
 
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -13,6 +14,7 @@ from raptor.errors import RaptorError
 SUMMARIZER = "offline/extractive"
 EMBEDDER = "minilm"
 MOST_USD = 10**9
+_LANGUAGES = re.compile(r"[A-Za-z]\w{1,40}(\+[A-Za-z]\w{1,40}){0,9}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +24,8 @@ class BuildSettings:
     `chunk_tokens`: most tokens in a chunk. `summary_tokens`: most tokens in a model's reply with a summary.
     `concurrency`: model calls at a time. `root_children`: a level of at most so many nodes gets the root as its one
     parent, without clustering. `cluster`: how the nodes of a level are grouped. `encoding`: that of every text file;
-    "": each file's own, found out. Raises RaptorError for a number that is out of range, or an unknown encoding.
+    "": each file's own, found out. `ocr_language`: that of pictures of pages, as tesseract names it, such as deu+eng;
+    "": English. Raises RaptorError for a number that is out of range, an unknown encoding, or what is no language.
     """
 
     chunk_tokens: int = 100
@@ -31,6 +34,7 @@ class BuildSettings:
     root_children: int = 12
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     encoding: str = ""
+    ocr_language: str = ""
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "BuildSettings":
@@ -48,6 +52,10 @@ class BuildSettings:
             if getattr(self, name) < minimum:
                 raise RaptorError(f"{name} is {getattr(self, name)}; give at least {minimum}")
         _check_encoding(self.encoding)
+        if self.ocr_language and not _LANGUAGES.fullmatch(self.ocr_language):
+            raise RaptorError(
+                f"ocr_language is {self.ocr_language[:80]!r}; give languages as tesseract names them, such as deu+eng"
+            )
         if not 0 <= self.cluster.seed < 2**32:
             raise RaptorError(f"seed is {self.cluster.seed}; give a number from 0 to {2**32 - 1}")
 

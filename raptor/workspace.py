@@ -18,6 +18,7 @@ from raptor.checkpoint import LOCK, NAME, Checkpoint, build_lock
 from raptor.errors import RaptorError
 from raptor.loading.find import files_of, find, matching, named_below, once_each
 from raptor.loading.load import load
+from raptor.loading.ocr import check_language
 from raptor.loading.origins import FOLDER, PATTERN, ROOT, Origins, Source, is_gone
 from raptor.loading.processes import ParseCache
 from raptor.loading.types import Failure, SourceFile, Text
@@ -164,32 +165,43 @@ def find_files(
     *,
     follow_links: bool = False,
     encoding: str = "",
+    ocr_language: str = "",
     password: str = "",
 ) -> list[SourceFile]:
     """The files that the sources stand for, but for those of the index at `out`, which may lie among them.
 
-    `encoding`: that of their text, `password`: what opens them; "" where the user named none. Raises RaptorError where
-    there are none.
+    `encoding`: that of their text, `ocr_language`: that of their pictures, `password`: what opens them; "" where the
+    user named none. Raises RaptorError where there are none, and where tesseract lacks the language.
     """
     with clock.stage("load"):
-        return _outside(out, find(listed(sources), follow_links=follow_links), encoding, password)
+        found = find(listed(sources), follow_links=follow_links)
+        return _outside(out, found, encoding, ocr_language, password)
 
 
-def _outside(out: Path, files: Sequence[SourceFile], encoding: str, password: str) -> list[SourceFile]:
+def _outside(
+    out: Path, files: Sequence[SourceFile], encoding: str, ocr_language: str, password: str
+) -> list[SourceFile]:
     index = os.path.realpath(out)
+    check_language(ocr_language)
     return [
-        replace(file, encoding=encoding, password=password)
+        replace(file, encoding=encoding, ocr_language=ocr_language, password=password)
         for file in files
         if not Path(os.path.realpath(file.path)).is_relative_to(index)
     ]
 
 
 def find_recorded(
-    out: Path, origins: Origins, clock: Clock, *, encoding: str = "", password: str = ""
+    out: Path,
+    origins: Origins,
+    clock: Clock,
+    *,
+    encoding: str = "",
+    ocr_language: str = "",
+    password: str = "",
 ) -> list[SourceFile]:
     """The files, sorted by id, that the sources of the index at `out` stand for now, under absolute paths.
 
-    `encoding` and `password` as in `find_files`. Raises RaptorError where the sources are not recorded, and where a
+    The rest is as in `find_files`. Raises RaptorError where the sources are not recorded, and where a
     folder of theirs is missing: it may be no more than not mounted, and its documents cost money.
     """
     sources = [source for source in origins.sources if source.kind != ROOT]
@@ -201,7 +213,8 @@ def find_recorded(
         there = [source for source in sources if _is_there(out, source, origins)]
         paths = [(str(Path(origins.folder, source.given)), source.follow_links) for source in there]
         files = [file for path, follow in paths for file in files_of(path, follow_links=follow)]
-        return named_below(_outside(out, once_each(files), encoding, password), origins.roots)
+        outside = _outside(out, once_each(files), encoding, ocr_language, password)
+        return named_below(outside, origins.roots)
 
 
 def _is_there(out: Path, source: Source, origins: Origins) -> bool:

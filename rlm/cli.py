@@ -182,22 +182,27 @@ def _ask_parser(commands: Any) -> None:
             help=f"with --questions: hard ceiling on {'dollars' if name == 'usd' else name} of each question; "
             f"--max-{name} is that of all together",
         )
-    ask.add_argument(
-        "--route",
-        default="auto",
-        choices=ROUTES,
-        help="direct: the whole text in one call; retrieve: what a search finds in one call; rlm: the loop; "
-        "auto (default) chooses, and the trace says why",
-    )
-    ask.add_argument(
-        "--require-citations",
-        action="store_true",
-        help="take no answer whose quotes are not in the documents",
-    )
-    ask.add_argument("--schema", metavar="FILE", help="a JSON Schema that the answer must fit")
+    _way_options(ask, "auto")
     _limit_options(ask)
     _runs_option(ask)
     ask.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _way_options(command: argparse.ArgumentParser, route: str) -> None:
+    command.add_argument(
+        "--route",
+        default=route,
+        choices=ROUTES,
+        help="direct: the whole text in one call; retrieve: what a search finds in one call; rlm: the loop; "
+        "auto chooses, and the trace says why (%(default)s)",
+    )
+    command.add_argument(
+        "--require-citations",
+        action="store_true",
+        help='take no answer whose quotes are not in the documents; "Not in these documents" needs none, and is an '
+        "answer too (exit code 0)",
+    )
+    command.add_argument("--schema", metavar="FILE", help="a JSON Schema that the answer must fit")
 
 
 def _chat_parser(commands: Any) -> None:
@@ -210,6 +215,7 @@ def _chat_parser(commands: Any) -> None:
         progress=True,
     )
     chat.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
+    _way_options(chat, "rlm")
     _limit_options(chat)
     _runs_option(chat)
 

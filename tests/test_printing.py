@@ -30,9 +30,13 @@ TAKERS = {"say", "prepare", "live"}
 #: What is asked of a stream without writing to it.
 ASKED = {"flush", "fileno", "isatty", "buffer"}
 STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
-#: Modules that draw with rich; that silence logs of other packages, or log a fault of ours, which `prepare` writes out.
+#: Modules that draw with rich; that silence logs of other packages, or log under our names, which `logged` writes out.
 RICH = {"raptor.progress", "rlm.commands.live"}
-LOGS = {"raptor.loading.pdf", "rlm.gateway.litellm_setup", "rlm.loop.cells"}
+LOGS = {
+    *("index_store.embedder", "index_store.index", "index_store.lazy"),
+    *("raptor.build", "raptor.grower", "raptor.loading.pdf", "raptor.workspace"),
+    *("rlm.asking.asking", "rlm.gateway.provider", "rlm.loop.cells", "rlm.loop.recording"),
+}
 PRINTING = {"tqdm", "click", "getpass", "pprint", "curses", "faulthandler"}
 
 

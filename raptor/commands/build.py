@@ -165,6 +165,8 @@ def _settings(args: argparse.Namespace) -> BuildSettings:
     settings = read_settings(args.config) if args.config else BuildSettings()
     if args.encoding is not None:
         settings = replace(settings, encoding=args.encoding)
+    if args.ocr_language is not None:
+        settings = replace(settings, ocr_language=args.ocr_language)
     if args.cluster:
         settings = replace(settings, cluster=replace(settings.cluster, method=args.cluster))
     return settings

@@ -1,9 +1,12 @@
-"""What is packed: .gz, .zip and .epub, read under limits, since a small file can stand for one of any size."""
+"""What is packed: .gz and its like, .zip, .tar, .epub; read under limits, as a small file can stand for a vast one."""
 
+import bz2
 import gzip
 import io
+import lzma
 import posixpath
 import stat
+import tarfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,7 +24,12 @@ MAX_MEMBERS = 10_000
 MAX_DEPTH = 3
 MAX_RATIO = 100  # what is packed more tightly than this is no text, from some size on
 _RATIO_FROM_BYTES = 32 * 2**20
+_XZ_BYTES = 256 * 2**20  # of memory, which the header of an .xz asks for
 _FAULTS = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, KeyError)
+
+_NO_FILES = "it holds no files; leave it out, or check that the right one was named"
+_LEADS_OUT = "its name leads out of the archive; unpack it yourself, if you trust it"
+_IS_LINK = "it is a link; put the file that it leads to into the archive"
 
 
 class TooMuch(Exception):
@@ -51,19 +59,89 @@ class Unpacked:
             )
 
 
-def read_gz(file: SourceFile) -> Iterator[Loaded | SourceFile]:
+#: What follows the name of the file inside, for each suffix of one that is compressed alone.
+COMPRESSED = {".gz": "", ".bz2": "", ".xz": "", ".tgz": ".tar", ".tbz2": ".tar", ".txz": ".tar"}
+
+
+def read_compressed(file: SourceFile) -> Iterator[Loaded | SourceFile]:
     """The file inside, under the id of this one; its kind is that of the name without .gz. Raises OSError, TooMuch."""
     raw = file.raw(MAX_PACKED_BYTES)
     try:
-        with gzip.GzipFile(fileobj=io.BytesIO(raw)) as packed:
-            content = _checked(packed.read(MAX_BYTES + 1))
-    except (*_FAULTS, gzip.BadGzipFile) as error:
+        content = _checked(_uncompressed(raw))
+    except (*_FAULTS, gzip.BadGzipFile, lzma.LZMAError, OSError) as error:
         yield Failure(
             str(file.path), f"it cannot be unpacked ({_brief(error)}); get it anew, or leave it out"
         )
         return
-    name = file.path.stem if file.path.suffix.lower() == ".gz" else file.path.name
+    suffix = file.path.suffix.lower()
+    name = file.path.stem + COMPRESSED[suffix] if suffix in COMPRESSED else file.path.name
     yield file.member(name, content, file.id)
+
+
+def _uncompressed(raw: bytes) -> bytes:
+    """What was compressed, up to one byte more than there may be. Raises what the libraries do."""
+    if raw.startswith(b"BZh"):
+        with bz2.BZ2File(io.BytesIO(raw)) as packed:
+            return packed.read(MAX_BYTES + 1)
+    if raw.startswith(b"\xfd7zXZ\x00"):
+        return _unxz(raw)
+    with gzip.GzipFile(fileobj=io.BytesIO(raw)) as packed:
+        return packed.read(MAX_BYTES + 1)
+
+
+def _unxz(raw: bytes) -> bytes:
+    """As `lzma.decompress`, which takes all the memory that a header asks for."""
+    content = b""
+    while raw and len(content) <= MAX_BYTES:
+        stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_BYTES)
+        content += stream.decompress(raw, MAX_BYTES + 1 - len(content))
+        if not stream.eof and len(content) <= MAX_BYTES:
+            raise EOFError("it ends too early")
+        raw = stream.unused_data.lstrip(b"\0")
+    return content
+
+
+def read_tar(file: SourceFile) -> Iterator[Loaded | SourceFile]:
+    """Its files, each under this one's id and its own path; of those of one name the last. Raises OSError, TooMuch."""
+    raw = file.raw(MAX_PACKED_BYTES)
+    members: dict[str, tarfile.TarInfo] = {}
+    try:
+        with tarfile.open(fileobj=io.BytesIO(raw), mode="r:", errors="replace") as package:
+            for count, info in enumerate(package, 1):
+                if count > MAX_MEMBERS:
+                    raise TooMuch(f"it holds more than {MAX_MEMBERS:,} files; unpack it, and name the folder")
+                if not info.isdir() and not _is_hidden(info.name):
+                    members[info.name] = info
+            end = raw[package.offset : package.offset + tarfile.BLOCKSIZE]
+            if any(end):
+                raise tarfile.ReadError(f"it is damaged at byte {package.offset:,}")
+            for name in sorted(members):
+                yield _tar_member(file, package, members[name])
+    except (*_FAULTS, tarfile.TarError, OverflowError, RecursionError) as error:
+        yield Failure(str(file.path), f"it is no whole .tar ({_brief(error)}); get it anew, or leave it out")
+        return
+    if not members:
+        yield Failure(str(file.path), _NO_FILES)
+
+
+def _tar_member(file: SourceFile, package: tarfile.TarFile, info: tarfile.TarInfo) -> SourceFile | Failure:
+    name = info.name.replace("\\", "/")
+    source = f"{file.path}/{name}"
+    if _leads_out(name):
+        return Failure(source, _LEADS_OUT)
+    if info.issym() or info.islnk():
+        return Failure(source, _IS_LINK)
+    if not info.isreg():
+        return Failure(source, "it is a device or a pipe; leave it out of the archive")
+    if info.issparse():
+        return Failure(
+            source, "it is a sparse file, which may stand for one of any size; pack it as a whole one"
+        )
+    packed = package.extractfile(info)
+    content = b"" if packed is None else packed.read(MAX_BYTES + 1)
+    if len(content) < min(info.size, MAX_BYTES):
+        return Failure(source, "it is cut short; get the archive anew, or leave it out")
+    return file.member(posixpath.normpath(name), _checked(content))
 
 
 def read_zip(file: SourceFile) -> Iterator[Loaded | SourceFile]:
@@ -81,9 +159,12 @@ def read_zip(file: SourceFile) -> Iterator[Loaded | SourceFile]:
         for info in sorted(files, key=lambda info: info.filename):
             yield _member(file, package, info)
         if not files:
-            yield Failure(
-                str(file.path), "it holds no files; leave it out, or check that the right one was named"
-            )
+            yield Failure(str(file.path), _NO_FILES)
+
+
+def _leads_out(name: str) -> bool:
+    """Whether a member's name, with `/` between its parts, would lead out of the archive."""
+    return ".." in name.split("/") or name.startswith("/") or ":" in name.split("/")[0]
 
 
 def _is_hidden(name: str) -> bool:
@@ -95,10 +176,10 @@ def _is_hidden(name: str) -> bool:
 def _member(file: SourceFile, package: zipfile.ZipFile, info: zipfile.ZipInfo) -> SourceFile | Failure:
     name = info.filename.replace("\\", "/")
     source = f"{file.path}/{name}"
-    if ".." in name.split("/") or name.startswith("/") or ":" in name.split("/")[0]:
-        return Failure(source, "its name leads out of the archive; unpack it yourself, if you trust it")
+    if _leads_out(name):
+        return Failure(source, _LEADS_OUT)
     if stat.S_ISLNK(info.external_attr >> 16):
-        return Failure(source, "it is a link; put the file that it leads to into the archive")
+        return Failure(source, _IS_LINK)
     if info.flag_bits & 1 and not file.password:
         return Failure(source, "it is encrypted; give --password")
     try:

@@ -4,7 +4,7 @@ import io
 import re
 import zipfile
 
-_MAGIC = ((b"%PDF-", ".pdf"), (b"\x1f\x8b", ".gz"))
+_MAGIC = ((b"%PDF-", ".pdf"), (b"\x1f\x8b", ".gz"), (b"BZh", ".bz2"), (b"\xfd7zXZ\0", ".xz"))
 _PACKAGES = (("word/", ".docx"), ("ppt/", ".pptx"), ("xl/", ".xlsx"), ("META-INF/container.xml", ".epub"))
 _HTML = re.compile(
     rb"(?:<!--.{0,500}?-->\s*)?<(?:!doctype\s+html|html|head|body)\b", re.IGNORECASE | re.DOTALL
@@ -17,6 +17,8 @@ _ROW = re.compile(rb'\{\s*"_id"\s*:')
 def suffix_by_content(raw: bytes) -> str:
     """The suffix that a file with these bytes would have; `.txt` for what is of no kind with a reader of its own."""
     known = next((suffix for mark, suffix in _MAGIC if raw.startswith(mark)), "")
+    if raw[257:262] == b"ustar":
+        return ".tar"
     if known or raw.startswith(b"PK\x03\x04"):
         return known or _package(raw)
     head = raw[:50_000].removeprefix(b"\xef\xbb\xbf").lstrip()

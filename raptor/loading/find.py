@@ -7,7 +7,8 @@ from glob import escape, glob, has_magic
 from pathlib import Path, PurePath
 
 from raptor.errors import RaptorError
-from raptor.loading.readers import READERS, TYPES
+from raptor.loading.kinds import TYPES
+from raptor.loading.readers import READERS
 from raptor.loading.types import SourceFile
 
 

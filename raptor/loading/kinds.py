@@ -12,7 +12,13 @@ MARKDOWN = frozenset({".md", ".markdown"})
 HTML = frozenset({".html", ".htm", ".xhtml"})
 TABLES = frozenset({".csv", ".tsv"})
 OFFICE = frozenset({".docx", ".pptx", ".xlsx"})
-PACKED = frozenset({".gz", ".zip", ".epub", ".eml"})
+PACKED = frozenset({".gz", ".bz2", ".xz", ".tgz", ".tbz2", ".txz", ".tar", ".zip", ".epub", ".eml"})
+OTHERS = frozenset({".pdf", ".jsonl", ".json", ".rst", ".ipynb", ".xml"})
+#: The types of file that have a reader, as messages name them.
+TYPES = (
+    ".txt .log, source code such as .py, "
+    f"{' '.join(sorted(MARKDOWN | HTML | TABLES | OFFICE | PACKED | OTHERS))}, and what has no suffix, by what it holds"
+)
 # "" stands for no suffix: what such a file is, its content says.
 SLOW = HTML | OFFICE | PACKED | {".pdf", ".json", ".ipynb", ".xml", ""}
 

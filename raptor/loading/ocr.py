@@ -11,14 +11,16 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache, partial
 
+from raptor.errors import RaptorError
 from raptor.loading.confined import confine, python
 from raptor.loading.pdf import page_starts, ranges, storable, without_text
 from raptor.loading.types import Section, Text
 
 LIMIT_S = 120.0
 MEMORY_BYTES = 4 * 2**30
-_RUN = "from raptor.loading.ocr import main; main(sys.argv[-1])"
+_RUN = "from raptor.loading.ocr import main; main(*sys.argv[-2:])"
 
 
 def available() -> bool:
@@ -26,12 +28,38 @@ def available() -> bool:
     return shutil.which("tesseract") is not None and importlib.util.find_spec("PIL") is not None
 
 
-def recognised(text: Text, picture: Callable[[int], bytes]) -> Text:
-    """A PDF's text with the words of its pages that held none; `picture`: a page, from 1, as PNG, b"" for none."""
+def check_language(language: str) -> None:
+    """Raise RaptorError where tesseract is there and lacks one of the languages in `language`, such as deu+eng."""
+    if not language or not available():
+        return
+    there = _languages(shutil.which("tesseract") or "")
+    if there and (missing := [name for name in language.split("+") if name not in there]):
+        raise RaptorError(
+            f"tesseract has no language {missing[0]!r}; install it (tesseract-ocr-{missing[0]}), or name some of: "
+            f"{', '.join(sorted(there - {'osd'}))}"
+        )
+
+
+@cache
+def _languages(tesseract: str) -> frozenset[str]:
+    """The languages that it has; none where it does not say."""
+    try:
+        done = subprocess.run([tesseract, "--list-langs"], capture_output=True, timeout=LIMIT_S)
+    except (OSError, subprocess.TimeoutExpired):
+        return frozenset()
+    return frozenset(done.stdout.decode(errors="replace").split("\n")[1:]) - {""}
+
+
+def recognised(text: Text, picture: Callable[[int], bytes], language: str = "") -> Text:
+    """A PDF's text with the words of its pages that held none; `picture`: a page, from 1, as PNG, b"" for none.
+
+    `language`: as in `check_language`.
+    """
     ends = [*(start - 1 for start in text.pages[1:]), len(text.text)]
     pages = [text.text[start:end] for start, end in zip(text.pages, ends, strict=True)]
     empty = [number for number, page in enumerate(pages, 1) if not page.strip()]
-    found = {number: words for number in empty if (words := read_picture(picture(number))).strip()}
+    read = partial(read_picture, language=language) if language else read_picture
+    found = {number: words for number in empty if (words := read(picture(number))).strip()}
     if not found:
         return text
     new = [found.get(number, page) for number, page in enumerate(pages, 1)]
@@ -50,7 +78,7 @@ def _moved(section: Section, old: tuple[int, ...], new: tuple[int, ...]) -> Sect
     return replace(section, start=section.start + new[page] - old[page])
 
 
-def read_picture(png: bytes) -> str:
+def read_picture(png: bytes, language: str = "") -> str:
     """The words of a picture; "" where there are none, or tesseract fails or takes more than LIMIT_S."""
     tesseract = shutil.which("tesseract")
     if not png or tesseract is None:
@@ -60,7 +88,7 @@ def read_picture(png: bytes) -> str:
     }
     try:
         done = subprocess.run(
-            [*python(_RUN), tesseract],
+            [*python(_RUN), tesseract, language],
             input=png,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -72,10 +100,10 @@ def read_picture(png: bytes) -> str:
     return "" if done.returncode else storable(done.stdout.decode(errors="replace")).strip("\f\n ")
 
 
-def main(tesseract: str) -> None:
+def main(tesseract: str, language: str) -> None:
     """Become tesseract, from standard input to standard output, confined."""
     most = resource.getrlimit(resource.RLIMIT_AS)[1]
     limit = MEMORY_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_BYTES, most)
     resource.setrlimit(resource.RLIMIT_AS, (limit, most))
     confine(may_run=True)
-    os.execv(tesseract, [tesseract, "stdin", "stdout"])
+    os.execv(tesseract, [tesseract, "stdin", "stdout", *(["-l", language] if language else [])])

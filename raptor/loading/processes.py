@@ -18,7 +18,7 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
 from threading import Event
@@ -27,11 +27,22 @@ from typing import IO, Any, Protocol, TypeGuard
 from index_store.documents import MOST_LEVEL
 from index_store.files import sha256_of
 from raptor.errors import RaptorError
+from raptor.loading.archives import TooMuch
 from raptor.loading.confined import confine, python
+from raptor.loading.kinds import PACKED
 from raptor.loading.ocr import available, recognised
 from raptor.loading.pdf import page_picture
-from raptor.loading.readers import read_file
-from raptor.loading.types import MAX_PACKED_BYTES, Failure, Loaded, Section, SourceFile, Text, state_of
+from raptor.loading.readers import packed_at, read_file
+from raptor.loading.types import (
+    MAX_PACKED_BYTES,
+    Failure,
+    Loaded,
+    Section,
+    SourceFile,
+    Text,
+    TooLarge,
+    state_of,
+)
 
 LIMIT_S = 120.0
 MEMORY_BYTES = 4 * 2**30
@@ -129,17 +140,21 @@ def _ended(job: _Job, cache: ParseCache | None) -> list[Loaded]:
 
 def _how(file: SourceFile) -> str:
     """What the text of a file hangs on, beside its bytes."""
-    return " ".join(filter(None, (file.suffix, file.encoding, "ocr" if _is_read_by_ocr(file) else "")))
+    return " ".join(
+        filter(None, (file.suffix, file.encoding, f"ocr{file.ocr_language}" if _is_read_by_ocr(file) else ""))
+    )
 
 
 def _is_read_by_ocr(file: SourceFile) -> bool:
-    """Whether pages of it that are pictures are read; what has no suffix may be a PDF."""
-    return file.suffix in (".pdf", "") and available()
+    """Whether pages of it that are pictures are read; what has no suffix may be a PDF, and one may be packed in it."""
+    return file.suffix in PACKED | {".pdf", ""} and available()
 
 
-def _is_whole(item: Loaded, file: SourceFile) -> TypeGuard[Text]:
-    """Whether it is the file's own text, with pages, and not that of something packed in it."""
-    return isinstance(item, Text) and item.source == str(file.path) and bool(item.pages)
+def _is_pdf(item: Loaded, file: SourceFile) -> TypeGuard[Text]:
+    """Whether it is the text of a PDF with pages: of the file, or of one packed in it."""
+    if not isinstance(item, Text) or not item.pages:
+        return False
+    return item.source == str(file.path) or item.source.lower().endswith(".pdf")
 
 
 def _sha256_of(path: Path) -> str:
@@ -169,19 +184,22 @@ class _Parsers:
         if not _is_read_by_ocr(file):
             return loaded
         return [
-            recognised(item, partial(self._picture, file)) if _is_whole(item, file) else item
+            recognised(item, partial(self._picture, file, item.source), file.ocr_language)
+            if _is_pdf(item, file)
+            else item
             for item in loaded
         ]
 
-    def _picture(self, file: SourceFile, page: int) -> bytes:
-        line = self._asked(file, page)
+    def _picture(self, file: SourceFile, source: str, page: int) -> bytes:
+        line = self._asked(file, page, source)
         try:
             return b"" if isinstance(line, Failure) else base64.b64decode(json.loads(line))
         except (ValueError, TypeError):
             return b""
 
-    def _asked(self, file: SourceFile, page: int = 0) -> bytes | Failure:
-        """A parser's line about a file, or with the picture on one of its pages; or how the parser ended."""
+    def _asked(self, file: SourceFile, page: int = 0, source: str = "") -> bytes | Failure:
+        """A parser's line about a file, or how the parser ended. With a page the line is a picture: of that page of the
+        file, or of the one packed in it at `source`."""
         try:
             parser = self.idle.pop()
         except IndexError:
@@ -189,7 +207,7 @@ class _Parsers:
             self.started.append(parser)
             if self.stopped.is_set():
                 parser.kill()
-        line = _answer(parser, file, page)
+        line = _answer(parser, file, page, source)
         if not line.endswith(b"\n"):
             return Failure(str(file.path), _death(parser.wait()))
         self.idle.append(parser)
@@ -222,7 +240,7 @@ def _started() -> subprocess.Popen[bytes]:
         ) from e
 
 
-def _answer(parser: subprocess.Popen[bytes], file: SourceFile, page: int) -> bytes:
+def _answer(parser: subprocess.Popen[bytes], file: SourceFile, page: int, source: str) -> bytes:
     """A parser's line about a file, without its end where the parser died."""
     assert parser.stdin is not None
     assert parser.stdout is not None
@@ -232,6 +250,7 @@ def _answer(parser: subprocess.Popen[bytes], file: SourceFile, page: int) -> byt
         "encoding": file.encoding,
         "password": file.password,
         "page": page,
+        "source": os.fsencode(source).hex(),
         "limit_s": LIMIT_S,
     }
     try:
@@ -312,16 +331,26 @@ def _serve(asked: IO[bytes], answers: IO[bytes]) -> None:
         # The system ends what takes too long, native code and an orphan included.
         signal.setitimer(signal.ITIMER_REAL, request["limit_s"])
         told = {"encoding": request["encoding"], "password": request["password"]}
-        answer = _answered(SourceFile(Path(path), name, **told), request["page"])
+        source = os.fsdecode(bytes.fromhex(request["source"]))
+        answer = _answered(SourceFile(Path(path), name, **told), request["page"], source)
         signal.setitimer(signal.ITIMER_REAL, 0)
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
 
 
-def _answered(file: SourceFile, page: int) -> Any:
-    if page:
-        return base64.b64encode(page_picture(file, page)).decode()
-    return [asdict(item) for item in read_file(file)]
+def _answered(file: SourceFile, page: int, source: str) -> Any:
+    if not page:
+        return [asdict(item) for item in read_file(file)]
+    pdf = _pdf_at(file, source, state_of(file.path))
+    return base64.b64encode(page_picture(pdf, page) if pdf else b"").decode()
+
+
+@lru_cache(1)  # its pages are asked for one after another
+def _pdf_at(file: SourceFile, source: str, _: tuple[int, ...] | None) -> SourceFile | None:
+    try:
+        return file if source == str(file.path) else packed_at(file, source)
+    except (OSError, TooMuch, TooLarge):
+        return None
 
 
 def main() -> None:

@@ -8,13 +8,22 @@ file without a suffix is what its content says that it is.
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from raptor.loading.archives import MAX_DEPTH, TooMuch, Unpacked, read_epub, read_gz, read_zip
+from raptor.loading.archives import (
+    COMPRESSED,
+    MAX_DEPTH,
+    TooMuch,
+    Unpacked,
+    read_compressed,
+    read_epub,
+    read_tar,
+    read_zip,
+)
 from raptor.loading.content import suffix_by_content
 from raptor.loading.csv_table import read_csv
 from raptor.loading.html import read_html
 from raptor.loading.json_text import read_json
 from raptor.loading.jsonl import read_jsonl
-from raptor.loading.kinds import HTML, MARKDOWN, OFFICE, PLAIN, TABLES
+from raptor.loading.kinds import HTML, MARKDOWN, OFFICE, PACKED, PLAIN, TABLES, TYPES
 from raptor.loading.mail import read_mail
 from raptor.loading.markdown import read_markdown
 from raptor.loading.notebook import read_notebook
@@ -41,12 +50,11 @@ READERS: dict[str, Reader] = {
     ".ipynb": read_notebook,
     ".xml": read_xml,
     ".eml": read_mail,
-    ".gz": read_gz,
+    **dict.fromkeys(COMPRESSED, read_compressed),
+    ".tar": read_tar,
     ".zip": read_zip,
     ".epub": read_epub,
 }
-#: The types of file that have a reader, as messages name them.
-TYPES = f".txt .log, source code such as .py, {' '.join(sorted(READERS.keys() - PLAIN))}"
 
 
 def read_file(file: SourceFile) -> list[Loaded]:
@@ -57,6 +65,19 @@ def read_file(file: SourceFile) -> list[Loaded]:
         if state_of(file.path) == before:
             return loaded
     return [Failure(str(file.path), "it changes while it is read; wait until it is whole, or copy it first")]
+
+
+def packed_at(file: SourceFile, source: str) -> SourceFile | None:
+    """The file that is packed in another, at any depth, and named `source`; None for none. Raises OSError, TooMuch."""
+    known = _known(file)
+    if isinstance(known, Failure) or known.suffix not in PACKED:
+        return None
+    for item in READERS[known.suffix](known):
+        if isinstance(item, SourceFile) and str(item.path) == source:
+            return item
+        if isinstance(item, SourceFile) and source.startswith(f"{item.path}/"):
+            return packed_at(item, source)
+    return None
 
 
 def _whole(file: SourceFile) -> list[Loaded]:
@@ -87,6 +108,8 @@ def _read(file: SourceFile, unpacked: Unpacked, depth: int = 0) -> Iterator[Load
                 )
             else:
                 unpacked.add(len(item.content or b""))
+                if item.id == file.id and item.suffix == ".tar":
+                    unpacked.bytes -= len(item.content or b"")  # its files are counted instead
                 yield from _read(item, unpacked, depth + 1)
     except TooLarge as fault:
         yield Failure(str(file.path), str(fault))

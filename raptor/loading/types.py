@@ -64,7 +64,7 @@ class SourceFile:
     `outside`: whether it lies elsewhere, behind a link there, and so is not to be read. `encoding`: that of its text,
     where the user named one, else "". `kind`: the suffix that its content has, where its name has none.
     `password`: what opens it, "" where the user gave none. `content`: its bytes, where it was packed in another file
-    and `path` only says where.
+    and `path` only says where. `ocr_language`: that of pictures of its pages, where the user named one, else "".
     """
 
     path: Path
@@ -74,6 +74,7 @@ class SourceFile:
     kind: str = ""
     password: str = field(default="", repr=False)
     content: bytes | None = field(default=None, repr=False)
+    ocr_language: str = ""
 
     @property
     def suffix(self) -> str:

@@ -211,7 +211,7 @@ async def _concluded(run: Run, question: str, choice: Choice) -> Conclusion:
     record_opening(run, question, choice)
     conclusion = Conclusion("", (), "cancelled", "the run was cancelled")
     try:
-        conclusion = await _by_route(run, question, choice.route)
+        conclusion = await by_route(run, question, choice.route)
     except Exception as e:
         conclusion = Conclusion("", (), "failed", f"{type(e).__name__}: {e}")
         raise
@@ -221,7 +221,7 @@ async def _concluded(run: Run, question: str, choice: Choice) -> Conclusion:
     return conclusion
 
 
-async def _by_route(run: Run, question: str, route: Route) -> Conclusion:
+async def by_route(run: Run, question: str, route: Route) -> Conclusion:
     """The conclusion by the route that was chosen."""
     if route != "direct":  # before the clock of a cell starts, which would pay for it
         await asyncio.to_thread(run.index.warm_up)

@@ -1,10 +1,11 @@
 """Ask questions one after another over one REPL, whose variables stay, with one trace for all of them."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from index_store.index import Index
@@ -13,9 +14,9 @@ from index_store.view import View
 from rlm import prompts
 from rlm.answers.citations import Conclusion
 from rlm.answers.demands import Demands
-from rlm.asking.asking import Answer, answer_of
+from rlm.asking.asking import Answer, answer_of, by_route
 from rlm.asking.options import Options
-from rlm.asking.routes import Choice, first_call
+from rlm.asking.routes import Choice, choose, first_call
 from rlm.asking.runs import (
     check_text,
     gateway_for,
@@ -25,25 +26,30 @@ from rlm.asking.runs import (
     record_closing,
     record_opening,
 )
-from rlm.audit.kinds import QuestionPut
+from rlm.audit.kinds import ModelsChanged, QuestionPut
 from rlm.audit.log import Trace
 from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
-from rlm.limits import RUNS, Limits, Models
+from rlm.gateway.ledger import Ledger
+from rlm.gateway.types import Usage
+from rlm.limits import RUNS, Limits, Models, Route
 from rlm.loop.conversation import Conversation, close
 from rlm.loop.engine import converse, pursue
 from rlm.loop.opening import open_conversation, resume
 from rlm.loop.recording import Watch, unwatched
 from rlm.loop.run import Run
 
+NOTHING_ASKED = Conclusion("", (), "cancelled", "nothing was asked")
+
 
 @dataclass(slots=True)
 class _Recorded:
-    """The run of a chat that has begun, its trace and its folder."""
+    """The run of a chat that has begun, its trace and its folder, and the way of its questions."""
 
     run: Run
     trace: Trace
     folder: Path
+    route: Route
     talk: Conversation | None = None
 
 
@@ -51,20 +57,27 @@ class _Recorded:
 class Chat:
     """A conversation that questions can be put to; its trace begins with the first.
 
-    `last`: how the last question ended.
+    `gateway`: of all conversations, whose caps hold for them together. `last`: how the last question ended.
     """
 
     index: Index
     gateway: Gateway
     options: Options
-    last: Conclusion = Conclusion("", (), "cancelled", "nothing was asked")
+    last: Conclusion = NOTHING_ASKED
     _recorded: _Recorded | None = None
+    _folder: Path | None = None
+    _head: str = ""
+
+    @property
+    def spent(self) -> Usage:
+        """What all questions of all conversations have used."""
+        return self.gateway.ledger.spent
 
     async def ask(self, question: str, watch: Watch | None = None) -> Answer:
         """Answer one more question. `watch`: for this question, instead of that in the options.
 
         The caps on dollars, tokens and calls hold for the whole chat, those on time and turns for each question. Raises
-        RlmError where the model could not be asked; more questions may follow.
+        RlmError where the model could not be asked; more questions may follow, also after this was cancelled.
         """
         check_text(question, "question")
         await asyncio.to_thread(
@@ -77,35 +90,72 @@ class Chat:
         if is_next:
             run.journal.record("0", QuestionPut(question=question))
         budget.release_last()
-        budget.reserve_last(run.models.root, first_call(run, question, "rlm"))
         self.last = Conclusion("", (), "cancelled", "the question was given up")
-        self.last = await pursue(await self._put(recorded, question), question)
+        try:
+            self.last = await self._answered(recorded, question)
+        except asyncio.CancelledError:
+            run.journal.note("0", self.last.error)
+            raise
         if self.last.stop == "failed":
             raise RlmError(self.last.error)
         return answer_of(run, question, self.last, recorded.folder, recorded.trace.head)
 
     @property
     def head(self) -> str:
-        """The hash of the last line of the trace so far; '' before the first question."""
-        return "" if self._recorded is None else self._recorded.trace.head
+        """The hash of the last line of the trace so far, or of the last that ended; '' before the first question."""
+        return self._head if self._recorded is None else self._recorded.trace.head
+
+    def use(self, models: Models) -> None:
+        """Ask other models from now on; the trace says so. Raises GatewayError where one is unknown or has no key."""
+        ready(self.index, models)
+        self.options = replace(self.options, models=models)
+        if self._recorded is not None:
+            self._recorded.run.models = models
+            self._recorded.run.journal.record("0", ModelsChanged(models=asdict(models)))
+
+    async def begin_anew(self) -> Path:
+        """End the conversation, its variables and its trace; the next question begins another. Returns its folder."""
+        await self.end()
+        self._folder = new_folder(Path(self.options.runs), "chat")
+        return self._folder
 
     async def end(self) -> None:
         """Close the sandbox and the trace."""
-        if self._recorded is None:
+        recorded, self._recorded = self._recorded, None
+        if self._folder is not None:
+            with contextlib.suppress(OSError):  # a trace stands in it
+                self._folder.rmdir()
+        if recorded is None:
             return
-        if self._recorded.talk is not None:
-            await close(self._recorded.talk)
-        self._recorded.run.budget.release_last()
-        record_closing(self._recorded.run, self.last)
-        self._recorded.trace.close()
+        if recorded.talk is not None:
+            await close(recorded.talk)
+        recorded.run.budget.release_last()
+        record_closing(recorded.run, self.last)
+        self._head = recorded.trace.head
+        recorded.trace.close()
+        self.last = NOTHING_ASKED
+
+    async def _answered(self, recorded: _Recorded, question: str) -> Conclusion:
+        if recorded.route != "rlm":
+            return await by_route(recorded.run, question, recorded.route)
+        recorded.run.budget.reserve_last(recorded.run.models.root, first_call(recorded.run, question, "rlm"))
+        return await pursue(await self._put(recorded, question), question)
 
     def _begin(self, question: str) -> _Recorded:
-        view = View(self.index, scope=self.options.scope)
-        folder = new_folder(Path(self.options.runs), question)
+        """The run of a new conversation: its ledger is its own, under that of all."""
+        view, options = View(self.index, scope=self.options.scope), self.options
+        folder, self._folder = self._folder or new_folder(Path(options.runs), question), None
         trace = Trace.open(folder)
-        run = new_run(view, self.options, self.gateway, trace, asyncio.get_running_loop())
-        record_opening(run, question, Choice("rlm", "a chat keeps its REPL"))
-        return _Recorded(run, trace, folder)
+        own = self.gateway.root(Ledger(parent=self.gateway.ledger))
+        run = new_run(view, options, own, trace, asyncio.get_running_loop())
+        keeps = Choice("rlm", "a chat keeps its REPL")
+        try:
+            choice = keeps if options.route == "rlm" else choose(run, options.route)
+        except RlmError:
+            trace.close()
+            raise
+        record_opening(run, question, choice)
+        return _Recorded(run, trace, folder, choice.route)
 
     async def _put(self, recorded: _Recorded, question: str) -> Conversation:
         """The conversation with the question in it; a new one, without variables, where the sandbox has ended."""
@@ -136,9 +186,15 @@ async def open_chat(
     The options are those of `rlm.ask` without a route: a chat always uses the loop, for its variables. Raises as
     `rlm.ask`.
     """
-    options = Options("rlm", models, limits, demands, scope, runs, watch)
-    opened = ready(index, models)
-    async with gateway_for(limits) as gateway:
+    async with chat_over(index, Options("rlm", models, limits, demands, scope, runs, watch)) as chat:
+        yield chat
+
+
+@asynccontextmanager
+async def chat_over(index: str | Path | Index, options: Options) -> AsyncIterator[Chat]:
+    """As `open_chat`, by any route: what "auto" chooses for its first question is the way of a whole conversation."""
+    opened = ready(index, options.models)
+    async with gateway_for(options.limits) as gateway:
         chat = Chat(opened, gateway, options)
         try:
             yield chat

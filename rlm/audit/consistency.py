@@ -231,6 +231,13 @@ def model_is_the_runs(story: Story, event: RecordedEvent) -> str:
     )
 
 
+def models_are_named(story: Story, event: RecordedEvent) -> str:
+    """The models change in the root, and not while one is asked."""
+    if event["conversation"] != "0":
+        return f"the models change in conversation {event['conversation']}; a chat has one, 0"
+    return "the models change while one is asked" if story.talks["0"].call else ""
+
+
 def output_is_shown(story: Story, event: RecordedEvent) -> str:
     """What the model is told that its last cell printed is what the cell printed."""
     talk = story.talks[event["conversation"]]
@@ -519,6 +526,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         children_end_as_they_did,
     ),
     "budget": (ledger_agrees,),
+    "models_changed": (models_are_named,),
     "answered": (is_under_way, answer_is_what_was_said, citations_agree),
     "run_closed": (stands_at_the_root, run_took_its_time, total_is_the_sum, run_ends_as_it_answered),
 }
@@ -537,6 +545,10 @@ def _opened(story: Story, event: RecordedEvent) -> None:
 
 def _put(story: Story, event: RecordedEvent) -> None:
     story.question = event["question"]
+
+
+def _models_changed(story: Story, event: RecordedEvent) -> None:
+    story.opened = story.opened | {"models": event["models"]}
 
 
 def _asked(story: Story, event: RecordedEvent) -> None:
@@ -624,6 +636,7 @@ def _answered(story: Story, event: RecordedEvent) -> None:
 _AFTER: dict[str, Callable[[Story, RecordedEvent], None]] = {
     "run_opened": _opened,
     "question_put": _put,
+    "models_changed": _models_changed,
     "model_asked": _asked,
     "model_answered": _ended,
     "model_failed": _ended,

@@ -282,6 +282,7 @@ EVENTS: dict[str, Fields] = {
         {"shown_as": TEXT, "place": TEXT, "start": COUNT, "end": COUNT, "words": TEXT, "rule": TEXT},
     ),
     "note": Fields({"text": TEXT}),
+    "models_changed": Fields({"models": OBJECT}),
     "answered": Fields(
         {"content": TEXT, "citations": list_of(CITATION), "stop": TEXT},
         {"lacks": TEXT},

@@ -252,6 +252,14 @@ class Note(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ModelsChanged(Event):
+    """In a chat, a person chose other models for what follows."""
+
+    kind = "models_changed"
+    models: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Answered(Event):
     """A conversation has its answer. Each citation says how it stands in the source, as CITATION in the table; `stop`
     says what ended the conversation, and `lacks`, where that is "unmet", what the answer lacks of what is demanded."""

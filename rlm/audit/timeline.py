@@ -255,6 +255,7 @@ STEPS: dict[str, Callable[[RecordedEvent], list[str]]] = {
     "budget": _budget,
     "suspicious": _suspicious,
     "note": lambda event: [f"note       {one_line(event['text'], WIDTH)}"],
+    "models_changed": lambda event: [f"models     {_pairs(event['models'])}, from here on"],
     "answered": _answered,
     "run_closed": _closed,
 }

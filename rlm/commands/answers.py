@@ -10,6 +10,7 @@ from rlm.audit import read
 from rlm.audit.claims import Claim, in_words, marked, tally
 from rlm.audit.routing import branches
 from rlm.audit.timeline import branch_line
+from rlm.gateway.types import Usage
 
 #: The exit code where a limit left no answer, or the answer lacks what was demanded of it.
 UNFINISHED = 3
@@ -54,6 +55,12 @@ def _lines(answer: Answer) -> Iterator[str]:
 def dollars(answer: Answer) -> str:
     """The cost of an answer as text, or that the price of a model is not known."""
     return f"${answer.usage.usd:.4f}" if answer.priced else "price unknown"
+
+
+def amounts(usage: Usage, priced: bool) -> str:
+    """What was used, as text."""
+    usd = f"${usage.usd:.4f}" if priced else "price unknown"
+    return f"{usd}, {usage.tokens:,} tokens, {count(usage.calls, 'call')}"
 
 
 def _citation(number: int, citation: Citation) -> str:

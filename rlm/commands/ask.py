@@ -13,14 +13,15 @@ from rlm.asking.options import Options
 from rlm.asking.questions import Question, read_questions
 from rlm.asking.runs import check_text, early_folder, ready
 from rlm.asking.tally import Tally, tally
-from rlm.commands.answers import UNFINISHED, as_text, dollars, exit_code
+from rlm.commands.answers import UNFINISHED, amounts, as_text, dollars, exit_code
 from rlm.commands.live import live
 from rlm.commands.options import options_of
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.ledger import Caps
-from rlm.gateway.types import Usage
 from rlm.limits import MOST
+
+EACH = ("usd", "tokens", "calls")
 
 
 def ask(args: argparse.Namespace) -> int:
@@ -31,6 +32,8 @@ def ask(args: argparse.Namespace) -> int:
         return _ask_many(args)
     if args.answers is not None:
         raise RlmError("--answers goes with --questions; one answer is printed")
+    if given := [name for name in EACH if getattr(args, f"each_{name}") is not None]:
+        raise RlmError(f"--each-{given[0]} goes with --questions; for one question there is --max-{given[0]}")
     check_text(args.question, "question")
     runs = Path(args.runs)
     with live(sys.stderr, quiet=args.quiet) as watch, early_folder(runs, args.question) as folder:
@@ -48,7 +51,7 @@ def _ask_many(args: argparse.Namespace) -> int:
         raise RlmError("name the file that answers go to: --answers answers.jsonl")
     if args.at_once < 1:
         raise RlmError(f"--at-once is {args.at_once}; give at least 1")
-    for name in ("usd", "tokens", "calls"):
+    for name in EACH:
         if (most := getattr(args, f"each_{name}")) is not None and not 0 < most <= MOST:
             raise RlmError(f"--each-{name} is {most}; give more than 0 and at most {MOST:g}")
     questions, path = read_questions(args.questions), Path(args.answers)
@@ -120,17 +123,12 @@ def _summed(total: Tally) -> Iterator[str]:
     yield from (f"failed: {number:,}: {one_line(why, 200)}" for why, number in total.failed.items())
     if total.read_by:
         yield f"read by: {total.read_by}; what that cannot do for a question is in its line, as warnings"
-    yield f"spent: {_amounts(total.spent, total.priced)}"
+    yield f"spent: {amounts(total.spent, total.priced)}"
     if total.needed is not None:
-        about = _amounts(total.needed, total.priced)
+        about = amounts(total.needed, total.priced)
         yield f"those left may need {about} (an estimate: as much for each as those answered used on average)"
     elif total.left:
         yield "what those left may need is not known: none was answered that could tell"
-
-
-def _amounts(usage: Usage, priced: bool) -> str:
-    usd = f"${usage.usd:.4f}" if priced else "price unknown"
-    return f"{usd}, {usage.tokens:,} tokens, {count(usage.calls, 'call')}"
 
 
 def _line(outcome: Outcome) -> str:

@@ -171,8 +171,8 @@ def _answered(f: dict[str, Json]) -> str:
 
 
 def _failed(f: dict[str, Json]) -> str:
-    told = one_line(failure_in_words(f), 300)
-    return f"  {one_line(f['model'], 60)} failed: {told}: {one_line(f['error'], 200)}"
+    why = "" if f.get("refused") else f"; {one_line(f['error'], 200)}"  # the budget's own line says it
+    return f"  {one_line(f['model'], 60)} failed: {one_line(failure_in_words(f), 300)}{why}"
 
 
 def _concluded(f: dict[str, Json]) -> str:
@@ -185,6 +185,7 @@ def _concluded(f: dict[str, Json]) -> str:
 #: Gives the line of each kind of event that is shown; the other kinds are in SILENT.
 LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     "model_answered": _answered,
+    "models_changed": lambda f: f"  models: {one_line(', '.join(map(str, f['models'].values())), 200)}",
     "note": lambda f: f"  {one_line(f['text'], 200)}",
     "model_failed": _failed,
     "code_run": lambda f: (

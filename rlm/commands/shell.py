@@ -219,7 +219,8 @@ def _print(result: CellResult) -> None:
         say(f"{result.status}: {_error(result)}")
     if result.answer is not None:
         say(f"answer: {result.answer.get('content', '')}")
-        for cited in result.answer.get("citations") or []:
+        citations = result.answer.get("citations")
+        for cited in citations if isinstance(citations, list) else []:
             say(f"  cites {one_line(str(cited), 200)}")
 
 

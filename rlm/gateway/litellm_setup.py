@@ -24,6 +24,7 @@ from typing import Any
 
 from rlm.gateway.errors import GatewayError
 from rlm.gateway.offline.registry import litellm_handler
+from rlm.gateway.tokens import environment
 
 #: The versions that the gateway's tests pass with, as in pyproject.toml: run with 1.100.0, 1.106.2 and 1.106.12. 1.96
 #: shows a refusal of Anthropic's (403) as a fault that passes (500), so that it is sent again. 1.108 renamed the method
@@ -70,7 +71,7 @@ def warm_up() -> None:
 
 
 def _import() -> Any:
-    with _environment(
+    with environment(
         LITELLM_LOCAL_MODEL_COST_MAP="True",
         LITELLM_MODE=os.environ.get(
             "LITELLM_MODE", "PRODUCTION"
@@ -85,18 +86,6 @@ def _import() -> Any:
     # or the interpreter takes a second and more to go through litellm's objects at the end
     atexit.register(gc.freeze)
     return module
-
-
-@contextmanager
-def _environment(**values: str) -> Iterator[None]:
-    """The environment with other values for as long as the block runs."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
 def _check() -> None:

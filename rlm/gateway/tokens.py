@@ -5,7 +5,8 @@ The vocabularies are the files that litellm carries, read through tiktoken.
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -93,10 +94,10 @@ def _vocabulary(model: str) -> str:
 
 @cache
 def _encoding(vocabulary: str) -> "tiktoken.Encoding":
-    os.environ["TIKTOKEN_CACHE_DIR"] = str(_bundled_vocabularies())
     import tiktoken
 
-    return tiktoken.get_encoding(vocabulary)
+    with environment(TIKTOKEN_CACHE_DIR=str(_bundled_vocabularies())):
+        return tiktoken.get_encoding(vocabulary)
 
 
 def _bundled_vocabularies() -> Path:
@@ -104,3 +105,15 @@ def _bundled_vocabularies() -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ModuleNotFoundError("litellm is not installed; it carries the tokenizer files")
     return Path(spec.submodule_search_locations[0]) / "litellm_core_utils" / "tokenizers"
+
+
+@contextmanager
+def environment(**values: str) -> Iterator[None]:
+    """The environment with other values for as long as the block runs."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.update({name: value})

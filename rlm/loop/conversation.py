@@ -39,7 +39,7 @@ class Conversation:
     drafting: bool = False
     draft: dict[str, Json] = field(default_factory=dict)
     cited: Sequence[Citation] | None = None
-    seen: deque[Json] = field(default_factory=lambda: deque(maxlen=SEEN))
+    seen: deque[dict[str, Json]] = field(default_factory=lambda: deque(maxlen=SEEN))
     thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="cell")
     )

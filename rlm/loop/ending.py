@@ -4,18 +4,19 @@ import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 
 from index_store.types import Json
 from rlm import prompts
 from rlm.answers.citations import Conclusion
 from rlm.gateway.blocks import Block
-from rlm.gateway.ledger import Reservation
 from rlm.gateway.tokens import count_tokens
 from rlm.loop.cells import record_visit, run_cell
 from rlm.loop.checks import Refused
 from rlm.loop.conversation import Conversation
+from rlm.loop.opening import WHOLE_BYTES
 from rlm.loop.single import Passages, answer_once, retrieved_text
-from rlm.loop.verbs import Verbs
+from rlm.loop.verbs import Entry, Verbs
 
 #: A cell that hands over whatever the code had set as its answer.
 TAKE_DRAFT = 'answer = {**(answer if isinstance(answer, dict) else {"content": answer}), "ready": True}'
@@ -30,47 +31,58 @@ async def take_draft(talk: Conversation, stop: str) -> None:
     talk.draft, talk.cited = (await run_cell(talk, TAKE_DRAFT)).answer or {}, None
 
 
+#: A printed line shorter than this may stand in a text by chance; so many lines are looked at.
+LINE_CHARS, LINES = 12, 1_000
 NO_EVIDENCE = (
     "nothing was read and a search found nothing: there is no evidence to answer from, and no call was made"
 )
 
 
-async def last_words(
-    talk: Conversation, question: str, stop: str, error: str, reservation: Reservation
-) -> Conclusion:
+async def last_words(talk: Conversation, question: str, stop: str, error: str, tokens: int) -> Conclusion:
     """An answer from what the cells printed and the passages they saw, by the one call that was set aside for this.
 
     Where they saw none, the run makes one search by itself; where that finds nothing, no call is made. `stop`, `error`:
-    why the conversation ended.
+    why the conversation ended. `tokens`: of the evidence, about.
     """
     run = talk.run
-    evidence = await asyncio.to_thread(_evidence, talk, question, reservation.worst.prompt_tokens // 2)
+    evidence = await asyncio.to_thread(_evidence, talk, question, tokens)
     if not evidence:
-        run.budget.ledger.release(reservation)
+        run.budget.release_last()
         run.journal.note(talk.id, f"stopped by {stop}: {NO_EVIDENCE}")
         return run.conclude(talk.id, "", (), stop, ". ".join(filter(None, (error, NO_EVIDENCE))))
     run.journal.note(talk.id, f"stopped by {stop}: the call kept back for it answers from what was read")
-    ended = await answer_once(run, question, Passages(tuple(evidence), {}), reservation, stop)
+    ended = await answer_once(run, question, Passages(tuple(evidence), {}), run.budget.take_last(), stop)
     return replace(ended, error=ended.error or error)
 
 
 def _evidence(talk: Conversation, question: str, tokens: int) -> list[Block]:
-    """The passages that the cells saw and what they printed, with about `tokens` together; [] for no passage at all."""
+    """The passages that the cells saw, or else one search finds, and what the cells printed, with about `tokens`
+    together; [] where there is no passage at all."""
     run, outputs = talk.run, list(_outputs(talk))
-    record = partial(record_visit, run, talk.id, lambda: talk.cell, by="run")
-    verbs = Verbs(run.index, record, scope=run.view.scope)
-    if not talk.seen and not (
-        run.index.is_plain and outputs
-    ):  # a plain text may have been printed without a verb
-        try:
-            return list(retrieved_text(run, verbs, question, tokens).blocks)
-        except Refused:
-            return []
+    verbs = Verbs(
+        run.index, partial(record_visit, run, talk.id, lambda: talk.cell, by="run"), scope=run.view.scope
+    )
     printed = "\n".join(block.text for block in outputs)
     unprinted = [block for block in _passages(talk, verbs) if block.text.strip() not in printed]
-    shown = list(_fitting(talk, outputs, tokens // 2 if unprinted else tokens))
-    used = sum(map(partial(_size, talk), shown))
-    return [*_fitting(talk, unprinted, tokens - used), *reversed(shown)]
+    has_read = bool(talk.seen) or (run.index.is_plain and _hold_text(outputs, verbs))
+    shown = list(_fitting(talk, outputs, tokens // 2 if unprinted or not has_read else tokens))
+    left = tokens - sum(_size(talk, block) for block in shown)
+    if has_read:
+        return [*_fitting(talk, unprinted, left), *reversed(shown)]
+    try:
+        found = retrieved_text(run, verbs, question, left).blocks
+    except Refused:
+        found = ()
+    return [*found, *reversed(shown)] if found else []
+
+
+def _hold_text(outputs: list[Block], verbs: Verbs) -> bool:
+    """Whether a line that was printed stands in the text, which code may hold whole and read without a verb."""
+    if verbs.view.bytes > WHOLE_BYTES:
+        return False
+    whole = verbs.view.text(0, verbs.view.chars)
+    lines = (line.strip() for block in outputs for line in block.text.split("\n"))
+    return any(len(line) >= LINE_CHARS and line in whole for line in islice(lines, LINES))
 
 
 def _outputs(talk: Conversation) -> Iterator[Block]:
@@ -87,7 +99,7 @@ def _passages(talk: Conversation, verbs: Verbs) -> Iterator[Block]:
         yield verbs.block(verbs.passage(place))
 
 
-def _place(entry: Json) -> Json:
+def _place(entry: Entry) -> Json:
     """Where a passage is: a chunk's id, or of a span its document and characters."""
     return entry["node"] or {name: entry[name] for name in ("doc", "start", "end")}
 

@@ -59,8 +59,8 @@ async def pursue(talk: Conversation, question: str) -> Conclusion:
     if stop in ("turns", "budget", "timeout", "no code"):
         await take_draft(talk, stop)
     content, kept_back = str(talk.draft.get("content") or ""), stop in ("turns", "budget", "no code")
-    if not content and kept_back and (reservation := run.budget.take_last()) is not None:
-        return await last_words(talk, question, stop, error, reservation)
+    if not content and kept_back and run.budget.last is not None:
+        return await last_words(talk, question, stop, error, run.budget.last.worst.prompt_tokens // 2)
     if talk.cited is None:
         talk.cited = await run.cited(content, talk.draft.get("citations"))
     return run.conclude(talk.id, content, talk.cited, stop, error)

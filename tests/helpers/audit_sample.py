@@ -20,6 +20,7 @@ from rlm.audit.kinds import (
     ModelAnswered,
     ModelAsked,
     ModelFailed,
+    ModelsChanged,
     Note,
     QuestionPut,
     RunClosed,
@@ -512,6 +513,7 @@ def one_of_each_kind() -> list[Event]:
         BudgetNoted(spent=usage(1, 9, 9), reserved=Usage(), left={"usd": None}, reason="end of turn 1"),
         Note(text="a note"),
         QuestionPut(question="And which?"),
+        ModelsChanged(models={"root": "m", "child": "m"}),
         Answered(content="An answer.", citations=[], stop="answer"),
         RunClosed(stop="answer", usage=usage(1, 9, 9), seconds=2),
     ]

@@ -5,7 +5,9 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 
@@ -18,6 +20,7 @@ from index_store.embedder import Embedder, load_embedder, load_tokenizer
 from index_store.errors import IndexStoreError
 from index_store.files import sha256_of
 from raptor.embedding import embed
+from tests.helpers.places import ROOT
 
 TEXTS = [
     "What is a tree?",
@@ -214,3 +217,47 @@ def test_a_model_that_cannot_be_loaded_is_one_sentence(tmp_path: Path) -> None:
         load_embedder(str(tmp_path))
     assert "\n" not in str(raised.value)
     assert "name 'minilm'" in str(raised.value)
+
+
+@pytest.mark.slow
+def test_a_hub_that_fails_is_asked_once_and_told_of_in_one_sentence(tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    class Failing(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            self.send_error(503)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            return None
+
+    text = tmp_path / "story.txt"
+    text.write_text("The king lived in a castle.")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Failing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        hub = {
+            "HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}",
+            "HF_HUB_OFFLINE": "0",
+            "HF_HOME": str(tmp_path),
+        }
+        command = [
+            sys.executable,
+            "-m",
+            "raptor.cli",
+            "build",
+            str(text),
+            "-o",
+            str(tmp_path / "i"),
+            "--embedder",
+            "nope",
+        ]
+        done = subprocess.run(
+            command, env=os.environ | hub, cwd=ROOT, capture_output=True, text=True, check=False
+        )
+        server.shutdown()
+    assert done.returncode == 2
+    assert done.stderr.startswith("raptor: the embedder 'nope' cannot be loaded")
+    assert done.stderr.count("\n") == 1
+    assert len([path for path in asked if "nope" in path]) == 1

@@ -18,7 +18,7 @@ from rlm.audit.attempts import (
 from rlm.audit.costs import in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks, without_blocks
-from rlm.audit.page.html import Html, facts, fold, join, pre, tag
+from rlm.audit.page.html import Html, fold, join, pre, tag
 from rlm.audit.timeline import BY_THE_RUN, rejection
 
 _MOST_CHILDREN = 200
@@ -131,9 +131,8 @@ def _put(event: RecordedEvent, scene: Scene) -> Html:
 def _asked(event: RecordedEvent, scene: Scene) -> Html:
     new, total = event["messages"], event["conversation_messages"]
     summary = f"Sent to the model: {len(new):,} new of {count(total, 'message')}"
-    given = parameters_of(event)
-    words = [(name, value if isinstance(value, str) else _json(value)) for name, value in given.items()]
-    asked_with = facts(words) if words else None
+    words = [f"{name} {one_line(_json(value), 1_000)}" for name, value in parameters_of(event).items()]
+    asked_with = tag("p", f"Asked with {', '.join(words)}", cls="meta") if words else None
     return fold(summary, asked_with, *map(_message, new), id=_anchor(event), cls="sent")
 
 
@@ -331,6 +330,11 @@ def _answered(event: RecordedEvent, scene: Scene) -> Html:
     )
 
 
+def _models_changed(event: RecordedEvent, scene: Scene) -> Html:
+    named = ", ".join(f"{role}: {model}" for role, model in event["models"].items())
+    return tag("p", f"From here on other models are asked ({named})", cls="note", id=_anchor(event))
+
+
 def _closed(event: RecordedEvent, scene: Scene) -> Html:
     wrong = f" {event['error']}" if event.get("error") else ""
     return tag("p", f"The run closed after {event['seconds']:.1f} s.{wrong}", id=_anchor(event), cls="meta")
@@ -351,6 +355,7 @@ STEPS: dict[str, Callable[[RecordedEvent, Scene], Html | None]] = {
     "budget": _budget,
     "suspicious": _suspicious,
     "note": _noted,
+    "models_changed": _models_changed,
     "answered": _answered,
     "run_closed": _closed,
 }

@@ -1,11 +1,14 @@
 """What is packed in archives, books and mails is read like files in a folder, and a bomb is one sentence."""
 
+import bz2
 import gzip
 import io
 import json
+import lzma
+import tarfile
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from email.message import EmailMessage
 from pathlib import Path
 from typing import Any
@@ -52,6 +55,127 @@ def one(path: Path) -> Text:
     (text,) = load(find([str(path)]))
     assert isinstance(text, Text), text
     return text
+
+
+# -- .tar ---------------------------------------------------------------------------------------------------
+
+
+def member(name: str, kind: bytes = tarfile.REGTYPE, **facts: Any) -> tarfile.TarInfo:
+    info = tarfile.TarInfo(name)
+    info.type = kind
+    for fact, value in facts.items():
+        setattr(info, fact, value)
+    return info
+
+
+def tarred(path: Path, members: Sequence[tuple[tarfile.TarInfo, bytes]], mode: str = "w") -> Path:
+    with tarfile.open(path, mode) as package:  # type: ignore[call-overload]
+        for info, content in members:
+            info.size = len(content)
+            package.addfile(info, io.BytesIO(content))
+    return path
+
+
+FILES = [
+    (member("./docs", tarfile.DIRTYPE), b""),
+    (member("./docs/b.md"), b"# Title\n\nWords."),
+    (member("a.txt"), b"old"),
+    (member(".hidden/x.txt"), b"no"),
+    (member("a.txt"), b"Ketches."),
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        ("x.tar", "w"),
+        ("x.tar.gz", "w:gz"),
+        ("x.tgz", "w:gz"),
+        ("x.tar.bz2", "w:bz2"),
+        ("x.tar.xz", "w:xz"),
+        ("x.txz", "w:xz"),
+        ("archive", "w"),
+        ("archive", "w:xz"),
+        ("archive", "w:bz2"),
+    ],
+)
+def test_each_readable_file_in_a_tar_is_a_document_under_its_path(
+    tmp_path: Path, name: str, mode: str
+) -> None:
+    texts, skipped = documents(tarred(tmp_path / name, FILES, mode))
+    assert texts == {f"{name}/a.txt": "Ketches.", f"{name}/docs/b.md": "# Title\n\nWords."}
+    assert skipped == {}
+
+
+@pytest.mark.parametrize("name", ["../a.txt", "/etc/a.txt", "x/../../a.txt", "C:/a.txt", "..\\a.txt"])
+def test_no_id_leads_out_of_a_tar(tmp_path: Path, name: str) -> None:
+    texts, skipped = documents(
+        tarred(tmp_path / "x.tar", [(member(name), b"words"), (member("b.txt"), b"fine")])
+    )
+    assert texts == {"x.tar/b.txt": "fine"}
+    assert "leads out of the archive" in next(iter(skipped.values()))
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        (tarfile.SYMTYPE, "it is a link;"),
+        (tarfile.LNKTYPE, "it is a link;"),
+        (tarfile.CHRTYPE, "it is a device or a pipe;"),
+        (tarfile.BLKTYPE, "it is a device or a pipe;"),
+        (tarfile.FIFOTYPE, "it is a device or a pipe;"),
+    ],
+)
+def test_links_and_devices_in_a_tar_are_refused(tmp_path: Path, kind: bytes, reason: str) -> None:
+    odd = member("a.txt", kind, linkname="/etc/passwd")
+    texts, skipped = documents(tarred(tmp_path / "x.tar", [(odd, b""), (member("b.txt"), b"fine")]))
+    assert texts == {"x.tar/b.txt": "fine"}
+    assert skipped["x.tar/a.txt"].startswith(reason)
+
+
+def test_a_sparse_file_in_a_tar_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    sparse = member("a.txt", pax_headers={"GNU.sparse.map": "0,1", "GNU.sparse.size": str(10**12)})
+    with tarfile.open(tmp_path / "x.tar", "w", format=tarfile.PAX_FORMAT) as package:
+        sparse.size = 1
+        package.addfile(sparse, io.BytesIO(b"x"))
+        package.addfile(member("b.txt"), io.BytesIO(b""))
+    assert "it is a sparse file" in documents(tmp_path / "x.tar")[1]["x.tar/a.txt"]
+
+
+def test_a_bomb_of_a_tar_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = tarred(tmp_path / "x.tgz", [(member("a.txt"), b"a" * (40 << 20))], "w:gz")
+    ((_, reason),) = documents(raw)[1].items()
+    assert "it unpacks to more than 100 times its size" in reason
+    monkeypatch.setattr(archives, "MAX_MEMBERS", 3)
+    many = tarred(tmp_path / "y.tar", [(member(f"{n}.txt"), b"w") for n in range(4)])
+    (loaded,) = read_file(SourceFile(many, "y.tar"))
+    assert isinstance(loaded, Failure)
+    assert "it holds more than 3 files" in loaded.reason
+
+
+def test_the_size_of_a_compressed_tar_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archives, "MAX_BYTES", 100_000)
+    whole = tarred(tmp_path / "x.tar.gz", [(member("a.txt"), b"word " * 12_000)], "w:gz")
+    (loaded,) = read_file(SourceFile(whole, "x"))
+    assert isinstance(loaded, Text), loaded
+
+
+@pytest.mark.parametrize("cut", [100, 600, 1_300, 3_000])
+def test_a_damaged_tar_is_a_sentence(tmp_path: Path, cut: int) -> None:
+    raw = tarred(tmp_path / "x.tar", [(member(f"{n}.txt"), b"words " * 99) for n in range(4)]).read_bytes()
+    assert documents(put(tmp_path / "cut.tar", raw[:cut]))[1]
+    header = cut // 1_536 * 1_536  # of what stands there; the bytes of a file have no sum in a .tar
+    assert documents(put(tmp_path / "bad.tar", raw[:header] + b"\xff" * 512 + raw[header + 512 :]))[1]
+
+
+@pytest.mark.parametrize("suffix", [".bz2", ".xz"])
+def test_a_file_that_is_compressed_alone_is_the_file_inside(tmp_path: Path, suffix: str) -> None:
+    compress = bz2.compress if suffix == ".bz2" else lzma.compress
+    texts, _ = documents(put(tmp_path / f"a.md{suffix}", compress(b"# One\n") + compress(b"two")))
+    assert texts == {f"a.md{suffix}": "# One\ntwo"}
+    assert documents(put(tmp_path / f"b.txt{suffix}", compress(b"one")[:-4]))[1]
 
 
 # -- .zip and .gz ------------------------------------------------------------------------------------------

@@ -19,11 +19,12 @@ from hypothesis import example, given, settings, strategies as st
 from index_store import open_index
 from raptor.build import build_index, update_index
 from raptor.checkpoint import Checkpoint
+from raptor.cli import main
 from raptor.errors import RaptorError
 from raptor.loading import plain, processes
 from raptor.loading.find import find
 from raptor.loading.html import extract
-from raptor.loading.kinds import PLAIN
+from raptor.loading.kinds import PLAIN, TYPES
 from raptor.loading.load import load
 from raptor.loading.markdown import markdown_sections
 from raptor.loading.metadata import read_metadata
@@ -906,3 +907,14 @@ def test_a_sparse_file_of_gigabytes_is_a_failure_and_not_read(tmp_path: Path, na
         file.truncate(8 << 30)
     (failure,) = load(find([str(tmp_path)]))
     assert isinstance(failure, Failure) and "has more than" in failure.reason
+
+
+def test_every_type_that_is_read_is_named_in_help_and_readme(capsys: pytest.CaptureFixture[str]) -> None:
+    assert TYPES.split(", ")[2].split() == sorted(READERS.keys() - PLAIN)
+    with pytest.raises(SystemExit):
+        main(["build", "--help"])
+    told = " ".join(capsys.readouterr().out.split())
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    for suffix in sorted(READERS.keys() - PLAIN):
+        assert f"{suffix} " in f"{told} ".replace(",", " "), suffix
+        assert f"`{suffix}`" in readme, suffix

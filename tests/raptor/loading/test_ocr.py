@@ -4,11 +4,14 @@ import ctypes
 import importlib.util
 import shutil
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from raptor.cli import main
 from raptor.loading import ocr
 from raptor.loading.load import load
 from raptor.loading.types import Failure, Section, SourceFile, Text
@@ -73,6 +76,55 @@ def test_pictures_of_pages_are_read_where_tesseract_is_there(tmp_path: Path, sta
     whole = one(scanned(tmp_path / "b.pdf", None))
     assert isinstance(whole, Text)
     assert whole.text == words
+
+
+LISTS = """#!/bin/sh
+[ "$1" = --list-langs ] && printf 'List of languages:\\ndeu\\neng\\nosd\\n' && exit 0
+printf '%s %s words of a scan\\n' "$3" "$4"
+"""
+
+
+@needs_pillow
+def test_pictures_are_read_in_the_language_that_was_named(tmp_path: Path, stand_in: Path) -> None:
+    (stand_in / "tesseract").write_text(LISTS)
+    scan = scanned(tmp_path / "a.pdf", None)
+    (text,) = load([SourceFile(scan, "a", ocr_language="deu+eng")])
+    assert isinstance(text, Text)
+    assert text.text == "-l deu+eng words of a scan"
+
+
+@needs_pillow
+def test_a_language_that_tesseract_lacks_is_one_sentence_before_any_work(
+    tmp_path: Path, stand_in: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (stand_in / "tesseract").write_text(LISTS)
+    (tmp_path / "a.txt").write_text("words")
+    build = ["build", str(tmp_path / "a.txt"), "-o", str(tmp_path / "i"), "--ocr-language"]
+    assert main([*build, "deu+fra"]) == 2
+    assert capsys.readouterr().err == (
+        "raptor: tesseract has no language 'fra'; install it (tesseract-ocr-fra), or name some of: deu, eng\n"
+    )
+    for odd in ("../x", "--psm", "a b", "deu+"):
+        assert main([*build[:-1], f"--ocr-language={odd}"]) == 2
+        assert "give languages as tesseract names them, such as deu+eng" in capsys.readouterr().err
+
+
+@needs_pillow
+def test_scans_that_stand_in_archives_are_read(tmp_path: Path, stand_in: Path) -> None:
+    scan = scanned(tmp_path / "scan.pdf", "First.", None).read_bytes()
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as package:
+        package.writestr("a/scan.pdf", scan)
+        package.writestr("b.txt", "Words.")
+    with tarfile.open(tmp_path / "out.tar.gz", "w:gz") as packed:
+        packed.add(tmp_path / "in.zip", "in.zip")
+        packed.add(tmp_path / "scan.pdf", "scan.pdf")
+    texts = {
+        text.id: text for text in load([SourceFile(tmp_path / "out.tar.gz", "out")]) if isinstance(text, Text)
+    }
+    assert set(texts) == {"out/in.zip/a/scan.pdf", "out/in.zip/b.txt", "out/scan.pdf"}
+    for doc in ("out/in.zip/a/scan.pdf", "out/scan.pdf"):
+        assert "PNG stdin stdout words of a scan" in texts[doc].text
+        assert texts[doc].notes[0].startswith("its pages 2 are pictures, read by OCR; ")
 
 
 @needs_pillow

@@ -135,6 +135,8 @@ BAD: list[tuple[str, str]] = [
     ("search INDEX --queries INDEX", "cannot read the questions"),
     ("ask nowhere.index why", "there is no index folder at nowhere.index"),
     ("ask INDEX", "give one question, or --questions FILE"),
+    ("ask INDEX why --each-usd 1", "--each-usd goes with --questions; for one question there is --max-usd"),
+    ("ask INDEX --questions QUERIES --answers a --each-calls 0", "--each-calls is 0; give more than 0"),
     ("ask INDEX ''", "the question is empty"),
     ("ask INDEX \udcff", "is not Unicode text"),
     ("ask INDEX why --model offline/nobody", "the offline models are offline/extractive, offline/navigator"),

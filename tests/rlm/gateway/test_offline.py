@@ -203,6 +203,35 @@ def test_a_title_leads_the_label_only_where_most_chunks_have_it() -> None:
     assert "my heap" not in parts(summarise(user(quote([*same, *other])), 200))[0]
 
 
+RAISES = """Return the number of bytes written. Raises ValueError where the raw stream is closed.
+
+Args: timeout: None waits for ever. Returns None. Raises BlockingIOError where the raw stream is non-blocking; a
+raw stream returns None then, and the write buffer stays as it is. Returns True
+where the write buffer was flushed. Raises None."""
+
+
+def test_a_label_is_of_phrases_and_not_of_the_keywords_of_descriptions() -> None:
+    name, _ = parts(summarise(user(quote([Block("L0-00001", RAISES), Block("L0-00002", RAISES)])), 200))
+    terms = name.split(", ")
+    assert {"raw stream", "write buffer"} <= set(terms)
+    assert not {"none", "raises", "returns", "true", "args", "return"} & set(
+        name.lower().replace(",", "").split()
+    )
+    assert "stream" not in terms  # nothing is said twice
+
+
+def test_a_label_over_chunks_begins_with_the_title_and_section_that_most_of_them_share() -> None:
+    blocks = [
+        Block(
+            f"lease.md {i}-{i + 9}",
+            "Pets are kept. Pets are walked.",
+            f"Lease of Flat 4 › Pets and plants, page {i}",
+        )
+        for i in range(1, 4)
+    ]
+    assert parts(summarise(user(quote(blocks)), 200))[0].startswith("Lease of Flat 4, Pets and plants")
+
+
 def test_common_words_do_not_stand_out_and_names_keep_their_underscores() -> None:
     text = "self returns a value. self returns the zygote_pool. The value of self: a zygote_pool, a value."
     name, _ = parts(summarise(user(quote([Block("L0-00001", text), Block("L0-00002", text)])), 100))

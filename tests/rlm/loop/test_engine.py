@@ -149,7 +149,8 @@ def events_of(folder: Path) -> list[Event]:
 def check_events(events: list[Event]) -> None:
     """What must hold of any closed trace."""
     assert events[-1]["kind"] == "run_closed"
-    asked, ended, scanned, ran = [], [], [], []
+    asked, ended = [], []
+    scanned, ran = list[tuple[str, int]](), list[tuple[str, int]]()
     known = {"0"}
     for event in events:
         match event["kind"]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from index_store.index import open_text, text_index
-from rlm import Answer, Limits, Models, ask
+from rlm import Answer, Limits, Models, ask, prompts
 from rlm.audit import read
 from rlm.cli import main
 from rlm.loop.opening import GIVEN_WHOLE, WHOLE_BYTES, worker_intro
@@ -255,3 +255,22 @@ def test_what_models_wrote_for_other_rlms_runs_unchanged(tmp_path: Path) -> None
                 different.append(f"{code[-300:]}\n--- {got.status} {got.error} {got.rule}")
     assert ran > 80
     assert different == []
+
+
+@pytest.mark.parametrize(("code", "searches"), [("print(context[-40:])", 0), ("print(1)", 1)])
+def test_what_was_printed_of_a_text_is_read_and_else_the_run_searches(
+    notes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, searches: int
+) -> None:
+    def script(body: dict[str, Any]) -> str:
+        single = body["messages"][0]["content"].startswith(prompts.SINGLE)
+        return "4711." if single else f"```python\n{code}\n```"
+
+    with ModelServer(script) as server:
+        server.use(monkeypatch)
+        limits = Limits(turns=1)
+        answer = ask(notes, QUESTION, route="rlm", models=Models(MODEL), limits=limits, runs=tmp_path)
+    events, verdict = read(answer.trace)
+    assert verdict.ok
+    assert (answer.content, answer.stop) == ("4711.", "turns")
+    assert len([event for event in events if event["kind"] == "visited"]) == searches
+    assert "The key is 4711." in server.requests[-1]["messages"][1]["content"]

@@ -17,7 +17,7 @@ from rlm.audit.timeline import show
 from rlm.commands.live import lines
 from rlm.gateway import gateway as gateway_module
 from rlm.gateway.litellm_setup import litellm
-from tests.helpers.model_server import MODEL, ModelServer, Script, Step, error, rate_limited, reset
+from tests.helpers.model_server import MODEL, ModelServer, Script, Step, error, rate_limited, reset, slow
 from tests.helpers.rlm_toy import warm_up
 
 QUESTION = "How many masts has the ketch?"
@@ -119,6 +119,23 @@ def test_a_call_refused_by_a_budget_says_which_cap_what_it_may_need_and_what_was
     assert 0.008 < refused["asked"] < 0.01 and "attempts" not in failed and told.requests == []
     words = f"it may need up to ${refused['asked']:.4f}, and $0.0050 are left of the usd cap"
     assert told.everywhere(words), told.live
+
+
+def test_the_status_is_the_providers_also_where_litellm_has_another_for_it(
+    index: Index, tmp_path: Path
+) -> None:
+    claude = Models("anthropic/claude-sonnet-4-5")
+    told = Told(index, tmp_path, [error(529, "Overloaded"), error(403, "no")], models=claude)
+    assert [one["status"] for one in told.event("model_failed")["attempts"]] == ["529", "403"]
+
+
+def test_a_call_that_was_stopped_says_what_it_was_charged(index: Index, tmp_path: Path, priced: None) -> None:
+    told = Told(index, tmp_path, [slow("late", 60)], limits=Limits(timeout_s=3.0))
+    assert told.verdict.ok, told.verdict.reason
+    (attempt,) = told.event("model_failed")["attempts"]
+    assert attempt["status"] == "cancelled" and attempt["settled"] == attempt["reserved"]
+    assert told.event("model_failed")["usage"] == told.event("run_closed")["usage"] == attempt["settled"]
+    assert told.everywhere("charged: 1 call, 4,")
 
 
 def test_the_caps_on_tokens_and_calls_are_told_in_their_units(index: Index, tmp_path: Path) -> None:
