@@ -47,8 +47,8 @@ class Citation:
     marks or dashes (`rlm.audit.likeness`); `quote` is then the document's words, `claimed` the model's, and
     `similarity` SAME_WORDS. "nearest": in other words, or other case or marks; `quote` and `claimed` as before, and
     `similarity` below 1 and at least NEAREST, so that a single changed number shows. "unsupported": not at all; `quote`
-    is then the model's, `similarity` 0, and there is no place. `node`: the id of the chunk in which the quote begins. `also_in`:
-    ids of documents that say nearly the same as this one, and hold these words too.
+    is then the model's, `similarity` 0, and there is no place. `node`: the id of the chunk in which the quote begins.
+    `also_in`: ids of documents that say nearly the same as this one, and hold these words too.
     """
 
     doc: str | None

@@ -41,8 +41,8 @@ ENDS = frozenset({"/exit", "/quit", "exit", "quit"})
 
 @dataclass(slots=True)
 class _State:
-    """`child`: the model of sub-calls, where it was named. `last`: the last answer. `head`: of the last conversation that
-    ended, as it was shown. `code`: to exit with."""
+    """`child`: the model of sub-calls, where it was named. `last`: the last answer. `head`: of the last conversation
+    that ended, as it was shown. `code`: to exit with."""
 
     chat: Chat
     child: str
