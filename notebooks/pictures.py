@@ -33,6 +33,7 @@ COLOURS = """
 """.split()  # noqa: SIM905
 PALE, GREY, INK, ACCENT = "#d4d7db", "#9aa0a6", "#24292f", "#c2410c"
 ROW = 0.21  # inches for a line of text
+LABEL_ROWS = 4  # that a dot takes with its label under it
 DPI = 80
 COLOURS_KEPT = 128
 
@@ -193,24 +194,27 @@ def _tree_axes(index: Index, under: float = 0.65) -> tuple[Figure, Axes, Places]
     """An empty drawing for the summaries, and the place of each; `under`: inches below the last row, for its label and
     a legend."""
     top = index.root.level
-    order: list[str] = []
     y: dict[str, float] = {}
 
-    def place(node: index_store.Node) -> None:
+    def place(node: index_store.Node, row: float) -> float:
+        """Place a node whose rows begin here, and what is below it; returns the row behind them."""
         children = [
             child for child in index.children(node.id) if child.level and index.parents(child.id)[0] == node
         ]
-        for child in children:
-            place(child)
         if not children:
-            order.append(node.id)
-        y[node.id] = float(np.mean([y[child.id] for child in children])) if children else len(order) - 1.0
+            y[node.id] = row
+            return row + 1
+        end = row
+        for child in children:
+            end = place(child, end)
+        y[node.id] = float(np.mean([y[child.id] for child in children]))
+        return max(end, row + LABEL_ROWS)
 
-    place(index.root)
-    rows = ROW * len(order)
-    figure = Figure(figsize=(9.5, rows + under))
-    axes = figure.add_axes((0.0, under / (rows + under), 1.0, rows / (rows + under)))
-    axes.set(xlim=(-0.15, top + 1.0), ylim=(len(order) - 0.5, -0.5))
+    rows = place(index.root, 0.0)
+    height = ROW * rows
+    figure = Figure(figsize=(9.5, height + under))
+    axes = figure.add_axes((0.0, under / (height + under), 1.0, height / (height + under)))
+    axes.set(xlim=(-0.15, top + 1.0), ylim=(rows - 0.5, -0.5))
     axes.axis("off")
     return figure, axes, {node: (float(top - index.node(node).level), row) for node, row in y.items()}
 
