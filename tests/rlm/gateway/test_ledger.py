@@ -256,5 +256,7 @@ def test_whatever_others_take_what_is_kept_can_be_taken(steps: list[tuple[int, i
         with contextlib.suppress(OverBudget):
             ledgers[who].settle(ledgers[who].reserve(Usage(calls=calls)), Usage(calls=calls))
     for ledger in ledgers[1:]:
+        assert ledger.sure().calls == max(ledger.floor.calls - ledger.spent.calls, 0)
+    for ledger in ledgers[1:]:
         ledger.reserve(Usage(calls=ledger.sure().calls or 0))
     assert pool.spent.calls + pool.reserved.calls <= 20
