@@ -556,7 +556,8 @@ def test_inspect_shows_levels_models_and_the_tree(tmp_path: Path, capsys: Captur
     assert "level 1: 2 nodes, 10 tokens, 3.5 children each" in out
     assert "level 0: 6 nodes, 30 tokens (chunks)" in out
     assert (
-        "\nL2-00000  All  (2 below)\n  L1-00000  Boats and masts  (3 below)\n    L0-00000  boats: The ketch" in out
+        "\nL2-00000  All  (2 below)\n  L1-00000  Boats and masts  (3 below)\n    L0-00000  boats: The ketch"
+        in out
     )
     code, _, err = raptor(capsys, "inspect", tmp_path / "i", "--depth", -1)
     assert (code, err) == (2, "raptor: --depth is -1; give 0, which shows the root alone, or more\n")
