@@ -65,12 +65,20 @@ def texts_shown(result: Any, shown: Sequence[Mapping[str, Any]]) -> Iterator[tup
             yield from texts_shown(item, shown)
     elif isinstance(result, dict):
         place = str(result.get("node") or result.get("doc") or next((ref["node"] for ref in shown), ""))
-        named = ("text", "line", "summary", "title") if "text" in result or "line" in result else _TEXTS
-        yield from ((place, result[name]) for name in named if isinstance(result.get(name), str))
+        texts = {name: result[name] for name in _TEXTS if isinstance(result.get(name), str)}
+        if "label" in texts:
+            texts["label"] = _without(texts["label"], texts.get("text", ""))
+        yield from ((place, text) for text in texts.values() if text)
         yield from (pair for name in ("root", "children") for pair in texts_shown(result.get(name), shown))
 
 
-_TEXTS = ("summary", "title", "label")  # a label is the beginning of the text, where that is not shown itself
+def _without(label: str, text: str) -> str:
+    """A chunk's label without the first words of its text: title and headings."""
+    first = " ".join(text[:100].split())[:20]
+    return label.partition(first)[0] if first else label
+
+
+_TEXTS = ("text", "line", "summary", "title", "label")
 _REPLY = r"(?:your\s+(?:\w+\s+)?(?:answers?|repl(?:y|ies)|responses?|outputs?|messages?|summary)\b)"
 _CHANGE = (
     r"(?:add|append|alter|anagram|augment|begin|change|combine|convert|embed|end|enhance|extend|finish|group|include"

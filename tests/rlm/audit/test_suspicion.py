@@ -106,8 +106,13 @@ def test_each_text_of_a_result_is_named_by_its_node() -> None:
     assert list(texts_shown("words", shown[:1])) == [("L0-00001", "words")]
     assert list(texts_shown("words", shown)) == [("L0-00001 to L0-00002", "words")]
     assert list(texts_shown("words", [])) == [("", "words")]
-    hits = [{"node": "L0-00001", "label": "cut", "text": "whole"}, {"node": "L0-00002", "line": "found"}]
+    hits = [{"node": "L0-00001", "label": "whole", "text": "whole"}, {"node": "L0-00002", "line": "found"}]
     assert list(texts_shown(hits, [])) == [("L0-00001", "whole"), ("L0-00002", "found")]
+    headed = [{"node": "L0-00003", "label": "Title › Section: the first", "text": "the first\nwords"}]
+    assert list(texts_shown(headed, [])) == [
+        ("L0-00003", "the first\nwords"),
+        ("L0-00003", "Title › Section: "),
+    ]
     assert list(texts_shown([{"node": "a", "label": "words"}], [])) == [("a", "words")]
     assert list(texts_shown([{"doc": "d.txt", "title": "a title", "chars": 3}], [])) == [("d.txt", "a title")]
     overview = {
