@@ -108,7 +108,7 @@ def test_each_text_of_a_result_is_named_by_its_node() -> None:
     assert list(texts_shown("words", [])) == [("", "words")]
     hits = [{"node": "L0-00001", "label": "whole", "text": "whole"}, {"node": "L0-00002", "line": "found"}]
     assert list(texts_shown(hits, [])) == [("L0-00001", "whole"), ("L0-00002", "found")]
-    headed = [{"node": "L0-00003", "label": "Title › Section: the first", "text": "the first\nwords"}]
+    headed = [{"node": "L0-00003", "label": "Title › Section: the first words", "text": "the first\nwords"}]
     assert list(texts_shown(headed, [])) == [
         ("L0-00003", "the first\nwords"),
         ("L0-00003", "Title › Section: "),
