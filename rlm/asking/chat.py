@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from index_store.index import Index
@@ -111,7 +111,7 @@ class Chat:
         self.options = replace(self.options, models=models)
         if self._recorded is not None:
             self._recorded.run.models = models
-            self._recorded.run.journal.record("0", ModelsChanged(models=asdict(models)))
+            self._recorded.run.journal.record("0", ModelsChanged(models=models.as_json()))
 
     async def begin_anew(self) -> Path:
         """End the conversation, its variables and its trace; the next question begins another. Returns its folder."""

@@ -314,7 +314,7 @@ def another_next_question(events: list[Event]) -> Event:
     asked = [e for e in events if e["kind"] == "model_asked" and e["conversation"] == "0"][1]
     events.insert(events.index(asked), {**asked, "kind": "question_put", "question": "Who rows?"})
     put = events[events.index(asked) - 1]
-    for name in ("call", "model", "messages", "conversation_messages", "max_tokens"):
+    for name in ("call", "model", "messages", "conversation_messages", "max_tokens", "temperature"):
         del put[name]
     return asked
 

@@ -449,7 +449,9 @@ def test_ctrl_c_leaves_a_closed_trace(folder: Path, tmp_path: Path, monkeypatch:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of its processes
         _, err = process.communicate(timeout=30)
-    assert (process.returncode, err) == (130, "rlm: stopped\n")
+    opening, charged, stopped = err.splitlines()
+    assert (process.returncode, stopped) == (130, "rlm: stopped")
+    assert opening.startswith("opening ") and "failed: cancelled; charged: 1 call" in charged
     (run,) = tmp_path.iterdir()
     events, verdict = read(run)
     assert verdict.ok

@@ -77,9 +77,9 @@ def test_a_renamed_resend_stops_the_command_line_with_one_sentence(tmp_path: Pat
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 2
-    assert done.stderr.startswith("rlm: litellm ")
-    assert f"has no {RESEND}, which the gateway must change" in done.stderr
-    assert done.stderr.count("\n") == 1
+    opening, said = done.stderr.splitlines()
+    assert opening == f"opening {text}" and said.startswith("rlm: litellm ")
+    assert f"has no {RESEND}, which the gateway must change" in said
     assert not (tmp_path / "runs").exists()
 
 
