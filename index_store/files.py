@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
+_PAGE = b"<!doctype html"
 _OTHER_MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
@@ -64,6 +65,18 @@ def replace_file(path: Path, content: bytes) -> None:
     except OSError:
         partial.unlink(missing_ok=True)
         raise
+
+
+def replace_page(path: Path, page: str) -> None:
+    """Write a page of HTML as `replace_file` does, over nothing but another page. Raises OSError.
+
+    A name that is typed wrong, such as that of a trace, must not cost what is there.
+    """
+    if path.is_file():
+        with path.open("rb") as file:
+            if not file.read(len(_PAGE)).lower().startswith(_PAGE):
+                raise OSError(errno.EEXIST, "what is there is no page; name another file")
+    replace_file(path, page.encode("utf-8"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -199,8 +199,8 @@ def _way_options(command: argparse.ArgumentParser, route: str) -> None:
     command.add_argument(
         "--require-citations",
         action="store_true",
-        help='take no answer whose quotes are not in the documents; "Not in these documents" needs none, and is an '
-        "answer too (exit code 0)",
+        help="take no answer whose quotes are not in the documents, or there with other numbers or a not more or less; "
+        '"Not in these documents" needs none, and is an answer too (exit code 0)',
     )
     command.add_argument("--schema", metavar="FILE", help="a JSON Schema that the answer must fit")
 

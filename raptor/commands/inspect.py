@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from index_store.files import replace_file
+from index_store.files import replace_page
 from index_store.graph import level_stats
 from index_store.index import Index, open_index
 from index_store.picture import page
@@ -42,7 +42,7 @@ def inspect(args: argparse.Namespace) -> int:
 
 def _draw(index: Index, file: str) -> int:
     try:
-        replace_file(Path(file), page(index).encode())
+        replace_page(Path(file), page(index))
     except OSError as e:
         raise RaptorError(f"cannot write the page {file}: {e.strerror or e}") from e
     say(spelled(file))

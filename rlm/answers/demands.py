@@ -1,6 +1,7 @@
 """What an answer must satisfy before it is accepted, and the message to the model where it does not."""
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +13,8 @@ from rlm.prompts import NOT_IN_DOCUMENTS, refusals
 
 SHOWN = 5  # quotes that are not in the documents, named in one message
 QUOTE_CHARS = 120  # of each of them
+_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
+_DENIED = re.compile(r"\b(?:not|no|never|none|neither|nor|without|cannot)\b|n['’]t\b", re.IGNORECASE)
 
 _NOT_IN_DOCUMENTS = re.compile(
     r"[\s\"'“‘*_>#]{0,20}not in these documents(?![\w'’-])(?![ \t]+\w)", re.IGNORECASE
@@ -22,9 +25,9 @@ _NOT_IN_DOCUMENTS = re.compile(
 class Demands:
     """What an answer must satisfy; by default nothing.
 
-    `citations`: it must have citations, and every quote must be in the documents, word for word or nearly. `schema`: it
-    must be a value that fits this JSON Schema (see `rlm.answers.schema`). Raises RlmError for a schema that cannot be
-    used.
+    `citations`: it must have citations, and every quote must be in the documents, word for word or nearly, with
+    the same numbers, and denied as often. `schema`: it must be a value that fits this JSON Schema (see
+    `rlm.answers.schema`). Raises RlmError for a schema that cannot be used.
     """
 
     citations: bool = False
@@ -51,13 +54,22 @@ def unmet(demands: Demands, content: Json, citations: Sequence[Citation]) -> str
 def _uncited(demands: Demands, content: Json, citations: Sequence[Citation]) -> Iterator[str]:
     if not demands.citations:
         return
-    if unsupported := [c.quote for c in citations if c.supported == "unsupported"]:
+    if unsupported := [c.claimed or c.quote for c in citations if not _stands(c)]:
         quotes = "; ".join(repr(quote[:QUOTE_CHARS]) for quote in unsupported[:SHOWN])
         counts = {"unsupported": len(unsupported), "citations": len(citations)}
         stands = "does not stand" if len(unsupported) == 1 else "do not stand"
         yield refusals.UNSUPPORTED.format(**counts, stands=stands, quotes=quotes)
     elif not citations and not is_not_found(content):
         yield refusals.UNCITED.format(not_in_documents=NOT_IN_DOCUMENTS)
+
+
+def _stands(citation: Citation) -> bool:
+    """Whether the documents hold a quote; in other words only with its numbers, and denied as often."""
+    if citation.supported == "unsupported" or citation.claimed is None:
+        return citation.supported != "unsupported"
+    claimed, stands = citation.claimed, citation.quote
+    numbers, there = (Counter(_NUMBER.findall(text)) for text in (claimed, stands))
+    return numbers <= there and len(_DENIED.findall(claimed)) == len(_DENIED.findall(stands))
 
 
 def _unfit(demands: Demands, content: Json) -> Iterator[str]:

@@ -22,9 +22,13 @@ def exit_code(answer: Answer) -> int:
     return 0 if answer.content and answer.stop != "unmet" else UNFINISHED
 
 
-def as_text(answer: Answer) -> str:
-    """Why it is not accepted, if so; the answer, its citations, the branches entered, its end, cost and trace."""
-    return "\n".join(_lines(answer))
+def as_text(answer: Answer, *, goes_on: bool = False) -> str:
+    """Why it is not accepted, if so; the answer, its citations, the branches entered, its end, cost and trace.
+
+    `goes_on`: of a trace that is not closed yet no head is told, as none but the last can be verified.
+    """
+    lines = list(_lines(answer))
+    return "\n".join(lines if goes_on else [*lines, f"head:  {answer.head}"])
 
 
 def _lines(answer: Answer) -> Iterator[str]:
@@ -49,7 +53,6 @@ def _lines(answer: Answer) -> Iterator[str]:
     usage = answer.usage
     yield f"stop: {answer.stop}; {count(usage.calls, 'call')}, {count(usage.tokens, 'token')}, {dollars(answer)}"
     yield f"trace: {spelled(str(answer.trace))}"
-    yield f"head:  {answer.head}"
 
 
 def dollars(answer: Answer) -> str:

@@ -1,6 +1,7 @@
 """`rlm ask`: one question, or a file of them."""
 
 import argparse
+import contextlib
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from rlm.asking.options import Options
 from rlm.asking.questions import Question, read_questions
 from rlm.asking.runs import check_text, early_folder, ready
 from rlm.asking.tally import Tally, tally
+from rlm.audit import read
 from rlm.commands.answers import UNFINISHED, amounts, as_text, dollars, exit_code
 from rlm.commands.live import live
 from rlm.commands.options import options_of
@@ -41,9 +43,19 @@ def ask(args: argparse.Namespace) -> int:
         opened = ready(
             open_any(args.index, args.embedder), options.models
         )  # outside the loop, where Ctrl-C ends an import
-        answer = run_blocking(ask_opened(opened, args.question, options, folder))
+        try:
+            answer = run_blocking(ask_opened(opened, args.question, options, folder))
+        except KeyboardInterrupt:
+            _tell_trace(folder)
+            raise
     print_json(answer.as_json()) if args.json else say(as_text(answer))
     return exit_code(answer)
+
+
+def _tell_trace(folder: Path) -> None:
+    """Say where the trace of a question that was stopped is, and its head."""
+    with contextlib.suppress(RlmError, OSError):  # it was stopped before its first event
+        say(f"trace: {spelled(str(folder))}\nhead:  {read(folder)[1].head}", file=sys.stderr)
 
 
 def _ask_many(args: argparse.Namespace) -> int:

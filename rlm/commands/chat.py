@@ -101,7 +101,7 @@ async def _ask(state: _State, question: str) -> None:
         return
     state.last = answer = asking.result()
     state.priced = state.priced and answer.priced
-    say(as_text(answer))
+    say(as_text(answer, goes_on=True))
     say(f"cost: {_cost(state, _less(state.chat.spent, before))}", flush=True)
 
 

@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-from index_store.files import replace_file
+from index_store.files import replace_page
 from index_store.index import open_any
 from index_store.terminal import count, one_line, print_json, say, spelled
 from rlm.audit import Verdict, read, verify
@@ -45,7 +45,7 @@ def review(args: argparse.Namespace) -> int:
     if not page.name or page.is_dir():
         raise RlmError(f"cannot write the page {page}: it is a folder; name a file in it")
     try:
-        replace_file(page, render(events, verdict, args.run_folder).encode("utf-8"))
+        replace_page(page, render(events, verdict, args.run_folder))
     except OSError as e:
         raise RlmError(f"cannot write the page {page}: {e.strerror or e}") from e
     say(spelled(args.output))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -449,12 +450,12 @@ def test_ctrl_c_leaves_a_closed_trace(folder: Path, tmp_path: Path, monkeypatch:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of its processes
         _, err = process.communicate(timeout=30)
-    opening, charged, stopped = err.splitlines()
+    opening, charged, trace, head, stopped = err.splitlines()
     assert (process.returncode, stopped) == (130, "rlm: stopped")
     assert opening.startswith("opening ") and "failed: cancelled; charged: 1 call" in charged
     (run,) = tmp_path.iterdir()
-    events, verdict = read(run)
-    assert verdict.ok
+    events, verdict = read(run, head.removeprefix("head:  "))
+    assert verdict.ok and trace == f"trace: {run}"
     assert [e["kind"] for e in events[-2:]] == ["model_failed", "run_closed"]
     assert events[-1]["stop"] == "cancelled"
 
@@ -519,9 +520,24 @@ def test_a_broken_trace_is_shown_as_far_as_it_stands_and_says_so(
         assert content or "the trace is empty" in err
 
 
+@pytest.mark.parametrize("target", ["run/trace.jsonl", "index/CURRENT", "notes.md"])
+def test_a_page_is_written_over_nothing_but_a_page(
+    rlm: Any, run_folder: Path, folder: Path, tmp_path: Path, target: str
+) -> None:
+    shutil.copytree(run_folder, tmp_path / "run")
+    shutil.copytree(folder, tmp_path / "index")
+    (tmp_path / "notes.md").write_text("mine")
+    before = (tmp_path / target).read_bytes()
+    code, _, err = rlm("review", run_folder, "-o", tmp_path / target)
+    assert code == 2 and "what is there is no page; name another file" in err
+    assert (tmp_path / target).read_bytes() == before
+    page = tmp_path / "page.html"
+    assert [rlm("review", run_folder, "-o", page)[0] for _ in range(2)] == [0, 0]
+
+
 def test_the_review_page_is_written_whole(rlm: Any, run_folder: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    page.write_text("an older one")
+    page.write_text("<!DOCTYPE html>an older one")
     code, out, _ = rlm("review", run_folder, "-o", page)
     assert (code, out) == (0, f"{page}\n")
     assert QUESTION in page.read_text(encoding="utf-8")
