@@ -197,7 +197,7 @@ async def ask_through(
     folder = folder or new_folder(Path(options.runs), question)
     with Trace.open(folder) as trace:
         run = new_run(view, options, gateway, trace, asyncio.get_running_loop())
-        choice = choose(run, options.route)
+        choice = choose(run, options.route, question)
         _log.info("%s: %s by %s (%s)", folder, run.models.root, choice.route, choice.why)
         conclusion = await _concluded(run, question, choice)
         _log.info("%s: ended by %s after %d calls", folder, conclusion.stop, run.budget.ledger.spent.calls)

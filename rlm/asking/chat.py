@@ -150,7 +150,7 @@ class Chat:
         run = new_run(view, options, own, trace, asyncio.get_running_loop())
         keeps = Choice("rlm", "a chat keeps its REPL")
         try:
-            choice = keeps if options.route == "rlm" else choose(run, options.route)
+            choice = keeps if options.route == "rlm" else choose(run, options.route, question)
         except RlmError:
             trace.close()
             raise

@@ -1,10 +1,11 @@
 """Choose how a question is answered: the whole text in one call, what a search finds in one call, or the loop."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from index_store.terminal import count
 from rlm import prompts
 from rlm.errors import RlmError
+from rlm.gateway.ledger import Caps
 from rlm.gateway.models import price, window
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Usage
@@ -35,7 +36,7 @@ class Choice:
     why: str
 
 
-def choose(run: Run, route: Route) -> Choice:
+def choose(run: Run, route: Route, question: str) -> Choice:
     """The route asked for; for "auto" the one that fits the budget and the model's window.
 
     Raises RlmError where there is no such route, or the text is too long for "direct".
@@ -51,11 +52,7 @@ def choose(run: Run, route: Route) -> Choice:
     if route != "auto":
         return Choice(route, "it was asked for")
     left = run.budget.ledger.left()
-    if (
-        size is not None
-        and tokens <= WELL_INSIDE * size
-        and (left.tokens is None or tokens * 2 <= left.tokens)
-    ):
+    if size is not None and tokens <= WELL_INSIDE * size and _pays(left, first_call(run, question, "direct")):
         return Choice(
             "direct",
             f"the whole text, about {count(tokens, 'token')}, fits well inside the {size:,} of {model}",
@@ -72,12 +69,24 @@ def choose(run: Run, route: Route) -> Choice:
             "retrieve",
             f"{few} too few to climb the tree, which takes {LOOP_TOKENS:,}",
         )
+    needed = price(model, LOOP_TOKENS, run.limits.reply_tokens) or 0.0
+    if left.usd is not None and left.usd < needed:
+        return Choice(
+            "retrieve", f"${left.usd:.4f} is too little to climb the tree, which may need ${needed:.4f}"
+        )
     than_window = (
         f"more than a quarter of the {size:,} of {model}"
         if size
         else f"and the window of {model} is not known"
     )
     return Choice("rlm", f"the text has about {count(tokens, 'token')}, {than_window}")
+
+
+def _pays(left: Caps, call: Usage) -> bool:
+    """Whether what is left pays for a call, with as much again for it to be tried once more."""
+    return (left.tokens is None or 2 * call.tokens <= left.tokens) and (
+        left.usd is None or 2 * call.usd <= left.usd
+    )
 
 
 def text_tokens(run: Run) -> int:
@@ -96,8 +105,12 @@ def first_call(run: Run, question: str, way: Route) -> Usage:
 
 def to_begin(run: Run, question: str, route: Route) -> Usage:
     """What a question takes from its budget as it begins, at most: its first call, and in the loop the call that is set
-    aside for its end. Raises as `choose`."""
-    way, left = choose(run, route).route, run.budget.ledger.left()
+    aside for its end, and as many calls as the loop is tried with. Raises as `choose`."""
+    way, left = choose(run, route, question).route, run.budget.ledger.left()
     first = first_call(run, question, way)
-    last = last_call(run.models.root, left, left, first) if way == "rlm" else None
-    return first + (last or Usage())
+    if way != "rlm":
+        return first
+    least = first + (last_call(run.models.root, left, left, first) or Usage())
+    return replace(
+        least, calls=max(least.calls, min(LOOP_CALLS, LOOP_CALLS if left.calls is None else left.calls))
+    )

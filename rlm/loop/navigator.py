@@ -8,7 +8,7 @@ part, to children on branches of their own. Which cell comes next depends on wha
 import re
 from collections.abc import Sequence
 
-from rlm.gateway.blocks import unquote
+from rlm.gateway.blocks import outside, quote, unquote
 from rlm.gateway.offline.reader import NO_PASSAGE, read
 from rlm.gateway.offline.registry import register_offline
 from rlm.gateway.types import Message
@@ -160,13 +160,13 @@ def navigate(messages: list[Message], max_tokens: int) -> str:
 
 
 def _read(messages: list[Message], max_tokens: int) -> str:
-    """Quotes from documents; NOT_FOUND where the passages are output of cells, of which the rules can make nothing."""
-    blocks = [block.name for message in messages for block in unquote(message["content"])]
-    return (
-        NO_PASSAGE
-        if any(name.startswith("output of cell") for name in blocks)
-        else read(messages, max_tokens)
-    )
+    """Quotes from the passages; of what cells printed the rules can make nothing."""
+    prompt = "\n".join(message["content"] for message in messages)
+    blocks = unquote(prompt)
+    passages = [block for block in blocks if not block.name.startswith("output of cell")]
+    if blocks and not passages:
+        return NO_PASSAGE
+    return read([{"role": "user", "content": f"{quote(passages)}\n{outside(prompt)}"}], max_tokens)
 
 
 def _asked_last(messages: list[Message]) -> tuple[str, list[Message]]:
