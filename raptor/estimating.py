@@ -244,6 +244,8 @@ def _forecast(read: _Read, grower: Grower, meter: Meter, dropped: tuple[str, ...
     low, high, pace = _seconds(read, chunks - embedded, tree, grower, meter, read_chars * read.share)
     calls = tree.nodes - tree.recorded
     usd_low, usd_high = dollars(grower.summarizer, calls, tree.prompt_tokens, grower.settings.summary_tokens)
+    if sampled < chunks:  # how many clusters a sample stands for is known no better than how long they take
+        usd_low, usd_high = usd_low and usd_low * LOW, usd_high and usd_high * HIGH
     text_bytes = share * sum(len(part.text.encode()) for part in parts)
     return Estimate(
         documents=max(1, round(len(read.texts) * read.share)),

@@ -75,8 +75,23 @@ def _search_parser(commands: Any) -> None:
     )
 
 
+class _Once(argparse.Action):
+    """An option that narrows the scope and stands once: of two, one would be forgotten."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option: str | None = None,
+    ) -> None:
+        if getattr(namespace, self.dest) is not None:
+            raise argparse.ArgumentError(self, "it is given twice; give it once, or name a group by --where")
+        setattr(namespace, self.dest, values)
+
+
 def _scope_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--doc", metavar="ID", help="only this document")
+    command.add_argument("--doc", action=_Once, metavar="ID", help="only this document")
     command.add_argument(
         "--where",
         action="append",
@@ -84,7 +99,9 @@ def _scope_options(command: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE",
         help="only documents with this metadata; may be repeated",
     )
-    command.add_argument("--section", metavar="TEXT", help="only chunks under a heading that contains this")
+    command.add_argument(
+        "--section", action=_Once, metavar="TEXT", help="only chunks under a heading that contains this"
+    )
 
 
 def _embedder_option(command: argparse.ArgumentParser) -> None:

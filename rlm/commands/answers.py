@@ -8,7 +8,7 @@ from rlm.answers.demands import is_not_found
 from rlm.asking.asking import Answer
 from rlm.audit import read
 from rlm.audit.claims import Claim, in_words, marked, tally
-from rlm.audit.routing import branches
+from rlm.audit.pairs import pairs_of
 from rlm.audit.timeline import branch_line
 from rlm.gateway.types import Usage
 
@@ -44,7 +44,8 @@ def _lines(answer: Answer) -> Iterator[str]:
         yield tally(claims)
     elif answer.content and answer.stop != "unmet" and not is_not_found(answer.content):
         yield "(no citations: nothing of this was looked up in the documents)"
-    if entered := [branch for branch in branches(read(answer.trace)[0]) if branch.level]:
+    pairs = pairs_of(read(answer.trace)[0])
+    if entered := [branch for branch in (pairs[-1].branches if pairs else ()) if branch.level]:
         yield from ("", "branches entered:", *(f"  {branch_line(branch)}" for branch in entered[:BRANCHES]))
     yield ""
     if answer.read_by:

@@ -26,6 +26,7 @@ from rlm.gateway.types import Attempt, Reply, Request, Usage
 # few tokens, have covered the difference. What it reports is entered as reported in any case.
 _PROMPT_MARGIN = 1.1
 _PROMPT_MARGIN_TOKENS = 16
+_WORTH_WAITING = 0.8  # share of a call's time that it may wait for a pause of its provider's
 MOST_USD = 10**5  # of one call, that a provider can mean
 #: The statuses by which a provider refuses a format that litellm took it to know.
 _FORMAT_REFUSED = ("400", "422")
@@ -149,6 +150,7 @@ class Gateway:
         warm_up()  # before the deadline starts
         if request.response_format is not None and not takes_format(request.model):
             request = replace(request, response_format=None)
+        self._refuse_a_long_pause(request.model)
         await self.lanes.start(self._owner, request.model, self.worst(request).tokens)
         deadline = time.monotonic() + self.timeout_s
         for attempt in count(1):
@@ -164,6 +166,15 @@ class Gateway:
             wait_s = self._wait_or_give_up(request, reservation.worst, outcome, attempt, deadline)
             await asyncio.sleep(wait_s)
         raise AssertionError("unreachable: attempts are counted without end")
+
+    def _refuse_a_long_pause(self, model: str) -> None:
+        """Raise CallFailed where a provider's pause takes so much of a call's time that none is left for a reply."""
+        held_s = self.lanes.pacing.held_s(model)
+        if held_s > _WORTH_WAITING * self.timeout_s:
+            raise CallFailed(
+                f"the call to {model} was not made: its provider has asked for a pause, which goes on for "
+                f"{held_s:.0f} s, and a call may take {self.timeout_s:g} s; ask again later"
+            )
 
     def _reserve(self, request: Request, held: Reservation | None) -> tuple[Request, Reservation]:
         """Set aside what an attempt may cost; where its format, which counts as prompt, does not fit, without that."""

@@ -72,6 +72,12 @@ class Pacing:
             until = self.clock() + seconds
             self._held_until[model] = max(until, self._held_until.get(model, until))
 
+    def held_s(self, model: str) -> float:
+        """The seconds for which no request to a model may start since its provider asked for that; 0 for none."""
+        with self._lock:
+            now = self.clock()
+            return max(self._held_until.get(model, now) - now, 0.0)
+
     def _windows_of(self, model: str, tokens: int) -> list[tuple[Window, float]]:
         limits = (("requests", self.requests_per_minute, 1), ("tokens", self.tokens_per_minute, tokens))
         return [

@@ -22,6 +22,7 @@ from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 
 NOT_HERE = f"{prompts.NOT_IN_DOCUMENTS}."
+_IS_CODE = re.compile(r"\s*```(?:repl|python|py)\b")
 TRIES = 3  # calls, while the answer lacks what is demanded of it
 HITS = 60  # of the search
 RETRIEVED_TOKENS = 6_000  # of the passages that a search finds, together
@@ -106,8 +107,8 @@ async def answer_once(
         stop, error = (stop if cut_short else "failed"), str(e)
     if stop == "answer" and tries.lacks:
         stop = "unmet"
-    if cut_short and tries.content == NOT_HERE:
-        tries.content = ""  # a limit says nothing about the documents
+    if cut_short and (tries.content == NOT_HERE or _IS_CODE.match(tries.content)):
+        tries.content = ""  # a limit says nothing about the documents, nor does code that nothing will run
     return run.conclude("0", tries.content, tries.citations, stop, error)
 
 

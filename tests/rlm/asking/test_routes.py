@@ -80,6 +80,15 @@ def test_too_few_calls_for_the_loop_retrieve_instead(asked: Callable[..., Asked]
     assert shown == [node["node"] for node in visit["shown"]]
 
 
+@pytest.mark.parametrize(("usd", "route"), [(1.0, "direct"), (0.0155, "rlm"), (0.009, "retrieve")])
+def test_no_route_is_chosen_that_the_dollars_cannot_pay(
+    asked: Callable[..., Asked], usd: float, route: str
+) -> None:
+    """The toy text in one call may cost 0.0083 dollars and is kept twice; the loop's least is 0.011."""
+    _, events, _ = asked([REPLY, CELL], KNOWN, Limits(usd=usd, turns=2))
+    assert events[0]["route"] == route
+
+
 @pytest.mark.parametrize("route", ["direct", "retrieve", "rlm"])
 def test_every_route_answers_offline_with_the_same_citation(asked: Callable[..., Asked], route: str) -> None:
     answer, events, requests = asked([""], OFFLINE, route=route)

@@ -336,6 +336,13 @@ def test_many_queries_of_a_text_file_are_searched_by_words_as_one_is(rlm: Any, t
     assert (code, json.loads(out)["hits"][0]["doc"]) == (0, "t.txt")
 
 
+@pytest.mark.parametrize("command", ["search", "ask"])
+@pytest.mark.parametrize("option", ["--doc", "--section"])
+def test_a_scope_that_is_given_twice_is_refused(rlm: Any, folder: Path, command: str, option: str) -> None:
+    code, _, err = rlm(command, folder, QUESTION, option, "boats.txt", option, "fruit.txt")
+    assert code == 2 and f"argument {option}: it is given twice" in err
+
+
 # -- ask ---------------------------------------------------------------------------------------------------
 
 

@@ -171,6 +171,20 @@ def test_a_wait_past_the_deadline_is_not_begun(monkeypatch: pytest.MonkeyPatch) 
     assert calls == 1
 
 
+def test_a_call_in_a_pause_that_leaves_it_no_time_fails_at_once_and_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lanes, ledger = Lanes(), Ledger()
+    failed, calls = served(
+        monkeypatch, [rate_limited("3600"), "ok"], Gateway(Ledger(), timeout_s=100, lanes=lanes)
+    )
+    assert isinstance(failed, CallFailed) and calls == 1
+    failed, calls = served(monkeypatch, ["ok"], Gateway(ledger, timeout_s=100, lanes=lanes))
+    assert isinstance(failed, CallFailed) and calls == 0
+    assert "was not made: its provider has asked for a pause, which goes on for" in str(failed)
+    assert ledger.spent == Usage()
+
+
 def test_a_slow_reply_fails_at_the_deadline_and_counts_as_spent(monkeypatch: pytest.MonkeyPatch) -> None:
     ledger = Ledger()
     failed, _ = served(monkeypatch, [slow("late", 5)], Gateway(ledger, timeout_s=0.2))

@@ -293,7 +293,7 @@ def test_where_nothing_was_read_the_run_searches_by_itself_for_the_call_kept_bac
     assert (visit["by"], visit["verb"], visit["cell"]) == ("run", "search", 0)
     assert visit["arguments"]["query"] == QUESTION
     assert re.search(
-        r"<<<DATA [0-9a-f]{12} \d+/\d+ L0-00000>>>", stage.requests[-1]["messages"][1]["content"]
+        r"<<<DATA [0-9a-f]{12} \d+/\d+ L0-00000 \| boats>>>", stage.requests[-1]["messages"][1]["content"]
     )
 
 
@@ -340,6 +340,11 @@ def test_without_any_evidence_no_call_is_bought(stage: Stage, monkeypatch: pytes
     assert (answer.content, answer.stop, answer.usage.calls) == ("", "turns", 2)
     assert "there is no evidence to answer from, and no call was made" in answer.why
     assert stage.events[-1]["error"] == answer.why
+
+
+def test_code_in_the_reply_of_the_call_kept_back_is_no_answer(stage: Stage) -> None:
+    answer = stage.play("print(1)", "print(2)", turns=2, single="```repl\nprint(context)\n```")
+    assert (answer.content, answer.stop) == ("", "turns")
 
 
 def test_the_blocks_of_one_reply_run_as_one_cell(stage: Stage) -> None:

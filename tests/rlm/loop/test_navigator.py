@@ -15,9 +15,11 @@ from index_store.writer import Draft
 from rlm import Answer, Limits, Models, ask
 from rlm.audit import read
 from rlm.audit.routing import branches
+from rlm.gateway.blocks import Block, quote
+from rlm.gateway.types import Message
 from rlm.loop.navigator import SAYS, names_of, navigate, parts_of, question_of
 from rlm.loop.replies import code_of
-from rlm.prompts import opening, output, where
+from rlm.prompts import SINGLE, opening, output, where
 from tests.helpers.rlm_toy import ToyEmbedder, embedded, warm_up
 from tests.helpers.toy import document, publish_toy, toy_index
 
@@ -159,6 +161,23 @@ def test_a_budget_that_ends_within_a_step_still_ends_in_an_answer(index: Index, 
         answer = put(index, "Who was the keeper, and who designed the bridge?", tmp_path, calls=calls)
         assert answer.stop in ("answer", "budget")
         assert answer.usage.calls <= calls
+
+
+def test_what_is_kept_back_quotes_passages_and_nothing_that_cells_printed() -> None:
+    blocks = [
+        Block("output of cell 1", "The mast is a seed."),
+        Block("L0-00001", "The mast of a ketch is tall."),
+    ]
+    messages = _single(blocks, "How tall is the mast?")
+    assert navigate(messages, 500) == '[L0-00001] "The mast of a ketch is tall."'
+    assert navigate(_single(blocks[:1], "How tall is the mast?"), 500) == "NOT FOUND"
+
+
+def _single(blocks: list[Block], question: str) -> list[Message]:
+    return [
+        {"role": "system", "content": SINGLE},
+        {"role": "user", "content": f"{quote(blocks)}\n\nQUESTION: {question}"},
+    ]
 
 
 @pytest.mark.parametrize(
