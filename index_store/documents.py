@@ -96,6 +96,11 @@ class Documents(Sequence[Document]):
         """The names of all metadata fields; every document is parsed for this."""
         return {name for document in self for name in document.meta}
 
+    def values(self, name: str) -> set[str]:
+        """The values of the metadata field `name`; every document that has it is parsed for this."""
+        metas = (self[int(number)].meta for number in self.having(name))
+        return {meta[name] for meta in metas if name in meta}  # a stranger's line may have the name elsewhere
+
     def _search_metadata(self, name: str, value: str | None) -> Numbers:
         pair = re.compile(
             re.escape((json.dumps(name) + ": " + ('"' if value is None else json.dumps(value))).encode())

@@ -6,11 +6,14 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 import numpy.typing as npt
 
+from index_store.documents import Documents
 from index_store.errors import BadQuery
+from index_store.terminal import brief
 from index_store.tree import Tree
 from index_store.types import Check, Sections, Span, unchecked
 
 Numbers = npt.NDArray[np.int64]
+SHOWN_VALUES = 10  # of a field, where the one that was asked for is none of them
 
 
 def filtered(
@@ -19,8 +22,8 @@ def filtered(
     """Those of `nodes` (ascending) that pass; a summary passes only if all chunks under it do.
 
     A chunk passes if its document has every field of `where` with that value, and if a part of the chunk stands under
-    a heading that contains `section`, whatever the case. Raises BadQuery for a field that no document has, and for an
-    empty `section`.
+    a heading that contains `section`, whatever the case. Raises BadQuery for a field, or a value of one, that
+    no document has, and for an empty `section`.
     """
     if not where and section is None:
         return nodes
@@ -43,12 +46,22 @@ def _documents(tree: Tree, where: Mapping[str, str]) -> npt.NDArray[np.bool_]:
     fits = np.ones(len(tree.documents), dtype=bool)
     for name, value in where.items():
         having = tree.documents.having(name, str(value))
-        if not len(having) and not len(tree.documents.having(name)):
-            known = sorted(tree.documents.field_names())
-            there = f"there are {', '.join(known[:20])}" if known else "they have none"
-            raise BadQuery(f"no document has the metadata field {name!r}; {there}")
+        if not len(having):
+            raise BadQuery(_no_document(tree.documents, name, str(value)))
         fits &= np.isin(np.arange(len(fits)), having)
     return fits
+
+
+def _no_document(documents: Documents, name: str, value: str) -> str:
+    """Why no document has a field with this value: which fields there are, or which values of this one."""
+    values = documents.values(name)
+    if values:
+        more = f" and {len(values) - SHOWN_VALUES:,} more" if len(values) > SHOWN_VALUES else ""
+        there = ", ".join(map(brief, sorted(values)[:SHOWN_VALUES]))
+        return f"no document has {brief(value)} in the metadata field {name!r}; there are {there}{more}"
+    known = sorted(documents.field_names())
+    there = f"there are {', '.join(known[:20])}" if known else "they have none"
+    return f"no document has the metadata field {name!r}; {there}"
 
 
 def _under(tree: Tree, documents: Numbers, section: str, check: Check) -> list[int]:

@@ -37,17 +37,33 @@ class Generation:
 
 @dataclass(frozen=True, slots=True)
 class Changes:
-    """How many documents differ, and how, from the generation before.
-
-    `renamed`: those with the text of one that is gone, and another id. `changed`: those that say something else, be it
-    in their metadata. `removed`: those that are gone, and were not renamed.
-    """
+    """How many documents differ, and how, from the generation before: each number as `Differences` has the ids."""
 
     added: int = 0
     changed: int = 0
     removed: int = 0
     unchanged: int = 0
     renamed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """The ids of the documents that differ from those before, each kind in order.
+
+    `renamed`: (old id, new id) of those with the text of one that is gone. `changed`: those that say something else, be
+    it in their metadata. `removed`: those that are gone, and were not renamed.
+    """
+
+    added: tuple[str, ...] = ()
+    changed: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+    removed: tuple[str, ...] = ()
+
+    def counted(self, documents: int) -> Changes:
+        """How many they are, of so many documents that there are now."""
+        added, changed, renamed = len(self.added), len(self.changed), len(self.renamed)
+        unchanged = documents - added - changed - renamed
+        return Changes(added, changed, len(self.removed), unchanged, renamed)
 
 
 def paired(before: Sequence[Document], after: Sequence[Document]) -> list[tuple[Document, Document | None]]:
@@ -66,14 +82,19 @@ def paired(before: Sequence[Document], after: Sequence[Document]) -> list[tuple[
     return [(document, earlier(document)) for document in after]
 
 
-def changes_between(before: Sequence[Document], after: Sequence[Document]) -> Changes:
+def differences_between(before: Sequence[Document], after: Sequence[Document]) -> Differences:
     """What became of the documents `before`. The file that a document is read from may differ in an unchanged one."""
     pairs = paired(before, after)
     olds = [(now, old) for now, old in pairs if old is not None]
-    renamed = sum(now.id != old.id for now, old in olds)
-    changed = sum(now.id == old.id and now != replace(old, source=now.source) for now, old in olds)
-    unchanged = len(olds) - renamed - changed
-    return Changes(len(pairs) - len(olds), changed, len(before) - len(olds), unchanged, renamed)
+    stayed = {old.id for _, old in olds}
+    return Differences(
+        added=tuple(now.id for now, old in pairs if old is None),
+        changed=tuple(
+            now.id for now, old in olds if now.id == old.id and now != replace(old, source=now.source)
+        ),
+        renamed=tuple((old.id, now.id) for now, old in olds if now.id != old.id),
+        removed=tuple(document.id for document in before if document.id not in stayed),
+    )
 
 
 def list_generations(path: str | Path) -> list[Generation]:
@@ -92,7 +113,8 @@ def changes_of(path: str | Path, generation: Generation) -> Changes | None:
         return Changes(added=generation.documents)
     try:
         parent = open_generation(Path(path), generation.parent)
-        return changes_between(parent.documents, open_generation(Path(path), generation.number).documents)
+        documents = open_generation(Path(path), generation.number).documents
+        return differences_between(parent.documents, documents).counted(len(documents))
     except (OSError, BrokenIndex):
         return None
 

@@ -121,8 +121,13 @@ def _folded(tree: Tree, nodes: Numbers, scores: Scores, k: int) -> list[Hit]:
         places = dict(zip(nodes[best].tolist(), best.tolist(), strict=True))
         shown = folded(tree, places, k)
         if len(shown) == k or count >= len(scores):
-            return [hit(tree, n, float(scores[places[n]]), copies) for n, copies in shown.items()]
+            return [_hit_of(tree, same, float(scores[places[best]])) for best, same in shown.items()]
         count *= 2
+
+
+def _hit_of(tree: Tree, same: Sequence[int], score: float) -> Hit:
+    """The first of the nodes that say the same, with the score of the best of them; the others are its copies."""
+    return hit(tree, same[0], score, [span for number in same[1:] if (span := tree.span_at(number))])
 
 
 def hit(tree: Tree, number: int, score: float, copies: Sequence[Span] = ()) -> Hit:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from index_store.generations import changes_between
+from index_store.generations import differences_between
 from index_store.index import Index, open_index
 from index_store.writer import Draft, Published, publish
 from raptor.corpus import Corpus, corpus_of, merged_documents, merged_parts, new_parts, with_metadata
@@ -247,15 +247,17 @@ def _changed(
         left_out = () if wish.again or not wish.sync else _left_out(read.texts, before, previous)
         read = replace(read, texts=[text for text in read.texts if text.id not in left_out])
         vanished = [doc for doc in gone if doc not in remove]
+        unread = tuple(kept for kept in read.kept if kept.doc not in remove)
         if dry_run:
             pairs = merged_documents(previous, read.texts, remove)
             expected, unknown = with_metadata(
                 [Part(document, "", ()) for document, _ in pairs], wish.metadata
             )
-            changes = changes_between(documents, [part.document for part in expected])
+            differences = differences_between(documents, [part.document for part in expected])
+            changes = differences.counted(len(expected))
             told = _told(read.texts, faults, unknown)
             forecast = _forecast(out, previous, changes, told, vanished, clock)
-            return replace(forecast, left_out=tuple(left_out))
+            return replace(forecast, left_out=tuple(left_out), differences=differences, kept=unread)
         with clock.stage("embed"):
             model = same_embedder(previous, embedder, settings)
         grower = Grower(
@@ -269,9 +271,10 @@ def _changed(
             options,
         )
         with clock.stage("chunk"):
-            parts, changes, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)
+            parts, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)
+        differences = differences_between(documents, [part.document for part in parts])
         with clock.stage("embed"):
-            corpus = corpus_of(parts, changes, grower)
+            corpus = corpus_of(parts, differences.counted(len(parts)), grower)
         name = previous.manifest.models.get("embedder", model.name)
         told = _told(read.texts, faults, unknown)
         report = _finish(out, grower, corpus, name, told, spending, clock, vanished)
@@ -283,7 +286,7 @@ def _changed(
         allowed = wish.sync and bool(before.outside())  # or it had ended before
         ours = allowed or not before.sources or is_ours(checkpoint)
         record_origins(checkpoint, replace(now, removed=removed), ours=ours)
-        return replace(report, left_out=tuple(left_out))
+        return replace(report, left_out=tuple(left_out), differences=differences, kept=unread)
 
 
 def _left_out(texts: Sequence[Text], before: Origins, index: Index) -> list[str]:

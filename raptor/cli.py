@@ -187,7 +187,7 @@ def _sync_parser(commands: "Subcommands") -> None:
 
 
 def _dry_run_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--dry-run", action="store_true", help="count what would change, and write nothing")
+    command.add_argument("--dry-run", action="store_true", help="say what would change, and write nothing")
 
 
 def _remove_parser(commands: "Subcommands") -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from index_store.generations import Changes, changes_between, paired
+from index_store.generations import Changes, paired
 from index_store.index import Index
 from index_store.outline import Outline
 from index_store.types import Document
@@ -81,8 +81,8 @@ def merged_parts(
     remove: Collection[str],
     metadata: Metadata | None,
     grower: Grower,
-) -> tuple[list[Part], Changes, list[Failure]]:
-    """The parts of the next generation, what differs from the previous one, and the metadata of unknown documents.
+) -> tuple[list[Part], list[Failure]]:
+    """The parts of the next generation, and the metadata of unknown documents.
 
     A document keeps its chunks while its text stays, whatever its id and title. Raises as `merged_documents` does.
     """
@@ -93,8 +93,7 @@ def merged_parts(
         _old_part(index, now, old) if old and now.id not in fresh else replace(new[now.id], document=now)
         for now, old in pairs
     ]
-    parts, unknown = with_metadata(parts, metadata)
-    return parts, changes_between(index.documents, [part.document for part in parts]), unknown
+    return with_metadata(parts, metadata)
 
 
 def _old_part(index: Index, now: Document, old: Document) -> Part:

@@ -1,7 +1,7 @@
 """What was read, held against what an index has: which texts to take over, which clash, which documents are gone."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path, PurePath
@@ -15,6 +15,7 @@ from raptor.errors import RaptorError
 from raptor.loading.load import id_taken
 from raptor.loading.origins import ROOT, Origins, Source, file_of, holder, is_gone, typed_here
 from raptor.loading.types import Failure, SourceFile, Text
+from raptor.types import Kept
 from raptor.workspace import looked_at, recorded_origins
 
 SHOWN_IDS = 3
@@ -26,11 +27,13 @@ class Reading:
 
     `texts`: those to take over, each with its file as the index spells it. `clashes`: those whose id is that of a
     document of another source. `vanished`: the documents of the index whose file, or line in it, is not there any more.
+    `kept`: those of it that are there and cannot be read any more.
     """
 
     texts: list[Text]
     clashes: list[Failure]
     vanished: list[Document]
+    kept: list[Kept]
 
 
 def keeping_ids(
@@ -77,11 +80,17 @@ def reconciled(
     for text in texts:
         read.setdefault(place(file_of(text.source)), set()).add(text.id)
     files = {holder(path) for path in read}
-    failing = {path for f in failures for path in (place(f.source), here.written(f.source))}
+    failing = {path: f for f in failures for path in (place(f.source), here.written(f.source))}
+
+    def unread(old: Document) -> Failure | None:
+        if not failing:
+            return None
+        ups = (up for path in (held[old.id], before.written(old.source)) for up in _with_folders(path))
+        return next((failing[up] for up in ups if up in failing), None)
 
     def has_vanished(old: Document) -> bool:
         at = held[old.id]
-        if failing and any(_is_in(path, failing) for path in (at, before.written(old.source))):
+        if unread(old):
             return False
         return is_gone(at) or (holder(at) in files and old.id not in read.get(at, ()))
 
@@ -103,11 +112,14 @@ def reconciled(
             clashes.append(id_taken(text, file_of(old.source)))
     ids = {text.id for text in taken}
     left = [d for d in documents if d.id not in ids and owners(file_of(d.source)) & there and has_vanished(d)]
-    return Reading(taken, clashes, left)
+    faults = [(d.id, unread(d)) for d in documents if d.id not in ids] if failing else []
+    kept = [Kept(doc, fault.source, fault.reason) for doc, fault in faults if fault]
+    return Reading(taken, clashes, left, kept)
 
 
-def _is_in(path: str, folders: Collection[str]) -> bool:
-    return any(up in folders for up in (path, *map(str, PurePath(path).parents)))
+def _with_folders(path: str) -> Iterator[str]:
+    yield path
+    yield from map(str, PurePath(path).parents)
 
 
 def _is_same(old: Document, place: str, held: str, before: Origins) -> bool:

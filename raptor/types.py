@@ -7,12 +7,22 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from index_store.generations import Changes as Changes
+from index_store.generations import Changes as Changes, Differences as Differences
 from index_store.types import Document
 from raptor.loading.duplicates import Twin
 from raptor.loading.types import Failure, Note
 
 Vectors = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A document that stays as it was, as what it came from cannot be read any more: `source` and `reason` of that
+    `Failure`."""
+
+    doc: str
+    source: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +35,8 @@ class BuildReport:
     another. `levels[i]`: nodes at level i. `calls`, tokens and `usd`: of the summarizer in this run; what an earlier
     run paid for is not counted again. `bytes`: size of the generation on disk. `seconds`: wall time by stage.
     `vanished`: ids of the documents that it still holds, though their file, or line in it, is no longer in its sources.
+    `differences`: the ids that `changes` counts; None for a build, of which all are new. `kept`: documents that stay as
+    they were, as they cannot be read any more; why stands in `failures` too.
     `left_out`: ids of documents that a sync passed by, as they were removed. `dry_run`: whether `changes` were only
     counted; the rest is then what the index holds now.
     """
@@ -50,6 +62,8 @@ class BuildReport:
     vanished: tuple[str, ...] = ()
     dry_run: bool = False
     left_out: tuple[str, ...] = ()
+    differences: Differences | None = None
+    kept: tuple[Kept, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON has them, with `tokens`, which is prompt and completion tokens together."""

@@ -11,18 +11,19 @@ from raptor.build import build_index, sync_index, update_index
 from raptor.errors import RaptorError
 from raptor.estimating import Estimate, check_cap, estimate
 from raptor.loading.duplicates import Twin
+from raptor.loading.kinds import KNOWN
 from raptor.loading.metadata import Metadata, read_metadata
 from raptor.loading.types import Failure
 from raptor.progress import show_progress
 from raptor.pruning import places_of_removed, prune_index
 from raptor.reconciling import named
 from raptor.settings import BuildSettings, Spending, read_settings
-from raptor.types import BuildReport, Changes
+from raptor.types import BuildReport, Changes, Differences
 from rlm.gateway.models import give_price
 from rlm.gateway.naming import named_by
 from rlm.gateway.offline.registry import PREFIX
 
-_TWINS = 10  # near-duplicates that are named
+_NAMED = 10  # documents of a kind, or near-duplicates, that are named
 
 
 def build(args: argparse.Namespace) -> int:
@@ -143,7 +144,8 @@ def _dry_run(args: argparse.Namespace) -> int:
             password=args.password,
             progress=progress,
         )
-    _print_skipped(failures)
+    if not args.quiet:
+        _print_skipped(failures)
     if expected.dropped and not args.replace:
         say(f"it would drop {named(expected.dropped)}, and so needs --replace", file=sys.stderr)
     if args.json:
@@ -197,26 +199,56 @@ def _print_report(report: BuildReport, args: argparse.Namespace, *, removes: boo
         say(f"note {spelled(note.source)}: {one_line(note.words, 10_000)}", file=sys.stderr)
     if report.near_duplicates and not args.quiet:
         say(one_line(_twins_text(report.near_duplicates), 10_000), file=sys.stderr)
-    for unused in report.unused_metadata:
-        say(f"metadata {_reason(unused)}", file=sys.stderr)
-    _print_skipped(report.failures)
+    if not args.quiet:
+        for unused in report.unused_metadata:
+            say(f"metadata {_reason(unused)}", file=sys.stderr)
+        _print_skipped(_never_indexed(report))
+        _print_kept(report)
     if args.json:
         print_json(report.as_json() | ({"text_still_in": still_in} if removes else {}))
     else:
-        say(_report_text(report) + _rest_text(report, still_in, removes=removes))
+        say(
+            _report_text(report)
+            + _names_text(report.differences)
+            + _rest_text(report, still_in, removes=removes)
+        )
     return 0
 
 
 def _twins_text(twins: Sequence[Twin]) -> str:
-    named = ", ".join(f"{twin.doc} ~ {twin.of} ({twin.similarity:.2f})" for twin in twins[:_TWINS])
-    more = f", and {len(twins) - _TWINS:,} more, which --json lists" if len(twins) > _TWINS else ""
+    named = ", ".join(f"{twin.doc} ~ {twin.of} ({twin.similarity:.2f})" for twin in twins[:_NAMED])
+    more = f", and {len(twins) - _NAMED:,} more, which --json lists" if len(twins) > _NAMED else ""
     verb = "says nearly the same as another" if len(twins) == 1 else "say nearly the same as others"
     return f"{count(len(twins), 'document')} {verb}: {named}{more}"
 
 
 def _print_skipped(failures: Sequence[Failure]) -> None:
+    """A line for each; the types that are known, which are many, stand in the first that names them."""
+    first = next((failure for failure in failures if failure.reason.endswith(KNOWN)), None)
     for failure in failures:
-        say(f"skipped {_reason(failure)}", file=sys.stderr)
+        reason = failure.reason if failure is first else failure.reason.removesuffix(f": {KNOWN}")
+        say(f"skipped {_reason(replace(failure, reason=reason))}", file=sys.stderr)
+
+
+def _never_indexed(report: BuildReport) -> list[Failure]:
+    """What could not be loaded, and the index holds nothing of."""
+    held = {kept.source for kept in report.kept}
+    return [failure for failure in report.failures if failure.source not in held]
+
+
+def _print_kept(report: BuildReport) -> None:
+    """A line for each source that can be read no more, and so has documents as they were."""
+    docs: dict[tuple[str, str], list[str]] = {}
+    for kept in report.kept:
+        docs.setdefault((kept.source, kept.reason), []).append(kept.doc)
+    for (source, reason), of_it in docs.items():
+        name = of_it[0] if len(of_it) == 1 else source
+        text = "its old text" if len(of_it) == 1 else f"the old text of its {len(of_it):,} documents"
+        fault = one_line(spelled(reason.partition("; ")[0]), 10_000)
+        say(
+            f"{spelled(name)} can no longer be read ({fault}); {text} is kept, raptor remove takes it out",
+            file=sys.stderr,
+        )
 
 
 def _reason(failure: Failure) -> str:
@@ -227,7 +259,9 @@ def _reason(failure: Failure) -> str:
 def _report_text(report: BuildReport) -> str:
     levels = " -> ".join(f"{n:,}" for n in report.levels)
     stages = ", ".join(f"{stage} {s:.1f} s" for stage, s in report.seconds.items())
-    skipped = f", {len(report.failures):,} skipped" if report.failures else ""
+    never = len(_never_indexed(report))
+    skipped = f", {never:,} skipped" if never else ""
+    skipped += f", {len(report.kept):,} kept that can no longer be read" if report.kept else ""
     tokens = report.prompt_tokens + report.completion_tokens
     again = "" if report.new else " (unchanged: nothing new was published)"
     if report.dry_run:
@@ -252,6 +286,24 @@ def _changes_text(report: BuildReport) -> str:
 def _changes_words(c: Changes) -> str:
     renamed = f"{c.renamed:,} renamed, " if c.renamed else ""
     return f"{c.added:,} added, {c.changed:,} changed, {renamed}{c.removed:,} removed"
+
+
+def _names_text(differences: Differences | None) -> str:
+    """The first documents of each kind, a line each."""
+    if differences is None:
+        return ""
+    kinds = {
+        "added": differences.added,
+        "changed": differences.changed,
+        "renamed": [f"{old} -> {new}" for old, new in differences.renamed],
+        "removed": differences.removed,
+    }
+    return "".join(f"\n  {kind}: {_first_names(names)}" for kind, names in kinds.items() if names)
+
+
+def _first_names(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    return ", ".join(map(spelled, names[:_NAMED])) + more
 
 
 def _rest_text(report: BuildReport, still_in: Sequence[str], *, removes: bool) -> str:

@@ -7,7 +7,7 @@ from glob import escape, glob, has_magic
 from pathlib import Path, PurePath
 
 from raptor.errors import RaptorError
-from raptor.loading.kinds import TYPES
+from raptor.loading.kinds import KNOWN
 from raptor.loading.readers import READERS
 from raptor.loading.types import SourceFile
 
@@ -175,10 +175,8 @@ def _nothing_known(sources: Sequence[str], files: Sequence[SourceFile]) -> str:
         " or the others" if len(sources) > 3 else ""
     )
     if not files:
-        return f"{where} holds no files; known types are {TYPES}"
+        return f"{where} holds no files; {KNOWN}"
     if unread := [file for file in files if file.path.is_dir()]:
         return f"{str(unread[0].path)!r} cannot be read; check its permissions"
     kinds = sorted({file.suffix or "none" for file in files})[:5]
-    return (
-        f"{where} holds no file of a known type (suffixes found: {' '.join(kinds)}); known types are {TYPES}"
-    )
+    return f"{where} holds no file of a known type (suffixes found: {' '.join(kinds)}); {KNOWN}"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from raptor.loading.plain import decode
-from raptor.loading.types import Failure, Loaded, Section, SourceFile, Text, title_of
+from raptor.loading.types import Failure, Loaded, Section, SourceFile, Text, own_title, title_of
 
 MAX_BYTES = 64 * 2**20
 Event = tuple[str, str]  # ("open" | "close", tag), ("text" | "raw title", characters)
@@ -47,7 +47,7 @@ def read_html(file: SourceFile) -> Iterator[Loaded]:
 def _page_of(source: Text) -> Text:
     text, title, headings = extract(source.text.removeprefix("\ufeff"))
     sections = tuple(Section(*heading) for heading in headings)
-    title = title_of(title, sections[0].heading if sections else "", source.title)
+    title = title_of(own_title(title), sections[0].heading if sections else "", source.title)
     return replace(source, title=title, text=text, sections=sections)
 
 

@@ -19,6 +19,7 @@ TYPES = (
     ".txt .log, source code such as .py, "
     f"{' '.join(sorted(MARKDOWN | HTML | TABLES | OFFICE | PACKED | OTHERS))}, and what has no suffix, by what it holds"
 )
+KNOWN = f"known types are {TYPES}"
 # "" stands for no suffix: what such a file is, its content says.
 SLOW = HTML | OFFICE | PACKED | {".pdf", ".json", ".ipynb", ".xml", ""}
 

@@ -5,7 +5,7 @@ from itertools import accumulate, pairwise
 from typing import Any
 
 from raptor.loading.markdown import markdown_sections
-from raptor.loading.types import MAX_PACKED_BYTES, Failure, Loaded, SourceFile, Text, title_of
+from raptor.loading.types import MAX_PACKED_BYTES, Failure, Loaded, SourceFile, Text, own_title, title_of
 
 MISSING = (
     "reading it takes a package that is not installed; install it with: pip install 'raptor-rlm[office]'"
@@ -28,7 +28,7 @@ def read_office(file: SourceFile) -> Iterator[Loaded]:
         return
     text, title, pages = extracted
     sections = tuple(markdown_sections(text))
-    title = title_of(title, sections[0].heading if sections else "", file.path.name)
+    title = title_of(own_title(title), sections[0].heading if sections else "", file.path.name)
     yield Text(file.id, title, str(file.path), text, pages, sections)
 
 

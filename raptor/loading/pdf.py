@@ -19,6 +19,7 @@ from raptor.loading.types import (
     SourceFile,
     Text,
     TooLarge,
+    own_title,
     title_of,
 )
 
@@ -84,7 +85,7 @@ def _pdf(file: SourceFile) -> Loaded:
     sections = sections or _large_print(pages, starts)
     title = storable(str((reader.metadata and reader.metadata.title) or ""))
     notes = (without_text(empty, len(pages)),) if empty else ()
-    title = title_of(title, file.path.name)
+    title = title_of(own_title(title), file.path.name)
     return Text(file.id, title, source, "\n".join(texts), starts, tuple(sections), notes=notes)
 
 

@@ -47,7 +47,7 @@ from raptor.loading.types import (
 LIMIT_S = 120.0
 MEMORY_BYTES = 4 * 2**30
 #: Goes up when the same file gives another text, so that what is recorded of it is not used.
-VERSION = 2
+VERSION = 3
 _AHEAD = 4  # files submitted before their turn, for each process
 #: All of a build's environment that reaches a parser: how names of files are encoded, and where Python's libraries are.
 ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")

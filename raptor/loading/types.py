@@ -1,6 +1,7 @@
 """The data of loading: a file to load, the document in it, or why there is none."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,6 +108,22 @@ def title_of(*candidates: str | None) -> str:
     """The first that has words, on one line and of a length to show beside every hit."""
     folded = (" ".join((title or "").split()) for title in candidates)
     return next((title[:_MAX_TITLE_CHARS] for title in folded if title), "")
+
+
+# What programs write where their user gave no title: reportlab, Word, PowerPoint and editors of pages; and the name of
+# what was printed, after that of the program that printed it.
+_NO_TITLE = re.compile(
+    r"\W*(?:anonymous|no title|powerpoint presentation|(?:untitled|unnamed|unspecified|new|blank)?[ _-]?"
+    r"(?:document|page|presentation)|untitled|unnamed|unspecified)[\W\d_]*|(?:microsoft|libreoffice) \w+ - .*",
+    re.IGNORECASE,
+)
+
+
+def own_title(title: str) -> str:
+    """The title that a file gives itself; "" where a program wrote it and nobody meant it: `(anonymous)`, `untitled`,
+    `Microsoft Word - x.doc`."""
+    shown = title_of(title)
+    return "" if _NO_TITLE.fullmatch(shown) else shown
 
 
 def state_of(path: Path) -> tuple[int, ...] | None:

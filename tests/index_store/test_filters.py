@@ -11,12 +11,12 @@ from hypothesis import example, given, strategies as st
 
 from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex
-from index_store.filters import _ranges
+from index_store.filters import _no_document, _ranges
 from index_store.index import Index, open_index
 from index_store.outline import Outline
 from index_store.types import MODES, Span
 from index_store.writer import _document_line
-from tests.helpers.toy import DIM, publish_toy, toy_draft, unit_rows
+from tests.helpers.toy import DIM, index_of, publish_toy, toy_draft, unit_rows
 
 META = {
     "boats.txt": {"year": "2021", "kind": "boat"},
@@ -94,7 +94,7 @@ def test_a_path_is_made_of_ever_deeper_headings_that_nothing_ended(
 def test_a_search_is_of_documents_that_have_all_fields(index: Index) -> None:
     assert found(index, where={"year": "2021"}) == {f"L0-{i:05}" for i in range(5)}
     assert found(index, where={"year": "2021", "kind": "boat"}) == {"L0-00000", "L0-00001", "L0-00002"}
-    assert found(index, where={"year": "1"}) == set()
+    assert found(index, where={"year": "2020", "kind": "boat"}) == set()
     assert found(index, where={"Größe": "ä"}, doc="boats.txt") == set()
     assert found(index, where={}) == found(index)
 
@@ -145,6 +145,24 @@ def test_a_field_that_nobody_has_is_an_error_that_names_those_there_are(index: I
         found(index, where={"yaer": "2021"})
     with pytest.raises(BadQuery, match="the section is empty"):
         found(index, section=" ")
+
+
+def test_a_value_that_nobody_has_is_an_error_that_names_those_there_are(index: Index) -> None:
+    with pytest.raises(
+        BadQuery, match=r"no document has '1' in the metadata field 'year'; there are '2020', '2021'$"
+    ):
+        found(index, where={"year": "1"})
+
+
+def test_of_many_values_and_long_ones_the_first_are_named(tmp_path: Path) -> None:
+    index = index_of(tmp_path / "i", {f"{n:02}": ["words"] for n in range(12)}, range(12))
+    draft = [replace(d, meta={"n": f"{d.id}\x1b{'x' * 500}"}) for d in index.documents]
+    raw, offsets = b"".join(map(_document_line, draft)), np.cumsum([0, *map(len, map(_document_line, draft))])
+    opened = Documents(np.frombuffer(raw, dtype=np.uint8), offsets, np.arange(12), Path("documents.jsonl"))
+    said = _no_document(opened, "n", "y" * 9_000)
+    assert said.endswith("… and 2 more")
+    assert "\x1b" not in said
+    assert len(said) < 1_500
 
 
 def test_all_modes_take_filters(index: Index) -> None:

@@ -43,6 +43,37 @@ def test_passages_that_say_the_same_are_one_hit_and_the_others_stand_beside_it(l
     assert docs(leases, "notice writing") == [("a.txt", ("b.txt", "c.txt")), ("other.txt", ())]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("a.zip/lease.txt", "old/leases/lease (copy).txt"),
+        ("lease (copy).txt", "old/leases/lease.txt"),
+        ("Copy of lease.txt", "old/leases/lease.txt"),
+        ("lease_copy.txt", "copyright/lease.txt"),
+        ("lease (2).txt", "old/leases/lease.txt"),
+        ("lease-2.txt", "old/leases/lease.txt"),
+        ("old/leases/lease.txt", "lease.txt"),
+        ("b1.txt", "c1.txt/lease.txt"),
+    ],
+)
+def test_of_those_that_say_the_same_the_likeliest_original_is_shown(
+    tmp_path: Path, wrong: str, right: str
+) -> None:
+    index = index_of(tmp_path / "i", {wrong: [RENT, NOTICE], right: [RENT, NOTICE]}, [0, 0])
+    assert docs(index, "notice") == [(right, (wrong,))]
+    assert docs(index, "notice", doc=wrong) == [(wrong, ())]
+    hits = index.search("notice rent", mode="lexical")
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_the_first_is_shown_where_names_tell_nothing_and_none_that_shows_less(tmp_path: Path) -> None:
+    index = index_of(tmp_path / "i", {"b.txt": [RENT], "a.txt": [RENT]}, [0, 0])
+    assert docs(index, "rent") == [("b.txt", ("a.txt",))]
+    texts = {"x (copy).txt": [RENT + NOTICE + PETS], "x.txt": [RENT, NOTICE + PETS * 4]}
+    less = index_of(tmp_path / "less", texts, [0, 0])
+    assert ("x.txt", ("x (copy).txt",)) not in docs(less, "rent")
+
+
 def test_a_passage_that_differs_in_a_digit_is_a_hit_of_its_own(leases: Index) -> None:
     assert docs(leases, "rent euros") == [("a.txt", ("b.txt",)), ("c.txt", ())]
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, fields, replace
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from rich.console import Console
@@ -218,16 +219,93 @@ def test_sync_is_counted_in_words_and_in_json_with_and_without_dry_run(
     (docs / "new.txt").write_text("Words.")
     counts = "1 added, 0 changed, 1 renamed, 1 removed"
     code, out, _ = raptor(capsys, "sync", index, "--dry-run")
-    assert (code, out) == (0, f"{index}: generation 1, 3 documents; would be {counts}; nothing was written\n")
+    names = "  added: new.txt\n  renamed: d000.txt -> renamed.txt\n  removed: d001.txt\n"
+    assert (code, out) == (
+        0,
+        f"{index}: generation 1, 3 documents; would be {counts}; nothing was written\n{names}",
+    )
     expected = json.loads(raptor(capsys, "sync", index, "--dry-run", "--json")[1])
     code, out, _ = raptor(capsys, "sync", index, "--json")
     report = json.loads(out)
-    assert report["changes"] == expected["changes"]
+    assert (report["changes"], report["differences"]) == (expected["changes"], expected["differences"])
+    assert report["differences"] == {
+        "added": ["new.txt"],
+        "changed": [],
+        "renamed": [["d000.txt", "renamed.txt"]],
+        "removed": ["d001.txt"],
+    }
     assert report["changes"] == {"added": 1, "changed": 0, "removed": 1, "unchanged": 1, "renamed": 1}
     assert (expected["dry_run"], report["dry_run"], report["generation"]) == (True, False, 2)
     (docs / "new.txt").unlink()
     code, out, _ = raptor(capsys, "update", index, docs)
     assert f"1 document (new.txt) vanished from the sources; take them out with: raptor sync {index}" in out
+
+
+def test_the_first_documents_of_each_kind_are_named_and_json_lists_all(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    index = tmp_path / "i"
+    raptor(capsys, "build", docs, "-o", index)
+    (docs / "d000.txt").write_text("Other words.")
+    for n in range(15):
+        (docs / f"new {n:02}.txt").write_text(f"Words {n}.")
+    _, out, _ = raptor(capsys, "update", index, docs)
+    added = [f"new {n:02}.txt" for n in range(15)]
+    assert out.splitlines()[-2:] == [f"  added: {', '.join(added[:10])} and 5 more", "  changed: d000.txt"]
+    assert raptor(capsys, "remove", index, *added[:11], "--dry-run")[1].endswith(
+        f"\n  removed: {', '.join(added[:10])} and 1 more\n"
+    )
+    report = json.loads(raptor(capsys, "remove", index, *added, "--json")[1])
+    assert (report["documents"], report["differences"]["removed"]) == (3, added)
+
+
+def test_a_document_that_can_no_longer_be_read_is_kept_and_named_apart_from_what_never_was(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    index = tmp_path / "i"
+    raptor(capsys, "build", docs, "-o", index)
+    (docs / "d001.txt").write_text("")
+    (docs / "never.txt").write_text("")
+    line = (
+        "d001.txt can no longer be read (it holds no text); its old text is kept, raptor remove takes it out"
+    )
+    for more in (["--dry-run"], []):
+        code, out, err = raptor(capsys, "sync", index, *more)
+        assert code == 0
+        assert "3 documents, 1 skipped, 1 kept that can no longer be read" in out
+        assert line in err.splitlines()
+        assert [said.split(":")[0] for said in err.splitlines() if "skipped" in said] == [
+            f"skipped {docs}/never.txt"
+        ]
+        report = json.loads(raptor(capsys, "sync", index, *more, "--json")[1])
+        assert [kept["doc"] for kept in report["kept"]] == ["d001.txt"]
+        assert len(report["failures"]) == 2
+    assert "1 kept" in raptor(capsys, "update", index, docs, "-q")[1]
+    assert raptor(capsys, "remove", index, "d001.txt")[1].endswith("\n")
+    code, out, err = raptor(capsys, "sync", index)
+    assert ("2 skipped" in out, "kept" in out, "no longer" in err) == (True, False, False)
+
+
+def test_of_an_archive_that_can_no_longer_be_read_all_documents_are_kept(
+    docs: Path, tmp_path: Path, capsys: Capture
+) -> None:
+    with ZipFile(docs / "x.zip", "w") as packed:
+        packed.writestr("a.txt", "Words of a.")
+        packed.writestr("b.txt", "Words of b.")
+    index = tmp_path / "i"
+    raptor(capsys, "build", docs, "-o", index)
+    (docs / "x.zip").write_bytes(b"PK")
+    _, out, err = raptor(capsys, "sync", index)
+    assert "5 documents, 2 kept that can no longer be read" in out
+    assert "; the old text of its 2 documents is kept, raptor remove takes it out\n" in err
+
+
+def test_the_types_that_are_known_are_listed_once(docs: Path, tmp_path: Path, capsys: Capture) -> None:
+    for name in ("a.xyz", "b.xyz", "c.xyz"):
+        (docs / name).write_text("words")
+    _, _, err = raptor(capsys, "build", docs, "-o", tmp_path / "i")
+    assert err.count("known types are") == 1
+    assert err.count("its type '.xyz' is unknown; leave it out, or convert it") == 3
 
 
 def test_generations_shows_when_and_what_changed(docs: Path, tmp_path: Path, capsys: Capture) -> None:
@@ -353,7 +431,7 @@ def test_quiet_says_nothing_but_errors_and_the_result(docs: Path, tmp_path: Path
     index = tmp_path / "i"
     code, out, err = raptor(capsys, "build", docs, "-o", index, "--quiet")
     assert (code, out.startswith(f"{index}: generation 1")) == (0, True)
-    assert [line.split()[0] for line in err.splitlines()] == ["skipped"]
+    assert ("1 skipped" in out, err) == (True, "")
     for command in (["update", index, docs / "d000.txt"], ["verify", index], ["check-sources", index]):
         assert raptor(capsys, *command, "-q")[2].replace(err, "") == ""
     assert raptor(capsys, "build", "none", "-o", index, "-q")[2].startswith("raptor: there is no file")

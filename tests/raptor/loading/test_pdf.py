@@ -60,6 +60,38 @@ def table(rows: Sequence[Sequence[str]]) -> Any:
     return Table(rows)
 
 
+# -- titles --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "title",
+    [
+        *("(anonymous)", "untitled", "Untitled-1", "(unspecified)", "Untitled Document", "Document1", " "),
+        *(
+            "PowerPoint Presentation",
+            "Microsoft Word - x.doc",
+            "microsoft word  - Report 2020",
+            "Presentation 2",
+        ),
+    ],
+)
+def test_a_title_that_a_program_wrote_is_none(tmp_path: Path, title: str) -> None:
+    assert one(pdf(tmp_path / "lease.pdf", "Words.", title=title)).title == "lease.pdf"
+
+
+@pytest.mark.parametrize(
+    "title",
+    ["Anonymous letters", "The untitled", "Documents of 1848", "Microsoft Word for lawyers", "2020", "Paget"],
+)
+def test_a_title_that_only_begins_or_ends_like_one_stays(tmp_path: Path, title: str) -> None:
+    assert one(pdf(tmp_path / "lease.pdf", "Words.", title=title)).title == title
+
+
+def test_a_page_is_then_named_by_its_first_heading(tmp_path: Path) -> None:
+    (tmp_path / "a.html").write_text("<title>Untitled Document</title><h1>Boats</h1><p>Words.")
+    assert one(tmp_path / "a.html").title == "Boats"
+
+
 # -- sections ------------------------------------------------------------------------------------------------
 
 
