@@ -36,6 +36,11 @@ class Pair:
         """The claims of its answer."""
         return claims_of(self.answered) if self.answered else []
 
+    @property
+    def content(self) -> str:
+        """The words of its answer; '' where it has none."""
+        return str(self.answered["content"]) if self.answered else ""
+
 
 def pairs_of(events: Sequence[RecordedEvent]) -> list[Pair]:
     """The pairs of a run, in order; [] for no events."""

@@ -12,7 +12,7 @@ from rlm.audit.attempts import (
     parameters_of,
     served_in_words,
 )
-from rlm.audit.claims import claims_of, in_words, marked, tally
+from rlm.audit.claims import claims_of, differences, in_words, marked, tally
 from rlm.audit.costs import costs, in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks
@@ -33,7 +33,7 @@ BY_THE_RUN = "by the run itself: "
 def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None) -> str:
     """The run as text for a terminal or a file, without colour and control characters.
 
-    First the verdict, if given, and how many claims of its answers stand; then each question with its steps, its
+    First the verdict, if given, and how many quotes of its answers stand; then each question with its steps, its
     answer, the branches entered for it and, in a chat, what it cost.
     """
     pairs, total = pairs_of(events), {cost.seq: cost.usage for cost in costs(events)}
@@ -50,18 +50,18 @@ def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None) -> str
 
 
 def _head(pairs: Sequence[Pair], verdict: Verdict) -> list[str]:
-    """How many claims stand, before it is said that the trace is whole; that it is not goes before all else."""
+    """How many quotes stand, before it is said that the trace is whole; that it is not goes before all else."""
     if not verdict.ok:
         return [verdict_line(verdict), *_standing(pairs)]
     return [*_standing(pairs), verdict_line(verdict), *([] if verdict.vouched else [UNVOUCHED])]
 
 
 def _standing(pairs: Sequence[Pair]) -> list[str]:
-    """How many claims stand, a line for each answer; and why an answer is not accepted."""
+    """How many quotes stand, a line for each answer; and why an answer is not accepted."""
     lines = []
     for pair in (pair for pair in pairs if pair.answered):
         who = f"answer {pair.number}: " if len(pairs) > 1 else ""
-        words = f"{who}{tally(pair.claims)}"
+        words = f"{who}{tally(pair.claims, pair.content)}"
         lines.append(words[0].upper() + words[1:])
         if pair.answered and pair.answered["stop"] == "unmet":
             lines.append(f"NOT ACCEPTED: {who}{lacking(pair.answered)}")
@@ -227,10 +227,22 @@ def _citation(number: int, citation: dict[str, Any]) -> list[str]:
     where = "" if citation["start"] is None else f" {citation['start']}-{citation['end']}{page}"
     like = "" if citation["similarity"] is None else f" ({citation['similarity']:.2f} alike)"
     support = in_words(citation["supported"]) + (like if citation["supported"] == "nearest" else "")
-    return [
-        f"  [{number}] {support}: {_short(citation['doc'])}{where}",
-        f'      "{one_line(citation["quote"], WIDTH)}"',
-    ]
+    lines = [f"  [{number}] {support}: {_short(citation['doc'])}{where}"]
+    if citation["supported"] != "nearest" or not citation.get("found"):
+        return [*lines, *_quoted("", citation["quote"])]
+    differs = differences(citation["quote"], citation["found"])
+    lines += [*_quoted("the answer:   ", citation["quote"]), *_quoted("the document: ", citation["found"])]
+    return [*lines, *_folded(f"      differs: {one_line(differs, 500)}", "      ")] if differs else lines
+
+
+def _quoted(who: str, words: str) -> list[str]:
+    """Words in quotation marks and who has them, over as many lines as they need."""
+    return _folded(f'      {who}"{one_line(words, 2_000)}"', " " * (6 + len(who)))
+
+
+def _folded(line: str, margin: str) -> list[str]:
+    """A line that may be long, folded to the width; `margin` is before each further line."""
+    return wrap(line, WIDTH, subsequent_indent=margin) or [""]
 
 
 def _closed(event: RecordedEvent) -> list[str]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from index_store.terminal import count, one_line
-from rlm.audit.claims import STANDING, tally
+from rlm.audit.claims import YOURS_TO_JUDGE, counted, tally
 from rlm.audit.costs import Cost, costs, in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page.html import Html, facts, fold, join, tag
@@ -25,7 +25,7 @@ _CANNOT_SHOW = (
 def header(
     pairs: Sequence[Pair], events: Sequence[RecordedEvent], verdict: Verdict | None, folder: str
 ) -> Html:
-    """The question, or those of a chat; how many claims stand; whether the file is as it was written and who vouches
+    """The question, or those of a chat; how many quotes stand; whether the file is as it was written and who vouches
     for that, first where it is not; and the run in six numbers. `folder`: of the run, '' where it is not known."""
     is_chat = len(pairs) > 1
     is_whole = verdict is None or verdict.ok
@@ -46,7 +46,7 @@ def header(
 
 def _line_of(pair: Pair) -> Html:
     """A question of a chat, as the head of the page lists it."""
-    words = tally(pair.claims) if pair.answered else "no answer"
+    words = tally(pair.claims, pair.content) if pair.answered else "no answer"
     return tag(
         "li",
         tag("a", one_line(pair.question, 200), href=f"#q{pair.number}"),
@@ -55,13 +55,23 @@ def _line_of(pair: Pair) -> Html:
 
 
 def _standing(pairs: Sequence[Pair]) -> Html:
-    """How many claims stand, of all answers together."""
+    """How many quotes stand, of all answers together."""
     claims = [claim for pair in pairs for claim in pair.claims]
-    words = tally(claims) if any(pair.answered for pair in pairs) else "there is no answer"
-    stand = sum(claim.supported in STANDING for claim in claims)
-    is_bad = any(claim.is_missing for claim in claims)
-    tone = "bad" if is_bad else "good" if claims and stand == len(claims) else "unknown"
-    return tag("p", tag("strong", f"{words[0].upper()}{words[1:]}."), cls=f"seal {tone}", id="standing")
+    words = counted(claims) if any(pair.answered for pair in pairs) else "there is no answer"
+    rest = tally(pairs[0].claims, pairs[0].content).removeprefix(words) if len(pairs) == 1 else ""
+    rest = rest or (f"; {YOURS_TO_JUDGE}" if claims else "")
+    tone = (
+        "bad"
+        if any(claim.is_missing for claim in claims)
+        else "warn"
+        if any(claim.doubt for claim in claims)
+        else "good"
+        if claims
+        else "unknown"
+    )
+    return tag(
+        "p", tag("strong", f"{words[0].upper()}{words[1:]}"), f"{rest}.", cls=f"seal {tone}", id="standing"
+    )
 
 
 def _not_accepted(pair: Pair, is_chat: bool) -> Html:

@@ -19,8 +19,9 @@ from rlm.audit.page.html import join, pre, tag
 from rlm.audit.page.steps import turns_of
 from rlm.audit.page.tree import boxes, grown
 from rlm.audit.routing import Place, places_of
+from rlm.audit.timeline import show
 from rlm.gateway.types import Usage
-from tests.helpers.audit_sample import Script, node_ref, sample_run
+from tests.helpers.audit_sample import Script, citation, node_ref, sample_run
 from tests.helpers.chat_sample import QUESTIONS, chat_sample
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -72,8 +73,7 @@ def test_a_long_text_is_cut_and_says_so() -> None:
 def test_each_citation_says_how_it_stands(page_text: str) -> None:
     words = re.sub(r"<[^>]+>", "", page_text)
     for part in (
-        "2 of 4 stand word for word",
-        "not word for word, 87% alike",
+        "in other words, 87% alike",
         "not in the source, 31% alike",
     ):
         assert part in words
@@ -225,10 +225,11 @@ def words_of(page: str) -> str:
     )
 
 
-def test_how_many_claims_stand_is_said_before_the_trace_is_called_whole(page_text: str) -> None:
+def test_how_many_quotes_stand_is_said_before_the_trace_is_called_whole(page_text: str) -> None:
     words = words_of(page_text)
-    claims = "2 of 4 claims stand; 1 is there in other words; 1 is not in the text."
-    assert 0 < words.index(claims) < words.index("The trace is whole.")
+    quotes = "2 of 4 quotes stand in the documents; 1 is there in other words; 1 is not in the text"
+    judge = "whether the answer follows from them is for you to judge."
+    assert 0 < words.index(quotes) < words.index(judge) < words.index("The trace is whole.")
 
 
 def test_a_claim_that_is_not_in_the_text_is_marked_in_the_answer_and_leads_to_its_citation(
@@ -236,7 +237,27 @@ def test_a_claim_that_is_not_in_the_text_is_marked_in_the_answer_and_leads_to_it
 ) -> None:
     answer = re.findall(r'<div class="answer">(.*?)</div>', page_text, re.DOTALL)[0]
     assert 'played no part <a href="#c4" class="cite missing">[4: not in the text]</a>.' in answer
-    assert '<a href="#c2" class="cite">[2]</a>' in answer
+    assert '<a href="#c1" class="cite">[1]</a>' in answer
+
+
+def test_a_quote_in_other_words_warns_wherever_it_is_shown_and_says_which_number_differs(
+    tmp_path: Path,
+) -> None:
+    run, quote = Script(tmp_path), "Operating margin fell to 18.8 per cent from 24.3 per cent"
+    run.open()
+    said = "It fell to 18.8 per cent [1]. It will recover."
+    run.ask(said, 10, 10)
+    run.close(said, [citation("report.txt", quote, quote.replace("18.8", "17.8"), similarity=0.9)])
+    text, words = render(*read(tmp_path)), words_of(render(*read(tmp_path)))
+    assert '<p class="seal warn" id="standing">' in text and '<li id="c1" class="warn">' in text
+    assert '<a href="#c1" class="cite near">[1: in other words]</a>' in text
+    assert (
+        "0 of 1 quote stands in the documents; 1 is there in other words; 1 sentence cites nothing" in words
+    )
+    assert "Differs: 18.8 / 17.8" in words
+    shown = show(*read(tmp_path))
+    for line in (f'the answer:   "{quote}"', f'"{quote.replace("18.8", "17.8")}"', "differs: 18.8 / 17.8"):
+        assert line in shown
 
 
 def test_an_answer_that_is_not_accepted_says_why_at_the_top(tmp_path: Path) -> None:
@@ -264,7 +285,9 @@ def test_a_page_says_that_nobody_vouched_for_the_end_unless_the_head_is_known(tm
 
 def test_the_page_of_a_chat_lists_its_questions_each_a_link_to_its_answer(chat_text: str) -> None:
     words = words_of(chat_text)
-    assert words.index("A chat of 3 questions") < words.index("2 of 3 claims stand; 1 is not in the text.")
+    assert words.index("A chat of 3 questions") < words.index(
+        "2 of 3 quotes stand in the documents; 1 is not in the text"
+    )
     head = chat_text.partition("</header>")[0]
     assert [html.unescape(q) for q in re.findall(r'<a href="#q\d">(.*?)</a>', head)] == list(QUESTIONS)
     each: tuple[tuple[list[int], str, str], ...] = (
@@ -404,7 +427,7 @@ def test_on_paper_everything_is_open_and_the_furniture_is_gone(
     pages = PdfReader(io.BytesIO(seen.page.pdf())).pages
     words = " ".join(" ".join(page.extract_text() for page in pages).split())
     for evidence in (
-        "4 claims stand",
+        "4 quotes stand",
         "[4: not in the text]",
         "You answer from a tree of summaries called `context`",  # a message, folded on the screen
         "the fixed contract ended in",
