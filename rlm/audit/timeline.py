@@ -26,6 +26,8 @@ _CODE_LINES = 8
 _OUTPUT_LINES = 4
 _NODES = 6
 _BLOCK_CHARS = 100_000
+#: What a reader is told of a trace that is not as it was written, before anything that it says.
+UNSURE = "Nobody vouches for what follows."
 #: Before a visit that no code made.
 BY_THE_RUN = "by the run itself: "
 
@@ -52,7 +54,9 @@ def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None) -> str
 def _head(pairs: Sequence[Pair], verdict: Verdict) -> list[str]:
     """How many quotes stand, before it is said that the trace is whole; that it is not goes before all else."""
     if not verdict.ok:
-        return [verdict_line(verdict), *_standing(pairs)]
+        has_answer = any(pair.answered for pair in pairs)
+        left = not_shown(verdict, has_answer)
+        return [verdict_line(verdict), *([left] if left else []), *(_standing(pairs) if has_answer else [])]
     return [*_standing(pairs), verdict_line(verdict), *([] if verdict.vouched else [UNVOUCHED])]
 
 
@@ -78,9 +82,22 @@ def verdict_line(verdict: Verdict) -> str:
     if verdict.ok:
         return f"The trace is whole: {count(verdict.events, 'event')}, head {verdict.head}"
     where = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
-    number = "no event" if not verdict.events else count(verdict.events, "event")
-    before = f"{number} {'stands' if verdict.events < 2 else 'stand'}"
-    return f"THE TRACE IS NOT AS IT WAS WRITTEN: {where}{verdict.reason}; {before} before it"
+    return f"THE TRACE IS NOT AS IT WAS WRITTEN: {where}{verdict.reason}. {UNSURE}"
+
+
+def not_shown(verdict: Verdict, has_answer: bool) -> str:
+    """Which lines of a trace are not shown, from the first bad one on; '' where all are. `has_answer`: whether one
+    stands among those that are."""
+    if verdict.first_bad_line is None:
+        return ""
+    after = f" after line {verdict.events:,}" if verdict.events else ""
+    hold = "is not shown, whatever it holds" if verdict.unread == 1 else "are not shown, whatever they hold"
+    left = (
+        f"{count(verdict.unread, 'line')}{after} {hold}"
+        if verdict.unread
+        else f"The file ends{after or ' before its first line'}"
+    )
+    return left if has_answer else f"{left}; no answer stands before that"
 
 
 def branch_line(branch: Branch) -> str:

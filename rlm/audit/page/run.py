@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from index_store.terminal import count, one_line
-from rlm.audit.claims import YOURS_TO_JUDGE, counted, tally
+from rlm.audit.claims import YOURS_TO_JUDGE, Claim, counted, tally
 from rlm.audit.costs import Cost, costs, in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page.html import Html, facts, fold, join, tag
 from rlm.audit.pairs import Pair
-from rlm.audit.timeline import lacking
+from rlm.audit.timeline import UNSURE, lacking, not_shown
 from rlm.audit.verify import UNVOUCHED, Verdict
 
 _NOTHING = "No event of this trace can be read"
@@ -30,7 +30,7 @@ def header(
     is_chat = len(pairs) > 1
     is_whole = verdict is None or verdict.ok
     unmet = [pair for pair in pairs if pair.answered and pair.answered["stop"] == "unmet"]
-    claims = join([_standing(pairs), *(_not_accepted(pair, is_chat) for pair in unmet)])
+    claims = join([_standing(pairs, verdict), *(_not_accepted(pair, is_chat) for pair in unmet)])
     seal = join([_seal(verdict), _vouching(verdict)])
     question = f"A chat of {len(pairs):,} questions" if is_chat else pairs[0].question if pairs else _NOTHING
     return tag(
@@ -54,24 +54,24 @@ def _line_of(pair: Pair) -> Html:
     )
 
 
-def _standing(pairs: Sequence[Pair]) -> Html:
-    """How many quotes stand, of all answers together."""
+def _standing(pairs: Sequence[Pair], verdict: Verdict | None) -> Html:
+    """How many quotes stand, of all answers together; in no colour that vouches where the trace is not whole."""
+    if not any(pair.answered for pair in pairs):
+        left = not_shown(verdict, False) if verdict else ""
+        return tag("p", tag("strong", f"{left or 'There is no answer'}."), cls="seal unknown", id="standing")
     claims = [claim for pair in pairs for claim in pair.claims]
-    words = counted(claims) if any(pair.answered for pair in pairs) else "there is no answer"
+    words = counted(claims)
     rest = tally(pairs[0].claims, pairs[0].content).removeprefix(words) if len(pairs) == 1 else ""
     rest = rest or (f"; {YOURS_TO_JUDGE}" if claims else "")
-    tone = (
-        "bad"
-        if any(claim.is_missing for claim in claims)
-        else "warn"
-        if any(claim.doubt for claim in claims)
-        else "good"
-        if claims
-        else "unknown"
-    )
-    return tag(
-        "p", tag("strong", f"{words[0].upper()}{words[1:]}"), f"{rest}.", cls=f"seal {tone}", id="standing"
-    )
+    title = tag("strong", f"{words[0].upper()}{words[1:]}")
+    tone = _tone(claims, verdict is None or verdict.ok)
+    return tag("p", title, f"{rest}.", cls=f"seal {tone}", id="standing")
+
+
+def _tone(claims: Sequence[Claim], is_whole: bool) -> str:
+    if any(claim.doubt for claim in claims):
+        return "bad" if any(claim.is_missing for claim in claims) else "warn"
+    return "good" if claims and is_whole else "unknown"
 
 
 def _not_accepted(pair: Pair, is_chat: bool) -> Html:
@@ -86,7 +86,7 @@ def _vouching(verdict: Verdict | None) -> Html | None:
         return None
     head = [] if verdict is None else [" Head ", tag("code", verdict.head, cls="hash")]
     if verdict is not None and verdict.vouched:
-        return tag("p", "Its head is the one that was kept elsewhere.", *head, cls="meta")
+        return tag("p", "Its head is the one given with --head.", *head, cls="meta")
     return tag("p", UNVOUCHED, *head, cls="seal unknown", id="unvouched")
 
 
@@ -116,14 +116,10 @@ def _seal(verdict: Verdict | None) -> Html:
         ]
         return tag("p", *words, cls="seal good")
     where = f"Line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
-    words = [tag("strong", "The trace is not as it was written."), f" {where}{verdict.reason}. "]
-    return tag(
-        "p",
-        *words,
-        f"This page shows the {count(verdict.events, 'event')} before it.",
-        cls="seal bad",
-        role="alert",
-    )
+    left = not_shown(verdict, True)
+    words = f" {where}{verdict.reason}. {f'{left}. ' if left else ''}"
+    title = tag("strong", "The trace is not as it was written.")
+    return tag("p", title, words, tag("strong", UNSURE), cls="seal bad", role="alert")
 
 
 def _numbers(events: Sequence[RecordedEvent]) -> Html:

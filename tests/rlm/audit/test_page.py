@@ -99,7 +99,7 @@ def test_a_citation_that_contradicts_itself_is_doubted() -> None:
 def test_a_damaged_trace_is_told_at_the_top(tmp_path: Path) -> None:
     events, _ = read(sample_run(tmp_path))
     text = render(events[:20], Verdict(False, 20, 21, "it was changed", "0" * 64))
-    assert "Line 21: it was changed." in text and "This page shows the 20 events before it." in text
+    assert "Line 21: it was changed." in text and "Nobody vouches for what follows." in text
     assert "The trace is whole" not in text
 
 
@@ -278,7 +278,7 @@ def test_a_page_says_that_nobody_vouched_for_the_end_unless_the_head_is_known(tm
     assert f"Run folder {folder}" in unknown and f"Head {head}" in unknown.partition("Steps in the tree")[0]
     known = words_of(render(*read(folder, head), str(folder)))
     assert "Nobody has vouched" not in known
-    assert f"Its head is the one that was kept elsewhere. Head {head}" in known
+    assert f"Its head is the one given with --head. Head {head}" in known
     other = words_of(render(*read(folder, "0" * 64), str(folder)))
     assert "The trace is not as it was written." in other and "its head is not the expected one" in other
 
