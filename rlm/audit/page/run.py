@@ -1,16 +1,17 @@
 """The top of the page, and what the run was made with."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from index_store.terminal import count, one_line
+from rlm.audit.attempts import troubles
 from rlm.audit.claims import YOURS_TO_JUDGE, Claim, counted, tally
 from rlm.audit.costs import Cost, costs, in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page.html import Html, facts, fold, join, tag
-from rlm.audit.pairs import Pair
-from rlm.audit.timeline import UNSURE, lacking, not_shown
+from rlm.audit.pairs import Pair, read_by
+from rlm.audit.timeline import READER_DOES, UNSURE, demanded, lacking, no_answer, not_shown
 from rlm.audit.verify import UNVOUCHED, Verdict
 
 _NOTHING = "No event of this trace can be read"
@@ -39,14 +40,25 @@ def header(
         tag("h1", question),
         tag("ol", *map(_line_of, pairs), cls="pairs") if is_chat else None,
         *((claims, seal) if is_whole else (seal, claims)),
+        *_told(events),
         tag("p", "Run folder ", tag("code", folder), cls="meta") if folder else None,
         _numbers(events),
     )
 
 
+def _told(events: Sequence[RecordedEvent]) -> Iterator[Html]:
+    """Who read the text, where that was no language model, and what went wrong on the way."""
+    if reader := read_by(events):
+        yield tag(
+            "p", tag("strong", f"Read by: {reader}"), f"; {READER_DOES}.", cls="seal unknown", id="reader"
+        )
+    if trouble := troubles(events):
+        yield tag("p", tag("strong", "On the way: "), f"{trouble}.", cls="trouble")
+
+
 def _line_of(pair: Pair) -> Html:
     """A question of a chat, as the head of the page lists it."""
-    words = tally(pair.claims, pair.content) if pair.answered else "no answer"
+    words = tally(pair.claims, pair.content) if pair.content else no_answer(pair)
     return tag(
         "li",
         tag("a", one_line(pair.question, 200), href=f"#q{pair.number}"),
@@ -60,7 +72,7 @@ def _standing(pairs: Sequence[Pair], verdict: Verdict | None) -> Html:
         left = not_shown(verdict, False) if verdict else ""
         return tag("p", tag("strong", f"{left or 'There is no answer'}."), cls="seal unknown", id="standing")
     claims = [claim for pair in pairs for claim in pair.claims]
-    words = counted(claims)
+    words = counted(claims) if claims or any(pair.content for pair in pairs) else no_answer(pairs[-1])
     rest = tally(pairs[0].claims, pairs[0].content).removeprefix(words) if len(pairs) == 1 else ""
     rest = rest or (f"; {YOURS_TO_JUDGE}" if claims else "")
     title = tag("strong", f"{words[0].upper()}{words[1:]}")
@@ -117,9 +129,9 @@ def _seal(verdict: Verdict | None) -> Html:
         return tag("p", *words, cls="seal good")
     where = f"Line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
     left = not_shown(verdict, True)
-    words = f" {where}{verdict.reason}. {f'{left}. ' if left else ''}"
+    why = f" {where}{verdict.reason}. {f'{left}. ' if left else ''}"
     title = tag("strong", "The trace is not as it was written.")
-    return tag("p", title, words, tag("strong", UNSURE), cls="seal bad", role="alert")
+    return tag("p", title, why, tag("strong", UNSURE), cls="seal bad", role="alert")
 
 
 def _numbers(events: Sequence[RecordedEvent]) -> Html:
@@ -152,7 +164,7 @@ def _made_with(opened: RecordedEvent) -> list[tuple[str, str]]:
         *([("About", _listed(opened["scope"]))] if opened.get("scope") else []),
         ("Models", _listed(opened["models"])),
         ("Limits", _listed(opened["limits"])),
-        ("Demands", _listed(opened.get("demands", {}))),
+        *([("Demands", _listed(demands))] if (demands := demanded(opened)) else []),
         ("Prompts", join([f"version {prompts['version']} ", tag("code", prompts["sha256"])])),
         ("Code", opened["code_version"]),
     ]

@@ -9,8 +9,10 @@ from typing import Any
 
 from index_store.terminal import count, one_line
 from rlm.audit.attempts import (
+    as_sent,
     attempts_in_words,
     cost_in_words,
+    not_taken,
     parameters_of,
     refused_in_words,
     served_in_words,
@@ -63,7 +65,7 @@ class Scene:
 def steps_section(events: Sequence[RecordedEvent], anchors: Mapping[str, str]) -> Html:
     """Every event of the run by turns, a child inside the step that called it. `anchors`: the HTML id of each node."""
     talks: dict[str, list[RecordedEvent]] = {}
-    for event in events:
+    for event in as_sent(events):
         talks.setdefault(event["conversation"], []).append(event)
     scene = Scene(talks, set(), anchors)
     parts = [_conversation("0", scene)]
@@ -133,7 +135,11 @@ def _asked(event: RecordedEvent, scene: Scene) -> Html:
     summary = f"Sent to the model: {len(new):,} new of {count(total, 'message')}"
     words = [f"{name} {one_line(_json(value), 1_000)}" for name, value in parameters_of(event).items()]
     asked_with = tag("p", f"Asked with {', '.join(words)}", cls="meta") if words else None
-    return fold(summary, asked_with, *map(_message, new), id=_anchor(event), cls="sent")
+    sent = fold(summary, asked_with, *map(_message, new), id=_anchor(event), cls="sent")
+    why = not_taken(event)
+    return (
+        join([tag("p", tag("strong", "The answer was not taken: "), why, cls="doubt"), sent]) if why else sent
+    )
 
 
 def _message(message: Mapping[str, str]) -> Html:

@@ -1,18 +1,22 @@
 """A trace that was rewritten with right hashes is found where its events contradict each other, on that line."""
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from index_store.index import Index, open_index
-from rlm import Limits, Models, ask, prompts
+from rlm import Demands, Limits, Models, ask, prompts
 from rlm.audit import Verdict, read, verify
 from rlm.audit.consistency import told_in
 from rlm.audit.log import FIRST_PREV, canonical, seal
+from rlm.audit.page import render
+from rlm.audit.timeline import show
 from rlm.cli import main
 from tests.helpers.audit_sample import sample_run
 from tests.helpers.model_server import MODEL, Body, ModelServer
@@ -518,7 +522,7 @@ def test_lines_after_a_bad_one_are_counted_and_no_answer_among_them_is_denied(
     path, page = forged(events, tmp_path), tmp_path / "page.html"
     file = path if path.is_file() else path / "trace.jsonl"
     lines = file.read_bytes().splitlines(keepends=True)
-    cases = (
+    cases: tuple[tuple[list[bytes], str], ...] = (
         ([*lines[:3], b"\n", *lines[4:]], f"{len(lines) - 3} lines after line 3 are not shown, whatever they hold;"),
         ([*lines[:-1], lines[-1][:-9]], f"1 line after line {len(lines) - 1} is not shown, whatever it holds"),
         ([b"{}\n", *lines[1:]], f"{len(lines)} lines are not shown, whatever they hold; no answer stands before that"),
@@ -533,6 +537,40 @@ def test_lines_after_a_bad_one_are_counted_and_no_answer_among_them_is_denied(
         capsys.readouterr()
         text = page.read_text(encoding="utf-8")
         assert words in text and "There is no answer" not in text
+
+
+@pytest.mark.parametrize("route", ["rlm", "direct"])
+def test_show_and_the_page_say_what_was_demanded_what_was_sent_and_why_an_answer_was_not_taken(
+    index: Index, tmp_path: Path, route: Any
+) -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"masts": {"type": "integer"}},
+        "required": ["masts"],
+    }
+    values = ('{"masts": "two"}', '{"masts": 2}')
+    replies = [f"```python\nanswer = {{'content': {v!r}, 'ready': True}}\n```" for v in values]
+    with (
+        ModelServer(replies if route == "rlm" else list(values)) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        server.use(patch)
+        answer = ask(
+            index,
+            "How many masts?",
+            route=route,
+            demands=Demands(schema=schema),
+            models=Models(MODEL, MODEL),
+            runs=tmp_path,
+        )
+    assert answer.stop == "answer", answer
+    said = " ".join(show(*read(answer.trace)).split())
+    page = " ".join(unescape(re.sub(r"<[^>]+>", "", render(*read(answer.trace)))).split())
+    assert "On the way: 1 answer not taken" in said and "On the way: 1 answer not taken" in page
+    why = "it does not fit the schema: $.masts: 'two' is not of type 'integer'"
+    assert f"NOT TAKEN {why}" in said and f"The answer was not taken: {why}" in page
+    assert 'demands schema={"properties": {"masts": {"type": "integer"}}' in said
+    assert "…" not in said.partition("limits")[2].partition("route")[0] and "window=none" in said
 
 
 def test_a_sound_trace_says_what_was_not_checked(

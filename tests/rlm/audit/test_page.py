@@ -4,6 +4,7 @@ import html
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,16 @@ from pypdf import PdfReader
 
 from index_store.index import Index
 from rlm.audit import Verdict, read
-from rlm.audit.kinds import Answered, ChildCalled, ModelAsked, ModelFailed, Note, RunClosed, Visited
+from rlm.audit.kinds import (
+    Answered,
+    ChildCalled,
+    ModelAnswered,
+    ModelAsked,
+    ModelFailed,
+    Note,
+    RunClosed,
+    Visited,
+)
 from rlm.audit.page import render
 from rlm.audit.page.answer import doubts
 from rlm.audit.page.html import join, pre, tag
@@ -20,8 +30,8 @@ from rlm.audit.page.steps import turns_of
 from rlm.audit.page.tree import boxes, grown
 from rlm.audit.routing import Place, places_of
 from rlm.audit.timeline import show
-from rlm.gateway.types import Usage
-from tests.helpers.audit_sample import Script, citation, node_ref, sample_run
+from rlm.gateway.types import Attempt, Usage
+from tests.helpers.audit_sample import Script, citation, node_ref, opening, sample_run
 from tests.helpers.chat_sample import QUESTIONS, chat_sample
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -281,6 +291,52 @@ def test_a_page_says_that_nobody_vouched_for_the_end_unless_the_head_is_known(tm
     assert f"Its head is the one given with --head. Head {head}" in known
     other = words_of(render(*read(folder, "0" * 64), str(folder)))
     assert "The trace is not as it was written." in other and "its head is not the expected one" in other
+
+
+def test_what_went_wrong_and_who_read_the_text_stand_at_the_head_in_text_and_on_the_page(
+    tmp_path: Path,
+) -> None:
+    run = Script(tmp_path)
+    offline = {"root": "offline/navigator", "child": "offline/reader"}
+    run.record(replace(opening("Why?"), models=offline))
+    none, once = Usage(), Attempt("429", 0, 0.1, Usage(), Usage(), "too many", {"max_tokens": 9})
+    for call, end in ((1, "answer"), (2, "fail")):
+        asked = ModelAsked(
+            call=call, model="m", messages=[], conversation_messages=0, max_tokens=1, temperature=0.0
+        )
+        run.record(asked)
+        attempts = [once, replace(once, status="200", error="", sent={"max_tokens": 7})]
+        run.record(
+            ModelAnswered(
+                call=call,
+                model="m",
+                text="",
+                usage=none,
+                finish_reason="stop",
+                seconds=0.1,
+                cached=False,
+                attempts=attempts,
+            )
+            if end == "answer"
+            else ModelFailed(call=call, model="m", error="no key", seconds=0.1, usage=none, attempts=[once])
+        )
+    run.scan("import os", "import os", 1)
+    run.ran(status="rejected")
+    run.close("", [citation("report.txt", "No such words.") | {"doc": None}], "failed")
+    events, verdict = read(tmp_path)
+    text, page = show(events, verdict), words_of(render(events, verdict))
+    for part in (
+        "no language model (offline extractive); sentences",
+        "On the way: 1 call failed, 1 retry, 1 cell refused",
+    ):
+        assert part in text.partition("question")[0] and part in page.partition("Ended")[0], part
+    assert "  with max_tokens=7\n" in text and "  with max_tokens=9\n" in text and "temperature" not in text
+    assert "Asked with max_tokens 7" in page and "temperature" not in page
+    assert "unsupported: not in the documents" in text and "None" not in text
+    sound = read(sample_run(tmp_path / "sound"))
+    events = [event for event in sound[0] if event["kind"] not in ("code_scanned", "code_run")]
+    for words in (show(events, sound[1]), words_of(render(events, sound[1]))):
+        assert "On the way" not in words and "no language model" not in words
 
 
 def test_the_page_of_a_chat_lists_its_questions_each_a_link_to_its_answer(chat_text: str) -> None:
