@@ -476,26 +476,52 @@ def test_the_links_of_a_chat_lead_to_each_answer(browser: Any, tmp_path: Path, c
 
 
 @pytest.mark.parametrize("script", [True, False])
-def test_on_paper_everything_is_open_and_the_furniture_is_gone(
+def test_on_paper_the_evidence_is_open_and_prompts_raw_replies_and_the_furniture_are_not_there(
     browser: Any, saved: Path, script: bool
 ) -> None:
     seen = Seen(browser, saved, java_script_enabled=script)
-    pages = PdfReader(io.BytesIO(seen.page.pdf())).pages
-    words = " ".join(" ".join(page.extract_text() for page in pages).split())
+    words = printed(seen)[1]
     for evidence in (
         "4 quotes stand",
         "[4: not in the text]",
-        "You answer from a tree of summaries called `context`",  # a message, folded on the screen
         "the fixed contract ended in",
         "import of 'os' is not allowed",
-        "Utilities at a price 2.6 times",  # what a verb gave
+        "Utilities at a price 2.6 times",  # the words of a branch that was entered
         "One third of the cost of bulk purchases will be disallowed",
     ):
         assert evidence in words, evidence
+    assert "are printed only where they were opened before" in words
+    for aside in (
+        "You answer from a tree of summaries called `context`",
+        '"label":',
+        "The reply as written ```",
+    ):
+        assert aside not in words, aside
     for furniture in ("Open all", "next turn", "raptor-rlm", "Skip to the answer", "0 s 1", "Open a node"):
         assert furniture not in words, furniture
     if script:
         assert seen.look("[...document.querySelectorAll('details')].some(part => part.open)") is False
+
+
+def test_on_paper_the_run_and_its_head_are_on_the_first_page_and_what_was_opened_is_printed(
+    browser: Any, tmp_path: Path
+) -> None:
+    run = sample_run(tmp_path / "run-of-harrow")
+    file, (events, verdict) = tmp_path / "page.html", read(run)
+    file.write_text(render(events, verdict, "run-of-harrow"), encoding="utf-8")
+    seen = Seen(browser, file)
+    pages, _ = printed(seen)
+    assert "run-of-harrow" in pages[0] and verdict.head in pages[0].replace(" ", "")
+    seen.look("document.querySelectorAll('details').forEach(part => part.open = true)")
+    opened, words = printed(seen)
+    assert "You answer from a tree of summaries called `context`" in words
+    assert len(pages) < len(opened)
+
+
+def printed(seen: Seen) -> tuple[list[str], str]:
+    """The text of each page of paper, and of all together."""
+    pages = [" ".join(page.extract_text().split()) for page in PdfReader(io.BytesIO(seen.page.pdf())).pages]
+    return pages, " ".join(pages)
 
 
 # WCAG 2.2, 1.4.3: 4.5 to 1 for text, against the nearest ground that is not clear.
