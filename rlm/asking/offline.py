@@ -2,10 +2,9 @@
 
 import re
 
-from rlm.gateway.offline.registry import PREFIX
+from rlm.gateway.offline import PREFIX, READ_BY as READ_BY
 from rlm.limits import Models
 
-READ_BY = "no language model (offline extractive)"
 NOT_ENGLISH = (
     "the question does not look like English, the one language that the offline tools know: what they found may have "
     "nothing to do with it; ask in English, or a language model with --model"

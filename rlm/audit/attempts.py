@@ -1,17 +1,22 @@
-"""A call in words: how each of its attempts ended, what was waited for, what it cost, or which cap refused it.
+"""A call in words: how each of its attempts ended, what was waited for, what it cost, or which cap refused it; and the
+trouble of all calls and cells of a run, in a line.
 
 Fields that older traces do not have are passed over.
 """
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from index_store.terminal import count, one_line
 from rlm.audit.costs import in_dollars
+from rlm.audit.events import RecordedEvent
 from rlm.gateway.types import Usage
 
 _TOLD_S = 0.5  # a wait before the first attempt that is worth telling
 _UNITS = {"tokens": "token", "calls": "call"}
+#: How a message ends that tells a model that its answer was not taken, and why (rlm.prompts); the fence is random.
+_NOT_TAKEN = re.compile(r"\n<<<END (\w{1,64}) 1/1>>>\n(?:Mend it|Answer again)[^\n]*\Z")
 
 
 def attempts_in_words(event: Mapping[str, Any]) -> str:
@@ -70,6 +75,54 @@ def parameters_of(event: Mapping[str, Any]) -> dict[str, Any]:
     """What a call was asked with beside its messages; an older trace does not say."""
     temperature = {"temperature": event["temperature"]} if "temperature" in event else {}
     return {**temperature, **event.get("parameters", {})}
+
+
+def as_sent(events: Sequence[RecordedEvent]) -> list[RecordedEvent]:
+    """The events, each call asked with what its last attempt sent, where that is recorded: a model that does not take
+    a parameter is not sent it, whatever was asked for."""
+    sent: dict[tuple[str, Any], Mapping[str, Any]] = {
+        (event["conversation"], event["call"]): next((a["sent"] for a in reversed(event["attempts"])), {})
+        for event in events
+        if event["kind"] in ("model_answered", "model_failed") and "attempts" in event
+    }
+    return [
+        {name: value for name, value in event.items() if name != "temperature"}
+        | {"parameters": sent[event["conversation"], event["call"]]}
+        if event["kind"] == "model_asked" and (event["conversation"], event["call"]) in sent
+        else event
+        for event in events
+    ]
+
+
+def not_taken(asked: Mapping[str, Any]) -> str:
+    """Why the answer before a call was not taken, as its model was told with it, on one line; '' where it was."""
+    messages = asked["messages"]
+    content = messages[-1]["content"] if messages and messages[-1]["role"] == "user" else ""
+    if not (end := _NOT_TAKEN.search(content, max(0, len(content) - 300))):
+        return ""
+    _, told, why = content[: end.start()].partition(
+        f"nswer is not taken yet: \n<<<DATA {end[1]} 1/1 what it lacks>>>\n"
+    )
+    return one_line(why, 1_000) if told else ""
+
+
+def troubles(events: Sequence[RecordedEvent]) -> str:
+    """`1 call failed, 3 retries, 2 cells refused`; '' where nothing of the kind happened."""
+    failed = sum(event["kind"] == "model_failed" for event in events)
+    retries = sum(max(len(event.get("attempts", ())) - 1, 0) for event in events)
+    refused = sum(event["kind"] == "code_scanned" and event["verdict"] == "rejected" for event in events)
+    broken = sum(
+        event["kind"] == "code_run" and event["status"] not in ("ok", "rejected") for event in events
+    )
+    taken = sum(event["kind"] == "model_asked" and bool(not_taken(event)) for event in events)
+    told = {
+        f"{count(failed, 'call')} failed": failed,
+        count(retries, "retry", "retries"): retries,
+        f"{count(refused, 'cell')} refused": refused,
+        f"{count(broken, 'cell')} failed": broken,
+        f"{count(taken, 'answer')} not taken": taken,
+    }
+    return ", ".join(words for words, number in told.items() if number)
 
 
 def _seconds(seconds: float) -> str:

@@ -1,24 +1,39 @@
-"""Which claims of an answer stand in the documents, counted, and marked where they stand in the answer's words.
+"""Which quotes of an answer stand in the documents, counted, and marked where the answer's words name them.
 
-A citation is a claim that words stand in the documents; `[2]` in an answer names its second. The words of an answer may
-be anyone's: a mark is added, and nothing of what is written is taken away.
+A citation is a claim that words stand in the documents; `[2]` in an answer names its second. Only the quotes are held
+against the documents: whether the answer's own words follow from them no rule can tell, and no count says so. The words
+of an answer may be anyone's: a mark is added, and nothing of what is written is taken away.
 """
 
 import json
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from itertools import pairwise
 
 from index_store.terminal import count
 from rlm.audit.events import RecordedEvent
+from rlm.gateway.offline.sentences import split
 
 #: How a citation is said to stand where its words are in the documents: word for word, or spaced otherwise.
 STANDING = frozenset({"verbatim", "respaced"})
 NOT_IN_TEXT = "not in the text"
+IN_OTHER_WORDS = "in other words"
+#: What a count of quotes does not say.
+YOURS_TO_JUDGE = "whether the answer follows from them is for you to judge"
 RESPACED = "same words, other spacing"
 _GROUP = re.compile(r"\[\d{1,3}(?:\s?[,;–-]\s?\d{1,3})*\]")
 _NUMBER = re.compile(r"\d{1,3}")
+_LEADING = re.compile(rf"(?:\s*{_GROUP.pattern}[.,;]?)+\s*")
+#: What changes the sense of a sentence most, and may be one character of it: numbers, and words that deny.
+_TELLING = re.compile(
+    r"[-−+]?\d+(?:[.,:/]\d+)*%?|\w+n['’]t\b|\b(?:not?|never|none|nobody|nothing|nowhere|neither|nor|without|cannot"
+    r"|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozens?|hundreds?|thousands?|millions?"
+    r"|billions?|half|twice|nicht|nichts|nie|niemals|keine?|keine[mnrs]|ohne|ne|pas|jamais|sans|nunca|sin|non|mai)\b",
+    re.IGNORECASE,
+)
+_MOST_TELLING = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +48,20 @@ class Claim:
         """Whether no document holds it."""
         return self.supported == "unsupported"
 
+    @property
+    def doubt(self) -> str:
+        """How it does not stand as it is quoted, in a few words; '' where it stands."""
+        return "" if self.supported in STANDING else NOT_IN_TEXT if self.is_missing else IN_OTHER_WORDS
+
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of an answer. `number`: of the claim that it names, from 1; None for other words. `is_missing`: the text
-    says so too."""
+    """A piece of an answer. `number`: of the claim that it names, from 1; None for other words. `claim`: that one,
+    where it does not stand as it is quoted, which the text says too."""
 
     text: str
     number: int | None = None
-    is_missing: bool = False
+    claim: Claim | None = None
 
 
 def claims_of(answered: RecordedEvent) -> list[Claim]:
@@ -54,17 +74,55 @@ def in_words(supported: str) -> str:
     return RESPACED if supported == "respaced" else supported
 
 
-def tally(claims: Sequence[Claim]) -> str:
-    """How many claims stand, and how the others do: `7 of 9 claims stand; 2 are not in the text`."""
+def counted(claims: Sequence[Claim]) -> str:
+    """How many quotes stand, and how the others do: `7 of 9 quotes stand in the documents; 2 are not in the text`."""
     if not claims:
-        return "no claim is cited"
-    stand = sum(claim.supported in STANDING for claim in claims)
+        return "nothing is quoted"
+    stand = sum(not claim.doubt for claim in claims)
     missing = sum(claim.is_missing for claim in claims)
     near = len(claims) - stand - missing
-    parts = [f"{stand:,} of {count(len(claims), 'claim')} {'stands' if stand == 1 else 'stand'}"]
-    parts += [f"{near:,} {_is(near)} there in other words"] if near else []
+    verb = "stands" if stand == 1 or len(claims) == 1 else "stand"
+    parts = [f"{stand:,} of {count(len(claims), 'quote')} {verb} in the documents"]
+    parts += [f"{near:,} {_is(near)} there {IN_OTHER_WORDS}"] if near else []
     parts += [f"{missing:,} {_is(missing)} {NOT_IN_TEXT}"] if missing else []
     return "; ".join(parts)
+
+
+def tally(claims: Sequence[Claim], content: str = "") -> str:
+    """How many quotes stand, how many sentences of the answer `content` cite nothing, and what neither can say."""
+    bare = uncited(content)
+    parts = [counted(claims)]
+    parts += [f"{count(bare, 'sentence')} {'cites' if bare == 1 else 'cite'} nothing"] if bare else []
+    return "; ".join([*parts, YOURS_TO_JUDGE] if claims else parts)
+
+
+def uncited(content: str) -> int:
+    """How many sentences of an answer name no citation; 0 where none does, as then its marks say nothing.
+
+    A mark right behind a full stop belongs to the sentence before it; a heading or what ends in a colon is no sentence.
+    """
+    if not names_claims(content):
+        return 0
+    sentences = [content[start:end] for start, end in split(content)]
+    leads = [_LEADING.match(sentence) for sentence in sentences]
+    own = [sentence[lead.end() if lead else 0 :] for sentence, lead in zip(sentences, leads, strict=True)]
+    return sum(
+        not (following or _GROUP.search(words))
+        and words.endswith((".", "!", "?", "…", "。"))
+        and len(words) > 1
+        for words, following in zip(own, [*leads[1:], None], strict=True)
+    )
+
+
+def differences(quote: str, found: str) -> str:
+    """The numbers and the words that deny in which a quote and the document differ, `150 / 140; not / (none)`; '' where
+    they have the same."""
+    ours, theirs = (_TELLING.findall(text)[:_MOST_TELLING] for text in (quote, found))
+    steps = SequenceMatcher(
+        None, [word.lower() for word in ours], [word.lower() for word in theirs], autojunk=False
+    ).get_opcodes()
+    pairs = ((" ".join(ours[a:b]), " ".join(theirs[c:d])) for step, a, b, c, d in steps if step != "equal")
+    return "; ".join(f"{one or '(none)'} / {other or '(none)'}" for one, other in pairs)
 
 
 def names_claims(content: str) -> bool:
@@ -73,14 +131,14 @@ def names_claims(content: str) -> bool:
 
 
 def marked(content: str, claims: Sequence[Claim]) -> str:
-    """The answer with a mark, `[2: not in the text]`, at each claim that no document holds."""
+    """The answer with a mark at each quote that does not stand: `[2: not in the text]`, `[3: in other words]`."""
     return "".join(piece.text for piece in pieces(content, claims))
 
 
 def pieces(content: str, claims: Sequence[Claim]) -> Iterator[Piece]:
     """The answer in pieces, each claim that it names a piece of its own.
 
-    A missing claim that no number names is marked behind the words that it quotes, or else at the end.
+    A claim that does not stand and that no number names is marked behind the words that it quotes, or else at the end.
     """
     at = 0
     for start, end, numbers in _places(content, claims):
@@ -101,7 +159,7 @@ def _places(content: str, claims: Sequence[Claim]) -> list[tuple[int, int, list[
         return []
     known = {number for _, _, numbers in places for number in numbers}
     for number, claim in enumerate(claims, 1):
-        if claim.is_missing and number not in known:
+        if claim.doubt and number not in known:
             found = content.find(claim.quote) if claim.quote else -1
             at = found + len(claim.quote) if found >= 0 else len(content.rstrip())
             places.append((at, at, [number]))
@@ -132,14 +190,14 @@ def _named(group: str) -> list[int]:
 
 
 def _group(text: str, numbers: list[int], claims: Sequence[Claim]) -> Iterator[Piece]:
-    """The pieces of one mark: as it is written where no claim in it is missing, else each claim in its own brackets."""
-    if any(claims[number - 1].is_missing for number in numbers):
+    """The pieces of one mark: as it is written where each claim in it stands, else each claim in its own brackets."""
+    if any(claims[number - 1].doubt for number in numbers):
         for number in numbers:
-            is_missing = claims[number - 1].is_missing
+            claim = claims[number - 1]
             before = " " if number != numbers[0] or not text else ""
-            words = f"[{number}: {NOT_IN_TEXT}]" if is_missing else f"[{number}]"
+            words = f"[{number}: {claim.doubt}]" if claim.doubt else f"[{number}]"
             yield from ([Piece(before)] if before else [])
-            yield Piece(words, number, is_missing)
+            yield Piece(words, number, claim if claim.doubt else None)
         return
     if len(numbers) == 1:
         yield Piece(text, numbers[0])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rlm.audit.claims import Claim, claims_of
 from rlm.audit.events import RecordedEvent
 from rlm.audit.routing import Branch, entries
+from rlm.gateway.offline import PREFIX, READ_BY
 from rlm.gateway.types import Message, Usage
 
 #: How a model was told the next question of a chat, and the question of a conversation; by these words a question is
@@ -35,6 +36,18 @@ class Pair:
     def claims(self) -> list[Claim]:
         """The claims of its answer."""
         return claims_of(self.answered) if self.answered else []
+
+    @property
+    def content(self) -> str:
+        """The words of its answer; '' where it has none."""
+        return str(self.answered["content"]) if self.answered else ""
+
+
+def read_by(events: Sequence[RecordedEvent]) -> str:
+    """Who read the text, where that was no language model; '' where one did, or may have."""
+    named = [event["models"] for event in events if event["kind"] in ("run_opened", "models_changed")]
+    readers = [str(models.get(role, "")) for models in named for role in ("root", "child")]
+    return READ_BY if readers and all(model.startswith(PREFIX) for model in readers) else ""
 
 
 def pairs_of(events: Sequence[RecordedEvent]) -> list[Pair]:

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from index_store.errors import IndexStoreError
+from index_store.terminal import one_line
 from index_store.types import Span
 from rlm.audit.events import CONTEXT_CHARS, RecordedEvent
 
 if TYPE_CHECKING:
     from index_store.index import Index
 
+MOST_PASSAGES = 10_000  # of a run that are held against the index
 MOST_CITATIONS = 1_000  # of a run that are held against texts; an answer has 100 at most
 WORK = 5_000_000  # comparisons of a citation with a text that the trace holds
 
@@ -119,26 +121,73 @@ def _placed(doc: object, start: object, end: object, text: str) -> Iterator[Pass
 # -- the index ---------------------------------------------------------------------------------------------
 
 
-def index_problem(
-    index: "Index", opened: RecordedEvent, citations: Iterable[Cited]
-) -> tuple[int, str] | None:
-    """(line, sentence) of what the index contradicts: the facts of it that the run opened with, or a citation."""
+def generation_asked(index: "Index", opened: RecordedEvent) -> "Index | None":
+    """The generation of an index with the digest that the run names, live or not; None where it is not there."""
+    digest = opened["index"]["digest"]
+    if index.digest == digest or index.is_plain:
+        return index if index.digest == digest else None
+    from index_store.generations import list_generations
+    from index_store.index import open_generation
+
+    try:
+        numbers = [one.number for one in list_generations(index.path) if one.digest == digest]
+        return open_generation(index.path, numbers[-1]) if numbers else None
+    except (IndexStoreError, OSError):
+        return None
+
+
+def another_generation(index: "Index", opened: RecordedEvent) -> str:
+    """Why a trace that is whole by itself cannot be held against an index that has not what the run asked."""
     said = opened["index"]
-    if said["digest"] != index.digest:
-        return (
-            1,
-            f"the run asked an index with digest {said['digest'][:80]}, and {index.path.name} has {index.digest}",
-        )
+    asked = f"generation {one_line(str(said['generation']), 20)} with digest {said['digest'][:12]}"
+    return (
+        f"the trace by itself is whole, but {index.path.name} is another generation than the run asked, or another "
+        f"index: the run asked {asked}, which is not there, so its citations were not compared; give the one it asked"
+    )
+
+
+def named(index: "Index") -> str:
+    """An index as a sentence names it."""
+    name = one_line(index.path.name, 80)
+    return name if index.is_plain else f"generation {index.generation} of {name}"
+
+
+def index_problem(
+    index: "Index", opened: RecordedEvent, events: Iterable[RecordedEvent], citations: Citations
+) -> tuple[int, str] | None:
+    """(line, sentence) of what the generation that was asked contradicts: the facts of it that the run opened with, a
+    citation, or a passage that a verb gave."""
+    said = opened["index"]
     for name, held in (("documents", len(index.documents)), ("nodes", len(index))):
         if said[name] != held:
             return (
                 1,
                 f"the run is said to have asked {said[name]} {name}, and the index of that digest has {held}",
             )
-    for cited in citations:
+    for cited in citations.listed:
         if not _stands_in(index, cited):
             return cited.line, f"{cited.name} has other words than the document in {index.path.name}"
+    return _misread(index, events, citations)
+
+
+def _misread(index: "Index", events: Iterable[RecordedEvent], citations: Citations) -> tuple[int, str] | None:
+    """(line, sentence) of the first passage that a verb gave with other words than the document has."""
+    passages = ((event["seq"] + 1, passage) for event in events for passage in passages_of(event))
+    for number, (line, passage) in enumerate(passages):
+        if number >= MOST_PASSAGES:
+            citations.passed_over = True
+            return None
+        if not _is_at(index, passage):
+            where = f"characters {passage.start} to {passage.end}"
+            return line, f"{where} were shown with other words than the document in {index.path.name} has"
     return None
+
+
+def _is_at(index: "Index", passage: Passage) -> bool:
+    try:
+        return index.span_text(Span(passage.doc, passage.start, passage.end)) == passage.text
+    except IndexStoreError:
+        return False
 
 
 def _stands_in(index: "Index", cited: Cited) -> bool:

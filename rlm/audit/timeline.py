@@ -1,22 +1,26 @@
 """A run as plain text: what was asked, each step in order, what it cost so far, the answer and its citations."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
 from index_store.terminal import count, one_line, visible
 from rlm.audit.attempts import (
+    as_sent,
     attempts_in_words,
     failure_in_words,
     is_plain,
+    not_taken,
     parameters_of,
     served_in_words,
+    troubles,
 )
-from rlm.audit.claims import claims_of, in_words, marked, tally
+from rlm.audit.claims import claims_of, differences, in_words, marked, tally
 from rlm.audit.costs import costs, in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks
-from rlm.audit.pairs import Pair, pairs_of
+from rlm.audit.pairs import Pair, pairs_of, read_by
 from rlm.audit.routing import Branch
 from rlm.audit.verify import UNVOUCHED, Verdict
 from rlm.gateway.types import Usage
@@ -26,6 +30,10 @@ _CODE_LINES = 8
 _OUTPUT_LINES = 4
 _NODES = 6
 _BLOCK_CHARS = 100_000
+#: What a reader is told of a trace that is not as it was written, before anything that it says.
+UNSURE = "Nobody vouches for what follows."
+#: What readers that are no language model do.
+READER_DOES = "sentences of the documents, chosen by rules"
 #: Before a visit that no code made.
 BY_THE_RUN = "by the run itself: "
 
@@ -33,11 +41,12 @@ BY_THE_RUN = "by the run itself: "
 def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None) -> str:
     """The run as text for a terminal or a file, without colour and control characters.
 
-    First the verdict, if given, and how many claims of its answers stand; then each question with its steps, its
+    First the verdict, if given, and how many quotes of its answers stand; then each question with its steps, its
     answer, the branches entered for it and, in a chat, what it cost.
     """
+    events = as_sent(events)
     pairs, total = pairs_of(events), {cost.seq: cost.usage for cost in costs(events)}
-    lines = [] if verdict is None else _head(pairs, verdict)
+    lines = [] if verdict is None else _head(events, pairs, verdict)
     for pair in pairs:
         lines += ["", *([f"QUESTION {pair.number} of {len(pairs)}"] if len(pairs) > 1 else [])]
         for event in pair.events:
@@ -49,23 +58,39 @@ def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None) -> str
     return "\n".join(lines if pairs else [*lines, "", *_path([])]).lstrip("\n") + "\n"
 
 
-def _head(pairs: Sequence[Pair], verdict: Verdict) -> list[str]:
-    """How many claims stand, before it is said that the trace is whole; that it is not goes before all else."""
-    if not verdict.ok:
-        return [verdict_line(verdict), *_standing(pairs)]
-    return [*_standing(pairs), verdict_line(verdict), *([] if verdict.vouched else [UNVOUCHED])]
+def _head(events: Sequence[RecordedEvent], pairs: Sequence[Pair], verdict: Verdict) -> list[str]:
+    """How many quotes stand, before it is said that the trace is whole; that it is not goes before all else. Then who
+    read the text, where that was no language model, and what went wrong on the way."""
+    reader, trouble = read_by(events), troubles(events)
+    rest = [f"read by: {reader}; {READER_DOES}"] if reader else []
+    rest += [f"On the way: {trouble}"] if trouble else []
+    if verdict.ok:
+        return [*_standing(pairs), verdict_line(verdict), *([] if verdict.vouched else [UNVOUCHED]), *rest]
+    has_answer = any(pair.answered for pair in pairs)
+    left = not_shown(verdict, has_answer)
+    lines = [verdict_line(verdict), *([left] if left else [])]
+    return [*lines, *(_standing(pairs) if has_answer else []), *rest]
 
 
 def _standing(pairs: Sequence[Pair]) -> list[str]:
-    """How many claims stand, a line for each answer; and why an answer is not accepted."""
+    """How many quotes stand, a line for each answer; and why an answer is not accepted."""
     lines = []
     for pair in (pair for pair in pairs if pair.answered):
         who = f"answer {pair.number}: " if len(pairs) > 1 else ""
-        words = f"{who}{tally(pair.claims)}"
+        words = f"{who}{tally(pair.claims, pair.content) if pair.content else no_answer(pair)}"
         lines.append(words[0].upper() + words[1:])
         if pair.answered and pair.answered["stop"] == "unmet":
             lines.append(f"NOT ACCEPTED: {who}{lacking(pair.answered)}")
     return lines or ["There is no answer"]
+
+
+def no_answer(pair: Pair) -> str:
+    """That a question has no answer, and what ended it, where that is known."""
+    return (
+        f"there is no answer: stopped by {_short(pair.answered['stop'])}"
+        if pair.answered
+        else "there is no answer"
+    )
 
 
 def lacking(answered: RecordedEvent) -> str:
@@ -78,9 +103,22 @@ def verdict_line(verdict: Verdict) -> str:
     if verdict.ok:
         return f"The trace is whole: {count(verdict.events, 'event')}, head {verdict.head}"
     where = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
-    number = "no event" if not verdict.events else count(verdict.events, "event")
-    before = f"{number} {'stands' if verdict.events < 2 else 'stand'}"
-    return f"THE TRACE IS NOT AS IT WAS WRITTEN: {where}{verdict.reason}; {before} before it"
+    return f"THE TRACE IS NOT AS IT WAS WRITTEN: {where}{verdict.reason}. {UNSURE}"
+
+
+def not_shown(verdict: Verdict, has_answer: bool) -> str:
+    """Which lines of a trace are not shown, from the first bad one on; '' where all are. `has_answer`: whether one
+    stands among those that are."""
+    if verdict.first_bad_line is None:
+        return ""
+    after = f" after line {verdict.events:,}" if verdict.events else ""
+    hold = "is not shown, whatever it holds" if verdict.unread == 1 else "are not shown, whatever they hold"
+    left = (
+        f"{count(verdict.unread, 'line')}{after} {hold}"
+        if verdict.unread
+        else f"The file ends{after or ' before its first line'}"
+    )
+    return left if has_answer else f"{left}; no answer stands before that"
 
 
 def branch_line(branch: Branch) -> str:
@@ -119,21 +157,28 @@ def _opened(event: RecordedEvent) -> list[str]:
         f"question   {one_line(event['question'], 500)}",
         f"index      {one_line(index['name'], 60)}, generation {_short(index['generation'])}: "
         f"{count(index['documents'], 'document')}, {count(index['nodes'], 'node')}",
-        *([f"about      {_pairs(event['scope'])}"] if event.get("scope") else []),
-        f"models     {_pairs(event['models'])}",
-        f"limits     {_pairs(event['limits'])}",
+        *(_listed("about      ", event["scope"]) if event.get("scope") else []),
+        *_listed("models     ", event["models"]),
+        *_listed("limits     ", event["limits"]),
+        *(_listed("demands    ", demands) if (demands := demanded(event)) else []),
         f"route      {_route(event)}",
         f"code       {_short(event['code_version'])}, prompts {_short(event['prompts']['version'])}; "
         f"started {_short(event['started'])}",
     ]
 
 
+def demanded(opened: RecordedEvent) -> dict[str, Any]:
+    """What was demanded of the answer, without what was not; an older trace does not say."""
+    return {name: value for name, value in opened.get("demands", {}).items() if value not in (None, False)}
+
+
 def _asked(event: RecordedEvent) -> list[str]:
     new, total = len(event["messages"]), event["conversation_messages"]
-    given = parameters_of(event)
+    given, why = parameters_of(event), not_taken(event)
     return [
+        *(_folded(f"NOT TAKEN  {why}", " " * 11) if why else []),
         f"ask        {_short(event['model'])} sees {count(total, 'message')}, {new} of them new",
-        *([f"  with {_pairs(given)}"] if given else []),
+        *(_listed("  with ", given) if given else []),
     ]
 
 
@@ -203,7 +248,7 @@ def _child_returned(event: RecordedEvent) -> list[str]:
 
 
 def _budget(event: RecordedEvent) -> list[str]:
-    return [f"budget     {one_line(event['reason'], 200)}: left {_pairs(event['left'])}"]
+    return _listed(f"budget     {one_line(event['reason'], 200)}: left ", event["left"])
 
 
 def _suspicious(event: RecordedEvent) -> list[str]:
@@ -227,10 +272,23 @@ def _citation(number: int, citation: dict[str, Any]) -> list[str]:
     where = "" if citation["start"] is None else f" {citation['start']}-{citation['end']}{page}"
     like = "" if citation["similarity"] is None else f" ({citation['similarity']:.2f} alike)"
     support = in_words(citation["supported"]) + (like if citation["supported"] == "nearest" else "")
-    return [
-        f"  [{number}] {support}: {_short(citation['doc'])}{where}",
-        f'      "{one_line(citation["quote"], WIDTH)}"',
-    ]
+    place = "not in the documents" if citation["doc"] is None else f"{_short(citation['doc'])}{where}"
+    lines = [f"  [{number}] {support}: {place}"]
+    if citation["supported"] != "nearest" or not citation.get("found"):
+        return [*lines, *_quoted("", citation["quote"])]
+    differs = differences(citation["quote"], citation["found"])
+    lines += [*_quoted("the answer:   ", citation["quote"]), *_quoted("the document: ", citation["found"])]
+    return [*lines, *_folded(f"      differs: {one_line(differs, 500)}", "      ")] if differs else lines
+
+
+def _quoted(who: str, words: str) -> list[str]:
+    """Words in quotation marks and who has them, over as many lines as they need."""
+    return _folded(f'      {who}"{one_line(words, 2_000)}"', " " * (6 + len(who)))
+
+
+def _folded(line: str, margin: str) -> list[str]:
+    """A line that may be long, folded to the width; `margin` is before each further line."""
+    return wrap(line, WIDTH, subsequent_indent=margin, break_on_hyphens=False) or [""]
 
 
 def _closed(event: RecordedEvent) -> list[str]:
@@ -255,7 +313,7 @@ STEPS: dict[str, Callable[[RecordedEvent], list[str]]] = {
     "budget": _budget,
     "suspicious": _suspicious,
     "note": lambda event: [f"note       {one_line(event['text'], WIDTH)}"],
-    "models_changed": lambda event: [f"models     {_pairs(event['models'])}, from here on"],
+    "models_changed": lambda event: [*_listed("models     ", event["models"]), "  from here on"],
     "answered": _answered,
     "run_closed": _closed,
 }
@@ -273,7 +331,15 @@ def _pairs(values: dict[str, Any]) -> str:
     return one_line(", ".join(f"{name}={_value(value)}" for name, value in values.items()), WIDTH)
 
 
+def _listed(name: str, values: dict[str, Any]) -> list[str]:
+    """Names with their values after a word, over as many lines as they need."""
+    words = ", ".join(f"{key}={_value(value)}" for key, value in values.items())
+    return _folded(f"{name}{one_line(words, 4_000)}", " " * min(len(name), 11))
+
+
 def _value(value: object) -> str:
+    if isinstance(value, dict | list):
+        return json.dumps(value, ensure_ascii=False)
     return value if isinstance(value, str) else "none" if value is None else str(value)
 
 

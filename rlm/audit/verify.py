@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, BinaryIO
 from rlm.audit.consistency import Story
 from rlm.audit.events import FORMAT, RecordedEvent, event_problem
 from rlm.audit.log import FILE_NAME, FIRST_PREV, MAX_LINE_BYTES, TraceError, canonical, digest
-from rlm.audit.sources import Citations, index_problem
+from rlm.audit.sources import Citations, another_generation, generation_asked, index_problem, named
 
 if TYPE_CHECKING:
     from index_store.index import Index
@@ -32,6 +32,7 @@ UNVOUCHED = (
 )
 
 _SEAL = re.compile(rb',"prev":"([0-9a-f]{64})","hash":"([0-9a-f]{64})"\}\n\Z')
+_PART_BYTES = 1 << 20  # of a file that are read at a time to count its lines
 _SEAL_BYTES = len(',"prev":"","hash":""}\n') + 128
 
 
@@ -41,8 +42,9 @@ class Verdict:
 
     `events`: how many lines are as they were written, from the first on; `head`: the hash of the last of these.
     `first_bad_line` counts from 1; it is None where `ok`, and where nothing is wrong but that the head is not the
-    expected one. `reason` is one sentence. `unchecked`: what was not checked, each in a few words. `vouched`: the head
-    is the expected one, which was kept elsewhere.
+    expected one, or the index another. `reason` is one sentence. `unchecked`: what was not checked, each in a few
+    words. `vouched`: the head is the expected one. `unread`: how many lines there are from the first bad one on.
+    `compared`: what the citations and passages were held against; '' where no index was given.
     """
 
     ok: bool
@@ -52,6 +54,8 @@ class Verdict:
     head: str
     unchecked: tuple[str, ...] = ()
     vouched: bool = False
+    unread: int = 0
+    compared: str = ""
 
 
 class _Bad(Exception):
@@ -61,7 +65,9 @@ class _Bad(Exception):
 def verify(run: str | Path, expected_head: str | None = None, index: "Index | None" = None) -> Verdict:
     """The verdict on a run folder, or a trace file; raises TraceError only where there is no file to read.
 
-    `index`: the one that was asked, whose digest and texts are then held against those in the trace.
+    `index`: the one that was asked, whose texts are then held against those in the trace: its generation with the
+    digest that the run names, live or not. A contradiction goes before a head that is not the expected one: it says
+    where.
     """
     story, citations = Story(), Citations()
 
@@ -72,15 +78,24 @@ def verify(run: str | Path, expected_head: str | None = None, index: "Index | No
 
     with _open(Path(run)) as file:
         verdict = check(file, expected_head, problem=contradiction)
-        if not verdict.ok:
+        if verdict.first_bad_line:
             return verdict
-        file.seek(0)
+        asked = None if index is None else generation_asked(index, story.opened)
         wrong = _misquoted(file, citations) or (
-            index and index_problem(index, story.opened, citations.listed)
+            asked and index_problem(asked, story.opened, _events(file), citations)
         )
     if wrong:
-        return replace(verdict, ok=False, events=wrong[0] - 1, first_bad_line=wrong[0], reason=wrong[1])
-    return replace(verdict, unchecked=tuple(_unchecked(expected_head, index, citations)))
+        line, reason = wrong
+        left = verdict.events - line + 1
+        return replace(
+            verdict, ok=False, events=line - 1, first_bad_line=line, reason=reason, unread=left, vouched=False
+        )
+    if not verdict.ok:
+        return verdict
+    if index is not None and asked is None:
+        return replace(verdict, ok=False, reason=another_generation(index, story.opened))
+    compared = "" if asked is None else f"citations and passages compared with {named(asked)}"
+    return replace(verdict, unchecked=tuple(_unchecked(expected_head, index, citations)), compared=compared)
 
 
 def read(run: str | Path, expected_head: str | None = None) -> tuple[list[RecordedEvent], Verdict]:
@@ -100,31 +115,56 @@ def check(
 ) -> Verdict:
     """The verdict on the chain of an open file. `on_event` is called with each event whose line is as it was written,
     and in which `problem` has found none."""
-    count, head = 0, FIRST_PREV
+    count, head, kept = 0, FIRST_PREV, 0
     try:
         for event, line_hash in _sealed_events(file):
             if wrong := problem(event):
                 raise _Bad(wrong)
             count, head = count + 1, line_hash
+            kept = count if head == expected_head else kept
             on_event(event)
     except _Bad as bad:
-        return Verdict(False, count, count + 1, str(bad), head)
+        return Verdict(False, count, count + 1, str(bad), head, unread=_lines(file) - count)
     if expected_head not in (None, head):
-        reason = (
-            "the chain is whole, but its head is not the expected one: the file was rewritten or is another"
-        )
-        return Verdict(False, count, None, reason, head)
+        return Verdict(False, count, None, _other_head(count, kept), head)
     return Verdict(
         True, count, None, "every line is as it was written", head, vouched=expected_head is not None
     )
+
+
+def _other_head(events: int, kept: int) -> str:
+    """Why a whole chain does not end in the head that was given, which is that of line `kept`, or of none for 0."""
+    if not kept:
+        return (
+            "the chain is whole, but its head is not the expected one: the file was rewritten or is another"
+        )
+    added = "the line after it was" if events - kept == 1 else f"the {events - kept:,} lines after it were"
+    return (
+        f"the head that was given is that of line {kept}: up to there the trace is as it was kept, and {added} "
+        "added later"
+    )
+
+
+def _lines(file: BinaryIO) -> int:
+    """How many lines the file has, the last one perhaps without its end."""
+    file.seek(0)
+    lines, last = 0, b"\n"
+    while part := file.read(_PART_BYTES):
+        lines, last = lines + part.count(b"\n"), part[-1:]
+    return lines + (last != b"\n")
+
+
+def _events(file: BinaryIO) -> Iterator[RecordedEvent]:
+    """The events of a file whose chain is whole."""
+    file.seek(0)
+    return (event for event, _ in _sealed_events(file))
 
 
 def _misquoted(file: BinaryIO, citations: Citations) -> tuple[int, str] | None:
     """(line, sentence) of a citation that has other words than the trace shows in its place."""
     if not citations.listed:
         return None
-    events = (event for event, _ in _sealed_events(file))
-    return next((wrong for event in events if (wrong := citations.against(event))), None)
+    return next((wrong for event in _events(file) if (wrong := citations.against(event))), None)
 
 
 def _unchecked(expected_head: str | None, index: "Index | None", citations: Citations) -> Iterator[str]:
@@ -133,7 +173,7 @@ def _unchecked(expected_head: str | None, index: "Index | None", citations: Cita
     if index is None:
         yield "the digest and the texts of the index (it was not given)"
     if citations.passed_over:
-        yield "some of its many citations"
+        yield "some of its many citations and passages"
 
 
 def _open(run: Path) -> BinaryIO:

@@ -25,7 +25,7 @@ def trace(args: argparse.Namespace) -> int:
             "ok": verdict.ok,
             "events": verdict.events,
             "line": verdict.first_bad_line,
-            "reason": f"{verdict.reason}{_unchecked(verdict)}",
+            "reason": f"{verdict.reason}{_compared(verdict)}",
         }
         print_json(facts | {"head": verdict.head}) if args.json else say(_sentence(verdict))
         return 0 if verdict.ok else 1
@@ -63,18 +63,18 @@ def _checked(head: str | None) -> str | None:
 
 def _read(run: str, head: str | None) -> tuple[list[RecordedEvent], Verdict]:
     """The events before the first that is not as it was written or contradicts those before it, and the verdict."""
-    events, verdict = read(run, head)
-    verdict = verify(run, head) if verdict.ok else verdict
+    (events, _), verdict = read(run), verify(run, head)
     return events[: verdict.events], verdict
 
 
 def _sentence(verdict: Verdict) -> str:
     if verdict.ok:
         chain = "an unbroken chain without contradictions"
-        return f"ok: {count(verdict.events, 'event')}, {chain}; head {verdict.head}{_unchecked(verdict)}"
+        return f"ok: {count(verdict.events, 'event')}, {chain}; head {verdict.head}{_compared(verdict)}"
     line = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
     return one_line(f"{line}{verdict.reason}", 2_000)
 
 
-def _unchecked(verdict: Verdict) -> str:
-    return f"; not checked: {'; '.join(verdict.unchecked)}" if verdict.unchecked else ""
+def _compared(verdict: Verdict) -> str:
+    compared = f"; {verdict.compared}" if verdict.compared else ""
+    return f"{compared}; not checked: {'; '.join(verdict.unchecked)}" if verdict.unchecked else compared

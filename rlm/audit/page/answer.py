@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from index_store.terminal import count
-from rlm.audit.claims import RESPACED, Claim, Piece, pieces
+from rlm.audit.claims import IN_OTHER_WORDS, RESPACED, Claim, Piece, counted, differences, pieces
 from rlm.audit.costs import in_dollars
 from rlm.audit.events import CONTEXT_CHARS, RecordedEvent
 from rlm.audit.likeness import same_words
@@ -19,7 +19,7 @@ from rlm.audit.timeline import lacking
 _SUPPORT = {
     "verbatim": ("good", "word for word"),
     "respaced": ("good", RESPACED),
-    "nearest": ("warn", "not word for word"),
+    "nearest": ("warn", IN_OTHER_WORDS),
     "unsupported": ("bad", "not in the source"),
 }
 _MOST_CITATIONS = 500
@@ -77,7 +77,7 @@ def _answer(
         if content
         else tag("p", f"There is no answer: stopped by {stop}.")
     )
-    yield tag("h3" if not prefix else "h4", "Citations", tag("span", _tally(cited), cls="tally"))
+    yield tag("h3" if not prefix else "h4", "Citations", tag("span", counted(pair.claims), cls="tally"))
     cards = (citation_card(i, one, held, anchors, prefix) for i, one in enumerate(cited[:_MOST_CITATIONS], 1))
     yield tag("ol", *cards, cls="citations") if cited else tag("p", "The answer cites nothing.")
 
@@ -125,21 +125,16 @@ def doubts(cited: dict[str, Any]) -> Iterator[str]:
         yield f"The place is {count(end - start, 'character')} long, and the words found are {len(found):,}."
 
 
-def _tally(cited: list[dict[str, Any]]) -> str:
-    exact = sum(one["supported"] == "verbatim" for one in cited)
-    return f"{exact} of {len(cited)} stand word for word in the source" if cited else ""
-
-
 def _linked(content: str, claims: Sequence[Claim], prefix: str) -> Html:
-    """The answer, each claim that it names a link to its citation; one that is missing says so."""
+    """The answer, each claim that it names a link to its citation; one that does not stand says so."""
     return join(_link(piece, prefix) for piece in pieces(content, claims))
 
 
 def _link(piece: Piece, prefix: str) -> str:
     if piece.number is None or piece.number > _MOST_CITATIONS:
         return piece.text
-    cls = "cite missing" if piece.is_missing else "cite"
-    return tag("a", piece.text, href=f"#{prefix}c{piece.number}", cls=cls)
+    tone = "" if piece.claim is None else " missing" if piece.claim.is_missing else " near"
+    return tag("a", piece.text, href=f"#{prefix}c{piece.number}", cls=f"cite{tone}")
 
 
 def _chip(tone: str, words: str) -> Html:
@@ -165,7 +160,9 @@ def _claimed(cited: dict[str, Any]) -> Html:
     )
     is_near = cited.get("found") and cited["supported"] == "nearest"
     quote = _compared(cited["quote"], cited["found"]) if is_near else tag("q", cited["quote"])
-    return tag("p", lead, quote, cls="claimed")
+    differs = differences(cited["quote"], cited["found"]) if is_near else ""
+    told = tag("strong", f" Differs: {differs}", cls="differs") if differs else None
+    return tag("p", lead, quote, told, cls="claimed")
 
 
 def _compared(quote: str, found: str) -> Html:

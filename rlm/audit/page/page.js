@@ -45,10 +45,10 @@ document.addEventListener("keydown", (event) => {
 });
 addEventListener("hashchange", followHash);
 
-// On paper everything is open; afterwards the page is as it was.
+// On paper the evidence is open, and of the rest what its reader opened; afterwards the page is as it was.
 let opened = [];
 addEventListener("beforeprint", () => {
-  opened = [...document.querySelectorAll("details:not([open])")];
+  opened = [...document.querySelectorAll("details:not([open]):not(.aside)")];
   for (const part of opened) part.open = true;
 });
 addEventListener("afterprint", () => {

@@ -1,16 +1,17 @@
 """The top of the page, and what the run was made with."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from index_store.terminal import count, one_line
-from rlm.audit.claims import STANDING, tally
+from rlm.audit.attempts import troubles
+from rlm.audit.claims import YOURS_TO_JUDGE, Claim, counted, tally
 from rlm.audit.costs import Cost, costs, in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page.html import Html, facts, fold, join, tag
-from rlm.audit.pairs import Pair
-from rlm.audit.timeline import lacking
+from rlm.audit.pairs import Pair, read_by
+from rlm.audit.timeline import READER_DOES, UNSURE, demanded, lacking, no_answer, not_shown
 from rlm.audit.verify import UNVOUCHED, Verdict
 
 _NOTHING = "No event of this trace can be read"
@@ -25,12 +26,12 @@ _CANNOT_SHOW = (
 def header(
     pairs: Sequence[Pair], events: Sequence[RecordedEvent], verdict: Verdict | None, folder: str
 ) -> Html:
-    """The question, or those of a chat; how many claims stand; whether the file is as it was written and who vouches
+    """The question, or those of a chat; how many quotes stand; whether the file is as it was written and who vouches
     for that, first where it is not; and the run in six numbers. `folder`: of the run, '' where it is not known."""
     is_chat = len(pairs) > 1
     is_whole = verdict is None or verdict.ok
     unmet = [pair for pair in pairs if pair.answered and pair.answered["stop"] == "unmet"]
-    claims = join([_standing(pairs), *(_not_accepted(pair, is_chat) for pair in unmet)])
+    claims = join([_standing(pairs, verdict), *(_not_accepted(pair, is_chat) for pair in unmet)])
     seal = join([_seal(verdict), _vouching(verdict)])
     question = f"A chat of {len(pairs):,} questions" if is_chat else pairs[0].question if pairs else _NOTHING
     return tag(
@@ -39,14 +40,25 @@ def header(
         tag("h1", question),
         tag("ol", *map(_line_of, pairs), cls="pairs") if is_chat else None,
         *((claims, seal) if is_whole else (seal, claims)),
+        *_told(events),
         tag("p", "Run folder ", tag("code", folder), cls="meta") if folder else None,
         _numbers(events),
     )
 
 
+def _told(events: Sequence[RecordedEvent]) -> Iterator[Html]:
+    """Who read the text, where that was no language model, and what went wrong on the way."""
+    if reader := read_by(events):
+        yield tag(
+            "p", tag("strong", f"Read by: {reader}"), f"; {READER_DOES}.", cls="seal unknown", id="reader"
+        )
+    if trouble := troubles(events):
+        yield tag("p", tag("strong", "On the way: "), f"{trouble}.", cls="trouble")
+
+
 def _line_of(pair: Pair) -> Html:
     """A question of a chat, as the head of the page lists it."""
-    words = tally(pair.claims) if pair.answered else "no answer"
+    words = tally(pair.claims, pair.content) if pair.content else no_answer(pair)
     return tag(
         "li",
         tag("a", one_line(pair.question, 200), href=f"#q{pair.number}"),
@@ -54,14 +66,24 @@ def _line_of(pair: Pair) -> Html:
     )
 
 
-def _standing(pairs: Sequence[Pair]) -> Html:
-    """How many claims stand, of all answers together."""
+def _standing(pairs: Sequence[Pair], verdict: Verdict | None) -> Html:
+    """How many quotes stand, of all answers together; in no colour that vouches where the trace is not whole."""
+    if not any(pair.answered for pair in pairs):
+        left = not_shown(verdict, False) if verdict else ""
+        return tag("p", tag("strong", f"{left or 'There is no answer'}."), cls="seal unknown", id="standing")
     claims = [claim for pair in pairs for claim in pair.claims]
-    words = tally(claims) if any(pair.answered for pair in pairs) else "there is no answer"
-    stand = sum(claim.supported in STANDING for claim in claims)
-    is_bad = any(claim.is_missing for claim in claims)
-    tone = "bad" if is_bad else "good" if claims and stand == len(claims) else "unknown"
-    return tag("p", tag("strong", f"{words[0].upper()}{words[1:]}."), cls=f"seal {tone}", id="standing")
+    words = counted(claims) if claims or any(pair.content for pair in pairs) else no_answer(pairs[-1])
+    rest = tally(pairs[0].claims, pairs[0].content).removeprefix(words) if len(pairs) == 1 else ""
+    rest = rest or (f"; {YOURS_TO_JUDGE}" if claims else "")
+    title = tag("strong", f"{words[0].upper()}{words[1:]}")
+    tone = _tone(claims, verdict is None or verdict.ok)
+    return tag("p", title, f"{rest}.", cls=f"seal {tone}", id="standing")
+
+
+def _tone(claims: Sequence[Claim], is_whole: bool) -> str:
+    if any(claim.doubt for claim in claims):
+        return "bad" if any(claim.is_missing for claim in claims) else "warn"
+    return "good" if claims and is_whole else "unknown"
 
 
 def _not_accepted(pair: Pair, is_chat: bool) -> Html:
@@ -76,7 +98,7 @@ def _vouching(verdict: Verdict | None) -> Html | None:
         return None
     head = [] if verdict is None else [" Head ", tag("code", verdict.head, cls="hash")]
     if verdict is not None and verdict.vouched:
-        return tag("p", "Its head is the one that was kept elsewhere.", *head, cls="meta")
+        return tag("p", "Its head is the one given with --head.", *head, cls="meta")
     return tag("p", UNVOUCHED, *head, cls="seal unknown", id="unvouched")
 
 
@@ -106,14 +128,10 @@ def _seal(verdict: Verdict | None) -> Html:
         ]
         return tag("p", *words, cls="seal good")
     where = f"Line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
-    words = [tag("strong", "The trace is not as it was written."), f" {where}{verdict.reason}. "]
-    return tag(
-        "p",
-        *words,
-        f"This page shows the {count(verdict.events, 'event')} before it.",
-        cls="seal bad",
-        role="alert",
-    )
+    left = not_shown(verdict, True)
+    why = f" {where}{verdict.reason}. {f'{left}. ' if left else ''}"
+    title = tag("strong", "The trace is not as it was written.")
+    return tag("p", title, why, tag("strong", UNSURE), cls="seal bad", role="alert")
 
 
 def _numbers(events: Sequence[RecordedEvent]) -> Html:
@@ -146,7 +164,7 @@ def _made_with(opened: RecordedEvent) -> list[tuple[str, str]]:
         *([("About", _listed(opened["scope"]))] if opened.get("scope") else []),
         ("Models", _listed(opened["models"])),
         ("Limits", _listed(opened["limits"])),
-        ("Demands", _listed(opened.get("demands", {}))),
+        *([("Demands", _listed(demands))] if (demands := demanded(opened)) else []),
         ("Prompts", join([f"version {prompts['version']} ", tag("code", prompts["sha256"])])),
         ("Code", opened["code_version"]),
     ]

@@ -9,8 +9,10 @@ from typing import Any
 
 from index_store.terminal import count, one_line
 from rlm.audit.attempts import (
+    as_sent,
     attempts_in_words,
     cost_in_words,
+    not_taken,
     parameters_of,
     refused_in_words,
     served_in_words,
@@ -21,6 +23,10 @@ from rlm.audit.fences import fenced_blocks, without_blocks
 from rlm.audit.page.html import Html, fold, join, pre, tag
 from rlm.audit.timeline import BY_THE_RUN, rejection
 
+_ON_PAPER = (
+    "Messages, replies as written and what verbs gave are printed only where they were opened before: they stand whole "
+    "in the trace. The passages that the answer cites, all code and its output are here."
+)
 _MOST_CHILDREN = 200
 _MOST_NODES = 60
 _MOST_DEEP = 12  # calls inside calls, drawn one inside the other
@@ -63,7 +69,7 @@ class Scene:
 def steps_section(events: Sequence[RecordedEvent], anchors: Mapping[str, str]) -> Html:
     """Every event of the run by turns, a child inside the step that called it. `anchors`: the HTML id of each node."""
     talks: dict[str, list[RecordedEvent]] = {}
-    for event in events:
+    for event in as_sent(events):
         talks.setdefault(event["conversation"], []).append(event)
     scene = Scene(talks, set(), anchors)
     parts = [_conversation("0", scene)]
@@ -73,7 +79,7 @@ def steps_section(events: Sequence[RecordedEvent], anchors: Mapping[str, str]) -
         for name in talks
         if name not in scene.drawn
     ]
-    return tag("section", tag("h2", "Steps"), *parts, id="steps")
+    return tag("section", tag("h2", "Steps"), tag("p", _ON_PAPER, cls="paper meta"), *parts, id="steps")
 
 
 def turns_of(events: Sequence[RecordedEvent]) -> list[Turn]:
@@ -133,7 +139,11 @@ def _asked(event: RecordedEvent, scene: Scene) -> Html:
     summary = f"Sent to the model: {len(new):,} new of {count(total, 'message')}"
     words = [f"{name} {one_line(_json(value), 1_000)}" for name, value in parameters_of(event).items()]
     asked_with = tag("p", f"Asked with {', '.join(words)}", cls="meta") if words else None
-    return fold(summary, asked_with, *map(_message, new), id=_anchor(event), cls="sent")
+    sent = fold(summary, asked_with, *map(_message, new), id=_anchor(event), cls="sent aside")
+    why = not_taken(event)
+    return (
+        join([tag("p", tag("strong", "The answer was not taken: "), why, cls="doubt"), sent]) if why else sent
+    )
 
 
 def _message(message: Mapping[str, str]) -> Html:
@@ -143,7 +153,7 @@ def _message(message: Mapping[str, str]) -> Html:
 def _replied(event: RecordedEvent, scene: Scene) -> Html:
     text = event["text"]
     prose = _without_cells(text, scene.code_lines).strip()
-    whole = fold("The reply as written", pre(text), cls="sent") if prose != text.strip() else None
+    whole = fold("The reply as written", pre(text), cls="sent aside") if prose != text.strip() else None
     odd = f"finished: {event['finish_reason']}" if event["finish_reason"] != "stop" else None
     note = tag("p", odd, cls="meta") if odd else None
     served = served_in_words(event)
@@ -161,7 +171,7 @@ def _attempts(event: RecordedEvent) -> Html | None:
     head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in names)))
     table = tag("div", tag("table", head, tag("tbody", *rows)), cls="wide")
     number = count(len(event["attempts"]), "attempt")
-    return fold(f"{number}: {attempts_in_words(event)}", table, cls="sent")
+    return fold(f"{number}: {attempts_in_words(event)}", table, cls="sent aside")
 
 
 def _attempt_cells(one: Mapping[str, Any]) -> tuple[str, ...]:
@@ -238,7 +248,7 @@ def _visited(event: RecordedEvent, scene: Scene) -> Html:
         ),
     ]
     summary = tag("summary", call, tag("span", outcome + passed, cls="meta"))
-    return tag("details", summary, tag("div", *body, cls="body"), id=_anchor(event), cls="visit")
+    return tag("details", summary, tag("div", *body, cls="body"), id=_anchor(event), cls="visit aside")
 
 
 def _words_first(arguments: Mapping[str, object]) -> list[tuple[str, object]]:

@@ -234,9 +234,9 @@ def _row(
         tag("span", place.node, cls="id"),
         tag("span", _standing_words(twig), cls="standing"),
     ]
-    node = tag(
-        "details", tag("summary", *name), _body(place, words.get(place.node, [])), id=anchors[place.node]
-    )
+    body = _body(place, words.get(place.node, []))
+    is_evidence = _tone(twig) in ("cited", "entered")
+    node = fold(join(name), body, id=anchors[place.node], cls=None if is_evidence else "aside")
     below = _listing(twig.below, anchors, words, depth + 1) if twig.below else None
     return tag("li", node, below, cls=_tone(twig))
 

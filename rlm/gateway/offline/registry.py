@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rlm.gateway.errors import UnknownModel
+from rlm.gateway.offline import PREFIX as PREFIX
 from rlm.gateway.offline.extractive import summarise
 from rlm.gateway.offline.reader import read
 from rlm.gateway.tokens import count_tokens, truncate
@@ -15,7 +16,6 @@ from rlm.gateway.types import Message
 #: (messages, max_tokens) to the text of the reply. It may be called from several threads and event loops at once.
 Handler = Callable[[list[Message], int], str]
 
-PREFIX = "offline/"
 _handlers: dict[str, Handler] = {}
 
 

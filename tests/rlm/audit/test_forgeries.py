@@ -1,21 +1,26 @@
 """A trace that was rewritten with right hashes is found where its events contradict each other, on that line."""
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
+from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from index_store.index import Index, open_index
-from rlm import Limits, Models, ask, prompts
+from rlm import Demands, Limits, Models, ask, prompts
 from rlm.audit import Verdict, read, verify
 from rlm.audit.consistency import told_in
 from rlm.audit.log import FIRST_PREV, canonical, seal
+from rlm.audit.page import render
+from rlm.audit.timeline import show
 from rlm.cli import main
 from tests.helpers.audit_sample import sample_run
 from tests.helpers.model_server import MODEL, Body, ModelServer
-from tests.helpers.toy import toy_index
+from tests.helpers.toy import publish_toy, toy_draft, toy_index
 
 Event = dict[str, Any]
 #: Changes the events, and returns the one whose line must be named.
@@ -393,7 +398,6 @@ def test_a_trace_of_an_earlier_version_still_verifies(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("forge", "words", "line"),
     [
-        (lambda e: e[0]["index"].update(digest="0" * 64), "asked an index with digest 000", 1),
         (lambda e: e[0]["index"].update(documents=4), "asked 4 documents", 1),
         (
             lambda e: last(e, "answered")["citations"][0].update(
@@ -402,6 +406,7 @@ def test_a_trace_of_an_earlier_version_still_verifies(tmp_path: Path) -> None:
             "other words than the document",
             None,
         ),
+        (lambda e: e[0]["index"].update(nodes=8), "asked 8 nodes", 1),
         (lambda e: last(e, "answered")["citations"][0].update(doc="no.txt"), "other words than the document", None),
         (lambda e: last(e, "answered")["citations"][0].update(context_after=""), "other words than the document", None),
     ],
@@ -420,6 +425,152 @@ def test_with_the_index_at_hand_what_it_does_not_hold_is_found(
     verdict = verify(path, index=index)
     assert not verdict.ok and words in verdict.reason
     assert verdict.first_bad_line == (line or len(events) - 1)
+
+
+def test_a_passage_that_a_verb_is_said_to_have_given_is_held_against_the_index(
+    events: list[Event], index: Index, tmp_path: Path
+) -> None:
+    search = next(e for e in events if e["kind"] == "visited" and e["verb"] == "search")
+    entry = next(e for e in search["result"] if e.get("text") and (e["doc"], e["start"]) != ("boats.txt", 25))
+    entry["text"] = entry["text"][::-1]  # not the one that is cited, which the trace itself holds twice
+    path = forged(events, tmp_path)
+    assert verify(path).ok
+    verdict = verify(path, index=index)
+    assert verdict.first_bad_line == search["seq"] + 1
+    assert "were shown with other words than the document in toy.index has" in verdict.reason
+
+
+def test_a_trace_is_held_against_the_generation_that_it_asked_though_another_is_live(
+    events: list[Event], honest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy_index(tmp_path / "toy.index")
+    publish_toy(tmp_path / "toy.index", replace(toy_draft(), labels=["Masts", "Fruit", "Everything"]))
+    live = open_index(tmp_path / "toy.index")
+    assert live.generation == 2
+    verdict = verify(honest, index=live)
+    assert verdict.ok
+    assert verdict.compared == "citations and passages compared with generation 1 of toy.index"
+    assert main(["trace", "verify", str(honest), "--index", str(tmp_path / "toy.index")]) == 0
+    assert f"; {verdict.compared}; not checked" in capsys.readouterr().out
+    last(events, "answered")["citations"][0]["context_after"] = ""
+    assert verify(forged(events, tmp_path), index=live).first_bad_line == len(events) - 1
+
+
+def test_an_index_that_has_not_the_generation_that_was_asked_is_no_sign_of_a_changed_trace(
+    honest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    publish_toy(tmp_path / "new.index", replace(toy_draft(), labels=["Masts", "Fruit", "Everything"]))
+    assert main(["trace", "verify", str(honest), "--index", str(tmp_path / "new.index")]) == 1
+    out = capsys.readouterr().out
+    assert out.startswith(
+        "the trace by itself is whole, but new.index is another generation than the run asked"
+    )
+    (tmp_path / "one.txt").write_text("A text file is no index.", encoding="utf-8")
+    assert main(["trace", "verify", str(honest), "--index", str(tmp_path / "one.txt"), "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["line"] is None and "another generation" in said["reason"]
+
+
+def test_what_contradicts_itself_is_told_before_a_head_that_does_not_fit(
+    events: list[Event], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    last(events, "answered")["content"] = "The ketch has three masts."
+    path, page = str(forged(events, tmp_path)), tmp_path / "page.html"
+    for command in (["trace", "verify"], ["trace", "show"], ["review", "-o", str(page)]):
+        assert main([*command, path, "--head", "0" * 64]) == 1
+        said = "".join(capsys.readouterr())
+        assert "the answer is not the one that cell 4 wrote" in said and "head is not" not in said
+    text = page.read_text(encoding="utf-8")
+    assert "the answer is not the one that cell 4 wrote" in text and "three masts" not in text
+
+
+def test_a_forged_answer_that_only_its_head_gives_away_stands_under_no_green_count(
+    events: list[Event], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    events[0]["started"] = "2020-01-01T00:00:00.000+00:00"
+    path, page = str(forged(events, tmp_path)), tmp_path / "page.html"
+    assert main(["review", path, "-o", str(page), "--head", "0" * 64]) == 1
+    head = page.read_text(encoding="utf-8").partition("</header>")[0]
+    assert "seal good" not in head
+    assert head.index("Nobody vouches for what follows.") < head.index("1 of 1 quote stands")
+    capsys.readouterr()
+    assert main(["trace", "show", path, "--head", "0" * 64]) == 1
+    first, second, *_ = capsys.readouterr().out.splitlines()
+    assert first.endswith("Nobody vouches for what follows.") and second.startswith("1 of 1 quote stands")
+
+
+def test_the_head_of_an_earlier_line_says_how_many_lines_were_added_after_it(
+    events: list[Event], tmp_path: Path
+) -> None:
+    path = forged(events, tmp_path)
+    lines = (path if path.is_file() else path / "trace.jsonl").read_bytes().splitlines()
+    for line, words in (
+        (len(lines) - 3, "the 3 lines after it were"),
+        (len(lines) - 1, "the line after it was"),
+    ):
+        verdict = verify(path, json.loads(lines[line - 1])["hash"])
+        assert not verdict.ok and not verdict.vouched and verdict.first_bad_line is None
+        assert verdict.reason == (
+            f"the head that was given is that of line {line}: up to there the trace is as it was kept, and {words} "
+            "added later"
+        )
+
+
+def test_lines_after_a_bad_one_are_counted_and_no_answer_among_them_is_denied(
+    events: list[Event], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, page = forged(events, tmp_path), tmp_path / "page.html"
+    file = path if path.is_file() else path / "trace.jsonl"
+    lines = file.read_bytes().splitlines(keepends=True)
+    cases: tuple[tuple[list[bytes], str], ...] = (
+        ([*lines[:3], b"\n", *lines[4:]], f"{len(lines) - 3} lines after line 3 are not shown, whatever they hold;"),
+        ([*lines[:-1], lines[-1][:-9]], f"1 line after line {len(lines) - 1} is not shown, whatever it holds"),
+        ([b"{}\n", *lines[1:]], f"{len(lines)} lines are not shown, whatever they hold; no answer stands before that"),
+        (lines[:3], "The file ends after line 3; no answer stands before that"),
+        ([], "The file ends before its first line; no answer stands before that"),
+    )  # fmt: skip
+    for changed, words in cases:
+        file.write_bytes(b"".join(changed))
+        main(["trace", "show", str(file)])
+        assert words in capsys.readouterr().out
+        main(["review", str(file), "-o", str(page)])
+        capsys.readouterr()
+        text = page.read_text(encoding="utf-8")
+        assert words in text and "There is no answer" not in text
+
+
+@pytest.mark.parametrize("route", ["rlm", "direct"])
+def test_show_and_the_page_say_what_was_demanded_what_was_sent_and_why_an_answer_was_not_taken(
+    index: Index, tmp_path: Path, route: Any
+) -> None:
+    schema: dict[str, Any] = {
+        "type": "object",
+        "properties": {"masts": {"type": "integer"}},
+        "required": ["masts"],
+    }
+    values = ('{"masts": "two"}', '{"masts": 2}')
+    replies = [f"```python\nanswer = {{'content': {v!r}, 'ready': True}}\n```" for v in values]
+    with (
+        ModelServer(replies if route == "rlm" else list(values)) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        server.use(patch)
+        answer = ask(
+            index,
+            "How many masts?",
+            route=route,
+            demands=Demands(schema=schema),
+            models=Models(MODEL, MODEL),
+            runs=tmp_path,
+        )
+    assert answer.stop == "answer", answer
+    said = " ".join(show(*read(answer.trace)).split())
+    page = " ".join(unescape(re.sub(r"<[^>]+>", "", render(*read(answer.trace)))).split())
+    assert "On the way: 1 answer not taken" in said and "On the way: 1 answer not taken" in page
+    why = "it does not fit the schema: $.masts: 'two' is not of type 'integer'"
+    assert f"NOT TAKEN {why}" in said and f"The answer was not taken: {why}" in page
+    assert 'demands schema={"properties": {"masts": {"type": "integer"}}' in said
+    assert "…" not in said.partition("limits")[2].partition("route")[0] and "window=none" in said
 
 
 def test_a_sound_trace_says_what_was_not_checked(

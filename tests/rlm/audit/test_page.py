@@ -4,6 +4,7 @@ import html
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,25 @@ from pypdf import PdfReader
 
 from index_store.index import Index
 from rlm.audit import Verdict, read
-from rlm.audit.kinds import Answered, ChildCalled, ModelAsked, ModelFailed, Note, RunClosed, Visited
+from rlm.audit.kinds import (
+    Answered,
+    ChildCalled,
+    ModelAnswered,
+    ModelAsked,
+    ModelFailed,
+    Note,
+    RunClosed,
+    Visited,
+)
 from rlm.audit.page import render
 from rlm.audit.page.answer import doubts
 from rlm.audit.page.html import join, pre, tag
 from rlm.audit.page.steps import turns_of
 from rlm.audit.page.tree import boxes, grown
 from rlm.audit.routing import Place, places_of
-from rlm.gateway.types import Usage
-from tests.helpers.audit_sample import Script, node_ref, sample_run
+from rlm.audit.timeline import show
+from rlm.gateway.types import Attempt, Usage
+from tests.helpers.audit_sample import Script, citation, node_ref, opening, sample_run
 from tests.helpers.chat_sample import QUESTIONS, chat_sample
 
 CHROMIUM = Path("/usr/bin/chromium")
@@ -72,8 +83,7 @@ def test_a_long_text_is_cut_and_says_so() -> None:
 def test_each_citation_says_how_it_stands(page_text: str) -> None:
     words = re.sub(r"<[^>]+>", "", page_text)
     for part in (
-        "2 of 4 stand word for word",
-        "not word for word, 87% alike",
+        "in other words, 87% alike",
         "not in the source, 31% alike",
     ):
         assert part in words
@@ -99,7 +109,7 @@ def test_a_citation_that_contradicts_itself_is_doubted() -> None:
 def test_a_damaged_trace_is_told_at_the_top(tmp_path: Path) -> None:
     events, _ = read(sample_run(tmp_path))
     text = render(events[:20], Verdict(False, 20, 21, "it was changed", "0" * 64))
-    assert "Line 21: it was changed." in text and "This page shows the 20 events before it." in text
+    assert "Line 21: it was changed." in text and "Nobody vouches for what follows." in text
     assert "The trace is whole" not in text
 
 
@@ -225,10 +235,11 @@ def words_of(page: str) -> str:
     )
 
 
-def test_how_many_claims_stand_is_said_before_the_trace_is_called_whole(page_text: str) -> None:
+def test_how_many_quotes_stand_is_said_before_the_trace_is_called_whole(page_text: str) -> None:
     words = words_of(page_text)
-    claims = "2 of 4 claims stand; 1 is there in other words; 1 is not in the text."
-    assert 0 < words.index(claims) < words.index("The trace is whole.")
+    quotes = "2 of 4 quotes stand in the documents; 1 is there in other words; 1 is not in the text"
+    judge = "whether the answer follows from them is for you to judge."
+    assert 0 < words.index(quotes) < words.index(judge) < words.index("The trace is whole.")
 
 
 def test_a_claim_that_is_not_in_the_text_is_marked_in_the_answer_and_leads_to_its_citation(
@@ -236,7 +247,27 @@ def test_a_claim_that_is_not_in_the_text_is_marked_in_the_answer_and_leads_to_it
 ) -> None:
     answer = re.findall(r'<div class="answer">(.*?)</div>', page_text, re.DOTALL)[0]
     assert 'played no part <a href="#c4" class="cite missing">[4: not in the text]</a>.' in answer
-    assert '<a href="#c2" class="cite">[2]</a>' in answer
+    assert '<a href="#c1" class="cite">[1]</a>' in answer
+
+
+def test_a_quote_in_other_words_warns_wherever_it_is_shown_and_says_which_number_differs(
+    tmp_path: Path,
+) -> None:
+    run, quote = Script(tmp_path), "Operating margin fell to 18.8 per cent from 24.3 per cent"
+    run.open()
+    said = "It fell to 18.8 per cent [1]. It will recover."
+    run.ask(said, 10, 10)
+    run.close(said, [citation("report.txt", quote, quote.replace("18.8", "17.8"), similarity=0.9)])
+    text, words = render(*read(tmp_path)), words_of(render(*read(tmp_path)))
+    assert '<p class="seal warn" id="standing">' in text and '<li id="c1" class="warn">' in text
+    assert '<a href="#c1" class="cite near">[1: in other words]</a>' in text
+    assert (
+        "0 of 1 quote stands in the documents; 1 is there in other words; 1 sentence cites nothing" in words
+    )
+    assert "Differs: 18.8 / 17.8" in words
+    shown = show(*read(tmp_path))
+    for line in (f'the answer:   "{quote}"', f'"{quote.replace("18.8", "17.8")}"', "differs: 18.8 / 17.8"):
+        assert line in shown
 
 
 def test_an_answer_that_is_not_accepted_says_why_at_the_top(tmp_path: Path) -> None:
@@ -257,14 +288,62 @@ def test_a_page_says_that_nobody_vouched_for_the_end_unless_the_head_is_known(tm
     assert f"Run folder {folder}" in unknown and f"Head {head}" in unknown.partition("Steps in the tree")[0]
     known = words_of(render(*read(folder, head), str(folder)))
     assert "Nobody has vouched" not in known
-    assert f"Its head is the one that was kept elsewhere. Head {head}" in known
+    assert f"Its head is the one given with --head. Head {head}" in known
     other = words_of(render(*read(folder, "0" * 64), str(folder)))
     assert "The trace is not as it was written." in other and "its head is not the expected one" in other
 
 
+def test_what_went_wrong_and_who_read_the_text_stand_at_the_head_in_text_and_on_the_page(
+    tmp_path: Path,
+) -> None:
+    run = Script(tmp_path)
+    offline = {"root": "offline/navigator", "child": "offline/reader"}
+    run.record(replace(opening("Why?"), models=offline))
+    none, once = Usage(), Attempt("429", 0, 0.1, Usage(), Usage(), "too many", {"max_tokens": 9})
+    for call, end in ((1, "answer"), (2, "fail")):
+        asked = ModelAsked(
+            call=call, model="m", messages=[], conversation_messages=0, max_tokens=1, temperature=0.0
+        )
+        run.record(asked)
+        attempts = [once, replace(once, status="200", error="", sent={"max_tokens": 7})]
+        run.record(
+            ModelAnswered(
+                call=call,
+                model="m",
+                text="",
+                usage=none,
+                finish_reason="stop",
+                seconds=0.1,
+                cached=False,
+                attempts=attempts,
+            )
+            if end == "answer"
+            else ModelFailed(call=call, model="m", error="no key", seconds=0.1, usage=none, attempts=[once])
+        )
+    run.scan("import os", "import os", 1)
+    run.ran(status="rejected")
+    run.close("", [citation("report.txt", "No such words.") | {"doc": None}], "failed")
+    events, verdict = read(tmp_path)
+    text, page = show(events, verdict), words_of(render(events, verdict))
+    for part in (
+        "no language model (offline extractive); sentences",
+        "On the way: 1 call failed, 1 retry, 1 cell refused",
+    ):
+        assert part in text.partition("question")[0] and part in page.partition("Ended")[0], part
+    assert "  with max_tokens=7\n" in text and "  with max_tokens=9\n" in text and "temperature" not in text
+    assert "Asked with max_tokens 7" in page and "temperature" not in page
+    assert "unsupported: not in the documents" in text and "None" not in text
+    sound = read(sample_run(tmp_path / "sound"))
+    events = [event for event in sound[0] if event["kind"] not in ("code_scanned", "code_run")]
+    for words in (show(events, sound[1]), words_of(render(events, sound[1]))):
+        assert "On the way" not in words and "no language model" not in words
+
+
 def test_the_page_of_a_chat_lists_its_questions_each_a_link_to_its_answer(chat_text: str) -> None:
     words = words_of(chat_text)
-    assert words.index("A chat of 3 questions") < words.index("2 of 3 claims stand; 1 is not in the text.")
+    assert words.index("A chat of 3 questions") < words.index(
+        "2 of 3 quotes stand in the documents; 1 is not in the text"
+    )
     head = chat_text.partition("</header>")[0]
     assert [html.unescape(q) for q in re.findall(r'<a href="#q\d">(.*?)</a>', head)] == list(QUESTIONS)
     each: tuple[tuple[list[int], str, str], ...] = (
@@ -397,26 +476,52 @@ def test_the_links_of_a_chat_lead_to_each_answer(browser: Any, tmp_path: Path, c
 
 
 @pytest.mark.parametrize("script", [True, False])
-def test_on_paper_everything_is_open_and_the_furniture_is_gone(
+def test_on_paper_the_evidence_is_open_and_prompts_raw_replies_and_the_furniture_are_not_there(
     browser: Any, saved: Path, script: bool
 ) -> None:
     seen = Seen(browser, saved, java_script_enabled=script)
-    pages = PdfReader(io.BytesIO(seen.page.pdf())).pages
-    words = " ".join(" ".join(page.extract_text() for page in pages).split())
+    words = printed(seen)[1]
     for evidence in (
-        "4 claims stand",
+        "4 quotes stand",
         "[4: not in the text]",
-        "You answer from a tree of summaries called `context`",  # a message, folded on the screen
         "the fixed contract ended in",
         "import of 'os' is not allowed",
-        "Utilities at a price 2.6 times",  # what a verb gave
+        "Utilities at a price 2.6 times",  # the words of a branch that was entered
         "One third of the cost of bulk purchases will be disallowed",
     ):
         assert evidence in words, evidence
+    assert "are printed only where they were opened before" in words
+    for aside in (
+        "You answer from a tree of summaries called `context`",
+        '"label":',
+        "The reply as written ```",
+    ):
+        assert aside not in words, aside
     for furniture in ("Open all", "next turn", "raptor-rlm", "Skip to the answer", "0 s 1", "Open a node"):
         assert furniture not in words, furniture
     if script:
         assert seen.look("[...document.querySelectorAll('details')].some(part => part.open)") is False
+
+
+def test_on_paper_the_run_and_its_head_are_on_the_first_page_and_what_was_opened_is_printed(
+    browser: Any, tmp_path: Path
+) -> None:
+    run = sample_run(tmp_path / "run-of-harrow")
+    file, (events, verdict) = tmp_path / "page.html", read(run)
+    file.write_text(render(events, verdict, "run-of-harrow"), encoding="utf-8")
+    seen = Seen(browser, file)
+    pages, _ = printed(seen)
+    assert "run-of-harrow" in pages[0] and verdict.head in pages[0].replace(" ", "")
+    seen.look("document.querySelectorAll('details').forEach(part => part.open = true)")
+    opened, words = printed(seen)
+    assert "You answer from a tree of summaries called `context`" in words
+    assert len(pages) < len(opened)
+
+
+def printed(seen: Seen) -> tuple[list[str], str]:
+    """The text of each page of paper, and of all together."""
+    pages = [" ".join(page.extract_text().split()) for page in PdfReader(io.BytesIO(seen.page.pdf())).pages]
+    return pages, " ".join(pages)
 
 
 # WCAG 2.2, 1.4.3: 4.5 to 1 for text, against the nearest ground that is not clear.

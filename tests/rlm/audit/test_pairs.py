@@ -7,7 +7,7 @@ import pytest
 
 from index_store.index import Index
 from rlm.audit import read, verify
-from rlm.audit.claims import Claim, marked, tally
+from rlm.audit.claims import YOURS_TO_JUDGE, Claim, counted, differences, marked, tally, uncited
 from rlm.audit.pairs import pairs_of
 from rlm.audit.timeline import show
 from tests.helpers.audit_sample import sample_run
@@ -70,8 +70,8 @@ def test_a_question_that_is_put_out_of_turn_is_found(events: list[Any], tmp_path
 def test_the_timeline_of_a_chat_goes_question_by_question(chat: Path) -> None:
     text = show(*read(chat))
     order = [
-        "Answer 1: 1 of 2 claims stands; 1 is not in the text",
-        "Answer 2: 1 of 1 claim stands",
+        "Answer 1: 1 of 2 quotes stands in the documents; 1 is not in the text; whether the answer follows",
+        "Answer 2: 1 of 1 quote stands in the documents; whether the answer follows",
         "The trace is whole",
         "Nobody has vouched for the end of this trace",
         "QUESTION 1 of 3",
@@ -100,32 +100,74 @@ GOOD, NEAR, BAD = Claim("verbatim", "good"), Claim("nearest", "near"), Claim("un
 @pytest.mark.parametrize(
     ("claims", "words"),
     [
-        ([], "no claim is cited"),
-        ([GOOD], "1 of 1 claim stands"),
-        ([GOOD] * 7 + [BAD] * 2, "7 of 9 claims stand; 2 are not in the text"),
-        ([Claim("respaced", "good"), BAD], "1 of 2 claims stands; 1 is not in the text"),
-        ([NEAR, NEAR, BAD], "0 of 3 claims stand; 2 are there in other words; 1 is not in the text"),
+        ([], "nothing is quoted"),
+        ([GOOD], "1 of 1 quote stands in the documents"),
+        ([BAD], "0 of 1 quote stands in the documents; 1 is not in the text"),
+        ([GOOD] * 7 + [BAD] * 2, "7 of 9 quotes stand in the documents; 2 are not in the text"),
+        ([Claim("respaced", "good"), BAD], "1 of 2 quotes stands in the documents; 1 is not in the text"),
+        (
+            [NEAR, NEAR, BAD],
+            "0 of 3 quotes stand in the documents; 2 are there in other words; 1 is not in the text",
+        ),
     ],
 )
-def test_claims_are_counted_by_how_they_stand(claims: list[Claim], words: str) -> None:
-    assert tally(claims) == words
+def test_quotes_are_counted_by_how_they_stand_and_no_count_vouches_for_the_answer(
+    claims: list[Claim], words: str
+) -> None:
+    assert counted(claims) == words
+    assert tally(claims) == (f"{words}; {YOURS_TO_JUDGE}" if claims else words)
+
+
+@pytest.mark.parametrize(
+    ("content", "number"),
+    [
+        ("The limit is 150 euros [1]. Dogs travel free.", 1),
+        ("A limit stands. [1] Dogs travel free. [2] Cats too.", 1),
+        ("A limit stands [1].", 0),
+        ("Nothing here names a quote. Nor here.", 0),
+        ("Two things:\n\n- Dr. Vale signs [1].\n- Dogs do not travel.\n", 1),
+        ("One. Two! Three? [1]", 2),
+        ('{"limits": [1, 2], "why": "So it is. It is."}', 0),
+        ("", 0),
+    ],
+)
+def test_the_sentences_that_cite_nothing_are_counted_where_others_cite(content: str, number: int) -> None:
+    assert uncited(content) == number
+    verb = {0: "", 1: "; 1 sentence cites nothing", 2: "; 2 sentences cite nothing"}[number]
+    assert tally([GOOD], content) == f"1 of 1 quote stands in the documents{verb}; {YOURS_TO_JUDGE}"
+
+
+@pytest.mark.parametrize(
+    ("quote", "found", "words"),
+    [
+        ("a limit of 150 euros", "a limit of 140 euros", "150 / 140"),
+        ("must not be approved", "must be approved", "not / (none)"),
+        ("It is paid, 1,400 of it.", "It isn't paid, 140 of it.", "1,400 / isn't 140"),
+        ("a fall of 3 to 5", "a fall of 5 to 3", "(none) / 5; 5 / (none)"),
+        ("It rose by five", "It rose by nine", "five / nine"),
+        ("the hotels’ limit", "The limit of hotels", ""),
+        ("NOT paid", "not paid", ""),
+    ],
+)
+def test_numbers_and_denials_in_which_a_quote_differs_are_named(quote: str, found: str, words: str) -> None:
+    assert differences(quote, found) == words
 
 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        ("A [1]. B [2]. C [3].", "A [1]. B [2: not in the text]. C [3]."),
-        ("A [1, 3]. B [2]", "A [1, 3]. B [2: not in the text]"),
-        ("A [1, 2].", "A [1] [2: not in the text]."),
-        ("A [1-3].", "A [1] [2: not in the text] [3]."),
-        ("A “bad words”, B [1].", "A “bad words [2: not in the text]”, B [1]."),
-        ("A.\n", "A. [2: not in the text]\n"),
+        ("A [1]. B [2]. C [3].", "A [1]. B [2: not in the text]. C [3: in other words]."),
+        ("A [1, 3]. B [2]", "A [1] [3: in other words]. B [2: not in the text]"),
+        ("A near [1, 2].", "A near [3: in other words] [1] [2: not in the text]."),
+        ("A [1-3].", "A [1] [2: not in the text] [3: in other words]."),
+        ("A “bad words”, B [1][3].", "A “bad words [2: not in the text]”, B [1][3: in other words]."),
+        ("A.\n", "A. [2: not in the text] [3: in other words]\n"),
         ("", ""),
-        ("A [2][2]", "A [2: not in the text][2: not in the text]"),
-        ('{"ids": [1, 2]}', '{"ids": [1, 2]} [2: not in the text]'),
-        ("A [4] [0] [2]", "A [4] [0] [2: not in the text]"),
+        ("A [2][2][3]", "A [2: not in the text][2: not in the text][3: in other words]"),
+        ('{"ids": [1, 2]}', '{"ids": [1, 2]} [2: not in the text] [3: in other words]'),
+        ("A [4] [0] [2, 3]", "A [4] [0] [2: not in the text] [3: in other words]"),
     ],
 )
-def test_a_claim_that_is_not_in_the_text_is_marked_where_it_stands(content: str, words: str) -> None:
+def test_a_quote_that_does_not_stand_is_marked_where_it_is_named(content: str, words: str) -> None:
     assert marked(content, [GOOD, BAD, NEAR]) == words
-    assert marked(content, [GOOD, GOOD, NEAR]) == content
+    assert marked(content, [GOOD, GOOD, GOOD]) == content

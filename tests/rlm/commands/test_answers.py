@@ -91,7 +91,7 @@ def test_a_claim_that_is_not_in_the_text_is_marked_in_the_answer_at_the_terminal
     text = as_text(answer)
     assert text.startswith("Two [1], and nine oars [2: not in the text].\n")
     assert '[1] boats.txt 0-24 (same words, other spacing): "The ketch has two masts."' in text
-    assert "\n1 of 2 claims stands; 1 is not in the text\n" in text
+    assert "\n1 of 2 quotes stands in the documents; 1 is not in the text; whether the answer follows" in text
     assert answer.content == "Two [1], and nine oars [2]."
 
 
