@@ -117,7 +117,7 @@ def test_a_review_and_a_show_are_held_against_the_head_that_was_kept(
 
     assert "Nobody has vouched for the end of this trace" in review()[1] and str(run) in review()[1]
     code, text, _ = review("--head", head)
-    assert (code, "Nobody has vouched" in text, "the one that was kept elsewhere" in text) == (0, False, True)
+    assert (code, "Nobody has vouched" in text, "the one given with --head" in text) == (0, False, True)
     code, text, said = review("--head", "0" * 64)
     assert (code, "its head is not the expected one" in text) == (1, True)
     assert "its head is not the expected one" in said
