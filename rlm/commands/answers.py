@@ -41,7 +41,7 @@ def _lines(answer: Answer) -> Iterator[str]:
     yield ""
     yield from (_citation(number, c) for number, c in enumerate(answer.citations, 1))
     if claims:
-        yield tally(claims)
+        yield tally(claims, answer.content)
     elif answer.content and answer.stop != "unmet" and not is_not_found(answer.content):
         yield "(no citations: nothing of this was looked up in the documents)"
     pairs = pairs_of(read(answer.trace)[0])
