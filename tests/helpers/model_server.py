@@ -91,6 +91,13 @@ def slow(text: str, delay_s: float) -> Step:
     return Step(text, delay_s=delay_s)
 
 
+class _Listening(ThreadingHTTPServer):
+    """A server that many connect to at once: of more than the usual five that may wait, the kernel resets some."""
+
+    daemon_threads = True
+    request_queue_size = 512
+
+
 class ModelServer:
     """A context manager; `calls` counts and `requests` holds the bodies of what arrived, in order.
 
@@ -106,8 +113,7 @@ class ModelServer:
         self._script = script
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Listening(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True)
 
     @property
