@@ -46,6 +46,7 @@ from raptor.workspace import (
     looked_at,
     opened,
     opened_when_needed,
+    reading,
     record_origins,
     recorded_origins,
     refuse_unknown_sources,
@@ -103,15 +104,7 @@ def build_index(
     check_target(out)
     check_model(summarizer)
     options = check_options(summarizer_options or {})
-    files = find_files(
-        out,
-        sources,
-        clock,
-        follow_links=follow_links,
-        encoding=settings.encoding,
-        ocr_language=settings.ocr_language,
-        password=password,
-    )
+    files = find_files(out, sources, clock, follow_links=follow_links, **reading(settings, password))
     with clock.stage("embed"):
         model = embedder_for(embedder, settings)
     with opened_when_needed(out) as checkpoint:
@@ -299,11 +292,7 @@ def _files(
     out: Path, wish: _Wish, origins: Origins, settings: BuildSettings, clock: Clock
 ) -> list[SourceFile]:
     """The files to read, each with the id that it has below a folder that was indexed before."""
-    told = {
-        "encoding": settings.encoding,
-        "ocr_language": settings.ocr_language,
-        "password": wish.password,
-    }
+    told = reading(settings, wish.password)
     if wish.sync:
         return find_recorded(out, origins, clock, **told)
     if not wish.sources:

@@ -40,6 +40,7 @@ from raptor.workspace import (
     find_files,
     load_texts,
     looked_at,
+    reading,
     silent,
 )
 from rlm.gateway.models import check_model, price
@@ -146,15 +147,7 @@ def estimate(
     check_target(out)
     check_model(summarizer)
     options = check_options(summarizer_options or {})
-    files = find_files(
-        out,
-        sources,
-        clock,
-        follow_links=follow_links,
-        encoding=settings.encoding,
-        ocr_language=settings.ocr_language,
-        password=password,
-    )
+    files = find_files(out, sources, clock, follow_links=follow_links, **reading(settings, password))
     progress = progress or silent
     progress("measure", 0, 0)
     with looked_at(out) as checkpoint:

@@ -156,6 +156,11 @@ def listed(sources: Sources) -> list[str]:
     return [str(s) for s in ([sources] if isinstance(sources, str | Path) else sources)]
 
 
+def reading(settings: BuildSettings, password: str) -> dict[str, str]:
+    """How files are read, as `find_files` and `find_recorded` take it."""
+    return {"encoding": settings.encoding, "ocr_language": settings.ocr_language, "password": password}
+
+
 def find_files(
     out: Path,
     sources: Sources,

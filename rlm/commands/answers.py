@@ -9,7 +9,7 @@ from rlm.asking.asking import Answer
 from rlm.audit import read
 from rlm.audit.claims import Claim, in_words, marked, tally
 from rlm.audit.pairs import pairs_of
-from rlm.audit.timeline import branch_line
+from rlm.audit.timeline import READER_DOES, branch_line
 from rlm.gateway.types import Usage
 
 #: The exit code where a limit left no answer, or the answer lacks what was demanded of it.
@@ -49,7 +49,7 @@ def _lines(answer: Answer) -> Iterator[str]:
         yield from ("", "branches entered:", *(f"  {branch_line(branch)}" for branch in entered[:BRANCHES]))
     yield ""
     if answer.read_by:
-        yield f"read by: {answer.read_by}; sentences of the documents, chosen by rules"
+        yield f"read by: {answer.read_by}; {READER_DOES}"
     yield from (f"warning: {warning}" for warning in answer.warnings)
     usage = answer.usage
     yield f"stop: {answer.stop}; {count(usage.calls, 'call')}, {count(usage.tokens, 'token')}, {dollars(answer)}"

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from index_store.terminal import say
+from rlm.gateway.naming import user_folder
 
 Read = Callable[[], Awaitable[str | None]]
-HISTORY = "raptor-rlm/chat_history"  # below the folder for the state of a user's programs
+HISTORY = "chat_history"
 
 
 async def typed() -> AsyncIterator[str]:
@@ -92,9 +93,9 @@ def _history() -> Any:
 
 def history_file() -> Path | None:
     """The file of the history, made where there is none, with mode 0600; None where it cannot be written."""
-    state = os.environ.get("XDG_STATE_HOME") or ""
-    folder = Path(state) if Path(state).is_absolute() else Path("~/.local/state").expanduser()
-    path = folder / HISTORY
+    path = user_folder("XDG_STATE_HOME", ".local/state") / HISTORY
+    if not path.is_absolute():  # there is no home
+        return None
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         number = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -102,6 +103,6 @@ def history_file() -> Path | None:
             os.fchmod(number, 0o600)
         finally:
             os.close(number)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
+    except OSError:
         return None
     return path

@@ -40,9 +40,6 @@ class Named:
     window: int | None = None
 
 
-Aliases = Mapping[str, Named]
-
-
 def add_model_options(command: argparse.ArgumentParser) -> None:
     """The options of a command that names models: what is sent with each call, and where short names are."""
     command.add_argument("--temperature", type=float, metavar="T", help="sent with each model call (0)")
@@ -111,11 +108,18 @@ def aliases(file: str | Path | None = None) -> dict[str, Named]:
 
 
 def user_file() -> Path:
-    """Where the user's short names are: in $XDG_CONFIG_HOME, if that is an absolute path, else in ~/.config."""
-    named = os.environ.get("XDG_CONFIG_HOME", "")
+    """Where the user's short names are."""
+    return user_folder("XDG_CONFIG_HOME", ".config") / "models.toml"
+
+
+def user_folder(variable: str, below_home: str) -> Path:
+    """Our folder in that of a user's programs: in `variable` of the environment, if that is absolute, else below home.
+
+    As the XDG Base Directory Specification says. Where there is no home it is below a folder named `~`.
+    """
+    named = os.environ.get(variable, "")
     home = os.path.expanduser("~")  # noqa: PTH111  (Path.home raises where there is none)
-    folder = Path(named) if Path(named).is_absolute() else Path(home, ".config")
-    return folder / "raptor-rlm" / "models.toml"
+    return (Path(named) if Path(named).is_absolute() else Path(home, below_home)) / "raptor-rlm"
 
 
 def _alias(name: str, table: Any, names: Sequence[str] | Any, path: Path) -> Named:

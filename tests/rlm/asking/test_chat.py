@@ -280,6 +280,16 @@ def test_the_history_is_for_its_user_alone_or_not_at_all(
     assert history_file() is None
 
 
+def test_without_a_home_there_is_no_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+    monkeypatch.setattr(
+        "os.path.expanduser", lambda path: path
+    )  # as where neither HOME nor an account names one
+    assert history_file() is None
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_at_a_terminal_lines_are_edited_and_ctrl_c_ends_a_question_and_not_the_chat(tmp_path: Path) -> None:
     (tmp_path / "boats.txt").write_text("The ketch has two masts.\nThe sloop has one mast.\n")
