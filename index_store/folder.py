@@ -29,8 +29,8 @@ MOST_COLUMNS = 1 << 16  # of a matrix; embedders have some thousand
 
 Array = npt.NDArray[Any]
 
-# name -> (dtype, dimensions) of every array of a generation; those of ivf/ exist where there are many nodes,
-# that of documents that are alike where there are some
+# name -> (dtype, dimensions) of every array of a generation; those of ivf/ exist where there are many nodes, that of
+# documents that are alike where there are some, those of names/ but in an index of before there were any
 _ARRAYS: Mapping[str, tuple[Any, int]] = {
     "documents_lines.npy": (np.dtype("<i8"), 1),
     "documents_order.npy": (np.dtype("<i4"), 1),
@@ -51,6 +51,11 @@ _ARRAYS: Mapping[str, tuple[Any, int]] = {
     "ivf/offsets.npy": (np.dtype("<i8"), 1),
     "ivf/nodes.npy": (np.dtype("<i4"), 1),
     "ivf/codes.npy": (np.dtype("i1"), 2),
+    "names/offsets.npy": (np.dtype("<i8"), 1),
+    "names/bearers.npy": (np.dtype("<i4"), 1),
+    "names/titles.npy": (np.dtype("u1"), 1),
+    "names/chunk_offsets.npy": (np.dtype("<i8"), 1),
+    "names/pairs.npy": (np.dtype("<i4"), 1),
 }
 
 

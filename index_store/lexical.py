@@ -7,9 +7,8 @@ by numpy with its bounds checks, because the arrays may come from a stranger.
 
 import re
 from array import array
-from bisect import bisect_left
 from collections.abc import Iterable
-from functools import cache, cached_property
+from functools import cache
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -18,12 +17,11 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
+from index_store.word_list import WordList
 
 Ints = npt.NDArray[np.integer]
 
 K1, B = 1.5, 0.75
-# What is read of a list of words, which is held in memory; a million nodes have one of some MB.
-MOST_BYTES, MOST_WORDS, PIECE = 256 << 20, 1 << 24, 16 << 20
 MOST_SCORE = 1e3  # of one word: the logarithm of how rare it is, times at most one
 _WORD = re.compile(r"\w+")
 # Where as_completed and asCompleted are divided into parts; mRNA and iPhone are not.
@@ -125,39 +123,12 @@ class Lexicon:
         listed: bytes | None = None,
     ) -> None:
         self._scores, self._nodes, self._offsets, self._path = scores, nodes, offsets, path
-        self._in_memory = listed
-
-    @cached_property
-    def _listed(self) -> tuple[bytes, npt.NDArray[np.int64]]:
-        """The list of stems, and where each line of it begins, with the end of the last."""
-        raw = self._file() if self._in_memory is None else self._in_memory
-        count = raw.count(b"\n") + 1
-        if count != len(self._offsets) - 1 or count > MOST_WORDS:
-            raise BrokenIndex(
-                f"{self._path} has {count:,} words, expected {len(self._offsets) - 1:,}, of {MOST_WORDS:,} at most; "
-                "build the index again"
-            )
-        listed = np.frombuffer(raw, dtype=np.uint8)
-        newlines = [i + np.flatnonzero(listed[i : i + PIECE] == ord("\n")) for i in range(0, len(raw), PIECE)]
-        return raw, np.concatenate([[0], *(part + 1 for part in newlines), [len(raw) + 1]])
-
-    def _file(self) -> bytes:
-        if (size := self._path.stat().st_size) > MOST_BYTES:
-            raise BrokenIndex(
-                f"{self._path} has {size:,} bytes, more than the {MOST_BYTES:,} that are read; build the index again"
-            )
-        return self._path.read_bytes()
+        self._words = WordList(path, len(offsets) - 1, listed)
 
     def _column(self, word: str) -> slice:
         """Where the scores of a stem lie; nowhere for one that no node has."""
-        raw, starts = self._listed
-        wanted, places = word.encode("utf-8", "surrogatepass"), range(len(starts) - 1)
-
-        def listed(place: int) -> bytes:  # no more of it than decides
-            return raw[starts[place] : min(starts[place + 1] - 1, starts[place] + len(wanted) + 1)]
-
-        at = bisect_left(places, wanted, key=listed)
-        if at == len(places) or listed(at) != wanted:
+        at = self._words.place(word)
+        if at is None:
             return slice(0, 0)
         start, end = int(self._offsets[at]), int(self._offsets[at + 1])
         if not 0 <= start <= end <= len(self._nodes):

@@ -48,6 +48,13 @@ FILES = frozenset(
 ALIKE = "documents_alike.npy"
 # All of them or none: none where there are few nodes.
 INVERTED = frozenset(f"ivf/{name}.npy" for name in ("axes", "centroids", "offsets", "nodes", "codes"))
+# All of them or none: none in an index of before there were any.
+NAMES = frozenset(
+    {
+        "names/names.txt",
+        *(f"names/{name}.npy" for name in ("offsets", "bearers", "titles", "chunk_offsets", "pairs")),
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,8 @@ def loads(raw: bytes, where: Path) -> Manifest:
         raise BrokenIndex(
             f"{where} is damaged ({type(e).__name__}: {e}); copy or build the index again"
         ) from e
-    wanted = FILES | (files.keys() & {ALIKE}) | (INVERTED if files.keys() & INVERTED else frozenset())
+    groups = (group for group in (INVERTED, NAMES) if files.keys() & group)
+    wanted = FILES.union(files.keys() & {ALIKE}, *groups)
     missing, strange = sorted(wanted - files.keys()), sorted(files.keys() - wanted)
     if missing or strange:
         raise BrokenIndex(

@@ -4,8 +4,9 @@ Modes:
 
 dense    cosine of the query's vector with each node's
 lexical  BM25
-hybrid   both, standardised and added; then a chunk gains from the best chunk near it, and loses a little for each
-         better chunk of its document (the default, over the chunks)
+hybrid   both, standardised and added; then a chunk gains from what leads to it by the names that it shares with the
+         best (`walk`), and from the best chunk near it, and loses a little for each better chunk of its document (the
+         default, over the chunks)
 tree     hybrid over all levels in one pool, RAPTOR's collapsed tree (arXiv 2401.18059, section 4)
 """
 
@@ -21,6 +22,7 @@ from index_store.folding import folded
 from index_store.tree import Tree
 from index_store.types import MODES, Check, Hit, Mode, Scope, Span, unchecked
 from index_store.vectors import COMPARED, EXACT_NODES, cosines, largest, near, whole_levels
+from index_store.walk import NOWHERE, Walked, walk
 
 Scores = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
@@ -38,13 +40,15 @@ class Weights:
     """The parameters of the hybrid score.
 
     `dense`: share of the dense score, the rest is lexical. `best`: scores are standardised by the mean and deviation
-    of so many of the best. `near`: weight of the best chunk at most `reach` chunks away. `again`: what a chunk loses,
-    in standard deviations, for each better chunk of its document. The defaults have the best mean over the development
+    of so many of the best. `walk`: times the root of its share of the walk's mass is what a chunk gains. `near`: weight
+    of the best chunk at most `reach` chunks away. `again`: what a chunk loses for each better chunk of its document;
+    both, and what it gains, are in standard deviations. The defaults have the best mean over the development
     sets; `python -m benchmarks retrieval` varies them one by one.
     """
 
     dense: float = 0.5
     best: int = 200
+    walk: float = 24.0
     near: float = 1.5
     reach: int = 3
     again: float = 0.2
@@ -94,13 +98,17 @@ def search(
         return []
     if vector is None and mode != "lexical":
         vector = tree.embed_queries([query])[0]
-    weights = weights or Weights()
     by_words = tree.lexicon.score("" if mode == "dense" else query, len(tree))
     if mode == "lexical":
         nodes = among(np.flatnonzero(by_words > 0), nodes)
-    elif len(nodes) > EXACT_NODES:
-        nodes = shortlist(tree, by_words, vector, nodes, mode, k, weights.reach)
-    scores = score(tree, by_words, vector, nodes, mode, weights)
+        scores = by_words[nodes].astype(np.float64)
+    elif mode == "dense":
+        vector = _fitting(tree, vector)
+        if len(nodes) > EXACT_NODES:
+            nodes = dense_candidates(tree, vector, nodes, k)[0]
+        scores = cosines(tree.vectors, nodes, vector).astype(np.float64)
+    else:
+        nodes, scores = hybrid(tree, query, by_words, vector, nodes, k, weights or Weights())
     if not (fold and tree.has_copies):
         return [hit(tree, int(nodes[i]), float(scores[i])) for i in top(scores, k)]
     return _folded(tree, nodes, scores, k)
@@ -164,23 +172,12 @@ def chunks_in(tree: Tree, scope: Scope) -> Numbers:
     return chunks
 
 
-def shortlist(
-    tree: Tree,
-    by_words: Floats,
-    vector: Floats | None,
-    nodes: Numbers,
-    mode: Mode,
-    k: int,
-    reach: int,
-) -> Numbers:
+def shortlist(tree: Tree, by_words: Floats, vector: Floats, nodes: Numbers, k: int, reach: int) -> Numbers:
     """Those of many `nodes` that are worth a score, ascending.
 
     Of the chunks and of the summaries each, the SHORTLIST (or 2 `k`) best by vector and as many by words; and the
     chunks at most `reach` away from such a chunk.
     """
-    vector = _fitting(tree, vector)
-    if mode == "dense":
-        return dense_candidates(tree, vector, nodes, k)[0]
     chosen, count = [], max(2 * k, SHORTLIST)
     with_words = among(np.flatnonzero(by_words > 0), nodes)
     for low, high in ((0, tree.levels[0]), (tree.levels[0], len(tree))):
@@ -219,24 +216,52 @@ def summaries_of(tree: Tree, leaves: range) -> Numbers:
     return np.array(sorted(inside.difference(leaves)), dtype=np.int64)
 
 
-def score(
+def hybrid(
     tree: Tree,
+    query: str,
     by_words: Floats,
     vector: Floats | None,
-    nodes: Numbers,
-    mode: Mode,
+    allowed: Numbers,
+    k: int,
     weights: Weights,
-) -> Scores:
-    """The scores of `nodes` in a mode, shape (len(nodes),). `by_words`: the lexical score of every node in the tree."""
-    lexical = by_words[nodes].astype(np.float64)
-    if mode == "lexical":
-        return lexical
-    dense = _dense(tree, vector, nodes)
-    if mode == "dense":
-        return dense
+) -> tuple[Numbers, Scores]:
+    """Those of the nodes `allowed` that are worth a score, ascending, and the hybrid score of each.
+
+    `by_words`: the lexical score of every node in the tree. `k`: how many are wanted.
+    """
+    vector, nodes = _fitting(tree, vector), allowed
+    if len(allowed) > EXACT_NODES:
+        nodes = shortlist(tree, by_words, vector, allowed, k, weights.reach)
+    fused = _fused(tree, by_words, vector, nodes, weights)
+    walked = _walked(tree, query, nodes, fused, allowed, weights)
+    if len(nodes) < len(allowed):
+        reached = np.sort(walked.chunks[top(walked.shares, max(2 * k, SHORTLIST))])
+        nodes = np.union1d(nodes, reached)
+        fused = _fused(tree, by_words, vector, nodes, weights)
+    here = np.isin(walked.chunks, nodes, assume_unique=True)
+    fused[np.searchsorted(nodes, walked.chunks[here])] += weights.walk * np.sqrt(walked.shares[here])
+    return nodes, _lifted(tree, nodes, fused, weights)
+
+
+def _fused(tree: Tree, by_words: Floats, vector: Floats, nodes: Numbers, weights: Weights) -> Scores:
+    dense = cosines(tree.vectors, nodes, vector).astype(np.float64)
+    return fuse(dense, by_words[nodes].astype(np.float64), weights, _chunks(tree, nodes) or len(nodes))
+
+
+def _walked(
+    tree: Tree, query: str, nodes: Numbers, fused: Scores, allowed: Numbers, weights: Weights
+) -> Walked:
+    """Where the names lead from the best chunks among `nodes`; nowhere in an index that keeps no names."""
     chunks = _chunks(tree, nodes)
-    fused = fuse(dense, lexical, weights, chunks or len(nodes))
-    lifted = fused * (1 + weights.near)  # a summary is its own neighbourhood
+    if tree.names is None or not weights.walk:
+        return NOWHERE
+    return walk(tree.names, query, nodes[:chunks], fused[:chunks], between(allowed, 0, tree.levels[0]))
+
+
+def _lifted(tree: Tree, nodes: Numbers, fused: Scores, weights: Weights) -> Scores:
+    """The scores of chunks with those of their neighbourhood; a summary is its own."""
+    chunks = _chunks(tree, nodes)
+    lifted = fused * (1 + weights.near)
     documents = _documents(tree, nodes[:chunks])
     near = nearby_best(fused[:chunks], nodes[:chunks], documents, weights.reach)
     lifted[:chunks] = fused[:chunks] + weights.near * near
@@ -258,10 +283,6 @@ def _fitting(tree: Tree, vector: Floats | None) -> Floats:
         shape = None if vector is None else vector.shape
         raise BadQuery(f"the query's vector has shape {shape}, the index has ({tree.vectors.shape[1]},)")
     return vector
-
-
-def _dense(tree: Tree, vector: Floats | None, nodes: Numbers) -> Scores:
-    return cosines(tree.vectors, nodes, _fitting(tree, vector)).astype(np.float64)
 
 
 def dense_candidates(tree: Tree, vector: Floats, nodes: Numbers, count: int) -> tuple[Numbers, Floats]:

@@ -16,6 +16,7 @@ from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex, NoSuchNode
 from index_store.lexical import Lexicon, columns
 from index_store.manifest import ALIKE
+from index_store.name_table import Names
 from index_store.outline import LABEL_CHARS, Outline
 from index_store.store import Store, check, check_chunks
 from index_store.tables import NODE_ROW, byte_at, char_at, count_chars
@@ -413,6 +414,14 @@ class Tree:
             a["lexical/offsets.npy"],
             self.store.folder / "lexical" / "words.txt",
         )
+
+    @cached_property
+    def names(self) -> Names | None:
+        """Which chunk bears which name; None for a text file, and an index of before names were kept."""
+        if "names/bearers.npy" not in self._arrays:
+            return None
+        arrays = {Path(n).stem: a for n, a in self._arrays.items() if n.startswith("names/")}
+        return Names(arrays, self.store.folder / "names" / "names.txt", self.levels[0])
 
     @cached_property
     def inverted_file(self) -> InvertedFile | None:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from index_store import inverted_write, lexical, vectors
+from index_store import inverted_write, lexical, name_table, vectors
 from index_store.documents import LINE_BYTES
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.files import Lock, lock, refuse_links, sha256_of, write_new
@@ -26,11 +26,13 @@ from index_store.manifest import (
     FILES,
     INVERTED,
     NAME as MANIFEST,
+    NAMES,
     FileEntry,
     Manifest,
     digest_of,
     dumps,
 )
+from index_store.name_table import NameTable
 from index_store.outline import Outline
 from index_store.tables import NODE, chars_before
 from index_store.types import Document
@@ -49,6 +51,7 @@ class Draft:
     tokens      (n,) int: tokens of each node as the embedder counts them
     vectors     (n, dim) float32 unit rows
     alike       number of the first document that says nearly the same as each, its own where none does; () for none
+    names       which chunk bears which name; None to leave names out
     """
 
     documents: Sequence[tuple[Document, str]]
@@ -60,6 +63,7 @@ class Draft:
     tokens: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float32]
     alike: Sequence[int] = ()
+    names: NameTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +136,7 @@ def _written(
 ) -> Manifest:
     """Write every file of a generation into the folder `partial`, and return its manifest."""
     _write_files(partial, draft)
-    names = FILES | {name for name in INVERTED | {ALIKE} if (partial / name).is_file()}
+    names = FILES | {name for name in INVERTED | NAMES | {ALIKE} if (partial / name).is_file()}
     entries = {name: _entry(partial / name) for name in sorted(names)}
     manifest = Manifest(
         number, parent, len(draft.documents), tuple(draft.levels), dict(models), dict(settings), entries
@@ -230,6 +234,9 @@ def _write_files(folder: Path, draft: Draft) -> None:
     if len(rows) > vectors.EXACT_NODES:
         inverted_write.write(folder / "ivf", rows, draft.levels)
     lexical.write(folder / "lexical", _node_texts(draft))
+    if draft.names is not None:
+        (folder / "names").mkdir()
+        name_table.write(folder / "names", draft.names)
 
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:

@@ -374,6 +374,7 @@ def draft_of(corpus: Corpus, levels: Sequence[Level], twins: Sequence[Twin] = ()
         tokens=np.concatenate([level.tokens for level in levels]),
         vectors=np.concatenate([level.vectors for level in levels]),
         alike=first_alike([document.id for document, _ in corpus.documents], twins),
+        names=corpus.names,
     )
 
 

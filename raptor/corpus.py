@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from index_store.generations import Changes, paired
 from index_store.index import Index
+from index_store.name_table import NameTable, name_table
 from index_store.outline import Outline
 from index_store.types import Document
 from raptor.chunking import chunk
@@ -24,12 +25,14 @@ class Corpus:
     """The documents with their texts, and the chunks that they are cut into.
 
     `chunks`: (n, 3), document number, start and end in characters. `leaves`: the chunks as level 0 of the tree.
+    `names`: which chunk bears which name.
     """
 
     documents: Sequence[tuple[Document, str]]
     chunks: npt.NDArray[np.int64]
     leaves: Level
     changes: Changes
+    names: NameTable
 
 
 def document_of(text: Text) -> Document:
@@ -146,7 +149,8 @@ def corpus_of(parts: Sequence[Part], changes: Changes, grower: Grower) -> Corpus
     places = [outlines[d].place(a) for d, a, _ in chunks]
     leaves = Level(texts, names, tokens, vectors, old, [number is not None for number in old], places=places)
     documents = [(part.document, part.text) for part in parts]
-    return Corpus(documents, np.array(chunks, dtype=np.int64).reshape(-1, 3), leaves, changes)
+    named = name_table((text, outlines[d].parts(a)) for (d, a, _), text in zip(chunks, texts, strict=True))
+    return Corpus(documents, np.array(chunks, dtype=np.int64).reshape(-1, 3), leaves, changes, named)
 
 
 def headed(heading: str, words: str) -> str:

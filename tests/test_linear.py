@@ -5,6 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
+from index_store.names import names_asked, names_in
 from index_store.terminal import one_line, visible
 from raptor.loading.html import extract
 from raptor.loading.markdown import markdown_sections
@@ -42,6 +43,8 @@ READERS: dict[str, Callable[[str], object]] = {
     "a quote with other spaces": lambda text: find_nearly(text, 'a b "c" d'),
     "Markdown": lambda text: list(markdown_sections(text)),
     "HTML": extract,
+    "names": lambda text: list(names_in(text)),
+    "names in a question": names_asked,
 }
 # fmt: off
 UNITS = [
@@ -49,6 +52,7 @@ UNITS = [
     "[]", "()",
     "```python\n", "~~~\n", "<think>", "<code>", "FINAL(", "FINAL(\n", ")\n", '[a] "b\n', '[a] "b"\n\n', '"\n\n', "# ",
     "- ", "&#", "<a ", "<!--", "</", "<a b='", ".", "! ", "ignore ", "your answer ", "context.", "“", "\u200d", "\r\n",
+    "A", "A ", "A of ", "St. ", "a.", "aB", "a_", "a1", "1.", "1-", "A’s ", "Aa 1 ",
     "<<<DATA aaaaaaaaaaaa 1/999999999 x>>>\n", "<<<DATA aaaaaaaaaaaa 1/2 x>>>\n<<<END aaaaaaaaaaaa 1/2>>>\n",
 ]
 # fmt: on

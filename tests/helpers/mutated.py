@@ -29,6 +29,7 @@ from index_store.files import sha256_of
 from index_store.graph import level_stats, to_networkx
 from index_store.index import Index, open_index
 from index_store.manifest import FileEntry, Manifest, digest_of
+from index_store.name_table import name_table
 from index_store.picture import page
 from index_store.provenance import nodes_above, sources
 from index_store.types import MODES, Hit, Mode, Span
@@ -99,10 +100,19 @@ HEADERS = [
 ]
 
 Change = Callable[[random.Random, Path], None]
+# What names the chunks of the toy index bear, in the words of no text of it.
+_NAMED = [
+    ("The Ketch met Yawl.", ["boats"]),
+    ("Yawl", ["boats"]),
+    ("", []),
+    ("Maße of Ketch", []),
+    ("", []),
+    ("", []),
+]
 
 
 def mutable_index(path: Path) -> None:
-    """An index to mutate: the toy one with pages, sections, metadata and an inverted file."""
+    """An index to mutate: the toy one with pages, sections, metadata, names and an inverted file."""
     draft = toy_draft()
     documents = [
         (
@@ -117,7 +127,8 @@ def mutable_index(path: Path) -> None:
     vectors.EXACT_NODES = 2
     try:
         models = {"embedder": "toy", "embedder_fingerprint": "toy", "summarizer": "offline/extractive"}
-        publish(path, replace(draft, documents=documents), models, {"seed": 0, "cluster": {"method": "x"}})
+        draft = replace(draft, documents=documents, names=name_table(_NAMED))
+        publish(path, draft, models, {"seed": 0, "cluster": {"method": "x"}})
     finally:
         vectors.EXACT_NODES = exact
 
@@ -170,7 +181,8 @@ def _arrays(folder: Path) -> list[Path]:
 
 
 def _blobs(folder: Path) -> list[Path]:
-    return [*sorted(folder.glob("*.bin")), folder / "documents.jsonl", folder / "lexical" / "words.txt"]
+    lists = [folder / "documents.jsonl", folder / "lexical" / "words.txt", folder / "names" / "names.txt"]
+    return [*sorted(folder.glob("*.bin")), *lists]
 
 
 def _flip_bits(rng: random.Random, folder: Path) -> None:
@@ -225,11 +237,20 @@ def _move_borders(rng: random.Random, folder: Path) -> None:
     seal(folder)
 
 
+_TARGETS = [
+    "children.npy",
+    "parents.npy",
+    "documents_order.npy",
+    "lexical/nodes.npy",
+    "ivf/nodes.npy",
+    "names/bearers.npy",
+    "names/pairs.npy",
+]
+
+
 def _redirect_edges(rng: random.Random, folder: Path) -> None:
     """Edges to other nodes of the same levels."""
-    file = folder / rng.choice(
-        ["children.npy", "parents.npy", "documents_order.npy", "lexical/nodes.npy", "ivf/nodes.npy"]
-    )
+    file = folder / rng.choice(_TARGETS)
     array = np.load(file)
     for place in rng.choices(range(len(array)), k=rng.choice([1, 3, len(array)])):
         array[place] = rng.choice([array[place], rng.randrange(6), rng.randrange(6, 8), 8, 9])

@@ -239,7 +239,7 @@ def test_a_shortlist_keeps_the_chunks_around_a_good_one(
     for module in (v, search):
         monkeypatch.setattr(module, "EXACT_NODES", 2)
     chosen = search.shortlist(
-        index, np.zeros(len(index), np.float32), index.vectors[50], np.arange(100), "hybrid", 1, 3
+        index, np.zeros(len(index), np.float32), index.vectors[50], np.arange(100), 1, 3
     )
     assert {47, 48, 49, 50, 51, 52, 53} <= set(chosen.tolist())
 

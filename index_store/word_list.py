@@ -1,0 +1,56 @@
+"""A sorted list of words in a file, one a line, in which one is looked up and no other decoded."""
+
+from bisect import bisect_left
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from index_store.errors import BrokenIndex
+
+# What is read of a list, which is held in memory; a million nodes have one of some MB.
+MOST_BYTES, MOST_WORDS, PIECE = 256 << 20, 1 << 24, 16 << 20
+
+
+class WordList:
+    """`count` words, in the order of their bytes. `listed`: them, where they are in memory; else `path` is read once.
+
+    Looking up raises BrokenIndex where there are more or fewer words.
+    """
+
+    def __init__(self, path: Path, count: int, listed: bytes | None = None) -> None:
+        self._path, self._count, self._in_memory = path, count, listed
+
+    def place(self, word: str) -> int | None:
+        """The place of a word in the list, from 0; None where it is not there."""
+        raw, starts = self._lines
+        wanted = word.encode("utf-8", "surrogatepass")
+
+        def listed(place: int) -> bytes:  # no more of it than decides
+            return raw[starts[place] : min(starts[place + 1] - 1, starts[place] + len(wanted) + 1)]
+
+        places = range(len(starts) - 1)
+        at = bisect_left(places, wanted, key=listed)
+        return at if at < len(places) and listed(at) == wanted else None
+
+    @cached_property
+    def _lines(self) -> tuple[bytes, npt.NDArray[np.int64]]:
+        """The list, and where each line of it begins, with the end of the last."""
+        raw = self._file() if self._in_memory is None else self._in_memory
+        count = raw.count(b"\n") + 1
+        if count != self._count or count > MOST_WORDS:
+            raise BrokenIndex(
+                f"{self._path} has {count:,} words, expected {self._count:,}, of {MOST_WORDS:,} at most; "
+                "build the index again"
+            )
+        listed = np.frombuffer(raw, dtype=np.uint8)
+        newlines = [i + np.flatnonzero(listed[i : i + PIECE] == ord("\n")) for i in range(0, len(raw), PIECE)]
+        return raw, np.concatenate([[0], *(part + 1 for part in newlines), [len(raw) + 1]])
+
+    def _file(self) -> bytes:
+        if (size := self._path.stat().st_size) > MOST_BYTES:
+            raise BrokenIndex(
+                f"{self._path} has {size:,} bytes, more than the {MOST_BYTES:,} that are read; build the index again"
+            )
+        return self._path.read_bytes()
