@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
 from index_store.files import refuse_links
-from index_store.manifest import ALIKE, MAX_BYTES, NAME as MANIFEST, Manifest, loads
+from index_store.manifest import ALIKE, GUESTS, MAX_BYTES, NAME as MANIFEST, Manifest, loads
 from index_store.tables import NODE
 from index_store.terminal import count
 
@@ -46,6 +46,7 @@ _ARRAYS: Mapping[str, tuple[Any, int]] = {
     "lexical/nodes.npy": (np.dtype("<i4"), 1),
     "lexical/offsets.npy": (np.dtype("<i8"), 1),
     ALIKE: (np.dtype("<i4"), 1),
+    GUESTS: (np.dtype("u1"), 1),
     "ivf/axes.npy": (np.dtype("<f4"), 2),
     "ivf/centroids.npy": (np.dtype("<f4"), 2),
     "ivf/offsets.npy": (np.dtype("<i8"), 1),

@@ -46,6 +46,8 @@ FILES = frozenset(
 )
 # Where documents are near-duplicates of each other.
 ALIKE = "documents_alike.npy"
+# Which children a summary is not about, where there are such.
+GUESTS = "children_guests.npy"
 # All of them or none: none where there are few nodes.
 INVERTED = frozenset(f"ivf/{name}.npy" for name in ("axes", "centroids", "offsets", "nodes", "codes"))
 # All of them or none: none in an index of before there were any.
@@ -122,7 +124,7 @@ def loads(raw: bytes, where: Path) -> Manifest:
             f"{where} is damaged ({type(e).__name__}: {e}); copy or build the index again"
         ) from e
     groups = (group for group in (INVERTED, NAMES) if files.keys() & group)
-    wanted = FILES.union(files.keys() & {ALIKE}, *groups)
+    wanted = FILES.union(files.keys() & {ALIKE, GUESTS}, *groups)
     missing, strange = sorted(wanted - files.keys()), sorted(files.keys() - wanted)
     if missing or strange:
         raise BrokenIndex(

@@ -111,6 +111,17 @@ def _table(
     )
 
 
+def weights(table: NameTable) -> Floats:
+    """(e,) how much each pair says: the rarity of its name, TITLE times where it is the chunk's title."""
+    sizes = np.diff(table.offsets)
+    return np.repeat(_rarity(table.chunks, sizes), sizes) * np.where(table.titles > 0, TITLE, 1.0)
+
+
+def _rarity(chunks: int, bearers: Numbers) -> Floats:
+    """The logarithm of how rare a name is that so many of the chunks bear."""
+    return np.log1p(chunks / np.maximum(bearers, 1))
+
+
 def write(folder: Path, table: NameTable) -> None:
     """Write a table into `folder`, with its pairs in order of their chunks beside it."""
     arrays: dict[str, npt.NDArray[Any]] = {
@@ -167,7 +178,7 @@ class Names:
 
     def rarity(self, names: Numbers) -> Floats:
         """The logarithm of how rare each of some names is."""
-        return np.log1p(self._chunks / np.maximum(_sizes(self._offsets, names), 1))
+        return _rarity(self._chunks, _sizes(self._offsets, names))
 
     def of_chunks(self, chunks: Numbers) -> Numbers:
         """Numbers of the names that some chunks bear, ascending."""

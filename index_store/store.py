@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from index_store.documents import LINE_BYTES
 from index_store.errors import BrokenIndex
-from index_store.manifest import ALIKE
+from index_store.manifest import ALIKE, GUESTS
 from index_store.tables import MARK_BYTES
 
 Array = npt.NDArray[Any]
@@ -81,6 +81,8 @@ def _lengths(store: Store) -> Iterator[tuple[str, str]]:
     }
     if ALIKE in arrays:
         expected[ALIKE] = store.documents
+    if GUESTS in arrays:
+        expected[GUESTS] = len(arrays["children.npy"])
     for name, length in expected.items():
         if len(arrays[name]) != length:
             yield name, f"has {len(arrays[name])} rows, expected {length}"

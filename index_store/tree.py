@@ -15,7 +15,7 @@ import numpy.typing as npt
 from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex, NoSuchNode
 from index_store.lexical import Lexicon, columns
-from index_store.manifest import ALIKE
+from index_store.manifest import ALIKE, GUESTS
 from index_store.name_table import Names
 from index_store.outline import LABEL_CHARS, Outline
 from index_store.store import Store, check, check_chunks
@@ -182,6 +182,19 @@ class Tree:
         offsets, targets = self._arrays[f"{direction}_offsets.npy"], self._arrays[f"{direction}.npy"]
         return sorted(set(targets[int(offsets[number]) : int(offsets[number + 1])].tolist()))
 
+    def guests(self, number: int) -> list[int]:
+        """Numbers, ascending, of the children that a node's summary is not about: they name what it is about."""
+        if GUESTS not in self._arrays:
+            return []
+        offsets, targets = self._arrays["children_offsets.npy"], self._arrays["children.npy"]
+        own = slice(int(offsets[number]), int(offsets[number + 1]))
+        return sorted(set(targets[own][self._arrays[GUESTS][own] > 0].tolist()))
+
+    def home(self, number: int) -> int | None:
+        """The number of the first parent whose summary is about a node, else of its first; None for the root."""
+        parents = self.neighbours(number, "parents")
+        return next((p for p in parents if number not in self.guests(p)), next(iter(parents), None))
+
     def edges(self) -> tuple[Numbers, Numbers]:
         """All edges: the numbers of the parents, ascending, and those of the children, both (edges,)."""
         return self._edges("children")
@@ -204,14 +217,14 @@ class Tree:
         return [self.at(i) for i in self.neighbours(self.number_of(node), "parents")]
 
     def path_to(self, node: str) -> list[Node]:
-        """From the root down to `node`, by each node's first parent. Raises NoSuchNode."""
+        """From the root down to `node`, by each node's `home`. Raises NoSuchNode."""
         number, steps = self.number_of(node), []
         for _ in self.levels:
             steps.append(number)
-            above = self.neighbours(number, "parents")
-            if not above:
+            home = self.home(number)
+            if home is None:
                 break
-            number = above[0]
+            number = home
         return [self.at(i) for i in reversed(steps)]
 
     def below(self, number: int) -> Numbers:

@@ -176,13 +176,13 @@ class View:
         return [parent for parent in self.index.neighbours(number, "parents") if parent in self]
 
     def first_parent(self, number: int) -> int | None:
-        """The first parent in this view; for the view's root its first in the index; None for the index's root."""
-        parents = self.parents(number) or self.index.neighbours(number, "parents")
-        return parents[0] if parents else None
+        """The node's home, else its first parent in this view; for the view's root its home in the index, if any."""
+        home, parents = self.index.home(number), self.parents(number)
+        return home if home in parents or not parents else parents[0]
 
     def siblings(self, number: int, most: int) -> tuple[int | None, list[int]]:
-        """(the first parent in this view or None, at most `most` of its other children)."""
-        parent = next(iter(self.parents(number)), None)
+        """(the first parent in this view, as `first_parent` has it, or None; at most `most` of its other children)."""
+        parent = self.first_parent(number) if self.parents(number) else None
         children = [] if parent is None else self.children(parent)
         return parent, list(islice((child for child in children if child != number), most))
 

@@ -24,6 +24,7 @@ from index_store.folder import CURRENT, check_sizes, current_generation, generat
 from index_store.manifest import (
     ALIKE,
     FILES,
+    GUESTS,
     INVERTED,
     NAME as MANIFEST,
     NAMES,
@@ -48,6 +49,7 @@ class Draft:
     summaries   n - n0 strings: the summaries' texts
     levels      nodes at each level; the last is 1
     children    n - n0 arrays of node numbers, each from the level below
+    guests      n - n0 arrays of those of the children that the summary is not about; () for none
     tokens      (n,) int: tokens of each node as the embedder counts them
     vectors     (n, dim) float32 unit rows
     alike       number of the first document that says nearly the same as each, its own where none does; () for none
@@ -64,6 +66,7 @@ class Draft:
     vectors: npt.NDArray[np.float32]
     alike: Sequence[int] = ()
     names: NameTable | None = None
+    guests: Sequence[npt.NDArray[np.int64]] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +139,7 @@ def _written(
 ) -> Manifest:
     """Write every file of a generation into the folder `partial`, and return its manifest."""
     _write_files(partial, draft)
-    names = FILES | {name for name in INVERTED | NAMES | {ALIKE} if (partial / name).is_file()}
+    names = FILES | {name for name in INVERTED | NAMES | {ALIKE, GUESTS} if (partial / name).is_file()}
     entries = {name: _entry(partial / name) for name in sorted(names)}
     manifest = Manifest(
         number, parent, len(draft.documents), tuple(draft.levels), dict(models), dict(settings), entries
@@ -329,6 +332,9 @@ def _write_edges(folder: Path, draft: Draft) -> None:
     order = np.argsort(children, kind="stable")  # owners ascend already
     _write_csr(folder, "children", children, np.concatenate([np.zeros(n0, np.int64), sizes]))
     _write_csr(folder, "parents", owners[order], np.bincount(children, minlength=n))
+    if any(map(len, draft.guests)):
+        flags = map(np.isin, draft.children, draft.guests)
+        _save(folder / GUESTS, np.concatenate([*flags]).astype(np.uint8))
 
 
 def _write_csr(folder: Path, name: str, targets: npt.NDArray[np.int32], sizes: npt.NDArray[Any]) -> None:

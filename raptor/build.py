@@ -16,6 +16,7 @@ import numpy as np
 from index_store.generations import differences_between
 from index_store.index import Index, open_index
 from index_store.writer import Draft, Published, publish
+from raptor.clustering.guests import named_chunks
 from raptor.corpus import Corpus, corpus_of, merged_documents, merged_parts, new_parts, with_metadata
 from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
@@ -332,7 +333,8 @@ def _finish(
     def gateway() -> Gateway:
         return Gateway(ledger, concurrency=grower.settings.concurrency)
 
-    levels = grow(grower, corpus.leaves, gateway, clock)
+    named = named_chunks(corpus.names, corpus.chunks[:, 0])
+    levels = grow(grower, corpus.leaves, named, gateway, clock)
     with clock.stage("load"):  # what is found is about the sources
         twins = near_duplicates([(document.id, text) for document, text in corpus.documents])
     with clock.stage("write"):
@@ -370,7 +372,8 @@ def draft_of(corpus: Corpus, levels: Sequence[Level], twins: Sequence[Twin] = ()
         labels=[label for level in above for label in level.labels],
         summaries=[text for level in above for text in level.texts],
         levels=[len(level) for level in levels],
-        children=numbers_below(levels),
+        children=numbers_below(levels, lambda level: level.children),
+        guests=numbers_below(levels, lambda level: level.guests),
         tokens=np.concatenate([level.tokens for level in levels]),
         vectors=np.concatenate([level.vectors for level in levels]),
         alike=first_alike([document.id for document, _ in corpus.documents], twins),

@@ -5,11 +5,14 @@ What is slow or paid for goes through the checkpoint, so a run that died goes on
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
+from raptor.clustering.guests import Named, guests, named_above
 from raptor.clustering.planning import Group
+from raptor.clustering.settings import ClusterSettings
 from raptor.grower import Grower
 from raptor.summaries import Summariser
 from raptor.summarising import Summary
@@ -19,16 +22,19 @@ from rlm.gateway.blocking import run_blocking
 from rlm.gateway.gateway import Gateway
 
 
-def grow(grower: Grower, leaves: Level, gateway: Callable[[], Gateway], clock: Clock) -> list[Level]:
+def grow(
+    grower: Grower, leaves: Level, named: Named, gateway: Callable[[], Gateway], clock: Clock
+) -> list[Level]:
     """All levels from the chunks up to one root. `gateway` makes a new one for each level, as each has an event loop.
 
-    Raises RaptorError or GatewayError where a summary cannot be had.
+    `named`: which chunk bears which name. Raises RaptorError or GatewayError where a summary cannot be had.
     """
     levels = [leaves]
     while len(levels[-1]) > 1:
         height, below = len(levels), levels[-1]
         with clock.stage("cluster"):
-            groups = grower.plan(below, height)
+            groups = with_guests(grower.plan(below, height), named, grower.settings.cluster)
+            named = named_above(named, [group.members for group in groups])
         with clock.stage("summarise"):
             stage = f"summarise level {height}"
             summaries = run_blocking(_summaries(grower, gateway(), below, groups, stage))
@@ -62,17 +68,28 @@ def _level(grower: Grower, groups: Sequence[Group], summaries: Sequence[Summary]
         vectors=vectors,
         old=[g.old for g in groups],
         same=[g.kept for g in groups],
-        children=[g.members for g in groups],
+        children=[tuple(sorted({*g.members, *g.guests})) for g in groups],
+        guests=[g.guests for g in groups],
         labels=[s.label for s in summaries],
     )
 
 
-def numbers_below(levels: Sequence[Level]) -> list[npt.NDArray[np.int64]]:
-    """The children of each summary as node numbers of the whole tree, in which chunks come first."""
+def with_guests(groups: Sequence[Group], named: Named, settings: ClusterSettings) -> list[Group]:
+    """The groups with their guests; none in the paper's own method, and none where all are in one."""
+    if settings.method == "paper" or len(groups) < 2:
+        return list(groups)
+    places = guests(named, [group.members for group in groups], settings)
+    return [replace(group, guests=found) for group, found in zip(groups, places, strict=True)]
+
+
+def numbers_below(
+    levels: Sequence[Level], rows: Callable[[Level], Sequence[tuple[int, ...]]]
+) -> list[npt.NDArray[np.int64]]:
+    """`rows` of each summary, of the level below, as node numbers of the whole tree, in which chunks come first."""
     firsts = np.cumsum([0, *(len(x) for x in levels)])
     return [
-        np.array(children, dtype=np.int64) + firsts[height - 1]
+        np.array(below, dtype=np.int64) + firsts[height - 1]
         for height, level in enumerate(levels)
         if height
-        for children in level.children
+        for below in rows(level)
     ]

@@ -93,7 +93,8 @@ class Level:
     `names`: how a prompt names each node; `places`: where each chunk stands, in
     words; () for summaries. `tokens`: (n,). `vectors`: (n, dim) unit rows. `old[i]`: the number of the
     node in the previous generation that node i takes the place of, or None. `same[i]`: whether its text is that
-    node's text. `children[i]`: rows of the level below; () for chunks, as are `labels`.
+    node's text. `children[i]`: rows of the level below; () for chunks, as are `labels`. `guests[i]`: those of the
+    children that the text of node i is not about.
     """
 
     texts: Sequence[str]
@@ -103,6 +104,7 @@ class Level:
     old: Sequence[int | None]
     same: Sequence[bool]
     children: Sequence[tuple[int, ...]] = ()
+    guests: Sequence[tuple[int, ...]] = ()
     labels: Sequence[str] = ()
     places: Sequence[str] = ()
 

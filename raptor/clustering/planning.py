@@ -36,12 +36,14 @@ class Group:
     """Nodes that share a parent.
 
     `members`: rows of their level. `old`: the number of the previous generation's node whose place the parent takes,
-    None for a new one. `kept`: whether that node's summary is kept too.
+    None for a new one. `kept`: whether that node's summary is kept too. `guests`: rows that stand under the parent too,
+    though its summary is not about them.
     """
 
     members: tuple[int, ...]
     old: int | None = None
     kept: bool = False
+    guests: tuple[int, ...] = ()
 
 
 def regroup(
