@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from index_store.branches import best_branch, evidence
 from index_store.errors import BadQuery
 from index_store.filters import filtered
 from index_store.folding import folded
@@ -40,15 +41,17 @@ class Weights:
     """The parameters of the hybrid score.
 
     `dense`: share of the dense score, the rest is lexical. `best`: scores are standardised by the mean and deviation
-    of so many of the best. `walk`: times the root of its share of the walk's mass is what a chunk gains. `near`: weight
-    of the best chunk at most `reach` chunks away. `again`: what a chunk loses for each better chunk of its document;
-    both, and what it gains, are in standard deviations. The defaults have the best mean over the development
-    sets; `python -m benchmarks retrieval` varies them one by one.
+    of so many of the best. `walk`: times the root of its share of the walk is what a chunk gains. `branch`: times the
+    root of the evidence in the best branch above it, as far as the walk is trusted, since a branch gathers what names
+    join. `near`: weight of the best chunk at most `reach` chunks away. `again`: what a chunk loses for each better one
+    of its document. What is gained and lost is in standard deviations. The defaults have the best mean over the
+    development sets; `python -m benchmarks retrieval` varies them one by one.
     """
 
     dense: float = 0.5
     best: int = 200
     walk: float = 24.0
+    branch: float = 2.0
     near: float = 1.5
     reach: int = 3
     again: float = 0.2
@@ -229,6 +232,25 @@ def hybrid(
 
     `by_words`: the lexical score of every node in the tree. `k`: how many are wanted.
     """
+    nodes, fused, walked = found(tree, query, by_words, vector, allowed, k, weights)
+    chunks = _chunks(tree, nodes)
+    if walked.trust and weights.branch:
+        held = best_branch(tree, nodes[:chunks], evidence(fused[:chunks], walked.on(nodes[:chunks])))
+        fused[:chunks] += weights.branch * walked.trust * np.sqrt(held)
+    fused[:chunks] += weights.walk * np.sqrt(walked.on(nodes[:chunks]))
+    return nodes, _lifted(tree, nodes, fused, weights)
+
+
+def found(
+    tree: Tree,
+    query: str,
+    by_words: Floats,
+    vector: Floats | None,
+    allowed: Numbers,
+    k: int,
+    weights: Weights,
+) -> tuple[Numbers, Scores, Walked]:
+    """As `hybrid`, before anything is gained: the fused scores, and the walk from the best of them."""
     vector, nodes = _fitting(tree, vector), allowed
     if len(allowed) > EXACT_NODES:
         nodes = shortlist(tree, by_words, vector, allowed, k, weights.reach)
@@ -238,9 +260,7 @@ def hybrid(
         reached = np.sort(walked.chunks[top(walked.shares, max(2 * k, SHORTLIST))])
         nodes = np.union1d(nodes, reached)
         fused = _fused(tree, by_words, vector, nodes, weights)
-    here = np.isin(walked.chunks, nodes, assume_unique=True)
-    fused[np.searchsorted(nodes, walked.chunks[here])] += weights.walk * np.sqrt(walked.shares[here])
-    return nodes, _lifted(tree, nodes, fused, weights)
+    return nodes, fused, walked
 
 
 def _fused(tree: Tree, by_words: Floats, vector: Floats, nodes: Numbers, weights: Weights) -> Scores:

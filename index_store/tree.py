@@ -252,6 +252,12 @@ class Tree:
         reached: Numbers = targets[places].astype(np.int64)
         return reached
 
+    def parents_of(self, numbers: Numbers) -> tuple[Numbers, Numbers]:
+        """The parents of several nodes, those of the first first, and for each the place of its child in `numbers`."""
+        offsets = self._arrays["parents_offsets.npy"]
+        rows = np.repeat(np.arange(len(numbers)), offsets[numbers + 1] - offsets[numbers])
+        return self._all_neighbours(numbers, "parents"), rows
+
     def leaves(self, node: str) -> list[Node]:
         """The chunks under a node in document order; of a chunk, itself. Raises NoSuchNode."""
         return [self.at(int(i)) for i in self.below(self.number_of(node)) if i < self.levels[0]]

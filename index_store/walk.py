@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from index_store.branches import softmax
 from index_store.name_table import Names, Pairs
 
 SEEDS = 30
@@ -25,13 +26,24 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """Where a walk went. `chunks`: (n,) numbers, ascending. `shares`: (n,) of its mass, each above 0."""
+    """Where a walk went. `chunks`: (n,) numbers, ascending. `shares`: (n,) of its mass, each above 0, times `trust`.
+
+    `trust`: how far names lead among these texts, from 0 to 1.
+    """
 
     chunks: Numbers
     shares: Scores
+    trust: float
+
+    def on(self, chunks: Numbers) -> Scores:
+        """The shares of these chunks, (n,); 0 where the walk did not go."""
+        shares = np.zeros(len(chunks))
+        here, places = np.isin(chunks, self.chunks), np.searchsorted(self.chunks, chunks)
+        shares[here] = self.shares[places[here]]
+        return shares
 
 
-NOWHERE = Walked(np.empty(0, dtype=np.int64), np.empty(0))
+NOWHERE = Walked(np.empty(0, dtype=np.int64), np.empty(0), 0.0)
 
 
 def walk(names: Names, question: str, chunks: Numbers, scores: Scores, allowed: Numbers) -> Walked:
@@ -60,7 +72,7 @@ def walk(names: Names, question: str, chunks: Numbers, scores: Scores, allowed: 
         start /= 2
     at = np.searchsorted(places, pairs.chunks)
     shares = trust * _page_rank(at, pairs, start, start_names)
-    return Walked(places[shares > 0], shares[shares > 0])
+    return Walked(places[shares > 0], shares[shares > 0], trust)
 
 
 def _titled(pairs: Pairs) -> float:
@@ -81,9 +93,3 @@ def _page_rank(at: Numbers, pairs: Pairs, start: Scores, start_names: Scores) ->
             (1 - DAMPING) * start_names + DAMPING * np.bincount(own, up * mass[at], len(start_names)),
         )
     return mass
-
-
-def softmax(scores: Scores) -> Scores:
-    """Shares (n,) that add up to 1, each e times as large as another where its score is 1 higher."""
-    shares = np.exp(scores - scores.max())
-    return np.asarray(shares / shares.sum())

@@ -49,7 +49,8 @@ index_store.vectors
 index_store.inverted_write index_store.folder
 index_store.store
 index_store.tree
-index_store.filters index_store.folding index_store.grep index_store.plain index_store.walk
+index_store.branches index_store.filters index_store.folding index_store.grep index_store.plain
+index_store.walk
 index_store.search
 index_store.index
 index_store.graph index_store.provenance index_store.view index_store.writer

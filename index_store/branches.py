@@ -1,0 +1,54 @@
+"""How the evidence for a question lies over the branches of the tree.
+
+The evidence of a chunk is its share in a softmax over the fused scores of a search, and of the walk over names, half
+each; that of a branch is what its chunks have together. A chunk in several branches counts in each.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from index_store.tree import Tree
+
+BROAD = 0.8  # of the evidence; where one branch holds more, it is its parts that differ
+
+Numbers = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A node above some chunks.
+
+    `share`: of all evidence. `size`: how many chunks are below it. `best`: the numbers of those with the most evidence.
+    """
+
+    number: int
+    share: float
+    size: int
+    best: tuple[int, ...]
+
+
+def softmax(scores: Scores) -> Scores:
+    """Shares (n,) that add up to 1, each e times as large as another where its score is 1 higher."""
+    shares = np.exp(scores - scores.max(initial=-np.inf))
+    return np.asarray(shares / max(shares.sum(), 1e-300))
+
+
+def evidence(fused: Scores, walked: Scores) -> Scores:
+    """The evidence of n chunks, (n,), of their scores and of their shares of the walk; it adds up to 1."""
+    by_score, total = softmax(fused), walked.sum()
+    return (by_score + walked / total) / 2 if total else by_score
+
+
+def best_branch(tree: Tree, chunks: Numbers, evidence: Scores) -> Scores:
+    """For each of `chunks` the evidence of the branch directly above it that has the most, (n,)."""
+    parents, rows = tree.parents_of(chunks)
+    if not len(parents):
+        return np.zeros(len(chunks))
+    branches, own = np.unique(parents, return_inverse=True)
+    held = np.bincount(own, evidence[rows], len(branches))
+    best = np.zeros(len(chunks))
+    np.maximum.at(best, rows, held[own])
+    return best
