@@ -4,6 +4,7 @@ The evidence of a chunk is its share in a softmax over the fused scores of a sea
 each; that of a branch is what its chunks have together. A chunk in several branches counts in each.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy.typing as npt
 
 from index_store.tree import Tree
 
+BEST = 2  # chunks that are named of a branch
 BROAD = 0.8  # of the evidence; where one branch holds more, it is its parts that differ
 
 Numbers = npt.NDArray[np.int64]
@@ -52,3 +54,29 @@ def best_branch(tree: Tree, chunks: Numbers, evidence: Scores) -> Scores:
     best = np.zeros(len(chunks))
     np.maximum.at(best, rows, held[own])
     return best
+
+
+def best_branches(
+    tree: Tree, top: int, chunks: Numbers, evidence: Scores, k: int, inside: Callable[[int], bool]
+) -> list[Branch]:
+    """The `k` branches below the node `top` that hold the most evidence, most first; those without any are left out.
+
+    They are siblings, at the highest level where they differ: while one holds more than BROAD of the evidence, it is
+    its own branches that are compared. `chunks` (ascending) and `evidence`: of what was searched. `inside`: whether a
+    node may be shown.
+    """
+    summaries = sum(tree.levels[:2])  # from here on nodes have branches of their own
+    while True:
+        children = [child for child in tree.neighbours(top, "children") if inside(child)]
+        found = sorted((_branch(tree, child, chunks, evidence) for child in children), key=lambda b: -b.share)
+        if not found or found[0].share <= BROAD or found[0].number < summaries:
+            return [branch for branch in found[:k] if branch.share > 0]
+        top = found[0].number
+
+
+def _branch(tree: Tree, number: int, chunks: Numbers, evidence: Scores) -> Branch:
+    below = tree.below(number)
+    leaves = below[below < tree.levels[0]]
+    here = np.flatnonzero(np.isin(chunks, leaves, assume_unique=True))
+    best = here[np.argsort(-evidence[here], kind="stable")[:BEST]]
+    return Branch(number, float(evidence[here].sum()), len(leaves), tuple(chunks[best].tolist()))

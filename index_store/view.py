@@ -8,7 +8,9 @@ from itertools import accumulate, groupby, islice
 import numpy as np
 import numpy.typing as npt
 
+from index_store.branches import Branch, best_branches
 from index_store.errors import BadQuery
+from index_store.gathering import Found, evidence_for, gather
 from index_store.grep import Grep
 from index_store.index import Index
 from index_store.search import chunks_in
@@ -153,6 +155,23 @@ class View:
             check=check,
         )
 
+    def evidence_for(self, question: str, under: int | None = None) -> Found:
+        """The evidence for a question among the chunks in this view, or in the branch below the node `under`."""
+        chunks = np.asarray(self.chunks, dtype=np.int64)
+        if under is not None:
+            chunks = np.intersect1d(chunks, self.index.below(under), assume_unique=True)
+        vector = self.index.embed_queries([question])[0] if self.index.vectors.shape[1] else None
+        return evidence_for(self.index, question, chunks, vector)
+
+    def best_branches(self, question: str, under: int | None, k: int) -> list[Branch]:
+        """The `k` branches of the view, or below `under`, that hold the most evidence for a question, most first."""
+        about, top = self.evidence_for(question, under), self.root if under is None else under
+        return best_branches(self.index, top, about.chunks, about.evidence, k, self.__contains__)
+
+    def gather(self, question: str, under: int | None, chars: int) -> list[list[int]]:
+        """As `gathering.gather`, of the chunks in this view or below `under`, and of summaries that may be read."""
+        return gather(self.index, self.evidence_for(question, under), chars, self.is_text)
+
     def spans_of(self, doc: str) -> list[Span]:
         """The unbroken stretches of a document that are in this view, in order. Raises NoSuchNode."""
         number = self.index.document_number(doc)
@@ -170,19 +189,20 @@ class View:
         return [child for child in self.index.neighbours(number, "children") if child in self]
 
     def parents(self, number: int) -> list[int]:
-        """The numbers of a node's parents that are in this view; [] for the view's root."""
+        """The numbers of a node's parents that are in this view, its home first; [] for the view's root."""
         if number == self.root:
             return []
-        return [parent for parent in self.index.neighbours(number, "parents") if parent in self]
+        parents = [parent for parent in self.index.neighbours(number, "parents") if parent in self]
+        home = self.index.home(number)
+        return sorted(parents, key=lambda parent: (parent != home, parent))
 
     def first_parent(self, number: int) -> int | None:
         """The node's home, else its first parent in this view; for the view's root its home in the index, if any."""
-        home, parents = self.index.home(number), self.parents(number)
-        return home if home in parents or not parents else parents[0]
+        return next(iter(self.parents(number)), self.index.home(number))
 
     def siblings(self, number: int, most: int) -> tuple[int | None, list[int]]:
-        """(the first parent in this view, as `first_parent` has it, or None; at most `most` of its other children)."""
-        parent = self.first_parent(number) if self.parents(number) else None
+        """(the first parent in this view or None, at most `most` of its other children)."""
+        parent = next(iter(self.parents(number)), None)
         children = [] if parent is None else self.children(parent)
         return parent, list(islice((child for child in children if child != number), most))
 

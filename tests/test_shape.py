@@ -52,6 +52,7 @@ index_store.tree
 index_store.branches index_store.filters index_store.folding index_store.grep index_store.plain
 index_store.walk
 index_store.search
+index_store.gathering
 index_store.index
 index_store.graph index_store.provenance index_store.view index_store.writer
 index_store.picture index_store.generations index_store.verify

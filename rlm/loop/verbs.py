@@ -23,6 +23,7 @@ from rlm.prompts import refusals
 HEAD_CHARS = 400  # of a node's text in `peek`
 SNIPPET_CHARS = 200  # of a hit's text in `search`
 READ_CHARS = 200_000  # in one result
+GATHER_CHARS = 6_000  # in what `gather` gives, by default
 QUERY_CHARS = 10_000
 LIST_NODES = 500  # in one list
 PACK_NODES = 50_000  # in all packs of one call
@@ -286,6 +287,52 @@ class Verbs:
             entry | {"text": words} | ({"also_in": list(hit.also_in)} if hit.copies else {})
             for entry, words, hit in zip(entries, snippets, hits, strict=True)
         ]
+
+    @verb
+    def branches(self, question: str, under: str | None = None, k: int = 8) -> Json:
+        """The entries of the `k` branches that hold the most evidence for a question, each with its share of it.
+
+        `chunks`: how many are below it; `best`: the best two of them, with the beginning of their texts.
+        """
+        top = None if under is None else self._number(under)
+        self._entered = self.view.root if top is None else top
+        found = self.view.best_branches(self._question(question), top, checks.at_most(k, LIST_NODES, "k"))
+        shares = [round(branch.share, 4) for branch in found]
+        entries = self._entries([branch.number for branch in found], shares)
+        return [
+            {name: value for name, value in entry.items() if name != "score"}
+            | {"share": share, "chunks": branch.size, "best": [self._shown_head(n) for n in branch.best]}
+            for entry, share, branch in zip(entries, shares, found, strict=True)
+        ]
+
+    def _shown_head(self, number: int) -> Json:
+        return self._show(number) | {"text": self.index.head_at(number, SNIPPET_CHARS)}
+
+    @verb
+    def gather(self, question: str, chars: int = GATHER_CHARS, under: str | None = None) -> Json:
+        """What to read for a question, in at most `chars` characters: pieces with their `nodes` and `text`, best first.
+
+        Chunks where the evidence is dense, those that touch in one piece; summaries where it is broad.
+        """
+        top = None if under is None else self._number(under)
+        most = checks.at_most(chars, READ_CHARS, "chars")
+        pieces = self.view.gather(self._question(question), top, most)
+        return [self._piece(piece) for piece in pieces]
+
+    def _piece(self, numbers: Sequence[int]) -> Json:
+        entries = self._entries(numbers)
+        text = "".join(map(self.index.text_at, numbers))
+        first, last = entries[0], entries[-1]
+        place = {"doc": first["doc"], "start": first["start"], "end": last["end"]} if "doc" in first else {}
+        return {"nodes": [entry["node"] for entry in entries], "label": first["label"], **place, "text": text}
+
+    def _question(self, question: str) -> str:
+        """A question as an embedder takes it: half a surrogate pair is no text. Raises Refused."""
+        if not checks.text("question", question).strip():
+            raise Refused(refusals.QUESTION)
+        if len(question) > QUERY_CHARS:
+            raise Refused(refusals.QUERY_CHARS.format(chars=len(question), most=QUERY_CHARS))
+        return question.encode("utf-8", "replace").decode()
 
     # -- reading -----------------------------------------------------------------------------------------
 

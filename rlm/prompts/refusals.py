@@ -14,6 +14,7 @@ TEXTS = "{name} is a list of texts, found {value}"
 TEXTS_ITEM = "{name} holds {value}, every item is a text"
 ONE_EACH = "{name} is a list with one item for each of the {count}, found {value}"
 ONE_EACH_COUNT = "{name} has {found} for {count}; give one for each"
+QUESTION = "the question is empty; ask with at least one word"
 LEVEL = "level is a whole number or None, found {value}"
 WHERE = 'where is a dict such as {{"year": "2021"}}, found {value}'
 WHERE_FIELDS = "where has {count:,} fields, at most {most}"

@@ -96,7 +96,7 @@ def test_no_verb_gives_a_word_from_outside(index: Index, name: str, under: str |
     words = {word for word in OTHERS.split() if len(word) > 3 and word not in TEXTS["boats.txt"]}
     for arguments in calls_of(name, [index.id_of(n) for n in range(len(index))]):
         for query in ("Birnen wiegen mehr", "single", "mizzen", "."):
-            given = {k: query if k in ("query", "pattern") else v for k, v in arguments.items()}
+            given = {k: query if k in ("query", "pattern", "question") else v for k, v in arguments.items()}
             for more in ({"level": None}, {"level": 1}, {}) if name == "search" else ({},):
                 try:
                     told = json.dumps(verbs.serve(name, [], given | more), ensure_ascii=False)

@@ -458,7 +458,14 @@ def test_the_toy_is_what_these_tests_believe(tmp_path: Path) -> None:
 # -- what holds of every verb, a new one too ---------------------------------------------------------------
 
 #: A value for each argument that some verb cannot do without.
-EXAMPLES: dict[str, Json] = {"query": "apples", "pattern": "a", "start": 0, "end": 5, "text": "a"}
+EXAMPLES: dict[str, Json] = {
+    "query": "apples",
+    "pattern": "a",
+    "start": 0,
+    "end": 5,
+    "text": "a",
+    "question": "apples",
+}
 #: Verbs that stand behind `len`, slices, `in` and `str`, and so are not told of by name.
 BEHIND_TEXT = {"length", "slice", "contains", "text"}
 SYSTEM = (HOME / "rlm/prompts/system.md").read_text(encoding="utf-8")
@@ -468,6 +475,7 @@ def nodes_in(value: Json) -> Iterator[str]:
     """Every node that a result names."""
     if isinstance(value, dict):
         yield from (v for k, v in value.items() if k == "node" and isinstance(v, str))
+        yield from nodes if isinstance(nodes := value.get("nodes"), list) else ()
         yield from (node for v in value.values() for node in nodes_in(v))
     elif isinstance(value, list):
         yield from (node for v in value for node in nodes_in(v))
@@ -523,3 +531,36 @@ def test_what_a_verb_enters_is_what_the_audit_takes_for_entered(whole: Any, name
     assert bool(passed(whole)) != (name in LOCATING), (
         f"let context.{name} call _enter, or add it to LOCATING of rlm/audit/routing.py"
     )
+
+
+# -- where the evidence lies, and what to read -------------------------------------------------------------
+
+
+def test_branches_are_told_with_their_shares_and_recorded_with_what_was_passed_by(index: Index) -> None:
+    context = recorded_verbs(index)
+    branches = ask(context, "branches", "apples")
+    assert [sorted(branch) for branch in branches] == [
+        ["best", "chunks", "label", "level", "node", "share"]
+    ] * 2
+    assert sum(branch["share"] for branch in branches) >= 1
+    told = {entry["node"]: entry.get("score") for entry in context[1][-1]["shown"]}
+    assert all(told[branch["node"]] == branch["share"] for branch in branches)
+    assert all(best["node"] in told for branch in branches for best in branch["best"])
+
+
+def test_what_is_gathered_is_the_text_of_its_nodes_within_the_characters(index: Index) -> None:
+    context = recorded_verbs(index)
+    for chars in (30, 100, 6_000):
+        pieces = ask(context, "gather", "apples and pears", chars)
+        assert all(piece["text"] == "".join(map(index.text, piece["nodes"])) for piece in pieces)
+        assert sum(len(piece["text"]) for piece in pieces) <= chars
+    spans = [piece for piece in pieces if "doc" in piece]
+    assert spans and all(
+        ask(context, "read", piece["doc"], piece["start"], piece["end"]) == piece["text"] for piece in spans
+    )
+
+
+def test_an_empty_question_has_no_evidence(index: Index) -> None:
+    for name in ("branches", "gather"):
+        with pytest.raises(Refused, match="the question is empty"):
+            ask(recorded_verbs(index), name, "  ")

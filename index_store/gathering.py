@@ -1,0 +1,96 @@
+"""What to read of a tree for a question, in so many characters: the best cut.
+
+Chunks where the evidence is dense, summaries of the best branches where it is broad, and what touches is one piece.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from index_store.branches import evidence
+from index_store.folding import folded
+from index_store.search import Weights, found, hybrid, top
+from index_store.tree import Tree
+
+BROAD = 3.0  # times as many chunks share the evidence as fit: then no choice of chunks shows what there is
+SUMMARISED = 0.25  # of the characters, at most, on summaries
+
+Numbers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search knows of some chunks. `chunks`: (n,) ascending. `evidence`: (n,), adds up to 1. `scores`: (n,)."""
+
+    chunks: Numbers
+    evidence: Scores
+    scores: Scores
+
+
+def evidence_for(tree: Tree, query: str, allowed: Numbers, vector: Floats | None, k: int = 500) -> Found:
+    """The evidence for a question among the chunks `allowed`, ascending; by words alone where a tree has no vectors."""
+    by_words = tree.lexicon.score(query, len(tree))
+    if vector is None:
+        scores = by_words[allowed].astype(np.float64)
+        return Found(allowed, evidence(scores, np.zeros(len(allowed))), scores)
+    nodes, fused, walked = found(tree, query, by_words, vector, allowed, k, Weights())
+    chunks, scores = hybrid(tree, query, by_words, vector, allowed, k, Weights())
+    return Found(chunks, evidence(fused, walked.on(nodes)), scores)
+
+
+def gather(
+    tree: Tree, about: Found, chars: int, readable: Callable[[int], bool] = lambda number: True
+) -> list[list[int]]:
+    """Numbers of the nodes to read, at most `chars` characters in all, in pieces of neighbours; the best piece first.
+
+    Each piece is either one summary, of those that are `readable`, or chunks that follow one another in their document.
+    """
+    order = [int(about.chunks[place]) for place in top(about.scores, len(about.chunks))]
+    if tree.has_copies:
+        order = [same[0] for same in folded(tree, order, len(order)).values()]
+    taken, left = [], chars
+    for number in [*filter(readable, _summaries(tree, about, chars)), *order]:
+        size = tree.chars_at(number)
+        if size > left:
+            if number < tree.levels[0]:
+                break
+            continue
+        taken.append(number)
+        left -= size
+    return _pieces(tree, taken)
+
+
+def _summaries(tree: Tree, about: Found, chars: int) -> list[int]:
+    """Numbers of the summaries to read, those with the most evidence first, where this is broad."""
+    shares = about.evidence[about.evidence > 0]
+    spread = float(np.exp(-(shares * np.log(shares)).sum()))
+    mean = max(tree.chars / tree.levels[0], 1.0)
+    if len(tree.levels) < 3 or spread <= BROAD * chars / mean:
+        return []
+    parents, rows = tree.parents_of(about.chunks)
+    held = np.bincount(parents, about.evidence[rows])
+    best, used, chosen = np.argsort(-held, kind="stable"), 0, []
+    for number in best[held[best] > 0].tolist():
+        used += tree.chars_at(number)
+        if used > SUMMARISED * chars:
+            break
+        chosen.append(number)
+    return chosen
+
+
+def _pieces(tree: Tree, numbers: Sequence[int]) -> list[list[int]]:
+    """The numbers with those that follow one another in a document put together, by the best of each piece."""
+    rank = {number: place for place, number in enumerate(numbers)}
+    pieces: list[list[int]] = []
+    for number in sorted(numbers):
+        last = pieces[-1][-1] if pieces else -2
+        touches = number < tree.levels[0] and last == number - 1
+        if touches and tree.leaf_documents[last] == tree.leaf_documents[number]:
+            pieces[-1].append(number)
+        else:
+            pieces.append([number])
+    return sorted(pieces, key=lambda piece: min(rank[number] for number in piece))
