@@ -1,6 +1,6 @@
 """Random trees of calls under shared budgets: whatever happens, no cap is passed, and nothing is lost or left held.
 
-The gateway, the ledgers, the slots and the batches are real; only the provider is a coroutine, so that thousands of
+The gateway, the ledgers, the slots and the batches are real; only the provider is a coroutine, so that hundreds of
 cases take seconds. It looks at every ledger of its tree as each call begins and as it ends.
 """
 
@@ -30,7 +30,7 @@ from rlm.loop.calls import Calls
 from rlm.loop.recording import Unrecorded
 from tests.helpers.gateway_calls import complete_all
 
-CASES = 2_000
+CASES = 600
 AT_ONCE = 64
 MODEL = "fake/model"
 
