@@ -346,5 +346,7 @@ def test_what_python_itself_prints_acts_on_no_terminal() -> None:
         f"prepare(sys.stdout, sys.stderr)\nwarnings.warn({FORGED!r})\nlogging.getLogger('x').warning({FORGED!r})\n"
         f"raise ValueError({FORGED!r})"
     )
-    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False, timeout=60)
+    ran = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, check=False, timeout=240
+    )
     assert check(ran.stderr.decode()).count("owned") >= 3

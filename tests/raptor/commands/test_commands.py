@@ -51,7 +51,7 @@ def raptor(capsys: Capture, *arguments: object) -> tuple[int, str, str]:
 
 def in_a_process(code: str, *arguments: str, **given: Any) -> subprocess.CompletedProcess[str]:
     script = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60, **given)
+    return subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240, **given)
 
 
 # -- help --------------------------------------------------------------------------------------------------

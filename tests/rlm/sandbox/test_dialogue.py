@@ -109,7 +109,7 @@ def test_a_flood_of_frames_ends_with_the_cells_time(value: Any) -> None:
     started = time.monotonic()
     with pytest.raises(Death):
         talk(forever(value), limit_s=0.2)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 120
 
 
 @pytest.mark.parametrize("kind", ["done", "call", "out"])
