@@ -222,7 +222,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not ran.exists():
-            nbformat.write(run(NOTEBOOKS[0], folder), ran)
+            nbformat.write(run(NOTEBOOKS[0], folder), ran)  # type: ignore[no-untyped-call]
     return read(ran), folder
 
 
