@@ -572,23 +572,3 @@ def test_a_reader_that_goes_away_is_no_error(run_folder: Path, action: str) -> N
     done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, env=buffered, timeout=240)
     os.close(write_end)
     assert (done.returncode, done.stderr) == (0, b"")
-
-
-@pytest.mark.slow
-def test_both_commands_answer_from_a_folder_of_documents(tmp_path: Path) -> None:
-    docs, index = tmp_path / "docs", tmp_path / "my.index"
-    docs.mkdir()
-    for number, town in enumerate(["Skerry", "Oakford", "Lune", "Brae"]):
-        text = f"{town} has a tower of {30 + number} metres. " + f"Much else is said of {town}. " * 60
-        (docs / f"{town}.txt").write_text(text)
-    build = [sys.executable, "-m", "raptor.cli", "build", str(docs), "-o", str(index)]
-    built = subprocess.run(build, capture_output=True, text=True, timeout=300)
-    assert built.returncode == 0, built.stderr
-    question = "How high is the tower of Lune, and how high is the tower of Brae?"
-    done = subprocess_rlm("ask", index, question, "--json", "--runs", tmp_path / "runs")
-    said = json.loads(done.stdout)
-    assert "Lune has a tower of 32 metres." in said["answer"]
-    assert "Brae has a tower of 33 metres." in said["answer"]
-    for citation in said["citations"]:
-        text = (docs / citation["doc"]).read_text()
-        assert text[citation["start"] : citation["end"]] == citation["quote"]
