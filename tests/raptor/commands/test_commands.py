@@ -181,6 +181,7 @@ def test_each_skipped_file_has_a_line_at_the_end(docs: Path, tmp_path: Path, cap
     assert err.splitlines()[-40:] == [line for line in err.splitlines() if line.startswith("skipped ")]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_printed_is_escaped_not_a_traceback(docs: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from tests.helpers import tiny_embedder; import index_store.embedder\n"

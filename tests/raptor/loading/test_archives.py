@@ -517,8 +517,11 @@ def test_attachments_are_documents_or_named_as_skipped(tmp_path: Path) -> None:
         b"Content-Type: message/rfc822\n\n",
         b"Content-Type: text/plain\nContent-Transfer-Encoding: base64\n\n!!!",
         b"Content-Type: text/plain; charset*=utf-8''%ff\n\nwords",
-        b"Content-Type: multipart/mixed; boundary=a\n\n"
-        + b"--a\nContent-Type: multipart/mixed; boundary=a\n\n" * 3000,
+        pytest.param(
+            b"Content-Type: multipart/mixed; boundary=a\n\n"
+            + b"--a\nContent-Type: multipart/mixed; boundary=a\n\n" * 3000,
+            marks=pytest.mark.slow,
+        ),
         b"\0" * 100,
         b"A: b\n" * 50_000,
     ],
