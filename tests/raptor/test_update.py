@@ -140,6 +140,7 @@ def test_a_kept_summary_is_word_for_word_the_old_one(at: Path, docs: Path) -> No
     assert len({after.text(n.id) for n in after.nodes(1)} - old) <= report.calls
 
 
+@pytest.mark.slow
 def test_many_small_updates_leave_a_whole_tree(at: Path, docs: Path) -> None:
     for i in range(12):
         (docs / f"n{i}.txt").write_text(f"Yeast and bread number {i}. " * (3 + 20 * (i % 3)))
