@@ -2,7 +2,9 @@
 
 import ast
 import base64
+import fcntl
 import importlib
+import os
 import re
 import shutil
 import struct
@@ -211,9 +213,17 @@ def test_a_number_that_was_changed_in_what_is_kept_is_noticed(path: Path) -> Non
 
 @pytest.fixture(scope="module")
 def first(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
-    """The first notebook as it runs, and the folder that it leaves, which the others read."""
-    folder = tmp_path_factory.mktemp("notebooks")
-    return run(NOTEBOOKS[0], folder), folder
+    """The first notebook as it runs, and the folder that it leaves, which the others read: run once, by the worker
+    of xdist that comes first."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "notebooks"
+    folder.mkdir(exist_ok=True)
+    ran = folder / "ran.ipynb"
+    with (folder / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not ran.exists():
+            nbformat.write(run(NOTEBOOKS[0], folder), ran)  # type: ignore[no-untyped-call]
+    return read(ran), folder
 
 
 @pytest.mark.slow

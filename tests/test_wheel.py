@@ -1,5 +1,6 @@
 """What users get: the wheel, built and installed away from the checkout, does all that the checkout does."""
 
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,12 @@ NOTES = {
     "heapq.txt": "A heap is a binary tree whose smallest element stands at its root. Pushing keeps that order.",
     "bisect.txt": "Bisection finds the place of an item in a sorted list. Inserting there keeps the list sorted.",
 }
+TOWNS = {
+    f"{town}.txt": f"{town} has a tower of {30 + number} metres. " + f"Much else is said of {town}. " * 60
+    for number, town in enumerate(["Skerry", "Oakford", "Lune", "Brae"])
+}
 QUESTION = "What does pushing keep?"
+TOWERS = "How high is the tower of Lune, and how high is the tower of Brae?"
 
 pytestmark = pytest.mark.slow
 
@@ -78,7 +84,7 @@ def installed(built: Built, tmp_path_factory: pytest.TempPathFactory) -> Install
     ours = [path for path in sys.path if path.endswith("-packages")]
     (site / "dependencies.pth").write_text("\n".join(ours), encoding="utf-8")
     (place / "notes").mkdir()
-    for name, text in NOTES.items():
+    for name, text in (NOTES | TOWNS).items():
         (place / "notes" / name).write_text(text, encoding="utf-8")
     return Installed(python.parent, place)
 
@@ -132,6 +138,12 @@ def test_an_installed_wheel_builds_asks_verifies_and_shows(installed: Installed)
     installed.run("raptor", "build", "notes", "-o", "notes.index")
     answer = installed.run("rlm", "ask", "notes.index", QUESTION, "--runs", "runs")
     assert "that order" in answer and "(verbatim)" in answer
+    said = json.loads(installed.run("rlm", "ask", "notes.index", TOWERS, "--json", "--runs", "others"))
+    assert "Lune has a tower of 32 metres." in said["answer"]
+    assert "Brae has a tower of 33 metres." in said["answer"]
+    for citation in said["citations"]:
+        text = (installed.folder / "notes" / citation["doc"]).read_text(encoding="utf-8")
+        assert text[citation["start"] : citation["end"]] == citation["quote"]
     (trace,) = (installed.folder / "runs").iterdir()
     assert "an unbroken chain" in installed.run("rlm", "trace", "verify", str(trace))
     installed.run("rlm", "review", str(trace), "-o", "page.html")

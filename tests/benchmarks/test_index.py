@@ -10,6 +10,7 @@ from benchmarks import _synthetic, _updates, index
 from tests.helpers import tiny_embedder
 
 
+@pytest.mark.slow
 def test_a_small_index_is_written_and_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     index.write_index(tmp_path / "i", 2_000)
     index.read_index(tmp_path / "i")
@@ -41,6 +42,7 @@ def test_queries_meet_their_nearest_rows_where_clusters_hold_them_and_not_where_
     assert index.met(rows, np.array_split(rest, 100), queries) == 0
 
 
+@pytest.mark.slow
 def test_updates_are_measured_beside_full_builds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny_embedder.use(monkeypatch)
     for name, value in {"DOCUMENTS": 20, "SIZE": 800}.items():

@@ -113,7 +113,7 @@ def check(script: Script) -> None:
         pass
     finally:
         ours.close()
-        thread.join(20)
+        thread.join(120)
     assert all(isinstance(text, str) for text in printed)
     assert len(line.buffer) <= wire.TO_PARENT_BYTES + wire.HEADER.size + READ_BYTES
 

@@ -7,7 +7,8 @@ It speaks OpenAI's protocol, and Anthropic's at /v1/messages.
         ...                              # model "openai/test-model", or any of "anthropic/..."
         assert server.calls == 3
 
-A script is a list of steps, one per call (the last one repeats), or a function of the request body.
+A script is a list of steps, one per call (the last one repeats), or a function of the request body. A function is
+called once at a time: if it waited, all other calls would. What waits is its reply, a `Step(until=...)`.
 A step is the text of a reply or a `Step`; the functions below make the usual faults.
 """
 
@@ -25,7 +26,7 @@ from typing import Any, Literal, Self
 import pytest
 
 MODEL = "openai/test-model"
-_PATIENCE_S = 20.0
+_PATIENCE_S = 120.0  # a busy machine is slow; only a failing test waits so long
 
 Body = dict[str, Any]
 Usage = dict[str, int]

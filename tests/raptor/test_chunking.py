@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from time import perf_counter
+from time import process_time
 
 import pytest
 from hypothesis import example, given, settings, strategies as st
@@ -209,9 +209,9 @@ def test_an_unknown_word_does_not_hide_a_megabyte_in_one_token() -> None:
     ],
 )
 def test_a_megabyte_of_anything_takes_seconds(text: str) -> None:
-    began = perf_counter()
+    began = process_time()
     chunk(text, by_words, 100)
-    assert perf_counter() - began < 20
+    assert process_time() - began < 20
 
 
 def test_real_documents_fill_most_of_the_budget() -> None:

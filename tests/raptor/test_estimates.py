@@ -45,6 +45,7 @@ def stop_at(stage: str, docs: Path) -> None:
         build_index(docs, "i", progress=progress)
 
 
+@pytest.mark.slow
 def test_what_a_build_has_done_is_said_and_the_rest_is_estimated(tmp_path: Path) -> None:
     docs = tiny_embedder.write_documents(tmp_path / "docs", 60, 30)
     (docs / "page.html").write_text("<title>A page</title><p>The mast of a ketch.</p>")
@@ -73,6 +74,7 @@ def test_of_a_large_corpus_a_part_is_measured_and_the_rest_is_scaled(tmp_path: P
     assert expected.levels[-1] == 1
 
 
+@pytest.mark.slow
 def test_the_time_is_a_range_about_what_was_measured(tmp_path: Path) -> None:
     small, _ = estimate(tiny_embedder.write_documents(tmp_path / "small", 5), "i")
     large, _ = estimate(tiny_embedder.write_documents(tmp_path / "large", 80, 60), "j")

@@ -199,6 +199,7 @@ def test_posteriors_sum_to_one() -> None:
     assert np.allclose(posterior.sum(axis=1), 1)
 
 
+@pytest.mark.slow
 def test_processes_give_the_same_clusters_as_one_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, how = rows("random", 150, 8, 0), ClusterSettings(part_size=60)
     alone = lists(cluster(vectors, np.full(150, 100), how, workers=1))

@@ -51,7 +51,7 @@ def raptor(capsys: Capture, *arguments: object) -> tuple[int, str, str]:
 
 def in_a_process(code: str, *arguments: str, **given: Any) -> subprocess.CompletedProcess[str]:
     script = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60, **given)
+    return subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False, timeout=240, **given)
 
 
 # -- help --------------------------------------------------------------------------------------------------
@@ -181,6 +181,7 @@ def test_each_skipped_file_has_a_line_at_the_end(docs: Path, tmp_path: Path, cap
     assert err.splitlines()[-40:] == [line for line in err.splitlines() if line.startswith("skipped ")]
 
 
+@pytest.mark.slow
 def test_what_cannot_be_printed_is_escaped_not_a_traceback(docs: Path, tmp_path: Path) -> None:
     code = (
         "import sys; from tests.helpers import tiny_embedder; import index_store.embedder\n"

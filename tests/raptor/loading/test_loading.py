@@ -469,7 +469,7 @@ def test_character_references_cannot_smuggle_what_cannot_be_stored(tmp_path: Pat
 TAGS = "<p> </p> <h1> </h1> <nav> </nav> <script> </script> <pre> </pre> <td> <br> <!-- --> < > & &lt; = \" ' a \n"
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.lists(st.sampled_from(TAGS.split(" ")) | st.text(max_size=3)))
 def test_any_html_gives_text_with_its_headings_in_it(parts: list[str]) -> None:
     text, title, headings = extract("".join(parts))
@@ -568,7 +568,7 @@ def test_a_damaged_pdf_prints_nothing_and_leaves_logging_as_it_was(tmp_path: Pat
         "logging.getLogger('pypdf._reader').warning('heard again')"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
     assert (done.stdout, done.stderr) == ("1\n[]\n", "heard again\n")
 
 
@@ -899,14 +899,16 @@ def test_a_pattern_walks_no_link_in_a_circle(tmp_path: Path) -> None:
     assert [file.path.name for file in find([f"{tmp_path}/**/*.txt"])] == ["a.txt"]
 
 
-@pytest.mark.parametrize(
-    "name", ["x", *(f"x{suffix}" for suffix in sorted(READERS.keys() - PLAIN | {".txt"}))]
-)
-def test_a_sparse_file_of_gigabytes_is_a_failure_and_not_read(tmp_path: Path, name: str) -> None:
-    with (tmp_path / name).open("wb") as file:
-        file.truncate(8 << 30)
-    (failure,) = load(find([str(tmp_path)]))
-    assert isinstance(failure, Failure) and "has more than" in failure.reason
+@pytest.mark.slow
+def test_a_sparse_file_of_gigabytes_of_whatever_type_is_a_failure_and_not_read(tmp_path: Path) -> None:
+    names = {"x", *(f"x{suffix}" for suffix in READERS.keys() - PLAIN | {".txt"})}
+    for name in names:
+        with (tmp_path / name).open("wb") as file:
+            file.truncate(8 << 30)
+    loaded = list(load(find([str(tmp_path)])))  # all at once: each alone would start a parser of its own
+    told = {Path(item.source).name: item.reason for item in loaded if isinstance(item, Failure)}
+    assert len(loaded) == len(told) and told.keys() == names
+    assert [name for name, reason in told.items() if "has more than" not in reason] == []
 
 
 def test_every_type_that_is_read_is_named_in_help_and_readme(capsys: pytest.CaptureFixture[str]) -> None:

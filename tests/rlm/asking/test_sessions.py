@@ -9,7 +9,7 @@ import pytest
 from index_store.index import Index
 from rlm import Answer, Limits, Models, ask, ask_async
 from rlm.audit import read, verify
-from tests.helpers.model_server import MODEL, Body, ModelServer
+from tests.helpers.model_server import MODEL, Body, ModelServer, Step
 
 MODELS = Models(MODEL, MODEL)
 SUM = """```python
@@ -73,11 +73,9 @@ def test_a_run_that_ends_leaves_the_calls_of_others_alone(
 ) -> None:
     first_ended = threading.Event()
 
-    def script(body: Body) -> str:
-        long = "long" in body["messages"][1]["content"]
-        if long:
-            first_ended.wait(20)
-        return '```python\nFINAL("done")\n```'
+    def script(body: Body) -> Step:
+        long = body["messages"][1]["content"].startswith("Question: long")
+        return Step('```python\nFINAL("done")\n```', until=first_ended if long else None)
 
     async def both() -> Answer:
         long = asyncio.create_task(
@@ -86,6 +84,7 @@ def test_a_run_that_ends_leaves_the_calls_of_others_alone(
         while not server.requests:
             await asyncio.sleep(0.01)
         await ask_async(index, "short", models=MODELS, runs=tmp_path)
+        assert not long.done()
         first_ended.set()
         return await long
 

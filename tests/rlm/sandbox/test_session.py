@@ -18,14 +18,20 @@ from rlm.sandbox import CallRefused, SandboxLimits, SandboxUnavailable, Session,
 from rlm.sandbox.dialogue import Line
 from rlm.sandbox.session import LinuxSession
 from rlm.sandbox.types import Serve
-from tests.helpers.sandbox_sessions import TEXT, serve, shown, start
+from tests.helpers.sandbox_sessions import TEXT, serve, shown, start, stopped_soon, unhurried
 
-SHORT = SandboxLimits(cell_timeout_s=1.2)  # enough for a short cell on a busy machine
+SHORT = SandboxLimits(cell_timeout_s=0.3)  # for cells that never end; others are run unhurried
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells that a busy machine makes slow are replayed all the same."""
+    monkeypatch.setattr("rlm.sandbox.session.REPLAY_S", 60)
 
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[LinuxSession]:
-    with start(SandboxLimits(cell_timeout_s=10)) as session:
+    with start(SandboxLimits(cell_timeout_s=120)) as session:
         yield session
 
 
@@ -469,17 +475,17 @@ def test_too_much_memory_is_an_error_and_the_session_goes_on() -> None:
 )
 def test_a_cell_past_its_time_is_killed_and_the_variables_come_back(code: str) -> None:
     with start(SHORT) as session:
-        session.run("kept = llm_query('q')")
+        unhurried(session, "kept = llm_query('q')")
         result = session.run(code)
         assert (result.status, result.state_lost) == ("killed", False)
         assert result.error.startswith(
-            "The cell was stopped: it ran longer than 1.2 s; the variables of earlier cells are kept"
+            "The cell was stopped: it ran longer than 0.3 s; the variables of earlier cells are kept"
         )
-        assert shown(session, "kept") == "'llm_query:q'\n"
+        assert unhurried(session, "kept").stdout == "'llm_query:q'\n"
 
 
 def test_a_killed_cell_still_shows_what_it_printed() -> None:
-    with start(SHORT) as session:
+    with start(SandboxLimits(cell_timeout_s=3)) as session:
         result = session.run("print('before')\nllm_query('q')\nwhile True: pass")
         assert (result.status, result.stdout) == ("killed", "before\n")
 
@@ -492,20 +498,20 @@ def test_replies_are_replayed_not_asked_again() -> None:
         return len(asked)
 
     with start(SHORT, serve=count) as session:
-        session.run("a = echo(1)")
+        unhurried(session, "a = echo(1)")
         session.run("while True: pass")
-        assert shown(session, "a") == "1\n"
+        assert unhurried(session, "a").stdout == "1\n"
     assert asked == ["echo"]
 
 
 def test_what_cannot_be_replayed_is_said_to_be_lost() -> None:
     code = "import time\nfor _ in range(int(time.time() * 1e6) % 97): echo('again')\nx = 1"
     with start(SHORT) as session:
-        session.run("import time\nx = echo(time.perf_counter())")
+        unhurried(session, "import time\nx = echo(time.perf_counter())")
         result = session.run("while True: pass")
         assert result.state_lost and "the variables of earlier cells are gone" in result.error
-        assert session.run("x").error.startswith("NameError")
-        assert session.run(code).status == "ok"
+        assert unhurried(session, "x").error.startswith("NameError")
+        assert unhurried(session, code).status == "ok"
 
 
 def test_a_call_is_on_the_cells_clock_unless_who_serves_it_pauses_the_clock() -> None:
@@ -521,16 +527,16 @@ def test_a_call_is_on_the_cells_clock_unless_who_serves_it_pauses_the_clock() ->
 
 
 def test_the_time_that_calls_took_does_not_cost_the_variables(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rlm.sandbox.session.REPLAY_S", 0.5)
+    monkeypatch.setattr("rlm.sandbox.session.REPLAY_S", 1.5)
 
     def slow(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
-        time.sleep(1.0)
+        time.sleep(2.0)
         return "told"
 
-    with start(SandboxLimits(cell_timeout_s=2.5), serve=slow) as mine:
-        mine.run("x = echo()")
-        assert not mine.run("while True: pass").state_lost
-        assert shown(mine, "x") == "'told'\n"
+    with start(serve=slow) as mine:
+        unhurried(mine, "x = echo()")
+        assert not stopped_soon(mine, "while True: pass").state_lost
+        assert unhurried(mine, "x").stdout == "'told'\n"
 
 
 def test_a_call_under_way_when_its_session_is_killed_has_no_time_left() -> None:
@@ -560,7 +566,7 @@ def test_a_cell_may_make_only_so_many_calls() -> None:
 
 
 def test_processor_time_has_an_end() -> None:
-    with start(SandboxLimits(cell_timeout_s=20, cpu_s=1)) as session:
+    with start(SandboxLimits(cell_timeout_s=120, cpu_s=1)) as session:
         assert "more than 1 s of processor time" in session.run("while True: pass").error
 
 
@@ -706,13 +712,14 @@ def test_a_fault_in_serve_leaves_the_variables() -> None:
 def test_a_cell_that_goes_another_way_on_replay_is_lost() -> None:
     code = "import time\nif time.time() < {later}: 1 / 0\nx = 2"
     with start(SHORT) as session:
-        session.run(code.format(later=time.time() + 0.2))
+        while unhurried(session, code.format(later=time.time() + 0.2)).status == "ok":
+            session.reset()  # the machine was busy until later
         time.sleep(0.3)
         assert session.run("while True: pass").state_lost
 
 
 def test_a_session_that_took_too_much_to_replay_keeps_nothing_of_it() -> None:
-    with start(SandboxLimits(cell_timeout_s=5), serve=lambda *call: "y" * (4 << 20)) as session:
+    with start(SandboxLimits(cell_timeout_s=120), serve=lambda *call: "y" * (4 << 20)) as session:
         for _ in range(6):
             session.run("x = echo()")
         assert session._history == []
