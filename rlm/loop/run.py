@@ -22,6 +22,8 @@ from rlm.loop.recording import Journal
 
 #: Sandboxes of one depth at the same time: each is a process that may use as much memory as a sandbox is allowed.
 SANDBOXES = 8
+#: What a person is told, once, where a provider tells too little.
+NO_COUNTS = "{model} reports no token counts that can be read: they are counted here"
 
 
 @dataclass(slots=True)
@@ -116,7 +118,15 @@ class Run:
             served=None if reply.served == Served() else reply.served,
         )
         self.journal.record(conversation, answered)
+        if reply.estimated:
+            self.journal.note_once(conversation, NO_COUNTS.format(model=model))
+        self._tell_passed(conversation)
         return reply
+
+    def _tell_passed(self, conversation: str) -> None:
+        """Record that a reply passed a cap, and by how much, once for each call that left it so."""
+        if passed := self.budget.ledger.passed():
+            self.record_budget(conversation, passed)
 
     def _record_failure(
         self,
@@ -163,5 +173,6 @@ class Run:
         """The conclusion of a conversation, which is recorded. `stop`: why it ended; `error`: why it failed."""
         events = [event_of(self.index, citation) for citation in citations]
         lacks = unmet(self.demands, content, citations) if stop == "unmet" else None
+        error = ". ".join(filter(None, (error, self.budget.ledger.passed())))
         self.journal.record(conversation, Answered(content=content, citations=events, stop=stop, lacks=lacks))
         return Conclusion(content, tuple(citations), stop, error, lacks or "")

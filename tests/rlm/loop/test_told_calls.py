@@ -15,7 +15,7 @@ from rlm.audit import read, verify
 from rlm.audit.page import render
 from rlm.audit.timeline import show
 from rlm.commands.live import lines
-from rlm.gateway import gateway as gateway_module
+from rlm.gateway import gateway as gateway_module, models as models_module
 from rlm.gateway.litellm_setup import litellm
 from tests.helpers.model_server import MODEL, ModelServer, Script, Step, error, rate_limited, reset, slow
 from tests.helpers.rlm_toy import warm_up
@@ -258,3 +258,41 @@ def test_attempts_that_do_not_add_up_to_their_call_are_found(
     verdict = verify(forged(told.events, tmp_path))
     assert (verdict.ok, verdict.first_bad_line) == (False, answered["seq"] + 1)
     assert "attempts" in verdict.reason
+
+
+HUGE = {"prompt_tokens": 900, "completion_tokens": 90_000, "total_tokens": 90_900}
+PASSED = "the cap of $0.1 was passed by $0.0809, to $0.1809, as a provider reported more tokens than were asked for"
+
+
+def test_a_reply_that_passes_the_ceiling_is_told_with_its_reason_and_the_sum(
+    index: Index, tmp_path: Path, priced: None
+) -> None:
+    told = Told(index, tmp_path, [Step(REPLY, HUGE)], limits=Limits(usd=0.1))
+    assert told.verdict.ok, told.verdict.reason
+    assert told.event("budget")["reason"].startswith(PASSED) and told.event("budget")["left"]["usd"] == 0
+    assert told.event("run_closed")["error"].startswith(PASSED)
+    assert told.answer is not None and told.answer.content == "Two masts."
+    assert told.answer.why.startswith(PASSED) and told.answer.usage.usd == pytest.approx(0.1809)
+
+
+@pytest.mark.parametrize("usd", [1e-6, 0.0], ids=["priced", "free"])
+def test_no_call_is_made_after_the_ceiling_was_passed(
+    index: Index, tmp_path: Path, priced: None, usd: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second model costs nothing, and so its calls still fitted into what was left: nothing."""
+    code = Step("```repl\nprint(llm_query('and now?'))\n```", HUGE)
+    child = "openai/other-test-model"
+    monkeypatch.setitem(models_module._given, child, (usd, usd))
+    told = Told(
+        index, tmp_path, [code], route="rlm", models=Models(MODEL, child), limits=Limits(usd=0.1, turns=4)
+    )
+    assert told.verdict.ok, told.verdict.reason
+    assert len(told.requests) == 1
+    assert told.answer is not None and told.answer.stop == "budget" and PASSED in told.answer.why
+
+
+def test_tokens_that_a_provider_does_not_report_are_noted_once(index: Index, tmp_path: Path) -> None:
+    cell = Step("```repl\nprint(1)\n```", {})
+    told = Told(index, tmp_path, [cell], route="rlm", limits=Limits(turns=3))
+    notes = [event["text"] for event in told.events if event["kind"] == "note"]
+    assert notes.count(f"{MODEL} reports no token counts that can be read: they are counted here") == 1
