@@ -148,7 +148,8 @@ class Run:
             error=str(error) or "the run was stopped before the model answered",
             seconds=round(seconds, 3),
             usage=usage,
-            attempts=attempts or None,
+            # None of a call that was stopped before its first tells that it cost nothing.
+            attempts=attempts or ([] if isinstance(error, asyncio.CancelledError) else None),
             refused=refused,
         )
         self.journal.record(conversation, failed)

@@ -17,6 +17,7 @@ from rlm.audit.timeline import show
 from rlm.commands.live import lines
 from rlm.gateway import gateway as gateway_module, models as models_module
 from rlm.gateway.litellm_setup import litellm
+from tests.helpers.forging import forged
 from tests.helpers.model_server import MODEL, ModelServer, Script, Step, error, rate_limited, reset, slow
 from tests.helpers.rlm_toy import warm_up
 
@@ -228,8 +229,6 @@ def test_a_provider_that_says_nonsense_of_itself_is_not_believed(index: Index, t
 def test_an_old_trace_without_what_is_told_now_still_verifies_and_is_shown(
     index: Index, tmp_path: Path
 ) -> None:
-    from tests.rlm.audit.test_forgeries import forged
-
     told = Told(index, tmp_path / "runs", [error(500), REPLY])
     new = ("attempts", "served", "refused", "parameters", "temperature")
     old = [{name: value for name, value in event.items() if name not in new} for event in told.events]
@@ -244,8 +243,6 @@ def test_an_old_trace_without_what_is_told_now_still_verifies_and_is_shown(
 def test_attempts_that_do_not_add_up_to_their_call_are_found(
     index: Index, tmp_path: Path, change: str
 ) -> None:
-    from tests.rlm.audit.test_forgeries import forged
-
     told = Told(index, tmp_path / "runs", [error(500), REPLY])
     answered = told.event("model_answered")
     last = answered["attempts"][-1]
