@@ -61,6 +61,8 @@ from rlm.gateway.options import check_options
 from rlm.gateway.types import Usage
 
 _log = logging.getLogger(__name__)
+#: What leave is asked for, where a stranger's index names the sources.
+READ_INTO = "to have them read, and their text put into it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +229,7 @@ def _changed(
         documents, before = list(previous.documents), recorded_origins(checkpoint)
         if wish.sync:
             before = still_named(before, documents, before.sources)
-            refuse_unknown_sources(out, before, checkpoint, wish.allow)
+            refuse_unknown_sources(out, before.outside(), checkpoint, wish.allow, READ_INTO)
             before = before.following_links() if wish.follow_links else before
         now = before.adding(wish.sources, follow_links=wish.follow_links)
         files = keeping_ids(_files(out, wish, before, settings, clock), documents, before)
