@@ -350,7 +350,8 @@ def _finish(
         _log.info("generation %d of %s: %d documents", published.generation, out, len(corpus.documents))
         grower.checkpoint.settle("embed", "cluster")
         grower.progress("write", 1, 1)
-    return _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds, vanished)
+    report = _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds, vanished)
+    return replace(report, passed=ledger.passed())
 
 
 def lasting(settings: BuildSettings) -> dict[str, Any]:

@@ -195,6 +195,8 @@ def _print_report(report: BuildReport, args: argparse.Namespace, *, removes: boo
             say(f"metadata {_reason(unused)}", file=sys.stderr)
         _print_skipped(_never_indexed(report))
         _print_kept(report)
+    if report.passed:
+        say(f"warning: {report.passed}", file=sys.stderr)
     if args.json:
         print_json(report.as_json() | ({"text_still_in": still_in} if removes else {}))
     else:
