@@ -20,7 +20,7 @@ from raptor.pruning import places_of_removed, prune_index
 from raptor.reconciling import named
 from raptor.settings import BuildSettings, Spending, read_settings
 from raptor.types import BuildReport, Changes, Differences
-from rlm.gateway.models import give_price
+from rlm.gateway.models import give_price, not_sent
 from rlm.gateway.naming import named_by
 from rlm.gateway.offline.registry import PREFIX
 
@@ -174,6 +174,8 @@ def _summarizer(args: argparse.Namespace) -> dict[str, Any]:
             f"{', '.join(named.options)} would be sent with the calls of a model, and an offline one has none; name it "
             "with --summarizer"
         )
+    if not args.quiet and named.options and (untaken := not_sent(named.model, named.options)):
+        say(f"note: {untaken}", file=sys.stderr)
     return {"summarizer": named.model or None, "summarizer_options": named.options}
 
 

@@ -15,6 +15,7 @@ from rlm.audit.kinds import Answered, BudgetNoted, ModelAnswered, ModelAsked, Mo
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.gateway import charged
 from rlm.gateway.ledger import Reservation
+from rlm.gateway.models import not_sent
 from rlm.gateway.types import Attempt, Message, Reply, Request, Served
 from rlm.limits import Limits, Models
 from rlm.loop.budget import Budget
@@ -98,6 +99,8 @@ class Run:
             temperature=parameters.pop("temperature"),
             parameters=parameters or None,
         )
+        if untaken := not_sent(model, options):
+            self.journal.note_once(conversation, untaken)
         self.journal.record(conversation, asked)
         attempts, began = list[Attempt](), time.monotonic()
         try:

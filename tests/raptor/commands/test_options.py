@@ -84,3 +84,13 @@ def test_options_without_a_model_to_send_them_to_are_refused(
     }[command]
     code, _, err = call(*words, "--temperature", "0.5")
     assert code == 2 and err.startswith("raptor: temperature would be sent with the calls of a model")
+
+
+def test_an_option_that_the_summarizer_does_not_take_is_told_once(
+    call: Any, documents: Path, tmp_path: Path
+) -> None:
+    build = ["build", documents, "-o", tmp_path / "x", "--dry-run", "--summarizer", "openai/gpt-5-mini"]
+    told = "note: openai/gpt-5-mini does not take temperature as it was given: it is not sent\n"
+    assert call(*build, "--temperature", "0.2")[2].count(told) == 1
+    assert "note: " not in call(*build, "--temperature", "0.2", "--quiet")[2]
+    assert "note: " not in call(*build, "--model-option", "seed=7")[2]

@@ -293,3 +293,30 @@ def test_tokens_that_a_provider_does_not_report_are_noted_once(index: Index, tmp
     told = Told(index, tmp_path, [cell], route="rlm", limits=Limits(turns=3))
     notes = [event["text"] for event in told.events if event["kind"] == "note"]
     assert notes.count(f"{MODEL} reports no token counts that can be read: they are counted here") == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "untaken"),
+    [
+        ("openai/gpt-5-mini", {"temperature": 0.3, "seed": 7}, "temperature"),
+        ("openai/gpt-5-mini", {"top_p": 0.9, "logit_bias": {"5": 1}}, "logit_bias and top_p"),
+        ("openai/gpt-4o-mini", {"reasoning_effort": "low", "top_p": 0.9}, "reasoning_effort"),
+        ("openai/gpt-4o-mini", {"temperature": 0, "seed": 7}, ""),
+        ("openai/test-model", {"own_field": 3}, ""),
+    ],
+)
+def test_an_option_that_a_model_does_not_take_is_told_once_and_is_not_sent(
+    index: Index, tmp_path: Path, model: str, options: dict[str, Any], untaken: str
+) -> None:
+    models = Models(model, model, options)
+    told = Told(
+        index, tmp_path, ["```repl\nprint(1)\n```"], route="rlm", models=models, limits=Limits(turns=3)
+    )
+    assert told.verdict.ok and len(told.requests) > 2, told.verdict.reason
+    sentence = f"{model} does not take {untaken} as it was given: it is not sent"
+    notes = [event["text"] for event in told.events if event["kind"] == "note"]
+    assert notes.count(sentence) == bool(untaken)
+    assert not untaken or (told.everywhere(sentence) and told.live.count(sentence) == 1)
+    names = untaken.split(" and ") if untaken else []
+    assert all(name not in body for body in told.requests for name in names)
+    assert all(name in body for body in told.requests for name in options if name not in names)
