@@ -15,6 +15,7 @@ import numpy as np
 
 from index_store.generations import differences_between
 from index_store.index import Index, open_index
+from index_store.terminal import count
 from index_store.writer import Draft, Published, publish
 from raptor.corpus import Corpus, corpus_of, merged_documents, merged_parts, new_parts, with_metadata
 from raptor.errors import RaptorError
@@ -347,7 +348,8 @@ def _finish(
         if grower.options and not grower.summarizer.startswith(PREFIX):
             models["summarizer_options"] = json.dumps(dict(grower.options), sort_keys=True)
         published = publish(out, draft_of(corpus, levels, twins), models, lasting(grower.settings))
-        _log.info("generation %d of %s: %d documents", published.generation, out, len(corpus.documents))
+        documents = count(len(corpus.documents), "document")
+        _log.info("generation %d of %s: %s", published.generation, out, documents)
         grower.checkpoint.settle("embed", "cluster")
         grower.progress("write", 1, 1)
     report = _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds, vanished)

@@ -69,7 +69,7 @@ async def complete(request: Request, bodies: list[bytes]) -> Completion:
     module = litellm()
     forget_dead_clients()
     _log.debug(
-        "%s is asked: %d messages, at most %d tokens",
+        "%s is asked: messages: %d, tokens at most: %d",
         request.model,
         len(request.messages),
         request.max_tokens,
