@@ -17,6 +17,7 @@ from index_store.documents import LINE_BYTES
 from index_store.errors import BrokenIndex
 from index_store.manifest import ALIKE, GUESTS
 from index_store.tables import MARK_BYTES
+from index_store.terminal import count
 
 Array = npt.NDArray[Any]
 Bytes = npt.NDArray[np.uint8]
@@ -85,7 +86,7 @@ def _lengths(store: Store) -> Iterator[tuple[str, str]]:
         expected[GUESTS] = len(arrays["children.npy"])
     for name, length in expected.items():
         if len(arrays[name]) != length:
-            yield name, f"has {len(arrays[name])} rows, expected {length}"
+            yield name, f"has {count(len(arrays[name]), 'row')}, expected {length:,}"
 
 
 def _borders(store: Store) -> Iterator[tuple[str, str]]:

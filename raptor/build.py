@@ -15,6 +15,7 @@ import numpy as np
 
 from index_store.generations import differences_between
 from index_store.index import Index, open_index
+from index_store.terminal import count
 from index_store.writer import Draft, Published, publish
 from raptor.clustering.guests import named_chunks
 from raptor.corpus import Corpus, corpus_of, merged_documents, merged_parts, new_parts, with_metadata
@@ -62,6 +63,8 @@ from rlm.gateway.options import check_options
 from rlm.gateway.types import Usage
 
 _log = logging.getLogger(__name__)
+#: What leave is asked for, where a stranger's index names the sources.
+READ_INTO = "to have them read, and their text put into it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +231,7 @@ def _changed(
         documents, before = list(previous.documents), recorded_origins(checkpoint)
         if wish.sync:
             before = still_named(before, documents, before.sources)
-            refuse_unknown_sources(out, before, checkpoint, wish.allow)
+            refuse_unknown_sources(out, before.outside(), checkpoint, wish.allow, READ_INTO)
             before = before.following_links() if wish.follow_links else before
         now = before.adding(wish.sources, follow_links=wish.follow_links)
         files = keeping_ids(_files(out, wish, before, settings, clock), documents, before)
@@ -347,10 +350,12 @@ def _finish(
         if grower.options and not grower.summarizer.startswith(PREFIX):
             models["summarizer_options"] = json.dumps(dict(grower.options), sort_keys=True)
         published = publish(out, draft_of(corpus, levels, twins), models, lasting(grower.settings))
-        _log.info("generation %d of %s: %d documents", published.generation, out, len(corpus.documents))
+        documents = count(len(corpus.documents), "document")
+        _log.info("generation %d of %s: %s", published.generation, out, documents)
         grower.checkpoint.settle("embed", "cluster")
         grower.progress("write", 1, 1)
-    return _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds, vanished)
+    report = _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds, vanished)
+    return replace(report, passed=ledger.passed())
 
 
 def lasting(settings: BuildSettings) -> dict[str, Any]:

@@ -178,12 +178,16 @@ def _sync_parser(commands: "Subcommands") -> None:
     sync.add_argument(
         "--again", action="store_true", help="bring back what remove took out, if a source still has it"
     )
-    sync.add_argument(
+    _leave_option(sync)
+    _change_options(sync)
+
+
+def _leave_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--yes",
         action="store_true",
         help="read the sources that it names even where it was built elsewhere and they lie outside of this folder",
     )
-    _change_options(sync)
 
 
 def _dry_run_option(command: argparse.ArgumentParser) -> None:
@@ -256,6 +260,7 @@ def _check_sources_parser(commands: "Subcommands") -> None:
         "--run", dest="run_folder", metavar="RUN", help="a folder of rlm ask: only what its answer cites"
     )
     _opening_options(check)
+    _leave_option(check)
     check.add_argument("--json", action="store_true", help="print it as JSON")
 
 

@@ -7,7 +7,7 @@ it is. Nothing is written.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,17 @@ from raptor.loading.processes import is_known
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.metering import Meter
 from raptor.reconciling import drops
-from raptor.sampling import QUICK, QUICK_RUN, LevelCost, level_costs, sampled_leaves, scaled, windows
+from raptor.sampling import (
+    QUICK,
+    QUICK_RUN,
+    RUN,
+    SAMPLE,
+    LevelCost,
+    level_costs,
+    sampled_leaves,
+    scaled,
+    windows,
+)
 from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings
 from raptor.types import Part
 from raptor.workspace import (
@@ -43,7 +53,7 @@ from raptor.workspace import (
     reading,
     silent,
 )
-from rlm.gateway.models import check_model, price
+from rlm.gateway.models import price, provider_of
 from rlm.gateway.offline.registry import PREFIX
 from rlm.gateway.options import check_options
 
@@ -55,6 +65,7 @@ LOW, HIGH = 0.6, 1.6
 READ_BYTES, PARSED_BYTES = 4 << 20, 1 << 20  # most that is read, and of files that parse slowly
 EMBED_S = 3.0  # of the processor: a corpus that is embedded in less is not sampled
 MOST = 1_000  # chunks that are embedded at most
+SOON = 400  # chunks that a build embeds in seconds: more are first sampled, to hold it to its cap
 NEIGHBOURS = 160  # nodes above which clustering needs UMAP
 
 
@@ -140,12 +151,12 @@ def estimate(
 ) -> tuple[Estimate, list[Failure]]:
     """What `build_index` with the same arguments would take, and the sources, of those read, that it could not load.
 
-    It takes seconds, whatever the size of the corpus, calls no model that costs money and writes nothing. Raises as
-    `build_index` does.
+    It takes seconds, whatever the size of the corpus, calls no model that costs money, so needs no key, and writes
+    nothing. Raises as `build_index` does.
     """
     settings, clock, out, meter = settings or BuildSettings(), Clock(), Path(index), Meter()
     check_target(out)
-    check_model(summarizer)
+    provider_of(summarizer)  # its key is not needed, as it is not called
     options = check_options(summarizer_options or {})
     files = find_files(out, sources, clock, follow_links=follow_links, **reading(settings, password))
     progress = progress or silent
@@ -237,8 +248,8 @@ def _forecast(read: _Read, grower: Grower, meter: Meter, dropped: tuple[str, ...
     low, high, pace = _seconds(read, chunks - embedded, tree, grower, meter, read_chars * read.share)
     calls = tree.nodes - tree.recorded
     usd_low, usd_high = dollars(grower.summarizer, calls, tree.prompt_tokens, grower.settings.summary_tokens)
-    if sampled < chunks:  # how many clusters a sample stands for is known no better than how long they take
-        usd_low, usd_high = usd_low and usd_low * LOW, usd_high and usd_high * HIGH
+    if sampled < chunks:
+        usd_low, usd_high = _widened(usd_low, usd_high)
     text_bytes = share * sum(len(part.text.encode()) for part in parts)
     return Estimate(
         documents=max(1, round(len(read.texts) * read.share)),
@@ -291,7 +302,7 @@ def _scaled(chunks: int, sampled: int, costs: Sequence[LevelCost], grower: Growe
 
 
 def _with(grower: Grower, model: Embedder) -> Grower:
-    return Grower(model, grower.summarizer, grower.settings, grower.checkpoint, silent)
+    return replace(grower, embedder=model, progress=silent)
 
 
 def _embedded(checkpoint: Checkpoint, model: Embedder) -> int:
@@ -334,14 +345,30 @@ def dollars(
     return low, price(model, prompt_tokens, calls * reply_tokens)
 
 
+def _widened(low: float | None, high: float | None) -> tuple[float | None, float | None]:
+    """A range of dollars that a small sample gave: how many clusters it stands for is known no better than how long
+    they take."""
+    return low and low * LOW, high and high * HIGH
+
+
 def refuse_above_cap(usd: float | None, parts: Sequence[Part], grower: Grower) -> None:
-    """Raise RaptorError where what is still to be paid for is expected to cost more than `usd`."""
-    if usd is not None and price(grower.summarizer, 1000, 1000):
-        leaves, chunks = sampled_leaves(parts, grower)
-        costs = level_costs(grower, leaves, grower.summarizer)
-        tree = _scaled(chunks, len(leaves), costs, grower)
-        calls, reply = tree.nodes - tree.recorded, grower.settings.summary_tokens
-        check_cap(*dollars(grower.summarizer, calls, tree.prompt_tokens, reply), usd)
+    """Raise RaptorError where what is still to be paid for is expected to cost more than `usd`: by a small sample where
+    all would take minutes to embed, and then by all, or a large one."""
+    if usd is None or not price(grower.summarizer, 1000, 1000):
+        return
+    if sum(len(part.spans) for part in parts) > SOON:
+        check_cap(*_widened(*_expected(parts, replace(grower, progress=silent), QUICK, QUICK_RUN)), usd)
+    check_cap(*_expected(parts, grower, SAMPLE, RUN), usd)
+
+
+def _expected(
+    parts: Sequence[Part], grower: Grower, most: int, run: int
+) -> tuple[float | None, float | None]:
+    """(low, high) dollars of what is still to be paid for, by so many chunks at most."""
+    leaves, chunks = sampled_leaves(parts, grower, most, run)
+    tree = _scaled(chunks, len(leaves), level_costs(grower, leaves, grower.summarizer), grower)
+    calls = tree.nodes - tree.recorded
+    return dollars(grower.summarizer, calls, tree.prompt_tokens, grower.settings.summary_tokens)
 
 
 def check_cap(low: float | None, high: float | None, usd: float | None) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 from index_store.embedder import Embedder
 from index_store.index import Index
+from index_store.terminal import count
 from index_store.types import Json
 from raptor.checkpoint import Array, Checkpoint, result_key
 from raptor.clustering.planning import Group, OldParent, regroup
@@ -50,7 +51,7 @@ class Grower:
         def encode(batch: Sequence[str]) -> Vectors:
             fits = partial(_are_rows, shape=(len(batch), self.embedder.dim))
             inputs: list[Json | bytes] = [self.embedder.fingerprint, list(batch)]
-            _log.debug("%s: %d texts", stage, len(batch))
+            _log.debug("%s: %s", stage, count(len(batch), "text"))
             return self.checkpoint.array("embed", inputs, lambda: self.embedder.encode(batch), fits)
 
         self.progress(stage, 0, len(texts))

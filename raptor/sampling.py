@@ -61,9 +61,7 @@ def windows(texts: Sequence[Text]) -> list[Text]:
     return pieces
 
 
-def sampled_leaves(
-    parts: Sequence[Part], grower: Grower, most: int = SAMPLE, run: int = RUN
-) -> tuple[Level, int]:
+def sampled_leaves(parts: Sequence[Part], grower: Grower, most: int, run: int) -> tuple[Level, int]:
     """The chunks of the part as a level, and how many chunks there are in all."""
     chunks = [(part, a, b) for part in parts for a, b in part.spans]
     if len(chunks) <= most:

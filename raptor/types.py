@@ -38,7 +38,8 @@ class BuildReport:
     `differences`: the ids that `changes` counts; None for a build, of which all are new. `kept`: documents that stay as
     they were, as they cannot be read any more; why stands in `failures` too.
     `left_out`: ids of documents that a sync passed by, as they were removed. `dry_run`: whether `changes` were only
-    counted; the rest is then what the index holds now.
+    counted; the rest is then what the index holds now. `passed`: why more was spent than the cap allows, in a
+    sentence; '' where it held.
     """
 
     index: str
@@ -64,6 +65,7 @@ class BuildReport:
     left_out: tuple[str, ...] = ()
     differences: Differences | None = None
     kept: tuple[Kept, ...] = ()
+    passed: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON has them, with `tokens`, which is prompt and completion tokens together."""

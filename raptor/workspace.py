@@ -117,14 +117,16 @@ def _mark(checkpoint: Checkpoint) -> str:
     return hashlib.sha256(repr((machine, node, os.getuid(), file)).encode()).hexdigest()
 
 
-def refuse_unknown_sources(out: Path, origins: Origins, checkpoint: Checkpoint, allow: Allow | None) -> None:
-    """Raise RaptorError where an index that came from elsewhere names sources outside the working folder, unless they
-    are allowed: whoever made it would say which of the user's files are read."""
-    if is_ours(checkpoint) or not (outside := origins.outside()) or (allow is not None and allow(outside)):
+def refuse_unknown_sources(
+    out: Path, outside: Sequence[str], checkpoint: Checkpoint, allow: Allow | None, purpose: str
+) -> None:
+    """Raise RaptorError where an index that came from elsewhere names sources `outside` the working folder, unless they
+    are allowed: whoever made it would say which of the user's files are read. `purpose`: what --yes is for."""
+    if is_ours(checkpoint) or not outside or (allow is not None and allow(outside)):
         return
     raise RaptorError(
         f"{out} was not built here and names sources outside of this folder: {', '.join(map(repr, outside[:5]))}"
-        f"{' and more' if len(outside) > 5 else ''}; give --yes to have them read, and their text put into it"
+        f"{' and more' if len(outside) > 5 else ''}; give --yes {purpose}"
     )
 
 

@@ -279,6 +279,9 @@ def _trace_parser(commands: Any) -> None:
         metavar="INDEX",
         help="verify: the index that was asked, to hold its texts against the citations",
     )
+    trace.add_argument(
+        "--full", action="store_true", help="show: every prompt, reply, output and result whole"
+    )
     trace.add_argument("--json", action="store_true", help="print JSON")
 
 

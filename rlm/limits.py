@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+from index_store.terminal import count
 from index_store.types import Json
 from rlm.errors import RlmError
 from rlm.gateway.options import check_options
@@ -70,8 +71,8 @@ class Limits:
                 raise RlmError(f"{name} is {str(value)[:40]}; give more than 0 and at most {MOST:g}")
         if self.window is not None and self.window < (least := self.reply_tokens + PROMPT_TOKENS):
             raise RlmError(
-                f"window is {self.window}, and a reply of {self.reply_tokens} tokens with the least of a prompt takes "
-                f"{least}; give a window of at least {least}, or fewer reply tokens"
+                f"window is {self.window}, and a reply of {count(self.reply_tokens, 'token')} with the least of a "
+                f"prompt takes {least}; give a window of at least {least}, or fewer reply tokens"
             )
 
 

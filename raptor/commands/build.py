@@ -8,6 +8,7 @@ from typing import Any
 
 from index_store.terminal import byte_size, count, one_line, print_json, say, span_of_time, spelled
 from raptor.build import build_index, sync_index, update_index
+from raptor.commands.leave import may_be_read
 from raptor.errors import RaptorError
 from raptor.estimating import Estimate, check_cap, estimate
 from raptor.loading.duplicates import Twin
@@ -19,7 +20,7 @@ from raptor.pruning import places_of_removed, prune_index
 from raptor.reconciling import named
 from raptor.settings import BuildSettings, Spending, read_settings
 from raptor.types import BuildReport, Changes, Differences
-from rlm.gateway.models import give_price
+from rlm.gateway.models import give_price, not_sent
 from rlm.gateway.naming import named_by
 from rlm.gateway.offline.registry import PREFIX
 
@@ -83,7 +84,7 @@ def sync(args: argparse.Namespace) -> int:
             follow_links=args.follow_links,
             dry_run=args.dry_run,
             again=args.again,
-            allow=lambda paths: args.yes or _is_allowed(args.index, paths),
+            allow=lambda paths: args.yes or may_be_read(args.index, paths, ", and put their text into it"),
             **_summarizer(args),
             embedder=args.embedder,
             password=args.password,
@@ -91,16 +92,6 @@ def sync(args: argparse.Namespace) -> int:
             progress=progress,
         )
     return _print_report(report, args, removes=True)
-
-
-def _is_allowed(index: str, paths: Sequence[str]) -> bool:
-    """Whether someone at a terminal says that sources of an index that came from elsewhere may be read."""
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
-        return False
-    listed = "\n".join(f"  {spelled(path)}" for path in paths)
-    say(f"{spelled(index)} was not built here, and names sources outside of this folder:", file=sys.stderr)
-    say(f"{listed}\nread them, and put their text into it? [y/N]", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
 def _update(
@@ -183,6 +174,8 @@ def _summarizer(args: argparse.Namespace) -> dict[str, Any]:
             f"{', '.join(named.options)} would be sent with the calls of a model, and an offline one has none; name it "
             "with --summarizer"
         )
+    if not args.quiet and named.options and (untaken := not_sent(named.model, named.options)):
+        say(f"note: {untaken}", file=sys.stderr)
     return {"summarizer": named.model or None, "summarizer_options": named.options}
 
 
@@ -204,6 +197,8 @@ def _print_report(report: BuildReport, args: argparse.Namespace, *, removes: boo
             say(f"metadata {_reason(unused)}", file=sys.stderr)
         _print_skipped(_never_indexed(report))
         _print_kept(report)
+    if report.passed:
+        say(f"warning: {report.passed}", file=sys.stderr)
     if args.json:
         print_json(report.as_json() | ({"text_still_in": still_in} if removes else {}))
     else:

@@ -9,6 +9,7 @@ from index_store.generations import Changes, Generation, changes_of, list_genera
 from index_store.terminal import byte_size, count, one_line, print_json, say, spelled
 from index_store.verify import verify_index
 from raptor.checking import SourceState, check_sources as states_of_sources
+from raptor.commands.leave import may_be_read
 from raptor.progress import show_progress
 from raptor.pruning import prune_index
 
@@ -31,6 +32,7 @@ def check_sources(args: argparse.Namespace) -> int:
             args.index,
             args.run_folder,
             follow_links=args.follow_links,
+            allow=lambda paths: args.yes or may_be_read(args.index, paths),
             password=args.password,
             progress=progress,
         )
@@ -41,13 +43,17 @@ def check_sources(args: argparse.Namespace) -> int:
         print_json({"ok": not others, **numbers, "sources": [asdict(state) for state in others]})
     else:
         told = ", ".join(f"{number:,} {name}" for name, number in numbers.items() if number or name == "same")
-        say("\n".join([*map(_state_line, others), told]))
+        cited = "chunk" if args.run_folder is None else "cited passage"
+        say("\n".join([*(_state_line(state, cited) for state in others), told]))
     return 1 if others else 0
 
 
-def _state_line(s: SourceState) -> str:
+def _state_line(s: SourceState, passage: str) -> str:
+    """What became of a document, and of a changed one how many passages are in the file still."""
     reason = f": {one_line(s.reason, 10_000)}" if s.reason else ""
-    return f"{s.state} {spelled(s.doc)}: {spelled(s.file)}{reason}"
+    verb = "stands" if s.standing == 1 or s.passages == 1 else "stand"
+    still = f"; {s.standing:,} of {count(s.passages, passage)} still {verb} there" if s.passages else ""
+    return f"{s.state} {spelled(s.doc)}: {spelled(s.file)}{reason}{still}"
 
 
 def generations(args: argparse.Namespace) -> int:

@@ -109,9 +109,9 @@ class Origins:
 
     def outside(self) -> list[str]:
         """The paths of those sources that lie neither in the working folder nor below it."""
-        here = [os.path.realpath(Path.cwd())]
-        places = [self.place(source.given) if source.kind == FILE else source.root for source in self.sources]
-        return [place for place in places if not is_below(os.path.realpath(place), here)]
+        return outside_of_here(
+            self.place(source.given) if source.kind == FILE else source.root for source in self.sources
+        )
 
     def folder_of(self, source: Source) -> Path:
         """The folder without which nothing of a source can be found."""
@@ -191,6 +191,12 @@ def typed_here() -> Origins:
 
 
 # -- names of files ----------------------------------------------------------------------------------------
+
+
+def outside_of_here(places: Iterable[str]) -> list[str]:
+    """The paths that lead neither into the working folder nor below it, wherever a link leads."""
+    here = [os.path.realpath(Path.cwd())]
+    return [place for place in places if not is_below(os.path.realpath(place), here)]
 
 
 def file_of(source: str) -> str:

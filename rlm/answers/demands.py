@@ -5,16 +5,16 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from index_store.terminal import count
 from index_store.types import Json
 from rlm.answers.citations import Citation
 from rlm.answers.schema import schema_problem, typed
+from rlm.audit.telling import DENIED, NUMBER
 from rlm.errors import RlmError
 from rlm.prompts import NOT_IN_DOCUMENTS, refusals
 
 SHOWN = 5  # quotes that are not in the documents, named in one message
 QUOTE_CHARS = 120  # of each of them
-_NUMBER = re.compile(r"\d+(?:[.,:]\d+)*")
-_DENIED = re.compile(r"\b(?:not|no|never|none|neither|nor|without|cannot)\b|n['’]t\b", re.IGNORECASE)
 
 _NOT_IN_DOCUMENTS = re.compile(
     r"[\s\"'“‘*_>#]{0,20}not in these documents(?![\w'’-])(?![ \t]+\w)", re.IGNORECASE
@@ -56,7 +56,7 @@ def _uncited(demands: Demands, content: Json, citations: Sequence[Citation]) -> 
         return
     if unsupported := [c.claimed or c.quote for c in citations if not _stands(c)]:
         quotes = "; ".join(repr(quote[:QUOTE_CHARS]) for quote in unsupported[:SHOWN])
-        counts = {"unsupported": len(unsupported), "citations": len(citations)}
+        counts = {"unsupported": len(unsupported), "quoted": count(len(citations), "quote")}
         stands = "does not stand" if len(unsupported) == 1 else "do not stand"
         yield refusals.UNSUPPORTED.format(**counts, stands=stands, quotes=quotes)
     elif not citations and not is_not_found(content):
@@ -68,8 +68,8 @@ def _stands(citation: Citation) -> bool:
     if citation.supported == "unsupported" or citation.claimed is None:
         return citation.supported != "unsupported"
     claimed, stands = citation.claimed, citation.quote
-    numbers, there = (Counter(_NUMBER.findall(text)) for text in (claimed, stands))
-    return numbers <= there and len(_DENIED.findall(claimed)) == len(_DENIED.findall(stands))
+    numbers, there = (Counter(NUMBER.findall(text)) for text in (claimed, stands))
+    return numbers <= there and len(DENIED.findall(claimed)) == len(DENIED.findall(stands))
 
 
 def _unfit(demands: Demands, content: Json) -> Iterator[str]:

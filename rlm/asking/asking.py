@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from index_store.index import Index
+from index_store.terminal import count
 from index_store.types import Json, Scope
 from index_store.view import View
 from rlm.answers.citations import Citation, Conclusion
@@ -200,7 +201,8 @@ async def ask_through(
         choice = choose(run, options.route, question)
         _log.info("%s: %s by %s (%s)", folder, run.models.root, choice.route, choice.why)
         conclusion = await _concluded(run, question, choice)
-        _log.info("%s: ended by %s after %d calls", folder, conclusion.stop, run.budget.ledger.spent.calls)
+        calls = count(run.budget.ledger.spent.calls, "call")
+        _log.info("%s: ended by %s after %s", folder, conclusion.stop, calls)
         if conclusion.stop == "failed":
             raise RlmError(f"{conclusion.error} (trace: {folder})")
         return answer_of(run, question, conclusion, folder, trace.head)

@@ -29,6 +29,7 @@ from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.types import Usage
 from rlm.limits import RUNS, Limits, Models, Route
 from rlm.loop.recording import Unrecorded, Watch, unwatched
+from rlm.loop.run import Run
 
 N = TypeVar("N", int, float)
 #: The stops of a question that is done; one that reached a limit or failed is asked again by the next run.
@@ -100,14 +101,16 @@ async def ask_many(
     async with gateway_for(limits) as pool:
         waiting = deque(questions)
         running: set[asyncio.Task[Outcome]] = set()
+        next_run: Run | None = None  # of the question that begins next, which may wait for many to end
         try:
             while waiting or running:
                 while waiting and len(running) < at_once:
                     own_options = _own_options(waiting[0], options, each)
-                    ledger = _ledger(opened, waiting[0].text, pool, own_options, each)
+                    next_run = next_run or _unrecorded(opened, own_options, pool)
+                    ledger = _ledger(next_run, waiting[0].text, own_options, each)
                     if isinstance(ledger, OverBudget) and running:
                         break  # what ends may leave enough
-                    question = waiting.popleft()
+                    question, next_run = waiting.popleft(), None
                     if isinstance(ledger, OverBudget):
                         yield Outcome(question, None, f"not asked: {ledger}", asked=False)
                         continue
@@ -159,21 +162,24 @@ def _lower(one: N | None, other: N | None) -> N | None:
     return min((cap for cap in (one, other) if cap is not None), default=None)
 
 
-def _ledger(
-    opened: Index, question: str, pool: Gateway, options: Options, each: Caps
-) -> "Ledger | OverBudget":
+def _unrecorded(opened: Index, options: Options, pool: Gateway) -> Run:
+    """A run of a question that has not begun, by which it is told what it may cost."""
+    return new_run(View(opened, scope=options.scope), options, pool, Unrecorded(), asyncio.get_running_loop())
+
+
+def _ledger(run: Run, question: str, options: Options, each: Caps) -> "Ledger | OverBudget":
     """The ledger of a question that begins, for which the pool keeps what it may cost; why not, where it cannot."""
-    limits, total = options.limits, pool.ledger
-    floor = Usage() if total.caps == Caps() else _floor(opened, question, pool, options, each)
+    limits, total = options.limits, run.budget.ledger
+    floor = Usage() if total.caps == Caps() else _floor(run, question, options, each)
     try:
         return Ledger(Caps(limits.usd, limits.tokens, limits.calls), total, floor)
     except OverBudget as e:
         return e
 
 
-def _floor(opened: Index, question: str, pool: Gateway, options: Options, each: Caps) -> Usage:
-    """The most that a question may cost: its own caps, and where it has none, what it takes as it begins."""
-    run = new_run(View(opened, scope=options.scope), options, pool, Unrecorded(), asyncio.get_running_loop())
+def _floor(run: Run, question: str, options: Options, each: Caps) -> Usage:
+    """The most that a question may cost: its own caps, and where it has none, what it takes as it begins, which hangs
+    on what is left by then."""
     first, caps = Usage(), options.limits
     with contextlib.suppress(RlmError):  # of a way that it cannot take: it says so when it is asked
         first = to_begin(run, question, options.route)

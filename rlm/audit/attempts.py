@@ -81,9 +81,9 @@ def as_sent(events: Sequence[RecordedEvent]) -> list[RecordedEvent]:
     """The events, each call asked with what its last attempt sent, where that is recorded: a model that does not take
     a parameter is not sent it, whatever was asked for."""
     sent: dict[tuple[str, Any], Mapping[str, Any]] = {
-        (event["conversation"], event["call"]): next((a["sent"] for a in reversed(event["attempts"])), {})
+        (event["conversation"], event["call"]): event["attempts"][-1]["sent"]
         for event in events
-        if event["kind"] in ("model_answered", "model_failed") and "attempts" in event
+        if event["kind"] in ("model_answered", "model_failed") and event.get("attempts")
     }
     return [
         {name: value for name, value in event.items() if name != "temperature"}

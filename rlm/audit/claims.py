@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from index_store.terminal import count
 from rlm.audit.events import RecordedEvent
+from rlm.audit.telling import TELLING
 from rlm.gateway.offline.sentences import split
 
 #: How a citation is said to stand where its words are in the documents: word for word, or spaced otherwise.
@@ -26,13 +27,6 @@ RESPACED = "same words, other spacing"
 _GROUP = re.compile(r"\[\d{1,3}(?:\s?[,;–-]\s?\d{1,3})*\]")
 _NUMBER = re.compile(r"\d{1,3}")
 _LEADING = re.compile(rf"(?:\s*{_GROUP.pattern}[.,;]?)+\s*")
-#: What changes the sense of a sentence most, and may be one character of it: numbers, and words that deny.
-_TELLING = re.compile(
-    r"[-−+]?\d+(?:[.,:/]\d+)*%?|\w+n['’]t\b|\b(?:not?|never|none|nobody|nothing|nowhere|neither|nor|without|cannot"
-    r"|zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|dozens?|hundreds?|thousands?|millions?"
-    r"|billions?|half|twice|nicht|nichts|nie|niemals|keine?|keine[mnrs]|ohne|ne|pas|jamais|sans|nunca|sin|non|mai)\b",
-    re.IGNORECASE,
-)
 _MOST_TELLING = 400
 
 
@@ -117,7 +111,7 @@ def uncited(content: str) -> int:
 def differences(quote: str, found: str) -> str:
     """The numbers and the words that deny in which a quote and the document differ, `150 / 140; not / (none)`; '' where
     they have the same."""
-    ours, theirs = (_TELLING.findall(text)[:_MOST_TELLING] for text in (quote, found))
+    ours, theirs = (TELLING.findall(text)[:_MOST_TELLING] for text in (quote, found))
     steps = SequenceMatcher(
         None, [word.lower() for word in ours], [word.lower() for word in theirs], autojunk=False
     ).get_opcodes()

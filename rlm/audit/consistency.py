@@ -34,6 +34,8 @@ REGULAR, BROKEN = (
     frozenset({"answer", "unmet", "turns", "budget", "timeout", "no code"}),
     frozenset({"failed", "cancelled"}),
 )
+#: The note of a run that reached a limit, before it answers from what it has.
+_STOPPED = re.compile(r"stopped by (turns|budget|timeout|no code): ")
 #: The error of a call that was cancelled: the ledger was charged for it, and before there were attempts nobody was told
 #: how much.
 CUT_OFF = "the run was stopped before the model answered"
@@ -48,6 +50,20 @@ class Asked:
     time_s: float
     max_tokens: int
     spent: Usage
+
+
+@dataclass(slots=True)
+class Ending:
+    """What bears on how a question ends. `began_s`: when it was put; `asks`: calls of its model; `failed`: one was not
+    answered, nor cut off; `refused`: by a cap. `last`: the last call or cell that ended, as "model_answered",
+    "model_failed", or the status of a cell; `limit`: the one that is noted to have stopped it."""
+
+    began_s: float = 0.0
+    asks: int = 0
+    failed: bool = False
+    refused: bool = False
+    last: str = ""
+    limit: str = ""
 
 
 @dataclass(slots=True)
@@ -79,6 +95,7 @@ class Talk:
     said: set[bytes] = field(default_factory=set)
     free_s: float = 0.0
     called_s: float = 0.0
+    end: "Ending" = field(default_factory=lambda: Ending())
     told: str | None = None
     printed: str = ""
     computed: bool = False
@@ -432,6 +449,32 @@ def answer_is_what_was_said(story: Story, event: RecordedEvent) -> str:
     return ""
 
 
+def stop_is_what_happened(story: Story, event: RecordedEvent) -> str:
+    """What ends by an answer was stopped by no limit, and has it from a cell of the loop, or from a call; what ends by
+    a limit has reached it."""
+    end, stop = story.talks[event["conversation"]].end, event["stop"]
+    said = f"it is said to have ended by {brief(stop)}"
+    # The one call that is kept back for the end may meet another limit.
+    last_calls = ("budget", "timeout") if end.limit != "timeout" else ()
+    if end.limit and stop not in (end.limit, *last_calls):
+        return f"{said}, and to have been stopped by {end.limit}"
+    if stop in ("answer", "unmet"):
+        loops = story.opened["route"] == "rlm" or event["conversation"] != "0"
+        if end.refused:
+            return f"{said}, and a cap had refused its last call"
+        if end.last not in (("ok", "error") if loops else ("model_answered",)):
+            return f"{said}, and the last that happened was no {'cell' if loops else 'reply'} that could give one"
+    if stop == "budget" and not end.failed:
+        return f"{said}, and no call was refused"
+    turns, timeout_s = story.limit("turns"), story.limit("timeout_s")
+    if stop == "turns" and turns is not None and end.asks < turns:
+        return f"{said}, and took {end.asks} of {turns}"
+    took = event["time_s"] - end.began_s
+    if stop == "timeout" and timeout_s is not None and took < timeout_s - SLACK_S:
+        return f"{said}, and took {took:.3f} of {timeout_s} s"
+    return ""
+
+
 def citations_agree(story: Story, event: RecordedEvent) -> str:
     """A citation that stands in a document has a place of the length of its words; word for word means equal words,
     and the same words mean the same whatever their spacing."""
@@ -498,7 +541,7 @@ def run_took_its_time(story: Story, event: RecordedEvent) -> str:
 
 
 #: The rules for each kind of event, in the order in which they are asked; each may rely on those before it. Notes and
-#: flags have none: a thread of its own may record them a moment late.
+#: flags have none: a thread of its own may record them a moment late; but that a limit is reached is noted at once.
 RULES: dict[str, tuple[Rule, ...]] = {
     "run_opened": (stands_at_the_root,),
     "question_put": (stands_at_the_root, question_is_next),
@@ -527,7 +570,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
     "budget": (ledger_agrees,),
     "models_changed": (models_are_named,),
-    "answered": (is_under_way, answer_is_what_was_said, citations_agree),
+    "answered": (is_under_way, answer_is_what_was_said, stop_is_what_happened, citations_agree),
     "run_closed": (stands_at_the_root, run_took_its_time, total_is_the_sum, run_ends_as_it_answered),
 }
 
@@ -545,6 +588,13 @@ def _opened(story: Story, event: RecordedEvent) -> None:
 
 def _put(story: Story, event: RecordedEvent) -> None:
     story.question = event["question"]
+    story.talks["0"].end = Ending(event["time_s"])
+
+
+def _noted(story: Story, event: RecordedEvent) -> None:
+    talk = story.talks.get(event["conversation"])
+    if talk is not None and (stopped := _STOPPED.match(event["text"])):
+        talk.end.limit = stopped[1]
 
 
 def _models_changed(story: Story, event: RecordedEvent) -> None:
@@ -554,6 +604,7 @@ def _models_changed(story: Story, event: RecordedEvent) -> None:
 def _asked(story: Story, event: RecordedEvent) -> None:
     talk, story.call = story.talks[event["conversation"]], event["call"]
     talk.searched = False
+    talk.end.asks += 1
     if event["conversation"] == "0" and event["messages"]:
         story.question = ""
     talk.call = Asked(event["call"], event["model"], event["time_s"], event["max_tokens"], story.spent)
@@ -566,13 +617,16 @@ def _asked(story: Story, event: RecordedEvent) -> None:
 def _ended(story: Story, event: RecordedEvent) -> None:
     name = event["conversation"]
     talk, used = story.talks[name], Usage(**event.get("usage", {}))
-    talk.call, talk.free_s = None, event["time_s"]
+    talk.call, talk.free_s, talk.end.last = None, event["time_s"], event["kind"]
+    talk.end.failed |= event.get("error", CUT_OFF) != CUT_OFF
+    talk.end.refused |= "refused" in event
     if "text" in event:
         # Half a surrogate pair cannot be sent again, and is replaced.
         talk.said |= {_digest(event["text"]), _digest(event["text"].encode("utf-8", "replace").decode())}
         talk.reply = _digest(event["text"])
         talk.text = event["text"] if name == "0" and not talk.cell else ""
-    story.cut = story.cut or event.get("error") == CUT_OFF or "usage" not in event
+    is_told = "usage" in event and ("attempts" in event or event.get("error") != CUT_OFF)
+    story.cut = story.cut or not is_told
     story.spent, story.paid = story.spent + used, story.paid + 1
     for above in _lineage(name):
         story.talks[above].used += used
@@ -591,6 +645,7 @@ def _scanned(story: Story, event: RecordedEvent) -> None:
 def _ran(story: Story, event: RecordedEvent) -> None:
     talk = story.talks[event["conversation"]]
     talk.scan, talk.last_ok, talk.free_s = "", event["status"] == "ok", event["time_s"]
+    talk.end.last = event["status"]
     talk.printed = event["stdout"][:PRINTED_CHARS]
     talk.computed = talk.computed or event["status"] not in ("ok", "rejected")
     _end_children(story, talk)  # those of a cell that was cut short have ended with it
@@ -646,6 +701,7 @@ _AFTER: dict[str, Callable[[Story, RecordedEvent], None]] = {
     "child_called": _called,
     "child_returned": _returned,
     "budget": _budget,
+    "note": _noted,
     "answered": _answered,
 }
 

@@ -1,6 +1,7 @@
 """A run as plain text: what was asked, each step in order, what it cost so far, the answer and its citations."""
 
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
@@ -38,11 +39,12 @@ READER_DOES = "sentences of the documents, chosen by rules"
 BY_THE_RUN = "by the run itself: "
 
 
-def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None) -> str:
+def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None, *, full: bool = False) -> str:
     """The run as text for a terminal or a file, without colour and control characters.
 
     First the verdict, if given, and how many quotes of its answers stand; then each question with its steps, its
-    answer, the branches entered for it and, in a chat, what it cost.
+    answer, the branches entered for it and, in a chat, what it cost. `full`: texts of which a step shows a part, or
+    nothing, stand whole below it.
     """
     events = as_sent(events)
     pairs, total = pairs_of(events), {cost.seq: cost.usage for cost in costs(events)}
@@ -51,6 +53,7 @@ def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None) -> str
         lines += ["", *([f"QUESTION {pair.number} of {len(pairs)}"] if len(pairs) > 1 else [])]
         for event in pair.events:
             body = STEPS[event["kind"]](event)
+            body += _whole(event, body) if full else []
             body += [f"so far {_money(total[event['seq']])}"] if event["seq"] in total else []
             lines += _stamped(event, body)
         lines += ["", *_path(pair.branches)]
@@ -319,6 +322,50 @@ STEPS: dict[str, Callable[[RecordedEvent], list[str]]] = {
 }
 
 
+#: The texts of each kind of event that has any, by their names.
+TEXTS: dict[str, Callable[[RecordedEvent], list[tuple[str, str]]]] = {
+    "run_opened": lambda event: [("question", event["question"])],
+    "question_put": lambda event: [("question", event["question"])],
+    "model_asked": lambda event: [(one["role"], one["content"]) for one in event["messages"]],
+    "model_answered": lambda event: [("reply", event["text"])],
+    "model_failed": lambda event: [("error", event["error"])],
+    "code_scanned": lambda event: [("code", event["code"])],
+    "code_run": lambda event: [("printed", event["stdout"]), ("error", event["error"])],
+    "visited": lambda event: [
+        ("arguments", _pairs(event["arguments"], None)),
+        ("gave", event.get("error") or _value(event["result"])),
+    ],
+    "child_called": lambda event: [(f"prompt {n}", text) for n, text in enumerate(event["prompts"], 1)],
+    "child_returned": lambda event: [
+        (f"result {n}", one["text"]) for n, one in enumerate(event["results"], 1)
+    ],
+    "budget": lambda event: [("reason", event["reason"])],
+    "suspicious": lambda event: [("words", event["words"])],
+    "note": lambda event: [("note", event["text"])],
+    "answered": lambda event: [
+        ("answer", event["content"]),
+        *((f"quote {n}", one["quote"]) for n, one in enumerate(event["citations"], 1)),
+        *((f"found {n}", one.get("found") or "") for n, one in enumerate(event["citations"], 1)),
+    ],
+    "run_closed": lambda event: [("error", event.get("error", ""))],
+}
+_MARGIN = re.compile(r"\s*[|!?=] ")
+
+
+def _whole(event: RecordedEvent, body: Sequence[str]) -> list[str]:
+    """The texts of an event that the lines of its step do not hold, whole, with their own line breaks."""
+    held = _words(" ".join(_MARGIN.sub("", line) for line in body))
+    texts = TEXTS[event["kind"]](event) if event["kind"] in TEXTS else []
+    cut = [(name, visible(text)) for name, text in texts if _words(visible(text)) not in held]
+    return [
+        line for name, text in cut for line in (f"  {name}:", *(f"  | {part}" for part in text.split("\n")))
+    ]
+
+
+def _words(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _money(usage: Usage) -> str:
     return f"{count(usage.calls, 'call')}, {count(usage.tokens, 'token')}, {in_dollars(usage.usd)}"
 
@@ -327,8 +374,9 @@ def _short(value: object) -> str:
     return one_line(str(value), 60)
 
 
-def _pairs(values: dict[str, Any]) -> str:
-    return one_line(", ".join(f"{name}={_value(value)}" for name, value in values.items()), WIDTH)
+def _pairs(values: dict[str, Any], width: int | None = WIDTH) -> str:
+    pairs = ", ".join(f"{name}={_value(value)}" for name, value in values.items())
+    return pairs if width is None else one_line(pairs, width)
 
 
 def _listed(name: str, values: dict[str, Any]) -> list[str]:

@@ -7,13 +7,14 @@ from rlm.answers.citations import Citation
 from rlm.answers.demands import is_not_found
 from rlm.asking.asking import Answer
 from rlm.audit import read
-from rlm.audit.claims import Claim, in_words, marked, tally
+from rlm.audit.claims import Claim, differences, in_words, marked, tally
 from rlm.audit.pairs import pairs_of
 from rlm.audit.timeline import READER_DOES, branch_line
 from rlm.gateway.types import Usage
 
 #: The exit code where a limit left no answer, or the answer lacks what was demanded of it.
 UNFINISHED = 3
+QUOTE_CHARS = 240  # of a quote that are shown
 BRANCHES = 12  # of the branches entered, how many are shown at most
 
 
@@ -74,4 +75,14 @@ def _citation(number: int, citation: Citation) -> str:
     near = f"nearest, {citation.similarity:.2f} alike"
     support = near if citation.supported == "nearest" else in_words(citation.supported)
     others = f"\n    also in: {one_line(', '.join(citation.also_in), 400)}" if citation.also_in else ""
-    return f'[{number}] {place} ({support}): "{one_line(citation.quote, 240)}"{others}'
+    head, found = f"[{number}] {place} ({support}):", one_line(citation.quote, QUOTE_CHARS)
+    if citation.supported != "nearest" or citation.claimed is None:
+        return f'{head} "{found}"{others}'
+    lines = [
+        head,
+        f'the answer:   "{one_line(citation.claimed, QUOTE_CHARS)}"',
+        f'the document: "{found}"',
+    ]
+    if differs := differences(citation.claimed, citation.quote):
+        lines.append(f"differs: {one_line(differs, QUOTE_CHARS)}")
+    return "\n    ".join(lines) + others

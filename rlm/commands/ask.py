@@ -21,7 +21,8 @@ from rlm.commands.options import options_of
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.ledger import Caps
-from rlm.limits import MOST
+from rlm.gateway.models import not_sent
+from rlm.limits import MOST, Models
 
 EACH = ("usd", "tokens", "calls")
 
@@ -71,9 +72,18 @@ def _ask_many(args: argparse.Namespace) -> int:
         raise RlmError(f"{args.answers} holds the questions; name another file for the answers")
     options = options_of(args)
     opened = ready(open_any(args.index, args.embedder), options.models)
+    if not args.quiet:
+        say("".join(f"note: {note}\n" for note in _untaken(options.models)), end="", file=sys.stderr)
     answers = Answers(path, asked_with(opened, options))
     with answers.lock():
         return _ask_those_left(args, opened, options, questions, answers)
+
+
+def _untaken(models: Models) -> list[str]:
+    """Which options a model of the run does not take, a sentence for each; one question is told so as it goes on."""
+    names = dict.fromkeys((models.root, models.child))
+    asked = {name: models.options if name == models.root else models.sub_call_options(name) for name in names}
+    return [told for name, options in asked.items() if (told := not_sent(name, options))]
 
 
 def _ask_those_left(

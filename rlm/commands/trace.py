@@ -34,7 +34,7 @@ def trace(args: argparse.Namespace) -> int:
         for event in events:
             print_json(event)
     else:
-        say(show(events, verdict))
+        say(show(events, verdict, full=args.full))
     return 0 if verdict.ok else 1
 
 

@@ -13,6 +13,9 @@ from email.utils import parsedate_to_datetime
 from rlm.gateway.redaction import redacted
 
 _RETRIED = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+#: The status of an attempt whose reply is none that can be read, and how often a call is made again after one: each may
+#: have been billed, and a server that sends one sends the next.
+UNREADABLE, UNREADABLE_RETRIES = "no chat completion", 2
 _SHOWN_CHARS = 300
 _CLASS_NAMES = re.compile(r"^(?:[\w.]*(?:Error|Exception|Timeout)(?: -|:)\s*)+")
 
@@ -43,6 +46,8 @@ def classify(error: BaseException) -> FailedAttempt:
     names = {kind.__name__ for link in chain for kind in type(link).__mro__}
     if "HTTPStatusError" in names or _status(error) in range(400, 500):
         return _refused(error, chain, names)
+    if "ResponseTooLong" in names:
+        return _unreadable(next(link for link in chain if type(link).__name__ == "ResponseTooLong"))
     if names & {"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"}:
         why = "no connection to the provider"
         return FailedAttempt(why, retry=True, may_be_billed=False, status="no connection")
@@ -51,8 +56,12 @@ def classify(error: BaseException) -> FailedAttempt:
     if names & {"TransportError", "ConnectionError", "ClientError"}:
         why = "the connection broke before the reply was complete"
         return FailedAttempt(why, retry=True, may_be_billed=True, status="connection broke")
+    return _unreadable(error)
+
+
+def _unreadable(error: BaseException) -> FailedAttempt:
     why = f"the reply is not a chat completion ({_message(error)})"
-    return FailedAttempt(why, retry=True, may_be_billed=True, status="no chat completion")
+    return FailedAttempt(why, retry=True, may_be_billed=True, status=UNREADABLE)
 
 
 def _refused(error: BaseException, chain: list[BaseException], names: set[str]) -> FailedAttempt:

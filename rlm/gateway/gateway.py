@@ -11,7 +11,7 @@ from typing import Self
 from rlm.gateway import provider
 from rlm.gateway.clients import close_clients, leave_clients, open_clients
 from rlm.gateway.errors import CallFailed, GatewayError, OverBudget, Unpriced
-from rlm.gateway.failures import FailedAttempt, classify
+from rlm.gateway.failures import UNREADABLE, UNREADABLE_RETRIES, FailedAttempt, classify
 from rlm.gateway.lanes import Lanes, Slots
 from rlm.gateway.ledger import Ledger, Reservation
 from rlm.gateway.litellm_setup import warm_up
@@ -39,8 +39,9 @@ class Gateway:
     """Makes model calls within a ledger's caps; safe to use from several threads and event loops.
 
     `concurrency` bounds its calls under way. `timeout_s` is the deadline of one call with its retries, from the
-    moment it may start; `attempts` bounds the tries. `lanes` holds the rate limits, and the slots of the process;
-    gateways that share it take turns, so that the calls of one question do not keep another question waiting.
+    moment it may start; `attempts` bounds the tries, of which those whose reply cannot be read are fewer. `lanes` holds
+    the rate limits, and the slots of the process; gateways that share it take turns, so that the calls of one question
+    do not keep another question waiting.
 
     Money: an attempt that the provider refused costs nothing. One that ended without an answer (timeout,
     broken connection, unreadable reply, cancellation once sent) may have been billed, so all that was
@@ -140,6 +141,7 @@ class Gateway:
             tool_call=completion.tool_call,
             served=completion.served,
             structured=made.response_format is not None,
+            estimated=not completion.is_counted,
         )
 
     async def _attempts(
@@ -152,7 +154,7 @@ class Gateway:
             request = replace(request, response_format=None)
         self._refuse_a_long_pause(request.model)
         await self.lanes.start(self._owner, request.model, self.worst(request).tokens)
-        deadline = time.monotonic() + self.timeout_s
+        deadline, unreadable = time.monotonic() + self.timeout_s, 0
         for attempt in count(1):
             request, reservation = self._reserve(request, held if attempt == 1 else None)
             waited_s = time.monotonic() - began
@@ -163,6 +165,9 @@ class Gateway:
             if request.response_format is not None and outcome.status in _FORMAT_REFUSED:
                 request = replace(request, response_format=None)
                 continue
+            unreadable += outcome.status == UNREADABLE
+            if unreadable > UNREADABLE_RETRIES:
+                outcome = replace(outcome, retry=False)
             wait_s = self._wait_or_give_up(request, reservation.worst, outcome, attempt, deadline)
             await asyncio.sleep(wait_s)
         raise AssertionError("unreachable: attempts are counted without end")
@@ -264,7 +269,7 @@ def _actual(request: Request, completion: Completion) -> Usage:
     completion_tokens = completion.completion_tokens or count_tokens(
         request.model, completion.text + completion.tool_call
     )
-    raw = completion.raw if completion.prompt_tokens and completion.completion_tokens else None
+    raw = completion.raw if completion.is_counted else None
     usd = price(request.model, prompt_tokens, completion_tokens, raw) or 0.0
     if not 0 <= usd <= MOST_USD:  # by details of the usage that cannot be true
         usd = price(request.model, prompt_tokens, completion_tokens) or 0.0

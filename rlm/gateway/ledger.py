@@ -77,7 +77,8 @@ class Ledger:
     that no other takes it; what is taken here counts against it first. Raises `OverBudget` where it does not fit there.
 
     Whatever the order of calls, `spent + reserved` never passes a cap, so long as no provider reports
-    more than was reserved for it. One that does is entered as reported, and the pool then has nothing left.
+    more than was reserved for it. One that does is entered as reported; where that passes a cap (`passed`), not even a
+    call that costs nothing is let through any more.
     """
 
     caps: Caps = Caps()
@@ -118,6 +119,12 @@ class Ledger:
         with self._lock:
             usd = self._least("usd")
             return Caps(None if usd is None else usd / _PICO, self._least("tokens"), self._least("calls"))
+
+    def passed(self) -> str:
+        """Which cap, here or above, was passed by what was spent, by how much and why, in a sentence; '' where none."""
+        with self._lock:
+            found = ((ledger, cap) for cap, ledger in reversed([*self._rows()]) if ledger._excess(cap) > 0)
+            return next((ledger._passed_words(cap) for ledger, cap in found), "")
 
     def sure(self) -> Caps:
         """What a new call may reserve whatever others take: of what is left, what the parent keeps, if it does."""
@@ -212,15 +219,31 @@ class Ledger:
     def _least(self, cap: str) -> int | None:
         """What is left under a cap in this ledger and all above; `None` where none has it."""
         lefts = [left for ledger in self._chain() if (left := ledger._left(cap, self)) is not None]
-        return min(lefts, default=None)
+        return max(min(lefts), 0) if lefts else None
 
     def _left(self, cap: str, asking: "Ledger") -> int | None:
-        """What is left under one cap of this ledger alone for `asking`, which is this one or stands below it."""
-        limit = getattr(self.caps, cap)
+        """What is left under one cap of this ledger alone for `asking`, which is this one or stands below it; less than
+        0 where a provider reported more than was reserved."""
+        limit = self._limit(cap)
         if limit is None:
             return None
-        taken = self._spent.amount(cap) + self._reserved.amount(cap) + self._kept(cap, asking)
-        return max(0, math.floor(_decimal(limit) * _scale(cap)) - taken)
+        return limit - self._spent.amount(cap) - self._reserved.amount(cap) - self._kept(cap, asking)
+
+    def _limit(self, cap: str) -> int | None:
+        limit = getattr(self.caps, cap)
+        return None if limit is None else math.floor(_decimal(limit) * _scale(cap))
+
+    def _excess(self, cap: str) -> int:
+        """By how much what was spent passes a cap of this ledger alone; 0 or less where it does not."""
+        limit = self._limit(cap)
+        return 0 if limit is None else self._spent.amount(cap) - limit
+
+    def _passed_words(self, cap: str) -> str:
+        spent, excess = self._spent.amount(cap), self._excess(cap)
+        return (
+            f"the cap of {_shown(cap, spent - excess)} was passed by {_shown(cap, excess)}, to {_shown(cap, spent)}, "
+            f"as a provider reported more tokens than were asked for; no more calls are made"
+        )
 
     def _kept(self, cap: str, asking: "Ledger") -> int:
         """What is kept for others than `asking`, beyond what they have taken."""
@@ -229,9 +252,9 @@ class Ledger:
         return sum(max(0, _exact(k.floor).amount(cap) - amount) for k, amount in taken)
 
     def _over(self, cap: str, amounts: Sequence[int], fits: int, asking: "Ledger") -> OverBudget:
-        scale, left, shared = _scale(cap), self._left(cap, asking) or 0, asking is not self
+        scale, left, shared = _scale(cap), max(self._left(cap, asking) or 0, 0), asking is not self
         reserved = self._reserved.amount(cap) + self._kept(cap, asking)
-        limit = math.floor(_decimal(getattr(self.caps, cap)) * scale)
+        limit = self._limit(cap) or 0
         asked, rest, total, spent, held = (
             _shown(cap, amount) for amount in (sum(amounts), left, limit, self._spent.amount(cap), reserved)
         )
@@ -242,6 +265,8 @@ class Ledger:
             f"under way){'' if one else f'; the first {fits:,} of them fit' if fits else '; not one of them fits'}; "
             f"raise the {cap} cap, or make fewer or smaller calls"
         )
+        if self._excess(cap) > 0:
+            message = f"this call was not made: {self._passed_words(cap)}"
         return OverBudget(message, cap, sum(amounts) / scale, left / scale)
 
 

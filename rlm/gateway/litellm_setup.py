@@ -25,6 +25,7 @@ from typing import Any
 from rlm.gateway.errors import GatewayError
 from rlm.gateway.offline.registry import litellm_handler
 from rlm.gateway.tokens import environment
+from rlm.gateway.usage import counts_mended
 
 #: The versions that the gateway's tests pass with, as in pyproject.toml: run with 1.100.0, 1.106.2 and 1.106.12. 1.96
 #: shows a refusal of Anthropic's (403) as a fault that passes (500), so that it is sent again. 1.108 renamed the method
@@ -209,6 +210,9 @@ def _hold_clients() -> None:
     """
     import httpx
 
+    class ResponseTooLong(httpx.RemoteProtocolError):
+        """A response of which no more is read."""
+
     send = httpx.AsyncClient.send
     if hasattr(send, "is_held"):
         return
@@ -227,14 +231,14 @@ def _hold_clients() -> None:
             async for part in response.aiter_bytes():
                 parts.append(part)
                 if (size := size + len(part)) > MOST_BYTES:
-                    raise httpx.RemoteProtocolError(f"the response has more than {MOST_BYTES:,} bytes")
+                    raise ResponseTooLong(f"the response has more than {MOST_BYTES:,} bytes")
         finally:
             await response.aclose()
         headers = [pair for pair in response.headers.raw if pair[0].lower() not in _OF_THE_WIRE]
         whole = httpx.Response(
             response.status_code,
             headers=headers,
-            content=b"".join(parts),
+            content=counts_mended(b"".join(parts)),
             request=response.request,
             extensions=response.extensions,
         )

@@ -1,5 +1,8 @@
 """What is known of a model by its name: who serves it, which key it needs, what it costs, how much it reads."""
 
+import json
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from rlm.gateway.errors import MissingKey, UnknownModel
@@ -78,6 +81,35 @@ def price(model: str, prompt_tokens: int, completion_tokens: int, raw: Any = Non
 def takes_format(model: str) -> bool:
     """Whether litellm knows that the model can be held to a JSON Schema by its provider."""
     return not model.startswith(PREFIX) and bool(litellm().supports_response_schema(model=model))
+
+
+def not_sent(model: str, options: Mapping[str, Any]) -> str:
+    """A sentence on the options that litellm leaves out of a call to this model, which has no such parameter or not
+    this value of it; '' where it sends all. Raises `UnknownModel`."""
+    names = _left_out(model, json.dumps(options, sort_keys=True)) if options else ()
+    return f"{model} does not take {' and '.join(names)} as it was given: it is not sent" if names else ""
+
+
+@lru_cache(256)
+@our_settings()
+def _left_out(model: str, options: str) -> tuple[str, ...]:
+    given, provider = json.loads(options), provider_of(model)
+    if provider == "offline":
+        return tuple(given)
+    module = litellm()
+    name = module.get_llm_provider(model=model)[0]
+
+    def mapped(parameters: Mapping[str, Any]) -> Any:
+        return module.utils.get_optional_params(
+            model=name, custom_llm_provider=provider, max_tokens=1_024, drop_params=True, **parameters
+        )
+
+    try:
+        whole = mapped(given)
+        less = {one: mapped({other: given[other] for other in given if other != one}) for one in given}
+    except Exception:  # whatever litellm raises of a parameter, it raises of the call too, which tells of it
+        return ()
+    return tuple(one for one, rest in less.items() if rest == whole)
 
 
 @our_settings()

@@ -55,6 +55,11 @@ class Completion:
     tool_call: str = ""
     served: Served = Served()  # noqa: RUF009  (frozen)
 
+    @property
+    def is_counted(self) -> bool:
+        """Whether the provider reported both counts of tokens."""
+        return bool(self.prompt_tokens and self.completion_tokens)
+
 
 async def complete(request: Request, bodies: list[bytes]) -> Completion:
     """Make one call, once, for as long as the caller lets it. The body of its request is added to `bodies`.
@@ -64,7 +69,7 @@ async def complete(request: Request, bodies: list[bytes]) -> Completion:
     module = litellm()
     forget_dead_clients()
     _log.debug(
-        "%s is asked: %d messages, at most %d tokens",
+        "%s is asked: messages: %d, tokens at most: %d",
         request.model,
         len(request.messages),
         request.max_tokens,

@@ -95,7 +95,8 @@ class Reply:
     `finish_reason` is "stop", "length" (cut at `max_tokens`), "refusal" (`text` says why) or another word of the
     provider's. `tool_call` holds the tools that the model called, though it was offered none: a line of JSON for each,
     {"name": ..., "arguments": ...}, with the arguments as text where they are not JSON. `seconds` is the wall time of
-    the call, with its waits and retries. `structured`: it was made under the request's `response_format`.
+    the call, with its waits and retries. `structured`: it was made under the request's `response_format`. `estimated`:
+    the provider reported no count of tokens that can be read, so they were counted here.
     """
 
     text: str
@@ -106,3 +107,4 @@ class Reply:
     tool_call: str = ""
     served: Served = Served()
     structured: bool = False
+    estimated: bool = False

@@ -47,6 +47,7 @@ class Journal:
     trace: Recorder
     watch: Watch = unwatched
     _alarm: Alarm = field(default_factory=Alarm)
+    _noted: set[str] = field(default_factory=set)
 
     @property
     def is_full(self) -> bool:
@@ -62,6 +63,12 @@ class Journal:
     def note(self, conversation: str, text: str) -> None:
         """Record a sentence for which there is no other kind of event."""
         self.record(conversation, Note(text=text))
+
+    def note_once(self, conversation: str, text: str) -> None:
+        """As `note`, where this sentence was not recorded before."""
+        if text not in self._noted:
+            self._noted.add(text)
+            self.note(conversation, text)
 
     def flag(self, conversation: str, shown_as: str, passages: Iterable[tuple[str, str]]) -> None:
         """Record what in these passages, each (place, text), reads like an instruction to a model.

@@ -15,6 +15,7 @@ from rlm.audit.kinds import Answered, BudgetNoted, ModelAnswered, ModelAsked, Mo
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.gateway import charged
 from rlm.gateway.ledger import Reservation
+from rlm.gateway.models import not_sent
 from rlm.gateway.types import Attempt, Message, Reply, Request, Served
 from rlm.limits import Limits, Models
 from rlm.loop.budget import Budget
@@ -22,6 +23,8 @@ from rlm.loop.recording import Journal
 
 #: Sandboxes of one depth at the same time: each is a process that may use as much memory as a sandbox is allowed.
 SANDBOXES = 8
+#: What a person is told, once, where a provider tells too little.
+NO_COUNTS = "{model} reports no token counts that can be read: they are counted here"
 
 
 @dataclass(slots=True)
@@ -96,6 +99,8 @@ class Run:
             temperature=parameters.pop("temperature"),
             parameters=parameters or None,
         )
+        if untaken := not_sent(model, options):
+            self.journal.note_once(conversation, untaken)
         self.journal.record(conversation, asked)
         attempts, began = list[Attempt](), time.monotonic()
         try:
@@ -116,7 +121,15 @@ class Run:
             served=None if reply.served == Served() else reply.served,
         )
         self.journal.record(conversation, answered)
+        if reply.estimated:
+            self.journal.note_once(conversation, NO_COUNTS.format(model=model))
+        self._tell_passed(conversation)
         return reply
+
+    def _tell_passed(self, conversation: str) -> None:
+        """Record that a reply passed a cap, and by how much, once for each call that left it so."""
+        if passed := self.budget.ledger.passed():
+            self.record_budget(conversation, passed)
 
     def _record_failure(
         self,
@@ -138,7 +151,8 @@ class Run:
             error=str(error) or "the run was stopped before the model answered",
             seconds=round(seconds, 3),
             usage=usage,
-            attempts=attempts or None,
+            # None of a call that was stopped before its first tells that it cost nothing.
+            attempts=attempts or ([] if isinstance(error, asyncio.CancelledError) else None),
             refused=refused,
         )
         self.journal.record(conversation, failed)
@@ -163,5 +177,6 @@ class Run:
         """The conclusion of a conversation, which is recorded. `stop`: why it ended; `error`: why it failed."""
         events = [event_of(self.index, citation) for citation in citations]
         lacks = unmet(self.demands, content, citations) if stop == "unmet" else None
+        error = ". ".join(filter(None, (error, self.budget.ledger.passed())))
         self.journal.record(conversation, Answered(content=content, citations=events, stop=stop, lacks=lacks))
         return Conclusion(content, tuple(citations), stop, error, lacks or "")

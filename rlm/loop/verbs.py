@@ -353,7 +353,8 @@ class Verbs:
             raise Refused(refusals.READ_ITEM)
         passages = [self._passage(node) for node in listed]
         if sum(passage.chars for passage in passages) > READ_CHARS:
-            raise Refused(refusals.READ_CHARS.format(nodes=len(listed), most=READ_CHARS))
+            texts = "this text holds" if len(listed) == 1 else f"these {len(listed)} texts hold"
+            raise Refused(refusals.READ_CHARS.format(texts=texts, most=READ_CHARS))
         return [self._read(passage) for passage in passages]
 
     def _read(self, passage: Passage) -> str:

@@ -45,7 +45,7 @@ TEXT_CHARS = (
     "context[a:b]"
 )
 READ_NODES = "{nodes:,} nodes to read at once, at most {most:,}; read fewer, or grep"
-READ_CHARS = "these {nodes} texts hold more than {most:,} characters; read fewer"
+READ_CHARS = "{texts} more than {most:,} characters; read fewer, or a part"
 PACK_NODES = "{nodes:,} chunks to pack, at most {most:,}; give under=, a branch"
 BATCH = "{count} {name} in one batch, at most {most}; split it, or pack more into each"
 PASSAGES = "{count:,} passages in one call, at most {most:,}; choose fewer, or split it"
@@ -66,8 +66,7 @@ FAULT = "{name} failed by a fault of the system itself ({problem}); it is record
 # -- an answer that is not taken ---------------------------------------------------------------------------
 
 UNSUPPORTED = (
-    "{unsupported} of {citations} quotes {stands} in the documents: {quotes}; copy the exact words, or leave them"
-    " out."
+    "{unsupported} of {quoted} {stands} in the documents: {quotes}; copy the exact words, or leave them out."
 )
 UNCITED = (
     "it cites nothing; quote the exact words of the documents that carry it, or, if they do not hold the answer, begin "

@@ -23,10 +23,12 @@ import pytest
 from index_store.errors import BrokenIndex
 from raptor.build import build_index, update_index
 from raptor.checkpoint import Checkpoint, build_lock, result_key
+from raptor.cli import main
 from raptor.errors import RaptorError
 from raptor.estimating import estimate
 from raptor.pruning import prune_index
 from raptor.settings import BuildSettings, Spending
+from rlm.gateway.errors import GatewayError
 from tests.helpers import tiny_embedder
 from tests.helpers.killed_build import CONCURRENCY
 from tests.helpers.model_server import MODEL, ModelServer, Step, error
@@ -172,6 +174,87 @@ def test_a_dollar_cap_stops_the_build_cleanly_and_a_higher_one_goes_on(
         report = build()
         assert report.calls + paid == server.calls
         assert len({body_key(r) for r in server.requests}) == server.calls
+
+
+@pytest.fixture
+def priced(monkeypatch: pytest.MonkeyPatch) -> str:
+    """A model with a price, and no key for it."""
+    import litellm
+
+    entry = {"input_cost_per_token": 1e-5, "output_cost_per_token": 1e-5, "litellm_provider": "openai"}
+    monkeypatch.setitem(litellm.model_cost, "openai/priced-model", entry | {"mode": "chat"})
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    return "openai/priced-model"
+
+
+@pytest.mark.parametrize(("sentences", "most"), [(160, 500), (20, 0)], ids=["many chunks", "few"])
+def test_a_build_above_its_cap_is_refused_before_its_chunks_are_embedded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, priced: str, sentences: int, most: int
+) -> None:
+    """All were embedded first, which takes minutes; a few are in seconds."""
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    docs, embedded = tiny_embedder.write_documents(tmp_path / "docs", 40, sentences), list[int]()
+    encode = tiny_embedder.encode
+
+    def counted(texts: Sequence[str]) -> Any:
+        embedded.append(len(texts))
+        return encode(texts)
+
+    monkeypatch.setattr(tiny_embedder, "encode", counted)
+    with pytest.raises(RaptorError, match=r"needs about \$.*above the cap of \$0.0010, and was not started"):
+        build_index(docs, tmp_path / "i", summarizer=priced, spending=Spending(usd=0.001))
+    assert 0 < sum(embedded) < (most or 1_000)
+
+
+def test_a_build_that_its_small_sample_lets_pass_is_still_held_to_its_cap_by_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, priced: str
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
+    monkeypatch.setattr("raptor.estimating.SOON", 100)
+    docs = tiny_embedder.write_documents(tmp_path / "docs", 60)
+    expected, _ = estimate(docs, tmp_path / "i", summarizer=priced)
+    assert expected.usd_low is not None and expected.sampled == expected.chunks > 100
+    with pytest.raises(RaptorError, match=rf"needs about \${expected.usd_low:.4f} to "):
+        build_index(docs, tmp_path / "i", summarizer=priced, spending=Spending(usd=expected.usd_low * 0.99))
+
+
+def test_a_build_whose_last_summary_passes_the_cap_says_by_how_much_and_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, priced: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    docs = tiny_embedder.write_documents(tmp_path / "docs", 3)
+    huge = {"prompt_tokens": 1_000, "completion_tokens": 9_000, "total_tokens": 10_000}
+    with ModelServer(lambda body: Step(summary_of(body), usage=huge)) as server:
+        server.use(monkeypatch)
+        command = ["build", str(docs), "-o", str(tmp_path / "i"), "--summarizer", priced, "--max-usd", "0.05"]
+        assert main([*command, "--quiet"]) == 0
+        assert server.calls == 1
+    told = "warning: the cap of $0.05 was passed by $0.05, to $0.1, as a provider reported more tokens than were asked"
+    assert told in capsys.readouterr().err
+
+
+def test_an_estimate_needs_no_key(tmp_path: Path, priced: str, capsys: pytest.CaptureFixture[str]) -> None:
+    docs = tiny_embedder.write_documents(tmp_path / "docs", 3)
+    expected, _ = estimate(docs, tmp_path / "i", summarizer=priced)
+    assert expected.usd_high is not None and expected.usd_high > 0
+    with pytest.raises(GatewayError, match="needs OPENAI_API_KEY"):
+        build_index(docs, tmp_path / "i", summarizer=priced)
+    command = ["build", str(docs), "-o", str(tmp_path / "i"), "--dry-run", "--summarizer"]
+    assert main([*command, priced]) == 0 and "1 call of openai/priced-model" in capsys.readouterr().out
+    assert main([*command, "nonsense-model"]) == 2 and "unknown model" in capsys.readouterr().err
+
+
+def test_an_estimate_counts_the_summaries_that_were_paid_for_with_the_same_options(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docs, out = tiny_embedder.write_documents(tmp_path / "docs", 20), tmp_path / "i"
+    options = {"seed": 7}
+    with ModelServer(summary_of) as server:
+        server.use(monkeypatch)
+        build_index(docs, out, summarizer=MODEL, summarizer_options=options)
+        paid = server.calls
+    left, _ = estimate(docs, out, summarizer=MODEL, summarizer_options=options)
+    other, _ = estimate(docs, out, summarizer=MODEL)
+    assert (left.recorded, left.calls, other.recorded) == (paid, 0, 0)
 
 
 def test_a_dry_run_asks_nothing_and_counts_what_the_build_then_reports(tmp_path: Path) -> None:

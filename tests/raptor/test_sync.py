@@ -597,6 +597,32 @@ def test_check_sources_of_a_run_looks_at_what_its_answer_cites(docs: Path) -> No
         check_sources("i", run)
 
 
+def test_check_sources_of_a_changed_file_says_how_many_cited_words_and_chunks_still_stand(docs: Path) -> None:
+    file = Path("long.txt")
+    lines = [f"Line {n} says that the {n}th boat of the fleet has {n} oars and no sail." for n in range(80)]
+    file.write_text("\n".join(lines))
+    build_index(file, "i")
+    run = Path("run")
+    run.mkdir()
+    cited = [
+        {"doc": "long.txt", "quote": "seven oars", "found": "the 7th boat of the fleet has 7 oars"},
+        {"doc": "long.txt", "quote": lines[20]},
+        {"doc": None, "quote": "nowhere"},
+    ]
+    opened = {"kind": "run_opened", "index": {"digest": open_index("i").digest}}
+    answered = {"kind": "answered", "conversation": "0", "citations": cited}
+    (run / "trace.jsonl").write_text(json.dumps(opened) + "\n" + json.dumps(answered) + "\n")
+    assert [(s.passages, s.standing) for s in check_sources("i", run)] == [(0, 0)]  # it is the same
+    lines[20] = "Nothing of this is left."
+    file.write_text("A new beginning.\n\n" + "\n  ".join(lines).replace(" fleet", "\nfleet"))
+    (one,) = check_sources("i", run)
+    assert (one.state, one.passages, one.standing) == ("changed", 2, 1)
+    (one,) = check_sources("i")
+    assert one.passages == open_index("i").levels[0] and one.passages - 2 <= one.standing < one.passages
+    file.write_text("All is new.")
+    assert [(s.passages, s.standing) for s in check_sources("i", run)] == [(2, 0)]
+
+
 @pytest.mark.parametrize("line", ["", "{}", "[]", '{"kind": "answered", "conversation": "0"}', "\x00"])
 def test_what_is_no_trace_is_one_sentence(docs: Path, line: str) -> None:
     build_index(docs, "i")

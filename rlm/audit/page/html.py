@@ -3,7 +3,7 @@
 import html
 from collections.abc import Iterable
 
-from index_store.terminal import visible
+from index_store.terminal import count, visible
 
 TEXT_CHARS = 20_000  # of one text; the rest is in the trace, which the page is a view of
 
@@ -31,7 +31,7 @@ def join(parts: Iterable[str | None]) -> Html:
 def pre(text: str, cls: str = "") -> Html:
     """Text with its own line breaks, cut at TEXT_CHARS with a note of what is left out."""
     left = len(text) - TEXT_CHARS
-    note = tag("span", f"\n… {left:,} more characters in the trace", cls="cut") if left > 0 else None
+    note = tag("span", f"\n… {count(left, 'more character')} in the trace", cls="cut") if left > 0 else None
     # A long text scrolls in its own box, which the keyboard must be able to enter.
     return tag("pre", text[:TEXT_CHARS], note, cls=cls or None, tabindex="0" if len(text) > 1500 else None)
 

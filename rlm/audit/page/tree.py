@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from index_store.terminal import one_line
+from index_store.terminal import count, one_line
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page.html import Html, fold, join, pre, tag
 from rlm.audit.routing import Branch, Place, Standing, branches, words_shown
@@ -160,7 +160,7 @@ def _box(box: Box, anchors: Mapping[str, str]) -> Html:
     words = (
         tag("text", one_line(label, letters), x=f"{box.left + 9:.1f}", y=top + 24) if letters >= 3 else None
     )
-    hint = f"{box.more} more nodes" if box.more else f"{label}: {_standing_words(box.twig)}"
+    hint = count(box.more, "more node") if box.more else f"{label}: {_standing_words(box.twig)}"
     link = anchors[place.node]
     return tag(
         "a",

@@ -271,7 +271,9 @@ def _init_of(cls: type, listed: Sequence[Field], positional: Sequence[str], froz
         given = _bound(title, positional, accepted, values, named)
         if missing := [field.name for field in listed if _is_missing(field, given)]:
             wanted = ", ".join(map(repr, missing))
-            raise TypeError(f"{title} missing {len(missing)} required arguments: {wanted}")
+            raise TypeError(
+                f"{title} missing {len(missing)} required argument{'s' * (len(missing) > 1)}: {wanted}"
+            )
         for field in listed:
             if field.name in given:
                 put(self, field.name, given[field.name])

@@ -373,7 +373,7 @@ def _message(error: BaseException) -> str:
         text = f"{error.msg} (line {error.lineno}: {(error.text or '').strip()[:200]})"
     if len(text) <= ERROR_CHARS:
         return text
-    return f"{text[:ERROR_CHARS]} [... {len(text) - ERROR_CHARS:,} more characters]"
+    return f"{text[:ERROR_CHARS]} [... and more, {len(text):,} characters in all]"
 
 
 def _ballast() -> bytes | None:

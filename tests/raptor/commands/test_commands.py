@@ -24,8 +24,10 @@ from index_store.graph import level_stats, to_networkx
 from index_store.terminal import byte_size, count
 from raptor.cli import main, parser
 from raptor.errors import RaptorError
+from raptor.loading.types import SourceFile
 from raptor.progress import progress_bars, progress_lines
 from raptor.settings import BuildSettings, read_settings
+from rlm.cli import main as rlm_main
 from tests.helpers import tiny_embedder
 from tests.helpers.places import ROOT
 from tests.helpers.toy import publish_toy, toy_draft, toy_index
@@ -378,7 +380,7 @@ def test_check_sources_names_each_file_that_differs_and_exits_with_1(
     code, out, _ = raptor(capsys, "check-sources", index)
     assert code == 1
     assert out.splitlines() == [
-        f"changed d000.txt: {docs / 'd000.txt'}",
+        f"changed d000.txt: {docs / 'd000.txt'}; 0 of 2 chunks still stand there",
         f"gone d001.txt: {docs / 'd001.txt'}",
         "1 same, 1 changed, 1 gone",
     ]
@@ -510,6 +512,47 @@ def test_sync_reads_no_source_outside_of_the_folder_that_a_stranger_named(
     (docs / "secret.txt").unlink()
     assert raptor(capsys, "sync", copy)[0] == 0  # asked once
     assert len(open_index(copy).documents) == 3
+
+
+def test_check_sources_reads_no_file_outside_of_the_folder_that_a_stranger_named(
+    docs: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raptor(capsys, "build", docs, "-o", tmp_path / "i")
+    copy, run = given_away(tmp_path / "i", tmp_path / "copy"), tmp_path / "runs"
+    rlm_main(["ask", str(copy), "Which mast is it?", "--runs", str(run), "--quiet"])
+    capsys.readouterr()
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)
+    read = list[Path]()
+    monkeypatch.setattr(SourceFile, "raw", lambda file: read.append(file.path))
+    for more in ([], ["--json"], ["--run", next(run.iterdir())]):
+        err = check_refused(capsys, tmp_path, "check-sources", copy, *more)
+        assert "names sources outside of this folder: " in err and err.endswith(
+            "; give --yes to have them read"
+        )
+    (copy / "build.sqlite").unlink()  # then only the documents say their files
+    assert "give --yes" in check_refused(capsys, tmp_path, "check-sources", copy)
+    assert read == []
+    monkeypatch.undo()
+    tiny_embedder.use(monkeypatch)
+    monkeypatch.chdir(here)
+    assert raptor(capsys, "check-sources", copy, "--yes")[:2] == (0, "3 same\n")
+    assert raptor(capsys, "check-sources", tmp_path / "i")[:2] == (0, "3 same\n")  # it was built here
+    monkeypatch.chdir(tmp_path)
+    assert raptor(capsys, "check-sources", copy)[:2] == (0, "3 same\n")  # its files lie below
+
+
+def test_check_sources_reads_no_file_that_a_link_below_the_folder_leads_to(
+    docs: Path, tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here := tmp_path / "here").mkdir()
+    monkeypatch.chdir(here)
+    (here / "a.txt").write_text("Words of a.")
+    raptor(capsys, "build", "a.txt", "-o", "i")
+    given_away(Path("i"), Path("copy"))
+    (here / "a.txt").unlink()
+    (here / "a.txt").symlink_to(docs / "d000.txt")
+    assert "give --yes" in check_refused(capsys, tmp_path, "check-sources", "copy")
 
 
 def test_sync_of_an_index_that_was_built_here_or_of_sources_below_asks_nothing(

@@ -2,34 +2,24 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from raptor.cli import main
 from tests.helpers.model_server import MODEL, ModelServer
+from tests.helpers.short_names import Command, commands, own_models, sent
 
 SUMMARY = "LABEL: boats\nSUMMARY: A ketch has two masts."
 
 
 @pytest.fixture(autouse=True)
 def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
-    path = tmp_path / "config" / "raptor-rlm" / "models.toml"
-    path.parent.mkdir(parents=True)
-    path.write_text(f'[careful]\nmodel = "{MODEL}"\nseed = 7\n')
+    own_models(tmp_path, monkeypatch, f'[careful]\nmodel = "{MODEL}"\nseed = 7\n')
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Any:
-    """(exit code, standard output, standard error) of a command."""
-
-    def run(*words: Any) -> tuple[int, str, str]:
-        code = main([str(word) for word in words])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+def call(capsys: pytest.CaptureFixture[str]) -> Command:
+    return commands(main, capsys)
 
 
 @pytest.fixture
@@ -37,10 +27,6 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
     with ModelServer([SUMMARY]) as opened:
         opened.use(monkeypatch)
         yield opened
-
-
-def sent(body: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name not in ("model", "messages", "max_tokens")}
 
 
 @pytest.fixture
@@ -53,7 +39,7 @@ def documents(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 def test_a_build_and_an_update_send_the_options_of_a_summarizer_and_keep_what_was_paid_by_them(
-    call: Any, server: ModelServer, documents: Path, tmp_path: Path
+    call: Command, server: ModelServer, documents: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "built.index"
     build = ["build", documents, "-o", out, "--summarizer", "careful"]
@@ -74,7 +60,7 @@ def test_a_build_and_an_update_send_the_options_of_a_summarizer_and_keep_what_wa
 
 @pytest.mark.parametrize("command", ["build", "update", "sync", "remove"])
 def test_options_without_a_model_to_send_them_to_are_refused(
-    call: Any, documents: Path, tmp_path: Path, command: str
+    call: Command, documents: Path, tmp_path: Path, command: str
 ) -> None:
     words = {
         "build": ["build", documents, "-o", tmp_path / "x"],
@@ -84,3 +70,13 @@ def test_options_without_a_model_to_send_them_to_are_refused(
     }[command]
     code, _, err = call(*words, "--temperature", "0.5")
     assert code == 2 and err.startswith("raptor: temperature would be sent with the calls of a model")
+
+
+def test_an_option_that_the_summarizer_does_not_take_is_told_once(
+    call: Command, documents: Path, tmp_path: Path
+) -> None:
+    build = ["build", documents, "-o", tmp_path / "x", "--dry-run", "--summarizer", "openai/gpt-5-mini"]
+    told = "note: openai/gpt-5-mini does not take temperature as it was given: it is not sent\n"
+    assert call(*build, "--temperature", "0.2")[2].count(told) == 1
+    assert "note: " not in call(*build, "--temperature", "0.2", "--quiet")[2]
+    assert "note: " not in call(*build, "--model-option", "seed=7")[2]

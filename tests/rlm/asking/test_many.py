@@ -11,8 +11,10 @@ import pytest
 from index_store.index import Index
 from index_store.types import Scope
 from rlm import Caps, Limits, Models, ask_many, events
+from rlm.asking import many as many_module, routes
 from rlm.asking.many import Answers, Outcome
 from rlm.asking.questions import Question, read_questions
+from rlm.asking.runs import new_run
 from rlm.audit import read, verify
 from rlm.cli import main
 from rlm.errors import RlmError
@@ -89,6 +91,26 @@ def greedy_first(body: Body) -> str:
 
 def stops(outcomes: list[Outcome]) -> dict[Any, str]:
     return {o.question.id: o.stop for o in outcomes}
+
+
+def test_a_question_that_waits_for_others_is_looked_at_anew_and_made_ready_once(
+    many: Callable[..., list[Outcome]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, asked = list[object](), list[str]()
+
+    def counted(*arguments: Any) -> Any:
+        made.append(arguments)
+        return new_run(*arguments)
+
+    def to_begin(run: Any, question: str, route: Any) -> Any:
+        asked.append(question)
+        return routes.to_begin(run, question, route)
+
+    monkeypatch.setattr(many_module, "new_run", counted)
+    monkeypatch.setattr(many_module, "to_begin", to_begin)
+    outcomes = many([DONE], questions(12), at_once=6, calls=24)
+    assert {outcome.stop for outcome in outcomes} == {"answer"}
+    assert len(made) == 12 < len(asked)
 
 
 def test_what_one_leaves_over_is_there_for_the_next(many: Callable[..., list[Outcome]]) -> None:

@@ -113,7 +113,7 @@ def test_an_answer_without_the_citations_demanded_is_asked_for_again(asked: Call
     answer, events, requests = asked(replies, demands=Demands(citations=True))
     assert (answer.stop, answer.citations[0].supported, len(requests)) == ("answer", "verbatim", 3)
     assert "quotes stand word for word" in requests[0]["messages"][0]["content"]
-    assert "1 of 1 quotes does not stand in the documents" in requests[1]["messages"][-1]["content"]
+    assert "1 of 1 quote does not stand in the documents" in requests[1]["messages"][-1]["content"]
     assert "it cites nothing" in requests[2]["messages"][-1]["content"]
     assert [e["conversation_messages"] for e in events if e["kind"] == "model_asked"] == [2, 4, 6]
 

@@ -14,11 +14,11 @@ from index_store.index import Index, open_index
 from rlm import Demands, Limits, Models, ask, prompts
 from rlm.audit import Verdict, read, verify
 from rlm.audit.consistency import told_in
-from rlm.audit.log import FIRST_PREV, canonical, seal
 from rlm.audit.page import render
 from rlm.audit.timeline import show
 from rlm.cli import main
 from tests.helpers.audit_sample import sample_run
+from tests.helpers.forging import forged
 from tests.helpers.model_server import MODEL, Body, ModelServer
 from tests.helpers.toy import publish_toy, toy_draft, toy_index
 
@@ -65,18 +65,6 @@ def honest(index: Index, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def events(honest: Path) -> list[Event]:
     return read(honest)[0]
-
-
-def forged(events: list[Event], folder: Path) -> Path:
-    """The trace of these events, numbered and sealed anew."""
-    head, lines = FIRST_PREV, []
-    for seq, event in enumerate(events):
-        body = canonical({k: v for k, v in event.items() if k not in ("prev", "hash")} | {"seq": seq})
-        lines.append(seal(head, body))
-        head = lines[-1][-67:-3].decode("ascii")
-    path = folder / "forged.jsonl"
-    path.write_bytes(b"".join(lines))
-    return path
 
 
 def first(events: list[Event], kind: str, conversation: str = "0", **fields: Any) -> Event:

@@ -78,6 +78,7 @@ def test_a_tag_escapes_children_and_attributes() -> None:
 
 def test_a_long_text_is_cut_and_says_so() -> None:
     assert "… 5,000 more characters in the trace" in pre("x" * 25_000)
+    assert "… 1 more character in the trace" in pre("x" * 20_001)
 
 
 def test_each_citation_says_how_it_stands(page_text: str) -> None:

@@ -12,7 +12,7 @@ from rlm.audit.pairs import pairs_of
 from rlm.audit.timeline import show
 from tests.helpers.audit_sample import sample_run
 from tests.helpers.chat_sample import QUESTIONS, chat_sample
-from tests.rlm.audit.test_forgeries import forged
+from tests.helpers.forging import forged
 
 
 @pytest.fixture(scope="module")

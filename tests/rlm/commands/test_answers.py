@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from index_store.index import Index
-from rlm import Answer, Demands, Limits, Models, ask
+from rlm import Answer, Citation, Demands, Limits, Models, ask
 from rlm.asking.many import Outcome
 from rlm.asking.questions import Question
 from rlm.audit import read, verify
 from rlm.audit.page import render
 from rlm.audit.timeline import show
 from rlm.cli import main
-from rlm.commands.answers import as_text
+from rlm.commands.answers import _citation, as_text
 from rlm.commands.ask import _line
 from rlm.commands.live import lines
 from tests.helpers.chat_sample import chat_sample
@@ -47,7 +47,7 @@ def unmet(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
 
 
 LOOP = '```python\nFINAL("Two.", citations=["It has nine oars."])\n```'
-WHY = "1 of 1 quotes does not stand in the documents: 'It has nine oars.'"
+WHY = "1 of 1 quote does not stand in the documents: 'It has nine oars.'"
 
 
 @pytest.mark.parametrize(
@@ -129,3 +129,56 @@ def test_a_review_and_a_show_are_held_against_the_head_that_was_kept(
     assert "Nobody has vouched" not in capsys.readouterr().out
     assert main(["trace", "verify", str(run), "--head", head, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["head"] == head
+
+
+NEAR = """```repl
+answer["content"] = "The mast is not short [1]."
+answer["citations"] = [{"quote": "The ketch has two masts. The mizzen is not shorter."}]
+answer["ready"] = True
+```"""
+
+
+def test_a_quote_in_other_words_is_shown_beside_the_documents_words_with_what_differs(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with ModelServer([NEAR]) as server:
+        server.use(monkeypatch)
+        command = ["ask", str(index.path), "How many masts?", "--model", MODEL, "--route", "rlm", "--quiet"]
+        assert main([*command, "--runs", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    shown = said[said.index("[1] boats.txt") :].splitlines()
+    assert shown[0].startswith("[1] boats.txt 0-46 (nearest, 0.") and shown[0].endswith(" alike):")
+    assert [line.strip() for line in shown[1:4]] == [
+        'the answer:   "The ketch has two masts. The mizzen is not shorter."',
+        'the document: "The ketch has two masts. The mizzen is shorter"',
+        "differs: not / (none)",
+    ]
+
+
+def test_long_quotes_in_other_words_are_shortened() -> None:
+    long = "The ketch has two masts, and so on. " * 100
+    near = Citation("a.txt", 0, 9, long, None, "nearest", claimed=f"150 {long}", similarity=0.9)
+    lines = _citation(1, near).splitlines()
+    assert len(lines) == 4 and all(len(line) < 270 for line in lines) and lines[3].endswith("150 / (none)")
+
+
+def test_a_trace_is_shown_whole_where_that_is_asked_for(
+    index: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Prompts were never shown, and of replies, code, output and results a few lines."""
+    run, _ = chat_sample(index, tmp_path / "runs")
+    assert main(["trace", "show", str(run)]) == 0
+    brief = capsys.readouterr().out
+    assert main(["trace", "show", str(run), "--full"]) == 0
+    full = capsys.readouterr().out
+    events = read(run)[0]
+    texts = [message["content"] for e in events if e["kind"] == "model_asked" for message in e["messages"]]
+    texts += [e["text"] for e in events if e["kind"] == "model_answered"]
+    texts += [e["code"] for e in events if e["kind"] == "code_scanned"]
+    texts += [e["result"] for e in events if e["kind"] == "visited" and isinstance(e["result"], str)]
+    held = {line.strip().removeprefix("| ").strip() for line in full.splitlines()}
+    assert any(text not in brief for text in texts)
+    for line in (line.strip() for text in texts for line in text.splitlines()):
+        assert line in held or line in full, line
+    assert len(full) > 2 * len(brief)
+    assert [line for line in brief.splitlines() if line not in full.splitlines()] == []

@@ -16,6 +16,7 @@ from rlm.audit import read
 from rlm.gateway import models as models_module
 from tests.helpers.model_server import MODEL, ModelServer
 from tests.helpers.rlm_toy import warm_up
+from tests.helpers.short_names import Command, commands, own_models, sent
 
 QUESTION = "How many masts has the ketch?"
 REPLY = 'Two masts.\n\n[boats.txt] "The ketch has two masts."'
@@ -40,26 +41,15 @@ model = "anthropic/claude-sonnet-4-5"
 
 
 @pytest.fixture(autouse=True)
-def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def own_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     warm_up()
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.setattr(models_module, "_given", {})
-    path = tmp_path / "config" / "raptor-rlm" / "models.toml"
-    path.parent.mkdir(parents=True)
-    path.write_text(FILE)
-    yield path
+    return own_models(tmp_path, monkeypatch, FILE)
 
 
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str]) -> Any:
-    """(exit code, standard output, standard error) of a command."""
-
-    def run(main: Any, *words: Any) -> tuple[int, str, str]:
-        code = main([str(word) for word in words])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
+def call(capsys: pytest.CaptureFixture[str]) -> Command:
+    return commands(rlm.cli.main, capsys)
 
 
 @pytest.fixture
@@ -69,15 +59,11 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
         yield opened
 
 
-def sent(body: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name not in ("model", "messages", "max_tokens")}
-
-
 def test_a_short_name_and_what_is_typed_go_out_and_stand_in_the_trace(
-    call: Any, server: ModelServer, index: Index, tmp_path: Path
+    call: Command, server: ModelServer, index: Index, tmp_path: Path
 ) -> None:
     words = ["ask", index.path, QUESTION, "--route", "direct", "--runs", tmp_path / "runs", "--model", "fast"]
-    code, _, err = call(rlm.cli.main, *words, "--model-option", "top_p=0.9", "--child-model", "careful")
+    code, _, err = call(*words, "--model-option", "top_p=0.9", "--child-model", "careful")
     assert code == 0, err
     assert sent(server.requests[0])["temperature"] == 0.25
     assert (server.requests[0]["model"], server.requests[0]["top_p"]) == ("test-model", 0.9)
@@ -90,16 +76,16 @@ def test_a_short_name_and_what_is_typed_go_out_and_stand_in_the_trace(
 
 
 def test_a_price_that_the_short_name_tells_is_what_a_call_costs_and_keeps_to_the_cap(
-    call: Any, server: ModelServer, index: Index, tmp_path: Path
+    call: Command, server: ModelServer, index: Index, tmp_path: Path
 ) -> None:
     words = ["ask", index.path, QUESTION, "--route", "direct", "--runs", tmp_path / "runs", "--model", "fast"]
-    code, out, _ = call(rlm.cli.main, *words, "--json", "--max-usd", "0.5")
+    code, out, _ = call(*words, "--json", "--max-usd", "0.5")
     usage = json.loads(out)["usage"]
     assert code == 0 and usage["usd"] > 0
     assert usage["usd"] == pytest.approx(
         (0.5 * usage["prompt_tokens"] + 2 * usage["completion_tokens"]) / 1e6
     )
-    code, _, err = call(rlm.cli.main, *words, "--max-usd", "0.001")
+    code, _, err = call(*words, "--max-usd", "0.001")
     assert code == 3 and "left of the usd cap" in err
 
 
@@ -117,10 +103,10 @@ def test_sub_calls_of_the_same_model_are_sent_the_options_of_the_child(
 
 @pytest.mark.parametrize("command", ["ask", "chat", "shell"])
 def test_a_reserved_option_is_refused_before_a_call(
-    call: Any, server: ModelServer, index: Index, command: str
+    call: Command, server: ModelServer, index: Index, command: str
 ) -> None:
     words = [command, index.path, *([QUESTION] if command == "ask" else []), "--model", MODEL]
-    code, _, err = call(rlm.cli.main, *words, "--model-option", "max_tokens=5")
+    code, _, err = call(*words, "--model-option", "max_tokens=5")
     assert (code, server.calls) == (2, 0)
     assert err.removeprefix(f"opening {index.path}\n") == (
         "rlm: the model option 'max_tokens' cannot be set: rlm sets it, or it could change what a call costs or "
@@ -137,16 +123,16 @@ def test_an_answers_file_says_by_which_options_it_was_answered(index: Index) -> 
 
 
 def test_a_file_of_answers_of_other_options_is_refused(
-    call: Any, server: ModelServer, index: Index, tmp_path: Path
+    call: Command, server: ModelServer, index: Index, tmp_path: Path
 ) -> None:
     questions, answers = tmp_path / "q.jsonl", tmp_path / "a.jsonl"
     questions.write_text(json.dumps({"_id": "1", "text": QUESTION}) + "\n")
     words = ["ask", index.path, "--questions", questions, "--answers", answers, "--route", "direct"]
     words += ["--runs", tmp_path / "runs", "--model", MODEL]
-    assert call(rlm.cli.main, *words, "--temperature", "0.5")[0] == 0
-    assert call(rlm.cli.main, *words, "--temperature", "0.5")[0] == 0
+    assert call(*words, "--temperature", "0.5")[0] == 0
+    assert call(*words, "--temperature", "0.5")[0] == 0
     assert server.calls == 1
-    code, _, err = call(rlm.cli.main, *words, "--temperature", "1")
+    code, _, err = call(*words, "--temperature", "1")
     assert code == 2 and "by another models" in err
 
 
@@ -154,11 +140,11 @@ def test_a_file_of_answers_of_other_options_is_refused(
 
 
 def test_the_models_at_hand_are_listed_with_price_window_and_whether_their_key_is_there(
-    call: Any, monkeypatch: pytest.MonkeyPatch
+    call: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-0123456789abcdefghij")
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
-    code, out, _ = call(rlm.cli.main, "models", "--json")
+    code, out, _ = call("models", "--json")
     rows = {row["name"]: row for row in json.loads(out)}
     assert code == 0
     assert list(rows)[:4] == ["fast", "careful", "gone", "claude"]
@@ -172,7 +158,7 @@ def test_the_models_at_hand_are_listed_with_price_window_and_whether_their_key_i
     assert (reader["usd_per_million_in"], reader["key"], reader["window"]) == (0.0, None, None)
     assert "unknown model 'nonsense-model'" in rows["gone"]["problem"]
     assert rows["careful"]["usd_per_million_in"] is None
-    _, text, _ = call(rlm.cli.main, "models")
+    _, text, _ = call("models")
     assert f"fast = {MODEL} temperature=0.25" in text
     assert "$0.5 in, $2 out a million tokens; window 9,000; key: yes" in text
     assert "$3 in, $15 out a million tokens" in text and "key: no" in text
@@ -180,23 +166,23 @@ def test_the_models_at_hand_are_listed_with_price_window_and_whether_their_key_i
     assert "sk-0123456789" not in out + text
 
 
-def test_one_model_is_told_by_its_short_name_or_litellms(call: Any) -> None:
-    code, out, _ = call(rlm.cli.main, "models", "fast", "--json")
+def test_one_model_is_told_by_its_short_name_or_litellms(call: Command) -> None:
+    code, out, _ = call("models", "fast", "--json")
     assert code == 0 and json.loads(out)["model"] == MODEL
-    code, out, _ = call(rlm.cli.main, "models", "openai/gpt-5-mini", "--json")
+    code, out, _ = call("models", "openai/gpt-5-mini", "--json")
     row = json.loads(out)
     assert (row["name"], row["usd_per_million_in"], row["usd_per_million_out"]) == (
         "openai/gpt-5-mini",
         0.25,
         2.0,
     )
-    code, _, err = call(rlm.cli.main, "models", "nonsense-model")
+    code, _, err = call("models", "nonsense-model")
     assert code == 2 and err.startswith("rlm: unknown model 'nonsense-model'")
-    assert call(rlm.cli.main, "models", "gone")[0] == 2
+    assert call("models", "gone")[0] == 2
 
 
-def test_a_file_that_is_named_takes_the_place_of_the_users_own(call: Any, tmp_path: Path) -> None:
+def test_a_file_that_is_named_takes_the_place_of_the_users_own(call: Command, tmp_path: Path) -> None:
     other = tmp_path / "other.toml"
     other.write_text('[slow]\nmodel = "openai/gpt-5"\n')
-    _, out, _ = call(rlm.cli.main, "models", "--models", other)
+    _, out, _ = call("models", "--models", other)
     assert out.startswith("slow = openai/gpt-5") and "fast" not in out

@@ -5,6 +5,7 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,9 @@ from rlm.gateway import gateway as gateway_module
 from rlm.gateway.errors import CallFailed, GatewayError
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
+from rlm.gateway.litellm_setup import MOST_BYTES
 from rlm.gateway.types import Message, Reply, Request, Usage
+from rlm.gateway.usage import counts_mended
 from tests.helpers.gateway_calls import run
 from tests.helpers.model_server import (
     MODEL,
@@ -177,6 +180,88 @@ def test_usage_that_is_no_count_is_counted_here(monkeypatch: pytest.MonkeyPatch,
         assert isinstance(reply, Reply), (usage, reply)
         assert (ledger.spent.calls, ledger.spent.completion_tokens) == (1, 6)  # 5 by o200k, and a fifth
         assert ledger.spent.prompt_tokens > 3
+
+
+ODD_COUNTS = [("12", "3"), (12.0, 3.0), (" 12.00", 3), (12, "3.0")]
+NO_COUNTS = [
+    (12.5, 3.5),
+    ("many", "few"),
+    ([12], {}),
+    (float("nan"), float("inf")),
+    (True, False),
+    ("1e9", "-3"),
+]
+
+
+@both
+@pytest.mark.parametrize(("prompt", "completion"), ODD_COUNTS)
+def test_whole_counts_that_come_as_floats_or_text_are_taken_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, model: str, prompt: Any, completion: Any
+) -> None:
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion}
+    reply, ledger = one(monkeypatch, model, Step("some words of a reply", usage=usage))
+    assert isinstance(reply, Reply), reply
+    assert (ledger.spent.calls, ledger.spent.prompt_tokens, ledger.spent.completion_tokens) == (1, 12, 3)
+    assert not reply.estimated
+
+
+@both
+@pytest.mark.parametrize(("prompt", "completion"), NO_COUNTS)
+def test_a_reply_whose_counts_are_none_is_taken_at_once_and_its_tokens_are_counted_here(
+    monkeypatch: pytest.MonkeyPatch, model: str, prompt: Any, completion: Any
+) -> None:
+    usage = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt}
+    reply, ledger = one(monkeypatch, model, Step("some words of a reply", usage=usage))
+    assert isinstance(reply, Reply), reply
+    assert reply.estimated and reply.text == "some words of a reply"
+    assert (ledger.spent.calls, ledger.spent.completion_tokens) == (1, 6)
+
+
+@pytest.mark.parametrize("usage", ["12", 12, [1], {"prompt_tokens": 12, "prompt_tokens_details": "none"}])
+def test_usage_of_another_kind_costs_nobody_the_reply(monkeypatch: pytest.MonkeyPatch, usage: Any) -> None:
+    reply, ledger = one(monkeypatch, MODEL, Step("some words of a reply", usage=usage))
+    assert isinstance(reply, Reply), reply
+    assert (ledger.spent.calls, ledger.spent.completion_tokens) == (1, 6)
+
+
+def test_what_stands_beside_counts_is_left_as_it_came() -> None:
+    for body in (b"", b"[]", b'{"usage": ', b'{"usage": {"cost": 0.5, "tier": "x", "prompt_tokens": 1}}'):
+        assert counts_mended(body) is body
+    mended = counts_mended(
+        b'{"usage": {"cost": 0.5, "tokens": 2.0, "output_tokens_details": {"a_tokens": "x"}}}'
+    )
+    assert json.loads(mended) == {"usage": {"cost": 0.5, "tokens": 2, "output_tokens_details": {}}}
+
+
+MALFORMED = [b"", b"{not json", b"<html>log in</html>", b"[]", b'{"choices": 3, "content": 3}']
+
+
+@both
+@pytest.mark.parametrize("raw", MALFORMED)
+def test_a_reply_that_cannot_be_read_is_asked_for_twice_again_at_most(
+    monkeypatch: pytest.MonkeyPatch, model: str, raw: bytes
+) -> None:
+    failed, ledger = one(monkeypatch, model, Step(raw=raw))
+    assert "failed after 3 attempts: the reply is not a chat completion (" in str(failed)
+    assert (ledger.spent.calls, ledger.spent.completion_tokens) == (3, 150)
+
+
+def test_a_reply_that_is_too_long_is_asked_for_twice_again_at_most_and_said_to_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    failed, ledger = one(monkeypatch, MODEL, Step(raw=b" " * (MOST_BYTES + 1)))
+    assert f"(the response has more than {MOST_BYTES:,} bytes)" in str(failed)
+    assert ledger.spent.calls == 3
+
+
+def test_faults_that_pass_do_not_count_among_the_replies_that_cannot_be_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    script: list[str | Step] = [error(503), Step(raw=b"{"), error(503), Step(raw=b"{"), error(503), "at last"]
+    with ModelServer(script) as server:
+        server.use(monkeypatch)
+        (reply,) = run(Gateway(Ledger()), ask("one", MODEL))
+    assert isinstance(reply, Reply) and reply.text == "at last", reply
 
 
 def test_a_reply_that_litellm_cannot_read_is_not_called_a_broken_connection(

@@ -260,3 +260,21 @@ def test_whatever_others_take_what_is_kept_can_be_taken(steps: list[tuple[int, i
     for ledger in ledgers[1:]:
         ledger.reserve(Usage(calls=ledger.sure().calls or 0))
     assert pool.spent.calls + pool.reserved.calls <= 20
+
+
+@pytest.mark.parametrize("caps", [Caps(usd=1.0), Caps(tokens=100)])
+def test_where_a_reply_passed_a_cap_the_ledger_says_by_how_much_and_lets_not_even_a_free_call_through(
+    caps: Caps,
+) -> None:
+    ledger = Ledger(caps)
+    child = Ledger(Caps(), parent=ledger)
+    ledger.settle(ledger.reserve(Usage(1, 10, 10, 0.5)), Usage(1, 10, 80, 0.9))
+    assert ledger.passed() == child.passed() == ""
+    ledger.settle(ledger.reserve(Usage(1, 5, 5, 0.1)), Usage(1, 10, 50, 1.35))
+    told = "of $1.00 was passed by $1.25, to $2.25" if caps.usd else "of 100 tokens was passed by 50 tokens"
+    for one in (ledger, child):
+        assert told in one.passed() and "no more calls are made" in one.passed()
+        assert (one.left().usd, one.left().tokens) == ((0, None) if caps.usd else (None, 0))
+        with pytest.raises(OverBudget, match="was not made: the cap of") as refused:
+            one.reserve(Usage(1))
+        assert told in str(refused.value)

@@ -15,8 +15,9 @@ from rlm.audit import read, verify
 from rlm.audit.page import render
 from rlm.audit.timeline import show
 from rlm.commands.live import lines
-from rlm.gateway import gateway as gateway_module
+from rlm.gateway import gateway as gateway_module, models as models_module
 from rlm.gateway.litellm_setup import litellm
+from tests.helpers.forging import forged
 from tests.helpers.model_server import MODEL, ModelServer, Script, Step, error, rate_limited, reset, slow
 from tests.helpers.rlm_toy import warm_up
 
@@ -228,8 +229,6 @@ def test_a_provider_that_says_nonsense_of_itself_is_not_believed(index: Index, t
 def test_an_old_trace_without_what_is_told_now_still_verifies_and_is_shown(
     index: Index, tmp_path: Path
 ) -> None:
-    from tests.rlm.audit.test_forgeries import forged
-
     told = Told(index, tmp_path / "runs", [error(500), REPLY])
     new = ("attempts", "served", "refused", "parameters", "temperature")
     old = [{name: value for name, value in event.items() if name not in new} for event in told.events]
@@ -244,8 +243,6 @@ def test_an_old_trace_without_what_is_told_now_still_verifies_and_is_shown(
 def test_attempts_that_do_not_add_up_to_their_call_are_found(
     index: Index, tmp_path: Path, change: str
 ) -> None:
-    from tests.rlm.audit.test_forgeries import forged
-
     told = Told(index, tmp_path / "runs", [error(500), REPLY])
     answered = told.event("model_answered")
     last = answered["attempts"][-1]
@@ -258,3 +255,68 @@ def test_attempts_that_do_not_add_up_to_their_call_are_found(
     verdict = verify(forged(told.events, tmp_path))
     assert (verdict.ok, verdict.first_bad_line) == (False, answered["seq"] + 1)
     assert "attempts" in verdict.reason
+
+
+HUGE = {"prompt_tokens": 900, "completion_tokens": 90_000, "total_tokens": 90_900}
+PASSED = "the cap of $0.1 was passed by $0.0809, to $0.1809, as a provider reported more tokens than were asked for"
+
+
+def test_a_reply_that_passes_the_ceiling_is_told_with_its_reason_and_the_sum(
+    index: Index, tmp_path: Path, priced: None
+) -> None:
+    told = Told(index, tmp_path, [Step(REPLY, HUGE)], limits=Limits(usd=0.1))
+    assert told.verdict.ok, told.verdict.reason
+    assert told.event("budget")["reason"].startswith(PASSED) and told.event("budget")["left"]["usd"] == 0
+    assert told.event("run_closed")["error"].startswith(PASSED)
+    assert told.answer is not None and told.answer.content == "Two masts."
+    assert told.answer.why.startswith(PASSED) and told.answer.usage.usd == pytest.approx(0.1809)
+
+
+@pytest.mark.parametrize("usd", [1e-6, 0.0], ids=["priced", "free"])
+def test_no_call_is_made_after_the_ceiling_was_passed(
+    index: Index, tmp_path: Path, priced: None, usd: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second model costs nothing, and so its calls still fitted into what was left: nothing."""
+    code = Step("```repl\nprint(llm_query('and now?'))\n```", HUGE)
+    child = "openai/other-test-model"
+    monkeypatch.setitem(models_module._given, child, (usd, usd))
+    told = Told(
+        index, tmp_path, [code], route="rlm", models=Models(MODEL, child), limits=Limits(usd=0.1, turns=4)
+    )
+    assert told.verdict.ok, told.verdict.reason
+    assert len(told.requests) == 1
+    assert told.answer is not None and told.answer.stop == "budget" and PASSED in told.answer.why
+
+
+def test_tokens_that_a_provider_does_not_report_are_noted_once(index: Index, tmp_path: Path) -> None:
+    cell = Step("```repl\nprint(1)\n```", {})
+    told = Told(index, tmp_path, [cell], route="rlm", limits=Limits(turns=3))
+    notes = [event["text"] for event in told.events if event["kind"] == "note"]
+    assert notes.count(f"{MODEL} reports no token counts that can be read: they are counted here") == 1
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "untaken"),
+    [
+        ("openai/gpt-5-mini", {"temperature": 0.3, "seed": 7}, "temperature"),
+        ("openai/gpt-5-mini", {"top_p": 0.9, "logit_bias": {"5": 1}}, "logit_bias and top_p"),
+        ("openai/gpt-4o-mini", {"reasoning_effort": "low", "top_p": 0.9}, "reasoning_effort"),
+        ("openai/gpt-4o-mini", {"temperature": 0, "seed": 7}, ""),
+        ("openai/test-model", {"own_field": 3}, ""),
+    ],
+)
+def test_an_option_that_a_model_does_not_take_is_told_once_and_is_not_sent(
+    index: Index, tmp_path: Path, model: str, options: dict[str, Any], untaken: str
+) -> None:
+    models = Models(model, model, options)
+    told = Told(
+        index, tmp_path, ["```repl\nprint(1)\n```"], route="rlm", models=models, limits=Limits(turns=3)
+    )
+    assert told.verdict.ok and len(told.requests) > 2, told.verdict.reason
+    sentence = f"{model} does not take {untaken} as it was given: it is not sent"
+    notes = [event["text"] for event in told.events if event["kind"] == "note"]
+    assert notes.count(sentence) == bool(untaken)
+    assert not untaken or (told.everywhere(sentence) and told.live.count(sentence) == 1)
+    names = untaken.split(" and ") if untaken else []
+    assert all(name not in body for body in told.requests for name in names)
+    assert all(name in body for body in told.requests for name in options if name not in names)
