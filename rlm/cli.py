@@ -71,7 +71,10 @@ def _search_parser(commands: Any) -> None:
     )
     search.add_argument("--queries", metavar="FILE", help='many queries: .jsonl of {"_id", "text", "scope"?}')
     search.add_argument(
-        "--json", action="store_true", help=f"print JSON, with the first {HIT_CHARS:,} characters of each hit"
+        "--json",
+        action="store_true",
+        help=f"print JSON, with the first {HIT_CHARS:,} characters of each hit as text, and the part that fits the "
+        "query best as match",
     )
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
 from index_store.index import Index
 from index_store.types import MODES
 from rlm.asking.questions import read_questions
 from rlm.audit import read, verify
 from rlm.cli import main
+from rlm.commands.search import excerpt
 from rlm.errors import RlmError
 from tests.helpers.model_server import MODEL, ModelServer, error, slow
 from tests.helpers.places import ROOT
@@ -243,6 +245,7 @@ def test_search_as_json_is_a_list_of_places(rlm: Any, folder: Path) -> None:
                 "score",
                 "label",
                 "text",
+                "match",
                 "also_in",
             )
         }
@@ -289,6 +292,52 @@ def test_search_for_a_person_shows_the_words(rlm: Any, folder: Path) -> None:
     alone = rlm("search", folder, "single", "--doc", "one.txt")[1]  # its score has nothing to compare with
     assert alone.startswith(" 1. L0-00005  one.txt 0-6\n")
     assert rlm("search", folder, "zebra", "--mode", "lexical")[1] == "nothing found\n"
+
+
+LONG = (
+    "Much is said of the town. " * 30 + "The notice period is three months. " + "And of the river too. " * 30
+)
+
+
+def test_a_hit_shows_the_part_that_fits_the_query_best(rlm: Any, tmp_path: Path) -> None:
+    index_of(tmp_path / "i", {"a.txt": [LONG]}, [0])
+    ask = ("search", tmp_path / "i", "how long is the notice period of the town?", "--mode", "lexical")
+    shown = rlm(*ask)[1].splitlines()[1].strip()
+    assert shown.startswith("…") and shown.endswith("…")
+    assert "The notice period is three months." in shown
+    assert json.loads(rlm(*ask, "--json")[1])[0]["match"] == shown
+    (tmp_path / "q").write_text('{"text": "notice period"}')
+    line = json.loads(rlm("search", tmp_path / "i", "--queries", tmp_path / "q", "--mode", "lexical")[1])
+    assert "three months" in line["hits"][0]["match"]
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "shown"),
+    [
+        (LONG, "zebra", "Much is said of the town. Much…"),
+        (
+            "日本語の文章です。" * 60 + "契約は三年。",
+            "契約",
+            "…の文章です。日本語の文章です。日本語の文章です。契約は三年。",
+        ),
+        ("two  words\n", "word", "two words"),
+        ("a " * 50 + "to be or not" + " a" * 50, "to be", "…a a a a a a to be or not a a…"),
+        ("x" * 90, "x" * 90, "…" + "x" * 30 + "…"),
+        ("", "word", ""),
+    ],
+)
+def test_what_is_shown_of_a_text_is_its_best_part_or_its_beginning(text: str, query: str, shown: str) -> None:
+    assert excerpt(text, query, 30) == shown
+
+
+@given(st.text(max_size=300), st.text(max_size=20), st.integers(1, 80))
+def test_what_is_shown_of_a_text_stands_in_it_and_is_no_longer_than_asked(
+    text: str, query: str, chars: int
+) -> None:
+    shown = excerpt(text, query, chars)
+    bare = shown.removeprefix("…").removesuffix("…") if "…" not in text else ""
+    assert bare in " ".join(text.split())
+    assert len(shown) <= chars + 2
 
 
 def test_a_hit_shows_its_page_and_section_and_has_the_same_fields_in_every_mode(
