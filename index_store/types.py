@@ -24,8 +24,9 @@ def unchecked() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The part of an index that a question is about: chunks of the document `doc`, of documents whose metadata has each
-    field of `where` with that value, under a heading that contains `section`, whatever the case. Without any, all."""
+    """The part of an index that a question is about: chunks of the document `doc`, or of those that this folder or
+    pattern of ids, or file, stands for (see `Documents.named`), of documents whose metadata has each field of `where`
+    with that value, under a heading that contains `section`, whatever the case. Without any, all."""
 
     doc: str | None = None
     where: Mapping[str, str] = field(default_factory=dict)

@@ -13,12 +13,12 @@ from typing import Literal
 
 from index_store.generations import list_generations
 from index_store.index import Index, open_generation, open_index
+from index_store.paths import file_of, is_below
 from index_store.types import Document
 from raptor.corpus import document_of
 from raptor.errors import RaptorError
-from raptor.loading.find import is_below
 from raptor.loading.load import load
-from raptor.loading.origins import FILE, Source, file_of, holder, is_gone
+from raptor.loading.origins import FILE, Source, holder, is_gone
 from raptor.loading.parsed import CheckpointCache
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.settings import BuildSettings

@@ -94,7 +94,13 @@ class _Once(argparse.Action):
 
 
 def _scope_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--doc", action=_Once, metavar="ID", help="only this document")
+    command.add_argument(
+        "--doc",
+        action=_Once,
+        metavar="DOC",
+        help="only this document, by its id or the path of its file; or those in a folder, or that a pattern fits: "
+        "'reports/*.pdf'",
+    )
     command.add_argument(
         "--where",
         action="append",

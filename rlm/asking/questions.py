@@ -10,7 +10,7 @@ from index_store.types import Json, Scope
 from rlm.asking.runs import check_text
 from rlm.errors import RlmError
 
-EXPECTED = 'expected {"_id": ..., "text": "...", "scope": document id or {"doc", "where", "section"}}'
+EXPECTED = 'expected {"_id": ..., "text": "...", "scope": a document or {"doc", "where", "section"}}'
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +69,15 @@ def _question(line: bytes, number: int, where: str) -> Question:
 
 
 def _scope(value: Json, where: str) -> Scope | None:
-    """A scope as a file has it: a document's id, or an object with "doc", "where" and "section". Raises RlmError."""
+    """A scope as a file has it: a document as --doc names it, or an object with "doc", "where" and "section".
+
+    Raises RlmError.
+    """
     if isinstance(value, str | None):
         return None if value is None else Scope(doc=value)
     if not isinstance(value, dict) or not value.keys() <= {"doc", "where", "section"}:
         raise RlmError(
-            f'{where}: the scope is {brief(value)}; give a document\'s id, or "doc", "where", "section"'
+            f'{where}: the scope is {brief(value)}; give a document as --doc takes it, or "doc", "where", "section"'
         )
     doc, fields, section = value.get("doc"), value.get("where") or {}, value.get("section")
     if not (isinstance(doc, str | None) and isinstance(section, str | None) and isinstance(fields, dict)):

@@ -294,6 +294,33 @@ def test_search_for_a_person_shows_the_words(rlm: Any, folder: Path) -> None:
     assert rlm("search", folder, "zebra", "--mode", "lexical")[1] == "nothing found\n"
 
 
+def test_a_document_is_named_by_its_path_or_a_pattern_wherever_a_scope_is_given(
+    rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def docs(*more: str) -> set[str]:
+        hits = json.loads(
+            rlm("search", folder, "wiegen mizzen single", "--mode", "lexical", "--json", *more)[1]
+        )
+        return {hit["doc"] for hit in hits}
+
+    assert docs() == set(TEXTS)
+    assert docs("--doc", "*.txt") == {"boats.txt", "one.txt"}
+    assert docs("--doc", "./one.txt") == docs("--doc", str(tmp_path / "one.txt")) == {"one.txt"}
+    assert "did you mean 'boats.txt'" in rlm("search", folder, "mizzen", "--doc", "boat*.tx")[2]
+    rows = [
+        {"_id": "a", "text": "Birnen?", "scope": "*.md"},
+        {"_id": "b", "text": "x?", "scope": {"doc": "./o*"}},
+    ]
+    (tmp_path / "q").write_text("\n".join(map(json.dumps, rows)))
+    assert rlm("ask", folder, "--questions", "q", "--answers", "a", "--quiet")[0] == 0
+    told = [json.loads(line) for line in (tmp_path / "a").read_text().splitlines()]
+    assert {row["_id"]: {cited["doc"] for cited in row["citations"]} for row in told}["a"] <= {"größe.md"}
+    code, out, _ = rlm("ask", folder, "Who has a mizzen?", "--doc", "boats*", "--json")
+    assert (code, {cited["doc"] for cited in json.loads(out)["citations"]}) == (0, {"boats.txt"})
+
+
 LONG = (
     "Much is said of the town. " * 30 + "The notice period is three months. " + "And of the river too. " * 30
 )
