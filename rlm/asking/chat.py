@@ -16,9 +16,9 @@ from rlm.answers.citations import Conclusion
 from rlm.answers.demands import Demands
 from rlm.asking.asking import Answer, answer_of, by_route
 from rlm.asking.options import Options
+from rlm.asking.questions import check_text
 from rlm.asking.routes import Choice, choose, first_call
 from rlm.asking.runs import (
-    check_text,
     gateway_for,
     new_folder,
     new_run,

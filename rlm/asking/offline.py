@@ -1,7 +1,11 @@
 """What an answer without a language model has to say of itself: who read the text, and what such tools cannot do."""
 
 import re
+from collections.abc import Mapping
 
+from index_store.types import Json
+from rlm.answers.schema import typed
+from rlm.errors import RlmError
 from rlm.gateway.offline import PREFIX, READ_BY as READ_BY
 from rlm.limits import Models
 
@@ -17,6 +21,9 @@ COMPARING = (
     "the question asks to compare, and the offline tools only quote sentences: nothing that was found was held against "
     "what else there is; ask a language model with --model"
 )
+#: The models whose answers are quotes, and such an answer.
+QUOTE = frozenset(PREFIX + name for name in ("extractive", "navigator", "reader"))
+A_QUOTE = '"The words of a sentence." [1]'
 
 #: Words of the questions that people ask, and no words of names. What English shares with others is in neither list.
 _ENGLISH = frozenset(
@@ -99,6 +106,15 @@ _COMPARING = re.compile(
 def read_by(models: Models) -> str:
     """Who read the text, where that was no language model; '' where one did."""
     return READ_BY if all(model.startswith(PREFIX) for model in (models.root, models.child)) else ""
+
+
+def check_schema(models: Models, schema: Mapping[str, Json] | None) -> None:
+    """Raise RlmError where an offline model is to fill a schema that its quotes, which are text, do not fit."""
+    if schema is not None and models.root in QUOTE and typed(A_QUOTE, schema)[1]:
+        raise RlmError(
+            f"{models.root} quotes sentences and fills no schema but one that takes any text; name a language model "
+            "with --model, in Python by Models(root=...), or leave the schema out"
+        )
 
 
 def doubts(question: str) -> tuple[str, ...]:

@@ -33,10 +33,13 @@ HELP = """\
 /cost          what was used so far
 /model NAME    ask another model from now on
 /new           a new conversation, without the variables of this one, with a trace of its own
-/exit          end; so do exit, quit and Ctrl-D
+/exit          end; so do /quit and Ctrl-D
+Alone on a line, help, exit and quit need no slash. Capitals make no difference.
 A line that ends in a backslash goes on in the next, at a terminal by Alt-Enter too.
 Ctrl-C ends a question, not the chat."""
-ENDS = frozenset({"/exit", "/quit", "exit", "quit"})
+ENDS = frozenset({"/exit", "/quit"})
+#: Words that are a command where they stand alone.
+BARE = frozenset({"help", "exit", "quit"})
 
 
 @dataclass(slots=True)
@@ -55,7 +58,7 @@ class _State:
 
 def chat(args: argparse.Namespace) -> int:
     """Ask each line that is typed as a question, until the input ends. Returns the exit code, 2 if one failed."""
-    options = options_of(args)
+    options = options_of(args, args.given)
     opened = ready(open_any(args.index, args.embedder), options.models)
     try:
         return run_blocking(_chat(opened, options, args.child_model or "", args.quiet))
@@ -69,10 +72,11 @@ async def _chat(opened: Index, o: Options, child: str, quiet: bool) -> int:
         if sys.stdin.isatty():
             say("ask; /help says what else there is", file=sys.stderr)
         async for line in typed():
-            if line in ENDS:
+            name, given = _command_in(line)
+            if name in ENDS:
                 break
-            if line.startswith("/"):
-                await _command(state, line)
+            if name:
+                await _command(state, name, given)
             else:
                 await _ask(state, line)
     if opened_chat.head != state.head:  # the line that ends the trace comes after the last answer
@@ -145,10 +149,19 @@ def _cost(state: _State, question: Usage) -> str:
 # -- commands ----------------------------------------------------------------------------------------------
 
 
-async def _command(state: _State, line: str) -> None:
-    """Do what a line that begins with a slash says, and say what came of it."""
-    name, _, rest = line.partition(" ")
-    chat, given = state.chat, rest.strip()
+def _command_in(line: str) -> tuple[str, str]:
+    """(the command in a line, in small letters, what it is given); ("", "") where the line is a question."""
+    if line.lower() in BARE:
+        return f"/{line.lower()}", ""
+    if not line.startswith("/"):
+        return "", ""
+    name, _, given = line.replace("\t", " ").partition(" ")
+    return name.lower(), given.strip()
+
+
+async def _command(state: _State, name: str, given: str) -> None:
+    """Do what a command says, and say what came of it."""
+    chat = state.chat
     match name:
         case "/help":
             say(HELP)

@@ -12,8 +12,7 @@ from index_store.outline import ARROW, shortened
 from index_store.terminal import one_line, print_json, say, spelled
 from index_store.types import Hit, Json, Scope
 from rlm.asking.questions import Question, questions_in
-from rlm.asking.runs import check_text
-from rlm.commands.options import scope_of
+from rlm.commands.given import scope_of, typed_text
 from rlm.errors import RlmError
 from rlm.limits import HIT_CHARS
 
@@ -26,22 +25,20 @@ def search(args: argparse.Namespace) -> int:
     """Print the hits of a query, or a line of JSON for each query of a file. Returns the exit code."""
     if (args.query is None) == (args.queries is None):
         raise RlmError('give one query, or --queries FILE: rlm search INDEX "words"')
+    scope, query = scope_of(args), None if args.query is None else typed_text(args.query, "query")
     index = open_any(args.index, args.embedder)
-    if args.queries is not None:
+    if query is None:
         queries = questions_in(args.queries)
         while batch := list(islice(queries, _BATCH)):
             _print_hits(index, batch, args)
         return 0
-    hits = index.search(check_text(args.query, "query"), args.k, **_filters(args, scope_of(args)))
+    hits = index.search(query, args.k, **_filters(args, scope))
     if args.json:
-        print_json([_json(index, hit, args.query) for hit in hits])
+        print_json([_json(index, hit, query) for hit in hits])
     else:
         # What ranks by meaning and words compares hits: of a single one it says nothing.
         compared = args.mode in ("hybrid", "tree") and bool(index.vectors.shape[1])
-        say(
-            "\n".join(_lines(index, args.query, hits, scored=not compared or len(hits) > 1))
-            or "nothing found"
-        )
+        say("\n".join(_lines(index, query, hits, scored=not compared or len(hits) > 1)) or "nothing found")
     return 0
 
 

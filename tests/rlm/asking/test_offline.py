@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from index_store.index import Index
-from rlm import Models, ask
+from rlm import Demands, Models, RlmError, ask
 from rlm.asking.offline import (
     COMPARING,
     COUNTING,
@@ -254,4 +254,34 @@ def test_an_answer_of_a_language_model_says_nothing_of_that(
     with ModelServer(['```python\nFINAL("Two.")\n```']) as server:
         server.use(monkeypatch)
         answer = ask(index, "How many masts has a ketch?", route="rlm", models=Models(MODEL), runs=tmp_path)
-    assert not {"read_by", "warnings"} & answer.as_json().keys()
+    assert (answer.as_json()["read_by"], answer.as_json()["warnings"]) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("schema", "fills"),
+    [
+        ({"type": "string"}, True),
+        ({"type": ["string", "null"]}, True),
+        ({"type": "object"}, False),
+        ({"type": "string", "enum": ["yes", "no"]}, False),
+        ({"type": "string", "maxLength": 5}, False),
+        ({"type": "integer"}, False),
+    ],
+)
+def test_offline_models_are_not_asked_to_fill_a_schema_that_their_quotes_do_not_fit(
+    index: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str], schema: dict[str, str], fills: bool
+) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(schema))
+    words = ["ask", str(index.path), "Has the ketch two masts?", "--schema", str(tmp_path / "s.json")]
+    code = main([*words, "--runs", str(tmp_path / "runs")])
+    told = capsys.readouterr().err
+    assert code == (0 if fills else 2)
+    if fills:
+        return
+    assert told.startswith(
+        "rlm: offline/navigator quotes sentences and fills no schema but one that takes any text;"
+    )
+    assert told.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+    with pytest.raises(RlmError, match="fills no schema"):
+        ask(index, "Has the ketch two masts?", demands=Demands(schema=schema), runs=tmp_path / "runs")

@@ -1,5 +1,6 @@
 """The command `rlm`: what it prints, and that bad input is one sentence and exit code 2."""
 
+import io
 import json
 import os
 import shutil
@@ -149,6 +150,26 @@ BAD: list[tuple[str, str]] = [
     ("ask INDEX why --max-usd inf", "usd is inf; give a number from 0 to 1e+09"),
     ("ask INDEX why --max-usd nan", "usd is nan"),
     ("ask INDEX why --max-calls -1", "calls is -1"),
+    (
+        "ask INDEX why --max-calls 0",
+        "--max-calls is 0, and no question is answered without a call; give at least 1",
+    ),
+    ("ask INDEX why --max-tokens 0", "--max-tokens is 0, and no question is answered without a call"),
+    (
+        "ask INDEX --questions QUERIES --answers a --max-calls 0",
+        "--max-calls is 0, and no question is answered",
+    ),
+    ("chat INDEX --max-calls 0", "--max-calls is 0, and no question is answered"),
+    ("chat INDEX --where year", "write it as KEY=VALUE"),
+    ("chat INDEX --schema nowhere.json", "the schema nowhere.json cannot be read"),
+    ("ask INDEX why --schema nowhere.json", "the schema nowhere.json cannot be read"),
+    ("ask INDEX why --where year", "write it as KEY=VALUE"),
+    ("ask INDEX why --models nowhere.toml", "cannot read the models nowhere.toml"),
+    ("ask INDEX why --answers a", "--answers goes with --questions"),
+    ("ask INDEX why --doc boat.txt", "no document 'boat.txt'; did you mean 'boats.txt'?"),
+    ("ask INDEX --questions QUERIES", "name the file that answers go to"),
+    ("ask INDEX --questions nowhere.jsonl --answers a", "cannot read the questions nowhere.jsonl"),
+    ("ask INDEX --questions QUERIES --answers QUERIES", "holds the questions"),
     ("ask INDEX why --max-turns 0", "turns is 0; give more than 0"),
     ("ask INDEX why --timeout 0", "timeout_s is 0.0"),
     ("ask INDEX why --timeout soon", "invalid float value: 'soon'"),
@@ -199,6 +220,38 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "ask INDEX why --schema nowhere.json",
+        "ask INDEX why --max-calls 0",
+        "ask INDEX why --max-usd -1",
+        "ask INDEX why --where year",
+        "ask INDEX why --models nowhere.toml",
+        "ask INDEX why --model-option x",
+        "ask INDEX ''",
+        "ask INDEX --questions nowhere.jsonl --answers a",
+        "ask INDEX --questions q",
+        "chat INDEX --schema nowhere.json",
+        "chat INDEX --timeout 0",
+        "search INDEX why --where year",
+        "search INDEX ''",
+    ],
+)
+def test_an_argument_that_cannot_be_is_told_before_the_index_is_opened(
+    rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    def opening(*_: Any) -> None:
+        raise AssertionError("opened")
+
+    for module in ("ask", "chat", "search"):
+        monkeypatch.setattr(f"rlm.commands.{module}.open_any", opening)
+    monkeypatch.chdir(tmp_path)
+    words = (folder if word == "INDEX" else word.strip("'") for word in line.split())
+    code, out, err = rlm(*words)
+    assert (code, out, err.count("\n"), err.startswith("rlm: ")) == (2, "", 1, True)
+
+
+@pytest.mark.parametrize(
     ("row", "sentence"),
     [
         ("{}", 'line 2: expected {"_id": ..., "text": "..."'),
@@ -221,6 +274,31 @@ def test_a_bad_line_of_queries_is_named(
     assert code == 2
     assert sentence in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("command", "extra"), [("ask", ["--json"]), ("search", ["--json", "--mode", "lexical"])]
+)
+def test_a_question_is_read_from_standard_input_where_a_dash_stands_for_it(
+    rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, extra: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def piped(raw: bytes | None) -> Any:
+        monkeypatch.setattr(sys, "stdin", None if raw is None else io.TextIOWrapper(io.BytesIO(raw)))
+        return rlm(command, folder, "-", *extra)
+
+    code, out, _ = piped(b"Who has a\nmizzen?\n")
+    assert (code, "mizzen" in out) == (0, True)
+    for raw, sentence in (
+        (b"", "is empty"),
+        (None, "is empty"),
+        (b"\n", "is empty"),
+        (b"\xff?", "is not Unicode text"),
+    ):
+        code, out, err = piped(raw)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert sentence in err
 
 
 # -- search ------------------------------------------------------------------------------------------------
@@ -426,10 +504,12 @@ def test_ask_as_json_is_the_shape_that_is_promised(rlm: Any, folder: Path, tmp_p
     code, out, err = rlm("ask", folder, QUESTION, "--json", "--runs", tmp_path / "runs")
     said = json.loads(out)
     assert (code, out.count("\n")) == (0, 1)
-    assert set(said) == {"answer", "citations", "stop", "usage", "trace", "head", "read_by", "warnings"}
+    told = {"why", "lacks", "read_by", "warnings", "priced"}
+    assert set(said) == {"answer", "citations", "stop", "usage", "trace", "head"} | told
+    assert (said["why"], said["lacks"], said["priced"]) == (None, None, True)
     assert set(said["usage"]) == {"calls", "prompt_tokens", "completion_tokens", "usd"}
     (citation, *_) = said["citations"]
-    assert set(citation) == {"doc", "start", "end", "quote", "page", "supported", "similarity"}
+    assert set(citation) == {"doc", "start", "end", "quote", "page", "supported", "similarity", "also_in"}
     assert TEXTS[citation["doc"]][citation["start"] : citation["end"]] == citation["quote"] in said["answer"]
     assert verify(said["trace"], expected_head=said["head"]).ok
     assert "context.overview() -> " in err
@@ -452,7 +532,7 @@ def test_a_limit_is_a_result_and_no_error(rlm: Any, folder: Path, tmp_path: Path
     code, out, _ = rlm("ask", folder, QUESTION, "--runs", tmp_path, "--max-calls", 2, "--route", "rlm")
     assert code == 3
     assert out.startswith("(no answer: stopped by budget)")
-    code, out, _ = rlm("ask", folder, QUESTION, "--runs", tmp_path, "--max-calls", 0, "--json")
+    code, out, _ = rlm("ask", folder, QUESTION, "--runs", tmp_path, "--max-tokens", 1, "--json")
     assert (code, json.loads(out)["stop"]) == (3, "budget")
 
 

@@ -147,7 +147,7 @@ def test_a_file_of_answers_of_other_options_is_refused(
     assert call(rlm.cli.main, *words, "--temperature", "0.5")[0] == 0
     assert server.calls == 1
     code, _, err = call(rlm.cli.main, *words, "--temperature", "1")
-    assert code == 2 and "by another models" in err
+    assert code == 2 and "was answered by other models, or by these with other options; name" in err
 
 
 # -- the list ----------------------------------------------------------------------------------------------
