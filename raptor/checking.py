@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+from index_store.arguments import checked
 from index_store.generations import list_generations
 from index_store.index import Index, open_generation, open_index
 from index_store.paths import file_of, is_below
@@ -40,6 +41,7 @@ class SourceState:
     reason: str = ""
 
 
+@checked(RaptorError)
 def check_sources(
     index: str | Path,
     run: str | Path | None = None,

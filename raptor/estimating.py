@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from index_store.arguments import checked
 from index_store.embedder import Embedder
 from index_store.paths import file_of
 from raptor import metering
@@ -126,6 +127,7 @@ class _Tree:
         return sum(cost.prompt_tokens for cost in self.costs)
 
 
+@checked(RaptorError)
 def estimate(
     sources: Sources,
     index: str | Path,

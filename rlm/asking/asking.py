@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from index_store.arguments import checked
 from index_store.index import Index
 from index_store.types import Json, Scope
 from index_store.view import View
@@ -87,6 +88,7 @@ class Answer:
         }
 
 
+@checked(RlmError)
 def ask(
     index: str | Path | Index,
     question: str,
@@ -114,6 +116,7 @@ def ask(
     return run_blocking(ask_opened(ready(index, models), question, options))
 
 
+@checked(RlmError)
 async def ask_async(
     index: str | Path | Index,
     question: str,
@@ -135,6 +138,7 @@ async def ask_async(
     return await ask_opened(ready(index, models), question, options)
 
 
+@checked(RlmError)
 async def events(
     index: str | Path | Index,
     question: str,

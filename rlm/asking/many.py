@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from index_store.arguments import check_fields, checked
 from index_store.errors import IndexStoreError
 from index_store.files import Lock, lock, replace_file
 from index_store.index import Index
@@ -80,6 +81,7 @@ def _is_done(stop: Json, content: Json) -> bool:
     return stop in DONE or (stop == NO_CODE and bool(content))
 
 
+@checked(RlmError)
 async def ask_many(
     index: str | Path | Index,
     questions: Sequence[Question],
@@ -234,6 +236,9 @@ class Answers:
 
     path: Path
     by: Mapping[str, Json] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, RlmError)
 
     def lock(self) -> Lock:
         """Lock the file against other runs. Raises RlmError where one has locked it, or it cannot be written."""

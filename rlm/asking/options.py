@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from index_store.arguments import check_fields
 from index_store.types import Scope
 from rlm.answers.demands import Demands
 from rlm.asking.offline import check_schema
+from rlm.errors import RlmError
 from rlm.limits import RUNS, Limits, Models, Route
 from rlm.loop.recording import Watch, unwatched
 
@@ -32,4 +34,5 @@ class Options:
     watch: Watch = unwatched
 
     def __post_init__(self) -> None:
+        check_fields(self, RlmError)
         check_schema(self.models, self.demands.schema)

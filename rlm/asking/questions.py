@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
+from index_store.arguments import check_fields, checked
 from index_store.terminal import brief
 from index_store.types import Json, Scope
 from rlm.errors import RlmError
@@ -27,7 +28,11 @@ class Question:
     scope: Scope | None = None
     line: str = ""
 
+    def __post_init__(self) -> None:
+        check_fields(self, RlmError)
 
+
+@checked(RlmError)
 def read_questions(path: str | Path) -> list[Question]:
     """All questions of a file, or of standard input for "-"; ids become text, and each is there once.
 

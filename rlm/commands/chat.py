@@ -4,9 +4,10 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from index_store.errors import IndexStoreError
@@ -19,6 +20,7 @@ from rlm.asking.chat import Chat, chat_over
 from rlm.asking.options import Options
 from rlm.asking.runs import ready
 from rlm.commands.answers import amounts, as_text
+from rlm.commands.given import models_of
 from rlm.commands.live import live
 from rlm.commands.options import options_of
 from rlm.commands.typed import typed
@@ -44,11 +46,11 @@ BARE = frozenset({"help", "exit", "quit"})
 
 @dataclass(slots=True)
 class _State:
-    """`child`: the model of sub-calls, where it was named. `last`: the last answer. `head`: of the last conversation
+    """`named`: the models for a name of the root. `last`: the last answer. `head`: of the last conversation
     that ended, as it was shown. `code`: to exit with."""
 
     chat: Chat
-    child: str
+    named: Callable[[str], Models]
     quiet: bool
     head: str = ""
     last: Answer | None = None
@@ -61,14 +63,14 @@ def chat(args: argparse.Namespace) -> int:
     options = options_of(args, args.given)
     opened = ready(open_any(args.index, args.embedder), options.models)
     try:
-        return run_blocking(_chat(opened, options, args.child_model or "", args.quiet))
+        return run_blocking(_chat(opened, options, partial(models_of, args), args.quiet))
     except asyncio.CancelledError as e:  # by a signal to end
         raise KeyboardInterrupt from e
 
 
-async def _chat(opened: Index, o: Options, child: str, quiet: bool) -> int:
+async def _chat(opened: Index, o: Options, named: Callable[[str], Models], quiet: bool) -> int:
     async with chat_over(opened, o) as opened_chat:
-        state = _State(opened_chat, child, quiet)
+        state = _State(opened_chat, named, quiet)
         if sys.stdin.isatty():
             say("ask; /help says what else there is", file=sys.stderr)
         async for line in typed():
@@ -178,14 +180,15 @@ async def _command(state: _State, name: str, given: str) -> None:
         case "/model" if not given:
             say(f"the model is {spelled(chat.options.models.root)}; /model NAME asks another")
         case "/model":
-            _use(state, Models(given, state.child))
+            _use(state, given)
         case _:
             say(f"there is no command {one_line(name, 40)}; /help lists them", file=sys.stderr)
     sys.stdout.flush()
 
 
-def _use(state: _State, models: Models) -> None:
+def _use(state: _State, name: str) -> None:
     try:
+        models = state.named(name)
         state.chat.use(models)
     except RlmError as e:
         say(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)

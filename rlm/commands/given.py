@@ -53,10 +53,8 @@ def given_by(args: argparse.Namespace) -> Given:
     scope, limits = scope_of(args), _limits(args)
     if args.command != "shell":
         _check_a_call_fits(args)
-    root = _named(args.model, args)
-    child = None if args.child_model is None else _named(args.child_model, args)
+    models, root = models_of(args, args.model), named_by(args.model, args)
     schema = None if getattr(args, "schema", None) is None else load_schema(args.schema)
-    models = _models(root, child)
     check_schema(models, schema)
     limits = limits if limits.window else replace(limits, window=root.window)
     return Given(models, limits, scope, schema, _questions(args) if asks else ())
@@ -116,17 +114,19 @@ def _questions(args: argparse.Namespace) -> Sequence[Question]:
     return [Question(None, typed_text(args.question, "question"))]
 
 
+def models_of(args: argparse.Namespace, name: str) -> Models:
+    """The models where the root is the one of this name, short or litellm's, with what is sent with their calls."""
+    root, child = _named(name, args), None if args.child_model is None else _named(args.child_model, args)
+    if child is None:
+        return Models(root.model, options=root.options)
+    return Models(root.model, child.model, root.options, child.options)
+
+
 def _named(name: str, args: argparse.Namespace) -> Named:
     """The model of this name, whose price is known from now on where its short name tells it."""
     named = named_by(name, args)
     give_price(named.model, named.usd_per_million)
     return named
-
-
-def _models(root: Named, child: Named | None) -> Models:
-    if child is None:
-        return Models(root.model, options=root.options)
-    return Models(root.model, child.model, root.options, child.options)
 
 
 def _limits(args: argparse.Namespace) -> Limits:

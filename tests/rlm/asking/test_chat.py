@@ -264,6 +264,21 @@ def test_a_chat_takes_a_route_and_demands(talk: Talk, index: Index, tmp_path: Pa
     assert not [e for e in events if e["kind"] == "code_run"]
 
 
+def test_a_chat_in_python_takes_a_route_and_its_questions_are_then_calls_of_their_own(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> list[Answer]:
+        async with open_chat(index, route="retrieve", models=MODELS, runs=tmp_path) as chat:
+            return await both(chat)
+
+    with ModelServer(["Two."]) as server:
+        server.use(monkeypatch)
+        answers = run_blocking(go())
+    assert [a.content for a in answers] == ["Two.", "Two."]
+    assert server.calls == 2
+    assert read(answers[0].trace)[0][0]["route"] == "retrieve"
+
+
 def test_a_question_that_was_stopped_leaves_the_chat_and_its_trace_whole(talk: Talk) -> None:
     async def go(chat: Chat) -> Answer:
         asking = asyncio.ensure_future(chat.ask("How many masts?"))
