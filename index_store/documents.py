@@ -2,10 +2,12 @@
 
 import difflib
 import json
+import os
 import re
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from glob import has_magic
 from itertools import chain
 from pathlib import Path
 from typing import Any, overload
@@ -14,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
+from index_store.paths import file_of, is_below, matches
 from index_store.terminal import brief
 from index_store.types import Document
 
@@ -52,6 +55,7 @@ class Documents(Sequence[Document]):
         self._read_short = lru_cache(CACHED)(self._parsed)
         self._read_long = lru_cache(CACHED_LONG)(self._parsed)
         self._having = lru_cache(64)(self._search_metadata)
+        self._named = lru_cache(64)(self._search_names)
 
     def __len__(self) -> int:
         return len(self._order)
@@ -87,6 +91,25 @@ class Documents(Sequence[Document]):
         place = 0 if len(self) <= compared else max(self._place(doc) - compared // 2, 0)
         ids = [self[self._by_id(i)].id for i in range(place, min(place + compared, len(self)))]
         return next(iter(difflib.get_close_matches(doc, ids, n=1, cutoff=0.5)), None)
+
+    def named(self, name: str) -> Numbers:
+        """Numbers, ascending, of the documents that a name stands for: the one with this id; else those in a folder of
+        ids, or that a pattern of ids fits, as in a shell; else those whose source is this file, or is in this folder,
+        or fits this pattern, from the working folder. None where there is no such document."""
+        number = self.number(name)
+        return self._named(name) if number is None else np.array([number], dtype=np.int64)
+
+    def _search_names(self, name: str) -> Numbers:
+        plain = os.path.normpath(name) if name and "\0" not in name else "."
+        if plain != ".":
+            found = [number for number, document in enumerate(self) if _fits(plain, document.id)]
+            here = os.path.abspath(plain)  # noqa: PTH100  (it follows no link)
+            for number, document in enumerate(() if found else self):
+                source = file_of(document.source).replace("\0", "?")
+                if _fits(plain, os.path.normpath(source)) or _fits(here, os.path.abspath(source)):  # noqa: PTH100
+                    found.append(number)
+            return np.array(found, dtype=np.int64)
+        return np.array([], dtype=np.int64)
 
     def having(self, name: str, value: str | None = None) -> Numbers:
         """Numbers, ascending, of the documents that have the metadata field `name`, with this value if one is given."""
@@ -144,6 +167,11 @@ class Documents(Sequence[Document]):
                 f"{self._path} is damaged at document {number} ({type(e).__name__}: {e}); "
                 "copy or build the index again"
             ) from e
+
+
+def _fits(name: str, path: str) -> bool:
+    """Whether a path is one that is named, or below it, or fits it."""
+    return is_below(path, [name]) or (has_magic(name) and matches(name, path))
 
 
 def _after_meta(pair: re.Pattern[bytes], lines: Any, start: int, end: int) -> bool:

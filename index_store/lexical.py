@@ -7,6 +7,7 @@ by numpy with its bounds checks, because the arrays may come from a stranger.
 
 import re
 from array import array
+from collections import Counter
 from collections.abc import Iterable
 from functools import cache
 from itertools import chain
@@ -24,6 +25,9 @@ Ints = npt.NDArray[np.integer]
 K1, B = 1.5, 0.75
 MOST_SCORE = 1e3  # of one word: the logarithm of how rare it is, times at most one
 _WORD = re.compile(r"\w+")
+# In an excerpt a character of Chinese, Japanese or Korean is a word, as there is no space between words.
+_CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
+_WINDOW_WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
 # Where as_completed and asCompleted are divided into parts; mRNA and iPhone are not.
 _JOINT = re.compile(r"_|(?<=[a-z][a-z])(?=[A-Z])")
 
@@ -48,6 +52,42 @@ def words(text: str) -> list[str]:
     parts = [p for w in whole if _JOINT.search(w) for p in _JOINT.split(w) if p]
     lower = (w.lower() for w in whole + parts)
     return list(_stemmer().stemWords([w for w in lower if w not in _stop_words()]))
+
+
+def best_window(text: str, query: str, chars: int) -> tuple[int, int]:
+    """Where the `chars` characters of a text, or somewhat fewer, are that hold most different words of a query.
+
+    Of windows with as many, the first in which they stand closest, in its middle. It cuts no word that is not longer
+    than a window. The beginning of a text that has none of the words.
+    """
+    each = [match[0] for match in _WINDOW_WORD.finditer(query)]
+    wanted = frozenset(words(" ".join(each)) or map(str.lower, each))  # a query may have stop words alone
+    stems = cache(words)
+    found = [
+        (match.start(), match.end(), own)
+        for match in _WINDOW_WORD.finditer(text)
+        if (own := [stem for stem in stems(match[0]) or [match[0].lower()] if stem in wanted])
+    ]
+    best, middle, first, held = (0, 0), 0, 0, Counter[str]()
+    for start, end, own in found:
+        held.update(own)
+        while (at := found[first])[0] < start and (end - at[0] > chars or all(held[s] > 1 for s in at[2])):
+            held.subtract(at[2])
+            first += 1
+        if (score := (sum(times > 0 for times in held.values()), at[0] - end)) > best:
+            best, middle = score, (at[0] + end) // 2
+    start = max(min(middle - chars // 2, len(text) - chars), 0)
+    return _between_words(text, start, min(start + chars, len(text)))
+
+
+def _between_words(text: str, start: int, end: int) -> tuple[int, int]:
+    """The range without the parts of words at its ends; as it is where that would leave less than half."""
+    low = high = None
+    if start and not text[start - 1].isspace():
+        low = next((i for i in range(start, (start + end) // 2) if text[i].isspace()), None)
+    if end < len(text) and not text[end].isspace():
+        high = next((i for i in range(end, (start + end) // 2, -1) if text[i - 1].isspace()), None)
+    return (start if low is None else low), (end if high is None else high)
 
 
 class _StemNumbers(dict[str, list[int]]):

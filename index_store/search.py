@@ -79,9 +79,10 @@ def search(
     `mode`: hybrid (meaning and words), dense, lexical, or tree: all levels in one pool. A text file, which has no
     vectors, is searched by words in every mode but dense, which raises BadQuery. `level`: None means the chunks, or
     every level in mode tree.
-    Filters: `under`, only this node and those below it; `doc`, only the chunks of this document and summaries of
-    nothing else; `where`, only documents whose metadata has each of these fields with that value; `section`, only
-    chunks under a heading that contains this, whatever the case; `within`, only nodes with these numbers, ascending.
+    Filters: `under`, only this node and those below it; `doc`, only the chunks of this document, or of those that a
+    folder, pattern or file stands for (see `Documents.named`), and summaries of nothing else; `where`, only documents
+    whose metadata has each of these fields with that value; `section`, only chunks under a heading that contains this,
+    whatever the case; `within`, only nodes with these numbers, ascending.
     `vector`: the query's (dim,) unit vector, else the tree's embedder makes it. `weights`: of the hybrid score.
     `fold`: passages that say the same in documents that are near-duplicates are one hit, with the others as its
     `copies`; without it each is a hit. `check`: may stop it by raising, while it looks through headings.
@@ -148,7 +149,7 @@ def hit(tree: Tree, number: int, score: float, copies: Sequence[Span] = ()) -> H
 
 
 def candidates(tree: Tree, mode: Mode, level: int | None, under: str | None, doc: str | None) -> Numbers:
-    """Numbers of the nodes to choose from, ascending. Of a document: its chunks and the summaries of nothing else."""
+    """Numbers of the nodes to choose from, ascending. Of documents: their chunks and the summaries of nothing else."""
     chosen = (
         range(len(tree))
         if level is None and mode == "tree"
@@ -158,11 +159,10 @@ def candidates(tree: Tree, mode: Mode, level: int | None, under: str | None, doc
     if under is not None:
         nodes = np.intersect1d(nodes, tree.below(tree.number_of(under)), assume_unique=True)
     if doc is not None:
-        leaves = tree.document_leaves(tree.document_number(doc))
-        inside = (nodes >= leaves.start) & (nodes < leaves.stop)
+        others = np.flatnonzero(np.isin(tree.leaf_documents, tree.documents_named(doc), invert=True))
         if len(nodes) and nodes[-1] >= tree.levels[0]:
-            inside |= np.isin(nodes, summaries_of(tree, leaves))
-        nodes = nodes[inside]
+            others = np.concatenate([others, tree.above(others)])
+        nodes = np.setdiff1d(nodes, others, assume_unique=True)
     return nodes
 
 
@@ -207,16 +207,6 @@ def among(numbers: Numbers, nodes: Numbers) -> Numbers:
     numbers = between(numbers, int(nodes[0]), int(nodes[-1]) + 1)
     whole = int(nodes[-1]) - int(nodes[0]) + 1 == len(nodes)
     return numbers if whole else numbers[np.isin(numbers, nodes, assume_unique=True)]
-
-
-def summaries_of(tree: Tree, leaves: range) -> Numbers:
-    """Numbers, ascending, of the summaries that have no other chunks below them than these."""
-    inside, layer = set(leaves), set(leaves)
-    for _ in tree.levels[1:]:
-        above = {p for n in layer for p in tree.neighbours(n, "parents")}
-        layer = {p for p in above if inside.issuperset(tree.neighbours(p, "children"))}
-        inside |= layer
-    return np.array(sorted(inside.difference(leaves)), dtype=np.int64)
 
 
 def hybrid(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import accumulate
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -282,12 +282,24 @@ class Tree:
         """The number of the document with this id. Raises NoSuchNode, which names a similar id."""
         number = self.documents.number(doc) if isinstance(doc, str) else None
         if number is None:
-            near = self.documents.nearest_id(str(doc))
-            there = "is" if len(self.documents) == 1 else "are"
-            held = f"there {there} {count(len(self.documents), 'document')}"
-            hint = f"did you mean {near!r}?" if near else held
-            raise NoSuchNode(f"no document {str(doc)[:80]!r}; {hint}")
+            raise self._no_document(doc)
         return number
+
+    def documents_named(self, name: str) -> Numbers:
+        """Numbers, ascending, of the documents that a name stands for: an id, or a folder, a pattern or a file (see
+        `Documents.named`). Raises NoSuchNode, which names a similar id, where it stands for none."""
+        numbers = self.documents.named(name) if isinstance(name, str) else ()
+        if not len(numbers):
+            raise self._no_document(name)
+        return np.asarray(numbers)
+
+    def _no_document(self, name: object) -> NoSuchNode:
+        documents, told = self.documents, str(name)
+        near = documents.nearest_id(told) or documents.nearest_id(PurePath(told).name)
+        there = "is" if len(documents) == 1 else "are"
+        held = f"there {there} {count(len(documents), 'document')}"
+        hint = f"did you mean {near!r}?" if near else held
+        return NoSuchNode(f"no document {told[:80]!r}; {hint}")
 
     def _outline(self, number: int) -> Outline:
         """The headings and pages of the document with this number."""

@@ -7,6 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
+from index_store.arguments import check_fields
+from index_store.errors import BadQuery
+
 #: How a search ranks: by meaning and words, by meaning, by words, or all levels in one pool.
 Mode = Literal["hybrid", "dense", "lexical", "tree"]
 MODES: tuple[Mode, ...] = get_args(Mode)
@@ -24,12 +27,17 @@ def unchecked() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The part of an index that a question is about: chunks of the document `doc`, of documents whose metadata has each
-    field of `where` with that value, under a heading that contains `section`, whatever the case. Without any, all."""
+    """The part of an index that a question is about: chunks of the document `doc`, or of those that this folder or
+    pattern of ids, or file, stands for (see `Documents.named`), of documents whose metadata has each field of `where`
+    with that value, under a heading that contains `section`, whatever the case. Without any, all. Raises BadQuery for
+    what is no text."""
 
     doc: str | None = None
     where: Mapping[str, str] = field(default_factory=dict)
     section: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, BadQuery)
 
     @property
     def is_all(self) -> bool:

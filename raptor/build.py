@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from index_store.arguments import checked
 from index_store.generations import differences_between
 from index_store.index import Index, open_index
 from index_store.terminal import count
@@ -76,6 +77,7 @@ class _Told:
     notes: Sequence[Note]
 
 
+@checked(RaptorError)
 def build_index(
     sources: Sources,
     index: str | Path,
@@ -128,6 +130,7 @@ def build_index(
         return report
 
 
+@checked(RaptorError)
 def update_index(
     index: str | Path,
     sources: Sources = (),
@@ -160,6 +163,7 @@ def update_index(
     return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
 
 
+@checked(RaptorError)
 def sync_index(
     index: str | Path,
     *,

@@ -12,14 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
+from index_store.arguments import checked
 from index_store.generations import list_generations
 from index_store.index import Index, open_generation, open_index
+from index_store.paths import file_of, is_below
 from index_store.types import Document
 from raptor.corpus import document_of
 from raptor.errors import RaptorError
-from raptor.loading.find import is_below
 from raptor.loading.load import load
-from raptor.loading.origins import FILE, Source, file_of, holder, is_gone, outside_of_here
+from raptor.loading.origins import FILE, Source, holder, is_gone, outside_of_here
 from raptor.loading.parsed import CheckpointCache
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.settings import BuildSettings
@@ -74,6 +75,7 @@ class _Wanted:
         return SourceState(self.document.id, place, "changed", "", len(passages), standing)
 
 
+@checked(RaptorError)
 def check_sources(
     index: str | Path,
     run: str | Path | None = None,

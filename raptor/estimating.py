@@ -13,7 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from index_store.arguments import checked
 from index_store.embedder import Embedder
+from index_store.paths import file_of
 from raptor import metering
 from raptor.checkpoint import SETTLED, Checkpoint
 from raptor.corpus import new_parts
@@ -22,7 +24,6 @@ from raptor.grower import Grower
 from raptor.loading.duplicates import near_duplicates
 from raptor.loading.kinds import is_slow
 from raptor.loading.load import load
-from raptor.loading.origins import file_of
 from raptor.loading.parsed import CheckpointCache
 from raptor.loading.processes import is_known
 from raptor.loading.types import Failure, SourceFile, Text
@@ -137,6 +138,7 @@ class _Tree:
         return sum(cost.prompt_tokens for cost in self.costs)
 
 
+@checked(RaptorError)
 def estimate(
     sources: Sources,
     index: str | Path,

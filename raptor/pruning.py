@@ -3,13 +3,16 @@
 import hashlib
 from pathlib import Path
 
+from index_store.arguments import checked
 from index_store.generations import list_generations, prune
 from index_store.index import Index, open_generation, open_index
 from raptor.checkpoint import NAME, Checkpoint, build_lock
+from raptor.errors import RaptorError
 from raptor.grower import is_summary
 from raptor.loading.processes import is_parsed
 
 
+@checked(RaptorError)
 def prune_index(index: str | Path, keep: int = 1) -> tuple[list[int], int]:
     """Delete generations; give their numbers, and how many recorded texts and summaries were dropped with them.
 
@@ -23,6 +26,7 @@ def prune_index(index: str | Path, keep: int = 1) -> tuple[list[int], int]:
         return deleted, _forget(path) if (path / NAME).exists() else 0
 
 
+@checked(RaptorError)
 def places_of_removed(index: str | Path) -> list[str]:
     """Where texts still are that the live generation does not hold: other generations, and `build.sqlite`.
 

@@ -8,12 +8,13 @@ from pathlib import Path, PurePath
 
 from index_store.errors import BrokenIndex
 from index_store.index import open_index
+from index_store.paths import file_of
 from index_store.terminal import count, visible
 from index_store.types import Document
 from raptor.corpus import document_of
 from raptor.errors import RaptorError
 from raptor.loading.load import id_taken
-from raptor.loading.origins import ROOT, Origins, Source, file_of, holder, is_gone, typed_here
+from raptor.loading.origins import ROOT, Origins, Source, holder, is_gone, typed_here
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.types import Kept
 from raptor.workspace import looked_at, recorded_origins

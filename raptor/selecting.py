@@ -6,10 +6,10 @@ from glob import has_magic
 from pathlib import Path
 
 from index_store.index import Index
+from index_store.paths import is_below, matches
 from raptor.errors import RaptorError
-from raptor.loading.find import is_below
 from raptor.loading.metadata import read_metadata
-from raptor.loading.origins import Origins, matches, typed_here
+from raptor.loading.origins import Origins, typed_here
 
 JSONL = ".jsonl"
 

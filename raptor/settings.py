@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from index_store.arguments import check_fields, checked
 from index_store.terminal import brief
 from raptor.clustering.settings import ClusterSettings
 from raptor.errors import RaptorError
@@ -47,6 +48,7 @@ class BuildSettings:
         )
 
     def __post_init__(self) -> None:
+        check_fields(self, RaptorError)
         least = {"chunk_tokens": 16, "summary_tokens": 32, "concurrency": 1, "root_children": 2}
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
@@ -82,12 +84,14 @@ class Spending:
     max_errors: int = 10
 
     def __post_init__(self) -> None:
+        check_fields(self, RaptorError)
         if self.usd is not None and not 0 <= self.usd <= MOST_USD:
             raise RaptorError(f"max-usd is {self.usd}; give a number of dollars from 0 to {MOST_USD:,}")
         if self.max_errors < 0:
             raise RaptorError(f"max-errors is {self.max_errors}; give 0 or more")
 
 
+@checked(RaptorError)
 def read_settings(path: str | Path) -> BuildSettings:
     """Settings from a TOML file: the fields of BuildSettings, those of ClusterSettings in a table [cluster].
 

@@ -50,7 +50,7 @@ def _search_parser(commands: Any) -> None:
         "rlm.commands.search:search",
     )
     search.add_argument("index", metavar="INDEX")
-    search.add_argument("query", nargs="?")
+    search.add_argument("query", nargs="?", help='what to find; "-" reads it from standard input')
     _embedder_option(search)
     search.add_argument("-k", type=int, default=10, help="hits (%(default)s)")
     search.add_argument(
@@ -69,9 +69,16 @@ def _search_parser(commands: Any) -> None:
         action="store_true",
         help="show passages that say the same in near-duplicate documents each as a hit of its own",
     )
-    search.add_argument("--queries", metavar="FILE", help='many queries: .jsonl of {"_id", "text", "scope"?}')
     search.add_argument(
-        "--json", action="store_true", help=f"print JSON, with the first {HIT_CHARS:,} characters of each hit"
+        "--queries",
+        metavar="FILE",
+        help='many queries: .jsonl of {"_id", "text", "scope"?}, "-" for standard input',
+    )
+    search.add_argument(
+        "--json",
+        action="store_true",
+        help=f"print JSON, with the first {HIT_CHARS:,} characters of each hit as text, and the part that fits the "
+        "query best as match",
     )
 
 
@@ -91,7 +98,13 @@ class _Once(argparse.Action):
 
 
 def _scope_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--doc", action=_Once, metavar="ID", help="only this document")
+    command.add_argument(
+        "--doc",
+        action=_Once,
+        metavar="DOC",
+        help="only this document, by its id or the path of its file; or those in a folder, or that a pattern fits: "
+        "'reports/*.pdf'",
+    )
     command.add_argument(
         "--where",
         action="append",
@@ -179,11 +192,11 @@ def _ask_parser(commands: Any) -> None:
         progress=True,
     )
     ask.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
-    ask.add_argument("question", nargs="?")
+    ask.add_argument("question", nargs="?", help='what to answer; "-" reads it from standard input')
     ask.add_argument(
         "--questions",
         metavar="FILE",
-        help='many questions: .jsonl of {"_id", "text", "scope"?}; with --answers',
+        help='many questions: .jsonl of {"_id", "text", "scope"?}, "-" for standard input; with --answers',
     )
     ask.add_argument(
         "--answers",
@@ -337,6 +350,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _end_like_ctrl_c()
     try:
         with logged(args.verbose, quiet=args.quiet):
+            if args.command in ("ask", "chat", "shell"):
+                args.given = resolve_name("rlm.commands.given:given_by")(args)
             _say_opening(args)
             run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
             code = run(args)
@@ -356,7 +371,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _say_opening(args: argparse.Namespace) -> None:
-    """The first sign of life of a command that asks, before anything heavy is imported."""
+    """The first sign of life of a command that asks, once its arguments are checked and before anything heavy is
+    imported."""
     asks = args.command in ("ask", "chat") and not getattr(args, "quiet", False)
     if asks and Path(args.index).exists():
         say(f"opening {one_line(args.index, 200)}", file=sys.stderr, flush=True)

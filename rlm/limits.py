@@ -2,11 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, get_args
 
+from index_store.arguments import check_fields
 from index_store.terminal import count
 from index_store.types import Json
 from rlm.errors import RlmError
+from rlm.gateway.naming import Named, aliases
 from rlm.gateway.options import check_options
 from rlm.sandbox.opening import BACKENDS
 
@@ -39,7 +42,7 @@ class Limits:
     model's window, where litellm does not know it. `backend`: the sandbox that confines the code; no other is used in
     its place.
 
-    Raises RlmError for a number out of range.
+    Raises RlmError for a number out of range, or what is no number.
     """
 
     usd: float | None = None
@@ -59,6 +62,7 @@ class Limits:
     backend: str = "linux"
 
     def __post_init__(self) -> None:
+        check_fields(self, RlmError)
         if self.backend not in list(BACKENDS):
             raise RlmError(f"backend is {str(self.backend)[:40]!r}; give one of {', '.join(BACKENDS)}")
         for name in _FROM_0:
@@ -78,13 +82,15 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Models:
-    """The models of a run, as litellm names them. `root`: of conversations, children's too. `child`: of sub-calls; if
-    none is named, the root model, or beside an offline one offline/reader, which alone reads passages.
+    """The models of a run, as litellm names them; `named` takes short names.
+
+    `root`: of conversations, children's too. `child`: of sub-calls; if none is named, the root model, or beside an
+    offline one offline/reader, which alone reads passages.
 
     `options`: sent with each call, such as {"temperature": 0, "reasoning_effort": "low"}, by litellm's names; a
     parameter that a model does not have is left out. `child_options`: sent with sub-calls instead; by default the same.
 
-    Raises GatewayError for an option that cannot be sent.
+    Raises GatewayError for an option that cannot be sent, RlmError for a name that is no text.
     """
 
     root: str = "offline/navigator"
@@ -93,12 +99,30 @@ class Models:
     child_options: Mapping[str, Json] | None = None
 
     def __post_init__(self) -> None:
-        if not self.child:
-            offline = self.root.startswith("offline/")
-            object.__setattr__(self, "child", "offline/reader" if offline else self.root)
         child_options = self.options if self.child_options is None else self.child_options
         object.__setattr__(self, "options", check_options(self.options))
         object.__setattr__(self, "child_options", check_options(child_options))
+        check_fields(self, RlmError)
+        if not self.child:
+            offline = self.root.startswith("offline/")
+            object.__setattr__(self, "child", "offline/reader" if offline else self.root)
+
+    @classmethod
+    def named(cls, root: str, child: str = "", *, file: str | Path | None = None) -> "Models":
+        """The models that short names stand for, with their options and prices, as on a command line; a name that is
+        none is litellm's. `file`: of short names; by default the user's own (`rlm models` lists what is in it). Only
+        this reads it: `Models(root)` takes litellm's names. A window that the file tells is for `Limits(window=...)`.
+
+        Raises GatewayError for a file that cannot be used.
+        """
+        from rlm.gateway.models import give_price  # here, as --help needs none
+
+        known = aliases(file)
+        named = known.get(root, Named(root))
+        own = known.get(child, Named(child)) if child else named
+        for model in (named, own):
+            give_price(model.model, model.usd_per_million)
+        return cls(named.model, own.model if child else "", named.options, own.options)
 
     def sub_call_options(self, model: str) -> Mapping[str, Json]:
         """The options of a sub-call that is put to one of the two models."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from index_store.arguments import check_fields
 from raptor.errors import RaptorError
 
 Method = Literal["fast", "paper"]
@@ -34,6 +35,7 @@ class ClusterSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        check_fields(self, RaptorError)
         if self.method not in METHODS:
             raise RaptorError(f"method is {self.method!r}; give 'fast' or 'paper'")
         least = {"max_tokens": 1, "max_memberships": 1, "dims": 1, "target_size": 2, "part_size": 8}

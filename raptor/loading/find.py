@@ -49,11 +49,6 @@ def named_below(files: Sequence[SourceFile], roots: Sequence[str]) -> list[Sourc
     return sorted((_named(file, roots) for file in files), key=lambda file: file.id)
 
 
-def is_below(path: str | Path, roots: Sequence[str]) -> bool:
-    """Whether a path lies in one of the folders `roots`, or is one."""
-    return any(Path(path).is_relative_to(root) for root in roots)
-
-
 def _named(file: SourceFile, roots: Sequence[str]) -> SourceFile:
     path = file.path.parent.resolve() / file.path.name
     root = next((root for root in roots if path.is_relative_to(root)), None)

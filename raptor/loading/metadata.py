@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from index_store.arguments import checked
 from raptor.errors import RaptorError
 from raptor.loading.types import meta_of
 
@@ -22,6 +23,7 @@ class Metadata:
     lines: Mapping[str, int]
 
 
+@checked(RaptorError)
 def read_metadata(file: str | Path) -> Metadata:
     """The metadata in a .jsonl or .csv file, whose rows have an "_id" or "doc" and any further fields.
 

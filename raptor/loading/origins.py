@@ -5,17 +5,16 @@ sources stand in `build.sqlite`, not in the index, which may be given away.
 """
 
 import os
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
-from fnmatch import fnmatchcase
 from functools import cache
 from glob import has_magic
 from pathlib import Path, PurePath
 from typing import Any
 
+from index_store.paths import file_of, is_below, matches
 from index_store.types import Document, Json
-from raptor.loading.find import is_below, roots_of
+from raptor.loading.find import roots_of
 from raptor.loading.kinds import PACKED
 
 FILE, FOLDER, PATTERN = "file", "folder", "pattern"
@@ -199,11 +198,6 @@ def outside_of_here(places: Iterable[str]) -> list[str]:
     return [place for place in places if not is_below(os.path.realpath(place), here)]
 
 
-def file_of(source: str) -> str:
-    """The file in the `source` of a document, which for a line of .jsonl ends with the line's number."""
-    return re.sub(r"(?i)(\.jsonl):\d+\Z", r"\1", source)
-
-
 def holder(path: str) -> str:
     """The file that an absolute path leads to, or into: what is packed in a file has a path below it, and a line of
     JSON in a file without a suffix the number of the line after its name."""
@@ -233,28 +227,6 @@ def is_gone(path: str) -> bool:
     except OSError:
         return False
     return False
-
-
-def matches(pattern: str, path: str) -> bool:
-    """Whether `glob`, with ** for any folders, would give this path for this pattern, if it were there."""
-    wanted, parts = PurePath(pattern).parts, PurePath(path).parts
-
-    @cache
-    def match(i: int, j: int) -> bool:
-        if i == len(wanted):
-            return j == len(parts)
-        # At the end it stands for a file, before it for a folder.
-        if wanted[i] == "**" and i + 1 < len(wanted) and match(i + 1, j):
-            return True
-        if j == len(parts):
-            return False
-        if wanted[i] == "**":
-            is_last = (i + 1, j + 1) == (len(wanted), len(parts))
-            return not parts[j].startswith(".") and (is_last or match(i, j + 1))
-        is_seen = wanted[i].startswith(".") or not parts[j].startswith(".")
-        return is_seen and fnmatchcase(parts[j], wanted[i]) and match(i + 1, j + 1)
-
-    return match(0, 0)
 
 
 def _wild_parts(pattern: str) -> tuple[str, ...]:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from index_store.arguments import check_fields
 from index_store.terminal import count
 from index_store.types import Json
 from rlm.answers.citations import Citation
@@ -34,6 +35,7 @@ class Demands:
     schema: Mapping[str, Json] | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, RlmError)
         if self.schema is not None and (problem := schema_problem(self.schema)):
             raise RlmError(f"the schema is none that an answer can be held to: {problem}")
 

@@ -12,6 +12,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
+from index_store.arguments import checked
 from index_store.types import Json
 from rlm.audit.fences import fenced_blocks
 from rlm.errors import RlmError
@@ -38,6 +39,7 @@ class TooMuch(Exception):
     """A validation that was given up after STEPS keywords."""
 
 
+@checked(RlmError)
 def load_schema(path: str | Path) -> dict[str, Json]:
     """The schema in a file, checked to be one that answers can be held to. Raises RlmError, saying what is wrong."""
     try:

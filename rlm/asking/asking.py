@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
+from index_store.arguments import checked
 from index_store.index import Index
 from index_store.terminal import count
 from index_store.types import Json, Scope
@@ -16,9 +17,9 @@ from rlm.answers.demands import Demands, is_not_found
 from rlm.answers.schema import typed
 from rlm.asking.offline import doubts, read_by
 from rlm.asking.options import Options
+from rlm.asking.questions import check_text
 from rlm.asking.routes import Choice, choose, first_call
 from rlm.asking.runs import (
-    check_text,
     gateway_for,
     new_folder,
     new_run,
@@ -72,25 +73,23 @@ class Answer:
     warnings: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Json]:
-        """The answer as the command line prints it."""
-        answer: dict[str, Json] = {
+        """The answer as the command line prints it: always the same fields, null where there is nothing to say."""
+        return {
             "answer": self.content if self.value is None else self.value,
-            "citations": [citation.as_json() for citation in self.citations],
+            "citations": [{"also_in": []} | citation.as_json() for citation in self.citations],
             "stop": self.stop,
+            "why": self.why or None,
+            "lacks": self.lacks or None,
+            "read_by": self.read_by or None,
+            "warnings": list(self.warnings),
             "usage": asdict(self.usage),
+            "priced": self.priced,
             "trace": str(self.trace),
             "head": self.head,
         }
-        more: dict[str, Json] = {
-            "why": self.why,
-            "lacks": self.lacks,
-            "read_by": self.read_by,
-            "warnings": list(self.warnings),
-        }
-        told = {name: value for name, value in more.items() if value}
-        return answer | ({} if self.priced else {"priced": False}) | told
 
 
+@checked(RlmError)
 def ask(
     index: str | Path | Index,
     question: str,
@@ -118,6 +117,7 @@ def ask(
     return run_blocking(ask_opened(ready(index, models), question, options))
 
 
+@checked(RlmError)
 async def ask_async(
     index: str | Path | Index,
     question: str,
@@ -139,6 +139,7 @@ async def ask_async(
     return await ask_opened(ready(index, models), question, options)
 
 
+@checked(RlmError)
 async def events(
     index: str | Path | Index,
     question: str,

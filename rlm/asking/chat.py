@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from index_store.arguments import checked
 from index_store.index import Index
 from index_store.types import Scope
 from index_store.view import View
@@ -16,9 +17,9 @@ from rlm.answers.citations import Conclusion
 from rlm.answers.demands import Demands
 from rlm.asking.asking import Answer, answer_of, by_route
 from rlm.asking.options import Options
+from rlm.asking.questions import check_text
 from rlm.asking.routes import Choice, choose, first_call
 from rlm.asking.runs import (
-    check_text,
     gateway_for,
     new_folder,
     new_run,
@@ -105,6 +106,7 @@ class Chat:
         """The hash of the last line of the trace so far, or of the last that ended; '' before the first question."""
         return self._head if self._recorded is None else self._recorded.trace.head
 
+    @checked(RlmError)
     def use(self, models: Models) -> None:
         """Ask other models from now on; the trace says so. Raises GatewayError where one is unknown or has no key."""
         ready(self.index, models)
@@ -166,10 +168,12 @@ class Chat:
         return recorded.talk
 
 
+@checked(RlmError)
 @asynccontextmanager
 async def open_chat(
     index: str | Path | Index,
     *,
+    route: Route = "rlm",
     models: Models = Models(),
     limits: Limits = Limits(),
     demands: Demands = Demands(),
@@ -183,16 +187,17 @@ async def open_chat(
             print((await chat.ask("Who approves travel?")).content)
             print((await chat.ask("And up to which sum?")).content)
 
-    The options are those of `rlm.ask` without a route: a chat always uses the loop, for its variables. Raises as
+    The options are those of `rlm.ask`, but that the route is the loop where none is given, for its variables: by
+    another, each question is asked by itself. What "auto" chooses for the first question is the way of all. Raises as
     `rlm.ask`.
     """
-    async with chat_over(index, Options("rlm", models, limits, demands, scope, runs, watch)) as chat:
+    async with chat_over(index, Options(route, models, limits, demands, scope, runs, watch)) as chat:
         yield chat
 
 
 @asynccontextmanager
 async def chat_over(index: str | Path | Index, options: Options) -> AsyncIterator[Chat]:
-    """As `open_chat`, by any route: what "auto" chooses for its first question is the way of a whole conversation."""
+    """As `open_chat`, with options as one value."""
     opened = ready(index, options.models)
     async with gateway_for(options.limits) as gateway:
         chat = Chat(opened, gateway, options)

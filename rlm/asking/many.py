@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from index_store.arguments import check_fields, checked
 from index_store.errors import IndexStoreError
 from index_store.files import Lock, lock, replace_file
 from index_store.index import Index
@@ -34,6 +35,9 @@ from rlm.loop.run import Run
 N = TypeVar("N", int, float)
 #: The stops of a question that is done; one that reached a limit or failed is asked again by the next run.
 DONE = frozenset({"answer", "unmet"})
+#: The stop of a model that writes no code: what it answered all the same, asking again would not better.
+NO_CODE = "no code"
+_OF_AN_ANSWER = tuple(Answer("", (), "", Usage(), Path(), "").as_json())
 _LINE_START = b'{"_id": '  # of every line that `Answers.add` writes: a cut line has it too
 
 
@@ -53,7 +57,7 @@ class Outcome:
     @property
     def done(self) -> bool:
         """Whether the question need not be asked again."""
-        return self.answer is not None and self.answer.stop in DONE
+        return self.answer is not None and _is_done(self.answer.stop, self.answer.content)
 
     @property
     def stop(self) -> str:
@@ -61,13 +65,24 @@ class Outcome:
         return self.answer.stop if self.answer else "failed" if self.asked else "not asked"
 
     def as_json(self) -> dict[str, Json]:
-        """The outcome as it is in a file of answers, which has one a line."""
-        asked: dict[str, Json] = {"_id": self.question.id, "question": self.question.text}
-        if self.question.scope is not None:
-            asked["scope"] = self.question.scope.as_json()
-        return asked | (self.answer.as_json() if self.answer else {"stop": self.stop, "error": self.error})
+        """The outcome as it is in a file of answers, which has one a line: always the same fields, null where there is
+        nothing to say."""
+        scope = self.question.scope
+        asked: dict[str, Json] = {
+            "_id": self.question.id,
+            "question": self.question.text,
+            "scope": None if scope is None else scope.as_json(),
+        }
+        answer = self.answer.as_json() if self.answer else dict.fromkeys(_OF_AN_ANSWER)
+        return asked | answer | {"stop": self.stop, "error": self.error}
 
 
+def _is_done(stop: Json, content: Json) -> bool:
+    """Whether a question that ended so need not be asked again."""
+    return stop in DONE or (stop == NO_CODE and bool(content))
+
+
+@checked(RlmError)
 async def ask_many(
     index: str | Path | Index,
     questions: Sequence[Question],
@@ -207,6 +222,17 @@ def asked_with(index: Index, options: Options) -> dict[str, Json]:
     }
 
 
+#: How an answer that differs in one of these is told of.
+_OTHER = {
+    "index": "from another index, or another state of it",
+    "models": "by other models, or by these with other options",
+    "route": "by another route",
+    "demands": "under other demands",
+    "scope": "in another scope",
+    "prompts": "by another version of this program",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Answers:
     """A file of outcomes, one JSON object a line, which the next run continues.
@@ -216,6 +242,9 @@ class Answers:
 
     path: Path
     by: Mapping[str, Json] | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, RlmError)
 
     def lock(self) -> Lock:
         """Lock the file against other runs. Raises RlmError where one has locked it, or it cannot be written."""
@@ -237,9 +266,13 @@ class Answers:
         rows = self._rows()
         asked = {_key_of(question) for question in questions}
         for row, _ in rows:
-            if row["stop"] in DONE and _key(row) in asked:
+            if _is_done(row["stop"], row.get("answer")) and _key(row) in asked:
                 self._check_means(row)
-        staying = [(row, line) for row, line in rows if row["stop"] in DONE or _key(row) not in asked]
+        staying = [
+            (row, line)
+            for row, line in rows
+            if _is_done(row["stop"], row.get("answer")) or _key(row) not in asked
+        ]
         done = {_key(row) for row, _ in staying}
         try:
             replace_file(self.path, b"".join(line for _, line in staying))
@@ -259,9 +292,9 @@ class Answers:
         theirs = by if isinstance(by, Mapping) else {}
         other = [name for name, value in (self.by or {}).items() if theirs.get(name) != value]
         if other:
-            what = f"by another {', '.join(other)}" if theirs else "and not by what"
+            what = ", ".join(_OTHER[name] for name in other) if theirs else "and not by what"
             raise RlmError(
-                f"{self.path} says that {brief(row['_id'])} was answered, {what}; name another file for the answers of "
+                f"{self.path} says that {brief(row['_id'])} was answered {what}; name another file for the answers of "
                 "this run"
             )
 
@@ -296,4 +329,4 @@ def _key_of(question: Question) -> tuple[str, str, str]:
 
 
 def _key(row: Mapping[str, Json]) -> tuple[str, str, str]:
-    return str(row["_id"]), str(row["question"]), json.dumps(row.get("scope", {}), sort_keys=True)
+    return str(row["_id"]), str(row["question"]), json.dumps(row.get("scope") or {}, sort_keys=True)

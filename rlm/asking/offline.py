@@ -1,7 +1,11 @@
 """What an answer without a language model has to say of itself: who read the text, and what such tools cannot do."""
 
 import re
+from collections.abc import Mapping
 
+from index_store.types import Json
+from rlm.answers.schema import typed
+from rlm.errors import RlmError
 from rlm.gateway.offline import PREFIX, READ_BY as READ_BY
 from rlm.limits import Models
 
@@ -13,6 +17,13 @@ COUNTING = (
     "the question asks to count, total or list, and the offline tools only quote sentences: nothing was counted or "
     "added up, and there may be more; ask a language model with --model"
 )
+COMPARING = (
+    "the question asks to compare, and the offline tools only quote sentences: nothing that was found was held against "
+    "what else there is; ask a language model with --model"
+)
+#: The models whose answers are quotes, and such an answer.
+QUOTE = frozenset(PREFIX + name for name in ("extractive", "navigator", "reader"))
+A_QUOTE = '"The words of a sentence." [1]'
 
 #: Words of the questions that people ask, and no words of names. What English shares with others is in neither list.
 _ENGLISH = frozenset(
@@ -46,6 +57,7 @@ _OTHERS = tuple(
     ai gì đâu khi nào tại sao bao nhiêu là có của và
     """.replace("\n        ", " ").strip().splitlines()
 )  # fmt: skip
+MOST_CHARS = 4_000  # of a question, in which such words are looked for
 _WORD = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _COUNTING = re.compile(
     r"\bhow (?:many|often|frequently)\b|\b(?:in |the |what )?totals?\b|\baltogether\b|\b(?:on )?average\b|\bmedian\b"
@@ -55,22 +67,79 @@ _COUNTING = re.compile(
     r"|\bhow much .*\b(?:together|overall)\b"
 )
 
+#: Words in -est that are no superlatives.
+_PLAIN = (
+    "arrest attest backtest behest bequest best chest conquest contest crest detest digest dishonest disinterest "
+    "divest doctest earnest fest forest guest harvest honest immodest infest ingest inquest interest invest jest lest "
+    "manifest midwest modest molest nest northwest pest predigest pretest priest protest pytest quest reinvest request "
+    "rest retest reforest self-interest smoketest southwest subtest suggest tempest test unittest unrest vest west "
+    "wrest zest"
+).replace(" ", "|")
+#: Of the forms that compare two, those that are no nouns and no prepositions.
+_LONGER = (
+    "better|bigger|cheaper|closer|deeper|earlier|faster|fewer|greater|harder|heavier|higher|larger|later|less|lighter"
+    "|longer|lower|more|newer|older|richer|shorter|slower|smaller|sooner|stronger|taller|weaker|wider|worse|younger"
+)
+_AMOUNT = (
+    r"(?:[$€£¥]\s?\d|\d[\d.,]*\s?(?:%|k\b|million|percent|dollar|euro|pound|year|month|week|day|hour|minute|met(?:er|re)|mile"
+    r"|page|word|employee|people|kg\b|km\b|m\b|cm\b))"
+)
+_COMPARING = re.compile(
+    rf"(?<!at )(?<!at the )(?<!at its )\b(?!(?:{_PLAIN})\b)(?!shortest paths?\b|longest common\b|nearest[- ]neighbou?r"
+    r"|(?:young|eld)est (?!of\b|person\b|member\b))"  # a child of a tale
+    rf"[a-z]{{2,}}est\b"
+    r"|\b(?:which|who)\b.*\b(?:best|worst)\b(?! practices?\b| efforts?\b| interests?\b| case\b)"
+    r"|(?<!at )\bthe (?:most|least)\b(?! part\b| of\b| squares\b)"
+    r"|\b(?:which|who|what)\b.*(?<!at )(?<!at the )\b(?:most|least)\b(?! part\b| of\b| likely\b| known\b| squares\b)"
+    r"|(?<!no )(?<!not )(?<!any )\b(?!rather\b|other\b|whether\b|either\b|neither\b|never\b)"
+    rf"(?:[a-z]{{3,}}er|(?:{_LONGER})(?: \S+){{0,4}}) than\b"
+    rf"|\b(?:which|who)\b.*\b(?:{_LONGER})\b(?=\s*(?:[,?:]|or\b|of the\b|$))"
+    rf"|\b(?:over|above|below|under|beyond|exceed(?:s|ed|ing)?|at least|at most|up to)\s+{_AMOUNT}"
+    r"|\b(?:which|who)\b.*\b(?:first|last)\s*(?:\?|,|$)"
+    r"|\bcompar(?:e|es|ed|ing|ison|isons)\b|\bversus\b|\bvs\b|\bdifferences?\b.*\b(?:between|from|to)\b"
+    r"|\bdiffer(?:s|ed)?\b|\bin common\b|\bsimilarit(?:y|ies)\b|\brank(?:s|ed|ing)?\b|\bsort(?:ed)? .*\bby\b"
+    r"|\bwhich of (?:the two|these|them|the following|both)\b|\btop (?:\d+|three|four|five|ten|twenty)\b"
+    r"|\bthe same\b.*\bin (?:both|all|each)\b|\boutrank|\bexceeds?\b|\boutnumber"
+)
+
 
 def read_by(models: Models) -> str:
     """Who read the text, where that was no language model; '' where one did."""
     return READ_BY if all(model.startswith(PREFIX) for model in (models.root, models.child)) else ""
 
 
+def check_schema(models: Models, schema: Mapping[str, Json] | None) -> None:
+    """Raise RlmError where an offline model is to fill a schema that its quotes, which are text, do not fit."""
+    if schema is not None and models.root in QUOTE and typed(A_QUOTE, schema)[1]:
+        raise RlmError(
+            f"{models.root} quotes sentences and fills no schema but one that takes any text; name a language model "
+            "with --model, in Python by Models(root=...), or leave the schema out"
+        )
+
+
 def doubts(question: str) -> tuple[str, ...]:
     """What the offline tools cannot do for this question, a sentence each."""
-    found = {NOT_ENGLISH: not is_english(question), COUNTING: counts(question)}
+    found = {
+        NOT_ENGLISH: not is_english(question),
+        COUNTING: counts(question),
+        COMPARING: compares(question),
+    }
     return tuple(sentence for sentence, applies in found.items() if applies)
 
 
 def counts(question: str) -> bool:
     """Whether an English question asks to count, total or list. A word with a capital is taken for a name."""
-    text = question.strip()
-    return bool(_COUNTING.search(text[:1].lower() + text[1:]))
+    return _asks(_COUNTING, question)
+
+
+def compares(question: str) -> bool:
+    """Whether an English question asks for what has most of something, or more than another. Names as in `counts`."""
+    return _asks(_COMPARING, question)
+
+
+def _asks(words: re.Pattern[str], question: str) -> bool:
+    text = " ".join(question[:MOST_CHARS].split())
+    return bool(words.search(text[:1].lower() + text[1:]))
 
 
 def is_english(question: str) -> bool:

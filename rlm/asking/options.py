@@ -3,8 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from index_store.arguments import check_fields
 from index_store.types import Scope
 from rlm.answers.demands import Demands
+from rlm.asking.offline import check_schema
+from rlm.errors import RlmError
 from rlm.limits import RUNS, Limits, Models, Route
 from rlm.loop.recording import Watch, unwatched
 
@@ -18,6 +21,8 @@ class Options:
     `demands`: what an answer must satisfy. `scope`: the part of the index that it is about; nothing else is seen or
     cited. `runs`: the folder in which each run gets a folder for its trace. `watch`:
     called as `watch(kind, conversation, fields)` with every event as it is recorded.
+
+    Raises RlmError for what cannot go together.
     """
 
     route: Route = "auto"
@@ -27,3 +32,7 @@ class Options:
     scope: Scope = Scope()
     runs: str | Path = RUNS
     watch: Watch = unwatched
+
+    def __post_init__(self) -> None:
+        check_fields(self, RlmError)
+        check_schema(self.models, self.demands.schema)

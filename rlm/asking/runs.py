@@ -41,20 +41,6 @@ PROCESS_CALLS = 64
 TEXT_FOLDERS = ("index_store", "rlm/answers", "rlm/gateway", "rlm/loop", "rlm/prompts", "rlm/sandbox")
 
 
-def check_text(text: str, what: str, where: str = "") -> str:
-    """The text itself. Raises RlmError where it is not text, is blank, or was read from bytes that are not UTF-8.
-
-    `what`: its name in the error; `where`: put before it.
-    """
-    if not isinstance(text, str):
-        raise RlmError(f"{where}the {what} is text, found {type(text).__name__}")
-    if not text.strip():
-        raise RlmError(f"{where}the {what} is empty; ask with at least one word")
-    if text != text.encode("utf-8", "replace").decode():
-        raise RlmError(f"{where}the {what} {text[:80]!a} is not Unicode text; give it in UTF-8")
-    return text
-
-
 def ready(index: str | Path | Index, models: Models) -> Index:
     """The index, opened, once its models can be asked without delay, before anything is spent.
 

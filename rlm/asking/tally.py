@@ -16,6 +16,8 @@ class Tally:
     """What came of questions. `before`: those that an earlier run had answered; all other counts are of this run.
 
     `out_of_budget` had begun when a cap was met, and `not_asked` never did. `failed`: how many for each reason.
+    `stopped`: those that had not ended, or not begun, when all was stopped. `unmet`: of those answered, how many lack
+    what was demanded.
     `spent`: by all. `an_answer`: what those that were answered used, on average; None where none was. `priced`: whether
     the prices of all models are known. `read_by`: who read the text, where that was no language model.
     """
@@ -25,6 +27,8 @@ class Tally:
     out_of_budget: int
     not_asked: int
     failed: dict[str, int]
+    stopped: int
+    unmet: int
     spent: Usage
     an_answer: Usage | None
     priced: bool
@@ -33,7 +37,12 @@ class Tally:
     @property
     def left(self) -> int:
         """How many have no answer."""
-        return self.out_of_budget + self.not_asked + sum(self.failed.values())
+        return self.out_of_budget + self.not_asked + sum(self.failed.values()) + self.stopped
+
+    @property
+    def asked(self) -> int:
+        """How many were asked and ended."""
+        return self.answered + self.left - self.not_asked - self.stopped
 
     @property
     def needed(self) -> Usage | None:
@@ -46,24 +55,27 @@ class Tally:
         return Usage(calls, prompt, completion, one.usd * self.left)
 
     def as_json(self) -> dict[str, Json]:
-        """The tally as the command line prints it."""
+        """The tally as the command line prints it: always the same fields, null where there is nothing to say."""
         return {
-            "asked": self.answered + self.left - self.not_asked,
+            "asked": self.asked,
             "answered": self.answered,
             "answered_before": self.before,
             "out_of_budget": self.out_of_budget,
             "not_asked": self.not_asked,
             "failed": self.failed,
+            "stopped": self.stopped,
+            "unmet": self.unmet,
             "spent": asdict(self.spent),
             "priced": self.priced,
-            **({"read_by": self.read_by} if self.read_by else {}),
+            "read_by": self.read_by or None,
             "left": self.left,
             "estimate_for_those_left": None if self.needed is None else asdict(self.needed),
         }
 
 
-def tally(outcomes: Iterable[Outcome], before: int = 0) -> Tally:
-    """The tally of these outcomes. `before`: how many more questions an earlier run had answered."""
+def tally(outcomes: Iterable[Outcome], before: int = 0, stopped: int = 0) -> Tally:
+    """The tally of these outcomes. `before`: how many more questions an earlier run had answered; `stopped`: how many
+    more have no outcome, as all was stopped."""
     listed = list(outcomes)
     done = [outcome for outcome in listed if outcome.done]
     budget, unasked = ([o for o in listed if o.stop == stop] for stop in (BUDGET, NOT_ASKED))
@@ -74,6 +86,8 @@ def tally(outcomes: Iterable[Outcome], before: int = 0) -> Tally:
         len(budget),
         len(unasked),
         dict(Counter(map(_why, others)).most_common()),
+        stopped,
+        sum(outcome.stop == "unmet" for outcome in done),
         sum((outcome.usage for outcome in listed), Usage()),
         _average([outcome.usage for outcome in done]),
         all(outcome.answer is None or outcome.answer.priced for outcome in listed),

@@ -11,8 +11,8 @@ from index_store.terminal import count, one_line, print_json, say, spelled
 from rlm.asking.asking import ask_opened
 from rlm.asking.many import Answers, Outcome, ask_many, asked_with
 from rlm.asking.options import Options
-from rlm.asking.questions import Question, read_questions
-from rlm.asking.runs import check_text, early_folder, ready
+from rlm.asking.questions import Question
+from rlm.asking.runs import early_folder, ready
 from rlm.asking.tally import Tally, tally
 from rlm.audit import read
 from rlm.commands.answers import UNFINISHED, amounts, as_text, dollars, exit_code
@@ -22,30 +22,21 @@ from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.ledger import Caps
 from rlm.gateway.models import not_sent
-from rlm.limits import MOST, Models
-
-EACH = ("usd", "tokens", "calls")
+from rlm.limits import Models
 
 
 def ask(args: argparse.Namespace) -> int:
     """Ask one question and print its answer, or ask a file of questions. Returns the exit code."""
-    if (args.question is None) == (args.questions is None):
-        raise RlmError('give one question, or --questions FILE: rlm ask INDEX "words"')
     if args.questions is not None:
         return _ask_many(args)
-    if args.answers is not None:
-        raise RlmError("--answers goes with --questions; one answer is printed")
-    if given := [name for name in EACH if getattr(args, f"each_{name}") is not None]:
-        raise RlmError(f"--each-{given[0]} goes with --questions; for one question there is --max-{given[0]}")
-    check_text(args.question, "question")
-    runs = Path(args.runs)
-    with live(sys.stderr, quiet=args.quiet) as watch, early_folder(runs, args.question) as folder:
-        options = options_of(args, watch)
+    question, runs = args.given.questions[0].text, Path(args.runs)
+    with live(sys.stderr, quiet=args.quiet) as watch, early_folder(runs, question) as folder:
+        options = options_of(args, args.given, watch)
         opened = ready(
             open_any(args.index, args.embedder), options.models
         )  # outside the loop, where Ctrl-C ends an import
         try:
-            answer = run_blocking(ask_opened(opened, args.question, options, folder))
+            answer = run_blocking(ask_opened(opened, question, options, folder))
         except KeyboardInterrupt:
             _tell_trace(folder)
             raise
@@ -60,23 +51,13 @@ def _tell_trace(folder: Path) -> None:
 
 
 def _ask_many(args: argparse.Namespace) -> int:
-    if args.answers is None:
-        raise RlmError("name the file that answers go to: --answers answers.jsonl")
-    if args.at_once < 1:
-        raise RlmError(f"--at-once is {args.at_once}; give at least 1")
-    for name in EACH:
-        if (most := getattr(args, f"each_{name}")) is not None and not 0 < most <= MOST:
-            raise RlmError(f"--each-{name} is {most}; give more than 0 and at most {MOST:g}")
-    questions, path = read_questions(args.questions), Path(args.answers)
-    if path.exists() and path.samefile(args.questions):
-        raise RlmError(f"{args.answers} holds the questions; name another file for the answers")
-    options = options_of(args)
-    opened = ready(open_any(args.index, args.embedder), options.models)
-    if not args.quiet:
-        say("".join(f"note: {note}\n" for note in _untaken(options.models)), end="", file=sys.stderr)
-    answers = Answers(path, asked_with(opened, options))
-    with answers.lock():
-        return _ask_those_left(args, opened, options, questions, answers)
+    options, path = options_of(args, args.given), Path(args.answers)
+    with Answers(path).lock():
+        opened = ready(open_any(args.index, args.embedder), options.models)
+        if not args.quiet:
+            say("".join(f"note: {note}\n" for note in _untaken(options.models)), end="", file=sys.stderr)
+        answers = Answers(path, asked_with(opened, options))
+        return _ask_those_left(args, opened, options, args.given.questions, answers)
 
 
 def _untaken(models: Models) -> list[str]:
@@ -117,35 +98,45 @@ def _ask_those_left(
         finally:
             await asking.aclose()
 
-    if left:
-        run_blocking(go())
-    total = tally(outcomes, len(questions) - len(left))
-    if args.json:
-        print_json(total.as_json())
-    else:
-        unmet = sum(outcome.answer is not None and outcome.answer.stop == "unmet" for outcome in outcomes)
-        lacking = f" ({unmet:,} not accepted, for want of what was demanded)" if unmet else ""
-        say(
-            f"{len(questions) - total.left:,} of {len(questions):,} answered{lacking}: {spelled(args.answers)}"
-        )
-        say("\n".join(_summed(total)))
-    if total.left:
-        say("run the same command again to ask the others once more", file=sys.stderr)
-    return UNFINISHED if total.left else 0
+    def told() -> Tally:
+        total = tally(outcomes, len(questions) - len(left), len(left) - len(outcomes))
+        if args.json:
+            print_json(total.as_json())
+        else:
+            lacking = f" ({total.unmet:,} not accepted, for want of what was demanded)" if total.unmet else ""
+            answered = f"{len(questions) - total.left:,} of {len(questions):,} answered{lacking}"
+            say(f"{answered}: {spelled(args.answers)}")
+            say("\n".join(_summed(total)))
+        if total.left:
+            say("run the same command again to ask the others once more", file=sys.stderr)
+        return total
+
+    try:
+        if left:
+            run_blocking(go())
+    except KeyboardInterrupt:
+        told()
+        raise
+    total = told()
+    return UNFINISHED if total.left or total.unmet else 0
 
 
 def _summed(total: Tally) -> Iterator[str]:
     """The lines of what came of the questions that this run was to ask."""
-    counts = {"out of budget": total.out_of_budget, "not asked": total.not_asked}
+    counts = {
+        "out of budget": total.out_of_budget,
+        "not asked": total.not_asked,
+        "stopped, or never begun": total.stopped,
+    }
     told = (f"; {number:,} {name}" for name, number in counts.items() if number)
-    asked = total.answered + total.left - total.not_asked
-    yield f"this run: {asked:,} asked, {total.answered:,} answered{''.join(told)}"
+    yield f"this run: {total.asked:,} asked, {total.answered:,} answered{''.join(told)}"
     if total.not_asked:
         yield "not asked: what is left of the total cannot pay what a question may cost at most as it begins"
     yield from (f"failed: {number:,}: {one_line(why, 200)}" for why, number in total.failed.items())
     if total.read_by:
         yield f"read by: {total.read_by}; what that cannot do for a question is in its line, as warnings"
-    yield f"spent: {amounts(total.spent, total.priced)}"
+    beside = "; what those that were stopped used is in their traces" if total.stopped else ""
+    yield f"spent: {amounts(total.spent, total.priced)}{beside}"
     if total.needed is not None:
         about = amounts(total.needed, total.priced)
         yield f"those left may need {about} (an estimate: as much for each as those answered used on average)"

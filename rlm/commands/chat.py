@@ -4,9 +4,10 @@ import argparse
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from index_store.errors import IndexStoreError
@@ -19,6 +20,7 @@ from rlm.asking.chat import Chat, chat_over
 from rlm.asking.options import Options
 from rlm.asking.runs import ready
 from rlm.commands.answers import amounts, as_text
+from rlm.commands.given import models_of
 from rlm.commands.live import live
 from rlm.commands.options import options_of
 from rlm.commands.typed import typed
@@ -33,19 +35,22 @@ HELP = """\
 /cost          what was used so far
 /model NAME    ask another model from now on
 /new           a new conversation, without the variables of this one, with a trace of its own
-/exit          end; so do exit, quit and Ctrl-D
+/exit          end; so do /quit and Ctrl-D
+Alone on a line, help, exit and quit need no slash. Capitals make no difference.
 A line that ends in a backslash goes on in the next, at a terminal by Alt-Enter too.
 Ctrl-C ends a question, not the chat."""
-ENDS = frozenset({"/exit", "/quit", "exit", "quit"})
+ENDS = frozenset({"/exit", "/quit"})
+#: Words that are a command where they stand alone.
+BARE = frozenset({"help", "exit", "quit"})
 
 
 @dataclass(slots=True)
 class _State:
-    """`child`: the model of sub-calls, where it was named. `last`: the last answer. `head`: of the last conversation
+    """`named`: the models for a name of the root. `last`: the last answer. `head`: of the last conversation
     that ended, as it was shown. `code`: to exit with."""
 
     chat: Chat
-    child: str
+    named: Callable[[str], Models]
     quiet: bool
     head: str = ""
     last: Answer | None = None
@@ -55,24 +60,25 @@ class _State:
 
 def chat(args: argparse.Namespace) -> int:
     """Ask each line that is typed as a question, until the input ends. Returns the exit code, 2 if one failed."""
-    options = options_of(args)
+    options = options_of(args, args.given)
     opened = ready(open_any(args.index, args.embedder), options.models)
     try:
-        return run_blocking(_chat(opened, options, args.child_model or "", args.quiet))
+        return run_blocking(_chat(opened, options, partial(models_of, args), args.quiet))
     except asyncio.CancelledError as e:  # by a signal to end
         raise KeyboardInterrupt from e
 
 
-async def _chat(opened: Index, o: Options, child: str, quiet: bool) -> int:
+async def _chat(opened: Index, o: Options, named: Callable[[str], Models], quiet: bool) -> int:
     async with chat_over(opened, o) as opened_chat:
-        state = _State(opened_chat, child, quiet)
+        state = _State(opened_chat, named, quiet)
         if sys.stdin.isatty():
             say("ask; /help says what else there is", file=sys.stderr)
         async for line in typed():
-            if line in ENDS:
+            name, given = _command_in(line)
+            if name in ENDS:
                 break
-            if line.startswith("/"):
-                await _command(state, line)
+            if name:
+                await _command(state, name, given)
             else:
                 await _ask(state, line)
     if opened_chat.head != state.head:  # the line that ends the trace comes after the last answer
@@ -145,10 +151,19 @@ def _cost(state: _State, question: Usage) -> str:
 # -- commands ----------------------------------------------------------------------------------------------
 
 
-async def _command(state: _State, line: str) -> None:
-    """Do what a line that begins with a slash says, and say what came of it."""
-    name, _, rest = line.partition(" ")
-    chat, given = state.chat, rest.strip()
+def _command_in(line: str) -> tuple[str, str]:
+    """(the command in a line, in small letters, what it is given); ("", "") where the line is a question."""
+    if line.lower() in BARE:
+        return f"/{line.lower()}", ""
+    if not line.startswith("/"):
+        return "", ""
+    name, _, given = line.replace("\t", " ").partition(" ")
+    return name.lower(), given.strip()
+
+
+async def _command(state: _State, name: str, given: str) -> None:
+    """Do what a command says, and say what came of it."""
+    chat = state.chat
     match name:
         case "/help":
             say(HELP)
@@ -165,14 +180,15 @@ async def _command(state: _State, line: str) -> None:
         case "/model" if not given:
             say(f"the model is {spelled(chat.options.models.root)}; /model NAME asks another")
         case "/model":
-            _use(state, Models(given, state.child))
+            _use(state, given)
         case _:
             say(f"there is no command {one_line(name, 40)}; /help lists them", file=sys.stderr)
     sys.stdout.flush()
 
 
-def _use(state: _State, models: Models) -> None:
+def _use(state: _State, name: str) -> None:
     try:
+        models = state.named(name)
         state.chat.use(models)
     except RlmError as e:
         say(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)

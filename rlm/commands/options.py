@@ -1,76 +1,18 @@
-"""Turn the options of a command line into the options of a question."""
+"""Turn what a command line gives into the options of a question."""
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
-from index_store.types import Scope
 from rlm.answers.demands import Demands
-from rlm.answers.schema import load_schema
 from rlm.asking.options import Options
-from rlm.errors import RlmError
-from rlm.gateway.models import give_price
-from rlm.gateway.naming import Named, named_by
-from rlm.limits import Limits, Models, Route
+from rlm.commands.given import Given
+from rlm.limits import Route
 from rlm.loop.recording import Watch, unwatched
 
-#: The limit that each option of the command line sets.
-_LIMITS = {
-    "max_usd": "usd",
-    "max_calls": "calls",
-    "max_tokens": "tokens",
-    "max_turns": "turns",
-    "timeout": "timeout_s",
-    "depth": "depth",
-    "reply_tokens": "reply_tokens",
-    "concurrency": "concurrency",
-    "rpm": "requests_per_minute",
-    "tpm": "tokens_per_minute",
-    "window": "window",
-    "allow_unpriced": "allow_unpriced",
-    "cell_timeout": "cell_timeout_s",
-    "backend": "backend",
-}
 
-
-def options_of(args: argparse.Namespace, watch: Watch = unwatched) -> Options:
+def options_of(args: argparse.Namespace, given: Given, watch: Watch = unwatched) -> Options:
     """The options of a question from those of `rlm ask`, `rlm chat` or `rlm shell`, else their defaults."""
-    schema = None if getattr(args, "schema", None) is None else load_schema(args.schema)
-    demands = Demands(getattr(args, "require_citations", False), schema)
+    demands = Demands(getattr(args, "require_citations", False), given.schema)
     runs = Path(getattr(args, "runs", Options().runs))
     route: Route = getattr(args, "route", "rlm")
-    root = _named(args.model, args)
-    child = None if args.child_model is None else _named(args.child_model, args)
-    limits = _limits(args)
-    limits = limits if limits.window else replace(limits, window=root.window)
-    return Options(route, _models(root, child), limits, demands, scope_of(args), runs, watch)
-
-
-def scope_of(args: argparse.Namespace) -> Scope:
-    """The part of an index that --doc, --where and --section name. Raises RlmError."""
-    pairs = args.where
-    if wrong := [pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair]:
-        raise RlmError(f"--where is {wrong[0]!r}; write it as KEY=VALUE, for example year=2021")
-    where = {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
-    return Scope(args.doc, where, args.section)
-
-
-def _named(name: str, args: argparse.Namespace) -> Named:
-    """The model of this name, whose price is known from now on where its short name tells it."""
-    named = named_by(name, args)
-    give_price(named.model, named.usd_per_million)
-    return named
-
-
-def _models(root: Named, child: Named | None) -> Models:
-    if child is None:
-        return Models(root.model, options=root.options)
-    return Models(root.model, child.model, root.options, child.options)
-
-
-def _limits(args: argparse.Namespace) -> Limits:
-    values = {limit: getattr(args, option, None) for option, limit in _LIMITS.items()}
-    limits = {name: value for name, value in values.items() if value is not None}
-    if getattr(args, "questions", None) is not None:
-        limits.setdefault("calls", None)  # without a cap on all together, each question has its own
-    return Limits(**limits)
+    return Options(route, given.models, given.limits, demands, given.scope, runs, watch)

@@ -35,6 +35,10 @@ class Unpriced(GatewayError):
     """A dollar cap is set and the model has no known price, so the cap could not be kept."""
 
 
+class BadCap(GatewayError, ValueError):
+    """A cap that is no number of at least 0."""
+
+
 class OverBudget(GatewayError):
     """The most this call can cost does not fit in what is left under a cap. The call was not made.
 

@@ -11,7 +11,7 @@ from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
 
-from rlm.gateway.errors import OverBudget
+from rlm.gateway.errors import BadCap, OverBudget
 from rlm.gateway.types import Usage
 
 _PICO = 10**12
@@ -20,7 +20,10 @@ _CAPS = ("calls", "tokens", "usd")
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """The most that all calls together may use. `None`: no cap. `tokens` counts prompt and completion."""
+    """The most that all calls together may use. `None`: no cap. `tokens` counts prompt and completion.
+
+    Raises BadCap for what is no number of at least 0.
+    """
 
     usd: float | None = None
     tokens: int | None = None
@@ -29,9 +32,10 @@ class Caps:
     def __post_init__(self) -> None:
         for name in ("usd", "tokens", "calls"):
             value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value >= 0):
-                raise ValueError(
-                    f"the {name} cap is {value}; give a number of at least 0, or None for no cap"
+            is_number = isinstance(value, int | float) and not isinstance(value, bool)
+            if value is not None and not (is_number and math.isfinite(value) and value >= 0):
+                raise BadCap(
+                    f"the {name} cap is {value!r:.80}; give a number of at least 0, or None for no cap"
                 )
 
 

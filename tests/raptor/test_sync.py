@@ -14,6 +14,7 @@ from hypothesis import given, strategies as st
 import rlm
 from index_store import open_index
 from index_store.errors import NoSuchNode
+from index_store.paths import matches
 from index_store.verify import verify_index
 from raptor.build import build_index, sync_index, update_index
 from raptor.checking import check_sources
@@ -21,7 +22,7 @@ from raptor.checkpoint import Checkpoint
 from raptor.errors import RaptorError
 from raptor.estimating import estimate
 from raptor.loading.find import matching
-from raptor.loading.origins import Origins, Source, matches
+from raptor.loading.origins import Origins, Source
 from raptor.pruning import places_of_removed, prune_index
 from raptor.settings import BuildSettings
 from raptor.types import BuildReport

@@ -179,6 +179,22 @@ def test_each_answer_says_what_it_cost_and_what_all_did(
     assert "there is no command /what; /help lists them" in err
 
 
+def test_commands_are_known_in_capitals_and_the_three_that_all_try_without_a_slash(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    with ModelServer([cell('FINAL("Two.")')]) as server:
+        server.use(monkeypatch)
+        for end in ("exit", "Quit", "EXIT", "/Exit", "/QUIT"):
+            code, out, err = piped(
+                index, tmp_path, monkeypatch, capsys, f"help\n/Help\nHELP\n/COST\n{end}\nnever\n"
+            )
+            assert (code, server.calls, err.count("no command")) == (0, 0, 0)
+            assert out.count("/model NAME    ask another model") == 3
+        out = piped(index, tmp_path, monkeypatch, capsys, "help me\n")[1]
+    assert server.calls == 1
+    assert "Two." in out
+
+
 def test_sources_name_document_section_and_characters(
     index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -246,6 +262,21 @@ def test_a_chat_takes_a_route_and_demands(talk: Talk, index: Index, tmp_path: Pa
     assert verdict.ok
     assert events[0]["route"] == "direct"
     assert not [e for e in events if e["kind"] == "code_run"]
+
+
+def test_a_chat_in_python_takes_a_route_and_its_questions_are_then_calls_of_their_own(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def go() -> list[Answer]:
+        async with open_chat(index, route="retrieve", models=MODELS, runs=tmp_path) as chat:
+            return await both(chat)
+
+    with ModelServer(["Two."]) as server:
+        server.use(monkeypatch)
+        answers = run_blocking(go())
+    assert [a.content for a in answers] == ["Two.", "Two."]
+    assert server.calls == 2
+    assert read(answers[0].trace)[0][0]["route"] == "retrieve"
 
 
 def test_a_question_that_was_stopped_leaves_the_chat_and_its_trace_whole(talk: Talk) -> None:

@@ -1,6 +1,9 @@
 """Many questions under one budget: each gets its part, what is answered is kept, a second run asks only the rest."""
 
+import io
 import json
+import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -261,8 +264,91 @@ def test_the_end_is_told_in_words_too(asked: Callable[..., Any], monkeypatch: py
     assert "those left may need" in told
     assert "(an estimate: as much for each as those answered used on average)" in told
     said.clear()
-    asked([DONE], "--max-calls", "0")
+    asked([error(400, "no")])
     assert "none was answered that could tell" in "\n".join(said)
+
+
+def test_a_line_of_answers_and_the_end_have_the_same_fields_whatever_came_of_a_question(
+    asked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[Any] = []
+    monkeypatch.setattr("rlm.commands.ask.print_json", printed.append)
+
+    def script(body: Body) -> str | Step:
+        return error(400, "no") if "boat 0" in body["messages"][1]["content"] else DONE
+
+    rows = asked(script, "--json", "--max-calls", "2", "--at-once", "1")[1]
+    assert {row["stop"] for row in rows.values()} == {"answer", "failed", "not asked"}
+    assert len({tuple(sorted(row)) for row in rows.values()}) == 1
+    assert (rows["q0"]["answer"], rows["q0"]["usage"], rows["q0"]["scope"]) == (None, None, None)
+    assert (rows["q1"]["error"], rows["q1"]["why"], rows["q1"]["warnings"]) == (None, None, [])
+    asked([DONE], "--json")
+    assert printed[0].keys() == printed[1].keys()
+    assert (printed[1]["read_by"], printed[1]["stopped"]) == (None, 0)
+
+
+def test_a_batch_that_is_stopped_says_what_it_has_in_the_form_that_was_asked_for(
+    asked: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    printed: list[Any] = []
+    monkeypatch.setattr("rlm.commands.ask.print_json", printed.append)
+
+    def script(body: Body) -> str:
+        if "boat 2" in body["messages"][1]["content"]:
+            signal.raise_signal(signal.SIGINT)
+        return DONE
+
+    code, rows, _, err = asked(script, "--json", "--at-once", "1")
+    (total,) = printed
+    assert code == 130
+    assert err.splitlines()[-1] == "rlm: stopped"
+    assert (total["asked"], total["answered"], total["stopped"], total["left"]) == (2, 2, 2, 2)
+    assert set(rows) == {"q0", "q1"}
+    said: list[str] = []
+    monkeypatch.setattr("rlm.commands.ask.say", lambda text, **_: said.append(text))
+    assert asked(script, "--at-once", "1")[0] == 130
+    assert "this run: 0 asked, 0 answered; 2 stopped, or never begun" in "\n".join(said)
+    assert asked([DONE])[0] == 0
+
+
+def test_prose_of_a_model_that_writes_no_code_is_an_answer_of_one_question_and_of_many(
+    asked: Callable[..., Any], index: Index, tmp_path: Path
+) -> None:
+    code, rows, _, _ = asked(["It has two masts."])
+    assert {(row["stop"], row["answer"]) for row in rows.values()} == {("no code", "It has two masts.")}
+    assert code == 0
+    assert asked(["It has two masts."])[2] == []
+    single = ["ask", str(index.path), "How many?", "--route", "rlm", "--model", MODEL]
+    with ModelServer(["It has two masts."]) as server, pytest.MonkeyPatch.context() as patch:
+        server.use(patch)
+        assert main([*single, "--runs", str(tmp_path / "one")]) == 0
+
+
+def test_an_answer_that_lacks_what_was_demanded_has_one_exit_code_alone_and_among_many(
+    asked: Callable[..., Any],
+) -> None:
+    code, rows, _, _ = asked(['```python\nFINAL("Two.")\n```'], "--require-citations", "--max-turns", "1")
+    assert {row["stop"] for row in rows.values()} == {"unmet"}
+    assert code == 3
+
+
+@pytest.mark.parametrize("source", ["q.jsonl", "-"])
+def test_questions_come_from_standard_input_too(
+    index: Index, tmp_path: Path, source: str, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = '{"text": "How many masts has the ketch?"}\n\n{"text": "What is shorter?"}\n'
+    Path("q.jsonl").write_text(rows)
+    monkeypatch.setattr(sys, "stdin", io.StringIO(rows))
+    words = ["ask", str(index.path), "--questions", source, "--answers", "a.jsonl"]
+    assert main(words) == 0
+    assert [json.loads(line)["_id"] for line in Path("a.jsonl").read_text().splitlines()] == ["1", "3"]
+    monkeypatch.setattr(sys, "stdin", io.StringIO('{"text": 5}'))
+    assert main([*words[:3], "-", *words[4:]]) == 2
+    assert "rlm: standard input, line 1: expected" in capsys.readouterr().err
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main([*words[:3], "-", *words[4:]]) == 2
+    assert "standard input holds no questions" in capsys.readouterr().err
 
 
 def test_a_line_that_a_crash_cut_is_asked_again(asked: Callable[..., Any], tmp_path: Path) -> None:
@@ -338,13 +424,15 @@ def test_answers_by_other_means_are_not_mixed_into_a_file(asked: Callable[..., A
     assert rows["q0"]["by"]["models"] == {"root": MODEL, "child": MODEL}
     before = (tmp_path / "answers.jsonl").read_bytes()
     for more, what in (
-        (["--require-citations"], "demands"),
-        (["--child-model", "openai/other"], "models"),
-        (["--doc", "boats.txt"], "scope"),
+        (["--require-citations"], "under other demands"),
+        (["--child-model", "openai/other"], "by other models, or by these with other options"),
+        (["--doc", "boats.txt"], "in another scope"),
+        (["--child-model", "openai/other", "--doc", "boats.txt"], "other options, in another scope"),
     ):
         code, _, requests, err = asked([DONE], *more)
         assert (code, requests) == (2, [])
-        assert f"was answered, by another {what}; name another file" in err
+        assert f"{what}; name another file for the answers of this run" in err
+        assert "says that 'q0' was answered " in err
     assert (tmp_path / "answers.jsonl").read_bytes() == before
     assert asked([DONE], "--max-calls", "100")[0] == 0  # limits are no means
 

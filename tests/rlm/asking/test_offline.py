@@ -1,13 +1,24 @@
 """What an answer without a language model says of itself, and for which questions it warns."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
 from index_store.index import Index
-from rlm import Models, ask
-from rlm.asking.offline import COUNTING, NOT_ENGLISH, READ_BY, counts, doubts, is_english, read_by
+from rlm import Demands, Models, RlmError, ask
+from rlm.asking.offline import (
+    COMPARING,
+    COUNTING,
+    NOT_ENGLISH,
+    READ_BY,
+    compares,
+    counts,
+    doubts,
+    is_english,
+    read_by,
+)
 from rlm.cli import main
 from tests.helpers.model_server import MODEL, ModelServer
 
@@ -111,6 +122,63 @@ NO_COUNTS = [
     "Totality of the eclipse",
 ]
 
+COMPARES = [
+    "Which is longest, the lease or the licence?",
+    "What is the earliest of the dates?",
+    "Which contracts run for more than five years?",
+    "Who earns the most?",
+    "Which town has the rainiest summer?",
+    "Which is longer, the lease or the licence?",
+    "Which of the two is cheaper?",
+    "Who was older?",
+    "What is the most expensive item?",
+    "Which supplier is least reliable?",
+    "Is the second lease longer than the first?",
+    "Compare the two leases",
+    "What is the difference between the two drafts?",
+    "How do the drafts differ?",
+    "Rank the towns by size",
+    "What are the top five suppliers?",
+    "Which invoices are over $500?",
+    "Which tenants have stayed at least 10 years?",
+    "Which hotel is the best?",
+    "Which lease ends first?",
+    "Longest river in the report",
+    "Does rent exceed income?",
+    "Which boat has fewer masts than the yawl?",
+    "What do the two leases have in common?",
+]
+NO_COMPARES = [
+    "Who signed the lease?",
+    "What interest is paid on the deposit?",
+    "When must notice be given at the latest?",
+    "What does the West wing hold?",
+    "Which request was refused?",
+    "What is the rest of the clause?",
+    "Is a test required?",
+    "What is best practice for backups?",
+    "How does the shortest path function work?",
+    "What is nearest-neighbour search?",
+    "Who may sign rather than the tenant?",
+    "Is anyone other than the tenant liable?",
+    "Must notice be given no later than 30 days before?",
+    "What applies for the most part?",
+    "What is allowed under 4.2?",
+    "What is the lower limit?",
+    "What does heapq.merge return, and how does bisect.insort keep a list sorted?",
+    "Who approves travel, and what is the hotel limit?",
+    "What happens later?",
+    "How long is the notice period?",
+    "What is the first duty of the tenant?",
+    "Where is the Most Holy Church?",
+    "What is said of the last will?",
+    "Is at least one witness needed?",
+    "What did the guest suggest?",
+    "Who is the Greatest Showman?",
+    "What did the youngest princess carry?",
+    "What is she most known for?",
+]
+
 
 @pytest.mark.parametrize("question", ENGLISH)
 def test_english_and_names_are_no_other_language(question: str) -> None:
@@ -132,9 +200,27 @@ def test_a_question_that_counts_nothing_is_not_warned_of(question: str) -> None:
     assert not counts(question)
 
 
+@pytest.mark.parametrize("question", COMPARES)
+def test_a_question_that_compares_is_noticed(question: str) -> None:
+    assert compares(question)
+
+
+@pytest.mark.parametrize("question", NO_COMPARES)
+def test_a_question_that_compares_nothing_is_not_warned_of(question: str) -> None:
+    assert not compares(question)
+
+
+def test_a_long_question_is_looked_at_in_no_time() -> None:
+    for part in ("which ", "the same ", "a" * 50 + " ", "difference ", "more x ", "sort "):
+        began = time.process_time()
+        compares(part * 50_000)
+        assert time.process_time() - began < 10
+
+
 def test_each_doubt_is_a_sentence() -> None:
     assert doubts("Who signed?") == ()
     assert doubts("How many employees?") == (COUNTING,)
+    assert doubts("Who has the most employees?") == (COMPARING,)
     assert doubts("Wer hat unterschrieben?") == (NOT_ENGLISH,)
 
 
@@ -168,4 +254,34 @@ def test_an_answer_of_a_language_model_says_nothing_of_that(
     with ModelServer(['```python\nFINAL("Two.")\n```']) as server:
         server.use(monkeypatch)
         answer = ask(index, "How many masts has a ketch?", route="rlm", models=Models(MODEL), runs=tmp_path)
-    assert not {"read_by", "warnings"} & answer.as_json().keys()
+    assert (answer.as_json()["read_by"], answer.as_json()["warnings"]) == (None, [])
+
+
+@pytest.mark.parametrize(
+    ("schema", "fills"),
+    [
+        ({"type": "string"}, True),
+        ({"type": ["string", "null"]}, True),
+        ({"type": "object"}, False),
+        ({"type": "string", "enum": ["yes", "no"]}, False),
+        ({"type": "string", "maxLength": 5}, False),
+        ({"type": "integer"}, False),
+    ],
+)
+def test_offline_models_are_not_asked_to_fill_a_schema_that_their_quotes_do_not_fit(
+    index: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str], schema: dict[str, str], fills: bool
+) -> None:
+    (tmp_path / "s.json").write_text(json.dumps(schema))
+    words = ["ask", str(index.path), "Has the ketch two masts?", "--schema", str(tmp_path / "s.json")]
+    code = main([*words, "--runs", str(tmp_path / "runs")])
+    told = capsys.readouterr().err
+    assert code == (0 if fills else 2)
+    if fills:
+        return
+    assert told.startswith(
+        "rlm: offline/navigator quotes sentences and fills no schema but one that takes any text;"
+    )
+    assert told.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+    with pytest.raises(RlmError, match="fills no schema"):
+        ask(index, "Has the ketch two masts?", demands=Demands(schema=schema), runs=tmp_path / "runs")

@@ -1,5 +1,6 @@
 """The command `rlm`: what it prints, and that bad input is one sentence and exit code 2."""
 
+import io
 import json
 import os
 import shutil
@@ -12,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
 from index_store.index import Index
 from index_store.types import MODES
 from rlm.asking.questions import read_questions
 from rlm.audit import read, verify
 from rlm.cli import main
+from rlm.commands.search import excerpt
 from rlm.errors import RlmError
 from tests.helpers.model_server import MODEL, ModelServer, error, slow
 from tests.helpers.places import ROOT
@@ -147,6 +150,26 @@ BAD: list[tuple[str, str]] = [
     ("ask INDEX why --max-usd inf", "usd is inf; give a number from 0 to 1e+09"),
     ("ask INDEX why --max-usd nan", "usd is nan"),
     ("ask INDEX why --max-calls -1", "calls is -1"),
+    (
+        "ask INDEX why --max-calls 0",
+        "--max-calls is 0, and no question is answered without a call; give at least 1",
+    ),
+    ("ask INDEX why --max-tokens 0", "--max-tokens is 0, and no question is answered without a call"),
+    (
+        "ask INDEX --questions QUERIES --answers a --max-calls 0",
+        "--max-calls is 0, and no question is answered",
+    ),
+    ("chat INDEX --max-calls 0", "--max-calls is 0, and no question is answered"),
+    ("chat INDEX --where year", "write it as KEY=VALUE"),
+    ("chat INDEX --schema nowhere.json", "the schema nowhere.json cannot be read"),
+    ("ask INDEX why --schema nowhere.json", "the schema nowhere.json cannot be read"),
+    ("ask INDEX why --where year", "write it as KEY=VALUE"),
+    ("ask INDEX why --models nowhere.toml", "cannot read the models nowhere.toml"),
+    ("ask INDEX why --answers a", "--answers goes with --questions"),
+    ("ask INDEX why --doc boat.txt", "no document 'boat.txt'; did you mean 'boats.txt'?"),
+    ("ask INDEX --questions QUERIES", "name the file that answers go to"),
+    ("ask INDEX --questions nowhere.jsonl --answers a", "cannot read the questions nowhere.jsonl"),
+    ("ask INDEX --questions QUERIES --answers QUERIES", "holds the questions"),
     ("ask INDEX why --max-turns 0", "turns is 0; give more than 0"),
     ("ask INDEX why --timeout 0", "timeout_s is 0.0"),
     ("ask INDEX why --timeout soon", "invalid float value: 'soon'"),
@@ -197,6 +220,38 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 
 
 @pytest.mark.parametrize(
+    "line",
+    [
+        "ask INDEX why --schema nowhere.json",
+        "ask INDEX why --max-calls 0",
+        "ask INDEX why --max-usd -1",
+        "ask INDEX why --where year",
+        "ask INDEX why --models nowhere.toml",
+        "ask INDEX why --model-option x",
+        "ask INDEX ''",
+        "ask INDEX --questions nowhere.jsonl --answers a",
+        "ask INDEX --questions q",
+        "chat INDEX --schema nowhere.json",
+        "chat INDEX --timeout 0",
+        "search INDEX why --where year",
+        "search INDEX ''",
+    ],
+)
+def test_an_argument_that_cannot_be_is_told_before_the_index_is_opened(
+    rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    def opening(*_: Any) -> None:
+        raise AssertionError("opened")
+
+    for module in ("ask", "chat", "search"):
+        monkeypatch.setattr(f"rlm.commands.{module}.open_any", opening)
+    monkeypatch.chdir(tmp_path)
+    words = (folder if word == "INDEX" else word.strip("'") for word in line.split())
+    code, out, err = rlm(*words)
+    assert (code, out, err.count("\n"), err.startswith("rlm: ")) == (2, "", 1, True)
+
+
+@pytest.mark.parametrize(
     ("row", "sentence"),
     [
         ("{}", 'line 2: expected {"_id": ..., "text": "..."'),
@@ -221,6 +276,31 @@ def test_a_bad_line_of_queries_is_named(
     assert len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(
+    ("command", "extra"), [("ask", ["--json"]), ("search", ["--json", "--mode", "lexical"])]
+)
+def test_a_question_is_read_from_standard_input_where_a_dash_stands_for_it(
+    rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, extra: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def piped(raw: bytes | None) -> Any:
+        monkeypatch.setattr(sys, "stdin", None if raw is None else io.TextIOWrapper(io.BytesIO(raw)))
+        return rlm(command, folder, "-", *extra)
+
+    code, out, _ = piped(b"Who has a\nmizzen?\n")
+    assert (code, "mizzen" in out) == (0, True)
+    for raw, sentence in (
+        (b"", "is empty"),
+        (None, "is empty"),
+        (b"\n", "is empty"),
+        (b"\xff?", "is not Unicode text"),
+    ):
+        code, out, err = piped(raw)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert sentence in err
+
+
 # -- search ------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +323,7 @@ def test_search_as_json_is_a_list_of_places(rlm: Any, folder: Path) -> None:
                 "score",
                 "label",
                 "text",
+                "match",
                 "also_in",
             )
         }
@@ -289,6 +370,79 @@ def test_search_for_a_person_shows_the_words(rlm: Any, folder: Path) -> None:
     alone = rlm("search", folder, "single", "--doc", "one.txt")[1]  # its score has nothing to compare with
     assert alone.startswith(" 1. L0-00005  one.txt 0-6\n")
     assert rlm("search", folder, "zebra", "--mode", "lexical")[1] == "nothing found\n"
+
+
+def test_a_document_is_named_by_its_path_or_a_pattern_wherever_a_scope_is_given(
+    rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def docs(*more: str) -> set[str]:
+        hits = json.loads(
+            rlm("search", folder, "wiegen mizzen single", "--mode", "lexical", "--json", *more)[1]
+        )
+        return {hit["doc"] for hit in hits}
+
+    assert docs() == set(TEXTS)
+    assert docs("--doc", "*.txt") == {"boats.txt", "one.txt"}
+    assert docs("--doc", "./one.txt") == docs("--doc", str(tmp_path / "one.txt")) == {"one.txt"}
+    assert "did you mean 'boats.txt'" in rlm("search", folder, "mizzen", "--doc", "boat*.tx")[2]
+    rows = [
+        {"_id": "a", "text": "Birnen?", "scope": "*.md"},
+        {"_id": "b", "text": "x?", "scope": {"doc": "./o*"}},
+    ]
+    (tmp_path / "q").write_text("\n".join(map(json.dumps, rows)))
+    assert rlm("ask", folder, "--questions", "q", "--answers", "a", "--quiet")[0] == 0
+    told = [json.loads(line) for line in (tmp_path / "a").read_text().splitlines()]
+    assert {row["_id"]: {cited["doc"] for cited in row["citations"]} for row in told}["a"] <= {"größe.md"}
+    code, out, _ = rlm("ask", folder, "Who has a mizzen?", "--doc", "boats*", "--json")
+    assert (code, {cited["doc"] for cited in json.loads(out)["citations"]}) == (0, {"boats.txt"})
+
+
+LONG = (
+    "Much is said of the town. " * 30 + "The notice period is three months. " + "And of the river too. " * 30
+)
+
+
+def test_a_hit_shows_the_part_that_fits_the_query_best(rlm: Any, tmp_path: Path) -> None:
+    index_of(tmp_path / "i", {"a.txt": [LONG]}, [0])
+    ask = ("search", tmp_path / "i", "how long is the notice period of the town?", "--mode", "lexical")
+    shown = rlm(*ask)[1].splitlines()[1].strip()
+    assert shown.startswith("…") and shown.endswith("…")
+    assert "The notice period is three months." in shown
+    assert json.loads(rlm(*ask, "--json")[1])[0]["match"] == shown
+    (tmp_path / "q").write_text('{"text": "notice period"}')
+    line = json.loads(rlm("search", tmp_path / "i", "--queries", tmp_path / "q", "--mode", "lexical")[1])
+    assert "three months" in line["hits"][0]["match"]
+
+
+@pytest.mark.parametrize(
+    ("text", "query", "shown"),
+    [
+        (LONG, "zebra", "Much is said of the town. Much…"),
+        (
+            "日本語の文章です。" * 60 + "契約は三年。",
+            "契約",
+            "…の文章です。日本語の文章です。日本語の文章です。契約は三年。",
+        ),
+        ("two  words\n", "word", "two words"),
+        ("a " * 50 + "to be or not" + " a" * 50, "to be", "…a a a a a a to be or not a a…"),
+        ("x" * 90, "x" * 90, "…" + "x" * 30 + "…"),
+        ("", "word", ""),
+    ],
+)
+def test_what_is_shown_of_a_text_is_its_best_part_or_its_beginning(text: str, query: str, shown: str) -> None:
+    assert excerpt(text, query, 30) == shown
+
+
+@given(st.text(max_size=300), st.text(max_size=20), st.integers(1, 80))
+def test_what_is_shown_of_a_text_stands_in_it_and_is_no_longer_than_asked(
+    text: str, query: str, chars: int
+) -> None:
+    shown = excerpt(text, query, chars)
+    bare = shown.removeprefix("…").removesuffix("…") if "…" not in text else ""
+    assert bare in " ".join(text.split())
+    assert len(shown) <= chars + 2
 
 
 def test_a_hit_shows_its_page_and_section_and_has_the_same_fields_in_every_mode(
@@ -350,10 +504,12 @@ def test_ask_as_json_is_the_shape_that_is_promised(rlm: Any, folder: Path, tmp_p
     code, out, err = rlm("ask", folder, QUESTION, "--json", "--runs", tmp_path / "runs")
     said = json.loads(out)
     assert (code, out.count("\n")) == (0, 1)
-    assert set(said) == {"answer", "citations", "stop", "usage", "trace", "head", "read_by", "warnings"}
+    told = {"why", "lacks", "read_by", "warnings", "priced"}
+    assert set(said) == {"answer", "citations", "stop", "usage", "trace", "head"} | told
+    assert (said["why"], said["lacks"], said["priced"]) == (None, None, True)
     assert set(said["usage"]) == {"calls", "prompt_tokens", "completion_tokens", "usd"}
     (citation, *_) = said["citations"]
-    assert set(citation) == {"doc", "start", "end", "quote", "page", "supported", "similarity"}
+    assert set(citation) == {"doc", "start", "end", "quote", "page", "supported", "similarity", "also_in"}
     assert TEXTS[citation["doc"]][citation["start"] : citation["end"]] == citation["quote"] in said["answer"]
     assert verify(said["trace"], expected_head=said["head"]).ok
     assert "context.overview() -> " in err
@@ -376,7 +532,7 @@ def test_a_limit_is_a_result_and_no_error(rlm: Any, folder: Path, tmp_path: Path
     code, out, _ = rlm("ask", folder, QUESTION, "--runs", tmp_path, "--max-calls", 2, "--route", "rlm")
     assert code == 3
     assert out.startswith("(no answer: stopped by budget)")
-    code, out, _ = rlm("ask", folder, QUESTION, "--runs", tmp_path, "--max-calls", 0, "--json")
+    code, out, _ = rlm("ask", folder, QUESTION, "--runs", tmp_path, "--max-tokens", 1, "--json")
     assert (code, json.loads(out)["stop"]) == (3, "budget")
 
 

@@ -95,7 +95,6 @@ def test_a_window_that_holds_no_prompt_is_refused_in_one_sentence(
     text = tmp_path / "story.txt"
     text.write_text("The king lived in a castle.")
     assert main(["ask", str(text), QUESTION, "--window", str(window), "--runs", str(tmp_path / "runs")]) == 2
-    opening, said = capsys.readouterr().err.splitlines()
-    assert opening.startswith("opening ") and said.startswith("rlm: window is ")
+    assert capsys.readouterr().err.startswith("rlm: window is ")
     assert not (tmp_path / "runs").exists()
     assert Limits(window=6_000).window == 6_000

@@ -1,5 +1,6 @@
 """Models by short names on the command lines, what goes out with their calls, and `rlm models`, which lists them."""
 
+import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 import rlm.cli
 from index_store.index import Index
-from rlm import Models, ask
+from rlm import Models, RlmError, ask
 from rlm.asking.many import asked_with
 from rlm.asking.options import Options
 from rlm.audit import read
@@ -133,7 +134,40 @@ def test_a_file_of_answers_of_other_options_is_refused(
     assert call(*words, "--temperature", "0.5")[0] == 0
     assert server.calls == 1
     code, _, err = call(*words, "--temperature", "1")
-    assert code == 2 and "by another models" in err
+    assert code == 2 and "was answered by other models, or by these with other options; name" in err
+
+
+def test_short_names_stand_in_python_where_they_are_asked_for(
+    index: Index, server: ModelServer, tmp_path: Path
+) -> None:
+    models = Models.named("fast")
+    assert (models.root, models.child) == (MODEL, MODEL)
+    assert models.options == models.child_options == {"temperature": 0.25, "reasoning_effort": "low"}
+    both = Models.named("offline/navigator", "careful")
+    assert (both.root, both.options, both.child, both.child_options) == (
+        *("offline/navigator", {}, MODEL, {"seed": 7}),
+    )
+    assert Models.named("offline/navigator").child == "offline/reader"
+    assert ask(index, QUESTION, route="direct", models=models, runs=tmp_path).priced
+    assert server.requests[0]["temperature"] == 0.25
+    (tmp_path / "other.toml").write_text('[slow]\nmodel = "openai/gpt-5"\n')
+    assert Models.named("slow", file=tmp_path / "other.toml").root == "openai/gpt-5"
+    assert Models("fast").root == "fast"  # no file is read where nobody asks for it
+    with pytest.raises(RlmError, match="cannot read the models"):
+        Models.named("slow", file=tmp_path / "nowhere.toml")
+
+
+def test_a_chat_changes_to_a_model_by_its_short_name_and_keeps_what_was_asked_to_be_sent(
+    call: Any, server: ModelServer, index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{QUESTION}\n/model fast\n{QUESTION}\n"))
+    words = ["chat", index.path, "--route", "direct", "--model", "careful", "--model-option", "top_p=0.5"]
+    code, out, _ = call(*words, "--runs", tmp_path / "runs")
+    assert code == 0
+    assert f"from now on {MODEL} is asked" in out
+    first, second = server.requests
+    assert (first["seed"], first["top_p"]) == (7, 0.5)
+    assert (second["temperature"], second["top_p"], second.get("seed")) == (0.25, 0.5, None)
 
 
 # -- the list ----------------------------------------------------------------------------------------------

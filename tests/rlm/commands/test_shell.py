@@ -72,7 +72,7 @@ def test_every_kind_of_end_has_its_status_and_the_session_goes_on(
     assert main(["shell", str(folder), "--json", "--cell-timeout", "0.5"]) == 0
     results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert [r["status"] for r in results] == ["ok", "rejected", "rejected", "killed", "error", "ok", "ok"]
-    assert [set(r) for r in results] == [{"status", "stdout", "error", "seconds"}] * 7
+    assert [set(r) for r in results] == [{"status", "stdout", "error", "seconds", "answer"}] * 7
     assert "longer than 0.5 s" in results[3]["error"]
     assert "MemoryError" in results[4]["error"]
     assert len(results[5]["stdout"]) < 21_000

@@ -1,0 +1,190 @@
+"""An argument of the wrong type is one sentence of the package's own, wherever it is given."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+import index_store
+import raptor
+import rlm
+from index_store.arguments import fits
+from index_store.index import Index
+from rlm.gateway.blocking import run_blocking
+
+SETTINGS: list[tuple[Any, str, Any]] = [
+    (rlm.Limits, "usd", "1"),
+    (rlm.Limits, "usd", True),
+    (rlm.Limits, "turns", None),
+    (rlm.Limits, "turns", 1.5),
+    (rlm.Limits, "depth", [1]),
+    (rlm.Limits, "backend", None),
+    (rlm.Limits, "window", "large"),
+    (rlm.Limits, "allow_unpriced", "no"),
+    (rlm.Models, "root", None),
+    (rlm.Models, "root", 1),
+    (rlm.Models, "child", 1),
+    (rlm.Models, "options", "temperature=0"),
+    (rlm.Models, "child_options", [1]),
+    (rlm.Demands, "citations", "yes"),
+    (rlm.Demands, "schema", "string"),
+    (rlm.Caps, "usd", "1"),
+    (rlm.Caps, "calls", [1]),
+    (rlm.Caps, "tokens", -1),
+    (raptor.BuildSettings, "chunk_tokens", "100"),
+    (raptor.BuildSettings, "chunk_tokens", None),
+    (raptor.BuildSettings, "cluster", {"dims": 5}),
+    (raptor.BuildSettings, "encoding", None),
+    (raptor.BuildSettings, "ocr_language", ["deu"]),
+    (raptor.ClusterSettings, "seed", "1"),
+    (raptor.ClusterSettings, "threshold", None),
+    (raptor.ClusterSettings, "method", None),
+    (raptor.Spending, "usd", "1"),
+    (raptor.Spending, "max_errors", None),
+    (index_store.Scope, "doc", 5),
+    (index_store.Scope, "where", "year=2021"),
+    (index_store.Scope, "section", ["a"]),
+]
+OF = {"rlm": rlm.RlmError, "raptor": raptor.RaptorError, "index_store": index_store.IndexStoreError}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"), SETTINGS, ids=lambda given: getattr(given, "__name__", None)
+)
+def test_a_setting_of_the_wrong_type_is_one_sentence(kind: Any, name: str, value: Any) -> None:
+    with pytest.raises(OF[kind.__module__.partition(".")[0]]) as raised:
+        kind(**{name: value})
+    assert re.search(rf"\b{name}\b|the model options", str(raised.value))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"index": 123},
+        {"index": None},
+        {"question": 123},
+        {"question": b"why?"},
+        {"models": "openai/gpt-5-mini"},
+        {"limits": {"usd": 1}},
+        {"demands": True},
+        {"scope": "boats.txt"},
+        {"runs": 5},
+        {"watch": "print"},
+        {"route": 5},
+        {"route": "fast"},
+    ],
+    ids=str,
+)
+def test_a_question_with_an_argument_of_the_wrong_type_is_one_sentence(
+    index: Index, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    arguments: dict[str, Any] = {"index": index, "question": "Why?", "runs": tmp_path / "runs"} | wrong
+
+    async def chat() -> None:
+        named = {name: value for name, value in arguments.items() if name not in ("index", "question")}
+        async with rlm.open_chat(arguments["index"], **named) as opened:
+            await opened.ask(arguments["question"])
+
+    async def many() -> None:
+        named = {name: value for name, value in arguments.items() if name not in ("index", "question")}
+        asked = arguments["question"]
+        async for outcome in rlm.ask_many(
+            arguments["index"], [asked if "question" in wrong else question], **named
+        ):
+            assert outcome.error, outcome
+            raise rlm.RlmError(outcome.error)
+
+    async def events() -> None:
+        async for _ in rlm.events(**arguments):
+            pass
+
+    question = rlm.Question("1", "Why?")
+    for call in (
+        lambda: rlm.ask(**arguments),
+        lambda: run_blocking(rlm.ask_async(**arguments)),
+        lambda: run_blocking(events()),
+        lambda: run_blocking(chat()),
+        lambda: run_blocking(many()),
+    ):
+        with pytest.raises(rlm.RlmError) as raised:
+            call()
+        assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        (lambda: rlm.load_schema(None), rlm.RlmError),  # type: ignore[arg-type]
+        (lambda: rlm.read_questions(5), rlm.RlmError),  # type: ignore[arg-type]
+        (lambda: rlm.Answers("a.jsonl"), rlm.RlmError),  # type: ignore[arg-type]
+        (lambda: rlm.Question("1", 5), rlm.RlmError),  # type: ignore[arg-type]
+        (lambda: raptor.build_index(5, "i"), raptor.RaptorError),  # type: ignore[arg-type]
+        (lambda: raptor.build_index([5], "i"), raptor.RaptorError),  # type: ignore[list-item]
+        (lambda: raptor.build_index("d", 5), raptor.RaptorError),  # type: ignore[arg-type]
+        (lambda: raptor.build_index("d", "i", settings={}), raptor.RaptorError),  # type: ignore[arg-type]
+        (lambda: raptor.build_index("d", "i", spending=1), raptor.RaptorError),  # type: ignore[arg-type]
+        (lambda: raptor.build_index("d", "i", summarizer=None), raptor.RaptorError),  # type: ignore[arg-type]
+        (lambda: raptor.update_index("i", remove="a.txt"), raptor.RaptorError),
+        (lambda: raptor.sync_index(5), raptor.RaptorError),  # type: ignore[arg-type]
+        (lambda: raptor.estimate("d", None), raptor.RaptorError),  # type: ignore[arg-type]
+        (lambda: raptor.check_sources(None), raptor.RaptorError),  # type: ignore[arg-type]
+        (lambda: raptor.prune_index("i", "all"), raptor.RaptorError),  # type: ignore[arg-type]
+        (lambda: raptor.places_of_removed(5), raptor.RaptorError),  # type: ignore[arg-type]
+        (lambda: raptor.read_metadata(5), raptor.RaptorError),  # type: ignore[arg-type]
+        (lambda: raptor.read_settings(5), raptor.RaptorError),  # type: ignore[arg-type]
+    ],
+)
+def test_a_call_with_an_argument_of_the_wrong_type_is_one_sentence(call: Any, error: type[Exception]) -> None:
+    with pytest.raises(error) as raised:
+        call()
+    assert "; give " in str(raised.value) and "\n" not in str(raised.value)
+
+
+def test_a_missing_argument_and_an_unknown_one_are_pythons_own_errors() -> None:
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'question'"):
+        rlm.ask("i")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="modles"):
+        rlm.ask("i", "Why?", modles=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "does"),
+    [
+        (1, int, True),
+        (np.int64(1), int, True),
+        (1e6, int, True),
+        (float("inf"), int, True),  # its range is for others to say
+        (0.5, int, False),
+        (True, int, False),
+        (True, float, False),
+        (np.float32(1), float, True),
+        (None, int | None, True),
+        ("a", Sequence[str], False),
+        (["a"], Sequence[str], True),
+        (["a", 1], Sequence[str], False),
+        (("a",), tuple[str, ...], True),
+        ("a", str | Path, True),
+        (Path("a"), str | Path, True),
+        ({}, Mapping[str, str], True),
+        ([], Mapping[str, str], False),
+        ("anything", Literal["a"], True),
+        (print, Any, True),
+    ],
+)
+def test_a_value_fits_a_hint_or_does_not(value: Any, hint: Any, does: bool) -> None:
+    assert fits(value, hint) is does
+
+
+@given(st.one_of(st.none(), st.booleans(), st.floats(), st.text(), st.lists(st.integers()), st.binary()))
+def test_nothing_but_a_sentence_comes_of_any_value(value: Any) -> None:
+    for kind in (rlm.Limits, rlm.Caps, rlm.Models, rlm.Demands, raptor.BuildSettings, raptor.Spending):
+        for name in kind.__dataclass_fields__:
+            try:
+                kind(**{name: value})
+            except (rlm.RlmError, raptor.RaptorError) as e:
+                assert str(e)
