@@ -52,11 +52,17 @@ FLOORS: Mapping[str, Floor] = {
 DEFAULT = Weights()
 # Each weight taken away, then moved to both sides.
 VARIANTS: Mapping[str, Weights] = {
+    "without the tree": replace(DEFAULT, branch=0.0),
+    "without names": replace(DEFAULT, walk=0.0),
     "near 0": replace(DEFAULT, near=0.0),
     "again 0": replace(DEFAULT, again=0.0),
     "best all": replace(DEFAULT, best=10**9),
     "dense 0.4": replace(DEFAULT, dense=0.4),
     "dense 0.6": replace(DEFAULT, dense=0.6),
+    "walk 12": replace(DEFAULT, walk=12.0),
+    "walk 36": replace(DEFAULT, walk=36.0),
+    "branch 1": replace(DEFAULT, branch=1.0),
+    "branch 4": replace(DEFAULT, branch=4.0),
     "best 100": replace(DEFAULT, best=100),
     "best 400": replace(DEFAULT, best=400),
     "near 1": replace(DEFAULT, near=1.0),
@@ -90,7 +96,7 @@ def run(options: Options) -> None:
         print(f"nothing is measured without the data's scoring script {scorer}\n")
     if not sets or not scorer.is_file():
         return
-    trials = [_trial(options, name) for name in sets]
+    trials = [trial_of(options, name) for name in sets]
     for lines in (_modes(trials), _ablations(trials), _latency(trials)):
         for line in lines:
             print(line, flush=True)
@@ -100,7 +106,8 @@ def run(options: Options) -> None:
 # -- what is measured --------------------------------------------------------------------------------------
 
 
-def _trial(options: Options, name: str) -> Trial:
+def trial_of(options: Options, name: str) -> Trial:
+    """The index of a set, built if it is not there yet, with its questions."""
     index = _index(options.data / name / "corpus.jsonl", options.work / name)
     with (options.data / name / "queries.jsonl").open(encoding="utf-8", newline="\n") as lines:
         queries = [q for q in map(json.loads, lines) if q["gold"]]
@@ -158,10 +165,10 @@ def _modes(trials: Sequence[Trial]) -> Iterator[str]:
 def _ablations(trials: Sequence[Trial]) -> Iterator[str]:
     yield f"Mode hybrid with one weight changed, less the default ({_weights_text(DEFAULT)}); [95 % interval].\n"
     base = {t.name: values(t, "hybrid", DEFAULT) for t in trials}
-    yield f"{'':10}" + "".join(f"{t.name:>21}" for t in trials)
+    yield f"{'':18}" + "".join(f"{t.name:>21}" for t in trials)
     for label, weights in VARIANTS.items():
         cells = (_cell(*interval(values(t, "hybrid", weights) - base[t.name])) for t in trials)
-        yield f"{label:10}" + "".join(f"{c:>21}" for c in cells)
+        yield f"{label:18}" + "".join(f"{c:>21}" for c in cells)
 
 
 def _weights_text(weights: Weights) -> str:

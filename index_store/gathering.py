@@ -15,6 +15,7 @@ from index_store.search import Weights, found, hybrid, top
 from index_store.tree import Tree
 
 BROAD = 3.0  # times as many chunks share the evidence as fit: then no choice of chunks shows what there is
+LOOKED = 1_000  # chunks, the best, of which those that fit are taken
 SUMMARISED = 0.25  # of the characters, at most, on summaries
 
 Numbers = npt.NDArray[np.int64]
@@ -49,18 +50,14 @@ def gather(
 
     Each piece is either one summary, of those that are `readable`, or chunks that follow one another in their document.
     """
-    order = [int(about.chunks[place]) for place in top(about.scores, len(about.chunks))]
+    order = [int(about.chunks[place]) for place in top(about.scores, LOOKED)]
     if tree.has_copies:
         order = [same[0] for same in folded(tree, order, len(order)).values()]
     taken, left = [], chars
     for number in [*filter(readable, _summaries(tree, about, chars)), *order]:
-        size = tree.chars_at(number)
-        if size > left:
-            if number < tree.levels[0]:
-                break
-            continue
-        taken.append(number)
-        left -= size
+        if (size := tree.chars_at(number)) <= left:
+            taken.append(number)
+            left -= size
     return _pieces(tree, taken)
 
 
