@@ -62,6 +62,7 @@ rlm.limits
 rlm.answers
 rlm.loop
 rlm.asking
+rlm.evaluating
 rlm
 rlm.commands
 rlm.cli

@@ -61,11 +61,7 @@ def _tell_trace(folder: Path) -> None:
 def _ask_many(args: argparse.Namespace) -> int:
     if args.answers is None:
         raise RlmError("name the file that answers go to: --answers answers.jsonl")
-    if args.at_once < 1:
-        raise RlmError(f"--at-once is {args.at_once}; give at least 1")
-    for name in EACH:
-        if (most := getattr(args, f"each_{name}")) is not None and not 0 < most <= MOST:
-            raise RlmError(f"--each-{name} is {most}; give more than 0 and at most {MOST:g}")
+    check_many(args)
     questions, path = read_questions(args.questions), Path(args.answers)
     if path.exists() and path.samefile(args.questions):
         raise RlmError(f"{args.answers} holds the questions; name another file for the answers")
@@ -74,6 +70,15 @@ def _ask_many(args: argparse.Namespace) -> int:
     answers = Answers(path, asked_with(opened, options))
     with answers.lock():
         return _ask_those_left(args, opened, options, questions, answers)
+
+
+def check_many(args: argparse.Namespace) -> None:
+    """Raise RlmError where an option for many questions is out of range."""
+    if args.at_once < 1:
+        raise RlmError(f"--at-once is {args.at_once}; give at least 1")
+    for name in EACH:
+        if (most := getattr(args, f"each_{name}")) is not None and not 0 < most <= MOST:
+            raise RlmError(f"--each-{name} is {most}; give more than 0 and at most {MOST:g}")
 
 
 def _ask_those_left(
@@ -103,7 +108,7 @@ def _ask_those_left(
                 answers.add(outcome)
                 outcomes.append(outcome)
                 if outcome.answer is None or not args.quiet:
-                    say(_line(outcome), file=sys.stderr, flush=True)
+                    say(line(outcome), file=sys.stderr, flush=True)
         finally:
             await asking.aclose()
 
@@ -143,7 +148,8 @@ def _summed(total: Tally) -> Iterator[str]:
         yield "what those left may need is not known: none was answered that could tell"
 
 
-def _line(outcome: Outcome) -> str:
+def line(outcome: Outcome) -> str:
+    """What came of one of many questions, on one line."""
     asked = f"{one_line(str(outcome.question.id), 40)}: {one_line(outcome.question.text, 60)}"
     if outcome.answer is None:
         return f"{asked} -> {'failed: ' * outcome.asked}{one_line(outcome.error or '', 200)}"

@@ -39,11 +39,10 @@ def options_of(args: argparse.Namespace, watch: Watch = unwatched) -> Options:
     demands = Demands(getattr(args, "require_citations", False), schema)
     runs = Path(getattr(args, "runs", Options().runs))
     route: Route = getattr(args, "route", "rlm")
-    root = _named(args.model, args)
-    child = None if args.child_model is None else _named(args.child_model, args)
-    limits = _limits(args)
-    limits = limits if limits.window else replace(limits, window=root.window)
-    return Options(route, _models(root, child), limits, demands, scope_of(args), runs, watch)
+    models, window = models_of(args.model, args.child_model, args)
+    limits = limits_of(args)
+    limits = limits if limits.window else replace(limits, window=window)
+    return Options(route, models, limits, demands, scope_of(args), runs, watch)
 
 
 def scope_of(args: argparse.Namespace) -> Scope:
@@ -53,6 +52,12 @@ def scope_of(args: argparse.Namespace) -> Scope:
         raise RlmError(f"--where is {wrong[0]!r}; write it as KEY=VALUE, for example year=2021")
     where = {key: value for key, _, value in (pair.partition("=") for pair in pairs)}
     return Scope(args.doc, where, args.section)
+
+
+def models_of(root: str, child: str | None, args: argparse.Namespace) -> tuple[Models, int | None]:
+    """The models that a command line calls so, and the window of the root model, where that is told."""
+    named = _named(root, args)
+    return _models(named, None if child is None else _named(child, args)), named.window
 
 
 def _named(name: str, args: argparse.Namespace) -> Named:
@@ -68,7 +73,8 @@ def _models(root: Named, child: Named | None) -> Models:
     return Models(root.model, child.model, root.options, child.options)
 
 
-def _limits(args: argparse.Namespace) -> Limits:
+def limits_of(args: argparse.Namespace) -> Limits:
+    """The limits that a command line sets, else their defaults. Raises RlmError."""
     values = {limit: getattr(args, option, None) for option, limit in _LIMITS.items()}
     limits = {name: value for name, value in values.items() if value is not None}
     if getattr(args, "questions", None) is not None:

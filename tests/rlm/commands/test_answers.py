@@ -17,7 +17,7 @@ from rlm.audit.page import render
 from rlm.audit.timeline import show
 from rlm.cli import main
 from rlm.commands.answers import as_text
-from rlm.commands.ask import _line
+from rlm.commands.ask import line
 from rlm.commands.live import lines
 from tests.helpers.chat_sample import chat_sample
 from tests.helpers.model_server import MODEL, ModelServer
@@ -73,7 +73,7 @@ def test_an_answer_that_is_not_accepted_says_why_wherever_it_is_shown(
     assert shown.index(f"NOT ACCEPTED: {why}") < shown.index("The trace is whole")
     assert shown.rindex(f"NOT ACCEPTED: {why}") < shown.index("ANSWER     (unmet)")
     assert "The answer is not accepted: </strong>" + why.replace("'", "&#x27;") in render(*events)
-    assert f"unmet ({why[:60]}" in _line(Outcome(Question("1", "How many masts?"), answer, None))
+    assert f"unmet ({why[:60]}" in line(Outcome(Question("1", "How many masts?"), answer, None))
 
 
 def test_the_trace_of_an_earlier_version_that_gives_no_reason_is_not_accepted_either(
