@@ -68,82 +68,86 @@ def _facts(f: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _systems(f: Mapping[str, Any], systems: Sequence[System]) -> Html:
-    told = [name for name in QUALITIES if any(f["all"][s.name]["quality"][name]["n"] for s in systems)]
+    own = [f["all"][system.name] for system in systems]
     return tag(
         "section",
         tag("h2", "Systems"),
+        tag("ol", *(_named(system, number) for number, system in enumerate(systems, 1)), cls="named"),
         _table(
-            "Means over questions, each from 0 to 1. Below: the difference to the first system, with its 95% "
-            "interval by a "
-            "paired bootstrap; n where not all questions have the figure.",
-            ["System", "Answered", *(QUALITIES[name] for name in told)],
-            (_quality_cells(f, system, number, told) for number, system in enumerate(systems, 1)),
+            "Means over the questions, each from 0 to 1. Below a mean: the difference to system 1, with its 95% "
+            "interval by a paired bootstrap, and n where not all questions have the figure.",
+            _numbered(systems),
+            [_row("answered", [_answered(one) for one in own])]
+            + [_row(QUALITIES[name], [_quality(one, name) for one in own]) for name in _told(f, systems)],
         ),
         tag("h3", "What a question took"),
         _table(
-            "For each question the mean; below: the median, the 95th percentile by nearest rank, and the sum. "
-            "The judge's cost is not in it.",
-            ["System", "n", *(name.capitalize() for name in COSTS.values())],
-            (_cost_cells(f, system, number) for number, system in enumerate(systems, 1)),
+            "The mean; below: the median, the 95th percentile by nearest rank, and the sum, without a judge's cost.",
+            _numbered(systems),
+            [_row(words, [_cost(one["cost"][name], name) for one in own]) for name, words in COSTS.items()],
         ),
         id="systems",
     )
 
 
-def _table(caption: str, heads: Sequence[str], rows: Iterator[list[Html]]) -> Html:
-    head = tag("tr", *(tag("th", name, scope="col") for name in heads))
-    body = (tag("tr", *cells) for cells in rows)
-    table = tag("table", tag("caption", caption), tag("thead", head), tag("tbody", *body))
-    return tag("div", table, cls="wide", tabindex="0", role="region", aria_label=caption)
+def _told(f: Mapping[str, Any], systems: Sequence[System]) -> list[str]:
+    """The names of the qualities that any system has."""
+    return [name for name in QUALITIES if any(f["all"][s.name]["quality"][name]["n"] for s in systems)]
 
 
 def _named(system: System, number: int) -> Html:
-    return tag("th", tag("span", str(number), cls="numbered"), str(system), scope="row")
+    return tag("li", tag("span", str(number), cls="numbered"), str(system))
 
 
-def _quality_cells(f: Mapping[str, Any], system: System, number: int, told: Sequence[str]) -> list[Html]:
-    own = f["all"][system.name]
+def _numbered(systems: Sequence[System]) -> list[Html]:
+    return [
+        tag("th", tag("span", str(number), cls="numbered", title=str(system)), scope="col")
+        for number, system in enumerate(systems, 1)
+    ]
+
+
+def _table(caption: str, heads: Sequence[Html], rows: Sequence[Html]) -> Html:
+    table = tag(
+        "table",
+        tag("caption", caption),
+        tag("thead", tag("tr", tag("td"), *heads)),
+        tag("tbody", *rows),
+    )
+    return tag("div", table, cls="wide", tabindex="0", role="region", aria_label=caption)
+
+
+def _row(name: str, cells: Sequence[Html]) -> Html:
+    return tag("tr", tag("th", name, scope="row"), *cells)
+
+
+def _answered(own: Mapping[str, Any]) -> Html:
     stops = ", ".join(f"{stop} {n}" for stop, n in own["stops"].items() if stop != "answer")
-    answered = tag("td", f"{own['answered']} of {own['questions']}", tag("small", stops) if stops else None)
-    return [_named(system, number), answered, *(_quality(own, name) for name in told)]
+    return tag("td", f"{own['answered']:,} of {own['questions']:,}", tag("small", stops) if stops else None)
 
 
 def _quality(own: Mapping[str, Any], name: str) -> Html:
     value, compared = own["quality"][name], own["against_first"].get(name)
-    few = f"n = {value['n']}" if value["n"] != own["questions"] else None
+    few = f"n = {value['n']:,}" if value["n"] != own["questions"] else None
     return tag(
         "td",
         _figure(value["mean"]),
-        _difference(compared, 3) if compared else None,
+        _difference(compared) if compared else None,
         tag("small", few) if few else None,
     )
 
 
-def _difference(compared: Mapping[str, Any], digits: int) -> Html:
+def _difference(compared: Mapping[str, Any]) -> Html:
     low, high = compared["low"], compared["high"]
     tone = "better" if low > 0 else "worse" if high < 0 else None
-    words = f"{compared['difference']:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}]"
-    return tag("small", tag("span", words, cls=tone))
-
-
-def _cost_cells(f: Mapping[str, Any], system: System, number: int) -> list[Html]:
-    own = f["all"][system.name]["cost"]
-    return [
-        _named(system, number),
-        tag("td", str(own["calls"]["n"])),
-        *(_cost(own[name], name) for name in COSTS),
-    ]
+    return tag("small", tag("span", f"{compared['difference']:+.3f} [{low:+.3f}, {high:+.3f}]", cls=tone))
 
 
 def _cost(value: Mapping[str, Any], name: str) -> Html:
     if not value["n"]:
         return tag("td", "–")
-    parts = (f"median {_amount(value['median'], name)}", f"p95 {_amount(value['p95'], name)}")
-    return tag(
-        "td",
-        _amount(value["mean"], name),
-        *(tag("small", part) for part in (*parts, f"sum {_amount(value['sum'], name)}")),
-    )
+    parts = {"median": value["median"], "p95": value["p95"], "sum": value["sum"]}
+    below = " · ".join(f"{part} {_amount(amount, name)}" for part, amount in parts.items())
+    return tag("td", _amount(value["mean"], name), tag("small", below), tag("small", f"n = {value['n']:,}"))
 
 
 def _amount(value: float, name: str) -> str:
@@ -156,22 +160,22 @@ def _figure(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _sets(f: Mapping[str, Any], systems: Sequence[System]) -> Html | None:
-    told = [name for name in QUALITIES if any(f["all"][s.name]["quality"][name]["n"] for s in systems)]
-    heads = ["Set", "System", "n", *(QUALITIES[name] for name in told)]
-    rows = (
-        [
-            tag("th", one_line(name, 60), scope="row"),
-            tag("td", str(system), cls="words"),
-            tag("td", str(own[system.name]["questions"])),
-            *(tag("td", _figure(own[system.name]["quality"][quality]["mean"])) for quality in told),
-        ]
+def _sets(f: Mapping[str, Any], systems: Sequence[System]) -> Html:
+    tables = (
+        _table(
+            f"{one_line(name, 80)}: means over {count(max(own[s.name]['questions'] for s in systems), 'question')}",
+            _numbered(systems),
+            [
+                _row(
+                    QUALITIES[quality],
+                    [tag("td", _figure(own[s.name]["quality"][quality]["mean"])) for s in systems],
+                )
+                for quality in _told(f, systems)
+            ],
+        )
         for name, own in f["sets"].items()
-        for system in systems
     )
-    return tag(
-        "section", tag("h2", "Sets"), _table("Means over the questions of each file.", heads, rows), id="sets"
-    )
+    return tag("section", tag("h2", "Sets"), tag("div", *tables, cls="beside"), id="sets")
 
 
 # -- cost and quality --------------------------------------------------------------------------------------
