@@ -270,8 +270,9 @@ def _eval_parser(commands: Any) -> None:
         type=int,
         metavar="N",
         help="write N drafts of questions, with gold, to QUESTIONS, for you to correct, and ask nothing; "
-        "with one of --models, else by patterns of sentences",
+        "by --model, else by patterns of sentences",
     )
+    evaluation.add_argument("--model", metavar="M", help="with --make: the model that writes the drafts")
     evaluation.add_argument(
         "--seed", type=int, default=0, help="with --make: which passages are taken (%(default)s)"
     )

@@ -12,6 +12,7 @@ from rlm.answers.demands import Demands
 from rlm.asking.many import Outcome
 from rlm.commands.answers import UNFINISHED, amounts
 from rlm.commands.ask import check_many, line
+from rlm.commands.drafts import make
 from rlm.commands.options import limits_of, models_of
 from rlm.errors import RlmError
 from rlm.evaluating.cases import read_cases
@@ -25,7 +26,7 @@ from rlm.limits import ROUTES
 def compare(args: argparse.Namespace) -> int:
     """Ask the questions by each system and write the page, or draft questions. Returns the exit code."""
     if args.make is not None:
-        raise RlmError("soon")
+        return make(args)
     check_many(args)
     grid = Grid(
         read_cases(args.questions),
