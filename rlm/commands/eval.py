@@ -28,13 +28,15 @@ def compare(args: argparse.Namespace) -> int:
     if args.make is not None:
         return make(args)
     check_many(args)
+    judge = None if args.judge is None else models_of(args.judge, None, args)[0]
     grid = Grid(
         read_cases(args.questions),
         [System(route, models, window) for models, window in _model_sets(args) for route in _routes(args)],
         limits_of(args),
         Caps(args.each_usd, args.each_tokens, args.each_calls),
         Demands(args.require_citations),
-        args.judge,
+        None if judge is None else judge.root,
+        {} if judge is None else judge.options,
         args.at_once,
         args.by,
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from rlm.errors import RlmError
 from rlm.evaluating import judging
 from rlm.evaluating.cases import Case, check_cases
 from rlm.evaluating.figures import Row, row_of, summary_of
-from rlm.evaluating.folder import Evaluation, System, Try, caps_left, is_done
+from rlm.evaluating.folder import Evaluation, System, Try, caps_left, is_done, try_in
 from rlm.evaluating.judging import Alce, Judge
 from rlm.evaluating.page import render as render_page
 from rlm.gateway.blocking import run_blocking
@@ -31,7 +31,8 @@ from rlm.gateway.types import Usage
 from rlm.limits import Limits
 
 FORMAT = 1
-#: Gets each outcome as it comes, with its system, how many have ended, and how many are to be asked in all.
+#: Gets each outcome as it comes, with its system, how many runs have ended, those of earlier commands among them, and
+#: how many there are in all.
 Told = Callable[[System, Outcome, int, int], None]
 
 
@@ -40,8 +41,8 @@ class Grid:
     """What is evaluated: every case by every system, the first of which the others are held against.
 
     The caps of `limits` hold for all together, those of `each` for each question by each system. `judge`: the model
-    that judges citations, None for none. `at_once`: runs at a time. `by`: the quality by which a question is won or
-    lost, of the names in `figures.QUALITIES`.
+    that judges citations, None for none; `judge_options`: sent with its calls. `at_once`: runs at a time. `by`: the
+    quality by which a question is won or lost, of the names in `measures.QUALITIES`.
     """
 
     cases: Sequence[Case]
@@ -50,6 +51,7 @@ class Grid:
     each: Caps = Caps()
     demands: Demands = field(default_factory=Demands)
     judge: str | None = None
+    judge_options: Mapping[str, Json] = field(default_factory=dict)
     at_once: int = 4
     by: str = "f1"
 
@@ -84,23 +86,22 @@ def evaluate(index: Index, grid: Grid, folder: Path, told: Told = lambda *_: Non
 async def _evaluated(index: Index, grid: Grid, evaluation: Evaluation, told: Told) -> Report:
     limits = caps_left(grid.limits, evaluation.spent())
     jobs = {job.folder: (system, job) for system, job in _to_ask(grid, evaluation, limits)}
+    runs = len(grid.cases) * len(grid.systems)
     left: dict[str, int] = {}
     async with gateway_for(limits) as pool:
         asking = ask_from(pool, index, [job for _, job in jobs.values()], grid.at_once, grid.each)
         async with aclosing(asking) as outcomes:
-            n = 0
+            n = runs - len(jobs)
             async for job, outcome in outcomes:
                 n += 1
-                told(jobs[job.folder][0], outcome, n, len(jobs))
-                if not outcome.asked or outcome.answer is None:
-                    why = (outcome.error or "").partition(" (trace: ")[0]
+                told(jobs[job.folder][0], outcome, n, runs)
+                if why := _lacking(job, outcome, grid.each):
                     left[why] = left.get(why, 0) + 1
         rows, unjudged = await _rows(index, grid, evaluation, pool)
     figures = figures_of(index, grid, rows)
     replace_file(evaluation.path / "figures.json", (json.dumps(figures, indent=1) + "\n").encode())
     replace_page(evaluation.path / "page.html", render_page(figures, rows, list(grid.systems)))
-    before = len(grid.cases) * len(grid.systems) - len(jobs)
-    return Report(figures, before, left, unjudged, evaluation.spent())
+    return Report(figures, runs - len(jobs), left, unjudged, evaluation.spent())
 
 
 def _to_ask(grid: Grid, evaluation: Evaluation, limits: Limits) -> Iterator[tuple[System, Job]]:
@@ -112,6 +113,14 @@ def _to_ask(grid: Grid, evaluation: Evaluation, limits: Limits) -> Iterator[tupl
                 own = replace(limits, window=limits.window or system.window)
                 options = Options(system.route, system.models, own, grid.demands)
                 yield system, Job(case.question, options, evaluation.next_place(system, case))
+
+
+def _lacking(job: Job, outcome: Outcome, each: Caps) -> str:
+    """Why what came is no result; '' where it is one."""
+    if outcome.answer is None:
+        return (outcome.error or "").partition(" (trace: ")[0]
+    found = None if job.folder is None else try_in(job.folder)
+    return "" if found is not None and is_done(found, each) else f"stopped by {outcome.answer.stop}"
 
 
 async def _rows(
@@ -129,7 +138,7 @@ async def _rows(
             _write_review(evaluation, found)
             alce: Alce | None = None
             try:
-                alce = await _judged(found, grid.judge, pool)
+                alce = await _judged(found, grid, pool)
             except GatewayError:
                 unjudged += 1
             run = found.folder.relative_to(evaluation.path).as_posix()
@@ -142,11 +151,11 @@ async def _rows(
     return {name: [row for row in some if row is not None] for name, some in rows.items()}, unjudged
 
 
-async def _judged(found: Try, model: str | None, pool: Gateway) -> Alce | None:
+async def _judged(found: Try, grid: Grid, pool: Gateway) -> Alce | None:
     answered = [e for e in found.events if e["kind"] == "answered" and e["conversation"] == "0"]
-    if model is None or not answered or not answered[-1]["content"]:
+    if grid.judge is None or not answered or not answered[-1]["content"]:
         return None
-    judge = Judge(model, pool, found.folder / judging.FILE_NAME)
+    judge = Judge(grid.judge, pool, found.folder / judging.FILE_NAME, grid.judge_options)
     return await judging.alce(judge, judging.statements_of(answered[-1]))
 
 

@@ -150,7 +150,7 @@ class Evaluation:
             path = place if n == 1 else place.with_name(f"{place.name}.{n}")
             if not path.exists():
                 return
-            if found := _try_in(path):
+            if found := try_in(path):
                 yield found
 
     def result(self, system: System, case: Case, each: Caps = Caps()) -> Try | None:
@@ -165,19 +165,20 @@ class Evaluation:
         counts as what it may have cost."""
         total = Usage()
         for path in sorted((self.path / "runs").glob("*/*")):
-            if found := _try_in(path):
+            if found := try_in(path):
                 total += _spent(found)
             total += judging.spent(path / judging.FILE_NAME)
         return total
 
 
 def is_done(one: Try, each: Caps) -> bool:
-    """Whether a try is a result: one that a cap ended is, if that cap was its own (`each`) and not that of all."""
+    """Whether a try is a result: one that a cap ended is, if its own cap (`each`) was below what was left of all."""
     if one.stop != "budget":
         return one.stop in RESULTS
     own = each if each.calls is not None else replace(each, calls=Limits().calls)
-    refused = [event["refused"]["cap"] for event in one.events if event.get("refused")]
-    return bool(refused) and getattr(own, str(refused[-1]), None) is not None
+    refused = [str(event["refused"]["cap"]) for event in one.events if event.get("refused")]
+    held_to = one.events[0]["limits"].get(refused[-1]) if refused else None
+    return held_to is not None and held_to == getattr(own, refused[-1])
 
 
 def caps_left(limits: Limits, spent: Usage) -> Limits:
@@ -190,7 +191,8 @@ def caps_left(limits: Limits, spent: Usage) -> Limits:
     )
 
 
-def _try_in(path: Path) -> Try | None:
+def try_in(path: Path) -> Try | None:
+    """The try whose folder this is, as far as its trace goes; None where there is none."""
     if not (path / FILE_NAME).is_file():
         return None
     events, verdict = read(path)

@@ -63,13 +63,14 @@ class Judge:
     model: str
     gateway: Gateway
     file: Path
+    options: Mapping[str, Json] = field(default_factory=dict)
     _said: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._said = {
             (row["cited"], row["sentence"]): bool(row["entails"])
             for row in judgements(self.file)
-            if row["model"] == self.model
+            if (row["model"], row["options"]) == (self.model, dict(self.options))
         }
 
     async def entails(self, cited: Sequence[str], sentence: str) -> bool:
@@ -83,10 +84,11 @@ class Judge:
 
     async def _ask(self, text: str, sentence: str) -> bool:
         messages = asked(text, sentence)
-        reply = await self.gateway.complete(Request(self.model, messages, REPLY_TOKENS))
+        reply = await self.gateway.complete(Request(self.model, messages, REPLY_TOKENS, options=self.options))
         verdict = verdict_of(reply.text)
         row: dict[str, Json] = {
             "model": self.model,
+            "options": dict(self.options),
             "cited": text,
             "sentence": sentence,
             "entails": verdict,

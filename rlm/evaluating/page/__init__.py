@@ -27,6 +27,7 @@ _SECTIONS = (
     ("definitions", "Definitions"),
 )
 _WIDE, _HIGH, _LEFT, _RIGHT, _TOP, _BASE = 620, 320, 64, 590, 24, 270
+_TOPS = (0.1, 0.2, 0.5, 1.0)  # of the axis of quality
 _SAID = 600  # characters of an answer in the table
 
 
@@ -198,11 +199,12 @@ def _frontier(f: Mapping[str, Any], systems: Sequence[System]) -> Html:
 
 def _drawn(points: Mapping[str, tuple[float, float]], name: str, by: str, words: str) -> Html:
     dearest = max(cost for cost, _ in points.values()) or 1.0
+    top = next((top for top in _TOPS if top >= max(q for _, q in points.values())), _TOPS[-1])
     best = set(frontier(points))
     place = {
         number: (
             _LEFT + 14 + (_RIGHT - _LEFT - 28) * cost / dearest,
-            _BASE - (_BASE - _TOP) * quality,
+            _BASE - (_BASE - _TOP) * quality / top,
         )
         for number, (cost, quality) in points.items()
     }
@@ -212,7 +214,7 @@ def _drawn(points: Mapping[str, tuple[float, float]], name: str, by: str, words:
     ticks = [
         tag(
             "text",
-            f"{share:g}",
+            f"{share * top:g}",
             x=_LEFT - 8,
             y=f"{_BASE - (_BASE - _TOP) * share + 4:.1f}",
             text_anchor="end",
