@@ -20,6 +20,7 @@ from rlm.evaluating.evaluating import Grid, Report, check_grid, evaluate
 from rlm.evaluating.folder import System
 from rlm.evaluating.measures import COSTS, QUALITIES
 from rlm.gateway.ledger import Caps
+from rlm.gateway.models import price
 from rlm.limits import ROUTES
 
 
@@ -48,13 +49,14 @@ def compare(args: argparse.Namespace) -> int:
         print_json(report.figures)
     else:
         say("\n".join(_lines(report, grid)))
-    for why, number in report.left.items():
-        say(f"no result: {number:,}: {one_line(why, 200)}", file=sys.stderr)
-    if report.unjudged:
-        say(f"{count(report.unjudged, 'answer')} could not be judged", file=sys.stderr)
-    if report.left:
+    for what, reasons in (("no result", report.left), ("not judged", report.unjudged)):
+        for why, number in reasons.items():
+            say(f"{what}: {number:,}: {one_line(why, 200)}", file=sys.stderr)
+    if report.left or report.unjudged:
         say("run the same command again to ask for these once more", file=sys.stderr)
-    say(f"spent, by all commands together: {amounts(report.spent, True)}", file=sys.stderr)
+    models = {name for system in grid.systems for name in (system.models.root, system.models.child)}
+    priced = all(price(name, 1, 1) is not None for name in {*models, *([grid.judge] if grid.judge else [])})
+    say(f"spent, by all commands together: {amounts(report.spent, priced)}", file=sys.stderr)
     say(f"page: {spelled(str(folder / 'page.html'))}", file=sys.stderr)
     return UNFINISHED if report.left or report.unjudged else 0
 

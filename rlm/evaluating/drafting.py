@@ -36,7 +36,7 @@ REPLY_TOKENS = 2_000
 #: Passages that are tried for each draft that is wanted, at most, with a model: each is a call.
 TRIES = 4
 FAILURES = 5  # calls that fail one after another, after which no more are made
-LEAST_CHARS = 80  # of a passage
+LEAST_CHARS = 40  # of a passage
 _SENTENCE_CHARS = range(40, 301)
 _NOT_A_NAME = frozenset(
     str.split(
@@ -99,9 +99,15 @@ class Drafts:
 def passages(index: Index, seed: int) -> Iterator[int]:
     """The numbers of all chunks, each once, so that the first few are spread over the branches below the root, and in a
     branch over its documents; which ones, the seed says."""
-    chance, chunks = random.Random(seed), index.levels[0]
-    branches = [index.below(index.number_of(child.id)) for child in index.children(index.root.id)]
-    queues = [_by_document(index, [n for n in below.tolist() if n < chunks], chance) for below in branches]
+    chance, chunks, below_root = (
+        random.Random(seed),
+        index.levels[0],
+        index.neighbours(len(index) - 1, "children"),
+    )
+    branches = [index.below(child).tolist() for child in below_root if child >= chunks]
+    branches.append([child for child in below_root if child < chunks])
+    queues = [_by_document(index, [n for n in branch if n < chunks], chance) for branch in branches]
+    chance.shuffle(queues)
     return iter(dict.fromkeys(in_turn(queues)))
 
 
@@ -143,9 +149,8 @@ async def draft_by_model(
     seed: int = 0,
     at_once: int = 4,
 ) -> Drafts:
-    """So many drafts by a model, fewer where a cap is met, or of TRIES passages for each too few give one.
-
-    Raises GatewayError where the model is unknown or has no key, or its calls fail one after another.
+    """So many drafts by a model, fewer where a cap is met, FAILURES calls fail one after another, or of TRIES passages
+    for each too few give one. Raises GatewayError where the model is unknown or has no key.
     """
     drafts, failures = Drafts(), 0
     opened_for(index, Models(model))
@@ -162,9 +167,9 @@ async def draft_by_model(
             asked = (_by_model(gateway, index, chunk, model, options) for chunk in batch)
             for came in await asyncio.gather(*asked, return_exceptions=True):
                 failures = failures + 1 if isinstance(came, CallFailed) else 0
-                if isinstance(came, OverBudget):
+                if isinstance(came, OverBudget) or failures == FAILURES:
                     drafts.stopped = str(came)
-                elif isinstance(came, CallFailed) and failures < FAILURES:
+                elif isinstance(came, CallFailed):
                     drafts.add(str(came))
                 elif isinstance(came, BaseException):
                     raise came

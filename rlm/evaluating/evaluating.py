@@ -59,13 +59,13 @@ class Grid:
 @dataclass(frozen=True, slots=True)
 class Report:
     """What came of an evaluation. `figures`: as in figures.json. `before`: runs that an earlier command had done;
-    `left`: runs that have no result, by why; `unjudged`: answers that the judge could not be asked of. `spent`: by all
-    commands together."""
+    `left`: runs that have no result, by why; `unjudged`: answers that the judge could not be asked of, by why. `spent`:
+    by all commands together."""
 
     figures: dict[str, Json]
     before: int
     left: dict[str, int]
-    unjudged: int
+    unjudged: dict[str, int]
     spent: Usage
 
 
@@ -125,12 +125,11 @@ def _lacking(job: Job, outcome: Outcome, each: Caps) -> str:
 
 async def _rows(
     index: Index, grid: Grid, evaluation: Evaluation, pool: Gateway
-) -> tuple[dict[str, list[Row]], int]:
-    """The rows of each system, by its name, in the order of the cases; and how many answers could not be judged."""
-    turns, unjudged = asyncio.Semaphore(grid.at_once), 0
+) -> tuple[dict[str, list[Row]], dict[str, int]]:
+    """The rows of each system, by its name, in the order of the cases; and how many were not judged, by why."""
+    turns, unjudged = asyncio.Semaphore(grid.at_once), dict[str, int]()
 
     async def row(system: System, case: Case) -> Row | None:
-        nonlocal unjudged
         async with turns:
             found = evaluation.result(system, case, grid.each)
             if found is None:
@@ -139,8 +138,8 @@ async def _rows(
             alce: Alce | None = None
             try:
                 alce = await _judged(found, grid, pool)
-            except GatewayError:
-                unjudged += 1
+            except GatewayError as e:
+                unjudged[str(e)] = unjudged.get(str(e), 0) + 1
             run = found.folder.relative_to(evaluation.path).as_posix()
             return row_of(index, system.name, case, found.events, run, found.verdict.head, alce)
 

@@ -129,7 +129,7 @@ def summary_of(rows: Sequence[Row], first: Sequence[Row]) -> dict[str, Json]:
     """The figures of one system over its questions, and against those of the first system."""
     return {
         "questions": len(rows),
-        "answered": sum(row.stop in ("answer", "unmet") and bool(row.content) for row in rows),
+        "answered": sum(bool(row.content) for row in rows),
         "stops": dict(Counter(row.stop for row in rows).most_common()),
         "quality": {name: _quality(_values(rows, name)) for name in QUALITIES},
         "cost": {name: _cost(_values(rows, name)) for name in COSTS},

@@ -18,6 +18,7 @@ again.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,7 @@ class Judge:
     _said: dict[tuple[str, str], bool] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        take_out_a_cut_line(self.file)
         self._said = {
             (row["cited"], row["sentence"]): bool(row["entails"])
             for row in judgements(self.file)
@@ -95,8 +97,8 @@ class Judge:
             "reply": reply.text,
         }
         row |= {"usage": asdict(reply.usage), "seconds": round(reply.seconds, 3)}
-        with self.file.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(row) + "\n")
+        with self.file.open("ab") as out:
+            out.write(json.dumps(row).encode() + b"\n")
         return bool(verdict)
 
 
@@ -115,10 +117,19 @@ def verdict_of(reply: str) -> bool | None:
     return said[-1].lower() == "yes" if said else None
 
 
+def take_out_a_cut_line(file: Path) -> None:
+    """Take out what a judge that was killed had begun to write, so that the next line begins one."""
+    with suppress(FileNotFoundError), file.open("r+b") as lines:
+        lines.truncate(lines.read().rfind(b"\n") + 1)
+
+
 def judgements(file: Path) -> list[dict[str, Any]]:
-    """What a judge has said of a run, each as a line of its file; a last line that was cut is passed over."""
+    """What a judge has said of a run, each as a line of its file; a last line that was cut is passed over.
+
+    Raises RlmError for a file that holds anything else.
+    """
     try:
-        lines = file.read_bytes().split(b"\n")[:-1]
+        *lines, _ = file.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
     try:

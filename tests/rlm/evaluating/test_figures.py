@@ -63,7 +63,7 @@ def test_systems_are_compared_over_the_questions_that_both_have_the_figure_of() 
 def test_a_summary_counts_what_ended_how_and_says_n_of_each_figure() -> None:
     own = rows("a", {"1": 0.5, "2": None}) + rows("a", {"3": 0.0}, stop="turns")
     summary = summary_of(own, own)
-    assert (summary["questions"], summary["answered"]) == (3, 2)
+    assert (summary["questions"], summary["answered"]) == (3, 3)
     assert summary["stops"] == {"answer": 2, "turns": 1}
     assert summary["quality"]["f1"] == {"n": 2, "mean": 0.25}  # type: ignore[call-overload, index]
     assert summary["cost"]["usd"] == {"n": 3, "sum": 3.0, "mean": 1.0, "median": 1.0, "p95": 1.0}  # type: ignore[call-overload, index]

@@ -16,6 +16,7 @@ from rlm.evaluating.judging import (
     alce,
     asked,
     by_words,
+    judgements,
     statements_of,
     verdict_of,
 )
@@ -156,12 +157,26 @@ def test_what_a_judge_said_is_not_asked_again_also_where_it_said_neither(
         assert server.calls == 2
     rows = [json.loads(line) for line in (tmp_path / "judge.jsonl").read_text().splitlines()]
     assert [(row["cited"], row["entails"]) for row in rows] == [("a\n\nb", True), ("a", None)]
-    with (tmp_path / "judge.jsonl").open("a") as file:
-        file.write('{"model": "openai/te')  # killed while it wrote
-    with ModelServer(script) as server:
+
+
+def test_a_line_that_was_cut_is_asked_for_again_and_the_others_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def entails(*sentences: str) -> list[bool]:
+        async with Gateway(Ledger()) as gateway:
+            judge = Judge(MODEL, gateway, tmp_path / "judge.jsonl")
+            return [await judge.entails(["a"], sentence) for sentence in sentences]
+
+    file = tmp_path / "judge.jsonl"
+    with ModelServer(["YES"]) as server:
         server.use(monkeypatch)
-        assert asyncio.run(judge_all()) == [True, True, False, False]
-        assert server.calls == 0
+        asyncio.run(entails("one", "two"))
+        whole = file.read_bytes()
+        file.write_bytes(whole[:-9])  # killed while it wrote
+        assert len(judgements(file)) == 1
+        assert asyncio.run(entails("one", "two", "three")) == [True, True, True]
+        assert server.calls == 4
+    assert [row["sentence"] for row in judgements(file)] == ["one", "two", "three"]
 
 
 @pytest.mark.parametrize(
