@@ -261,9 +261,10 @@ def _eval_parser(commands: Any) -> None:
     )
     evaluation.add_argument(
         "--by",
-        default="f1",
         choices=QUALITIES,
-        help="the figure by which a question is won or lost, and that the chart shows (%(default)s)",
+        metavar="FIGURE",
+        help="the figure by which a question is won or lost, and that the chart shows: "
+        f"{', '.join(QUALITIES)} (f1, or cited where no question has answers)",
     )
     evaluation.add_argument(
         "--make",

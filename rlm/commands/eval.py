@@ -16,7 +16,7 @@ from rlm.commands.drafts import make
 from rlm.commands.options import limits_of, models_of
 from rlm.errors import RlmError
 from rlm.evaluating.cases import read_cases
-from rlm.evaluating.evaluating import Grid, Report, check_grid, evaluate
+from rlm.evaluating.evaluating import Grid, Report, evaluate
 from rlm.evaluating.folder import System
 from rlm.evaluating.measures import COSTS, QUALITIES
 from rlm.gateway.ledger import Caps
@@ -30,8 +30,9 @@ def compare(args: argparse.Namespace) -> int:
         return make(args)
     check_many(args)
     judge = None if args.judge is None else models_of(args.judge, None, args)[0]
+    cases = read_cases(args.questions)
     grid = Grid(
-        read_cases(args.questions),
+        cases,
         [System(route, models, window) for models, window in _model_sets(args) for route in _routes(args)],
         limits_of(args),
         Caps(args.each_usd, args.each_tokens, args.each_calls),
@@ -39,9 +40,8 @@ def compare(args: argparse.Namespace) -> int:
         None if judge is None else judge.root,
         {} if judge is None else judge.options,
         args.at_once,
-        args.by,
+        args.by or ("f1" if any(case.answers for case in cases) else "cited"),
     )
-    check_grid(grid)
     folder = Path(args.output or f"{Path(args.questions[0]).stem}.eval")
     opened = open_any(args.index, args.embedder)
     report = evaluate(opened, grid, folder) if args.quiet else evaluate(opened, grid, folder, _tell)
@@ -54,8 +54,8 @@ def compare(args: argparse.Namespace) -> int:
             say(f"{what}: {number:,}: {one_line(why, 200)}", file=sys.stderr)
     if report.left or report.unjudged:
         say("run the same command again to ask for these once more", file=sys.stderr)
-    models = {name for system in grid.systems for name in (system.models.root, system.models.child)}
-    priced = all(price(name, 1, 1) is not None for name in {*models, *([grid.judge] if grid.judge else [])})
+    priced = all(system.is_priced for system in grid.systems)
+    priced = priced and (grid.judge is None or price(grid.judge, 1, 1) is not None)
     say(f"spent, by all commands together: {amounts(report.spent, priced)}", file=sys.stderr)
     say(f"page: {spelled(str(folder / 'page.html'))}", file=sys.stderr)
     return UNFINISHED if report.left or report.unjudged else 0

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from index_store.files import replace_file, replace_page
-from index_store.index import Index
+from index_store.index import Index, open_any
 from index_store.types import Json
 from rlm.answers.demands import Demands
 from rlm.asking.many import Job, Outcome, ask_from
@@ -69,18 +69,34 @@ class Report:
     spent: Usage
 
 
-def evaluate(index: Index, grid: Grid, folder: Path, told: Told = lambda *_: None) -> Report:
-    """Ask what is not yet done, write figures.json and page.html; blocks. Raises RlmError: one sentence."""
-    opened = index
+def evaluate(
+    index: str | Path | Index, grid: Grid, folder: str | Path, told: Told = lambda *_: None
+) -> Report:
+    """Ask what has no result yet, and write figures.json and page.html into the folder of the runs; blocks.
+
+    `told`: gets each outcome as it comes. Raises RlmError or IndexStoreError: one sentence.
+    """
+    check_grid(grid)
+    opened = index if isinstance(index, Index) else open_any(index)
     for system in grid.systems:
-        opened = ready(index, system.models)
+        ready(opened, system.models)
     if grid.judge is not None:
         check_model(grid.judge)
     check_cases(opened, grid.cases)
-    evaluation = Evaluation(folder)
+    evaluation = Evaluation(Path(folder))
     with evaluation.lock():
         evaluation.begin(opened, grid.demands)
         return run_blocking(_evaluated(opened, grid, evaluation, told))
+
+
+def check_grid(grid: Grid) -> None:
+    """Raise RlmError where no system is named, or one twice."""
+    if not grid.systems:
+        raise RlmError("no system is named; give at least one route with its models")
+    names = [system.name for system in grid.systems]
+    for system in grid.systems:
+        if names.count(system.name) > 1:
+            raise RlmError(f"{system} is named twice; name each route and each model once")
 
 
 async def _evaluated(index: Index, grid: Grid, evaluation: Evaluation, told: Told) -> Report:
@@ -189,11 +205,3 @@ def figures_of(index: Index, grid: Grid, rows: dict[str, list[Row]]) -> dict[str
 def _summaries(grid: Grid, rows: dict[str, list[Row]]) -> dict[str, Json]:
     first = rows[grid.systems[0].name]
     return {system.name: summary_of(rows[system.name], first) for system in grid.systems}
-
-
-def check_grid(grid: Grid) -> None:
-    """Raise RlmError where two systems are the same."""
-    names = [system.name for system in grid.systems]
-    for system in grid.systems:
-        if names.count(system.name) > 1:
-            raise RlmError(f"{system} is named twice; name each route and each model once")

@@ -29,6 +29,7 @@ from rlm.evaluating import judging
 from rlm.evaluating.cases import Case
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
+from rlm.gateway.models import price
 from rlm.gateway.offline import PREFIX
 from rlm.gateway.types import Request, Usage
 from rlm.limits import Limits, Models, Route
@@ -58,9 +59,15 @@ class System:
         options = "".join(f" {name}={value}" for name, value in self.models.options.items())
         return f"{self.route} · {' + '.join(shown)}{options}"
 
+    @property
+    def is_priced(self) -> bool:
+        """Whether the prices of its models are known; where one is not, its dollars are too low."""
+        return all(price(model, 1, 1) is not None for model in (self.models.root, self.models.child))
+
     def as_json(self) -> dict[str, Json]:
         """The system as it is in the figures."""
         return {
+            "priced": self.is_priced,
             "name": self.name,
             "shown_as": str(self),
             "route": self.route,

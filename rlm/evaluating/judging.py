@@ -35,6 +35,7 @@ from rlm.gateway.offline.sentences import words
 from rlm.gateway.types import Message, Request, Usage
 
 FILE_NAME = "judge.jsonl"
+_SAID = {"model", "options", "cited", "sentence", "entails", "reply", "usage"}
 CITED, SENTENCE = "cited text", "sentence"
 REPLY_TOKENS = 1_000  # of a judge that reasons first
 OFFLINE = "offline/judge"
@@ -132,12 +133,20 @@ def judgements(file: Path) -> list[dict[str, Any]]:
         *lines, _ = file.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
-    try:
-        return [json.loads(line) for line in lines if line.strip()]
-    except ValueError as e:
+    rows = [_row(line) for line in lines if line.strip()]
+    if any(not row.keys() >= _SAID for row in rows):
         raise RlmError(
-            f"{file} holds a line that is not JSON ({e}); delete the file, and the judge is asked again"
-        ) from e
+            f"{file} holds a line that no judge wrote; delete the file, and the judge is asked again"
+        )
+    return rows
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    """What a line holds; {} where it is no object."""
+    with suppress(ValueError, RecursionError):
+        row = json.loads(line)
+        return row if isinstance(row, dict) else {}
+    return {}
 
 
 def statements_of(answered: Mapping[str, Any]) -> list[Statement]:

@@ -97,7 +97,8 @@ def _told(f: Mapping[str, Any], systems: Sequence[System]) -> list[str]:
 
 
 def _named(system: System, number: int) -> Html:
-    return tag("li", tag("span", str(number), cls="numbered"), str(system))
+    unpriced = None if system.is_priced else " (a price is not known: its dollars are too low)"
+    return tag("li", tag("span", str(number), cls="numbered"), str(system), unpriced)
 
 
 def _numbered(systems: Sequence[System]) -> list[Html]:
@@ -183,7 +184,10 @@ def _sets(f: Mapping[str, Any], systems: Sequence[System]) -> Html:
 
 
 def _frontier(f: Mapping[str, Any], systems: Sequence[System]) -> Html:
-    by, name = f["by"], "usd" if any(f["all"][s.name]["cost"]["usd"]["sum"] for s in systems) else "tokens"
+    has_price = any(f["all"][s.name]["cost"]["usd"]["sum"] for s in systems) and all(
+        s.is_priced for s in systems
+    )
+    by, name = f["by"], "usd" if has_price else "tokens"
     points: dict[str, tuple[float, float]] = {}
     for number, system in enumerate(systems, 1):
         own = f["all"][system.name]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
+from rlm.errors import RlmError
 from rlm.evaluating.judging import (
     Alce,
     Judge,
@@ -177,6 +178,10 @@ def test_a_line_that_was_cut_is_asked_for_again_and_the_others_stay(
         assert asyncio.run(entails("one", "two", "three")) == [True, True, True]
         assert server.calls == 4
     assert [row["sentence"] for row in judgements(file)] == ["one", "two", "three"]
+    for line in ("no JSON", "[1]", '{"model": "m"}', "[" * 100_000):
+        file.write_text(f"{line}\n")
+        with pytest.raises(RlmError, match=r"judge\.jsonl holds a line that no judge wrote; delete the file"):
+            judgements(file)
 
 
 @pytest.mark.parametrize(
