@@ -80,6 +80,8 @@ def _model_sets(args: argparse.Namespace) -> Iterator[Any]:
 
 def _tell(system: System, outcome: Outcome, number: int, total: int) -> None:
     say(f"{number:,} of {total:,} · {system} · {line(outcome)}", file=sys.stderr, flush=True)
+    if number == total:
+        say("writing the page of each run", file=sys.stderr, flush=True)
 
 
 def _lines(report: Report, grid: Grid) -> Iterator[str]:

@@ -100,7 +100,8 @@ def check_grid(grid: Grid) -> None:
 
 
 async def _evaluated(index: Index, grid: Grid, evaluation: Evaluation, told: Told) -> Report:
-    limits = caps_left(grid.limits, evaluation.spent())
+    before = evaluation.spent()
+    limits = caps_left(grid.limits, before)
     jobs = {job.folder: (system, job) for system, job in _to_ask(grid, evaluation, limits)}
     runs = len(grid.cases) * len(grid.systems)
     left: dict[str, int] = {}
@@ -114,10 +115,11 @@ async def _evaluated(index: Index, grid: Grid, evaluation: Evaluation, told: Tol
                 if why := _lacking(job, outcome, grid.each):
                     left[why] = left.get(why, 0) + 1
         rows, unjudged = await _rows(index, grid, evaluation, pool)
+        spent = before + pool.ledger.spent
     figures = figures_of(index, grid, rows)
     replace_file(evaluation.path / "figures.json", (json.dumps(figures, indent=1) + "\n").encode())
     replace_page(evaluation.path / "page.html", render_page(figures, rows, list(grid.systems)))
-    return Report(figures, runs - len(jobs), left, unjudged, evaluation.spent())
+    return Report(figures, runs - len(jobs), left, unjudged, spent)
 
 
 def _to_ask(grid: Grid, evaluation: Evaluation, limits: Limits) -> Iterator[tuple[System, Job]]:

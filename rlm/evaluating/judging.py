@@ -28,17 +28,14 @@ from rlm import prompts
 from rlm.answers.demands import is_not_found
 from rlm.audit.claims import STANDING, statements
 from rlm.errors import RlmError
-from rlm.gateway.blocks import Block, quote, unquote
+from rlm.gateway.blocks import Block, quote
 from rlm.gateway.gateway import Gateway
-from rlm.gateway.offline.registry import register_offline
-from rlm.gateway.offline.sentences import words
+from rlm.gateway.offline.judge import CITED, SENTENCE
 from rlm.gateway.types import Message, Request, Usage
 
 FILE_NAME = "judge.jsonl"
 _SAID = {"model", "options", "cited", "sentence", "entails", "reply", "usage"}
-CITED, SENTENCE = "cited text", "sentence"
 REPLY_TOKENS = 1_000  # of a judge that reasons first
-OFFLINE = "offline/judge"
 _WORD = re.compile(r"\b(yes|no)\b", re.IGNORECASE)
 
 
@@ -203,22 +200,3 @@ async def _irrelevant(judge: Judge, statement: Statement, i: int) -> bool:
 def spent(file: Path) -> Usage:
     """What a judge has used for a run."""
     return sum((Usage(**row["usage"]) for row in judgements(file)), Usage())
-
-
-# -- without a language model ------------------------------------------------------------------------------
-
-
-def by_words(messages: list[Message], max_tokens: int) -> str:
-    """YES where every content word and number of the sentence stands in the cited text: of words, not of what they
-    say."""
-    blocks = {block.name: block.text for message in messages for block in unquote(message["content"])}
-    wanted, held = set(words(blocks.get(SENTENCE, ""))), set(words(blocks.get(CITED, "")))
-    return "YES" if wanted and wanted <= held else "NO"
-
-
-def register() -> None:
-    """Let models be named `offline/judge`."""
-    register_offline(OFFLINE.removeprefix("offline/"), by_words)
-
-
-register()

@@ -16,7 +16,6 @@ from rlm.evaluating.judging import (
     Statement,
     alce,
     asked,
-    by_words,
     judgements,
     statements_of,
     verdict_of,
@@ -24,6 +23,7 @@ from rlm.evaluating.judging import (
 from rlm.gateway.blocks import unquote
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
+from rlm.gateway.offline.judge import judge
 from tests.helpers.model_server import MODEL, Body, ModelServer, text_of
 
 YES, NO = "the passage that holds it", "a passage of something else"
@@ -139,9 +139,9 @@ def test_what_a_judge_said_is_not_asked_again_also_where_it_said_neither(
 
     async def judge_all() -> list[bool]:
         async with Gateway(Ledger()) as gateway:
-            judge = Judge(MODEL, gateway, tmp_path / "judge.jsonl")
+            asked_of = Judge(MODEL, gateway, tmp_path / "judge.jsonl")
             return [
-                await judge.entails(texts, sentence)
+                await asked_of.entails(texts, sentence)
                 for texts, sentence in [
                     (["a", "b"], "It is."),
                     (["a", "b"], "It is."),
@@ -165,8 +165,8 @@ def test_a_line_that_was_cut_is_asked_for_again_and_the_others_stay(
 ) -> None:
     async def entails(*sentences: str) -> list[bool]:
         async with Gateway(Ledger()) as gateway:
-            judge = Judge(MODEL, gateway, tmp_path / "judge.jsonl")
-            return [await judge.entails(["a"], sentence) for sentence in sentences]
+            asked_of = Judge(MODEL, gateway, tmp_path / "judge.jsonl")
+            return [await asked_of.entails(["a"], sentence) for sentence in sentences]
 
     file = tmp_path / "judge.jsonl"
     with ModelServer(["YES"]) as server:
@@ -194,4 +194,4 @@ def test_a_line_that_was_cut_is_asked_for_again_and_the_others_stay(
     ],
 )
 def test_the_offline_judge_looks_for_the_words_of_the_sentence(text: str, sentence: str, says: str) -> None:
-    assert by_words(list(asked(text, sentence)), 10) == says
+    assert judge(list(asked(text, sentence)), 10) == says
