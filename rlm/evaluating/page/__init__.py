@@ -27,6 +27,7 @@ _SECTIONS = (
     ("definitions", "Definitions"),
 )
 _WIDE, _HIGH, _LEFT, _RIGHT, _TOP, _BASE = 620, 320, 64, 590, 24, 270
+_FEW = 10  # questions, of which no difference is coloured: an interval over so few says little
 _TOPS = (0.1, 0.2, 0.5, 1.0)  # of the axis of quality
 _SAID = 600  # characters of an answer in the table
 
@@ -140,7 +141,7 @@ def _quality(own: Mapping[str, Any], name: str) -> Html:
 
 def _difference(compared: Mapping[str, Any]) -> Html:
     low, high = compared["low"], compared["high"]
-    tone = "better" if low > 0 else "worse" if high < 0 else None
+    tone = None if compared["n"] < _FEW else "better" if low > 0 else "worse" if high < 0 else None
     return tag("small", tag("span", f"{compared['difference']:+.3f} [{low:+.3f}, {high:+.3f}]", cls=tone))
 
 
@@ -148,8 +149,8 @@ def _cost(value: Mapping[str, Any], name: str) -> Html:
     if not value["n"]:
         return tag("td", "–")
     parts = {"median": value["median"], "p95": value["p95"], "sum": value["sum"]}
-    below = " · ".join(f"{part} {_amount(amount, name)}" for part, amount in parts.items())
-    return tag("td", _amount(value["mean"], name), tag("small", below), tag("small", f"n = {value['n']:,}"))
+    below = (tag("small", f"{part} {_amount(amount, name)}") for part, amount in parts.items())
+    return tag("td", _amount(value["mean"], name), *below, tag("small", f"n = {value['n']:,}"))
 
 
 def _amount(value: float, name: str) -> str:
@@ -192,7 +193,10 @@ def _frontier(f: Mapping[str, Any], systems: Sequence[System]) -> Html:
     for number, system in enumerate(systems, 1):
         own = f["all"][system.name]
         if own["quality"][by]["n"] and own["cost"][name]["n"]:
-            points[str(number)] = own["cost"][name]["mean"], own["quality"][by]["mean"]
+            point = own["cost"][name]["mean"], own["quality"][by]["mean"]
+            same = next((at for at, other in points.items() if other == point), "")
+            points.pop(same, None)  # two at one place are one dot with both numbers
+            points[f"{same}, {number}" if same else str(number)] = point
     words = (
         f"Mean {QUALITIES[by]} against mean {COSTS[name]} of a question; no system beats those on the line"
     )
