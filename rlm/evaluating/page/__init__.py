@@ -253,7 +253,7 @@ def _dot(number: str, x: float, y: float, is_best: bool, point: tuple[float, flo
     told = f"system {number}: {point[1]:.3f} for {_amount(point[0], name)}"
     return tag(
         "g",
-        tag("circle", tag("title", told), cx=f"{x:.1f}", cy=f"{y:.1f}", r="11"),
+        tag("circle", tag("title", told), cx=f"{x:.1f}", cy=f"{y:.1f}", r=9 + 3 * len(number)),
         tag("text", number, x=f"{x:.1f}", y=f"{y + 4.5:.1f}"),
         cls="point best" if is_best else "point",
     )

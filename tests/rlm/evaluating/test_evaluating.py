@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+import rlm
 from index_store.index import Index
 from rlm.audit import verify
 from rlm.cli import main
@@ -328,6 +329,27 @@ def test_a_folder_of_something_else_is_left_alone(run: Run, folder: Path) -> Non
     ran = run(reply, "--routes", "direct")
     assert ran.code == 2 and "holds something else than an evaluation" in ran.err
     assert [path.name for path in folder.iterdir()] == ["letter.txt"]
+
+
+def test_two_commands_do_not_write_one_folder(run: Run, folder: Path) -> None:
+    with Evaluation(folder).lock():
+        ran = run(reply, "--routes", "direct")
+    assert ran.code == 2 and "another evaluation is writing" in ran.err
+    assert run(reply, "--routes", "direct").code == 0
+
+
+def test_a_program_evaluates_a_text_file_with_what_the_package_names(tmp_path: Path) -> None:
+    (tmp_path / "boats.txt").write_text("The ketch has two masts. A yawl has two masts too.\n")
+    case = {"text": "How many masts has the ketch?", "answers": ["two"], "gold": [{"doc": "boats.txt"}]}
+    (tmp_path / "q.jsonl").write_text(json.dumps(case) + "\n")
+    grid = rlm.Grid(rlm.read_cases([tmp_path / "q.jsonl"]), [rlm.System("direct", rlm.Models())])
+    report = rlm.evaluate(tmp_path / "boats.txt", grid, tmp_path / "out")
+    figures: Any = report.figures
+    (row,) = figures["rows"]
+    assert (row["stop"], row["cited"], report.before, report.left) == ("answer", 1.0, 0, {})
+    assert rlm.evaluate(tmp_path / "boats.txt", grid, tmp_path / "out").before == 1
+    with pytest.raises(rlm.RlmError, match="no system is named"):
+        rlm.evaluate(tmp_path / "boats.txt", rlm.Grid(grid.cases, []), tmp_path / "out")
 
 
 @pytest.mark.slow  # a process of its own imports litellm
