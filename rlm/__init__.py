@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from rlm.asking.questions import Question as Question, read_questions as read_questions
     from rlm.audit.log import TraceError as TraceError
     from rlm.errors import RlmError as RlmError
+    from rlm.evaluating.cases import read_cases as read_cases
+    from rlm.evaluating.evaluating import Grid as Grid, Report as Report, evaluate as evaluate
+    from rlm.evaluating.folder import System as System
     from rlm.gateway.errors import GatewayError as GatewayError
     from rlm.gateway.ledger import Caps as Caps
     from rlm.gateway.types import Usage as Usage
@@ -32,6 +35,9 @@ else:  # a type checker would let every name pass
             "asking.questions": "Question read_questions",
             "audit.log": "TraceError",
             "errors": "RlmError",
+            "evaluating.cases": "read_cases",
+            "evaluating.evaluating": "Grid Report evaluate",
+            "evaluating.folder": "System",
             "gateway.errors": "GatewayError",
             "gateway.ledger": "Caps",
             "gateway.types": "Usage",

@@ -14,6 +14,7 @@ from index_store.errors import IndexStoreError
 from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
 from index_store.types import MODES
 from rlm.errors import RlmError
+from rlm.evaluating.measures import QUALITIES
 from rlm.gateway.naming import add_file_option, add_model_options
 from rlm.limits import HIT_CHARS, ROUTES, RUNS, Limits, Models
 from rlm.sandbox.opening import BACKENDS
@@ -30,6 +31,7 @@ def parser() -> argparse.ArgumentParser:
     for add in (
         _search_parser,
         _ask_parser,
+        _eval_parser,
         _chat_parser,
         _shell_parser,
         _trace_parser,
@@ -136,6 +138,10 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
     )
     add_model_options(command)
     _embedder_option(command)
+    _cap_options(command)
+
+
+def _cap_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--max-usd", type=float, metavar="USD", help="hard ceiling on dollars")
     command.add_argument(
         "--max-calls",
@@ -203,19 +209,95 @@ def _ask_parser(commands: Any) -> None:
         metavar="FILE",
         help="where answers to --questions go, a line each; those it holds are not asked again",
     )
-    ask.add_argument("--at-once", type=int, default=4, metavar="N", help="questions at a time (%(default)s)")
-    for name, kind in (("usd", float), ("tokens", int), ("calls", int)):
-        ask.add_argument(
-            f"--each-{name}",
-            type=kind,
-            metavar="N",
-            help=f"with --questions: hard ceiling on {'dollars' if name == 'usd' else name} of each question; "
-            f"--max-{name} is that of all together",
-        )
+    _many_options(ask, "with --questions: ")
     _way_options(ask, "auto")
     _limit_options(ask)
     _runs_option(ask)
     ask.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _many_options(command: argparse.ArgumentParser, when: str = "") -> None:
+    command.add_argument(
+        "--at-once", type=int, default=4, metavar="N", help="questions at a time (%(default)s)"
+    )
+    for name, kind in (("usd", float), ("tokens", int), ("calls", int)):
+        command.add_argument(
+            f"--each-{name}",
+            type=kind,
+            metavar="N",
+            help=f"{when}hard ceiling on {'dollars' if name == 'usd' else name} of each question; "
+            f"--max-{name} is that of all together",
+        )
+
+
+def _eval_parser(commands: Any) -> None:
+    evaluation = add_command(
+        commands,
+        "eval",
+        "hold answers to your own questions against given ones, by several routes and models side by side",
+        "rlm eval my.index questions.jsonl --routes retrieve,rlm --models gpt-5-mini,gpt-5-nano --max-usd 5",
+        "rlm.commands.eval:compare",
+        progress=True,
+    )
+    evaluation.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
+    evaluation.add_argument(
+        "questions",
+        nargs="+",
+        metavar="QUESTIONS",
+        help='.jsonl of {"_id", "text", "answers": [...], "gold": [{"doc", "start", "end"}], "scope"?}, a set each',
+    )
+    evaluation.add_argument(
+        "-o",
+        "--output",
+        metavar="DIR",
+        help="the folder of the runs, the figures and the page, with which the same command goes on "
+        "(QUESTIONS.eval, without .jsonl)",
+    )
+    evaluation.add_argument(
+        "--routes",
+        default="auto",
+        metavar="A,B",
+        help=f"of {', '.join(ROUTES)}; the first is held against (%(default)s)",
+    )
+    evaluation.add_argument(
+        "--models",
+        dest="model_sets",
+        default=MODELS.root,
+        metavar="A,B",
+        help="models, each ROOT or ROOT+CHILD, by litellm's names or short ones; each by each route (%(default)s)",
+    )
+    evaluation.add_argument(
+        "--judge",
+        metavar="M",
+        help="a model that says whether the text cited supports each sentence (ALCE); "
+        "offline/judge compares words",
+    )
+    evaluation.add_argument(
+        "--by",
+        choices=QUALITIES,
+        metavar="FIGURE",
+        help="the figure by which a question is won or lost, and that the chart shows: "
+        f"{', '.join(QUALITIES)} (f1, or cited where no question has answers)",
+    )
+    evaluation.add_argument(
+        "--make",
+        type=int,
+        metavar="N",
+        help="write N drafts of questions, with gold, to QUESTIONS, for you to correct, and ask nothing; "
+        "by --model, else by patterns of sentences",
+    )
+    evaluation.add_argument("--model", metavar="M", help="with --make: the model that writes the drafts")
+    evaluation.add_argument(
+        "--seed", type=int, default=0, help="with --make: which passages are taken (%(default)s)"
+    )
+    _many_options(evaluation)
+    evaluation.add_argument(
+        "--require-citations", action="store_true", help="as in rlm ask: no answer without quotes that stand"
+    )
+    add_model_options(evaluation, "--models-file")
+    _embedder_option(evaluation)
+    _cap_options(evaluation)
+    evaluation.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
 def _way_options(command: argparse.ArgumentParser, route: str) -> None:
@@ -373,7 +455,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _say_opening(args: argparse.Namespace) -> None:
     """The first sign of life of a command that asks, once its arguments are checked and before anything heavy is
     imported."""
-    asks = args.command in ("ask", "chat") and not getattr(args, "quiet", False)
+    asks = args.command in ("ask", "chat", "eval") and not getattr(args, "quiet", False)
     if asks and Path(args.index).exists():
         say(f"opening {one_line(args.index, 200)}", file=sys.stderr, flush=True)
 

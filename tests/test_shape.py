@@ -67,6 +67,7 @@ rlm.limits
 rlm.answers
 rlm.loop
 rlm.asking
+rlm.evaluating
 rlm
 rlm.commands
 rlm.cli

@@ -42,6 +42,15 @@ _LINE_START = b'{"_id": '  # of every line that `Answers.add` writes: a cut line
 
 
 @dataclass(frozen=True, slots=True)
+class Job:
+    """A question and how it is asked. `folder`: of its run; without one it is named by the time and the question."""
+
+    question: Question
+    options: Options
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """A question with its answer, or with the error by which there is none.
 
@@ -114,30 +123,40 @@ async def ask_many(
     for question in questions:
         check_scope(opened, question)
     async with gateway_for(limits) as pool:
-        waiting = deque(questions)
-        running: set[asyncio.Task[Outcome]] = set()
-        next_run: Run | None = None  # of the question that begins next, which may wait for many to end
-        try:
-            while waiting or running:
-                while waiting and len(running) < at_once:
-                    own_options = _own_options(waiting[0], options, each)
-                    next_run = next_run or _unrecorded(opened, own_options, pool)
-                    ledger = _ledger(next_run, waiting[0].text, own_options, each)
-                    if isinstance(ledger, OverBudget) and running:
-                        break  # what ends may leave enough
-                    question, next_run = waiting.popleft(), None
-                    if isinstance(ledger, OverBudget):
-                        yield Outcome(question, None, f"not asked: {ledger}", asked=False)
-                        continue
-                    asking = _outcome(opened, question, pool.root(ledger), own_options)
-                    running.add(asyncio.ensure_future(asking))
-                if not running:
+        jobs = [Job(question, options) for question in questions]
+        async with contextlib.aclosing(ask_from(pool, opened, jobs, at_once, each)) as outcomes:
+            async for _, outcome in outcomes:
+                yield outcome
+
+
+async def ask_from(
+    pool: Gateway, opened: Index, jobs: Sequence[Job], at_once: int, each: Caps
+) -> AsyncGenerator[tuple[Job, Outcome], None]:
+    """Each job with its outcome as it comes; all are paid from one pool, as `ask_many` says."""
+    waiting = deque(jobs)
+    running: set[asyncio.Task[tuple[Job, Outcome]]] = set()
+    next_run: Run | None = None  # of the job that begins next, which may wait for many to end
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                own_options = _own_options(waiting[0], each)
+                next_run = next_run or _unrecorded(opened, own_options, pool)
+                ledger = _ledger(next_run, waiting[0].question.text, own_options, each)
+                if isinstance(ledger, OverBudget) and running:
+                    break  # what ends may leave enough
+                job, next_run = waiting.popleft(), None
+                if isinstance(ledger, OverBudget):
+                    yield job, Outcome(job.question, None, f"not asked: {ledger}", asked=False)
                     continue
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    yield task.result()
-        finally:
-            await _cancelled(running)
+                asking = _outcome(opened, job, pool.root(ledger), own_options)
+                running.add(asyncio.ensure_future(asking))
+            if not running:
+                continue
+            done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                yield task.result()
+    finally:
+        await _cancelled(running)
 
 
 def check_scope(index: Index, question: Question) -> None:
@@ -148,25 +167,27 @@ def check_scope(index: Index, question: Question) -> None:
         raise RlmError(f"{question.line}: {e}" if question.line else str(e)) from e
 
 
-async def _cancelled(tasks: set["asyncio.Task[Outcome]"]) -> None:
+async def _cancelled(tasks: set["asyncio.Task[tuple[Job, Outcome]]"]) -> None:
     for task in tasks:
         task.cancel()
     if tasks:
         await asyncio.wait(tasks)
 
 
-async def _outcome(opened: Index, question: Question, own: Gateway, options: Options) -> Outcome:
+async def _outcome(opened: Index, job: Job, own: Gateway, options: Options) -> tuple[Job, Outcome]:
+    question = job.question
     try:
-        answer = await ask_through(own, opened, question.text, options)
+        answer = await ask_through(own, opened, question.text, options, job.folder)
     except RlmError as e:
-        return Outcome(question, None, str(e), usage=own.ledger.spent)
+        return job, Outcome(question, None, str(e), usage=own.ledger.spent)
     finally:
         own.ledger.let_go()
-    return Outcome(question, answer, None, usage=own.ledger.spent)
+    return job, Outcome(question, answer, None, usage=own.ledger.spent)
 
 
-def _own_options(question: Question, options: Options, each: Caps) -> Options:
+def _own_options(job: Job, each: Caps) -> Options:
     """The options of one question: each cap is the lower of its own and that of all; its calls always have one."""
+    question, options = job.question, job.options
     total, calls = options.limits, each.calls if each.calls is not None else Limits().calls
     usd, tokens = _lower(each.usd, total.usd), _lower(each.tokens, total.tokens)
     limits = replace(total, usd=usd, tokens=tokens, calls=_lower(calls, total.calls))

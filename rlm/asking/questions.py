@@ -57,12 +57,18 @@ def questions_in(path: str | Path) -> Iterator[Question]:
 
     Blank lines are passed over. The path "-" is standard input. Raises RlmError, naming the line.
     """
+    return (question for question, _ in rows_in(path))
+
+
+def rows_in(path: str | Path) -> Iterator[tuple[Question, dict[str, Json]]]:
+    """As `questions_in`, each with all that its line holds."""
     name = "standard input" if path == STANDARD_INPUT else path
     try:
         with standard_input() if path == STANDARD_INPUT else Path(path).open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield _question(line, number, f"{name}, line {number}")
+                    row = _row(line, f"{name}, line {number}")
+                    yield _question(row, number, f"{name}, line {number}"), row
     except OSError as e:
         raise RlmError(f"cannot read the questions {path}: {e.strerror or e}") from e
 
@@ -88,7 +94,7 @@ def check_text(text: str, what: str, where: str = "") -> str:
     return text
 
 
-def _question(line: bytes, number: int, where: str) -> Question:
+def _row(line: bytes, where: str) -> dict[str, Json]:
     try:
         row: Json = json.loads(line.decode())
     except (ValueError, RecursionError) as e:
@@ -96,6 +102,10 @@ def _question(line: bytes, number: int, where: str) -> Question:
         raise RlmError(f"{where} is not {what} ({e}); {EXPECTED}") from e
     if not isinstance(row, dict):
         raise RlmError(f"{where}: {EXPECTED}")
+    return row
+
+
+def _question(row: dict[str, Json], number: int, where: str) -> Question:
     text = row.get("text", row.get("question"))
     if not isinstance(text, str):
         raise RlmError(f"{where}: {EXPECTED}")

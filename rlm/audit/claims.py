@@ -25,6 +25,7 @@ IN_OTHER_WORDS = "in other words"
 YOURS_TO_JUDGE = "whether the answer follows from them is for you to judge"
 RESPACED = "same words, other spacing"
 _GROUP = re.compile(r"\[\d{1,3}(?:\s?[,;–-]\s?\d{1,3})*\]")
+_MARK = re.compile(rf"\s?{_GROUP.pattern}")
 _NUMBER = re.compile(r"\d{1,3}")
 _LEADING = re.compile(rf"(?:\s*{_GROUP.pattern}[.,;]?)+\s*")
 _MOST_TELLING = 400
@@ -93,19 +94,33 @@ def tally(claims: Sequence[Claim], content: str = "") -> str:
 def uncited(content: str) -> int:
     """How many sentences of an answer name no citation; 0 where none does, as then its marks say nothing.
 
-    A mark right behind a full stop belongs to the sentence before it; a heading or what ends in a colon is no sentence.
+    A heading or what ends in a colon is no sentence.
     """
     if not names_claims(content):
         return 0
-    sentences = [content[start:end] for start, end in split(content)]
-    leads = [_LEADING.match(sentence) for sentence in sentences]
-    own = [sentence[lead.end() if lead else 0 :] for sentence, lead in zip(sentences, leads, strict=True)]
     return sum(
-        not (following or _GROUP.search(words))
-        and words.endswith((".", "!", "?", "…", "。"))
-        and len(words) > 1
-        for words, following in zip(own, [*leads[1:], None], strict=True)
+        not numbers and words.endswith((".", "!", "?", "…", "。")) and len(words) > 1
+        for words, numbers in statements(content)
     )
+
+
+def statements(content: str) -> list[tuple[str, list[int]]]:
+    """The sentences of an answer without their marks, each with the numbers of the claims that it names.
+
+    A mark right behind a full stop belongs to the sentence before it.
+    """
+    sentences = [content[start:end] for start, end in split(content)]
+    leads = [match[0] if (match := _LEADING.match(sentence)) else "" for sentence in sentences]
+    own = [sentence[len(lead) :] for sentence, lead in zip(sentences, leads, strict=True)]
+    return [
+        (unmarked(words), [n for mark in _GROUP.findall(words + following) for n in _named(mark)])
+        for words, following in zip(own, [*leads[1:], ""], strict=True)
+    ]
+
+
+def unmarked(content: str) -> str:
+    """The words of an answer without the marks that name claims."""
+    return _MARK.sub("", content) if names_claims(content) else content
 
 
 def differences(quote: str, found: str) -> str:

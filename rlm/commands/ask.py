@@ -94,7 +94,7 @@ def _ask_those_left(
                 answers.add(outcome)
                 outcomes.append(outcome)
                 if outcome.answer is None or not args.quiet:
-                    say(_line(outcome), file=sys.stderr, flush=True)
+                    say(line(outcome), file=sys.stderr, flush=True)
         finally:
             await asking.aclose()
 
@@ -144,7 +144,8 @@ def _summed(total: Tally) -> Iterator[str]:
         yield "what those left may need is not known: none was answered that could tell"
 
 
-def _line(outcome: Outcome) -> str:
+def line(outcome: Outcome) -> str:
+    """What came of one of many questions, on one line."""
     asked = f"{one_line(str(outcome.question.id), 40)}: {one_line(outcome.question.text, 60)}"
     if outcome.answer is None:
         return f"{asked} -> {'failed: ' * outcome.asked}{one_line(outcome.error or '', 200)}"

@@ -50,13 +50,13 @@ def given_by(args: argparse.Namespace) -> Given:
     asks = args.command == "ask"
     if asks:
         _check_together(args)
-    scope, limits = scope_of(args), _limits(args)
+    scope, limits = scope_of(args), limits_of(args)
     if args.command != "shell":
         _check_a_call_fits(args)
-    models, root = models_of(args, args.model), named_by(args.model, args)
+    models, window = named_models(args, args.model, args.child_model)
     schema = None if getattr(args, "schema", None) is None else load_schema(args.schema)
     check_schema(models, schema)
-    limits = limits if limits.window else replace(limits, window=root.window)
+    limits = limits if limits.window else replace(limits, window=window)
     return Given(models, limits, scope, schema, _questions(args) if asks else ())
 
 
@@ -81,23 +81,27 @@ def _check_together(args: argparse.Namespace) -> None:
     if (args.question is None) == (args.questions is None):
         raise RlmError('give one question, or --questions FILE: rlm ask INDEX "words"')
     for name in EACH:
-        if (most := getattr(args, f"each_{name}")) is None:
-            continue
-        if args.questions is None:
+        if getattr(args, f"each_{name}") is not None and args.questions is None:
             raise RlmError(f"--each-{name} goes with --questions; for one question there is --max-{name}")
-        if not 0 < most <= MOST:
-            raise RlmError(f"--each-{name} is {most}; give more than 0 and at most {MOST:g}")
     if args.questions is None:
         if args.answers is not None:
             raise RlmError("--answers goes with --questions; one answer is printed")
         return
     if args.answers is None:
         raise RlmError("name the file that answers go to: --answers answers.jsonl")
-    if args.at_once < 1:
-        raise RlmError(f"--at-once is {args.at_once}; give at least 1")
+    check_many(args)
     asked, answers = Path(args.questions), Path(args.answers)
     if args.questions != STANDARD_INPUT and asked.exists() and answers.exists() and answers.samefile(asked):
         raise RlmError(f"{args.answers} holds the questions; name another file for the answers")
+
+
+def check_many(args: argparse.Namespace) -> None:
+    """Raise RlmError where an option for many questions is out of range."""
+    if args.at_once < 1:
+        raise RlmError(f"--at-once is {args.at_once}; give at least 1")
+    for name in EACH:
+        if (most := getattr(args, f"each_{name}")) is not None and not 0 < most <= MOST:
+            raise RlmError(f"--each-{name} is {most}; give more than 0 and at most {MOST:g}")
 
 
 def _check_a_call_fits(args: argparse.Namespace) -> None:
@@ -116,10 +120,17 @@ def _questions(args: argparse.Namespace) -> Sequence[Question]:
 
 def models_of(args: argparse.Namespace, name: str) -> Models:
     """The models where the root is the one of this name, short or litellm's, with what is sent with their calls."""
-    root, child = _named(name, args), None if args.child_model is None else _named(args.child_model, args)
+    return named_models(args, name, args.child_model)[0]
+
+
+def named_models(
+    args: argparse.Namespace, root_name: str, child_name: str | None
+) -> tuple[Models, int | None]:
+    """The models of these names, and the window of the root model, where that is told."""
+    root, child = _named(root_name, args), None if child_name is None else _named(child_name, args)
     if child is None:
-        return Models(root.model, options=root.options)
-    return Models(root.model, child.model, root.options, child.options)
+        return Models(root.model, options=root.options), root.window
+    return Models(root.model, child.model, root.options, child.options), root.window
 
 
 def _named(name: str, args: argparse.Namespace) -> Named:
@@ -129,7 +140,8 @@ def _named(name: str, args: argparse.Namespace) -> Named:
     return named
 
 
-def _limits(args: argparse.Namespace) -> Limits:
+def limits_of(args: argparse.Namespace) -> Limits:
+    """The limits that a command line sets, else their defaults. Raises RlmError."""
     values = {limit: getattr(args, option, None) for option, limit in _LIMITS.items()}
     limits = {name: value for name, value in values.items() if value is not None}
     if getattr(args, "questions", None) is not None:

@@ -40,7 +40,7 @@ class Named:
     window: int | None = None
 
 
-def add_model_options(command: argparse.ArgumentParser) -> None:
+def add_model_options(command: argparse.ArgumentParser, file_option: str = "--models") -> None:
     """The options of a command that names models: what is sent with each call, and where short names are."""
     command.add_argument("--temperature", type=float, metavar="T", help="sent with each model call (0)")
     command.add_argument(
@@ -56,13 +56,14 @@ def add_model_options(command: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="another parameter to send, by litellm's name, its value JSON or text; may be repeated",
     )
-    add_file_option(command)
+    add_file_option(command, file_option)
 
 
-def add_file_option(command: argparse.ArgumentParser) -> None:
+def add_file_option(command: argparse.ArgumentParser, option: str = "--models") -> None:
     """The option that names the file of short names."""
     command.add_argument(
-        "--models",
+        option,
+        dest="models",
         metavar="FILE",
         help="short names of models with their options, as TOML (raptor-rlm/models.toml in $XDG_CONFIG_HOME)",
     )

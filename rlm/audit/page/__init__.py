@@ -1,7 +1,5 @@
 """A run as one HTML file that stands alone: no network, nothing outside it, nothing from a document can run."""
 
-import base64
-import hashlib
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -11,7 +9,7 @@ from rlm.audit.costs import costs
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page.answer import answer_section
 from rlm.audit.page.charts import cost_section
-from rlm.audit.page.html import Html, join, tag
+from rlm.audit.page.html import Html, document, join, tag
 from rlm.audit.page.run import header, run_section
 from rlm.audit.page.steps import steps_section
 from rlm.audit.page.tree import tree_section
@@ -28,6 +26,7 @@ _SECTIONS = (
     ("cost", "Cost"),
     ("run", "Run"),
 )
+_SKIP = tag("a", "Skip to the answer", href="#answer", cls="skip")
 
 
 def render(events: Sequence[RecordedEvent], verdict: Verdict | None = None, folder: str = "") -> str:
@@ -49,26 +48,12 @@ def render(events: Sequence[RecordedEvent], verdict: Verdict | None = None, fold
         run_section(events, verdict),
         id="top",
     )
-    return _document(_title(pairs), join([_navigation(), main]))
+    return document(_title(pairs), join([_SKIP, _navigation(), main]), style(), _asset("page.js"))
 
 
-def _document(title: str, body: Html) -> str:
-    style, script = _asset("page.css"), _asset("page.js")
-    policy = (
-        f"default-src 'none'; style-src '{_source(style)}'; script-src '{_source(script)}'; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    head = [
-        Html('<meta charset="utf-8">'),
-        Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
-        Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
-        Html('<meta name="referrer" content="no-referrer"><meta name="color-scheme" content="light dark">'),
-        tag("title", title),
-        tag("style", Html(style)),
-    ]
-    skip = tag("a", "Skip to the answer", href="#answer", cls="skip")
-    page = tag("html", tag("head", *head), tag("body", skip, body, tag("script", Html(script))), lang="en")
-    return f"<!doctype html>\n{page}\n"
+def style() -> str:
+    """The style of our pages."""
+    return _asset("page.css")
 
 
 def _navigation() -> Html:
@@ -88,8 +73,3 @@ def _title(pairs: Sequence[Pair]) -> str:
 @cache
 def _asset(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
-
-
-def _source(text: str) -> str:
-    """The name by which the page's own policy lets this text, and no other, be its style or script."""
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

@@ -1,5 +1,7 @@
 """HTML built so that text cannot become markup: `tag` escapes every child that is not Html already."""
 
+import base64
+import hashlib
 import html
 from collections.abc import Iterable
 
@@ -44,6 +46,30 @@ def fold(summary: str, *children: str | None, **attributes: str | int | bool | N
 def facts(pairs: Iterable[tuple[str, str]], cls: str = "facts") -> Html:
     """Names and values as a definition list."""
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs), cls=cls)
+
+
+def document(title: str, body: Html, style: str, script: str) -> str:
+    """A whole page that stands alone. `style`, `script`: those of the page, which its own policy lets run, and no
+    other."""
+    policy = (
+        f"default-src 'none'; style-src '{_source(style)}'; script-src '{_source(script)}'; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    head = [
+        Html('<meta charset="utf-8">'),
+        Html(f'<meta http-equiv="Content-Security-Policy" content="{policy}">'),
+        Html('<meta name="viewport" content="width=device-width, initial-scale=1">'),
+        Html('<meta name="referrer" content="no-referrer"><meta name="color-scheme" content="light dark">'),
+        tag("title", title),
+        tag("style", Html(style)),
+    ]
+    page = tag("html", tag("head", *head), tag("body", body, tag("script", Html(script))), lang="en")
+    return f"<!doctype html>\n{page}\n"
+
+
+def _source(text: str) -> str:
+    """The name by which a page's own policy lets this text be its style or script."""
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
 def _attribute(key: str, value: str | int | bool | None) -> str:

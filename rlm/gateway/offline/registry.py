@@ -9,6 +9,7 @@ from typing import Any
 from rlm.gateway.errors import UnknownModel
 from rlm.gateway.offline import PREFIX as PREFIX
 from rlm.gateway.offline.extractive import summarise
+from rlm.gateway.offline.judge import judge
 from rlm.gateway.offline.reader import read
 from rlm.gateway.tokens import count_tokens, truncate
 from rlm.gateway.types import Message
@@ -71,4 +72,5 @@ def _respond(call: dict[str, Any]) -> tuple[Any, int, int]:
 
 
 register_offline("extractive", summarise)
+register_offline("judge", judge)
 register_offline("reader", read)

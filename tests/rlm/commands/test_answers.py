@@ -17,7 +17,7 @@ from rlm.audit.page import render
 from rlm.audit.timeline import show
 from rlm.cli import main
 from rlm.commands.answers import _citation, as_text
-from rlm.commands.ask import _line
+from rlm.commands.ask import line
 from rlm.commands.live import lines
 from tests.helpers.chat_sample import chat_sample
 from tests.helpers.model_server import MODEL, ModelServer
@@ -73,7 +73,7 @@ def test_an_answer_that_is_not_accepted_says_why_wherever_it_is_shown(
     assert shown.index(f"NOT ACCEPTED: {why}") < shown.index("The trace is whole")
     assert shown.rindex(f"NOT ACCEPTED: {why}") < shown.index("ANSWER     (unmet)")
     assert "The answer is not accepted: </strong>" + why.replace("'", "&#x27;") in render(*events)
-    assert f"unmet ({why[:60]}" in _line(Outcome(Question("1", "How many masts?"), answer, None))
+    assert f"unmet ({why[:60]}" in line(Outcome(Question("1", "How many masts?"), answer, None))
 
 
 def test_the_trace_of_an_earlier_version_that_gives_no_reason_is_not_accepted_either(
@@ -178,7 +178,7 @@ def test_a_trace_is_shown_whole_where_that_is_asked_for(
     texts += [e["result"] for e in events if e["kind"] == "visited" and isinstance(e["result"], str)]
     held = {line.strip().removeprefix("| ").strip() for line in full.splitlines()}
     assert any(text not in brief for text in texts)
-    for line in (line.strip() for text in texts for line in text.splitlines()):
-        assert line in held or line in full, line
+    for row in (row.strip() for text in texts for row in text.splitlines()):
+        assert row in held or row in full, row
     assert len(full) > 2 * len(brief)
     assert [line for line in brief.splitlines() if line not in full.splitlines()] == []

@@ -143,7 +143,10 @@ BAD: list[tuple[str, str]] = [
     ("ask INDEX --questions QUERIES --answers a --each-calls 0", "--each-calls is 0; give more than 0"),
     ("ask INDEX ''", "the question is empty"),
     ("ask INDEX \udcff", "is not Unicode text"),
-    ("ask INDEX why --model offline/nobody", "the offline models are offline/extractive, offline/navigator"),
+    (
+        "ask INDEX why --model offline/nobody",
+        "the offline models are offline/extractive, offline/judge, offline/navigator",
+    ),
     ("ask INDEX why --child-model offline/nobody", "unknown model 'offline/nobody'"),
     ("ask INDEX why --model nonsense", "unknown model 'nonsense'"),
     ("ask INDEX why --model anthropic/claude-sonnet-4-5", "needs ANTHROPIC_API_KEY in the environment"),
