@@ -38,45 +38,47 @@ def softmax(scores: Scores) -> Scores:
     return np.asarray(shares / max(shares.sum(), 1e-300))
 
 
-def evidence(fused: Scores, walked: Scores) -> Scores:
+def evidence_shares(fused: Scores, walked: Scores) -> Scores:
     """The evidence of n chunks, (n,), of their scores and of their shares of the walk; it adds up to 1."""
     by_score, total = softmax(fused), walked.sum()
     return (by_score + walked / total) / 2 if total else by_score
 
 
-def best_branch(tree: Tree, chunks: Numbers, evidence: Scores) -> Scores:
+def best_branch(tree: Tree, chunks: Numbers, shares: Scores) -> Scores:
     """For each of `chunks` the evidence of the branch directly above it that has the most, (n,)."""
     parents, rows = tree.parents_of(chunks)
     if not len(parents):
         return np.zeros(len(chunks))
     branches, own = np.unique(parents, return_inverse=True)
-    held = np.bincount(own, evidence[rows], len(branches))
+    held = np.bincount(own, shares[rows], len(branches))
     best = np.zeros(len(chunks))
     np.maximum.at(best, rows, held[own])
     return best
 
 
 def best_branches(
-    tree: Tree, top: int, chunks: Numbers, evidence: Scores, k: int, inside: Callable[[int], bool]
+    tree: Tree, top: int, chunks: Numbers, shares: Scores, k: int, inside: Callable[[int], bool]
 ) -> list[Branch]:
     """The `k` branches below the node `top` that hold the most evidence, most first; those without any are left out.
 
     They are siblings, at the highest level where they differ: while one holds more than BROAD of the evidence, it is
-    its own branches that are compared. `chunks` (ascending) and `evidence`: of what was searched. `inside`: whether a
+    its own branches that are compared. `chunks` (ascending) and `shares`: of what was searched. `inside`: whether a
     node may be shown.
     """
     summaries = sum(tree.levels[:2])  # from here on nodes have branches of their own
     while True:
         children = [child for child in tree.neighbours(top, "children") if inside(child)]
-        found = sorted((_branch(tree, child, chunks, evidence) for child in children), key=lambda b: -b.share)
-        if not found or found[0].share <= BROAD or found[0].number < summaries:
-            return [branch for branch in found[:k] if branch.share > 0]
-        top = found[0].number
+        branches = sorted(
+            (_branch(tree, child, chunks, shares) for child in children), key=lambda b: -b.share
+        )
+        if not branches or branches[0].share <= BROAD or branches[0].number < summaries:
+            return [branch for branch in branches[:k] if branch.share > 0]
+        top = branches[0].number
 
 
-def _branch(tree: Tree, number: int, chunks: Numbers, evidence: Scores) -> Branch:
+def _branch(tree: Tree, number: int, chunks: Numbers, shares: Scores) -> Branch:
     below = tree.below(number)
     leaves = below[below < tree.levels[0]]
     here = np.flatnonzero(np.isin(chunks, leaves, assume_unique=True))
-    best = here[np.argsort(-evidence[here], kind="stable")[:BEST]]
-    return Branch(number, float(evidence[here].sum()), len(leaves), tuple(chunks[best].tolist()))
+    best = here[np.argsort(-shares[here], kind="stable")[:BEST]]
+    return Branch(number, float(shares[here].sum()), len(leaves), tuple(chunks[best].tolist()))

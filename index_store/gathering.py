@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from index_store.branches import evidence
+from index_store.branches import evidence_shares
 from index_store.folding import folded
-from index_store.search import Weights, found, hybrid, top
+from index_store.search import Weights, fused_and_walked, led, top
 from index_store.tree import Tree
 
 BROAD = 3.0  # times as many chunks share the evidence as fit: then no choice of chunks shows what there is
@@ -24,52 +24,56 @@ Scores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a search knows of some chunks. `chunks`: (n,) ascending. `evidence`: (n,), adds up to 1. `scores`: (n,)."""
+class Evidence:
+    """What a search knows of n chunks, (n,) each.
+
+    `chunks`: numbers, ascending. `shares`: of the evidence for the question; they add up to 1. `scores`: as a search
+    ranks them.
+    """
 
     chunks: Numbers
-    evidence: Scores
+    shares: Scores
     scores: Scores
 
 
-def evidence_for(tree: Tree, query: str, allowed: Numbers, vector: Floats | None, k: int = 500) -> Found:
+def evidence_for(tree: Tree, query: str, allowed: Numbers, vector: Floats | None, k: int = 500) -> Evidence:
     """The evidence for a question among the chunks `allowed`, ascending; by words alone where a tree has no vectors."""
     by_words = tree.lexicon.score(query, len(tree))
     if vector is None:
         scores = by_words[allowed].astype(np.float64)
-        return Found(allowed, evidence(scores, np.zeros(len(allowed))), scores)
-    nodes, fused, walked = found(tree, query, by_words, vector, allowed, k, Weights())
-    chunks, scores = hybrid(tree, query, by_words, vector, allowed, k, Weights())
-    return Found(chunks, evidence(fused, walked.on(nodes)), scores)
+        return Evidence(allowed, evidence_shares(scores, np.zeros(len(allowed))), scores)
+    nodes, fused, walked = fused_and_walked(tree, query, by_words, vector, allowed, k, Weights())
+    shares = evidence_shares(fused, walked.on(nodes))
+    return Evidence(nodes, shares, led(tree, nodes, fused, walked, Weights()))
 
 
 def gather(
-    tree: Tree, about: Found, chars: int, readable: Callable[[int], bool] = lambda number: True
+    tree: Tree, evidence: Evidence, chars: int, readable: Callable[[int], bool] = lambda number: True
 ) -> list[list[int]]:
     """Numbers of the nodes to read, at most `chars` characters in all, in pieces of neighbours; the best piece first.
 
     Each piece is either one summary, of those that are `readable`, or chunks that follow one another in their document.
     """
-    order = [int(about.chunks[place]) for place in top(about.scores, LOOKED)]
+    order = [int(evidence.chunks[place]) for place in top(evidence.scores, LOOKED)]
     if tree.has_copies:
         order = [same[0] for same in folded(tree, order, len(order)).values()]
     taken, left = [], chars
-    for number in [*filter(readable, _summaries(tree, about, chars)), *order]:
+    for number in [*filter(readable, _summaries(tree, evidence, chars)), *order]:
         if (size := tree.chars_at(number)) <= left:
             taken.append(number)
             left -= size
     return _pieces(tree, taken)
 
 
-def _summaries(tree: Tree, about: Found, chars: int) -> list[int]:
+def _summaries(tree: Tree, evidence: Evidence, chars: int) -> list[int]:
     """Numbers of the summaries to read, those with the most evidence first, where this is broad."""
-    shares = about.evidence[about.evidence > 0]
+    shares = evidence.shares[evidence.shares > 0]
     spread = float(np.exp(-(shares * np.log(shares)).sum()))
     mean = max(tree.chars / tree.levels[0], 1.0)
     if len(tree.levels) < 3 or spread <= BROAD * chars / mean:
         return []
-    parents, rows = tree.parents_of(about.chunks)
-    held = np.bincount(parents, about.evidence[rows])
+    parents, rows = tree.parents_of(evidence.chunks)
+    held = np.bincount(parents, evidence.shares[rows])
     best, used, chosen = np.argsort(-held, kind="stable"), 0, []
     for number in best[held[best] > 0].tolist():
         used += tree.chars_at(number)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from index_store.branches import best_branch, evidence
+from index_store.branches import best_branch, evidence_shares
 from index_store.errors import BadQuery
 from index_store.filters import filtered
 from index_store.folding import folded
@@ -222,16 +222,22 @@ def hybrid(
 
     `by_words`: the lexical score of every node in the tree. `k`: how many are wanted.
     """
-    nodes, fused, walked = found(tree, query, by_words, vector, allowed, k, weights)
-    chunks = _chunks(tree, nodes)
+    nodes, fused, walked = fused_and_walked(tree, query, by_words, vector, allowed, k, weights)
+    return nodes, led(tree, nodes, fused, walked, weights)
+
+
+def led(tree: Tree, nodes: Numbers, fused: Scores, walked: Walked, weights: Weights) -> Scores:
+    """The hybrid scores of `nodes`: the fused ones with what leads to a chunk by names, branches and neighbours."""
+    chunks = nodes[: _chunks(tree, nodes)]
+    scores, shares = fused.copy(), walked.on(chunks)
     if walked.trust and weights.branch:
-        held = best_branch(tree, nodes[:chunks], evidence(fused[:chunks], walked.on(nodes[:chunks])))
-        fused[:chunks] += weights.branch * walked.trust * np.sqrt(held)
-    fused[:chunks] += weights.walk * np.sqrt(walked.on(nodes[:chunks]))
-    return nodes, _lifted(tree, nodes, fused, weights)
+        held = best_branch(tree, chunks, evidence_shares(fused[: len(chunks)], shares))
+        scores[: len(chunks)] += weights.branch * walked.trust * np.sqrt(held)
+    scores[: len(chunks)] += weights.walk * np.sqrt(shares)
+    return _lifted(tree, nodes, scores, weights)
 
 
-def found(
+def fused_and_walked(
     tree: Tree,
     query: str,
     by_words: Floats,

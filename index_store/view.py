@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from index_store.branches import Branch, best_branches
 from index_store.errors import BadQuery
-from index_store.gathering import Found, evidence_for, gather
+from index_store.gathering import Evidence, evidence_for, gather
 from index_store.grep import Grep
 from index_store.index import Index
 from index_store.search import chunks_in
@@ -155,7 +155,7 @@ class View:
             check=check,
         )
 
-    def evidence_for(self, question: str, under: int | None = None) -> Found:
+    def evidence_for(self, question: str, under: int | None = None) -> Evidence:
         """The evidence for a question among the chunks in this view, or in the branch below the node `under`."""
         chunks = np.asarray(self.chunks, dtype=np.int64)
         if under is not None:
@@ -165,8 +165,8 @@ class View:
 
     def best_branches(self, question: str, under: int | None, k: int) -> list[Branch]:
         """The `k` branches of the view, or below `under`, that hold the most evidence for a question, most first."""
-        about, top = self.evidence_for(question, under), self.root if under is None else under
-        return best_branches(self.index, top, about.chunks, about.evidence, k, self.__contains__)
+        evidence, top = self.evidence_for(question, under), self.root if under is None else under
+        return best_branches(self.index, top, evidence.chunks, evidence.shares, k, self.__contains__)
 
     def gather(self, question: str, under: int | None, chars: int) -> list[list[int]]:
         """As `gathering.gather`, of the chunks in this view or below `under`, and of summaries that may be read."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from index_store.branches import Branch, best_branch, best_branches, evidence, softmax
-from index_store.gathering import Found, evidence_for, gather
+from index_store.branches import Branch, best_branch, best_branches, evidence_shares, softmax
+from index_store.gathering import Evidence, evidence_for, gather
 from index_store.index import Index, open_index
 from index_store.view import View
 from tests.helpers.toy import DIM, index_of, publish_toy, toy_index, unit_rows
@@ -28,8 +28,8 @@ def test_evidence_adds_up_to_one_and_keeps_the_order_of_scores(scores: list[int]
 
 
 def test_a_walk_counts_as_much_as_the_scores() -> None:
-    assert evidence(np.zeros(2), np.array([0.2, 0.0])).tolist() == [0.75, 0.25]
-    assert evidence(np.zeros(2), np.zeros(2)).tolist() == [0.5, 0.5]
+    assert evidence_shares(np.zeros(2), np.array([0.2, 0.0])).tolist() == [0.75, 0.25]
+    assert evidence_shares(np.zeros(2), np.zeros(2)).tolist() == [0.5, 0.5]
 
 
 def test_the_best_branch_of_a_chunk_with_two_parents_is_the_one_with_more_evidence(toy: Index) -> None:
@@ -74,8 +74,8 @@ def test_where_one_branch_holds_nearly_all_its_own_branches_are_compared(tmp_pat
     assert [b.number for b in branches(index, [0.5, 0.1, 0.3, 0.1, 0.0, 0.0])] == [6, 7]
 
 
-def of(scores: list[float]) -> Found:
-    return Found(np.arange(len(scores)), softmax(np.array(scores)), np.array(scores))
+def of(scores: list[float]) -> Evidence:
+    return Evidence(np.arange(len(scores)), softmax(np.array(scores)), np.array(scores))
 
 
 def test_the_best_chunks_are_read_until_the_characters_are_used_up(tmp_path: Path) -> None:
@@ -97,10 +97,10 @@ def test_chunks_that_touch_across_two_documents_are_two_pieces(tmp_path: Path) -
 
 def test_where_the_evidence_is_broad_summaries_of_the_best_branches_lead(toy: Index) -> None:
     """Six chunks share it, and less than two fit."""
-    broad = Found(np.arange(6), np.array([0.15, 0.15, 0.2, 0.2, 0.15, 0.15]), np.arange(6.0))
+    broad = Evidence(np.arange(6), np.array([0.15, 0.15, 0.2, 0.2, 0.15, 0.15]), np.arange(6.0))
     pieces = gather(toy, broad, 40)
     assert pieces[0] != [7] and gather(toy, broad, 90)[0] != [6]
-    many = Found(np.arange(6), np.full(6, 1 / 6), np.arange(6.0))
+    many = Evidence(np.arange(6), np.full(6, 1 / 6), np.arange(6.0))
     short = gather(toy, many, 25)
     assert sum(toy.chars_at(number) for piece in short for number in piece) <= 25
 
