@@ -10,6 +10,7 @@ from functools import cache, lru_cache
 
 MOST_CHARS = 80  # of a name; what is longer is a sentence
 MOST_WORDS = 6  # of what is quoted, and of a question's words that may be a name together
+ASKED_CHARS = 1_000  # of a question; what is longer quotes a text, whose names are found by its words
 REMEMBERED = 1 << 16  # runs whose names are in memory: the same ones come again and again
 
 _CAPITAL = r"[A-Z\u00C0-\u00D6\u00D8-\u00DE][\w'’\-]{0,60}"
@@ -86,6 +87,7 @@ def _has_letter(name: str) -> bool:
 
 def names_asked(question: str) -> list[str]:
     """What may be names in a question, in any case: those by the rules, and each run of at most MOST_WORDS words."""
+    question = question[:ASKED_CHARS]
     words = folded(question).split()
     runs = (
         " ".join(words[start:end])

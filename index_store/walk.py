@@ -16,9 +16,7 @@ from index_store.name_table import Names, Pairs
 SEEDS = 30
 TEMPERATURE = 0.25  # of the softmax over the seeds' scores, in standard deviations
 DAMPING, ROUNDS = 0.7, 12
-TITLED = (
-    0.1  # of the weight around the seeds, the share on names that are titles from which on a walk is trusted
-)
+TITLED = 0.1  # of the weight around the seeds, the share on titles from which on a walk is trusted
 
 Numbers = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]

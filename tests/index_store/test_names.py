@@ -71,6 +71,11 @@ def test_a_question_in_small_letters_still_names_what_it_asks_about() -> None:
     assert "is" not in names_asked("is two dollar radio in columbus?")
 
 
+def test_of_a_question_that_is_a_whole_text_its_beginning_is_looked_at() -> None:
+    names = names_asked(" ".join(f"Ada{n}" for n in range(20_000)))
+    assert "ada0" in names and len(names) < 2_000
+
+
 @given(st.text(max_size=200))
 def test_any_text_has_names_on_one_line_and_in_lower_case(text: str) -> None:
     for name in [*names_in(text), *names_asked(text), *names_of_title(text)]:
