@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from index_store.folding import folded
 from index_store.tree import Tree
 
 BEST = 2  # chunks that are named of a branch
@@ -61,24 +62,38 @@ def best_branches(
 ) -> list[Branch]:
     """The `k` branches below the node `top` that hold the most evidence, most first; those without any are left out.
 
-    They are siblings, at the highest level where they differ: while one holds more than BROAD of the evidence, it is
-    its own branches that are compared. `chunks` (ascending) and `shares`: of what was searched. `inside`: whether a
-    node may be shown.
+    They are siblings, at the highest level where they differ: while more than BROAD of the evidence is at home below
+    one of them, it is its own branches that are compared. `chunks` (ascending) and `shares`: of what was searched.
+    `inside`: whether a node may be shown.
     """
+    at_home = _at_home(tree, chunks, shares)
     summaries = sum(tree.levels[:2])  # from here on nodes have branches of their own
     while True:
         children = [child for child in tree.neighbours(top, "children") if inside(child)]
-        branches = sorted(
-            (_branch(tree, child, chunks, shares) for child in children), key=lambda b: -b.share
-        )
-        if not branches or branches[0].share <= BROAD or branches[0].number < summaries:
-            return [branch for branch in branches[:k] if branch.share > 0]
-        top = branches[0].number
+        first = max(children, key=lambda child: at_home[child], default=0)
+        if first < summaries or at_home[first] <= BROAD * at_home[top]:
+            break
+        top = first
+    branches = [_branch(tree, child, chunks, shares) for child in children]
+    branches.sort(key=lambda branch: (-branch.share, -at_home[branch.number]))
+    return [branch for branch in branches[:k] if branch.share > 0]
+
+
+def _at_home(tree: Tree, chunks: Numbers, shares: Scores) -> Scores:
+    """The evidence that is at home in each node or below it, (nodes,): each chunk's counts once on its way up."""
+    held = np.zeros(len(tree))
+    held[chunks] = shares
+    for level in range(len(tree.levels) - 1):
+        nodes = tree.level_range(level)
+        own = slice(nodes.start, nodes.stop)
+        np.add.at(held, tree.homes[own], held[own])
+    return held
 
 
 def _branch(tree: Tree, number: int, chunks: Numbers, shares: Scores) -> Branch:
     below = tree.below(number)
     leaves = below[below < tree.levels[0]]
     here = np.flatnonzero(np.isin(chunks, leaves, assume_unique=True))
-    best = here[np.argsort(-shares[here], kind="stable")[:BEST]]
-    return Branch(number, float(shares[here].sum()), len(leaves), tuple(chunks[best].tolist()))
+    order = chunks[here[np.argsort(-shares[here], kind="stable")]].tolist()
+    best = [same[0] for same in folded(tree, order, BEST).values()] if tree.has_copies else order[:BEST]
+    return Branch(number, float(shares[here].sum()), len(leaves), tuple(best))

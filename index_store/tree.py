@@ -192,8 +192,18 @@ class Tree:
 
     def home(self, number: int) -> int | None:
         """The number of the first parent whose summary is about a node, else of its first; None for the root."""
-        parents = self.neighbours(number, "parents")
-        return next((p for p in parents if number not in self.guests(p)), next(iter(parents), None))
+        home = int(self.homes[number])
+        return None if home < 0 else home
+
+    @cached_property
+    def homes(self) -> Numbers:
+        """The number of each node's home, (n,); -1 for the root. By them every node has one way up."""
+        homes = np.full(len(self), -1, dtype=np.int64)
+        parents, children = self.edges()
+        away = self._arrays.get(GUESTS, np.zeros(len(children), dtype=np.uint8)) > 0
+        for chosen in (away, ~away):  # a later one counts
+            homes[children[chosen][::-1]] = parents[chosen][::-1]
+        return homes
 
     def edges(self) -> tuple[Numbers, Numbers]:
         """All edges: the numbers of the parents, ascending, and those of the children, both (edges,)."""

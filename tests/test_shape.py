@@ -51,7 +51,8 @@ index_store.vectors
 index_store.inverted_write index_store.folder
 index_store.store
 index_store.tree
-index_store.branches index_store.filters index_store.folding index_store.grep index_store.plain
+index_store.filters index_store.folding index_store.grep index_store.plain
+index_store.branches
 index_store.walk
 index_store.search
 index_store.gathering

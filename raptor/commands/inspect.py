@@ -80,9 +80,15 @@ def _node_facts(index: Index, node: str) -> dict[str, Any]:
         "text": index.text(node),
         "path": [n.id for n in index.path_to(node)],
         "parents": [n.id for n in index.parents(node)],
+        "guest_in": [index.id_of(p) for p in _away_from_home(index, index.number_of(node))],
         "children": [n.id for n in index.children(node)],
         "sources": [asdict(s.span) | {"pages": s.pages} for s in sources(index, node)],
     }
+
+
+def _away_from_home(index: Index, number: int) -> list[int]:
+    """Numbers of the parents whose summaries are not about a node: by its names it stands there too."""
+    return [p for p in index.neighbours(number, "parents") if number in index.guests(p)]
 
 
 def _above(index: Index, place: str) -> list[dict[str, Any]]:
@@ -135,7 +141,8 @@ def _branch(index: Index, number: int, depth: int, done: set[int]) -> dict[str, 
     node, children = index.at(number), index.neighbours(number, "children")
     shown = [_branch(index, c, depth - 1, done) for c in _unfolded(number, children, depth, done)]
     label = one_line(node.label, LABEL_CHARS)
-    return {"node": node.id, "label": label, "children": len(children), "shown": shown}
+    guests = len(index.guests(number))
+    return {"node": node.id, "label": label, "children": len(children), "guests": guests, "shown": shown}
 
 
 def _unfolded(number: int, children: Sequence[int], depth: int, done: set[int]) -> list[int]:
@@ -169,10 +176,16 @@ def _index_text(index: Index, depth: int) -> str:
     return "\n".join([*lines, "", *_tree_lines(index, len(index) - 1, depth, set())])
 
 
-def _tree_lines(index: Index, number: int, depth: int, done: set[int], indent: str = "") -> Iterator[str]:
+def _tree_lines(
+    index: Index, number: int, depth: int, done: set[int], indent: str = "", mark: str = ""
+) -> Iterator[str]:
+    """A line for a node and each below it; a guest is marked, as it is at home elsewhere."""
     node, children = index.at(number), index.neighbours(number, "children")
     again = ", shown above" if depth > 0 and number in done else ""
-    below = f"  ({len(children)} below{again})" if children else ""
-    yield f"{indent}{node.id}  {one_line(node.label, LABEL_CHARS)}{below}"
+    guests = index.guests(number)
+    as_guests = f", {count(len(guests), 'guest')} among them" if guests else ""
+    below = f"  ({len(children)} below{as_guests}{again})" if children else ""
+    yield f"{indent}{mark}{node.id}  {one_line(node.label, LABEL_CHARS)}{below}"
     for child in _unfolded(number, children, depth, done):
-        yield from _tree_lines(index, child, depth - 1, done, indent + "  ")
+        also = "guest " if child in guests else ""
+        yield from _tree_lines(index, child, depth - 1, done, indent + "  ", also)

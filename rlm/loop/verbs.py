@@ -292,7 +292,8 @@ class Verbs:
     def branches(self, question: str, under: str | None = None, k: int = 8) -> Json:
         """The entries of the `k` branches that hold the most evidence for a question, each with its share of it.
 
-        `chunks`: how many are below it; `best`: the best two of them, with the beginning of their texts.
+        A chunk counts in each branch that it stands in, so shares may add up to more than 1. `chunks`: how many are
+        below a branch; `best`: the best two of them, with the beginning of their texts.
         """
         top = None if under is None else self._number(under)
         self._entered = self.view.root if top is None else top
@@ -317,6 +318,8 @@ class Verbs:
         top = None if under is None else self._number(under)
         most = checks.at_most(chars, READ_CHARS, "chars")
         pieces = self.view.gather(self._question(question), top, most)
+        if not pieces:
+            raise Refused(refusals.GATHER_CHARS.format(chars=most))
         return [self._piece(piece) for piece in pieces]
 
     def _piece(self, numbers: Sequence[int]) -> Json:

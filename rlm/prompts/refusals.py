@@ -44,6 +44,7 @@ TEXT_CHARS = (
     "the text has {chars:,} characters, at most {most:,} can be held at once; use context.grep, context.search or "
     "context[a:b]"
 )
+GATHER_CHARS = "no passage fits into {chars:,} characters; give more"
 READ_NODES = "{nodes:,} nodes to read at once, at most {most:,}; read fewer, or grep"
 READ_CHARS = "{texts} more than {most:,} characters; read fewer, or a part"
 PACK_NODES = "{nodes:,} chunks to pack, at most {most:,}; give under=, a branch"

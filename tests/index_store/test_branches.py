@@ -51,6 +51,29 @@ def test_branches_come_by_their_share_with_their_best_chunks(toy: Index) -> None
     assert len(branches(toy, [0.3, 0.1, 0.2, 0.25, 0.15, 0.0], k=1)) == 1
 
 
+def test_the_home_of_a_chunk_is_among_the_branches_however_many_it_is_a_guest_in(tmp_path: Path) -> None:
+    """Chunk 0 is at home in the first branch and a guest in the two others; all evidence is on it."""
+    from dataclasses import replace
+
+    from tests.helpers.toy import toy_draft
+
+    draft = replace(
+        toy_draft(),
+        levels=[6, 3, 1],
+        children=[np.array([0, 1]), np.array([0, 2, 3]), np.array([0, 4, 5]), np.array([6, 7, 8])],
+        guests=[np.array([], dtype=int), np.array([0]), np.array([0]), np.array([], dtype=int)],
+        labels=["a", "b", "c", "All"],
+        summaries=["A.", "B.", "C.", "All."],
+        tokens=np.full(10, 5),
+        vectors=unit_rows(10),
+    )
+    publish_toy(tmp_path / "i", draft)
+    index = open_index(tmp_path / "i")
+    assert [b.number for b in branches(index, [1.0, 0, 0, 0, 0, 0])] == [6, 7, 8]
+    assert index.homes.tolist() == [6, 6, 7, 7, 8, 8, 9, 9, 9, -1]
+    assert (index.home(0), index.home(9), index.guests(7)) == (6, None, [0])
+
+
 def test_where_one_branch_holds_nearly_all_its_own_branches_are_compared(tmp_path: Path) -> None:
     from dataclasses import replace
 

@@ -1,5 +1,6 @@
 """Guests: a text stands in the branches of what it names, too, and no summary is about it there."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from index_store.index import open_index
 from index_store.name_table import name_table
 from index_store.verify import verify_index
 from raptor import BuildSettings, build_index, update_index
+from raptor.cli import main
 from raptor.clustering.guests import MEAN, guests, named_above, named_chunks
 from raptor.clustering.settings import ClusterSettings
 
@@ -145,3 +147,16 @@ def test_an_update_keeps_the_summaries_whose_own_members_stayed(town: Path, tmp_
     stayed = [n for n in index.level_range(1) if index.text_at(n) in same]
     assert first.digest != second.digest and len(stayed) >= before.levels[1] - 1
     assert not update_index(tmp_path / "i", docs).new
+
+
+def test_inspect_says_which_children_are_guests_and_where_a_node_is_one(
+    town: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    index = open_index(town / "i")
+    branch = next(n for n in index.level_range(1) if index.guests(n))
+    guest = index.guests(branch)[0]
+    assert main(["inspect", str(town / "i"), "--depth", "3"]) == 0
+    shown = capsys.readouterr().out
+    assert f"guest {index.id_of(guest)}" in shown and "among them" in shown
+    assert main(["inspect", str(town / "i"), "--node", index.id_of(guest), "--json"]) == 0
+    assert index.id_of(branch) in json.loads(capsys.readouterr().out)["guest_in"]

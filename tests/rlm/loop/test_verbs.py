@@ -564,3 +564,8 @@ def test_an_empty_question_has_no_evidence(index: Index) -> None:
     for name in ("branches", "gather"):
         with pytest.raises(Refused, match="the question is empty"):
             ask(recorded_verbs(index), name, "  ")
+
+
+def test_characters_that_hold_no_passage_are_refused(index: Index) -> None:
+    with pytest.raises(Refused, match="no passage fits into 2 characters; give more"):
+        ask(recorded_verbs(index), "gather", "apples", 2)
