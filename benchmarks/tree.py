@@ -99,12 +99,16 @@ def _equal_characters(trials: Sequence[Trial]) -> Iterator[str]:
 
 
 def by_flat_search(trial: Trial) -> Read:
-    """Hits of hybrid search without names and tree, one after another."""
+    """Hits of hybrid search without names and tree, one after another, as far as they fit."""
 
     def read(query: Mapping[str, Any], vector: Any, chars: int) -> list[dict[str, Any]]:
         where = {"doc": query["scope"], "vector": vector, "weights": FLAT}
-        hits = trial.index.search(query["text"], HITS, **where)
-        return [{"doc": h.span.doc, "start": h.span.start, "end": h.span.end} for h in hits if h.span]
+        spans, left = [], chars
+        for hit in trial.index.search(query["text"], HITS, **where):
+            if hit.span and hit.span.end - hit.span.start <= left:
+                left -= hit.span.end - hit.span.start
+                spans.append({"doc": hit.span.doc, "start": hit.span.start, "end": hit.span.end})
+        return spans
 
     return read
 

@@ -118,14 +118,14 @@ def test_chunks_that_touch_across_two_documents_are_two_pieces(tmp_path: Path) -
     assert gather(index, of([2.0, 1.0]), 100) == [[0], [1]]
 
 
-def test_where_the_evidence_is_broad_summaries_of_the_best_branches_lead(toy: Index) -> None:
-    """Six chunks share it, and less than two fit."""
-    broad = Evidence(np.arange(6), np.array([0.15, 0.15, 0.2, 0.2, 0.15, 0.15]), np.arange(6.0))
-    pieces = gather(toy, broad, 40)
-    assert pieces[0] != [7] and gather(toy, broad, 90)[0] != [6]
-    many = Evidence(np.arange(6), np.full(6, 1 / 6), np.arange(6.0))
-    short = gather(toy, many, 25)
-    assert sum(toy.chars_at(number) for piece in short for number in piece) <= 25
+def test_where_the_evidence_is_broad_the_summary_of_the_best_branch_leads(toy: Index) -> None:
+    """All six chunks share it; the second branch, which has four of them, fits into a quarter of the characters."""
+    shares = np.full(6, 1 / 6)
+    broad = Evidence(np.arange(6), shares, np.arange(6.0))
+    assert gather(toy, broad, 90)[0] == [7]
+    assert gather(toy, broad, 90, lambda number: number < 6)[0] != [7]
+    narrow = Evidence(np.arange(6), np.array([0.97, 0.01, 0.01, 0.01, 0, 0]), np.arange(6.0))
+    assert all(number < 6 for piece in gather(toy, narrow, 90) for number in piece)
 
 
 @given(st.integers(1, 400), st.lists(st.floats(-3, 3), min_size=6, max_size=6))
