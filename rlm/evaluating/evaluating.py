@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from index_store.arguments import check_fields, checked
 from index_store.files import replace_file, replace_page
 from index_store.index import Index, open_any
 from index_store.types import Json
@@ -18,7 +19,7 @@ from rlm.audit import render, verify
 from rlm.errors import RlmError
 from rlm.evaluating import judging
 from rlm.evaluating.cases import Case, check_cases
-from rlm.evaluating.figures import Row, row_of, summary_of
+from rlm.evaluating.figures import Row, chosen, row_of, summary_of
 from rlm.evaluating.folder import Evaluation, System, Try, caps_left, is_done, try_in
 from rlm.evaluating.judging import Alce, Judge
 from rlm.evaluating.page import render as render_page
@@ -42,7 +43,10 @@ class Grid:
 
     The caps of `limits` hold for all together, those of `each` for each question by each system. `judge`: the model
     that judges citations, None for none; `judge_options`: sent with its calls. `at_once`: runs at a time. `by`: the
-    quality by which a question is won or lost, of the names in `measures.QUALITIES`.
+    quality by which a question is won or lost, of the names in `measures.QUALITIES`; by default the first of f1, cited
+    and alce_recall that the cases can have, and None where that is none of them.
+
+    Raises RlmError, one sentence, for what cannot be evaluated.
     """
 
     cases: Sequence[Case]
@@ -53,7 +57,21 @@ class Grid:
     judge: str | None = None
     judge_options: Mapping[str, Json] = field(default_factory=dict)
     at_once: int = 4
-    by: str = "f1"
+    by: str | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, RlmError)
+        if not self.cases:
+            raise RlmError("no question is given; rlm.read_cases reads those of files")
+        if not self.systems:
+            raise RlmError("no system is named; give at least one route with its models")
+        if self.at_once < 1:
+            raise RlmError(f"at_once is {self.at_once}; give at least 1")
+        names = [system.name for system in self.systems]
+        for system in self.systems:
+            if names.count(system.name) > 1:
+                raise RlmError(f"{system} is named twice; name each route and each model once")
+        object.__setattr__(self, "by", chosen(self.by, self.cases, self.judge is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +87,7 @@ class Report:
     spent: Usage
 
 
+@checked(RlmError)
 def evaluate(
     index: str | Path | Index, grid: Grid, folder: str | Path, told: Told = lambda *_: None
 ) -> Report:
@@ -76,7 +95,6 @@ def evaluate(
 
     `told`: gets each outcome as it comes. Raises RlmError or IndexStoreError: one sentence.
     """
-    check_grid(grid)
     opened = index if isinstance(index, Index) else open_any(index)
     for system in grid.systems:
         ready(opened, system.models)
@@ -87,16 +105,6 @@ def evaluate(
     with evaluation.lock():
         evaluation.begin(opened, grid.demands)
         return run_blocking(_evaluated(opened, grid, evaluation, told))
-
-
-def check_grid(grid: Grid) -> None:
-    """Raise RlmError where no system is named, or one twice."""
-    if not grid.systems:
-        raise RlmError("no system is named; give at least one route with its models")
-    names = [system.name for system in grid.systems]
-    for system in grid.systems:
-        if names.count(system.name) > 1:
-            raise RlmError(f"{system} is named twice; name each route and each model once")
 
 
 async def _evaluated(index: Index, grid: Grid, evaluation: Evaluation, told: Told) -> Report:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -313,6 +314,11 @@ def test_other_models_are_a_system_beside_and_another_index_is_refused(
         (["--at-once", "0"], "--at-once is 0"),
         (["--each-usd", "-1"], "--each-usd is -1"),
         (["--judge", "nobody/knows"], "unknown model 'nobody/knows'"),
+        (["--by", "exactt"], "there is no figure 'exactt'; there are exact, f1, numbers"),
+        (
+            ["--by", "alce_recall"],
+            "the figure alce_recall needs a judge, and there is none; choose of exact, f1",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_sentence_before_anything_is_asked(
@@ -320,7 +326,79 @@ def test_what_cannot_be_evaluated_is_one_sentence_before_anything_is_asked(
 ) -> None:
     ran = run(reply, *more)
     assert (ran.code, ran.requests) == (2, [])
-    assert wrong in ran.err
+    said = ran.err.partition("rlm: ")[2]
+    assert wrong in said and said.count("\n") == 1
+
+
+ANSWERED, HELD = {"answers": ["two"]}, {"gold": [{"doc": "one.txt"}]}
+
+
+@pytest.mark.parametrize(
+    ("case", "by", "wrong"),
+    [
+        ({}, "f1", "the figure f1 needs given answers, and there is none; choose of standing"),
+        ({}, "cited", "the figure cited needs gold"),
+        (HELD, "f1", "the figure f1 needs given answers, and there is none; choose of citation_recall"),
+        (ANSWERED, "cited", "the figure cited needs gold, and there is none; choose of exact, f1, standing"),
+        (ANSWERED, "numbers", "the figure numbers needs given answers with numbers in digits"),
+        (ANSWERED, "alce_precision", "the figure alce_precision needs a judge"),
+    ],
+)
+def test_a_figure_that_no_run_can_have_is_refused_before_anything_is_asked(
+    run: Run, questions: Path, case: dict[str, Any], by: str, wrong: str
+) -> None:
+    questions.write_text(json.dumps({"text": "How many masts?"} | case) + "\n")
+    ran = run(reply, "--by", by)
+    assert (ran.code, ran.requests) == (2, [])
+    said = ran.err.partition("rlm: ")[2]
+    assert wrong in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("case", "more", "by"),
+    [
+        (ANSWERED | HELD, [], "f1"),
+        (HELD, [], "cited"),
+        ({}, ["--judge", "offline/judge"], "alce_recall"),
+        ({}, [], None),
+    ],
+)
+def test_without_a_figure_named_the_first_that_is_possible_is_taken(
+    run: Run, questions: Path, folder: Path, case: dict[str, Any], more: list[str], by: str | None
+) -> None:
+    questions.write_text(json.dumps({"text": "How many masts?"} | case) + "\n")
+    ran = run(reply, "--routes", "direct", *more)
+    assert (ran.code, len(ran.requests), ran.figures["by"]) == (0, 2, by)
+    page = (folder / "page.html").read_text(encoding="utf-8")
+    assert ('id="frontier"' in page) == ('href="#frontier"' in page) == (by is not None)
+    assert "Two masts." in page and "answered" in ran.out and "tokens, mean" in ran.out
+
+
+def test_a_program_that_gives_something_else_is_told_in_one_sentence(tmp_path: Path) -> None:
+    case = {"text": "How many masts has the ketch?"}
+    (tmp_path / "q.jsonl").write_text(json.dumps(case) + "\n")
+    cases, system = rlm.read_cases([tmp_path / "q.jsonl"]), rlm.System("direct", rlm.Models())
+    something: Any = rlm
+    wrong: dict[str, Callable[[], Any]] = {
+        "there is no route 'foo'; there are auto": lambda: something.System("foo", rlm.Models()),
+        "models is 3; give a Models": lambda: something.System("direct", 3),
+        "models is 'gpt'; give a Models": lambda: something.System("direct", "gpt"),
+        "window is 'wide'; give a whole number": lambda: something.System("direct", rlm.Models(), "wide"),
+        "there is no route 3": lambda: something.System(3, rlm.Models()),
+        "no question is given": lambda: rlm.Grid([], []),
+        "no system is named": lambda: rlm.Grid(cases, []),
+        "cases is 'q.jsonl'": lambda: something.Grid("q.jsonl", [system]),
+        "systems is": lambda: something.Grid(cases, ["direct"]),
+        "at_once is 0": lambda: rlm.Grid(cases, [system], at_once=0),
+        "there is no figure 'best'": lambda: rlm.Grid(cases, [system], by="best"),
+        "grid is 'x'; give a Grid": lambda: something.evaluate("my.index", "x", "y"),
+        "folder is 3": lambda: something.evaluate("my.index", rlm.Grid(cases, [system]), 3),
+        "paths is 'q.jsonl'; give a list": lambda: rlm.read_cases("q.jsonl"),
+    }
+    for words, call in wrong.items():
+        with pytest.raises(rlm.RlmError, match=re.escape(words)) as raised:
+            call()
+        assert "\n" not in str(raised.value)
 
 
 def test_a_folder_of_something_else_is_left_alone(run: Run, folder: Path) -> None:
