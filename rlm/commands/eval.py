@@ -48,11 +48,18 @@ def compare(args: argparse.Namespace) -> int:
         print_json(report.figures)
     else:
         say("\n".join(_lines(report, grid)))
-    for what, reasons in (("no result", report.left), ("not judged", report.unjudged)):
+    for what, thing, reasons in (
+        ("no result", "run", report.left),
+        ("no judgement", "answer", report.unjudged),
+    ):
         for why, number in reasons.items():
-            say(f"{what}: {number:,}: {one_line(why, 200)}", file=sys.stderr)
-    if report.left or report.unjudged:
-        say("run the same command again to ask for these once more", file=sys.stderr)
+            say(f"{what} of {count(number, thing)}: {one_line(why, 200)}", file=sys.stderr)
+    if report.capped:
+        caps = " and ".join(f"--max-{name}" for name in report.capped)
+        say(f"give a higher {caps} with the same command: it goes on where this one ended", file=sys.stderr)
+    if report.again:
+        others = "the others" if report.capped else "these"
+        say(f"run the same command again to ask for {others} once more", file=sys.stderr)
     priced = all(system.is_priced for system in grid.systems)
     priced = priced and (grid.judge is None or price(grid.judge, 1, 1) is not None)
     say(f"spent, by all commands together: {amounts(report.spent, priced)}", file=sys.stderr)

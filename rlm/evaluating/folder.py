@@ -190,9 +190,15 @@ def is_done(one: Try, each: Caps) -> bool:
     if one.stop != "budget":
         return one.stop in RESULTS
     own = each if each.calls is not None else replace(each, calls=Limits().calls)
-    refused = [str(event["refused"]["cap"]) for event in one.events if event.get("refused")]
-    held_to = one.events[0]["limits"].get(refused[-1]) if refused else None
-    return held_to is not None and held_to == getattr(own, refused[-1])
+    cap = cap_of(one)
+    held_to = one.events[0]["limits"].get(cap) if cap else None
+    return held_to is not None and held_to == getattr(own, cap)
+
+
+def cap_of(one: Try) -> str:
+    """The name of the cap by which the last call of a try was refused; '' where none was."""
+    refused = (str(event["refused"]["cap"]) for event in reversed(one.events) if event.get("refused"))
+    return next(refused, "")
 
 
 def caps_left(limits: Limits, spent: Usage) -> Limits:
