@@ -17,7 +17,10 @@ from rlm.evaluating.drafting import (
     asks_for_the_gap,
     asks_what,
     draft_by_patterns,
+    gives_away,
     in_turn,
+    is_mostly_letters,
+    is_telling,
     passages,
     read_reply,
 )
@@ -155,12 +158,110 @@ def test_a_reply_that_holds_no_draft_says_why(library: Index, reply: str, why: s
     assert why in str(read_reply(reply, library, chunk, "m"))
 
 
-def test_the_first_passages_are_spread_over_documents_and_the_seed_says_which(library: Index) -> None:
-    orders = {seed: list(passages(library, seed)) for seed in range(20)}
+def test_each_document_gives_passages_in_its_turn_and_the_seed_says_which(library: Index) -> None:
+    orders = {seed: list(in_turn(passages(library, seed))) for seed in range(20)}
     for seed, order in orders.items():
-        assert sorted(order) == list(range(5)) and order == list(passages(library, seed))
+        assert sorted(order) == list(range(5)) and order == list(in_turn(passages(library, seed)))
         assert len({int(library.leaf_documents[n]) for n in order[:3]}) == 3
     assert len({tuple(order) for order in orders.values()}) > 1
+
+
+LEASE = "The tenant Marit Dahl pays the rent of the flat on the first of May.\n"
+
+
+@pytest.fixture(scope="module")
+def copies(tmp_path_factory: pytest.TempPathFactory) -> Index:
+    """A lease, one that says the same after other words, one of something else, and a long book."""
+    texts = {
+        "a.txt": [LEASE],
+        "b.txt": ["A copy for the file of the house.\n", LEASE.replace("the rent", "the\nrent")],
+        "c.txt": [LEASE.replace("flat", "cellar")],
+        "book.txt": [f"In the autumn Nils saw {n + 10} boats at the quay of Bergen.\n" for n in range(40)],
+    }
+    return index_of(tmp_path_factory.mktemp("copies") / "copies.index", texts, alike=[0, 0, 0, 3])
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_draft_has_gold_in_each_near_duplicate_that_says_the_same(copies: Index, seed: int) -> None:
+    made = draft_by_patterns(copies, 50, seed).made
+    (flat,) = [draft for draft in made if "flat" in draft.text]
+    assert {gold.doc for gold in flat.gold} == {"a.txt", "b.txt"}
+    (cellar,) = [draft for draft in made if "cellar" in draft.text]
+    assert [gold.doc for gold in cellar.gold] == ["c.txt"]
+    for gold in flat.gold:
+        words = copies.span_text(Span(gold.doc, gold.start or 0, gold.end or 0))
+        assert " ".join(words.split()) == LEASE.strip()
+    assert flat.as_json(1)["gold"] == [gold.as_json() for gold in flat.gold]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_drafts_are_taken_from_documents_evenly(copies: Index, seed: int) -> None:
+    made = draft_by_patterns(copies, 4, seed).made
+    assert sum(draft.gold[0].doc == "book.txt" for draft in made) == 2
+
+
+def test_a_draft_whose_answer_stands_in_its_question_is_dropped(library: Index, tmp_path: Path) -> None:
+    (chunk,) = library.document_leaves(library.document_number("short.txt"))
+    reply = '{"question": "Is it the Oslo?", "answer": "oslo.", "quote": "Oslo"}'
+    assert read_reply(reply, library, chunk, "m") == "its answer stands in its question"
+    path = tmp_path / "twice.txt"
+    path.write_text("The road from Bergen to Oslo is closed, and so is Oslo.\n")
+    assert draft_by_patterns(open_any(path), 1).dropped == {"its answer stands in its question": 1}
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "is_given"),
+    [
+        ("Is the ketch red?", "The ketch", True),
+        ("How many of 1500?", "150", False),
+        ("東京はどこですか?", "東京", True),
+        ("Who?", "...", True),
+        ("Who?", "the", True),
+        ("What of Oslo?", "Oslo and Bergen", False),
+    ],
+)
+def test_an_answer_is_given_away_by_its_own_words_alone(question: str, answer: str, is_given: bool) -> None:
+    assert gives_away(question, answer) == is_given
+
+
+@pytest.mark.parametrize(
+    ("sentence", "tells"),
+    [
+        ("The ketch that we sailed to Bergen has two masts.", True),
+        ("In 1843 Ada Lovelace wrote a note on the engine.", True),
+        ("Copyright (C) 2007 Free Software Foundation, Inc.", False),
+        ("Licensed under the Apache License, Version 2.0 (the License).", False),
+        ("You may obtain a copy of the License at the address below.", False),
+        ('THE SOFTWARE IS PROVIDED "AS IS", WITHOUT WARRANTY OF ANY KIND.', False),
+        ("Write to Nils Dahl at nils@example.org for a copy of it.", False),
+        ("Amphitheatre Parkway, Mountain View, California, United States", False),
+        ("Marit Dahl, Storgata 12, 0155 Oslo, Norway, and Bergen", False),
+        ("a 1,200 1,300 b 17.5 c 2,000,000 and (12) [13] {14} 15,000", False),
+    ],
+)
+def test_notices_addresses_and_numbers_tell_nothing(sentence: str, tells: bool) -> None:
+    assert is_telling(sentence) == tells
+
+
+def test_signs_of_vowels_are_letters_too() -> None:
+    assert is_mostly_letters("वर्ष 1843 में एडा ने इंजन पर एक लंबी टिप्पणी लिखी थी।")
+    assert not is_mostly_letters("12 34 56 | 78 90 | Oslo")
+
+
+def test_a_sentence_with_a_name_and_a_verb_is_preferred(tmp_path: Path) -> None:
+    path = tmp_path / "one.txt"
+    path.write_text(
+        "there were about 300 boats of that kind in all of the ports. Then the ketch was sold to Nils Dahl by them.\n"
+    )
+    assert [draft.answer for draft in draft_by_patterns(open_any(path), 1).made] == ["Nils Dahl"]
+
+
+def test_a_passage_that_is_mostly_no_letters_is_not_put_to_a_model(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drafting, "is_mostly_letters", lambda text: "1843" not in text)
+    _, _, requests, _ = make(written, "--model", MODEL, "--at-once", "1", number=9)
+    assert len(requests) == 3 and not any("1843" in text_of(b["messages"][-1]["content"]) for b in requests)
 
 
 @given(st.lists(st.lists(st.integers(), max_size=5), max_size=5))
