@@ -71,6 +71,8 @@ _NOTICE = re.compile(
     r"\S@\S|\bspdx\b|project gutenberg|\bebook\b|\bISBN\b",
     re.IGNORECASE | re.DOTALL,
 )
+#: Begins as a sentence does, and ends as one: what was cut, or is an item of a list, does not.
+_WHOLE = re.compile(r"[\"“'‘(]?[^\W_a-z].*[.!?…]{1,3}[\"”'’)]?", re.DOTALL)
 _UNSPACED = "\u3040"  # from here on stand the scripts that put no spaces between words
 
 
@@ -282,10 +284,11 @@ def _by_patterns(index: Index, chunk: int) -> Draft | str:
 
 
 def is_telling(sentence: str) -> bool:
-    """Whether a sentence is prose that may tell something: no address, no notice of a licence, no heading."""
+    """Whether a sentence is whole and prose that may tell something: no address, no notice of a licence, no heading."""
     capitals = sum(map(str.isupper, sentence))
     return (
-        is_prose(sentence)
+        _WHOLE.fullmatch(sentence) is not None
+        and is_prose(sentence)
         and is_mostly_letters(sentence)
         and 2 * capitals <= sum(map(str.isalpha, sentence))
         and not _NOTICE.search(sentence)
