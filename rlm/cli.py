@@ -274,7 +274,6 @@ def _eval_parser(commands: Any) -> None:
     )
     evaluation.add_argument(
         "--by",
-        choices=QUALITIES,
         metavar="FIGURE",
         help="the figure by which a question is won or lost, and that the chart shows: "
         f"{', '.join(QUALITIES)} (f1, or cited where no question has answers)",

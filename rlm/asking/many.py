@@ -54,7 +54,8 @@ class Job:
 class Outcome:
     """A question with its answer, or with the error by which there is none.
 
-    `asked`: False where the total could not pay its beginning, so that it was not asked. `usage`: what it used.
+    `asked`: False where the total could not pay its beginning, so that it was not asked; `cap`: the name of the
+    cap that was too low for it. `usage`: what it used.
     """
 
     question: Question
@@ -62,6 +63,7 @@ class Outcome:
     error: str | None
     asked: bool = True
     usage: Usage = Usage()  # noqa: RUF009  (frozen)
+    cap: str = ""
 
     @property
     def done(self) -> bool:
@@ -146,7 +148,7 @@ async def ask_from(
                     break  # what ends may leave enough
                 job, next_run = waiting.popleft(), None
                 if isinstance(ledger, OverBudget):
-                    yield job, Outcome(job.question, None, f"not asked: {ledger}", asked=False)
+                    yield job, Outcome(job.question, None, f"not asked: {ledger}", False, cap=ledger.cap)
                     continue
                 asking = _outcome(opened, job, pool.root(ledger), own_options)
                 running.add(asyncio.ensure_future(asking))

@@ -21,7 +21,6 @@ from rlm.evaluating.folder import System
 from rlm.evaluating.measures import COSTS, QUALITIES
 from rlm.gateway.ledger import Caps
 from rlm.gateway.models import price
-from rlm.limits import ROUTES
 
 
 def compare(args: argparse.Namespace) -> int:
@@ -40,7 +39,7 @@ def compare(args: argparse.Namespace) -> int:
         None if judge is None else judge.root,
         {} if judge is None else judge.options,
         args.at_once,
-        args.by or ("f1" if any(case.answers for case in cases) else "cited"),
+        args.by,
     )
     folder = Path(args.output or f"{Path(args.questions[0]).stem}.eval")
     opened = open_any(args.index, args.embedder)
@@ -49,11 +48,18 @@ def compare(args: argparse.Namespace) -> int:
         print_json(report.figures)
     else:
         say("\n".join(_lines(report, grid)))
-    for what, reasons in (("no result", report.left), ("not judged", report.unjudged)):
+    for what, thing, reasons in (
+        ("no result", "run", report.left),
+        ("no judgement", "answer", report.unjudged),
+    ):
         for why, number in reasons.items():
-            say(f"{what}: {number:,}: {one_line(why, 200)}", file=sys.stderr)
-    if report.left or report.unjudged:
-        say("run the same command again to ask for these once more", file=sys.stderr)
+            say(f"{what} of {count(number, thing)}: {one_line(why, 200)}", file=sys.stderr)
+    if report.capped:
+        caps = " and ".join(f"--max-{name}" for name in report.capped)
+        say(f"give a higher {caps} with the same command: it goes on where this one ended", file=sys.stderr)
+    if report.again:
+        others = "the others" if report.capped else "these"
+        say(f"run the same command again to ask for {others} once more", file=sys.stderr)
     priced = all(system.is_priced for system in grid.systems)
     priced = priced and (grid.judge is None or price(grid.judge, 1, 1) is not None)
     say(f"spent, by all commands together: {amounts(report.spent, priced)}", file=sys.stderr)
@@ -62,10 +68,7 @@ def compare(args: argparse.Namespace) -> int:
 
 
 def _routes(args: argparse.Namespace) -> list[Any]:
-    names = [name.strip() for name in args.routes.split(",")]
-    if wrong := [name for name in names if name not in ROUTES]:
-        raise RlmError(f"there is no route {wrong[0]!r}; there are {', '.join(ROUTES)}")
-    return names
+    return [name.strip() for name in args.routes.split(",")]
 
 
 def _model_sets(args: argparse.Namespace) -> Iterator[Any]:
@@ -102,7 +105,7 @@ def _lines(report: Report, grid: Grid) -> Iterator[str]:
         yield f"{row[0].ljust(widths[0])}  {'  '.join(cells)}".rstrip()
     by = grid.by
     for number, one in enumerate(own[1:], 2):
-        if compared := one["against_first"].get(by):
+        if by and (compared := one["against_first"].get(by)):
             low, high = compared["low"], compared["high"]
             yield (
                 f"[{number}] less [1], {QUALITIES[by]}: {compared['difference']:+.3f} [{low:+.3f}, {high:+.3f}] "

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from index_store.arguments import checked
 from index_store.index import Index
 from index_store.terminal import brief
 from index_store.types import Json, Span
@@ -51,6 +52,7 @@ class Case:
         return str(self.question.id)
 
 
+@checked(RlmError)
 def read_cases(paths: Sequence[str | Path]) -> list[Case]:
     """The cases of all files, in order. Raises RlmError, naming the line; an id that stands twice is refused."""
     cases: dict[str, Case] = {}

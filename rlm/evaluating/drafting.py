@@ -10,11 +10,13 @@ import asyncio
 import json
 import random
 import re
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice, zip_longest
 from typing import TypeVar
+from unicodedata import category
 
 from index_store.index import Index
 from index_store.types import Json
@@ -23,6 +25,7 @@ from rlm.answers.citations import find_exactly, find_nearly
 from rlm.asking.runs import gateway_for, opened_for
 from rlm.audit.fences import fenced_blocks
 from rlm.evaluating.cases import Gold
+from rlm.evaluating.scoring import normal
 from rlm.gateway.blocks import Block
 from rlm.gateway.errors import CallFailed, OverBudget
 from rlm.gateway.gateway import Gateway
@@ -54,13 +57,32 @@ _DEFINED = re.compile(
 _FACT = re.compile(r"(?<![\w.,])(?:\d[\d,.]*\d|\d)(?![\w%])|(?<=[a-z,] )[A-Z][\w'’-]+(?: [A-Z][\w'’-]+){0,3}")
 
 
+_WORDS = re.compile(r"\w+")
+#: Words that are verbs whatever stands around them, and the ending of most that tell of what was.
+_VERB = re.compile(
+    r"\b(?:is|are|was|were|has|have|had|does|did|can|could|will|would|may|might|must|shall|should|became|began|came|gave|"
+    r"went|held|kept|knew|led|left|made|met|ran|said|sat|saw|sold|stood|took|told|won|wrote|says|makes|takes|gives|"
+    r"holds|stands|shows|means|[a-z]{3,20}ed)\b"
+)
+#: What notices and addresses say, and what tells of a document does not.
+_NOTICE = re.compile(
+    r"copyright|©|\(c\) ?\d{4}|all rights reserved|\blicen[cs]e[ds]?\b.*\b(?:under|version|terms|conditions|copy)\b|"
+    r"\b(?:under|terms|conditions|copy)\b.*\blicen[cs]e\b|without warranty|warranties or conditions|https?:|www\.|"
+    r"\S@\S|\bspdx\b|project gutenberg|\bebook\b|\bISBN\b",
+    re.IGNORECASE | re.DOTALL,
+)
+#: Begins as a sentence does, and ends as one: what was cut, or is an item of a list, does not.
+_WHOLE = re.compile(r"[\"“'‘(]?[^\W_a-z].*[.!?…]{1,3}[\"”'’)]?", re.DOTALL)
+_UNSPACED = "\u3040"  # from here on stand the scripts that put no spaces between words
+
+
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """A question with its answer, the gold that holds it, and who wrote it."""
+    """A question with its answer, the gold that holds it in each document that says so, and who wrote it."""
 
     text: str
     answer: str
-    gold: Gold
+    gold: tuple[Gold, ...]
     by: str
 
     def as_json(self, number: int) -> dict[str, Json]:
@@ -70,7 +92,7 @@ class Draft:
             "text": self.text,
             "answers": [self.answer],
             "scope": None,
-            "gold": [self.gold.as_json()],
+            "gold": [one.as_json() for one in self.gold],
             "draft": True,
             "by": self.by,
         }
@@ -86,40 +108,28 @@ class Drafts:
     stopped: str = ""
     spent: Usage = Usage()  # noqa: RUF009  (frozen)
 
-    def add(self, draft: "Draft | str") -> None:
-        """Count a draft, or why there is none; a question that is there already is none."""
+    def add(self, draft: "Draft | str") -> bool:
+        """Count a draft, or why there is none; a question that is there already is none. Whether it was one."""
         if isinstance(draft, Draft) and draft.text in {one.text for one in self.made}:
             draft = "the question is there already"
         if isinstance(draft, Draft):
             self.made.append(draft)
-        else:
-            self.dropped[draft] = self.dropped.get(draft, 0) + 1
+            return True
+        self.dropped[draft] = self.dropped.get(draft, 0) + 1
+        return False
 
 
-def passages(index: Index, seed: int) -> Iterator[int]:
-    """The numbers of all chunks, each once, so that the first few are spread over the branches below the root, and in a
-    branch over its documents; which ones, the seed says."""
-    chance, chunks, below_root = (
-        random.Random(seed),
-        index.levels[0],
-        index.neighbours(len(index) - 1, "children"),
-    )
-    branches = [index.below(child).tolist() for child in below_root if child >= chunks]
-    branches.append([child for child in below_root if child < chunks])
-    queues = [_by_document(index, [n for n in branch if n < chunks], chance) for branch in branches]
-    chance.shuffle(queues)
-    return iter(dict.fromkeys(in_turn(queues)))
-
-
-def _by_document(index: Index, chunks: Sequence[int], chance: random.Random) -> list[int]:
-    by_document: dict[int, list[int]] = {}
-    for chunk in chunks:
-        by_document.setdefault(int(index.leaf_documents[chunk]), []).append(chunk)
+def passages(index: Index, seed: int) -> list[list[int]]:
+    """The numbers of all chunks, each once, by document, near-duplicates together; in which order, the seed says."""
+    chance, by_document = random.Random(seed), dict[int, list[int]]()
+    for chunk in range(index.levels[0]):
+        document = int(index.leaf_documents[chunk])
+        by_document.setdefault(int(index.alike[document]), []).append(chunk)
     queues = list(by_document.values())
     chance.shuffle(queues)
     for queue in queues:
         chance.shuffle(queue)
-    return list(in_turn(queues))
+    return queues
 
 
 def in_turn(queues: Iterable[Sequence[T]]) -> Iterator[T]:
@@ -131,11 +141,13 @@ def in_turn(queues: Iterable[Sequence[T]]) -> Iterator[T]:
 
 def draft_by_patterns(index: Index, number: int, seed: int = 0) -> Drafts:
     """So many drafts without a model, fewer where the index has no more sentences for them."""
-    drafts = Drafts()
-    for chunk in passages(index, seed):
-        if len(drafts.made) == number:
-            break
-        drafts.add(_by_patterns(index, chunk))
+    drafts, waiting = Drafts(), deque(map(iter, passages(index, seed)))
+    while waiting and len(drafts.made) < number:
+        chunks = waiting.popleft()
+        if any(
+            drafts.add(_by_patterns(index, chunk)) for chunk in chunks
+        ):  # a draft of each document in turn
+            waiting.append(chunks)
     return drafts
 
 
@@ -154,7 +166,7 @@ async def draft_by_model(
     """
     drafts, failures = Drafts(), 0
     opened_for(index, Models(model))
-    waiting = (n for n in passages(index, seed) if index.chars_at(n) >= LEAST_CHARS)
+    waiting = (n for n in in_turn(passages(index, seed)) if _is_worth_a_call(index, n))
     left = TRIES * number
     async with gateway_for(limits) as gateway:
         while not drafts.stopped and len(drafts.made) < number:
@@ -177,6 +189,10 @@ async def draft_by_model(
                     drafts.add(came)
         drafts.spent = gateway.ledger.spent
     return drafts
+
+
+def _is_worth_a_call(index: Index, chunk: int) -> bool:
+    return index.chars_at(chunk) >= LEAST_CHARS and is_mostly_letters(index.text_at(chunk))
 
 
 async def _by_model(
@@ -211,15 +227,42 @@ def read_reply(reply: str, index: Index, chunk: int, by: str) -> Draft | str:
         one != one.encode("utf-8", "replace").decode() for one in (question, answer)
     ):
         return "what was written is no question"
-    return _draft(index, chunk, question, answer, quote, by) or "its quote does not stand in the passage"
+    return _draft(index, chunk, question, answer, quote, by)
 
 
-def _draft(index: Index, chunk: int, question: str, answer: str, quote: str, by: str) -> Draft | None:
-    span, text = index.span_at(chunk), index.text_at(chunk)
-    at = find_exactly(text, quote) or find_nearly(text, quote)
+def _draft(index: Index, chunk: int, question: str, answer: str, quote: str, by: str) -> Draft | str:
+    span, at = index.span_at(chunk), _find(index.text_at(chunk), quote)
     if span is None or at is None:
-        return None
-    return Draft(question, answer, Gold(span.doc, span.start + at[0], span.start + at[1]), by)
+        return "its quote does not stand in the passage"
+    if gives_away(question, answer):
+        return "its answer stands in its question"
+    own = Gold(span.doc, span.start + at[0], span.start + at[1])
+    return Draft(question, answer, (own, *_in_copies(index, span.doc, quote)), by)
+
+
+def _in_copies(index: Index, doc: str, quote: str) -> Iterator[Gold]:
+    """Where the near-duplicates of a document say the same: an answer that cites one of them is as good."""
+    for number in index.copies(index.document_number(doc)) if index.has_copies else ():
+        copy = index.documents[number].id
+        if at := _find(index.document_text(copy), quote):
+            yield Gold(copy, *at)
+
+
+def _find(text: str, quote: str) -> tuple[int, int] | None:
+    return find_exactly(text, quote) or find_nearly(text, quote)
+
+
+def gives_away(question: str, answer: str) -> bool:
+    """Whether the words of an answer stand in its question, or it has none."""
+    asked, said = normal(question), normal(answer)
+    spaced = f" {said} " in f" {asked} "
+    return not said or spaced or (said[0] >= _UNSPACED and said in asked)
+
+
+def is_mostly_letters(text: str) -> bool:
+    """Whether at least three quarters of what is no space are letters, as in no table, number or list of codes."""
+    signs = "".join(text.split())
+    return sum(category(sign)[0] in "LM" for sign in signs) >= 0.75 * len(signs)  # M: vowel signs of Hindi
 
 
 # -- by patterns -------------------------------------------------------------------------------------------
@@ -228,14 +271,43 @@ def _draft(index: Index, chunk: int, question: str, answer: str, quote: str, by:
 def _by_patterns(index: Index, chunk: int) -> Draft | str:
     text = index.text_at(chunk)
     sentences = [text[start:end] for start, end in split(text) if end - start in _SENTENCE_CHARS]
+    telling = sorted(filter(is_telling, sentences), key=lambda one: not (names_in(one) and _VERB.search(one)))
+    why = "no sentence of the passage fits a pattern"
     for pattern in (asks_what, asks_for_the_gap):
-        for sentence in sentences:
-            if is_prose(sentence) and (found := pattern(" ".join(sentence.split()))):
-                return (
-                    _draft(index, chunk, *found, sentence, BY_PATTERNS)
-                    or "its quote does not stand in the passage"
-                )
-    return "no sentence of the passage fits a pattern"
+        for sentence in telling:
+            if found := pattern(" ".join(sentence.split())):
+                draft = _draft(index, chunk, *found, sentence, BY_PATTERNS)
+                if isinstance(draft, Draft):
+                    return draft
+                why = draft
+    return why
+
+
+def is_telling(sentence: str) -> bool:
+    """Whether a sentence is whole and prose that may tell something: no address, no notice of a licence, no heading."""
+    capitals = sum(map(str.isupper, sentence))
+    return (
+        _WHOLE.fullmatch(sentence) is not None
+        and is_prose(sentence)
+        and is_mostly_letters(sentence)
+        and 2 * capitals <= sum(map(str.isalpha, sentence))
+        and not _NOTICE.search(sentence)
+        and not _is_address(sentence)
+    )
+
+
+def _is_address(sentence: str) -> bool:
+    """Whether nearly all words begin with a capital or a digit, and none is a verb that is known."""
+    words = _WORDS.findall(sentence)
+    return not _VERB.search(sentence) and 3 * sum(
+        word[0].isupper() or word[0].isdigit() for word in words
+    ) >= 2 * len(words)
+
+
+def names_in(sentence: str) -> list[str]:
+    """The names that stand in a sentence, without its first word, which has a capital whatever it is."""
+    found = (match[0] for match in _FACT.finditer(sentence))
+    return [name for name in found if name[0].isalpha() and name.lower() not in _NOT_A_NAME]
 
 
 def asks_what(sentence: str) -> tuple[str, str] | None:

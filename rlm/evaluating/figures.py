@@ -21,6 +21,7 @@ from index_store.index import Index
 from index_store.types import Json
 from rlm.audit.claims import STANDING
 from rlm.audit.events import RecordedEvent
+from rlm.errors import RlmError
 from rlm.evaluating import scoring
 from rlm.evaluating.cases import Case
 from rlm.evaluating.judging import Alce
@@ -120,6 +121,40 @@ def cost_values(closed: RecordedEvent) -> dict[str, float | None]:
     used = closed["usage"]
     tokens = used["prompt_tokens"] + used["completion_tokens"]
     return {"calls": used["calls"], "tokens": tokens, "usd": used["usd"], "seconds": closed["seconds"]}
+
+
+# -- which figures there can be ----------------------------------------------------------------------------
+
+
+def lacking(cases: Sequence[Case], is_judged: bool) -> dict[str, str]:
+    """The qualities that no run of these cases can have, each with what it is held against and is not there."""
+    answers = [answer for case in cases for answer in case.answers]
+    there = {
+        "given answers": bool(answers),
+        "given answers with numbers in digits": any(map(scoring.numbers, answers)),
+        "gold": any(case.gold for case in cases),
+        "a judge": is_judged,
+    }
+    needed = dict.fromkeys(("exact", "f1"), "given answers") | {
+        "numbers": "given answers with numbers in digits",
+        **dict.fromkeys(("citation_recall", "citation_precision", *REACHED), "gold"),
+        **dict.fromkeys(("alce_recall", "alce_precision"), "a judge"),
+    }
+    return {name: what for name, what in needed.items() if not there[what]}
+
+
+def chosen(by: str | None, cases: Sequence[Case], is_judged: bool) -> str | None:
+    """The quality by which questions are won: `by`, else the first of f1, cited and alce_recall that there can be, None
+    for none of them. Raises RlmError where `by` is no quality, or these cases cannot have it."""
+    missing = lacking(cases, is_judged)
+    if by is None:
+        return next((name for name in ("f1", "cited", "alce_recall") if name not in missing), None)
+    if by not in QUALITIES:
+        raise RlmError(f"there is no figure {by[:40]!r}; there are {', '.join(QUALITIES)}")
+    if by in missing:
+        possible = ", ".join(name for name in QUALITIES if name not in missing)
+        raise RlmError(f"the figure {by} needs {missing[by]}, and there is none; choose of {possible}")
+    return by
 
 
 # -- over all questions ------------------------------------------------------------------------------------

@@ -15,8 +15,10 @@ from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
 
+from index_store.arguments import check_fields
 from index_store.files import Lock, lock, replace_file
 from index_store.index import Index
+from index_store.terminal import brief
 from index_store.types import Json
 from rlm.answers.demands import Demands
 from rlm.asking.runs import words_digest
@@ -32,7 +34,7 @@ from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.models import price
 from rlm.gateway.offline import PREFIX
 from rlm.gateway.types import Request, Usage
-from rlm.limits import Limits, Models, Route
+from rlm.limits import ROUTES, Limits, Models, Route
 
 #: The stops of a run that is a result, whatever it was worth; one that failed or was stopped is tried again.
 RESULTS = frozenset({"answer", "unmet", "turns", "timeout", "no code"})
@@ -46,6 +48,11 @@ class System:
     route: Route
     models: Models
     window: int | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self, RlmError)
+        if self.route not in ROUTES:
+            raise RlmError(f"there is no route {brief(self.route)}; there are {', '.join(ROUTES)}")
 
     @property
     def name(self) -> str:
@@ -183,9 +190,15 @@ def is_done(one: Try, each: Caps) -> bool:
     if one.stop != "budget":
         return one.stop in RESULTS
     own = each if each.calls is not None else replace(each, calls=Limits().calls)
-    refused = [str(event["refused"]["cap"]) for event in one.events if event.get("refused")]
-    held_to = one.events[0]["limits"].get(refused[-1]) if refused else None
-    return held_to is not None and held_to == getattr(own, refused[-1])
+    cap = cap_of(one)
+    held_to = one.events[0]["limits"].get(cap) if cap else None
+    return held_to is not None and held_to == getattr(own, cap)
+
+
+def cap_of(one: Try) -> str:
+    """The name of the cap by which the last call of a try was refused; '' where none was."""
+    refused = (str(event["refused"]["cap"]) for event in reversed(one.events) if event.get("refused"))
+    return next(refused, "")
 
 
 def caps_left(limits: Limits, spent: Usage) -> Limits:

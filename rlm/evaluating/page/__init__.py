@@ -45,13 +45,14 @@ def render(
         tag("h1", title),
         tag("p", *_facts(f), cls="meta"),
         _systems(f, systems),
-        _frontier(f, systems),
+        _frontier(f, systems) if f["by"] else None,
         _sets(f, systems),
         _questions(f, rows, systems),
         _definitions(),
         id="top",
     )
-    links = (tag("a", name, href=f"#{anchor}") for anchor, name in _SECTIONS)
+    sections = ((anchor, name) for anchor, name in _SECTIONS if f["by"] or anchor != "frontier")
+    links = (tag("a", name, href=f"#{anchor}") for anchor, name in sections)
     nav = tag("nav", tag("a", "raptor-rlm", href="#top", cls="home"), *links, aria_label="Parts of this page")
     skip = tag("a", "Skip to the systems", href="#systems", cls="skip")
     return document(
@@ -62,7 +63,11 @@ def render(
 def _facts(f: Mapping[str, Any]) -> Iterator[str]:
     index = f["index"]
     yield f"Index {index['name']}, {count(index['documents'], 'document')}, digest {index['digest'][:12]}. "
-    yield f"A question is won or lost by {QUALITIES[f['by']]}. "
+    yield (
+        f"A question is won or lost by {QUALITIES[f['by']]}. "
+        if f["by"]
+        else "No question has answers or gold, so none is won or lost. "
+    )
     yield f"Citations were judged by {f['judge']}." if f["judge"] else "No model judged citations."
 
 
@@ -200,9 +205,12 @@ def _frontier(f: Mapping[str, Any], systems: Sequence[System]) -> Html:
     words = (
         f"Mean {QUALITIES[by]} against mean {COSTS[name]} of a question; no system beats those on the line"
     )
-    drawn = tag("figure", tag("figcaption", words), _drawn(points, name, by, words), cls="frontier")
-    nothing = tag("p", "No system has both figures.")
-    return tag("section", tag("h2", "Cost and quality"), drawn if points else nothing, id="frontier")
+    shown = (
+        tag("figure", tag("figcaption", words), _drawn(points, name, by, words), cls="frontier")
+        if points
+        else tag("p", "No system has both figures.")
+    )
+    return tag("section", tag("h2", "Cost and quality"), shown, id="frontier")
 
 
 def _drawn(points: Mapping[str, tuple[float, float]], name: str, by: str, words: str) -> Html:
@@ -277,7 +285,7 @@ def _questions(f: Mapping[str, Any], rows: Mapping[str, Sequence[Row]], systems:
     return tag("section", tag("h2", "Questions"), box, id="questions")
 
 
-def _question(own: Mapping[str, Row], systems: Sequence[System], by: str) -> Html:
+def _question(own: Mapping[str, Row], systems: Sequence[System], by: str | None) -> Html:
     case = next(iter(own.values())).case
     answers = "; ".join(case.answers[:5])
     asked = tag(
@@ -300,31 +308,32 @@ def _question(own: Mapping[str, Row], systems: Sequence[System], by: str) -> Htm
     return tag("tr", asked, *cells, **marks)
 
 
-def _outcome(row: Row | None, first: Row | None, by: str) -> str:
-    ours, theirs = (None if one is None else one.values.get(by) for one in (row, first))
+def _outcome(row: Row | None, first: Row | None, by: str | None) -> str:
+    ours, theirs = (None if one is None or by is None else one.values.get(by) for one in (row, first))
     if ours is None or theirs is None:
         return ""
     return "won" if ours > theirs else "lost" if ours < theirs else "tied"
 
 
-def _result(row: Row | None, first: Row | None, by: str) -> Html:
+def _result(row: Row | None, first: Row | None, by: str | None) -> Html:
     if row is None:
         return tag("td", "not asked", cls="result")
     v = row.values
     tone = {"won": "better", "lost": "worse"}.get(_outcome(row, first, by)) if row is not first else None
     stop = "" if row.stop == "answer" else f"{row.stop}; "
     reached = [name for name in reversed(REACHED) if v.get(name)]
-    took = f"{count(int(v['calls'] or 0), 'call')}, {int(v['tokens'] or 0):,} tokens, {in_dollars(v['usd'] or 0)}"
+    calls, tokens, usd, seconds = (v.get(name) or 0 for name in ("calls", "tokens", "usd", "seconds"))
+    took = f"{count(int(calls), 'call')}, {int(tokens):,} tokens, {in_dollars(usd)}, {seconds:.1f} s"
     return tag(
         "td",
         tag(
             "p",
-            tag("span", _figure(v.get(by)), cls=tone),
+            tag("span", _figure(v.get(by)), cls=tone) if by else None,
             " ",
             tag("a", "run", href=f"{row.run}/review.html"),
         ),
         tag("p", one_line(row.content, _SAID) or one_line(row.error, 300) or "(no answer)", cls="said"),
-        tag("small", f"{stop}{took}, {v['seconds'] or 0:.1f} s"),
+        tag("small", f"{stop}{took}"),
         tag("small", f"gold {reached[0] if reached else 'not offered'}") if row.gold else None,
         cls="result",
     )

@@ -1,7 +1,9 @@
 """`rlm eval`, whole: a grid under one cap, that goes on after a stop, and whose figures come out of the traces."""
 
+import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -231,13 +233,79 @@ def test_a_judge_is_asked_once_for_each_pair_of_texts_and_sentence(run: Run, fol
 def test_one_cap_holds_for_all_commands_together_and_a_higher_one_goes_on(run: Run, folder: Path) -> None:
     ran = run(reply, "--routes", "direct", "--max-calls", "5")
     assert (ran.code, len(ran.requests)) == (3, 5)
-    assert "no result: 3: not asked" in ran.err
+    left = "no result of 3 runs: not asked, as what is left of the cap of 5 calls does not pay for it\n"
+    assert left in ran.err
+    assert "give a higher --max-calls with the same command" in ran.err
+    assert "run the same command again" not in ran.err
     assert [row["_id"] for row in ran.figures["rows"]].count("masts") == 2  # question by question, by both
     again = run(reply, "--routes", "direct", "--max-calls", "5")
     assert (again.code, again.requests) == (3, [])
+    assert left in again.err and "cap of 0" not in again.err
     assert len(again.figures["rows"]) == 5
     more = run(reply, "--routes", "direct", "--max-calls", "8")
     assert (more.code, len(more.requests), len(more.figures["rows"])) == (0, 3, 8)
+
+
+@pytest.mark.parametrize(
+    ("option", "cap", "words"),
+    [("--max-tokens", "4800", "4,800 tokens"), ("--max-usd", "4.8", "$4.8")],
+)
+def test_the_cap_that_is_told_is_the_one_that_was_given_and_a_reason_is_told_once(
+    run: Run, option: str, cap: str, words: str
+) -> None:
+    run(reply, "--routes", "direct", option, cap)
+    again = run(reply, "--routes", "direct", option, cap)
+    assert (again.code, again.requests) == (3, [])
+    told = [line for line in again.err.splitlines() if line.startswith("no result of ")]
+    assert len(told) == 1 and f"the cap of {words} does not pay for it" in told[0]
+    assert set(re.findall(r"the cap of (\S+)", again.err)) == {words.split()[0]}
+    assert f"give a higher {option}" in again.err and "run the same command again" not in again.err
+
+
+def test_a_judge_that_the_cap_does_not_pay_for_is_told_as_such(run: Run) -> None:
+    ran = run(reply, "--routes", "direct", "--models", "big", "--judge", "small", "--max-calls", "5")
+    assert ran.code == 3
+    assert "what is left of the cap of 5 calls does not pay for the judge" in ran.err
+    assert "no judgement of " in ran.err and "give a higher --max-calls" in ran.err
+    assert "run the same command again" not in ran.err
+
+
+def test_reasons_that_differ_in_numbers_alone_are_one_line(run: Run) -> None:
+    tries = itertools.count(101)
+
+    def fails(body: Body) -> Step:
+        return error(400, f"no, says line {next(tries)}")
+
+    ran = run(fails, "--routes", "direct", "--models", "big")
+    told = [line for line in ran.err.splitlines() if line.startswith("no result of ")]
+    assert len(told) == 1 and told[0].startswith("no result of 4 runs: ")
+    assert "run the same command again to ask for these once more" in ran.err
+
+
+def test_what_the_page_shows_is_not_taken_out_of_it(run: Run, folder: Path, questions: Path) -> None:
+    run(reply, "--routes", "direct,retrieve", "--models", "big", "--judge", "offline/judge")
+    before = (folder / "page.html").read_bytes()
+    fewer = {
+        "retrieve · openai/test-model": ["--routes", "direct", "--judge", "offline/judge"],
+        "the judge offline/judge": ["--routes", "direct,retrieve"],
+    }
+    for words, more in fewer.items():
+        ran = run(reply, "--models", "big", *more)
+        assert (ran.code, ran.requests) == (2, [])
+        assert (folder / "page.html").read_bytes() == before
+        assert f"shows {words} too" in ran.err and "another folder with -o" in ran.err
+    same = run(reply, "--routes", "retrieve,direct", "--models", "big", "--judge", "offline/judge")
+    assert (same.code, same.requests) == (0, [])
+    other = questions.rename(questions.with_name("other.jsonl"))
+    questions.write_text(json.dumps({"text": "How many masts?"}) + "\n")
+    both = run(
+        reply, str(other), "--routes", "direct,retrieve", "--models", "big", "--judge", "offline/judge"
+    )
+    assert both.code == 0
+    ran = run(reply, "--routes", "direct,retrieve", "--models", "big", "--judge", "offline/judge")
+    assert (ran.code, ran.requests) == (2, []) and "shows the questions of other too" in ran.err
+    (folder / "figures.json").unlink()
+    assert run(reply, "--routes", "direct", "--models", "big").code == 0
 
 
 def test_dollars_are_counted_over_runs_and_judge(run: Run, folder: Path) -> None:
@@ -274,7 +342,8 @@ def test_a_run_that_its_own_cap_ended_is_a_result(run: Run) -> None:
 
 def test_a_run_that_the_cap_of_all_ended_is_shown_and_tried_again_under_a_higher_one(run: Run) -> None:
     ran = run([LOOK], "--routes", "rlm", "--models", "big", "--max-calls", "5", "--at-once", "1")
-    assert ran.code == 3 and "no result: 1: stopped by budget" in ran.err
+    assert ran.code == 3 and "no result of 1 run: stopped by the cap of 5 calls\n" in ran.err
+    assert "give a higher --max-calls" in ran.err and "run the same command again" not in ran.err
     assert [(row["_id"], row["stop"]) for row in ran.figures["rows"]] == [("masts", "budget")]
     more = run(["```python\nFINAL('two masts', citations=[])\n```"], "--routes", "rlm", "--models", "big")
     assert (more.code, len(more.requests)) == (0, 4)
@@ -288,6 +357,7 @@ def test_other_models_are_a_system_beside_and_another_index_is_refused(
     ran = run(reply, "--routes", "direct", "--models", "big,small")
     assert len(ran.requests) == 4
     assert {body["model"] for body in ran.requests} == {"small-model"}
+    (folder / "figures.json").unlink()
     hotter = run(reply, "--routes", "direct", "--models", "big", "--temperature", "1")
     assert len(hotter.requests) == 4
     publish_toy(tmp_path / "other.index")
@@ -313,6 +383,11 @@ def test_other_models_are_a_system_beside_and_another_index_is_refused(
         (["--at-once", "0"], "--at-once is 0"),
         (["--each-usd", "-1"], "--each-usd is -1"),
         (["--judge", "nobody/knows"], "unknown model 'nobody/knows'"),
+        (["--by", "exactt"], "there is no figure 'exactt'; there are exact, f1, numbers"),
+        (
+            ["--by", "alce_recall"],
+            "the figure alce_recall needs a judge, and there is none; choose of exact, f1",
+        ),
     ],
 )
 def test_what_cannot_be_evaluated_is_one_sentence_before_anything_is_asked(
@@ -320,7 +395,79 @@ def test_what_cannot_be_evaluated_is_one_sentence_before_anything_is_asked(
 ) -> None:
     ran = run(reply, *more)
     assert (ran.code, ran.requests) == (2, [])
-    assert wrong in ran.err
+    said = ran.err.partition("rlm: ")[2]
+    assert wrong in said and said.count("\n") == 1
+
+
+ANSWERED, HELD = {"answers": ["two"]}, {"gold": [{"doc": "one.txt"}]}
+
+
+@pytest.mark.parametrize(
+    ("case", "by", "wrong"),
+    [
+        ({}, "f1", "the figure f1 needs given answers, and there is none; choose of standing"),
+        ({}, "cited", "the figure cited needs gold"),
+        (HELD, "f1", "the figure f1 needs given answers, and there is none; choose of citation_recall"),
+        (ANSWERED, "cited", "the figure cited needs gold, and there is none; choose of exact, f1, standing"),
+        (ANSWERED, "numbers", "the figure numbers needs given answers with numbers in digits"),
+        (ANSWERED, "alce_precision", "the figure alce_precision needs a judge"),
+    ],
+)
+def test_a_figure_that_no_run_can_have_is_refused_before_anything_is_asked(
+    run: Run, questions: Path, case: dict[str, Any], by: str, wrong: str
+) -> None:
+    questions.write_text(json.dumps({"text": "How many masts?"} | case) + "\n")
+    ran = run(reply, "--by", by)
+    assert (ran.code, ran.requests) == (2, [])
+    said = ran.err.partition("rlm: ")[2]
+    assert wrong in said and said.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("case", "more", "by"),
+    [
+        (ANSWERED | HELD, [], "f1"),
+        (HELD, [], "cited"),
+        ({}, ["--judge", "offline/judge"], "alce_recall"),
+        ({}, [], None),
+    ],
+)
+def test_without_a_figure_named_the_first_that_is_possible_is_taken(
+    run: Run, questions: Path, folder: Path, case: dict[str, Any], more: list[str], by: str | None
+) -> None:
+    questions.write_text(json.dumps({"text": "How many masts?"} | case) + "\n")
+    ran = run(reply, "--routes", "direct", *more)
+    assert (ran.code, len(ran.requests), ran.figures["by"]) == (0, 2, by)
+    page = (folder / "page.html").read_text(encoding="utf-8")
+    assert ('id="frontier"' in page) == ('href="#frontier"' in page) == (by is not None)
+    assert "Two masts." in page and "answered" in ran.out and "tokens, mean" in ran.out
+
+
+def test_a_program_that_gives_something_else_is_told_in_one_sentence(tmp_path: Path) -> None:
+    case = {"text": "How many masts has the ketch?"}
+    (tmp_path / "q.jsonl").write_text(json.dumps(case) + "\n")
+    cases, system = rlm.read_cases([tmp_path / "q.jsonl"]), rlm.System("direct", rlm.Models())
+    something: Any = rlm
+    wrong: dict[str, Callable[[], Any]] = {
+        "there is no route 'foo'; there are auto": lambda: something.System("foo", rlm.Models()),
+        "models is 3; give a Models": lambda: something.System("direct", 3),
+        "models is 'gpt'; give a Models": lambda: something.System("direct", "gpt"),
+        "window is 'wide'; give a whole number": lambda: something.System("direct", rlm.Models(), "wide"),
+        "there is no route 3": lambda: something.System(3, rlm.Models()),
+        "no question is given": lambda: rlm.Grid([], []),
+        "no system is named": lambda: rlm.Grid(cases, []),
+        "cases is 'q.jsonl'": lambda: something.Grid("q.jsonl", [system]),
+        "systems is": lambda: something.Grid(cases, ["direct"]),
+        "at_once is 0": lambda: rlm.Grid(cases, [system], at_once=0),
+        "there is no figure 'best'": lambda: rlm.Grid(cases, [system], by="best"),
+        "grid is 'x'; give a Grid": lambda: something.evaluate("my.index", "x", "y"),
+        "folder is 3": lambda: something.evaluate("my.index", rlm.Grid(cases, [system]), 3),
+        "paths is 'q.jsonl'; give a list": lambda: rlm.read_cases("q.jsonl"),
+    }
+    for words, call in wrong.items():
+        with pytest.raises(rlm.RlmError, match=re.escape(words)) as raised:
+            call()
+        assert "\n" not in str(raised.value)
 
 
 def test_a_folder_of_something_else_is_left_alone(run: Run, folder: Path) -> None:

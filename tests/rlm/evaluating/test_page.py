@@ -7,9 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, strategies as st
 
 from index_store.index import Index
+from rlm.asking.questions import Question
 from rlm.cli import main
+from rlm.evaluating.cases import Case
+from rlm.evaluating.evaluating import Grid, figures_of
+from rlm.evaluating.figures import Row
+from rlm.evaluating.folder import System
+from rlm.evaluating.measures import COSTS, QUALITIES
+from rlm.evaluating.page import render
+from rlm.limits import Models
 from tests.helpers.browser import CONTRAST, HOSTILE, Seen, chromium
 from tests.helpers.model_server import MODEL, ModelServer
 
@@ -76,6 +85,34 @@ def test_text_becomes_no_markup_wherever_it_stands(page: str) -> None:
     markup = re.sub(r'<script>.*?</script>|="[^"]*"', "", page, flags=re.DOTALL)
     assert not re.search(r"<[^>]*\son\w+", markup)
     assert not {"\u2028", "\u202e", "\x00", "\x1b"} & set(page)
+
+
+SYSTEMS = [System("direct", Models()), System("retrieve", Models())]
+_VALUES = st.dictionaries(
+    st.sampled_from([*QUALITIES, *COSTS]), st.none() | st.floats(0, 1), max_size=len(QUALITIES) + len(COSTS)
+)
+
+
+@given(
+    st.sampled_from([None, *QUALITIES]),
+    st.lists(st.lists(_VALUES, max_size=3), min_size=2, max_size=2),
+    st.sampled_from(["", "Two masts."]),
+)
+def test_a_page_is_made_of_any_figures_whatever_is_missing(
+    index: Index, by: str | None, values: list[list[dict[str, float | None]]], content: str
+) -> None:
+    cases = [Case(Question(f"q{n}", "How many?"), (), (), "set") for n in range(3)]
+    grid = Grid(cases, SYSTEMS)
+    object.__setattr__(grid, "by", by)  # whatever the questions allow
+    rows = {
+        system.name: [
+            Row(system.name, case, "runs/a/b", "0" * 64, "answer", content, (), own)
+            for case, own in zip(cases, some, strict=False)
+        ]
+        for system, some in zip(SYSTEMS, values, strict=True)
+    }
+    page = render(figures_of(index, grid, rows), rows, SYSTEMS)
+    assert ('id="frontier"' in page) == (by is not None)
 
 
 # In a browser
