@@ -26,7 +26,10 @@ _WORDS = {
 
 
 def checked(error: type[Exception]) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """A function that raises `error`, in one sentence, where an argument is of another type than its signature says."""
+    """A function that raises `error`, in one sentence, where an argument is of another type than its signature says.
+
+    A whole number that is written as a float is none here: it would count nothing, and cut no list.
+    """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
@@ -37,7 +40,7 @@ def checked(error: type[Exception]) -> Callable[[Callable[P, R]], Callable[P, R]
                 given = signature.bind(*args, **kwargs).arguments
             except TypeError:
                 return function(*args, **kwargs)  # which says what is missing, or has no name
-            _check(given, function, error)
+            _check(given, function, error, floats=False)
             return function(*args, **kwargs)
 
         return called
@@ -50,10 +53,10 @@ def check_fields(value: Any, error: type[Exception]) -> None:
     _check({field.name: getattr(value, field.name) for field in fields(value)}, type(value), error)
 
 
-def _check(given: Mapping[str, Any], owner: Any, error: type[Exception]) -> None:
+def _check(given: Mapping[str, Any], owner: Any, error: type[Exception], *, floats: bool = True) -> None:
     hints = _hints(owner)
     for name, value in given.items():
-        if name in hints and not fits(value, hints[name]):
+        if name in hints and not fits(value, hints[name], floats=floats):
             raise error(f"{name} is {brief(value)}; give {_in_words(hints[name])}")
 
 
@@ -62,18 +65,21 @@ def _hints(owner: Any) -> dict[str, Any]:
     return inspect.get_annotations(owner, eval_str=True)  # what is quoted inside of a type stays
 
 
-def fits(value: Any, hint: Any) -> bool:
-    """Whether a value is of a type, as far as its items: a whole number may be written as a float, and True is none.
+def fits(value: Any, hint: Any, *, floats: bool = True) -> bool:
+    """Whether a value is of a type, as far as its items: True is no number, and with `floats` a whole one may be
+    written as a float.
 
-    What a `Literal` lists is not looked at: who takes it says which there are.
+    What a `Literal` lists is not looked at: who takes it says which there are. Nor are the items of an array.
     """
     origin = get_origin(hint) or hint
     if origin in (Union, UnionType):
-        return any(fits(value, part) for part in get_args(hint))
+        return any(fits(value, part, floats=floats) for part in get_args(hint))
     if origin is Any or origin is Literal or isinstance(origin, TypeVar):
         return True
     if origin in (int, float):
-        return _is_number(value, whole=origin is int)
+        return _is_number(value, whole=origin is int) and (
+            origin is float or floats or isinstance(value, Integral)
+        )
     if origin is Path:
         return isinstance(value, os.PathLike)
     kind: Any = NoneType if origin is None else origin
@@ -81,8 +87,13 @@ def fits(value: Any, hint: Any) -> bool:
         return False
     if isinstance(value, str) and origin is not str:  # a list of its letters
         return False
-    items = get_args(hint)[:1] if issubclass(origin, Collection) and not issubclass(origin, Mapping) else ()
+    listed = issubclass(origin, Collection) and not issubclass(origin, Mapping) and not _is_array(origin)
+    items = get_args(hint)[:1] if listed else ()
     return all(fits(item, part) for part in items for item in value)
+
+
+def _is_array(kind: Any) -> bool:
+    return hasattr(kind, "dtype")  # numpy's: not imported for this alone
 
 
 def _is_number(value: Any, *, whole: bool) -> bool:
@@ -99,6 +110,8 @@ def _in_words(hint: Any) -> str:
         return _WORDS[NoneType if origin is None else origin]
     if origin is Callable:
         return "a function"
+    if _is_array(origin):
+        return "a numpy array"
     if issubclass(origin, Mapping):
         return "a mapping such as a dict"
     if issubclass(origin, Collection) and parts:

@@ -90,7 +90,7 @@ class Documents(Sequence[Document]):
         compared = min(COMPARED, COMPARED_CHARS // max(len(doc), 1))
         place = 0 if len(self) <= compared else max(self._place(doc) - compared // 2, 0)
         ids = [self[self._by_id(i)].id for i in range(place, min(place + compared, len(self)))]
-        return next(iter(difflib.get_close_matches(doc, ids, n=1, cutoff=0.5)), None)
+        return next(iter(difflib.get_close_matches(doc, ids, n=1, cutoff=0.6)), None)
 
     def named(self, name: str) -> Numbers:
         """Numbers, ascending, of the documents that a name stands for: the one with this id; else those in a folder of

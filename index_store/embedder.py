@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from index_store import minilm
+from index_store.arguments import checked
 from index_store.errors import IndexStoreError
 
 if TYPE_CHECKING:
@@ -49,6 +50,7 @@ class Embedder:
     count_tokens: Callable[[Sequence[str]], list[int]]
 
 
+@checked(IndexStoreError)
 def load_embedder(name: str = BUILT_IN, *, offline: bool = False) -> Embedder:
     """Load `minilm`, which is checked and never reaches for the network, or a model for sentence-transformers.
 

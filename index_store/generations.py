@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from index_store.arguments import checked
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.folder import current_generation, generation_folder, read_manifest
 from index_store.index import open_generation
@@ -97,6 +98,7 @@ def differences_between(before: Sequence[Document], after: Sequence[Document]) -
     )
 
 
+@checked(IndexStoreError)
 def list_generations(path: str | Path) -> list[Generation]:
     """All generations of the index at `path`, oldest first. Raises BrokenIndex where there is no index."""
     path = Path(path)
@@ -107,6 +109,7 @@ def list_generations(path: str | Path) -> list[Generation]:
         raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; copy or build it again") from e
 
 
+@checked(IndexStoreError)
 def changes_of(path: str | Path, generation: Generation) -> Changes | None:
     """What a generation changed of its parent; None where either cannot be read, as when the parent was pruned."""
     if generation.parent is None:
@@ -119,6 +122,7 @@ def changes_of(path: str | Path, generation: Generation) -> Changes | None:
         return None
 
 
+@checked(IndexStoreError)
 def rollback(path: str | Path, number: int) -> None:
     """Make generation `number` the live one again.
 
@@ -135,6 +139,7 @@ def rollback(path: str | Path, number: int) -> None:
         switch(path, number)
 
 
+@checked(IndexStoreError)
 def prune(path: str | Path, keep: int = 1) -> list[int]:
     """Delete all generations but the live one and the `keep` - 1 newest others; returns the numbers of those deleted.
 

@@ -1,11 +1,12 @@
 """Statistics of the tree, and the tree as a networkx graph for export."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from index_store.index import Index
-    from index_store.tree import Numbers
+from index_store.arguments import checked
+from index_store.errors import IndexStoreError
+from index_store.index import Index
+from index_store.tree import Numbers
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +20,8 @@ class LevelStats:
     mean_parents: float
 
 
-def to_networkx(index: "Index", leaves: bool = True) -> Any:
+@checked(IndexStoreError)
+def to_networkx(index: Index, leaves: bool = True) -> Any:
     """A `networkx.DiGraph` from parents to children, its nodes by id with `level`, `label` and `tokens`.
 
     Without `leaves` the chunks are left out.
@@ -38,13 +40,14 @@ def to_networkx(index: "Index", leaves: bool = True) -> Any:
     return graph
 
 
-def level_stats(index: "Index") -> list[LevelStats]:
+@checked(IndexStoreError)
+def level_stats(index: Index) -> list[LevelStats]:
     """Statistics of each level, chunks first."""
     parents, children = index.edges()
     return [_stats(index, level, parents, children) for level in range(len(index.levels))]
 
 
-def _stats(index: "Index", level: int, parents: "Numbers", children: "Numbers") -> LevelStats:
+def _stats(index: "Index", level: int, parents: Numbers, children: "Numbers") -> LevelStats:
     nodes = index.level_range(level)
 
     def mean_edges(ends: "Numbers") -> float:

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store import embedder as embedders, plain
+from index_store.arguments import checked
 from index_store.errors import BadQuery, BrokenIndex, IndexStoreError
 from index_store.folder import (
     check_digest,
@@ -37,8 +38,14 @@ class Index(Tree):
     text file. `embedder`: the one that its user named, for queries; without it only the built-in one is ever loaded.
     """
 
-    search = search
-    grep = grep
+    # What a caller gives is held against the signature here, at the face.
+    search = checked(BadQuery)(search)
+    grep = checked(BadQuery)(grep)
+    nodes = checked(BadQuery)(Tree.nodes)
+    level_range = checked(BadQuery)(Tree.level_range)
+    has_document = checked(BadQuery)(Tree.has_document)
+    span_text = checked(BadQuery)(Tree.span_text)
+    place = checked(BadQuery)(Tree.place)
 
     def __init__(
         self,
@@ -110,6 +117,7 @@ class Index(Tree):
         return embedder
 
 
+@checked(IndexStoreError)
 def open_index(path: str | Path, embedder: str | Path | None = None) -> Index:
     """Open the live generation of the index at `path`, which stays what is read if another is published.
 
@@ -170,6 +178,7 @@ def open_generation(path: Path, number: int, embedder: str | None = None) -> Ind
     return Index(store, manifest.digest, manifest.generation, manifest, embedder)
 
 
+@checked(IndexStoreError)
 def open_any(path: str | Path, embedder: str | Path | None = None) -> Index:
     """Open the index in a folder (`open_index`) or a text file (`open_text`), which needs no embedder.
 
@@ -178,6 +187,7 @@ def open_any(path: str | Path, embedder: str | Path | None = None) -> Index:
     return open_index(path, embedder) if os.path.isdir(path) else open_text(path)  # noqa: PTH112  (it never raises)
 
 
+@checked(IndexStoreError)
 def open_text(path: str | Path) -> Index:
     """A UTF-8 text file as an index in memory: its chunks under one root, no vectors, no summaries.
 

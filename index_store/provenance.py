@@ -1,13 +1,11 @@
 """From a node to the exact characters it stands on, and from characters to the nodes above them."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from index_store.arguments import checked
 from index_store.errors import BadQuery
+from index_store.index import Index
 from index_store.types import Node, Span
-
-if TYPE_CHECKING:
-    from index_store.index import Index
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +16,8 @@ class Source:
     pages: tuple[int, int] | None
 
 
-def sources(index: "Index", node: str) -> list[Source]:
+@checked(BadQuery)
+def sources(index: Index, node: str) -> list[Source]:
     """The stretches of documents that the chunks under a node cover, as long as can be, in document order.
 
     Raises NoSuchNode.
@@ -39,7 +38,8 @@ def _pages(index: "Index", span: Span) -> tuple[int, int] | None:
     return None if first is None or last is None else (first, last)
 
 
-def nodes_above(index: "Index", span: Span) -> list[Node]:
+@checked(BadQuery)
+def nodes_above(index: Index, span: Span) -> list[Node]:
     """Every node that has some of these characters under it, chunks first, the root last.
 
     Raises BadQuery for a range that is empty or reaches out of its document, NoSuchNode for an unknown document.

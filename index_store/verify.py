@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from index_store.errors import BrokenIndex
+from index_store.arguments import checked
+from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.folder import CURRENT, check_pointer, generation_folder, read_manifest
 from index_store.index import Index, open_index
 from index_store.manifest import FileEntry, Manifest
@@ -24,6 +25,7 @@ MOST = 20
 PIECE = 16 * 2**20
 
 
+@checked(IndexStoreError)
 def verify_index(path: str | Path, progress: Progress = lambda done, total: None) -> list[str]:
     """The faults of the index at `path`, a sentence each; [] where it is whole.
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store import inverted_write, lexical, name_table, vectors
+from index_store.arguments import checked
 from index_store.documents import LINE_BYTES
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.files import Lock, lock, refuse_links, sha256_of, write_new
@@ -82,6 +83,7 @@ class Published:
     new: bool
 
 
+@checked(IndexStoreError)
 def publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapping[str, Any]) -> Published:
     """Write `draft` as the next generation of the index at `path` and make it the live one.
 

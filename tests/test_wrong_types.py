@@ -145,6 +145,73 @@ def test_a_call_with_an_argument_of_the_wrong_type_is_one_sentence(call: Any, er
     assert "; give " in str(raised.value) and "\n" not in str(raised.value)
 
 
+OF_AN_INDEX: list[tuple[str, dict[str, Any]]] = [
+    *(("search", {"query": query}) for query in (3, None, b"a", ["a"])),
+    *(("search", {"query": "a"} | {"k": k}) for k in ("5", True, None, 5.0, float("inf"), float("nan"))),
+    *(("search", {"query": "a"} | {"level": level}) for level in ("1", True, 1.0)),
+    *(
+        ("search", {"query": "a"} | {name: 3})
+        for name in ("doc", "under", "section", "where", "vector", "weights")
+    ),
+    *(("search", {"query": "a"} | {name: 3}) for name in ("mode", "fold", "check", "within")),
+    ("search", {"query": "a", "where": "year=2021"}),
+    ("search", {"query": "a", "vector": [1.0]}),
+    *(("grep", {"pattern": pattern}) for pattern in (3, None, b"a")),
+    *(("grep", {"pattern": "a"} | {name: "1"}) for name in ("limit", "count_to", "ignore_case", "within")),
+    *(("grep", {"pattern": "a"} | {"limit": limit}) for limit in (True, 1.0)),
+    *((name, {"doc": 3}) for name in ("document", "document_text", "has_document")),
+    *((name, {"node": 3}) for name in ("node", "text", "children", "parents", "path_to", "leaves")),
+    *((name, {"level": level}) for name in ("nodes", "level_range") for level in (None, "1", 1.0)),
+    *((name, {"span": "a.txt"}) for name in ("span_text", "place")),
+]
+
+
+@pytest.mark.parametrize(("method", "arguments"), OF_AN_INDEX, ids=str)
+def test_an_argument_of_the_wrong_type_to_an_index_is_one_sentence(
+    index: Index, method: str, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(index_store.IndexStoreError) as raised:
+        getattr(index, method)(**arguments)
+    assert re.search(r"; (give|this index has|there are|did you mean 'one)", str(raised.value))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        *(
+            (name, (wrong,))
+            for name in ("open_index", "open_any", "open_text")
+            for wrong in (3, None, b"a", ["a"])
+        ),
+        ("open_index", ("i", 3)),
+        ("list_generations", (3,)),
+        ("changes_of", ("i", 3)),
+        ("rollback", ("i", "1")),
+        ("prune", ("i", "1")),
+        ("prune", ("i", 1.0)),
+        ("verify_index", (None,)),
+        ("load_embedder", (["a"],)),
+        ("publish", (3, 3, {}, {})),
+        ("sources", (3, "L0-00000")),
+        ("nodes_above", (3, 3)),
+        ("level_stats", (3,)),
+        ("to_networkx", (3,)),
+    ],
+    ids=str,
+)
+def test_an_argument_of_the_wrong_type_to_what_opens_and_keeps_indexes_is_one_sentence(
+    call: tuple[str, tuple[Any, ...]],
+) -> None:
+    with pytest.raises(index_store.IndexStoreError, match=r"\A[^\n]*; give "):
+        getattr(index_store, call[0])(*call[1])
+
+
+def test_an_argument_of_an_index_that_is_numpys_is_taken(index: Index) -> None:
+    hits = index.search("mizzen", np.int64(2), mode="lexical", within=np.arange(3), vector=index.vectors[0])
+    assert hits and index.search("mizzen", mode="lexical", level=np.int32(0))
+
+
 def test_a_missing_argument_and_an_unknown_one_are_pythons_own_errors() -> None:
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'question'"):
         rlm.ask("i")  # type: ignore[call-arg]

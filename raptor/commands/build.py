@@ -12,7 +12,7 @@ from raptor.commands.leave import may_be_read
 from raptor.errors import RaptorError
 from raptor.estimating import Estimate, check_cap, estimate
 from raptor.loading.duplicates import Twin
-from raptor.loading.kinds import KNOWN
+from raptor.loading.kinds import LISTED
 from raptor.loading.metadata import Metadata, read_metadata
 from raptor.loading.types import Failure
 from raptor.progress import show_progress
@@ -218,10 +218,11 @@ def _twins_text(twins: Sequence[Twin]) -> str:
 
 
 def _print_skipped(failures: Sequence[Failure]) -> None:
-    """A line for each; the types that are known, which are many, stand in the first that names them."""
-    first = next((failure for failure in failures if failure.reason.endswith(KNOWN)), None)
+    """A line for each; where the types that are known are listed is told in the first alone."""
+    told = f" ({LISTED})"
+    first = next((failure for failure in failures if failure.reason.endswith(told)), None)
     for failure in failures:
-        reason = failure.reason if failure is first else failure.reason.removesuffix(f": {KNOWN}")
+        reason = failure.reason if failure is first else failure.reason.removesuffix(told)
         say(f"skipped {_reason(replace(failure, reason=reason))}", file=sys.stderr)
 
 

@@ -20,6 +20,8 @@ TYPES = (
     f"{' '.join(sorted(MARKDOWN | HTML | TABLES | OFFICE | PACKED | OTHERS))}, and what has no suffix, by what it holds"
 )
 KNOWN = f"known types are {TYPES}"
+#: In a line about one file, where the list itself is too long.
+LISTED = "raptor build --help lists the types that are read"
 # "" stands for no suffix: what such a file is, its content says.
 SLOW = HTML | OFFICE | PACKED | {".pdf", ".json", ".ipynb", ".xml", ""}
 

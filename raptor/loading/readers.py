@@ -23,7 +23,7 @@ from raptor.loading.csv_table import read_csv
 from raptor.loading.html import read_html
 from raptor.loading.json_text import read_json
 from raptor.loading.jsonl import read_jsonl
-from raptor.loading.kinds import HTML, KNOWN, MARKDOWN, OFFICE, PACKED, PLAIN, TABLES
+from raptor.loading.kinds import HTML, LISTED, MARKDOWN, OFFICE, PACKED, PLAIN, TABLES
 from raptor.loading.mail import read_mail
 from raptor.loading.markdown import read_markdown
 from raptor.loading.notebook import read_notebook
@@ -133,7 +133,7 @@ def _known(file: SourceFile) -> SourceFile | Failure:
     if file.suffix and file.suffix not in READERS:
         return Failure(
             source,
-            f"its type {file.suffix!r} is unknown; leave it out, or convert it: {KNOWN}",
+            f"its type {file.suffix!r} is unknown; leave it out, or convert it ({LISTED})",
         )
     if file.content is None and not file.path.is_file():
         return Failure(

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from index_store.arguments import checked
+from index_store.errors import IndexStoreError
 from index_store.index import Index
 from index_store.types import Scope
 from index_store.view import View
@@ -153,7 +154,7 @@ class Chat:
         keeps = Choice("rlm", "a chat keeps its REPL")
         try:
             choice = keeps if options.route == "rlm" else choose(run, options.route, question)
-        except RlmError:
+        except (RlmError, IndexStoreError):
             trace.close()
             raise
         record_opening(run, question, choice)

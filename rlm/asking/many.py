@@ -180,7 +180,7 @@ async def _outcome(opened: Index, job: Job, own: Gateway, options: Options) -> t
     question = job.question
     try:
         answer = await ask_through(own, opened, question.text, options, job.folder)
-    except RlmError as e:
+    except (RlmError, IndexStoreError) as e:
         return job, Outcome(question, None, str(e), usage=own.ledger.spent)
     finally:
         own.ledger.let_go()

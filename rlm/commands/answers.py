@@ -39,12 +39,12 @@ def _lines(answer: Answer) -> Iterator[str]:
     yield marked(answer.content, claims) or f"(no answer: stopped by {answer.stop})"
     if answer.why:
         yield f"({answer.why})"
-    yield ""
-    yield from (_citation(number, c) for number, c in enumerate(answer.citations, 1))
     if claims:
+        yield ""
+        yield from (_citation(number, c) for number, c in enumerate(answer.citations, 1))
         yield tally(claims, answer.content)
     elif answer.content and answer.stop != "unmet" and not is_not_found(answer.content):
-        yield "(no citations: nothing of this was looked up in the documents)"
+        yield from ("", "(no citations: nothing of this was looked up in the documents)")
     pairs = pairs_of(read(answer.trace)[0])
     if entered := [branch for branch in (pairs[-1].branches if pairs else ()) if branch.level]:
         yield from ("", "branches entered:", *(f"  {branch_line(branch)}" for branch in entered[:BRANCHES]))

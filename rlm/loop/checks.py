@@ -7,13 +7,17 @@ from typing import Any
 
 from index_store.terminal import brief
 from index_store.types import MODES, Json, Mode
+from rlm.errors import RlmError
 from rlm.prompts import refusals
 
 WHERE_FIELDS = 20  # of metadata in one search; each is looked for in all documents
 
 
-class Refused(Exception):
-    """A verb or a model call that cannot be answered as it was asked; `str()` is the text for the model."""
+class Refused(RlmError):
+    """A verb or a model call that cannot be answered as it was asked; `str()` is the text for the model.
+
+    Where the run itself had called the verb, and no cell, it is the error of the run.
+    """
 
 
 def bind(

@@ -12,7 +12,7 @@ from index_store.index import Index, open_index
 from index_store.types import Scope
 from index_store.view import View
 from index_store.writer import Draft
-from tests.helpers.toy import document, publish_toy, unit_rows
+from tests.helpers.toy import document, index_of, publish_toy, unit_rows
 
 SOURCES = {
     "2020/a.pdf": "scans/first.pdf",
@@ -106,3 +106,12 @@ def test_a_scope_and_a_search_take_what_stands_for_several(tmp_path: Path) -> No
     assert {hit.span.doc for hit in hits if hit.span} == {"2021/a.pdf", "2021/old/c.pdf", "2021/rows"}
     whole = index.search("text", 9, mode="tree", doc="**/*", vector=unit_rows(1)[0])
     assert len(whole) == len(SOURCES) + 1  # the root too, as it is about nothing else
+
+
+def test_no_id_that_is_far_from_a_name_is_taken_for_what_was_meant(tmp_path: Path) -> None:
+    index = index_of(tmp_path / "i", {"Dagny_Holm.md": ["a"], "boats.txt": ["b"]}, [0, 1])
+    for name in ("art/nope.md", "x.md", "n"):
+        with pytest.raises(NoSuchNode, match="; there are 2 documents"):
+            index.documents_named(name)
+    with pytest.raises(NoSuchNode, match=r"did you mean 'Dagny_Holm\.md'"):
+        index.documents_named("art/Dagny_Holme.md")

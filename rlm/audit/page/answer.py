@@ -47,7 +47,7 @@ def _pair(pair: Pair, held: Mapping[int, list[str]], anchors: Mapping[str, str])
     """A question of a chat with its answer, what it cost, and its route."""
     stop = f"ended by {pair.answered['stop']}" if pair.answered else "no answer"
     used = pair.usage
-    price = in_dollars(used.usd) if used.usd else "no price"
+    price = in_dollars(used.usd) if used.usd else "no known price"
     cost = f"{count(used.calls, 'call')}, {count(used.tokens, 'token')}, {price}"
     steps = tag("a", f"event {pair.events[0]['seq']}", href=f"#e{pair.events[0]['seq']}")
     number = f"{pair.number}. "

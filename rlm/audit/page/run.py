@@ -137,13 +137,13 @@ def _seal(verdict: Verdict | None) -> Html:
 def _numbers(events: Sequence[RecordedEvent]) -> Html:
     usage = (costs(events) or [Cost()])[-1].usage
     last = events[-1] if events else {"kind": "", "time_s": 0.0}
-    stop = str(last["stop"]) if last["kind"] == "run_closed" else "no end recorded"
+    stop = str(last["stop"]) if last["kind"] == "run_closed" else "not yet: the trace records no end"
     pairs = [
         ("Ended", f"{stop}: {last['error']}" if last.get("error") else stop),
         ("Time", f"{last['time_s']:.1f} s"),
         ("Model calls", f"{usage.calls:,}"),
         ("Tokens", f"{usage.tokens:,}"),
-        ("Cost", in_dollars(usage.usd) if usage.usd else "no price"),
+        ("Cost", in_dollars(usage.usd) if usage.usd else "nothing, or no price is known"),
         ("Steps in the tree", f"{sum(event['kind'] == 'visited' for event in events):,}"),
     ]
     return facts(pairs, "numbers")

@@ -3,7 +3,7 @@
 import re
 import threading
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
+from itertools import chain, pairwise
 
 MAX_SENTENCE_CHARS = 400
 _WRAP_CHARS, _NARROW_WRAP_CHARS = 60, 40
@@ -21,6 +21,8 @@ _MARGIN = re.compile(r"[ \t]{0,40}(?:(?:[|>#]|//)[ \t]{0,40})?")
 _BULLET = re.compile(r"[-*•#>|]|\d{1,3}[.)]\s|\.\.\.\s")
 _CJK = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"
 _WORD = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+")
+# Where hotel_limit and hotelLimit are divided into parts, as a search does.
+_JOINT = re.compile(r"_|(?<=[a-z][a-z])(?=[A-Z])")
 
 _STOP_WORDS = """
 a about above after again against ain all also although always am among an and another any are aren
@@ -55,9 +57,18 @@ def split(text: str) -> list[tuple[int, int]]:
 
 
 def words(text: str) -> list[str]:
-    """The stems of a text's words but stop words, in order, with repeats; each CJK character is a word."""
-    lowered = [word[:_MAX_WORD_CHARS] for word in _WORD.findall(text.lower())]
+    """The stems of a text's words but stop words, in order, with repeats; each CJK character is a word.
+
+    `hotel_limit` and `hotelLimit` also count as their parts.
+    """
+    listed = chain.from_iterable(map(_with_parts, _WORD.findall(text)))
+    lowered = (word.lower()[:_MAX_WORD_CHARS] for word in listed)
     return stems(word for word in lowered if word not in STOP_WORDS)
+
+
+def _with_parts(word: str) -> list[str]:
+    parts = [part for part in _JOINT.split(word) if part]
+    return [word, *parts] if len(parts) > 1 else [word.strip("_") or word]
 
 
 def stems(lowered: Iterable[str]) -> list[str]:

@@ -471,6 +471,71 @@ def test_the_plain_words_of_a_mail_are_preferred_and_html_is_extracted(tmp_path:
     assert one(put(tmp_path / "b.eml", rich.as_bytes())).text == f"{TOP}Rich words."
 
 
+def part(kind: str, *parts: EmailMessage | str, **headers: str) -> EmailMessage:
+    """A part with these parts in it, or of words."""
+    made = EmailMessage()
+    made["Content-Type"] = kind
+    for name, value in headers.items():
+        made[name.replace("_", "-")] = value
+    made.set_payload(parts[0] if isinstance(parts[0], str) else list(parts))
+    return made
+
+
+ONE, PAGE, TWO = part("text/plain", "One."), part("text/html", "<p>Page.</p>"), part("text/plain", "Two.")
+SHEET = part("text/csv", "a,b\n1,Sheet.\n")
+INLINE = part("text/html", "<p>Named.</p>", Content_Disposition='inline; filename="n.html"')
+LOGO = part("image/png", "x", Content_ID="<1>", Content_Disposition='inline; filename="l.png"')
+
+
+@pytest.mark.parametrize(
+    ("mail", "read", "left"),
+    [
+        (part("multipart/mixed", ONE, PAGE), ["One.", "Page."], []),
+        (part("multipart/mixed", PAGE, ONE), ["Page.", "One."], []),
+        (part("multipart/mixed", PAGE, PAGE, TWO), ["Page.", "Page.", "Two."], []),
+        (part("multipart/alternative", ONE, PAGE), ["One."], ["Page."]),
+        (part("multipart/alternative", part("text/plain", "\n"), PAGE), ["Page."], []),
+        (part("multipart/mixed", part("multipart/alternative", ONE, PAGE), TWO), ["One.", "Two."], ["Page."]),
+        (
+            part("multipart/mixed", part("multipart/alternative", ONE, PAGE), part("text/html", "<p>Foot.")),
+            ["One.", "Foot."],
+            ["Page."],
+        ),
+        (part("multipart/mixed", ONE, part("multipart/related", PAGE, LOGO)), ["One.", "Page."], []),
+        (part("multipart/related", PAGE, TWO), ["Page.", "Two."], []),
+        (
+            part("multipart/alternative", ONE, part("multipart/related", PAGE, LOGO)),
+            ["One."],
+            ["Page.", "l.png"],
+        ),
+        (
+            part("multipart/alternative", ONE, part("multipart/mixed", PAGE, INLINE)),
+            ["One.", "Named."],
+            ["Page."],
+        ),
+        (part("multipart/mixed", ONE, part("multipart/mixed", TWO, PAGE)), ["One.", "Two.", "Page."], []),
+        (part("multipart/mixed", ONE, INLINE), ["One.", "Named."], []),
+        (part("multipart/mixed", ONE, SHEET), ["One.", "Sheet."], []),
+        (part("multipart/alternative", SHEET), ["Sheet."], []),
+        (SHEET, ["Sheet."], []),
+        (INLINE, ["Named."], []),
+        (part("multipart/mixed", "No parts."), ["No parts."], []),
+        (
+            part("multipart/report", ONE, part("message/delivery-status", part("text/plain", "To."))),
+            ["One.", "To."],
+            [],
+        ),
+    ],
+)
+def test_every_text_of_a_mail_that_is_no_alternative_of_one_that_is_read_is_read_or_named(
+    tmp_path: Path, mail: EmailMessage, read: list[str], left: list[str]
+) -> None:
+    texts, skipped = documents(put(tmp_path / "a.eml", mail.as_bytes()))
+    found = "\n".join([*texts.values(), *skipped])
+    assert all(found.count(words) == read.count(words) for words in read), found
+    assert not any(words in found for words in left), found
+
+
 @pytest.mark.parametrize(("words", "charset"), [("これは日本語です", "iso-2022-jp"), ("Größe", "latin-1")])
 def test_a_mail_is_read_in_the_charset_it_declares(tmp_path: Path, words: str, charset: str) -> None:
     message = mail()

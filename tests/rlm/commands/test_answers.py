@@ -182,3 +182,16 @@ def test_a_trace_is_shown_whole_where_that_is_asked_for(
         assert row in held or row in full, row
     assert len(full) > 2 * len(brief)
     assert [line for line in brief.splitlines() if line not in full.splitlines()] == []
+
+
+@pytest.mark.parametrize(
+    ("question", "limits"),
+    [("Who brews beer on Neptune?", Limits()), ("Why?", Limits(calls=0))],
+    ids=["none", "no"],
+)
+def test_no_two_blank_lines_stand_in_an_answer_at_the_terminal(
+    index: Index, tmp_path: Path, question: str, limits: Limits
+) -> None:
+    answer = ask(index, question, route="direct", limits=limits, runs=tmp_path)
+    text = as_text(answer)
+    assert not answer.citations and "\n\n" in text and "\n\n\n" not in text

@@ -15,6 +15,7 @@ from rlm.gateway.offline.reader import NO_PASSAGE, read
 from rlm.gateway.offline.sentences import MAX_SENTENCE_CHARS, split, words
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message
+from rlm.prompts import sub_call
 from tests.helpers.places import ROOT, data_file
 
 SCHEDULER = (
@@ -375,3 +376,12 @@ def test_replies_do_not_hang_on_the_hashes_of_strings() -> None:
         for seed in "0123"
     }
     assert len(replies) == 1
+
+
+@pytest.mark.parametrize("name", ["hotel_limit", "hotelLimit", "HOTEL_LIMIT", "_hotel_limit", "HotelLimit"])
+def test_the_words_of_an_identifier_are_found(name: str) -> None:
+    wanted, held = set(words("What is the hotel limit?")), words(f'"{name}": "180 EUR"')
+    assert wanted <= set(held), held
+    text = f'{{\n  "train_class": "second",\n  "{name}": "180 EUR",\n  "note": "kept"\n}}'
+    reply = read(user(sub_call("What is the hotel limit?", [Block("a.json", text)])), 500)
+    assert "180 EUR" in reply, reply
