@@ -208,8 +208,10 @@ def test_an_argument_of_the_wrong_type_to_what_opens_and_keeps_indexes_is_one_se
 
 
 def test_an_argument_of_an_index_that_is_numpys_is_taken(index: Index) -> None:
-    hits = index.search("mizzen", np.int64(2), mode="lexical", within=np.arange(3), vector=index.vectors[0])
-    assert hits and index.search("mizzen", mode="lexical", level=np.int32(0))
+    two: Any = np.int64(2)
+    none: Any = np.int32(0)
+    hits = index.search("mizzen", two, mode="lexical", within=np.arange(3), vector=index.vectors[0])
+    assert hits and index.search("mizzen", mode="lexical", level=none)
 
 
 def test_a_missing_argument_and_an_unknown_one_are_pythons_own_errors() -> None:
