@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 settings.register_profile("house", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", parent=settings.get_profile("house"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "house")
+
+
+@pytest.fixture(autouse=True)
+def no_price_outlives_its_test() -> Iterator[None]:
+    """A short name may say what a model costs, for the whole process: other tests ask a model of that name too."""
+    yield
+    if models := sys.modules.get("rlm.gateway.models"):
+        models._given.clear()
 
 
 @pytest.fixture(scope="module")
