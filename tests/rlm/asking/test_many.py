@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 import signal
 import sys
 import threading
@@ -432,7 +433,7 @@ def test_answers_by_other_means_are_not_mixed_into_a_file(asked: Callable[..., A
         code, _, requests, err = asked([DONE], *more)
         assert (code, requests) == (2, [])
         assert f"{what}; name another file for the answers of this run" in err
-        assert "says that 'q0' was answered " in err
+        assert re.search(r"says that 'q\d' was answered ", err)  # any of them may have ended first
     assert (tmp_path / "answers.jsonl").read_bytes() == before
     assert asked([DONE], "--max-calls", "100")[0] == 0  # limits are no means
 
