@@ -67,8 +67,7 @@ def branches_of(index: Index, *, guests: bool) -> list[set[int]]:
     """The branches of level 1 that hold a chunk of each document, with or without those where it is a guest."""
     held: list[set[int]] = [set() for _ in index.documents]
     for number in index.level_range(1):
-        away = set() if guests else {*index.guests(number)}
-        for chunk in {*index.neighbours(number, "children")} - away:
+        for chunk in index.neighbours(number, "children") if guests else index.members(number):
             held[int(index.leaf_documents[chunk])].add(number)
     return held
 
@@ -77,8 +76,7 @@ def tightness(index: Index) -> float:
     """The mean cosine of a chunk to the centroid of its own members' branch."""
     cosines = []
     for number in index.level_range(1):
-        members = sorted({*index.neighbours(number, "children")} - {*index.guests(number)})
-        rows = index.vectors[members]
+        rows = index.vectors[index.members(number)]
         centre = rows.mean(axis=0)
         cosines += (rows @ (centre / max(float(np.linalg.norm(centre)), 1e-9))).tolist()
     return float(np.mean(cosines))

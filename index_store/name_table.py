@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
 from index_store.names import names_asked, names_in, names_of_title
+from index_store.tables import ranges, sizes_of
 from index_store.word_list import WordList
 
 MOST_BEARERS = 50  # chunks of a name; what more bear joins nothing, and would make a step of the walk long
@@ -178,16 +179,16 @@ class Names:
 
     def rarity(self, names: Numbers) -> Floats:
         """The logarithm of how rare each of some names is."""
-        return _rarity(self._chunks, _sizes(self._offsets, names))
+        return _rarity(self._chunks, sizes_of(self._offsets, names))
 
     def of_chunks(self, chunks: Numbers) -> Numbers:
         """Numbers of the names that some chunks bear, ascending."""
-        pairs = self._pairs[_ranges(self._chunk_offsets, chunks)]
+        pairs = self._pairs[ranges(self._chunk_offsets, chunks)]
         return np.unique(np.searchsorted(self._offsets, pairs, side="right") - 1)
 
     def bearers(self, names: Numbers) -> "Pairs":
         """The pairs of some names with the chunks that bear them, those of the first name first."""
-        at, sizes = _ranges(self._offsets, names), _sizes(self._offsets, names)
+        at, sizes = ranges(self._offsets, names), sizes_of(self._offsets, names)
         is_title = self._titles[at] > 0
         weights = np.repeat(self.rarity(names), sizes) * np.where(is_title, TITLE, 1.0)
         own = np.repeat(np.arange(len(names)), sizes)
@@ -218,13 +219,3 @@ def _ascends(offsets: npt.NDArray[Any], end: int, most: int) -> bool:
     if not len(offsets) or offsets[0] != 0 or offsets[-1] != end or (offsets[1:] < offsets[:-1]).any():
         return False
     return bool(np.diff(offsets).max(initial=0) <= most)
-
-
-def _ranges(offsets: npt.NDArray[Any], rows: Numbers) -> Numbers:
-    """All places offsets[row]:offsets[row + 1] of some rows, those of the first row first."""
-    starts, sizes = offsets[rows], _sizes(offsets, rows)
-    return np.asarray(np.arange(sizes.sum()) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes))
-
-
-def _sizes(offsets: npt.NDArray[Any], rows: Numbers) -> Numbers:
-    return np.asarray(offsets[rows + 1] - offsets[rows])

@@ -112,7 +112,9 @@ def search(
             nodes = dense_candidates(tree, vector, nodes, k)[0]
         scores = cosines(tree.vectors, nodes, vector).astype(np.float64)
     else:
-        nodes, scores = hybrid(tree, query, by_words, vector, nodes, k, weights or Weights())
+        weights = weights or Weights()
+        nodes, fused, walked = fused_and_walked(tree, query, by_words, vector, nodes, k, weights)
+        scores = led(tree, nodes, fused, walked, weights)
     if not (fold and tree.has_copies):
         return [hit(tree, int(nodes[i]), float(scores[i])) for i in top(scores, k)]
     return _folded(tree, nodes, scores, k)
@@ -209,23 +211,6 @@ def among(numbers: Numbers, nodes: Numbers) -> Numbers:
     return numbers if whole else numbers[np.isin(numbers, nodes, assume_unique=True)]
 
 
-def hybrid(
-    tree: Tree,
-    query: str,
-    by_words: Floats,
-    vector: Floats | None,
-    allowed: Numbers,
-    k: int,
-    weights: Weights,
-) -> tuple[Numbers, Scores]:
-    """Those of the nodes `allowed` that are worth a score, ascending, and the hybrid score of each.
-
-    `by_words`: the lexical score of every node in the tree. `k`: how many are wanted.
-    """
-    nodes, fused, walked = fused_and_walked(tree, query, by_words, vector, allowed, k, weights)
-    return nodes, led(tree, nodes, fused, walked, weights)
-
-
 def led(tree: Tree, nodes: Numbers, fused: Scores, walked: Walked, weights: Weights) -> Scores:
     """The hybrid scores of `nodes`: the fused ones with what leads to a chunk by names, branches and neighbours."""
     chunks = nodes[: _chunks(tree, nodes)]
@@ -246,7 +231,10 @@ def fused_and_walked(
     k: int,
     weights: Weights,
 ) -> tuple[Numbers, Scores, Walked]:
-    """As `hybrid`, before anything is gained: the fused scores, and the walk from the best of them."""
+    """Those of the nodes `allowed` that are worth a score, ascending, their fused scores, and the walk from the best.
+
+    `by_words`: the lexical score of every node in the tree. `k`: how many are wanted.
+    """
     vector, nodes = _fitting(tree, vector), allowed
     if len(allowed) > EXACT_NODES:
         nodes = shortlist(tree, by_words, vector, allowed, k, weights.reach)

@@ -1,6 +1,7 @@
 """The shapes of the arrays on disk, and the pure arithmetic between bytes and characters."""
 
 import struct
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -57,3 +58,14 @@ def byte_at(blob: npt.NDArray[np.uint8], marks: npt.NDArray[np.int64], char: int
     firsts = np.flatnonzero((part & 0xC0) != 0x80)
     k = char - int(marks[mark])
     return start + int(firsts[k]) if k < len(firsts) else min(start + len(part), len(blob))
+
+
+def ranges(offsets: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """All places offsets[row]:offsets[row + 1] of some rows, those of the first row first."""
+    starts, sizes = offsets[rows], sizes_of(offsets, rows)
+    return np.asarray(np.arange(sizes.sum()) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes))
+
+
+def sizes_of(offsets: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """How many places each of some rows has."""
+    return np.asarray(offsets[rows + 1] - offsets[rows])

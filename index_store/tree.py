@@ -19,7 +19,7 @@ from index_store.manifest import ALIKE, GUESTS
 from index_store.name_table import Names
 from index_store.outline import LABEL_CHARS, Outline
 from index_store.store import Store, check, check_chunks
-from index_store.tables import NODE_ROW, byte_at, char_at, count_chars
+from index_store.tables import NODE_ROW, byte_at, char_at, count_chars, ranges, sizes_of
 from index_store.terminal import count
 from index_store.types import Document, Node, Span
 from index_store.vectors import InvertedFile
@@ -190,6 +190,10 @@ class Tree:
         own = slice(int(offsets[number]), int(offsets[number + 1]))
         return sorted(set(targets[own][self._arrays[GUESTS][own] > 0].tolist()))
 
+    def members(self, number: int) -> list[int]:
+        """Numbers, ascending, of the children that a node's summary is about."""
+        return sorted({*self.neighbours(number, "children")}.difference(self.guests(number)))
+
     def home(self, number: int) -> int | None:
         """The number of the first parent whose summary is about a node, else of its first; None for the root."""
         home = int(self.homes[number])
@@ -257,16 +261,13 @@ class Tree:
     def _all_neighbours(self, numbers: Numbers, direction: str) -> Numbers:
         """Numbers of the `children` or `parents` of several nodes, those of the first node first."""
         offsets, targets = self._arrays[f"{direction}_offsets.npy"], self._arrays[f"{direction}.npy"]
-        starts, sizes = offsets[numbers], offsets[numbers + 1] - offsets[numbers]
-        places = np.arange(sizes.sum()) + np.repeat(starts - np.cumsum(sizes) + sizes, sizes)
-        reached: Numbers = targets[places].astype(np.int64)
+        reached: Numbers = targets[ranges(offsets, numbers)].astype(np.int64)
         return reached
 
     def parents_of(self, numbers: Numbers) -> tuple[Numbers, Numbers]:
         """The parents of several nodes, those of the first first, and for each the place of its child in `numbers`."""
-        offsets = self._arrays["parents_offsets.npy"]
-        rows = np.repeat(np.arange(len(numbers)), offsets[numbers + 1] - offsets[numbers])
-        return self._all_neighbours(numbers, "parents"), rows
+        sizes = sizes_of(self._arrays["parents_offsets.npy"], numbers)
+        return self._all_neighbours(numbers, "parents"), np.repeat(np.arange(len(numbers)), sizes)
 
     def leaves(self, node: str) -> list[Node]:
         """The chunks under a node in document order; of a chunk, itself. Raises NoSuchNode."""

@@ -100,7 +100,7 @@ class Grower:
         now = {old: i for i, old in enumerate(level.old) if old is not None}
         parents = []
         for number in index.level_range(height):
-            before = sorted({*index.neighbours(number, "children")}.difference(index.guests(number)))
+            before = index.members(number)
             members = tuple(sorted(now[c] for c in before if c in now))
             whole = len(members) == len(before) and all(level.same[m] for m in members)
             if members:

@@ -266,10 +266,9 @@ class Verbs:
         """
         if level is not None and not is_whole(level):
             raise Refused(refusals.LEVEL.format(value=brief(level)))
-        if len(checks.text("query", query)) > QUERY_CHARS:
-            raise Refused(refusals.QUERY_CHARS.format(chars=len(query), most=QUERY_CHARS))
+        words = self._words("query", query)
         hits = self.view.search(
-            query.encode("utf-8", "replace").decode(),  # half a surrogate pair is no text to an embedder
+            words,
             checks.at_most(k, MAX_HITS, "k"),
             mode=checks.mode(mode) or ("tree" if level is None else "hybrid"),
             level=level,
@@ -330,12 +329,16 @@ class Verbs:
         return {"nodes": [entry["node"] for entry in entries], "label": first["label"], **place, "text": text}
 
     def _question(self, question: str) -> str:
-        """A question as an embedder takes it: half a surrogate pair is no text. Raises Refused."""
+        """As `_words`, and not empty. Raises Refused."""
         if not checks.text("question", question).strip():
             raise Refused(refusals.QUESTION)
-        if len(question) > QUERY_CHARS:
-            raise Refused(refusals.QUERY_CHARS.format(chars=len(question), most=QUERY_CHARS))
-        return question.encode("utf-8", "replace").decode()
+        return self._words("question", question)
+
+    def _words(self, name: str, value: str) -> str:
+        """What is searched for, as an embedder takes it: half a surrogate pair is no text. Raises Refused."""
+        if len(checks.text(name, value)) > QUERY_CHARS:
+            raise Refused(refusals.QUERY_CHARS.format(chars=len(value), most=QUERY_CHARS))
+        return value.encode("utf-8", "replace").decode()
 
     # -- reading -----------------------------------------------------------------------------------------
 
