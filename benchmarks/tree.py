@@ -119,8 +119,8 @@ def by_gather(trial: Trial) -> Read:
         scope = query["scope"]
         if scope not in views:
             views[scope] = View(trial.index, None, Scope(doc=scope))
-        pieces = views[scope].gather(query["text"], None, chars)
-        spans = [trial.index.span_at(number) for piece in pieces for number in piece]
+        pieces = views[scope].gather(query["text"], (), chars)
+        spans = [trial.index.span_at(number) for piece in pieces for number in piece.nodes]
         return [{"doc": s.doc, "start": s.start, "end": s.end} for s in spans if s]
 
     return read

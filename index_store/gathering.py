@@ -3,7 +3,7 @@
 Chunks where the evidence is dense, summaries of the best branches where it is broad, and what touches is one piece.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,14 @@ class Evidence:
     scores: Scores
 
 
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Nodes to read in one piece. `nodes`: their numbers. `also_in`: ids of documents that say the same."""
+
+    nodes: range
+    also_in: tuple[str, ...] = ()
+
+
 def evidence_for(tree: Tree, query: str, allowed: Numbers, vector: Floats | None, k: int = 500) -> Evidence:
     """The evidence for a question among the chunks `allowed`, ascending; by words alone where a tree has no vectors."""
     by_words = tree.lexicon.score(query, len(tree))
@@ -49,20 +57,25 @@ def evidence_for(tree: Tree, query: str, allowed: Numbers, vector: Floats | None
 
 def gather(
     tree: Tree, evidence: Evidence, chars: int, readable: Callable[[int], bool] = lambda number: True
-) -> list[list[int]]:
-    """Numbers of the nodes to read, at most `chars` characters in all, in pieces of neighbours; the best piece first.
+) -> list[Piece]:
+    """What to read, at most `chars` characters in all, the best piece first.
 
     Each piece is either one summary, of those that are `readable`, or chunks that follow one another in their document.
     """
     order = [int(evidence.chunks[place]) for place in top(evidence.scores, LOOKED)]
-    if tree.has_copies:
-        order = [same[0] for same in folded(tree, order, len(order)).values()]
+    same = folded(tree, order, len(order)) if tree.has_copies else {number: [number] for number in order}
+    copies = {shown: others for shown, *others in same.values()}
     taken, left = [], chars
-    for number in [*filter(readable, _summaries(tree, evidence, chars)), *order]:
+    for number in [*filter(readable, _summaries(tree, evidence, chars)), *copies]:
         if (size := tree.chars_at(number)) <= left:
             taken.append(number)
             left -= size
-    return _pieces(tree, taken)
+    return [_piece(tree, nodes, copies) for nodes in tree.pieces(taken)]
+
+
+def _piece(tree: Tree, nodes: range, copies: Mapping[int, Sequence[int]]) -> Piece:
+    documents = (int(tree.leaf_documents[copy]) for number in nodes for copy in copies.get(number, ()))
+    return Piece(nodes, tuple(tree.documents[number].id for number in dict.fromkeys(documents)))
 
 
 def _summaries(tree: Tree, evidence: Evidence, chars: int) -> list[int]:
@@ -84,17 +97,3 @@ def _summaries(tree: Tree, evidence: Evidence, chars: int) -> list[int]:
             break
         chosen.append(number)
     return chosen
-
-
-def _pieces(tree: Tree, numbers: Sequence[int]) -> list[list[int]]:
-    """The numbers with those that follow one another in a document put together, by the best of each piece."""
-    rank = {number: place for place, number in enumerate(numbers)}
-    pieces: list[list[int]] = []
-    for number in sorted(numbers):
-        last = pieces[-1][-1] if pieces else -2
-        touches = number < tree.levels[0] and last == number - 1
-        if touches and tree.leaf_documents[last] == tree.leaf_documents[number]:
-            pieces[-1].append(number)
-        else:
-            pieces.append([number])
-    return sorted(pieces, key=lambda piece: min(rank[number] for number in piece))

@@ -2,7 +2,7 @@
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from itertools import accumulate
@@ -20,7 +20,7 @@ from index_store.name_table import Names
 from index_store.outline import LABEL_CHARS, Outline
 from index_store.store import Store, check, check_chunks
 from index_store.tables import NODE_ROW, byte_at, char_at, count_chars, ranges, sizes_of
-from index_store.terminal import count
+from index_store.terminal import brief, count
 from index_store.types import Document, Node, Span
 from index_store.vectors import InvertedFile
 
@@ -78,6 +78,41 @@ class Tree:
             f"L{i}-00000..{self.id_of(self._first[i + 1] - 1)}" for i in range(len(self.levels))
         )
         raise NoSuchNode(f"no node {str(node)[:80]!r}; this index has {sizes}")
+
+    def piece_id(self, piece: range) -> str:
+        """The name of nodes that follow one another: the id of one, or `L0-00003..L0-00007`."""
+        first, last = self.id_of(piece[0]), self.id_of(piece[-1])
+        return first if len(piece) == 1 else f"{first}..{last}"
+
+    def piece_of(self, name: str) -> range:
+        """The numbers of the nodes that `piece_id` names so. Raises NoSuchNode, also where they are no such piece."""
+        first, dots, last = name.partition("..") if isinstance(name, str) else (name, "", "")
+        start = self.number_of(first)
+        piece = range(start, (self.number_of(last) if dots else start) + 1)
+        if len(piece) != 1 and not self.is_piece(piece):
+            raise NoSuchNode(
+                f"{brief(name)} are not chunks that follow one another in a document; name them one by one"
+            )
+        return piece
+
+    def is_piece(self, numbers: range) -> bool:
+        """Whether these are chunks that follow one another in a document."""
+        if not numbers or numbers[0] < 0 or numbers[-1] >= self.levels[0] or numbers.step != 1:
+            return False
+        return bool(self.leaf_documents[numbers[0]] == self.leaf_documents[numbers[-1]])
+
+    def pieces(self, numbers: Iterable[int]) -> list[range]:
+        """The nodes, each once, with chunks that follow one another in a document put together; a piece stands where
+        its first node stood."""
+        rank = {number: place for place, number in reversed(list(enumerate(numbers)))}
+        pieces: list[range] = []
+        for number in sorted(rank):
+            last = pieces[-1] if pieces else range(-1)
+            if number == last.stop and self.is_piece(range(last.start, number + 1)):
+                pieces[-1] = range(last.start, number + 1)
+            else:
+                pieces.append(range(number, number + 1))
+        return sorted(pieces, key=lambda piece: min(rank[number] for number in piece))
 
     def level_range(self, level: int) -> range:
         """The node numbers of one level. Raises NoSuchNode."""

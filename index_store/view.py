@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from index_store.branches import Branch, best_branches
 from index_store.errors import BadQuery
-from index_store.gathering import Evidence, evidence_for, gather
+from index_store.gathering import Evidence, Piece, evidence_for, gather
 from index_store.grep import Grep
 from index_store.index import Index
 from index_store.search import chunks_in
@@ -155,20 +155,22 @@ class View:
             check=check,
         )
 
-    def evidence_for(self, question: str, under: int | None = None) -> Evidence:
-        """The evidence for a question among the chunks in this view, or in the branch below the node `under`."""
+    def evidence_for(self, question: str, under: Sequence[int] = ()) -> Evidence:
+        """The evidence for a question among the chunks in this view, or in the branches below the nodes `under`."""
         chunks = np.asarray(self.chunks, dtype=np.int64)
-        if under is not None:
-            chunks = np.intersect1d(chunks, self.index.below(under), assume_unique=True)
+        if under:
+            below = np.unique(np.concatenate([self.index.below(number) for number in under]))
+            chunks = np.intersect1d(chunks, below, assume_unique=True)
         vector = self.index.embed_queries([question])[0] if self.index.vectors.shape[1] else None
         return evidence_for(self.index, question, chunks, vector)
 
     def best_branches(self, question: str, under: int | None, k: int) -> list[Branch]:
         """The `k` branches of the view, or below `under`, that hold the most evidence for a question, most first."""
-        evidence, top = self.evidence_for(question, under), self.root if under is None else under
+        evidence = self.evidence_for(question, () if under is None else (under,))
+        top = self.root if under is None else under
         return best_branches(self.index, top, evidence.chunks, evidence.shares, k, self.__contains__)
 
-    def gather(self, question: str, under: int | None, chars: int) -> list[list[int]]:
+    def gather(self, question: str, under: Sequence[int], chars: int) -> list[Piece]:
         """As `gathering.gather`, of the chunks in this view or below `under`, and of summaries that may be read."""
         return gather(self.index, self.evidence_for(question, under), chars, self.is_text)
 

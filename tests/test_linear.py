@@ -23,9 +23,9 @@ CHARS = 8_000  # of the small text
 
 def nested(size: int) -> str:
     """Marks one in another, each with a hash that is not that of what it encloses."""
-    marks = [f"{number:012x} 1/1" for number in range(size // 60)]
+    marks = [f"{number:012x}" for number in range(size // 60)]
     begin = (f"<<<DATA {mark} a>>>\n" for mark in marks)
-    return "".join([*begin, *(f"<<<END {mark}>>>\n" for mark in reversed(marks))])
+    return "".join([*begin, *(f"<<<END {mark} 1>>>\n" for mark in reversed(marks))])
 
 
 READERS: dict[str, Callable[[str], object]] = {
@@ -53,7 +53,7 @@ UNITS = [
     "```python\n", "~~~\n", "<think>", "<code>", "FINAL(", "FINAL(\n", ")\n", '[a] "b\n', '[a] "b"\n\n', '"\n\n', "# ",
     "- ", "&#", "<a ", "<!--", "</", "<a b='", ".", "! ", "ignore ", "your answer ", "context.", "“", "\u200d", "\r\n",
     "A", "A ", "A of ", "St. ", "a.", "aB", "a_", "a1", "1.", "1-", "A’s ", "Aa 1 ",
-    "<<<DATA aaaaaaaaaaaa 1/999999999 x>>>\n", "<<<DATA aaaaaaaaaaaa 1/2 x>>>\n<<<END aaaaaaaaaaaa 1/2>>>\n",
+    "<<<DATA aaaa x>>>\n", "<<<DATA aaaa x>>>\n<<<END aaaa 1>>>\n", "<<<END aaaa 999999999>>>\n",
 ]
 # fmt: on
 TEXTS: dict[str, Callable[[int], str]] = {
@@ -82,11 +82,11 @@ def test_eight_times_the_text_takes_no_more_than_some_eight_times_the_time(name:
 
 
 def test_a_true_block_is_found_whatever_false_marks_stand_before_it_or_around_it() -> None:
-    blocks = [Block("a", "the text"), Block("b", "<<<DATA 0123456789ab 1/1 x>>>\n")]
-    true, many = quote(blocks), "<<<DATA aaaaaaaaaaaa 1/2 x>>>\n" * 50
+    blocks = [Block("a", "the text"), Block("b", "<<<DATA 0123 x>>>\n")]
+    true, many = quote(blocks), "<<<DATA aaaa x>>>\n" * 50
     assert unquote(f"{many}{true}\n{many}") == blocks
-    around = "".join(f"<<<DATA {n:012x} 1/1 x>>>\n" for n in range(7))
-    after = "".join(f"\n<<<END {n:012x} 1/1>>>" for n in reversed(range(7)))
+    around = "".join(f"<<<DATA {n:012x} x>>>\n" for n in range(7))
+    after = "".join(f"\n<<<END {n:012x} 1>>>" for n in reversed(range(7)))
     assert unquote(f"{around}{true}{after}") == blocks
     assert outside(f"{around}{true}{after}") == f"{around}{after}"
     assert unquote(f"{nested(600)}{true}") == blocks

@@ -276,11 +276,12 @@ def _document(view: View, doc: Json) -> Document | None:
 
 def _node_span(view: View, node: Json) -> list[Span]:
     try:
-        number = view.index.number_of(node) if isinstance(node, str) else None
+        piece = view.index.piece_of(node) if isinstance(node, str) else range(0)
     except NoSuchNode:
         return []
-    span = view.index.span_at(number) if number is not None and number in view else None
-    return [span] if span else []
+    spans = [span for number in piece if number in view and (span := view.index.span_at(number))]
+    # The place of a piece is one stretch, so that a quote may run over the ends of its chunks.
+    return [Span(spans[0].doc, spans[0].start, spans[-1].end)] if len(spans) == len(piece) and spans else []
 
 
 def _as_claim(item: Json) -> str:

@@ -16,7 +16,7 @@ from rlm.gateway.types import Usage
 _TOLD_S = 0.5  # a wait before the first attempt that is worth telling
 _UNITS = {"tokens": "token", "calls": "call"}
 #: How a message ends that tells a model that its answer was not taken, and why (rlm.prompts); the fence is random.
-_NOT_TAKEN = re.compile(r"\n<<<END (\w{1,64}) 1/1>>>\n(?:Mend it|Answer again)[^\n]*\Z")
+_NOT_TAKEN = re.compile(r"\n<<<END (\w{4,64}) 1>>>\n(?:Mend it|Answer again)[^\n]*\Z")
 
 
 def attempts_in_words(event: Mapping[str, Any]) -> str:

@@ -388,12 +388,12 @@ def cell_was_let_run(story: Story, event: RecordedEvent) -> str:
 
 
 def run_searched_for_its_end(story: Story, event: RecordedEvent) -> str:
-    """The run itself makes one search in its root, after a cell or a call has ended and before its last one."""
+    """The run itself gathers once in its root, after a cell or a call has ended and before its last one."""
     if "by" not in event:
         return ""
     talk = story.talks[event["conversation"]]
-    if event["conversation"] != "0" or event["verb"] != "search" or event["cell"] != talk.cell:
-        return "the run itself is said to have done something else than search in its root"
+    if event["conversation"] != "0" or event["verb"] != "gather" or event["cell"] != talk.cell:
+        return "the run itself is said to have done something else than gather in its root"
     if talk.call or talk.scan:
         return "the run itself is said to search while a cell or a call is under way"
     return "the run itself is said to search twice for one end" if talk.searched else ""

@@ -18,7 +18,7 @@ from index_store.terminal import brief
 #: takes the fields of its kind as they are.
 RecordedEvent: TypeAlias = dict[str, Any]
 
-FORMAT = 1
+FORMAT = 2
 MAX_DEPTH = 64  # lists and objects inside one another; json itself gives up near 1000, depending on the stack
 MAX_NUMBER = 2**53
 CONTEXT_CHARS = 200  # of the source, on either side of a citation, that a trace holds

@@ -1,5 +1,6 @@
 """Which branches of the tree a run entered, and what else was on offer, from its events alone."""
 
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -10,7 +11,7 @@ from rlm.gateway.blocks import Block, unquote
 Standing: TypeAlias = Literal["cited", "entered", "seen", "passed"]
 
 #: Verbs whose result is the words of the nodes shown; the others list nodes, which are then only on offer.
-_OPENING = frozenset({"peek", "read"})
+_OPENING = frozenset({"gather", "peek", "read"})
 #: Verbs that ask where a node lies; naming a node to them is not yet going there.
 LOCATING = frozenset(
     {
@@ -18,6 +19,8 @@ LOCATING = frozenset(
         "path",
     }
 )
+#: The name of a block of several chunks.
+_PIECE = re.compile(r"L0-(\d{5,12})\.\.L0-(\d{5,12})", re.ASCII)
 #: Arguments that are words, not places: a query that happens to read like a node id enters nothing.
 _WORDS = frozenset({"query", "pattern", "question", "prompt", "doc"})
 
@@ -105,9 +108,9 @@ def places_of(events: Sequence[RecordedEvent]) -> dict[str, Place]:
 def given_to_models(events: Sequence[RecordedEvent]) -> dict[int, list[Block]]:
     """The data blocks that the engine itself put into each ask of a model, by the seq of the ask.
 
-    A block's name is the id of its node, or the place of its span. Code can print lines that look like a block, so
-    only asks that no output of a cell can have reached are read: the first of the root, and those of llm_query,
-    without the blocks that the code wrote into its own prompt.
+    A block's name is the id of its node, or of its first and last, or the place of its span. Code can print lines that
+    look like a block, so only asks that no output of a cell can have reached are read: the first of the root, and those
+    of llm_query, without the blocks that the code wrote into its own prompt.
     """
     prompts = _prompts(events)
     first = next(
@@ -124,8 +127,8 @@ def given_to_models(events: Sequence[RecordedEvent]) -> dict[int, list[Block]]:
 
 def words_by_node(event: RecordedEvent) -> dict[str, str]:
     """The words that a visit showed of each node, as far as its result says which words are whose."""
-    names = [ref["node"] for ref in event["shown"] if ref["node"] is not None]
-    result = event["result"]
+    refs = {ref["node"]: ref for ref in event["shown"] if ref["node"] is not None}
+    names, result = list(refs), event["result"]
     if isinstance(result, str):
         return {names[0]: result} if len(names) == 1 else {}
     by_node: dict[str, str] = {}
@@ -136,7 +139,18 @@ def words_by_node(event: RecordedEvent) -> dict[str, str]:
         )
         if node is not None and words:
             by_node.setdefault(node, words)
+        elif words and isinstance(item.get("nodes"), list):
+            for node in filter(names.__contains__, item["nodes"]):
+                by_node.setdefault(node, _part(words, item.get("start"), refs[node]))
     return by_node
+
+
+def _part(words: str, start: Any, ref: dict[str, Any]) -> str:
+    """What of a piece, which begins at character `start` of a document, is of one node; all where that is not told."""
+    low, high = ref.get("start"), ref.get("end")
+    if not all(isinstance(place, int) for place in (start, low, high)):
+        return words
+    return words[max(low - start, 0) : max(high - start, 0)]
 
 
 def words_shown(events: Sequence[RecordedEvent]) -> Iterator[tuple[int, dict[str, str]]]:
@@ -146,7 +160,22 @@ def words_shown(events: Sequence[RecordedEvent]) -> Iterator[tuple[int, dict[str
         if event["kind"] == "visited":
             yield event["seq"], words_by_node(event)
         elif event["seq"] in given:
-            yield event["seq"], {block.name: block.text for block in given[event["seq"]]}
+            yield (
+                event["seq"],
+                {node: block.text for block in given[event["seq"]] for node in nodes_of(block)},
+            )
+
+
+def nodes_of(block: Block) -> list[str]:
+    """The ids of the nodes that a block is of, by its name; the name itself where it is no piece.
+
+    A chunk has a character at least, so that no name in a trace from elsewhere stands for more nodes than its text.
+    """
+    match = _PIECE.fullmatch(block.name)
+    if match is None:
+        return [block.name]
+    first, last = int(match[1]), int(match[2])
+    return [f"L0-{place:05d}" for place in range(first, min(last, first + len(block.text)) + 1)]
 
 
 def texts_held(events: Sequence[RecordedEvent]) -> dict[int, list[str]]:
@@ -190,10 +219,11 @@ def _entered(event: RecordedEvent, places: dict[str, Place], given: dict[int, li
     if event["kind"] == "child_called":
         named = [event["under"]]
     elif event["kind"] == "model_asked":
-        named = [block.name for block in given.get(event["seq"], ())]
+        named = [node for block in given.get(event["seq"], ()) for node in nodes_of(block)]
     elif event["kind"] == "visited" and event["verb"] not in LOCATING and not event.get("error"):
         named = [value for key, value in event["arguments"].items() if key not in _WORDS]
         named = [node for value in named for node in (value if isinstance(value, list) else [value])]
+        named = [node.get("node") if isinstance(node, dict) else node for node in named]
         named += [ref["node"] for ref in event["shown"]] if event["verb"] in _OPENING else []
     else:
         return []

@@ -93,7 +93,7 @@ def passages_of(event: RecordedEvent) -> Iterator[Passage]:
     if event["kind"] != "visited" or event.get("error"):
         return
     result, arguments, verb = event["result"], event["arguments"], event["verb"]
-    if verb in ("search", "peek"):
+    if verb in ("gather", "peek", "search"):
         for entry in result if isinstance(result, list) else [result]:
             if isinstance(entry, dict) and isinstance(text := entry.get("text"), str):
                 yield from _placed(entry.get("doc"), entry.get("start"), None, text)

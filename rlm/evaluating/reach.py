@@ -6,8 +6,9 @@ yes or no, and a question's figure is the share of its gold places for which it 
     offered  one of its chunks stood in what a verb gave (in its list, its packs, or beside it as not taken), or was
              entered
     entered  one of its chunks was opened, named to a verb or a child, or read
-    read     words of it were given, in a text that was given whole, to a model or to the code: by `read`, `slice`,
-             `text`, or as a data block in a prompt; not the first words of a hit or a peek, nor the line of a match
+    read     words of it were given, in a text that was given whole, to a model or to the code: by `gather`, `read`,
+             `slice`, `text`, or as a data block in a prompt; not the first words of a hit or a peek, nor the line of a
+             match
     cited    a citation of the answer that stands in the documents, word for word or respaced, shares a character with
              it
 
@@ -35,7 +36,7 @@ from rlm.evaluating.cases import Gold, span_of
 from rlm.gateway.blocks import block_name
 
 #: Verbs whose result is the whole text of what they show.
-_WHOLE = frozenset({"read", "slice", "text"})
+_WHOLE = frozenset({"gather", "read", "slice", "text"})
 _SPAN = re.compile(r"(?P<doc>.*) (?P<start>\d{1,12})-(?P<end>\d{1,12})", re.DOTALL)
 
 
@@ -151,12 +152,12 @@ def _span(ref: Mapping[str, Any]) -> Span | None:
 
 
 def _named_spans(view: View, name: str, by_block: Mapping[str, str]) -> list[Span]:
-    """What a data block is of: a chunk, what is in view of a document, or characters of one; [] for a summary."""
+    """What a data block is of: chunks, what is in view of a document, or characters of one; [] for a summary."""
     if doc := by_block.get(name):
         return view.spans_of(doc)
     with suppress(IndexStoreError):
-        span = view.index.span_at(view.index.number_of(name))
-        return [] if span is None else [span]
+        spans = (view.index.span_at(number) for number in view.index.piece_of(name))
+        return [span for span in spans if span is not None]
     match = _SPAN.fullmatch(name)
     doc = by_block.get(match["doc"]) if match else None
     return [Span(doc, int(match["start"]), int(match["end"]))] if match and doc else []

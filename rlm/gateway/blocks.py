@@ -1,19 +1,21 @@
 """Data blocks: the only way a document's text enters a prompt.
 
-Each block stands between two marked lines. The mark is a hash of all the blocks, chosen so that it
-occurs in none of them: no text can close its own block or open another.
+Each block stands below a marked line, and a marked line with their number ends them all. The mark is a hash of all the
+blocks, chosen so that it occurs in none of them: no text can close its own block or open another.
 """
 
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, pairwise
+
+#: A mark of few digits costs few tokens. It need not be hard to guess, as it is one that no text holds.
+MARK_DIGITS = 4
+_TRIES = 8  # marks of one length, until a longer one is taken
 
 _LINE = re.compile(
-    r"^<<<(?P<word>DATA|END) (?P<mark>[0-9a-f]{12}) (?P<i>[1-9]\d{0,8})/(?P<n>[1-9]\d{0,8})"
-    r"(?: (?P<name>.*))?>>>$",
+    r"^<<<(?:DATA (?P<mark>[0-9a-f]{4,64}) (?P<head>.*)|END (?P<ended>[0-9a-f]{4,64}) (?P<n>[1-9]\d{0,8}))>>>$",
     re.MULTILINE | re.ASCII,
 )
 
@@ -52,12 +54,11 @@ def block_name(words: str) -> str:
 
 def quote(blocks: Sequence[Block]) -> str:
     """The blocks as text for a prompt; `unquote` gives them back exactly. No blocks: empty."""
+    if not blocks:
+        return ""
     mark = _mark(blocks)
-    n = len(blocks)
-    return "\n".join(
-        f"<<<DATA {mark} {i}/{n} {block.head}>>>\n{block.text}\n<<<END {mark} {i}/{n}>>>"
-        for i, block in enumerate(blocks, 1)
-    )
+    lines = (f"<<<DATA {mark} {block.head}>>>\n{block.text}\n" for block in blocks)
+    return f"{''.join(lines)}<<<END {mark} {len(blocks)}>>>"
 
 
 def unquote(prompt: str) -> list[Block]:
@@ -80,52 +81,45 @@ def outside(prompt: str) -> str:
 def _mark(blocks: Sequence[Block]) -> str:
     parts = [part.encode("utf-8", "surrogatepass") for block in blocks for part in (block.head, block.text)]
     content = hashlib.sha256(b"".join(b"%d:%b" % (len(part), part) for part in parts)).digest()
-    marks = (hashlib.sha256(content + b"%d" % salt).hexdigest()[:12] for salt in count())
+    hashes = (hashlib.sha256(content + b"%d" % salt).hexdigest() for salt in count())
+    marks = (digits[: MARK_DIGITS + salt // _TRIES] for salt, digits in enumerate(hashes))
     return next(mark for mark in marks if not any(mark in b.head or mark in b.text for b in blocks))
 
 
 def _groups(prompt: str) -> Iterator[tuple[int, int, list[Block]]]:
     """Each true run of blocks: where it starts and ends in the prompt, and the blocks."""
-    lines = list(_LINE.finditer(prompt))
-    same_mark: dict[str, list[re.Match[str]]] = {}
-    for line in lines:
-        same_mark.setdefault(line["mark"], []).append(line)
-    nth: Counter[str] = Counter()
     end, false_ends = 0, list[int]()
-    for line in lines:
-        first = nth[line["mark"]]
-        nth[line["mark"]] += 1
-        if line.start() < end or line["i"] != "1" or line["word"] != "DATA":
+    for lines in _runs(prompt):
+        start, past = lines[0].start(), lines[-1].end()
+        false_ends = [at for at in false_ends if at > start]
+        if start < end or len(false_ends) >= FALSE_AROUND:
             continue
-        false_ends = [at for at in false_ends if at > line.start()]
-        group = _in_order(same_mark[line["mark"]], first) if len(false_ends) < FALSE_AROUND else []
-        if not group:
-            continue
-        if quote(blocks := _between(prompt, group)) == prompt[line.start() : group[-1].end()]:
-            end = group[-1].end()
-            yield line.start(), end, blocks
+        if quote(blocks := _between(prompt, lines)) == prompt[start:past]:
+            end = past
+            yield start, end, blocks
         else:
-            false_ends.append(group[-1].end())
+            false_ends.append(past)
 
 
-def _in_order(lines: Sequence[re.Match[str]], first: int) -> list[re.Match[str]]:
-    """The lines DATA 1/n, END 1/n, ... END n/n from the `first` of these lines on; [] where they are not in order.
+def _runs(prompt: str) -> list[list[re.Match[str]]]:
+    """The lines of each run that may be true, by where it starts: DATA lines of one mark, then END with their number.
 
-    Stops at the first line that is not the next one: so all groups of one mark together read each line twice at most.
+    A line is of one run at most, so that all runs together have no more lines than the prompt.
     """
-    n = int(lines[first]["n"])
-    if first + 2 * n > len(lines):
-        return []
-    wanted = ((word, i, n) for i in range(1, n + 1) for word in ("DATA", "END"))
-    for at, words in enumerate(wanted, first):
-        if (lines[at]["word"], int(lines[at]["i"]), int(lines[at]["n"])) != words:
-            return []
-    return list(lines[first : first + 2 * n])
+    opened: dict[str, list[re.Match[str]]] = {}
+    runs = []
+    for line in _LINE.finditer(prompt):
+        if line["mark"]:
+            opened.setdefault(line["mark"], []).append(line)
+        elif len(lines := opened.pop(line["ended"], [])) >= int(line["n"]):
+            runs.append([*lines[-int(line["n"]) :], line])
+    return sorted(runs, key=lambda lines: lines[0].start())
 
 
 def _between(prompt: str, lines: Sequence[re.Match[str]]) -> list[Block]:
-    pairs = zip(lines[::2], lines[1::2], strict=True)
-    return [_block(a["name"] or "", prompt[a.end() + 1 : max(a.end() + 1, b.start() - 1)]) for a, b in pairs]
+    return [
+        _block(a["head"], prompt[a.end() + 1 : max(a.end() + 1, b.start() - 1)]) for a, b in pairwise(lines)
+    ]
 
 
 def _block(head: str, text: str) -> Block:

@@ -244,7 +244,7 @@ class Calls:
         listed = [checks.nodes(nodes) for nodes in places]
         if (count := sum(map(len, listed))) > PASSAGES:
             raise Refused(refusals.PASSAGES.format(count=count, most=PASSAGES))
-        passages = [[self.verbs.passage(place) for place in nodes] for nodes in listed]
+        passages = [self.verbs.passages(nodes) for nodes in listed]
         sizes = [sum(passage.chars for passage in of_prompt) for of_prompt in passages]
         if (chars := max(sizes, default=0)) > PASSAGE_CHARS:
             raise Refused(refusals.PASSAGE_CHARS.format(chars=chars, most=PASSAGE_CHARS))

@@ -61,12 +61,26 @@ def one_each(name: str, values: Json, count: int) -> list[Json]:
 
 
 def nodes(values: Json) -> list[Json]:
-    """The items of a list of nodes; [] for None. The items themselves are not checked. Raises Refused."""
+    """The items of a list of nodes, of a piece of `gather` the nodes in it; [] for None. Raises Refused.
+
+    The items themselves are not checked.
+    """
     if values is None:
         return []
     if not isinstance(values, list | tuple):
         raise Refused(refusals.NODES.format(value=type(values).__name__))
-    return list(values)
+    return [node for item in values for node in _nodes_of(item)]
+
+
+def _nodes_of(item: Json) -> Sequence[Json]:
+    nodes = item.get("nodes") if isinstance(item, Mapping) else None
+    return nodes if isinstance(nodes, list) else [item]
+
+
+def branches(under: Json) -> list[Json]:
+    """The branches to look under: one, or those in a list, which are not checked; [] for None. Raises Refused."""
+    listed = nodes(under) if isinstance(under, list | tuple) else [] if under is None else [under]
+    return [item["node"] if isinstance(item, Mapping) and "node" in item else item for item in listed]
 
 
 def flag(name: str, value: Json) -> bool:

@@ -94,9 +94,7 @@ def _outputs(talk: Conversation) -> Iterator[Block]:
 
 def _passages(talk: Conversation, verbs: Verbs) -> Iterator[Block]:
     """The passages that verbs have shown, each once, those shown last first."""
-    places: dict[str, Json] = {str(_place(entry)): _place(entry) for entry in reversed(talk.seen)}
-    for place in places.values():
-        yield verbs.block(verbs.passage(place))
+    return map(verbs.block, verbs.passages([_place(entry) for entry in reversed(talk.seen)]))
 
 
 def _place(entry: Entry) -> Json:

@@ -1,14 +1,15 @@
 """`offline/navigator`: a stand-in for a root model, without a language model: rules that write real REPL code.
 
-It climbs as a good model would: peek at the overview and search for seeds; climb to the seeds' parents; search and
-grep inside those branches; let sub-calls read; answer with citations. A question in several parts is handed, part by
-part, to children on branches of their own. Which cell comes next depends on what the last one printed.
+It goes as a good model would, in one cell for a simple question: see which branches hold the evidence, gather what to
+read, let a sub-call read it, answer with its quotes. Where nothing was there it looks wider in a second cell. A
+question in several parts is handed, part by part, to children on branches of their own.
 """
 
 import re
 from collections.abc import Sequence
 
 from rlm.gateway.blocks import outside, quote, unquote
+from rlm.gateway.offline.questions import what_quotes_are
 from rlm.gateway.offline.reader import NO_PASSAGE, read
 from rlm.gateway.offline.registry import register_offline
 from rlm.gateway.types import Message
@@ -18,110 +19,76 @@ _SPLIT = re.compile(
     r"\?\s+(?:and\s+)?|;\s+|,?\s+and\s+(?=(?:what|which|how|who|whom|whose|when|where|why|does|do|did|is|are|was|were)\b)",
     re.IGNORECASE,
 )
+_TOO_FEW = "give more"  # how the refusal of so few characters that no passage fits ends
 _NAMES = re.compile(r"[\"'`‘“]([^\"'`’”]{2,60})[\"'`’”]|\b(\w+(?:[._]\w+)+|\w*\d\w*|(?<!^)[A-Z]\w+)\b")
 
-PEEK = """\
-question = {question!r}
-parts = {parts!r}
-branches, found = {{}}, {{}}
-view = context.overview()
-print(view["documents"], "documents,", view["characters"], "characters. Branches at the top:")
-for child in view["children"]:
-    print(child["node"], child["label"])
-seeds = {{part: context.search(part, k=12) for part in parts}}
-for part, hits in seeds.items():
-    print("SEEDS", repr(part))
-    for hit in hits[:6]:
-        print(" ", hit["node"], round(hit["score"], 2), hit.get("doc", ""), "|", hit["label"])
+FIRST_CHARS, MORE_CHARS = 5_000, 24_000  # that are read for a part, at first and where that held nothing
+SHARE = 0.05  # of the evidence; a branch that has less is passed by
+
+BEGIN = """\
+parts, found = {parts!r}, {{}}
 """
 
-CLIMB = """\
-for part, hits in seeds.items():
-    votes = collections.Counter()
-    for rank, hit in enumerate(hits):
-        for parent in context.parents(hit["node"])[:1]:
-            votes[parent["node"]] += 1 / (rank + 1)
-    branches[part] = [node for node, _ in votes.most_common(2)]
-    print("BRANCHES for", repr(part))
-    for node in branches[part]:
-        near = context.peek(node)
-        print(" ", near["node"], "|", near["label"], "|", near["text"][:160].replace("\\n", " "))
+BRANCHES = """\
+pool = {{}}
+for part in {wanted!r}:
+    branches = context.branches(part)
+    taken = [branch for branch in branches if branch["share"] >= {share}]
+    print(len(taken), "of", len(branches), "BRANCHES for", repr(part))
+    for branch in taken[:4]:
+        print(" ", branch["node"], branch["share"], "of the evidence |", branch["label"])
+    pool[part] = context.gather(part, chars={chars}, under=[branch["node"] for branch in taken])
+"""
+
+GATHER = """\
+pool = {{part: context.gather(part, chars={chars}) for part in {wanted!r}}}
+"""
+
+GREP = """\
+for part, terms in {terms!r}.items():
+    for term in terms:
+        matches = context.grep(re.escape(term), ignore_case=True, limit=6)
+        print("grep", repr(term), len(matches), "matches")
+        pool[part] += [match["node"] for match in matches]
+"""
+
+READ = """\
+quoted = re.compile(r'^\\[([^\\n\\]]+)\\] "(.*?)"$(?=\\n\\[|\\Z)', re.DOTALL | re.MULTILINE)
+for part, reply in zip(pool, llm_query_batched(list(pool), nodes=list(pool.values()))):
+    if isinstance(reply, dict):
+        raise RuntimeError(reply["error"])
+    found[part] = [{"node": node, "quote": quote} for node, quote in quoted.findall(reply)]
 """
 
 DESCEND = """\
 under = []
-for part, hits in seeds.items():
-    votes = collections.Counter()
-    for rank, hit in enumerate(hits):
-        steps = context.path(hit["node"])
-        votes[steps[min(1, len(steps) - 1)]["node"]] += 1 / (rank + 1)
-    under.append(votes.most_common(1)[0][0] if votes else None)
-children = rlm_query_batched(parts, under=under)
-for part, branch, child in zip(parts, under, children):
+for part in parts:
+    best = context.branches(part, k=1)
+    under.append(best[0]["node"] if best and best[0]["share"] > 0.5 else None)
+for part, branch, child in zip(parts, under, rlm_query_batched(parts, under=under)):
     found[part] = [c for c in child["citations"] if c["supported"] != "unsupported"]
-    print("CHILD", repr(part), "under", branch, "found", len(found[part]), "passages")
-print("MISSING", [part for part in parts if not found[part]])
+    print("CHILD", repr(part), "under", branch or "the whole corpus", "found", len(found[part]), "passages")
 """
 
-GATHER = """\
-terms = {terms!r}
-pool = {{}}
-for part in {wanted!r}:
-    hits = seeds[part] + [h for node in branches.get(part, []) for h in context.search(part, k=6, under=node)]
-    nodes = [hit["node"] for hit in hits]
-    for term in terms.get(part, []):
-        matches = context.grep(re.escape(term), ignore_case=True, limit=6)
-        print("grep", repr(term), len(matches), "matches")
-        nodes += [match["node"] for match in matches]
-    pool[part] = list(dict.fromkeys(nodes))[:24]
-    print("POOL", repr(part), len(pool[part]), "chunks")
-"""
-
-WIDEN = """\
-pool = {{}}
-for part in {wanted!r}:
-    summaries = [hit["node"] for hit in context.search(part, k=8, level=1)] if len(view["levels"] or [0, 0]) > 1 else []
-    nodes = [leaf["node"] for node in summaries[:4] for leaf in context.leaves(node)]
-    nodes += [hit["node"] for hit in context.search(part, k=40)]
-    pool[part] = list(dict.fromkeys(nodes))[:48]
-    print("POOL", repr(part), len(pool[part]), "chunks")
-"""
-
-READ = """\
-asked, batches = [], []
-for part, nodes in pool.items():
-    for i in range(0, len(nodes), 12):
-        asked.append(part)
-        batches.append(nodes[i:i + 12])
-replies = llm_query_batched(asked, nodes=batches)
-quoted = re.compile(r'^\\[([^\\n\\]]+)\\] "(.*?)"$(?=\\n\\[|\\Z)', re.DOTALL | re.MULTILINE)
-shortlist = {}
-for part, reply in zip(asked, replies):
-    for node, quote in quoted.findall(reply) if isinstance(reply, str) else []:
-        shortlist.setdefault(part, []).append(node)
-best = llm_query_batched(list(shortlist), nodes=[list(dict.fromkeys(n))[:12] for n in shortlist.values()])
-for part, reply in zip(shortlist, best):
-    notes = quoted.findall(reply) if isinstance(reply, str) else []
-    found[part] = [{"node": node, "quote": quote} for node, quote in notes]
-    for claim in found[part]:
-        print("FOUND", claim["node"], "|", claim["quote"][:200])
-print("MISSING", [part for part in parts if not found.get(part)])
+MISSING = """\
+missing = [part for part in parts if not found.get(part)]
+print("MISSING", missing)
 """
 
 ANSWER = """\
-lines, citations = [], []
+lines, citations = {first_lines!r}, []
 for part in parts:
     claims = found.get(part) or []
     if len(parts) > 1:
         lines.append(part + ":")
-    for claim in claims[:3]:
+    for claim in claims:
         citations.append(claim)
-        lines.append(f'"{" ".join(claim["quote"].split())}" [{len(citations)}]')
+        lines.append(f'"{{" ".join(claim["quote"].split())}}" [{{len(citations)}}]')
     if not claims:
         lines.append("The documents do not say.")
 answer["content"] = "\\n".join(lines) if citations else "Not in these documents."
 answer["citations"] = citations
-answer["ready"] = True
+answer["ready"] = {ready}
 """
 
 
@@ -133,13 +100,9 @@ answer["ready"] = True
 
 #: The sentence before each step's code, by which the step is recognised in the conversation.
 SAYS = {
-    "PEEK": "I look at the top of the tree and search for seeds.",
-    "CLIMB": "I climb from the seeds to see which branches hold them.",
-    "DESCEND": "The question has parts: a child for each, on the branch its seeds stand in.",
-    "GATHER": "I gather chunks from these branches, and grep for names.",
-    "WIDEN": "Some of it was not there: I look wider.",
-    "READ": "Sub-calls read the chunks, then the best of them again.",
-    "ANSWER": "I answer with what was found.",
+    "LOOK": "I look which branches hold the evidence, gather the best of it, let a sub-call read it, and answer.",
+    "DESCEND": "The question has parts: a child for each, on the branch that holds most of its evidence.",
+    "WIDEN": "Some of it was not there: I gather more, grep for names, and answer with what there is.",
     "GIVE_UP": "That failed, and nothing can be found without it.",
 }
 
@@ -152,11 +115,32 @@ def navigate(messages: list[Message], max_tokens: int) -> str:
     parts = parts_of(question)
     steps = [_step_of(m["content"]) for m in messages if m["role"] == "assistant"]
     if not steps:
-        return _cell("PEEK", PEEK.format(question=question, parts=parts))
+        return _descend(question, parts) if len(parts) > 1 else _look(question, parts, parts)
     printed, ok = _last_output(messages)
-    if not ok and steps[-1] in ("PEEK", "ANSWER", "GIVE_UP"):
+    if not ok and steps[-1] != "DESCEND" and not (steps[-1] == "LOOK" and _TOO_FEW in printed):
         return _cell("GIVE_UP", GIVE_UP.format(why=_why(printed)))
-    return _next_cell(steps, parts, _missing(printed, parts) if ok else parts)
+    missing = _missing(printed, parts) if ok else parts
+    return _look(question, parts, missing) if steps[-1] == "DESCEND" else _widen(question, parts, missing)
+
+
+def _look(question: str, parts: Sequence[str], wanted: Sequence[str]) -> str:
+    begin = BEGIN.format(parts=parts) if wanted == parts else ""
+    look = BRANCHES.format(wanted=list(wanted), share=SHARE, chars=FIRST_CHARS)
+    return _cell("LOOK", begin, look, READ, MISSING, _answer(question, "not missing"))
+
+
+def _descend(question: str, parts: Sequence[str]) -> str:
+    return _cell("DESCEND", BEGIN.format(parts=parts), DESCEND, MISSING, _answer(question, "not missing"))
+
+
+def _widen(question: str, parts: Sequence[str], wanted: Sequence[str]) -> str:
+    gather = GATHER.format(chars=MORE_CHARS, wanted=list(wanted))
+    grep = GREP.format(terms={part: names_of(part) for part in wanted})
+    return _cell("WIDEN", gather, grep, READ, MISSING, _answer(question, "True"))
+
+
+def _answer(question: str, ready: str) -> str:
+    return ANSWER.format(first_lines=list(filter(None, [what_quotes_are(question)])), ready=ready)
 
 
 def _read(messages: list[Message], max_tokens: int) -> str:
@@ -179,33 +163,12 @@ def _asked_last(messages: list[Message]) -> tuple[str, list[Message]]:
     return question_of(messages), messages
 
 
-def _next_cell(steps: Sequence[str], parts: Sequence[str], missing: Sequence[str]) -> str:
-    """The cell that follows `steps`. `missing`: the parts for which the last step, if it looked, found no answer."""
-    match steps[-1]:
-        case "PEEK":
-            return _cell("DESCEND", DESCEND) if len(parts) > 1 else _cell("CLIMB", CLIMB)
-        case "CLIMB":
-            return _gather(parts)
-        case "DESCEND" if missing:
-            return _gather(missing)
-        case "GATHER" | "WIDEN":
-            return _cell("READ", READ)
-        case "READ" if missing and "WIDEN" not in steps:
-            return _cell("WIDEN", WIDEN.format(wanted=list(missing)))
-    return _cell("ANSWER", ANSWER)
-
-
-def _gather(wanted: Sequence[str]) -> str:
-    terms = {part: names_of(part) for part in wanted}
-    return _cell("GATHER", GATHER.format(terms=terms, wanted=list(wanted)))
-
-
 def _step_of(reply: str) -> str:
     return next((step for step, sentence in SAYS.items() if reply.startswith(sentence)), "")
 
 
-def _cell(step: str, code: str) -> str:
-    return f"{SAYS[step]}\n```python\n{code.strip()}\n```"
+def _cell(step: str, *code: str) -> str:
+    return f"{SAYS[step]}\n```python\n{''.join(code).strip()}\n```"
 
 
 def question_of(messages: Sequence[Message]) -> str:

@@ -18,14 +18,15 @@ from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message, Reply, Request
+from rlm.loop import checks
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 
 NOT_HERE = f"{prompts.NOT_IN_DOCUMENTS}."
 _IS_CODE = re.compile(r"\s*```(?:repl|python|py)\b")
 TRIES = 3  # calls, while the answer lacks what is demanded of it
-HITS = 60  # of the search
-RETRIEVED_TOKENS = 6_000  # of the passages that a search finds, together
+RETRIEVED_TOKENS = 4_000  # of the passages that a search finds, together
+_CHARS_A_TOKEN = 4.5  # of English, about; other texts have fewer, and then the last passages are left out
 _SOURCE = re.compile(r'^[ \t]*\[([^\n\]]+)\][ \t]*["“]', re.MULTILINE)
 _SOURCE_END = re.compile(r'["”][ \t]*$(?=\n+[ \t]*\[|\s*\Z)', re.MULTILINE)
 
@@ -58,17 +59,15 @@ def whole_text(run: Run) -> Passages:
 
 
 def retrieved_text(run: Run, verbs: Verbs, question: str, tokens: int) -> Passages:
-    """The nodes, chunks and summaries in one pool, that a search finds, best first, with `tokens` together at most.
-
-    The collapsed tree of RAPTOR (arXiv 2401.18059, section 3).
-    """
-    entries = verbs.serve("search", [question[:2_000]], {"k": HITS, "level": None})
+    """What `gather` finds to read for a question, the best piece first, with `tokens` together at most."""
+    pieces = verbs.serve("gather", [question[:2_000]], {"chars": int(tokens * _CHARS_A_TOKEN)})
     blocks: list[Block] = []
     left = tokens
-    assert isinstance(entries, list)
-    for entry in entries:
-        block = verbs.block(verbs.passage(entry))
-        block = replace(block, about=block.about + _beside(entry))
+    assert isinstance(pieces, list)
+    for piece in pieces:
+        (passage,) = verbs.passages(checks.nodes([piece]))
+        block = verbs.block(passage)
+        block = replace(block, about=block.about + _beside(piece))
         left -= count_tokens(run.models.root, block.text)
         if left < 0 and blocks:
             break
@@ -76,9 +75,9 @@ def retrieved_text(run: Run, verbs: Verbs, question: str, tokens: int) -> Passag
     return Passages(tuple(blocks), {})
 
 
-def _beside(entry: Json) -> str:
-    """Where else a passage stands, for the line of its block; "" for nowhere."""
-    others = entry.get("also_in") if isinstance(entry, Mapping) else None
+def _beside(piece: Json) -> str:
+    """Where else a piece stands, for the line of its block; "" for nowhere."""
+    others = piece.get("also_in") if isinstance(piece, Mapping) else None
     return f"; also in: {in_place(', '.join(map(str, others)))}" if isinstance(others, list) else ""
 
 

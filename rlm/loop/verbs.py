@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from index_store.errors import IndexStoreError
+from index_store.gathering import Piece
 from index_store.index import Index
 from index_store.terminal import brief
 from index_store.types import Json, Node, Scope, Span
@@ -18,7 +19,7 @@ from index_store.view import View
 from rlm.gateway.blocks import Block, block_name
 from rlm.loop import checks
 from rlm.loop.checks import Refused, is_whole
-from rlm.prompts import refusals
+from rlm.prompts import MARK_TOKENS, refusals
 
 HEAD_CHARS = 400  # of a node's text in `peek`
 SNIPPET_CHARS = 200  # of a hit's text in `search`
@@ -54,9 +55,12 @@ class Visit:
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A text that was asked for, checked and not yet read: a node, by its number, or a span; `chars` long."""
+    """A text that was asked for, checked and not yet read, `chars` long.
 
-    place: int | Span
+    `place`: a span, or the numbers of nodes: of one, or of chunks that follow one another in a document.
+    """
+
+    place: range | Span
     chars: int
 
 
@@ -87,7 +91,7 @@ class Verbs:
         self.index, self.view, self._record = index, View(index, under, scope), record
         self._left_s: Callable[[], float] = _no_deadline
         self._shown: list[Entry] = []
-        self._entered: int | None = None
+        self._entered: list[int] = []
 
     def serve(
         self,
@@ -100,7 +104,7 @@ class Verbs:
 
         `left_s`: gives the seconds that it may still take; a verb that reads much ends at its deadline.
         """
-        self._shown, self._entered, self._left_s = [], None, left_s or _no_deadline
+        self._shown, self._entered, self._left_s = [], [], left_s or _no_deadline
         arguments: dict[str, Json] = {}
         try:
             if name not in VERBS:
@@ -116,11 +120,18 @@ class Verbs:
         self._record(Visit(name, arguments, self._shown, self._siblings(), result))
         return result
 
-    def passage(self, asked: Json) -> Passage:
-        """The passage at a node's id, an entry of a list, or {"doc", "start", "end"}. Raises Refused.
+    def passages(self, asked: Sequence[Json]) -> list[Passage]:
+        """The passages at ids of nodes, entries of lists, or {"doc", "start", "end"}.
 
-        It is not read, and no visit is recorded.
+        Chunks that follow one another are one passage, and each is in one only. They are not read, and no visit is
+        recorded. Raises Refused.
         """
+        places = [self._named_passage(one).place for one in asked]
+        pieces = self.index.pieces(number for place in places if isinstance(place, range) for number in place)
+        spans = dict.fromkeys(place for place in places if isinstance(place, Span))
+        return [*map(self._sized, pieces), *map(self._sized, spans)]
+
+    def _named_passage(self, asked: Json) -> Passage:
         return self._passage(asked["node"] if isinstance(asked, Mapping) and "node" in asked else asked)
 
     def block(self, passage: Passage) -> Block:
@@ -129,9 +140,9 @@ class Verbs:
         if isinstance(place, Span):
             name = block_name(f"{place.doc} {place.start}-{place.end}")
             return Block(name, self.index.span_text(place), self.index.place(place))
-        span = self.index.span_at(place)
-        about = self.index.place(span) if span else ""
-        return Block(self.index.id_of(place), self.index.text_at(place), about)
+        span = self.index.span_at(place[0])
+        about, text = self.index.place(span) if span else "", "".join(map(self.index.text_at, place))
+        return Block(self.index.piece_id(place), text, about)
 
     def branch(self, under: Json) -> str | None:
         """The id of the branch to look under: `under`, or the view's, None for all. Raises Refused outside the view."""
@@ -172,7 +183,8 @@ class Verbs:
     @verb
     def children(self, node: str) -> Json:
         """The entries of a node's children, in order; [] for a chunk."""
-        number = self._entered = self._number(node)
+        number = self._number(node)
+        self._entered = [number]
         return self._entries(self.view.children(number), parent=number)
 
     @verb
@@ -191,25 +203,32 @@ class Verbs:
     @verb
     def leaves(self, node: str, limit: int = LIST_NODES) -> Json:
         """The entries of the first `limit` chunks below a node, in order."""
-        number = self._entered = self._number(node)
+        number = self._number(node)
+        self._entered = [number]
         chunks = self._chunks_below(number)
         return self._entries(chunks[: checks.at_most(limit, LIST_NODES, "limit")])
 
     @verb
     def packs(self, tokens: int = PACK_TOKENS, nodes: Json = None, under: str | None = None) -> Json:
-        """Ids of the chunks in `nodes`, a branch or the view, in lists of at most `tokens` each, one a prompt."""
+        """Ids of the chunks in `nodes`, a branch or the view, in lists of at most `tokens` each, one a prompt.
+
+        The lines that mark passages in a prompt count, so that a pack is sent in as many tokens as were asked for.
+        """
         most = checks.at_most(tokens, READ_CHARS, "tokens")
         chunks = self._chunks_to_pack(nodes, under)
         if len(chunks) > PACK_NODES:
             raise Refused(refusals.PACK_NODES.format(nodes=len(chunks), most=PACK_NODES))
         packs: list[list[str]] = []
         left = 0
+        before = -2
         for number, size in zip(chunks, self.index.rows["tokens"][chunks].tolist(), strict=True):
-            if size > left or not packs:
+            touches = number == before + 1 and self.index.is_piece(range(before, number + 1))
+            marks = 0 if touches else MARK_TOKENS
+            if size + marks > left or not packs:
                 packs.append([])
-                left = most
+                left, marks = most, MARK_TOKENS
             packs[-1].append(self.index.id_of(number))
-            left -= size
+            left, before = left - size - marks, number
         return packs
 
     def _chunks_to_pack(self, named: Json, under: str | None) -> list[int]:
@@ -295,7 +314,7 @@ class Verbs:
         below a branch; `best`: the best two of them, with the beginning of their texts.
         """
         top = None if under is None else self._number(under)
-        self._entered = self.view.root if top is None else top
+        self._entered = [self.view.root if top is None else top]
         found = self.view.best_branches(self._question(question), top, checks.at_most(k, LIST_NODES, "k"))
         shares = [round(branch.share, 4) for branch in found]
         entries = self._entries([branch.number for branch in found], shares)
@@ -309,24 +328,27 @@ class Verbs:
         return self._show(number) | {"text": self.index.head_at(number, SNIPPET_CHARS)}
 
     @verb
-    def gather(self, question: str, chars: int = GATHER_CHARS, under: str | None = None) -> Json:
+    def gather(self, question: str, chars: int = GATHER_CHARS, under: Json = None) -> Json:
         """What to read for a question, in at most `chars` characters: pieces with their `nodes` and `text`, best first.
 
-        Chunks where the evidence is dense, those that touch in one piece; summaries where it is broad.
+        Chunks where the evidence is dense, those that touch in one piece; summaries where it is broad. `under`: a
+        branch, or several, as `branches` lists them.
         """
-        top = None if under is None else self._number(under)
+        self._entered = [self._number(node) for node in checks.branches(under)]
         most = checks.at_most(chars, READ_CHARS, "chars")
-        pieces = self.view.gather(self._question(question), top, most)
+        pieces = self.view.gather(self._question(question), self._entered, most)
         if not pieces:
             raise Refused(refusals.GATHER_CHARS.format(chars=most))
         return [self._piece(piece) for piece in pieces]
 
-    def _piece(self, numbers: Sequence[int]) -> Json:
-        entries = self._entries(numbers)
-        text = "".join(map(self.index.text_at, numbers))
+    def _piece(self, piece: Piece) -> Json:
+        entries = self._entries(piece.nodes)
+        text = "".join(map(self.index.text_at, piece.nodes))
         first, last = entries[0], entries[-1]
         place = {"doc": first["doc"], "start": first["start"], "end": last["end"]} if "doc" in first else {}
-        return {"nodes": [entry["node"] for entry in entries], "label": first["label"], **place, "text": text}
+        copies: Entry = {"also_in": list(piece.also_in)} if piece.also_in else {}
+        nodes = [entry["node"] for entry in entries]
+        return {"nodes": nodes, "label": first["label"], **place, **copies, "text": text}
 
     def _question(self, question: str) -> str:
         """As `_words`, and not empty. Raises Refused."""
@@ -365,10 +387,11 @@ class Verbs:
 
     def _read(self, passage: Passage) -> str:
         """The text of a passage, whose nodes the visit has then shown."""
-        if isinstance(passage.place, Span):
-            self._entries(self.view.chunks_of(passage.place))
+        if isinstance(passage.place, range) and len(passage.place) == 1:
+            self._enter(passage.place[0])
         else:
-            self._enter(passage.place)
+            chunks = passage.place if isinstance(passage.place, range) else self.view.chunks_of(passage.place)
+            self._entries(chunks)
         return self.block(passage).text
 
     @verb
@@ -415,15 +438,24 @@ class Verbs:
 
     def _passage(self, place: Json) -> Passage:
         if isinstance(place, Mapping):
-            span = self._span(place.get("doc"), place.get("start"), place.get("end"))
-            return Passage(span, span.end - span.start)
-        number = self._number(place)
-        if not self.view.is_text(number):
+            return self._sized(self._span(place.get("doc"), place.get("start"), place.get("end")))
+        if isinstance(place, str) and ".." in place:
+            piece = self.index.piece_of(place)
+            for number in piece:
+                self._number(self.index.id_of(number))
+        else:
+            number = self._number(place)
+            piece = range(number, number + 1)
+        if not self.view.is_text(piece[0]):
             raise Refused(refusals.NODE_OF_MORE.format(node=place))
-        chars = self.index.chars_at(number)
-        if chars > READ_CHARS:
-            raise Refused(refusals.SPAN_CHARS.format(chars=chars, most=READ_CHARS))
-        return Passage(number, chars)
+        passage = self._sized(piece)
+        if passage.chars > READ_CHARS:
+            raise Refused(refusals.SPAN_CHARS.format(chars=passage.chars, most=READ_CHARS))
+        return passage
+
+    def _sized(self, place: range | Span) -> Passage:
+        chars = place.end - place.start if isinstance(place, Span) else sum(map(self.index.chars_at, place))
+        return Passage(place, chars)
 
     def _number(self, node: Json) -> int:
         if isinstance(node, Mapping) and "node" in node:
@@ -467,7 +499,7 @@ class Verbs:
     # -- what a verb shows, and what it leaves aside -----------------------------------------------------
 
     def _enter(self, number: int) -> Entry:
-        self._entered = number
+        self._entered = [number]
         return self._show(number)
 
     def _head(self, number: int, chars: int) -> str:
@@ -496,12 +528,12 @@ class Verbs:
         return [e if s is None else e | {"score": s} for e, s in zip(entries, each, strict=False)]
 
     def _siblings(self) -> list[Entry]:
-        """The entries of the other children of the entered node's first parent, SIBLINGS at most."""
-        if self._entered is None:
+        """The entries of the other children of the first entered node's first parent, SIBLINGS at most."""
+        if not self._entered:
             return []
-        parent, others = self.view.siblings(self._entered, SIBLINGS)
+        parent, others = self.view.siblings(self._entered[0], SIBLINGS)
         above, shown = None if parent is None else self.index.id_of(parent), {e["node"] for e in self._shown}
-        entries = (self._entry(number) | {"parent": above} for number in others)
+        entries = (self._entry(n) | {"parent": above} for n in others if n not in self._entered)
         return [entry for entry in entries if entry["node"] not in shown]
 
 

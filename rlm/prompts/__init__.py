@@ -13,7 +13,7 @@ from index_store.terminal import count
 from index_store.types import Json, Scope
 from rlm.gateway.blocks import Block, quote
 
-VERSION = "4"
+VERSION = "5"
 
 
 def _text(name: str) -> str:
@@ -47,8 +47,8 @@ REFUSED = (
 NO_TOOLS = "There are no tools to call here, so nothing ran. Write your code in one ```python block."
 UNMET = "The answer is not taken yet: {why}\nMend it and set answer['ready'] = True again."
 UNMET_SINGLE = "That answer is not taken yet: {why}\nAnswer again, whole, in the same form."
-#: About how many tokens the two marked lines around a passage have.
-MARK_TOKENS = 40
+#: About how many tokens the marked line above a passage has, with its place.
+MARK_TOKENS = 20
 LAST_TURN = (
     "This is your last turn: set answer['content'], answer['citations'] and answer['ready'] = True now."
 )

@@ -25,7 +25,8 @@ from index_store.index import open_index
 Events = list[dict[str, Any]]
 Place = tuple[str, int, int]
 GROUP = re.compile(r"\[\d{1,3}(?:\s?[,;–-]\s?\d{1,3})*\]")
-DATA = re.compile(r"^<<<DATA ([0-9a-f]{12}) (\d+)/(\d+) (.*?)>>>\n", re.MULTILINE)
+DATA = re.compile(r"^<<<DATA ([0-9a-f]{4,64}) (.*?)>>>\n", re.MULTILINE)
+PIECE = re.compile(r"L0-(\d+)\.\.L0-(\d+)")
 UNITS = {
     "hundred": 10**2,
     "thousand": 10**3,
@@ -207,9 +208,9 @@ def reach(events: Events, gold: Any, chunks: dict[str, Place], standing: Events)
                     )
                     & seen
                 )
-            if e["verb"] in ("peek", "read"):
+            if e["verb"] in ("gather", "peek", "read"):
                 entered |= {ref["node"] for ref in e["shown"]}
-            if e["verb"] in ("read", "slice", "text"):
+            if e["verb"] in ("gather", "read", "slice", "text"):
                 is_read |= bool({ref["node"] for ref in e["shown"]} & own)
         elif e["kind"] == "child_called" and e["under"] in seen:
             entered.add(e["under"])
@@ -234,9 +235,11 @@ def overlap(gold: Any, place: dict[str, Any]) -> bool:
 
 
 def blocks(prompt: str) -> Iterator[str]:
-    """The names of the data blocks of a prompt, each as far as the bar."""
+    """The names of the data blocks of a prompt, each as far as the bar; of a piece, those of its chunks."""
     for match in DATA.finditer(prompt):
-        yield match[4].split(" | ")[0]
+        name = match[2].split(" | ")[0]
+        piece = PIECE.fullmatch(name)
+        yield from (f"L0-{n:05d}" for n in range(int(piece[1]), int(piece[2]) + 1)) if piece else (name,)
 
 
 def strings(value: Any) -> Iterator[str]:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from index_store.branches import Branch, best_branch, best_branches, evidence_shares, softmax
-from index_store.gathering import Evidence, evidence_for, gather
+from index_store.gathering import Evidence, Piece, evidence_for, gather
 from index_store.index import Index, open_index
 from index_store.view import View
 from tests.helpers.toy import DIM, index_of, publish_toy, toy_index, unit_rows
@@ -101,31 +101,35 @@ def of(scores: list[float]) -> Evidence:
     return Evidence(np.arange(len(scores)), softmax(np.array(scores)), np.array(scores))
 
 
+def read_of(pieces: list[Piece]) -> list[list[int]]:
+    return [list(piece.nodes) for piece in pieces]
+
+
 def test_the_best_chunks_are_read_until_the_characters_are_used_up(tmp_path: Path) -> None:
     index = index_of(
         tmp_path / "i", {"a.txt": ["one. ", "two. ", "three. "], "b.txt": ["four. ", "five. "]}, [0, 1]
     )
     scores = [3.0, 1.0, 2.0, 5.0, 4.0]
-    assert gather(index, of(scores), 12) == [[3, 4]]
-    assert gather(index, of(scores), 17) == [[3, 4], [0]]
-    assert gather(index, of(scores), 24) == [[3, 4], [0], [2]]
-    assert gather(index, of(scores), 100) == [[3, 4], [0, 1, 2]]
-    assert gather(index, of(scores), 3) == []
+    assert read_of(gather(index, of(scores), 12)) == [[3, 4]]
+    assert read_of(gather(index, of(scores), 17)) == [[3, 4], [0]]
+    assert read_of(gather(index, of(scores), 24)) == [[3, 4], [0], [2]]
+    assert read_of(gather(index, of(scores), 100)) == [[3, 4], [0, 1, 2]]
+    assert read_of(gather(index, of(scores), 3)) == []
 
 
 def test_chunks_that_touch_across_two_documents_are_two_pieces(tmp_path: Path) -> None:
     index = index_of(tmp_path / "i", {"a.txt": ["one. "], "b.txt": ["two. "]}, [0, 1])
-    assert gather(index, of([2.0, 1.0]), 100) == [[0], [1]]
+    assert read_of(gather(index, of([2.0, 1.0]), 100)) == [[0], [1]]
 
 
 def test_where_the_evidence_is_broad_the_summary_of_the_best_branch_leads(toy: Index) -> None:
     """All six chunks share it; the second branch, which has four of them, fits into a quarter of the characters."""
     shares = np.full(6, 1 / 6)
     broad = Evidence(np.arange(6), shares, np.arange(6.0))
-    assert gather(toy, broad, 90)[0] == [7]
-    assert gather(toy, broad, 90, lambda number: number < 6)[0] != [7]
+    assert read_of(gather(toy, broad, 90))[0] == [7]
+    assert read_of(gather(toy, broad, 90, lambda number: number < 6))[0] != [7]
     narrow = Evidence(np.arange(6), np.array([0.97, 0.01, 0.01, 0.01, 0, 0]), np.arange(6.0))
-    assert all(number < 6 for piece in gather(toy, narrow, 90) for number in piece)
+    assert all(number < 6 for piece in gather(toy, narrow, 90) for number in piece.nodes)
 
 
 @given(st.integers(1, 400), st.lists(st.floats(-3, 3), min_size=6, max_size=6))
@@ -133,7 +137,7 @@ def test_no_more_is_read_than_was_asked_for_and_nothing_twice(
     toy: Index, chars: int, scores: list[float]
 ) -> None:
     pieces = gather(toy, of(scores), chars)
-    numbers = [number for piece in pieces for number in piece]
+    numbers = [number for piece in pieces for number in piece.nodes]
     assert len(numbers) == len({*numbers})
     assert sum(map(toy.chars_at, numbers)) <= chars
 
@@ -142,7 +146,7 @@ def test_a_view_gathers_from_what_is_in_it_alone(toy: Index, monkeypatch: pytest
     monkeypatch.setattr(Index, "embed_queries", lambda self, queries: unit_rows(len(queries), DIM, 3))
     view = View(toy, "L1-00000")
     inside = {n for n in range(len(toy)) if n in view}
-    assert {n for piece in view.gather("mizzen mast?", None, 500) for n in piece} <= inside
+    assert {n for piece in view.gather("mizzen mast?", (), 500) for n in piece.nodes} <= inside
     assert view.evidence_for("mizzen mast?").chunks.tolist() == [0, 1, 2]
     assert view.best_branches("mizzen mast?", None, 8)
 
@@ -153,4 +157,4 @@ def test_a_text_without_vectors_is_gathered_by_words(tmp_path: Path) -> None:
     (tmp_path / "t.txt").write_text("The ketch has two masts.\n" * 400 + "\nA yawl has a mizzen aft.\n")
     text = open_text(tmp_path / "t.txt")
     about = evidence_for(text, "mizzen of a yawl", np.arange(text.levels[0]), None)
-    assert "yawl" in text.text_at(gather(text, about, 9_000)[0][-1])
+    assert "yawl" in text.text_at(gather(text, about, 9_000)[0].nodes[-1])

@@ -13,13 +13,19 @@ from rlm.asking.offline import (
     COUNTING,
     NOT_ENGLISH,
     READ_BY,
-    compares,
-    counts,
     doubts,
     is_english,
     read_by,
 )
 from rlm.cli import main
+from rlm.gateway.offline.questions import (
+    NOT_COMPARED,
+    NOT_COUNTED,
+    NOT_DECIDED,
+    compares,
+    counts,
+    what_quotes_are,
+)
 from tests.helpers.model_server import MODEL, ModelServer
 
 ENGLISH = [
@@ -285,3 +291,42 @@ def test_offline_models_are_not_asked_to_fill_a_schema_that_their_quotes_do_not_
     assert not (tmp_path / "runs").exists()
     with pytest.raises(RlmError, match="fills no schema"):
         ask(index, "Has the ketch two masts?", demands=Demands(schema=schema), runs=tmp_path / "runs")
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Is the rent due on the first?", "and does it allow pets?", "Were both brothers painters?", "Isn't it red?",
+        "Can you tell me whether the lease ends in May?", "“Was it signed?”", "Check if the clause survives.",
+        "Are Random House Tower and 888 7th Avenue both used for real estate?", "Whether pets are allowed?",
+    ],
+)  # fmt: skip
+def test_a_question_for_yes_or_no_is_known(question: str) -> None:
+    assert what_quotes_are(question) == NOT_DECIDED
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Who is the keeper?", "What does it allow?", "Where was it signed?", "Tell me about Will Smith",
+        "Canada's capital?",
+        "Which month does it end in?", "Island names", "Doe v. Roe",
+        "What is the capital of Isle of Man?", "If Gallu is a demon Lilu is what?",
+    ],
+)  # fmt: skip
+def test_a_question_that_quotes_may_answer_is_left_alone(question: str) -> None:
+    assert what_quotes_are(question) == ""
+
+
+def test_quotes_that_are_no_answer_say_so_on_every_route(index: Index, tmp_path: Path) -> None:
+    for question, words in {
+        "How many masts has the ketch?": NOT_COUNTED,
+        "Has the ketch two masts?": NOT_DECIDED,
+        "Which boat has the tallest mast of the two?": NOT_COMPARED,
+    }.items():
+        for route in ("retrieve", "direct", "rlm"):
+            answer = ask(index, question, route=route, runs=tmp_path)  # type: ignore[arg-type]
+            first, *quotes = answer.content.split("\n")
+            assert first == words, route
+            assert quotes and all(line.startswith('"') and line.endswith("]") for line in quotes)
+            assert {c.supported for c in answer.citations} <= {"verbatim", "respaced"} and answer.citations

@@ -55,7 +55,7 @@ def test_a_text_that_fits_well_is_read_whole_in_one_call(asked: Callable[..., As
     assert events[0]["route"] == "direct"
     assert "fits well inside the 272,000 of openai/gpt-5-mini" in events[0]["route_why"]
     told = request["messages"][1]["content"]
-    assert all(re.search(rf"<<<DATA \w+ \d/3 {re.escape(d.id)}>>>", told) for d in index.documents)
+    assert all(re.search(rf"<<<DATA \w+ {re.escape(d.id)}>>>", told) for d in index.documents)
     assert told.endswith(f"QUESTION: {QUESTION}")
     assert [e["kind"] for e in events] == [
         "run_opened", "model_asked", "model_answered", "answered", "run_closed",
@@ -74,10 +74,13 @@ def test_too_few_calls_for_the_loop_retrieve_instead(asked: Callable[..., Asked]
     assert events[0]["route"] == "retrieve"
     assert "2 calls are too few" in events[0]["route_why"]
     (visit,) = [e for e in events if e["kind"] == "visited"]
-    assert (visit["verb"], visit["arguments"]["level"], visit["cell"]) == ("search", None, 0)
-    assert {node["level"] for node in visit["shown"]} == {0, 1, 2}
-    shown = re.findall(r"<<<DATA \w+ \d+/\d+ (L\d-\d+)(?: \| .+)?>>>", request["messages"][1]["content"])
-    assert shown == [node["node"] for node in visit["shown"]]
+    assert (visit["verb"], visit["cell"]) == ("gather", 0)
+    shown = re.findall(
+        r"<<<DATA \w+ (L0-\d+(?:\.\.L0-\d+)?)(?: \| .+)?>>>", request["messages"][1]["content"]
+    )
+    assert shown == [
+        f"{a}..{b}" if a != b else a for a, b in ((p["nodes"][0], p["nodes"][-1]) for p in visit["result"])
+    ]
 
 
 @pytest.mark.parametrize(("usd", "route"), [(1.0, "direct"), (0.0155, "rlm"), (0.009, "retrieve")])
@@ -171,7 +174,7 @@ def test_at_the_cap_the_call_kept_back_answers_from_what_was_printed(asked: Call
     assert answer.citations[0].supported == "verbatim"
     last = requests[-1]["messages"]
     assert len(last) == 2
-    assert re.search(r"<<<DATA \w+ 4/4 output of cell 4>>>\nThe ketch has two masts", last[1]["content"])
+    assert re.search(r"<<<DATA \w+ output of cell 4>>>\nThe ketch has two masts", last[1]["content"])
     assert [e["stop"] for e in events if e["kind"] == "answered"] == ["budget"]
 
 

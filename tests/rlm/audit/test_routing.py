@@ -8,7 +8,15 @@ import pytest
 from rlm.audit import Verdict, read
 from rlm.audit.costs import costs, in_dollars
 from rlm.audit.events import RecordedEvent
-from rlm.audit.routing import branches, places_of, texts_held, where_shown, words_by_node, words_shown
+from rlm.audit.routing import (
+    branches,
+    nodes_of,
+    places_of,
+    texts_held,
+    where_shown,
+    words_by_node,
+    words_shown,
+)
 from rlm.audit.timeline import branch_line, show
 from rlm.gateway.blocks import Block, quote
 from tests.helpers.audit_sample import sample_run
@@ -100,6 +108,44 @@ def test_a_node_whose_words_are_given_to_a_model_is_entered_and_shown() -> None:
     assert where_shown(held, "seven sons") == [2] and where_shown(held, "made up") == []
     assert where_shown(held, "read at once") == [5]
     assert dict(words_shown(events))[2] == {"a": "the king's seven sons"}
+
+
+def test_a_block_of_several_chunks_enters_each_of_them() -> None:
+    called = {"kind": "child_called", "seq": 1, "conversation": "0", "verb": "llm_query", "under": None}
+    called |= {"children": ["0.1"], "prompts": ["Who?"]}
+    refs = [ref(f"L0-0000{i}") for i in range(5)]
+    for name, entered in {
+        "L0-00001..L0-00003": ["L0-00001", "L0-00002", "L0-00003"],
+        "L0-00003..L0-00001": [],
+        "L0-00001..L0-999999999999": ["L0-00001", "L0-00002", "L0-00003", "L0-00004"],  # from a stranger
+    }.items():
+        content = quote([Block(name, "five!")])
+        asked = {
+            "kind": "model_asked",
+            "seq": 2,
+            "conversation": "0.1",
+            "messages": [{"role": "user", "content": content}],
+        }
+        events = [visit(0, "search", refs), called, asked]
+        assert [branch.node for branch in branches(events)] == entered
+        assert list(dict(words_shown(events))[2])[: len(entered)] == entered or not entered
+        assert len(nodes_of(Block(name, "five!"))) <= 6
+
+
+def test_what_gather_gives_is_entered_and_each_chunk_has_its_own_words() -> None:
+    refs = [ref("a") | {"start": 10, "end": 13}, ref("b") | {"start": 13, "end": 16}, ref("c")]
+    piece = {"nodes": ["a", "b"], "doc": "d", "start": 10, "end": 16, "text": "onetwo"}
+    events = [visit(0, "gather", refs, [piece, {"nodes": ["c"], "text": "a summary"}], under=["x"])]
+    assert [branch.node for branch in branches(events)] == ["a", "b", "c"]
+    assert words_by_node(events[0]) == {"a": "one", "b": "two", "c": "a summary"}
+    hostile = [{"nodes": ["a", 3, None, {}], "start": "10", "text": "onetwo"}]
+    assert words_by_node(visit(0, "gather", refs, hostile)) == {"a": "onetwo"}
+
+
+def test_a_branch_that_is_named_by_its_entry_or_in_a_list_is_entered() -> None:
+    seen = visit(0, "branches", [ref("a"), ref("b"), ref("c")])
+    gathered = visit(1, "gather", [], [], under=["a", {"node": "b", "share": 0.4}])
+    assert [branch.node for branch in branches([seen, gathered])] == ["a", "b"]
 
 
 def test_a_refused_verb_enters_nothing() -> None:

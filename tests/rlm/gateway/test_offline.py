@@ -276,7 +276,7 @@ def test_the_reader_quotes_the_best_sentences_with_their_blocks() -> None:
     )
     first = reply.split("\n")[0]
     assert first == '[os.txt 0-400] "The scheduler keeps its processes in a red-black tree."'
-    assert len(reply.split("\n")) <= 3
+    assert len(reply.split("\n")) <= 4
 
 
 def test_prose_that_answers_comes_before_the_signature_that_only_names() -> None:
@@ -285,6 +285,40 @@ def test_prose_that_answers_comes_before_the_signature_that_only_names() -> None
     assert reply.startswith(
         '[L0-00001] "If allow_nan is true, then NaN, Infinity, and -Infinity will be\n |      enc'
     )
+
+
+def test_a_passage_is_read_that_a_chosen_sentence_names_by_its_title() -> None:
+    blocks = [
+        Block("a", "Skerry Light was built by Anna Holm. It is tall.", "Skerry Light"),
+        Block("b", "She was born in Oakford.", "Anna Holm"),
+        Block("c", "He was born in Lune.", "Peter Brandt"),
+    ]
+    reply = read(
+        user("QUESTION: In which town did the life of the builder of Skerry Light begin?\n" + quote(blocks)),
+        200,
+    )
+    assert reply.split("\n")[:2] == [
+        '[a] "Skerry Light was built by Anna Holm."',
+        '[b] "She was born in Oakford."',
+    ]
+    assert "Lune" not in reply
+
+
+def test_a_sentence_counts_what_the_title_of_its_passage_says() -> None:
+    blocks = [
+        Block("a", "The deposit is two rents.", "Lease of Flat 9"),
+        Block("b", "The deposit is three rents.", "Lease of Flat 4"),
+    ]
+    assert read(user("QUESTION: What deposit has flat 4?\n" + quote(blocks)), 200).startswith("[b]")
+
+
+def test_one_passage_does_not_take_all_quotes_where_another_has_as_much() -> None:
+    blocks = [
+        Block("a", "The mast is pine. Rain fell. The mast is tall. Snow fell. The mast is old."),
+        Block("b", "A mast leans."),
+    ]
+    reply = read(user("QUESTION: What about the mast?\n" + quote(blocks)), 200)
+    assert "[b]" in reply.split("\n")[1]
 
 
 def test_what_was_quoted_is_not_quoted_again() -> None:

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 
+from index_store.errors import NoSuchNode
 from index_store.index import Index, open_index
 from index_store.types import Scope
 from index_store.view import View
 from rlm.answers.citations import resolve
 from rlm.gateway.blocks import Block, quote, unquote
+from rlm.loop import checks
+from rlm.loop.checks import Refused
 from rlm.loop.single import parse, retrieved_text, whole_text
 from tests.helpers.rlm_toy import ask_verb, embedded, recorded_verbs
 from tests.helpers.toy import TEXTS, index_of, publish_toy, toy_draft
@@ -42,12 +45,12 @@ def leases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Index:
 
 def test_a_passage_in_a_prompt_names_title_section_and_page(headed: Index) -> None:
     verbs, _ = recorded_verbs(headed)
-    block = verbs.block(verbs.passage("L0-00001"))
+    (block,) = map(verbs.block, verbs.passages(["L0-00001"]))
     assert block.about == "Boats (of) the ››› sea › Rigs › Masts, page 2"
     assert f"L0-00001 | {block.about}>>>" in quote([block])
-    span = verbs.block(verbs.passage({"doc": "boats.txt", "start": 0, "end": 9}))
+    (span,) = map(verbs.block, verbs.passages([{"doc": "boats.txt", "start": 0, "end": 9}]))
     assert span.about == "Boats (of) the ››› sea › Rigs, page 1"
-    assert verbs.block(verbs.passage("L1-00000")).about == ""
+    assert [verbs.block(one).about for one in verbs.passages(["L1-00000"])] == [""]
 
 
 def test_a_document_in_a_prompt_names_its_title_unless_its_id_does(headed: Index) -> None:
@@ -103,3 +106,33 @@ def test_a_citation_of_one_names_the_others_that_may_be_cited(leases: Index) -> 
     assert "also_in" not in other.as_json()
     (scoped,) = resolve(View(leases, scope=Scope(doc="a.txt")), "", offered[:1])
     assert scoped.also_in == ()
+
+
+def test_chunks_that_follow_one_another_are_one_block_whatever_their_order(headed: Index) -> None:
+    verbs, _ = recorded_verbs(headed)
+    names = [
+        verbs.block(one).name for one in verbs.passages(["L0-00002", "L0-00004", "L0-00000", "L0-00001"])
+    ]
+    assert names == ["L0-00000..L0-00002", "L0-00004"]
+    (piece,) = verbs.passages(["L0-00000..L0-00002"])
+    assert verbs.block(piece).text == TEXTS["boats.txt"] == ask_verb(verbs, "read", "L0-00000..L0-00002")
+    assert [p.chars for p in verbs.passages(["L0-00001", "L0-00001", {"node": "L0-00001"}])] == [23]
+
+
+@pytest.mark.parametrize(
+    "name", ["L0-00002..L0-00003", "L0-00001..L0-00000", "L0-00000..L1-00000", "L0-00000..", ".."]
+)
+def test_what_is_no_piece_of_one_document_is_refused(headed: Index, name: str) -> None:
+    verbs, _ = recorded_verbs(headed)
+    with pytest.raises((Refused, NoSuchNode)):
+        verbs.passages([name])
+
+
+def test_a_piece_of_gather_is_a_passage_and_its_name_a_place_to_cite(headed: Index) -> None:
+    view = View(headed)
+    assert checks.nodes([{"nodes": ["L0-00000", "L0-00001"], "text": "x"}, "L0-00004"]) == [
+        "L0-00000", "L0-00001", "L0-00004",
+    ]  # fmt: skip
+    across = TEXTS["boats.txt"][14:35]
+    (cited,) = resolve(view, "", [{"node": "L0-00000..L0-00002", "quote": across}])
+    assert (cited.supported, cited.doc, cited.start) == ("verbatim", "boats.txt", 14)

@@ -68,7 +68,7 @@ def test_a_summary_of_more_than_the_question_is_about_is_a_place_and_no_text(ind
     with pytest.raises(Refused, match="also sums up texts outside what the question is about"):
         ask_verb(verbs, "read", FRUIT)
     with pytest.raises(Refused, match="also sums up"):
-        verbs.passage(FRUIT)
+        verbs.passages([FRUIT])
     assert ask_verb(verbs, "read", BOATS) == "A ketch and a yawl have a mizzen."
 
 

@@ -35,6 +35,7 @@ from tests.helpers.toy import document, publish_toy, toy_draft, unit_rows
 
 CHUNK = 190_000  # characters: nearly as many as one read may have
 CHUNKS = 12
+SIX: list[Json] = [f"L0-{i:05}" for i in range(6)]
 #: What a call may hold at once: the largest that is allowed, in copies as text, prompt, message and event.
 CEILING = 200 << 20
 
@@ -131,10 +132,10 @@ def test_no_call_of_a_cell_costs_the_parent_much_memory(
         ("context.read", {"node": ["L0-00000", "L0-00001"]}, "these 2 texts hold more than"),
         ("context.read", {"node": "L2-00000"}, "8,000,000 characters asked for, at most 200,000"),
         ("llm_query", {"prompt": "?", "nodes": ["L2-00000"]}, "8,000,000 characters asked for"),
-        ("llm_query", {"prompt": "?", "nodes": ["L0-00000"] * 6}, "1,140,000 characters of passages in one prompt"),
+        ("llm_query", {"prompt": "?", "nodes": SIX}, "1,140,000 characters of passages in one prompt"),
         (
             "llm_query_batched",
-            {"prompts": ["?"] * 30, "nodes": [["L0-00000"] * 4] * 30},
+            {"prompts": ["?"] * 30, "nodes": [SIX[:4]] * 30},
             f"22,800,000 characters of passages in one call, at most {CALL_CHARS:,}",
         ),
     ],

@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -133,9 +132,11 @@ def test_packs_hold_every_chunk_once_in_order_within_a_prompts_size(
     for most in (1, max(tokens[:6]), sum(tokens[:6]) // 2 + 1, 8_000):
         packs = ask(whole, "packs", most)
         assert [node for pack in packs for node in pack] == [index.id_of(n) for n in range(6)]
-        sizes = [[tokens[index.number_of(node)] for node in pack] for pack in packs]
-        assert all(sum(pack) <= most or len(pack) == 1 for pack in sizes)
-        assert all(sum(a) + b[0] > most for a, b in pairwise(sizes))
+        sizes = [sum(tokens[index.number_of(node)] for node in pack) for pack in packs]
+        marks = [20 * len(index.pieces(map(index.number_of, pack))) for pack in packs]
+        assert all(s + m <= most or len(pack) == 1 for s, m, pack in zip(sizes, marks, packs, strict=True))
+        firsts = [tokens[index.number_of(pack[0])] for pack in packs]
+        assert all(s + m + n + 20 > most for s, m, n in zip(sizes, marks, firsts[1:], strict=False))
     assert ask(fruit, "packs") == [ids(ask(fruit, "leaves", FRUIT))]
     assert ask(whole, "packs", nodes=["L0-00003", "L0-00001", "L0-00003"]) == [["L0-00003", "L0-00001"]]
     assert ask(whole, "packs", under=FRUIT) == ask(fruit, "packs")
@@ -299,9 +300,9 @@ def test_a_branch_refuses_spans_outside_it(index: Index, boats: Any, fruit: Any)
     assert "no document 'größe.md' in the branch" in refusal(boats, "grep", "e", doc="größe.md")
     assert "no document 'größe.md' in the branch" in refusal(boats, "search", "e", doc="größe.md")
     with pytest.raises(Refused, match="outside the branch"):
-        boats[0].passage("L0-00004")
+        boats[0].passages(["L0-00004"])
     with pytest.raises(Refused, match="no document"):
-        boats[0].passage({"doc": "one.txt", "start": 0, "end": 1})
+        boats[0].passages([{"doc": "one.txt", "start": 0, "end": 1}])
 
 
 def test_a_branch_cannot_be_widened_by_under(boats: Any) -> None:
@@ -429,7 +430,7 @@ def test_a_passage_is_a_node_an_entry_or_a_span(whole: Any) -> None:
     context = whole[0]
 
     def block(place: Json) -> Block:
-        passage = context.passage(place)
+        (passage,) = context.passages([place])
         assert passage.chars == len(context.block(passage).text)
         return context.block(passage)  # type: ignore[no-any-return]
 
@@ -440,7 +441,7 @@ def test_a_passage_is_a_node_an_entry_or_a_span(whole: Any) -> None:
     wrong: list[Json] = [None, [], 3, {}, {"node": {}}, {"doc": "one.txt", "start": "0", "end": 3}]
     for place in wrong:
         with pytest.raises(Refused):
-            context.passage(place)
+            context.passages([place])
 
 
 def test_a_branch_of_one_chunk_is_a_view_too(index: Index) -> None:
