@@ -1,5 +1,6 @@
 """The part of an index that may be seen, all or a branch or a scope: as nodes, as documents, and as one text."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -141,6 +142,7 @@ class View:
         ignore_case: bool = False,
         limit: int = 50,
         count_to: int = 10_000,
+        count_s: float = math.inf,
         check: Check = unchecked,
     ) -> Grep:
         """As `Index.grep`, of what is in this view."""
@@ -151,6 +153,7 @@ class View:
             ignore_case=ignore_case,
             limit=limit,
             count_to=count_to,
+            count_s=count_s,
             within=self._chunks_within,
             check=check,
         )

@@ -253,7 +253,7 @@ EVENTS: dict[str, Fields] = {
             "result_chars": COUNT,
             "result": JSON,
         },
-        {"error": TEXT, "seconds": AMOUNT, "by": one_of("run")},
+        {"error": TEXT, "seconds": AMOUNT, "by": one_of("run"), "cut": TEXT},
     ),
     "child_called": Fields(
         {

@@ -229,6 +229,7 @@ def _visited(event: RecordedEvent) -> list[str]:
         f"{by}{_short(event['verb'])}({_pairs(event['arguments'])}) gave {count(event['result_chars'], 'character')}",
         *([f"  shown     {shown}"] if shown else []),
         *([f"  not taken {passed}"] if passed else []),
+        *([f"  cut       {one_line(event['cut'], WIDTH)}"] if event.get("cut") else []),
     ]
 
 

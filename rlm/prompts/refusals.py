@@ -55,6 +55,14 @@ CALL_CHARS = (
     "{chars:,} characters of passages in one call, at most {most:,}; make several calls, one after another"
 )
 
+# -- what is left out of a result, and told below the output of the cell ------------------------------------
+
+CUT = "context.{verb} gave {cut}"
+CUT_LIST = "the first {given:,} of {total} {what}"
+OR_MORE = "{total:,} or more"
+CUT_TO = "what fits {name}={most:,}, the most that it takes, and not {asked}"
+CUT_MORE = "and {more:,} more results were cut"
+
 # -- the run -----------------------------------------------------------------------------------------------
 
 DEPTH = "children go {most} deep and you are at {depth}; use llm_query with nodes=[...]"
