@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
         "rlm", "Question an index; every step is in a trace that can be checked.", EXAMPLE
     )
     for add in (
+        _overview_parser,
         _search_parser,
         _ask_parser,
         _eval_parser,
@@ -41,6 +42,29 @@ def parser() -> argparse.ArgumentParser:
     ):
         add(commands)
     return main
+
+
+def _overview_parser(commands: Any) -> None:
+    overview = add_command(
+        commands,
+        "overview",
+        "show what is in an index, as nested areas",
+        "rlm overview my.index -o overview.html",
+        "rlm.commands.overview:overview",
+    )
+    overview.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
+    overview.add_argument("--under", metavar="NODE", help="only the branch below this node, such as L2-00003")
+    overview.add_argument(
+        "--depth",
+        type=int,
+        default=2,
+        metavar="N",
+        help="levels inside the whole (%(default)s); large areas first",
+    )
+    overview.add_argument(
+        "-o", "--output", "--page", metavar="PAGE", help="write a page with a map of the areas"
+    )
+    overview.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _search_parser(commands: Any) -> None:
