@@ -29,7 +29,7 @@ import numpy.typing as npt
 
 from benchmarks import Options
 from benchmarks.retrieval import FLOORS, built_index, interval
-from index_store.areas import levels_read
+from index_store.areas import Homes, levels_read
 from index_store.index import Index
 from rlm.gateway.tokens import count_tokens, truncate
 
@@ -197,7 +197,7 @@ def _ways(index: Index, vector: Any, tokens: int) -> dict[str, str]:
 
 def upper_levels(index: Index, tokens: int) -> Pieces:
     """The areas that the route overview reads, each under its id and share."""
-    for area in levels_read(index, len(index) - 1, tokens, _cost):
+    for area in levels_read(Homes(index), len(index) - 1, tokens, _cost):
         yield f"{index.id_of(area.number)} | {area.share:.0%} of the text", area.text
 
 

@@ -37,6 +37,7 @@ LEAST_TOKENS = 20  # that a summary is begun with
 MOST_BRANCHES = 2_000  # of one area that are looked at
 
 Numbers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 _DATED = re.compile(r"date|year|time|publish|created|modified|sent|issued|signed|filed", re.IGNORECASE)
 _ISO = re.compile(r"\s*((?:1[5-9]|20)\d\d)(?:-(0[1-9]|1[0-2])(?:-(0[1-9]|[12]\d|3[01]))?)?(?![\d-])")
@@ -84,17 +85,21 @@ class Read:
 
 
 class Homes:
-    """How large each branch of a tree is, as far as it is at home there."""
+    """How large each branch of a tree is, as far as it is at home there, or of it what is among some chunks.
 
-    def __init__(self, tree: Tree) -> None:
-        self.tree = tree
-        self.chars = held_at_home(tree, np.arange(tree.levels[0]), tree.leaf_chars.astype(np.float64))
+    `chunks`: their numbers, ascending; None for all. `chars`: the characters of each node, (nodes,).
+    """
+
+    def __init__(self, tree: Tree, chunks: Numbers | None = None) -> None:
+        self.tree, self.within = tree, np.arange(tree.levels[0]) if chunks is None else chunks
+        self.chars = held_at_home(tree, self.within, tree.leaf_chars[self.within].astype(np.float64))
         self._order = np.argsort(tree.homes, kind="stable")
         self._first = np.searchsorted(tree.homes[self._order], np.arange(len(tree) + 1))
 
     def inside(self, number: int) -> list[int]:
-        """Numbers of the nodes that are at home directly below one, the largest first."""
+        """Numbers of the nodes that are at home directly below one and have any of the text, the largest first."""
         here = self._order[self._first[number] : self._first[number + 1]]
+        here = here[self.chars[here] > 0]
         return [int(one) for one in here[np.argsort(-self.chars[here], kind="stable")]]
 
     def chunks(self, number: int) -> Numbers:
@@ -102,7 +107,7 @@ class Homes:
         layer = np.array([number])
         for _ in range(self.tree.level_of(number)):
             layer = self._order[ranges(self._first, layer)]
-        return np.sort(layer)
+        return np.intersect1d(layer, self.within, assume_unique=True)
 
 
 # -- for a person to look at -------------------------------------------------------------------------------
@@ -236,31 +241,41 @@ def _mail_date(value: str) -> str:
 # -- for a prompt ------------------------------------------------------------------------------------------
 
 
-def levels_read(tree: Tree, top: int, tokens: int, cost: Callable[[str], int]) -> list[Read]:
+def levels_read(
+    homes: Homes,
+    top: int,
+    tokens: int,
+    cost: Callable[[str], int],
+    *,
+    weights: Floats | None = None,
+    readable: Callable[[int], bool] = lambda number: True,
+    unit: int = 1,
+) -> list[Read]:
     """What to read of the upper levels below the node `top`, `tokens` together at most, the largest area first.
 
     The branch is divided where it is largest, into as many areas as the tokens allow, and each area gets tokens by its
     size: for its label, the first words of its summary, the labels inside it, and names of its documents, spread over
-    its branches; where then something is left, for more summaries. `cost`: the tokens of a text.
+    its branches; where then something is left, for more summaries. `cost`: the tokens of a text. `weights`: (nodes,),
+    what counts for size in place of the characters. `readable`: whether the words of a node may be told. `unit`: how
+    many there are to a token, where `cost` counts something smaller, such as characters.
     """
-    homes = Homes(tree)
-    areas = _divided(homes, top, max(tokens // AREA_TOKENS, 1))
-    total = sum(float(homes.chars[number]) for number in areas) or 1.0
+    sizes = homes.chars if weights is None else weights
+    areas = _divided(homes, sizes, top, max(tokens // (unit * AREA_TOKENS), 1))
+    total = max(float(homes.chars[top]), 1.0)
     said, read, left = set[str](), list[Read](), tokens
-    rest = total
+    rest = sum(float(sizes[number]) for number in areas)
     for number in areas:
-        size = float(homes.chars[number])
-        text = _Telling(homes, number, said, cost).text(int(left * size / max(rest, 1.0)))
-        rest -= size
-        if text:
-            read.append(Read(number, size / total, text))
+        own = int(left * float(sizes[number]) / max(rest, 1e-12))
+        rest -= float(sizes[number])
+        if text := _Telling(homes, number, said, cost, readable, unit).text(min(own, left)):
+            read.append(Read(number, float(homes.chars[number]) / total, text))
             left -= cost(text)
     return read
 
 
-def _divided(homes: Homes, top: int, most: int) -> list[int]:
+def _divided(homes: Homes, sizes: Floats, top: int, most: int) -> list[int]:
     """At most `most` nodes, above the chunks, that a branch is divided into, the largest first."""
-    areas, waiting = [top], [(-homes.chars[top], top)]
+    areas, waiting = [top], [(-sizes[top], top)]
     while waiting:
         _, number = heapq.heappop(waiting)
         inside = homes.inside(number) if homes.tree.level_of(number) > 1 else []
@@ -268,8 +283,8 @@ def _divided(homes: Homes, top: int, most: int) -> list[int]:
             areas.remove(number)
             areas += inside
             for one in inside:
-                heapq.heappush(waiting, (-homes.chars[one], one))
-    return sorted(areas, key=lambda one: (-homes.chars[one], one))
+                heapq.heappush(waiting, (-sizes[one], one))
+    return sorted(areas, key=lambda one: (-sizes[one], one))
 
 
 @dataclass(frozen=True)
@@ -280,6 +295,8 @@ class _Telling:
     number: int
     said: set[str]
     cost: Callable[[str], int]
+    readable: Callable[[int], bool]
+    unit: int
 
     @property
     def tree(self) -> Tree:
@@ -289,10 +306,11 @@ class _Telling:
         """The area in so many tokens; "" where its label alone has more."""
         label = self._label(self.number)
         lines, left = [label], tokens - self.cost(label) - 1
-        if left < 0:
+        if left < 0 or not self.homes.chars[self.number]:
             return ""
         self.said.update(_parts(label))
-        if first := self._beginning(self.number, int(SUMMARY_SHARE * left)):
+        first = self._beginning(self.number, int(SUMMARY_SHARE * left))
+        if first := first or self._beginning(self.number, left // 2, 1):
             lines.append(first)
             left -= self.cost(first) + 1
         inside = self._fitting(self._labels(int(LABELS_SHARE * left)), int(LABELS_SHARE * left))
@@ -303,9 +321,10 @@ class _Telling:
             left -= self.cost(lines[-1]) + 1
         branches = self._branches()[1:]
         for place, one in enumerate(branches):
-            if left < LEAST_TOKENS:
+            if left < self.unit * LEAST_TOKENS:
                 break
-            if first := self._beginning(one, max(left // (len(branches) - place), LEAST_TOKENS)):
+            own = max(left // (len(branches) - place), self.unit * LEAST_TOKENS)
+            if first := self._beginning(one, own):
                 lines.append(first)
                 left -= self.cost(first) + 1
         while self.cost("\n".join(lines)) > tokens:  # a text may have more tokens than its parts
@@ -322,14 +341,14 @@ class _Telling:
         return taken
 
     def _label(self, number: int) -> str:
-        return shortened(self.tree.at(number).label, TOLD_CHARS)
+        return shortened(self.tree.at(number).label, TOLD_CHARS) if self.readable(number) else ""
 
-    def _beginning(self, number: int, tokens: int) -> str:
-        """The first sentences of a summary that fit; "" where the first does not, or was told before."""
-        if not self.tree.level_of(number):
+    def _beginning(self, number: int, tokens: int, most: int | None = None) -> str:
+        """The first sentences of a summary that fit, `most` of them; "" where the first does not, or was told."""
+        if not self.tree.level_of(number) or not self.readable(number):
             return ""
         taken = ""
-        for sentence in _SENTENCE.findall(self.tree.head_at(number, 8 * max(tokens, 0))):
+        for sentence in _SENTENCE.findall(self.tree.head_at(number, 8 * max(tokens, 0)))[:most]:
             if sentence.strip() in self.said or self.cost(taken + sentence) > tokens:
                 break
             taken += sentence
@@ -402,7 +421,8 @@ class _Telling:
         names, leaves = self.tree.names, self.tree.document_leaves(document)
         if names is None:
             return ""
-        for name, chunk in _telling(names, np.arange(leaves.start, leaves.stop)):
+        own = self.homes.within[slice(*np.searchsorted(self.homes.within, [leaves.start, leaves.stop]))]
+        for name, chunk in _telling(names, own):
             words = names.in_words(name)
             if words not in self.said and _SAYS.search(words):
                 return _as_written(self.tree, words, chunk)

@@ -9,7 +9,8 @@ from itertools import accumulate, groupby, islice
 import numpy as np
 import numpy.typing as npt
 
-from index_store.branches import Branch, best_branches
+from index_store.areas import Homes, Read, levels_read
+from index_store.branches import Branch, best_branches, held_at_home
 from index_store.errors import BadQuery
 from index_store.gathering import Evidence, evidence_for, gather
 from index_store.grep import Grep
@@ -18,6 +19,7 @@ from index_store.search import chunks_in
 from index_store.types import Check, Hit, Mode, Scope, Span, unchecked
 
 WINDOW_BYTES = 16 << 20
+CHARS_A_TOKEN = 4  # about, in English
 
 Numbers = npt.NDArray[np.int64]
 
@@ -174,6 +176,19 @@ class View:
     def gather(self, question: str, under: int | None, chars: int) -> list[list[int]]:
         """As `gathering.gather`, of the chunks in this view or below `under`, and of summaries that may be read."""
         return gather(self.index, self.evidence_for(question, under), chars, self.is_text)
+
+    def levels_read(self, question: str, under: int | None, chars: int) -> list[Read]:
+        """What to read of the upper levels of the view, or below `under`, in so many characters.
+
+        An area gets room by its size, and where there is a question half by its share of the evidence.
+        """
+        top = self.root if under is None else under
+        homes = Homes(self.index, np.asarray(self.chunks, dtype=np.int64))
+        weights = homes.chars / max(float(homes.chars[top]), 1.0)
+        if question:
+            evidence = self.evidence_for(question, under)
+            weights = (weights + held_at_home(self.index, evidence.chunks, evidence.shares)) / 2
+        return levels_read(homes, top, chars, len, weights=weights, readable=self.is_text, unit=CHARS_A_TOKEN)
 
     def spans_of(self, doc: str) -> list[Span]:
         """The unbroken stretches of a document that are in this view, in order. Raises NoSuchNode."""

@@ -328,7 +328,8 @@ def _way_options(command: argparse.ArgumentParser, route: str) -> None:
         "--route",
         default=route,
         choices=ROUTES,
-        help="direct: the whole text in one call; retrieve: what a search finds in one call; rlm: the loop; "
+        help="direct: the whole text in one call; retrieve: what a search finds in one call; overview: what is in "
+        "the corpus, from the upper levels of the tree in one call; rlm: the loop; "
         "auto chooses, and the trace says why (%(default)s)",
     )
     command.add_argument(

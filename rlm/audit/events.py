@@ -169,7 +169,7 @@ CITATION = object_of(
         "end": or_null(COUNT),
         "quote": TEXT,
         "page": or_null(COUNT),
-        "supported": one_of("verbatim", "respaced", "nearest", "unsupported"),
+        "supported": one_of("verbatim", "respaced", "nearest", "summary", "unsupported"),
         "node": or_null(TEXT),
         "similarity": or_null(NUMBER),
         "context_before": TEXT,

@@ -25,6 +25,7 @@ HEAD_CHARS = 400  # of a node's text in `peek`
 SNIPPET_CHARS = 200  # of a hit's text in `search`
 READ_CHARS = 200_000  # in one result
 GATHER_CHARS = 6_000  # in what `gather` gives, by default
+AREAS_CHARS = 4_000  # in what `areas` gives, by default
 QUERY_CHARS = 10_000
 LIST_NODES = 500  # in one list
 PACK_NODES = 50_000  # in all packs of one call
@@ -334,6 +335,28 @@ class Verbs:
         if not pieces:
             raise Refused(refusals.GATHER_CHARS.format(chars=most))
         return [self._piece(piece) for piece in pieces]
+
+    @verb
+    def areas(self, question: str = "", chars: int = AREAS_CHARS, under: str | None = None) -> Json:
+        """What is in the view, or a branch, in at most `chars` characters of its upper levels: areas, each with its
+        `share` of the text, and its label, the beginning of its summary and what is inside as `text`; most room first.
+
+        With a question, the areas that hold evidence for it are told in more words.
+        """
+        top = None if under is None else self._number(under)
+        self._entered = self.view.root if top is None else top
+        most = self._taken("chars", chars, READ_CHARS)
+        words = self._words("question", question).strip()
+        found = self.view.levels_read(words, top, most)
+        if not found:
+            raise Refused(refusals.AREAS_CHARS.format(chars=most))
+        shares = [round(area.share, 4) for area in found]
+        entries = self._entries([area.number for area in found], shares)
+        return [
+            {name: value for name, value in entry.items() if name != "score"}
+            | {"share": share, "text": area.text}
+            for entry, share, area in zip(entries, shares, found, strict=True)
+        ]
 
     def _piece(self, numbers: Sequence[int]) -> Json:
         entries = self._entries(numbers)

@@ -11,10 +11,10 @@ from pathlib import Path
 from textwrap import wrap
 
 from index_store.areas import Area
-from index_store.terminal import count, one_line
+from index_store.terminal import count, one_line, percent
 from rlm.audit.page import style
 from rlm.audit.page.html import Html, document, fold, join, pre, tag
-from rlm.overview.text import dates, percent
+from rlm.overview.text import dates
 
 _WIDE, _HIGH, _GAP, _HEAD = 1000.0, 560.0, 3.0, 24.0
 _CHAR = 7.6  # width of a letter of the map, in its own units

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from index_store.areas import Area
-from index_store.terminal import count, one_line
+from index_store.terminal import count, one_line, percent
 
 LEAST_WIDTH = 40
 
@@ -27,11 +27,6 @@ def facts(area: Area) -> str:
 def dates(area: Area) -> str:
     """From the first date to the last; "" for none."""
     return " to ".join(dict.fromkeys(area.dates))
-
-
-def percent(share: float) -> str:
-    """A share in whole percent: `<1%` of what is less than one and not nothing."""
-    return "<1%" if 0 < share < 0.01 else f"{share:.0%}"
 
 
 def _lines(area: Area, width: int, depth: int) -> Iterator[str]:

@@ -44,6 +44,7 @@ TEXT_CHARS = (
     "the text has {chars:,} characters, at most {most:,} can be held at once; use context.grep, context.search or "
     "context[a:b]"
 )
+AREAS_CHARS = "no area fits into {chars:,} characters; give more"
 GATHER_CHARS = "no passage fits into {chars:,} characters; give more"
 READ_NODES = "{nodes:,} nodes to read at once, at most {most:,}; read fewer, or grep"
 READ_CHARS = "{texts} more than {most:,} characters; read fewer, or a part"

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from index_store.areas import MOST_INSIDE, Area, area_of, dates_of, levels_read
+from index_store.areas import MOST_INSIDE, Area, Homes, area_of, dates_of, levels_read
 from index_store.errors import NoSuchNode
 from index_store.index import Index, open_index, open_text
 from index_store.writer import Draft
@@ -86,7 +86,7 @@ def test_a_text_file_is_one_area_of_its_chunks(tmp_path: Path) -> None:
     index = open_text(tmp_path / "book.txt")
     whole = area_of(index)
     assert (whole.documents, whole.chunks, whole.chars) == (1, index.levels[0], index.chars)
-    assert levels_read(index, len(index) - 1, 100, len)
+    assert levels_read(Homes(index), len(index) - 1, 100, len)
 
 
 def test_dates_are_those_of_the_documents_metadata(tmp_path: Path) -> None:
@@ -150,24 +150,24 @@ def test_names_are_told_as_the_texts_write_them(named: Index) -> None:
 @settings(max_examples=60)
 @given(st.integers(0, 400), st.sampled_from(["L2-00000", "L1-00000", "L1-00001", "L0-00003"]))
 def test_what_is_read_has_no_more_tokens_than_there_are(toy: Index, tokens: int, node: str) -> None:
-    read = levels_read(toy, toy.number_of(node), tokens, len)
+    read = levels_read(Homes(toy), toy.number_of(node), tokens, len)
     assert sum(len(one.text) for one in read) <= tokens
     below = set(toy.below(toy.number_of(node)).tolist())
     assert {one.number for one in read} <= below
     assert sum(one.share for one in read) <= 1 + 1e-9
-    assert read == levels_read(toy, toy.number_of(node), tokens, len)
+    assert read == levels_read(Homes(toy), toy.number_of(node), tokens, len)
 
 
 def test_every_part_is_named_where_the_tokens_allow_and_the_largest_first(tmp_path: Path) -> None:
     index = wide(tmp_path / "wide.index", 20, 3)
-    text = "\n".join(one.text for one in levels_read(index, len(index) - 1, 900, len))
+    text = "\n".join(one.text for one in levels_read(Homes(index), len(index) - 1, 900, len))
     assert all(f"part {i}" in text for i in range(20))
     assert "This is part" in text
 
 
 def test_nothing_is_told_twice(tmp_path: Path) -> None:
     index = wide(tmp_path / "wide.index", 20, 3)
-    text = "\n".join(one.text for one in levels_read(index, len(index) - 1, 4_000, len))
+    text = "\n".join(one.text for one in levels_read(Homes(index), len(index) - 1, 4_000, len))
     assert text.count("This is part 7.") == 1
     assert sum(line.split("; ").count("part 7") for line in text.splitlines()) <= 1
 

@@ -641,3 +641,31 @@ def test_a_number_above_what_a_verb_takes_is_told(index: Index, monkeypatch: pyt
     assert len(ask(context, "search", "boats", k=500)) == 2
     told = context[1][-1]["cut"]
     assert told == "context.search gave what fits k=2, the most that it takes, and not 500"
+
+
+# -- what is in here ---------------------------------------------------------------------------------------
+
+
+def test_areas_have_their_share_and_are_recorded_with_it(index: Index) -> None:
+    context = recorded_verbs(index)
+    areas = ask(context, "areas")
+    assert [sorted(area) for area in areas] == [["label", "level", "node", "share", "text"]] * 2
+    assert sum(area["share"] for area in areas) == pytest.approx(1, abs=1e-3)
+    assert [entry["score"] for entry in context[1][-1]["shown"]] == [area["share"] for area in areas]
+    for chars in (40, 90, 300):
+        assert sum(len(area["text"]) for area in ask(context, "areas", chars=chars)) <= chars
+    assert "no area fits into 3 characters" in refusal(context, "areas", chars=3)
+
+
+def test_areas_of_a_branch_are_inside_it(whole: Any, fruit: Any) -> None:
+    assert ids(ask(whole, "areas", under=FRUIT)) == [FRUIT]
+    assert ids(ask(fruit, "areas")) == [FRUIT]
+    assert "is outside the branch" in refusal(fruit, "areas", under=BOATS)
+
+
+def test_a_question_gives_its_areas_more_room(whole: Any) -> None:
+    def order(question: str) -> list[str]:
+        return ids(ask(whole, "areas", question))
+
+    assert order("") == [BOATS, FRUIT]
+    assert order("single Birnen wiegen mehr") == [FRUIT, BOATS]
