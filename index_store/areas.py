@@ -7,7 +7,7 @@ for a prompt is `levels_read`; what a person looks at is `area_of`.
 import heapq
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from email.utils import parsedate
@@ -28,6 +28,7 @@ MOST_INSIDE = 12  # areas that are told of the same one
 NAMES = 5  # of an area
 LOOKED_NAMES = 40  # of an area, of which those are taken that say something new
 TITLE, SEVERAL_WORDS = 2.0, 2.0  # how much more such a name tells
+LOOKED_CHARS = 20_000  # of a chunk, for how it writes a name
 TOLD_CHARS = 120  # of a label or a title in what is read
 SUMMARY_SHARE = 0.25  # of what is read of an area, at most, on words of its own summary
 LABELS_SHARE = 0.33  # of what is left then, on labels inside it
@@ -210,7 +211,7 @@ def _as_written(tree: Tree, words: str, chunk: int) -> str:
     pattern = re.compile(r"\b" + r"\W{1,3}".join(map(re.escape, words.split())) + r"\b", re.IGNORECASE)
     span = tree.span_at(chunk)
     texts = [
-        tree.text_at(chunk),
+        tree.head_at(chunk, LOOKED_CHARS),
         *([" ".join(tree.outline(tree.document_number(span.doc)).parts(span.start))] if span else []),
     ]
     found = (match for text in texts for match in pattern.finditer(text))
@@ -218,9 +219,9 @@ def _as_written(tree: Tree, words: str, chunk: int) -> str:
     return max(written, key=lambda one: (written[one], any(map(str.isupper, one)))) if written else words
 
 
-def dates_of(meta: "dict[str, str] | object") -> Iterator[str]:
+def dates_of(meta: Mapping[str, str]) -> Iterator[str]:
     """The dates in a document's metadata, as YYYY, YYYY-MM or YYYY-MM-DD: of fields that are called after one."""
-    for name, value in getattr(meta, "items", dict)():
+    for name, value in meta.items():
         if not _DATED.search(name):
             continue
         if found := _ISO.match(value):

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
-from index_store.names import names_asked, names_in, names_of_title
+from index_store.names import MOST_CHARS, names_asked, names_in, names_of_title
 from index_store.tables import ranges, sizes_of
 from index_store.word_list import WordList
 
@@ -195,7 +195,7 @@ class Names:
 
     def in_words(self, name: int) -> str:
         """The name with this number: in lower case, with single spaces."""
-        return self._listed.word(name)
+        return self._listed.word(name, 4 * MOST_CHARS)
 
     def sizes(self, names: Numbers) -> Numbers:
         """How many chunks bear each of some names."""
