@@ -108,14 +108,14 @@ def run(options: Options) -> None:
 
 def trial_of(options: Options, name: str) -> Trial:
     """The index of a set, built if it is not there yet, with its questions."""
-    index = _index(options.data / name / "corpus.jsonl", options.work / name)
+    index = built_index(options.data / name / "corpus.jsonl", options.work / name)
     with (options.data / name / "queries.jsonl").open(encoding="utf-8", newline="\n") as lines:
         queries = [q for q in map(json.loads, lines) if q["gold"]]
     vectors = index.embed_queries([q["text"] for q in queries])
     return Trial(name, index, queries, vectors, _scoring(options.data.parent / "score.py"))
 
 
-def _index(corpus: Path, folder: Path) -> Index:
+def built_index(corpus: Path, folder: Path) -> Index:
     if not (folder / "CURRENT").is_file():
         build_index(corpus, folder)
     return open_index(folder)

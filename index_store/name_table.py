@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
-from index_store.names import names_asked, names_in, names_of_title
+from index_store.names import MOST_CHARS, names_asked, names_in, names_of_title
 from index_store.tables import ranges, sizes_of
 from index_store.word_list import WordList
 
@@ -185,6 +185,21 @@ class Names:
         """Numbers of the names that some chunks bear, ascending."""
         pairs = self._pairs[ranges(self._chunk_offsets, chunks)]
         return np.unique(np.searchsorted(self._offsets, pairs, side="right") - 1)
+
+    def borne(self, chunks: Numbers) -> tuple[Numbers, Numbers, npt.NDArray[np.bool_]]:
+        """The pairs of some chunks, those of the first chunk first, (pairs,) each: the number of the name, the chunk,
+        and whether the name is its title or a heading over it."""
+        pairs = self._pairs[ranges(self._chunk_offsets, chunks)].astype(np.int64)
+        own = np.repeat(chunks, sizes_of(self._chunk_offsets, chunks))
+        return np.searchsorted(self._offsets, pairs, side="right") - 1, own, self._titles[pairs] > 0
+
+    def in_words(self, name: int) -> str:
+        """The name with this number: in lower case, with single spaces."""
+        return self._listed.word(name, 4 * MOST_CHARS)
+
+    def sizes(self, names: Numbers) -> Numbers:
+        """How many chunks bear each of some names."""
+        return sizes_of(self._offsets, names)
 
     def bearers(self, names: Numbers) -> "Pairs":
         """The pairs of some names with the chunks that bear them, those of the first name first."""

@@ -34,6 +34,12 @@ class WordList:
         at = bisect_left(places, wanted, key=listed)
         return at if at < len(places) and listed(at) == wanted else None
 
+    def word(self, place: int, most: int) -> str:
+        """The word at a place, from 0; of a stranger's that is longer the first `most` bytes."""
+        raw, starts = self._lines
+        start = int(starts[place])
+        return raw[start : min(int(starts[place + 1]) - 1, start + most)].decode("utf-8", "ignore")
+
     @cached_property
     def _lines(self) -> tuple[bytes, npt.NDArray[np.int64]]:
         """The list, and where each line of it begins, with the end of the last."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rlm.gateway.blocks import Block, outside, unquote
+from rlm.gateway.offline.areas import are_areas, tell
 from rlm.gateway.offline.questions import what_quotes_are
 from rlm.gateway.offline.sentences import is_prose, split, words
 from rlm.gateway.tokens import count_tokens
@@ -56,6 +57,8 @@ def read(messages: list[Message], max_tokens: int) -> str:
     if not questions:
         return NO_PASSAGE
     blocks = unquote(prompt) or [Block("text", _QUESTION.sub("", instructions))]
+    if are_areas(blocks):
+        return tell(blocks, max_tokens)
     quotes = [(chosen.block, chosen.text) for chosen in _best(questions[-1], blocks)]
     sources = [f'[{block}] "{text}"' for block, text in quotes]
     if quotes and (no_answer := what_quotes_are(questions[-1])):
