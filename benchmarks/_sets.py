@@ -3,10 +3,11 @@
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,6 +36,8 @@ RESAMPLES = 2_000
 
 Values: TypeAlias = npt.NDArray[np.float64]
 Query: TypeAlias = Mapping[str, Any]
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 #: What was read, best first: {"doc", "start", "end"}. A summary has a document of its own name, which is no gold.
 Spans: TypeAlias = Sequence[Mapping[str, Any]]
 
@@ -54,11 +57,6 @@ class Trial:
         return "recall@5" if self.queries[0]["gold"][0]["start"] is None else "cover@4k"
 
 
-def trials(options: Options) -> list[Trial]:
-    """All sets that are there. Raises NotRun where none is."""
-    return [trial_of(options, name) for name in there(options)]
-
-
 def there(options: Options) -> list[str]:
     """The names of the sets whose data is there, of those that are wanted. Raises NotRun where none is."""
     if names := present(options):
@@ -73,7 +71,7 @@ def present(options: Options) -> list[str]:
 
 def trial_of(options: Options, name: str) -> Trial:
     """The index of a set, built if it is not there yet, with its questions, at most as many as are asked for."""
-    build(options, name)
+    build_all(replace(options, sets=(name,)))
     index = open_index(options.work / name)
     queries = [query for query in rows(options.data / name / "queries.jsonl") if query["gold"]]
     queries = evenly(queries, options.questions)
@@ -81,21 +79,41 @@ def trial_of(options: Options, name: str) -> Trial:
 
 
 def build_all(options: Options) -> dict[str, Spent]:
-    """Build the sets that are there, as many at a time as there are cores; what each took, by name."""
+    """Build the sets that are there and have no index yet, as many at a time as there are cores; what each took, now or
+    then, by name. Raises NotRun where no set is there."""
     names = there(options)
+    missing = [name for name in names if not (options.work / name / "CURRENT").is_file()]
+    took = build_in({options.data / name / "corpus.jsonl": options.work / name for name in missing})
+    for name, of_build in zip(missing, took, strict=True):
+        _record(options, name).write_text(of_build.as_json(), encoding="utf-8")
+    return {name: _took(options, name) for name in names}
+
+
+def build_in(folders: Mapping[Path, Path]) -> list[Spent]:
+    """Build the index of each corpus in its folder, in a process with one thread each; what each took."""
     with ThreadPoolExecutor(cores()) as pool:
-        return dict(zip(names, pool.map(lambda name: build(options, name), names), strict=True))
+        return list(pool.map(lambda pair: spent(_command(*pair)), folders.items()))
 
 
-def build(options: Options, name: str) -> Spent:
-    """Build the index of a set in a process of its own, if it is not there yet; what that took, then or now."""
-    folder, record = options.work / name, options.work / f"{name}.build.json"
-    if not (folder / "CURRENT").is_file():
-        options.work.mkdir(parents=True, exist_ok=True)
-        corpus = str(options.data / name / "corpus.jsonl")
-        took = spent([sys.executable, "-m", "raptor.cli", "build", corpus, "-o", str(folder), "--quiet"])
-        record.write_text(took.as_json(), encoding="utf-8")
+def _command(corpus: Path, folder: Path) -> list[str]:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    return [sys.executable, "-m", "raptor.cli", "build", str(corpus), "-o", str(folder), "--quiet"]
+
+
+def _record(options: Options, name: str) -> Path:
+    return options.work / f"{name}.build.json"
+
+
+def _took(options: Options, name: str) -> Spent:
+    """What the build of a set took, nothing where that is not known."""
+    record = _record(options, name)
     return Spent.from_json(record.read_text(encoding="utf-8")) if record.is_file() else Spent(None, 0.0, 0.0)
+
+
+def each(work: Callable[[Argument], Result], items: Sequence[Argument]) -> list[Result]:
+    """What `work` gives of each item, in processes, as many at a time as there are cores."""
+    with ProcessPoolExecutor(cores(), mp_context=get_context("spawn")) as pool:
+        return list(pool.map(work, items))
 
 
 def rows(file: Path) -> Iterator[dict[str, Any]]:

@@ -36,7 +36,7 @@ class Spent:
 def spent(command: Sequence[str], limit_s: float = LIMIT_S) -> Spent:
     """Run a command and its children to their end. SystemExit where it fails."""
     began, peak_mb, ended = time.monotonic(), 0.0, False
-    process = subprocess.Popen(command, cwd=REPOSITORY, env=_environment())
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=_environment(), stdout=subprocess.DEVNULL)
     while not ended and time.monotonic() - began < limit_s:
         peak_mb = max(peak_mb, _family_mb(process.pid))
         time.sleep(0.2)

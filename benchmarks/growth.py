@@ -10,7 +10,6 @@ import os
 import re
 import shutil
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -25,8 +24,7 @@ import numpy.typing as npt
 import rlm
 from benchmarks import Options
 from benchmarks._report import Claim, Item, NotRun, Table, bounds, percent
-from benchmarks._sets import MULTI_HOP, build, evenly, interval, rows, there, write
-from benchmarks._spent import spent
+from benchmarks._sets import MULTI_HOP, build_all, build_in, each, evenly, interval, rows, there, write
 from index_store.generations import Changes
 from index_store.index import Index, open_index
 from index_store.outline import Outline
@@ -81,18 +79,26 @@ def measure(options: Options) -> Iterator[Item]:
     if not (multi_hop := [name for name in MULTI_HOP if name in names]):
         raise NotRun(f"its questions are those of {' and '.join(MULTI_HOP)}, which are not there")
     grown = corpora(options, names, multi_hop)
-    sizes, asked, queries = [], list[Asked](), []
-    for times, (folder, questions) in grown.items():
-        index = open_index(folder)
-        sizes.append((f"{times}", f"{len(index.documents):,}", f"{index.levels[0]:,}", f"{index.chars:,}"))
-        queries.append((times, _queries(index, questions)))
-        asked += _asked(index, questions, times, options.work / f"growth-{times}.eval")
-    yield Table("Corpora", ("times", "documents", "chunks", "characters"), tuple(sizes))
+    found = each(_of_size, [(times, *paths) for times, paths in grown.items()])
+    sizes = tuple(size for size, _, _ in found)
+    queries = [of_size for _, of_size, _ in found]
+    asked = sorted((one for _, _, of_size in found for one in of_size), key=lambda one: one.route)
+    yield Table("Corpora", ("times", "documents", "chunks", "characters"), sizes)
     yield _asked_table(asked)
     yield _queries_table(queries)
     yield from _claims(asked)
     yield _closed_claim(options, multi_hop)
     yield _hybrid_claim(queries)
+
+
+def _of_size(
+    size: tuple[int, Path, Path],
+) -> tuple[tuple[str, ...], tuple[int, Mapping[str, float]], list[Asked]]:
+    times, folder, questions = size
+    index = open_index(folder)
+    told = (f"{times}", f"{len(index.documents):,}", f"{index.levels[0]:,}", f"{index.chars:,}")
+    asked = _asked(index, questions, times, folder.with_name(f"{folder.name}.eval"))
+    return told, (times, _queries(index, questions)), asked
 
 
 # -- corpora -----------------------------------------------------------------------------------------------
@@ -116,6 +122,7 @@ def corpora(options: Options, names: Sequence[str], multi_hop: Sequence[str]) ->
     write(file, questions)
     grown: dict[int, tuple[Path, Path]] = {}
     vectors: dict[str, Floats] = {}
+    to_build: dict[Path, Path] = {}
     for times in TIMES:
         chosen, left = list(needed), chars * (times - 1)
         for doc in others:
@@ -131,8 +138,9 @@ def corpora(options: Options, names: Sequence[str], multi_hop: Sequence[str]) ->
             write(corpus, [{**documents[doc], "_id": doc} for doc in chosen])
             vectors = vectors or _vectors(options, names)
             seed(folder, corpus, vectors)
-            spent([sys.executable, "-m", "raptor.cli", "build", str(corpus), "-o", str(folder), "--quiet"])
+            to_build[corpus] = folder
         grown[times] = folder, file
+    build_in(to_build)
     return grown
 
 
@@ -144,8 +152,8 @@ def _documents(options: Options, name: str) -> Iterator[Document]:
 def _vectors(options: Options, names: Sequence[str]) -> dict[str, Floats]:
     """The vectors of all chunks of the sets, by what was embedded of each."""
     vectors: dict[str, Floats] = {}
+    build_all(options)
     for name in names:
-        build(options, name)
         index = open_index(options.work / name)
         for number in range(len(index.documents)):
             outline = Outline(index.documents[number])

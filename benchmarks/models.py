@@ -7,7 +7,6 @@ all run by `rlm eval`, so a stop loses nothing: its folders are kept beside the 
 """
 
 import statistics
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +17,7 @@ import numpy as np
 import rlm
 from benchmarks import Options, growth
 from benchmarks._report import Claim, Item, Loss, NotRun, Table, bounds, gained, percent
-from benchmarks._sets import MULTI_HOP, Values, evenly, interval, present, rows, write
-from benchmarks._spent import spent
+from benchmarks._sets import MULTI_HOP, Values, build_in, evenly, interval, present, rows, write
 from index_store.index import open_index
 from rlm.gateway.models import has_key
 
@@ -108,7 +106,7 @@ def _counting(options: Options, messages: Path) -> Task:
     write(corpus, documents)
     write(asked, questions)
     if not (folder / "CURRENT").is_file():
-        spent([sys.executable, "-m", "raptor.cli", "build", str(corpus), "-o", str(folder), "--quiet"])
+        build_in({corpus: folder})
     return Task("OOLONG-like", folder, asked, "numbers", ("OOLONG", 44.0, 56.5))
 
 

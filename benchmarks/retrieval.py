@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,19 @@ import numpy.typing as npt
 
 from benchmarks import Options, _raptor
 from benchmarks._report import Claim, Item, Loss, Table, bounds, gained, percent, worst_of
-from benchmarks._sets import MULTI_HOP, Query, Spans, Trial, Values, interval, scored, span_of, trials
+from benchmarks._sets import (
+    MULTI_HOP,
+    Query,
+    Spans,
+    Trial,
+    Values,
+    each,
+    interval,
+    scored,
+    span_of,
+    there,
+    trial_of,
+)
 from index_store import walk
 from index_store.index import Index
 from index_store.search import Weights
@@ -102,14 +115,16 @@ TITLED = {"titled 0.05": 0.05, "titled 0.2": 0.2}
 
 #: Values by way, for each set.
 Found = Mapping[str, Mapping[str, Values]]
+#: A set's name, its metric, how many questions it was asked, and the values by way.
+Searched = tuple[str, str, int, dict[str, Values]]
 
 
 def measure(options: Options) -> Iterator[Item]:
     """All ways, the parts left out, settings chosen without each set, and what follows from them."""
-    sets = trials(options)
-    found = {trial.name: _found(trial) for trial in sets}
-    yield _ways_table(sets, found)
-    yield _left_out_table(sets, found)
+    sets = each(partial(_searched, options), there(options))
+    found: Found = {name: values for name, _, _, values in sets}
+    yield _ways_table(sets)
+    yield _left_out_table(found)
     yield _published()
     yield from _gain_claims(found)
     yield from _tree_claims(found)
@@ -118,6 +133,11 @@ def measure(options: Options) -> Iterator[Item]:
         chosen = {name: _chosen_without(name, found) for name in found}
         yield _chosen_table(found, chosen)
         yield _chosen_claim(found, chosen)
+
+
+def _searched(options: Options, name: str) -> Searched:
+    trial = trial_of(options, name)
+    return name, trial.metric, len(trial.queries), _found(trial)
 
 
 def _found(trial: Trial) -> dict[str, Values]:
@@ -147,15 +167,10 @@ def _trusted_from(share: float) -> Iterator[None]:
 # -- tables ------------------------------------------------------------------------------------------------
 
 
-def _ways_table(sets: Sequence[Trial], found: Found) -> Table:
+def _ways_table(sets: Sequence[Searched]) -> Table:
     rows = [
-        (
-            trial.name,
-            trial.metric,
-            str(len(trial.queries)),
-            *(percent(found[trial.name][way].mean()) for way in (*PLAIN, OURS, POOL)),
-        )
-        for trial in sets
+        (name, metric, str(questions), *(percent(values[way].mean()) for way in (*PLAIN, OURS, POOL)))
+        for name, metric, questions, values in sets
     ]
     note = (
         "The metric's mean over the questions, in percent. recall@5: of the gold documents, those among the first five "
@@ -171,11 +186,11 @@ def _ways_table(sets: Sequence[Trial], found: Found) -> Table:
     )
 
 
-def _left_out_table(sets: Sequence[Trial], found: Found) -> Table:
+def _left_out_table(found: Found) -> Table:
     def row(way: str) -> tuple[str, ...]:
-        return (way, *(gained(*interval(found[t.name][way] - found[t.name][OURS])) for t in sets))
+        return (way, *(gained(*interval(values[way] - values[OURS])) for values in found.values()))
 
-    columns = ("left out or changed", *(trial.name for trial in sets))
+    columns = ("left out or changed", *found)
     note = f"Less the default, which is {_weights_text(DEFAULT)}, titled {walk.TITLED:g}."
     rows = tuple(row(way) for way in (*LEFT_OUT, *MOVED, *TITLED))
     return Table("Each part left out, and each setting moved: points gained [interval]", columns, rows, note)

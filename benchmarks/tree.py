@@ -9,6 +9,7 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,19 @@ import numpy.typing as npt
 
 from benchmarks import Options, _raptor
 from benchmarks._report import Claim, Item, Loss, Table, bounds, gained, percent, worst_of
-from benchmarks._sets import MULTI_HOP, Query, Spans, Trial, Values, cover, interval, span_of, trials
+from benchmarks._sets import (
+    MULTI_HOP,
+    Query,
+    Spans,
+    Trial,
+    Values,
+    cover,
+    each,
+    interval,
+    span_of,
+    there,
+    trial_of,
+)
 from index_store.index import Index
 from index_store.search import Weights
 from index_store.types import Scope
@@ -32,15 +45,24 @@ HITS = 200  # more than 8,000 characters hold
 TWICE, PARENTS, GAIN = 2.0, 1.5, 5.0
 
 Members = Sequence[npt.NDArray[np.integer[Any]]]
+#: Rows and claims of a set.
+Pairs = tuple[list[tuple[str, ...]], list[Claim]]
+#: A set's name, characters read, and the gold found by each way of reading.
+Place = tuple[str, int, Mapping[str, Values]]
 #: From a question, its vector and a number of characters to what is read.
 Read = Callable[[Query, Any, int], Spans]
 
 
 def measure(options: Options) -> Iterator[Item]:
     """Pairs of passages with a common branch, and gold found at equal characters."""
-    sets = trials(options)
-    yield from _pairs(sets, options)
-    yield from _equal_characters(sets)
+    found = each(partial(_of_set, options), there(options))
+    yield from _pairs([of_pairs for of_pairs, _ in found])
+    yield from _equal_characters([place for _, places in found for place in places])
+
+
+def _of_set(options: Options, name: str) -> tuple[Pairs, list[Place]]:
+    trial = trial_of(options, name)
+    return _pairs_of(trial, options), _places_of(trial)
 
 
 # -- pairs of passages -------------------------------------------------------------------------------------
@@ -70,18 +92,18 @@ MEANING, OURS, NEXT, PAPER = (
 )
 
 
-def _pairs(sets: Sequence[Trial], options: Options) -> Iterator[Item]:
-    rows: list[tuple[str, ...]] = []
-    claims: list[Claim] = []
-    for trial in sets:
-        pairs = list(gold_pairs(trial))
-        if trial.name not in MULTI_HOP and not pairs:
-            continue
-        ways = [of_the_index(trial.index), by_meaning(trial.index), next_nearest(trial.index)]
-        if trial.name in MULTI_HOP:
-            ways.append(as_published(trial.index, options.work))
-        rows += [_pairs_row(trial, pairs, way) for way in ways]
-        claims += _pairs_claims(trial, pairs, ways[1], ways[0])
+def _pairs_of(trial: Trial, options: Options) -> Pairs:
+    pairs = list(gold_pairs(trial))
+    if not pairs:
+        return [], []
+    ways = [of_the_index(trial.index), by_meaning(trial.index), next_nearest(trial.index)]
+    if trial.name in MULTI_HOP:
+        ways.append(as_published(trial.index, options.work))
+    claims = list(_pairs_claims(trial, pairs, ways[0], ways[1]))
+    return [_pairs_row(trial, pairs, way) for way in ways], claims
+
+
+def _pairs(found: Sequence[Pairs]) -> Iterator[Item]:
     note = (
         "Shared: of each two gold documents of a question, percent of which a branch of level 1 holds a chunk of both. "
         "Tightness: mean cosine of what is in a branch to the centroid of what its summary is about. Summaries: of "
@@ -90,9 +112,9 @@ def _pairs(sets: Sequence[Trial], options: Options) -> Iterator[Item]:
         "number of clusters."
     )
     columns = ("set", "branches", "pairs", "shared", "parents", "tightness", "summaries", "processor s")
-    if rows:
-        yield Table("Pairs of passages with a common branch", columns, tuple(rows), note)
-    yield from claims
+    if rows := tuple(row for rows, _ in found for row in rows):
+        yield Table("Pairs of passages with a common branch", columns, rows, note)
+    yield from (claim for _, claims in found for claim in claims)
 
 
 def _pairs_row(trial: Trial, pairs: Sequence[tuple[int, int]], way: Branches) -> tuple[str, ...]:
@@ -110,7 +132,7 @@ def _pairs_row(trial: Trial, pairs: Sequence[tuple[int, int]], way: Branches) ->
 
 
 def _pairs_claims(
-    trial: Trial, pairs: Sequence[tuple[int, int]], before: Branches, ours: Branches
+    trial: Trial, pairs: Sequence[tuple[int, int]], ours: Branches, before: Branches
 ) -> Iterator[Claim]:
     if trial.name not in MULTI_HOP:
         return
@@ -255,35 +277,41 @@ def as_far_as_they_fit(index: Index, numbers: Any, chars: int) -> Spans:
     return spans
 
 
-def _equal_characters(sets: Sequence[Trial]) -> Iterator[Item]:
-    rows: list[tuple[str, ...]] = []
-    found_of: list[tuple[str, str, Mapping[str, Values]]] = []
-    for trial in sets:
-        reads = {name: way(trial) for name, way in READS.items()}
-        for chars in CHARS:
-            found = {name: found_in(trial, read, chars) for name, read in reads.items()}
-            means = (percent(values.mean()) for values in found.values())
-            less = (gained(*interval(found[name] - found[FLAT_SEARCH])) for name in OURS_READS)
-            rows.append((trial.name, f"{chars:,}", *means, *less))
-            found_of.append((trial.name, f"{chars:,} characters of {trial.name}", found))
+def _places_of(trial: Trial) -> list[Place]:
+    reads = {name: way(trial) for name, way in READS.items()}
+    return [
+        (trial.name, chars, {name: found_in(trial, read, chars) for name, read in reads.items()})
+        for chars in CHARS
+    ]
+
+
+def _equal_characters(places: Sequence[Place]) -> Iterator[Item]:
+    def row(name: str, chars: int, found: Mapping[str, Values]) -> tuple[str, ...]:
+        means = (percent(values.mean()) for values in found.values())
+        less = (gained(*interval(found[ours] - found[FLAT_SEARCH])) for ours in OURS_READS)
+        return (name, f"{chars:,}", *means, *less)
+
     note = (
         "Gold found when so many characters are read, in percent of it. Flat: hybrid search without names and tree. A "
         "summary takes its characters, and finds nothing."
     )
     columns = ("set", "characters", *READS, *(f"{name} less flat" for name in OURS_READS))
-    yield Table("Gold found at equal characters read", columns, tuple(rows), note)
+    rows = tuple(row(*place) for place in places)
+    yield Table("Gold found at equal characters read", columns, rows, note)
     for name in OURS_READS:
-        yield from _characters_claims(name, found_of)
+        yield from _characters_claims(name, places)
 
 
-def _characters_claims(
-    name: str, found_of: Sequence[tuple[str, str, Mapping[str, Values]]]
-) -> Iterator[Item]:
+def _characters_claims(name: str, places: Sequence[Place]) -> Iterator[Item]:
     others: list[tuple[float, Claim]] = []
-    for trial, place, found in found_of:
+    for trial, chars, found in places:
         mean, low, high = interval(found[name] - found[FLAT_SEARCH])
         ours, flat = percent(found[name].mean()), percent(found[FLAT_SEARCH].mean())
-        told, peer, where = gained(mean, low, high), f"{flat} flat", f"{name}, {place}"
+        told, peer, where = (
+            gained(mean, low, high),
+            f"{flat} flat",
+            f"{name}, {chars:,} characters of {trial}",
+        )
         if trial in MULTI_HOP:
             yield Claim(OURS_READS[name], where, f"at least +{GAIN:g}", ours, peer, told, mean >= GAIN)
         else:

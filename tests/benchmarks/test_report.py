@@ -89,5 +89,6 @@ def test_a_part_that_there_is_not_is_refused_in_one_sentence(capsys: pytest.Capt
 
 
 def test_the_page_in_the_repository_is_what_is_kept_there() -> None:
-    assert PAGE.read_text(encoding="utf-8") == "\n".join(lines(kept(RESULTS), {})) + "\n"
+    now = "\n".join(lines(kept(RESULTS), {})) + "\n"
+    assert PAGE.read_text(encoding="utf-8") == now, "write it anew: python -m benchmarks --only-write"
     assert {*kept(RESULTS)} <= {*parts(), "whole"}
