@@ -66,7 +66,7 @@ def best_branches(
     one of them, it is its own branches that are compared. `chunks` (ascending) and `shares`: of what was searched.
     `inside`: whether a node may be shown.
     """
-    at_home = _at_home(tree, chunks, shares)
+    at_home = held_at_home(tree, chunks, shares)
     summaries = sum(tree.levels[:2])  # from here on nodes have branches of their own
     while True:
         children = [child for child in tree.neighbours(top, "children") if inside(child)]
@@ -79,8 +79,9 @@ def best_branches(
     return [branch for branch in branches[:k] if branch.share > 0]
 
 
-def _at_home(tree: Tree, chunks: Numbers, shares: Scores) -> Scores:
-    """The evidence that is at home in each node or below it, (nodes,): each chunk's counts once on its way up."""
+def held_at_home(tree: Tree, chunks: Numbers, shares: Scores) -> Scores:
+    """What some chunks hold, such as evidence or characters, summed up for each node that they are at home in or below,
+    (nodes,): each chunk's counts once on its way up."""
     held = np.zeros(len(tree))
     held[chunks] = shares
     for level in range(len(tree.levels) - 1):

@@ -4,11 +4,13 @@ RE2 runs in time linear in the text whatever the pattern, so a model may write a
 refused here too and never reaches Python's backtracking `re`.
 """
 
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import accumulate, islice
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -77,22 +79,44 @@ def grep(
     ignore_case: bool = False,
     limit: int = 50,
     count_to: int = 10_000,
+    count_s: float = math.inf,
     within: Ints | None = None,
     check: Check = unchecked,
 ) -> Grep:
     """The matches of an RE2 pattern in all documents, or in the document `doc`, or in the chunks `under` a node, or in
     those whose numbers, ascending, are `within`.
 
-    At most `limit` matches are returned, at most `count_to` are counted. `^` and `$` match at lines. A match lies
-    inside one document, and where `under` or `within` is given in one unbroken stretch of these. Empty matches do
+    At most `limit` matches are returned, at most `count_to` are counted, and once there are `limit`, none after
+    `count_s` seconds. `^` and `$` match at lines. A match lies inside one document, and where `under` or `within` is
+    given in one unbroken stretch of these. Empty matches do
     not count. `check` may stop it by raising; it is called before each document or BATCH_BYTES of text.
-    Raises BadQuery for a pattern that RE2 refuses or that has more than EMPTY_MATCHES of them, NoSuchNode for an
-    unknown node or document.
+    Raises BadQuery for a pattern that RE2 refuses or that has more than EMPTY_MATCHES of them before `limit` others,
+    NoSuchNode for an unknown node or document.
     """
     compiled = compile_pattern(pattern, ignore_case)
     pieces = _pieces(tree, under, doc, within)
-    ranges = list(islice(_matches(compiled, pattern, tree.text_bytes, pieces, check), count_to))
-    return Grep(_located(tree, ranges[:limit], pieces), len(ranges), complete=len(ranges) < count_to)
+    found: list[ByteRange] = []
+    began = monotonic()
+
+    def check_or_end() -> None:
+        if len(found) >= limit and monotonic() - began > count_s:
+            raise _Enough
+        check()
+
+    is_complete = False
+    try:
+        found.extend(
+            islice(_matches(compiled, pattern, tree.text_bytes, pieces, check_or_end), count_to)
+        )  # in place: what is found before it is stopped stays
+        is_complete = len(found) < count_to
+    except (BadQuery, _Enough):
+        if len(found) < limit:
+            raise
+    return Grep(_located(tree, found[:limit], pieces), len(found), is_complete)
+
+
+class _Enough(Exception):
+    """All matches that are wanted are found, and counting the others takes too long."""
 
 
 # --- what is searched ---

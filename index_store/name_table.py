@@ -186,6 +186,21 @@ class Names:
         pairs = self._pairs[ranges(self._chunk_offsets, chunks)]
         return np.unique(np.searchsorted(self._offsets, pairs, side="right") - 1)
 
+    def borne(self, chunks: Numbers) -> tuple[Numbers, Numbers, npt.NDArray[np.bool_]]:
+        """The pairs of some chunks, those of the first chunk first, (pairs,) each: the number of the name, the chunk,
+        and whether the name is its title or a heading over it."""
+        pairs = self._pairs[ranges(self._chunk_offsets, chunks)].astype(np.int64)
+        own = np.repeat(chunks, sizes_of(self._chunk_offsets, chunks))
+        return np.searchsorted(self._offsets, pairs, side="right") - 1, own, self._titles[pairs] > 0
+
+    def in_words(self, name: int) -> str:
+        """The name with this number: in lower case, with single spaces."""
+        return self._listed.word(name)
+
+    def sizes(self, names: Numbers) -> Numbers:
+        """How many chunks bear each of some names."""
+        return sizes_of(self._offsets, names)
+
     def bearers(self, names: Numbers) -> "Pairs":
         """The pairs of some names with the chunks that bear them, those of the first name first."""
         at, sizes = ranges(self._offsets, names), sizes_of(self._offsets, names)

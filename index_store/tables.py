@@ -49,6 +49,18 @@ def char_at(blob: npt.NDArray[np.uint8], marks: npt.NDArray[np.int64], byte: int
     return before + count_chars(blob[byte - rest : byte])
 
 
+def chars_at(
+    blob: npt.NDArray[np.uint8], marks: npt.NDArray[np.int64], places: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
+    """As `char_at`, of many byte offsets."""
+    mark, rest = np.divmod(places, MARK_BYTES)
+    chars = marks[mark] + rest
+    is_ascii = np.append(np.diff(marks) == MARK_BYTES, False)[mark]
+    for i in np.flatnonzero(~is_ascii & (rest > 0)).tolist():
+        chars[i] = char_at(blob, marks, int(places[i]))
+    return np.asarray(chars)
+
+
 def byte_at(blob: npt.NDArray[np.uint8], marks: npt.NDArray[np.int64], char: int) -> int:
     """The byte offset at which character `char` starts; the inverse of `char_at`."""
     mark = max(int(np.searchsorted(marks, char, side="left")) - 1, 0)

@@ -115,6 +115,11 @@ def count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
+def percent(share: float) -> str:
+    """A share in whole percent: `34%`, and `<1%` of what is less than one and not nothing."""
+    return "<1%" if 0 < share < 0.01 else f"{share:.0%}"
+
+
 def _escape(match: re.Match[str]) -> str:
     if match[1] is None:
         return match[0]

@@ -19,7 +19,7 @@ from index_store.manifest import ALIKE, GUESTS
 from index_store.name_table import Names
 from index_store.outline import LABEL_CHARS, Outline
 from index_store.store import Store, check, check_chunks
-from index_store.tables import NODE_ROW, byte_at, char_at, count_chars, ranges, sizes_of
+from index_store.tables import NODE_ROW, byte_at, char_at, chars_at, count_chars, ranges, sizes_of
 from index_store.terminal import count
 from index_store.types import Document, Node, Span
 from index_store.vectors import InvertedFile
@@ -78,6 +78,10 @@ class Tree:
             f"L{i}-00000..{self.id_of(self._first[i + 1] - 1)}" for i in range(len(self.levels))
         )
         raise NoSuchNode(f"no node {str(node)[:80]!r}; this index has {sizes}")
+
+    def level_of(self, number: int) -> int:
+        """The level of the node with this number."""
+        return bisect_right(self._first, number) - 1
 
     def level_range(self, level: int) -> range:
         """The node numbers of one level. Raises NoSuchNode."""
@@ -389,6 +393,13 @@ class Tree:
                 f"the characters of document {facts.id!r} are miscounted; run raptor verify {self.path}"
             )
         return span
+
+    @cached_property
+    def leaf_chars(self) -> Numbers:
+        """How many characters each chunk has, (n0,)."""
+        marks, rows = self._arrays["text_marks.npy"], self.rows[: self.levels[0]]
+        ends = (chars_at(self.store.text, marks, rows[side].astype(np.int64)) for side in ("end", "start"))
+        return np.asarray(next(ends) - next(ends))
 
     def document_bytes(self, number: int) -> tuple[int, int]:
         """Where the document with this number lies in text.bin."""

@@ -1,5 +1,6 @@
 """The part of an index that may be seen, all or a branch or a scope: as nodes, as documents, and as one text."""
 
+import math
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -8,7 +9,8 @@ from itertools import accumulate, groupby, islice
 import numpy as np
 import numpy.typing as npt
 
-from index_store.branches import Branch, best_branches
+from index_store.areas import Homes, Read, levels_read
+from index_store.branches import Branch, best_branches, held_at_home
 from index_store.errors import BadQuery
 from index_store.gathering import Evidence, evidence_for, gather
 from index_store.grep import Grep
@@ -17,6 +19,7 @@ from index_store.search import chunks_in
 from index_store.types import Check, Hit, Mode, Scope, Span, unchecked
 
 WINDOW_BYTES = 16 << 20
+CHARS_A_TOKEN = 4  # about, in English
 
 Numbers = npt.NDArray[np.int64]
 
@@ -141,6 +144,7 @@ class View:
         ignore_case: bool = False,
         limit: int = 50,
         count_to: int = 10_000,
+        count_s: float = math.inf,
         check: Check = unchecked,
     ) -> Grep:
         """As `Index.grep`, of what is in this view."""
@@ -151,6 +155,7 @@ class View:
             ignore_case=ignore_case,
             limit=limit,
             count_to=count_to,
+            count_s=count_s,
             within=self._chunks_within,
             check=check,
         )
@@ -171,6 +176,19 @@ class View:
     def gather(self, question: str, under: int | None, chars: int) -> list[list[int]]:
         """As `gathering.gather`, of the chunks in this view or below `under`, and of summaries that may be read."""
         return gather(self.index, self.evidence_for(question, under), chars, self.is_text)
+
+    def levels_read(self, question: str, under: int | None, chars: int) -> list[Read]:
+        """What to read of the upper levels of the view, or below `under`, in so many characters.
+
+        An area gets room by its size, and where there is a question half by its share of the evidence.
+        """
+        top = self.root if under is None else under
+        homes = Homes(self.index, np.asarray(self.chunks, dtype=np.int64))
+        weights = homes.chars / max(float(homes.chars[top]), 1.0)
+        if question:
+            evidence = self.evidence_for(question, under)
+            weights = (weights + held_at_home(self.index, evidence.chunks, evidence.shares)) / 2
+        return levels_read(homes, top, chars, len, weights=weights, readable=self.is_text, unit=CHARS_A_TOKEN)
 
     def spans_of(self, doc: str) -> list[Span]:
         """The unbroken stretches of a document that are in this view, in order. Raises NoSuchNode."""

@@ -34,6 +34,11 @@ class WordList:
         at = bisect_left(places, wanted, key=listed)
         return at if at < len(places) and listed(at) == wanted else None
 
+    def word(self, place: int) -> str:
+        """The word at a place, from 0."""
+        raw, starts = self._lines
+        return raw[starts[place] : starts[place + 1] - 1].decode("utf-8", "replace")
+
     @cached_property
     def _lines(self) -> tuple[bytes, npt.NDArray[np.int64]]:
         """The list, and where each line of it begins, with the end of the last."""

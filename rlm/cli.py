@@ -29,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
         "rlm", "Question an index; every step is in a trace that can be checked.", EXAMPLE
     )
     for add in (
+        _overview_parser,
         _search_parser,
         _ask_parser,
         _eval_parser,
@@ -41,6 +42,29 @@ def parser() -> argparse.ArgumentParser:
     ):
         add(commands)
     return main
+
+
+def _overview_parser(commands: Any) -> None:
+    overview = add_command(
+        commands,
+        "overview",
+        "show what is in an index, as nested areas",
+        "rlm overview my.index -o overview.html",
+        "rlm.commands.overview:overview",
+    )
+    overview.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
+    overview.add_argument("--under", metavar="NODE", help="only the branch below this node, such as L2-00003")
+    overview.add_argument(
+        "--depth",
+        type=int,
+        default=2,
+        metavar="N",
+        help="levels inside the whole (%(default)s); large areas first",
+    )
+    overview.add_argument(
+        "-o", "--output", "--page", metavar="PAGE", help="write a page with a map of the areas"
+    )
+    overview.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _search_parser(commands: Any) -> None:
@@ -304,7 +328,8 @@ def _way_options(command: argparse.ArgumentParser, route: str) -> None:
         "--route",
         default=route,
         choices=ROUTES,
-        help="direct: the whole text in one call; retrieve: what a search finds in one call; rlm: the loop; "
+        help="direct: the whole text in one call; retrieve: what a search finds in one call; overview: what is in "
+        "the corpus, from the upper levels of the tree in one call; rlm: the loop; "
         "auto chooses, and the trace says why (%(default)s)",
     )
     command.add_argument(

@@ -13,7 +13,7 @@ from rlm.gateway.naming import Named, aliases
 from rlm.gateway.options import check_options
 from rlm.sandbox.opening import BACKENDS
 
-Route = Literal["auto", "direct", "retrieve", "rlm"]
+Route = Literal["auto", "direct", "retrieve", "overview", "rlm"]
 ROUTES: tuple[Route, ...] = get_args(Route)
 #: Characters of each hit's text that `rlm search --json` prints.
 HIT_CHARS = 1_000

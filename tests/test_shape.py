@@ -53,7 +53,7 @@ index_store.store
 index_store.tree
 index_store.filters index_store.folding index_store.grep index_store.plain
 index_store.branches
-index_store.walk
+index_store.walk index_store.areas
 index_store.search
 index_store.gathering
 index_store.index
@@ -65,7 +65,7 @@ rlm.gateway
 rlm.errors
 rlm.prompts rlm.sandbox rlm.audit
 rlm.limits
-rlm.answers
+rlm.answers rlm.overview
 rlm.loop
 rlm.asking
 rlm.evaluating

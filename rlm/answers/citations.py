@@ -16,7 +16,7 @@ from rlm.audit.claims import names_claims
 from rlm.audit.events import CONTEXT_CHARS
 from rlm.audit.likeness import ALIKE, SAME_WORDS, one_mark, same_words
 
-Support = Literal["verbatim", "respaced", "nearest", "unsupported"]
+Support = Literal["verbatim", "respaced", "nearest", "summary", "unsupported"]
 
 MAX_CITATIONS = 100  # of one answer
 MAX_PLACES = 50  # matches of a quote's first words in the whole index
@@ -47,8 +47,10 @@ class Citation:
     "respaced": the same words, with other white space, words parted at a line's end, ligatures, soft hyphens, quotation
     marks or dashes (`rlm.audit.likeness`); `quote` is then the document's words, `claimed` the model's, and
     `similarity` SAME_WORDS. "nearest": in other words, or other case or marks; `quote` and `claimed` as before, and
-    `similarity` below 1 and at least NEAREST, so that a single changed number shows. "unsupported": not at all; `quote`
-    is then the model's, `similarity` 0, and there is no place. `node`: the id of the chunk in which the quote begins.
+    `similarity` below 1 and at least NEAREST, so that a single changed number shows. "summary": no document has the
+    words, but the label or the summary of `node` has; there is no place. "unsupported": not at all; `quote` is then the
+    model's, `similarity` 0, and there is no place. `node`: the id of the chunk in which the quote begins, else of the
+    summary.
     `also_in`: ids of documents that say nearly the same as this one, and hold these words too.
     """
 
@@ -120,11 +122,29 @@ def _resolve_one(view: View, item: Json, left: int) -> tuple[Citation, int]:
         return (_at(view, places[0]) if places else _unsupported(_as_claim(item))), 0
     if place := _find(view, quote, places) or _find(view, quote, _everywhere(view, quote)):
         return _at(view, place, claimed=quote), 0
+    if summed := _summed(view, quote, item):
+        return summed, 0
     near, read = _nearest(view, quote, [near for span in places for near in _near(view, span, quote)], left)
     if near is None:
         near, more = _nearest(view, quote, _likely(view, quote), left - read)
         read += more
     return (_at(view, near[0], quote, near[1]) if near else _unsupported(quote)), read
+
+
+def _summed(view: View, quote: str, item: Json) -> Citation | None:
+    """The citation of words that the label or the summary of the node named with them has; None where it has not."""
+    node = item.get("node") if isinstance(item, Mapping) else None
+    try:
+        number = view.index.number_of(node) if isinstance(node, str) else None
+    except NoSuchNode:
+        return None
+    if number is None or number not in view or not view.is_text(number) or not view.index.level_of(number):
+        return None
+    for text in (view.index.at(number).label, view.index.head_at(number, WHOLE_CHARS)):
+        for find in (find_exactly, find_nearly):
+            if at := find(text, quote):
+                return Citation(None, None, None, text[at[0] : at[1]], None, "summary", str(node))
+    return None
 
 
 def _find(view: View, quote: str, places: list[Span]) -> Span | None:

@@ -67,8 +67,9 @@ def _uncited(demands: Demands, content: Json, citations: Sequence[Citation]) -> 
 
 def _stands(citation: Citation) -> bool:
     """Whether the documents hold a quote; in other words only with its numbers, and denied as often."""
-    if citation.supported == "unsupported" or citation.claimed is None:
-        return citation.supported != "unsupported"
+    in_document = citation.supported not in ("unsupported", "summary")
+    if not in_document or citation.claimed is None:
+        return in_document
     claimed, stands = citation.claimed, citation.quote
     numbers, there = (Counter(NUMBER.findall(text)) for text in (claimed, stands))
     return numbers <= there and len(DENIED.findall(claimed)) == len(DENIED.findall(stands))

@@ -38,7 +38,7 @@ from rlm.loop.cells import record_visit
 from rlm.loop.engine import converse
 from rlm.loop.recording import Watch, unwatched
 from rlm.loop.run import Run
-from rlm.loop.single import RETRIEVED_TOKENS, answer_once, fitting, retrieved_text, whole_text
+from rlm.loop.single import RETRIEVED_TOKENS, answer_once, fitting, retrieved_text, upper_levels, whole_text
 from rlm.loop.verbs import Verbs
 
 _log = logging.getLogger(__name__)
@@ -104,11 +104,12 @@ def ask(
 ) -> Answer:
     """Answer `question` from an index folder, an open index, or a text file; blocks.
 
-    `route`: "direct" (the whole text in one call), "retrieve" (what a search finds in one call), "rlm" (the loop), or
-    "auto", which chooses. `models`: who answers, as litellm names them; by default rules that need no key. `limits`:
-    hard caps on dollars, tokens, calls, turns and time. `demands`: what an answer must satisfy. `scope`: the part of
-    the index that the question is about; nothing else is seen or cited. `runs`: the folder in which the run gets a
-    folder for its trace. `watch`: called as `watch(kind, conversation, fields)` with every event as it is recorded.
+    `route`: "direct" (the whole text in one call), "retrieve" (what a search finds in one call), "overview" (the upper
+    levels of the tree in one call), "rlm" (the loop), or "auto", which chooses. `models`: who answers, as litellm names
+    them; by default rules that need no key. `limits`: hard caps on dollars, tokens, calls, turns and time. `demands`:
+    what an answer must satisfy. `scope`: the part of the index that the question is about; nothing else is seen or
+    cited. `runs`: the folder in which the run gets a folder for its trace. `watch`: called as
+    `watch(kind, conversation, fields)` with every event as it is recorded.
 
     Raises RlmError or IndexStoreError: one sentence.
     """
@@ -234,7 +235,8 @@ async def by_route(run: Run, question: str, route: Route) -> Conclusion:
     if route == "direct":
         return await answer_once(run, question, whole_text(run))
     verbs = Verbs(run.index, partial(record_visit, run, "0", lambda: 0), scope=run.view.scope)
-    passages = retrieved_text(run, verbs, question, RETRIEVED_TOKENS)
+    gather = upper_levels if route == "overview" else retrieved_text
+    passages = gather(run, verbs, question, RETRIEVED_TOKENS)
     return await answer_once(run, question, fitting(run, question, passages))
 
 

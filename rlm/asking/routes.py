@@ -1,9 +1,11 @@
-"""Choose how a question is answered: the whole text in one call, what a search finds in one call, or the loop."""
+"""Choose how a question is answered: in one call, over the whole text, what a search finds, or the upper levels of the
+tree; or by the loop."""
 
 from dataclasses import dataclass, replace
 
 from index_store.terminal import count
 from rlm import prompts
+from rlm.answers.demands import Demands
 from rlm.errors import RlmError
 from rlm.gateway.ledger import Caps
 from rlm.gateway.models import price, window
@@ -13,6 +15,7 @@ from rlm.limits import ROUTES, Route
 from rlm.loop.budget import last_call
 from rlm.loop.run import Run
 from rlm.loop.single import RETRIEVED_TOKENS
+from rlm.loop.whole import is_about_all
 
 #: The share of a model's window that the whole text may fill to be read in one call: models lose the thread long
 #: before the end of their windows, and on small texts one call is better and cheaper than the loop (arXiv 2512.24601,
@@ -39,7 +42,7 @@ class Choice:
 def choose(run: Run, route: Route, question: str) -> Choice:
     """The route asked for; for "auto" the one that fits the budget and the model's window.
 
-    Raises RlmError where there is no such route, or the text is too long for "direct".
+    Raises RlmError where there is no such route, the text is too long for "direct", or has no tree for "overview".
     """
     if route not in ROUTES:
         raise RlmError(f"there is no route {route!r}; there are {', '.join(ROUTES)}")
@@ -49,13 +52,23 @@ def choose(run: Run, route: Route, question: str) -> Choice:
             f"the text has about {count(tokens, 'token')} and {model} takes {size:,}; use --route retrieve, or "
             "--route rlm"
         )
+    if route == "overview" and run.index.is_plain:
+        raise RlmError(
+            f"{run.index.path} is a text file, which has no upper levels; build an index of it, or use --route rlm"
+        )
     if route != "auto":
         return Choice(route, "it was asked for")
     left = run.budget.ledger.left()
+    is_whole = is_about_all(question) and not run.index.is_plain and run.demands == Demands()
     if size is not None and tokens <= WELL_INSIDE * size and _pays(left, first_call(run, question, "direct")):
         return Choice(
             "direct",
             f"the whole text, about {count(tokens, 'token')}, fits well inside the {size:,} of {model}",
+        )
+    if is_whole and _pays(left, first_call(run, question, "overview")):
+        return Choice(
+            "overview",
+            "the question is about all that there is, and the upper levels of the tree tell of that",
         )
     if left.calls is not None and left.calls < LOOP_CALLS:
         few = count(left.calls, "call is", "calls are")
@@ -98,7 +111,7 @@ def first_call(run: Run, question: str, way: Route) -> Usage:
     """About the most that the first call of a question may use, rather too high than too low."""
     model, reply = run.models.root, run.limits.reply_tokens
     told = prompts.system(model) if way == "rlm" else prompts.SINGLE
-    read = {"direct": text_tokens(run), "retrieve": FEW_PASSAGES}.get(way, 0)
+    read = {"direct": text_tokens(run), "retrieve": FEW_PASSAGES, "overview": FEW_PASSAGES}.get(way, 0)
     prompt = int(1.1 * (count_tokens(model, told + question) + read)) + 200
     return Usage(1, prompt, reply, price(model, prompt, reply) or 0.0)
 

@@ -21,6 +21,7 @@ from rlm.gateway.offline.sentences import split
 STANDING = frozenset({"verbatim", "respaced"})
 NOT_IN_TEXT = "not in the text"
 IN_OTHER_WORDS = "in other words"
+IN_SUMMARY = "in a summary, in no document"
 #: What a count of quotes does not say.
 YOURS_TO_JUDGE = "whether the answer follows from them is for you to judge"
 RESPACED = "same words, other spacing"
@@ -46,7 +47,11 @@ class Claim:
     @property
     def doubt(self) -> str:
         """How it does not stand as it is quoted, in a few words; '' where it stands."""
-        return "" if self.supported in STANDING else NOT_IN_TEXT if self.is_missing else IN_OTHER_WORDS
+        if self.supported in STANDING:
+            return ""
+        return (
+            NOT_IN_TEXT if self.is_missing else IN_SUMMARY if self.supported == "summary" else IN_OTHER_WORDS
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +71,7 @@ def claims_of(answered: RecordedEvent) -> list[Claim]:
 
 def in_words(supported: str) -> str:
     """How a citation stands, as a terminal shows it."""
-    return RESPACED if supported == "respaced" else supported
+    return {"respaced": RESPACED, "summary": IN_SUMMARY}.get(supported, supported)
 
 
 def counted(claims: Sequence[Claim]) -> str:
@@ -75,10 +80,12 @@ def counted(claims: Sequence[Claim]) -> str:
         return "nothing is quoted"
     stand = sum(not claim.doubt for claim in claims)
     missing = sum(claim.is_missing for claim in claims)
-    near = len(claims) - stand - missing
+    summed = sum(claim.supported == "summary" for claim in claims)
+    near = len(claims) - stand - missing - summed
     verb = "stands" if stand == 1 or len(claims) == 1 else "stand"
     parts = [f"{stand:,} of {count(len(claims), 'quote')} {verb} in the documents"]
     parts += [f"{near:,} {_is(near)} there {IN_OTHER_WORDS}"] if near else []
+    parts += [f"{summed:,} {_is(summed)} {IN_SUMMARY}"] if summed else []
     parts += [f"{missing:,} {_is(missing)} {NOT_IN_TEXT}"] if missing else []
     return "; ".join(parts)
 

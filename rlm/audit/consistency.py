@@ -498,6 +498,8 @@ def _citation_problem(cited: dict[str, Any]) -> str:
     if words is not None and start is not None and end is not None and end - start != len(words):
         place, chars = count(end - start, "character"), count(len(words), "character")
         return f"has a place of {place}, and {chars} of words"
+    if kind == "summary" and (cited["node"] is None or cited["doc"] is not None or start is not None):
+        return "is said to stand in a summary, and names none, or a place in a document"
     if kind == "unsupported" and (start is not None or end is not None or found is not None):
         return "is said to stand nowhere, and has a place"
     if (like := cited["similarity"]) is not None and not _ALIKE[kind](like):
@@ -512,6 +514,7 @@ _ALIKE: dict[str, Callable[[float], bool]] = {
     "verbatim": lambda alike: alike == 1,
     "respaced": lambda alike: alike == SAME_WORDS,
     "nearest": lambda alike: 0 < alike < 1,
+    "summary": lambda alike: alike == 1,
     "unsupported": lambda alike: alike < 1,  # an earlier version told how like the nearest words were
 }
 

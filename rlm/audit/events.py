@@ -169,7 +169,7 @@ CITATION = object_of(
         "end": or_null(COUNT),
         "quote": TEXT,
         "page": or_null(COUNT),
-        "supported": one_of("verbatim", "respaced", "nearest", "unsupported"),
+        "supported": one_of("verbatim", "respaced", "nearest", "summary", "unsupported"),
         "node": or_null(TEXT),
         "similarity": or_null(NUMBER),
         "context_before": TEXT,
@@ -253,7 +253,7 @@ EVENTS: dict[str, Fields] = {
             "result_chars": COUNT,
             "result": JSON,
         },
-        {"error": TEXT, "seconds": AMOUNT, "by": one_of("run")},
+        {"error": TEXT, "seconds": AMOUNT, "by": one_of("run"), "cut": TEXT},
     ),
     "child_called": Fields(
         {

@@ -188,6 +188,7 @@ class Visited(Event):
     error: str | None = None
     seconds: float | None = None
     by: Literal["run"] | None = None
+    cut: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

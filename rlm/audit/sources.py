@@ -8,6 +8,7 @@ from index_store.errors import IndexStoreError
 from index_store.terminal import one_line
 from index_store.types import Span
 from rlm.audit.events import CONTEXT_CHARS, RecordedEvent
+from rlm.audit.likeness import one_mark
 
 if TYPE_CHECKING:
     from index_store.index import Index
@@ -44,11 +45,23 @@ class Cited:
         return f"citation {self.number} of characters {self.found.start} to {self.found.end}"
 
 
+@dataclass(frozen=True, slots=True)
+class Summed:
+    """A citation of words that the label or the summary of a node has. `line`, `number`: as of Cited."""
+
+    line: int
+    number: int
+    node: str
+    quote: str
+
+
 @dataclass(slots=True)
 class Citations:
-    """The citations of a run that have a place, MOST_CITATIONS at most; `passed_over`: whether there were more."""
+    """The citations of a run that have a place, and those of summaries, MOST_CITATIONS at most of each; `passed_over`:
+    whether there were more."""
 
     listed: list[Cited] = field(default_factory=list)
+    summed: list[Summed] = field(default_factory=list)
     passed_over: bool = False
     work: int = WORK
 
@@ -59,6 +72,13 @@ class Citations:
                 self.passed_over = True
                 return
             self.listed.append(cited)
+        for number, one in enumerate(event.get("citations", ()), 1):
+            if one["supported"] != "summary" or one["node"] is None:
+                continue
+            if len(self.summed) >= MOST_CITATIONS:
+                self.passed_over = True
+                return
+            self.summed.append(Summed(event["seq"] + 1, number, one["node"], one["quote"]))
 
     def against(self, event: RecordedEvent) -> tuple[int, str] | None:
         """(line, sentence) of the first citation that has other words than a text that the event shows."""
@@ -167,6 +187,13 @@ def index_problem(
     for cited in citations.listed:
         if not _stands_in(index, cited):
             return cited.line, f"{cited.name} has other words than the document in {index.path.name}"
+    for one in citations.summed:
+        if not _is_summed(index, one):
+            who = f"citation {one.number} of node {one_line(one.node, 40)}"
+            return (
+                one.line,
+                f"{who} has words that neither its label nor its summary in {index.path.name} has",
+            )
     return _misread(index, events, citations)
 
 
@@ -188,6 +215,16 @@ def _is_at(index: "Index", passage: Passage) -> bool:
         return index.span_text(Span(passage.doc, passage.start, passage.end)) == passage.text
     except IndexStoreError:
         return False
+
+
+def _is_summed(index: "Index", cited: Summed) -> bool:
+    try:
+        number = index.number_of(cited.node)
+        texts = (index.at(number).label, index.text_at(number)) if index.level_of(number) else ()
+    except IndexStoreError:
+        return False
+    quote = " ".join(one_mark(cited.quote).split())
+    return bool(quote) and any(quote in " ".join(one_mark(text).split()) for text in texts)
 
 
 def _stands_in(index: "Index", cited: Cited) -> bool:

@@ -229,6 +229,7 @@ def _visited(event: RecordedEvent) -> list[str]:
         f"{by}{_short(event['verb'])}({_pairs(event['arguments'])}) gave {count(event['result_chars'], 'character')}",
         *([f"  shown     {shown}"] if shown else []),
         *([f"  not taken {passed}"] if passed else []),
+        *([f"  cut       {one_line(event['cut'], WIDTH)}"] if event.get("cut") else []),
     ]
 
 
@@ -275,7 +276,8 @@ def _citation(number: int, citation: dict[str, Any]) -> list[str]:
     where = "" if citation["start"] is None else f" {citation['start']}-{citation['end']}{page}"
     like = "" if citation["similarity"] is None else f" ({citation['similarity']:.2f} alike)"
     support = in_words(citation["supported"]) + (like if citation["supported"] == "nearest" else "")
-    place = "not in the documents" if citation["doc"] is None else f"{_short(citation['doc'])}{where}"
+    nowhere = _short(citation["node"]) if citation["supported"] == "summary" else "not in the documents"
+    place = nowhere if citation["doc"] is None else f"{_short(citation['doc'])}{where}"
     lines = [f"  [{number}] {support}: {place}"]
     if citation["supported"] != "nearest" or not citation.get("found"):
         return [*lines, *_quoted("", citation["quote"])]

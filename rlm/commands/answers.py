@@ -71,7 +71,8 @@ def amounts(usage: Usage, priced: bool) -> str:
 def _citation(number: int, citation: Citation) -> str:
     page = f", page {citation.page}" if citation.page else ""
     span = f"{citation.start}-{citation.end}{page}"
-    place = f"{one_line(citation.doc, 200)} {span}" if citation.doc else "not in the source"
+    nowhere = f"node {citation.node}" if citation.supported == "summary" else "not in the source"
+    place = f"{one_line(citation.doc, 200)} {span}" if citation.doc else nowhere
     near = f"nearest, {citation.similarity:.2f} alike"
     support = near if citation.supported == "nearest" else in_words(citation.supported)
     others = f"\n    also in: {one_line(', '.join(citation.also_in), 400)}" if citation.also_in else ""

@@ -19,6 +19,7 @@ from rlm.asking.asking import Answer
 from rlm.asking.chat import Chat, chat_over
 from rlm.asking.options import Options
 from rlm.asking.runs import ready
+from rlm.audit.claims import in_words
 from rlm.commands.answers import amounts, as_text
 from rlm.commands.given import models_of
 from rlm.commands.live import live
@@ -207,6 +208,8 @@ def _sources(state: _State) -> Iterator[str]:
 
 def _source(index: Index, number: int, cited: Citation) -> str:
     """A citation in a line: document, page, section, and whether the words stand there."""
+    if cited.supported == "summary":
+        return f"[{number}] node {cited.node} ({in_words(cited.supported)}): {one_line(cited.quote, 100)}"
     if cited.doc is None or cited.start is None or cited.end is None:
         return f"[{number}] not in the documents: {one_line(cited.quote, 100)}"
     span = Span(cited.doc, cited.start, cited.end)

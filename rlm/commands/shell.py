@@ -157,7 +157,9 @@ def _lines(source: BinaryIO) -> Iterator[bytes]:
 
 def _reply(shell: Shell, line: bytes, fresh: bool) -> dict[str, Json]:
     try:
-        return result_json(run_own_cell(shell, _code_in(line), fresh))
+        result = result_json(run_own_cell(shell, _code_in(line), fresh))
+        cuts = shell.talk.tell_cuts()
+        return result | {"cut": cuts} if cuts else result
     except RlmError as e:
         return {"status": "error", "stdout": "", "error": str(e), "seconds": 0.0}
 
@@ -208,6 +210,7 @@ def talk(shell: Shell, fresh: bool) -> None:
         try:
             if code.strip():
                 _print(run_own_cell(shell, code, fresh))
+                say("".join(f"({cut})\n" for cut in shell.talk.tell_cuts()), end="")
         except KeyboardInterrupt:
             shell.session.reset()
             say("\nstopped; the variables are gone", file=sys.stderr)

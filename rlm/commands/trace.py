@@ -3,15 +3,14 @@
 import argparse
 import re
 import sys
-from pathlib import Path
 
-from index_store.files import replace_page
 from index_store.index import open_any
 from index_store.terminal import count, one_line, print_json, say, spelled
 from rlm.audit import Verdict, read, verify
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page import render
 from rlm.audit.timeline import show
+from rlm.commands.pages import write_page
 from rlm.errors import RlmError
 
 
@@ -41,13 +40,7 @@ def trace(args: argparse.Namespace) -> int:
 def review(args: argparse.Namespace) -> int:
     """Write the audit page of a run, over an old one only once it is whole. Returns the exit code as `trace` does."""
     events, verdict = _read(args.run_folder, _checked(args.head))
-    page = Path(args.output)
-    if not page.name or page.is_dir():
-        raise RlmError(f"cannot write the page {page}: it is a folder; name a file in it")
-    try:
-        replace_page(page, render(events, verdict, args.run_folder))
-    except OSError as e:
-        raise RlmError(f"cannot write the page {page}: {e.strerror or e}") from e
+    write_page(args.output, render(events, verdict, args.run_folder))
     say(spelled(args.output))
     if not verdict.ok:
         say(f"rlm: the trace is not as it was written: {_sentence(verdict)}", file=sys.stderr)

@@ -119,6 +119,7 @@ def record_visit(
         result_chars=0 if visit.error else len(result if isinstance(result, str) else json.dumps(result)),
         error=visit.error or None,
         by=by,
+        cut=visit.cut or None,
     )
     run.journal.record(conversation, visited)
     run.journal.flag(conversation, f"context.{visit.verb}", texts_shown(result, visit.shown))

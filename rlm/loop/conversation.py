@@ -10,9 +10,11 @@ from rlm.answers.citations import Citation
 from rlm.gateway.types import Message
 from rlm.loop.calls import Calls
 from rlm.loop.run import Run
+from rlm.prompts import refusals
 from rlm.sandbox import Session
 
 SEEN = 500
+FEW = 5  # cuts that are told of one cell
 
 
 @dataclass(slots=True)
@@ -20,10 +22,10 @@ class Conversation:
     """One model with one REPL, and the state of their exchange.
 
     `cell`: the number of the last cell. `code`: the code of the current cell, until its scan is recorded. `recorded`:
-    how many of the messages are in the trace. `turns`: a line about each turn so far. `drafting`: whether any code has
-    named the variable `answer`. `draft`: its value when a cell last handed it over. `cited`: the draft's citations,
-    once they are looked up. `seen`: the chunks that verbs have shown, the last SEEN of them. `thread`: where cells
-    run.
+    how many of the messages are in the trace. `cuts`: what bounds left out of results since that was last told.
+    `turns`: a line about each turn so far. `drafting`: whether any code has named the variable `answer`. `draft`: its
+    value when a cell last handed it over. `cited`: the draft's citations, once they are looked up. `seen`: the chunks
+    that verbs have shown, the last SEEN of them. `thread`: where cells run.
     """
 
     run: Run
@@ -35,6 +37,7 @@ class Conversation:
     cell: int = 0
     code: str | None = None
     recorded: int = 0
+    cuts: list[str] = field(default_factory=list)
     turns: list[str] = field(default_factory=list)
     drafting: bool = False
     draft: dict[str, Json] = field(default_factory=dict)
@@ -43,6 +46,12 @@ class Conversation:
     thread: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="cell")
     )
+
+    def tell_cuts(self) -> list[str]:
+        """What bounds have left out of results since this was last asked, a sentence each, FEW at most and a count."""
+        told, self.cuts = list(dict.fromkeys(self.cuts)), []
+        more = len(told) - FEW
+        return told[:FEW] + ([refusals.CUT_MORE.format(more=more)] if more > 0 else [])
 
     def end_turn(self, text: str, line: str) -> None:
         """Add `text` as the next message to the model; `line` is the turn in short, shown once the turn is put away."""

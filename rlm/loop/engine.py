@@ -156,6 +156,7 @@ def _in_short(code: str, result: CellResult) -> str:
 
 
 def _cell_report(talk: Conversation, result: CellResult, turns: int, lacks: str) -> str:
-    """What the model sees of a cell: what it printed, what the answer lacks, what is left."""
+    """What the model sees of a cell: what it printed, what was cut, what the answer lacks, what is left."""
     left = prompts.left(talk.run.budget.left() | {"turns": turns}, lacks)
-    return prompts.output(talk.cell, result.status, result.stdout, result.error, left)
+    below = "\n".join([*talk.tell_cuts(), left])
+    return prompts.output(talk.cell, result.status, result.stdout, result.error, below)

@@ -60,6 +60,7 @@ def begin(
     def record(visit: Visit) -> None:
         record_visit(run, id, cell_now, visit)
         talk.seen.extend(entry for entry in visit.shown if not entry["level"])
+        talk.cuts += [visit.cut] if visit.cut else []
 
     verbs = Verbs(run.index, record, under, run.view.scope)
     calls = Calls(run, verbs, id, depth, descend, cell_now, [*written])

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from index_store.outline import in_place
+from index_store.terminal import percent
 from index_store.types import Json
+from index_store.view import CHARS_A_TOKEN
 from rlm import prompts
 from rlm.answers.citations import Citation, Conclusion
 from rlm.answers.demands import unmet
@@ -16,10 +18,12 @@ from rlm.audit.fences import fenced_blocks
 from rlm.gateway.blocks import Block, block_name
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
+from rlm.gateway.offline.areas import OF_THE_TEXT
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message, Reply, Request
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
+from rlm.loop.whole import is_about_all
 
 NOT_HERE = f"{prompts.NOT_IN_DOCUMENTS}."
 _IS_CODE = re.compile(r"\s*```(?:repl|python|py)\b")
@@ -35,11 +39,12 @@ class Passages:
     """Passages for one prompt.
 
     `places`: for the name of a block, the place that a citation of it names, such as {"doc": id}; the name of a block
-    that is not in it is a node's id.
+    that is not in it is a node's id. `told`: what a model is told of them.
     """
 
     blocks: tuple[Block, ...]
     places: Mapping[str, Mapping[str, Json]]
+    told: str = ""
 
 
 def whole_text(run: Run) -> Passages:
@@ -74,6 +79,24 @@ def retrieved_text(run: Run, verbs: Verbs, question: str, tokens: int) -> Passag
             break
         blocks.append(block)
     return Passages(tuple(blocks), {})
+
+
+def upper_levels(run: Run, verbs: Verbs, question: str, tokens: int) -> Passages:
+    """The areas of the corpus, each with its share, as the upper levels of the tree tell of them, `tokens` together at
+    most. Those that a question is about have more room, unless it is about all of them."""
+    about = "" if is_about_all(question) else question[:2_000]
+    entries = verbs.serve("areas", [about], {"chars": CHARS_A_TOKEN * tokens})
+    blocks: list[Block] = []
+    assert isinstance(entries, list)
+    for entry in entries:
+        assert isinstance(entry, Mapping)
+        share = percent(entry["share"])
+        block = Block(str(entry["node"]), str(entry["text"]), f"{share} {OF_THE_TEXT}")
+        tokens -= count_tokens(run.models.root, block.text)
+        if tokens < 0 and blocks:
+            break
+        blocks.append(block)
+    return Passages(tuple(blocks), {}, prompts.AREAS)
 
 
 def _beside(entry: Json) -> str:
@@ -162,19 +185,22 @@ class _Tries:
 def _messages(run: Run, question: str, passages: Passages) -> list[Message]:
     wanted = prompts.demanded(run.demands.citations, run.demands.schema, prompts.TYPED_SINGLE)
     asked = prompts.sub_call(question, passages.blocks)
-    return [{"role": "system", "content": prompts.SINGLE + wanted}, {"role": "user", "content": asked}]
+    return [
+        {"role": "system", "content": prompts.SINGLE + passages.told + wanted},
+        {"role": "user", "content": asked},
+    ]
 
 
 def fitting(run: Run, question: str, passages: Passages) -> Passages:
     """All, half, a quarter ... of the passages: the most that the budget pays a call over; all where it pays none."""
     left, blocks = run.budget.ledger.left(), passages.blocks
     while blocks:
-        messages = tuple(_messages(run, question, Passages(blocks, {})))
+        messages = tuple(_messages(run, question, replace(passages, blocks=blocks)))
         worst = run.budget.gateway.worst(Request(run.models.root, messages, run.limits.reply_tokens))
         if (left.tokens is None or worst.tokens <= left.tokens) and (
             left.usd is None or worst.usd <= left.usd
         ):
-            return Passages(blocks, passages.places)
+            return replace(passages, blocks=blocks)
         blocks = blocks[: len(blocks) // 2]
     return passages
 

@@ -8,6 +8,7 @@ The verbs are the methods marked `@verb`; `rlm/prompts/system.md` tells models a
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import TypeVar
 
 from index_store.errors import IndexStoreError
@@ -24,12 +25,16 @@ HEAD_CHARS = 400  # of a node's text in `peek`
 SNIPPET_CHARS = 200  # of a hit's text in `search`
 READ_CHARS = 200_000  # in one result
 GATHER_CHARS = 6_000  # in what `gather` gives, by default
+AREAS_CHARS = 4_000  # in what `areas` gives, by default
 QUERY_CHARS = 10_000
 LIST_NODES = 500  # in one list
 PACK_NODES = 50_000  # in all packs of one call
 PACK_TOKENS = 8_000  # in a pack, by default
 LIST_DOCUMENTS = 10_000
 MAX_HITS = 200
+MAX_MATCHES = 1_000
+COUNTED = 10_000  # matches, so that what is cut is told with their number
+COUNT_S = 1.0  # on counting them
 SIBLINGS = 60  # in a visit's `not_taken`
 
 #: A node in a list: its id, level and label, and of a chunk the document and characters it is from.
@@ -41,7 +46,8 @@ class Visit:
     """One use of a verb, for the trace.
 
     `shown`: the nodes in its result. `not_taken`: siblings of the node it was about, which the model could have entered
-    instead. `error`: why the verb was refused; then `result` is None.
+    instead. `error`: why the verb was refused; then `result` is None. `cut`: what a bound has left out of the result, a
+    sentence; '' for nothing.
     """
 
     verb: str
@@ -50,6 +56,7 @@ class Visit:
     not_taken: list[Entry]
     result: Json
     error: str = ""
+    cut: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +72,7 @@ def _no_deadline() -> float:
 
 
 Verb = TypeVar("Verb", bound=Callable[..., Json])
+Item = TypeVar("Item")
 VERBS: dict[str, Callable[..., Json]] = {}
 
 
@@ -88,6 +96,7 @@ class Verbs:
         self._left_s: Callable[[], float] = _no_deadline
         self._shown: list[Entry] = []
         self._entered: int | None = None
+        self._cut: list[str] = []
 
     def serve(
         self,
@@ -98,9 +107,10 @@ class Verbs:
     ) -> Json:
         """The result of one use of a verb; recorded, refused or not. Raises Refused, with a text for the model.
 
+        What a bound leaves out of a result is never silent: the visit tells it (`Visit.cut`), and so does the run.
         `left_s`: gives the seconds that it may still take; a verb that reads much ends at its deadline.
         """
-        self._shown, self._entered, self._left_s = [], None, left_s or _no_deadline
+        self._shown, self._entered, self._cut, self._left_s = [], None, [], left_s or _no_deadline
         arguments: dict[str, Json] = {}
         try:
             if name not in VERBS:
@@ -113,7 +123,8 @@ class Verbs:
             numbered = {str(i): value for i, value in enumerate(args)}
             self._record(Visit(name, arguments or numbered | dict(kwargs), [], [], None, str(e)))
             raise Refused(str(e)) from e
-        self._record(Visit(name, arguments, self._shown, self._siblings(), result))
+        cut = refusals.CUT.format(verb=name, cut="; ".join(self._cut)) if self._cut else ""
+        self._record(Visit(name, arguments, self._shown, self._siblings(), result, cut=cut))
         return result
 
     def passage(self, asked: Json) -> Passage:
@@ -151,13 +162,13 @@ class Verbs:
             "levels": list(self.index.levels) if view.is_whole else None,
             "root": top,
             "summary": self._head(view.root, 4 * HEAD_CHARS),
-            "children": self._entries(view.children(view.root), parent=view.root),
+            "children": self._list("children", view.children(view.root), parent=view.root),
         }
 
     @verb
     def documents(self, limit: int = LIST_DOCUMENTS) -> Json:
         """The first `limit` documents of the view: id, title, characters and number of pages."""
-        listed = self.view.documents[: checks.at_most(limit, LIST_DOCUMENTS, "limit")]
+        listed = self._first("documents", self.view.documents, checks.at_most(limit, LIST_DOCUMENTS, "limit"))
         documents = [self.index.documents[number] for number in listed]
         return [{"doc": d.id, "title": d.title, "chars": d.chars, "pages": len(d.pages)} for d in documents]
 
@@ -173,12 +184,12 @@ class Verbs:
     def children(self, node: str) -> Json:
         """The entries of a node's children, in order; [] for a chunk."""
         number = self._entered = self._number(node)
-        return self._entries(self.view.children(number), parent=number)
+        return self._list("children", self.view.children(number), parent=number)
 
     @verb
     def parents(self, node: str) -> Json:
         """The entries of a node's parents in the view."""
-        return self._entries(self.view.parents(self._number(node)))
+        return self._list("parents", self.view.parents(self._number(node)))
 
     @verb
     def path(self, node: str) -> Json:
@@ -193,12 +204,12 @@ class Verbs:
         """The entries of the first `limit` chunks below a node, in order."""
         number = self._entered = self._number(node)
         chunks = self._chunks_below(number)
-        return self._entries(chunks[: checks.at_most(limit, LIST_NODES, "limit")])
+        return self._entries(self._first("chunks", chunks, checks.at_most(limit, LIST_NODES, "limit")))
 
     @verb
     def packs(self, tokens: int = PACK_TOKENS, nodes: Json = None, under: str | None = None) -> Json:
         """Ids of the chunks in `nodes`, a branch or the view, in lists of at most `tokens` each, one a prompt."""
-        most = checks.at_most(tokens, READ_CHARS, "tokens")
+        most = self._taken("tokens", tokens, READ_CHARS)
         chunks = self._chunks_to_pack(nodes, under)
         if len(chunks) > PACK_NODES:
             raise Refused(refusals.PACK_NODES.format(nodes=len(chunks), most=PACK_NODES))
@@ -233,19 +244,23 @@ class Verbs:
         limit: int = 50,
     ) -> Json:
         """The first `limit` matches of a regular expression (RE2): node, document, characters and line of each."""
-        most = checks.at_most(limit, MAX_HITS, "limit")
-        hits = self.view.grep(
+        most = checks.at_most(limit, MAX_MATCHES, "limit")
+        found = self.view.grep(
             checks.text("pattern", pattern),
             under=None if under is None else self.branch(under),
             doc=self._doc(doc),
             ignore_case=checks.flag("ignore_case", ignore_case),
             limit=most,
-            count_to=most,
+            count_to=COUNTED,
+            count_s=COUNT_S,
             check=self._check_time,
         )
-        for match in hits.matches:
+        if not found.complete or len(found.matches) < found.total:
+            total = f"{found.total:,}" if found.complete else refusals.OR_MORE.format(total=found.total)
+            self._tell_cut("matches", len(found.matches), total)
+        for match in found.matches:
             self._show(self.index.number_of(match.node))
-        return [{"node": m.node, **_place(m.span), "line": m.line} for m in hits.matches]
+        return [{"node": m.node, **_place(m.span), "line": m.line} for m in found.matches]
 
     @verb
     def search(
@@ -269,7 +284,7 @@ class Verbs:
         words = self._words("query", query)
         hits = self.view.search(
             words,
-            checks.at_most(k, MAX_HITS, "k"),
+            self._taken("k", k, MAX_HITS),
             mode=checks.mode(mode) or ("tree" if level is None else "hybrid"),
             level=level,
             under=None if under is None else self.branch(under),
@@ -296,7 +311,7 @@ class Verbs:
         """
         top = None if under is None else self._number(under)
         self._entered = self.view.root if top is None else top
-        found = self.view.best_branches(self._question(question), top, checks.at_most(k, LIST_NODES, "k"))
+        found = self.view.best_branches(self._question(question), top, self._taken("k", k, LIST_NODES))
         shares = [round(branch.share, 4) for branch in found]
         entries = self._entries([branch.number for branch in found], shares)
         return [
@@ -315,11 +330,33 @@ class Verbs:
         Chunks where the evidence is dense, those that touch in one piece; summaries where it is broad.
         """
         top = None if under is None else self._number(under)
-        most = checks.at_most(chars, READ_CHARS, "chars")
+        most = self._taken("chars", chars, READ_CHARS)
         pieces = self.view.gather(self._question(question), top, most)
         if not pieces:
             raise Refused(refusals.GATHER_CHARS.format(chars=most))
         return [self._piece(piece) for piece in pieces]
+
+    @verb
+    def areas(self, question: str = "", chars: int = AREAS_CHARS, under: str | None = None) -> Json:
+        """What is in the view, or a branch, in at most `chars` characters of its upper levels: areas, each with its
+        `share` of the text, and its label, the beginning of its summary and what is inside as `text`; most room first.
+
+        With a question, the areas that hold evidence for it are told in more words.
+        """
+        top = None if under is None else self._number(under)
+        self._entered = self.view.root if top is None else top
+        most = self._taken("chars", chars, READ_CHARS)
+        words = self._words("question", question).strip()
+        found = self.view.levels_read(words, top, most)
+        if not found:
+            raise Refused(refusals.AREAS_CHARS.format(chars=most))
+        shares = [round(area.share, 4) for area in found]
+        entries = self._entries([area.number for area in found], shares)
+        return [
+            {name: value for name, value in entry.items() if name != "score"}
+            | {"share": share, "text": area.text}
+            for entry, share, area in zip(entries, shares, found, strict=True)
+        ]
 
     def _piece(self, numbers: Sequence[int]) -> Json:
         entries = self._entries(numbers)
@@ -366,10 +403,14 @@ class Verbs:
     def _read(self, passage: Passage) -> str:
         """The text of a passage, whose nodes the visit has then shown."""
         if isinstance(passage.place, Span):
-            self._entries(self.view.chunks_of(passage.place))
+            self._note_read(self.view.chunks_of(passage.place))
         else:
             self._enter(passage.place)
         return self.block(passage).text
+
+    def _note_read(self, chunks: Iterable[int]) -> None:
+        """Let the visit show the first LIST_NODES of the chunks whose text it gives whole."""
+        self._entries(islice(chunks, LIST_NODES))
 
     @verb
     def slice(self, start: int, end: int) -> str:
@@ -379,7 +420,7 @@ class Verbs:
         end = min(end, self.view.chars)
         if end - start > READ_CHARS:
             raise Refused(refusals.SLICE_CHARS.format(most=READ_CHARS))
-        self._entries(chunk for chunk, _, _ in self.view.chunks_between(start, end))
+        self._note_read(chunk for chunk, _, _ in self.view.chunks_between(start, end))
         return self.view.text(start, end)
 
     @verb
@@ -464,6 +505,27 @@ class Verbs:
             raise Refused(refusals.SPAN_OUTSIDE.format(span=place, view=self._view_in_words()))
         return span
 
+    # -- what a bound leaves out -------------------------------------------------------------------------
+
+    def _taken(self, name: str, value: Json, most: int) -> int:
+        """The whole number that an argument asks for, or `most` in its place, which is told. Raises Refused."""
+        taken = checks.at_most(value, most, name)
+        if taken != value:
+            self._cut.append(refusals.CUT_TO.format(name=name, most=taken, asked=brief(value)))
+        return taken
+
+    def _first(self, what: str, found: Sequence[Item], most: int) -> Sequence[Item]:
+        """The first `most` of what was found; that there are more is told."""
+        if len(found) > most:
+            self._tell_cut(what, most, f"{len(found):,}")
+        return found[:most]
+
+    def _list(self, what: str, numbers: Sequence[int], parent: int | None = None) -> list[Entry]:
+        return self._entries(self._first(what, numbers, LIST_NODES), parent=parent)
+
+    def _tell_cut(self, what: str, given: int, total: str) -> None:
+        self._cut.append(refusals.CUT_LIST.format(given=given, total=total, what=what))
+
     # -- what a verb shows, and what it leaves aside -----------------------------------------------------
 
     def _enter(self, number: int) -> Entry:
@@ -489,8 +551,8 @@ class Verbs:
     def _entries(
         self, numbers: Iterable[int], scores: Sequence[float] | None = None, parent: int | None = None
     ) -> list[Entry]:
-        """The entries of the first LIST_NODES nodes, with their scores where there are some."""
-        listed = list(numbers)[:LIST_NODES]
+        """The entries of these nodes, with their scores where there are some."""
+        listed = list(numbers)
         each: Sequence[float | None] = scores or [None] * len(listed)
         entries = [self._show(n, s, parent) for n, s in zip(listed, each, strict=False)]
         return [e if s is None else e | {"score": s} for e, s in zip(entries, each, strict=False)]

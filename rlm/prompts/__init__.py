@@ -47,6 +47,14 @@ REFUSED = (
 NO_TOOLS = "There are no tools to call here, so nothing ran. Write your code in one ```python block."
 UNMET = "The answer is not taken yet: {why}\nMend it and set answer['ready'] = True again."
 UNMET_SINGLE = "That answer is not taken yet: {why}\nAnswer again, whole, in the same form."
+#: Added to the system prompt of a single call that reads areas.
+AREAS = """
+
+
+The passages are areas of a large corpus, from the upper levels of a tree over it. Each tells, beside its name, how much
+of the text it holds, then its label, the beginning of its summary, and what is inside it. Answer about the corpus as a
+whole, or about the areas that are asked for, and say of each area that you name how large it is. Quote words of labels
+and summaries as your sources."""
 #: About how many tokens the two marked lines around a passage have.
 MARK_TOKENS = 40
 LAST_TURN = (

@@ -44,6 +44,7 @@ TEXT_CHARS = (
     "the text has {chars:,} characters, at most {most:,} can be held at once; use context.grep, context.search or "
     "context[a:b]"
 )
+AREAS_CHARS = "no area fits into {chars:,} characters; give more"
 GATHER_CHARS = "no passage fits into {chars:,} characters; give more"
 READ_NODES = "{nodes:,} nodes to read at once, at most {most:,}; read fewer, or grep"
 READ_CHARS = "{texts} more than {most:,} characters; read fewer, or a part"
@@ -54,6 +55,14 @@ PASSAGE_CHARS = "{chars:,} characters of passages in one prompt, at most {most:,
 CALL_CHARS = (
     "{chars:,} characters of passages in one call, at most {most:,}; make several calls, one after another"
 )
+
+# -- what is left out of a result, and told below the output of the cell ------------------------------------
+
+CUT = "context.{verb} gave {cut}"
+CUT_LIST = "the first {given:,} of {total} {what}"
+OR_MORE = "{total:,} or more"
+CUT_TO = "what fits {name}={most:,}, the most that it takes, and not {asked}"
+CUT_MORE = "and {more:,} more results were cut"
 
 # -- the run -----------------------------------------------------------------------------------------------
 

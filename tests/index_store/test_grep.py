@@ -174,3 +174,18 @@ def test_a_program_too_large_for_the_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadQuery, match="repeats too much"):
         index.grep("(a|b)[a-z ]{999}Q")
     assert index.grep("be[t]a", limit=1).matches
+
+
+def test_once_enough_is_found_what_would_end_the_search_ends_the_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    index = index_of(tmp_path / "g.index", ["xxxx" + "y" * 50, "xx"])
+    monkeypatch.setattr(g, "EMPTY_MATCHES", 20)
+    assert (len(index.grep("x*?x|", limit=2).matches), index.grep("x", limit=2).total) == (2, 6)
+    result = index.grep("x*", limit=1)
+    assert (len(result.matches), result.complete) == (1, False)
+    with pytest.raises(BadQuery, match="matches the empty string"):
+        index.grep("x*", limit=2)
+    monkeypatch.setattr(g, "BATCH_BYTES", 1)  # so that there is a check between the documents
+    result = index.grep("x", limit=2, count_s=-1.0)
+    assert (len(result.matches), result.total, result.complete) == (2, 4, False)

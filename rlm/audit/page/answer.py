@@ -6,7 +6,7 @@ from difflib import SequenceMatcher
 from typing import Any
 
 from index_store.terminal import count
-from rlm.audit.claims import IN_OTHER_WORDS, RESPACED, Claim, Piece, counted, differences, pieces
+from rlm.audit.claims import IN_OTHER_WORDS, IN_SUMMARY, RESPACED, Claim, Piece, counted, differences, pieces
 from rlm.audit.costs import in_dollars
 from rlm.audit.events import CONTEXT_CHARS, RecordedEvent
 from rlm.audit.likeness import same_words
@@ -20,6 +20,7 @@ _SUPPORT = {
     "verbatim": ("good", "word for word"),
     "respaced": ("good", RESPACED),
     "nearest": ("warn", IN_OTHER_WORDS),
+    "summary": ("warn", IN_SUMMARY),
     "unsupported": ("bad", "not in the source"),
 }
 _MOST_CITATIONS = 500
@@ -155,9 +156,9 @@ def _in_place(cited: dict[str, Any]) -> Html | None:
 
 
 def _claimed(cited: dict[str, Any]) -> Html:
-    lead = (
-        "The answer quotes: " if cited.get("found") else "The answer quotes, and no such words were found: "
-    )
+    is_summed = cited["supported"] == "summary"
+    missed = "of the label or the summary of a node" if is_summed else "and no such words were found"
+    lead = "The answer quotes: " if cited.get("found") else f"The answer quotes, {missed}: "
     is_near = cited.get("found") and cited["supported"] == "nearest"
     quote = _compared(cited["quote"], cited["found"]) if is_near else tag("q", cited["quote"])
     differs = differences(cited["quote"], cited["found"]) if is_near else ""

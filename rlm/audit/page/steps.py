@@ -240,6 +240,7 @@ def _visited(event: RecordedEvent, scene: Scene) -> Html:
     body = [
         _refs("Shown", event["shown"], scene),
         _refs("On offer, not taken", event["not_taken"], scene),
+        tag("p", f"Cut: {event['cut']}", cls="note") if event.get("cut") else None,
         tag("p", f"Given to the code, {count(event['result_chars'], 'character')}:", cls="meta"),
         pre(
             event["result"]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rlm.gateway.blocks import Block, outside, unquote
+from rlm.gateway.offline.areas import are_areas, tell
 from rlm.gateway.offline.sentences import is_prose, split, words
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message
@@ -47,6 +48,8 @@ def read(messages: list[Message], max_tokens: int) -> str:
     if not questions:
         return NO_PASSAGE
     blocks = unquote(prompt) or [Block("text", _QUESTION.sub("", instructions))]
+    if are_areas(blocks):
+        return tell(blocks, max_tokens)
     return _fitting(
         [f'[{passage.block}] "{passage.text}"' for passage in _best(questions[-1], blocks)], max_tokens
     )

@@ -12,7 +12,7 @@ from hypothesis import example, given, settings, strategies as st
 
 from index_store.errors import BadQuery
 from index_store.index import Index, open_index, open_text
-from index_store.types import Json, Span
+from index_store.types import Json, Scope, Span
 from index_store.view import View
 from rlm.answers.citations import (
     MAX_CITATIONS,
@@ -466,3 +466,42 @@ def test_a_citation_as_json_is_a_place_its_words_and_how_they_stand(tmp_path: Pa
         "supported": "verbatim",
         "similarity": 1.0,
     }
+
+
+# -- words of a summary ------------------------------------------------------------------------------------
+
+
+def test_words_that_only_a_summary_has_are_cited_to_its_node(tmp_path: Path) -> None:
+    view = View(toy_index(tmp_path / "toy.index"))
+    for quote in ("have a mizzen.", "have  a\nmizzen.", "Boats and masts"):
+        (citation,) = resolve(view, "", [{"node": "L1-00000", "quote": quote}])
+        assert (citation.supported, citation.node, citation.doc) == ("summary", "L1-00000", None)
+        assert " ".join(quote.split()) == citation.quote
+        assert not CITATION.problem(event_of(view.index, citation))
+
+
+def test_words_of_a_document_are_cited_to_it_though_a_summary_is_named(tmp_path: Path) -> None:
+    view = View(toy_index(tmp_path / "toy.index"))
+    (citation,) = resolve(view, "", [{"node": "L1-00000", "quote": "The ketch has two masts."}])
+    assert (citation.supported, citation.doc, citation.node) == ("verbatim", "boats.txt", "L0-00000")
+
+
+@pytest.mark.parametrize(
+    "offered",
+    [
+        {"node": "L1-00001", "quote": "have a mizzen."},  # another node's
+        {"quote": "have a mizzen."},
+        {"node": "L1-00000", "quote": "has a mizzens."},
+        {"node": "L9-00000", "quote": "have a mizzen."},
+        {"node": {}, "quote": "have a mizzen."},
+    ],
+)
+def test_words_that_the_named_node_does_not_have_stand_in_no_summary(tmp_path: Path, offered: Json) -> None:
+    view = View(toy_index(tmp_path / "toy.index"))
+    assert {citation.supported for citation in resolve(view, "", [offered])} <= {"unsupported", "nearest"}
+
+
+def test_a_summary_of_what_is_outside_too_is_not_cited(tmp_path: Path) -> None:
+    view = View(toy_index(tmp_path / "toy.index"), scope=Scope(doc="one.txt"))
+    (citation,) = resolve(view, "", [{"node": "L1-00001", "quote": "Äpfel und"}])
+    assert citation.supported == "unsupported"

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 
 from index_store.index import Index
-from index_store.types import Json
+from index_store.types import Json, Scope
 from rlm import Answer, Limits, Models, ask, prompts
 from rlm.answers.demands import Demands
 from rlm.audit import read, verify
 from rlm.errors import RlmError
 from rlm.gateway import gateway as gateway_module
-from rlm.gateway.blocks import outside
+from rlm.gateway.blocks import outside, unquote
 from rlm.loop.single import NOT_HERE, parse
 from tests.helpers.model_server import Body, ModelServer, Script, Step, error
 
@@ -233,3 +233,83 @@ def test_not_in_these_documents_meets_a_schema_and_a_demand_for_citations(
 ) -> None:
     answer, _, _ = asked(["NOT FOUND"], demands=Demands(citations=True, schema=SCHEMA))
     assert (answer.content, answer.value, answer.stop) == (NOT_HERE, None, "answer")
+
+
+# -- the upper levels --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def asked_of_all(
+    index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[Answer, list[dict[str, Any]], list[Body]]]:
+    def call(question: str, script: Script = (), models: Models = UNKNOWN, **how: Any) -> Asked:
+        with ModelServer(script) as server:
+            server.use(monkeypatch)
+            answer = ask(index, question, models=models, runs=tmp_path, **how)
+        assert verify(answer.trace, index=index).ok
+        return answer, read(answer.trace)[0], server.requests
+
+    return call
+
+
+def test_a_question_about_all_is_answered_from_the_upper_levels_in_one_call(asked_of_all: Any) -> None:
+    reply = 'Boats, mostly.\n\n[L1-00000] "A ketch and a yawl have a mizzen."\n[L1-00001] "Äpfel"'
+    answer, events, (request,) = asked_of_all("What is in here?", [reply])
+    assert (events[0]["route"], answer.content, answer.usage.calls) == ("overview", "Boats, mostly.", 1)
+    assert "about all that there is" in events[0]["route_why"]
+    told = request["messages"][1]["content"]
+    blocks = {block.name: block for block in unquote(told)}
+    assert {name: block.about for name, block in blocks.items()} == {
+        "L1-00000": "60% of the text",
+        "L1-00001": "40% of the text",
+    }
+    assert "A ketch and a yawl have a mizzen." in blocks["L1-00000"].text
+    assert "upper levels of a tree" in request["messages"][0]["content"]
+    assert [(c.supported, c.node) for c in answer.citations] == [
+        ("summary", "L1-00000"),
+        ("verbatim", "L0-00004"),
+    ]
+    (visit,) = [event for event in events if event["kind"] == "visited"]
+    assert (visit["verb"], visit["cell"]) == ("areas", 0)
+    assert {node["node"]: node["score"] for node in visit["shown"]} == {
+        "L1-00000": 0.6024,
+        "L1-00001": 0.3976,
+    }
+
+
+def test_a_question_that_names_something_takes_another_route(asked_of_all: Any) -> None:
+    _, events, _ = asked_of_all("What is in the Ketch?", [CELL])
+    assert events[0]["route"] == "rlm"
+
+
+def test_demands_are_not_left_to_summaries(asked_of_all: Any) -> None:
+    reply = 'Boats.\n\n[L1-00000] "A ketch and a yawl have a mizzen."'
+    answer, *_ = asked_of_all(
+        "What is in here?", [reply] * 3, demands=Demands(citations=True), route="overview"
+    )
+    assert (answer.stop, answer.citations[0].supported) == ("unmet", "summary")
+    _, events, _ = asked_of_all("What is in here?", [CELL], demands=Demands(citations=True))
+    assert events[0]["route"] == "rlm"
+
+
+def test_offline_the_areas_are_told_and_no_three_quotes_pass_for_an_answer(asked_of_all: Any) -> None:
+    answer, _, requests = asked_of_all("What are the main themes?", (), OFFLINE, route="overview")
+    assert requests == []
+    lines = answer.content.splitlines()
+    assert "no language model has read any of it" in lines[0]
+    assert lines[1].startswith("- 60% Boats and masts (L1-00000)") and lines[1].endswith("[1]")
+    assert lines[2].startswith("- 40% Fruit – Maße (L1-00001)")
+    assert [c.node for c in answer.citations] == ["L1-00000", "L1-00001"]
+
+
+def test_a_text_file_has_no_upper_levels(tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text("One sentence of a book. " * 99)
+    with pytest.raises(RlmError, match="is a text file, which has no upper levels; build an index"):
+        ask(tmp_path / "book.txt", "What is in here?", route="overview", runs=tmp_path / "runs")
+
+
+def test_only_what_is_in_the_scope_is_told(asked_of_all: Any) -> None:
+    reply = "Fruit."
+    _, _, (request,) = asked_of_all("What is in here?", [reply], route="overview", scope=Scope(doc="one.txt"))
+    told = request["messages"][1]["content"]
+    assert "one" in told and "Äpfel" not in told and "Fruit" not in told and "ketch" not in told

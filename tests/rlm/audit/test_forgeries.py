@@ -316,9 +316,23 @@ def nowhere_in_a_place(events: list[Event]) -> Event:
     return _citation_with(events, supported="unsupported", similarity=0.0)
 
 
+def summed_in_a_place(events: list[Event]) -> Event:
+    return _citation_with(events, supported="summary")
+
+
+def summed_and_half_alike(events: list[Event]) -> Event:
+    return _citation_with(events, **SUMMED | {"similarity": 0.5})
+
+
 def words_before_the_beginning(events: list[Event]) -> Event:
     return _citation_with(events, context_before="x" * 200)
 
+
+#: A citation of words that only a summary has.
+SUMMED = {
+    "supported": "summary", "node": "L1-00000", "quote": "A ketch and a yawl", "similarity": 1.0, "doc": None,
+    "start": None, "end": None, "page": None, "context_before": "", "context_after": "",
+}  # fmt: skip
 
 FORGERIES: dict[str, tuple[Forge, str]] = {
     "another question": (another_question, "do not hold the question"),
@@ -359,6 +373,8 @@ FORGERIES: dict[str, tuple[Forge, str]] = {
     "accepted, and lacking something": (lacking_and_accepted, "said to lack something"),
     "a next question that no model was asked": (another_next_question, "that was put before them"),
     "nowhere, and in a place": (nowhere_in_a_place, "is said to stand nowhere"),
+    "in a summary, and in a place": (summed_in_a_place, "names none, or a place in a document"),
+    "in a summary, and half alike": (summed_and_half_alike, "0.5 alike"),
     "words before the beginning": (words_before_the_beginning, "of which 200 are shown"),
 }
 
@@ -413,6 +429,31 @@ def test_with_the_index_at_hand_what_it_does_not_hold_is_found(
     verdict = verify(path, index=index)
     assert not verdict.ok and words in verdict.reason
     assert verdict.first_bad_line == (line or len(events) - 1)
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_held"),
+    [
+        ({}, True),
+        ({"quote": "Boats and  masts"}, True),
+        ({"quote": "A ketch and a raft"}, False),
+        ({"node": "L1-00001"}, False),
+        ({"node": "L0-00000", "quote": "two masts"}, False),
+        ({"node": "L9-00000"}, False),
+        ({"quote": " "}, False),
+    ],
+)
+def test_words_of_a_summary_are_held_against_the_index(
+    events: list[Event], index: Index, tmp_path: Path, fields: dict[str, Any], is_held: bool
+) -> None:
+    cited = last(events, "answered")["citations"][0]
+    cited |= SUMMED | fields
+    cited.pop("found", None)
+    path = forged(events, tmp_path)
+    assert verify(path).ok
+    verdict = verify(path, index=index)
+    assert verdict.ok == is_held, verdict
+    assert is_held or "neither its label nor its summary" in verdict.reason
 
 
 def test_a_passage_that_a_verb_is_said_to_have_given_is_held_against_the_index(

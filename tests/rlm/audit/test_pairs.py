@@ -106,6 +106,10 @@ GOOD, NEAR, BAD = Claim("verbatim", "good"), Claim("nearest", "near"), Claim("un
         ([GOOD] * 7 + [BAD] * 2, "7 of 9 quotes stand in the documents; 2 are not in the text"),
         ([Claim("respaced", "good"), BAD], "1 of 2 quotes stands in the documents; 1 is not in the text"),
         (
+            [GOOD, Claim("summary", "sum"), BAD],
+            "1 of 3 quotes stands in the documents; 1 is in a summary, in no document; 1 is not in the text",
+        ),
+        (
             [NEAR, NEAR, BAD],
             "0 of 3 quotes stand in the documents; 2 are there in other words; 1 is not in the text",
         ),

@@ -192,6 +192,12 @@ def test_an_error_of_the_sandbox_itself_is_a_result_line(
     }
 
 
+def test_a_person_is_told_what_a_bound_cut(talked: Any) -> None:
+    cut, whole = talked("context.grep('e', limit=2)", "context.grep('ketch')")
+    assert cut["cut"][0].startswith("context.grep gave the first 2 of ")
+    assert "cut" not in whole
+
+
 def test_a_long_session_is_not_cut_short(talked: Any) -> None:
     results = talked(*["print('x' * 19_000)"] * 30)
     assert {len(r["stdout"]) for r in results} == {19_001}

@@ -26,6 +26,7 @@ from rlm.audit.consistency import Story
 from rlm.audit.conversation import messages_seen
 from rlm.errors import RlmError
 from rlm.gateway import gateway as gateway_module
+from rlm.gateway.blocks import outside
 from rlm.gateway.errors import MissingKey, UnknownModel
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
@@ -43,7 +44,7 @@ from rlm.sandbox import open_session, spawn
 from tests.helpers.model_server import MODEL, Body, ModelServer, Step, error, half_a_body, slow
 from tests.helpers.places import GOLDEN
 from tests.helpers.rlm_toy import recorded_verbs
-from tests.helpers.toy import toy_draft
+from tests.helpers.toy import TEXTS, toy_draft
 
 Event = dict[str, Any]
 SOON_S = 60.0  # a stopped run ends at once; a loaded machine takes longer
@@ -364,6 +365,21 @@ def test_the_model_sees_what_its_code_printed_and_raised_as_data(stage: Stage) -
     assert "calls 197, seconds " in told[1]
     (rejected,) = [e for e in stage.kinds("code_scanned") if e["verdict"] == "rejected"]
     assert (rejected["cell"], rejected["line_in_code"], rejected["code"]) == (3, 1, "import os")
+
+
+def test_what_a_bound_cut_from_a_result_is_told_below_the_output_and_in_the_trace(stage: Stage) -> None:
+    stage.play('print(len(context.grep("e", limit=2)))', "context.grep('ketch')", DONE)
+    told = f"context.grep gave the first 2 of {sum(text.count('e') for text in TEXTS.values())} matches"
+    assert [visit.get("cut") for visit in stage.kinds("visited")] == [told, None]
+    first, second = (body["messages"][-1]["content"] for body in stage.requests[1:])
+    assert told in outside(first)
+    assert "context.grep gave" not in second
+
+
+def test_of_many_cuts_in_one_cell_a_few_are_told(stage: Stage) -> None:
+    stage.play("for n in range(1, 9):\n    context.grep('e', limit=n)", DONE)
+    told = outside(stage.requests[1]["messages"][-1]["content"])
+    assert (told.count("context.grep gave"), "and 3 more results were cut" in told) == (5, True)
 
 
 def test_a_visit_is_recorded_in_its_cell_and_after_the_scan(stage: Stage) -> None:

@@ -16,6 +16,7 @@ from index_store.index import Index, open_index
 from index_store.types import Json
 from rlm.audit.routing import LOCATING
 from rlm.gateway.blocks import Block
+from rlm.loop import verbs as verbs_module
 from rlm.loop.checks import Refused
 from rlm.loop.verbs import READ_CHARS, VERBS, Verbs
 from tests.helpers.places import ROOT as HOME
@@ -277,6 +278,7 @@ def test_a_branch_refuses_a_node_outside(boats: Any, verb: str, node: str) -> No
         "not_taken": [],
         "result": None,
         "error": f"node {node} is outside the branch {BOATS} that you were given",
+        "cut": "",
     }
 
 
@@ -569,3 +571,101 @@ def test_an_empty_question_has_no_evidence(index: Index) -> None:
 def test_characters_that_hold_no_passage_are_refused(index: Index) -> None:
     with pytest.raises(Refused, match="no passage fits into 2 characters; give more"):
         ask(recorded_verbs(index), "gather", "apples", 2)
+
+
+# -- what a bound leaves out -------------------------------------------------------------------------------
+
+#: How much of one text an entry shows: each says how long the text is, or that it is a beginning.
+BEGINNINGS = {"HEAD_CHARS", "SNIPPET_CHARS"}
+#: Bounds of what is recorded beside a result, and of time.
+BESIDE = {"SIBLINGS", "COUNT_S"}
+
+
+def bounds() -> list[str]:
+    """Every bound of the verbs, a new one too."""
+    named = {name for name, value in vars(verbs_module).items() if name.isupper() and isinstance(value, int)}
+    return sorted(named - BEGINNINGS - BESIDE)
+
+
+def told_or_refused(
+    index: Index, name: str, arguments: dict[str, Json], patch: pytest.MonkeyPatch, most: int
+) -> bool:
+    """Whether a verb under small bounds gives all that it gives under large ones, tells what it cut, or refuses."""
+    verbs, visits = recorded_verbs(index)
+
+    def answered() -> Json:
+        try:
+            return verbs.serve(name, [], arguments)
+        except Refused:
+            return None
+
+    for bound in bounds():
+        patch.setattr(verbs_module, bound, 10**6)
+    whole = answered()
+    for bound in bounds():
+        patch.setattr(verbs_module, bound, most)
+    result = answered()
+    return bool(visits[-1]["error"] or visits[-1]["cut"]) or result == whole
+
+
+@pytest.mark.parametrize("most", [1, 2, 4])
+@pytest.mark.parametrize("name", VERBS)
+def test_no_bound_takes_anything_away_without_a_word(
+    index: Index, name: str, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parameters = inspect.signature(getattr(Verbs, name)).parameters.values()
+    counts = [p.name for p in parameters if isinstance(p.default, int) and not isinstance(p.default, bool)]
+    counts.remove("level") if name == "search" else None
+    everything = [index.id_of(number) for number in range(len(index))]
+    for arguments in calls_of(name, everything):
+        for asked in (None, 3, 10**5):  # the default, a number that some bounds allow, one that none does
+            given = arguments | (dict.fromkeys(counts, asked) if asked else {})
+            assert told_or_refused(index, name, given, monkeypatch, most), (name, given)
+
+
+def test_grep_says_of_how_many_it_gives_the_first(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = recorded_verbs(index)
+    letters = CORPUS.count("e")
+    assert len(ask(context, "grep", "e", limit=3)) == 3
+    assert context[1][-1]["cut"] == f"context.grep gave the first 3 of {letters} matches"
+    assert len(ask(context, "grep", "e", limit=10**9)) == letters
+    assert context[1][-1]["cut"] == ""
+    monkeypatch.setattr(verbs_module, "COUNTED", 5)
+    ask(context, "grep", "e", limit=3)
+    assert context[1][-1]["cut"] == "context.grep gave the first 3 of 5 or more matches"
+
+
+def test_a_number_above_what_a_verb_takes_is_told(index: Index, monkeypatch: pytest.MonkeyPatch) -> None:
+    context = recorded_verbs(index)
+    monkeypatch.setattr(verbs_module, "MAX_HITS", 2)
+    assert len(ask(context, "search", "boats", k=500)) == 2
+    told = context[1][-1]["cut"]
+    assert told == "context.search gave what fits k=2, the most that it takes, and not 500"
+
+
+# -- what is in here ---------------------------------------------------------------------------------------
+
+
+def test_areas_have_their_share_and_are_recorded_with_it(index: Index) -> None:
+    context = recorded_verbs(index)
+    areas = ask(context, "areas")
+    assert [sorted(area) for area in areas] == [["label", "level", "node", "share", "text"]] * 2
+    assert sum(area["share"] for area in areas) == pytest.approx(1, abs=1e-3)
+    assert [entry["score"] for entry in context[1][-1]["shown"]] == [area["share"] for area in areas]
+    for chars in (40, 90, 300):
+        assert sum(len(area["text"]) for area in ask(context, "areas", chars=chars)) <= chars
+    assert "no area fits into 3 characters" in refusal(context, "areas", chars=3)
+
+
+def test_areas_of_a_branch_are_inside_it(whole: Any, fruit: Any) -> None:
+    assert ids(ask(whole, "areas", under=FRUIT)) == [FRUIT]
+    assert ids(ask(fruit, "areas")) == [FRUIT]
+    assert "is outside the branch" in refusal(fruit, "areas", under=BOATS)
+
+
+def test_a_question_gives_its_areas_more_room(whole: Any) -> None:
+    def order(question: str) -> list[str]:
+        return ids(ask(whole, "areas", question))
+
+    assert order("") == [BOATS, FRUIT]
+    assert order("single Birnen wiegen mehr") == [FRUIT, BOATS]

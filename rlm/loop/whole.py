@@ -1,0 +1,44 @@
+"""Which questions are about the whole corpus: what is in it, what its themes are. A small set of English rules."""
+
+import re
+
+from index_store.names import names_in
+
+MOST_CHARS = 400  # of a question; what is longer is about what it tells
+
+#: What all that there is may be called; the second only where a word points at it, as `the index` may be one of a book.
+_ALL = "(?:corpus|collection|documents|files|texts|archive|papers)"
+_POINTED_AT = f"(?:{_ALL}|document|file|text|index|library|data|dataset|database|folder)"
+_HERE = (
+    rf"(?:here|inside|it|them|there|everything|the whole|all(?: of)? (?:this|these|them|(?:the )?{_ALL})"
+    rf"|the(?: whole| entire)? {_ALL}|(?:this|these|my|our|your)(?: whole| entire)?(?: \w+)? {_POINTED_AT})"
+)
+_THEMES = r"(?: \w+){0,2} (?:themes?|topics?|subjects?|areas?|threads|strands)"
+_TREATED = (
+    "(?: (?:are|is|does|do))?(?: there)?(?: (?:covered|discussed|present|treated|found|dealt with))?"
+    rf"(?: (?:in|of|across|throughout|by) {_HERE})?"
+)
+_ASKED = (
+    "(?:(?:please|can you|could you|would you) )*"
+    r"(?:(?:give me|give us|write|show me|show us|provide) )?(?:an? |the )?(?:\w+ )?"
+)
+_SUM = "(?:summari[sz]e|summary|overview|outline|gist|describe|description)"
+_RULES = (
+    rf"what(?:'s| is| are| can be found| do (?:we|i|you) have)(?: there)? (?:in|inside) {_HERE}",
+    rf"what(?: is| are| do (?:we|i|you) have) (?:(?:in )?here|(?:this|these) {_POINTED_AT})",
+    rf"what(?:'s| is| are| do| does) {_HERE}(?: all| mostly| mainly)? (?:about|cover|contain|hold|deal with|say)",
+    rf"what (?:kind|sort|type)s? of (?:documents|texts|files|things|information)"
+    rf"(?: (?:are|is|do|have|we|i|you))*(?: (?:in|inside))? {_HERE}",
+    rf"(?:what|which)(?:'s| are| is)?(?: the)?{_THEMES}{_TREATED}",
+    rf"(?:what|which){_THEMES} (?:do|does) {_HERE} (?:cover|contain|treat|discuss|deal with)",
+    rf"{_ASKED}{_SUM}(?: of| what is in| what's in)? {_HERE}",
+)
+_WHOLE = re.compile(rf"(?:{'|'.join(_RULES)})[ ?.!]*", re.IGNORECASE)
+
+
+def is_about_all(question: str) -> bool:
+    """Whether an English question is about all that there is and names nothing in it: then no passage answers it."""
+    words = " ".join(question[: MOST_CHARS + 1].split())
+    if len(question) > MOST_CHARS or _WHOLE.fullmatch(words) is None:
+        return False
+    return next(names_in(words[:1].lower() + words[1:]), None) is None
