@@ -44,7 +44,7 @@ from rlm.gateway.blocks import quote
 from rlm.gateway.tokens import count_tokens
 
 TIMES = (1, 10, 50, 200)
-QUESTIONS = 20  # of each multi-hop set
+QUESTIONS = 15  # of each multi-hop set
 ROUTES: tuple[rlm.limits.Route, ...] = ("retrieve", "rlm")
 COUNTED_AS = "gpt-4o"  # whose tokens are counted
 BEFORE_TOKENS, SHARE, BLOCKS, READS, NEAR = 14_000, 0.9, 1.05, 1.2, 2.0

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import _targets
+from benchmarks import REPOSITORY, _targets
 from benchmarks.__main__ import PAGE, RESULTS, lines, main, parts
 from benchmarks._report import Claim, Loss, Part, Table, as_text, keep, kept, markdown_table, worst_of
 
@@ -92,3 +92,5 @@ def test_the_page_in_the_repository_is_what_is_kept_there() -> None:
     now = "\n".join(lines(kept(RESULTS), {})) + "\n"
     assert PAGE.read_text(encoding="utf-8") == now, "write it anew: python -m benchmarks --only-write"
     assert {*kept(RESULTS)} <= {*parts(), "whole"}
+    for file in (PAGE, *RESULTS.glob("*.json")):
+        assert str(REPOSITORY) not in file.read_text(encoding="utf-8")
