@@ -114,13 +114,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def run(name: str, options: Options) -> Part:
     """Run one part, printing what it gives as it comes. Raises NotRun."""
-    cpu, began = os.times(), time.monotonic()
+    cpu, began, at = os.times(), time.monotonic(), commit()  # others may commit meanwhile
     items = list(_printed(importlib.import_module(f"benchmarks.{name}").measure(options)))
     now = os.times()
     return Part(
         name,
         datetime.now(UTC).strftime("%Y-%m-%d"),
-        commit(),
+        at,
         machine(),
         round(sum(now[:4]) - sum(cpu[:4]), 1),
         round(time.monotonic() - began, 1),
