@@ -17,8 +17,10 @@ help:
 	@echo "make lint                     format, lint and types only"
 	@echo "make pythons                  the sandbox's and the gateway's tests under Python 3.12 and 3.13, where they are"
 	@echo "make fuzz MINUTES=n           play hostile input for n minutes (default 5); SEED=s plays the same again"
-	@echo "make bench                    measure speed, memory, retrieval, and estimates of builds"
-	@echo "make bench REFERENCE=dir      the same, beside a checkout of the reference RAPTOR"
+	@echo "make bench                    measure retrieval, the tree, growth and speed, and write BENCHMARKS.md; with a"
+	@echo "                              model's key in the environment also on real models (MODEL=name, USD=5 at most)"
+	@echo "make bench PART=name          one part alone, which keeps the figures of the others"
+	@echo "make bench REFERENCE=dir      all, beside a checkout of the reference RAPTOR"
 
 setup: $(READY)
 
@@ -50,7 +52,8 @@ pythons:
 	.ci/pythons $(PYTHONS)
 
 bench: $(READY)
-	$(BIN)/python -m benchmarks $(if $(REFERENCE),--reference '$(REFERENCE)')
+	$(BIN)/python -m benchmarks $(PART) $(if $(REFERENCE),--reference '$(REFERENCE)') \
+		$(if $(MODEL),--model '$(MODEL)') $(if $(USD),--max-usd '$(USD)')
 
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz --minutes '$(MINUTES)' $(if $(SEED),--seed '$(SEED)')

@@ -1,18 +1,26 @@
-"""Measurements: `python -m benchmarks [part ...]`. A part is a module here with a function `run(Options)`."""
+"""Measurements: `python -m benchmarks [part ...]`. A part is a module here with a function `measure(Options)`, which
+gives tables, claims and losses one after another; see `_report`."""
 
 from dataclasses import dataclass
 from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """`data`: the development data; `work`: where indexes are kept between runs; `sets`: names, () for all.
 
-    `nodes`: of the made-up index; `reference`: a checkout of the reference RAPTOR to compare with, if any.
+    `questions`: at most so many of each set, evenly chosen. `nodes`: of the made-up index. `reference`: a checkout of
+    the reference RAPTOR to compare with, if any. `model`: the one that the part `models` asks, '' for the first whose
+    key is there; `usd`: what it may spend.
     """
 
     data: Path
     work: Path
     sets: tuple[str, ...] = ()
-    nodes: int = 1_000_000
+    questions: int = 150
+    nodes: int = 100_000
     reference: Path | None = None
+    model: str = ""
+    usd: float = 5.0

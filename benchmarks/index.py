@@ -1,12 +1,11 @@
 """Clustering and the index folder at scale, over made-up vectors and text; sizes follow --nodes."""
 
-import importlib.util
-import os
+import json
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,18 +13,23 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import Options, _synthetic, _updates
+from benchmarks import REPOSITORY, Options, _synthetic, _updates
+from benchmarks._report import Claim, Item, Table
+from benchmarks._spent import anonymous_mb, spent
+from index_store.types import Json
 from raptor import ClusterSettings
 
 if TYPE_CHECKING:
     from index_store.index import Index
 
 Times = npt.NDArray[np.float64]
-REPOSITORY = Path(__file__).resolve().parent.parent
+Row = tuple[str, ...]
 QUERIES = 100
 COMPARED = (2_000, 10_000)
 NEAREST, READ = 10, 30
-LIMIT_S = 3_600
+LIMIT_S = 1_200
+FAST, PAPER, REFERENCE = "ours, fast", "ours, paper", "reference"
+FASTER = 50
 PATTERNS = {
     "a literal": "zqxjkv",
     "a word": r"\bketch\b",
@@ -65,41 +69,57 @@ np.savez(sys.argv[2], np.concatenate(found), np.cumsum([len(members) for members
 """
 
 
-def run(options: Options) -> None:
-    """Print each section of SECTIONS as a table."""
+def measure(options: Options) -> Iterator[Item]:
+    """Clustering, updates, and the folder of an index of so many nodes."""
     options.work.mkdir(parents=True, exist_ok=True)
-    for section in SECTIONS:
-        section(options)
+    yield from _clustering(options)
+    yield _updates.table(options.work / "updates")
+    yield from _folder(options)
+    yield _all_clustered(options)
 
 
 # --- clustering ---
 
 
-def compare_clustering(options: Options) -> None:
+def _clustering(options: Options) -> Iterator[Item]:
     """Ours beside the published procedure, in our code and in the reference's, if it is at hand."""
-    print(
-        "Clustering. Made-up vectors, one level. Each in a process of its own, imports and compilation included;"
-    )
-    print("CPU seconds of all its processes, BLAS on one thread. Tightness: mean cosine of members to their")
-    print(
-        f"cluster's centroid. Found: of each of {QUERIES} queries' {NEAREST} nearest vectors, percent that are met"
-    )
-    print(f"in reading clusters, those of the nearest centroids first, until {READ} members are read.\n")
-    print("| vectors | by | CPU s | wall s | tightness | found | clusters | mean size | largest |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    rows: list[tuple[str, ...]] = []
+    took: dict[tuple[int, str], float | None] = {}
     for count in (n for n in COMPARED if n <= options.nodes):
         file = options.work / "vectors.npy"
-        rows, queries = _synthetic.vectors(count, QUERIES)
-        np.save(file, rows)
+        vectors, queries = _synthetic.vectors(count, QUERIES)
+        np.save(file, vectors)
         size = float(ClusterSettings().target_size)
         if command := reference(options):
-            shown, size = _clustered(command, file, queries)
-            print(f"| {count:,} | reference | {shown} |", flush=True)
-        for name, command in ours(size).items():
-            print(f"| {count:,} | {name} | {_clustered(command, file, queries)[0]} |", flush=True)
-    if not options.reference:
-        print("\nreference skipped: no --reference")
-    print()
+            cells, cpu_s, size = _clustered(command, file, queries)
+            rows.append((f"{count:,}", REFERENCE, *cells))
+            took[count, REFERENCE] = cpu_s
+        # The published procedure takes many minutes over the most vectors: there only beside the reference's own.
+        slow = () if options.reference or count < COMPARED[-1] else (PAPER,)
+        for name, command in ((name, one) for name, one in ours(size).items() if name not in slow):
+            cells, took[count, name], _ = _clustered(command, file, queries)
+            rows.append((f"{count:,}", name, *cells))
+    note = (
+        "Made-up vectors, one level. Each in a process of its own, imports and compilation included; BLAS on one "
+        "thread. Tightness: mean cosine of members to their cluster's centroid. Found: of each of "
+        f"{QUERIES} queries' {NEAREST} nearest vectors, percent that are met in reading clusters, those of the nearest "
+        f"centroids first, until {READ} members are read. "
+        + ("" if options.reference else "The reference was not run: no checkout was named by --reference.")
+    )
+    columns = ("vectors", "by", "processor s", "tightness", "found", "clusters", "mean size", "largest")
+    yield Table("Clustering", columns, tuple(rows), note)
+    yield _clustering_claim(took)
+
+
+def _clustering_claim(took: Mapping[tuple[int, str], float | None]) -> Claim:
+    text, wanted = f"clustering of {COMPARED[-1]:,} vectors", f"at most a {FASTER:g}th"
+    ours, theirs = took.get((COMPARED[-1], FAST)), took.get((COMPARED[-1], REFERENCE))
+    if ours is None:
+        return Claim("fiftieth", text, wanted, f"fewer than {COMPARED[-1]:,} nodes were asked for")
+    if theirs is None:
+        return Claim("fiftieth", text, wanted, f"{ours:.0f} s; no checkout of the reference was named")
+    told = f"{ours:.0f} s (a {theirs / ours:.0f}th)"
+    return Claim("fiftieth", text, wanted, told, f"{theirs:,.0f} s reference", holds=theirs >= FASTER * ours)
 
 
 def ours(size: float) -> dict[str, list[str]]:
@@ -122,20 +142,28 @@ def reference(options: Options) -> list[str]:
     return [python, "-c", THEIRS, "{in}", "{out}", str(options.reference.resolve())]
 
 
-def _clustered(command: Sequence[str], file: Path, queries: "npt.NDArray[np.float32]") -> tuple[str, float]:
-    """The row of a command, and the mean size of its clusters."""
+def _clustered(
+    command: Sequence[str], file: Path, queries: "npt.NDArray[np.float32]"
+) -> tuple[tuple[str, ...], float | None, float]:
+    """The cells of a command, its processor seconds, and the mean size of its clusters."""
     out = file.with_name("clusters.npz")
-    cpu_s, wall_s, _ = spent(_with_files(command, file, out))
+    cpu_s = spent(_with_files(command, file, out), LIMIT_S).cpu_s
     if cpu_s is None:
-        return f"- | over {LIMIT_S:,} | - | - | - | - | -", float(ClusterSettings().target_size)
+        over = f"more than {LIMIT_S:,} by the clock"
+        return (over, "-", "-", "-", "-", "-"), None, float(ClusterSettings().target_size)
     with np.load(out) as held:
         members, ends = held["arr_0"], held["arr_1"]
     groups, rows = np.split(members, ends[:-1]), np.load(file)
     sizes = [len(group) for group in groups]
-    return (
-        f"{cpu_s:,.1f} | {wall_s:,.1f} | {tightness(rows, groups):.3f} | {met(rows, groups, queries):.1f} "
-        f"| {len(groups):,} | {np.mean(sizes):.1f} | {max(sizes):,}"
-    ), float(np.mean(sizes))
+    cells = (
+        f"{cpu_s:,.1f}",
+        f"{tightness(rows, groups):.3f}",
+        f"{met(rows, groups, queries):.1f}",
+        f"{len(groups):,}",
+        f"{np.mean(sizes):.1f}",
+        f"{max(sizes):,}",
+    )
+    return cells, cpu_s, float(np.mean(sizes))
 
 
 def _with_files(command: Sequence[str], file: Path, out: Path) -> list[str]:
@@ -165,101 +193,47 @@ def met(
     return 100 * float(np.mean(shares))
 
 
-def spent(command: Sequence[str], limit_s: float = LIMIT_S) -> tuple[float | None, float, float]:
-    """CPU seconds (None where the limit came first), wall seconds and peak MB of a command and its children."""
-    before = os.times()
-    began, peak_mb = time.monotonic(), 0.0
-    process = subprocess.Popen(command, cwd=REPOSITORY, env=_environment())
-    while process.poll() is None and time.monotonic() - began < limit_s:
-        peak_mb = max(peak_mb, _family_mb(process.pid))
-        time.sleep(0.2)
-    wall_s = time.monotonic() - began
-    if process.poll() is None:
-        process.kill()
-        process.wait()
-        return None, wall_s, peak_mb
-    if process.returncode:
-        raise SystemExit(f"exit code {process.returncode} of {command[0]}")
-    after = os.times()
-    cpu_s = after.children_user + after.children_system - before.children_user - before.children_system
-    return cpu_s, wall_s, peak_mb
-
-
-def _environment() -> dict[str, str]:
-    # Where the reference finds its tokenizer's file without asking the network; and BLAS on one thread for all,
-    # because its threads spin while they wait for each other, which says nothing of the work.
-    litellm = importlib.util.find_spec("litellm")
-    assert litellm
-    assert litellm.origin
-    cache = Path(litellm.origin).parent / "litellm_core_utils" / "tokenizers"
-    one = {f"{name}_NUM_THREADS": "1" for name in ("OMP", "OPENBLAS", "MKL")}
-    return os.environ | one | {"TIKTOKEN_CACHE_DIR": str(cache), "PYTHONWARNINGS": "ignore"}
-
-
-def _family_mb(pid: int) -> float:
-    """Resident anonymous MB of a process and its children's children."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return anonymous_mb(pid) + sum(_family_mb(int(child)) for child in children)
-    except OSError:  # ended meanwhile
-        return 0.0
-
-
-def anonymous_mb(pid: int | str = "self") -> float:
-    """Resident MB of a process beside mapped files, which are the page cache's."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
-
-
-def cluster_all(options: Options) -> None:
+def _all_clustered(options: Options) -> Table:
     """As many vectors as nodes, all cores."""
     file, out = options.work / "many.npy", options.work / "many.npz"
     np.save(file, _synthetic.vectors(options.nodes)[0])
-    command = ours(ClusterSettings().target_size)["ours, fast"]
-    cpu_s, wall_s, peak_mb = spent(_with_files(command, file, out))
-    print(
-        f"{options.nodes:,} vectors of {_synthetic.DIM} dimensions clustered on {os.cpu_count()} cores:",
-        end=" ",
-    )
-    if cpu_s is None:
-        print(f"not done in {LIMIT_S / 60:.0f} minutes\n")
-        return
-    with np.load(out) as held:
-        clusters = np.split(held["arr_0"], held["arr_1"][:-1])
-    members = sum(len(group) for group in clusters)
-    tight = tightness(np.load(file, mmap_mode="r"), clusters)
-    print(
-        f"{wall_s / 60:.1f} minutes, {cpu_s / 60:.1f} of CPU, {peak_mb / 1024:.1f} GB at most in all processes"
-    )
-    print(
-        f"together; {len(clusters):,} clusters, mean size {members / len(clusters):.1f}, tightness {tight:.3f}\n"
-    )
+    took = spent(_with_files(ours(ClusterSettings().target_size)[FAST], file, out), LIMIT_S)
+    columns = ("vectors", "processor s", "memory, GB", "clusters", "mean size", "tightness")
+    if took.cpu_s is None:
+        row = (f"{options.nodes:,}", f"not done in {LIMIT_S / 60:.0f} minutes", "-", "-", "-", "-")
+    else:
+        with np.load(out) as held:
+            clusters = np.split(held["arr_0"], held["arr_1"][:-1])
+        members, rows = sum(map(len, clusters)), np.load(file, mmap_mode="r")
+        row = (
+            f"{options.nodes:,}",
+            f"{took.cpu_s:,.0f}",
+            f"{took.peak_mb / 1024:.1f}",
+            f"{len(clusters):,}",
+            f"{members / len(clusters):.1f}",
+            f"{tightness(rows, clusters):.3f}",
+        )
     file.unlink()
-
-
-# --- updates ---
-
-
-def measure_updates(options: Options) -> None:
-    for line in _updates.lines(options.work / "updates"):
-        print(line, flush=True)
-    print()
+    note = "Made-up vectors, one level, in as many processes as there are cores; the memory of all of them together."
+    return Table("Clustering of many", columns, (row,), note)
 
 
 # --- the index folder ---
 
 
-def measure_index(options: Options) -> None:
+def _folder(options: Options) -> Iterator[Item]:
     """Write an index of so many nodes, then read it in a fresh process."""
     folder = options.work / f"index-{options.nodes}"
     module = [sys.executable, "-m", "benchmarks.index"]
     if not (folder / "CURRENT").exists():
-        _, wall_s, peak_mb = spent([*module, "write", str(folder), str(options.nodes)])
-        print(f"written in {wall_s:,.0f} s with {peak_mb / 1024:.1f} GB, made-up content included")
+        spent([*module, "write", str(folder), str(options.nodes)])
     done = subprocess.run([*module, "read", str(folder)], cwd=REPOSITORY, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(done.stderr)
-    print(done.stdout)
+    told = json.loads(done.stdout)
+    columns = ("what", "measured", "processor", "how")
+    note = "Processor: of the threads of the process, which a busy machine changes less than the time on a clock."
+    yield Table(f"An index of {told['size']}", columns, tuple(map(tuple, told["rows"])), note)
 
 
 def write_index(folder: Path, nodes: int) -> None:
@@ -271,41 +245,35 @@ def write_index(folder: Path, nodes: int) -> None:
     np.save(folder / "queries.npy", queries)
 
 
-def read_index(folder: Path) -> None:
-    """Print what opening, reading, searching and grepping take in this process."""
+def read_index(folder: Path) -> dict[str, Json]:
+    """What opening, reading, searching and grepping take in this process: its size in words, and rows of cells."""
     from index_store import open_index
 
     began = time.perf_counter()
     index = open_index(folder)
     first_ms = (time.perf_counter() - began) * 1e3
     again = [_timed(lambda: open_index(folder)) for _ in range(20)]
-    size = sum(f.size for f in index.manifest.files.values()) / 2**30
-    print(f"{len(index):,} nodes in {len(index.documents):,} documents, {size:.1f} GB on disk.\n")
-    print(
-        "Processor: of the threads of this process, which a busy machine changes less than the time on a clock.\n"
-    )
-    print("| what | measured | processor | how |\n|---|---|---|---|")
-    _row(
-        "open",
-        "ms",
-        _median(again),
-        f"median of 20; the first one, modules loaded and no more, {first_ms:.1f} ms",
-    )
+    gb = sum(f.size for f in index.manifest.files.values()) / 2**30
+    how = f"median of 20; the first one, modules loaded and no more, {first_ms:.1f} ms"
+    rows = [_row("open", "ms", _median(again), how)]
     numbers = np.random.default_rng(0).integers(0, len(index), 20_000).tolist()
     for what, read in (("read a node", index.at), ("read a node's text", index.text_at)):
         cold, warm = (_timed(lambda: [read(n) for n in numbers]) / 20 for _ in range(2))  # noqa: B023
-        _row(what, "us", warm, f"mean of 20,000 random ones; pages first touched {cold[0]:.1f} us")
+        how = f"mean of 20,000 random ones; pages first touched {cold[0]:.1f} us"
+        rows.append(_row(what, "us", warm, how))
     queries = np.load(folder / "queries.npy")
-    _search_rows(index, queries)
-    _grep_rows(index)
+    rows += _search_rows(index, queries)
+    rows += _grep_rows(index)
     with _peak() as peak:
         _everything(index, queries)
     how = "peak RssAnon, sampled each 5 ms over all of the above"
-    print(f"| memory beside the page cache | {peak[0]:.0f} MB | | {how} |")
+    rows.append(("memory beside the page cache", f"{peak[0]:.0f} MB", "-", how))
+    size = f"{len(index):,} nodes in {len(index.documents):,} documents, {gb:.1f} GB"
+    return {"size": size, "rows": rows}
 
 
-def _row(what: str, unit: str, spent: Times, how: str) -> None:
-    print(f"| {what} | {spent[0]:.1f} {unit} | {spent[1]:.1f} {unit} | {how} |", flush=True)
+def _row(what: str, unit: str, spent: Times, how: str) -> Row:
+    return what, f"{spent[0]:.1f} {unit}", f"{spent[1]:.1f} {unit}", how
 
 
 def _timed(work: Callable[[], object]) -> Times:
@@ -319,7 +287,7 @@ def _median(times: Sequence[Times]) -> Times:
     return np.asarray(np.median(times, axis=0))
 
 
-def _search_rows(index: "Index", queries: "npt.NDArray[np.float32]") -> None:
+def _search_rows(index: "Index", queries: "npt.NDArray[np.float32]") -> Iterator[Row]:
     step = max(index.levels[0] // QUERIES, 1)
     words = [" ".join(index.text_at(n).split()[:6]) for n in range(0, index.levels[0], step)]
     nearest_hits: list[set[str]] = []
@@ -330,16 +298,12 @@ def _search_rows(index: "Index", queries: "npt.NDArray[np.float32]") -> None:
             times.append(_timed(lambda: hits.extend(index.search(text, mode=mode, vector=query, k=10))))  # noqa: B023
             hits_here.append({hit.node for hit in hits})
         p95 = np.quantile([clock for clock, _ in times], 0.95)
-        _row(
-            f"{mode} query",
-            "ms",
-            _median(times),
-            f"median of {len(times)}, k=10; 95th percentile {p95:.1f} ms",
-        )
+        how = f"median of {len(times)}, k=10; 95th percentile {p95:.1f} ms"
+        yield _row(f"{mode} query", "ms", _median(times), how)
         nearest_hits = nearest_hits or hits_here
     shared = [len(nearest(index, q) & hits) for q, hits in zip(queries, nearest_hits, strict=True)]
     how = f"against all cosines, {len(shared)} queries"
-    print(f"| recall@10 of dense search | {np.mean(shared) / 10:.3f} | | {how} |", flush=True)
+    yield "recall@10 of dense search", f"{np.mean(shared) / 10:.3f}", "-", how
 
 
 def nearest(index: "Index", query: "npt.NDArray[np.float32]") -> set[str]:
@@ -348,15 +312,14 @@ def nearest(index: "Index", query: "npt.NDArray[np.float32]") -> set[str]:
     return {index.id_of(n) for n in np.argpartition(-cosines, 10)[:10].tolist()}
 
 
-def _grep_rows(index: "Index") -> None:
+def _grep_rows(index: "Index") -> Iterator[Row]:
     size = len(index.text_bytes) / 1e6
     for name, pattern in PATTERNS.items():
         best = min((_timed(lambda p=pattern: index.grep(p)) for _ in range(3)), key=sum)  # type: ignore[misc]
-        shown = pattern.replace("|", "\\|")
-        _row(f"grep, {name}", "ms", best, f"`{shown}` over {size:.0f} MB; best of 3")
+        yield _row(f"grep, {name}", "ms", best, f"`{pattern}` over {size:.0f} MB; best of 3")
     best = min((_timed(lambda: index.grep(r"\w+\.", limit=10_000)) for _ in range(3)), key=sum)
     how = "found, and all of them with chunk, characters and line; best of 3"
-    _row("grep, 10,000 hits", "ms", best, how)
+    yield _row("grep, 10,000 hits", "ms", best, how)
 
 
 def _everything(index: "Index", queries: "npt.NDArray[np.float32]") -> None:
@@ -385,17 +348,8 @@ def _peak() -> Iterator[list[float]]:
         thread.join()
 
 
-#: What this part prints, in order.
-SECTIONS: tuple[Callable[[Options], None], ...] = (
-    compare_clustering,
-    measure_updates,
-    measure_index,
-    cluster_all,
-)
-
-
 if __name__ == "__main__":
     if sys.argv[1] == "write":
         write_index(Path(sys.argv[2]), int(sys.argv[3]))
     else:
-        read_index(Path(sys.argv[2]))
+        print(json.dumps(read_index(Path(sys.argv[2]))))

@@ -1,191 +1,310 @@
-"""Retrieval on the development sets: the default search beside the floors, and what each part of it adds.
+"""Retrieval on the development sets: search beside the plain ways and RAPTOR's own, each part of it left out, and
+whether its settings were fitted to a set.
 
-The tree of each set is built once, by the real pipeline, and kept. Scores are those of the data's own `score.py`
-for ten hits, as `rlm search INDEX --queries FILE --json` gives them.
+All ways rank the same chunks by the same vectors and words. A summary that a way reads takes its place among the
+documents, or its characters, and finds nothing: what it says cannot be cited.
 """
 
-import json
-import runpy
-import statistics
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import Options
-from index_store.index import Index, open_index
+from benchmarks import Options, _raptor
+from benchmarks._report import Claim, Item, Loss, Table, bounds, gained, percent, worst_of
+from benchmarks._sets import (
+    MULTI_HOP,
+    Query,
+    Spans,
+    Trial,
+    Values,
+    each,
+    interval,
+    scored,
+    span_of,
+    there,
+    trial_of,
+)
+from index_store import walk
+from index_store.index import Index
 from index_store.search import Weights
-from index_store.types import MODES, Mode
-from raptor import build_index
+from index_store.types import Mode
 
-K = 10
-RESAMPLES = 2000
-Values = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Floor:
-    """A set's main metric, and what plain parts reach in it: see the data's README."""
-
-    metric: str
-    dense: float
-    bm25: float
-    rrf: float
-
-
-FLOORS: Mapping[str, Floor] = {
-    "musique": Floor("recall@5", 60.9, 50.6, 58.2),
-    "hotpotqa": Floor("recall@5", 75.5, 76.5, 80.0),
-    "codebase": Floor("recall@5", 71.9, 61.6, 76.5),
-    "fairytaleqa": Floor("cover@4k", 64.2, 65.3, 66.7),
-    "contractnli": Floor("cover@4k", 81.3, 81.3, 84.8),
-    "chroma": Floor("cover@4k", 79.2, 81.0, 82.0),
-    "qmsum": Floor("cover@4k", 28.0, 24.5, 26.6),
-    "covidqa": Floor("cover@4k", 58.4, 68.8, 69.7),
-    "filings": Floor("recall@5", 78.5, 66.9, 74.4),
-}
-
+HITS = 20  # enough for five documents, and for 4,000 characters
+RRF = 60  # Cormack, Clarke and Buettcher, SIGIR 2009
+GAIN = 5.0  # points that names and tree are to add on multi-hop sets
 DEFAULT = Weights()
-# Each weight taken away, then moved to both sides.
-VARIANTS: Mapping[str, Weights] = {
+
+Vector = npt.NDArray[np.float32]
+#: From an index, a question and its vector to what is read, best first.
+Way = Callable[[Index, Query, Vector], Spans]
+
+
+def searched(mode: Mode = "hybrid", weights: Weights = DEFAULT) -> Way:
+    """The hits of a search."""
+
+    def way(index: Index, query: Query, vector: Vector) -> Spans:
+        hits = index.search(
+            query["text"], HITS, mode=mode, weights=weights, doc=query["scope"], vector=vector
+        )
+        return [span_of(index, index.number_of(hit.node)) for hit in hits]
+
+    return way
+
+
+def by_ranks(index: Index, query: Query, vector: Vector) -> Spans:
+    """Reciprocal rank fusion of dense search and BM25."""
+    ranks: dict[str, float] = defaultdict(float)
+    for mode in ("dense", "lexical"):
+        where: dict[str, Any] = {"mode": mode, "doc": query["scope"], "vector": vector}
+        for rank, hit in enumerate(index.search(query["text"], 100, **where), 1):
+            ranks[hit.node] += 1 / (RRF + rank)
+    best = sorted(ranks, key=lambda node: -ranks[node])[:HITS]
+    return [span_of(index, index.number_of(node)) for node in best]
+
+
+def collapsed(index: Index, query: Query, vector: Vector) -> Spans:
+    """RAPTOR's collapsed tree."""
+    return [span_of(index, number) for number in _raptor.collapsed(index, vector, query["scope"])]
+
+
+def traversed(index: Index, query: Query, vector: Vector) -> Spans:
+    """RAPTOR's tree traversal."""
+    return [span_of(index, number) for number in _raptor.traversed(index, vector, query["scope"])]
+
+
+OURS, POOL = "ours", "ours, all levels"
+#: What a user would use instead.
+PLAIN: Mapping[str, Way] = {
+    "flat dense": searched("dense"),
+    "BM25": searched("lexical"),
+    "RRF": by_ranks,
+    "fusion": searched(weights=replace(DEFAULT, walk=0.0, branch=0.0, near=0.0, again=0.0)),
+    "RAPTOR collapsed": collapsed,
+    "RAPTOR traversed": traversed,
+}
+#: Each part of the search left out. Without names no branch is trusted either, so the tree is gone too.
+LEFT_OUT: Mapping[str, Weights] = {
     "without the tree": replace(DEFAULT, branch=0.0),
-    "without names": replace(DEFAULT, walk=0.0),
-    "near 0": replace(DEFAULT, near=0.0),
-    "again 0": replace(DEFAULT, again=0.0),
-    "best all": replace(DEFAULT, best=10**9),
+    "without names and tree": replace(DEFAULT, walk=0.0, branch=0.0),
+    "without neighbours": replace(DEFAULT, near=0.0),
+    "without the spread over documents": replace(DEFAULT, again=0.0),
+    "without standardising by the best": replace(DEFAULT, best=10**9),
+}
+BEFORE = "without names and tree"
+#: Each setting moved to both sides; with DEFAULT and LEFT_OUT the grid from which a left-out set's setting is chosen.
+MOVED: Mapping[str, Weights] = {
     "dense 0.4": replace(DEFAULT, dense=0.4),
     "dense 0.6": replace(DEFAULT, dense=0.6),
     "walk 12": replace(DEFAULT, walk=12.0),
     "walk 36": replace(DEFAULT, walk=36.0),
     "branch 1": replace(DEFAULT, branch=1.0),
     "branch 4": replace(DEFAULT, branch=4.0),
-    "best 100": replace(DEFAULT, best=100),
-    "best 400": replace(DEFAULT, best=400),
     "near 1": replace(DEFAULT, near=1.0),
     "near 2": replace(DEFAULT, near=2.0),
-    "reach 2": replace(DEFAULT, reach=2),
-    "reach 4": replace(DEFAULT, reach=4),
     "again 0.1": replace(DEFAULT, again=0.1),
     "again 0.3": replace(DEFAULT, again=0.3),
 }
+#: How many titles there must be around the first hits for a walk to be trusted.
+TITLED = {"titled 0.05": 0.05, "titled 0.2": 0.2}
+
+#: Values by way, for each set.
+Found = Mapping[str, Mapping[str, Values]]
+#: A set's name, its metric, how many questions it was asked, and the values by way.
+Searched = tuple[str, str, int, dict[str, Values]]
 
 
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """An open index with the questions that have gold, their (n, dim) vectors, and the data's scoring functions."""
-
-    name: str
-    index: Index
-    queries: Sequence[Mapping[str, Any]]
-    vectors: npt.NDArray[np.float32]
-    score: Mapping[str, Any]
-
-
-def run(options: Options) -> None:
-    """Print the tables; a sentence where there is no data."""
-    wanted = options.sets or tuple(FLOORS)
-    sets = [name for name in wanted if name in FLOORS and (options.data / name / "corpus.jsonl").is_file()]
-    if missing := [name for name in wanted if name not in sets]:
-        print(f"left out, not in {options.data}: {', '.join(missing)}\n")
-    scorer = options.data.parent / "score.py"
-    if not scorer.is_file():
-        print(f"nothing is measured without the data's scoring script {scorer}\n")
-    if not sets or not scorer.is_file():
-        return
-    trials = [trial_of(options, name) for name in sets]
-    for lines in (_modes(trials), _ablations(trials), _latency(trials)):
-        for line in lines:
-            print(line, flush=True)
-        print()
+def measure(options: Options) -> Iterator[Item]:
+    """All ways, the parts left out, settings chosen without each set, and what follows from them."""
+    sets = each(partial(_searched, options), there(options))
+    found: Found = {name: values for name, _, _, values in sets}
+    yield _ways_table(sets)
+    yield _left_out_table(found)
+    yield _published()
+    yield from _gain_claims(found)
+    yield from _tree_claims(found)
+    yield from plain_claims(found)
+    if len(found) > 1:
+        chosen = {name: _chosen_without(name, found) for name in found}
+        yield _chosen_table(found, chosen)
+        yield _chosen_claim(found, chosen)
 
 
-# -- what is measured --------------------------------------------------------------------------------------
+def _searched(options: Options, name: str) -> Searched:
+    trial = trial_of(options, name)
+    return name, trial.metric, len(trial.queries), _found(trial)
 
 
-def trial_of(options: Options, name: str) -> Trial:
-    """The index of a set, built if it is not there yet, with its questions."""
-    index = built_index(options.data / name / "corpus.jsonl", options.work / name)
-    with (options.data / name / "queries.jsonl").open(encoding="utf-8", newline="\n") as lines:
-        queries = [q for q in map(json.loads, lines) if q["gold"]]
-    vectors = index.embed_queries([q["text"] for q in queries])
-    return Trial(name, index, queries, vectors, _scoring(options.data.parent / "score.py"))
+def _found(trial: Trial) -> dict[str, Values]:
+    ways = dict(PLAIN) | {OURS: searched(), POOL: searched("tree")}
+    ways |= {name: searched(weights=weights) for name, weights in {**LEFT_OUT, **MOVED}.items()}
+    found = {name: _scored(trial, way) for name, way in ways.items()}
+    for name, share in TITLED.items():
+        with _trusted_from(share):
+            found[name] = _scored(trial, searched())
+    return found
 
 
-def built_index(corpus: Path, folder: Path) -> Index:
-    if not (folder / "CURRENT").is_file():
-        build_index(corpus, folder)
-    return open_index(folder)
+def _scored(trial: Trial, way: Way) -> Values:
+    return scored(trial, lambda query, vector: way(trial.index, query, vector))
 
 
-def _scoring(path: Path) -> Mapping[str, Any]:
-    """The functions of the script that scores a run, for one value a question."""
-    return runpy.run_path(str(path))
-
-
-def values(trial: Trial, mode: Mode, weights: Weights) -> Values:
-    """The set's main metric in percent, for each question. A summary, which has no span, counts for nothing."""
-    metric, limit = FLOORS[trial.name].metric.split("@")
-    scores = []
-    for query, vector in zip(trial.queries, trial.vectors, strict=True):
-        where = {"mode": mode, "weights": weights, "doc": query["scope"], "vector": vector}
-        spans = [h.span for h in trial.index.search(query["text"], K, **where) if h.span]
-        hits = [{"doc": s.doc, "start": s.start, "end": s.end} for s in spans]
-        if metric == "recall":
-            scores.append(trial.score["recall"](query["gold"], hits, int(limit)))
-        else:
-            scores.append(trial.score["cover"](query["gold"], hits, int(limit.rstrip("k")) * 1000))
-    return 100 * np.array(scores)
-
-
-def interval(differences: Values) -> tuple[float, float, float]:
-    """Mean of paired differences, and its 95 % percentile bootstrap interval over the questions."""
-    picks = np.random.default_rng(0).integers(0, len(differences), (RESAMPLES, len(differences)))
-    low, high = np.percentile(differences[picks].mean(axis=1), [2.5, 97.5])
-    return float(differences.mean()), float(low), float(high)
+@contextmanager
+def _trusted_from(share: float) -> Iterator[None]:
+    before = walk.TITLED
+    walk.TITLED = share
+    try:
+        yield
+    finally:
+        walk.TITLED = before
 
 
 # -- tables ------------------------------------------------------------------------------------------------
 
 
-def _modes(trials: Sequence[Trial]) -> Iterator[str]:
-    yield f"{K} hits; the metric's mean over the questions in percent: first the floors, then the modes.\n"
-    columns = ("dense", "BM25", "RRF", *MODES)
-    yield f"{'set':12}{'metric':10}{'questions':>10}" + "".join(f"{c:>9}" for c in columns)
-    for trial in trials:
-        floor = FLOORS[trial.name]
-        means = [float(values(trial, mode, DEFAULT).mean()) for mode in MODES]
-        row = "".join(f"{v:9.1f}" for v in (floor.dense, floor.bm25, floor.rrf, *means))
-        yield f"{trial.name:12}{floor.metric:10}{len(trial.queries):10}{row}"
+def _ways_table(sets: Sequence[Searched]) -> Table:
+    rows = [
+        (name, metric, str(questions), *(percent(values[way].mean()) for way in (*PLAIN, OURS, POOL)))
+        for name, metric, questions, values in sets
+    ]
+    note = (
+        "The metric's mean over the questions, in percent. recall@5: of the gold documents, those among the first five "
+        "that are read; cover@4k: of the gold characters, those among the first 4,000 read. `fusion`: dense and BM25 "
+        f"scores standardised and added, nothing else. RAPTOR's ways read this project's tree: the same summaries "
+        f"and vectors; collapsed to {_raptor.TOKENS:,} tokens, traversed with {_raptor.A_LEVEL} nodes a level."
+    )
+    return Table(
+        "What is found, by way of searching",
+        ("set", "metric", "questions", *PLAIN, OURS, POOL),
+        tuple(rows),
+        note,
+    )
 
 
-def _ablations(trials: Sequence[Trial]) -> Iterator[str]:
-    yield f"Mode hybrid with one weight changed, less the default ({_weights_text(DEFAULT)}); [95 % interval].\n"
-    base = {t.name: values(t, "hybrid", DEFAULT) for t in trials}
-    yield f"{'':18}" + "".join(f"{t.name:>21}" for t in trials)
-    for label, weights in VARIANTS.items():
-        cells = (_cell(*interval(values(t, "hybrid", weights) - base[t.name])) for t in trials)
-        yield f"{label:18}" + "".join(f"{c:>21}" for c in cells)
+def _left_out_table(found: Found) -> Table:
+    def row(way: str) -> tuple[str, ...]:
+        return (way, *(gained(*interval(values[way] - values[OURS])) for values in found.values()))
+
+    columns = ("left out or changed", *found)
+    note = f"Less the default, which is {_weights_text(DEFAULT)}, titled {walk.TITLED:g}."
+    rows = tuple(row(way) for way in (*LEFT_OUT, *MOVED, *TITLED))
+    return Table("Each part left out, and each setting moved: points gained [interval]", columns, rows, note)
 
 
 def _weights_text(weights: Weights) -> str:
-    return ", ".join(f"{f} {getattr(weights, f)}" for f in weights.__slots__)
+    return ", ".join(f"{name} {getattr(weights, name):g}" for name in weights.__slots__)
 
 
-def _cell(mean: float, low: float, high: float) -> str:
-    return f"{mean:+.1f} [{low:+.1f} {high:+.1f}]"
+def _published() -> Table:
+    rows = (("HippoRAG 2, a 7B embedder, a language model builds its graph", "74.7", "96.3", "90.4"),)
+    note = (
+        "As published (arXiv 2502.14802), over larger corpora and other questions of these sets: an anchor, no peer. "
+        "Here a 22M embedder is used, and no model builds the graph of names."
+    )
+    return Table("Published recall@5", ("system", "MuSiQue", "HotpotQA", "2Wiki"), rows, note)
 
 
-def _latency(trials: Sequence[Trial]) -> Iterator[str]:
-    yield "Median time of one search, the query's vector given.\n"
-    for trial in trials:
-        times = []
-        for query, vector in list(zip(trial.queries, trial.vectors, strict=True))[:100]:
-            began = time.perf_counter()
-            trial.index.search(query["text"], K, doc=query["scope"], vector=vector)
-            times.append(1000 * (time.perf_counter() - began))
-        where = "one document" if trial.queries[0]["scope"] else "all documents"
-        yield f"{trial.name:12}{trial.index.levels[0]:8,} chunks{statistics.median(times):8.2f} ms  {where}"
+# -- claims ------------------------------------------------------------------------------------------------
+
+
+def _gain_claims(found: Found) -> Iterator[Claim]:
+    others: list[tuple[float, Claim]] = []
+    for name, values in found.items():
+        mean, low, high = interval(values[OURS] - values[BEFORE])
+        text, peer = f"names and tree on {name}", f"{percent(values[BEFORE].mean())} {BEFORE}"
+        ours, told = percent(values[OURS].mean()), gained(mean, low, high)
+        if name in MULTI_HOP:
+            yield Claim("gain", text, f"at least +{GAIN:g}", ours, peer, told, mean >= GAIN)
+        else:
+            others.append((high, Claim("gain", text, "interval reaches 0", ours, peer, told, high >= 0)))
+    if others:
+        yield worst_of(others)
+
+
+def _tree_claims(found: Found) -> Iterator[Item]:
+    for name in (name for name in found if name in MULTI_HOP):
+        ours, without = found[name][OURS], found[name]["without the tree"]
+        mean, low, high = interval(ours - without)
+        told = f"{percent(without.mean())} without the tree"
+        text, wanted = f"the tree in ranking on {name}", "more than noise"
+        yield Claim("tree counts", text, wanted, percent(ours.mean()), told, gained(mean, low, high), low > 0)
+        if mean < 0:
+            where = f"ranking on {name}"
+            yield Loss("no tree", where, percent(without.mean()), percent(ours.mean()), bounds(-high, -low))
+
+
+def plain_claims(found: Found) -> Iterator[Item]:
+    """The set on which ours is worst beside the best plain way; a loss wherever a plain way finds more on average."""
+    claims: list[tuple[float, Claim]] = []
+    for name, values in found.items():
+        best = max(PLAIN, key=lambda way: values[way].mean())
+        mean, low, high = interval(values[OURS] - values[best])
+        theirs, ours = percent(values[best].mean()), percent(values[OURS].mean())
+        text, told = f"search on {name}", gained(mean, low, high)
+        claim = Claim("plain", text, "interval reaches 0", ours, f"{theirs} {best}", told, high >= 0)
+        claims.append((high, claim))
+        for way in PLAIN:
+            mean, low, high = interval(values[way] - values[OURS])
+            if mean > 0:
+                yield Loss(way, f"search on {name}", percent(values[way].mean()), ours, bounds(low, high))
+    yield worst_of(claims)
+
+
+# -- settings chosen without a set -------------------------------------------------------------------------
+
+
+def _chosen_without(left_out: str, found: Found) -> str:
+    """The setting with the best mean over the other sets."""
+    others = [values for name, values in found.items() if name != left_out]
+    return max(_grid(), key=lambda way: np.mean([values[way].mean() for values in others]))
+
+
+def _grid() -> tuple[str, ...]:
+    return (OURS, *LEFT_OUT, *MOVED, *TITLED)
+
+
+def _chosen_table(found: Found, chosen: Mapping[str, str]) -> Table:
+    def row(name: str) -> tuple[str, ...]:
+        values, way = found[name], chosen[name]
+        cells = (percent(values[one].mean()) for one in (BEFORE, OURS, way))
+        least = min(_grid(), key=lambda one: values[one].mean())
+        most = max(_grid(), key=lambda one: values[one].mean())
+        spread = f"{percent(values[least].mean())} ({least}) to {percent(values[most].mean())} ({most})"
+        difference = gained(*interval(values[way] - values[OURS]))
+        return (name, "the default" if way == OURS else way, *cells, difference, spread)
+
+    columns = (
+        "left out",
+        "chosen by the others",
+        BEFORE,
+        "default",
+        "chosen",
+        "chosen less default",
+        "all settings",
+    )
+    note = (
+        f"For each set, of {len(_grid())} settings the one with the best mean over all other sets, and its score on "
+        "the set that had no part in the choice. Were the default fitted to a set, the setting that the others choose "
+        "would be worse on it."
+    )
+    return Table("Settings chosen without the set", columns, tuple(map(row, found)), note)
+
+
+def _chosen_claim(found: Found, chosen: Mapping[str, str]) -> Claim:
+    differences = {name: interval(found[name][chosen[name]] - found[name][OURS]) for name in found}
+    fitted = [name for name, (_, _, high) in differences.items() if high < 0]
+    mean = float(np.mean([one for one, _, _ in differences.values()]))
+    return Claim(
+        "not fitted",
+        "settings chosen on the other sets, less the default, mean over the sets",
+        "on no set below the default by more than noise",
+        f"{mean:+.1f}",
+        "the default",
+        f"fitted: {', '.join(fitted)}" if fitted else "",
+        not fitted,
+    )

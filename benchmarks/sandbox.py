@@ -1,6 +1,5 @@
 """How fast the sandbox is, beside a plain Python subprocess and, where it is installed, Monty: medians of many runs."""
 
-import argparse
 import importlib.util
 import os
 import select
@@ -8,10 +7,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 from benchmarks import Options
+from benchmarks._report import Claim, Item, Table
 from rlm.sandbox import SandboxLimits, Session, open_session
 from rlm.sandbox.spawn import stop_zygote
 
@@ -33,63 +33,54 @@ for line in sys.stdin:
 """
 
 
-def main(argv: Sequence[str]) -> None:
-    """Print the table; `python -m benchmarks.sandbox --runs 500` for steadier medians."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.sandbox", description=__doc__)
-    parser.add_argument("--runs", type=int, default=RUNS, help="of each measure (%(default)s)")
-    _print_table(parser.parse_args(argv).runs)
-
-
-def run(options: Options) -> None:
-    """The part `sandbox` of `python -m benchmarks`."""
-    _print_table(RUNS)
-
-
-def _print_table(runs: int) -> None:
-    columns = {"sandbox": measure("linux", runs), "plain python": measure_plain(runs)}
+def measure(options: Options, runs: int = RUNS) -> Iterator[Item]:
+    """The medians of each measure, and whether they are within what it may take."""
+    columns = {"sandbox": medians("linux", runs), "plain Python": plain_medians(runs)}
     if importlib.util.find_spec("pydantic_monty"):
-        columns["monty"] = measure("monty", runs)
-    print(render(columns))
+        columns["monty"] = medians("monty", runs)
+    yield table(columns)
+    for name, most in TARGETS_MS.items():
+        took = columns["sandbox"][name]
+        plain = columns["plain Python"].get(name)
+        peer = "" if plain is None else f"{plain:.3f} ms plain Python"
+        yield Claim("sandbox", name, f"below {most:g} ms", f"{took:.3f} ms", peer, holds=took < most)
 
 
-def render(columns: dict[str, dict[str, float]]) -> str:
-    """Milliseconds by measure and column, beside the targets; `-` where there is no such thing."""
-    names = list(columns["sandbox"])
-    head = f"{'milliseconds, median':<36}" + "".join(f"{name:>14}" for name in columns) + f"{'target':>10}"
-    return "\n".join([head, *(_row(name, columns) for name in names)])
+def table(columns: Mapping[str, Mapping[str, float]]) -> Table:
+    """Milliseconds by measure and column, beside what a measure may take; "-" where there is no such thing."""
+
+    def row(name: str) -> tuple[str, ...]:
+        cells = (f"{column[name]:.3f}" if name in column else "-" for column in columns.values())
+        return (name, *cells, f"{TARGETS_MS[name]:g}" if name in TARGETS_MS else "-")
+
+    heads = ("milliseconds, median", *columns, "at most")
+    note = "Plain Python: a process with no protection at all, asked over pipes."
+    return Table("Sandbox", heads, tuple(map(row, columns["sandbox"])), note)
 
 
-def _row(name: str, columns: dict[str, dict[str, float]]) -> str:
-    cells = "".join(
-        f"{column[name]:>14.3f}" if name in column else f"{'-':>14}" for column in columns.values()
-    )
-    target = TARGETS_MS.get(name)
-    return f"{name:<36}{cells}" + (f"{f'< {target:g}':>10}" if target else "")
-
-
-def measure(backend: str, runs: int) -> dict[str, float]:
+def medians(backend: str, runs: int) -> dict[str, float]:
     """Each measure's median in milliseconds, for one backend."""
     with _session(backend):
         pass  # what is only ever done once, is done
-    medians = {"session ready, cold": _cold(runs)} if backend == "linux" else {}
-    medians["session ready, warm"] = median_ms(lambda: _ready(backend), runs)
+    found = {"session ready, cold": _cold(runs)} if backend == "linux" else {}
+    found["session ready, warm"] = median_ms(lambda: _ready(backend), runs)
     with _session(backend) as session:
-        medians["empty cell"] = median_ms(lambda: timed(lambda: session.run("")), runs * 5)
-        medians["proxied call"] = median_ms(lambda: _calls(session, 1000) / 1000, max(runs // 10, 1))
-    medians["deadline to death"] = median_ms(lambda: _late(backend, "while True: pass"), max(runs // 5, 1))
+        found["empty cell"] = median_ms(lambda: timed(lambda: session.run("")), runs * 5)
+        found["proxied call"] = median_ms(lambda: _calls(session, 1000) / 1000, max(runs // 10, 1))
+    found["deadline to death"] = median_ms(lambda: _late(backend, "while True: pass"), max(runs // 5, 1))
     filling = "x = 'a' * (500 << 20)\nwhile True: pass"
-    medians["deadline to death, 500 MB to free"] = median_ms(
+    found["deadline to death, 500 MB to free"] = median_ms(
         lambda: _late(backend, filling, 2.0), max(runs // 20, 1)
     )
-    return medians
+    return found
 
 
-def measure_plain(runs: int) -> dict[str, float]:
+def plain_medians(runs: int) -> dict[str, float]:
     """The same of a Python process with no protection at all, asked over pipes."""
-    medians = {"session ready, cold": median_ms(lambda: timed(_plain_once), max(runs // 10, 1))}
+    found = {"session ready, cold": median_ms(lambda: timed(_plain_once), max(runs // 10, 1))}
     with _plain() as process:
-        medians["empty cell"] = median_ms(lambda: timed(lambda: _ask_plain(process)), runs * 5)
-    return medians
+        found["empty cell"] = median_ms(lambda: timed(lambda: _ask_plain(process)), runs * 5)
+    return found
 
 
 def median_ms(sample: Callable[[], float], runs: int) -> float:
@@ -175,7 +166,3 @@ def _ask_plain(process: "subprocess.Popen[str]") -> None:
 def _plain_once() -> None:
     with _plain() as process:
         _ask_plain(process)
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:])

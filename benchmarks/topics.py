@@ -15,12 +15,11 @@ to that question (Carbonell and Goldstein, SIGIR 1998, lambda 0.5). `random`: pa
 seeds. `titles`, beside these: no passages, but titles of documents at random, the mean of 20 seeds.
 """
 
-import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,18 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks import Options
-from benchmarks.retrieval import FLOORS, built_index, interval
+from benchmarks._report import Claim, Item, Loss, Table, bounds, gained, percent
+from benchmarks._sets import (
+    build_all,
+    build_in,
+    each as in_processes,
+    interval,
+    rows as lines_of,
+    there,
+    write,
+)
 from index_store.areas import Homes, levels_read
-from index_store.index import Index
+from index_store.index import Index, open_index
 from rlm.gateway.tokens import count_tokens, truncate
 
 TOKENS = (500, 1_000, 2_000, 4_000)
@@ -74,25 +82,60 @@ class Row:
     spread: tuple[float, float]
 
 
-def run(options: Options) -> None:
-    """Print the table; a sentence where there is no data."""
-    names = [*(n for n in options.sets or FLOORS if (options.data / n / "corpus.jsonl").is_file()), MIXED]
-    if names == [MIXED]:
-        print(f"nothing is measured without the development data, expected in {options.data}\n")
-        return
-    print("Documents and topics named in so many tokens read, in percent; see benchmarks/topics.py.\n")
-    ways = "".join(f"{way:>8}" for way in ("levels", *FLAT, "titles"))
-    print(f"{'corpus':12}{'':11}{'of':>6}{'tokens':>8}{ways}  gained over the best flat way [95 % interval]")
-    for name in names:
-        for row in rows(options, name):
-            print(_line(row), flush=True)
-    print()
+def measure(options: Options) -> Iterator[Item]:
+    """The table, and where the levels are ahead of every flat way and where not. Raises NotRun without data."""
+    names = there(options)
+    found = [row for of_one in in_processes(partial(_rows, options), [*names, MIXED]) for row in of_one]
+    columns = ("corpus", "named", "of", "tokens", "levels", *FLAT, "titles", "levels less the best flat way")
+    note = (
+        f"Percent of documents, or topics, of which one of ten own words stands in so many tokens. `{MIXED}`: a piece "
+        "of each set, whose topics are the sets. Flat ways: passages by hybrid search for a general question, by "
+        "maximal marginal relevance to it, and at random. Titles: of documents at random, no passages. Definitions "
+        "stand in `benchmarks/topics.py`."
+    )
+    yield Table("Documents and topics named", columns, tuple(map(_cells, found)), note)
+    yield from _claims(found)
+
+
+def _rows(options: Options, name: str) -> list[Row]:
+    return list(rows(options, name))
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    shares = (percent(row.shares[way]) for way in ("levels", *FLAT, "titles"))
+    told = f"{gained(*row.gained)} over {row.best}"
+    return row.corpus, row.kind, f"{row.count:,}", f"{row.tokens:,}", *shares, told
+
+
+def _claims(found: Sequence[Row]) -> Iterator[Item]:
+    """On how many rows of each kind the levels are ahead, with the worst of them."""
+    for kind in dict.fromkeys(row.kind for row in found):
+        of_kind = [row for row in found if row.kind == kind]
+        worst = min(of_kind, key=lambda row: row.gained[0])
+        ahead = sum(row.gained[0] > 0 for row in of_kind)
+        sure = sum(row.gained[1] > 0 for row in of_kind)
+        yield Claim(
+            "topics",
+            f"{kind} named, the worst: {worst.corpus}, {worst.tokens:,} tokens",
+            "ahead of each flat way, on all",
+            f"ahead on {ahead} of {len(of_kind)}, by more than noise on {sure}",
+            f"{percent(worst.shares[worst.best])} {worst.best}, there {percent(worst.shares['levels'])}",
+            gained(*worst.gained),
+            ahead == len(of_kind),
+        )
+    for row in found:
+        mean, low, high = row.gained
+        shares = {way: percent(share) for way, share in row.shares.items()}
+        where = f"{row.kind} of {row.corpus} named in {row.tokens:,} tokens"
+        if mean < 0:
+            yield Loss(row.best, where, shares[row.best], shares["levels"], bounds(-high, -low))
+        if row.shares["titles"] > row.shares["levels"]:
+            yield Loss("titles alone", where, shares["titles"], shares["levels"])
 
 
 def rows(options: Options, name: str) -> Iterator[Row]:
     """The rows of one set, or of MIXED: of its documents, and of its topics where it has several."""
-    corpus = _mixed(options) if name == MIXED else options.data / name / "corpus.jsonl"
-    index = built_index(corpus, options.work / f"topics-{name}" if name == MIXED else options.work / name)
+    index = open_index(_mixed(options) if name == MIXED else _set(options, name))
     kinds = {"documents": own_words(_documents(index)), "topics": own_words(_topics(index, name))}
     vector = index.embed_queries([QUESTION])[0]
     for tokens in TOKENS:
@@ -122,13 +165,6 @@ def row_of(
         interval(each["levels"] - each[best]),
         (float(seeds.min()), float(seeds.max())),
     )
-
-
-def _line(row: Row) -> str:
-    shares = "".join(f"{row.shares[way]:8.1f}" for way in ("levels", *FLAT, "titles"))
-    mean, low, high = row.gained
-    gained = f"{mean:+.1f} [{low:+.1f} {high:+.1f}] over {row.best}"
-    return f"{row.corpus:12}{row.kind:11}{row.count:6,}{row.tokens:8,}{shares}  {gained}"
 
 
 # -- what is represented -----------------------------------------------------------------------------------
@@ -244,24 +280,28 @@ def _cost(text: str) -> int:
 # -- the mixed corpus --------------------------------------------------------------------------------------
 
 
+def _set(options: Options, name: str) -> Path:
+    build_all(replace(options, sets=(name,)))
+    return options.work / name
+
+
 def _mixed(options: Options) -> Path:
-    """A piece of each set, as one file: its first documents, long ones cut, MIXED_CHARS in all."""
-    folder = options.work / "topics-mixed-source"
-    folder.mkdir(parents=True, exist_ok=True)
-    file = folder / "corpus.jsonl"
-    with file.open("w", encoding="utf-8", newline="\n") as out:
-        for name in (n for n in FLOORS if (options.data / n / "corpus.jsonl").is_file()):
-            for row in _piece(options.data / name / "corpus.jsonl"):
-                out.write(json.dumps(row | {"_id": f"{name}/{row['_id']}"}) + "\n")
-    return file
+    """The index of a piece of each set: its first documents, long ones cut, MIXED_CHARS in all."""
+    corpus, folder = options.work / "topics-mixed.jsonl", options.work / "topics-mixed"
+    if not (folder / "CURRENT").is_file():
+        pieces = (
+            (name, row) for name in there(options) for row in _piece(options.data / name / "corpus.jsonl")
+        )
+        write(corpus, [row | {"_id": f"{name}/{row['_id']}"} for name, row in pieces])
+        build_in({corpus: folder})
+    return folder
 
 
 def _piece(corpus: Path) -> Iterator[dict[str, Any]]:
     left = MIXED_CHARS
-    with corpus.open(encoding="utf-8", newline="\n") as lines:
-        for row in map(json.loads, lines):
-            text = row["text"][: min(MIXED_DOCUMENT_CHARS, left)]
-            left -= len(text)
-            if not text:
-                return
-            yield row | {"text": text}
+    for row in lines_of(corpus):
+        text = row["text"][: min(MIXED_DOCUMENT_CHARS, left)]
+        left -= len(text)
+        if not text:
+            return
+        yield row | {"text": text}

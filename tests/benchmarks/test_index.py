@@ -1,23 +1,27 @@
 """The benchmark of the index folder runs at any size, and what it measures with is itself right."""
 
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks import _synthetic, _updates, index
+from benchmarks._spent import spent
 from tests.helpers import tiny_embedder
 
 
 @pytest.mark.slow
-def test_a_small_index_is_written_and_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_small_index_is_written_and_measured(tmp_path: Path) -> None:
     index.write_index(tmp_path / "i", 2_000)
-    index.read_index(tmp_path / "i")
-    printed = capsys.readouterr().out
-    assert "| recall@10 of dense search | 1.000 |" in printed
-    assert all(f"| grep, {name} |" in printed for name in index.PATTERNS)
-    assert "| memory beside the page cache |" in printed
+    told: Any = index.read_index(tmp_path / "i")
+    rows = {row[0]: row[1:] for row in told["rows"]}
+    assert told["size"].startswith("2,000 nodes")
+    assert rows["recall@10 of dense search"][0] == "1.000"
+    assert {f"grep, {name}" for name in index.PATTERNS} <= {*rows}
+    assert rows["memory beside the page cache"][0].endswith(" MB")
 
 
 def test_made_up_text_has_the_size_asked_for_and_the_tree_one_root() -> None:
@@ -47,7 +51,7 @@ def test_updates_are_measured_beside_full_builds(tmp_path: Path, monkeypatch: py
     tiny_embedder.use(monkeypatch)
     for name, value in {"DOCUMENTS": 20, "SIZE": 800}.items():
         monkeypatch.setattr(_updates, name, value)
-    rows = [[c.strip() for c in line.split("|")[1:-1]] for line in _updates.lines(tmp_path / "u")][6:]
+    rows = _updates.table(tmp_path / "u").rows
     assert [row[0] for row in rows[:3]] == ["full build", "1 added", "full build of the same"]
     assert [row[1] for row in rows] == ["19", "20", "20", "20", "19", "19"]
     assert rows[1][2] == rows[2][2] and rows[4][2] == rows[5][2]  # chunks
@@ -57,13 +61,21 @@ def test_updates_are_measured_beside_full_builds(tmp_path: Path, monkeypatch: py
 
 
 def test_a_command_over_its_limit_is_ended_and_says_so() -> None:
-    cpu_s, wall_s, _ = index.spent([sys.executable, "-c", "import time; time.sleep(60)"], limit_s=0.5)
-    assert cpu_s is None
-    assert wall_s < 30
+    took = spent([sys.executable, "-c", "import time; time.sleep(60)"], limit_s=0.5)
+    assert took.cpu_s is None
+    assert took.wall_s < 30
 
 
 def test_a_process_and_its_children_are_counted_together() -> None:
     code = "import subprocess, sys; subprocess.run([sys.executable, '-c', 'sum(range(10**7))'])"
-    cpu_s, _, peak_mb = index.spent([sys.executable, "-c", code])
-    assert cpu_s and cpu_s > 0.05
-    assert peak_mb > 0
+    took = spent([sys.executable, "-c", code])
+    assert took.cpu_s and took.cpu_s > 0.05
+    assert took.peak_mb > 0
+
+
+def test_what_runs_beside_a_command_is_not_counted_with_it() -> None:
+    busy = [sys.executable, "-c", "for _ in range(4): sum(range(10**7))"]
+    with ThreadPoolExecutor(2) as pool:
+        long, short = pool.map(spent, (busy, [sys.executable, "-c", "import time; time.sleep(3)"]))
+    assert short.cpu_s is not None and long.cpu_s is not None
+    assert short.cpu_s < long.cpu_s

@@ -2,7 +2,10 @@
 
 from pathlib import Path
 
+from benchmarks._report import Claim, Loss
 from benchmarks.topics import (
+    Row,
+    _claims,
     by_marginal_relevance,
     own_words,
     represented,
@@ -68,3 +71,17 @@ def test_what_is_read_by_each_way_is_of_the_index(tmp_path: Path) -> None:
     )
     text = spent(upper_levels(index, 500), 500)
     assert "Boats and masts" in text and "60% of the text" in text
+
+
+def test_levels_that_are_behind_on_one_row_are_said_to_be_and_titles_that_say_more() -> None:
+    def row(tokens: int, levels: float, mean: float) -> Row:
+        shares = {"levels": levels, "search": 40.0, "mmr": 30.0, "random": 20.0, "titles": 70.0}
+        return Row("toy", "documents", 9, tokens, shares, "search", (mean, mean - 5, mean + 4), (10.0, 30.0))
+
+    claim, *losses = _claims([row(500, 80.0, 40.0), row(1_000, 35.0, -5.0)])
+    assert isinstance(claim, Claim) and claim.holds is False
+    assert claim.figure == "ahead on 1 of 2, by more than noise on 1"
+    assert losses == [
+        Loss("search", "documents of toy named in 1,000 tokens", "40.0", "35.0", "[+1.0 +10.0]"),
+        Loss("titles alone", "documents of toy named in 1,000 tokens", "70.0", "35.0"),
+    ]
