@@ -70,10 +70,8 @@ def load_embedder(name: str = BUILT_IN, *, offline: bool = False) -> Embedder:
 def at_precision(embedder: Embedder, precision: str) -> Embedder:
     """The embedder as a build uses it, by one of PRECISIONS.
 
-    A question is embedded in float32 whatever built the index: that costs it nothing, and only one of the two vectors is
-    rounded.
-
-    Raises IndexStoreError for bfloat16 where the processor or the embedder has none.
+    A question is embedded in float32 whatever built the index: that costs it nothing, and only one of the two vectors
+    is rounded. Raises IndexStoreError for bfloat16 where the processor or the embedder has none.
     """
     if precision == FLOAT32:
         return embedder

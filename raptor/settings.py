@@ -27,9 +27,9 @@ class BuildSettings:
     `concurrency`: model calls at a time. `root_children`: a level of at most so many nodes gets the root as its one
     parent, without clustering. `cluster`: how the nodes of a level are grouped. `encoding`: that of every text file;
     "": each file's own, found out. `ocr_language`: that of pictures of pages, as tesseract names it, such as deu+eng;
-    "": English. `precision`: what embeddings are computed in, "float32", "bfloat16", or "auto": bfloat16 where the
-    processor has it, in half the time. An index keeps that of its build. Raises RaptorError for a number that is out of
-    range, an unknown encoding or precision, or what is no language.
+    "": English. `precision`: what embeddings are computed in, "float32", "bfloat16" in half the time, or "auto":
+    bfloat16 where the processor has it. An index keeps that of its build. Raises RaptorError for a number that is out
+    of range, an unknown encoding or precision, or what is no language.
     """
 
     chunk_tokens: int = 100
@@ -39,7 +39,7 @@ class BuildSettings:
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     encoding: str = ""
     ocr_language: str = ""
-    precision: str = AUTO
+    precision: str = FLOAT32
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "BuildSettings":

@@ -135,7 +135,7 @@ def test_a_precision_that_no_build_writes_is_refused_in_a_manifest(said: Any) ->
 
 def test_settings_without_a_precision_are_those_of_float32() -> None:
     assert BuildSettings.from_json({}).precision == FLOAT32
-    assert BuildSettings().precision == "auto"
+    assert BuildSettings().precision == FLOAT32
     for precision in PRECISIONS[1:]:
         assert (
             BuildSettings.from_json(json.loads(json.dumps({"precision": precision}))).precision == precision
