@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 #: The embedder that is part of an installation: what an index may name without being asked.
 BUILT_IN = "minilm"
+#: What a build computes embeddings in; "auto": bfloat16 where the processor has it.
+AUTO, FLOAT32, BFLOAT16 = PRECISIONS = ("auto", "float32", "bfloat16")
 #: Where a token begins and ends in its text, in characters.
 Offsets = tuple[int, int]
 #: From n texts to the offsets of the tokens of each.
@@ -38,7 +40,8 @@ class Embedder:
 
     `encode`: from n texts to (n, dim) float32 unit rows. `token_offsets`: to the offsets of the tokens of each.
     `count_tokens`: to how many tokens each has. `max_tokens`: how much of a text `encode` reads. Special tokens are
-    not counted anywhere. `fingerprint`: differs where the weights do.
+    not counted anywhere. `fingerprint`: differs where the weights do. `precision`: of what `encode` computes.
+    `in_bfloat16`: the same in bfloat16, with sums and norms in float32; None where the embedder has no such form.
     """
 
     name: str
@@ -48,6 +51,8 @@ class Embedder:
     encode: "Encode"
     token_offsets: TokenOffsets
     count_tokens: Callable[[Sequence[str]], list[int]]
+    precision: str = FLOAT32
+    in_bfloat16: "Encode | None" = None
 
 
 @checked(IndexStoreError)
@@ -60,6 +65,35 @@ def load_embedder(name: str = BUILT_IN, *, offline: bool = False) -> Embedder:
     """
     # The built-in one is the same either way, and so loaded once.
     return _load(name, offline and name != BUILT_IN)
+
+
+def at_precision(embedder: Embedder, precision: str) -> Embedder:
+    """The embedder as a build uses it, by one of PRECISIONS.
+
+    A question is embedded in float32 whatever built the index: that costs it nothing, and only one of the two vectors
+    is rounded. Raises IndexStoreError for bfloat16 where the processor or the embedder has none.
+    """
+    if precision == FLOAT32:
+        return embedder
+    if embedder.in_bfloat16 is not None and has_bfloat16():
+        return replace(embedder, encode=embedder.in_bfloat16, precision=BFLOAT16)
+    if precision == AUTO:
+        return embedder
+    raise IndexStoreError(
+        f"this processor, or the embedder {embedder.name!r}, does not compute in bfloat16; "
+        "give precision float32 or auto"
+    )
+
+
+@cache
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16: without that it would take longer than in float32."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return False
+    flags = next((line.split() for line in lines if line.startswith("flags")), [])
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
 
 
 @lru_cache(maxsize=2)
@@ -81,14 +115,26 @@ def _load_minilm() -> Embedder:
 
     folder = minilm.folder()
     few = minilm.few_encoder(folder)
-    many = cache(lambda: _encoder(_sentence_transformer(str(folder), offline=True), minilm.DIM))
+    model = cache(lambda: _sentence_transformer(str(folder), offline=True))
     offsets = _token_offsets(Tokenizer.from_file(str(folder / "tokenizer.json")))
 
-    def encode(texts: Sequence[str]) -> "npt.NDArray[np.float32]":
-        return few(_encodable(texts)) if len(texts) <= _FEW else many()(texts)
+    def encoder(precision: str) -> "Encode":
+        def encode(texts: Sequence[str]) -> "npt.NDArray[np.float32]":
+            if len(texts) <= _FEW:
+                return few(_encodable(texts))
+            return _encoder(model(), minilm.DIM, precision)(texts)
+
+        return encode
 
     return Embedder(
-        "minilm", minilm.WEIGHTS_SHA256, minilm.DIM, minilm.MAX_TOKENS, encode, offsets, _counter(offsets)
+        "minilm",
+        minilm.WEIGHTS_SHA256,
+        minilm.DIM,
+        minilm.MAX_TOKENS,
+        encoder(FLOAT32),
+        offsets,
+        _counter(offsets),
+        in_bfloat16=encoder(BFLOAT16),
     )
 
 
@@ -103,7 +149,14 @@ def _load_other(name: str, offline: bool) -> Embedder:
     dim = model.encode(["dimension"], show_progress_bar=False).shape[1]
     max_tokens = (model.max_seq_length or 512) - tokenizer.num_special_tokens_to_add(False)
     return Embedder(
-        name, _fingerprint(model), dim, max_tokens, _encoder(model, dim), offsets, _counter(offsets)
+        name,
+        _fingerprint(model),
+        dim,
+        max_tokens,
+        _encoder(model, dim, FLOAT32),
+        offsets,
+        _counter(offsets),
+        in_bfloat16=_encoder(model, dim, BFLOAT16),
     )
 
 
@@ -170,16 +223,25 @@ def _unlogged(*names: str) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _encoder(model: Any, dim: int) -> "Encode":
+def _encoder(model: Any, dim: int, precision: str) -> "Encode":
     def encode(texts: Sequence[str]) -> "npt.NDArray[np.float32]":
         import numpy as np
 
         if not texts:
             return np.zeros((0, dim), dtype=np.float32)
-        rows = model.encode(
-            _encodable(texts), batch_size=_BATCH, show_progress_bar=False, normalize_embeddings=True
-        )
-        return np.asarray(rows, dtype=np.float32)
+        import torch
+
+        # Matrices are multiplied in bfloat16; what sums over a row, such as a norm, stays in float32.
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == BFLOAT16):
+            rows = model.encode(
+                _encodable(texts),
+                batch_size=_BATCH,
+                show_progress_bar=False,
+                normalize_embeddings=False,
+                convert_to_tensor=True,
+            )
+        unit = torch.nn.functional.normalize(rows.to(torch.float32))
+        return np.asarray(unit.numpy(), dtype=np.float32)
 
     return encode
 

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from index_store import stop_words
 from index_store.errors import BrokenIndex
 from index_store.word_list import WordList
 
@@ -39,19 +40,12 @@ def _stemmer() -> Any:
     return Stemmer.Stemmer("english")
 
 
-@cache
-def _stop_words() -> frozenset[str]:
-    from bm25s.stopwords import STOPWORDS_EN
-
-    return frozenset(STOPWORDS_EN)
-
-
 def words(text: str) -> list[str]:
     """Lower-cased stems without stop words; `as_completed` and `asCompleted` also count as their parts."""
     whole = _WORD.findall(text)
     parts = [p for w in whole if _JOINT.search(w) for p in _JOINT.split(w) if p]
     lower = (w.lower() for w in whole + parts)
-    return list(_stemmer().stemWords([w for w in lower if w not in _stop_words()]))
+    return list(_stemmer().stemWords([w for w in lower if w not in stop_words.FEW]))
 
 
 def best_window(text: str, query: str, chars: int) -> tuple[int, int]:

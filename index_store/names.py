@@ -6,7 +6,9 @@ too: a text says `Barack Obama` once and `Obama` after that.
 
 import re
 from collections.abc import Iterator
-from functools import cache, lru_cache
+from functools import lru_cache
+
+from index_store import stop_words
 
 MOST_CHARS = 80  # of a name; what is longer is a sentence
 MOST_WORDS = 6  # of what is quoted, and of a question's words that may be a name together
@@ -63,14 +65,7 @@ def _names_of_run(run: str) -> tuple[str, ...]:
 
 
 def _is_common(word: str) -> bool:
-    return word in _common_words()
-
-
-@cache
-def _common_words() -> frozenset[str]:
-    from bm25s.stopwords import STOPWORDS_EN_PLUS
-
-    return frozenset(STOPWORDS_EN_PLUS)
+    return word in stop_words.MANY
 
 
 def names_of_title(title: str) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from index_store.arguments import checked
+from index_store.embedder import FLOAT32, Embedder
 from index_store.generations import differences_between
 from index_store.index import Index, open_index
 from index_store.terminal import count
@@ -113,6 +114,7 @@ def build_index(
     files = find_files(out, sources, clock, follow_links=follow_links, **reading(settings, password))
     with clock.stage("embed"):
         model = embedder_for(embedder, settings)
+    settings = _as_built(settings, model)
     with opened_when_needed(out) as checkpoint:
         texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint))
         if not replace:
@@ -362,13 +364,19 @@ def _finish(
     return replace(report, passed=ledger.passed())
 
 
+def _as_built(settings: BuildSettings, model: Embedder) -> BuildSettings:
+    """The settings with the precision that "auto" came to, which the index keeps."""
+    return replace(settings, precision=model.precision)
+
+
 def lasting(settings: BuildSettings) -> dict[str, Any]:
     """The settings that change what an index holds: all but how many calls ran at a time.
 
-    An encoding or language that was not named is left out: an index has the digest that it had before there was one to
-    name.
+    An encoding, language or precision is left out where it is what an index had before there was one to name: so it has
+    the digest that it had then.
     """
     unsaid = {"concurrency"} | {name for name in ("encoding", "ocr_language") if not getattr(settings, name)}
+    unsaid |= {"precision"} if settings.precision == FLOAT32 else set()
     return {name: value for name, value in asdict(settings).items() if name not in unsaid}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from index_store.embedder import Embedder
+from index_store.embedder import FLOAT32, Embedder
 from index_store.index import Index
 from index_store.terminal import count
 from index_store.types import Json
@@ -50,7 +50,9 @@ class Grower:
 
         def encode(batch: Sequence[str]) -> Vectors:
             fits = partial(_are_rows, shape=(len(batch), self.embedder.dim))
-            inputs: list[Json | bytes] = [self.embedder.fingerprint, list(batch)]
+            model = self.embedder
+            made_by = [model.fingerprint] + [model.precision] * (model.precision != FLOAT32)
+            inputs: list[Json | bytes] = [*made_by, list(batch)]
             _log.debug("%s: %s", stage, count(len(batch), "text"))
             return self.checkpoint.array("embed", inputs, lambda: self.embedder.encode(batch), fits)
 

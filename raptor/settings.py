@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from index_store.arguments import check_fields, checked
+from index_store.embedder import AUTO, FLOAT32, PRECISIONS
 from index_store.terminal import brief
 from raptor.clustering.settings import ClusterSettings
 from raptor.errors import RaptorError
@@ -26,7 +27,9 @@ class BuildSettings:
     `concurrency`: model calls at a time. `root_children`: a level of at most so many nodes gets the root as its one
     parent, without clustering. `cluster`: how the nodes of a level are grouped. `encoding`: that of every text file;
     "": each file's own, found out. `ocr_language`: that of pictures of pages, as tesseract names it, such as deu+eng;
-    "": English. Raises RaptorError for a number that is out of range, an unknown encoding, or what is no language.
+    "": English. `precision`: what embeddings are computed in, "float32", "bfloat16" in half the time, or "auto":
+    bfloat16 where the processor has it. An index keeps that of its build. Raises RaptorError for a number that is out
+    of range, an unknown encoding or precision, or what is no language.
     """
 
     chunk_tokens: int = 100
@@ -36,11 +39,16 @@ class BuildSettings:
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     encoding: str = ""
     ocr_language: str = ""
+    precision: str = FLOAT32
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "BuildSettings":
         """The settings that an index was built with, from its manifest; raises RaptorError where they do not fit."""
-        values = dict(given)
+        values = {"precision": FLOAT32} | dict(given)  # what an index without a word of it was built in
+        if values["precision"] == AUTO:
+            raise RaptorError(
+                f"the index's manifest sets precision to {AUTO!r}, which no build writes; build it again"
+            )
         cluster = values.pop("cluster", {})
         return cls(
             **_checked(values, cls, "the index's manifest"),
@@ -58,6 +66,8 @@ class BuildSettings:
             raise RaptorError(
                 f"ocr_language is {self.ocr_language[:80]!r}; give languages as tesseract names them, such as deu+eng"
             )
+        if self.precision not in PRECISIONS:
+            raise RaptorError(f"precision is {self.precision[:80]!r}; give one of {', '.join(PRECISIONS)}")
         if not 0 <= self.cluster.seed < 2**32:
             raise RaptorError(f"seed is {self.cluster.seed}; give a number from 0 to {2**32 - 1}")
 

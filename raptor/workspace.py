@@ -264,17 +264,23 @@ def _nothing_loaded(failures: Sequence[Failure]) -> str:
 
 
 def embedder_for(name: str, settings: BuildSettings) -> Embedder:
-    """The embedder that the user named. Raises RaptorError where chunks would be longer than what it reads."""
-    return _reading_chunks(embedders.load_embedder(name), settings)
+    """The embedder that the user named, at the precision of the settings.
+
+    Raises RaptorError where chunks would be longer than what it reads, IndexStoreError where it cannot be had.
+    """
+    model = _reading_chunks(embedders.load_embedder(name), settings)
+    return embedders.at_precision(model, settings.precision)
 
 
 def same_embedder(index: Index, embedder: str | None, settings: BuildSettings) -> Embedder:
     """The embedder that built `index`: the built-in one, or the one that the user named when opening it.
 
+    It computes as it did then, or in float32 where that was bfloat16 and this processor has none: their vectors fit.
     Raises IndexStoreError where it has to be named, or its weights are others by now.
     """
     index.embed_queries([])  # compares fingerprints
-    return _reading_chunks(embedders.load_embedder(embedder or EMBEDDER, offline=True), settings)
+    model = _reading_chunks(embedders.load_embedder(embedder or EMBEDDER, offline=True), settings)
+    return model if settings.precision == embedders.FLOAT32 else embedders.at_precision(model, embedders.AUTO)
 
 
 def _reading_chunks(model: Embedder, settings: BuildSettings) -> Embedder:

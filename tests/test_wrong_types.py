@@ -40,6 +40,8 @@ SETTINGS: list[tuple[Any, str, Any]] = [
     (raptor.BuildSettings, "cluster", {"dims": 5}),
     (raptor.BuildSettings, "encoding", None),
     (raptor.BuildSettings, "ocr_language", ["deu"]),
+    (raptor.BuildSettings, "precision", None),
+    (raptor.BuildSettings, "precision", "float16"),
     (raptor.ClusterSettings, "seed", "1"),
     (raptor.ClusterSettings, "threshold", None),
     (raptor.ClusterSettings, "method", None),

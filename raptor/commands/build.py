@@ -160,6 +160,8 @@ def _settings(args: argparse.Namespace) -> BuildSettings:
         settings = replace(settings, encoding=args.encoding)
     if args.ocr_language is not None:
         settings = replace(settings, ocr_language=args.ocr_language)
+    if args.precision is not None:
+        settings = replace(settings, precision=args.precision)
     if args.cluster:
         settings = replace(settings, cluster=replace(settings.cluster, method=args.cluster))
     return settings

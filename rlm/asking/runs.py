@@ -28,6 +28,7 @@ from rlm.gateway.lanes import Lanes
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.litellm_setup import warm_up
 from rlm.gateway.models import check_model
+from rlm.gateway.offline import PREFIX
 from rlm.gateway.tokens import count_tokens
 from rlm.limits import Limits, Models
 from rlm.loop import navigator
@@ -44,12 +45,17 @@ TEXT_FOLDERS = ("index_store", "rlm/answers", "rlm/gateway", "rlm/loop", "rlm/pr
 def ready(index: str | Path | Index, models: Models) -> Index:
     """The index, opened, once its models can be asked without delay, before anything is spent.
 
+    Those that run in this process need no litellm, and the first call of one loads its vocabulary: so what a person
+    sees first does not wait for either.
     Raises IndexStoreError, or GatewayError where a model is unknown or has no key.
     """
     opened = opened_for(index, models)
-    for model in (models.root, models.child):
+    served = [model for model in (models.root, models.child) if not model.startswith(PREFIX)]
+    for (
+        model
+    ) in served:  # before a run's clock starts: a vocabulary takes half a second, litellm's import seconds
         count_tokens(model, "")
-    warm_up()  # before a run's clock starts: its first import takes seconds, a vocabulary half a second
+    warm_up(*served)
     return opened
 
 

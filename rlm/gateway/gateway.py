@@ -149,7 +149,7 @@ class Gateway:
     ) -> tuple[Request, Completion]:
         """The request that was answered, with or without its format, and the completion."""
         check_model(request.model)
-        warm_up()  # before the deadline starts
+        warm_up(request.model)  # before the deadline starts
         if request.response_format is not None and not takes_format(request.model):
             request = replace(request, response_format=None)
         self._refuse_a_long_pause(request.model)

@@ -23,7 +23,7 @@ from types import ModuleType
 from typing import Any
 
 from rlm.gateway.errors import GatewayError
-from rlm.gateway.offline.registry import litellm_handler
+from rlm.gateway.offline import PREFIX
 from rlm.gateway.tokens import environment
 from rlm.gateway.usage import counts_mended
 
@@ -66,9 +66,13 @@ def litellm() -> Any:
     return _module
 
 
-def warm_up() -> None:
-    """Import litellm now, before a clock starts that its import should not count in. Raises like `litellm`."""
-    litellm()
+def warm_up(*models: str) -> None:
+    """Import litellm now, where one of the models needs it: before a clock starts that its import should not count in.
+
+    Raises like `litellm`.
+    """
+    if not all(model.startswith(PREFIX) for model in models):
+        litellm()
 
 
 def _import() -> Any:
@@ -138,12 +142,10 @@ def our_settings(bodies: list[bytes] | None = None) -> Iterator[None]:
 
 def _keep_apart(module: Any) -> None:
     """Let the settings below read as ours in our calls. What others set, and read, stays in the module."""
-    handlers = [{"provider": "offline", "custom_handler": litellm_handler(module)}]
     settings: dict[str, Callable[[], Any]] = {
         "num_retries": lambda: 0,
-        "custom_provider_map": lambda: handlers,
-        "_custom_providers": lambda: ["offline"],
-        "provider_list": lambda: [*as_left(module, "provider_list"), "offline"],
+        "custom_provider_map": list,  # none: a handler of others may send what it likes, and twice
+        "_custom_providers": list,
         "suppress_debug_info": lambda: True,
         "disable_hf_tokenizer_download": lambda: True,
         "disable_aiohttp_transport": lambda: True,  # aiohttp sessions outlive their loop and complain

@@ -1,5 +1,6 @@
-"""The call itself: one request to litellm, and its response read into a `Completion`."""
+"""The call itself: one request to litellm, its response read into a `Completion`; offline models answer here."""
 
+import asyncio
 import json
 import logging
 from collections.abc import Iterator
@@ -9,7 +10,9 @@ from typing import Any
 
 from rlm.gateway.clients import forget_dead_clients
 from rlm.gateway.litellm_setup import litellm, our_settings
+from rlm.gateway.offline.registry import PREFIX, answered
 from rlm.gateway.redaction import redacted, without_secrets
+from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Request, Served
 
 _log = logging.getLogger(__name__)
@@ -42,7 +45,7 @@ _FIELD_CHARS = 2_000  # of a field of a request that is told; of a longer one on
 
 @dataclass(frozen=True, slots=True)
 class Completion:
-    """What a provider sent back. Tokens are 0 where it reported none; `raw` is litellm's response.
+    """What a provider sent back. Tokens are 0 where it reported none; `raw` is litellm's response, None without it.
 
     `finish_reason` and `tool_call`: as in `Reply`.
     """
@@ -64,16 +67,20 @@ class Completion:
 async def complete(request: Request, bodies: list[bytes]) -> Completion:
     """Make one call, once, for as long as the caller lets it. The body of its request is added to `bodies`.
 
-    Raises whatever litellm raises, and ValueError or AttributeError for a response that is no chat completion.
+    Raises whatever litellm raises, and ValueError or AttributeError for a response that is no chat completion; of an
+    offline model whatever its handler raises.
     """
-    module = litellm()
-    forget_dead_clients()
     _log.debug(
         "%s is asked: messages: %d, tokens at most: %d",
         request.model,
         len(request.messages),
         request.max_tokens,
     )
+    if request.model.startswith(PREFIX):
+        await asyncio.sleep(0)  # others on the event loop take turns with models that do not wait
+        return _own(request)
+    module = litellm()
+    forget_dead_clients()
     with our_settings(bodies), _unlogged(module):
         raw = await module.acompletion(
             model=request.model,
@@ -86,6 +93,15 @@ async def complete(request: Request, bodies: list[bytes]) -> Completion:
             drop_params=True,  # reasoning models refuse any temperature but their own
         )
     return _completion(raw, min(TOKEN_CHARS * request.max_tokens, REPLY_CHARS))
+
+
+def _own(request: Request) -> Completion:
+    """The completion of a model that runs in this process."""
+    messages = [message.copy() for message in request.messages]
+    text, is_cut = answered(request.model, messages, request.max_tokens)
+    prompt, completion = (count_tokens(request.model, counted) for counted in (messages, text))
+    reason = "length" if is_cut else "stop"
+    return Completion(without_secrets(text), reason, prompt, completion, None)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from index_store import inverted_write, lexical, search, vectors as v
+from index_store import inverted_write, lexical, search, stop_words, vectors as v
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.index import Index, open_index
 from index_store.manifest import FILES, INVERTED
@@ -280,6 +280,12 @@ def test_lexical_scores_are_those_of_bm25s(
         assert scores == pytest.approx(expected, abs=1e-5)
     else:
         assert not scores.any()
+
+
+def test_stop_words_are_those_of_bm25s() -> None:
+    listed = pytest.importorskip("bm25s.stopwords")
+    assert frozenset(listed.STOPWORDS_EN) == stop_words.FEW
+    assert frozenset(listed.STOPWORDS_EN_PLUS) == stop_words.MANY
 
 
 @pytest.mark.parametrize("word", ["", "a", "ketch", "zzz", "größe", "\ud800"])

@@ -1,4 +1,4 @@
-"""Models that run in this process without a network: rules, called by litellm like any paid model."""
+"""Models that run in this process without a network: rules, paid for and counted like any model."""
 
 #: How the names of all of them begin.
 PREFIX = "offline/"

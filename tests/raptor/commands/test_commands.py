@@ -756,6 +756,7 @@ def test_a_bad_config_is_refused(
 def test_a_config_sets_every_setting_and_a_manifest_gives_it_back(tmp_path: Path) -> None:
     path, default = tmp_path / "raptor.toml", BuildSettings()
     others = {"threshold": 0.5, "method": "paper", "encoding": "latin-1", "ocr_language": "deu+eng"}
+    others["precision"] = "bfloat16"
     # The rest are whole numbers.
 
     def lines(settings: object) -> str:

@@ -105,6 +105,25 @@ rlm.cli.main(["ask", {str(folder)!r}, "How many masts?", "--runs", {str(tmp_path
     assert (opening, heavy.partition(" ")[0]) == (f"opening {folder}", "IMPORT")
 
 
+def test_a_question_to_the_offline_models_imports_nothing_that_they_do_not_need(
+    folder: Path, tmp_path: Path
+) -> None:
+    """litellm alone took two seconds before the first event; it is for models that are asked over a network."""
+    code = f"""
+import sys
+from index_store.index import Index
+from tests.helpers.rlm_toy import ToyEmbedder
+import rlm
+Index._embedder = ToyEmbedder()
+seen = []
+answer = rlm.ask({str(folder)!r}, {QUESTION!r}, runs={str(tmp_path / "runs")!r}, watch=lambda *event: seen.append(
+    sorted(set({HEAVY!r}) & set(sys.modules))))
+print(answer.stop, seen[0], seen[-1])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=240)
+    assert done.stdout == "answer ['numpy'] ['numpy', 'tiktoken']\n", done.stderr
+
+
 def test_the_folder_of_a_run_is_there_before_its_index_is_opened(
     rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

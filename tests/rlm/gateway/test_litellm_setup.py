@@ -68,12 +68,13 @@ def test_a_renamed_resend_stops_the_command_line_with_one_sentence(tmp_path: Pat
     text.write_text("The king lived in a castle.", encoding="utf-8")
     code = (
         "import os, sys\n"
-        "os.environ['LITELLM_LOCAL_MODEL_COST_MAP'] = 'True'\n"
+        "os.environ.update(LITELLM_LOCAL_MODEL_COST_MAP='True', OPENAI_API_KEY='sk-test')\n"
         "from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler as handler\n"
         "handler.single_connection_request = handler.single_connection_post_request\n"
         "del handler.single_connection_post_request\n"
         "from rlm.cli import main\n"
-        f"sys.exit(main(['ask', {str(text)!r}, 'Where did the king live?', '--runs', {str(tmp_path / 'runs')!r}]))"
+        f"sys.exit(main(['ask', {str(text)!r}, 'Where did the king live?', '--model', 'openai/gpt-5-mini', '--runs', "
+        f"{str(tmp_path / 'runs')!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 2

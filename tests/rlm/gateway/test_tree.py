@@ -171,7 +171,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     """The provider, its prices and its tokenizer belong to the case that is being played."""
     monkeypatch.setattr(provider, "complete", lambda request, bodies: now.get().complete(request))
     monkeypatch.setattr(gateway_module, "check_model", lambda model: None)
-    monkeypatch.setattr(gateway_module, "warm_up", lambda: None)
+    monkeypatch.setattr(gateway_module, "warm_up", lambda *models: None)
     monkeypatch.setattr(gateway_module, "backoff_s", lambda attempt: 0.0)
     monkeypatch.setattr(
         gateway_module, "price", lambda model, prompt, reply, raw=None: now.get().price * (prompt + 3 * reply)
