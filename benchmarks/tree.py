@@ -38,6 +38,7 @@ from index_store.types import Scope
 from index_store.view import View
 from raptor.clustering.cluster import cluster
 from raptor.clustering.settings import ClusterSettings
+from rlm.loop.navigator import SHARE
 
 CHARS = (2_000, 4_000, 8_000)
 FLAT = Weights(walk=0.0, branch=0.0)
@@ -248,10 +249,22 @@ def by_gather(trial: Trial) -> Read:
     views: dict[str | None, View] = {}
 
     def read(query: Query, vector: Any, chars: int) -> Spans:
-        scope = query["scope"]
-        if scope not in views:
-            views[scope] = View(trial.index, None, Scope(doc=scope))
-        pieces = views[scope].gather(query["text"], (), chars)
+        view = views.setdefault(query["scope"], View(trial.index, None, Scope(doc=query["scope"])))
+        pieces = view.gather(query["text"], (), chars)
+        return [span_of(trial.index, number) for piece in pieces for number in piece.nodes]
+
+    return read
+
+
+def by_navigator(trial: Trial) -> Read:
+    """What the offline navigator reads: `gather` below the branches that have SHARE of the evidence or more."""
+    views: dict[str | None, View] = {}
+
+    def read(query: Query, vector: Any, chars: int) -> Spans:
+        view = views.setdefault(query["scope"], View(trial.index, None, Scope(doc=query["scope"])))
+        best = view.best_branches(query["text"], None, 8)
+        under = [branch.number for branch in best if branch.share >= SHARE]
+        pieces = view.gather(query["text"], under, chars)
         return [span_of(trial.index, number) for piece in pieces for number in piece.nodes]
 
     return read
@@ -263,8 +276,9 @@ READS: Mapping[str, Callable[[Trial], Read]] = {
     FLAT_SEARCH: by_flat_search,
     "RAPTOR collapsed": by_collapsed_tree,
     "gather": by_gather,
+    "navigator": by_navigator,
 }
-OURS_READS: Mapping[str, str] = {"gather": "equal characters"}
+OURS_READS: Mapping[str, str] = {"gather": "equal characters", "navigator": "pool"}
 
 
 def as_far_as_they_fit(index: Index, numbers: Any, chars: int) -> Spans:
