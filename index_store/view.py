@@ -188,7 +188,7 @@ class View:
         homes = Homes(self.index, np.asarray(self.chunks, dtype=np.int64))
         weights = homes.chars / max(float(homes.chars[top]), 1.0)
         if question:
-            evidence = self.evidence_for(question, under)
+            evidence = self.evidence_for(question, () if under is None else (under,))
             weights = (weights + held_at_home(self.index, evidence.chunks, evidence.shares)) / 2
         return levels_read(homes, top, chars, len, weights=weights, readable=self.is_text, unit=CHARS_A_TOKEN)
 

@@ -325,7 +325,7 @@ def test_quotes_that_are_no_answer_say_so_on_every_route(index: Index, tmp_path:
         "Which boat has the tallest mast of the two?": NOT_COMPARED,
     }.items():
         for route in ("retrieve", "direct", "rlm"):
-            answer = ask(index, question, route=route, runs=tmp_path)  # type: ignore[arg-type]
+            answer = ask(index, question, route=route, runs=tmp_path)
             first, *quotes = answer.content.split("\n")
             assert first == words, route
             assert quotes and all(line.startswith('"') and line.endswith("]") for line in quotes)
