@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
+PATIENCE_MS = 180_000  # with a machine that does other work
 HOSTILE = (
     "</script></style></title><script>window.hit = 1</script><img src=x onerror='window.hit=1'><svg/onload=hit=1>"
     '<!-- --><a href="javascript:window.hit=1">x</a>" onfocus=window.hit=1 autofocus x="<iframe src=\'http://example.org\'>'
@@ -33,6 +34,7 @@ class Seen:
         self.console: list[str] = []
         self.asked: list[str] = []
         self.page = browser.new_context(**settings).new_page()
+        self.page.set_default_timeout(PATIENCE_MS)
         self.page.on("console", lambda message: self.console.append(message.text))
         self.page.on("pageerror", lambda error: self.console.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
