@@ -122,12 +122,20 @@ def test_chunks_that_touch_across_two_documents_are_two_pieces(tmp_path: Path) -
     assert read_of(gather(index, of([2.0, 1.0]), 100)) == [[0], [1]]
 
 
-def test_where_the_evidence_is_broad_the_summary_of_the_best_branch_leads(toy: Index) -> None:
+def test_where_the_evidence_is_broad_the_summary_of_the_best_branch_leads(
+    toy: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """All six chunks share it; the second branch, which has four of them, fits into a quarter of the characters."""
+    monkeypatch.setattr("index_store.gathering.MUCH_OF_IT", 1)
     shares = np.full(6, 1 / 6)
     broad = Evidence(np.arange(6), shares, np.arange(6.0))
     assert read_of(gather(toy, broad, 90))[0] == [7]
     assert read_of(gather(toy, broad, 90, lambda number: number < 6))[0] != [7]
+    monkeypatch.setattr("index_store.gathering.MUCH_OF_IT", 1 / 8)
+    assert all(number < 6 for piece in gather(toy, broad, 90) for number in piece.nodes), (
+        "half of it can be read"
+    )
+    monkeypatch.setattr("index_store.gathering.MUCH_OF_IT", 1)
     narrow = Evidence(np.arange(6), np.array([0.97, 0.01, 0.01, 0.01, 0, 0]), np.arange(6.0))
     assert all(number < 6 for piece in gather(toy, narrow, 90) for number in piece.nodes)
 
