@@ -98,7 +98,8 @@ def rows(parts: Mapping[str, Part]) -> Iterator[tuple[str, ...]]:
         elif target.test:
             yield target.text, "by a test", f"`{target.test}`", "", "", "", ""
         else:
-            yield target.text, "not measured", f"the part {target.part} was not run", "", "", "", ""
+            why = "does not measure it yet" if target.part in parts else "was not run"
+            yield target.text, "not measured", f"the part {target.part} {why}", "", "", "", ""
 
 
 def _claim_rows(target: Target, claims: Sequence[Claim]) -> Iterator[tuple[str, ...]]:
