@@ -121,6 +121,7 @@ def test_the_source_archive_holds_what_the_wheel_is_built_from_and_no_scratch(bu
             "LICENSE",
             "README.md",
             "ARCHITECTURE.md",
+            "BENCHMARKS.md",
             "SECURITY.md",
             "CHANGELOG.md",
             "CONTRIBUTING.md",

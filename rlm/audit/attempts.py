@@ -101,7 +101,7 @@ def not_taken(asked: Mapping[str, Any]) -> str:
     if not (end := _NOT_TAKEN.search(content, max(0, len(content) - 300))):
         return ""
     _, told, why = content[: end.start()].partition(
-        f"nswer is not taken yet: \n<<<DATA {end[1]} 1/1 what it lacks>>>\n"
+        f"nswer is not taken yet: \n<<<DATA {end[1]} what it lacks>>>\n"
     )
     return one_line(why, 1_000) if told else ""
 

@@ -120,7 +120,7 @@ def test_a_file_rewritten_whole_is_found_only_by_its_head(whole: list[bytes]) ->
         ({"question": 7}, "question: expected text"),
         ({"extra": 1}, "unknown field 'extra'"),
         ({"seq": 4}, "says it is number 4"),
-        ({"format": 2}, "format 2"),
+        ({"format": 3}, "format 3"),
         ({"conversation": "0\n"}, "conversation"),
     ],
 )

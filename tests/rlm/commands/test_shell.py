@@ -212,7 +212,7 @@ def test_the_verbs_and_the_sub_calls_work(talked: Any) -> None:
     )
     assert found["stdout"].startswith("L0-0000")
     assert asked["error"] == ""
-    assert asked["stdout"] == '[L0-00000] "The ketch has two masts."\n'
+    assert asked["stdout"].endswith('\n[L0-00000] "The ketch has two masts."\n')
     assert "The ketch has two masts." in child["stdout"]
     assert int(left["stdout"]) < 199
 

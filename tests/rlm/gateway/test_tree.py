@@ -267,7 +267,7 @@ def test_the_batches_of_cells_keep_their_length_and_order_or_are_refused_whole()
                 below = Ledger(caps(chance), parent=total)
                 world.ledgers.append(below)
                 run = new_run(SimpleNamespace(), options, gateway.under(below), Unrecorded(), loop)  # type: ignore[arg-type]
-                calls = Calls(run, SimpleNamespace(), str(number), 0, None, lambda: 0)  # type: ignore[arg-type]
+                calls = Calls(run, SimpleNamespace(passages=list), str(number), 0, None, lambda: 0)  # type: ignore[arg-type]
                 prompts = [f"{number}-{i}" for i in range(chance.randint(1, 12))]
                 asked.append(prompts)
                 works.append(calls._llm_query_batched(prompts))

@@ -291,10 +291,10 @@ def test_where_nothing_was_read_the_run_searches_by_itself_for_the_call_kept_bac
     assert (answer.content, answer.stop) == ("Two.", "no code")
     assert answer.citations[0].supported == "verbatim"
     (visit,) = stage.kinds("visited")
-    assert (visit["by"], visit["verb"], visit["cell"]) == ("run", "search", 0)
-    assert visit["arguments"]["query"] == QUESTION
+    assert (visit["by"], visit["verb"], visit["cell"]) == ("run", "gather", 0)
+    assert visit["arguments"]["question"] == QUESTION
     assert re.search(
-        r"<<<DATA [0-9a-f]{4,} L0-00000 \| boats>>>", stage.requests[-1]["messages"][1]["content"]
+        r"<<<DATA [0-9a-f]{4,} L0-00000\.\.L0-00002 \| boats>>>", stage.requests[-1]["messages"][1]["content"]
     )
 
 
@@ -652,7 +652,7 @@ REFUSED = [
     'llm_query("a", nodes=["L9-00000"])',
     'llm_query("a", nodes=[{"doc": "one.txt", "start": -1, "end": 9}])',
     'llm_query("a", nodes=["L0-00000"] * 10_001)',
-    'llm_query("a", nodes=[{"doc": "boats.txt"}] * 6)',
+    'llm_query("a", nodes=[{"doc": "boats.txt", "start": i} for i in range(6)])',
     'llm_query("a", self=1)',
     'llm_query("a", bogus=1)',
     'llm_query_batched("a")',
