@@ -159,6 +159,8 @@ def stands_at_the_root(story: Story, event: RecordedEvent) -> str:
 def children_are_next(story: Story, event: RecordedEvent) -> str:
     """Children are new, are named after their parent and numbered on, one for each prompt."""
     name, talk = event["conversation"], story.talks[event["conversation"]]
+    if len(event["under"]) != len(event["prompts"]):
+        return f"{count(len(event['under']), 'branch', 'branches')} are named for {len(event['prompts']):,} prompts"
     if len(event["children"]) != len(event["prompts"]):
         began = count(len(event["children"]), "conversation")
         return f"{count(len(event['prompts']), 'prompt')} began {began}"

@@ -260,7 +260,7 @@ EVENTS: dict[str, Fields] = {
             "cell": COUNT,
             "verb": CHILD_VERB,
             "prompts": list_of(TEXT),
-            "under": or_null(TEXT),
+            "under": list_of(or_null(TEXT)),
             "children": list_of(CONVERSATION),
         },
         {"model": TEXT},

@@ -194,13 +194,13 @@ class Visited(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildCalled(Event):
     """Code asked a model (llm_query) or a child run (rlm_query). Each of `prompts` begins a conversation of its own,
-    named in `children`; `under` is the branch that a child run is held to."""
+    named in `children`; `under` has, for each, the branch that a child run is held to, or None."""
 
     kind = "child_called"
     cell: int
     verb: str
     prompts: Sequence[str]
-    under: str | None
+    under: Sequence[str | None]
     children: Sequence[str]
     model: str | None = None
 

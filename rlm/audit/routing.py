@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from index_store.terminal import one_line
 from rlm.audit.events import RecordedEvent
 from rlm.gateway.blocks import Block, unquote
 
@@ -86,6 +87,13 @@ def entries(events: Sequence[RecordedEvent]) -> Iterator[Branch]:
             yield Branch(
                 node, place.label, place.level, place.parent, verb, event["conversation"], event["seq"]
             )
+
+
+def held_to(event: RecordedEvent, most: int = 4) -> str:
+    """` under L1-00003, L1-00007`: the branches that the children of a call are held to; '' where they see all."""
+    named = list(dict.fromkeys(node for node in event["under"] if node))
+    more = [f"{len(named) - most:,} more"] if len(named) > most else []
+    return f" under {', '.join([*(one_line(node, 40) for node in named[:most]), *more])}" if named else ""
 
 
 def places_of(events: Sequence[RecordedEvent]) -> dict[str, Place]:
@@ -217,7 +225,7 @@ def _note(places: dict[str, Place], ref: dict[str, Any], name: str, seq: int) ->
 def _entered(event: RecordedEvent, places: dict[str, Place], given: dict[int, list[Block]]) -> list[str]:
     """The nodes an event enters, each once, those it names before those it opens."""
     if event["kind"] == "child_called":
-        named = [event["under"]]
+        named = event["under"]
     elif event["kind"] == "model_asked":
         named = [node for block in given.get(event["seq"], ()) for node in nodes_of(block)]
     elif event["kind"] == "visited" and event["verb"] not in LOCATING and not event.get("error"):

@@ -22,7 +22,7 @@ from rlm.audit.costs import costs, in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks
 from rlm.audit.pairs import Pair, pairs_of, read_by
-from rlm.audit.routing import Branch
+from rlm.audit.routing import Branch, held_to
 from rlm.audit.verify import UNVOUCHED, Verdict
 from rlm.gateway.types import Usage
 
@@ -234,10 +234,9 @@ def _visited(event: RecordedEvent) -> list[str]:
 
 
 def _child_called(event: RecordedEvent) -> list[str]:
-    under = f" under {_short(event['under'])}" if event["under"] else ""
     asked = [f"  ? {one_line(prompt, WIDTH)}" for prompt in event["prompts"][:_OUTPUT_LINES]]
     return [
-        f"{event['verb']}: {count(len(event['prompts']), 'question')}{under}",
+        f"{event['verb']}: {count(len(event['prompts']), 'question')}{held_to(event)}",
         *asked,
         *_more(event["prompts"]),
     ]

@@ -182,7 +182,7 @@ class Calls:
         requests = [self._request(model, m) for m in messages]
         with self._reserved(await asyncio.to_thread(self._worsts, requests)) as reservations:
             ids, began = self._child_ids(len(texts)), time.monotonic()
-            cell = self._record_called(verb, texts, None, ids)
+            cell = self._record_called(verb, texts, [None] * len(texts), ids)
             results = await _together(
                 [self._ask(i, model, m, r) for i, m, r in zip(ids, messages, reservations, strict=True)]
             )
@@ -264,8 +264,7 @@ class Calls:
         with self._reserved(self._worsts(first)):
             pass  # every child could make a call; each reserves for itself
         ids, began = self._child_ids(len(texts)), time.monotonic()
-        shared = branches[0] if len(set(branches)) == 1 else None
-        cell = self._record_called(verb, texts, shared, ids)
+        cell = self._record_called(verb, texts, branches, ids)
         children = zip(self.run.shares(len(texts)), prompts, branches, ids, strict=True)
         conclusions = await _together([self.descend(s, q, b, i, self.depth + 1) for s, q, b, i in children])
         errors = [None if c.content else c.error or f"stopped by {c.stop}" for c in conclusions]
@@ -276,7 +275,7 @@ class Calls:
             for c, e in zip(conclusions, errors, strict=True)
         ]
 
-    def _record_called(self, verb: str, texts: list[str], under: str | None, ids: list[str]) -> int:
+    def _record_called(self, verb: str, texts: list[str], under: Sequence[str | None], ids: list[str]) -> int:
         cell = self.cell()
         called = ChildCalled(cell=cell, verb=verb, prompts=texts, under=under, children=ids)
         self.run.journal.record(self.conversation, called)

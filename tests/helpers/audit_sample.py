@@ -275,7 +275,8 @@ class Script:
         """Calls made by code, one conversation each, and what went back into the code."""
         first = len(self.sent)
         names = [f"0.{first + i}" for i in range(len(prompts))]
-        self.record(ChildCalled(cell=self.cell, verb=verb, prompts=prompts, under=under, children=names))
+        branches = [under] * len(names)
+        self.record(ChildCalled(cell=self.cell, verb=verb, prompts=prompts, under=branches, children=names))
         used, began = Usage(), self.clock.now
         for name, prompt, reply in zip(names, prompts, replies, strict=True):
             self.say("user", prompt, name)
@@ -492,7 +493,7 @@ def one_of_each_kind() -> list[Event]:
             result_chars=5,
             result="words",
         ),
-        ChildCalled(cell=1, verb="llm_query", prompts=["Which?"], under=None, children=["0.1"]),
+        ChildCalled(cell=1, verb="llm_query", prompts=["Which?"], under=[None], children=["0.1"]),
         ChildReturned(
             cell=1,
             verb="llm_query",

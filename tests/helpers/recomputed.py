@@ -212,8 +212,8 @@ def reach(events: Events, gold: Any, chunks: dict[str, Place], standing: Events)
                 entered |= {ref["node"] for ref in e["shown"]}
             if e["verb"] in ("gather", "read", "slice", "text"):
                 is_read |= bool({ref["node"] for ref in e["shown"]} & own)
-        elif e["kind"] == "child_called" and e["under"] in seen:
-            entered.add(e["under"])
+        elif e["kind"] == "child_called":
+            entered |= set(e["under"]) & seen
         elif e["kind"] == "model_asked" and (e["seq"] == first_ask or e["conversation"] in asks_of_calls):
             names = {name for message in e["messages"] for name in blocks(message["content"])}
             entered |= names & seen

@@ -21,6 +21,7 @@ from rlm.audit.costs import in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks, without_blocks
 from rlm.audit.page.html import Html, fold, join, pre, tag
+from rlm.audit.routing import held_to
 from rlm.audit.timeline import BY_THE_RUN, rejection
 
 _ON_PAPER = (
@@ -276,8 +277,7 @@ def _ref(ref: Mapping[str, Any], scene: Scene) -> Html:
 def _child_called(event: RecordedEvent, scene: Scene) -> Html:
     known = _children(event, scene)
     scene.drawn.update(known)
-    under = f" under {event['under']}" if event["under"] else ""
-    calls = tag("code", tag("b", event["verb"]), f": {len(event['prompts']):,} asked{under}")
+    calls = tag("code", tag("b", event["verb"]), f": {len(event['prompts']):,} asked{held_to(event)}")
     children = [_child(name, event, scene) for name in known[:_MOST_CHILDREN]]
     more = (
         tag("p", f"… {len(known) - _MOST_CHILDREN} more in the trace", cls="meta")

@@ -181,7 +181,7 @@ def test_conversations_called_one_inside_the_other_without_end_are_all_shown(tmp
     run.open()
     for i in range(1500):
         called = ChildCalled(
-            cell=1, verb="rlm_query", prompts=[f"question {i}"], under=None, children=[f"{i + 1}", "0"]
+            cell=1, verb="rlm_query", prompts=[f"question {i}"], under=[None], children=[f"{i + 1}", "0"]
         )
         run.record(called, f"{i}")
     run.close("", [])
@@ -415,7 +415,7 @@ def test_keys_walk_the_turns_and_open_what_is_folded(browser: Any, saved: Path) 
 def test_a_link_into_a_folded_part_opens_it(browser: Any, saved: Path) -> None:
     seen = Seen(browser, saved)
     seen.page.click(".citations a[href^='#n']")
-    assert seen.look("document.querySelector(location.hash).open") is True
+    seen.page.wait_for_function("location.hash && document.querySelector(location.hash).open")  # told after the click
 
 
 def test_the_page_reads_without_script(browser: Any, saved: Path) -> None:

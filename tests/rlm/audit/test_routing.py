@@ -10,6 +10,7 @@ from rlm.audit.costs import costs, in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.routing import (
     branches,
+    held_to,
     nodes_of,
     places_of,
     texts_held,
@@ -87,7 +88,7 @@ def test_asking_where_a_node_lies_does_not_enter_it() -> None:
 
 def test_a_node_whose_words_are_given_to_a_model_is_entered_and_shown() -> None:
     prompt = "Who?\n" + quote([Block("b", "what the code made up")])
-    called = {"kind": "child_called", "seq": 1, "conversation": "0", "verb": "llm_query", "under": None}
+    called = {"kind": "child_called", "seq": 1, "conversation": "0", "verb": "llm_query", "under": [None]}
     called |= {"children": ["0.1"], "prompts": [prompt]}
     words = prompt + "\n" + quote([Block("a", "the king's seven sons")])
     asked = {
@@ -111,7 +112,7 @@ def test_a_node_whose_words_are_given_to_a_model_is_entered_and_shown() -> None:
 
 
 def test_a_block_of_several_chunks_enters_each_of_them() -> None:
-    called = {"kind": "child_called", "seq": 1, "conversation": "0", "verb": "llm_query", "under": None}
+    called = {"kind": "child_called", "seq": 1, "conversation": "0", "verb": "llm_query", "under": [None]}
     called |= {"children": ["0.1"], "prompts": ["Who?"]}
     refs = [ref(f"L0-0000{i}") for i in range(5)]
     for name, entered in {
@@ -146,6 +147,15 @@ def test_a_branch_that_is_named_by_its_entry_or_in_a_list_is_entered() -> None:
     seen = visit(0, "branches", [ref("a"), ref("b"), ref("c")])
     gathered = visit(1, "gather", [], [], under=["a", {"node": "b", "share": 0.4}])
     assert [branch.node for branch in branches([seen, gathered])] == ["a", "b"]
+
+
+def test_each_child_enters_the_branch_that_it_is_held_to() -> None:
+    seen = visit(0, "branches", [ref("a"), ref("b"), ref("c")])
+    called = {"kind": "child_called", "seq": 1, "conversation": "0", "verb": "rlm_query_batched"}
+    called |= {"under": ["b", None, "a", "b"], "children": ["0.1", "0.2", "0.3", "0.4"], "prompts": ["?"] * 4}
+    assert [branch.node for branch in branches([seen, called])] == ["b", "a"]
+    assert held_to(called) == " under b, a" and held_to(called, most=1) == " under b, 1 more"
+    assert held_to(called | {"under": [None]}) == ""
 
 
 def test_a_refused_verb_enters_nothing() -> None:

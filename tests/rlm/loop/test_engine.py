@@ -567,7 +567,7 @@ def test_a_child_has_a_namespace_and_a_conversation_of_its_own(stage: Stage) -> 
     assert QUESTION not in json.dumps(first)
     assert "the branch under L1-00001" in first["messages"][1]["content"]
     (called,) = stage.kinds("child_called")
-    assert (called["under"], called["children"]) == ("L1-00001", ["0.1"])
+    assert (called["under"], called["children"]) == (["L1-00001"], ["0.1"])
 
 
 def test_children_of_children_go_as_deep_as_is_allowed(stage: Stage) -> None:
