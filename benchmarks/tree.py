@@ -38,7 +38,7 @@ from index_store.types import Scope
 from index_store.view import View
 from raptor.clustering.cluster import cluster
 from raptor.clustering.settings import ClusterSettings
-from rlm.loop.navigator import SHARE
+from rlm.loop.navigator import LOOKED, SHARE
 
 CHARS = (2_000, 4_000, 8_000)
 FLAT = Weights(walk=0.0, branch=0.0)
@@ -262,7 +262,7 @@ def by_navigator(trial: Trial) -> Read:
 
     def read(query: Query, vector: Any, chars: int) -> Spans:
         view = views.setdefault(query["scope"], View(trial.index, None, Scope(doc=query["scope"])))
-        best = view.best_branches(query["text"], None, 8)
+        best = view.best_branches(query["text"], None, LOOKED)
         under = [branch.number for branch in best if branch.share >= SHARE]
         pieces = view.gather(query["text"], under, chars)
         return [span_of(trial.index, number) for piece in pieces for number in piece.nodes]

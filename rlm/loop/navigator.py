@@ -23,7 +23,8 @@ _TOO_FEW = "give more"  # how the refusal of so few characters that no passage f
 _NAMES = re.compile(r"[\"'`‘“]([^\"'`’”]{2,60})[\"'`’”]|\b(\w+(?:[._]\w+)+|\w*\d\w*|(?<!^)[A-Z]\w+)\b")
 
 FIRST_CHARS, MORE_CHARS = 5_000, 24_000  # that are read for a part, at first and where that held nothing
-SHARE = 0.05  # of the evidence; a branch that has less is passed by
+LOOKED = 30  # branches
+SHARE = 0.01  # of the evidence; a branch that has less is passed by
 
 BEGIN = """\
 parts, found = {parts!r}, {{}}
@@ -32,7 +33,7 @@ parts, found = {parts!r}, {{}}
 BRANCHES = """\
 pool = {{}}
 for part in {wanted!r}:
-    branches = context.branches(part)
+    branches = context.branches(part, k={looked})
     taken = [branch for branch in branches if branch["share"] >= {share}]
     print(len(taken), "of", len(branches), "BRANCHES for", repr(part))
     for branch in taken[:4]:
@@ -125,7 +126,7 @@ def navigate(messages: list[Message], max_tokens: int) -> str:
 
 def _look(question: str, parts: Sequence[str], wanted: Sequence[str]) -> str:
     begin = BEGIN.format(parts=parts) if wanted == parts else ""
-    look = BRANCHES.format(wanted=list(wanted), share=SHARE, chars=FIRST_CHARS)
+    look = BRANCHES.format(wanted=list(wanted), looked=LOOKED, share=SHARE, chars=FIRST_CHARS)
     return _cell("LOOK", begin, look, READ, MISSING, _answer(question, "not missing"))
 
 

@@ -415,7 +415,9 @@ def test_keys_walk_the_turns_and_open_what_is_folded(browser: Any, saved: Path) 
 def test_a_link_into_a_folded_part_opens_it(browser: Any, saved: Path) -> None:
     seen = Seen(browser, saved)
     seen.page.click(".citations a[href^='#n']")
-    seen.page.wait_for_function("location.hash && document.querySelector(location.hash).open")  # told after the click
+    seen.page.wait_for_function(
+        "location.hash && document.querySelector(location.hash).open"
+    )  # told after the click
 
 
 def test_the_page_reads_without_script(browser: Any, saved: Path) -> None:
