@@ -246,25 +246,24 @@ def by_collapsed_tree(trial: Trial) -> Read:
 
 def by_gather(trial: Trial) -> Read:
     """The pieces that `context.gather` gives; a summary is read, and finds nothing."""
-    views: dict[str | None, View] = {}
-
-    def read(query: Query, vector: Any, chars: int) -> Spans:
-        view = views.setdefault(query["scope"], View(trial.index, None, Scope(doc=query["scope"])))
-        pieces = view.gather(query["text"], (), chars)
-        return [span_of(trial.index, number) for piece in pieces for number in piece.nodes]
-
-    return read
+    return _gathered(trial, lambda view, question: ())
 
 
 def by_navigator(trial: Trial) -> Read:
     """What the offline navigator reads: `gather` below the branches that have SHARE of the evidence or more."""
+
+    def taken(view: View, question: str) -> Sequence[int]:
+        return [b.number for b in view.best_branches(question, None, LOOKED) if b.share >= SHARE]
+
+    return _gathered(trial, taken)
+
+
+def _gathered(trial: Trial, under: Callable[[View, str], Sequence[int]]) -> Read:
     views: dict[str | None, View] = {}
 
     def read(query: Query, vector: Any, chars: int) -> Spans:
         view = views.setdefault(query["scope"], View(trial.index, None, Scope(doc=query["scope"])))
-        best = view.best_branches(query["text"], None, LOOKED)
-        under = [branch.number for branch in best if branch.share >= SHARE]
-        pieces = view.gather(query["text"], under, chars)
+        pieces = view.gather(query["text"], under(view, query["text"]), chars)
         return [span_of(trial.index, number) for piece in pieces for number in piece.nodes]
 
     return read

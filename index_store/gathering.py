@@ -15,9 +15,8 @@ from index_store.search import Weights, fused_and_walked, led, top
 from index_store.tree import Tree
 
 BROAD = 0.33  # of all chunks share the evidence: then no choice of chunks shows what there is
-MUCH_OF_IT = (
-    1 / 8
-)  # of the text; where so much can be read, chunks show what there is, and summaries take their room
+#: Of the text; where so much can be read, chunks show what there is, and summaries take their room.
+MUCH_OF_IT = 1 / 8
 LOOKED = 1_000  # chunks, the best, of which those that fit are taken
 SUMMARISED = 0.25  # of the characters, at most, on summaries
 
@@ -89,9 +88,11 @@ def _summaries(tree: Tree, evidence: Evidence, chars: int) -> list[int]:
     """
     shares = evidence.shares[evidence.shares > 0]
     spread = float(np.exp(-(shares * np.log(shares)).sum()))
+    if len(tree.levels) < 3 or spread <= BROAD * len(evidence.chunks):
+        return []
     rows = tree.rows[evidence.chunks]
     size = int((rows["end"] - rows["start"]).sum())  # in bytes, which is near enough
-    if len(tree.levels) < 3 or spread <= BROAD * len(evidence.chunks) or chars >= MUCH_OF_IT * size:
+    if chars >= MUCH_OF_IT * size:
         return []
     parents, places = tree.parents_of(evidence.chunks)
     held = np.bincount(parents, evidence.shares[places])

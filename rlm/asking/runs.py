@@ -51,9 +51,8 @@ def ready(index: str | Path | Index, models: Models) -> Index:
     """
     opened = opened_for(index, models)
     served = [model for model in (models.root, models.child) if not model.startswith(PREFIX)]
-    for (
-        model
-    ) in served:  # before a run's clock starts: a vocabulary takes half a second, litellm's import seconds
+    # Before a run's clock starts: a vocabulary takes half a second, litellm's import seconds.
+    for model in served:
         count_tokens(model, "")
     warm_up(*served)
     return opened

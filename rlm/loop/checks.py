@@ -80,7 +80,12 @@ def _nodes_of(item: Json) -> Sequence[Json]:
 def branches(under: Json) -> list[Json]:
     """The branches to look under: one, or those in a list, which are not checked; [] for None. Raises Refused."""
     listed = nodes(under) if isinstance(under, list | tuple) else [] if under is None else [under]
-    return [item["node"] if isinstance(item, Mapping) and "node" in item else item for item in listed]
+    return [node_of(item) for item in listed]
+
+
+def node_of(item: Json) -> Json:
+    """The node that an entry of a list names; anything else as it is."""
+    return item["node"] if isinstance(item, Mapping) and "node" in item else item
 
 
 def flag(name: str, value: Json) -> bool:

@@ -2,8 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from index_store.outline import in_place
 from index_store.terminal import percent
@@ -30,7 +31,9 @@ NOT_HERE = f"{prompts.NOT_IN_DOCUMENTS}."
 _IS_CODE = re.compile(r"\s*```(?:repl|python|py)\b")
 TRIES = 3  # calls, while the answer lacks what is demanded of it
 RETRIEVED_TOKENS = 4_000  # of the passages that a search finds, together
-_CHARS_A_TOKEN = 4.5  # of English, about; other texts have fewer, and then the last passages are left out
+GATHERED_CHARS = (
+    4.5  # for a token, rather many: of what is gathered, the last passages are left out that do not fit
+)
 _SOURCE = re.compile(r'^[ \t]*\[([^\n\]]+)\][ \t]*["“]', re.MULTILINE)
 _SOURCE_END = re.compile(r'["”][ \t]*$(?=\n+[ \t]*\[|\s*\Z)', re.MULTILINE)
 
@@ -65,19 +68,26 @@ def whole_text(run: Run) -> Passages:
 
 def retrieved_text(run: Run, verbs: Verbs, question: str, tokens: int) -> Passages:
     """What `gather` finds to read for a question, the best piece first, with `tokens` together at most."""
-    pieces = verbs.serve("gather", [question[:2_000]], {"chars": int(tokens * _CHARS_A_TOKEN)})
-    blocks: list[Block] = []
-    left = tokens
+    pieces = verbs.serve("gather", [question[:2_000]], {"chars": int(tokens * GATHERED_CHARS)})
     assert isinstance(pieces, list)
-    for piece in pieces:
-        (passage,) = verbs.passages(checks.nodes([piece]))
-        block = verbs.block(passage)
-        block = replace(block, about=block.about + _beside(piece))
-        left -= count_tokens(run.models.root, block.text)
-        if left < 0 and blocks:
+    return Passages(_as_fit(run, (_piece(verbs, piece) for piece in pieces), tokens), {})
+
+
+def _piece(verbs: Verbs, piece: Json) -> Block:
+    (passage,) = verbs.passages(checks.nodes([piece]))
+    block = verbs.block(passage)
+    return replace(block, about=block.about + _beside(piece))
+
+
+def _as_fit(run: Run, blocks: Iterable[Block], tokens: int) -> tuple[Block, ...]:
+    """The first blocks that have `tokens` together at most, and the first in any case."""
+    taken: list[Block] = []
+    for block in blocks:
+        tokens -= count_tokens(run.models.root, block.text)
+        if tokens < 0 and taken:
             break
-        blocks.append(block)
-    return Passages(tuple(blocks), {})
+        taken.append(block)
+    return tuple(taken)
 
 
 def upper_levels(run: Run, verbs: Verbs, question: str, tokens: int) -> Passages:
@@ -85,17 +95,12 @@ def upper_levels(run: Run, verbs: Verbs, question: str, tokens: int) -> Passages
     most. Those that a question is about have more room, unless it is about all of them."""
     about = "" if is_about_all(question) else question[:2_000]
     entries = verbs.serve("areas", [about], {"chars": CHARS_A_TOKEN * tokens})
-    blocks: list[Block] = []
     assert isinstance(entries, list)
-    for entry in entries:
-        assert isinstance(entry, Mapping)
-        share = percent(entry["share"])
-        block = Block(str(entry["node"]), str(entry["text"]), f"{share} {OF_THE_TEXT}")
-        tokens -= count_tokens(run.models.root, block.text)
-        if tokens < 0 and blocks:
-            break
-        blocks.append(block)
-    return Passages(tuple(blocks), {}, prompts.AREAS)
+    return Passages(_as_fit(run, map(_area, entries), tokens), {}, prompts.AREAS)
+
+
+def _area(entry: Any) -> Block:
+    return Block(str(entry["node"]), str(entry["text"]), f"{percent(entry['share'])} {OF_THE_TEXT}")
 
 
 def _beside(piece: Json) -> str:

@@ -137,13 +137,10 @@ class Verbs:
         Chunks that follow one another are one passage, and each is in one only. They are not read, and no visit is
         recorded. Raises Refused.
         """
-        places = [self._named_passage(one).place for one in asked]
+        places = [self._passage(checks.node_of(one)).place for one in asked]
         pieces = self.index.pieces(number for place in places if isinstance(place, range) for number in place)
         spans = dict.fromkeys(place for place in places if isinstance(place, Span))
         return [*map(self._sized, pieces), *map(self._sized, spans)]
-
-    def _named_passage(self, asked: Json) -> Passage:
-        return self._passage(asked["node"] if isinstance(asked, Mapping) and "node" in asked else asked)
 
     def block(self, passage: Passage) -> Block:
         """The passage, read, as data for a prompt."""
