@@ -30,7 +30,8 @@ Numbers = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]
 
 AHEAD = 100  # nodes that are looked at, beside twice those asked for, for passages that say the same
-SHORTLIST = 500  # nodes of each kind that are scored where there are many
+SCORED = 5_000  # up to here all nodes get a score; of more, a shortlist, which takes as long for any number
+SHORTLIST = 500  # nodes of each kind on that list, by vector and by words each
 NO_VECTORS = (
     "{path} has no vectors, so it is not searched by meaning; search it by words (mode lexical), or grep it"
 )
@@ -177,23 +178,30 @@ def chunks_in(tree: Tree, scope: Scope) -> Numbers:
     return chunks
 
 
-def shortlist(tree: Tree, by_words: Floats, vector: Floats, nodes: Numbers, k: int, reach: int) -> Numbers:
+def shortlist(
+    tree: Tree, by_words: Floats, by_vector: Floats | None, vector: Floats, nodes: Numbers, k: int, reach: int
+) -> Numbers:
     """Those of many `nodes` that are worth a score, ascending.
 
     Of the chunks and of the summaries each, the SHORTLIST (or 2 `k`) best by vector and as many by words; and the
-    chunks at most `reach` away from such a chunk.
+    chunks at most `reach` away from such a chunk. `by_vector`: as `by_words`, where all cosines are known.
     """
-    chosen, count = [], max(2 * k, SHORTLIST)
+    chosen, count = np.zeros(len(tree), dtype=np.bool_), max(2 * k, SHORTLIST)
     with_words = among(np.flatnonzero(by_words > 0), nodes)
     for low, high in ((0, tree.levels[0]), (tree.levels[0], len(tree))):
         part, worded = between(nodes, low, high), between(with_words, low, high)
+        if by_vector is None:
+            chosen[dense_candidates(tree, vector, part, count)[0]] = True
+        else:
+            chosen[part[largest(by_vector[part], count)]] = True
+        chosen[worded[largest(by_words[worded], count)]] = True
         if len(worded) < count:
-            worded = np.union1d(worded, part[:count])
-        chosen.append(dense_candidates(tree, vector, part, count)[0])
-        chosen.append(worded[top(by_words[worded], count)])
-    best = np.unique(np.concatenate(chosen))
-    around = np.unique(best[: _chunks(tree, best), None] + np.arange(-reach, reach + 1))
-    return among(np.union1d(best, around[around < tree.levels[0]]), nodes)
+            chosen[part[:count]] = True
+    chunks = np.flatnonzero(chosen[: tree.levels[0]])
+    for step in range(1, reach + 1):
+        chosen[chunks[chunks >= step] - step] = True
+        chosen[np.minimum(chunks + step, tree.levels[0] - 1)] = True
+    return among(np.flatnonzero(chosen), nodes)
 
 
 def between(nodes: Numbers, low: int, high: int) -> Numbers:
@@ -235,21 +243,25 @@ def fused_and_walked(
 
     `by_words`: the lexical score of every node in the tree. `k`: how many are wanted.
     """
-    vector, nodes = _fitting(tree, vector), allowed
-    if len(allowed) > EXACT_NODES:
-        nodes = shortlist(tree, by_words, vector, allowed, k, weights.reach)
-    fused = _fused(tree, by_words, vector, nodes, weights)
-    walked = _walked(tree, query, nodes, fused, allowed, weights)
+    vector, nodes, by_vector = _fitting(tree, vector), allowed, None
+    if len(allowed) <= EXACT_NODES:
+        by_vector = np.zeros(len(tree), dtype=np.float32)
+        by_vector[allowed] = cosines(tree.vectors, allowed, vector)
+    if by_vector is None or len(allowed) > SCORED:
+        nodes = shortlist(tree, by_words, by_vector, vector, allowed, k, weights.reach)
+
+    def fused(some: Numbers) -> Scores:
+        dense = cosines(tree.vectors, some, vector) if by_vector is None else by_vector[some]
+        chunks = _chunks(tree, some) or len(some)
+        return fuse(dense.astype(np.float64), by_words[some].astype(np.float64), weights, chunks)
+
+    scores = fused(nodes)
+    walked = _walked(tree, query, nodes, scores, allowed, weights)
     if len(nodes) < len(allowed):
         reached = np.sort(walked.chunks[top(walked.shares, max(2 * k, SHORTLIST))])
         nodes = np.union1d(nodes, reached)
-        fused = _fused(tree, by_words, vector, nodes, weights)
-    return nodes, fused, walked
-
-
-def _fused(tree: Tree, by_words: Floats, vector: Floats, nodes: Numbers, weights: Weights) -> Scores:
-    dense = cosines(tree.vectors, nodes, vector).astype(np.float64)
-    return fuse(dense, by_words[nodes].astype(np.float64), weights, _chunks(tree, nodes) or len(nodes))
+        scores = fused(nodes)
+    return nodes, scores, walked
 
 
 def _walked(

@@ -1,6 +1,6 @@
 """A sorted list of words in a file, one a line, in which one is looked up and no other decoded."""
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from functools import cached_property
 from pathlib import Path
 
@@ -11,6 +11,8 @@ from index_store.errors import BrokenIndex
 
 # What is read of a list, which is held in memory; a million nodes have one of some MB.
 MOST_BYTES, MOST_WORDS, PIECE = 256 << 20, 1 << 24, 16 << 20
+# Each STEP-th word, the first MARK bytes of it, is at hand: between two of them a look takes few steps of Python.
+STEP, MARK = 64, 64
 
 
 class WordList:
@@ -30,15 +32,25 @@ class WordList:
         def listed(place: int) -> bytes:  # no more of it than decides
             return raw[starts[place] : min(starts[place + 1] - 1, starts[place] + len(wanted) + 1)]
 
-        places = range(len(starts) - 1)
-        at = bisect_left(places, wanted, key=listed)
-        return at if at < len(places) and listed(at) == wanted else None
+        last = len(starts) - 1
+        low = max(bisect_left(self._marks, wanted[:MARK]) - 1, 0) * STEP
+        high = min(bisect_right(self._marks, wanted[:MARK]) * STEP, last)
+        at = bisect_left(range(last), wanted, low, high, key=listed)
+        return at if at < last and listed(at) == wanted else None
 
     def word(self, place: int, most: int) -> str:
         """The word at a place, from 0; of a stranger's that is longer the first `most` bytes."""
         raw, starts = self._lines
         start = int(starts[place])
         return raw[start : min(int(starts[place + 1]) - 1, start + most)].decode("utf-8", "ignore")
+
+    @cached_property
+    def _marks(self) -> list[bytes]:
+        raw, starts = self._lines
+        return [
+            raw[start : min(end - 1, start + MARK)]
+            for start, end in zip(starts[:-1:STEP].tolist(), starts[1::STEP].tolist(), strict=True)
+        ]
 
     @cached_property
     def _lines(self) -> tuple[bytes, npt.NDArray[np.int64]]:

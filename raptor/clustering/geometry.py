@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ Ints = npt.NDArray[np.integer]
 
 ROUNDS = 10
 BLOCK = 65_536
+#: What UMAP compiles of its modules `umap_` and `layouts` for a graph and a layout.
+COMPILED_GRAPH = ("smooth_knn_dist", "compute_membership_strengths")
+COMPILED_LAYOUT = ("_nb_optimize_layout_euclidean_single_epoch",)
 
 
 def unit_rows(vectors: Floats, tokens: Ints) -> npt.NDArray[np.float32]:
@@ -69,12 +73,29 @@ def principal(points: Floats, dims: int) -> Floats:
 
 
 def import_umap() -> ModuleType:
-    """`umap.umap_`: a graph and a layout as separate functions, where the class `UMAP` repeats work done here."""
+    """`umap.umap_`: a graph and a layout as separate functions, where the class `UMAP` repeats work done here.
+
+    What of it is compiled is kept on disk as numba keeps it (see NUMBA_CACHE_DIR in numba's manual), for the next
+    process: compiling takes ten seconds, and UMAP asks for no cache itself.
+    """
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Tensorflow not installed", ImportWarning
         )  # of a variant not used here
-        return importlib.import_module("umap.umap_")
+        umap = importlib.import_module("umap.umap_")
+    _cache_compiled(umap, *COMPILED_GRAPH)
+    _cache_compiled(importlib.import_module("umap.layouts"), *COMPILED_LAYOUT)
+    return umap
+
+
+def _cache_compiled(module: ModuleType, *names: str) -> None:
+    for name in names:
+        compiled = getattr(module, name, None)  # the second is private to UMAP, and may go
+        if compiled is not None and not compiled.stats.cache_path:
+            with contextlib.suppress(
+                RuntimeError
+            ):  # no folder can be written to: compiled for this process alone
+                compiled.enable_caching()
 
 
 def exact_neighbours(points: Floats, count: int) -> tuple[Ints, Floats]:

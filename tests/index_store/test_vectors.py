@@ -217,15 +217,16 @@ def test_document_arrays_that_lead_nowhere_are_an_error_not_a_crash(
 
 @pytest.mark.parametrize("mode", ["hybrid", "dense", "tree"])
 @pytest.mark.parametrize("where", [{}, {"under": "L1-00000"}, {"doc": "000.txt"}])
+@pytest.mark.parametrize("limit", ["EXACT_NODES", "SCORED"])
 def test_a_shortlist_of_enough_nodes_ranks_as_all_nodes_do(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode, where: dict[str, Any]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: Mode, where: dict[str, Any], limit: str
 ) -> None:
     texts = [" ".join(f"w{(d * 7 + i * i) % 23}" for i in range(60)) for d in range(5)]
     index = index_of(tmp_path / "i", texts, width=10)
     vector = rows_around_centres(1, dim=8, seed=3)[0]
     full = index.search("w1 w5 w7", mode=mode, vector=vector, **where)
     for module in (v, search):
-        monkeypatch.setattr(module, "EXACT_NODES", 2)
+        monkeypatch.setattr(module, limit, 2, raising=module is search)
     monkeypatch.setattr(search, "SHORTLIST", 40)
     short = index.search("w1 w5 w7", mode=mode, vector=vector, **where)
     assert [h.node for h in short] == [h.node for h in full]
@@ -239,7 +240,7 @@ def test_a_shortlist_keeps_the_chunks_around_a_good_one(
     for module in (v, search):
         monkeypatch.setattr(module, "EXACT_NODES", 2)
     chosen = search.shortlist(
-        index, np.zeros(len(index), np.float32), index.vectors[50], np.arange(100), 1, 3
+        index, np.zeros(len(index), np.float32), None, index.vectors[50], np.arange(100), 1, 3
     )
     assert {47, 48, 49, 50, 51, 52, 53} <= set(chosen.tolist())
 

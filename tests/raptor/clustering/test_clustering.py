@@ -330,3 +330,27 @@ def test_few_nodes_need_no_umap() -> None:
         "cluster(np.eye(100, dtype=np.float32), np.full(100, 9)); sys.exit('umap' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+COMPILED = """
+import numpy as np, umap.layouts, umap.umap_
+from raptor.clustering.fast import reduce_dims
+from raptor.clustering.settings import ClusterSettings
+reduce_dims(np.eye(99, dtype=np.float32), ClusterSettings())
+layout = umap.layouts._nb_optimize_layout_euclidean_single_epoch
+for compiled in (umap.umap_.smooth_knn_dist, umap.umap_.compute_membership_strengths, layout):
+    print(*(sum(counts.values()) for counts in (compiled.stats.cache_hits, compiled.stats.cache_misses)))
+"""
+
+
+@pytest.mark.slow
+def test_what_clustering_compiles_is_compiled_once_for_all_processes(tmp_path: Path) -> None:
+    def hits_and_misses() -> list[str]:
+        surroundings = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
+        command = [sys.executable, "-c", COMPILED]
+        return subprocess.run(
+            command, env=surroundings, capture_output=True, text=True, check=True
+        ).stdout.splitlines()
+
+    assert hits_and_misses() == ["0 1"] * 3
+    assert hits_and_misses() == ["1 0"] * 3
