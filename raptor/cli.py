@@ -78,7 +78,7 @@ def _build_parser(commands: "Subcommands") -> None:
     build.add_argument(
         "--precision",
         choices=PRECISIONS,
-        help="what embeddings are computed in; auto: bfloat16, in half the time, where the processor has it (float32)",
+        help="what embeddings are computed in; auto: bfloat16, in half the time, where the processor has it (auto)",
     )
     _metadata_option(build)
     _reading_options(build)

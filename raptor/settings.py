@@ -39,7 +39,7 @@ class BuildSettings:
     cluster: ClusterSettings = field(default_factory=ClusterSettings)
     encoding: str = ""
     ocr_language: str = ""
-    precision: str = FLOAT32
+    precision: str = AUTO
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> "BuildSettings":

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from index_store import embedder as embedders
-from index_store.embedder import BFLOAT16, FLOAT32, PRECISIONS, Embedder, at_precision, load_embedder
+from index_store.embedder import AUTO, BFLOAT16, FLOAT32, PRECISIONS, Embedder, at_precision, load_embedder
 from index_store.errors import IndexStoreError
 from index_store.index import open_index
 from raptor import build_index, update_index
@@ -133,9 +133,9 @@ def test_a_precision_that_no_build_writes_is_refused_in_a_manifest(said: Any) ->
     assert "\n" not in str(refused.value)
 
 
-def test_settings_without_a_precision_are_those_of_float32() -> None:
+def test_a_manifest_without_a_precision_is_of_float32_and_a_new_build_takes_what_the_processor_has() -> None:
     assert BuildSettings.from_json({}).precision == FLOAT32
-    assert BuildSettings().precision == FLOAT32
+    assert BuildSettings().precision == AUTO
     for precision in PRECISIONS[1:]:
         assert (
             BuildSettings.from_json(json.loads(json.dumps({"precision": precision}))).precision == precision
