@@ -386,22 +386,81 @@ def _trace_parser(commands: Any) -> None:
     trace = add_command(
         commands,
         "trace",
-        "show or verify the trace of a run",
+        "show, verify or redact the trace of a run",
         f"rlm trace verify {A_RUN}",
         "rlm.commands.trace:trace",
     )
-    trace.add_argument("action", choices=["show", "verify"])
-    trace.add_argument("run_folder", metavar="RUN", help="a run's folder")
-    _head_option(trace)
-    trace.add_argument(
+    actions = trace.add_subparsers(dest="action", required=True, metavar="ACTION")
+    for add in (
+        _trace_show_parser,
+        _trace_verify_parser,
+        _trace_redact_parser,
+        _trace_schema_parser,
+    ):
+        add(actions)
+
+
+def _trace_action(actions: Any, name: str, help: str, example: str, run: str) -> Any:
+    """The parser of what is done with one run."""
+    command = add_command(actions, name, help, f"rlm trace {name} {A_RUN}{example}", run)
+    command.add_argument("run_folder", metavar="RUN", help="a run's folder")
+    return command
+
+
+def _trace_show_parser(actions: Any) -> None:
+    show = _trace_action(actions, "show", "show a run as text", " --full", "rlm.commands.trace:trace")
+    _head_option(show)
+    show.add_argument("--full", action="store_true", help="every prompt, reply, output and result whole")
+    show.add_argument("--json", action="store_true", help="print JSON, an event a line")
+
+
+def _trace_verify_parser(actions: Any) -> None:
+    verify = _trace_action(
+        actions, "verify", "say whether a trace is as it was written", "", "rlm.commands.trace:trace"
+    )
+    _head_option(verify)
+    verify.add_argument(
         "--index",
         metavar="INDEX",
-        help="verify: the index that was asked, to hold its texts against the citations",
+        help="the index that was asked, to hold its texts against the citations",
     )
-    trace.add_argument(
-        "--full", action="store_true", help="show: every prompt, reply, output and result whole"
+    verify.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _trace_redact_parser(actions: Any) -> None:
+    redact = _trace_action(
+        actions,
+        "redact",
+        "take contents out of a trace, for good; it can be verified as before, and says who took out what and why",
+        ' --words "J[.] Doe|Jane Doe" --by "Ann Ek" --why "erasure was asked for"',
+        "rlm.commands.redact:redact",
     )
-    trace.add_argument("--json", action="store_true", help="print JSON")
+    redact.add_argument(
+        "--words",
+        metavar="REGEX",
+        help="each content in which this is found, as RE2 reads it; (?i) before it takes any case",
+    )
+    redact.add_argument(
+        "--event", type=int, metavar="N", help="the contents of one event, by its number from 0"
+    )
+    redact.add_argument(
+        "--field",
+        metavar="F",
+        help="with --event: the field, such as question, or a part, such as messages/0",
+    )
+    redact.add_argument("--by", required=True, metavar="NAME", help="who takes it out")
+    redact.add_argument("--why", required=True, metavar="TEXT", help="the reason, which everyone can read")
+    redact.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _trace_schema_parser(actions: Any) -> None:
+    add_command(
+        actions,
+        "schema",
+        "print the JSON Schema of the events that `rlm trace show --json` prints",
+        "rlm trace schema > trace.schema.json",
+        "rlm.commands.trace:schema",
+    )
 
 
 def _review_parser(commands: Any) -> None:

@@ -4,6 +4,8 @@ Every rule holds in each trace that the engine writes, be the run whole, cancell
 event that breaks one was not written by the engine, even if its hash is right. A rule is a function over what was told
 so far and the next event; it gives a sentence, '' where they agree. The trace may be a stranger's, and of any length:
 what is kept is a few facts of each conversation that is under way, and events are only known to fit the table.
+
+What was taken out of a trace (an event's `redacted`) is not there to be compared: a rule that needs it lets it pass.
 """
 
 import ast
@@ -17,7 +19,7 @@ from typing import Any, TypeAlias
 
 from index_store.terminal import brief, count
 from rlm.audit.envelope import opened
-from rlm.audit.events import AMOUNT, CONTEXT_CHARS, RecordedEvent
+from rlm.audit.events import AMOUNT, CONTEXT_CHARS, RecordedEvent, is_taken
 from rlm.audit.likeness import SAME_WORDS, same_words
 from rlm.gateway.types import Usage
 
@@ -107,7 +109,7 @@ class Talk:
 class Story:
     """What a trace has told so far. `question`: the one that no model was asked yet. `spent`: the sum of its calls, of
     which `paid` had a usage; `noted`: the most that the ledger is said to have spent; `cut`: the end of a call is not
-    known, so its cost is not."""
+    known, so its cost is not. `unheard`: from where on the rules of today do not fit a trace of format 1, and why."""
 
     opened: RecordedEvent = field(default_factory=dict)
     question: str = ""
@@ -118,6 +120,7 @@ class Story:
     call: Any = 0
     cut: bool = False
     stop: str = ""
+    unheard: str = ""
 
     def limit(self, name: str) -> Any:
         """A limit of the run, None where it has none or it is no number."""
@@ -126,9 +129,16 @@ class Story:
 
     def hear(self, event: RecordedEvent) -> str:
         """What contradicts the story in the next event, '' for nothing; it is then part of the story."""
+        if self.unheard:
+            return ""
         for rule in RULES.get(event["kind"], ()):
             if problem := rule(self, event):
-                return problem
+                if self.opened.get("format") != 1:
+                    return problem
+                self.unheard = (
+                    f"what this trace of format 1 says from line {event['seq'] + 1} on, by the rules of today"
+                )
+                return ""
         _AFTER.get(event["kind"], _nothing)(self, event)
         return ""
 
@@ -188,12 +198,17 @@ def children_return_as_called(story: Story, event: RecordedEvent) -> str:
     if len(event["results"]) != len(event["children"]):
         back = count(len(event["results"]), "result")
         return f"{count(len(event['children']), 'child gives', 'children give')} back {back}"
-    for child, result in zip(event["children"], event["results"], strict=True):
+    for number, (child, result) in enumerate(zip(event["children"], event["results"], strict=True)):
         own = story.talks[child]
         if own.call or own.scan:
             return f"conversation {child} returns before its last call or cell has ended"
         said = own.reply if event["verb"].startswith("llm_query") or own.has_answered else b""
-        if result["ok"] and said and said != _digest(result["text"]):
+        if (
+            result["ok"]
+            and said
+            and said != _digest(result["text"])
+            and not is_taken(event, f"results/{number}")
+        ):
             return f"conversation {child} gives back another text than it ended with"
     return ""
 
@@ -219,16 +234,17 @@ def children_took_their_time(story: Story, event: RecordedEvent) -> str:
 def assistant_said_it(story: Story, event: RecordedEvent) -> str:
     """What a model is sent as its own words, it has said before in this conversation."""
     said = story.talks[event["conversation"]].said
-    for message in event["messages"]:
+    for number, message in enumerate(event["messages"]):
         words = _digest(message["content"])
-        if message["role"] == "assistant" and words not in said and _digest("") not in said:
+        unknown = _digest("") in said or is_taken(event, f"messages/{number}")
+        if message["role"] == "assistant" and words not in said and not unknown:
             return "it sends the model words of its own that it has not said"
     return ""
 
 
 def question_is_put(story: Story, event: RecordedEvent) -> str:
     """The first call of the run puts its question to the model, and the first after each next question that one."""
-    if event["conversation"] != "0" or not event["messages"]:
+    if event["conversation"] != "0" or not event["messages"] or is_taken(event, "messages"):
         return ""
     if any(story.question in message["content"] for message in event["messages"]):
         return ""
@@ -261,6 +277,8 @@ def output_is_shown(story: Story, event: RecordedEvent) -> str:
     """What the model is told that its last cell printed is what the cell printed."""
     talk = story.talks[event["conversation"]]
     last = event["messages"][-1]["content"] if event["messages"] else ""
+    if is_taken(event, f"messages/{len(event['messages']) - 1}"):
+        return ""
     if last.startswith(f"Cell {talk.cell}: ") and talk.printed not in last:
         return f"the model is told something else than what cell {talk.cell} printed"
     return ""
@@ -417,6 +435,8 @@ def visit_gave_what_it_counts(story: Story, event: RecordedEvent) -> str:
     if refused and (result is not None or event["shown"] or event["not_taken"]):
         return "a visit was refused, and gave something"
     chars = 0 if refused else len(result if isinstance(result, str) else json.dumps(result))
+    if is_taken(event, "result"):
+        return ""
     if chars != event["result_chars"]:
         said = count(event["result_chars"], "character")
         return f"a visit is said to have given {said}, and gave {chars:,}"
@@ -435,7 +455,7 @@ def answer_is_what_was_said(story: Story, event: RecordedEvent) -> str:
         return "an answer is given, and no model said anything"
     if event.get("lacks") and event["stop"] != "unmet":
         return f"the answer is said to lack something, and to have ended by {brief(event['stop'])}"
-    if event["stop"] != "answer":
+    if event["stop"] != "answer" or is_taken(event, "content"):
         return ""
     if talk.cell:
         says_another = talk.last_ok and not talk.computed and talk.told not in (None, content)
@@ -481,6 +501,8 @@ def citations_agree(story: Story, event: RecordedEvent) -> str:
     """A citation that stands in a document has a place of the length of its words; word for word means equal words,
     and the same words mean the same whatever their spacing."""
     for number, cited in enumerate(event["citations"], 1):
+        if is_taken(event, f"citations/{number - 1}"):
+            continue
         if problem := _citation_problem(cited):
             return f"citation {number} {problem}"
     return ""
@@ -588,11 +610,11 @@ def _nothing(story: Story, event: RecordedEvent) -> None:
 
 
 def _opened(story: Story, event: RecordedEvent) -> None:
-    story.opened, story.question = event, event["question"]
+    story.opened, story.question = event, "" if is_taken(event, "question") else event["question"]
 
 
 def _put(story: Story, event: RecordedEvent) -> None:
-    story.question = event["question"]
+    story.question = "" if is_taken(event, "question") else event["question"]
     story.talks["0"].end = Ending(event["time_s"])
 
 
@@ -630,7 +652,10 @@ def _ended(story: Story, event: RecordedEvent) -> None:
         talk.said |= {_digest(event["text"]), _digest(event["text"].encode("utf-8", "replace").decode())}
         talk.reply = _digest(event["text"])
         talk.text = event["text"] if name == "0" and not talk.cell else ""
+    if is_taken(event, "text"):
+        talk.said, talk.reply, talk.text = talk.said | {_digest("")}, b"", ""
     is_told = "usage" in event and ("attempts" in event or event.get("error") != CUT_OFF)
+    is_told = is_told and not is_taken(event, "error")
     story.cut = story.cut or not is_told
     story.spent, story.paid = story.spent + used, story.paid + 1
     for above in _lineage(name):
@@ -643,6 +668,7 @@ def _scanned(story: Story, event: RecordedEvent) -> None:
         talk.children, talk.counted_anew, talk.told, talk.computed = 0, True, None, False
     talk.cell, talk.scan, talk.begun_anew, talk.text = event["cell"], event["verdict"], False, ""
     told = told_in(event["code"]) if event["verdict"] == "ok" else ""
+    told = None if is_taken(event, "code") else told
     talk.computed = talk.computed or told is None
     talk.told = told or talk.told
 
@@ -651,7 +677,7 @@ def _ran(story: Story, event: RecordedEvent) -> None:
     talk = story.talks[event["conversation"]]
     talk.scan, talk.last_ok, talk.free_s = "", event["status"] == "ok", event["time_s"]
     talk.end.last = event["status"]
-    talk.printed = event["stdout"][:PRINTED_CHARS]
+    talk.printed = "" if is_taken(event, "stdout") else event["stdout"][:PRINTED_CHARS]
     talk.computed = talk.computed or event["status"] not in ("ok", "rejected")
     _end_children(story, talk)  # those of a cell that was cut short have ended with it
 
@@ -689,6 +715,8 @@ def _answered(story: Story, event: RecordedEvent) -> None:
     talk = story.talks[event["conversation"]]
     talk.searched = False
     talk.has_answered, talk.reply, talk.has_words = True, _digest(event["content"]), bool(event["content"])
+    if is_taken(event, "content"):
+        talk.reply = b""
     if event["conversation"] == "0":
         story.stop = event["stop"]
 

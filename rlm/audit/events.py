@@ -2,35 +2,58 @@
 
 Every event also carries `seq` (from 0, without gaps), `time_s` (seconds since the run opened), `conversation` ("0" is
 the root, "0.1" its first child) and `kind`. The trace itself adds `format` and `started` (ISO 8601, UTC) to
-`run_opened`. Writer and verifier read the same table, so every trace that was written can be verified, and no other.
-What each kind means stands at its class in rlm/audit/kinds.py; a test holds the classes against this table.
+`run_opened`, and `ended` to `run_closed`. Writer and verifier read the same table, so every trace that was written can
+be verified, and no other. What each kind means stands at its class in rlm/audit/kinds.py; a test holds the classes
+against this table.
+
+The table also says which values are contents: words of a person, a model or a document, as against names, numbers and
+times. Each content is committed to by itself (rlm/audit/lines.py), so that it can be taken out of a trace later.
 """
 
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeAlias
 
 from index_store.terminal import brief
+from index_store.types import Json
 
 #: An event with its header, as a line of a trace holds it. The table was asked before anyone sees one, so a reader
 #: takes the fields of its kind as they are.
 RecordedEvent: TypeAlias = dict[str, Any]
 
-FORMAT = 2
+FORMAT = 3
+OLD_FORMATS = (1, 2)  # that can still be read
 MAX_DEPTH = 64  # lists and objects inside one another; json itself gives up near 1000, depending on the stack
 MAX_NUMBER = 2**53
 CONTEXT_CHARS = 200  # of the source, on either side of a citation, that a trace holds
 HEADER = ("seq", "time_s", "conversation", "kind")
 
 
+class Each(Protocol):
+    """What is put in the place of one content: `path` names it in its event, such as "messages/0/content"; `is_object`:
+    only an object may stand there."""
+
+    def __call__(self, path: str, value: Json, /, is_object: bool) -> Json: ...
+
+
+#: Gives a value at a path with each content in it replaced; what has not the shape is left as it is.
+Contents: TypeAlias = Callable[[Any, str, Each], Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What values a field may have: `name` for a person, `problem(value)` '' where a value fits, else what is wrong."""
+    """What values a field may have: `name` for a person, `problem(value)` '' where a value fits, else what is wrong.
+
+    `schema`: the same as JSON Schema, as far as that can say it. `contents`: replaces those in a value; None where it
+    has none.
+    """
 
     name: str
     problem: Callable[[object], str]
+    schema: Mapping[str, Json]
+    contents: Contents | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +64,24 @@ class Fields:
     optional: Mapping[str, Shape] = field(default_factory=dict)
 
 
-def plain(name: str, fits: Callable[[Any], bool]) -> Shape:
+def plain(name: str, fits: Callable[[Any], bool], **schema: Json) -> Shape:
     """The values for which `fits` is true."""
-    return Shape(name, lambda value: "" if fits(value) else f"expected {name}, found {brief(value)}")
+    return Shape(name, lambda value: "" if fits(value) else f"expected {name}, found {brief(value)}", schema)
 
 
 def one_of(*words: str) -> Shape:
     """One of the given words."""
-    return plain(" | ".join(words), lambda value: isinstance(value, str) and value in words)
+    return plain(" | ".join(words), lambda value: isinstance(value, str) and value in words, enum=list(words))
 
 
 def or_null(shape: Shape) -> Shape:
     """The shape, or null."""
-    return Shape(f"{shape.name} or null", lambda value: "" if value is None else shape.problem(value))
+    return Shape(
+        f"{shape.name} or null",
+        lambda value: "" if value is None else shape.problem(value),
+        {"anyOf": [shape.schema, {"type": "null"}]},
+        shape.contents,
+    )
 
 
 def list_of(shape: Shape) -> Shape:
@@ -65,14 +93,53 @@ def list_of(shape: Shape) -> Shape:
         problems = ((i, shape.problem(item)) for i, item in enumerate(value))
         return next((f"[{i}] {wrong}" for i, wrong in problems if wrong), "")
 
-    return Shape(f"list of {shape.name}", problem)
+    schema: dict[str, Json] = {"type": "array", "items": shape.schema}
+    return Shape(f"list of {shape.name}", problem, schema, shape.contents and _in_items(shape.contents))
 
 
 def object_of(fields: Mapping[str, Shape], optional: Mapping[str, Shape] | None = None) -> Shape:
     """An object with all of these fields, any of the optional ones, and no others."""
     extra = optional or {}
     names = ", ".join([*fields, *(f"{name}?" for name in extra)])
-    return Shape(f"{{{names}}}", lambda value: _fields_problem(value, fields, extra))
+    return Shape(
+        f"{{{names}}}",
+        lambda value: _fields_problem(value, fields, extra),
+        object_schema(fields, extra),
+        _in_fields({**fields, **extra}),
+    )
+
+
+def content(shape: Shape) -> Shape:
+    """The shape, as contents that are committed to and taken out as one."""
+    is_object = shape.schema.get("type") == "object"
+    return replace(shape, contents=lambda value, path, each: each(path, value, is_object=is_object))
+
+
+def object_schema(fields: Mapping[str, Shape], optional: Mapping[str, Shape]) -> dict[str, Json]:
+    """The JSON Schema of an object with these fields."""
+    named = {name: shape.schema for name, shape in {**fields, **optional}.items()}
+    return {"type": "object", "properties": named, "required": list(fields), "additionalProperties": False}
+
+
+def _in_items(contents: Contents) -> Contents:
+    def within(value: Any, path: str, each: Each) -> Any:
+        if not isinstance(value, list | tuple):
+            return value
+        return [contents(item, f"{path}/{i}", each) for i, item in enumerate(value)]
+
+    return within
+
+
+def _in_fields(fields: Mapping[str, Shape]) -> Contents | None:
+    inner = [(name, shape.contents) for name, shape in fields.items() if shape.contents]
+
+    def within(value: Any, path: str, each: Each) -> Any:
+        if not isinstance(value, dict):
+            return value
+        replaced = {name: of(value[name], f"{path}/{name}", each) for name, of in inner if name in value}
+        return {**value, **replaced}
+
+    return within if inner else None
 
 
 def _fields_problem(value: object, fields: Mapping[str, Shape], optional: Mapping[str, Shape]) -> str:
@@ -122,21 +189,49 @@ def _matches(pattern: str) -> Callable[[object], bool]:
     return lambda value: isinstance(value, str) and bool(re.fullmatch(pattern, value, re.ASCII))
 
 
-TEXT = plain("text", lambda value: isinstance(value, str))
-COUNT = plain("a whole number, 0 or more", _is_count)
-NUMBER = plain("a number", _is_number)
-AMOUNT = plain("a number, 0 or more", lambda value: _is_number(value) and value >= 0)
-FLAG = plain("true or false", lambda value: isinstance(value, bool))
-ID = plain("an id (text or a whole number)", lambda value: isinstance(value, str) or _is_count(value))
-DIGEST = plain("64 hex digits", _matches(r"[0-9a-f]{64}"))
-CONVERSATION = plain("a conversation id such as 0 or 0.1", _matches(r"\d{1,9}(\.\d{1,9}){0,63}"))
-JSON = Shape("JSON", _json_problem)
+def _result_contents(value: Any, path: str, each: Each) -> Any:
+    """Each item of a list by itself, since a result that lists passages holds many."""
+    if isinstance(value, list):
+        return [each(f"{path}/{i}", item, is_object=False) for i, item in enumerate(value)]
+    return each(path, value, is_object=False)
+
+
+TEXT = plain("text", lambda value: isinstance(value, str), type="string")
+WORDS = content(TEXT)
+COUNT = plain("a whole number, 0 or more", _is_count, type="integer", minimum=0, maximum=MAX_NUMBER)
+NUMBER = plain("a number", _is_number, type="number", minimum=-MAX_NUMBER, maximum=MAX_NUMBER)
+AMOUNT = plain(
+    "a number, 0 or more",
+    lambda value: _is_number(value) and value >= 0,
+    type="number",
+    minimum=0,
+    maximum=MAX_NUMBER,
+)
+FLAG = plain("true or false", lambda value: isinstance(value, bool), type="boolean")
+ID = plain(
+    "an id (text or a whole number)",
+    lambda value: isinstance(value, str) or _is_count(value),
+    type=["string", "integer"],
+)
+
+
+def _written(name: str, pattern: str) -> Shape:
+    return plain(name, _matches(pattern), type="string", pattern=f"^(?:{pattern})$")
+
+
+DIGEST = _written("64 hex digits", r"[0-9a-f]{64}")
+DAY = _written("a day such as 2030-12-31", r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+CONVERSATION = _written("a conversation id such as 0 or 0.1", r"[0-9]{1,9}(\.[0-9]{1,9}){0,63}")
+JSON = Shape("JSON", _json_problem, {})
+RESULT = replace(JSON, contents=_result_contents)
 OBJECT = Shape(
     "JSON object",
     lambda value: (
         _json_problem(value) if isinstance(value, dict) else f"expected an object, found {brief(value)}"
     ),
+    {"type": "object"},
 )
+DETAILS = content(OBJECT)
 
 USAGE = object_of({"calls": COUNT, "prompt_tokens": COUNT, "completion_tokens": COUNT, "usd": AMOUNT})
 #: One request of a call, as rlm.gateway.types.Attempt. `settled` of all together is the usage of the call.
@@ -147,35 +242,37 @@ ATTEMPT = object_of(
         "seconds": AMOUNT,
         "reserved": USAGE,
         "settled": USAGE,
-        "error": TEXT,
-        "sent": OBJECT,
+        "error": WORDS,
+        "sent": DETAILS,
     }
 )
-SERVED = object_of({"model": TEXT, "system_fingerprint": TEXT, "cached_tokens": COUNT})
+SERVED = object_of(
+    {"model": TEXT, "system_fingerprint": TEXT, "cached_tokens": COUNT}, {"reasoning_tokens": COUNT}
+)
 OVER_CAP = object_of({"cap": one_of("usd", "tokens", "calls"), "asked": AMOUNT, "left": AMOUNT})
-MESSAGE = object_of({"role": one_of("system", "user", "assistant"), "content": TEXT})
+MESSAGE = object_of({"role": one_of("system", "user", "assistant"), "content": WORDS})
 #: A node of the tree, or a bare span of a document (then `node` is null). `parent`: the node it was reached or listed
 #: under; null for the root and for bare spans.
 NODE = object_of(
-    {"node": or_null(TEXT), "level": or_null(COUNT), "label": TEXT, "parent": or_null(TEXT)},
-    {"doc": or_null(TEXT), "start": or_null(COUNT), "end": or_null(COUNT), "score": or_null(NUMBER)},
+    {"node": or_null(TEXT), "level": or_null(COUNT), "label": WORDS, "parent": or_null(TEXT)},
+    {"doc": or_null(WORDS), "start": or_null(COUNT), "end": or_null(COUNT), "score": or_null(NUMBER)},
 )
 #: `quote` is what the model claimed; `found` what stands in the source at doc[start:end] (the nearest words, where the
 #: quote is not verbatim); the contexts are the CONTEXT_CHARS characters of the source on either side of `found`.
 CITATION = object_of(
     {
-        "doc": or_null(TEXT),
+        "doc": or_null(WORDS),
         "start": or_null(COUNT),
         "end": or_null(COUNT),
-        "quote": TEXT,
+        "quote": WORDS,
         "page": or_null(COUNT),
         "supported": one_of("verbatim", "respaced", "nearest", "summary", "unsupported"),
         "node": or_null(TEXT),
         "similarity": or_null(NUMBER),
-        "context_before": TEXT,
-        "context_after": TEXT,
+        "context_before": WORDS,
+        "context_after": WORDS,
     },
-    {"also_in": list_of(TEXT), "found": or_null(TEXT), "title": TEXT, "source": TEXT},
+    {"also_in": list_of(WORDS), "found": or_null(WORDS), "title": WORDS, "source": WORDS},
 )
 CHILD_VERB = one_of("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched")
 
@@ -184,9 +281,9 @@ EVENTS: dict[str, Fields] = {
         {
             "format": COUNT,
             "started": TEXT,
-            "question": TEXT,
+            "question": WORDS,
             "index": object_of(
-                {"name": TEXT, "generation": ID, "digest": TEXT, "documents": COUNT, "nodes": COUNT}
+                {"name": WORDS, "generation": ID, "digest": TEXT, "documents": COUNT, "nodes": COUNT}
             ),
             "models": OBJECT,
             "prompts": object_of({"version": ID, "sha256": DIGEST}),
@@ -194,9 +291,17 @@ EVENTS: dict[str, Fields] = {
             "code_version": TEXT,
             "route": TEXT,
         },
-        {"route_why": TEXT, "demands": OBJECT, "scope": OBJECT},
+        {
+            "route_why": WORDS,
+            "demands": DETAILS,
+            "scope": DETAILS,
+            "operator": WORDS,
+            "purpose": WORDS,
+            "retain_until": DAY,
+            "versions": OBJECT,
+        },
     ),
-    "question_put": Fields({"question": TEXT}),
+    "question_put": Fields({"question": WORDS}),
     "model_asked": Fields(
         {
             "call": ID,
@@ -205,13 +310,13 @@ EVENTS: dict[str, Fields] = {
             "conversation_messages": COUNT,
             "max_tokens": COUNT,
         },
-        {"temperature": NUMBER, "parameters": OBJECT},
+        {"temperature": NUMBER, "parameters": DETAILS},
     ),
     "model_answered": Fields(
         {
             "call": ID,
             "model": TEXT,
-            "text": TEXT,
+            "text": WORDS,
             "usage": USAGE,
             "finish_reason": TEXT,
             "seconds": AMOUNT,
@@ -220,15 +325,15 @@ EVENTS: dict[str, Fields] = {
         {"attempts": list_of(ATTEMPT), "served": SERVED},
     ),
     "model_failed": Fields(
-        {"call": ID, "model": TEXT, "error": TEXT, "seconds": AMOUNT},
+        {"call": ID, "model": TEXT, "error": WORDS, "seconds": AMOUNT},
         {"usage": USAGE, "attempts": list_of(ATTEMPT), "refused": OVER_CAP},
     ),
     "code_scanned": Fields(
         {
             "cell": COUNT,
-            "code": TEXT,
+            "code": WORDS,
             "verdict": one_of("ok", "rejected"),
-            "rule": or_null(TEXT),
+            "rule": or_null(WORDS),
             "line_in_code": or_null(COUNT),
         },
     ),
@@ -236,8 +341,8 @@ EVENTS: dict[str, Fields] = {
         {
             "cell": COUNT,
             "status": one_of("ok", "error", "rejected", "killed"),
-            "stdout": TEXT,
-            "error": TEXT,
+            "stdout": WORDS,
+            "error": WORDS,
             "seconds": AMOUNT,
             "truncated": FLAG,
         },
@@ -247,19 +352,19 @@ EVENTS: dict[str, Fields] = {
         {
             "cell": COUNT,
             "verb": TEXT,
-            "arguments": OBJECT,
+            "arguments": DETAILS,
             "shown": list_of(NODE),
             "not_taken": list_of(NODE),
             "result_chars": COUNT,
-            "result": JSON,
+            "result": RESULT,
         },
-        {"error": TEXT, "seconds": AMOUNT, "by": one_of("run"), "cut": TEXT},
+        {"error": WORDS, "seconds": AMOUNT, "by": one_of("run"), "cut": WORDS},
     ),
     "child_called": Fields(
         {
             "cell": COUNT,
             "verb": CHILD_VERB,
-            "prompts": list_of(TEXT),
+            "prompts": list_of(WORDS),
             "under": list_of(or_null(TEXT)),
             "children": list_of(CONVERSATION),
         },
@@ -270,24 +375,24 @@ EVENTS: dict[str, Fields] = {
             "cell": COUNT,
             "verb": CHILD_VERB,
             "children": list_of(CONVERSATION),
-            "results": list_of(object_of({"ok": FLAG, "text": TEXT})),
+            "results": list_of(object_of({"ok": FLAG, "text": WORDS})),
             "usage": USAGE,
             "seconds": AMOUNT,
         },
     ),
     "budget": Fields(
-        {"spent": USAGE, "reserved": USAGE, "left": OBJECT, "reason": TEXT},
+        {"spent": USAGE, "reserved": USAGE, "left": OBJECT, "reason": WORDS},
     ),
     "suspicious": Fields(
-        {"shown_as": TEXT, "place": TEXT, "start": COUNT, "end": COUNT, "words": TEXT, "rule": TEXT},
+        {"shown_as": TEXT, "place": WORDS, "start": COUNT, "end": COUNT, "words": WORDS, "rule": TEXT},
     ),
-    "note": Fields({"text": TEXT}),
+    "note": Fields({"text": WORDS}),
     "models_changed": Fields({"models": OBJECT}),
     "answered": Fields(
-        {"content": TEXT, "citations": list_of(CITATION), "stop": TEXT},
-        {"lacks": TEXT},
+        {"content": WORDS, "citations": list_of(CITATION), "stop": TEXT},
+        {"lacks": WORDS},
     ),
-    "run_closed": Fields({"stop": TEXT, "usage": USAGE, "seconds": AMOUNT}, {"error": TEXT}),
+    "run_closed": Fields({"stop": TEXT, "usage": USAGE, "seconds": AMOUNT}, {"error": WORDS, "ended": TEXT}),
 }
 
 HEADER_SHAPES = {"seq": COUNT, "time_s": AMOUNT, "conversation": CONVERSATION, "kind": one_of(*EVENTS)}
@@ -301,3 +406,22 @@ def event_problem(event: Mapping[str, Any]) -> str:
     rest = {name: value for name, value in event.items() if name not in HEADER}
     wrong = _fields_problem(rest, fields.required, fields.optional)
     return f"{event['kind']}: {wrong}" if wrong else ""
+
+
+def replaced(event: Mapping[str, Any], each: Each) -> dict[str, Any]:
+    """The event with each content replaced, in the order of the table; of a kind that it does not know, as it is."""
+    kind = event.get("kind")
+    inner = _CONTENTS.get(kind, ()) if isinstance(kind, str) else ()
+    return {**event, **{name: of(event[name], name, each) for name, of in inner if name in event}}
+
+
+def is_taken(event: RecordedEvent, *paths: str) -> bool:
+    """Whether something at or below one of these paths was taken out of an event."""
+    taken = event.get("redacted", ())
+    return any(one == path or one.startswith(path + "/") for one in taken for path in paths)
+
+
+_CONTENTS = {
+    kind: [(n, s.contents) for n, s in {**fields.required, **fields.optional}.items() if s.contents]
+    for kind, fields in EVENTS.items()
+}

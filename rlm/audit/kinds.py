@@ -70,7 +70,9 @@ def _as_json(value: Any) -> Json:
 class RunOpened(Event):
     """A run begins: what was asked, of which index, with which models, prompts, limits and code.
 
-    `route` is the way the question takes, `route_why` the reason. `format` and `started` are added by the trace.
+    `route` is the way the question takes, `route_why` the reason. `operator` asks, for `purpose`; the run is to be kept
+    until the day `retain_until`. `versions`: of what the code stands on, by the name of the distribution. `format` and
+    `started` are added by the trace.
     """
 
     kind = "run_opened"
@@ -84,6 +86,10 @@ class RunOpened(Event):
     route_why: str | None = None
     demands: Mapping[str, Json] | None = None
     scope: Mapping[str, Json] | None = None
+    operator: str | None = None
+    purpose: str | None = None
+    retain_until: str | None = None
+    versions: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -274,7 +280,8 @@ class Answered(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunClosed(Event):
-    """The last event of a whole trace. `usage` is what the run was charged, `seconds` its wall time."""
+    """The last event of a whole trace. `usage` is what the run was charged, `seconds` its wall time; `ended`, by the
+    clock on the wall, is added by the trace."""
 
     kind = "run_closed"
     stop: str

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from index_store.errors import IndexStoreError
 from index_store.terminal import one_line
 from index_store.types import Span
-from rlm.audit.events import CONTEXT_CHARS, RecordedEvent
+from rlm.audit.events import CONTEXT_CHARS, RecordedEvent, is_taken
 from rlm.audit.likeness import one_mark
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Citations:
                 return
             self.listed.append(cited)
         for number, one in enumerate(event.get("citations", ()), 1):
-            if one["supported"] != "summary" or one["node"] is None:
+            if one["supported"] != "summary" or one["node"] is None or _is_taken(event, number):
                 continue
             if len(self.summed) >= MOST_CITATIONS:
                 self.passed_over = True
@@ -96,9 +96,15 @@ class Citations:
 def _cited(event: RecordedEvent) -> Iterator[Cited]:
     for number, one in enumerate(event.get("citations", ()), 1):
         words = one.get("found") or (one["quote"] if one["supported"] == "verbatim" else None)
+        if _is_taken(event, number):
+            continue
         if words is not None and None not in (one["doc"], one["start"], one["end"]):
             found = Passage(one["doc"], one["start"], one["end"], words)
             yield Cited(event["seq"] + 1, number, found, one["context_before"], one["context_after"])
+
+
+def _is_taken(event: RecordedEvent, number: int) -> bool:
+    return is_taken(event, f"citations/{number - 1}")
 
 
 def _agree(one: Passage, other: Passage) -> bool:
@@ -111,6 +117,8 @@ def _agree(one: Passage, other: Passage) -> bool:
 def passages_of(event: RecordedEvent) -> Iterator[Passage]:
     """The passages of documents that a visit showed, as far as the event says exactly where they stand."""
     if event["kind"] != "visited" or event.get("error"):
+        return
+    if is_taken(event, "arguments", "shown", "result"):
         return
     result, arguments, verb = event["result"], event["arguments"], event["verb"]
     if verb in ("gather", "peek", "search"):

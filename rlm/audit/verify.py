@@ -10,16 +10,18 @@ where that person cannot write, and pass it as `expected_head`. Nor does it show
 that, the trace is written by the parent process, which answers every call of the worker itself.
 """
 
-import json
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from index_store.terminal import count as count_of
 from rlm.audit.consistency import Story
-from rlm.audit.events import FORMAT, RecordedEvent, event_problem
-from rlm.audit.log import FILE_NAME, FIRST_PREV, MAX_LINE_BYTES, TraceError, canonical, digest
+from rlm.audit.events import RecordedEvent
+from rlm.audit.lines import FIRST_PREV, MAX_LINE_BYTES, BadLine, Opener, Unfinished
+from rlm.audit.log import FILE_NAME, TraceError
 from rlm.audit.sources import Citations, another_generation, generation_asked, index_problem, named
 
 if TYPE_CHECKING:
@@ -31,9 +33,27 @@ UNVOUCHED = (
     "close it anew. Compare its head with the one that was printed when the run ended, or give that as --head."
 )
 
-_SEAL = re.compile(rb',"prev":"([0-9a-f]{64})","hash":"([0-9a-f]{64})"\}\n\Z')
+#: How it is told that a trace has no end. Somebody who cut off the tail leaves the same file as a run that was killed.
+UNCLOSED = (
+    "unclosed: all before is as it was written, and then {how}: the run was killed or its tail was cut off, which of "
+    "the two the file cannot tell"
+)
+
 _PART_BYTES = 1 << 20  # of a file that are read at a time to count its lines
-_SEAL_BYTES = len(',"prev":"","hash":""}\n') + 128
+_MOST_TOLD = 100  # fields that a redaction is said to have taken out
+
+
+@dataclass(frozen=True, slots=True)
+class TakenOut:
+    """What a redaction took out of a trace: by whom, why, when (ISO 8601, UTC), of how many contents, and where, as
+    (seq, path), the first of them. `hash`: kept elsewhere, that of the last shows that none was changed since."""
+
+    by: str
+    why: str
+    at: str
+    contents: int
+    places: tuple[tuple[int, str], ...]
+    hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +62,11 @@ class Verdict:
 
     `events`: how many lines are as they were written, from the first on; `head`: the hash of the last of these.
     `first_bad_line` counts from 1; it is None where `ok`, and where nothing is wrong but that the head is not the
-    expected one, or the index another. `reason` is one sentence. `unchecked`: what was not checked, each in a few
-    words. `vouched`: the head is the expected one. `unread`: how many lines there are from the first bad one on.
-    `compared`: what the citations and passages were held against; '' where no index was given.
+    expected one, or the index another. `reason` is one sentence. `closed`: whether the trace has its last event; one
+    that has not is not `ok`, and where nothing else is wrong with it, `reason` begins with "unclosed". `unchecked`:
+    what was not checked, each in a few words. `vouched`: the head is the expected one. `unread`: how many lines there
+    are from the first bad one on. `compared`: what the citations and passages were held against; '' where no index was
+    given. `taken_out`: the redactions of the trace, in order.
     """
 
     ok: bool
@@ -56,10 +78,13 @@ class Verdict:
     vouched: bool = False
     unread: int = 0
     compared: str = ""
+    closed: bool = True
+    taken_out: tuple[TakenOut, ...] = ()
 
-
-class _Bad(Exception):
-    """Why a line is not what was written."""
+    @property
+    def only_unclosed(self) -> bool:
+        """Nothing is wrong with the trace but that it has no end."""
+        return not self.closed and self.reason.startswith("unclosed")
 
 
 def verify(run: str | Path, expected_head: str | None = None, index: "Index | None" = None) -> Verdict:
@@ -78,24 +103,26 @@ def verify(run: str | Path, expected_head: str | None = None, index: "Index | No
 
     with _open(Path(run)) as file:
         verdict = check(file, expected_head, problem=contradiction)
-        if verdict.first_bad_line:
+        if verdict.first_bad_line and not verdict.only_unclosed:
             return verdict
         asked = None if index is None else generation_asked(index, story.opened)
-        wrong = _misquoted(file, citations) or (
-            asked and index_problem(asked, story.opened, _events(file), citations)
+        events = partial(_events, file, verdict.events)
+        wrong = _misquoted(events, citations) or (
+            asked and index_problem(asked, story.opened, events(), citations)
         )
     if wrong:
         line, reason = wrong
-        left = verdict.events - line + 1
+        left = verdict.events + verdict.unread - line + 1
         return replace(
             verdict, ok=False, events=line - 1, first_bad_line=line, reason=reason, unread=left, vouched=False
         )
+    unchecked = tuple(_unchecked(expected_head, index, citations, verdict, story))
+    compared = "" if asked is None else f"citations and passages compared with {named(asked)}"
     if not verdict.ok:
-        return verdict
+        return replace(verdict, unchecked=unchecked, compared=compared) if verdict.only_unclosed else verdict
     if index is not None and asked is None:
         return replace(verdict, ok=False, reason=another_generation(index, story.opened))
-    compared = "" if asked is None else f"citations and passages compared with {named(asked)}"
-    return replace(verdict, unchecked=tuple(_unchecked(expected_head, index, citations)), compared=compared)
+    return replace(verdict, unchecked=unchecked, compared=compared)
 
 
 def read(run: str | Path, expected_head: str | None = None) -> tuple[list[RecordedEvent], Verdict]:
@@ -104,7 +131,7 @@ def read(run: str | Path, expected_head: str | None = None) -> tuple[list[Record
     events: list[RecordedEvent] = []
     with _open(Path(run)) as file:
         verdict = check(file, expected_head, events.append)
-    return events, verdict
+    return events[: verdict.events], verdict
 
 
 def check(
@@ -115,20 +142,51 @@ def check(
 ) -> Verdict:
     """The verdict on the chain of an open file. `on_event` is called with each event whose line is as it was written,
     and in which `problem` has found none."""
-    count, head, kept = 0, FIRST_PREV, 0
+    opener, count, head, kept, unclosed = Opener(), 0, FIRST_PREV, 0, ""
     try:
-        for event, line_hash in _sealed_events(file):
+        for event in _sealed_events(file, opener):
             if wrong := problem(event):
-                raise _Bad(wrong)
-            count, head = count + 1, line_hash
+                raise BadLine(wrong)
+            count, head = opener.count, opener.head
             kept = count if head == expected_head else kept
             on_event(event)
-    except _Bad as bad:
-        return Verdict(False, count, count + 1, str(bad), head, unread=_lines(file) - count)
-    if expected_head not in (None, head):
-        return Verdict(False, count, None, _other_head(count, kept), head)
+    except BadLine as bad:
+        closed = bad.args[0] == _FOLLOWED
+        return Verdict(False, count, count + 1, str(bad), head, unread=_lines(file) - count, closed=closed)
+    except _Unclosed as end:
+        unclosed = str(end)
+    if unsound := opener.unsound():
+        taken, reason = unsound
+        left = _lines(file) - taken.line + 1
+        return Verdict(
+            False, taken.line - 1, taken.line, reason, taken.head, unread=left, closed=not unclosed
+        )
+    other = "" if expected_head in (None, head) else _other_head(count, kept)
     return Verdict(
-        True, count, None, "every line is as it was written", head, vouched=expected_head is not None
+        not unclosed and not other,
+        count,
+        count + 1 if unclosed else None,
+        "; and ".join(filter(None, (unclosed, other))) or "every line is as it was written",
+        head,
+        vouched=expected_head == head,
+        unread=_lines(file) - count,
+        closed=not unclosed,
+        taken_out=_taken_out(opener),
+    )
+
+
+def _taken_out(opener: Opener) -> tuple[TakenOut, ...]:
+    listed = (opener.taken[number] for number in sorted(opener.taken))
+    return tuple(
+        TakenOut(
+            one.redaction.by,
+            one.redaction.why,
+            one.redaction.at,
+            len(one.fields),
+            tuple(one.fields[:_MOST_TOLD]),
+            one.redaction.hash,
+        )
+        for one in listed
     )
 
 
@@ -154,26 +212,32 @@ def _lines(file: BinaryIO) -> int:
     return lines + (last != b"\n")
 
 
-def _events(file: BinaryIO) -> Iterator[RecordedEvent]:
-    """The events of a file whose chain is whole."""
+def _events(file: BinaryIO, most: int) -> Iterator[RecordedEvent]:
+    """The first events of a file whose chain is whole so far."""
     file.seek(0)
-    return (event for event, _ in _sealed_events(file))
+    return islice(_sealed_events(file, Opener()), most)
 
 
-def _misquoted(file: BinaryIO, citations: Citations) -> tuple[int, str] | None:
+def _misquoted(events: Callable[[], Iterator[RecordedEvent]], citations: Citations) -> tuple[int, str] | None:
     """(line, sentence) of a citation that has other words than the trace shows in its place."""
     if not citations.listed:
         return None
-    return next((wrong for event in _events(file) if (wrong := citations.against(event))), None)
+    return next((wrong for event in events() if (wrong := citations.against(event))), None)
 
 
-def _unchecked(expected_head: str | None, index: "Index | None", citations: Citations) -> Iterator[str]:
+def _unchecked(
+    expected_head: str | None, index: "Index | None", citations: Citations, verdict: Verdict, story: Story
+) -> Iterator[str]:
     if expected_head is None:
         yield "whether all of it was rewritten (no head was given, and a trace bears no signature)"
     if index is None:
         yield "the digest and the texts of the index (it was not given)"
     if citations.passed_over:
         yield "some of its many citations and passages"
+    if contents := sum(one.contents for one in verdict.taken_out):
+        yield f"what was taken out, and what other events say of it ({count_of(contents, 'content')})"
+    if story.unheard:
+        yield story.unheard
 
 
 def _open(run: Path) -> BinaryIO:
@@ -186,61 +250,39 @@ def _open(run: Path) -> BinaryIO:
         raise TraceError(f"cannot read {path}: {error.strerror}") from error
 
 
-def _sealed_events(file: BinaryIO) -> Iterator[tuple[RecordedEvent, str]]:
-    """Each event with its hash, in order; raises _Bad at the first line that is not as it was written."""
-    seq, prev, kind, time_s = 0, FIRST_PREV, "", 0.0
+class _Unclosed(Exception):
+    """The trace ends before its last event, and nothing is wrong before."""
+
+
+_FOLLOWED = "something follows run_closed, which ends a trace"
+
+
+def _sealed_events(file: BinaryIO, opener: Opener) -> Iterator[RecordedEvent]:
+    """Each event, in order; raises BadLine at the first line that is not as it was written, _Unclosed at the end of a
+    trace that has no last event."""
+    kind, time_s = "", 0.0
     while line := file.readline(MAX_LINE_BYTES + 1):
         if kind == "run_closed":
-            raise _Bad("something follows run_closed, which ends a trace")
-        body, line_hash = _unseal(line, prev)
-        event = _parse(body)
-        _check_place(event, seq, time_s)
-        yield event, line_hash
-        seq, prev, kind, time_s = seq + 1, line_hash, event["kind"], event["time_s"]
+            raise BadLine(_FOLLOWED)
+        try:
+            event = opener.event(line, MAX_LINE_BYTES)
+        except Unfinished as cut:
+            if not kind:
+                raise
+            raise _Unclosed(UNCLOSED.format(how=cut)) from cut
+        _check_place(event, opener.count - 1, time_s)
+        yield event
+        kind, time_s = event["kind"], event["time_s"]
     if not kind:
-        raise _Bad("the trace is empty: the run ended before its first event, or all of it was cut off")
+        raise BadLine("the trace is empty: the run ended before its first event, or all of it was cut off")
     if kind != "run_closed":
-        raise _Bad("the file ends without run_closed: its tail was cut off, or the run never ended")
-
-
-def _unseal(line: bytes, prev: str) -> tuple[bytes, str]:
-    """The body of a line and its hash, both checked against the line before."""
-    if len(line) > MAX_LINE_BYTES:
-        raise _Bad(f"the line is longer than {MAX_LINE_BYTES} bytes")
-    if not line.endswith(b"\n"):
-        raise _Bad("the line does not end in a newline: it was cut, or never finished")
-    sealed = _SEAL.search(line, max(0, len(line) - _SEAL_BYTES))
-    if not sealed:
-        raise _Bad('the line does not end in "prev" and "hash" as a trace line does')
-    body = line[: sealed.start()] + b"}"
-    line_prev, line_hash = sealed[1].decode("ascii"), sealed[2].decode("ascii")
-    if digest(line_prev, body) != line_hash:
-        raise _Bad("the line does not match its own hash: it was changed")
-    if line_prev != prev:
-        raise _Bad("the line does not follow the one before it: a line was removed, added, repeated or moved")
-    return body, line_hash
-
-
-def _parse(body: bytes) -> RecordedEvent:
-    """The event of a body whose hash is right, yet may be anyone's work: nothing about it is trusted."""
-    try:
-        event = json.loads(body)
-        exact = isinstance(event, dict) and canonical(event) == body
-    except (ValueError, RecursionError) as error:
-        raise _Bad(f"the line is not JSON that can be read ({type(error).__name__})") from error
-    if not exact:
-        raise _Bad("the line is not in the one form a trace is written in")
-    if wrong := event_problem(event):
-        raise _Bad(f"the event is not one a trace can hold: {wrong}")
-    return dict(event)
+        raise _Unclosed(UNCLOSED.format(how="the file ends without run_closed"))
 
 
 def _check_place(event: RecordedEvent, seq: int, time_s: float) -> None:
     if event["seq"] != seq:
-        raise _Bad(f"the event says it is number {event['seq']}, and number {seq} belongs here")
+        raise BadLine(f"the event says it is number {event['seq']}, and number {seq} belongs here")
     if (event["kind"] == "run_opened") != (seq == 0):
-        raise _Bad(f"{event['kind']} cannot be event {seq}: run_opened is the first event, and only it")
-    if seq == 0 and event["format"] != FORMAT:
-        raise _Bad(f"the trace has format {event['format']}; this version reads format {FORMAT}")
+        raise BadLine(f"{event['kind']} cannot be event {seq}: run_opened is the first event, and only it")
     if event["time_s"] < time_s:
-        raise _Bad(f"the event is timed at {event['time_s']} s, before the event before it at {time_s} s")
+        raise BadLine(f"the event is timed at {event['time_s']} s, before the event before it at {time_s} s")

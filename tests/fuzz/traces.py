@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import random
 import re
 import shutil
@@ -11,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rlm.audit import messages_seen, read, verify
-from rlm.audit.log import FILE_NAME, FIRST_PREV, Trace, canonical, seal
+from rlm.audit.events import FORMAT
+from rlm.audit.lines import Sealer, canonical, seal
+from rlm.audit.log import FILE_NAME, Trace
 from rlm.audit.page import render
 from rlm.audit.timeline import show
 from rlm.cli import main
@@ -34,9 +35,8 @@ HOSTILE = (
 
 
 def events_of(folder: Path) -> list[dict[str, Any]]:
-    """The bodies of a trace's lines."""
-    lines = (folder / FILE_NAME).read_bytes().splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k not in ("prev", "hash")} for line in lines]
+    """The events of a trace."""
+    return read(folder)[0]
 
 
 def honest_runs(folder: Path) -> list[list[dict[str, Any]]]:
@@ -47,13 +47,17 @@ def honest_runs(folder: Path) -> list[list[dict[str, Any]]]:
     return [*runs, events_of(folder / "kinds")]
 
 
-def sealed(bodies: list[Any]) -> bytes:
-    """Lines whose hashes are right, whatever they say; what JSON has no words for is left out."""
-    lines, prev = [], FIRST_PREV
+def sealed(bodies: list[Any], format: int) -> bytes:
+    """Lines whose hashes are right by the rule of a format, whatever they say, but for what JSON has no words for."""
+    lines, sealer = [], Sealer()
     for body in bodies:
-        with contextlib.suppress(ValueError, RecursionError, TypeError):
-            lines.append(seal(prev, canonical(body)))
-            prev = lines[-1][-67:-3].decode()
+        with contextlib.suppress(ValueError, RecursionError, TypeError, AttributeError):
+            canonical(body)
+            if format == FORMAT:
+                lines.append(sealer.line(body))
+            else:
+                lines.append(seal(sealer.head, canonical(body)))
+                sealer.head = lines[-1][-67:-3].decode()
     return b"".join(lines)
 
 
@@ -78,7 +82,10 @@ def drawn(rng: random.Random, runs: list[list[dict[str, Any]]]) -> bytes:
         bodies = [
             b | {"seq": i, "time_s": float(i)} if isinstance(b, dict) else b for i, b in enumerate(bodies)
         ]
-    raw = sealed(bodies)
+    format = rng.choice([FORMAT, FORMAT, FORMAT, 1, 2])
+    if format != FORMAT and isinstance(bodies[0], dict):
+        bodies[0] = bodies[0] | {"format": format}
+    raw = sealed(bodies, format)
     return mutated_bytes(rng, raw, WORDS) if rng.random() < 0.3 else raw
 
 

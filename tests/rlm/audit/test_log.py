@@ -42,7 +42,7 @@ def test_each_line_is_on_disk_as_soon_as_it_is_recorded(opened: Trace, tmp_path:
 
 def test_a_run_opens_with_its_start_in_iso_form(opened: Trace, tmp_path: Path) -> None:
     event = json.loads((tmp_path / "trace.jsonl").read_text())
-    assert event["started"].endswith("+00:00") and event["format"] == 2
+    assert event["started"].endswith("+00:00") and event["format"] == 3
 
 
 @pytest.mark.parametrize(

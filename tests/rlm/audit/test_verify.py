@@ -1,6 +1,5 @@
 """Any change to a trace is found, on its line, with a reason."""
 
-import json
 import sys
 from io import BytesIO
 from pathlib import Path
@@ -11,9 +10,10 @@ from hypothesis import given, strategies as st
 
 from rlm.audit import TraceError, Verdict, read, verify
 from rlm.audit.kinds import Note
-from rlm.audit.log import FIRST_PREV, canonical, seal
+from rlm.audit.lines import Sealer
 from rlm.audit.verify import check
 from tests.helpers.audit_sample import Script, sample_run
+from tests.helpers.forging import events_in, sealed, sealed_as_before
 
 
 @pytest.fixture(scope="module")
@@ -98,15 +98,14 @@ def test_anything_after_run_closed_is_found(whole: list[bytes], tail: bytes) -> 
 
 def test_an_event_sealed_by_the_rules_but_put_after_run_closed_is_found(whole: list[bytes]) -> None:
     head = whole[-1][-67:-3].decode()
-    extra = seal(
-        head, canonical({"seq": len(whole), "time_s": 99.0, "conversation": "0", "kind": "note", "text": "x"})
-    )
+    note = {"seq": len(whole), "time_s": 99.0, "conversation": "0", "kind": "note", "text": "x"}
+    extra = Sealer(head, len(whole)).line(note)
     assert not verdict_on(b"".join(whole) + extra).ok
 
 
 def test_a_file_rewritten_whole_is_found_only_by_its_head(whole: list[bytes]) -> None:
     head = whole[-1][-67:-3].decode()
-    rewritten = resealed([json.loads(line) for line in whole], question="another question")
+    rewritten = resealed(whole, question="another question")
     assert verdict_on(rewritten).ok  # what a chain alone cannot show
     verdict = verdict_on(rewritten, expected_head=head)
     assert not verdict.ok and "not the expected one" in verdict.reason and verdict.first_bad_line is None
@@ -120,38 +119,32 @@ def test_a_file_rewritten_whole_is_found_only_by_its_head(whole: list[bytes]) ->
         ({"question": 7}, "question: expected text"),
         ({"extra": 1}, "unknown field 'extra'"),
         ({"seq": 4}, "says it is number 4"),
-        ({"format": 3}, "format 3"),
+        ({"format": 4}, "format 4"),
         ({"conversation": "0\n"}, "conversation"),
     ],
 )
 def test_an_event_sealed_by_the_rules_but_not_a_traces_is_found(
     whole: list[bytes], change: dict[str, Any], words: str
 ) -> None:
-    verdict = verdict_on(resealed([json.loads(line) for line in whole], **change))
+    verdict = verdict_on(resealed(whole, **change))
     assert verdict.first_bad_line == 1 and words in verdict.reason
 
 
 def test_an_event_sealed_by_the_rules_in_another_form_is_found(whole: list[bytes]) -> None:
-    body = canonical(
-        {key: value for key, value in json.loads(whole[0]).items() if key not in ("prev", "hash")}
-    )
-    assert check(BytesIO(resealed_bytes(body))).events == 1
-    verdict = verdict_on(resealed_bytes(body.replace(b",", b", ", 1)))
+    verdict = verdict_on(b"".join([whole[0].replace(b",", b", ", 1), *whole[1:]]))
     assert verdict.first_bad_line == 1 and "one form" in verdict.reason
 
 
 def test_a_line_put_in_place_of_another_must_follow_the_one_before(whole: list[bytes]) -> None:
-    body = canonical(
-        {"seq": 3, "time_s": 1.0, "conversation": "0", "kind": "note", "text": "not what was said"}
-    )
-    verdict = verdict_on(b"".join([*whole[:3], seal("ab" * 32, body), *whole[4:]]))
+    note = {"seq": 3, "time_s": 1.0, "conversation": "0", "kind": "note", "text": "not what was said"}
+    verdict = verdict_on(b"".join([*whole[:3], Sealer("ab" * 32, 3).line(note), *whole[4:]]))
     assert verdict.first_bad_line == 4 and "does not follow" in verdict.reason
 
 
 def test_time_never_runs_backwards(whole: list[bytes]) -> None:
-    events = [json.loads(line) for line in whole]
+    events = events_in(b"".join(whole))
     events[5]["time_s"] = 0.0
-    verdict = verdict_on(resealed(events))
+    verdict = verdict_on(sealed(events))
     assert verdict.first_bad_line == 6 and "before the event before it" in verdict.reason
 
 
@@ -176,7 +169,11 @@ def test_time_never_runs_backwards(whole: list[bytes]) -> None:
     ids=range(14),
 )
 def test_a_hostile_line_is_one_clear_sentence(body: bytes) -> None:
-    for data in (body, body + b"\n", resealed_bytes(b'{"a":' + body + b"}"), resealed_bytes(body + b"}")):
+    for data in (
+        body,
+        body + b"\n",
+        *(sealed_as_before([raw]) for raw in (b'{"a":' + body + b"}", body + b"}")),
+    ):
         verdict = verdict_on(data)
         assert not verdict.ok and verdict.first_bad_line == 1
         assert verdict.reason.isprintable() and len(verdict.reason) < 300
@@ -199,16 +196,7 @@ def test_the_events_before_the_first_bad_line_can_still_be_read(tmp_path: Path, 
     assert len(events) == 7 and verdict.first_bad_line == 8 and not verdict.ok
 
 
-def resealed(events: list[dict[str, Any]], **change: Any) -> bytes:
+def resealed(lines: list[bytes], **change: Any) -> bytes:
     """The events sealed anew, as someone would who rewrites the whole file; `change` goes into the first."""
-    events = [{k: v for k, v in event.items() if k not in ("prev", "hash")} for event in events]
-    events[0] |= change
-    return resealed_bytes(*(canonical(event) for event in events))
-
-
-def resealed_bytes(*bodies: bytes) -> bytes:
-    head, lines = FIRST_PREV, []
-    for body in bodies:
-        lines.append(seal(head, body))
-        head = lines[-1][-67:-3].decode("ascii")
-    return b"".join(lines)
+    first, *rest = events_in(b"".join(lines))
+    return sealed([first | change, *rest])

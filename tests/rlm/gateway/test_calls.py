@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from rlm.audit.log import MAX_LINE_BYTES
+from rlm.audit.lines import MAX_LINE_BYTES
 from rlm.gateway import gateway as gateway_module
 from rlm.gateway.errors import CallFailed, GatewayError, MissingKey, OverBudget, UnknownModel, Unpriced
 from rlm.gateway.gateway import Gateway
