@@ -39,7 +39,7 @@ from raptor.workspace import embedder_for, silent
 from rlm.audit import read
 from rlm.audit.events import RecordedEvent
 from rlm.audit.routing import given_to_models
-from rlm.evaluating.reach import given
+from rlm.audit.given import given
 from rlm.gateway.blocks import quote
 from rlm.gateway.tokens import count_tokens
 
