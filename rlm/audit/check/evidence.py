@@ -4,7 +4,7 @@ It knows nothing of what the run recorded, and nothing of names or branches, whi
 the run itself made: two ways that fail alike would confirm each other.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,6 +20,8 @@ from index_store.vectors import cosines
 MOST = 200
 #: Of the softmax, in standard deviations.
 TEMPERATURE = 0.5
+#: Chunks on either side that belong to a passage: where a text was cut says little about what stands together.
+REACH = 1
 #: Characters of a question that are looked for; what is longer quotes a text.
 QUERY_CHARS = 2_000
 
@@ -29,8 +31,8 @@ Scores = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Passage:
-    """A chunk with its share of the evidence. `number`: in the index; `numbers`: its own, and those of chunks of other
-    documents that say the same. `share`: of all evidence, from 0 to 1."""
+    """A chunk with what stands around it. `number`: of the chunk, in the index; `numbers`: of all chunks in it,
+    those of near-duplicates that say the same among them. `share`: of all evidence, from 0 to 1."""
 
     number: int
     numbers: tuple[int, ...]
@@ -103,16 +105,32 @@ def _mass(index: Index, chunks: Numbers, shares: Scores) -> dict[int, float]:
 def strong_passages(index: Index, evidence: Evidence, least: float, most: int) -> list[Passage]:
     """The passages with at least `least` times the share of the best, at most so many, best first.
 
-    Passages that say the same in documents that are near-duplicates are one.
+    What stands around a better passage is a part of it, and so is what says the same in a near-duplicate.
     """
     if not len(evidence.chunks):
         return []
     order = evidence.chunks[evidence.shares >= least * evidence.shares[0]].tolist()
-    same = folded(index, order, most) if index.has_copies else {number: [number] for number in order[:most]}
+    same = folded(index, order, len(order)) if index.has_copies else {number: [number] for number in order}
+    found: dict[int, set[int]] = {}
+    for hit, copies in same.items():
+        if not any(hit in around for around in found.values()) and len(found) < most:
+            found[hit] = {number for copy in [hit, *copies] for number in surroundings(index, copy)}
     return [
-        Passage(hit, tuple({hit: None} | dict.fromkeys(others)), evidence.at(hit))
-        for hit, others in same.items()
+        Passage(hit, tuple(sorted(around)), sum(evidence.at(number) for number in around & {*order}))
+        for hit, around in found.items()
     ]
+
+
+def surroundings(index: Index, number: int) -> range:
+    """The numbers of the chunks at most REACH away in the document of a chunk, its own among them."""
+    chunks = index.document_leaves(int(index.leaf_documents[number]))
+    return range(max(number - REACH, chunks.start), min(number + REACH + 1, chunks.stop))
+
+
+def best_at(index: Index, evidence: Evidence, chunks: Iterable[int]) -> float:
+    """The largest share of a chunk that stands at or around one of these; 0 for none."""
+    around = {near for number in chunks for near in surroundings(index, number)}
+    return max((evidence.at(number) for number in around), default=0.0)
 
 
 def above(index: Index, number: int) -> Iterator[int]:

@@ -11,7 +11,7 @@ import numpy as np
 from index_store.errors import IndexStoreError
 from index_store.index import Index
 from index_store.search import chunks_in
-from rlm.audit.check.evidence import Evidence, evidence_for, strong_passages
+from rlm.audit.check.evidence import Evidence, best_at, evidence_for, strong_passages
 from rlm.audit.check.reached import Coverage, Trail, coverage_of, lost_in, numbers_of, trail_of
 from rlm.audit.check.sentences import NOT_FOUND, ClaimCheck, checked_claims
 from rlm.audit.check.steps import Offer, Step, judged, offers_of
@@ -74,7 +74,7 @@ def _looked(
         steps,
         _claims(pair, citations, thresholds, partial(_stands, index)),
         float(best.shares[0]) if len(best.shares) else 0.0,
-        max((best.at(number) for number in trail.cited), default=0.0),
+        best_at(index, best, trail.cited),
         **_end(pair, citations),
     )
 
@@ -180,7 +180,7 @@ def _end(pair: Pair, citations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "stop": stop,
         "has_answer": bool(pair.content.strip()),
-        "says_not_found": bool(NOT_FOUND.fullmatch(pair.content.strip())),
+        "says_not_found": bool(NOT_FOUND.match(pair.content.strip())),
         "citations": len(citations),
         "standing": sum(one["supported"] in STANDING for one in citations),
     }

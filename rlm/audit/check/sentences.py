@@ -20,7 +20,7 @@ from rlm.audit.likeness import one_mark
 from rlm.audit.telling import NUMBER
 
 #: What a model writes that finds nothing, and an answer that says so.
-NOT_FOUND = re.compile(r"\W*not[ _](?:found|in (?:these|the) documents?)\W*", re.IGNORECASE)
+NOT_FOUND = re.compile(r"\W{0,9}(?:not in (?:these|the) documents?\b|not[ _]found\W{0,9}\Z)", re.IGNORECASE)
 MOST_SENTENCES = 1_000  # of an answer that are checked
 SENTENCE_CHARS = 20_000  # of a sentence that are looked at
 QUOTE_WORDS = 4  # what is quoted in fewer words may be a name or a word in doubt
@@ -86,7 +86,7 @@ def checked_claims(
     `least_words`: the share of the telling words of a sentence that must occur. `stands_elsewhere`: whether words stand
     in any document, for quotes that stand in nothing that was cited; None where there is no index to tell.
     """
-    if not content.strip() or NOT_FOUND.fullmatch(content.strip()):
+    if not content.strip() or NOT_FOUND.match(content.strip()):
         return []
     named = names_claims(content)
     quotes = islice(_QUOTED.finditer(content), MOST_QUOTES)
@@ -141,32 +141,39 @@ def _checked(
     nowhere: Sequence[str],
     least_words: float,
 ) -> ClaimCheck:
-    made_up = [quote for quote in nowhere if quote in text]
-    standing = [number for number in numbers if citations[number - 1]["supported"] in STANDING]
-    cited = tuple(numbers)
-    if made_up:
+    if made_up := [quote for quote in nowhere if quote in text]:
         why = f'it quotes "{one_line(made_up[0], 80)}", which stands nowhere in what was looked at'
-        return ClaimCheck(text, False, why, tuple(made_up), cited, True)
-    if not numbers:
-        return ClaimCheck(text, False, "it cites nothing", (), cited, True)
+        return ClaimCheck(text, False, why, tuple(made_up), tuple(numbers), True)
+    named = numbers or range(1, len(citations) + 1)
+    standing = [number for number in named if citations[number - 1]["supported"] in STANDING]
     if not standing:
-        return ClaimCheck(text, False, "no citation of it stands in the documents", (), cited, True)
+        why = "no citation of it stands in the documents" if numbers else "it cites nothing"
+        return ClaimCheck(text, False, why, (), tuple(numbers), True)
     held = _held(question, [citations[number - 1] for number in standing])
-    missing = [*_numbers_missing(text, held), *_names_missing(text, held)]
-    if missing:
+    told = "what it cites" if numbers else "what the answer cites, and it names no citation"
+    return _compared(question, text, tuple(numbers), held, told, least_words)
+
+
+def _compared(
+    question: str, text: str, numbers: tuple[int, ...], held: _Cited, told: str, least_words: float
+) -> ClaimCheck:
+    """A sentence held against texts, which `told` calls by a name."""
+    if spaced(text) in spaced(held.text):
+        return ClaimCheck(text, True, f"it stands word for word in {told}", (), numbers)
+    if missing := [*_numbers_missing(text, held), *_names_missing(text, held)]:
         named = ", ".join(one_line(one, 40) for one in missing[:_NAMED])
         do = "does" if len(missing) == 1 else "do"
-        return ClaimCheck(
-            text, False, f"{named} {do} not occur in what it cites", tuple(missing), cited, True
-        )
+        return ClaimCheck(text, False, f"{named} {do} not occur in {told}", tuple(missing), numbers, True)
     telling = {*stems(text[:SENTENCE_CHARS])} - {*stems(question)}
+    if not telling:
+        return ClaimCheck(
+            text, True, "it holds no number, no name and no word that the question has not", (), numbers
+        )
     there = telling & {*stems(held.text)}
-    share = len(there) / len(telling) if telling else 1.0
-    told = f"{len(there)} of its {count(len(telling), 'telling word')} " if telling else ""
-    if share < least_words:
-        return ClaimCheck(text, False, f"only {told}occur in what it cites", (), cited)
-    why = f"{told}occur in what it cites" if told else "it cites a passage and holds no word to look for"
-    return ClaimCheck(text, True, why, (), cited)
+    words = f"{len(there)} of its {count(len(telling), 'telling word')} {'occurs' if len(there) == 1 else 'occur'}"
+    if len(there) < least_words * len(telling):
+        return ClaimCheck(text, False, f"only {words} in {told}", (), numbers)
+    return ClaimCheck(text, True, f"{words} in {told}", (), numbers)
 
 
 def _held(question: str, citations: Sequence[Mapping[str, Any]]) -> _Cited:
