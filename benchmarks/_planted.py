@@ -24,13 +24,15 @@ QUOTE_CHARS = 160  # that an answer quotes of a passage, about
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A question with its gold. `gold`: the numbers of the chunks of each gold place; `others`: hits of a search for
+    """A question with its gold. `gold`: the numbers of the chunks of each gold place; `hits`: of a
+    search for the question, best first; `others`: hits of a search for
     the question that are none of these, best first; `other`: another question of the set, and its hits elsewhere."""
 
     question: str
     answer: str
     scope: Scope
     gold: Sequence[Sequence[int]]
+    hits: Sequence[int]
     others: Sequence[int]
     other: str
     elsewhere: Sequence[int]
@@ -72,7 +74,7 @@ def cases_of(index: Index, queries: Sequence[Mapping[str, Any]], rng: random.Ran
         elsewhere = [hit for hit in _hits(index, other, scope, 2 * HITS) if hit not in {*every, *hits[:HITS]}]
         if 0 < len(every) <= 24 and len(others) >= 3 and len(elsewhere) >= 2:
             answer = (query.get("answers") or [""])[0]
-            yield Case(query["text"], answer, scope, gold, others, other, elsewhere)
+            yield Case(query["text"], answer, scope, gold, hits, others, other, elsewhere)
 
 
 def _hits(index: Index, query: str, scope: Scope, k: int) -> list[int]:
@@ -123,8 +125,19 @@ def _search(query: str, k: int = HITS, under: str | None = None) -> str:
 
 
 def _first(case: Case) -> list[int]:
-    """The first chunk of each gold place."""
-    return [place[len(place) // 2] if len(place) > 4 else place[0] for place in case.gold if place][:6]
+    """A chunk of each gold place: the one that a search for the question ranks first, else its first."""
+    order = {number: i for i, number in enumerate(case.hits)}
+    return [min(place, key=lambda n: order.get(n, 10**6 + n)) for place in case.gold if place][:6]
+
+
+def _right(case: Case, rng: random.Random) -> list[int]:
+    """What a run that goes right cites: of each gold place its best chunk, its first, or its first four."""
+    chosen = rng.randrange(3)
+    if chosen == 0:
+        return _first(case)
+    if chosen == 1:
+        return [place[0] for place in case.gold if place][:6]
+    return [number for place in case.gold for number in place[:4]][:8]
 
 
 def _path(index: Index, number: int) -> list[str]:
@@ -152,28 +165,28 @@ def _in_scope(index: Index, case: Case, number: int) -> bool:
 
 
 def searched_read_cited(index: Index, case: Case, rng: random.Random) -> str | None:
-    return (
-        _search(case.question, 2 * HITS)
-        + _read(index, _first(case))
-        + _answer(index, _first(case), case.answer)
-    )
+    cited = _right(case, rng)
+    return _search(case.question, 2 * HITS) + _read(index, cited) + _answer(index, cited, case.answer)
 
 
 def descended_read_cited(index: Index, case: Case, rng: random.Random) -> str | None:
-    steps = "".join(_descend(index, _path(index, number)) for number in _first(case))
-    return steps + _read(index, _first(case)) + _answer(index, _first(case))
+    cited = _right(case, rng)
+    steps = "".join(_descend(index, _path(index, number)) for number in cited)
+    return steps + _read(index, cited) + _answer(index, cited)
 
 
 def gathered_read_cited(index: Index, case: Case, rng: random.Random) -> str | None:
+    cited = _right(case, rng)
     looked = (
         f"print(len(context.branches({case.question!r})))\nprint(len(context.gather({case.question!r})))\n"
     )
-    return looked + _read(index, _first(case)) + _answer(index, _first(case))
+    return looked + _read(index, cited) + _answer(index, cited)
 
 
 def read_more_than_cited(index: Index, case: Case, rng: random.Random) -> str | None:
-    read = [*_first(case), *case.others[:2]]
-    return _search(case.question, 2 * HITS) + _read(index, read) + _answer(index, _first(case), case.answer)
+    cited = _right(case, rng)
+    read = [*cited, *case.others[:2]]
+    return _search(case.question, 2 * HITS) + _read(index, read) + _answer(index, cited, case.answer)
 
 
 # -- not offered -----------------------------------------------------------------------------------------------

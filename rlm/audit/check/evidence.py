@@ -14,14 +14,15 @@ from index_store.errors import IndexStoreError
 from index_store.folding import folded
 from index_store.index import Index
 from index_store.search import Weights, fuse
+from index_store.types import Span
 from index_store.vectors import cosines
 
 #: Chunks that hold all evidence: those that scores are standardised by, too.
 MOST = 200
 #: Of the softmax, in standard deviations.
 TEMPERATURE = 0.5
-#: Chunks on either side that belong to a passage: where a text was cut says little about what stands together.
-REACH = 1
+#: Characters on either side that belong to a passage: where a text was cut says little about what stands together.
+AROUND = 250
 #: Characters of a question that are looked for; what is longer quotes a text.
 QUERY_CHARS = 2_000
 
@@ -122,9 +123,20 @@ def strong_passages(index: Index, evidence: Evidence, least: float, most: int) -
 
 
 def surroundings(index: Index, number: int) -> range:
-    """The numbers of the chunks at most REACH away in the document of a chunk, its own among them."""
+    """The numbers of the chunks next to a chunk in its document, and of those that begin or end less than AROUND
+    characters away from it, its own among them."""
     chunks = index.document_leaves(int(index.leaf_documents[number]))
-    return range(max(number - REACH, chunks.start), min(number + REACH + 1, chunks.stop))
+    first, last = max(number - 1, chunks.start), min(number + 1, chunks.stop - 1)
+    low, high = _span(index, number).start - AROUND, _span(index, number).end + AROUND
+    while first > chunks.start and _span(index, first - 1).end > low:
+        first -= 1
+    while last < chunks.stop - 1 and _span(index, last + 1).start < high:
+        last += 1
+    return range(first, last + 1)
+
+
+def _span(index: Index, number: int) -> Span:
+    return index.span_at(number) or Span("", 0, 0)
 
 
 def best_at(index: Index, evidence: Evidence, chunks: Iterable[int]) -> float:

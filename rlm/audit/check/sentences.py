@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from index_store.lexical import words as stems
-from index_store.names import names_in
+from index_store.names import folded, names_in
 from index_store.terminal import count, one_line
 from rlm.audit.claims import STANDING, names_claims, statements
 from rlm.audit.likeness import one_mark
@@ -198,19 +198,24 @@ def _plain_numbers(text: str) -> str:
 
 def _names_missing(text: str, held: _Cited) -> list[str]:
     """The names in a sentence that neither what it cites nor the question or a title has, without parts of others."""
-    there = {*_words(held.text), *_words(held.about)}
+    around = f"{held.text}\n{held.about}"
+    there, whole = {*_words(around), *stems(around)}, f" {folded(around)} "
     lacking = [
         name
         for name in dict.fromkeys(names_in(text[:SENTENCE_CHARS]))
-        if not _opens(name, text) and any(word not in there for word in _words(name))
+        if not (f" {name} " in whole or all(word in there for word in _words(name)) or _opens(name, text))
     ]
     return [name for name in lacking if not any(name != other and name in other for other in lacking)]
 
 
 def _opens(name: str, text: str) -> bool:
-    """Whether a single word is the first of a sentence, so that its capital says nothing."""
-    first = _WORD.search(text)
-    return " " not in name and first is not None and first[0].lower() == name
+    """Whether a single word is only ever the first of a sentence, a line or a quote, where a capital says nothing."""
+    before = [text[max(at - 9, 0) : at].rstrip()[-1:] for at in _starts(name, text)]
+    return bool(before) and not any(sign.isalnum() or (sign and sign in ",)%") for sign in before)
+
+
+def _starts(word: str, text: str) -> list[int]:
+    return [match.start() for match in _WORD.finditer(text[:SENTENCE_CHARS]) if match[0].lower() == word]
 
 
 def _words(text: str) -> list[str]:
