@@ -38,8 +38,8 @@ from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings
 from raptor.workspace import embedder_for, silent
 from rlm.audit import read
 from rlm.audit.events import RecordedEvent
+from rlm.audit.given import given
 from rlm.audit.routing import given_to_models
-from rlm.evaluating.reach import given
 from rlm.gateway.blocks import quote
 from rlm.gateway.tokens import count_tokens
 

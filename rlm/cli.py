@@ -386,7 +386,7 @@ def _trace_parser(commands: Any) -> None:
     trace = add_command(
         commands,
         "trace",
-        "show, verify or redact the trace of a run",
+        "show, verify, check or redact the trace of a run",
         f"rlm trace verify {A_RUN}",
         "rlm.commands.trace:trace",
     )
@@ -394,6 +394,7 @@ def _trace_parser(commands: Any) -> None:
     for add in (
         _trace_show_parser,
         _trace_verify_parser,
+        _trace_check_parser,
         _trace_redact_parser,
         _trace_schema_parser,
     ):
@@ -425,6 +426,20 @@ def _trace_verify_parser(actions: Any) -> None:
         help="the index that was asked, to hold its texts against the citations",
     )
     verify.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _trace_check_parser(actions: Any) -> None:
+    check = _trace_action(
+        actions,
+        "check",
+        "judge by an independent search whether its way and its answer are reasonable",
+        " --index docs.index",
+        "rlm.commands.check:run",
+    )
+    _head_option(check)
+    check.add_argument("--index", metavar="INDEX", help="the index that was asked, which is searched anew")
+    check.add_argument("--json", action="store_true", help="print JSON")
+    _check_options(check)
 
 
 def _trace_redact_parser(actions: Any) -> None:
@@ -460,6 +475,55 @@ def _trace_schema_parser(actions: Any) -> None:
         "print the JSON Schema of the events that `rlm trace show --json` prints",
         "rlm trace schema > trace.schema.json",
         "rlm.commands.trace:schema",
+    )
+
+
+class _Definitions(argparse.Action):
+    """Prints the page of definitions, and ends."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from rlm.commands.check import show_definitions
+
+        show_definitions()
+        parser.exit()
+
+
+def _check_options(trace: argparse.ArgumentParser) -> None:
+    check = trace.add_argument_group("check", "what is questionable, and what makes the exit code 1")
+    check.add_argument(
+        "--min-coverage", type=float, metavar="X", help="exit 1 where less of the evidence is cited"
+    )
+    check.add_argument("--max-regret", type=float, metavar="X", help="exit 1 where a step has more regret")
+    check.add_argument("--no-unsupported", action="store_true", help="exit 1 where a sentence has no support")
+    check.add_argument(
+        "--strong", type=float, metavar="X", help="of the best passage's evidence, what a strong one has"
+    )
+    check.add_argument("--passages", type=int, metavar="N", help="strong passages, at most")
+    check.add_argument(
+        "--cited", type=float, metavar="X", help="of the best passage's evidence, what a cited one must have"
+    )
+    check.add_argument(
+        "--regret",
+        type=float,
+        metavar="X",
+        help="of the evidence on offer, from which a step is questionable",
+    )
+    check.add_argument(
+        "--on-offer", type=float, metavar="X", help="of all evidence, below which no step is judged"
+    )
+    check.add_argument(
+        "--words", type=float, metavar="X", help="of a sentence's telling words, how many must be cited"
+    )
+    check.add_argument(
+        "--unsupported", type=float, metavar="X", help="of the sentences, how many may lack support"
+    )
+    check.add_argument(
+        "--embedder",
+        metavar="FOLDER",
+        help="a model's folder, where another than the built-in one built the index",
+    )
+    check.add_argument(
+        "--definitions", action=_Definitions, nargs=0, help="print what each figure means, with formulas"
     )
 
 

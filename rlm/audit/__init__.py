@@ -1,5 +1,6 @@
 """The trace of a run: written event by event, verified by anyone, shown as text or as one page."""
 
+from rlm.audit.check import Report, Thresholds, check
 from rlm.audit.conversation import messages_seen
 from rlm.audit.log import Trace, TraceError
 from rlm.audit.page import render
@@ -13,10 +14,13 @@ from rlm.audit.verify import Verdict, read, verify
 __all__ = [
     "Branch",
     "Place",
+    "Report",
+    "Thresholds",
     "Trace",
     "TraceError",
     "Verdict",
     "branches",
+    "check",
     "messages_seen",
     "places_of",
     "read",

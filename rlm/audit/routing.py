@@ -1,7 +1,7 @@
 """Which branches of the tree a run entered, and what else was on offer, from its events alone."""
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -82,7 +82,7 @@ def entries(events: Sequence[RecordedEvent]) -> Iterator[Branch]:
     verbs = {name: event["verb"] for event in _of_kind("child_called", events) for name in event["children"]}
     for event in events:
         verb = event.get("verb") or verbs.get(event["conversation"], "given")
-        for node in _entered(event, places, given):
+        for node in entered_by(event, places, given):
             place = places[node]
             yield Branch(
                 node, place.label, place.level, place.parent, verb, event["conversation"], event["seq"]
@@ -105,7 +105,7 @@ def places_of(events: Sequence[RecordedEvent]) -> dict[str, Place]:
                 _note(places, ref, name, event["seq"])
     given = given_to_models(events)
     for event in events:
-        for node in _entered(event, places, given):
+        for node in entered_by(event, places, given):
             places[node].entered.append(event["seq"])
         for citation in event.get("citations", ()):
             if citation["node"] in places:
@@ -222,8 +222,11 @@ def _note(places: dict[str, Place], ref: dict[str, Any], name: str, seq: int) ->
     getattr(place, name).append(seq)
 
 
-def _entered(event: RecordedEvent, places: dict[str, Place], given: dict[int, list[Block]]) -> list[str]:
-    """The nodes an event enters, each once, those it names before those it opens."""
+def entered_by(event: RecordedEvent, known: Container[str], given: Mapping[int, list[Block]]) -> list[str]:
+    """The nodes an event enters, each once, those it names before those it opens; only those that are `known`.
+
+    `given`: as from `given_to_models`.
+    """
     if event["kind"] == "child_called":
         named = event["under"]
     elif event["kind"] == "model_asked":
@@ -235,7 +238,7 @@ def _entered(event: RecordedEvent, places: dict[str, Place], given: dict[int, li
         named += [ref["node"] for ref in event["shown"]] if event["verb"] in _OPENING else []
     else:
         return []
-    return list(dict.fromkeys(node for node in named if isinstance(node, str) and node in places))
+    return list(dict.fromkeys(node for node in named if isinstance(node, str) and node in known))
 
 
 def _values(result: object) -> Iterator[object]:

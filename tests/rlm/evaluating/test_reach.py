@@ -10,8 +10,9 @@ from index_store.index import Index
 from index_store.types import Scope
 from rlm import Models, ask
 from rlm.audit import read
+from rlm.audit.given import given
 from rlm.evaluating.cases import Gold
-from rlm.evaluating.reach import given, precision, reach
+from rlm.evaluating.reach import precision, reach
 from rlm.limits import Route
 from tests.helpers.model_server import MODEL, ModelServer
 

@@ -1,0 +1,152 @@
+"""What speaks for a question, found by the check itself: from the texts and vectors of the index alone.
+
+It knows nothing of what the run recorded, and nothing of names or branches, which lift a passage in the searches that
+the run itself made: two ways that fail alike would confirm each other.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from index_store.errors import IndexStoreError
+from index_store.folding import folded
+from index_store.index import Index
+from index_store.search import Weights, fuse
+from index_store.types import Span
+from index_store.vectors import cosines
+
+#: Chunks that hold all evidence: those that scores are standardised by, too.
+MOST = 200
+#: Of the softmax, in standard deviations.
+TEMPERATURE = 0.5
+#: Characters on either side that belong to a passage: where a text was cut says little about what stands together.
+AROUND = 250
+#: Characters of a question that are looked for; what is longer quotes a text.
+QUERY_CHARS = 2_000
+
+Numbers = npt.NDArray[np.int64]
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """A chunk with what stands around it. `number`: of the chunk, in the index; `numbers`: of all chunks in it,
+    those of near-duplicates that say the same among them. `share`: of all evidence, from 0 to 1."""
+
+    number: int
+    numbers: tuple[int, ...]
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """What speaks for a question, in at most MOST chunks.
+
+    `chunks`: (n,) numbers, most evidence first; `shares`: (n,), they add up to 1. `mass`: by the number of a node, what
+    the chunks below it hold together, a chunk its own; nodes without any are left out. `by_words`: whether it was found
+    by words alone, since the index has no vectors or its embedder is not at hand.
+    """
+
+    query: str
+    chunks: Numbers
+    shares: Scores
+    mass: Mapping[int, float]
+    by_words: bool
+
+    def at(self, number: int) -> float:
+        """The share of the evidence that a node holds, from 0 to 1."""
+        return self.mass.get(number, 0.0)
+
+
+def evidence_for(index: Index, query: str, allowed: Numbers) -> Evidence:
+    """The evidence for a question among the chunks `allowed`, ascending numbers.
+
+    Cosines and BM25 scores are each standardised by their MOST best and added, half each; the shares are a softmax over
+    the MOST best sums, at TEMPERATURE.
+    """
+    query = query[:QUERY_CHARS].encode("utf-8", "replace").decode()
+    by_words = index.lexicon.score(query, len(index))[allowed].astype(np.float64)
+    vector = _vector(index, query)
+    dense = by_words if vector is None else cosines(index.vectors, allowed, vector).astype(np.float64)
+    scores = fuse(dense, by_words, Weights(dense=0.5, best=MOST), len(allowed))
+    best = np.argsort(-scores, kind="stable")[:MOST]
+    chunks, shares = allowed[best], np.exp((scores[best] - scores[best].max(initial=0)) / TEMPERATURE)
+    shares = shares / max(float(shares.sum()), 1e-300)
+    return Evidence(query, chunks, shares, _mass(index, chunks, shares), vector is None)
+
+
+def _vector(index: Index, query: str) -> npt.NDArray[np.float32] | None:
+    """The query's vector; None where the index has none, or its embedder is not at hand."""
+    if not index.vectors.shape[1] or not query.strip():
+        return None
+    try:
+        vector: npt.NDArray[np.float32] = index.embed_queries([query])[0]
+        return vector
+    except IndexStoreError:
+        return None
+
+
+def _mass(index: Index, chunks: Numbers, shares: Scores) -> dict[int, float]:
+    """What each node holds of the shares of chunks below it; a chunk counts once in each node that it stands below."""
+    mass: dict[int, float] = dict(zip(chunks.tolist(), shares.tolist(), strict=True))
+    nodes, rows, counted = chunks, np.arange(len(chunks)), set[tuple[int, int]]()
+    while len(nodes):
+        parents, places = index.parents_of(nodes)
+        pairs = [*zip(parents.tolist(), rows[places].tolist(), strict=True)]
+        new = sorted(set(pairs) - counted)
+        counted.update(new)
+        for node, row in new:
+            mass[node] = mass.get(node, 0.0) + float(shares[row])
+        nodes, rows = (np.array([pair[i] for pair in new], dtype=np.int64) for i in (0, 1))
+    return mass
+
+
+def strong_passages(index: Index, evidence: Evidence, least: float, most: int) -> list[Passage]:
+    """The passages with at least `least` times the share of the best, at most so many, best first.
+
+    What stands around a better passage is a part of it, and so is what says the same in a near-duplicate.
+    """
+    if not len(evidence.chunks):
+        return []
+    order = evidence.chunks[evidence.shares >= least * evidence.shares[0]].tolist()
+    same = folded(index, order, len(order)) if index.has_copies else {number: [number] for number in order}
+    found: dict[int, set[int]] = {}
+    for hit, copies in same.items():
+        if not any(hit in around for around in found.values()) and len(found) < most:
+            found[hit] = {number for copy in [hit, *copies] for number in surroundings(index, copy)}
+    return [
+        Passage(hit, tuple(sorted(around)), sum(evidence.at(number) for number in around & {*order}))
+        for hit, around in found.items()
+    ]
+
+
+def surroundings(index: Index, number: int) -> range:
+    """The numbers of the chunks next to a chunk in its document, and of those that begin or end less than AROUND
+    characters away from it, its own among them."""
+    chunks = index.document_leaves(int(index.leaf_documents[number]))
+    first, last = max(number - 1, chunks.start), min(number + 1, chunks.stop - 1)
+    low, high = _span(index, number).start - AROUND, _span(index, number).end + AROUND
+    while first > chunks.start and _span(index, first - 1).end > low:
+        first -= 1
+    while last < chunks.stop - 1 and _span(index, last + 1).start < high:
+        last += 1
+    return range(first, last + 1)
+
+
+def _span(index: Index, number: int) -> Span:
+    return index.span_at(number) or Span("", 0, 0)
+
+
+def best_at(index: Index, evidence: Evidence, chunks: Iterable[int]) -> float:
+    """The largest share of a chunk that stands at or around one of these; 0 for none."""
+    around = {near for number in chunks for near in surroundings(index, number)}
+    return max((evidence.at(number) for number in around), default=0.0)
+
+
+def above(index: Index, number: int) -> Iterator[int]:
+    """The numbers of a node and of all that it stands below but the root, which holds everything."""
+    root = len(index) - 1
+    yield number
+    yield from (node for node in index.above(np.array([number])).tolist() if node != root)

@@ -1,0 +1,186 @@
+"""What a check finds of one question: with the index by searching it anew, without it by what the run recorded."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from index_store.errors import IndexStoreError
+from index_store.index import Index
+from index_store.search import chunks_in
+from rlm.audit.check.evidence import Evidence, best_at, evidence_for, strong_passages
+from rlm.audit.check.reached import Coverage, Trail, coverage_of, lost_in, numbers_of, trail_of
+from rlm.audit.check.sentences import NOT_FOUND, ClaimCheck, checked_claims
+from rlm.audit.check.steps import Offer, Step, judged, offers_of
+from rlm.audit.check.verdict import Findings, Thresholds
+from rlm.audit.claims import STANDING
+from rlm.audit.events import RecordedEvent
+from rlm.audit.given import scope_of
+from rlm.audit.pairs import Pair
+from rlm.audit.routing import places_of
+
+Look = Callable[[Pair, Sequence[RecordedEvent], Thresholds], Findings]
+MOST_QUERIES = (
+    300  # different questions of one run that are searched for; of more, steps are judged by the first alone
+)
+MOST_STEPS = 10_000
+GREP_S = 5.0  # on looking for one quote
+
+
+def with_index(index: Index, run: Sequence[RecordedEvent]) -> Look:
+    """What looks at a question of a run by searching its index."""
+    scope = scope_of(run)
+    allowed = np.arange(index.levels[0], dtype=np.int64) if scope.is_all else chunks_in(index, scope)
+    found: dict[str, Evidence] = {}
+
+    def evidence(query: str) -> Evidence | None:
+        if query not in found and len(found) < MOST_QUERIES:
+            found[query] = evidence_for(index, query, allowed)
+        return found.get(query)
+
+    return partial(_looked, index, evidence)
+
+
+def _looked(
+    index: Index,
+    evidence: Callable[[str], Evidence | None],
+    pair: Pair,
+    run: Sequence[RecordedEvent],
+    thresholds: Thresholds,
+) -> Findings:
+    citations = _citations(pair)
+    trail = trail_of(index, pair.events, run, citations)
+    best = evidence(pair.question) or evidence_for(index, pair.question, np.arange(index.levels[0]))
+    passages = strong_passages(index, best, thresholds.strong, thresholds.passages)
+    touched = _touched(index, trail)
+
+    def is_taken(node: str) -> bool:
+        return any(number in touched for number in numbers_of(index, [node]))
+
+    def mass(one: Evidence, node: str) -> float:
+        return sum(one.at(number) for number in numbers_of(index, [node]))
+
+    steps = []
+    for offer in _some(offers_of(pair.question, pair.events, run)):
+        ranked = {query: one for query in offer.queries if (one := evidence(query))} or {pair.question: best}
+        masses = {query: partial(mass, one) for query, one in ranked.items()}
+        steps.append(_judged(offer, masses, is_taken, thresholds))
+    return Findings(
+        coverage_of(index, trail, passages),
+        lost_in(index, trail, passages),
+        steps,
+        _claims(pair, citations, thresholds, partial(_stands, index)),
+        float(best.shares[0]) if len(best.shares) else 0.0,
+        best_at(index, best, trail.cited),
+        **_end(pair, citations),
+    )
+
+
+def without_index(pair: Pair, run: Sequence[RecordedEvent], thresholds: Thresholds) -> Findings:
+    """What the record alone says of a question: its steps by the scores and shares that the run was shown."""
+    citations = _citations(pair)
+    places = places_of(run)
+    taken = {node for node, place in places.items() if place.entered or place.cited}
+    waiting = list(taken)
+    while waiting:
+        parent = places[waiting.pop()].parent
+        if parent is not None and parent in places and parent not in taken:
+            taken.add(parent)
+            waiting.append(parent)
+    scores = {event["seq"]: _scores(event) for event in pair.events if event["kind"] == "visited"}
+    steps = []
+    for offer in _some(offers_of(pair.question, pair.events, run)):
+        if recorded := scores.get(offer.seq):
+            masses = {offer.queries[-1]: lambda node, by=recorded: by.get(node, 0.0)} if offer.queries else {}
+            if masses:
+                steps.append(
+                    _judged(offer, masses, taken.__contains__, thresholds, " (by what the run recorded)")
+                )
+    return Findings(
+        Coverage(), (), steps, _claims(pair, citations, thresholds, None), None, None, **_end(pair, citations)
+    )
+
+
+def _scores(event: RecordedEvent) -> dict[str, float]:
+    """The evidence that a list gave of its nodes: the shares of `branches`, or a softmax over the scores of hits."""
+    verb, shown = event["verb"], event["shown"]
+    scores = {
+        ref["node"]: float(ref["score"]) for ref in shown if ref["node"] and ref.get("score") is not None
+    }
+    if verb == "branches":
+        return scores
+    if verb != "search" or not scores:
+        return {}
+    best = max(scores.values())
+    return {node: float(np.exp(max(score - best, -700.0))) for node, score in scores.items()}
+
+
+def _judged(
+    offer: Offer,
+    masses: Mapping[str, Callable[[str], float]],
+    is_taken: Callable[[str], bool],
+    thresholds: Thresholds,
+    ranked_by: str = "",
+) -> Step:
+    if not any(query in masses for query in offer.queries):
+        offer = Offer(offer.seq, offer.choice, tuple(masses), offer.nodes, offer.entered)
+    return judged(
+        offer,
+        masses,
+        is_taken,
+        most_regret=thresholds.regret,
+        least_on_offer=thresholds.on_offer,
+        ranked_by=ranked_by,
+    )
+
+
+def _some(offers: Iterator[Offer]) -> Iterator[Offer]:
+    return (offer for offer, _ in zip(offers, range(MOST_STEPS), strict=False))
+
+
+def _touched(index: Index, trail: Trail) -> set[int]:
+    """The nodes that were taken, and all that they stand below."""
+    taken = trail.entered | trail.read | trail.cited
+    return {*taken, *index.above(np.array(sorted(taken), dtype=np.int64)).tolist()} if taken else set()
+
+
+def _citations(pair: Pair) -> Sequence[Mapping[str, Any]]:
+    return [] if pair.answered is None else pair.answered["citations"]
+
+
+def _claims(
+    pair: Pair,
+    citations: Sequence[Mapping[str, Any]],
+    thresholds: Thresholds,
+    stands_elsewhere: Callable[[str], bool] | None,
+) -> list[ClaimCheck]:
+    return checked_claims(pair.question, pair.content, citations, thresholds.words, stands_elsewhere)
+
+
+def _stands(index: Index, words: str) -> bool:
+    """Whether these words stand in a document, however they are spaced."""
+    pattern = r"\s+".join(map(_literal, words.strip(" .,;:!?…").split()))
+    with suppress(IndexStoreError):
+        return bool(index.grep(pattern, limit=1, ignore_case=True).matches)
+    return False
+
+
+def _literal(word: str) -> str:
+    """A word as a pattern in which one kind of quotation mark, apostrophe or dash stands for all."""
+    marks = {"'": "['‘’]", "’": "['‘’]", "-": "[-–—‐‑]", "–": "[-–—‐‑]", "—": "[-–—‐‑]"}
+    return "".join(marks.get(sign, re.escape(sign)) for sign in word)
+
+
+def _end(pair: Pair, citations: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    closed = next((event["stop"] for event in reversed(pair.events) if event["kind"] == "run_closed"), None)
+    stop = pair.answered["stop"] if pair.answered else closed or "the trace ends without an end"
+    return {
+        "stop": stop,
+        "has_answer": bool(pair.content.strip()),
+        "says_not_found": bool(NOT_FOUND.match(pair.content.strip())),
+        "citations": len(citations),
+        "standing": sum(one["supported"] in STANDING for one in citations),
+    }

@@ -1,0 +1,94 @@
+"""`rlm trace check`: whether a run was reasonable, by what an independent search of its index finds."""
+
+import argparse
+from collections.abc import Iterator
+
+from index_store.index import open_any
+from index_store.terminal import count, one_line, print_json, say
+from rlm.audit.check import Coverage, Report, Thresholds, check, definitions
+from rlm.audit.check.verdict import THRESHOLD_NAMES
+from rlm.errors import RlmError
+
+_LISTED = 10  # of each kind of finding that a terminal shows
+
+
+def run(args: argparse.Namespace) -> int:
+    """Check a run. Returns the exit code: 1 where it does not reach what --min-coverage and its like demand."""
+    for name in ("min_coverage", "max_regret", *THRESHOLD_NAMES):
+        _check_share(name, getattr(args, name))
+    if args.min_coverage is not None and args.index is None:
+        raise RlmError("--min-coverage needs the index that the run asked; give it as --index INDEX")
+    given = {name: value for name in THRESHOLD_NAMES if (value := getattr(args, name)) is not None}
+    index = None if args.index is None else open_any(args.index, args.embedder)
+    report = check(args.run_folder, index, Thresholds(**given))
+    failed = list(_failed(args, report))
+    if args.json:
+        print_json(report.as_json())
+    else:
+        say("\n".join([*_lines(report), *(f"FAILED     {one}" for one in failed)]))
+    return 1 if failed else 0
+
+
+def show_definitions() -> None:
+    """Print the page that says what each figure means."""
+    say(definitions().rstrip())
+
+
+def _check_share(name: str, value: float | None) -> None:
+    most = 1_000 if name == "passages" else 1
+    if value is not None and not 0 <= value <= most:
+        raise RlmError(f"--{name.replace('_', '-')} is {value}; give a number from 0 to {most:,}")
+
+
+def _failed(args: argparse.Namespace, report: Report) -> Iterator[str]:
+    """What a run lacks of what was demanded, a sentence each."""
+    cited = report.coverage.cited
+    if args.min_coverage is not None and cited is not None and cited < args.min_coverage:
+        yield f"coverage is {cited:.2f}, less than --min-coverage {args.min_coverage}"
+    if args.max_regret is not None and report.regret > args.max_regret:
+        yield f"regret is {report.regret:.2f}, more than --max-regret {args.max_regret}"
+    if args.no_unsupported and report.unsupported:
+        yield f"{count(report.unsupported, 'sentence')} without support, and --no-unsupported was given"
+
+
+def _lines(report: Report) -> Iterator[str]:
+    yield f"verdict    {report.verdict}"
+    yield from (f"  - {one_line(reason, 1_000)}" for reason in report.reasons)
+    yield f"coverage   {_covered(report.coverage)}"
+    yield from _listed(
+        "steps",
+        [
+            f"event {step.seq}, {step.choice}: {step.verdict}; {one_line(step.why, 300)}"
+            for step in report.steps
+        ],
+    )
+    yield from _listed(
+        "lost",
+        [
+            f"{one.stage}: {one.node} {one_line(one.doc, 60)} {one.start}-{one.end}  {one_line(one.label, 60)}"
+            for one in report.lost
+        ],
+    )
+    yield from _listed(
+        "claims",
+        [
+            f"{'ok' if one.supported else 'NO'}: {one_line(one.text, 160)}  ({one_line(one.why, 200)})"
+            for one in report.claims
+        ],
+    )
+
+
+def _covered(coverage: Coverage) -> str:
+    if coverage.cited is None:
+        return "cannot tell without the index"
+    shares = ((name, getattr(coverage, name)) for name in ("offered", "entered", "read", "cited"))
+    return ", ".join(f"{100 * share:.0f} % {name}" for name, share in shares)
+
+
+def _listed(what: str, lines: list[str]) -> Iterator[str]:
+    if not lines:
+        return
+    yield what
+    yield from (f"  {line}" for line in lines[:_LISTED])
+    if len(lines) > _LISTED:
+        yield f"  … {len(lines) - _LISTED:,} more, all of them with --json"
