@@ -229,7 +229,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
         """As argparse does; what a subcommand is given is parsed by this."""
-        if not self._mixed:
+        if not self._mixed or self._subparsers:  # words of a subcommand are mixed there
             return super().parse_known_args(args, namespace)
         self._mixed = False  # what is called next calls this again
         try:

@@ -31,6 +31,9 @@ UNVOUCHED = (
     "close it anew. Compare its head with the one that was printed when the run ended, or give that as --head."
 )
 
+#: What a chain alone leaves open.
+NOT_VOUCHED = "whether all of it was rewritten"
+
 _SEAL = re.compile(rb',"prev":"([0-9a-f]{64})","hash":"([0-9a-f]{64})"\}\n\Z')
 _PART_BYTES = 1 << 20  # of a file that are read at a time to count its lines
 _SEAL_BYTES = len(',"prev":"","hash":""}\n') + 128
@@ -169,7 +172,7 @@ def _misquoted(file: BinaryIO, citations: Citations) -> tuple[int, str] | None:
 
 def _unchecked(expected_head: str | None, index: "Index | None", citations: Citations) -> Iterator[str]:
     if expected_head is None:
-        yield "whether all of it was rewritten (no head was given, and a trace bears no signature)"
+        yield f"{NOT_VOUCHED} (no head was given, and no signature was checked)"
     if index is None:
         yield "the digest and the texts of the index (it was not given)"
     if citations.passed_over:
