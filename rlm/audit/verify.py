@@ -39,6 +39,9 @@ UNCLOSED = (
     "the two the file cannot tell"
 )
 
+#: What a chain alone leaves open.
+NOT_VOUCHED = "whether all of it was rewritten"
+
 _PART_BYTES = 1 << 20  # of a file that are read at a time to count its lines
 _MOST_TOLD = 100  # fields that a redaction is said to have taken out
 
@@ -229,7 +232,7 @@ def _unchecked(
     expected_head: str | None, index: "Index | None", citations: Citations, verdict: Verdict, story: Story
 ) -> Iterator[str]:
     if expected_head is None:
-        yield "whether all of it was rewritten (no head was given, and a trace bears no signature)"
+        yield f"{NOT_VOUCHED} (no head was given, and no signature was checked)"
     if index is None:
         yield "the digest and the texts of the index (it was not given)"
     if citations.passed_over:
