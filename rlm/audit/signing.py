@@ -205,7 +205,9 @@ def _why_not(said: bytes, last: str) -> str:
 
 def statements(folder: Path) -> list[_Statement]:
     """The statements beside a trace, that of `head.json` first, and files of their names that are none."""
-    found = (_statement(folder / _file_name(number)) for number in range(1, MOST_SIGNERS + 1))
+    there = {path.name for path in folder.iterdir()}
+    names = [name for name in map(_file_name, range(1, MOST_SIGNERS + 1)) if name in there]
+    found = (_statement(folder / name) for name in names)
     return [statement for statement in found if statement]
 
 
@@ -289,7 +291,7 @@ def _good(statement: _Statement, allowed: Path | None) -> tuple[bool | None, str
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "sig")
         file.write_bytes(signed)
-        whom = ["-f", allowed, "-I", name, "-n", NAMESPACE, "-s", file]
+        whom: list[str | Path] = ["-f", allowed, "-I", name, "-n", NAMESPACE, "-s", file]
         done = ran("ssh-keygen", "-Y", "verify", *whom, given=statement.content)
         if not done.returncode:
             return True, "it is good"

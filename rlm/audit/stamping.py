@@ -84,7 +84,7 @@ def stamped(reply: bytes, content: bytes, authority: Path | None) -> Stamped:
         data, token = Path(folder, "data"), Path(folder, "token")
         data.write_bytes(content)
         token.write_bytes(reply)
-        whom = ["-CAfile", authority, "-attime", str(int(at.timestamp()))]
+        whom: list[str | Path] = ["-CAfile", authority, "-attime", str(int(at.timestamp()))]
         done = ran("openssl", "ts", "-verify", "-in", token, "-data", data, *whom)
     why = "the authority says that it was there then" if not done.returncode else _why(done.stderr)
     return Stamped(time, not done.returncode, why)
