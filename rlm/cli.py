@@ -405,9 +405,9 @@ def _trace_parser(commands: Any) -> None:
         add(actions)
 
 
-def _trace_action(actions: Any, name: str, help: str, example: str, run: str) -> Any:
+def _trace_action(actions: Any, name: str, what: str, example: str, run: str) -> Any:
     """The parser of what is done with one run."""
-    command = add_command(actions, name, help, f"rlm trace {name} {A_RUN}{example}", run)
+    command = add_command(actions, name, what, f"rlm trace {name} {A_RUN}{example}", run)
     command.add_argument("run_folder", metavar="RUN", help="a run's folder")
     return command
 

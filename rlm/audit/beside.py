@@ -5,8 +5,11 @@ import os
 import shutil
 import stat
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 from index_store.terminal import one_line
 from rlm.audit.log import FILE_NAME, TraceError
@@ -23,19 +26,32 @@ def folder_of(run: str | Path) -> Path:
     return folder
 
 
-def bytes_of(path: Path, limit: int) -> bytes | None:
-    """The bytes of a file, None where there is none. Raises TraceError where it is no plain file, or too large."""
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """A plain file, open for reading. Raises TraceError where it is none, FileNotFoundError where there is none."""
     try:
         # A folder of a stranger may hold links to anything, and pipes that nobody writes to.
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                raise TraceError(f"{path} is no plain file; take it away")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise TraceError(f"cannot read {path}: {error.strerror}; it must be a plain file") from error
+    with os.fdopen(handle, "rb") as file:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise TraceError(f"cannot read {path}: it must be a plain file")
+        try:
+            yield file
+        except OSError as error:
+            raise TraceError(f"cannot read {path}: {error.strerror}; is the disk sound?") from error
+
+
+def bytes_of(path: Path, limit: int) -> bytes | None:
+    """The bytes of a file, None where there is none. Raises TraceError where it is no plain file, or too large."""
+    try:
+        with opened(path) as file:
             content = file.read(limit + 1)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        raise TraceError(f"cannot read {path}: {error.strerror}; it must be a plain file") from error
     if len(content) > limit:
         raise TraceError(f"{path} has more than {limit:,} bytes, which is no file of ours; take it away")
     return content

@@ -4,14 +4,14 @@ import http.client
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 from index_store.terminal import one_line
 from rlm.errors import RlmError
 
-TRIES = 4
+TRIES = 3
 _PATIENCE_S = 30.0
 _WAIT_S = 30.0  # at most between two tries
 _AGAIN = frozenset({429, 502, 503, 504})
@@ -28,14 +28,7 @@ class _NotElsewhere(urllib.request.HTTPRedirectHandler):
 _OPENER = urllib.request.build_opener(_NotElsewhere)
 
 
-def post(
-    url: str,
-    body: bytes,
-    headers: Mapping[str, str],
-    *,
-    limit: int = 1 << 20,
-    sleep: Callable[[float], None] = time.sleep,
-) -> bytes:
+def post(url: str, body: bytes, headers: Mapping[str, str], *, limit: int = 1 << 20) -> bytes:
     """What came back, of which no more than `limit` bytes are taken. Where the other side is busy, it is tried again.
 
     Raises RlmError, in one sentence without what an address has of a password.
@@ -61,7 +54,7 @@ def post(
             reason = getattr(error, "reason", error)
             problem = one_line(str(getattr(reason, "strerror", None) or reason or type(error).__name__), 200)
         if attempt + 1 < TRIES:
-            sleep(wait_s)
+            time.sleep(wait_s)
     raise RlmError(f"{place} was tried {TRIES} times and did not take it ({problem}); is it up?")
 
 

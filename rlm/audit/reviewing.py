@@ -177,7 +177,7 @@ def reviewed(run: str | Path, head: str) -> Review | None:
 
 def _read(file: Path, head: str) -> tuple[Review, str]:
     """The notes in a file, and the hash that the next line is sealed to."""
-    notes, prev, number = list[Note](), head, 0
+    notes, prev = list[Note](), head
     lines = (bytes_of(file, _MAX_BYTES) or b"").splitlines(keepends=True)
     for number, line in enumerate(lines, 1):
         one = _unsealed(line, head, prev)

@@ -206,7 +206,9 @@ def _why_not(said: bytes, last: str) -> str:
 
 def statements(folder: Path) -> list[_Statement]:
     """The statements beside a trace, that of `head.json` first, and files of their names that are none."""
-    found = (_statement(folder / _file_name(number)) for number in range(1, MOST_SIGNERS + 1))
+    there = {path.name for path in folder.iterdir()}
+    names = [name for name in map(_file_name, range(1, MOST_SIGNERS + 1)) if name in there]
+    found = (_statement(folder / name) for name in names)
     return [statement for statement in found if statement]
 
 

@@ -26,10 +26,10 @@ _TOLD = 5  # redactions, and contents of each, that a sentence names
 
 def trace(args: argparse.Namespace) -> int:
     """Show a run as text, or verify it. Returns the exit code: 1 where the trace is not as it was written."""
-    head = _checked(args.head)
+    head = checked_head(args.head)
     if args.action == "verify":
         return _verify(args, head)
-    events, verdict = _read(args.run_folder, head)
+    events, verdict = read_verified(args.run_folder, head)
     if args.json:
         for event in events:
             print_json(event)
@@ -42,7 +42,7 @@ def trace(args: argparse.Namespace) -> int:
 
 def review(args: argparse.Namespace) -> int:
     """Write the audit page of a run, over an old one only once it is whole. Returns the exit code as `trace` does."""
-    events, verdict = _read(args.run_folder, _checked(args.head))
+    events, verdict = read_verified(args.run_folder, checked_head(args.head))
     write_page(args.output, render(events, verdict, args.run_folder))
     say(spelled(args.output))
     if not verdict.ok:
@@ -159,14 +159,14 @@ def _stamped(stamp: Stamped) -> dict[str, Any]:
     return {"at": stamp.at or None, "ok": stamp.ok, "reason": stamp.reason}
 
 
-def _checked(head: str | None) -> str | None:
+def checked_head(head: str | None) -> str | None:
     """The hash that was kept elsewhere, if one was given. Raises RlmError where it is none."""
     if head is not None and not re.fullmatch(r"[0-9a-f]{64}", head):
         raise RlmError(f"--head is {head[:80]!r}; give all 64 hex digits of the hash")
     return head
 
 
-def _read(run: str, head: str | None) -> tuple[list[RecordedEvent], Verdict]:
+def read_verified(run: str, head: str | None) -> tuple[list[RecordedEvent], Verdict]:
     """The events before the first that is not as it was written or contradicts those before it, and the verdict."""
     (events, _), verdict = read(run), verify(run, head)
     return events[: verdict.events], verdict
