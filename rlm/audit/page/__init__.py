@@ -1,8 +1,6 @@
 """A run as one HTML file that stands alone: no network, nothing outside it, nothing from a document can run."""
 
 from collections.abc import Sequence
-from functools import cache
-from pathlib import Path
 
 from index_store.terminal import one_line
 from rlm.audit.check.steps import Step
@@ -11,7 +9,7 @@ from rlm.audit.events import RecordedEvent
 from rlm.audit.page.answer import answer_section
 from rlm.audit.page.beside import Beside, notes_by_step, review_section
 from rlm.audit.page.charts import cost_section
-from rlm.audit.page.html import Html, document, join, tag
+from rlm.audit.page.html import Html, asset, document, join, tag
 from rlm.audit.page.judged import check_section
 from rlm.audit.page.run import header, run_section
 from rlm.audit.page.steps import steps_section
@@ -93,12 +91,12 @@ def render(
         id="top",
     )
     body = join([_SKIP, _navigation(report is not None), main, _HELP])
-    return document(_title(pairs), body, style(), _asset("page.js"))
+    return document(_title(pairs), body, style(), asset("page.js"))
 
 
 def style() -> str:
     """The style of our pages."""
-    return _asset("page.css")
+    return asset("page.css")
 
 
 def _navigation(is_checked: bool) -> Html:
@@ -114,8 +112,3 @@ def _title(pairs: Sequence[Pair]) -> str:
         return "Review of a run"
     more = f" and {len(pairs) - 1:,} more · review of a chat" if len(pairs) > 1 else " · review of a run"
     return one_line(pairs[0].question, 80) + more
-
-
-@cache
-def _asset(name: str) -> str:
-    return (Path(__file__).parent / name).read_text(encoding="utf-8")

@@ -4,6 +4,8 @@ import base64
 import hashlib
 import html
 from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
 
 from index_store.terminal import count, visible
 
@@ -70,6 +72,12 @@ def document(title: str, body: Html, style: str, script: str) -> str:
     ]
     page = tag("html", tag("head", *head), tag("body", body, tag("script", Html(script))), lang="en")
     return f"<!doctype html>\n{page}\n"
+
+
+@cache
+def asset(name: str) -> str:
+    """A style or a script of our pages."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def _source(text: str) -> str:

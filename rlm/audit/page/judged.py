@@ -182,7 +182,9 @@ def _options(offered: Sequence[Option], places: Mapping[str, Place], anchors: Ma
     ]
     rows = (_option(rank, one, places, anchors) for rank, one in listed)
     left = len(offered) - len(listed)
-    head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in ("Rank", "Node", "Share", "Standing"))))
+    head = tag(
+        "thead", tag("tr", *(tag("th", name, scope="col") for name in ("Rank", "Node", "Share", "Standing")))
+    )
     table = tag("div", tag("table", head, tag("tbody", *rows)), cls="wide")
     return join([table, tag("p", f"and {left:,} more", cls="meta") if left else None])
 

@@ -34,6 +34,7 @@ def header(
     is_whole = verdict is None or verdict.ok
     unmet = [pair for pair in pairs if pair.answered and pair.answered["stop"] == "unmet"]
     claims = join([_standing(pairs, verdict), *(_not_accepted(pair, is_chat) for pair in unmet)])
+    judged = verdict_on_run(report) if report else None
     seal = join([_seal(verdict), _vouching(verdict)])
     question = f"A chat of {len(pairs):,} questions" if is_chat else pairs[0].question if pairs else _NOTHING
     return tag(
@@ -41,8 +42,7 @@ def header(
         tag("p", f"Review of a {'chat' if is_chat else 'run'}", cls="kicker"),
         tag("h1", question),
         tag("ol", *map(_line_of, pairs), cls="pairs") if is_chat else None,
-        *((claims, seal) if is_whole else (seal, claims)),
-        verdict_on_run(report) if report else None,
+        *((claims, judged, seal) if is_whole else (seal, claims, judged)),
         *_told(events),
         tag("p", "Run folder ", tag("code", folder), cls="meta") if folder else None,
         _numbers(events),

@@ -35,6 +35,7 @@ _ON_PAPER = (
 )
 _MOST_CHILDREN = 200
 _MOST_NODES = 60
+_LONG = 300  # events, from which on only the turns in view are laid out
 _MOST_TALKS = 2_000  # conversations that a filter offers
 _MOST_DEEP = 12  # calls inside calls, drawn one inside the other
 # A string that does not end is one to the end of its line, or of the code: so no part of it is tried again.
@@ -98,7 +99,15 @@ def steps_section(
         if name not in scene.drawn
     ]
     on_paper = tag("p", _ON_PAPER, cls="paper meta")
-    return tag("section", tag("h2", "Steps"), _tools(events, scene), on_paper, *parts, id="steps")
+    return tag(
+        "section",
+        tag("h2", "Steps"),
+        _tools(events, scene),
+        on_paper,
+        *parts,
+        id="steps",
+        cls="long" if len(events) > _LONG else None,
+    )
 
 
 def _tools(events: Sequence[RecordedEvent], scene: Scene) -> Html:
