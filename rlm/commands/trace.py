@@ -9,13 +9,10 @@ from index_store.terminal import count, one_line, print_json, say, spelled
 from rlm.audit import Verdict, read, verify
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page import render
-from rlm.audit.schema import trace_schema
 from rlm.audit.timeline import show
-from rlm.audit.verify import TakenOut
+from rlm.commands.endings import ending_facts, ending_words
 from rlm.commands.pages import write_page
 from rlm.errors import RlmError
-
-_TOLD = 5  # redactions, and contents of each, that a sentence names
 
 
 def trace(args: argparse.Namespace) -> int:
@@ -24,15 +21,14 @@ def trace(args: argparse.Namespace) -> int:
     if args.action == "verify":
         index = None if args.index is None else open_any(args.index)
         verdict = verify(args.run_folder, expected_head=head, index=index)
-        facts = {
+        facts: dict[str, object] = {
             "ok": verdict.ok,
             "events": verdict.events,
             "line": verdict.first_bad_line,
             "reason": f"{verdict.reason}{_compared(verdict)}",
-            "closed": verdict.closed,
-            "redacted": [_as_json(one) for one in verdict.taken_out],
         }
-        print_json(facts | {"head": verdict.head}) if args.json else say(_sentence(verdict))
+        facts = {**facts, "head": verdict.head, **ending_facts(verdict)}
+        print_json(facts) if args.json else say(_sentence(verdict))
         return 0 if verdict.ok else 1
     events, verdict = _read(args.run_folder, head)
     if args.json:
@@ -53,18 +49,6 @@ def review(args: argparse.Namespace) -> int:
     return 0 if verdict.ok else 1
 
 
-def schema(args: argparse.Namespace) -> int:
-    """Print the JSON Schema of an event, as `read` gives it and `trace show --json` prints it."""
-    print_json(trace_schema())
-    return 0
-
-
-def _as_json(one: TakenOut) -> dict[str, object]:
-    places = [{"event": seq, "field": field} for seq, field in one.places]
-    told = {"by": one.by, "why": one.why, "at": one.at, "contents": one.contents, "places": places}
-    return {**told, "redaction": one.hash}
-
-
 def _checked(head: str | None) -> str | None:
     """The hash that was kept elsewhere, if one was given. Raises RlmError where it is none."""
     if head is not None and not re.fullmatch(r"[0-9a-f]{64}", head):
@@ -81,23 +65,11 @@ def _read(run: str, head: str | None) -> tuple[list[RecordedEvent], Verdict]:
 def _sentence(verdict: Verdict) -> str:
     if verdict.ok:
         chain = "an unbroken chain without contradictions"
-        taken = "".join(f"; {_taken(one)}" for one in verdict.taken_out[:_TOLD])
-        more = len(verdict.taken_out) - _TOLD
-        taken += f"; {count(more, 'redaction')} more" if more > 0 else ""
-        facts = f"{count(verdict.events, 'event')}, {chain}; head {verdict.head}"
-        return f"ok: {facts}{taken}{_compared(verdict)}"
+        told = f"{ending_words(verdict)}{_compared(verdict)}"
+        return f"ok: {count(verdict.events, 'event')}, {chain}; head {verdict.head}{told}"
     line = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
     end = f"; {count(verdict.events, 'event')}, head {verdict.head}" if verdict.only_unclosed else ""
-    return one_line(f"{line}{verdict.reason}{end}", 2_000)
-
-
-def _taken(one: TakenOut) -> str:
-    """What a redaction took out, in words."""
-    places = ", ".join(f"{field} of event {seq}" for seq, field in one.places[:_TOLD])
-    more = f" and {one.contents - _TOLD:,} more" if one.contents > _TOLD else ""
-    why = one_line(f"by {one.by}: {one.why}", 300)
-    taken = f"{count(one.contents, 'content')} taken out on {one_line(one.at[:10], 10)}"
-    return f"{taken} {why} ({one_line(places, 200)}{more})"
+    return one_line(f"{line}{verdict.reason}{end}{ending_words(verdict)}", 2_000)
 
 
 def _compared(verdict: Verdict) -> str:
