@@ -236,6 +236,7 @@ def _ask_parser(commands: Any) -> None:
     _many_options(ask, "with --questions: ")
     _way_options(ask, "auto")
     _limit_options(ask)
+    _account_options(ask)
     _runs_option(ask)
     ask.add_argument("--json", action="store_true", help="print JSON")
 
@@ -320,6 +321,7 @@ def _eval_parser(commands: Any) -> None:
     add_model_options(evaluation, "--models-file")
     _embedder_option(evaluation)
     _cap_options(evaluation)
+    _account_options(evaluation)
     evaluation.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
@@ -353,7 +355,18 @@ def _chat_parser(commands: Any) -> None:
     chat.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
     _way_options(chat, "rlm")
     _limit_options(chat)
+    _account_options(chat)
     _runs_option(chat)
+
+
+def _account_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--operator", metavar="NAME", help="who asks; kept in the trace")
+    command.add_argument("--purpose", metavar="TEXT", help="what for; kept in the trace")
+    command.add_argument(
+        "--retain",
+        metavar="DATE",
+        help="the day until which the run is to be kept, as 2030-12-31; kept in the trace",
+    )
 
 
 def _runs_option(command: argparse.ArgumentParser) -> None:
@@ -372,6 +385,7 @@ def _shell_parser(commands: Any) -> None:
     )
     shell.add_argument("index", metavar="INDEX")
     _limit_options(shell)
+    _account_options(shell)
     _runs_option(shell)
     shell.add_argument(
         "--cell-timeout", type=float, default=10.0, metavar="S", help="seconds a cell may run (%(default)s)"
@@ -492,7 +506,7 @@ def _trace_schema_parser(actions: Any) -> None:
         "schema",
         "print the JSON Schema of the events that `rlm trace show --json` prints",
         "rlm trace schema > trace.schema.json",
-        "rlm.commands.trace:schema",
+        "rlm.commands.schema:schema",
     )
 
 

@@ -157,7 +157,7 @@ class Chat:
         except (RlmError, IndexStoreError):
             trace.close()
             raise
-        record_opening(run, question, choice)
+        record_opening(run, question, choice, options)
         return _Recorded(run, trace, folder, choice.route)
 
     async def _put(self, recorded: _Recorded, question: str) -> Conversation:
@@ -181,6 +181,9 @@ async def open_chat(
     scope: Scope = Scope(),
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
+    operator: str = "",
+    purpose: str = "",
+    retain: str = "",
 ) -> AsyncIterator[Chat]:
     """Open a chat over an index folder, an open index or a text file; leaving it closes its sandbox and trace.
 
@@ -192,7 +195,8 @@ async def open_chat(
     another, each question is asked by itself. What "auto" chooses for the first question is the way of all. Raises as
     `rlm.ask`.
     """
-    async with chat_over(index, Options(route, models, limits, demands, scope, runs, watch)) as chat:
+    options = Options(route, models, limits, demands, scope, runs, watch, operator, purpose, retain)
+    async with chat_over(index, options) as chat:
         yield chat
 
 
