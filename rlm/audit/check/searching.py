@@ -18,7 +18,7 @@ from rlm.audit.check.sentences import NOT_FOUND, checked_claims
 from rlm.audit.check.steps import Offer, judged, offers_of, prompts_of
 from rlm.audit.check.verdict import Thresholds
 from rlm.audit.claims import STANDING
-from rlm.audit.events import RecordedEvent
+from rlm.audit.events import MAX_NUMBER, RecordedEvent
 from rlm.audit.given import scope_of
 from rlm.audit.pairs import Pair
 from rlm.audit.routing import places_of
@@ -114,16 +114,18 @@ def _recorded_at(scores: Mapping[str, float], node: str) -> float:
 
 def _scores(event: RecordedEvent) -> dict[str, float]:
     """The evidence that a list gave of its nodes: the shares of `branches`, or a softmax over the scores of hits."""
-    verb, shown = event["verb"], event["shown"]
-    scores = {
-        ref["node"]: float(ref["score"]) for ref in shown if ref["node"] and ref.get("score") is not None
-    }
-    if verb == "branches":
-        return scores
-    if verb != "search" or not scores:
-        return {}
+    name = {"branches": "share", "search": "score"}.get(event["verb"])
+    result = event["result"] if name and isinstance(event["result"], list) else []
+    items = [item for item in result if isinstance(item, dict) and isinstance(item.get("node"), str)]
+    scores = {item["node"]: float(item[name]) for item in items if _is_number(item.get(name))}
+    if event["verb"] == "branches" or not scores:
+        return {node: max(share, 0.0) for node, share in scores.items()}
     best = max(scores.values())
     return {node: float(np.exp(max(score - best, -700.0))) for node, score in scores.items()}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER
 
 
 def _judged(

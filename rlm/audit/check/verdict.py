@@ -22,8 +22,8 @@ class Thresholds:
     must occur in what it cites; `unsupported`: of the sentences, the most that may lack support by more than words.
     """
 
-    strong: float = 0.1
-    passages: int = 10
+    strong: float = 0.03
+    passages: int = 15
     cited: float = 0.4
     regret: float = 0.3
     on_offer: float = 0.05
