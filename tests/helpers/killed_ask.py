@@ -39,7 +39,7 @@ def ask(index: str, runs: Path, moment: tuple[int, float] | None) -> int:
             threading.Timer(moment[1] / 1000, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
     setattr(Trace, "_write", counted)  # noqa: B010  (a type checker lets no method be assigned)
-    Index._embedder = ToyEmbedder()
+    setattr(Index, "_embedder", ToyEmbedder())  # noqa: B010
     assert main(["ask", index, QUESTION, "--route", "rlm", "--runs", str(runs), "--quiet", "--json"]) == 0
     return events
 
