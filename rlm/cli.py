@@ -390,18 +390,28 @@ def _trace_parser(commands: Any) -> None:
         f"rlm trace verify {A_RUN}",
         "rlm.commands.trace:trace",
     )
-    trace.add_argument("action", choices=["show", "verify"])
+    trace.add_argument("action", choices=["show", "verify", "replay"])
     trace.add_argument("run_folder", metavar="RUN", help="a run's folder")
     _head_option(trace)
     trace.add_argument(
         "--index",
         metavar="INDEX",
-        help="verify: the index that was asked, to hold its texts against the citations",
+        help="verify: the index that was asked, to hold its texts against the citations; replay: the same, to do the "
+        "run again over it",
     )
+    _replay_options(trace)
     trace.add_argument(
         "--full", action="store_true", help="show: every prompt, reply, output and result whole"
     )
     trace.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _replay_options(trace: argparse.ArgumentParser) -> None:
+    trace.add_argument(
+        "--anyway",
+        action="store_true",
+        help="replay: over another index too, to see what changes first",
+    )
 
 
 def _review_parser(commands: Any) -> None:

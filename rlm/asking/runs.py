@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -16,6 +16,7 @@ from pathlib import Path
 import index_store
 from index_store.files import sha256_of
 from index_store.index import Index, open_any
+from index_store.types import Json
 from index_store.view import View
 from rlm import prompts
 from rlm.answers.citations import Conclusion
@@ -27,7 +28,7 @@ from rlm.gateway.gateway import Gateway
 from rlm.gateway.lanes import Lanes
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.litellm_setup import warm_up
-from rlm.gateway.models import check_model
+from rlm.gateway.models import check_model, window
 from rlm.gateway.offline import PREFIX
 from rlm.gateway.tokens import count_tokens
 from rlm.limits import Limits, Models
@@ -104,11 +105,13 @@ def new_run(
         Budget(gateway, options.limits.timeout_s),
         Journal(trace, options.watch),
         loop,
+        window=options.limits.window or window(options.models.root),
     )
 
 
-def record_opening(run: Run, question: str, choice: Choice) -> None:
-    """Record the first event of a run: its question, index, models, limits, demands and route."""
+def record_opening(run: Run, question: str, choice: Choice, parent: Mapping[str, Json] | None = None) -> None:
+    """Record the first event of a run: its question, index, models, limits, demands and route, and of a fork its
+    `parent`, as RunOpened has it."""
     opened = RunOpened(
         question=question,
         index={
@@ -126,6 +129,8 @@ def record_opening(run: Run, question: str, choice: Choice) -> None:
         route_why=choice.why,
         demands=asdict(run.demands),
         scope=run.view.scope.as_json() or None,
+        window=run.window,
+        parent=parent,
     )
     run.journal.record("0", opened)
 

@@ -194,7 +194,13 @@ EVENTS: dict[str, Fields] = {
             "code_version": TEXT,
             "route": TEXT,
         },
-        {"route_why": TEXT, "demands": OBJECT, "scope": OBJECT},
+        {
+            "route_why": TEXT,
+            "demands": OBJECT,
+            "scope": OBJECT,
+            "window": COUNT,
+            "parent": object_of({"head": DIGEST, "turn": COUNT}),
+        },
     ),
     "question_put": Fields({"question": TEXT}),
     "model_asked": Fields(
@@ -217,7 +223,7 @@ EVENTS: dict[str, Fields] = {
             "seconds": AMOUNT,
             "cached": FLAG,
         },
-        {"attempts": list_of(ATTEMPT), "served": SERVED},
+        {"attempts": list_of(ATTEMPT), "served": SERVED, "tool_call": TEXT, "structured": FLAG},
     ),
     "model_failed": Fields(
         {"call": ID, "model": TEXT, "error": TEXT, "seconds": AMOUNT},
@@ -282,7 +288,7 @@ EVENTS: dict[str, Fields] = {
         {"shown_as": TEXT, "place": TEXT, "start": COUNT, "end": COUNT, "words": TEXT, "rule": TEXT},
     ),
     "note": Fields({"text": TEXT}),
-    "models_changed": Fields({"models": OBJECT}),
+    "models_changed": Fields({"models": OBJECT}, {"window": COUNT}),
     "answered": Fields(
         {"content": TEXT, "citations": list_of(CITATION), "stop": TEXT},
         {"lacks": TEXT},

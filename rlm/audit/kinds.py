@@ -70,7 +70,9 @@ def _as_json(value: Any) -> Json:
 class RunOpened(Event):
     """A run begins: what was asked, of which index, with which models, prompts, limits and code.
 
-    `route` is the way the question takes, `route_why` the reason. `format` and `started` are added by the trace.
+    `route` is the way the question takes, `route_why` the reason. `window`: tokens that the root model takes, if
+    that is known; `parent`: of a fork, the head of the run it began as and the turn from which it goes its own way.
+    `format` and `started` are added by the trace.
     """
 
     kind = "run_opened"
@@ -84,6 +86,8 @@ class RunOpened(Event):
     route_why: str | None = None
     demands: Mapping[str, Json] | None = None
     scope: Mapping[str, Json] | None = None
+    window: int | None = None
+    parent: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,7 +117,8 @@ class ModelAsked(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelAnswered(Event):
     """A model call ends with a reply. Every call of a run, a child's too, has its own pair of events. `attempts`: each
-    request that was made for it, the last of which was answered; `served`: who replied, as the provider says."""
+    request that was made for it, the last of which was answered; `served`: who replied, as the provider says;
+    `tool_call`: the tools it called, though it was offered none; `structured`: the provider held it to the format."""
 
     kind = "model_answered"
     call: int
@@ -125,6 +130,8 @@ class ModelAnswered(Event):
     cached: bool
     attempts: Sequence[Attempt] | None = None
     served: Served | None = None
+    tool_call: str | None = None
+    structured: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,10 +261,11 @@ class Note(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelsChanged(Event):
-    """In a chat, a person chose other models for what follows."""
+    """A person chose other models for what follows, in a chat or by a fork. `window`: as of RunOpened."""
 
     kind = "models_changed"
     models: Mapping[str, Json]
+    window: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

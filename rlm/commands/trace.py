@@ -3,6 +3,7 @@
 import argparse
 import re
 import sys
+from pkgutil import resolve_name
 
 from index_store.index import open_any
 from index_store.terminal import count, one_line, print_json, say, spelled
@@ -13,9 +14,14 @@ from rlm.audit.timeline import show
 from rlm.commands.pages import write_page
 from rlm.errors import RlmError
 
+#: Actions that have a module of their own, which is not imported for the others.
+OWN = {"replay": "rlm.commands.replay:replay"}
+
 
 def trace(args: argparse.Namespace) -> int:
     """Show a run as text, or verify its trace. Returns the exit code: 1 where the trace is not as it was written."""
+    if args.action in OWN:
+        return int(resolve_name(OWN[args.action])(args))
     head = _checked(args.head)
     if args.action == "verify":
         index = None if args.index is None else open_any(args.index)
