@@ -400,7 +400,7 @@ def _trace_parser(commands: Any) -> None:
     trace = add_command(
         commands,
         "trace",
-        "show, verify, check, sign, note, list, export or redact the traces of runs",
+        "show, verify, check, replay, sign, note, list, export or redact the traces of runs",
         f"rlm trace verify {A_RUN}",
         "rlm.commands.trace:trace",
     )
@@ -409,6 +409,7 @@ def _trace_parser(commands: Any) -> None:
         _trace_show_parser,
         _trace_verify_parser,
         _trace_check_parser,
+        _trace_replay_parser,
         _trace_redact_parser,
         _trace_schema_parser,
         _trace_sign_parser,
@@ -472,6 +473,19 @@ def _trace_check_parser(actions: Any) -> None:
     check.add_argument("--index", metavar="INDEX", help="the index that was asked, which is searched anew")
     check.add_argument("--json", action="store_true", help="print JSON")
     _check_options(check)
+
+
+def _trace_replay_parser(actions: Any) -> None:
+    replay = _trace_action(
+        actions,
+        "replay",
+        "do a run again from its record: the same code and index, the recorded replies",
+        " --index docs.index",
+        "rlm.commands.replay:replay",
+    )
+    replay.add_argument("--index", metavar="INDEX", help="the index that was asked")
+    _replay_options(replay)
+    replay.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _trace_redact_parser(actions: Any) -> None:
@@ -650,6 +664,14 @@ def _trace_export_parser(actions: Any) -> None:
         help="with --otlp: questions, prompts, replies, code and results too, which leave your machine then",
     )
     _head_option(export)
+
+
+def _replay_options(trace: argparse.ArgumentParser) -> None:
+    trace.add_argument(
+        "--anyway",
+        action="store_true",
+        help="over another index too, to see what changes first",
+    )
 
 
 def _review_parser(commands: Any) -> None:

@@ -212,7 +212,7 @@ async def ask_through(
         run = new_run(view, options, gateway, trace, asyncio.get_running_loop())
         choice = choose(run, options.route, question)
         _log.info("%s: %s by %s (%s)", folder, run.models.root, choice.route, choice.why)
-        conclusion = await _concluded(run, question, choice, options)
+        conclusion = await concluded(run, question, choice, options)
         calls = count(run.budget.ledger.spent.calls, "call")
         _log.info("%s: ended by %s after %s", folder, conclusion.stop, calls)
         if conclusion.stop == "failed":
@@ -220,7 +220,7 @@ async def ask_through(
         return answer_of(run, question, conclusion, folder, trace.head)
 
 
-async def _concluded(run: Run, question: str, choice: Choice, options: Options) -> Conclusion:
+async def concluded(run: Run, question: str, choice: Choice, options: Options = Options()) -> Conclusion:
     """Run the question between the first and the last event of its trace, which are recorded whatever happens."""
     record_opening(run, question, choice, options)
     conclusion = Conclusion("", (), "cancelled", "the run was cancelled")
@@ -240,7 +240,7 @@ async def by_route(run: Run, question: str, route: Route) -> Conclusion:
     if route != "direct":  # before the clock of a cell starts, which would pay for it
         await asyncio.to_thread(run.index.warm_up)
     if route == "rlm":
-        run.budget.reserve_last(run.models.root, first_call(run, question, route))
+        run.budget.reserve_last(run.models.root, lambda: first_call(run, question, route))
         return await converse(run, question)
     if route == "direct":
         return await answer_once(run, question, whole_text(run))

@@ -5,7 +5,7 @@ import hashlib
 import platform
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -29,7 +29,7 @@ from rlm.gateway.gateway import Gateway
 from rlm.gateway.lanes import Lanes
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.litellm_setup import warm_up
-from rlm.gateway.models import check_model
+from rlm.gateway.models import check_model, window
 from rlm.gateway.offline import PREFIX
 from rlm.gateway.redaction import redacted
 from rlm.gateway.tokens import count_tokens
@@ -118,11 +118,19 @@ def new_run(
         Budget(gateway, options.limits.timeout_s),
         Journal(trace, options.watch),
         loop,
+        window=options.limits.window or window(options.models.root),
     )
 
 
-def record_opening(run: Run, question: str, choice: Choice, options: Options = Options()) -> None:
-    """Record the first event of a run: its question, index, models, limits, demands, route, who asks and what for."""
+def record_opening(
+    run: Run,
+    question: str,
+    choice: Choice,
+    options: Options = Options(),
+    parent: Mapping[str, Json] | None = None,
+) -> None:
+    """Record the first event of a run: its question, index, models, limits, demands, route, who asks and what for, and
+    of a fork its `parent`, as RunOpened has it."""
     opened = RunOpened(
         question=question,
         index={
@@ -144,6 +152,8 @@ def record_opening(run: Run, question: str, choice: Choice, options: Options = O
         purpose=redacted(options.purpose) or None,
         retain_until=options.retain or None,
         versions=versions(),
+        window=run.window,
+        parent=parent,
     )
     run.journal.record("0", opened)
 
