@@ -22,7 +22,7 @@ from rlm.sandbox.shown import DEATHS
 
 #: What of every event is the time, the place in the file, or the seal; and of some events what hangs on the order in
 #: which conversations took turns, or is taken over from the record.
-UNCOMPARED = frozenset({"seq", "time_s", "conversation", "kind", "seconds", "prev", "hash"})
+UNCOMPARED = frozenset({"seq", "time_s", "conversation", "kind", "seconds", "ended", "prev", "hash"})
 _OF_KIND: Mapping[str, frozenset[str]] = {
     "model_asked": frozenset({"call"}),
     "model_answered": frozenset({"call", "usage", "attempts", "served", "cached"}),
