@@ -236,6 +236,7 @@ def _ask_parser(commands: Any) -> None:
     _many_options(ask, "with --questions: ")
     _way_options(ask, "auto")
     _limit_options(ask)
+    _account_options(ask)
     _runs_option(ask)
     ask.add_argument("--json", action="store_true", help="print JSON")
 
@@ -320,6 +321,7 @@ def _eval_parser(commands: Any) -> None:
     add_model_options(evaluation, "--models-file")
     _embedder_option(evaluation)
     _cap_options(evaluation)
+    _account_options(evaluation)
     evaluation.add_argument("--json", action="store_true", help="print the figures as JSON")
 
 
@@ -353,7 +355,18 @@ def _chat_parser(commands: Any) -> None:
     chat.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
     _way_options(chat, "rlm")
     _limit_options(chat)
+    _account_options(chat)
     _runs_option(chat)
+
+
+def _account_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--operator", metavar="NAME", help="who asks; kept in the trace")
+    command.add_argument("--purpose", metavar="TEXT", help="what for; kept in the trace")
+    command.add_argument(
+        "--retain",
+        metavar="DATE",
+        help="the day until which the run is to be kept, as 2030-12-31; kept in the trace",
+    )
 
 
 def _runs_option(command: argparse.ArgumentParser) -> None:
@@ -372,6 +385,7 @@ def _shell_parser(commands: Any) -> None:
     )
     shell.add_argument("index", metavar="INDEX")
     _limit_options(shell)
+    _account_options(shell)
     _runs_option(shell)
     shell.add_argument(
         "--cell-timeout", type=float, default=10.0, metavar="S", help="seconds a cell may run (%(default)s)"
@@ -386,7 +400,7 @@ def _trace_parser(commands: Any) -> None:
     trace = add_command(
         commands,
         "trace",
-        "show, verify, check, sign, note, list, export or redact the traces of runs",
+        "show, verify, check, replay, sign, note, list, export or redact the traces of runs",
         f"rlm trace verify {A_RUN}",
         "rlm.commands.trace:trace",
     )
@@ -395,6 +409,7 @@ def _trace_parser(commands: Any) -> None:
         _trace_show_parser,
         _trace_verify_parser,
         _trace_check_parser,
+        _trace_replay_parser,
         _trace_redact_parser,
         _trace_schema_parser,
         _trace_sign_parser,
@@ -460,6 +475,19 @@ def _trace_check_parser(actions: Any) -> None:
     _check_options(check)
 
 
+def _trace_replay_parser(actions: Any) -> None:
+    replay = _trace_action(
+        actions,
+        "replay",
+        "do a run again from its record: the same code and index, the recorded replies",
+        " --index docs.index",
+        "rlm.commands.replay:replay",
+    )
+    replay.add_argument("--index", metavar="INDEX", help="the index that was asked")
+    _replay_options(replay)
+    replay.add_argument("--json", action="store_true", help="print JSON")
+
+
 def _trace_redact_parser(actions: Any) -> None:
     redact = _trace_action(
         actions,
@@ -492,7 +520,7 @@ def _trace_schema_parser(actions: Any) -> None:
         "schema",
         "print the JSON Schema of the events that `rlm trace show --json` prints",
         "rlm trace schema > trace.schema.json",
-        "rlm.commands.trace:schema",
+        "rlm.commands.schema:schema",
     )
 
 
@@ -636,6 +664,14 @@ def _trace_export_parser(actions: Any) -> None:
         help="with --otlp: questions, prompts, replies, code and results too, which leave your machine then",
     )
     _head_option(export)
+
+
+def _replay_options(trace: argparse.ArgumentParser) -> None:
+    trace.add_argument(
+        "--anyway",
+        action="store_true",
+        help="over another index too, to see what changes first",
+    )
 
 
 def _review_parser(commands: Any) -> None:

@@ -303,7 +303,7 @@ def test_every_command_there_is_stands_in_the_readme() -> None:
     [
         "raptor bild x",
         "rlm ask i q --max-dollars 1",
-        "rlm trace check RUN",
+        "rlm trace burn RUN",
         "raptor",
         "make tea",
         "make demo TEA=1",

@@ -101,6 +101,9 @@ def ask(
     scope: Scope = Scope(),
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
+    operator: str = "",
+    purpose: str = "",
+    retain: str = "",
 ) -> Answer:
     """Answer `question` from an index folder, an open index, or a text file; blocks.
 
@@ -109,11 +112,12 @@ def ask(
     them; by default rules that need no key. `limits`: hard caps on dollars, tokens, calls, turns and time. `demands`:
     what an answer must satisfy. `scope`: the part of the index that the question is about; nothing else is seen or
     cited. `runs`: the folder in which the run gets a folder for its trace. `watch`: called as
-    `watch(kind, conversation, fields)` with every event as it is recorded.
+    `watch(kind, conversation, fields)` with every event as it is recorded. `operator`, `purpose`, `retain`: who asks,
+    for what, and the day until which the run is to be kept, such as "2030-12-31"; recorded where they are given.
 
     Raises RlmError or IndexStoreError: one sentence.
     """
-    options = Options(route, models, limits, demands, scope, runs, watch)
+    options = Options(route, models, limits, demands, scope, runs, watch, operator, purpose, retain)
     check_text(question, "question")
     return run_blocking(ask_opened(ready(index, models), question, options))
 
@@ -130,12 +134,15 @@ async def ask_async(
     scope: Scope = Scope(),
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
+    operator: str = "",
+    purpose: str = "",
+    retain: str = "",
 ) -> Answer:
     """As `ask`, inside an event loop; many questions may be under way in one process.
 
     When cancelled, it stops everything it has started and closes its trace.
     """
-    options = Options(route, models, limits, demands, scope, runs, watch)
+    options = Options(route, models, limits, demands, scope, runs, watch, operator, purpose, retain)
     check_text(question, "question")
     return await ask_opened(ready(index, models), question, options)
 
@@ -152,6 +159,9 @@ async def events(
     scope: Scope = Scope(),
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
+    operator: str = "",
+    purpose: str = "",
+    retain: str = "",
 ) -> AsyncGenerator[dict[str, object], None]:
     """The events of a run as they are recorded, each {"kind", "conversation", ...}; options and errors as for `ask`.
 
@@ -168,7 +178,7 @@ async def events(
         event: dict[str, object] = {"kind": kind, "conversation": conversation, **fields}
         loop.call_soon_threadsafe(queue.put_nowait, event)
 
-    options = Options(route, models, limits, demands, scope, runs, put)
+    options = Options(route, models, limits, demands, scope, runs, put, operator, purpose, retain)
     check_text(question, "question")
     asking = asyncio.ensure_future(ask_opened(ready(index, models), question, options))
     asking.add_done_callback(
@@ -202,7 +212,7 @@ async def ask_through(
         run = new_run(view, options, gateway, trace, asyncio.get_running_loop())
         choice = choose(run, options.route, question)
         _log.info("%s: %s by %s (%s)", folder, run.models.root, choice.route, choice.why)
-        conclusion = await _concluded(run, question, choice)
+        conclusion = await concluded(run, question, choice, options)
         calls = count(run.budget.ledger.spent.calls, "call")
         _log.info("%s: ended by %s after %s", folder, conclusion.stop, calls)
         if conclusion.stop == "failed":
@@ -210,9 +220,9 @@ async def ask_through(
         return answer_of(run, question, conclusion, folder, trace.head)
 
 
-async def _concluded(run: Run, question: str, choice: Choice) -> Conclusion:
+async def concluded(run: Run, question: str, choice: Choice, options: Options = Options()) -> Conclusion:
     """Run the question between the first and the last event of its trace, which are recorded whatever happens."""
-    record_opening(run, question, choice)
+    record_opening(run, question, choice, options)
     conclusion = Conclusion("", (), "cancelled", "the run was cancelled")
     try:
         conclusion = await by_route(run, question, choice.route)
@@ -230,7 +240,7 @@ async def by_route(run: Run, question: str, route: Route) -> Conclusion:
     if route != "direct":  # before the clock of a cell starts, which would pay for it
         await asyncio.to_thread(run.index.warm_up)
     if route == "rlm":
-        run.budget.reserve_last(run.models.root, first_call(run, question, route))
+        run.budget.reserve_last(run.models.root, lambda: first_call(run, question, route))
         return await converse(run, question)
     if route == "direct":
         return await answer_once(run, question, whole_text(run))

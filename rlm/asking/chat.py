@@ -5,7 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from index_store.arguments import checked
@@ -28,11 +28,12 @@ from rlm.asking.runs import (
     record_closing,
     record_opening,
 )
-from rlm.audit.kinds import ModelsChanged, QuestionPut
+from rlm.audit.kinds import QuestionPut
 from rlm.audit.log import Trace
 from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
+from rlm.gateway.models import window
 from rlm.gateway.types import Usage
 from rlm.limits import RUNS, Limits, Models, Route
 from rlm.loop.conversation import Conversation, close
@@ -41,18 +42,26 @@ from rlm.loop.opening import open_conversation, resume
 from rlm.loop.recording import Watch, unwatched
 from rlm.loop.run import Run
 
+GIVEN_UP = "the question was given up"
+KEEPS = "a chat keeps its REPL"
 NOTHING_ASKED = Conclusion("", (), "cancelled", "nothing was asked")
 
 
 @dataclass(slots=True)
-class _Recorded:
-    """The run of a chat that has begun, its trace and its folder, and the way of its questions."""
+class Recorded:
+    """The run of a chat that has begun, and the way of its questions."""
 
     run: Run
-    trace: Trace
-    folder: Path
     route: Route
     talk: Conversation | None = None
+
+
+@dataclass(slots=True)
+class _Kept(Recorded):
+    """One that has a trace, in a folder."""
+
+    trace: Trace = field(kw_only=True)
+    folder: Path = field(kw_only=True)
 
 
 @dataclass(slots=True)
@@ -66,7 +75,7 @@ class Chat:
     gateway: Gateway
     options: Options
     last: Conclusion = NOTHING_ASKED
-    _recorded: _Recorded | None = None
+    _recorded: _Kept | None = None
     _folder: Path | None = None
     _head: str = ""
 
@@ -92,9 +101,9 @@ class Chat:
         if is_next:
             run.journal.record("0", QuestionPut(question=question))
         budget.release_last()
-        self.last = Conclusion("", (), "cancelled", "the question was given up")
+        self.last = Conclusion("", (), "cancelled", GIVEN_UP)
         try:
-            self.last = await self._answered(recorded, question)
+            self.last = await answered(recorded, question)
         except asyncio.CancelledError:
             run.journal.note("0", self.last.error)
             raise
@@ -113,8 +122,7 @@ class Chat:
         ready(self.index, models)
         self.options = replace(self.options, models=models)
         if self._recorded is not None:
-            self._recorded.run.models = models
-            self._recorded.run.journal.record("0", ModelsChanged(models=models.as_json()))
+            self._recorded.run.change(models, self.options.limits.window or window(models.root))
 
     async def begin_anew(self) -> Path:
         """End the conversation, its variables and its trace; the next question begins another. Returns its folder."""
@@ -138,35 +146,39 @@ class Chat:
         recorded.trace.close()
         self.last = NOTHING_ASKED
 
-    async def _answered(self, recorded: _Recorded, question: str) -> Conclusion:
-        if recorded.route != "rlm":
-            return await by_route(recorded.run, question, recorded.route)
-        recorded.run.budget.reserve_last(recorded.run.models.root, first_call(recorded.run, question, "rlm"))
-        return await pursue(await self._put(recorded, question), question)
-
-    def _begin(self, question: str) -> _Recorded:
+    def _begin(self, question: str) -> _Kept:
         """The run of a new conversation: its ledger is its own, under that of all."""
         view, options = View(self.index, scope=self.options.scope), self.options
         folder, self._folder = self._folder or new_folder(Path(options.runs), question), None
         trace = Trace.open(folder)
         own = self.gateway.root(Ledger(parent=self.gateway.ledger))
         run = new_run(view, options, own, trace, asyncio.get_running_loop())
-        keeps = Choice("rlm", "a chat keeps its REPL")
+        keeps = Choice("rlm", KEEPS)
         try:
             choice = keeps if options.route == "rlm" else choose(run, options.route, question)
         except (RlmError, IndexStoreError):
             trace.close()
             raise
-        record_opening(run, question, choice)
-        return _Recorded(run, trace, folder, choice.route)
+        record_opening(run, question, choice, options)
+        return _Kept(run, choice.route, trace=trace, folder=folder)
 
-    async def _put(self, recorded: _Recorded, question: str) -> Conversation:
-        """The conversation with the question in it; a new one, without variables, where the sandbox has ended."""
-        if recorded.talk is None or recorded.talk.session.ended:
-            recorded.talk = open_conversation(recorded.run, question, None, "0", 0, converse)
-        else:
-            await resume(recorded.talk, prompts.NEXT.format(question=question))
-        return recorded.talk
+
+async def answered(recorded: Recorded, question: str) -> Conclusion:
+    """Answer one more question of a chat that has begun."""
+    run = recorded.run
+    if recorded.route != "rlm":
+        return await by_route(run, question, recorded.route)
+    run.budget.reserve_last(run.models.root, lambda: first_call(run, question, "rlm"))
+    return await pursue(await _put(recorded, question), question)
+
+
+async def _put(recorded: Recorded, question: str) -> Conversation:
+    """The conversation with the question in it; a new one, without variables, where the sandbox has ended."""
+    if recorded.talk is None or recorded.talk.session.ended:
+        recorded.talk = open_conversation(recorded.run, question, None, "0", 0, converse)
+    else:
+        await resume(recorded.talk, prompts.NEXT.format(question=question))
+    return recorded.talk
 
 
 @checked(RlmError)
@@ -181,6 +193,9 @@ async def open_chat(
     scope: Scope = Scope(),
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
+    operator: str = "",
+    purpose: str = "",
+    retain: str = "",
 ) -> AsyncIterator[Chat]:
     """Open a chat over an index folder, an open index or a text file; leaving it closes its sandbox and trace.
 
@@ -192,7 +207,8 @@ async def open_chat(
     another, each question is asked by itself. What "auto" chooses for the first question is the way of all. Raises as
     `rlm.ask`.
     """
-    async with chat_over(index, Options(route, models, limits, demands, scope, runs, watch)) as chat:
+    options = Options(route, models, limits, demands, scope, runs, watch, operator, purpose, retain)
+    async with chat_over(index, options) as chat:
         yield chat
 
 

@@ -107,6 +107,9 @@ async def ask_many(
     scope: Scope = Scope(),
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
+    operator: str = "",
+    purpose: str = "",
+    retain: str = "",
 ) -> AsyncGenerator[Outcome, None]:
     """Each outcome as it comes, `at_once` questions at a time, in an event loop; other options are those of `rlm.ask`.
 
@@ -120,7 +123,7 @@ async def ask_many(
     nothing under way may leave more, is an outcome that was not asked. `rlm.Answers` is the file that the command
     line writes outcomes to, and goes on with. Raises as `rlm.ask`; a question that fails is an outcome with an error.
     """
-    options = Options(route, models, limits, demands, scope, runs, watch)
+    options = Options(route, models, limits, demands, scope, runs, watch, operator, purpose, retain)
     opened = ready(index, models)
     for question in questions:
         check_scope(opened, question)

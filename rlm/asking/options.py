@@ -1,15 +1,19 @@
 """The options of a question: everything that a caller may choose, in one place."""
 
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 from index_store.arguments import check_fields
+from index_store.terminal import brief
 from index_store.types import Scope
 from rlm.answers.demands import Demands
 from rlm.asking.offline import check_schema
 from rlm.errors import RlmError
 from rlm.limits import RUNS, Limits, Models, Route
 from rlm.loop.recording import Watch, unwatched
+
+MOST_WORDS = 1_000  # characters of who asks, and of what for
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +25,8 @@ class Options:
     `models`: who answers. `limits`: limits of a run. `demands`: what an answer must satisfy. `scope`: the part of the
     index that it is about; nothing else is seen or cited. `runs`: the folder in which each run gets a folder for its
     trace. `watch`: called as `watch(kind, conversation, fields)` with every event as it is recorded.
+    `operator`, `purpose`, `retain`: who asks, for what, and the day until which the run is to be kept, such as
+    "2030-12-31"; each is recorded where it is given, and does nothing else.
 
     Raises RlmError for what cannot go together.
     """
@@ -32,7 +38,26 @@ class Options:
     scope: Scope = Scope()
     runs: str | Path = RUNS
     watch: Watch = unwatched
+    operator: str = ""
+    purpose: str = ""
+    retain: str = ""
 
     def __post_init__(self) -> None:
         check_fields(self, RlmError)
+        check_account(self.operator, self.purpose, self.retain)
         check_schema(self.models, self.demands.schema)
+
+
+def check_account(operator: str, purpose: str, retain: str) -> None:
+    """Raise RlmError where it cannot be recorded who asks, for what, and until when the run is kept."""
+    for name, text in (("operator", operator), ("purpose", purpose)):
+        if len(text) > MOST_WORDS or (text and not text.isprintable()):
+            raise RlmError(
+                f"{name} is {brief(text)}; give at most {MOST_WORDS} characters that can be printed"
+            )
+    try:
+        is_day = not retain or date.fromisoformat(retain).isoformat() == retain
+    except ValueError:
+        is_day = False
+    if not is_day:
+        raise RlmError(f"retain is {brief(retain)}; give a day, such as 2030-12-31")

@@ -2,20 +2,22 @@
 
 import asyncio
 import hashlib
+import platform
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 
 import index_store
 from index_store.files import sha256_of
 from index_store.index import Index, open_any
+from index_store.types import Json
 from index_store.view import View
 from rlm import prompts
 from rlm.answers.citations import Conclusion
@@ -27,8 +29,9 @@ from rlm.gateway.gateway import Gateway
 from rlm.gateway.lanes import Lanes
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.litellm_setup import warm_up
-from rlm.gateway.models import check_model
+from rlm.gateway.models import check_model, window
 from rlm.gateway.offline import PREFIX
+from rlm.gateway.redaction import redacted
 from rlm.gateway.tokens import count_tokens
 from rlm.limits import Limits, Models
 from rlm.loop import navigator
@@ -38,6 +41,17 @@ from rlm.loop.run import Run
 
 #: Model calls that may be under way in one process at a time, whatever the number of runs.
 PROCESS_CALLS = 64
+#: What the code stands on, as far as that can change an answer.
+STANDS_ON = (
+    "litellm",
+    "numpy",
+    "faiss-cpu",
+    "tokenizers",
+    "tiktoken",
+    "PyStemmer",
+    "google-re2",
+    "jsonschema",
+)
 #: The packages in which the texts for models are: prompts, refusals, errors of verbs and calls, what a cell prints.
 TEXT_FOLDERS = ("index_store", "rlm/answers", "rlm/gateway", "rlm/loop", "rlm/prompts", "rlm/sandbox")
 
@@ -104,11 +118,19 @@ def new_run(
         Budget(gateway, options.limits.timeout_s),
         Journal(trace, options.watch),
         loop,
+        window=options.limits.window or window(options.models.root),
     )
 
 
-def record_opening(run: Run, question: str, choice: Choice) -> None:
-    """Record the first event of a run: its question, index, models, limits, demands and route."""
+def record_opening(
+    run: Run,
+    question: str,
+    choice: Choice,
+    options: Options = Options(),
+    parent: Mapping[str, Json] | None = None,
+) -> None:
+    """Record the first event of a run: its question, index, models, limits, demands, route, who asks and what for, and
+    of a fork its `parent`, as RunOpened has it."""
     opened = RunOpened(
         question=question,
         index={
@@ -126,8 +148,24 @@ def record_opening(run: Run, question: str, choice: Choice) -> None:
         route_why=choice.why,
         demands=asdict(run.demands),
         scope=run.view.scope.as_json() or None,
+        operator=redacted(options.operator) or None,
+        purpose=redacted(options.purpose) or None,
+        retain_until=options.retain or None,
+        versions=versions(),
+        window=run.window,
+        parent=parent,
     )
     run.journal.record("0", opened)
+
+
+@cache
+def versions() -> dict[str, Json]:
+    """The versions of what the code stands on, by the names of the distributions, as far as they are there."""
+    found = dict[str, Json]()
+    for name in STANDS_ON:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return {"python": platform.python_version(), **found}
 
 
 @cache

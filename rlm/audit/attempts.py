@@ -62,13 +62,15 @@ def refused_in_words(refused: Mapping[str, Any]) -> str:
 
 
 def served_in_words(event: Mapping[str, Any]) -> str:
-    """Who replied, as the provider says: model, fingerprint, tokens it had in its cache; '' where it says nothing."""
+    """Who replied, as the provider says: model, fingerprint, tokens cached and of reasoning; '' where it is silent."""
     served = event.get("served")
     if not served:
         return ""
     cached = f"{count(served['cached_tokens'], 'token')} cached" if served["cached_tokens"] else ""
     fingerprint = f"fingerprint {served['system_fingerprint']}" if served["system_fingerprint"] else ""
-    return ", ".join(one_line(part, 80) for part in (served["model"], fingerprint, cached) if part)
+    reasoning = f"{count(n, 'token')} of reasoning" if (n := served.get("reasoning_tokens")) else ""
+    told = (served["model"], fingerprint, cached, reasoning)
+    return ", ".join(one_line(part, 80) for part in told if part)
 
 
 def parameters_of(event: Mapping[str, Any]) -> dict[str, Any]:

@@ -299,6 +299,8 @@ EVENTS: dict[str, Fields] = {
             "purpose": WORDS,
             "retain_until": DAY,
             "versions": OBJECT,
+            "window": COUNT,
+            "parent": object_of({"head": DIGEST, "turn": COUNT}),
         },
     ),
     "question_put": Fields({"question": WORDS}),
@@ -322,7 +324,7 @@ EVENTS: dict[str, Fields] = {
             "seconds": AMOUNT,
             "cached": FLAG,
         },
-        {"attempts": list_of(ATTEMPT), "served": SERVED},
+        {"attempts": list_of(ATTEMPT), "served": SERVED, "tool_call": TEXT, "structured": FLAG},
     ),
     "model_failed": Fields(
         {"call": ID, "model": TEXT, "error": WORDS, "seconds": AMOUNT},
@@ -387,7 +389,7 @@ EVENTS: dict[str, Fields] = {
         {"shown_as": TEXT, "place": WORDS, "start": COUNT, "end": COUNT, "words": WORDS, "rule": TEXT},
     ),
     "note": Fields({"text": WORDS}),
-    "models_changed": Fields({"models": OBJECT}),
+    "models_changed": Fields({"models": OBJECT}, {"window": COUNT}),
     "answered": Fields(
         {"content": WORDS, "citations": list_of(CITATION), "stop": TEXT},
         {"lacks": WORDS},

@@ -71,8 +71,9 @@ class RunOpened(Event):
     """A run begins: what was asked, of which index, with which models, prompts, limits and code.
 
     `route` is the way the question takes, `route_why` the reason. `operator` asks, for `purpose`; the run is to be kept
-    until the day `retain_until`. `versions`: of what the code stands on, by the name of the distribution. `format` and
-    `started` are added by the trace.
+    until the day `retain_until`. `versions`: of what the code stands on, by the name of the distribution. `window`:
+    tokens that the root model takes, if that is known; `parent`: of a fork, the head of the run it began as and the
+    turn from which it goes its own way. `format` and `started` are added by the trace.
     """
 
     kind = "run_opened"
@@ -90,6 +91,8 @@ class RunOpened(Event):
     purpose: str | None = None
     retain_until: str | None = None
     versions: Mapping[str, Json] | None = None
+    window: int | None = None
+    parent: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +122,8 @@ class ModelAsked(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelAnswered(Event):
     """A model call ends with a reply. Every call of a run, a child's too, has its own pair of events. `attempts`: each
-    request that was made for it, the last of which was answered; `served`: who replied, as the provider says."""
+    request that was made for it, the last of which was answered; `served`: who replied, as the provider says;
+    `tool_call`: the tools it called, though it was offered none; `structured`: the provider held it to the format."""
 
     kind = "model_answered"
     call: int
@@ -131,6 +135,8 @@ class ModelAnswered(Event):
     cached: bool
     attempts: Sequence[Attempt] | None = None
     served: Served | None = None
+    tool_call: str | None = None
+    structured: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -260,10 +266,11 @@ class Note(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelsChanged(Event):
-    """In a chat, a person chose other models for what follows."""
+    """A person chose other models for what follows, in a chat or by a fork. `window`: as of RunOpened."""
 
     kind = "models_changed"
     models: Mapping[str, Json]
+    window: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,8 @@ from typing import Any, BinaryIO
 
 from index_store.terminal import brief
 from rlm.audit.beside import bytes_of, opened
-from rlm.audit.log import FILE_NAME, MAX_LINE_BYTES
+from rlm.audit.lines import MAX_LINE_BYTES
+from rlm.audit.log import FILE_NAME
 from rlm.audit.reviewing import REVIEW
 from rlm.audit.signing import statements
 from rlm.errors import RlmError

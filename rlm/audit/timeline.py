@@ -164,10 +164,16 @@ def _opened(event: RecordedEvent) -> list[str]:
         *_listed("models     ", event["models"]),
         *_listed("limits     ", event["limits"]),
         *(_listed("demands    ", demands) if (demands := demanded(event)) else []),
+        *_account(event),
         f"route      {_route(event)}",
         f"code       {_short(event['code_version'])}, prompts {_short(event['prompts']['version'])}; "
         f"started {_short(event['started'])}",
     ]
+
+
+def _account(event: RecordedEvent) -> list[str]:
+    told = (("operator", "asked by"), ("purpose", "purpose"), ("retain_until", "keep until"))
+    return [f"{words:<10} {one_line(event[name], 500)}" for name, words in told if event.get(name)]
 
 
 def demanded(opened: RecordedEvent) -> dict[str, Any]:

@@ -41,6 +41,7 @@ UNCLOSED = (
 
 #: What a chain alone leaves open.
 NOT_VOUCHED = "whether all of it was rewritten"
+_CUT_OFF = "the tail was cut off: a redaction took out contents of lines that are gone"
 
 _PART_BYTES = 1 << 20  # of a file that are read at a time to count its lines
 _MOST_TOLD = 100  # fields that a redaction is said to have taken out
@@ -159,11 +160,11 @@ def check(
     except _Unclosed as end:
         unclosed = str(end)
     if unsound := opener.unsound():
-        taken, reason = unsound
-        left = _lines(file) - taken.line + 1
-        return Verdict(
-            False, taken.line - 1, taken.line, reason, taken.head, unread=left, closed=not unclosed
-        )
+        if not unclosed:
+            taken, reason = unsound
+            left = _lines(file) - taken.line + 1
+            return Verdict(False, taken.line - 1, taken.line, reason, taken.head, unread=left)
+        unclosed = _CUT_OFF  # each line by itself is sound, and what is missing stood behind them
     other = "" if expected_head in (None, head) else _other_head(count, kept)
     return Verdict(
         not unclosed and not other,

@@ -88,6 +88,9 @@ def _ask_those_left(
             demands=o.demands,
             scope=o.scope,
             runs=o.runs,
+            operator=o.operator,
+            purpose=o.purpose,
+            retain=o.retain,
         )
         try:
             async for outcome in asking:

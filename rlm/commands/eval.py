@@ -14,6 +14,7 @@ from rlm.commands.answers import UNFINISHED, amounts
 from rlm.commands.ask import line
 from rlm.commands.drafts import make
 from rlm.commands.given import check_many, limits_of, named_models
+from rlm.commands.options import account_of
 from rlm.errors import RlmError
 from rlm.evaluating.cases import read_cases
 from rlm.evaluating.evaluating import Grid, Report, evaluate
@@ -40,6 +41,7 @@ def compare(args: argparse.Namespace) -> int:
         {} if judge is None else judge.options,
         args.at_once,
         args.by,
+        **account_of(args),
     )
     folder = Path(args.output or f"{Path(args.questions[0]).stem}.eval")
     opened = open_any(args.index, args.embedder)

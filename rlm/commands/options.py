@@ -15,4 +15,10 @@ def options_of(args: argparse.Namespace, given: Given, watch: Watch = unwatched)
     demands = Demands(getattr(args, "require_citations", False), given.schema)
     runs = Path(getattr(args, "runs", Options().runs))
     route: Route = getattr(args, "route", "rlm")
-    return Options(route, given.models, given.limits, demands, given.scope, runs, watch)
+    account = account_of(args)
+    return Options(route, given.models, given.limits, demands, given.scope, runs, watch, **account)
+
+
+def account_of(args: argparse.Namespace) -> dict[str, str]:
+    """Who asks, for what, and until when the run is to be kept, as far as a command line says."""
+    return {name: getattr(args, name, None) or "" for name in ("operator", "purpose", "retain")}

@@ -82,7 +82,7 @@ def open_shell(index: str | Path | Index, options: Options) -> Iterator[Shell]:
     size = f"{count(len(view.documents), 'document')}, {count(view.size, 'node')}"
     with Trace.open(folder) as trace, _running_loop() as loop:
         run = new_run(view, options, gateway_for(options.limits), trace, loop)
-        record_opening(run, QUESTION, Choice("rlm", "a person writes the cells"))
+        record_opening(run, QUESTION, Choice("rlm", "a person writes the cells"), options)
         began, talk = time.monotonic(), begin(run, None, "0", 0, _descend, _sandbox(options.limits))
         try:
             yield Shell(talk, f"{spelled(str(opened.path))}: {size}", folder)

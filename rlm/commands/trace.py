@@ -11,14 +11,12 @@ from index_store.terminal import count, one_line, print_json, say
 from rlm.audit import Verdict, read, verify
 from rlm.audit.events import RecordedEvent
 from rlm.audit.reviewing import Review, in_words, reviewed
-from rlm.audit.schema import trace_schema
 from rlm.audit.signing import Signature, chosen, held, signatures
 from rlm.audit.stamping import Stamped
 from rlm.audit.timeline import show
-from rlm.audit.verify import NOT_VOUCHED, TakenOut
+from rlm.audit.verify import NOT_VOUCHED
+from rlm.commands.endings import ending_facts, ending_words
 from rlm.errors import RlmError
-
-_TOLD = 5  # redactions, and contents of each, that a sentence names
 
 
 def trace(args: argparse.Namespace) -> int:
@@ -35,18 +33,6 @@ def trace(args: argparse.Namespace) -> int:
         if review := reviewed(args.run_folder, verdict.head):
             say(in_words(review))
     return 0 if verdict.ok else 1
-
-
-def schema(args: argparse.Namespace) -> int:
-    """Print the JSON Schema of an event, as `read` gives it and `trace show --json` prints it."""
-    print_json(trace_schema())
-    return 0
-
-
-def _as_json(one: TakenOut) -> dict[str, object]:
-    places = [{"event": seq, "field": field} for seq, field in one.places]
-    told = {"by": one.by, "why": one.why, "at": one.at, "contents": one.contents, "places": places}
-    return {**told, "redaction": one.hash}
 
 
 def _verify(args: argparse.Namespace, head: str | None) -> int:
@@ -128,9 +114,8 @@ def _facts(
         "events": verdict.events,
         "line": verdict.first_bad_line,
         "reason": wrong[0] if verdict.ok and wrong else f"{verdict.reason}{_compared(verdict)}",
-        "closed": verdict.closed,
-        "redacted": [_as_json(one) for one in verdict.taken_out],
         "head": verdict.head,
+        **ending_facts(verdict),
         "signed": _signed(signature) if signature else lacking if args.allowed_signers else None,
         "signatures": [_signed(one) for one in found],
         "timestamp": _stamped(signature.stamp) if signature and signature.stamp else None,
@@ -168,23 +153,11 @@ def in_a_sentence(verdict: Verdict, signature: Signature | None = None, notes: R
             parts.append(f"signed by {one_line(signature.by, 200)}, who says at {one_line(signature.at, 40)}")
         if signature and signature.stamp and signature.stamp.ok:
             parts.append(f"there at {signature.stamp.at} by its timestamp")
-        parts += map(_taken, verdict.taken_out[:_TOLD])
-        more = len(verdict.taken_out) - _TOLD
-        parts += [f"{count(more, 'redaction')} more"] if more > 0 else []
         parts += [f"{count(len(notes.notes), 'note')} of reviewers"] if notes else []
-        return f"{'; '.join(parts)}{_compared(verdict)}"
+        return f"{'; '.join(parts)}{ending_words(verdict)}{_compared(verdict)}"
     line = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
     end = f"; {count(verdict.events, 'event')}, head {verdict.head}" if verdict.only_unclosed else ""
-    return one_line(f"{line}{verdict.reason}{end}", 2_000)
-
-
-def _taken(one: TakenOut) -> str:
-    """What a redaction took out, in words."""
-    places = ", ".join(f"{field} of event {seq}" for seq, field in one.places[:_TOLD])
-    more = f" and {one.contents - _TOLD:,} more" if one.contents > _TOLD else ""
-    why = one_line(f"by {one.by}: {one.why}", 300)
-    taken = f"{count(one.contents, 'content')} taken out on {one_line(one.at[:10], 10)}"
-    return f"{taken} {why} ({one_line(places, 200)}{more})"
+    return one_line(f"{line}{verdict.reason}{end}{ending_words(verdict)}", 2_000)
 
 
 def _compared(verdict: Verdict) -> str:

@@ -17,7 +17,7 @@ from index_store.terminal import count, one_line
 from index_store.types import Json
 from rlm.answers.demands import Demands
 from rlm.asking.many import Job, Outcome, ask_from
-from rlm.asking.options import Options
+from rlm.asking.options import Options, check_account
 from rlm.asking.runs import gateway_for, ready, words_digest
 from rlm.audit import render, verify
 from rlm.errors import RlmError
@@ -50,7 +50,8 @@ class Grid:
     The caps of `limits` hold for all together, those of `each` for each question by each system. `judge`: the model
     that judges citations, None for none; `judge_options`: sent with its calls. `at_once`: runs at a time. `by`: the
     quality by which a question is won or lost, of the names in `measures.QUALITIES`; by default the first of f1, cited
-    and alce_recall that the cases can have, and None where that is none of them.
+    and alce_recall that the cases can have, and None where that is none of them. `operator`, `purpose`, `retain`: as of
+    `rlm.ask`.
 
     Raises RlmError, one sentence, for what cannot be evaluated.
     """
@@ -64,9 +65,13 @@ class Grid:
     judge_options: Mapping[str, Json] = field(default_factory=dict)
     at_once: int = 4
     by: str | None = None
+    operator: str = ""
+    purpose: str = ""
+    retain: str = ""
 
     def __post_init__(self) -> None:
         check_fields(self, RlmError)
+        check_account(self.operator, self.purpose, self.retain)
         if not self.cases:
             raise RlmError("no question is given; rlm.read_cases reads those of files")
         if not self.systems:
@@ -188,7 +193,15 @@ def _to_ask(grid: Grid, evaluation: Evaluation, limits: Limits) -> Iterator[tupl
             found = evaluation.result(system, case, grid.each)
             if found is None or not is_done(found, grid.each):
                 own = replace(limits, window=limits.window or system.window)
-                options = Options(system.route, system.models, own, grid.demands)
+                options = Options(
+                    system.route,
+                    system.models,
+                    own,
+                    grid.demands,
+                    operator=grid.operator,
+                    purpose=grid.purpose,
+                    retain=grid.retain,
+                )
                 yield system, Job(case.question, options, evaluation.next_place(system, case))
 
 

@@ -138,7 +138,8 @@ def _served(raw: Any, usage: Any) -> Served:
     names = (getattr(raw, name, None) for name in ("model", "system_fingerprint"))
     model, fingerprint = (redacted(name)[:_NAME_CHARS] if isinstance(name, str) else "" for name in names)
     cached = _reported(getattr(usage, "prompt_tokens_details", None), "cached_tokens")
-    return Served(model, fingerprint, cached)
+    reasoning = _reported(getattr(usage, "completion_tokens_details", None), "reasoning_tokens")
+    return Served(model, fingerprint, cached, reasoning)
 
 
 def sent(bodies: list[bytes]) -> dict[str, Any]:

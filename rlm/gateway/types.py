@@ -81,11 +81,12 @@ class Attempt:
 @dataclass(frozen=True, slots=True)
 class Served:
     """Who replied, in the provider's words: '' or 0 where it says nothing. `cached_tokens`: of the prompt, those that
-    the provider had in its cache."""
+    the provider had in its cache; `reasoning_tokens`: of the reply, those that nobody is shown."""
 
     model: str = ""
     system_fingerprint: str = ""
     cached_tokens: int = 0
+    reasoning_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,15 @@
 """What a run may still spend, and for how long: one pool for a root conversation and all its descendants."""
 
+import asyncio
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from index_store.types import Json
-from rlm.gateway.gateway import Gateway
+from rlm.gateway.gateway import Gateway, Tell
 from rlm.gateway.ledger import Caps, Ledger, Reservation
 from rlm.gateway.models import price
-from rlm.gateway.types import Usage
+from rlm.gateway.types import Reply, Request, Usage
 
 #: Sizes of the call that is set aside for a last answer, as (prompt, reply) tokens. The first is taken that needs at
 #: most one part in LAST_PART of what is left under each cap.
@@ -18,7 +19,8 @@ LAST_PART = 4
 
 @dataclass(slots=True)
 class Budget:
-    """A pool of dollars, tokens and calls, and a clock.
+    """A pool of dollars, tokens and calls, and a clock. A replay puts another in its place, as all that a run has from
+    outside, beside its texts, comes by this.
 
     `gateway`: makes the model calls and charges them to its ledger. `timeout_s`: wall clock of the whole run. `last`:
     the reservation for one last answer when all else is spent; None where there is none. `began`: when the clock
@@ -46,12 +48,47 @@ class Budget:
         caps, seconds = self.ledger.left(), round(max(self.left_s, 0.0), 1)
         return {"usd": caps.usd, "tokens": caps.tokens, "calls": caps.calls, "seconds": seconds}
 
+    def told(self, conversation: str) -> dict[str, Json]:
+        """What is left, as the code or the model of a conversation is told."""
+        return self.left()
+
+    def within(self) -> asyncio.Timeout:
+        """A context that ends, with TimeoutError, when the time is up."""
+        return asyncio.timeout(max(self.left_s, 0.001))
+
+    def passed(self, conversation: str) -> str:
+        """Which cap was passed by what was spent, as `Ledger.passed`, for a conversation that a reply came to."""
+        return self.ledger.passed()
+
+    # -- calls -------------------------------------------------------------------------------------------
+
+    async def complete(
+        self, conversation: str, request: Request, held: Reservation | None, tell: Tell
+    ) -> Reply:
+        """Make one call of a conversation, as `Gateway.complete`."""
+        return await self.gateway.complete(request, held, tell)
+
+    def worsts(self, conversation: str, requests: Sequence[Request]) -> list[Usage]:
+        """What each of several calls of a conversation may use at most, as `Gateway.worst`."""
+        return [self.gateway.worst(request) for request in requests]
+
+    def reserve_all(self, conversation: str, worsts: Sequence[Usage]) -> list[Reservation]:
+        """Set aside what each of several calls needs at most. Raises OverBudget where they do not fit."""
+        return self.ledger.reserve_all(worsts)
+
+    def pays(self, request: Request) -> bool:
+        """Whether what is left pays for a call."""
+        left, worst = self.ledger.left(), self.gateway.worst(request)
+        return (left.tokens is None or worst.tokens <= left.tokens) and (
+            left.usd is None or worst.usd <= left.usd
+        )
+
     # -- the call that is set aside ----------------------------------------------------------------------
 
-    def reserve_last(self, model: str, first: Usage) -> None:
+    def reserve_last(self, model: str, first: Callable[[], Usage]) -> None:
         """Set one call to `model` aside, for an answer when all else is spent; none where the caps are too small for
         that beside the `first`."""
-        worst = last_call(model, self.ledger.left(), self.ledger.sure(), first)
+        worst = last_call(model, self.ledger.left(), self.ledger.sure(), first())
         self.last = None if worst is None else self.ledger.reserve(worst)
 
     def take_last(self) -> Reservation | None:
@@ -87,7 +124,8 @@ class Budget:
     def used(self, conversations: Iterable[str]) -> Usage:
         """The usage of these conversations and all their descendants so far."""
         wanted = frozenset(conversations)
-        shares = (usage for name, usage in self._used.items() if not wanted.isdisjoint(lineage(name)))
+        # Sorted, so that a sum of dollars does not hang on which of several children was the first to pay.
+        shares = (usage for name, usage in sorted(self._used.items()) if not wanted.isdisjoint(lineage(name)))
         return sum(shares, Usage())
 
 

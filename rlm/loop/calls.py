@@ -29,6 +29,8 @@ from rlm.prompts import refusals
 T = TypeVar("T")
 
 NAMES = ("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "budget", "history")
+#: Why what is left is noted where `budget()` in a cell asks for it: a replay gives the code the same.
+ASKED = "the code asked what is left"
 BATCH = 500  # prompts or questions
 PASSAGES = 10_000  # in one call, all prompts of a batch together
 PASSAGE_CHARS = 1_000_000  # in one prompt
@@ -127,7 +129,7 @@ class Calls:
     # -- one method a name -------------------------------------------------------------------------------
 
     async def _budget(self) -> Json:
-        return self.run.budget.left()
+        return self.run.record_budget(self.conversation, ASKED)
 
     async def _history(self, cell: int) -> Json:
         if not checks.is_whole(cell) or not 0 < cell <= len(self.past):
@@ -210,14 +212,14 @@ class Calls:
         return Request(model, tuple(messages), self.run.limits.reply_tokens)
 
     def _worsts(self, requests: Sequence[Request]) -> list[Usage]:
-        return [self.run.budget.gateway.worst(request) for request in requests]
+        return self.run.budget.worsts(self.conversation, requests)
 
     @contextmanager
     def _reserved(self, worsts: Sequence[Usage]) -> Iterator[list[Reservation]]:
         """Reserve what each call needs at most, while they are under way. Raises OverBudget where all do not fit."""
         ledger = self.run.budget.ledger
         try:
-            reservations = ledger.reserve_all(worsts)
+            reservations = self.run.budget.reserve_all(self.conversation, worsts)
         except OverBudget as e:
             self.run.record_budget(self.conversation, str(e))
             raise

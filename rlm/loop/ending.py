@@ -33,6 +33,7 @@ async def take_draft(talk: Conversation, stop: str) -> None:
 
 #: A printed line shorter than this may stand in a text by chance; so many lines are looked at.
 LINE_CHARS, LINES = 12, 1_000
+KEPT_BACK = "the call kept back for it answers from what was read"
 NO_EVIDENCE = (
     "nothing was read and a search found nothing: there is no evidence to answer from, and no call was made"
 )
@@ -50,7 +51,7 @@ async def last_words(talk: Conversation, question: str, stop: str, error: str, t
         run.budget.release_last()
         run.journal.note(talk.id, f"stopped by {stop}: {NO_EVIDENCE}")
         return run.conclude(talk.id, "", (), stop, ". ".join(filter(None, (error, NO_EVIDENCE))))
-    run.journal.note(talk.id, f"stopped by {stop}: the call kept back for it answers from what was read")
+    run.journal.note(talk.id, f"stopped by {stop}: {KEPT_BACK}")
     ended = await answer_once(run, question, Passages(tuple(evidence), {}), run.budget.take_last(), stop)
     return replace(ended, error=ended.error or error)
 

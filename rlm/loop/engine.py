@@ -11,7 +11,6 @@ from rlm import prompts
 from rlm.answers.citations import Conclusion
 from rlm.answers.demands import unmet
 from rlm.gateway.errors import GatewayError, OverBudget
-from rlm.gateway.models import window
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Reply
 from rlm.loop.cells import run_cell
@@ -55,7 +54,7 @@ async def pursue(talk: Conversation, question: str) -> Conclusion:
     Only the root watches the wall clock: its children are calls of its cell, and end with it.
     """
     run, talk.draft, talk.cited = talk.run, {}, None
-    stop, error = await _run_to_the_end(talk, None if talk.depth else max(run.budget.left_s, 0.001))
+    stop, error = await _run_to_the_end(talk)
     if stop in ("turns", "budget", "timeout", "no code"):
         await take_draft(talk, stop)
     content, kept_back = str(talk.draft.get("content") or ""), stop in ("turns", "budget", "no code")
@@ -66,10 +65,10 @@ async def pursue(talk: Conversation, question: str) -> Conclusion:
     return run.conclude(talk.id, content, talk.cited, stop, error)
 
 
-async def _run_to_the_end(talk: Conversation, timeout_s: float | None) -> tuple[str, str]:
+async def _run_to_the_end(talk: Conversation) -> tuple[str, str]:
     """(why the conversation ended, a sentence where a model could not be asked or writes no code)."""
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout(None) if talk.depth else talk.run.budget.within():
             stop = await _turns(talk)
             model = talk.run.models.root
             return stop, NEVER_CODE.format(model=model, replies=NO_CODE_REPLIES) * (stop == "no code")
@@ -119,7 +118,7 @@ async def _ask(talk: Conversation) -> Reply:
 def _put_away(talk: Conversation) -> None:
     """Take the oldest turns out of the messages when they near the model's window."""
     model = talk.run.models.root
-    tokens = talk.run.limits.window or window(model) or UNKNOWN_WINDOW
+    tokens = talk.run.window or UNKNOWN_WINDOW
     shorter = put_away(talk.messages, talk.turns, tokens, lambda message: count_tokens(model, [message]))
     if shorter is not None:
         gone = len(talk.messages) - len(shorter)
@@ -157,6 +156,6 @@ def _in_short(code: str, result: CellResult) -> str:
 
 def _cell_report(talk: Conversation, result: CellResult, turns: int, lacks: str) -> str:
     """What the model sees of a cell: what it printed, what was cut, what the answer lacks, what is left."""
-    left = prompts.left(talk.run.budget.left() | {"turns": turns}, lacks)
+    left = prompts.left(talk.run.budget.told(talk.id) | {"turns": turns}, lacks)
     below = "\n".join([*talk.tell_cuts(), left])
     return prompts.output(talk.cell, result.status, result.stdout, result.error, below)

@@ -12,7 +12,8 @@ from rlm.loop.conversation import Conversation
 from rlm.loop.marking import own_words
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs, Visit
-from rlm.sandbox import SandboxLimits, open_session
+from rlm.sandbox import SandboxLimits, Session, open_session
+from rlm.sandbox.types import Serve
 
 #: A note in the trace.
 GIVEN_WHOLE = "the text is given to the worker whole: what its code reads of it without a verb is no visit"
@@ -57,6 +58,9 @@ def begin(
         record_scan(talk)
         return answer(name, args, kwargs)
 
+    def opening(serve: Serve, limits: SandboxLimits) -> Session:
+        return open_session(serve, CALLS, limits, intro=intro, backend=run.limits.backend)
+
     def record(visit: Visit) -> None:
         record_visit(run, id, cell_now, visit)
         talk.seen.extend(entry for entry in visit.shown if not entry["level"])
@@ -68,7 +72,7 @@ def begin(
     if "context_text" in intro:
         run.journal.note(id, GIVEN_WHOLE)
         run.journal.flag(id, "context", verbs.view.passages())
-    session = open_session(serve, CALLS, limits, intro=intro, backend=run.limits.backend)
+    session = run.sandbox(id, opening, serve, limits)
     talk = Conversation(run, id, depth, calls, session, [])
     return talk
 

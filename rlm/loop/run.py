@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from index_store.index import Index
@@ -11,7 +11,15 @@ from index_store.types import Json
 from index_store.view import View
 from rlm.answers.citations import Citation, Conclusion, event_of, resolve
 from rlm.answers.demands import Demands, unmet
-from rlm.audit.kinds import Answered, BudgetNoted, ModelAnswered, ModelAsked, ModelFailed, OverCap
+from rlm.audit.kinds import (
+    Answered,
+    BudgetNoted,
+    ModelAnswered,
+    ModelAsked,
+    ModelFailed,
+    ModelsChanged,
+    OverCap,
+)
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.gateway import charged
 from rlm.gateway.ledger import Reservation
@@ -20,11 +28,21 @@ from rlm.gateway.types import Attempt, Message, Reply, Request, Served
 from rlm.limits import Limits, Models
 from rlm.loop.budget import Budget
 from rlm.loop.recording import Journal
+from rlm.sandbox import SandboxLimits, Session
+from rlm.sandbox.types import Serve
 
+#: Opens a session that serves its calls so, under such limits.
+Opening = Callable[[Serve, SandboxLimits], Session]
+#: The session of a conversation, opened with what serves its calls and its limits.
+Sandbox = Callable[[str, Opening, Serve, SandboxLimits], Session]
 #: Sandboxes of one depth at the same time: each is a process that may use as much memory as a sandbox is allowed.
 SANDBOXES = 8
 #: What a person is told, once, where a provider tells too little.
 NO_COUNTS = "{model} reports no token counts that can be read: they are counted here"
+
+
+def _as_opened(conversation: str, opening: Opening, serve: Serve, limits: SandboxLimits) -> Session:
+    return opening(serve, limits)
 
 
 @dataclass(slots=True)
@@ -32,7 +50,9 @@ class Run:
     """What a root conversation and its descendants share: one index, one budget, one trace, one event loop.
 
     `view`: what of the index the question is about; no conversation sees, and no citation names, anything else.
-    `loop`: where model calls are made; cells wait for it in threads of their own.
+    `loop`: where model calls are made; cells wait for it in threads of their own. `sandbox`: gives the session of
+    a conversation, which a replay holds to its record. `window`: tokens that the root model takes, None where that is
+    not known.
     """
 
     view: View
@@ -42,6 +62,8 @@ class Run:
     budget: Budget
     journal: Journal
     loop: asyncio.AbstractEventLoop
+    sandbox: Sandbox = _as_opened
+    window: int | None = None
     _calls: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _slots: dict[int, asyncio.Semaphore] = field(default_factory=dict)
 
@@ -64,6 +86,11 @@ class Run:
     def shares(self, children: int) -> list["Run"]:
         """The run of each of `children` children: on a share of what is left, and with no demands on its answer."""
         return [replace(self, budget=share, demands=Demands()) for share in self.budget.shares(children)]
+
+    def change(self, models: Models, window: int | None) -> None:
+        """Ask other models from now on, of which the root takes `window` tokens; the trace says so."""
+        self.models, self.window = models, window
+        self.journal.record("0", ModelsChanged(models=models.as_json(), window=window))
 
     # -- model calls -------------------------------------------------------------------------------------
 
@@ -104,7 +131,7 @@ class Run:
         self.journal.record(conversation, asked)
         attempts, began = list[Attempt](), time.monotonic()
         try:
-            reply = await self.budget.gateway.complete(request, reservation, attempts.append)
+            reply = await self.budget.complete(conversation, request, reservation, attempts.append)
         except (GatewayError, asyncio.CancelledError) as e:
             self._record_failure(conversation, call, model, e, time.monotonic() - began, attempts)
             raise
@@ -119,6 +146,8 @@ class Run:
             cached=False,
             attempts=attempts,
             served=None if reply.served == Served() else reply.served,
+            tool_call=reply.tool_call or None,
+            structured=reply.structured or None,
         )
         self.journal.record(conversation, answered)
         if reply.estimated:
@@ -128,7 +157,7 @@ class Run:
 
     def _tell_passed(self, conversation: str) -> None:
         """Record that a reply passed a cap, and by how much, once for each call that left it so."""
-        if passed := self.budget.ledger.passed():
+        if passed := self.budget.passed(conversation):
             self.record_budget(conversation, passed)
 
     def _record_failure(
@@ -159,11 +188,12 @@ class Run:
         if refused:
             self.record_budget(conversation, str(error))
 
-    def record_budget(self, conversation: str, reason: str) -> None:
-        """Record what the ledger has spent, reserved and left, and why it is recorded now."""
-        ledger, left = self.budget.ledger, self.budget.left()
+    def record_budget(self, conversation: str, reason: str) -> dict[str, Json]:
+        """Record what the ledger has spent, reserved and left, and why it is recorded now; returns what is left."""
+        ledger, left = self.budget.ledger, self.budget.told(conversation)
         noted = BudgetNoted(spent=ledger.spent, reserved=ledger.reserved, left=left, reason=reason)
         self.journal.record(conversation, noted)
+        return left
 
     # -- answers -----------------------------------------------------------------------------------------
 
@@ -177,6 +207,6 @@ class Run:
         """The conclusion of a conversation, which is recorded. `stop`: why it ended; `error`: why it failed."""
         events = [event_of(self.index, citation) for citation in citations]
         lacks = unmet(self.demands, content, citations) if stop == "unmet" else None
-        error = ". ".join(filter(None, (error, self.budget.ledger.passed())))
+        error = ". ".join(filter(None, (error, self.budget.passed(conversation))))
         self.journal.record(conversation, Answered(content=content, citations=events, stop=stop, lacks=lacks))
         return Conclusion(content, tuple(citations), stop, error, lacks or "")

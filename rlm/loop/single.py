@@ -125,7 +125,7 @@ async def answer_once(
     texts = [(block.name, block.text) for block in passages.blocks]
     await asyncio.to_thread(run.journal.flag, "0", "passages", texts)  # reading a long text takes a while
     try:
-        async with asyncio.timeout(max(run.budget.left_s, 0.001)):
+        async with run.budget.within():
             await tries.ask(1 if cut_short else TRIES)
     except TimeoutError:
         stop = "timeout"
@@ -198,13 +198,10 @@ def _messages(run: Run, question: str, passages: Passages) -> list[Message]:
 
 def fitting(run: Run, question: str, passages: Passages) -> Passages:
     """All, half, a quarter ... of the passages: the most that the budget pays a call over; all where it pays none."""
-    left, blocks = run.budget.ledger.left(), passages.blocks
+    blocks = passages.blocks
     while blocks:
         messages = tuple(_messages(run, question, replace(passages, blocks=blocks)))
-        worst = run.budget.gateway.worst(Request(run.models.root, messages, run.limits.reply_tokens))
-        if (left.tokens is None or worst.tokens <= left.tokens) and (
-            left.usd is None or worst.usd <= left.usd
-        ):
+        if run.budget.pays(Request(run.models.root, messages, run.limits.reply_tokens)):
             return replace(passages, blocks=blocks)
         blocks = blocks[: len(blocks) // 2]
     return passages

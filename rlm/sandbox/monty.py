@@ -120,6 +120,10 @@ class MontySession(Session):
         with suppress(OSError):
             os.kill(self._pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
 
+    def interrupt(self) -> None:
+        """End the cell under way as if its time were up."""
+        self._cell_calls.end("time")
+
     def close(self) -> None:
         """End the session and free what it holds; may be called twice."""
         self.ended = True
@@ -261,16 +265,16 @@ class _CellCalls:
         try:
             value = self._served(name, items, named)
             if self._session.clock.left_s() <= 0:  # Monty's own limit does not count what the host does
-                self._end("time")
+                self.end("time")
             return value
         except CallRefused as refused:
             self._refused += 1
             if self._refused > self._session.limits.refusals:
-                self._end("refusals")
+                self.end("refusals")
             raise RuntimeError(str(refused)) from None
         except Exception as fault:
             self.fault = fault
-            self._end("outside")
+            self.end("outside")
             raise
 
     def _served(self, name: str, items: list[Any], named: dict[str, Any]) -> Json:
@@ -284,7 +288,7 @@ class _CellCalls:
         sent = _as_json(name, [items, named])
         return session.serve(name, sent[0], sent[1])
 
-    def _end(self, reason: str) -> None:
+    def end(self, reason: str) -> None:
         self.reason = reason
         with suppress(OSError):
             os.kill(self._session._pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)

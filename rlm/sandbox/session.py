@@ -29,6 +29,7 @@ from rlm.sandbox.types import (
 
 START_S = 20.0
 REPLAY_S = 1.0
+KEPT_S = 3_600.0
 REPLAY_BYTES = 16 << 20
 _SIGNALS: dict[int, str] = {signal.SIGXCPU: "cpu", signal.SIGSYS: "forbidden", signal.SIGKILL: "signal"}
 
@@ -101,6 +102,13 @@ class LinuxSession(Session):
             if self._line is not None:
                 self._line.worker.kill()
 
+    def interrupt(self) -> None:
+        """End the cell under way as if its time were up."""
+        with self._lock:
+            self.clock.stop()
+            if self._line is not None:
+                self._line.worker.kill()
+
     def close(self) -> None:
         """End the session and free what it holds; may be called twice."""
         self.ended = True
@@ -143,12 +151,17 @@ class LinuxSession(Session):
         if line is not None:
             line.worker.close()
 
+    @property
+    def _again_s(self) -> float:
+        """What earlier cells may have taken together to be run again."""
+        return KEPT_S if self.limits.keeps else REPLAY_S
+
     def _remember(self, record: CellRecord) -> None:
         """Add a cell to those that a new worker runs again. Past the bounds all are dropped: a worker must not fill the
         parent's memory."""
         self._history.append(record)
         self._is_costly = self._is_costly or (
-            sum(t.seconds for t in self._history) > REPLAY_S
+            sum(t.seconds for t in self._history) > self._again_s
             or sum(t.size + len(t.code) for t in self._history) > REPLAY_BYTES
         )
         if self._is_costly:
@@ -179,7 +192,7 @@ class LinuxSession(Session):
 
     def _replay(self) -> bool:
         """Run the history again with its recorded replies. False where it does not go the same way."""
-        clock = Clock(3 * REPLAY_S)
+        clock = Clock(3 * self._again_s)
         try:
             line = self._ready_line() if self._history else None
             return line is None or all(_same_again(line, record, clock) for record in self._history)

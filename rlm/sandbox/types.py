@@ -33,7 +33,8 @@ class CallRefused(RlmError):
 class SandboxLimits:
     """What one session may use. `cell_timeout_s` runs on a `Clock`; `cpu_s` and
     `memory_mb` (address space, interpreter included) hold for one worker; `calls_per_cell` and `refusals` (calls
-    that `serve` may refuse before the cell is stopped) for one cell."""
+    that `serve` may refuse before the cell is stopped) for one cell. `keeps`: earlier cells are run again after
+    a kill however long they took; else their variables are lost where that takes more than a second."""
 
     cell_timeout_s: float = 30.0
     memory_mb: int = 512
@@ -42,6 +43,7 @@ class SandboxLimits:
     session_output_chars: int = 400_000
     calls_per_cell: int = 10_000
     refusals: int = 200
+    keeps: bool = False
 
 
 @dataclass(slots=True)
@@ -103,8 +105,8 @@ Intro: TypeAlias = Mapping[str, Json]
 
 class Session(Protocol):
     """Cells over one namespace, whatever runs them: what a backend provides. Blocking; `run`, `reset` and `close`
-    belong to one thread, `kill` to any. `layers`: which means of confinement hold, by name. `ended`: nothing runs
-    any more. `clock`: of the cell under way, for who serves its calls; `kill` stops it."""
+    belong to one thread, `kill` and `interrupt` to any. `layers`: which means of confinement hold, by name. `ended`:
+    nothing runs any more. `clock`: of the cell under way, for who serves its calls; `kill` stops it."""
 
     layers: dict[str, bool]
     limits: SandboxLimits
@@ -120,6 +122,9 @@ class Session(Protocol):
 
     def kill(self) -> None:
         """End the session now, whatever it is doing; a running `run` returns with status "killed"."""
+
+    def interrupt(self) -> None:
+        """End the cell under way as if its time were up."""
 
     def close(self) -> None:
         """End the session and free what it holds; may be called twice."""

@@ -6,11 +6,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm.audit.check.reached import Coverage, Lost
-from rlm.audit.check.searching import with_index, without_index
-from rlm.audit.check.sentences import ClaimCheck
-from rlm.audit.check.steps import Option, Step
-from rlm.audit.check.verdict import DEFAULT, Findings, Judged, RunVerdict, Thresholds, judge
+from rlm.audit.check.findings import ClaimCheck, Coverage, Findings, Lost, Option, Step
+from rlm.audit.check.verdict import DEFAULT, Judged, RunVerdict, Thresholds, judge
 from rlm.audit.events import RecordedEvent
 from rlm.audit.log import TraceError
 from rlm.audit.pairs import Pair, pairs_of
@@ -118,11 +115,12 @@ def report_of(
     events: Sequence[RecordedEvent], index: "Index | None", thresholds: Thresholds = DEFAULT
 ) -> Report:
     """As `check`, of events that are as they were written, and the very index that they name."""
+    from rlm.audit.check.searching import with_index, without_index  # numpy and the index come with it
+
     pairs = pairs_of(events)
-    look: Callable[[Pair, Sequence[RecordedEvent], Thresholds], Findings] = without_index
-    if index is not None:
-        look = with_index(index, events)
-    found = [look(pair, events, thresholds) for pair in pairs]
+    look: Callable[[Pair, Thresholds], Findings]
+    look = without_index(events) if index is None else with_index(index, events)
+    found = [look(pair, thresholds) for pair in pairs]
     verdicts = [judge(one, thresholds) for one in found]
     return Report(
         _worst([one.verdict for one in verdicts]),

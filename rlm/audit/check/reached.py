@@ -13,43 +13,19 @@ By what is recorded and the tree of the index:
 from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 from index_store.errors import IndexStoreError
 from index_store.index import Index
 from index_store.types import Span
 from rlm.audit.check.evidence import Passage, above
+from rlm.audit.check.findings import Coverage, Lost, Stage
+from rlm.audit.check.steps import prompts_of
 from rlm.audit.claims import STANDING
 from rlm.audit.events import RecordedEvent
 from rlm.audit.given import given_at, packed
 from rlm.audit.routing import entered_by, given_to_models
-
-Stage: TypeAlias = Literal["not offered", "not entered", "not read", "not cited"]
-
-
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """Of the evidence in the strong passages, from 0 to 1, what a run was offered, entered, read and cited; None each
-    where there is no index to tell by."""
-
-    offered: float | None = None
-    entered: float | None = None
-    read: float | None = None
-    cited: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """A strong passage that the answer does not cite, and the first stage at which it fell out. `share`: of all
-    evidence."""
-
-    node: str
-    doc: str
-    start: int
-    end: int
-    stage: Stage
-    label: str = ""
-    share: float = 0.0
+from rlm.gateway.blocks import Block
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +52,36 @@ class Trail:
     cited: set[int] = field(default_factory=set)
 
 
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is read off all events of a run once. `given`: the data blocks in asks of models, by seq; `read`: the spans
+    whose whole text was given, by seq; `prompts`: what each child was asked."""
+
+    given: Mapping[int, list[Block]]
+    read: Mapping[int, list[Span]]
+    prompts: Mapping[str, str]
+
+    @classmethod
+    def of(cls, index: Index, run: Sequence[RecordedEvent]) -> "Record":
+        """Those of a run that asked this index."""
+        read: dict[int, list[Span]] = {}
+        for seq, span in given_at(index, run):
+            read.setdefault(seq, []).append(span)
+        return cls(given_to_models(run), read, prompts_of(run))
+
+
 def trail_of(
-    index: Index,
-    events: Sequence[RecordedEvent],
-    run: Sequence[RecordedEvent],
-    cited: Sequence[Mapping[str, Any]],
+    index: Index, events: Sequence[RecordedEvent], record: Record, cited: Sequence[Mapping[str, Any]]
 ) -> Trail:
-    """The trail of `events`, a part of the events of a `run`; `cited`: the citations of its answer."""
-    trail, known, given = Trail(), Known(index), given_to_models(run)
-    seqs = {event["seq"] for event in events}
+    """The trail of some events of a run; `cited`: the citations of its answer."""
+    trail, known = Trail(), Known(index)
     for event in events:
         if event["kind"] == "visited" and not event.get("error"):
             trail.shown.update(numbers_of(index, [ref["node"] for ref in event["shown"]]))
-        trail.entered.update(numbers_of(index, entered_by(event, known, given)))
-    trail.shown.update(numbers_of(index, packed(events)))
-    for seq, span in given_at(index, run):
-        if seq in seqs:
+        trail.entered.update(numbers_of(index, entered_by(event, known, record.given)))
+        for span in record.read.get(event["seq"], ()):
             trail.read.update(chunks_of(index, span))
+    trail.shown.update(numbers_of(index, packed(events)))
     for one in cited:
         if one["supported"] in STANDING and None not in (one["doc"], one["start"], one["end"]):
             trail.cited.update(chunks_of(index, Span(one["doc"], one["start"], one["end"])))

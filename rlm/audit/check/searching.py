@@ -1,7 +1,7 @@
 """What a check finds of one question: with the index by searching it anew, without it by what the run recorded."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -12,22 +12,22 @@ from index_store.errors import IndexStoreError
 from index_store.index import Index
 from index_store.search import chunks_in
 from rlm.audit.check.evidence import Evidence, best_at, evidence_for, strong_passages
-from rlm.audit.check.reached import Coverage, Trail, coverage_of, lost_in, numbers_of, trail_of
-from rlm.audit.check.sentences import NOT_FOUND, ClaimCheck, checked_claims
-from rlm.audit.check.steps import Offer, Step, judged, offers_of
-from rlm.audit.check.verdict import Findings, Thresholds
+from rlm.audit.check.findings import ClaimCheck, Coverage, Findings, Step
+from rlm.audit.check.reached import Record, Trail, coverage_of, lost_in, numbers_of, trail_of
+from rlm.audit.check.sentences import NOT_FOUND, checked_claims
+from rlm.audit.check.steps import Offer, judged, offers_of, prompts_of
+from rlm.audit.check.verdict import Thresholds
 from rlm.audit.claims import STANDING
-from rlm.audit.events import RecordedEvent
+from rlm.audit.events import MAX_NUMBER, RecordedEvent
 from rlm.audit.given import scope_of
 from rlm.audit.pairs import Pair
 from rlm.audit.routing import places_of
 
-Look = Callable[[Pair, Sequence[RecordedEvent], Thresholds], Findings]
+Look = Callable[[Pair, Thresholds], Findings]
 MOST_QUERIES = (
     300  # different questions of one run that are searched for; of more, steps are judged by the first alone
 )
 MOST_STEPS = 10_000
-GREP_S = 5.0  # on looking for one quote
 
 
 def with_index(index: Index, run: Sequence[RecordedEvent]) -> Look:
@@ -35,25 +35,27 @@ def with_index(index: Index, run: Sequence[RecordedEvent]) -> Look:
     scope = scope_of(run)
     allowed = np.arange(index.levels[0], dtype=np.int64) if scope.is_all else chunks_in(index, scope)
     found: dict[str, Evidence] = {}
+    record = Record.of(index, run)
 
-    def evidence(query: str) -> Evidence | None:
-        if query not in found and len(found) < MOST_QUERIES:
+    def evidence(query: str, always: bool = False) -> Evidence | None:
+        if query not in found and (always or len(found) < MOST_QUERIES):
             found[query] = evidence_for(index, query, allowed)
         return found.get(query)
 
-    return partial(_looked, index, evidence)
+    return partial(_looked, index, evidence, record)
 
 
 def _looked(
     index: Index,
-    evidence: Callable[[str], Evidence | None],
+    evidence: Callable[..., Evidence | None],
+    record: Record,
     pair: Pair,
-    run: Sequence[RecordedEvent],
     thresholds: Thresholds,
 ) -> Findings:
     citations = _citations(pair)
-    trail = trail_of(index, pair.events, run, citations)
-    best = evidence(pair.question) or evidence_for(index, pair.question, np.arange(index.levels[0]))
+    trail = trail_of(index, pair.events, record, citations)
+    best = evidence(pair.question, always=True)
+    assert best is not None
     passages = strong_passages(index, best, thresholds.strong, thresholds.passages)
     touched = _touched(index, trail)
 
@@ -64,7 +66,7 @@ def _looked(
         return sum(one.at(number) for number in numbers_of(index, [node]))
 
     steps = []
-    for offer in _some(offers_of(pair.question, pair.events, run)):
+    for offer in _some(offers_of(pair.question, pair.events, record.prompts)):
         ranked = {query: one for query in offer.queries if (one := evidence(query))} or {pair.question: best}
         masses = {query: partial(mass, one) for query, one in ranked.items()}
         steps.append(_judged(offer, masses, is_taken, thresholds))
@@ -75,13 +77,13 @@ def _looked(
         _claims(pair, citations, thresholds, partial(_stands, index)),
         float(best.shares[0]) if len(best.shares) else 0.0,
         best_at(index, best, trail.cited),
+        best_at(index, best, trail.read),
         **_end(pair, citations),
     )
 
 
-def without_index(pair: Pair, run: Sequence[RecordedEvent], thresholds: Thresholds) -> Findings:
-    """What the record alone says of a question: its steps by the scores and shares that the run was shown."""
-    citations = _citations(pair)
+def without_index(run: Sequence[RecordedEvent]) -> Look:
+    """What looks at a question of a run by its record alone: its steps by the scores and shares that it was shown."""
     places = places_of(run)
     taken = {node for node, place in places.items() if place.entered or place.cited}
     waiting = list(taken)
@@ -90,32 +92,40 @@ def without_index(pair: Pair, run: Sequence[RecordedEvent], thresholds: Threshol
         if parent is not None and parent in places and parent not in taken:
             taken.add(parent)
             waiting.append(parent)
+    return partial(_recorded, taken, prompts_of(run))
+
+
+def _recorded(taken: Set[str], prompts: Mapping[str, str], pair: Pair, thresholds: Thresholds) -> Findings:
+    citations, steps = _citations(pair), []
     scores = {event["seq"]: _scores(event) for event in pair.events if event["kind"] == "visited"}
-    steps = []
-    for offer in _some(offers_of(pair.question, pair.events, run)):
+    for offer in _some(offers_of(pair.question, pair.events, prompts)):
         if recorded := scores.get(offer.seq):
-            masses = {offer.queries[-1]: lambda node, by=recorded: by.get(node, 0.0)} if offer.queries else {}
-            if masses:
-                steps.append(
-                    _judged(offer, masses, taken.__contains__, thresholds, " (by what the run recorded)")
-                )
-    return Findings(
-        Coverage(), (), steps, _claims(pair, citations, thresholds, None), None, None, **_end(pair, citations)
-    )
+            masses = {offer.queries[-1]: partial(_recorded_at, recorded)}
+            steps.append(
+                _judged(offer, masses, taken.__contains__, thresholds, " (by what the run recorded)")
+            )
+    claims = _claims(pair, citations, thresholds, None)
+    return Findings(Coverage(), (), steps, claims, None, None, None, **_end(pair, citations))
+
+
+def _recorded_at(scores: Mapping[str, float], node: str) -> float:
+    return scores.get(node, 0.0)
 
 
 def _scores(event: RecordedEvent) -> dict[str, float]:
     """The evidence that a list gave of its nodes: the shares of `branches`, or a softmax over the scores of hits."""
-    verb, shown = event["verb"], event["shown"]
-    scores = {
-        ref["node"]: float(ref["score"]) for ref in shown if ref["node"] and ref.get("score") is not None
-    }
-    if verb == "branches":
-        return scores
-    if verb != "search" or not scores:
-        return {}
+    name = {"branches": "share", "search": "score"}.get(event["verb"])
+    result = event["result"] if name and isinstance(event["result"], list) else []
+    items = [item for item in result if isinstance(item, dict) and isinstance(item.get("node"), str)]
+    scores = {item["node"]: float(item[name]) for item in items if _is_number(item.get(name))}
+    if event["verb"] == "branches" or not scores:
+        return {node: max(share, 0.0) for node, share in scores.items()}
     best = max(scores.values())
     return {node: float(np.exp(max(score - best, -700.0))) for node, score in scores.items()}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER
 
 
 def _judged(

@@ -15,6 +15,7 @@ from typing import Any
 from index_store.lexical import words as stems
 from index_store.names import folded, names_in
 from index_store.terminal import count, one_line
+from rlm.audit.check.findings import ClaimCheck
 from rlm.audit.claims import STANDING, names_claims, statements
 from rlm.audit.likeness import one_mark
 from rlm.audit.telling import NUMBER
@@ -49,20 +50,6 @@ _NUMBER_WORDS = {
     )
 }
 _NAMED = 5  # things that are missing, in a sentence about them
-
-
-@dataclass(frozen=True, slots=True)
-class ClaimCheck:
-    """A sentence of an answer. `supported`: whether what it says occurs in what it cites; `why`, in one sentence.
-    `missing`: the numbers and names of it that do not occur there; `citations`: by their numbers, from 1. `hard`:
-    whether it lacks support by more than other words: a number, a name, a quote, or any citation that stands."""
-
-    text: str
-    supported: bool
-    why: str
-    missing: tuple[str, ...] = ()
-    citations: tuple[int, ...] = ()
-    hard: bool = False
 
 
 @dataclass(frozen=True, slots=True)

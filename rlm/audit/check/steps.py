@@ -2,13 +2,10 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
 
+from rlm.audit.check.findings import Choice, Option, Step, StepVerdict
 from rlm.audit.events import RecordedEvent
 from rlm.gateway.blocks import outside
-
-StepVerdict: TypeAlias = Literal["reasonable", "questionable", "cannot tell"]
-Choice: TypeAlias = Literal["children", "hits", "branches", "siblings", "documents"]
 
 #: Verbs whose result is text, not a list to choose from.
 _TEXTS = frozenset({"gather", "peek", "read", "slice", "text", "contains", "length", "packs"})
@@ -35,44 +32,18 @@ class Offer:
     entered: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """One of the nodes on offer at a step. `mass`: its share of the evidence on offer there; `taken`: whether it, or
-    something below it, was entered, read or cited."""
-
-    node: str
-    mass: float
-    taken: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A choice, judged. `taken`: the id of the best node that was taken, None where none was; `rank`: its place among
-    `of`; `regret`: by how much the best that was passed by is better, as a share of the evidence on offer, from 0 to 1.
-    `offered`: all options, best first; `query`: the question by which they are ranked here."""
-
-    seq: int
-    choice: Choice
-    taken: str | None
-    rank: int | None
-    of: int
-    regret: float | None
-    verdict: StepVerdict
-    why: str
-    query: str = ""
-    offered: tuple[Option, ...] = ()
-
-
-def offers_of(
-    question: str, events: Sequence[RecordedEvent], run: Sequence[RecordedEvent]
-) -> Iterator[Offer]:
-    """The choices among `events`, a part of the events of a `run`, in order."""
-    prompts = {
+def prompts_of(run: Sequence[RecordedEvent]) -> dict[str, str]:
+    """What each child of a run was asked, without the passages in it, by the id of its conversation."""
+    return {
         child: outside(prompt)
         for event in run
         if event["kind"] == "child_called"
         for child, prompt in zip(event["children"], event["prompts"], strict=False)
     }
+
+
+def offers_of(question: str, events: Sequence[RecordedEvent], prompts: Mapping[str, str]) -> Iterator[Offer]:
+    """The choices among the events of a question, in order; `prompts`: as from `prompts_of`."""
     listed: set[str] = set()
     for event in events:
         if event["kind"] != "visited" or event.get("error"):

@@ -5,9 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
 from index_store.terminal import count, one_line
-from rlm.audit.check.reached import Coverage, Lost
-from rlm.audit.check.sentences import ClaimCheck
-from rlm.audit.check.steps import Step
+from rlm.audit.check.findings import Findings, Lost, Step
 
 RunVerdict: TypeAlias = Literal["reasonable", "questionable", "cannot tell"]
 #: What ended a run that had not finished.
@@ -24,9 +22,9 @@ class Thresholds:
     must occur in what it cites; `unsupported`: of the sentences, the most that may lack support by more than words.
     """
 
-    strong: float = 0.1
-    passages: int = 10
-    cited: float = 0.3
+    strong: float = 0.03
+    passages: int = 15
+    cited: float = 0.4
     regret: float = 0.3
     on_offer: float = 0.05
     words: float = 0.4
@@ -43,25 +41,6 @@ class Judged:
 
     verdict: RunVerdict
     reasons: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Findings:
-    """What was found of one question. `best`, `best_cited`: the shares of the strongest passage and of the strongest
-    that the answer cites; None without an index. `stop`: what ended it. `has_answer`, `says_not_found`: of its answer;
-    `citations`: how many it has, `standing` of them stand in the documents."""
-
-    coverage: Coverage
-    lost: Sequence[Lost]
-    steps: Sequence[Step]
-    claims: Sequence[ClaimCheck]
-    best: float | None
-    best_cited: float | None
-    stop: str
-    has_answer: bool
-    says_not_found: bool
-    citations: int
-    standing: int
 
 
 def judge(found: Findings, thresholds: Thresholds) -> Judged:
@@ -88,19 +67,27 @@ def _ended(found: Findings) -> list[str]:
 
 
 def _evidence_against(found: Findings, thresholds: Thresholds) -> list[str]:
-    if found.best is None or found.best_cited is None or not found.has_answer:
+    reached = found.best_read if found.says_not_found else found.best_cited
+    if found.best is None or reached is None or not found.has_answer:
         return []
-    if found.best_cited >= thresholds.cited * found.best:
+    if reached >= thresholds.cited * found.best:
         return []
-    share = found.best_cited / found.best if found.best else 0.0
+    share = reached / found.best if found.best else 0.0
+    least = f"less than {_percent(thresholds.cited)}"
     told = (
-        f"the best passage that the answer cites has {_percent(share)} of the evidence of the best there is, "
-        f"less than {_percent(thresholds.cited)}"
-        if found.citations
+        f"{_best_came_to(found)} has {_percent(share)} of the evidence of the best there is, {least}"
+        if found.citations or found.says_not_found
         else "the answer cites nothing"
     )
     worst = f"; {_where_lost(found.lost[0])}" if found.lost else ""
     return [f"{told}{worst}", *_limited(found)]
+
+
+def _best_came_to(found: Findings) -> str:
+    """The passage by which a run is judged, in words: cited, or read where the answer says that nothing holds it."""
+    if found.says_not_found:
+        return "the answer says that the documents do not hold it, and the best passage that was read"
+    return "the best passage that is cited"
 
 
 def _limited(found: Findings) -> list[str]:
@@ -138,8 +125,9 @@ def _evidence_for(found: Findings) -> list[str]:
         f"of the evidence that an independent search finds, {_percent(cover.read or 0)} was read and "
         f"{_percent(cover.cited or 0)} is cited"
     )
-    share = 0.0 if not found.best else (found.best_cited or 0.0) / found.best
-    best = f"the best passage that is cited has {_percent(share)} of the evidence of the best there is"
+    reached = found.best_read if found.says_not_found else found.best_cited
+    share = 0.0 if not found.best else (reached or 0.0) / found.best
+    best = f"{_best_came_to(found)} has {_percent(share)} of the evidence of the best there is"
     by = LIMITS.get(found.stop)
     ended = [f"{by} ended the search (stop: {found.stop})"] if by else []
     return [best, told, *ended]

@@ -154,6 +154,9 @@ def _numbers(events: Sequence[RecordedEvent]) -> Html:
     return facts(pairs, "numbers")
 
 
+_ACCOUNT = {"operator": "Asked by", "purpose": "Purpose", "retain_until": "Keep until"}
+
+
 def _made_with(opened: RecordedEvent) -> list[tuple[str, str]]:
     index, prompts = opened["index"], opened["prompts"]
     held = f"{count(index['documents'], 'document')}, {count(index['nodes'], 'node')}"
@@ -171,7 +174,9 @@ def _made_with(opened: RecordedEvent) -> list[tuple[str, str]]:
         ("Limits", _listed(opened["limits"])),
         *([("Demands", _listed(demands))] if (demands := demanded(opened)) else []),
         ("Prompts", join([f"version {prompts['version']} ", tag("code", prompts["sha256"])])),
+        *((words, opened[name]) for name, words in _ACCOUNT.items() if opened.get(name)),
         ("Code", opened["code_version"]),
+        *([("Versions", _listed(opened["versions"]))] if opened.get("versions") else []),
     ]
 
 

@@ -13,7 +13,7 @@ import pytest
 from index_store.index import Index
 from rlm.audit import listing, verify
 from rlm.audit.beside import opened
-from rlm.audit.log import canonical
+from rlm.audit.lines import canonical
 from rlm.audit.reviewing import add, note
 from rlm.cli import main
 from tests.helpers.audit_sample import QUESTION, Script, sample_run

@@ -65,7 +65,7 @@ def test_a_redacted_run_is_shown_and_has_its_page(run: Path, tmp_path: Path, cap
     assert f"by {BY}: {WHY}" in out and "not checked" in out
     assert main(["trace", "verify", str(run), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["ok"] and said["closed"]
+    assert said["ok"] and "closed" not in said
     assert [(one["by"], one["why"]) for one in said["redacted"]] == [(BY, WHY)]
 
 
@@ -186,7 +186,8 @@ def test_a_redaction_that_is_taken_back_or_cut_off_is_found(run: Path) -> None:
     assert "took out more or less" in verify(run).reason
     (run / "trace.jsonl").write_bytes(b"".join(lines[: marked[-1]]))
     verdict = verify(run)
-    assert not verdict.ok and not verdict.closed and "took out more or less" in verdict.reason
+    assert not verdict.ok and not verdict.only_unclosed and verdict.first_bad_line == marked[-1] + 1
+    assert "the tail was cut off" in verdict.reason
 
 
 def test_an_unclosed_trace_can_be_redacted_and_loses_its_unfinished_line(run: Path) -> None:

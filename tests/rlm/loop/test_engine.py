@@ -995,7 +995,7 @@ def test_a_small_run_leaves_the_golden_transcript(stage: Stage) -> None:
 
 def _timeless(event: Event) -> Event:
     """The event without what differs from run to run, or from version to version."""
-    left_out = ("time_s", "seconds", "started", "prev", "hash", "code_version")
+    left_out = ("time_s", "seconds", "started", "ended", "prev", "hash", "code_version", "versions")
     kept = {name: value for name, value in event.items() if name not in left_out}
     if event["kind"] == "run_opened":
         kept["index"] = {k: v for k, v in event["index"].items() if k != "digest"}

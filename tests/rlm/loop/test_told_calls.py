@@ -163,6 +163,7 @@ def test_what_the_provider_said_of_itself_and_what_was_sent_are_in_the_trace(
             "completion_tokens": 9,
             "total_tokens": 99,
             "prompt_tokens_details": {"cached_tokens": 64},
+            "completion_tokens_details": {"reasoning_tokens": 5},
         },
     }
     options = {"temperature": 0.5, "top_p": 0.9, "seed": 7}
@@ -173,13 +174,20 @@ def test_what_the_provider_said_of_itself_and_what_was_sent_are_in_the_trace(
         "model": "test-model-2026-01-01",
         "system_fingerprint": "fp_44709d6fcb",
         "cached_tokens": 64,
+        "reasoning_tokens": 5,
     }
     assert (asked["temperature"], asked["parameters"]) == (0.5, {"top_p": 0.9, "seed": 7})
     (attempt,) = answered["attempts"]
     assert attempt["sent"] == {"max_tokens": 4_000, "temperature": 0.5, "top_p": 0.9, "seed": 7}
     assert {k: told.requests[0][k] for k in attempt["sent"]} == attempt["sent"]
     for shown in (told.page, told.text):
-        for words in ("fingerprint fp_44709d6fcb", "64 tokens cached", "test-model-2026-01-01", "seed"):
+        for words in (
+            "fingerprint fp_44709d6fcb",
+            "64 tokens cached",
+            "5 tokens of reasoning",
+            "test-model-2026-01-01",
+            "seed",
+        ):
             assert words in shown
     opened = told.event("run_opened")["models"]
     assert opened == {"root": MODEL, "child": MODEL, "options": options, "child_options": options}

@@ -1,0 +1,99 @@
+"""What a check finds, as data: coverage, lost passages, steps, sentences. Nothing here reads an index."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Stage: TypeAlias = Literal["not offered", "not entered", "not read", "not cited"]
+StepVerdict: TypeAlias = Literal["reasonable", "questionable", "cannot tell"]
+Choice: TypeAlias = Literal["children", "hits", "branches", "siblings", "documents"]
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """Of the evidence in the strong passages, from 0 to 1, what a run was offered, entered, read and cited; None each
+    where there is no index to tell by."""
+
+    offered: float | None = None
+    entered: float | None = None
+    read: float | None = None
+    cited: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """A strong passage that the answer does not cite, and the first stage at which it fell out. `share`: of all
+    evidence."""
+
+    node: str
+    doc: str
+    start: int
+    end: int
+    stage: Stage
+    label: str = ""
+    share: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One of the nodes on offer at a step. `mass`: its share of the evidence on offer there; `taken`: whether it, or
+    something below it, was entered, read or cited."""
+
+    node: str
+    mass: float
+    taken: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A choice, judged. `taken`: the id of the best node that was taken, None where none was; `rank`: its place among
+    `of`; `regret`: by how much the best that was passed by is better, as a share of the evidence on offer, from 0 to 1.
+    `offered`: all options, best first; `query`: the question by which they are ranked here."""
+
+    seq: int
+    choice: Choice
+    taken: str | None
+    rank: int | None
+    of: int
+    regret: float | None
+    verdict: StepVerdict
+    why: str
+    query: str = ""
+    offered: tuple[Option, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimCheck:
+    """A sentence of an answer. `supported`: whether what it says occurs in what it cites; `why`, in one sentence.
+    `missing`: the numbers and names of it that do not occur there; `citations`: by their numbers, from 1. `hard`:
+    whether it lacks support by more than other words: a number, a name, a quote, or any citation that stands."""
+
+    text: str
+    supported: bool
+    why: str
+    missing: tuple[str, ...] = ()
+    citations: tuple[int, ...] = ()
+    hard: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What was found of one question.
+
+    `best`, `best_cited`, `best_read`: the shares of the strongest passage, of the strongest that the answer cites, and
+    of the strongest that was read; None without an index. `stop`: what ended it. `has_answer`, `says_not_found`: of its
+    answer; `citations`: how many it has, of which `standing` stand in the documents.
+    """
+
+    coverage: Coverage
+    lost: Sequence[Lost]
+    steps: Sequence[Step]
+    claims: Sequence[ClaimCheck]
+    best: float | None
+    best_cited: float | None
+    best_read: float | None
+    stop: str
+    has_answer: bool
+    says_not_found: bool
+    citations: int
+    standing: int
