@@ -116,7 +116,7 @@ def _row(args: argparse.Namespace, run: Path, name: str, output: Path, index: In
         if index is not None and not (events and generation_asked(index, events[0])):
             index = None  # the run asked another, so its check is without one
         known = beside(args, str(run), events, verdict, index)
-        write_page(str(output / file), render(events, verdict, str(run), known))
+        write_page(str(output / file), render(events, verdict, str(run), known, INDEX))
     except (RlmError, IndexStoreError) as error:
         return Row(one, name, "", problem=str(error))
     report = known.report

@@ -1,5 +1,6 @@
 """Pages in a real browser, and a text that does all it can to act in one."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,13 @@ class Seen:
 
     def look(self, script: str) -> Any:
         return self.page.evaluate(script)
+
+    def wait(self, script: str) -> None:
+        """Until a script holds. Playwright's own way to wait asks for eval, which the policy of our pages refuses."""
+        deadline = time.monotonic() + PATIENCE_MS / 1_000
+        while not self.look(script):
+            assert time.monotonic() < deadline, script
+            self.page.wait_for_timeout(20)
 
 
 # WCAG 2.2, 1.4.3: 4.5 to 1 for text, against the nearest ground that is not clear.

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from index_store.terminal import one_line
-from rlm.audit.check.steps import Step
+from rlm.audit.check import Step
 from rlm.audit.costs import costs
 from rlm.audit.events import RecordedEvent
-from rlm.audit.page.answer import answer_section
+from rlm.audit.page.answer import MOST_CITATIONS, answer_section
 from rlm.audit.page.beside import Beside, notes_by_step, review_section
 from rlm.audit.page.charts import cost_section
 from rlm.audit.page.html import Html, asset, document, join, tag
@@ -63,9 +63,10 @@ def render(
     verdict: Verdict | None = None,
     folder: str = "",
     beside: Beside | None = None,
+    home: str = "",
 ) -> str:
     """The page for the events of one run, as `rlm.audit.read` gives them, with its verdict on the file, its folder,
-    and what is known of it beside the trace.
+    and what is known of it beside the trace. `home`: a page that lists this run among others, which it links to.
 
     They may be those of a stranger, or end early, or be none at all: what is there is shown, and what the verdict says
     of the rest stands at the top.
@@ -82,7 +83,7 @@ def render(
         "main",
         header(pairs, events, verdict, folder, report),
         answer_section(pairs, events, anchors),
-        check_section(report, beside.passages, places, anchors) if report else None,
+        check_section(report, beside.passages, places, anchors, _cited(pairs)) if report else None,
         tree_section(events, places, anchors),
         steps_section(events, places, anchors, judged, notes_by_step(beside.review)),
         cost_section(events, costs(events)),
@@ -90,7 +91,7 @@ def render(
         review_section(verdict, beside.review, folder),
         id="top",
     )
-    body = join([_SKIP, _navigation(report is not None), main, _HELP])
+    body = join([_SKIP, _navigation(report is not None, home), main, _HELP])
     return document(_title(pairs), body, style(), asset("page.js"))
 
 
@@ -99,12 +100,18 @@ def style() -> str:
     return asset("page.css")
 
 
-def _navigation(is_checked: bool) -> Html:
+def _navigation(is_checked: bool, home: str) -> Html:
     shown = (part for part in _SECTIONS if is_checked or part[0] != "check")
     links = (tag("a", name, href=f"#{anchor}") for anchor, name in shown)
-    return tag(
-        "nav", tag("a", "raptor-rlm", href="#top", cls="home"), *links, aria_label="Parts of this page"
-    )
+    top = tag("a", "raptor-rlm", href="#top", cls="home")
+    back = tag("a", "All runs", href=home) if home else None
+    return tag("nav", top, back, *links, aria_label="Parts of this page")
+
+
+def _cited(pairs: Sequence[Pair]) -> int:
+    """How many citations stand on the page under ids of their own, c1 and on: those of a run with one answer."""
+    answered = pairs[0].answered if len(pairs) == 1 else None
+    return min(len(answered["citations"]), MOST_CITATIONS) if answered else 0
 
 
 def _title(pairs: Sequence[Pair]) -> str:

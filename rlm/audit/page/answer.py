@@ -23,7 +23,7 @@ _SUPPORT = {
     "summary": ("warn", IN_SUMMARY),
     "unsupported": ("bad", "not in the source"),
 }
-_MOST_CITATIONS = 500
+MOST_CITATIONS = 500
 _MOST_WORDS = 400
 
 
@@ -79,7 +79,7 @@ def _answer(
         else tag("p", f"There is no answer: stopped by {stop}.")
     )
     yield tag("h3" if not prefix else "h4", "Citations", tag("span", counted(pair.claims), cls="tally"))
-    cards = (citation_card(i, one, held, anchors, prefix) for i, one in enumerate(cited[:_MOST_CITATIONS], 1))
+    cards = (citation_card(i, one, held, anchors, prefix) for i, one in enumerate(cited[:MOST_CITATIONS], 1))
     yield tag("ol", *cards, cls="citations") if cited else tag("p", "The answer cites nothing.")
 
 
@@ -132,7 +132,7 @@ def _linked(content: str, claims: Sequence[Claim], prefix: str) -> Html:
 
 
 def _link(piece: Piece, prefix: str) -> str:
-    if piece.number is None or piece.number > _MOST_CITATIONS:
+    if piece.number is None or piece.number > MOST_CITATIONS:
         return piece.text
     tone = "" if piece.claim is None else " missing" if piece.claim.is_missing else " near"
     return tag("a", piece.text, href=f"#{prefix}c{piece.number}", cls=f"cite{tone}")

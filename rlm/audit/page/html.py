@@ -42,7 +42,7 @@ def pre(text: str, cls: str = "") -> Html:
 
 def scrolls(text: str) -> str | None:
     """The tabindex of a text's box: a long one scrolls, and the keyboard must be able to enter it."""
-    return "0" if len(text) > 600 or text.count("\n") > 15 else None
+    return "0" if len(text) > 300 or text.count("\n") > 12 else None
 
 
 def fold(summary: str, *children: str | None, **attributes: str | int | bool | None) -> Html:

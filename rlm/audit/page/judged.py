@@ -3,10 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from index_store.terminal import count, one_line
-from rlm.audit.check import Report
-from rlm.audit.check.reached import Coverage, Lost
-from rlm.audit.check.sentences import ClaimCheck
-from rlm.audit.check.steps import Option, Step
+from rlm.audit.check import ClaimCheck, Coverage, Lost, Option, Report, Step
 from rlm.audit.page.html import Html, fold, join, pre, tag
 from rlm.audit.routing import Place
 
@@ -28,7 +25,7 @@ _HOW = (
 )
 _SHARES = ("offered", "entered", "read", "cited")
 _FIRST, _MOST_REASONS = 3, 100
-_MOST_OPTIONS, _MOST_STEPS, _MOST_LOST, _MOST_CLAIMS = 20, 1_000, 500, 1_000
+_MOST_OPTIONS, _MOST_STEPS, _MOST_LOST, _MOST_CLAIMS = 12, 1_000, 500, 1_000
 
 
 def verdict_on_run(report: Report) -> Html:
@@ -65,11 +62,16 @@ def _covered(coverage: Coverage) -> Html:
 
 
 def check_section(
-    report: Report, passages: Mapping[str, str], places: Mapping[str, Place], anchors: Mapping[str, str]
+    report: Report,
+    passages: Mapping[str, str],
+    places: Mapping[str, Place],
+    anchors: Mapping[str, str],
+    cited: int = 0,
 ) -> Html:
     """The steps that were judged, the evidence that was lost, and the sentences of the answer with their support.
 
-    `passages`: the words of what was lost, by its node; `places`, `anchors`: each node of the trace, and its HTML id.
+    `passages`: the words of what was lost, by its node; `places`, `anchors`: each node of the trace, and its HTML id;
+    `cited`: how many citations a sentence can link to, 0 in a chat, which has several first ones.
     """
     return tag(
         "section",
@@ -80,7 +82,7 @@ def check_section(
         tag("h3", "Evidence that was lost"),
         _lost(report, passages, anchors),
         tag("h3", "Sentences of the answer"),
-        _claims(report.claims),
+        _claims(report.claims, cited),
         id="check",
     )
 
@@ -134,7 +136,7 @@ def _lost_one(lost: Lost, passages: Mapping[str, str], anchors: Mapping[str, str
     )
 
 
-def _claims(claims: Sequence[ClaimCheck]) -> Html:
+def _claims(claims: Sequence[ClaimCheck], cited: int) -> Html:
     if not claims:
         return tag("p", "There is no sentence to check.")
     items = (
@@ -147,6 +149,7 @@ def _claims(claims: Sequence[ClaimCheck]) -> Html:
             ),
             tag("q", one_line(one.text, 1_000)),
             tag("span", one_line(one.why, 500), cls="meta"),
+            *(tag("a", f" [{number}]", href=f"#c{number}") for number in one.citations if number <= cited),
         )
         for one in claims[:_MOST_CLAIMS]
     )
@@ -177,9 +180,9 @@ def judged_step(step: Step, places: Mapping[str, Place], anchors: Mapping[str, s
 
 
 def _options(offered: Sequence[Option], places: Mapping[str, Place], anchors: Mapping[str, str]) -> Html:
-    listed = [(rank, one) for rank, one in enumerate(offered, 1) if rank <= _MOST_OPTIONS or one.taken][
-        : 5 * _MOST_OPTIONS
-    ]
+    ranked = list(enumerate(offered, 1))
+    taken = [(rank, one) for rank, one in ranked[_MOST_OPTIONS:] if one.taken]
+    listed = [*ranked[:_MOST_OPTIONS], *taken[:_MOST_OPTIONS]]
     rows = (_option(rank, one, places, anchors) for rank, one in listed)
     left = len(offered) - len(listed)
     head = tag(
