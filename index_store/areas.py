@@ -311,7 +311,8 @@ class _Telling:
             return ""
         self.said.update(_parts(label))
         first = self._beginning(self.number, int(SUMMARY_SHARE * left))
-        if first := first or self._beginning(self.number, left // 2, 1):
+        first = first or self._beginning(self.number, left // 2, 1)
+        if first := first or ("" if label else self._opening(left // 2)):
             lines.append(first)
             left -= self.cost(first) + 1
         inside = self._fitting(self._labels(int(LABELS_SHARE * left)), int(LABELS_SHARE * left))
@@ -355,6 +356,14 @@ class _Telling:
             taken += sentence
             self.said.add(sentence.strip())
         return taken.strip()
+
+    def _opening(self, tokens: int) -> str:
+        """The first sentence of the first text in the area that fits, where no summary of it may be told."""
+        for chunk in self.homes.chunks(self.number)[:1].tolist():
+            for sentence in _SENTENCE.findall(self.tree.text_at(chunk)):
+                if self.cost(words := sentence.strip()) <= tokens and _SAYS.search(words):
+                    return str(words)
+        return ""
 
     def _branches(self) -> list[int]:
         """The area and the branches inside it above the chunks, level by level, the largest of each first."""

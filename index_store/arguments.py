@@ -57,7 +57,17 @@ def _check(given: Mapping[str, Any], owner: Any, error: type[Exception], *, floa
     hints = _hints(owner)
     for name, value in given.items():
         if name in hints and not fits(value, hints[name], floats=floats):
-            raise error(f"{name} is {brief(value)}; give {_in_words(hints[name])}")
+            raise error(_misfit(name, value, hints[name], floats=floats))
+
+
+def _misfit(name: str, value: Any, hint: Any, *, floats: bool) -> str:
+    """What an argument is, and what to give; of a list that is one the first item that does not fit."""
+    items = get_args(hint)[:1] if isinstance(value, list | tuple) else ()
+    if items and not any(part in (Union, UnionType) for part in (get_origin(hint),)):
+        odd = next((i for i, item in enumerate(value) if not fits(item, items[0], floats=floats)), None)
+        if odd is not None:
+            return f"{name}[{odd}] is {brief(value[odd])}; give {_in_words(items[0])}"
+    return f"{name} is {brief(value)}; give {_in_words(hint)}"
 
 
 @cache

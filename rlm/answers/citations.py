@@ -21,7 +21,9 @@ Support = Literal["verbatim", "respaced", "nearest", "summary", "unsupported"]
 MAX_CITATIONS = 100  # of one answer
 MAX_PLACES = 50  # matches of a quote's first words in the whole index
 WHOLE_CHARS = 1_000_000  # of a place that is read whole to look for a quote
-MAX_COPIES = 20  # near-duplicates of a document that are looked into
+MAX_COPIES = 20  # near-duplicates that are looked into, and other documents that are named
+# Of a quote that is looked for elsewhere: its least length, how much of it is; and the most bytes of the text.
+SAME_CHARS, BEGINNING_CHARS, SAME_BYTES = 12, 60, 1 << 24
 MAX_PARTS = 1_000  # of a longer place, that begin with a quote's first words
 MAX_CUT = 10_000  # occurrences of a quote that cut a word at either end, and are passed over
 WORD_CHARS = 100  # of the longest word that is not cut
@@ -51,7 +53,7 @@ class Citation:
     words, but the label or the summary of `node` has; there is no place. "unsupported": not at all; `quote` is then the
     model's, `similarity` 0, and there is no place. `node`: the id of the chunk in which the quote begins, else of the
     summary.
-    `also_in`: ids of documents that say nearly the same as this one, and hold these words too.
+    `also_in`: ids of other documents that hold these words too: near-duplicates of this one first, MAX_COPIES at most.
     """
 
     doc: str | None
@@ -388,8 +390,24 @@ def _at(view: View, span: Span, claimed: str | None = None, similarity: float = 
     )
 
 
-def _also_in(view: View, span: Span, words: str) -> Iterator[str]:
-    """Ids of near-duplicates of a span's document in which its words may be cited too."""
+def _also_in(view: View, span: Span, words: str) -> list[str]:
+    """Ids of other documents in which a span's words may be cited too: near-duplicates of its own first."""
+    others = dict.fromkeys([*_in_copies(view, span, words), *_elsewhere(view, words)])
+    return [doc for doc in others if doc != span.doc][:MAX_COPIES]
+
+
+def _elsewhere(view: View, words: str) -> Iterator[str]:
+    """Ids of documents that hold these words, where they are no few and the text is no long one."""
+    if len(words) < SAME_CHARS or view.bytes > SAME_BYTES:
+        return
+    for match in view.grep(re.escape(words[:BEGINNING_CHARS]), limit=MAX_PLACES, count_s=0.0).matches:
+        span = match.span
+        end = min(span.start + len(words) + 1, view.index.document(span.doc).chars)
+        if find_exactly(view.index.span_text(Span(span.doc, max(span.start - 1, 0), end)), words):
+            yield span.doc
+
+
+def _in_copies(view: View, span: Span, words: str) -> Iterator[str]:
     copies = view.index.copies(view.index.document_number(span.doc)) if view.index.has_copies else []
     for number in copies[:MAX_COPIES]:
         document = view.index.documents[number]

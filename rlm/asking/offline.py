@@ -7,7 +7,7 @@ from index_store.types import Json
 from rlm.answers.schema import typed
 from rlm.errors import RlmError
 from rlm.gateway.offline import PREFIX, READ_BY as READ_BY
-from rlm.gateway.offline.questions import compares, counts
+from rlm.gateway.offline.questions import compares, counts, lists
 from rlm.limits import Models
 
 NOT_ENGLISH = (
@@ -17,6 +17,10 @@ NOT_ENGLISH = (
 COUNTING = (
     "the question asks to count, total or list, and the offline tools only quote sentences: nothing was counted or "
     "added up, and there may be more; ask a language model with --model"
+)
+LISTING = (
+    "the question may have many answers, and the offline tools quote a few sentences: there may be more; ask a "
+    "language model with --model"
 )
 COMPARING = (
     "the question asks to compare, and the offline tools only quote sentences: nothing that was found was held against "
@@ -80,6 +84,7 @@ def doubts(question: str) -> tuple[str, ...]:
     found = {
         NOT_ENGLISH: not is_english(question),
         COUNTING: counts(question),
+        LISTING: lists(question) and not counts(question),
         COMPARING: compares(question),
     }
     return tuple(sentence for sentence, applies in found.items() if applies)

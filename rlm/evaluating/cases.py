@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 
 from index_store.arguments import checked
@@ -13,6 +14,11 @@ from rlm.asking.questions import Question, rows_in
 from rlm.errors import RlmError
 
 GOLD = '"gold" is a list of {"doc", "start", "end"}, characters of the document, or null, null for the whole of it'
+
+NAMES, ALIKE = (
+    ("answers", "gold", "scope"),
+    0.75,
+)  # of a field that is read; how alike one is that is meant for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +66,7 @@ def read_cases(paths: Sequence[str | Path]) -> list[Case]:
         for question, row in rows_in(path):
             if str(question.id) in cases:
                 raise RlmError(f"{question.line}: the id {str(question.id)[:80]!r} stands twice")
+            _check_names(row, question.line)
             case = Case(question, _answers(row, question.line), _gold(row, question.line), Path(path).stem)
             cases[case.id] = case
     if not cases:
@@ -93,6 +100,14 @@ def span_of(index: Index, gold: Gold) -> Span:
     if gold.start is None or gold.end is None:
         return Span(gold.doc, 0, index.document(gold.doc).chars)
     return Span(gold.doc, gold.start, gold.end)
+
+
+def _check_names(row: dict[str, Json], where: str) -> None:
+    """Raise RlmError where a field is called nearly as one that is read: it would be passed over in silence."""
+    for name in row:
+        near = [] if name in NAMES else get_close_matches(name[:40], NAMES, 1, ALIKE)
+        if near and near[0] not in row:
+            raise RlmError(f'{where}: there is no field {brief(name)}; it is called "{near[0]}"')
 
 
 def _answers(row: dict[str, Json], where: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, TypeVar
 
-from index_store.errors import IndexStoreError
+from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.terminal import brief
 from index_store.types import Json
 from rlm import prompts
@@ -70,11 +70,13 @@ class Calls:
     _tasks: set["asyncio.Task[Any]"] = field(default_factory=set)
 
     def serve(self, name: str, args: Sequence[Json], kwargs: Mapping[str, Json]) -> Json:
-        """The result of one call from a cell. Raises Refused, with a text for the model."""
+        """The result of one call from a cell. Raises Refused, with a text for the model, and BrokenIndex."""
         method: Callable[..., Coroutine[Any, Any, Json]] = getattr(self, f"_{name}")
         arguments = checks.bind(name, method, args, kwargs)
         try:
             return self._wait(method, arguments)
+        except BrokenIndex:
+            raise
         except (IndexStoreError, GatewayError) as e:
             raise Refused(str(e)) from e
 

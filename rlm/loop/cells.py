@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
+from index_store.errors import BrokenIndex
 from index_store.terminal import one_line
 from index_store.types import Json
 from rlm.audit.kinds import CodeRun, CodeScanned, Visited
@@ -126,7 +127,8 @@ def record_visit(
 
 
 def serving(verbs: Verbs, calls: Calls, clock: Callable[[], Clock]) -> Serve:
-    """The function that answers a worker's calls: verbs of the tree and model calls. It raises CallRefused.
+    """The function that answers a worker's calls: verbs of the tree and model calls. It raises CallRefused, and
+    BrokenIndex, which ends the run: an answer from an index that cannot be read would be none.
 
     `clock`: gives that of the cell under way, which pays for what verbs take, and not for what models do.
     An exception that nobody foresaw is a refusal too, and no end of the run: it is recorded and logged. Only where it
@@ -143,6 +145,8 @@ def serving(verbs: Verbs, calls: Calls, clock: Callable[[], Clock]) -> Serve:
                 return calls.serve(name, args, kwargs)
         except Refused as e:
             raise CallRefused(str(e)) from e
+        except BrokenIndex:
+            raise
         except Exception as e:
             raise CallRefused(_fault(calls, name, e)) from e
 

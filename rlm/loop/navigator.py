@@ -25,6 +25,8 @@ _NAMES = re.compile(r"[\"'`‘“]([^\"'`’”]{2,60})[\"'`’”]|\b(\w+(?:[._
 FIRST_CHARS, MORE_CHARS = 5_000, 24_000  # that are read for a part, at first and where that held nothing
 LOOKED = 30  # branches
 SHARE = 0.01  # of the evidence; a branch that has less is passed by
+SEARCHED_CHARS = 1_000  # of a question, which its code repeats; a reply holds no more of the longest words
+CUT = "Of the question, which is long, the first {chars} of {whole} characters were searched for:"
 
 BEGIN = """\
 parts, found = {parts!r}, {{}}
@@ -113,7 +115,7 @@ def navigate(messages: list[Message], max_tokens: int) -> str:
     if messages[0]["content"].startswith(SINGLE):
         return _read(messages, max_tokens)
     question, messages = _asked_last(messages)
-    parts = parts_of(question)
+    parts = parts_of(question[:SEARCHED_CHARS])
     steps = [_step_of(m["content"]) for m in messages if m["role"] == "assistant"]
     if not steps:
         return _descend(question, parts) if len(parts) > 1 else _look(question, parts, parts)
@@ -141,7 +143,9 @@ def _widen(question: str, parts: Sequence[str], wanted: Sequence[str]) -> str:
 
 
 def _answer(question: str, ready: str) -> str:
-    return ANSWER.format(first_lines=list(filter(None, [what_quotes_are(question)])), ready=ready)
+    whole = len(question)
+    cut = CUT.format(chars=f"{SEARCHED_CHARS:,}", whole=f"{whole:,}") if whole > SEARCHED_CHARS else ""
+    return ANSWER.format(first_lines=list(filter(None, [cut, what_quotes_are(question)])), ready=ready)
 
 
 def _read(messages: list[Message], max_tokens: int) -> str:

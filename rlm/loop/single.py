@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from index_store.outline import in_place
-from index_store.terminal import percent
+from index_store.terminal import count, percent
 from index_store.types import Json
 from index_store.view import CHARS_A_TOKEN
 from rlm import prompts
@@ -96,7 +96,8 @@ def upper_levels(run: Run, verbs: Verbs, question: str, tokens: int) -> Passages
     about = "" if is_about_all(question) else question[:2_000]
     entries = verbs.serve("areas", [about], {"chars": CHARS_A_TOKEN * tokens})
     assert isinstance(entries, list)
-    return Passages(_as_fit(run, map(_area, entries), tokens), {}, prompts.AREAS)
+    documents = count(len(run.view.documents), "document")
+    return Passages(_as_fit(run, map(_area, entries), tokens), {}, prompts.AREAS.format(documents=documents))
 
 
 def _area(entry: Any) -> Block:

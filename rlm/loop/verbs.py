@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import TypeVar
 
-from index_store.errors import IndexStoreError
+from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.gathering import Piece
 from index_store.index import Index
 from index_store.terminal import brief
@@ -109,7 +109,8 @@ class Verbs:
         kwargs: Mapping[str, Json],
         left_s: "Callable[[], float] | None" = None,
     ) -> Json:
-        """The result of one use of a verb; recorded, refused or not. Raises Refused, with a text for the model.
+        """The result of one use of a verb; recorded, refused or not. Raises Refused, with a text for the model, and
+        BrokenIndex, which no other use of a verb helps against.
 
         What a bound leaves out of a result is never silent: the visit tells it (`Visit.cut`), and so does the run.
         `left_s`: gives the seconds that it may still take; a verb that reads much ends at its deadline.
@@ -126,6 +127,8 @@ class Verbs:
             # Numbered by position where they could not be bound to names.
             numbered = {str(i): value for i, value in enumerate(args)}
             self._record(Visit(name, arguments or numbered | dict(kwargs), [], [], None, str(e)))
+            if isinstance(e, BrokenIndex):
+                raise
             raise Refused(str(e)) from e
         cut = refusals.CUT.format(verb=name, cut="; ".join(self._cut)) if self._cut else ""
         self._record(Visit(name, arguments, self._shown, self._siblings(), result, cut=cut))

@@ -16,7 +16,7 @@ _HERE = (
 _THEMES = r"(?: \w+){0,2} (?:themes?|topics?|subjects?|areas?|threads|strands)"
 _TREATED = (
     "(?: (?:are|is|does|do))?(?: there)?(?: (?:covered|discussed|present|treated|found|dealt with))?"
-    rf"(?: (?:in|of|across|throughout|by) {_HERE})?"
+    rf"(?: (?:(?:in|of|across|throughout|by) )?{_HERE})?"
 )
 _ASKED = (
     "(?:(?:please|can you|could you|would you) )*"
@@ -30,6 +30,7 @@ _RULES = (
     rf"what (?:kind|sort|type)s? of (?:documents|texts|files|things|information)"
     rf"(?: (?:are|is|do|have|we|i|you))*(?: (?:in|inside))? {_HERE}",
     rf"(?:what|which)(?:'s| are| is)?(?: the)?{_THEMES}{_TREATED}",
+    rf"(?:what|which|how many) {_ALL}(?: (?:are|is|do|have|we|i|you|got))*(?: there)?(?: (?:in )?{_HERE})?",
     rf"(?:what|which){_THEMES} (?:do|does) {_HERE} (?:cover|contain|treat|discuss|deal with)",
     rf"{_ASKED}{_SUM}(?: of| what is in| what's in)? {_HERE}",
 )

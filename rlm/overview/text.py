@@ -33,7 +33,7 @@ def _lines(area: Area, width: int, depth: int) -> Iterator[str]:
     indent = " " * min(3 * depth, width // 2)
     own = width - len(indent) - 6
     yield f"{indent}{percent(area.share):>4}  {_beside(area.label or '(no label)', area.node, own)}"
-    told = f"{facts(area)}{': ' if area.names else ''}{'; '.join(area.names)}"
+    told = f"{facts(area)}{'; it names ' if area.names else ''}{'; '.join(area.names)}"
     yield f"{indent}      {one_line(told, own)}"
     for one in area.inside:
         yield from _lines(one, width, depth + 1)

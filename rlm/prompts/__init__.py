@@ -52,9 +52,9 @@ AREAS = """
 
 
 The passages are areas of a large corpus, from the upper levels of a tree over it. Each tells, beside its name, how much
-of the text it holds, then its label, the beginning of its summary, and what is inside it. Answer about the corpus as a
-whole, or about the areas that are asked for, and say of each area that you name how large it is. Quote words of labels
-and summaries as your sources."""
+of the text it holds, then its label, the beginning of its summary, and what is inside it. In all there are {documents}.
+Answer about the corpus as a whole, or about the areas that are asked for, and say of each area that you name how large
+it is. Quote words of labels and summaries as your sources."""
 #: About how many tokens the marked line above a passage has, with its place.
 MARK_TOKENS = 20
 LAST_TURN = (

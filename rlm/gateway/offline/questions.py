@@ -5,10 +5,20 @@ import re
 MOST_CHARS = 4_000  # of a question, in which such words are looked for
 _COUNTING = re.compile(
     r"\bhow (?:many|often|frequently)\b|\b(?:in |the |what )?totals?\b|\baltogether\b|\b(?:on )?average\b|\bmedian\b"
-    r"|\bper (?:day|week|month|quarter|year|person|head|capita)\b|\b(?:list|name|find|show|give|enumerate)(?: me| us)? "
-    r"(?:all|every|each)\b|\bnumber of\b|\bcount (?:of|the|all|how|every)\b|\bsum (?:of|up)\b|\badd(?:ed)? up\b"
+    r"|\bper (?:day|week|month|quarter|year|person|head|capita)\b|\b(?:list|name|find|show|give|tell|enumerate)\b"
+    r"(?: \w+){0,6} (?:all|every|each)\b|\bnumber of\b|\bcount (?:of|the|all|how|every)\b|\bsum (?:of|up)\b"
+    r"|\badd(?:ed)? up\b"
     r"|\bmost (?:often|frequent|frequently|common)\b|\ball of the\b|\bwhat are all\b"
     r"|\bhow much .*\b(?:together|overall)\b"
+)
+
+#: A question that begins so has as many answers as there are such things.
+_LISTING = re.compile(
+    r"(?:(?:and|so|but|then) )?(?:which|what) (?!(?:did|does|do|is|are|was|were|has|have|had)\b)(?:\w+ ){0,2}?"
+    r"(?!\w*(?:ss|us|is)\b)\w+s (?:(?:in|of|from|at|on|with) (?:\w+ ){1,4}?)?"
+    r"(?:have|are|were|do|can|will|must|should|may)\b"
+    r"|(?:list|name|give|tell|enumerate|show)(?: me| us)?(?: the)? (?:\w+ ){0,2}?(?!\w*(?:ss|us|is)\b)\w+s of\b",
+    re.IGNORECASE,
 )
 
 #: Words in -est that are no superlatives.
@@ -54,8 +64,12 @@ _DECIDING = re.compile(
     re.IGNORECASE,
 )
 NOT_COUNTED, NOT_DECIDED, NOT_COMPARED = (
-    f"No language model has read this, so {what}. These sentences bear on the question:"
-    for what in ("nothing was counted", "it is not answered by yes or no", "nothing was compared")
+    f"No language model has read this, so {what}; these sentences bear on the question:"
+    for what in (
+        "nothing was counted, and there may be more",
+        "it is not answered by yes or no",
+        "nothing was compared",
+    )
 )
 
 
@@ -71,6 +85,11 @@ def what_quotes_are(question: str) -> str:
 def counts(question: str) -> bool:
     """Whether an English question asks to count, total or list. A word with a capital is taken for a name."""
     return _asks(_COUNTING, question)
+
+
+def lists(question: str) -> bool:
+    """Whether an English question asks, by a plural, for all things of a kind."""
+    return bool(_LISTING.match(" ".join(question[:MOST_CHARS].split())))
 
 
 def compares(question: str) -> bool:

@@ -58,7 +58,7 @@ def read(messages: list[Message], max_tokens: int) -> str:
         return NO_PASSAGE
     blocks = unquote(prompt) or [Block("text", _QUESTION.sub("", instructions))]
     if are_areas(blocks):
-        return tell(blocks, max_tokens)
+        return tell(blocks, max_tokens, instructions)
     quotes = [(chosen.block, chosen.text) for chosen in _best(questions[-1], blocks)]
     sources = [f'[{block}] "{text}"' for block, text in quotes]
     if quotes and (no_answer := what_quotes_are(questions[-1])):

@@ -11,7 +11,7 @@ _MAX_WORD_CHARS = 40
 _PROSE = 0.6
 
 # A run of enders before a space, a CJK full stop, or a line end; bounded, so that no text makes it slow.
-_END = re.compile(r"[.!?…]{1,8}[\"'”’)\]]{0,4}(?=\s)|[。！？]{1,8}[」』”）]{0,4}|\n")
+_END = re.compile(r"[.!?…]{1,8}[\"'”’)\]]{0,4}(?=\s)|[。！？]{1,8}[」』”）\"'’)\]]{0,4}|\n")
 _ABBREVIATION = re.compile(
     r"(?:\b[A-Za-z]|\b(?:Dr|Mr|Mrs|Ms|Prof|St|Jr|Sr|Inc|Ltd|Co|Corp|vs|etc|No|Nos|Fig|Figs|Eq|Sec|Art|al|cf|"
     r"pp|Vol|ed|eds|approx|U\.S|e\.g|i\.e))\.$"

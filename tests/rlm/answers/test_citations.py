@@ -30,6 +30,7 @@ from rlm.audit.events import CITATION
 from rlm.audit.likeness import same_words
 from tests.helpers.audit_sample import LETTER, REPORT
 from tests.helpers.toy import TEXTS, document, publish_toy, toy_draft, toy_index
+from tests.index_store.test_grep import index_of
 
 LONG = "Dear reader, " * 1_000
 PAGED = (
@@ -505,3 +506,19 @@ def test_a_summary_of_what_is_outside_too_is_not_cited(tmp_path: Path) -> None:
     view = View(toy_index(tmp_path / "toy.index"), scope=Scope(doc="one.txt"))
     (citation,) = resolve(view, "", [{"node": "L1-00001", "quote": "Äpfel und"}])
     assert citation.supported == "unsupported"
+
+
+def test_a_sentence_that_other_documents_have_too_names_them(tmp_path: Path) -> None:
+    same = "It has a canteen."
+    texts = [
+        f"Oslo. {same}",
+        f"Rome. {same} Yes.",
+        f"{same[:-1]}ette.",
+        "It has none. Yes.",
+        f"Cork has no name. {same}",
+    ]
+    index = index_of(tmp_path / "i", texts, width=40)
+    assert one(index, [{"quote": same}]).also_in == ("001.txt", "004.txt")
+    (scoped,) = resolve(View(index, scope=Scope(doc="000.txt")), "", [{"quote": same}])
+    assert scoped.also_in == ()
+    assert one(index, [{"quote": "Yes."}]).also_in == ()

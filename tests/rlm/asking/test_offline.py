@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from index_store.index import Index
+from index_store.types import Scope
 from rlm import Demands, Models, RlmError, ask
 from rlm.asking.offline import (
     COMPARING,
     COUNTING,
+    LISTING,
     NOT_ENGLISH,
     READ_BY,
     doubts,
@@ -24,6 +26,7 @@ from rlm.gateway.offline.questions import (
     NOT_DECIDED,
     compares,
     counts,
+    lists,
     what_quotes_are,
 )
 from tests.helpers.model_server import MODEL, ModelServer
@@ -330,3 +333,45 @@ def test_quotes_that_are_no_answer_say_so_on_every_route(index: Index, tmp_path:
             assert first == words, route
             assert quotes and all(line.startswith('"') and line.endswith("]") for line in quotes)
             assert {c.supported for c in answer.citations} <= {"verbatim", "respaced"} and answer.citations
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Which offices have a canteen?", "What functions are defined in util.py?", "And which keepers of it were paid?",
+        "Name the heads of the offices.", "What new rules must be kept?", "List the heads of all offices.",
+    ],
+)  # fmt: skip
+def test_a_question_for_all_of_a_kind_is_warned_of(question: str) -> None:
+    assert lists(question) or counts(question)
+    assert {LISTING, COUNTING} & {*doubts(question)}
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "Which office has a canteen?", "What bus do I take?", "Which class has a method?", "What process is used?",
+        "What did his brothers do?", "What is the name of the ship?", "Which campus are we on?",
+    ],
+)  # fmt: skip
+def test_a_question_for_one_thing_is_not(question: str) -> None:
+    assert LISTING not in doubts(question)
+
+
+def test_a_question_longer_than_code_may_be_is_searched_for_by_its_beginning(
+    index: Index, tmp_path: Path
+) -> None:
+    answer = ask(index, "How long is the mizzen? " + "mast " * 20_000, route="rlm", runs=tmp_path)
+    assert answer.stop == "answer" and answer.citations
+    assert "the first 1,000 of 100,024 characters" in answer.content
+
+
+@pytest.mark.parametrize("doc", ["one.txt", "größe.md"])
+def test_what_is_in_a_part_is_told_by_its_own_words_where_no_summary_is_of_it_alone(
+    index: Index, tmp_path: Path, doc: str
+) -> None:
+    answer = ask(index, "What is in here?", route="overview", scope=Scope(doc), runs=tmp_path)
+    assert "of 1 document lies" in answer.content
+    assert {c.supported for c in answer.citations} == {"verbatim"} and {c.doc for c in answer.citations} == {
+        doc
+    }

@@ -132,6 +132,7 @@ def test_quotes_are_counted_by_how_they_stand_and_no_count_vouches_for_the_answe
         ("Two things:\n\n- Dr. Vale signs [1].\n- Dogs do not travel.\n", 1),
         ("One. Two! Three? [1]", 2),
         ('{"limits": [1, 2], "why": "So it is. It is."}', 0),
+        ('"従業員は12人です。" [1]', 0),
         ("", 0),
     ],
 )

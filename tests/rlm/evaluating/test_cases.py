@@ -100,3 +100,15 @@ def test_places_overlap_where_they_share_a_character(
     gold: Gold, start: Any, end: Any, overlaps: bool
 ) -> None:
     assert gold.overlaps("a", start, end) is overlaps
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [("answer", "answers"), ("Answers", "answers"), ("golds", "gold"), ("scop", "scope")],
+)
+def test_a_field_that_is_nearly_called_as_one_that_is_read_is_named(
+    tmp_path: Path, written: str, meant: str
+) -> None:
+    with pytest.raises(RlmError, match=f"line 1: there is no field '{written}'; it is called \"{meant}\""):
+        read_cases([file_of(tmp_path, {"_id": "a", "text": "?", written: []})])
+    assert read_cases([file_of(tmp_path, {"_id": "a", "text": "?", "note": written})])

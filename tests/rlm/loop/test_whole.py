@@ -29,6 +29,10 @@ What is this collection?
 Overview of everything
 What do we have here?
 What are the key themes across these papers?
+How many documents are in here?
+How many files are there?
+What files are there?
+What topics are covered here?
 """.strip().splitlines()
 NOT_ABOUT_ALL = """
 What is in the box?
@@ -50,7 +54,8 @@ What does this clause cover?
 Which areas are flooded?
 Which areas of the brain are active in the documents of the trial?
 What is there to pay?
-How many documents are here?
+How many documents mention the lease?
+Which files are missing?
 What kinds of documents must a tenant show?
 Compare Microsoft with Apple.
 What is the subject of the sentence?
