@@ -400,7 +400,7 @@ def _trace_parser(commands: Any) -> None:
     trace = add_command(
         commands,
         "trace",
-        "show, verify or redact the trace of a run",
+        "show, verify, redact, sign, note, list or export the traces of runs",
         f"rlm trace verify {A_RUN}",
         "rlm.commands.trace:trace",
     )
@@ -410,13 +410,17 @@ def _trace_parser(commands: Any) -> None:
         _trace_verify_parser,
         _trace_redact_parser,
         _trace_schema_parser,
+        _trace_sign_parser,
+        _trace_note_parser,
+        _trace_list_parser,
+        _trace_export_parser,
     ):
         add(actions)
 
 
-def _trace_action(actions: Any, name: str, help: str, example: str, run: str) -> Any:
+def _trace_action(actions: Any, name: str, what: str, example: str, run: str) -> Any:
     """The parser of what is done with one run."""
-    command = add_command(actions, name, help, f"rlm trace {name} {A_RUN}{example}", run)
+    command = add_command(actions, name, what, f"rlm trace {name} {A_RUN}{example}", run)
     command.add_argument("run_folder", metavar="RUN", help="a run's folder")
     return command
 
@@ -430,7 +434,11 @@ def _trace_show_parser(actions: Any) -> None:
 
 def _trace_verify_parser(actions: Any) -> None:
     verify = _trace_action(
-        actions, "verify", "say whether a trace is as it was written", "", "rlm.commands.trace:trace"
+        actions,
+        "verify",
+        "say whether a trace, its signature and its notes are as they were written",
+        " --allowed-signers signers",
+        "rlm.commands.trace:trace",
     )
     _head_option(verify)
     verify.add_argument(
@@ -438,7 +446,111 @@ def _trace_verify_parser(actions: Any) -> None:
         metavar="INDEX",
         help="the index that was asked, to hold its texts against the citations",
     )
+    verify.add_argument(
+        "--allowed-signers",
+        metavar="FILE",
+        help="whose signatures count: lines of a name and a public key, as ssh-keygen reads them",
+    )
+    verify.add_argument("--signer", metavar="NAME", help="the one of them who must have signed")
+    verify.add_argument(
+        "--timestamp-ca",
+        metavar="FILE",
+        help="the certificates, as PEM, of the authority whose timestamp counts",
+    )
     verify.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _trace_sign_parser(actions: Any) -> None:
+    sign = _trace_action(
+        actions,
+        "sign",
+        "sign the head of a trace, as ssh-keygen does",
+        " --key ~/.ssh/id_ed25519 --as jane@example.com",
+        "rlm.commands.sign:sign",
+    )
+    sign.add_argument(
+        "--key",
+        required=True,
+        metavar="FILE",
+        help="a private key of OpenSSH; or a public one, whose private one ssh-agent has",
+    )
+    sign.add_argument("--as", dest="signer", required=True, metavar="NAME", help="who signs")
+    sign.add_argument("--timestamp", metavar="URL", help="also ask this RFC 3161 authority for a timestamp")
+    sign.add_argument("--unclosed", action="store_true", help="sign a trace whose run never ended, too")
+    sign.add_argument("--force", action="store_true", help="in place of what NAME signed here before")
+    sign.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _trace_note_parser(actions: Any) -> None:
+    note = _trace_action(
+        actions,
+        "note",
+        "write a reviewer's note beside a trace, or list the notes",
+        ' --by jane --verdict rejected --step 12 --text "wrong year"',
+        "rlm.commands.note:note",
+    )
+    note.add_argument("--by", metavar="NAME", help="who reviewed")
+    note.add_argument(
+        "--verdict",
+        metavar="WORD",
+        help='accepted, rejected or "needs another look": of the run, or with --step of that step',
+    )
+    note.add_argument("--step", type=int, metavar="SEQ", help="the number of the event it is about")
+    note.add_argument("--text", metavar="TEXT", help="what is to say")
+    note.add_argument("--import", dest="file", metavar="FILE", help="the notes that the page saved, as JSON")
+    note.add_argument("--list", action="store_true", help="list the notes")
+    note.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _trace_list_parser(actions: Any) -> None:
+    runs = add_command(
+        actions,
+        "list",
+        "list the runs below a folder",
+        f"rlm trace list {RUNS} --sort cost",
+        "rlm.commands.runs:runs",
+    )
+    runs.add_argument("runs", metavar="RUNS", help="a folder of runs")
+    runs.add_argument(
+        "--sort",
+        default="started",
+        metavar="FIELD",
+        help="by a field that --json shows, such as cost, coverage or verdict; times and numbers from the largest on "
+        "(%(default)s)",
+    )
+    runs.add_argument("--reverse", action="store_true", help="the other way round")
+    runs.add_argument("--stop", metavar="WHY", help="only those that ended so: answer, budget, unclosed, ...")
+    runs.add_argument(
+        "--verdict", metavar="WORD", help="only those that a reviewer called so, or none for none"
+    )
+    runs.add_argument("--signer", metavar="NAME", help="only those that NAME has signed; not checked here")
+    runs.add_argument("--since", metavar="DATE", help="only those begun at that date or later: 2026-01-31")
+    runs.add_argument(
+        "--search", metavar="WORDS", help="only those with all these words in questions and answers"
+    )
+    runs.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _trace_export_parser(actions: Any) -> None:
+    export = _trace_action(
+        actions,
+        "export",
+        "give a run to other tools: as one text for a ticket, or as OpenTelemetry spans",
+        " --markdown -o run.md",
+        "rlm.commands.export:export",
+    )
+    ways = export.add_mutually_exclusive_group(required=True)
+    ways.add_argument("--markdown", action="store_true", help="as one text that can be pasted into a ticket")
+    ways.add_argument("--otlp", metavar="URL", help="send spans to this OTLP/HTTP endpoint")
+    export.add_argument(
+        "-o", "--output", metavar="FILE", help="with --markdown: the file, else standard output"
+    )
+    export.add_argument(
+        "--with-contents",
+        action="store_true",
+        help="with --otlp: questions, prompts, replies, code and results too, which leave your machine then",
+    )
+    _head_option(export)
 
 
 def _trace_redact_parser(actions: Any) -> None:

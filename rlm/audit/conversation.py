@@ -13,10 +13,10 @@ def messages_seen(events: Iterable[RecordedEvent], seq: int) -> list[Message]:
     messages before it were sent again, counted from the first: fewer than there were, where the conversation was
     shortened.
     """
-    return next((messages for event, messages in _asks(events) if event["seq"] == seq), [])
+    return next((messages for event, messages in asks(events) if event["seq"] == seq), [])
 
 
-def _asks(events: Iterable[RecordedEvent]) -> Iterator[tuple[RecordedEvent, list[Message]]]:
+def asks(events: Iterable[RecordedEvent]) -> Iterator[tuple[RecordedEvent, list[Message]]]:
     """Each model_asked event with all the messages it sent."""
     sent: dict[str, list[Message]] = {}
     for event in events:

@@ -33,6 +33,8 @@ UNVOUCHED = (
     "close it anew. Compare its head with the one that was printed when the run ended, or give that as --head."
 )
 
+#: What a chain alone leaves open.
+NOT_VOUCHED = "whether all of it was rewritten"
 #: How it is told that a trace has no end. Somebody who cut off the tail leaves the same file as a run that was killed.
 UNCLOSED = (
     "unclosed: all before is as it was written, and then {how}: the run was killed or its tail was cut off, which of "
@@ -231,7 +233,7 @@ def _unchecked(
     expected_head: str | None, index: "Index | None", citations: Citations, verdict: Verdict, story: Story
 ) -> Iterator[str]:
     if expected_head is None:
-        yield "whether all of it was rewritten (no head was given, and a trace bears no signature)"
+        yield f"{NOT_VOUCHED} (no head was given, and no signature was checked)"
     if index is None:
         yield "the digest and the texts of the index (it was not given)"
     if citations.passed_over:

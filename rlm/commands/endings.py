@@ -7,9 +7,8 @@ _TOLD = 5  # redactions, and contents of each, that a sentence names
 
 
 def ending_facts(verdict: Verdict) -> dict[str, object]:
-    """`closed`, where the trace is not; `redacted`, where something was taken out."""
-    facts: dict[str, object] = {} if verdict.closed else {"closed": False}
-    return facts | ({"redacted": [_as_json(one) for one in verdict.taken_out]} if verdict.taken_out else {})
+    """`closed`: whether the trace has its last event; `redacted`: each redaction of it."""
+    return {"closed": verdict.closed, "redacted": [_as_json(one) for one in verdict.taken_out]}
 
 
 def ending_words(verdict: Verdict) -> str:

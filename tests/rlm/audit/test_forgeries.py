@@ -608,13 +608,13 @@ def test_a_sound_trace_says_what_was_not_checked(
     toy_index(tmp_path / "toy.index")
     assert main(["trace", "verify", str(honest)]) == 0
     out = capsys.readouterr().out
-    assert "no head was given, and a trace bears no signature" in out and "the texts of the index" in out
+    assert "no head was given, and the trace bears no signature" in out and "the texts of the index" in out
     head = verify(honest).head
     index = str(tmp_path / "toy.index")
     assert main(["trace", "verify", str(honest), "--head", head, "--index", index]) == 0
     assert "not checked" not in capsys.readouterr().out
     assert main(["trace", "verify", str(honest), "--index", index, "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["reason"].endswith("a trace bears no signature)")
+    assert json.loads(capsys.readouterr().out)["reason"].endswith("the trace bears no signature)")
 
 
 def test_show_and_review_say_so_too(
