@@ -8,7 +8,6 @@ the content was; nor, unless the hash of the last redaction is kept elsewhere, t
 all redactions after it. And it is one file: copies, backups and the blocks of a disk are as they were.
 """
 
-import hashlib
 import io
 import json
 from collections.abc import Callable, Iterator, Mapping
@@ -26,6 +25,7 @@ from rlm.audit.lines import (
     FIRST_PREV,
     MAX_LINE_BYTES,
     NAME_CHARS,
+    OWN,
     WHY_CHARS,
     Redaction,
     Taken,
@@ -33,6 +33,7 @@ from rlm.audit.lines import (
     commitment,
     salt_of,
     seal,
+    short,
 )
 from rlm.audit.log import FILE_NAME, TraceError
 from rlm.audit.verify import check
@@ -40,7 +41,6 @@ from rlm.gateway.redaction import redacted as without_keys
 
 #: Of the files beside a trace that are searched for words that were taken out of it.
 _BESIDE_BYTES = 64 << 20
-_OWN = ("salt", "salts", "same_as", "redacted", "redactions")
 
 #: (seq, path) of a content.
 Where = tuple[int, str]
@@ -287,7 +287,7 @@ def _marked(
     for line in lines:
         for path, value in sorted(line.contents().items()):
             if _origin(line, path) in origins:
-                committed = commitment(_salt(line.stored, path), hashlib.sha256(canonical(value)).digest())
+                committed = commitment(_salt(line.stored, path), short(canonical(value)))
                 marked.setdefault(line.seq, {})[path] = committed
                 taken.add(line.seq, path, committed)
     return replace(begun, taken=taken.digest), marked
@@ -305,7 +305,7 @@ def _rewritten(line: _Line, marked: dict[str, str], redaction: Redaction) -> byt
         return line.raw
     stored = line.stored
     salts = {path: _salt(stored, path).hex() for path in line.contents() if path not in marked}
-    bare = {name: value for name, value in stored.items() if name not in (*_OWN, "prev", "hash")}
+    bare = {name: value for name, value in stored.items() if name not in (*OWN, "prev", "hash")}
     body = replaced(bare, lambda path, value, is_object: None if path in marked else value)
     marks = {path: {"commitment": one, "redaction": redaction.number} for path, one in marked.items()}
     body |= {"salts": salts, "redacted": {**stored.get("redacted", {}), **marks}}
