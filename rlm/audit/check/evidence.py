@@ -23,6 +23,8 @@ MOST = 200
 TEMPERATURE = 0.5
 #: Characters on either side that belong to a passage: where a text was cut says little about what stands together.
 AROUND = 250
+#: A document that is no longer is one passage.
+SHORT = 1_000
 #: Characters of a question that are looked for; what is longer quotes a text.
 QUERY_CHARS = 2_000
 
@@ -124,8 +126,10 @@ def strong_passages(index: Index, evidence: Evidence, least: float, most: int) -
 
 def surroundings(index: Index, number: int) -> range:
     """The numbers of the chunks next to a chunk in its document, and of those that begin or end less than AROUND
-    characters away from it, its own among them."""
+    characters away from it, its own among them; of a document of SHORT characters at most, all."""
     chunks = index.document_leaves(int(index.leaf_documents[number]))
+    if index.documents[int(index.leaf_documents[number])].chars <= SHORT:
+        return chunks
     first, last = max(number - 1, chunks.start), min(number + 1, chunks.stop - 1)
     low, high = _span(index, number).start - AROUND, _span(index, number).end + AROUND
     while first > chunks.start and _span(index, first - 1).end > low:

@@ -187,10 +187,15 @@ def _names_missing(text: str, held: _Cited) -> list[str]:
     """The names in a sentence that neither what it cites nor the question or a title has, without parts of others."""
     around = f"{held.text}\n{held.about}"
     there, whole = {*_words(around), *stems(around)}, f" {folded(around)} "
+
+    def stands(name: str) -> bool:
+        words = _words(name)
+        return f" {name} " in whole or all(word in there or {*stems(word)} & there for word in words)
+
     lacking = [
         name
         for name in dict.fromkeys(names_in(text[:SENTENCE_CHARS]))
-        if not (f" {name} " in whole or all(word in there for word in _words(name)) or _opens(name, text))
+        if not (stands(name) or _opens(name, text))
     ]
     return [name for name in lacking if not any(name != other and name in other for other in lacking)]
 
