@@ -47,14 +47,15 @@ class Evidence:
     """What speaks for a question, in at most MOST chunks.
 
     `chunks`: (n,) numbers, most evidence first; `shares`: (n,), they add up to 1. `mass`: by the number of a node, what
-    the chunks below it hold together, a chunk its own; nodes without any are left out. `by_words`: whether it was found
-    by words alone, since the index has no vectors or its embedder is not at hand.
+    the chunks below it hold together, a chunk its own; nodes without any are left out; `by_id`: the same by its id.
+    `by_words`: whether it was found by words alone, since the index has no vectors or its embedder is not at hand.
     """
 
     query: str
     chunks: Numbers
     shares: Scores
     mass: Mapping[int, float]
+    by_id: Mapping[str, float]
     by_words: bool
 
     def at(self, number: int) -> float:
@@ -76,7 +77,9 @@ def evidence_for(index: Index, query: str, allowed: Numbers) -> Evidence:
     best = np.argsort(-scores, kind="stable")[:MOST]
     chunks, shares = allowed[best], np.exp((scores[best] - scores[best].max(initial=0)) / TEMPERATURE)
     shares = shares / max(float(shares.sum()), 1e-300)
-    return Evidence(query, chunks, shares, _mass(index, chunks, shares), vector is None)
+    mass = _mass(index, chunks, shares)
+    by_id = {index.id_of(number): held for number, held in mass.items()}
+    return Evidence(query, chunks, shares, mass, by_id, vector is None)
 
 
 def _vector(index: Index, query: str) -> npt.NDArray[np.float32] | None:
