@@ -194,7 +194,7 @@ def test_a_statement_that_says_something_else_of_the_trace_is_told(rlm: Any, run
     words = ["-Y", "sign", "-f", str(keys / "jane"), "-n", NAMESPACE, str(run / "head.json")]
     subprocess.run(["ssh-keygen", *words], check=True, capture_output=True)
     code, facts = verified(rlm, run, "--allowed-signers", keys / "signers")
-    assert code == 1 and "another value of 'index_digest'" in facts["signed"]["reason"]
+    assert code == 1 and "over another 'index_digest'" in facts["signed"]["reason"]
 
 
 def test_a_trace_that_is_not_as_it_was_written_is_not_signed(rlm: Any, run: Path, keys: Path) -> None:
@@ -314,6 +314,20 @@ def test_no_link_and_no_pipe_is_followed(rlm: Any, run: Path, keys: Path) -> Non
     assert code == 1 and [one["ok"] for one in facts["signatures"]] == [False, False]
 
 
+def test_a_signature_that_cannot_hold_is_told_without_being_asked_for(
+    rlm: Any, run: Path, keys: Path
+) -> None:
+    """A trace that was rewritten after it was signed has another head than the statement beside it."""
+    rlm("sign", run, "--key", keys / "jane", "--as", "jane")
+    shutil.copy(sample_run(run.parent / "other", hostile=" changed") / "trace.jsonl", run / "trace.jsonl")
+    code, said = rlm("verify", run)
+    assert (
+        code == 1 and "the trace is whole, but its signature does not hold: it is over another head" in said
+    )
+    (run / "head.json.sig").unlink()
+    assert rlm("verify", run)[0] == 1
+
+
 # -- timestamps --------------------------------------------------------------------------------------------
 
 
@@ -360,6 +374,31 @@ def test_a_timestamp_of_something_else_or_of_nobody_known_is_refused(
         (run / "head.json.tsr").write_bytes(reply)
         code, facts = verified(rlm, run, "--timestamp-ca", ca)
         assert code == 1 and words in facts["timestamp"]["reason"], facts["timestamp"]
+
+
+def test_a_timestamp_of_another_trace_s_statement_is_refused(
+    rlm: Any, run: Path, keys: Path, authority: Path
+) -> None:
+    other, ca = sample_run(run.parent / "other", hostile=" changed"), authority / "ca.pem"
+    with serving(authority) as url:
+        rlm("sign", run, "--key", keys / "jane", "--as", "jane", "--timestamp", url)
+    for path in run.glob("head*"):
+        shutil.copy(path, other / path.name)
+    code, facts = verified(rlm, other, "--timestamp-ca", ca)
+    assert (
+        code == 1
+        and facts["timestamp"]["ok"] is False
+        and "over another head" in facts["timestamp"]["reason"]
+    )
+
+
+def test_the_timestamp_of_any_signer_counts(rlm: Any, run: Path, keys: Path, authority: Path) -> None:
+    rlm("sign", run, "--key", keys / "jane", "--as", "jane")
+    with serving(authority) as url:
+        rlm("sign", run, "--key", keys / "bob", "--as", "bob", "--timestamp", url)
+    checks = ("--allowed-signers", keys / "signers", "--timestamp-ca", authority / "ca.pem")
+    code, facts = verified(rlm, run, *checks)
+    assert code == 0 and facts["signed"]["by"] == "bob" and facts["timestamp"]["ok"] is True
 
 
 def test_any_changed_byte_of_a_timestamp_is_found(rlm: Any, run: Path, keys: Path, authority: Path) -> None:
