@@ -16,6 +16,7 @@ from rlm.audit.markdown import fenced, span
 from rlm.audit.reviewing import add, note
 from rlm.cli import main
 from tests.helpers.audit_sample import QUESTION, Script, sample_run
+from tests.helpers.chat_sample import QUESTIONS, chat_sample
 from tests.helpers.collector import collecting
 from tests.helpers.model_server import MODEL, ModelServer
 
@@ -295,6 +296,16 @@ def test_a_run_of_the_engine_with_children_is_sent(
     child = next(one for one in collector.by_name("invoke_agent") if "parentSpanId" in one)
     inside = [one for one in collector.spans if one.get("parentSpanId") == child["spanId"]]
     assert [one["name"].partition(" ")[0] for one in inside] == ["chat", "execute_tool"]
+
+
+def test_a_chat_of_several_questions_is_one_run(rlm: Any, index: Index, tmp_path: Path) -> None:
+    run, _ = chat_sample(index, tmp_path / "runs")
+    with collecting() as collector:
+        assert rlm(run, "--otlp", collector.url)[0] == 0
+    assert len(collector.by_name("invoke_agent")) == 1 and len(collector.by_name("chat")) == 4
+    code, text = rlm(run, "--markdown")
+    assert code == 0 and [f"### Question {n} of 3" in text for n in (1, 2, 3)] == [True] * 3
+    assert all(question in text for question in QUESTIONS)
 
 
 @pytest.mark.parametrize(

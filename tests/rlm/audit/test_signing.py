@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from index_store.files import lock
 from rlm.audit import verify
 from rlm.audit.log import canonical
 from rlm.audit.signing import NAMESPACE, sign
@@ -305,6 +307,39 @@ def test_a_hostile_statement_is_a_reason_and_no_error(
     assert code == 1 and facts["signed"]["ok"] is False and facts["signed"]["reason"]
     assert rlm("sign", run, "--key", keys / "jane", "--as", "jane")[0] == 0  # into head.2.json
     assert verified(rlm, run, "--allowed-signers", keys / "signers")[0] == 0
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_lies_beside_a_trace_is_no_error(rlm: Any, run: Path, keys: Path, seed: int) -> None:
+    """Every file that we write there, put there by a stranger: ours with some bytes changed, cut, or doubled."""
+    chance = random.Random(seed)
+    rlm("sign", run, "--key", keys / "jane", "--as", "jane")
+    rlm("note", run, "--by", "jane", "--verdict", "rejected")
+    (run / "head.json.tsr").write_bytes(b"\x30\x82")
+    (run / "check.json").write_bytes(b'{"head":"0","coverage":{"cited":[]}}')
+    names = ("head.json", "head.json.sig", "head.json.tsr", "review.jsonl", "check.json")
+    for name in chance.sample(names, chance.randint(1, len(names))):
+        whole = (run / name).read_bytes()
+        at, put = chance.randint(0, len(whole)), chance.randbytes(chance.randint(0, 9))
+        changed = whole[:at] + put + whole[at + chance.randint(0, 9) :]
+        (run / name).write_bytes(chance.choice([changed, changed, put, whole[:at], whole * 2]))
+    for line in (
+        ("verify", run, "--allowed-signers", keys / "signers"),
+        ("verify", run, "--timestamp-ca", keys / "jane.pub"),
+        ("verify", run, "--json"),
+        ("show", run),
+        ("note", run, "--list"),
+        ("list", run.parent, "--json"),
+        ("export", run, "--markdown"),
+    ):
+        code, said = rlm(*line)
+        assert code in (0, 1, 2) and "Traceback" not in said
+
+
+def test_two_who_sign_at_once_do_not_take_each_other_s_place(rlm: Any, run: Path, keys: Path) -> None:
+    with lock(run, RuntimeError("nobody else is here")):
+        code, said = rlm("sign", run, "--key", keys / "jane", "--as", "jane")
+    assert code == 2 and "somebody else signs in" in said and not list(run.glob("head*"))
 
 
 def test_no_link_and_no_pipe_is_followed(rlm: Any, run: Path, keys: Path) -> None:
