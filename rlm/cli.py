@@ -412,6 +412,27 @@ def _replay_options(trace: argparse.ArgumentParser) -> None:
         action="store_true",
         help="replay: over another index too, to see what changes first",
     )
+    trace.add_argument(
+        "--from",
+        dest="turn",
+        type=int,
+        metavar="TURN",
+        help="replay: go on live from this turn of the root model, as a new run; with --model and -o",
+    )
+    trace.add_argument("--model", metavar="M", help="replay --from: the root model from there on")
+    trace.add_argument(
+        "--child-model", metavar="M", help="replay --from: the model of sub-calls from there on"
+    )
+    trace.add_argument("-o", "--output", metavar="NEWRUN", help="replay --from: the folder of the new run")
+    add_model_options(trace)
+    for name, kind in (
+        ("--max-usd", float),
+        ("--max-calls", int),
+        ("--max-tokens", int),
+        ("--timeout", float),
+    ):
+        trace.add_argument(name, type=kind, metavar="N", help=f"replay --from: as {name} of rlm ask")
+    trace.add_argument("--allow-unpriced", action="store_true", help="replay --from: as that of rlm ask")
 
 
 def _review_parser(commands: Any) -> None:
