@@ -386,12 +386,13 @@ def _trace_parser(commands: Any) -> None:
     trace = add_command(
         commands,
         "trace",
-        "show or verify the trace of a run",
+        "show, verify or replay the trace of a run, or hold it against another",
         f"rlm trace verify {A_RUN}",
         "rlm.commands.trace:trace",
     )
-    trace.add_argument("action", choices=["show", "verify", "replay"])
+    trace.add_argument("action", choices=["show", "verify", "replay", "diff"])
     trace.add_argument("run_folder", metavar="RUN", help="a run's folder")
+    trace.add_argument("other", nargs="?", metavar="OTHER", help="diff: the run to hold it against")
     _head_option(trace)
     trace.add_argument(
         "--index",

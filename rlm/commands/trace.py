@@ -15,7 +15,7 @@ from rlm.commands.pages import write_page
 from rlm.errors import RlmError
 
 #: Actions that have a module of their own, which is not imported for the others.
-OWN = {"replay": "rlm.commands.replay:replay"}
+OWN = {"replay": "rlm.commands.replay:replay", "diff": "rlm.commands.difference:diff"}
 
 
 def trace(args: argparse.Namespace) -> int:

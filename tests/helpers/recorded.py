@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ class Recording:
 
     def play(self, play: Play, **options: Any) -> None:
         """Ask QUESTION, whatever comes of it."""
-        with self._served(play), contextlib.suppress(RlmError):
+        with self.served(play), contextlib.suppress(RlmError):
             ask(self.index, QUESTION, runs=self.runs, **_options(options))
 
     def broken_off(self, play: Play, when: Callable[[str, str], bool], **options: Any) -> None:
@@ -89,7 +89,7 @@ class Recording:
             with contextlib.suppress(asyncio.CancelledError):
                 await ask_async(self.index, QUESTION, runs=self.runs, watch=watch, **_options(options))
 
-        with self._served(play):
+        with self.served(play):
             run_blocking(asking())
 
     def chat(self, play: Play, talk: Callable[[Chat], Any], **options: Any) -> None:
@@ -99,7 +99,7 @@ class Recording:
             async with open_chat(self.index, runs=self.runs, **{"route": "rlm", **_options(options)}) as chat:
                 await talk(chat)
 
-        with self._served(play):
+        with self.served(play):
             run_blocking(chatting())
 
     def many(self, play: Play, questions: Sequence[str], **options: Any) -> None:
@@ -110,11 +110,12 @@ class Recording:
             async for _ in ask_many(self.index, listed, runs=self.runs, **_options(options)):
                 pass
 
-        with self._served(play):
+        with self.served(play):
             run_blocking(asking())
 
     @contextlib.contextmanager
-    def _served(self, play: Play) -> Any:
+    def served(self, play: Play) -> Iterator[ModelServer]:
+        """A server of the scripted model, which the calls of this process go to."""
         with ModelServer(play) as server, self.patch.context() as patch:
             patch.setattr(gateway_module, "backoff_s", lambda attempt: 0.005)
             server.use(patch)
