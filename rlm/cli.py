@@ -400,7 +400,7 @@ def _trace_parser(commands: Any) -> None:
     trace = add_command(
         commands,
         "trace",
-        "show, verify, check, replay, sign, note, list, export or redact the traces of runs",
+        "show, verify, check, replay, compare, sign, note, list, export or redact the traces of runs",
         f"rlm trace verify {A_RUN}",
         "rlm.commands.trace:trace",
     )
@@ -410,6 +410,7 @@ def _trace_parser(commands: Any) -> None:
         _trace_verify_parser,
         _trace_check_parser,
         _trace_replay_parser,
+        _trace_diff_parser,
         _trace_redact_parser,
         _trace_schema_parser,
         _trace_sign_parser,
@@ -486,6 +487,19 @@ def _trace_replay_parser(actions: Any) -> None:
     replay.add_argument("--index", metavar="INDEX", help="the index that was asked")
     _replay_options(replay)
     replay.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _trace_diff_parser(actions: Any) -> None:
+    diff = add_command(
+        actions,
+        "diff",
+        "hold two runs against each other",
+        f"rlm trace diff {A_RUN} {RUNS}/another",
+        "rlm.commands.difference:diff",
+    )
+    diff.add_argument("run_folder", metavar="RUN", help="a run's folder")
+    diff.add_argument("other", metavar="OTHER", help="the run to hold it against")
+    diff.add_argument("--json", action="store_true", help="print JSON")
 
 
 def _trace_redact_parser(actions: Any) -> None:
@@ -666,12 +680,30 @@ def _trace_export_parser(actions: Any) -> None:
     _head_option(export)
 
 
-def _replay_options(trace: argparse.ArgumentParser) -> None:
-    trace.add_argument(
-        "--anyway",
-        action="store_true",
-        help="over another index too, to see what changes first",
+def _replay_options(replay: argparse.ArgumentParser) -> None:
+    replay.add_argument(
+        "--anyway", action="store_true", help="over another index too, to see what changes first"
     )
+    fork = replay.add_argument_group("fork", "follow the record up to a turn, and go on live from there")
+    fork.add_argument(
+        "--from",
+        dest="turn",
+        type=int,
+        metavar="TURN",
+        help="the turn of the root model from which a new run goes on; with --model and -o",
+    )
+    fork.add_argument("--model", metavar="M", help="the root model from there on")
+    fork.add_argument("--child-model", metavar="M", help="the model of sub-calls from there on")
+    fork.add_argument("-o", "--output", metavar="NEWRUN", help="the folder of the new run")
+    add_model_options(replay)
+    for name, kind in (
+        ("--max-usd", float),
+        ("--max-calls", int),
+        ("--max-tokens", int),
+        ("--timeout", float),
+    ):
+        fork.add_argument(name, type=kind, metavar="N", help=f"as {name} of rlm ask")
+    fork.add_argument("--allow-unpriced", action="store_true", help="as that of rlm ask")
 
 
 def _review_parser(commands: Any) -> None:

@@ -87,7 +87,7 @@ def replay(run: str | Path, index: str | Path | Index, *, anyway: bool = False) 
     Raises RlmError or IndexStoreError: one sentence.
     """
     events = recorded_events(run, anyway)
-    opened = _opened(index, events[0], anyway)
+    opened = opened_as_asked(index, events[0], anyway)
     script = Script(events)
     run_blocking(_followed(opened, script))
     script.end()
@@ -119,7 +119,7 @@ def recorded_events(run: str | Path, anyway: bool = False) -> list[RecordedEvent
     return events
 
 
-def _opened(index: str | Path | Index, opened: RecordedEvent, anyway: bool) -> Index:
+def opened_as_asked(index: str | Path | Index, opened: RecordedEvent, anyway: bool) -> Index:
     """The generation that the run asked. Raises RlmError where the index has none of its digest, unless `anyway`."""
     navigator.register()
     given = index if isinstance(index, Index) else open_any(index)
@@ -202,22 +202,24 @@ async def _conducted(index: Index, script: Script) -> None:
     budget = RecordedBudget(Gateway(Ledger()), 1e9, script=script, stop_by={CANCELLED: cancel})
     run = run_of(opened, index, budget, Journal(Hearing(script, cancel)))
     choice = Choice(opened["route"], opened.get("route_why", ""))
-    if not _is_chat(script.events):
+    if not is_chat(script.events):
         tasks.append(asyncio.ensure_future(concluded(run, opened["question"], choice)))
         await tasks[-1]
         return
-    await _chatted(run, script, choice, tasks)
+    await chatted(run, script, choice, tasks)
 
 
 def run_of(opened: RecordedEvent, index: Index, budget: RecordedBudget, journal: Journal) -> Run:
     """The run that a record says, as it opened. Raises RlmError for what no run has."""
 
     def held(conversation: str, opening: Opening, serve: Serve, limits: SandboxLimits) -> Session:
+        if budget.script.is_live:
+            return opening(serve, limits)
         return HeldSession(budget, conversation, opening, serve, limits)
 
-    view = View(index, scope=_of(Scope, opened.get("scope") or {}))
-    models, limits = _of(Models, opened["models"]), _of(Limits, opened["limits"])
-    demands = _of(Demands, _in_order(opened.get("demands") or {}, budget.script))
+    view = View(index, scope=of_trace(Scope, opened.get("scope") or {}))
+    models, limits = of_trace(Models, opened["models"]), of_trace(Limits, opened["limits"])
+    demands = of_trace(Demands, _in_order(opened.get("demands") or {}, budget.script))
     loop = asyncio.get_running_loop()
     window = opened.get("window", limits.window)
     return Run(view, models, limits, demands, budget, journal, loop, sandbox=held, window=window)
@@ -235,7 +237,8 @@ def _in_order(demands: Mapping[str, Any], script: Script) -> Mapping[str, Any]:
     return demands
 
 
-def _of(kind: Callable[..., Any], fields: Mapping[str, Json]) -> Any:
+def of_trace(kind: Callable[..., Any], fields: Mapping[str, Json]) -> Any:
+    """A value of `kind` by the fields that a trace has of it. Raises RlmError for fields that there are not."""
     try:
         return kind(**fields)
     except TypeError as e:
@@ -244,7 +247,8 @@ def _of(kind: Callable[..., Any], fields: Mapping[str, Json]) -> Any:
         ) from e
 
 
-def _is_chat(events: Sequence[RecordedEvent]) -> bool:
+def is_chat(events: Sequence[RecordedEvent]) -> bool:
+    """Whether a run is one of a chat, which goes on after a question."""
     return events[0].get("route_why") == KEEPS or any(
         event["kind"] in ("question_put", "models_changed")
         or (event["kind"] == "note" and event["text"] == GIVEN_UP)
@@ -252,12 +256,18 @@ def _is_chat(events: Sequence[RecordedEvent]) -> bool:
     )
 
 
-async def _chatted(run: Run, script: Script, choice: Choice, tasks: list[asyncio.Future[Any]]) -> None:
-    """The questions of a chat, and the models that were chosen between them."""
+async def chatted(
+    run: Run,
+    script: Script,
+    choice: Choice,
+    tasks: list[asyncio.Future[Any]],
+    parent: Mapping[str, Json] | None = None,
+) -> Conclusion:
+    """Put the questions of a chat, with the models that were chosen between them; how the last of them ended."""
     recorded = Recorded(run, choice.route)
     last = NOTHING_ASKED
     try:
-        record_opening(run, script.events[0]["question"], choice)
+        record_opening(run, script.events[0]["question"], choice, parent=parent)
         question: str | None = script.events[0]["question"]
         while question is not None:
             await asyncio.to_thread(run.index.warm_up)
@@ -276,13 +286,14 @@ async def _chatted(run: Run, script: Script, choice: Choice, tasks: list[asyncio
             await close(recorded.talk)
         run.budget.release_last()
         record_closing(run, last)
+    return last
 
 
 def _next_question(run: Run, script: Script) -> str | None:
     """The question that the record puts next, once the models are those that were chosen for it; None for no more."""
     while (event := script.next("0")) is not None:
         if event["kind"] == "models_changed":
-            run.change(_of(Models, event["models"]), event.get("window"))
+            run.change(of_trace(Models, event["models"]), event.get("window"))
         elif event["kind"] == "question_put":
             run.journal.record("0", QuestionPut(question=event["question"]))
             return str(event["question"])

@@ -23,6 +23,8 @@ from rlm.sandbox.shown import DEATHS
 #: What of every event is the time, the place in the file, or the seal; and of some events what hangs on the order in
 #: which conversations took turns, or is taken over from the record.
 UNCOMPARED = frozenset({"seq", "time_s", "conversation", "kind", "seconds", "ended", "prev", "hash"})
+#: A fork is charged nothing for what it takes from the record, and has limits of its own.
+_OF_FORK = UNCOMPARED | {"usage", "limits", "models"}
 _OF_KIND: Mapping[str, frozenset[str]] = {
     "model_asked": frozenset({"call"}),
     "model_answered": frozenset({"call", "usage", "attempts", "served", "cached"}),
@@ -63,11 +65,13 @@ class Script:
     """The events of a run, and how far a replay has come in each conversation.
 
     `is_closed`: the run has recorded its end. `differences`: the first of each conversation, by its name. `is_over`:
-    nothing more is asked of the replay; then it is stopped. Any thread may use it.
+    nothing more is asked of the replay; then it is stopped. `is_fork`: replies taken from the record cost nothing.
+    `is_live`: the run goes its own way from here on. Any thread may use it.
     """
 
-    def __init__(self, events: Sequence[RecordedEvent]) -> None:
+    def __init__(self, events: Sequence[RecordedEvent], is_fork: bool = False) -> None:
         self.events = events
+        self.is_fork, self.is_live = is_fork, False
         self.is_closed = bool(events) and events[-1]["kind"] == "run_closed"
         self.streams: dict[str, list[RecordedEvent]] = {}
         self.differences: dict[str, Difference] = {}
@@ -84,7 +88,7 @@ class Script:
                 self._flags.setdefault((event["rule"], event["words"]), []).append(event)
             else:
                 self.streams.setdefault(event["conversation"], []).append(event)
-        self._stops = sorted(event["seq"] for stream in self.streams.values() for event in _stops_in(stream))
+        self._stops = dict(sorted(stop for stream in self.streams.values() for stop in _stops_in(stream)))
         self._stopped_before = 0
 
     # -- looking ahead -----------------------------------------------------------------------------------
@@ -123,7 +127,8 @@ class Script:
         with self._lock:
             if event["seq"] < self._stopped_before or self.is_over:
                 return True
-            first = next((seq for seq in self._stops if seq in self._unheard), event["seq"])
+            waiting = (since for seq, since in self._stops.items() if seq in self._unheard)
+            first = min(waiting, default=event["seq"])
             return bool(self._least(first) >= first)
 
     def stop(self, event: RecordedEvent) -> str:
@@ -161,7 +166,7 @@ class Script:
             self.size += len(str(fields)) + 200
             if recorded["kind"] != event.kind:
                 self._differ(conversation, recorded, event.kind, "kind", recorded["kind"], event.kind)
-            elif (name := _differing(recorded, fields)) is not None:
+            elif (name := _differing(recorded, fields, _OF_FORK if self.is_fork else UNCOMPARED)) is not None:
                 self._differ(conversation, recorded, event.kind, name, recorded.get(name), fields.get(name))
             else:
                 self._unheard.discard(recorded["seq"])
@@ -255,17 +260,19 @@ def _seq(event: RecordedEvent) -> int:
     return int(event["seq"])
 
 
-def _stops_in(stream: Sequence[RecordedEvent]) -> Iterator[RecordedEvent]:
-    """The events of a conversation that came of it that the run was stopped."""
+def _stops_in(stream: Sequence[RecordedEvent]) -> Iterator[tuple[int, int]]:
+    """The events of a conversation that came of it that the run was stopped, each with the event since which it was so:
+    the scan of a cell that asked for nothing is told only at its end."""
     for at, event in enumerate(stream):
         following = stream[at + 1] if at + 1 < len(stream) else None
         if event["kind"] == "model_failed":
             if event["error"] == CUT_OFF:
-                yield event
+                yield event["seq"], event["seq"]
         elif event["kind"] == "code_run" and (
             OUTSIDE in event["error"] or _breaks_off(event, stream[at - 1], following)
         ):
-            yield event
+            before = stream[at - 1] if stream[at - 1]["kind"] == "code_scanned" else event
+            yield event["seq"], before["seq"]
 
 
 def _breaks_off(ran: RecordedEvent, scanned: RecordedEvent, following: RecordedEvent | None) -> bool:
@@ -303,12 +310,12 @@ def why_killed(error: str) -> str:
     return error.partition(";")[0]
 
 
-def _differing(recorded: RecordedEvent, fields: Mapping[str, Any]) -> str | None:
+def _differing(recorded: RecordedEvent, fields: Mapping[str, Any], uncompared: frozenset[str]) -> str | None:
     """The first field in which two events of one kind differ; None where they are the same."""
     names = dict.fromkeys([*recorded, *fields])
     if recorded["kind"] == "run_opened":
         names = dict.fromkeys(name for name in names if name in _OPENING and name in fields)
-    passed_over = UNCOMPARED | _OF_KIND.get(recorded["kind"], frozenset())
+    passed_over = uncompared | _OF_KIND.get(recorded["kind"], frozenset())
     return next(
         (
             name
