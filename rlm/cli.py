@@ -498,7 +498,7 @@ def _trace_diff_parser(actions: Any) -> None:
         "rlm.commands.difference:diff",
     )
     diff.add_argument("run_folder", metavar="RUN", help="a run's folder")
-    diff.add_argument("other", metavar="OTHER", help="the run to hold it against")
+    diff.add_argument("other", nargs="?", metavar="OTHER", help="the run to hold it against")
     diff.add_argument("--json", action="store_true", help="print JSON")
 
 
