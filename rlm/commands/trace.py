@@ -10,7 +10,6 @@ from rlm.audit import Verdict, read, verify
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page import render
 from rlm.audit.timeline import show
-from rlm.commands import check
 from rlm.commands.pages import write_page
 from rlm.errors import RlmError
 
@@ -19,6 +18,8 @@ def trace(args: argparse.Namespace) -> int:
     """Show a run as text, verify its trace, or check it. Returns the exit code: 1 where the trace is not as it was
     written, or the run lacks what was demanded of it."""
     if args.action == "check":
+        from rlm.commands import check  # a judge needs what asks models
+
         return check.run(args)
     head = _checked(args.head)
     if args.action == "verify":
