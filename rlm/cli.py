@@ -583,6 +583,12 @@ def _check_options(trace: argparse.ArgumentParser) -> None:
         help="a model's folder, where another than the built-in one built the index",
     )
     check.add_argument(
+        "--judge", metavar="MODEL", help="a model that says, too, whether each sentence follows: an opinion"
+    )
+    check.add_argument(
+        "--max-usd", type=float, default=1.0, metavar="X", help="what --judge may spend (%(default)s)"
+    )
+    check.add_argument(
         "--definitions", action=_Definitions, nargs=0, help="print what each figure means, with formulas"
     )
 

@@ -72,6 +72,7 @@ def _looked(
         best_at(index, best, trail.cited),
         best_at(index, best, trail.read),
         **_end(pair, citations),
+        by_words=best.by_words and bool(index.vectors.shape[1]),
     )
 
 

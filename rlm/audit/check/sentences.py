@@ -8,7 +8,7 @@ not is a reason to look.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -126,7 +126,12 @@ def checked_claims(
     nowhere = _nowhere(content, citations, stands_elsewhere)
     answer = _Answer(question, citations, least_words, frozenset(stems(question)), nowhere)
     said = _said(content, names_claims(content), len(citations))
-    return [_checked(answer, text, numbers) for text, numbers in islice(said, MOST_SENTENCES)]
+    claims = [_checked(answer, text, numbers) for text, numbers in islice(said, MOST_SENTENCES)]
+    texts = [one.get("found") or one["quote"] if one["supported"] in _PLACED else "" for one in citations]
+    return [
+        replace(one, cited=tuple(texts[n - 1] for n in one.citations) if one.citations else tuple(texts))
+        for one in claims
+    ]
 
 
 def _said(content: str, named: bool, citations: int) -> Iterator[tuple[str, list[int]]]:
