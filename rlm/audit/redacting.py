@@ -10,6 +10,7 @@ all redactions after it. And it is one file: copies, backups and the blocks of a
 
 import io
 import json
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -41,6 +42,7 @@ from rlm.gateway.redaction import redacted as without_keys
 
 #: Of the files beside a trace that are searched for words that were taken out of it.
 _BESIDE_BYTES = 64 << 20
+_MOST_SOUGHT = 20  # texts of a field that was taken out that are looked for elsewhere, the longest
 
 #: (seq, path) of a content.
 Where = tuple[int, str]
@@ -104,6 +106,11 @@ def redact_words(run: str | Path, words: str, by: str, why: str) -> Redacted | N
             f"the pattern {brief(words)} fits an empty text, so it would take out everything; name the words"
         )
     fits = _Fits(pattern.search)
+    for name, text in (("by", by), ("why", why)):
+        if fits(text):
+            raise TraceError(
+                f"--{name} has the words itself, and would keep them in the trace; say it without them"
+            )
     folder = _file(run).parent
 
     def chosen(line: _Line) -> Iterator[str]:
@@ -136,6 +143,7 @@ def redact_field(run: str | Path, seq: int, field: str, by: str, why: str) -> Re
                 yield path
 
     done, lines = _redact(run, chosen, by, why)
+    texts = sorted(held, key=len, reverse=True)[:_MOST_SOUGHT]
     if not any(line.seq == seq for line in lines):
         raise TraceError(f"there is no event {seq}; the trace has {len(lines):,}, numbered from 0")
     if done is None:
@@ -145,7 +153,7 @@ def redact_field(run: str | Path, seq: int, field: str, by: str, why: str) -> Re
         (line.seq, path)
         for line in lines
         for path, value in line.contents().items()
-        if (line.seq, path) not in gone and any(text in other for other in _strings(value) for text in held)
+        if (line.seq, path) not in gone and any(text in other for other in _strings(value) for text in texts)
     )
     return replace(done, elsewhere=tuple(elsewhere))
 
@@ -235,7 +243,9 @@ def _redact(
             content = b"".join(_rewritten(line, marked.get(line.seq, {}), redaction) for line in lines)
             verdict = check(io.BytesIO(content))
             assert verdict.only_unclosed or verdict.ok, verdict.reason
+            mode = stat.S_IMODE(path.stat().st_mode)
             replace_file(path, content)
+            path.chmod(mode)
     except OSError as error:
         raise TraceError(f"cannot rewrite {path}: {error.strerror or error}") from error
     taken = tuple((seq, name) for seq, names in marked.items() for name in names)

@@ -44,7 +44,8 @@ def review(args: argparse.Namespace) -> int:
     write_page(args.output, render(events, verdict, args.run_folder))
     say(spelled(args.output))
     if not verdict.ok:
-        say(f"rlm: the trace is not as it was written: {_sentence(verdict)}", file=sys.stderr)
+        what = "has no end" if verdict.only_unclosed else "is not as it was written"
+        say(f"rlm: the trace {what}: {_sentence(verdict)}", file=sys.stderr)
     return 0 if verdict.ok else 1
 
 

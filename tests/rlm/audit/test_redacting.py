@@ -206,6 +206,7 @@ def test_an_unclosed_trace_can_be_redacted_and_loses_its_unfinished_line(run: Pa
         (["--by", "a", "--why", "b", "--words", "x", "--event", "1"], "name what to take out"),
         (["--by", "a", "--why", "b", "--event", "1"], "name what to take out"),
         (["--by", "", "--why", "b", "--words", "x"], "--by is ''"),
+        (["--by", "a", "--why", "Jane asked", "--words", "(?i)jane"], "--why has the words itself"),
         (["--by", "a", "--why", " ", "--words", "x"], "--why is ''"),
         (["--by", "a", "--why", "b", "--words", "("], "refused by RE2"),
         (["--by", "a", "--why", "b", "--words", "x*"], "fits an empty text"),
