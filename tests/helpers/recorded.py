@@ -318,6 +318,11 @@ RECORDED: dict[str, Callable[[Recording], None]] = {
     "a question given up": lambda r: r.chat(Play([LOOK, DONE], {"Never mind?": [LOOK, SLOW]}), _given_up),
 }
 
+#: Those that wait for a clock, or for a person.
+TAKING_LONG = frozenset(
+    name for name in RECORDED if name.startswith(("an endless", "time up", "broken off", "a question given"))
+)
+
 
 def traces_in(runs: Path) -> list[Path]:
     """The folders of the runs, the first recorded first."""

@@ -15,6 +15,7 @@ from rlm.answers.citations import Conclusion
 from rlm.asking.asking import Answer, answer_of, concluded
 from rlm.asking.replaying.held import RecordedBudget
 from rlm.asking.replaying.replay import (
+    change_models,
     chatted,
     is_chat,
     of_trace,
@@ -26,6 +27,7 @@ from rlm.asking.replaying.script import CANCELLED, Difference, Script
 from rlm.asking.routes import Choice
 from rlm.asking.runs import gateway_for, ready
 from rlm.audit import Trace, read
+from rlm.audit.events import RecordedEvent
 from rlm.audit.kinds import Event, ModelAnswered
 from rlm.audit.log import FILE_NAME
 from rlm.errors import RlmError
@@ -107,8 +109,15 @@ class _Recording:
 
     size = 0
 
-    def __init__(self, script: Script, trace: Trace, turn: int, part: Callable[[], object]) -> None:
-        self._script, self._trace, self._part = script, trace, part
+    def __init__(
+        self,
+        script: Script,
+        trace: Trace,
+        turn: int,
+        part: Callable[[], object],
+        on_models: Callable[[RecordedEvent], object],
+    ) -> None:
+        self._script, self._trace, self._part, self._on_models = script, trace, part, on_models
         asks = [e["seq"] for e in script.events if e["kind"] == "model_asked" and e["conversation"] == "0"]
         self._until = asks[turn - 1]
         self._lock = threading.RLock()
@@ -127,6 +136,8 @@ class _Recording:
             if not self._script.is_live and conversation == "0" and is_there:
                 self._script.is_live = True
                 self._part()
+            elif conversation == "0" and (chosen := self._script.models_next()):
+                self._on_models(chosen)
             return seq
 
 
@@ -196,7 +207,7 @@ async def _forked(
                 else:
                     made[0].window = own
 
-            recording = _Recording(script, trace, turn, part)
+            recording = _Recording(script, trace, turn, part, lambda event: change_models(made[0], event))
             run = run_of(first, index, budget, Journal(recording, watch))
             run.limits, run.loop = limits, loop
             made.append(run)

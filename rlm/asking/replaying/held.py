@@ -14,8 +14,8 @@ from rlm.audit.consistency import CUT_OFF
 from rlm.audit.events import RecordedEvent
 from rlm.audit.kinds import Event
 from rlm.gateway.blocks import outside, unquote
-from rlm.gateway.errors import CallFailed, GatewayError, OverBudget
-from rlm.gateway.gateway import Tell
+from rlm.gateway.errors import CallFailed, GatewayError, OverBudget, Unpriced
+from rlm.gateway.gateway import UNPRICED, Tell
 from rlm.gateway.ledger import Reservation
 from rlm.gateway.types import Attempt, Reply, Request, Served, Usage
 from rlm.loop.budget import LAST_CALLS, Budget
@@ -30,8 +30,8 @@ from rlm.sandbox.types import CallRefused, Clock, Serve
 _POLL_S = 0.01
 #: What a cell of the record that was killed may still do once it has asked for all that it had asked for then.
 _SETTLE_S = 0.05
-#: What a cell may take beyond ten times what it took, on a machine that is slower or busy.
-SLACK_S = 60.0
+#: A cell may take ten times what it took, of which at most LONG_S count, and SLACK_S: this machine may be slower.
+SLACK_S, LONG_S = 60.0, 60.0
 #: Within this a cell is told that the run was stopped in it, on a busy machine too.
 KILL_S = 30.0
 CPU_S = 3_600
@@ -46,10 +46,13 @@ class Elsewhere(GatewayError):
 
 
 class Hearing:
-    """A recorder that holds each event against the record. `on_cancel`: called where a person then stopped the run."""
+    """A recorder that holds each event against the record. `on_cancel`: called where a person then stopped the run;
+    `on_models`: with the event, where other models were chosen."""
 
-    def __init__(self, script: Script, on_cancel: Callable[[], object]) -> None:
-        self._script, self._on_cancel = script, on_cancel
+    def __init__(
+        self, script: Script, on_cancel: Callable[[], object], on_models: Callable[[RecordedEvent], object]
+    ) -> None:
+        self._script, self._on_cancel, self._on_models = script, on_cancel, on_models
         self._count = self.size = 0
 
     def record(self, conversation: str, event: Event, /) -> int:
@@ -58,6 +61,8 @@ class Hearing:
             self._on_cancel()
         self.size = self._script.size  # about what the record had by here
         self._count += 1
+        if conversation == "0" and (chosen := self._script.models_next()):
+            self._on_models(chosen)
         return self._count - 1
 
 
@@ -115,7 +120,12 @@ class RecordedBudget(Budget):
         return found[0] if found else ""
 
     def worsts(self, conversation: str, requests: Sequence[Request]) -> list[Usage]:
-        """Nothing for each; Unpriced where the record has none of these calls and no cap that refused them."""
+        """Nothing for each; raises Unpriced under a cap on dollars, where the record has neither these calls nor a cap
+        that refused them."""
+        event, limits = self.script.next(conversation), self.script.events[0]["limits"]
+        was_refused = event is not None and event["kind"] not in ("child_called", "budget", "suspicious")
+        if was_refused and requests and limits.get("usd") is not None and not limits.get("allow_unpriced"):
+            raise Unpriced(UNPRICED.format(model=requests[0].model))
         return [Usage() for _ in requests]
 
     def reserve_all(self, conversation: str, worsts: Sequence[Usage]) -> list[Reservation]:
@@ -281,8 +291,8 @@ class HeldSession(Session):
     def _run(self, code: str, recorded: RecordedEvent | None) -> CellResult:
         is_cut = recorded is not None and self._script.is_stop(recorded)
         self._ends = recorded if recorded is not None and is_by_clock(recorded) else None
-        took_s = 0.0 if recorded is None else min(recorded["seconds"], 3_600.0)
-        timeout_s = self.limits.cell_timeout_s + 10 * took_s + SLACK_S
+        took_s = 0.0 if recorded is None else min(recorded["seconds"], LONG_S)
+        timeout_s = 10 * took_s + SLACK_S
         self._real.limits = replace(self._real.limits, cell_timeout_s=timeout_s)
         watching = threading.Thread(target=self._watch, daemon=True)
         self._is_running, self._is_interrupted = True, False

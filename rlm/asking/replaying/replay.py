@@ -18,7 +18,7 @@ from rlm.answers.citations import Conclusion
 from rlm.answers.demands import Demands
 from rlm.asking.asking import concluded
 from rlm.asking.chat import GIVEN_UP, KEEPS, NOTHING_ASKED, Recorded, answered
-from rlm.asking.replaying.held import Hearing, HeldSession, RecordedBudget
+from rlm.asking.replaying.held import LONG_S, SLACK_S, Hearing, HeldSession, RecordedBudget
 from rlm.asking.replaying.script import CANCELLED, Difference, Script
 from rlm.asking.routes import Choice
 from rlm.asking.runs import record_closing, record_opening, words_digest
@@ -40,8 +40,8 @@ from rlm.sandbox.types import Serve
 
 _POLL_S = 0.02
 TOLD_SCHEMA = prompts.TYPED.partition("{schema}")[0].rpartition("}")[2]
-#: A replay that comes to no further event in this time, beside what a cell may take, has lost its way.
-QUIET_S = 180.0
+#: A replay that comes to no further event in this time, longer than any cell may take, has lost its way.
+QUIET_S = 10 * LONG_S + 2 * SLACK_S
 A_SHELL = "a person writes the cells"
 
 
@@ -174,21 +174,25 @@ def _capture(script: Script) -> dict[str, dict[str, int]]:
 
 async def _followed(index: Index, script: Script) -> None:
     """Run the record's run until it has ended, or the first difference is known, or the record ends."""
-    limits = script.limits_of_cells()
     going = asyncio.ensure_future(_conducted(index, script))
     heard, quiet_s = -1, 0.0
     while not going.done() and not script.has_all():
         await asyncio.wait({going}, timeout=_POLL_S)
         quiet_s = quiet_s + _POLL_S if heard == script.heard() else 0.0
         heard = script.heard()
-        if quiet_s > QUIET_S + limits:
+        if quiet_s > QUIET_S:
             break
     if not going.done() and script.is_closed and script.first_difference() is None:
         await asyncio.wait({going}, timeout=5.0)  # it has recorded its end, and closes
     script.is_over = True
     going.cancel()
-    with contextlib.suppress(asyncio.CancelledError, RlmError, IndexStoreError):
+    try:
         await going
+    except asyncio.CancelledError:
+        return
+    except (RlmError, IndexStoreError):
+        if not script.heard_events():  # it could not even begin
+            raise
 
 
 async def _conducted(index: Index, script: Script) -> None:
@@ -200,7 +204,9 @@ async def _conducted(index: Index, script: Script) -> None:
         loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks[-1:]])
 
     budget = RecordedBudget(Gateway(Ledger()), 1e9, script=script, stop_by={CANCELLED: cancel})
-    run = run_of(opened, index, budget, Journal(Hearing(script, cancel)))
+    run = run_of(
+        opened, index, budget, Journal(Hearing(script, cancel, lambda event: change_models(run, event)))
+    )
     choice = Choice(opened["route"], opened.get("route_why", ""))
     if not is_chat(script.events):
         tasks.append(asyncio.ensure_future(concluded(run, opened["question"], choice)))
@@ -250,8 +256,7 @@ def of_trace(kind: Callable[..., Any], fields: Mapping[str, Json]) -> Any:
 def is_chat(events: Sequence[RecordedEvent]) -> bool:
     """Whether a run is one of a chat, which goes on after a question."""
     return events[0].get("route_why") == KEEPS or any(
-        event["kind"] in ("question_put", "models_changed")
-        or (event["kind"] == "note" and event["text"] == GIVEN_UP)
+        event["kind"] == "question_put" or (event["kind"] == "note" and event["text"] == GIVEN_UP)
         for event in events
     )
 
@@ -289,14 +294,15 @@ async def chatted(
     return last
 
 
+def change_models(run: Run, event: RecordedEvent) -> None:
+    """Ask the models that the record says were chosen."""
+    run.change(of_trace(Models, event["models"]), event.get("window"))
+
+
 def _next_question(run: Run, script: Script) -> str | None:
-    """The question that the record puts next, once the models are those that were chosen for it; None for no more."""
-    while (event := script.next("0")) is not None:
-        if event["kind"] == "models_changed":
-            run.change(of_trace(Models, event["models"]), event.get("window"))
-        elif event["kind"] == "question_put":
-            run.journal.record("0", QuestionPut(question=event["question"]))
-            return str(event["question"])
-        else:
-            return None
-    return None
+    """The question that the record puts next; None for no more."""
+    event = script.next("0")
+    if event is None or event["kind"] != "question_put" or script.is_live:
+        return None
+    run.journal.record("0", QuestionPut(question=event["question"]))
+    return str(event["question"])

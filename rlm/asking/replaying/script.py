@@ -6,6 +6,7 @@ whichever conversation read it first, so those events are compared as a set.
 """
 
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,8 @@ _BY_CLOCK = tuple(
     f"The cell was stopped: {DEATHS[reason].partition('{')[0]}"
     for reason in ("time", "cpu", "signal", "gone", "outside")
 )
+_ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,16}\b")
+_MARK = re.compile(r"<<<(DATA|END) [0-9a-f]{4,64} ")
 _AROUND = 120  # characters of a text that are shown before and after where two begin to differ
 
 
@@ -97,6 +100,11 @@ class Script:
         """The event that is next in a conversation, or one so many after it; None where the record has none."""
         stream, at = self.streams.get(conversation, []), self._at.get(conversation, 0) + after
         return stream[at] if at < len(stream) else None
+
+    def models_next(self) -> RecordedEvent | None:
+        """The event that is next in the root, where other models were chosen by it."""
+        event = None if self.is_live or self.has_left("0") else self.next("0")
+        return event if event is not None and event["kind"] == "models_changed" else None
 
     def ahead(self, conversation: str) -> Iterator[RecordedEvent]:
         """The events to come in a conversation."""
@@ -203,11 +211,6 @@ class Script:
         return [
             event for event in self.events if event["kind"] != RUN_WIDE and event["seq"] not in self._unheard
         ]
-
-    def limits_of_cells(self) -> float:
-        """Seconds that one cell of the run may take at most."""
-        value = self.events[0].get("limits", {}).get("cell_timeout_s") if self.events else None
-        return min(float(value), 3_600.0) if isinstance(value, int | float) else 0.0
 
     def heard(self) -> int:
         """How many events were heard, which grows as long as the replay goes on."""
@@ -327,8 +330,18 @@ def _differing(recorded: RecordedEvent, fields: Mapping[str, Any], uncompared: f
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are the same JSON: 1 is not 1.0, nor true."""
-    return one == other and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    """Whether two values are the same JSON: 1 is not 1.0, nor true.
+
+    Where an object of Python is printed, its place in memory is passed over, and the marks that hash what holds it.
+    """
+    texts = json.dumps(one, sort_keys=True), json.dumps(other, sort_keys=True)
+    return texts[0] == texts[1] or (
+        bool(_ADDRESS.search(texts[0])) and _placeless(texts[0]) == _placeless(texts[1])
+    )
+
+
+def _placeless(text: str) -> str:
+    return _MARK.sub(r"<<<\1 ", _ADDRESS.sub("at 0x", text))
 
 
 def _shortened(one: Any, other: Any) -> tuple[Json, Json]:

@@ -1,13 +1,16 @@
 """A recorded run, done again from its record: it comes out the same, or the first difference is named."""
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from index_store.index import Index, open_index
+from index_store.writer import Draft
 from rlm import Limits, Models
 from rlm.asking.replaying.forking import fork
 from rlm.asking.replaying.replay import replay
@@ -15,9 +18,22 @@ from rlm.audit import read, verify
 from rlm.audit.log import FILE_NAME
 from rlm.cli import main
 from rlm.errors import RlmError
+from rlm.loop.checks import Refused
+from rlm.loop.verbs import Verbs
+from rlm.prompts import refusals
 from tests.helpers.forging import forged
 from tests.helpers.model_server import MODEL
-from tests.helpers.recorded import LOOK, MODELS, RECORDED, Play, Recording, events_of, traces_in
+from tests.helpers.recorded import (
+    DONE,
+    LOOK,
+    MODELS,
+    RECORDED,
+    TAKING_LONG,
+    Play,
+    Recording,
+    events_of,
+    traces_in,
+)
 from tests.helpers.toy import publish_toy, toy_draft
 
 
@@ -26,7 +42,9 @@ def recording(index: Index, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return Recording(index, tmp_path / "runs", monkeypatch)
 
 
-@pytest.mark.parametrize("name", RECORDED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in TAKING_LONG else ()) for name in RECORDED]
+)
 def test_a_run_comes_out_the_same(name: str, recording: Recording, monkeypatch: pytest.MonkeyPatch) -> None:
     RECORDED[name](recording)
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
@@ -44,6 +62,12 @@ def altered(run: Path, folder: Path, change: Callable[[list[dict[str, Any]]], ob
     events = events_of(run)
     change(events)
     return forged(events, folder)
+
+
+def other_draft() -> Draft:
+    """The toy index with another summary."""
+    draft = toy_draft()
+    return replace(draft, summaries=["A ketch has a mizzen, and so has a yawl.", *draft.summaries[1:]])
 
 
 def first_of(events: list[dict[str, Any]], kind: str, number: int = 0) -> dict[str, Any]:
@@ -134,9 +158,7 @@ def test_another_index_is_refused_and_with_anyway_its_first_other_result_is_name
 ) -> None:
     RECORDED["every way to look"](recording)
     (run,) = traces_in(recording.runs)
-    draft = toy_draft()
-    draft.summaries[0] = "A ketch has a mizzen, and so has a yawl."
-    publish_toy(tmp_path / "other.index", draft)
+    publish_toy(tmp_path / "other.index", other_draft())
     other = open_index(tmp_path / "other.index")
     with pytest.raises(RlmError, match="is another index than the run asked, or another state of it"):
         replay(run, other)
@@ -151,9 +173,7 @@ def test_an_older_state_of_an_index_is_found_in_it(recording: Recording, tmp_pat
     kept = Recording(open_index(tmp_path / "kept.index"), recording.runs, recording.patch)
     RECORDED["every way to look"](kept)
     (run,) = traces_in(recording.runs)
-    draft = toy_draft()
-    draft.summaries[0] = "A ketch has a mizzen, and so has a yawl."
-    publish_toy(tmp_path / "kept.index", draft)
+    publish_toy(tmp_path / "kept.index", other_draft())
     assert replay(run, open_index(tmp_path / "kept.index")).is_same
 
 
@@ -164,8 +184,7 @@ def test_a_trace_without_an_end_comes_out_the_same_as_far_as_it_goes(
     (run,) = traces_in(recording.runs)
     events = events_of(run)
     for end in range(1, len(events), 7):
-        cut = altered(run, tmp_path, lambda events, end=end: events.__delitem__(slice(end, None)))
-        done = replay(cut, recording.index)
+        done = replay(forged(events[:end], tmp_path), recording.index)
         assert done.difference is None
         assert done.events == end and not done.is_closed
 
@@ -182,9 +201,31 @@ def test_a_trace_that_was_changed_is_refused(recording: Recording) -> None:
 def test_what_was_done_again_and_what_was_taken_over_is_told(recording: Recording) -> None:
     RECORDED["an endless cell"](recording)
     (run,) = traces_in(recording.runs)
-    capture = replay(run, recording.index).as_json()["capture"]
+    capture: Any = replay(run, recording.index).as_json()["capture"]
     assert capture["redone"]["code"] == 4 and capture["redone"]["outputs"] == 3
     assert capture["taken_over"]["model replies"] == 4 and capture["taken_over"]["ends of killed cells"] == 1
+
+
+def test_a_verb_that_was_out_of_time_is_so_again(
+    recording: Recording, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def late(verbs: Verbs) -> None:
+        raise Refused(refusals.OUT_OF_TIME)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Verbs, "_check_time", late)
+        recording.play(Play(["try:\n    context.grep('mizzen')\nexcept RuntimeError as e: print(e)", DONE]))
+    (run,) = traces_in(recording.runs)
+    done = replay(run, recording.index)
+    assert done.difference is None and done.capture["taken_over"]["verbs out of time"] == 1
+
+
+def test_where_an_object_lies_in_memory_is_no_difference(recording: Recording, tmp_path: Path) -> None:
+    recording.play(Play(["def f(): pass\nprint(f)", DONE]))
+    (run,) = traces_in(recording.runs)
+    (address,) = set(re.findall(r"at 0x[0-9a-f]+", json.dumps(events_of(run))))
+    elsewhere = json.loads(json.dumps(events_of(run)).replace(address, "at 0x7f0123456780"))
+    assert replay(forged(elsewhere, tmp_path), recording.index).is_same
 
 
 # -- forks ---------------------------------------------------------------------------------------------------
