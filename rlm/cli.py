@@ -716,13 +716,31 @@ def _review_parser(commands: Any) -> None:
     review = add_command(
         commands,
         "review",
-        "write the audit page of a run",
-        f"rlm review {A_RUN} -o page.html",
-        "rlm.commands.trace:review",
+        "write the audit page of a run, of two side by side, or a site of many",
+        f"rlm review {A_RUN} -o page.html --index docs.index",
+        "rlm.commands.review:review",
     )
-    review.add_argument("run_folder", metavar="RUN", help="a run's folder")
+    review.add_argument(
+        "runs", metavar="RUN", nargs="+", help="a run's folder; two to compare them; or a folder of many runs"
+    )
+    review.add_argument(
+        "-o", "--output", required=True, metavar="PAGE", help="the HTML file, or of many runs the folder"
+    )
+    review.add_argument(
+        "--index", metavar="INDEX", help="the index that was asked: the check searches it anew, for the page"
+    )
+    review.add_argument(
+        "--embedder", metavar="FOLDER", help="a model's folder, where another than the built-in one built it"
+    )
+    review.add_argument(
+        "--allowed-signers", metavar="FILE", help="whose signatures count, as ssh-keygen reads it"
+    )
+    review.add_argument(
+        "--timestamp-ca",
+        metavar="FILE",
+        help="the certificates, as PEM, of the authority whose timestamp counts",
+    )
     _head_option(review)
-    review.add_argument("-o", "--output", required=True, metavar="PAGE", help="the HTML file")
 
 
 def _head_option(command: argparse.ArgumentParser) -> None:

@@ -1,24 +1,21 @@
-"""`rlm trace show`, `rlm trace verify` and `rlm review`: a run as text, whether it is as it was written, its page."""
+"""`rlm trace show` and `rlm trace verify`: a run as text, and whether it is as it was written."""
 
 import argparse
 import re
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from index_store.index import open_any
-from index_store.terminal import count, one_line, print_json, say, spelled
+from index_store.terminal import count, one_line, print_json, say
 from rlm.audit import Verdict, read, verify
 from rlm.audit.events import RecordedEvent
-from rlm.audit.page import render
 from rlm.audit.reviewing import Review, in_words, reviewed
 from rlm.audit.signing import Signature, chosen, held, signatures
 from rlm.audit.stamping import Stamped
 from rlm.audit.timeline import show
 from rlm.audit.verify import NOT_VOUCHED
 from rlm.commands.endings import ending_facts, ending_words
-from rlm.commands.pages import write_page
 from rlm.errors import RlmError
 
 
@@ -38,17 +35,6 @@ def trace(args: argparse.Namespace) -> int:
     return 0 if verdict.ok else 1
 
 
-def review(args: argparse.Namespace) -> int:
-    """Write the audit page of a run, over an old one only once it is whole. Returns the exit code as `trace` does."""
-    events, verdict = read_verified(args.run_folder, checked_head(args.head))
-    write_page(args.output, render(events, verdict, args.run_folder))
-    say(spelled(args.output))
-    if not verdict.ok:
-        what = "has no end" if verdict.only_unclosed else "is not as it was written"
-        say(f"rlm: the trace {what}: {_sentence(verdict)}", file=sys.stderr)
-    return 0 if verdict.ok else 1
-
-
 def _verify(args: argparse.Namespace, head: str | None) -> int:
     """Verify a trace, and what lies beside it: signatures, their timestamps, notes."""
     if args.signer and not args.allowed_signers:
@@ -65,7 +51,7 @@ def _verify(args: argparse.Namespace, head: str | None) -> int:
         signature = chosen(found, args.signer)
     verdict = _as_signed(verdict, signature)
     notes = reviewed(run, verdict.head)
-    wrong = [] if verdict.ok else [_sentence(verdict)]
+    wrong = [] if verdict.ok else [in_a_sentence(verdict)]
     wrong += _unsigned(args, signature)
     wrong += (
         [f"line {notes.line} of {notes.file.name}: {notes.reason}"]
@@ -75,7 +61,7 @@ def _verify(args: argparse.Namespace, head: str | None) -> int:
     if args.json:
         print_json(_facts(verdict, wrong, signature, found, notes, args))
     else:
-        say(_faults(verdict, wrong) if wrong else _sentence(verdict, signature, notes))
+        say(_faults(verdict, wrong) if wrong else in_a_sentence(verdict, signature, notes))
     return 1 if wrong else 0
 
 
@@ -159,7 +145,8 @@ def read_verified(run: str, head: str | None) -> tuple[list[RecordedEvent], Verd
     return events[: verdict.events], verdict
 
 
-def _sentence(verdict: Verdict, signature: Signature | None = None, notes: Review | None = None) -> str:
+def in_a_sentence(verdict: Verdict, signature: Signature | None = None, notes: Review | None = None) -> str:
+    """The verdict on a trace, and what else is known of it, in a sentence."""
     if verdict.ok:
         chain = "an unbroken chain without contradictions"
         parts = [f"ok: {count(verdict.events, 'event')}, {chain}", f"head {verdict.head}"]

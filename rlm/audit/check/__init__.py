@@ -12,7 +12,7 @@ from rlm.audit.events import RecordedEvent
 from rlm.audit.log import TraceError
 from rlm.audit.pairs import Pair, pairs_of
 from rlm.audit.sources import another_generation, generation_asked
-from rlm.audit.verify import read, verify
+from rlm.audit.verify import Verdict, read, verify
 
 if TYPE_CHECKING:
     from index_store.index import Index
@@ -26,6 +26,7 @@ __all__ = [
     "Step",
     "Thresholds",
     "check",
+    "check_read",
     "definitions",
 ]
 
@@ -82,9 +83,19 @@ def check(run: str | Path, index: "Index | None" = None, thresholds: Thresholds 
     Raises TraceError where there is no trace to read, nothing in it, or where the index is another.
     """
     events, verdict = read(run)[0], verify(run)
-    events = events[: verdict.events]
-    if not events:
+    if not verdict.events:
         raise TraceError(f"there is nothing to check in {run}: {verdict.reason}")
+    return check_read(events[: verdict.events], verdict, index, thresholds)
+
+
+def check_read(
+    events: Sequence[RecordedEvent],
+    verdict: Verdict,
+    index: "Index | None" = None,
+    thresholds: Thresholds = DEFAULT,
+) -> Report:
+    """As `check`, of a trace that was read and verified: its events before the first bad line, of which there are
+    some."""
     asked = None
     if index is not None:
         asked = generation_asked(index, events[0])

@@ -66,7 +66,7 @@ def _chart(
             tag("text", "0 s", x=_LEFT, y=_HIGH - 8),
             tag("text", f"{end_s:.1f} s", x=_WIDE - _LEFT, y=_HIGH - 8, text_anchor="end"),
             viewBox=f"0 0 {_WIDE} {_HIGH}",
-            role="img",
+            role="group",
             aria_label=caption,
         ),
     )

@@ -4,9 +4,12 @@ import base64
 import hashlib
 import html
 from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
 
 from index_store.terminal import count, visible
 
+_VOID = frozenset({"input"})  # elements that have no end
 TEXT_CHARS = 20_000  # of one text; the rest is in the trace, which the page is a view of
 
 
@@ -16,13 +19,13 @@ class Html(str):
     __slots__ = ()
 
 
-def tag(name: str, *children: str | None, **attributes: str | int | bool | None) -> Html:
+def tag(name: str, /, *children: str | None, **attributes: str | int | bool | None) -> Html:
     """One element. In the names of attributes `cls` stands for class, and `_` for `-`; one that is None or False is
     left out, and so is a child that is None."""
     written = "".join(
         _attribute(key, value) for key, value in attributes.items() if value not in (None, False)
     )
-    return Html(f"<{name}{written}>{join(children)}</{name}>")
+    return Html(f"<{name}{written}>" if name in _VOID else f"<{name}{written}>{join(children)}</{name}>")
 
 
 def join(parts: Iterable[str | None]) -> Html:
@@ -34,8 +37,12 @@ def pre(text: str, cls: str = "") -> Html:
     """Text with its own line breaks, cut at TEXT_CHARS with a note of what is left out."""
     left = len(text) - TEXT_CHARS
     note = tag("span", f"\n… {count(left, 'more character')} in the trace", cls="cut") if left > 0 else None
-    # A long text scrolls in its own box, which the keyboard must be able to enter.
-    return tag("pre", text[:TEXT_CHARS], note, cls=cls or None, tabindex="0" if len(text) > 1500 else None)
+    return tag("pre", text[:TEXT_CHARS], note, cls=cls or None, tabindex=scrolls(text))
+
+
+def scrolls(text: str) -> str | None:
+    """The tabindex of a text's box: a long one scrolls, and the keyboard must be able to enter it."""
+    return "0" if len(text) > 600 or text.count("\n") > 15 else None
 
 
 def fold(summary: str, *children: str | None, **attributes: str | int | bool | None) -> Html:
@@ -65,6 +72,12 @@ def document(title: str, body: Html, style: str, script: str) -> str:
     ]
     page = tag("html", tag("head", *head), tag("body", body, tag("script", Html(script))), lang="en")
     return f"<!doctype html>\n{page}\n"
+
+
+@cache
+def asset(name: str) -> str:
+    """A style or a script of our pages."""
+    return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
 def _source(text: str) -> str:

@@ -1,51 +1,222 @@
 "use strict";
-// The page reads without this script: it adds keys, two buttons, and opens what a link leads into.
+// The page reads without this script: it adds keys, filters, a form for a review, and opens what a link leads into.
+const find = (id) => document.getElementById(id);
 const turns = [...document.querySelectorAll("#steps > .turn")];
+const steps = [...document.querySelectorAll("#steps .event")];
+const parts = [...document.querySelectorAll("#steps .event, #steps .turn, #steps .child")];
+let hits = null; // the steps that a filter leaves; null for all
+let words = []; // that are searched for
+let current = null; // the step that was last gone to
 
 function openTo(element) {
   for (let at = element; at; at = at.parentElement) if (at.tagName === "DETAILS") at.open = true;
 }
 
-function followHash() {
-  const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
-  if (!target) return;
-  openTo(target);
-  target.scrollIntoView({ block: "start" });
+// Twice, since what comes into view takes its real height only then.
+function show(element) {
+  element.scrollIntoView({ block: "start", behavior: "instant" });
+  requestAnimationFrame(() => element.scrollIntoView({ block: "start", behavior: "instant" }));
 }
 
-function step(by) {
-  const here = turns.indexOf(document.activeElement?.closest("#steps > .turn"));
-  const next = here < 0 ? (by > 0 ? 0 : turns.length - 1) : Math.min(Math.max(here + by, 0), turns.length - 1);
-  turns[next]?.focus({ preventScroll: true });
-  turns[next]?.scrollIntoView({ block: "start" });
+function followHash() {
+  const target = find(decodeURIComponent(location.hash.slice(1)));
+  if (!target) return;
+  if (target.closest("[hidden]")) clear();
+  openTo(target);
+  const step = target.closest(".event");
+  if (step) choose(step);
+  show(target);
+}
+
+// -- keys --
+
+function walk(list, by) {
+  const at = document.activeElement;
+  const inside = list.findLastIndex((part) => part.contains(at));
+  const before = list.findLastIndex(
+    (part) => part.contains(at) || at.compareDocumentPosition(part) & Node.DOCUMENT_POSITION_PRECEDING,
+  );
+  const first = by > 0 ? 0 : list.length - 1;
+  const next = before < 0 ? first : by > 0 || inside === before ? before + by : before;
+  go(list[Math.min(Math.max(next, 0), list.length - 1)]);
+}
+
+function go(part) {
+  if (!part) return;
+  openTo(part);
+  if (words.length) for (const closed of part.querySelectorAll("details:not([open])")) if (holds(closed.textContent)) closed.open = true;
+  if (part.classList.contains("event")) choose(part);
+  part.tabIndex = -1;
+  part.focus({ preventScroll: true });
+  show(part);
+}
+
+function choose(step) {
+  current?.removeAttribute("aria-current");
+  current = step;
+  current.setAttribute("aria-current", "step");
+  if (noteHere) current.append(noteHere);
+}
+
+const seqOf = (step) => step?.querySelector(":scope > .seq")?.textContent ?? "";
+
+document.addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
+  if (event.target.matches("input, textarea, select")) {
+    if (event.key === "Escape" && event.target === search) {
+      clear();
+      search.blur();
+    }
+    return;
+  }
+  if (event.key === "j" || event.key === "k") walk(hits ?? turns, event.key === "j" ? 1 : -1);
+  else if (event.key === "J" || event.key === "K") walk(hits ?? steps, event.key === "J" ? 1 : -1);
+  else if (event.key === "n" && noteHere) note();
+  else if (event.key === "?") help.showModal();
+  else if (event.key === "Escape" && hits) clear();
+  else if (event.key === "/") search.focus();
+  else return;
+  event.preventDefault();
+});
+addEventListener("hashchange", followHash);
+
+// -- filter and search --
+
+const texts = new Map();
+
+// The words of a step in lower case, without those of the conversations inside it, which are steps of their own.
+function textOf(step) {
+  if (!texts.has(step)) {
+    const own = step.querySelector(".event") ? step.querySelectorAll(":scope > .children > .step, :scope > .children > .child > summary, :scope > .judged, :scope > .reviewed") : [step];
+    texts.set(step, [...own].map((part) => part.textContent).join(" ").toLowerCase());
+  }
+  return texts.get(step);
+}
+
+function holds(text) {
+  const lower = text.toLowerCase();
+  return words.every((word) => lower.includes(word));
+}
+
+function filter() {
+  const [kind, verdict, talk] = ["kind", "verdict", "talk"].map((name) => find(`filter-${name}`)?.value ?? "");
+  words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
+  const fits = (step) =>
+    (!kind || step.dataset.kind === kind) &&
+    (!talk || step.dataset.talk === talk) &&
+    (!verdict || (step.dataset.verdict ?? "").split("|").includes(verdict)) &&
+    words.every((word) => textOf(step).includes(word));
+  hits = kind || talk || verdict || words.length ? steps.filter(fits) : null;
+  const kept = new Set();
+  for (const hit of hits ?? []) {
+    for (let at = hit; at && !kept.has(at) && at.id !== "steps"; at = at.parentElement) {
+      kept.add(at);
+      if (at.classList.contains("child")) at.open = true;
+    }
+  }
+  for (const part of parts) part.hidden = hits !== null && !kept.has(part);
+  told.textContent = hits ? `${hits.length.toLocaleString("en")} of ${steps.length.toLocaleString("en")} steps` : "";
+}
+
+function clear() {
+  search.value = "";
+  for (const choice of tools.querySelectorAll("select")) choice.value = "";
+  filter();
+}
+
+function button(name, act) {
+  const made = document.createElement("button");
+  made.type = "button";
+  made.textContent = name;
+  made.addEventListener("click", act);
+  return made;
 }
 
 function setAll(open) {
   for (const part of document.querySelectorAll("#steps details")) part.open = open;
 }
 
-function button(words, act) {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.textContent = words;
-  made.addEventListener("click", act);
-  return made;
+// -- a review --
+
+const form = find("reviewing");
+const notes = [];
+const noteHere = form && button("Note on this step", note);
+let isSaved = true;
+
+function note() {
+  find("review-step").value = seqOf(current);
+  show(find("review"));
+  find("review-text").focus({ preventScroll: true });
 }
 
-function key(name) {
-  const made = document.createElement("kbd");
-  made.textContent = name;
-  return made;
+// The note that stands in the form; a sentence where it is none.
+function drafted() {
+  const by = find("review-by").value.trim();
+  const step = find("review-step").value.trim();
+  const verdict = document.querySelector("input[name=verdict]:checked")?.value || null;
+  const text = find("review-text").value;
+  if (!by) return "Say who reviews: give your name.";
+  if (step && !(/^\d+$/.test(step) && Number(step) < Number(form.dataset.events))) return `There is no step ${step}: steps are 0 to ${form.dataset.events - 1}.`;
+  if (!verdict && !text.trim()) return "Choose a verdict, or write a note.";
+  const at = `${new Date().toISOString().slice(0, 19)}+00:00`;
+  return { by, at, verdict, step: step ? Number(step) : null, text };
 }
 
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey) return;
-  if (event.key === "j") step(1);
-  else if (event.key === "k") step(-1);
+function say(sentence) {
+  find("review-said").textContent = sentence;
+}
+
+function add() {
+  const made = drafted();
+  if (typeof made === "string") return say(made);
+  notes.push(made);
+  isSaved = false;
+  find("review-text").value = find("review-step").value = "";
+  document.querySelector("input[name=verdict][value='']").checked = true;
+  list();
+  say("Added. It is not saved yet.");
+}
+
+function list() {
+  find("review-notes").replaceChildren(
+    ...notes.map((one) => {
+      const item = document.createElement("li");
+      const about = one.step === null ? "the run" : `step ${one.step}`;
+      item.append(`${about}${one.verdict ? `: ${one.verdict}` : ""}${one.text ? ` – ${one.text}` : ""} `, button("Remove", () => {
+        notes.splice(notes.indexOf(one), 1);
+        list();
+        say("Removed.");
+      }));
+      return item;
+    }),
+  );
+}
+
+function save() {
+  const made = drafted();
+  if (typeof made !== "string") add();
+  else if (!notes.length || find("review-text").value.trim()) return say(made);
+  const saved = JSON.stringify({ head: form.dataset.head, notes }, null, 1);
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([saved], { type: "application/json" }));
+  link.download = form.dataset.file;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  isSaved = true;
+  say(`Saved as ${form.dataset.file}: put it beside the trace with the command above.`);
+}
+
+if (form) {
+  form.after(form.content);
+  find("review-add").addEventListener("click", add);
+  find("review-save").addEventListener("click", save);
+}
+addEventListener("beforeunload", (event) => {
+  if (!isSaved) event.preventDefault();
 });
-addEventListener("hashchange", followHash);
 
-// On paper the evidence is open, and of the rest what its reader opened; afterwards the page is as it was.
+// -- paper: the evidence is open, and of the rest what its reader opened; afterwards the page is as it was --
+
 let opened = [];
 addEventListener("beforeprint", () => {
   opened = [...document.querySelectorAll("details:not([open]):not(.aside)")];
@@ -56,10 +227,33 @@ addEventListener("afterprint", () => {
   opened = [];
 });
 
+// -- what is added to the page --
+
+document.body.append(find("keys").content);
+const help = find("help");
+help.querySelector("button").addEventListener("click", () => help.close());
 const tools = document.createElement("div");
 tools.className = "tools";
-const hint = document.createElement("span");
-hint.append(key("j"), " next turn, ", key("k"), " the one before");
-tools.append(button("Open all", () => setAll(true)), button("Close all", () => setAll(false)), hint);
+tools.setAttribute("role", "search");
+tools.setAttribute("aria-label", "Steps");
+const told = document.createElement("span");
+told.setAttribute("role", "status");
+tools.append(find("filters").content, button("Show all", clear), button("Open all", () => setAll(true)), button("Close all", () => setAll(false)), button("Keys (?)", () => help.showModal()), told);
 document.querySelector("#steps > h2")?.after(tools);
+const search = find("search");
+let waiting = 0;
+search.addEventListener("input", () => {
+  clearTimeout(waiting);
+  waiting = setTimeout(filter, 120);
+});
+search.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter") return;
+  filter();
+  go(hits?.[0]);
+});
+for (const choice of tools.querySelectorAll("select")) choice.addEventListener("change", filter);
+find("steps").addEventListener("click", (event) => {
+  const step = event.target.closest(".event");
+  if (step && step !== current) choose(step);
+});
 if (location.hash) followHash();

@@ -6,25 +6,27 @@ from typing import Any
 
 from index_store.terminal import count, one_line
 from rlm.audit.attempts import troubles
+from rlm.audit.check import Report
 from rlm.audit.claims import YOURS_TO_JUDGE, Claim, counted, tally
 from rlm.audit.costs import Cost, costs, in_dollars
 from rlm.audit.events import RecordedEvent
+from rlm.audit.page.beside import proofs
 from rlm.audit.page.html import Html, facts, fold, join, tag
+from rlm.audit.page.judged import verdict_on_run
 from rlm.audit.pairs import Pair, read_by
+from rlm.audit.signing import Signature
 from rlm.audit.timeline import READER_DOES, UNSURE, demanded, lacking, no_answer, not_shown
 from rlm.audit.verify import UNVOUCHED, Verdict
 
 _NOTHING = "No event of this trace can be read"
 
-_CANNOT_SHOW = (
-    "A chain of hashes shows that no line was changed, removed, moved or added by anyone who did not also rewrite "
-    "every line after it. It cannot show that the whole file was not rewritten: for that, compare the head below "
-    "with one that was kept elsewhere when the run ended."
-)
-
 
 def header(
-    pairs: Sequence[Pair], events: Sequence[RecordedEvent], verdict: Verdict | None, folder: str
+    pairs: Sequence[Pair],
+    events: Sequence[RecordedEvent],
+    verdict: Verdict | None,
+    folder: str,
+    report: Report | None = None,
 ) -> Html:
     """The question, or those of a chat; how many quotes stand; whether the file is as it was written and who vouches
     for that, first where it is not; and the run in six numbers. `folder`: of the run, '' where it is not known."""
@@ -32,6 +34,7 @@ def header(
     is_whole = verdict is None or verdict.ok
     unmet = [pair for pair in pairs if pair.answered and pair.answered["stop"] == "unmet"]
     claims = join([_standing(pairs, verdict), *(_not_accepted(pair, is_chat) for pair in unmet)])
+    judged = verdict_on_run(report) if report else None
     seal = join([_seal(verdict), _vouching(verdict)])
     question = f"A chat of {len(pairs):,} questions" if is_chat else pairs[0].question if pairs else _NOTHING
     return tag(
@@ -39,7 +42,7 @@ def header(
         tag("p", f"Review of a {'chat' if is_chat else 'run'}", cls="kicker"),
         tag("h1", question),
         tag("ol", *map(_line_of, pairs), cls="pairs") if is_chat else None,
-        *((claims, seal) if is_whole else (seal, claims)),
+        *((claims, judged, seal) if is_whole else (seal, claims, judged)),
         *_told(events),
         tag("p", "Run folder ", tag("code", folder), cls="meta") if folder else None,
         _numbers(events),
@@ -102,8 +105,10 @@ def _vouching(verdict: Verdict | None) -> Html | None:
     return tag("p", UNVOUCHED, *head, cls="seal unknown", id="unvouched")
 
 
-def run_section(events: Sequence[RecordedEvent], verdict: Verdict | None) -> Html:
-    """What the run was made with, how its budget went, which passages read like instructions, what the seal shows."""
+def run_section(
+    events: Sequence[RecordedEvent], verdict: Verdict | None, signatures: Sequence[Signature] = ()
+) -> Html:
+    """What the run was made with, how its budget went, which passages read like instructions, what vouches for it."""
     opened = events[0] if events else {}
     return tag(
         "section",
@@ -111,7 +116,7 @@ def run_section(events: Sequence[RecordedEvent], verdict: Verdict | None) -> Htm
         facts(_made_with(opened)) if opened else None,
         _budgets(events),
         _suspicious(events),
-        _chain(verdict),
+        None if verdict is None else proofs(verdict, signatures),
         id="run",
     )
 
@@ -223,10 +228,3 @@ def _suspicious(events: Sequence[RecordedEvent]) -> Html | None:
 def _used(usage: dict[str, Any]) -> str:
     tokens = usage["prompt_tokens"] + usage["completion_tokens"]
     return f"{count(usage['calls'], 'call')}, {count(tokens, 'token')}, {in_dollars(usage['usd'])}"
-
-
-def _chain(verdict: Verdict | None) -> Html | None:
-    if verdict is None:
-        return None
-    head = tag("p", "Head ", tag("code", verdict.head, cls="hash"))
-    return tag("div", tag("h3", "What the seal shows"), tag("p", _CANNOT_SHOW), head, cls="chain")

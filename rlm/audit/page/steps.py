@@ -2,8 +2,9 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -17,11 +18,15 @@ from rlm.audit.attempts import (
     refused_in_words,
     served_in_words,
 )
+from rlm.audit.check import Step
 from rlm.audit.costs import in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks, without_blocks
-from rlm.audit.page.html import Html, fold, join, pre, tag
-from rlm.audit.routing import held_to
+from rlm.audit.page.beside import noted
+from rlm.audit.page.html import Html, fold, join, pre, scrolls, tag
+from rlm.audit.page.judged import TONES, judged_step
+from rlm.audit.reviewing import VERDICTS, Note
+from rlm.audit.routing import Place, held_to
 from rlm.audit.timeline import BY_THE_RUN, rejection
 
 _ON_PAPER = (
@@ -30,6 +35,8 @@ _ON_PAPER = (
 )
 _MOST_CHILDREN = 200
 _MOST_NODES = 60
+_LONG = 300  # events, from which on only the turns in view are laid out
+_MOST_TALKS = 2_000  # conversations that a filter offers
 _MOST_DEEP = 12  # calls inside calls, drawn one inside the other
 # A string that does not end is one to the end of its line, or of the code: so no part of it is tried again.
 _CODE = re.compile(
@@ -57,7 +64,8 @@ class Scene:
     """What drawing a step needs beside its event.
 
     `talks`: the events of each conversation; `drawn`: the conversations drawn so far; `anchors`: where on the page each
-    node stands; `depth`: how many calls this step lies inside; `code_lines`: of the cells of this turn.
+    node stands; `depth`: how many calls this step lies inside; `code_lines`: of the cells of this turn; `places`: each
+    node; `judged`, `notes`: what a check and what reviewers say, by the seq of the event.
     """
 
     talks: Mapping[str, list[RecordedEvent]]
@@ -65,14 +73,24 @@ class Scene:
     anchors: Mapping[str, str]
     depth: int = 0
     code_lines: frozenset[str] = frozenset()
+    places: Mapping[str, Place] = field(default_factory=dict)
+    judged: Mapping[int, Sequence[Step]] = field(default_factory=dict)
+    notes: Mapping[int, Sequence[Note]] = field(default_factory=dict)
 
 
-def steps_section(events: Sequence[RecordedEvent], anchors: Mapping[str, str]) -> Html:
-    """Every event of the run by turns, a child inside the step that called it. `anchors`: the HTML id of each node."""
+def steps_section(
+    events: Sequence[RecordedEvent],
+    places: Mapping[str, Place],
+    anchors: Mapping[str, str],
+    judged: Mapping[int, Sequence[Step]] | None = None,
+    notes: Mapping[int, Sequence[Note]] | None = None,
+) -> Html:
+    """Every event of the run by turns, a child inside the step that called it. `places`, `anchors`: each node, and its
+    HTML id; `judged`, `notes`: what a check and what reviewers say, by the seq of the event."""
     talks: dict[str, list[RecordedEvent]] = {}
     for event in as_sent(events):
         talks.setdefault(event["conversation"], []).append(event)
-    scene = Scene(talks, set(), anchors)
+    scene = Scene(talks, set(), anchors, places=places, judged=judged or {}, notes=notes or {})
     parts = [_conversation("0", scene)]
     # Conversations that no step claims to have called are shown all the same.
     parts += [
@@ -80,7 +98,55 @@ def steps_section(events: Sequence[RecordedEvent], anchors: Mapping[str, str]) -
         for name in talks
         if name not in scene.drawn
     ]
-    return tag("section", tag("h2", "Steps"), tag("p", _ON_PAPER, cls="paper meta"), *parts, id="steps")
+    on_paper = tag("p", _ON_PAPER, cls="paper meta")
+    return tag(
+        "section",
+        tag("h2", "Steps"),
+        _tools(events, scene),
+        on_paper,
+        *parts,
+        id="steps",
+        cls="long" if len(events) > _LONG else None,
+    )
+
+
+def _tools(events: Sequence[RecordedEvent], scene: Scene) -> Html:
+    """What filters and searches the steps: a template, so that without the script nothing stands there idle."""
+    kinds = Counter(event["kind"] for event in events if event["kind"] in KINDS)
+    verdicts: Counter[str] = Counter(step.verdict for steps in scene.judged.values() for step in steps)
+    said: Counter[str] = Counter(
+        one.verdict for notes in scene.notes.values() for one in notes if one.verdict
+    )
+    selects = [
+        _select(
+            "filter-kind",
+            "Kind",
+            [(kind, f"{KINDS[kind]} ({kinds[kind]:,})") for kind in KINDS if kinds[kind]],
+        ),
+        _select(
+            "filter-verdict",
+            "Verdict",
+            [(name, f"{name} ({verdicts[name]:,})") for name in TONES if verdicts[name]]
+            + [(name, f"{name} by a reviewer ({said[name]:,})") for name in VERDICTS if said[name]]
+            + ([("noted", "noted by a reviewer")] if scene.notes else []),
+        ),
+        _select("filter-talk", "Conversation", [(name, name) for name in list(scene.talks)[:_MOST_TALKS]]),
+    ]
+    search = tag(
+        "span",
+        tag("label", "Search the steps", for_="search"),
+        tag("input", type="search", id="search", autocomplete="off", spellcheck="false"),
+    )
+    return tag("template", search, *selects, id="filters")
+
+
+def _select(anchor: str, words: str, choices: Sequence[tuple[str, str]]) -> Html | None:
+    """A choice of one of several values, or all; None where there is no choice."""
+    if not choices or (anchor == "filter-talk" and len(choices) < 2):
+        return None
+    options = (tag("option", told, value=value) for value, told in choices)
+    every = tag("option", "all", value="")
+    return tag("span", tag("label", words, for_=anchor), tag("select", every, *options, id=anchor))
 
 
 def turns_of(events: Sequence[RecordedEvent]) -> list[Turn]:
@@ -105,12 +171,33 @@ def _conversation(name: str, scene: Scene) -> Html:
 def _turn(name: str, turn: Turn, scene: Scene) -> Html:
     cells = [event["code"].split("\n") for event in turn.events if event["kind"] == "code_scanned"]
     scene = replace(scene, code_lines=frozenset(chain.from_iterable(cells)))
-    body = (STEPS[event["kind"]](event, scene) for event in turn.events)
+    body = (_step(event, scene) for event in turn.events)
     if turn.number == 0:
         return tag("div", *body, cls="before")
     place = f"t{name.replace('.', '-')}-{turn.number}"
     head = tag("h3" if name == "0" else "h4", f"Turn {turn.number}")
     return tag("article", tag("header", head, _turn_facts(turn)), *body, cls="turn", id=place, tabindex="-1")
+
+
+def _step(event: RecordedEvent, scene: Scene) -> Html | None:
+    """An event as it is drawn, with what a check and reviewers say of it, and a link to itself."""
+    drawn = STEPS[event["kind"]](event, scene)
+    if drawn is None:
+        return None
+    seq = event["seq"]
+    judged, notes = scene.judged.get(seq, ()), scene.notes.get(seq, ())
+    verdicts = [step.verdict for step in judged] + [one.verdict for one in notes if one.verdict]
+    return tag(
+        "div",
+        drawn,
+        *(judged_step(step, scene.places, scene.anchors) for step in judged),
+        *map(noted, notes),
+        tag("a", str(seq), href=f"#e{seq}", cls="seq", aria_label=f"Link to step {seq}"),
+        cls="event",
+        data_kind=event["kind"],
+        data_talk=event["conversation"],
+        data_verdict="|".join([*verdicts, *(["noted"] if notes else [])]) or None,
+    )
 
 
 def _turn_facts(turn: Turn) -> Html:
@@ -205,7 +292,8 @@ def _scanned(event: RecordedEvent, scene: Scene) -> Html:
         cls="chip bad" if refused else "chip good",
     )
     why = tag("p", rejection(event), cls="doubt") if refused else None
-    code = tag("pre", *_coloured(event["code"][:20_000], event["line_in_code"]), cls="code")
+    lines = _coloured(event["code"][:20_000], event["line_in_code"])
+    code = tag("pre", *lines, cls="code", tabindex=scrolls(event["code"]))
     return tag(
         "div", tag("p", f"Cell {event['cell']} ", chip, cls="step"), code, why, id=_anchor(event), cls="cell"
     )
@@ -369,6 +457,26 @@ STEPS: dict[str, Callable[[RecordedEvent, Scene], Html | None]] = {
     "models_changed": _models_changed,
     "answered": _answered,
     "run_closed": _closed,
+}
+
+
+#: The kinds of events that are drawn as steps, as a filter names them.
+KINDS = {
+    "run_opened": "run opened",
+    "question_put": "question put",
+    "model_asked": "model asked",
+    "model_answered": "model answered",
+    "model_failed": "model failed",
+    "code_scanned": "code scanned",
+    "code_run": "code run",
+    "visited": "tree visited",
+    "child_called": "child called",
+    "child_returned": "child returned",
+    "suspicious": "reads like an instruction",
+    "note": "note of the engine",
+    "models_changed": "models changed",
+    "answered": "answered",
+    "run_closed": "run closed",
 }
 
 
