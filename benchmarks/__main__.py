@@ -30,9 +30,21 @@ from benchmarks._spent import commit
 RESULTS = REPOSITORY / "benchmarks" / "results"
 PAGE = REPOSITORY / "BENCHMARKS.md"
 #: The order of a whole run: the sets are built first, and what may cost money comes last.
-ORDER = ("build", "retrieval", "tree", "topics", "growth", "speed", "index", "estimates", "sandbox", "models")
+ORDER = (
+    "build",
+    "retrieval",
+    "tree",
+    "topics",
+    "growth",
+    "speed",
+    "index",
+    "estimates",
+    "sandbox",
+    "audit",
+    "models",
+)
 PAID = ("models",)
-ON_ALL_CORES = ("build", "retrieval", "tree", "growth")
+ON_ALL_CORES = ("build", "retrieval", "tree", "growth", "audit")
 WHOLE, CORES, MOST_MINUTES = "whole", 2, 40
 HEAD = """\
 # Benchmarks

@@ -69,6 +69,12 @@ TARGETS: Mapping[str, Target] = {
     ),
     "sandbox": Target("A session is ready in 8 ms, an empty cell takes 0.2 ms, a verb 0.1 ms", "sandbox"),
     "estimates": Target("A build takes what its estimate said", "estimates"),
+    # the audit
+    "routing": Target(
+        "The check of a trace tells runs that go right from runs that go wrong, planted over sets with gold",
+        "audit",
+    ),
+    "losing": Target("It names how a run lost what it needed: not offered, entered, read or cited", "audit"),
     # on real models
     "models": Target(
         "On real models navigating the tree answers more than one direct call, than retrieval, and than no recursion",

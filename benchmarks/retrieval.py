@@ -91,6 +91,7 @@ PLAIN: Mapping[str, Way] = {
 #: Each part of the search left out. Without names no branch is trusted either, so the tree is gone too.
 LEFT_OUT: Mapping[str, Weights] = {
     "without the tree": replace(DEFAULT, branch=0.0),
+    "without the walk": replace(DEFAULT, walk=1e-9),  # it still says how far branches are trusted
     "without names and tree": replace(DEFAULT, walk=0.0, branch=0.0),
     "without neighbours": replace(DEFAULT, near=0.0),
     "without the spread over documents": replace(DEFAULT, again=0.0),

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks import REPOSITORY, Options, _synthetic
 from benchmarks._report import Claim, Item, Table
 from benchmarks._sets import Trial, there, trial_of
-from index_store.embedder import BUILT_IN, load_embedder
+from index_store.embedder import AUTO, BUILT_IN, at_precision, load_embedder
 from index_store.index import Index
 from index_store.minilm import folder as weights_of
 from index_store.name_table import name_table
@@ -120,7 +120,7 @@ def _embedding(index: Index) -> Claim:
     step = max(index.levels[0] // TEXTS, 1)
     texts = [index.text_at(number) for number in range(0, index.levels[0], step)][:TEXTS]
     plain = SentenceTransformer(str(weights_of()), device="cpu", local_files_only=True)
-    ours = load_embedder(BUILT_IN).encode
+    ours = at_precision(load_embedder(BUILT_IN), AUTO).encode
 
     def theirs(some: list[str]) -> Any:
         return plain.encode(some, batch_size=32, show_progress_bar=False, normalize_embeddings=True)

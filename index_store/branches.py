@@ -14,7 +14,7 @@ from index_store.folding import folded
 from index_store.tree import Tree
 
 BEST = 2  # chunks that are named of a branch
-BROAD = 0.8  # of the evidence; where one branch holds more, it is its parts that differ
+BROAD = 0.98  # of the evidence; where one branch holds more, it is its parts that differ
 
 Numbers = npt.NDArray[np.int64]
 Scores = npt.NDArray[np.float64]

@@ -46,7 +46,7 @@ class Scope:
 
     def as_json(self) -> dict[str, Json]:
         """The scope as files and traces have it: only what it names."""
-        named = {"doc": self.doc, "where": dict(self.where) or None, "section": self.section}
+        named = {"doc": self.doc, "where": dict(sorted(self.where.items())) or None, "section": self.section}
         return {name: value for name, value in named.items() if value is not None}
 
 

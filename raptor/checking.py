@@ -212,9 +212,9 @@ def _answer(trace: Path) -> tuple[str, dict[str, list[str]]]:
                     digest = str(event["index"]["digest"])
                 elif event["kind"] == "answered" and event["conversation"] == "0":
                     for one in event["citations"]:
-                        if one["doc"]:
-                            words = cited.setdefault(str(one["doc"]), [])
-                            words.append(str(one.get("found") or one["quote"]))
+                        quoted = one.get("found") or one["quote"]
+                        if one["doc"] and quoted:  # null where it was taken out of the trace
+                            cited.setdefault(str(one["doc"]), []).append(str(quoted))
     except OSError as e:
         raise RaptorError(f"cannot read the run {trace}: {e.strerror or e}; name a folder of rlm ask") from e
     except (ValueError, KeyError, TypeError, RecursionError) as e:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -220,9 +220,15 @@ async def ask_through(
         return answer_of(run, question, conclusion, folder, trace.head)
 
 
-async def concluded(run: Run, question: str, choice: Choice, options: Options = Options()) -> Conclusion:
+async def concluded(
+    run: Run,
+    question: str,
+    choice: Choice,
+    options: Options = Options(),
+    parent: Mapping[str, Json] | None = None,
+) -> Conclusion:
     """Run the question between the first and the last event of its trace, which are recorded whatever happens."""
-    record_opening(run, question, choice, options)
+    record_opening(run, question, choice, options, parent)
     conclusion = Conclusion("", (), "cancelled", "the run was cancelled")
     try:
         conclusion = await by_route(run, question, choice.route)

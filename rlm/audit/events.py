@@ -90,8 +90,10 @@ def list_of(shape: Shape) -> Shape:
     def problem(value: object) -> str:
         if not isinstance(value, list | tuple):
             return f"expected a list, found {brief(value)}"
-        problems = ((i, shape.problem(item)) for i, item in enumerate(value))
-        return next((f"[{i}] {wrong}" for i, wrong in problems if wrong), "")
+        for i, item in enumerate(value):
+            if wrong := shape.problem(item):
+                return f"[{i}] {wrong}"
+        return ""
 
     schema: dict[str, Json] = {"type": "array", "items": shape.schema}
     return Shape(f"list of {shape.name}", problem, schema, shape.contents and _in_items(shape.contents))
@@ -101,11 +103,12 @@ def object_of(fields: Mapping[str, Shape], optional: Mapping[str, Shape] | None 
     """An object with all of these fields, any of the optional ones, and no others."""
     extra = optional or {}
     names = ", ".join([*fields, *(f"{name}?" for name in extra)])
+    shapes = {**fields, **extra}
     return Shape(
         f"{{{names}}}",
-        lambda value: _fields_problem(value, fields, extra),
+        lambda value: _fields_problem(value, fields, shapes),
         object_schema(fields, extra),
-        _in_fields({**fields, **extra}),
+        _in_fields(shapes),
     )
 
 
@@ -142,16 +145,18 @@ def _in_fields(fields: Mapping[str, Shape]) -> Contents | None:
     return within if inner else None
 
 
-def _fields_problem(value: object, fields: Mapping[str, Shape], optional: Mapping[str, Shape]) -> str:
+def _fields_problem(value: object, required: Mapping[str, Shape], shapes: Mapping[str, Shape]) -> str:
+    """`shapes`: of all fields that there may be."""
     if not isinstance(value, dict):
         return f"expected an object, found {brief(value)}"
-    if lacking := [name for name in fields if name not in value]:
+    if lacking := [name for name in required if name not in value]:
         return f"lacks {', '.join(lacking)}"
-    if unknown := [name for name in value if name not in fields and name not in optional]:
+    if unknown := [name for name in value if name not in shapes]:
         return f"has unknown field {brief(unknown[0])}"
-    shapes = {**fields, **optional}
-    problems = ((name, shapes[name].problem(item)) for name, item in value.items())
-    return next((f"{name}: {wrong}" for name, wrong in problems if wrong), "")
+    for name, item in value.items():
+        if wrong := shapes[name].problem(item):
+            return f"{name}: {wrong}"
+    return ""
 
 
 def _json_problem(value: object) -> str:
@@ -397,16 +402,17 @@ EVENTS: dict[str, Fields] = {
     "run_closed": Fields({"stop": TEXT, "usage": USAGE, "seconds": AMOUNT}, {"error": WORDS, "ended": TEXT}),
 }
 
+_SHAPES = {kind: {**fields.required, **fields.optional} for kind, fields in EVENTS.items()}
 HEADER_SHAPES = {"seq": COUNT, "time_s": AMOUNT, "conversation": CONVERSATION, "kind": one_of(*EVENTS)}
 
 
 def event_problem(event: Mapping[str, Any]) -> str:
     """'' where the table allows the event, header included; else what is wrong with it, in a few words."""
-    if wrong := _fields_problem({name: event[name] for name in HEADER if name in event}, HEADER_SHAPES, {}):
+    header = {name: event[name] for name in HEADER if name in event}
+    if wrong := _fields_problem(header, HEADER_SHAPES, HEADER_SHAPES):
         return wrong
-    fields = EVENTS[event["kind"]]
-    rest = {name: value for name, value in event.items() if name not in HEADER}
-    wrong = _fields_problem(rest, fields.required, fields.optional)
+    rest = {name: value for name, value in event.items() if name not in HEADER_SHAPES}
+    wrong = _fields_problem(rest, EVENTS[event["kind"]].required, _SHAPES[event["kind"]])
     return f"{event['kind']}: {wrong}" if wrong else ""
 
 
@@ -424,6 +430,6 @@ def is_taken(event: RecordedEvent, *paths: str) -> bool:
 
 
 _CONTENTS = {
-    kind: [(n, s.contents) for n, s in {**fields.required, **fields.optional}.items() if s.contents]
-    for kind, fields in EVENTS.items()
+    kind: [(name, shape.contents) for name, shape in shapes.items() if shape.contents]
+    for kind, shapes in _SHAPES.items()
 }

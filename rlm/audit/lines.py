@@ -5,7 +5,8 @@ the lone surrogates that models send), its closing brace replaced by `,"prev":"<
 newline. hash = sha256(prev as ASCII + what is hashed), and the first line's prev is 64 zeros.
 
 What is hashed is the event with each of its contents (rlm/audit/events.py says which values these are) replaced by
-{"commitment": sha256(salt + sha256(content as canonical JSON)) in hex}. So a content can be taken out later, and its
+{"commitment": sha256(salt + the content as canonical JSON) in hex}; of a content of LONG characters or more its sha256
+is taken there. So a content can be taken out later, and its
 commitment alone keeps the chain. Beside its fields a line has
 
     salt        32 hex digits, from which the salt of each content comes: blake2b of its path, keyed with them
@@ -28,8 +29,9 @@ import json
 import re
 import secrets
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, field
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from index_store.terminal import brief
@@ -50,7 +52,11 @@ NAME_CHARS, WHY_CHARS = 200, 1_000
 _SEAL = re.compile(rb',"prev":"([0-9a-f]{64})","hash":"([0-9a-f]{64})"\}\n\Z')
 _SEAL_BYTES = len(',"prev":"","hash":""}\n') + 128
 _HEX_32, _HEX_64 = re.compile(r"[0-9a-f]{32}"), re.compile(r"[0-9a-f]{64}")
-_OWN = ("salt", "salts", "same_as", "redacted", "redactions")
+_ENCODER = json.JSONEncoder(
+    ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=False
+)
+_UNUSUAL = frozenset({"salts", "same_as", "redacted", "redactions"})  # in most lines there is none of these
+OWN = _UNUSUAL | {"salt"}
 
 
 class BadLine(Exception):
@@ -66,9 +72,9 @@ def canonical(value: Json | Mapping[str, Any]) -> bytes:
 
     Raises ValueError or RecursionError where JSON cannot say it (NaN, nesting without end).
     """
-    return json.dumps(
-        value, ensure_ascii=True, allow_nan=False, sort_keys=True, separators=(",", ":"), check_circular=False
-    ).encode("ascii")
+    if type(value) is str:  # most contents are
+        return encode_basestring_ascii(value).encode("ascii")
+    return _ENCODER.encode(value).encode("ascii")
 
 
 def digest(prev: str, hashed: bytes) -> str:
@@ -85,12 +91,17 @@ def seal(prev: str, body: bytes, line_hash: str | None = None) -> bytes:
 
 def salt_of(salt: bytes, path: str) -> bytes:
     """The salt of the content at `path` in a line with this salt."""
-    return hashlib.blake2b(path.encode("utf-8", "surrogatepass"), key=salt, digest_size=16).digest()
+    return hashlib.blake2b(path.encode("ascii"), key=salt, digest_size=16).digest()
 
 
 def commitment(salt: bytes, content: bytes) -> str:
-    """The commitment to a content, of which `content` is the sha256 of its canonical form."""
+    """The commitment to a content, which stands for its `short` form."""
     return hashlib.sha256(salt + content).hexdigest()
+
+
+def short(written: bytes) -> bytes:
+    """What stands for a content in its commitment: its canonical form, or the digest of that where it is long."""
+    return written if len(written) < LONG else b"#" + hashlib.sha256(written).digest()
 
 
 def placeholder(by: str, why: str) -> str:
@@ -162,13 +173,13 @@ class Sealer:
     def line(self, event: RecordedEvent) -> bytes:
         """The line of the next event, which JSON can say."""
         salt = secrets.token_bytes(16)
-        same_as, digests = dict[str, tuple[int, str]](), dict[str, bytes]()
+        same_as, contents = dict[str, tuple[int, str]](), dict[str, bytes]()
 
         def stored(path: str, value: Json, is_object: bool) -> Json:
             if value is None:
                 return None
             written = canonical(value)
-            digests[path] = content = hashlib.sha256(written).digest()
+            contents[path] = content = short(written)
             if len(written) < LONG:
                 return value
             where = self.shelf.find(content)
@@ -181,9 +192,9 @@ class Sealer:
             return value
 
         body = replaced(event, stored)
-        commitments = {path: commitment(salt_of(salt, path), content) for path, content in digests.items()}
+        commitments = {path: commitment(salt_of(salt, path), content) for path, content in contents.items()}
         hashed = _hashed(event, commitments, same_as)
-        body |= {"salt": salt.hex()} if digests else {}
+        body |= {"salt": salt.hex()} if contents else {}
         body |= {"same_as": same_as} if same_as else {}
         prev, self.head, self.count = self.head, digest(self.head, hashed), self.count + 1
         return seal(prev, canonical(body), self.head)
@@ -279,7 +290,7 @@ class Opener:
             raise BadLine(
                 "the line does not follow the one before it: a line was removed, added, repeated or moved"
             )
-        if wrong := event_problem({name: value for name, value in event.items() if name != "redacted"}):
+        if wrong := event_problem(_without_marks(event)):
             raise BadLine(f"the event is not one a trace can hold: {wrong}")
         self.head, self.count = line_hash, self.count + 1
         return event
@@ -306,32 +317,35 @@ class Opener:
     def _opened(self, stored: dict[str, Any]) -> tuple[RecordedEvent, bytes]:
         """The event of a stored one, and what its hash covers."""
         own = _Own(stored, self.count)
-        bare = {name: value for name, value in stored.items() if name not in _OWN}
-        commitments = dict[str, str]()
+        redacted, same_as, salt = own.redacted, own.same_as, own.salt
+        bare = {name: value for name, value in stored.items() if name not in OWN}
+        found = dict[str, Json]()
 
-        def opened(path: str, value: Json, is_object: bool) -> Json:
-            if path in own.redacted:
+        def committed(path: str, value: Json, is_object: bool) -> Json:
+            if path in redacted:
                 if value is not None:
                     raise BadLine(f"{brief(path)} was taken out, and is there: it was changed")
-                commitments[path] = own.redacted[path]
                 words = own.words(path)
-                return {"redacted": words} if is_object else words
-            if path in own.same_as:
-                content, value = self._lent(own.same_as[path], path, value)
+                found[path] = {"redacted": words} if is_object else words
+                return {"commitment": redacted[path]}
+            if path in same_as:
+                content, value = self._lent(same_as[path], path, value)
             elif value is None:
                 return None
             else:
                 content = self._kept(path, value)
-            commitments[path] = commitment(own.salt(path), content)
-            return value
+            found[path] = value
+            return {"commitment": commitment(salt(path), content)}
 
-        event = replaced(bare, opened)
-        own.check(commitments)
-        hashed = _hashed(bare, commitments, own.same_as)
-        if own.redacted:
+        hashed = replaced(bare, committed)
+        own.check(found)
+        if not same_as and not redacted:
+            return bare, canonical(hashed)
+        event = replaced(bare, lambda path, value, is_object: found.get(path))
+        if redacted:
             self._note(own)
             event["redacted"] = own.told()
-        return event, hashed
+        return event, canonical(hashed | ({"same_as": same_as} if same_as else {}))
 
     def _lent(self, where: tuple[int, str], path: str, value: Json) -> tuple[bytes, Json]:
         found = self.shelf.at(where)
@@ -345,8 +359,8 @@ class Opener:
 
     def _kept(self, path: str, value: Json) -> bytes:
         written = canonical(value)
-        content = hashlib.sha256(written).digest()
-        if len(written) >= LONG and self.shelf.find(content) is None:
+        content = short(written)
+        if content is not written and self.shelf.find(content) is None:
             self.shelf.keep((self.count, path), content, value, len(written))
         return content
 
@@ -364,9 +378,15 @@ class _Own:
     written."""
 
     def __init__(self, stored: Mapping[str, Any], seq: int) -> None:
-        self._salt = _hex(stored.get("salt"), _HEX_32) if "salt" in stored else ""
+        self._key = bytes.fromhex(_hex(stored["salt"], _HEX_32)) if "salt" in stored else b""
+        self.same_as: dict[str, tuple[int, str]] = {}
+        self.redacted: dict[str, str] = {}
+        self._salts: dict[str, bytes] = {}
+        if stored.keys() & _UNUSUAL:
+            self._read(stored, seq)
+
+    def _read(self, stored: Mapping[str, Any], seq: int) -> None:
         self._salts = _object(stored, "salts", lambda value: bytes.fromhex(_hex(value, _HEX_32)))
-        self._key = bytes.fromhex(self._salt)
         self.same_as = _object(stored, "same_as", _place)
         marks = _object(stored, "redacted", _mark)
         self._redactions = {
@@ -402,11 +422,11 @@ class _Own:
         by = {path: self.redaction(path) for path in self.redacted}
         return {path: {"by": one.by, "why": one.why, "at": one.at} for path, one in by.items()}
 
-    def check(self, commitments: Mapping[str, str]) -> None:
-        """Raise BadLine where something is there for no content of the line."""
-        there = set(commitments) - set(self.redacted)
+    def check(self, contents: Collection[str]) -> None:
+        """Raise BadLine where something is there for no content of the line; these are its contents, by path."""
+        there = set(contents) - set(self.redacted)
         salted = set(self._salts) == there if not self._key else bool(there)
-        if not salted or not set(self.redacted) | set(self.same_as) <= set(commitments):
+        if not salted or not set(self.redacted) | set(self.same_as) <= set(contents):
             raise BadLine("the line has salts or references for other contents than it holds: it was changed")
 
 
@@ -480,6 +500,13 @@ def _parsed(body: bytes) -> dict[str, Any]:
     if not exact:
         raise BadLine("the line is not in the one form a trace is written in: it was changed")
     return dict(stored)
+
+
+def _without_marks(event: RecordedEvent) -> RecordedEvent:
+    """An event as the table has it."""
+    return (
+        {name: value for name, value in event.items() if name != "redacted"} if "redacted" in event else event
+    )
 
 
 def _format_of(stored: Mapping[str, Any]) -> int:

@@ -8,9 +8,9 @@ the content was; nor, unless the hash of the last redaction is kept elsewhere, t
 all redactions after it. And it is one file: copies, backups and the blocks of a disk are as they were.
 """
 
-import hashlib
 import io
 import json
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -26,6 +26,7 @@ from rlm.audit.lines import (
     FIRST_PREV,
     MAX_LINE_BYTES,
     NAME_CHARS,
+    OWN,
     WHY_CHARS,
     Redaction,
     Taken,
@@ -33,6 +34,7 @@ from rlm.audit.lines import (
     commitment,
     salt_of,
     seal,
+    short,
 )
 from rlm.audit.log import FILE_NAME, TraceError
 from rlm.audit.verify import check
@@ -40,7 +42,7 @@ from rlm.gateway.redaction import redacted as without_keys
 
 #: Of the files beside a trace that are searched for words that were taken out of it.
 _BESIDE_BYTES = 64 << 20
-_OWN = ("salt", "salts", "same_as", "redacted", "redactions")
+_MOST_SOUGHT = 20  # texts of a field that was taken out that are looked for elsewhere, the longest
 
 #: (seq, path) of a content.
 Where = tuple[int, str]
@@ -104,6 +106,11 @@ def redact_words(run: str | Path, words: str, by: str, why: str) -> Redacted | N
             f"the pattern {brief(words)} fits an empty text, so it would take out everything; name the words"
         )
     fits = _Fits(pattern.search)
+    for name, text in (("by", by), ("why", why)):
+        if fits(text):
+            raise TraceError(
+                f"--{name} has the words itself, and would keep them in the trace; say it without them"
+            )
     folder = _file(run).parent
 
     def chosen(line: _Line) -> Iterator[str]:
@@ -136,6 +143,7 @@ def redact_field(run: str | Path, seq: int, field: str, by: str, why: str) -> Re
                 yield path
 
     done, lines = _redact(run, chosen, by, why)
+    texts = sorted(held, key=len, reverse=True)[:_MOST_SOUGHT]
     if not any(line.seq == seq for line in lines):
         raise TraceError(f"there is no event {seq}; the trace has {len(lines):,}, numbered from 0")
     if done is None:
@@ -145,7 +153,7 @@ def redact_field(run: str | Path, seq: int, field: str, by: str, why: str) -> Re
         (line.seq, path)
         for line in lines
         for path, value in line.contents().items()
-        if (line.seq, path) not in gone and any(text in other for other in _strings(value) for text in held)
+        if (line.seq, path) not in gone and any(text in other for other in _strings(value) for text in texts)
     )
     return replace(done, elsewhere=tuple(elsewhere))
 
@@ -235,7 +243,9 @@ def _redact(
             content = b"".join(_rewritten(line, marked.get(line.seq, {}), redaction) for line in lines)
             verdict = check(io.BytesIO(content))
             assert verdict.only_unclosed or verdict.ok, verdict.reason
+            mode = stat.S_IMODE(path.stat().st_mode)
             replace_file(path, content)
+            path.chmod(mode)
     except OSError as error:
         raise TraceError(f"cannot rewrite {path}: {error.strerror or error}") from error
     taken = tuple((seq, name) for seq, names in marked.items() for name in names)
@@ -287,7 +297,7 @@ def _marked(
     for line in lines:
         for path, value in sorted(line.contents().items()):
             if _origin(line, path) in origins:
-                committed = commitment(_salt(line.stored, path), hashlib.sha256(canonical(value)).digest())
+                committed = commitment(_salt(line.stored, path), short(canonical(value)))
                 marked.setdefault(line.seq, {})[path] = committed
                 taken.add(line.seq, path, committed)
     return replace(begun, taken=taken.digest), marked
@@ -305,7 +315,7 @@ def _rewritten(line: _Line, marked: dict[str, str], redaction: Redaction) -> byt
         return line.raw
     stored = line.stored
     salts = {path: _salt(stored, path).hex() for path in line.contents() if path not in marked}
-    bare = {name: value for name, value in stored.items() if name not in (*_OWN, "prev", "hash")}
+    bare = {name: value for name, value in stored.items() if name not in (*OWN, "prev", "hash")}
     body = replaced(bare, lambda path, value, is_object: None if path in marked else value)
     marks = {path: {"commitment": one, "redaction": redaction.number} for path, one in marked.items()}
     body |= {"salts": salts, "redacted": {**stored.get("redacted", {}), **marks}}

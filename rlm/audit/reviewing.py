@@ -100,7 +100,8 @@ def add(run: str | Path, notes: Sequence[Note]) -> tuple[int, Review]:
                 raise RlmError(
                     f"line {before.line} of {file}: {before.reason}; move the file away to note anew"
                 )
-            new = tuple(one for one in dict.fromkeys(notes) if one not in before.notes)
+            known = set(before.notes)
+            new = tuple(one for one in dict.fromkeys(notes) if one not in known)
             size = os.fstat(handle).st_size
             try:
                 out.write(_lines(new, head, prev))

@@ -36,6 +36,7 @@ MOST_SIGNERS = 50
 _MAX_BYTES = 64 * 1024
 _HEAD = re.compile(r"[0-9a-f]{64}")
 _NAME_CHARS = 200
+_RANK = {True: 2, None: 1, False: 0}
 NOT_CHECKED = "it was not checked; give whose signatures count as --allowed-signers"
 
 
@@ -231,24 +232,24 @@ def signatures(
 
 
 def chosen(found: Sequence[Signature], signer: str | None = None) -> Signature | None:
-    """The signature that counts: that of `signer`, else the first that is good, else the first."""
+    """The signature that counts, of those of `signer` where one is named: the first of the best. A good one goes before
+    one that nobody checked, and that before one that does not hold; then one with a timestamp that holds."""
     theirs = [one for one in found if signer in (None, one.by)]
-    return next((one for one in theirs if one.ok), theirs[0] if theirs else None)
+    return max(theirs, key=lambda one: (_RANK[one.ok], bool(one.stamp and one.stamp.ok)), default=None)
 
 
 def held(signature: Signature, events: Sequence[RecordedEvent], head: str) -> Signature:
-    """The signature, as far as it is over the trace with these events and this head."""
-    if signature.ok is False:
+    """The signature, and its timestamp, as far as they are over the trace with these events and this head."""
+    if not signature.head:
+        return signature  # of nothing at all
+    facts, found = facts_of(events, head), _statement(signature.file)
+    other = next((name for name, fact in facts.items() if not found or found.said.get(name) != fact), None)
+    if other is None:
         return signature
-    if signature.head != head:
-        return replace(signature, ok=False, reason=f"it is over another head, {signature.head}")
-    found = _statement(signature.file)
-    other = next((k for k, v in facts_of(events, head).items() if not found or found.said.get(k) != v), None)
-    if other:
-        return replace(
-            signature, ok=False, reason=f"its statement has another value of {other!r} than the trace"
-        )
-    return signature
+    why = f"over another head, {signature.head}" if signature.head != head else f"over another {other!r}"
+    stamp = signature.stamp and replace(signature.stamp, ok=False, reason=f"its statement is {why}")
+    reason = signature.reason if signature.ok is False else f"it is {why} than the trace has"
+    return replace(signature, ok=False, reason=reason, stamp=stamp)
 
 
 def _statement(file: Path) -> _Statement | None:

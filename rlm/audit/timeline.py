@@ -106,6 +106,8 @@ def verdict_line(verdict: Verdict) -> str:
     if verdict.ok:
         return f"The trace is whole: {count(verdict.events, 'event')}, head {verdict.head}"
     where = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
+    if verdict.only_unclosed:
+        return f"THE TRACE IS {verdict.reason.replace('unclosed', 'UNCLOSED', 1)}. {UNSURE}"
     return f"THE TRACE IS NOT AS IT WAS WRITTEN: {where}{verdict.reason}. {UNSURE}"
 
 

@@ -33,14 +33,14 @@ UNVOUCHED = (
     "close it anew. Compare its head with the one that was printed when the run ended, or give that as --head."
 )
 
+#: What a chain alone leaves open.
+NOT_VOUCHED = "whether all of it was rewritten"
 #: How it is told that a trace has no end. Somebody who cut off the tail leaves the same file as a run that was killed.
 UNCLOSED = (
     "unclosed: all before is as it was written, and then {how}: the run was killed or its tail was cut off, which of "
     "the two the file cannot tell"
 )
 
-#: What a chain alone leaves open.
-NOT_VOUCHED = "whether all of it was rewritten"
 _CUT_OFF = "the tail was cut off: a redaction took out contents of lines that are gone"
 
 _PART_BYTES = 1 << 20  # of a file that are read at a time to count its lines

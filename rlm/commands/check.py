@@ -2,13 +2,22 @@
 
 import argparse
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 from index_store.index import open_any
 from index_store.terminal import count, one_line, print_json, say
+from rlm.asking.runs import gateway_for
 from rlm.audit.check import Coverage, Report, Thresholds, check, definitions
 from rlm.audit.check.verdict import THRESHOLD_NAMES
 from rlm.errors import RlmError
+from rlm.evaluating.judging import Judge
+from rlm.gateway.blocking import run_blocking
+from rlm.gateway.errors import GatewayError
+from rlm.gateway.models import check_model
+from rlm.limits import Limits
 
+JUDGED = "judged.jsonl"
 _LISTED = 10  # of each kind of finding that a terminal shows
 
 
@@ -16,17 +25,58 @@ def run(args: argparse.Namespace) -> int:
     """Check a run. Returns the exit code: 1 where it does not reach what --min-coverage and its like demand."""
     for name in ("min_coverage", "max_regret", *THRESHOLD_NAMES):
         _check_share(name, getattr(args, name))
+    if args.judge is not None:
+        check_model(args.judge)
+        Limits(usd=args.max_usd)
     if args.min_coverage is not None and args.index is None:
         raise RlmError("--min-coverage needs the index that the run asked; give it as --index INDEX")
     given = {name: value for name in THRESHOLD_NAMES if (value := getattr(args, name)) is not None}
     index = None if args.index is None else open_any(args.index, args.embedder)
     report = check(args.run_folder, index, Thresholds(**given))
+    if args.judge is not None:
+        report = run_blocking(judged(report, args.judge, args.max_usd, beside(args.run_folder)))
     failed = list(_failed(args, report))
     if args.json:
         print_json(report.as_json())
     else:
         say("\n".join([*_lines(report), *(f"FAILED     {one}" for one in failed)]))
     return 1 if failed else 0
+
+
+def beside(run: str) -> Path:
+    """The file beside a trace that keeps what a judge said of its sentences."""
+    path = Path(run)
+    return (path if path.is_dir() else path.parent) / JUDGED
+
+
+async def judged(report: Report, model: str, max_usd: float | None, file: Path) -> Report:
+    """The report with a model's opinion of each sentence that cites something, for `max_usd` dollars at most.
+
+    It changes no verdict: whether a sentence follows is what a model says, and another may say otherwise.
+    """
+    claims, said, unasked = [], list[bool](), ""
+    async with gateway_for(Limits(usd=max_usd, allow_unpriced=False)) as gateway:
+        judge = Judge(model, gateway, file)
+        for claim in report.claims:
+            if not unasked and any(claim.cited):
+                try:
+                    follows = await judge.entails(claim.cited, claim.text)
+                except GatewayError as e:
+                    unasked = one_line(str(e), 300)
+                else:
+                    said.append(follows)
+                    claim = replace(claim, why=f"{claim.why}; {_opinion(model, follows)}")
+            claims.append(claim)
+    told = (
+        f"in the opinion of {model}, {sum(said)} of {count(len(said), 'sentence')} follow from what they cite"
+    )
+    rest = f"; the others were not judged: {unasked}" if unasked else ""
+    reasons = (*report.reasons, f"{told} (a model's opinion, and no part of the verdict){rest}")
+    return replace(report, claims=tuple(claims), reasons=reasons)
+
+
+def _opinion(model: str, follows: bool) -> str:
+    return f"in the opinion of {model} it {'follows' if follows else 'does not follow'}"
 
 
 def show_definitions() -> None:

@@ -7,7 +7,7 @@ _TOLD = 5  # redactions, and contents of each, that a sentence names
 
 
 def ending_facts(verdict: Verdict) -> dict[str, object]:
-    """`closed`: whether its run has an end; `redacted`: what was taken out, each time."""
+    """`closed`: whether the trace has its last event; `redacted`: each redaction of it."""
     return {"closed": verdict.closed, "redacted": [_as_json(one) for one in verdict.taken_out]}
 
 

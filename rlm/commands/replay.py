@@ -1,10 +1,16 @@
 """`rlm trace replay`: do a recorded run again, and say whether it comes out the same."""
 
 import argparse
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 from index_store.terminal import count, one_line, print_json, say
+from rlm.asking.replaying.forking import fork
 from rlm.asking.replaying.replay import Replay, replay as done_again
+from rlm.commands.answers import as_text, exit_code
+from rlm.commands.given import limits_of, named_models
+from rlm.commands.live import live
 from rlm.errors import RlmError
 
 
@@ -12,9 +18,27 @@ def replay(args: argparse.Namespace) -> int:
     """Do the run again and print what came of it. Returns the exit code: 1 where it comes out otherwise."""
     if args.index is None:
         raise RlmError("name the index that the run asked: rlm trace replay RUN --index INDEX")
+    if args.turn is not None:
+        return _fork(args)
+    if args.model is not None or args.output is not None:
+        raise RlmError("--model and -o go with --from TURN, from which live calls go on")
     result = done_again(args.run_folder, args.index, anyway=args.anyway)
     print_json(result.as_json()) if args.json else say("\n".join(_lines(result)))
     return 0 if result.is_same else 1
+
+
+def _fork(args: argparse.Namespace) -> int:
+    """Go on live from a turn and print the answer. Returns the exit code as `rlm ask` does."""
+    if args.model is None or args.output is None:
+        raise RlmError(
+            "name who goes on from that turn, and the new run's folder: --from TURN --model M -o NEWRUN"
+        )
+    models, window = named_models(args, args.model, args.child_model)
+    caps = replace(limits_of(args), window=window)
+    with live(sys.stderr, quiet=args.quiet) as watch:
+        answer = fork(args.run_folder, args.index, args.turn, models, args.output, caps=caps, watch=watch)
+    print_json(answer.as_json()) if args.json else say(as_text(answer))
+    return exit_code(answer)
 
 
 def _lines(result: Replay) -> Iterator[str]:

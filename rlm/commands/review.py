@@ -56,7 +56,8 @@ def _index(args: argparse.Namespace) -> Index | None:
 def _code(run: str, verdict: Verdict) -> int:
     """The exit code of a run, told on standard error where its trace is not as it was written."""
     if not verdict.ok:
-        say(f"rlm: the trace is not as it was written: {in_a_sentence(verdict)}", file=sys.stderr)
+        what = "has no end" if verdict.only_unclosed else "is not as it was written"
+        say(f"rlm: the trace {what}: {in_a_sentence(verdict)}", file=sys.stderr)
     return 0 if verdict.ok else 1
 
 
@@ -124,8 +125,8 @@ def _row(args: argparse.Namespace, run: Path, name: str, output: Path, index: In
         one,
         name,
         file,
-        report and report.verdict,
-        report and report.coverage.cited,
+        report.verdict if report else None,
+        report.coverage.cited if report else None,
         verdict.ok,
         "" if verdict.ok else in_a_sentence(verdict),
     )

@@ -12,7 +12,7 @@ from rlm.audit.reviewing import VERDICTS
 from rlm.errors import RlmError
 
 _HEADS = ["started", "stop", "cost", "cover", "regret", "unsup", "verdict", "signer", "run", "question"]
-_WIDTHS = {"run": 36, "question": 60, "signer": 24, "stop": 10}
+_WIDTHS = {"run": 100, "question": 60, "signer": 24, "stop": 10}
 
 
 def runs(args: argparse.Namespace) -> int:

@@ -1,6 +1,7 @@
 """`rlm trace sign`: sign the head of a run's trace."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -25,4 +26,7 @@ def sign(args: argparse.Namespace) -> int:
         return 0
     for file in files:
         say(spelled(str(file)))
+    name = files[0].name
+    whom = f"-f allowed_signers -I {shlex.quote(args.signer)} -n {signing.NAMESPACE}"
+    say(f"check it with: ssh-keygen -Y verify {whom} -s {name}.sig < {name}", file=sys.stderr)
     return 0

@@ -83,9 +83,10 @@ def _as_signed(verdict: Verdict, signature: Signature | None) -> Verdict:
 
 
 def _unsigned(args: argparse.Namespace, signature: Signature | None) -> list[str]:
-    """Why a trace does not bear the signature, or the timestamp, that was asked for."""
+    """Why a trace does not bear the signature, or the timestamp, that was asked for; or bears one that cannot hold."""
     wrong = []
-    if args.allowed_signers and not (signature and signature.ok):
+    is_bad = signature is not None and signature.ok is False
+    if is_bad or (args.allowed_signers and not (signature and signature.ok)):
         whose = f" of {args.signer}" if args.signer else ""
         why = (
             f"its signature does not hold: {signature.reason}"

@@ -30,6 +30,10 @@ _WORTH_WAITING = 0.8  # share of a call's time that it may wait for a pause of i
 MOST_USD = 10**5  # of one call, that a provider can mean
 #: The statuses by which a provider refuses a format that litellm took it to know.
 _FORMAT_REFUSED = ("400", "422")
+UNPRICED = (
+    "a dollar cap is set but the price of {model} is not known, so the cap cannot be kept; use a priced model, cap "
+    "tokens or calls instead, or allow it (rlm ask --allow-unpriced)"
+)
 #: Gets each attempt of a call as it ends.
 Tell = Callable[[Attempt], None]
 
@@ -88,10 +92,7 @@ class Gateway:
             prompt = int(prompt * _PROMPT_MARGIN) + _PROMPT_MARGIN_TOKENS
         usd = price(request.model, prompt, request.max_tokens)
         if usd is None and self.ledger.left().usd is not None and not self.allow_unpriced:
-            raise Unpriced(
-                f"a dollar cap is set but the price of {request.model} is not known, so the cap cannot be kept; "
-                f"use a priced model, cap tokens or calls instead, or allow it (rlm ask --allow-unpriced)"
-            )
+            raise Unpriced(UNPRICED.format(model=request.model))
         return Usage(1, prompt, request.max_tokens, usd or 0.0)
 
     def under(self, ledger: Ledger) -> "Gateway":

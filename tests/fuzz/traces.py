@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import random
 import re
 import shutil
@@ -19,6 +20,7 @@ from rlm.cli import main
 from tests.fuzz.mutate import mutated_bytes, mutated_json
 from tests.fuzz.target import Target
 from tests.helpers.audit_sample import one_of_each_kind, sample_run
+from tests.helpers.random_traces import as_line
 
 WORDS = (
     b"\n", b"\r\n", b"{}", b"{", b"[" * 2_000, b'{"a":' * 2_000, b"9" * 5_000, b"NaN", b"1e999", b"\\ud800",
@@ -86,7 +88,30 @@ def drawn(rng: random.Random, runs: list[list[dict[str, Any]]]) -> bytes:
     if format != FORMAT and isinstance(bodies[0], dict):
         bodies[0] = bodies[0] | {"format": format}
     raw = sealed(bodies, format)
+    if rng.random() < 0.3:
+        raw = _marked(rng, raw)
     return mutated_bytes(rng, raw, WORDS) if rng.random() < 0.3 else raw
+
+
+def _marked(rng: random.Random, raw: bytes) -> bytes:
+    """The lines, one of which says something else of its salts, references or redactions than a trace writes."""
+    lines = raw.splitlines(keepends=True)
+    at = rng.randrange(len(lines) or 1)
+    with contextlib.suppress(ValueError, RecursionError, TypeError, IndexError):
+        stored = json.loads(lines[at])
+        marks = {
+            "salt": "0" * 32,
+            "salts": {"text": "0" * 32},
+            "same_as": {"messages/0/content": [1, "messages/0/content"]},
+            "redacted": {"text": {"commitment": "0" * 64, "redaction": 1}},
+            "redactions": {
+                "1": dict.fromkeys(("by", "why", "at", "prev", "taken", "hash", "here"), "0" * 40)
+            },
+        }
+        for name in rng.sample(sorted(marks), k=rng.randrange(1, 6)):
+            stored[name] = mutated_json(rng, stored.get(name, marks[name]))
+        lines[at] = as_line(stored)
+    return b"".join(lines)
 
 
 def run_command(*arguments: str) -> tuple[int, str, str]:
@@ -135,6 +160,14 @@ def traces(folder: Path) -> Iterator[Target]:
             code, out, errors = run_command(*arguments, str(run))
             assert code == (0 if verified.ok else 1), (arguments, code, errors)
             assert is_plain(out) and is_plain(errors), (arguments, out, errors)
+        how = ["--words", "[aeiou]"] if len(raw) % 2 else ["--event", "0", "--field", "question"]
+        code, out, errors = run_command("trace", "redact", *how, "--by", "a", "--why", "b", str(run))
+        assert code in (0, 1, 2) and is_plain(out) and is_plain(errors), (out, errors)
+        if code == 0:
+            again = read(run)[1]
+            assert again.head == verdict.head and again.ok == verdict.ok, again
+            show(read(run)[0], again)
+            render(read(run)[0], again)
         shutil.copy(run / FILE_NAME, folder / "last.jsonl")
 
     yield Target(lambda rng: drawn(rng, runs), check)

@@ -17,6 +17,7 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from index_store.index import Index
 from rlm.audit.log import Trace
@@ -38,9 +39,9 @@ def ask(index: str, runs: Path, moment: tuple[int, float] | None) -> int:
         if moment and events == moment[0]:
             threading.Timer(moment[1] / 1000, os.kill, (os.getpid(), signal.SIGKILL)).start()
 
-    setattr(Trace, "_write", counted)  # noqa: B010  (a type checker lets no method be assigned)
-    setattr(Index, "_embedder", ToyEmbedder())  # noqa: B010
-    assert main(["ask", index, QUESTION, "--route", "rlm", "--runs", str(runs), "--quiet", "--json"]) == 0
+    command = ["ask", index, QUESTION, "--route", "rlm", "--runs", str(runs), "--quiet", "--json"]
+    with patch.object(Trace, "_write", counted), patch.object(Index, "_embedder", ToyEmbedder()):
+        assert main(command) == 0
     return events
 
 

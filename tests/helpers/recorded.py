@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from index_store.index import Index
+from index_store.types import Json
 from rlm import Demands, Limits, Models, Question, ask, ask_async, ask_many, prompts
 from rlm.asking.chat import Chat, open_chat
 from rlm.audit import read
@@ -50,8 +51,10 @@ class Play:
         if first.startswith(prompts.SINGLE):
             return self.single
         turn: int = sum(message["role"] == "assistant" for message in body["messages"])
+        is_next = f"question, in the same REPL: {QUESTION}" in body["messages"][-1]["content"]
         asked = next(
-            (replies for q, replies in self.children.items() if f"Question: {q}\n" in second), self.root
+            (replies for q, replies in self.children.items() if f"Question: {q}\n" in second and not is_next),
+            self.root,
         )
         step = asked[min(turn, len(asked) - 1)]
         return step if isinstance(step, Step) or "```" in step or not step else cell(step)
@@ -67,7 +70,7 @@ class Recording:
 
     def play(self, play: Play, **options: Any) -> None:
         """Ask QUESTION, whatever comes of it."""
-        with self._served(play), contextlib.suppress(RlmError):
+        with self.served(play), contextlib.suppress(RlmError):
             ask(self.index, QUESTION, runs=self.runs, **_options(options))
 
     def broken_off(self, play: Play, when: Callable[[str, str], bool], **options: Any) -> None:
@@ -81,12 +84,12 @@ class Recording:
             def watch(kind: str, conversation: str, fields: object) -> None:
                 if when(kind, conversation) and not stopped:
                     stopped.append(True)
-                    loop.call_later(0.3, task.cancel)
+                    loop.call_soon_threadsafe(lambda: loop.call_later(0.3, task.cancel))
 
             with contextlib.suppress(asyncio.CancelledError):
                 await ask_async(self.index, QUESTION, runs=self.runs, watch=watch, **_options(options))
 
-        with self._served(play):
+        with self.served(play):
             run_blocking(asking())
 
     def chat(self, play: Play, talk: Callable[[Chat], Any], **options: Any) -> None:
@@ -96,7 +99,7 @@ class Recording:
             async with open_chat(self.index, runs=self.runs, **{"route": "rlm", **_options(options)}) as chat:
                 await talk(chat)
 
-        with self._served(play):
+        with self.served(play):
             run_blocking(chatting())
 
     def many(self, play: Play, questions: Sequence[str], **options: Any) -> None:
@@ -107,11 +110,12 @@ class Recording:
             async for _ in ask_many(self.index, listed, runs=self.runs, **_options(options)):
                 pass
 
-        with self._served(play):
+        with self.served(play):
             run_blocking(asking())
 
     @contextlib.contextmanager
-    def _served(self, play: Play) -> Any:
+    def served(self, play: Play) -> Iterator[ModelServer]:
+        """A server of the scripted model, which the calls of this process go to."""
         with ModelServer(play) as server, self.patch.context() as patch:
             patch.setattr(gateway_module, "backoff_s", lambda attempt: 0.005)
             server.use(patch)
@@ -133,7 +137,11 @@ LOOK = (
 )
 SLOW = Step("too late", delay_s=LATE_S)
 ENDLESS = "while True: pass"
-TYPED = {"type": "object", "properties": {"masts": {"type": "integer"}}, "required": ["masts"]}
+TYPED: dict[str, Json] = {
+    "type": "object",
+    "properties": {"masts": {"type": "integer"}},
+    "required": ["masts"],
+}
 
 
 async def _three_questions(chat: Chat) -> None:
@@ -159,10 +167,14 @@ def _hangs_on(question: str) -> Sub:
 RECORDED: dict[str, Callable[[Recording], None]] = {
     "an answer at once": lambda r: r.play(Play([DONE])),
     "every way to look": lambda r: r.play(Play([LOOK, "print(history(1)['output'][:50])", DONE])),
-    "refused verbs": lambda r: r.play(Play(["context.read('L9-00000')", "context.search(3)", "context.nope()", DONE])),
+    "refused verbs": lambda r: r.play(
+        Play(["context.read('L9-00000')", "context.search(3)", "context.nope()", DONE])
+    ),
     "rejected code": lambda r: r.play(Play(["import os", "print(open('/etc/passwd'))", DONE])),
     "an error": lambda r: r.play(Play(["x = 1\nprint('before')\n1 / 0", "print(x)", DONE])),
-    "a sub-call": lambda r: r.play(Play(["print(llm_query('How many?', nodes=['L0-00000', 'L0-00001']))", DONE])),
+    "a sub-call": lambda r: r.play(
+        Play(["print(llm_query('How many?', nodes=['L0-00000', 'L0-00001']))", DONE])
+    ),
     "a batch": lambda r: r.play(Play(["print(llm_query_batched([f'q{i}' for i in range(9)]))", DONE])),
     "a batch that fails in part": lambda r: r.play(
         Play(
@@ -176,16 +188,23 @@ RECORDED: dict[str, Callable[[Recording], None]] = {
     "children side by side": lambda r: r.play(
         Play(
             ["print(rlm_query_batched(['A?', 'B?', 'C?', 'D?'], under='L1-00000'))", "print(budget())", DONE],
-            {q: [f"print(context.search('{q}'), budget()['calls'])", "print(llm_query('so?'))", DONE] for q in ("A?", "B?", "C?", "D?")},
+            {
+                q: [f"print(context.search('{q}'), budget()['calls'])", "print(llm_query('so?'))", DONE]
+                for q in ("A?", "B?", "C?", "D?")
+            },
         )
     ),
     "a child that runs out of turns": lambda r: r.play(
         Play(["print(rlm_query('How many?'))", DONE], {"How many?": ["x = 1"]}), turns=3
     ),
     "what is left, printed": lambda r: r.play(
-        Play(["print(budget())", "print(budget()['seconds'] > 1, llm_query(str(budget())))", DONE]), usd=1.0, allow_unpriced=True
+        Play(["print(budget())", "print(budget()['seconds'] > 1, llm_query(str(budget())))", DONE]),
+        usd=1.0,
+        allow_unpriced=True,
     ),
-    "no more calls": lambda r: r.play(Play(["print(context.search('masts'))"], single='Two. \n\n[L0-00000] "two masts"'), calls=4),
+    "no more calls": lambda r: r.play(
+        Play(["print(context.search('masts'))"], single='Two. \n\n[L0-00000] "two masts"'), calls=4
+    ),
     "no more calls for a batch": lambda r: r.play(
         Play(["try:\n    llm_query_batched(['q'] * 30)\nexcept RuntimeError as e: print(e)", DONE]), calls=8
     ),
@@ -197,55 +216,90 @@ RECORDED: dict[str, Callable[[Recording], None]] = {
     "no more turns, and nothing read": lambda r: r.play(Play(["x = 1"]), turns=2),
     "a draft at the end": lambda r: r.play(Play(["answer['content'] = 'Perhaps two.'"]), turns=3),
     "no code": lambda r: r.play(Play(["```text\nnone\n```"])),
-    "a reply that was cut": lambda r: r.play(Play([Step("```python\nx = (1,", finish_reason="length"), "", DONE])),
+    "a reply that was cut": lambda r: r.play(
+        Play([Step("```python\nx = (1,", finish_reason="length"), "", DONE])
+    ),
     "a tool called": lambda r: r.play(Play([Step(tool=("python", '{"code": "print(1)"}')), DONE])),
     "no key": lambda r: r.play(Play([Step("bad key", status=401)])),
     "a retry": lambda r: r.play(Play([Step("busy", status=429, headers={"retry-after": "0"}), DONE])),
     "an answer not taken": lambda r: r.play(
-        Play(["answer['content'] = 'Nine.'; answer['citations'] = [{'quote': 'nine masts'}]; answer['ready'] = True", DONE]),
+        Play(
+            [
+                "answer['content'] = 'Nine.'; answer['citations'] = [{'quote': 'nine masts'}]; answer['ready'] = True",
+                DONE,
+            ]
+        ),
         demands=Demands(citations=True),
     ),
     "typed by code": lambda r: r.play(
-        Play(["answer['content'] = {'masts': 'two'}; answer['ready'] = True", "answer['content'] = {'masts': 2}; answer['ready'] = True"]),
+        Play(
+            [
+                "answer['content'] = {'masts': 'two'}; answer['ready'] = True",
+                "answer['content'] = {'masts': 2}; answer['ready'] = True",
+            ]
+        ),
         demands=Demands(schema=TYPED),
     ),
     "typed in one call": lambda r: r.play(
-        Play([], single='{"answer": {"masts": 2}, "sources": []}'), demands=Demands(schema=TYPED), route="direct"
+        Play([], single='{"answer": {"masts": 2}, "sources": []}'),
+        demands=Demands(schema=TYPED),
+        route="direct",
     ),
-    "the whole text in one call": lambda r: r.play(Play([], single='Two. \n\n[boats.txt] "two masts"'), route="direct"),
-    "what a search finds in one call": lambda r: r.play(Play([], single='Two. \n\n[L0-00000] "two masts"'), route="retrieve"),
-    "few passages": lambda r: r.play(Play([], single='Two.'), route="retrieve", tokens=900, reply_tokens=100),
+    "the whole text in one call": lambda r: r.play(
+        Play([], single='Two. \n\n[boats.txt] "two masts"'), route="direct"
+    ),
+    "what a search finds in one call": lambda r: r.play(
+        Play([], single='Two. \n\n[L0-00000] "two masts"'), route="retrieve"
+    ),
+    "few passages": lambda r: r.play(Play([], single="Two."), route="retrieve", tokens=900, reply_tokens=100),
     "the areas in one call": lambda r: r.play(Play([], single="Boats."), route="overview"),
     "without a model": lambda r: r.play(Play([]), models=Models()),
-    "without a model, in parts": lambda r: ask(
-        r.index, "How many masts has a ketch, and what do apples weigh?", route="rlm", runs=r.runs
-    )
-    and None,
+    "without a model, in parts": lambda r: r.many(
+        Play([]), ["How many masts has a ketch, and what do apples weigh?"], models=Models()
+    ),
     "a small window": lambda r: r.play(
-        Play([*[f"print('x{i} ' * 2000)" for i in range(6)], DONE]), window=6_200, output_chars=4_000, reply_tokens=200
+        Play([*[f"print('x{i} ' * 2000)" for i in range(6)], DONE]),
+        window=6_200,
+        output_chars=4_000,
+        reply_tokens=200,
     ),
     "a chat": lambda r: r.chat(Play([LOOK, DONE]), _three_questions),
     "many at once": lambda r: r.many(
-        Play([LOOK, "print(llm_query('so?'))", DONE]), [f"{QUESTION} ({i})" for i in range(6)], at_once=4, calls=60
+        Play([LOOK, "print(llm_query('so?'))", DONE]),
+        [f"{QUESTION} ({i})" for i in range(6)],
+        at_once=4,
+        calls=60,
     ),
     # -- where a clock decided, or a person --
-    "an endless cell": lambda r: r.play(Play(["x = 41", "x = 1\nprint('on')\n" + ENDLESS, "print(x + 1)", DONE]), cell_timeout_s=1.0),
-    "an endless cell that looks": lambda r: r.play(
-        Play(["n = 0\nwhile True:\n    n += 1\n    context.read('L0-00000')", "print(budget())", DONE]), cell_timeout_s=1.0
+    "an endless cell": lambda r: r.play(
+        Play(["x = 41", "x = 1\nprint('on')\n" + ENDLESS, "print(x + 1)", DONE]), cell_timeout_s=1.0
     ),
-    "a cell too large": lambda r: r.play(Play(["y = 2", "print('big')\nz = 'x' * (1 << 34)", "print(y)", DONE])),
+    "an endless cell that looks": lambda r: r.play(
+        Play(["n = 0\nwhile True:\n    n += 1\n    context.read('L0-00000')", "print(budget())", DONE]),
+        cell_timeout_s=1.0,
+    ),
+    "a cell too large": lambda r: r.play(
+        Play(["y = 2", "print('big')\nz = 'x' * (1 << 34)", "print(y)", DONE])
+    ),
     "an endless child": lambda r: r.play(
-        Play(["print(rlm_query_batched(['A?', 'B?']))", DONE], {"A?": [ENDLESS, DONE], "B?": [LOOK, DONE]}), cell_timeout_s=1.0
+        Play(["print(rlm_query_batched(['A?', 'B?']))", DONE], {"A?": [ENDLESS, DONE], "B?": [LOOK, DONE]}),
+        cell_timeout_s=1.0,
     ),
     "time up while the model thinks": lambda r: r.play(Play([LOOK, SLOW]), timeout_s=4.0),
-    "time up in a cell": lambda r: r.play(Play(["answer['content'] = 'Two?'", "import time\nprint(1)\ntime.sleep(200)"]), timeout_s=4.0),
+    "time up in a cell": lambda r: r.play(
+        Play(["answer['content'] = 'Two?'", "import time\nprint(1)\ntime.sleep(200)"]), timeout_s=4.0
+    ),
     "time up in a cell that then ends": lambda r: r.play(
         Play(["print(llm_query('good'), llm_query('hang'))"], sub=_hangs_on("hang")), timeout_s=4.0
     ),
     "time up with children": lambda r: r.play(
         Play(
             ["print(rlm_query_batched(['A?', 'B?', 'C?']))"],
-            {"A?": [LOOK, SLOW], "B?": [LOOK, "print(llm_query_batched(['good', 'hang']))"], "C?": [LOOK, "import time\ntime.sleep(200)"]},
+            {
+                "A?": [LOOK, SLOW],
+                "B?": [LOOK, "print(llm_query_batched(['good', 'hang']))"],
+                "C?": [LOOK, "import time\ntime.sleep(200)"],
+            },
             _hangs_on("hang"),
         ),
         timeout_s=6.0,
@@ -262,7 +316,12 @@ RECORDED: dict[str, Callable[[Recording], None]] = {
         lambda kind, name: kind == "code_run",
     ),
     "a question given up": lambda r: r.chat(Play([LOOK, DONE], {"Never mind?": [LOOK, SLOW]}), _given_up),
-}  # fmt: skip
+}
+
+#: Those that wait for a clock, or for a person.
+TAKING_LONG = frozenset(
+    name for name in RECORDED if name.startswith(("an endless", "time up", "broken off", "a question given"))
+)
 
 
 def traces_in(runs: Path) -> list[Path]:

@@ -14,8 +14,8 @@ from rlm.audit.consistency import CUT_OFF
 from rlm.audit.events import RecordedEvent
 from rlm.audit.kinds import Event
 from rlm.gateway.blocks import outside, unquote
-from rlm.gateway.errors import CallFailed, GatewayError, OverBudget
-from rlm.gateway.gateway import Tell
+from rlm.gateway.errors import CallFailed, GatewayError, OverBudget, Unpriced
+from rlm.gateway.gateway import UNPRICED, Tell
 from rlm.gateway.ledger import Reservation
 from rlm.gateway.types import Attempt, Reply, Request, Served, Usage
 from rlm.loop.budget import LAST_CALLS, Budget
@@ -30,8 +30,10 @@ from rlm.sandbox.types import CallRefused, Clock, Serve
 _POLL_S = 0.01
 #: What a cell of the record that was killed may still do once it has asked for all that it had asked for then.
 _SETTLE_S = 0.05
-#: What a cell may take beyond ten times what it took, on a machine that is slower or busy.
-SLACK_S = 60.0
+#: A cell may take ten times what it took, of which at most LONG_S count, and SLACK_S: this machine may be slower.
+SLACK_S, LONG_S = 60.0, 60.0
+#: Within this a cell is told that the run was stopped in it, on a busy machine too.
+KILL_S = 30.0
 CPU_S = 3_600
 AMOUNTS = ("usd", "tokens", "calls", "seconds")
 _LEFT = re.compile(r"^Left: (.*)$", re.MULTILINE)
@@ -44,10 +46,13 @@ class Elsewhere(GatewayError):
 
 
 class Hearing:
-    """A recorder that holds each event against the record. `on_cancel`: called where a person then stopped the run."""
+    """A recorder that holds each event against the record. `on_cancel`: called where a person then stopped the run;
+    `on_models`: with the event, where other models were chosen."""
 
-    def __init__(self, script: Script, on_cancel: Callable[[], object]) -> None:
-        self._script, self._on_cancel = script, on_cancel
+    def __init__(
+        self, script: Script, on_cancel: Callable[[], object], on_models: Callable[[RecordedEvent], object]
+    ) -> None:
+        self._script, self._on_cancel, self._on_models = script, on_cancel, on_models
         self._count = self.size = 0
 
     def record(self, conversation: str, event: Event, /) -> int:
@@ -56,6 +61,8 @@ class Hearing:
             self._on_cancel()
         self.size = self._script.size  # about what the record had by here
         self._count += 1
+        if conversation == "0" and (chosen := self._script.models_next()):
+            self._on_models(chosen)
         return self._count - 1
 
 
@@ -113,7 +120,12 @@ class RecordedBudget(Budget):
         return found[0] if found else ""
 
     def worsts(self, conversation: str, requests: Sequence[Request]) -> list[Usage]:
-        """Nothing for each; Unpriced where the record has none of these calls and no cap that refused them."""
+        """Nothing for each; raises Unpriced under a cap on dollars, where the record has neither these calls nor a cap
+        that refused them."""
+        event, limits = self.script.next(conversation), self.script.events[0]["limits"]
+        was_refused = event is not None and event["kind"] not in ("child_called", "budget", "suspicious")
+        if was_refused and requests and limits.get("usd") is not None and not limits.get("allow_unpriced"):
+            raise Unpriced(UNPRICED.format(model=requests[0].model))
         return [Usage() for _ in requests]
 
     def reserve_all(self, conversation: str, worsts: Sequence[Usage]) -> list[Reservation]:
@@ -160,9 +172,10 @@ class RecordedBudget(Budget):
             if event is not None:
                 script.miss(conversation, event)
             raise Elsewhere("the record has no reply here")
-        for attempt in event.get("attempts", ()):
-            tell(_attempt(attempt))
-        usage = Usage(**event.get("usage", {}))
+        if not script.is_fork:
+            for attempt in event.get("attempts", ()):
+                tell(_attempt(attempt))
+        usage = Usage() if script.is_fork else Usage(**event.get("usage", {}))
         self.ledger.settle(self.ledger.reserve(Usage()), usage)
         if event["kind"] == "model_answered":
             return _reply(event, usage, script.next(conversation, after=1))
@@ -253,27 +266,36 @@ class HeldSession(Session):
     ) -> None:
         self._budget, self._script, self._conversation = budget, budget.script, conversation
         self._serve, self._loop = serve, asyncio.get_running_loop()
-        self._real = opening(self._served, replace(limits, cpu_s=CPU_S, keeps=True))
+        cpu_s = limits.cpu_s if self._script.is_fork else CPU_S
+        self._real = opening(self._served, replace(limits, cpu_s=cpu_s, keeps=True))
         self.limits, self.layers, self.clock = limits, self._real.layers, self._real.clock
         self._ends: RecordedEvent | None = None  # the end of the cell under way, where that is taken over
         self._killed = threading.Event()
         self._lock = threading.Lock()
-        self._is_running = False
+        self._is_running = self._is_held = self._is_interrupted = False
         self.ended = False
 
     def run(self, code: str) -> CellResult:
         """Run one cell, and let it end as it had."""
-        if self.ended:
+        if self.ended or self._script.is_live:
+            self._real.limits = replace(self._real.limits, cell_timeout_s=self.limits.cell_timeout_s)
             return self._real.run(code)
         recorded = self._script.cell_end(self._conversation)
         self._killed.clear()
+        self._is_held = recorded is not None
+        try:
+            return self._run(code, recorded)
+        finally:
+            self._is_held = False
+
+    def _run(self, code: str, recorded: RecordedEvent | None) -> CellResult:
         is_cut = recorded is not None and self._script.is_stop(recorded)
         self._ends = recorded if recorded is not None and is_by_clock(recorded) else None
-        took_s = 0.0 if recorded is None else min(recorded["seconds"], 3_600.0)
-        timeout_s = self.limits.cell_timeout_s + 10 * took_s + SLACK_S
+        took_s = 0.0 if recorded is None else min(recorded["seconds"], LONG_S)
+        timeout_s = 10 * took_s + SLACK_S
         self._real.limits = replace(self._real.limits, cell_timeout_s=timeout_s)
         watching = threading.Thread(target=self._watch, daemon=True)
-        self._is_running = True
+        self._is_running, self._is_interrupted = True, False
         watching.start()
         try:
             result = self._real.run(code)
@@ -282,8 +304,8 @@ class HeldSession(Session):
                 self._is_running = False
             watching.join()
         if recorded is None or self._script.has_left(self._conversation):
-            if recorded is None and not self._script.is_closed:
-                self._killed.wait()  # the record ends in this cell
+            if recorded is None and not self._script.has_left(self._conversation):
+                self._killed.wait(KILL_S)  # the record ends in this cell, or the run was stopped in it
             self._really_end()
             return result
         if is_cut:
@@ -318,13 +340,16 @@ class HeldSession(Session):
         if self._script.is_over:
             return
         self._loop.call_soon_threadsafe(self._budget.stopped, recorded)
-        self._killed.wait(30.0)
+        self._killed.wait(KILL_S)
 
     def _served(self, name: str, args: list[Json], kwargs: dict[str, Json]) -> Json:
         if self._ends is not None and self._script.is_at_end_of_cell(self._conversation):
-            self._real.interrupt()
+            with self._lock:
+                self._interrupt_once()
             raise CallRefused("the cell was stopped here")
         self.clock = self._real.clock
+        if self._script.is_live:
+            return self._serve(name, args, kwargs)
         upcoming = (
             event for event in self._script.ahead(self._conversation) if event["kind"] != "code_scanned"
         )
@@ -347,19 +372,24 @@ class HeldSession(Session):
                 time.sleep(_SETTLE_S)
                 with self._lock:
                     if self._is_running:
-                        self._real.interrupt()
+                        self._interrupt_once()
+                return
             time.sleep(_POLL_S)
+
+    def _interrupt_once(self) -> None:
+        """Not again: the worker that takes the place of one that was killed has the variables to bring back."""
+        if not self._is_interrupted:
+            self._is_interrupted = True
+            self._real.interrupt()
 
     def interrupt(self) -> None:
         """End the cell under way."""
         self._real.interrupt()
 
     def kill(self) -> None:
-        """Let the cell under way, which the run was stopped in, do what it still did; end a session that is idle."""
+        """End the session; a cell that the run was stopped in does first what it still did by the record."""
         self._killed.set()
-        with self._lock:
-            is_running = self._is_running
-        if not is_running or self._script.has_left(self._conversation):
+        if not self._is_held or self._script.has_left(self._conversation):
             self._really_end()
 
     def _really_end(self) -> None:

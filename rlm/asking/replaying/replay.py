@@ -18,7 +18,7 @@ from rlm.answers.citations import Conclusion
 from rlm.answers.demands import Demands
 from rlm.asking.asking import concluded
 from rlm.asking.chat import GIVEN_UP, KEEPS, NOTHING_ASKED, Recorded, answered
-from rlm.asking.replaying.held import Hearing, HeldSession, RecordedBudget
+from rlm.asking.replaying.held import LONG_S, SLACK_S, Hearing, HeldSession, RecordedBudget
 from rlm.asking.replaying.script import CANCELLED, Difference, Script
 from rlm.asking.routes import Choice
 from rlm.asking.runs import record_closing, record_opening, words_digest
@@ -40,8 +40,8 @@ from rlm.sandbox.types import Serve
 
 _POLL_S = 0.02
 TOLD_SCHEMA = prompts.TYPED.partition("{schema}")[0].rpartition("}")[2]
-#: A replay that comes to no further event in this time, beside what a cell may take, has lost its way.
-QUIET_S = 180.0
+#: A replay that comes to no further event in this time, longer than any cell may take, has lost its way.
+QUIET_S = 10 * LONG_S + 2 * SLACK_S
 A_SHELL = "a person writes the cells"
 
 
@@ -87,7 +87,7 @@ def replay(run: str | Path, index: str | Path | Index, *, anyway: bool = False) 
     Raises RlmError or IndexStoreError: one sentence.
     """
     events = recorded_events(run, anyway)
-    opened = _opened(index, events[0], anyway)
+    opened = opened_as_asked(index, events[0], anyway)
     script = Script(events)
     run_blocking(_followed(opened, script))
     script.end()
@@ -119,7 +119,7 @@ def recorded_events(run: str | Path, anyway: bool = False) -> list[RecordedEvent
     return events
 
 
-def _opened(index: str | Path | Index, opened: RecordedEvent, anyway: bool) -> Index:
+def opened_as_asked(index: str | Path | Index, opened: RecordedEvent, anyway: bool) -> Index:
     """The generation that the run asked. Raises RlmError where the index has none of its digest, unless `anyway`."""
     navigator.register()
     given = index if isinstance(index, Index) else open_any(index)
@@ -174,21 +174,25 @@ def _capture(script: Script) -> dict[str, dict[str, int]]:
 
 async def _followed(index: Index, script: Script) -> None:
     """Run the record's run until it has ended, or the first difference is known, or the record ends."""
-    limits = script.limits_of_cells()
     going = asyncio.ensure_future(_conducted(index, script))
     heard, quiet_s = -1, 0.0
     while not going.done() and not script.has_all():
         await asyncio.wait({going}, timeout=_POLL_S)
         quiet_s = quiet_s + _POLL_S if heard == script.heard() else 0.0
         heard = script.heard()
-        if quiet_s > QUIET_S + limits:
+        if quiet_s > QUIET_S:
             break
     if not going.done() and script.is_closed and script.first_difference() is None:
         await asyncio.wait({going}, timeout=5.0)  # it has recorded its end, and closes
     script.is_over = True
     going.cancel()
-    with contextlib.suppress(asyncio.CancelledError, RlmError, IndexStoreError):
+    try:
         await going
+    except asyncio.CancelledError:
+        return
+    except (RlmError, IndexStoreError):
+        if not script.heard_events():  # it could not even begin
+            raise
 
 
 async def _conducted(index: Index, script: Script) -> None:
@@ -200,24 +204,28 @@ async def _conducted(index: Index, script: Script) -> None:
         loop.call_soon_threadsafe(lambda: [task.cancel() for task in tasks[-1:]])
 
     budget = RecordedBudget(Gateway(Ledger()), 1e9, script=script, stop_by={CANCELLED: cancel})
-    run = run_of(opened, index, budget, Journal(Hearing(script, cancel)))
+    run = run_of(
+        opened, index, budget, Journal(Hearing(script, cancel, lambda event: change_models(run, event)))
+    )
     choice = Choice(opened["route"], opened.get("route_why", ""))
-    if not _is_chat(script.events):
+    if not is_chat(script.events):
         tasks.append(asyncio.ensure_future(concluded(run, opened["question"], choice)))
         await tasks[-1]
         return
-    await _chatted(run, script, choice, tasks)
+    await chatted(run, script, choice, tasks)
 
 
 def run_of(opened: RecordedEvent, index: Index, budget: RecordedBudget, journal: Journal) -> Run:
     """The run that a record says, as it opened. Raises RlmError for what no run has."""
 
     def held(conversation: str, opening: Opening, serve: Serve, limits: SandboxLimits) -> Session:
+        if budget.script.is_live:
+            return opening(serve, limits)
         return HeldSession(budget, conversation, opening, serve, limits)
 
-    view = View(index, scope=_of(Scope, opened.get("scope") or {}))
-    models, limits = _of(Models, opened["models"]), _of(Limits, opened["limits"])
-    demands = _of(Demands, _in_order(opened.get("demands") or {}, budget.script))
+    view = View(index, scope=of_trace(Scope, opened.get("scope") or {}))
+    models, limits = of_trace(Models, opened["models"]), of_trace(Limits, opened["limits"])
+    demands = of_trace(Demands, _in_order(opened.get("demands") or {}, budget.script))
     loop = asyncio.get_running_loop()
     window = opened.get("window", limits.window)
     return Run(view, models, limits, demands, budget, journal, loop, sandbox=held, window=window)
@@ -235,7 +243,8 @@ def _in_order(demands: Mapping[str, Any], script: Script) -> Mapping[str, Any]:
     return demands
 
 
-def _of(kind: Callable[..., Any], fields: Mapping[str, Json]) -> Any:
+def of_trace(kind: Callable[..., Any], fields: Mapping[str, Json]) -> Any:
+    """A value of `kind` by the fields that a trace has of it. Raises RlmError for fields that there are not."""
     try:
         return kind(**fields)
     except TypeError as e:
@@ -244,20 +253,26 @@ def _of(kind: Callable[..., Any], fields: Mapping[str, Json]) -> Any:
         ) from e
 
 
-def _is_chat(events: Sequence[RecordedEvent]) -> bool:
+def is_chat(events: Sequence[RecordedEvent]) -> bool:
+    """Whether a run is one of a chat, which goes on after a question."""
     return events[0].get("route_why") == KEEPS or any(
-        event["kind"] in ("question_put", "models_changed")
-        or (event["kind"] == "note" and event["text"] == GIVEN_UP)
+        event["kind"] == "question_put" or (event["kind"] == "note" and event["text"] == GIVEN_UP)
         for event in events
     )
 
 
-async def _chatted(run: Run, script: Script, choice: Choice, tasks: list[asyncio.Future[Any]]) -> None:
-    """The questions of a chat, and the models that were chosen between them."""
+async def chatted(
+    run: Run,
+    script: Script,
+    choice: Choice,
+    tasks: list[asyncio.Future[Any]],
+    parent: Mapping[str, Json] | None = None,
+) -> Conclusion:
+    """Put the questions of a chat, with the models that were chosen between them; how the last of them ended."""
     recorded = Recorded(run, choice.route)
     last = NOTHING_ASKED
     try:
-        record_opening(run, script.events[0]["question"], choice)
+        record_opening(run, script.events[0]["question"], choice, parent=parent)
         question: str | None = script.events[0]["question"]
         while question is not None:
             await asyncio.to_thread(run.index.warm_up)
@@ -276,16 +291,18 @@ async def _chatted(run: Run, script: Script, choice: Choice, tasks: list[asyncio
             await close(recorded.talk)
         run.budget.release_last()
         record_closing(run, last)
+    return last
+
+
+def change_models(run: Run, event: RecordedEvent) -> None:
+    """Ask the models that the record says were chosen."""
+    run.change(of_trace(Models, event["models"]), event.get("window"))
 
 
 def _next_question(run: Run, script: Script) -> str | None:
-    """The question that the record puts next, once the models are those that were chosen for it; None for no more."""
-    while (event := script.next("0")) is not None:
-        if event["kind"] == "models_changed":
-            run.change(_of(Models, event["models"]), event.get("window"))
-        elif event["kind"] == "question_put":
-            run.journal.record("0", QuestionPut(question=event["question"]))
-            return str(event["question"])
-        else:
-            return None
-    return None
+    """The question that the record puts next; None for no more."""
+    event = script.next("0")
+    if event is None or event["kind"] != "question_put" or script.is_live:
+        return None
+    run.journal.record("0", QuestionPut(question=event["question"]))
+    return str(event["question"])

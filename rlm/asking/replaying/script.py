@@ -6,6 +6,7 @@ whichever conversation read it first, so those events are compared as a set.
 """
 
 import json
+import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,6 +24,8 @@ from rlm.sandbox.shown import DEATHS
 #: What of every event is the time, the place in the file, or the seal; and of some events what hangs on the order in
 #: which conversations took turns, or is taken over from the record.
 UNCOMPARED = frozenset({"seq", "time_s", "conversation", "kind", "seconds", "ended", "prev", "hash"})
+#: A fork is charged nothing for what it takes from the record, and has limits of its own.
+_OF_FORK = UNCOMPARED | {"usage", "limits", "models"}
 _OF_KIND: Mapping[str, frozenset[str]] = {
     "model_asked": frozenset({"call"}),
     "model_answered": frozenset({"call", "usage", "attempts", "served", "cached"}),
@@ -40,6 +43,8 @@ _BY_CLOCK = tuple(
     f"The cell was stopped: {DEATHS[reason].partition('{')[0]}"
     for reason in ("time", "cpu", "signal", "gone", "outside")
 )
+_ADDRESS = re.compile(r"\bat 0x[0-9a-f]{6,16}\b")
+_MARK = re.compile(r"<<<(DATA|END) [0-9a-f]{4,64} ")
 _AROUND = 120  # characters of a text that are shown before and after where two begin to differ
 
 
@@ -63,11 +68,13 @@ class Script:
     """The events of a run, and how far a replay has come in each conversation.
 
     `is_closed`: the run has recorded its end. `differences`: the first of each conversation, by its name. `is_over`:
-    nothing more is asked of the replay; then it is stopped. Any thread may use it.
+    nothing more is asked of the replay; then it is stopped. `is_fork`: replies taken from the record cost nothing.
+    `is_live`: the run goes its own way from here on. Any thread may use it.
     """
 
-    def __init__(self, events: Sequence[RecordedEvent]) -> None:
+    def __init__(self, events: Sequence[RecordedEvent], is_fork: bool = False) -> None:
         self.events = events
+        self.is_fork, self.is_live = is_fork, False
         self.is_closed = bool(events) and events[-1]["kind"] == "run_closed"
         self.streams: dict[str, list[RecordedEvent]] = {}
         self.differences: dict[str, Difference] = {}
@@ -84,7 +91,7 @@ class Script:
                 self._flags.setdefault((event["rule"], event["words"]), []).append(event)
             else:
                 self.streams.setdefault(event["conversation"], []).append(event)
-        self._stops = sorted(event["seq"] for stream in self.streams.values() for event in _stops_in(stream))
+        self._stops = dict(sorted(stop for stream in self.streams.values() for stop in _stops_in(stream)))
         self._stopped_before = 0
 
     # -- looking ahead -----------------------------------------------------------------------------------
@@ -93,6 +100,11 @@ class Script:
         """The event that is next in a conversation, or one so many after it; None where the record has none."""
         stream, at = self.streams.get(conversation, []), self._at.get(conversation, 0) + after
         return stream[at] if at < len(stream) else None
+
+    def models_next(self) -> RecordedEvent | None:
+        """The event that is next in the root, where other models were chosen by it."""
+        event = None if self.is_live or self.has_left("0") else self.next("0")
+        return event if event is not None and event["kind"] == "models_changed" else None
 
     def ahead(self, conversation: str) -> Iterator[RecordedEvent]:
         """The events to come in a conversation."""
@@ -123,7 +135,8 @@ class Script:
         with self._lock:
             if event["seq"] < self._stopped_before or self.is_over:
                 return True
-            first = next((seq for seq in self._stops if seq in self._unheard), event["seq"])
+            waiting = (since for seq, since in self._stops.items() if seq in self._unheard)
+            first = min(waiting, default=event["seq"])
             return bool(self._least(first) >= first)
 
     def stop(self, event: RecordedEvent) -> str:
@@ -161,7 +174,7 @@ class Script:
             self.size += len(str(fields)) + 200
             if recorded["kind"] != event.kind:
                 self._differ(conversation, recorded, event.kind, "kind", recorded["kind"], event.kind)
-            elif (name := _differing(recorded, fields)) is not None:
+            elif (name := _differing(recorded, fields, _OF_FORK if self.is_fork else UNCOMPARED)) is not None:
                 self._differ(conversation, recorded, event.kind, name, recorded.get(name), fields.get(name))
             else:
                 self._unheard.discard(recorded["seq"])
@@ -198,11 +211,6 @@ class Script:
         return [
             event for event in self.events if event["kind"] != RUN_WIDE and event["seq"] not in self._unheard
         ]
-
-    def limits_of_cells(self) -> float:
-        """Seconds that one cell of the run may take at most."""
-        value = self.events[0].get("limits", {}).get("cell_timeout_s") if self.events else None
-        return min(float(value), 3_600.0) if isinstance(value, int | float) else 0.0
 
     def heard(self) -> int:
         """How many events were heard, which grows as long as the replay goes on."""
@@ -255,17 +263,19 @@ def _seq(event: RecordedEvent) -> int:
     return int(event["seq"])
 
 
-def _stops_in(stream: Sequence[RecordedEvent]) -> Iterator[RecordedEvent]:
-    """The events of a conversation that came of it that the run was stopped."""
+def _stops_in(stream: Sequence[RecordedEvent]) -> Iterator[tuple[int, int]]:
+    """The events of a conversation that came of it that the run was stopped, each with the event since which it was so:
+    the scan of a cell that asked for nothing is told only at its end."""
     for at, event in enumerate(stream):
         following = stream[at + 1] if at + 1 < len(stream) else None
         if event["kind"] == "model_failed":
             if event["error"] == CUT_OFF:
-                yield event
+                yield event["seq"], event["seq"]
         elif event["kind"] == "code_run" and (
             OUTSIDE in event["error"] or _breaks_off(event, stream[at - 1], following)
         ):
-            yield event
+            before = stream[at - 1] if stream[at - 1]["kind"] == "code_scanned" else event
+            yield event["seq"], before["seq"]
 
 
 def _breaks_off(ran: RecordedEvent, scanned: RecordedEvent, following: RecordedEvent | None) -> bool:
@@ -303,12 +313,12 @@ def why_killed(error: str) -> str:
     return error.partition(";")[0]
 
 
-def _differing(recorded: RecordedEvent, fields: Mapping[str, Any]) -> str | None:
+def _differing(recorded: RecordedEvent, fields: Mapping[str, Any], uncompared: frozenset[str]) -> str | None:
     """The first field in which two events of one kind differ; None where they are the same."""
     names = dict.fromkeys([*recorded, *fields])
     if recorded["kind"] == "run_opened":
         names = dict.fromkeys(name for name in names if name in _OPENING and name in fields)
-    passed_over = UNCOMPARED | _OF_KIND.get(recorded["kind"], frozenset())
+    passed_over = uncompared | _OF_KIND.get(recorded["kind"], frozenset())
     return next(
         (
             name
@@ -320,8 +330,18 @@ def _differing(recorded: RecordedEvent, fields: Mapping[str, Any]) -> str | None
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are the same JSON: 1 is not 1.0, nor true."""
-    return one == other and json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
+    """Whether two values are the same JSON: 1 is not 1.0, nor true.
+
+    Where an object of Python is printed, its place in memory is passed over, and the marks that hash what holds it.
+    """
+    texts = json.dumps(one, sort_keys=True), json.dumps(other, sort_keys=True)
+    return texts[0] == texts[1] or (
+        bool(_ADDRESS.search(texts[0])) and _placeless(texts[0]) == _placeless(texts[1])
+    )
+
+
+def _placeless(text: str) -> str:
+    return _MARK.sub(r"<<<\1 ", _ADDRESS.sub("at 0x", text))
 
 
 def _shortened(one: Any, other: Any) -> tuple[Json, Json]:

@@ -23,6 +23,8 @@ MOST = 200
 TEMPERATURE = 0.5
 #: Characters on either side that belong to a passage: where a text was cut says little about what stands together.
 AROUND = 250
+#: A document that is no longer is one passage.
+SHORT = 1_000
 #: Characters of a question that are looked for; what is longer quotes a text.
 QUERY_CHARS = 2_000
 
@@ -45,14 +47,15 @@ class Evidence:
     """What speaks for a question, in at most MOST chunks.
 
     `chunks`: (n,) numbers, most evidence first; `shares`: (n,), they add up to 1. `mass`: by the number of a node, what
-    the chunks below it hold together, a chunk its own; nodes without any are left out. `by_words`: whether it was found
-    by words alone, since the index has no vectors or its embedder is not at hand.
+    the chunks below it hold together, a chunk its own; nodes without any are left out; `by_id`: the same by its id.
+    `by_words`: whether it was found by words alone, since the index has no vectors or its embedder is not at hand.
     """
 
     query: str
     chunks: Numbers
     shares: Scores
     mass: Mapping[int, float]
+    by_id: Mapping[str, float]
     by_words: bool
 
     def at(self, number: int) -> float:
@@ -74,7 +77,9 @@ def evidence_for(index: Index, query: str, allowed: Numbers) -> Evidence:
     best = np.argsort(-scores, kind="stable")[:MOST]
     chunks, shares = allowed[best], np.exp((scores[best] - scores[best].max(initial=0)) / TEMPERATURE)
     shares = shares / max(float(shares.sum()), 1e-300)
-    return Evidence(query, chunks, shares, _mass(index, chunks, shares), vector is None)
+    mass = _mass(index, chunks, shares)
+    by_id = {index.id_of(number): held for number, held in mass.items()}
+    return Evidence(query, chunks, shares, mass, by_id, vector is None)
 
 
 def _vector(index: Index, query: str) -> npt.NDArray[np.float32] | None:
@@ -124,8 +129,10 @@ def strong_passages(index: Index, evidence: Evidence, least: float, most: int) -
 
 def surroundings(index: Index, number: int) -> range:
     """The numbers of the chunks next to a chunk in its document, and of those that begin or end less than AROUND
-    characters away from it, its own among them."""
+    characters away from it, its own among them; of a document of SHORT characters at most, all."""
     chunks = index.document_leaves(int(index.leaf_documents[number]))
+    if index.documents[int(index.leaf_documents[number])].chars <= SHORT:
+        return chunks
     first, last = max(number - 1, chunks.start), min(number + 1, chunks.stop - 1)
     low, high = _span(index, number).start - AROUND, _span(index, number).end + AROUND
     while first > chunks.start and _span(index, first - 1).end > low:

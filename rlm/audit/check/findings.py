@@ -66,7 +66,8 @@ class Step:
 class ClaimCheck:
     """A sentence of an answer. `supported`: whether what it says occurs in what it cites; `why`, in one sentence.
     `missing`: the numbers and names of it that do not occur there; `citations`: by their numbers, from 1. `hard`:
-    whether it lacks support by more than other words: a number, a name, a quote, or any citation that stands."""
+    whether it lacks support by more than other words: a number, a name, a quote, or any citation that stands. `cited`:
+    the words at its citations, those of the answer where it names none."""
 
     text: str
     supported: bool
@@ -74,6 +75,7 @@ class ClaimCheck:
     missing: tuple[str, ...] = ()
     citations: tuple[int, ...] = ()
     hard: bool = False
+    cited: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,8 @@ class Findings:
 
     `best`, `best_cited`, `best_read`: the shares of the strongest passage, of the strongest that the answer cites, and
     of the strongest that was read; None without an index. `stop`: what ended it. `has_answer`, `says_not_found`: of its
-    answer; `citations`: how many it has, of which `standing` stand in the documents.
+    answer; `citations`: how many it has, of which `standing` stand in the documents. `by_words`: whether an
+    index that has vectors was searched by words alone.
     """
 
     coverage: Coverage
@@ -97,3 +100,4 @@ class Findings:
     says_not_found: bool
     citations: int
     standing: int
+    by_words: bool = False

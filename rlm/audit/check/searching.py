@@ -13,7 +13,7 @@ from index_store.index import Index
 from index_store.search import chunks_in
 from rlm.audit.check.evidence import Evidence, best_at, evidence_for, strong_passages
 from rlm.audit.check.findings import ClaimCheck, Coverage, Findings, Step
-from rlm.audit.check.reached import Record, Trail, coverage_of, lost_in, numbers_of, trail_of
+from rlm.audit.check.reached import Record, Trail, coverage_of, lost_in, trail_of
 from rlm.audit.check.sentences import NOT_FOUND, checked_claims
 from rlm.audit.check.steps import Offer, judged, offers_of, prompts_of
 from rlm.audit.check.verdict import Thresholds
@@ -57,19 +57,12 @@ def _looked(
     best = evidence(pair.question, always=True)
     assert best is not None
     passages = strong_passages(index, best, thresholds.strong, thresholds.passages)
-    touched = _touched(index, trail)
-
-    def is_taken(node: str) -> bool:
-        return any(number in touched for number in numbers_of(index, [node]))
-
-    def mass(one: Evidence, node: str) -> float:
-        return sum(one.at(number) for number in numbers_of(index, [node]))
-
+    taken = {index.id_of(number) for number in _touched(index, trail)}
     steps = []
     for offer in _some(offers_of(pair.question, pair.events, record.prompts)):
         ranked = {query: one for query in offer.queries if (one := evidence(query))} or {pair.question: best}
-        masses = {query: partial(mass, one) for query, one in ranked.items()}
-        steps.append(_judged(offer, masses, is_taken, thresholds))
+        masses = {query: partial(_held, one.by_id) for query, one in ranked.items()}
+        steps.append(_judged(offer, masses, taken.__contains__, thresholds))
     return Findings(
         coverage_of(index, trail, passages),
         lost_in(index, trail, passages),
@@ -79,6 +72,7 @@ def _looked(
         best_at(index, best, trail.cited),
         best_at(index, best, trail.read),
         **_end(pair, citations),
+        by_words=best.by_words and bool(index.vectors.shape[1]),
     )
 
 
@@ -100,7 +94,7 @@ def _recorded(taken: Set[str], prompts: Mapping[str, str], pair: Pair, threshold
     scores = {event["seq"]: _scores(event) for event in pair.events if event["kind"] == "visited"}
     for offer in _some(offers_of(pair.question, pair.events, prompts)):
         if recorded := scores.get(offer.seq):
-            masses = {offer.queries[-1]: partial(_recorded_at, recorded)}
+            masses = {offer.queries[-1]: partial(_held, recorded)}
             steps.append(
                 _judged(offer, masses, taken.__contains__, thresholds, " (by what the run recorded)")
             )
@@ -108,8 +102,8 @@ def _recorded(taken: Set[str], prompts: Mapping[str, str], pair: Pair, threshold
     return Findings(Coverage(), (), steps, claims, None, None, None, **_end(pair, citations))
 
 
-def _recorded_at(scores: Mapping[str, float], node: str) -> float:
-    return scores.get(node, 0.0)
+def _held(masses: Mapping[str, float], node: str) -> float:
+    return masses.get(node, 0.0)
 
 
 def _scores(event: RecordedEvent) -> dict[str, float]:

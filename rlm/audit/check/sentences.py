@@ -8,7 +8,7 @@ not is a reason to look.
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
@@ -49,16 +49,63 @@ _NUMBER_WORDS = {
         ]
     )
 }
+HELD_CHARS = 400_000  # of the texts that one sentence cites
+TITLE_CHARS = 2_000  # of a title, and of the question
+MOST_NAMES = 200  # of a sentence that are looked for
+_KEPT = 8  # sets of cited texts
+#: How a citation is said to stand that has words in a document, be they others than it quotes.
+_PLACED = STANDING | {"nearest"}
 _NAMED = 5  # things that are missing, in a sentence about them
 
 
 @dataclass(frozen=True, slots=True)
 class _Cited:
-    """What a sentence is held against. `text`: the words at its citations and around them; `about`: names that need not
-    stand there, of the documents and of the question."""
+    """What sentences are held against: the words at some citations and around them, taken apart once.
 
-    text: str
-    about: str
+    `spaced`: as `spaced` gives them; `stems`, `numbers`: in them; `words`, `names`: of them and of what need not stand
+    there, the question and the titles.
+    """
+
+    spaced: str
+    stems: frozenset[str]
+    numbers: frozenset[str]
+    words: frozenset[str]
+    names: str
+
+    @classmethod
+    def of(cls, question: str, citations: Sequence[Mapping[str, Any]]) -> "_Cited":
+        """Those of some citations of an answer to a question."""
+        text = "\n".join(map(_text_of, citations))[:HELD_CHARS]
+        titles = [f"{one.get('title') or ''} {one['doc'] or ''}"[:TITLE_CHARS] for one in citations]
+        around = "\n".join([text, question, *titles])
+        number_words = {_NUMBER_WORDS[word] for word in _words(text) if word in _NUMBER_WORDS}
+        return cls(
+            spaced(text),
+            frozenset(stems(text)),
+            frozenset({*_numbers(around), *number_words}),
+            frozenset({*_words(around), *stems(around)}),
+            f" {folded(around)} ",
+        )
+
+
+@dataclass(slots=True)
+class _Answer:
+    """An answer under check. `asked`: the stems of its question; `nowhere`: quotes in it that stand nowhere."""
+
+    question: str
+    citations: Sequence[Mapping[str, Any]]
+    least_words: float
+    asked: frozenset[str]
+    nowhere: Sequence[str]
+    _held: dict[tuple[int, ...], _Cited] = field(default_factory=dict)
+
+    def held(self, numbers: tuple[int, ...]) -> _Cited:
+        """The words at the citations with these numbers; those of the last few are kept."""
+        if numbers not in self._held:
+            if len(self._held) > _KEPT:
+                self._held.clear()
+            self._held[numbers] = _Cited.of(self.question, [self.citations[n - 1] for n in numbers])
+        return self._held[numbers]
 
 
 def checked_claims(
@@ -75,13 +122,15 @@ def checked_claims(
     """
     if not content.strip() or NOT_FOUND.match(content.strip()):
         return []
-    named = names_claims(content)
-    quotes = islice(_QUOTED.finditer(content), MOST_QUOTES)
-    sought = [match[1] for match in quotes if len(match[1].split()) >= QUOTE_WORDS]
-    nowhere = [quote for quote in sought if not _quote_stands(quote, citations, stands_elsewhere)]
+    question = question[:TITLE_CHARS]
+    nowhere = _nowhere(content, citations, stands_elsewhere)
+    answer = _Answer(question, citations, least_words, frozenset(stems(question)), nowhere)
+    said = _said(content, names_claims(content), len(citations))
+    claims = [_checked(answer, text, numbers) for text, numbers in islice(said, MOST_SENTENCES)]
+    texts = [one.get("found") or one["quote"] if one["supported"] in _PLACED else "" for one in citations]
     return [
-        _checked(question, text, numbers, citations, nowhere, least_words)
-        for text, numbers in islice(_said(content, named, len(citations)), MOST_SENTENCES)
+        replace(one, cited=tuple(texts[n - 1] for n in one.citations) if one.citations else tuple(texts))
+        for one in claims
     ]
 
 
@@ -120,78 +169,67 @@ def _value(content: str) -> list[str] | None:
     return found
 
 
-def _checked(
-    question: str,
-    text: str,
-    numbers: list[int],
-    citations: Sequence[Mapping[str, Any]],
-    nowhere: Sequence[str],
-    least_words: float,
-) -> ClaimCheck:
-    if made_up := [quote for quote in nowhere if quote in text]:
+def _checked(answer: _Answer, text: str, numbers: list[int]) -> ClaimCheck:
+    cited = tuple(numbers)
+    if made_up := [quote for quote in answer.nowhere if quote in text]:
         why = f'it quotes "{one_line(made_up[0], 80)}", which stands nowhere in what was looked at'
-        return ClaimCheck(text, False, why, tuple(made_up), tuple(numbers), True)
-    named = numbers or range(1, len(citations) + 1)
-    standing = [number for number in named if citations[number - 1]["supported"] in STANDING]
-    if not standing:
+        return ClaimCheck(text, False, why, tuple(made_up), cited, True)
+    named = numbers or range(1, len(answer.citations) + 1)
+    placed = tuple(number for number in named if answer.citations[number - 1]["supported"] in _PLACED)
+    if not placed:
         why = "no citation of it stands in the documents" if numbers else "it cites nothing"
-        return ClaimCheck(text, False, why, (), tuple(numbers), True)
-    held = _held(question, [citations[number - 1] for number in standing])
+        return ClaimCheck(text, False, why, (), cited, True)
     told = "what it cites" if numbers else "what the answer cites, and it names no citation"
-    return _compared(question, text, tuple(numbers), held, told, least_words)
+    return _compared(answer, text, cited, answer.held(placed), told)
 
 
-def _compared(
-    question: str, text: str, numbers: tuple[int, ...], held: _Cited, told: str, least_words: float
-) -> ClaimCheck:
+def _compared(answer: _Answer, text: str, cited: tuple[int, ...], held: _Cited, told: str) -> ClaimCheck:
     """A sentence held against texts, which `told` calls by a name."""
-    if spaced(text) in spaced(held.text):
-        return ClaimCheck(text, True, f"it stands word for word in {told}", (), numbers)
+    if _stands_in(spaced(text), held.spaced):
+        return ClaimCheck(text, True, f"it stands word for word in {told}", (), cited)
     if missing := [*_numbers_missing(text, held), *_names_missing(text, held)]:
         named = ", ".join(one_line(one, 40) for one in missing[:_NAMED])
         do = "does" if len(missing) == 1 else "do"
-        return ClaimCheck(text, False, f"{named} {do} not occur in {told}", tuple(missing), numbers, True)
-    telling = {*stems(text[:SENTENCE_CHARS])} - {*stems(question)}
+        return ClaimCheck(text, False, f"{named} {do} not occur in {told}", tuple(missing), cited, True)
+    telling = frozenset(stems(text[:SENTENCE_CHARS])) - answer.asked
     if not telling:
-        return ClaimCheck(
-            text, True, "it holds no number, no name and no word that the question has not", (), numbers
-        )
-    there = telling & {*stems(held.text)}
-    words = f"{len(there)} of its {count(len(telling), 'telling word')} {'occurs' if len(there) == 1 else 'occur'}"
-    if len(there) < least_words * len(telling):
-        return ClaimCheck(text, False, f"only {words} in {told}", (), numbers)
-    return ClaimCheck(text, True, f"{words} in {told}", (), numbers)
+        why = "it holds no number, no name and no word that the question has not"
+        return ClaimCheck(text, True, why, (), cited)
+    there = telling & held.stems
+    occur = "occurs" if len(there) == 1 else "occur"
+    words = f"{len(there)} of its {count(len(telling), 'telling word')} {occur} in {told}"
+    enough = len(there) >= answer.least_words * len(telling)
+    return ClaimCheck(text, enough, words if enough else f"only {words}", (), cited)
 
 
-def _held(question: str, citations: Sequence[Mapping[str, Any]]) -> _Cited:
-    texts = [
-        f"{one['context_before']}{one.get('found') or one['quote']}{one['context_after']}"
-        for one in citations
-    ]
-    titles = [f"{one.get('title') or ''} {one['doc'] or ''}" for one in citations]
-    return _Cited("\n".join(texts), "\n".join([question, *titles]))
+def _stands_in(words: str, text: str) -> bool:
+    """Whether words stand in a text, and neither begin nor end inside a word or a number of it."""
+    pattern = rf"(?<!\w)(?<!\d[.,]){re.escape(words)}(?!\w)(?![.,]\d)"
+    return bool(words) and words in text and re.search(pattern, text) is not None
+
+
+def _text_of(cited: Mapping[str, Any]) -> str:
+    """The words at the place of a citation, with those around them."""
+    return f"{cited['context_before']}{cited.get('found') or cited['quote']}{cited['context_after']}"
+
+
+def _numbers(text: str) -> list[str]:
+    return NUMBER.findall(_THOUSANDS.sub("", text))
 
 
 def _numbers_missing(text: str, held: _Cited) -> list[str]:
-    wanted, there = NUMBER.findall(_plain_numbers(text)), {*NUMBER.findall(_plain_numbers(held.text))}
-    there |= {_NUMBER_WORDS[word] for word in _WORD.findall(held.text.lower()) if word in _NUMBER_WORDS}
-    asked = {*NUMBER.findall(_plain_numbers(held.about))}
-    return [one for one in dict.fromkeys(wanted) if one not in there and one not in asked]
-
-
-def _plain_numbers(text: str) -> str:
-    return _THOUSANDS.sub("", text[: 50 * SENTENCE_CHARS])
+    return [one for one in dict.fromkeys(_numbers(text[:SENTENCE_CHARS])) if one not in held.numbers]
 
 
 def _names_missing(text: str, held: _Cited) -> list[str]:
     """The names in a sentence that neither what it cites nor the question or a title has, without parts of others."""
-    around = f"{held.text}\n{held.about}"
-    there, whole = {*_words(around), *stems(around)}, f" {folded(around)} "
-    lacking = [
-        name
-        for name in dict.fromkeys(names_in(text[:SENTENCE_CHARS]))
-        if not (f" {name} " in whole or all(word in there for word in _words(name)) or _opens(name, text))
-    ]
+
+    def stands(name: str) -> bool:
+        by_word = all(word in held.words or {*stems(word)} & held.words for word in _words(name))
+        return by_word or f" {name} " in held.names
+
+    names = [name for name in dict.fromkeys(names_in(text[:SENTENCE_CHARS])) if not stands(name)]
+    lacking = [name for name in names[:MOST_NAMES] if not _opens(name, text)]
     return [name for name in lacking if not any(name != other and name in other for other in lacking)]
 
 
@@ -209,16 +247,15 @@ def _words(text: str) -> list[str]:
     return [word.lower() for word in _WORD.findall(text)]
 
 
-def _quote_stands(
-    quote: str, citations: Sequence[Mapping[str, Any]], stands_elsewhere: Callable[[str], bool] | None
-) -> bool:
-    wanted = spaced(quote)
-    for one in citations:
-        if one["supported"] != "unsupported":
-            text = f"{one['context_before']}{one.get('found') or one['quote']}{one['context_after']}"
-            if wanted in spaced(text):
-                return True
-    return stands_elsewhere is not None and stands_elsewhere(quote)
+def _nowhere(
+    content: str, citations: Sequence[Mapping[str, Any]], stands_elsewhere: Callable[[str], bool] | None
+) -> list[str]:
+    """The quotes in an answer's own words that stand in nothing that it cites, nor anywhere else."""
+    quotes = islice(_QUOTED.finditer(content), MOST_QUOTES)
+    sought = [match[1] for match in quotes if len(match[1].split()) >= QUOTE_WORDS]
+    texts = [spaced(_text_of(one)[:HELD_CHARS]) for one in citations if one["supported"] != "unsupported"]
+    lacking = [quote for quote in sought if not any(spaced(quote) in text for text in texts)]
+    return [quote for quote in lacking if stands_elsewhere is None or not stands_elsewhere(quote)]
 
 
 def spaced(text: str) -> str:

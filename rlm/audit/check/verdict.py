@@ -80,7 +80,15 @@ def _evidence_against(found: Findings, thresholds: Thresholds) -> list[str]:
         else "the answer cites nothing"
     )
     worst = f"; {_where_lost(found.lost[0])}" if found.lost else ""
-    return [f"{told}{worst}", *_limited(found)]
+    return [f"{told}{worst}", *_limited(found), *_by_words(found)]
+
+
+def _by_words(found: Findings) -> list[str]:
+    """That the independent search had no vector of the question."""
+    told = (
+        "the independent search was by words alone: the embedder of the index is not at hand or was not named"
+    )
+    return [told] if found.by_words else []
 
 
 def _best_came_to(found: Findings) -> str:
@@ -130,7 +138,7 @@ def _evidence_for(found: Findings) -> list[str]:
     best = f"{_best_came_to(found)} has {_percent(share)} of the evidence of the best there is"
     by = LIMITS.get(found.stop)
     ended = [f"{by} ended the search (stop: {found.stop})"] if by else []
-    return [best, told, *ended]
+    return [best, told, *ended, *_by_words(found)]
 
 
 def _steps_told(doubtful: Sequence[Step], steps: Sequence[Step]) -> list[str]:

@@ -135,7 +135,9 @@ def _seal(verdict: Verdict | None) -> Html:
     where = f"Line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
     left = not_shown(verdict, True)
     why = f" {where}{verdict.reason}. {f'{left}. ' if left else ''}"
-    title = tag("strong", "The trace is not as it was written.")
+    title = tag(
+        "strong", "The trace has no end." if verdict.only_unclosed else "The trace is not as it was written."
+    )
     return tag("p", title, why, tag("strong", UNSURE), cls="seal bad", role="alert")
 
 

@@ -1,6 +1,6 @@
 """Two runs side by side, as one page: answers, claims, branches, steps with the first that differ marked, cost."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from index_store.terminal import count, one_line
 from rlm.audit.claims import Claim, counted, in_words
@@ -147,16 +147,20 @@ def _step(step: Step) -> Html:
 
 
 def _cost(found: Difference) -> Html:
-    rows: Sequence[tuple[str, str, str]] = [
-        (name, words(found.a), words(found.b))
-        for name, words in (
-            ("Model calls", lambda run: f"{run.usage.calls:,}"),
-            ("Tokens", lambda run: f"{run.usage.tokens:,}"),
-            ("Cost", lambda run: in_dollars(run.usage.usd)),
-            ("Time", lambda run: f"{run.seconds:.1f} s"),
-            ("Events", lambda run: f"{run.events:,}"),
-        )
-    ]
+    a, b = map(_spent, (found.a, found.b))
+    rows = ((name, words, b[name]) for name, words in a.items())
     head = tag("thead", tag("tr", *(tag("th", name, scope="col") for name in ("What", "A", "B"))))
-    body = (tag("tr", tag("th", name, scope="row"), tag("td", a), tag("td", b)) for name, a, b in rows)
+    body = (
+        tag("tr", tag("th", name, scope="row"), tag("td", one), tag("td", other)) for name, one, other in rows
+    )
     return tag("table", head, tag("tbody", *body))
+
+
+def _spent(run: Run) -> dict[str, str]:
+    return {
+        "Model calls": f"{run.usage.calls:,}",
+        "Tokens": f"{run.usage.tokens:,}",
+        "Cost": in_dollars(run.usage.usd),
+        "Time": f"{run.seconds:.1f} s",
+        "Events": f"{run.events:,}",
+    }

@@ -242,6 +242,20 @@ def test_the_definitions_are_printed_and_name_every_threshold(capsys: pytest.Cap
     ] == []
 
 
+def test_a_judge_gives_an_opinion_that_is_kept_and_changes_no_verdict(
+    run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(f"context.read({RIGHT!r})\n{finish(RIGHT)}")
+    before = check(folder).as_json()
+    assert main(["trace", "check", str(folder), "--judge", "offline/judge", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert "in the opinion of offline/judge it follows" in told["claims"][0]["why"]
+    assert "a model's opinion" in told["reasons"][-1] and told["verdict"] == before["verdict"]
+    (line,) = (folder / "judged.jsonl").read_text().splitlines()
+    assert json.loads(line)["entails"] is True and check(folder).as_json() == before
+    assert main(["trace", "check", str(folder), "--judge", "offline/nobody"]) == 2
+
+
 # -- the parts ---------------------------------------------------------------------------------------------
 
 

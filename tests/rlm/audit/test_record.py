@@ -37,9 +37,10 @@ def test_any_trace_gives_back_the_events_that_were_written() -> None:
         assert read_back == json.loads(json.dumps(events)), seed
 
 
-def test_any_single_edit_of_any_trace_is_found_on_its_line() -> None:
+@pytest.mark.parametrize("seeds", [range(400), pytest.param(range(400, 4_000), marks=pytest.mark.slow)])
+def test_any_single_edit_of_any_trace_is_found_on_its_line(seeds: range) -> None:
     found: dict[str, int] = {}
-    for seed in range(3_000):
+    for seed in seeds:
         rng = random.Random(seed)
         lines = sealed(random_events(rng)).splitlines(keepends=True)
         data, line, what = edited(rng, lines)
@@ -50,11 +51,12 @@ def test_any_single_edit_of_any_trace_is_found_on_its_line() -> None:
         assert verdict.reason and verdict.reason.isprintable()
         found[what.split()[0]] = found.get(what.split()[0], 0) + 1
     assert {"dropped", "swapped", "inserted", "truncated", "re-salted", "byte"} <= set(found)
-    assert sum(found.values()) > 2_900
+    assert sum(found.values()) > 0.95 * len(seeds)
 
 
-def test_any_single_edit_of_a_redacted_trace_is_found_on_its_line(tmp_path: Path) -> None:
-    for seed in range(300):
+@pytest.mark.parametrize("seeds", [range(100), pytest.param(range(100, 1_000), marks=pytest.mark.slow)])
+def test_any_single_edit_of_a_redacted_trace_is_found_on_its_line(tmp_path: Path, seeds: range) -> None:
+    for seed in seeds:
         rng = random.Random(seed)
         folder = tmp_path / str(seed)
         folder.mkdir()

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from index_store.files import lock
 from rlm.audit import verify
 from rlm.audit.lines import canonical
 from rlm.audit.signing import NAMESPACE, sign
@@ -194,7 +196,7 @@ def test_a_statement_that_says_something_else_of_the_trace_is_told(rlm: Any, run
     words = ["-Y", "sign", "-f", str(keys / "jane"), "-n", NAMESPACE, str(run / "head.json")]
     subprocess.run(["ssh-keygen", *words], check=True, capture_output=True)
     code, facts = verified(rlm, run, "--allowed-signers", keys / "signers")
-    assert code == 1 and "another value of 'index_digest'" in facts["signed"]["reason"]
+    assert code == 1 and "over another 'index_digest'" in facts["signed"]["reason"]
 
 
 def test_a_trace_that_is_not_as_it_was_written_is_not_signed(rlm: Any, run: Path, keys: Path) -> None:
@@ -307,11 +309,58 @@ def test_a_hostile_statement_is_a_reason_and_no_error(
     assert verified(rlm, run, "--allowed-signers", keys / "signers")[0] == 0
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_lies_beside_a_trace_is_no_error(rlm: Any, run: Path, keys: Path, seed: int) -> None:
+    """Every file that we write there, put there by a stranger: ours with some bytes changed, cut, or doubled."""
+    chance = random.Random(seed)
+    rlm("sign", run, "--key", keys / "jane", "--as", "jane")
+    rlm("note", run, "--by", "jane", "--verdict", "rejected")
+    (run / "head.json.tsr").write_bytes(b"\x30\x82")
+    (run / "check.json").write_bytes(b'{"head":"0","coverage":{"cited":[]}}')
+    names = ("head.json", "head.json.sig", "head.json.tsr", "review.jsonl", "check.json")
+    for name in chance.sample(names, chance.randint(1, len(names))):
+        whole = (run / name).read_bytes()
+        at, put = chance.randint(0, len(whole)), chance.randbytes(chance.randint(0, 9))
+        changed = whole[:at] + put + whole[at + chance.randint(0, 9) :]
+        (run / name).write_bytes(chance.choice([changed, changed, put, whole[:at], whole * 2]))
+    for line in (
+        ("verify", run, "--allowed-signers", keys / "signers"),
+        ("verify", run, "--timestamp-ca", keys / "jane.pub"),
+        ("verify", run, "--json"),
+        ("show", run),
+        ("note", run, "--list"),
+        ("list", run.parent, "--json"),
+        ("export", run, "--markdown"),
+    ):
+        code, said = rlm(*line)
+        assert code in (0, 1, 2) and "Traceback" not in said
+
+
+def test_two_who_sign_at_once_do_not_take_each_other_s_place(rlm: Any, run: Path, keys: Path) -> None:
+    with lock(run, RuntimeError("nobody else is here")):
+        code, said = rlm("sign", run, "--key", keys / "jane", "--as", "jane")
+    assert code == 2 and "somebody else signs in" in said and not list(run.glob("head*"))
+
+
 def test_no_link_and_no_pipe_is_followed(rlm: Any, run: Path, keys: Path) -> None:
     (run / "head.json").symlink_to("/dev/zero")
     os.mkfifo(run / "head.2.json")
     code, facts = verified(rlm, run, "--allowed-signers", keys / "signers")
     assert code == 1 and [one["ok"] for one in facts["signatures"]] == [False, False]
+
+
+def test_a_signature_that_cannot_hold_is_told_without_being_asked_for(
+    rlm: Any, run: Path, keys: Path
+) -> None:
+    """A trace that was rewritten after it was signed has another head than the statement beside it."""
+    rlm("sign", run, "--key", keys / "jane", "--as", "jane")
+    shutil.copy(sample_run(run.parent / "other", hostile=" changed") / "trace.jsonl", run / "trace.jsonl")
+    code, said = rlm("verify", run)
+    assert (
+        code == 1 and "the trace is whole, but its signature does not hold: it is over another head" in said
+    )
+    (run / "head.json.sig").unlink()
+    assert rlm("verify", run)[0] == 1
 
 
 # -- timestamps --------------------------------------------------------------------------------------------
@@ -360,6 +409,31 @@ def test_a_timestamp_of_something_else_or_of_nobody_known_is_refused(
         (run / "head.json.tsr").write_bytes(reply)
         code, facts = verified(rlm, run, "--timestamp-ca", ca)
         assert code == 1 and words in facts["timestamp"]["reason"], facts["timestamp"]
+
+
+def test_a_timestamp_of_another_trace_s_statement_is_refused(
+    rlm: Any, run: Path, keys: Path, authority: Path
+) -> None:
+    other, ca = sample_run(run.parent / "other", hostile=" changed"), authority / "ca.pem"
+    with serving(authority) as url:
+        rlm("sign", run, "--key", keys / "jane", "--as", "jane", "--timestamp", url)
+    for path in run.glob("head*"):
+        shutil.copy(path, other / path.name)
+    code, facts = verified(rlm, other, "--timestamp-ca", ca)
+    assert (
+        code == 1
+        and facts["timestamp"]["ok"] is False
+        and "over another head" in facts["timestamp"]["reason"]
+    )
+
+
+def test_the_timestamp_of_any_signer_counts(rlm: Any, run: Path, keys: Path, authority: Path) -> None:
+    rlm("sign", run, "--key", keys / "jane", "--as", "jane")
+    with serving(authority) as url:
+        rlm("sign", run, "--key", keys / "bob", "--as", "bob", "--timestamp", url)
+    checks = ("--allowed-signers", keys / "signers", "--timestamp-ca", authority / "ca.pem")
+    code, facts = verified(rlm, run, *checks)
+    assert code == 0 and facts["signed"]["by"] == "bob" and facts["timestamp"]["ok"] is True
 
 
 def test_any_changed_byte_of_a_timestamp_is_found(rlm: Any, run: Path, keys: Path, authority: Path) -> None:

@@ -655,7 +655,7 @@ def test_a_whole_trace_verifies(rlm: Any, run_folder: Path) -> None:
     assert out.startswith("ok: ")
     said = json.loads(rlm("trace", "verify", run_folder, "--json")[1])
     beside = {"signed", "signatures", "timestamp", "review"}
-    assert set(said) == {"ok", "events", "line", "reason", "head"} | beside
+    assert set(said) == {"ok", "events", "line", "reason", "head", "closed", "redacted"} | beside
     assert said["ok"] is True
     assert rlm("trace", "verify", run_folder, "--head", said["head"])[0] == 0
     code, out, _ = rlm("trace", "verify", run_folder, "--head", "0" * 64)
@@ -696,14 +696,15 @@ def test_a_broken_trace_is_shown_as_far_as_it_stands_and_says_so(
         (tmp_path / "trace.jsonl").write_bytes(content)
         code, out, _ = rlm("trace", "show", tmp_path)
         assert code == 1
-        assert "NOT AS IT WAS WRITTEN" in out
+        assert ("THE TRACE IS UNCLOSED" if kept else "NOT AS IT WAS WRITTEN") in out
         code, out, _ = rlm("trace", "show", tmp_path, "--json")
         assert (code, len(out.strip().splitlines())) == (1, kept)
         page = tmp_path / "page.html"
         page.unlink(missing_ok=True)
         code, out, err = rlm("review", tmp_path, "-o", page)
         assert (code, out, page.exists()) == (1, f"{page}\n", True)
-        assert err.startswith("rlm: the trace is not as it was written: line ") and err.count("\n") == 1
+        what = "has no end" if kept else "is not as it was written"
+        assert err.startswith(f"rlm: the trace {what}: line ") and err.count("\n") == 1
         assert content or "the trace is empty" in err
 
 
