@@ -9,6 +9,7 @@ import pytest
 
 from rlm.audit import read
 from rlm.audit.check import ClaimCheck, Coverage, Lost, Option, Report, Step
+from rlm.audit.check.findings import StepVerdict
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page import Beside
 from rlm.audit.reviewing import Note, Review
@@ -22,11 +23,11 @@ def step_of(event: RecordedEvent, regret: float, hostile: str = "") -> Step:
     nodes = [ref["node"] for ref in event["shown"]]
     options = tuple(Option(node, 0.4 - i / 20, i == len(nodes) - 1) for i, node in enumerate(nodes))
     why = f"{nodes[-1]} ranks {len(nodes)} of {len(nodes)}{hostile}"
-    verdict = "questionable" if regret > 0.3 else "reasonable"
+    verdict: StepVerdict = "questionable" if regret > 0.3 else "reasonable"
     query = f"why did the margin fall?{hostile}"
     return Step(
         event["seq"], "children", nodes[-1], len(nodes), len(nodes), regret, verdict, why, query, options
-    )  # type: ignore[arg-type]
+    )
 
 
 def sample_beside(events: Sequence[RecordedEvent], hostile: str = "") -> Beside:
