@@ -92,7 +92,7 @@ def _site(args: argparse.Namespace, folder: Path, output: Path) -> int:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RlmError(
-            f"cannot make the folder {output}: {error.strerror}; of many runs a site is written"
+            f"cannot make the folder {output}: {error.strerror}; name a folder for the site"
         ) from error
     index, rows, said = _index(args), list[Row](), time.monotonic()
     for number, run in enumerate(runs):
@@ -105,7 +105,7 @@ def _site(args: argparse.Namespace, folder: Path, output: Path) -> int:
     wrong = [row for row in rows if not row.is_whole]
     if wrong:
         told = one_line(f"{wrong[0].name}: {wrong[0].problem}", 500)
-        say(f"rlm: {count(len(wrong), 'trace')} not as written, such as {told}", file=sys.stderr)
+        say(f"rlm: {count(len(wrong), 'run')} with a fault, such as {told}", file=sys.stderr)
     return 1 if wrong else 0
 
 

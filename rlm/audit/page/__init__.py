@@ -81,7 +81,7 @@ def render(
         judged.setdefault(step.seq, []).append(step)
     main = tag(
         "main",
-        header(pairs, events, verdict, folder, report),
+        header(pairs, events, verdict, folder, report, beside.signatures),
         answer_section(pairs, events, anchors),
         check_section(report, beside.passages, places, anchors, _cited(pairs)) if report else None,
         tree_section(events, places, anchors),

@@ -27,6 +27,7 @@ def header(
     verdict: Verdict | None,
     folder: str,
     report: Report | None = None,
+    signatures: Sequence[Signature] = (),
 ) -> Html:
     """The question, or those of a chat; how many quotes stand; whether the file is as it was written and who vouches
     for that, first where it is not; and the run in six numbers. `folder`: of the run, '' where it is not known."""
@@ -35,7 +36,7 @@ def header(
     unmet = [pair for pair in pairs if pair.answered and pair.answered["stop"] == "unmet"]
     claims = join([_standing(pairs, verdict), *(_not_accepted(pair, is_chat) for pair in unmet)])
     judged = verdict_on_run(report) if report else None
-    seal = join([_seal(verdict), _vouching(verdict)])
+    seal = join([_seal(verdict), _vouching(verdict, signatures)])
     question = f"A chat of {len(pairs):,} questions" if is_chat else pairs[0].question if pairs else _NOTHING
     return tag(
         "header",
@@ -95,13 +96,17 @@ def _not_accepted(pair: Pair, is_chat: bool) -> Html:
     return tag("p", tag("strong", which), lacking(pair.answered), cls="seal bad", role="alert")
 
 
-def _vouching(verdict: Verdict | None) -> Html | None:
+def _vouching(verdict: Verdict | None, signatures: Sequence[Signature]) -> Html | None:
     """Who says that the file ends where the run did; None where it is not even whole."""
     if verdict is not None and not verdict.ok:
         return None
     head = [] if verdict is None else [" Head ", tag("code", verdict.head, cls="hash")]
     if verdict is not None and verdict.vouched:
         return tag("p", "Its head is the one given with --head.", *head, cls="meta")
+    if names := [one_line(one.by, 200) for one in signatures if one.ok]:
+        told = f" {'has' if len(names) == 1 else 'have'} signed this trace, by keys that you allow."
+        who = tag("strong", one_line(", ".join(names), 1_000))
+        return tag("p", who, told, *head, cls="seal good", id="vouched")
     return tag("p", UNVOUCHED, *head, cls="seal unknown", id="unvouched")
 
 

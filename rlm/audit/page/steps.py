@@ -112,7 +112,7 @@ def steps_section(
 
 def _tools(events: Sequence[RecordedEvent], scene: Scene) -> Html:
     """What filters and searches the steps: a template, so that without the script nothing stands there idle."""
-    kinds = Counter(event["kind"] for event in events if event["kind"] in KINDS)
+    kinds: Counter[str] = Counter(event["kind"] for event in events if event["kind"] != "budget")
     verdicts: Counter[str] = Counter(step.verdict for steps in scene.judged.values() for step in steps)
     said: Counter[str] = Counter(
         one.verdict for notes in scene.notes.values() for one in notes if one.verdict
@@ -121,7 +121,7 @@ def _tools(events: Sequence[RecordedEvent], scene: Scene) -> Html:
         _select(
             "filter-kind",
             "Kind",
-            [(kind, f"{KINDS[kind]} ({kinds[kind]:,})") for kind in KINDS if kinds[kind]],
+            [(kind, f"{kind.replace('_', ' ')} ({many:,})") for kind, many in sorted(kinds.items())],
         ),
         _select(
             "filter-verdict",
@@ -457,26 +457,6 @@ STEPS: dict[str, Callable[[RecordedEvent, Scene], Html | None]] = {
     "models_changed": _models_changed,
     "answered": _answered,
     "run_closed": _closed,
-}
-
-
-#: The kinds of events that are drawn as steps, as a filter names them.
-KINDS = {
-    "run_opened": "run opened",
-    "question_put": "question put",
-    "model_asked": "model asked",
-    "model_answered": "model answered",
-    "model_failed": "model failed",
-    "code_scanned": "code scanned",
-    "code_run": "code run",
-    "visited": "tree visited",
-    "child_called": "child called",
-    "child_returned": "child returned",
-    "suspicious": "reads like an instruction",
-    "note": "note of the engine",
-    "models_changed": "models changed",
-    "answered": "answered",
-    "run_closed": "run closed",
 }
 
 

@@ -131,6 +131,8 @@ def test_the_command_puts_the_check_the_notes_and_the_lost_words_on_the_page(
     code, _, _ = rlm("review", real, "-o", page)
     words = words_of(page.read_text(encoding="utf-8"))
     assert code == 0 and "cannot be told without the index" in words
+    code, _, err = rlm("review", sample_run(tmp_path / "other"), "-o", page, "--index", index.path)
+    assert code == 2 and "another" in err and err.count("\n") == 1
 
 
 def test_a_signature_that_was_not_checked_is_no_good_one_on_the_page(tmp_path: Path) -> None:
@@ -147,6 +149,9 @@ def test_a_signature_that_was_not_checked_is_no_good_one_on_the_page(tmp_path: P
     ):
         one = Signature(tmp_path, "jane", "2026-01-31T09:00:00", verdict.head, ok, "because", stamp)
         words = words_of(render(events, verdict, "", Beside(signatures=[one])))
+        assert ("Nobody has vouched" in words) is (ok is not True) and (
+            "jane has signed this trace" in words
+        ) is (ok is True)
         assert told in words and "One names 2026-01-31T10:00:00+00:00: it was not checked" in words
 
 
@@ -199,7 +204,7 @@ def test_a_folder_of_runs_is_a_site_whose_index_tells_of_each_also_of_broken_one
     site = tmp_path / "out" / "site"
     code, out, err = rlm("review", runs, "-o", site)
     assert (code, out) == (1, f"{site / 'index.html'}\n")
-    assert err.startswith("rlm: 1 trace not as written, such as empty:") and err.count("\n") == 1
+    assert err.startswith("rlm: 1 run with a fault, such as empty:") and err.count("\n") == 1
     index = (site / "index.html").read_text(encoding="utf-8")
     links = [html.unescape(link) for link in re.findall(r'<a href="([^"#]+)"', index)]
     assert len(links) == 3 and all((site / link).is_file() for link in links)
