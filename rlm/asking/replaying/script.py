@@ -10,7 +10,7 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from index_store.types import Json
@@ -157,12 +157,12 @@ class Script:
     def hear(self, conversation: str, event: Event) -> bool:
         """Hold an event of the replay against the one that is next in its conversation; returns whether a person then
         stopped the run, without any other event that came of it."""
-        fields = json.loads(json.dumps(event.fields()))
+        told = json.loads(json.dumps(event.fields()))
         with self._lock:
             if self.is_over:
                 return False
             if event.kind == RUN_WIDE:
-                self._hear_flag(conversation, fields)
+                self._hear_flag(conversation, told)
                 return False
             if conversation in self.differences:
                 return False
@@ -171,11 +171,13 @@ class Script:
                 if self.is_closed:
                     self._differ(conversation, None, event.kind, "kind", None, event.kind)
                 return False
-            self.size += len(str(fields)) + 200
+            self.size += len(str(told)) + 200
             if recorded["kind"] != event.kind:
                 self._differ(conversation, recorded, event.kind, "kind", recorded["kind"], event.kind)
-            elif (name := _differing(recorded, fields, _OF_FORK if self.is_fork else UNCOMPARED)) is not None:
-                self._differ(conversation, recorded, event.kind, name, recorded.get(name), fields.get(name))
+            elif (
+                name := _differing(recorded, event, told, _OF_FORK if self.is_fork else UNCOMPARED)
+            ) is not None:
+                self._differ(conversation, recorded, event.kind, name, recorded.get(name), told.get(name))
             else:
                 self._unheard.discard(recorded["seq"])
                 self._at[conversation] = self._at.get(conversation, 0) + 1
@@ -313,18 +315,18 @@ def why_killed(error: str) -> str:
     return error.partition(";")[0]
 
 
-def _differing(recorded: RecordedEvent, fields: Mapping[str, Any], uncompared: frozenset[str]) -> str | None:
-    """The first field in which two events of one kind differ; None where they are the same."""
-    names = dict.fromkeys([*recorded, *fields])
+def _differing(
+    recorded: RecordedEvent, event: Event, told: Mapping[str, Any], uncompared: frozenset[str]
+) -> str | None:
+    """The first field in which a recorded event and one of the same kind, as JSON `told`, differ; None where they are
+    the same. What a trace adds by itself, such as the time, is no field of the event."""
+    # What a result holds says more than how long it is.
+    names = sorted((one.name for one in fields(event)), key=lambda name: name == "result_chars")
     if recorded["kind"] == "run_opened":
-        names = dict.fromkeys(name for name in names if name in _OPENING and name in fields)
+        names = [name for name in names if name in _OPENING and name in told]
     passed_over = uncompared | _OF_KIND.get(recorded["kind"], frozenset())
     return next(
-        (
-            name
-            for name in names
-            if name not in passed_over and not _same(recorded.get(name), fields.get(name))
-        ),
+        (name for name in names if name not in passed_over and not _same(recorded.get(name), told.get(name))),
         None,
     )
 
