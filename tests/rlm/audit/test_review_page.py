@@ -155,6 +155,14 @@ def test_a_signature_that_was_not_checked_is_no_good_one_on_the_page(tmp_path: P
         assert told in words and "One names 2026-01-31T10:00:00+00:00: it was not checked" in words
 
 
+def test_a_site_tells_how_far_it_is(rlm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlm.commands.review._TELL_S", -1.0)
+    for name in "ab":
+        small_run(tmp_path / "runs" / name, "Why?")
+    code, _, err = rlm("review", tmp_path / "runs", "-o", tmp_path / "site")
+    assert code == 0 and err.splitlines() == ["0 of 2 runs", "1 of 2 runs"]
+
+
 def test_names_of_pages_are_plain_and_differ(tmp_path: Path) -> None:
     names = ["a", "A", "a/b", "a-b", "../a", "é" * 300, "\udcff", "", '"><script>', "x" * 400]
     files = [file_of(name) for name in names]
@@ -221,6 +229,21 @@ def test_a_folder_of_runs_is_a_site_whose_index_tells_of_each_also_of_broken_one
 def browser(real: Path) -> Iterator[Any]:
     with chromium() as started:
         yield started
+
+
+def test_the_page_of_a_real_run_opens_the_evidence_that_it_lost(
+    browser: Any, index: Index, real: Path, rlm: Any, tmp_path: Path
+) -> None:
+    page = tmp_path / "page.html"
+    assert rlm("review", real, "-o", page, "--index", index.path)[0] == 0
+    seen = Seen(browser, page)
+    assert not seen.page.is_visible("#check .lost >> nth=0")
+    seen.page.click("#check details[data-stage] > summary >> nth=0")
+    assert "mast" in seen.page.inner_text("#check .lost >> nth=0")
+    seen.page.click("#check >> text=questionable,")
+    seen.page.click("#check table a >> nth=0")
+    seen.wait("document.querySelector('[aria-current=step] .judged')")
+    assert seen.console == [] and seen.asked == [page.as_uri()]
 
 
 def test_steps_are_filtered_and_searched(browser: Any, sample: tuple[Path, Path]) -> None:
