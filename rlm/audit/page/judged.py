@@ -183,28 +183,22 @@ def _options(offered: Sequence[Option], places: Mapping[str, Place], anchors: Ma
     ranked = list(enumerate(offered, 1))
     taken = [(rank, one) for rank, one in ranked[_MOST_OPTIONS:] if one.taken]
     listed = [*ranked[:_MOST_OPTIONS], *taken[:_MOST_OPTIONS]]
-    rows = (_option(rank, one, places, anchors) for rank, one in listed)
+    items = (_option(rank, one, places, anchors) for rank, one in listed)
     left = len(offered) - len(listed)
-    head = tag(
-        "thead", tag("tr", *(tag("th", name, scope="col") for name in ("Rank", "Node", "Share", "Standing")))
+    return join(
+        [tag("ol", *items, cls="offered"), tag("p", f"and {left:,} more", cls="meta") if left else None]
     )
-    table = tag("div", tag("table", head, tag("tbody", *rows)), cls="wide")
-    return join([table, tag("p", f"and {left:,} more", cls="meta") if left else None])
 
 
 def _option(rank: int, one: Option, places: Mapping[str, Place], anchors: Mapping[str, str]) -> Html:
+    """A node on offer, as few elements as can be: a long run has very many."""
     place = places.get(one.node)
     label = (place.label if place else "") or one.node
     anchor = anchors.get(one.node)
     name = tag("a", label, href=f"#{anchor}") if anchor else label
-    return tag(
-        "tr",
-        tag("td", str(rank)),
-        tag("td", name, tag("span", f" {one.node}", cls="id")),
-        tag("td", _percent(one.mass)),
-        tag("td", tag("strong", "taken") if one.taken else "passed by"),
-        cls="taken" if one.taken else None,
-    )
+    standing = "taken" if one.taken else "passed by"
+    words = f" {one.node}, {_percent(one.mass)}, {standing}"
+    return tag("li", name, words, value=rank, cls="taken" if one.taken else None)
 
 
 def _chip(verdict: str) -> Html:

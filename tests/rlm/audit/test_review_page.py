@@ -89,8 +89,8 @@ def test_what_was_on_offer_stands_ranked_at_its_step_with_regret_and_verdict(
     (step,) = re.findall(rf'<details id="e{seq}".*?href="#e{seq}" class="seq"', text, re.DOTALL)
     words = words_of(step)
     assert "questionable rank 5 of 5, regret 0.41" in words
-    assert re.search(r"1 Stourbeck works and bulk water L1-00000 40 % passed by", words)
-    assert re.search(r"5 Pensions, leases and tax notes L1-00004 20 % taken", words)
+    assert re.search(r"Stourbeck works and bulk water L1-00000, 40 %, passed by", words)
+    assert re.search(r"Pensions, leases and tax notes L1-00004, 20 %, taken", words)
     assert "jane" in words and "Why this one?" in words
 
 
@@ -443,7 +443,7 @@ def test_a_run_of_5000_events_opens_and_stays_smooth(browser: Any, tmp_path: Pat
     opened = seen.look("performance.timing.loadEventEnd - performance.timing.navigationStart")
     nodes = seen.look("document.querySelectorAll('*').length")
     print(f"{len(events)} events, {page.stat().st_size:,} bytes, {nodes:,} elements, open in {opened} ms")
-    assert nodes < 60 * len(events) and opened < 60_000
+    assert nodes < 40 * len(events) and opened < 60_000
     # Of what is not in view nothing is laid out: that is what keeps it smooth, on any machine.
     assert seen.look("getComputedStyle(document.querySelector('#steps > .turn')).contentVisibility") == "auto"
     last = events[-2]["seq"]
