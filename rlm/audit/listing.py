@@ -4,9 +4,8 @@ So nothing here is verified: a run says of itself what stands in the list, and `
 so.
 
 What a check found is taken from `check.json` in a run's folder, where that is of its head: {"head", "verdict",
-"coverage", "regret", "unsupported"}. `coverage` is a share, or {"offered", "entered", "read", "cited"}, each a share,
-of which the last is listed. Without "regret" and "unsupported" it is the largest regret of its "steps", and how many of
-its "claims" are not "supported", as `rlm trace check --json` gives them.
+"coverage": {"offered", "entered", "read", "cited"}, "regret", "unsupported"}, as `rlm trace check --index` keeps it. Of
+the coverage what was cited is listed.
 """
 
 import json
@@ -233,19 +232,13 @@ def _check(run: Path, head: str | None) -> dict[str, Any]:
     kept = _json_beside(run / CHECK)
     if head is None or kept.get("head") != head:
         return {}
-    coverage, steps, claims = kept.get("coverage"), _objects(kept.get("steps")), _objects(kept.get("claims"))
-    regrets = [n for step in steps if (n := _number(step.get("regret"))) is not None]
-    unsupported = sum(claim.get("supported") is False for claim in claims) if "claims" in kept else None
+    coverage = kept.get("coverage")
     return {
-        "coverage": _number(coverage.get("cited") if isinstance(coverage, dict) else coverage),
-        "regret": _number(kept.get("regret", max(regrets, default=None))),
-        "unsupported": _number(kept.get("unsupported", unsupported)),
+        "coverage": _number(coverage.get("cited") if isinstance(coverage, dict) else None),
+        "regret": _number(kept.get("regret")),
+        "unsupported": _number(kept.get("unsupported")),
         "checked": _text(kept.get("verdict")),
     }
-
-
-def _objects(value: Any) -> list[dict[str, Any]]:
-    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _verdict(run: Path, head: str | None) -> dict[str, Any]:

@@ -1,15 +1,21 @@
 """`rlm trace check`: whether a run was reasonable, by what an independent search of its index finds."""
 
 import argparse
+import json
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from index_store.files import replace_file
 from index_store.index import open_any
 from index_store.terminal import count, one_line, print_json, say
 from rlm.asking.runs import gateway_for
+from rlm.audit import read
+from rlm.audit.beside import folder_of
 from rlm.audit.check import Coverage, Report, Thresholds, check, definitions
 from rlm.audit.check.verdict import THRESHOLD_NAMES
+from rlm.audit.listing import CHECK
 from rlm.errors import RlmError
 from rlm.evaluating.judging import Judge
 from rlm.gateway.blocking import run_blocking
@@ -35,6 +41,8 @@ def run(args: argparse.Namespace) -> int:
     report = check(args.run_folder, index, Thresholds(**given))
     if args.judge is not None:
         report = run_blocking(judged(report, args.judge, args.max_usd, beside(args.run_folder)))
+    if index is not None:
+        _keep(args.run_folder, report)
     failed = list(_failed(args, report))
     if args.json:
         print_json(report.as_json())
@@ -45,8 +53,22 @@ def run(args: argparse.Namespace) -> int:
 
 def beside(run: str) -> Path:
     """The file beside a trace that keeps what a judge said of its sentences."""
-    path = Path(run)
-    return (path if path.is_dir() else path.parent) / JUDGED
+    return folder_of(run) / JUDGED
+
+
+def _keep(run: str, report: Report) -> None:
+    """Keep the figures of a check beside the trace, for `rlm trace list`: no words of it, which may be taken out."""
+    figures = {
+        "head": read(run)[1].head,
+        "verdict": report.verdict,
+        "coverage": report.as_json()["coverage"],
+        "regret": report.regret,
+        "unsupported": report.unsupported,
+    }
+    try:
+        replace_file(folder_of(run) / CHECK, json.dumps(figures).encode() + b"\n")
+    except OSError as e:
+        say(f"rlm: the figures are not kept for rlm trace list: {e.strerror or e}", file=sys.stderr)
 
 
 async def judged(report: Report, model: str, max_usd: float | None, file: Path) -> Report:

@@ -102,7 +102,8 @@ def replay(run: str | Path, index: str | Path | Index, *, anyway: bool = False) 
 
 
 def recorded_events(run: str | Path, anyway: bool = False) -> list[RecordedEvent]:
-    """The events of a trace that may be done again. Raises RlmError where it has none, or is not as it was written."""
+    """The events of a trace that may be done again. Raises RlmError where it has none, is not as it was written,
+    or lacks contents that were taken out."""
     events, verdict = read(run)
     if not events:
         raise TraceError(f"there is nothing to do again: {verdict.reason}")
@@ -111,6 +112,10 @@ def recorded_events(run: str | Path, anyway: bool = False) -> list[RecordedEvent
         raise TraceError(
             f"the trace is not as it was written: line {verdict.first_bad_line}: {verdict.reason}; give --anyway to do "
             f"the {count(len(events), 'event')} before it again"
+        )
+    if any("redacted" in event for event in events) and not anyway:
+        raise TraceError(
+            "contents were taken out of the trace, so it cannot come out the same; give --anyway to do the rest again"
         )
     if events[0].get("route_why") == A_SHELL:
         raise RlmError(

@@ -16,6 +16,7 @@ from rlm.asking.replaying.forking import fork
 from rlm.asking.replaying.replay import replay
 from rlm.audit import read, verify
 from rlm.audit.log import FILE_NAME
+from rlm.audit.redacting import redact_field
 from rlm.cli import main
 from rlm.errors import RlmError
 from rlm.loop.checks import Refused
@@ -311,3 +312,16 @@ def test_the_command_prints_json_and_exits_by_what_came_of_it(
     assert main(["trace", "replay", str(other), "--index", folder]) == 1
     assert "different: event" in capsys.readouterr().out
     assert main(["trace", "replay", str(run)]) == 2
+
+
+def test_a_trace_that_lacks_contents_is_refused_and_with_anyway_the_gap_is_named(
+    recording: Recording,
+) -> None:
+    RECORDED["every way to look"](recording)
+    (run,) = traces_in(recording.runs)
+    asked = next(event["seq"] for event in read(run)[0] if event["kind"] == "visited")
+    assert redact_field(run, asked, "result", "Ann", "a name")
+    with pytest.raises(RlmError, match="contents were taken out of the trace"):
+        replay(run, recording.index)
+    done = replay(run, recording.index, anyway=True)
+    assert done.difference is not None and (done.difference.seq, done.difference.field) == (asked, "result")

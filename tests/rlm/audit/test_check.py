@@ -220,6 +220,27 @@ def test_the_command_fails_where_demands_are_not_met(
     assert set(json.loads(capsys.readouterr().out)) == JSON_KEYS
 
 
+def test_a_list_of_runs_tells_what_the_check_found_and_of_a_trace_that_changed_since_nothing(
+    index: Index, run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(f"context.read({RIGHT!r})\n{finish(RIGHT)}")
+
+    def row() -> dict[str, Any]:
+        capsys.readouterr()
+        assert main(["trace", "list", str(folder.parent), "--json"]) == 0
+        rows = json.loads(capsys.readouterr().out)
+        return next(one for one in rows if Path(one["run"]).name == folder.name)
+
+    assert row()["coverage"] is None
+    assert main(["trace", "check", str(folder), "--index", str(index.path), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert row()["coverage"] == report["coverage"]["cited"] and row()["checked"] == report["verdict"]
+    kept = json.loads((folder / "check.json").read_text())
+    assert set(kept) == {"head", "verdict", "coverage", "regret", "unsupported"}
+    (folder / "check.json").write_text(json.dumps(kept | {"head": "0" * 64}))
+    assert row()["coverage"] is None
+
+
 def test_wrong_demands_are_one_sentence(run: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
     folder = str(run(WAYS["not cited"]))
     for demand in (
