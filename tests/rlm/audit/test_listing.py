@@ -121,7 +121,8 @@ def test_a_check_that_was_kept_is_listed_where_it_is_of_this_head(rlm: Any, runs
     assert [found["a"][n] for n in names] == ["questionable", 0.5, 0.25, 2]
     assert [found["c"][n] for n in names] == [None] * 4
     assert [found["b"][n] for n in names] == [None] * 4
-    assert [Path(row["run"]).name for row in rows(rlm, runs, "--sort", "coverage")][0] == "a"
+    first, *_ = rows(rlm, runs, "--sort", "coverage")
+    assert Path(first["run"]).name == "a"
 
 
 def test_signers_are_listed_where_they_signed_this_head(rlm: Any, runs: Path) -> None:
