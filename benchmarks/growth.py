@@ -42,10 +42,11 @@ from rlm.audit.given import given
 from rlm.audit.routing import given_to_models
 from rlm.gateway.blocks import quote
 from rlm.gateway.tokens import count_tokens
+from rlm.limits import Route
 
 TIMES = (1, 10, 50, 200)
 QUESTIONS = 15  # of each multi-hop set
-ROUTES: tuple[rlm.limits.Route, ...] = ("retrieve", "rlm")
+ROUTES: tuple[Route, ...] = ("retrieve", "rlm")
 COUNTED_AS = "gpt-4o"  # whose tokens are counted
 BEFORE_TOKENS, SHARE, BLOCKS, READS, NEAR = 14_000, 0.9, 1.05, 1.2, 2.0
 

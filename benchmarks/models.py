@@ -20,12 +20,13 @@ from benchmarks._report import Claim, Item, Loss, NotRun, Table, bounds, gained,
 from benchmarks._sets import MULTI_HOP, Values, build_in, evenly, interval, present, rows, write
 from index_store.index import open_index
 from rlm.gateway.models import has_key
+from rlm.limits import Route
 
 #: Asked where no model is named, the first whose key is in the environment.
 KNOWN = ("openai/gpt-5-mini", "anthropic/claude-haiku-4-5", "gemini/gemini-2.5-flash")
 MESSAGES, USERS, COUNTED, HOPS = 1_000, 20, 10, 20
 NAVIGATED, ALONE = "navigation", "without recursion"
-WAYS: Mapping[str, rlm.limits.Route] = {"direct": "direct", "retrieve": "retrieve", NAVIGATED: "rlm"}
+WAYS: Mapping[str, Route] = {"direct": "direct", "retrieve": "retrieve", NAVIGATED: "rlm"}
 SHARE = 0.75  # of the money of a task, for the three ways; the rest is for the loop without children
 
 

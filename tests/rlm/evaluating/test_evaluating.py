@@ -457,7 +457,7 @@ def test_a_program_that_gives_something_else_is_told_in_one_sentence(tmp_path: P
         "no question is given": lambda: rlm.Grid([], []),
         "no system is named": lambda: rlm.Grid(cases, []),
         "cases is 'q.jsonl'": lambda: something.Grid("q.jsonl", [system]),
-        "systems is": lambda: something.Grid(cases, ["direct"]),
+        "systems[0] is": lambda: something.Grid(cases, ["direct"]),
         "at_once is 0": lambda: rlm.Grid(cases, [system], at_once=0),
         "there is no figure 'best'": lambda: rlm.Grid(cases, [system], by="best"),
         "grid is 'x'; give a Grid": lambda: something.evaluate("my.index", "x", "y"),

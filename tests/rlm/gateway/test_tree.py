@@ -259,7 +259,7 @@ def test_the_batches_of_cells_keep_their_length_and_order_or_are_refused_whole()
         async def cells(
             world: World = world, chance: random.Random = chance, total: Ledger = total
         ) -> list[Any]:
-            limits = Limits(reply_tokens=60, concurrency=AT_ONCE)
+            limits = Limits(reply_tokens=60, concurrency=AT_ONCE, window=8_000)
             options = Options(models=Models(MODEL, MODEL), limits=limits)
             gateway, loop = Gateway(total, concurrency=AT_ONCE, attempts=3), asyncio.get_running_loop()
             works, asked = [], []
