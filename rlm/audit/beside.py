@@ -36,9 +36,10 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         raise
     except OSError as error:
         raise TraceError(f"cannot read {path}: {error.strerror}; it must be a plain file") from error
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise TraceError(f"cannot read {path}: it must be a plain file")
     with os.fdopen(handle, "rb") as file:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise TraceError(f"cannot read {path}: it must be a plain file")
         try:
             yield file
         except OSError as error:

@@ -12,8 +12,10 @@ import io
 import json
 import stat
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ from rlm.audit.verify import check
 from rlm.gateway.redaction import redacted as without_keys
 
 #: Of the files beside a trace that are searched for words that were taken out of it.
-_BESIDE_BYTES = 64 << 20
+_BESIDE_BYTES, _MOST_BESIDE = 64 << 20, 10_000
 _MOST_SOUGHT = 20  # texts of a field that was taken out that are looked for elsewhere, the longest
 
 #: (seq, path) of a content.
@@ -123,7 +125,7 @@ def redact_words(run: str | Path, words: str, by: str, why: str) -> Redacted | N
         where = [f"event {seq} {name}" for seq, name in left[:3]] + list(beside[:3])
         raise TraceError(
             f"the words stand in no contents of the trace, but in {one_line(', '.join(where), 300)}, which cannot be "
-            "taken out; change or delete the files"
+            "taken out; change, rename or delete these"
         )
     return done and replace(done, left=left, beside=beside)
 
@@ -204,10 +206,28 @@ def _names_left(line: _Line, fits: _Fits) -> Iterator[str]:
 
 
 def _beside(folder: Path, trace: str, fits: _Fits) -> Iterator[str]:
-    for path in sorted(folder.iterdir()):
-        is_read = path.name != trace and path.is_file() and not path.is_symlink()
-        if is_read and path.stat().st_size <= _BESIDE_BYTES and fits.search(path.read_bytes()):
-            yield path.name
+    """What beside a trace has the words: files below its folder, by their contents or names, and the folder's name."""
+    if fits(folder.resolve().name):
+        yield f"the name of the folder, {folder.resolve().name}"
+    for path in sorted(islice(folder.rglob("*"), _MOST_BESIDE)):
+        name = path.relative_to(folder).as_posix()
+        if name != trace and (fits(name) or _holds(path, fits)):
+            yield name
+
+
+def _holds(path: Path, fits: _Fits) -> bool:
+    """Whether the words are found in a file, as it stands or in what its lines of JSON say."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > _BESIDE_BYTES:
+        return False
+    content = path.read_bytes()
+    return bool(fits.search(content)) or any(fits(value) for value in _json_in(content))
+
+
+def _json_in(content: bytes) -> Iterator[Json]:
+    """The values of a file of JSON, whole or a line each; nothing of another file."""
+    for text in (content, *content.splitlines()):
+        with suppress(ValueError, RecursionError):
+            yield json.loads(text)
 
 
 def _file(run: str | Path) -> Path:

@@ -67,9 +67,7 @@ def _in_words(done: Redacted) -> str:
         ]
     if done.beside:
         files = one_line(", ".join(done.beside), 500)
-        lines.append(
-            f"the words still stand in these files beside the trace, which are as they were: {files}"
-        )
+        lines.append(f"the words still stand beside the trace, in what is as it was: {files}")
     return "\n".join(lines)
 
 

@@ -115,7 +115,11 @@ def _row(args: argparse.Namespace, run: Path, name: str, output: Path, index: In
     try:
         events, verdict = read_verified(str(run), None)
         if index is not None and not (events and generation_asked(index, events[0])):
-            index = None  # the run asked another, so its check is without one
+            say(
+                f"rlm: {one_line(name, 200)}: it asked another index, so it is checked without one",
+                file=sys.stderr,
+            )
+            index = None
         known = beside(args, str(run), events, verdict, index)
         write_page(str(output / file), render(events, verdict, str(run), known, INDEX))
     except (RlmError, IndexStoreError) as error:

@@ -170,6 +170,8 @@ def fork(
     parent: dict[str, Json] = {"head": read(run)[1].head, "turn": turn}
     ready(opened, models)
     script = Script(events, is_fork=True)
+    if (Path(folder) / FILE_NAME).exists():
+        raise RlmError(f"{folder} holds a run already; a trace is never overwritten; name another folder")
     try:
         return run_blocking(_forked(opened, script, turn, models, limits, Path(folder), parent, watch))
     finally:

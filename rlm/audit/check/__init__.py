@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from rlm.audit.check.findings import ClaimCheck, Coverage, Findings, Lost, Option, Step
 from rlm.audit.check.verdict import DEFAULT, Judged, RunVerdict, Thresholds, judge
-from rlm.audit.events import RecordedEvent
+from rlm.audit.events import RecordedEvent, is_taken
 from rlm.audit.log import TraceError
 from rlm.audit.pairs import Pair, pairs_of
 from rlm.audit.sources import another_generation, generation_asked
@@ -106,7 +106,9 @@ def check_read(
         return report
     line = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
     unsound = (
-        f"the trace is not as it was written ({line}{verdict.reason}); what follows is of the lines before"
+        "the trace has no end, as the run was killed or its tail was cut off; what follows is of what it recorded"
+        if verdict.only_unclosed
+        else f"the trace is not as it was written ({line}{verdict.reason}); what follows is of the lines before"
     )
     return replace(report, verdict="cannot tell", reasons=(unsound, *report.reasons))
 
@@ -120,8 +122,11 @@ def report_of(
     pairs = pairs_of(events)
     look: Callable[[Pair, Thresholds], Findings]
     look = without_index(events) if index is None else with_index(index, events)
-    found = [look(pair, thresholds) for pair in pairs]
-    verdicts = [judge(one, thresholds) for one in found]
+    found = [_with_what_is_left(pair, look(pair, thresholds)) for pair in pairs]
+    verdicts = [
+        _unjudged(taken) if (taken := _taken(pair)) else judge(one, thresholds)
+        for pair, one in zip(pairs, found, strict=True)
+    ]
     return Report(
         _worst([one.verdict for one in verdicts]),
         tuple(_reasons(verdicts)),
@@ -130,6 +135,28 @@ def report_of(
         tuple(lost for one in found for lost in one.lost),
         tuple(claim for one in found for claim in one.claims),
     )
+
+
+def _taken(pair: Pair) -> list[str]:
+    """What of a question, its answer and its citations was taken out of the trace, in words."""
+    parts = ["the question"] * is_taken(pair.events[0], "question") if pair.events else []
+    if pair.answered is not None:
+        parts += ["the answer"] * is_taken(pair.answered, "content")
+        parts += ["words of the citations"] * is_taken(pair.answered, "citations")
+    return parts
+
+
+def _with_what_is_left(pair: Pair, found: Findings) -> Findings:
+    """The findings without those that rest on what was taken out: the check would judge the words in its place."""
+    taken = _taken(pair)
+    if "the question" in taken:
+        return replace(found, coverage=Coverage(None, None, None, None), lost=(), steps=(), claims=())
+    return replace(found, claims=()) if taken else found
+
+
+def _unjudged(taken: Sequence[str]) -> Judged:
+    were = "were" if len(taken) > 1 or taken[0].startswith("words") else "was"
+    return Judged("cannot tell", (f"{' and '.join(taken)} {were} taken out of the trace",))
 
 
 def _reasons(verdicts: Sequence[Judged]) -> list[str]:

@@ -124,7 +124,8 @@ def _claims_against(found: Findings, thresholds: Thresholds) -> list[str]:
     if len(hard) <= thresholds.unsupported * len(found.claims):
         return []
     first = f'"{one_line(hard[0].text, 100)}": {hard[0].why}'
-    return [f"{len(hard)} of {count(len(found.claims), 'sentence')} have no support, such as {first}"]
+    have = "has" if len(hard) == 1 else "have"
+    return [f"{len(hard)} of {count(len(found.claims), 'sentence')} {have} no support, such as {first}"]
 
 
 def _evidence_for(found: Findings) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 from index_store.terminal import count
 from rlm.audit.claims import IN_OTHER_WORDS, IN_SUMMARY, RESPACED, Claim, Piece, counted, differences, pieces
 from rlm.audit.costs import in_dollars
-from rlm.audit.events import CONTEXT_CHARS, RecordedEvent
+from rlm.audit.events import CONTEXT_CHARS, RecordedEvent, is_taken
 from rlm.audit.likeness import same_words
 from rlm.audit.page.html import Html, join, tag
 from rlm.audit.page.tree import entered
@@ -79,7 +79,12 @@ def _answer(
         else tag("p", f"There is no answer: stopped by {stop}.")
     )
     yield tag("h3" if not prefix else "h4", "Citations", tag("span", counted(pair.claims), cls="tally"))
-    cards = (citation_card(i, one, held, anchors, prefix) for i, one in enumerate(cited[:MOST_CITATIONS], 1))
+    cards = (
+        citation_card(
+            i, one, held, anchors, prefix, is_whole=not is_taken(pair.answered, f"citations/{i - 1}")
+        )
+        for i, one in enumerate(cited[:MOST_CITATIONS], 1)
+    )
     yield tag("ol", *cards, cls="citations") if cited else tag("p", "The answer cites nothing.")
 
 
@@ -89,9 +94,12 @@ def citation_card(
     held: Mapping[int, list[str]],
     anchors: Mapping[str, str],
     prefix: str = "",
+    *,
+    is_whole: bool = True,
 ) -> Html:
     """One citation: whether the source holds it, the words in their place, and the events (of `held`, as from
-    routing.texts_held) that showed them to the run. `anchors`: the HTML id of each node; `prefix`: of its own."""
+    routing.texts_held) that showed them to the run. `anchors`: the HTML id of each node; `prefix`: of its own;
+    `is_whole`: nothing of it was taken out."""
     tone, words = _SUPPORT[cited["supported"]]
     alike = f", {cited['similarity']:.0%} alike" if cited["similarity"] and tone != "good" else ""
     title = cited.get("title") or cited["doc"] or "no document"
@@ -109,7 +117,7 @@ def citation_card(
         _claimed(cited) if cited["supported"] != "verbatim" else None,
         tag("p", *_place(cited, anchors), cls="meta"),
         tag("p", *_shown(shown), cls="meta"),
-        *(tag("p", doubt, cls="doubt") for doubt in doubts(cited)),
+        *(tag("p", doubt, cls="doubt") for doubt in (doubts(cited) if is_whole else ())),
         id=f"{prefix}c{number}",
         cls=tone,
     )

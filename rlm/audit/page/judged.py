@@ -19,10 +19,11 @@ _STAGES = {
     "not read": "entered, not read",
     "not cited": "read, not cited",
 }
-_HOW = (
-    "What was on offer is ranked by an independent search of the index, not by what the run recorded. What each figure "
-    "means, with its formula, is printed by rlm trace check --definitions."
+_SEARCHED = "What was on offer is ranked by an independent search of the index, not by what the run recorded."
+_RECORDED = (
+    "What was on offer is ranked by what the run itself recorded, as there was no index of it to search."
 )
+_HOW = "What each figure means, with its formula, is printed by rlm trace check --definitions."
 _SHARES = ("offered", "entered", "read", "cited")
 _FIRST, _MOST_REASONS = 3, 100
 _MOST_OPTIONS, _MOST_STEPS, _MOST_LOST, _MOST_CLAIMS = 12, 1_000, 500, 1_000
@@ -76,7 +77,7 @@ def check_section(
     return tag(
         "section",
         tag("h2", "Check"),
-        tag("p", _HOW, cls="meta"),
+        tag("p", f"{_RECORDED if report.coverage.cited is None else _SEARCHED} {_HOW}", cls="meta"),
         tag("h3", "Steps judged"),
         _steps(report.steps),
         tag("h3", "Evidence that was lost"),

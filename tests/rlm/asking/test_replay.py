@@ -325,3 +325,12 @@ def test_a_trace_that_lacks_contents_is_refused_and_with_anyway_the_gap_is_named
         replay(run, recording.index)
     done = replay(run, recording.index, anyway=True)
     assert done.difference is not None and (done.difference.seq, done.difference.field) == (asked, "result")
+
+
+def test_a_fork_never_touches_a_trace_that_is_there(recording: Recording, tmp_path: Path) -> None:
+    RECORDED["every way to look"](recording)
+    (run,) = traces_in(recording.runs)
+    before = (run / FILE_NAME).read_bytes()
+    with pytest.raises(RlmError, match="holds a run already; a trace is never overwritten"):
+        fork(run, recording.index, 1, Models("offline/navigator", "offline/reader"), run)
+    assert (run / FILE_NAME).read_bytes() == before

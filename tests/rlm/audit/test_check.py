@@ -13,11 +13,12 @@ from index_store.index import Index, open_index
 from index_store.writer import Draft
 from rlm import Limits, Models, ask
 from rlm.asking.chat import open_chat
-from rlm.audit import Thresholds, TraceError, check
+from rlm.audit import Thresholds, TraceError, check, read
 from rlm.audit.check import definitions
 from rlm.audit.check.evidence import evidence_for, strong_passages
 from rlm.audit.check.sentences import checked_claims
 from rlm.audit.check.steps import Offer, judged
+from rlm.audit.redacting import redact_field
 from rlm.cli import main
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.offline.registry import register_offline
@@ -378,3 +379,31 @@ def test_a_chat_is_checked_question_by_question(index: Index, tmp_path: Path) ->
     assert any(reason.startswith("question 1: the best passage that is cited") for reason in report.reasons)
     assert [claim.supported for claim in report.claims] == [True, True]
     assert check(folder).reasons[0].startswith("question ")
+
+
+@pytest.mark.parametrize(
+    ("kind", "field", "told"),
+    [
+        ("run_opened", "question", "the question was taken out"),
+        ("answered", "content", "the answer was taken out"),
+        ("answered", "citations", "words of the citations were taken out"),
+    ],
+)
+def test_what_was_taken_out_is_not_judged_by_the_words_in_its_place(
+    index: Index, run: Callable[..., Path], kind: str, field: str, told: str
+) -> None:
+    folder = run(f"context.read({RIGHT!r})\n{finish(RIGHT)}")
+    assert check(folder, index).verdict == "reasonable"
+    seq = next(event["seq"] for event in read(folder)[0] if event["kind"] == kind)
+    assert redact_field(folder, seq, field, "Bob", "erasure")
+    for report in (check(folder, index), check(folder)):
+        assert report.verdict == "cannot tell" and told in report.reasons[0]
+        assert "Bob" not in json.dumps(report.as_json()["claims"]) and report.unsupported == 0
+
+
+def test_a_run_that_was_killed_is_not_called_changed(index: Index, run: Callable[..., Path]) -> None:
+    folder = run(f"context.read({RIGHT!r})\n{finish(RIGHT)}")
+    lines = (folder / "trace.jsonl").read_bytes().splitlines(keepends=True)
+    (folder / "trace.jsonl").write_bytes(b"".join(lines[:-1]))
+    report = check(folder, index)
+    assert report.verdict == "cannot tell" and report.reasons[0].startswith("the trace has no end")

@@ -302,3 +302,25 @@ def names_of(what: str) -> list[str]:
 def strings(data: bytes) -> set[str]:
     """All that stands between quotation marks."""
     return {part.decode("ascii", "replace") for part in data.split(b'"')}
+
+
+def test_words_that_stand_beside_a_trace_are_told_however_they_are_written_there(tmp_path: Path) -> None:
+    run = sample_run(tmp_path / "20260101-what-does-frost-do")
+    (run / "review.jsonl").write_text(
+        json.dumps({"text": 'Frau "Müller"\nobjected'}) + "\n", encoding="ascii"
+    )
+    (run / "deep").mkdir()
+    (run / "deep" / "page.html").write_text("Müller & Frost", encoding="utf-8")
+    done = redact_words(run, '(?i)frost|"Müller"\n', BY, WHY)
+    assert done is not None
+    assert set(done.beside) == {f"the name of the folder, {run.name}", "deep/page.html", "review.jsonl"}
+    with pytest.raises(
+        TraceError, match=r"in no contents of the trace, but in deep/page\.html, review\.jsonl"
+    ):
+        redact_words(run, "Müller", BY, WHY)
+
+
+def test_the_page_of_a_redacted_run_raises_no_doubt_about_the_words_in_place_of_a_quote(run: Path) -> None:
+    seq = next(e["seq"] for e in reversed(read(run)[0]) if e["kind"] == "answered" and e["citations"])
+    assert redact_field(run, seq, "citations", BY, WHY)
+    assert "characters long, and the words found are" not in render(*read(run))

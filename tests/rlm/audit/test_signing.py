@@ -473,3 +473,21 @@ def test_without_a_timestamp_nothing_is_signed(rlm: Any, run: Path, keys: Path, 
 def test_signing_from_python_raises_one_error(run: Path, keys: Path) -> None:
     with pytest.raises(RlmError, match="is no name of a signer"):
         sign(run, keys / "jane", "")
+
+
+def test_a_folder_in_the_place_of_a_statement_is_named(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "head.json").mkdir()
+    assert main(["trace", "verify", str(run)]) == 1
+    assert "head.json: it must be a plain file" in capsys.readouterr().out
+
+
+def test_a_statement_over_another_head_is_told_also_beside_one_over_this(
+    rlm: Any, run: Path, keys: Path
+) -> None:
+    for name in ("jane", "bob"):
+        rlm("sign", run, "--key", keys / name, "--as", name)
+    assert verified(rlm, run)[0] == 0
+    said = json.loads((run / "head.json").read_bytes())
+    (run / "head.json").write_bytes(canonical(said | {"head": "0" * 64}) + b"\n")
+    code, facts = verified(rlm, run)
+    assert code == 1 and "head.json does not hold: it is over another head" in facts["reason"]
