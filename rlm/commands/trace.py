@@ -56,7 +56,7 @@ def _verify(args: argparse.Namespace, head: str | None) -> int:
     wrong += [
         one_line(f"{one.file.name} does not hold: {one.reason}", 2_000)
         for one in found
-        if verdict.ok and one is not signature and one.ok is False and one.head != verdict.head
+        if verdict.ok and one is not signature and one.ok is False and one.head not in ("", verdict.head)
     ]
     wrong += (
         [f"line {notes.line} of {notes.file.name}: {notes.reason}"]
