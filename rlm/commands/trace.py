@@ -53,11 +53,12 @@ def _verify(args: argparse.Namespace, head: str | None) -> int:
     notes = reviewed(run, verdict.head)
     wrong = [] if verdict.ok else [in_a_sentence(verdict)]
     wrong += _unsigned(args, signature)
-    wrong += [
-        one_line(f"{one.file.name} does not hold: {one.reason}", 2_000)
-        for one in found
-        if verdict.ok and one is not signature and one.ok is False and one.head not in ("", verdict.head)
-    ]
+    if verdict.ok and not (signature and signature.ok):  # a good one stands, whatever lies beside it
+        wrong += [
+            one_line(f"{one.file.name} does not hold: {one.reason}", 2_000)
+            for one in found
+            if one is not signature and one.ok is False and one.head not in ("", verdict.head)
+        ]
     wrong += (
         [f"line {notes.line} of {notes.file.name}: {notes.reason}"]
         if verdict.ok and notes and notes.line
