@@ -30,6 +30,7 @@ WIDTH = 100
 _CODE_LINES = 8
 _OUTPUT_LINES = 4
 _NODES = 6
+_MOST_NAMED = 5  # redactions whose authors a line names
 _BLOCK_CHARS = 100_000
 #: What a reader is told of a trace that is not as it was written, before anything that it says.
 UNSURE = "Nobody vouches for what follows."
@@ -101,10 +102,19 @@ def lacking(answered: RecordedEvent) -> str:
     return one_line(answered.get("lacks") or "it lacks what was demanded of it", 1_000)
 
 
+def _missing(verdict: Verdict) -> str:
+    """How much was taken out of the trace, and by whom; '' for nothing."""
+    if not (contents := sum(one.contents for one in verdict.taken_out)):
+        return ""
+    by = ", ".join(dict.fromkeys(one_line(one.by, 80) for one in verdict.taken_out[:_MOST_NAMED]))
+    were = "was" if contents == 1 else "were"
+    return f"; {count(contents, 'content')} {were} taken out of it by {by} (rlm trace verify says why)"
+
+
 def verdict_line(verdict: Verdict) -> str:
     """The verdict in one sentence."""
     if verdict.ok:
-        return f"The trace is whole: {count(verdict.events, 'event')}, head {verdict.head}"
+        return f"The trace is whole: {count(verdict.events, 'event')}, head {verdict.head}{_missing(verdict)}"
     where = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
     if verdict.only_unclosed:
         return f"THE TRACE IS {verdict.reason.replace('unclosed', 'UNCLOSED', 1)}. {UNSURE}"

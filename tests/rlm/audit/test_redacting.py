@@ -324,3 +324,12 @@ def test_the_page_of_a_redacted_run_raises_no_doubt_about_the_words_in_place_of_
     seq = next(e["seq"] for e in reversed(read(run)[0]) if e["kind"] == "answered" and e["citations"])
     assert redact_field(run, seq, "citations", BY, WHY)
     assert "characters long, and the words found are" not in render(*read(run))
+
+
+def test_what_is_missing_stands_beside_that_the_trace_is_whole(run: Path) -> None:
+    assert "taken out" not in show(*read(run))
+    assert redact_words(run, "(?i)frost", BY, WHY)
+    events, _ = read(run)
+    verdict = verify(run)
+    (line,) = [one for one in show(events, verdict).splitlines() if one.startswith("The trace is whole")]
+    assert f"contents were taken out of it by {BY}" in line
