@@ -63,7 +63,7 @@ def _check(given: Mapping[str, Any], owner: Any, error: type[Exception], *, floa
 def _misfit(name: str, value: Any, hint: Any, *, floats: bool) -> str:
     """What an argument is, and what to give; of a list that is one the first item that does not fit."""
     items = get_args(hint)[:1] if isinstance(value, list | tuple) else ()
-    if items and not any(part in (Union, UnionType) for part in (get_origin(hint),)):
+    if items and get_origin(hint) not in (Union, UnionType):
         odd = next((i for i, item in enumerate(value) if not fits(item, items[0], floats=floats)), None)
         if odd is not None:
             return f"{name}[{odd}] is {brief(value[odd])}; give {_in_words(items[0])}"

@@ -12,18 +12,14 @@ from pathlib import Path
 from typing import BinaryIO
 
 from index_store.terminal import one_line
-from rlm.audit.log import FILE_NAME, TraceError
+from rlm.audit.log import TraceError, trace_file
 
 _PATIENCE_S = 120
 
 
 def folder_of(run: str | Path) -> Path:
     """The folder of a run, which may be named by its trace. Raises TraceError where there is no trace."""
-    path = Path(run)
-    folder = path if path.is_dir() else path.parent
-    if not ((folder / FILE_NAME).is_file() if path.is_dir() else path.is_file()):
-        raise TraceError(f"no trace at {path}; name a run folder, which holds {FILE_NAME}")
-    return folder
+    return trace_file(run).parent
 
 
 @contextmanager

@@ -24,6 +24,15 @@ class TraceError(RlmError):
     """A trace that cannot be written or read."""
 
 
+def trace_file(run: str | Path) -> Path:
+    """The trace of a run, which is named by its folder or by its trace. Raises TraceError where there is none."""
+    path = Path(run)
+    path = path / FILE_NAME if path.is_dir() else path
+    if not path.is_file():
+        raise TraceError(f"no trace at {path}; name a run folder, which holds {FILE_NAME}")
+    return path
+
+
 class Trace:
     """An open trace. `record` may be called from any thread; lines are flushed as they are written.
 

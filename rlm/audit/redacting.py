@@ -14,7 +14,6 @@ import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from index_store.files import lock, replace_file
 from index_store.grep import compile_pattern
 from index_store.terminal import brief, one_line
 from index_store.types import Json
+from rlm.audit.beside import now
 from rlm.audit.events import FORMAT, RecordedEvent, replaced
 from rlm.audit.lines import (
     FIRST_PREV,
@@ -38,7 +38,7 @@ from rlm.audit.lines import (
     seal,
     short,
 )
-from rlm.audit.log import FILE_NAME, TraceError
+from rlm.audit.log import TraceError, trace_file
 from rlm.audit.verify import check
 from rlm.gateway.redaction import redacted as without_keys
 
@@ -113,14 +113,14 @@ def redact_words(run: str | Path, words: str, by: str, why: str) -> Redacted | N
             raise TraceError(
                 f"--{name} has the words itself, and would keep them in the trace; say it without them"
             )
-    folder = _file(run).parent
+    file = trace_file(run)
 
     def chosen(line: _Line) -> Iterator[str]:
         return (path for path, value in line.contents().items() if fits(value))
 
     done, lines = _redact(run, chosen, by, why)
     left = tuple((line.seq, name) for line in lines for name in _names_left(line, fits))
-    beside = tuple(_beside(folder, _file(run).name, fits))
+    beside = tuple(_beside(file.parent, file.name, fits))
     if done is None and (left or beside):
         where = [f"event {seq} {name}" for seq, name in left[:3]] + list(beside[:3])
         raise TraceError(
@@ -230,20 +230,12 @@ def _json_in(content: bytes) -> Iterator[Json]:
             yield json.loads(text)
 
 
-def _file(run: str | Path) -> Path:
-    path = Path(run)
-    path = path / FILE_NAME if path.is_dir() else path
-    if not path.is_file():
-        raise TraceError(f"no trace at {path}; name a run folder, which holds {FILE_NAME}")
-    return path
-
-
 def _redact(
     run: str | Path, chosen: Callable[[_Line], Iterator[str]], by: str, why: str
 ) -> tuple[Redacted | None, list[_Line]]:
     """Take out what is chosen of each line, and what refers to the same; also the lines as they were."""
     by, why = _words("by", by, NAME_CHARS), _words("why", why, WHY_CHARS)
-    path = _file(run)
+    path = trace_file(run)
     busy = TraceError(
         f"{path} is being written, by its run or by another redaction; wait until that has ended"
     )
@@ -259,7 +251,7 @@ def _redact(
                 for name in line.contents()
                 if (line.seq, name) in places
             }
-            redaction, marked = _marked(lines, origins, Redaction(kept + 1, by, why, _now(), prev))
+            redaction, marked = _marked(lines, origins, Redaction(kept + 1, by, why, now(), prev))
             content = b"".join(_rewritten(line, marked.get(line.seq, {}), redaction) for line in lines)
             verdict = check(io.BytesIO(content))
             assert verdict.only_unclosed or verdict.ok, verdict.reason
@@ -352,7 +344,3 @@ def _rewritten(line: _Line, marked: dict[str, str], redaction: Redaction) -> byt
             f"line {line.seq + 1} would be longer than a line can be, {MAX_LINE_BYTES:,} bytes; name a field"
         )
     return written
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

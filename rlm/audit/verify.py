@@ -21,7 +21,7 @@ from index_store.terminal import count as count_of
 from rlm.audit.consistency import Story
 from rlm.audit.events import RecordedEvent
 from rlm.audit.lines import FIRST_PREV, MAX_LINE_BYTES, BadLine, Opener, Unfinished
-from rlm.audit.log import FILE_NAME, TraceError
+from rlm.audit.log import TraceError, trace_file
 from rlm.audit.sources import Citations, another_generation, generation_asked, index_problem, named
 
 if TYPE_CHECKING:
@@ -245,9 +245,7 @@ def _unchecked(
 
 
 def _open(run: Path) -> BinaryIO:
-    path = run / FILE_NAME if run.is_dir() else run
-    if not path.is_file():
-        raise TraceError(f"no trace at {path}; name a run folder, which holds {FILE_NAME}")
+    path = trace_file(run)
     try:
         return path.open("rb")
     except OSError as error:

@@ -113,7 +113,7 @@ def recorded_events(run: str | Path, anyway: bool = False) -> list[RecordedEvent
             f"the trace is not as it was written: line {verdict.first_bad_line}: {verdict.reason}; give --anyway to do "
             f"the {count(len(events), 'event')} before it again"
         )
-    if any("redacted" in event for event in events) and not anyway:
+    if verdict.taken_out and not anyway:
         raise TraceError(
             "contents were taken out of the trace, so it cannot come out the same; give --anyway to do the rest again"
         )

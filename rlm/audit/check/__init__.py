@@ -122,10 +122,12 @@ def report_of(
     pairs = pairs_of(events)
     look: Callable[[Pair, Thresholds], Findings]
     look = without_index(events) if index is None else with_index(index, events)
-    found = [_with_what_is_left(pair, look(pair, thresholds)) for pair in pairs]
+    taken = [_taken(pair) for pair in pairs]
+    found = [
+        _with_what_is_left(gone, look(pair, thresholds)) for pair, gone in zip(pairs, taken, strict=True)
+    ]
     verdicts = [
-        _unjudged(taken) if (taken := _taken(pair)) else judge(one, thresholds)
-        for pair, one in zip(pairs, found, strict=True)
+        _unjudged(gone) if gone else judge(one, thresholds) for one, gone in zip(found, taken, strict=True)
     ]
     return Report(
         _worst([one.verdict for one in verdicts]),
@@ -146,9 +148,8 @@ def _taken(pair: Pair) -> list[str]:
     return parts
 
 
-def _with_what_is_left(pair: Pair, found: Findings) -> Findings:
+def _with_what_is_left(taken: Sequence[str], found: Findings) -> Findings:
     """The findings without those that rest on what was taken out: the check would judge the words in its place."""
-    taken = _taken(pair)
     if "the question" in taken:
         return replace(found, coverage=Coverage(None, None, None, None), lost=(), steps=(), claims=())
     return replace(found, claims=()) if taken else found
