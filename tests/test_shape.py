@@ -65,6 +65,7 @@ rlm.gateway
 rlm.errors
 rlm.prompts rlm.sandbox rlm.audit
 rlm.limits
+rlm.mapping
 rlm.answers rlm.overview
 rlm.loop
 rlm.asking

@@ -1,0 +1,244 @@
+"""What a map is made of: a task over rows, packs of rows, readings of them, and an answer for each row.
+
+A row is known by its place among the texts that are given to the map, from 0; its id and its span are the caller's.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias, get_args
+
+from rlm.errors import RlmError
+from rlm.gateway.types import Message
+
+#: What a field of a row may be: one of its labels, a date, a number and so on.
+Kind = Literal["label", "YYYY-MM-DD", "YYYY-MM", "YYYY", "number", "integer", "yes/no", "text"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+#: The value of a field; None where the row does not say.
+Value: TypeAlias = bool | int | float | str | None
+#: The values of a row, by field, in the order of the fields.
+Values: TypeAlias = Mapping[str, Value]
+#: Which reading of a row: the first, a second one in other company, or that of the strong model.
+Turn = Literal["first", "second", "strong"]
+
+
+class MappingError(RlmError):
+    """A map that cannot be made: one sentence that says what was found and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """What is asked of each row. `labels`: the values that a label may have, in the order given."""
+
+    name: str
+    kind: Kind
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A model that reads packs. `identity`: what else bears on its answers, such as its address and its options."""
+
+    model: str
+    identity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What is asked of every row, of whom, and how many rows at once.
+
+    `strong`: reads the rows on which two readings differ. `sure`: the share of rows that is read twice, from 0 to 1.
+    `pack_tokens`: tokens of rows in one prompt. `reply_tokens`: the most that one reply may have. `window`: tokens that
+    a prompt and its reply may have together; None is no limit. `wave`: packs that are asked side by side. `calibrate`:
+    whether the size of packs is tried out first; None: where there are many.
+
+    Raises MappingError for what is out of range.
+    """
+
+    question: str
+    fields: tuple[Field, ...]
+    reader: Reader
+    strong: Reader | None = None
+    sure: float = 0.0
+    pack_tokens: int = 6_000
+    reply_tokens: int = 4_000
+    window: int | None = None
+    wave: int = 64
+    calibrate: bool | None = None
+
+    def __post_init__(self) -> None:
+        if not self.question.strip():
+            raise MappingError("the question is empty; say what is asked of each row")
+        if not self.fields:
+            raise MappingError(
+                'there are no fields; give what each row is asked for, such as {"amount": "number"}'
+            )
+        if not 0 <= self.sure <= 1:
+            raise MappingError(f"sure is {self.sure}; give a share of rows from 0 to 1")
+        for name in ("pack_tokens", "reply_tokens", "wave"):
+            if getattr(self, name) < 1:
+                raise MappingError(f"{name} is {getattr(self, name)}; give at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Rows of one prompt, in its order: row `rows[i]` stands there as number `i + 1`."""
+
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A pack as it is asked. `max_tokens`: of the reply. `rows`: those in it, for whoever records the call."""
+
+    messages: tuple[Message, ...]
+    max_tokens: int
+    model: str
+    rows: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What came of one prompt. `cut`: the reply met `max_tokens`. `error`: why there is none, '' where there is one.
+
+    `stopped`: nothing more may be asked, as a cap was met; `error` names it. `call`: who made it, for the record.
+    """
+
+    text: str = ""
+    cut: bool = False
+    error: str = ""
+    stopped: bool = False
+    call: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The values of a row, or an error that says why there are none. `call`: the one that answered; '' where it was
+    stored."""
+
+    values: Values = field(default_factory=dict)
+    error: str = ""
+    call: str = ""
+    stored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An answer that may be stored. `key`: a sha256 as 64 hexadecimal digits, over all that bears on the answer."""
+
+    row: int
+    turn: Turn
+    key: str
+
+
+class Ask(Protocol):
+    """Asks all prompts of a wave side by side, and gives a reading of each, in their order. It raises for nothing that
+    a model or a cap does: that is a reading with an error."""
+
+    async def __call__(self, prompts: Sequence[Prompt], /) -> Sequence[Reading]: ...
+
+
+class Memo(Protocol):
+    """Where answers are kept."""
+
+    def recall(self, wanted: Sequence[Wanted], /) -> Sequence[Values | None]:
+        """The values that are stored for each, in order; None where there are none. Some thousands at once."""
+
+    def keep(self, answers: Mapping[str, Values], /) -> None:
+        """Keep values by their keys."""
+
+
+class Forgetful:
+    """A memo that keeps nothing."""
+
+    def recall(self, wanted: Sequence[Wanted], /) -> Sequence[Values | None]:
+        """None for each."""
+        return [None] * len(wanted)
+
+    def keep(self, answers: Mapping[str, Values], /) -> None:
+        """Nothing is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What one reading of rows takes, before anything is asked. `text_tokens`: of the rows themselves; `reply_tokens`:
+    as expected; `most_reply_tokens`: what the calls may take at most."""
+
+    turn: Turn
+    model: str
+    rows: int
+    calls: int
+    text_tokens: int
+    prompt_tokens: int
+    reply_tokens: int
+    most_reply_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a map will take if every call succeeds. `rows`: all; `distinct`: texts that differ, as equal ones are asked
+    once; `stored`: distinct ones whose answer is known already. The stage of a strong model is a guess."""
+
+    rows: int
+    distinct: int
+    stored: int
+    stages: tuple[Stage, ...]
+
+    @property
+    def calls(self) -> int:
+        """Calls of all stages."""
+        return sum(stage.calls for stage in self.stages)
+
+
+@dataclass(frozen=True, slots=True)
+class Agreement:
+    """How often two readings of a row gave a field the same value: a share, with a 95 % interval, over `rows` pairs."""
+
+    share: float
+    low: float
+    high: float
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """How many rows have a value, with a 95 % interval of the noise of one more reading; without second readings the
+    interval is None at both ends."""
+
+    count: int
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a map is. `done`: rows with an answer; `failed`: rows with an error; `asked_again`: rows that were asked
+    once more, each time counted; `stored`: rows whose answer was known; `calls`: packs that were asked. What is still
+    to come is estimated: `calls_to_come`, and prompt and reply tokens of these."""
+
+    rows: int
+    done: int = 0
+    failed: int = 0
+    asked_again: int = 0
+    stored: int = 0
+    calls: int = 0
+    calls_to_come: int = 0
+    prompt_tokens_to_come: int = 0
+    reply_tokens_to_come: int = 0
+    agreement: Mapping[str, Agreement] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Mapped:
+    """What a map gave: an answer for each row, in order.
+
+    `again`: the second readings, by row. `agreement`: of these with the first, by field. `pack_tokens`: of the packs,
+    as calibrated. `stopped`: the cap that ended it early, or ''. `progress`: the last, with all counts.
+    """
+
+    fields: tuple[Field, ...]
+    answers: Sequence[Answer]
+    progress: Progress
+    again: Mapping[int, Answer] = field(default_factory=dict)
+    agreement: Mapping[str, Agreement] = field(default_factory=dict)
+    pack_tokens: int = 0
+    stopped: str = ""
