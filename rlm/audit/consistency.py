@@ -69,6 +69,24 @@ class Ending:
 
 
 @dataclass(slots=True)
+class Mapped:
+    """A map under way. `verb`, `rows`: as it was called; `first_child`: how many children there were before it, `used`:
+    what they had used. `recalled`: the digests of what the store had, None where some was taken out. `told`: rows whose
+    answers are told, `failed` and `stored` of them."""
+
+    verb: str
+    rows: int
+    cell: int
+    first_child: int
+    began_s: float
+    used: Usage
+    recalled: set[bytes] | None = field(default_factory=set)
+    told: int = 0
+    failed: int = 0
+    stored: int = 0
+
+
+@dataclass(slots=True)
 class Talk:
     """A conversation under way.
 
@@ -78,7 +96,8 @@ class Talk:
     its messages were, so that its cells may be counted from 1 again; `counted_anew`: they were. `told`: the answer
     that its code wrote in so many words; `printed`: what its last cell did; `computed`: code may have computed
     another. `said`: the digests of its replies; `has_words`: its answer has some. `free_s`: when its last call or
-    cell ended; `called_s`: when it last called. `searched`: the run has searched by itself, and not gone on.
+    cell ended; `called_s`: when it last called. `searched`: the run has searched by itself, and not gone on. `map`: the
+    map under way.
     """
 
     call: Asked | None = None
@@ -98,6 +117,7 @@ class Talk:
     free_s: float = 0.0
     called_s: float = 0.0
     end: "Ending" = field(default_factory=lambda: Ending())
+    map: "Mapped | None" = None
     told: str | None = None
     printed: str = ""
     computed: bool = False
@@ -202,7 +222,7 @@ def children_return_as_called(story: Story, event: RecordedEvent) -> str:
         own = story.talks[child]
         if own.call or own.scan:
             return f"conversation {child} returns before its last call or cell has ended"
-        said = own.reply if event["verb"].startswith("llm_query") or own.has_answered else b""
+        said = b"" if event["verb"].startswith("rlm_query") and not own.has_answered else own.reply
         if (
             result["ok"]
             and said
@@ -229,6 +249,99 @@ def children_end_as_they_did(story: Story, event: RecordedEvent) -> str:
 def children_took_their_time(story: Story, event: RecordedEvent) -> str:
     """No more time passed for the children than since their call."""
     return _too_long(event, story.talks[event["conversation"]].called_s, "the children")
+
+
+def map_is_alone(story: Story, event: RecordedEvent) -> str:
+    """A cell waits for a map before it goes on."""
+    talk = story.talks[event["conversation"]]
+    return "a map is called while another is under way" if talk.map and talk.map.cell == event["cell"] else ""
+
+
+def map_is_under_way(story: Story, event: RecordedEvent) -> str:
+    """Rows are answered, and a map returns, after it was called."""
+    return (
+        ""
+        if story.talks[event["conversation"]].map
+        else f"{event['kind']} tells of rows, and no map asked for any"
+    )
+
+
+def recalled_rows_are_its_own(story: Story, event: RecordedEvent) -> str:
+    """The store has one answer each of rows that are asked about."""
+    mapped, rows = story.talks[event["conversation"]].map, event["rows"]
+    assert mapped is not None
+    if len(rows) == len(event["values"]) == len(set(rows)) and all(row < mapped.rows for row in rows):
+        return ""
+    return "the store is said to have answers of rows that nobody asked about, or several of one"
+
+
+def rows_are_answered_once(story: Story, event: RecordedEvent) -> str:
+    """Answers are told in the order of rows, each once, each by the store or by a call of its map."""
+    name, talk = event["conversation"], story.talks[event["conversation"]]
+    mapped = talk.map
+    assert mapped is not None
+    if event["first"] != mapped.told:
+        at = f"row {event['first']:,} where row {mapped.told:,} is next"
+        return f"answers begin at {at}: some were removed, added or moved"
+    if mapped.told + len(event["answers"]) > mapped.rows:
+        return f"more answers are told than the {count(mapped.rows, 'row')} that were asked about"
+    for number, one in enumerate(event["answers"], event["first"]):
+        if ("values" in one) == ("error" in one):
+            return f"row {number:,} has an answer and an error, or neither"
+        if "values" in one and not one["call"] and not _had(mapped.recalled, event, number):
+            return f"row {number:,} is said to have its answer from the store, which had no such answer"
+        if one["call"] and not _is_called(one["call"], name, mapped.first_child, talk.children):
+            return (
+                f"row {number:,} is said to be answered by {brief(one['call'])}, which its map did not call"
+            )
+    return ""
+
+
+def _had(recalled: set[bytes] | None, event: RecordedEvent, number: int) -> bool:
+    """Whether the store had the answer of a row, as far as it was not taken out of the trace."""
+    at = number - event["first"]
+    taken = recalled is None or is_taken(event, f"answers/{at}")
+    return taken or _values(event["answers"][at]["values"]) in (recalled or ())
+
+
+def _is_called(call: str, parent: str, first: int, last: int) -> bool:
+    """Whether a conversation is one of the children of `parent` that were called since there were `first`."""
+    above, _, number = call.rpartition(".")
+    return above == parent and number.isdecimal() and len(number) < 10 and first < int(number) <= last
+
+
+def _values(values: dict[str, Any]) -> bytes:
+    return _digest(json.dumps(values, sort_keys=True))
+
+
+def map_returns_what_it_told(story: Story, event: RecordedEvent) -> str:
+    """A map returns when all its rows are told, and counts them, its calls and what they used as they were."""
+    talk = story.talks[event["conversation"]]
+    mapped = talk.map
+    assert mapped is not None
+    told = {
+        "rows": mapped.told,
+        "failed": mapped.failed,
+        "stored": mapped.stored,
+        "calls": talk.children - mapped.first_child,
+    }
+    if mapped.told != mapped.rows:
+        return f"a map returns with {mapped.told:,} of {count(mapped.rows, 'row')} told"
+    for name, number in told.items():
+        if event[name] != number:
+            return f"a map is said to have {event[name]:,} {name}, and the trace has {number:,}"
+    if unlike := _unlike(story, event["usage"], _less(talk.used, mapped.used), "the map", "its calls"):
+        return unlike
+    return _too_long(event, mapped.began_s, "the map")
+
+
+def _less(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        one.calls - other.calls,
+        one.prompt_tokens - other.prompt_tokens,
+        one.completion_tokens - other.completion_tokens,
+        one.usd - other.usd,
+    )
 
 
 def assistant_said_it(story: Story, event: RecordedEvent) -> str:
@@ -398,6 +511,8 @@ def cell_was_let_run(story: Story, event: RecordedEvent) -> str:
     """What a cell asks for, it asks after a scan let it run and before it ended. A search before any cell has none."""
     talk, cell = story.talks[event["conversation"]], event["cell"]
     if event["kind"] == "visited" and (cell == talk.cell == 0 or "by" in event):
+        return ""
+    if "map" in story.opened and cell == talk.cell == 0 and event["conversation"] == "0":
         return ""
     if talk.scan != "ok" or cell != talk.cell:
         why = (
@@ -595,6 +710,10 @@ RULES: dict[str, tuple[Rule, ...]] = {
         children_cost_what_they_used,
         children_end_as_they_did,
     ),
+    "map_called": (is_under_way, cell_was_let_run, map_is_alone),
+    "rows_recalled": (is_under_way, map_is_under_way, recalled_rows_are_its_own),
+    "rows_answered": (is_under_way, map_is_under_way, rows_are_answered_once),
+    "map_returned": (is_under_way, map_is_under_way, map_returns_what_it_told),
     "budget": (ledger_agrees,),
     "models_changed": (models_are_named,),
     "answered": (is_under_way, answer_is_what_was_said, stop_is_what_happened, citations_agree),
@@ -679,6 +798,7 @@ def _ran(story: Story, event: RecordedEvent) -> None:
     talk.end.last = event["status"]
     talk.printed = "" if is_taken(event, "stdout") else event["stdout"][:PRINTED_CHARS]
     talk.computed = talk.computed or event["status"] not in ("ok", "rejected")
+    talk.map = None
     _end_children(story, talk)  # those of a cell that was cut short have ended with it
 
 
@@ -696,6 +816,30 @@ def _called(story: Story, event: RecordedEvent) -> None:
 
 def _returned(story: Story, event: RecordedEvent) -> None:
     _end_children(story, story.talks[event["conversation"]])
+
+
+def _map_called(story: Story, event: RecordedEvent) -> None:
+    talk = story.talks[event["conversation"]]
+    talk.map = Mapped(event["verb"], event["rows"], event["cell"], talk.children, event["time_s"], talk.used)
+
+
+def _rows_recalled(story: Story, event: RecordedEvent) -> None:
+    if (mapped := story.talks[event["conversation"]].map) is not None:
+        had = {_values(values) for values in event["values"]}
+        mapped.recalled = (
+            None if mapped.recalled is None or is_taken(event, "values") else mapped.recalled | had
+        )
+
+
+def _rows_answered(story: Story, event: RecordedEvent) -> None:
+    if (mapped := story.talks[event["conversation"]].map) is not None:
+        mapped.told += len(event["answers"])
+        mapped.failed += sum("error" in one for one in event["answers"])
+        mapped.stored += sum("values" in one and not one["call"] for one in event["answers"])
+
+
+def _map_returned(story: Story, event: RecordedEvent) -> None:
+    story.talks[event["conversation"]].map = None
 
 
 def _end_children(story: Story, talk: Talk) -> None:
@@ -733,6 +877,10 @@ _AFTER: dict[str, Callable[[Story, RecordedEvent], None]] = {
     "visited": _visited,
     "child_called": _called,
     "child_returned": _returned,
+    "map_called": _map_called,
+    "rows_recalled": _rows_recalled,
+    "rows_answered": _rows_answered,
+    "map_returned": _map_returned,
     "budget": _budget,
     "note": _noted,
     "answered": _answered,

@@ -279,7 +279,15 @@ CITATION = object_of(
     },
     {"also_in": list_of(WORDS), "found": or_null(WORDS), "title": WORDS, "source": WORDS},
 )
-CHILD_VERB = one_of("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched")
+CHILD_VERB = one_of(
+    "llm_query",
+    "llm_query_batched",
+    "rlm_query",
+    "rlm_query_batched",
+    "llm_map",
+    "llm_filter",
+    "llm_reduce",
+)
 
 EVENTS: dict[str, Fields] = {
     "run_opened": Fields(
@@ -306,6 +314,7 @@ EVENTS: dict[str, Fields] = {
             "versions": OBJECT,
             "window": COUNT,
             "parent": object_of({"head": DIGEST, "turn": COUNT}),
+            "map": DETAILS,
         },
     ),
     "question_put": Fields({"question": WORDS}),
@@ -383,6 +392,38 @@ EVENTS: dict[str, Fields] = {
             "verb": CHILD_VERB,
             "children": list_of(CONVERSATION),
             "results": list_of(object_of({"ok": FLAG, "text": WORDS})),
+            "usage": USAGE,
+            "seconds": AMOUNT,
+        },
+    ),
+    "map_called": Fields(
+        {
+            "cell": COUNT,
+            "verb": one_of("llm_map", "llm_filter"),
+            "question": WORDS,
+            "columns": DETAILS,
+            "rows": COUNT,
+            "rows_sha256": DIGEST,
+            "model": TEXT,
+            "plan": OBJECT,
+        },
+        {"strong": TEXT, "sure": AMOUNT},
+    ),
+    "rows_recalled": Fields({"turn": TEXT, "rows": list_of(COUNT), "values": list_of(DETAILS)}),
+    "rows_answered": Fields(
+        {
+            "first": COUNT,
+            "answers": list_of(object_of({"row": WORDS, "call": TEXT}, {"values": DETAILS, "error": WORDS})),
+        }
+    ),
+    "map_returned": Fields(
+        {
+            "rows": COUNT,
+            "failed": COUNT,
+            "asked_again": COUNT,
+            "stored": COUNT,
+            "calls": COUNT,
+            "agreement": OBJECT,
             "usage": USAGE,
             "seconds": AMOUNT,
         },

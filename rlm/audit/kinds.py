@@ -73,7 +73,8 @@ class RunOpened(Event):
     `route` is the way the question takes, `route_why` the reason. `operator` asks, for `purpose`; the run is to be kept
     until the day `retain_until`. `versions`: of what the code stands on, by the name of the distribution. `window`:
     tokens that the root model takes, if that is known; `parent`: of a fork, the head of the run it began as and the
-    turn from which it goes its own way. `format` and `started` are added by the trace.
+    turn from which it goes its own way; `map`: where the run is one map, which rows it asks about and for what.
+    `format` and `started` are added by the trace.
     """
 
     kind = "run_opened"
@@ -93,6 +94,7 @@ class RunOpened(Event):
     versions: Mapping[str, Json] | None = None
     window: int | None = None
     parent: Mapping[str, Json] | None = None
+    map: Mapping[str, Json] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -227,6 +229,64 @@ class ChildReturned(Event):
     verb: str
     children: Sequence[str]
     results: Sequence[ChildResult]
+    usage: Usage
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapCalled(Event):
+    """The same question is put to many rows. What follows is its own until MapReturned: RowsRecalled, a pair of
+    ChildCalled and ChildReturned for each wave of packs, RowsAnswered. `rows`: how many; `rows_sha256`: of their ids
+    and texts; `columns`: the fields that each is asked for, as they were written; `plan`: what it takes if nothing is
+    asked again. `strong`: reads where two readings differ; `sure`: the share of rows that is read twice."""
+
+    kind = "map_called"
+    cell: int
+    verb: str
+    question: str
+    columns: Mapping[str, Json]
+    rows: int
+    rows_sha256: str
+    model: str
+    plan: Mapping[str, Json]
+    strong: str | None = None
+    sure: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsRecalled(Event):
+    """The store had answers of an earlier run: `values` of the rows with these numbers, from 0. `turn`: which reading
+    it is, "first", "second" or "strong". Rows whose texts are equal have one answer, that of the first of them."""
+
+    kind = "rows_recalled"
+    turn: str
+    rows: Sequence[int]
+    values: Sequence[Mapping[str, Json]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsAnswered(Event):
+    """The answers of rows in order, from the row with the number `first` on; each {"row", "values" or "error", "call"},
+    `call` being the conversation that answered, "" for the store."""
+
+    kind = "rows_answered"
+    first: int
+    answers: Sequence[Mapping[str, Json]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapReturned(Event):
+    """A map has ended: every row has its answer, or is named as one that has none. `failed`: those; `asked_again`: rows
+    that were put to a model once more, since a reply lacked them or was wrong; `stored`: answers from the store.
+    `agreement`: of rows that were read twice, by field."""
+
+    kind = "map_returned"
+    rows: int
+    failed: int
+    asked_again: int
+    stored: int
+    calls: int
+    agreement: Mapping[str, Json]
     usage: Usage
     seconds: float
 

@@ -202,8 +202,8 @@ def _of_kind(kind: str, events: Iterable[RecordedEvent]) -> Iterator[RecordedEve
 
 
 def _prompts(events: Iterable[RecordedEvent]) -> dict[str, str]:
-    """What the code asked in each conversation begun by llm_query."""
-    calls = [event for event in _of_kind("child_called", events) if event["verb"].startswith("llm_query")]
+    """What the code asked in each conversation that is one call."""
+    calls = [event for event in _of_kind("child_called", events) if not event["verb"].startswith("rlm_query")]
     return {
         name: prompt
         for call in calls

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-from index_store.terminal import count, one_line, visible
+from index_store.terminal import count, one_line, percent, visible
 from rlm.audit.attempts import (
     as_sent,
     attempts_in_words,
@@ -268,6 +268,56 @@ def _child_returned(event: RecordedEvent) -> list[str]:
     return [f"{event['verb']} returned, {event['seconds']} s", *lines, *_more(results)]
 
 
+def _map_called(event: RecordedEvent) -> list[str]:
+    asked = ", ".join(map(_short, event["columns"]))
+    return [
+        f"{event['verb']}: {count(event['rows'], 'row')} asked of {_short(event['model'])} for {asked}",
+        f"  ? {one_line(event['question'], WIDTH)}",
+    ]
+
+
+def _rows_recalled(event: RecordedEvent) -> list[str]:
+    return [f"store      had the answers of {count(len(event['rows']), 'row')}"]
+
+
+def _rows_answered(event: RecordedEvent) -> list[str]:
+    answers = event["answers"]
+    lines = [f"  {_row_answer(one)}" for one in answers[:_OUTPUT_LINES]]
+    last = event["first"] + len(answers)
+    return [f"rows {event['first'] + 1:,} to {last:,}", *lines, *_more(answers)]
+
+
+def _row_answer(one: Mapping[str, Any]) -> str:
+    said = f"! {one['error']}" if "error" in one else f"= {_pairs(one.get('values', {}))}"
+    return one_line(f"{said}  {one['row']}", WIDTH)
+
+
+def _map_returned(event: RecordedEvent) -> list[str]:
+    return [f"map        {map_in_words(event)}, {event['seconds']} s"]
+
+
+def map_in_words(event: RecordedEvent) -> str:
+    """What came of a map: rows answered, without an answer, asked again, from the store; and how its readings agree."""
+    told = [f"{event['rows'] - event['failed']:,} of {count(event['rows'], 'row')} answered"]
+    told += [f"{event[name]:,} {words}" for name, words in _OF_A_MAP.items() if event[name]]
+    told += [f"{_short(name)}: {agreement_in_words(one)}" for name, one in event["agreement"].items()]
+    return ", ".join(told)
+
+
+def agreement_in_words(agreement: Any) -> str:
+    """How often two readings of a row gave the same, with the interval; '' for what says no such thing."""
+    fits = isinstance(agreement, dict) and all(
+        isinstance(agreement.get(name), int | float) for name in ("share", "low", "high", "rows")
+    )
+    if not fits:
+        return ""
+    share, low, high = (percent(agreement[name]) for name in ("share", "low", "high"))
+    return f"two readings of {agreement['rows']:,} agree in {share} ({low} to {high})"
+
+
+_OF_A_MAP = {"failed": "without an answer", "asked_again": "asked again", "stored": "from the store"}
+
+
 def _budget(event: RecordedEvent) -> list[str]:
     return _listed(f"budget     {one_line(event['reason'], 200)}: left ", event["left"])
 
@@ -332,6 +382,10 @@ STEPS: dict[str, Callable[[RecordedEvent], list[str]]] = {
     "visited": _visited,
     "child_called": _child_called,
     "child_returned": _child_returned,
+    "map_called": _map_called,
+    "rows_recalled": _rows_recalled,
+    "rows_answered": _rows_answered,
+    "map_returned": _map_returned,
     "budget": _budget,
     "suspicious": _suspicious,
     "note": lambda event: [f"note       {one_line(event['text'], WIDTH)}"],
@@ -357,6 +411,10 @@ TEXTS: dict[str, Callable[[RecordedEvent], list[tuple[str, str]]]] = {
     "child_called": lambda event: [(f"prompt {n}", text) for n, text in enumerate(event["prompts"], 1)],
     "child_returned": lambda event: [
         (f"result {n}", one["text"]) for n, one in enumerate(event["results"], 1)
+    ],
+    "map_called": lambda event: [("question", event["question"])],
+    "rows_answered": lambda event: [
+        (f"row {event['first'] + n}", _row_answer(one)) for n, one in enumerate(event["answers"], 1)
     ],
     "budget": lambda event: [("reason", event["reason"])],
     "suspicious": lambda event: [("words", event["words"])],

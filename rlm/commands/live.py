@@ -8,7 +8,7 @@ from typing import Any, TextIO
 
 from index_store.terminal import count, one_line, say, spelled, styled
 from rlm.audit.attempts import attempts_in_words, failure_in_words, is_plain
-from rlm.audit.timeline import BY_THE_RUN, rejection
+from rlm.audit.timeline import BY_THE_RUN, map_in_words, rejection
 from rlm.gateway.types import Usage
 from rlm.loop.recording import Watch, unwatched
 
@@ -193,6 +193,11 @@ LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     ),
     "visited": _visited,
     "child_called": lambda f: f"    {f['verb']}: {len(f['prompts'])} asked",
+    "map_called": lambda f: (
+        f"    {f['verb']}: {count(f['rows'], 'row')} for {one_line(', '.join(f['columns']), 100)}"
+    ),
+    "rows_recalled": lambda f: f"    the store has {count(len(f['rows']), 'row')}",
+    "map_returned": lambda f: f"    {one_line(map_in_words(f), 300)}",
     "budget": lambda f: f"  budget: {one_line(f['reason'], 200)}",
     "suspicious": lambda f: f"    reads like an instruction: {f['place']}: {one_line(f['words'], 100)}",
     "answered": _concluded,
@@ -205,6 +210,7 @@ SILENT = frozenset(
         "model_asked",
         "code_scanned",
         "child_returned",
+        "rows_answered",
         "run_closed",
     }
 )

@@ -18,12 +18,13 @@ from rlm.audit.kinds import ChildCalled, ChildResult, ChildReturned
 from rlm.gateway.blocks import Block
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
-from rlm.gateway.types import Message, Request, Usage
+from rlm.gateway.types import Message, Reply, Request, Usage
 from rlm.loop import checks
 from rlm.loop.checks import Refused
 from rlm.loop.marking import marked, pieces
 from rlm.loop.run import Run
 from rlm.loop.verbs import Passage, Verbs
+from rlm.mapping.types import Prompt
 from rlm.prompts import refusals
 
 T = TypeVar("T")
@@ -184,14 +185,36 @@ class Calls:
         prompts = await asyncio.to_thread(self._marked, texts)
         messages = [_messages(text, blocks) for text, blocks in zip(prompts, passages, strict=True)]
         requests = [self._request(model, m) for m in messages]
+        return [
+            one if isinstance(one, GatewayError) else one.text
+            for _, one in await self._ask_each(verb, texts, requests)
+        ]
+
+    async def ask_packs(self, verb: str, prompts: Sequence[Prompt]) -> list[tuple[str, Reply | GatewayError]]:
+        """The reply to each pack of a map, with the conversation that asked for it. Raises OverBudget, and asks for
+        none, where they do not all fit."""
+        requests = [Request(one.model, one.messages, one.max_tokens) for one in prompts]
+        return await self._ask_each(verb, [one.messages[-1]["content"] for one in prompts], requests)
+
+    async def _ask_each(
+        self, verb: str, texts: list[str], requests: Sequence[Request]
+    ) -> list[tuple[str, Reply | GatewayError]]:
+        """Make all calls side by side, each in a conversation of its own, or none where they do not fit the budget."""
         with self._reserved(await asyncio.to_thread(self._worsts, requests)) as reservations:
             ids, began = self._child_ids(len(texts)), time.monotonic()
             cell = self._record_called(verb, texts, [None] * len(texts), ids)
-            results = await _together(
-                [self._ask(i, model, m, r) for i, m, r in zip(ids, messages, reservations, strict=True)]
+            replies = await _together(
+                [
+                    self._ask(i, request, held)
+                    for i, request, held in zip(ids, requests, reservations, strict=True)
+                ]
             )
-        self._record_returned(cell, verb, ids, [_outcome(isinstance(r, str), str(r)) for r in results], began)
-        return results
+        outcomes = [
+            _outcome(isinstance(one, Reply), one.text if isinstance(one, Reply) else str(one))
+            for one in replies
+        ]
+        self._record_returned(cell, verb, ids, outcomes, began)
+        return list(zip(ids, replies, strict=True))
 
     def _model(self, named: Json) -> str:
         """The model that answers a sub-call: one of the run's own, whatever a cell names. Raises Refused."""
@@ -233,13 +256,13 @@ class Calls:
         first, self.children = self.children + 1, self.children + count
         return [f"{self.conversation}.{i}" for i in range(first, first + count)]
 
-    async def _ask(
-        self, child: str, model: str, messages: list[Message], reservation: Reservation
-    ) -> str | GatewayError:
-        most, options = self.run.limits.reply_tokens, self.run.models.sub_call_options(model)
+    async def _ask(self, child: str, request: Request, reservation: Reservation) -> Reply | GatewayError:
+        model, messages, most = request.model, list(request.messages), request.max_tokens
+        options = self.run.models.sub_call_options(model)
         try:
-            asking = self.run.ask(child, model, messages, len(messages), most, reservation, options=options)
-            return (await asking).text
+            return await self.run.ask(
+                child, model, messages, len(messages), most, reservation, options=options
+            )
         except GatewayError as e:
             return e
 

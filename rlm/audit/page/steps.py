@@ -27,7 +27,7 @@ from rlm.audit.page.html import Html, fold, join, pre, scrolls, tag
 from rlm.audit.page.judged import TONES, judged_step
 from rlm.audit.reviewing import VERDICTS, Note
 from rlm.audit.routing import Place, held_to
-from rlm.audit.timeline import BY_THE_RUN, rejection
+from rlm.audit.timeline import BY_THE_RUN, map_in_words, rejection
 
 _ON_PAPER = (
     "Messages, replies as written and what verbs gave are printed only where they were opened before: they stand whole "
@@ -401,6 +401,32 @@ def _child_returned(event: RecordedEvent, scene: Scene) -> Html:
     return fold(title, tag("ol", *rows), id=_anchor(event), cls="sent")
 
 
+def _map_called(event: RecordedEvent, scene: Scene) -> Html:
+    asked = tag("code", tag("b", event["verb"]), f": {count(event['rows'], 'row')}, {event['model']}")
+    fields = ", ".join(f"{name}: {_json(spec)}" for name, spec in event["columns"].items())
+    return tag(
+        "div",
+        tag("p", asked, cls="step"),
+        pre(event["question"]),
+        tag("p", fields, cls="meta"),
+        id=_anchor(event),
+    )
+
+
+def _rows_recalled(event: RecordedEvent, scene: Scene) -> Html:
+    return tag("p", f"The store had the answers of {count(len(event['rows']), 'row')}.", id=_anchor(event))
+
+
+def _rows_answered(event: RecordedEvent, scene: Scene) -> Html:
+    first, answers = event["first"], event["answers"]
+    title = f"Rows {first + 1:,} to {first + len(answers):,}"
+    return fold(title, tag("p", f"{count(len(answers), 'row')}."), id=_anchor(event))
+
+
+def _map_returned(event: RecordedEvent, scene: Scene) -> Html:
+    return tag("p", f"{map_in_words(event)}, in {event['seconds']:.2f} s", id=_anchor(event), cls="meta")
+
+
 def _budget(event: RecordedEvent, scene: Scene) -> None:
     return None  # in the table of the run section, where one row can be held against the next
 
@@ -451,6 +477,10 @@ STEPS: dict[str, Callable[[RecordedEvent, Scene], Html | None]] = {
     "visited": _visited,
     "child_called": _child_called,
     "child_returned": _child_returned,
+    "map_called": _map_called,
+    "rows_recalled": _rows_recalled,
+    "rows_answered": _rows_answered,
+    "map_returned": _map_returned,
     "budget": _budget,
     "suspicious": _suspicious,
     "note": _noted,
