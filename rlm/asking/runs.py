@@ -128,9 +128,10 @@ def record_opening(
     choice: Choice,
     options: Options = Options(),
     parent: Mapping[str, Json] | None = None,
+    map: Mapping[str, Json] | None = None,
 ) -> None:
-    """Record the first event of a run: its question, index, models, limits, demands, route, who asks and what for, and
-    of a fork its `parent`, as RunOpened has it."""
+    """Record the first event of a run: its question, index, models, limits, demands, route, who asks and what for, of a
+    fork its `parent`, and of a run that is one map what that asks, as RunOpened has it."""
     opened = RunOpened(
         question=question,
         index={
@@ -154,6 +155,7 @@ def record_opening(
         versions=versions(),
         window=run.window,
         parent=parent,
+        map=map,
     )
     run.journal.record("0", opened)
 

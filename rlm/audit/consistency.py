@@ -21,6 +21,7 @@ from index_store.terminal import brief, count
 from rlm.audit.envelope import opened
 from rlm.audit.events import AMOUNT, CONTEXT_CHARS, RecordedEvent, is_taken
 from rlm.audit.likeness import SAME_WORDS, same_words
+from rlm.audit.maps import map_in_words
 from rlm.gateway.types import Usage
 
 #: Conversations that may be under way together; the engine opens 500 at a time in each of a few.
@@ -97,7 +98,7 @@ class Talk:
     that its code wrote in so many words; `printed`: what its last cell did; `computed`: code may have computed
     another. `said`: the digests of its replies; `has_words`: its answer has some. `free_s`: when its last call or
     cell ended; `called_s`: when it last called. `searched`: the run has searched by itself, and not gone on. `map`: the
-    map under way.
+    map under way; `mapped`: what came of the last.
     """
 
     call: Asked | None = None
@@ -118,6 +119,7 @@ class Talk:
     called_s: float = 0.0
     end: "Ending" = field(default_factory=lambda: Ending())
     map: "Mapped | None" = None
+    mapped: str = ""
     told: str | None = None
     printed: str = ""
     computed: bool = False
@@ -562,8 +564,12 @@ def visit_gave_what_it_counts(story: Story, event: RecordedEvent) -> str:
 
 
 def answer_is_what_was_said(story: Story, event: RecordedEvent) -> str:
-    """Where code wrote the answer in so many words, or a single call gave it, the answer is that."""
+    """Where code wrote the answer in so many words, or a single call gave it, the answer is that; of a run that is one
+    map it says what came of that."""
     talk, content = story.talks[event["conversation"]], event["content"]
+    if "map" in story.opened:
+        is_it = content == talk.mapped or is_taken(event, "content")
+        return "" if is_it else "the answer is not what came of the map"
     if talk.call or talk.scan:
         return "the answer is given before the last call or cell has ended"
     if event["stop"] in ("answer", "unmet") and not talk.said:
@@ -590,6 +596,8 @@ def stop_is_what_happened(story: Story, event: RecordedEvent) -> str:
     """What ends by an answer was stopped by no limit, and has it from a cell of the loop, or from a call; what ends by
     a limit has reached it."""
     end, stop = story.talks[event["conversation"]].end, event["stop"]
+    if "map" in story.opened:
+        return ""
     said = f"it is said to have ended by {brief(stop)}"
     # The one call that is kept back for the end may meet another limit.
     last_calls = ("budget", "timeout") if end.limit != "timeout" else ()
@@ -839,7 +847,8 @@ def _rows_answered(story: Story, event: RecordedEvent) -> None:
 
 
 def _map_returned(story: Story, event: RecordedEvent) -> None:
-    story.talks[event["conversation"]].map = None
+    talk = story.talks[event["conversation"]]
+    talk.map, talk.mapped = None, map_in_words(event)
 
 
 def _end_children(story: Story, talk: Talk) -> None:

@@ -21,15 +21,25 @@ from rlm.gateway.ledger import Reservation
 from rlm.gateway.types import Message, Reply, Request, Usage
 from rlm.loop import checks
 from rlm.loop.checks import Refused
+from rlm.loop.mapped import HOLDS, Rows, filtered, map_in, result, rows_given, task_of
 from rlm.loop.marking import marked, pieces
 from rlm.loop.run import Run
 from rlm.loop.verbs import Passage, Verbs
-from rlm.mapping.types import Prompt
+from rlm.mapping.types import Mapped, MappingError, Prompt
 from rlm.prompts import refusals
 
 T = TypeVar("T")
 
-NAMES = ("llm_query", "llm_query_batched", "rlm_query", "rlm_query_batched", "budget", "history")
+NAMES = (
+    "llm_query",
+    "llm_query_batched",
+    "llm_map",
+    "llm_filter",
+    "rlm_query",
+    "rlm_query_batched",
+    "budget",
+    "history",
+)
 #: Why what is left is noted where `budget()` in a cell asks for it: a replay gives the code the same.
 ASKED = "the code asked what is left"
 BATCH = 500  # prompts or questions
@@ -156,6 +166,37 @@ class Calls:
         # An error is never text, so that no code takes it for an answer.
         return [{"error": str(r)} if isinstance(r, GatewayError) else r for r in results]
 
+    async def _llm_map(
+        self,
+        question: str,
+        rows: Json,
+        fields: Json,
+        model: str | None = None,
+        sure: float = 0.0,
+        strong: Json = None,
+        pack_tokens: int | None = None,
+    ) -> Json:
+        if not isinstance(fields, Mapping):
+            raise Refused(refusals.FIELDS.format(value=brief(fields)))
+        return result(
+            *await self._mapped("llm_map", question, rows, fields, model, sure, strong, pack_tokens)
+        )
+
+    async def _llm_filter(
+        self,
+        condition: str,
+        rows: Json,
+        model: str | None = None,
+        sure: float = 0.0,
+        strong: Json = None,
+        pack_tokens: int | None = None,
+    ) -> Json:
+        return filtered(
+            *await self._mapped(
+                "llm_filter", condition, rows, {HOLDS: "yes/no"}, model, sure, strong, pack_tokens
+            )
+        )
+
     async def _rlm_query(self, question: str, under: str | None = None) -> Json:
         (result,) = await self._descend_all(
             "rlm_query", checks.texts("questions", [question], BATCH), [under]
@@ -215,6 +256,33 @@ class Calls:
         ]
         self._record_returned(cell, verb, ids, outcomes, began)
         return list(zip(ids, replies, strict=True))
+
+    async def _mapped(
+        self,
+        verb: str,
+        question: str,
+        rows: Json,
+        fields: Mapping[str, Json],
+        model: str | None,
+        sure: float,
+        strong: Json,
+        pack_tokens: int | None,
+    ) -> tuple[Rows, Mapped]:
+        """The rows that a cell gives, and an answer for each."""
+        (words,) = await asyncio.to_thread(self._marked, [checks.text("question", question)])
+        given = await asyncio.to_thread(rows_given, self.verbs, rows)
+        other = (
+            self.run.models.root
+            if strong is True
+            else None
+            if strong in (None, False)
+            else self._model(strong)
+        )
+        try:
+            task = task_of(self.run, words, fields, self._model(model), other, sure, pack_tokens)
+            return given, await map_in(self, verb, task, given)
+        except MappingError as e:
+            raise Refused(str(e)) from e
 
     def _model(self, named: Json) -> str:
         """The model that answers a sub-call: one of the run's own, whatever a cell names. Raises Refused."""

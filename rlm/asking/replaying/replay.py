@@ -21,6 +21,7 @@ from rlm.asking.chat import GIVEN_UP, KEEPS, NOTHING_ASKED, Recorded, answered
 from rlm.asking.replaying.held import LONG_S, SLACK_S, Hearing, HeldSession, RecordedBudget
 from rlm.asking.replaying.script import CANCELLED, Difference, Script
 from rlm.asking.routes import Choice
+from rlm.asking.tables import Asked, concluded_table
 from rlm.asking.runs import record_closing, record_opening, words_digest
 from rlm.audit import TraceError, read
 from rlm.audit.events import RecordedEvent
@@ -213,6 +214,10 @@ async def _conducted(index: Index, script: Script) -> None:
         opened, index, budget, Journal(Hearing(script, cancel, lambda event: change_models(run, event)))
     )
     choice = Choice(opened["route"], opened.get("route_why", ""))
+    if "map" in opened:
+        tasks.append(asyncio.ensure_future(concluded_table(run, of_trace(Asked, opened["map"]))))
+        await tasks[-1]
+        return
     if not is_chat(script.events):
         tasks.append(asyncio.ensure_future(concluded(run, opened["question"], choice)))
         await tasks[-1]
