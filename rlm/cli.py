@@ -496,7 +496,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _end_like_ctrl_c()
     try:
         with logged(args.verbose, quiet=args.quiet):
-            if args.command in ("ask", "chat", "shell"):
+            if args.command in ("ask", "chat", "map", "shell"):
                 args.given = resolve_name("rlm.commands.given:given_by")(args)
             _say_opening(args)
             run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
@@ -519,7 +519,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _say_opening(args: argparse.Namespace) -> None:
     """The first sign of life of a command that asks, once its arguments are checked and before anything heavy is
     imported."""
-    asks = args.command in ("ask", "chat", "eval") and not getattr(args, "quiet", False)
+    asks = args.command in ("ask", "chat", "eval", "map") and not getattr(args, "quiet", False)
     if asks and Path(args.index).exists():
         say(f"opening {one_line(args.index, 200)}", file=sys.stderr, flush=True)
 

@@ -1,17 +1,18 @@
 """`rlm.map_rows`: one question to every row of an index, without a root model; a run with a trace like any other."""
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from index_store.rows import SPLITS, Split
+
 from index_store.arguments import checked
 from index_store.index import Index
-from index_store.rows import SPLITS, Split
 from index_store.terminal import brief
-from index_store.types import Json, Scope, Span
+from index_store.types import Json, Scope
 from index_store.view import View
 from rlm.answers.citations import Conclusion
 from rlm.answers.demands import Demands
@@ -35,7 +36,7 @@ from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 from rlm.mapping import mapping
 from rlm.mapping.certainty import count_values
-from rlm.mapping.types import Agreement, Count, Mapped, MappingError, Plan, Task, Value
+from rlm.mapping.types import Agreement, Count, Mapped, Plan, Task, Value
 
 #: The route of a run that is one map, as its trace names it; nobody chooses it for a question.
 ROUTE = "table"

@@ -38,7 +38,6 @@ from rlm.mapping.types import (
     Values,
     Wanted,
 )
-
 from rlm.prompts import refusals
 
 if TYPE_CHECKING:

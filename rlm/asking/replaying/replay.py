@@ -21,8 +21,8 @@ from rlm.asking.chat import GIVEN_UP, KEEPS, NOTHING_ASKED, Recorded, answered
 from rlm.asking.replaying.held import LONG_S, SLACK_S, Hearing, HeldSession, RecordedBudget
 from rlm.asking.replaying.script import CANCELLED, Difference, Script
 from rlm.asking.routes import Choice
-from rlm.asking.tables import Asked, concluded_table
 from rlm.asking.runs import record_closing, record_opening, words_digest
+from rlm.asking.tables import Asked, concluded_table
 from rlm.audit import TraceError, read
 from rlm.audit.events import RecordedEvent
 from rlm.audit.kinds import QuestionPut
