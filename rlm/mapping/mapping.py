@@ -1,7 +1,8 @@
 """A map over rows: waves of packs, until each row has an answer or an error.
 
 All packs of a wave are asked side by side, and their replies are read in the order of the packs: the order in which
-they arrive changes nothing, so a replay repeats. Rows without an answer are pooled, and asked again when all others were.
+they arrive changes nothing, so a replay repeats. Rows without an answer are pooled, and asked again when all others
+were.
 """
 
 import math
