@@ -72,9 +72,9 @@ def count_values(mapped: Mapped, name: str) -> dict[Value, Count]:
 
     The interval is count +- 1.96 sqrt(n d / 2): of n rows each has the value in a reading with a chance p of its own,
     so a count varies by the sum of p (1 - p); and two readings of a row disagree on the value with a chance
-    2 p (1 - p), whose mean over the rows is d. For d the upper end of its own interval is taken (Wilson's), so that few second
-    readings give a wide one. Rows of one text have one answer: a text that stands w times counts w * w in n. What a
-    strong model read is taken to vary as the readings did, which is too much rather than too little.
+    2 p (1 - p), whose mean over the rows is d. For d the upper end of its own interval is taken (Wilson's), so
+    that few second readings give a wide one. Rows of one text have one answer: a text that stands w times counts w * w
+    in n. What a strong model read is taken to vary as the readings did, which is too much rather than too little.
 
     It tells where counts of further readings would lie about, and nothing of errors that every reading makes alike.
     Raises MappingError for a name that is no field.

@@ -54,7 +54,7 @@ def sizes(task: Task, reader: Reader) -> Sizes:
     if tokens < 1:
         raise MappingError(
             f"the model's window of {count(task.window or 0, 'token')} has no room for rows beside the question "
-            f"({head}) and a reply of {task.reply_tokens}; allow shorter replies or take another model"
+            f"({head}) and a reply ({task.reply_tokens:,}); allow shorter replies or take another model"
         )
     return Sizes(head, line, Size(tokens, rows))
 
