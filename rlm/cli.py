@@ -13,7 +13,7 @@ from typing import Any
 from index_store.errors import IndexStoreError
 from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
 from index_store.types import MODES
-from rlm.commands.actions import review_parser, trace_parser
+from rlm.commands.actions import add_memo_option, review_parser, trace_parser
 from rlm.errors import RlmError
 from rlm.evaluating.measures import QUALITIES
 from rlm.gateway.naming import add_file_option, add_model_options
@@ -166,6 +166,7 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
 
 
 def _cap_options(command: argparse.ArgumentParser) -> None:
+    add_memo_option(command)
     command.add_argument("--max-usd", type=float, metavar="USD", help="hard ceiling on dollars")
     command.add_argument(
         "--max-calls",

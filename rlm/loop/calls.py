@@ -184,12 +184,22 @@ class Calls:
         prompts = await asyncio.to_thread(self._marked, texts)
         messages = [_messages(text, blocks) for text, blocks in zip(prompts, passages, strict=True)]
         requests = [self._request(model, m) for m in messages]
-        with self._reserved(await asyncio.to_thread(self._worsts, requests)) as reservations:
+        stored = await self.run.recall(self.conversation, requests)
+        asked = [request for request, text in zip(requests, stored, strict=True) if text is None]
+        with self._reserved(await asyncio.to_thread(self._worsts, asked)) as reservations:
             ids, began = self._child_ids(len(texts)), time.monotonic()
             cell = self._record_called(verb, texts, [None] * len(texts), ids)
-            results = await _together(
-                [self._ask(i, model, m, r) for i, m, r in zip(ids, messages, reservations, strict=True)]
-            )
+            for child, request, text in zip(ids, requests, stored, strict=True):
+                if text is not None:
+                    self.run.record_recalled(child, request, text)
+            left = [
+                (child, request)
+                for child, request, text in zip(ids, requests, stored, strict=True)
+                if text is None
+            ]
+            asking = [self._ask(*one, held) for one, held in zip(left, reservations, strict=True)]
+            replies = iter(await _together(asking))
+            results = [next(replies) if text is None else text for text in stored]
         self._record_returned(cell, verb, ids, [_outcome(isinstance(r, str), str(r)) for r in results], began)
         return results
 
@@ -209,7 +219,8 @@ class Calls:
         return [marked(text, own) for text in texts]
 
     def _request(self, model: str, messages: Sequence[Message]) -> Request:
-        return Request(model, tuple(messages), self.run.limits.reply_tokens)
+        options = self.run.models.sub_call_options(model)
+        return Request(model, tuple(messages), self.run.limits.reply_tokens, options=options)
 
     def _worsts(self, requests: Sequence[Request]) -> list[Usage]:
         return self.run.budget.worsts(self.conversation, requests)
@@ -233,15 +244,13 @@ class Calls:
         first, self.children = self.children + 1, self.children + count
         return [f"{self.conversation}.{i}" for i in range(first, first + count)]
 
-    async def _ask(
-        self, child: str, model: str, messages: list[Message], reservation: Reservation
-    ) -> str | GatewayError:
-        most, options = self.run.limits.reply_tokens, self.run.models.sub_call_options(model)
+    async def _ask(self, child: str, request: Request, reservation: Reservation) -> str | GatewayError:
         try:
-            asking = self.run.ask(child, model, messages, len(messages), most, reservation, options=options)
-            return (await asking).text
+            reply = await self.run.make(child, request, len(request.messages), reservation)
         except GatewayError as e:
             return e
+        await self.run.keep(child, request, reply)
+        return reply.text
 
     def _passages(self, places: Sequence[Json]) -> list[list[Passage]]:
         """The passages of each prompt, checked to be small enough alone and together, and not yet read."""
