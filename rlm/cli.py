@@ -13,7 +13,7 @@ from typing import Any
 from index_store.errors import IndexStoreError
 from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
 from index_store.types import MODES
-from rlm.commands.actions import review_parser, trace_parser
+from rlm.commands.actions import add_memo_option, review_parser, trace_parser
 from rlm.errors import RlmError
 from rlm.evaluating.measures import QUALITIES
 from rlm.gateway.naming import add_file_option, add_model_options
@@ -167,6 +167,7 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
 
 
 def _cap_options(command: argparse.ArgumentParser) -> None:
+    add_memo_option(command)
     command.add_argument("--max-usd", type=float, metavar="USD", help="hard ceiling on dollars")
     command.add_argument(
         "--max-calls",
@@ -316,7 +317,7 @@ def _map_parser(commands: Any) -> None:
         "--calibrate",
         choices=["auto", "yes", "no"],
         default="auto",
-        help="try out how many rows a prompt may hold before readings fall apart; auto: where there are many (%(default)s)",
+        help="try out how many rows a prompt may hold until readings fall apart; auto: of many rows (%(default)s)",
     )
     _limit_options(table)
     _account_options(table)

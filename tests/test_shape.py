@@ -63,7 +63,7 @@ index_store
 
 rlm.gateway
 rlm.errors
-rlm.prompts rlm.sandbox rlm.audit
+rlm.prompts rlm.sandbox rlm.audit rlm.memo
 rlm.limits
 rlm.mapping
 rlm.answers rlm.overview

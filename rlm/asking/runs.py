@@ -38,6 +38,7 @@ from rlm.loop import navigator
 from rlm.loop.budget import Budget
 from rlm.loop.recording import Journal, Recorder
 from rlm.loop.run import Run
+from rlm.memo import open_memo
 
 #: Model calls that may be under way in one process at a time, whatever the number of runs.
 PROCESS_CALLS = 64
@@ -115,7 +116,7 @@ def new_run(
         options.models,
         options.limits,
         options.demands,
-        Budget(gateway, options.limits.timeout_s),
+        Budget(gateway, options.limits.timeout_s, memo=open_memo(view.index.path) if options.memo else None),
         Journal(trace, options.watch),
         loop,
         window=options.limits.window or window(options.models.root),

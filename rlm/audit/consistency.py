@@ -464,6 +464,18 @@ def attempts_add_up(story: Story, event: RecordedEvent) -> str:
     return ""
 
 
+def stored_cost_nothing(story: Story, event: RecordedEvent) -> str:
+    """What came from the store, or in a fork from the record, was not asked for: no attempt was made, and nothing paid.
+    The store has sub-calls alone."""
+    if not event["cached"]:
+        return ""
+    if event.get("attempts") or Usage(**event["usage"]) != Usage():
+        return "the reply is said to come from the store, and to have been asked for"
+    if event["conversation"] == "0" and "parent" not in story.opened:
+        return "the reply to the root is said to come from the store, which has those to sub-calls"
+    return ""
+
+
 def children_cost_what_they_used(story: Story, event: RecordedEvent) -> str:
     """The usage of children is the sum of their calls, and of all below them."""
     if story.talks["0"].counted_anew:  # earlier conversations had the same names
@@ -704,7 +716,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         assistant_said_it,
         output_is_shown,
     ),
-    "model_answered": (is_under_way, call_was_begun, caps_hold, attempts_add_up),
+    "model_answered": (is_under_way, call_was_begun, caps_hold, attempts_add_up, stored_cost_nothing),
     "model_failed": (is_under_way, call_was_begun, caps_hold, attempts_add_up),
     "code_scanned": (is_under_way, cell_is_next),
     "code_run": (is_under_way, cell_was_scanned),

@@ -37,7 +37,7 @@ _LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The arguments of `rlm ask`, `chat`, `map` or `shell`. `questions`: of `rlm ask`, one or those of a file; else none."""
+    """The arguments of a command that asks. `questions`: of `rlm ask`, one or those of a file; else none."""
 
     models: Models
     limits: Limits

@@ -201,5 +201,5 @@ def _planned(plan: Plan) -> Iterable[str]:
         cost = "price not known" if usd is None or most is None else f"about ${usd:.4f}, at most ${most:.4f}"
         yield (
             f"  {stage.turn} reading, {stage.model}: {count(stage.rows, 'row')}, {count(stage.calls, 'call')}, "
-            f"{count(stage.prompt_tokens, 'prompt token')}, about {count(stage.reply_tokens, 'token')} of replies; {cost}"
+            f"{count(stage.prompt_tokens, 'prompt token')}, about {stage.reply_tokens:,} of replies; {cost}"
         )

@@ -226,35 +226,46 @@ class Calls:
         prompts = await asyncio.to_thread(self._marked, texts)
         messages = [_messages(text, blocks) for text, blocks in zip(prompts, passages, strict=True)]
         requests = [self._request(model, m) for m in messages]
-        return [
-            one if isinstance(one, GatewayError) else one.text
-            for _, one in await self._ask_each(verb, texts, requests)
-        ]
+        stored = await self.run.recall(self.conversation, requests)
+        replies = await self._ask_each(verb, texts, requests, stored)
+        return [one if isinstance(one, str | GatewayError) else one.text for _, one in replies]
 
     async def ask_packs(self, verb: str, prompts: Sequence[Prompt]) -> list[tuple[str, Reply | GatewayError]]:
         """The reply to each pack of a map, with the conversation that asked for it. Raises OverBudget, and asks for
         none, where they do not all fit."""
-        requests = [Request(one.model, one.messages, one.max_tokens) for one in prompts]
-        return await self._ask_each(verb, [one.messages[-1]["content"] for one in prompts], requests)
+        options = {one.model: self.run.models.sub_call_options(one.model) for one in prompts}
+        requests = [
+            Request(one.model, one.messages, one.max_tokens, options=options[one.model]) for one in prompts
+        ]
+        replies = await self._ask_each(verb, [one.messages[-1]["content"] for one in prompts], requests)
+        return [(child, one) for child, one in replies if not isinstance(one, str)]
 
     async def _ask_each(
-        self, verb: str, texts: list[str], requests: Sequence[Request]
-    ) -> list[tuple[str, Reply | GatewayError]]:
-        """Make all calls side by side, each in a conversation of its own, or none where they do not fit the budget."""
-        with self._reserved(await asyncio.to_thread(self._worsts, requests)) as reservations:
+        self,
+        verb: str,
+        texts: list[str],
+        requests: Sequence[Request],
+        stored: Sequence[str | None] | None = None,
+    ) -> list[tuple[str, Reply | str | GatewayError]]:
+        """Make all calls side by side, each in a conversation of its own, or none where they do not fit the budget.
+
+        `stored`: the replies that the store has, which are not asked for; None where it is not used, as for packs, whose
+        answers are kept row by row.
+        """
+        known = [None] * len(requests) if stored is None else stored
+        left = [request for request, text in zip(requests, known, strict=True) if text is None]
+        with self._reserved(await asyncio.to_thread(self._worsts, left)) as reservations:
             ids, began = self._child_ids(len(texts)), time.monotonic()
             cell = self._record_called(verb, texts, [None] * len(texts), ids)
-            replies = await _together(
-                [
-                    self._ask(i, request, held)
-                    for i, request, held in zip(ids, requests, reservations, strict=True)
-                ]
-            )
-        outcomes = [
-            _outcome(isinstance(one, Reply), one.text if isinstance(one, Reply) else str(one))
-            for one in replies
-        ]
-        self._record_returned(cell, verb, ids, outcomes, began)
+            held, asking = iter(reservations), list[Awaitable[Reply | GatewayError]]()
+            for child, request, text in zip(ids, requests, known, strict=True):
+                if text is None:
+                    asking.append(self._ask(child, request, next(held), is_kept=stored is not None))
+                else:
+                    self.run.record_recalled(child, request, text)
+            made = iter(await _together(asking))
+        replies = [next(made) if text is None else text for text in known]
+        self._record_returned(cell, verb, ids, list(map(_outcome_of, replies)), began)
         return list(zip(ids, replies, strict=True))
 
     async def _mapped(
@@ -300,7 +311,8 @@ class Calls:
         return [marked(text, own) for text in texts]
 
     def _request(self, model: str, messages: Sequence[Message]) -> Request:
-        return Request(model, tuple(messages), self.run.limits.reply_tokens)
+        options = self.run.models.sub_call_options(model)
+        return Request(model, tuple(messages), self.run.limits.reply_tokens, options=options)
 
     def _worsts(self, requests: Sequence[Request]) -> list[Usage]:
         return self.run.budget.worsts(self.conversation, requests)
@@ -324,15 +336,16 @@ class Calls:
         first, self.children = self.children + 1, self.children + count
         return [f"{self.conversation}.{i}" for i in range(first, first + count)]
 
-    async def _ask(self, child: str, request: Request, reservation: Reservation) -> Reply | GatewayError:
-        model, messages, most = request.model, list(request.messages), request.max_tokens
-        options = self.run.models.sub_call_options(model)
+    async def _ask(
+        self, child: str, request: Request, reservation: Reservation, *, is_kept: bool
+    ) -> Reply | GatewayError:
         try:
-            return await self.run.ask(
-                child, model, messages, len(messages), most, reservation, options=options
-            )
+            reply = await self.run.make(child, request, len(request.messages), reservation)
         except GatewayError as e:
             return e
+        if is_kept:
+            await self.run.keep(child, request, reply)
+        return reply
 
     def _passages(self, places: Sequence[Json]) -> list[list[Passage]]:
         """The passages of each prompt, checked to be small enough alone and together, and not yet read."""
@@ -408,6 +421,12 @@ async def _together(calls: Sequence[Awaitable[T]]) -> list[T]:
             task.cancel()
         if unfinished:
             await asyncio.wait(unfinished)
+
+
+def _outcome_of(reply: Reply | str | GatewayError) -> ChildResult:
+    return _outcome(
+        not isinstance(reply, GatewayError), reply.text if isinstance(reply, Reply) else str(reply)
+    )
 
 
 def _outcome(ok: bool, text: str) -> ChildResult:

@@ -35,6 +35,7 @@ from rlm.mapping.types import (
     Reader,
     Reading,
     Task,
+    Value,
     Values,
     Wanted,
 )
@@ -348,28 +349,28 @@ def columns(rows: Rows, mapped: Mapped, which: Sequence[int] | None = None) -> d
 
 def result(rows: Rows, mapped: Mapped) -> dict[str, Json]:
     """What a worker is given of a map: its columns, how its readings agree, and the interval of each count."""
+    counted = [field.name for field in mapped.fields if field.kind != "text" and mapped.agreement]
     return {
         "columns": columns(rows, mapped),
         "agreement": {field: agreement_json(one) for field, one in mapped.agreement.items()},
         "intervals": {
-            field.name: [[value, *astuple(one)] for value, one in count_values(mapped, field.name).items()]
-            for field in mapped.fields
-            if field.kind != "text" and mapped.agreement
+            name: {_written(value): list(astuple(one)) for value, one in count_values(mapped, name).items()}
+            for name in counted
         },
     }
+
+
+def _written(value: Value) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def filtered(rows: Rows, mapped: Mapped) -> dict[str, Json]:
     """What a worker is given of a filter: the rows for which it holds, and those without an answer."""
     answers = list(enumerate(mapped.answers))
-    holds = [row for row, one in answers if one.values.get(HOLDS) is True]
-    failed = [row for row, one in answers if one.error]
-    kept = {
-        name: column for name, column in columns(rows, mapped, [*holds, *failed]).items() if name != HOLDS
-    }
+    holds = columns(rows, mapped, [row for row, one in answers if one.values.get(HOLDS) is True])
     return {
-        "columns": kept,
-        "failed": len(failed),
-        "agreement": result(rows, mapped)["agreement"],
+        "columns": {name: column for name, column in holds.items() if name not in (HOLDS, "error")},
+        "failed": columns(rows, mapped, [row for row, one in answers if one.error]),
+        "agreement": {field: agreement_json(one) for field, one in mapped.agreement.items()},
         "intervals": {},
     }

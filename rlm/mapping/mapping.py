@@ -199,7 +199,7 @@ class _Reads:
 
     async def answers(self, rows: Sequence[int], later: int = 0) -> dict[int, Answer]:
         """The answer of each row, stored or asked. `later`: rows that are to be read a second time after this."""
-        found = self._recalled(rows)
+        found = await self._recalled(rows)
         left = [row for row in rows if row not in found]
         self.tokens = tokens_of(left, self.rows.texts, self.reader.model)
         self.later = later, math.ceil(later * sum(self.tokens.values()) / max(1, len(left)))
@@ -215,11 +215,10 @@ class _Reads:
         stopped = self.board.stopped
         return found | {row: Answer(error=stopped or why[row]) for row in left if row not in found}
 
-    def _recalled(self, rows: Sequence[int]) -> dict[int, Answer]:
+    async def _recalled(self, rows: Sequence[int]) -> dict[int, Answer]:
         wanted = [Wanted(row, self.turn, self._key(row)) for row in rows]
-        known = {
-            one.row: Answer(values, stored=True) for one, values in recalled(self.task, wanted, self.memo)
-        }
+        stored = await recalled(self.task, wanted, self.memo)
+        known = {row: Answer(values, stored=True) for row, values in stored.items()}
         if self.turn == "first":
             self.board.add(stored=self.board.rows(known), done=self.board.rows(known))
         return known
@@ -252,7 +251,7 @@ class _Reads:
                 wave = await self._wave(packs)
                 at += len(packs)
                 if kept:
-                    self._keep(wave.found)
+                    await self._keep(wave.found)
                 found |= wave.found
                 why |= wave.why
                 pooled += wave.pooled
@@ -300,8 +299,8 @@ class _Reads:
             room = max(1, min(room, self.task.window - used))
         return Prompt(messages(self.task, texts), room, self.reader.model, one.rows)
 
-    def _keep(self, found: Mapping[int, Answer]) -> None:
-        self.memo.keep({self._key(row): answer.values for row, answer in found.items()})
+    async def _keep(self, found: Mapping[int, Answer]) -> None:
+        await self.memo.keep({self._key(row): answer.values for row, answer in found.items()})
         if self.turn == "first":
             self.board.add(done=self.board.rows(found))
 
@@ -333,7 +332,7 @@ class _Reads:
         found, _ = await self._asked([one for packs in trials for one in packs], 1, kept=False)
         answered = [[row for one in packs for row in one.rows if row in found] for packs in trials]
         if self.board.stopped or not all(answered):
-            self._keep(found)
+            await self._keep(found)
             return found
         drawn = [calibrating.spaced(one, calibrating.sampled(len(rows))) for one in answered]
         shuffled = sample({row: self._key(row) for one in drawn for row in one}, 1.0)
@@ -341,7 +340,7 @@ class _Reads:
         taken = calibrating.largest([self._alike(found, again, one) for one in drawn])
         self.full = self.full.part(tried[taken])
         good = again | {row: found[row] for one in answered[taken:] for row in one}
-        self._keep(good)
+        await self._keep(good)
         return good
 
     def _alike(

@@ -4,7 +4,7 @@ import hashlib
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from index_store.terminal import count
@@ -105,14 +105,16 @@ def tokens_of(rows: Sequence[int], texts: Sequence[str], model: str) -> dict[int
     return {row: row_tokens(model, texts[row]) for row in rows}
 
 
-def recalled(task: Task, wanted: Sequence[Wanted], memo: Memo) -> Iterator[tuple[Wanted, Values]]:
-    """What is stored of what is wanted, in pages. Values that the fields do not allow are none: a store may be old, or
-    a stranger's."""
+async def recalled(task: Task, wanted: Sequence[Wanted], memo: Memo) -> dict[int, Values]:
+    """What is stored of what is wanted, by row. Values that the fields do not allow are none: a store may be old, or a
+    stranger's."""
+    found = dict[int, Values]()
     for at in range(0, len(wanted), RECALLED):
         page = wanted[at : at + RECALLED]
-        for one, values in zip(page, memo.recall(page), strict=True):
+        for one, values in zip(page, await memo.recall(page), strict=True):
             if values is not None and (known := _allowed(task, values)) is not None:
-                yield one, known
+                found[one.row] = known
+    return found
 
 
 def _allowed(task: Task, values: Values) -> Values | None:
@@ -127,29 +129,29 @@ def share_read_twice(task: Task) -> float:
     return task.sure or float(task.strong is not None)
 
 
-def plan(task: Task, texts: Sequence[str], memo: Memo) -> Plan:
+async def plan(task: Task, texts: Sequence[str], memo: Memo) -> Plan:
     """What a map will take if every call succeeds and nothing is calibrated.
 
     Raises MappingError where not one row can be asked about.
     """
     rows = rows_of(task, texts)
     drawn = sample(rows.keys, share_read_twice(task))
-    first = _stage(task, "first", task.reader, list(rows.keys), texts, memo)
+    first = await _stage(task, "first", task.reader, list(rows.keys), texts, memo)
     stages = [first] if first.rows else []
-    if drawn and (second := _stage(task, "second", task.reader, drawn, texts, memo)).rows:
+    if drawn and (second := await _stage(task, "second", task.reader, drawn, texts, memo)).rows:
         stages.append(second)
     if task.strong is not None and drawn:
         guess = drawn[: math.ceil(DIFFER * len(drawn))]
-        stages.append(_stage(task, "strong", task.strong, guess, texts, memo))
+        stages.append(await _stage(task, "strong", task.strong, guess, texts, memo))
     return Plan(len(texts), len(rows.keys), len(rows.keys) - first.rows, tuple(stages))
 
 
-def _stage(
+async def _stage(
     task: Task, turn: Turn, reader: Reader, rows: Sequence[int], texts: Sequence[str], memo: Memo
 ) -> Stage:
     keys, size = Keys(task, reader), sizes(task, reader)
     wanted = [Wanted(row, turn, keys.of(texts[row], turn)) for row in rows]
-    stored = {one.row for one, _ in recalled(task, wanted, memo)}
+    stored = await recalled(task, wanted, memo)
     left = [row for row in rows if row not in stored]
     tokens = tokens_of(left, texts, reader.model)
     packs = pack(left, tokens, size.full)

@@ -140,21 +140,21 @@ class Ask(Protocol):
 class Memo(Protocol):
     """Where answers are kept."""
 
-    def recall(self, wanted: Sequence[Wanted], /) -> Sequence[Values | None]:
+    async def recall(self, wanted: Sequence[Wanted], /) -> Sequence[Values | None]:
         """The values that are stored for each, in order; None where there are none. Some thousands at once."""
 
-    def keep(self, answers: Mapping[str, Values], /) -> None:
+    async def keep(self, answers: Mapping[str, Values], /) -> None:
         """Keep values by their keys."""
 
 
 class Forgetful:
     """A memo that keeps nothing."""
 
-    def recall(self, wanted: Sequence[Wanted], /) -> Sequence[Values | None]:
+    async def recall(self, wanted: Sequence[Wanted], /) -> Sequence[Values | None]:
         """None for each."""
         return [None] * len(wanted)
 
-    def keep(self, answers: Mapping[str, Values], /) -> None:
+    async def keep(self, answers: Mapping[str, Values], /) -> None:
         """Nothing is kept."""
 
 

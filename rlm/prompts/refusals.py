@@ -28,7 +28,7 @@ ROWS = (
 )
 ROW_NODE = "{node} is a summary, and a row is a text of the documents; give its leaves"
 MAP_ROWS = "{rows:,} rows in one map, at most {most:,}; map a slice of them, such as rows[:{most}]"
-FIELDS = 'fields say what each row is asked for, such as {{"label": ["spam", "ham"], "amount": "number"}}, found {value}'
+FIELDS = 'fields say what each row is asked for, such as {{"label": ["spam", "ham"]}}, found {value}'
 NO_CELL = "there are cells 1 to {cells}, found {value}"
 MODEL = "sub-calls are answered by {models}, found model={value}; leave it out"
 

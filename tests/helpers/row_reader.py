@@ -89,10 +89,10 @@ class Kept:
 
     values: dict[str, Values] = field(default_factory=dict)
 
-    def recall(self, wanted: Sequence[Wanted], /) -> list[Values | None]:
+    async def recall(self, wanted: Sequence[Wanted], /) -> list[Values | None]:
         """What is kept of each."""
         return [self.values.get(one.key) for one in wanted]
 
-    def keep(self, answers: Mapping[str, Values], /) -> None:
+    async def keep(self, answers: Mapping[str, Values], /) -> None:
         """Keep them."""
         self.values |= answers

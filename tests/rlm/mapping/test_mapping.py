@@ -18,6 +18,7 @@ from rlm.mapping.types import (
     Mapped,
     MappingError,
     Memo,
+    Plan,
     Progress,
     Prompt,
     Reader,
@@ -32,6 +33,10 @@ TASK = Task("How many letters has it, and is it long?", FIELDS, Reader(MODEL))
 TEXTS = [f"row {'abc' * (n % 7)} {n}" for n in range(100)]
 #: With room for about ten of these rows.
 SMALL = replace(TASK, pack_tokens=100)
+
+
+def run_plan(task: Task, texts: Sequence[str], memo: Memo) -> Plan:
+    return asyncio.run(plan(task, texts, memo))
 
 
 def rule(text: str) -> dict[str, Any]:
@@ -86,13 +91,13 @@ def test_only_the_rows_that_have_no_answer_are_asked_again_pooled_over_packs() -
             lines = whole.text.split("\n")
             return replace(whole, text="\n".join(lines[1:] if len(self.prompts) <= packs else lines))
 
-    packs = plan(SMALL, TEXTS, Forgetful()).calls
+    packs = run_plan(SMALL, TEXTS, Forgetful()).calls
     child = Forgets(rule)
     found, told = mapped(child)
     assert values(found.answers) == TRUE
     lost = [prompt.rows[0] for prompt in child.prompts[:packs]]
     assert [row for prompt in child.prompts[packs:] for row in prompt.rows] == lost
-    assert len(child.prompts) == packs + plan(SMALL, [TEXTS[row] for row in lost], Forgetful()).calls
+    assert len(child.prompts) == packs + run_plan(SMALL, [TEXTS[row] for row in lost], Forgetful()).calls
     assert told[-1].asked_again == len(lost)
 
 
@@ -289,7 +294,7 @@ def test_the_strong_model_reads_where_two_cheap_readings_differ() -> None:
 def test_a_plan_says_what_a_map_then_takes() -> None:
     child = Child(rule)
     task = replace(SMALL, sure=0.2)
-    planned = plan(task, [*TEXTS, TEXTS[0]], memo := Kept())
+    planned = run_plan(task, [*TEXTS, TEXTS[0]], memo := Kept())
     _, told = mapped(child, [*TEXTS, TEXTS[0]], task, memo)
     assert (planned.rows, planned.distinct, planned.stored) == (101, 100, 0)
     assert planned.calls == len(child.prompts)
@@ -299,7 +304,7 @@ def test_a_plan_says_what_a_map_then_takes() -> None:
     )
     early = told[0]
     assert 0 < early.calls_to_come < planned.calls
-    again = plan(task, TEXTS, memo)
+    again = run_plan(task, TEXTS, memo)
     assert (again.stored, again.stages) == (100, ())
 
 
@@ -307,7 +312,7 @@ def test_what_cannot_fit_is_refused_before_anything_is_asked() -> None:
     with pytest.raises(MappingError, match="a reply of 5 tokens has no room for one row, whose fields take"):
         mapped(Child(rule), task=replace(TASK, reply_tokens=5))
     with pytest.raises(MappingError, match="the model's window of 4,100 tokens has no room for rows"):
-        plan(replace(TASK, window=4_100), TEXTS, Forgetful())
+        run_plan(replace(TASK, window=4_100), TEXTS, Forgetful())
 
 
 def test_a_row_that_is_larger_than_the_window_is_named_and_not_asked() -> None:

@@ -99,7 +99,7 @@ def check(texts: list[str], task: Task, most: float) -> None:
     tokens = sum(row_tokens(MODEL, text) for text in distinct)
     full = full_packs(len(distinct), tokens, sizes(task, task.reader).full)
     assert len(child.prompts) <= 1.05 * full, f"{len(child.prompts)} calls, {full} full ones"
-    assert plan(task, texts, Forgetful()).calls == len(child.prompts)
+    assert asyncio.run(plan(task, texts, Forgetful())).calls == len(child.prompts)
 
 
 def test_short_rows_take_15_hundredths_more_than_their_text_at_most() -> None:
