@@ -58,6 +58,7 @@ index_store.search
 index_store.gathering
 index_store.index
 index_store.graph index_store.provenance index_store.view index_store.writer
+index_store.rows
 index_store.picture index_store.generations index_store.verify
 index_store
 
