@@ -249,7 +249,7 @@ class Calls:
     ) -> list[tuple[str, Reply | str | GatewayError]]:
         """Make all calls side by side, each in a conversation of its own, or none where they do not fit the budget.
 
-        `stored`: the replies that the store has, which are not asked for; None where it is not used, as for packs, whose
+        `stored`: the replies that the store has, which are not asked for; None where it is not used: of packs the
         answers are kept row by row.
         """
         known = [None] * len(requests) if stored is None else stored
