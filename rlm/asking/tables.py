@@ -5,12 +5,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-from index_store.rows import SPLITS, Split
+from typing import Any, cast
 
 from index_store.arguments import checked
 from index_store.index import Index
+from index_store.rows import SPLITS, Split
 from index_store.terminal import brief
 from index_store.types import Json, Scope
 from index_store.view import View
@@ -27,7 +26,7 @@ from rlm.gateway.blocking import run_blocking
 from rlm.gateway.errors import GatewayError
 from rlm.gateway.models import price
 from rlm.gateway.types import Usage
-from rlm.limits import RUNS, Limits, Models
+from rlm.limits import RUNS, Limits, Models, Route
 from rlm.loop.calls import Calls
 from rlm.loop.cells import record_visit
 from rlm.loop.mapped import Rows, Selected, Stored, figures, map_in, task_of
@@ -36,11 +35,13 @@ from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 from rlm.mapping import mapping
 from rlm.mapping.certainty import count_values
-from rlm.mapping.types import Agreement, Count, Mapped, Plan, Task, Value
+from rlm.mapping.types import Agreement, Count, Kind, Mapped, Plan, Task, Value
 
 #: The route of a run that is one map, as its trace names it; nobody chooses it for a question.
-ROUTE = "table"
+ROUTE = cast(Route, "table")
 WHY = "every row is asked"
+#: Kinds of fields whose values are counted.
+COUNTED: tuple[Kind, ...] = ("label", "yes/no", "YYYY", "YYYY-MM")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +96,20 @@ class Table:
     def row(self, number: int) -> dict[str, Json]:
         """The answer of a row: {"row", "doc", "start", "end"} with its fields, or with "error"."""
         answer, span = self.mapped.answers[number], self.rows.span(number)
-        place = {} if span is None else {"doc": span.doc, "start": span.start, "end": span.end}
+        place: dict[str, Json] = (
+            {} if span is None else {"doc": span.doc, "start": span.start, "end": span.end}
+        )
         said: Mapping[str, Json] = {"error": answer.error} if answer.error else answer.values
         return {"row": self.rows.id(number), **place, **said}
 
     def counts(self, field: str) -> dict[Value, Count]:
         """How many rows have each value of a field, with the interval of one more reading (see `count_values`)."""
         return count_values(self.mapped, field)
+
+    @property
+    def counted(self) -> list[str]:
+        """The fields whose values are few enough to count."""
+        return [field.name for field in self.mapped.fields if field.kind in COUNTED]
 
     @property
     def agreement(self) -> Mapping[str, Agreement]:
@@ -127,9 +135,8 @@ class Table:
             "stored": self.stored,
             "asked_again": self.mapped.progress.asked_again,
             "counts": {
-                field.name: [{"value": value} | asdict(one) for value, one in self.counts(field.name).items()]
-                for field in self.mapped.fields
-                if field.kind in ("label", "yes/no", "YYYY", "YYYY-MM")
+                name: [{"value": value, **asdict(one)} for value, one in self.counts(name).items()]
+                for name in self.counted
             },
             "agreement": {name: asdict(one) for name, one in self.agreement.items()},
             "pack_tokens": self.mapped.pack_tokens,
@@ -234,13 +241,16 @@ async def _tabled(run: Run, asked: Asked) -> Tabled:
     rows = await asyncio.to_thread(rows_asked, calls.verbs, asked)
     try:
         async with run.budget.within():
-            mapped = await map_in(calls, "llm_map", _task(run, asked), rows)
+            ran = await map_in(calls, "llm_map", _task(run, asked), rows)
     except TimeoutError:
         return Tabled(run.conclude("0", "", (), "timeout"))
     except GatewayError as e:
         return Tabled(run.conclude("0", "", (), "failed", str(e)))
-    stop = "budget" if mapped.stopped else "answer"
-    return Tabled(run.conclude("0", map_in_words(figures(mapped)), (), stop, mapped.stopped), rows, mapped)
+    return Tabled(
+        run.conclude("0", map_in_words(figures(ran.mapped)), (), ran.stop, ran.mapped.stopped),
+        rows,
+        ran.mapped,
+    )
 
 
 def _calls(run: Run) -> Calls:

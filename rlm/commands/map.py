@@ -22,8 +22,9 @@ from rlm.commands.options import options_of
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.models import price
+from rlm.loop.mapped import figures
 from rlm.mapping.fields import parse_fields
-from rlm.mapping.types import KINDS, Plan, Stage
+from rlm.mapping.types import KINDS, Count, Plan, Stage, Value
 
 #: Values of a field that are printed, most frequent first.
 VALUES = 12
@@ -123,17 +124,14 @@ def as_jsonl(rows: Iterable[Mapping[str, Json]] | Table) -> str:
 
 
 def _summary(table: Table, output: str | None) -> Iterable[str]:
-    told = table.as_json()
-    yield map_in_words({**told, "agreement": {}}) + (f": {spelled(output)}" if output else "")
-    for field, values in dict(told["counts"]).items():  # type: ignore[arg-type]
-        shown = [_counted(value) for value in values[:VALUES]]
-        more = [f"{len(values) - VALUES:,} more"] if len(values) > VALUES else []
-        yield f"{one_line(field, 60)}: {', '.join([*shown, *more])}"
-    for name, one in table.agreement.items():
-        yield (
-            f"{one_line(name, 60)}: two readings of {count(one.rows, 'row')} agree in {one.share:.1%} "
-            f"({one.low:.1%} to {one.high:.1%})"
-        )
+    yield map_in_words(figures(table.mapped) | {"agreement": {}}) + (f": {spelled(output)}" if output else "")
+    for field in table.counted:
+        counts = [_counted(value, one) for value, one in table.counts(field).items()]
+        more = [f"{len(counts) - VALUES:,} more"] if len(counts) > VALUES else []
+        yield f"{one_line(field, 60)}: {', '.join([*counts[:VALUES], *more])}"
+    for name, agreed in table.agreement.items():
+        shares = f"{agreed.share:.1%} ({agreed.low:.1%} to {agreed.high:.1%})"
+        yield f"{one_line(name, 60)}: two readings of {count(agreed.rows, 'row')} agree in {shares}"
     if table.why:
         yield f"stopped: {one_line(table.why, 300)}; the same command goes on from here"
     used = table.usage
@@ -143,10 +141,10 @@ def _summary(table: Table, output: str | None) -> Iterable[str]:
     yield f"head:  {table.head}"
 
 
-def _counted(one: Mapping[str, Json]) -> str:
-    value = "not said" if one["value"] is None else one_line(str(one["value"]), 60)
-    interval = "" if one["low"] is None else f" ({one['low']:,.0f} to {one['high']:,.0f})"
-    return f"{value} {one['count']:,}{interval}"
+def _counted(value: Value, counted: Count) -> str:
+    said = "not said" if value is None else one_line(str(_cell(value)), 60)
+    interval = "" if counted.low is None else f" ({counted.low:,.0f} to {counted.high:,.0f})"
+    return f"{said} {counted.count:,}{interval}"
 
 
 # -- what it will cost -------------------------------------------------------------------------------------

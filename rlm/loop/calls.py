@@ -291,7 +291,7 @@ class Calls:
         )
         try:
             task = task_of(self.run, words, fields, self._model(model), other, sure, pack_tokens)
-            return given, await map_in(self, verb, task, given)
+            return given, (await map_in(self, verb, task, given)).mapped
         except MappingError as e:
             raise Refused(str(e)) from e
 

@@ -5,11 +5,10 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import asdict, astuple, dataclass, field
+from dataclasses import asdict, astuple, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import index_store.rows
-
 from index_store.terminal import brief
 from index_store.types import Json, Span
 from rlm.audit.kinds import MapCalled, MapReturned, RowsAnswered, RowsRecalled
@@ -175,21 +174,23 @@ def task_of(
 ) -> Task:
     """The task of a map in a run. Raises MappingError for what cannot be asked."""
     seen = window(model)
-    least = {} if seen is None else {"pack_tokens": min(Task.pack_tokens, int(seen * OF_WINDOW))}
-    given = least if pack_tokens is None else {"pack_tokens": pack_tokens}
-    reader, other = (None if one is None else Reader(one, _identity(run, one)) for one in (model, strong))
+    readers = [None if one is None else Reader(one, _identity(run, one)) for one in (model, strong)]
+    reader, other = readers
     assert reader is not None
-    return Task(
+    most = run.limits.reply_tokens
+    task = Task(
         question,
         parse_fields(fields),
         reader,
         other,
         sure,
-        reply_tokens=run.limits.reply_tokens,
+        reply_tokens=most,
         window=seen,
         calibrate=calibrate,
-        **given,
     )
+    if pack_tokens is not None:
+        return replace(task, pack_tokens=pack_tokens)
+    return task if seen is None else replace(task, pack_tokens=min(task.pack_tokens, int(seen * OF_WINDOW)))
 
 
 def _identity(run: Run, model: str) -> str:
@@ -200,11 +201,13 @@ def _identity(run: Run, model: str) -> str:
 
 @dataclass(slots=True)
 class _Calling:
-    """The packs of one map, as calls of a conversation. `ids`: of the conversations that made them."""
+    """The packs of one map, as calls of a conversation. `ids`: of the conversations that made them; `is_over`: a cap
+    was met."""
 
     of: "Calls"
     verb: str
     ids: list[str] = field(default_factory=list)
+    is_over: bool = False
 
     async def ask(self, prompts: Sequence[Prompt]) -> list[Reading]:
         """A reading of each pack. Where a wave is more than is left pays for, as much of it as that pays for."""
@@ -212,11 +215,13 @@ class _Calling:
             replies = await self.of.ask_packs(self.verb, prompts)
         except OverBudget as e:
             if len(prompts) == 1:
+                self.is_over = True
                 return [Reading(error=str(e), stopped=True)]
             half = len(prompts) // 2
             first = await self.ask(prompts[:half])
             return first + await self.ask(prompts[half:])
         self.ids += [call for call, _ in replies]
+        self.is_over |= any(isinstance(reply, OverBudget) for _, reply in replies)
         return [_reading(call, reply) for call, reply in replies]
 
 
@@ -254,7 +259,15 @@ class Stored:
         await self.run.budget.keep(self.conversation, answers)
 
 
-async def map_in(calls: "Calls", verb: str, task: Task, rows: Rows) -> Mapped:
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A map that has ended. `stop`: "answer", "budget" where a cap was met, "failed" where no answer could be read."""
+
+    mapped: Mapped
+    stop: str
+
+
+async def map_in(calls: "Calls", verb: str, task: Task, rows: Rows) -> Ran:
     """Map a task over rows, recorded in the conversation that calls it."""
     run, name, began = calls.run, calls.conversation, time.monotonic()
     texts = [rows.text(row) for row in range(len(rows))]
@@ -284,7 +297,7 @@ async def map_in(calls: "Calls", verb: str, task: Task, rows: Rows) -> Mapped:
         seconds=round(time.monotonic() - began, 3),
     )
     run.journal.record(name, returned)
-    return mapped
+    return Ran(mapped, "budget" if calling.is_over else "failed" if mapped.stopped else "answer")
 
 
 def figures(mapped: Mapped) -> dict[str, Any]:

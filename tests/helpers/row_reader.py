@@ -9,6 +9,7 @@ from typing import Any
 
 from rlm.gateway.blocks import unquote
 from rlm.mapping.types import Prompt, Reading, Values, Wanted
+from tests.helpers.model_server import Step
 
 Rule = Callable[[str], Mapping[str, Any]]
 
@@ -96,3 +97,26 @@ class Kept:
     async def keep(self, answers: Mapping[str, Values], /) -> None:
         """Keep them."""
         self.values |= answers
+
+
+def row_script(
+    rule: Rule, faults: Faults | None = None, seed: int = 0
+) -> Callable[[Mapping[str, Any]], Step]:
+    """The script of a server (tests/helpers/model_server.py) that answers packs as `Child` does, by the prompt alone:
+    the same prompt in another order of arrival has the same faults, and one that is tried again has others."""
+    asked: dict[str, int] = {}
+    wanted = faults or Faults()
+
+    def script(body: Mapping[str, Any]) -> Step:
+        prompt = body["messages"][-1]["content"]
+        asked[prompt] = asked.get(prompt, 0) + 1
+        chance = random.Random(f"{seed} {asked[prompt]} {prompt}")
+        if chance.random() < wanted.failed:
+            return Step("scripted error", status=500)
+        text = reply_to(prompt, rule, wanted, chance)
+        told, untold = chance.random() < wanted.cut, chance.random() < wanted.cut_untold
+        if told or untold:
+            text = text[: chance.randrange(len(text) + 1)]
+        return Step(text.encode("utf-8", "replace").decode(), finish_reason="length" if told else "stop")
+
+    return script
