@@ -11,11 +11,12 @@ from rlm.gateway.ledger import Caps
 from rlm.gateway.models import price, window
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Usage
-from rlm.limits import ROUTES, Route
+from rlm.limits import LOOPS, ROUTES, Route
 from rlm.loop.budget import last_call
 from rlm.loop.run import Run
 from rlm.loop.single import RETRIEVED_TOKENS
-from rlm.loop.whole import is_about_all
+from rlm.loop.whole import is_about_all, is_about_every
+from rlm.mapping.types import PACK_TOKENS
 
 #: The share of a model's window that the whole text may fill to be read in one call: models lose the thread long
 #: before the end of their windows, and on small texts one call is better and cheaper than the loop (arXiv 2512.24601,
@@ -27,6 +28,8 @@ CHARS_A_TOKEN = 3.0
 LOOP_CALLS = 5
 #: The fewest tokens with which the loop is tried.
 LOOP_TOKENS = 12_000
+#: Prompts and replies of a map over the tokens of its rows, rather too much than too little.
+ROWS_OVER_TEXT, REPLIES_OVER_TEXT = 1.2, 0.6
 #: The tokens of passages without which a question that searches is not begun: with fewer, its one call is a waste.
 FEW_PASSAGES = RETRIEVED_TOKENS // 4
 
@@ -87,6 +90,8 @@ def choose(run: Run, route: Route, question: str) -> Choice:
         return Choice(
             "retrieve", f"${left.usd:.4f} is too little to climb the tree, which may need ${needed:.4f}"
         )
+    if is_about_every(question) and _pays_all(left, mapped(run)):
+        return Choice("map", "the question counts or lists over everything, so every row is asked")
     than_window = (
         f"more than a quarter of the {size:,} of {model}"
         if size
@@ -102,6 +107,12 @@ def _pays(left: Caps, call: Usage) -> bool:
     )
 
 
+def _pays_all(left: Caps, calls: Usage) -> bool:
+    """Whether what is left pays for so many calls."""
+    amounts = (left.calls, calls.calls), (left.tokens, calls.tokens), (left.usd, calls.usd)
+    return all(most is None or needed <= most for most, needed in amounts)
+
+
 def text_tokens(run: Run) -> int:
     """An estimate of the tokens of the whole text, rather too high than too low."""
     return int(run.view.chars / CHARS_A_TOKEN)
@@ -110,10 +121,18 @@ def text_tokens(run: Run) -> int:
 def first_call(run: Run, question: str, way: Route) -> Usage:
     """About the most that the first call of a question may use, rather too high than too low."""
     model, reply = run.models.root, run.limits.reply_tokens
-    told = prompts.system(model) if way == "rlm" else prompts.SINGLE
+    told = prompts.system(model) if way in LOOPS else prompts.SINGLE
     read = {"direct": text_tokens(run), "retrieve": FEW_PASSAGES, "overview": FEW_PASSAGES}.get(way, 0)
     prompt = int(1.1 * (count_tokens(model, told + question) + read)) + 200
     return Usage(1, prompt, reply, price(model, prompt, reply) or 0.0)
+
+
+def mapped(run: Run) -> Usage:
+    """About what it takes to ask every row once, rather too much than too little."""
+    model, tokens = run.models.child, text_tokens(run)
+    prompt, reply = int(ROWS_OVER_TEXT * tokens), int(REPLIES_OVER_TEXT * tokens)
+    calls = LOOP_CALLS + prompt // PACK_TOKENS
+    return Usage(calls, prompt, reply, price(model, prompt, reply) or 0.0)
 
 
 def to_begin(run: Run, question: str, route: Route) -> Usage:
@@ -121,7 +140,7 @@ def to_begin(run: Run, question: str, route: Route) -> Usage:
     aside for its end, and as many calls as the loop is tried with. Raises as `choose`."""
     way, left = choose(run, route, question).route, run.budget.ledger.left()
     first = first_call(run, question, way)
-    if way != "rlm":
+    if way not in LOOPS:
         return first
     least = first + (last_call(run.models.root, left, left, first) or Usage())
     return replace(

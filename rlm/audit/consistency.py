@@ -616,7 +616,7 @@ def stop_is_what_happened(story: Story, event: RecordedEvent) -> str:
     if end.limit and stop not in (end.limit, *last_calls):
         return f"{said}, and to have been stopped by {end.limit}"
     if stop in ("answer", "unmet"):
-        loops = story.opened["route"] == "rlm" or event["conversation"] != "0"
+        loops = story.opened["route"] in ("map", "rlm") or event["conversation"] != "0"
         if end.refused:
             return f"{said}, and a cap had refused its last call"
         if end.last not in (("ok", "error") if loops else ("model_answered",)):

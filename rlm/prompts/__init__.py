@@ -13,7 +13,7 @@ from index_store.terminal import count
 from index_store.types import Json, Scope
 from rlm.gateway.blocks import Block, quote
 
-VERSION = "5"
+VERSION = "6"
 
 
 def _text(name: str) -> str:
@@ -66,6 +66,8 @@ OPENING = """\
 Question: {question}
 
 `context` is {where}: {documents}, {nodes}, {chars}. Begin."""
+#: Added to the opening of a question on the route "map".
+ASK_EVERY_ROW = " The question is about everything, so go way 3: ask every row, and count in code."
 WHOLE, BRANCH = "the whole corpus", "the branch under {under}"
 SCOPED = " of what the question is about, which is all that you can see and cite ({scope})"
 NEXT = "The next question, in the same REPL: {question}"
