@@ -8,7 +8,9 @@ from rlm.audit.events import RecordedEvent
 from rlm.gateway.blocks import outside
 
 #: Verbs whose result is text, not a list to choose from.
-_TEXTS = frozenset({"gather", "peek", "read", "slice", "text", "contains", "length", "packs"})
+_TEXTS = frozenset(
+    {"gather", "peek", "read", "slice", "text", "contains", "length", "packs", "rows", "read_rows"}
+)
 #: Verbs that tell where a node lies.
 _LOCATING = frozenset({"parents", "path"})
 _CHOICES: Mapping[str, Choice] = {
