@@ -85,6 +85,7 @@ async def map_rows(
         judged = await strong.answers(_apart(task.fields, found, again))
         first = {row: found[row] for row, answer in judged.items() if not answer.error}
         found |= {row: judged[row] for row in first}
+    board.to_come(0, 0, 0)
     return Mapped(
         task.fields,
         [found[row] for row in rows.asked],
