@@ -1,6 +1,7 @@
 """The bookkeeping of a map: every row is answered once or named, whatever models, providers and texts do."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from rlm.mapping.fields import parse_fields
+from rlm.mapping.fields import line_tokens, parse_fields
 from rlm.mapping.mapping import PARTS, key, map_rows, plan
+from rlm.mapping.planning import ROOM
 from rlm.mapping.types import (
     Answer,
     Ask,
@@ -377,3 +379,13 @@ def test_every_row_is_answered_once_or_named_and_an_honest_answer_is_exact(
     assert kept <= memo.values.keys()
     if faults == Faults():
         assert last.failed == 0
+
+
+def test_a_strong_model_without_room_is_refused_before_the_cheap_one_is_asked() -> None:
+    strong = Reader("anthropic/claude-opus-4-5")  # whose tokens are counted with a margin
+    just = math.ceil(ROOM * line_tokens(MODEL, FIELDS))
+    with pytest.raises(MappingError, match="has no room for one row"):
+        mapped(child := Child(rule), task=replace(SMALL, strong=strong, reply_tokens=just))
+    assert not child.prompts
+    mapped(child, task=replace(SMALL, reply_tokens=just))
+    assert child.prompts
