@@ -1,5 +1,6 @@
 """How sure a map is: intervals that hold what they say, by simulation, and samples that repeat."""
 
+import math
 import random
 from collections import Counter
 
@@ -72,6 +73,14 @@ def test_counts_come_most_frequent_first_and_without_second_readings_without_an_
     assert list(found.items()) == [("ham", Count(2)), ("spam", Count(1))]
     with pytest.raises(MappingError, match="no field 'mood'; there is label"):
         count_values(mapped([], {}), "mood")
+
+
+def test_an_interval_is_that_of_the_share_of_pairs_that_disagree_on_the_value() -> None:
+    labels = ["spam"] * 100 + ["ham"] * 300
+    again = {row: "ham" if row < 20 else label for row, label in enumerate(labels)}
+    found = count_values(mapped(labels, again), "label")["spam"]
+    half = 1.96 * math.sqrt(400 * wilson(20, 400)[1] / 2)
+    assert (found.low, found.high) == pytest.approx((100 - half, 100 + half))
 
 
 def test_an_interval_is_no_narrower_for_rows_that_share_a_text() -> None:

@@ -122,11 +122,11 @@ def test_a_row_that_spoils_its_pack_is_alone_in_the_end() -> None:
             spoilt = any("POISON" in text for text in rows_in(prompt.messages[-1]["content"]).values())
             return Reading(error="the provider's filter refused it") if spoilt else reading
 
-    texts = [*TEXTS[:57], "POISON", *TEXTS[57:]]
-    found, told = mapped(Refuses(rule), texts, replace(TASK, pack_tokens=500))
+    good = [f"{text} {letter}" for letter in "abc" for text in TEXTS]
+    found, told = mapped(Refuses(rule), [*good[:57], "POISON", *good[57:]], replace(TASK, pack_tokens=2_500))
     assert found.answers[57] == Answer(error="the provider's filter refused it")
-    assert values([answer for row, answer in enumerate(found.answers) if row != 57]) == TRUE
-    assert (told[-1].done, told[-1].failed) == (100, 1)
+    assert values([*found.answers[:57], *found.answers[58:]]) == [rule(text) for text in good]
+    assert (told[-1].done, told[-1].failed) == (300, 1)
 
 
 def test_no_row_is_asked_more_than_eight_times() -> None:
