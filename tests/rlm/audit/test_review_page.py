@@ -3,7 +3,7 @@
 import html
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,11 @@ from rlm.audit.page import render
 from rlm.audit.page.sides import render_difference
 from rlm.audit.page.site import file_of
 from rlm.audit.reviewing import add, note, reviewed
-from rlm.cli import main
 from rlm.gateway.offline.registry import register_offline
 from tests.helpers.audit_sample import Script, sample_run
 from tests.helpers.browser import CONTRAST, HOSTILE, Seen, chromium
 from tests.helpers.review_sample import PASSAGE, checked, faults, long_run, sample_beside, seconds, shots
+from tests.rlm.audit.conftest import Command
 
 QUESTION = "How many masts has the ketch?"
 WRONG = (
@@ -57,13 +57,8 @@ def sample(tmp_path_factory: pytest.TempPathFactory, form: str) -> tuple[Path, P
 
 
 @pytest.fixture
-def rlm(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = main([*map(str, arguments)])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return call
+def rlm(command: Command) -> Command:
+    return command
 
 
 # In text
