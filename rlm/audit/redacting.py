@@ -225,7 +225,7 @@ def _holds(path: Path, fits: _Fits) -> bool:
 
 def _json_in(content: bytes) -> Iterator[Json]:
     """The values of a file of JSON, whole or a line each; nothing of another file."""
-    for text in (content, *content.splitlines()):
+    for text in dict.fromkeys((content.strip(), *content.splitlines())):  # of one line the whole is that line
         with suppress(ValueError, RecursionError):
             yield json.loads(text)
 

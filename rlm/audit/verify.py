@@ -91,12 +91,17 @@ class Verdict:
         return not self.closed and self.reason.startswith("unclosed")
 
 
-def verify(run: str | Path, expected_head: str | None = None, index: "Index | None" = None) -> Verdict:
+def verify(
+    run: str | Path,
+    expected_head: str | None = None,
+    index: "Index | None" = None,
+    on_event: Callable[[RecordedEvent], object] = lambda event: None,
+) -> Verdict:
     """The verdict on a run folder, or a trace file; raises TraceError only where there is no file to read.
 
     `index`: the one that was asked, whose texts are then held against those in the trace: its generation with the
     digest that the run names, live or not. A contradiction goes before a head that is not the expected one: it says
-    where.
+    where. `on_event` is called with each event before the first that is not as it was written or is contradictory.
     """
     story, citations = Story(), Citations()
 
@@ -106,7 +111,7 @@ def verify(run: str | Path, expected_head: str | None = None, index: "Index | No
         return f"the event contradicts those before it: {problem}" if problem else ""
 
     with _open(Path(run)) as file:
-        verdict = check(file, expected_head, problem=contradiction)
+        verdict = check(file, expected_head, on_event, contradiction)
         if verdict.first_bad_line and not verdict.only_unclosed:
             return verdict
         asked = None if index is None else generation_asked(index, story.opened)
@@ -135,6 +140,14 @@ def read(run: str | Path, expected_head: str | None = None) -> tuple[list[Record
     events: list[RecordedEvent] = []
     with _open(Path(run)) as file:
         verdict = check(file, expected_head, events.append)
+    return events[: verdict.events], verdict
+
+
+def read_verified(run: str | Path, expected_head: str | None = None) -> tuple[list[RecordedEvent], Verdict]:
+    """The events before the first that is not as it was written or contradicts those before it, and the verdict of
+    `verify`."""
+    events: list[RecordedEvent] = []
+    verdict = verify(run, expected_head, on_event=events.append)
     return events[: verdict.events], verdict
 
 

@@ -11,11 +11,11 @@ from index_store.files import replace_file
 from index_store.index import open_any
 from index_store.terminal import count, one_line, print_json, say
 from rlm.asking.runs import gateway_for
-from rlm.audit import read
 from rlm.audit.beside import folder_of
-from rlm.audit.check import Coverage, Report, Thresholds, check, definitions
+from rlm.audit.check import Coverage, Report, Thresholds, check_read, definitions
 from rlm.audit.check.verdict import THRESHOLD_NAMES
 from rlm.audit.listing import CHECK
+from rlm.audit.verify import Verdict, read, read_verified
 from rlm.errors import RlmError
 from rlm.evaluating.judging import Judge
 from rlm.gateway.blocking import run_blocking
@@ -38,11 +38,12 @@ def run(args: argparse.Namespace) -> int:
         raise RlmError("--min-coverage needs the index that the run asked; give it as --index INDEX")
     given = {name: value for name in THRESHOLD_NAMES if (value := getattr(args, name)) is not None}
     index = None if args.index is None else open_any(args.index, args.embedder)
-    report = check(args.run_folder, index, Thresholds(**given))
+    events, verdict = read_verified(args.run_folder)
+    report = check_read(events, verdict, index, Thresholds(**given))
     if args.judge is not None:
         report = run_blocking(judged(report, args.judge, args.max_usd, beside(args.run_folder)))
     if index is not None:
-        _keep(args.run_folder, report)
+        _keep(args.run_folder, verdict, report)
     failed = list(_failed(args, report))
     if args.json:
         print_json(report.as_json())
@@ -56,10 +57,13 @@ def beside(run: str) -> Path:
     return folder_of(run) / JUDGED
 
 
-def _keep(run: str, report: Report) -> None:
+def _keep(run: str, verdict: Verdict, report: Report) -> None:
     """Keep the figures of a check beside the trace, for `rlm trace list`: no words of it, which may be taken out."""
+    is_whole = verdict.ok or verdict.only_unclosed
     figures = {
-        "head": read(run)[1].head,
+        "head": verdict.head
+        if is_whole
+        else read(run)[1].head,  # of the last line, by which the list knows a run
         "verdict": report.verdict,
         "coverage": report.as_json()["coverage"],
         "regret": report.regret,

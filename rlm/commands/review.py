@@ -22,8 +22,9 @@ from rlm.audit.page.site import INDEX, Row, file_of, site_index
 from rlm.audit.reviewing import reviewed
 from rlm.audit.signing import held, signatures
 from rlm.audit.sources import generation_asked
+from rlm.audit.verify import read_verified
 from rlm.commands.pages import write_page
-from rlm.commands.trace import checked_head, in_a_sentence, read_verified
+from rlm.commands.trace import checked_head, in_a_sentence
 from rlm.errors import RlmError
 
 _TELL_S = 2.0  # between two signs of life

@@ -9,12 +9,11 @@ from typing import Any
 from index_store.index import open_any
 from index_store.terminal import count, one_line, print_json, say
 from rlm.audit import Verdict, read, verify
-from rlm.audit.events import RecordedEvent
 from rlm.audit.reviewing import Review, in_words, reviewed
 from rlm.audit.signing import Signature, chosen, held, signatures
 from rlm.audit.stamping import Stamped
 from rlm.audit.timeline import show
-from rlm.audit.verify import NOT_VOUCHED
+from rlm.audit.verify import NOT_VOUCHED, read_verified
 from rlm.commands.endings import ending_facts, ending_words
 from rlm.errors import RlmError
 
@@ -143,12 +142,6 @@ def checked_head(head: str | None) -> str | None:
     if head is not None and not re.fullmatch(r"[0-9a-f]{64}", head):
         raise RlmError(f"--head is {head[:80]!r}; give all 64 hex digits of the hash")
     return head
-
-
-def read_verified(run: str, head: str | None) -> tuple[list[RecordedEvent], Verdict]:
-    """The events before the first that is not as it was written or contradicts those before it, and the verdict."""
-    (events, _), verdict = read(run), verify(run, head)
-    return events[: verdict.events], verdict
 
 
 def in_a_sentence(verdict: Verdict, signature: Signature | None = None, notes: Review | None = None) -> str:

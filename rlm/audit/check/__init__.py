@@ -12,7 +12,7 @@ from rlm.audit.events import RecordedEvent, is_taken
 from rlm.audit.log import TraceError
 from rlm.audit.pairs import Pair, pairs_of
 from rlm.audit.sources import another_generation, generation_asked
-from rlm.audit.verify import Verdict, read, verify
+from rlm.audit.verify import Verdict, read_verified
 
 if TYPE_CHECKING:
     from index_store.index import Index
@@ -82,10 +82,7 @@ def check(run: str | Path, index: "Index | None" = None, thresholds: Thresholds 
 
     Raises TraceError where there is no trace to read, nothing in it, or where the index is another.
     """
-    events, verdict = read(run)[0], verify(run)
-    if not verdict.events:
-        raise TraceError(f"there is nothing to check in {run}: {verdict.reason}")
-    return check_read(events[: verdict.events], verdict, index, thresholds)
+    return check_read(*read_verified(run), index, thresholds)
 
 
 def check_read(
@@ -94,8 +91,9 @@ def check_read(
     index: "Index | None" = None,
     thresholds: Thresholds = DEFAULT,
 ) -> Report:
-    """As `check`, of a trace that was read and verified: its events before the first bad line, of which there are
-    some."""
+    """As `check`, of a trace that was read and verified: its events before the first bad line."""
+    if not events:
+        raise TraceError(f"there is nothing to check in the trace: {verdict.reason}")
     asked = None
     if index is not None:
         asked = generation_asked(index, events[0])

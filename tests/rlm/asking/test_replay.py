@@ -361,6 +361,6 @@ def test_a_fork_never_touches_a_trace_that_is_there(recording: Recording, tmp_pa
     RECORDED["every way to look"](recording)
     (run,) = traces_in(recording.runs)
     before = (run / FILE_NAME).read_bytes()
-    with pytest.raises(RlmError, match="holds a run already; a trace is never overwritten"):
+    with pytest.raises(RlmError, match="exists already; a trace is never overwritten"):
         fork(run, recording.index, 1, Models("offline/navigator", "offline/reader"), run)
     assert (run / FILE_NAME).read_bytes() == before
