@@ -1,4 +1,4 @@
-"""What sub-calls were answered is not asked again: from the store, told as such, for nothing, and the same in a replay."""
+"""What sub-calls were answered is not asked again: it is from the store, for nothing, and the same in a replay."""
 
 import json
 from collections.abc import Callable, Iterator
