@@ -1,5 +1,6 @@
 """How much of each prompt the one before it had begun with, which a provider may read from its cache."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -114,7 +115,7 @@ def test_what_came_from_the_store_was_sent_to_nobody() -> None:
 @example(texts=[["ab"], ["ab"]])
 def test_two_prompts_begin_alike_as_far_as_a_plain_comparison_says(texts: list[list[str]]) -> None:
     same, size = 0, 0
-    for before, after in zip(texts, texts[1:], strict=False):
+    for before, after in pairwise(texts):
         one, other = ([char for text in part for char in [*text, "end"]] for part in (before, after))
         pairs = list(zip(one, other, strict=False))
         alike = next((n for n, pair in enumerate(pairs) if pair[0] != pair[1]), len(pairs))

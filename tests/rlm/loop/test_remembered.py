@@ -8,15 +8,17 @@ from typing import Any
 import pytest
 
 from index_store.index import Index
-from rlm import Limits, Models, ask
+from rlm import Grid, Limits, Models, Question, System, ask, evaluate
 from rlm.asking.asking import Answer
 from rlm.asking.replaying.forking import fork
 from rlm.asking.replaying.replay import replay
 from rlm.audit import read, verify
 from rlm.audit.page import render
 from rlm.audit.timeline import show
+from rlm.cli import main, parser
 from rlm.commands.answers import as_text
 from rlm.commands.live import line_of
+from rlm.evaluating.cases import Case
 from rlm.memo import TROUBLE, memo_path
 from tests.helpers.forging import forged
 from tests.helpers.model_server import MODEL, ModelServer, Step
@@ -249,3 +251,38 @@ def test_a_stored_reply_that_was_paid_for_or_is_the_roots_is_refused(
     verdict = verify(forged(events, tmp_path))
     assert not verdict.ok and verdict.first_bad_line == wrong["seq"] + 1
     assert "from the store" in verdict.reason
+
+
+# -- how it is left ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("more", "kept"), [((), True), (("--no-memo",), False)], ids=["kept", "left"])
+def test_the_command_line_keeps_replies_unless_it_is_told_not_to(
+    recording: Recording, more: tuple[str, ...], kept: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["ask", str(recording.index.path), QUESTION, "--route", "rlm", "--model", MODEL, "--json", *more]
+    with recording.served(Play([BATCH, DONE])) as server:
+        for _ in range(2):
+            assert main([*words, "--runs", str(recording.runs)]) == 0
+        assert sub_calls(server) == (3 if kept else 6)
+    assert '"stored": 3' in capsys.readouterr().out or not kept
+    assert memo_path(recording.index.path).exists() == kept
+
+
+@pytest.mark.parametrize("command", ["ask", "chat", "shell", "eval"])
+def test_every_command_that_asks_can_leave_the_store(command: str) -> None:
+    words = {"ask": ["i", "q"], "chat": ["i"], "shell": ["i"], "eval": ["i", "q.jsonl"]}[command]
+    assert parser().parse_args([command, *words]).no_memo is False
+    assert parser().parse_args([command, *words, "--no-memo"]).no_memo is True
+
+
+@pytest.mark.parametrize("memo", [True, False])
+def test_an_evaluation_keeps_replies_unless_it_is_told_not_to(
+    recording: Recording, tmp_path: Path, memo: bool
+) -> None:
+    case = Case(Question("a", QUESTION), ("Two.",), (), "own")
+    grid = Grid([case], [System("rlm", MODELS)], memo=memo)
+    with recording.served(Play([BATCH, DONE])) as server:
+        evaluate(recording.index, grid, tmp_path / "first.eval")
+        evaluate(recording.index, grid, tmp_path / "second.eval")
+        assert sub_calls(server) == (3 if memo else 6)
