@@ -1,5 +1,6 @@
 """What sub-calls were answered is not asked again: it is from the store, for nothing, and the same in a replay."""
 
+import asyncio
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +12,9 @@ from index_store.index import Index
 from rlm import Grid, Limits, Models, Question, System, ask, evaluate
 from rlm.asking.asking import Answer
 from rlm.asking.replaying.forking import fork
+from rlm.asking.replaying.held import RecordedBudget
 from rlm.asking.replaying.replay import replay
+from rlm.asking.replaying.script import Script
 from rlm.audit import read, verify
 from rlm.audit.page import render
 from rlm.audit.timeline import show
@@ -19,6 +22,8 @@ from rlm.cli import main, parser
 from rlm.commands.answers import as_text
 from rlm.commands.live import line_of
 from rlm.evaluating.cases import Case
+from rlm.gateway.gateway import Gateway
+from rlm.gateway.ledger import Ledger
 from rlm.memo import TROUBLE, memo_path
 from tests.helpers.forging import forged
 from tests.helpers.model_server import MODEL, ModelServer, Step
@@ -199,6 +204,28 @@ def test_a_text_file_has_its_store_beside_it(recording: Recording, tmp_path: Pat
         answers = [ask(text, QUESTION, route="rlm", models=MODELS, runs=recording.runs) for _ in range(2)]
     assert [answer.stored for answer in answers] == [0, 1]
     assert (tmp_path / "boats.txt.memo.sqlite").exists()
+
+
+@pytest.mark.parametrize("noted", [False, True], ids=["plain", "after a note of trouble"])
+def test_a_replay_recalls_what_the_record_has_from_the_store_and_nothing_else(
+    recording: Recording, noted: bool
+) -> None:
+    with recording.served(Play([BATCH, DONE])):
+        first, second = asked(recording), asked(recording)
+
+    def recalled(answer: Answer, count: int) -> list[Any]:
+        events = [
+            e for e in events_of(answer.trace) if e["conversation"] != "0" or e["kind"] == "child_called"
+        ]
+        note = {"kind": "note", "conversation": "0", "seq": 0, "text": f"{TROUBLE}it is gone"}
+        script = Script([note, *events] if noted else events)
+        budget = RecordedBudget(Gateway(Ledger()), 1e9, script=script)
+        assert budget.trouble("0") == (note["text"] if noted else "")
+        return asyncio.run(budget.recall("0", ["key"] * count))
+
+    assert recalled(first, 3) == [None] * 3
+    assert recalled(second, 3) == ["(a)", "(b)", "(c)"]
+    assert recalled(second, 2) == [None] * 2
 
 
 # -- what the verifier makes of it -------------------------------------------------------------------------
