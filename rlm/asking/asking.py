@@ -57,7 +57,8 @@ class Answer:
     where one is not, `usage.usd` is too low. `why`: a sentence about the stop, where there is more to say, such as that
     nothing was found to answer from. `lacks`: what an "unmet" answer lacks of what was demanded, as the model was told.
     `read_by`: who read the text, where that was no language model; `warnings` then says what the offline tools cannot
-    do for this question.
+    do for this question. `stored`: replies that came from the store, beside the calls; `cached_tokens`: of the tokens
+    used, those of prompts that providers had in their caches.
     """
 
     content: str
@@ -72,6 +73,8 @@ class Answer:
     lacks: str = ""
     read_by: str = ""
     warnings: tuple[str, ...] = ()
+    stored: int = 0
+    cached_tokens: int = 0
 
     def as_json(self) -> dict[str, Json]:
         """The answer as the command line prints it: always the same fields, null where there is nothing to say."""
@@ -83,7 +86,7 @@ class Answer:
             "lacks": self.lacks or None,
             "read_by": self.read_by or None,
             "warnings": list(self.warnings),
-            "usage": asdict(self.usage),
+            "usage": asdict(self.usage) | {"cached_tokens": self.cached_tokens, "stored": self.stored},
             "priced": self.priced,
             "trace": str(self.trace),
             "head": self.head,
@@ -271,6 +274,20 @@ def answer_of(run: Run, question: str, conclusion: Conclusion, folder: Path, hea
     spent = run.budget.ledger.spent
     by = read_by(run.models)
     warnings = doubts(question) if by and not run.told else ()
+    journal = run.journal
     return Answer(
-        c.content, c.citations, c.stop, spent, folder, head, value, priced, c.error, c.lacks, by, warnings
+        c.content,
+        c.citations,
+        c.stop,
+        spent,
+        folder,
+        head,
+        value,
+        priced,
+        c.error,
+        c.lacks,
+        by,
+        warnings,
+        journal.stored,
+        journal.cached_tokens,
     )

@@ -8,7 +8,7 @@ from rlm import prompts
 from rlm.answers.demands import Demands
 from rlm.errors import RlmError
 from rlm.gateway.ledger import Caps
-from rlm.gateway.models import price, window
+from rlm.gateway.models import highest_price, price, window
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Usage
 from rlm.limits import LOOPS, ROUTES, Route
@@ -124,7 +124,7 @@ def first_call(run: Run, question: str, way: Route) -> Usage:
     told = prompts.system(model) if way in LOOPS else prompts.SINGLE
     read = {"direct": text_tokens(run), "retrieve": FEW_PASSAGES, "overview": FEW_PASSAGES}.get(way, 0)
     prompt = int(1.1 * (count_tokens(model, told + question) + read)) + 200
-    return Usage(1, prompt, reply, price(model, prompt, reply) or 0.0)
+    return Usage(1, prompt, reply, highest_price(model, prompt, reply) or 0.0)
 
 
 def mapped(run: Run) -> Usage:

@@ -53,7 +53,10 @@ def _lines(answer: Answer) -> Iterator[str]:
         yield f"read by: {answer.read_by}; {READER_DOES}"
     yield from (f"warning: {warning}" for warning in answer.warnings)
     usage = answer.usage
-    yield f"stop: {answer.stop}; {count(usage.calls, 'call')}, {count(usage.tokens, 'token')}, {dollars(answer)}"
+    calls, tokens = count(usage.calls, "call"), count(usage.tokens, "token")
+    calls += f" and {answer.stored:,} from the store" * bool(answer.stored)
+    tokens += f" ({answer.cached_tokens:,} of them cached)" * bool(answer.cached_tokens)
+    yield f"stop: {answer.stop}; {calls}, {tokens}, {dollars(answer)}"
     yield f"trace: {spelled(str(answer.trace))}"
 
 

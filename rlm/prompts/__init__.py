@@ -75,6 +75,8 @@ OUTPUT = "Cell {cell}: {status}.\n{body}\n{left}"
 NO_OUTPUT = "(it printed nothing)"
 LEFT = "Left: {left}."
 ASKED_OF = "{passages}\n\nQUESTION: {prompt}"
+#: Where one question is put to many passages: so the prompts begin alike, and providers keep what they begin with.
+ASKED_OF_EACH = "QUESTION: {prompt}\n\n{passages}"
 PUT_AWAY = """\
 
 
@@ -140,6 +142,8 @@ def put_away(lines: Sequence[str]) -> str:
     return PUT_AWAY.format(lines="\n".join(lines))
 
 
-def sub_call(prompt: str, passages: Sequence[Block]) -> str:
-    """The user message of a call without a REPL: the passages in data blocks, then the prompt."""
-    return ASKED_OF.format(passages=quote(passages), prompt=prompt) if passages else prompt
+def sub_call(prompt: str, passages: Sequence[Block], *, each: bool = False) -> str:
+    """The user message of a call without a REPL: the passages in data blocks, then the prompt. `each`: the prompt is
+    put to other passages too, and goes first."""
+    words = ASKED_OF_EACH if each else ASKED_OF
+    return words.format(passages=quote(passages), prompt=prompt) if passages else prompt

@@ -213,7 +213,7 @@ def _turn_facts(turn: Turn) -> Html:
             f"{used['prompt_tokens']:,} → {used['completion_tokens']:,} tokens",
             in_dollars(used["usd"]),
         ]
-        facts += ["from the cache"] if reply["cached"] else []
+        facts += ["from the store"] if reply["cached"] else []
     return tag("span", *(tag("span", fact) for fact in facts), cls="facts-line")
 
 

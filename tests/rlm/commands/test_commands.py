@@ -529,7 +529,8 @@ def test_ask_as_json_is_the_shape_that_is_promised(rlm: Any, folder: Path, tmp_p
     told = {"why", "lacks", "read_by", "warnings", "priced"}
     assert set(said) == {"answer", "citations", "stop", "usage", "trace", "head"} | told
     assert (said["why"], said["lacks"], said["priced"]) == (None, None, True)
-    assert set(said["usage"]) == {"calls", "prompt_tokens", "completion_tokens", "usd"}
+    used = {"calls", "prompt_tokens", "completion_tokens", "usd"}
+    assert set(said["usage"]) == used | {"cached_tokens", "stored"}
     (citation, *_) = said["citations"]
     assert set(citation) == {"doc", "start", "end", "quote", "page", "supported", "similarity", "also_in"}
     assert TEXTS[citation["doc"]][citation["start"] : citation["end"]] == citation["quote"] in said["answer"]
