@@ -1,15 +1,12 @@
 """The trace of a run: written event by event, verified by anyone, shown as text or as one page."""
 
-from rlm.audit.check import Report, Thresholds, check
+from rlm.audit.checking import Report, Thresholds, check
 from rlm.audit.conversation import messages_seen
 from rlm.audit.log import Trace, TraceError
 from rlm.audit.page import render
 from rlm.audit.routing import Branch, Place, branches, places_of
 from rlm.audit.timeline import show
-from rlm.audit.verify import Verdict, read, verify
-
-# Not lazy: `verify` names a module here and the function in it, and binding it now makes it always the function.
-# These modules import nothing that is slow.
+from rlm.audit.verifying import Verdict, read, verify
 
 __all__ = [
     "Branch",

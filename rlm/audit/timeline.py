@@ -23,7 +23,7 @@ from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks
 from rlm.audit.pairs import Pair, pairs_of, read_by
 from rlm.audit.routing import Branch, held_to
-from rlm.audit.verify import UNVOUCHED, Verdict
+from rlm.audit.verifying import UNVOUCHED, Verdict
 from rlm.gateway.types import Usage
 
 WIDTH = 100

@@ -13,8 +13,8 @@ from index_store.terminal import count, one_line, print_json, say
 from rlm.asking.runs import gateway_for
 from rlm.audit import read
 from rlm.audit.beside import folder_of
-from rlm.audit.check import Coverage, Report, Thresholds, check, definitions
-from rlm.audit.check.verdict import THRESHOLD_NAMES
+from rlm.audit.checking import Coverage, Report, Thresholds, check, definitions
+from rlm.audit.checking.verdict import THRESHOLD_NAMES
 from rlm.audit.listing import CHECK
 from rlm.errors import RlmError
 from rlm.evaluating.judging import Judge

@@ -11,7 +11,7 @@ from index_store.index import Index, open_any
 from index_store.terminal import count, one_line, say, spelled
 from index_store.types import Span
 from rlm.audit import Verdict
-from rlm.audit.check import Report, check_read
+from rlm.audit.checking import Report, check_read
 from rlm.audit.difference import difference
 from rlm.audit.events import RecordedEvent
 from rlm.audit.listing import listed, runs_below
