@@ -3,7 +3,7 @@
 The runs are planted (`_planted`): a root model follows a script that knows the gold. Of each question one run goes
 right, and one wrong in each of four ways: the gold is not offered, not entered, not read, or not cited. Each is
 a real run through the engine and its sandbox. Every second four questions set the thresholds of
-`rlm.audit.check.Thresholds`; only the others are in these figures.
+`rlm.audit.checking.Thresholds`; only the others are in these figures.
 """
 
 import random

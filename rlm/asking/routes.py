@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 from index_store.terminal import count
 from rlm import prompts
-from rlm.answers.demands import Demands
 from rlm.errors import RlmError
 from rlm.gateway.ledger import Caps
 from rlm.gateway.models import highest_price, price, window
@@ -45,7 +44,7 @@ class Choice:
 def choose(run: Run, route: Route, question: str) -> Choice:
     """The route asked for; for "auto" the one that fits the budget and the model's window.
 
-    Raises RlmError where there is no such route, the text is too long for "direct", or has no tree for "overview".
+    Raises RlmError where there is no such route, or the text is too long for "direct".
     """
     if route not in ROUTES:
         raise RlmError(f"there is no route {route!r}; there are {', '.join(ROUTES)}")
@@ -55,14 +54,10 @@ def choose(run: Run, route: Route, question: str) -> Choice:
             f"the text has about {count(tokens, 'token')} and {model} takes {size:,}; use --route retrieve, or "
             "--route rlm"
         )
-    if route == "overview" and run.index.is_plain:
-        raise RlmError(
-            f"{run.index.path} is a text file, which has no upper levels; build an index of it, or use --route rlm"
-        )
     if route != "auto":
         return Choice(route, "it was asked for")
     left = run.budget.ledger.left()
-    is_whole = is_about_all(question) and not run.index.is_plain and run.demands == Demands()
+    is_whole = is_about_all(question) and run.demands.schema is None
     if size is not None and tokens <= WELL_INSIDE * size and _pays(left, first_call(run, question, "direct")):
         return Choice(
             "direct",
@@ -71,7 +66,8 @@ def choose(run: Run, route: Route, question: str) -> Choice:
     if is_whole and _pays(left, first_call(run, question, "overview")):
         return Choice(
             "overview",
-            "the question is about all that there is, and the upper levels of the tree tell of that",
+            "the question is about all that there is, and the upper levels of the tree, or passages from all over, "
+            "tell of that",
         )
     if left.calls is not None and left.calls < LOOP_CALLS:
         few = count(left.calls, "call is", "calls are")

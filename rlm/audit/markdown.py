@@ -16,7 +16,7 @@ from rlm.audit.pairs import Pair, pairs_of
 from rlm.audit.reviewing import Review
 from rlm.audit.routing import Branch
 from rlm.audit.timeline import STEPS, no_answer, not_shown, verdict_line
-from rlm.audit.verify import UNVOUCHED, Verdict
+from rlm.audit.verifying import UNVOUCHED, Verdict
 from rlm.gateway.types import Usage
 
 STEPS_SHOWN = 150

@@ -39,7 +39,7 @@ from rlm.audit.lines import (
     short,
 )
 from rlm.audit.log import TraceError, trace_file
-from rlm.audit.verify import check
+from rlm.audit.verifying import check
 from rlm.gateway.redaction import redacted as without_keys
 
 #: Of the files beside a trace that are searched for words that were taken out of it.

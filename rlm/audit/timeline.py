@@ -24,7 +24,7 @@ from rlm.audit.fences import fenced_blocks
 from rlm.audit.maps import map_in_words
 from rlm.audit.pairs import Pair, pairs_of, read_by
 from rlm.audit.routing import Branch, held_to
-from rlm.audit.verify import UNVOUCHED, Verdict
+from rlm.audit.verifying import UNVOUCHED, Verdict
 from rlm.gateway.types import Usage
 
 WIDTH = 100

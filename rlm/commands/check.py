@@ -12,10 +12,10 @@ from index_store.index import open_any
 from index_store.terminal import count, one_line, print_json, say
 from rlm.asking.runs import gateway_for
 from rlm.audit.beside import folder_of
-from rlm.audit.check import Coverage, Report, Thresholds, check_read, definitions
-from rlm.audit.check.verdict import THRESHOLD_NAMES
+from rlm.audit.checking import Coverage, Report, Thresholds, check_read, definitions
+from rlm.audit.checking.verdict import THRESHOLD_NAMES
 from rlm.audit.listing import CHECK
-from rlm.audit.verify import Verdict, read, read_verified
+from rlm.audit.verifying import Verdict, read, read_verified
 from rlm.errors import RlmError
 from rlm.evaluating.judging import Judge
 from rlm.gateway.blocking import run_blocking

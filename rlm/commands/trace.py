@@ -13,7 +13,7 @@ from rlm.audit.reviewing import Review, in_words, reviewed
 from rlm.audit.signing import Signature, chosen, held, signatures
 from rlm.audit.stamping import Stamped
 from rlm.audit.timeline import show
-from rlm.audit.verify import NOT_VOUCHED, read_verified
+from rlm.audit.verifying import NOT_VOUCHED, read_verified
 from rlm.commands.endings import ending_facts, ending_words
 from rlm.errors import RlmError
 

@@ -56,6 +56,14 @@ The passages are areas of a large corpus, from the upper levels of a tree over i
 of the text it holds, then its label, the beginning of its summary, and what is inside it. In all there are {documents}.
 Answer about the corpus as a whole, or about the areas that are asked for, and say of each area that you name how large
 it is. Quote words of labels and summaries as your sources."""
+#: As AREAS, where it is a passage of each area, which can be quoted from a document.
+PARTS = """
+
+
+The passages are each from another part of a large text. Beside its name stands how much of the text that part holds,
+and its name and label, where it has any. In all there are {documents}. Answer about the text as a whole, as far as
+these passages show it, and say of each part that you name how large it is. Quote words of the passages as your
+sources."""
 #: About how many tokens the marked line above a passage has, with its place.
 MARK_TOKENS = 20
 LAST_TURN = (

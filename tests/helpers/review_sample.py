@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from rlm.audit import read
-from rlm.audit.check import ClaimCheck, Coverage, Lost, Option, Report, Step
-from rlm.audit.check.findings import StepVerdict
+from rlm.audit.checking import ClaimCheck, Coverage, Lost, Option, Report, Step
+from rlm.audit.checking.findings import StepVerdict
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page import Beside
 from rlm.audit.reviewing import Note, Review

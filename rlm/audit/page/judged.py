@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from index_store.terminal import count, one_line
-from rlm.audit.check import ClaimCheck, Coverage, Lost, Option, Report, Step
+from rlm.audit.checking import ClaimCheck, Coverage, Lost, Option, Report, Step
 from rlm.audit.page.html import Html, fold, join, pre, stowed, tag
 from rlm.audit.routing import Place
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from index_store.terminal import count, one_line
 from rlm.audit.attempts import troubles
-from rlm.audit.check import Report
+from rlm.audit.checking import Report
 from rlm.audit.claims import YOURS_TO_JUDGE, Claim, counted, tally
 from rlm.audit.costs import Cost, costs, in_dollars, reuse
 from rlm.audit.events import RecordedEvent
@@ -16,7 +16,7 @@ from rlm.audit.page.judged import verdict_on_run
 from rlm.audit.pairs import Pair, read_by
 from rlm.audit.signing import Signature
 from rlm.audit.timeline import READER_DOES, UNSURE, demanded, lacking, no_answer, not_shown
-from rlm.audit.verify import UNVOUCHED, Verdict
+from rlm.audit.verifying import UNVOUCHED, Verdict
 
 _NOTHING = "No event of this trace can be read"
 

@@ -18,7 +18,7 @@ from rlm.audit.attempts import (
     refused_in_words,
     served_in_words,
 )
-from rlm.audit.check import Step
+from rlm.audit.checking import Step
 from rlm.audit.costs import in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks, without_blocks

@@ -14,10 +14,10 @@ from index_store.writer import Draft
 from rlm import Limits, Models, ask
 from rlm.asking.chat import open_chat
 from rlm.audit import Thresholds, TraceError, check, read
-from rlm.audit.check import definitions
-from rlm.audit.check.evidence import evidence_for, strong_passages
-from rlm.audit.check.sentences import checked_claims
-from rlm.audit.check.steps import Offer, judged
+from rlm.audit.checking import definitions
+from rlm.audit.checking.evidence import evidence_for, strong_passages
+from rlm.audit.checking.sentences import checked_claims
+from rlm.audit.checking.steps import Offer, judged
 from rlm.audit.redacting import redact_field
 from rlm.cli import main
 from rlm.gateway.blocking import run_blocking

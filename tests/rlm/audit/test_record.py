@@ -15,7 +15,7 @@ from rlm.audit import lines as lines_module, read, show, verify
 from rlm.audit.events import EVENTS
 from rlm.audit.redacting import redact_field
 from rlm.audit.schema import trace_schema
-from rlm.audit.verify import check
+from rlm.audit.verifying import check
 from rlm.cli import main
 from tests.helpers.audit_sample import Script, sample_run
 from tests.helpers.forging import events_in, sealed, sealed_as_before

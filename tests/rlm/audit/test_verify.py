@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from rlm.audit import TraceError, Verdict, read, verify
 from rlm.audit.kinds import Note
 from rlm.audit.lines import Sealer
-from rlm.audit.verify import check
+from rlm.audit.verifying import check
 from tests.helpers.audit_sample import Script, sample_run
 from tests.helpers.forging import events_in, sealed, sealed_as_before
 
@@ -180,7 +180,7 @@ def test_a_hostile_line_is_one_clear_sentence(body: bytes) -> None:
 
 
 def test_a_line_too_long_is_refused_before_it_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["rlm.audit.verify"], "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(sys.modules["rlm.audit.verifying"], "MAX_LINE_BYTES", 1000)
     verdict = verdict_on(b"x" * 5000)
     assert "longer than 1000 bytes" in verdict.reason
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rlm.audit.check.findings import Choice, Option, Step, StepVerdict
+from rlm.audit.checking.findings import Choice, Option, Step, StepVerdict
 from rlm.audit.events import RecordedEvent
 from rlm.gateway.blocks import outside
 

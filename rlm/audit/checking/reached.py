@@ -18,9 +18,9 @@ from typing import Any
 from index_store.errors import IndexStoreError
 from index_store.index import Index
 from index_store.types import Span
-from rlm.audit.check.evidence import Passage, above
-from rlm.audit.check.findings import Coverage, Lost, Stage
-from rlm.audit.check.steps import prompts_of
+from rlm.audit.checking.evidence import Passage, above
+from rlm.audit.checking.findings import Coverage, Lost, Stage
+from rlm.audit.checking.steps import prompts_of
 from rlm.audit.claims import STANDING
 from rlm.audit.events import RecordedEvent
 from rlm.audit.given import given_at, packed

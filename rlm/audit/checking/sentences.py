@@ -15,7 +15,7 @@ from typing import Any
 from index_store.lexical import words as stems
 from index_store.names import folded, names_in
 from index_store.terminal import count, one_line
-from rlm.audit.check.findings import ClaimCheck
+from rlm.audit.checking.findings import ClaimCheck
 from rlm.audit.claims import STANDING, names_claims, statements
 from rlm.audit.likeness import one_mark
 from rlm.audit.telling import NUMBER

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
 from index_store.terminal import count, one_line
-from rlm.audit.check.findings import Findings, Lost, Step
+from rlm.audit.checking.findings import Findings, Lost, Step
 
 RunVerdict: TypeAlias = Literal["reasonable", "questionable", "cannot tell"]
 #: What ended a run that had not finished.

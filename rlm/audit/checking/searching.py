@@ -11,12 +11,12 @@ import numpy as np
 from index_store.errors import IndexStoreError
 from index_store.index import Index
 from index_store.search import chunks_in
-from rlm.audit.check.evidence import Evidence, best_at, evidence_for, strong_passages
-from rlm.audit.check.findings import ClaimCheck, Coverage, Findings, Step
-from rlm.audit.check.reached import Record, Trail, coverage_of, lost_in, trail_of
-from rlm.audit.check.sentences import NOT_FOUND, checked_claims
-from rlm.audit.check.steps import Offer, judged, offers_of, prompts_of
-from rlm.audit.check.verdict import Thresholds
+from rlm.audit.checking.evidence import Evidence, best_at, evidence_for, strong_passages
+from rlm.audit.checking.findings import ClaimCheck, Coverage, Findings, Step
+from rlm.audit.checking.reached import Record, Trail, coverage_of, lost_in, trail_of
+from rlm.audit.checking.sentences import NOT_FOUND, checked_claims
+from rlm.audit.checking.steps import Offer, judged, offers_of, prompts_of
+from rlm.audit.checking.verdict import Thresholds
 from rlm.audit.claims import STANDING
 from rlm.audit.events import MAX_NUMBER, RecordedEvent
 from rlm.audit.given import scope_of

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm.audit.check.findings import ClaimCheck, Coverage, Findings, Lost, Option, Step
-from rlm.audit.check.verdict import DEFAULT, Judged, RunVerdict, Thresholds, judge
+from rlm.audit.checking.findings import ClaimCheck, Coverage, Findings, Lost, Option, Step
+from rlm.audit.checking.verdict import DEFAULT, Judged, RunVerdict, Thresholds, judge
 from rlm.audit.events import RecordedEvent, is_taken
 from rlm.audit.log import TraceError
 from rlm.audit.pairs import Pair, pairs_of
 from rlm.audit.sources import another_generation, generation_asked
-from rlm.audit.verify import Verdict, read_verified
+from rlm.audit.verifying import Verdict, read_verified
 
 if TYPE_CHECKING:
     from index_store.index import Index
@@ -115,7 +115,7 @@ def report_of(
     events: Sequence[RecordedEvent], index: "Index | None", thresholds: Thresholds = DEFAULT
 ) -> Report:
     """As `check`, of events that are as they were written, and the very index that they name."""
-    from rlm.audit.check.searching import with_index, without_index  # numpy and the index come with it
+    from rlm.audit.checking.searching import with_index, without_index  # numpy and the index come with it
 
     pairs = pairs_of(events)
     look: Callable[[Pair, Thresholds], Findings]
