@@ -208,7 +208,7 @@ def _check_options(trace: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="a model, by litellm's name or a short one, that says, too, whether each sentence follows: an opinion",
     )
-    add_model_options(check)
+    add_model_options(trace)
     check.add_argument(
         "--max-usd", type=float, default=1.0, metavar="X", help="what --judge may spend (%(default)s)"
     )
