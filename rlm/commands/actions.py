@@ -70,7 +70,8 @@ def _verify_parser(actions: Any) -> None:
     verify = _action(
         actions,
         "verify",
-        "say whether a trace, its signature and its notes are as they were written",
+        "say whether a trace, its signature and its notes are as they were written; exit code 0: they are; 1: they are "
+        "not; 3: each line of the trace is, and it has no end, since the run was killed or its tail was cut off",
         " --allowed-signers signers",
         "rlm.commands.trace:trace",
     )
@@ -209,13 +210,22 @@ def _check_options(trace: argparse.ArgumentParser) -> None:
         "--unsupported", type=float, metavar="X", help="of the sentences, how many may lack support"
     )
     check.add_argument(
+        "--found",
+        type=float,
+        metavar="X",
+        help="of the question's words, what the best passage must hold against an answer that finds nothing",
+    )
+    check.add_argument(
         "--embedder",
         metavar="FOLDER",
         help="a model's folder, where another than the built-in one built the index",
     )
     check.add_argument(
-        "--judge", metavar="MODEL", help="a model that says, too, whether each sentence follows: an opinion"
+        "--judge",
+        metavar="MODEL",
+        help="a model, by litellm's name or a short one, that says, too, whether each sentence follows: an opinion",
     )
+    add_model_options(trace)
     check.add_argument(
         "--max-usd", type=float, default=1.0, metavar="X", help="what --judge may spend (%(default)s)"
     )

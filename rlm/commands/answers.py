@@ -12,7 +12,7 @@ from rlm.audit.pairs import pairs_of
 from rlm.audit.timeline import READER_DOES, branch_line
 from rlm.gateway.types import Usage
 
-#: The exit code where a limit left no answer, or the answer lacks what was demanded of it.
+#: The exit code where a limit left no answer, the answer lacks what was demanded of it, or a trace has no end.
 UNFINISHED = 3
 QUOTE_CHARS = 240  # of a quote that are shown
 BRANCHES = 12  # of the branches entered, how many are shown at most

@@ -33,7 +33,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of a check. `reasons`: each a sentence, the strongest first; of a chat those of all its questions."""
+    """What came of a check. `reasons`: each a sentence, the strongest first; of a chat those of all its questions.
+    `is_chat`: whether there are several, so that each claim says of which it is. `says_not_found`: whether an answer
+    says that the documents do not hold what was asked."""
 
     verdict: RunVerdict
     reasons: tuple[str, ...]
@@ -41,6 +43,8 @@ class Report:
     steps: tuple[Step, ...]
     lost: tuple[Lost, ...]
     claims: tuple[ClaimCheck, ...]
+    is_chat: bool = False
+    says_not_found: bool = False
 
     @property
     def regret(self) -> float:
@@ -63,7 +67,7 @@ class Report:
             },
             "steps": _rows(self.steps, "seq", "taken", "rank", "of", "regret", "verdict", "why"),
             "lost": _rows(self.lost, "node", "doc", "start", "end", "stage"),
-            "claims": _rows(self.claims, "text", "supported", "why"),
+            "claims": _rows(self.claims, "text", "supported", "why", *["question"] * self.is_chat),
         }
 
 
@@ -134,6 +138,8 @@ def report_of(
         tuple(step for one in found for step in one.steps),
         tuple(lost for one in found for lost in one.lost),
         tuple(claim for one in found for claim in one.claims),
+        len(pairs) > 1,
+        any(one.says_not_found for one in found),
     )
 
 

@@ -656,7 +656,7 @@ def test_a_whole_trace_verifies(rlm: Any, run_folder: Path) -> None:
     assert out.startswith("ok: ")
     said = json.loads(rlm("trace", "verify", run_folder, "--json")[1])
     beside = {"signed", "signatures", "timestamp", "review"}
-    assert set(said) == {"ok", "events", "line", "reason", "head", "closed", "redacted"} | beside
+    assert set(said) == {"ok", "unclosed", "events", "line", "reason", "head", "closed", "redacted"} | beside
     assert said["ok"] is True
     assert rlm("trace", "verify", run_folder, "--head", said["head"])[0] == 0
     code, out, _ = rlm("trace", "verify", run_folder, "--head", "0" * 64)
