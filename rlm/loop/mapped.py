@@ -73,15 +73,15 @@ class Texts:
 
 
 @dataclass(slots=True)
-class _Calling:
-    """The packs of one map, as calls of a conversation. `ids`: of the conversations that made them."""
+class Calling:
+    """The prompts of one map or reduction, as calls of a conversation. `ids`: of the conversations that made them."""
 
     of: "Calls"
     verb: str
     ids: list[str] = field(default_factory=list)
 
     async def ask(self, prompts: Sequence[Prompt]) -> list[Reading]:
-        """A reading of each pack. Where a wave is more than is left pays for, as much of it as that pays for."""
+        """A reading of each prompt. Where a wave is more than is left pays for, as much of it as that pays for."""
         try:
             replies = await self.of.ask_packs(self.verb, prompts)
         except OverBudget as e:
@@ -148,7 +148,7 @@ async def map_in(
         sure=task.sure or None,
     )
     run.journal.record(name, called)
-    calling = _Calling(calls, verb)
+    calling = Calling(calls, verb)
     mapped = await mapping.map_rows(task, texts, calling.ask, _Recorded(run.journal, name, memo), _untold)
     for first in range(0, len(rows), TOLD_ROWS):
         answers = mapped.answers[first : first + TOLD_ROWS]
