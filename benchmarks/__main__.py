@@ -36,6 +36,7 @@ ORDER = (
     "tree",
     "topics",
     "growth",
+    "reduce",
     "speed",
     "index",
     "estimates",
@@ -44,7 +45,7 @@ ORDER = (
     "models",
 )
 PAID = ("models",)
-ON_ALL_CORES = ("build", "retrieval", "tree", "growth", "audit")
+ON_ALL_CORES = ("build", "retrieval", "tree", "growth", "reduce", "audit")
 WHOLE, CORES, MOST_MINUTES = "whole", 2, 40
 HEAD = """\
 # Benchmarks

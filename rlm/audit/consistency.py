@@ -87,6 +87,18 @@ class Mapped:
     stored: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Reduction:
+    """A reduction under way, in `cell`, which may make `calls` at most. `first_child`: how many children there were
+    before it, `used`: what they had used."""
+
+    cell: int
+    calls: int
+    first_child: int
+    began_s: float
+    used: Usage
+
+
 @dataclass(slots=True)
 class Talk:
     """A conversation under way.
@@ -98,7 +110,7 @@ class Talk:
     that its code wrote in so many words; `printed`: what its last cell did; `computed`: code may have computed
     another. `said`: the digests of its replies; `has_words`: its answer has some. `free_s`: when its last call or
     cell ended; `called_s`: when it last called. `searched`: the run has searched by itself, and not gone on. `map`: the
-    map under way; `mapped`: what came of the last.
+    map under way; `mapped`: what came of the last; `reduction`: the one under way.
     """
 
     call: Asked | None = None
@@ -120,6 +132,7 @@ class Talk:
     end: "Ending" = field(default_factory=lambda: Ending())
     map: "Mapped | None" = None
     mapped: str = ""
+    reduction: "Reduction | None" = None
     told: str | None = None
     printed: str = ""
     computed: bool = False
@@ -335,6 +348,38 @@ def map_returns_what_it_told(story: Story, event: RecordedEvent) -> str:
     if unlike := _unlike(story, event["usage"], _less(talk.used, mapped.used), "the map", "its calls"):
         return unlike
     return _too_long(event, mapped.began_s, "the map")
+
+
+def reduction_is_alone(story: Story, event: RecordedEvent) -> str:
+    """A cell waits for a reduction before it goes on."""
+    own = story.talks[event["conversation"]].reduction
+    return "a reduction is called while another is under way" if own and own.cell == event["cell"] else ""
+
+
+def reduces_what_was_called(story: Story, event: RecordedEvent) -> str:
+    """Prompts of a reduction are asked while it is under way, and no more of them than it was to take."""
+    if event["verb"] != "llm_reduce":
+        return ""
+    talk = story.talks[event["conversation"]]
+    if talk.reduction is None:
+        return "prompts of a reduction are asked, and none is under way"
+    made = talk.children + len(event["children"]) - talk.reduction.first_child
+    if made > talk.reduction.calls:
+        return f"a reduction makes {made:,} calls where it was to make {talk.reduction.calls:,} at most"
+    return ""
+
+
+def reduction_returns_what_it_did(story: Story, event: RecordedEvent) -> str:
+    """A reduction returns after it was called, and counts its calls and what they used as they were."""
+    talk = story.talks[event["conversation"]]
+    own = talk.reduction
+    if own is None:
+        return "a reduction returns, and none is under way"
+    if event["calls"] != (made := talk.children - own.first_child):
+        return f"a reduction is said to have made {event['calls']:,} calls, and the trace has {made:,}"
+    if unlike := _unlike(story, event["usage"], _less(talk.used, own.used), "the reduction", "its calls"):
+        return unlike
+    return _too_long(event, own.began_s, "the reduction")
 
 
 def _less(one: Usage, other: Usage) -> Usage:
@@ -721,7 +766,13 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "code_scanned": (is_under_way, cell_is_next),
     "code_run": (is_under_way, cell_was_scanned),
     "visited": (is_under_way, cell_was_let_run, run_searched_for_its_end, visit_gave_what_it_counts),
-    "child_called": (is_under_way, cell_was_let_run, children_are_next, depth_is_allowed),
+    "child_called": (
+        is_under_way,
+        cell_was_let_run,
+        children_are_next,
+        depth_is_allowed,
+        reduces_what_was_called,
+    ),
     "child_returned": (
         is_under_way,
         cell_was_let_run,
@@ -734,6 +785,8 @@ RULES: dict[str, tuple[Rule, ...]] = {
     "rows_recalled": (is_under_way, map_is_under_way, recalled_rows_are_its_own),
     "rows_answered": (is_under_way, map_is_under_way, rows_are_answered_once),
     "map_returned": (is_under_way, map_is_under_way, map_returns_what_it_told),
+    "reduce_called": (is_under_way, cell_was_let_run, reduction_is_alone),
+    "reduce_returned": (is_under_way, reduction_returns_what_it_did),
     "budget": (ledger_agrees,),
     "models_changed": (models_are_named,),
     "answered": (is_under_way, answer_is_what_was_said, stop_is_what_happened, citations_agree),
@@ -818,7 +871,7 @@ def _ran(story: Story, event: RecordedEvent) -> None:
     talk.end.last = event["status"]
     talk.printed = "" if is_taken(event, "stdout") else event["stdout"][:PRINTED_CHARS]
     talk.computed = talk.computed or event["status"] not in ("ok", "rejected")
-    talk.map = None
+    talk.map = talk.reduction = None
     _end_children(story, talk)  # those of a cell that was cut short have ended with it
 
 
@@ -863,6 +916,16 @@ def _map_returned(story: Story, event: RecordedEvent) -> None:
     talk.map, talk.mapped = None, map_in_words(event)
 
 
+def _reduce_called(story: Story, event: RecordedEvent) -> None:
+    talk = story.talks[event["conversation"]]
+    calls, began_s = event["plan"]["calls"], event["time_s"]
+    talk.reduction = Reduction(event["cell"], calls, talk.children, began_s, talk.used)
+
+
+def _reduce_returned(story: Story, event: RecordedEvent) -> None:
+    story.talks[event["conversation"]].reduction = None
+
+
 def _end_children(story: Story, talk: Talk) -> None:
     waiting, talk.under_way = talk.under_way, []
     while waiting:
@@ -902,6 +965,8 @@ _AFTER: dict[str, Callable[[Story, RecordedEvent], None]] = {
     "rows_recalled": _rows_recalled,
     "rows_answered": _rows_answered,
     "map_returned": _map_returned,
+    "reduce_called": _reduce_called,
+    "reduce_returned": _reduce_returned,
     "budget": _budget,
     "note": _noted,
     "answered": _answered,

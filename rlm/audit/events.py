@@ -428,6 +428,29 @@ EVENTS: dict[str, Fields] = {
             "seconds": AMOUNT,
         },
     ),
+    "reduce_called": Fields(
+        {
+            "cell": COUNT,
+            "question": WORDS,
+            "model": TEXT,
+            "packs": COUNT,
+            "passages": COUNT,
+            "plan": object_of({"levels": COUNT, "calls": COUNT, "tokens": COUNT, "usd": AMOUNT}),
+        },
+    ),
+    "reduce_returned": Fields(
+        {
+            "answer": WORDS,
+            "notes": COUNT,
+            "cited": COUNT,
+            "cut": list_of(WORDS),
+            "failed": list_of(WORDS),
+            "dropped": COUNT,
+            "calls": COUNT,
+            "usage": USAGE,
+            "seconds": AMOUNT,
+        },
+    ),
     "budget": Fields(
         {"spent": USAGE, "reserved": USAGE, "left": OBJECT, "reason": WORDS},
     ),

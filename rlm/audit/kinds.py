@@ -293,6 +293,39 @@ class MapReturned(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReduceCalled(Event):
+    """A question is put to all of a branch. What follows is its own until ReduceReturned: a pair of ChildCalled and
+    ChildReturned for each wave of prompts. `packs`: prompts that read `passages`; the others read notes. `plan`:
+    {"levels", "calls", "tokens", "usd"}, at most."""
+
+    kind = "reduce_called"
+    cell: int
+    question: str
+    model: str
+    packs: int
+    passages: int
+    plan: Mapping[str, Json]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReduceReturned(Event):
+    """A reduction has ended. `answer`: '' where it failed. `notes`: those that the answer was made of; `cited`: the
+    exact words that it rests on. `cut`: what was read by prompts whose replies say that it holds no evidence; `failed`:
+    by those without a reply that could be used, and why; `dropped`: notes that rested on nothing, or had no room."""
+
+    kind = "reduce_returned"
+    answer: str
+    notes: int
+    cited: int
+    cut: Sequence[str]
+    failed: Sequence[str]
+    dropped: int
+    calls: int
+    usage: Usage
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class BudgetNoted(Event):
     """The ledger now, and the reason why it is noted. A null in `left` is no cap."""
 

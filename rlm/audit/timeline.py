@@ -300,6 +300,40 @@ def _map_returned(event: RecordedEvent) -> list[str]:
     return [f"map        {map_in_words(event)}, {event['seconds']} s"]
 
 
+def _reduce_called(event: RecordedEvent) -> list[str]:
+    return [
+        f"llm_reduce: {plan_in_words(event)}, asked of {_short(event['model'])}",
+        f"  ? {one_line(event['question'], WIDTH)}",
+    ]
+
+
+def plan_in_words(event: RecordedEvent) -> str:
+    """What a reduction reads, and what it takes at most."""
+    plan = event["plan"]
+    levels = f"{count(event['packs'], 'pack')} over {count(plan['levels'], 'level')}"
+    most = f"{count(plan['calls'], 'call')}, {count(plan['tokens'], 'token')} and {in_dollars(plan['usd'])}"
+    return f"{levels}, at most {most}"
+
+
+def _reduce_returned(event: RecordedEvent) -> list[str]:
+    lines = [f"  = {one_line(line, WIDTH)}" for line in event["answer"].splitlines()[:_OUTPUT_LINES]]
+    lines += [f"  ! {one_line(why, WIDTH)}" for why in event["failed"][:_OUTPUT_LINES]]
+    return [f"llm_reduce returned {reduced_in_words(event)}, {event['seconds']} s", *lines]
+
+
+def reduced_in_words(event: RecordedEvent) -> str:
+    """What came of a reduction: calls, notes, citations; what was cut, failed and was dropped."""
+    told = [
+        count(event["calls"], "call"),
+        count(event["notes"], "note"),
+        count(event["cited"], "citation"),
+    ]
+    told += [f"{len(event['cut']):,} without evidence"] * bool(event["cut"])
+    told += [f"{len(event['failed']):,} failed"] * bool(event["failed"])
+    told += [f"{count(event['dropped'], 'note')} dropped"] * bool(event["dropped"])
+    return ", ".join(told)
+
+
 def _budget(event: RecordedEvent) -> list[str]:
     return _listed(f"budget     {one_line(event['reason'], 200)}: left ", event["left"])
 
@@ -368,6 +402,8 @@ STEPS: dict[str, Callable[[RecordedEvent], list[str]]] = {
     "rows_recalled": _rows_recalled,
     "rows_answered": _rows_answered,
     "map_returned": _map_returned,
+    "reduce_called": _reduce_called,
+    "reduce_returned": _reduce_returned,
     "budget": _budget,
     "suspicious": _suspicious,
     "note": lambda event: [f"note       {one_line(event['text'], WIDTH)}"],
@@ -397,6 +433,12 @@ TEXTS: dict[str, Callable[[RecordedEvent], list[tuple[str, str]]]] = {
     "map_called": lambda event: [("question", event["question"])],
     "rows_answered": lambda event: [
         (f"row {event['first'] + n}", _row_answer(one)) for n, one in enumerate(event["answers"], 1)
+    ],
+    "reduce_called": lambda event: [("question", event["question"])],
+    "reduce_returned": lambda event: [
+        ("answer", event["answer"]),
+        *((f"failed {n}", why) for n, why in enumerate(event["failed"], 1)),
+        *((f"without evidence {n}", name) for n, name in enumerate(event["cut"], 1)),
     ],
     "budget": lambda event: [("reason", event["reason"])],
     "suspicious": lambda event: [("words", event["words"])],

@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from index_store.terminal import count, one_line, say, spelled, styled
 from rlm.audit.attempts import attempts_in_words, failure_in_words, is_plain
 from rlm.audit.maps import map_in_words
-from rlm.audit.timeline import BY_THE_RUN, rejection
+from rlm.audit.timeline import BY_THE_RUN, plan_in_words, reduced_in_words, rejection
 from rlm.gateway.types import Usage
 from rlm.loop.recording import Watch, unwatched
 
@@ -201,6 +201,8 @@ LINES: dict[str, Callable[[dict[str, Json]], str]] = {
     ),
     "rows_recalled": lambda f: f"    the store has {count(len(f['rows']), 'row')}",
     "map_returned": lambda f: f"    {one_line(map_in_words(f), 300)}",
+    "reduce_called": lambda f: f"    llm_reduce: {plan_in_words(f)}",
+    "reduce_returned": lambda f: f"    {reduced_in_words(f)}",
     "budget": lambda f: f"  budget: {one_line(f['reason'], 200)}",
     "suspicious": lambda f: f"    reads like an instruction: {f['place']}: {one_line(f['words'], 100)}",
     "answered": _concluded,

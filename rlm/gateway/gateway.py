@@ -88,12 +88,17 @@ class Gateway:
         prompt = count_tokens(request.model, request.messages)
         if request.response_format is not None:
             prompt += count_tokens(request.model, json.dumps(dict(request.response_format)))
-        if not request.model.startswith(PREFIX):
+        return self.worst_of(request.model, prompt, request.max_tokens)
+
+    def worst_of(self, model: str, prompt_tokens: int, reply_tokens: int) -> Usage:
+        """As `worst`, of a call whose prompt has so many tokens by our count. Raises `Unpriced`, `UnknownModel`."""
+        prompt = prompt_tokens
+        if not model.startswith(PREFIX):
             prompt = int(prompt * _PROMPT_MARGIN) + _PROMPT_MARGIN_TOKENS
-        usd = highest_price(request.model, prompt, request.max_tokens)
+        usd = highest_price(model, prompt, reply_tokens)
         if usd is None and self.ledger.left().usd is not None and not self.allow_unpriced:
-            raise Unpriced(UNPRICED.format(model=request.model))
-        return Usage(1, prompt, request.max_tokens, usd or 0.0)
+            raise Unpriced(UNPRICED.format(model=model))
+        return Usage(1, prompt, reply_tokens, usd or 0.0)
 
     def under(self, ledger: Ledger) -> "Gateway":
         """This gateway for a child call, which spends from `ledger` and shares its parent's slots and turns."""

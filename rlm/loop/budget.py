@@ -93,6 +93,10 @@ class Budget:
         """What each of several calls of a conversation may use at most, as `Gateway.worst`."""
         return [self.gateway.worst(request) for request in requests]
 
+    def worsts_of(self, conversation: str, model: str, sizes: Sequence[tuple[int, int]]) -> list[Usage]:
+        """As `worsts`, of calls whose prompts and replies have so many tokens at most."""
+        return [self.gateway.worst_of(model, prompt, reply) for prompt, reply in sizes]
+
     def reserve_all(self, conversation: str, worsts: Sequence[Usage]) -> list[Reservation]:
         """Set aside what each of several calls needs at most. Raises OverBudget where they do not fit."""
         return self.ledger.reserve_all(worsts)

@@ -23,6 +23,7 @@ from rlm.loop import checks
 from rlm.loop.checks import Refused
 from rlm.loop.mapped import HOLDS, Rows, filtered, map_in, result, rows_given, task_of
 from rlm.loop.marking import marked, pieces
+from rlm.loop.reduced import gather, reduce_in, reduction_of
 from rlm.loop.run import Run
 from rlm.loop.verbs import Passage, Verbs
 from rlm.mapping.types import Mapped, MappingError, Prompt
@@ -35,6 +36,7 @@ NAMES = (
     "llm_query_batched",
     "llm_map",
     "llm_filter",
+    "llm_reduce",
     "rlm_query",
     "rlm_query_batched",
     "budget",
@@ -65,7 +67,8 @@ class Calls:
 
     `descend`: runs a child conversation. `cell`: gives the number of the current cell, for the trace. `written`: texts
     whose words are the conversation's own, which are its code so far and its question. `children`: how many calls and
-    child conversations were given an id. `past`: the cells that have run.
+    child conversations were given an id. `past`: the cells that have run. `told`: sentences on what calls of the cell
+    under way take, which its model has not been told yet.
     """
 
     run: Run
@@ -77,6 +80,7 @@ class Calls:
     written: list[str] = field(default_factory=list)
     children: int = 0
     past: list[PastCell] = field(default_factory=list)
+    told: list[str] = field(default_factory=list)
     _stopped: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _waiting: set["Future[Json]"] = field(default_factory=set)
@@ -197,6 +201,20 @@ class Calls:
             )
         )
 
+    async def _llm_reduce(
+        self,
+        question: str,
+        under: Json = None,
+        nodes: Json = None,
+        rows: Json = None,
+        texts: Json = None,
+        model: str | None = None,
+    ) -> Json:
+        (words,) = await asyncio.to_thread(self._marked, [checks.text("question", question)])
+        task = reduction_of(self.run, words, self._model(model))
+        gathered = await asyncio.to_thread(gather, self.verbs, task, under, nodes, rows, texts)
+        return await reduce_in(self, task, gathered)
+
     async def _rlm_query(self, question: str, under: str | None = None) -> Json:
         (result,) = await self._descend_all(
             "rlm_query", checks.texts("questions", [question], BATCH), [under]
@@ -232,8 +250,8 @@ class Calls:
         return [one if isinstance(one, str | GatewayError) else one.text for _, one in replies]
 
     async def ask_packs(self, verb: str, prompts: Sequence[Prompt]) -> list[tuple[str, Reply | GatewayError]]:
-        """The reply to each pack of a map, with the conversation that asked for it. Raises OverBudget, and asks for
-        none, where they do not all fit."""
+        """The reply to each prompt of a map or a reduction, with the conversation that asked it. Raises OverBudget, and
+        asks for none, where they do not all fit."""
         options = {one.model: self.run.models.sub_call_options(one.model) for one in prompts}
         requests = [
             Request(one.model, one.messages, one.max_tokens, options=options[one.model]) for one in prompts
@@ -333,6 +351,11 @@ class Calls:
             for reservation in filter(ledger.holds, reservations):
                 ledger.release(reservation)
 
+    def afford(self, worsts: Sequence[Usage]) -> None:
+        """Raise OverBudget, which is recorded, where not all of so many calls fit; nothing stays reserved."""
+        with self._reserved(worsts):
+            pass
+
     def _child_ids(self, count: int) -> list[str]:
         first, self.children = self.children + 1, self.children + count
         return [f"{self.conversation}.{i}" for i in range(first, first + count)]
@@ -370,8 +393,7 @@ class Calls:
         branches = [self.verbs.branch(branch) for branch in under]
         prompts = await asyncio.to_thread(self._marked, texts)
         first = [self._request(self.run.models.root, [{"role": "user", "content": text}]) for text in texts]
-        with self._reserved(self._worsts(first)):
-            pass  # every child could make a call; each reserves for itself
+        self.afford(self._worsts(first))  # every child could make a call; each reserves for itself
         ids, began = self._child_ids(len(texts)), time.monotonic()
         cell = self._record_called(verb, texts, branches, ids)
         children = zip(self.run.shares(len(texts)), prompts, branches, ids, strict=True)

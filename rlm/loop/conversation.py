@@ -48,8 +48,10 @@ class Conversation:
     )
 
     def tell_cuts(self) -> list[str]:
-        """What bounds have left out of results since this was last asked, a sentence each, FEW at most and a count."""
-        told, self.cuts = list(dict.fromkeys(self.cuts)), []
+        """What calls take, and what bounds have left out of results, since this was last asked: a sentence each, FEW at
+        most and a count."""
+        told = list(dict.fromkeys([*self.calls.told, *self.cuts]))
+        self.calls.told, self.cuts = [], []
         more = len(told) - FEW
         return told[:FEW] + ([refusals.CUT_MORE.format(more=more)] if more > 0 else [])
 

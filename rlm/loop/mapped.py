@@ -200,9 +200,9 @@ def _identity(run: Run, model: str) -> str:
 
 
 @dataclass(slots=True)
-class _Calling:
-    """The packs of one map, as calls of a conversation. `ids`: of the conversations that made them; `is_over`: a cap
-    was met."""
+class Calling:
+    """The prompts of one map or reduction, as calls of a conversation. `ids`: of the conversations that made them;
+    `is_over`: a cap was met."""
 
     of: "Calls"
     verb: str
@@ -210,7 +210,7 @@ class _Calling:
     is_over: bool = False
 
     async def ask(self, prompts: Sequence[Prompt]) -> list[Reading]:
-        """A reading of each pack. Where a wave is more than is left pays for, as much of it as that pays for."""
+        """A reading of each prompt. Where a wave is more than is left pays for, as much of it as that pays for."""
         try:
             replies = await self.of.ask_packs(self.verb, prompts)
         except OverBudget as e:
@@ -284,7 +284,7 @@ async def map_in(calls: "Calls", verb: str, task: Task, rows: Rows) -> Ran:
         sure=task.sure or None,
     )
     run.journal.record(name, called)
-    calling = _Calling(calls, verb)
+    calling = Calling(calls, verb)
     mapped = await mapping.map_rows(task, texts, calling.ask, Stored(run, name), _untold)
     for first in range(0, len(rows), TOLD_ROWS):
         answers = mapped.answers[first : first + TOLD_ROWS]

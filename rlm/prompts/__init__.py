@@ -26,6 +26,9 @@ SINGLE = _text("single")
 JUDGE = _text("judge")
 DRAFT = _text("draft")
 MAP = _text("map")
+REDUCE_LEAF = _text("reduce_leaf")
+REDUCE_NOTES = _text("reduce_notes")
+REDUCE_ANSWER = _text("reduce_answer")
 OVER_CALLING = _text("over_calling")
 #: Added to the system prompt of models with the word in their name. Qwen models make far more calls than others (arXiv
 #: 2512.24601, section 4 and its prompts).
@@ -100,6 +103,17 @@ documents" instead. The schema:
 TYPED_CELL = "set answer['content'] to it"
 TYPED_SINGLE = "write it as JSON in one ```json block, before the lines of sources"
 CITED = "\n\nThe answer is taken only with citations whose quotes stand word for word in the documents."
+
+
+#: Told below the output of a cell that reduces: what that takes at most, and what its answer lacks.
+REDUCE_PLAN = "llm_reduce: {packs} over {levels}, at most {calls}, {tokens} and {dollars}"
+REDUCE_TOLD = "llm_reduce: {told}"
+REDUCE_FAILED = (
+    "{count:,} of its prompts failed, so that the answer may lack what they read (its `failed` says which)"
+)
+REDUCE_CUT = "{count:,} without evidence"
+REDUCE_DROPPED = "{count:,} notes dropped that rested on nothing read, or had no room"
+REDUCE_UNCITED = "{count:,} more sources stand in its notes than in its citations"
 
 
 def system(model: str) -> str:

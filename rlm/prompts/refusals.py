@@ -67,6 +67,13 @@ CALL_CHARS = (
     "{chars:,} characters of passages in one call, at most {most:,}; make several calls, one after another"
 )
 
+REDUCE_ONE = "{named} are given, and llm_reduce reads one of them; reduce each, and then the answers as texts"
+REDUCE_CHARS = (
+    "{chars:,} characters to reduce, at most {most:,} at once; reduce branches one by one, under=node"
+)
+REDUCE_NOTHING = "there is no text to reduce"
+REDUCE_DEAR = "llm_reduce of {packs} over {levels} is not begun: {problem}; a smaller branch takes less"
+
 # -- what is left out of a result, and told below the output of the cell ------------------------------------
 
 CUT = "context.{verb} gave {cut}"

@@ -89,6 +89,11 @@ class ForkedBudget(RecordedBudget):
         """What calls may use at most."""
         return (Budget if self.script.is_live else RecordedBudget).worsts(self, conversation, requests)
 
+    def worsts_of(self, conversation: str, model: str, sizes: Sequence[tuple[int, int]]) -> list[Usage]:
+        """What calls of such sizes may use at most."""
+        kind = Budget if self.script.is_live else RecordedBudget
+        return kind.worsts_of(self, conversation, model, sizes)
+
     def reserve_all(self, conversation: str, worsts: Sequence[Usage]) -> list[Reservation]:
         """Set aside what calls need at most."""
         return (Budget if self.script.is_live else RecordedBudget).reserve_all(self, conversation, worsts)

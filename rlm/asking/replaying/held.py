@@ -162,11 +162,22 @@ class RecordedBudget(Budget):
     def worsts(self, conversation: str, requests: Sequence[Request]) -> list[Usage]:
         """Nothing for each; raises Unpriced under a cap on dollars, where the record has neither these calls nor a cap
         that refused them."""
-        event, limits = self.script.next(conversation), self.script.events[0]["limits"]
-        was_refused = event is not None and event["kind"] not in ("child_called", "budget", "suspicious")
-        if was_refused and requests and limits.get("usd") is not None and not limits.get("allow_unpriced"):
-            raise Unpriced(UNPRICED.format(model=requests[0].model))
+        for request in requests[:1]:
+            self._refuse_unpriced(conversation, request.model, "child_called")
         return [Usage() for _ in requests]
+
+    def worsts_of(self, conversation: str, model: str, sizes: Sequence[tuple[int, int]]) -> list[Usage]:
+        """What all of them together may use by the record, at the prices of then; raises Unpriced as `worsts`."""
+        self._refuse_unpriced(conversation, model, "reduce_called")
+        event = self.script.next(conversation)
+        plan = event["plan"] if event is not None and event["kind"] == "reduce_called" else None
+        return [] if plan is None else [Usage(plan["calls"], plan["tokens"], 0, plan["usd"])]
+
+    def _refuse_unpriced(self, conversation: str, model: str, granted: str) -> None:
+        event, limits = self.script.next(conversation), self.script.events[0]["limits"]
+        was_refused = event is not None and event["kind"] not in (granted, "budget", "suspicious")
+        if was_refused and limits.get("usd") is not None and not limits.get("allow_unpriced"):
+            raise Unpriced(UNPRICED.format(model=model))
 
     def reserve_all(self, conversation: str, worsts: Sequence[Usage]) -> list[Reservation]:
         """Reservations of nothing; OverBudget where the record says so."""

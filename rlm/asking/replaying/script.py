@@ -31,6 +31,7 @@ _OF_KIND: Mapping[str, frozenset[str]] = {
     "model_answered": frozenset({"call", "usage", "attempts", "served", "cached"}),
     "model_failed": frozenset({"call", "usage", "attempts", "refused"}),
     "budget": frozenset({"spent", "reserved", "left"}),
+    "reduce_called": frozenset({"plan"}),  # which hangs on the prices of the day
 }
 #: Of the first event: what was asked, and under what. The index, prompts and code are told of beside the difference.
 _OPENING = frozenset({"question", "models", "limits", "demands", "scope", "route", "window"})

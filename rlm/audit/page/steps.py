@@ -28,7 +28,7 @@ from rlm.audit.page.html import Html, fold, join, pre, scrolls, stowed, tag
 from rlm.audit.page.judged import TONES, judged_step
 from rlm.audit.reviewing import VERDICTS, Note
 from rlm.audit.routing import Place, held_to
-from rlm.audit.timeline import BY_THE_RUN, rejection
+from rlm.audit.timeline import BY_THE_RUN, plan_in_words, reduced_in_words, rejection
 
 _ON_PAPER = (
     "Messages, replies as written and what verbs gave are printed only where they were opened before: they stand whole "
@@ -430,6 +430,18 @@ def _map_returned(event: RecordedEvent, scene: Scene) -> Html:
     return tag("p", f"{map_in_words(event)}, in {event['seconds']:.2f} s", id=_anchor(event), cls="meta")
 
 
+def _reduce_called(event: RecordedEvent, scene: Scene) -> Html:
+    asked = tag("code", tag("b", "llm_reduce"), f": {plan_in_words(event)}, {event['model']}")
+    return tag("div", tag("p", asked, cls="step"), pre(event["question"]), id=_anchor(event))
+
+
+def _reduce_returned(event: RecordedEvent, scene: Scene) -> Html:
+    title = f"{reduced_in_words(event)}, in {event['seconds']:.2f} s"
+    missing = [tag("li", "failed: ", why) for why in event["failed"]]
+    missing += [tag("li", "without evidence: ", name) for name in event["cut"]]
+    return fold(title, pre(event["answer"]), tag("ul", *missing) if missing else None, id=_anchor(event))
+
+
 def _budget(event: RecordedEvent, scene: Scene) -> None:
     return None  # in the table of the run section, where one row can be held against the next
 
@@ -484,6 +496,8 @@ STEPS: dict[str, Callable[[RecordedEvent, Scene], Html | None]] = {
     "rows_recalled": _rows_recalled,
     "rows_answered": _rows_answered,
     "map_returned": _map_returned,
+    "reduce_called": _reduce_called,
+    "reduce_returned": _reduce_returned,
     "budget": _budget,
     "suspicious": _suspicious,
     "note": _noted,

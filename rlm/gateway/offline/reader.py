@@ -36,7 +36,7 @@ _NAME = re.compile(r"(?<!\w)[^\W\d_a-z]\w+")  # begins with a capital
 
 
 @dataclass(frozen=True, slots=True)
-class _Sentence:
+class Sentence:
     """A sentence of the passage number `passage`, which is named `block`."""
 
     block: str
@@ -62,7 +62,7 @@ def read(messages: list[Message], max_tokens: int) -> str:
     blocks = unquote(prompt) or [Block("text", _QUESTION.sub("", instructions))]
     if are_areas(blocks):
         return tell(blocks, max_tokens, instructions)
-    quotes = [(chosen.block, chosen.text) for chosen in _best(questions[-1], blocks)]
+    quotes = [(chosen.block, chosen.text) for chosen in best(questions[-1], blocks)]
     sources = [f'[{block}] "{text}"' for block, text in quotes]
     if quotes and (no_answer := what_quotes_are(questions[-1])):
         numbered = [f'"{" ".join(text.split())}" [{n}]' for n, (_, text) in enumerate(quotes, 1)]
@@ -70,12 +70,17 @@ def read(messages: list[Message], max_tokens: int) -> str:
     return _fitting(sources, max_tokens)
 
 
-def _best(question: str, blocks: Sequence[Block]) -> list[_Sentence]:
-    """The sentences to quote, best first."""
+def asked(instructions: str) -> str:
+    """The question of a prompt, given without its data blocks: its last line `QUESTION: ...`; '' where it has none."""
+    return "".join(_QUESTION.findall(instructions)[-1:])
+
+
+def best(question: str, blocks: Sequence[Block], most: int = _MOST) -> list[Sentence]:
+    """The sentences to quote, `most` at most, best first."""
     wanted = set(words(question))
     titles = [set(words(block.about)) for block in blocks]
     rows = [
-        _Sentence(block.name, passage, block.text[start:end], words(block.text[start:end]))
+        Sentence(block.name, passage, block.text[start:end], words(block.text[start:end]))
         for passage, block in enumerate(blocks)
         for start, end in split(block.text)
     ]
@@ -97,8 +102,8 @@ def _best(question: str, blocks: Sequence[Block]) -> list[_Sentence]:
     rarity = {stem: math.log1p(len(rows) / n) for stem, n in spread.items()}
     chosen: list[int] = []
     least = _WORTH_SHOWING * max(scores, default=0.0)
-    while len(chosen) < _MOST and (best := _next(rows, titles, scores, chosen, wanted, rarity)) is not None:
-        at, score = best
+    while len(chosen) < most and (found := _next(rows, titles, scores, chosen, wanted, rarity)) is not None:
+        at, score = found
         if score < least or score <= 0:
             break
         chosen.append(at)
@@ -106,7 +111,7 @@ def _best(question: str, blocks: Sequence[Block]) -> list[_Sentence]:
 
 
 def _next(
-    rows: Sequence[_Sentence],
+    rows: Sequence[Sentence],
     titles: Sequence[set[str]],
     scores: Sequence[float],
     chosen: Sequence[int],
@@ -155,7 +160,7 @@ def _score(stems: Sequence[str], weights: dict[str, float]) -> float:
     return sum(weights[stem] for stem in distinct) * (1 + _NEARNESS * near / len(weights))
 
 
-def _beside(rows: Sequence[_Sentence], own: Sequence[float], at: int) -> float:
+def _beside(rows: Sequence[Sentence], own: Sequence[float], at: int) -> float:
     beside = (i for i in (at - 1, at + 1) if 0 <= i < len(rows) and rows[i].passage == rows[at].passage)
     return max((own[i] for i in beside), default=0.0)
 

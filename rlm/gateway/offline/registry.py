@@ -9,7 +9,7 @@ from rlm.gateway.errors import UnknownModel
 from rlm.gateway.offline import PREFIX as PREFIX
 from rlm.gateway.offline.extractive import summarise
 from rlm.gateway.offline.judge import judge
-from rlm.gateway.offline.reader import read
+from rlm.gateway.offline.notes import read_or_note
 from rlm.gateway.tokens import truncate
 from rlm.gateway.types import Message
 
@@ -53,4 +53,4 @@ def answered(model: str, messages: list[Message], max_tokens: int) -> tuple[str,
 
 register_offline("extractive", summarise)
 register_offline("judge", judge)
-register_offline("reader", read)
+register_offline("reader", read_or_note)
