@@ -126,11 +126,10 @@ def _pieces(tree: Tree, under: str | None, doc: str | None, within: Ints | None)
     """Byte ranges (m, 2) to search, ascending and none empty; document borders always end one."""
     document = None if doc is None else tree.document_number(doc)
     if under is not None or within is not None:
-        return _stretches(tree, _leaves(tree, under, within), document)
+        return stretches(tree, _leaves(tree, under, within), document)
     if document is not None:
         return _checked(tree, np.array([tree.document_bytes(document)], dtype=np.int64))
-    borders = tree.document_borders
-    return _checked(tree, np.stack([borders[:-1], borders[1:]], axis=1))
+    return stretches(tree, None)
 
 
 def _leaves(tree: Tree, under: str | None, within: Ints | None) -> Ints:
@@ -142,8 +141,14 @@ def _leaves(tree: Tree, under: str | None, within: Ints | None) -> Ints:
     return below if within is None else np.intersect1d(below, within, assume_unique=True)
 
 
-def _stretches(tree: Tree, leaves: Ints, document: int | None) -> Ints:
-    """The unbroken stretches of text that chunks cover, in one document if asked."""
+def stretches(tree: Tree, leaves: Ints | None, document: int | None = None) -> Ints:
+    """The unbroken stretches of text that chunks cover, in one document if asked; without `leaves` each document.
+
+    Byte ranges (m, 2), ascending and none empty; document borders always end one.
+    """
+    if leaves is None:
+        borders = tree.document_borders
+        return _checked(tree, np.stack([borders[:-1], borders[1:]], axis=1))
     rows = tree.rows[leaves]
     if document is not None:
         rows = rows[rows["document"] == document]

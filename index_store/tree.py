@@ -445,6 +445,11 @@ class Tree:
         """Where each document begins in text.bin, and the end of the last, (documents + 1,) int64, ascending."""
         return self._borders
 
+    def byte_of(self, document: int, char: int) -> int:
+        """Where a character of the document with this number begins in text.bin."""
+        low, high = self.document_bytes(document)
+        return min(max(self._byte(self._char(low) + char), low), high)
+
     def node_bytes(self, number: int) -> tuple[int, int]:
         """Where the chunk with this number lies in text.bin."""
         _, _, start, end, *_ = self._row(number)

@@ -13,7 +13,7 @@ from typing import Any
 from index_store.errors import IndexStoreError
 from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
 from index_store.types import MODES
-from rlm.commands.actions import review_parser, trace_parser
+from rlm.commands.actions import add_memo_option, review_parser, trace_parser
 from rlm.errors import RlmError
 from rlm.evaluating.measures import QUALITIES
 from rlm.gateway.naming import add_file_option, add_model_options
@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
         _overview_parser,
         _search_parser,
         _ask_parser,
+        _map_parser,
         _eval_parser,
         _chat_parser,
         _shell_parser,
@@ -166,6 +167,7 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
 
 
 def _cap_options(command: argparse.ArgumentParser) -> None:
+    add_memo_option(command)
     command.add_argument("--max-usd", type=float, metavar="USD", help="hard ceiling on dollars")
     command.add_argument(
         "--max-calls",
@@ -253,6 +255,74 @@ def _many_options(command: argparse.ArgumentParser, when: str = "") -> None:
             help=f"{when}hard ceiling on {'dollars' if name == 'usd' else name} of each question; "
             f"--max-{name} is that of all together",
         )
+
+
+def _map_parser(commands: Any) -> None:
+    table = add_command(
+        commands,
+        "map",
+        "ask every row the same question, and write a table of the answers",
+        "rlm map my.index 'Is it a complaint?' --split line --field label='complaint|other' -o rows.csv --max-usd 1",
+        "rlm.commands.map:table",
+        progress=True,
+    )
+    table.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
+    table.add_argument("question", help='what is asked of each row; "-" reads it from standard input')
+    table.add_argument(
+        "--fields",
+        metavar="FILE",
+        help='what each row is asked for, as JSON: {"label": ["spam", "ham"], "month": "YYYY-MM", "amount": "number"}',
+    )
+    table.add_argument(
+        "--field",
+        action="append",
+        default=[],
+        metavar="NAME=SPEC",
+        help="one field: labels with bars between them, or one of YYYY-MM-DD, YYYY-MM, YYYY, number, integer, yes/no, "
+        "text; may be repeated",
+    )
+    table.add_argument(
+        "--split",
+        choices=["document", "section", "chunk", "line", "record"],
+        default="record",
+        help="what a row is; a record is what repeats: rows of a table, JSON lines, log entries, messages, else "
+        "paragraphs (%(default)s)",
+    )
+    table.add_argument("--under", metavar="NODE", help="only the rows below this node, such as L2-00003")
+    table.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="where the table goes, .csv or .jsonl (standard output, as CSV)",
+    )
+    table.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say how many calls, tokens and dollars it takes, and ask nothing",
+    )
+    table.add_argument(
+        "--sure",
+        type=float,
+        default=0.0,
+        metavar="SHARE",
+        help="read this share of the rows twice, in other company, and tell how far the readings agree (%(default)s)",
+    )
+    table.add_argument(
+        "--strong",
+        metavar="M",
+        help="all rows are read twice, and this model reads those on which they differ",
+    )
+    table.add_argument("--pack-tokens", type=int, metavar="N", help="tokens of rows in one prompt (6000)")
+    table.add_argument(
+        "--calibrate",
+        choices=["auto", "yes", "no"],
+        default="auto",
+        help="try out how many rows a prompt may hold until readings fall apart; auto: of many rows (%(default)s)",
+    )
+    _limit_options(table)
+    _account_options(table)
+    _runs_option(table)
+    table.add_argument("--json", action="store_true", help="print what came of it as JSON")
 
 
 def _eval_parser(commands: Any) -> None:
@@ -427,7 +497,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _end_like_ctrl_c()
     try:
         with logged(args.verbose, quiet=args.quiet):
-            if args.command in ("ask", "chat", "shell"):
+            if args.command in ("ask", "chat", "map", "shell"):
                 args.given = resolve_name("rlm.commands.given:given_by")(args)
             _say_opening(args)
             run: Callable[[argparse.Namespace], int] = resolve_name(args.run)
@@ -450,7 +520,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _say_opening(args: argparse.Namespace) -> None:
     """The first sign of life of a command that asks, once its arguments are checked and before anything heavy is
     imported."""
-    asks = args.command in ("ask", "chat", "eval") and not getattr(args, "quiet", False)
+    asks = args.command in ("ask", "chat", "eval", "map") and not getattr(args, "quiet", False)
     if asks and Path(args.index).exists():
         say(f"opening {one_line(args.index, 200)}", file=sys.stderr, flush=True)
 

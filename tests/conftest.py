@@ -21,6 +21,22 @@ settings.register_profile("ci", parent=settings.get_profile("house"), derandomiz
 settings.load_profile("ci" if os.environ.get("CI") else "house")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def nothing_is_kept_in_the_users_own_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nor by what runs outside of a single test, such as a fixture of a module."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_answer_outlives_its_test(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What one test's model answered is not believed in another, which has another key: ports are given out again."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+
+
 @pytest.fixture(autouse=True)
 def no_price_outlives_its_test() -> Iterator[None]:
     """A short name may say what a model costs, for the whole process: other tests ask a model of that name too."""

@@ -58,12 +58,13 @@ index_store.search
 index_store.gathering
 index_store.index
 index_store.graph index_store.provenance index_store.view index_store.writer
+index_store.rows
 index_store.picture index_store.generations index_store.verify
 index_store
 
 rlm.gateway
 rlm.errors
-rlm.prompts rlm.sandbox rlm.audit
+rlm.prompts rlm.sandbox rlm.audit rlm.memo
 rlm.limits
 rlm.mapping
 rlm.answers rlm.overview

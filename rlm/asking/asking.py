@@ -104,6 +104,7 @@ def ask(
     operator: str = "",
     purpose: str = "",
     retain: str = "",
+    memo: bool = True,
 ) -> Answer:
     """Answer `question` from an index folder, an open index, or a text file; blocks.
 
@@ -114,10 +115,11 @@ def ask(
     cited. `runs`: the folder in which the run gets a folder for its trace. `watch`: called as
     `watch(kind, conversation, fields)` with every event as it is recorded. `operator`, `purpose`, `retain`: who asks,
     for what, and the day until which the run is to be kept, such as "2030-12-31"; recorded where they are given.
+    `memo`: sub-calls that were answered before are taken from the store beside the index, and new ones kept there.
 
     Raises RlmError or IndexStoreError: one sentence.
     """
-    options = Options(route, models, limits, demands, scope, runs, watch, operator, purpose, retain)
+    options = Options(route, models, limits, demands, scope, runs, watch, operator, purpose, retain, memo)
     check_text(question, "question")
     return run_blocking(ask_opened(ready(index, models), question, options))
 
@@ -137,12 +139,13 @@ async def ask_async(
     operator: str = "",
     purpose: str = "",
     retain: str = "",
+    memo: bool = True,
 ) -> Answer:
     """As `ask`, inside an event loop; many questions may be under way in one process.
 
     When cancelled, it stops everything it has started and closes its trace.
     """
-    options = Options(route, models, limits, demands, scope, runs, watch, operator, purpose, retain)
+    options = Options(route, models, limits, demands, scope, runs, watch, operator, purpose, retain, memo)
     check_text(question, "question")
     return await ask_opened(ready(index, models), question, options)
 
@@ -162,6 +165,7 @@ async def events(
     operator: str = "",
     purpose: str = "",
     retain: str = "",
+    memo: bool = True,
 ) -> AsyncGenerator[dict[str, object], None]:
     """The events of a run as they are recorded, each {"kind", "conversation", ...}; options and errors as for `ask`.
 
@@ -178,7 +182,7 @@ async def events(
         event: dict[str, object] = {"kind": kind, "conversation": conversation, **fields}
         loop.call_soon_threadsafe(queue.put_nowait, event)
 
-    options = Options(route, models, limits, demands, scope, runs, put, operator, purpose, retain)
+    options = Options(route, models, limits, demands, scope, runs, put, operator, purpose, retain, memo)
     check_text(question, "question")
     asking = asyncio.ensure_future(ask_opened(ready(index, models), question, options))
     asking.add_done_callback(

@@ -196,6 +196,7 @@ async def open_chat(
     operator: str = "",
     purpose: str = "",
     retain: str = "",
+    memo: bool = True,
 ) -> AsyncIterator[Chat]:
     """Open a chat over an index folder, an open index or a text file; leaving it closes its sandbox and trace.
 
@@ -207,7 +208,7 @@ async def open_chat(
     another, each question is asked by itself. What "auto" chooses for the first question is the way of all. Raises as
     `rlm.ask`.
     """
-    options = Options(route, models, limits, demands, scope, runs, watch, operator, purpose, retain)
+    options = Options(route, models, limits, demands, scope, runs, watch, operator, purpose, retain, memo)
     async with chat_over(index, options) as chat:
         yield chat
 

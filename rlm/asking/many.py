@@ -110,6 +110,7 @@ async def ask_many(
     operator: str = "",
     purpose: str = "",
     retain: str = "",
+    memo: bool = True,
 ) -> AsyncGenerator[Outcome, None]:
     """Each outcome as it comes, `at_once` questions at a time, in an event loop; other options are those of `rlm.ask`.
 
@@ -123,7 +124,7 @@ async def ask_many(
     nothing under way may leave more, is an outcome that was not asked. `rlm.Answers` is the file that the command
     line writes outcomes to, and goes on with. Raises as `rlm.ask`; a question that fails is an outcome with an error.
     """
-    options = Options(route, models, limits, demands, scope, runs, watch, operator, purpose, retain)
+    options = Options(route, models, limits, demands, scope, runs, watch, operator, purpose, retain, memo)
     opened = ready(index, models)
     for question in questions:
         check_scope(opened, question)

@@ -27,6 +27,8 @@ class Options:
     trace. `watch`: called as `watch(kind, conversation, fields)` with every event as it is recorded.
     `operator`, `purpose`, `retain`: who asks, for what, and the day until which the run is to be kept, such as
     "2030-12-31"; each is recorded where it is given, and does nothing else.
+    `memo`: sub-calls at temperature 0 that were answered before are taken from the store beside the index, and new ones
+    kept there (rlm/memo.py).
 
     Raises RlmError for what cannot go together.
     """
@@ -41,6 +43,7 @@ class Options:
     operator: str = ""
     purpose: str = ""
     retain: str = ""
+    memo: bool = True
 
     def __post_init__(self) -> None:
         check_fields(self, RlmError)

@@ -38,6 +38,7 @@ from rlm.loop import navigator
 from rlm.loop.budget import Budget
 from rlm.loop.recording import Journal, Recorder
 from rlm.loop.run import Run
+from rlm.memo import open_memo
 
 #: Model calls that may be under way in one process at a time, whatever the number of runs.
 PROCESS_CALLS = 64
@@ -115,7 +116,7 @@ def new_run(
         options.models,
         options.limits,
         options.demands,
-        Budget(gateway, options.limits.timeout_s),
+        Budget(gateway, options.limits.timeout_s, memo=open_memo(view.index.path) if options.memo else None),
         Journal(trace, options.watch),
         loop,
         window=options.limits.window or window(options.models.root),
@@ -128,9 +129,10 @@ def record_opening(
     choice: Choice,
     options: Options = Options(),
     parent: Mapping[str, Json] | None = None,
+    map: Mapping[str, Json] | None = None,
 ) -> None:
-    """Record the first event of a run: its question, index, models, limits, demands, route, who asks and what for, and
-    of a fork its `parent`, as RunOpened has it."""
+    """Record the first event of a run: its question, index, models, limits, demands, route, who asks and what for, of a
+    fork its `parent`, and of a run that is one map what that asks, as RunOpened has it."""
     opened = RunOpened(
         question=question,
         index={
@@ -154,6 +156,7 @@ def record_opening(
         versions=versions(),
         window=run.window,
         parent=parent,
+        map=map,
     )
     run.journal.record("0", opened)
 

@@ -21,6 +21,7 @@ from index_store.terminal import brief, count
 from rlm.audit.envelope import opened
 from rlm.audit.events import AMOUNT, CONTEXT_CHARS, RecordedEvent, is_taken
 from rlm.audit.likeness import SAME_WORDS, same_words
+from rlm.audit.maps import map_in_words
 from rlm.gateway.types import Usage
 
 #: Conversations that may be under way together; the engine opens 500 at a time in each of a few.
@@ -109,7 +110,7 @@ class Talk:
     that its code wrote in so many words; `printed`: what its last cell did; `computed`: code may have computed
     another. `said`: the digests of its replies; `has_words`: its answer has some. `free_s`: when its last call or
     cell ended; `called_s`: when it last called. `searched`: the run has searched by itself, and not gone on. `map`: the
-    map under way; `reduction`: the one under way.
+    map under way; `mapped`: what came of the last. `reduction`: the one under way.
     """
 
     call: Asked | None = None
@@ -131,6 +132,7 @@ class Talk:
     end: "Ending" = field(default_factory=lambda: Ending())
     map: "Mapped | None" = None
     reduction: "Reduction | None" = None
+    mapped: str = ""
     told: str | None = None
     printed: str = ""
     computed: bool = False
@@ -507,6 +509,18 @@ def attempts_add_up(story: Story, event: RecordedEvent) -> str:
     return ""
 
 
+def stored_cost_nothing(story: Story, event: RecordedEvent) -> str:
+    """What came from the store, or in a fork from the record, was not asked for: no attempt was made, and nothing paid.
+    The store has sub-calls alone."""
+    if not event["cached"]:
+        return ""
+    if event.get("attempts") or Usage(**event["usage"]) != Usage():
+        return "the reply is said to come from the store, and to have been asked for"
+    if event["conversation"] == "0" and "parent" not in story.opened:
+        return "the reply to the root is said to come from the store, which has those to sub-calls"
+    return ""
+
+
 def children_cost_what_they_used(story: Story, event: RecordedEvent) -> str:
     """The usage of children is the sum of their calls, and of all below them."""
     if story.talks["0"].counted_anew:  # earlier conversations had the same names
@@ -607,8 +621,12 @@ def visit_gave_what_it_counts(story: Story, event: RecordedEvent) -> str:
 
 
 def answer_is_what_was_said(story: Story, event: RecordedEvent) -> str:
-    """Where code wrote the answer in so many words, or a single call gave it, the answer is that."""
+    """Where code wrote the answer in so many words, or a single call gave it, the answer is that; of a run that is one
+    map it says what came of that."""
     talk, content = story.talks[event["conversation"]], event["content"]
+    if "map" in story.opened:
+        is_it = content == talk.mapped or is_taken(event, "content")
+        return "" if is_it else "the answer is not what came of the map"
     if talk.call or talk.scan:
         return "the answer is given before the last call or cell has ended"
     if event["stop"] in ("answer", "unmet") and not talk.said:
@@ -635,6 +653,8 @@ def stop_is_what_happened(story: Story, event: RecordedEvent) -> str:
     """What ends by an answer was stopped by no limit, and has it from a cell of the loop, or from a call; what ends by
     a limit has reached it."""
     end, stop = story.talks[event["conversation"]].end, event["stop"]
+    if "map" in story.opened:
+        return ""
     said = f"it is said to have ended by {brief(stop)}"
     # The one call that is kept back for the end may meet another limit.
     last_calls = ("budget", "timeout") if end.limit != "timeout" else ()
@@ -741,7 +761,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         assistant_said_it,
         output_is_shown,
     ),
-    "model_answered": (is_under_way, call_was_begun, caps_hold, attempts_add_up),
+    "model_answered": (is_under_way, call_was_begun, caps_hold, attempts_add_up, stored_cost_nothing),
     "model_failed": (is_under_way, call_was_begun, caps_hold, attempts_add_up),
     "code_scanned": (is_under_way, cell_is_next),
     "code_run": (is_under_way, cell_was_scanned),
@@ -892,7 +912,8 @@ def _rows_answered(story: Story, event: RecordedEvent) -> None:
 
 
 def _map_returned(story: Story, event: RecordedEvent) -> None:
-    story.talks[event["conversation"]].map = None
+    talk = story.talks[event["conversation"]]
+    talk.map, talk.mapped = None, map_in_words(event)
 
 
 def _reduce_called(story: Story, event: RecordedEvent) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
-from index_store.terminal import count, one_line, percent, visible
+from index_store.terminal import count, one_line, visible
 from rlm.audit.attempts import (
     as_sent,
     attempts_in_words,
@@ -21,6 +21,7 @@ from rlm.audit.claims import claims_of, differences, in_words, marked, tally
 from rlm.audit.costs import costs, in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks
+from rlm.audit.maps import map_in_words
 from rlm.audit.pairs import Pair, pairs_of, read_by
 from rlm.audit.routing import Branch, held_to
 from rlm.audit.verify import UNVOUCHED, Verdict
@@ -294,28 +295,6 @@ def _row_answer(one: Mapping[str, Any]) -> str:
 
 def _map_returned(event: RecordedEvent) -> list[str]:
     return [f"map        {map_in_words(event)}, {event['seconds']} s"]
-
-
-def map_in_words(event: RecordedEvent) -> str:
-    """What came of a map: rows answered, without an answer, asked again, from the store; and how its readings agree."""
-    told = [f"{event['rows'] - event['failed']:,} of {count(event['rows'], 'row')} answered"]
-    told += [f"{event[name]:,} {words}" for name, words in _OF_A_MAP.items() if event[name]]
-    told += [f"{_short(name)}: {agreement_in_words(one)}" for name, one in event["agreement"].items()]
-    return ", ".join(told)
-
-
-def agreement_in_words(agreement: Any) -> str:
-    """How often two readings of a row gave the same, with the interval; '' for what says no such thing."""
-    fits = isinstance(agreement, dict) and all(
-        isinstance(agreement.get(name), int | float) for name in ("share", "low", "high", "rows")
-    )
-    if not fits:
-        return ""
-    share, low, high = (percent(agreement[name]) for name in ("share", "low", "high"))
-    return f"two readings of {agreement['rows']:,} agree in {share} ({low} to {high})"
-
-
-_OF_A_MAP = {"failed": "without an answer", "asked_again": "asked again", "stored": "from the store"}
 
 
 def _reduce_called(event: RecordedEvent) -> list[str]:

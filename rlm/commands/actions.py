@@ -10,6 +10,15 @@ from rlm.limits import RUNS
 A_RUN = f"{RUNS}/20260101-120000-who"
 
 
+def add_memo_option(command: Any) -> None:
+    """The option of a command that asks models."""
+    command.add_argument(
+        "--no-memo",
+        action="store_true",
+        help="ask every sub-call anew, and keep nothing in INDEX.memo.sqlite, where those that were answered are kept",
+    )
+
+
 def trace_parser(commands: Any) -> None:
     trace = add_command(
         commands,
@@ -324,6 +333,7 @@ def _replay_options(replay: argparse.ArgumentParser) -> None:
     ):
         fork.add_argument(name, type=kind, metavar="N", help=f"as {name} of rlm ask")
     fork.add_argument("--allow-unpriced", action="store_true", help="as that of rlm ask")
+    add_memo_option(fork)
 
 
 def review_parser(commands: Any) -> None:

@@ -91,6 +91,7 @@ def _ask_those_left(
             operator=o.operator,
             purpose=o.purpose,
             retain=o.retain,
+            memo=o.memo,
         )
         try:
             async for outcome in asking:

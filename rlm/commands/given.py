@@ -15,6 +15,7 @@ from rlm.gateway.naming import Named, named_by
 from rlm.limits import MOST, Limits, Models
 
 EACH = ("usd", "tokens", "calls")
+A_DAY = 86_400.0  # in seconds
 #: The limit that each option of the command line sets.
 _LIMITS = {
     "max_usd": "usd",
@@ -36,7 +37,7 @@ _LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The arguments of `rlm ask`, `chat` or `shell`. `questions`: of `rlm ask`, one or those of a file; else none."""
+    """The arguments of a command that asks. `questions`: of `rlm ask`, one or those of a file; else none."""
 
     models: Models
     limits: Limits
@@ -146,4 +147,6 @@ def limits_of(args: argparse.Namespace) -> Limits:
     limits = {name: value for name, value in values.items() if value is not None}
     if getattr(args, "questions", None) is not None:
         limits.setdefault("calls", None)  # without a cap on all together, each question has its own
+    if args.command == "map":  # as many calls as its rows need, and as much time
+        limits = {"calls": None, "timeout_s": A_DAY} | limits
     return Limits(**limits)

@@ -8,7 +8,8 @@ from typing import Any, TextIO
 
 from index_store.terminal import count, one_line, say, spelled, styled
 from rlm.audit.attempts import attempts_in_words, failure_in_words, is_plain
-from rlm.audit.timeline import BY_THE_RUN, map_in_words, plan_in_words, reduced_in_words, rejection
+from rlm.audit.maps import map_in_words
+from rlm.audit.timeline import BY_THE_RUN, plan_in_words, reduced_in_words, rejection
 from rlm.gateway.types import Usage
 from rlm.loop.recording import Watch, unwatched
 

@@ -16,7 +16,8 @@ def options_of(args: argparse.Namespace, given: Given, watch: Watch = unwatched)
     runs = Path(getattr(args, "runs", Options().runs))
     route: Route = getattr(args, "route", "rlm")
     account = account_of(args)
-    return Options(route, given.models, given.limits, demands, given.scope, runs, watch, **account)
+    memo = not args.no_memo
+    return Options(route, given.models, given.limits, demands, given.scope, runs, watch, **account, memo=memo)
 
 
 def account_of(args: argparse.Namespace) -> dict[str, str]:

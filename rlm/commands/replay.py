@@ -36,7 +36,16 @@ def _fork(args: argparse.Namespace) -> int:
     models, window = named_models(args, args.model, args.child_model)
     caps = replace(limits_of(args), window=window)
     with live(sys.stderr, quiet=args.quiet) as watch:
-        answer = fork(args.run_folder, args.index, args.turn, models, args.output, caps=caps, watch=watch)
+        answer = fork(
+            args.run_folder,
+            args.index,
+            args.turn,
+            models,
+            args.output,
+            caps=caps,
+            watch=watch,
+            memo=not args.no_memo,
+        )
     print_json(answer.as_json()) if args.json else say(as_text(answer))
     return exit_code(answer)
 

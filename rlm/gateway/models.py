@@ -1,6 +1,8 @@
 """What is known of a model by its name: who serves it, which key it needs, what it costs, how much it reads."""
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
@@ -12,6 +14,10 @@ from rlm.gateway.offline.registry import PREFIX, find_handler
 # Servers that people run themselves: litellm lists them at no price or not at all, and their calls are free.
 _LOCAL = frozenset({"offline", "ollama", "ollama_chat", "lm_studio", "llamafile"})
 _HAVE_DEFAULT_ADDRESS = frozenset({"ollama", "ollama_chat"})
+#: Variables of the environment by which litellm learns where a provider is.
+_ADDRESS = re.compile(r"(?:API_BASE|BASE_URL|API_URL|ENDPOINT(?:_URL)?|REGION(?:_NAME)?|LOCATION)\Z")
+#: Whose marks on a prompt litellm hands on: that what stands before them may be kept, and read again for less.
+_MARKED = frozenset({"anthropic", "bedrock", "bedrock_converse", "vertex_ai"})
 _given: dict[str, tuple[float, float]] = {}  # prices that the user has told, by model
 
 
@@ -59,6 +65,25 @@ def provider_of(model: str) -> str:
             f"such as openai/gpt-5-mini, ollama/llama3 or offline/extractive"
         ) from error
     return str(provider)
+
+
+@our_settings()
+def addresses() -> dict[str, str]:
+    """All that says where models are called: each provider has a variable of its own, and one too many does no harm
+    where answers are told apart by them."""
+    named = {name: value for name, value in os.environ.items() if _ADDRESS.search(name)}
+    everywhere = getattr(litellm(), "api_base", None)
+    return named | ({"": str(everywhere)} if everywhere else {})
+
+
+@our_settings()
+def takes_marks(model: str) -> bool:
+    """Whether the model's provider keeps the beginning of a prompt only where a mark says so, as Anthropic's do."""
+    return (
+        "claude" in model
+        and provider_of(model) in _MARKED
+        and bool(litellm().utils.supports_prompt_caching(model=model))
+    )
 
 
 def price(model: str, prompt_tokens: int, completion_tokens: int, raw: Any = None) -> float | None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from index_store.types import Json
@@ -10,6 +10,8 @@ from rlm.gateway.gateway import Gateway, Tell
 from rlm.gateway.ledger import Caps, Ledger, Reservation
 from rlm.gateway.models import price
 from rlm.gateway.types import Reply, Request, Usage
+from rlm.mapping.types import Values, Wanted
+from rlm.memo import Memo
 
 #: Sizes of the call that is set aside for a last answer, as (prompt, reply) tokens. The first is taken that needs at
 #: most one part in LAST_PART of what is left under each cap.
@@ -24,13 +26,14 @@ class Budget:
 
     `gateway`: makes the model calls and charges them to its ledger. `timeout_s`: wall clock of the whole run. `last`:
     the reservation for one last answer when all else is spent; None where there is none. `began`: when the clock
-    started, in seconds of `time.monotonic`.
+    started, in seconds of `time.monotonic`. `memo`: has what was answered before; None for a run that asks everything.
     """
 
     gateway: Gateway
     timeout_s: float
     last: Reservation | None = None
     began: float = field(default_factory=time.monotonic)
+    memo: Memo | None = None
     _used: dict[str, Usage] = field(default_factory=dict)
 
     @property
@@ -67,6 +70,24 @@ class Budget:
     ) -> Reply:
         """Make one call of a conversation, as `Gateway.complete`."""
         return await self.gateway.complete(request, held, tell)
+
+    async def recall(self, conversation: str, keys: Sequence[str]) -> list[Json]:
+        """What the store has for each key, None for what is to be asked, for a conversation that is about to ask."""
+        return await asyncio.to_thread(self.memo.recall, keys) if self.memo else [None] * len(keys)
+
+    async def recall_rows(self, conversation: str, wanted: Sequence[Wanted]) -> list[Values | None]:
+        """What the store has of the answers that a map wants; None for a row that is to be asked."""
+        stored = await self.recall(conversation, [one.key for one in wanted])
+        return [values if isinstance(values, dict) else None for values in stored]
+
+    async def keep(self, conversation: str, values: Mapping[str, Json]) -> None:
+        """Keep what a conversation was answered, by its keys."""
+        if self.memo:
+            await asyncio.to_thread(self.memo.keep, values)
+
+    def trouble(self, conversation: str) -> str:
+        """Why the store is not used any more, as `Memo.trouble`, for a conversation that has just used it."""
+        return self.memo.trouble() if self.memo else ""
 
     def worsts(self, conversation: str, requests: Sequence[Request]) -> list[Usage]:
         """What each of several calls of a conversation may use at most, as `Gateway.worst`."""

@@ -21,11 +21,12 @@ from rlm.gateway.ledger import Reservation
 from rlm.gateway.types import Message, Reply, Request, Usage
 from rlm.loop import checks
 from rlm.loop.checks import Refused
+from rlm.loop.mapped import HOLDS, Rows, filtered, map_in, result, rows_given, task_of
 from rlm.loop.marking import marked, pieces
 from rlm.loop.reduced import gather, reduce_in, reduction_of
 from rlm.loop.run import Run
 from rlm.loop.verbs import Passage, Verbs
-from rlm.mapping.types import Prompt
+from rlm.mapping.types import Mapped, MappingError, Prompt
 from rlm.prompts import refusals
 
 T = TypeVar("T")
@@ -33,6 +34,8 @@ T = TypeVar("T")
 NAMES = (
     "llm_query",
     "llm_query_batched",
+    "llm_map",
+    "llm_filter",
     "llm_reduce",
     "rlm_query",
     "rlm_query_batched",
@@ -167,6 +170,37 @@ class Calls:
         # An error is never text, so that no code takes it for an answer.
         return [{"error": str(r)} if isinstance(r, GatewayError) else r for r in results]
 
+    async def _llm_map(
+        self,
+        question: str,
+        rows: Json,
+        fields: Json,
+        model: str | None = None,
+        sure: float = 0.0,
+        strong: Json = None,
+        pack_tokens: int | None = None,
+    ) -> Json:
+        if not isinstance(fields, Mapping):
+            raise Refused(refusals.FIELDS.format(value=brief(fields)))
+        return result(
+            *await self._mapped("llm_map", question, rows, fields, model, sure, strong, pack_tokens)
+        )
+
+    async def _llm_filter(
+        self,
+        condition: str,
+        rows: Json,
+        model: str | None = None,
+        sure: float = 0.0,
+        strong: Json = None,
+        pack_tokens: int | None = None,
+    ) -> Json:
+        return filtered(
+            *await self._mapped(
+                "llm_filter", condition, rows, {HOLDS: "yes/no"}, model, sure, strong, pack_tokens
+            )
+        )
+
     async def _llm_reduce(
         self,
         question: str,
@@ -210,36 +244,74 @@ class Calls:
         prompts = await asyncio.to_thread(self._marked, texts)
         messages = [_messages(text, blocks) for text, blocks in zip(prompts, passages, strict=True)]
         requests = [self._request(model, m) for m in messages]
-        return [
-            one if isinstance(one, GatewayError) else one.text
-            for _, one in await self._ask_each(verb, texts, requests)
-        ]
+        stored = await self.run.recall(self.conversation, requests)
+        replies = await self._ask_each(verb, texts, requests, stored)
+        return [one if isinstance(one, str | GatewayError) else one.text for _, one in replies]
 
     async def ask_packs(self, verb: str, prompts: Sequence[Prompt]) -> list[tuple[str, Reply | GatewayError]]:
         """The reply to each prompt of a map or a reduction, with the conversation that asked it. Raises OverBudget, and
         asks for none, where they do not all fit."""
-        requests = [Request(one.model, one.messages, one.max_tokens) for one in prompts]
-        return await self._ask_each(verb, [one.messages[-1]["content"] for one in prompts], requests)
+        options = {one.model: self.run.models.sub_call_options(one.model) for one in prompts}
+        requests = [
+            Request(one.model, one.messages, one.max_tokens, options=options[one.model]) for one in prompts
+        ]
+        replies = await self._ask_each(verb, [one.messages[-1]["content"] for one in prompts], requests)
+        return [(child, one) for child, one in replies if not isinstance(one, str)]
 
     async def _ask_each(
-        self, verb: str, texts: list[str], requests: Sequence[Request]
-    ) -> list[tuple[str, Reply | GatewayError]]:
-        """Make all calls side by side, each in a conversation of its own, or none where they do not fit the budget."""
-        with self._reserved(await asyncio.to_thread(self._worsts, requests)) as reservations:
+        self,
+        verb: str,
+        texts: list[str],
+        requests: Sequence[Request],
+        stored: Sequence[str | None] | None = None,
+    ) -> list[tuple[str, Reply | str | GatewayError]]:
+        """Make all calls side by side, each in a conversation of its own, or none where they do not fit the budget.
+
+        `stored`: the replies that the store has, which are not asked for; None where it is not used: of packs the
+        answers are kept row by row.
+        """
+        known = [None] * len(requests) if stored is None else stored
+        left = [request for request, text in zip(requests, known, strict=True) if text is None]
+        with self._reserved(await asyncio.to_thread(self._worsts, left)) as reservations:
             ids, began = self._child_ids(len(texts)), time.monotonic()
             cell = self._record_called(verb, texts, [None] * len(texts), ids)
-            replies = await _together(
-                [
-                    self._ask(i, request, held)
-                    for i, request, held in zip(ids, requests, reservations, strict=True)
-                ]
-            )
-        outcomes = [
-            _outcome(isinstance(one, Reply), one.text if isinstance(one, Reply) else str(one))
-            for one in replies
-        ]
-        self._record_returned(cell, verb, ids, outcomes, began)
+            held, asking = iter(reservations), list[Awaitable[Reply | GatewayError]]()
+            for child, request, text in zip(ids, requests, known, strict=True):
+                if text is None:
+                    asking.append(self._ask(child, request, next(held), is_kept=stored is not None))
+                else:
+                    self.run.record_recalled(child, request, text)
+            made = iter(await _together(asking))
+        replies = [next(made) if text is None else text for text in known]
+        self._record_returned(cell, verb, ids, list(map(_outcome_of, replies)), began)
         return list(zip(ids, replies, strict=True))
+
+    async def _mapped(
+        self,
+        verb: str,
+        question: str,
+        rows: Json,
+        fields: Mapping[str, Json],
+        model: str | None,
+        sure: float,
+        strong: Json,
+        pack_tokens: int | None,
+    ) -> tuple[Rows, Mapped]:
+        """The rows that a cell gives, and an answer for each."""
+        (words,) = await asyncio.to_thread(self._marked, [checks.text("question", question)])
+        given = await asyncio.to_thread(rows_given, self.verbs, rows)
+        other = (
+            self.run.models.root
+            if strong is True
+            else None
+            if strong in (None, False)
+            else self._model(strong)
+        )
+        try:
+            task = task_of(self.run, words, fields, self._model(model), other, sure, pack_tokens)
+            return given, (await map_in(self, verb, task, given)).mapped
+        except MappingError as e:
+            raise Refused(str(e)) from e
 
     def _model(self, named: Json) -> str:
         """The model that answers a sub-call: one of the run's own, whatever a cell names. Raises Refused."""
@@ -257,7 +329,8 @@ class Calls:
         return [marked(text, own) for text in texts]
 
     def _request(self, model: str, messages: Sequence[Message]) -> Request:
-        return Request(model, tuple(messages), self.run.limits.reply_tokens)
+        options = self.run.models.sub_call_options(model)
+        return Request(model, tuple(messages), self.run.limits.reply_tokens, options=options)
 
     def _worsts(self, requests: Sequence[Request]) -> list[Usage]:
         return self.run.budget.worsts(self.conversation, requests)
@@ -286,15 +359,16 @@ class Calls:
         first, self.children = self.children + 1, self.children + count
         return [f"{self.conversation}.{i}" for i in range(first, first + count)]
 
-    async def _ask(self, child: str, request: Request, reservation: Reservation) -> Reply | GatewayError:
-        model, messages, most = request.model, list(request.messages), request.max_tokens
-        options = self.run.models.sub_call_options(model)
+    async def _ask(
+        self, child: str, request: Request, reservation: Reservation, *, is_kept: bool
+    ) -> Reply | GatewayError:
         try:
-            return await self.run.ask(
-                child, model, messages, len(messages), most, reservation, options=options
-            )
+            reply = await self.run.make(child, request, len(request.messages), reservation)
         except GatewayError as e:
             return e
+        if is_kept:
+            await self.run.keep(child, request, reply)
+        return reply
 
     def _passages(self, places: Sequence[Json]) -> list[list[Passage]]:
         """The passages of each prompt, checked to be small enough alone and together, and not yet read."""
@@ -369,6 +443,12 @@ async def _together(calls: Sequence[Awaitable[T]]) -> list[T]:
             task.cancel()
         if unfinished:
             await asyncio.wait(unfinished)
+
+
+def _outcome_of(reply: Reply | str | GatewayError) -> ChildResult:
+    return _outcome(
+        not isinstance(reply, GatewayError), reply.text if isinstance(reply, Reply) else str(reply)
+    )
 
 
 def _outcome(ok: bool, text: str) -> ChildResult:

@@ -2,37 +2,57 @@
 
 import hashlib
 import json
+import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import asdict, astuple, dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+import index_store.rows
+from index_store.terminal import brief
 from index_store.types import Json, Span
 from rlm.audit.kinds import MapCalled, MapReturned, RowsAnswered, RowsRecalled
+from rlm.gateway.blocks import block_name
 from rlm.gateway.errors import OverBudget
+from rlm.gateway.models import addresses, window
+from rlm.gateway.offline import PREFIX
 from rlm.gateway.types import Reply
-from rlm.loop.recording import Journal
+from rlm.loop.checks import Refused
+from rlm.loop.run import Run
+from rlm.loop.verbs import Verbs
 from rlm.mapping import mapping
+from rlm.mapping.certainty import count_values
+from rlm.mapping.fields import as_spec, parse_fields
 from rlm.mapping.types import (
     Agreement,
     Answer,
     Forgetful,
     Mapped,
-    Memo,
     Plan,
     Progress,
     Prompt,
+    Reader,
     Reading,
     Task,
+    Value,
     Values,
     Wanted,
 )
+from rlm.prompts import refusals
 
 if TYPE_CHECKING:
     from rlm.loop.calls import Calls
 
 #: Rows in one event of answers.
 TOLD_ROWS = 1_000
+#: Rows that a cell maps at once: a frame to its worker holds so many values and no more.
+MAP_ROWS = 50_000
+#: How a node, or chunks that follow one another, are named.
+NODE = re.compile(r"L\d+-\d+(?:\.\.L\d+-\d+)?", re.ASCII)
+#: The field by which a filter asks of each row whether its condition holds.
+HOLDS = "holds"
+#: The share of a model's window that the rows of a pack may fill, where it is small.
+OF_WINDOW = 0.4
 
 
 class Rows(Protocol):
@@ -48,6 +68,51 @@ class Rows(Protocol):
 
     def text(self, row: int, /) -> str:
         """The text of a row."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """Rows of the index."""
+
+    rows: index_store.rows.Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def id(self, row: int) -> str:
+        """Of a chunk the id of its node, else the document and the characters."""
+        return block_name(self.rows[row].id)
+
+    def span(self, row: int) -> Span | None:
+        """Where a row stands."""
+        return self.rows[row].span
+
+    def text(self, row: int) -> str:
+        """The text of a row."""
+        return self.rows.text(row)
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Rows that a cell names one by one."""
+
+    verbs: Verbs
+    named: Sequence[tuple[str, Span]]
+
+    def __len__(self) -> int:
+        return len(self.named)
+
+    def id(self, row: int) -> str:
+        """What the cell calls it: a node, else the document and the characters."""
+        return self.named[row][0]
+
+    def span(self, row: int) -> Span | None:
+        """Where a row stands."""
+        return self.named[row][1]
+
+    def text(self, row: int) -> str:
+        """The text of a row."""
+        return self.verbs.index.span_text(self.named[row][1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +137,77 @@ class Texts:
         return self.texts[row]
 
 
+def rows_given(verbs: Verbs, rows: Json) -> Rows:
+    """The rows that a cell gives: what `context.rows` gave it or a part of that, a list of such rows or of nodes, or a
+    list of texts. Raises Refused."""
+    if isinstance(rows, Mapping):
+        return _few(Selected(verbs.selected(rows)))
+    if not isinstance(rows, list | tuple):
+        raise Refused(refusals.ROWS.format(value=brief(rows)))
+    if rows and all(isinstance(row, str) for row in rows) and not _are_nodes(rows):
+        return _few(Texts([str(row) for row in rows]))
+    return Spans(verbs, [verbs.placed(row) for row in _few(rows)])
+
+
+def _are_nodes(rows: Sequence[Any]) -> bool:
+    return all(NODE.fullmatch(row) for row in rows)
+
+
+T = TypeVar("T", bound=Sized)
+
+
+def _few(rows: T) -> T:
+    if len(rows) > MAP_ROWS:
+        raise Refused(refusals.MAP_ROWS.format(rows=len(rows), most=MAP_ROWS))
+    return rows
+
+
+def task_of(
+    run: Run,
+    question: str,
+    fields: Mapping[str, Json],
+    model: str,
+    strong: str | None = None,
+    sure: float = 0.0,
+    pack_tokens: int | None = None,
+    calibrate: bool | None = None,
+) -> Task:
+    """The task of a map in a run. Raises MappingError for what cannot be asked."""
+    seen = window(model)
+    readers = [None if one is None else Reader(one, _identity(run, one)) for one in (model, strong)]
+    reader, other = readers
+    assert reader is not None
+    most = run.limits.reply_tokens
+    task = Task(
+        question,
+        parse_fields(fields),
+        reader,
+        other,
+        sure,
+        reply_tokens=most,
+        window=seen,
+        calibrate=calibrate,
+    )
+    if pack_tokens is not None:
+        return replace(task, pack_tokens=pack_tokens)
+    return task if seen is None else replace(task, pack_tokens=min(task.pack_tokens, int(seen * OF_WINDOW)))
+
+
+def _identity(run: Run, model: str) -> str:
+    """What bears on the answers of a model beside its name: where it is called, and with which options."""
+    where = {} if model.startswith(PREFIX) else addresses()
+    return json.dumps([where, dict(run.models.sub_call_options(model))], sort_keys=True)
+
+
 @dataclass(slots=True)
 class Calling:
-    """The prompts of one map or reduction, as calls of a conversation. `ids`: of the conversations that made them."""
+    """The prompts of one map or reduction, as calls of a conversation. `ids`: of the conversations that made them;
+    `is_over`: a cap was met."""
 
     of: "Calls"
     verb: str
     ids: list[str] = field(default_factory=list)
+    is_over: bool = False
 
     async def ask(self, prompts: Sequence[Prompt]) -> list[Reading]:
         """A reading of each prompt. Where a wave is more than is left pays for, as much of it as that pays for."""
@@ -86,11 +215,13 @@ class Calling:
             replies = await self.of.ask_packs(self.verb, prompts)
         except OverBudget as e:
             if len(prompts) == 1:
+                self.is_over = True
                 return [Reading(error=str(e), stopped=True)]
             half = len(prompts) // 2
             first = await self.ask(prompts[:half])
             return first + await self.ask(prompts[half:])
         self.ids += [call for call, _ in replies]
+        self.is_over |= any(isinstance(reply, OverBudget) for _, reply in replies)
         return [_reading(call, reply) for call, reply in replies]
 
 
@@ -103,16 +234,15 @@ def _reading(call: str, reply: Reply | Exception) -> Reading:
 
 
 @dataclass(frozen=True, slots=True)
-class _Recorded:
-    """A memo that records what it has."""
+class Stored:
+    """The answers of earlier runs, as a conversation gets them from the store; what it gets is recorded."""
 
-    journal: Journal
+    run: Run
     conversation: str
-    memo: Memo
 
-    def recall(self, wanted: Sequence[Wanted]) -> Sequence[Values | None]:
-        """As of the memo."""
-        stored = self.memo.recall(wanted)
+    async def recall(self, wanted: Sequence[Wanted]) -> Sequence[Values | None]:
+        """The values that are stored for each, in order; None where there are none."""
+        stored = await self.run.budget.recall_rows(self.conversation, wanted)
         for turn in dict.fromkeys(one.turn for one in wanted):
             had = [
                 (one.row, values)
@@ -121,51 +251,64 @@ class _Recorded:
             ]
             for at in range(0, len(had), TOLD_ROWS):
                 rows, values = zip(*had[at : at + TOLD_ROWS], strict=True)
-                self.journal.record(self.conversation, RowsRecalled(turn=turn, rows=rows, values=values))
+                self.run.journal.record(self.conversation, RowsRecalled(turn=turn, rows=rows, values=values))
         return stored
 
-    def keep(self, answers: Mapping[str, Values]) -> None:
-        """As of the memo."""
-        self.memo.keep(answers)
+    async def keep(self, answers: Mapping[str, Values]) -> None:
+        """Keep values by their keys."""
+        await self.run.budget.keep(self.conversation, answers)
 
 
-async def map_in(
-    calls: "Calls", verb: str, task: Task, given: Mapping[str, Json], rows: Rows, memo: Memo
-) -> Mapped:
-    """Map a task over rows, recorded in the conversation that calls it. `given`: its fields, as they were written."""
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """A map that has ended. `stop`: "answer", "budget" where a cap was met, "failed" where no answer could be read."""
+
+    mapped: Mapped
+    stop: str
+
+
+async def map_in(calls: "Calls", verb: str, task: Task, rows: Rows) -> Ran:
+    """Map a task over rows, recorded in the conversation that calls it."""
     run, name, began = calls.run, calls.conversation, time.monotonic()
     texts = [rows.text(row) for row in range(len(rows))]
     called = MapCalled(
         cell=calls.cell(),
         verb=verb,
         question=task.question,
-        columns=given,
+        columns=as_spec(task.fields),
         rows=len(rows),
         rows_sha256=_digest(rows, texts),
         model=task.reader.model,
-        plan=planned(mapping.plan(task, texts, Forgetful())),
+        plan=planned(await mapping.plan(task, texts, Forgetful())),
         strong=None if task.strong is None else task.strong.model,
         sure=task.sure or None,
     )
     run.journal.record(name, called)
     calling = Calling(calls, verb)
-    mapped = await mapping.map_rows(task, texts, calling.ask, _Recorded(run.journal, name, memo), _untold)
+    mapped = await mapping.map_rows(task, texts, calling.ask, Stored(run, name), _untold)
     for first in range(0, len(rows), TOLD_ROWS):
         answers = mapped.answers[first : first + TOLD_ROWS]
         told = [_told(rows.id(row), one) for row, one in enumerate(answers, first)]
         run.journal.record(name, RowsAnswered(first=first, answers=told))
     returned = MapReturned(
-        rows=len(rows),
-        failed=sum(bool(one.error) for one in mapped.answers),
-        asked_again=mapped.progress.asked_again,
-        stored=sum(one.stored for one in mapped.answers),
+        **figures(mapped),
         calls=len(calling.ids),
-        agreement={field: agreement_json(one) for field, one in mapped.agreement.items()},
         usage=run.budget.used(calling.ids),
         seconds=round(time.monotonic() - began, 3),
     )
     run.journal.record(name, returned)
-    return mapped
+    return Ran(mapped, "budget" if calling.is_over else "failed" if mapped.stopped else "answer")
+
+
+def figures(mapped: Mapped) -> dict[str, Any]:
+    """How many rows a map answered, and how its readings agree, as a trace has it."""
+    return {
+        "rows": len(mapped.answers),
+        "failed": sum(bool(one.error) for one in mapped.answers),
+        "asked_again": mapped.progress.asked_again,
+        "stored": sum(one.stored for one in mapped.answers),
+        "agreement": {field: agreement_json(one) for field, one in mapped.agreement.items()},
+    }
 
 
 def _untold(progress: Progress) -> None:
@@ -200,15 +343,47 @@ def agreement_json(agreement: Agreement) -> dict[str, Json]:
     return {name: round(value, 4) for name, value in asdict(agreement).items()}
 
 
-def columns(rows: Rows, mapped: Mapped) -> dict[str, Any]:
-    """The answers of a map in columns, as a worker is given them: a list of objects would be too many values."""
-    spans = [rows.span(row) for row in range(len(rows))]
-    named: dict[str, list[Json]] = {"row": [rows.id(row) for row in range(len(rows))]}
+def columns(rows: Rows, mapped: Mapped, which: Sequence[int] | None = None) -> dict[str, Json]:
+    """The answers of a map in columns, as a worker is given them: a list of objects would be too many values. `which`:
+    of these rows alone."""
+    listed = range(len(rows)) if which is None else which
+    named: dict[str, list[Json]] = {"row": [rows.id(row) for row in listed]}
+    spans = [rows.span(row) for row in listed]
     if any(span is not None for span in spans):
         named |= {
             "doc": [None if span is None else span.doc for span in spans],
             "start": [None if span is None else span.start for span in spans],
             "end": [None if span is None else span.end for span in spans],
         }
-    fields = {field.name: [one.values.get(field.name) for one in mapped.answers] for field in mapped.fields}
-    return named | fields | {"error": [one.error or None for one in mapped.answers]}
+    answers = [mapped.answers[row] for row in listed]
+    fields = {field.name: [one.values.get(field.name) for one in answers] for field in mapped.fields}
+    return named | fields | {"error": [one.error or None for one in answers]}
+
+
+def result(rows: Rows, mapped: Mapped) -> dict[str, Json]:
+    """What a worker is given of a map: its columns, how its readings agree, and the interval of each count."""
+    counted = [field.name for field in mapped.fields if field.kind != "text" and mapped.agreement]
+    return {
+        "columns": columns(rows, mapped),
+        "agreement": {field: agreement_json(one) for field, one in mapped.agreement.items()},
+        "intervals": {
+            name: {_written(value): list(astuple(one)) for value, one in count_values(mapped, name).items()}
+            for name in counted
+        },
+    }
+
+
+def _written(value: Value) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def filtered(rows: Rows, mapped: Mapped) -> dict[str, Json]:
+    """What a worker is given of a filter: the rows for which it holds, and those without an answer."""
+    answers = list(enumerate(mapped.answers))
+    holds = columns(rows, mapped, [row for row, one in answers if one.values.get(HOLDS) is True])
+    return {
+        "columns": {name: column for name, column in holds.items() if name not in (HOLDS, "error")},
+        "failed": columns(rows, mapped, [row for row, one in answers if one.error]),
+        "agreement": {field: agreement_json(one) for field, one in mapped.agreement.items()},
+        "intervals": {},
+    }

@@ -24,10 +24,11 @@ from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.gateway import charged
 from rlm.gateway.ledger import Reservation
 from rlm.gateway.models import not_sent
-from rlm.gateway.types import Attempt, Message, Reply, Request, Served
+from rlm.gateway.types import Attempt, Message, Reply, Request, Served, Usage
 from rlm.limits import Limits, Models
 from rlm.loop.budget import Budget
 from rlm.loop.recording import Journal
+from rlm.memo import is_repeatable, is_whole, reply_key
 from rlm.sandbox import SandboxLimits, Session
 from rlm.sandbox.types import Serve
 
@@ -112,23 +113,16 @@ class Run:
         the call; without it the gateway reserves. `options`, `response_format`: see Request. Raises GatewayError,
         OverBudget among them.
         """
-        (call,) = self.call_ids(1)
         request = Request(
             model, tuple(messages), max_tokens, options=options, response_format=response_format
         )
-        parameters = request.parameters
-        asked = ModelAsked(
-            call=call,
-            model=model,
-            messages=messages[len(messages) - new :],
-            conversation_messages=len(messages),
-            max_tokens=max_tokens,
-            temperature=parameters.pop("temperature"),
-            parameters=parameters or None,
-        )
-        if untaken := not_sent(model, options):
-            self.journal.note_once(conversation, untaken)
-        self.journal.record(conversation, asked)
+        return await self.make(conversation, request, new, reservation)
+
+    async def make(
+        self, conversation: str, request: Request, new: int, reservation: Reservation | None = None
+    ) -> Reply:
+        """As `ask`, for a request."""
+        call, model = self._record_asked(conversation, request, new), request.model
         attempts, began = list[Attempt](), time.monotonic()
         try:
             reply = await self.budget.complete(conversation, request, reservation, attempts.append)
@@ -154,6 +148,58 @@ class Run:
             self.journal.note_once(conversation, NO_COUNTS.format(model=model))
         self._tell_passed(conversation)
         return reply
+
+    def _record_asked(self, conversation: str, request: Request, new: int) -> int:
+        """Record what is asked, and give the number of the call."""
+        (call,), parameters = self.call_ids(1), request.parameters
+        asked = ModelAsked(
+            call=call,
+            model=request.model,
+            messages=request.messages[len(request.messages) - new :],
+            conversation_messages=len(request.messages),
+            max_tokens=request.max_tokens,
+            temperature=parameters.pop("temperature"),
+            parameters=parameters or None,
+        )
+        if untaken := not_sent(request.model, request.options):
+            self.journal.note_once(conversation, untaken)
+        self.journal.record(conversation, asked)
+        return call
+
+    # -- what was answered before ------------------------------------------------------------------------
+
+    async def recall(self, conversation: str, requests: Sequence[Request]) -> list[str | None]:
+        """The text of each reply that the store has, for a conversation that is about to make these requests."""
+        if not all(map(is_repeatable, requests)):
+            return [None] * len(requests)
+        keys = await asyncio.to_thread(lambda: [reply_key(request) for request in requests])
+        texts = await self.budget.recall(conversation, keys)
+        self._tell_trouble(conversation)
+        return [text if isinstance(text, str) else None for text in texts]
+
+    async def keep(self, conversation: str, request: Request, reply: Reply) -> None:
+        """Keep a reply that may be given again."""
+        if is_repeatable(request) and is_whole(reply):
+            await self.budget.keep(conversation, {reply_key(request): reply.text})
+            self._tell_trouble(conversation)
+
+    def record_recalled(self, conversation: str, request: Request, text: str) -> None:
+        """Record a call that is not made, as the store has its reply: it costs nothing."""
+        call = self._record_asked(conversation, request, len(request.messages))
+        answered = ModelAnswered(
+            call=call,
+            model=request.model,
+            text=text,
+            usage=Usage(),
+            finish_reason="stop",
+            seconds=0.0,
+            cached=True,
+        )
+        self.journal.record(conversation, answered)
+
+    def _tell_trouble(self, conversation: str) -> None:
+        if trouble := self.budget.trouble(conversation):
+            self.journal.note_once(conversation, trouble)
 
     def _tell_passed(self, conversation: str) -> None:
         """Record that a reply passed a cap, and by how much, once for each call that left it so."""

@@ -155,6 +155,17 @@ class Verbs:
         about, text = self.index.place(span) if span else "", "".join(map(self.index.text_at, place))
         return Block(self.index.piece_id(place), text, about)
 
+    def placed(self, row: Json) -> tuple[str, Span]:
+        """What a row that a cell names is called, and where it is: a node, or a dict with a document and characters.
+        Raises Refused."""
+        place = self._passage(checks.node_of(row)).place
+        if isinstance(place, Span):
+            return block_name(f"{place.doc} {place.start}-{place.end}"), place
+        first, last = self.index.span_at(place[0]), self.index.span_at(place[-1])
+        if first is None or last is None:
+            raise Refused(refusals.ROW_NODE.format(node=self.index.id_of(place[0])))
+        return self.index.piece_id(place), Span(first.doc, first.start, last.end)
+
     def branch(self, under: Json) -> str | None:
         """The id of the branch to look under: `under`, or the view's, None for all. Raises Refused outside the view."""
         return self.view.under if under is None else self.index.id_of(self._number(under))

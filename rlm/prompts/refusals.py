@@ -23,6 +23,12 @@ OFFSETS = "start and end are whole numbers of characters, found {start} and {end
 OUTSIDE_DOCUMENT = "{doc} has characters 0 to {chars}, asked for {start} to {end}"
 SLICE = "a slice has two places, 0 or more, found {start} and {end}"
 READ_ITEM = 'read takes a node, or a list of nodes such as ["L0-00012", "L0-00013"]'
+ROWS = (
+    "rows are what context.rows(...) gives, a list of such rows or nodes, or a list of texts, found {value}"
+)
+ROW_NODE = "{node} is a summary, and a row is a text of the documents; give its leaves"
+MAP_ROWS = "{rows:,} rows in one map, at most {most:,}; map a slice of them, such as rows[:{most}]"
+FIELDS = 'fields say what each row is asked for, such as {{"label": ["spam", "ham"]}}, found {value}'
 NO_CELL = "there are cells 1 to {cells}, found {value}"
 MODEL = "sub-calls are answered by {models}, found model={value}; leave it out"
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,7 @@ from rlm.limits import Limits, Models
 from rlm.loop.budget import Budget
 from rlm.loop.recording import Journal, Watch, unwatched
 from rlm.loop.run import Run
+from rlm.memo import open_memo
 
 _POLL_S = 0.02
 _CAPS = (
@@ -71,6 +72,18 @@ class ForkedBudget(RecordedBudget):
     def passed(self, conversation: str) -> str:
         """Which cap was passed."""
         return (Budget if self.script.is_live else RecordedBudget).passed(self, conversation)
+
+    async def recall(self, conversation: str, keys: Sequence[str]) -> list[Json]:
+        """What the record has from the store, or the store itself."""
+        return await (Budget if self.script.is_live else RecordedBudget).recall(self, conversation, keys)
+
+    async def keep(self, conversation: str, values: Mapping[str, Json]) -> None:
+        """Keep what was answered live."""
+        await (Budget if self.script.is_live else RecordedBudget).keep(self, conversation, values)
+
+    def trouble(self, conversation: str) -> str:
+        """Why the store is not used any more."""
+        return (Budget if self.script.is_live else RecordedBudget).trouble(self, conversation)
 
     def worsts(self, conversation: str, requests: Sequence[Request]) -> list[Usage]:
         """What calls may use at most."""
@@ -155,12 +168,14 @@ def fork(
     *,
     caps: Limits = Limits(),
     watch: Watch = unwatched,
+    memo: bool = True,
 ) -> Answer:
     """Do a recorded run again up to a turn of its root conversation, and go on live from there; blocks.
 
     `turn`: from 1, the first call of the root model that is made live, by `models`. `folder`: of the new run, whose
     trace names the head of this one and the turn. `caps`: on dollars, tokens, calls and time, of the live calls alone;
-    all other limits are those of the record. Raises RlmError or IndexStoreError: one sentence.
+    all other limits are those of the record. `memo`: as of `rlm.ask`, for live calls. Raises RlmError or
+    IndexStoreError: one sentence.
     """
     events = recorded_events(run)
     opened = opened_as_asked(index, events[0], anyway=False)
@@ -178,7 +193,7 @@ def fork(
     if (Path(folder) / FILE_NAME).exists():
         raise RlmError(f"{folder} holds a run already; a trace is never overwritten; name another folder")
     try:
-        return run_blocking(_forked(opened, script, turn, models, limits, Path(folder), parent, watch))
+        return run_blocking(_forked(opened, script, turn, models, limits, Path(folder), parent, watch, memo))
     finally:
         if not script.is_live and (Path(folder) / FILE_NAME).exists():
             with contextlib.suppress(OSError):  # nothing in it is more than the record
@@ -195,13 +210,15 @@ async def _forked(
     folder: Path,
     parent: dict[str, Json],
     watch: Watch,
+    memo: bool,
 ) -> Answer:
     opened, tasks = script.events[0], list[asyncio.Future[Any]]()
     loop = asyncio.get_running_loop()
     first = opened if turn > 1 else opened | {"models": models.as_json(), "window": None}
     async with gateway_for(limits) as gateway:
         with Trace.open(folder) as trace:
-            budget = ForkedBudget(gateway, limits.timeout_s, script=script)
+            store = open_memo(index.path) if memo else None
+            budget = ForkedBudget(gateway, limits.timeout_s, memo=store, script=script)
             budget.stop_by[CANCELLED] = lambda: loop.call_soon_threadsafe(
                 lambda: [t.cancel() for t in tasks[-1:]]
             )

@@ -4,7 +4,7 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,6 +23,8 @@ from rlm.loop.calls import ASKED
 from rlm.loop.ending import KEPT_BACK, NO_EVIDENCE
 from rlm.loop.run import NO_COUNTS, Opening
 from rlm.loop.single import GATHERED_CHARS
+from rlm.mapping.types import Values, Wanted
+from rlm.memo import TROUBLE
 from rlm.prompts import refusals
 from rlm.sandbox import CellResult, SandboxLimits, Session
 from rlm.sandbox.types import CallRefused, Clock, Serve
@@ -119,6 +121,44 @@ class RecordedBudget(Budget):
         found = _PASSED.search(text)
         return found[0] if found else ""
 
+    async def recall(self, conversation: str, keys: Sequence[str]) -> list[Json]:
+        """What the record has that came from the store, for the calls that it has next."""
+        event = self.script.next(conversation)
+        if _tells_trouble(event):
+            event = self.script.next(conversation, after=1)
+        if event is None or event["kind"] != "child_called" or len(event["children"]) != len(keys):
+            return [None] * len(
+                keys
+            )  # a map's are not told in the calls that it makes, but in what it recalled
+        return [self._recalled(child) for child in event["children"]]
+
+    def _recalled(self, child: str) -> str | None:
+        """The reply of a sub-call to come, where it came from the store."""
+        ends = (
+            event for event in self.script.ahead(child) if event["kind"] in ("model_answered", "model_failed")
+        )
+        end = next(ends, None)
+        return str(end["text"]) if end is not None and end.get("cached") else None
+
+    async def recall_rows(self, conversation: str, wanted: Sequence[Wanted]) -> list[Values | None]:
+        """The answers that a map had from the store, as the record tells them next."""
+        stored = dict[tuple[str, int], Values]()
+        for event in self.script.ahead(conversation):
+            if event["kind"] == "rows_recalled":
+                rows = zip(event["rows"], event["values"], strict=True)
+                stored |= {(event["turn"], row): values for row, values in rows}
+            elif not _tells_trouble(event):
+                break
+        return [stored.get((one.turn, one.row)) for one in wanted]
+
+    async def keep(self, conversation: str, values: Mapping[str, Json]) -> None:
+        """Nothing is kept of what was only taken over."""
+
+    def trouble(self, conversation: str) -> str:
+        """Why the store was not used any more, as it was noted."""
+        event = self.script.next(conversation)
+        return str(event["text"]) if event is not None and _tells_trouble(event) else ""
+
     def worsts(self, conversation: str, requests: Sequence[Request]) -> list[Usage]:
         """Nothing for each; raises Unpriced under a cap on dollars, where the record has neither these calls nor a cap
         that refused them."""
@@ -203,6 +243,11 @@ class RecordedBudget(Budget):
         """Stop the run as it was stopped then, in its event loop; `event` came of that."""
         if end := self.stop_by.get(self.script.stop(event)):
             end()
+
+
+def _tells_trouble(event: RecordedEvent | None) -> bool:
+    """Whether an event says that the store was not used any more."""
+    return event is not None and event["kind"] == "note" and str(event["text"]).startswith(TROUBLE)
 
 
 async def _forever() -> None:

@@ -22,12 +22,13 @@ from rlm.audit.check import Step
 from rlm.audit.costs import in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks, without_blocks
+from rlm.audit.maps import map_in_words
 from rlm.audit.page.beside import noted
 from rlm.audit.page.html import Html, fold, join, pre, scrolls, tag
 from rlm.audit.page.judged import TONES, judged_step
 from rlm.audit.reviewing import VERDICTS, Note
 from rlm.audit.routing import Place, held_to
-from rlm.audit.timeline import BY_THE_RUN, map_in_words, plan_in_words, reduced_in_words, rejection
+from rlm.audit.timeline import BY_THE_RUN, plan_in_words, reduced_in_words, rejection
 
 _ON_PAPER = (
     "Messages, replies as written and what verbs gave are printed only where they were opened before: they stand whole "

@@ -1,0 +1,294 @@
+"""`rlm.map_rows`: one question to every row of an index, without a root model; a run with a trace like any other."""
+
+import asyncio
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
+
+from index_store.arguments import checked
+from index_store.index import Index
+from index_store.rows import SPLITS, Split
+from index_store.terminal import brief
+from index_store.types import Json, Scope
+from index_store.view import View
+from rlm.answers.citations import Conclusion
+from rlm.answers.demands import Demands
+from rlm.asking.options import Options
+from rlm.asking.questions import check_text
+from rlm.asking.routes import Choice
+from rlm.asking.runs import gateway_for, new_folder, new_run, ready, record_closing, record_opening
+from rlm.audit.log import Trace
+from rlm.audit.maps import map_in_words
+from rlm.errors import RlmError
+from rlm.gateway.blocking import run_blocking
+from rlm.gateway.errors import GatewayError
+from rlm.gateway.models import price
+from rlm.gateway.types import Usage
+from rlm.limits import RUNS, Limits, Models, Route
+from rlm.loop.calls import Calls
+from rlm.loop.cells import record_visit
+from rlm.loop.mapped import Rows, Selected, Stored, figures, map_in, task_of
+from rlm.loop.recording import Unrecorded, Watch, unwatched
+from rlm.loop.run import Run
+from rlm.loop.verbs import Verbs
+from rlm.mapping import mapping
+from rlm.mapping.certainty import count_values
+from rlm.mapping.types import Agreement, Count, Kind, Mapped, Plan, Task, Value
+
+#: The route of a run that is one map, as its trace names it; nobody chooses it for a question.
+ROUTE = cast(Route, "table")
+WHY = "every row is asked"
+#: Kinds of fields whose values are counted.
+COUNTED: tuple[Kind, ...] = ("label", "yes/no", "YYYY", "YYYY-MM")
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What every row is asked for, and which rows. `split`: as `index_store.rows.rows_of`; `under`: only below this
+    node. `fields`: what each row is asked for, by name. `strong`: the model that reads where two readings differ;
+    `sure`: the share of rows that is read twice. `pack_tokens`: of rows in one prompt; `calibrate`: whether the size of
+    packs is tried out first, None: where there are many."""
+
+    question: str
+    fields: Mapping[str, Json]
+    split: Split = "record"
+    under: str | None = None
+    strong: str | None = None
+    sure: float = 0.0
+    pack_tokens: int | None = None
+    calibrate: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise RlmError(f"split is {brief(self.split)}; give one of {', '.join(SPLITS)}")
+
+    def as_json(self) -> dict[str, Json]:
+        """As the first event of a trace has it."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The answers of all rows, in order.
+
+    `stop`: "answer", or the limit that ended it; then rows without an answer say so. `why`: a sentence about it.
+    `failed`, `stored`: rows without an answer, and with one from the store. `agreement`: of two readings, by field.
+    `usage`, `trace`, `head`, `priced`: as of `Answer`.
+    """
+
+    rows: Rows
+    mapped: Mapped
+    stop: str
+    why: str
+    usage: Usage
+    trace: Path
+    head: str
+    priced: bool
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[dict[str, Json]]:
+        return (self.row(number) for number in range(len(self)))
+
+    def row(self, number: int) -> dict[str, Json]:
+        """The answer of a row: {"row", "doc", "start", "end"} with its fields, or with "error"."""
+        answer, span = self.mapped.answers[number], self.rows.span(number)
+        place: dict[str, Json] = (
+            {} if span is None else {"doc": span.doc, "start": span.start, "end": span.end}
+        )
+        said: Mapping[str, Json] = {"error": answer.error} if answer.error else answer.values
+        return {"row": self.rows.id(number), **place, **said}
+
+    def counts(self, field: str) -> dict[Value, Count]:
+        """How many rows have each value of a field, with the interval of one more reading (see `count_values`)."""
+        return count_values(self.mapped, field)
+
+    @property
+    def counted(self) -> list[str]:
+        """The fields whose values are few enough to count."""
+        return [field.name for field in self.mapped.fields if field.kind in COUNTED]
+
+    @property
+    def agreement(self) -> Mapping[str, Agreement]:
+        """How often two readings of a row gave a field the same value, where some were read twice."""
+        return self.mapped.agreement
+
+    @property
+    def failed(self) -> int:
+        """Rows without an answer."""
+        return sum(bool(one.error) for one in self.mapped.answers)
+
+    @property
+    def stored(self) -> int:
+        """Rows whose answer was in the store."""
+        return sum(one.stored for one in self.mapped.answers)
+
+    def as_json(self) -> dict[str, Json]:
+        """The table as the command line prints it, without its rows."""
+        return {
+            "rows": len(self),
+            "answered": len(self) - self.failed,
+            "failed": self.failed,
+            "stored": self.stored,
+            "asked_again": self.mapped.progress.asked_again,
+            "counts": {
+                name: [{"value": value, **asdict(one)} for value, one in self.counts(name).items()]
+                for name in self.counted
+            },
+            "agreement": {name: asdict(one) for name, one in self.agreement.items()},
+            "pack_tokens": self.mapped.pack_tokens,
+            "stop": self.stop,
+            "why": self.why or None,
+            "usage": asdict(self.usage),
+            "priced": self.priced,
+            "trace": str(self.trace),
+            "head": self.head,
+        }
+
+
+@checked(RlmError)
+def map_rows(
+    index: str | Path | Index,
+    question: str,
+    fields: Mapping[str, Json],
+    *,
+    split: Split = "record",
+    under: str | None = None,
+    strong: str | None = None,
+    sure: float = 0.0,
+    pack_tokens: int | None = None,
+    calibrate: bool | None = None,
+    models: Models = Models(),
+    limits: Limits = Limits(calls=None, timeout_s=86_400.0),
+    scope: Scope = Scope(),
+    runs: str | Path = RUNS,
+    watch: Watch = unwatched,
+    operator: str = "",
+    purpose: str = "",
+    retain: str = "",
+    memo: bool = True,
+) -> Table:
+    """Ask every row of an index the same question; blocks.
+
+    `fields`: what each row is asked for: a list of labels, "YYYY-MM-DD", "YYYY-MM", "YYYY", "number", "integer",
+    "yes/no" or "text". `split`: what a row is: "document", "section", "chunk", "line" or "record"; `under`: only those
+    below this node. `strong`: a model that reads the rows on which two readings differ; `sure`: the share of rows that
+    is read twice. `models`: the child model reads. `limits`: hard caps; what they left unanswered says so, and the same
+    call goes on from there. The others are as for `ask`. `memo`: rows that were answered before are not asked again.
+
+    Raises RlmError or IndexStoreError: one sentence.
+    """
+    asked = Asked(question, fields, split, under, strong, sure, pack_tokens, calibrate)
+    options = Options("auto", models, limits, Demands(), scope, runs, watch, operator, purpose, retain, memo)
+    check_text(question, "question")
+    return run_blocking(map_opened(ready(index, models), asked, options))
+
+
+async def map_opened(index: Index, asked: Asked, options: Options, folder: Path | None = None) -> Table:
+    """As `map_rows`, for an index that `ready` has opened. `folder`: of the run, where it was made before."""
+    async with gateway_for(options.limits) as gateway:
+        view = View(index, scope=options.scope)
+        folder = folder or new_folder(Path(options.runs), asked.question)
+        with Trace.open(folder) as trace:
+            run = new_run(view, options, gateway, trace, asyncio.get_running_loop())
+            tabled = await concluded_table(run, asked, options)
+            if tabled.conclusion.stop == "failed":
+                raise RlmError(f"{tabled.conclusion.error} (trace: {folder})")
+            return _table(run, tabled, folder, trace.head)
+
+
+@dataclass(frozen=True, slots=True)
+class Tabled:
+    """How a map over the rows of a run ended. `rows`, `mapped`: None where it was stopped before its end."""
+
+    conclusion: Conclusion
+    rows: Rows | None = None
+    mapped: Mapped | None = None
+
+
+def _table(run: Run, tabled: Tabled, folder: Path, head: str) -> Table:
+    c = tabled.conclusion
+    if tabled.rows is None or tabled.mapped is None:
+        raise RlmError(
+            f"stopped by {c.stop} before all rows were asked; what was answered is in the store, and the same command "
+            f"goes on from there (trace: {folder})"
+        )
+    priced = price(run.models.child, 1, 1) is not None
+    return Table(tabled.rows, tabled.mapped, c.stop, c.error, run.budget.ledger.spent, folder, head, priced)
+
+
+async def concluded_table(
+    run: Run, asked: Asked, options: Options = Options(), parent: Mapping[str, Json] | None = None
+) -> Tabled:
+    """Map between the first and the last event of the trace, which are recorded whatever happens."""
+    record_opening(run, asked.question, Choice(ROUTE, WHY), options, parent, asked.as_json())
+    tabled = Tabled(Conclusion("", (), "cancelled", "the run was cancelled"))
+    try:
+        tabled = await _tabled(run, asked)
+    except Exception as e:
+        tabled = Tabled(Conclusion("", (), "failed", f"{type(e).__name__}: {e}"))
+        raise
+    finally:
+        record_closing(run, tabled.conclusion)
+    return tabled
+
+
+async def _tabled(run: Run, asked: Asked) -> Tabled:
+    calls = _calls(run)
+    rows = await asyncio.to_thread(rows_asked, calls.verbs, asked)
+    try:
+        async with run.budget.within():
+            ran = await map_in(calls, "llm_map", _task(run, asked), rows)
+    except TimeoutError:
+        return Tabled(run.conclude("0", "", (), "timeout"))
+    except GatewayError as e:
+        return Tabled(run.conclude("0", "", (), "failed", str(e)))
+    return Tabled(
+        run.conclude("0", map_in_words(figures(ran.mapped)), (), ran.stop, ran.mapped.stopped),
+        rows,
+        ran.mapped,
+    )
+
+
+def _calls(run: Run) -> Calls:
+    """The calls of a conversation without cells."""
+    verbs = Verbs(run.index, partial(record_visit, run, "0", lambda: 0), scope=run.view.scope)
+    return Calls(run, verbs, "0", 0, _no_child, lambda: 0)
+
+
+async def _no_child(*_: Any) -> Conclusion:
+    raise AssertionError("a map has no child runs")
+
+
+def rows_asked(verbs: Verbs, asked: Asked) -> Selected:
+    """The rows that are asked, by a visit of `context.rows`. Raises RlmError where there are none."""
+    given = verbs.serve("rows", [asked.split], {} if asked.under is None else {"under": asked.under})
+    rows = Selected(verbs.selected(given))
+    if not len(rows):
+        raise RlmError(f"there are no rows by {asked.split}; give another --split")
+    return rows
+
+
+def plan_opened(index: Index, asked: Asked, options: Options) -> Plan:
+    """What the map of `map_opened` will take, before anything is asked; nothing is recorded."""
+
+    async def planned() -> Plan:
+        async with gateway_for(options.limits) as gateway:
+            view = View(index, scope=options.scope)
+            run = new_run(view, options, gateway, Unrecorded(), asyncio.get_running_loop())
+            calls = _calls(run)
+            rows = rows_asked(calls.verbs, asked)
+            texts = [rows.text(row) for row in range(len(rows))]
+            return await mapping.plan(_task(run, asked), texts, Stored(run, "0"))
+
+    return run_blocking(planned())
+
+
+def _task(run: Run, asked: Asked) -> Task:
+    model, strong = run.models.child, asked.strong
+    return task_of(
+        run, asked.question, asked.fields, model, strong, asked.sure, asked.pack_tokens, asked.calibrate
+    )

@@ -1,0 +1,203 @@
+"""`rlm map`: the same question to every row, without a root model; a table of answers, each with its span."""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from index_store.files import replace_file
+from index_store.index import open_any
+from index_store.terminal import brief, count, one_line, print_json, say, spelled
+from index_store.types import Json
+from rlm.asking.runs import early_folder, ready
+from rlm.asking.tables import Asked, Table, map_opened, plan_opened
+from rlm.audit.maps import map_in_words
+from rlm.commands.answers import UNFINISHED
+from rlm.commands.given import typed_text
+from rlm.commands.live import live
+from rlm.commands.options import options_of
+from rlm.errors import RlmError
+from rlm.gateway.blocking import run_blocking
+from rlm.gateway.models import price
+from rlm.loop.mapped import figures
+from rlm.mapping.fields import parse_fields
+from rlm.mapping.types import KINDS, Count, Plan, Stage, Value
+
+#: Values of a field that are printed, most frequent first.
+VALUES = 12
+
+
+def table(args: argparse.Namespace) -> int:
+    """Ask every row, write the table, say what came of it. Returns the exit code."""
+    asked = asked_by(args)
+    output = None if args.output is None else Path(args.output)
+    if output is not None and output.suffix not in (".csv", ".jsonl"):
+        raise RlmError(f"the table goes to {spelled(args.output)}; name a file that ends with .csv or .jsonl")
+    if args.dry_run:
+        return _priced(args, asked)
+    with live(sys.stderr, quiet=args.quiet) as watch, early_folder(Path(args.runs), asked.question) as folder:
+        options = options_of(args, args.given, watch)
+        opened = ready(open_any(args.index, args.embedder), options.models)
+        tabled = run_blocking(map_opened(opened, asked, options, folder))
+    written = as_csv(tabled) if output is None or output.suffix == ".csv" else as_jsonl(tabled)
+    if output is not None:
+        replace_file(output, written.encode("utf-8", "replace"))
+    if args.json:
+        print_json(tabled.as_json() | {"output": args.output})
+    else:
+        if output is None:
+            say(written, end="")
+        say("\n".join(_summary(tabled, args.output)), file=sys.stdout if output else sys.stderr)
+    return UNFINISHED if tabled.failed else 0
+
+
+def asked_by(args: argparse.Namespace) -> Asked:
+    """What a command line asks of each row. Raises RlmError for what cannot be asked."""
+    fields = fields_by(args.fields, args.field)
+    parse_fields(fields)
+    question = typed_text(args.question, "question")
+    calibrate = {"auto": None, "yes": True, "no": False}[args.calibrate]
+    return Asked(
+        question, fields, args.split, args.under, args.strong, args.sure, args.pack_tokens, calibrate
+    )
+
+
+def fields_by(file: str | None, single: Sequence[str]) -> dict[str, Json]:
+    """The fields of a JSON file, and those of `--field NAME=SPEC`, whose spec is one of KINDS or labels with bars
+    between them. Raises RlmError."""
+    given = {} if file is None else _fields_in(file)
+    for pair in single:
+        name, is_pair, spec = pair.partition("=")
+        if not is_pair or not name or not spec:
+            raise RlmError(
+                f"--field is {brief(pair)}; write it as NAME=SPEC, such as amount=number or label=spam|ham"
+            )
+        given[name] = spec if spec in KINDS else [label.strip() for label in spec.split("|")]
+    if not given:
+        raise RlmError("say what each row is asked for: --field label='spam|ham', or --fields FILE")
+    return given
+
+
+def _fields_in(file: str) -> dict[str, Json]:
+    try:
+        given = json.loads(Path(file).read_text(encoding="utf-8"))
+    except OSError as e:
+        raise RlmError(f"cannot read the fields in {spelled(file)}: {e.strerror or e}") from e
+    except (ValueError, RecursionError) as e:
+        raise RlmError(f"the fields in {spelled(file)} are no JSON: {one_line(str(e), 200)}") from e
+    if not isinstance(given, dict):
+        raise RlmError(
+            f'{spelled(file)} holds no fields; write an object such as {{"label": ["spam", "ham"]}}'
+        )
+    return given
+
+
+# -- the table ---------------------------------------------------------------------------------------------
+
+
+def as_csv(rows: Iterable[Mapping[str, Json]] | Table) -> str:
+    """A table as CSV: where each row stands, its fields, and why it has no answer."""
+    listed = list(rows)
+    names = list(dict.fromkeys(name for row in listed for name in row if name != "error"))
+    out = io.StringIO()
+    writer = csv.DictWriter(out, [*names, "error"], restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in listed)
+    return out.getvalue()
+
+
+def _cell(value: Json) -> Json:
+    """A value as a cell: true and false in JSON's words, and no text that a spreadsheet would run."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
+        return "'" + value
+    return value
+
+
+def as_jsonl(rows: Iterable[Mapping[str, Json]] | Table) -> str:
+    """A table as JSON, a line for each row."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def _summary(table: Table, output: str | None) -> Iterable[str]:
+    yield map_in_words(figures(table.mapped) | {"agreement": {}}) + (f": {spelled(output)}" if output else "")
+    for field in table.counted:
+        counts = [_counted(value, one) for value, one in table.counts(field).items()]
+        more = [f"{len(counts) - VALUES:,} more"] if len(counts) > VALUES else []
+        yield f"{one_line(field, 60)}: {', '.join([*counts[:VALUES], *more])}"
+    for name, agreed in table.agreement.items():
+        shares = f"{agreed.share:.1%} ({agreed.low:.1%} to {agreed.high:.1%})"
+        yield f"{one_line(name, 60)}: two readings of {count(agreed.rows, 'row')} agree in {shares}"
+    if table.why:
+        yield f"stopped: {one_line(table.why, 300)}; the same command goes on from here"
+    used = table.usage
+    dollars = f"${used.usd:.4f}" if table.priced else "price not known"
+    yield f"stop: {table.stop}; {count(used.calls, 'call')}, {count(used.tokens, 'token')}, {dollars}"
+    yield f"trace: {spelled(str(table.trace))}"
+    yield f"head:  {table.head}"
+
+
+def _counted(value: Value, counted: Count) -> str:
+    said = "not said" if value is None else one_line(str(_cell(value)), 60)
+    interval = "" if counted.low is None else f" ({counted.low:,.0f} to {counted.high:,.0f})"
+    return f"{said} {counted.count:,}{interval}"
+
+
+# -- what it will cost -------------------------------------------------------------------------------------
+
+
+def _priced(args: argparse.Namespace, asked: Asked) -> int:
+    options = options_of(args, args.given)
+    opened = ready(open_any(args.index, args.embedder), options.models)
+    plan = plan_opened(opened, asked, options)
+    if args.json:
+        print_json(plan_json(plan))
+    else:
+        say("\n".join(_planned(plan)))
+    return 0
+
+
+def plan_json(plan: Plan) -> dict[str, Json]:
+    """A plan as the command line prints it."""
+    stages: list[dict[str, Json]] = [
+        {
+            "reading": stage.turn,
+            "model": stage.model,
+            "rows": stage.rows,
+            "calls": stage.calls,
+            "text_tokens": stage.text_tokens,
+            "prompt_tokens": stage.prompt_tokens,
+            "reply_tokens": stage.reply_tokens,
+            "usd": _usd(stage, stage.reply_tokens),
+            "most_usd": _usd(stage, stage.most_reply_tokens),
+        }
+        for stage in plan.stages
+    ]
+    return {
+        "rows": plan.rows,
+        "distinct": plan.distinct,
+        "stored": plan.stored,
+        "calls": plan.calls,
+        "stages": stages,
+    }
+
+
+def _usd(stage: Stage, reply_tokens: int) -> float | None:
+    return price(stage.model, stage.prompt_tokens, reply_tokens)
+
+
+def _planned(plan: Plan) -> Iterable[str]:
+    same = f", {count(plan.distinct, 'text')} that differ" if plan.distinct < plan.rows else ""
+    stored = f", {plan.stored:,} in the store" if plan.stored else ""
+    yield f"{count(plan.rows, 'row')}{same}{stored}: {count(plan.calls, 'call')}, if none has to be repeated"
+    for stage in plan.stages:
+        usd, most = _usd(stage, stage.reply_tokens), _usd(stage, stage.most_reply_tokens)
+        cost = "price not known" if usd is None or most is None else f"about ${usd:.4f}, at most ${most:.4f}"
+        yield (
+            f"  {stage.turn} reading, {stage.model}: {count(stage.rows, 'row')}, {count(stage.calls, 'call')}, "
+            f"{count(stage.prompt_tokens, 'prompt token')}, about {stage.reply_tokens:,} of replies; {cost}"
+        )
