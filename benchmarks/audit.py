@@ -3,7 +3,7 @@
 The runs are planted (`_planted`): a root model follows a script that knows the gold. Of each question one run goes
 right, and one wrong in each of four ways: the gold is not offered, not entered, not read, or not cited. Each is
 a real run through the engine and its sandbox. Every second four questions set the thresholds of
-`rlm.audit.check.Thresholds`; only the others are in these figures.
+`rlm.audit.checking.Thresholds`; only the others are in these figures.
 """
 
 import random
@@ -47,7 +47,7 @@ def measure(options: Options) -> Iterator[Item]:
     told = [(name, *_row(judged)) for name, judged in found.items()]
     every = [one for judged in found.values() for one in judged]
     note = (
-        "Precision and recall are of the verdict questionable, with four runs that go wrong to one that goes right; "
+        "Precision and recall are of the verdict questionable, precision as if as many runs went right as wrong; "
         "stage: of the wrong ones, how often a gold passage is among the lost with the right stage; then by way. "
         "The thresholds were set on other questions of these sets."
     )
@@ -102,9 +102,10 @@ def _judged(index: Index, one: Planted) -> Judged:
 
 
 def precision_of(judged: Sequence[Judged]) -> float:
-    """Of the runs that are called questionable, the share that go wrong."""
-    called = [one for one in judged if one.verdict == "questionable"]
-    return sum(one.kind != RIGHT for one in called) / max(len(called), 1)
+    """Of the runs that are called questionable, the share that go wrong, were there as many that go right."""
+    right = [one for one in judged if one.kind == RIGHT]
+    called = sum(one.verdict == "questionable" for one in right) / max(len(right), 1)
+    return recall_of(judged) / max(recall_of(judged) + called, 1e-9)
 
 
 def recall_of(judged: Sequence[Judged]) -> float:

@@ -1,6 +1,7 @@
 """What a user waits for: the first event of a question, embedding, the names of a corpus, and what is compiled."""
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -64,22 +65,25 @@ def measure(options: Options) -> Iterator[Item]:
 
 
 def _first_event(index: Index) -> Claim:
+    """Of the runs but the first, which compiles the modules, as an installation has done."""
     cpu, clock = [], []
-    with tempfile.TemporaryDirectory() as runs:
-        for _ in range(RUNS):
+    with tempfile.TemporaryDirectory() as runs, tempfile.TemporaryDirectory() as compiled:
+        around = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": compiled}
+        for _ in range(1 + RUNS):
             began = time.perf_counter()
             command = [sys.executable, "-c", FIRST, str(index.path.resolve()), runs]
-            with subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True) as process:
+            with subprocess.Popen(
+                command, cwd=REPOSITORY, env=around, stdout=subprocess.PIPE, text=True
+            ) as process:
                 assert process.stdout is not None
                 line = process.stdout.readline()
                 clock.append(time.perf_counter() - began)
                 process.communicate()
             cpu.append(float(json.loads(line)[1]))
-    text, told = "the first event of a question, from the start of Python", f"{statistics.median(cpu):.2f} s"
-    peer = f"{statistics.median(clock):.2f} s by the clock"
-    return Claim(
-        "first event", text, f"within {FIRST_S:g} s", told, peer, holds=statistics.median(cpu) <= FIRST_S
-    )
+    used, took = (statistics.median(times[1:]) for times in (cpu, clock))
+    text, told = "the first event of a question, from the start of Python", f"{used:.2f} s"
+    peer = f"{took:.2f} s by the clock"
+    return Claim("first event", text, f"within {FIRST_S:g} s", told, peer, holds=used <= FIRST_S)
 
 
 def _names(trial: Trial) -> Iterator[Claim]:

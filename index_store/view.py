@@ -17,6 +17,7 @@ from index_store.grep import Grep
 from index_store.index import Index
 from index_store.search import chunks_in
 from index_store.types import Check, Hit, Mode, Scope, Span, unchecked
+from index_store.vectors import cosines
 
 WINDOW_BYTES = 16 << 20
 CHARS_A_TOKEN = 4  # about, in English
@@ -191,6 +192,15 @@ class View:
             evidence = self.evidence_for(question, () if under is None else (under,))
             weights = (weights + held_at_home(self.index, evidence.chunks, evidence.shares)) / 2
         return levels_read(homes, top, chars, len, weights=weights, readable=self.is_text, unit=CHARS_A_TOKEN)
+
+    def centres(self, areas: Sequence[int]) -> list[int]:
+        """For each of some areas of the view the chunk at home in it whose vector is nearest to the area's own."""
+        homes, vectors = Homes(self.index, np.asarray(self.chunks, dtype=np.int64)), self.index.vectors
+        chunks = map(homes.chunks, areas)
+        return [
+            int(own[cosines(vectors, own, vectors[area]).argmax()])
+            for area, own in zip(areas, chunks, strict=True)
+        ]
 
     def spans_of(self, doc: str) -> list[Span]:
         """The unbroken stretches of a document that are in this view, in order. Raises NoSuchNode."""

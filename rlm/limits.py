@@ -13,8 +13,10 @@ from rlm.gateway.naming import Named, aliases
 from rlm.gateway.options import check_options
 from rlm.sandbox.opening import BACKENDS
 
-Route = Literal["auto", "direct", "retrieve", "overview", "rlm"]
+Route = Literal["auto", "direct", "retrieve", "overview", "map", "rlm"]
 ROUTES: tuple[Route, ...] = get_args(Route)
+#: Those on which a model writes code; on "map" it is told to ask every row first.
+LOOPS: tuple[Route, ...] = ("map", "rlm")
 #: Characters of each hit's text that `rlm search --json` prints.
 HIT_CHARS = 1_000
 #: The folder in which each run gets a folder, by default.

@@ -19,13 +19,13 @@ from rlm.asking.options import Options
 from tests.helpers.imports import within
 from tests.helpers.places import ROOT
 
-FACES = (index_store, raptor, rlm)
+FACES = (index_store, raptor, rlm, audit)
 #: Names of types that no docstring can be written for.
 ALIASES = {"MODES", "Mode"}
 
 
 def names() -> list[tuple[ModuleType, str]]:
-    return [(face, name) for face in (*FACES, audit) for name in face.__all__]
+    return [(face, name) for face in FACES for name in face.__all__]
 
 
 def has_docstring(thing: object) -> bool:
@@ -61,13 +61,13 @@ def test_a_face_lists_its_names_and_none_of_them_is_a_module(face: ModuleType) -
     assert {module.name for module in iter_modules(face.__path__)} & set(face.__all__) == set()
     with pytest.raises(AttributeError, match=f"module '{face.__name__}' has no attribute 'opne'"):
         face.opne  # noqa: B018
-    assert (Path(face.__path__[0]) / "py.typed").is_file()
+    assert (ROOT / face.__name__.partition(".")[0] / "py.typed").is_file()
 
 
 @pytest.mark.parametrize("face", FACES, ids=lambda face: face.__name__)
 def test_what_the_type_checker_sees_is_what_there_is(face: ModuleType) -> None:
     source = Path(face.__path__[0], "__init__.py").read_text(encoding="utf-8")
-    assert sorted(re.findall(r" as (\w+)", source)) == face.__all__
+    assert sorted(re.findall(r" (\w+) as \1\b", source)) == face.__all__
 
 
 def test_importing_the_faces_imports_nothing_heavy() -> None:
@@ -77,6 +77,15 @@ def test_importing_the_faces_imports_nothing_heavy() -> None:
     )
     ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert ran.stdout == "set()\n"
+
+
+def test_a_question_imports_nothing_that_only_a_reader_of_its_trace_needs() -> None:
+    code = (
+        "import rlm.asking.asking, sys; unneeded = ('rlm.audit.page', 'rlm.audit.checking', 'tomllib')"
+        "; print([name for name in sys.modules if name.startswith(unneeded)])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"
 
 
 @pytest.mark.parametrize("name", ["ask", "ask_async", "ask_many", "events", "open_chat"])

@@ -12,6 +12,7 @@ from index_store.index import Index
 from index_store.terminal import count
 from index_store.types import Json, Scope
 from index_store.view import View
+from rlm import prompts
 from rlm.answers.citations import Citation, Conclusion
 from rlm.answers.demands import Demands, is_not_found
 from rlm.answers.schema import typed
@@ -33,7 +34,7 @@ from rlm.gateway.blocking import run_blocking
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.models import price
 from rlm.gateway.types import Usage
-from rlm.limits import RUNS, Limits, Models, Route
+from rlm.limits import LOOPS, RUNS, Limits, Models, Route
 from rlm.loop.cells import record_visit
 from rlm.loop.engine import converse
 from rlm.loop.recording import Watch, unwatched
@@ -56,7 +57,8 @@ class Answer:
     where one is not, `usage.usd` is too low. `why`: a sentence about the stop, where there is more to say, such as that
     nothing was found to answer from. `lacks`: what an "unmet" answer lacks of what was demanded, as the model was told.
     `read_by`: who read the text, where that was no language model; `warnings` then says what the offline tools cannot
-    do for this question.
+    do for this question. `stored`: replies that came from the store, beside the calls; `cached_tokens`: of the tokens
+    used, those of prompts that providers had in their caches.
     """
 
     content: str
@@ -71,6 +73,8 @@ class Answer:
     lacks: str = ""
     read_by: str = ""
     warnings: tuple[str, ...] = ()
+    stored: int = 0
+    cached_tokens: int = 0
 
     def as_json(self) -> dict[str, Json]:
         """The answer as the command line prints it: always the same fields, null where there is nothing to say."""
@@ -82,7 +86,7 @@ class Answer:
             "lacks": self.lacks or None,
             "read_by": self.read_by or None,
             "warnings": list(self.warnings),
-            "usage": asdict(self.usage),
+            "usage": asdict(self.usage) | {"cached_tokens": self.cached_tokens, "stored": self.stored},
             "priced": self.priced,
             "trace": str(self.trace),
             "head": self.head,
@@ -109,13 +113,14 @@ def ask(
     """Answer `question` from an index folder, an open index, or a text file; blocks.
 
     `route`: "direct" (the whole text in one call), "retrieve" (what a search finds in one call), "overview" (the upper
-    levels of the tree in one call), "rlm" (the loop), or "auto", which chooses. `models`: who answers, as litellm names
-    them; by default rules that need no key. `limits`: hard caps on dollars, tokens, calls, turns and time. `demands`:
-    what an answer must satisfy. `scope`: the part of the index that the question is about; nothing else is seen or
-    cited. `runs`: the folder in which the run gets a folder for its trace. `watch`: called as
-    `watch(kind, conversation, fields)` with every event as it is recorded. `operator`, `purpose`, `retain`: who asks,
-    for what, and the day until which the run is to be kept, such as "2030-12-31"; recorded where they are given.
-    `memo`: sub-calls that were answered before are taken from the store beside the index, and new ones kept there.
+    levels of the tree in one call), "map" (the loop, which is told to ask every row), "rlm" (the loop), or "auto",
+    which chooses. `models`: who answers, as litellm names them; by default rules that need no key. `limits`: hard caps
+    on dollars, tokens, calls, turns and time. `demands`: what an answer must satisfy. `scope`: the part of the index
+    that the question is about; nothing else is seen or cited. `runs`: the folder in which the run gets a folder for its
+    trace. `watch`: called as `watch(kind, conversation, fields)` with every event as it is recorded. `operator`,
+    `purpose`, `retain`: who asks, for what, and the day until which the run is to be kept, such as "2030-12-31";
+    recorded where they are given. `memo`: sub-calls that were answered before are taken from the store beside the
+    index, and new ones kept there.
 
     Raises RlmError or IndexStoreError: one sentence.
     """
@@ -249,7 +254,8 @@ async def by_route(run: Run, question: str, route: Route) -> Conclusion:
     """The conclusion by the route that was chosen."""
     if route != "direct":  # before the clock of a cell starts, which would pay for it
         await asyncio.to_thread(run.index.warm_up)
-    if route == "rlm":
+    if route in LOOPS:
+        run.told = prompts.ASK_EVERY_ROW if route == "map" else ""
         run.budget.reserve_last(run.models.root, lambda: first_call(run, question, route))
         return await converse(run, question)
     if route == "direct":
@@ -267,7 +273,21 @@ def answer_of(run: Run, question: str, conclusion: Conclusion, folder: Path, hea
     priced = all(price(model, 1, 1) is not None for model in (run.models.root, run.models.child))
     spent = run.budget.ledger.spent
     by = read_by(run.models)
-    warnings = doubts(question) if by else ()
+    warnings = doubts(question) if by and not run.told else ()
+    journal = run.journal
     return Answer(
-        c.content, c.citations, c.stop, spent, folder, head, value, priced, c.error, c.lacks, by, warnings
+        c.content,
+        c.citations,
+        c.stop,
+        spent,
+        folder,
+        head,
+        value,
+        priced,
+        c.error,
+        c.lacks,
+        by,
+        warnings,
+        journal.stored,
+        journal.cached_tokens,
     )

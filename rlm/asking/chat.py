@@ -35,7 +35,7 @@ from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
 from rlm.gateway.models import window
 from rlm.gateway.types import Usage
-from rlm.limits import RUNS, Limits, Models, Route
+from rlm.limits import LOOPS, RUNS, Limits, Models, Route
 from rlm.loop.conversation import Conversation, close
 from rlm.loop.engine import converse, pursue
 from rlm.loop.opening import open_conversation, resume
@@ -166,8 +166,9 @@ class Chat:
 async def answered(recorded: Recorded, question: str) -> Conclusion:
     """Answer one more question of a chat that has begun."""
     run = recorded.run
-    if recorded.route != "rlm":
+    if recorded.route not in LOOPS:
         return await by_route(run, question, recorded.route)
+    run.told = prompts.ASK_EVERY_ROW if recorded.route == "map" and recorded.talk is None else ""
     run.budget.reserve_last(run.models.root, lambda: first_call(run, question, "rlm"))
     return await pursue(await _put(recorded, question), question)
 

@@ -21,7 +21,8 @@ class Options:
     """The options that `ask`, `ask_async`, `ask_many`, `events` and `open_chat` take by name, as one value within rlm.
 
     `route`: how a question is answered: "direct", the whole text in one call; "retrieve", what a search finds in one
-    call; "overview", the upper levels of the tree in one call; "rlm", the loop; "auto" chooses, and the trace says why.
+    call; "overview", the upper levels of the tree in one call; "map", the loop, told to ask every row; "rlm", the loop;
+    "auto" chooses, and the trace says why.
     `models`: who answers. `limits`: limits of a run. `demands`: what an answer must satisfy. `scope`: the part of the
     index that it is about; nothing else is seen or cited. `runs`: the folder in which each run gets a folder for its
     trace. `watch`: called as `watch(kind, conversation, fields)` with every event as it is recorded.

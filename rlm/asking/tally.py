@@ -20,6 +20,7 @@ class Tally:
     what was demanded.
     `spent`: by all. `an_answer`: what those that were answered used, on average; None where none was. `priced`: whether
     the prices of all models are known. `read_by`: who read the text, where that was no language model.
+    `stored`, `cached_tokens`: as of an answer, of those that there are.
     """
 
     before: int
@@ -33,6 +34,8 @@ class Tally:
     an_answer: Usage | None
     priced: bool
     read_by: str
+    stored: int = 0
+    cached_tokens: int = 0
 
     @property
     def left(self) -> int:
@@ -65,7 +68,7 @@ class Tally:
             "failed": self.failed,
             "stopped": self.stopped,
             "unmet": self.unmet,
-            "spent": asdict(self.spent),
+            "spent": asdict(self.spent) | {"cached_tokens": self.cached_tokens, "stored": self.stored},
             "priced": self.priced,
             "read_by": self.read_by or None,
             "left": self.left,
@@ -92,6 +95,8 @@ def tally(outcomes: Iterable[Outcome], before: int = 0, stopped: int = 0) -> Tal
         _average([outcome.usage for outcome in done]),
         all(outcome.answer is None or outcome.answer.priced for outcome in listed),
         next((outcome.answer.read_by for outcome in listed if outcome.answer), ""),
+        sum(outcome.answer.stored for outcome in listed if outcome.answer),
+        sum(outcome.answer.cached_tokens for outcome in listed if outcome.answer),
     )
 
 

@@ -1,30 +1,32 @@
 """The trace of a run: written event by event, verified by anyone, shown as text or as one page."""
 
-from rlm.audit.check import Report, Thresholds, check
-from rlm.audit.conversation import messages_seen
-from rlm.audit.log import Trace, TraceError
-from rlm.audit.page import render
-from rlm.audit.routing import Branch, Place, branches, places_of
-from rlm.audit.timeline import show
-from rlm.audit.verify import Verdict, read, verify
+from typing import TYPE_CHECKING
 
-# Not lazy: `verify` names a module here and the function in it, and binding it now makes it always the function.
-# These modules import nothing that is slow.
+from index_store.lazy import lazy
 
-__all__ = [
-    "Branch",
-    "Place",
-    "Report",
-    "Thresholds",
-    "Trace",
-    "TraceError",
-    "Verdict",
-    "branches",
-    "check",
-    "messages_seen",
-    "places_of",
-    "read",
-    "render",
-    "show",
-    "verify",
-]
+if TYPE_CHECKING:
+    from rlm.audit.checking import Report as Report, Thresholds as Thresholds, check as check
+    from rlm.audit.conversation import messages_seen as messages_seen
+    from rlm.audit.log import Trace as Trace, TraceError as TraceError
+    from rlm.audit.page import render as render
+    from rlm.audit.routing import (
+        Branch as Branch,
+        Place as Place,
+        branches as branches,
+        places_of as places_of,
+    )
+    from rlm.audit.timeline import show as show
+    from rlm.audit.verifying import Verdict as Verdict, read as read, verify as verify
+else:  # a type checker would let every name pass
+    __all__, __getattr__, __dir__ = lazy(
+        __name__,
+        {
+            "checking": "Report Thresholds check",
+            "conversation": "messages_seen",
+            "log": "Trace TraceError",
+            "page": "render",
+            "routing": "Branch Place branches places_of",
+            "timeline": "show",
+            "verifying": "Verdict read verify",
+        },
+    )

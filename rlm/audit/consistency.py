@@ -110,7 +110,7 @@ class Talk:
     that its code wrote in so many words; `printed`: what its last cell did; `computed`: code may have computed
     another. `said`: the digests of its replies; `has_words`: its answer has some. `free_s`: when its last call or
     cell ended; `called_s`: when it last called. `searched`: the run has searched by itself, and not gone on. `map`: the
-    map under way; `mapped`: what came of the last. `reduction`: the one under way.
+    map under way; `mapped`: what came of the last; `reduction`: the one under way.
     """
 
     call: Asked | None = None
@@ -131,8 +131,8 @@ class Talk:
     called_s: float = 0.0
     end: "Ending" = field(default_factory=lambda: Ending())
     map: "Mapped | None" = None
-    reduction: "Reduction | None" = None
     mapped: str = ""
+    reduction: "Reduction | None" = None
     told: str | None = None
     printed: str = ""
     computed: bool = False
@@ -661,7 +661,7 @@ def stop_is_what_happened(story: Story, event: RecordedEvent) -> str:
     if end.limit and stop not in (end.limit, *last_calls):
         return f"{said}, and to have been stopped by {end.limit}"
     if stop in ("answer", "unmet"):
-        loops = story.opened["route"] == "rlm" or event["conversation"] != "0"
+        loops = story.opened["route"] in ("map", "rlm") or event["conversation"] != "0"
         if end.refused:
             return f"{said}, and a cap had refused its last call"
         if end.last not in (("ok", "error") if loops else ("model_answered",)):

@@ -30,6 +30,9 @@ def given_at(index: Index, events: Sequence[RecordedEvent]) -> Iterator[tuple[in
     ids = [index.documents[number].id for number in view.documents]
     by_block = {block_name(id): id for id in ids}
     for event in events:
+        if event["kind"] == "visited" and event["verb"] == "read_rows" and isinstance(event["result"], list):
+            rows = (row for row in event["result"] if isinstance(row, dict))
+            yield from ((event["seq"], span) for row in rows if (span := _span(row)))
         if event["kind"] == "visited" and event["verb"] in _WHOLE and not event.get("error"):
             asked = list(_asked_spans(event["arguments"]))
             shown = [span for ref in event["shown"] if (span := _span(ref))]

@@ -123,7 +123,8 @@ class ModelAsked(Event):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelAnswered(Event):
-    """A model call ends with a reply. Every call of a run, a child's too, has its own pair of events. `attempts`: each
+    """A model call ends with a reply. Every call of a run, a child's too, has its own pair of events. `cached`: it was
+    not asked for, as the store had its reply, or in a fork the record, and so it cost nothing; `attempts`: each
     request that was made for it, the last of which was answered; `served`: who replied, as the provider says;
     `tool_call`: the tools it called, though it was offered none; `structured`: the provider held it to the format."""
 

@@ -50,6 +50,9 @@ MOST_KEPT, MOST_LENT = 32 << 20, 256 << 20
 NAME_CHARS, WHY_CHARS = 200, 1_000
 
 _SEAL = re.compile(rb',"prev":"([0-9a-f]{64})","hash":"([0-9a-f]{64})"\}\n\Z')
+#: What a write that was cut short leaves of a line, and what of that was never one: something behind its seal.
+_BEGUN = re.compile(rb"\{[ -~]*")
+_SEALED_AND_MORE = re.compile(rb',"prev":"[0-9a-f]{64}","hash":"[0-9a-f]{64}"\}.', re.DOTALL)
 _SEAL_BYTES = len(',"prev":"","hash":""}\n') + 128
 _HEX_32, _HEX_64 = re.compile(r"[0-9a-f]{32}"), re.compile(r"[0-9a-f]{64}")
 _ENCODER = json.JSONEncoder(
@@ -481,6 +484,8 @@ def _unsealed(line: bytes, most: int) -> tuple[bytes, str, str]:
     if len(line) > most:
         raise BadLine(f"the line is longer than {most} bytes")
     if not line.endswith(b"\n"):
+        if not _BEGUN.fullmatch(line) or _SEALED_AND_MORE.search(line):
+            raise BadLine("the line does not end in a newline, and is no beginning of a trace line either")
         raise Unfinished("the line does not end in a newline: it was cut, or never finished")
     sealed = _SEAL.search(line, max(0, len(line) - _SEAL_BYTES))
     if not sealed:

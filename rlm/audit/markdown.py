@@ -10,13 +10,13 @@ from collections.abc import Iterator, Sequence
 from index_store.terminal import count, one_line, visible
 from rlm.audit.attempts import as_sent
 from rlm.audit.claims import claims_of, in_words, marked, tally
-from rlm.audit.costs import in_dollars
+from rlm.audit.costs import in_dollars, reuse
 from rlm.audit.events import RecordedEvent
 from rlm.audit.pairs import Pair, pairs_of
 from rlm.audit.reviewing import Review
 from rlm.audit.routing import Branch
 from rlm.audit.timeline import STEPS, no_answer, not_shown, verdict_line
-from rlm.audit.verify import UNVOUCHED, Verdict
+from rlm.audit.verifying import UNVOUCHED, Verdict
 from rlm.gateway.types import Usage
 
 STEPS_SHOWN = 150
@@ -79,6 +79,8 @@ def _about(events: Sequence[RecordedEvent], verdict: Verdict, pairs: Sequence[Pa
     yield f"- stop: {span(stop, 100)}"
     usage = Usage(**last["usage"]) if last["kind"] == "run_closed" else sum((p.usage for p in pairs), Usage())
     yield f"- cost: {in_dollars(usage.usd)}, {count(usage.calls, 'call')}, {count(usage.tokens, 'token')}"
+    if words := reuse(events).in_words():
+        yield f"- had before: {words}"
 
 
 def _answer(pair: Pair) -> Iterator[str]:

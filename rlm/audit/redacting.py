@@ -39,7 +39,7 @@ from rlm.audit.lines import (
     short,
 )
 from rlm.audit.log import TraceError, trace_file
-from rlm.audit.verify import check
+from rlm.audit.verifying import check
 from rlm.gateway.redaction import redacted as without_keys
 
 #: Of the files beside a trace that are searched for words that were taken out of it.
@@ -225,7 +225,7 @@ def _holds(path: Path, fits: _Fits) -> bool:
 
 def _json_in(content: bytes) -> Iterator[Json]:
     """The values of a file of JSON, whole or a line each; nothing of another file."""
-    for text in (content, *content.splitlines()):
+    for text in dict.fromkeys((content.strip(), *content.splitlines())):  # of one line the whole is that line
         with suppress(ValueError, RecursionError):
             yield json.loads(text)
 

@@ -27,7 +27,7 @@ from rlm.audit.events import RecordedEvent
 from rlm.audit.lines import canonical
 from rlm.audit.log import TraceError
 from rlm.audit.stamping import MAX_BYTES as MAX_STAMP_BYTES, Stamped, ask_for, stamped
-from rlm.audit.verify import read, verify
+from rlm.audit.verifying import read, verify
 from rlm.errors import RlmError
 
 NAMESPACE = "raptor-rlm-trace"

@@ -121,7 +121,7 @@ def passages_of(event: RecordedEvent) -> Iterator[Passage]:
     if is_taken(event, "arguments", "shown", "result"):
         return
     result, arguments, verb = event["result"], event["arguments"], event["verb"]
-    if verb in ("gather", "peek", "search"):
+    if verb in ("gather", "peek", "read_rows", "search"):
         for entry in result if isinstance(result, list) else [result]:
             if isinstance(entry, dict) and isinstance(text := entry.get("text"), str):
                 yield from _placed(entry.get("doc"), entry.get("start"), None, text)

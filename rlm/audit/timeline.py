@@ -18,13 +18,13 @@ from rlm.audit.attempts import (
     troubles,
 )
 from rlm.audit.claims import claims_of, differences, in_words, marked, tally
-from rlm.audit.costs import costs, in_dollars
+from rlm.audit.costs import costs, in_dollars, reuse
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks
 from rlm.audit.maps import map_in_words
 from rlm.audit.pairs import Pair, pairs_of, read_by
 from rlm.audit.routing import Branch, held_to
-from rlm.audit.verify import UNVOUCHED, Verdict
+from rlm.audit.verifying import UNVOUCHED, Verdict
 from rlm.gateway.types import Usage
 
 WIDTH = 100
@@ -60,6 +60,9 @@ def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None, *, ful
             lines += _stamped(event, body)
         lines += ["", *_path(pair.branches)]
         lines += [f"Question {pair.number} cost {_money(pair.usage)}"] if len(pairs) > 1 else []
+    had = reuse(events)
+    lines += [f"Had before: {words}"] if (words := had.in_words()) else []
+    lines += [f"Prompts begin as the one before: {shares}"] if (shares := had.shares_in_words()) else []
     return "\n".join(lines if pairs else [*lines, "", *_path([])]).lstrip("\n") + "\n"
 
 
@@ -206,7 +209,7 @@ def _asked(event: RecordedEvent) -> list[str]:
 
 def _answered_call(event: RecordedEvent) -> list[str]:
     used = event["usage"]
-    cached = ", from the cache" if event["cached"] else ""
+    cached = ", from the store" if event["cached"] else ""
     head = f"reply      {used['prompt_tokens']} -> {used['completion_tokens']} tokens, {event['seconds']} s{cached}"
     text = event["text"]
     words = next((text[: block.start] for block in fenced_blocks(text)), text)

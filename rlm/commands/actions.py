@@ -47,22 +47,31 @@ def trace_parser(commands: Any) -> None:
 def _action(actions: Any, name: str, what: str, example: str, run: str) -> Any:
     """The parser of what is done with one run."""
     command = add_command(actions, name, what, f"rlm trace {name} {A_RUN}{example}", run)
-    command.add_argument("run_folder", metavar="RUN", help="a run's folder")
+    _run_argument(command)
     return command
+
+
+def _run_argument(command: Any) -> None:
+    command.add_argument("run_folder", metavar="RUN", help="a run's folder")
+
+
+def _json_option(command: Any, told: str = "print JSON") -> None:
+    command.add_argument("--json", action="store_true", help=told)
 
 
 def _show_parser(actions: Any) -> None:
     show = _action(actions, "show", "show a run as text", " --full", "rlm.commands.trace:trace")
     _head_option(show)
     show.add_argument("--full", action="store_true", help="every prompt, reply, output and result whole")
-    show.add_argument("--json", action="store_true", help="print JSON, an event a line")
+    _json_option(show, "print JSON, an event a line")
 
 
 def _verify_parser(actions: Any) -> None:
     verify = _action(
         actions,
         "verify",
-        "say whether a trace, its signature and its notes are as they were written",
+        "say whether a trace, its signature and its notes are as they were written; exit code 0: they are; 1: they are "
+        "not; 3: each line of the trace is, and it has no end, since the run was killed or its tail was cut off",
         " --allowed-signers signers",
         "rlm.commands.trace:trace",
     )
@@ -83,7 +92,7 @@ def _verify_parser(actions: Any) -> None:
         metavar="FILE",
         help="the certificates, as PEM, of the authority whose timestamp counts",
     )
-    verify.add_argument("--json", action="store_true", help="print JSON")
+    _json_option(verify)
 
 
 def _check_parser(actions: Any) -> None:
@@ -95,7 +104,7 @@ def _check_parser(actions: Any) -> None:
         "rlm.commands.check:run",
     )
     check.add_argument("--index", metavar="INDEX", help="the index that was asked, which is searched anew")
-    check.add_argument("--json", action="store_true", help="print JSON")
+    _json_option(check)
     _check_options(check)
 
 
@@ -109,7 +118,7 @@ def _replay_parser(actions: Any) -> None:
     )
     replay.add_argument("--index", metavar="INDEX", help="the index that was asked")
     _replay_options(replay)
-    replay.add_argument("--json", action="store_true", help="print JSON")
+    _json_option(replay)
 
 
 def _diff_parser(actions: Any) -> None:
@@ -120,9 +129,9 @@ def _diff_parser(actions: Any) -> None:
         f"rlm trace diff {A_RUN} {RUNS}/another",
         "rlm.commands.difference:diff",
     )
-    diff.add_argument("run_folder", metavar="RUN", help="a run's folder")
+    _run_argument(diff)
     diff.add_argument("other", nargs="?", metavar="OTHER", help="the run to hold it against")
-    diff.add_argument("--json", action="store_true", help="print JSON")
+    _json_option(diff)
 
 
 def _redact_parser(actions: Any) -> None:
@@ -148,7 +157,7 @@ def _redact_parser(actions: Any) -> None:
     )
     redact.add_argument("--by", required=True, metavar="NAME", help="who takes it out")
     redact.add_argument("--why", required=True, metavar="TEXT", help="the reason, which everyone can read")
-    redact.add_argument("--json", action="store_true", help="print JSON")
+    _json_option(redact)
 
 
 def _schema_parser(actions: Any) -> None:
@@ -201,13 +210,22 @@ def _check_options(trace: argparse.ArgumentParser) -> None:
         "--unsupported", type=float, metavar="X", help="of the sentences, how many may lack support"
     )
     check.add_argument(
+        "--found",
+        type=float,
+        metavar="X",
+        help="of the question's words, what the best passage must hold against an answer that finds nothing",
+    )
+    check.add_argument(
         "--embedder",
         metavar="FOLDER",
         help="a model's folder, where another than the built-in one built the index",
     )
     check.add_argument(
-        "--judge", metavar="MODEL", help="a model that says, too, whether each sentence follows: an opinion"
+        "--judge",
+        metavar="MODEL",
+        help="a model, by litellm's name or a short one, that says, too, whether each sentence follows: an opinion",
     )
+    add_model_options(trace)
     check.add_argument(
         "--max-usd", type=float, default=1.0, metavar="X", help="what --judge may spend (%(default)s)"
     )
@@ -234,7 +252,7 @@ def _sign_parser(actions: Any) -> None:
     sign.add_argument("--timestamp", metavar="URL", help="also ask this RFC 3161 authority for a timestamp")
     sign.add_argument("--unclosed", action="store_true", help="sign a trace whose run never ended, too")
     sign.add_argument("--force", action="store_true", help="in place of what NAME signed here before")
-    sign.add_argument("--json", action="store_true", help="print JSON")
+    _json_option(sign)
 
 
 def _note_parser(actions: Any) -> None:
@@ -255,7 +273,7 @@ def _note_parser(actions: Any) -> None:
     note.add_argument("--text", metavar="TEXT", help="what is to say")
     note.add_argument("--import", dest="file", metavar="FILE", help="the notes that the page saved, as JSON")
     note.add_argument("--list", action="store_true", help="list the notes")
-    note.add_argument("--json", action="store_true", help="print JSON")
+    _json_option(note)
 
 
 def _list_parser(actions: Any) -> None:
@@ -284,7 +302,7 @@ def _list_parser(actions: Any) -> None:
     runs.add_argument(
         "--search", metavar="WORDS", help="only those with all these words in questions and answers"
     )
-    runs.add_argument("--json", action="store_true", help="print JSON")
+    _json_option(runs)
 
 
 def _export_parser(actions: Any) -> None:

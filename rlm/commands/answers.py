@@ -12,7 +12,7 @@ from rlm.audit.pairs import pairs_of
 from rlm.audit.timeline import READER_DOES, branch_line
 from rlm.gateway.types import Usage
 
-#: The exit code where a limit left no answer, or the answer lacks what was demanded of it.
+#: The exit code where a limit left no answer, the answer lacks what was demanded of it, or a trace has no end.
 UNFINISHED = 3
 QUOTE_CHARS = 240  # of a quote that are shown
 BRANCHES = 12  # of the branches entered, how many are shown at most
@@ -53,7 +53,10 @@ def _lines(answer: Answer) -> Iterator[str]:
         yield f"read by: {answer.read_by}; {READER_DOES}"
     yield from (f"warning: {warning}" for warning in answer.warnings)
     usage = answer.usage
-    yield f"stop: {answer.stop}; {count(usage.calls, 'call')}, {count(usage.tokens, 'token')}, {dollars(answer)}"
+    calls, tokens = count(usage.calls, "call"), count(usage.tokens, "token")
+    calls += f" and {answer.stored:,} from the store" * bool(answer.stored)
+    tokens += f" ({answer.cached_tokens:,} of them cached)" * bool(answer.cached_tokens)
+    yield f"stop: {answer.stop}; {calls}, {tokens}, {dollars(answer)}"
     yield f"trace: {spelled(str(answer.trace))}"
 
 

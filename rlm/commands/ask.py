@@ -140,7 +140,9 @@ def _summed(total: Tally) -> Iterator[str]:
     if total.read_by:
         yield f"read by: {total.read_by}; what that cannot do for a question is in its line, as warnings"
     beside = "; what those that were stopped used is in their traces" if total.stopped else ""
-    yield f"spent: {amounts(total.spent, total.priced)}{beside}"
+    had = f", and {total.stored:,} from the store" * bool(total.stored)
+    had += f" ({total.cached_tokens:,} tokens cached)" * bool(total.cached_tokens)
+    yield f"spent: {amounts(total.spent, total.priced)}{had}{beside}"
     if total.needed is not None:
         about = amounts(total.needed, total.priced)
         yield f"those left may need {about} (an estimate: as much for each as those answered used on average)"

@@ -11,17 +11,18 @@ from index_store.files import replace_file
 from index_store.index import open_any
 from index_store.terminal import count, one_line, print_json, say
 from rlm.asking.runs import gateway_for
-from rlm.audit import read
 from rlm.audit.beside import folder_of
-from rlm.audit.check import Coverage, Report, Thresholds, check, definitions
-from rlm.audit.check.verdict import THRESHOLD_NAMES
+from rlm.audit.checking import ClaimCheck, Coverage, Report, Thresholds, check_read, definitions
+from rlm.audit.checking.verdict import THRESHOLD_NAMES
 from rlm.audit.listing import CHECK
+from rlm.audit.verifying import Verdict, read, read_verified
+from rlm.commands.given import named_models
 from rlm.errors import RlmError
 from rlm.evaluating.judging import Judge
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.errors import GatewayError
 from rlm.gateway.models import check_model
-from rlm.limits import Limits
+from rlm.limits import Limits, Models
 
 JUDGED = "judged.jsonl"
 _LISTED = 10  # of each kind of finding that a terminal shows
@@ -31,18 +32,20 @@ def run(args: argparse.Namespace) -> int:
     """Check a run. Returns the exit code: 1 where it does not reach what --min-coverage and its like demand."""
     for name in ("min_coverage", "max_regret", *THRESHOLD_NAMES):
         _check_share(name, getattr(args, name))
-    if args.judge is not None:
-        check_model(args.judge)
+    judge = None if args.judge is None else named_models(args, args.judge, None)[0]
+    if judge is not None:
+        check_model(judge.root)
         Limits(usd=args.max_usd)
     if args.min_coverage is not None and args.index is None:
         raise RlmError("--min-coverage needs the index that the run asked; give it as --index INDEX")
     given = {name: value for name in THRESHOLD_NAMES if (value := getattr(args, name)) is not None}
     index = None if args.index is None else open_any(args.index, args.embedder)
-    report = check(args.run_folder, index, Thresholds(**given))
-    if args.judge is not None:
-        report = run_blocking(judged(report, args.judge, args.max_usd, beside(args.run_folder)))
+    events, verdict = read_verified(args.run_folder)
+    report = check_read(events, verdict, index, Thresholds(**given))
+    if judge is not None:
+        report = run_blocking(judged(report, judge, args.max_usd, beside(args.run_folder)))
     if index is not None:
-        _keep(args.run_folder, report)
+        _keep(args.run_folder, verdict, report)
     failed = list(_failed(args, report))
     if args.json:
         print_json(report.as_json())
@@ -56,10 +59,13 @@ def beside(run: str) -> Path:
     return folder_of(run) / JUDGED
 
 
-def _keep(run: str, report: Report) -> None:
+def _keep(run: str, verdict: Verdict, report: Report) -> None:
     """Keep the figures of a check beside the trace, for `rlm trace list`: no words of it, which may be taken out."""
+    is_whole = verdict.ok or verdict.only_unclosed
     figures = {
-        "head": read(run)[1].head,
+        "head": verdict.head
+        if is_whole
+        else read(run)[1].head,  # of the last line, by which the list knows a run
         "verdict": report.verdict,
         "coverage": report.as_json()["coverage"],
         "regret": report.regret,
@@ -71,14 +77,14 @@ def _keep(run: str, report: Report) -> None:
         say(f"rlm: the figures are not kept for rlm trace list: {e.strerror or e}", file=sys.stderr)
 
 
-async def judged(report: Report, model: str, max_usd: float | None, file: Path) -> Report:
+async def judged(report: Report, models: Models, max_usd: float | None, file: Path) -> Report:
     """The report with a model's opinion of each sentence that cites something, for `max_usd` dollars at most.
 
     It changes no verdict: whether a sentence follows is what a model says, and another may say otherwise.
     """
-    claims, said, unasked = [], list[bool](), ""
+    claims, said, unasked, model = [], list[bool](), "", models.root
     async with gateway_for(Limits(usd=max_usd, allow_unpriced=False)) as gateway:
-        judge = Judge(model, gateway, file)
+        judge = Judge(model, gateway, file, models.options)
         for claim in report.claims:
             if not unasked and any(claim.cited):
                 try:
@@ -116,7 +122,8 @@ def _failed(args: argparse.Namespace, report: Report) -> Iterator[str]:
     """What a run lacks of what was demanded, a sentence each."""
     cited = report.coverage.cited
     if args.min_coverage is not None and cited is not None and cited < args.min_coverage:
-        yield f"coverage is {cited:.2f}, less than --min-coverage {args.min_coverage}"
+        why = f"; {report.reasons[0]}" if report.says_not_found else ""
+        yield one_line(f"coverage is {cited:.2f}, less than --min-coverage {args.min_coverage}{why}", 1_000)
     if args.max_regret is not None and report.regret > args.max_regret:
         yield f"regret is {report.regret:.2f}, more than --max-regret {args.max_regret}"
     if args.no_unsupported and report.unsupported:
@@ -144,10 +151,15 @@ def _lines(report: Report) -> Iterator[str]:
     yield from _listed(
         "claims",
         [
-            f"{'ok' if one.supported else 'NO'}: {one_line(one.text, 160)}  ({one_line(one.why, 200)})"
+            f"{_of_question(one, report)}{'ok' if one.supported else 'NO'}: "
+            f"{one_line(one.text, 160)}  ({one_line(one.why, 200)})"
             for one in report.claims
         ],
     )
+
+
+def _of_question(claim: ClaimCheck, report: Report) -> str:
+    return f"question {claim.question}, " if report.is_chat else ""
 
 
 def _covered(coverage: Coverage) -> str:

@@ -1,7 +1,7 @@
 """What `rlm trace verify` says of a trace that has no end, and of one from which contents were taken out."""
 
 from index_store.terminal import count, one_line
-from rlm.audit.verify import TakenOut, Verdict
+from rlm.audit.verifying import TakenOut, Verdict
 
 _TOLD = 5  # redactions, and contents of each, that a sentence names
 

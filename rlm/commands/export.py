@@ -15,7 +15,8 @@ from rlm.audit.posting import checked, post
 from rlm.audit.reviewing import reviewed
 from rlm.audit.signing import vouchable
 from rlm.audit.spans import requests, spans_of
-from rlm.commands.trace import checked_head, read_verified
+from rlm.audit.verifying import read_verified
+from rlm.commands.trace import checked_head
 from rlm.errors import RlmError
 
 _PATH = "/v1/traces"

@@ -167,6 +167,8 @@ def _short(value: Json, most: int = 40) -> str:
 
 def _answered(f: dict[str, Json]) -> str:
     u, model = f["usage"], one_line(f["model"], 60)
+    if f.get("cached"):
+        return f"  {model}: from the store"
     attempts = "" if is_plain(f) else f" ({one_line(attempts_in_words(f), 200)})"
     return f"  {model}: {u['prompt_tokens']:,} + {u['completion_tokens']:,} tokens, ${u['usd']:.4f}{attempts}"
 

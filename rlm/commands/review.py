@@ -11,7 +11,7 @@ from index_store.index import Index, open_any
 from index_store.terminal import count, one_line, say, spelled
 from index_store.types import Span
 from rlm.audit import Verdict
-from rlm.audit.check import Report, check_read
+from rlm.audit.checking import Report, check_read
 from rlm.audit.difference import difference
 from rlm.audit.events import RecordedEvent
 from rlm.audit.listing import listed, runs_below
@@ -22,8 +22,9 @@ from rlm.audit.page.site import INDEX, Row, file_of, site_index
 from rlm.audit.reviewing import reviewed
 from rlm.audit.signing import held, signatures
 from rlm.audit.sources import generation_asked
+from rlm.audit.verifying import read_verified
 from rlm.commands.pages import write_page
-from rlm.commands.trace import checked_head, in_a_sentence, read_verified
+from rlm.commands.trace import checked_head, in_a_sentence
 from rlm.errors import RlmError
 
 _TELL_S = 2.0  # between two signs of life

@@ -9,18 +9,19 @@ from typing import Any
 from index_store.index import open_any
 from index_store.terminal import count, one_line, print_json, say
 from rlm.audit import Verdict, read, verify
-from rlm.audit.events import RecordedEvent
 from rlm.audit.reviewing import Review, in_words, reviewed
 from rlm.audit.signing import Signature, chosen, held, signatures
 from rlm.audit.stamping import Stamped
 from rlm.audit.timeline import show
-from rlm.audit.verify import NOT_VOUCHED
+from rlm.audit.verifying import NOT_VOUCHED, read_verified
+from rlm.commands.answers import UNFINISHED
 from rlm.commands.endings import ending_facts, ending_words
 from rlm.errors import RlmError
 
 
 def trace(args: argparse.Namespace) -> int:
-    """Show a run as text, or verify it. Returns the exit code: 1 where the trace is not as it was written."""
+    """Show a run as text, or verify it. Returns the exit code: 1 where the trace is not as it was written; UNFINISHED
+    where it verifies up to its last line and that is not its end, which `show` counts as 1."""
     head = checked_head(args.head)
     if args.action == "verify":
         return _verify(args, head)
@@ -51,27 +52,28 @@ def _verify(args: argparse.Namespace, head: str | None) -> int:
         signature = chosen(found, args.signer)
     verdict = _as_signed(verdict, signature)
     notes = reviewed(run, verdict.head)
-    wrong = [] if verdict.ok else [in_a_sentence(verdict)]
+    sound = verdict.ok or verdict.only_unclosed
+    wrong = [] if sound else [in_a_sentence(verdict)]
     wrong += _unsigned(args, signature)
-    if verdict.ok and not (signature and signature.ok):  # a good one stands, whatever lies beside it
+    if sound and not (signature and signature.ok):  # a good one stands, whatever lies beside it
         wrong += [
             one_line(f"{one.file.name} does not hold: {one.reason}", 2_000)
             for one in found
             if one is not signature and one.ok is False and one.head not in ("", verdict.head)
         ]
     wrong += (
-        [f"line {notes.line} of {notes.file.name}: {notes.reason}"]
-        if verdict.ok and notes and notes.line
-        else []
+        [f"line {notes.line} of {notes.file.name}: {notes.reason}"] if sound and notes and notes.line else []
     )
     if args.json:
         print_json(_facts(verdict, wrong, signature, found, notes, args))
     else:
         say(_faults(verdict, wrong) if wrong else in_a_sentence(verdict, signature, notes))
-    return 1 if wrong else 0
+    return 1 if wrong else UNFINISHED if verdict.only_unclosed else 0
 
 
 def _faults(verdict: Verdict, wrong: Sequence[str]) -> str:
+    if verdict.only_unclosed:
+        return "; ".join([in_a_sentence(verdict), *wrong])
     return "; ".join([f"the trace is whole, but {wrong[0]}" if verdict.ok else wrong[0], *wrong[1:]])
 
 
@@ -117,10 +119,13 @@ def _facts(
 ) -> dict[str, Any]:
     lacking = {"by": None, "at": None, "ok": False, "reason": "there is no such signature"}
     return {
-        "ok": not wrong,
+        "ok": verdict.ok and not wrong,
+        "unclosed": verdict.only_unclosed and not wrong,
         "events": verdict.events,
         "line": verdict.first_bad_line,
-        "reason": wrong[0] if verdict.ok and wrong else f"{verdict.reason}{_compared(verdict)}",
+        "reason": wrong[0]
+        if wrong and (verdict.ok or verdict.only_unclosed)
+        else f"{verdict.reason}{_compared(verdict)}",
         "head": verdict.head,
         **ending_facts(verdict),
         "signed": _signed(signature) if signature else lacking if args.allowed_signers else None,
@@ -145,12 +150,6 @@ def checked_head(head: str | None) -> str | None:
     return head
 
 
-def read_verified(run: str, head: str | None) -> tuple[list[RecordedEvent], Verdict]:
-    """The events before the first that is not as it was written or contradicts those before it, and the verdict."""
-    (events, _), verdict = read(run), verify(run, head)
-    return events[: verdict.events], verdict
-
-
 def in_a_sentence(verdict: Verdict, signature: Signature | None = None, notes: Review | None = None) -> str:
     """The verdict on a trace, and what else is known of it, in a sentence."""
     if verdict.ok:
@@ -163,7 +162,11 @@ def in_a_sentence(verdict: Verdict, signature: Signature | None = None, notes: R
         parts += [f"{count(len(notes.notes), 'note')} of reviewers"] if notes else []
         return f"{'; '.join(parts)}{ending_words(verdict)}{_compared(verdict)}"
     line = f"line {verdict.first_bad_line}: " if verdict.first_bad_line else ""
-    end = f"; {count(verdict.events, 'event')}, head {verdict.head}" if verdict.only_unclosed else ""
+    end = (
+        f"; {count(verdict.events, 'event')} verified up to the last line, head {verdict.head}"
+        if verdict.only_unclosed
+        else ""
+    )
     return one_line(f"{line}{verdict.reason}{end}{ending_words(verdict)}", 2_000)
 
 

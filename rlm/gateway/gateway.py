@@ -15,7 +15,7 @@ from rlm.gateway.failures import UNREADABLE, UNREADABLE_RETRIES, FailedAttempt, 
 from rlm.gateway.lanes import Lanes, Slots
 from rlm.gateway.ledger import Ledger, Reservation
 from rlm.gateway.litellm_setup import warm_up
-from rlm.gateway.models import check_model, price, takes_format
+from rlm.gateway.models import check_model, highest_price, price, takes_format
 from rlm.gateway.offline.registry import PREFIX
 from rlm.gateway.pacing import backoff_s
 from rlm.gateway.provider import Completion
@@ -95,7 +95,7 @@ class Gateway:
         prompt = prompt_tokens
         if not model.startswith(PREFIX):
             prompt = int(prompt * _PROMPT_MARGIN) + _PROMPT_MARGIN_TOKENS
-        usd = price(model, prompt, reply_tokens)
+        usd = highest_price(model, prompt, reply_tokens)
         if usd is None and self.ledger.left().usd is not None and not self.allow_unpriced:
             raise Unpriced(UNPRICED.format(model=model))
         return Usage(1, prompt, reply_tokens, usd or 0.0)

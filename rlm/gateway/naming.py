@@ -15,7 +15,6 @@ import argparse
 import math
 import os
 import re
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -101,6 +100,8 @@ def aliases(file: str | Path | None = None) -> dict[str, Named]:
         raise GatewayError(f"cannot read the models {path}: {error.strerror or error}") from error
     if len(raw) > MOST_BYTES:
         raise GatewayError(f"the models {path} have more than {MOST_BYTES:,} bytes; name a shorter file")
+    import tomllib  # here, as most users have no such file
+
     try:
         tables = tomllib.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rlm.gateway.clients import forget_dead_clients
 from rlm.gateway.litellm_setup import litellm, our_settings
+from rlm.gateway.models import takes_marks
 from rlm.gateway.offline.registry import PREFIX, answered
 from rlm.gateway.redaction import redacted, without_secrets
 from rlm.gateway.tokens import count_tokens
@@ -84,7 +85,7 @@ async def complete(request: Request, bodies: list[bytes]) -> Completion:
     with our_settings(bodies), _unlogged(module):
         raw = await module.acompletion(
             model=request.model,
-            messages=[dict(message) for message in request.messages],
+            messages=_marked(request),
             max_tokens=request.max_tokens,
             **request.parameters,
             timeout=_TIMEOUT_S,
@@ -93,6 +94,28 @@ async def complete(request: Request, bodies: list[bytes]) -> Completion:
             drop_params=True,  # reasoning models refuse any temperature but their own
         )
     return _completion(raw, min(TOKEN_CHARS * request.max_tokens, REPLY_CHARS))
+
+
+def _marked(request: Request) -> list[dict[str, Any]]:
+    """The messages as litellm takes them.
+
+    Where the provider keeps the beginning of a prompt only up to a mark, there is one on the system message; in a
+    conversation that goes on, also on the last message that was sent before, where the beginning that is kept ends, and
+    on the last of all, where that of the next call will.
+    """
+    messages: list[dict[str, Any]] = [dict(message) for message in request.messages]
+    if not takes_marks(request.model):
+        return messages
+    roles = [message["role"] for message in messages]
+    places = {0} if roles[0] == "system" else set[int]()
+    if "assistant" in roles:
+        places |= {len(roles) - 2 - roles[::-1].index("assistant"), len(roles) - 1}
+    for place in places:
+        if (text := messages[place]["content"]).strip():  # a mark on nothing is refused
+            messages[place]["content"] = [
+                {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
+            ]
+    return messages
 
 
 def _own(request: Request) -> Completion:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from index_store.types import Json
 from rlm.gateway.gateway import Gateway, Tell
 from rlm.gateway.ledger import Caps, Ledger, Reservation
-from rlm.gateway.models import price
+from rlm.gateway.models import highest_price
 from rlm.gateway.types import Reply, Request, Usage
 from rlm.mapping.types import Values, Wanted
 from rlm.memo import Memo
@@ -160,7 +160,7 @@ def last_call(model: str, left: Caps, sure: Caps, first: Usage) -> Usage | None:
     `left`: under each cap; `sure`: of that, what no other question can take; the `first` call has to fit in beside it.
     """
     for prompt, reply in LAST_CALLS:
-        worst = Usage(1, prompt, reply, price(model, prompt, reply) or 0.0)
+        worst = Usage(1, prompt, reply, highest_price(model, prompt, reply) or 0.0)
         if _within(worst, left, LAST_PART) and _within(worst + first, sure):
             return worst
     return None

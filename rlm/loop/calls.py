@@ -242,7 +242,8 @@ class Calls:
         if shown:
             await asyncio.to_thread(self.run.journal.flag, self.conversation, verb, shown)
         prompts = await asyncio.to_thread(self._marked, texts)
-        messages = [_messages(text, blocks) for text, blocks in zip(prompts, passages, strict=True)]
+        each = _asks_each(prompts, passages)
+        messages = [_messages(text, blocks, each) for text, blocks in zip(prompts, passages, strict=True)]
         requests = [self._request(model, m) for m in messages]
         stored = await self.run.recall(self.conversation, requests)
         replies = await self._ask_each(verb, texts, requests, stored)
@@ -425,11 +426,16 @@ class Calls:
         self.run.journal.record(self.conversation, returned)
 
 
-def _messages(prompt: str, passages: list[Block]) -> list[Message]:
+def _messages(prompt: str, passages: list[Block], each: bool) -> list[Message]:
     return [
         {"role": "system", "content": prompts.SUB_CALL},
-        {"role": "user", "content": prompts.sub_call(prompt, passages)},
+        {"role": "user", "content": prompts.sub_call(prompt, passages, each=each)},
     ]
+
+
+def _asks_each(texts: Sequence[str], passages: Sequence[Sequence[Block]]) -> bool:
+    """Whether a batch puts one question to several passages, so that the question is what its prompts share."""
+    return len(set(texts)) == 1 and any(one != passages[0] for one in passages)
 
 
 async def _together(calls: Sequence[Awaitable[T]]) -> list[T]:

@@ -103,6 +103,13 @@ def mode(value: Json) -> Mode | None:
     return known
 
 
+def one_of(name: str, value: Json, known: Sequence[str]) -> str:
+    """The value, checked to be one of those that are known. Raises Refused."""
+    if not isinstance(value, str) or value not in known:
+        raise Refused(refusals.ONE_OF.format(name=name, known=", ".join(known), value=brief(value)))
+    return value
+
+
 def at_most(value: Json, most: int, name: str) -> int:
     """The value, checked to be a whole number of at least 1, and cut to `most`. Raises Refused."""
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:

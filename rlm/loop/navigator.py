@@ -13,7 +13,7 @@ from rlm.gateway.offline.questions import what_quotes_are
 from rlm.gateway.offline.reader import NO_PASSAGE, read
 from rlm.gateway.offline.registry import register_offline
 from rlm.gateway.types import Message
-from rlm.prompts import NEXT, OPENING, SINGLE
+from rlm.prompts import ASK_EVERY_ROW, NEXT, OPENING, SINGLE
 
 _SPLIT = re.compile(
     r"\?\s+(?:and\s+)?|;\s+|,?\s+and\s+(?=(?:what|which|how|who|whom|whose|when|where|why|does|do|did|is|are|was|were)\b)",
@@ -27,6 +27,19 @@ LOOKED = 30  # branches
 SHARE = 0.01  # of the evidence; a branch that has less is passed by
 SEARCHED_CHARS = 1_000  # of a question, which its code repeats; a reply holds no more of the longest words
 CUT = "Of the question, which is long, the first {chars} of {whole} characters were searched for:"
+
+#: What a row is, by the words of a question.
+_SPLITS = (
+    (r"\b(?:documents|files|articles|papers|reports|contracts|agreements)\b", "document", "documents"),
+    (r"\b(?:sections|chapters)\b", "section", "sections"),
+    (r"\b(?:lines|rows)\b", "line", "lines"),
+    ("", "record", "records"),
+)
+DOCUMENTS, CITED = 20, 200  # of an answer that counts
+BY_WORDS = (
+    "No language model has read them: a row counts where it has every word that carries the question, in whatever "
+    "sense, and one that says it in other words does not count."
+)
 
 BEGIN = """\
 parts, found = {parts!r}, {{}}
@@ -95,6 +108,23 @@ answer["ready"] = {ready}
 """
 
 
+MAP = """\
+rows, held, failed, at = context.rows({split!r}), [], 0, 0
+while at < len(rows):
+    part = llm_filter({question!r}, rows[at : at + 50_000])
+    held, failed, at = [*held, *part], failed + (len(part.failed) if hasattr(part, "failed") else 0), at + 50_000
+print(len(held), "of", len(rows), "rows hold what is asked;", failed, "have no answer")
+lines = [f"{{len(held):,}} of {{len(rows):,}} {rows} hold what is asked.", {beside!r}]
+if failed:
+    lines.append(f"{{failed:,}} could not be asked.")
+for doc, count in collections.Counter(row["doc"] for row in held).most_common({most}):
+    lines.append(f"{{count:,}} in {{doc}}")
+answer["content"] = "\\n".join(lines)
+answer["citations"] = held[:{cited}]
+answer["ready"] = True
+"""
+
+
 GIVE_UP = """\
 answer["content"] = {why!r}
 answer["ready"] = True
@@ -105,6 +135,7 @@ answer["ready"] = True
 SAYS = {
     "LOOK": "I look which branches hold the evidence, gather the best of it, let a sub-call read it, and answer.",
     "DESCEND": "The question has parts: a child for each, on the branch that holds most of its evidence.",
+    "MAP": "The question is about everything: I ask every row, and count in code.",
     "WIDEN": "Some of it was not there: I gather more, grep for names, and answer with what there is.",
     "GIVE_UP": "That failed, and nothing can be found without it.",
 }
@@ -117,6 +148,8 @@ def navigate(messages: list[Message], max_tokens: int) -> str:
     question, messages = _asked_last(messages)
     parts = parts_of(question[:SEARCHED_CHARS])
     steps = [_step_of(m["content"]) for m in messages if m["role"] == "assistant"]
+    if not steps and ASK_EVERY_ROW in "".join(m["content"] for m in messages[1:2]):
+        return _map(question)
     if not steps:
         return _descend(question, parts) if len(parts) > 1 else _look(question, parts, parts)
     printed, ok = _last_output(messages)
@@ -134,6 +167,15 @@ def _look(question: str, parts: Sequence[str], wanted: Sequence[str]) -> str:
 
 def _descend(question: str, parts: Sequence[str]) -> str:
     return _cell("DESCEND", BEGIN.format(parts=parts), DESCEND, MISSING, _answer(question, "not missing"))
+
+
+def _map(question: str) -> str:
+    split, rows = next((one for pattern, *one in _SPLITS if re.search(pattern, question, re.IGNORECASE)))
+    asked = question[:SEARCHED_CHARS].strip()
+    return _cell(
+        "MAP",
+        MAP.format(split=split, rows=rows, question=asked, beside=BY_WORDS, most=DOCUMENTS, cited=CITED),
+    )
 
 
 def _widen(question: str, parts: Sequence[str], wanted: Sequence[str]) -> str:

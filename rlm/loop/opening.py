@@ -88,7 +88,7 @@ def _first_messages(run: Run, verbs: Verbs, question: str) -> list[Message]:
     view, demands = verbs.view, run.demands
     demanded = prompts.demanded(demands.citations, demands.schema, prompts.TYPED_CELL)
     where = prompts.where(view.under, view.scope)
-    text = prompts.opening(question, where, len(view.documents), view.size, view.chars)
+    text = prompts.opening(question, where, len(view.documents), view.size, view.chars) + run.told
     return [
         {"role": "system", "content": prompts.system(run.models.root) + demanded},
         {"role": "user", "content": text},

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from index_store.types import Json
-from rlm.audit.kinds import Event, Note, Suspicious
+from rlm.audit.kinds import Event, ModelAnswered, Note, Suspicious
 from rlm.audit.suspicion import FLAGS, Alarm
 
 _log = logging.getLogger(__name__)
@@ -42,10 +42,15 @@ def unwatched(kind: str, conversation: str, fields: dict[str, Json]) -> None:
 
 @dataclass(slots=True)
 class Journal:
-    """Where a run is recorded: its trace, its watch, and the instructions flagged in what it has read so far."""
+    """Where a run is recorded: its trace, its watch, and the instructions flagged in what it has read so far.
+
+    `stored`: how many replies came from the store; `cached_tokens`: of prompts, those that providers had in caches.
+    """
 
     trace: Recorder
     watch: Watch = unwatched
+    stored: int = 0
+    cached_tokens: int = 0
     _alarm: Alarm = field(default_factory=Alarm)
     _noted: set[str] = field(default_factory=set)
 
@@ -58,6 +63,10 @@ class Journal:
         """Record one event of a conversation. Raises TraceError where the table of events does not allow it."""
         _log.debug("conversation %s: %s", conversation, event.kind)
         self.trace.record(conversation, event)
+        if isinstance(event, ModelAnswered):
+            self.stored += event.cached
+            # In a fork, what is taken over has no calls.
+            self.cached_tokens += event.served.cached_tokens if event.served and event.usage.calls else 0
         self.watch(event.kind, conversation, event.fields())
 
     def note(self, conversation: str, text: str) -> None:

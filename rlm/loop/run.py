@@ -53,7 +53,7 @@ class Run:
     `view`: what of the index the question is about; no conversation sees, and no citation names, anything else.
     `loop`: where model calls are made; cells wait for it in threads of their own. `sandbox`: gives the session of
     a conversation, which a replay holds to its record. `window`: tokens that the root model takes, None where that is
-    not known.
+    not known. `told`: what the root is told beside its question.
     """
 
     view: View
@@ -65,6 +65,7 @@ class Run:
     loop: asyncio.AbstractEventLoop
     sandbox: Sandbox = _as_opened
     window: int | None = None
+    told: str = ""
     _calls: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _slots: dict[int, asyncio.Semaphore] = field(default_factory=dict)
 
@@ -86,7 +87,9 @@ class Run:
 
     def shares(self, children: int) -> list["Run"]:
         """The run of each of `children` children: on a share of what is left, and with no demands on its answer."""
-        return [replace(self, budget=share, demands=Demands()) for share in self.budget.shares(children)]
+        return [
+            replace(self, budget=share, demands=Demands(), told="") for share in self.budget.shares(children)
+        ]
 
     def change(self, models: Models, window: int | None) -> None:
         """Ask other models from now on, of which the root takes `window` tokens; the trace says so."""

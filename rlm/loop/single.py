@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 from index_store.outline import in_place
@@ -19,7 +20,7 @@ from rlm.audit.fences import fenced_blocks
 from rlm.gateway.blocks import Block, block_name
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.ledger import Reservation
-from rlm.gateway.offline.areas import OF_THE_TEXT
+from rlm.gateway.offline.areas import FROM, OF_THE_TEXT
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message, Reply, Request
 from rlm.loop import checks
@@ -31,6 +32,7 @@ NOT_HERE = f"{prompts.NOT_IN_DOCUMENTS}."
 _IS_CODE = re.compile(r"\s*```(?:repl|python|py)\b")
 TRIES = 3  # calls, while the answer lacks what is demanded of it
 RETRIEVED_TOKENS = 4_000  # of the passages that a search finds, together
+STRETCHES = 12  # of a text that has one area alone, a passage of each
 GATHERED_CHARS = (
     4.5  # for a token, rather many: of what is gathered, the last passages are left out that do not fit
 )
@@ -92,16 +94,47 @@ def _as_fit(run: Run, blocks: Iterable[Block], tokens: int) -> tuple[Block, ...]
 
 def upper_levels(run: Run, verbs: Verbs, question: str, tokens: int) -> Passages:
     """The areas of the corpus, each with its share, as the upper levels of the tree tell of them, `tokens` together at
-    most. Those that a question is about have more room, unless it is about all of them."""
+    most. Those that a question is about have more room, unless it is about all of them.
+
+    Where quotes must stand in documents, and of a text file, which has no summaries, it is a passage of each.
+    """
     about = "" if is_about_all(question) else question[:2_000]
     entries = verbs.serve("areas", [about], {"chars": CHARS_A_TOKEN * tokens})
     assert isinstance(entries, list)
     documents = count(len(run.view.documents), "document")
+    if run.demands.citations or run.index.is_plain:
+        blocks = _as_fit(run, (_part(verbs, *part) for part in _parts(run, entries)), tokens)
+        verbs.serve("read", [[block.name for block in blocks]], {})
+        return Passages(blocks, {}, prompts.PARTS.format(documents=documents))
     return Passages(_as_fit(run, map(_area, entries), tokens), {}, prompts.AREAS.format(documents=documents))
 
 
 def _area(entry: Any) -> Block:
     return Block(str(entry["node"]), str(entry["text"]), f"{percent(entry['share'])} {OF_THE_TEXT}")
+
+
+def _parts(run: Run, entries: Sequence[Any]) -> list[tuple[int, float, str]]:
+    """(a chunk of it, its share of the text, its id and label) for each area, or for STRETCHES of the text where there
+    is but one area."""
+    view, chunks = run.view, run.view.chunks
+    if len(entries) > 1:
+        numbers = [run.index.number_of(entry["node"]) for entry in entries]
+        labels = [
+            in_place(str(entry["label"])) if view.is_text(number) else ""
+            for number, entry in zip(numbers, entries, strict=True)
+        ]
+        return [
+            (chunk, entry["share"], f", {entry['node']} {label}".rstrip())
+            for chunk, entry, label in zip(view.centres(numbers), entries, labels, strict=True)
+        ]
+    parts = min(STRETCHES, len(chunks))
+    starts = [len(chunks) * part // parts for part in range(parts + 1)]
+    return [(chunks[start], (end - start) / len(chunks), "") for start, end in pairwise(starts)]
+
+
+def _part(verbs: Verbs, chunk: int, share: float, what: str) -> Block:
+    (passage,) = verbs.passages([verbs.index.id_of(chunk)])
+    return replace(verbs.block(passage), about=f"{FROM} {percent(share)} {OF_THE_TEXT}{what}")
 
 
 def _beside(piece: Json) -> str:

@@ -5,17 +5,20 @@ checked and its use is recorded, with the nodes it shows and those it leaves asi
 The verbs are the methods marked `@verb`; `rlm/prompts/system.md` tells models about them.
 """
 
+import json
 import math
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.gathering import Piece
 from index_store.index import Index
+from index_store.rows import SPLITS, Rows, rows_of
 from index_store.terminal import brief
-from index_store.types import Json, Node, Scope, Span
+from index_store.types import Check, Json, Node, Scope, Span, unchecked
 from index_store.view import View
 from rlm.gateway.blocks import Block, block_name
 from rlm.loop import checks
@@ -32,6 +35,11 @@ LIST_NODES = 500  # in one list
 PACK_NODES = 50_000  # in all packs of one call
 PACK_TOKENS = 8_000  # in a pack, by default
 LIST_DOCUMENTS = 10_000
+MOST_ROWS = 5_000_000  # in one selection
+HELD_ROWS = 10_000_000  # in all selections that a conversation holds: 24 bytes a row
+PAGE_ROWS = 500  # in one page of a selection
+PAGE_CHARS = 200_000
+FEW_ROWS = 5  # of a selection, whose chunks its visit shows
 MAX_HITS = 200
 MAX_MATCHES = 1_000
 COUNTED = 10_000  # matches, so that what is cut is told with their number
@@ -101,6 +109,7 @@ class Verbs:
         self._shown: list[Entry] = []
         self._entered: list[int] = []
         self._cut: list[str] = []
+        self._selections: OrderedDict[str, Rows] = OrderedDict()
 
     def serve(
         self,
@@ -169,6 +178,13 @@ class Verbs:
     def branch(self, under: Json) -> str | None:
         """The id of the branch to look under: `under`, or the view's, None for all. Raises Refused outside the view."""
         return self.view.under if under is None else self.index.id_of(self._number(under))
+
+    def selected(self, rows: Json) -> Rows:
+        """The rows that a cell names by {"rows": what `context.rows` called them, "start", "stop"}. They are not read,
+        and no visit is recorded. Raises Refused."""
+        if not isinstance(rows, Mapping):
+            raise Refused(refusals.NO_ROWS.format(value=brief(rows)))
+        return self._page(rows.get("rows"), rows.get("start"), rows.get("stop"), unchecked)
 
     # -- looking around ----------------------------------------------------------------------------------
 
@@ -261,6 +277,100 @@ class Verbs:
     def _chunks_below(self, number: int) -> list[int]:
         below = self.index.below(number)
         return [chunk for chunk in below[below < self.index.levels[0]].tolist() if chunk in self.view]
+
+    # -- rows --------------------------------------------------------------------------------------------
+
+    @verb
+    def rows(
+        self, split: str = "record", under: str | None = None, doc: str | None = None, where: Json = None
+    ) -> Json:
+        """How the rows of the view are called, and how many there are: {"rows", "start", "stop", "count"}.
+
+        `split`: document, section, chunk, line or record. The worker makes a lazy sequence of it.
+        """
+        asked = {
+            "split": checks.one_of("split", split, SPLITS),
+            "under": self.branch(under) if under is not None else None,
+            "doc": self._doc(doc),
+            "where": checks.metadata(where) or None,
+        }
+        self._entered = [] if under is None else [self._number(under)]
+        name = json.dumps({key: value for key, value in asked.items() if value is not None}, sort_keys=True)
+        rows = self._selection(name, self._check_time)
+        if rows.left_out:
+            self._cut.append(refusals.ROWS_LEFT_OUT.format(rows=len(rows), more=rows.left_out))
+        self._note_read(self._chunks_of(rows[:FEW_ROWS]))
+        return {"rows": name, "start": 0, "stop": len(rows), "count": len(rows)}
+
+    @verb
+    def read_rows(self, rows: str, start: int, stop: int) -> Json:
+        """Rows start:stop of a selection, as many of them as fit into a page: id, document, characters and text of
+        each, of a chunk its `node`, of a record that has some its `fields`."""
+        page = self._page(rows, start, stop, self._check_time)[:PAGE_ROWS]
+        left, entries = PAGE_CHARS, list[Entry]()
+        for place, row in enumerate(page):
+            if (chars := row.span.end - row.span.start) > READ_CHARS:
+                if entries:
+                    break
+                raise Refused(refusals.ROW_CHARS.format(row=row.id, chars=chars, most=READ_CHARS))
+            left -= chars + sum(len(name) + len(value) for name, value in (row.fields or {}).items())
+            if left < 0 and entries:
+                break
+            node: Entry = {"node": row.id} if page.split == "chunk" else {}
+            fields: Entry = {} if row.fields is None else {"fields": row.fields}
+            entry = {
+                "row": block_name(row.id),
+                **_place(row.span),
+                **node,
+                "text": page.text(place),
+                **fields,
+            }
+            entries.append(entry)
+        self._note_read(self._chunks_of(page[: len(entries)]))
+        return entries
+
+    def _page(self, name: Json, start: Json, stop: Json, check: Check) -> Rows:
+        """The rows start:stop of the selection that is called so. Raises Refused."""
+        rows = self._selection(name, check)
+        if not (isinstance(start, int) and isinstance(stop, int) and is_whole(start) and is_whole(stop)):
+            raise Refused(refusals.ROW_PLACES.format(start=brief(start), stop=brief(stop), count=len(rows)))
+        if not 0 <= start <= stop <= len(rows):
+            raise Refused(refusals.ROW_PLACES.format(start=brief(start), stop=brief(stop), count=len(rows)))
+        return rows[start:stop]
+
+    def _selection(self, name: Json, check: Check) -> Rows:
+        """The rows that are called so. The name says what was asked for, so that a selection that is no longer held is
+        made again. Raises Refused."""
+        if not isinstance(name, str) or name not in self._selections:
+            asked = self._asked_rows(name)
+            made = rows_of(self.view, **asked, check=check)
+            if len(made) > MOST_ROWS:
+                raise Refused(refusals.MOST_ROWS.format(rows=len(made), most=MOST_ROWS))
+            self._selections[str(name)] = made
+        self._selections.move_to_end(str(name))
+        while len(self._selections) > 1 and sum(map(len, self._selections.values())) > HELD_ROWS:
+            self._selections.popitem(last=False)
+        return self._selections[str(name)]
+
+    def _asked_rows(self, name: Json) -> dict[str, Any]:
+        """What rows that are called so were asked for, checked as if it were asked anew. Raises Refused."""
+        try:
+            asked = json.loads(name) if isinstance(name, str) and len(name) <= QUERY_CHARS else None
+        except (ValueError, RecursionError):
+            asked = None
+        if not isinstance(asked, dict) or not {"split"} <= asked.keys() <= {"split", "under", "doc", "where"}:
+            raise Refused(refusals.NO_ROWS.format(value=brief(name)))
+        return {
+            "split": checks.one_of("split", asked["split"], SPLITS),
+            "under": None if asked.get("under") is None else self.branch(asked["under"]),
+            "doc": self._doc(asked.get("doc")),
+            "where": checks.metadata(asked.get("where")),
+        }
+
+    def _chunks_of(self, rows: Rows) -> list[int]:
+        """Numbers of the chunks in view that these rows lie in, ascending."""
+        numbers = {int(n) for place in range(len(rows)) for n in rows.chunks(place)}
+        return sorted(number for number in numbers if number in self.view)
 
     # -- finding -----------------------------------------------------------------------------------------
 

@@ -1,4 +1,5 @@
-"""Which questions are about the whole corpus: what is in it, what its themes are. A small set of English rules."""
+"""Which questions are about the whole corpus: what is in it, what its themes are, how many of its parts are so. A small
+set of English rules."""
 
 import re
 
@@ -43,3 +44,42 @@ def is_about_all(question: str) -> bool:
     if len(question) > MOST_CHARS or _WHOLE.fullmatch(words) is None:
         return False
     return next(names_in(words[:1].lower() + words[1:]), None) is None
+
+
+#: What a corpus repeats, in the plural.
+_UNITS = (
+    "(?:documents|files|texts|records|rows|lines|entries|items|messages|e-?mails|mails|letters|posts|comments|reviews"
+    "|ratings|tickets|complaints|requests|issues|reports|articles|papers|chapters|sections|paragraphs|passages|clauses"
+    "|contracts|agreements|invoices|orders|transactions|incidents|conversations|meetings|functions|methods|classes"
+    "|modules|commits|logs|notes)"
+)
+#: Words that point at all there is, or at all of a kind.
+_EVERYTHING = (
+    rf"\b(?:in here|altogether|in total|overall|(?:of|in|across|throughout|over|among) (?:"
+    rf"all|(?:the (?:whole|entire)|this|our|my)(?: \w+)? {_POINTED_AT}|(?:all |all of )?(?:the|these|our|my) {_UNITS}"
+    rf"|these (?!are|were|have|do|did|will|can)\w+))\b"
+)
+_PER = (
+    r"\b(?:by|per|(?:for|in) (?:each|every)) (?:day|week|month|quarter|year|date|user|author|sender|speaker|type|kind"
+    r"|category|label|topic|document|file|country|customer|person)\W*$"
+)
+_FEW = r"(?:\w+ ){0,2}"
+_COUNTS = (
+    rf"how many {_FEW}{_UNITS}\b",
+    rf"how many\b.*(?:{_EVERYTHING}|{_PER})",
+    rf"(?:count|list|name|find|show|tabulate)(?: me)? (?:all|every|each)(?: of)?(?: the| these)? {_FEW}{_UNITS}\b",
+    rf"(?:count|tabulate|number of|what (?:share|percentage|part) of) (?:the |these |all )?{_FEW}{_UNITS}\b",
+    rf"(?:which|what) {_FEW}\w+ .*\b(?:most|least) (?:often|frequent|frequently|common)\b.*(?:{_EVERYTHING}|{_PER})",
+)
+_EVERY = re.compile("|".join(f"(?:{rule})" for rule in _COUNTS), re.IGNORECASE)
+
+
+def is_about_every(question: str) -> bool:
+    """Whether an English question counts or lists over everything, so that no search finds its answer: it asks for
+    each of what the corpus repeats, or points at all there is. A question about one thing that has a name is none:
+    `How many pages has "Ulysses"?`"""
+    words = " ".join(question[: MOST_CHARS + 1].split())
+    if len(question) > MOST_CHARS or _EVERY.search(words) is None:
+        return False
+    asked = words[:1].lower() + words[1:]
+    return bool(re.search(f"{_EVERYTHING}|{_PER}", asked)) or next(names_in(asked), None) is None

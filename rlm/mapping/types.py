@@ -21,6 +21,10 @@ Values: TypeAlias = Mapping[str, Value]
 Turn = Literal["first", "second", "strong"]
 
 
+#: Of rows in one prompt: models err more in longer ones.
+PACK_TOKENS = 6_000
+
+
 class MappingError(RlmError):
     """A map that cannot be made: one sentence that says what was found and what to do."""
 
@@ -59,7 +63,7 @@ class Task:
     reader: Reader
     strong: Reader | None = None
     sure: float = 0.0
-    pack_tokens: int = 6_000
+    pack_tokens: int = PACK_TOKENS
     reply_tokens: int = 4_000
     window: int | None = None
     wave: int = 64

@@ -13,7 +13,7 @@ from index_store.terminal import count
 from index_store.types import Json, Scope
 from rlm.gateway.blocks import Block, quote
 
-VERSION = "5"
+VERSION = "6"
 
 
 def _text(name: str) -> str:
@@ -59,6 +59,14 @@ The passages are areas of a large corpus, from the upper levels of a tree over i
 of the text it holds, then its label, the beginning of its summary, and what is inside it. In all there are {documents}.
 Answer about the corpus as a whole, or about the areas that are asked for, and say of each area that you name how large
 it is. Quote words of labels and summaries as your sources."""
+#: As AREAS, where it is a passage of each area, which can be quoted from a document.
+PARTS = """
+
+
+The passages are each from another part of a large text. Beside its name stands how much of the text that part holds,
+and its name and label, where it has any. In all there are {documents}. Answer about the text as a whole, as far as
+these passages show it, and say of each part that you name how large it is. Quote words of the passages as your
+sources."""
 #: About how many tokens the marked line above a passage has, with its place.
 MARK_TOKENS = 20
 LAST_TURN = (
@@ -69,6 +77,8 @@ OPENING = """\
 Question: {question}
 
 `context` is {where}: {documents}, {nodes}, {chars}. Begin."""
+#: Added to the opening of a question on the route "map".
+ASK_EVERY_ROW = " The question is about everything, so go way 3: ask every row, and count in code."
 WHOLE, BRANCH = "the whole corpus", "the branch under {under}"
 SCOPED = " of what the question is about, which is all that you can see and cite ({scope})"
 NEXT = "The next question, in the same REPL: {question}"
@@ -76,6 +86,8 @@ OUTPUT = "Cell {cell}: {status}.\n{body}\n{left}"
 NO_OUTPUT = "(it printed nothing)"
 LEFT = "Left: {left}."
 ASKED_OF = "{passages}\n\nQUESTION: {prompt}"
+#: Where one question is put to many passages: so the prompts begin alike, and providers keep what they begin with.
+ASKED_OF_EACH = "QUESTION: {prompt}\n\n{passages}"
 PUT_AWAY = """\
 
 
@@ -152,6 +164,8 @@ def put_away(lines: Sequence[str]) -> str:
     return PUT_AWAY.format(lines="\n".join(lines))
 
 
-def sub_call(prompt: str, passages: Sequence[Block]) -> str:
-    """The user message of a call without a REPL: the passages in data blocks, then the prompt."""
-    return ASKED_OF.format(passages=quote(passages), prompt=prompt) if passages else prompt
+def sub_call(prompt: str, passages: Sequence[Block], *, each: bool = False) -> str:
+    """The user message of a call without a REPL: the passages in data blocks, then the prompt. `each`: the prompt is
+    put to other passages too, and goes first."""
+    words = ASKED_OF_EACH if each else ASKED_OF
+    return words.format(passages=quote(passages), prompt=prompt) if passages else prompt

@@ -7,6 +7,7 @@ SIGNATURE = "{name}{signature}: {problem}"
 TEXT = "{name} is text, found {value}"
 COUNT = "{name} is a whole number of at least 1, found {value}"
 FLAG = "{name} is True or False, found {value}"
+ONE_OF = "{name} is one of {known}, found {value}"
 MODE = "no search mode {value}; there are {modes}"
 NODE_ENTRY = 'name the node by its id, as in context.peek(hit["node"]), not by the whole entry'
 NODES = 'nodes is a list such as ["L0-00012"], found {value}'
@@ -29,6 +30,8 @@ ROWS = (
 ROW_NODE = "{node} is a summary, and a row is a text of the documents; give its leaves"
 MAP_ROWS = "{rows:,} rows in one map, at most {most:,}; map a slice of them, such as rows[:{most}]"
 FIELDS = 'fields say what each row is asked for, such as {{"label": ["spam", "ham"]}}, found {value}'
+NO_ROWS = "rows are what context.rows(...) gives, or a slice of it, found {value}"
+ROW_PLACES = "there are rows 0 to {count:,}, asked for {start} to {stop}"
 NO_CELL = "there are cells 1 to {cells}, found {value}"
 MODEL = "sub-calls are answered by {models}, found model={value}; leave it out"
 
@@ -55,6 +58,8 @@ GATHER_CHARS = "no passage fits into {chars:,} characters; give more"
 READ_NODES = "{nodes:,} nodes to read at once, at most {most:,}; read fewer, or grep"
 READ_CHARS = "{texts} more than {most:,} characters; read fewer, or a part"
 PACK_NODES = "{nodes:,} chunks to pack, at most {most:,}; give under=, a branch"
+MOST_ROWS = "{rows:,} rows, at most {most:,}; give under=, doc= or where=, or a coarser split"
+ROW_CHARS = "row {row} has {chars:,} characters, at most {most:,} can be read at once; give a finer split"
 BATCH = "{count} {name} in one batch, at most {most}; split it, or pack more into each"
 PASSAGES = "{count:,} passages in one call, at most {most:,}; choose fewer, or split it"
 PASSAGE_CHARS = "{chars:,} characters of passages in one prompt, at most {most:,}; split it"
@@ -75,6 +80,9 @@ CUT = "context.{verb} gave {cut}"
 CUT_LIST = "the first {given:,} of {total} {what}"
 OR_MORE = "{total:,} or more"
 CUT_TO = "what fits {name}={most:,}, the most that it takes, and not {asked}"
+ROWS_LEFT_OUT = (
+    "{rows:,} rows, without {more:,} that lie there only in part; split='line' cuts such to what is inside"
+)
 CUT_MORE = "and {more:,} more results were cut"
 
 # -- the run -----------------------------------------------------------------------------------------------

@@ -2,9 +2,10 @@
 
 For machines where the kernel layers cannot be had, and only when asked for. What it lacks: `del`, `yield`, inheritance,
 the modules statistics, textwrap, string, difflib and heapq, and slices, `in` and text methods of `context` (use
-context.slice, context.contains, context.text). `cpu_s` has no meaning of its own here: a cell's time is its processor
-time. The interpreter's own limits and its process are the confinement; a worker that is killed is replaced. Monty's
-own pool exchanges the frames with it, so they carry no nonce of ours; it scans nothing, so no cell is ever "rejected".
+context.slice, context.contains, context.text); rows are plain lists, LISTED_ROWS at most. `cpu_s` has no meaning of its
+own here: a cell's time is its processor time. The interpreter's own limits and its process are the confinement; a
+worker that is killed is replaced. Monty's own pool exchanges the frames with it, so they carry no nonce of ours; it
+scans nothing, so no cell is ever "rejected".
 """
 
 import atexit
@@ -21,6 +22,7 @@ from typing import Any
 from index_store.types import Json
 from rlm.sandbox.cage import wire
 from rlm.sandbox.cage.output import Output
+from rlm.sandbox.cage.rows import PAGE, READ_ROWS, ROWS, Answers, made_of
 from rlm.sandbox.shown import Shown
 from rlm.sandbox.types import (
     CallRefused,
@@ -36,6 +38,10 @@ from rlm.sandbox.types import (
 SESSIONS = 256  # at once
 SAVED_BYTES = 16 << 20  # a namespace larger than this is not kept for after a kill
 ANSWER_CHARS = 300_000
+LISTED_ROWS = 5_000
+TOO_MANY_ROWS = (
+    "{rows:,} rows, and at most {most:,} are listed here; give under=, doc= or where=, or a coarser split"
+)
 _CALL = "_rlm_call"
 _PREBOUND = """
 import re, json, math, collections, itertools, functools, random, datetime, bisect, csv
@@ -263,7 +269,7 @@ class _CellCalls:
 
     def _call(self, name: str, items: list[Any], named: dict[str, Any]) -> Json:
         try:
-            value = self._served(name, items, named)
+            value: Json = self._listed_rows(name, self._served(name, items, named))
             if self._session.clock.left_s() <= 0:  # Monty's own limit does not count what the host does
                 self.end("time")
             return value
@@ -287,6 +293,19 @@ class _CellCalls:
             raise CallRefused(f"there is no call {name!r}; there are: {', '.join(sorted(session.calls))}")
         sent = _as_json(name, [items, named])
         return session.serve(name, sent[0], sent[1])
+
+    def _listed_rows(self, name: str, value: Any) -> Any:
+        """Rows and answers as plain lists, as no class of ours is here. Raises CallRefused above LISTED_ROWS."""
+        if name != ROWS:
+            answers = made_of(name, value, lambda *place: ())
+            return list(answers) if isinstance(answers, Answers) else answers
+        if (count := value["count"]) > LISTED_ROWS:
+            raise CallRefused(TOO_MANY_ROWS.format(rows=count, most=LISTED_ROWS))
+        rows: list[Any] = []
+        while len(rows) < count:
+            page: Any = self._served(READ_ROWS, [value["rows"], len(rows), min(len(rows) + PAGE, count)], {})
+            rows += page
+        return rows
 
     def end(self, reason: str) -> None:
         self.reason = reason

@@ -22,7 +22,7 @@ from rlm.asking.routes import Choice
 from rlm.asking.runs import gateway_for, new_run, record_opening
 from rlm.audit.log import Trace
 from rlm.audit.timeline import show
-from rlm.audit.verify import check as check_trace
+from rlm.audit.verifying import check as check_trace
 from rlm.gateway.gateway import Gateway
 from rlm.loop import navigator
 from rlm.loop.calls import NAMES as CALLS, Calls

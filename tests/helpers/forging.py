@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rlm.audit.lines import FIRST_PREV, Sealer, canonical, seal
-from rlm.audit.verify import check
+from rlm.audit.verifying import check
 
 
 def forged(events: list[dict[str, Any]], folder: Path) -> Path:

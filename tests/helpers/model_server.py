@@ -258,7 +258,11 @@ def _message(step: Step, body: Body) -> Body:
         return reply
     return {
         **reply,
-        "usage": {"input_tokens": usage["prompt_tokens"], "output_tokens": usage["completion_tokens"]},
+        "usage": {
+            "input_tokens": usage["prompt_tokens"],
+            "output_tokens": usage["completion_tokens"],
+            **{name: count for name, count in usage.items() if name.startswith("cache_")},
+        },
     }
 
 

@@ -135,6 +135,12 @@ LOOK = (
     "print(context.grep('mizzen'), context.gather('masts', chars=500), context.branches('masts'))\n"
     "print(context.areas(chars=600), context.packs(50), context.read('L0-00001'), len(context), 'ketch' in context)"
 )
+ROWS = (
+    "rows = context.rows(split='line')\n"
+    "print(rows, [(row['row'], row['text']) for row in rows], rows[1:2])\n"
+    "print(context.rows(split='record', under='L0-00001'), context.rows(split='chunk')[0])"
+)
+CITES_ROWS = 'answer["content"] = "Two [1]."; answer["citations"] = rows[:2]; answer["ready"] = True'
 SLOW = Step("too late", delay_s=LATE_S)
 ENDLESS = "while True: pass"
 TYPED: dict[str, Json] = {
@@ -167,6 +173,15 @@ def _hangs_on(question: str) -> Sub:
 RECORDED: dict[str, Callable[[Recording], None]] = {
     "an answer at once": lambda r: r.play(Play([DONE])),
     "every way to look": lambda r: r.play(Play([LOOK, "print(history(1)['output'][:50])", DONE])),
+    "rows": lambda r: r.play(
+        Play([ROWS, "print(len(rows), rows[-1]['text'], context.rows('page'))", CITES_ROWS])
+    ),
+    "rows of a child": lambda r: r.play(
+        Play(["print(rlm_query('How many?', under='L1-00000'))", DONE], {"How many?": [ROWS, CITES_ROWS]})
+    ),
+    "an endless cell over rows": lambda r: r.play(
+        Play([ROWS, ROWS + "\nwhile True: pass", "print(rows[2]['text'])", CITES_ROWS]), cell_timeout_s=3.0
+    ),
     "refused verbs": lambda r: r.play(
         Play(["context.read('L9-00000')", "context.search(3)", "context.nope()", DONE])
     ),

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from rlm.audit import read
-from rlm.audit.check import ClaimCheck, Coverage, Lost, Option, Report, Step
-from rlm.audit.check.findings import StepVerdict
+from rlm.audit.checking import ClaimCheck, Coverage, Lost, Option, Report, Step
+from rlm.audit.checking.findings import StepVerdict
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page import Beside
 from rlm.audit.reviewing import Note, Review
 from tests.helpers.audit_sample import Script, children
+from tests.helpers.browser import UNFOLD
 
 PASSAGE = "the words of the letter that nobody cited"
 
@@ -92,7 +93,7 @@ def faults(page: Any) -> list[str]:
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed"
     )
-    page.evaluate("document.querySelectorAll('details').forEach(part => part.open = true)")
+    page.evaluate(UNFOLD)
     found = axe.Axe().run(page).response["violations"]
     return [
         f"{one['id']}: {node['html'][:200]}"

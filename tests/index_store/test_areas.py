@@ -11,6 +11,8 @@ from hypothesis import given, settings, strategies as st
 from index_store.areas import MOST_INSIDE, Area, Homes, area_of, dates_of, levels_read
 from index_store.errors import NoSuchNode
 from index_store.index import Index, open_index, open_text
+from index_store.types import Scope
+from index_store.view import View
 from index_store.writer import Draft
 from raptor import build_index
 from tests.helpers.toy import TEXTS, document, publish_toy, toy_draft, toy_index, unit_rows
@@ -170,6 +172,18 @@ def test_nothing_is_told_twice(tmp_path: Path) -> None:
     text = "\n".join(one.text for one in levels_read(Homes(index), len(index) - 1, 4_000, len))
     assert text.count("This is part 7.") == 1
     assert sum(line.split("; ").count("part 7") for line in text.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("doc", [None, "one.txt"])
+def test_the_centre_of_an_area_is_the_chunk_of_the_view_that_is_nearest_to_it(
+    toy: Index, doc: str | None
+) -> None:
+    view = View(toy, scope=Scope(doc))
+    areas = [number for number in toy.level_range(1) if Homes(toy, np.array(view.chunks)).chunks(number).size]
+    for area, centre in zip(areas, view.centres(areas), strict=True):
+        own = Homes(toy, np.array(view.chunks)).chunks(area).tolist()
+        likeness = {chunk: float(toy.vectors[chunk] @ toy.vectors[area]) for chunk in own}
+        assert likeness[centre] == pytest.approx(max(likeness.values())) and centre in view
 
 
 def test_the_texts_of_the_toy_are_those_that_these_tests_believe(toy: Index) -> None:

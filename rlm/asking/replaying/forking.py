@@ -190,15 +190,16 @@ def fork(
     parent: dict[str, Json] = {"head": read(run)[1].head, "turn": turn}
     ready(opened, models)
     script = Script(events, is_fork=True)
-    if (Path(folder) / FILE_NAME).exists():
-        raise RlmError(f"{folder} holds a run already; a trace is never overwritten; name another folder")
-    try:
-        return run_blocking(_forked(opened, script, turn, models, limits, Path(folder), parent, watch, memo))
-    finally:
-        if not script.is_live and (Path(folder) / FILE_NAME).exists():
-            with contextlib.suppress(OSError):  # nothing in it is more than the record
-                (Path(folder) / FILE_NAME).unlink()
-                Path(folder).rmdir()
+    with Trace.open(folder) as trace:
+        try:
+            return run_blocking(
+                _forked(opened, script, turn, models, limits, trace, Path(folder), parent, watch, memo)
+            )
+        finally:
+            if not script.is_live:
+                with contextlib.suppress(OSError):  # nothing in it is more than the record
+                    (Path(folder) / FILE_NAME).unlink()
+                    Path(folder).rmdir()
 
 
 async def _forked(
@@ -207,6 +208,7 @@ async def _forked(
     turn: int,
     models: Models,
     limits: Limits,
+    trace: Trace,
     folder: Path,
     parent: dict[str, Json],
     watch: Watch,
@@ -216,28 +218,27 @@ async def _forked(
     loop = asyncio.get_running_loop()
     first = opened if turn > 1 else opened | {"models": models.as_json(), "window": None}
     async with gateway_for(limits) as gateway:
-        with Trace.open(folder) as trace:
-            store = open_memo(index.path) if memo else None
-            budget = ForkedBudget(gateway, limits.timeout_s, memo=store, script=script)
-            budget.stop_by[CANCELLED] = lambda: loop.call_soon_threadsafe(
-                lambda: [t.cancel() for t in tasks[-1:]]
-            )
-            made: list[Run] = []
+        store = open_memo(index.path) if memo else None
+        budget = ForkedBudget(gateway, limits.timeout_s, memo=store, script=script)
+        budget.stop_by[CANCELLED] = lambda: loop.call_soon_threadsafe(
+            lambda: [t.cancel() for t in tasks[-1:]]
+        )
+        made: list[Run] = []
 
-            def part() -> None:
-                own = limits.window or window(models.root)
-                if turn > 1:
-                    made[0].change(models, own)
-                else:
-                    made[0].window = own
+        def part() -> None:
+            own = limits.window or window(models.root)
+            if turn > 1:
+                made[0].change(models, own)
+            else:
+                made[0].window = own
 
-            recording = _Recording(script, trace, turn, part, lambda event: change_models(made[0], event))
-            run = run_of(first, index, budget, Journal(recording, watch))
-            run.limits, run.loop = limits, loop
-            made.append(run)
-            choice = Choice(opened["route"], opened.get("route_why", ""))
-            conclusion = await _until_it_ends(run, script, choice, parent, tasks)
-            return answer_of(run, opened["question"], conclusion, folder, trace.head)
+        recording = _Recording(script, trace, turn, part, lambda event: change_models(made[0], event))
+        run = run_of(first, index, budget, Journal(recording, watch))
+        run.limits, run.loop = limits, loop
+        made.append(run)
+        choice = Choice(opened["route"], opened.get("route_why", ""))
+        conclusion = await _until_it_ends(run, script, choice, parent, tasks)
+        return answer_of(run, opened["question"], conclusion, folder, trace.head)
 
 
 async def _until_it_ends(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from index_store.terminal import one_line
-from rlm.audit.check import Step
+from rlm.audit.checking import Step
 from rlm.audit.costs import costs
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page.answer import MOST_CITATIONS, answer_section
@@ -16,7 +16,7 @@ from rlm.audit.page.steps import steps_section
 from rlm.audit.page.tree import tree_section
 from rlm.audit.pairs import Pair, pairs_of
 from rlm.audit.routing import places_of
-from rlm.audit.verify import Verdict
+from rlm.audit.verifying import Verdict
 
 __all__ = ["Beside", "render"]
 

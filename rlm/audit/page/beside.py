@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from index_store.terminal import count, one_line
-from rlm.audit.check import Report
+from rlm.audit.checking import Report
 from rlm.audit.page.html import Html, join, tag
 from rlm.audit.reviewing import TEXT_CHARS, VERDICTS, Note, Review
 from rlm.audit.signing import Signature
-from rlm.audit.verify import TakenOut, Verdict
+from rlm.audit.verifying import TakenOut, Verdict
 
 _MOST_NOTES = 1_000
 _MOST_SIGNATURES = 100

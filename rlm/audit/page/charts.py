@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from index_store.terminal import count
-from rlm.audit.costs import Cost, in_dollars
+from rlm.audit.costs import Cost, Reuse, in_dollars, reuse
 from rlm.audit.events import AMOUNT, RecordedEvent
 from rlm.audit.page.html import Html, tag
 from rlm.gateway.types import Usage
@@ -32,7 +32,14 @@ def cost_section(events: Sequence[RecordedEvent], after: Sequence[Cost]) -> Html
     dollars = _chart("Dollars", after, end_s, lambda usage: usage.usd, in_dollars, limits.get("usd"))
     free = tag("p", "No call of this run had a price.", cls="meta")
     charts = tag("div", tokens, dollars if after[-1].usage.usd > 0 else free, cls="charts")
-    return tag("section", tag("h2", "Cost"), charts, id="cost")
+    return tag("section", tag("h2", "Cost"), charts, _begun_alike(reuse(events)), id="cost")
+
+
+def _begun_alike(had: Reuse) -> Html | None:
+    """How much of the prompts the ones before them had begun with, which a provider may have kept."""
+    shares = had.shares_in_words()
+    words = "Share of each prompt that is the beginning of the one before, which a provider may read from its cache"
+    return tag("p", f"{words}: {shares}.", cls="meta") if shares else None
 
 
 def _chart(

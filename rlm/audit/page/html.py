@@ -50,6 +50,12 @@ def fold(summary: str, *children: str | None, **attributes: str | int | bool | N
     return tag("details", tag("summary", summary), *children, **attributes)
 
 
+def stowed(*children: str | None) -> Html:
+    """Markup that is one text to a browser with scripts, until the script of the page makes elements of it, and plain
+    elements to one without. None may hold another: the first end would end both."""
+    return tag("noscript", *children)
+
+
 def facts(pairs: Iterable[tuple[str, str]], cls: str = "facts") -> Html:
     """Names and values as a definition list."""
     return tag("dl", *(tag("div", tag("dt", name), tag("dd", value)) for name, value in pairs), cls=cls)

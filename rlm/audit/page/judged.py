@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Mapping, Sequence
 
 from index_store.terminal import count, one_line
-from rlm.audit.check import ClaimCheck, Coverage, Lost, Option, Report, Step
-from rlm.audit.page.html import Html, fold, join, pre, tag
+from rlm.audit.checking import ClaimCheck, Coverage, Lost, Option, Report, Step
+from rlm.audit.page.html import Html, fold, join, pre, stowed, tag
 from rlm.audit.routing import Place
 
 TONES = {"reasonable": "good", "questionable": "warn", "cannot tell": "unknown"}
@@ -97,7 +97,8 @@ def _steps(steps: Sequence[Step]) -> Html:
     doubtful = sum(step.verdict == "questionable" for step in steps)
     unknown = sum(step.verdict == "cannot tell" for step in steps)
     words = f"{count(len(steps), 'step')}: {doubtful:,} questionable, {unknown:,} that cannot be told"
-    return fold(words, tag("div", tag("table", head, tag("tbody", *rows)), cls="wide"), cls="sent")
+    table = tag("div", tag("table", head, tag("tbody", *rows)), cls="wide")
+    return fold(words, stowed(table), cls="sent")
 
 
 def _step_cells(step: Step) -> Iterator[str]:

@@ -19,13 +19,54 @@ function show(element) {
 }
 
 function followHash() {
-  const target = find(decodeURIComponent(location.hash.slice(1)));
+  const name = decodeURIComponent(location.hash.slice(1));
+  const stowed = find(name) ? null : steps.find((step) => `e${seqOf(step)}` === name);
+  if (stowed) {
+    make(stowed);
+    location.replace(location.hash); // so that the browser, too, knows what the link leads to
+  }
+  const target = find(name);
   if (!target) return;
   if (target.closest("[hidden]")) clear();
   openTo(target);
   const step = target.closest(".event");
   if (step) choose(step);
   show(target);
+}
+
+// -- what is a text in a <noscript> until it is wanted: a fold until it is opened, and of a long run each step until it
+// is near the view or gone to --
+
+function make(part, kept = ":scope > noscript, :scope > .event > noscript") {
+  for (const text of part.querySelectorAll(kept)) {
+    const made = document.createElement("template");
+    made.innerHTML = text.textContent;
+    text.replaceWith(made.content);
+  }
+}
+
+const makeAll = () => make(document, "noscript");
+
+const coming = new IntersectionObserver(
+  (seen) => {
+    for (const { target } of seen.filter((one) => one.isIntersecting)) {
+      coming.unobserve(target);
+      make(target);
+    }
+  },
+  { rootMargin: "150%" },
+);
+for (const part of document.querySelectorAll("#steps.long .turn, #steps.long .before")) coming.observe(part);
+
+document.addEventListener("toggle", (event) => make(event.target), true);
+
+const CHARACTERS = { amp: "&", lt: "<", gt: ">", quot: '"', "#x27": "'" };
+
+// The words of a step, or of a part of one, also where they are not elements yet.
+function wordsOf(part) {
+  const kept = part.querySelector(":scope > noscript");
+  if (!kept) return part.textContent;
+  return kept.textContent.replace(/<[^>]*>/g, "").replace(/&(\w+|#x27);/g, (_, name) => CHARACTERS[name]) + seqOf(part);
 }
 
 // -- keys --
@@ -44,6 +85,7 @@ function walk(list, by) {
 function go(part) {
   if (!part) return;
   openTo(part);
+  make(part);
   if (words.length) for (const closed of part.querySelectorAll("details:not([open])")) if (holds(closed.textContent)) closed.open = true;
   if (part.classList.contains("event")) choose(part);
   part.tabIndex = -1;
@@ -61,6 +103,7 @@ function choose(step) {
 const seqOf = (step) => step?.querySelector(":scope > .seq")?.textContent ?? "";
 
 document.addEventListener("keydown", (event) => {
+  if ((event.ctrlKey || event.metaKey) && /^[fa]$/i.test(event.key)) makeAll(); // the browser finds, and copies, elements alone
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
   if (event.target.matches("input, textarea, select")) {
     if (event.key === "Escape" && event.target === search) {
@@ -88,7 +131,7 @@ const texts = new Map();
 function textOf(step) {
   if (!texts.has(step)) {
     const own = step.querySelector(".event") ? step.querySelectorAll(":scope > .children > .step, :scope > .children > .child > summary, :scope > .judged, :scope > .reviewed") : [step];
-    texts.set(step, [...own].map((part) => part.textContent).join(" ").toLowerCase());
+    texts.set(step, [...own].map(wordsOf).join(" ").toLowerCase());
   }
   return texts.get(step);
 }
@@ -133,6 +176,7 @@ function button(name, act) {
 }
 
 function setAll(open) {
+  if (open) makeAll();
   for (const part of document.querySelectorAll("#steps details")) part.open = open;
 }
 
@@ -219,6 +263,7 @@ addEventListener("beforeunload", (event) => {
 
 let opened = [];
 addEventListener("beforeprint", () => {
+  makeAll();
   opened = [...document.querySelectorAll("details:not([open]):not(.aside)")];
   for (const part of opened) part.open = true;
 });

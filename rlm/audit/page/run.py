@@ -6,9 +6,9 @@ from typing import Any
 
 from index_store.terminal import count, one_line
 from rlm.audit.attempts import troubles
-from rlm.audit.check import Report
+from rlm.audit.checking import Report
 from rlm.audit.claims import YOURS_TO_JUDGE, Claim, counted, tally
-from rlm.audit.costs import Cost, costs, in_dollars
+from rlm.audit.costs import Cost, costs, in_dollars, reuse
 from rlm.audit.events import RecordedEvent
 from rlm.audit.page.beside import proofs
 from rlm.audit.page.html import Html, facts, fold, join, tag
@@ -16,7 +16,7 @@ from rlm.audit.page.judged import verdict_on_run
 from rlm.audit.pairs import Pair, read_by
 from rlm.audit.signing import Signature
 from rlm.audit.timeline import READER_DOES, UNSURE, demanded, lacking, no_answer, not_shown
-from rlm.audit.verify import UNVOUCHED, Verdict
+from rlm.audit.verifying import UNVOUCHED, Verdict
 
 _NOTHING = "No event of this trace can be read"
 
@@ -148,13 +148,14 @@ def _seal(verdict: Verdict | None) -> Html:
 
 def _numbers(events: Sequence[RecordedEvent]) -> Html:
     usage = (costs(events) or [Cost()])[-1].usage
-    last = events[-1] if events else {"kind": "", "time_s": 0.0}
+    last, had = events[-1] if events else {"kind": "", "time_s": 0.0}, reuse(events)
     stop = str(last["stop"]) if last["kind"] == "run_closed" else "not yet: the trace records no end"
     pairs = [
         ("Ended", f"{stop}: {last['error']}" if last.get("error") else stop),
         ("Time", f"{last['time_s']:.1f} s"),
         ("Model calls", f"{usage.calls:,}"),
         ("Tokens", f"{usage.tokens:,}"),
+        *([("Had before", words)] if (words := had.in_words()) else []),
         ("Cost", in_dollars(usage.usd) if usage.usd else "nothing, or no price is known"),
         ("Steps in the tree", f"{sum(event['kind'] == 'visited' for event in events):,}"),
     ]

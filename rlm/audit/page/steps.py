@@ -18,13 +18,13 @@ from rlm.audit.attempts import (
     refused_in_words,
     served_in_words,
 )
-from rlm.audit.check import Step
+from rlm.audit.checking import Step
 from rlm.audit.costs import in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks, without_blocks
 from rlm.audit.maps import map_in_words
 from rlm.audit.page.beside import noted
-from rlm.audit.page.html import Html, fold, join, pre, scrolls, tag
+from rlm.audit.page.html import Html, fold, join, pre, scrolls, stowed, tag
 from rlm.audit.page.judged import TONES, judged_step
 from rlm.audit.reviewing import VERDICTS, Note
 from rlm.audit.routing import Place, held_to
@@ -36,7 +36,7 @@ _ON_PAPER = (
 )
 _MOST_CHILDREN = 200
 _MOST_NODES = 60
-_LONG = 300  # events, from which on only the turns in view are laid out
+LONG = 300  # events, from which on only the turns in view are laid out, and elements at all
 _MOST_TALKS = 2_000  # conversations that a filter offers
 _MOST_DEEP = 12  # calls inside calls, drawn one inside the other
 # A string that does not end is one to the end of its line, or of the code: so no part of it is tried again.
@@ -66,7 +66,7 @@ class Scene:
 
     `talks`: the events of each conversation; `drawn`: the conversations drawn so far; `anchors`: where on the page each
     node stands; `depth`: how many calls this step lies inside; `code_lines`: of the cells of this turn; `places`: each
-    node; `judged`, `notes`: what a check and what reviewers say, by the seq of the event.
+    node; `judged`, `notes`: what a check and what reviewers say, by the seq of the event; `is_long`: steps are stowed.
     """
 
     talks: Mapping[str, list[RecordedEvent]]
@@ -77,6 +77,7 @@ class Scene:
     places: Mapping[str, Place] = field(default_factory=dict)
     judged: Mapping[int, Sequence[Step]] = field(default_factory=dict)
     notes: Mapping[int, Sequence[Note]] = field(default_factory=dict)
+    is_long: bool = False
 
 
 def steps_section(
@@ -91,7 +92,8 @@ def steps_section(
     talks: dict[str, list[RecordedEvent]] = {}
     for event in as_sent(events):
         talks.setdefault(event["conversation"], []).append(event)
-    scene = Scene(talks, set(), anchors, places=places, judged=judged or {}, notes=notes or {})
+    is_long = len(events) > LONG
+    scene = Scene(talks, set(), anchors, 0, frozenset(), places, judged or {}, notes or {}, is_long)
     parts = [_conversation("0", scene)]
     # Conversations that no step claims to have called are shown all the same.
     parts += [
@@ -107,7 +109,7 @@ def steps_section(
         on_paper,
         *parts,
         id="steps",
-        cls="long" if len(events) > _LONG else None,
+        cls="long" if is_long else None,
     )
 
 
@@ -188,11 +190,11 @@ def _step(event: RecordedEvent, scene: Scene) -> Html | None:
     seq = event["seq"]
     judged, notes = scene.judged.get(seq, ()), scene.notes.get(seq, ())
     verdicts = [step.verdict for step in judged] + [one.verdict for one in notes if one.verdict]
+    said = (*(judged_step(step, scene.places, scene.anchors) for step in judged), *map(noted, notes))
+    holds_steps = event["kind"] == "child_called"
     return tag(
         "div",
-        drawn,
-        *(judged_step(step, scene.places, scene.anchors) for step in judged),
-        *map(noted, notes),
+        *((stowed(drawn, *said),) if scene.is_long and not holds_steps else (drawn, *said)),
         tag("a", str(seq), href=f"#e{seq}", cls="seq", aria_label=f"Link to step {seq}"),
         cls="event",
         data_kind=event["kind"],
@@ -211,7 +213,7 @@ def _turn_facts(turn: Turn) -> Html:
             f"{used['prompt_tokens']:,} → {used['completion_tokens']:,} tokens",
             in_dollars(used["usd"]),
         ]
-        facts += ["from the cache"] if reply["cached"] else []
+        facts += ["from the store"] if reply["cached"] else []
     return tag("span", *(tag("span", fact) for fact in facts), cls="facts-line")
 
 

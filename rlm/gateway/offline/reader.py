@@ -16,6 +16,7 @@ from itertools import pairwise
 from rlm.gateway.blocks import Block, outside, unquote
 from rlm.gateway.offline.areas import are_areas, tell
 from rlm.gateway.offline.questions import what_quotes_are
+from rlm.gateway.offline.rows import are_rows, tell_rows
 from rlm.gateway.offline.sentences import is_prose, split, words
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message
@@ -53,6 +54,8 @@ def read(messages: list[Message], max_tokens: int) -> str:
     """
     prompt = "\n".join(message["content"] for message in messages)
     instructions = outside(prompt)
+    if are_rows(asked := unquote(prompt)):
+        return tell_rows(asked[0], instructions)  # the gateway cuts it
     questions = _QUESTION.findall(instructions)
     if not questions:
         return NO_PASSAGE

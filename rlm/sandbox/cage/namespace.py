@@ -11,6 +11,7 @@ from typing import Any, cast
 from .facades import build_facades, facade, name_only
 from .proxy import Context, Text, plain
 from .records import with_safe_patterns
+from .rows import Rows, is_of_rows
 from .scan import CHANGED, FORMAT, OWN, attribute_allowed, words
 
 PREBOUND = words(
@@ -103,11 +104,13 @@ def changed(item: Any) -> Any:
 
 
 def class_of(item: Any) -> Any:
-    """One-argument `type`, for which the context is a str. The metaclass itself is never handed out: with it a
-    cell could make a class whose `__match_args__` read any attribute."""
+    """One-argument `type`, for which the context is a str, and rows are a list. The metaclass itself is never handed
+    out: with it a cell could make a class whose `__match_args__` read any attribute."""
     kind = type(item)
     if issubclass(kind, Context | Text):
         return str
+    if is_of_rows(kind):
+        return list
     if kind is FunctionType:
         return _FUNCTION
     if kind.__module__ in ALIASES or issubclass(kind, enum.Enum):
@@ -123,8 +126,9 @@ def _name_of(kind: Any) -> Any:
 
 
 def is_instance(item: Any, kinds: Any) -> bool:
-    """`isinstance`, for which the context object is also a str."""
-    if isinstance(item, Context) and str in (kinds if isinstance(kinds, tuple) else (kinds,)):
+    """`isinstance`, for which the context object is also a str, and rows are a list."""
+    named = kinds if isinstance(kinds, tuple) else (kinds,)
+    if (isinstance(item, Context) and str in named) or (isinstance(item, Rows) and list in named):
         return True
     if kinds is class_of:
         return isinstance(item, type)

@@ -20,10 +20,12 @@ from .facades import forget
 from .namespace import PREBOUND, build_builtins, build_modules
 from .output import Output, exact
 from .proxy import bind_context, bind_text
+from .rows import READ_ROWS, Rows, frame_of, made_of
 
 ERROR_CHARS = 4_000
 ANSWER_CHARS = 300_000  # with CITATION_BYTES and the output it fits into one frame, whatever its characters
 CITATION_BYTES = 2 << 20
+CITED_ROWS = 100  # of rows that are not a list; no answer has more citations
 _BALLAST_BYTES = 8 << 20  # let go when memory runs out, so that the error can still be reported
 _REMEMBERED_CELLS = 200
 _read, _write = os.read, os.write
@@ -247,13 +249,15 @@ def _call(state: State, name: str, arguments: tuple[Any, ...], named: dict[str, 
     reply = state.link.receive()
     if "error" in reply:
         raise ToolError(reply["error"])
-    return reply["value"]
+    return made_of(name, reply["value"], lambda *items: _call(state, READ_ROWS, items, {}))
 
 
 def _plain_data(value: Any) -> Any:
-    """Tuples, sets and the context as JSON has them; models pass all three."""
+    """Tuples, sets, rows and the context as JSON has them; models pass all four."""
     if isinstance(value, str | int | float | None):
         return value
+    if isinstance(value, Rows):
+        return frame_of(value)
     if isinstance(value, dict):
         return {key: _plain_data(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -329,7 +333,9 @@ def _text(value: Any) -> str:
 
 
 def _listed(value: Any) -> list[Any]:
-    items = _plain_data(list(value) if isinstance(value, list | tuple | set) else [value] if value else [])
+    value = value[:CITED_ROWS] if isinstance(value, Rows) else value
+    is_many = isinstance(value, list | tuple | set | Rows)
+    items = _plain_data(list(value) if is_many else [value] if value else [])
     wire.check_shape(items)
     wire.encode(items, CITATION_BYTES)
     return list(items)

@@ -15,6 +15,7 @@ from rlm import Limits, Models
 from rlm.asking.replaying.forking import fork
 from rlm.asking.replaying.replay import replay
 from rlm.audit import read, verify
+from rlm.audit.given import given
 from rlm.audit.log import FILE_NAME
 from rlm.audit.redacting import redact_field
 from rlm.cli import main
@@ -35,7 +36,7 @@ from tests.helpers.recorded import (
     events_of,
     traces_in,
 )
-from tests.helpers.toy import publish_toy, toy_draft
+from tests.helpers.toy import TEXTS, publish_toy, toy_draft
 
 
 @pytest.fixture
@@ -53,6 +54,35 @@ def test_a_run_comes_out_the_same(name: str, recording: Recording, monkeypatch: 
         done = replay(run, recording.index)
         assert done.difference is None
         assert done.is_same and done.events == len(events_of(run))
+
+
+def test_what_was_read_of_rows_stands_in_the_trace_and_agrees_with_the_index(recording: Recording) -> None:
+    RECORDED["rows"](recording)
+    (run,) = traces_in(recording.runs)
+    assert verify(run, index=recording.index).ok
+    events = events_of(run)
+    read_rows = [event for event in events if event["kind"] == "visited" and event["verb"] == "read_rows"]
+    texts = [row["text"] for event in read_rows for row in event["result"]]
+    lines = [line for text in TEXTS.values() for line in text.split("\n")]
+    assert texts[: len(lines)] == lines
+    assert [(one["doc"], one["supported"]) for one in first_of(events, "answered")["citations"]] == [
+        ("boats.txt", "verbatim")
+    ] * 2
+    assert {span.doc for span in given(recording.index, events)} == {*TEXTS}
+
+
+def test_a_row_that_a_trace_tells_otherwise_than_the_index_is_found(
+    recording: Recording, tmp_path: Path
+) -> None:
+    RECORDED["rows"](recording)
+    (run,) = traces_in(recording.runs)
+
+    def change(events: list[dict[str, Any]]) -> None:
+        (row,) = next(e for e in events if e["kind"] == "visited" and e["verb"] == "read_rows")["result"]
+        row["text"] = row["text"].replace("two", "six")
+
+    changed = altered(run, tmp_path, change)
+    assert not verify(changed, index=recording.index).ok
 
 
 # -- what is not as it was -----------------------------------------------------------------------------------
@@ -331,6 +361,6 @@ def test_a_fork_never_touches_a_trace_that_is_there(recording: Recording, tmp_pa
     RECORDED["every way to look"](recording)
     (run,) = traces_in(recording.runs)
     before = (run / FILE_NAME).read_bytes()
-    with pytest.raises(RlmError, match="holds a run already; a trace is never overwritten"):
+    with pytest.raises(RlmError, match="exists already; a trace is never overwritten"):
         fork(run, recording.index, 1, Models("offline/navigator", "offline/reader"), run)
     assert (run / FILE_NAME).read_bytes() == before

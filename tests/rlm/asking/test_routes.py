@@ -8,15 +8,16 @@ from typing import Any
 
 import pytest
 
-from index_store.index import Index
+from index_store.index import Index, open_any
 from index_store.types import Json, Scope
 from rlm import Answer, Limits, Models, ask, prompts
 from rlm.answers.demands import Demands
 from rlm.audit import read, verify
+from rlm.cli import main
 from rlm.errors import RlmError
 from rlm.gateway import gateway as gateway_module
 from rlm.gateway.blocks import outside, unquote
-from rlm.loop.single import NOT_HERE, parse
+from rlm.loop.single import NOT_HERE, STRETCHES, parse
 from tests.helpers.model_server import Body, ModelServer, Script, Step, error
 
 QUESTION = "How many masts has a ketch?"
@@ -285,13 +286,33 @@ def test_a_question_that_names_something_takes_another_route(asked_of_all: Any) 
     assert events[0]["route"] == "rlm"
 
 
-def test_demands_are_not_left_to_summaries(asked_of_all: Any) -> None:
+def test_where_quotes_must_stand_in_documents_a_passage_of_each_area_is_read(asked_of_all: Any) -> None:
+    def quoting(body: Body) -> str:
+        blocks = unquote(body["messages"][1]["content"])
+        return "\n".join(["Two things.", "", *(f'[{block.name}] "{block.text.strip()}"' for block in blocks)])
+
+    answer, events, (request,) = asked_of_all("What is in here?", quoting, demands=Demands(citations=True))
+    assert (events[0]["route"], answer.stop, answer.usage.calls) == ("overview", "answer", 1)
+    blocks = unquote(request["messages"][1]["content"])
+    assert [block.about for block in blocks] == [
+        "from 60% of the text, L1-00000 Boats and masts",
+        "from 40% of the text, L1-00001 Fruit – Maße",
+    ]
+    assert all(block.name.startswith("L0-") for block in blocks)
+    assert "each from another part" in request["messages"][0]["content"]
+    assert [(c.supported, c.node) for c in answer.citations] == [("verbatim", b.name) for b in blocks]
+    assert [event["verb"] for event in events if event["kind"] == "visited"] == ["areas", "read"]
+
+
+def test_a_summary_does_not_meet_a_demand_for_citations(asked_of_all: Any) -> None:
     reply = 'Boats.\n\n[L1-00000] "A ketch and a yawl have a mizzen."'
-    answer, *_ = asked_of_all(
-        "What is in here?", [reply] * 3, demands=Demands(citations=True), route="overview"
-    )
+    answer, *_ = asked_of_all("What is in here?", [reply] * 3, demands=Demands(citations=True))
     assert (answer.stop, answer.citations[0].supported) == ("unmet", "summary")
-    _, events, _ = asked_of_all("What is in here?", [CELL], demands=Demands(citations=True))
+
+
+def test_a_question_about_all_that_is_to_fit_a_schema_takes_another_route(asked_of_all: Any) -> None:
+    reply = "```python\nFINAL({'masts': 2})\n```"
+    _, events, _ = asked_of_all("What is in here?", [reply], demands=Demands(schema=SCHEMA))
     assert events[0]["route"] == "rlm"
 
 
@@ -305,10 +326,34 @@ def test_offline_the_areas_are_told_and_no_three_quotes_pass_for_an_answer(asked
     assert [c.node for c in answer.citations] == ["L1-00000", "L1-00001"]
 
 
-def test_a_text_file_has_no_upper_levels(tmp_path: Path) -> None:
-    (tmp_path / "book.txt").write_text("One sentence of a book. " * 99)
-    with pytest.raises(RlmError, match="is a text file, which has no upper levels; build an index"):
-        ask(tmp_path / "book.txt", "What is in here?", route="overview", runs=tmp_path / "runs")
+@pytest.mark.parametrize("demand", [[], ["--require-citations"]], ids=["plain", "cited"])
+def test_what_is_in_a_text_file_is_told_by_passages_from_all_over_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], demand: list[str]
+) -> None:
+    book, runs = tmp_path / "book.txt", str(tmp_path / "runs")
+    book.write_text("\n\n".join(f"Chapter {n} tells of the keeper and his lamp. " * 30 for n in range(40)))
+    assert main(["ask", str(book), "What is in here?", "--runs", runs, "--json", *demand]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert verify(answer["trace"], index=open_any(book)).ok
+    assert "told by a sentence of one passage in it" in answer["answer"]
+    assert (answer["stop"], answer["usage"]["calls"]) == ("answer", 1)
+    assert {c["supported"] for c in answer["citations"]} == {"verbatim"}
+    starts = [c["start"] for c in answer["citations"]]
+    size = len(book.read_text())
+    assert len(starts) == STRETCHES and starts[0] == 0 and starts[-1] > 0.8 * size
+
+
+@pytest.mark.parametrize("scope", [[], ["--doc", "größe.md"]], ids=["whole", "scoped"])
+def test_what_is_in_an_index_is_told_in_quotes_of_its_documents_where_they_are_demanded(
+    index: Index, tmp_path: Path, capsys: pytest.CaptureFixture[str], scope: list[str]
+) -> None:
+    words = ["ask", str(index.path), "What is in here?", "--require-citations", "--json", *scope]
+    assert main([*words, "--runs", str(tmp_path)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert verify(answer["trace"], index=index).ok
+    assert answer["stop"] == "answer" and not answer["answer"].startswith(NOT_HERE)
+    assert answer["citations"] and {c["supported"] for c in answer["citations"]} == {"verbatim"}
+    assert not scope or {c["doc"] for c in answer["citations"]} == {"größe.md"}
 
 
 def test_only_what_is_in_the_scope_is_told(asked_of_all: Any) -> None:

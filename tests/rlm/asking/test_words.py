@@ -10,7 +10,7 @@ from tests.helpers.imports import reached
 from tests.helpers.places import ROOT
 
 #: Reached by the loop, and silent before a model: what is recorded, what a user chose, what a user is told.
-SILENT = {"rlm", "rlm.errors", "rlm.limits", "rlm.audit"}
+SILENT = {"rlm", "rlm.errors", "rlm.limits", "rlm.audit", "rlm.memo"}
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ from index_store.writer import Draft
 from rlm import Limits, Models, ask
 from rlm.asking.chat import open_chat
 from rlm.audit import Thresholds, TraceError, check, read
-from rlm.audit.check import definitions
-from rlm.audit.check.evidence import evidence_for, strong_passages
-from rlm.audit.check.sentences import checked_claims
-from rlm.audit.check.steps import Offer, judged
+from rlm.audit.checking import definitions
+from rlm.audit.checking.evidence import evidence_for, held_by, strong_passages
+from rlm.audit.checking.sentences import checked_claims
+from rlm.audit.checking.shown import areas_shown
+from rlm.audit.checking.steps import Offer, judged
 from rlm.audit.redacting import redact_field
 from rlm.cli import main
 from rlm.gateway.blocking import run_blocking
@@ -153,7 +154,21 @@ def test_an_answer_that_finds_nothing_is_judged_by_what_was_read(
     nothing = 'answer["content"] = "Not in these documents"\nanswer["ready"] = True'
     assert check(run(f"context.read({RIGHT!r})\n{nothing}"), index).verdict == "reasonable"
     report = check(run(f"context.read({BESIDE!r})\n{nothing}"), index)
-    assert report.verdict == "questionable" and report.claims == ()
+    assert report.verdict == "questionable" and report.claims == () and report.lost[0].node == RIGHT
+
+
+def test_an_answer_that_finds_nothing_lost_nothing_where_a_search_finds_no_strong_evidence_either(
+    index: Index, run: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    nothing = 'answer["content"] = "Not in these documents"\nanswer["ready"] = True'
+    folder = run(f"context.read({BESIDE!r})\n{nothing}")
+    weak = check(folder, index, Thresholds(found=1.0))
+    assert (weak.verdict, weak.lost, weak.coverage.cited) == ("reasonable", (), 1.0)
+    assert "finds no strong evidence" in weak.reasons[0] and "coverage is whole" in weak.reasons[1]
+    command = ["trace", "check", str(folder), "--index", str(index.path), "--min-coverage", "0.5"]
+    assert [main([*command, "--found", share]) for share in ("0.01", "1")] == [1, 0]
+    failed, *_ = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAILED")]
+    assert "less than --min-coverage 0.5; the answer says that the documents do not hold it" in failed
 
 
 def test_without_the_index_it_says_what_can_still_be_said(index: Index, run: Callable[..., Path]) -> None:
@@ -278,6 +293,46 @@ def test_a_judge_gives_an_opinion_that_is_kept_and_changes_no_verdict(
     assert main(["trace", "check", str(folder), "--judge", "offline/nobody"]) == 2
 
 
+def test_a_judge_may_be_named_by_a_short_name_with_its_options(
+    run: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(f"context.read({RIGHT!r})\n{finish(RIGHT)}")
+    (tmp_path / "models.toml").write_text('[strict]\nmodel = "offline/judge"\ntemperature = 0.5\n')
+    command = ["trace", "check", str(folder), "--models", str(tmp_path / "models.toml"), "--judge", "strict"]
+    assert main([*command, "--json"]) == 0
+    assert "in the opinion of offline/judge" in json.loads(capsys.readouterr().out)["claims"][0]["why"]
+    (line,) = (folder / "judged.jsonl").read_text().splitlines()
+    assert (json.loads(line)["model"], json.loads(line)["options"]) == ("offline/judge", {"temperature": 0.5})
+
+
+def test_figures_of_areas_are_held_against_what_the_run_was_shown_of_them(
+    index: Index, tmp_path: Path
+) -> None:
+    models = Models("offline/reader", "offline/reader")
+    folder = ask(index, "What is in here?", route="overview", models=models, runs=tmp_path).trace
+    report = check(folder, index)
+    assert report.claims and not any(claim.hard for claim in report.claims), report.claims
+    events = read(folder)[0]
+    (shown,) = [event["result"] for event in events if event["kind"] == "visited"]
+    area = next(one for one in shown if one["label"])
+    areas = areas_shown(events[0], events)
+    for share, supported in ((round(100 * area["share"]), True), (round(100 * area["share"]) + 7, False)):
+        content = f"- {share}% {area['label']} ({area['node']}) [1]"
+        (claim,) = checked_claims("What is in here?", content, [CITED], 0.4, None, areas)
+        assert claim.supported == supported, claim
+    assert not checked_claims("What is in here?", content, [CITED], 0.4)[0].supported
+
+
+def test_several_cited_places_count_together_and_one_place_once(index: Index) -> None:
+    evidence = evidence_for(index, QUESTION, np.arange(9))
+    right, beside = index.number_of(RIGHT), index.number_of(BESIDE)
+    best = evidence.at(right)
+    assert held_by(index, evidence, [right]) == held_by(index, evidence, [right, right, beside]) == best
+    others = [int(number) for number in evidence.chunks[1:3]]
+    assert held_by(index, evidence, others) == pytest.approx(min(sum(map(evidence.at, others)), best))
+    assert held_by(index, evidence, []) == 0
+
+
 # -- the parts ---------------------------------------------------------------------------------------------
 
 
@@ -376,8 +431,9 @@ def test_a_chat_is_checked_question_by_question(index: Index, tmp_path: Path) ->
     (folder,) = tmp_path.iterdir()
     report = check(folder, index)
     assert report.verdict == "questionable" and report.reasons[0].startswith("question 2: ")
-    assert any(reason.startswith("question 1: the best passage that is cited") for reason in report.reasons)
-    assert [claim.supported for claim in report.claims] == [True, True]
+    assert any(reason.startswith("question 1: the best that is cited") for reason in report.reasons)
+    assert [(claim.supported, claim.question) for claim in report.claims] == [(True, 1), (True, 2)]
+    assert [claim["question"] for claim in report.as_json()["claims"]] == [1, 2]
     assert check(folder).reasons[0].startswith("question ")
 
 

@@ -19,6 +19,7 @@ from tests.helpers.audit_sample import QUESTION, Script, sample_run
 from tests.helpers.chat_sample import QUESTIONS, chat_sample
 from tests.helpers.collector import collecting
 from tests.helpers.model_server import MODEL, ModelServer
+from tests.rlm.audit.conftest import Command
 
 HOSTILE = (
     "<script>alert(1)</script>\n```\n# [x](javascript:1) @everyone ~~~ `` ` ```` \x1b[31m \ud800 <!-- &amp;"
@@ -31,11 +32,10 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def rlm(capsys: pytest.CaptureFixture[str]) -> Any:
+def rlm(command: Command) -> Any:
     def call(*arguments: object) -> tuple[int, str]:
-        code = main(["trace", "export", *map(str, arguments)])
-        said = capsys.readouterr()
-        return code, said.out + said.err
+        code, out, err = command("trace", "export", *arguments)
+        return code, out + err
 
     return call
 

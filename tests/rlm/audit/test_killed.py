@@ -8,6 +8,7 @@ import pytest
 
 from rlm.audit import read, render, show, verify
 from rlm.audit.redacting import redact_words
+from rlm.cli import main
 from tests.helpers.places import ROOT
 from tests.helpers.toy import toy_index
 
@@ -40,8 +41,10 @@ def test_a_question_that_is_killed_leaves_a_trace_that_verifies_up_to_its_end(tm
         assert len(events) == verdict.events
         if events[-1]["kind"] == "run_closed":  # killed behind its last line
             assert verdict.ok and verdict.closed
+            assert main(["trace", "verify", str(run)]) == 0
         else:
             assert verdict.only_unclosed and verdict.reason.startswith("unclosed: ")
+            assert main(["trace", "verify", str(run)]) == 3
         assert show(events, chain) and render(events, chain)
         ended.add(verdict.events)
     assert len(ended) > int(whole) // 3, sorted(ended)

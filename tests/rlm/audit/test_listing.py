@@ -15,9 +15,9 @@ from rlm.audit import listing, verify
 from rlm.audit.beside import opened
 from rlm.audit.lines import canonical
 from rlm.audit.reviewing import add, note
-from rlm.cli import main
 from tests.helpers.audit_sample import QUESTION, Script, sample_run
 from tests.helpers.chat_sample import QUESTIONS, chat_sample
+from tests.rlm.audit.conftest import Command
 
 
 def small_run(
@@ -32,11 +32,10 @@ def small_run(
 
 
 @pytest.fixture
-def rlm(capsys: pytest.CaptureFixture[str]) -> Any:
+def rlm(command: Command) -> Any:
     def call(*arguments: object) -> tuple[int, str]:
-        code = main(["trace", "list", *map(str, arguments)])
-        said = capsys.readouterr()
-        return code, said.out + said.err
+        code, out, err = command("trace", "list", *arguments)
+        return code, out + err
 
     return call
 

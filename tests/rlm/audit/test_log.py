@@ -14,7 +14,7 @@ from hypothesis import example, given, strategies as st
 from rlm.audit import Trace, TraceError, messages_seen, read, verify
 from rlm.audit.events import RecordedEvent
 from rlm.audit.kinds import Event, Note, RunClosed, Visited
-from rlm.audit.verify import check
+from rlm.audit.verifying import check
 from rlm.gateway.types import Usage
 from tests.helpers.audit_sample import Script, opening, sample_run
 

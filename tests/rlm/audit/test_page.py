@@ -37,7 +37,7 @@ from tests.helpers.chat_sample import QUESTIONS, chat_sample
 
 
 @pytest.fixture(scope="module")
-def page_text(tmp_path_factory: pytest.TempPathFactory) -> str:
+def page_text(tmp_path_factory: pytest.TempPathFactory, form: str) -> str:
     return render(*read(sample_run(tmp_path_factory.mktemp("page"))))
 
 
@@ -378,11 +378,11 @@ def test_the_page_asks_for_nothing_and_says_nothing(browser: Any, saved: Path) -
     assert seen.look("getComputedStyle(document.querySelector('.answer')).whiteSpace").startswith("pre-wrap")
 
 
-def test_a_hostile_run_does_not_run(browser: Any, tmp_path: Path) -> None:
+def test_a_hostile_run_does_not_run(browser: Any, form: str, tmp_path: Path) -> None:
     file = tmp_path / "hostile.html"
     file.write_text(render(*read(sample_run(tmp_path / "run", hostile=HOSTILE))), encoding="utf-8")
     seen = Seen(browser, file)
-    seen.look("document.querySelectorAll('details').forEach(part => part.open = true)")
+    seen.unfold()
     seen.page.wait_for_timeout(100)
     assert seen.look("typeof window.hit") == "undefined"
     assert seen.console == [] and seen.asked == [file.as_uri()]
@@ -438,7 +438,7 @@ def test_text_stands_out_from_its_ground(browser: Any, saved: Path, scheme: str)
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
 def test_no_width_scrolls_sideways(browser: Any, saved: Path, width: int) -> None:
     seen = Seen(browser, saved, viewport={"width": width, "height": 800})
-    seen.look("document.querySelectorAll('details').forEach(part => part.open = true)")
+    seen.unfold()
     assert seen.look("document.documentElement.scrollWidth") <= width
 
 
@@ -482,7 +482,7 @@ def test_on_paper_the_evidence_is_open_and_prompts_raw_replies_and_the_furniture
 
 
 def test_on_paper_the_run_and_its_head_are_on_the_first_page_and_what_was_opened_is_printed(
-    browser: Any, tmp_path: Path
+    browser: Any, form: str, tmp_path: Path
 ) -> None:
     run = sample_run(tmp_path / "run-of-harrow")
     file, (events, verdict) = tmp_path / "page.html", read(run)
@@ -490,7 +490,7 @@ def test_on_paper_the_run_and_its_head_are_on_the_first_page_and_what_was_opened
     seen = Seen(browser, file)
     pages, _ = printed(seen)
     assert "run-of-harrow" in pages[0] and verdict.head in pages[0].replace(" ", "")
-    seen.look("document.querySelectorAll('details').forEach(part => part.open = true)")
+    seen.unfold()
     opened, words = printed(seen)
     assert "You answer from a tree of summaries called `context`" in words
     assert len(pages) < len(opened)

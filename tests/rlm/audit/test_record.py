@@ -15,7 +15,7 @@ from rlm.audit import lines as lines_module, read, show, verify
 from rlm.audit.events import EVENTS
 from rlm.audit.redacting import redact_field
 from rlm.audit.schema import trace_schema
-from rlm.audit.verify import check
+from rlm.audit.verifying import check
 from rlm.cli import main
 from tests.helpers.audit_sample import Script, sample_run
 from tests.helpers.forging import events_in, sealed, sealed_as_before
@@ -267,11 +267,33 @@ def test_a_trace_without_its_end_verifies_up_to_there_and_says_that_it_is_unclos
         assert (verdict.events, verdict.first_bad_line) == (kept, kept + 1)
         assert verdict.reason.startswith("unclosed: ") and "killed or its tail was cut off" in verdict.reason
         assert len(read(tmp_path)[0]) == kept
-        assert main(["trace", "verify", str(tmp_path), "--json"]) == 1
+        assert main(["trace", "verify", str(tmp_path), "--json"]) == 3
         said = json.loads(capsys.readouterr().out)
-        assert said["closed"] is False and said["events"] == kept and said["head"] == verdict.head
-        assert main(["trace", "verify", str(tmp_path)]) == 1
-        assert "unclosed" in capsys.readouterr().out
+        assert (said["ok"], said["unclosed"], said["closed"]) == (False, True, False)
+        assert (said["events"], said["line"], said["head"]) == (kept, kept + 1, verdict.head)
+        assert main(["trace", "verify", str(tmp_path)]) == 3
+        assert "unclosed" in (out := capsys.readouterr().out) and "verified up to the last line" in out
+
+
+@pytest.mark.parametrize("damage", ["a changed line", "another head", "another index", "what is no line"])
+def test_a_trace_without_its_end_that_is_damaged_besides_is_not_called_unclosed(
+    sample: Path, tmp_path: Path, damage: str, index: Index, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = (sample / "trace.jsonl").read_bytes().splitlines(keepends=True)[:20]
+    if damage == "a changed line":
+        lines[10] = lines[10].replace(b'"kind"', b'"kinb"', 1)
+    if damage == "what is no line":
+        lines[-1] = lines[-1][:-1] + b"\x0b"
+    (tmp_path / "trace.jsonl").write_bytes(b"".join(lines))
+    given = {"another head": ["--head", "0" * 64], "another index": ["--index", str(index.path)]}.get(
+        damage, []
+    )
+    assert main(["trace", "verify", str(tmp_path), "--json", *given]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert (said["ok"], said["unclosed"]) == (False, False)
+    assert said["line"] == {"a changed line": 11, "what is no line": 20}.get(damage, 21)
+    assert main(["trace", "verify", str(tmp_path), *given]) == 1
+    assert capsys.readouterr().out.startswith(f"line {said['line']}: ")
 
 
 def test_a_line_that_contradicts_is_found_in_an_unclosed_trace_too(sample: Path, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ from hypothesis import given, settings, strategies as st
 from index_store.terminal import visible
 from rlm.audit import verify
 from rlm.audit.reviewing import VERDICTS, Note, add, add_from, in_words, note, reviewed
-from rlm.cli import main
 from rlm.errors import RlmError
 from tests.helpers.audit_sample import sample_run
+from tests.rlm.audit.conftest import Command
 
 
 @pytest.fixture
@@ -22,11 +22,10 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def rlm(capsys: pytest.CaptureFixture[str]) -> Any:
+def rlm(command: Command) -> Any:
     def call(*arguments: object) -> tuple[int, str]:
-        code = main(["trace", *map(str, arguments)])
-        said = capsys.readouterr()
-        return code, said.out + said.err
+        code, out, err = command("trace", *arguments)
+        return code, out + err
 
     return call
 

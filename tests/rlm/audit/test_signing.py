@@ -18,6 +18,7 @@ from rlm.cli import main
 from rlm.errors import RlmError
 from tests.helpers.audit_sample import QUESTION, Script, sample_run
 from tests.helpers.authority import make_authority, serving
+from tests.rlm.audit.conftest import Command
 
 pytestmark = [
     pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="OpenSSH is not installed"),
@@ -51,11 +52,10 @@ def run(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def rlm(capsys: pytest.CaptureFixture[str]) -> Any:
+def rlm(command: Command) -> Any:
     def call(*arguments: object) -> tuple[int, str]:
-        code = main(["trace", *map(str, arguments)])
-        said = capsys.readouterr()
-        return code, said.out + said.err
+        code, out, err = command("trace", *arguments)
+        return code, out + err
 
     return call
 

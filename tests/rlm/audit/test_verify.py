@@ -11,7 +11,7 @@ from hypothesis import given, strategies as st
 from rlm.audit import TraceError, Verdict, read, verify
 from rlm.audit.kinds import Note
 from rlm.audit.lines import Sealer
-from rlm.audit.verify import check
+from rlm.audit.verifying import check
 from tests.helpers.audit_sample import Script, sample_run
 from tests.helpers.forging import events_in, sealed, sealed_as_before
 
@@ -48,7 +48,7 @@ def test_a_changed_byte_is_found_on_its_line_wherever_it_stands(small: bytes) ->
         line = small.count(b"\n", 0, position) + 1
         for other in {byte ^ 1, byte ^ 0x20, byte ^ 0x80, 0, 0x0A, 0x20, 0x39} - {byte}:
             verdict = verdict_on(small[:position] + bytes([other]) + small[position + 1 :])
-            assert not verdict.ok and verdict.reason
+            assert not verdict.ok and verdict.reason and not verdict.only_unclosed
             assert verdict.first_bad_line == line, (position, byte, other, verdict)
 
 
@@ -57,6 +57,7 @@ def test_a_byte_put_in_or_taken_out_is_found_on_its_line(small: bytes) -> None:
         line = small.count(b"\n", 0, position) + 1
         without = verdict_on(small[:position] + small[position + 1 :])
         assert not without.ok and without.first_bad_line == line
+        assert without.only_unclosed == (position == len(small) - 1)
         for extra in (b" ", b"\n", b"\r", b"0"):
             added = verdict_on(small[:position] + extra + small[position:])
             # A second newline makes an empty line after this one; anything else spoils this one.
@@ -180,7 +181,7 @@ def test_a_hostile_line_is_one_clear_sentence(body: bytes) -> None:
 
 
 def test_a_line_too_long_is_refused_before_it_is_held(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.modules["rlm.audit.verify"], "MAX_LINE_BYTES", 1000)
+    monkeypatch.setattr(sys.modules["rlm.audit.verifying"], "MAX_LINE_BYTES", 1000)
     verdict = verdict_on(b"x" * 5000)
     assert "longer than 1000 bytes" in verdict.reason
 

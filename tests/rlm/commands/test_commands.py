@@ -529,7 +529,8 @@ def test_ask_as_json_is_the_shape_that_is_promised(rlm: Any, folder: Path, tmp_p
     told = {"why", "lacks", "read_by", "warnings", "priced"}
     assert set(said) == {"answer", "citations", "stop", "usage", "trace", "head"} | told
     assert (said["why"], said["lacks"], said["priced"]) == (None, None, True)
-    assert set(said["usage"]) == {"calls", "prompt_tokens", "completion_tokens", "usd"}
+    used = {"calls", "prompt_tokens", "completion_tokens", "usd"}
+    assert set(said["usage"]) == used | {"cached_tokens", "stored"}
     (citation, *_) = said["citations"]
     assert set(citation) == {"doc", "start", "end", "quote", "page", "supported", "similarity", "also_in"}
     assert TEXTS[citation["doc"]][citation["start"] : citation["end"]] == citation["quote"] in said["answer"]
@@ -655,7 +656,7 @@ def test_a_whole_trace_verifies(rlm: Any, run_folder: Path) -> None:
     assert out.startswith("ok: ")
     said = json.loads(rlm("trace", "verify", run_folder, "--json")[1])
     beside = {"signed", "signatures", "timestamp", "review"}
-    assert set(said) == {"ok", "events", "line", "reason", "head", "closed", "redacted"} | beside
+    assert set(said) == {"ok", "unclosed", "events", "line", "reason", "head", "closed", "redacted"} | beside
     assert said["ok"] is True
     assert rlm("trace", "verify", run_folder, "--head", said["head"])[0] == 0
     code, out, _ = rlm("trace", "verify", run_folder, "--head", "0" * 64)

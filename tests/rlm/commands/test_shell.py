@@ -16,7 +16,7 @@ import pytest
 from index_store.index import Index
 from rlm import Limits, Models
 from rlm.asking.options import Options
-from rlm.audit.verify import read, verify
+from rlm.audit.verifying import read, verify
 from rlm.cli import main
 from rlm.commands import shell as shell_module
 from rlm.commands.shell import Shell, open_shell, run_own_cell, talk, talk_json

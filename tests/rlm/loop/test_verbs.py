@@ -468,9 +468,12 @@ EXAMPLES: dict[str, Json] = {
     "end": 5,
     "text": "a",
     "question": "apples",
+    "rows": '{"split": "line"}',
+    "stop": 2,
 }
-#: Verbs that stand behind `len`, slices, `in` and `str`, and so are not told of by name.
-BEHIND_TEXT = {"length", "slice", "contains", "text"}
+#: Verbs that stand behind `len`, slices, `in` and `str`, and the one behind looking at rows, and so are not told of by
+#: name; and `rows`, which no model is told of yet.
+BEHIND_TEXT = {"length", "slice", "contains", "text", "read_rows", "rows"}
 SYSTEM = (HOME / "rlm/prompts/system.md").read_text(encoding="utf-8")
 
 
@@ -579,13 +582,15 @@ def test_characters_that_hold_no_passage_are_refused(index: Index) -> None:
 #: How much of one text an entry shows: each says how long the text is, or that it is a beginning.
 BEGINNINGS = {"HEAD_CHARS", "SNIPPET_CHARS"}
 #: Bounds of what is recorded beside a result, and of time.
-BESIDE = {"SIBLINGS", "COUNT_S"}
+BESIDE = {"SIBLINGS", "COUNT_S", "FEW_ROWS"}
+#: Bounds of a page, after which the next one is asked for; and of what is held, which is made again.
+PAGES = {"PAGE_ROWS", "PAGE_CHARS", "HELD_ROWS"}
 
 
 def bounds() -> list[str]:
     """Every bound of the verbs, a new one too."""
     named = {name for name, value in vars(verbs_module).items() if name.isupper() and isinstance(value, int)}
-    return sorted(named - BEGINNINGS - BESIDE)
+    return sorted(named - BEGINNINGS - BESIDE - PAGES)
 
 
 def told_or_refused(

@@ -87,6 +87,23 @@ match Row(1, 2):
     "private name of a module as self": "self = statistics\nR = self._sum",
     "private name of an alias as self": "self = list[int]\nself._x = 1",
     "abstract class as a proxy's base": "class A(super): pass",
+    "call kept in rows": "R = context.rows()._read",
+    "rows as one's own object": "self = context.rows()\nR = self._read",
+    "rows written as one's own object": "self = context.rows()\nself._read = print",
+    "name set on rows": "context.rows().x = 1",
+    "rows made by their class": "R = type(context.rows())('x', 0, 9, print)[0]",
+    "rows as a base": "class A(context.rows()): pass",
+    "class of rows as a base": "class A(type(context.rows())):\n    def r(self): return self._read\nR = A().r()",
+    "rows by a pattern": "match context.rows():\n    case object(_read=r): R = r",
+    "rows by a template": "R = '{0._read.__globals__}'.format(context.rows())",
+    "frame of rows": "R = context.rows()._frame",
+    "loop over rows taken apart": "R = iter(context.rows()).__reduce__()[1][0].__self__",
+    "page of rows that is none": "R = context.read_rows(object(), 0, 1)",
+    "method of answers": "R = llm_map().counts.__func__",
+    "method of answers changed": "llm_map().counts = print",
+    "answers made by their class": "R = type(llm_map())([], [], {}, {}).counts",
+    "counts of answers in private": "self = llm_map()\nR = self._intervals",
+    "class of answers changed": "type(llm_map()).counts = print",
 }
 FLOODS = {
     "calls": "while True: llm_query('x')",
@@ -105,17 +122,27 @@ FLOODS = {
     "huge citations": "FINAL('x', citations=['y' * 10**7] * 9)",
     "finish in finish": "class A:\n    def __str__(self): FINAL(1)\nFINAL(A())",
     "raise a class with a hostile name": "class E(BaseException):\n    def __repr__(self): return 1\nraise E",
+    "rows in rows": "while True: context.rows()[0:9][1:][0]",
+    "rows that are added up": "x = context.rows()\nwhile True: x = x[:1] + x[:1]",
     "unprintable echo": "class A:\n    def __repr__(self): return 3\nA()",
+}
+
+
+SERVED: dict[str, Json] = {
+    "context.text": "{0.__globals__}",
+    "context.rows": {"rows": "{0.__globals__}", "start": 0, "stop": 9, "count": 9},
+    "context.read_rows": [{"row": "a 0-1", "text": "{0.__globals__}"}],
+    "llm_map": {"columns": {"row": ["a 0-1"], "label": ["x"]}, "intervals": {"label": {"x": [1, 0, 1]}}},
 }
 
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[Session]:
     def serve(name: str, arguments: list[Json], named: dict[str, Json]) -> Json:
-        return "{0.__globals__}" if name == "context.text" else "real"
+        return SERVED.get(name, "real")
 
     with open_session(
-        serve, frozenset({"llm_query", "context.search", "context.text"}), LIMITS, {"context_length": 10}
+        serve, frozenset({"llm_query", "context.search", *SERVED}), LIMITS, {"context_length": 10}
     ) as opened:
         yield opened
 

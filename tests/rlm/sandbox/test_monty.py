@@ -263,6 +263,31 @@ def test_reset_empties_the_namespace(session: Session) -> None:
     assert session.run("x").error.startswith("NameError")
 
 
+def test_rows_and_answers_are_plain_lists_and_too_many_rows_are_refused() -> None:
+    pytest.importorskip("pydantic_monty", reason="the extra `monty` is not installed")
+
+    def of_rows(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
+        match name:
+            case "context.rows":
+                count = arguments[0]
+                return {"rows": "lines", "start": 0, "stop": count, "count": count}
+            case "context.read_rows":
+                return [{"row": f"a {i}", "text": f"t{i}"} for i in range(*arguments[1:])][:400]
+            case "echo":
+                return [arguments, named]
+        return {"columns": {"row": ["a", "b"], "label": ["x", None], "error": [None, "why"]}}
+
+    calls = frozenset({"context.rows", "context.read_rows", "llm_map", "echo"})
+    with open_session(of_rows, calls, intro={"context_length": 1}, backend="monty") as session:
+        code = "rows = context.rows(1100)\n(len(rows), rows[-1], len({row['row'] for row in rows}))"
+        assert shown(session, code) == "(1100, {'row': 'a 1099', 'text': 't1099'}, 1100)\n"
+        assert shown(session, "context.rows(0), len(context.rows(5000))") == "([], 5000)\n"
+        assert "5,001 rows, and at most 5,000 are listed here" in session.run("context.rows(5001)").error
+        assert shown(session, "echo(rows[:1])[0]") == "[[{'row': 'a 0', 'text': 't0'}]]\n"
+        answers = "[{'row': 'a', 'label': 'x'}, {'row': 'b', 'error': 'why'}]"
+        assert shown(session, "llm_map('q', rows)") == f"{answers}\n"
+
+
 def test_a_plain_text_context_is_a_str() -> None:
     with start_monty(intro={"context_text": "tiny", "names": {"question": "why?"}}) as session:
         assert shown(session, "context[1:], question") == "('iny', 'why?')\n"

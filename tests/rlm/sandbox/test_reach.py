@@ -115,6 +115,7 @@ ROWS = (
     # -- what a session adds
     Reach("llm_query FINAL FINAL_VAR SUBMIT SHOW_VARS", "their globals and their closure cannot be said; FINAL_VAR reads a variable, not an attribute", ("dunder: globals of a call", "tamper: code swapped")),
     Reach("context.search", "the context has verbs and the methods of text, and gives nothing with an underscore", ("names as data: private name of the context", "tamper: length of the context")),
+    Reach("", "rows and answers: their classes are lists to a cell, and what they keep of the session has a private name (`test_attacks.py`)"),
     # -- what syntax reaches
     Reach("", "errors: `obj`, tracebacks and causes cannot be said", ("errors: object of an attribute error", "errors: traceback of an error", "errors: error group sifted")),
     Reach("", "generators and `with`: no name of a frame, of code or of a traceback can be said, as an attribute, in a pattern or in a template", ("frames: generator frame", "frames: exit traceback", "frames: traceback by keyword pattern")),

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from rlm.audit.check.findings import Choice, Option, Step, StepVerdict
+from rlm.audit.checking.findings import Choice, Option, Step, StepVerdict
 from rlm.audit.events import RecordedEvent
 from rlm.gateway.blocks import outside
 
 #: Verbs whose result is text, not a list to choose from.
-_TEXTS = frozenset({"gather", "peek", "read", "slice", "text", "contains", "length", "packs"})
+_TEXTS = frozenset(
+    {"gather", "peek", "read", "slice", "text", "contains", "length", "packs", "rows", "read_rows"}
+)
 #: Verbs that tell where a node lies.
 _LOCATING = frozenset({"parents", "path"})
 _CHOICES: Mapping[str, Choice] = {

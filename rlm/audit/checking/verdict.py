@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from typing import Literal, TypeAlias
 
 from index_store.terminal import count, one_line
-from rlm.audit.check.findings import Findings, Lost, Step
+from rlm.audit.checking.findings import Findings, Lost, Step
 
 RunVerdict: TypeAlias = Literal["reasonable", "questionable", "cannot tell"]
 #: What ended a run that had not finished.
@@ -17,18 +17,21 @@ class Thresholds:
     """From where on what is questionable; the page DEFINITIONS.md says what each is a share of, and how it was set.
 
     `strong`: of the best passage's share, from which a passage is strong; `passages`: strong ones, at most; `cited`: of
-    the best passage's share, what the best that is cited must have; `regret`: of the evidence on offer at a step, the
-    most; `on_offer`: of all evidence, below which a step is not judged; `words`: of a sentence's telling words that
-    must occur in what it cites; `unsupported`: of the sentences, the most that may lack support by more than words.
+    the best passage's share, what the best that are cited must have together; `regret`: of the evidence on offer at a
+    step, the most; `on_offer`: of all evidence, below which a step is not judged; `words`: of a sentence's telling
+    words that must occur in what it cites; `unsupported`: of the sentences, the most that may lack support by more
+    than words; `found`: of the question's words by their rarity, what the best passage must hold to speak against an
+    answer that the documents do not hold it.
     """
 
     strong: float = 0.03
     passages: int = 15
-    cited: float = 0.4
+    cited: float = 0.15
     regret: float = 0.3
     on_offer: float = 0.05
     words: float = 0.4
     unsupported: float = 0.5
+    found: float = 0.5
 
 
 DEFAULT = Thresholds()
@@ -68,7 +71,7 @@ def _ended(found: Findings) -> list[str]:
 
 def _evidence_against(found: Findings, thresholds: Thresholds) -> list[str]:
     reached = found.best_read if found.says_not_found else found.best_cited
-    if found.best is None or reached is None or not found.has_answer:
+    if found.best is None or reached is None or not found.has_answer or found.lacks_evidence:
         return []
     if reached >= thresholds.cited * found.best:
         return []
@@ -94,8 +97,8 @@ def _by_words(found: Findings) -> list[str]:
 def _best_came_to(found: Findings) -> str:
     """The passage by which a run is judged, in words: cited, or read where the answer says that nothing holds it."""
     if found.says_not_found:
-        return "the answer says that the documents do not hold it, and the best passage that was read"
-    return "the best passage that is cited"
+        return "the answer says that the documents do not hold it, and the best that was read"
+    return "the best that is cited"
 
 
 def _limited(found: Findings) -> list[str]:
@@ -130,6 +133,12 @@ def _claims_against(found: Findings, thresholds: Thresholds) -> list[str]:
 
 def _evidence_for(found: Findings) -> list[str]:
     cover = found.coverage
+    if found.lacks_evidence:
+        told = (
+            "the answer says that the documents do not hold it, and an independent search finds no strong evidence: "
+            f"its best passage holds {_percent(found.asked)} of the question's words by their rarity"
+        )
+        return [told, "so nothing had to be cited, and coverage is whole", *_by_words(found)]
     told = (
         f"of the evidence that an independent search finds, {_percent(cover.read or 0)} was read and "
         f"{_percent(cover.cited or 0)} is cited"

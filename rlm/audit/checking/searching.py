@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,12 +12,13 @@ import numpy as np
 from index_store.errors import IndexStoreError
 from index_store.index import Index
 from index_store.search import chunks_in
-from rlm.audit.check.evidence import Evidence, best_at, evidence_for, strong_passages
-from rlm.audit.check.findings import ClaimCheck, Coverage, Findings, Step
-from rlm.audit.check.reached import Record, Trail, coverage_of, lost_in, trail_of
-from rlm.audit.check.sentences import NOT_FOUND, checked_claims
-from rlm.audit.check.steps import Offer, judged, offers_of, prompts_of
-from rlm.audit.check.verdict import Thresholds
+from rlm.audit.checking.evidence import Evidence, evidence_for, held_by, strong_passages
+from rlm.audit.checking.findings import ClaimCheck, Coverage, Findings, Step
+from rlm.audit.checking.reached import Record, Trail, coverage_of, lost_in, trail_of
+from rlm.audit.checking.sentences import NOT_FOUND, checked_claims
+from rlm.audit.checking.shown import areas_shown
+from rlm.audit.checking.steps import Offer, judged, offers_of, prompts_of
+from rlm.audit.checking.verdict import Thresholds
 from rlm.audit.claims import STANDING
 from rlm.audit.events import MAX_NUMBER, RecordedEvent
 from rlm.audit.given import scope_of
@@ -56,7 +58,9 @@ def _looked(
     trail = trail_of(index, pair.events, record, citations)
     best = evidence(pair.question, always=True)
     assert best is not None
-    passages = strong_passages(index, best, thresholds.strong, thresholds.passages)
+    end = _end(pair, citations)
+    lacks_evidence = end["says_not_found"] and best.asked < thresholds.found
+    passages = [] if lacks_evidence else strong_passages(index, best, thresholds.strong, thresholds.passages)
     taken = {index.id_of(number) for number in _touched(index, trail)}
     steps = []
     for offer in _some(offers_of(pair.question, pair.events, record.prompts)):
@@ -67,11 +71,13 @@ def _looked(
         coverage_of(index, trail, passages),
         lost_in(index, trail, passages),
         steps,
-        _claims(pair, citations, thresholds, partial(_stands, index)),
+        _claims(record.opened, pair, citations, thresholds, partial(_stands, index)),
         float(best.shares[0]) if len(best.shares) else 0.0,
-        best_at(index, best, trail.cited),
-        best_at(index, best, trail.read),
-        **_end(pair, citations),
+        held_by(index, best, trail.cited),
+        held_by(index, best, trail.read),
+        **end,
+        asked=best.asked,
+        lacks_evidence=lacks_evidence,
         by_words=best.by_words and bool(index.vectors.shape[1]),
     )
 
@@ -86,10 +92,12 @@ def without_index(run: Sequence[RecordedEvent]) -> Look:
         if parent is not None and parent in places and parent not in taken:
             taken.add(parent)
             waiting.append(parent)
-    return partial(_recorded, taken, prompts_of(run))
+    return partial(_recorded, run[0], taken, prompts_of(run))
 
 
-def _recorded(taken: Set[str], prompts: Mapping[str, str], pair: Pair, thresholds: Thresholds) -> Findings:
+def _recorded(
+    opened: RecordedEvent, taken: Set[str], prompts: Mapping[str, str], pair: Pair, thresholds: Thresholds
+) -> Findings:
     citations, steps = _citations(pair), []
     scores = {event["seq"]: _scores(event) for event in pair.events if event["kind"] == "visited"}
     for offer in _some(offers_of(pair.question, pair.events, prompts)):
@@ -98,7 +106,7 @@ def _recorded(taken: Set[str], prompts: Mapping[str, str], pair: Pair, threshold
             steps.append(
                 _judged(offer, masses, taken.__contains__, thresholds, " (by what the run recorded)")
             )
-    claims = _claims(pair, citations, thresholds, None)
+    claims = _claims(opened, pair, citations, thresholds, None)
     return Findings(Coverage(), (), steps, claims, None, None, None, **_end(pair, citations))
 
 
@@ -156,12 +164,15 @@ def _citations(pair: Pair) -> Sequence[Mapping[str, Any]]:
 
 
 def _claims(
+    opened: RecordedEvent,
     pair: Pair,
     citations: Sequence[Mapping[str, Any]],
     thresholds: Thresholds,
     stands_elsewhere: Callable[[str], bool] | None,
 ) -> list[ClaimCheck]:
-    return checked_claims(pair.question, pair.content, citations, thresholds.words, stands_elsewhere)
+    areas = areas_shown(opened, pair.events)
+    found = checked_claims(pair.question, pair.content, citations, thresholds.words, stands_elsewhere, areas)
+    return [replace(claim, question=pair.number) for claim in found]
 
 
 def _stands(index: Index, words: str) -> bool:

@@ -67,7 +67,8 @@ class ClaimCheck:
     """A sentence of an answer. `supported`: whether what it says occurs in what it cites; `why`, in one sentence.
     `missing`: the numbers and names of it that do not occur there; `citations`: by their numbers, from 1. `hard`:
     whether it lacks support by more than other words: a number, a name, a quote, or any citation that stands. `cited`:
-    the words at its citations, those of the answer where it names none."""
+    the words at its citations, those of the answer where it names none. `question`: the number of its question in a
+    chat, from 1."""
 
     text: str
     supported: bool
@@ -76,14 +77,17 @@ class ClaimCheck:
     citations: tuple[int, ...] = ()
     hard: bool = False
     cited: tuple[str, ...] = ()
+    question: int = 1
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
     """What was found of one question.
 
-    `best`, `best_cited`, `best_read`: the shares of the strongest passage, of the strongest that the answer cites, and
-    of the strongest that was read; None without an index. `stop`: what ended it. `has_answer`, `says_not_found`: of its
+    `best`, `best_cited`, `best_read`: the share of the strongest chunk, and what the strongest that the answer cites,
+    or that were read, hold together, at most that; None without an index. `asked`: of the question's words, by their
+    rarity, what the strongest chunk holds; `lacks_evidence`: whether that is too little to hold against an answer that
+    the documents do not hold it. `stop`: what ended it. `has_answer`, `says_not_found`: of its
     answer; `citations`: how many it has, of which `standing` stand in the documents. `by_words`: whether an
     index that has vectors was searched by words alone.
     """
@@ -101,3 +105,5 @@ class Findings:
     citations: int
     standing: int
     by_words: bool = False
+    asked: float = 0.0
+    lacks_evidence: bool = False

@@ -4,8 +4,10 @@ It knows nothing of what the run recorded, and nothing of names or branches, whi
 the run itself made: two ways that fail alike would confirm each other.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -13,14 +15,20 @@ import numpy.typing as npt
 from index_store.errors import IndexStoreError
 from index_store.folding import folded
 from index_store.index import Index
+from index_store.lexical import K1, B, words
 from index_store.search import Weights, fuse
 from index_store.types import Span
 from index_store.vectors import cosines
 
 #: Chunks that hold all evidence: those that scores are standardised by, too.
 MOST = 200
-#: Of the softmax, in standard deviations.
-TEMPERATURE = 0.5
+#: Of the softmax: its temperature as a share of how far the best stands out, which says how much a difference means.
+NOISE = 0.2
+#: What a word around a chunk counts, of one in it.
+NEAR = 0.5
+#: Places that count together for what a run came to: an answer may need several.
+MOST_PLACES = 3
+_HALVES = Weights(dense=0.5, best=MOST)
 #: Characters on either side that belong to a passage: where a text was cut says little about what stands together.
 AROUND = 250
 #: A document that is no longer is one passage.
@@ -49,6 +57,7 @@ class Evidence:
     `chunks`: (n,) numbers, most evidence first; `shares`: (n,), they add up to 1. `mass`: by the number of a node, what
     the chunks below it hold together, a chunk its own; nodes without any are left out; `by_id`: the same by its id.
     `by_words`: whether it was found by words alone, since the index has no vectors or its embedder is not at hand.
+    `asked`: of the question's words, each by how rare it is, the share that the best chunk and its surroundings hold.
     """
 
     query: str
@@ -57,6 +66,7 @@ class Evidence:
     mass: Mapping[int, float]
     by_id: Mapping[str, float]
     by_words: bool
+    asked: float = 0.0
 
     def at(self, number: int) -> float:
         """The share of the evidence that a node holds, from 0 to 1."""
@@ -66,20 +76,42 @@ class Evidence:
 def evidence_for(index: Index, query: str, allowed: Numbers) -> Evidence:
     """The evidence for a question among the chunks `allowed`, ascending numbers.
 
-    Cosines and BM25 scores are each standardised by their MOST best and added, half each; the shares are a softmax over
-    the MOST best sums, at TEMPERATURE.
+    The MOST best by cosine and BM25, half each, are scored again, with the words around them; the shares are a softmax.
     """
     query = query[:QUERY_CHARS].encode("utf-8", "replace").decode()
     by_words = index.lexicon.score(query, len(index))[allowed].astype(np.float64)
     vector = _vector(index, query)
     dense = by_words if vector is None else cosines(index.vectors, allowed, vector).astype(np.float64)
-    scores = fuse(dense, by_words, Weights(dense=0.5, best=MOST), len(allowed))
-    best = np.argsort(-scores, kind="stable")[:MOST]
-    chunks, shares = allowed[best], np.exp((scores[best] - scores[best].max(initial=0)) / TEMPERATURE)
+    best = np.argsort(-fuse(dense, by_words, _HALVES, len(allowed)), kind="stable")[:MOST]
+    around, asked = _by_words_around(index, query, allowed[best])
+    scores = fuse(dense[best], around, _HALVES, len(best))
+    order = np.argsort(-scores, kind="stable")
+    chunks, scores = allowed[best[order]], scores[order]
+    most = scores.max(initial=0)
+    shares = np.exp((scores - most) / (NOISE * (1 + most)))
     shares = shares / max(float(shares.sum()), 1e-300)
     mass = _mass(index, chunks, shares)
-    by_id = {index.id_of(number): held for number, held in mass.items()}
-    return Evidence(query, chunks, shares, mass, by_id, vector is None)
+    by_id = {index.id_of(number): share for number, share in mass.items()}
+    held = float(asked[order[0]]) if len(order) else 0.0
+    return Evidence(query, chunks, shares, mass, by_id, vector is None, held)
+
+
+def _by_words_around(index: Index, query: str, chunks: Numbers) -> tuple[Scores, Scores]:
+    """BM25 of a query's words in each chunk with its surroundings, whose words count NEAR each, and the share of these
+    words that occurs there, each by how rare it is in these chunks."""
+    stems = cache(lambda number: Counter(words(index.text_at(number))))
+    asked, numbers = sorted({*words(query)}), chunks.tolist()
+    times, lengths = np.zeros((len(numbers), len(asked))), np.zeros(len(numbers))
+    for row, number in enumerate(numbers):
+        for near in surroundings(index, number):
+            weight, own = 1.0 if near == number else NEAR, stems(near)
+            times[row] += [weight * own[word] for word in asked]
+            lengths[row] += weight * own.total()
+    holders = np.array([sum(word in stems(number) for number in numbers) for word in asked])
+    rarity = np.log(1 + (len(numbers) - holders + 0.5) / (holders + 0.5))
+    relative = lengths / max(float(lengths.sum()) / max(len(numbers), 1), 1e-9)
+    scores: Scores = (rarity * times / (times + K1 * (1 - B + B * relative[:, None]))).sum(axis=1)
+    return scores, (times > 0) @ rarity / max(float(rarity.sum()), 1e-9)
 
 
 def _vector(index: Index, query: str) -> npt.NDArray[np.float32] | None:
@@ -146,10 +178,20 @@ def _span(index: Index, number: int) -> Span:
     return index.span_at(number) or Span("", 0, 0)
 
 
-def best_at(index: Index, evidence: Evidence, chunks: Iterable[int]) -> float:
-    """The largest share of a chunk that stands at or around one of these; 0 for none."""
-    around = {near for number in chunks for near in surroundings(index, number)}
-    return max((evidence.at(number) for number in around), default=0.0)
+def held_by(index: Index, evidence: Evidence, chunks: Iterable[int]) -> float:
+    """What the MOST_PLACES strongest places among these chunks hold together, from 0 to the share of the best chunk.
+
+    A place is a chunk; in a document of SHORT characters at most, its strongest.
+    """
+    places = {max(_place(index, number), key=evidence.at) for number in chunks}
+    best = sorted(map(evidence.at, places), reverse=True)[:MOST_PLACES]
+    return min(sum(best), float(evidence.shares.max(initial=0)))
+
+
+def _place(index: Index, number: int) -> range:
+    document = int(index.leaf_documents[number])
+    is_short = index.documents[document].chars <= SHORT
+    return index.document_leaves(document) if is_short else range(number, number + 1)
 
 
 def above(index: Index, number: int) -> Iterator[int]:

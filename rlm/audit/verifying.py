@@ -84,19 +84,30 @@ class Verdict:
     compared: str = ""
     closed: bool = True
     taken_out: tuple[TakenOut, ...] = ()
+    besides: str = ""
+
+    @property
+    def holds(self) -> bool:
+        """Each line that the trace has is as it was written, whether or not the last one is its end."""
+        return self.first_bad_line is None or (not self.closed and self.reason.startswith("unclosed"))
 
     @property
     def only_unclosed(self) -> bool:
-        """Nothing is wrong with the trace but that it has no end."""
-        return not self.closed and self.reason.startswith("unclosed")
+        """Nothing is wrong with the trace but that it has no end: it verifies up to its last line."""
+        return self.holds and not self.closed and not self.besides
 
 
-def verify(run: str | Path, expected_head: str | None = None, index: "Index | None" = None) -> Verdict:
+def verify(
+    run: str | Path,
+    expected_head: str | None = None,
+    index: "Index | None" = None,
+    on_event: Callable[[RecordedEvent], object] = lambda event: None,
+) -> Verdict:
     """The verdict on a run folder, or a trace file; raises TraceError only where there is no file to read.
 
     `index`: the one that was asked, whose texts are then held against those in the trace: its generation with the
     digest that the run names, live or not. A contradiction goes before a head that is not the expected one: it says
-    where.
+    where. `on_event` is called with each event before the first that is not as it was written or is contradictory.
     """
     story, citations = Story(), Citations()
 
@@ -106,8 +117,8 @@ def verify(run: str | Path, expected_head: str | None = None, index: "Index | No
         return f"the event contradicts those before it: {problem}" if problem else ""
 
     with _open(Path(run)) as file:
-        verdict = check(file, expected_head, problem=contradiction)
-        if verdict.first_bad_line and not verdict.only_unclosed:
+        verdict = check(file, expected_head, on_event, contradiction)
+        if not verdict.holds:
             return verdict
         asked = None if index is None else generation_asked(index, story.opened)
         events = partial(_events, file, verdict.events)
@@ -122,11 +133,18 @@ def verify(run: str | Path, expected_head: str | None = None, index: "Index | No
         )
     unchecked = tuple(_unchecked(expected_head, index, citations, verdict, story))
     compared = "" if asked is None else f"citations and passages compared with {named(asked)}"
-    if not verdict.ok:
-        return replace(verdict, unchecked=unchecked, compared=compared) if verdict.only_unclosed else verdict
-    if index is not None and asked is None:
-        return replace(verdict, ok=False, reason=another_generation(index, story.opened))
+    if index is not None and asked is None and (verdict.ok or verdict.only_unclosed):
+        verdict = _as_of_another(verdict, another_generation(index, story.opened))
+    if not verdict.ok and verdict.closed:
+        return verdict
     return replace(verdict, unchecked=unchecked, compared=compared)
+
+
+def _as_of_another(verdict: Verdict, wrong: str) -> Verdict:
+    """The verdict on a trace that was asked of another index than the one that was given."""
+    if verdict.ok:
+        return replace(verdict, ok=False, reason=wrong)
+    return replace(verdict, reason=_joined(verdict.reason, wrong), besides=wrong)
 
 
 def read(run: str | Path, expected_head: str | None = None) -> tuple[list[RecordedEvent], Verdict]:
@@ -135,6 +153,14 @@ def read(run: str | Path, expected_head: str | None = None) -> tuple[list[Record
     events: list[RecordedEvent] = []
     with _open(Path(run)) as file:
         verdict = check(file, expected_head, events.append)
+    return events[: verdict.events], verdict
+
+
+def read_verified(run: str | Path, expected_head: str | None = None) -> tuple[list[RecordedEvent], Verdict]:
+    """The events before the first that is not as it was written or contradicts those before it, and the verdict of
+    `verify`."""
+    events: list[RecordedEvent] = []
+    verdict = verify(run, expected_head, on_event=events.append)
     return events[: verdict.events], verdict
 
 
@@ -170,13 +196,18 @@ def check(
         not unclosed and not other,
         count,
         count + 1 if unclosed else None,
-        "; and ".join(filter(None, (unclosed, other))) or "every line is as it was written",
+        _joined(unclosed, other) or "every line is as it was written",
         head,
         vouched=expected_head == head,
         unread=_lines(file) - count,
         closed=not unclosed,
         taken_out=_taken_out(opener),
+        besides=other if unclosed else "",
     )
+
+
+def _joined(*reasons: str) -> str:
+    return "; and ".join(filter(None, reasons))
 
 
 def _taken_out(opener: Opener) -> tuple[TakenOut, ...]:

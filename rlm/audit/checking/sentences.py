@@ -15,7 +15,8 @@ from typing import Any
 from index_store.lexical import words as stems
 from index_store.names import folded, names_in
 from index_store.terminal import count, one_line
-from rlm.audit.check.findings import ClaimCheck
+from rlm.audit.checking.findings import ClaimCheck
+from rlm.audit.checking.shown import Areas
 from rlm.audit.claims import STANDING, names_claims, statements
 from rlm.audit.likeness import one_mark
 from rlm.audit.telling import NUMBER
@@ -55,6 +56,8 @@ MOST_NAMES = 200  # of a sentence that are looked for
 _KEPT = 8  # sets of cited texts
 #: How a citation is said to stand that has words in a document, be they others than it quotes.
 _PLACED = STANDING | {"nearest"}
+#: How one is, that an answer about areas may have.
+_OF_AREAS = _PLACED | {"summary"}
 _NAMED = 5  # things that are missing, in a sentence about them
 
 
@@ -73,9 +76,9 @@ class _Cited:
     names: str
 
     @classmethod
-    def of(cls, question: str, citations: Sequence[Mapping[str, Any]]) -> "_Cited":
-        """Those of some citations of an answer to a question."""
-        text = "\n".join(map(_text_of, citations))[:HELD_CHARS]
+    def of(cls, question: str, citations: Sequence[Mapping[str, Any]], shown: str) -> "_Cited":
+        """Those of some citations of an answer to a question, and what it may take from areas that were shown."""
+        text = "\n".join([*map(_text_of, citations), shown])[:HELD_CHARS]
         titles = [f"{one.get('title') or ''} {one['doc'] or ''}"[:TITLE_CHARS] for one in citations]
         around = "\n".join([text, question, *titles])
         number_words = {_NUMBER_WORDS[word] for word in _words(text) if word in _NUMBER_WORDS}
@@ -97,15 +100,16 @@ class _Answer:
     least_words: float
     asked: frozenset[str]
     nowhere: Sequence[str]
-    _held: dict[tuple[int, ...], _Cited] = field(default_factory=dict)
+    _held: dict[tuple[tuple[int, ...], str], _Cited] = field(default_factory=dict)
 
-    def held(self, numbers: tuple[int, ...]) -> _Cited:
-        """The words at the citations with these numbers; those of the last few are kept."""
-        if numbers not in self._held:
+    def held(self, numbers: tuple[int, ...], shown: str) -> _Cited:
+        """The words at the citations with these numbers, and those shown of areas; those of the last few are kept."""
+        if (numbers, shown) not in self._held:
             if len(self._held) > _KEPT:
                 self._held.clear()
-            self._held[numbers] = _Cited.of(self.question, [self.citations[n - 1] for n in numbers])
-        return self._held[numbers]
+            citations = [self.citations[n - 1] for n in numbers]
+            self._held[numbers, shown] = _Cited.of(self.question, citations, shown)
+        return self._held[numbers, shown]
 
 
 def checked_claims(
@@ -114,11 +118,13 @@ def checked_claims(
     citations: Sequence[Mapping[str, Any]],
     least_words: float,
     stands_elsewhere: Callable[[str], bool] | None = None,
+    areas: Areas | None = None,
 ) -> list[ClaimCheck]:
     """The sentences of an answer, checked; [] where it says that the documents do not hold what was asked.
 
     `least_words`: the share of the telling words of a sentence that must occur. `stands_elsewhere`: whether words stand
-    in any document, for quotes that stand in nothing that was cited; None where there is no index to tell.
+    in any document, for quotes that stand in nothing that was cited; None where there is no index to tell. `areas`:
+    what was shown of areas of the tree, whose figures a sentence may tell.
     """
     if not content.strip() or NOT_FOUND.match(content.strip()):
         return []
@@ -126,7 +132,10 @@ def checked_claims(
     nowhere = _nowhere(content, citations, stands_elsewhere)
     answer = _Answer(question, citations, least_words, frozenset(stems(question)), nowhere)
     said = _said(content, names_claims(content), len(citations))
-    claims = [_checked(answer, text, numbers) for text, numbers in islice(said, MOST_SENTENCES)]
+    claims = [
+        _checked(answer, text, numbers, areas.about(text, content) if areas else "")
+        for text, numbers in islice(said, MOST_SENTENCES)
+    ]
     texts = [one.get("found") or one["quote"] if one["supported"] in _PLACED else "" for one in citations]
     return [
         replace(one, cited=tuple(texts[n - 1] for n in one.citations) if one.citations else tuple(texts))
@@ -169,18 +178,20 @@ def _value(content: str) -> list[str] | None:
     return found
 
 
-def _checked(answer: _Answer, text: str, numbers: list[int]) -> ClaimCheck:
+def _checked(answer: _Answer, text: str, numbers: list[int], shown: str) -> ClaimCheck:
     cited = tuple(numbers)
     if made_up := [quote for quote in answer.nowhere if quote in text]:
         why = f'it quotes "{one_line(made_up[0], 80)}", which stands nowhere in what was looked at'
         return ClaimCheck(text, False, why, tuple(made_up), cited, True)
     named = numbers or range(1, len(answer.citations) + 1)
     placed = tuple(number for number in named if answer.citations[number - 1]["supported"] in _PLACED)
-    if not placed:
+    is_of_areas = bool(shown) and all(answer.citations[n - 1]["supported"] in _OF_AREAS for n in named)
+    if not placed and not is_of_areas:
         why = "no citation of it stands in the documents" if numbers else "it cites nothing"
         return ClaimCheck(text, False, why, (), cited, True)
     told = "what it cites" if numbers else "what the answer cites, and it names no citation"
-    return _compared(answer, text, cited, answer.held(placed), told)
+    told = f"the areas that it was shown or in {told}" if shown else told
+    return _compared(answer, text, cited, answer.held(placed, shown), told)
 
 
 def _compared(answer: _Answer, text: str, cited: tuple[int, ...], held: _Cited, told: str) -> ClaimCheck:

@@ -18,9 +18,9 @@ from typing import Any
 from index_store.errors import IndexStoreError
 from index_store.index import Index
 from index_store.types import Span
-from rlm.audit.check.evidence import Passage, above
-from rlm.audit.check.findings import Coverage, Lost, Stage
-from rlm.audit.check.steps import prompts_of
+from rlm.audit.checking.evidence import Passage, above
+from rlm.audit.checking.findings import Coverage, Lost, Stage
+from rlm.audit.checking.steps import prompts_of
 from rlm.audit.claims import STANDING
 from rlm.audit.events import RecordedEvent
 from rlm.audit.given import given_at, packed
@@ -55,11 +55,12 @@ class Trail:
 @dataclass(frozen=True, slots=True)
 class Record:
     """What is read off all events of a run once. `given`: the data blocks in asks of models, by seq; `read`: the spans
-    whose whole text was given, by seq; `prompts`: what each child was asked."""
+    whose whole text was given, by seq; `prompts`: what each child was asked; `opened`: the first event."""
 
     given: Mapping[int, list[Block]]
     read: Mapping[int, list[Span]]
     prompts: Mapping[str, str]
+    opened: RecordedEvent
 
     @classmethod
     def of(cls, index: Index, run: Sequence[RecordedEvent]) -> "Record":
@@ -67,7 +68,7 @@ class Record:
         read: dict[int, list[Span]] = {}
         for seq, span in given_at(index, run):
             read.setdefault(seq, []).append(span)
-        return cls(given_to_models(run), read, prompts_of(run))
+        return cls(given_to_models(run), read, prompts_of(run), run[0])
 
 
 def trail_of(

@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlm.audit.check.findings import ClaimCheck, Coverage, Findings, Lost, Option, Step
-from rlm.audit.check.verdict import DEFAULT, Judged, RunVerdict, Thresholds, judge
+from rlm.audit.checking.findings import ClaimCheck, Coverage, Findings, Lost, Option, Step
+from rlm.audit.checking.verdict import DEFAULT, Judged, RunVerdict, Thresholds, judge
 from rlm.audit.events import RecordedEvent, is_taken
 from rlm.audit.log import TraceError
 from rlm.audit.pairs import Pair, pairs_of
 from rlm.audit.sources import another_generation, generation_asked
-from rlm.audit.verify import Verdict, read, verify
+from rlm.audit.verifying import Verdict, read_verified
 
 if TYPE_CHECKING:
     from index_store.index import Index
@@ -33,7 +33,9 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What came of a check. `reasons`: each a sentence, the strongest first; of a chat those of all its questions."""
+    """What came of a check. `reasons`: each a sentence, the strongest first; of a chat those of all its questions.
+    `is_chat`: whether there are several, so that each claim says of which it is. `says_not_found`: whether an answer
+    says that the documents do not hold what was asked."""
 
     verdict: RunVerdict
     reasons: tuple[str, ...]
@@ -41,6 +43,8 @@ class Report:
     steps: tuple[Step, ...]
     lost: tuple[Lost, ...]
     claims: tuple[ClaimCheck, ...]
+    is_chat: bool = False
+    says_not_found: bool = False
 
     @property
     def regret(self) -> float:
@@ -63,7 +67,7 @@ class Report:
             },
             "steps": _rows(self.steps, "seq", "taken", "rank", "of", "regret", "verdict", "why"),
             "lost": _rows(self.lost, "node", "doc", "start", "end", "stage"),
-            "claims": _rows(self.claims, "text", "supported", "why"),
+            "claims": _rows(self.claims, "text", "supported", "why", *["question"] * self.is_chat),
         }
 
 
@@ -82,10 +86,7 @@ def check(run: str | Path, index: "Index | None" = None, thresholds: Thresholds 
 
     Raises TraceError where there is no trace to read, nothing in it, or where the index is another.
     """
-    events, verdict = read(run)[0], verify(run)
-    if not verdict.events:
-        raise TraceError(f"there is nothing to check in {run}: {verdict.reason}")
-    return check_read(events[: verdict.events], verdict, index, thresholds)
+    return check_read(*read_verified(run), index, thresholds)
 
 
 def check_read(
@@ -94,8 +95,9 @@ def check_read(
     index: "Index | None" = None,
     thresholds: Thresholds = DEFAULT,
 ) -> Report:
-    """As `check`, of a trace that was read and verified: its events before the first bad line, of which there are
-    some."""
+    """As `check`, of a trace that was read and verified: its events before the first bad line."""
+    if not events:
+        raise TraceError(f"there is nothing to check in the trace: {verdict.reason}")
     asked = None
     if index is not None:
         asked = generation_asked(index, events[0])
@@ -117,7 +119,7 @@ def report_of(
     events: Sequence[RecordedEvent], index: "Index | None", thresholds: Thresholds = DEFAULT
 ) -> Report:
     """As `check`, of events that are as they were written, and the very index that they name."""
-    from rlm.audit.check.searching import with_index, without_index  # numpy and the index come with it
+    from rlm.audit.checking.searching import with_index, without_index  # numpy and the index come with it
 
     pairs = pairs_of(events)
     look: Callable[[Pair, Thresholds], Findings]
@@ -136,6 +138,8 @@ def report_of(
         tuple(step for one in found for step in one.steps),
         tuple(lost for one in found for lost in one.lost),
         tuple(claim for one in found for claim in one.claims),
+        len(pairs) > 1,
+        any(one.says_not_found for one in found),
     )
 
 
