@@ -2,7 +2,6 @@
 trace."""
 
 import asyncio
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,7 +23,7 @@ from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Usage
 from rlm.loop import checks
 from rlm.loop.checks import Refused
-from rlm.loop.mapped import Calling
+from rlm.loop.mapped import NODE, Calling, Rows, Texts, rows_given
 from rlm.loop.run import Run
 from rlm.loop.verbs import Passage, Verbs
 from rlm.mapping import reducing
@@ -40,7 +39,6 @@ READ_CHARS = 20_000_000
 #: The share of a model's window that passages or notes may fill, where it is small.
 OF_WINDOW = 0.4
 _CHARS_A_TOKEN = 3  # few, so that a part of a long text does not pass the room of a prompt
-_NODE = re.compile(r"L\d+-\d+(?:\.\.L\d+-\d+)?", re.ASCII)
 
 Numbers = npt.NDArray[np.int64]
 
@@ -90,19 +88,18 @@ def gather(verbs: Verbs, task: Reduction, under: Json, nodes: Json, rows: Json, 
     named = [name for name, value in given.items() if value is not None]
     if len(named) > 1:
         raise Refused(refusals.REDUCE_ONE.format(named=" and ".join(named)))
-    if texts is not None or _are_texts(rows):
-        return _of_texts(verbs, task, checks.texts("texts", rows if texts is None else texts, READ_CHARS))
-    if nodes is not None or rows is not None:
-        places = _named(verbs, task, nodes if rows is None else rows)
+    if texts is not None:
+        return _of_texts(verbs, task, checks.texts("texts", texts, READ_CHARS))
+    if rows is not None:
+        selected = rows_given(verbs, rows)
+        if isinstance(selected, Texts):
+            return _of_texts(verbs, task, selected.texts)
+        places = _of_rows(verbs, task, selected)
+    elif nodes is not None:
+        places = _named(verbs, task, nodes)
     else:
         places = [range(chunk, chunk + 1) for chunk in _own_chunks(verbs, under)]
     return _along_the_tree(verbs, task, places)
-
-
-def _are_texts(rows: Json) -> bool:
-    if not isinstance(rows, list) or not rows:
-        return False
-    return all(isinstance(row, str) and not _NODE.fullmatch(row) for row in rows)
 
 
 def _own_chunks(verbs: Verbs, under: Json) -> list[int]:
@@ -135,6 +132,17 @@ def _named(verbs: Verbs, task: Reduction, named: Json) -> list[range | Span]:
             places += _parts_of(verbs, passage, task)
         else:
             places += [range(number, number + 1) for number in passage.place]
+    return places
+
+
+def _of_rows(verbs: Verbs, task: Reduction, rows: Rows) -> list[range | Span]:
+    places: list[range | Span] = []
+    for row in range(len(rows)):
+        span, name = rows.span(row), rows.id(row)
+        if NODE.fullmatch(name):
+            places += [range(number, number + 1) for number in verbs.index.piece_of(name)]
+        elif span is not None:
+            places += _parts_of(verbs, Passage(span, span.end - span.start), task)
     return places
 
 

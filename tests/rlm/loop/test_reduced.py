@@ -227,6 +227,19 @@ def test_nodes_rows_summaries_and_texts_are_read_and_cited_as_what_they_are(
         assert [note["citations"] for note in given["notes"]] == [[one] for one in citations]
 
 
+def test_lazy_rows_and_slices_of_them_are_read(masts: Index, tmp_path: Path) -> None:
+    for number, (rows, texts) in enumerate(
+        {
+            "context.rows('chunk')[21:]": ["".join(DOCS["b.txt"][9:])],
+            "context.rows('document', doc='b.txt')": ["".join(DOCS["b.txt"])],
+            "[row for row in context.rows('chunk')][:2]": ["".join(DOCS["a.txt"][:2])],
+        }.items()
+    ):
+        done = Reducing(masts, tmp_path / f"runs{number}", f"llm_reduce('Which masts?', rows={rows})")
+        assert [b.text.strip() for leaf in done.leaves for b in leaf] == [text.strip() for text in texts]
+        assert done.answer.citations[0].supported == "verbatim"
+
+
 @pytest.mark.parametrize(
     ("code", "why"),
     [

@@ -124,7 +124,7 @@ def bad_by(chance: random.Random, share: float) -> Rule:
 
 
 def run(leaves: Sequence[Leaf], rule: Rule, **options: int) -> tuple[Reduced, Asking, Reduction]:
-    task, asking = Reduction(QUESTION, MODEL, **{"room": 400} | options), Asking(rule)  # type: ignore[arg-type]
+    task, asking = Reduction(QUESTION, MODEL, **{"room": 400} | options), Asking(rule)
     return asyncio.run(reduce(task, leaves, asking)), asking, task
 
 
