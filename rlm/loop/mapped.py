@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import asdict, astuple, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
 
 import index_store.rows
 from index_store.terminal import brief
@@ -135,6 +135,27 @@ class Texts:
     def text(self, row: int) -> str:
         """The text of a row."""
         return self.texts[row]
+
+
+@dataclass(frozen=True, slots=True)
+class TextsOf(Sequence[str]):
+    """The texts of rows, each read when it is looked at: a list of all would be the corpus once more."""
+
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, key: int) -> str: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[str]: ...
+    def __getitem__(self, key: int | slice) -> str | list[str]:
+        if isinstance(key, slice):
+            return [self.rows.text(row) for row in range(*key.indices(len(self)))]
+        if not -len(self) <= key < len(self):
+            raise IndexError(key)
+        return self.rows.text(key % len(self))
 
 
 def rows_given(verbs: Verbs, rows: Json) -> Rows:
@@ -270,7 +291,7 @@ class Ran:
 async def map_in(calls: "Calls", verb: str, task: Task, rows: Rows) -> Ran:
     """Map a task over rows, recorded in the conversation that calls it."""
     run, name, began = calls.run, calls.conversation, time.monotonic()
-    texts = [rows.text(row) for row in range(len(rows))]
+    texts = TextsOf(rows)
     called = MapCalled(
         cell=calls.cell(),
         verb=verb,
