@@ -269,7 +269,7 @@ class Ran:
 
 async def map_in(calls: "Calls", verb: str, task: Task, rows: Rows) -> Ran:
     """Map a task over rows, recorded in the conversation that calls it."""
-    run, name, began = calls.run, calls.conversation, time.monotonic()
+    run, name = calls.run, calls.conversation
     texts = [rows.text(row) for row in range(len(rows))]
     called = MapCalled(
         cell=calls.cell(),
@@ -284,6 +284,7 @@ async def map_in(calls: "Calls", verb: str, task: Task, rows: Rows) -> Ran:
         sure=task.sure or None,
     )
     run.journal.record(name, called)
+    began = time.monotonic()
     calling = Calling(calls, verb)
     mapped = await mapping.map_rows(task, texts, calling.ask, Stored(run, name), _untold)
     for first in range(0, len(rows), TOLD_ROWS):
