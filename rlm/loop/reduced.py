@@ -278,7 +278,7 @@ def _gathered(leaves: Sequence[Leaf], places: Sequence[tuple[Place, ...]]) -> Ga
 async def reduce_in(calls: "Calls", task: Reduction, gathered: Gathered) -> Json:
     """Reduce what was gathered, recorded in the conversation that asks for it; what a cell gets of it. Raises Refused,
     before anything is asked, where not all that it may take is left, and GatewayError."""
-    run, name, began, leaves = calls.run, calls.conversation, time.monotonic(), gathered.leaves
+    run, name, leaves = calls.run, calls.conversation, gathered.leaves
     plan = await asyncio.to_thread(reducing.plan, task, leaves)
     sizes = [(size.prompt_tokens, size.reply_tokens) for size in plan.calls]
     worsts = run.budget.worsts_of(name, task.model, sizes)
@@ -304,6 +304,7 @@ async def reduce_in(calls: "Calls", task: Reduction, gathered: Gathered) -> Json
         },
     )
     run.journal.record(name, called)
+    began = time.monotonic()
     calls.told.append(_planned(plan, leaves, worst))
     calling = Calling(calls, "llm_reduce")
     reduced = await reducing.reduce(task, leaves, calling.ask)
