@@ -472,8 +472,8 @@ EXAMPLES: dict[str, Json] = {
     "stop": 2,
 }
 #: Verbs that stand behind `len`, slices, `in` and `str`, and the one behind looking at rows, and so are not told of by
-#: name; and `rows`, which no model is told of yet.
-BEHIND_TEXT = {"length", "slice", "contains", "text", "read_rows", "rows"}
+#: name; and `packs`, in whose place models are told of `rows`, and which older code still calls.
+BEHIND_TEXT = {"length", "slice", "contains", "text", "read_rows", "packs"}
 SYSTEM = (HOME / "rlm/prompts/system.md").read_text(encoding="utf-8")
 
 

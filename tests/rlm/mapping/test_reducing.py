@@ -64,7 +64,7 @@ def test_what_branches_share_is_how_their_paths_begin() -> None:
 @pytest.mark.parametrize("options", [{"question": " "}, {"room": 99}, {"reply_tokens": 0}, {"wave": 0}])
 def test_what_cannot_be_reduced_is_refused(options: dict[str, object]) -> None:
     with pytest.raises(MappingError):
-        Reduction(**{"question": QUESTION, "model": MODEL} | options)  # type: ignore[arg-type]
+        Reduction(**{"question": QUESTION, "model": MODEL} | options)
 
 
 # -- the climb ---------------------------------------------------------------------------------------------
