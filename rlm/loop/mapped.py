@@ -6,17 +6,17 @@ import re
 import time
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import asdict, astuple, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import index_store.rows
 from index_store.terminal import brief
 from index_store.types import Json, Span
 from rlm.audit.kinds import MapCalled, MapReturned, RowsAnswered, RowsRecalled
 from rlm.gateway.blocks import block_name
-from rlm.gateway.errors import OverBudget
+from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.models import addresses, window
 from rlm.gateway.offline import PREFIX
-from rlm.gateway.types import Reply
+from rlm.gateway.types import Reply, Usage
 from rlm.loop.checks import Refused
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
@@ -40,9 +40,6 @@ from rlm.mapping.types import (
 )
 from rlm.prompts import refusals
 
-if TYPE_CHECKING:
-    from rlm.loop.calls import Calls
-
 #: Rows in one event of answers.
 TOLD_ROWS = 1_000
 #: Rows that a cell maps at once: a frame to its worker holds so many values and no more.
@@ -53,6 +50,25 @@ NODE = re.compile(r"L\d+-\d+(?:\.\.L\d+-\d+)?", re.ASCII)
 HOLDS = "holds"
 #: The share of a model's window that the rows of a pack may fill, where it is small.
 OF_WINDOW = 0.4
+
+
+class Caller(Protocol):
+    """What a map or a reduction needs of the calls of its conversation; see `rlm.loop.calls.Calls`."""
+
+    run: Run
+    conversation: str
+    told: list[str]
+
+    def cell(self) -> int:
+        """The number of the current cell."""
+
+    async def ask_packs(
+        self, verb: str, prompts: Sequence[Prompt], /
+    ) -> list[tuple[str, Reply | GatewayError]]:
+        """The reply to each prompt, with the conversation that asked it."""
+
+    def afford(self, worsts: Sequence[Usage], /) -> None:
+        """Raise OverBudget where not all of so many calls fit."""
 
 
 class Rows(Protocol):
@@ -204,7 +220,7 @@ class Calling:
     """The prompts of one map or reduction, as calls of a conversation. `ids`: of the conversations that made them;
     `is_over`: a cap was met."""
 
-    of: "Calls"
+    of: Caller
     verb: str
     ids: list[str] = field(default_factory=list)
     is_over: bool = False
@@ -267,7 +283,7 @@ class Ran:
     stop: str
 
 
-async def map_in(calls: "Calls", verb: str, task: Task, rows: Rows) -> Ran:
+async def map_in(calls: Caller, verb: str, task: Task, rows: Rows) -> Ran:
     """Map a task over rows, recorded in the conversation that calls it."""
     run, name = calls.run, calls.conversation
     texts = [rows.text(row) for row in range(len(rows))]
