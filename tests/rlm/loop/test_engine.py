@@ -22,7 +22,8 @@ from rlm import Answer, Limits, Models, ask, ask_async, prompts
 from rlm.asking.options import Options
 from rlm.asking.runs import new_run
 from rlm.audit import read
-from rlm.audit.consistency import Story
+from rlm.audit.consistency.hearing import hear
+from rlm.audit.consistency.story import Story
 from rlm.audit.conversation import messages_seen
 from rlm.errors import RlmError
 from rlm.gateway import gateway as gateway_module
@@ -307,7 +308,7 @@ def test_the_trace_lets_the_run_search_once_and_only_between_cells(stage: Stage)
 
     def told(events: list[Event]) -> str:
         story = Story()
-        return next(filter(None, map(story.hear, events)), "")
+        return next(filter(None, (hear(story, event) for event in events)), "")
 
     assert told(stage.events) == ""
     assert "done something else than gather" in told([*before, visit | {"verb": "read"}])
