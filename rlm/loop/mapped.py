@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import asdict, astuple, dataclass, field, replace
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 import index_store.rows
 from index_store.terminal import brief
@@ -153,6 +153,27 @@ class Texts:
         return self.texts[row]
 
 
+@dataclass(frozen=True, slots=True)
+class TextsOf(Sequence[str]):
+    """The texts of rows, each read when it is looked at: a list of all would be the corpus once more."""
+
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, key: int) -> str: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[str]: ...
+    def __getitem__(self, key: int | slice) -> str | list[str]:
+        if isinstance(key, slice):
+            return [self.rows.text(row) for row in range(*key.indices(len(self)))]
+        if not -len(self) <= key < len(self):
+            raise IndexError(key)
+        return self.rows.text(key % len(self))
+
+
 def rows_given(verbs: Verbs, rows: Json) -> Rows:
     """The rows that a cell gives: what `context.rows` gave it or a part of that, a list of such rows or of nodes, or a
     list of texts. Raises Refused."""
@@ -286,7 +307,7 @@ class Ran:
 async def map_in(calls: Caller, verb: str, task: Task, rows: Rows) -> Ran:
     """Map a task over rows, recorded in the conversation that calls it."""
     run, name = calls.run, calls.conversation
-    texts = [rows.text(row) for row in range(len(rows))]
+    texts = TextsOf(rows)
     called = MapCalled(
         cell=calls.cell(),
         verb=verb,

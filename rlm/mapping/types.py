@@ -3,11 +3,12 @@
 A row is known by its place among the texts that are given to the map, from 0; its id and its span are the caller's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, get_args
 
 from rlm.errors import RlmError
+from rlm.gateway.models import price
 from rlm.gateway.types import Message
 
 #: What a field of a row may be: one of its labels, a date, a number and so on.
@@ -176,6 +177,16 @@ class Stage:
     reply_tokens: int
     most_reply_tokens: int
 
+    @property
+    def usd(self) -> float | None:
+        """Dollars, as expected; None where the model's price is not known."""
+        return price(self.model, self.prompt_tokens, self.reply_tokens)
+
+    @property
+    def most_usd(self) -> float | None:
+        """Dollars at most, if no call is repeated; None where the model's price is not known."""
+        return price(self.model, self.prompt_tokens, self.most_reply_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -191,6 +202,21 @@ class Plan:
     def calls(self) -> int:
         """Calls of all stages."""
         return sum(stage.calls for stage in self.stages)
+
+    @property
+    def usd(self) -> float | None:
+        """Dollars of all stages, as expected; None where a price is not known."""
+        return _sum(stage.usd for stage in self.stages)
+
+    @property
+    def most_usd(self) -> float | None:
+        """Dollars of all stages at most, if no call is repeated; None where a price is not known."""
+        return _sum(stage.most_usd for stage in self.stages)
+
+
+def _sum(amounts: Iterable[float | None]) -> float | None:
+    known = list(amounts)
+    return None if None in known else sum(filter(None, known))
 
 
 @dataclass(frozen=True, slots=True)
