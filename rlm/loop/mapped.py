@@ -14,10 +14,11 @@ from index_store.types import Json, Span
 from rlm.audit.kinds import MapCalled, MapReturned, RowsAnswered, RowsRecalled
 from rlm.gateway.blocks import block_name
 from rlm.gateway.errors import GatewayError, OverBudget
-from rlm.gateway.models import addresses, window
+from rlm.gateway.models import addresses, price, window
 from rlm.gateway.offline import PREFIX
 from rlm.gateway.types import Reply, Usage
 from rlm.loop.checks import Refused
+from rlm.loop.recording import PROGRESS
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 from rlm.mapping import mapping
@@ -261,6 +262,16 @@ class Calling:
         self.is_over |= any(isinstance(reply, OverBudget) for _, reply in replies)
         return [_reading(call, reply) for call, reply in replies]
 
+    def tell(self, progress: Progress) -> None:
+        """Tell whoever watches the run how far its map is, what it cost so far, and what is to come."""
+        run, to_come = self.of.run, 0.0 if not progress.calls_to_come else _usd_to_come(progress)
+        fields = asdict(progress) | {"usd": run.budget.used(self.ids).usd, "usd_to_come": to_come}
+        run.journal.tell(self.of.conversation, PROGRESS, fields)
+
+
+def _usd_to_come(progress: Progress) -> float | None:
+    return price(progress.model, progress.prompt_tokens_to_come, progress.reply_tokens_to_come)
+
 
 def _reading(call: str, reply: Reply | Exception) -> Reading:
     if isinstance(reply, OverBudget):
@@ -323,7 +334,7 @@ async def map_in(calls: Caller, verb: str, task: Task, rows: Rows) -> Ran:
     run.journal.record(name, called)
     began = time.monotonic()
     calling = Calling(calls, verb)
-    mapped = await mapping.map_rows(task, texts, calling.ask, Stored(run, name), _untold)
+    mapped = await mapping.map_rows(task, texts, calling.ask, Stored(run, name), calling.tell)
     for first in range(0, len(rows), TOLD_ROWS):
         answers = mapped.answers[first : first + TOLD_ROWS]
         told = [_told(rows.id(row), one) for row, one in enumerate(answers, first)]
@@ -347,10 +358,6 @@ def figures(mapped: Mapped) -> dict[str, Any]:
         "stored": sum(one.stored for one in mapped.answers),
         "agreement": {field: agreement_json(one) for field, one in mapped.agreement.items()},
     }
-
-
-def _untold(progress: Progress) -> None:
-    """The events of a map tell how far it is."""
 
 
 def _digest(rows: Rows, texts: Sequence[str]) -> str:
