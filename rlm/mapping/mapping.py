@@ -1,22 +1,342 @@
-"""A map over rows: waves of packs, until each row has an answer or an error."""
+"""A map over rows: waves of packs, until each row has an answer or an error.
 
-from collections.abc import Callable, Sequence
+All packs of a wave are asked side by side, and their replies are read in the order of the packs: the order in which
+they arrive changes nothing, so a replay repeats. Rows without an answer are pooled, and asked again when all others
+were.
+"""
 
-from rlm.mapping.types import Ask, Mapped, Memo, Plan, Progress, Task, Turn
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
+from index_store.terminal import brief, count
+from rlm.mapping import calibrating
+from rlm.mapping.certainty import agreement, differ, sample
+from rlm.mapping.packing import Size, full_packs, halves, pack
+from rlm.mapping.planning import (
+    Keys,
+    Rows,
+    Sizes,
+    key,
+    plan,
+    recalled,
+    rows_of,
+    share_read_twice,
+    sizes,
+    tokens_of,
+)
+from rlm.mapping.types import (
+    Agreement,
+    Answer,
+    Ask,
+    Field,
+    Mapped,
+    Memo,
+    Pack,
+    Progress,
+    Prompt,
+    Reader,
+    Reading,
+    Task,
+    Turn,
+    Wanted,
+)
+from rlm.mapping.wording import LEFT_OUT, messages, read_reply
 
-def key(task: Task, text: str, turn: Turn = "first") -> str:
-    """The sha256, as 64 hexadecimal digits, of all that bears on the answer of a row with that text."""
-    raise NotImplementedError
+__all__ = ["key", "map_rows", "plan"]
 
-
-def plan(task: Task, texts: Sequence[str], memo: Memo) -> Plan:
-    """What a map will take, before anything is asked."""
-    raise NotImplementedError
+#: A row is asked so many times at most, in packs of these shares of a full one: a row that spoils its pack (a provider
+#: may refuse it, a model stumble over it) stands alone in the end, and spoils nothing but itself.
+PARTS = (1.0, 1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 64, 0.0)
+#: So many waves without one valid answer, at the start or full ones, end a reading: paying on would buy nothing.
+BARREN = 2
+NONE_VALID = (
+    "{packs} in succession gave no answer that can be read ({why}), so no more was asked; try another model or a "
+    "simpler question"
+)
+TOO_LARGE = "the row has {tokens}, and the model's window has room for {room}; split it"
 
 
 async def map_rows(
     task: Task, texts: Sequence[str], ask: Ask, memo: Memo, tell: Callable[[Progress], None]
 ) -> Mapped:
-    """An answer or an error for each text, in order."""
-    raise NotImplementedError
+    """An answer or an error for each text, in order.
+
+    Every text is read once, and a second time where `sure` draws it; it is asked again only where no answer can be
+    read, at most 8 times. `ask` is given one wave after another, and what a wave answered is kept in `memo` before the
+    next; `tell` hears of each. Where a strong model should judge and cannot, the first reading stays.
+
+    Raises MappingError, before anything is asked, where not one row can be asked about.
+    """
+    rows = rows_of(task, texts)
+    board = _Board(rows.times, tell, Progress(len(texts)))
+    cheap = _Reads(task, task.reader, "first", rows, ask, memo, board)
+    drawn = sample(rows.keys, share_read_twice(task))
+    found = await cheap.answers(list(rows.keys), later=len(drawn))
+    board.count_failed(found)
+    again, first = dict[int, Answer](), dict[int, Answer]()
+    if not board.stopped:
+        second = _Reads(task, task.reader, "second", rows, ask, memo, board, cheap.full)
+        again = await second.answers([row for row in drawn if not found[row].error])
+        board.agreed(agreement(task.fields, found, again))
+    if task.strong is not None and not board.stopped:
+        strong = _Reads(task, task.strong, "strong", rows, ask, memo, board)
+        judged = await strong.answers(_apart(task.fields, found, again))
+        first = {row: found[row] for row, answer in judged.items() if not answer.error}
+        found |= {row: judged[row] for row in first}
+    return Mapped(
+        task.fields,
+        [found[row] for row in rows.asked],
+        board.progress,
+        rows.asked,
+        again,
+        first,
+        board.progress.agreement,
+        cheap.full.tokens,
+        board.stopped,
+    )
+
+
+def _apart(fields: Sequence[Field], first: Mapping[int, Answer], again: Mapping[int, Answer]) -> list[int]:
+    """The rows, in order, on which two readings differ."""
+    both = sorted(row for row, other in again.items() if not other.error)
+    return [row for row in both if differ(fields, first[row].values, again[row].values)]
+
+
+@dataclass(slots=True)
+class _Board:
+    """How far a map is, as it goes. `times`: how many rows have the text of each that is asked."""
+
+    times: Mapping[int, int]
+    tell: Callable[[Progress], None]
+    progress: Progress
+    stopped: str = ""
+
+    def rows(self, rows: Iterable[int]) -> int:
+        return sum(self.times[row] for row in rows)
+
+    def add(self, **more: int) -> None:
+        before = self.progress
+        self.progress = replace(before, **{name: getattr(before, name) + n for name, n in more.items()})
+
+    def to_come(self, calls: int, prompt_tokens: int, reply_tokens: int) -> None:
+        self.progress = replace(
+            self.progress,
+            calls_to_come=calls,
+            prompt_tokens_to_come=prompt_tokens,
+            reply_tokens_to_come=reply_tokens,
+        )
+        self.tell(self.progress)
+
+    def count_failed(self, found: Mapping[int, Answer]) -> None:
+        self.add(failed=self.rows(row for row, answer in found.items() if answer.error))
+        self.tell(self.progress)
+
+    def agreed(self, agreement: Mapping[str, Agreement]) -> None:
+        self.progress = replace(self.progress, agreement=agreement)
+        self.tell(self.progress)
+
+
+@dataclass(slots=True)
+class _Wave:
+    """What came of the packs of a wave: `pooled` rows are asked again with others, and `halved` packs of rows, whose
+    reply was cut, by themselves."""
+
+    found: dict[int, Answer] = field(default_factory=dict)
+    why: dict[int, str] = field(default_factory=dict)
+    pooled: list[int] = field(default_factory=list)
+    halved: list[Pack] = field(default_factory=list)
+    began: str = ""
+    stopped: str = ""
+
+    def read(self, pack: Pack, reading: Reading, fields: Sequence[Field]) -> None:
+        """Take in what was read of one pack."""
+        said = {} if reading.error else read_reply(reading.text, fields, len(pack.rows))
+        missed = []
+        for number, row in enumerate(pack.rows, 1):
+            values = said.get(number, reading.error or LEFT_OUT)
+            if isinstance(values, str):
+                self.why[row] = values
+                missed.append(row)
+            else:
+                self.found[row] = Answer(values, call=reading.call)
+        if reading.cut:
+            self.halved += halves(tuple(missed))
+        else:
+            self.pooled += missed
+        self.began = self.began or reading.error or f"the first reply began {brief(reading.text)}"
+        self.stopped = self.stopped or reading.error * reading.stopped
+
+
+class _Reads:
+    """One reading of rows by one model, in packs of at most `full`."""
+
+    def __init__(
+        self,
+        task: Task,
+        reader: Reader,
+        turn: Turn,
+        rows: Rows,
+        ask: Ask,
+        memo: Memo,
+        board: _Board,
+        full: Size | None = None,
+    ) -> None:
+        self.task, self.reader, self.turn, self.rows = task, reader, turn, rows
+        self.ask, self.memo, self.board = ask, memo, board
+        self.keys = Keys(task, reader)
+        self.sizes: Sizes = sizes(task, reader)
+        self.full = full or self.sizes.full
+        self.tokens: Mapping[int, int] = {}
+        self.roomy = False  # a reply was cut, so all are given the most that they may have
+        self.later = (0, 0)  # rows of the reading after this one, and their tokens
+        self.waves = self.barren = 0
+        self.fruitful = False
+
+    async def answers(self, rows: Sequence[int], later: int = 0) -> dict[int, Answer]:
+        """The answer of each row, stored or asked. `later`: rows that are to be read a second time after this."""
+        found = self._recalled(rows)
+        left = [row for row in rows if row not in found]
+        self.tokens = tokens_of(left, self.rows.texts, self.reader.model)
+        self.later = later, math.ceil(later * sum(self.tokens.values()) / max(1, len(left)))
+        found |= self._too_large(left)
+        left = [row for row in left if row not in found]
+        if self._is_calibrated(left):
+            found |= await self._calibrated(left)
+            left = [row for row in left if row not in found]
+        why = dict[int, str]()
+        if not self.board.stopped:
+            asked, why = await self._asked(pack(left, self.tokens, self.full), len(PARTS))
+            found |= asked
+        stopped = self.board.stopped
+        return found | {row: Answer(error=stopped or why[row]) for row in left if row not in found}
+
+    def _recalled(self, rows: Sequence[int]) -> dict[int, Answer]:
+        wanted = [Wanted(row, self.turn, self._key(row)) for row in rows]
+        known = {
+            one.row: Answer(values, stored=True) for one, values in recalled(self.task, wanted, self.memo)
+        }
+        if self.turn == "first":
+            self.board.add(stored=self.board.rows(known), done=self.board.rows(known))
+        return known
+
+    def _key(self, row: int) -> str:
+        return self.keys.of(self.rows.texts[row], self.turn)
+
+    def _too_large(self, rows: Sequence[int]) -> dict[int, Answer]:
+        if self.task.window is None:
+            return {}
+        room = self.task.window - self.sizes.head - self.sizes.reply(1, self.task.reply_tokens)
+        large = {row: tokens for row in rows if (tokens := self.tokens[row]) > room}
+        said = {row: (count(tokens, "token"), count(room, "token")) for row, tokens in large.items()}
+        return {row: Answer(error=TOO_LARGE.format(tokens=a, room=b)) for row, (a, b) in said.items()}
+
+    # -- rounds ----------------------------------------------------------------------------------------
+
+    async def _asked(
+        self, queue: list[Pack], tries: int, *, kept: bool = True
+    ) -> tuple[dict[int, Answer], dict[int, str]]:
+        """The answers to packs, each row asked so many times at most, and why other rows have none.
+
+        `kept`: whether they count, or may be replaced by better ones.
+        """
+        found, why = dict[int, Answer](), dict[int, str]()
+        for part in [*PARTS[1:tries], None]:
+            pooled, halved = list[int](), list[Pack]()
+            for at in range(0, len(queue), self.task.wave):
+                wave = await self._wave(queue[at : at + self.task.wave])
+                if kept:
+                    self._keep(wave.found)
+                found |= wave.found
+                why |= wave.why
+                pooled += wave.pooled
+                halved += wave.halved
+                self._tell([*queue[at + self.task.wave :], *halved], pooled)
+                if self.board.stopped:
+                    return found, why
+            if part is None or not (pooled or halved):
+                break
+            queue = [*halved, *pack(pooled, self.tokens, self.full.part(part))]
+            self.board.add(asked_again=self.board.rows(row for one in queue for row in one.rows))
+        return found, why
+
+    async def _wave(self, packs: Sequence[Pack]) -> _Wave:
+        readings = await self.ask([self._prompt(one) for one in packs])
+        self.board.add(calls=len(packs))
+        wave = _Wave()
+        for one, reading in zip(packs, readings, strict=True):
+            wave.read(one, reading, self.task.fields)
+            self.roomy = self.roomy or reading.cut
+        self.waves += 1
+        self.barren = 0 if wave.found else self.barren + len(packs)
+        self.fruitful = self.fruitful or bool(wave.found)
+        self.board.stopped = wave.stopped or self._given_up(wave)
+        return wave
+
+    def _given_up(self, wave: _Wave) -> str:
+        """Why it is of no use to go on, or ''."""
+        begun = not self.fruitful and self.waves >= BARREN
+        if not begun and self.barren < BARREN * self.task.wave:
+            return ""
+        return NONE_VALID.format(packs=count(self.barren, "prompt"), why=wave.began)
+
+    def _prompt(self, one: Pack) -> Prompt:
+        texts = [self.rows.texts[row] for row in one.rows]
+        most = self.task.reply_tokens
+        room = most if self.roomy else self.sizes.reply(len(one.rows), most)
+        if self.task.window is not None:
+            used = self.sizes.head + sum(self.tokens[row] for row in one.rows)
+            room = max(1, min(room, self.task.window - used))
+        return Prompt(messages(self.task, texts), room, self.reader.model, one.rows)
+
+    def _keep(self, found: Mapping[int, Answer]) -> None:
+        self.memo.keep({self._key(row): answer.values for row, answer in found.items()})
+        if self.turn == "first":
+            self.board.add(done=self.board.rows(found))
+
+    def _tell(self, queue: Sequence[Pack], pooled: Sequence[int]) -> None:
+        """Say how far it is, and what is to come: the packs of this reading, and its share again for the next one."""
+        rows = [*pooled, *(row for one in queue for row in one.rows)]
+        tokens = sum(self.tokens[row] for row in rows)
+        pooled_tokens = sum(self.tokens[row] for row in pooled)
+        later_rows, later_tokens = self.later
+        calls = len(queue) + full_packs(len(pooled), pooled_tokens, self.full)
+        calls += full_packs(later_rows, later_tokens, self.full)
+        prompt_tokens = tokens + later_tokens + calls * self.sizes.head
+        self.board.to_come(calls, prompt_tokens, self.sizes.line * (len(rows) + later_rows))
+
+    # -- calibration -----------------------------------------------------------------------------------
+
+    def _is_calibrated(self, rows: Sequence[int]) -> bool:
+        if self.turn != "first" or self.task.calibrate is not None:
+            return self.turn == "first" and bool(self.task.calibrate)
+        packs = full_packs(len(rows), sum(self.tokens[row] for row in rows), self.full)
+        return packs > calibrating.FULL_PACKS
+
+    async def _calibrated(self, rows: Sequence[int]) -> dict[int, Answer]:
+        """Take the size of packs on trial: the answers of the first packs, as far as they are no larger than it."""
+        tokens = sum(self.tokens[row] for row in rows)
+        tried = calibrating.shares(len(rows) / max(1, full_packs(len(rows), tokens, self.full)))
+        if len(tried) < 2:
+            return {}
+        trials = calibrating.trials(rows, self.tokens, self.full, tried)
+        found, _ = await self._asked([one for packs in trials for one in packs], 1, kept=False)
+        answered = [[row for one in packs for row in one.rows if row in found] for packs in trials]
+        if self.board.stopped or not all(answered):
+            self._keep(found)
+            return found
+        drawn = [calibrating.spaced(one, calibrating.sampled(len(rows))) for one in answered]
+        shuffled = sample({row: self._key(row) for one in drawn for row in one}, 1.0)
+        again, _ = await self._asked(pack(shuffled, self.tokens, self.full.part(tried[-1])), 1, kept=False)
+        taken = calibrating.largest([self._alike(found, again, one) for one in drawn])
+        self.full = self.full.part(tried[taken])
+        good = again | {row: found[row] for one in answered[taken:] for row in one}
+        self._keep(good)
+        return good
+
+    def _alike(
+        self, found: Mapping[int, Answer], again: Mapping[int, Answer], rows: Sequence[int]
+    ) -> tuple[int, int]:
+        both = [row for row in rows if row in again]
+        apart = (differ(self.task.fields, found[row].values, again[row].values) for row in both)
+        return len(both) - sum(apart), len(both)

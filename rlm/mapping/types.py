@@ -231,14 +231,18 @@ class Progress:
 class Mapped:
     """What a map gave: an answer for each row, in order.
 
-    `again`: the second readings, by row. `agreement`: of these with the first, by field. `pack_tokens`: of the packs,
-    as calibrated. `stopped`: the cap that ended it early, or ''. `progress`: the last, with all counts.
+    `asked`: for each row, the first row with the same text; that one was asked, and the others have its answer.
+    `again`: the second readings, by row; `first`: the first ones of those rows that the strong model then read, and
+    whose answers are its own. `agreement`: of the second readings with the first, by field. `pack_tokens`: of the
+    packs, as calibrated. `stopped`: why it ended early, such as a cap, or ''. `progress`: the last, with all counts.
     """
 
     fields: tuple[Field, ...]
     answers: Sequence[Answer]
     progress: Progress
+    asked: Sequence[int] = ()
     again: Mapping[int, Answer] = field(default_factory=dict)
+    first: Mapping[int, Answer] = field(default_factory=dict)
     agreement: Mapping[str, Agreement] = field(default_factory=dict)
     pack_tokens: int = 0
     stopped: str = ""

@@ -25,6 +25,7 @@ SUB_CALL = _text("sub_call")
 SINGLE = _text("single")
 JUDGE = _text("judge")
 DRAFT = _text("draft")
+MAP = _text("map")
 OVER_CALLING = _text("over_calling")
 #: Added to the system prompt of models with the word in their name. Qwen models make far more calls than others (arXiv
 #: 2512.24601, section 4 and its prompts).

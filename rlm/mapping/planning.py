@@ -1,0 +1,165 @@
+"""What a map will take, before anything is asked: which texts differ, how large packs may be, how many calls it is."""
+
+import hashlib
+import math
+from array import array
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from index_store.terminal import count
+from rlm.gateway.tokens import count_tokens
+from rlm.mapping.certainty import sample
+from rlm.mapping.fields import Malformed, line_tokens, read_values
+from rlm.mapping.packing import Size, pack
+from rlm.mapping.types import MappingError, Memo, Plan, Reader, Stage, Task, Turn, Values, Wanted
+from rlm.mapping.wording import asked, head_tokens, row_tokens
+
+#: Rows whose answers are recalled at once.
+RECALLED = 5_000
+#: A reply has room for more than its lines should take: by this factor, and by some tokens.
+MARGIN, SPARE = 1.5, 64
+#: Rows of a pack are so many that their lines, this much longer than they should be, fit into a reply.
+ROOM = 1.2
+#: The share of rows on which two readings differ, where a plan has to guess it.
+DIFFER = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Of one task and one model, in tokens: `head`, a prompt without rows; `line`, a row's line of a reply; and what a
+    full pack holds."""
+
+    head: int
+    line: int
+    full: Size
+
+    def reply(self, rows: int, most: int) -> int:
+        """Tokens that a reply on so many rows is given."""
+        return min(most, math.ceil(rows * self.line * MARGIN) + SPARE)
+
+
+def sizes(task: Task, reader: Reader) -> Sizes:
+    """The sizes of prompts and replies. Raises MappingError where not one row can be asked about."""
+    head, line = head_tokens(reader.model, task), line_tokens(reader.model, task.fields)
+    rows = math.floor(task.reply_tokens / (line * ROOM))
+    if not rows:
+        raise MappingError(
+            f"a reply of {count(task.reply_tokens, 'token')} has no room for one row, whose fields take {line}; "
+            "allow longer replies or ask for fewer fields"
+        )
+    tokens = task.pack_tokens
+    if task.window is not None:
+        tokens = min(tokens, task.window - head - task.reply_tokens)
+    if tokens < 1:
+        raise MappingError(
+            f"the model's window of {count(task.window or 0, 'token')} has no room for rows beside the question "
+            f"({head}) and a reply ({task.reply_tokens:,}); allow shorter replies or take another model"
+        )
+    return Sizes(head, line, Size(tokens, rows))
+
+
+class Keys:
+    """The keys of the answers that one model gives to one task."""
+
+    def __init__(self, task: Task, reader: Reader) -> None:
+        words = "\0".join([asked(task), reader.model, reader.identity])
+        self._asked = hashlib.sha256(words.encode("utf-8", "surrogatepass"))
+
+    def of(self, text: str, turn: Turn = "first") -> str:
+        """The key of one row. What a strong model reads is its first reading, for whichever map."""
+        whole = self._asked.copy()
+        again = b"second" if turn == "second" else b"first"
+        whole.update(b"\0" + again + b"\0" + text.encode("utf-8", "surrogatepass"))
+        return whole.hexdigest()
+
+
+def key(task: Task, text: str, turn: Turn = "first") -> str:
+    """The sha256, as 64 hexadecimal digits, of all that bears on the answer of a row with that text: the words of the
+    prompt, the question and fields, the model with its identity, the reading, the text."""
+    reader = task.strong if turn == "strong" and task.strong else task.reader
+    return Keys(task, reader).of(text, turn)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The texts of a map. `asked`: for each row the first with the same text; `keys`: of those first ones, by row;
+    `times`: how often the text of each stands."""
+
+    texts: Sequence[str]
+    asked: Sequence[int]
+    keys: Mapping[int, str]
+    times: Mapping[int, int]
+
+
+def rows_of(task: Task, texts: Sequence[str]) -> Rows:
+    """The rows of a map: those of equal texts are asked about once."""
+    keys, firsts, same = Keys(task, task.reader), dict[str, int](), array("q")
+    for row in range(len(texts)):
+        same.append(firsts.setdefault(keys.of(texts[row]), row))
+    return Rows(texts, same, {row: key for key, row in firsts.items()}, Counter(same))
+
+
+def tokens_of(rows: Sequence[int], texts: Sequence[str], model: str) -> dict[int, int]:
+    """Tokens that each row takes in its pack."""
+    return {row: row_tokens(model, texts[row]) for row in rows}
+
+
+def recalled(task: Task, wanted: Sequence[Wanted], memo: Memo) -> Iterator[tuple[Wanted, Values]]:
+    """What is stored of what is wanted, in pages. Values that the fields do not allow are none: a store may be old, or
+    a stranger's."""
+    for at in range(0, len(wanted), RECALLED):
+        page = wanted[at : at + RECALLED]
+        for one, values in zip(page, memo.recall(page), strict=True):
+            if values is not None and (known := _allowed(task, values)) is not None:
+                yield one, known
+
+
+def _allowed(task: Task, values: Values) -> Values | None:
+    try:
+        return read_values(task.fields, values)
+    except Malformed:
+        return None
+
+
+def share_read_twice(task: Task) -> float:
+    """The share of rows that is read twice: a cascade compares two readings of all, unless told otherwise."""
+    return task.sure or float(task.strong is not None)
+
+
+def plan(task: Task, texts: Sequence[str], memo: Memo) -> Plan:
+    """What a map will take if every call succeeds and nothing is calibrated.
+
+    Raises MappingError where not one row can be asked about.
+    """
+    rows = rows_of(task, texts)
+    drawn = sample(rows.keys, share_read_twice(task))
+    first = _stage(task, "first", task.reader, list(rows.keys), texts, memo)
+    stages = [first] if first.rows else []
+    if drawn and (second := _stage(task, "second", task.reader, drawn, texts, memo)).rows:
+        stages.append(second)
+    if task.strong is not None and drawn:
+        guess = drawn[: math.ceil(DIFFER * len(drawn))]
+        stages.append(_stage(task, "strong", task.strong, guess, texts, memo))
+    return Plan(len(texts), len(rows.keys), len(rows.keys) - first.rows, tuple(stages))
+
+
+def _stage(
+    task: Task, turn: Turn, reader: Reader, rows: Sequence[int], texts: Sequence[str], memo: Memo
+) -> Stage:
+    keys, size = Keys(task, reader), sizes(task, reader)
+    wanted = [Wanted(row, turn, keys.of(texts[row], turn)) for row in rows]
+    stored = {one.row for one, _ in recalled(task, wanted, memo)}
+    left = [row for row in rows if row not in stored]
+    tokens = tokens_of(left, texts, reader.model)
+    packs = pack(left, tokens, size.full)
+    return Stage(
+        turn,
+        reader.model,
+        rows=len(left),
+        calls=len(packs),
+        text_tokens=sum(count_tokens(reader.model, texts[row]) for row in left),
+        prompt_tokens=sum(tokens.values()) + size.head * len(packs),
+        reply_tokens=size.line * len(left),
+        most_reply_tokens=sum(size.reply(len(one.rows), task.reply_tokens) for one in packs),
+    )

@@ -1,0 +1,124 @@
+"""What a model reads of a pack, and what is read of its reply.
+
+The system message is the same for every map, then come question and fields, the rows last: the part that does not
+change stands first, so that a provider's cache of prompts serves it.
+"""
+
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rlm.gateway.blocks import Block, quote
+from rlm.gateway.tokens import count_tokens
+from rlm.gateway.types import Message
+from rlm.mapping.fields import Malformed, as_spec, described, read_values
+from rlm.mapping.types import Field, Task, Values
+from rlm.prompts import MAP
+
+_QUESTION = "{question}\n\nFields:\n{fields}\n\n{rows}"
+_FIELD = "{name}: {form}"
+_BREAK = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+
+#: A digest of the words above: answers that other words gave are not answers to these.
+WORDS = hashlib.sha256(f"{MAP}\0{_QUESTION}\0{_FIELD}".encode()).hexdigest()
+
+
+def row_line(number: int, text: str) -> str:
+    """A row as it stands in its pack. It begins one line only: below a break within the row the line is indented, so
+    that no text can look like another row."""
+    return f"{number}: {_BREAK.sub(chr(10) + ' ', text.strip())}"
+
+
+def messages(task: Task, texts: Sequence[str]) -> tuple[Message, ...]:
+    """The prompt about the rows of a pack, which stand in it as 1, 2, 3 and so on."""
+    lines = "\n".join(row_line(number, text) for number, text in enumerate(texts, 1))
+    told = _QUESTION.format(
+        question=task.question.strip(),
+        fields="\n".join(_FIELD.format(name=field.name, form=described(field)) for field in task.fields),
+        rows=quote([Block("rows", lines)]),
+    )
+    return ({"role": "system", "content": MAP}, {"role": "user", "content": told})
+
+
+def row_tokens(model: str, text: str) -> int:
+    """Tokens of a row in its pack, with its number and its newline."""
+    return count_tokens(model, row_line(1, text) + "\n")
+
+
+def head_tokens(model: str, task: Task) -> int:
+    """Tokens of a prompt beside its rows."""
+    return count_tokens(model, messages(task, []))
+
+
+def asked(task: Task) -> str:
+    """What is asked of each row and in which words, as one text: other answers belong to any other."""
+    spec = json.dumps(list(as_spec(task.fields).items()), ensure_ascii=False)
+    return json.dumps([WORDS, task.question.strip(), spec], ensure_ascii=False)
+
+
+# -- replies -----------------------------------------------------------------------------------------------
+
+DOUBLED = "the reply named it more than once"
+LEFT_OUT = "the reply left it out"
+
+
+def read_reply(reply: str, fields: Sequence[Field], rows: int) -> dict[int, Values | str]:
+    """What a reply says of the rows 1 to `rows`: the values of each, or a sentence on what is wrong with them.
+
+    A row that is not named is left out, and so is what is named but not in the pack. A row that is named twice is
+    wrong, even if both say the same: one of them was meant for another. Objects stand each at the start of a line or
+    after one another, in an array or not; all else is passed by.
+    """
+    objects = [(number, one) for one in _objects(reply) if (number := _number(one)) in range(1, rows + 1)]
+    named = Counter(number for number, _ in objects)
+    return {n: DOUBLED if named[n] > 1 else _values(fields, one) for n, one in objects}
+
+
+def _values(fields: Sequence[Field], one: Mapping[str, object]) -> Values | str:
+    try:
+        return read_values(fields, one)
+    except Malformed as error:
+        return str(error)
+
+
+def _number(one: Mapping[str, object]) -> int:
+    """The row that an object names, 0 for none."""
+    row = one.get("row")
+    if isinstance(row, str) and re.fullmatch(r"\d{1,9}", row, re.ASCII):
+        return int(row)
+    return row if type(row) is int else 0
+
+
+def _objects(reply: str) -> Iterator[dict[str, Any]]:
+    for line in reply.split("\n"):
+        at = _past_commas(line, 0)
+        while line.startswith("{", at):
+            try:
+                one, at = _DECODER.raw_decode(line, at)
+            except (ValueError, RecursionError):
+                break
+            yield one
+            at = _past_commas(line, at)
+
+
+def _past_commas(line: str, at: int) -> int:
+    """Where the next object of an array may begin."""
+    while at < len(line) and (line[at].isspace() or line[at] in ",[]"):
+        at += 1
+    return at
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(one := dict(pairs)) < len(pairs):
+        raise ValueError("a name stands twice in an object")
+    return one
+
+
+def _refuse(name: str) -> Any:
+    raise ValueError(f"{name} is no JSON")
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_without_doubles, parse_constant=_refuse)

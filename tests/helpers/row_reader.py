@@ -1,0 +1,98 @@
+"""A child that answers the rows of a pack by a rule, and can be made to fail in the ways that real ones do."""
+
+import json
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlm.gateway.blocks import unquote
+from rlm.mapping.types import Prompt, Reading, Values, Wanted
+
+Rule = Callable[[str], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """How often what goes wrong: of calls and replies, then of rows."""
+
+    failed: float = 0.0
+    cut: float = 0.0
+    cut_untold: float = 0.0
+    dropped: float = 0.0
+    doubled: float = 0.0
+    foreign: float = 0.0
+    wrong: float = 0.0
+
+
+def rows_in(prompt: str) -> dict[int, str]:
+    """The rows of a prompt by their number, as a reader sees them: a line that is indented goes on with its row."""
+    (block,) = unquote(prompt)
+    rows: dict[int, str] = {}
+    for line in block.text.split("\n"):
+        if begun := re.fullmatch(r"(\d+): (.*)", line, re.DOTALL):
+            rows[int(begun[1])] = begun[2]
+        else:
+            assert line.startswith(" "), "a row has begun a line of its own"
+            rows[max(rows)] += "\n" + line[1:]
+    return rows
+
+
+def reply_to(prompt: str, rule: Rule, faults: Faults, chance: random.Random) -> str:
+    """What a child replies, whole: one JSON object a line, but for its faults."""
+    rows, lines = rows_in(prompt), list[str]()
+    for number, text in rows.items():
+        values = dict(rule(text))
+        if chance.random() < faults.dropped:
+            continue
+        if chance.random() < faults.foreign:
+            number = chance.choice([0, -3, len(rows) + number, 10**9])
+        if chance.random() < faults.wrong:
+            values[chance.choice(list(values))] = chance.choice([[1], {"a": 2}, "\ud800", 1e400])
+        line = json.dumps({"row": number, **values})
+        lines += [line] * (2 if chance.random() < faults.doubled else 1)
+    return "\n".join(lines)
+
+
+class Child:
+    """Asks no one: it answers by the rule. `prompts`: all that it was asked, in order."""
+
+    def __init__(self, rule: Rule, faults: Faults | None = None, seed: int = 0) -> None:
+        self.rule, self.faults, self.chance = rule, faults or Faults(), random.Random(seed)
+        self.prompts: list[Prompt] = []
+
+    async def __call__(self, prompts: Sequence[Prompt], /) -> list[Reading]:
+        return [self.read(prompt) for prompt in prompts]
+
+    def read(self, prompt: Prompt) -> Reading:
+        """One reading."""
+        self.prompts.append(prompt)
+        call = f"0.{len(self.prompts)}"
+        if self.chance.random() < self.faults.failed:
+            return Reading(error="the provider answered 500", call=call)
+        text = reply_to(prompt.messages[-1]["content"], self.rule, self.faults, self.chance)
+        told, untold = self.chance.random() < self.faults.cut, self.chance.random() < self.faults.cut_untold
+        if told or untold:
+            text = text[: self.chance.randrange(len(text) + 1)]
+        return Reading(text, cut=told, call=call)
+
+    @property
+    def rows(self) -> int:
+        """Rows that it was asked about, each time counted."""
+        return sum(len(prompt.rows) for prompt in self.prompts)
+
+
+@dataclass
+class Kept:
+    """A memo that is a dict."""
+
+    values: dict[str, Values] = field(default_factory=dict)
+
+    def recall(self, wanted: Sequence[Wanted], /) -> list[Values | None]:
+        """What is kept of each."""
+        return [self.values.get(one.key) for one in wanted]
+
+    def keep(self, answers: Mapping[str, Values], /) -> None:
+        """Keep them."""
+        self.values |= answers
