@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from rlm.mapping.packing import Size, pack
 from rlm.mapping.types import Pack
 
-#: Maps of no more full packs are not calibrated: it would cost more than it saves.
+#: Maps of no more tokens than so many packs may hold are not calibrated: it would cost more than it gains.
 FULL_PACKS = 30
 #: The sizes that are tried, as shares of a full pack.
 SHARES = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)

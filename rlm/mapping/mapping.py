@@ -63,8 +63,9 @@ async def map_rows(
     """An answer or an error for each text, in order.
 
     Every text is read once, and a second time where `sure` draws it; it is asked again only where no answer can be
-    read, at most 8 times. `ask` is given one wave after another, and what a wave answered is kept in `memo` before the
-    next; `tell` hears of each. Where a strong model should judge and cannot, the first reading stays.
+    read, at most 8 times, beside those in which a reply was cut before it. `ask` is given one wave after another, and
+    what a wave answered is kept in `memo` before the next; `tell` hears of each. Where a strong model should judge and
+    cannot, the first reading stays.
 
     Raises MappingError, before anything is asked, where not one row can be asked about.
     """
@@ -139,13 +140,14 @@ class _Board:
 
 @dataclass(slots=True)
 class _Wave:
-    """What came of the packs of a wave: `pooled` rows are asked again with others, and `halved` packs of rows, whose
-    reply was cut, by themselves."""
+    """What came of the packs of a wave. Rows without an answer are asked again: `pooled` with others, or where the
+    reply was cut in `halves` of their pack, at once if it answered some (`rest`)."""
 
     found: dict[int, Answer] = field(default_factory=dict)
     why: dict[int, str] = field(default_factory=dict)
     pooled: list[int] = field(default_factory=list)
-    halved: list[Pack] = field(default_factory=list)
+    halves: list[Pack] = field(default_factory=list)
+    rest: list[Pack] = field(default_factory=list)
     began: str = ""
     stopped: str = ""
 
@@ -160,10 +162,12 @@ class _Wave:
                 missed.append(row)
             else:
                 self.found[row] = Answer(values, call=reading.call)
-        if reading.cut:
-            self.halved += halves(tuple(missed))
-        else:
+        if not reading.cut:
             self.pooled += missed
+        elif len(missed) < len(pack.rows):
+            self.rest += halves(tuple(missed))
+        else:
+            self.halves += halves(tuple(missed))
         self.began = self.began or reading.error or f"the first reply began {brief(reading.text)}"
         self.stopped = self.stopped or reading.error * reading.stopped
 
@@ -242,23 +246,30 @@ class _Reads:
         """
         found, why = dict[int, Answer](), dict[int, str]()
         for part in [*PARTS[1:tries], None]:
-            pooled, halved = list[int](), list[Pack]()
-            for at in range(0, len(queue), self.task.wave):
-                wave = await self._wave(queue[at : at + self.task.wave])
+            pooled, halved, at = list[int](), list[Pack](), 0
+            while at < len(queue):
+                packs = queue[at : at + self.task.wave]
+                wave = await self._wave(packs)
+                at += len(packs)
                 if kept:
                     self._keep(wave.found)
                 found |= wave.found
                 why |= wave.why
                 pooled += wave.pooled
-                halved += wave.halved
-                self._tell([*queue[at + self.task.wave :], *halved], pooled)
+                halved += wave.halves
+                queue += wave.rest
+                self._again(wave.rest)
+                self._tell([*queue[at:], *halved], pooled)
                 if self.board.stopped:
                     return found, why
             if part is None or not (pooled or halved):
                 break
             queue = [*halved, *pack(pooled, self.tokens, self.full.part(part))]
-            self.board.add(asked_again=self.board.rows(row for one in queue for row in one.rows))
+            self._again(queue)
         return found, why
+
+    def _again(self, packs: Sequence[Pack]) -> None:
+        self.board.add(asked_again=self.board.rows(row for one in packs for row in one.rows))
 
     async def _wave(self, packs: Sequence[Pack]) -> _Wave:
         readings = await self.ask([self._prompt(one) for one in packs])
@@ -310,8 +321,7 @@ class _Reads:
     def _is_calibrated(self, rows: Sequence[int]) -> bool:
         if self.turn != "first" or self.task.calibrate is not None:
             return self.turn == "first" and bool(self.task.calibrate)
-        packs = full_packs(len(rows), sum(self.tokens[row] for row in rows), self.full)
-        return packs > calibrating.FULL_PACKS
+        return sum(self.tokens[row] for row in rows) > calibrating.FULL_PACKS * self.full.tokens
 
     async def _calibrated(self, rows: Sequence[int]) -> dict[int, Answer]:
         """Take the size of packs on trial: the answers of the first packs, as far as they are no larger than it."""
