@@ -41,10 +41,11 @@ ORDER = (
     "estimates",
     "sandbox",
     "audit",
+    "map",
     "models",
 )
 PAID = ("models",)
-ON_ALL_CORES = ("build", "retrieval", "tree", "growth", "audit")
+ON_ALL_CORES = ("build", "retrieval", "tree", "growth", "audit", "map")
 WHOLE, CORES, MOST_MINUTES = "whole", 2, 40
 HEAD = """\
 # Benchmarks
