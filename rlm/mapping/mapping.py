@@ -72,6 +72,7 @@ async def map_rows(
     rows = rows_of(task, texts)
     board = _Board(rows.times, tell, Progress(len(texts)))
     cheap = _Reads(task, task.reader, "first", rows, ask, memo, board)
+    strong = task.strong and _Reads(task, task.strong, "strong", rows, ask, memo, board)
     drawn = sample(rows.keys, share_read_twice(task))
     found = await cheap.answers(list(rows.keys), later=len(drawn))
     board.count_failed(found)
@@ -80,11 +81,11 @@ async def map_rows(
         second = _Reads(task, task.reader, "second", rows, ask, memo, board, cheap.full)
         again = await second.answers([row for row in drawn if not found[row].error])
         board.agreed(agreement(task.fields, found, again))
-    if task.strong is not None and not board.stopped:
-        strong = _Reads(task, task.strong, "strong", rows, ask, memo, board)
+    if strong and not board.stopped:
         judged = await strong.answers(_apart(task.fields, found, again))
         first = {row: found[row] for row, answer in judged.items() if not answer.error}
         found |= {row: judged[row] for row in first}
+    board.to_come(0, 0, 0)
     return Mapped(
         task.fields,
         [found[row] for row in rows.asked],
@@ -245,10 +246,12 @@ class _Reads:
         `kept`: whether they count, or may be replaced by better ones.
         """
         found, why = dict[int, Answer](), dict[int, str]()
+        fresh = len(queue)  # packs whose rows were not asked before
         for part in [*PARTS[1:tries], None]:
             pooled, halved, at = list[int](), list[Pack](), 0
             while at < len(queue):
                 packs = queue[at : at + self.task.wave]
+                self._again(queue[max(at, fresh) : at + len(packs)])
                 wave = await self._wave(packs)
                 at += len(packs)
                 if kept:
@@ -258,14 +261,12 @@ class _Reads:
                 pooled += wave.pooled
                 halved += wave.halves
                 queue += wave.rest
-                self._again(wave.rest)
                 self._tell([*queue[at:], *halved], pooled)
                 if self.board.stopped:
                     return found, why
             if part is None or not (pooled or halved):
                 break
-            queue = [*halved, *pack(pooled, self.tokens, self.full.part(part))]
-            self._again(queue)
+            queue, fresh = [*halved, *pack(pooled, self.tokens, self.full.part(part))], 0
         return found, why
 
     def _again(self, packs: Sequence[Pack]) -> None:

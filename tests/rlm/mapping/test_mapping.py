@@ -1,6 +1,7 @@
 """The bookkeeping of a map: every row is answered once or named, whatever models, providers and texts do."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from rlm.mapping.fields import parse_fields
+from rlm.mapping.fields import line_tokens, parse_fields
 from rlm.mapping.mapping import PARTS, key, map_rows, plan
+from rlm.mapping.planning import ROOM
 from rlm.mapping.types import (
     Answer,
     Ask,
@@ -120,11 +122,11 @@ def test_a_row_that_spoils_its_pack_is_alone_in_the_end() -> None:
             spoilt = any("POISON" in text for text in rows_in(prompt.messages[-1]["content"]).values())
             return Reading(error="the provider's filter refused it") if spoilt else reading
 
-    texts = [*TEXTS[:57], "POISON", *TEXTS[57:]]
-    found, told = mapped(Refuses(rule), texts, replace(TASK, pack_tokens=500))
+    good = [f"{text} {letter}" for letter in "abc" for text in TEXTS]
+    found, told = mapped(Refuses(rule), [*good[:57], "POISON", *good[57:]], replace(TASK, pack_tokens=2_500))
     assert found.answers[57] == Answer(error="the provider's filter refused it")
-    assert values([answer for row, answer in enumerate(found.answers) if row != 57]) == TRUE
-    assert (told[-1].done, told[-1].failed) == (100, 1)
+    assert values([*found.answers[:57], *found.answers[58:]]) == [rule(text) for text in good]
+    assert (told[-1].done, told[-1].failed) == (300, 1)
 
 
 def test_no_row_is_asked_more_than_eight_times() -> None:
@@ -377,3 +379,13 @@ def test_every_row_is_answered_once_or_named_and_an_honest_answer_is_exact(
     assert kept <= memo.values.keys()
     if faults == Faults():
         assert last.failed == 0
+
+
+def test_a_strong_model_without_room_is_refused_before_the_cheap_one_is_asked() -> None:
+    strong = Reader("anthropic/claude-opus-4-5")  # whose tokens are counted with a margin
+    just = math.ceil(ROOM * line_tokens(MODEL, FIELDS))
+    with pytest.raises(MappingError, match="has no room for one row"):
+        mapped(child := Child(rule), task=replace(SMALL, strong=strong, reply_tokens=just))
+    assert not child.prompts
+    mapped(child, task=replace(SMALL, reply_tokens=just))
+    assert child.prompts

@@ -57,7 +57,7 @@ def counts(found: Mapped, field: str) -> dict[Any, int]:
         Faults(),
         Faults(failed=0.1),
         Faults(dropped=0.05, doubled=0.05, foreign=0.05),
-        Faults(failed=0.1, cut=0.2, cut_untold=0.05, dropped=0.05, doubled=0.05, foreign=0.05),
+        Faults(failed=0.1, cut=0.1, cut_untold=0.05, dropped=0.02, doubled=0.02, foreign=0.01),
     ],
 )
 def test_counts_are_exact_by_label_and_month_whatever_fails(faults: Faults) -> None:

@@ -1,0 +1,107 @@
+"""How large packs should be: the largest in which a model reads as it does in the smallest."""
+
+import asyncio
+import json
+import random
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from rlm.mapping.calibrating import SHARES, largest, sampled, shares, spaced, trials
+from rlm.mapping.fields import parse_fields
+from rlm.mapping.mapping import map_rows
+from rlm.mapping.packing import Size
+from rlm.mapping.types import Forgetful, Mapped, Prompt, Reader, Reading, Task
+from tests.helpers.row_reader import Child, Kept, rows_in
+
+
+def test_the_largest_that_does_not_fall_is_taken() -> None:
+    assert largest([(38, 40), (39, 40), (38, 40)]) == 0
+    assert largest([(20, 40), (30, 40), (39, 40), (40, 40), (40, 40)]) == 2
+    assert largest([(10, 40), (20, 40), (40, 40)]) == 2
+    assert largest([(0, 0), (0, 0)]) == 0
+
+
+def test_noise_is_not_taken_for_a_fall() -> None:
+    chance = random.Random(3)
+    taken = [
+        largest([(sum(chance.random() < 0.9 for _ in range(100)), 100) for _ in SHARES]) for _ in range(400)
+    ]
+    assert taken.count(0) / 400 > 0.9
+
+
+def test_each_size_has_packs_of_as_many_rows_as_are_sampled() -> None:
+    rows, size = list(range(5_000)), Size(2_000, 100)
+    packs = trials(rows, dict.fromkeys(rows, 20), size, SHARES)
+    assert [len(one[0].rows) for one in packs] == [100, 50, 25, 12, 6]
+    assert [sum(len(one.rows) for one in of) for of in packs] == [100, 50, 50, 60, 54]
+    stands = [row for of in packs for one in of for row in one.rows]
+    assert stands == rows[: len(stands)]
+    assert (sampled(100), sampled(20_000), sampled(10**6)) == (40, 200, 400)
+    assert shares(9) == [1.0, 0.5, 0.25]
+
+
+def test_a_sample_is_taken_from_the_whole_of_a_pack() -> None:
+    assert spaced(range(100), 4) == [0, 25, 50, 75]
+    assert spaced([5, 6], 4) == [5, 6]
+
+
+FIELDS = parse_fields({"letter": ["a", "b"]})
+TASK = Task("Which letter?", FIELDS, Reader("openai/gpt-5-mini"), pack_tokens=1_600)
+TEXTS = [f"number {n} has the letter {'ab'[n % 3 % 2]} in it, beside other words" for n in range(4_000)]
+
+
+def rule(text: str) -> Mapping[str, str]:
+    return {"letter": "a" if " a " in text else "b"}
+
+
+class Tires(Child):
+    """It errs in a share of rows that grows with their number in the prompt above `well`; otherwise it is exact."""
+
+    well = 20
+
+    def read(self, prompt: Prompt) -> Reading:
+        self.prompts.append(prompt)
+        rows = rows_in(prompt.messages[-1]["content"])
+        error = min(0.4, 0.01 * max(0, len(rows) - self.well))
+        lines = []
+        for number, text in rows.items():
+            letter = rule(text)["letter"]
+            wrong = self.chance.random() < error
+            lines.append(json.dumps({"row": number, "letter": "ba"["ab".index(letter)] if wrong else letter}))
+        return Reading("\n".join(lines))
+
+
+def mapped(child: Child, task: Task, memo: Kept | None = None) -> tuple[Mapped, float]:
+    found = asyncio.run(map_rows(task, TEXTS, child, memo or Forgetful(), lambda progress: None))
+    right = sum(dict(one.values) == rule(text) for one, text in zip(found.answers, TEXTS, strict=True))
+    return found, right / len(TEXTS)
+
+
+def test_a_model_that_tires_gets_small_packs_and_one_that_does_not_full_ones() -> None:
+    tired, right = mapped(tires := Tires(rule), TASK)
+    _, fixed = mapped(Tires(rule), replace(TASK, calibrate=False))
+    assert fixed < 0.75 < 0.95 < right
+    assert tired.pack_tokens < TASK.pack_tokens / 2
+    assert tired.progress.done == len(TEXTS)
+    fresh, exact = mapped(child := Child(rule), TASK)
+    assert (exact, fresh.pack_tokens) == (1.0, TASK.pack_tokens)
+    assert len(child.prompts) < len(tires.prompts)
+
+
+def test_answers_of_packs_that_are_too_large_are_not_kept() -> None:
+    memo = Kept()
+    found, right = mapped(Tires(rule), TASK, memo)
+    again, right_again = mapped(child := Child(rule), TASK, memo)
+    assert (child.rows, right_again) == (0, right)
+    assert [one.values for one in again.answers] == [one.values for one in found.answers]
+
+
+@pytest.mark.parametrize(("texts", "calibrate"), [(400, None), (4_000, False), (400, True)])
+def test_a_small_map_is_calibrated_only_where_it_is_told_to(texts: int, calibrate: bool | None) -> None:
+    child = Child(rule)
+    task = replace(TASK, calibrate=calibrate)
+    found = asyncio.run(map_rows(task, TEXTS[:texts], child, Forgetful(), lambda progress: None))
+    assert (child.rows > texts) is bool(calibrate)
+    assert not any(answer.error for answer in found.answers)
