@@ -1,12 +1,12 @@
 """A simulated model that reads rows, and errs as models do: more in longer prompts, and more on some rows.
 
 It knows the true label of each row, and misreads it with the chance that `CURVE` gives for the tokens of its prompt
-(between its points a line over the logarithm of the tokens), times the weight of the row. One row in ten is hard and
-has `HARD` times the weight of the others, so that the mean weight is 1; nothing is misread more often than `MOST`. Of
-the misreadings `SECOND` in 100 give the row's own second label, the same in every reading, and the others any wrong
-one. A row is left out with `DROPPED` times the chance of the curve, and `STRAY` of the replies are prose instead of
-what was asked for. All of this is by a hash of the row and of the whole prompt: the same prompt is read the same
-way, and other company is another chance. It adds without error, and it is charged no reasoning tokens.
+(between its points a line over the logarithm of the tokens), times the weight of the row. One row in ten is hard, and
+misread 11 times as often as the others; the mean weight is 1, and no row is misread more often than 9 times of 10. Of
+the misreadings 80 in 100 give the row's own second label, the same in every reading, and the others any wrong one. A
+row is passed over a quarter as often as it is misread, and one reply in 100 is prose instead of what was asked for.
+All of this is by a hash of the row and of the whole prompt: the same prompt is read the same way, and other company is
+another chance. It adds without error, and it is charged no reasoning tokens.
 """
 
 import bisect
@@ -23,6 +23,8 @@ from rlm.mapping.types import Prompt, Reading
 
 #: The share of rows misread, by the tokens of the prompt.
 CURVE = ((250, 0.005), (1_000, 0.01), (4_000, 0.03), (16_000, 0.08), (64_000, 0.25), (256_000, 0.5))
+#: The weights of hard rows and of the others, and how many are hard; what a chance is at most; misreadings in 100 that
+#: give the row's second label; rows passed over for one misread; replies that are prose.
 HARD, EASY, HARD_ONES, MOST, SECOND, DROPPED, STRAY = 5.5, 0.5, 0.1, 0.9, 80, 0.25, 0.01
 #: Tokens of a prompt with its reply.
 WINDOW = 272_000

@@ -35,7 +35,7 @@ from benchmarks._simulated import (
     folded,
 )
 from rlm.gateway.tokens import count_tokens, truncate
-from rlm.mapping.mapping import map_rows
+from rlm.mapping.mapping import map_rows, plan
 from rlm.mapping.packing import full_packs
 from rlm.mapping.planning import sizes, tokens_of
 from rlm.mapping.types import Field, Forgetful, Mapped, Reader, Task
@@ -365,8 +365,8 @@ def table(source: str, tokens: int, found: Sequence[Found]) -> Table:
     rows = tuple(_row(name, each) for name, each in by_way(found).items())
     note = (
         f"{len(by_way(found)[FLAT_CALL])} questions. Scores in percent; calls, tokens and dollars are the mean of a "
-        "question that is asked alone; rows right are those of all rows, where each is told of. With a store: where all "
-        "questions of a corpus are asked of one map."
+        "question that is asked alone; rows right are those of all rows, where each is told of. With a store: where "
+        "all questions of a corpus are asked of one map."
     )
     return Table(f"{source}, {tokens:,} tokens", columns, rows, note)
 
@@ -496,6 +496,12 @@ def _figures(options: Options) -> Iterator[Item]:
     yield Table(
         PLUMBING, columns, tuple(one.cells(name) for name, (one, _) in done.items()), f"With faults: {TOLD}."
     )
+    plain_ones = {name: list(ways[name][0]) for name, (_, most) in done.items() if most is not None}
+    by_size = tuple(
+        (f"{size:,}", *(f"{sent_over_text(texts, size):.3f}" for texts in plain_ones.values()))
+        for size in PACKS
+    )
+    yield Table("Tokens sent over text, by the size of packs", ("tokens of a pack", *plain_ones), by_size)
     for name, (one, most) in done.items():
         if most is not None:
             sent, calls = f"{one.sent:.3f}", f"{one.calls / one.full:.3f}"
@@ -505,6 +511,13 @@ def _figures(options: Options) -> Iterator[Item]:
             yield Claim("map tokens", text, f"at most {CALLS}", calls, holds=holds)
         told = f"{one.wrong} wrong or without an answer, of {one.rows:,}"
         yield Claim("map exact", f"rows, {name}", "none wrong", told, holds=not one.wrong)
+
+
+def sent_over_text(texts: Sequence[str], pack_tokens: int) -> float:
+    """Tokens of the prompts over those of the texts, in packs of that size."""
+    task = replace(task_of(SMS_LABELS), pack_tokens=pack_tokens)
+    first, *_ = plan(task, texts, Forgetful()).stages
+    return first.prompt_tokens / first.text_tokens
 
 
 def _pieces(data: Path) -> Iterator[str]:
