@@ -516,7 +516,7 @@ def _figures(options: Options) -> Iterator[Item]:
 def sent_over_text(texts: Sequence[str], pack_tokens: int) -> float:
     """Tokens of the prompts over those of the texts, in packs of that size."""
     task = replace(task_of(SMS_LABELS), pack_tokens=pack_tokens)
-    first, *_ = plan(task, texts, Forgetful()).stages
+    first = asyncio.run(plan(task, texts, Forgetful())).stages[0]
     return first.prompt_tokens / first.text_tokens
 
 
