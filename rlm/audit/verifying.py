@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from index_store.terminal import count as count_of
-from rlm.audit.consistency import Story
+from rlm.audit.consistency.hearing import hear
+from rlm.audit.consistency.story import Story
 from rlm.audit.events import RecordedEvent
 from rlm.audit.lines import FIRST_PREV, MAX_LINE_BYTES, BadLine, Opener, Unfinished
 from rlm.audit.log import TraceError, trace_file
@@ -113,7 +114,7 @@ def verify(
 
     def contradiction(event: RecordedEvent) -> str:
         citations.add(event)
-        problem = story.hear(event)
+        problem = hear(story, event)
         return f"the event contradicts those before it: {problem}" if problem else ""
 
     with _open(Path(run)) as file:

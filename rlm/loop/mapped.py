@@ -6,18 +6,19 @@ import re
 import time
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import asdict, astuple, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar, overload
+from typing import Any, Protocol, TypeVar, overload
 
 import index_store.rows
 from index_store.terminal import brief
 from index_store.types import Json, Span
 from rlm.audit.kinds import MapCalled, MapReturned, RowsAnswered, RowsRecalled
 from rlm.gateway.blocks import block_name
-from rlm.gateway.errors import OverBudget
-from rlm.gateway.models import addresses, window
+from rlm.gateway.errors import GatewayError, OverBudget
+from rlm.gateway.models import addresses, price, window
 from rlm.gateway.offline import PREFIX
-from rlm.gateway.types import Reply
+from rlm.gateway.types import Reply, Usage
 from rlm.loop.checks import Refused
+from rlm.loop.recording import PROGRESS
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 from rlm.mapping import mapping
@@ -40,9 +41,6 @@ from rlm.mapping.types import (
 )
 from rlm.prompts import refusals
 
-if TYPE_CHECKING:
-    from rlm.loop.calls import Calls
-
 #: Rows in one event of answers.
 TOLD_ROWS = 1_000
 #: Rows that a cell maps at once: a frame to its worker holds so many values and no more.
@@ -53,6 +51,25 @@ NODE = re.compile(r"L\d+-\d+(?:\.\.L\d+-\d+)?", re.ASCII)
 HOLDS = "holds"
 #: The share of a model's window that the rows of a pack may fill, where it is small.
 OF_WINDOW = 0.4
+
+
+class Caller(Protocol):
+    """What a map or a reduction needs of the calls of its conversation; see `rlm.loop.calls.Calls`."""
+
+    run: Run
+    conversation: str
+    told: list[str]
+
+    def cell(self) -> int:
+        """The number of the current cell."""
+
+    async def ask_packs(
+        self, verb: str, prompts: Sequence[Prompt], /
+    ) -> list[tuple[str, Reply | GatewayError]]:
+        """The reply to each prompt, with the conversation that asked it."""
+
+    def afford(self, worsts: Sequence[Usage], /) -> None:
+        """Raise OverBudget where not all of so many calls fit."""
 
 
 class Rows(Protocol):
@@ -225,7 +242,7 @@ class Calling:
     """The prompts of one map or reduction, as calls of a conversation. `ids`: of the conversations that made them;
     `is_over`: a cap was met."""
 
-    of: "Calls"
+    of: Caller
     verb: str
     ids: list[str] = field(default_factory=list)
     is_over: bool = False
@@ -244,6 +261,16 @@ class Calling:
         self.ids += [call for call, _ in replies]
         self.is_over |= any(isinstance(reply, OverBudget) for _, reply in replies)
         return [_reading(call, reply) for call, reply in replies]
+
+    def tell(self, progress: Progress) -> None:
+        """Tell whoever watches the run how far its map is, what it cost so far, and what is to come."""
+        run, to_come = self.of.run, 0.0 if not progress.calls_to_come else _usd_to_come(progress)
+        fields = asdict(progress) | {"usd": run.budget.used(self.ids).usd, "usd_to_come": to_come}
+        run.journal.tell(self.of.conversation, PROGRESS, fields)
+
+
+def _usd_to_come(progress: Progress) -> float | None:
+    return price(progress.model, progress.prompt_tokens_to_come, progress.reply_tokens_to_come)
 
 
 def _reading(call: str, reply: Reply | Exception) -> Reading:
@@ -288,9 +315,9 @@ class Ran:
     stop: str
 
 
-async def map_in(calls: "Calls", verb: str, task: Task, rows: Rows) -> Ran:
+async def map_in(calls: Caller, verb: str, task: Task, rows: Rows) -> Ran:
     """Map a task over rows, recorded in the conversation that calls it."""
-    run, name, began = calls.run, calls.conversation, time.monotonic()
+    run, name = calls.run, calls.conversation
     texts = TextsOf(rows)
     called = MapCalled(
         cell=calls.cell(),
@@ -305,8 +332,9 @@ async def map_in(calls: "Calls", verb: str, task: Task, rows: Rows) -> Ran:
         sure=task.sure or None,
     )
     run.journal.record(name, called)
+    began = time.monotonic()
     calling = Calling(calls, verb)
-    mapped = await mapping.map_rows(task, texts, calling.ask, Stored(run, name), _untold)
+    mapped = await mapping.map_rows(task, texts, calling.ask, Stored(run, name), calling.tell)
     for first in range(0, len(rows), TOLD_ROWS):
         answers = mapped.answers[first : first + TOLD_ROWS]
         told = [_told(rows.id(row), one) for row, one in enumerate(answers, first)]
@@ -330,10 +358,6 @@ def figures(mapped: Mapped) -> dict[str, Any]:
         "stored": sum(one.stored for one in mapped.answers),
         "agreement": {field: agreement_json(one) for field, one in mapped.agreement.items()},
     }
-
-
-def _untold(progress: Progress) -> None:
-    """The events of a map tell how far it is."""
 
 
 def _digest(rows: Rows, texts: Sequence[str]) -> str:

@@ -85,7 +85,7 @@ async def map_rows(
         judged = await strong.answers(_apart(task.fields, found, again))
         first = {row: found[row] for row, answer in judged.items() if not answer.error}
         found |= {row: judged[row] for row in first}
-    board.to_come(0, 0, 0)
+    board.to_come("", 0, 0, 0)
     return Mapped(
         task.fields,
         [found[row] for row in rows.asked],
@@ -121,9 +121,10 @@ class _Board:
         before = self.progress
         self.progress = replace(before, **{name: getattr(before, name) + n for name, n in more.items()})
 
-    def to_come(self, calls: int, prompt_tokens: int, reply_tokens: int) -> None:
+    def to_come(self, model: str, calls: int, prompt_tokens: int, reply_tokens: int) -> None:
         self.progress = replace(
             self.progress,
+            model=model,
             calls_to_come=calls,
             prompt_tokens_to_come=prompt_tokens,
             reply_tokens_to_come=reply_tokens,
@@ -246,6 +247,7 @@ class _Reads:
         """
         found, why = dict[int, Answer](), dict[int, str]()
         fresh = len(queue)  # packs whose rows were not asked before
+        self._tell(queue, [])
         for part in [*PARTS[1:tries], None]:
             pooled, halved, at = list[int](), list[Pack](), 0
             while at < len(queue):
@@ -314,7 +316,8 @@ class _Reads:
         calls = len(queue) + full_packs(len(pooled), pooled_tokens, self.full)
         calls += full_packs(later_rows, later_tokens, self.full)
         prompt_tokens = tokens + later_tokens + calls * self.sizes.head
-        self.board.to_come(calls, prompt_tokens, self.sizes.line * (len(rows) + later_rows))
+        reply_tokens = self.sizes.line * (len(rows) + later_rows)
+        self.board.to_come(self.reader.model, calls, prompt_tokens, reply_tokens)
 
     # -- calibration -----------------------------------------------------------------------------------
 
@@ -330,6 +333,11 @@ class _Reads:
         if len(tried) < 2:
             return {}
         trials = calibrating.trials(rows, self.tokens, self.full, tried)
+        after, waiting = (
+            self.later,
+            set(rows).difference(row for packs in trials for one in packs for row in one.rows),
+        )
+        self.later = after[0] + len(waiting), after[1] + sum(self.tokens[row] for row in waiting)
         found, _ = await self._asked([one for packs in trials for one in packs], 1, kept=False)
         answered = [[row for one in packs for row in one.rows if row in found] for packs in trials]
         if self.board.stopped or not all(answered):
@@ -338,6 +346,7 @@ class _Reads:
         drawn = [calibrating.spaced(one, calibrating.sampled(len(rows))) for one in answered]
         shuffled = sample({row: self._key(row) for one in drawn for row in one}, 1.0)
         again, _ = await self._asked(pack(shuffled, self.tokens, self.full.part(tried[-1])), 1, kept=False)
+        self.later = after
         taken = calibrating.largest([self._alike(found, again, one) for one in drawn])
         self.full = self.full.part(tried[taken])
         good = again | {row: found[row] for one in answered[taken:] for row in one}

@@ -243,7 +243,7 @@ class Count:
 class Progress:
     """How far a map is. `done`: rows with an answer; `failed`: rows with an error; `asked_again`: rows that were asked
     once more, each time counted; `stored`: rows whose answer was known; `calls`: packs that were asked. What is still
-    to come is estimated: `calls_to_come`, and prompt and reply tokens of these."""
+    to come is estimated: `calls_to_come`, and prompt and reply tokens of these, all of `model`."""
 
     rows: int
     done: int = 0
@@ -254,6 +254,7 @@ class Progress:
     calls_to_come: int = 0
     prompt_tokens_to_come: int = 0
     reply_tokens_to_come: int = 0
+    model: str = ""
     agreement: Mapping[str, Agreement] = field(default_factory=dict)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from index_store.types import Json
 from rlm.asking.replaying.script import OUTSIDE, Script, is_by_clock, why_killed
-from rlm.audit.consistency import CUT_OFF
+from rlm.audit.consistency.calls import CUT_OFF
 from rlm.audit.events import RecordedEvent
 from rlm.audit.kinds import Event
 from rlm.gateway.blocks import outside, unquote

@@ -15,7 +15,7 @@ from typing import Any
 
 from index_store.types import Json
 from rlm.asking.chat import GIVEN_UP
-from rlm.audit.consistency import CUT_OFF
+from rlm.audit.consistency.calls import CUT_OFF
 from rlm.audit.events import RecordedEvent
 from rlm.audit.kinds import Event
 from rlm.loop.ending import TAKE_DRAFT

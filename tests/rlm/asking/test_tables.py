@@ -46,7 +46,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
 
 
 def asked(text: Path, **options: Any) -> Table:
-    given = {
+    given: dict[str, Any] = {
         "split": "line",
         "models": Models(MODEL),
         "runs": text.parent / "runs",

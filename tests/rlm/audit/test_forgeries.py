@@ -13,7 +13,7 @@ import pytest
 from index_store.index import Index, open_index
 from rlm import Demands, Limits, Models, ask, prompts
 from rlm.audit import Verdict, read, verify
-from rlm.audit.consistency import told_in
+from rlm.audit.consistency.cells import told_in
 from rlm.audit.page import render
 from rlm.audit.timeline import show
 from rlm.cli import main

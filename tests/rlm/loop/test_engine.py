@@ -22,7 +22,8 @@ from rlm import Answer, Limits, Models, ask, ask_async, prompts
 from rlm.asking.options import Options
 from rlm.asking.runs import new_run
 from rlm.audit import read
-from rlm.audit.consistency import Story
+from rlm.audit.consistency.hearing import hear
+from rlm.audit.consistency.story import Story
 from rlm.audit.conversation import messages_seen
 from rlm.errors import RlmError
 from rlm.gateway import gateway as gateway_module
@@ -246,7 +247,8 @@ def test_the_answer_json_is_the_shape_that_is_promised(stage: Stage) -> None:
         "doc": "boats.txt", "start": 0, "end": 25, "quote": "The ketch has two masts. ", "page": None,
     }.items()  # fmt: skip
     assert (said["stop"], said["trace"]) == ("answer", str(answer.trace))
-    assert set(said["usage"]) == {"calls", "prompt_tokens", "completion_tokens", "usd"}
+    figures = {"calls", "prompt_tokens", "completion_tokens", "usd", "stored", "cached_tokens"}
+    assert set(said["usage"]) == figures
     assert said["head"] == answer.head == read(answer.trace)[1].head
 
 
@@ -306,7 +308,7 @@ def test_the_trace_lets_the_run_search_once_and_only_between_cells(stage: Stage)
 
     def told(events: list[Event]) -> str:
         story = Story()
-        return next(filter(None, map(story.hear, events)), "")
+        return next(filter(None, (hear(story, event) for event in events)), "")
 
     assert told(stage.events) == ""
     assert "done something else than gather" in told([*before, visit | {"verb": "read"}])
