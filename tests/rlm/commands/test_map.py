@@ -353,16 +353,16 @@ def test_ctrl_c_leaves_the_table_as_it_was_and_the_same_command_goes_on(
 
     def stalls(body: Any) -> Step:
         step = script(body)
-        return replace(step, until=held) if server.calls > 70 and not held.is_set() else step
+        return replace(step, until=held) if stalling.calls > 70 and not held.is_set() else step
 
     Path("rows.csv").write_text("an earlier table")
     asked = of_lines("--pack-tokens", 40, "-o", "rows.csv", "--runs", "runs")
-    with ModelServer(stalls) as server:
-        server.use(monkeypatch)
+    with ModelServer(stalls) as stalling:
+        stalling.use(monkeypatch)
         with subprocess.Popen(
             command(*asked), stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
         ) as running:
-            while server.calls < 72:
+            while stalling.calls < 72:
                 assert running.poll() is None
                 time.sleep(0.02)
             running.send_signal(signal.SIGINT)
@@ -376,10 +376,10 @@ def test_ctrl_c_leaves_the_table_as_it_was_and_the_same_command_goes_on(
         (run,) = Path("runs").iterdir()
         assert verify(run).ok and read(run)[0][-1]["stop"] == "cancelled"
         held.set()
-        known, before = set(asked_rows(server)[:100]), server.calls
+        known, before = set(asked_rows(stalling)[:100]), stalling.calls
         code, out, _ = rlm(*asked)
         assert code == 0 and "from the store" in out
-        assert not known & set(asked_rows(server, before))
+        assert not known & set(asked_rows(stalling, before))
     assert len(Path("rows.csv").read_text(encoding="utf-8").splitlines()) == 301
 
 
