@@ -5,7 +5,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any, Protocol, TypeVar, overload
 
 import index_store.rows
@@ -49,8 +49,6 @@ MAP_ROWS = 50_000
 NODE = re.compile(r"L\d+-\d+(?:\.\.L\d+-\d+)?", re.ASCII)
 #: The field by which a filter asks of each row whether its condition holds.
 HOLDS = "holds"
-#: The share of a model's window that the rows of a pack may fill, where it is small.
-OF_WINDOW = 0.4
 
 
 class Caller(Protocol):
@@ -211,24 +209,19 @@ def task_of(
     calibrate: bool | None = None,
 ) -> Task:
     """The task of a map in a run. Raises MappingError for what cannot be asked."""
-    seen = window(model)
-    readers = [None if one is None else Reader(one, _identity(run, one)) for one in (model, strong)]
-    reader, other = readers
+    reader, other = (None if one is None else Reader(one, _identity(run, one)) for one in (model, strong))
     assert reader is not None
-    most = run.limits.reply_tokens
-    task = Task(
+    return Task(
         question,
         parse_fields(fields),
         reader,
         other,
         sure,
-        reply_tokens=most,
-        window=seen,
+        pack_tokens,
+        run.limits.reply_tokens,
+        window(model),
         calibrate=calibrate,
     )
-    if pack_tokens is not None:
-        return replace(task, pack_tokens=pack_tokens)
-    return task if seen is None else replace(task, pack_tokens=min(task.pack_tokens, int(seen * OF_WINDOW)))
 
 
 def _identity(run: Run, model: str) -> str:
