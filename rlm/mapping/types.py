@@ -24,7 +24,7 @@ Turn = Literal["first", "second", "strong"]
 
 #: Tokens of rows in one prompt. Models err more in longer prompts, and what a prompt holds beside its rows is paid for
 #: with each: so a large map begins with large packs, and finds out whether the model reads smaller ones better.
-PACK_TOKENS, SMALL_PACK_TOKENS = 6_000, 2_500
+PACK_TOKENS, SMALL_PACK_TOKENS = 6_000, 1_000
 #: A map is large that would fill so many large packs.
 LARGE = 20
 

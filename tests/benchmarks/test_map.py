@@ -179,7 +179,7 @@ def test_rows_that_are_seen_right_are_counted_as_often_as_they_are_there() -> No
 def test_a_map_is_exact_whatever_fails_and_full_where_nothing_does() -> None:
     truth = {row.line: row.label for row in made_up(30_000, 0).rows}
     none, some = plumbing(truth, Faults()), plumbing(truth, FAULTS)
-    assert (none.wrong, none.again, none.calls) == (0, 0, none.full) and none.full > 3
+    assert (none.wrong, none.again) == (0, 0) and 3 < none.full <= none.calls <= none.full + 1
     assert some.wrong == 0 and some.again > 50 and some.calls > some.full
     assert 1 < none.sent < 1.2 < some.sent
 

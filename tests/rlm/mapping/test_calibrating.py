@@ -36,11 +36,11 @@ def test_each_size_has_packs_of_as_many_rows_as_are_sampled() -> None:
     rows, size = list(range(5_000)), Size(2_000, 100)
     packs = [trial(rows, dict.fromkeys(rows, 20), size.part(share)) for share in SHARES]
     assert [len(one[0].rows) for one in packs] == [100, 50, 25, 12]
-    assert [sum(len(one.rows) for one in of) for of in packs] == [100, 50, 50, 60]
+    assert [sum(len(one.rows) for one in of) for of in packs] == [100, 50, 25, 36]
     assert all(
         [row for one in of for row in one.rows] == rows[: sum(len(o.rows) for o in of)] for of in packs
     )
-    assert (sampled(100), sampled(20_000), sampled(10**6)) == (40, 200, 400)
+    assert (sampled(100), sampled(20_000), sampled(10**6)) == (24, 100, 400)
     assert shares(9) == [1.0, 0.5, 0.25]
     assert shares(1) == [1.0]
 
