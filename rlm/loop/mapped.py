@@ -5,7 +5,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import index_store.rows
@@ -21,10 +21,9 @@ from rlm.loop.checks import Refused
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 from rlm.mapping import mapping
-from rlm.mapping.certainty import count_values
+from rlm.mapping.certainty import agreement_json, count_values
 from rlm.mapping.fields import as_spec, parse_fields
 from rlm.mapping.types import (
-    Agreement,
     Answer,
     Forgetful,
     Mapped,
@@ -38,6 +37,7 @@ from rlm.mapping.types import (
     Values,
     Wanted,
 )
+from rlm.mapping.wording import row_record, text_digest
 from rlm.prompts import refusals
 
 if TYPE_CHECKING:
@@ -271,13 +271,14 @@ async def map_in(calls: "Calls", verb: str, task: Task, rows: Rows) -> Ran:
     """Map a task over rows, recorded in the conversation that calls it."""
     run, name, began = calls.run, calls.conversation, time.monotonic()
     texts = [rows.text(row) for row in range(len(rows))]
+    digests = [text_digest(text) for text in texts]
     called = MapCalled(
         cell=calls.cell(),
         verb=verb,
         question=task.question,
         columns=as_spec(task.fields),
         rows=len(rows),
-        rows_sha256=_digest(rows, texts),
+        rows_sha256=_digest(rows, digests),
         model=task.reader.model,
         plan=planned(await mapping.plan(task, texts, Forgetful())),
         strong=None if task.strong is None else task.strong.model,
@@ -287,8 +288,8 @@ async def map_in(calls: "Calls", verb: str, task: Task, rows: Rows) -> Ran:
     calling = Calling(calls, verb)
     mapped = await mapping.map_rows(task, texts, calling.ask, Stored(run, name), _untold)
     for first in range(0, len(rows), TOLD_ROWS):
-        answers = mapped.answers[first : first + TOLD_ROWS]
-        told = [_told(rows.id(row), one) for row, one in enumerate(answers, first)]
+        listed = range(first, min(first + TOLD_ROWS, len(rows)))
+        told = [_told(rows.id(row), digests[row], row, mapped) for row in listed]
         run.journal.record(name, RowsAnswered(first=first, answers=told))
     returned = MapReturned(
         **figures(mapped),
@@ -315,15 +316,27 @@ def _untold(progress: Progress) -> None:
     """The events of a map tell how far it is."""
 
 
-def _digest(rows: Rows, texts: Sequence[str]) -> str:
+def _digest(rows: Rows, digests: Sequence[bytes]) -> str:
     hashed = hashlib.sha256()
-    for row, text in enumerate(texts):
-        hashed.update(json.dumps([rows.id(row), text]).encode())
+    for row, digest in enumerate(digests):
+        hashed.update(row_record(rows.id(row), digest.hex()))
     return hashed.hexdigest()
 
 
-def _told(row: str, answer: Answer) -> dict[str, Json]:
-    told: dict[str, Json] = {"row": row, "call": answer.call}
+def _told(name: str, digest: bytes, row: int, mapped: Mapped) -> dict[str, Json]:
+    answer = mapped.answers[row]
+    told: dict[str, Json] = {"row": name} | _read(answer)
+    if not answer.call:
+        told["text"] = digest.hex()
+    if row in mapped.first:
+        told["first"] = _read(mapped.first[row])
+    if row in mapped.again and not mapped.again[row].error:
+        told["again"] = _read(mapped.again[row])
+    return told
+
+
+def _read(answer: Answer) -> dict[str, Json]:
+    told: dict[str, Json] = {"call": answer.call} | ({"number": answer.number} if answer.call else {})
     return told | ({"error": answer.error} if answer.error else {"values": dict(answer.values)})
 
 
@@ -336,11 +349,6 @@ def planned(plan: Plan) -> dict[str, Json]:
         "prompt_tokens": sum(stage.prompt_tokens for stage in plan.stages),
         "reply_tokens": sum(stage.reply_tokens for stage in plan.stages),
     }
-
-
-def agreement_json(agreement: Agreement) -> dict[str, Json]:
-    """An agreement as a trace has it."""
-    return {name: round(value, 4) for name, value in asdict(agreement).items()}
 
 
 def columns(rows: Rows, mapped: Mapped, which: Sequence[int] | None = None) -> dict[str, Json]:

@@ -162,7 +162,7 @@ class _Wave:
                 self.why[row] = values
                 missed.append(row)
             else:
-                self.found[row] = Answer(values, call=reading.call)
+                self.found[row] = Answer(values, call=reading.call, number=number)
         if not reading.cut:
             self.pooled += missed
         elif len(missed) < len(pack.rows):
@@ -336,7 +336,7 @@ class _Reads:
             await self._keep(found)
             return found
         drawn = [calibrating.spaced(one, calibrating.sampled(len(rows))) for one in answered]
-        shuffled = sample({row: self._key(row) for one in drawn for row in one}, 1.0)
+        shuffled = sample({row: self.rows.keys[row] for one in drawn for row in one}, 1.0)
         again, _ = await self._asked(pack(shuffled, self.tokens, self.full.part(tried[-1])), 1, kept=False)
         taken = calibrating.largest([self._alike(found, again, one) for one in drawn])
         self.full = self.full.part(tried[taken])
