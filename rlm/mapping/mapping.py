@@ -165,7 +165,7 @@ class _Wave:
                 self.why[row] = values
                 missed.append(row)
             else:
-                self.found[row] = Answer(values, call=reading.call)
+                self.found[row] = Answer(values, call=reading.call, number=number)
         if not reading.cut:
             self.pooled += missed
         elif len(missed) < len(pack.rows):
@@ -335,7 +335,7 @@ class _Reads:
             answers, _ = await self._asked(packs, 1, kept=False)
             at += sum(len(one.rows) for one in packs)
             drawn = calibrating.spaced(list(answers), calibrating.sampled(len(rows)))
-            shuffled = sample({row: self._key(row) for row in drawn}, 1.0)
+            shuffled = sample({row: self.rows.keys[row] for row in drawn}, 1.0)
             other, _ = await self._asked(
                 pack(shuffled, self.tokens, self.full.part(calibrating.CHECK)), 1, kept=False
             )

@@ -100,8 +100,8 @@ def key(task: Task, text: str, turn: Turn = "first") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The texts of a map. `asked`: for each row the first with the same text; `keys`: of those first ones, by row;
-    `times`: how often the text of each stands."""
+    """The texts of a map. `asked`: for each row the first with the same text; `keys`: of those first ones, by row, to
+    draw them by; `times`: how often the text of each stands."""
 
     texts: Sequence[str]
     asked: Sequence[int]
@@ -110,8 +110,12 @@ class Rows:
 
 
 def rows_of(task: Task, texts: Sequence[str]) -> Rows:
-    """The rows of a map: those of equal texts are asked about once."""
-    keys, firsts, same = Keys(task, task.reader), dict[str, int](), array("q")
+    """The rows of a map: those of equal texts are asked about once.
+
+    Their keys leave the identity of the model out: by them rows are drawn, and a replay, which may run where the model
+    has another address or none, must draw the same.
+    """
+    keys, firsts, same = Keys(task, Reader(task.reader.model)), dict[str, int](), array("q")
     for row in range(len(texts)):
         same.append(firsts.setdefault(keys.of(texts[row]), row))
     return Rows(texts, same, {row: key for key, row in firsts.items()}, Counter(same))

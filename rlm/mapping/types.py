@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, get_args
 
+from index_store.terminal import brief
 from rlm.errors import RlmError
 from rlm.gateway.models import price
 from rlm.gateway.types import Message
@@ -80,11 +81,17 @@ class Task:
             raise MappingError(
                 'there are no fields; give what each row is asked for, such as {"amount": "number"}'
             )
-        if not 0 <= self.sure <= 1:
-            raise MappingError(f"sure is {self.sure}; give a share of rows from 0 to 1")
+        if not _is_number(self.sure) or not 0 <= self.sure <= 1:
+            raise MappingError(f"sure is {brief(self.sure)}; give a share of rows from 0 to 1")
         for name in ("pack_tokens", "reply_tokens", "wave"):
-            if (given := getattr(self, name)) is not None and given < 1:
-                raise MappingError(f"{name} is {getattr(self, name)}; give at least 1")
+            value = getattr(self, name)
+            is_auto = value is None and name == "pack_tokens"
+            if not is_auto and (type(value) is not int or value < 1):
+                raise MappingError(f"{name} is {brief(value)}; give a whole number from 1 on")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +127,13 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The values of a row, or an error that says why there are none. `call`: the one that answered; '' where it was
-    stored."""
+    """The values of a row, or an error that says why there are none. `call`: the one that answered, '' where it was
+    stored; `number`: which row of its pack it answered there, from 1."""
 
     values: Values = field(default_factory=dict)
     error: str = ""
     call: str = ""
+    number: int = 0
     stored: bool = False
 
 

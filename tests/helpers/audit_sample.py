@@ -534,7 +534,7 @@ def one_of_each_kind() -> list[Event]:
             answers=[
                 {"row": "a.txt 0-4", "error": "it failed", "call": ""},
                 {"row": "a.txt 5-9", "values": {"label": "ham"}, "call": ""},
-                {"row": "a.txt 10-14", "error": "it failed", "call": "0.2"},
+                {"row": "a.txt 10-14", "error": "it failed", "call": ""},
             ],
         ),
         MapReturned(
