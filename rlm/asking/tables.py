@@ -65,8 +65,9 @@ class Asked:
             raise RlmError(f"split is {brief(self.split)}; give one of {', '.join(SPLITS)}")
 
     def as_json(self) -> dict[str, Json]:
-        """As the first event of a trace has it."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """As the first event of a trace has it: the fields in pairs, as a trace sorts names and prompts do not."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return given | {"fields": [list(pair) for pair in self.fields.items()]}
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from index_store.errors import IndexStoreError
 from index_store.index import Index, open_any
@@ -215,7 +215,7 @@ async def _conducted(index: Index, script: Script) -> None:
     )
     choice = Choice(opened["route"], opened.get("route_why", ""))
     if "map" in opened:
-        tasks.append(asyncio.ensure_future(concluded_table(run, of_trace(Asked, opened["map"]))))
+        tasks.append(asyncio.ensure_future(concluded_table(run, _asked(opened["map"]))))
         await tasks[-1]
         return
     if not is_chat(script.events):
@@ -261,6 +261,15 @@ def of_trace(kind: Callable[..., Any], fields: Mapping[str, Json]) -> Any:
         raise RlmError(
             f"the trace opens with {kind.__name__.lower()} that this version does not know ({e})"
         ) from e
+
+
+def _asked(recorded: Mapping[str, Json]) -> Asked:
+    """What a map asked of each row; a trace has its fields in pairs, as it sorts names. Raises RlmError."""
+    try:
+        fields = dict(recorded["fields"])
+    except (KeyError, TypeError, ValueError) as e:
+        raise RlmError("the trace opens with a map of fields that this version does not know") from e
+    return cast(Asked, of_trace(Asked, {**recorded, "fields": fields}))
 
 
 def is_chat(events: Sequence[RecordedEvent]) -> bool:
