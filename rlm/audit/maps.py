@@ -48,6 +48,19 @@ def maps_of(events: Iterable[RecordedEvent]) -> list[MapEvents]:
     return maps
 
 
+def without_packs(events: Iterable[RecordedEvent]) -> list[RecordedEvent]:
+    """The events without what each pack of a map or a reduction was sent and replied, where it replied: there may be
+    thousands, and what came of them stands in their rows or notes."""
+    packs, kept = set[str](), list[RecordedEvent]()
+    for event in events:
+        if event["kind"] == "child_called" and event["verb"] in PACKS:
+            packs.update(event["children"])
+        is_pack = event["conversation"] in packs
+        if not (is_pack and event["kind"] in ("model_asked", "model_answered")):
+            kept.append(event)
+    return kept
+
+
 def map_plan_in_words(plan: Mapping[str, Any]) -> str:
     """What a map takes if nothing is asked again, as far as its plan says it."""
     said = ((plan.get(name), words) for name, words in _OF_A_PLAN)

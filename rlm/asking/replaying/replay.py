@@ -263,7 +263,7 @@ def of_trace(kind: Callable[..., Any], fields: Mapping[str, Json]) -> Any:
         ) from e
 
 
-def _asked(recorded: Mapping[str, Json]) -> Asked:
+def _asked(recorded: Mapping[str, Any]) -> Asked:
     """What a map asked of each row; a trace has its fields in pairs, as it sorts names. Raises RlmError."""
     try:
         fields = dict(recorded["fields"])

@@ -102,11 +102,25 @@ def hostile_map(folder: Path, row: str, value: str, error: str = "no answer") ->
     run.ask("```repl\nx\n```", 10, 10)
     run.scan("llm_map(question, rows, fields)")
     columns = {f"kind {value}": [value, "b"]}
-    called = {"cell": 1, "verb": "llm_map", "columns": columns, "rows": 2, "model": "m", "plan": {"calls": 1}}
+    called: dict[str, Any] = {
+        "cell": 1,
+        "verb": "llm_map",
+        "columns": columns,
+        "rows": 2,
+        "model": "m",
+        "plan": {"calls": 1},
+    }
     run.record(MapCalled(question=value, rows_sha256="0" * 64, **called))
     told = [{"row": row, "call": "", "error": error}, {"row": f"{row} 5-9", "call": "", "error": value}]
     run.record(RowsAnswered(first=0, answers=told))
-    counts = {"rows": 2, "failed": 2, "asked_again": 0, "stored": 0, "calls": 0, "agreement": {}}
+    counts: dict[str, Any] = {
+        "rows": 2,
+        "failed": 2,
+        "asked_again": 0,
+        "stored": 0,
+        "calls": 0,
+        "agreement": {},
+    }
     run.record(MapReturned(**counts, usage=Usage(), seconds=0))
     run.ran("")
     run.close("Two.", [])
