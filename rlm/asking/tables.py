@@ -27,7 +27,7 @@ from rlm.gateway.errors import GatewayError
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.models import check_model, price
 from rlm.gateway.types import Usage
-from rlm.limits import RUNS, Limits, Models, Route
+from rlm.limits import MAP_LIMITS, RUNS, Limits, Models, Route
 from rlm.loop.calls import Calls
 from rlm.loop.cells import record_visit
 from rlm.loop.mapped import Rows, Selected, Stored, TextsOf, figures, map_in, task_of
@@ -43,10 +43,12 @@ from rlm.mapping.types import Agreement, Count, Kind, Mapped, Plan, Reader, Task
 #: The route of a run that is one map, as its trace names it; nobody chooses it for a question.
 ROUTE = cast(Route, "table")
 WHY = "every row is asked"
-#: As many calls as the rows need, and as much time.
-LIMITS = Limits(calls=None, timeout_s=86_400.0)
 #: Kinds of fields whose values are counted.
 COUNTED: tuple[Kind, ...] = ("label", "yes/no", "YYYY", "YYYY-MM")
+
+
+class Unfinished(RlmError):
+    """Time was up before all rows were asked; what was answered is in the store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,11 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """What a row may have, in order."""
+        return ["row", "doc", "start", "end", *(field.name for field in self.mapped.fields), "error"]
 
     def __iter__(self) -> Iterator[dict[str, Json]]:
         return (self.row(number) for number in range(len(self)))
@@ -189,7 +196,7 @@ def map_rows(
     pack_tokens: int | None = None,
     calibrate: bool | None = None,
     models: Models = Models(),
-    limits: Limits = LIMITS,
+    limits: Limits = MAP_LIMITS,
     scope: Scope = Scope(),
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
@@ -228,7 +235,7 @@ async def map_rows_async(
     pack_tokens: int | None = None,
     calibrate: bool | None = None,
     models: Models = Models(),
-    limits: Limits = LIMITS,
+    limits: Limits = MAP_LIMITS,
     scope: Scope = Scope(),
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
@@ -259,7 +266,7 @@ def plan_rows(
     pack_tokens: int | None = None,
     calibrate: bool | None = None,
     models: Models = Models(),
-    limits: Limits = LIMITS,
+    limits: Limits = MAP_LIMITS,
     scope: Scope = Scope(),
     memo: bool = True,
 ) -> Plan:
@@ -325,9 +332,9 @@ class Tabled:
 def _table(run: Run, tabled: Tabled, folder: Path, head: str) -> Table:
     c = tabled.conclusion
     if tabled.rows is None or tabled.mapped is None:
-        raise RlmError(
-            f"stopped by {c.stop} before all rows were asked; what was answered is in the store, and the same command "
-            f"goes on from there (trace: {folder})"
+        kept = "; what was answered is in the store, and the same command goes on from there"
+        raise Unfinished(
+            f"stopped by {c.stop} before all rows were asked{kept if run.budget.memo else ''} (trace: {folder})"
         )
     priced = price(run.models.child, 1, 1) is not None
     return Table(tabled.rows, tabled.mapped, c.stop, c.error, run.budget.ledger.spent, folder, head, priced)
