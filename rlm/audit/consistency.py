@@ -377,6 +377,8 @@ def reduction_returns_what_it_did(story: Story, event: RecordedEvent) -> str:
         return "a reduction returns, and none is under way"
     if event["calls"] != (made := talk.children - own.first_child):
         return f"a reduction is said to have made {event['calls']:,} calls, and the trace has {made:,}"
+    if len(noted := event.get("noted", [None] * event["notes"])) != event["notes"]:
+        return f"a reduction is said to have {count(event['notes'], 'note')}, and it tells {len(noted):,}"
     if unlike := _unlike(story, event["usage"], _less(talk.used, own.used), "the reduction", "its calls"):
         return unlike
     return _too_long(event, own.began_s, "the reduction")
