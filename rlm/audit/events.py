@@ -464,6 +464,7 @@ EVENTS: dict[str, Fields] = {
             "usage": USAGE,
             "seconds": AMOUNT,
         },
+        {"noted": list_of(object_of({"note": WORDS, "citations": list_of(DETAILS)}))},
     ),
     "budget": Fields(
         {"spent": USAGE, "reserved": USAGE, "left": OBJECT, "reason": WORDS},

@@ -315,7 +315,8 @@ class ReduceCalled(Event):
 class ReduceReturned(Event):
     """A reduction has ended. `answer`: '' where it failed. `notes`: those that the answer was made of; `cited`: the
     exact words that it rests on. `cut`: what was read by prompts whose replies say that it holds no evidence; `failed`:
-    by those without a reply that could be used, and why; `dropped`: notes that rested on nothing, or had no room."""
+    by those without a reply that could be used, and why; `dropped`: notes that rested on nothing, or had no room;
+    `noted`: the notes themselves, each {"note", "citations"}, with the citations as a cell is given them."""
 
     kind = "reduce_returned"
     answer: str
@@ -327,6 +328,7 @@ class ReduceReturned(Event):
     calls: int
     usage: Usage
     seconds: float
+    noted: Sequence[Mapping[str, Json]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -441,6 +441,7 @@ TEXTS: dict[str, Callable[[RecordedEvent], list[tuple[str, str]]]] = {
     "reduce_called": lambda event: [("question", event["question"])],
     "reduce_returned": lambda event: [
         ("answer", event["answer"]),
+        *((f"note {n}", one["note"]) for n, one in enumerate(event.get("noted", ()), 1)),
         *((f"failed {n}", why) for n, why in enumerate(event["failed"], 1)),
         *((f"without evidence {n}", name) for n, name in enumerate(event["cut"], 1)),
     ],

@@ -574,6 +574,9 @@ def one_of_each_kind() -> list[Event]:
             calls=1,
             usage=Usage(),
             seconds=0,
+            noted=[
+                {"note": "The rent", "citations": [{"doc": "a.txt", "start": 0, "end": 4, "quote": "rent"}]}
+            ],
         ),
         Suspicious(
             shown_as="context.read",

@@ -183,6 +183,8 @@ def reduction_returns_what_it_did(story: Story, event: RecordedEvent) -> str:
         return "a reduction returns, and none is under way"
     if event["calls"] != (made := talk.children - own.first_child):
         return f"a reduction is said to have made {event['calls']:,} calls, and the trace has {made:,}"
+    if len(noted := event.get("noted", [None] * event["notes"])) != event["notes"]:
+        return f"a reduction is said to have {count(event['notes'], 'note')}, and it tells {len(noted):,}"
     if unlike := unlike_sum(story, event["usage"], less(talk.used, own.used), "the reduction", "its calls"):
         return unlike
     return too_long(event, own.began_s, "the reduction")

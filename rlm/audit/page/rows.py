@@ -8,11 +8,13 @@ from index_store.terminal import count, one_line
 from rlm.audit.costs import in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.maps import MapEvents, agreement_in_words, map_in_words, map_plan_in_words
-from rlm.audit.page.html import Html, facts, fold, pre, stowed, tag
+from rlm.audit.page.html import Html, facts, fold, join, pre, stowed, tag
 
 #: Rows of one map that the page holds; all of them stand in the trace.
 MOST_ROWS = 20_000
 _ERROR_CHARS = 1_000
+#: Notes of one reduction that the page shows.
+MOST_NOTES = 500
 
 
 def map_step(
@@ -111,3 +113,45 @@ def _place(row: str, texts: Mapping[str, str], anchors: Mapping[str, str]) -> st
 def _value(value: Any) -> str:
     """A value in the words of `rlm map`; '' where the row does not say."""
     return value if isinstance(value, str) else "" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+# -- a reduction -------------------------------------------------------------------------------------------
+
+
+def reduced_step(event: RecordedEvent, anchors: Mapping[str, str]) -> Iterator[Html]:
+    """What came of a reduction: the answer, the notes that it was made of with what they rest on, what was cut, and
+    what failed."""
+    yield pre(event["answer"])
+    if notes := event.get("noted"):
+        yield tag("p", "Notes", cls="role")
+        yield tag("ol", *(tag("li", *_note(one, anchors)) for one in notes[:MOST_NOTES]), cls="refs")
+        if len(notes) > MOST_NOTES:
+            yield tag("p", f"… {count(len(notes) - MOST_NOTES, 'more note')} in the trace", cls="meta")
+    for name, words in (("cut", "Cut, as it holds no evidence"), ("failed", "Failed")):
+        if event[name]:
+            yield tag("p", words, cls="role")
+            yield tag("ul", *(tag("li", _linked(one, anchors)) for one in event[name]), cls="refs")
+
+
+def _note(one: Mapping[str, Any], anchors: Mapping[str, str]) -> Iterator[str]:
+    yield one["note"]
+    cited = (tag("li", tag("q", str(c.get("quote", ""))), " ", *_cited(c, anchors)) for c in one["citations"])
+    yield tag("ul", *cited, cls="supports")
+
+
+def _cited(citation: Mapping[str, Any], anchors: Mapping[str, str]) -> Iterator[str]:
+    start, end = citation.get("start"), citation.get("end")
+    if "node" in citation:
+        yield _linked(str(citation["node"]), anchors)
+    else:
+        yield str(citation.get("doc", f"text {citation.get('text')} of the code"))
+    if start is not None and end is not None:
+        yield f" {start}–{end}"
+
+
+def _linked(name: str, anchors: Mapping[str, str]) -> str:
+    """Nodes that stand on the page lead there; several are parted by commas."""
+    parts = name.split(", ")
+    linked = (tag("a", one, href=f"#{anchors[one]}") if one in anchors else one for one in parts)
+    first, *rest = linked
+    return join([first, *(part for one in rest for part in (", ", one))])

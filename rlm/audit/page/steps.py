@@ -24,9 +24,9 @@ from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks, without_blocks
 from rlm.audit.maps import PACKS, MapEvents, map_in_words, maps_of
 from rlm.audit.page.beside import noted
-from rlm.audit.page.html import Html, fold, join, pre, scrolls, stowed, tag
+from rlm.audit.page.html import Html, facts, fold, join, pre, scrolls, stowed, tag
 from rlm.audit.page.judged import TONES, judged_step
-from rlm.audit.page.rows import map_step
+from rlm.audit.page.rows import map_step, reduced_step
 from rlm.audit.reviewing import VERDICTS, Note
 from rlm.audit.routing import Place, held_to
 from rlm.audit.timeline import BY_THE_RUN, plan_in_words, reduced_in_words, rejection
@@ -455,15 +455,14 @@ def _map_returned(event: RecordedEvent, scene: Scene) -> Html:
 
 
 def _reduce_called(event: RecordedEvent, scene: Scene) -> Html:
-    asked = tag("code", tag("b", "llm_reduce"), f": {plan_in_words(event)}, {event['model']}")
-    return tag("div", tag("p", asked, cls="step"), pre(event["question"]), id=_anchor(event))
+    asked = tag("code", tag("b", "llm_reduce"), f": {count(event['packs'], 'pack')}, {event['model']}")
+    planned = facts([("Planned", plan_in_words(event)), ("Reads", count(event["passages"], "passage"))])
+    return tag("div", tag("p", asked, cls="step"), pre(event["question"]), planned, id=_anchor(event))
 
 
 def _reduce_returned(event: RecordedEvent, scene: Scene) -> Html:
     title = f"{reduced_in_words(event)}, in {event['seconds']:.2f} s"
-    missing = [tag("li", "failed: ", why) for why in event["failed"]]
-    missing += [tag("li", "without evidence: ", name) for name in event["cut"]]
-    return fold(title, pre(event["answer"]), tag("ul", *missing) if missing else None, id=_anchor(event))
+    return fold(title, *reduced_step(event, scene.anchors), id=_anchor(event))
 
 
 def _budget(event: RecordedEvent, scene: Scene) -> None:

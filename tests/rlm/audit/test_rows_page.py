@@ -10,7 +10,7 @@ import pytest
 
 from rlm.asking.tables import Table, map_rows
 from rlm.audit import read
-from rlm.audit.kinds import MapCalled, MapReturned, RowsAnswered
+from rlm.audit.kinds import MapCalled, MapReturned, ReduceCalled, ReduceReturned, RowsAnswered
 from rlm.audit.maps import map_in_words
 from rlm.audit.page import Beside, render
 from rlm.gateway.types import Usage
@@ -182,6 +182,51 @@ def test_a_map_without_an_end_says_so(tmp_path: Path) -> None:
     )
     run.trace.close()
     assert "It has no end in this trace." in render(*read(tmp_path))
+
+
+def test_a_reduction_shows_its_plan_its_notes_with_what_they_rest_on_and_what_was_cut(tmp_path: Path) -> None:
+    run = Script(tmp_path)
+    run.open()
+    run.ask("```repl\nx\n```", 10, 10)
+    run.scan("llm_reduce(question)")
+    plan = {"levels": 2, "calls": 4, "tokens": 20_000, "usd": 0.01}
+    run.record(ReduceCalled(cell=1, question="What?", model="m", packs=1, passages=2, plan=plan))
+    places: list[dict[str, Any]] = [
+        {"doc": f"a.txt{HOSTILE}", "start": 3, "end": 7},
+        {"node": "L1-00000"},
+        {"text": 2},
+    ]
+    notes: list[Any] = [
+        {"note": f"The rent {n}", "citations": [{**place, "quote": "rent"}]} for n, place in enumerate(places)
+    ]
+    run.record(
+        ReduceReturned(
+            answer="The rent. [1]",
+            notes=3,
+            cited=3,
+            cut=["L0-00003, L0-00004"],
+            failed=["L0-00005: it failed"],
+            dropped=0,
+            calls=0,
+            usage=Usage(),
+            seconds=0,
+            noted=notes,
+        )
+    )
+    run.ran("")
+    run.close("The rent.", [])
+    events, verdict = read(tmp_path)
+    assert verdict.ok, verdict.reason
+    text = render(events, verdict)
+    for words in (
+        "<dt>Planned</dt><dd>1 pack over 2 levels, at most 4 calls, 20,000 tokens and $0.01",
+        "<li>The rent 0<ul",
+        "<q>rent</q> text 2 of the code",
+        "Cut, as it holds no evidence",
+        "L0-00005: it failed",
+    ):
+        assert words in text, words
+    assert text.count("<script") == 1 and " 3–7</li>" in text
 
 
 # In a browser
