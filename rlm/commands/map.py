@@ -55,10 +55,11 @@ def table(args: argparse.Namespace) -> int:
         replace_file(output, written.encode("utf-8", "replace"))
     if args.json:
         print_json(tabled.as_json() | {"output": args.output})
+    elif output is None:
+        say(written, end="")
+        say("\n".join(_summary(tabled, None)), file=sys.stderr)
     else:
-        if output is None:
-            say(written, end="")
-        say("\n".join(_summary(tabled, args.output)), file=sys.stdout if output else sys.stderr)
+        say("\n".join(_summary(tabled, args.output)))
     return UNFINISHED if tabled.failed else 0
 
 

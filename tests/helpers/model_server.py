@@ -144,7 +144,10 @@ class ModelServer:
         self._thread.join()
 
     def serve(self, handler: BaseHTTPRequestHandler) -> None:
-        body = json.loads(handler.rfile.read(int(handler.headers["content-length"])))
+        raw = handler.rfile.read(length := int(handler.headers["content-length"]))
+        if len(raw) < length:
+            raise ConnectionResetError("the client was killed while it asked")
+        body = json.loads(raw)
         with self._lock:
             self.requests.append(body)
             self.headers.append({name.lower(): value for name, value in handler.headers.items()})

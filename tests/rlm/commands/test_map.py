@@ -29,6 +29,8 @@ from tests.helpers.short_names import Command, commands, own_models
 
 QUESTION = "Which label and month has it?"
 FIELDS = ["--field", "month=YYYY-MM", "--field", "label=spam|ham"]
+#: Of the map that is killed, and how often.
+ROWS, KILLS = 800, 20
 LINES = [f"{'spam' if n % 7 == 0 else 'ham'}\tmessage {n} of 2024-{n % 12 + 1:02}" for n in range(300)]
 
 
@@ -426,3 +428,50 @@ def test_a_bit_that_is_flipped_in_the_store_is_asked_again_and_never_served(
             assert code == 0 and "3 from the store" in out
             assert len(asked_rows(server, before)) == 1
             assert Path("again.csv").read_bytes() == whole
+
+
+@pytest.mark.slow
+def test_a_map_that_is_killed_at_any_moment_goes_on_to_the_same_table_and_asks_no_stored_row_again(
+    here: Path, rlm: Command, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = [f"{'spam' if n % 7 == 0 else 'ham'}\tnote {n} of 2024-{n % 12 + 1:02}" for n in range(ROWS)]
+    Path("messages.tsv").write_text("\n".join(lines), encoding="utf-8")
+    small = ("--split", "line", "--pack-tokens", "100", "--calibrate", "no", "--model", MODEL, "--quiet")
+    words = ["messages.tsv", QUESTION, *FIELDS, *small, "-o", "rows.csv", "--runs", "runs"]
+    killing = [
+        sys.executable,
+        "-m",
+        "tests.helpers.killed_map",
+        "messages.tsv",
+        ".",
+        str(KILLS),
+        "14",
+        *words,
+    ]
+    done = subprocess.run(
+        killing,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=1_200,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3_000:]
+    whole, *folders = map(Path, done.stdout.splitlines())
+    table, stored = (here / whole / "rows.csv").read_bytes(), set[int]()
+    assert len(folders) == KILLS and len(table.splitlines()) == ROWS + 1
+    for folder in folders:
+        monkeypatch.chdir(here / folder)
+        runs = list(Path("runs").iterdir())
+        verdict = verify(runs[0])
+        assert verdict.only_unclosed or verdict.ok, verdict
+        assert verdict.events == (runs[0] / "trace.jsonl").read_bytes().count(b"\n")
+        known = json.loads(rlm(*words, "--dry-run", "--json")[1])["stored"]
+        before = server.calls
+        code, _, err = rlm(*words)
+        assert code == 0, err
+        assert Path("rows.csv").read_bytes() == table
+        again = asked_rows(server, before)
+        assert len(again) == len(set(again)) == ROWS - known
+        stored.add(known)
+    assert {0, ROWS} != stored and len(stored) > 2, stored
