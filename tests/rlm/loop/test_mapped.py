@@ -127,7 +127,7 @@ EVERY = {
 
 
 def test_each_kind_of_field_is_read_as_what_it_is(index: Index, tmp_path: Path) -> None:
-    said = [
+    said: list[dict[str, Any]] = [
         {"label": " spam", "day": "2024-02-29", "month": "2024-02", "year": 2024, "sum": "-1.50", "many": 3.0,
          "paid": "yes", "words": "so ‘it’ is"},
         {"label": "HAM", "day": None, "month": None, "year": None, "sum": None, "many": None, "paid": None,
