@@ -42,10 +42,11 @@ ORDER = (
     "estimates",
     "sandbox",
     "audit",
+    "map",
     "models",
 )
 PAID = ("models",)
-ON_ALL_CORES = ("build", "retrieval", "tree", "growth", "reduce", "audit")
+ON_ALL_CORES = ("build", "retrieval", "tree", "growth", "reduce", "audit", "map")
 WHOLE, CORES, MOST_MINUTES = "whole", 2, 40
 HEAD = """\
 # Benchmarks

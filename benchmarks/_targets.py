@@ -79,6 +79,16 @@ TARGETS: Mapping[str, Target] = {
         "audit",
     ),
     "losing": Target("It names how a run lost what it needed: not offered, entered, read or cited", "audit"),
+    # questions that need every row, by a simulated model
+    "map best": Target("Over every row, the map scores best at every length, by a simulated model", "map"),
+    "map cost": Target("And is at most 1.1 times as dear as code that a model writes for itself", "map"),
+    "calibrated": Target("Packs of a calibrated size score more than those of a fixed one", "map"),
+    "map tokens": Target(
+        "Tokens sent are at most 1.15 times those of the text for rows of 25 tokens, 1.05 times for chunks, and calls "
+        "at most 1.05 times what full packing needs",
+        "map",
+    ),
+    "map exact": Target("Whatever fails on the way, every row has its own answer", "map"),
     # on real models
     "models": Target(
         "On real models navigating the tree answers more than one direct call, than retrieval, and than no recursion",

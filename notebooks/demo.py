@@ -31,6 +31,7 @@ QUESTIONS = [
     "How does json.dumps treat NaN and infinity when allow_nan is false?",
     "What does heapq.merge return, and how does bisect.insort keep a list sorted?",
     "What happens in shutil.rmtree when ignore_errors is set?",
+    "How many functions of these modules are deprecated?",
 ]
 
 

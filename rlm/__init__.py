@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from rlm.asking.chat import Chat as Chat, open_chat as open_chat
     from rlm.asking.many import Answers as Answers, Outcome as Outcome, ask_many as ask_many
     from rlm.asking.questions import Question as Question, read_questions as read_questions
+    from rlm.asking.tables import (
+        Table as Table,
+        map_rows as map_rows,
+        map_rows_async as map_rows_async,
+        plan_rows as plan_rows,
+    )
     from rlm.audit.log import TraceError as TraceError
     from rlm.errors import RlmError as RlmError
     from rlm.evaluating.cases import read_cases as read_cases
@@ -21,6 +27,7 @@ if TYPE_CHECKING:
     from rlm.gateway.ledger import Caps as Caps
     from rlm.gateway.types import Usage as Usage
     from rlm.limits import Limits as Limits, Models as Models
+    from rlm.mapping.types import Plan as Plan
     from rlm.sandbox.types import SandboxUnavailable as SandboxUnavailable
 else:  # a type checker would let every name pass
     __all__, __getattr__, __dir__ = lazy(
@@ -33,6 +40,7 @@ else:  # a type checker would let every name pass
             "asking.chat": "Chat open_chat",
             "asking.many": "Answers Outcome ask_many",
             "asking.questions": "Question read_questions",
+            "asking.tables": "Table map_rows map_rows_async plan_rows",
             "audit.log": "TraceError",
             "errors": "RlmError",
             "evaluating.cases": "read_cases",
@@ -42,6 +50,7 @@ else:  # a type checker would let every name pass
             "gateway.ledger": "Caps",
             "gateway.types": "Usage",
             "limits": "Limits Models",
+            "mapping.types": "Plan",
             "sandbox.types": "SandboxUnavailable",
         },
     )

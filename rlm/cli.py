@@ -17,7 +17,7 @@ from rlm.commands.actions import add_memo_option, review_parser, trace_parser
 from rlm.errors import RlmError
 from rlm.evaluating.measures import QUALITIES
 from rlm.gateway.naming import add_file_option, add_model_options
-from rlm.limits import HIT_CHARS, ROUTES, RUNS, Limits, Models
+from rlm.limits import HIT_CHARS, MAP_LIMITS, ROUTES, RUNS, Limits, Models
 from rlm.sandbox.opening import BACKENDS
 
 LIMITS, MODELS = Limits(), Models()
@@ -151,6 +151,7 @@ def _embedder_option(command: argparse.ArgumentParser) -> None:
 
 
 def _limit_options(command: argparse.ArgumentParser) -> None:
+    add_memo_option(command)
     _scope_options(command)
     command.add_argument(
         "--model",
@@ -164,19 +165,10 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
     add_model_options(command)
     _embedder_option(command)
     _cap_options(command)
+    _loop_options(command)
 
 
-def _cap_options(command: argparse.ArgumentParser) -> None:
-    add_memo_option(command)
-    command.add_argument("--max-usd", type=float, metavar="USD", help="hard ceiling on dollars")
-    command.add_argument(
-        "--max-calls",
-        type=int,
-        metavar="N",
-        help="hard ceiling on model calls, the root's and the one kept back for the end included "
-        f"({LIMITS.calls})",
-    )
-    command.add_argument("--max-tokens", type=int, metavar="N", help="hard ceiling on tokens")
+def _loop_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-turns",
         type=int,
@@ -190,16 +182,29 @@ def _cap_options(command: argparse.ArgumentParser) -> None:
         help="what confines the code; never another than this one (%(default)s)",
     )
     command.add_argument(
-        "--timeout", type=float, metavar="S", help=f"wall clock of the run in seconds ({LIMITS.timeout_s:g})"
+        "--depth", type=int, metavar="N", help=f"levels of children with a REPL ({LIMITS.depth})"
+    )
+
+
+def _cap_options(command: argparse.ArgumentParser, limits: Limits = LIMITS) -> None:
+    """The caps of a run. `limits`: those by default; without a cap on calls there is no call of a root either."""
+    counted = f", the root's and the one kept back for the end included ({limits.calls})"
+    command.add_argument("--max-usd", type=float, metavar="USD", help="hard ceiling on dollars")
+    command.add_argument(
+        "--max-calls",
+        type=int,
+        metavar="N",
+        help="hard ceiling on model calls" + (counted if limits.calls else ""),
+    )
+    command.add_argument("--max-tokens", type=int, metavar="N", help="hard ceiling on tokens")
+    command.add_argument(
+        "--timeout", type=float, metavar="S", help=f"wall clock of the run in seconds ({limits.timeout_s:g})"
     )
     command.add_argument(
         "--reply-tokens",
         type=int,
         metavar="N",
         help=f"tokens of one model reply, its reasoning included ({LIMITS.reply_tokens})",
-    )
-    command.add_argument(
-        "--depth", type=int, metavar="N", help=f"levels of children with a REPL ({LIMITS.depth})"
     )
     command.add_argument(
         "--allow-unpriced", action="store_true", help="with --max-usd: call models without a known price too"
@@ -210,7 +215,7 @@ def _cap_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--rpm", type=float, metavar="N", help="requests a minute to each model")
     command.add_argument("--tpm", type=float, metavar="N", help="tokens a minute to each model")
     command.add_argument(
-        "--window", type=int, metavar="N", help="tokens the root model takes, where litellm does not know"
+        "--window", type=int, metavar="N", help="tokens the model takes, where litellm does not know"
     )
 
 
@@ -310,7 +315,7 @@ def _map_parser(commands: Any) -> None:
     table.add_argument(
         "--strong",
         metavar="M",
-        help="all rows are read twice, and this model reads those on which they differ",
+        help="another model: all rows are read twice, and it reads those on which the two readings differ",
     )
     table.add_argument("--pack-tokens", type=int, metavar="N", help="tokens of rows in one prompt (6000)")
     table.add_argument(
@@ -319,7 +324,17 @@ def _map_parser(commands: Any) -> None:
         default="auto",
         help="try out how many rows a prompt may hold until readings fall apart; auto: of many rows (%(default)s)",
     )
-    _limit_options(table)
+    add_memo_option(table)
+    _scope_options(table)
+    table.add_argument(
+        "--model",
+        default=MODELS.child,
+        metavar="M",
+        help="the model that reads, as litellm names it, or by a short name of your own (%(default)s)",
+    )
+    add_model_options(table)
+    _embedder_option(table)
+    _cap_options(table, MAP_LIMITS)
     _account_options(table)
     _runs_option(table)
     table.add_argument("--json", action="store_true", help="print what came of it as JSON")
@@ -391,6 +406,7 @@ def _eval_parser(commands: Any) -> None:
     add_model_options(evaluation, "--models-file")
     _embedder_option(evaluation)
     _cap_options(evaluation)
+    _loop_options(evaluation)
     _account_options(evaluation)
     evaluation.add_argument("--json", action="store_true", help="print the figures as JSON")
 

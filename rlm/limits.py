@@ -82,6 +82,10 @@ class Limits:
             )
 
 
+#: Of a map: as many calls as its rows need, and a day.
+MAP_LIMITS = Limits(calls=None, timeout_s=86_400.0)
+
+
 @dataclass(frozen=True, slots=True)
 class Models:
     """The models of a run, as litellm names them; `named` takes short names.

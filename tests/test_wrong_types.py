@@ -119,6 +119,51 @@ def test_a_question_with_an_argument_of_the_wrong_type_is_one_sentence(
 
 
 @pytest.mark.parametrize(
+    "wrong",
+    [
+        {"index": 123},
+        {"question": None},
+        {"fields": "label=spam"},
+        {"fields": [("label", "number")]},
+        {"fields": {}},
+        {"fields": {1: "number"}},
+        {"fields": {"label": 5}},
+        {"split": 5},
+        {"split": "word"},
+        {"under": 5},
+        {"under": "L9-00009"},
+        {"strong": True},
+        {"strong": "no-such-model"},
+        {"sure": "0.1"},
+        {"sure": 1.5},
+        {"sure": float("nan")},
+        {"pack_tokens": 0},
+        {"pack_tokens": "many"},
+        {"calibrate": "yes"},
+        {"models": "openai/gpt-5-mini"},
+        {"limits": {"usd": 1}},
+        {"limits": rlm.Limits(reply_tokens=5)},
+        {"scope": index_store.Scope("boats.pdf")},
+        {"memo": "no"},
+    ],
+    ids=str,
+)
+def test_a_map_with_an_argument_of_the_wrong_type_is_one_sentence_and_leaves_no_run(
+    index: Index, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    given: dict[str, Any] = {"index": index, "question": "Which?", "fields": {"masts": "number"}} | wrong
+    runs = tmp_path / "runs"
+    for call in (
+        lambda: rlm.map_rows(**given, runs=runs),
+        lambda: run_blocking(rlm.map_rows_async(**given, runs=runs)),
+        lambda: rlm.plan_rows(**given),
+    ):
+        with pytest.raises((rlm.RlmError, index_store.IndexStoreError)) as raised:
+            call()
+        assert "\n" not in str(raised.value) and not runs.exists()
+
+
+@pytest.mark.parametrize(
     ("call", "error"),
     [
         (lambda: rlm.load_schema(None), rlm.RlmError),  # type: ignore[arg-type]

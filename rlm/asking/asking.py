@@ -117,10 +117,10 @@ def ask(
     which chooses. `models`: who answers, as litellm names them; by default rules that need no key. `limits`: hard caps
     on dollars, tokens, calls, turns and time. `demands`: what an answer must satisfy. `scope`: the part of the index
     that the question is about; nothing else is seen or cited. `runs`: the folder in which the run gets a folder for its
-    trace. `watch`: called as `watch(kind, conversation, fields)` with every event as it is recorded. `operator`,
-    `purpose`, `retain`: who asks, for what, and the day until which the run is to be kept, such as "2030-12-31";
-    recorded where they are given. `memo`: sub-calls that were answered before are taken from the store beside the
-    index, and new ones kept there.
+    trace. `watch`: called as `watch(kind, conversation, fields)` with every event as it is recorded, and with
+    `map_progress` of how far a map is. `operator`, `purpose`, `retain`: who asks, for what, and the day until which the
+    run is to be kept, such as "2030-12-31"; recorded where they are given. `memo`: sub-calls that were answered before
+    are taken from the store beside the index, and new ones kept there.
 
     Raises RlmError or IndexStoreError: one sentence.
     """
@@ -177,7 +177,8 @@ async def events(
         async for event in rlm.events("my.index", "Who approves travel?"):
             print(event["kind"])
 
-    The last is {"kind": "result", "conversation": "0", "answer": Answer}. Leaving the iterator early stops the run.
+    How far a map is comes between them as {"kind": "map_progress", ...}, which the trace does not hold. The last is
+    {"kind": "result", "conversation": "0", "answer": Answer}. Leaving the iterator early stops the run.
     """
     queue: asyncio.Queue[dict[str, object]] = asyncio.Queue()
     loop = asyncio.get_running_loop()

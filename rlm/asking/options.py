@@ -25,7 +25,8 @@ class Options:
     "auto" chooses, and the trace says why.
     `models`: who answers. `limits`: limits of a run. `demands`: what an answer must satisfy. `scope`: the part of the
     index that it is about; nothing else is seen or cited. `runs`: the folder in which each run gets a folder for its
-    trace. `watch`: called as `watch(kind, conversation, fields)` with every event as it is recorded.
+    trace. `watch`: called as `watch(kind, conversation, fields)` with every event as it is recorded, and with
+    `map_progress` of how far a map is.
     `operator`, `purpose`, `retain`: who asks, for what, and the day until which the run is to be kept, such as
     "2030-12-31"; each is recorded where it is given, and does nothing else.
     `memo`: sub-calls at temperature 0 that were answered before are taken from the store beside the index, and new ones

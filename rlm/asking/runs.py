@@ -54,7 +54,15 @@ STANDS_ON = (
     "jsonschema",
 )
 #: The packages in which the texts for models are: prompts, refusals, errors of verbs and calls, what a cell prints.
-TEXT_FOLDERS = ("index_store", "rlm/answers", "rlm/gateway", "rlm/loop", "rlm/prompts", "rlm/sandbox")
+TEXT_FOLDERS = (
+    "index_store",
+    "rlm/answers",
+    "rlm/gateway",
+    "rlm/loop",
+    "rlm/mapping",
+    "rlm/prompts",
+    "rlm/sandbox",
+)
 
 
 def ready(index: str | Path | Index, models: Models) -> Index:

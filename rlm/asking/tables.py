@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
-from index_store.arguments import checked
+from index_store.arguments import check_fields, checked
 from index_store.index import Index
 from index_store.rows import SPLITS, Split
 from index_store.terminal import brief
@@ -24,18 +24,21 @@ from rlm.audit.maps import map_in_words
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.errors import GatewayError
-from rlm.gateway.models import price
+from rlm.gateway.gateway import Gateway
+from rlm.gateway.models import check_model, price
 from rlm.gateway.types import Usage
-from rlm.limits import RUNS, Limits, Models, Route
+from rlm.limits import MAP_LIMITS, RUNS, Limits, Models, Route
 from rlm.loop.calls import Calls
 from rlm.loop.cells import record_visit
-from rlm.loop.mapped import Rows, Selected, Stored, figures, map_in, task_of
+from rlm.loop.mapped import Rows, Selected, Stored, TextsOf, figures, map_in, task_of
 from rlm.loop.recording import Unrecorded, Watch, unwatched
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 from rlm.mapping import mapping
 from rlm.mapping.certainty import count_values
-from rlm.mapping.types import Agreement, Count, Kind, Mapped, Plan, Task, Value
+from rlm.mapping.fields import parse_fields
+from rlm.mapping.planning import sizes
+from rlm.mapping.types import Agreement, Count, Kind, Mapped, Plan, Reader, Task, Value
 
 #: The route of a run that is one map, as its trace names it; nobody chooses it for a question.
 ROUTE = cast(Route, "table")
@@ -44,12 +47,19 @@ WHY = "every row is asked"
 COUNTED: tuple[Kind, ...] = ("label", "yes/no", "YYYY", "YYYY-MM")
 
 
+class Unfinished(RlmError):
+    """Time was up before all rows were asked; what was answered is in the store."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What every row is asked for, and which rows. `split`: as `index_store.rows.rows_of`; `under`: only below this
     node. `fields`: what each row is asked for, by name. `strong`: the model that reads where two readings differ;
     `sure`: the share of rows that is read twice. `pack_tokens`: of rows in one prompt; `calibrate`: whether the size of
-    packs is tried out first, None: where there are many."""
+    packs is tried out first, None: where there are many.
+
+    Raises RlmError, in one sentence, for what no row can be asked.
+    """
 
     question: str
     fields: Mapping[str, Json]
@@ -61,12 +71,31 @@ class Asked:
     calibrate: bool | None = None
 
     def __post_init__(self) -> None:
+        check_fields(self, RlmError)
+        check_text(self.question, "question")
         if self.split not in SPLITS:
             raise RlmError(f"split is {brief(self.split)}; give one of {', '.join(SPLITS)}")
+        Task(
+            self.question, parse_fields(self.fields), Reader(""), sure=self.sure, pack_tokens=self.pack_tokens
+        )
 
     def as_json(self) -> dict[str, Json]:
-        """As the first event of a trace has it."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """As the first event of a trace has it: with the fields in pairs, as a trace sorts the names of an object, and
+        a model is asked for them in their order."""
+        told = {name: value for name, value in asdict(self).items() if value is not None}
+        return told | {"fields": [list(pair) for pair in self.fields.items()]}
+
+
+def in_order(told: Mapping[str, Json]) -> dict[str, Json]:
+    """What an `Asked` is made of, by what the first event of a trace has of it. Raises RlmError."""
+    pairs = told.get("fields") if isinstance(told, Mapping) else None
+    if not isinstance(pairs, list) or not all(isinstance(pair, list) and len(pair) == 2 for pair in pairs):
+        raise RlmError(
+            f"the trace opens with fields that are {brief(pairs)}, and no pairs of a name and a kind"
+        )
+    if not all(isinstance(name, str) for name, _ in pairs):
+        raise RlmError("the trace opens with fields that have no names")
+    return {**told, "fields": dict(pairs)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +118,11 @@ class Table:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """What a row may have, in order."""
+        return ["row", "doc", "start", "end", *(field.name for field in self.mapped.fields), "error"]
 
     def __iter__(self) -> Iterator[dict[str, Json]]:
         return (self.row(number) for number in range(len(self)))
@@ -162,7 +196,7 @@ def map_rows(
     pack_tokens: int | None = None,
     calibrate: bool | None = None,
     models: Models = Models(),
-    limits: Limits = Limits(calls=None, timeout_s=86_400.0),
+    limits: Limits = MAP_LIMITS,
     scope: Scope = Scope(),
     runs: str | Path = RUNS,
     watch: Watch = unwatched,
@@ -176,28 +210,114 @@ def map_rows(
     `fields`: what each row is asked for: a list of labels, "YYYY-MM-DD", "YYYY-MM", "YYYY", "number", "integer",
     "yes/no" or "text". `split`: what a row is: "document", "section", "chunk", "line" or "record"; `under`: only those
     below this node. `strong`: a model that reads the rows on which two readings differ; `sure`: the share of rows that
-    is read twice. `models`: the child model reads. `limits`: hard caps; what they left unanswered says so, and the same
-    call goes on from there. The others are as for `ask`. `memo`: rows that were answered before are not asked again.
+    is read twice. `pack_tokens`: of rows in one prompt; `calibrate`: whether the size of prompts is tried out first,
+    None: where there are many rows. `models`: the child model reads. `limits`: hard caps; what they left unanswered
+    says so, and the same call goes on from there. The others are as for `ask`. `memo`: rows that were answered before
+    are not asked again.
 
     Raises RlmError or IndexStoreError: one sentence.
     """
     asked = Asked(question, fields, split, under, strong, sure, pack_tokens, calibrate)
     options = Options("auto", models, limits, Demands(), scope, runs, watch, operator, purpose, retain, memo)
-    check_text(question, "question")
     return run_blocking(map_opened(ready(index, models), asked, options))
+
+
+@checked(RlmError)
+async def map_rows_async(
+    index: str | Path | Index,
+    question: str,
+    fields: Mapping[str, Json],
+    *,
+    split: Split = "record",
+    under: str | None = None,
+    strong: str | None = None,
+    sure: float = 0.0,
+    pack_tokens: int | None = None,
+    calibrate: bool | None = None,
+    models: Models = Models(),
+    limits: Limits = MAP_LIMITS,
+    scope: Scope = Scope(),
+    runs: str | Path = RUNS,
+    watch: Watch = unwatched,
+    operator: str = "",
+    purpose: str = "",
+    retain: str = "",
+    memo: bool = True,
+) -> Table:
+    """As `map_rows`, inside an event loop.
+
+    When cancelled, it stops everything it has started and closes its trace; what was answered is in the store.
+    """
+    asked = Asked(question, fields, split, under, strong, sure, pack_tokens, calibrate)
+    options = Options("auto", models, limits, Demands(), scope, runs, watch, operator, purpose, retain, memo)
+    return await map_opened(ready(index, models), asked, options)
+
+
+@checked(RlmError)
+def plan_rows(
+    index: str | Path | Index,
+    question: str,
+    fields: Mapping[str, Json],
+    *,
+    split: Split = "record",
+    under: str | None = None,
+    strong: str | None = None,
+    sure: float = 0.0,
+    pack_tokens: int | None = None,
+    calibrate: bool | None = None,
+    models: Models = Models(),
+    limits: Limits = MAP_LIMITS,
+    scope: Scope = Scope(),
+    memo: bool = True,
+) -> Plan:
+    """What `map_rows` will take with the same arguments: calls, tokens and dollars; nothing is asked or recorded.
+
+    Raises as `map_rows` does.
+    """
+    asked = Asked(question, fields, split, under, strong, sure, pack_tokens, calibrate)
+    options = Options(models=models, limits=limits, scope=scope, memo=memo)
+    return plan_opened(ready(index, models), asked, options)
 
 
 async def map_opened(index: Index, asked: Asked, options: Options, folder: Path | None = None) -> Table:
     """As `map_rows`, for an index that `ready` has opened. `folder`: of the run, where it was made before."""
     async with gateway_for(options.limits) as gateway:
-        view = View(index, scope=options.scope)
+        _prepared(_unrecorded(index, options, gateway), asked)  # what cannot be asked leaves no run behind
         folder = folder or new_folder(Path(options.runs), asked.question)
         with Trace.open(folder) as trace:
+            view = View(index, scope=options.scope)
             run = new_run(view, options, gateway, trace, asyncio.get_running_loop())
             tabled = await concluded_table(run, asked, options)
             if tabled.conclusion.stop == "failed":
                 raise RlmError(f"{tabled.conclusion.error} (trace: {folder})")
             return _table(run, tabled, folder, trace.head)
+
+
+def plan_opened(index: Index, asked: Asked, options: Options) -> Plan:
+    """What the map of `map_opened` will take, before anything is asked; nothing is recorded."""
+
+    async def planned() -> Plan:
+        async with gateway_for(options.limits) as gateway:
+            calls, rows, task = _prepared(_unrecorded(index, options, gateway), asked)
+            return await mapping.plan(task, TextsOf(rows), Stored(calls.run, "0"))
+
+    return run_blocking(planned())
+
+
+def _unrecorded(index: Index, options: Options, gateway: Gateway) -> Run:
+    view, unheard = View(index, scope=options.scope), replace(options, watch=unwatched)
+    return new_run(view, unheard, gateway, Unrecorded(), asyncio.get_running_loop())
+
+
+def _prepared(run: Run, asked: Asked) -> tuple[Calls, Selected, Task]:
+    """What a map is made of, once every model can be asked. Raises RlmError where nothing can be asked."""
+    if asked.strong is not None:
+        check_model(asked.strong)
+    calls = _calls(run)
+    rows, task = rows_asked(calls.verbs, asked), _task(run, asked)
+    for reader in filter(None, (task.reader, task.strong)):
+        sizes(task, reader)
+    return calls, rows, task
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,9 +332,9 @@ class Tabled:
 def _table(run: Run, tabled: Tabled, folder: Path, head: str) -> Table:
     c = tabled.conclusion
     if tabled.rows is None or tabled.mapped is None:
-        raise RlmError(
-            f"stopped by {c.stop} before all rows were asked; what was answered is in the store, and the same command "
-            f"goes on from there (trace: {folder})"
+        kept = "; what was answered is in the store, and the same command goes on from there"
+        raise Unfinished(
+            f"stopped by {c.stop} before all rows were asked{kept if run.budget.memo else ''} (trace: {folder})"
         )
     priced = price(run.models.child, 1, 1) is not None
     return Table(tabled.rows, tabled.mapped, c.stop, c.error, run.budget.ledger.spent, folder, head, priced)
@@ -268,23 +388,8 @@ def rows_asked(verbs: Verbs, asked: Asked) -> Selected:
     given = verbs.serve("rows", [asked.split], {} if asked.under is None else {"under": asked.under})
     rows = Selected(verbs.selected(given))
     if not len(rows):
-        raise RlmError(f"there are no rows by {asked.split}; give another --split")
+        raise RlmError(f"there is no row by {asked.split}; take another split, or more documents than these")
     return rows
-
-
-def plan_opened(index: Index, asked: Asked, options: Options) -> Plan:
-    """What the map of `map_opened` will take, before anything is asked; nothing is recorded."""
-
-    async def planned() -> Plan:
-        async with gateway_for(options.limits) as gateway:
-            view = View(index, scope=options.scope)
-            run = new_run(view, options, gateway, Unrecorded(), asyncio.get_running_loop())
-            calls = _calls(run)
-            rows = rows_asked(calls.verbs, asked)
-            texts = [rows.text(row) for row in range(len(rows))]
-            return await mapping.plan(_task(run, asked), texts, Stored(run, "0"))
-
-    return run_blocking(planned())
 
 
 def _task(run: Run, asked: Asked) -> Task:

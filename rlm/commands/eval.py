@@ -42,7 +42,6 @@ def compare(args: argparse.Namespace) -> int:
         args.at_once,
         args.by,
         **account_of(args),
-        memo=not args.no_memo,
     )
     folder = Path(args.output or f"{Path(args.questions[0]).stem}.eval")
     opened = open_any(args.index, args.embedder)

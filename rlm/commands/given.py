@@ -12,10 +12,9 @@ from rlm.asking.questions import STANDARD_INPUT, Question, check_text, read_ques
 from rlm.errors import RlmError
 from rlm.gateway.models import give_price
 from rlm.gateway.naming import Named, named_by
-from rlm.limits import MOST, Limits, Models
+from rlm.limits import MAP_LIMITS, MOST, Limits, Models
 
 EACH = ("usd", "tokens", "calls")
-A_DAY = 86_400.0  # in seconds
 #: The limit that each option of the command line sets.
 _LIMITS = {
     "max_usd": "usd",
@@ -54,11 +53,19 @@ def given_by(args: argparse.Namespace) -> Given:
     scope, limits = scope_of(args), limits_of(args)
     if args.command != "shell":
         _check_a_call_fits(args)
-    models, window = named_models(args, args.model, args.child_model)
+    models, window = named_models(args, *_names(args))
     schema = None if getattr(args, "schema", None) is None else load_schema(args.schema)
     check_schema(models, schema)
     limits = limits if limits.window else replace(limits, window=window)
     return Given(models, limits, scope, schema, _questions(args) if asks else ())
+
+
+def _names(args: argparse.Namespace) -> tuple[str, str | None]:
+    """What a command line calls the root model and the child. In a map the child reads, and the root is the strong one,
+    where there is one."""
+    return (
+        (args.strong or args.model, args.model) if args.command == "map" else (args.model, args.child_model)
+    )
 
 
 def scope_of(args: argparse.Namespace) -> Scope:
@@ -147,6 +154,4 @@ def limits_of(args: argparse.Namespace) -> Limits:
     limits = {name: value for name, value in values.items() if value is not None}
     if getattr(args, "questions", None) is not None:
         limits.setdefault("calls", None)  # without a cap on all together, each question has its own
-    if args.command == "map":  # as many calls as its rows need, and as much time
-        limits = {"calls": None, "timeout_s": A_DAY} | limits
-    return Limits(**limits)
+    return replace(MAP_LIMITS if args.command == "map" else Limits(), **limits)

@@ -1,24 +1,32 @@
 """Show a run while it goes on: a line for each event that matters, and at a terminal its present state."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any, TextIO
+from typing import Any, TextIO, TypeAlias
 
-from index_store.terminal import count, one_line, say, spelled, styled
+from index_store.terminal import count, one_line, percent, say, spelled, styled
 from rlm.audit.attempts import attempts_in_words, failure_in_words, is_plain
-from rlm.audit.maps import map_in_words
+from rlm.audit.maps import OF_A_MAP, VERBS, map_in_words
 from rlm.audit.timeline import BY_THE_RUN, plan_in_words, reduced_in_words, rejection
 from rlm.gateway.types import Usage
-from rlm.loop.recording import Watch, unwatched
+from rlm.loop.recording import PROGRESS, Watch, unwatched
 
 Json = Any
 
 
+#: What the map or reduction of a conversation was last heard to be: the fields of PROGRESS; empty before the first.
+Told: TypeAlias = Mapping[str, Json]
+
+
 @dataclass(frozen=True, slots=True)
 class Now:
-    """The state of a run: the root's turn, the branch last entered, model calls under way, and the usage so far."""
+    """The state of a run: the root's turn, the branch last entered, model calls under way, and the usage so far.
+
+    `tables`: of each conversation in which a map or a reduction is under way, what it was last told of; `since`: calls
+    that such a conversation has ended since then, and their dollars.
+    """
 
     turn: int = 0
     branch: str = ""
@@ -26,6 +34,8 @@ class Now:
     calls: int = 0
     tokens: int = 0
     usd: float = 0.0
+    tables: Mapping[str, Told] = field(default_factory=dict)
+    since: Mapping[str, tuple[int, float]] = field(default_factory=dict)
 
     def after(self, kind: str, conversation: str, fields: dict[str, Json]) -> "Now":
         """The state after one more event."""
@@ -40,15 +50,57 @@ class Now:
                 calls=self.calls + used["calls"],
                 tokens=self.tokens + used["prompt_tokens"] + used["completion_tokens"],
                 usd=self.usd + used["usd"],
+                since=self._since(conversation, used["usd"]),
             )
+        if kind in ("map_called", "reduce_called", PROGRESS):
+            told = fields if kind == PROGRESS else {}
+            since = {**self.since, conversation: (0, 0.0)}
+            return replace(self, tables={**self.tables, conversation: told}, since=since)
+        if kind in ("map_returned", "reduce_returned", "code_run") and conversation in self.tables:
+            # A cell that was killed takes its map with it.
+            left = {name: told for name, told in self.tables.items() if name != conversation}
+            return replace(self, tables=left)
         return replace(self, branch=_branch(fields) or self.branch) if kind == "visited" else self
+
+    def _since(self, conversation: str, usd: float) -> Mapping[str, tuple[int, float]]:
+        caller = self.caller(conversation)
+        if not caller:
+            return self.since
+        calls, spent = self.since[caller]
+        return {**self.since, caller: (calls + 1, spent + usd)}
+
+    def caller(self, conversation: str) -> str:
+        """The conversation whose map or reduction this one is a call of; '' where it is none."""
+        above = conversation.rpartition(".")[0]
+        return above if above in self.tables else ""
 
     def line(self) -> str:
         """The state in a line."""
-        where = f"  in {self.branch}" if self.branch else ""
-        flying = f"  {self.in_flight} in flight"
+        maps = [_far(told, *self.since[name]) for name, told in self.tables.items() if told]
+        flying = f"{self.in_flight} in flight"
         used = f"{count(self.calls, 'call')}, {count(self.tokens, 'token')}, ${self.usd:.4f}"
-        return f"turn {self.turn}{where}{flying}  {used}"
+        at = [f"turn {self.turn}"] if self.turn or not maps else []
+        where = [f"in {self.branch}"] if self.branch and not maps else []
+        return "  ".join([*maps, *at, *where, flying, used])
+
+
+def _far(told: Told, calls: int = 0, usd: float = 0.0) -> str:
+    """How far a map is. `calls`, `usd`: of those that have ended since it was told."""
+    parts = [f"{told['done']:,} of {count(told['rows'], 'row')}"]
+    parts += [f"{told[name]:,} {words}" for name, words in OF_A_MAP.items() if told[name]]
+    if told["agreement"]:
+        shares = [one["share"] for one in told["agreement"].values()]
+        parts.append(f"two readings agree in {percent(min(shares))}")
+    parts.append(
+        f"{told['calls'] + calls:,} of {count(told['calls'] + max(calls, told['calls_to_come']), 'call')}"
+    )
+    parts.append(f"${told['usd'] + usd:.4f}")
+    if told["usd_to_come"] is None:
+        parts.append("price not known")
+    elif told["calls_to_come"] > calls:
+        left = told["usd_to_come"] * (1 - calls / told["calls_to_come"])
+        parts.append(f"about ${left:.4f} to come")
+    return ", ".join(parts)
 
 
 def _branch(fields: dict[str, Json]) -> str:
@@ -69,42 +121,70 @@ def live(out: TextIO, *, quiet: bool = False) -> Iterator[Watch]:
         yield unwatched
         return
     if not out.isatty():
-        folded = Fold()
-        yield lines(out, folded)
-        for line in folded.end():
+        told = Lines()
+        yield lines(out, told)
+        for line in told.fold.end():
             say(spelled(line), file=out, flush=True)
         return
     from rich.console import Console
     from rich.live import Live
 
-    console, now, lock, fold = Console(file=out, highlight=False), Now(), threading.Lock(), Fold()
+    console, lock, told = Console(file=out, highlight=False), threading.Lock(), Lines()
     with Live(styled(""), console=console, transient=True, refresh_per_second=8) as view:
 
         def watch(kind: str, conversation: str, fields: dict[str, Json]) -> None:
-            nonlocal now
             with lock:  # cells run in threads of their own
-                now = now.after(kind, conversation, fields)
-                for line in fold.after(kind, line_of(kind, conversation, fields)):
+                shown = told.after(kind, conversation, fields)
+                for line in shown if kind != PROGRESS else ():  # which the state tells
                     console.print(styled(line), soft_wrap=True)
-                view.update(styled(now.line(), style="dim", no_wrap=True, overflow="ellipsis"))
+                view.update(styled(told.now.line(), style="dim", no_wrap=True, overflow="ellipsis"))
 
         try:
             yield watch
         finally:
-            for line in fold.end():
+            for line in told.fold.end():
                 console.print(styled(line), soft_wrap=True)
 
 
-def lines(out: TextIO, fold: "Fold | None" = None) -> Watch:
-    """A watch that writes a line for each event to `out`. `fold`: folds lines that repeat; else one of its own."""
-    folded, lock = fold or Fold(), threading.Lock()
+def lines(out: TextIO, told: "Lines | None" = None) -> Watch:
+    """A watch that writes a line for each event to `out`. `told`: what it told before; else nothing."""
+    so_far, lock = told or Lines(), threading.Lock()
 
     def watch(kind: str, conversation: str, fields: dict[str, Json]) -> None:
         with lock:
-            for line in folded.after(kind, line_of(kind, conversation, fields)):
+            for line in so_far.after(kind, conversation, fields):
                 say(spelled(line), file=out, flush=True)
 
     return watch
+
+
+@dataclass(slots=True)
+class Lines:
+    """The lines of a run as its events come, and its state after the last."""
+
+    now: Now = field(default_factory=Now)
+    fold: "Fold" = field(default_factory=lambda: Fold())
+
+    def after(self, kind: str, conversation: str, fields: dict[str, Json]) -> list[str]:
+        """The lines to show after one more event.
+
+        A call of a map or a reduction is not shown: of such there may be thousands. One that failed is, without its
+        number, so that those that failed alike are folded.
+        """
+        before, self.now = self.now, self.now.after(kind, conversation, fields)
+        if kind == PROGRESS:
+            return self._far(before.tables.get(conversation, {}), conversation, fields)
+        if caller := before.caller(conversation):
+            return self.fold.after(kind, line_of(kind, caller, fields)) if kind == "model_failed" else []
+        if kind == "child_called" and fields["verb"] in VERBS:
+            return []  # PROGRESS tells of it
+        return self.fold.after(kind, line_of(kind, conversation, fields))
+
+    def _far(self, before: Told, conversation: str, fields: dict[str, Json]) -> list[str]:
+        """How far a map is, where it has gone on."""
+        if before and before["calls"] == fields["calls"]:
+            return []
+        return self.fold.after(PROGRESS, _of_child(conversation, f"    {_far(fields)}"))
 
 
 @dataclass(slots=True)
@@ -146,6 +226,10 @@ def line_of(kind: str, conversation: str, fields: dict[str, Json]) -> str:
     is_rejected = kind == "code_scanned" and fields["verdict"] == "rejected"
     line = LINES[kind](fields) if kind in LINES else ""
     line = f"  cell {fields['cell']}: rejected, {rejection(fields)}" if is_rejected else line
+    return _of_child(conversation, line)
+
+
+def _of_child(conversation: str, line: str) -> str:
     child = conversation.partition(".")[2]
     return f"{'  ' * conversation.count('.')}[{child}] {line}" if line and child else line
 

@@ -5,7 +5,7 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from index_store.files import replace_file
@@ -13,7 +13,7 @@ from index_store.index import open_any
 from index_store.terminal import brief, count, one_line, print_json, say, spelled
 from index_store.types import Json
 from rlm.asking.runs import early_folder, ready
-from rlm.asking.tables import Asked, Table, map_opened, plan_opened
+from rlm.asking.tables import Asked, Table, Unfinished, map_opened, plan_opened
 from rlm.audit.maps import map_in_words
 from rlm.commands.answers import UNFINISHED
 from rlm.commands.given import typed_text
@@ -21,27 +21,35 @@ from rlm.commands.live import live
 from rlm.commands.options import options_of
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
-from rlm.gateway.models import price
 from rlm.loop.mapped import figures
-from rlm.mapping.fields import parse_fields
-from rlm.mapping.types import KINDS, Count, Plan, Stage, Value
+from rlm.mapping.types import KINDS, Count, Plan, Value
 
+#: What a field may be beside labels.
+SPECS = KINDS[1:]
 #: Values of a field that are printed, most frequent first.
 VALUES = 12
 
 
 def table(args: argparse.Namespace) -> int:
     """Ask every row, write the table, say what came of it. Returns the exit code."""
-    asked = asked_by(args)
-    output = None if args.output is None else Path(args.output)
-    if output is not None and output.suffix not in (".csv", ".jsonl"):
-        raise RlmError(f"the table goes to {spelled(args.output)}; name a file that ends with .csv or .jsonl")
+    asked, output = asked_by(args), _output(args)
     if args.dry_run:
         return _priced(args, asked)
-    with live(sys.stderr, quiet=args.quiet) as watch, early_folder(Path(args.runs), asked.question) as folder:
-        options = options_of(args, args.given, watch)
-        opened = ready(open_any(args.index, args.embedder), options.models)
-        tabled = run_blocking(map_opened(opened, asked, options, folder))
+    try:
+        with (
+            live(sys.stderr, quiet=args.quiet) as watch,
+            early_folder(Path(args.runs), asked.question) as folder,
+        ):
+            options = options_of(args, args.given, watch)
+            opened = ready(open_any(args.index, args.embedder), options.models)
+            tabled = run_blocking(map_opened(opened, asked, options, folder))
+    except Unfinished as e:
+        say(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
+        return UNFINISHED
+    except KeyboardInterrupt:
+        if not args.no_memo:
+            say("what was answered is kept; the same command goes on from there", file=sys.stderr)
+        raise
     written = as_csv(tabled) if output is None or output.suffix == ".csv" else as_jsonl(tabled)
     if output is not None:
         replace_file(output, written.encode("utf-8", "replace"))
@@ -54,19 +62,40 @@ def table(args: argparse.Namespace) -> int:
     return UNFINISHED if tabled.failed else 0
 
 
+def _output(args: argparse.Namespace) -> Path | None:
+    """Where the table goes; None for standard output. Raises RlmError where it cannot go there: looked at before
+    anything is paid for."""
+    if args.output is None:
+        return None
+    path, shown = Path(args.output), spelled(args.output)
+    if path.suffix not in (".csv", ".jsonl"):
+        raise RlmError(f"the table goes to {shown}; name a file that ends with .csv or .jsonl")
+    if path.is_dir():
+        raise RlmError(f"the table goes to {shown}, which is a folder; name a file in it")
+    if not path.parent.is_dir():
+        raise RlmError(f"the table goes to {shown}, and there is no such folder; make it, or name another")
+    for read in filter(None, (args.index, args.fields)):
+        if path.exists() and Path(read).exists() and path.samefile(read):
+            raise RlmError(f"the table goes to {shown}, which is what is read; name another file")
+    return path
+
+
 def asked_by(args: argparse.Namespace) -> Asked:
     """What a command line asks of each row. Raises RlmError for what cannot be asked."""
-    fields = fields_by(args.fields, args.field)
-    parse_fields(fields)
-    question = typed_text(args.question, "question")
-    calibrate = {"auto": None, "yes": True, "no": False}[args.calibrate]
     return Asked(
-        question, fields, args.split, args.under, args.strong, args.sure, args.pack_tokens, calibrate
+        typed_text(args.question, "question"),
+        fields_by(args.fields, args.field),
+        args.split,
+        args.under,
+        args.given.models.root if args.strong else None,
+        args.sure,
+        args.pack_tokens,
+        {"auto": None, "yes": True, "no": False}[args.calibrate],
     )
 
 
 def fields_by(file: str | None, single: Sequence[str]) -> dict[str, Json]:
-    """The fields of a JSON file, and those of `--field NAME=SPEC`, whose spec is one of KINDS or labels with bars
+    """The fields of a JSON file, and those of `--field NAME=SPEC`, whose spec is one of SPECS or labels with bars
     between them. Raises RlmError."""
     given = {} if file is None else _fields_in(file)
     for pair in single:
@@ -75,7 +104,11 @@ def fields_by(file: str | None, single: Sequence[str]) -> dict[str, Json]:
             raise RlmError(
                 f"--field is {brief(pair)}; write it as NAME=SPEC, such as amount=number or label=spam|ham"
             )
-        given[name] = spec if spec in KINDS else [label.strip() for label in spec.split("|")]
+        if spec not in SPECS and "|" not in spec:  # a word typed wrong would be the one label that there is
+            raise RlmError(
+                f"--field is {brief(pair)}; give labels with bars between them, or one of {', '.join(SPECS)}"
+            )
+        given[name] = spec if spec in SPECS else [label.strip() for label in spec.split("|")]
     if not given:
         raise RlmError("say what each row is asked for: --field label='spam|ham', or --fields FILE")
     return given
@@ -98,14 +131,12 @@ def _fields_in(file: str) -> dict[str, Json]:
 # -- the table ---------------------------------------------------------------------------------------------
 
 
-def as_csv(rows: Iterable[Mapping[str, Json]] | Table) -> str:
+def as_csv(table: Table) -> str:
     """A table as CSV: where each row stands, its fields, and why it has no answer."""
-    listed = list(rows)
-    names = list(dict.fromkeys(name for row in listed for name in row if name != "error"))
     out = io.StringIO()
-    writer = csv.DictWriter(out, [*names, "error"], restval="", lineterminator="\n")
+    writer = csv.DictWriter(out, table.columns, restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in listed)
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in table)
     return out.getvalue()
 
 
@@ -113,14 +144,17 @@ def _cell(value: Json) -> Json:
     """A value as a cell: true and false in JSON's words, and no text that a spreadsheet would run."""
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r"):
-        return "'" + value
-    return value
+    if not isinstance(value, str):
+        return value
+    words = value.replace("\r\n", "\n").replace(
+        "\r", "\n"
+    )  # a \r alone would stand outside of quotation marks
+    return f"'{words}" if words[:1] in ("=", "+", "-", "@", "\t") else words
 
 
-def as_jsonl(rows: Iterable[Mapping[str, Json]] | Table) -> str:
+def as_jsonl(table: Table) -> str:
     """A table as JSON, a line for each row."""
-    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in table)
 
 
 def _summary(table: Table, output: str | None) -> Iterable[str]:
@@ -172,8 +206,8 @@ def plan_json(plan: Plan) -> dict[str, Json]:
             "text_tokens": stage.text_tokens,
             "prompt_tokens": stage.prompt_tokens,
             "reply_tokens": stage.reply_tokens,
-            "usd": _usd(stage, stage.reply_tokens),
-            "most_usd": _usd(stage, stage.most_reply_tokens),
+            "usd": stage.usd,
+            "most_usd": stage.most_usd,
         }
         for stage in plan.stages
     ]
@@ -182,12 +216,10 @@ def plan_json(plan: Plan) -> dict[str, Json]:
         "distinct": plan.distinct,
         "stored": plan.stored,
         "calls": plan.calls,
+        "usd": plan.usd,
+        "most_usd": plan.most_usd,
         "stages": stages,
     }
-
-
-def _usd(stage: Stage, reply_tokens: int) -> float | None:
-    return price(stage.model, stage.prompt_tokens, reply_tokens)
 
 
 def _planned(plan: Plan) -> Iterable[str]:
@@ -195,7 +227,7 @@ def _planned(plan: Plan) -> Iterable[str]:
     stored = f", {plan.stored:,} in the store" if plan.stored else ""
     yield f"{count(plan.rows, 'row')}{same}{stored}: {count(plan.calls, 'call')}, if none has to be repeated"
     for stage in plan.stages:
-        usd, most = _usd(stage, stage.reply_tokens), _usd(stage, stage.most_reply_tokens)
+        usd, most = stage.usd, stage.most_usd
         cost = "price not known" if usd is None or most is None else f"about ${usd:.4f}, at most ${most:.4f}"
         yield (
             f"  {stage.turn} reading, {stage.model}: {count(stage.rows, 'row')}, {count(stage.calls, 'call')}, "

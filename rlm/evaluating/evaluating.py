@@ -50,8 +50,8 @@ class Grid:
     The caps of `limits` hold for all together, those of `each` for each question by each system. `judge`: the model
     that judges citations, None for none; `judge_options`: sent with its calls. `at_once`: runs at a time. `by`: the
     quality by which a question is won or lost, of the names in `measures.QUALITIES`; by default the first of f1, cited
-    and alce_recall that the cases can have, and None where that is none of them. `operator`, `purpose`, `retain`,
-    `memo`: as of `rlm.ask`; with it a sub-call that another system has made costs nothing.
+    and alce_recall that the cases can have, and None where that is none of them. `operator`, `purpose`, `retain`:
+    as of `rlm.ask`. The store of answers is left alone: costs would not compare.
 
     Raises RlmError, one sentence, for what cannot be evaluated.
     """
@@ -68,7 +68,6 @@ class Grid:
     operator: str = ""
     purpose: str = ""
     retain: str = ""
-    memo: bool = True
 
     def __post_init__(self) -> None:
         check_fields(self, RlmError)
@@ -202,7 +201,7 @@ def _to_ask(grid: Grid, evaluation: Evaluation, limits: Limits) -> Iterator[tupl
                     operator=grid.operator,
                     purpose=grid.purpose,
                     retain=grid.retain,
-                    memo=grid.memo,
+                    memo=False,  # or a later system would get for nothing what an earlier one had paid
                 )
                 yield system, Job(case.question, options, evaluation.next_place(system, case))
 

@@ -5,19 +5,20 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import astuple, dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from dataclasses import asdict, astuple, dataclass, field
+from typing import Any, Protocol, TypeVar, overload
 
 import index_store.rows
 from index_store.terminal import brief
 from index_store.types import Json, Span
 from rlm.audit.kinds import MapCalled, MapReturned, RowsAnswered, RowsRecalled
 from rlm.gateway.blocks import block_name
-from rlm.gateway.errors import OverBudget
-from rlm.gateway.models import addresses, window
+from rlm.gateway.errors import GatewayError, OverBudget
+from rlm.gateway.models import addresses, price, window
 from rlm.gateway.offline import PREFIX
-from rlm.gateway.types import Reply
+from rlm.gateway.types import Reply, Usage
 from rlm.loop.checks import Refused
+from rlm.loop.recording import PROGRESS
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 from rlm.mapping import mapping
@@ -40,9 +41,6 @@ from rlm.mapping.types import (
 from rlm.mapping.wording import row_record, text_digest
 from rlm.prompts import refusals
 
-if TYPE_CHECKING:
-    from rlm.loop.calls import Calls
-
 #: Rows in one event of answers.
 TOLD_ROWS = 1_000
 #: Rows that a cell maps at once: a frame to its worker holds so many values and no more.
@@ -51,8 +49,25 @@ MAP_ROWS = 50_000
 NODE = re.compile(r"L\d+-\d+(?:\.\.L\d+-\d+)?", re.ASCII)
 #: The field by which a filter asks of each row whether its condition holds.
 HOLDS = "holds"
-#: The share of a model's window that the rows of a pack may fill, where it is small.
-OF_WINDOW = 0.4
+
+
+class Caller(Protocol):
+    """What a map or a reduction needs of the calls of its conversation; see `rlm.loop.calls.Calls`."""
+
+    run: Run
+    conversation: str
+    told: list[str]
+
+    def cell(self) -> int:
+        """The number of the current cell."""
+
+    async def ask_packs(
+        self, verb: str, prompts: Sequence[Prompt], /
+    ) -> list[tuple[str, Reply | GatewayError]]:
+        """The reply to each prompt, with the conversation that asked it."""
+
+    def afford(self, worsts: Sequence[Usage], /) -> None:
+        """Raise OverBudget where not all of so many calls fit."""
 
 
 class Rows(Protocol):
@@ -137,6 +152,27 @@ class Texts:
         return self.texts[row]
 
 
+@dataclass(frozen=True, slots=True)
+class TextsOf(Sequence[str]):
+    """The texts of rows, each read when it is looked at: a list of all would be the corpus once more."""
+
+    rows: Rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, key: int) -> str: ...
+    @overload
+    def __getitem__(self, key: slice) -> list[str]: ...
+    def __getitem__(self, key: int | slice) -> str | list[str]:
+        if isinstance(key, slice):
+            return [self.rows.text(row) for row in range(*key.indices(len(self)))]
+        if not -len(self) <= key < len(self):
+            raise IndexError(key)
+        return self.rows.text(key % len(self))
+
+
 def rows_given(verbs: Verbs, rows: Json) -> Rows:
     """The rows that a cell gives: what `context.rows` gave it or a part of that, a list of such rows or of nodes, or a
     list of texts. Raises Refused."""
@@ -173,24 +209,19 @@ def task_of(
     calibrate: bool | None = None,
 ) -> Task:
     """The task of a map in a run. Raises MappingError for what cannot be asked."""
-    seen = window(model)
-    readers = [None if one is None else Reader(one, _identity(run, one)) for one in (model, strong)]
-    reader, other = readers
+    reader, other = (None if one is None else Reader(one, _identity(run, one)) for one in (model, strong))
     assert reader is not None
-    most = run.limits.reply_tokens
-    task = Task(
+    return Task(
         question,
         parse_fields(fields),
         reader,
         other,
         sure,
-        reply_tokens=most,
-        window=seen,
+        pack_tokens,
+        run.limits.reply_tokens,
+        window(model),
         calibrate=calibrate,
     )
-    if pack_tokens is not None:
-        return replace(task, pack_tokens=pack_tokens)
-    return task if seen is None else replace(task, pack_tokens=min(task.pack_tokens, int(seen * OF_WINDOW)))
 
 
 def _identity(run: Run, model: str) -> str:
@@ -204,7 +235,7 @@ class Calling:
     """The prompts of one map or reduction, as calls of a conversation. `ids`: of the conversations that made them;
     `is_over`: a cap was met."""
 
-    of: "Calls"
+    of: Caller
     verb: str
     ids: list[str] = field(default_factory=list)
     is_over: bool = False
@@ -223,6 +254,16 @@ class Calling:
         self.ids += [call for call, _ in replies]
         self.is_over |= any(isinstance(reply, OverBudget) for _, reply in replies)
         return [_reading(call, reply) for call, reply in replies]
+
+    def tell(self, progress: Progress) -> None:
+        """Tell whoever watches the run how far its map is, what it cost so far, and what is to come."""
+        run, to_come = self.of.run, 0.0 if not progress.calls_to_come else _usd_to_come(progress)
+        fields = asdict(progress) | {"usd": run.budget.used(self.ids).usd, "usd_to_come": to_come}
+        run.journal.tell(self.of.conversation, PROGRESS, fields)
+
+
+def _usd_to_come(progress: Progress) -> float | None:
+    return price(progress.model, progress.prompt_tokens_to_come, progress.reply_tokens_to_come)
 
 
 def _reading(call: str, reply: Reply | Exception) -> Reading:
@@ -267,10 +308,10 @@ class Ran:
     stop: str
 
 
-async def map_in(calls: "Calls", verb: str, task: Task, rows: Rows) -> Ran:
+async def map_in(calls: Caller, verb: str, task: Task, rows: Rows) -> Ran:
     """Map a task over rows, recorded in the conversation that calls it."""
-    run, name, began = calls.run, calls.conversation, time.monotonic()
-    texts = [rows.text(row) for row in range(len(rows))]
+    run, name = calls.run, calls.conversation
+    texts = TextsOf(rows)
     digests = [text_digest(text) for text in texts]
     called = MapCalled(
         cell=calls.cell(),
@@ -285,8 +326,9 @@ async def map_in(calls: "Calls", verb: str, task: Task, rows: Rows) -> Ran:
         sure=task.sure or None,
     )
     run.journal.record(name, called)
+    began = time.monotonic()
     calling = Calling(calls, verb)
-    mapped = await mapping.map_rows(task, texts, calling.ask, Stored(run, name), _untold)
+    mapped = await mapping.map_rows(task, texts, calling.ask, Stored(run, name), calling.tell)
     for first in range(0, len(rows), TOLD_ROWS):
         listed = range(first, min(first + TOLD_ROWS, len(rows)))
         told = [_told(rows.id(row), digests[row], row, mapped) for row in listed]
@@ -310,10 +352,6 @@ def figures(mapped: Mapped) -> dict[str, Any]:
         "stored": sum(one.stored for one in mapped.answers),
         "agreement": {field: agreement_json(one) for field, one in mapped.agreement.items()},
     }
-
-
-def _untold(progress: Progress) -> None:
-    """The events of a map tell how far it is."""
 
 
 def _digest(rows: Rows, digests: Sequence[bytes]) -> str:

@@ -12,7 +12,10 @@ from rlm.audit.suspicion import FLAGS, Alarm
 _log = logging.getLogger(__name__)
 #: The size at which a trace is full: a cell that reads on and on must not fill the disk.
 TRACE_BYTES = 256 << 20
-#: Gets every event as it is recorded: (kind, conversation, fields).
+#: What a watch hears of a map after each wave, beside the events of the trace: the fields of
+#: `rlm.mapping.types.Progress`, with `usd`, spent by its calls so far, and `usd_to_come`, None where no price is known.
+PROGRESS = "map_progress"
+#: Gets every event as it is recorded, and how far a map is: (kind, conversation, fields).
 Watch = Callable[[str, str, dict[str, Json]], None]
 
 
@@ -68,6 +71,10 @@ class Journal:
             # In a fork, what is taken over has no calls.
             self.cached_tokens += event.served.cached_tokens if event.served and event.usage.calls else 0
         self.watch(event.kind, conversation, event.fields())
+
+    def tell(self, conversation: str, kind: str, fields: dict[str, Json]) -> None:
+        """Tell the watch what is gone with the moment, such as PROGRESS; the trace does not hold it."""
+        self.watch(kind, conversation, fields)
 
     def note(self, conversation: str, text: str) -> None:
         """Record a sentence for which there is no other kind of event."""

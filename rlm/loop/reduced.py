@@ -5,7 +5,6 @@ import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -23,16 +22,13 @@ from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Usage
 from rlm.loop import checks
 from rlm.loop.checks import Refused
-from rlm.loop.mapped import NODE, Calling, Rows, Texts, rows_given
+from rlm.loop.mapped import NODE, Caller, Calling, Rows, Texts, rows_given
 from rlm.loop.run import Run
 from rlm.loop.verbs import Passage, Verbs
 from rlm.mapping import reducing
 from rlm.mapping.notes import Note, Source
 from rlm.mapping.reducing import LEAST_ROOM, PACK_TOKENS, Leaf, Plan, Reduced, Reduction, Weight, pack, shared
 from rlm.prompts import MARK_TOKENS, refusals
-
-if TYPE_CHECKING:
-    from rlm.loop.calls import Calls
 
 #: Characters that one reduction reads: some five million tokens, which the parent holds several times over.
 READ_CHARS = 20_000_000
@@ -275,10 +271,10 @@ def _gathered(leaves: Sequence[Leaf], places: Sequence[tuple[Place, ...]]) -> Ga
 # -- how it goes -------------------------------------------------------------------------------------------
 
 
-async def reduce_in(calls: "Calls", task: Reduction, gathered: Gathered) -> Json:
+async def reduce_in(calls: Caller, task: Reduction, gathered: Gathered) -> Json:
     """Reduce what was gathered, recorded in the conversation that asks for it; what a cell gets of it. Raises Refused,
     before anything is asked, where not all that it may take is left, and GatewayError."""
-    run, name, began, leaves = calls.run, calls.conversation, time.monotonic(), gathered.leaves
+    run, name, leaves = calls.run, calls.conversation, gathered.leaves
     plan = await asyncio.to_thread(reducing.plan, task, leaves)
     sizes = [(size.prompt_tokens, size.reply_tokens) for size in plan.calls]
     worsts = run.budget.worsts_of(name, task.model, sizes)
@@ -304,6 +300,7 @@ async def reduce_in(calls: "Calls", task: Reduction, gathered: Gathered) -> Json
         },
     )
     run.journal.record(name, called)
+    began = time.monotonic()
     calls.told.append(_planned(plan, leaves, worst))
     calling = Calling(calls, "llm_reduce")
     reduced = await reducing.reduce(task, leaves, calling.ask)

@@ -71,6 +71,13 @@ _COUNTS = (
     rf"(?:count|tabulate|number of|what (?:share|percentage|part) of) (?:the |these |all )?{_FEW}{_UNITS}\b",
     rf"(?:which|what) {_FEW}\w+ .*\b(?:most|least) (?:often|frequent|frequently|common)\b.*(?:{_EVERYTHING}|{_PER})",
 )
+#: What follows a unit where it is said of each of them: then a name is a part of what is said, as in `How many messages
+#: mention Enron?`, and not what has them.
+_SAID_OF_EACH = re.compile(
+    rf"\b{_UNITS} (?:(?:are|were|is) )?(?:that|which|where|with|about|from|by|naming|mentioning|name|mention|contain"
+    r"|discuss|say|refer|talk|cite|use|include|concern|describe|deal|speak|complain|praise|report)\b",
+    re.IGNORECASE,
+)
 _EVERY = re.compile("|".join(f"(?:{rule})" for rule in _COUNTS), re.IGNORECASE)
 
 
@@ -82,4 +89,6 @@ def is_about_every(question: str) -> bool:
     if len(question) > MOST_CHARS or _EVERY.search(words) is None:
         return False
     asked = words[:1].lower() + words[1:]
+    if _SAID_OF_EACH.search(asked):
+        return True
     return bool(re.search(f"{_EVERYTHING}|{_PER}", asked)) or next(names_in(asked), None) is None

@@ -3,12 +3,13 @@
 A row is known by its place among the texts that are given to the map, from 0; its id and its span are the caller's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, get_args
 
 from index_store.terminal import brief
 from rlm.errors import RlmError
+from rlm.gateway.models import price
 from rlm.gateway.types import Message
 
 #: What a field of a row may be: one of its labels, a date, a number and so on.
@@ -22,8 +23,11 @@ Values: TypeAlias = Mapping[str, Value]
 Turn = Literal["first", "second", "strong"]
 
 
-#: Of rows in one prompt: models err more in longer ones.
-PACK_TOKENS = 6_000
+#: Tokens of rows in one prompt. Models err more in longer prompts, and what a prompt holds beside its rows is paid for
+#: with each: so a large map begins with large packs, and finds out whether the model reads smaller ones better.
+PACK_TOKENS, SMALL_PACK_TOKENS = 6_000, 1_000
+#: A map is large that would fill so many large packs.
+LARGE = 20
 
 
 class MappingError(RlmError):
@@ -52,9 +56,9 @@ class Task:
     """What is asked of every row, of whom, and how many rows at once.
 
     `strong`: reads the rows on which two readings differ. `sure`: the share of rows that is read twice, from 0 to 1.
-    `pack_tokens`: tokens of rows in one prompt. `reply_tokens`: the most that one reply may have. `window`: tokens that
-    a prompt and its reply may have together; None is no limit. `wave`: packs that are asked side by side. `calibrate`:
-    whether the size of packs is tried out first; None: where there are many.
+    `pack_tokens`: tokens of rows in one prompt; None: by how many rows there are. `reply_tokens`: the most that one
+    reply may have. `window`: tokens that a prompt and its reply may have together; None is no limit. `wave`: packs that
+    are asked side by side. `calibrate`: whether the size of packs is tried out first; None: where there are many.
 
     Raises MappingError for what is out of range.
     """
@@ -64,7 +68,7 @@ class Task:
     reader: Reader
     strong: Reader | None = None
     sure: float = 0.0
-    pack_tokens: int = PACK_TOKENS
+    pack_tokens: int | None = None
     reply_tokens: int = 4_000
     window: int | None = None
     wave: int = 64
@@ -80,7 +84,9 @@ class Task:
         if not _is_number(self.sure) or not 0 <= self.sure <= 1:
             raise MappingError(f"sure is {brief(self.sure)}; give a share of rows from 0 to 1")
         for name in ("pack_tokens", "reply_tokens", "wave"):
-            if type(value := getattr(self, name)) is not int or value < 1:
+            value = getattr(self, name)
+            is_auto = value is None and name == "pack_tokens"
+            if not is_auto and (type(value) is not int or value < 1):
                 raise MappingError(f"{name} is {brief(value)}; give a whole number from 1 on")
 
 
@@ -182,6 +188,16 @@ class Stage:
     reply_tokens: int
     most_reply_tokens: int
 
+    @property
+    def usd(self) -> float | None:
+        """Dollars, as expected; None where the model's price is not known."""
+        return price(self.model, self.prompt_tokens, self.reply_tokens)
+
+    @property
+    def most_usd(self) -> float | None:
+        """Dollars at most, if no call is repeated; None where the model's price is not known."""
+        return price(self.model, self.prompt_tokens, self.most_reply_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -197,6 +213,21 @@ class Plan:
     def calls(self) -> int:
         """Calls of all stages."""
         return sum(stage.calls for stage in self.stages)
+
+    @property
+    def usd(self) -> float | None:
+        """Dollars of all stages, as expected; None where a price is not known."""
+        return _sum(stage.usd for stage in self.stages)
+
+    @property
+    def most_usd(self) -> float | None:
+        """Dollars of all stages at most, if no call is repeated; None where a price is not known."""
+        return _sum(stage.most_usd for stage in self.stages)
+
+
+def _sum(amounts: Iterable[float | None]) -> float | None:
+    known = list(amounts)
+    return None if None in known else sum(filter(None, known))
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +254,7 @@ class Count:
 class Progress:
     """How far a map is. `done`: rows with an answer; `failed`: rows with an error; `asked_again`: rows that were asked
     once more, each time counted; `stored`: rows whose answer was known; `calls`: packs that were asked. What is still
-    to come is estimated: `calls_to_come`, and prompt and reply tokens of these."""
+    to come is estimated: `calls_to_come`, and prompt and reply tokens of these, all of `model`."""
 
     rows: int
     done: int = 0
@@ -234,6 +265,7 @@ class Progress:
     calls_to_come: int = 0
     prompt_tokens_to_come: int = 0
     reply_tokens_to_come: int = 0
+    model: str = ""
     agreement: Mapping[str, Agreement] = field(default_factory=dict)
 
 

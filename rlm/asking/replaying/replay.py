@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from index_store.errors import IndexStoreError
 from index_store.index import Index, open_any
@@ -22,7 +22,7 @@ from rlm.asking.replaying.held import LONG_S, SLACK_S, Hearing, HeldSession, Rec
 from rlm.asking.replaying.script import CANCELLED, Difference, Script
 from rlm.asking.routes import Choice
 from rlm.asking.runs import record_closing, record_opening, words_digest
-from rlm.asking.tables import Asked, concluded_table
+from rlm.asking.tables import Asked, concluded_table, in_order
 from rlm.audit import TraceError, read
 from rlm.audit.events import RecordedEvent
 from rlm.audit.kinds import QuestionPut
@@ -215,7 +215,8 @@ async def _conducted(index: Index, script: Script) -> None:
     )
     choice = Choice(opened["route"], opened.get("route_why", ""))
     if "map" in opened:
-        tasks.append(asyncio.ensure_future(concluded_table(run, of_trace(Asked, opened["map"]))))
+        asked = of_trace(Asked, in_order(opened["map"]))
+        tasks.append(asyncio.ensure_future(concluded_table(run, asked)))
         await tasks[-1]
         return
     if not is_chat(script.events):

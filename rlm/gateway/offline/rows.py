@@ -46,7 +46,7 @@ answer question month year day total many each every all
 _ASKING = frozenset(words(_ASKING_WORDS))
 _MONTH_WORDS = "january february march april may june july august september october november december"
 _MONTHS = tuple(_MONTH_WORDS.split())
-_MONTH = "|".join(f"{month[:3]}(?:{month[3:]})?" for month in _MONTHS)
+_MONTH = "|".join([*(f"{month[:3]}(?:{month[3:]})?" for month in _MONTHS), "sept"])
 _DATES = (
     re.compile(r"\b(?P<y>\d{4})-(?P<m>\d\d)(?:-(?P<d>\d\d))?\b"),
     re.compile(rf"\b(?P<d>\d{{1,2}})(?:st|nd|rd|th)? (?P<n>{_MONTH})\.?,? (?P<y>\d{{4}})\b", re.IGNORECASE),

@@ -1,5 +1,6 @@
 """A map over the rows of an index, from Python, over real HTTP: the table, its trace, its replay, and its store."""
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Iterator
@@ -12,13 +13,14 @@ import rlm
 from rlm.asking.replaying.replay import replay
 from rlm.asking.tables import Table, map_rows
 from rlm.audit import read
+from rlm.gateway.models import give_price
 from rlm.limits import Limits, Models
 from tests.helpers.model_server import MODEL, ModelServer
 from tests.helpers.places import DATA
 from tests.helpers.row_reader import Faults, row_script
 
 LINES = [f"{'spam' if n % 7 == 0 else 'ham'}\tmessage {n} of 2024-{n % 12 + 1:02}\n" for n in range(300)]
-FIELDS: dict[str, Any] = {"label": ["spam", "ham"], "month": "YYYY-MM"}
+FIELDS: dict[str, Any] = {"month": "YYYY-MM", "label": ["spam", "ham"]}
 FAULTY = Faults(failed=0.1, cut=0.1, cut_untold=0.1, dropped=0.05, doubled=0.05, foreign=0.05, wrong=0.02)
 
 
@@ -44,7 +46,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
 
 
 def asked(text: Path, **options: Any) -> Table:
-    given = {
+    given: dict[str, Any] = {
         "split": "line",
         "models": Models(MODEL),
         "runs": text.parent / "runs",
@@ -93,12 +95,53 @@ def test_its_trace_is_whole_and_comes_out_the_same_when_it_is_done_again(
     assert all('"label"' in said[one["call"]] for one in told)
 
 
+async def of_a_loop(text: Path) -> Table:
+    return await rlm.map_rows_async(
+        text, "Which?", FIELDS, split="line", models=Models(MODEL), runs=text.parent / "runs"
+    )
+
+
+def test_an_event_loop_gets_the_same_table(text: Path, server: ModelServer) -> None:
+    assert values(asyncio.run(of_a_loop(text))) == TRUE
+
+
+def test_a_plan_says_what_it_takes_and_nothing_is_asked_or_left(text: Path, server: ModelServer) -> None:
+    give_price(MODEL, (1.0, 10.0))
+    asking: dict[str, Any] = {"split": "line", "pack_tokens": 400, "models": Models(MODEL)}
+    plan = rlm.plan_rows(text, "Which?", FIELDS, **asking)
+    assert (server.calls, [path.name for path in text.parent.iterdir()]) == (0, [text.name])
+    table = rlm.map_rows(text, "Which?", FIELDS, **asking, runs=text.parent / "runs")
+    assert (plan.rows, plan.distinct, plan.calls) == (300, 300, table.usage.calls)
+    assert plan.usd is not None and plan.most_usd is not None and plan.usd < plan.most_usd
+    done = rlm.plan_rows(text, "Which?", FIELDS, **asking)
+    assert (done.stored, done.calls, done.usd) == (300, 0, 0)
+    other = rlm.plan_rows(text, "Which?", FIELDS, **asking | {"models": Models("openai/unheard-of")})
+    assert (other.stored, other.usd, other.most_usd) == (0, None, None)
+
+
 def test_what_was_answered_before_is_not_asked_again(text: Path, server: ModelServer) -> None:
     asked(text)
     calls = server.calls
     table = asked(text)
     assert (server.calls, values(table), table.stored) == (calls, TRUE, 300)
     assert read(table.trace)[1].ok
+    assert replay(table.trace, text).is_same
+
+
+def test_fields_in_any_order_are_verified_and_replayed(text: Path, server: ModelServer) -> None:
+    fields = {name: FIELDS[name] for name in ("month", "label")}
+    table = map_rows(
+        text,
+        "Which month and label has it?",
+        fields,
+        split="line",
+        sure=0.2,
+        models=Models(MODEL),
+        runs=text.parent / "runs",
+    )
+    assert list(table.agreement) == ["month", "label"]
+    verdict = read(table.trace)[1]
+    assert verdict.ok, verdict.reason
     assert replay(table.trace, text).is_same
 
 

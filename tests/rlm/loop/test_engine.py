@@ -247,7 +247,8 @@ def test_the_answer_json_is_the_shape_that_is_promised(stage: Stage) -> None:
         "doc": "boats.txt", "start": 0, "end": 25, "quote": "The ketch has two masts. ", "page": None,
     }.items()  # fmt: skip
     assert (said["stop"], said["trace"]) == ("answer", str(answer.trace))
-    assert set(said["usage"]) == {"calls", "prompt_tokens", "completion_tokens", "usd"}
+    figures = {"calls", "prompt_tokens", "completion_tokens", "usd", "stored", "cached_tokens"}
+    assert set(said["usage"]) == figures
     assert said["head"] == answer.head == read(answer.trace)[1].head
 
 

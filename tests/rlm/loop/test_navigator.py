@@ -13,6 +13,7 @@ from index_store.index import Index, open_index
 from index_store.types import Scope
 from index_store.writer import Draft
 from rlm import Answer, Limits, Models, ask
+from rlm.asking.replaying.replay import replay
 from rlm.audit import read
 from rlm.audit.routing import branches
 from rlm.gateway.blocks import Block, quote
@@ -113,6 +114,24 @@ def test_a_question_in_two_parts_is_handed_to_children_on_their_branches(
     first = [e for e in events_of(answer) if e["kind"] == "model_asked" and e["conversation_messages"] == 2]
     views = [e["messages"][1]["content"] for e in first if e["conversation"] in called["children"]]
     assert ["the branch under L1-0000" in view for view in views] == [True, True]
+
+
+def test_a_question_about_everything_is_put_to_every_row_and_each_row_that_counts_is_cited(
+    index: Index, tmp_path: Path
+) -> None:
+    answer = put(index, "How many lines name Brandt?", tmp_path)
+    assert answer.content.startswith("2 of 6 lines hold what is asked.")
+    assert "2 in valley.txt" in answer.content
+    assert "No language model has read them" in answer.content
+    assert sorted(c.quote for c in answer.citations) == sorted(one.strip() for one in LAND[:2])
+    assert {c.supported for c in answer.citations} == {"verbatim"}
+    assert steps_of(answer) == ["MAP"]
+    events = events_of(answer)
+    assert events[0]["route"] == "map"
+    assert events[0]["route_why"] == "the question counts or lists over everything, so every row is asked"
+    (returned,) = (e for e in events if e["kind"] == "map_returned")
+    assert (returned["rows"], returned["failed"]) == (6, 0)
+    assert replay(answer.trace, index).is_same
 
 
 def test_a_question_without_an_answer_in_the_documents_says_so_and_cites_nothing(

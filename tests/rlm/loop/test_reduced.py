@@ -206,7 +206,7 @@ def test_nodes_rows_summaries_and_texts_are_read_and_cited_as_what_they_are(
         {"row": "a.txt 0-12", "doc": "a.txt", "start": 0, "end": 12, "text": "?"},
         {"row": "a.txt 12-24", "doc": "a.txt", "start": 12, "end": 24},
     ]
-    named = {
+    named: dict[str, list[dict[str, Any]]] = {
         "nodes=['L0-00002', 'L0-00001', 'L1-00003']": [
             {"doc": "a.txt", "start": 25, "end": 48, "quote": "Aboard a mast 1 is tall"},
             {"node": "L1-00003", "quote": "Masts, part 3"},

@@ -296,20 +296,20 @@ def test_the_command_line_keeps_replies_unless_it_is_told_not_to(
     assert memo_path(recording.index.path).exists() == kept
 
 
-@pytest.mark.parametrize("command", ["ask", "chat", "shell", "eval"])
+@pytest.mark.parametrize("command", ["ask", "chat", "shell", "map"])
 def test_every_command_that_asks_can_leave_the_store(command: str) -> None:
-    words = {"ask": ["i", "q"], "chat": ["i"], "shell": ["i"], "eval": ["i", "q.jsonl"]}[command]
+    words = {"ask": ["i", "q"], "chat": ["i"], "shell": ["i"], "map": ["i", "q"]}[command]
     assert parser().parse_args([command, *words]).no_memo is False
     assert parser().parse_args([command, *words, "--no-memo"]).no_memo is True
 
 
-@pytest.mark.parametrize("memo", [True, False])
-def test_an_evaluation_keeps_replies_unless_it_is_told_not_to(
-    recording: Recording, tmp_path: Path, memo: bool
+def test_an_evaluation_pays_for_every_call_so_that_costs_compare(
+    recording: Recording, tmp_path: Path
 ) -> None:
     case = Case(Question("a", QUESTION), ("Two.",), (), "own")
-    grid = Grid([case], [System("rlm", MODELS)], memo=memo)
+    grid = Grid([case], [System("rlm", MODELS)])
     with recording.served(Play([BATCH, DONE])) as server:
         evaluate(recording.index, grid, tmp_path / "first.eval")
         evaluate(recording.index, grid, tmp_path / "second.eval")
-        assert sub_calls(server) == (3 if memo else 6)
+        assert sub_calls(server) == 6
+    assert not memo_path(recording.index.path).exists()

@@ -3,7 +3,7 @@
 import pytest
 from hypothesis import given, strategies as st
 
-from rlm.loop.whole import is_about_all
+from rlm.loop.whole import is_about_all, is_about_every
 
 ABOUT_ALL = """
 What is in here?
@@ -87,3 +87,48 @@ def test_any_text_is_judged(question: str) -> None:
 
 def test_a_long_question_quotes_something() -> None:
     assert not is_about_all("What is in here? " + " " * 400)
+
+
+EVERY = """
+How many complaints name a late delivery, by month?
+How many functions of these modules are deprecated?
+Count all messages that are spam
+how many messages are spam?
+List all contracts that mention arbitration
+Which label is most frequent in all messages?
+What share of the reviews is negative?
+How many of the emails mention Enron, per month?
+How many documents are about water?
+How many tickets were closed without an answer?
+How many paragraphs name Brandt?
+How many messages are about "Project X"?
+""".strip().splitlines()
+NOT_EVERY = """
+How many films did Hitchcock direct?
+How many employees does Acme have?
+How many pages has Ulysses?
+How many days of notice are required?
+How many people live in the city where Einstein was born?
+What is the number of employees?
+How many sections does the Treaty of Rome have?
+How many members are in the committee?
+How many cases per week were there on the island?
+How many people have come in contact and how many of these are in observation?
+What does heapq.merge return?
+Who approves travel?
+""".strip().splitlines()
+
+
+@pytest.mark.parametrize("question", EVERY)
+def test_a_question_that_counts_or_lists_over_everything_is_recognised(question: str) -> None:
+    assert is_about_every(question)
+
+
+@pytest.mark.parametrize("question", NOT_EVERY)
+def test_a_question_that_counts_one_thing_is_not_about_everything(question: str) -> None:
+    assert not is_about_every(question)
+
+
+@given(st.text(max_size=600))
+def test_no_text_makes_the_rules_about_everything_slow_or_fail(question: str) -> None:
+    assert is_about_every(question) in (True, False)

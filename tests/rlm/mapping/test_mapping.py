@@ -304,7 +304,8 @@ def test_a_plan_says_what_a_map_then_takes() -> None:
     assert sum(stage.most_reply_tokens for stage in planned.stages) == sum(
         p.max_tokens for p in child.prompts
     )
-    early = told[0]
+    before, early = told[:2]
+    assert (before.calls, before.calls_to_come) == (0, planned.calls)
     assert 0 < early.calls_to_come < planned.calls
     again = run_plan(task, TEXTS, memo)
     assert (again.stored, again.stages) == (100, ())

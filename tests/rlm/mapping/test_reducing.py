@@ -6,6 +6,7 @@ import random
 import re
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings, strategies as st
@@ -62,7 +63,7 @@ def test_what_branches_share_is_how_their_paths_begin() -> None:
 
 
 @pytest.mark.parametrize("options", [{"question": " "}, {"room": 99}, {"reply_tokens": 0}, {"wave": 0}])
-def test_what_cannot_be_reduced_is_refused(options: dict[str, object]) -> None:
+def test_what_cannot_be_reduced_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(MappingError):
         Reduction(**{"question": QUESTION, "model": MODEL} | options)
 

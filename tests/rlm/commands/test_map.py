@@ -1,0 +1,428 @@
+"""The command `rlm map`: its tables, its price before it asks, what it refuses, and how it goes on."""
+
+import csv
+import io
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from index_store.index import Index
+from rlm.audit import read, verify
+from rlm.cli import main
+from rlm.memo import memo_path
+from tests.helpers.model_server import MODEL, ModelServer, Step
+from tests.helpers.places import ROOT
+from tests.helpers.row_reader import Rule, row_script, rows_in
+from tests.helpers.short_names import Command, commands, own_models
+
+QUESTION = "Which label and month has it?"
+FIELDS = ["--field", "month=YYYY-MM", "--field", "label=spam|ham"]
+LINES = [f"{'spam' if n % 7 == 0 else 'ham'}\tmessage {n} of 2024-{n % 12 + 1:02}" for n in range(300)]
+
+
+def rule(text: str) -> dict[str, Any]:
+    return {"label": text.split("\t")[0], "month": text[-7:]}
+
+
+def uncounted(rule: Rule) -> Callable[[Any], Step]:
+    """A script whose replies say nothing of tokens, so that they are counted as they were estimated."""
+    script = row_script(rule)
+    return lambda body: replace(script(body), usage={})
+
+
+def asked_rows(server: ModelServer, since: int = 0) -> list[str]:
+    """All rows that a server was asked about, each time it was."""
+    return [
+        row for body in server.requests[since:] for row in rows_in(body["messages"][-1]["content"]).values()
+    ]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelServer]:
+    with ModelServer(uncounted(rule)) as opened:
+        opened.use(monkeypatch)
+        yield opened
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with a text of 300 lines."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    Path("messages.tsv").write_text("\n".join(LINES) + "\n", encoding="utf-8")
+    return folder
+
+
+@pytest.fixture
+def rlm(capsys: pytest.CaptureFixture[str]) -> Command:
+    call = commands(main, capsys)
+
+    def mapped(*words: Any) -> tuple[int, str, str]:
+        try:
+            return call("map", *words)
+        except SystemExit as e:  # argparse
+            said = capsys.readouterr()
+            return int(str(e.code)), said.out, said.err
+
+    return mapped
+
+
+def of_lines(*more: Any) -> tuple[Any, ...]:
+    """What is typed behind `rlm map` for a table of the lines."""
+    small = ("--split", "line", "--pack-tokens", 400, "--model", MODEL, "--quiet")
+    return ("messages.tsv", QUESTION, *FIELDS, *small, *more)
+
+
+# -- the table ---------------------------------------------------------------------------------------------
+
+NASTY = [
+    '=HYPERLINK("//x","y")',
+    'she said "no, never", twice',
+    "naïve café, 東京 \U0001f642",
+    "+1 and -1; a\\b",
+    "plain",
+]
+CSV = """\
+row,doc,start,end,said,long,amount,error
+nasty.txt 0-21,nasty.txt,0,21,"'=HYPERLINK(""//x"",""y"")",true,0.5,
+nasty.txt 22-49,nasty.txt,22,49,"she said ""no, never"", twice",true,0.5,
+nasty.txt 50-66,nasty.txt,50,66,"naïve café, 東京 \U0001f642",true,0.5,
+nasty.txt 67-81,nasty.txt,67,81,'+1 and -1; a\\b,true,0.5,
+nasty.txt 82-87,nasty.txt,82,87,"plain
+and
+
+more",false,,
+"""
+
+
+def nasty(text: str) -> dict[str, Any]:
+    if text == "plain":
+        return {"said": "plain\r\nand\r\rmore", "long": False, "amount": None}
+    return {"said": text, "long": len(text) > 5, "amount": 0.5}
+
+
+def test_a_table_is_exact_to_the_character_as_csv_and_as_json_lines(
+    here: Path, rlm: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("nasty.txt").write_text("\n".join(NASTY), encoding="utf-8")
+    fields = Path("fields.json")
+    fields.write_text('{"said": "text", "long": "yes/no", "amount": "number"}')
+    asked = ("nasty.txt", "What?", "--fields", fields, "--split", "line", "--model", MODEL, "--quiet")
+    with ModelServer(row_script(nasty)) as server:
+        server.use(monkeypatch)
+        code, out, err = rlm(*asked, "-o", "out.csv")
+        assert (code, err) == (0, "")
+        assert "5 of 5 rows answered: out.csv" in out and "long: true 4, false 1" in out
+        assert Path("out.csv").read_text(encoding="utf-8") == CSV
+        assert rlm(*asked, "-o", "out.jsonl")[0] == 0
+        code, printed, err = rlm(*asked)
+    assert (printed, code) == (CSV, 0)
+    assert "5 from the store" in err and server.calls == 1
+    rows = [json.loads(line) for line in Path("out.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [row["said"] for row in rows] == [nasty(text)["said"] for text in NASTY]
+    assert rows[0] == {"row": "nasty.txt 0-21", "doc": "nasty.txt", "start": 0, "end": 21, **nasty(NASTY[0])}
+    with Path("out.csv").open(encoding="utf-8", newline="") as file:
+        assert [len(row) for row in csv.reader(file)] == [8] * 6
+
+
+def test_json_says_what_came_of_it(here: Path, rlm: Command, server: ModelServer) -> None:
+    code, out, _ = rlm(*of_lines("-o", "rows.jsonl", "--json", "--sure", 0.1))
+    told = json.loads(out)
+    assert code == 0
+    assert {name: told[name] for name in ("rows", "answered", "failed", "stored", "stop", "output")} == {
+        "rows": 300,
+        "answered": 300,
+        "failed": 0,
+        "stored": 0,
+        "stop": "answer",
+        "output": "rows.jsonl",
+    }
+    label = {one["value"]: one for one in told["counts"]["label"]}
+    assert (label["spam"]["count"], label["ham"]["count"]) == (43, 257)
+    assert label["spam"]["low"] < 43 < label["spam"]["high"]
+    assert told["agreement"]["month"]["share"] == 1.0 and told["agreement"]["month"]["rows"] == 30
+    assert told["usage"]["calls"] == server.calls
+    events, verdict = read(told["trace"])
+    assert verdict.ok and told["head"] == verdict.head and events[0]["route"] == "table"
+
+
+def test_an_index_is_mapped_in_whole_below_a_node_and_by_metadata(
+    index: Index, here: Path, rlm: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ModelServer(row_script(lambda text: {"long": len(text) > 100})) as server:
+        server.use(monkeypatch)
+        asked = (
+            index.path, "Long?", "--field", "long=yes/no", "--split", "chunk", "--model", MODEL, "--quiet",
+        )  # fmt: skip
+        _, out, _ = rlm(*asked)
+        whole = [row["row"] for row in csv.DictReader(io.StringIO(out))]
+        assert whole == [index.id_of(number) for number in range(index.levels[0])]
+        _, out, _ = rlm(*asked, "--under", "L1-00001")
+        below = [row["row"] for row in csv.DictReader(io.StringIO(out))]
+        assert below and set(below) == {leaf.id for leaf in index.leaves("L1-00001")}
+        doc = index.documents[0].id
+        _, out, _ = rlm(*asked, "--doc", doc)
+        assert {row["doc"] for row in csv.DictReader(io.StringIO(out))} == {doc}
+
+
+# -- what it will cost -------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_asks_nothing_and_its_price_is_near_what_is_then_paid(
+    here: Path, rlm: Command, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = f'[fast]\nmodel = "{MODEL}"\nusd_per_million = [1.0, 4.0]\n'
+    own_models(here.parent, monkeypatch, table)
+    asked = of_lines("--model", "fast", "-o", "rows.csv", "--json")
+    code, out, err = rlm(*asked, "--dry-run")
+    plan = json.loads(out)
+    assert (code, err, server.calls) == (0, "", 0)
+    assert [path.name for path in here.iterdir()] == ["messages.tsv"]
+    told = json.loads(rlm(*asked)[1])
+    paid = told["usage"]["usd"]
+    assert told["priced"] and plan["calls"] == server.calls == told["usage"]["calls"]
+    assert abs(plan["usd"] - paid) < 0.2 * paid and paid < plan["most_usd"]
+    assert plan["stages"][0]["prompt_tokens"] == pytest.approx(told["usage"]["prompt_tokens"], rel=0.02)
+    again = json.loads(rlm(*asked, "--dry-run")[1])
+    assert (again["stored"], again["calls"], again["usd"]) == (300, 0, 0)
+
+
+def test_a_dry_run_in_words(here: Path, rlm: Command, server: ModelServer) -> None:
+    _, out, _ = rlm(*of_lines("--dry-run", "--strong", "anthropic/claude-sonnet-4-5"))
+    first, *readings = out.splitlines()
+    assert first.startswith("300 rows: ")
+    assert [line.split(", ")[0].strip() for line in readings] == [
+        "first reading",
+        "second reading",
+        "strong reading",
+    ]
+    assert "price not known" in readings[0]
+    assert "anthropic/claude-sonnet-4-5: 30 rows" in readings[2] and "about $0." in readings[2]
+    assert server.calls == 0
+
+
+# -- what it refuses ---------------------------------------------------------------------------------------
+
+WRONG: list[tuple[list[Any], str]] = [
+    (["--field", "amount=numbr"], "one of YYYY-MM-DD, YYYY-MM, YYYY, number, integer, yes/no, text"),
+    (["--field", "amount=a||b"], "has the label ''"),
+    (["--field", "amount"], "write it as NAME=SPEC"),
+    (["--field", "row=number"], "which every row has already"),
+    (["--fields", "none.json"], "cannot read the fields in none.json"),
+    (["--fields", "odd.json"], "is 'money'; give a list of labels or one of YYYY-MM-DD"),
+    (["--fields", "list.json"], "list.json holds no fields"),
+    (["--fields", "broken.json"], "are no JSON"),
+    (["-o", "rows.xlsx"], "a file that ends with .csv or .jsonl"),
+    (["-o", "rows"], "a file that ends with .csv or .jsonl"),
+    (["-o", "nowhere/rows.csv"], "there is no such folder"),
+    (["-o", "folder.csv"], "which is a folder"),
+    (["-o", "link.csv"], "which is what is read"),
+    (["--sure", 1.5], "sure is 1.5; give a share of rows from 0 to 1"),
+    (["--sure", "nan"], "sure is nan"),
+    (["--sure", -0.1], "sure is -0.1"),
+    (["--pack-tokens", 0], "pack_tokens is 0; give at least 1"),
+    (["--under", "L7-00000"], "no node 'L7-00000'"),
+    (["--max-calls", 0], "give at least 1"),
+    (["--max-usd", -1], "usd is -1"),
+    (["--strong", "no-such-model"], "unknown model 'no-such-model'"),
+    (["--model", "no-such-model"], "unknown model 'no-such-model'"),
+    (["--reply-tokens", 3], "has no room for one row"),
+    (["--where", "year"], "write it as KEY=VALUE"),
+    (["--where", "year=2021"], "year"),
+    (["--doc", "other.txt"], "other.txt"),
+    (["--retain", "tomorrow"], "give a day"),
+    (["--split", "word"], "invalid choice"),
+]
+
+
+@pytest.mark.parametrize(("more", "why"), WRONG, ids=str)
+def test_what_cannot_be_asked_is_one_sentence_and_leaves_nothing(
+    here: Path, rlm: Command, server: ModelServer, more: list[Any], why: str
+) -> None:
+    Path("odd.json").write_text('{"amount": "money"}')
+    Path("list.json").write_text("[1]")
+    Path("broken.json").write_text("{")
+    Path("folder.csv").mkdir()
+    Path("link.csv").symlink_to("messages.tsv")
+    before = sorted(here.iterdir())
+    code, out, err = rlm(*of_lines(*more))
+    said = err.strip().splitlines()[-1]
+    assert (code, out, server.calls) == (2, "", 0), err
+    assert why in said and "Traceback" not in err
+    assert sorted(here.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("messages.tsv", QUESTION), "say what each row is asked for"),
+        (("messages.tsv", "", *FIELDS), "the question"),
+        (("missing.tsv", QUESTION, *FIELDS), "missing.tsv"),
+        (("folder", QUESTION, *FIELDS), "folder"),
+        (("blank.txt", QUESTION, *FIELDS, "--split", "line"), "blank.txt"),
+    ],
+    ids=str,
+)
+def test_what_there_is_not_is_one_sentence_and_leaves_nothing(
+    here: Path, rlm: Command, words: tuple[str, ...], why: str
+) -> None:
+    Path("folder").mkdir()
+    Path("folder", "a.txt").write_text("no index")
+    Path("blank.txt").write_text(" \n\n \n")
+    before = sorted(here.rglob("*"))
+    code, out, err = rlm(*words, "--quiet")
+    assert (code, out) == (2, "") and why in err
+    assert len(err.splitlines()) == 1, err
+    assert sorted(here.rglob("*")) == before
+
+
+def test_an_empty_fields_file_is_refused(here: Path, rlm: Command) -> None:
+    Path("none.json").write_text("{}")
+    assert rlm("messages.tsv", QUESTION, "--fields", "none.json", "--quiet")[::2] == (
+        2,
+        "rlm: say what each row is asked for: --field label='spam|ham', or --fields FILE\n",
+    )
+
+
+# -- how it ends, and goes on ------------------------------------------------------------------------------
+
+CAPS: list[tuple[str, Any]] = [("--max-calls", 5), ("--max-tokens", 4_000), ("--max-usd", 0.005)]
+
+
+@pytest.mark.parametrize(("option", "cap"), CAPS, ids=str)
+def test_a_cap_ends_it_with_what_it_has_and_the_same_command_goes_on(
+    here: Path, rlm: Command, server: ModelServer, monkeypatch: pytest.MonkeyPatch, option: str, cap: Any
+) -> None:
+    own_models(here.parent, monkeypatch, f'[fast]\nmodel = "{MODEL}"\nusd_per_million = [1.0, 4.0]\n')
+    asked = of_lines("--model", "fast", "-o", "rows.csv")
+    code, out, _ = rlm(*asked, option, cap)
+    assert code == 3 and "the same command goes on from here" in out and "stop: budget" in out
+    with Path("rows.csv").open(encoding="utf-8", newline="") as file:
+        first = list(csv.DictReader(file))
+    answered = [row for row in first if row["label"]]
+    assert len(first) == 300 and 0 < len(answered) < 300
+    assert all(bool(row["error"]) != bool(row["label"]) for row in first)
+    assert all(option.removeprefix("--max-") in row["error"] for row in first if row["error"])
+    assert len(asked_rows(server)) == len(answered)
+    runs = 1
+    while code == 3:
+        code, out, _ = rlm(*asked, option, cap)
+        runs += 1
+        assert runs < 20
+    assert len(asked_rows(server)) == 300  # no row was asked twice
+    with Path("rows.csv").open(encoding="utf-8", newline="") as file:
+        assert [[row["label"], row["month"]] for row in csv.DictReader(file)] == [
+            [rule(line)["label"], rule(line)["month"]] for line in LINES
+        ]
+
+
+def test_without_time_it_says_so_with_the_code_of_a_limit(
+    here: Path, rlm: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with ModelServer(lambda body: Step(until=threading.Event(), delay_s=3)) as server:
+        server.use(monkeypatch)
+        code, _, err = rlm(*of_lines("-o", "rows.csv", "--timeout", 0.2))
+    assert code == 3 and "stopped by timeout" in err and not Path("rows.csv").exists()
+
+
+def command(*words: Any) -> list[str]:
+    return [sys.executable, "-m", "rlm.cli", "map", *map(str, words)]
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_the_table_as_it_was_and_the_same_command_goes_on(
+    here: Path, rlm: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A table that was whole is not replaced by half of one; what was answered, and paid, is in the store."""
+    script, held = uncounted(rule), threading.Event()
+
+    def stalls(body: Any) -> Step:
+        step = script(body)
+        return replace(step, until=held) if server.calls > 70 and not held.is_set() else step
+
+    Path("rows.csv").write_text("an earlier table")
+    asked = of_lines("--pack-tokens", 40, "-o", "rows.csv", "--runs", "runs")
+    with ModelServer(stalls) as server:
+        server.use(monkeypatch)
+        with subprocess.Popen(
+            command(*asked), stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}
+        ) as running:
+            while server.calls < 72:
+                assert running.poll() is None
+                time.sleep(0.02)
+            running.send_signal(signal.SIGINT)
+            _, err = running.communicate(timeout=120)
+        assert running.returncode == 130
+        assert err.splitlines() == [
+            "what was answered is kept; the same command goes on from there",
+            "rlm: stopped",
+        ]
+        assert Path("rows.csv").read_text() == "an earlier table"
+        (run,) = Path("runs").iterdir()
+        assert verify(run).ok and read(run)[0][-1]["stop"] == "cancelled"
+        held.set()
+        known, before = set(asked_rows(server)[:100]), server.calls
+        code, out, _ = rlm(*asked)
+        assert code == 0 and "from the store" in out
+        assert not known & set(asked_rows(server, before))
+    assert len(Path("rows.csv").read_text(encoding="utf-8").splitlines()) == 301
+
+
+# -- never twice -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_second_question_makes_no_call_and_a_changed_document_asks_its_own_rows(
+    here: Path, rlm: Command, server: ModelServer
+) -> None:
+    assert rlm(*of_lines("-o", "first.csv"))[0] == 0
+    calls = server.calls
+    assert rlm(*of_lines("-o", "second.csv"))[0] == 0
+    assert server.calls == calls and Path("first.csv").read_bytes() == Path("second.csv").read_bytes()
+    changed = [*LINES[:10], "ham\ta new one of 2025-01", *LINES[11:]]
+    Path("messages.tsv").write_text("\n".join(changed), encoding="utf-8")
+    assert rlm(*of_lines("-o", "third.csv"))[0] == 0
+    assert asked_rows(server, calls) == ["ham\ta new one of 2025-01"]
+    for other in (("--field", "more=number"), ("--no-memo",), ("--temperature", 0.5)):
+        before = server.calls
+        rlm(*of_lines(*other))
+        assert server.calls > before, other
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("column", ["key", "value", "seal"])
+def test_a_bit_that_is_flipped_in_the_store_is_asked_again_and_never_served(
+    here: Path, rlm: Command, server: ModelServer, column: str
+) -> None:
+    Path("messages.tsv").write_text("\n".join(LINES[:4]), encoding="utf-8")
+    assert rlm(*of_lines("-o", "whole.csv"))[0] == 0
+    store, whole = memo_path("messages.tsv"), Path("whole.csv").read_bytes()
+    with closing(sqlite3.connect(store)) as db:
+        rows = db.execute(f"SELECT rowid, {column} FROM answers").fetchall()
+    kept = store.read_bytes()
+    assert len(rows) == 4
+    for rowid, right in rows[:2]:
+        for at in range(len(right)):
+            wrong = bytearray(right)
+            wrong[at] ^= 1 << at % 8
+            store.write_bytes(kept)
+            with closing(sqlite3.connect(store)) as db, db:
+                db.execute(f"UPDATE answers SET {column} = ? WHERE rowid = ?", (bytes(wrong), rowid))
+            before = server.calls
+            code, out, _ = rlm(*of_lines("-o", "again.csv"))
+            assert code == 0 and "3 from the store" in out
+            assert len(asked_rows(server, before)) == 1
+            assert Path("again.csv").read_bytes() == whole
