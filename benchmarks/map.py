@@ -37,7 +37,7 @@ from benchmarks._simulated import (
 from rlm.gateway.tokens import count_tokens, truncate
 from rlm.mapping.mapping import map_rows, plan
 from rlm.mapping.packing import full_packs
-from rlm.mapping.planning import sizes, tokens_of
+from rlm.mapping.planning import rows_of, sized, sizes, tokens_of
 from rlm.mapping.types import Field, Forgetful, Mapped, Reader, Task
 
 #: Corpora of each length: the more of them the shorter they are, as each has about 30 questions.
@@ -74,7 +74,7 @@ DEFAULT, CALIBRATED, CASCADE, FLAT_CALL = (
     "map, two models",
     "one flat call",
 )
-SHORT = "map, packs of 1,500, replies without blanks"
+SHORT = "map, packs of 1,500, replies with blanks"
 PLAIN, MADE, FIXED = "plain code", "made-up rows", "map, packs of {:,}"
 PARTS = ("calls", "prompt_tokens", "reply_tokens")
 LEAD = 17  # tokens of date and user in front of a text
@@ -175,7 +175,7 @@ def mapped(
     pack_tokens: int = 0,
     *,
     calibrate: bool | None = None,
-    blanks: bool = True,
+    blanks: bool = False,
     strong: bool = False,
 ) -> Read:
     """`llm_map` over the rows, and code that counts. `pack_tokens`: 0 as it is set."""
@@ -210,7 +210,7 @@ WAYS: Mapping[str, Way] = {
     **{FIXED.format(size): partial(mapped, pack_tokens=size, calibrate=False) for size in PACKS},
     DEFAULT: mapped,
     CALIBRATED: partial(mapped, calibrate=True),
-    SHORT: partial(mapped, pack_tokens=1_500, calibrate=False, blanks=False),
+    SHORT: partial(mapped, pack_tokens=1_500, calibrate=False, blanks=True),
     CASCADE: partial(mapped, strong=True),
 }
 
@@ -396,7 +396,9 @@ def claims(tokens: int, found: Sequence[Found]) -> Iterator[Item]:
     coded = {name: each for name, each in others.items() if name.startswith(PLAIN)}
     dear = max(coded, key=lambda name: scores(coded[name]).mean())
     for name in dict.fromkeys((dear, *sorted(coded, key=lambda name: usd(coded[name]))[:1])):
-        yield _no_dearer(f"dollars of a question {at}", ours, coded[name], name)
+        yield _no_dearer(f"dollars of a question {at}", usd(ours), coded[name], name)
+    shared = sum(one.shared_usd for one in ours) / len(ours)
+    yield _no_dearer(f"dollars of a question {at}, all asked of one map", shared, coded[dear], dear)
     sizes_ = [name for name in ways if name.startswith("map, packs")]
     for name in dict.fromkeys((FIXED.format(SET), max(sizes_, key=lambda name: scores(ways[name]).mean()))):
         text = f"score of calibrated packs {at}"
@@ -420,9 +422,9 @@ def _ahead(
     )
 
 
-def _no_dearer(text: str, ours: Sequence[Found], others: Sequence[Found], name: str) -> Claim:
-    ratio = usd(ours) / usd(others)
-    told, peer = f"{usd(ours):.5f} ({ratio:.2f} times)", f"{usd(others):.5f} {name}"
+def _no_dearer(text: str, ours: float, others: Sequence[Found], name: str) -> Claim:
+    ratio = ours / usd(others)
+    told, peer = f"{ours:.5f} ({ratio:.2f} times)", f"{usd(others):.5f} {name}"
     return Claim("map cost", text, f"at most {DEARER} times", told, peer, holds=ratio <= DEARER)
 
 
@@ -456,7 +458,8 @@ def plumbing(truth: Mapping[str, str], faults: Faults) -> Plumbing:
     texts, labels = list(truth), tuple(dict.fromkeys(truth.values()))
     task = task_of(labels)
     child = Child({folded(text): label for text, label in truth.items()}, labels, curve=False, faults=faults)
-    found = run_map(replace(task, calibrate=False), texts, child)
+    found = run_map(task, texts, child)
+    fitted = sized(task, rows_of(task, texts))
     right = [
         answer.values.get("label") == truth[text] for text, answer in zip(texts, found.answers, strict=True)
     ]
@@ -466,7 +469,7 @@ def plumbing(truth: Mapping[str, str], faults: Faults) -> Plumbing:
         len(texts),
         right.count(False),
         child.spent.calls,
-        full_packs(len(texts), tokens, sizes(task, task.reader).full),
+        full_packs(len(texts), tokens, sizes(fitted, task.reader).full),
         child.spent.prompt_tokens / own,
         found.progress.asked_again,
     )

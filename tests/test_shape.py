@@ -64,9 +64,10 @@ index_store
 
 rlm.gateway
 rlm.errors
-rlm.prompts rlm.sandbox rlm.audit rlm.memo
-rlm.limits
+rlm.prompts rlm.sandbox rlm.memo
 rlm.mapping
+rlm.audit
+rlm.limits
 rlm.answers rlm.overview
 rlm.loop
 rlm.asking

@@ -38,7 +38,7 @@ from rlm.mapping import mapping
 from rlm.mapping.certainty import count_values
 from rlm.mapping.fields import parse_fields
 from rlm.mapping.planning import sizes
-from rlm.mapping.types import PACK_TOKENS, Agreement, Count, Kind, Mapped, Plan, Reader, Task, Value
+from rlm.mapping.types import Agreement, Count, Kind, Mapped, Plan, Reader, Task, Value
 
 #: The route of a run that is one map, as its trace names it; nobody chooses it for a question.
 ROUTE = cast(Route, "table")
@@ -75,8 +75,9 @@ class Asked:
         check_text(self.question, "question")
         if self.split not in SPLITS:
             raise RlmError(f"split is {brief(self.split)}; give one of {', '.join(SPLITS)}")
-        tokens = PACK_TOKENS if self.pack_tokens is None else self.pack_tokens
-        Task(self.question, parse_fields(self.fields), Reader(""), sure=self.sure, pack_tokens=tokens)
+        Task(
+            self.question, parse_fields(self.fields), Reader(""), sure=self.sure, pack_tokens=self.pack_tokens
+        )
 
     def as_json(self) -> dict[str, Json]:
         """As the first event of a trace has it: with the fields in pairs, as a trace sorts the names of an object, and

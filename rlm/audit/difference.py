@@ -15,6 +15,7 @@ from index_store.types import Json
 from rlm.audit.claims import Claim, counted, in_words
 from rlm.audit.costs import costs, in_dollars
 from rlm.audit.events import RecordedEvent
+from rlm.audit.maps import PACKS, MapEvents, map_in_words, maps_of
 from rlm.audit.pairs import pairs_of
 from rlm.audit.routing import Branch, branches
 from rlm.gateway.types import Usage
@@ -150,31 +151,51 @@ def steps_of(events: Sequence[RecordedEvent]) -> list[Step]:
     """What the root did, in order, MOST_STEPS at most."""
     steps: list[Step] = []
     begun: dict[str, int] = {}  # where the step is whose result a later event tells
+    maps = {one.called["seq"]: one for one in maps_of(events)}
     for event in events:
         kind = event["kind"]
         if event["conversation"] != "0":
             continue
-        if kind in _ENDS and _ENDS[kind] in begun:
-            at = begun.pop(_ENDS[kind])
-            steps[at] = replace(steps[at], result=_text([event.get(name) for name in _RESULTS]))
-        if len(steps) >= MOST_STEPS:
+        began, results = _ENDS.get(kind, ("", ()))
+        if began in begun:
+            at = begun.pop(began)
+            steps[at] = replace(steps[at], result=_text([event.get(name) for name in results]))
+        if len(steps) >= MOST_STEPS or (kind == "child_called" and event["verb"] in PACKS):
             continue
-        if kind in ("code_scanned", "child_called"):
+        if kind in ("code_scanned", "child_called", "reduce_called"):
             begun[kind] = len(steps)
+        if kind == "map_called":
+            steps.append(_map(maps[event["seq"]]))
         if kind in _STEPS:
             steps.append(_STEPS[kind](event))
     return steps
 
 
-#: The events that tell what came of a step, by the kind of the event that began it; and the fields that do.
-_ENDS = {"code_run": "code_scanned", "child_returned": "child_called"}
-_RESULTS = ("status", "stdout", "error", "results")
+def _map(one: MapEvents) -> Step:
+    """A map is one step: what each row was asked, and the answer of each, whichever call or store gave it."""
+    called = one.called
+    told = [called[name] for name in ("question", "columns", "rows", "model")]
+    answers = [[row["row"], row.get("values"), row.get("error")] for row in one.answers]
+    counted = {**one.returned, "asked_again": 0, "stored": 0} if one.returned else None
+    came = f"{map_in_words(counted)}\n{_text(answers)}" if counted else ""
+    return Step(called["seq"], called["verb"], _text(told), came)
+
+
+#: The events that tell what came of a step: the kind of the event that began it, and the fields that do.
+_ENDS = {
+    "code_run": ("code_scanned", ("status", "stdout", "error")),
+    "child_returned": ("child_called", ("results",)),
+    "reduce_returned": ("reduce_called", ("answer", "cut", "failed")),
+}
 _STEPS: Mapping[str, Callable[[RecordedEvent], Step]] = {
     "code_scanned": lambda e: Step(e["seq"], "cell", e["code"]),
     "visited": lambda e: Step(
         e["seq"], f"context.{e['verb']}", _text(e["arguments"]), _text([e["result"], e.get("error")])
     ),
     "child_called": lambda e: Step(e["seq"], e["verb"], _text([e["prompts"], e["under"]])),
+    "reduce_called": lambda e: Step(
+        e["seq"], "llm_reduce", _text([e["question"], e["packs"], e["passages"], e["model"]])
+    ),
     "model_failed": lambda e: Step(e["seq"], "failed call", e["error"]),
     "answered": lambda e: Step(e["seq"], "answer", e["content"]),
 }

@@ -238,6 +238,8 @@ OBJECT = Shape(
 )
 DETAILS = content(OBJECT)
 
+#: What one reading of a row gave, and by which row of which call; the call is '' for the store.
+READING = object_of({"call": TEXT, "values": DETAILS}, {"number": COUNT})
 USAGE = object_of({"calls": COUNT, "prompt_tokens": COUNT, "completion_tokens": COUNT, "usd": AMOUNT})
 #: One request of a call, as rlm.gateway.types.Attempt. `settled` of all together is the usage of the call.
 ATTEMPT = object_of(
@@ -413,7 +415,19 @@ EVENTS: dict[str, Fields] = {
     "rows_answered": Fields(
         {
             "first": COUNT,
-            "answers": list_of(object_of({"row": WORDS, "call": TEXT}, {"values": DETAILS, "error": WORDS})),
+            "answers": list_of(
+                object_of(
+                    {"row": WORDS, "call": TEXT},
+                    {
+                        "values": DETAILS,
+                        "error": WORDS,
+                        "number": COUNT,
+                        "text": WORDS,
+                        "first": READING,
+                        "again": READING,
+                    },
+                )
+            ),
         }
     ),
     "map_returned": Fields(
@@ -450,6 +464,7 @@ EVENTS: dict[str, Fields] = {
             "usage": USAGE,
             "seconds": AMOUNT,
         },
+        {"noted": list_of(object_of({"note": WORDS, "citations": list_of(DETAILS)}))},
     ),
     "budget": Fields(
         {"spent": USAGE, "reserved": USAGE, "left": OBJECT, "reason": WORDS},

@@ -42,6 +42,17 @@ def given_at(index: Index, events: Sequence[RecordedEvent]) -> Iterator[tuple[in
             yield from ((seq, span) for span in _named_spans(view, block.name, by_block))
 
 
+def rows_told(index: Index, events: Sequence[RecordedEvent]) -> Iterator[tuple[str, Span]]:
+    """The rows that maps answered, each by its id with where it stands; not those that stand in no document. Raises as
+    `given_at`."""
+    view = View(index, scope=scope_of(events))
+    by_block = {
+        block_name(index.documents[number].id): index.documents[number].id for number in view.documents
+    }
+    answers = (one for event in events if event["kind"] == "rows_answered" for one in event["answers"])
+    return ((one["row"], span) for one in answers for span in _named_spans(view, one["row"], by_block)[:1])
+
+
 def scope_of(events: Sequence[RecordedEvent]) -> Scope:
     """What the run was about; all of the index where its first event says nothing that is a scope."""
     said = events[0].get("scope") or {}

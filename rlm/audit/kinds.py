@@ -238,8 +238,9 @@ class ChildReturned(Event):
 class MapCalled(Event):
     """The same question is put to many rows. What follows is its own until MapReturned: RowsRecalled, a pair of
     ChildCalled and ChildReturned for each wave of packs, RowsAnswered. `rows`: how many; `rows_sha256`: of their ids
-    and texts; `columns`: the fields that each is asked for, as they were written; `plan`: what it takes if nothing is
-    asked again. `strong`: reads where two readings differ; `sure`: the share of rows that is read twice."""
+    and digests of their texts; `columns`: the fields that each is asked for, as they were written; `plan`: what it
+    takes if nothing is asked again. `strong`: reads where two readings differ; `sure`: the share of rows that is read
+    twice."""
 
     kind = "map_called"
     cell: int
@@ -257,7 +258,8 @@ class MapCalled(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowsRecalled(Event):
     """The store had answers of an earlier run: `values` of the rows with these numbers, from 0. `turn`: which reading
-    it is, "first", "second" or "strong". Rows whose texts are equal have one answer, that of the first of them."""
+    it is, "first", "second" or "strong"; the rows of a second one are shuffled, all others ascend. Rows whose texts are
+    equal have one answer, that of the first of them."""
 
     kind = "rows_recalled"
     turn: str
@@ -268,7 +270,9 @@ class RowsRecalled(Event):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowsAnswered(Event):
     """The answers of rows in order, from the row with the number `first` on; each {"row", "values" or "error", "call"},
-    `call` being the conversation that answered, "" for the store."""
+    `call` being the conversation that answered, "" for the store, and `number` which row of its pack it is there, from
+    1. `text` stands where no call has it: a digest of the row's text. `again`: what a second reading gave, and `first`
+    what the first did where a strong model then judged."""
 
     kind = "rows_answered"
     first: int
@@ -311,7 +315,8 @@ class ReduceCalled(Event):
 class ReduceReturned(Event):
     """A reduction has ended. `answer`: '' where it failed. `notes`: those that the answer was made of; `cited`: the
     exact words that it rests on. `cut`: what was read by prompts whose replies say that it holds no evidence; `failed`:
-    by those without a reply that could be used, and why; `dropped`: notes that rested on nothing, or had no room."""
+    by those without a reply that could be used, and why; `dropped`: notes that rested on nothing, or had no room;
+    `noted`: the notes themselves, each {"note", "citations"}, with the citations as a cell is given them."""
 
     kind = "reduce_returned"
     answer: str
@@ -323,6 +328,7 @@ class ReduceReturned(Event):
     calls: int
     usage: Usage
     seconds: float
+    noted: Sequence[Mapping[str, Json]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

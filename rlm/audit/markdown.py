@@ -12,6 +12,7 @@ from rlm.audit.attempts import as_sent
 from rlm.audit.claims import claims_of, in_words, marked, tally
 from rlm.audit.costs import in_dollars, reuse
 from rlm.audit.events import RecordedEvent
+from rlm.audit.maps import without_packs
 from rlm.audit.pairs import Pair, pairs_of
 from rlm.audit.reviewing import Review
 from rlm.audit.routing import Branch
@@ -107,7 +108,11 @@ def _cited(number: int, one: RecordedEvent) -> Iterator[str]:
 
 
 def _steps(pair: Pair) -> Iterator[str]:
-    told = [event for event in pair.events if event["kind"] not in ("run_opened", "question_put", "answered")]
+    told = [
+        event
+        for event in without_packs(pair.events)
+        if event["kind"] not in ("run_opened", "question_put", "answered")
+    ]
     for event in told[:STEPS_SHOWN]:
         inward = "  " * event["conversation"].count(".")
         words = one_line(STEPS[event["kind"]](event)[0].strip(), _STEP_CHARS)

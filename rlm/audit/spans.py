@@ -1,9 +1,10 @@
 """A finished run as OpenTelemetry spans, and these as requests of OTLP over HTTP, in its JSON form.
 
 A run is a span `invoke_agent`; below it stand `chat` for each model call and `execute_tool` for each cell, below a cell
-`retrieval` for each visit, and the calls that its code made: a child run is an `invoke_agent` of its own. Times are
-those of the trace. A span's id follows from the head of the trace and the number of the event that it begins with, so
-the same run is the same spans whenever it is sent.
+`retrieval` for each visit, and the calls that its code made: a child run is an `invoke_agent` of its own, a map or a
+reduction an `execute_tool` with the calls of its packs below it. Times are those of the trace. A span's id follows from
+the head of the trace and the number of the event that it begins with, so the same run is the same spans whenever it is
+sent.
 
 After the OTLP specification 1.9 (JSON: ids in hex, 64-bit numbers as strings) and rlm.audit.genai.
 """
@@ -21,6 +22,7 @@ from index_store.types import Json
 from rlm.audit import genai
 from rlm.audit.conversation import asks
 from rlm.audit.events import RecordedEvent
+from rlm.audit.maps import agreement_in_words
 from rlm.errors import RlmError
 from rlm.gateway.types import Message
 
@@ -76,6 +78,9 @@ class _Story:
         self.agents: dict[str, Span] = {}  # by conversation
         self.cells: dict[str, Span] = {}
         self.callers: dict[str, Span] = {}  # of a conversation that is no agent: the cell that asks
+        self.tables: dict[
+            str, Span
+        ] = {}  # a map or a reduction under way, by the conversation that waits for it
         self.calls: dict[tuple[str, str], Span] = {}
         self.index = ""
 
@@ -201,6 +206,7 @@ class _Story:
 
     def _code_run(self, event: RecordedEvent) -> None:
         span = self.cells.pop(event["conversation"], None)
+        self.tables.pop(event["conversation"], None)
         if span is None:
             return
         result = {"stdout": _cut(event["stdout"]), "error": _cut(event["error"])}
@@ -223,8 +229,41 @@ class _Story:
         }
         span.end(event["time_s"], "refused" if event.get("error") else "")
 
+    def _table(self, event: RecordedEvent, verb: str, asked: Mapping[str, Json]) -> Span:
+        who = event["conversation"]
+        span = self.tables[who] = self._begin(event, genai.EXECUTE_TOOL, verb, self._place(who))
+        span.attributes |= {
+            genai.TOOL_NAME: verb,
+            genai.TOOL_TYPE: "extension",
+            genai.TOOL_ARGUMENTS: _cut(_json(asked)),
+        }
+        return span
+
+    def _tabled(self, event: RecordedEvent, told: Mapping[str, Value]) -> None:
+        span = self.tables.pop(event["conversation"], None)
+        if span is not None:
+            span.attributes |= {genai.CALLS: event["calls"], **_tokens(event["usage"]), **told}
+            span.end(event["time_s"])
+
+    def _map_called(self, event: RecordedEvent) -> None:
+        asked = {name: event[name] for name in ("question", "columns")}
+        self._table(event, event["verb"], asked).attributes[genai.ROWS] = event["rows"]
+
+    def _map_returned(self, event: RecordedEvent) -> None:
+        names = {"failed": genai.FAILED, "asked_again": genai.ASKED_AGAIN, "stored": genai.STORED}
+        agreed = [one["share"] for one in event["agreement"].values() if agreement_in_words(one)]
+        least: dict[str, Value] = {genai.AGREEMENT: float(min(agreed))} if agreed else {}
+        self._tabled(event, {**{key: event[name] for name, key in names.items()}, **least})
+
+    def _reduce_called(self, event: RecordedEvent) -> None:
+        span = self._table(event, "llm_reduce", {"question": event["question"]})
+        span.attributes[genai.PASSAGES] = event["passages"]
+
+    def _reduce_returned(self, event: RecordedEvent) -> None:
+        self._tabled(event, {genai.NOTES: event["notes"], genai.CITED: event["cited"]})
+
     def _child_called(self, event: RecordedEvent) -> None:
-        cell = self._place(event["conversation"])
+        cell = self.tables.get(event["conversation"]) or self._place(event["conversation"])
         for child, prompt in zip(event["children"], event["prompts"], strict=False):
             if not event["verb"].startswith("rlm_query"):
                 if cell:

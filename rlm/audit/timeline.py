@@ -21,7 +21,7 @@ from rlm.audit.claims import claims_of, differences, in_words, marked, tally
 from rlm.audit.costs import costs, in_dollars, reuse
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks
-from rlm.audit.maps import map_in_words
+from rlm.audit.maps import PACKS, map_in_words, without_packs
 from rlm.audit.pairs import Pair, pairs_of, read_by
 from rlm.audit.routing import Branch, held_to
 from rlm.audit.verifying import UNVOUCHED, Verdict
@@ -46,14 +46,14 @@ def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None, *, ful
 
     First the verdict, if given, and how many quotes of its answers stand; then each question with its steps, its
     answer, the branches entered for it and, in a chat, what it cost. `full`: texts of which a step shows a part, or
-    nothing, stand whole below it.
+    nothing, stand whole below it, and each call of a map or a reduction is a step.
     """
     events = as_sent(events)
     pairs, total = pairs_of(events), {cost.seq: cost.usage for cost in costs(events)}
     lines = [] if verdict is None else _head(events, pairs, verdict)
     for pair in pairs:
         lines += ["", *([f"QUESTION {pair.number} of {len(pairs)}"] if len(pairs) > 1 else [])]
-        for event in pair.events:
+        for event in pair.events if full else without_packs(pair.events):
             body = STEPS[event["kind"]](event)
             body += _whole(event, body) if full else []
             body += [f"so far {_money(total[event['seq']])}"] if event["seq"] in total else []
@@ -256,6 +256,8 @@ def _visited(event: RecordedEvent) -> list[str]:
 
 
 def _child_called(event: RecordedEvent) -> list[str]:
+    if event["verb"] in PACKS:
+        return [f"{event['verb']}: {count(len(event['prompts']), 'pack')} asked"]
     asked = [f"  ? {one_line(prompt, WIDTH)}" for prompt in event["prompts"][:_OUTPUT_LINES]]
     return [
         f"{event['verb']}: {count(len(event['prompts']), 'question')}{held_to(event)}",
@@ -266,6 +268,8 @@ def _child_called(event: RecordedEvent) -> list[str]:
 
 def _child_returned(event: RecordedEvent) -> list[str]:
     results = event["results"]
+    if event["verb"] in PACKS:  # what was replied stands in the rows, or in the notes
+        results = [one for one in results if not one["ok"]]
     lines = [
         f"  {'=' if one['ok'] else '!'} {one_line(one['text'], WIDTH)}" for one in results[:_OUTPUT_LINES]
     ]
@@ -437,6 +441,7 @@ TEXTS: dict[str, Callable[[RecordedEvent], list[tuple[str, str]]]] = {
     "reduce_called": lambda event: [("question", event["question"])],
     "reduce_returned": lambda event: [
         ("answer", event["answer"]),
+        *((f"note {n}", one["note"]) for n, one in enumerate(event.get("noted", ()), 1)),
         *((f"failed {n}", why) for n, why in enumerate(event["failed"], 1)),
         *((f"without evidence {n}", name) for n, name in enumerate(event["cut"], 1)),
     ],

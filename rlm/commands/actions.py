@@ -188,32 +188,38 @@ def _check_options(trace: argparse.ArgumentParser) -> None:
     check.add_argument("--max-regret", type=float, metavar="X", help="exit 1 where a step has more regret")
     check.add_argument("--no-unsupported", action="store_true", help="exit 1 where a sentence has no support")
     check.add_argument(
-        "--strong", type=float, metavar="X", help="of the best passage's evidence, what a strong one has"
+        "--strong",
+        type=float,
+        metavar="X",
+        help="of the best passage's evidence, what a strong one has (0.03)",
     )
-    check.add_argument("--passages", type=int, metavar="N", help="strong passages, at most")
+    check.add_argument("--passages", type=int, metavar="N", help="strong passages, at most (15)")
     check.add_argument(
-        "--cited", type=float, metavar="X", help="of the best passage's evidence, what a cited one must have"
+        "--cited",
+        type=float,
+        metavar="X",
+        help="of the best passage's evidence, what is cited must have (0.4)",
     )
     check.add_argument(
         "--regret",
         type=float,
         metavar="X",
-        help="of the evidence on offer, from which a step is questionable",
+        help="of the evidence on offer, from which a step is questionable (0.3)",
     )
     check.add_argument(
-        "--on-offer", type=float, metavar="X", help="of all evidence, below which no step is judged"
+        "--on-offer", type=float, metavar="X", help="of all evidence, below which no step is judged (0.05)"
     )
     check.add_argument(
-        "--words", type=float, metavar="X", help="of a sentence's telling words, how many must be cited"
+        "--words", type=float, metavar="X", help="of a sentence's telling words, how many must be cited (0.4)"
     )
     check.add_argument(
-        "--unsupported", type=float, metavar="X", help="of the sentences, how many may lack support"
+        "--unsupported", type=float, metavar="X", help="of the sentences, how many may lack support (0.5)"
     )
     check.add_argument(
         "--found",
         type=float,
         metavar="X",
-        help="of the question's words, what the best passage must hold against an answer that finds nothing",
+        help="of the question's words, what the best passage must hold against an answer that finds nothing (0.5)",
     )
     check.add_argument(
         "--embedder",

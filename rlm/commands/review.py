@@ -14,6 +14,7 @@ from rlm.audit import Verdict
 from rlm.audit.checking import Report, check_read
 from rlm.audit.difference import difference
 from rlm.audit.events import RecordedEvent
+from rlm.audit.given import rows_told
 from rlm.audit.listing import listed, runs_below
 from rlm.audit.log import FILE_NAME, TraceError
 from rlm.audit.page import Beside, render
@@ -29,6 +30,7 @@ from rlm.errors import RlmError
 
 _TELL_S = 2.0  # between two signs of life
 _MOST_PASSAGES, _PASSAGE_CHARS = 200, 2_000  # of lost evidence, whose words are shown
+_ROW_CHARS, _ROWS_CHARS = 2_000, 4_000_000  # of a row, and of all
 
 
 def review(args: argparse.Namespace) -> int:
@@ -153,7 +155,19 @@ def beside(
         _passages(report, asked) if report and asked is not None else {},
         reviewed(run, verdict.head),
         [held(one, events, verdict.head) for one in signed],
+        _rows(events, asked) if asked is not None else {},
     )
+
+
+def _rows(events: Sequence[RecordedEvent], index: Index) -> dict[str, str]:
+    """The words of the rows that were answered, by their ids, as far as a page has room for them."""
+    words, chars = dict[str, str](), 0
+    for row, span in rows_told(index, events):
+        words[row] = _words(index, span, _ROW_CHARS)
+        chars += len(words[row])
+        if chars > _ROWS_CHARS:
+            break
+    return words
 
 
 def _passages(report: Report, index: Index) -> dict[str, str]:
@@ -161,8 +175,12 @@ def _passages(report: Report, index: Index) -> dict[str, str]:
     words: dict[str, str] = {}
     for lost in report.lost[:_MOST_PASSAGES]:
         try:
-            text = index.span_text(Span(lost.doc, lost.start, min(lost.end, lost.start + _PASSAGE_CHARS)))
+            words[lost.node] = _words(index, Span(lost.doc, lost.start, lost.end), _PASSAGE_CHARS)
         except IndexStoreError:
             continue
-        words[lost.node] = text + (" …" if lost.end - lost.start > _PASSAGE_CHARS else "")
     return words
+
+
+def _words(index: Index, span: Span, most: int) -> str:
+    text = index.span_text(Span(span.doc, span.start, min(span.end, span.start + most)))
+    return text + (" …" if span.end - span.start > most else "")

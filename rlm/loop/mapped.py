@@ -5,7 +5,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence, Sized
-from dataclasses import asdict, astuple, dataclass, field, replace
+from dataclasses import asdict, astuple, dataclass, field
 from typing import Any, Protocol, TypeVar, overload
 
 import index_store.rows
@@ -22,10 +22,9 @@ from rlm.loop.recording import PROGRESS
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs
 from rlm.mapping import mapping
-from rlm.mapping.certainty import count_values
+from rlm.mapping.certainty import agreement_json, count_values
 from rlm.mapping.fields import as_spec, parse_fields
 from rlm.mapping.types import (
-    Agreement,
     Answer,
     Forgetful,
     Mapped,
@@ -39,6 +38,7 @@ from rlm.mapping.types import (
     Values,
     Wanted,
 )
+from rlm.mapping.wording import row_record, text_digest
 from rlm.prompts import refusals
 
 #: Rows in one event of answers.
@@ -49,8 +49,6 @@ MAP_ROWS = 50_000
 NODE = re.compile(r"L\d+-\d+(?:\.\.L\d+-\d+)?", re.ASCII)
 #: The field by which a filter asks of each row whether its condition holds.
 HOLDS = "holds"
-#: The share of a model's window that the rows of a pack may fill, where it is small.
-OF_WINDOW = 0.4
 
 
 class Caller(Protocol):
@@ -211,24 +209,19 @@ def task_of(
     calibrate: bool | None = None,
 ) -> Task:
     """The task of a map in a run. Raises MappingError for what cannot be asked."""
-    seen = window(model)
-    readers = [None if one is None else Reader(one, _identity(run, one)) for one in (model, strong)]
-    reader, other = readers
+    reader, other = (None if one is None else Reader(one, _identity(run, one)) for one in (model, strong))
     assert reader is not None
-    most = run.limits.reply_tokens
-    task = Task(
+    return Task(
         question,
         parse_fields(fields),
         reader,
         other,
         sure,
-        reply_tokens=most,
-        window=seen,
+        pack_tokens,
+        run.limits.reply_tokens,
+        window(model),
         calibrate=calibrate,
     )
-    if pack_tokens is not None:
-        return replace(task, pack_tokens=pack_tokens)
-    return task if seen is None else replace(task, pack_tokens=min(task.pack_tokens, int(seen * OF_WINDOW)))
 
 
 def _identity(run: Run, model: str) -> str:
@@ -319,13 +312,14 @@ async def map_in(calls: Caller, verb: str, task: Task, rows: Rows) -> Ran:
     """Map a task over rows, recorded in the conversation that calls it."""
     run, name = calls.run, calls.conversation
     texts = TextsOf(rows)
+    digests = [text_digest(text) for text in texts]
     called = MapCalled(
         cell=calls.cell(),
         verb=verb,
         question=task.question,
         columns=as_spec(task.fields),
         rows=len(rows),
-        rows_sha256=_digest(rows, texts),
+        rows_sha256=_digest(rows, digests),
         model=task.reader.model,
         plan=planned(await mapping.plan(task, texts, Forgetful())),
         strong=None if task.strong is None else task.strong.model,
@@ -336,8 +330,8 @@ async def map_in(calls: Caller, verb: str, task: Task, rows: Rows) -> Ran:
     calling = Calling(calls, verb)
     mapped = await mapping.map_rows(task, texts, calling.ask, Stored(run, name), calling.tell)
     for first in range(0, len(rows), TOLD_ROWS):
-        answers = mapped.answers[first : first + TOLD_ROWS]
-        told = [_told(rows.id(row), one) for row, one in enumerate(answers, first)]
+        listed = range(first, min(first + TOLD_ROWS, len(rows)))
+        told = [_told(rows.id(row), digests[row], row, mapped) for row in listed]
         run.journal.record(name, RowsAnswered(first=first, answers=told))
     returned = MapReturned(
         **figures(mapped),
@@ -360,15 +354,27 @@ def figures(mapped: Mapped) -> dict[str, Any]:
     }
 
 
-def _digest(rows: Rows, texts: Sequence[str]) -> str:
+def _digest(rows: Rows, digests: Sequence[bytes]) -> str:
     hashed = hashlib.sha256()
-    for row, text in enumerate(texts):
-        hashed.update(json.dumps([rows.id(row), text]).encode())
+    for row, digest in enumerate(digests):
+        hashed.update(row_record(rows.id(row), digest.hex()))
     return hashed.hexdigest()
 
 
-def _told(row: str, answer: Answer) -> dict[str, Json]:
-    told: dict[str, Json] = {"row": row, "call": answer.call}
+def _told(name: str, digest: bytes, row: int, mapped: Mapped) -> dict[str, Json]:
+    answer = mapped.answers[row]
+    told: dict[str, Json] = {"row": name} | _read(answer)
+    if not answer.call:
+        told["text"] = digest.hex()
+    if row in mapped.first:
+        told["first"] = _read(mapped.first[row])
+    if row in mapped.again and not mapped.again[row].error:
+        told["again"] = _read(mapped.again[row])
+    return told
+
+
+def _read(answer: Answer) -> dict[str, Json]:
+    told: dict[str, Json] = {"call": answer.call} | ({"number": answer.number} if answer.call else {})
     return told | ({"error": answer.error} if answer.error else {"values": dict(answer.values)})
 
 
@@ -381,11 +387,6 @@ def planned(plan: Plan) -> dict[str, Json]:
         "prompt_tokens": sum(stage.prompt_tokens for stage in plan.stages),
         "reply_tokens": sum(stage.reply_tokens for stage in plan.stages),
     }
-
-
-def agreement_json(agreement: Agreement) -> dict[str, Json]:
-    """An agreement as a trace has it."""
-    return {name: round(value, 4) for name, value in asdict(agreement).items()}
 
 
 def columns(rows: Rows, mapped: Mapped, which: Sequence[int] | None = None) -> dict[str, Json]:

@@ -314,6 +314,7 @@ async def reduce_in(calls: Caller, task: Reduction, gathered: Gathered) -> Json:
         calls=len(calling.ids),
         usage=run.budget.used(calling.ids),
         seconds=round(time.monotonic() - began, 3),
+        noted=[_note(gathered, note) for note in reduced.notes],
     )
     run.journal.record(name, returned)
     calls.told += _outcome(reduced)
@@ -352,7 +353,7 @@ def _result(gathered: Gathered, reduced: Reduced) -> Json:
     }
 
 
-def _note(gathered: Gathered, note: Note) -> Json:
+def _note(gathered: Gathered, note: Note) -> dict[str, Json]:
     return {"note": note.text, "citations": [_citation(gathered, source) for source in note.sources]}
 
 

@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 
 from rlm.mapping.types import Agreement, Answer, Count, Field, Mapped, MappingError, Value, Values
 
@@ -43,8 +44,17 @@ def agreement(
 
 
 def _agreement(field: Field, pairs: Sequence[tuple[Values, Values]]) -> Agreement:
-    alike = sum(_same(one[field.name], other[field.name]) for one, other in pairs)
-    return Agreement(alike / len(pairs), *wilson(alike, len(pairs)), len(pairs))
+    return share_of(sum(same(one[field.name], other[field.name]) for one, other in pairs), len(pairs))
+
+
+def share_of(alike: int, pairs: int) -> Agreement:
+    """The agreement of so many pairs, of which so many are alike."""
+    return Agreement(alike / pairs, *wilson(alike, pairs), pairs)
+
+
+def agreement_json(agreement: Agreement) -> dict[str, float]:
+    """An agreement as a trace has it."""
+    return {name: round(value, 4) for name, value in asdict(agreement).items()}
 
 
 def _pairs(first: Mapping[int, Answer], again: Mapping[int, Answer]) -> list[tuple[Values, Values]]:
@@ -56,10 +66,11 @@ def differ(fields: Sequence[Field], one: Values, other: Values) -> bool:
     """Whether two readings give a row another value in some field. Free text is looked at only where there is nothing
     else, as no two readings word it alike."""
     judged = [field for field in fields if field.kind != "text"] or fields
-    return any(not _same(one[field.name], other[field.name]) for field in judged)
+    return any(not same(one[field.name], other[field.name]) for field in judged)
 
 
-def _same(one: Value, other: Value) -> bool:
+def same(one: Value, other: Value) -> bool:
+    """Whether two values of a field are alike."""
     return _folded(one) == _folded(other)
 
 

@@ -195,7 +195,8 @@ _READERS = {
 def line_tokens(model: str, fields: Sequence[Field]) -> int:
     """Tokens that one line of a reply takes, about, with its newline."""
     values = {field.name: _sample(model, field) for field in fields}
-    return count_tokens(model, json.dumps({"row": 123, **values}, ensure_ascii=False) + "\n")
+    line = json.dumps({"row": 123, **values}, ensure_ascii=False, separators=(",", ":"))
+    return count_tokens(model, line + "\n")
 
 
 def _sample(model: str, field: Field) -> Value:

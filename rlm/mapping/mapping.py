@@ -22,6 +22,7 @@ from rlm.mapping.planning import (
     recalled,
     rows_of,
     share_read_twice,
+    sized,
     sizes,
     tokens_of,
 )
@@ -70,6 +71,7 @@ async def map_rows(
     Raises MappingError, before anything is asked, where not one row can be asked about.
     """
     rows = rows_of(task, texts)
+    task = sized(task, rows)
     board = _Board(rows.times, tell, Progress(len(texts)))
     cheap = _Reads(task, task.reader, "first", rows, ask, memo, board)
     strong = task.strong and _Reads(task, task.strong, "strong", rows, ask, memo, board)
@@ -163,7 +165,7 @@ class _Wave:
                 self.why[row] = values
                 missed.append(row)
             else:
-                self.found[row] = Answer(values, call=reading.call)
+                self.found[row] = Answer(values, call=reading.call, number=number)
         if not reading.cut:
             self.pooled += missed
         elif len(missed) < len(pack.rows):
@@ -207,7 +209,7 @@ class _Reads:
         self.later = later, math.ceil(later * sum(self.tokens.values()) / max(1, len(left)))
         found |= self._too_large(left)
         left = [row for row in left if row not in found]
-        if self._is_calibrated(left):
+        if self.turn == "first" and self.task.calibrate and left:
             found |= await self._calibrated(left)
             left = [row for row in left if row not in found]
         why = dict[int, str]()
@@ -321,35 +323,30 @@ class _Reads:
 
     # -- calibration -----------------------------------------------------------------------------------
 
-    def _is_calibrated(self, rows: Sequence[int]) -> bool:
-        if self.turn != "first" or self.task.calibrate is not None:
-            return self.turn == "first" and bool(self.task.calibrate)
-        return sum(self.tokens[row] for row in rows) > calibrating.FULL_PACKS * self.full.tokens
-
     async def _calibrated(self, rows: Sequence[int]) -> dict[int, Answer]:
-        """Take the size of packs on trial: the answers of the first packs, as far as they are no larger than it."""
+        """Take the size of packs on trial, the largest first: the answers of the first packs, as far as they are in
+        packs of no more than it."""
         tokens = sum(self.tokens[row] for row in rows)
         tried = calibrating.shares(len(rows) / max(1, full_packs(len(rows), tokens, self.full)))
-        if len(tried) < 2:
-            return {}
-        trials = calibrating.trials(rows, self.tokens, self.full, tried)
-        after, waiting = (
-            self.later,
-            set(rows).difference(row for packs in trials for one in packs for row in one.rows),
-        )
-        self.later = after[0] + len(waiting), after[1] + sum(self.tokens[row] for row in waiting)
-        found, _ = await self._asked([one for packs in trials for one in packs], 1, kept=False)
-        answered = [[row for one in packs for row in one.rows if row in found] for packs in trials]
-        if self.board.stopped or not all(answered):
-            await self._keep(found)
-            return found
-        drawn = [calibrating.spaced(one, calibrating.sampled(len(rows))) for one in answered]
-        shuffled = sample({row: self._key(row) for one in drawn for row in one}, 1.0)
-        again, _ = await self._asked(pack(shuffled, self.tokens, self.full.part(tried[-1])), 1, kept=False)
-        self.later = after
-        taken = calibrating.largest([self._alike(found, again, one) for one in drawn])
+        found, again, at = list[dict[int, Answer]](), dict[int, Answer](), 0
+        agreed: list[tuple[int, int]] = []
+        for share in tried:
+            packs = calibrating.trial(rows[at:], self.tokens, self.full.part(share))
+            answers, _ = await self._asked(packs, 1, kept=False)
+            at += sum(len(one.rows) for one in packs)
+            drawn = calibrating.spaced(list(answers), calibrating.sampled(len(rows)))
+            shuffled = sample({row: self.rows.keys[row] for row in drawn}, 1.0)
+            other, _ = await self._asked(
+                pack(shuffled, self.tokens, self.full.part(calibrating.CHECK)), 1, kept=False
+            )
+            found.append(answers)
+            again |= other
+            agreed.append(self._alike(answers, other, drawn))
+            if self.board.stopped or calibrating.is_enough(agreed):
+                break
+        taken = calibrating.largest(agreed)
         self.full = self.full.part(tried[taken])
-        good = again | {row: found[row] for one in answered[taken:] for row in one}
+        good = again | {row: answer for answers in found[taken:] for row, answer in answers.items()}
         await self._keep(good)
         return good
 

@@ -5,16 +5,33 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from index_store.terminal import count
 from rlm.gateway.tokens import count_tokens
 from rlm.mapping.certainty import sample
 from rlm.mapping.fields import Malformed, line_tokens, read_values
 from rlm.mapping.packing import Size, pack
-from rlm.mapping.types import MappingError, Memo, Plan, Reader, Stage, Task, Turn, Values, Wanted
+from rlm.mapping.types import (
+    LARGE,
+    PACK_TOKENS,
+    SMALL_PACK_TOKENS,
+    MappingError,
+    Memo,
+    Plan,
+    Reader,
+    Stage,
+    Task,
+    Turn,
+    Values,
+    Wanted,
+)
 from rlm.mapping.wording import asked, head_tokens, row_tokens
 
+#: Of English, rather few.
+CHARS_A_TOKEN = 3
+#: The share of a model's window that the rows of a pack may fill, where it is small.
+OF_WINDOW = 0.4
 #: Rows whose answers are recalled at once.
 RECALLED = 5_000
 #: A reply has room for more than its lines should take: by this factor, and by some tokens.
@@ -48,7 +65,7 @@ def sizes(task: Task, reader: Reader) -> Sizes:
             f"a reply of {count(task.reply_tokens, 'token')} has no room for one row, whose fields take {line}; "
             "allow longer replies or ask for fewer fields"
         )
-    tokens = task.pack_tokens
+    tokens = PACK_TOKENS if task.pack_tokens is None else task.pack_tokens
     if task.window is not None:
         tokens = min(tokens, task.window - head - task.reply_tokens)
     if tokens < 1:
@@ -83,8 +100,8 @@ def key(task: Task, text: str, turn: Turn = "first") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """The texts of a map. `asked`: for each row the first with the same text; `keys`: of those first ones, by row;
-    `times`: how often the text of each stands."""
+    """The texts of a map. `asked`: for each row the first with the same text; `keys`: of those first ones, by row, to
+    draw them by; `times`: how often the text of each stands."""
 
     texts: Sequence[str]
     asked: Sequence[int]
@@ -93,8 +110,12 @@ class Rows:
 
 
 def rows_of(task: Task, texts: Sequence[str]) -> Rows:
-    """The rows of a map: those of equal texts are asked about once."""
-    keys, firsts, same = Keys(task, task.reader), dict[str, int](), array("q")
+    """The rows of a map: those of equal texts are asked about once.
+
+    Their keys leave the identity of the model out: by them rows are drawn, and a replay, which may run where the model
+    has another address or none, must draw the same.
+    """
+    keys, firsts, same = Keys(task, Reader(task.reader.model)), dict[str, int](), array("q")
     for row in range(len(texts)):
         same.append(firsts.setdefault(keys.of(texts[row]), row))
     return Rows(texts, same, {row: key for key, row in firsts.items()}, Counter(same))
@@ -129,12 +150,25 @@ def share_read_twice(task: Task) -> float:
     return task.sure or float(task.strong is not None)
 
 
+def sized(task: Task, rows: Rows) -> Task:
+    """The task with the size of its packs, by the rows that are to be asked about, where it is not given."""
+    if task.pack_tokens is not None:
+        return task
+    chars = sum(len(rows.texts[row]) for row in rows.keys)
+    is_large = chars > LARGE * PACK_TOKENS * CHARS_A_TOKEN
+    tokens = PACK_TOKENS if is_large or task.calibrate else SMALL_PACK_TOKENS
+    if task.window is not None:
+        tokens = min(tokens, max(1, int(task.window * OF_WINDOW)))
+    return replace(task, pack_tokens=tokens, calibrate=is_large if task.calibrate is None else task.calibrate)
+
+
 async def plan(task: Task, texts: Sequence[str], memo: Memo) -> Plan:
     """What a map will take if every call succeeds and nothing is calibrated.
 
     Raises MappingError where not one row can be asked about.
     """
     rows = rows_of(task, texts)
+    task = sized(task, rows)
     drawn = sample(rows.keys, share_read_twice(task))
     first = await _stage(task, "first", task.reader, list(rows.keys), texts, memo)
     stages = [first] if first.rows else []

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, get_args
 
+from index_store.terminal import brief
 from rlm.errors import RlmError
 from rlm.gateway.models import price
 from rlm.gateway.types import Message
@@ -22,8 +23,11 @@ Values: TypeAlias = Mapping[str, Value]
 Turn = Literal["first", "second", "strong"]
 
 
-#: Of rows in one prompt: models err more in longer ones.
-PACK_TOKENS = 6_000
+#: Tokens of rows in one prompt. Models err more in longer prompts, and what a prompt holds beside its rows is paid for
+#: with each: so a large map begins with large packs, and finds out whether the model reads smaller ones better.
+PACK_TOKENS, SMALL_PACK_TOKENS = 6_000, 1_000
+#: A map is large that would fill so many large packs.
+LARGE = 20
 
 
 class MappingError(RlmError):
@@ -52,9 +56,9 @@ class Task:
     """What is asked of every row, of whom, and how many rows at once.
 
     `strong`: reads the rows on which two readings differ. `sure`: the share of rows that is read twice, from 0 to 1.
-    `pack_tokens`: tokens of rows in one prompt. `reply_tokens`: the most that one reply may have. `window`: tokens that
-    a prompt and its reply may have together; None is no limit. `wave`: packs that are asked side by side. `calibrate`:
-    whether the size of packs is tried out first; None: where there are many.
+    `pack_tokens`: tokens of rows in one prompt; None: by how many rows there are. `reply_tokens`: the most that one
+    reply may have. `window`: tokens that a prompt and its reply may have together; None is no limit. `wave`: packs that
+    are asked side by side. `calibrate`: whether the size of packs is tried out first; None: where there are many.
 
     Raises MappingError for what is out of range.
     """
@@ -64,7 +68,7 @@ class Task:
     reader: Reader
     strong: Reader | None = None
     sure: float = 0.0
-    pack_tokens: int = PACK_TOKENS
+    pack_tokens: int | None = None
     reply_tokens: int = 4_000
     window: int | None = None
     wave: int = 64
@@ -77,11 +81,17 @@ class Task:
             raise MappingError(
                 'there are no fields; give what each row is asked for, such as {"amount": "number"}'
             )
-        if not 0 <= self.sure <= 1:
-            raise MappingError(f"sure is {self.sure}; give a share of rows from 0 to 1")
+        if not _is_number(self.sure) or not 0 <= self.sure <= 1:
+            raise MappingError(f"sure is {brief(self.sure)}; give a share of rows from 0 to 1")
         for name in ("pack_tokens", "reply_tokens", "wave"):
-            if getattr(self, name) < 1:
-                raise MappingError(f"{name} is {getattr(self, name)}; give at least 1")
+            value = getattr(self, name)
+            is_auto = value is None and name == "pack_tokens"
+            if not is_auto and (type(value) is not int or value < 1):
+                raise MappingError(f"{name} is {brief(value)}; give a whole number from 1 on")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +127,13 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The values of a row, or an error that says why there are none. `call`: the one that answered; '' where it was
-    stored."""
+    """The values of a row, or an error that says why there are none. `call`: the one that answered, '' where it was
+    stored; `number`: which row of its pack it answered there, from 1."""
 
     values: Values = field(default_factory=dict)
     error: str = ""
     call: str = ""
+    number: int = 0
     stored: bool = False
 
 

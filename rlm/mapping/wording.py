@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rlm.gateway.blocks import Block, quote
+from rlm.gateway.blocks import Block, quote, unquote
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message
 from rlm.mapping.fields import Malformed, as_spec, described, read_values
@@ -20,6 +20,7 @@ from rlm.prompts import MAP
 
 _QUESTION = "{question}\n\nFields:\n{fields}\n\n{rows}"
 _FIELD = "{name}: {form}"
+_NEXT_ROW = re.compile(r"\n(?! )")
 _BREAK = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 #: A digest of the words above: answers that other words gave are not answers to these.
@@ -29,7 +30,11 @@ WORDS = hashlib.sha256(f"{MAP}\0{_QUESTION}\0{_FIELD}".encode()).hexdigest()
 def row_line(number: int, text: str) -> str:
     """A row as it stands in its pack. It begins one line only: below a break within the row the line is indented, so
     that no text can look like another row."""
-    return f"{number}: {_BREAK.sub(chr(10) + ' ', text.strip())}"
+    return f"{number}: {_shown(text)}"
+
+
+def _shown(text: str) -> str:
+    return _BREAK.sub("\n ", text.strip())
 
 
 def messages(task: Task, texts: Sequence[str]) -> tuple[Message, ...]:
@@ -57,6 +62,28 @@ def asked(task: Task) -> str:
     """What is asked of each row and in which words, as one text: other answers belong to any other."""
     spec = json.dumps(list(as_spec(task.fields).items()), ensure_ascii=False)
     return json.dumps([WORDS, task.question.strip(), spec], ensure_ascii=False)
+
+
+def text_digest(text: str) -> bytes:
+    """The first 16 bytes of a sha256 over a row's text as a prompt has it."""
+    return _digest(_shown(text))
+
+
+def _digest(shown: str) -> bytes:
+    return hashlib.sha256(shown.encode("utf-8", "surrogatepass")).digest()[:16]
+
+
+def row_record(name: str, digest: str) -> bytes:
+    """A row with the `text_digest` of its text, in hexadecimal digits, as part of a digest over all rows."""
+    return json.dumps([name, digest]).encode()
+
+
+def digests_in(prompt: str) -> list[bytes]:
+    """The `text_digest` of each row of a prompt, in the order of their numbers."""
+    blocks = unquote(prompt)
+    if not blocks or not (lines := blocks[-1].text):
+        return []
+    return [_digest(row.partition(": ")[2]) for row in _NEXT_ROW.split(lines)]
 
 
 # -- replies -----------------------------------------------------------------------------------------------

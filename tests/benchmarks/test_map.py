@@ -179,7 +179,7 @@ def test_rows_that_are_seen_right_are_counted_as_often_as_they_are_there() -> No
 def test_a_map_is_exact_whatever_fails_and_full_where_nothing_does() -> None:
     truth = {row.line: row.label for row in made_up(30_000, 0).rows}
     none, some = plumbing(truth, Faults()), plumbing(truth, FAULTS)
-    assert (none.wrong, none.again, none.calls) == (0, 0, none.full) and none.full > 3
+    assert (none.wrong, none.again) == (0, 0) and 3 < none.full <= none.calls <= none.full + 1
     assert some.wrong == 0 and some.again > 50 and some.calls > some.full
     assert 1 < none.sent < 1.2 < some.sent
 
@@ -210,10 +210,11 @@ def told(scores: dict[str, float], dollars: dict[str, float]) -> tuple[list[Clai
 
 def test_the_map_is_held_against_the_best_of_the_others_and_the_cheapest_code() -> None:
     few, many = (f"plain code, {form}, 10k characters" for form in ("counts", "lines"))
-    (best, dear, cheap, *fixed), losses = told({DEFAULT: 0.8, many: 0.7, CALIBRATED: 0.9}, {few: 0.6})
+    (best, dear, cheap, shared, *fixed), losses = told({DEFAULT: 0.8, many: 0.7, CALIBRATED: 0.9}, {few: 0.6})
     assert best.holds and best.peer == f"70.0 {many}" and best.interval == "+10.0 [+10.0 +10.0]"
     assert dear.holds and dear.figure == "1.00000 (1.00 times)"
     assert cheap.holds is False and cheap.peer == f"0.60000 {few}"
+    assert shared.text.endswith("all asked of one map") and shared.peer == dear.peer
     assert [(one.target, one.holds) for one in fixed] == [("calibrated", True)] * 2
     assert losses == [Loss(few, "dollars of a question at 9 tokens", "0.60000", "1.00000")]
 

@@ -29,6 +29,16 @@ HONEST = (
     {"t": "out", "text": "printed\n"},
     {"t": "call", "name": "context.read", "args": ["L0-00000"], "kwargs": {}},
     {"t": "call", "name": "llm_query", "args": [], "kwargs": {"prompt": "?", "nodes": ["L0-00000"] * 9}},
+    {"t": "call", "name": "context.rows", "args": ["line"], "kwargs": {"under": None}},
+    {"t": "call", "name": "context.read_rows", "args": ["{}", 0, 9], "kwargs": {}},
+    {
+        "t": "call",
+        "name": "llm_map",
+        "args": ["?", {"rows": "{}", "start": 0, "stop": 9}],
+        "kwargs": {"fields": {"a": "text"}},
+    },
+    {"t": "call", "name": "llm_filter", "args": ["?", ["L0-00000"] * 9], "kwargs": {"sure": 0.5}},
+    {"t": "call", "name": "llm_reduce", "args": ["?"], "kwargs": {"texts": ["a", "b"]}},
     {"t": "ready", "layers": {}},
 )
 WORDS = (

@@ -46,8 +46,11 @@ SERVED = [*(f"context.{verb}" for verb in VERBS), *CALLS]
 MODEL = "offline/reader"
 MORE_NAMES = [
     *NAMES, "prompt", "prompts", "nodes", "model", "question", "questions", "cell", "where", "section", "chars",
+    "rows", "fields", "condition", "sure", "strong", "pack_tokens", "texts", "split", "start", "stop", "__class__",
 ]  # fmt: skip
 FAULT = "fault of the system"
+LINES = '{"split": "line"}'
+FIELDS = {"label": ["a", "b"], "day": "YYYY-MM-DD", "n": "number", "is": "yes/no", "words": "text"}
 
 any_calls = st.tuples(
     st.sampled_from([*SERVED, "context.nothing", "context.__init__", "context."]),
@@ -89,6 +92,19 @@ def honest(rng: random.Random) -> Call:
         ("context.documents", [], {"limit": 2}),
         ("llm_query", [query], {"nodes": [place], "model": MODEL}),
         ("llm_query_batched", [[query, query]], {"nodes": [[place], None]}),
+        (
+            "context.rows",
+            [rng.choice(["line", "chunk", "record"])],
+            {"under": "L1-00000", "where": {"year": "1999"}},
+        ),
+        ("context.read_rows", [LINES, 0, 2], {}),
+        ("llm_map", ["Which?", {"rows": LINES, "start": 0, "stop": 3}], {"fields": FIELDS, "sure": 0.5}),
+        ("llm_map", ["Which?", [place, {"doc": "boats.txt", "start": 0, "end": 9}]], {"fields": FIELDS}),
+        ("llm_map", ["Which?", ["a text", query]], {"fields": FIELDS, "strong": MODEL, "pack_tokens": 100}),
+        ("llm_filter", ["It is?", {"rows": LINES, "start": 1, "stop": 2}], {"model": MODEL}),
+        ("llm_reduce", [query], {"under": "L1-00000"}),
+        ("llm_reduce", [query], {"rows": {"rows": LINES, "start": 0, "stop": 3}}),
+        ("llm_reduce", [query], {"texts": ["one", "two"], "model": MODEL}),
         ("rlm_query", [query], {"under": "L1-00000"}),
         ("rlm_query_batched", [[query]], {"under": ["L1-00000"]}),
         ("history", [1], {}),

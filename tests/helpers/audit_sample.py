@@ -534,7 +534,7 @@ def one_of_each_kind() -> list[Event]:
             answers=[
                 {"row": "a.txt 0-4", "error": "it failed", "call": ""},
                 {"row": "a.txt 5-9", "values": {"label": "ham"}, "call": ""},
-                {"row": "a.txt 10-14", "error": "it failed", "call": "0.2"},
+                {"row": "a.txt 10-14", "error": "it failed", "call": ""},
             ],
         ),
         MapReturned(
@@ -574,6 +574,9 @@ def one_of_each_kind() -> list[Event]:
             calls=1,
             usage=Usage(),
             seconds=0,
+            noted=[
+                {"note": "The rent", "citations": [{"doc": "a.txt", "start": 0, "end": 4, "quote": "rent"}]}
+            ],
         ),
         Suspicious(
             shown_as="context.read",

@@ -26,7 +26,7 @@ class Thresholds:
 
     strong: float = 0.03
     passages: int = 15
-    cited: float = 0.15
+    cited: float = 0.4
     regret: float = 0.3
     on_offer: float = 0.05
     words: float = 0.4

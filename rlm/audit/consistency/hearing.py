@@ -56,9 +56,19 @@ RULES: dict[str, tuple[Rule, ...]] = {
         calls.children_cost_what_they_used,
         conversations.children_end_as_they_did,
     ),
-    "map_called": (conversations.is_under_way, cells.cell_was_let_run, maps.map_is_alone),
+    "map_called": (
+        conversations.is_under_way,
+        cells.cell_was_let_run,
+        maps.map_is_alone,
+        maps.map_asks_for_fields,
+    ),
     "rows_recalled": (conversations.is_under_way, maps.map_is_under_way, maps.recalled_rows_are_its_own),
-    "rows_answered": (conversations.is_under_way, maps.map_is_under_way, maps.rows_are_answered_once),
+    "rows_answered": (
+        conversations.is_under_way,
+        maps.map_is_under_way,
+        maps.rows_are_answered_once,
+        maps.answers_are_what_was_replied,
+    ),
     "map_returned": (conversations.is_under_way, maps.map_is_under_way, maps.map_returns_what_it_told),
     "reduce_called": (conversations.is_under_way, cells.cell_was_let_run, maps.reduction_is_alone),
     "reduce_returned": (conversations.is_under_way, maps.reduction_returns_what_it_did),
@@ -78,32 +88,27 @@ RULES: dict[str, tuple[Rule, ...]] = {
     ),
 }
 
-
-def _nothing(story: Story, event: RecordedEvent) -> None:
-    return None
-
-
-_AFTER: dict[str, Callable[[Story, RecordedEvent], None]] = {
-    "run_opened": conversations.opened,
-    "question_put": conversations.put,
-    "models_changed": conversations.models_changed,
-    "model_asked": calls.asked,
-    "model_answered": calls.ended,
-    "model_failed": calls.ended,
-    "code_scanned": cells.scanned,
-    "code_run": cells.ran,
-    "visited": cells.visited,
-    "child_called": conversations.called,
-    "child_returned": conversations.returned,
-    "map_called": maps.map_called,
-    "rows_recalled": maps.rows_recalled,
-    "rows_answered": maps.rows_answered,
-    "map_returned": maps.map_returned,
-    "reduce_called": maps.reduce_called,
-    "reduce_returned": maps.reduce_returned,
-    "budget": calls.budget,
-    "note": endings.noted,
-    "answered": endings.answered,
+_AFTER: dict[str, tuple[Callable[[Story, RecordedEvent], None], ...]] = {
+    "run_opened": (conversations.opened,),
+    "question_put": (conversations.put,),
+    "models_changed": (conversations.models_changed,),
+    "model_asked": (calls.asked, maps.pack_asked),
+    "model_answered": (calls.ended, maps.pack_answered),
+    "model_failed": (calls.ended, maps.pack_failed),
+    "code_scanned": (cells.scanned,),
+    "code_run": (cells.ran,),
+    "visited": (cells.visited,),
+    "child_called": (conversations.called,),
+    "child_returned": (conversations.returned,),
+    "map_called": (maps.map_called,),
+    "rows_recalled": (maps.rows_recalled,),
+    "rows_answered": (maps.rows_answered,),
+    "map_returned": (maps.map_returned,),
+    "reduce_called": (maps.reduce_called,),
+    "reduce_returned": (maps.reduce_returned,),
+    "budget": (calls.budget,),
+    "note": (endings.noted,),
+    "answered": (endings.answered,),
 }
 
 
@@ -119,5 +124,6 @@ def hear(story: Story, event: RecordedEvent) -> str:
                 f"what this trace of format 1 says from line {event['seq'] + 1} on, by the rules of today"
             )
             return ""
-    _AFTER.get(event["kind"], _nothing)(story, event)
+    for add in _AFTER.get(event["kind"], ()):
+        add(story, event)
     return ""

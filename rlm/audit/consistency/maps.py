@@ -1,13 +1,23 @@
 """Maps and reductions: the rows that were answered, by whom, and the calls that they took."""
 
 import json
-from typing import Any
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from typing import Any, get_args
 
 from index_store.terminal import brief, count
-from rlm.audit.consistency.story import Mapped, Reduction, Story
+from rlm.audit.consistency.story import ROW_BYTES, Mapped, Pack, Recalled, Reduction, Story
 from rlm.audit.consistency.sums import digest, less, too_long, unlike_sum
 from rlm.audit.events import RecordedEvent, is_taken
 from rlm.audit.maps import map_in_words
+from rlm.mapping.certainty import agreement_json, same, share_of
+from rlm.mapping.fields import parse_fields
+from rlm.mapping.types import MappingError, Turn
+from rlm.mapping.wording import digests_in, read_reply, row_record
+
+#: Rows of a map: more have no number in a trace that could be held against others.
+MOST_ROWS = 2**31
+TURNS = get_args(Turn)
 
 
 def map_is_alone(story: Story, event: RecordedEvent) -> str:
@@ -25,19 +35,35 @@ def map_is_under_way(story: Story, event: RecordedEvent) -> str:
     )
 
 
-def recalled_rows_are_its_own(story: Story, event: RecordedEvent) -> str:
-    """The store has one answer each of rows that are asked about."""
-    mapped, rows = story.talks[event["conversation"]].map, event["rows"]
-    assert mapped is not None
-    if len(rows) == len(event["values"]) == len(set(rows)) and all(row < mapped.rows for row in rows):
+def map_asks_for_fields(story: Story, event: RecordedEvent) -> str:
+    """A map asks for fields that there are, of rows that can be counted."""
+    if event["rows"] > MOST_ROWS:
+        return f"a map asks about {event['rows']:,} rows, and none has more than {MOST_ROWS:,}"
+    if is_taken(event, "columns"):
         return ""
-    return "the store is said to have answers of rows that nobody asked about, or several of one"
+    try:
+        parse_fields(event["columns"])
+    except MappingError as error:
+        return f"a map asks for what is no field: {error}"
+    return ""
+
+
+def recalled_rows_are_its_own(story: Story, event: RecordedEvent) -> str:
+    """The store has one answer each of rows that are asked about, told in their order but in a second reading."""
+    mapped, rows, turn = story.talks[event["conversation"]].map, event["rows"], event["turn"]
+    assert mapped is not None
+    had = mapped.recalled.get(turn)
+    ordered = list(rows) == sorted(set(rows)) and not (had and rows and had.rows and rows[0] <= had.rows[-1])
+    if len(rows) != len(event["values"]) or not (ordered or turn == "second") or turn not in TURNS:
+        return "the store is said to have several answers of a row, or rows in another order than they were asked"
+    if all(row < mapped.rows for row in rows):
+        return ""
+    return "the store is said to have answers of rows that nobody asked about"
 
 
 def rows_are_answered_once(story: Story, event: RecordedEvent) -> str:
-    """Answers are told in the order of rows, each once, each by the store or by a call of its map."""
-    name, talk = event["conversation"], story.talks[event["conversation"]]
-    mapped = talk.map
+    """Answers are told in the order of rows, each once."""
+    mapped = story.talks[event["conversation"]].map
     assert mapped is not None
     if event["first"] != mapped.told:
         at = f"row {event['first']:,} where row {mapped.told:,} is next"
@@ -47,30 +73,60 @@ def rows_are_answered_once(story: Story, event: RecordedEvent) -> str:
     for number, one in enumerate(event["answers"], event["first"]):
         if ("values" in one) == ("error" in one):
             return f"row {number:,} has an answer and an error, or neither"
-        if "values" in one and not one["call"] and not _had(mapped.recalled, event, number):
-            return f"row {number:,} is said to have its answer from the store, which had no such answer"
-        if one["call"] and not _is_called(one["call"], name, mapped.first_child, talk.children):
-            return (
-                f"row {number:,} is said to be answered by {brief(one['call'])}, which its map did not call"
-            )
+        if "error" in one and one["call"]:
+            return f"row {number:,} is said to have no answer, and to have it from {brief(one['call'])}"
     return ""
 
 
-def _had(recalled: set[bytes] | None, event: RecordedEvent, number: int) -> bool:
-    """Whether the store had the answer of a row, as far as it was not taken out of the trace."""
-    at = number - event["first"]
-    taken = recalled is None or is_taken(event, f"answers/{at}")
-    return taken or _values(event["answers"][at]["values"]) in (recalled or ())
+def answers_are_what_was_replied(story: Story, event: RecordedEvent) -> str:
+    """What a row is said to be answered by a call, the reply of that call says of the row with that number; and what is
+    said to come from the store, the store had."""
+    mapped = story.talks[event["conversation"]].map
+    assert mapped is not None
+    for at, one in enumerate(event["answers"]):
+        row, own = event["first"] + at, ("strong",) if "first" in one else ("strong", "first")
+        for name, turns in (("", own), ("first", ("first",)), ("again", ("second",))):
+            read = one.get(name) if name else one
+            if read is None or "values" not in read:
+                continue
+            taken = is_taken(event, f"answers/{at}/{name}/values" if name else f"answers/{at}/values")
+            if problem := _reading_problem(mapped, read, row, turns, taken):
+                return f"row {row:,} is said to be answered {problem}"
+    return ""
 
 
-def _is_called(call: str, parent: str, first: int, last: int) -> bool:
-    """Whether a conversation is one of the children of `parent` that were called since there were `first`."""
-    above, _, number = call.rpartition(".")
-    return above == parent and number.isdecimal() and len(number) < 10 and first < int(number) <= last
+def _reading_problem(
+    mapped: Mapped, read: dict[str, Any], row: int, turns: Sequence[str], taken: bool
+) -> str:
+    call, number = read["call"], read.get("number", 0)
+    values = b"" if taken else _values(read["values"])
+    if not call:
+        had = taken or mapped.is_recalled_taken or any(_had(mapped, turn, row, values) for turn in turns)
+        return "" if had else "from the store, which had no such answer"
+    if call not in mapped.packs:
+        return f"by {brief(call)}, which gave its map no reply"
+    pack = mapped.packs[call]
+    if pack is None:
+        return ""
+    at = (number - 1) * ROW_BYTES
+    if not 0 <= at < len(pack.values):
+        return f"as number {number:,} of {brief(call)}, which was not asked about so many"
+    if taken or pack.values[at : at + ROW_BYTES] == values:
+        return ""
+    return f"as number {number:,} of {brief(call)}, whose reply says something else of it"
 
 
-def _values(values: dict[str, Any]) -> bytes:
-    return digest(json.dumps(values, sort_keys=True))
+def _had(mapped: Mapped, turn: str, row: int, values: bytes) -> bool:
+    """Whether the store had these values of a row; of one whose text is that of an earlier row, of any row."""
+    had = mapped.recalled.get(turn)
+    if had is None or values not in had.known:
+        return False
+    at = bisect_left(had.rows, row) if turn != "second" else len(had.rows)
+    return had.which[at] == had.known[values] if at < len(had.rows) and had.rows[at] == row else True
+
+
+def _values(values: Mapping[str, Any]) -> bytes:
+    return digest(json.dumps(values, sort_keys=True))[:ROW_BYTES]
 
 
 def map_returns_what_it_told(story: Story, event: RecordedEvent) -> str:
@@ -89,6 +145,12 @@ def map_returns_what_it_told(story: Story, event: RecordedEvent) -> str:
     for name, number in told.items():
         if event[name] != number:
             return f"a map is said to have {event[name]:,} {name}, and the trace has {number:,}"
+    if event["asked_again"] and not mapped.missed:
+        return "rows are said to have been asked again, and every reply answered all of its rows"
+    if mapped.alike is not None and event["agreement"] != _agreement(mapped, mapped.alike):
+        return "its readings are said to agree otherwise than they do"
+    if mapped.hashed is not None and mapped.hashed.hexdigest() != mapped.rows_sha256:
+        return "the rows that were answered are others than those that were asked about"
     if unlike := unlike_sum(story, event["usage"], less(talk.used, mapped.used), "the map", "its calls"):
         return unlike
     return too_long(event, mapped.began_s, "the map")
@@ -121,29 +183,106 @@ def reduction_returns_what_it_did(story: Story, event: RecordedEvent) -> str:
         return "a reduction returns, and none is under way"
     if event["calls"] != (made := talk.children - own.first_child):
         return f"a reduction is said to have made {event['calls']:,} calls, and the trace has {made:,}"
+    if len(noted := event.get("noted", [None] * event["notes"])) != event["notes"]:
+        return f"a reduction is said to have {count(event['notes'], 'note')}, and it tells {len(noted):,}"
     if unlike := unlike_sum(story, event["usage"], less(talk.used, own.used), "the reduction", "its calls"):
         return unlike
     return too_long(event, own.began_s, "the reduction")
 
 
+def _agreement(mapped: Mapped, alike: Mapping[str, int]) -> dict[str, Any]:
+    if not mapped.pairs:
+        return {}
+    fields = mapped.fields or ()
+    return {one.name: agreement_json(share_of(alike.get(one.name, 0), mapped.pairs)) for one in fields}
+
+
 def map_called(story: Story, event: RecordedEvent) -> None:
     talk = story.talks[event["conversation"]]
-    talk.map = Mapped(event["verb"], event["rows"], event["cell"], talk.children, event["time_s"], talk.used)
+    fields = None if is_taken(event, "columns") else parse_fields(event["columns"])
+    talk.map = Mapped(
+        event["rows"], event["rows_sha256"], fields, event["cell"], talk.children, event["time_s"], talk.used
+    )
+
+
+def _map_of(story: Story, conversation: str) -> Mapped | None:
+    """The map that a conversation is called by, None where none is under way."""
+    caller = story.talks.get(conversation.rpartition(".")[0])
+    return None if caller is None else caller.map
+
+
+def pack_asked(story: Story, event: RecordedEvent) -> None:
+    if _map_of(story, event["conversation"]) is not None and event["messages"]:
+        digests = digests_in(event["messages"][-1]["content"])
+        talk = story.talks[event["conversation"]]
+        talk.pack = None if is_taken(event, "messages") else b"".join(digests)
+
+
+def pack_answered(story: Story, event: RecordedEvent) -> None:
+    name = event["conversation"]
+    mapped, texts = _map_of(story, name), story.talks[name].pack
+    if mapped is None:
+        return
+    if texts is None or mapped.fields is None or is_taken(event, "text"):
+        mapped.packs[name], mapped.missed = None, mapped.missed + 1
+        return
+    rows = len(texts) // ROW_BYTES
+    said = read_reply(event["text"], mapped.fields, rows)
+    read = [said.get(number, "") for number in range(1, rows + 1)]
+    values = [bytes(ROW_BYTES) if isinstance(one, str) else _values(one) for one in read]
+    mapped.packs[name] = Pack(texts, b"".join(values))
+    mapped.missed += sum(isinstance(one, str) for one in read)
+
+
+def pack_failed(story: Story, event: RecordedEvent) -> None:
+    if (mapped := _map_of(story, event["conversation"])) is not None:
+        mapped.missed += 1
 
 
 def rows_recalled(story: Story, event: RecordedEvent) -> None:
-    if (mapped := story.talks[event["conversation"]].map) is not None:
-        had = {_values(values) for values in event["values"]}
-        mapped.recalled = (
-            None if mapped.recalled is None or is_taken(event, "values") else mapped.recalled | had
-        )
+    mapped = story.talks[event["conversation"]].map
+    assert mapped is not None
+    mapped.is_recalled_taken |= is_taken(event, "values")
+    had = mapped.recalled.setdefault(event["turn"], Recalled())
+    for row, values in zip(event["rows"], map(_values, event["values"]), strict=True):
+        had.rows.append(row)
+        had.which.append(had.known.setdefault(values, len(had.known)))
 
 
 def rows_answered(story: Story, event: RecordedEvent) -> None:
-    if (mapped := story.talks[event["conversation"]].map) is not None:
-        mapped.told += len(event["answers"])
-        mapped.failed += sum("error" in one for one in event["answers"])
-        mapped.stored += sum("values" in one and not one["call"] for one in event["answers"])
+    mapped = story.talks[event["conversation"]].map
+    assert mapped is not None
+    mapped.told += len(event["answers"])
+    mapped.failed += sum("error" in one for one in event["answers"])
+    mapped.stored += sum("values" in one and not one["call"] for one in event["answers"])
+    if is_taken(event, "answers"):
+        mapped.hashed = mapped.alike = None
+    for one in event["answers"]:
+        _hash(mapped, one)
+        _compare(mapped, one)
+
+
+def _hash(mapped: Mapped, one: dict[str, Any]) -> None:
+    """The row and its text, as its pack has it."""
+    text = one.get("text", "")
+    if one["call"]:
+        pack, at = mapped.packs[one["call"]], (one.get("number", 0) - 1) * ROW_BYTES
+        text = None if pack is None else pack.texts[at : at + ROW_BYTES].hex()
+    if text is None:
+        mapped.hashed = None
+    if mapped.hashed is not None:
+        mapped.hashed.update(row_record(one["row"], text))
+
+
+def _compare(mapped: Mapped, one: dict[str, Any]) -> None:
+    """The two readings of a row that has two."""
+    if "again" not in one or mapped.alike is None or mapped.fields is None:
+        return
+    first, again = (one.get("first") or one).get("values", {}), one["again"]["values"]
+    mapped.pairs += 1
+    for field in mapped.fields:
+        alike = same(first.get(field.name), again.get(field.name))
+        mapped.alike[field.name] = mapped.alike.get(field.name, 0) + alike
 
 
 def map_returned(story: Story, event: RecordedEvent) -> None:

@@ -1,11 +1,14 @@
 """What a trace has told so far, of which the rules judge the next event."""
 
+import hashlib
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from rlm.audit.events import AMOUNT, RecordedEvent
 from rlm.gateway.types import Usage
+from rlm.mapping.types import Field
 
 #: By how much a duration may pass the time between its events.
 SLACK_S = 1.0
@@ -36,22 +39,54 @@ class Ending:
     limit: str = ""
 
 
+#: Bytes of a digest of a row: a map may have a million.
+ROW_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Pack:
+    """Rows of one prompt: a digest of the text of each, one after another, and of the values that the reply gave it,
+    zeros for none."""
+
+    texts: bytes
+    values: bytes
+
+
+@dataclass(slots=True)
+class Recalled:
+    """What the store had, of so many rows: the digest of a row's values is `known[which[i]]` where `rows[i]` is it."""
+
+    rows: "array[int]" = field(default_factory=lambda: array("q"))
+    which: "array[int]" = field(default_factory=lambda: array("q"))
+    known: dict[bytes, int] = field(default_factory=dict)
+
+
 @dataclass(slots=True)
 class Mapped:
-    """A map under way. `verb`, `rows`: as it was called; `first_child`: how many children there were before it, `used`:
-    what they had used. `recalled`: the digests of what the store had, None where some was taken out. `told`: rows whose
-    answers are told, `failed` and `stored` of them."""
+    """A map under way. `rows`, `rows_sha256`: as it was called; `fields`: what each row is asked for; `first_child`:
+    how many children there were before it, `used`: what they had used. `packs`: what its calls were asked and replied,
+    None where it was taken out. `recalled`: what the store had, by turn; `is_recalled_taken`: some was taken out.
+    `told`: rows whose answers are told, `failed` and `stored` of them; `hashed`: their digest so far. `missed`: rows of
+    packs that a reply gave no answer. `pairs`: rows that were read twice, and `alike` in which field. `hashed` and
+    `alike` are None, where something was taken out."""
 
-    verb: str
     rows: int
+    rows_sha256: str
+    fields: tuple[Field, ...] | None
     cell: int
     first_child: int
     began_s: float
     used: Usage
-    recalled: set[bytes] | None = field(default_factory=set)
+    packs: dict[str, Pack | None] = field(default_factory=dict)
+    recalled: dict[str, Recalled] = field(default_factory=dict)
+    is_recalled_taken: bool = False
     told: int = 0
     failed: int = 0
     stored: int = 0
+    missed: int = 0
+    pairs: int = 0
+    alike: dict[str, int] | None = field(default_factory=dict)
+    hashed: Any = field(default_factory=hashlib.sha256)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +111,9 @@ class Talk:
     its messages were, so that its cells may be counted from 1 again; `counted_anew`: they were. `told`: the answer
     that its code wrote in so many words; `printed`: what its last cell did; `computed`: code may have computed
     another. `said`: the digests of its replies; `has_words`: its answer has some. `free_s`: when its last call or
-    cell ended; `called_s`: when it last called. `searched`: the run has searched by itself, and not gone on. `map`: the
-    map under way; `mapped`: what came of the last; `reduction`: the one under way.
+    cell ended; `called_s`: when it last called. `searched`: the run has searched by itself, and not gone on. `pack`:
+    the digests of the rows that it was asked about, None where that is not known. `map`: the map under way; `mapped`:
+    what came of the last; `reduction`: the one under way.
     """
 
     call: Asked | None = None
@@ -97,6 +133,7 @@ class Talk:
     free_s: float = 0.0
     called_s: float = 0.0
     end: Ending = field(default_factory=Ending)
+    pack: bytes | None = None
     map: Mapped | None = None
     mapped: str = ""
     reduction: Reduction | None = None

@@ -85,14 +85,14 @@ def render(
         answer_section(pairs, events, anchors),
         check_section(report, beside.passages, places, anchors, _cited(pairs)) if report else None,
         tree_section(events, places, anchors),
-        steps_section(events, places, anchors, judged, notes_by_step(beside.review)),
+        steps_section(events, places, anchors, judged, notes_by_step(beside.review), beside.rows),
         cost_section(events, costs(events)),
         run_section(events, verdict, beside.signatures),
         review_section(verdict, beside.review, folder),
         id="top",
     )
     body = join([_SKIP, _navigation(report is not None, home), main, _HELP])
-    return document(_title(pairs), body, style(), asset("page.js"))
+    return document(_title(pairs), body, style(), asset("table.js") + asset("page.js"))
 
 
 def style() -> str:

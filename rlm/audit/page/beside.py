@@ -33,12 +33,14 @@ _TIMESTAMP = (
 @dataclass(frozen=True, slots=True)
 class Beside:
     """What is known of a run beside its trace; each may be missing. `passages`: the words of the evidence that the
-    report says was lost, by node."""
+    report says was lost, by node;
+    `rows`: the texts of rows that maps answered, by their ids."""
 
     report: Report | None = None
     passages: Mapping[str, str] = field(default_factory=dict)
     review: Review | None = None
     signatures: Sequence[Signature] = ()
+    rows: Mapping[str, str] = field(default_factory=dict)
 
 
 def proofs(verdict: Verdict, signatures: Sequence[Signature]) -> Html:

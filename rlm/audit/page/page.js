@@ -1,4 +1,3 @@
-"use strict";
 // The page reads without this script: it adds keys, filters, a form for a review, and opens what a link leads into.
 const find = (id) => document.getElementById(id);
 const turns = [...document.querySelectorAll("#steps > .turn")];
@@ -41,11 +40,15 @@ function make(part, kept = ":scope > noscript, :scope > .event > noscript") {
   for (const text of part.querySelectorAll(kept)) {
     const made = document.createElement("template");
     made.innerHTML = text.textContent;
+    for (const table of made.content.querySelectorAll("table.rows")) tabled(table);
     text.replaceWith(made.content);
   }
 }
 
-const makeAll = () => make(document, "noscript");
+function makeAll() {
+  make(document, "noscript");
+  for (const show of showAll) show();
+}
 
 const coming = new IntersectionObserver(
   (seen) => {
@@ -58,15 +61,89 @@ const coming = new IntersectionObserver(
 );
 for (const part of document.querySelectorAll("#steps.long .turn, #steps.long .before")) coming.observe(part);
 
-document.addEventListener("toggle", (event) => make(event.target), true);
+function opening(event) {
+  if (event.target.matches(".rows")) textOf(event.target.closest(".event")); // while all of it stands in one place
+  make(event.target);
+}
+
+document.addEventListener("toggle", opening, true);
 
 const CHARACTERS = { amp: "&", lt: "<", gt: ">", quot: '"', "#x27": "'" };
 
 // The words of a step, or of a part of one, also where they are not elements yet.
 function wordsOf(part) {
-  const kept = part.querySelector(":scope > noscript");
-  if (!kept) return part.textContent;
-  return kept.textContent.replace(/<[^>]*>/g, "").replace(/&(\w+|#x27);/g, (_, name) => CHARACTERS[name]) + seqOf(part);
+  if (part.nodeName === "NOSCRIPT") return part.textContent.replace(/<[^>]*>/g, "").replace(/&(\w+|#x27);/g, (_, name) => CHARACTERS[name]);
+  return part.querySelector?.("noscript") ? [...part.childNodes].map(wordsOf).join("") : part.textContent;
+}
+
+// -- the rows of a map: some stand on the page, all are sorted, filtered and saved --
+
+const FIRST = 200; // of thousands, laid out until more are asked for
+const showAll = [];
+
+// A cell as it reads without what is folded in it.
+const cellOf = (cell) => cell.querySelector("summary")?.textContent ?? cell.textContent;
+
+function tabled(table) {
+  const rows = [...table.tBodies[0].rows];
+  const told = document.createElement("span");
+  told.setAttribute("role", "status");
+  const label = document.createElement("label");
+  const field = document.createElement("input");
+  field.type = "search";
+  field.autocomplete = "off";
+  label.append("Filter the rows ", field);
+  let most = FIRST;
+  let texts = null;
+  const left = () => {
+    const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+    if (words.length) texts ??= new Map(rows.map((row) => [row, [...row.cells].map((cell) => cell.textContent).join(" ").toLowerCase()]));
+    return words.length ? rows.filter((row) => words.every((word) => texts.get(row).includes(word))) : rows;
+  };
+  const place = () => {
+    const fits = left();
+    table.tBodies[0].replaceChildren(...fits.slice(0, most));
+    const [shown, fit, all] = [Math.min(fits.length, most), fits.length, rows.length].map((many) => many.toLocaleString("en"));
+    told.textContent = fit === all ? `${shown} of ${all} rows shown` : `${fit} of ${all} rows, ${shown} shown`;
+    more.hidden = fits.length <= most;
+  };
+  const show = () => {
+    most = rows.length;
+    place();
+  };
+  const more = button("Show all rows", show);
+  const tools = document.createElement("div");
+  tools.className = "tools";
+  tools.append(label, more, button("Save as CSV", () => download(csvOf(table, left()), "text/csv", table.dataset.file)), told);
+  table.parentElement.before(tools);
+  let waiting = 0;
+  field.addEventListener("input", () => {
+    clearTimeout(waiting);
+    waiting = setTimeout(place, 120);
+  });
+  const said = (row, column) => {
+    const text = cellOf(row.cells[column]);
+    return text.trim() && Number.isFinite(Number(text)) ? Number(text) : text.toLowerCase();
+  };
+  sortable(table, rows, said, place);
+  showAll.push(show);
+  place();
+}
+
+// A text that a spreadsheet would run is made one that it shows; a number is left as it is.
+const inert = (text) => (/^[=+\-@\t\r]/.test(text) && !/^-?\d+(\.\d+)?(e[-+]?\d+)?$/i.test(text) ? `'${text}` : text);
+
+function csvOf(table, rows) {
+  const line = (cells) => [...cells].map((cell) => inert(cellOf(cell))).map((text) => (/[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text)).join(",");
+  return [table.tHead.rows[0], ...rows].map((row) => `${line(row.cells)}\n`).join("");
+}
+
+function download(text, type, name) {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type }));
+  link.download = name;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }
 
 // -- keys --
@@ -154,7 +231,7 @@ function filter() {
   for (const hit of hits ?? []) {
     for (let at = hit; at && !kept.has(at) && at.id !== "steps"; at = at.parentElement) {
       kept.add(at);
-      if (at.classList.contains("child")) at.open = true;
+      if (at.matches("details.child, details.wave")) at.open = true;
     }
   }
   for (const part of parts) part.hidden = hits !== null && !kept.has(part);
@@ -241,11 +318,7 @@ function save() {
   if (typeof made !== "string") add();
   else if (!notes.length || find("review-text").value.trim()) return say(made);
   const saved = JSON.stringify({ head: form.dataset.head, notes }, null, 1);
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([saved], { type: "application/json" }));
-  link.download = form.dataset.file;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
+  download(saved, "application/json", form.dataset.file);
   isSaved = true;
   say(`Saved as ${form.dataset.file}: put it beside the trace with the command above.`);
 }

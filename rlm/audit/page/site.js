@@ -1,4 +1,3 @@
-"use strict";
 // The table reads without this script, which sorts and filters it.
 const table = document.getElementById("runs");
 const rows = [...table.tBodies[0].rows];
@@ -27,29 +26,13 @@ function filter() {
   told.textContent = left === rows.length ? "" : `${left.toLocaleString("en")} of ${rows.length.toLocaleString("en")} runs`;
 }
 
-// Cells that say nothing come last, whichever way the others are sorted.
-function sort(column, by) {
-  const value = (row) => {
-    const { number, value } = row.cells[column].dataset;
-    return number === undefined ? (value ?? row.cells[column].textContent).toLowerCase() : Number(number);
-  };
-  const order = (a, b) => (a === b ? 0 : a === "" ? 1 : b === "" ? -1 : a < b ? -by : by);
-  const sorted = rows.map((row) => [value(row), row]).sort((a, b) => order(a[0], b[0]));
-  table.tBodies[0].append(...sorted.map(([, row]) => row));
+function said(row, column) {
+  const { number, value } = row.cells[column].dataset;
+  return number === undefined ? (value ?? row.cells[column].textContent).toLowerCase() : Number(number);
 }
 
-[...table.tHead.rows[0].cells].forEach((head, column) => {
-  const made = document.createElement("button");
-  made.type = "button";
-  made.textContent = head.textContent;
-  made.addEventListener("click", () => {
-    const rises = head.getAttribute("aria-sort") !== "ascending";
-    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
-    head.setAttribute("aria-sort", rises ? "ascending" : "descending");
-    sort(column, rises ? 1 : -1);
-  });
-  head.replaceChildren(made);
-});
+const sorted = [...rows]; // texts are by the number of a row
+sortable(table, sorted, said, () => table.tBodies[0].append(...sorted));
 search.addEventListener("input", filter);
 for (const one of choices) one.addEventListener("change", filter);
 document.addEventListener("keydown", (event) => {

@@ -57,7 +57,9 @@ def site_index(rows: Sequence[Row], folder: str) -> str:
         id="top",
     )
     skip = tag("a", "Skip to the runs", href="#runs", cls="skip")
-    return document(title, tag("div", skip, main, cls="whole"), asset("page.css"), asset("site.js"))
+    return document(
+        title, tag("div", skip, main, cls="whole"), asset("page.css"), asset("table.js") + asset("site.js")
+    )
 
 
 def _filters(rows: Sequence[Row]) -> Html:

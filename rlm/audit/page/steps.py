@@ -22,10 +22,11 @@ from rlm.audit.checking import Step
 from rlm.audit.costs import in_dollars
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks, without_blocks
-from rlm.audit.maps import map_in_words
+from rlm.audit.maps import PACKS, MapEvents, map_in_words, maps_of
 from rlm.audit.page.beside import noted
-from rlm.audit.page.html import Html, fold, join, pre, scrolls, stowed, tag
+from rlm.audit.page.html import Html, facts, fold, join, pre, scrolls, stowed, tag
 from rlm.audit.page.judged import TONES, judged_step
+from rlm.audit.page.rows import map_step, reduced_step
 from rlm.audit.reviewing import VERDICTS, Note
 from rlm.audit.routing import Place, held_to
 from rlm.audit.timeline import BY_THE_RUN, plan_in_words, reduced_in_words, rejection
@@ -44,7 +45,7 @@ _CODE = re.compile(
     r"(?P<comment>\#[^\n]*)"
     r"|(?P<string>[rbfRBF]{0,2}(?:\"\"\"[\s\S]*?(?:\"\"\"|\Z)|'''[\s\S]*?(?:'''|\Z)"
     r"|\"(?:\\.|[^\"\\\n])*+\"?|'(?:\\.|[^'\\\n])*+'?))"
-    r"|(?P<verb>\b(?:context\.\w+|(?:llm|rlm)_query(?:_batched)?|budget|answer|SHOW_VARS|FINAL|FINAL_VAR|SUBMIT)\b)"
+    r"|(?P<verb>\b(?:context\.\w+|(?:llm|rlm)_query(?:_batched)?|llm_(?:map|filter|reduce)|budget|answer|SHOW_VARS|FINAL|FINAL_VAR|SUBMIT)\b)"
     r"|(?P<word>\b(?:and|as|assert|async|await|break|class|continue|def|del|elif|else|except|finally|for|from|if|import"
     r"|in|is|lambda|not|or|pass|raise|return|try|while|with|yield|None|True|False)\b)"
     r"|(?P<number>\b\d[\d_.]*\b)"
@@ -66,7 +67,9 @@ class Scene:
 
     `talks`: the events of each conversation; `drawn`: the conversations drawn so far; `anchors`: where on the page each
     node stands; `depth`: how many calls this step lies inside; `code_lines`: of the cells of this turn; `places`: each
-    node; `judged`, `notes`: what a check and what reviewers say, by the seq of the event; `is_long`: steps are stowed.
+    node; `judged`, `notes`: what a check and what reviewers say, by the seq of the event; `is_long`: steps are stowed;
+    `maps`: by the seq of their calls; `asked_at`: the seq of the first call of each conversation; `rows`: the texts of
+    rows, by their ids.
     """
 
     talks: Mapping[str, list[RecordedEvent]]
@@ -78,6 +81,9 @@ class Scene:
     judged: Mapping[int, Sequence[Step]] = field(default_factory=dict)
     notes: Mapping[int, Sequence[Note]] = field(default_factory=dict)
     is_long: bool = False
+    maps: Mapping[int, MapEvents] = field(default_factory=dict)
+    asked_at: Mapping[str, int] = field(default_factory=dict)
+    rows: Mapping[str, str] = field(default_factory=dict)
 
 
 def steps_section(
@@ -86,14 +92,27 @@ def steps_section(
     anchors: Mapping[str, str],
     judged: Mapping[int, Sequence[Step]] | None = None,
     notes: Mapping[int, Sequence[Note]] | None = None,
+    rows: Mapping[str, str] | None = None,
 ) -> Html:
     """Every event of the run by turns, a child inside the step that called it. `places`, `anchors`: each node, and its
-    HTML id; `judged`, `notes`: what a check and what reviewers say, by the seq of the event."""
+    HTML id; `judged`, `notes`: what a check and what reviewers say, by the seq of the event; `rows`: the texts of rows,
+    by their ids."""
     talks: dict[str, list[RecordedEvent]] = {}
     for event in as_sent(events):
         talks.setdefault(event["conversation"], []).append(event)
     is_long = len(events) > LONG
-    scene = Scene(talks, set(), anchors, 0, frozenset(), places, judged or {}, notes or {}, is_long)
+    scene = Scene(
+        talks,
+        set(),
+        anchors,
+        places=places,
+        judged=judged or {},
+        notes=notes or {},
+        is_long=is_long,
+        maps={one.called["seq"]: one for one in maps_of(events)},
+        asked_at=_asked_at(talks),
+        rows=rows or {},
+    )
     parts = [_conversation("0", scene)]
     # Conversations that no step claims to have called are shown all the same.
     parts += [
@@ -111,6 +130,13 @@ def steps_section(
         id="steps",
         cls="long" if is_long else None,
     )
+
+
+def _asked_at(talks: Mapping[str, Sequence[RecordedEvent]]) -> dict[str, int]:
+    first = (
+        (name, next((e for e in told if e["kind"] == "model_asked"), None)) for name, told in talks.items()
+    )
+    return {name: event["seq"] for name, event in first if event is not None}
 
 
 def _tools(events: Sequence[RecordedEvent], scene: Scene) -> Html:
@@ -178,7 +204,10 @@ def _turn(name: str, turn: Turn, scene: Scene) -> Html:
     if turn.number == 0:
         return tag("div", *body, cls="before")
     place = f"t{name.replace('.', '-')}-{turn.number}"
-    head = tag("h3" if name == "0" else "h4", f"Turn {turn.number}")
+    is_below = (
+        name != "0" and "0" in scene.asked_at
+    )  # a map without a root model has calls of its packs alone
+    head = tag("h4" if is_below else "h3", f"Turn {turn.number}")
     return tag("article", tag("header", head, _turn_facts(turn)), *body, cls="turn", id=place, tabindex="-1")
 
 
@@ -191,10 +220,11 @@ def _step(event: RecordedEvent, scene: Scene) -> Html | None:
     judged, notes = scene.judged.get(seq, ()), scene.notes.get(seq, ())
     verdicts = [step.verdict for step in judged] + [one.verdict for one in notes if one.verdict]
     said = (*(judged_step(step, scene.places, scene.anchors) for step in judged), *map(noted, notes))
-    holds_steps = event["kind"] == "child_called"
+    # What is stowed holds nothing stowed.
+    is_whole = event["kind"] in ("child_called", "map_called")
     return tag(
         "div",
-        *((stowed(drawn, *said),) if scene.is_long and not holds_steps else (drawn, *said)),
+        *((stowed(drawn, *said),) if scene.is_long and not is_whole else (drawn, *said)),
         tag("a", str(seq), href=f"#e{seq}", cls="seq", aria_label=f"Link to step {seq}"),
         cls="event",
         data_kind=event["kind"],
@@ -376,9 +406,11 @@ def _child_called(event: RecordedEvent, scene: Scene) -> Html:
         else None
     )
     silent = [] if known else [pre(prompt) for prompt in event["prompts"][:_MOST_CHILDREN]]
-    return tag(
-        "div", tag("p", calls, cls="step"), *children, *silent, more, id=_anchor(event), cls="children"
-    )
+    inner = (*children, *silent, more)
+    if event["verb"] in PACKS:  # of which there may be many, all with the same question
+        head = tag("summary", calls, cls="step")
+        return tag("details", head, *inner, id=_anchor(event), cls="children wave aside")
+    return tag("div", tag("p", calls, cls="step"), *inner, id=_anchor(event), cls="children")
 
 
 def _children(event: RecordedEvent, scene: Scene) -> list[str]:
@@ -401,19 +433,12 @@ def _child_returned(event: RecordedEvent, scene: Scene) -> Html:
     )
     replies = count(len(event["results"]), "reply", "replies")
     title = f"{event['verb']} gave back {replies} in {event['seconds']:.2f} s"
-    return fold(title, tag("ol", *rows), id=_anchor(event), cls="sent")
+    is_table = event["verb"] in PACKS  # what it says stands in the rows, or in the notes
+    return fold(title, tag("ol", *rows), id=_anchor(event), cls="sent aside" if is_table else "sent")
 
 
 def _map_called(event: RecordedEvent, scene: Scene) -> Html:
-    asked = tag("code", tag("b", event["verb"]), f": {count(event['rows'], 'row')}, {event['model']}")
-    fields = ", ".join(f"{name}: {_json(spec)}" for name, spec in event["columns"].items())
-    return tag(
-        "div",
-        tag("p", asked, cls="step"),
-        pre(event["question"]),
-        tag("p", fields, cls="meta"),
-        id=_anchor(event),
-    )
+    return map_step(scene.maps[event["seq"]], scene.asked_at, scene.rows, scene.anchors, _anchor(event))
 
 
 def _rows_recalled(event: RecordedEvent, scene: Scene) -> Html:
@@ -421,9 +446,8 @@ def _rows_recalled(event: RecordedEvent, scene: Scene) -> Html:
 
 
 def _rows_answered(event: RecordedEvent, scene: Scene) -> Html:
-    first, answers = event["first"], event["answers"]
-    title = f"Rows {first + 1:,} to {first + len(answers):,}"
-    return fold(title, tag("p", f"{count(len(answers), 'row')}."), id=_anchor(event))
+    words = f"Rows {event['first'] + 1:,} to {event['first'] + len(event['answers']):,} were answered."
+    return tag("p", words, id=_anchor(event), cls="meta")
 
 
 def _map_returned(event: RecordedEvent, scene: Scene) -> Html:
@@ -431,15 +455,14 @@ def _map_returned(event: RecordedEvent, scene: Scene) -> Html:
 
 
 def _reduce_called(event: RecordedEvent, scene: Scene) -> Html:
-    asked = tag("code", tag("b", "llm_reduce"), f": {plan_in_words(event)}, {event['model']}")
-    return tag("div", tag("p", asked, cls="step"), pre(event["question"]), id=_anchor(event))
+    asked = tag("code", tag("b", "llm_reduce"), f": {count(event['packs'], 'pack')}, {event['model']}")
+    planned = facts([("Planned", plan_in_words(event)), ("Reads", count(event["passages"], "passage"))])
+    return tag("div", tag("p", asked, cls="step"), pre(event["question"]), planned, id=_anchor(event))
 
 
 def _reduce_returned(event: RecordedEvent, scene: Scene) -> Html:
     title = f"{reduced_in_words(event)}, in {event['seconds']:.2f} s"
-    missing = [tag("li", "failed: ", why) for why in event["failed"]]
-    missing += [tag("li", "without evidence: ", name) for name in event["cut"]]
-    return fold(title, pre(event["answer"]), tag("ul", *missing) if missing else None, id=_anchor(event))
+    return fold(title, *reduced_step(event, scene.anchors), id=_anchor(event))
 
 
 def _budget(event: RecordedEvent, scene: Scene) -> None:

@@ -128,6 +128,23 @@ def test_what_was_answered_before_is_not_asked_again(text: Path, server: ModelSe
     assert replay(table.trace, text).is_same
 
 
+def test_fields_in_any_order_are_verified_and_replayed(text: Path, server: ModelServer) -> None:
+    fields = {name: FIELDS[name] for name in ("month", "label")}
+    table = map_rows(
+        text,
+        "Which month and label has it?",
+        fields,
+        split="line",
+        sure=0.2,
+        models=Models(MODEL),
+        runs=text.parent / "runs",
+    )
+    assert list(table.agreement) == ["month", "label"]
+    verdict = read(table.trace)[1]
+    assert verdict.ok, verdict.reason
+    assert replay(table.trace, text).is_same
+
+
 def test_a_changed_line_is_asked_alone(text: Path, server: ModelServer) -> None:
     asked(text)
     calls = server.calls

@@ -1,7 +1,9 @@
 """Whether a run was reasonable: its steps against an independent ranking, what it lost, and its sentences."""
 
 import json
+import re
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -277,6 +279,18 @@ def test_the_definitions_are_printed_and_name_every_threshold(capsys: pytest.Cap
     assert [
         name for name in Thresholds.__dataclass_fields__ if f"`--{name.replace('_', '-')}`" not in page
     ] == []
+
+
+def test_the_help_and_the_definitions_tell_the_defaults_of_the_thresholds(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["trace", "check", "--help"])
+    helped = " ".join(capsys.readouterr().out.split())
+    for name, value in asdict(Thresholds()).items():
+        option = f"--{name.replace('_', '-')}"
+        assert f"`{option}` {value}" in " ".join(definitions().split())
+        assert f"({value})" in re.split(r" (?=--)", helped[helped.index(f" {option} ") + 1 :])[0]
 
 
 def test_a_judge_gives_an_opinion_that_is_kept_and_changes_no_verdict(

@@ -334,7 +334,7 @@ def test_a_row_that_is_larger_than_the_window_is_named_and_not_asked() -> None:
         ({"question": " "}, "the question is empty"),
         ({"fields": ()}, "there are no fields"),
         ({"sure": 1.5}, "sure is 1.5; give a share"),
-        ({"pack_tokens": 0}, "pack_tokens is 0; give at least 1"),
+        ({"pack_tokens": 0}, "pack_tokens is 0; give a whole number from 1 on"),
     ],
 )
 def test_a_task_that_is_none_is_one_sentence(wrong: dict[str, Any], said: str) -> None:
