@@ -14,7 +14,7 @@ from rlm.mapping.types import Pack
 SHARES = (1.0, 1 / 2, 1 / 4, 1 / 8)
 CHECK = 1 / 4
 #: Of each size, one row in so many is read again, within these bounds.
-ONE_IN, LEAST, MOST = 200, 24, 400
+ONE_IN, LEAST, MOST = 250, 20, 400
 
 
 def shares(rows_a_pack: float) -> list[float]:

@@ -40,7 +40,7 @@ def test_each_size_has_packs_of_as_many_rows_as_are_sampled() -> None:
     assert all(
         [row for one in of for row in one.rows] == rows[: sum(len(o.rows) for o in of)] for of in packs
     )
-    assert (sampled(100), sampled(20_000), sampled(10**6)) == (24, 100, 400)
+    assert (sampled(100), sampled(20_000), sampled(10**6)) == (20, 80, 400)
     assert shares(9) == [1.0, 0.5, 0.25]
     assert shares(1) == [1.0]
 
