@@ -36,7 +36,7 @@ def test_each_size_has_packs_of_as_many_rows_as_are_sampled() -> None:
     rows, size = list(range(5_000)), Size(2_000, 100)
     packs = [trial(rows, dict.fromkeys(rows, 20), size.part(share)) for share in SHARES]
     assert [len(one[0].rows) for one in packs] == [100, 50, 25, 12]
-    assert [sum(len(one.rows) for one in of) for of in packs] == [100, 50, 25, 36]
+    assert [sum(len(one.rows) for one in of) for of in packs] == [100, 50, 25, 24]
     assert all(
         [row for one in of for row in one.rows] == rows[: sum(len(o.rows) for o in of)] for of in packs
     )
