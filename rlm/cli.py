@@ -317,7 +317,12 @@ def _map_parser(commands: Any) -> None:
         metavar="M",
         help="another model: all rows are read twice, and it reads those on which the two readings differ",
     )
-    table.add_argument("--pack-tokens", type=int, metavar="N", help="tokens of rows in one prompt (6000)")
+    table.add_argument(
+        "--pack-tokens",
+        type=int,
+        metavar="N",
+        help="tokens of rows in one prompt (by how many rows there are)",
+    )
     table.add_argument(
         "--calibrate",
         choices=["auto", "yes", "no"],
