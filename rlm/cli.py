@@ -318,7 +318,10 @@ def _map_parser(commands: Any) -> None:
         help="another model: all rows are read twice, and it reads those on which the two readings differ",
     )
     table.add_argument(
-        "--pack-tokens", type=int, metavar="N", help="tokens of rows in one prompt (1000; of many 6000)"
+        "--pack-tokens",
+        type=int,
+        metavar="N",
+        help="tokens of rows in one prompt (by how many rows there are)",
     )
     table.add_argument(
         "--calibrate",

@@ -235,7 +235,7 @@ WRONG: list[tuple[list[Any], str]] = [
     (["--sure", 1.5], "sure is 1.5; give a share of rows from 0 to 1"),
     (["--sure", "nan"], "sure is nan"),
     (["--sure", -0.1], "sure is -0.1"),
-    (["--pack-tokens", 0], "pack_tokens is 0; give at least 1"),
+    (["--pack-tokens", 0], "pack_tokens is 0; give a whole number from 1 on"),
     (["--under", "L7-00000"], "no node 'L7-00000'"),
     (["--max-calls", 0], "give at least 1"),
     (["--max-usd", -1], "usd is -1"),
