@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, S
 from concurrent.futures import CancelledError, Future
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from index_store.errors import BrokenIndex, IndexStoreError
@@ -21,10 +22,10 @@ from rlm.gateway.ledger import Reservation
 from rlm.gateway.types import Message, Reply, Request, Usage
 from rlm.loop import checks
 from rlm.loop.checks import Refused
-from rlm.loop.mapped import HOLDS, Rows, filtered, map_in, result, rows_given, task_of
+from rlm.loop.mapped import HOLDS, Heard, Rows, filtered, map_in, result, rows_given, task_of
 from rlm.loop.marking import marked, pieces
 from rlm.loop.reduced import gather, reduce_in, reduction_of
-from rlm.loop.run import Run
+from rlm.loop.run import Keep, Run
 from rlm.loop.verbs import Passage, Verbs
 from rlm.mapping.types import Mapped, MappingError, Prompt
 from rlm.prompts import refusals
@@ -249,14 +250,18 @@ class Calls:
         replies = await self._ask_each(verb, texts, requests, stored)
         return [one if isinstance(one, str | GatewayError) else one.text for _, one in replies]
 
-    async def ask_packs(self, verb: str, prompts: Sequence[Prompt]) -> list[tuple[str, Reply | GatewayError]]:
-        """The reply to each prompt of a map or a reduction, with the conversation that asked it. Raises OverBudget, and
-        asks for none, where they do not all fit."""
+    async def ask_packs(
+        self, verb: str, prompts: Sequence[Prompt], heard: Heard | None = None
+    ) -> list[tuple[str, Reply | GatewayError]]:
+        """The reply to each prompt of a map or a reduction, with the conversation that asked it; `heard` is called with
+        each as it comes. Raises OverBudget, and asks for none, where they do not all fit."""
         options = {one.model: self.run.models.sub_call_options(one.model) for one in prompts}
         requests = [
             Request(one.model, one.messages, one.max_tokens, options=options[one.model]) for one in prompts
         ]
-        replies = await self._ask_each(verb, [one.messages[-1]["content"] for one in prompts], requests)
+        texts = [one.messages[-1]["content"] for one in prompts]
+        keeping = [None if heard is None else partial(heard, one) for one in prompts]
+        replies = await self._ask_each(verb, texts, requests, keeping=keeping)
         return [(child, one) for child, one in replies if not isinstance(one, str)]
 
     async def _ask_each(
@@ -265,11 +270,12 @@ class Calls:
         texts: list[str],
         requests: Sequence[Request],
         stored: Sequence[str | None] | None = None,
+        keeping: Sequence[Keep | None] | None = None,
     ) -> list[tuple[str, Reply | str | GatewayError]]:
         """Make all calls side by side, each in a conversation of its own, or none where they do not fit the budget.
 
-        `stored`: the replies that the store has, which are not asked for; None where it is not used: of packs the
-        answers are kept row by row.
+        `stored`: the replies that the store has, which are not asked for; None where it is not used. `keeping`: called
+        with each reply before that is recorded.
         """
         known = [None] * len(requests) if stored is None else stored
         left = [request for request, text in zip(requests, known, strict=True) if text is None]
@@ -277,9 +283,10 @@ class Calls:
             ids, began = self._child_ids(len(texts)), time.monotonic()
             cell = self._record_called(verb, texts, [None] * len(texts), ids)
             held, asking = iter(reservations), list[Awaitable[Reply | GatewayError]]()
-            for child, request, text in zip(ids, requests, known, strict=True):
+            for at, (child, request, text) in enumerate(zip(ids, requests, known, strict=True)):
                 if text is None:
-                    asking.append(self._ask(child, request, next(held), is_kept=stored is not None))
+                    keep = None if keeping is None else keeping[at]
+                    asking.append(self._ask(child, request, next(held), keep, is_kept=stored is not None))
                 else:
                     self.run.record_recalled(child, request, text)
             made = iter(await _together(asking))
@@ -361,10 +368,10 @@ class Calls:
         return [f"{self.conversation}.{i}" for i in range(first, first + count)]
 
     async def _ask(
-        self, child: str, request: Request, reservation: Reservation, *, is_kept: bool
+        self, child: str, request: Request, reservation: Reservation, keep: Keep | None, *, is_kept: bool
     ) -> Reply | GatewayError:
         try:
-            reply = await self.run.make(child, request, len(request.messages), reservation)
+            reply = await self.run.make(child, request, len(request.messages), reservation, keep)
         except GatewayError as e:
             return e
         if is_kept:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Sized
 from dataclasses import asdict, astuple, dataclass, field
 from typing import Any, Protocol, TypeVar, overload
 
@@ -38,7 +38,7 @@ from rlm.mapping.types import (
     Values,
     Wanted,
 )
-from rlm.mapping.wording import row_record, text_digest
+from rlm.mapping.wording import read_reply, row_record, text_digest
 from rlm.prompts import refusals
 
 #: Rows in one event of answers.
@@ -62,9 +62,9 @@ class Caller(Protocol):
         """The number of the current cell."""
 
     async def ask_packs(
-        self, verb: str, prompts: Sequence[Prompt], /
+        self, verb: str, prompts: Sequence[Prompt], heard: "Heard | None" = None, /
     ) -> list[tuple[str, Reply | GatewayError]]:
-        """The reply to each prompt, with the conversation that asked it."""
+        """The reply to each prompt, with the conversation that asked it; `heard` is called with each as it comes."""
 
     def afford(self, worsts: Sequence[Usage], /) -> None:
         """Raise OverBudget where not all of so many calls fit."""
@@ -230,20 +230,25 @@ def _identity(run: Run, model: str) -> str:
     return json.dumps([where, dict(run.models.sub_call_options(model))], sort_keys=True)
 
 
+#: Is called with a prompt of a map and the reply to it, as that comes.
+Heard = Callable[[Prompt, Reply], Awaitable[None]]
+
+
 @dataclass(slots=True)
 class Calling:
-    """The prompts of one map or reduction, as calls of a conversation. `ids`: of the conversations that made them;
-    `is_over`: a cap was met."""
+    """The prompts of one map or reduction, as calls of a conversation. `heard`: is called with each reply as it comes;
+    `ids`: of the conversations that made them; `is_over`: a cap was met."""
 
     of: Caller
     verb: str
+    heard: "Heard | None" = None
     ids: list[str] = field(default_factory=list)
     is_over: bool = False
 
     async def ask(self, prompts: Sequence[Prompt]) -> list[Reading]:
         """A reading of each prompt. Where a wave is more than is left pays for, as much of it as that pays for."""
         try:
-            replies = await self.of.ask_packs(self.verb, prompts)
+            replies = await self.of.ask_packs(self.verb, prompts, self.heard)
         except OverBudget as e:
             if len(prompts) == 1:
                 self.is_over = True
@@ -327,8 +332,16 @@ async def map_in(calls: Caller, verb: str, task: Task, rows: Rows) -> Ran:
     )
     run.journal.record(name, called)
     began = time.monotonic()
-    calling = Calling(calls, verb)
-    mapped = await mapping.map_rows(task, texts, calling.ask, Stored(run, name), calling.tell)
+    store = Stored(run, name)
+
+    async def heard(prompt: Prompt, reply: Reply) -> None:
+        """A map that is killed in the middle of a wave has paid for what came by then."""
+        if prompt.keys:
+            said = read_reply(reply.text, task.fields, len(prompt.rows))
+            await store.keep({prompt.keys[n - 1]: one for n, one in said.items() if not isinstance(one, str)})
+
+    calling = Calling(calls, verb, heard)
+    mapped = await mapping.map_rows(task, texts, calling.ask, store, calling.tell)
     for first in range(0, len(rows), TOLD_ROWS):
         listed = range(first, min(first + TOLD_ROWS, len(rows)))
         told = [_told(rows.id(row), digests[row], row, mapped) for row in listed]

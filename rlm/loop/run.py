@@ -3,7 +3,7 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from index_store.index import Index
@@ -36,6 +36,8 @@ from rlm.sandbox.types import Serve
 Opening = Callable[[Serve, SandboxLimits], Session]
 #: The session of a conversation, opened with what serves its calls and its limits.
 Sandbox = Callable[[str, Opening, Serve, SandboxLimits], Session]
+#: What is done with a reply as it comes.
+Keep = Callable[[Reply], Awaitable[None]]
 #: Sandboxes of one depth at the same time: each is a process that may use as much memory as a sandbox is allowed.
 SANDBOXES = 8
 #: What a person is told, once, where a provider tells too little.
@@ -122,9 +124,15 @@ class Run:
         return await self.make(conversation, request, new, reservation)
 
     async def make(
-        self, conversation: str, request: Request, new: int, reservation: Reservation | None = None
+        self,
+        conversation: str,
+        request: Request,
+        new: int,
+        reservation: Reservation | None = None,
+        keep: Keep | None = None,
     ) -> Reply:
-        """As `ask`, for a request."""
+        """As `ask`, for a request. `keep`: is called with the reply before that is recorded, so that what a run that is
+        killed has recorded is kept."""
         call, model = self._record_asked(conversation, request, new), request.model
         attempts, began = list[Attempt](), time.monotonic()
         try:
@@ -133,6 +141,17 @@ class Run:
             self._record_failure(conversation, call, model, e, time.monotonic() - began, attempts)
             raise
         self.budget.charge(conversation, reply.usage)
+        try:
+            if keep is not None:
+                await keep(reply)
+        finally:
+            self._record_answered(conversation, call, model, reply, attempts)
+        self._tell_passed(conversation)
+        return reply
+
+    def _record_answered(
+        self, conversation: str, call: int, model: str, reply: Reply, attempts: Sequence[Attempt]
+    ) -> None:
         answered = ModelAnswered(
             call=call,
             model=model,
@@ -149,8 +168,6 @@ class Run:
         self.journal.record(conversation, answered)
         if reply.estimated:
             self.journal.note_once(conversation, NO_COUNTS.format(model=model))
-        self._tell_passed(conversation)
-        return reply
 
     def _record_asked(self, conversation: str, request: Request, new: int) -> int:
         """Record what is asked, and give the number of the call."""

@@ -255,7 +255,7 @@ class _Reads:
             while at < len(queue):
                 packs = queue[at : at + self.task.wave]
                 self._again(queue[max(at, fresh) : at + len(packs)])
-                wave = await self._wave(packs)
+                wave = await self._wave(packs, kept=kept)
                 at += len(packs)
                 if kept:
                     await self._keep(wave.found)
@@ -275,8 +275,8 @@ class _Reads:
     def _again(self, packs: Sequence[Pack]) -> None:
         self.board.add(asked_again=self.board.rows(row for one in packs for row in one.rows))
 
-    async def _wave(self, packs: Sequence[Pack]) -> _Wave:
-        readings = await self.ask([self._prompt(one) for one in packs])
+    async def _wave(self, packs: Sequence[Pack], *, kept: bool) -> _Wave:
+        readings = await self.ask([self._prompt(one, kept=kept) for one in packs])
         self.board.add(calls=len(packs))
         wave = _Wave()
         for one, reading in zip(packs, readings, strict=True):
@@ -295,14 +295,15 @@ class _Reads:
             return ""
         return NONE_VALID.format(packs=count(self.barren, "prompt"), why=wave.began)
 
-    def _prompt(self, one: Pack) -> Prompt:
+    def _prompt(self, one: Pack, *, kept: bool) -> Prompt:
         texts = [self.rows.texts[row] for row in one.rows]
         most = self.task.reply_tokens
         room = most if self.roomy else self.sizes.reply(len(one.rows), most)
         if self.task.window is not None:
             used = self.sizes.head + sum(self.tokens[row] for row in one.rows)
             room = max(1, min(room, self.task.window - used))
-        return Prompt(messages(self.task, texts), room, self.reader.model, one.rows)
+        keys = tuple(map(self._key, one.rows)) if kept else ()
+        return Prompt(messages(self.task, texts), room, self.reader.model, one.rows, keys)
 
     async def _keep(self, found: Mapping[int, Answer]) -> None:
         await self.memo.keep({self._key(row): answer.values for row, answer in found.items()})

@@ -103,12 +103,15 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A pack as it is asked. `max_tokens`: of the reply. `rows`: those in it, for whoever records the call."""
+    """A pack as it is asked. `max_tokens`: of the reply. `rows`: those in it, for whoever records the call. `keys`: of
+    their answers, for whoever keeps them before the whole wave is read; () where they may be replaced by better ones.
+    """
 
     messages: tuple[Message, ...]
     max_tokens: int
     model: str
     rows: tuple[int, ...]
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -467,6 +467,9 @@ def test_a_map_that_is_killed_at_any_moment_goes_on_to_the_same_table_and_asks_n
         assert verdict.only_unclosed or verdict.ok, verdict
         assert verdict.events == (runs[0] / "trace.jsonl").read_bytes().count(b"\n")
         known = json.loads(rlm(*words, "--dry-run", "--json")[1])["stored"]
+        replies = [event["text"] for event in read(runs[0])[0] if event["kind"] == "model_answered"]
+        told = sum(text.count('"row"') for text in replies)
+        assert known >= told, "a reply was recorded, and its rows were not kept"
         before = server.calls
         code, _, err = rlm(*words)
         assert code == 0, err
