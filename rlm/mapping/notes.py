@@ -3,7 +3,6 @@
 A reply is a stranger's text: what it names must be in its prompt, and what it quotes must stand in the passage named.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, TypeAlias
 
 from rlm.gateway.blocks import Block, quote
 from rlm.gateway.types import Message
+from rlm.mapping.lines import objects_in
 from rlm.prompts import REDUCE_ANSWER, REDUCE_LEAF, REDUCE_NOTES
 
 #: Characters of a longer quote, or of a longer note, are not read.
@@ -122,7 +122,7 @@ def read_answer(reply: str, notes: Sequence[Note], cut: bool = False) -> Read:
 
 def _read(reply: str, name: str, sources: Callable[[dict[str, Any]], tuple[Source, ...]], cut: bool) -> Read:
     notes, dropped = dict[Note, None](), 0
-    for one in islice(_objects(reply), MOST_NOTES):
+    for one in islice(objects_in(reply), MOST_NOTES):
         words = _line(one.get(name))
         found = sources(one) if words else ()
         if found:
@@ -161,26 +161,6 @@ def _listed(value: object) -> list[str | int]:
         for one in items
         if isinstance(one, str) or type(one) is int
     ]
-
-
-def _objects(reply: str) -> Iterator[dict[str, Any]]:
-    """The JSON objects at the start of each line, one after another; fences and an array around them are forgiven."""
-    decoder = json.JSONDecoder()
-    for line in reply.split("\n"):
-        at = _past_commas(line, 0)
-        while line.startswith("{", at):
-            try:
-                one, at = decoder.raw_decode(line, at)
-            except (ValueError, RecursionError):
-                break
-            yield one
-            at = _past_commas(line, at)
-
-
-def _past_commas(line: str, at: int) -> int:
-    while at < len(line) and (line[at].isspace() or line[at] in ",[]"):
-        at += 1
-    return at
 
 
 def place(text: str, words: str) -> tuple[int, int] | None:

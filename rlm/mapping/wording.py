@@ -8,13 +8,13 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from rlm.gateway.blocks import Block, quote, unquote
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message
 from rlm.mapping.fields import Malformed, as_spec, described, read_values
+from rlm.mapping.lines import objects_in
 from rlm.mapping.types import Field, Task, Values
 from rlm.prompts import MAP
 
@@ -99,7 +99,7 @@ def read_reply(reply: str, fields: Sequence[Field], rows: int) -> dict[int, Valu
     wrong, even if both say the same: one of them was meant for another. Objects stand each at the start of a line or
     after one another, in an array or not; all else is passed by.
     """
-    objects = [(number, one) for one in _objects(reply) if (number := _number(one)) in range(1, rows + 1)]
+    objects = [(number, one) for one in objects_in(reply) if (number := _number(one)) in range(1, rows + 1)]
     named = Counter(number for number, _ in objects)
     return {n: DOUBLED if named[n] > 1 else _values(fields, one) for n, one in objects}
 
@@ -117,35 +117,3 @@ def _number(one: Mapping[str, object]) -> int:
     if isinstance(row, str) and re.fullmatch(r"\d{1,9}", row, re.ASCII):
         return int(row)
     return row if type(row) is int else 0
-
-
-def _objects(reply: str) -> Iterator[dict[str, Any]]:
-    for line in reply.split("\n"):
-        at = _past_commas(line, 0)
-        while line.startswith("{", at):
-            try:
-                one, at = _DECODER.raw_decode(line, at)
-            except (ValueError, RecursionError):
-                break
-            yield one
-            at = _past_commas(line, at)
-
-
-def _past_commas(line: str, at: int) -> int:
-    """Where the next object of an array may begin."""
-    while at < len(line) and (line[at].isspace() or line[at] in ",[]"):
-        at += 1
-    return at
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(one := dict(pairs)) < len(pairs):
-        raise ValueError("a name stands twice in an object")
-    return one
-
-
-def _refuse(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON")
-
-
-_DECODER = json.JSONDecoder(object_pairs_hook=_without_doubles, parse_constant=_refuse)
