@@ -43,7 +43,7 @@ def _lines(answer: Answer) -> Iterator[str]:
         yield ""
         yield from (_citation(number, c) for number, c in enumerate(answer.citations, 1))
         yield tally(claims, answer.content)
-    elif answer.content and answer.stop != "unmet" and not is_not_found(answer.content):
+    elif answer.content and answer.stop != "unmet" and not is_not_found(answer.content) and not _maps(answer):
         yield from ("", "(no citations: nothing of this was looked up in the documents)")
     pairs = pairs_of(read(answer.trace)[0])
     if entered := [branch for branch in (pairs[-1].branches if pairs else ()) if branch.level]:
@@ -58,6 +58,11 @@ def _lines(answer: Answer) -> Iterator[str]:
     tokens += f" ({answer.cached_tokens:,} of them cached)" * bool(answer.cached_tokens)
     yield f"stop: {answer.stop}; {calls}, {tokens}, {dollars(answer)}"
     yield f"trace: {spelled(str(answer.trace))}"
+
+
+def _maps(answer: Answer) -> bool:
+    """Whether every row was asked, so that an answer without citations was looked up all the same."""
+    return any(event["kind"] == "map_returned" for event in read(answer.trace)[0])
 
 
 def dollars(answer: Answer) -> str:

@@ -35,7 +35,9 @@ _SPLITS = (
     (r"\b(?:lines|rows)\b", "line", "lines"),
     ("", "record", "records"),
 )
-DOCUMENTS, CITED = 20, 200  # of an answer that counts
+PARTS, CITED = 40, 200  # of an answer that counts: documents or months, and rows
+PERIODS = {"month": "YYYY-MM", "year": "YYYY"}
+_DATED = re.compile(r"\b(?:by|per|(?:in|for) (?:each|every)) (month|year)\b", re.IGNORECASE)
 BY_WORDS = (
     "No language model has read them: a row counts where it has every word that carries the question, in whatever "
     "sense, and one that says it in other words does not count."
@@ -111,14 +113,17 @@ answer["ready"] = {ready}
 MAP = """\
 rows, held, failed, at = context.rows({split!r}), [], 0, 0
 while at < len(rows):
-    part = llm_filter({question!r}, rows[at : at + 50_000])
-    held, failed, at = [*held, *part], failed + (len(part.failed) if hasattr(part, "failed") else 0), at + 50_000
+    part = llm_map({question!r}, rows[at : at + 50_000], {fields!r})
+    held += [row for row in part if row.get("holds")]
+    failed, at = failed + sum("error" in row for row in part), at + 50_000
 print(len(held), "of", len(rows), "rows hold what is asked;", failed, "have no answer")
 lines = [f"{{len(held):,}} of {{len(rows):,}} {rows} hold what is asked.", {beside!r}]
 if failed:
     lines.append(f"{{failed:,}} could not be asked.")
-for doc, count in collections.Counter(row["doc"] for row in held).most_common({most}):
-    lines.append(f"{{count:,}} in {{doc}}")
+counts = sorted(collections.Counter(row.get({by!r}) or "no date" for row in held).items())
+lines += [f"{{count:,}} in {{part}}" for part, count in counts[:{most}]]
+if len(counts) > {most}:
+    lines.append(f"and {{len(counts) - {most}:,}} more")
 answer["content"] = "\\n".join(lines)
 answer["citations"] = held[:{cited}]
 answer["ready"] = True
@@ -172,10 +177,11 @@ def _descend(question: str, parts: Sequence[str]) -> str:
 def _map(question: str) -> str:
     split, rows = next((one for pattern, *one in _SPLITS if re.search(pattern, question, re.IGNORECASE)))
     asked = question[:SEARCHED_CHARS].strip()
-    return _cell(
-        "MAP",
-        MAP.format(split=split, rows=rows, question=asked, beside=BY_WORDS, most=DOCUMENTS, cited=CITED),
-    )
+    dated = _DATED.search(question)
+    period = dated[1].lower() if dated else ""
+    fields = {"holds": "yes/no"} | ({period: PERIODS[period]} if period else {})
+    told = {"by": period or "doc", "beside": BY_WORDS, "most": PARTS, "cited": CITED}
+    return _cell("MAP", MAP.format(split=split, rows=rows, question=asked, fields=fields, **told))
 
 
 def _widen(question: str, parts: Sequence[str], wanted: Sequence[str]) -> str:

@@ -69,6 +69,8 @@ _COUNTS = (
     rf"how many\b.*(?:{_EVERYTHING}|{_PER})",
     rf"(?:count|list|name|find|show|tabulate)(?: me)? (?:all|every|each)(?: of)?(?: the| these)? {_FEW}{_UNITS}\b",
     rf"(?:count|tabulate|number of|what (?:share|percentage|part) of) (?:the |these |all )?{_FEW}{_UNITS}\b",
+    r"(?:please )?(?:count|list|enumerate|tabulate) (?:all|every|each)\b",
+    r"how many \w+ (?:are|were)(?: there)? in (?:the|this|my|our) (?:log|table|file|data|dataset|index|archive)\b",
     rf"(?:which|what) {_FEW}\w+ .*\b(?:most|least) (?:often|frequent|frequently|common)\b.*(?:{_EVERYTHING}|{_PER})",
 )
 #: What follows a unit where it is said of each of them: then a name is a part of what is said, as in `How many messages

@@ -6,7 +6,8 @@ label is the one that stands in the row.
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from typing import TypeAlias
 
@@ -42,8 +43,14 @@ emails complaint complaints review reviews ticket tickets item items passage pas
 name names mention mentions mentioned state states stated say says tell tells contain contains hold holds true false
 answer question month year day total many each every all
 """
-#: Words of a question that say what is asked for, and nothing of the rows.
+#: Words of a question that say what is asked for, and nothing of the rows; and those that say nothing even where there
+#: is nothing else.
 _ASKING = frozenset(words(_ASKING_WORDS))
+_BARE = frozenset(
+    words("row rows text texts number count list name names answer question month year day total many")
+)
+#: What a question has in quotes, or in capitals, stands in a row as it is written.
+_LITERAL = re.compile(r"[\"“]([^\"”]{2,60})[\"”]|\b([A-Z][A-Z0-9_]+)\b")
 _MONTH_WORDS = "january february march april may june july august september october november december"
 _MONTHS = tuple(_MONTH_WORDS.split())
 _MONTH = "|".join([*(f"{month[:3]}(?:{month[3:]})?" for month in _MONTHS), "sept"])
@@ -58,6 +65,14 @@ _DATES = (
 _NUMBER = re.compile(r"(?<![\w.])-?\d{1,15}(?:,\d{3})*(?:\.\d{1,9})?(?![\w])")
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What a question asks for: stems of words, and words as they are written."""
+
+    stems: frozenset[str]
+    literal: tuple[str, ...] = ()
+
+
 def are_rows(blocks: Sequence[Block]) -> bool:
     """Whether a prompt asks about the rows of a map."""
     return len(blocks) == 1 and blocks[0].name == BLOCK
@@ -68,7 +83,9 @@ def tell_rows(block: Block, instructions: str) -> str:
     question, _, listed = instructions.rpartition("\nFields:\n")
     asked = question.strip().rpartition("\n")[2]
     fields = dict(_FIELD.findall(listed))
-    wanted = frozenset(words(asked)) - _ASKING
+    literal = [quoted or capitals for quoted, capitals in _LITERAL.findall(asked)]
+    stems = frozenset(words(_LITERAL.sub(" ", asked)))
+    wanted = Wanted(stems - _ASKING or (frozenset() if literal else stems - _BARE), tuple(literal))
     told = (
         {"row": number} | {name: _value(form, text, wanted) for name, form in fields.items()}
         for number, text in _rows(block.text)
@@ -87,7 +104,7 @@ def _rows(text: str) -> list[tuple[int, str]]:
     return [(number, "\n".join(lines)) for number, lines in rows]
 
 
-def _value(form: str, text: str, wanted: Collection[str]) -> Value:
+def _value(form: str, text: str, wanted: Wanted) -> Value:
     if form.startswith(_LABELS):
         return _label(json.loads(f"[{form.removeprefix(_LABELS)}]"), text)
     return next((read(text, wanted) for begin, read in _READ.items() if form.startswith(begin)), None)
@@ -103,19 +120,23 @@ def _label(labels: Sequence[str], text: str) -> str:
     return next(literal, None) or next(named, None) or next(other, labels[-1])
 
 
-def _holds(text: str, wanted: Collection[str]) -> bool:
-    return bool(wanted) and set(words(text)).issuperset(wanted)
+def _holds(text: str, wanted: Wanted) -> bool:
+    if not (wanted.stems or wanted.literal) or not all(
+        re.search(rf"(?<!\w){re.escape(one)}(?!\w)", text) for one in wanted.literal
+    ):
+        return False
+    return set(words(text)).issuperset(wanted.stems)
 
 
-def _day(text: str, wanted: Collection[str]) -> str | None:
+def _day(text: str, wanted: Wanted) -> str | None:
     return next((f"{y}-{m}-{d}" for y, m, d in _dates(text) if m and d), None)
 
 
-def _month(text: str, wanted: Collection[str]) -> str | None:
+def _month(text: str, wanted: Wanted) -> str | None:
     return next((f"{y}-{m}" for y, m, _ in _dates(text) if m), None)
 
 
-def _year(text: str, wanted: Collection[str]) -> str | None:
+def _year(text: str, wanted: Wanted) -> str | None:
     return next((y for y, _, _ in _dates(text)), None)
 
 
@@ -136,7 +157,7 @@ def _date(one: Mapping[str, str | None]) -> tuple[str, str, str] | None:
     return str(one["y"]), f"{month:02}" if month else "", f"{day:02}" if day else ""
 
 
-def _number(text: str, wanted: Collection[str]) -> float | int | None:
+def _number(text: str, wanted: Wanted) -> float | int | None:
     found = _NUMBER.search(text)
     if found is None:
         return None
@@ -144,20 +165,20 @@ def _number(text: str, wanted: Collection[str]) -> float | int | None:
     return float(plain) if "." in plain else int(plain)
 
 
-def _whole(text: str, wanted: Collection[str]) -> int | None:
+def _whole(text: str, wanted: Wanted) -> int | None:
     found = next((n for n in _NUMBER.findall(text) if "." not in n), None)
     return None if found is None else int(found.replace(",", ""))
 
 
-def _sentence(text: str, wanted: Collection[str]) -> str | None:
+def _sentence(text: str, wanted: Wanted) -> str | None:
     """The sentence that has most words of the question, shortened."""
     sentences = [text[start:end] for start, end in split(text)]
-    best = max(sentences, key=lambda one: len(set(words(one)).intersection(wanted)), default=None)
+    best = max(sentences, key=lambda one: len(set(words(one)).intersection(wanted.stems)), default=None)
     return None if best is None else " ".join(best.split())[:300]
 
 
 #: How a field's form begins in a prompt (rlm/mapping/fields.py), and what is read of a row for it.
-_READ: Mapping[str, Callable[[str, Collection[str]], Value]] = {
+_READ: Mapping[str, Callable[[str, Wanted], Value]] = {
     "true or false": _holds,
     "a date as YYYY-MM-DD": _day,
     "a month as YYYY-MM": _month,

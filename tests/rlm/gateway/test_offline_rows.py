@@ -39,6 +39,20 @@ def test_all_of_its_words_have_to_stand_there() -> None:
     assert [one["holds"] for one in found] == [True, False, False]
 
 
+def test_a_question_of_words_that_say_nothing_of_rows_looks_for_what_it_counts() -> None:
+    rows = "Complaint: it broke.", "It works."
+    for question in ("How many complaints are there?", "Count the complaints"):
+        assert [one["holds"] for one in said(question, {"holds": "yes/no"}, *rows)] == [True, False]
+
+
+def test_what_is_quoted_or_in_capitals_stands_in_the_row_as_it_is_written() -> None:
+    rows = "ERROR disk full", "raise ValueError", "an error", "ERRORS"
+    found = said("How many lines contain ERROR?", {"holds": "yes/no"}, *rows)
+    assert [one["holds"] for one in found] == [True, False, False, False]
+    found = said('How many lines say "an error"?', {"holds": "yes/no"}, *rows)
+    assert [one["holds"] for one in found] == [False, False, True, False]
+
+
 def test_a_label_is_the_one_that_stands_in_the_row_else_the_one_for_the_rest() -> None:
     rows = "Spam: win a prize", "see you at ten", "a second message"
     assert [one["label"] for one in said("Which?", {"label": ["spam", "ham"]}, *rows)] == [

@@ -134,6 +134,15 @@ def test_a_question_about_everything_is_put_to_every_row_and_each_row_that_count
     assert replay(answer.trace, index).is_same
 
 
+@pytest.mark.slow
+def test_what_is_counted_by_month_is_told_by_month(tmp_path: Path) -> None:
+    text = tmp_path / "log.txt"
+    text.write_text("2024-01-03 late\n2024-01-09 late\n2024-02-01 in time\n2024-03-05 late\n" * 20_000)
+    answer = ask(text, "How many lines say late, by month?", route="map", runs=tmp_path / "runs")
+    assert answer.content.startswith("60,000 of 80,000 lines hold what is asked.")
+    assert answer.content.endswith("40,000 in 2024-01\n20,000 in 2024-03")
+
+
 def test_a_question_without_an_answer_in_the_documents_says_so_and_cites_nothing(
     index: Index, tmp_path: Path
 ) -> None:

@@ -101,6 +101,9 @@ How many of the emails mention Enron, per month?
 How many documents are about water?
 How many tickets were closed without an answer?
 How many paragraphs name Brandt?
+List all customers
+List every complaint
+How many errors are in the log?
 How many messages are about "Project X"?
 """.strip().splitlines()
 NOT_EVERY = """
