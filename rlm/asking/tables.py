@@ -104,7 +104,8 @@ class Table:
 
     `stop`: "answer", or the limit that ended it; then rows without an answer say so. `why`: a sentence about it.
     `failed`, `stored`: rows without an answer, and with one from the store. `agreement`: of two readings, by field.
-    `usage`, `trace`, `head`, `priced`: as of `Answer`.
+    `usage`, `trace`, `head`, `priced`: as of `Answer`. `kept`: whether the answers are in the store; `trouble`: why not,
+    '' where it was not to be used.
     """
 
     rows: Rows
@@ -115,6 +116,8 @@ class Table:
     trace: Path
     head: str
     priced: bool
+    kept: bool
+    trouble: str
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -176,6 +179,7 @@ class Table:
             "pack_tokens": self.mapped.pack_tokens,
             "stop": self.stop,
             "why": self.why or None,
+            "trouble": self.trouble or None,
             "usage": asdict(self.usage),
             "priced": self.priced,
             "trace": str(self.trace),
@@ -305,8 +309,12 @@ def plan_opened(index: Index, asked: Asked, options: Options) -> Plan:
 
 
 def _unrecorded(index: Index, options: Options, gateway: Gateway) -> Run:
-    view, unheard = View(index, scope=options.scope), replace(options, watch=unwatched)
-    return new_run(view, unheard, gateway, Unrecorded(), asyncio.get_running_loop())
+    def heard(kind: str, conversation: str, fields: dict[str, Json]) -> None:
+        if kind == "note":  # such as that the store cannot be used
+            options.watch(kind, conversation, fields)
+
+    view = View(index, scope=options.scope)
+    return new_run(view, replace(options, watch=heard), gateway, Unrecorded(), asyncio.get_running_loop())
 
 
 def _prepared(run: Run, asked: Asked) -> tuple[Calls, Selected, Task]:
@@ -330,14 +338,20 @@ class Tabled:
 
 
 def _table(run: Run, tabled: Tabled, folder: Path, head: str) -> Table:
-    c = tabled.conclusion
+    c, trouble = tabled.conclusion, run.journal.trouble
+    kept = run.budget.memo is not None and not trouble
     if tabled.rows is None or tabled.mapped is None:
-        kept = "; what was answered is in the store, and the same command goes on from there"
-        raise Unfinished(
-            f"stopped by {c.stop} before all rows were asked{kept if run.budget.memo else ''} (trace: {folder})"
-        )
-    priced = price(run.models.child, 1, 1) is not None
-    return Table(tabled.rows, tabled.mapped, c.stop, c.error, run.budget.ledger.spent, folder, head, priced)
+        why = "; ".join(filter(None, (f"stopped by {c.stop} before all rows were asked", trouble)))
+        raise Unfinished(f"{why}; {goes_on(kept=kept)} (trace: {folder})")
+    priced, spent = price(run.models.child, 1, 1) is not None, run.budget.ledger.spent
+    return Table(tabled.rows, tabled.mapped, c.stop, c.error, spent, folder, head, priced, kept, trouble)
+
+
+def goes_on(*, kept: bool) -> str:
+    """What the same command does after a stop. `kept`: whether what was answered is in the store."""
+    if kept:
+        return "what was answered is in the store, and the same command goes on from there"
+    return "nothing that was answered is in the store, and the same command begins anew"
 
 
 async def concluded_table(

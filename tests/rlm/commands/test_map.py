@@ -19,9 +19,10 @@ from typing import Any
 import pytest
 
 from index_store.index import Index
+from rlm.asking.replaying.replay import replay
 from rlm.audit import read, verify
 from rlm.cli import main
-from rlm.memo import memo_path
+from rlm.memo import TROUBLE, memo_path
 from tests.helpers.model_server import MODEL, ModelServer, Step
 from tests.helpers.places import ROOT
 from tests.helpers.row_reader import Rule, row_script, rows_in
@@ -311,7 +312,7 @@ def test_a_cap_ends_it_with_what_it_has_and_the_same_command_goes_on(
     own_models(here.parent, monkeypatch, f'[fast]\nmodel = "{MODEL}"\nusd_per_million = [1.0, 4.0]\n')
     asked = of_lines("--model", "fast", "-o", "rows.csv")
     code, out, _ = rlm(*asked, option, cap)
-    assert code == 3 and "the same command goes on from here" in out and "stop: budget" in out
+    assert code == 3 and "the same command goes on from there" in out and "stop: budget" in out
     with Path("rows.csv").open(encoding="utf-8", newline="") as file:
         first = list(csv.DictReader(file))
     answered = [row for row in first if row["label"]]
@@ -329,6 +330,13 @@ def test_a_cap_ends_it_with_what_it_has_and_the_same_command_goes_on(
         assert [[row["label"], row["month"]] for row in csv.DictReader(file)] == [
             [rule(line)["label"], rule(line)["month"]] for line in LINES
         ]
+
+
+def test_without_the_store_a_cap_says_that_the_same_command_begins_anew(
+    here: Path, rlm: Command, server: ModelServer
+) -> None:
+    code, out, _ = rlm(*of_lines("-o", "rows.csv", "--max-calls", 1, "--no-memo"))
+    assert code == 3 and "the same command begins anew" in out and "goes on" not in out
 
 
 def test_without_time_it_says_so_with_the_code_of_a_limit(
@@ -369,7 +377,7 @@ def test_ctrl_c_leaves_the_table_as_it_was_and_the_same_command_goes_on(
             _, err = running.communicate(timeout=120)
         assert running.returncode == 130
         assert err.splitlines() == [
-            "what was answered is kept; the same command goes on from there",
+            "what was answered is in the store, and the same command goes on from there",
             "rlm: stopped",
         ]
         assert Path("rows.csv").read_text() == "an earlier table"
@@ -402,6 +410,34 @@ def test_the_second_question_makes_no_call_and_a_changed_document_asks_its_own_r
         before = server.calls
         rlm(*of_lines(*other))
         assert server.calls > before, other
+
+
+@pytest.mark.parametrize("what", ["folder", "no database", "broken key"])
+def test_a_store_that_cannot_be_used_is_told_live_in_the_summary_and_to_the_replay(
+    here: Path, rlm: Command, server: ModelServer, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    Path("messages.tsv").write_text("\n".join(LINES[:60]), encoding="utf-8")
+    store, key = memo_path("messages.tsv"), here.parent / "data" / "raptor-rlm" / "memo.key"
+    if what == "broken key":  # which is met in the middle of a wave, where the first reply is kept
+        key.parent.mkdir(parents=True)
+        key.write_bytes(b"short")
+        monkeypatch.setenv("XDG_DATA_HOME", str(here.parent / "data"))
+    asked = [word for word in of_lines("--runs", "runs") if word != "--quiet"]
+    for more in (("--dry-run",), ("-o", "rows.csv"), ("-o", "rows.csv", "--json")):
+        if what == "folder":
+            store.mkdir(exist_ok=True)
+        elif what == "no database":
+            store.write_bytes(b"no database" * 500)
+        code, out, err = rlm(*asked, *more)
+        is_met = what != "broken key" or "--dry-run" not in more
+        assert code == 0 and err.count(TROUBLE) == is_met, err
+        assert (f"{store.name}.broken" in err) == (what == "no database")
+        assert out.count(TROUBLE) == ("--dry-run" not in more)
+    assert json.loads(out)["trouble"].startswith(TROUBLE) and len(asked_rows(server)) == 120
+    for run in Path("runs").iterdir():
+        notes = [event["text"] for event in read(run)[0] if event["kind"] == "note"]
+        assert sum(note.startswith(TROUBLE) for note in notes) == 1
+        assert verify(run).ok and replay(run, "messages.tsv").is_same
 
 
 @pytest.mark.slow
