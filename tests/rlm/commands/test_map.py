@@ -18,10 +18,12 @@ from typing import Any
 
 import pytest
 
+import rlm as rlm_package
 from index_store.index import Index
 from rlm.asking.replaying.replay import replay
 from rlm.audit import read, verify
 from rlm.cli import main
+from rlm.limits import Models
 from rlm.memo import TROUBLE, memo_path
 from tests.helpers.model_server import MODEL, ModelServer, Step
 from tests.helpers.places import ROOT
@@ -201,6 +203,60 @@ def test_a_dry_run_asks_nothing_and_its_price_is_near_what_is_then_paid(
     assert plan["stages"][0]["prompt_tokens"] == pytest.approx(told["usage"]["prompt_tokens"], rel=0.02)
     again = json.loads(rlm(*asked, "--dry-run")[1])
     assert (again["stored"], again["calls"], again["usd"]) == (300, 0, 0)
+
+
+def test_what_a_dry_run_says_at_most_is_what_is_then_set_aside(
+    here: Path, rlm: Command, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_models(here.parent, monkeypatch, f'[fast]\nmodel = "{MODEL}"\nusd_per_million = [1.0, 4.0]\n')
+    asked = of_lines("--model", "fast", "--runs", "runs", "--json")
+    plan = json.loads(rlm(*asked, "--dry-run")[1])
+    assert rlm(*asked)[0] == 0
+    (run,) = Path("runs").iterdir()
+    ends = [event for event in read(run)[0] if event["kind"] == "model_answered"]
+    reserved = [attempt["reserved"] for event in ends for attempt in event["attempts"]]
+    assert len(reserved) == plan["calls"] > 1
+    usd, tokens = (
+        sum(one["usd"] for one in reserved),
+        sum(one["prompt_tokens"] + one["completion_tokens"] for one in reserved),
+    )
+    assert usd <= plan["most_usd"] < 1.02 * usd and tokens <= plan["most_tokens"] < 1.02 * tokens
+
+
+def test_a_dry_run_says_which_cap_is_less_than_it_takes(
+    here: Path, rlm: Command, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_models(here.parent, monkeypatch, f'[fast]\nmodel = "{MODEL}"\nusd_per_million = [1.0, 4.0]\n')
+    asked = of_lines("--model", "fast", "--dry-run")
+    plan = json.loads(rlm(*asked, "--json")[1])
+    assert plan["too_little"] == []
+    for option, expected, most in (
+        ("--max-usd", plan["usd"], plan["most_usd"]),
+        ("--max-tokens", plan["tokens"], plan["most_tokens"]),
+    ):
+        assert option not in rlm(*asked, option, most)[1]
+        line = rlm(*asked, option, type(most)((expected + most) / 2))[1].splitlines()[-1]
+        assert line.startswith(f"{option} is ") and "rows may be left without an answer" in line
+        line = rlm(*asked, option, type(most)(expected / 2))[1].splitlines()[-1]
+        assert line.startswith(f"{option} is ") and "rows will be left without an answer" in line
+    (told,) = json.loads(rlm(*asked, "--json", "--max-calls", 1)[1])["too_little"]
+    assert told.startswith("--max-calls is 1, less than the ")
+    assert server.calls == 0
+
+
+def test_a_dry_run_needs_no_key_and_a_map_does(
+    here: Path, rlm: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    asked = of_lines("--model", "gpt-5-nano", "--strong", "gpt-5-mini")
+    code, out, err = rlm(*asked, "--dry-run")
+    assert (code, err) == (0, "") and "first reading, gpt-5-nano: 300 rows" in out
+    code, _, err = rlm(*asked)
+    assert code == 2 and "needs OPENAI_API_KEY" in err
+    plan = rlm_package.plan_rows(
+        "messages.tsv", QUESTION, {"label": ["spam", "ham"]}, split="line", models=Models("gpt-5-nano")
+    )
+    assert plan.rows == 300
 
 
 def test_a_dry_run_in_words(here: Path, rlm: Command, server: ModelServer) -> None:
