@@ -5,7 +5,7 @@ import hashlib
 import platform
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from datetime import datetime
@@ -81,17 +81,19 @@ def ready(index: str | Path | Index, models: Models) -> Index:
     return opened
 
 
-def opened_for(index: str | Path | Index, models: Models) -> Index:
+def opened_for(
+    index: str | Path | Index, models: Models, check: Callable[[str], object] = check_model
+) -> Index:
     """The index, opened, once its embedder is one that may be loaded, and the models exist and have their keys.
 
-    Raises as `ready` does.
+    `check`: raises where a model will not do. Raises as `ready` does.
     """
     navigator.register()
     opened = index if isinstance(index, Index) else open_any(index)
     if not opened.is_plain:
         opened.check_embedder_named()
     for model in dict.fromkeys([models.root, models.child]):
-        check_model(model)
+        check(model)
     return opened
 
 

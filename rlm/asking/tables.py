@@ -1,7 +1,7 @@
 """`rlm.map_rows`: one question to every row of an index, without a root model; a run with a trace like any other."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,14 +18,22 @@ from rlm.answers.demands import Demands
 from rlm.asking.options import Options
 from rlm.asking.questions import check_text
 from rlm.asking.routes import Choice
-from rlm.asking.runs import gateway_for, new_folder, new_run, ready, record_closing, record_opening
+from rlm.asking.runs import (
+    gateway_for,
+    new_folder,
+    new_run,
+    opened_for,
+    ready,
+    record_closing,
+    record_opening,
+)
 from rlm.audit.log import Trace
 from rlm.audit.maps import map_in_words
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.errors import GatewayError
 from rlm.gateway.gateway import Gateway
-from rlm.gateway.models import check_model, price
+from rlm.gateway.models import check_model, price, provider_of
 from rlm.gateway.types import Usage
 from rlm.limits import MAP_LIMITS, RUNS, Limits, Models, Route
 from rlm.loop.calls import Calls
@@ -104,7 +112,8 @@ class Table:
 
     `stop`: "answer", or the limit that ended it; then rows without an answer say so. `why`: a sentence about it.
     `failed`, `stored`: rows without an answer, and with one from the store. `agreement`: of two readings, by field.
-    `usage`, `trace`, `head`, `priced`: as of `Answer`.
+    `usage`, `trace`, `head`, `priced`: as of `Answer`. `kept`: whether the answers are in the store;
+    `trouble`: why not, '' where it was not to be used.
     """
 
     rows: Rows
@@ -115,6 +124,8 @@ class Table:
     trace: Path
     head: str
     priced: bool
+    kept: bool
+    trouble: str
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -176,6 +187,7 @@ class Table:
             "pack_tokens": self.mapped.pack_tokens,
             "stop": self.stop,
             "why": self.why or None,
+            "trouble": self.trouble or None,
             "usage": asdict(self.usage),
             "priced": self.priced,
             "trace": str(self.trace),
@@ -272,11 +284,11 @@ def plan_rows(
 ) -> Plan:
     """What `map_rows` will take with the same arguments: calls, tokens and dollars; nothing is asked or recorded.
 
-    Raises as `map_rows` does.
+    Raises as `map_rows` does, but needs no key.
     """
     asked = Asked(question, fields, split, under, strong, sure, pack_tokens, calibrate)
     options = Options(models=models, limits=limits, scope=scope, memo=memo)
-    return plan_opened(ready(index, models), asked, options)
+    return plan_opened(opened_to_plan(index, models), asked, options)
 
 
 async def map_opened(index: Index, asked: Asked, options: Options, folder: Path | None = None) -> Table:
@@ -293,26 +305,37 @@ async def map_opened(index: Index, asked: Asked, options: Options, folder: Path 
             return _table(run, tabled, folder, trace.head)
 
 
+def opened_to_plan(index: str | Path | Index, models: Models) -> Index:
+    """The index, opened, once the models exist: as none of them is called, none needs its key. Raises as `ready`."""
+    return opened_for(index, models, provider_of)
+
+
 def plan_opened(index: Index, asked: Asked, options: Options) -> Plan:
     """What the map of `map_opened` will take, before anything is asked; nothing is recorded."""
 
     async def planned() -> Plan:
         async with gateway_for(options.limits) as gateway:
-            calls, rows, task = _prepared(_unrecorded(index, options, gateway), asked)
+            calls, rows, task = _prepared(_unrecorded(index, options, gateway), asked, provider_of)
             return await mapping.plan(task, TextsOf(rows), Stored(calls.run, "0"))
 
     return run_blocking(planned())
 
 
 def _unrecorded(index: Index, options: Options, gateway: Gateway) -> Run:
-    view, unheard = View(index, scope=options.scope), replace(options, watch=unwatched)
-    return new_run(view, unheard, gateway, Unrecorded(), asyncio.get_running_loop())
+    def heard(kind: str, conversation: str, fields: dict[str, Json]) -> None:
+        if kind == "note":  # such as that the store cannot be used
+            options.watch(kind, conversation, fields)
+
+    view = View(index, scope=options.scope)
+    return new_run(view, replace(options, watch=heard), gateway, Unrecorded(), asyncio.get_running_loop())
 
 
-def _prepared(run: Run, asked: Asked) -> tuple[Calls, Selected, Task]:
+def _prepared(
+    run: Run, asked: Asked, check: Callable[[str], object] = check_model
+) -> tuple[Calls, Selected, Task]:
     """What a map is made of, once every model can be asked. Raises RlmError where nothing can be asked."""
     if asked.strong is not None:
-        check_model(asked.strong)
+        check(asked.strong)
     calls = _calls(run)
     rows, task = rows_asked(calls.verbs, asked), _task(run, asked)
     for reader in filter(None, (task.reader, task.strong)):
@@ -330,14 +353,20 @@ class Tabled:
 
 
 def _table(run: Run, tabled: Tabled, folder: Path, head: str) -> Table:
-    c = tabled.conclusion
+    c, trouble = tabled.conclusion, run.journal.trouble
+    kept = run.budget.memo is not None and not trouble
     if tabled.rows is None or tabled.mapped is None:
-        kept = "; what was answered is in the store, and the same command goes on from there"
-        raise Unfinished(
-            f"stopped by {c.stop} before all rows were asked{kept if run.budget.memo else ''} (trace: {folder})"
-        )
-    priced = price(run.models.child, 1, 1) is not None
-    return Table(tabled.rows, tabled.mapped, c.stop, c.error, run.budget.ledger.spent, folder, head, priced)
+        why = "; ".join(filter(None, (f"stopped by {c.stop} before all rows were asked", trouble)))
+        raise Unfinished(f"{why}; {goes_on(kept=kept)} (trace: {folder})")
+    priced, spent = price(run.models.child, 1, 1) is not None, run.budget.ledger.spent
+    return Table(tabled.rows, tabled.mapped, c.stop, c.error, spent, folder, head, priced, kept, trouble)
+
+
+def goes_on(*, kept: bool) -> str:
+    """What the same command does after a stop. `kept`: whether what was answered is in the store."""
+    if kept:
+        return "what was answered is in the store, and the same command goes on from there"
+    return "nothing that was answered is in the store, and the same command begins anew"
 
 
 async def concluded_table(

@@ -13,7 +13,7 @@ from index_store.index import open_any
 from index_store.terminal import brief, count, one_line, print_json, say, spelled
 from index_store.types import Json
 from rlm.asking.runs import early_folder, ready
-from rlm.asking.tables import Asked, Table, Unfinished, map_opened, plan_opened
+from rlm.asking.tables import Asked, Table, Unfinished, goes_on, map_opened, opened_to_plan, plan_opened
 from rlm.audit.maps import map_in_words
 from rlm.commands.answers import UNFINISHED
 from rlm.commands.given import typed_text
@@ -21,6 +21,7 @@ from rlm.commands.live import live
 from rlm.commands.options import options_of
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
+from rlm.limits import Limits
 from rlm.loop.mapped import figures
 from rlm.mapping.types import KINDS, Count, Plan, Value
 
@@ -47,8 +48,7 @@ def table(args: argparse.Namespace) -> int:
         say(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
         return UNFINISHED
     except KeyboardInterrupt:
-        if not args.no_memo:
-            say("what was answered is kept; the same command goes on from there", file=sys.stderr)
+        say(goes_on(kept=not args.no_memo), file=sys.stderr)
         raise
     written = as_csv(tabled) if output is None or output.suffix == ".csv" else as_jsonl(tabled)
     if output is not None:
@@ -168,7 +168,9 @@ def _summary(table: Table, output: str | None) -> Iterable[str]:
         shares = f"{agreed.share:.1%} ({agreed.low:.1%} to {agreed.high:.1%})"
         yield f"{one_line(name, 60)}: two readings of {count(agreed.rows, 'row')} agree in {shares}"
     if table.why:
-        yield f"stopped: {one_line(table.why, 300)}; the same command goes on from here"
+        yield f"stopped: {one_line(table.why, 300)}; {goes_on(kept=table.kept)}"
+    if table.trouble:
+        yield one_line(table.trouble, 300)
     used = table.usage
     dollars = f"${used.usd:.4f}" if table.priced else "price not known"
     yield f"stop: {table.stop}; {count(used.calls, 'call')}, {count(used.tokens, 'token')}, {dollars}"
@@ -186,14 +188,33 @@ def _counted(value: Value, counted: Count) -> str:
 
 
 def _priced(args: argparse.Namespace, asked: Asked) -> int:
-    options = options_of(args, args.given)
-    opened = ready(open_any(args.index, args.embedder), options.models)
-    plan = plan_opened(opened, asked, options)
+    with live(sys.stderr, quiet=args.quiet) as watch:
+        options = options_of(args, args.given, watch)
+        opened = opened_to_plan(open_any(args.index, args.embedder), options.models)
+        plan = plan_opened(opened, asked, options)
+    short = list(too_little(plan, options.limits))
     if args.json:
-        print_json(plan_json(plan))
+        print_json(plan_json(plan) | {"too_little": short})
     else:
-        say("\n".join(_planned(plan)))
+        say("\n".join([*_planned(plan), *short]))
     return 0
+
+
+def too_little(plan: Plan, limits: Limits) -> Iterable[str]:
+    """A sentence on each cap that is less than a plan takes, as expected or at most."""
+    amounts = [
+        ("--max-usd", "${:.6f}", limits.usd, plan.usd, plan.most_usd),
+        ("--max-tokens", "{:,}", limits.tokens, plan.tokens, plan.most_tokens),
+        ("--max-calls", "{:,}", limits.calls, plan.calls, plan.calls),
+    ]
+    for option, form, cap, expected, most in amounts:
+        if cap is None or expected is None or most is None or most <= cap:
+            continue
+        if cap < expected:
+            takes = f"{form.format(expected)} that is expected: rows will be left without an answer"
+        else:
+            takes = f"{form.format(most)} that is set aside at most: rows may be left without an answer"
+        yield f"{option} is {form.format(cap)}, less than the {takes}"
 
 
 def plan_json(plan: Plan) -> dict[str, Json]:
@@ -217,6 +238,8 @@ def plan_json(plan: Plan) -> dict[str, Json]:
         "distinct": plan.distinct,
         "stored": plan.stored,
         "calls": plan.calls,
+        "tokens": plan.tokens,
+        "most_tokens": plan.most_tokens,
         "usd": plan.usd,
         "most_usd": plan.most_usd,
         "stages": stages,

@@ -15,17 +15,13 @@ from rlm.gateway.failures import UNREADABLE, UNREADABLE_RETRIES, FailedAttempt, 
 from rlm.gateway.lanes import Lanes, Slots
 from rlm.gateway.ledger import Ledger, Reservation
 from rlm.gateway.litellm_setup import warm_up
-from rlm.gateway.models import check_model, highest_price, price, takes_format
+from rlm.gateway.models import check_model, highest_price, most_prompt_tokens, price, takes_format
 from rlm.gateway.offline.registry import PREFIX
 from rlm.gateway.pacing import backoff_s
 from rlm.gateway.provider import Completion
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Attempt, Reply, Request, Usage
 
-# The provider counts the prompt with its own tokenizer and chat template; a tenth more than our count, and a
-# few tokens, have covered the difference. What it reports is entered as reported in any case.
-_PROMPT_MARGIN = 1.1
-_PROMPT_MARGIN_TOKENS = 16
 _WORTH_WAITING = 0.8  # share of a call's time that it may wait for a pause of its provider's
 MOST_USD = 10**5  # of one call, that a provider can mean
 #: The statuses by which a provider refuses a format that litellm took it to know.
@@ -92,9 +88,7 @@ class Gateway:
 
     def worst_of(self, model: str, prompt_tokens: int, reply_tokens: int) -> Usage:
         """As `worst`, of a call whose prompt has so many tokens by our count. Raises `Unpriced`, `UnknownModel`."""
-        prompt = prompt_tokens
-        if not model.startswith(PREFIX):
-            prompt = int(prompt * _PROMPT_MARGIN) + _PROMPT_MARGIN_TOKENS
+        prompt = most_prompt_tokens(model, prompt_tokens)
         usd = highest_price(model, prompt, reply_tokens)
         if usd is None and self.ledger.left().usd is not None and not self.allow_unpriced:
             raise Unpriced(UNPRICED.format(model=model))

@@ -11,6 +11,10 @@ from rlm.gateway.errors import MissingKey, UnknownModel
 from rlm.gateway.litellm_setup import litellm, our_settings
 from rlm.gateway.offline.registry import PREFIX, find_handler
 
+# The provider counts the prompt with its own tokenizer and chat template; a tenth more than our count, and a
+# few tokens, have covered the difference. What it reports is entered as reported in any case.
+_PROMPT_MARGIN = 1.1
+_PROMPT_MARGIN_TOKENS = 16
 # Servers that people run themselves: litellm lists them at no price or not at all, and their calls are free.
 _LOCAL = frozenset({"offline", "ollama", "ollama_chat", "lm_studio", "llamafile"})
 _HAVE_DEFAULT_ADDRESS = frozenset({"ollama", "ollama_chat"})
@@ -101,6 +105,13 @@ def price(model: str, prompt_tokens: int, completion_tokens: int, raw: Any = Non
     if not _is_priced(model):
         return None
     return sum(_costs(model, prompt_tokens, completion_tokens, getattr(raw, "usage", None)))
+
+
+def most_prompt_tokens(model: str, prompt_tokens: int) -> int:
+    """The tokens that are set aside for a prompt that has so many by our count."""
+    if model.startswith(PREFIX):
+        return prompt_tokens
+    return int(prompt_tokens * _PROMPT_MARGIN) + _PROMPT_MARGIN_TOKENS
 
 
 def highest_price(model: str, prompt_tokens: int, completion_tokens: int) -> float | None:

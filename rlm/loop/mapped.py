@@ -289,6 +289,7 @@ class Stored:
     async def recall(self, wanted: Sequence[Wanted]) -> Sequence[Values | None]:
         """The values that are stored for each, in order; None where there are none."""
         stored = await self.run.budget.recall_rows(self.conversation, wanted)
+        self.run.tell_trouble(self.conversation)
         for turn in dict.fromkeys(one.turn for one in wanted):
             had = [
                 (one.row, values)
@@ -303,6 +304,7 @@ class Stored:
     async def keep(self, answers: Mapping[str, Values]) -> None:
         """Keep values by their keys."""
         await self.run.budget.keep(self.conversation, answers)
+        self.run.tell_trouble(self.conversation)
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,12 +47,14 @@ def unwatched(kind: str, conversation: str, fields: dict[str, Json]) -> None:
 class Journal:
     """Where a run is recorded: its trace, its watch, and the instructions flagged in what it has read so far.
 
-    `stored`: how many replies came from the store; `cached_tokens`: of prompts, those that providers had in caches.
+    `stored`: how many replies came from the store; `trouble`: why that is not used any more, '' where it is;
+    `cached_tokens`: of prompts, those that providers had in caches.
     """
 
     trace: Recorder
     watch: Watch = unwatched
     stored: int = 0
+    trouble: str = ""
     cached_tokens: int = 0
     _alarm: Alarm = field(default_factory=Alarm)
     _noted: set[str] = field(default_factory=set)

@@ -194,14 +194,14 @@ class Run:
             return [None] * len(requests)
         keys = await asyncio.to_thread(lambda: [reply_key(request) for request in requests])
         texts = await self.budget.recall(conversation, keys)
-        self._tell_trouble(conversation)
+        self.tell_trouble(conversation)
         return [text if isinstance(text, str) else None for text in texts]
 
     async def keep(self, conversation: str, request: Request, reply: Reply) -> None:
         """Keep a reply that may be given again."""
         if is_repeatable(request) and is_whole(reply):
             await self.budget.keep(conversation, {reply_key(request): reply.text})
-            self._tell_trouble(conversation)
+            self.tell_trouble(conversation)
 
     def record_recalled(self, conversation: str, request: Request, text: str) -> None:
         """Record a call that is not made, as the store has its reply: it costs nothing."""
@@ -217,8 +217,10 @@ class Run:
         )
         self.journal.record(conversation, answered)
 
-    def _tell_trouble(self, conversation: str) -> None:
+    def tell_trouble(self, conversation: str) -> None:
+        """Record, once, why the store is not used any more, for a conversation that has just used it."""
         if trouble := self.budget.trouble(conversation):
+            self.journal.trouble = trouble
             self.journal.note_once(conversation, trouble)
 
     def _tell_passed(self, conversation: str) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from index_store.terminal import count
+from rlm.gateway.models import most_prompt_tokens
 from rlm.gateway.tokens import count_tokens
 from rlm.mapping.certainty import sample
 from rlm.mapping.fields import Malformed, line_tokens, read_values
@@ -197,5 +198,9 @@ async def _stage(
         text_tokens=sum(count_tokens(reader.model, texts[row]) for row in left),
         prompt_tokens=sum(tokens.values()) + size.head * len(packs),
         reply_tokens=size.line * len(left),
+        most_prompt_tokens=sum(
+            most_prompt_tokens(reader.model, sum(tokens[row] for row in one.rows) + size.head)
+            for one in packs
+        ),
         most_reply_tokens=sum(size.reply(len(one.rows), task.reply_tokens) for one in packs),
     )

@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias, get_args
 
 from index_store.terminal import brief
 from rlm.errors import RlmError
-from rlm.gateway.models import price
+from rlm.gateway.models import highest_price, price
 from rlm.gateway.types import Message
 
 #: What a field of a row may be: one of its labels, a date, a number and so on.
@@ -180,7 +180,7 @@ class Forgetful:
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What one reading of rows takes, before anything is asked. `text_tokens`: of the rows themselves; `reply_tokens`:
-    as expected; `most_reply_tokens`: what the calls may take at most."""
+    as expected; `most_prompt_tokens`, `most_reply_tokens`: what is set aside for the calls."""
 
     turn: Turn
     model: str
@@ -189,6 +189,7 @@ class Stage:
     text_tokens: int
     prompt_tokens: int
     reply_tokens: int
+    most_prompt_tokens: int
     most_reply_tokens: int
 
     @property
@@ -199,7 +200,7 @@ class Stage:
     @property
     def most_usd(self) -> float | None:
         """Dollars at most, if no call is repeated; None where the model's price is not known."""
-        return price(self.model, self.prompt_tokens, self.most_reply_tokens)
+        return highest_price(self.model, self.most_prompt_tokens, self.most_reply_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +222,16 @@ class Plan:
     def usd(self) -> float | None:
         """Dollars of all stages, as expected; None where a price is not known."""
         return _sum(stage.usd for stage in self.stages)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of all stages, as expected."""
+        return sum(stage.prompt_tokens + stage.reply_tokens for stage in self.stages)
+
+    @property
+    def most_tokens(self) -> int:
+        """Tokens of all stages at most, if no call is repeated."""
+        return sum(stage.most_prompt_tokens + stage.most_reply_tokens for stage in self.stages)
 
     @property
     def most_usd(self) -> float | None:

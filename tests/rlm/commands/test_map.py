@@ -18,10 +18,13 @@ from typing import Any
 
 import pytest
 
+import rlm as rlm_package
 from index_store.index import Index
+from rlm.asking.replaying.replay import replay
 from rlm.audit import read, verify
 from rlm.cli import main
-from rlm.memo import memo_path
+from rlm.limits import Models
+from rlm.memo import TROUBLE, memo_path
 from tests.helpers.model_server import MODEL, ModelServer, Step
 from tests.helpers.places import ROOT
 from tests.helpers.row_reader import Rule, row_script, rows_in
@@ -202,6 +205,60 @@ def test_a_dry_run_asks_nothing_and_its_price_is_near_what_is_then_paid(
     assert (again["stored"], again["calls"], again["usd"]) == (300, 0, 0)
 
 
+def test_what_a_dry_run_says_at_most_is_what_is_then_set_aside(
+    here: Path, rlm: Command, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_models(here.parent, monkeypatch, f'[fast]\nmodel = "{MODEL}"\nusd_per_million = [1.0, 4.0]\n')
+    asked = of_lines("--model", "fast", "--runs", "runs", "--json")
+    plan = json.loads(rlm(*asked, "--dry-run")[1])
+    assert rlm(*asked)[0] == 0
+    (run,) = Path("runs").iterdir()
+    ends = [event for event in read(run)[0] if event["kind"] == "model_answered"]
+    reserved = [attempt["reserved"] for event in ends for attempt in event["attempts"]]
+    assert len(reserved) == plan["calls"] > 1
+    usd, tokens = (
+        sum(one["usd"] for one in reserved),
+        sum(one["prompt_tokens"] + one["completion_tokens"] for one in reserved),
+    )
+    assert usd <= plan["most_usd"] < 1.02 * usd and tokens <= plan["most_tokens"] < 1.02 * tokens
+
+
+def test_a_dry_run_says_which_cap_is_less_than_it_takes(
+    here: Path, rlm: Command, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_models(here.parent, monkeypatch, f'[fast]\nmodel = "{MODEL}"\nusd_per_million = [1.0, 4.0]\n')
+    asked = of_lines("--model", "fast", "--dry-run")
+    plan = json.loads(rlm(*asked, "--json")[1])
+    assert plan["too_little"] == []
+    for option, expected, most in (
+        ("--max-usd", plan["usd"], plan["most_usd"]),
+        ("--max-tokens", plan["tokens"], plan["most_tokens"]),
+    ):
+        assert option not in rlm(*asked, option, most)[1]
+        line = rlm(*asked, option, type(most)((expected + most) / 2))[1].splitlines()[-1]
+        assert line.startswith(f"{option} is ") and "rows may be left without an answer" in line
+        line = rlm(*asked, option, type(most)(expected / 2))[1].splitlines()[-1]
+        assert line.startswith(f"{option} is ") and "rows will be left without an answer" in line
+    (told,) = json.loads(rlm(*asked, "--json", "--max-calls", 1)[1])["too_little"]
+    assert told.startswith("--max-calls is 1, less than the ")
+    assert server.calls == 0
+
+
+def test_a_dry_run_needs_no_key_and_a_map_does(
+    here: Path, rlm: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    asked = of_lines("--model", "gpt-5-nano", "--strong", "gpt-5-mini")
+    code, out, err = rlm(*asked, "--dry-run")
+    assert (code, err) == (0, "") and "first reading, gpt-5-nano: 300 rows" in out
+    code, _, err = rlm(*asked)
+    assert code == 2 and "needs OPENAI_API_KEY" in err
+    plan = rlm_package.plan_rows(
+        "messages.tsv", QUESTION, {"label": ["spam", "ham"]}, split="line", models=Models("gpt-5-nano")
+    )
+    assert plan.rows == 300
+
+
 def test_a_dry_run_in_words(here: Path, rlm: Command, server: ModelServer) -> None:
     _, out, _ = rlm(*of_lines("--dry-run", "--strong", "anthropic/claude-sonnet-4-5"))
     first, *readings = out.splitlines()
@@ -311,7 +368,7 @@ def test_a_cap_ends_it_with_what_it_has_and_the_same_command_goes_on(
     own_models(here.parent, monkeypatch, f'[fast]\nmodel = "{MODEL}"\nusd_per_million = [1.0, 4.0]\n')
     asked = of_lines("--model", "fast", "-o", "rows.csv")
     code, out, _ = rlm(*asked, option, cap)
-    assert code == 3 and "the same command goes on from here" in out and "stop: budget" in out
+    assert code == 3 and "the same command goes on from there" in out and "stop: budget" in out
     with Path("rows.csv").open(encoding="utf-8", newline="") as file:
         first = list(csv.DictReader(file))
     answered = [row for row in first if row["label"]]
@@ -329,6 +386,13 @@ def test_a_cap_ends_it_with_what_it_has_and_the_same_command_goes_on(
         assert [[row["label"], row["month"]] for row in csv.DictReader(file)] == [
             [rule(line)["label"], rule(line)["month"]] for line in LINES
         ]
+
+
+def test_without_the_store_a_cap_says_that_the_same_command_begins_anew(
+    here: Path, rlm: Command, server: ModelServer
+) -> None:
+    code, out, _ = rlm(*of_lines("-o", "rows.csv", "--max-calls", 1, "--no-memo"))
+    assert code == 3 and "the same command begins anew" in out and "goes on" not in out
 
 
 def test_without_time_it_says_so_with_the_code_of_a_limit(
@@ -369,7 +433,7 @@ def test_ctrl_c_leaves_the_table_as_it_was_and_the_same_command_goes_on(
             _, err = running.communicate(timeout=120)
         assert running.returncode == 130
         assert err.splitlines() == [
-            "what was answered is kept; the same command goes on from there",
+            "what was answered is in the store, and the same command goes on from there",
             "rlm: stopped",
         ]
         assert Path("rows.csv").read_text() == "an earlier table"
@@ -402,6 +466,34 @@ def test_the_second_question_makes_no_call_and_a_changed_document_asks_its_own_r
         before = server.calls
         rlm(*of_lines(*other))
         assert server.calls > before, other
+
+
+@pytest.mark.parametrize("what", ["folder", "no database", "broken key"])
+def test_a_store_that_cannot_be_used_is_told_live_in_the_summary_and_to_the_replay(
+    here: Path, rlm: Command, server: ModelServer, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    Path("messages.tsv").write_text("\n".join(LINES[:60]), encoding="utf-8")
+    store, key = memo_path("messages.tsv"), here.parent / "data" / "raptor-rlm" / "memo.key"
+    if what == "broken key":  # which is met in the middle of a wave, where the first reply is kept
+        key.parent.mkdir(parents=True)
+        key.write_bytes(b"short")
+        monkeypatch.setenv("XDG_DATA_HOME", str(here.parent / "data"))
+    asked = [word for word in of_lines("--runs", "runs") if word != "--quiet"]
+    for more in (("--dry-run",), ("-o", "rows.csv"), ("-o", "rows.csv", "--json")):
+        if what == "folder":
+            store.mkdir(exist_ok=True)
+        elif what == "no database":
+            store.write_bytes(b"no database" * 500)
+        code, out, err = rlm(*asked, *more)
+        is_met = what != "broken key" or "--dry-run" not in more
+        assert code == 0 and err.count(TROUBLE) == is_met, err
+        assert (f"{store.name}.broken" in err) == (what == "no database")
+        assert out.count(TROUBLE) == ("--dry-run" not in more)
+    assert json.loads(out)["trouble"].startswith(TROUBLE) and len(asked_rows(server)) == 120
+    for run in Path("runs").iterdir():
+        notes = [event["text"] for event in read(run)[0] if event["kind"] == "note"]
+        assert sum(note.startswith(TROUBLE) for note in notes) == 1
+        assert verify(run).ok and replay(run, "messages.tsv").is_same
 
 
 @pytest.mark.slow
