@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
+from functools import cache
 from typing import TypeAlias
 
 from rlm.gateway.blocks import Block
@@ -43,12 +44,7 @@ emails complaint complaints review reviews ticket tickets item items passage pas
 name names mention mentions mentioned state states stated say says tell tells contain contains hold holds true false
 answer question month year day total many each every all
 """
-#: Words of a question that say what is asked for, and nothing of the rows; and those that say nothing even where there
-#: is nothing else.
-_ASKING = frozenset(words(_ASKING_WORDS))
-_BARE = frozenset(
-    words("row rows text texts number count list name names answer question month year day total many")
-)
+_BARE_WORDS = "row rows text texts number count list name names answer question month year day total many"
 #: What a question has in quotes, or in capitals, stands in a row as it is written.
 _LITERAL = re.compile(r"[\"“]([^\"”]{2,60})[\"”]|\b([A-Z][A-Z0-9_]+)\b")
 _MONTH_WORDS = "january february march april may june july august september october november december"
@@ -73,6 +69,12 @@ class Wanted:
     literal: tuple[str, ...] = ()
 
 
+@cache
+def _stems(said: str) -> frozenset[str]:
+    """Words of a question that say what is asked for, and nothing of the rows, by their stems."""
+    return frozenset(words(said))
+
+
 def are_rows(blocks: Sequence[Block]) -> bool:
     """Whether a prompt asks about the rows of a map."""
     return len(blocks) == 1 and blocks[0].name == BLOCK
@@ -85,7 +87,10 @@ def tell_rows(block: Block, instructions: str) -> str:
     fields = dict(_FIELD.findall(listed))
     literal = [quoted or capitals for quoted, capitals in _LITERAL.findall(asked)]
     stems = frozenset(words(_LITERAL.sub(" ", asked)))
-    wanted = Wanted(stems - _ASKING or (frozenset() if literal else stems - _BARE), tuple(literal))
+    wanted = Wanted(
+        stems - _stems(_ASKING_WORDS) or (frozenset() if literal else stems - _stems(_BARE_WORDS)),
+        tuple(literal),
+    )
     told = (
         {"row": number} | {name: _value(form, text, wanted) for name, form in fields.items()}
         for number, text in _rows(block.text)

@@ -234,7 +234,7 @@ def test_the_page_of_a_real_run_opens_the_evidence_that_it_lost(
     seen = Seen(browser, page)
     assert not seen.page.is_visible("#check .lost >> nth=0")
     seen.page.click("#check details[data-stage] > summary >> nth=0")
-    assert "mast" in seen.page.inner_text("#check .lost >> nth=0")
+    assert "mizzen" in seen.page.inner_text("#check .lost >> nth=0")
     seen.page.click("#check >> text=questionable,")
     seen.page.click("#check table a >> nth=0")
     seen.wait("document.querySelector('[aria-current=step] .judged')")

@@ -173,9 +173,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gateway_module, "check_model", lambda model: None)
     monkeypatch.setattr(gateway_module, "warm_up", lambda *models: None)
     monkeypatch.setattr(gateway_module, "backoff_s", lambda attempt: 0.0)
-    monkeypatch.setattr(
-        gateway_module, "price", lambda model, prompt, reply, raw=None: now.get().price * (prompt + 3 * reply)
-    )
+    for name in ("price", "highest_price"):
+        monkeypatch.setattr(
+            gateway_module,
+            name,
+            lambda model, prompt, reply, raw=None: now.get().price * (prompt + 3 * reply),
+        )
     monkeypatch.setattr(
         gateway_module,
         "count_tokens",
@@ -260,7 +263,7 @@ def test_the_batches_of_cells_keep_their_length_and_order_or_are_refused_whole()
             world: World = world, chance: random.Random = chance, total: Ledger = total
         ) -> list[Any]:
             limits = Limits(reply_tokens=60, concurrency=AT_ONCE, window=8_000)
-            options = Options(models=Models(MODEL, MODEL), limits=limits)
+            options = Options(models=Models(MODEL, MODEL), limits=limits, memo=False)
             gateway, loop = Gateway(total, concurrency=AT_ONCE, attempts=3), asyncio.get_running_loop()
             works, asked = [], []
             for number in range(chance.randint(1, 4)):

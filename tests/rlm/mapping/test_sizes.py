@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from rlm.gateway.tokens import count_tokens
+from rlm.mapping.calibrating import sampled
 from rlm.mapping.certainty import count_values
 from rlm.mapping.fields import parse_fields
 from rlm.mapping.mapping import map_rows, plan
@@ -92,14 +93,16 @@ def paragraphs(tokens: int) -> Iterator[str]:
 def check(texts: list[str], task: Task, most: float) -> None:
     child = Child(lambda text: {"label": "ham", "month": None})
     mapped(child, texts, task)
-    distinct = asked(child, texts)
-    assert len(set(distinct)) == len(distinct) == len(set(texts))
+    every = asked(child, texts)
+    distinct = list(dict.fromkeys(every))
+    again = len(every) - len(distinct)  # those by which the size of packs is tried out
+    assert set(distinct) == set(texts) and again <= sampled(len(texts))
     ratio = sent(child) / sum(count_tokens(MODEL, text) for text in distinct)
     assert ratio <= most, f"tokens sent over tokens of text: {ratio:.4f}"
     tokens = sum(row_tokens(MODEL, text) for text in distinct)
     full = full_packs(len(distinct), tokens, sizes(task, task.reader).full)
     assert len(child.prompts) <= 1.05 * full, f"{len(child.prompts)} calls, {full} full ones"
-    assert asyncio.run(plan(task, texts, Forgetful())).calls == len(child.prompts)
+    assert len(child.prompts) - asyncio.run(plan(task, texts, Forgetful())).calls in (0, 1)
 
 
 def test_short_rows_take_15_hundredths_more_than_their_text_at_most() -> None:
