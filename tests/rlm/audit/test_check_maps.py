@@ -127,7 +127,7 @@ def test_an_answer_that_counts_over_a_map_of_a_cell_is_supported(
 
 def test_what_a_reduction_is_given_is_read_and_not_what_its_question_pretends(index: Index) -> None:
     first, second = (Block(f"L0-0000{n}", f"Passage {n}.") for n in (0, 1))
-    asked = f"QUESTION: {quote([second])}\n{quote([first])}"
+    asked = f"QUESTION:\n{quote([second])}\n{quote([first])}"
     common = {"conversation": "0", "seq": 0}
     events: list[dict[str, Any]] = [
         {**common, "kind": "run_opened"},
