@@ -28,7 +28,7 @@ from rlm.asking.runs import (
     record_opening,
 )
 from rlm.audit.log import Trace
-from rlm.audit.maps import map_in_words
+from rlm.audit.maps import COUNTED, map_in_words
 from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.errors import GatewayError
@@ -46,13 +46,11 @@ from rlm.mapping import mapping
 from rlm.mapping.certainty import count_values
 from rlm.mapping.fields import parse_fields
 from rlm.mapping.planning import sizes
-from rlm.mapping.types import Agreement, Count, Kind, Mapped, Plan, Reader, Task, Value
+from rlm.mapping.types import Agreement, Count, Mapped, Plan, Reader, Task, Value
 
 #: The route of a run that is one map, as its trace names it; nobody chooses it for a question.
 ROUTE = cast(Route, "table")
 WHY = "every row is asked"
-#: Kinds of fields whose values are counted.
-COUNTED: tuple[Kind, ...] = ("label", "yes/no", "YYYY", "YYYY-MM")
 
 
 class Unfinished(RlmError):

@@ -11,7 +11,7 @@ from index_store.types import Scope, Span
 from index_store.view import View
 from rlm.audit.events import RecordedEvent
 from rlm.audit.routing import given_to_models
-from rlm.gateway.blocks import block_name
+from rlm.gateway.blocks import Block, block_name, unquote
 
 #: Verbs whose result is the whole text of what they show.
 _WHOLE = frozenset({"gather", "read", "slice", "text"})
@@ -24,11 +24,10 @@ def given(index: Index, events: Sequence[RecordedEvent]) -> Iterator[Span]:
 
 
 def given_at(index: Index, events: Sequence[RecordedEvent]) -> Iterator[tuple[int, Span]]:
-    """As `given`, each with the seq of the event that gave it. Raises NoSuchNode or BadQuery for a scope that the index
-    has not."""
+    """As `given`, each with the seq of the event that gave it; a row of a map by that of its answer. Raises NoSuchNode
+    or BadQuery for a scope that the index has not."""
     view = View(index, scope=scope_of(events))
-    ids = [index.documents[number].id for number in view.documents]
-    by_block = {block_name(id): id for id in ids}
+    by_block = _by_block(view)
     for event in events:
         if event["kind"] == "visited" and event["verb"] == "read_rows" and isinstance(event["result"], list):
             rows = (row for row in event["result"] if isinstance(row, dict))
@@ -40,17 +39,40 @@ def given_at(index: Index, events: Sequence[RecordedEvent]) -> Iterator[tuple[in
     for seq, blocks in given_to_models(events).items():
         for block in blocks:
             yield from ((seq, span) for span in _named_spans(view, block.name, by_block))
+    yield from ((seq, span) for seq, row, span in rows_told(index, events) if "values" in row or row["call"])
+    for seq, blocks in _reduced(events).items():
+        for block in blocks:
+            yield from ((seq, span) for span in _places(view, block.name, by_block))
 
 
-def rows_told(index: Index, events: Sequence[RecordedEvent]) -> Iterator[tuple[str, Span]]:
-    """The rows that maps answered, each by its id with where it stands; not those that stand in no document. Raises as
-    `given_at`."""
+def _reduced(events: Sequence[RecordedEvent]) -> dict[int, list[Block]]:
+    """The data blocks that `llm_reduce` put into each ask, by its seq, without those that the code wrote into its
+    question."""
+    own, packs, blocks = dict[str, list[Block]](), dict[str, str](), dict[int, list[Block]]()
+    for event in events:
+        if event["kind"] == "reduce_called":
+            own[event["conversation"]] = unquote(event["question"])
+        elif event["kind"] == "child_called" and event["verb"] == "llm_reduce":
+            packs.update(dict.fromkeys(event["children"], event["conversation"]))
+        elif event["kind"] == "model_asked" and event["conversation"] in packs:
+            asked = [block for message in event["messages"] for block in unquote(message["content"])]
+            not_read = own.get(packs[event["conversation"]], [])
+            blocks[event["seq"]] = [block for block in asked if block not in not_read]
+    return blocks
+
+
+def rows_told(index: Index, events: Sequence[RecordedEvent]) -> Iterator[tuple[int, Mapping[str, Any], Span]]:
+    """What maps tell of rows that stand in a document, answered or not: the seq of the event that has it, what it has
+    of the row, and where that stands. Raises as `given_at`."""
     view = View(index, scope=scope_of(events))
-    by_block = {
-        block_name(index.documents[number].id): index.documents[number].id for number in view.documents
-    }
-    answers = (one for event in events if event["kind"] == "rows_answered" for one in event["answers"])
-    return ((one["row"], span) for one in answers for span in _named_spans(view, one["row"], by_block)[:1])
+    by_block = _by_block(view)
+    told = (event for event in events if event["kind"] == "rows_answered")
+    return (
+        (event["seq"], one, span)
+        for event in told
+        for one in event["answers"]
+        for span in _places(view, one["row"], by_block)[:1]
+    )
 
 
 def scope_of(events: Sequence[RecordedEvent]) -> Scope:
@@ -104,6 +126,17 @@ def _named_spans(view: View, name: str, by_block: Mapping[str, str]) -> list[Spa
     """What a data block is of: chunks, what is in view of a document, or characters of one; [] for a summary."""
     if doc := by_block.get(name):
         return view.spans_of(doc)
+    return _places(view, name, by_block)
+
+
+def _by_block(view: View) -> dict[str, str]:
+    """The documents in view, each by its name as that of a block."""
+    ids = (view.index.documents[number].id for number in view.documents)
+    return {block_name(id): id for id in ids}
+
+
+def _places(view: View, name: str, by_block: Mapping[str, str]) -> list[Span]:
+    """Where a row or a passage stands: chunks, or characters of a document; [] for a summary and a text of the code."""
     with suppress(IndexStoreError):
         spans = (view.index.span_at(number) for number in view.index.piece_of(name))
         return [span for span in spans if span is not None]

@@ -1,5 +1,6 @@
 """What maps and reductions of a run were asked, and what came of them."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,6 +12,8 @@ from rlm.audit.events import RecordedEvent
 VERBS = ("llm_map", "llm_filter")
 #: Verbs whose calls are packs: of rows, or of passages.
 PACKS = (*VERBS, "llm_reduce")
+#: Kinds of fields whose values are few enough to count.
+COUNTED = ("label", "yes/no", "YYYY", "YYYY-MM")
 #: What is told of a map where there is some of it.
 OF_A_MAP = {"failed": "without an answer", "asked_again": "asked again", "stored": "from the store"}
 
@@ -46,6 +49,22 @@ def maps_of(events: Iterable[RecordedEvent]) -> list[MapEvents]:
         elif kind == "map_returned" and who in under_way:
             under_way.pop(who).returned = event
     return maps
+
+
+def is_one_map(opened: RecordedEvent) -> bool:
+    """Whether a run, by its first event, is a map and nothing else: its answer is what came of that."""
+    return "map" in opened
+
+
+def values_counted(one: MapEvents) -> dict[str, Counter[str | bool | None]]:
+    """How many rows have each value of each field whose values are few enough to count, the most frequent first as
+    `most_common` gives them; None where a row does not say."""
+    counts: dict[str, Counter[str | bool | None]] = {}
+    for name, spec in one.called["columns"].items():
+        if isinstance(spec, list) or spec in COUNTED:
+            given = (answer["values"].get(name) for answer in one.answers if "values" in answer)
+            counts[name] = Counter(value for value in given if value is None or isinstance(value, str | bool))
+    return counts
 
 
 def without_packs(events: Iterable[RecordedEvent]) -> list[RecordedEvent]:

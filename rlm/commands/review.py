@@ -162,9 +162,9 @@ def beside(
 def _rows(events: Sequence[RecordedEvent], index: Index) -> dict[str, str]:
     """The words of the rows that were answered, by their ids, as far as a page has room for them."""
     words, chars = dict[str, str](), 0
-    for row, span in rows_told(index, events):
-        words[row] = _words(index, span, _ROW_CHARS)
-        chars += len(words[row])
+    for _, row, span in rows_told(index, events):
+        said = words[row["row"]] = _words(index, span, _ROW_CHARS)
+        chars += len(said)
         if chars > _ROWS_CHARS:
             break
     return words

@@ -89,7 +89,7 @@ class Findings:
     rarity, what the strongest chunk holds; `lacks_evidence`: whether that is too little to hold against an answer that
     the documents do not hold it. `stop`: what ended it. `has_answer`, `says_not_found`: of its
     answer; `citations`: how many it has, of which `standing` stand in the documents. `by_words`: whether an
-    index that has vectors was searched by words alone.
+    index that has vectors was searched by words alone. `is_map`: whether the run is one map, which has nothing to cite.
     """
 
     coverage: Coverage
@@ -107,3 +107,4 @@ class Findings:
     by_words: bool = False
     asked: float = 0.0
     lacks_evidence: bool = False
+    is_map: bool = False

@@ -2,16 +2,17 @@
 
 By what is recorded and the tree of the index:
 
-    offered  it, or a branch that holds it, stood in what a verb showed or packed, or it was entered; the root offers
-             nothing, as it holds everything, and what stood beside a node without being shown offers nothing either
+    offered  it, or a branch that holds it, stood in what a verb showed or packed, or in a row of a map, or it was
+             entered; the root offers nothing, as it holds everything, and what stood beside a node without being shown
+             offers nothing either
     entered  it, or a branch that holds it, was opened, named to a verb or a child, or it was read
-    read     words of it were given, in a text that was given whole, to the code or to a model; not the first words of
-             a hit or a peek
+    read     words of it were given, in a text that was given whole, to the code or to a model, be it a row of a map or
+             a passage of a reduction; not the first words of a hit or a peek, nor a row that no model was asked about
     cited    a citation of the answer that stands in the documents shares a character with it
 """
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,7 +24,7 @@ from rlm.audit.checking.findings import Coverage, Lost, Stage
 from rlm.audit.checking.steps import prompts_of
 from rlm.audit.claims import STANDING
 from rlm.audit.events import RecordedEvent
-from rlm.audit.given import given_at, packed
+from rlm.audit.given import given_at, packed, rows_told
 from rlm.audit.routing import entered_by, given_to_models
 from rlm.gateway.blocks import Block
 
@@ -55,20 +56,28 @@ class Trail:
 @dataclass(frozen=True, slots=True)
 class Record:
     """What is read off all events of a run once. `given`: the data blocks in asks of models, by seq; `read`: the spans
-    whose whole text was given, by seq; `prompts`: what each child was asked; `opened`: the first event."""
+    whose whole text was given, by seq; `rows`: those of the rows of maps, asked or left out; `prompts`: what each child
+    was asked; `opened`: the first event."""
 
     given: Mapping[int, list[Block]]
     read: Mapping[int, list[Span]]
+    rows: Mapping[int, list[Span]]
     prompts: Mapping[str, str]
     opened: RecordedEvent
 
     @classmethod
     def of(cls, index: Index, run: Sequence[RecordedEvent]) -> "Record":
         """Those of a run that asked this index."""
-        read: dict[int, list[Span]] = {}
-        for seq, span in given_at(index, run):
-            read.setdefault(seq, []).append(span)
-        return cls(given_to_models(run), read, prompts_of(run), run[0])
+        read = _by_seq(given_at(index, run))
+        rows = _by_seq((seq, span) for seq, _, span in rows_told(index, run))
+        return cls(given_to_models(run), read, rows, prompts_of(run), run[0])
+
+
+def _by_seq(spans: Iterable[tuple[int, Span]]) -> dict[int, list[Span]]:
+    by_seq: dict[int, list[Span]] = {}
+    for seq, span in spans:
+        by_seq.setdefault(seq, []).append(span)
+    return by_seq
 
 
 def trail_of(
@@ -82,6 +91,8 @@ def trail_of(
         trail.entered.update(numbers_of(index, entered_by(event, known, record.given)))
         for span in record.read.get(event["seq"], ()):
             trail.read.update(chunks_of(index, span))
+        for span in record.rows.get(event["seq"], ()):
+            trail.shown.update(chunks_of(index, span))
     trail.shown.update(numbers_of(index, packed(events)))
     for one in cited:
         if one["supported"] in STANDING and None not in (one["doc"], one["start"], one["end"]):

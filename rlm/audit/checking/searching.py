@@ -14,6 +14,7 @@ from index_store.index import Index
 from index_store.search import chunks_in
 from rlm.audit.checking.evidence import Evidence, evidence_for, held_by, strong_passages
 from rlm.audit.checking.findings import ClaimCheck, Coverage, Findings, Step
+from rlm.audit.checking.mapped import tallied
 from rlm.audit.checking.reached import Record, Trail, coverage_of, lost_in, trail_of
 from rlm.audit.checking.sentences import NOT_FOUND, checked_claims
 from rlm.audit.checking.shown import areas_shown
@@ -22,6 +23,7 @@ from rlm.audit.checking.verdict import Thresholds
 from rlm.audit.claims import STANDING
 from rlm.audit.events import MAX_NUMBER, RecordedEvent
 from rlm.audit.given import scope_of
+from rlm.audit.maps import is_one_map, maps_of
 from rlm.audit.pairs import Pair
 from rlm.audit.routing import places_of
 
@@ -67,9 +69,14 @@ def _looked(
         ranked = {query: one for query in offer.queries if (one := evidence(query))} or {pair.question: best}
         masses = {query: partial(_held, one.by_id) for query, one in ranked.items()}
         steps.append(_judged(offer, masses, taken.__contains__, thresholds))
+    is_map = is_one_map(record.opened)
+    coverage, lost = coverage_of(index, trail, passages), lost_in(index, trail, passages)
+    if is_map:  # nothing had to be cited
+        coverage = replace(coverage, cited=coverage.read)
+        lost = [one for one in lost if one.stage != "not cited"]
     return Findings(
-        coverage_of(index, trail, passages),
-        lost_in(index, trail, passages),
+        coverage,
+        lost,
         steps,
         _claims(record.opened, pair, citations, thresholds, partial(_stands, index)),
         float(best.shares[0]) if len(best.shares) else 0.0,
@@ -79,6 +86,7 @@ def _looked(
         asked=best.asked,
         lacks_evidence=lacks_evidence,
         by_words=best.by_words and bool(index.vectors.shape[1]),
+        is_map=is_map,
     )
 
 
@@ -170,8 +178,12 @@ def _claims(
     thresholds: Thresholds,
     stands_elsewhere: Callable[[str], bool] | None,
 ) -> list[ClaimCheck]:
-    areas = areas_shown(opened, pair.events)
-    found = checked_claims(pair.question, pair.content, citations, thresholds.words, stands_elsewhere, areas)
+    if is_one_map(opened):
+        return []  # the answer is the map's own figures, as a trace that is whole has it
+    areas, tallies = areas_shown(opened, pair.events), tallied(maps_of(pair.events))
+    found = checked_claims(
+        pair.question, pair.content, citations, thresholds.words, stands_elsewhere, areas, tallies
+    )
     return [replace(claim, question=pair.number) for claim in found]
 
 

@@ -119,12 +119,14 @@ def checked_claims(
     least_words: float,
     stands_elsewhere: Callable[[str], bool] | None = None,
     areas: Areas | None = None,
+    tallies: str = "",
 ) -> list[ClaimCheck]:
     """The sentences of an answer, checked; [] where it says that the documents do not hold what was asked.
 
     `least_words`: the share of the telling words of a sentence that must occur. `stands_elsewhere`: whether words stand
     in any document, for quotes that stand in nothing that was cited; None where there is no index to tell. `areas`:
-    what was shown of areas of the tree, whose figures a sentence may tell.
+    what was shown of areas of the tree, whose figures a sentence may tell; `tallies`: what came of maps, likewise, as
+    from `tallied`.
     """
     if not content.strip() or NOT_FOUND.match(content.strip()):
         return []
@@ -136,6 +138,9 @@ def checked_claims(
         _checked(answer, text, numbers, areas.about(text, content) if areas else "")
         for text, numbers in islice(said, MOST_SENTENCES)
     ]
+    if tallies:
+        of_maps = _Cited.of(question, (), tallies)
+        claims = [_or_of_map(answer, claim, of_maps) for claim in claims]
     texts = [one.get("found") or one["quote"] if one["supported"] in _PLACED else "" for one in citations]
     return [
         replace(one, cited=tuple(texts[n - 1] for n in one.citations) if one.citations else tuple(texts))
@@ -192,6 +197,19 @@ def _checked(answer: _Answer, text: str, numbers: list[int], shown: str) -> Clai
     told = "what it cites" if numbers else "what the answer cites, and it names no citation"
     told = f"the areas that it was shown or in {told}" if shown else told
     return _compared(answer, text, cited, answer.held(placed, shown), told)
+
+
+def _or_of_map(answer: _Answer, claim: ClaimCheck, held: _Cited) -> ClaimCheck:
+    """A sentence that what it cites does not support, supported where it tells figures of a map: its numbers and names
+    are such, and so is one of its telling words, if it has any. A quote that stands nowhere is none."""
+    text = claim.text[:SENTENCE_CHARS]
+    numbers = _numbers(text)
+    telling = {*stems(text)} - answer.asked - {*numbers}
+    is_of_map = bool(numbers) and not _numbers_missing(text, held) and not _names_missing(text, held)
+    is_made_up = any(quote in claim.text for quote in answer.nowhere)
+    if claim.supported or is_made_up or not is_of_map or (telling and not telling & held.stems):
+        return claim
+    return ClaimCheck(claim.text, True, "its numbers are figures of a map of the run", (), claim.citations)
 
 
 def _compared(answer: _Answer, text: str, cited: tuple[int, ...], held: _Cited, told: str) -> ClaimCheck:

@@ -70,7 +70,7 @@ def _ended(found: Findings) -> list[str]:
 
 
 def _evidence_against(found: Findings, thresholds: Thresholds) -> list[str]:
-    reached = found.best_read if found.says_not_found else found.best_cited
+    reached = _reached(found)
     if found.best is None or reached is None or not found.has_answer or found.lacks_evidence:
         return []
     if reached >= thresholds.cited * found.best:
@@ -79,11 +79,16 @@ def _evidence_against(found: Findings, thresholds: Thresholds) -> list[str]:
     least = f"less than {_percent(thresholds.cited)}"
     told = (
         f"{_best_came_to(found)} has {_percent(share)} of the evidence of the best there is, {least}"
-        if found.citations or found.says_not_found
+        if found.citations or found.says_not_found or found.is_map
         else "the answer cites nothing"
     )
     worst = f"; {_where_lost(found.lost[0])}" if found.lost else ""
     return [f"{told}{worst}", *_limited(found), *_by_words(found)]
+
+
+def _reached(found: Findings) -> float | None:
+    """What a run is judged by: what it cites, or read where nothing can be cited."""
+    return found.best_read if found.says_not_found or found.is_map else found.best_cited
 
 
 def _by_words(found: Findings) -> list[str]:
@@ -95,7 +100,10 @@ def _by_words(found: Findings) -> list[str]:
 
 
 def _best_came_to(found: Findings) -> str:
-    """The passage by which a run is judged, in words: cited, or read where the answer says that nothing holds it."""
+    """The passage by which a run is judged, in words: cited, or read where the answer says that nothing holds it, or is
+    what came of a map."""
+    if found.is_map:
+        return "the best that was read"
     if found.says_not_found:
         return "the answer says that the documents do not hold it, and the best that was read"
     return "the best that is cited"
@@ -139,11 +147,15 @@ def _evidence_for(found: Findings) -> list[str]:
             f"its best passage holds {_percent(found.asked)} of the question's words by their rarity"
         )
         return [told, "so nothing had to be cited, and coverage is whole", *_by_words(found)]
-    told = (
-        f"of the evidence that an independent search finds, {_percent(cover.read or 0)} was read and "
-        f"{_percent(cover.cited or 0)} is cited"
+    cited = (
+        "nothing had to be cited, as the run is one map"
+        if found.is_map
+        else f"{_percent(cover.cited or 0)} is cited"
     )
-    reached = found.best_read if found.says_not_found else found.best_cited
+    told = (
+        f"of the evidence that an independent search finds, {_percent(cover.read or 0)} was read and {cited}"
+    )
+    reached = _reached(found)
     share = 0.0 if not found.best else (reached or 0.0) / found.best
     best = f"{_best_came_to(found)} has {_percent(share)} of the evidence of the best there is"
     by = LIMITS.get(found.stop)

@@ -15,6 +15,7 @@ from index_store.writer import Draft
 from rlm import Answer, Limits, Models, ask
 from rlm.asking.replaying.replay import replay
 from rlm.audit import read, verify
+from rlm.audit.given import given
 from rlm.audit.timeline import show
 from rlm.gateway import gateway as gateway_module
 from rlm.gateway.blocks import Block, outside, unquote
@@ -154,6 +155,9 @@ def test_a_reduction_reads_every_passage_once_and_cites_exact_words(masts: Index
     assert places[0] == ("a.txt", 0, "Aboard a mast 0 is tall", "verbatim")
     assert {supported for *_, supported in places} == {"verbatim"}
     assert len(places) == 8
+    read_spans = {(span.doc, span.start) for span in given(masts, done.events)}
+    chunks = [span for n in range(24) if (span := masts.span_at(n))]
+    assert read_spans == {(span.doc, span.start) for span in chunks}
 
 
 def test_its_plan_is_told_in_one_line_and_recorded_before_it_is_asked(masts: Index, tmp_path: Path) -> None:
