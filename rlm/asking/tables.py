@@ -1,16 +1,16 @@
 """`rlm.map_rows`: one question to every row of an index, without a root model; a run with a trace like any other."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, overload
 
 from index_store.arguments import check_fields, checked
 from index_store.index import Index
 from index_store.rows import SPLITS, Split
-from index_store.terminal import brief
+from index_store.terminal import brief, count
 from index_store.types import Json, Scope
 from index_store.view import View
 from rlm.answers.citations import Conclusion
@@ -104,9 +104,10 @@ def in_order(told: Mapping[str, Json]) -> dict[str, Json]:
     return {**told, "fields": dict(pairs)}
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """The answers of all rows, in order.
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class Table(Sequence[dict[str, Json]]):
+    """The answers of all rows, in order: a sequence of {"row", "doc", "start", "end", its fields, "error"}, where the
+    fields of a row without an answer are None, and so is the "error" of one with an answer.
 
     `stop`: "answer", or the limit that ended it; then rows without an answer say so. `why`: a sentence about it.
     `failed`, `stored`: rows without an answer, and with one from the store. `agreement`: of two readings, by field.
@@ -114,7 +115,7 @@ class Table:
     `trouble`: why not, '' where it was not to be used.
     """
 
-    rows: Rows
+    asked: Rows
     mapped: Mapped
     stop: str
     why: str
@@ -126,24 +127,38 @@ class Table:
     trouble: str
 
     def __len__(self) -> int:
-        return len(self.rows)
+        return len(self.asked)
 
     @property
     def columns(self) -> list[str]:
-        """What a row may have, in order."""
+        """What each row has, in order."""
         return ["row", "doc", "start", "end", *(field.name for field in self.mapped.fields), "error"]
 
-    def __iter__(self) -> Iterator[dict[str, Json]]:
-        return (self.row(number) for number in range(len(self)))
+    @overload
+    def __getitem__(self, key: int, /) -> dict[str, Json]: ...
 
-    def row(self, number: int) -> dict[str, Json]:
-        """The answer of a row: {"row", "doc", "start", "end"} with its fields, or with "error"."""
-        answer, span = self.mapped.answers[number], self.rows.span(number)
-        place: dict[str, Json] = (
-            {} if span is None else {"doc": span.doc, "start": span.start, "end": span.end}
-        )
-        said: Mapping[str, Json] = {"error": answer.error} if answer.error else answer.values
-        return {"row": self.rows.id(number), **place, **said}
+    @overload
+    def __getitem__(self, key: slice, /) -> list[dict[str, Json]]: ...
+
+    def __getitem__(self, key: int | slice, /) -> dict[str, Json] | list[dict[str, Json]]:
+        if isinstance(key, slice):
+            return [self._row(number) for number in range(*key.indices(len(self)))]
+        return self._row(range(len(self))[key])
+
+    def __repr__(self) -> str:
+        return f"<Table of {count(len(self), 'row')}, {self.failed:,} without an answer: {', '.join(self.columns)}>"
+
+    def _row(self, number: int) -> dict[str, Json]:
+        answer, span = self.mapped.answers[number], self.asked.span(number)
+        assert span is not None  # only texts of a cell's own have none
+        said: dict[str, Json] = {field.name: answer.values.get(field.name) for field in self.mapped.fields}
+        place: dict[str, Json] = {
+            "row": self.asked.id(number),
+            "doc": span.doc,
+            "start": span.start,
+            "end": span.end,
+        }
+        return place | said | {"error": answer.error or None}
 
     def counts(self, field: str) -> dict[Value, Count]:
         """How many rows have each value of a field, with the interval of one more reading (see `count_values`)."""

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from tempfile import TemporaryFile
 
 from index_store.files import replace_file
 from index_store.index import open_any
@@ -52,7 +53,7 @@ def table(args: argparse.Namespace) -> int:
         raise
     written = as_csv(tabled) if output is None or output.suffix == ".csv" else as_jsonl(tabled)
     if output is not None:
-        replace_file(output, written.encode("utf-8", "replace"))
+        _write(output, written)
     if args.json:
         print_json(tabled.as_json() | {"output": args.output})
     elif output is None:
@@ -71,6 +72,8 @@ def _output(args: argparse.Namespace) -> Path | None:
     path, shown = Path(args.output), spelled(args.output)
     if path.suffix not in (".csv", ".jsonl"):
         raise RlmError(f"the table goes to {shown}; name a file that ends with .csv or .jsonl")
+    if path.is_symlink():
+        raise RlmError(f"the table goes to {shown}, which is a link; name the file that it points to")
     if path.is_dir():
         raise RlmError(f"the table goes to {shown}, which is a folder; name a file in it")
     if not path.parent.is_dir():
@@ -78,7 +81,26 @@ def _output(args: argparse.Namespace) -> Path | None:
     for read in filter(None, (args.index, args.fields)):
         if path.exists() and Path(read).exists() and path.samefile(read):
             raise RlmError(f"the table goes to {shown}, which is what is read; name another file")
+    try:
+        with TemporaryFile(dir=path.parent):
+            pass
+    except OSError as e:
+        raise _unwritable(path, e) from e
     return path
+
+
+def _write(path: Path, written: str) -> None:
+    try:
+        replace_file(path, written.encode("utf-8", "replace"))
+    except OSError as e:
+        raise _unwritable(path, e) from e
+
+
+def _unwritable(path: Path, error: OSError) -> RlmError:
+    why = error.strerror or error
+    return RlmError(
+        f"the table goes to {spelled(str(path))}, where nothing can be written ({why}); name another file"
+    )
 
 
 def asked_by(args: argparse.Namespace) -> Asked:
@@ -109,6 +131,8 @@ def fields_by(file: str | None, single: Sequence[str]) -> dict[str, Json]:
             raise RlmError(
                 f"--field is {brief(pair)}; give labels with bars between them, or one of {', '.join(SPECS)}"
             )
+        if name in given:
+            raise RlmError(f"the field {brief(name)} is given twice; give each once")
         given[name] = spec if spec in SPECS else [label.strip() for label in spec.split("|")]
     if not given:
         raise RlmError("say what each row is asked for: --field label='spam|ham', or --fields FILE")
@@ -117,7 +141,7 @@ def fields_by(file: str | None, single: Sequence[str]) -> dict[str, Json]:
 
 def _fields_in(file: str) -> dict[str, Json]:
     try:
-        given = json.loads(Path(file).read_text(encoding="utf-8"))
+        given = json.loads(Path(file).read_text(encoding="utf-8"), object_pairs_hook=_once)
     except OSError as e:
         raise RlmError(f"cannot read the fields in {spelled(file)}: {e.strerror or e}") from e
     except (ValueError, RecursionError) as e:
@@ -127,6 +151,15 @@ def _fields_in(file: str) -> dict[str, Json]:
             f'{spelled(file)} holds no fields; write an object such as {{"label": ["spam", "ham"]}}'
         )
     return given
+
+
+def _once(pairs: Sequence[tuple[str, Json]]) -> dict[str, Json]:
+    named = dict(pairs)
+    if len(named) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise RlmError(f"the field {brief(twice)} is given twice; give each once")
+    return named
 
 
 # -- the table ---------------------------------------------------------------------------------------------

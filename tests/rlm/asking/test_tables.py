@@ -69,6 +69,22 @@ def test_every_row_is_answered_in_order_with_its_span(text: Path, server: ModelS
     assert (table.stop, table.failed, len(table)) == ("answer", 0, 300)
 
 
+def test_a_table_is_a_sequence_of_its_rows(text: Path, server: ModelServer) -> None:
+    table = asked(text)
+    place = {"row": "messages.tsv 0-25", "doc": "messages.tsv", "start": 0, "end": 25}
+    assert table[0] == {**place, **TRUE[0], "error": None}
+    assert (table[-1], table[1:3], table[::-100]) == (
+        list(table)[299],
+        list(table)[1:3],
+        list(table)[::-100],
+    )
+    assert table.index(table[5]) == 5 and next(reversed(table)) == table[299]
+    with pytest.raises(IndexError):
+        table[300]
+    columns = "row, doc, start, end, month, label, error"
+    assert repr(table) == f"<Table of 300 rows, 0 without an answer: {columns}>"
+
+
 def test_it_is_exact_whatever_fails_on_the_way(text: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ModelServer(row_script(rule, FAULTY)) as server:
         server.use(monkeypatch)
@@ -168,7 +184,7 @@ def test_a_cap_ends_it_with_what_it_has_and_the_same_call_goes_on(text: Path, se
     assert table.stop == "budget"
     assert server.calls == 5
     assert 0 < table.failed < 300
-    assert all("calls" in str(row["error"]) for row in table if "error" in row)
+    assert all("calls" in str(row["error"]) for row in table if row["error"])
     assert read(table.trace)[1].ok
     assert replay(table.trace, text).is_same
     more = asked(text)

@@ -312,13 +312,13 @@ def test_with_the_index_a_row_opens_its_words_beside_it(
     assert code == 0, err
     seen = opened(browser, page)
     place = "table.rows tbody tr:nth-child(8) details"
-    assert seen.page.inner_text(f"{place} summary") == table.rows.id(7)
+    assert seen.page.inner_text(f"{place} summary") == table.asked.id(7)
     assert not seen.page.is_visible(f"{place} blockquote")
     seen.page.click(f"{place} summary")
-    assert seen.page.inner_text(f"{place} blockquote") == table.rows.text(7)
+    assert seen.page.inner_text(f"{place} blockquote") == table.asked.text(7)
     seen.page.fill("details.rows > .tools input", "100 2024-05")
     seen.wait("document.querySelectorAll('table.rows tbody tr').length === 1")
-    assert saved(seen)[0]["Row"] == table.rows.id(100)
+    assert saved(seen)[0]["Row"] == table.asked.id(100)
 
 
 def test_hostile_words_run_nothing_and_no_formula(browser: Any, tmp_path: Path) -> None:
@@ -365,7 +365,7 @@ def test_rows_read_without_scripts_and_print_where_they_were_opened(browser: Any
 
 
 def test_a_search_of_the_steps_finds_what_stands_in_a_row(browser: Any, table: Table, page: Path) -> None:
-    last = table.rows.id(ROWS - 1).split()[-1]
+    last = table.asked.id(ROWS - 1).split()[-1]
     for seen in (Seen(browser, page), opened(browser, page)):
         seen.page.fill("#search", last)
         seen.wait("document.querySelector('.tools [role=status]').textContent.includes(' of ')")

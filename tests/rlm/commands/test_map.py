@@ -138,9 +138,21 @@ def test_a_table_is_exact_to_the_character_as_csv_and_as_json_lines(
     assert "5 from the store" in err and server.calls == 1
     rows = [json.loads(line) for line in Path("out.jsonl").read_text(encoding="utf-8").splitlines()]
     assert [row["said"] for row in rows] == [nasty(text)["said"] for text in NASTY]
-    assert rows[0] == {"row": "nasty.txt 0-21", "doc": "nasty.txt", "start": 0, "end": 21, **nasty(NASTY[0])}
+    place = {"row": "nasty.txt 0-21", "doc": "nasty.txt", "start": 0, "end": 21}
+    assert rows[0] == {**place, **nasty(NASTY[0]), "error": None}
     with Path("out.csv").open(encoding="utf-8", newline="") as file:
         assert [len(row) for row in csv.reader(file)] == [8] * 6
+
+
+def test_every_row_has_the_same_keys_whether_it_was_answered_or_not(
+    here: Path, rlm: Command, server: ModelServer
+) -> None:
+    assert rlm(*of_lines("-o", "rows.jsonl", "--max-calls", 1))[0] == 3
+    rows = [json.loads(line) for line in Path("rows.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {tuple(row) for row in rows} == {("row", "doc", "start", "end", "month", "label", "error")}
+    failed = [row for row in rows if row["error"]]
+    assert 0 < len(failed) < 300 and all(row["label"] is None is row["month"] for row in failed)
+    assert all(row["error"] is None and row["label"] for row in rows if row not in failed)
 
 
 def test_json_says_what_came_of_it(here: Path, rlm: Command, server: ModelServer) -> None:
@@ -288,7 +300,12 @@ WRONG: list[tuple[list[Any], str]] = [
     (["-o", "rows"], "a file that ends with .csv or .jsonl"),
     (["-o", "nowhere/rows.csv"], "there is no such folder"),
     (["-o", "folder.csv"], "which is a folder"),
-    (["-o", "link.csv"], "which is what is read"),
+    (["-o", "same.csv"], "which is what is read"),
+    (["-o", "link.csv"], "link.csv, which is a link"),
+    (["-o", "/proc/rows.csv"], "/proc/rows.csv, where nothing can be written"),
+    (["--field", "label=number"], "the field 'label' is given twice"),
+    (["--fields", "one.json"], "the field 'month' is given twice"),
+    (["--fields", "twice.json"], "the field 'amount' is given twice"),
     (["--sure", 1.5], "sure is 1.5; give a share of rows from 0 to 1"),
     (["--sure", "nan"], "sure is nan"),
     (["--sure", -0.1], "sure is -0.1"),
@@ -315,7 +332,10 @@ def test_what_cannot_be_asked_is_one_sentence_and_leaves_nothing(
     Path("list.json").write_text("[1]")
     Path("broken.json").write_text("{")
     Path("folder.csv").mkdir()
-    Path("link.csv").symlink_to("messages.tsv")
+    Path("one.json").write_text('{"month": "YYYY"}')
+    Path("twice.json").write_text('{"amount": "number", "amount": "integer"}')
+    Path("same.csv").hardlink_to("messages.tsv")
+    Path("link.csv").symlink_to("elsewhere.csv")
     before = sorted(here.iterdir())
     code, out, err = rlm(*of_lines(*more))
     said = err.strip().splitlines()[-1]
