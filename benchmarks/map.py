@@ -403,12 +403,7 @@ def claims(tokens: int, found: Sequence[Found]) -> Iterator[Item]:
     for name in dict.fromkeys((FIXED.format(SET), max(sizes_, key=lambda name: scores(ways[name]).mean()))):
         text = f"score of calibrated packs {at}"
         yield _ahead("calibrated", text, "more than fixed ones", ways[CALIBRATED], ways[name], name)
-        mine, theirs = (_right(ways[way]) for way in (CALIBRATED, name))
-        text, told = (
-            f"rows right of calibrated packs {at}",
-            (percent(100 * mine), f"{percent(100 * theirs)} {name}"),
-        )
-        yield Claim("calibrated", text, "more than in fixed ones", *told, holds=mine > theirs)
+        yield _more_right(f"rows right of calibrated packs {at}", ways[CALIBRATED], ways[name], name)
     for name, each in others.items():
         if scores(each).mean() > scores(ours).mean():
             theirs, mine = (percent(float(scores(one).mean())) for one in (each, ours))
@@ -417,9 +412,10 @@ def claims(tokens: int, found: Sequence[Found]) -> Iterator[Item]:
             yield Loss(name, f"dollars of a question {at}", f"{usd(each):.5f}", f"{usd(ours):.5f}")
 
 
-def _right(found: Sequence[Found]) -> float:
-    """The share of rows that was read right."""
-    return sum(one.right for one in found) / len(found)
+def _more_right(text: str, ours: Sequence[Found], others: Sequence[Found], name: str) -> Claim:
+    mine, theirs = (100 * sum(one.right for one in found) / len(found) for found in (ours, others))
+    peer = f"{percent(theirs)} {name}"
+    return Claim("calibrated", text, "more than in fixed ones", percent(mine), peer, holds=mine > theirs)
 
 
 def _ahead(
