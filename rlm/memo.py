@@ -11,6 +11,7 @@ import hmac
 import json
 import os
 import sqlite3
+import stat
 import tempfile
 import threading
 import time
@@ -219,7 +220,7 @@ def _opened(path: Path) -> sqlite3.Connection:
     """The database at `path`. Raises OSError or sqlite3.DatabaseError where it is none of ours."""
     refuse_links(path.parent, *_names(path, "", "-wal", "-shm", "-journal"))
     for name in _names(path, "", "-wal", "-shm"):
-        if (beside := path.with_name(name)).exists() and not beside.is_file():
+        if not _is_file_or_none(path.with_name(name)):
             raise OSError(f"{name} is no file")
     # It writes a log ahead and leaves no rollback journal. A stranger's may name any file as its super-journal, which
     # SQLite would delete.
@@ -238,6 +239,14 @@ def _opened(path: Path) -> sqlite3.Connection:
         db.close()
         raise
     return db
+
+
+def _is_file_or_none(path: Path) -> bool:
+    """Asked once: another process may take its log away at any time."""
+    try:
+        return stat.S_ISREG(path.lstat().st_mode)
+    except FileNotFoundError:
+        return True
 
 
 def _make(path: Path) -> None:

@@ -33,7 +33,7 @@ from tests.helpers.short_names import Command, commands, own_models
 QUESTION = "Which label and month has it?"
 FIELDS = ["--field", "month=YYYY-MM", "--field", "label=spam|ham"]
 #: Of the map that is killed, and how often.
-ROWS, KILLS = 240, 20
+ROWS, KILLS = 120, 20
 LINES = [f"{'spam' if n % 7 == 0 else 'ham'}\tmessage {n} of 2024-{n % 12 + 1:02}" for n in range(300)]
 
 
