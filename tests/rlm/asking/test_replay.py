@@ -214,7 +214,7 @@ def test_a_trace_without_an_end_comes_out_the_same_as_far_as_it_goes(
     RECORDED["children side by side"](recording)
     (run,) = traces_in(recording.runs)
     events = events_of(run)
-    for end in range(1, len(events), 7):
+    for end in range(1, len(events), 13):
         done = replay(forged(events[:end], tmp_path), recording.index)
         assert done.difference is None
         assert done.events == end and not done.is_closed
