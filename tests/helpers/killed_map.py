@@ -12,74 +12,33 @@ Prints the folder of the one that was left alone, then that of each that was kil
 import os
 import random
 import shutil
-import signal
 import sys
-import threading
+from functools import partial
 from pathlib import Path
-from unittest.mock import patch
 
-from rlm.audit.log import Trace
 from rlm.cli import main
 from rlm.gateway.litellm_setup import litellm
+from tests.helpers.killing import forked, killed
 
 MOST_MS = 30.0
 
 
-def forked(folder: Path, text: Path, words: list[str], moment: tuple[int, float] | None) -> int | None:
-    """How many events a map had, in a folder of its own; None where it was killed."""
+def mapped(text: Path, words: list[str], folder: Path) -> None:
+    """Map by the command, in this process."""
     folder.mkdir()
     shutil.copy(text, folder)
-    reading, writing = os.pipe()
-    if not (pid := os.fork()):
-        code = 1
-        try:
-            os.chdir(folder)
-            os.write(writing, str(mapped(words, moment)).encode())
-            code = 0
-        finally:
-            os._exit(code)
-    os.close(writing)
-    with os.fdopen(reading) as told:
-        said = told.read()
-    _, status = os.waitpid(pid, 0)
-    if os.WIFSIGNALED(status):
-        assert os.WTERMSIG(status) == signal.SIGKILL
-        return None
-    assert status == 0, status
-    return int(said)
-
-
-def mapped(words: list[str], moment: tuple[int, float] | None) -> int:
-    """Map by the command, in this process; the number of events, where it is not killed."""
-    events, write = 0, Trace._write
-
-    def counted(trace: Trace, line: bytes) -> None:
-        nonlocal events
-        write(trace, line)
-        events += 1
-        if moment and events == moment[0]:
-            threading.Timer(moment[1] / 1000, os.kill, (os.getpid(), signal.SIGKILL)).start()
-
-    with patch.object(Trace, "_write", counted), Path(os.devnull).open("w") as silent:
-        os.dup2(silent.fileno(), sys.stdout.fileno())
-        assert main(["map", *words]) == 0
-    return events
+    os.chdir(folder)
+    assert main(["map", *words]) == 0
 
 
 def kill(text: Path, folder: Path, kills: int, seed: int, words: list[str]) -> None:
     litellm()  # whose import takes longer than a map
-    rng = random.Random(seed)
-    events = forked(folder / "whole", text, words, None)
+    mapping = partial(mapped, text, words)
+    events = forked(mapping, folder / "whole", None)
     assert events is not None
     print(folder / "whole", flush=True)
-    done, tried = 0, 0
-    while done < kills:
-        tried += 1
-        assert tried < 10 * kills
-        moment = 1 + round((done + rng.random()) * (events - 2) / kills), rng.random() * MOST_MS
-        if forked(folder / f"killed-{tried}", text, words, moment) is None:
-            done += 1
-            print(folder / f"killed-{tried}", flush=True)
+    for one in killed(mapping, folder, events, kills, random.Random(seed), lambda tried: MOST_MS):
+        print(one, flush=True)
 
 
 if __name__ == "__main__":
