@@ -308,13 +308,8 @@ class Calls:
         """The rows that a cell gives, and an answer for each."""
         (words,) = await asyncio.to_thread(self._marked, [checks.text("question", question)])
         given = await asyncio.to_thread(rows_given, self.verbs, rows)
-        other = (
-            self.run.models.root
-            if strong is True
-            else None
-            if strong in (None, False)
-            else self._model(strong)
-        )
+        named = self.run.models.root if strong is True else strong
+        other = None if named in (None, False) else self._model(named)
         try:
             task = task_of(self.run, words, fields, self._model(model), other, sure, pack_tokens)
             return given, (await map_in(self, verb, task, given)).mapped

@@ -241,7 +241,7 @@ class Calling:
 
     of: Caller
     verb: str
-    heard: "Heard | None" = None
+    heard: Heard | None = None
     ids: list[str] = field(default_factory=list)
     is_over: bool = False
 
