@@ -51,8 +51,11 @@ def sub_calls(server: ModelServer) -> int:
 
 
 def replies(answer: Answer) -> list[dict[str, Any]]:
-    """Those to sub-calls."""
-    return [e for e in events_of(answer.trace) if e["kind"] == "model_answered" and e["conversation"] != "0"]
+    """Those to sub-calls, by conversation: a batch is asked side by side, so its replies are recorded as they come."""
+    events = [
+        e for e in events_of(answer.trace) if e["kind"] == "model_answered" and e["conversation"] != "0"
+    ]
+    return sorted(events, key=lambda event: tuple(int(part) for part in event["conversation"].split(".")))
 
 
 def test_the_second_question_makes_no_sub_call_and_the_trace_says_where_its_replies_are_from(
