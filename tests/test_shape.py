@@ -44,6 +44,7 @@ FLOORS = """
 index_store.errors index_store.terminal index_store.files index_store.reproducible index_store.lazy index_store.paths
 index_store.arguments index_store.stop_words
 index_store.types
+index_store.access index_store.config
 index_store.tables index_store.minilm index_store.word_list index_store.names
 index_store.embedder index_store.manifest index_store.documents index_store.outline index_store.lexical
 index_store.name_table
@@ -60,6 +61,7 @@ index_store.index
 index_store.graph index_store.provenance index_store.view index_store.writer
 index_store.rows
 index_store.picture index_store.generations index_store.verify
+index_store.narrowing
 index_store
 
 rlm.gateway
@@ -72,6 +74,7 @@ rlm.answers rlm.overview
 rlm.loop
 rlm.asking
 rlm.evaluating
+rlm.adapters rlm.serving
 rlm
 rlm.commands
 rlm.cli
