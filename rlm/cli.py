@@ -18,7 +18,7 @@ from rlm.errors import RlmError
 from rlm.evaluating.measures import QUALITIES
 from rlm.gateway.naming import add_file_option, add_model_options
 from rlm.limits import HIT_CHARS, MAP_LIMITS, ROUTES, RUNS, Limits, Models
-from rlm.sandbox.opening import BACKENDS
+from rlm.sandbox.opening import choices
 
 LIMITS, MODELS = Limits(), Models()
 EXAMPLE = 'rlm ask my.index "who signed the lease, and when does it end?"'
@@ -177,9 +177,10 @@ def _loop_options(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--backend",
-        choices=list(BACKENDS),
+        choices=choices(),
         default=LIMITS.backend,
-        help="what confines the code; never another than this one (%(default)s)",
+        help="what confines the code; auto: the kernel's layers where they hold, else Monty; of one that is named "
+        "never another (%(default)s)",
     )
     command.add_argument(
         "--depth", type=int, metavar="N", help=f"levels of children with a REPL ({LIMITS.depth})"

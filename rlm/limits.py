@@ -11,7 +11,7 @@ from index_store.types import Json
 from rlm.errors import RlmError
 from rlm.gateway.naming import Named, aliases
 from rlm.gateway.options import check_options
-from rlm.sandbox.opening import BACKENDS
+from rlm.sandbox.opening import AUTO, choices
 
 Route = Literal["auto", "direct", "retrieve", "overview", "map", "rlm"]
 ROUTES: tuple[Route, ...] = get_args(Route)
@@ -41,8 +41,8 @@ class Limits:
     output, as the model sees it. `reply_tokens`: of one reply, its reasoning included. `concurrency`: model calls
     under way at the same time. `requests_per_minute`, `tokens_per_minute`: to each model. `allow_unpriced`: call
     models whose price is not known even under a dollar cap, and count them as $0. `window`: tokens of the root
-    model's window, where litellm does not know it. `backend`: the sandbox that confines the code; no other is used in
-    its place.
+    model's window, where litellm does not know it. `backend`: the sandbox that confines the code, "auto" for the kernel's
+    layers where they hold and else Monty; of one that is named no other is used in its place.
 
     Raises RlmError for a number out of range, or what is no number.
     """
@@ -61,12 +61,12 @@ class Limits:
     tokens_per_minute: float | None = None
     allow_unpriced: bool = False
     window: int | None = None
-    backend: str = "linux"
+    backend: str = AUTO
 
     def __post_init__(self) -> None:
         check_fields(self, RlmError)
-        if self.backend not in list(BACKENDS):
-            raise RlmError(f"backend is {str(self.backend)[:40]!r}; give one of {', '.join(BACKENDS)}")
+        if self.backend not in choices():
+            raise RlmError(f"backend is {str(self.backend)[:40]!r}; give one of {', '.join(choices())}")
         for name in _FROM_0:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= MOST:

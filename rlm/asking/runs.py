@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -33,12 +33,13 @@ from rlm.gateway.models import check_model, window
 from rlm.gateway.offline import PREFIX
 from rlm.gateway.redaction import redacted
 from rlm.gateway.tokens import count_tokens
-from rlm.limits import Limits, Models
+from rlm.limits import LOOPS, Limits, Models
 from rlm.loop import navigator
 from rlm.loop.budget import Budget
 from rlm.loop.recording import Journal, Recorder
 from rlm.loop.run import Run
 from rlm.memo import open_memo
+from rlm.sandbox import chosen
 
 #: Model calls that may be under way in one process at a time, whatever the number of runs.
 PROCESS_CALLS = 64
@@ -142,7 +143,11 @@ def record_opening(
     map: Mapping[str, Json] | None = None,
 ) -> None:
     """Record the first event of a run: its question, index, models, limits, demands, route, who asks and what for, of a
-    fork its `parent`, and of a run that is one map what that asks, as RunOpened has it."""
+    fork its `parent`, and of a run that is one map what that asks, as RunOpened has it. Where it runs code, its limits
+    then name the backend that does."""
+    backend = chosen(run.limits.backend) if choice.route in LOOPS and map is None else None
+    if backend is not None:
+        run.limits = replace(run.limits, backend=backend.name)
     opened = RunOpened(
         question=question,
         index={
@@ -167,6 +172,7 @@ def record_opening(
         window=run.window,
         parent=parent,
         map=map,
+        backend_why=(backend and backend.why) or None,
     )
     run.journal.record("0", opened)
 

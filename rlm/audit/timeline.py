@@ -170,6 +170,11 @@ def _route(event: RecordedEvent) -> str:
     return f"{one_line(event['route'], 60)}{f': {why}' if why else ''}"
 
 
+def _backend(event: RecordedEvent) -> list[str]:
+    why = one_line(event.get("backend_why", ""), 200)
+    return [f"backend    {one_line(str(event['limits'].get('backend')), 60)}: {why}"] if why else []
+
+
 def _opened(event: RecordedEvent) -> list[str]:
     index = event["index"]
     return [
@@ -182,6 +187,7 @@ def _opened(event: RecordedEvent) -> list[str]:
         *(_listed("demands    ", demands) if (demands := demanded(event)) else []),
         *_account(event),
         f"route      {_route(event)}",
+        *_backend(event),
         f"code       {_short(event['code_version'])}, prompts {_short(event['prompts']['version'])}; "
         f"started {_short(event['started'])}",
     ]

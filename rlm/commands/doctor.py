@@ -1,4 +1,4 @@
-"""`rlm doctor`: can this machine confine model-written code, and by which layers."""
+"""`rlm doctor`: can this machine confine model-written code, by which backend, and by which layers of the kernel."""
 
 import argparse
 import importlib.metadata
@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Literal
 
 from index_store.terminal import print_json, say
-from rlm.sandbox import SandboxUnavailable, layers
+from rlm.sandbox import AUTO, SandboxUnavailable, opening
 
 State = Literal["on", "off", "unknown"]
 
@@ -25,7 +25,8 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `rlm doctor` prints. `usable`: whether model-written code can be run; `verdict` says so in a sentence."""
+    """What `rlm doctor` prints. `usable`: whether model-written code can be run; `verdict` says so in a sentence, of the
+    kernel's layers alone. `backend`: what `--backend auto` takes here, None for a refusal, and `backend_why`."""
 
     usable: bool
     verdict: str
@@ -33,6 +34,8 @@ class Report:
     kernel: str
     layers: tuple[Layer, ...]
     monty: str | None  # the installed version of the second backend
+    backend: str | None
+    backend_why: str
 
 
 #: (name, required, what it is for, why it may be off) of every layer, in the order in which they are applied.
@@ -68,12 +71,15 @@ KNOWN_LAYERS: tuple[tuple[str, bool, str, str], ...] = (
 def report() -> Report:
     """The layers that confine a worker started for this; a machine that cannot start one is reported, not raised."""
     try:
-        states, missing = layers(), ""
+        states, missing = opening.layers(), ""
     except SandboxUnavailable as error:
         states, missing = {}, str(error)
     here = tuple(_layer(name, needed, states, use, cause) for name, needed, use, cause in KNOWN_LAYERS)
     verdict = missing or _usable(here)
-    return Report(not missing, verdict, platform.python_version(), _kernel(), here, _monty())
+    choice = opening.chosen(AUTO)
+    backend = None if choice.name == AUTO else choice.name
+    python = platform.python_version()
+    return Report(backend is not None, verdict, python, _kernel(), here, _monty(), backend, choice.why)
 
 
 def render(report: Report) -> str:
@@ -84,7 +90,9 @@ def render(report: Report) -> str:
         needed = "required" if layer.required else "extra"
         lines.append(f"  {layer.name:<{width}}  {layer.state:<7}  {needed:<8}  {layer.why}")
     monty = report.monty or "not installed (pip install 'raptor-rlm[monty]')"
-    return "\n".join([*lines, "", f"monty backend: {monty}", f"sandbox: {report.verdict}"])
+    chosen = f"{report.backend}, as {report.backend_why}" if report.backend else "none: code is refused"
+    ends = [f"monty backend: {monty}", f"sandbox: {report.verdict}", f"--backend auto: {chosen}"]
+    return "\n".join([*lines, "", *ends])
 
 
 def doctor(args: argparse.Namespace) -> int:

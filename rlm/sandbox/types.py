@@ -14,10 +14,10 @@ Serve: TypeAlias = Callable[
 ]  # name, arguments, named arguments -> value
 Status: TypeAlias = Literal["ok", "error", "rejected", "killed"]
 
-# Never a silent fall back to another backend: whoever reads this decides.
+# Its first sentence is also why Monty was chosen.
 UNCONFINED = (
-    "this machine cannot confine model-written code; missing layer {layer}. `rlm doctor` shows all layers; the Monty"
-    " backend (extra `monty`) needs none of them"
+    "this machine cannot confine model-written code by its kernel; missing layer {layer}. `rlm doctor` shows all"
+    " layers; Monty needs none of them: pip install 'raptor-rlm[monty]'"
 )
 
 

@@ -166,7 +166,7 @@ _ACCOUNT = {"operator": "Asked by", "purpose": "Purpose", "retain_until": "Keep 
 
 
 def _made_with(opened: RecordedEvent) -> list[tuple[str, str]]:
-    index, prompts = opened["index"], opened["prompts"]
+    index, prompts, limits = opened["index"], opened["prompts"], opened["limits"]
     held = f"{count(index['documents'], 'document')}, {count(index['nodes'], 'node')}"
     return [
         ("Started", opened["started"]),
@@ -177,6 +177,7 @@ def _made_with(opened: RecordedEvent) -> list[tuple[str, str]]:
             ),
         ),
         ("Route", ": ".join(part for part in (opened["route"], opened.get("route_why")) if part)),
+        *([("Backend", f"{_plain(limits.get('backend'))}: {why}")] if (why := opened.get("backend_why")) else []),
         *([("About", _listed(opened["scope"]))] if opened.get("scope") else []),
         ("Models", _listed(opened["models"])),
         ("Limits", _listed(opened["limits"])),

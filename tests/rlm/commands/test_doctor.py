@@ -1,5 +1,6 @@
 """`rlm doctor`: the layers of this machine, and a machine without them named and not run on."""
 
+import importlib.util
 import json
 from argparse import Namespace
 from collections.abc import Callable
@@ -7,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from rlm.commands import doctor
-from rlm.sandbox import SandboxUnavailable, layers
+from rlm.sandbox import SandboxUnavailable, layers, opening
 from rlm.sandbox.cage import confinement
+from rlm.sandbox.types import UNCONFINED
 
 Machine = Callable[[dict[str, bool] | str], None]
 Capture = pytest.CaptureFixture[str]
@@ -25,7 +27,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Machine:
                 raise SandboxUnavailable(held)
             return held
 
-        monkeypatch.setattr(doctor, "layers", answer)
+        monkeypatch.setattr(opening, "layers", answer)
 
     return pretend
 
@@ -55,11 +57,28 @@ def test_an_extra_layer_that_is_off_is_named_with_what_to_do(machine: Machine, c
     assert "usable, without namespaces, empty_root" in out and "apparmor_restrict_unprivileged_userns" in out
 
 
-def test_a_missing_required_layer_is_a_failure_that_names_it(machine: Machine, capsys: Capture) -> None:
-    machine("this machine cannot confine model-written code; missing layer seccomp: no filter")
+def test_without_layers_and_without_monty_it_is_a_failure_that_names_the_layer(
+    machine: Machine, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine(UNCONFINED.format(layer="seccomp: no filter"))
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     assert doctor.doctor(Namespace(json=False)) == 1
     out = capsys.readouterr().out
-    assert "missing layer seccomp" in out and "unknown" in out
+    assert "missing layer seccomp" in out and "unknown" in out and "--backend auto: none" in out
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("pydantic_monty"), reason="the extra monty is not installed")
+def test_without_layers_code_runs_in_monty_and_the_report_says_why(machine: Machine, capsys: Capture) -> None:
+    machine(UNCONFINED.format(layer="seccomp: no filter"))
+    assert doctor.doctor(Namespace(json=True)) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["usable"], report["backend"]) == (True, "monty")
+    assert report["backend_why"].endswith("missing layer seccomp: no filter")
+
+
+def test_where_the_layers_hold_auto_takes_them(machine: Machine) -> None:
+    machine(ALL_ON)
+    assert doctor.report().backend == "linux"
 
 
 def test_the_report_is_json_too(machine: Machine, capsys: Capture) -> None:

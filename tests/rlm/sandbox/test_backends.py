@@ -48,11 +48,11 @@ def test_a_run_and_the_command_line_know_it_too() -> None:
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
         main(["ask", "--help"])
-    assert "{linux,monty,echo}" in shown.getvalue()
+    assert "{auto,linux,monty,echo}" in shown.getvalue()
 
 
 def test_a_backend_that_nobody_entered_is_refused_and_never_replaced() -> None:
-    with pytest.raises(SandboxUnavailable, match="no backend 'jail'; there are: linux, monty, echo"):
+    with pytest.raises(SandboxUnavailable, match="no backend 'jail'; there are: auto, linux, monty, echo"):
         open_session(lambda name, arguments, named: None, frozenset(), backend="jail")
-    with pytest.raises(RlmError, match="backend is 'jail'; give one of linux, monty, echo"):
+    with pytest.raises(RlmError, match="backend is 'jail'; give one of auto, linux, monty, echo"):
         Limits(backend="jail")
