@@ -2,14 +2,26 @@
 
 import codecs
 import errno
-import fcntl
 import hashlib
 import os
+import time
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path, PurePath
+from typing import Any
+
+try:
+    import fcntl
+except ImportError:  # Windows, whose locks are of bytes
+    _bytes: Any = import_module("msvcrt")
+else:
+    _bytes = None
 
 _PAGE = b"<!doctype html"
+#: Where there are locks of bytes alone, the one that is locked: no file is so long, so all can be read beside it.
+_LOCKED_BYTE = 1 << 40
+_AGAIN_S = 0.05
 _OTHER_MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
@@ -79,6 +91,50 @@ def replace_page(path: Path, page: str) -> None:
     replace_file(path, page.encode("utf-8"))
 
 
+def opening(*names: str) -> int:
+    """The flags of `os.open` with these names (`RDONLY`, `NOFOLLOW`), but for those that this system does not have;
+    bytes are read and written as they are."""
+    flags = 0
+    for name in (*names, "BINARY"):
+        flags |= getattr(os, f"O_{name}", 0)
+    return flags
+
+
+def hold(handle: int, *, wait: bool = False) -> None:
+    """Take an exclusive lock on an open file, which ends with `let_go`, or when it is closed or its owner dies.
+
+    Raises BlockingIOError where another has it and nobody is to `wait`, OSError where the file system has no locks.
+    """
+    if _bytes is None:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        return
+    while True:
+        try:
+            _lock_byte(handle, _bytes.LK_NBLCK)
+            return
+        except PermissionError:
+            if not wait:
+                raise BlockingIOError(errno.EWOULDBLOCK, os.strerror(errno.EWOULDBLOCK)) from None
+        time.sleep(_AGAIN_S)
+
+
+def let_go(handle: int) -> None:
+    """End a lock on an open file, also one that a process which was forked has too. Raises OSError."""
+    if _bytes is None:
+        fcntl.flock(handle, fcntl.LOCK_UN)
+    else:
+        _lock_byte(handle, _bytes.LK_UNLCK)
+
+
+def _lock_byte(handle: int, how: int) -> None:
+    at = os.lseek(handle, 0, os.SEEK_CUR)
+    os.lseek(handle, _LOCKED_BYTE, os.SEEK_SET)
+    try:
+        _bytes.locking(handle, how, 1)
+    finally:
+        os.lseek(handle, at, os.SEEK_SET)
+
+
 @dataclass(frozen=True, slots=True)
 class Lock(AbstractContextManager[None]):
     """A lock that is held until its block ends; the operating system drops it when its owner dies."""
@@ -88,7 +144,7 @@ class Lock(AbstractContextManager[None]):
     remove: bool
 
     def __exit__(self, *error: object) -> None:
-        if self.remove:
+        if self.remove and _bytes is None:
             self.path.unlink(missing_ok=True)
         os.close(self.handle)
 
@@ -96,15 +152,18 @@ class Lock(AbstractContextManager[None]):
 def lock(path: Path, busy: Exception, *, remove: bool = False) -> Lock:
     """Take an exclusive lock on a folder, or on a file, which is made where it is absent and at the end `remove`d.
 
+    Where a folder cannot be locked, a file `.lock` in it is.
+
     Raises `busy` where another process has the lock, OSError where the path cannot be opened or is a link.
     """
     refuse_links(path.parent, path.name)
+    if _bytes is not None and path.is_dir():
+        path /= ".lock"
     while True:
-        handle = os.open(
-            path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666
-        )
+        flags = opening("RDONLY") if path.is_dir() else opening("RDWR", "CREAT", "NOFOLLOW")
+        handle = os.open(path, flags, 0o666)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hold(handle)
             # Its last owner may have removed the file after we opened it: then the next one is tried.
             if path.exists() and os.path.samestat(os.fstat(handle), path.stat()):
                 return Lock(path, handle, remove)

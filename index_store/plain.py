@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
-from index_store.files import byte_order_fault
+from index_store.files import byte_order_fault, opening
 from index_store.store import Store
 from index_store.tables import MARK_BYTES, NODE, chars_before, count_chars
 from index_store.terminal import count
@@ -39,7 +39,7 @@ def read_text_file(path: Path) -> bytes:
 def _read(path: Path) -> bytes:
     """The bytes of a regular file; of one with more than MAX_BYTES no more than that is read."""
     try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would wait for one
+        handle = os.open(path, opening("RDONLY", "NONBLOCK"))  # a pipe without a writer would wait for one
         with os.fdopen(handle, "rb") as file:
             if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise BrokenIndex(f"{path} is neither a file nor a folder; name a text file or an index")

@@ -20,7 +20,7 @@ from index_store import inverted_write, lexical, name_table, vectors
 from index_store.arguments import checked
 from index_store.documents import LINE_BYTES
 from index_store.errors import BrokenIndex, IndexStoreError
-from index_store.files import Lock, lock, refuse_links, sha256_of, write_new
+from index_store.files import Lock, lock, opening, refuse_links, sha256_of, write_new
 from index_store.folder import CURRENT, check_sizes, current_generation, generation_folder, read_manifest
 from index_store.manifest import (
     ALIKE,
@@ -217,7 +217,9 @@ def _holds(folder: Path, manifest: Manifest) -> bool:
 
 
 def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+    if os.name == "nt" and path.is_dir():  # there a folder cannot be opened
+        return
+    handle = os.open(path, opening("RDWR" if os.name == "nt" else "RDONLY"))
     try:
         os.fsync(handle)
     finally:

@@ -114,7 +114,8 @@ def _mark(checkpoint: Checkpoint) -> str:
     if node & 1 << 40:  # where there is no network card, it is another number each time
         node = 0
     file = checkpoint.path.stat().st_ino if checkpoint.path.exists() else 0
-    return hashlib.sha256(repr((machine, node, os.getuid(), file)).encode()).hexdigest()
+    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME")
+    return hashlib.sha256(repr((machine, node, user, file)).encode()).hexdigest()
 
 
 def refuse_unknown_sources(

@@ -556,7 +556,7 @@ def _unread(code: int) -> int:
 def _end_like_ctrl_c() -> None:
     """A service manager's stop, or a terminal that goes, closes the trace too."""
     if threading.current_thread() is threading.main_thread():
-        for sign in (signal.SIGTERM, signal.SIGHUP):
+        for sign in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
             if signal.getsignal(sign) is signal.SIG_IGN:  # nohup
                 continue
             signal.signal(sign, _interrupt)

@@ -41,8 +41,8 @@ class Limits:
     output, as the model sees it. `reply_tokens`: of one reply, its reasoning included. `concurrency`: model calls
     under way at the same time. `requests_per_minute`, `tokens_per_minute`: to each model. `allow_unpriced`: call
     models whose price is not known even under a dollar cap, and count them as $0. `window`: tokens of the root
-    model's window, where litellm does not know it. `backend`: the sandbox that confines the code, "auto" for the kernel's
-    layers where they hold and else Monty; of one that is named no other is used in its place.
+    model's window, where litellm does not know it. `backend`: the sandbox that confines the code; "auto": the kernel's
+    layers where they hold, and else Monty; of one that is named no other is used in its place.
 
     Raises RlmError for a number out of range, or what is no number.
     """

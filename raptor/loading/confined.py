@@ -11,7 +11,7 @@ import site
 import struct
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -55,6 +55,20 @@ def python(code: str) -> list[str]:
     if site.ENABLE_USER_SITE:
         folders.append(site.getusersitepackages())
     return [sys.executable, "-I", "-X", f"utf8={sys.flags.utf8_mode}", "-c", _BOOT + code, *folders]
+
+
+def limit_memory(most: int) -> None:
+    """Let this process have `most` bytes of addresses, or less where it may have less, as far as the system counts."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    limit = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    with (
+        nullcontext() if sys.platform == "linux" else suppress(ValueError, OSError)
+    ):  # macOS counts what is shared
+        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
 def confine(*, may_run: bool = False) -> None:

@@ -6,7 +6,6 @@ file to write and no look into other processes, as far as the kernel gives that.
 
 import importlib.util
 import os
-import resource
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -14,7 +13,7 @@ from dataclasses import replace
 from functools import cache, partial
 
 from raptor.errors import RaptorError
-from raptor.loading.confined import confine, python
+from raptor.loading.confined import confine, limit_memory, python
 from raptor.loading.pdf import page_starts, ranges, storable, without_text
 from raptor.loading.types import Section, Text
 
@@ -24,8 +23,15 @@ _RUN = "from raptor.loading.ocr import main; main(*sys.argv[-2:])"
 
 
 def available() -> bool:
-    """Whether pages can be read: tesseract is on the PATH, and the package that unpacks pictures is installed."""
-    return shutil.which("tesseract") is not None and importlib.util.find_spec("PIL") is not None
+    """Whether pages can be read: tesseract is on the PATH, and the package that unpacks pictures is installed.
+
+    Not on Windows, where no process can become another.
+    """
+    return (
+        os.name != "nt"
+        and shutil.which("tesseract") is not None
+        and importlib.util.find_spec("PIL") is not None
+    )
 
 
 def check_language(language: str) -> None:
@@ -102,8 +108,6 @@ def read_picture(png: bytes, language: str = "") -> str:
 
 def main(tesseract: str, language: str) -> None:
     """Become tesseract, from standard input to standard output, confined."""
-    most = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = MEMORY_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_BYTES, most)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, most))
+    limit_memory(MEMORY_BYTES)
     confine(may_run=True)
     os.execv(tesseract, [tesseract, "stdin", "stdout", *(["-l", language] if language else [])])

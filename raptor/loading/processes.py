@@ -9,26 +9,25 @@ messages are pickles.)
 import base64
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
-from threading import Event
+from threading import Event, Timer
 from typing import IO, Any, Protocol, TypeGuard
 
 from index_store.documents import MOST_LEVEL
 from index_store.files import sha256_of
 from raptor.errors import RaptorError
 from raptor.loading.archives import TooMuch
-from raptor.loading.confined import confine, python
+from raptor.loading.confined import confine, limit_memory, python
 from raptor.loading.kinds import PACKED
 from raptor.loading.ocr import available, recognised
 from raptor.loading.pdf import page_picture
@@ -48,6 +47,9 @@ LIMIT_S = 120.0
 MEMORY_BYTES = 4 * 2**30
 #: Goes up when the same file gives another text, so that what is recorded of it is not used.
 VERSION = 3
+#: Whether a process can have itself ended in time; elsewhere, on Windows, its parent ends it, with a code of ours.
+_HAS_ALARM = hasattr(signal, "setitimer")
+_LATE = 5_117
 _AHEAD = 4  # files submitted before their turn, for each process
 #: All of a build's environment that reaches a parser: how names of files are encoded, and where Python's libraries are.
 ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
@@ -254,15 +256,34 @@ def _answer(parser: subprocess.Popen[bytes], file: SourceFile, page: int, source
         "limit_s": LIMIT_S,
     }
     try:
-        parser.stdin.write(json.dumps(asked).encode() + b"\n")
-        parser.stdin.flush()
-        return parser.stdout.readline()
-    except BrokenPipeError:
+        with nullcontext() if _HAS_ALARM else _ended_when_late(parser):
+            parser.stdin.write(json.dumps(asked).encode() + b"\n")
+            parser.stdin.flush()
+            return parser.stdout.readline()
+    except OSError:  # a pipe without a reader
         return b""
 
 
+@contextmanager
+def _ended_when_late(parser: subprocess.Popen[bytes]) -> Iterator[None]:
+    """Within it the parser is ended after LIMIT_S, where it has no alarm of its own."""
+
+    def end() -> None:
+        parser.kill()
+        parser.wait()
+        parser.returncode = _LATE
+
+    timer = Timer(LIMIT_S, end)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        timer.join()
+
+
 def _death(code: int) -> str:
-    if code == -signal.SIGALRM:
+    if code == (-signal.SIGALRM if _HAS_ALARM else _LATE):
         return f"it took more than {LIMIT_S:g} s to parse; split it, or leave it out"
     how = f"signal {-code}" if code < 0 else f"exit code {code}"
     return f"its parser died of it ({how}); open it in its own program and save it anew, or leave it out"
@@ -328,14 +349,19 @@ def _serve(asked: IO[bytes], answers: IO[bytes]) -> None:
     for line in asked:
         request = json.loads(line)
         path, name = (os.fsdecode(bytes.fromhex(request[key])) for key in ("path", "id"))
-        # The system ends what takes too long, native code and an orphan included.
-        signal.setitimer(signal.ITIMER_REAL, request["limit_s"])
+        _alarm(request["limit_s"])
         told = {"encoding": request["encoding"], "password": request["password"]}
         source = os.fsdecode(bytes.fromhex(request["source"]))
         answer = _answered(SourceFile(Path(path), name, **told), request["page"], source)
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        _alarm(0)
         answers.write(json.dumps(answer).encode() + b"\n")
         answers.flush()
+
+
+def _alarm(seconds: float) -> None:
+    """The system ends this process then, native code and an orphan included; 0: it does not."""
+    if _HAS_ALARM:
+        signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
 def _answered(file: SourceFile, page: int, source: str) -> Any:
@@ -357,10 +383,9 @@ def main() -> None:
     """Serve on standard input and output, to which nothing else may write; this process is confined."""
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    if _HAS_ALARM:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the build's to handle, which then ends this process
-    most = resource.getrlimit(resource.RLIMIT_AS)[1]
-    limit = MEMORY_BYTES if most == resource.RLIM_INFINITY else min(MEMORY_BYTES, most)
-    resource.setrlimit(resource.RLIMIT_AS, (limit, most))
+    limit_memory(MEMORY_BYTES)
     confine()
     _serve(sys.stdin.buffer, answers)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from index_store.files import opening
 from index_store.terminal import one_line
 from rlm.audit.log import TraceError, trace_file
 
@@ -27,7 +28,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """A plain file, open for reading. Raises TraceError where it is none, FileNotFoundError where there is none."""
     try:
         # A folder of a stranger may hold links to anything, and pipes that nobody writes to.
-        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        handle = os.open(path, opening("RDONLY", "NOFOLLOW", "NONBLOCK", "CLOEXEC"))
     except FileNotFoundError:
         raise
     except OSError as error:

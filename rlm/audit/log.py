@@ -1,6 +1,5 @@
 """The trace on disk: `<run>/trace.jsonl`, one event a line, each line sealed to the one before (rlm/audit/lines.py)."""
 
-import fcntl
 import os
 import threading
 import time
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
+from index_store.files import hold, let_go
 from index_store.types import Json
 from rlm.audit.events import FORMAT, RecordedEvent, event_problem
 from rlm.audit.kinds import Event
@@ -54,7 +54,7 @@ class Trace:
             path.parent.mkdir(parents=True, exist_ok=True)
             file = path.open("xb")
             with suppress(OSError):  # a file system may have no locks
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                hold(file.fileno())
             return cls(file, clock)
         except FileExistsError as error:
             raise TraceError(
@@ -86,7 +86,7 @@ class Trace:
                 self._file.flush()
                 os.fsync(self._file.fileno())
                 with suppress(OSError):  # a process that was forked may hold the file open, and its lock
-                    fcntl.flock(self._file, fcntl.LOCK_UN)
+                    let_go(self._file.fileno())
                 self._file.close()
 
     def __enter__(self) -> "Trace":

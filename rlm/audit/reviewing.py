@@ -11,7 +11,6 @@ happened, this is what somebody thought of it. A line, as canonical JSON, sealed
 and `add_from` takes, is {"head": ..., "notes": [{"at", "by", "step", "text", "verdict"}, ...]}.
 """
 
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from index_store.files import hold, opening
 from index_store.terminal import brief, count, one_line, visible
 from rlm.audit.beside import bytes_of, folder_of, now
 from rlm.audit.lines import canonical, seal
@@ -92,9 +92,9 @@ def add(run: str | Path, notes: Sequence[Note]) -> tuple[int, Review]:
     file = folder_of(run) / REVIEW
     try:
         # Held until it is closed: who comes second waits, and goes on from the last line of the first.
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+        handle = os.open(file, opening("RDWR", "CREAT", "APPEND", "NOFOLLOW", "CLOEXEC"), 0o666)
         with os.fdopen(handle, "ab") as out:
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            hold(handle, wait=True)
             before, prev = _read(file, head)
             if before.line:
                 raise RlmError(

@@ -117,11 +117,16 @@ def _signals(asking: "asyncio.Task[Answer]") -> Iterator[None]:
     """Within it Ctrl-C cancels the question alone, and a signal to end, or a terminal that goes, the whole chat."""
     loop, whole = asyncio.get_running_loop(), asyncio.current_task()
     assert whole is not None
-    handlers = {signal.SIGINT: asking, signal.SIGTERM: whole, signal.SIGHUP: whole}
-    before = {sign: handler for sign in handlers if (handler := signal.getsignal(sign)) != signal.SIG_IGN}
-    with suppress(RuntimeError, ValueError):  # only the main thread has signals
-        for sign in before:
-            loop.add_signal_handler(sign, _cancel, handlers[sign])
+    handlers = {signal.SIGINT: asking, signal.SIGTERM: whole}
+    if sys.platform != "win32":
+        handlers[signal.SIGHUP] = whole
+    before: dict[signal.Signals, Any] = {}
+    with suppress(RuntimeError, ValueError):  # only the main thread has signals, and no loop of Windows
+        for sign, task in handlers.items():
+            handler = signal.getsignal(sign)
+            if handler != signal.SIG_IGN:
+                loop.add_signal_handler(sign, _cancel, task)
+                before[sign] = handler
     try:
         yield
     finally:

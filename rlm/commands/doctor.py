@@ -25,7 +25,7 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What `rlm doctor` prints. `usable`: whether model-written code can be run; `verdict` says so in a sentence, of the
+    """What `rlm doctor` prints. `usable`: whether model-written code can be run; `verdict`: how that is by the
     kernel's layers alone. `backend`: what `--backend auto` takes here, None for a refusal, and `backend_why`."""
 
     usable: bool

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+from index_store.files import opening
 from index_store.terminal import say
 from rlm.gateway.naming import user_folder
 
@@ -98,9 +99,10 @@ def history_file() -> Path | None:
         return None
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        number = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        number = os.open(path, opening("RDWR", "APPEND", "CREAT", "NOFOLLOW", "CLOEXEC"), 0o600)
         try:
-            os.fchmod(number, 0o600)
+            if hasattr(os, "fchmod"):  # on Windows what is in a user's folder is the user's
+                os.fchmod(number, 0o600)
         finally:
             os.close(number)
     except OSError:

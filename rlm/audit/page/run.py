@@ -177,7 +177,11 @@ def _made_with(opened: RecordedEvent) -> list[tuple[str, str]]:
             ),
         ),
         ("Route", ": ".join(part for part in (opened["route"], opened.get("route_why")) if part)),
-        *([("Backend", f"{_plain(limits.get('backend'))}: {why}")] if (why := opened.get("backend_why")) else []),
+        *(
+            [("Backend", f"{_plain(limits.get('backend'))}: {why}")]
+            if (why := opened.get("backend_why"))
+            else []
+        ),
         *([("About", _listed(opened["scope"]))] if opened.get("scope") else []),
         ("Models", _listed(opened["models"])),
         ("Limits", _listed(opened["limits"])),
