@@ -21,6 +21,26 @@ settings.register_profile("ci", parent=settings.get_profile("house"), derandomiz
 settings.load_profile("ci" if os.environ.get("CI") else "house")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--portable",
+        action="store_true",
+        help="as on a system without the kernel's layers: code runs in Monty",
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def the_kernel_has_no_layers_where_that_is_asked_for(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Only this process is told so: the system itself has nothing that a user could switch them off by."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.config.getoption("portable"):
+            from rlm.sandbox import BACKENDS
+            from tests.helpers.sandbox_sessions import no_layers
+
+            patch.setitem(BACKENDS, "linux", no_layers)
+        yield
+
+
 @pytest.fixture(scope="session", autouse=True)
 def nothing_is_kept_in_the_users_own_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nor by what runs outside of a single test, such as a fixture of a module."""

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from index_store.types import Json
-from rlm.sandbox import CallRefused, CellResult, SandboxLimits, Session, open_session
+from rlm.sandbox import CallRefused, CellResult, SandboxLimits, SandboxUnavailable, Session, open_session
 from rlm.sandbox.session import LinuxSession
-from rlm.sandbox.types import Intro, Serve
+from rlm.sandbox.types import UNCONFINED, Intro, Serve
 
 TEXT = "alpha beta\ngamma delta\n" * 50
 VERBS = frozenset({"context.search", "context.slice", "context.contains", "context.text"})
@@ -34,6 +34,11 @@ def serve(name: str, arguments: list[Any], named: dict[str, Json]) -> Json:
         case "context.text":
             return TEXT
     return f"{name}:{arguments[0] if arguments else ''}"
+
+
+def no_layers(serve: Serve, calls: frozenset[str], limits: SandboxLimits, intro: Intro) -> Session:
+    """What opens a session by the kernel's layers on a machine that has none."""
+    raise SandboxUnavailable(UNCONFINED.format(layer="seccomp: this kernel has no filters"))
 
 
 def start(

@@ -1,6 +1,7 @@
 """A backend is a function that opens a session, and one line in BACKENDS. Nothing else names it."""
 
 import contextlib
+import importlib.util
 import io
 from collections.abc import Iterator
 
@@ -9,8 +10,17 @@ import pytest
 from rlm import Limits
 from rlm.cli import main
 from rlm.errors import RlmError
-from rlm.sandbox import BACKENDS, CellResult, SandboxLimits, SandboxUnavailable, Session, open_session
+from rlm.sandbox import (
+    BACKENDS,
+    CellResult,
+    SandboxLimits,
+    SandboxUnavailable,
+    Session,
+    chosen,
+    open_session,
+)
 from rlm.sandbox.types import Intro, Serve
+from tests.helpers.sandbox_sessions import no_layers
 
 
 class EchoSession(Session):
@@ -49,6 +59,33 @@ def test_a_run_and_the_command_line_know_it_too() -> None:
     with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
         main(["ask", "--help"])
     assert "{auto,linux,monty,echo}" in shown.getvalue()
+
+
+def test_auto_takes_the_kernels_layers_where_they_hold() -> None:
+    with open_session(lambda name, arguments, named: None, frozenset()) as session:
+        assert session.layers["seccomp"]
+    assert (Limits().backend, chosen(Limits().backend).name) == ("auto", "linux")
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("pydantic_monty"), reason="the extra monty is not installed")
+def test_auto_takes_monty_where_a_layer_is_missing_and_the_backend_that_is_named_is_still_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(BACKENDS, "linux", no_layers)
+    with open_session(lambda name, arguments, named: None, frozenset()) as session:
+        assert session.layers == {"monty": True}
+    assert chosen("auto").why.endswith("by its kernel; missing layer seccomp: this kernel has no filters")
+    with pytest.raises(SandboxUnavailable, match="missing layer seccomp"):
+        open_session(lambda name, arguments, named: None, frozenset(), backend="linux")
+
+
+def test_auto_refuses_in_one_sentence_where_there_is_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(BACKENDS, "linux", no_layers)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(
+        SandboxUnavailable, match=r"missing layer seccomp: .*: pip install 'raptor-rlm\[monty\]'$"
+    ):
+        open_session(lambda name, arguments, named: None, frozenset())
 
 
 def test_a_backend_that_nobody_entered_is_refused_and_never_replaced() -> None:
