@@ -6,7 +6,7 @@ OUT ?= demo-out
 PYTHONS ?= 3.12 3.13
 MINUTES ?= 5
 
-.PHONY: help setup demo notebooks test check lint fast pythons bench fuzz clean
+.PHONY: help setup demo notebooks test check lint fast portable pythons bench fuzz clean
 
 help:
 	@echo "make demo                     build an index of Python's own documentation and question it"
@@ -14,6 +14,7 @@ help:
 	@echo "make notebooks                run the notebooks, and keep in them what they show now"
 	@echo "make test                     every check: style, types, tests"
 	@echo "make fast                     the quick tests only"
+	@echo "make portable                 the main path as on other systems than Linux, with model-written code in Monty"
 	@echo "make lint                     format, lint and types only"
 	@echo "make pythons                  the sandbox's and the gateway's tests under Python 3.12 and 3.13, where they are"
 	@echo "make fuzz MINUTES=n           play hostile input for n minutes (default 5); SEED=s plays the same again"
@@ -47,6 +48,16 @@ lint: $(READY)
 
 fast: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
+
+# What these tests ask of the sandbox, Monty has too; three look at what only the worker of Linux has.
+PORTABLE := tests/test_elsewhere.py tests/rlm/sandbox/test_backends.py tests/rlm/loop/test_navigator.py \
+	tests/rlm/loop/test_reduced.py tests/rlm/asking/test_routes.py tests/rlm/asking/test_offline.py \
+	tests/rlm/asking/test_tables.py tests/rlm/asking/test_chat.py tests/rlm/asking/test_replay.py::test_a_run_comes_out_the_same
+LINUX_ONLY := kernels_layers_where_they_hold or search_that_fails or new_conversation_has_its_own_trace
+
+portable: $(READY)
+	$(BIN)/python -m pytest -n 2 --dist worksteal --portable $(PORTABLE) \
+		-k 'not ($(LINUX_ONLY)) and (elsewhere or not slow)' -m 'not slow or elsewhere'
 
 pythons:
 	.ci/pythons $(PYTHONS)

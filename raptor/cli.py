@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
+from index_store.config import ConfigError, offer, parsed
 from index_store.embedder import PRECISIONS
 from index_store.errors import IndexStoreError
 from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
@@ -37,6 +38,9 @@ def parser() -> argparse.ArgumentParser:
     _check_sources_parser(commands)
     _generations_parser(commands)
     _prune_parser(commands)
+    _init_parser(commands)
+    _config_parser(commands)
+    offer(commands.choices)
     return main
 
 
@@ -68,9 +72,6 @@ def _build_parser(commands: "Subcommands") -> None:
         default=EMBEDDER,
         metavar="NAME",
         help="minilm, or a sentence-transformers name (%(default)s)",
-    )
-    build.add_argument(
-        "--config", metavar="FILE", help="settings as TOML: chunk_tokens, summary_tokens, [cluster] ..."
     )
     build.add_argument(
         "--cluster", choices=METHODS, help="paper: RAPTOR's own procedure, slow, for comparison"
@@ -325,9 +326,38 @@ def _inspect_parser(commands: "Subcommands") -> None:
     inspect.add_argument("--json", action="store_true", help="print it as JSON")
 
 
+def _init_parser(commands: "Subcommands") -> None:
+    init = add_command(
+        commands,
+        "init",
+        "write a raptor.toml with every setting, for a folder and all below it",
+        "raptor init contracts/",
+        "raptor.commands.config:init",
+    )
+    init.add_argument("folder", nargs="?", default=".", metavar="FOLDER", help="where (here)")
+
+
+def _config_parser(commands: "Subcommands") -> None:
+    shown = add_command(
+        commands,
+        "config",
+        "show which settings hold here, and where each is from",
+        "raptor config",
+        "raptor.commands.config:show",
+    )
+    shown.add_argument(
+        "--config", metavar="FILE", help="of this file, instead of a raptor.toml found upwards"
+    )
+    shown.add_argument("--json", action="store_true", help="print it as JSON")
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input is one sentence on standard error and exit code 2."""
-    args = parser().parse_args(argv)
+    try:
+        args = parsed(parser(), "build", argv)
+    except ConfigError as e:
+        say(f"raptor: {one_line(str(e), 2_000)}", file=sys.stderr)
+        return 2
     prepare(sys.stdout, sys.stderr)
     try:
         with logged(args.verbose, quiet=args.quiet):

@@ -1,12 +1,12 @@
 """How a build is done and what it may cost: settings, their defaults, and reading them from a TOML file."""
 
 import re
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from index_store import config
 from index_store.arguments import check_fields, checked
 from index_store.embedder import AUTO, FLOAT32, PRECISIONS
 from index_store.terminal import brief
@@ -103,21 +103,25 @@ class Spending:
 
 @checked(RaptorError)
 def read_settings(path: str | Path) -> BuildSettings:
-    """Settings from a TOML file: the fields of BuildSettings, those of ClusterSettings in a table [cluster].
+    """Settings from a TOML file, as raptor.toml is: the fields of BuildSettings in [build] or at the top, those of
+    ClusterSettings in a table [build.cluster] or [cluster].
 
     Raises RaptorError, in one sentence, for a file that cannot be read, and for a name or value that is unknown.
     """
     try:
-        data = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as e:
-        raise RaptorError(f"cannot read the settings {path}: {e.strerror or e}") from e
-    except (ValueError, RecursionError) as e:  # not UTF-8, not TOML, or brackets without end
-        raise RaptorError(f"the settings {path} are not TOML: {e}") from e
-    cluster = data.pop("cluster", {})
-    return BuildSettings(
-        **_checked(data, BuildSettings, path),
-        cluster=ClusterSettings(**_checked(cluster, ClusterSettings, path)),
-    )
+        found = config.read(path)
+    except config.ConfigError as error:
+        raise RaptorError(str(error)) from error
+    last = {name.removeprefix("build."): value for name, value in found.items() if name.startswith("build.")}
+    return settings_of(last, path)
+
+
+def settings_of(found: Mapping[str, Any], path: str | Path) -> BuildSettings:
+    """The settings of a build among those that were found in `path`, by their names in [build]. Raises RaptorError."""
+    own = {field.name for field in fields(BuildSettings)} - {"cluster"}
+    values = {name: value for name, value in found.items() if name in own}
+    cluster = _checked(found.get("cluster", {}), ClusterSettings, path)
+    return BuildSettings(**_checked(values, BuildSettings, path), cluster=ClusterSettings(**cluster))
 
 
 def _checked(given: Any, kind: type, path: str | Path) -> dict[str, Any]:
@@ -127,7 +131,7 @@ def _checked(given: Any, kind: type, path: str | Path) -> dict[str, Any]:
     types = {f.name: type(f.default) for f in fields(kind) if isinstance(f.default, int | float | str)}
     for name, value in given.items():
         if name not in types:
-            raise RaptorError(f"{path} sets {name!r}, which is unknown; there are {', '.join(sorted(types))}")
+            raise RaptorError(f"{path} sets {name!r}, which is unknown{config.nearest(name, sorted(types))}")
         wanted = types[name]
         if isinstance(value, bool) or not isinstance(value, (int, float) if wanted is float else wanted):
             raise RaptorError(f"{path} sets {name} to {value!r}; give a {wanted.__name__}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
+from index_store.config import ConfigError, offer, parsed
 from index_store.errors import IndexStoreError
 from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
 from index_store.types import MODES
@@ -42,6 +43,7 @@ def parser() -> argparse.ArgumentParser:
         _doctor_parser,
     ):
         add(commands)
+    offer(commands.choices)
     return main
 
 
@@ -514,7 +516,11 @@ def _doctor_parser(commands: Any) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; bad input is one sentence on standard error and exit code 2."""
-    args = parser().parse_args(argv)
+    try:
+        args = parsed(parser(), "ask", argv)
+    except ConfigError as e:
+        say(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
+        return 2
     prepare(sys.stdout, sys.stderr)
     _end_like_ctrl_c()
     try:

@@ -18,7 +18,7 @@ from raptor.loading.types import Failure
 from raptor.progress import show_progress
 from raptor.pruning import places_of_removed, prune_index
 from raptor.reconciling import named
-from raptor.settings import BuildSettings, Spending, read_settings
+from raptor.settings import BuildSettings, Spending, settings_of
 from raptor.types import BuildReport, Changes, Differences
 from rlm.gateway.models import give_price, not_sent
 from rlm.gateway.naming import named_by
@@ -155,7 +155,7 @@ def _metadata(file: str | None) -> Metadata | None:
 
 
 def _settings(args: argparse.Namespace) -> BuildSettings:
-    settings = read_settings(args.config) if args.config else BuildSettings()
+    settings = settings_of(getattr(args, "settings", {}), getattr(args, "settings_from", ""))
     if args.encoding is not None:
         settings = replace(settings, encoding=args.encoding)
     if args.ocr_language is not None:

@@ -74,7 +74,8 @@ class RunOpened(Event):
     until the day `retain_until`. `versions`: of what the code stands on, by the name of the distribution. `window`:
     tokens that the root model takes, if that is known; `parent`: of a fork, the head of the run it began as and the
     turn from which it goes its own way; `map`: where the run is one map, which rows it asks about and for what.
-    `backend_why`: why code runs in the backend that `limits` names, where that was chosen and not given. `format` and `started` are added by the trace.
+    `backend_why`: why code runs in the backend that `limits` names, where that was chosen and not given.
+    `format` and `started` are added by the trace.
     """
 
     kind = "run_opened"

@@ -721,8 +721,8 @@ def test_an_output_that_turns_out_unwritable_is_a_sentence(
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        (b"chunk_token = 100", "sets 'chunk_token', which is unknown; there are chunk_tokens, "),
-        (b'chunk_tokens = "many"', "sets chunk_tokens to 'many'; give a int"),
+        (b"chunk_token = 100", "sets 'chunk_token', which is unknown; did you mean chunk_tokens?"),
+        (b'chunk_tokens = "many"', "sets chunk_tokens to 'many'; give a whole number"),
         (b"chunk_tokens = true", "sets chunk_tokens to True"),
         (b"chunk_tokens = 100.0", "sets chunk_tokens to 100.0"),
         (b"chunk_tokens = 3", "chunk_tokens is 3; give at least 16"),
@@ -731,7 +731,7 @@ def test_an_output_that_turns_out_unwritable_is_a_sentence(
         (b"cluster = 3", "sets cluster to 3; write a table [cluster]"),
         (b"[cluster]\nmethod = 'best'", "method is 'best'; give 'fast' or 'paper'"),
         (b"[cluster]\nmethod = 3", "sets method to 3"),
-        (b"[cluster]\nsize = 3", "sets 'size', which is unknown"),
+        (b"[cluster]\nsize = 3", "sets 'size', which is unknown; did you mean part_size?"),
         (b"[cluster]\nthreshold = nan", "threshold is nan"),
         (b"[cluster]\nseed = -1", "seed is -1"),
         (b"[cluster]\nseed = 4294967296", "seed is 4294967296"),
