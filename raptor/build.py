@@ -4,6 +4,7 @@ An update is a build that starts from a generation. Stages are pure maps over ba
 checkpoint; only `index_store.writer.publish` touches the generations.
 """
 
+import dataclasses
 import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
@@ -30,6 +31,7 @@ from raptor.loading.find import named_below
 from raptor.loading.metadata import Metadata
 from raptor.loading.origins import Origins
 from raptor.loading.parsed import CheckpointCache
+from raptor.loading.picking import ALL, Picked, picked
 from raptor.loading.types import Failure, Note, SourceFile, Text
 from raptor.reconciling import keeping_ids, reconciled, refuse_drops, still_named
 from raptor.selecting import selected
@@ -84,6 +86,8 @@ def build_index(
     index: str | Path,
     *,
     follow_links: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     replace: bool = False,
     summarizer: str = SUMMARIZER,
     summarizer_options: Mapping[str, Any] | None = None,
@@ -99,7 +103,9 @@ def build_index(
     `summarizer`: a model, as litellm names it; `summarizer_options`: what is sent with its calls, such as
     {"temperature": 0}. `embedder`: "minilm", or a sentence-transformers model. `metadata`: fields of documents, as
     `read_metadata` gives them. `follow_links`: whether links that lead out of a folder of `sources` are read, which
-    else are failures. `replace`: whether documents may be dropped that an index there holds and `sources` do not.
+    else are failures. `include`, `exclude`: patterns as in .gitignore, counted from each folder of `sources`: only
+    files that one of `include` fits, () for all, and of these none that `exclude` fits. `replace`: whether documents
+    may be dropped that an index there holds and `sources` do not.
     `password`: what opens encrypted files; it is kept nowhere. `progress`: called with (stage, done, total) as work
     goes on.
     A build that was cut short goes on where it was when it is called again with the same arguments.
@@ -111,7 +117,8 @@ def build_index(
     check_target(out)
     check_model(summarizer)
     options = check_options(summarizer_options or {})
-    files = find_files(out, sources, clock, follow_links=follow_links, **reading(settings, password))
+    pick, told = picked(include, exclude), reading(settings, password)
+    files, excluded = find_files(out, sources, clock, follow_links=follow_links, picked=pick, **told)
     with clock.stage("embed"):
         model = embedder_for(embedder, settings)
     settings = _as_built(settings, model)
@@ -128,8 +135,9 @@ def build_index(
         with clock.stage("embed"):
             corpus = corpus_of(parts, Changes(added=len(parts)), grower)
         report = _finish(out, grower, corpus, embedder, _told(texts, failures, unknown), spending, clock)
-        record_origins(checkpoint(), Origins().adding(listed(sources), follow_links=follow_links))
-        return report
+        origins = Origins().adding(listed(sources), follow_links=follow_links, picked=pick)
+        record_origins(checkpoint(), origins)
+        return dataclasses.replace(report, excluded=excluded)
 
 
 @checked(RaptorError)
@@ -138,6 +146,8 @@ def update_index(
     sources: Sources = (),
     *,
     follow_links: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     remove: Collection[str] = (),
     dry_run: bool = False,
     summarizer: str | None = None,
@@ -160,7 +170,10 @@ def update_index(
     in; any other must be named, because an index may come from a stranger: `summarizer`, called with
     `summarizer_options`, and `embedder`, the folder of the one that built the index. Raises as `build_index` does.
     """
-    wish = _Wish(tuple(listed(sources)), follow_links, tuple(remove), metadata, encoding, password)
+    pick = picked(include, exclude)
+    wish = _Wish(
+        tuple(listed(sources)), follow_links, tuple(remove), metadata, encoding, password, picked=pick
+    )
     options = check_options(summarizer_options or {})
     return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
 
@@ -210,6 +223,7 @@ class _Wish:
     sync: bool = False
     again: bool = False
     allow: Allow | None = None
+    picked: Picked = ALL
 
 
 def _changed(
@@ -239,8 +253,9 @@ def _changed(
             before = still_named(before, documents, before.sources)
             refuse_unknown_sources(out, before.outside(), checkpoint, wish.allow, READ_INTO)
             before = before.following_links() if wish.follow_links else before
-        now = before.adding(wish.sources, follow_links=wish.follow_links)
-        files = keeping_ids(_files(out, wish, before, settings, clock), documents, before)
+        now = before.adding(wish.sources, follow_links=wish.follow_links, picked=wish.picked)
+        there, excluded = _files(out, wish, before, settings, clock)
+        files = keeping_ids(there, documents, before)
         cache = CheckpointCache(out, lambda: checkpoint)
         texts, failures = load_texts(files, progress, clock, cache) if files else ([], [])
         read = reconciled(texts, failures, documents, before, now, all_read=wish.sync)
@@ -260,7 +275,9 @@ def _changed(
             changes = differences.counted(len(expected))
             told = _told(read.texts, faults, unknown)
             forecast = _forecast(out, previous, changes, told, vanished, clock)
-            return replace(forecast, left_out=tuple(left_out), differences=differences, kept=unread)
+            return replace(
+                forecast, left_out=tuple(left_out), differences=differences, kept=unread, excluded=excluded
+            )
         with clock.stage("embed"):
             model = same_embedder(previous, embedder, settings)
         grower = Grower(
@@ -289,7 +306,9 @@ def _changed(
         allowed = wish.sync and bool(before.outside())  # or it had ended before
         ours = allowed or not before.sources or is_ours(checkpoint)
         record_origins(checkpoint, replace(now, removed=removed), ours=ours)
-        return replace(report, left_out=tuple(left_out), differences=differences, kept=unread)
+        return replace(
+            report, left_out=tuple(left_out), differences=differences, kept=unread, excluded=excluded
+        )
 
 
 def _left_out(texts: Sequence[Text], before: Origins, index: Index) -> list[str]:
@@ -300,15 +319,17 @@ def _left_out(texts: Sequence[Text], before: Origins, index: Index) -> list[str]
 
 def _files(
     out: Path, wish: _Wish, origins: Origins, settings: BuildSettings, clock: Clock
-) -> list[SourceFile]:
-    """The files to read, each with the id that it has below a folder that was indexed before."""
+) -> tuple[list[SourceFile], int]:
+    """The files to read, each with the id that it has below a folder that was indexed before; how many are left out."""
     told = reading(settings, wish.password)
     if wish.sync:
         return find_recorded(out, origins, clock, **told)
     if not wish.sources:
-        return []
-    found = find_files(out, wish.sources, clock, follow_links=wish.follow_links, **told)
-    return named_below(found, origins.roots)
+        return [], 0
+    found, excluded = find_files(
+        out, wish.sources, clock, follow_links=wish.follow_links, picked=wish.picked, **told
+    )
+    return named_below(found, origins.roots), excluded
 
 
 def _free_summarizer(index: Index) -> str:

@@ -81,6 +81,7 @@ def _build_parser(commands: "Subcommands") -> None:
         choices=PRECISIONS,
         help="what embeddings are computed in; auto: bfloat16, in half the time, where the processor has it (auto)",
     )
+    _picking_options(build)
     _metadata_option(build)
     _reading_options(build)
     build.add_argument(
@@ -107,6 +108,16 @@ def _metadata_option(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help='fields of documents, to search by: .jsonl or .csv with an "_id" or "doc"',
     )
+
+
+def _picking_options(command: argparse.ArgumentParser) -> None:
+    for name, about in (("include", "take of each folder only"), ("exclude", "leave out of each folder")):
+        command.add_argument(
+            f"--{name}",
+            action="append",
+            metavar="PATTERN",
+            help=f"{about} what a pattern fits, as in .gitignore; may be repeated, and sync keeps to it",
+        )
 
 
 def _reading_options(command: argparse.ArgumentParser) -> None:
@@ -165,6 +176,7 @@ def _update_parser(commands: "Subcommands") -> None:
         help="as for build; documents whose text is unchanged cost nothing. A file below a folder that was "
         "indexed before keeps the id that it has below that folder (docs/a/b.md of docs/: a/b.md)",
     )
+    _picking_options(update)
     _metadata_option(update)
     _reading_options(update)
     _change_options(update)

@@ -25,6 +25,7 @@ from raptor.loading.duplicates import near_duplicates
 from raptor.loading.kinds import is_slow
 from raptor.loading.load import load
 from raptor.loading.parsed import CheckpointCache
+from raptor.loading.picking import picked
 from raptor.loading.processes import is_known
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.metering import Meter
@@ -80,7 +81,7 @@ class Estimate:
     of all of it; None where the model's price is not known. `seconds_low`, `seconds_high`: on the clock, on this
     machine if it stays as busy as it was; `pace`: seconds of the clock that passed for each one of the processor.
     `measured_s`: how long was measured. `disk_bytes`: size of the index. `dropped`: ids of the documents that an index
-    there holds and the build would drop.
+    there holds and the build would drop. `excluded`: files that `include` and `exclude` leave out.
     """
 
     documents: int
@@ -101,6 +102,7 @@ class Estimate:
     measured_s: float
     disk_bytes: int
     dropped: tuple[str, ...] = ()
+    excluded: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON has them, with `tokens`, which is prompt and completion tokens together."""
@@ -144,6 +146,8 @@ def estimate(
     index: str | Path,
     *,
     follow_links: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     password: str = "",
     summarizer: str = SUMMARIZER,
     summarizer_options: Mapping[str, Any] | None = None,
@@ -160,7 +164,9 @@ def estimate(
     check_target(out)
     provider_of(summarizer)  # its key is not needed, as it is not called
     options = check_options(summarizer_options or {})
-    files = find_files(out, sources, clock, follow_links=follow_links, **reading(settings, password))
+    pick = picked(include, exclude)
+    told = reading(settings, password)
+    files, excluded = find_files(out, sources, clock, follow_links=follow_links, picked=pick, **told)
     progress = progress or silent
     progress("measure", 0, 0)
     with looked_at(out) as checkpoint:
@@ -170,7 +176,7 @@ def estimate(
         grower = Grower(model, summarizer, settings, checkpoint, silent, options=options)
         expected = _forecast(read, grower, meter, _dropped(out, read, files))
         progress("measure", expected.documents, expected.documents)
-        return expected, read.failures
+        return replace(expected, excluded=excluded), read.failures
 
 
 def _read(files: Sequence[SourceFile], cache: CheckpointCache, meter: Meter) -> _Read:

@@ -70,7 +70,7 @@ def reconciled(
 
     A text takes the place of the document with its id where both are from one file, or where the old one is gone and
     says the same or came from the same source. With `all_read`, which says that every source was read, it is enough
-    that the old one is gone. What cannot be read now counts as there.
+    that the old one is gone; one that patterns leave out is. What cannot be read now counts as there.
     """
     here = typed_here()
     known, held = {document.id: document for document in documents}, before.places(documents)
@@ -93,6 +93,8 @@ def reconciled(
         at = held[old.id]
         if unread(old):
             return False
+        if all_read and now.leaves_out(at):
+            return True
         return is_gone(at) or (holder(at) in files and old.id not in read.get(at, ()))
 
     def may_replace(text: Text, old: Document, at: str) -> bool:

@@ -37,9 +37,9 @@ class BuildReport:
     `vanished`: ids of the documents that it still holds, though their file, or line in it, is no longer in its sources.
     `differences`: the ids that `changes` counts; None for a build, of which all are new. `kept`: documents that stay as
     they were, as they cannot be read any more; why stands in `failures` too.
-    `left_out`: ids of documents that a sync passed by, as they were removed. `dry_run`: whether `changes` were only
-    counted; the rest is then what the index holds now. `passed`: why more was spent than the cap allows, in a
-    sentence; '' where it held.
+    `left_out`: ids of documents that a sync passed by, as they were removed. `excluded`: files that patterns leave out.
+    `dry_run`: whether `changes` were only counted; the rest is then what the index holds now. `passed`: why more was
+    spent than the cap allows, in a sentence; '' where it held.
     """
 
     index: str
@@ -66,6 +66,7 @@ class BuildReport:
     differences: Differences | None = None
     kept: tuple[Kept, ...] = ()
     passed: str = ""
+    excluded: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON has them, with `tokens`, which is prompt and completion tokens together."""

@@ -20,6 +20,7 @@ from raptor.loading.find import files_of, find, matching, named_below, once_each
 from raptor.loading.load import load
 from raptor.loading.ocr import check_language
 from raptor.loading.origins import FOLDER, PATTERN, ROOT, Origins, Source, is_gone
+from raptor.loading.picking import ALL, Picked
 from raptor.loading.processes import ParseCache
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.settings import EMBEDDER, BuildSettings
@@ -170,18 +171,26 @@ def find_files(
     clock: Clock,
     *,
     follow_links: bool = False,
+    picked: Picked = ALL,
     encoding: str = "",
     ocr_language: str = "",
     password: str = "",
-) -> list[SourceFile]:
-    """The files that the sources stand for, but for those of the index at `out`, which may lie among them.
+) -> tuple[list[SourceFile], int]:
+    """The files that the sources stand for, but for those of the index at `out`, which may lie among them; and how many
+    `picked` leaves out.
 
     `encoding`: that of their text, `ocr_language`: that of their pictures, `password`: what opens them; "" where the
     user named none. Raises RaptorError where there are none, and where tesseract lacks the language.
     """
     with clock.stage("load"):
-        found = find(listed(sources), follow_links=follow_links)
-        return _outside(out, found, encoding, ocr_language, password)
+        found = find(listed(sources), follow_links=follow_links, picked=picked)
+        return _taken(_outside(out, found, encoding, ocr_language, password))
+
+
+def _taken(files: Sequence[SourceFile]) -> tuple[list[SourceFile], int]:
+    """The files that patterns take, and how many they leave out."""
+    taken = [file for file in files if not file.excluded]
+    return taken, len(files) - len(taken)
 
 
 def _outside(
@@ -204,8 +213,9 @@ def find_recorded(
     encoding: str = "",
     ocr_language: str = "",
     password: str = "",
-) -> list[SourceFile]:
-    """The files, sorted by id, that the sources of the index at `out` stand for now, under absolute paths.
+) -> tuple[list[SourceFile], int]:
+    """The files, sorted by id, that the sources of the index at `out` stand for now, under absolute paths; and how many
+    the patterns leave out that were recorded with them.
 
     The rest is as in `find_files`. Raises RaptorError where the sources are not recorded, and where a
     folder of theirs is missing: it may be no more than not mounted, and its documents cost money.
@@ -217,10 +227,14 @@ def find_recorded(
         )
     with clock.stage("load"):
         there = [source for source in sources if _is_there(out, source, origins)]
-        paths = [(str(Path(origins.folder, source.given)), source.follow_links) for source in there]
-        files = [file for path, follow in paths for file in files_of(path, follow_links=follow)]
-        outside = _outside(out, once_each(files), encoding, ocr_language, password)
-        return named_below(outside, origins.roots)
+        paths = [(str(Path(origins.folder, source.given)), source) for source in there]
+        files = [
+            file
+            for path, source in paths
+            for file in files_of(path, follow_links=source.follow_links, picked=source.picked)
+        ]
+        taken, excluded = _taken(_outside(out, once_each(files), encoding, ocr_language, password))
+        return named_below(taken, origins.roots), excluded
 
 
 def _is_there(out: Path, source: Source, origins: Origins) -> bool:

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -43,6 +43,7 @@ def build(args: argparse.Namespace) -> int:
             password=args.password,
             spending=spending,
             follow_links=args.follow_links,
+            **_patterns(args),
             replace=args.replace,
             progress=progress,
         )
@@ -57,6 +58,7 @@ def update(args: argparse.Namespace) -> int:
         [],
         _metadata(args.meta),
         follow_links=args.follow_links,
+        patterns=_patterns(args),
         encoding=args.encoding,
         password=args.password,
     )
@@ -101,6 +103,7 @@ def _update(
     metadata: Metadata | None = None,
     *,
     follow_links: bool = False,
+    patterns: Mapping[str, Sequence[str]] = {},
     encoding: str | None = None,
     password: str = "",
     dry_run: bool = False,
@@ -118,6 +121,7 @@ def _update(
             password=password,
             spending=_spending(args),
             follow_links=follow_links,
+            **patterns,
             progress=progress,
         )
 
@@ -132,6 +136,7 @@ def _dry_run(args: argparse.Namespace) -> int:
             embedder=args.embedder,
             settings=_settings(args),
             follow_links=args.follow_links,
+            **_patterns(args),
             password=args.password,
             progress=progress,
         )
@@ -152,6 +157,13 @@ def _dry_run(args: argparse.Namespace) -> int:
 
 def _metadata(file: str | None) -> Metadata | None:
     return read_metadata(file) if file else None
+
+
+def _patterns(args: argparse.Namespace) -> dict[str, Sequence[str]]:
+    """The patterns that a command line gives, each kind else as raptor.toml has it."""
+    settings = getattr(args, "settings", {})
+    typed = {"include": args.include, "exclude": args.exclude}
+    return {name: settings.get(name, []) if ones is None else ones for name, ones in typed.items()}
 
 
 def _settings(args: argparse.Namespace) -> BuildSettings:
@@ -259,6 +271,7 @@ def _report_text(report: BuildReport) -> str:
     stages = ", ".join(f"{stage} {s:.1f} s" for stage, s in report.seconds.items())
     never = len(_never_indexed(report))
     skipped = f", {never:,} skipped" if never else ""
+    skipped += _excluded_text(report.excluded)
     skipped += f", {len(report.kept):,} kept that can no longer be read" if report.kept else ""
     tokens = report.prompt_tokens + report.completion_tokens
     again = "" if report.new else " (unchanged: nothing new was published)"
@@ -272,6 +285,10 @@ def _report_text(report: BuildReport) -> str:
         f"  {count(report.calls, 'model call')}, {count(tokens, 'token')}, ${report.usd:.4f}\n"
         f"  {stages}"
     )
+
+
+def _excluded_text(files: int) -> str:
+    return f" ({count(files, 'file')} left out by patterns)" if files else ""
 
 
 def _changes_text(report: BuildReport) -> str:
@@ -342,7 +359,8 @@ def _estimate_text(expected: Estimate, args: argparse.Namespace) -> str:
     about = "about " if expected.sampled < expected.chunks else ""
     part = f"{expected.sampled:,} of its chunks embedded and clustered"
     return (
-        f"{about}{count(expected.documents, 'document')}, {count(expected.chunks, 'chunk')}; "
+        f"{about}{count(expected.documents, 'document')}{_excluded_text(expected.excluded)}, "
+        f"{count(expected.chunks, 'chunk')}; "
         f"nodes a level: {levels}\n"
         f"  {count(expected.calls, 'call')} of {spelled(args.summarizer)}, {expected.prompt_tokens:,} tokens in, "
         f"{expected.completion_tokens:,} out: {price}\n"

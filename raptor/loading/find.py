@@ -8,32 +8,39 @@ from pathlib import Path, PurePath
 
 from raptor.errors import RaptorError
 from raptor.loading.kinds import KNOWN
+from raptor.loading.picking import ALL, Picked
 from raptor.loading.readers import READERS
 from raptor.loading.types import SourceFile
 
 
-def find(sources: Sequence[str], *, follow_links: bool = False) -> list[SourceFile]:
+def find(sources: Sequence[str], *, follow_links: bool = False, picked: Picked = ALL) -> list[SourceFile]:
     """The files that `sources` (files, folders, patterns) stand for, sorted by id; each file once.
 
     Folders are walked to the bottom; names that start with a dot are skipped, unless named themselves. A link among
     them that leads out of its folder, to a file or a folder, is `outside`, unless `follow_links`: then it is read.
+    What `picked` leaves out of a folder is `excluded`.
     Raises RaptorError for a source that does not exist, and where no file is of a known type.
     """
     if not sources:
         raise RaptorError(
             "no documents were named; name at least one file, folder or pattern such as 'docs/**/*.md'"
         )
-    files = [file for source in sources for file in files_of(source, follow_links=follow_links)]
-    if not any(file.suffix in READERS or not file.suffix for file in files):
-        raise RaptorError(_nothing_known(sources, files))
+    files = [
+        file for source in sources for file in files_of(source, follow_links=follow_links, picked=picked)
+    ]
+    taken = [file for file in files if not file.excluded]
+    if files and not taken:
+        raise RaptorError(f"include and exclude leave none of {len(files):,} files; mend these patterns")
+    if not any(file.suffix in READERS or not file.suffix for file in taken):
+        raise RaptorError(_nothing_known(sources, taken))
     return once_each(files)
 
 
 def once_each(files: Sequence[SourceFile]) -> list[SourceFile]:
     """The files sorted by id, each once, named as it is first."""
     unique: dict[str, SourceFile] = {}
-    # What was itself named is not outside; of a file and a link to it the file is read.
-    for file in sorted(files, key=lambda file: (file.outside, file.path.is_symlink())):
+    # What was itself named is neither excluded nor outside; of a file and a link to it the file is read.
+    for file in sorted(files, key=lambda file: (file.excluded, file.outside, file.path.is_symlink())):
         unique.setdefault(os.path.realpath(file.path), file)
     return sorted(unique.values(), key=lambda file: file.id)
 
@@ -55,10 +62,12 @@ def _named(file: SourceFile, roots: Sequence[str]) -> SourceFile:
     return file if root is None else replace(file, id=path.relative_to(root).as_posix())
 
 
-def files_of(source: str, *, follow_links: bool) -> list[SourceFile]:
+def files_of(source: str, *, follow_links: bool, picked: Picked = ALL) -> list[SourceFile]:
     """The files that one source stands for, as `find` has them. Raises RaptorError where there is no such source."""
     try:
         files = _expand(source, follow_links)
+        if picked != ALL and Path(source).is_dir():
+            files = [replace(file, excluded=not picked.takes(file.id)) for file in files]
         return [replace(file, outside=False) for file in files] if follow_links else files
     except OSError as error:
         raise RaptorError(f"{source!r} cannot be looked at ({error.strerror}); check the path") from error

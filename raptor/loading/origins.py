@@ -14,8 +14,10 @@ from typing import Any
 
 from index_store.paths import file_of, is_below, matches
 from index_store.types import Document, Json
+from raptor.errors import RaptorError
 from raptor.loading.find import roots_of
 from raptor.loading.kinds import PACKED
+from raptor.loading.picking import ALL, Picked
 
 FILE, FOLDER, PATTERN = "file", "folder", "pattern"
 #: A folder that an earlier version recorded: it names files, and nothing says which of them are documents.
@@ -25,12 +27,14 @@ ROOT = "root"
 @dataclass(frozen=True, slots=True)
 class Source:
     """A file, folder or pattern as it was named. `root`: the folder, absolute, below which its files have their ids; ""
-    for a file. `follow_links`: whether links in it that lead out of it are read."""
+    for a file. `follow_links`: whether links in it that lead out of it are read. `picked`: which files of a folder are
+    taken."""
 
     given: str
     kind: str
     root: str = ""
     follow_links: bool = False
+    picked: Picked = ALL
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +110,19 @@ class Origins:
         below = str(Path(source.root, *_wild_parts(source.given)))
         return any(matches(pattern, path) for pattern in (at, below) for path in paths)
 
+    def leaves_out(self, place: str) -> bool:
+        """Whether patterns leave a file out of every folder that it lies in, where nothing else was named for it."""
+        if all(source.picked == ALL for source in self.sources):
+            return False
+        file = holder(place)
+        owners = self.owners(place)
+        return bool(owners) and not any(
+            source.picked == ALL
+            or not is_below(file, [source.root])
+            or source.picked.takes(PurePath(file).relative_to(source.root).as_posix())
+            for source in owners
+        )
+
     def outside(self) -> list[str]:
         """The paths of those sources that lie neither in the working folder nor below it."""
         return outside_of_here(
@@ -134,7 +151,7 @@ class Origins:
 
         return spelled
 
-    def adding(self, sources: Sequence[str], *, follow_links: bool) -> "Origins":
+    def adding(self, sources: Sequence[str], *, follow_links: bool, picked: Picked = ALL) -> "Origins":
         """These, and sources that were named in the working folder; but for what a folder among these holds anyway."""
         if not sources:
             return self
@@ -144,7 +161,7 @@ class Origins:
         for typed in map(str, map(Path, sources)):
             root = next(iter(roots_of([typed])), "")
             kind = FOLDER if Path(typed).is_dir() else PATTERN if root else FILE
-            new = Source(spelled(typed), kind, root, follow_links)
+            new = Source(spelled(typed), kind, root, follow_links, picked if kind == FOLDER else ALL)
             if new.given in all_named or not any(ours._holds(old, new) for old in self.sources):
                 all_named[new.given] = new
         return replace(ours, sources=tuple(all_named.values()))
@@ -155,7 +172,7 @@ class Origins:
 
     def _holds(self, folder: Source, new: Source) -> bool:
         """Whether a walk through a folder that was named comes by all that a new source stands for."""
-        if folder.kind != FOLDER or new.kind == PATTERN:
+        if folder.kind != FOLDER or new.kind == PATTERN or folder.picked != ALL:
             return False
         place = new.root if new.kind == FOLDER else self.place(new.given)
         if not is_below(place, [folder.root]):
@@ -176,11 +193,17 @@ class Origins:
             if given is None:
                 return cls("", tuple(Source(str(root), ROOT, str(root)) for root in roots or ()))
             sources = tuple(
-                Source(str(row["given"]), str(row["kind"]), str(row["root"]), bool(row["follow_links"]))
+                Source(
+                    str(row["given"]),
+                    str(row["kind"]),
+                    str(row["root"]),
+                    bool(row["follow_links"]),
+                    Picked(**{name: tuple(map(str, ones)) for name, ones in row.get("picked", {}).items()}),
+                )
                 for row in given["sources"]
             )
             return cls(str(given["folder"]), sources, tuple(map(str, given.get("removed", ()))))
-        except (TypeError, KeyError):  # the file may be a stranger's
+        except (TypeError, KeyError, AttributeError, RaptorError):  # the file may be a stranger's
             return cls()
 
 

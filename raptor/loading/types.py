@@ -62,7 +62,8 @@ class Note:
 class SourceFile:
     """A file to load. `id`: its path below the folder that was named, or below the fixed part of the pattern.
 
-    `outside`: whether it lies elsewhere, behind a link there, and so is not to be read. `encoding`: that of its text,
+    `outside`: whether it lies elsewhere, behind a link there, and so is not to be read. `excluded`: whether patterns
+    leave it out of its folder. `encoding`: that of its text,
     where the user named one, else "". `kind`: the suffix that its content has, where its name has none.
     `password`: what opens it, "" where the user gave none. `content`: its bytes, where it was packed in another file
     and `path` only says where. `ocr_language`: that of pictures of its pages, where the user named one, else "".
@@ -76,6 +77,7 @@ class SourceFile:
     password: str = field(default="", repr=False)
     content: bytes | None = field(default=None, repr=False)
     ocr_language: str = ""
+    excluded: bool = False
 
     @property
     def suffix(self) -> str:
