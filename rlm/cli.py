@@ -14,6 +14,7 @@ from index_store.errors import IndexStoreError
 from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
 from index_store.types import MODES
 from rlm.commands.actions import add_memo_option, review_parser, trace_parser
+from rlm.commands.keys import keys_parser
 from rlm.errors import RlmError
 from rlm.evaluating.measures import QUALITIES
 from rlm.gateway.naming import add_file_option, add_model_options
@@ -39,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
         trace_parser,
         review_parser,
         _models_parser,
+        keys_parser,
         _doctor_parser,
     ):
         add(commands)

@@ -317,6 +317,7 @@ EVENTS: dict[str, Fields] = {
             "window": COUNT,
             "parent": object_of({"head": DIGEST, "turn": COUNT}),
             "map": DETAILS,
+            "key": TEXT,
         },
     ),
     "question_put": Fields({"question": WORDS}),
