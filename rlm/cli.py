@@ -15,6 +15,7 @@ from index_store.errors import IndexStoreError
 from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
 from index_store.types import MODES
 from rlm.commands.actions import add_memo_option, review_parser, trace_parser
+from rlm.commands.keys import keys_parser
 from rlm.errors import RlmError
 from rlm.evaluating.measures import QUALITIES
 from rlm.gateway.naming import add_file_option, add_model_options
@@ -41,6 +42,7 @@ def parser() -> argparse.ArgumentParser:
         review_parser,
         _serve_parser,
         _models_parser,
+        keys_parser,
         _doctor_parser,
     ):
         add(commands)

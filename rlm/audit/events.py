@@ -318,6 +318,7 @@ EVENTS: dict[str, Fields] = {
             "parent": object_of({"head": DIGEST, "turn": COUNT}),
             "map": DETAILS,
             "backend_why": TEXT,
+            "key": TEXT,
         },
     ),
     "question_put": Fields({"question": WORDS}),

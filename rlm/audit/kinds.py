@@ -74,7 +74,8 @@ class RunOpened(Event):
     until the day `retain_until`. `versions`: of what the code stands on, by the name of the distribution. `window`:
     tokens that the root model takes, if that is known; `parent`: of a fork, the head of the run it began as and the
     turn from which it goes its own way; `map`: where the run is one map, which rows it asks about and for what.
-    `backend_why`: why code runs in the backend that `limits` names, where that was chosen and not given.
+    `backend_why`: why code runs in the backend that `limits` names, where that was chosen and not given. `key`: whose
+    money it was, where a purse paid, by an id that is no secret.
     `format` and `started` are added by the trace.
     """
 
@@ -97,6 +98,7 @@ class RunOpened(Event):
     parent: Mapping[str, Json] | None = None
     map: Mapping[str, Json] | None = None
     backend_why: str | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
