@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
         _shell_parser,
         trace_parser,
         review_parser,
+        _serve_parser,
         _models_parser,
         _doctor_parser,
     ):
@@ -484,6 +485,66 @@ def _shell_parser(commands: Any) -> None:
     shell.add_argument("--fresh", action="store_true", help="start each cell from an empty namespace")
     shell.add_argument(
         "--json", action="store_true", help='read {"code": ...} lines, print one result line each'
+    )
+
+
+def _serve_parser(commands: Any) -> None:
+    serve = add_command(
+        commands,
+        "serve",
+        "answer over HTTP: an API that chat clients speak, our own, and pages for a browser",
+        "rlm serve my.index --port 8000",
+        "rlm.commands.serve:serve",
+    )
+    serve.add_argument(
+        "index",
+        nargs="*",
+        metavar="INDEX",
+        help="index folders, each PATH or NAME=PATH; the folder's name names it",
+    )
+    serve.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="where it listens; another than this machine takes keys (%(default)s)",
+    )
+    serve.add_argument("--port", type=int, default=8000, help="its port (%(default)s)")
+    serve.add_argument(
+        "--data",
+        metavar="DIR",
+        help="where the database, uploads and the indexes made of them are kept (the user's data folder)",
+    )
+    serve.add_argument("--runs", metavar="DIR", help="where each run gets a folder (in --data)")
+    serve.add_argument(
+        "--model",
+        default=MODELS.root,
+        metavar="M",
+        help="the root model of a question that names none (%(default)s)",
+    )
+    serve.add_argument("--child-model", metavar="M", help="the model of its sub-calls")
+    serve.add_argument(
+        "--summarizer", metavar="M", help="who summarises what is uploaded (raptor's own default)"
+    )
+    add_model_options(serve)
+    _cap_options(serve)
+    _loop_options(serve)
+    serve.add_argument(
+        "--max-running",
+        type=int,
+        metavar="N",
+        help="questions at once; others wait their turn (twice the cores)",
+    )
+    serve.add_argument(
+        "--as",
+        dest="access",
+        metavar="LABELS",
+        help="read no documents but those open to all or to these labels",
+    )
+    serve.add_argument(
+        "--drain",
+        type=float,
+        default=30.0,
+        metavar="S",
+        help="seconds that what runs has to its end at a shutdown (%(default)s)",
     )
 
 

@@ -15,7 +15,7 @@ TRACE_BYTES = 256 << 20
 #: What a watch hears of a map after each wave, beside the events of the trace: the fields of
 #: `rlm.mapping.types.Progress`, with `usd`, spent by its calls so far, and `usd_to_come`, None where no price is known.
 PROGRESS = "map_progress"
-#: Gets every event as it is recorded, and how far a map is: (kind, conversation, fields).
+#: Gets every event as it is recorded, with its number as `seq`, and how far a map is: (kind, conversation, fields).
 Watch = Callable[[str, str, dict[str, Json]], None]
 
 
@@ -67,12 +67,12 @@ class Journal:
     def record(self, conversation: str, event: Event) -> None:
         """Record one event of a conversation. Raises TraceError where the table of events does not allow it."""
         _log.debug("conversation %s: %s", conversation, event.kind)
-        self.trace.record(conversation, event)
+        number = self.trace.record(conversation, event)
         if isinstance(event, ModelAnswered):
             self.stored += event.cached
             # In a fork, what is taken over has no calls.
             self.cached_tokens += event.served.cached_tokens if event.served and event.usage.calls else 0
-        self.watch(event.kind, conversation, event.fields())
+        self.watch(event.kind, conversation, event.fields() | {"seq": number})
 
     def tell(self, conversation: str, kind: str, fields: dict[str, Json]) -> None:
         """Tell the watch what is gone with the moment, such as PROGRESS; the trace does not hold it."""

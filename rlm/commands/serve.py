@@ -1,0 +1,107 @@
+"""`rlm serve`: indexes over HTTP."""
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from index_store.access import labels
+from index_store.terminal import say, spelled
+from rlm.commands.given import limits_of, named_models
+from rlm.errors import RlmError
+from rlm.limits import RUNS
+
+if TYPE_CHECKING:
+    from rlm.serving.settings import Settings
+    from rlm.serving.types import State
+
+LACKING = "rlm serve needs the extra `serve`: pip install 'raptor-rlm[serve]'"
+
+
+def serve(args: argparse.Namespace) -> int:
+    """Serve until a signal comes. Returns the exit code."""
+    try:
+        import uvicorn
+
+        from rlm.serving.app import create_app
+        from rlm.serving.guard import is_loopback
+    except ModuleNotFoundError as e:
+        raise RlmError(LACKING) from e
+    settings = _settings(args)
+    state = _state(args, settings)
+    if not is_loopback(args.host) and not state.has_keys():
+        raise RlmError(
+            f"--host {args.host} lets others ask, and no key was made; make one by rlm keys add NAME, or leave --host"
+        )
+    app = create_app(settings, state)
+    config = uvicorn.Config(
+        app,
+        host=args.host,
+        port=args.port,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=max(1, round(settings.drain_s)) + 5,
+    )
+
+    class Draining(uvicorn.Server):
+        """One that takes no new questions from the moment a signal comes."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            """Let what runs come to its end; a second Ctrl-C does not wait for it."""
+            app.state.server.jobs.drain()
+            super().handle_exit(sig, frame)
+
+    address = f"[{args.host}]" if ":" in args.host else args.host
+    say(
+        f"serving {', '.join(settings.indexes) or 'no index yet'} at http://{address}:{args.port}/",
+        file=sys.stderr,
+        flush=True,
+    )
+    try:
+        Draining(config).run()
+    except KeyboardInterrupt:
+        say("rlm: stopped", file=sys.stderr)
+    return 0
+
+
+def _settings(args: argparse.Namespace) -> "Settings":
+    from rlm.serving.settings import Settings, named_indexes
+
+    data = Path(args.data) if args.data else _data_folder()
+    runs = Path(args.runs) if args.runs else data / RUNS
+    for folder in (data, runs):
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        except OSError as e:
+            raise RlmError(f"cannot make the folder {spelled(str(folder))}: {e.strerror or e}") from e
+    models, window = named_models(args, args.model, args.child_model)
+    limits = limits_of(args)
+    if args.max_running is not None and args.max_running < 1:
+        raise RlmError(f"--max-running is {args.max_running}; give at least 1")
+    return Settings(
+        named_indexes(args.index),
+        data.resolve(),
+        runs.resolve(),
+        models,
+        limits if limits.window else replace(limits, window=window),
+        args.max_running or 2 * (os.cpu_count() or 1),
+        access=None if args.access is None else labels(args.access, "--as") if args.access else frozenset(),
+        summarizer=args.summarizer or "",
+        drain_s=args.drain,
+    )
+
+
+def _data_folder() -> Path:
+    from platformdirs import user_data_path
+
+    return user_data_path("raptor-rlm") / "serve"
+
+
+def _state(args: argparse.Namespace, settings: "Settings") -> "State":
+    from rlm.serving.open_state import OpenState
+
+    return OpenState()

@@ -1,0 +1,386 @@
+"""Our own API, below /api: indexes, questions, jobs, runs."""
+
+import asyncio
+import hashlib
+import hmac
+import time
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.datastructures import UploadFile
+
+from index_store.types import Json, Mode, Scope
+from rlm.limits import Limits, Models, Route
+from rlm.serving import past, reading, uploads
+from rlm.serving.jobs import Job
+from rlm.serving.problems import Problem
+from rlm.serving.server import Asked, Server, grant_of, server_of
+from rlm.serving.settings import check_name
+from rlm.serving.streams import KEEP_ALIVE, LAST, data, place_of, stream
+
+router = APIRouter(prefix="/api")
+MOST_LISTED = 200
+_SEARCHED_RUNS = 5_000  # of a key, that a filter looks through, the newest
+_TICKET_S = 60
+_QUESTION_CHARS = 100_000
+LastEvent = Annotated[str | None, Header(alias="Last-Event-ID")]
+#: Of the page of a run, which stands alone: nothing of it may reach this origin.
+_PAGE_POLICY = (
+    "sandbox allow-scripts allow-popups allow-downloads allow-modals; default-src 'none'; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+
+
+class AskLimits(BaseModel):
+    """Limits of one question; none is above what the server allows."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    usd: Annotated[float | None, Field(ge=0)] = None
+    tokens: Annotated[int | None, Field(ge=0)] = None
+    calls: Annotated[int | None, Field(ge=0)] = None
+    turns: Annotated[int | None, Field(ge=1)] = None
+    depth: Annotated[int | None, Field(ge=0)] = None
+    timeout_s: Annotated[float | None, Field(gt=0)] = None
+    reply_tokens: Annotated[int | None, Field(ge=1)] = None
+
+
+class AskScope(BaseModel):
+    """The part of an index that a question is about."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    doc: str | None = None
+    where: dict[str, str] = Field(default_factory=dict)
+    section: str | None = None
+
+
+class Ask(BaseModel):
+    """A question. `detached`: whether it goes on when nobody follows it any more."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    question: str = Field(max_length=_QUESTION_CHARS)
+    route: Route = "auto"
+    model: Annotated[str | None, Field(max_length=200)] = None
+    child_model: Annotated[str | None, Field(max_length=200)] = None
+    limits: AskLimits = AskLimits()
+    scope: AskScope = AskScope()
+    detached: bool = False
+
+
+class ReviewNote(BaseModel):
+    """What a reviewer says of a run, or of one of its events."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    verdict: str | None = None
+    step: int | None = None
+    text: str = ""
+    by: Annotated[str | None, Field(max_length=200)] = None
+
+
+def limits_for(given: AskLimits, most: Limits) -> Limits:
+    """The limits of a question: of each the lower of what is asked for and what the server allows."""
+    lower = {}
+    for name, value in given.model_dump(exclude_none=True).items():
+        cap = getattr(most, name)
+        lower[name] = value if cap is None else min(value, cap)
+    return replace(most, **lower)
+
+
+def models_for(model: str | None, child: str | None, server: Server) -> Models:
+    """The models of a question: those it names, short names too, else those of the server."""
+    if model is None and child is None:
+        return server.settings.models
+    return Models.named(model or server.settings.models.root, child or "")
+
+
+# -- indexes -----------------------------------------------------------------------------------------------
+
+
+@router.get("/indexes")
+def indexes(request: Request) -> list[dict[str, Any]]:
+    """The indexes that the key may ask."""
+    server, grant = server_of(request), grant_of(request)
+    return [
+        reading.index_json(server.shelf.open(name, grant), name, may_write=grant.may_write)
+        for name in server.shelf.names(grant)
+    ]
+
+
+@router.get("/indexes/{index}")
+def index(request: Request, index: str) -> dict[str, Any]:
+    """The figures of one index."""
+    grant = grant_of(request)
+    return reading.index_json(server_of(request).shelf.open(index, grant), index, may_write=grant.may_write)
+
+
+@router.get("/indexes/{index}/nodes/{node}")
+def node(request: Request, index: str, node: str) -> dict[str, Any]:
+    """A node with its text and what is around it; "root" is the top."""
+    return reading.node_json(server_of(request).shelf.open(index, grant_of(request)), node)
+
+
+@router.get("/indexes/{index}/documents")
+def documents(
+    request: Request,
+    index: str,
+    q: Annotated[str, Query(max_length=500)] = "",
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 50,
+) -> dict[str, Any]:
+    """The documents, or those whose id or title has these words."""
+    return reading.documents_json(server_of(request).shelf.open(index, grant_of(request)), q, offset, limit)
+
+
+@router.get("/indexes/{index}/text")
+def text(
+    request: Request,
+    index: str,
+    doc: str,
+    start: Annotated[int, Query(ge=0)] = 0,
+    end: Annotated[int | None, Query(ge=0)] = None,
+    around: Annotated[int, Query(ge=0)] = 0,
+) -> dict[str, Any]:
+    """Characters of a document, with so many around them."""
+    return reading.text_json(server_of(request).shelf.open(index, grant_of(request)), doc, start, end, around)
+
+
+@router.get("/indexes/{index}/search")
+def search(
+    request: Request,
+    index: str,
+    q: Annotated[str, Query(max_length=10_000)],
+    k: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 10,
+    mode: Mode = "hybrid",
+    under: str | None = None,
+    doc: str | None = None,
+) -> dict[str, Any]:
+    """The nodes that fit best."""
+    return reading.hits_json(server_of(request).shelf.open(index, grant_of(request)), q, k, mode, under, doc)
+
+
+@router.post("/indexes/{index}/ask", status_code=202)
+async def ask(request: Request, index: str, body: Ask) -> dict[str, Any]:
+    """Put a question; its events and its answer are those of the job."""
+    server = server_of(request)
+    scope = Scope(body.scope.doc, body.scope.where, body.scope.section)
+    models = await asyncio.to_thread(models_for, body.model, body.child_model, server)
+    limits = limits_for(body.limits, server.settings.limits)
+    asked = Asked(index, body.question, body.route, models, limits, scope, is_kept=body.detached)
+    job = await server.ask(asked, grant_of(request))
+    return {"job": job.id, "run": job.run}
+
+
+@router.post(
+    "/indexes/{index}/documents",
+    status_code=202,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "multipart/form-data": {
+                    "schema": {
+                        "type": "object",
+                        "required": ["files"],
+                        "properties": {
+                            "files": {"type": "array", "items": {"type": "string", "format": "binary"}}
+                        },
+                    }
+                }
+            },
+        }
+    },
+)
+async def upload(request: Request, index: str) -> dict[str, Any]:
+    """Add files to an index, or build it from them where it is not there."""
+    server, grant = server_of(request), grant_of(request)
+    check_name(index)
+    if not grant.may_write:
+        raise Problem(403, "the key may not change indexes", "read_only")
+    if grant.indexes is not None and index not in grant.indexes:
+        raise Problem(404, f"there is no index {index!r}", "model_not_found")
+    server.jobs.check_room()
+    async with request.form(max_files=server.settings.upload_files, max_fields=10) as form:
+        files = [file for _, file in form.multi_items() if isinstance(file, UploadFile) and file.filename]
+        if not files:
+            raise Problem(400, "no files came; send them as multipart/form-data", "no_files")
+        source = await uploads.keep(files, server.settings, index)
+    job = Job("build", grant.key, index)
+    path = server.shelf.path(index)
+    server.jobs.begin(job, lambda: uploads.build(job, source, path, server.settings))
+    return {"job": job.id, "files": sorted(file.name for file in source.iterdir())}
+
+
+# -- jobs --------------------------------------------------------------------------------------------------
+
+
+@router.get("/jobs")
+async def jobs(request: Request) -> list[dict[str, Any]]:
+    """The jobs that the key may see, without their answers, those under way first."""
+    server, grant = server_of(request), grant_of(request)
+    seen = (job for job in server.jobs.all() if grant.is_admin or job.key == grant.key)
+    return [{n: v for n, v in job.as_json().items() if n not in ("answer", "report")} for job in seen]
+
+
+@router.get("/jobs/{job}")
+async def job(request: Request, job: str) -> dict[str, Any]:
+    """A job, with its answer or its error once it has ended."""
+    server = server_of(request)
+    found = server.job(job, grant_of(request))
+    server.jobs.attend(found, 0)
+    return found.as_json()
+
+
+@router.delete("/jobs/{job}")
+async def cancel(request: Request, job: str) -> dict[str, Any]:
+    """Cancel a job, and wait until it has ended; one that has ended stays as it is."""
+    server = server_of(request)
+    found = server.job(job, grant_of(request))
+    server.jobs.cancel(found)
+    await found.ended()
+    return found.as_json()
+
+
+@router.get("/jobs/{job}/events", response_class=StreamingResponse)
+async def job_events(request: Request, job: str, last_event_id: LastEvent = None) -> Response:
+    """The events of a job as they come, as server-sent events; with Last-Event-ID those behind it."""
+    server = server_of(request)
+    found, after = server.job(job, grant_of(request)), place_of(last_event_id)
+    if after is None:
+        return Response(status_code=204)
+    return stream(_told(server, found, after))
+
+
+async def _told(server: Server, job: Job, after: int) -> AsyncIterator[str]:
+    server.jobs.attend(job, 1)
+    try:
+        if job.is_over and job.kind == "ask" and job.run is not None:
+            async for line in _recorded(server.settings.runs / job.run, after):
+                yield line
+        else:
+            async for number, event in job.follow(after):
+                yield KEEP_ALIVE if event is None else data(event, number)
+        yield data(job.ending(), LAST)
+    finally:
+        server.jobs.attend(job, -1)
+
+
+async def _recorded(folder: Path, after: int) -> AsyncIterator[str]:
+    """The events of a trace behind number `after`; none of a run that never began."""
+    try:
+        events = await asyncio.to_thread(past.events_json, folder)
+    except Problem:
+        return
+    for number, event in enumerate(events[after + 1 :], after + 1):
+        yield data(event, number)
+
+
+# -- runs --------------------------------------------------------------------------------------------------
+
+
+@router.get("/runs")
+def runs(
+    request: Request,
+    index: str | None = None,
+    stop: str | None = None,
+    verdict: str | None = None,
+    q: Annotated[str, Query(max_length=500)] = "",
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=MOST_LISTED)] = 50,
+) -> dict[str, Any]:
+    """The runs that the key may see, the newest first. `verdict` may be "none"; `q`: words of question and answer."""
+    server = server_of(request)
+    rows = server.state.runs(grant_of(request), index=index, limit=_SEARCHED_RUNS)
+    if stop is None and verdict is None and not q.strip():
+        shown = [past.listed_json(row, server.settings.runs) for row in rows[offset : offset + limit]]
+        return {"total": len(rows), "runs": shown}
+    every = (past.listed_json(row, server.settings.runs) for row in rows)
+    found = [one for one in every if _wanted(one, stop, verdict, q.casefold().split())]
+    return {"total": len(found), "runs": found[offset : offset + limit]}
+
+
+def _wanted(one: dict[str, Json], stop: str | None, verdict: str | None, words: list[str]) -> bool:
+    text = f"{one['question'] or ''} {one['answer'] or ''}".casefold()
+    is_so = stop in (None, one["stop"]) and verdict in (None, one["verdict"] or "none")
+    return is_so and all(word in text for word in words)
+
+
+@router.get("/runs/{run}")
+def run(request: Request, run: str) -> dict[str, Any]:
+    """A run with its answer."""
+    return past.run_json(*server_of(request).run_folder(run, grant_of(request)))
+
+
+@router.get("/runs/{run}/events", response_class=StreamingResponse)
+async def run_events(request: Request, run: str, last_event_id: LastEvent = None) -> Response:
+    """The events of a run, as server-sent events."""
+    server = server_of(request)
+    _, folder = await asyncio.to_thread(server.run_folder, run, grant_of(request))
+    after = place_of(last_event_id)
+    if after is None:
+        return Response(status_code=204)
+
+    async def told() -> AsyncIterator[str]:
+        async for line in _recorded(folder, after):
+            yield line
+        yield data({"kind": "end", "conversation": "0"}, LAST)
+
+    return stream(told())
+
+
+@router.post("/runs/{run}/ticket")
+def ticket(request: Request, run: str) -> dict[str, Any]:
+    """An address of the run's page that needs no key for a minute, for a frame or a tab, which cannot send one."""
+    server = server_of(request)
+    server.run_folder(run, grant_of(request))
+    until = int(time.time()) + _TICKET_S
+    return {"url": f"/pages/{run}?until={until}&ticket={_seal(server, run, until)}", "seconds": _TICKET_S}
+
+
+def _seal(server: Server, run: str, until: int) -> str:
+    return hmac.new(server.secret, f"{run}\n{until}".encode(), hashlib.sha256).hexdigest()
+
+
+@router.get("/runs/{run}/page", response_class=HTMLResponse)
+def page(request: Request, run: str) -> HTMLResponse:
+    """The review page of a run."""
+    return _page(server_of(request).run_folder(run, grant_of(request))[1])
+
+
+def _page(folder: Path) -> HTMLResponse:
+    return HTMLResponse(past.page(folder), headers={"Content-Security-Policy": _PAGE_POLICY})
+
+
+pages = APIRouter()
+
+
+@pages.get("/pages/{run}", response_class=HTMLResponse)
+def page_by_ticket(request: Request, run: str, until: int, ticket: str) -> HTMLResponse:
+    """The review page of a run, for who has a ticket."""
+    server = server_of(request)
+    is_theirs = hmac.compare_digest(_seal(server, run, until).encode(), ticket.encode())
+    if not is_theirs or time.time() > until or Path(run).name != run:
+        raise Problem(403, "the ticket is none, or too old; ask for another", "bad_ticket")
+    return _page(server.settings.runs / run)
+
+
+@router.get("/runs/{run}/review")
+def review(request: Request, run: str) -> dict[str, Any]:
+    """What reviewers have said of a run."""
+    return past.review_json(server_of(request).run_folder(run, grant_of(request))[1])
+
+
+@router.post("/runs/{run}/review", status_code=201)
+def add_review(request: Request, run: str, body: ReviewNote) -> dict[str, Any]:
+    """Say something of a run. By whom is what the key is called; without keys, what the reviewer says."""
+    grant = grant_of(request)
+    by = grant.name or body.by or "local"
+    _, folder = server_of(request).run_folder(run, grant)
+    return past.add_review(folder, by, body.verdict, body.step, body.text)

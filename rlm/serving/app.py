@@ -1,0 +1,70 @@
+"""The app: routes, guard and pages around one server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from pathlib import Path
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.staticfiles import StaticFiles
+
+from rlm.serving import api, openai_api
+from rlm.serving.guard import Guard
+from rlm.serving.open_state import OpenState
+from rlm.serving.problems import add_handlers
+from rlm.serving.server import Server, server_of
+from rlm.serving.settings import Settings
+from rlm.serving.types import State
+
+WEB = Path(__file__).parent / "web"
+
+
+def create_app(settings: Settings, state: State | None = None) -> FastAPI:
+    """The app of a server. `state`: what all processes share; by default a state of this process without keys."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.server = Server(settings, state or OpenState())
+        try:
+            yield
+        finally:
+            await app.state.server.close(settings.drain_s)
+
+    app = FastAPI(
+        title="raptor-rlm",
+        version=version("raptor-rlm"),
+        description="Questions to indexes, with citations and a trace of every run.",
+        lifespan=lifespan,
+        docs_url=None,  # such a page loads from elsewhere
+        redoc_url=None,
+    )
+    app.add_middleware(Guard)
+    add_handlers(app)
+    _add_health(app)
+    app.include_router(api.router)
+    app.include_router(api.pages)
+    app.include_router(openai_api.router)
+    app.mount("/", StaticFiles(directory=WEB, html=True), name="web")
+    return app
+
+
+def _add_health(app: FastAPI) -> None:
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Whether the process lives."""
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    async def readyz(request: Request) -> JSONResponse:
+        """Whether it takes questions: the database answers, and it is not shutting down."""
+        server = server_of(request)
+        is_ready = not server.jobs.is_draining and await asyncio.to_thread(server.state.is_ready)
+        return JSONResponse({"status": "ready" if is_ready else "not ready"}, 200 if is_ready else 503)
+
+    @app.get("/metrics")
+    def metrics(request: Request) -> Response:
+        """Figures for Prometheus."""
+        return Response(server_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -1,0 +1,121 @@
+"""Runs that have ended, as their folders tell of them; the folder is the truth."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from index_store.types import Json
+from rlm.audit import read
+from rlm.audit.checking import check_read
+from rlm.audit.events import RecordedEvent
+from rlm.audit.listing import Listed, listed
+from rlm.audit.log import FILE_NAME
+from rlm.audit.page import Beside, render
+from rlm.audit.reviewing import REVIEW, Review, add, note, reviewed
+from rlm.audit.signing import held, signatures
+from rlm.audit.verifying import read_verified
+from rlm.serving.jobs import slim
+from rlm.serving.problems import Problem
+from rlm.serving.types import RunRow
+
+RUNNING = "running"
+
+
+def listed_json(row: RunRow, runs: Path) -> dict[str, Json]:
+    """A run as a list shows it, from the ends of its trace."""
+    folder = runs / row.folder
+    one = _listed(folder, *(_changed(folder / name) for name in (FILE_NAME, REVIEW)))
+    told = asdict(one) | {
+        "run": row.folder,
+        "folder": row.folder,
+        "index": row.index,
+        "question": row.question or one.question,
+        "started": one.started or row.began,
+        "stop": RUNNING if row.stop is None else one.stop,
+    }
+    if one.problem is not None:
+        told["problem"] = one.problem.replace(str(folder), row.folder)
+    return told
+
+
+@lru_cache(4_096)
+def _listed(folder: Path, *changed: int) -> Listed:
+    return listed(folder)
+
+
+def _changed(file: Path) -> int:
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def run_json(row: RunRow, folder: Path) -> dict[str, Json]:
+    """A run with its answer, from its whole trace."""
+    events, verdict = _events(folder)
+    opening = events[0] if events else {}
+    closing = events[-1] if events and events[-1]["kind"] == "run_closed" else {}
+    answered: Any = next(
+        (e for e in reversed(events) if e["kind"] == "answered" and e["conversation"] == "0"), {}
+    )
+    return {
+        **listed_json(row, folder.parent),
+        "answer": answered.get("content"),
+        "citations": answered.get("citations") or [],
+        "lacks": answered.get("lacks"),
+        "why": closing.get("error"),
+        "usage": closing.get("usage"),
+        "route": opening.get("route"),
+        "scope": opening.get("scope"),
+        "generation": (opening.get("index") or {}).get("generation"),
+        "digest": (opening.get("index") or {}).get("digest"),
+        "models": opening.get("models"),
+        "events": len(events),
+        "is_whole": verdict.ok,
+        "head": verdict.head,
+    }
+
+
+def _events(folder: Path) -> tuple[Sequence[RecordedEvent], Any]:
+    if not (folder / FILE_NAME).exists():
+        raise Problem(404, f"the run {folder.name} has not begun", "not_found")
+    return read(folder)
+
+
+def events_json(folder: Path) -> list[dict[str, Json]]:
+    """The events of a run as they were told while it went on."""
+    return [{name: slim(value) for name, value in event.items()} for event in _events(folder)[0]]
+
+
+def page(folder: Path) -> str:
+    """The review page of a run."""
+    events, verdict = read_verified(folder)
+    signed = signatures(str(folder), None, None) if events else []
+    beside = Beside(
+        check_read(events, verdict, None) if events else None,
+        {},
+        reviewed(folder, verdict.head),
+        [held(one, events, verdict.head) for one in signed],
+        {},
+    )
+    return render(events, verdict, folder.name, beside)
+
+
+def review_json(folder: Path) -> dict[str, Json]:
+    """What reviewers have said of a run."""
+    _, verdict = _events(folder)
+    return _review(reviewed(folder, verdict.head))
+
+
+def add_review(folder: Path, by: str, verdict: str | None, step: int | None, text: str) -> dict[str, Json]:
+    """Write a note beside a run, and tell of all. Raises RlmError."""
+    return _review(add(folder, [note(by, verdict, step, text)])[1])
+
+
+def _review(review: Review | None) -> dict[str, Json]:
+    if review is None:
+        return {"ok": True, "verdict": None, "by": None, "notes": []}
+    notes: list[Json] = [asdict(one) for one in review.notes]
+    return review.facts() | {"notes": notes}

@@ -1,0 +1,171 @@
+"""What all routes of one server share: its settings, indexes, jobs, state and figures."""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fastapi import Request
+
+from index_store.index import Index
+from index_store.types import Json, Scope
+from rlm.asking.asking import Answer, ask_through
+from rlm.asking.options import Options
+from rlm.asking.questions import check_text
+from rlm.asking.runs import gateway_for, new_folder, ready
+from rlm.errors import RlmError
+from rlm.gateway.purse import Purse
+from rlm.limits import Limits, Models, Route
+from rlm.serving.engine import Engine
+from rlm.serving.jobs import Job, Jobs, event_of
+from rlm.serving.metrics import Metrics
+from rlm.serving.problems import Problem
+from rlm.serving.settings import Settings
+from rlm.serving.shelf import Shelf
+from rlm.serving.types import Grant, RunRow, State
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as a client puts it. `shown`: what of it lists show, without the turns before it."""
+
+    index: str
+    question: str
+    route: Route = "auto"
+    models: Models = Models()
+    limits: Limits = Limits()
+    scope: Scope = Scope()
+    shown: str = ""
+    is_kept: bool = False
+
+
+class Server:
+    """One process that serves. It is made where its event loop runs."""
+
+    def __init__(self, settings: Settings, state: State) -> None:
+        self.settings, self.state = settings, state
+        self.shelf = Shelf(settings.indexes, settings.made, settings.access)
+        self.jobs = Jobs(settings.max_running, settings.max_waiting, settings.abandon_s)
+        self.metrics = Metrics(self.jobs)
+        self.engine = Engine()
+        self.secret = secrets.token_bytes(32)
+
+    async def close(self, within_s: float) -> None:
+        """Let what runs come to its end, and give back what is held."""
+        await self.jobs.close(within_s)
+        await asyncio.to_thread(self.engine.close)
+        await asyncio.to_thread(self.state.close)
+
+    async def ask(self, asked: Asked, grant: Grant) -> Job:
+        """Begin to answer a question; raises Problem or RlmError where it cannot be put."""
+        self.jobs.check_room()
+        check_text(asked.question, "question")
+        _check_models(asked.models, grant)
+        index, purse, folder, row = await asyncio.to_thread(self._prepared, asked, grant)
+        job = Job("ask", grant.key, asked.index, folder.name, is_kept=asked.is_kept)
+        loop = asyncio.get_running_loop()
+
+        def watch(kind: str, conversation: str, fields: Mapping[str, Json]) -> None:
+            loop.call_soon_threadsafe(job.add, event_of(kind, conversation, fields))
+
+        options = Options(
+            asked.route,
+            asked.models,
+            asked.limits,
+            scope=asked.scope,
+            runs=self.settings.runs,
+            watch=watch,
+            operator=grant.name,
+        )
+
+        async def work() -> Mapping[str, Json]:
+            ended = replace(row, stop="failed")
+            try:
+                answer = await self.engine.run(_answer(index, asked.question, options, folder, purse))
+                used = answer.usage
+                ended = replace(row, stop=answer.stop, usd=used.usd, calls=used.calls, tokens=used.tokens)
+                return answer_json(answer)
+            except asyncio.CancelledError:
+                ended = replace(row, stop="cancelled")
+                raise
+            except RlmError as e:
+                raise RlmError(str(e).replace(str(folder), folder.name)) from e
+            finally:
+                self.metrics.ran(ended)
+                await asyncio.shield(asyncio.to_thread(self.state.record, ended))
+
+        try:
+            return self.jobs.begin(job, work)
+        except Problem:
+            folder.rmdir()
+            raise
+
+    def _prepared(self, asked: Asked, grant: Grant) -> tuple[Index, Purse | None, Path, RunRow]:
+        """What a question needs before its turn comes. Blocks."""
+        index = ready(self.shelf.open(asked.index, grant), asked.models)
+        purse = self.state.purse(grant)
+        if purse is not None and purse.left() <= 0:
+            raise Problem(
+                402,
+                "the key has spent its dollars of today; it may spend again tomorrow (UTC)",
+                "insufficient_quota",
+            )
+        folder = new_folder(self.settings.runs, asked.shown or asked.question)
+        began = datetime.now(UTC).isoformat(timespec="seconds")
+        shown = asked.shown or asked.question
+        row = RunRow(folder.name, grant.key, asked.index, shown[:1_000], began, access=grant.access)
+        self.state.record(row)
+        return index, purse, folder, row
+
+    def job(self, id: str, grant: Grant) -> Job:
+        """One of the jobs that a key may see. Raises Problem."""
+        job = self.jobs.find(id)
+        if job is None or not (grant.is_admin or job.key == grant.key):
+            raise Problem(
+                404, f"there is no job {id[:80]!r}; of one that ended long ago the run remains", "not_found"
+            )
+        return job
+
+    def run_folder(self, run: str, grant: Grant) -> tuple[RunRow, Path]:
+        """The row and the folder of one of the runs that a key may see. Blocks. Raises Problem."""
+        row = self.state.run(grant, run)
+        folder = self.settings.runs / run
+        if row is None or Path(run).name != run or not folder.is_dir():
+            raise Problem(404, f"there is no run {run[:80]!r}", "not_found")
+        return row, folder
+
+
+def _check_models(models: Models, grant: Grant) -> None:
+    for model in (models.root, models.child):
+        if grant.models is not None and model not in grant.models and not model.startswith("offline/"):
+            raise Problem(403, f"the key may not use the model {model[:80]!r}", "model_not_allowed")
+
+
+async def _answer(index: Index, question: str, options: Options, folder: Path, purse: Purse | None) -> Answer:
+    async with gateway_for(options.limits) as gateway:
+        return await ask_through(gateway, index, question, options, folder)
+
+
+def answer_json(answer: Answer) -> dict[str, Json]:
+    """An answer as clients get it: as `rlm ask --json` prints it, with the name of its run for the path on this
+    machine, and the node of each citation."""
+    citations: list[Json] = [
+        {**one.as_json(), "node": one.node, "claimed": one.claimed, "also_in": list(one.also_in)}
+        for one in answer.citations
+    ]
+    told = {name: value for name, value in answer.as_json().items() if name != "trace"}
+    return told | {"run": answer.trace.name, "citations": citations}
+
+
+def server_of(request: Request) -> Server:
+    """The server that a request came to."""
+    server: Server = request.app.state.server
+    return server
+
+
+def grant_of(request: Request) -> Grant:
+    """What the key of a request allows."""
+    grant: Grant = request.state.grant
+    return grant

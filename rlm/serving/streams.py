@@ -1,0 +1,38 @@
+"""Server-sent events, as they stand on the wire (the HTML standard, section 9.2)."""
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+from fastapi.responses import StreamingResponse
+
+KEEP_ALIVE = ": waiting\n\n"
+#: The id of what is told last; who asks for what comes after it is told that there is nothing.
+LAST = "end"
+
+
+def data(value: Mapping[str, Any] | str, id: int | str | None = None) -> str:
+    """One event; JSON has no line break, so it is one line."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    line = "" if id is None else f"id: {id}\n"
+    return f"{line}data: {text}\n\n"
+
+
+def comment(text: str) -> str:
+    """A line that a client passes over."""
+    return f": {' '.join(text.split())}\n\n"
+
+
+def stream(events: AsyncIterator[str]) -> StreamingResponse:
+    """A reply that goes on; no proxy is to hold it back."""
+    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+
+
+def place_of(last_event_id: str | None) -> int | None:
+    """The number behind which a client goes on, -1 from the start; None where it has heard all."""
+    if last_event_id == LAST:
+        return None
+    return (
+        int(last_event_id) if last_event_id and last_event_id.isdecimal() and len(last_event_id) < 10 else -1
+    )

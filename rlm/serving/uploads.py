@@ -1,0 +1,156 @@
+"""Files that people send, and the index that is made of them by the command `raptor`, in a process of its own."""
+
+import asyncio
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from starlette.datastructures import UploadFile
+
+from index_store.types import Json
+from rlm.errors import RlmError
+from rlm.serving.jobs import Job
+from rlm.serving.settings import Settings
+
+NAME_BYTES = 150
+_STAGES = 8  # of a build, about; how far it is
+_STAGE = re.compile(r"(?P<stage>[\w -]{1,60}): (?P<done>[\d,]+) in [\d.]+ s")
+_END_S = 15.0  # for a build to end by itself when it is told to
+_LINE_BYTES = 64 * 1024
+_PART = 1 << 20
+#: What Windows takes for a device.
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+
+
+def safe_name(name: str | None) -> str:
+    """A file's name that names a file in one folder, whatever a client calls it: its last part, composed (NFC), with
+    letters, digits, spaces and `._-()+` only, not hidden, and not too long for a disk; "file" where nothing is left."""
+    last = re.split(r"[/\\]", name or "")[-1]
+    plain = "".join(c if c.isalnum() or c in " ._-()+" else "_" for c in unicodedata.normalize("NFC", last))
+    stem, dot, ending = plain.strip(" ._").rpartition(".")
+    stem, ending = (stem, f".{ending[:20]}") if dot else (ending, "")
+    stem = _cut(stem.rstrip(" ."), NAME_BYTES - len(ending.encode())) or "file"
+    return f"_{stem}{ending}" if _DEVICES.match(stem) else f"{stem}{ending}"
+
+
+def _cut(text: str, most: int) -> str:
+    return text.encode()[:most].decode("utf-8", "ignore").rstrip(" .")
+
+
+async def keep(files: Sequence[UploadFile], settings: Settings, index: str) -> Path:
+    """Write files into the folder of what was uploaded for an index, over those of the same name, once all are whole.
+    Returns the folder."""
+    folder = settings.uploads / index
+    return await asyncio.to_thread(_kept, files, folder)
+
+
+def _kept(files: Sequence[UploadFile], folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    coming = Path(tempfile.mkdtemp(prefix=".coming-", dir=folder.parent))
+    try:
+        names = dict[str, Path]()
+        for number, file in enumerate(files):
+            name = _free(safe_name(file.filename), names)
+            names[name] = coming / str(number)
+            with names[name].open("xb") as out:
+                shutil.copyfileobj(file.file, out, _PART)
+        for name, whole in names.items():
+            whole.replace(folder / name)
+    except OSError as e:
+        raise RlmError(f"the files cannot be kept: {e.strerror or e}") from e
+    finally:
+        shutil.rmtree(coming, ignore_errors=True)
+    return folder
+
+
+def _free(name: str, taken: Mapping[str, Path]) -> str:
+    """The name, with a number where another file of the same upload has it, whatever the case."""
+    known = {each.casefold() for each in taken}
+    stem, ending, number = Path(name).stem, Path(name).suffix, 1
+    while name.casefold() in known:
+        number += 1
+        name = f"{stem} ({number}){ending}"
+    return name
+
+
+async def build(job: Job, source: Path, index: Path, settings: Settings) -> Mapping[str, Json]:
+    """Build or update an index from a folder; gives the command's report. Raises RlmError with its sentence."""
+    is_there = (index / "CURRENT").exists()
+    index.parent.mkdir(parents=True, exist_ok=True)
+    words = ["update", str(index), str(source)] if is_there else ["build", str(source), "-o", str(index)]
+    if settings.summarizer:
+        words += ["--summarizer", settings.summarizer]
+        if settings.limits.usd is not None:
+            words += ["--max-usd", str(settings.limits.usd)]
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-P",
+        "-m",
+        "raptor.cli",
+        *words,
+        "--json",
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        start_new_session=True,
+        limit=_LINE_BYTES,
+    )
+    assert process.stdout
+    assert process.stderr
+    job.of = _STAGES
+    try:
+        report, last = await asyncio.gather(process.stdout.read(), _progress(job, process.stderr))
+        code = await process.wait()
+    finally:
+        await _ended(process)
+    if code != 0:
+        told = last.removeprefix("raptor: ") or f"the build ended with the code {code}"
+        raise RlmError(
+            told.replace(f"{source}/", "").replace(str(source), "the files").replace(str(index), index.name)
+        )
+    job.done = job.of = max(job.done, 1)
+    told_json: Json = json.loads(report)
+    return told_json if isinstance(told_json, Mapping) else {"report": told_json}
+
+
+async def _progress(job: Job, lines: asyncio.StreamReader) -> str:
+    """Tell who follows of each stage as it ends; gives the last line."""
+    last = ""
+    async for raw in lines:
+        last = raw.decode("utf-8", "replace").strip() or last
+        if stage := _STAGE.fullmatch(last):
+            job.done += 1
+            event: dict[str, Json] = {
+                "kind": "build_progress",
+                "conversation": "0",
+                "seq": len(job.events),
+                "stage": stage["stage"],
+                "done": int(stage["done"].replace(",", "")),
+            }
+            job.add(event)
+    return last
+
+
+async def _ended(process: asyncio.subprocess.Process) -> None:
+    """Make sure that a build, and all that it started, has ended."""
+    if process.returncode is None:
+        _signal(process, signal.SIGINT)
+        try:
+            await asyncio.wait_for(process.wait(), _END_S)
+        except TimeoutError:
+            _signal(process, signal.SIGKILL)
+            await process.wait()
+
+
+def _signal(process: asyncio.subprocess.Process, number: int) -> None:
+    try:
+        os.killpg(process.pid, number)
+    except ProcessLookupError:  # it has just ended
+        return
