@@ -27,8 +27,10 @@ def serve(args: argparse.Namespace) -> int:
         import uvicorn
 
         from rlm.serving.app import create_app
-        from rlm.serving.guard import is_loopback
+        from rlm.serving.guard import is_loopback, log_requests
     except ModuleNotFoundError as e:
+        if (e.name or "").startswith("rlm"):
+            raise
         raise RlmError(LACKING) from e
     settings = _settings(args)
     state = _state(args, settings)
@@ -36,11 +38,14 @@ def serve(args: argparse.Namespace) -> int:
         raise RlmError(
             f"--host {args.host} lets others ask, and no key was made; make one by rlm keys add NAME, or leave --host"
         )
+    if not args.quiet:
+        log_requests()
     app = create_app(settings, state)
     config = uvicorn.Config(
         app,
         host=args.host,
         port=args.port,
+        log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,
@@ -52,7 +57,7 @@ def serve(args: argparse.Namespace) -> int:
 
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             """Let what runs come to its end; a second Ctrl-C does not wait for it."""
-            app.state.server.jobs.drain()
+            app.state.server.jobs.drain(settings.drain_s)
             super().handle_exit(sig, frame)
 
     address = f"[{args.host}]" if ":" in args.host else args.host

@@ -11,18 +11,21 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.responses import FileResponse, HTMLResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 
+from index_store.errors import IndexStoreError
+from index_store.index import Index
 from index_store.types import Json, Mode, Scope
 from rlm.limits import Limits, Models, Route
 from rlm.serving import past, reading, uploads
 from rlm.serving.jobs import Job
-from rlm.serving.problems import Problem
+from rlm.serving.problems import Problem, problem_of
 from rlm.serving.server import Asked, Server, grant_of, server_of
 from rlm.serving.settings import check_name
-from rlm.serving.streams import KEEP_ALIVE, LAST, data, place_of, stream
+from rlm.serving.streams import KEEP_ALIVE, LAST, EventStream, data, place_of
+from rlm.serving.types import Grant
 
 router = APIRouter(prefix="/api")
 MOST_LISTED = 200
@@ -112,10 +115,17 @@ def models_for(model: str | None, child: str | None, server: Server) -> Models:
 def indexes(request: Request) -> list[dict[str, Any]]:
     """The indexes that the key may ask."""
     server, grant = server_of(request), grant_of(request)
-    return [
-        reading.index_json(server.shelf.open(name, grant), name, may_write=grant.may_write)
-        for name in server.shelf.names(grant)
-    ]
+    opened = ((name, _readable(server, name, grant)) for name in server.shelf.names(grant))
+    return [reading.index_json(i, name, may_write=grant.may_write) for name, i in opened if i is not None]
+
+
+def _readable(server: Server, name: str, grant: Grant) -> Index | None:
+    """An index; None, and a line in the log, for one that cannot be read, so that the others are listed."""
+    try:
+        return server.shelf.open(name, grant)
+    except (Problem, IndexStoreError) as e:
+        problem_of(e)
+        return None
 
 
 @router.get("/indexes/{index}")
@@ -256,7 +266,7 @@ async def upload(request: Request, index: str) -> dict[str, Any]:
         source = await uploads.keep(files, server.settings, index)
     job = Job("build", grant.key, index)
     path = server.shelf.path(index)
-    server.jobs.begin(job, lambda: uploads.build(job, source, path, server.settings))
+    server.jobs.begin(job, lambda: uploads.build(job, source, path, server.settings), lambda: None)
     return {"job": job.id, "files": sorted(file.name for file in source.iterdir())}
 
 
@@ -290,28 +300,25 @@ async def cancel(request: Request, job: str) -> dict[str, Any]:
     return found.as_json()
 
 
-@router.get("/jobs/{job}/events", response_class=StreamingResponse)
+@router.get("/jobs/{job}/events", response_class=EventStream)
 async def job_events(request: Request, job: str, last_event_id: LastEvent = None) -> Response:
     """The events of a job as they come, as server-sent events; with Last-Event-ID those behind it."""
     server = server_of(request)
     found, after = server.job(job, grant_of(request)), place_of(last_event_id)
     if after is None:
         return Response(status_code=204)
-    return stream(_told(server, found, after))
+    server.jobs.attend(found, 1)
+    return EventStream(_told(server, found, after), lambda: server.jobs.attend(found, -1))
 
 
 async def _told(server: Server, job: Job, after: int) -> AsyncIterator[str]:
-    server.jobs.attend(job, 1)
-    try:
-        if job.is_over and job.kind == "ask" and job.run is not None:
-            async for line in _recorded(server.settings.runs / job.run, after):
-                yield line
-        else:
-            async for number, event in job.follow(after):
-                yield KEEP_ALIVE if event is None else data(event, number)
-        yield data(job.ending(), LAST)
-    finally:
-        server.jobs.attend(job, -1)
+    if job.is_over and job.run is not None:
+        async for line in _recorded(server.settings.runs / job.run, after):
+            yield line
+    else:
+        async for number, event in job.follow(after):
+            yield KEEP_ALIVE if event is None else data(event, number)
+    yield data(job.ending(), LAST)
 
 
 async def _recorded(folder: Path, after: int) -> AsyncIterator[str]:
@@ -360,7 +367,7 @@ def run(request: Request, run: str) -> dict[str, Any]:
     return past.run_json(*server_of(request).run_folder(run, grant_of(request)))
 
 
-@router.get("/runs/{run}/events", response_class=StreamingResponse)
+@router.get("/runs/{run}/events", response_class=EventStream)
 async def run_events(request: Request, run: str, last_event_id: LastEvent = None) -> Response:
     """The events of a run, as server-sent events."""
     server = server_of(request)
@@ -374,7 +381,7 @@ async def run_events(request: Request, run: str, last_event_id: LastEvent = None
             yield line
         yield data({"kind": "end", "conversation": "0"}, LAST)
 
-    return stream(told())
+    return EventStream(told())
 
 
 @router.post("/runs/{run}/ticket")

@@ -17,6 +17,7 @@ from rlm.serving.server import Server
 from rlm.serving.types import Grant
 
 _access = logging.getLogger("rlm.access")
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 #: What a browser is told of every reply; a route may say otherwise of its own.
 HEADERS = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'self'; "
@@ -80,8 +81,15 @@ def _log(server: Server, scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", None) or ("static" if status < 400 else "-")
     grant = scope["state"].get("grant")
     key = grant.key if isinstance(grant, Grant) and grant.key else "-"
-    _access.info("%s %s %d %.0f ms key=%s", scope["method"], route, status, seconds * 1000, key)
-    server.metrics.asked(scope["method"], route, status, seconds)
+    method = scope["method"] if scope["method"] in _METHODS else "other"
+    _access.info("%s %s %d %.0f ms key=%s", method, route, status, seconds * 1000, key)
+    server.metrics.asked(method, route, status, seconds)
+
+
+def log_requests() -> None:
+    """Write a line for each request where our warnings go, and there too what uvicorn warns of."""
+    _access.setLevel(logging.INFO)
+    logging.getLogger("uvicorn").parent = _access.parent
 
 
 # -- whose it is -------------------------------------------------------------------------------------------

@@ -2,16 +2,13 @@
 
 import asyncio
 import itertools
-import logging
 import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from index_store.errors import IndexStoreError
 from index_store.types import Json
-from rlm.errors import RlmError
 from rlm.serving.problems import Problem, problem_of
 
 Kind = Literal["ask", "build"]
@@ -23,7 +20,6 @@ KEPT = 256
 #: Characters of a text in an event; of longer ones the beginning is told.
 TEXT_CHARS = 8_000
 KEEP_ALIVE_S = 10.0
-_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True, eq=False)
@@ -51,7 +47,7 @@ class Job:
     passed: int = 0
     followers: int = 0
     is_kept: bool = False
-    task: asyncio.Task[None] | None = None
+    task: asyncio.Task[Mapping[str, Json]] | None = None
     _early: dict[int, Event] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _abandoning: asyncio.TimerHandle | None = None
@@ -170,51 +166,54 @@ class Jobs:
                 503, f"{self.waiting:,} wait already; ask again in a while", "busy", {"Retry-After": "10"}
             )
 
-    def begin(self, job: Job, work: Callable[[], Awaitable[Mapping[str, Json]]]) -> Job:
-        """Do `work` when its turn comes; what it gives is the job's result. Raises Problem where there is no room."""
+    def begin(
+        self, job: Job, work: Callable[[], Awaitable[Mapping[str, Json]]], unbegun: Callable[[], object]
+    ) -> Job:
+        """Do `work` when its turn comes; what it gives is the job's result. `unbegun` is called where it ends before.
+
+        Raises Problem where there is no room.
+        """
         self.check_room()
+        job.ahead = sum(other.kind == job.kind for other in self._waiting)
         self._waiting[job] = None
-        job.ahead = sum(other.kind == job.kind for other in self._waiting) - 1
         job.task = asyncio.get_running_loop().create_task(self._do(job, work))
+        # Not in the task: one that is cancelled before its first step has no steps at all.
+        job.task.add_done_callback(lambda task: self._ends(job, task, unbegun))
         return job
 
-    async def _do(self, job: Job, work: Callable[[], Awaitable[Mapping[str, Json]]]) -> None:
-        try:
-            if self._turns[job.kind].locked():
-                job.add({"kind": "waiting", "conversation": "0", "ahead": job.ahead})
-            async with self._turns[job.kind]:
-                self._begins(job)
-                job.result = await work()
-            job.state = "done"
-        except asyncio.CancelledError:
-            job.state = "cancelled"
-        except (RlmError, IndexStoreError) as e:
-            job.state, job.problem = "failed", problem_of(e)
-        except Exception as e:
-            job.state, job.problem = "failed", problem_of(e)
-            _log.error("a job failed", exc_info=e)
-        finally:
-            self._ends(job)
+    async def _do(self, job: Job, work: Callable[[], Awaitable[Mapping[str, Json]]]) -> Mapping[str, Json]:
+        if self._turns[job.kind].locked():
+            job.add({"kind": "waiting", "conversation": "0", "ahead": job.ahead})
+        async with self._turns[job.kind]:
+            self._begins(job)
+            return await work()
 
     def _begins(self, job: Job) -> None:
         del self._waiting[job]
         self._running.add(job)
         job.state, job.passing = "running", {}
-        places = dict.fromkeys(self._turns, 0)
-        for other in self._waiting:
-            other.ahead, places[other.kind] = places[other.kind], places[other.kind] + 1
-            other.add({"kind": "waiting", "conversation": "0", "ahead": other.ahead})
+        for ahead, other in enumerate(other for other in self._waiting if other.kind == job.kind):
+            other.ahead = ahead
+            other.add({"kind": "waiting", "conversation": "0", "ahead": ahead})
         job.tell()
 
-    def _ends(self, job: Job) -> None:
-        self._waiting.pop(job, None)
+    def _ends(self, job: Job, task: asyncio.Task[Mapping[str, Json]], unbegun: Callable[[], object]) -> None:
+        if job in self._waiting:
+            del self._waiting[job]
+            unbegun()
         self._running.discard(job)
+        if task.cancelled():
+            job.state = "cancelled"
+        elif isinstance(error := task.exception(), Exception):
+            job.state, job.problem = "failed", problem_of(error)
+        else:
+            job.state, job.result = "done", task.result()
         self._ended[job.id] = job
         while len(self._ended) > KEPT:
             self._ended.popitem(last=False)
-        job.tell()  # who follows holds the list, and reads it to its end
+        job.tell()
         if job.kind == "ask":
-            job.events = []
+            job.events = []  # who follows holds the list, and reads it to its end
 
     def cancel(self, job: Job) -> None:
         """Let a job end as soon as it can; one that has ended stays as it is."""
@@ -230,20 +229,27 @@ class Jobs:
         if by < 0 and job.followers == 0 and job.kind == "ask" and not (job.is_kept or job.is_over):
             job._abandoning = asyncio.get_running_loop().call_later(self._abandon_s, self.cancel, job)
 
-    def drain(self) -> None:
-        """Take nothing more."""
+    def drain(self, within_s: float) -> None:
+        """Take nothing more, drop what waits, and cancel what still runs so many seconds from now."""
+        if self.is_draining:
+            return
         self.is_draining = True
+        for job in [*self._waiting]:
+            self.cancel(job)
+        asyncio.get_running_loop().call_later(
+            within_s, lambda: [self.cancel(job) for job in [*self._running]]
+        )
+
+    def _cancel_all(self) -> None:
+        for job in [*self._running]:
+            self.cancel(job)
 
     async def close(self, within_s: float) -> None:
-        """Wait so long for what is under way, then cancel it, and wait until all has ended."""
-        self.drain()
+        """Drain, and wait until all has ended."""
+        self.drain(within_s)
         tasks = [job.task for job in (*self._running, *self._waiting) if job.task is not None]
         if tasks:
-            _, left = await asyncio.wait(tasks, timeout=max(within_s, 0.0))
-            for task in left:
-                task.cancel()
-            if left:
-                await asyncio.wait(left)
+            await asyncio.wait(tasks)
 
 
 def slim(value: Json) -> Json:

@@ -15,7 +15,7 @@ from rlm.serving.api import models_for
 from rlm.serving.jobs import Event, Job
 from rlm.serving.problems import Problem, openai_error
 from rlm.serving.server import Asked, Server, grant_of, server_of
-from rlm.serving.streams import KEEP_ALIVE, comment, data, stream
+from rlm.serving.streams import KEEP_ALIVE, EventStream, comment, data
 from rlm.serving.turns import (
     annotations_of,
     content_of,
@@ -89,7 +89,8 @@ async def chat(request: Request, body: Chat) -> Response:
     url = f"{request.base_url}#/{quote(index)}/text"
     if body.stream:
         wants_usage = body.stream_options is not None and body.stream_options.include_usage
-        return stream(_streamed(server, job, body.model, url, wants_usage=wants_usage))
+        chunks = _streamed(job, body.model, url, wants_usage=wants_usage)
+        return EventStream(chunks, lambda: server.jobs.cancel(job))
     await _ended_or_gone(request, server, job)
     if job.problem is not None:
         raise job.problem
@@ -135,9 +136,7 @@ def _completion(job: Job, answer: Mapping[str, Any], model: str, url: str) -> di
     }
 
 
-async def _streamed(
-    server: Server, job: Job, model: str, url: str, *, wants_usage: bool
-) -> AsyncIterator[str]:
+async def _streamed(job: Job, model: str, url: str, *, wants_usage: bool) -> AsyncIterator[str]:
     """The chunks of an answer: who speaks, at once; what happens, as comments; the text, once there is one."""
     head = {
         "id": f"chatcmpl-{job.id}",
@@ -150,27 +149,24 @@ async def _streamed(
         choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
         return data({**head, "choices": [choice], **({"usage": None} if wants_usage else {}), **more})
 
-    try:
-        yield chunk({"role": "assistant", "content": ""})
-        async for _, event in job.follow():
-            yield KEEP_ALIVE if event is None else comment(_told(event))
-        if job.result is None:
-            problem = job.problem or Problem(503, "the run was cancelled", "cancelled")
-            yield data({"error": openai_error(problem)})
-        else:
-            answer = job.result
-            content = content_of(answer)
-            for piece in pieces(content):
-                yield chunk({"content": piece})
-            if text := sources_of(answer):
-                yield chunk({"content": text, "annotations": annotations_of(answer, content, url)})
-            extra = extra_of(answer)
-            yield chunk({}, finish_of(answer), **({} if wants_usage else {"raptor": extra}))
-            if wants_usage:
-                yield data({**head, "choices": [], "usage": usage_of(answer), "raptor": extra})
-        yield data("[DONE]")
-    finally:
-        server.jobs.cancel(job)
+    yield chunk({"role": "assistant", "content": ""})
+    async for _, event in job.follow():
+        yield KEEP_ALIVE if event is None else comment(_told(event))
+    if job.result is None:
+        problem = job.problem or Problem(503, "the run was cancelled", "cancelled")
+        yield data({"error": openai_error(problem)})
+    else:
+        answer = job.result
+        content = content_of(answer)
+        for piece in pieces(content):
+            yield chunk({"content": piece})
+        if text := sources_of(answer):
+            yield chunk({"content": text, "annotations": annotations_of(answer, content, url)})
+        extra = extra_of(answer)
+        yield chunk({}, finish_of(answer), **({} if wants_usage else {"raptor": extra}))
+        if wants_usage:
+            yield data({**head, "choices": [], "usage": usage_of(answer), "raptor": extra})
+    yield data("[DONE]")
 
 
 def _told(event: Event) -> str:

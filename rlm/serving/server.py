@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,7 +63,6 @@ class Server:
         """Begin to answer a question; raises Problem or RlmError where it cannot be put."""
         self.jobs.check_room()
         check_text(asked.question, "question")
-        _check_models(asked.models, grant)
         index, purse, folder, row = await asyncio.to_thread(self._prepared, asked, grant)
         job = Job("ask", grant.key, asked.index, folder.name, is_kept=asked.is_kept)
         loop = asyncio.get_running_loop()
@@ -96,14 +96,24 @@ class Server:
                 self.metrics.ran(ended)
                 await asyncio.shield(asyncio.to_thread(self.state.record, ended))
 
+        def unbegun() -> None:
+            loop.run_in_executor(None, self._never_began, folder, row)
+
         try:
-            return self.jobs.begin(job, work)
+            return self.jobs.begin(job, work, unbegun)
         except Problem:
-            folder.rmdir()
+            unbegun()
             raise
+
+    def _never_began(self, folder: Path, row: RunRow) -> None:
+        """Take the folder of a run away that has no trace. Blocks."""
+        with suppress(OSError):  # something stands in it
+            folder.rmdir()
+        self.state.record(replace(row, stop="cancelled"))
 
     def _prepared(self, asked: Asked, grant: Grant) -> tuple[Index, Purse | None, Path, RunRow]:
         """What a question needs before its turn comes. Blocks."""
+        _check_models(asked.models, grant)
         index = ready(self.shelf.open(asked.index, grant), asked.models)
         purse = self.state.purse(grant)
         if purse is not None and purse.left() <= 0:
@@ -138,9 +148,18 @@ class Server:
 
 
 def _check_models(models: Models, grant: Grant) -> None:
+    """Raise Problem where a key may not have these models asked. One that may have an offline model asked may have its
+    reader too, which alone reads passages."""
+    if grant.models is None:
+        return
+    allowed = grant.models | {Models.named(name).root for name in grant.models}
+    allowed |= {Models(name).child for name in allowed if name.startswith("offline/")}
     for model in (models.root, models.child):
-        if grant.models is not None and model not in grant.models and not model.startswith("offline/"):
-            raise Problem(403, f"the key may not use the model {model[:80]!r}", "model_not_allowed")
+        if model not in allowed:
+            may = ", ".join(sorted(grant.models))
+            raise Problem(
+                403, f"the key may not use the model {model[:80]!r}; it may use {may}", "model_not_allowed"
+            )
 
 
 async def _answer(index: Index, question: str, options: Options, folder: Path, purse: Purse | None) -> Answer:

@@ -1,10 +1,11 @@
 """Server-sent events, as they stand on the wire (the HTML standard, section 9.2)."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 KEEP_ALIVE = ": waiting\n\n"
 #: The id of what is told last; who asks for what comes after it is told that there is nothing.
@@ -23,10 +24,22 @@ def comment(text: str) -> str:
     return f": {' '.join(text.split())}\n\n"
 
 
-def stream(events: AsyncIterator[str]) -> StreamingResponse:
-    """A reply that goes on; no proxy is to hold it back."""
-    headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(events, media_type="text/event-stream", headers=headers)
+class EventStream(StreamingResponse):
+    """A reply that goes on, and that no proxy is to hold back. `ended` is called once, when it is over or its client
+    has gone away, also where that was before its first event."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, events: AsyncIterator[str], ended: Callable[[], object] = lambda: None) -> None:
+        super().__init__(events, headers={"X-Accel-Buffering": "no"})
+        self._ended = ended
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._ended()
 
 
 def place_of(last_event_id: str | None) -> int | None:
