@@ -103,7 +103,10 @@ def test_the_wheel_holds_every_file_of_the_packages_and_no_other(built: Built) -
     assert {
         "rlm/py.typed",
         "rlm/prompts/system.md",
+        "rlm/audit/page/look.css",
         "rlm/audit/page/page.css",
+        "rlm/serving/web/index.html",
+        "rlm/serving/web/app.js",
         "rlm/sandbox/cage/worker.py",
     } <= names
 

@@ -8,9 +8,10 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 
@@ -37,6 +38,9 @@ _PAGE_POLICY = (
     "sandbox allow-scripts allow-popups allow-downloads allow-modals; default-src 'none'; style-src 'unsafe-inline'; "
     "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
 )
+
+#: Of a file that somebody sent, which a browser's own viewer shows.
+_PDF_POLICY = "default-src 'none'; object-src 'self'; style-src 'unsafe-inline'; frame-ancestors 'self'"
 
 
 class AskLimits(BaseModel):
@@ -137,6 +141,20 @@ def node(request: Request, index: str, node: str) -> dict[str, Any]:
     return reading.node_json(server_of(request).shelf.open(index, grant_of(request)), node)
 
 
+@router.get("/indexes/{index}/tree")
+def tree(request: Request, index: str) -> dict[str, Any]:
+    """The upper levels of the tree, for a picture of it."""
+    return reading.tree_json(server_of(request).shelf.open(index, grant_of(request)))
+
+
+@router.get("/indexes/{index}/paths")
+def paths(
+    request: Request, index: str, node: Annotated[list[str], Query(max_length=MOST_LISTED)]
+) -> dict[str, Any]:
+    """The way from the root down to each of these nodes."""
+    return reading.paths_json(server_of(request).shelf.open(index, grant_of(request)), node)
+
+
 @router.get("/indexes/{index}/documents")
 def documents(
     request: Request,
@@ -174,6 +192,30 @@ def search(
 ) -> dict[str, Any]:
     """The nodes that fit best."""
     return reading.hits_json(server_of(request).shelf.open(index, grant_of(request)), q, k, mode, under, doc)
+
+
+@router.get("/indexes/{index}/source")
+def source(request: Request, index: str, doc: str) -> dict[str, Any]:
+    """Whether the file that a document was made of is a PDF that can be opened; null where it is not."""
+    return {"doc": doc, "file": "pdf" if _pdf(request, index, doc) else None}
+
+
+@router.post("/indexes/{index}/source")
+def source_ticket(request: Request, index: str, doc: str) -> dict[str, Any]:
+    """An address of that PDF that needs no key for a minute, for a tab, which cannot send one."""
+    file = _pdf(request, index, doc)
+    if file is None:
+        raise Problem(404, "no PDF of this document is kept here", "not_found")
+    place = f"{quote(index)}/{quote(file.name)}"
+    return {
+        "url": f"/sources/{place}?{_ticket(server_of(request), f'{index}/{file.name}')}",
+        "seconds": _TICKET_S,
+    }
+
+
+def _pdf(request: Request, index: str, doc: str) -> Path | None:
+    server, grant = server_of(request), grant_of(request)
+    return uploads.uploaded_pdf(server.shelf.open(index, grant).document(doc), server.settings, index)
 
 
 @router.post("/indexes/{index}/ask", status_code=202)
@@ -347,12 +389,22 @@ def ticket(request: Request, run: str) -> dict[str, Any]:
     """An address of the run's page that needs no key for a minute, for a frame or a tab, which cannot send one."""
     server = server_of(request)
     server.run_folder(run, grant_of(request))
+    return {"url": f"/pages/{run}?{_ticket(server, run)}", "seconds": _TICKET_S}
+
+
+def _ticket(server: Server, what: str) -> str:
     until = int(time.time()) + _TICKET_S
-    return {"url": f"/pages/{run}?until={until}&ticket={_seal(server, run, until)}", "seconds": _TICKET_S}
+    return f"until={until}&ticket={_seal(server, what, until)}"
 
 
-def _seal(server: Server, run: str, until: int) -> str:
-    return hmac.new(server.secret, f"{run}\n{until}".encode(), hashlib.sha256).hexdigest()
+def _seal(server: Server, what: str, until: int) -> str:
+    return hmac.new(server.secret, f"{what}\n{until}".encode(), hashlib.sha256).hexdigest()
+
+
+def _check_ticket(server: Server, what: str, until: int, ticket: str) -> None:
+    is_theirs = hmac.compare_digest(_seal(server, what, until).encode(), ticket.encode())
+    if not is_theirs or time.time() > until:
+        raise Problem(403, "the ticket is none, or too old; ask for another", "bad_ticket")
 
 
 @router.get("/runs/{run}/page", response_class=HTMLResponse)
@@ -372,10 +424,20 @@ pages = APIRouter()
 def page_by_ticket(request: Request, run: str, until: int, ticket: str) -> HTMLResponse:
     """The review page of a run, for who has a ticket."""
     server = server_of(request)
-    is_theirs = hmac.compare_digest(_seal(server, run, until).encode(), ticket.encode())
-    if not is_theirs or time.time() > until or Path(run).name != run:
-        raise Problem(403, "the ticket is none, or too old; ask for another", "bad_ticket")
+    _check_ticket(server, run, until, ticket)  # such a ticket is given for a run that is there alone
     return _page(server.settings.runs / run)
+
+
+@pages.get("/sources/{index}/{name}", response_class=FileResponse)
+def source_by_ticket(request: Request, index: str, name: str, until: int, ticket: str) -> FileResponse:
+    """A PDF that was uploaded, for who has a ticket."""
+    server = server_of(request)
+    _check_ticket(server, f"{index}/{name}", until, ticket)
+    headers = {"Content-Security-Policy": _PDF_POLICY}
+    file = server.settings.uploads / index / name
+    return FileResponse(
+        file, media_type="application/pdf", filename=name, content_disposition_type="inline", headers=headers
+    )
 
 
 @router.get("/runs/{run}/review")

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.staticfiles import StaticFiles
 
+from rlm.audit.page.html import asset
 from rlm.serving import api, openai_api
 from rlm.serving.guard import Guard
 from rlm.serving.open_state import OpenState
@@ -47,8 +48,16 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     app.include_router(api.router)
     app.include_router(api.pages)
     app.include_router(openai_api.router)
+    _add_look(app)
     app.mount("/", StaticFiles(directory=WEB, html=True), name="web")
     return app
+
+
+def _add_look(app: FastAPI) -> None:
+    @app.get("/look.css", include_in_schema=False)
+    def look() -> Response:
+        """What our pages look like, those of a run as those of the server."""
+        return Response(asset("look.css"), media_type="text/css")
 
 
 def _add_health(app: FastAPI) -> None:

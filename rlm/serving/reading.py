@@ -11,6 +11,8 @@ from rlm.limits import HIT_CHARS
 MOST_CHARS, MOST_AROUND = 200_000, 50_000
 #: Neighbours of a node that are told of.
 MOST_NEIGHBOURS = 500
+#: Children of a node that a picture of the tree has, by how far down it stands; below these it has none.
+PICTURED = (48, 16)
 
 
 def index_json(index: Index, name: str, *, may_write: bool) -> dict[str, Json]:
@@ -42,6 +44,29 @@ def node_json(index: Index, id: str) -> dict[str, Json]:
         "parents": [_named(parent) for parent in index.parents(node.id)[:MOST_NEIGHBOURS]],
         "path": [_named(step) for step in index.path_to(node.id)],
     }
+
+
+def tree_json(index: Index) -> dict[str, Json]:
+    """The upper levels of the tree, for a picture: nodes inside one another, each under the parent whose summary is
+    about it. `more`: children that are left out."""
+    return _pictured(index, index.number_of(index.root.id), PICTURED)
+
+
+def _pictured(index: Index, number: int, widths: Sequence[int]) -> dict[str, Json]:
+    own = (
+        [child for child in index.neighbours(number, "children") if index.home(child) == number]
+        if widths
+        else []
+    )
+    shown = own[: widths[0]] if widths else []
+    children: list[Json] = [_pictured(index, child, widths[1:]) for child in shown]
+    return {**_counted(index, index.at(number)), "children": children, "more": len(own) - len(shown)}
+
+
+def paths_json(index: Index, nodes: Sequence[str]) -> dict[str, Json]:
+    """The way from the root down to each of some nodes. Raises NoSuchNode."""
+    paths: dict[str, Json] = {node: [_named(step) for step in index.path_to(node)] for node in nodes}
+    return {"paths": paths}
 
 
 def _named(node: Node) -> dict[str, Json]:

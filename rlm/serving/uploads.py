@@ -14,7 +14,7 @@ from pathlib import Path
 
 from starlette.datastructures import UploadFile
 
-from index_store.types import Json
+from index_store.types import Document, Json
 from rlm.errors import RlmError
 from rlm.serving.jobs import Job
 from rlm.serving.settings import Settings
@@ -68,6 +68,15 @@ def _kept(files: Sequence[UploadFile], folder: Path) -> Path:
     finally:
         shutil.rmtree(coming, ignore_errors=True)
     return folder
+
+
+def uploaded_pdf(document: Document, settings: Settings, index: str) -> Path | None:
+    """The PDF that a document was made of, where it was uploaded for this index and is still there."""
+    file, folder = Path(document.source).resolve(), (settings.uploads / index).resolve()
+    if file.suffix.lower() != ".pdf" or file.parent != folder or not file.is_file():
+        return None
+    with file.open("rb") as opened:
+        return file if opened.read(5) == b"%PDF-" else None
 
 
 def _free(name: str, taken: Mapping[str, Path]) -> str:

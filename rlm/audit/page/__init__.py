@@ -9,7 +9,7 @@ from rlm.audit.events import RecordedEvent
 from rlm.audit.page.answer import MOST_CITATIONS, answer_section
 from rlm.audit.page.beside import Beside, notes_by_step, review_section
 from rlm.audit.page.charts import cost_section
-from rlm.audit.page.html import Html, asset, document, join, tag
+from rlm.audit.page.html import Html, asset, document, join, style, tag
 from rlm.audit.page.judged import check_section
 from rlm.audit.page.run import header, run_section
 from rlm.audit.page.steps import steps_section
@@ -18,7 +18,7 @@ from rlm.audit.pairs import Pair, pairs_of
 from rlm.audit.routing import places_of
 from rlm.audit.verifying import Verdict
 
-__all__ = ["Beside", "render"]
+__all__ = ["Beside", "render", "style"]
 
 _SECTIONS = (
     ("answer", "Answer"),
@@ -93,11 +93,6 @@ def render(
     )
     body = join([_SKIP, _navigation(report is not None, home), main, _HELP])
     return document(_title(pairs), body, style(), asset("table.js") + asset("page.js"))
-
-
-def style() -> str:
-    """The style of our pages."""
-    return asset("page.css")
 
 
 def _navigation(is_checked: bool, home: str) -> Html:

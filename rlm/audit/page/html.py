@@ -86,6 +86,11 @@ def asset(name: str) -> str:
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
+def style() -> str:
+    """The style of pages that stand alone: how they look, which is also how the server's pages do, and their layout."""
+    return asset("look.css") + asset("page.css")
+
+
 def _source(text: str) -> str:
     """The name by which a page's own policy lets this text be its style or script."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")

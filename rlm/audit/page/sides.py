@@ -6,7 +6,7 @@ from index_store.terminal import count, one_line
 from rlm.audit.claims import Claim, counted, in_words
 from rlm.audit.costs import in_dollars
 from rlm.audit.difference import Aligned, Difference, Run, Step
-from rlm.audit.page.html import Html, asset, document, fold, join, pre, tag
+from rlm.audit.page.html import Html, asset, document, fold, join, pre, style, tag
 
 _MOST_CLAIMS, _MOST_BRANCHES = 500, 1_000
 _SECTIONS = (
@@ -35,7 +35,7 @@ def render_difference(found: Difference, names: tuple[str, str] = ("A", "B")) ->
     nav = tag("nav", tag("a", "raptor-rlm", href="#top", cls="home"), *links, aria_label="Parts of this page")
     skip = tag("a", "Skip to the answers", href="#answers", cls="skip")
     title = f"{one_line(found.a.question, 80)} · two runs side by side"
-    return document(title, join([skip, nav, main]), asset("page.css"), asset("sides.js"))
+    return document(title, join([skip, nav, main]), style(), asset("sides.js"))
 
 
 def _section(anchor: str, title: str, *parts: Html | None) -> Html:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from index_store.terminal import count, one_line
 from rlm.audit.costs import in_dollars
 from rlm.audit.listing import BROKEN, Listed
-from rlm.audit.page.html import Html, asset, document, join, tag
+from rlm.audit.page.html import Html, asset, document, join, style, tag
 from rlm.audit.page.judged import TONES
 
 INDEX = "index.html"
@@ -57,9 +57,7 @@ def site_index(rows: Sequence[Row], folder: str) -> str:
         id="top",
     )
     skip = tag("a", "Skip to the runs", href="#runs", cls="skip")
-    return document(
-        title, tag("div", skip, main, cls="whole"), asset("page.css"), asset("table.js") + asset("site.js")
-    )
+    return document(title, tag("div", skip, main, cls="whole"), style(), asset("table.js") + asset("site.js"))
 
 
 def _filters(rows: Sequence[Row]) -> Html:
