@@ -38,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
         _eval_parser,
         _chat_parser,
         _shell_parser,
+        _mcp_parser,
         trace_parser,
         review_parser,
         _serve_parser,
@@ -158,6 +159,12 @@ def _embedder_option(command: argparse.ArgumentParser) -> None:
 def _limit_options(command: argparse.ArgumentParser) -> None:
     add_memo_option(command)
     _scope_options(command)
+    _model_options(command)
+    _cap_options(command)
+    _loop_options(command)
+
+
+def _model_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--model",
         default=MODELS.root,
@@ -169,8 +176,6 @@ def _limit_options(command: argparse.ArgumentParser) -> None:
     )
     add_model_options(command)
     _embedder_option(command)
-    _cap_options(command)
-    _loop_options(command)
 
 
 def _loop_options(command: argparse.ArgumentParser) -> None:
@@ -550,6 +555,39 @@ def _serve_parser(commands: Any) -> None:
         default=30.0,
         metavar="S",
         help="seconds that what runs has to its end at a shutdown (%(default)s)",
+    )
+
+
+def _mcp_parser(commands: Any) -> None:
+    mcp = add_command(
+        commands,
+        "mcp",
+        "give indexes to a chat client or an editor as tools (Model Context Protocol)",
+        "rlm mcp my.index --max-usd 0.50",
+        "rlm.commands.mcp:mcp",
+    )
+    mcp.add_argument(
+        "index",
+        metavar="INDEX",
+        nargs="+",
+        help="an index folder, or a text file; NAME=PATH names it, else it has the folder's name",
+    )
+    mcp.add_argument(
+        "--http",
+        action="store_true",
+        help="serve over streamable HTTP on this machine, else over standard input and output",
+    )
+    mcp.add_argument("--host", metavar="H", help="with --http: where to listen (127.0.0.1)")
+    mcp.add_argument(
+        "--port", type=int, metavar="P", help="with --http: the port (8765); 0 is any that is free"
+    )
+    _model_options(mcp)
+    _cap_options(mcp)
+    _loop_options(mcp)
+    mcp.add_argument(
+        "--runs",
+        metavar="DIR",
+        help="where the traces' folders are made (raptor-rlm/runs in your data folder)",
     )
 
 

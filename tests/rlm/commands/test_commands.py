@@ -26,7 +26,7 @@ from tests.helpers.model_server import MODEL, ModelServer, error, slow
 from tests.helpers.places import ROOT
 from tests.helpers.toy import TEXTS, index_of, publish_toy, toy_draft
 
-COMMANDS = ["search", "ask", "chat", "shell", "trace", "review", "models", "doctor"]
+COMMANDS = ["search", "ask", "chat", "shell", "mcp", "trace", "review", "models", "doctor"]
 # fmt: off
 HEAVY = [
     "numpy", "litellm", "torch", "faiss", "sklearn", "umap", "sentence_transformers", "bm25s", "numba", "scipy",
