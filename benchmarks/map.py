@@ -35,7 +35,7 @@ from benchmarks._simulated import (
     folded,
 )
 from rlm.gateway.tokens import count_tokens, truncate
-from rlm.mapping.mapping import map_rows, plan
+from rlm.mapping.mapping import map_rows, plan, prepare
 from rlm.mapping.packing import full_packs
 from rlm.mapping.planning import rows_of, sized, sizes, tokens_of
 from rlm.mapping.types import Field, Forgetful, Mapped, Reader, Task
@@ -199,7 +199,7 @@ def task_of(labels: Sequence[str]) -> Task:
 
 def run_map(task: Task, texts: Sequence[str], child: Child) -> Mapped:
     """A map without a store."""
-    return asyncio.run(map_rows(task, texts, child, Forgetful(), lambda _: None))
+    return asyncio.run(map_rows(prepare(task, texts), child, Forgetful(), lambda _: None))
 
 
 Way = Callable[[Trial, Question], Read]
@@ -526,7 +526,7 @@ def _figures(options: Options) -> Iterator[Item]:
 def sent_over_text(texts: Sequence[str], pack_tokens: int) -> float:
     """Tokens of the prompts over those of the texts, in packs of that size."""
     task = replace(task_of(SMS_LABELS), pack_tokens=pack_tokens)
-    first = asyncio.run(plan(task, texts, Forgetful())).stages[0]
+    first = asyncio.run(plan(prepare(task, texts))).stages[0]
     return first.prompt_tokens / first.text_tokens
 
 

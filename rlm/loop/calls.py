@@ -310,7 +310,8 @@ class Calls:
         named = self.run.models.root if strong is True else strong
         other = None if named in (None, False) else self._model(named)
         try:
-            task = task_of(self.run, words, fields, self._model(model), other, sure, pack_tokens)
+            models, limits = self.run.models, self.run.limits
+            task = task_of(models, limits, words, fields, self._model(model), other, sure, pack_tokens)
             return given, (await map_in(self, verb, task, given)).mapped
         except MappingError as e:
             raise Refused(str(e)) from e

@@ -17,6 +17,7 @@ from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.models import addresses, price, window
 from rlm.gateway.offline import PREFIX
 from rlm.gateway.types import Reply, Usage
+from rlm.limits import Limits, Models
 from rlm.loop.checks import Refused
 from rlm.loop.recording import PROGRESS
 from rlm.loop.run import Run
@@ -26,7 +27,6 @@ from rlm.mapping.certainty import agreement_json, count_values
 from rlm.mapping.fields import as_spec, parse_fields
 from rlm.mapping.types import (
     Answer,
-    Forgetful,
     Mapped,
     Plan,
     Progress,
@@ -200,7 +200,8 @@ def _few(rows: T) -> T:
 
 
 def task_of(
-    run: Run,
+    models: Models,
+    limits: Limits,
     question: str,
     fields: Mapping[str, Json],
     model: str,
@@ -209,8 +210,8 @@ def task_of(
     pack_tokens: int | None = None,
     calibrate: bool | None = None,
 ) -> Task:
-    """The task of a map in a run. Raises MappingError for what cannot be asked."""
-    reader, other = (None if one is None else Reader(one, _identity(run, one)) for one in (model, strong))
+    """The task of a map in a run on such models, under such limits. Raises MappingError for what cannot be asked."""
+    reader, other = (None if one is None else Reader(one, _identity(models, one)) for one in (model, strong))
     assert reader is not None
     return Task(
         question,
@@ -219,16 +220,16 @@ def task_of(
         other,
         sure,
         pack_tokens,
-        run.limits.reply_tokens,
+        limits.reply_tokens,
         window(model),
         calibrate=calibrate,
     )
 
 
-def _identity(run: Run, model: str) -> str:
+def _identity(models: Models, model: str) -> str:
     """What bears on the answers of a model beside its name: where it is called, and with which options."""
     where = {} if model.startswith(PREFIX) else addresses()
-    return json.dumps([where, dict(run.models.sub_call_options(model))], sort_keys=True)
+    return json.dumps([where, dict(models.sub_call_options(model))], sort_keys=True)
 
 
 #: Is called with a reply as it comes: (the place of its prompt, the conversation that asked it, the reply).
@@ -320,8 +321,8 @@ class Ran:
 async def map_in(calls: Caller, verb: str, task: Task, rows: Rows) -> Ran:
     """Map a task over rows, recorded in the conversation that calls it."""
     run, name = calls.run, calls.conversation
-    texts = TextsOf(rows)
-    digests = [text_digest(text) for text in texts]
+    prepared = mapping.prepare(task, TextsOf(rows))
+    digests = [text_digest(text) for text in prepared.texts]
     called = MapCalled(
         cell=calls.cell(),
         verb=verb,
@@ -330,14 +331,14 @@ async def map_in(calls: Caller, verb: str, task: Task, rows: Rows) -> Ran:
         rows=len(rows),
         rows_sha256=_digest(rows, digests),
         model=task.reader.model,
-        plan=planned(await mapping.plan(task, texts, Forgetful())),
+        plan=planned(await mapping.plan(prepared)),
         strong=None if task.strong is None else task.strong.model,
         sure=task.sure or None,
     )
     run.journal.record(name, called)
     began = time.monotonic()
     calling = Calling(calls, verb)
-    mapped = await mapping.map_rows(task, texts, calling.ask, Stored(run, name), calling.tell)
+    mapped = await mapping.map_rows(prepared, calling.ask, Stored(run, name), calling.tell)
     for first in range(0, len(rows), TOLD_ROWS):
         listed = range(first, min(first + TOLD_ROWS, len(rows)))
         told = [_told(rows.id(row), digests[row], row, mapped) for row in listed]

@@ -15,16 +15,14 @@ from rlm.mapping.certainty import agreement, differ, sample
 from rlm.mapping.packing import Size, full_packs, halves, pack
 from rlm.mapping.planning import (
     Keys,
-    Rows,
+    Prepared,
     Sizes,
     key,
     plan,
+    prepare,
     recalled,
-    rows_of,
     share_read_twice,
-    sized,
     sizes,
-    tokens_of,
 )
 from rlm.mapping.types import (
     Agreement,
@@ -38,13 +36,12 @@ from rlm.mapping.types import (
     Prompt,
     Reader,
     Reading,
-    Task,
     Turn,
     Wanted,
 )
 from rlm.mapping.wording import LEFT_OUT, messages, read_reply
 
-__all__ = ["key", "map_rows", "plan"]
+__all__ = ["key", "map_rows", "plan", "prepare"]
 
 #: A row is asked so many times at most, in packs of these shares of a full one: a row that spoils its pack (a provider
 #: may refuse it, a model stumble over it) stands alone in the end, and spoils nothing but itself.
@@ -58,10 +55,8 @@ NONE_VALID = (
 TOO_LARGE = "the row has {tokens}, and the model's window has room for {room}; split it"
 
 
-async def map_rows(
-    task: Task, texts: Sequence[str], ask: Ask, memo: Memo, tell: Callable[[Progress], None]
-) -> Mapped:
-    """An answer or an error for each text, in order.
+async def map_rows(prepared: Prepared, ask: Ask, memo: Memo, tell: Callable[[Progress], None]) -> Mapped:
+    """An answer or an error for each text that was prepared, in order.
 
     Every text is read once, and a second time where `sure` draws it; it is asked again only where no answer can be
     read, at most 8 times, beside those in which a reply was cut before it. `ask` is given one wave after another, and
@@ -70,17 +65,16 @@ async def map_rows(
 
     Raises MappingError, before anything is asked, where not one row can be asked about.
     """
-    rows = rows_of(task, texts)
-    task = sized(task, rows)
-    board = _Board(rows.times, tell, Progress(len(texts)))
-    cheap = _Reads(task, task.reader, "first", rows, ask, memo, board)
-    strong = task.strong and _Reads(task, task.strong, "strong", rows, ask, memo, board)
+    rows, task = prepared, prepared.task
+    board = _Board(rows.times, tell, Progress(len(rows.texts)))
+    cheap = _Reads(rows, task.reader, "first", ask, memo, board)
+    strong = task.strong and _Reads(rows, task.strong, "strong", ask, memo, board)
     drawn = sample(rows.keys, share_read_twice(task))
     found = await cheap.answers(list(rows.keys), later=len(drawn))
     board.count_failed(found)
     again, first = dict[int, Answer](), dict[int, Answer]()
     if not board.stopped:
-        second = _Reads(task, task.reader, "second", rows, ask, memo, board, cheap.full)
+        second = _Reads(rows, task.reader, "second", ask, memo, board, cheap.full)
         again = await second.answers([row for row in drawn if not found[row].error])
         board.agreed(agreement(task.fields, found, again))
     if strong and not board.stopped:
@@ -197,19 +191,18 @@ class _Reads:
 
     def __init__(
         self,
-        task: Task,
+        rows: Prepared,
         reader: Reader,
         turn: Turn,
-        rows: Rows,
         ask: Ask,
         memo: Memo,
         board: _Board,
         full: Size | None = None,
     ) -> None:
-        self.task, self.reader, self.turn, self.rows = task, reader, turn, rows
+        self.task, self.reader, self.turn, self.rows = rows.task, reader, turn, rows
         self.ask, self.memo, self.board = ask, memo, board
-        self.keys = Keys(task, reader)
-        self.sizes: Sizes = sizes(task, reader)
+        self.keys = Keys(self.task, reader)
+        self.sizes: Sizes = sizes(self.task, reader)
         self.full = full or self.sizes.full
         self.tokens: Mapping[int, int] = {}
         self.roomy = False  # a reply was cut, so all are given the most that they may have
@@ -221,7 +214,7 @@ class _Reads:
         """The answer of each row, stored or asked. `later`: rows that are to be read a second time after this."""
         found = await self._recalled(rows)
         left = [row for row in rows if row not in found]
-        self.tokens = tokens_of(left, self.rows.texts, self.reader.model)
+        self.tokens = self.rows.tokens(left, self.reader.model)
         self.later = later, math.ceil(later * sum(self.tokens.values()) / max(1, len(left)))
         found |= self._too_large(left)
         left = [row for row in left if row not in found]

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from rlm.mapping.fields import line_tokens, parse_fields
-from rlm.mapping.mapping import PARTS, key, map_rows, plan
+from rlm.mapping.mapping import PARTS, key, map_rows, plan, prepare
 from rlm.mapping.planning import ROOM
 from rlm.mapping.types import (
     Answer,
@@ -39,7 +39,7 @@ SMALL = replace(TASK, pack_tokens=100)
 
 
 def run_plan(task: Task, texts: Sequence[str], memo: Memo) -> Plan:
-    return asyncio.run(plan(task, texts, memo))
+    return asyncio.run(plan(prepare(task, texts), memo))
 
 
 def rule(text: str) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def mapped(
     ask: Ask, texts: Sequence[str] = TEXTS, task: Task = SMALL, memo: Memo | None = None
 ) -> tuple[Mapped, list[Progress]]:
     told: list[Progress] = []
-    return asyncio.run(map_rows(task, texts, ask, memo or Forgetful(), told.append)), told
+    return asyncio.run(map_rows(prepare(task, texts), ask, memo or Forgetful(), told.append)), told
 
 
 def values(answers: Sequence[Answer]) -> list[dict[str, Any]]:
