@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 from rlm.gateway.blocks import unquote
 from rlm.gateway.tokens import count_tokens, truncate
 from rlm.gateway.types import Message
-from rlm.mapping.types import Prompt, Reading
+from rlm.mapping.types import Prompt, Reading, Take
 
 #: The share of rows misread, by the tokens of the prompt.
 CURVE = ((250, 0.005), (1_000, 0.01), (4_000, 0.03), (16_000, 0.08), (64_000, 0.25), (256_000, 0.5))
@@ -157,9 +157,10 @@ class Child:
 
     # -- as a map asks it ------------------------------------------------------------------------------------
 
-    async def __call__(self, prompts: Sequence[Prompt], /) -> list[Reading]:
-        """A reading of each pack of a map."""
-        return [self._reading(prompt) for prompt in prompts]
+    async def __call__(self, prompts: Sequence[Prompt], take: Take, /) -> None:
+        """Hand over a reading of each pack of a map."""
+        for place, prompt in enumerate(prompts):
+            await take(place, self._reading(prompt))
 
     def _reading(self, prompt: Prompt) -> Reading:
         again = str(self.spent.calls).encode()  # a fault is of one call, not of its prompt

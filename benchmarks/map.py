@@ -35,9 +35,9 @@ from benchmarks._simulated import (
     folded,
 )
 from rlm.gateway.tokens import count_tokens, truncate
-from rlm.mapping.mapping import map_rows, plan
+from rlm.mapping.mapping import map_rows, plan, prepare
 from rlm.mapping.packing import full_packs
-from rlm.mapping.planning import rows_of, sized, sizes, tokens_of
+from rlm.mapping.planning import sizes
 from rlm.mapping.types import Field, Forgetful, Mapped, Reader, Task
 
 #: Corpora of each length: the more of them the shorter they are, as each has about 30 questions.
@@ -199,7 +199,7 @@ def task_of(labels: Sequence[str]) -> Task:
 
 def run_map(task: Task, texts: Sequence[str], child: Child) -> Mapped:
     """A map without a store."""
-    return asyncio.run(map_rows(task, texts, child, Forgetful(), lambda _: None))
+    return asyncio.run(map_rows(prepare(task, texts), child, Forgetful(), lambda _: None))
 
 
 Way = Callable[[Trial, Question], Read]
@@ -466,17 +466,17 @@ def plumbing(truth: Mapping[str, str], faults: Faults) -> Plumbing:
     task = task_of(labels)
     child = Child({folded(text): label for text, label in truth.items()}, labels, curve=False, faults=faults)
     found = run_map(task, texts, child)
-    fitted = sized(task, rows_of(task, texts))
+    prepared = prepare(task, texts)
     right = [
         answer.values.get("label") == truth[text] for text, answer in zip(texts, found.answers, strict=True)
     ]
-    tokens = sum(tokens_of(range(len(texts)), texts, CHEAP).values())
+    tokens = sum(prepared.tokens(range(len(texts)), CHEAP).values())
     own = sum(count_tokens(CHEAP, text) for text in texts)
     return Plumbing(
         len(texts),
         right.count(False),
         child.spent.calls,
-        full_packs(len(texts), tokens, sizes(fitted, task.reader).full),
+        full_packs(len(texts), tokens, sizes(prepared.task, task.reader).full),
         child.spent.prompt_tokens / own,
         found.progress.asked_again,
     )
@@ -526,7 +526,7 @@ def _figures(options: Options) -> Iterator[Item]:
 def sent_over_text(texts: Sequence[str], pack_tokens: int) -> float:
     """Tokens of the prompts over those of the texts, in packs of that size."""
     task = replace(task_of(SMS_LABELS), pack_tokens=pack_tokens)
-    first = asyncio.run(plan(task, texts, Forgetful())).stages[0]
+    first = asyncio.run(plan(prepare(task, texts))).stages[0]
     return first.prompt_tokens / first.text_tokens
 
 

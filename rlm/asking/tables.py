@@ -42,7 +42,7 @@ from rlm.loop.cells import record_visit
 from rlm.loop.mapped import Rows, Selected, Stored, TextsOf, figures, map_in, task_of
 from rlm.loop.recording import Unrecorded, Watch, unwatched
 from rlm.loop.run import Run
-from rlm.loop.verbs import Verbs
+from rlm.loop.verbs import Verbs, Visit
 from rlm.mapping import mapping
 from rlm.mapping.certainty import count_values
 from rlm.mapping.fields import parse_fields
@@ -317,12 +317,14 @@ async def map_opened(
     `purse`: what its calls are paid from, besides its own caps.
     """
     async with gateway_for(options.limits, purse) as gateway:
-        _prepared(_unrecorded(index, options, gateway), asked)  # what cannot be asked leaves no run behind
+        view = View(index, scope=options.scope)
+        _check(asked, check_model)
+        # What cannot be asked leaves no run behind.
+        ready = await asyncio.to_thread(made_ready, view, options.models, options.limits, asked)
         folder = folder or new_folder(Path(options.runs), asked.question)
         with Trace.open(folder) as trace:
-            view = View(index, scope=options.scope)
             run = new_run(view, options, gateway, trace, asyncio.get_running_loop())
-            tabled = await concluded_table(run, asked, options)
+            tabled = await concluded_table(run, asked, ready, options)
             if tabled.conclusion.stop == "failed":
                 raise RlmError(f"{tabled.conclusion.error} (trace: {folder})")
             return _table(run, tabled, folder, trace.head)
@@ -338,8 +340,10 @@ def plan_opened(index: Index, asked: Asked, options: Options) -> Plan:
 
     async def planned() -> Plan:
         async with gateway_for(options.limits) as gateway:
-            calls, rows, task = _prepared(_unrecorded(index, options, gateway), asked, provider_of)
-            return await mapping.plan(task, TextsOf(rows), Stored(calls.run, "0"))
+            run = _unrecorded(index, options, gateway)
+            _check(asked, provider_of)
+            ready = made_ready(run.view, run.models, run.limits, asked)
+            return await mapping.plan(mapping.prepare(ready.task, TextsOf(ready.rows)), Stored(run, "0"))
 
     return run_blocking(planned())
 
@@ -353,17 +357,42 @@ def _unrecorded(index: Index, options: Options, gateway: Gateway) -> Run:
     return new_run(view, replace(options, watch=heard), gateway, Unrecorded(), asyncio.get_running_loop())
 
 
-def _prepared(
-    run: Run, asked: Asked, check: Callable[[str], object] = check_model
-) -> tuple[Calls, Selected, Task]:
-    """What a map is made of, once every model can be asked. Raises RlmError where nothing can be asked."""
+def _check(asked: Asked, check: Callable[[str], object]) -> None:
+    """Raise RlmError where the strong model, as `check` finds, cannot be asked."""
     if asked.strong is not None:
         check(asked.strong)
-    calls = _calls(run)
-    rows, task = rows_asked(calls.verbs, asked), _task(run, asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What a map is made of. `visits`: how its rows were found, which the trace tells once it is open."""
+
+    rows: Selected
+    task: Task
+    visits: Sequence[Visit]
+
+
+def made_ready(view: View, models: Models, limits: Limits, asked: Asked) -> Ready:
+    """The rows, by a visit of `context.rows`, and what they are asked. Raises RlmError where nothing can be asked."""
+    visits, under = list[Visit](), {} if asked.under is None else {"under": asked.under}
+    verbs = Verbs(view.index, visits.append, scope=view.scope)
+    rows = Selected(verbs.selected(verbs.serve("rows", [asked.split], under)))
+    if not len(rows):
+        raise RlmError(f"there is no row by {asked.split}; take another split, or more documents than these")
+    task = task_of(
+        models,
+        limits,
+        asked.question,
+        asked.fields,
+        models.child,
+        asked.strong,
+        asked.sure,
+        asked.pack_tokens,
+        asked.calibrate,
+    )
     for reader in filter(None, (task.reader, task.strong)):
         sizes(task, reader)
-    return calls, rows, task
+    return Ready(rows, task, visits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -393,13 +422,17 @@ def goes_on(*, kept: bool) -> str:
 
 
 async def concluded_table(
-    run: Run, asked: Asked, options: Options = Options(), parent: Mapping[str, Json] | None = None
+    run: Run,
+    asked: Asked,
+    ready: Ready,
+    options: Options = Options(),
+    parent: Mapping[str, Json] | None = None,
 ) -> Tabled:
     """Map between the first and the last event of the trace, which are recorded whatever happens."""
     record_opening(run, asked.question, Choice(ROUTE, WHY), options, parent, asked.as_json())
     tabled = Tabled(Conclusion("", (), "cancelled", "the run was cancelled"))
     try:
-        tabled = await _tabled(run, asked)
+        tabled = await _tabled(run, ready)
     except Exception as e:
         tabled = Tabled(Conclusion("", (), "failed", f"{type(e).__name__}: {e}"))
         raise
@@ -408,19 +441,19 @@ async def concluded_table(
     return tabled
 
 
-async def _tabled(run: Run, asked: Asked) -> Tabled:
-    calls = _calls(run)
-    rows = await asyncio.to_thread(rows_asked, calls.verbs, asked)
+async def _tabled(run: Run, ready: Ready) -> Tabled:
+    for visit in ready.visits:
+        record_visit(run, "0", lambda: 0, visit)
     try:
         async with run.budget.within():
-            ran = await map_in(calls, "llm_map", _task(run, asked), rows)
+            ran = await map_in(_calls(run), "llm_map", ready.task, ready.rows)
     except TimeoutError:
         return Tabled(run.conclude("0", "", (), "timeout"))
     except GatewayError as e:
         return Tabled(run.conclude("0", "", (), "failed", str(e)))
     return Tabled(
         run.conclude("0", map_in_words(figures(ran.mapped)), (), ran.stop, ran.mapped.stopped),
-        rows,
+        ready.rows,
         ran.mapped,
     )
 
@@ -433,19 +466,3 @@ def _calls(run: Run) -> Calls:
 
 async def _no_child(*_: Any) -> Conclusion:
     raise AssertionError("a map has no child runs")
-
-
-def rows_asked(verbs: Verbs, asked: Asked) -> Selected:
-    """The rows that are asked, by a visit of `context.rows`. Raises RlmError where there are none."""
-    given = verbs.serve("rows", [asked.split], {} if asked.under is None else {"under": asked.under})
-    rows = Selected(verbs.selected(given))
-    if not len(rows):
-        raise RlmError(f"there is no row by {asked.split}; take another split, or more documents than these")
-    return rows
-
-
-def _task(run: Run, asked: Asked) -> Task:
-    model, strong = run.models.child, asked.strong
-    return task_of(
-        run, asked.question, asked.fields, model, strong, asked.sure, asked.pack_tokens, asked.calibrate
-    )

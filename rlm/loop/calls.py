@@ -22,7 +22,7 @@ from rlm.gateway.ledger import Reservation
 from rlm.gateway.types import Message, Reply, Request, Usage
 from rlm.loop import checks
 from rlm.loop.checks import Refused
-from rlm.loop.mapped import HOLDS, Heard, Rows, filtered, map_in, result, rows_given, task_of
+from rlm.loop.mapped import HOLDS, Came, Rows, filtered, map_in, result, rows_given, task_of
 from rlm.loop.marking import marked, pieces
 from rlm.loop.reduced import gather, reduce_in, reduction_of
 from rlm.loop.run import Keep, Run
@@ -251,17 +251,16 @@ class Calls:
         return [one if isinstance(one, str | GatewayError) else one.text for _, one in replies]
 
     async def ask_packs(
-        self, verb: str, prompts: Sequence[Prompt], heard: Heard | None = None
+        self, verb: str, prompts: Sequence[Prompt], came: Came
     ) -> list[tuple[str, Reply | GatewayError]]:
-        """The reply to each prompt of a map or a reduction, with the conversation that asked it; `heard` is called with
-        each as it comes. Raises OverBudget, and asks for none, where they do not all fit."""
+        """The reply to each prompt of a map or a reduction, with the conversation that asked it; `came` is called with
+        each before it is recorded. Raises OverBudget, and asks for none, where they do not all fit."""
         options = {one.model: self.run.models.sub_call_options(one.model) for one in prompts}
         requests = [
             Request(one.model, one.messages, one.max_tokens, options=options[one.model]) for one in prompts
         ]
         texts = [one.messages[-1]["content"] for one in prompts]
-        keeping = [None if heard is None else partial(heard, one) for one in prompts]
-        replies = await self._ask_each(verb, texts, requests, keeping=keeping)
+        replies = await self._ask_each(verb, texts, requests, came=came)
         return [(child, one) for child, one in replies if not isinstance(one, str)]
 
     async def _ask_each(
@@ -270,11 +269,11 @@ class Calls:
         texts: list[str],
         requests: Sequence[Request],
         stored: Sequence[str | None] | None = None,
-        keeping: Sequence[Keep | None] | None = None,
+        came: Came | None = None,
     ) -> list[tuple[str, Reply | str | GatewayError]]:
         """Make all calls side by side, each in a conversation of its own, or none where they do not fit the budget.
 
-        `stored`: the replies that the store has, which are not asked for; None where it is not used. `keeping`: called
+        `stored`: the replies that the store has, which are not asked for; None where it is not used. `came`: called
         with each reply before that is recorded.
         """
         known = [None] * len(requests) if stored is None else stored
@@ -285,7 +284,7 @@ class Calls:
             held, asking = iter(reservations), list[Awaitable[Reply | GatewayError]]()
             for at, (child, request, text) in enumerate(zip(ids, requests, known, strict=True)):
                 if text is None:
-                    keep = None if keeping is None else keeping[at]
+                    keep = None if came is None else partial(came, at, child)
                     asking.append(self._ask(child, request, next(held), keep, is_kept=stored is not None))
                 else:
                     self.run.record_recalled(child, request, text)
@@ -311,7 +310,8 @@ class Calls:
         named = self.run.models.root if strong is True else strong
         other = None if named in (None, False) else self._model(named)
         try:
-            task = task_of(self.run, words, fields, self._model(model), other, sure, pack_tokens)
+            models, limits = self.run.models, self.run.limits
+            task = task_of(models, limits, words, fields, self._model(model), other, sure, pack_tokens)
             return given, (await map_in(self, verb, task, given)).mapped
         except MappingError as e:
             raise Refused(str(e)) from e

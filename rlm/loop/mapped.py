@@ -17,6 +17,7 @@ from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.models import addresses, price, window
 from rlm.gateway.offline import PREFIX
 from rlm.gateway.types import Reply, Usage
+from rlm.limits import Limits, Models
 from rlm.loop.checks import Refused
 from rlm.loop.recording import PROGRESS
 from rlm.loop.run import Run
@@ -26,19 +27,19 @@ from rlm.mapping.certainty import agreement_json, count_values
 from rlm.mapping.fields import as_spec, parse_fields
 from rlm.mapping.types import (
     Answer,
-    Forgetful,
     Mapped,
     Plan,
     Progress,
     Prompt,
     Reader,
     Reading,
+    Take,
     Task,
     Value,
     Values,
     Wanted,
 )
-from rlm.mapping.wording import read_reply, row_record, text_digest
+from rlm.mapping.wording import row_record, text_digest
 from rlm.prompts import refusals
 
 #: Rows in one event of answers.
@@ -62,9 +63,9 @@ class Caller(Protocol):
         """The number of the current cell."""
 
     async def ask_packs(
-        self, verb: str, prompts: Sequence[Prompt], heard: "Heard | None" = None, /
+        self, verb: str, prompts: Sequence[Prompt], came: "Came", /
     ) -> list[tuple[str, Reply | GatewayError]]:
-        """The reply to each prompt, with the conversation that asked it; `heard` is called with each as it comes."""
+        """The reply to each prompt, with the conversation that asked it; `came` is called with each as it comes."""
 
     async def afford(self, worsts: Sequence[Usage], /) -> None:
         """Raise OverBudget where not all of so many calls fit."""
@@ -199,7 +200,8 @@ def _few(rows: T) -> T:
 
 
 def task_of(
-    run: Run,
+    models: Models,
+    limits: Limits,
     question: str,
     fields: Mapping[str, Json],
     model: str,
@@ -208,8 +210,8 @@ def task_of(
     pack_tokens: int | None = None,
     calibrate: bool | None = None,
 ) -> Task:
-    """The task of a map in a run. Raises MappingError for what cannot be asked."""
-    reader, other = (None if one is None else Reader(one, _identity(run, one)) for one in (model, strong))
+    """The task of a map in a run on such models, under such limits. Raises MappingError for what cannot be asked."""
+    reader, other = (None if one is None else Reader(one, _identity(models, one)) for one in (model, strong))
     assert reader is not None
     return Task(
         question,
@@ -218,47 +220,56 @@ def task_of(
         other,
         sure,
         pack_tokens,
-        run.limits.reply_tokens,
+        limits.reply_tokens,
         window(model),
         calibrate=calibrate,
     )
 
 
-def _identity(run: Run, model: str) -> str:
+def _identity(models: Models, model: str) -> str:
     """What bears on the answers of a model beside its name: where it is called, and with which options."""
     where = {} if model.startswith(PREFIX) else addresses()
-    return json.dumps([where, dict(run.models.sub_call_options(model))], sort_keys=True)
+    return json.dumps([where, dict(models.sub_call_options(model))], sort_keys=True)
 
 
-#: Is called with a prompt of a map and the reply to it, as that comes.
-Heard = Callable[[Prompt, Reply], Awaitable[None]]
+#: Is called with a reply as it comes: (the place of its prompt, the conversation that asked it, the reply).
+Came = Callable[[int, str, Reply], Awaitable[None]]
 
 
 @dataclass(slots=True)
 class Calling:
-    """The prompts of one map or reduction, as calls of a conversation. `heard`: is called with each reply as it comes;
-    `ids`: of the conversations that made them; `is_over`: a cap was met."""
+    """The prompts of one map or reduction, as calls of a conversation. `ids`: of the conversations that made them;
+    `is_over`: a cap was met."""
 
     of: Caller
     verb: str
-    heard: Heard | None = None
     ids: list[str] = field(default_factory=list)
     is_over: bool = False
 
-    async def ask(self, prompts: Sequence[Prompt]) -> list[Reading]:
-        """A reading of each prompt. Where a wave is more than is left pays for, as much of it as that pays for."""
+    async def ask(self, prompts: Sequence[Prompt], take: Take) -> None:
+        """Hand over a reading of each prompt, a reply as it comes. Where a wave is more than is left pays for, as much
+        of it is asked as that pays for."""
+
+        async def came(place: int, call: str, reply: Reply) -> None:
+            await take(place, Reading(reply.text, reply.finish_reason == "length", call=call))
+
         try:
-            replies = await self.of.ask_packs(self.verb, prompts, self.heard)
+            replies = await self.of.ask_packs(self.verb, prompts, came)
         except OverBudget as e:
             if len(prompts) == 1:
                 self.is_over = True
-                return [Reading(error=str(e), stopped=True)]
+                await take(0, Reading(error=str(e), stopped=True))
+                return
             half = len(prompts) // 2
-            first = await self.ask(prompts[:half])
-            return first + await self.ask(prompts[half:])
+            await self.ask(prompts[:half], take)
+            await self.ask(prompts[half:], lambda place, reading: take(half + place, reading))
+            return
         self.ids += [call for call, _ in replies]
-        self.is_over |= any(isinstance(reply, OverBudget) for _, reply in replies)
-        return [_reading(call, reply) for call, reply in replies]
+        for place, (call, reply) in enumerate(replies):
+            if isinstance(reply, GatewayError):
+                is_over = isinstance(reply, OverBudget)
+                self.is_over |= is_over
+                await take(place, Reading(error=str(reply), stopped=is_over, call=call))
 
     def tell(self, progress: Progress) -> None:
         """Tell whoever watches the run how far its map is, what it cost so far, and what is to come."""
@@ -269,14 +280,6 @@ class Calling:
 
 def _usd_to_come(progress: Progress) -> float | None:
     return price(progress.model, progress.prompt_tokens_to_come, progress.reply_tokens_to_come)
-
-
-def _reading(call: str, reply: Reply | Exception) -> Reading:
-    if isinstance(reply, OverBudget):
-        return Reading(error=str(reply), stopped=True, call=call)
-    if isinstance(reply, Exception):
-        return Reading(error=str(reply), call=call)
-    return Reading(reply.text, reply.finish_reason == "length", call=call)
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,8 +321,8 @@ class Ran:
 async def map_in(calls: Caller, verb: str, task: Task, rows: Rows) -> Ran:
     """Map a task over rows, recorded in the conversation that calls it."""
     run, name = calls.run, calls.conversation
-    texts = TextsOf(rows)
-    digests = [text_digest(text) for text in texts]
+    prepared = mapping.prepare(task, TextsOf(rows))
+    digests = [text_digest(text) for text in prepared.texts]
     called = MapCalled(
         cell=calls.cell(),
         verb=verb,
@@ -328,22 +331,14 @@ async def map_in(calls: Caller, verb: str, task: Task, rows: Rows) -> Ran:
         rows=len(rows),
         rows_sha256=_digest(rows, digests),
         model=task.reader.model,
-        plan=planned(await mapping.plan(task, texts, Forgetful())),
+        plan=planned(await mapping.plan(prepared)),
         strong=None if task.strong is None else task.strong.model,
         sure=task.sure or None,
     )
     run.journal.record(name, called)
     began = time.monotonic()
-    store = Stored(run, name)
-
-    async def heard(prompt: Prompt, reply: Reply) -> None:
-        """A map that is killed in the middle of a wave has paid for what came by then."""
-        if prompt.keys:
-            said = read_reply(reply.text, task.fields, len(prompt.rows))
-            await store.keep({prompt.keys[n - 1]: one for n, one in said.items() if not isinstance(one, str)})
-
-    calling = Calling(calls, verb, heard)
-    mapped = await mapping.map_rows(task, texts, calling.ask, store, calling.tell)
+    calling = Calling(calls, verb)
+    mapped = await mapping.map_rows(prepared, calling.ask, Stored(run, name), calling.tell)
     for first in range(0, len(rows), TOLD_ROWS):
         listed = range(first, min(first + TOLD_ROWS, len(rows)))
         told = [_told(rows.id(row), digests[row], row, mapped) for row in listed]

@@ -1,8 +1,8 @@
 """A map over rows: waves of packs, until each row has an answer or an error.
 
-All packs of a wave are asked side by side, and their replies are read in the order of the packs: the order in which
-they arrive changes nothing, so a replay repeats. Rows without an answer are pooled, and asked again when all others
-were.
+All packs of a wave are asked side by side. What a reply answers is stored as it comes; all else is done in the order of
+the packs: the order in which replies arrive changes nothing, so a replay repeats. Rows without an answer are pooled,
+and asked again when all others were.
 """
 
 import math
@@ -15,16 +15,14 @@ from rlm.mapping.certainty import agreement, differ, sample
 from rlm.mapping.packing import Size, full_packs, halves, pack
 from rlm.mapping.planning import (
     Keys,
-    Rows,
+    Prepared,
     Sizes,
     key,
     plan,
+    prepare,
     recalled,
-    rows_of,
     share_read_twice,
-    sized,
     sizes,
-    tokens_of,
 )
 from rlm.mapping.types import (
     Agreement,
@@ -38,13 +36,12 @@ from rlm.mapping.types import (
     Prompt,
     Reader,
     Reading,
-    Task,
     Turn,
     Wanted,
 )
 from rlm.mapping.wording import LEFT_OUT, messages, read_reply
 
-__all__ = ["key", "map_rows", "plan"]
+__all__ = ["key", "map_rows", "plan", "prepare"]
 
 #: A row is asked so many times at most, in packs of these shares of a full one: a row that spoils its pack (a provider
 #: may refuse it, a model stumble over it) stands alone in the end, and spoils nothing but itself.
@@ -58,29 +55,26 @@ NONE_VALID = (
 TOO_LARGE = "the row has {tokens}, and the model's window has room for {room}; split it"
 
 
-async def map_rows(
-    task: Task, texts: Sequence[str], ask: Ask, memo: Memo, tell: Callable[[Progress], None]
-) -> Mapped:
-    """An answer or an error for each text, in order.
+async def map_rows(prepared: Prepared, ask: Ask, memo: Memo, tell: Callable[[Progress], None]) -> Mapped:
+    """An answer or an error for each text that was prepared, in order.
 
     Every text is read once, and a second time where `sure` draws it; it is asked again only where no answer can be
     read, at most 8 times, beside those in which a reply was cut before it. `ask` is given one wave after another, and
-    what a wave answered is kept in `memo` before the next; `tell` hears of each. Where a strong model should judge and
-    cannot, the first reading stays.
+    what a reply answered is kept in `memo` as it comes; `tell` hears of each wave. Where a strong model should judge
+    and cannot, the first reading stays.
 
     Raises MappingError, before anything is asked, where not one row can be asked about.
     """
-    rows = rows_of(task, texts)
-    task = sized(task, rows)
-    board = _Board(rows.times, tell, Progress(len(texts)))
-    cheap = _Reads(task, task.reader, "first", rows, ask, memo, board)
-    strong = task.strong and _Reads(task, task.strong, "strong", rows, ask, memo, board)
+    rows, task = prepared, prepared.task
+    board = _Board(rows.times, tell, Progress(len(rows.texts)))
+    cheap = _Reads(rows, task.reader, "first", ask, memo, board)
+    strong = task.strong and _Reads(rows, task.strong, "strong", ask, memo, board)
     drawn = sample(rows.keys, share_read_twice(task))
     found = await cheap.answers(list(rows.keys), later=len(drawn))
     board.count_failed(found)
     again, first = dict[int, Answer](), dict[int, Answer]()
     if not board.stopped:
-        second = _Reads(task, task.reader, "second", rows, ask, memo, board, cheap.full)
+        second = _Reads(rows, task.reader, "second", ask, memo, board, cheap.full)
         again = await second.answers([row for row in drawn if not found[row].error])
         board.agreed(agreement(task.fields, found, again))
     if strong and not board.stopped:
@@ -142,6 +136,28 @@ class _Board:
         self.tell(self.progress)
 
 
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What was read of one pack: the answers of its rows, and why others have none."""
+
+    pack: Pack
+    reading: Reading
+    found: dict[int, Answer]
+    why: dict[int, str]
+
+
+def _read(pack: Pack, reading: Reading, fields: Sequence[Field]) -> _Read:
+    said = {} if reading.error else read_reply(reading.text, fields, len(pack.rows))
+    found, why = dict[int, Answer](), dict[int, str]()
+    for number, row in enumerate(pack.rows, 1):
+        values = said.get(number, reading.error or LEFT_OUT)
+        if isinstance(values, str):
+            why[row] = values
+        else:
+            found[row] = Answer(values, call=reading.call, number=number)
+    return _Read(pack, reading, found, why)
+
+
 @dataclass(slots=True)
 class _Wave:
     """What came of the packs of a wave. Rows without an answer are asked again: `pooled` with others, or where the
@@ -155,23 +171,17 @@ class _Wave:
     began: str = ""
     stopped: str = ""
 
-    def read(self, pack: Pack, reading: Reading, fields: Sequence[Field]) -> None:
-        """Take in what was read of one pack."""
-        said = {} if reading.error else read_reply(reading.text, fields, len(pack.rows))
-        missed = []
-        for number, row in enumerate(pack.rows, 1):
-            values = said.get(number, reading.error or LEFT_OUT)
-            if isinstance(values, str):
-                self.why[row] = values
-                missed.append(row)
-            else:
-                self.found[row] = Answer(values, call=reading.call, number=number)
+    def add(self, read: _Read) -> None:
+        """Add what was read of one pack."""
+        reading, missed = read.reading, tuple(read.why)
+        self.found |= read.found
+        self.why |= read.why
         if not reading.cut:
             self.pooled += missed
-        elif len(missed) < len(pack.rows):
-            self.rest += halves(tuple(missed))
+        elif read.found:
+            self.rest += halves(missed)
         else:
-            self.halves += halves(tuple(missed))
+            self.halves += halves(missed)
         self.began = self.began or reading.error or f"the first reply began {brief(reading.text)}"
         self.stopped = self.stopped or reading.error * reading.stopped
 
@@ -181,19 +191,18 @@ class _Reads:
 
     def __init__(
         self,
-        task: Task,
+        rows: Prepared,
         reader: Reader,
         turn: Turn,
-        rows: Rows,
         ask: Ask,
         memo: Memo,
         board: _Board,
         full: Size | None = None,
     ) -> None:
-        self.task, self.reader, self.turn, self.rows = task, reader, turn, rows
+        self.task, self.reader, self.turn, self.rows = rows.task, reader, turn, rows
         self.ask, self.memo, self.board = ask, memo, board
-        self.keys = Keys(task, reader)
-        self.sizes: Sizes = sizes(task, reader)
+        self.keys = Keys(self.task, reader)
+        self.sizes: Sizes = sizes(self.task, reader)
         self.full = full or self.sizes.full
         self.tokens: Mapping[int, int] = {}
         self.roomy = False  # a reply was cut, so all are given the most that they may have
@@ -205,7 +214,7 @@ class _Reads:
         """The answer of each row, stored or asked. `later`: rows that are to be read a second time after this."""
         found = await self._recalled(rows)
         left = [row for row in rows if row not in found]
-        self.tokens = tokens_of(left, self.rows.texts, self.reader.model)
+        self.tokens = self.rows.tokens(left, self.reader.model)
         self.later = later, math.ceil(later * sum(self.tokens.values()) / max(1, len(left)))
         found |= self._too_large(left)
         left = [row for row in left if row not in found]
@@ -257,8 +266,6 @@ class _Reads:
                 self._again(queue[max(at, fresh) : at + len(packs)])
                 wave = await self._wave(packs, kept=kept)
                 at += len(packs)
-                if kept:
-                    await self._keep(wave.found)
                 found |= wave.found
                 why |= wave.why
                 pooled += wave.pooled
@@ -276,12 +283,19 @@ class _Reads:
         self.board.add(asked_again=self.board.rows(row for one in packs for row in one.rows))
 
     async def _wave(self, packs: Sequence[Pack], *, kept: bool) -> _Wave:
-        readings = await self.ask([self._prompt(one, kept=kept) for one in packs])
+        read = dict[int, _Read]()
+
+        async def take(place: int, reading: Reading) -> None:
+            one = read[place] = _read(packs[place], reading, self.task.fields)
+            if kept:
+                await self._keep(one.found)
+
+        await self.ask(list(map(self._prompt, packs)), take)
         self.board.add(calls=len(packs))
         wave = _Wave()
-        for one, reading in zip(packs, readings, strict=True):
-            wave.read(one, reading, self.task.fields)
-            self.roomy = self.roomy or reading.cut
+        for place in range(len(packs)):
+            wave.add(read[place])
+            self.roomy = self.roomy or read[place].reading.cut
         self.waves += 1
         self.barren = 0 if wave.found else self.barren + len(packs)
         self.fruitful = self.fruitful or bool(wave.found)
@@ -295,15 +309,14 @@ class _Reads:
             return ""
         return NONE_VALID.format(packs=count(self.barren, "prompt"), why=wave.began)
 
-    def _prompt(self, one: Pack, *, kept: bool) -> Prompt:
+    def _prompt(self, one: Pack) -> Prompt:
         texts = [self.rows.texts[row] for row in one.rows]
         most = self.task.reply_tokens
         room = most if self.roomy else self.sizes.reply(len(one.rows), most)
         if self.task.window is not None:
             used = self.sizes.head + sum(self.tokens[row] for row in one.rows)
             room = max(1, min(room, self.task.window - used))
-        keys = tuple(map(self._key, one.rows)) if kept else ()
-        return Prompt(messages(self.task, texts), room, self.reader.model, one.rows, keys)
+        return Prompt(messages(self.task, texts), room, self.reader.model, one.rows)
 
     async def _keep(self, found: Mapping[int, Answer]) -> None:
         await self.memo.keep({self._key(row): answer.values for row, answer in found.items()})

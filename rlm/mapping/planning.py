@@ -4,8 +4,8 @@ import hashlib
 import math
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from index_store.terminal import count
 from rlm.gateway.models import most_prompt_tokens
@@ -100,18 +100,28 @@ def key(task: Task, text: str, turn: Turn = "first") -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
-    """The texts of a map. `asked`: for each row the first with the same text; `keys`: of those first ones, by row, to
-    draw them by; `times`: how often the text of each stands."""
+class Prepared:
+    """A task over texts, for a plan and for the map that goes on with it. `task`: with the size of its packs. `asked`:
+    for each row the first with the same text; `keys`: of those first ones, by row, to draw them by; `times`: how often
+    the text of each stands."""
 
+    task: Task
     texts: Sequence[str]
     asked: Sequence[int]
     keys: Mapping[int, str]
     times: Mapping[int, int]
+    _tokens: dict[str, dict[int, int]] = field(default_factory=dict)
+
+    def tokens(self, rows: Iterable[int], model: str) -> dict[int, int]:
+        """Tokens that each row takes in its pack; each is counted once."""
+        known = self._tokens.setdefault(model, {})
+        listed = list(rows)
+        known |= {row: row_tokens(model, self.texts[row]) for row in listed if row not in known}
+        return {row: known[row] for row in listed}
 
 
-def rows_of(task: Task, texts: Sequence[str]) -> Rows:
-    """The rows of a map: those of equal texts are asked about once.
+def prepare(task: Task, texts: Sequence[str]) -> Prepared:
+    """A task over texts, of which equal ones are asked about once.
 
     Their keys leave the identity of the model out: by them rows are drawn, and a replay, which may run where the model
     has another address or none, must draw the same.
@@ -119,12 +129,10 @@ def rows_of(task: Task, texts: Sequence[str]) -> Rows:
     keys, firsts, same = Keys(task, Reader(task.reader.model)), dict[str, int](), array("q")
     for row in range(len(texts)):
         same.append(firsts.setdefault(keys.of(texts[row]), row))
-    return Rows(texts, same, {row: key for key, row in firsts.items()}, Counter(same))
-
-
-def tokens_of(rows: Sequence[int], texts: Sequence[str], model: str) -> dict[int, int]:
-    """Tokens that each row takes in its pack."""
-    return {row: row_tokens(model, texts[row]) for row in rows}
+    chars = sum(len(texts[row]) for row in firsts.values())
+    return Prepared(
+        _sized(task, chars), texts, same, {row: key for key, row in firsts.items()}, Counter(same)
+    )
 
 
 async def recalled(task: Task, wanted: Sequence[Wanted], memo: Memo) -> dict[int, Values]:
@@ -151,11 +159,10 @@ def share_read_twice(task: Task) -> float:
     return task.sure or float(task.strong is not None)
 
 
-def sized(task: Task, rows: Rows) -> Task:
-    """The task with the size of its packs, by the rows that are to be asked about, where it is not given."""
+def _sized(task: Task, chars: int) -> Task:
+    """The task with the size of its packs, by the characters that are to be asked about, where it is not given."""
     if task.pack_tokens is not None:
         return task
-    chars = sum(len(rows.texts[row]) for row in rows.keys)
     is_large = chars > LARGE * PACK_TOKENS * CHARS_A_TOKEN
     tokens = PACK_TOKENS if is_large or task.calibrate else SMALL_PACK_TOKENS
     if task.window is not None:
@@ -163,32 +170,33 @@ def sized(task: Task, rows: Rows) -> Task:
     return replace(task, pack_tokens=tokens, calibrate=is_large if task.calibrate is None else task.calibrate)
 
 
-async def plan(task: Task, texts: Sequence[str], memo: Memo) -> Plan:
-    """What a map will take if every call succeeds and nothing is calibrated.
+async def plan(prepared: Prepared, memo: Memo | None = None) -> Plan:
+    """What a map will take if every call succeeds and nothing is calibrated. `memo`: has answers; None: none is known.
 
     Raises MappingError where not one row can be asked about.
     """
-    rows = rows_of(task, texts)
-    task = sized(task, rows)
-    drawn = sample(rows.keys, share_read_twice(task))
-    first = await _stage(task, "first", task.reader, list(rows.keys), texts, memo)
+    task, rows = prepared.task, prepared.keys
+    drawn = sample(rows, share_read_twice(task))
+    first = await _stage(prepared, "first", task.reader, list(rows), memo)
     stages = [first] if first.rows else []
-    if drawn and (second := await _stage(task, "second", task.reader, drawn, texts, memo)).rows:
+    if drawn and (second := await _stage(prepared, "second", task.reader, drawn, memo)).rows:
         stages.append(second)
     if task.strong is not None and drawn:
         guess = drawn[: math.ceil(DIFFER * len(drawn))]
-        stages.append(await _stage(task, "strong", task.strong, guess, texts, memo))
-    return Plan(len(texts), len(rows.keys), len(rows.keys) - first.rows, tuple(stages))
+        stages.append(await _stage(prepared, "strong", task.strong, guess, memo))
+    return Plan(len(prepared.texts), len(rows), len(rows) - first.rows, tuple(stages))
 
 
 async def _stage(
-    task: Task, turn: Turn, reader: Reader, rows: Sequence[int], texts: Sequence[str], memo: Memo
+    prepared: Prepared, turn: Turn, reader: Reader, rows: Sequence[int], memo: Memo | None
 ) -> Stage:
+    task, texts = prepared.task, prepared.texts
     keys, size = Keys(task, reader), sizes(task, reader)
-    wanted = [Wanted(row, turn, keys.of(texts[row], turn)) for row in rows]
-    stored = await recalled(task, wanted, memo)
+    stored: Mapping[int, Values] = {}
+    if memo is not None:
+        stored = await recalled(task, [Wanted(row, turn, keys.of(texts[row], turn)) for row in rows], memo)
     left = [row for row in rows if row not in stored]
-    tokens = tokens_of(left, texts, reader.model)
+    tokens = prepared.tokens(left, reader.model)
     packs = pack(left, tokens, size.full)
     return Stage(
         turn,

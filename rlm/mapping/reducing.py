@@ -282,7 +282,14 @@ class _Climb:
         prompts = [
             Prompt(asked[place].messages, asked[place].max_tokens, self.task.model, ()) for place in places
         ]
-        for place, reading in zip(places, await self.ask(prompts), strict=True):
+        readings = dict[int, Reading]()
+
+        async def take(place: int, reading: Reading) -> None:
+            readings[place] = reading
+
+        await self.ask(prompts, take)
+        for number, place in enumerate(places):
+            reading = readings[number]
             self.stopped = reading.error if reading.stopped else self.stopped
             read = None if reading.error else asked[place].read(reading.text, reading.cut)
             if read is None or read.is_bad:

@@ -3,7 +3,7 @@
 A row is known by its place among the texts that are given to the map, from 0; its id and its span are the caller's.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, get_args
 
@@ -103,15 +103,12 @@ class Pack:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """A pack as it is asked. `max_tokens`: of the reply. `rows`: those in it, for whoever records the call. `keys`: of
-    their answers, for whoever keeps them before the whole wave is read; () where they may be replaced by better ones.
-    """
+    """A pack as it is asked. `max_tokens`: of the reply. `rows`: those in it."""
 
     messages: tuple[Message, ...]
     max_tokens: int
     model: str
     rows: tuple[int, ...]
-    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,11 +146,16 @@ class Wanted:
     key: str
 
 
-class Ask(Protocol):
-    """Asks all prompts of a wave side by side, and gives a reading of each, in their order. It raises for nothing that
-    a model or a cap does: that is a reading with an error."""
+#: Is given the reading of a prompt, with its place among those that were asked.
+Take: TypeAlias = Callable[[int, Reading], Awaitable[None]]
 
-    async def __call__(self, prompts: Sequence[Prompt], /) -> Sequence[Reading]: ...
+
+class Ask(Protocol):
+    """Asks all prompts of a wave side by side, and hands over a reading of each, once, as it comes: a reply before it
+    is recorded, so that its answers are stored wherever the record has it. It raises for nothing that a model or a cap
+    does: that is a reading with an error."""
+
+    async def __call__(self, prompts: Sequence[Prompt], take: Take, /) -> None: ...
 
 
 class Memo(Protocol):

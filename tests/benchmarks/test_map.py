@@ -29,7 +29,7 @@ from benchmarks.map import (
     read_lines,
     task_of,
 )
-from rlm.mapping.types import Prompt
+from rlm.mapping.types import Prompt, Reading
 from rlm.mapping.wording import messages
 
 SEEN = [
@@ -127,7 +127,13 @@ def test_the_model_sees_the_rows_of_a_pack_with_their_breaks() -> None:
 def test_a_reply_that_has_no_room_is_cut_and_every_call_is_charged() -> None:
     task, child = task_of(LABELS), Child(ROWS, LABELS, curve=False)
     prompt = Prompt(messages(task, list(ROWS)[:50]), 100, CHEAP, tuple(range(50)))
-    (reading,) = asyncio.run(child([prompt]))
+    taken = list[Reading]()
+
+    async def take(place: int, reading: Reading) -> None:
+        taken.append(reading)
+
+    asyncio.run(child([prompt], take))
+    (reading,) = taken
     assert reading.cut and 0 < reading.text.count("\n") < 50
     assert child.spent.calls == 1 and child.spent.prompt_tokens > 50 and child.spent.reply_tokens <= 101
     dollars = (child.spent.prompt_tokens * 0.25 + child.spent.reply_tokens * 2.0) / 1e6

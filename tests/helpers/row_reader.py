@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rlm.gateway.blocks import unquote
-from rlm.mapping.types import Prompt, Reading, Values, Wanted
+from rlm.mapping.types import Prompt, Reading, Take, Values, Wanted
 from tests.helpers.model_server import Step
 
 Rule = Callable[[str], Mapping[str, Any]]
@@ -63,8 +63,9 @@ class Child:
         self.rule, self.faults, self.chance = rule, faults or Faults(), random.Random(seed)
         self.prompts: list[Prompt] = []
 
-    async def __call__(self, prompts: Sequence[Prompt], /) -> list[Reading]:
-        return [self.read(prompt) for prompt in prompts]
+    async def __call__(self, prompts: Sequence[Prompt], take: Take, /) -> None:
+        for place, reading in enumerate([self.read(prompt) for prompt in prompts]):
+            await take(place, reading)
 
     def read(self, prompt: Prompt) -> Reading:
         """One reading."""

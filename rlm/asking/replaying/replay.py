@@ -22,7 +22,7 @@ from rlm.asking.replaying.held import LONG_S, SLACK_S, Hearing, HeldSession, Rec
 from rlm.asking.replaying.script import CANCELLED, Difference, Script
 from rlm.asking.routes import Choice
 from rlm.asking.runs import record_closing, record_opening, words_digest
-from rlm.asking.tables import Asked, concluded_table, in_order
+from rlm.asking.tables import Asked, concluded_table, in_order, made_ready
 from rlm.audit import TraceError, read
 from rlm.audit.events import RecordedEvent
 from rlm.audit.kinds import QuestionPut
@@ -216,7 +216,8 @@ async def _conducted(index: Index, script: Script) -> None:
     choice = Choice(opened["route"], opened.get("route_why", ""))
     if "map" in opened:
         asked = of_trace(Asked, in_order(opened["map"]))
-        tasks.append(asyncio.ensure_future(concluded_table(run, asked)))
+        ready = await asyncio.to_thread(made_ready, run.view, run.models, run.limits, asked)
+        tasks.append(asyncio.ensure_future(concluded_table(run, asked, ready)))
         await tasks[-1]
         return
     if not is_chat(script.events):

@@ -20,21 +20,24 @@ Value: TypeAlias = bool | int | float | str | None
 _ROW = re.compile(r"^(\d{1,9}): ")
 _FIELD = re.compile(r"^([^:\n]{1,60}): (.+)$", re.MULTILINE)
 _LABELS = "one of "
-#: Labels for what fits no other.
-_OTHER = frozenset(
+#: A label that begins so denies what the others say, alone or of something: "no", "none", "not paid".
+_DENIAL = re.compile(r"(?:no|not|non|none|neither|never|nothing|without)(?![^\W_])", re.IGNORECASE)
+_DENIED = re.compile(_DENIAL.pattern + r"[\W_]+[^\W_]", re.IGNORECASE)
+#: Words of a label that names nothing of its own.
+_NAMELESS = frozenset(
     [
         "other",
         "others",
-        "none",
-        "no",
-        "neither",
+        "else",
+        "all",
+        "any",
+        "anything",
+        "everything",
+        "rest",
+        "the",
         "unknown",
         "unclear",
         "misc",
-        "rest",
-        "else",
-        "ham",
-        "normal",
     ]
 )
 _ASKING_WORDS = """
@@ -111,18 +114,29 @@ def _rows(text: str) -> list[tuple[int, str]]:
 
 def _value(form: str, text: str, wanted: Wanted) -> Value:
     if form.startswith(_LABELS):
-        return _label(json.loads(f"[{form.removeprefix(_LABELS)}]"), text)
+        return _label(json.loads(f"[{form.removeprefix(_LABELS)}]"), text, wanted)
     return next((read(text, wanted) for begin, read in _READ.items() if form.startswith(begin)), None)
 
 
-def _label(labels: Sequence[str], text: str) -> str:
-    """The first label whose words stand in the row, else one for what fits no other, else the last."""
-    stems = set(words(text))
-    known = [label for label in labels if label.casefold() not in _OTHER]
-    named = (label for label in known if (own := set(words(label))) and own <= stems)
+def _label(labels: Sequence[str], text: str, wanted: Wanted) -> str:
+    """The first label whose words stand in the row, else the one for what fits no other."""
+    stems, rest = set(words(text)), _rest(labels, wanted)
+    # A denial first: where it stands, what it denies stands too; its words in any order are none.
+    denials = [label for label in labels if _DENIED.match(label)]
+    known = [*denials, *(label for label in labels if label != rest and label not in denials)]
     literal = (label for label in known if re.search(rf"\b{re.escape(label)}\b", text, re.IGNORECASE))
-    other = (label for label in labels if label.casefold() in _OTHER)
-    return next(literal, None) or next(named, None) or next(other, labels[-1])
+    named = (one for one in known if one not in denials and (own := set(words(one))) and own <= stems)
+    return next(literal, None) or next(named, None) or rest
+
+
+def _rest(labels: Sequence[str], wanted: Wanted) -> str:
+    """The label for what fits no other: one that denies, else one that names nothing, else the only one that the
+    question does not speak of, else the last."""
+    denying = [label for label in labels if _DENIAL.match(label)]
+    nameless = [label for label in labels if _NAMELESS.issuperset(re.findall(r"\w+", label.casefold()))]
+    spoken = wanted.stems.union(*map(words, wanted.literal))
+    unsaid = [label for label in labels if spoken.isdisjoint(words(label))]
+    return next(iter(denying or nameless or (unsaid if len(unsaid) == 1 else labels[-1:])))
 
 
 def _holds(text: str, wanted: Wanted) -> bool:

@@ -5,6 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from rlm.asking.tables import Table, map_rows
 from rlm.audit import read
 from rlm.gateway.models import give_price
 from rlm.limits import Limits, Models
+from rlm.loop import verbs
+from rlm.mapping import planning
 from tests.helpers.model_server import MODEL, ModelServer
 from tests.helpers.places import DATA
 from tests.helpers.row_reader import Faults, row_script
@@ -67,6 +70,26 @@ def test_every_row_is_answered_in_order_with_its_span(text: Path, server: ModelS
     assert [whole[start:end] for start, end in spans] == [line.strip("\n") for line in LINES]
     assert {value: one.count for value, one in table.counts("label").items()} == {"ham": 257, "spam": 43}
     assert (table.stop, table.failed, len(table)) == ("answer", 0, 300)
+
+
+def test_rows_are_split_and_counted_once_for_the_plan_and_for_the_map(
+    text: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Counter[str]()
+
+    def counted(module: ModuleType, name: str) -> None:
+        real = getattr(module, name)
+
+        def counting(*args: Any, **named: Any) -> Any:
+            made[name] += 1
+            return real(*args, **named)
+
+        monkeypatch.setattr(module, name, counting)
+
+    counted(verbs, "rows_of")
+    counted(planning, "row_tokens")
+    assert asked(text, sure=0.1).failed == 0
+    assert made == {"rows_of": 1, "row_tokens": len(LINES)}
 
 
 def test_a_table_is_a_sequence_of_its_rows(text: Path, server: ModelServer) -> None:

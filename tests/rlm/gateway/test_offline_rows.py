@@ -63,6 +63,32 @@ def test_a_label_is_the_one_that_stands_in_the_row_else_the_one_for_the_rest() -
 
 
 @pytest.mark.parametrize(
+    ("question", "labels", "rest"),
+    [
+        ("Which?", ["other", "late", "broken"], "other"),
+        ("Which?", ["None of these", "late", "broken"], "None of these"),
+        ("Which?", ["not paid", "paid"], "not paid"),
+        ("Which?", ["non-urgent", "urgent"], "non-urgent"),
+        ("Which?", ["no", "yes"], "no"),
+        ("Which?", ["northern", "southern"], "southern"),
+        ("Is it fraud?", ["sound", "fraud"], "sound"),
+        ("Is it fraud or theft?", ["fraud", "harmless", "theft"], "harmless"),
+        ("Which?", ["first", "second", "third"], "third"),
+    ],
+)
+def test_the_label_for_the_rest_denies_or_names_nothing_or_is_the_one_that_is_not_asked_for(
+    question: str, labels: list[str], rest: str
+) -> None:
+    assert said(question, {"label": labels}, "a row about the sea") == [{"label": rest}]
+
+
+def test_a_label_that_denies_is_not_taken_for_what_it_denies() -> None:
+    rows = "It is paid.", "It is not paid.", "It was sent, not yet paid.", "It is not sent."
+    found = said("Which?", {"label": ["not sent", "sent", "not paid", "paid"]}, *rows)
+    assert [one["label"] for one in found] == ["paid", "not paid", "sent", "not sent"]
+
+
+@pytest.mark.parametrize(
     ("row", "day", "month", "year"),
     [
         ("on 2024-02-29 it rained", "2024-02-29", "2024-02", "2024"),

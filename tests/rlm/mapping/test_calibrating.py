@@ -10,7 +10,7 @@ import pytest
 
 from rlm.mapping.calibrating import SHARES, is_enough, largest, sampled, shares, spaced, trial
 from rlm.mapping.fields import parse_fields
-from rlm.mapping.mapping import map_rows
+from rlm.mapping.mapping import map_rows, prepare
 from rlm.mapping.packing import Size
 from rlm.mapping.types import PACK_TOKENS, Forgetful, Mapped, Prompt, Reader, Reading, Task
 from tests.helpers.row_reader import Child, Kept, rows_in
@@ -77,7 +77,7 @@ class Tires(Child):
 
 
 def mapped(child: Child, task: Task, memo: Kept | None = None) -> tuple[Mapped, float]:
-    found = asyncio.run(map_rows(task, TEXTS, child, memo or Forgetful(), lambda progress: None))
+    found = asyncio.run(map_rows(prepare(task, TEXTS), child, memo or Forgetful(), lambda progress: None))
     right = sum(dict(one.values) == rule(text) for one, text in zip(found.answers, TEXTS, strict=True))
     return found, right / len(TEXTS)
 
@@ -105,16 +105,18 @@ def test_answers_of_packs_that_are_too_large_are_not_kept() -> None:
 def test_a_small_map_is_calibrated_only_where_it_is_told_to(texts: int, calibrate: bool | None) -> None:
     child = Child(rule)
     task = replace(TASK, calibrate=calibrate, pack_tokens=None)
-    found = asyncio.run(map_rows(task, TEXTS[:texts], child, Forgetful(), lambda progress: None))
+    found = asyncio.run(map_rows(prepare(task, TEXTS[:texts]), child, Forgetful(), lambda progress: None))
     assert (child.rows > texts) is bool(calibrate)
     assert not any(answer.error for answer in found.answers)
 
 
 def test_a_large_map_of_a_model_that_reads_well_takes_one_call_more_than_full_packs() -> None:
     child, texts = Child(rule), [f"{text} and some more words, {n}" for n, text in enumerate(TEXTS * 4)]
-    found = asyncio.run(map_rows(replace(TASK, pack_tokens=None), texts, child, Forgetful(), lambda _: None))
+    found = asyncio.run(
+        map_rows(prepare(replace(TASK, pack_tokens=None), texts), child, Forgetful(), lambda _: None)
+    )
     assert found.pack_tokens == PACK_TOKENS
     full = replace(TASK, pack_tokens=PACK_TOKENS, calibrate=False)
-    asyncio.run(map_rows(full, texts, plain := Child(rule), Forgetful(), lambda _: None))
+    asyncio.run(map_rows(prepare(full, texts), plain := Child(rule), Forgetful(), lambda _: None))
     check = math.ceil(sampled(len(texts)) / 60)  # rows in packs of a quarter of the size, at least
     assert len(plain.prompts) < len(child.prompts) <= len(plain.prompts) + check

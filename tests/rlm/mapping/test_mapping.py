@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from rlm.mapping.fields import line_tokens, parse_fields
-from rlm.mapping.mapping import PARTS, key, map_rows, plan
+from rlm.mapping.mapping import PARTS, key, map_rows, plan, prepare
 from rlm.mapping.planning import ROOM
 from rlm.mapping.types import (
     Answer,
@@ -25,6 +25,7 @@ from rlm.mapping.types import (
     Prompt,
     Reader,
     Reading,
+    Take,
     Task,
 )
 from tests.helpers.row_reader import Child, Faults, Kept, rows_in
@@ -38,7 +39,7 @@ SMALL = replace(TASK, pack_tokens=100)
 
 
 def run_plan(task: Task, texts: Sequence[str], memo: Memo) -> Plan:
-    return asyncio.run(plan(task, texts, memo))
+    return asyncio.run(plan(prepare(task, texts), memo))
 
 
 def rule(text: str) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def mapped(
     ask: Ask, texts: Sequence[str] = TEXTS, task: Task = SMALL, memo: Memo | None = None
 ) -> tuple[Mapped, list[Progress]]:
     told: list[Progress] = []
-    return asyncio.run(map_rows(task, texts, ask, memo or Forgetful(), told.append)), told
+    return asyncio.run(map_rows(prepare(task, texts), ask, memo or Forgetful(), told.append)), told
 
 
 def values(answers: Sequence[Answer]) -> list[dict[str, Any]]:
@@ -200,13 +201,33 @@ def test_at_a_cap_what_is_answered_stays_and_the_rest_names_it() -> None:
 def test_packs_of_a_wave_are_asked_together() -> None:
     sizes = []
 
-    async def ask(prompts: Sequence[Prompt], /) -> list[Reading]:
+    async def ask(prompts: Sequence[Prompt], take: Take, /) -> None:
         sizes.append(len(prompts))
-        return await child(prompts)
+        await child(prompts, take)
 
     child = Child(rule)
     mapped(ask, task=replace(SMALL, wave=4))
     assert sizes == [4] * (len(child.prompts) // 4) + [len(child.prompts) % 4] * (len(child.prompts) % 4 > 0)
+
+
+def test_an_answer_is_kept_as_it_comes_and_the_order_in_which_they_come_changes_nothing() -> None:
+    class Late(Child):
+        """The last prompt of a wave is answered first."""
+
+        async def __call__(self, prompts: Sequence[Prompt], take: Take, /) -> None:
+            readings = list(enumerate([self.read(prompt) for prompt in prompts]))
+            for place, reading in reversed(readings):
+                await take(place, reading)
+                keys = {key(SMALL, TEXTS[row]) for row in prompts[place].rows}
+                at_once.append(bool(reading.error) or not keys.isdisjoint(memo.values))
+
+    faults = Faults(failed=0.1, dropped=0.1)
+    for task in (SMALL, replace(SMALL, calibrate=True, wave=5)):
+        at_once, memo = list[bool](), Kept()
+        late, _ = mapped(Late(rule, faults, 7), task=task, memo=memo)
+        in_order, _ = mapped(Child(rule, faults, 7), task=task)
+        assert late == in_order
+        assert all(at_once) != bool(task.calibrate), "in a trial they may be replaced by better ones"
 
 
 # -- what is stored ----------------------------------------------------------------------------------------

@@ -26,7 +26,7 @@ from rlm.mapping.reducing import (
     reduce,
     shared,
 )
-from rlm.mapping.types import MappingError, Prompt, Reading
+from rlm.mapping.types import MappingError, Prompt, Reading, Take
 from rlm.prompts import NOT_IN_DOCUMENTS, REDUCE_ANSWER, REDUCE_LEAF
 
 MODEL = "offline/reader"
@@ -85,10 +85,11 @@ class Asking:
         self.rule, self.prompts = rule, list[Prompt]()
         self.waves: list[int] = []
 
-    async def __call__(self, prompts: Sequence[Prompt], /) -> Sequence[Reading]:
+    async def __call__(self, prompts: Sequence[Prompt], take: Take, /) -> None:
         self.prompts += prompts
         self.waves.append(len(prompts))
-        return [self.rule(prompt) for prompt in prompts]
+        for place, reading in enumerate([self.rule(prompt) for prompt in prompts]):
+            await take(place, reading)
 
 
 def good(prompt: Prompt) -> Reading:

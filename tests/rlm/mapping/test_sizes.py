@@ -14,7 +14,7 @@ from rlm.gateway.tokens import count_tokens
 from rlm.mapping.calibrating import sampled
 from rlm.mapping.certainty import count_values
 from rlm.mapping.fields import parse_fields
-from rlm.mapping.mapping import map_rows, plan
+from rlm.mapping.mapping import map_rows, plan, prepare
 from rlm.mapping.packing import full_packs
 from rlm.mapping.planning import sizes
 from rlm.mapping.types import Forgetful, Mapped, Reader, Task
@@ -45,7 +45,7 @@ TASK = Task(
 
 
 def mapped(child: Child, texts: list[str], task: Task = TASK) -> Mapped:
-    return asyncio.run(map_rows(task, texts, child, Forgetful(), lambda progress: None))
+    return asyncio.run(map_rows(prepare(task, texts), child, Forgetful(), lambda progress: None))
 
 
 def counts(found: Mapped, field: str) -> dict[Any, int]:
@@ -102,7 +102,7 @@ def check(texts: list[str], task: Task, most: float) -> None:
     tokens = sum(row_tokens(MODEL, text) for text in distinct)
     full = full_packs(len(distinct), tokens, sizes(task, task.reader).full)
     assert len(child.prompts) <= 1.05 * full, f"{len(child.prompts)} calls, {full} full ones"
-    assert len(child.prompts) - asyncio.run(plan(task, texts, Forgetful())).calls in (0, 1)
+    assert len(child.prompts) - asyncio.run(plan(prepare(task, texts))).calls in (0, 1)
 
 
 def test_short_rows_take_15_hundredths_more_than_their_text_at_most() -> None:
