@@ -6,7 +6,7 @@ import pytest
 
 from rlm.asking.tables import Table, map_rows
 from rlm.audit import genai, read
-from rlm.audit.difference import difference
+from rlm.audit.difference import difference, in_text
 from rlm.audit.maps import counts_in_words, map_in_words, maps_of, values_counted
 from rlm.audit.markdown import markdown
 from rlm.audit.page import render
@@ -101,6 +101,10 @@ def test_maps_with_the_same_answers_are_the_same_whatever_gave_them(tables: list
     assert tables[1].stored == ROWS
     steps = difference(asked, stored).steps
     assert [step.is_same for step in steps if step.a and step.a.verb == "llm_map"] == [True]
+    repeated = difference(asked, stored)
+    but = f"the runs are the same but for where the replies came from: A had 0 from the store, B {ROWS}"
+    assert repeated.is_same and but in in_text(repeated) and but[1:] in render_difference(repeated)
+    assert "the runs are the same\n" in in_text(difference(asked, asked))
     found = difference(asked, differs)
     assert found.parting is not None and found.parting.a is not None
     assert found.parting.a.verb == "llm_map" and found.parting.side == "both"
