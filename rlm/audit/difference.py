@@ -15,7 +15,7 @@ from index_store.types import Json
 from rlm.audit.claims import Claim, counted, in_words
 from rlm.audit.costs import costs, in_dollars
 from rlm.audit.events import RecordedEvent
-from rlm.audit.maps import PACKS, MapEvents, map_in_words, maps_of
+from rlm.audit.maps import PACKS, MapEvents, is_one_map, map_in_words, maps_of
 from rlm.audit.pairs import pairs_of
 from rlm.audit.routing import Branch, branches
 from rlm.gateway.types import Usage
@@ -53,7 +53,7 @@ class Aligned:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One side: what a run was asked, said, claimed, entered and cost."""
+    """One side: what a run was asked, said, claimed, entered and cost. `stored`: rows and replies from the store."""
 
     question: str
     answer: str | None
@@ -65,6 +65,7 @@ class Run:
     seconds: float
     events: int
     is_closed: bool
+    stored: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,11 +79,24 @@ class Difference:
 
     @property
     def is_same(self) -> bool:
-        """Whether both asked the same, took the same steps and came to the same answer and claims."""
+        """Whether both asked the same, took the same steps and came to the same answer and claims, wherever the replies
+        came from."""
         a, b = self.a, self.b
         nodes = [[branch.node for branch in run.branches] for run in (a, b)]
         told = [(run.question, run.answer, list(run.claims), run.stop) for run in (a, b)]
         return told[0] == told[1] and nodes[0] == nodes[1] and self.parting is None
+
+    @property
+    def in_words(self) -> str:
+        """Whether the runs are the same, in one sentence without its stop."""
+        a, b = self.a.stored, self.b.stored
+        if not self.is_same:
+            return "the runs differ"
+        if a == b:
+            return "the runs are the same"
+        return (
+            f"the runs are the same but for where the replies came from: A had {a:,} from the store, B {b:,}"
+        )
 
     def as_json(self) -> dict[str, Json]:
         """The difference as the command line prints it."""
@@ -101,6 +115,7 @@ class Difference:
                 "only_b": [node for node in entered[1] if node not in set(entered[0])],
                 "labels": labels,
             },
+            "stored": _sides(a.stored, b.stored),
             "steps": [_aligned(step) for step in self.steps],
             "first_divergence": None if self.parting is None else _aligned(self.parting),
             "cost": {name: asdict(run.usage) | {"seconds": run.seconds} for name, run in (("a", a), ("b", b))}
@@ -129,22 +144,31 @@ def run_of(events: Sequence[RecordedEvent]) -> Run:
     """One side, from the events of a run; of a chat the last question that has an answer, and the steps of all."""
     pairs = pairs_of(events)
     told = next((pair for pair in reversed(pairs) if pair.answered), pairs[-1])
-    paid = costs(events)
+    paid, steps = costs(events), steps_of(events)
     last = events[-1]
+    # The answer of a run that is one map tells what came from the store.
+    content = steps[-1].arguments if is_one_map(events[0]) and steps else told.content
     is_closed = last["kind"] == "run_closed"
     stop = str(told.answered["stop"]) if told.answered else str(last["stop"]) if is_closed else ""
     return Run(
         " / ".join(pair.question for pair in pairs),
-        told.content if told.answered else None,
+        content if told.answered else None,
         stop,
         told.claims,
         branches(events),
-        steps_of(events),
+        steps,
         paid[-1].usage if paid else Usage(),
         last["time_s"],
         len(events),
         is_closed,
+        0 if "parent" in events[0] else sum(map(_stored, events)),  # a fork has replies from its record
     )
+
+
+def _stored(event: RecordedEvent) -> int:
+    if event["kind"] == "map_returned":
+        return int(event["stored"])
+    return int(event["kind"] == "model_answered" and event["cached"])
 
 
 def steps_of(events: Sequence[RecordedEvent]) -> list[Step]:
@@ -166,7 +190,9 @@ def steps_of(events: Sequence[RecordedEvent]) -> list[Step]:
             begun[kind] = len(steps)
         if kind == "map_called":
             steps.append(_map(maps[event["seq"]]))
-        if kind in _STEPS:
+        elif kind == "answered" and is_one_map(events[0]) and steps and steps[-1].seq in maps:
+            steps.append(Step(event["seq"], "answer", steps[-1].result.partition("\n")[0]))
+        elif kind in _STEPS:
             steps.append(_STEPS[kind](event))
     return steps
 
@@ -248,7 +274,7 @@ def in_text(found: Difference, names: tuple[str, str] = ("A", "B")) -> str:
 def _heads(found: Difference, names: tuple[str, str]) -> list[str]:
     a, b = found.a, found.b
     lines = [f"A  {one_line(names[0], 200)}", f"B  {one_line(names[1], 200)}"]
-    lines.append("the runs are the same" if found.is_same else "the runs differ")
+    lines.append(found.in_words)
     for what, one, other in (
         ("question", a.question, b.question),
         ("answer", _answer(a), _answer(b)),

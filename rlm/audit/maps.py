@@ -1,12 +1,14 @@
 """What maps and reductions of a run were asked, and what came of them."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from index_store.terminal import count, one_line, percent
 from rlm.audit.events import RecordedEvent
+from rlm.mapping.certainty import count_values
+from rlm.mapping.types import Answer, Count, Field, Mapped, Progress, Value
 
 #: Verbs that put one question to each row. Their calls are packs of rows.
 VERBS = ("llm_map", "llm_filter")
@@ -14,6 +16,8 @@ VERBS = ("llm_map", "llm_filter")
 PACKS = (*VERBS, "llm_reduce")
 #: Kinds of fields whose values are few enough to count.
 COUNTED = ("label", "yes/no", "YYYY", "YYYY-MM")
+#: Values of a field that are told, the most frequent first.
+VALUES = 12
 #: What is told of a map where there is some of it.
 OF_A_MAP = {"failed": "without an answer", "asked_again": "asked again", "stored": "from the store"}
 
@@ -56,15 +60,55 @@ def is_one_map(opened: RecordedEvent) -> bool:
     return "map" in opened
 
 
-def values_counted(one: MapEvents) -> dict[str, Counter[str | bool | None]]:
-    """How many rows have each value of each field whose values are few enough to count, the most frequent first as
-    `most_common` gives them; None where a row does not say."""
-    counts: dict[str, Counter[str | bool | None]] = {}
-    for name, spec in one.called["columns"].items():
-        if isinstance(spec, list) or spec in COUNTED:
-            given = (answer["values"].get(name) for answer in one.answers if "values" in answer)
-            counts[name] = Counter(value for value in given if value is None or isinstance(value, str | bool))
-    return counts
+def values_counted(one: MapEvents) -> dict[str, dict[Value, Count]]:
+    """How many rows have each value of each field whose values are few enough to count, the most frequent first, None
+    where a row does not say; with the interval of `count_values` where rows were read twice."""
+    columns: Mapping[str, Any] = one.called["columns"]
+    names = [name for name, spec in columns.items() if isinstance(spec, list) or spec in COUNTED]
+    firsts, fields = dict[object, int](), tuple(Field(name, "text") for name in names)
+    mapped = Mapped(
+        fields,
+        [_answer(told, names) for told in one.answers],
+        Progress(len(one.answers)),
+        # Rows of one text have one answer: of one call, or of the store.
+        [firsts.setdefault(_source(told), row) for row, told in enumerate(one.answers)],
+        {row: _answer(told["again"], names) for row, told in enumerate(one.answers) if "again" in told},
+        {row: _answer(told["first"], names) for row, told in enumerate(one.answers) if "first" in told},
+    )
+    return {name: count_values(mapped, name) for name in names}
+
+
+def _answer(told: Mapping[str, Any], names: Iterable[str]) -> Answer:
+    """What a row is told to be answered; a value that no countable field has is none."""
+    values = told.get("values")
+    if not isinstance(values, dict):
+        return Answer(error=str(told.get("error", "")) or "no answer")
+    given = ((name, values.get(name)) for name in names)
+    return Answer({name: value if isinstance(value, str | bool) else None for name, value in given})
+
+
+def _source(told: Mapping[str, Any]) -> object:
+    return (told["call"], told.get("number")) if told.get("call") else told.get("text")
+
+
+def counts_in_words(counts: Mapping[Value, Count]) -> str:
+    """How many rows have each value of a field, VALUES of them: `ham 257 (240 to 274), spam 43 (26 to 60)`."""
+    said = [
+        f"{_value_in_words(value)} {_count_in_words(one)}" for value, one in islice(counts.items(), VALUES)
+    ]
+    more = [f"{len(counts) - VALUES:,} more"] if len(counts) > VALUES else []
+    return ", ".join([*said, *more])
+
+
+def _value_in_words(value: Value) -> str:
+    if value is None:
+        return "not said"
+    return one_line(value, 60) if isinstance(value, str) else str(value).lower()
+
+
+def _count_in_words(one: Count) -> str:
+    interval = "" if one.low is None or one.high is None else f" ({one.low:,.0f} to {one.high:,.0f})"
+    return f"{one.count:,}{interval}"
 
 
 def without_packs(events: Iterable[RecordedEvent]) -> list[RecordedEvent]:

@@ -21,7 +21,15 @@ from rlm.audit.claims import claims_of, differences, in_words, marked, tally
 from rlm.audit.costs import costs, in_dollars, reuse
 from rlm.audit.events import RecordedEvent
 from rlm.audit.fences import fenced_blocks
-from rlm.audit.maps import PACKS, map_in_words, without_packs
+from rlm.audit.maps import (
+    PACKS,
+    MapEvents,
+    counts_in_words,
+    map_in_words,
+    maps_of,
+    values_counted,
+    without_packs,
+)
 from rlm.audit.pairs import Pair, pairs_of, read_by
 from rlm.audit.routing import Branch, held_to
 from rlm.audit.verifying import UNVOUCHED, Verdict
@@ -50,11 +58,12 @@ def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None, *, ful
     """
     events = as_sent(events)
     pairs, total = pairs_of(events), {cost.seq: cost.usage for cost in costs(events)}
+    counted = {one.returned["seq"]: _counts(one) for one in maps_of(events) if one.returned}
     lines = [] if verdict is None else _head(events, pairs, verdict)
     for pair in pairs:
         lines += ["", *([f"QUESTION {pair.number} of {len(pairs)}"] if len(pairs) > 1 else [])]
         for event in pair.events if full else without_packs(pair.events):
-            body = STEPS[event["kind"]](event)
+            body = STEPS[event["kind"]](event) + counted.get(event["seq"], [])
             body += _whole(event, body) if full else []
             body += [f"so far {_money(total[event['seq']])}"] if event["seq"] in total else []
             lines += _stamped(event, body)
@@ -313,6 +322,11 @@ def _row_answer(one: Mapping[str, Any]) -> str:
 
 def _map_returned(event: RecordedEvent) -> list[str]:
     return [f"map        {map_in_words(event)}, {event['seconds']} s"]
+
+
+def _counts(one: MapEvents) -> list[str]:
+    """How many rows have each value of a field, a line for each field."""
+    return [f"  {_short(name)}: {counts_in_words(counts)}" for name, counts in values_counted(one).items()]
 
 
 def _reduce_called(event: RecordedEvent) -> list[str]:

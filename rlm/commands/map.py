@@ -15,7 +15,7 @@ from index_store.terminal import brief, count, one_line, print_json, say, spelle
 from index_store.types import Json
 from rlm.asking.runs import early_folder, ready
 from rlm.asking.tables import Asked, Table, Unfinished, goes_on, map_opened, opened_to_plan, plan_opened
-from rlm.audit.maps import map_in_words
+from rlm.audit.maps import counts_in_words, map_in_words
 from rlm.commands.answers import UNFINISHED
 from rlm.commands.given import typed_text
 from rlm.commands.live import live
@@ -24,12 +24,10 @@ from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
 from rlm.limits import Limits
 from rlm.loop.mapped import figures
-from rlm.mapping.types import KINDS, Count, Plan, Value
+from rlm.mapping.types import KINDS, Plan
 
 #: What a field may be beside labels.
 SPECS = KINDS[1:]
-#: Values of a field that are printed, most frequent first.
-VALUES = 12
 
 
 def table(args: argparse.Namespace) -> int:
@@ -194,9 +192,7 @@ def as_jsonl(table: Table) -> str:
 def _summary(table: Table, output: str | None) -> Iterable[str]:
     yield map_in_words(figures(table.mapped) | {"agreement": {}}) + (f": {spelled(output)}" if output else "")
     for field in table.counted:
-        counts = [_counted(value, one) for value, one in table.counts(field).items()]
-        more = [f"{len(counts) - VALUES:,} more"] if len(counts) > VALUES else []
-        yield f"{one_line(field, 60)}: {', '.join([*counts[:VALUES], *more])}"
+        yield f"{one_line(field, 60)}: {counts_in_words(table.counts(field))}"
     for name, agreed in table.agreement.items():
         shares = f"{agreed.share:.1%} ({agreed.low:.1%} to {agreed.high:.1%})"
         yield f"{one_line(name, 60)}: two readings of {count(agreed.rows, 'row')} agree in {shares}"
@@ -209,12 +205,6 @@ def _summary(table: Table, output: str | None) -> Iterable[str]:
     yield f"stop: {table.stop}; {count(used.calls, 'call')}, {count(used.tokens, 'token')}, {dollars}"
     yield f"trace: {spelled(str(table.trace))}"
     yield f"head:  {table.head}"
-
-
-def _counted(value: Value, counted: Count) -> str:
-    said = "not said" if value is None else one_line(str(_cell(value)), 60)
-    interval = "" if counted.low is None else f" ({counted.low:,.0f} to {counted.high:,.0f})"
-    return f"{said} {counted.count:,}{interval}"
 
 
 # -- what it will cost -------------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 """What came of maps, as figures: they are counted over rows, and stand in no document."""
 
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 from rlm.audit.maps import MapEvents, values_counted
 
@@ -25,11 +26,11 @@ def _figures(one: MapEvents) -> Iterator[int]:
     failed = sum("values" not in answer for answer in one.answers)
     yield from (one.called["rows"], len(one.answers) - failed, failed)
     for counts in values_counted(one).values():
-        yield from (number for _, number in counts.most_common(_MOST_VALUES))
+        yield from (counted.count for counted in islice(counts.values(), _MOST_VALUES))
 
 
 def _words(one: MapEvents) -> Iterator[str]:
     yield one.called["question"]
     for name, counts in values_counted(one).items():
         yield name
-        yield from (value for value, _ in counts.most_common(_MOST_VALUES) if isinstance(value, str))
+        yield from (value for value in islice(counts, _MOST_VALUES) if isinstance(value, str))

@@ -7,7 +7,14 @@ from typing import Any
 from index_store.terminal import count, one_line
 from rlm.audit.costs import in_dollars
 from rlm.audit.events import RecordedEvent
-from rlm.audit.maps import MapEvents, agreement_in_words, map_in_words, map_plan_in_words
+from rlm.audit.maps import (
+    MapEvents,
+    agreement_in_words,
+    counts_in_words,
+    map_in_words,
+    map_plan_in_words,
+    values_counted,
+)
 from rlm.audit.page.html import Html, facts, fold, join, pre, stowed, tag
 
 #: Rows of one map that the page holds; all of them stand in the trace.
@@ -35,6 +42,7 @@ def map_step(
         *([("Read twice", f"{called['sure']:.0%} of rows")] if called.get("sure") else []),
         ("Came of it", _outcome(returned) if returned else "It has no end in this trace."),
         *([("Agreement", _agreement(returned["agreement"]))] if returned and returned["agreement"] else []),
+        *([("Rows by value", _counts(one))] if returned and any(values_counted(one).values()) else []),
     ]
     rows = _rows(one, asked_at, texts, anchors) if one.answers else None
     return tag("div", tag("p", asked, cls="step"), pre(called["question"]), facts(told), rows, id=anchor)
@@ -57,6 +65,11 @@ def _outcome(returned: RecordedEvent) -> str:
 
 def _agreement(agreement: Mapping[str, Any]) -> Html:
     said = (f"{one_line(name, 60)}: {agreement_in_words(one)}" for name, one in agreement.items())
+    return tag("ul", *(tag("li", words) for words in said), cls="refs")
+
+
+def _counts(one: MapEvents) -> Html:
+    said = (f"{one_line(name, 60)}: {counts_in_words(had)}" for name, had in values_counted(one).items())
     return tag("ul", *(tag("li", words) for words in said), cls="refs")
 
 

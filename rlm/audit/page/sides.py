@@ -55,7 +55,7 @@ def _header(found: Difference, names: tuple[str, str]) -> Html:
         if a.question == b.question
         else join([tag("h1", "Two questions"), _sides(tag("p", a.question), tag("p", b.question), "h2")])
     )
-    told = "The runs are the same." if found.is_same else "The runs differ."
+    told = f"{found.in_words[0].upper()}{found.in_words[1:]}."
     parting = found.parting
     where = (
         join([" They part at ", tag("a", _place(parting), href="#parting"), "."])

@@ -34,7 +34,7 @@ def test_two_runs_that_did_the_same_are_the_same(runs: list[Path]) -> None:
 def test_what_only_one_did_is_named_and_where_they_part(runs: list[Path]) -> None:
     told: Any = difference(events_of(runs[0]), events_of(runs[2])).as_json()
     assert told.keys() == {
-        "same", "question", "answer", "claims", "branches", "steps", "first_divergence", "cost",
+        "same", "question", "answer", "claims", "branches", "stored", "steps", "first_divergence", "cost",
     }  # fmt: skip
     assert (told["same"], told["question"]["same"], told["answer"]["same"]) == (False, True, False)
     assert (told["answer"]["a"], told["answer"]["b"]) == ("Two.", "Three.")

@@ -6,13 +6,15 @@ import pytest
 
 from rlm.asking.tables import Table, map_rows
 from rlm.audit import genai, read
-from rlm.audit.difference import difference
-from rlm.audit.maps import map_in_words, maps_of
+from rlm.audit.difference import difference, in_text
+from rlm.audit.maps import counts_in_words, map_in_words, maps_of, values_counted
 from rlm.audit.markdown import markdown
+from rlm.audit.page import render
 from rlm.audit.page.sides import render_difference
 from rlm.audit.spans import spans_of
 from rlm.audit.timeline import show
 from rlm.limits import Models
+from rlm.mapping.types import Count
 from tests.helpers.model_server import MODEL, ModelServer
 from tests.helpers.row_reader import Faults, row_script
 
@@ -71,6 +73,19 @@ def test_text_and_markdown_have_the_map_and_in_full_each_call_too(tables: list[T
     assert full.count("ask        ") == full.count("reply      ") == calls > 5
 
 
+def test_text_and_page_count_the_rows_of_each_value_as_the_table_does(tables: list[Table]) -> None:
+    for table in tables[::2]:
+        events, verdict = read(table.trace)
+        (one,) = maps_of(events)
+        assert values_counted(one) == {name: table.counts(name) for name in ("label", "long")}
+        words = counts_in_words(table.counts("label"))
+        assert words.startswith("ham ") and " to " in words
+        assert f"  label: {words}" in show(events, verdict) and f"label: {words}" in render(events, verdict)
+    assert counts_in_words({None: Count(3), True: Count(1_200, 1_190.4, 1_209.6)}) == (
+        "not said 3, true 1,200 (1,190 to 1,210)"
+    )
+
+
 def test_a_call_of_a_map_that_failed_is_told(tables: list[Table]) -> None:
     events, _ = read(tables[0].trace)
     answered = next(i for i, event in enumerate(events) if event["kind"] == "model_answered")
@@ -86,6 +101,10 @@ def test_maps_with_the_same_answers_are_the_same_whatever_gave_them(tables: list
     assert tables[1].stored == ROWS
     steps = difference(asked, stored).steps
     assert [step.is_same for step in steps if step.a and step.a.verb == "llm_map"] == [True]
+    repeated = difference(asked, stored)
+    but = f"the runs are the same but for where the replies came from: A had 0 from the store, B {ROWS}"
+    assert repeated.is_same and but in in_text(repeated) and but[1:] in render_difference(repeated)
+    assert "the runs are the same\n" in in_text(difference(asked, asked))
     found = difference(asked, differs)
     assert found.parting is not None and found.parting.a is not None
     assert found.parting.a.verb == "llm_map" and found.parting.side == "both"
