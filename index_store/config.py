@@ -18,7 +18,7 @@ from typing import Any
 
 from index_store.errors import IndexStoreError
 from index_store.files import opening
-from index_store.terminal import brief
+from index_store.terminal import Parser, brief
 from index_store.types import Json
 
 NAME = "raptor.toml"
@@ -253,7 +253,7 @@ def _of_variable(key: Key, text: str, variable: str) -> Any:
 # -- command lines -----------------------------------------------------------------------------------------
 
 
-def parsed(parser: argparse.ArgumentParser, table: str, argv: Sequence[str] | None) -> argparse.Namespace:
+def parsed(parser: Parser, table: str, argv: Sequence[str] | None) -> argparse.Namespace:
     """What a command line gives, with the settings that hold where it says nothing. `table`: that of its settings.
 
     Settings of a build that are no option stand in `args.settings`, by their last names, and what they are from in
@@ -274,7 +274,7 @@ def parsed(parser: argparse.ArgumentParser, table: str, argv: Sequence[str] | No
     return args
 
 
-def offer(commands: Mapping[str, argparse.ArgumentParser]) -> None:
+def offer(commands: Mapping[str, Parser]) -> None:
     """Give each command that takes settings the option that names their file."""
     for command in commands.values():
         if any(action.dest in _DESTS for action in command._actions):
@@ -288,12 +288,12 @@ def offer(commands: Mapping[str, argparse.ArgumentParser]) -> None:
 _DESTS = {key.name.rpartition(".")[2] for key in KEYS}
 
 
-def _commands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+def _commands(parser: Parser) -> Mapping[str, Parser]:
     found = (a.choices for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     return next(found, {})
 
 
-def _takes_settings(command: argparse.ArgumentParser) -> bool:
+def _takes_settings(command: Parser) -> bool:
     return any(action.dest == "config" for action in command._actions)
 
 
@@ -309,7 +309,7 @@ def _typed_file(line: Sequence[str]) -> str:
     return ""
 
 
-def _fill(command: argparse.ArgumentParser, table: str, values: Sequence[Value]) -> None:
+def _fill(command: Parser, table: str, values: Sequence[Value]) -> None:
     """Make settings the defaults of a command's options."""
     options = {action.dest: action for action in command._actions if action.option_strings}
     others: dict[str, Any] = {}
@@ -334,7 +334,7 @@ _MERGED = {"cluster", "encoding", "exclude", "include", "ocr_language", "precisi
 _NOT_TAKEN = {"rlm eval": ("model",), "raptor update": ("encoding",)}
 
 
-def _fill_index(command: argparse.ArgumentParser, value: Value) -> None:
+def _fill_index(command: Parser, value: Value) -> None:
     for action in command._actions:
         if action.dest == "index" and not action.option_strings:
             action.nargs, action.default, action.required = "?", value.value, False

@@ -254,6 +254,48 @@ class _Version(argparse.Action):
         sys.exit(0)
 
 
+#: What an argument completes to, by its name in the help.
+_COMPLETED = {
+    "DIR": "dirs",
+    "FOLDER": "dirs",
+    "INDEX": "dirs",
+    "RUN": "dirs",
+    "RUNS": "dirs",
+    "NEWRUN": "dirs",
+} | dict.fromkeys(("FILE", "PAGE", "QUESTIONS", "OTHER"), "files")
+
+
+class _Completion(argparse.Action):
+    """Says what a shell reads to complete the program's commands, options and files."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option: str | None = None,
+    ) -> NoReturn:
+        import shtab  # here, as nothing else needs it
+
+        _complete_files(parser, {"dirs": shtab.DIRECTORY, "files": shtab.FILE})
+        say(shtab.complete(parser, values))
+        sys.exit(0)
+
+
+def _complete_files(parser: argparse.ArgumentParser, kinds: dict[str, Any]) -> None:
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                _complete_files(command, kinds)
+        elif action.choices is None and (kind := _kind_of(action)):
+            action.complete = kinds[kind]  # type: ignore[attr-defined]
+
+
+def _kind_of(action: argparse.Action) -> str:
+    names = action.metavar if isinstance(action.metavar, str) else ""
+    return "files" if action.dest == "source" else _COMPLETED.get(names, "")
+
+
 def _verbose_option(parser: argparse.ArgumentParser, **options: Any) -> None:
     parser.add_argument(
         "-v",
@@ -273,6 +315,12 @@ def command_line(prog: str, description: str, example: str) -> "tuple[Parser, Su
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="say the version")
+    parser.add_argument(
+        "--print-completion",
+        action=_Completion,
+        choices=("bash", "zsh", "tcsh"),
+        help="say what a shell reads to complete this program",
+    )
     _verbose_option(parser, default=0)
     parser.set_defaults(quiet=False)
     return parser, parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

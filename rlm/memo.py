@@ -23,7 +23,7 @@ from typing import TypeVar
 from index_store.files import refuse_links
 from index_store.types import Json
 from rlm.gateway.models import addresses
-from rlm.gateway.naming import user_folder
+from rlm.gateway.naming import own_file
 from rlm.gateway.offline import PREFIX
 from rlm.gateway.types import Reply, Request
 
@@ -141,7 +141,7 @@ class Memo:
 
 def user_key() -> bytes:
     """The user's own key, which is made where there is none. Raises OSError."""
-    path = user_folder("XDG_DATA_HOME", ".local/share") / KEY_FILE
+    path = own_file("data", KEY_FILE)
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         _put(path, lambda partial: partial.write_bytes(os.urandom(KEY_BYTES)))

@@ -103,7 +103,7 @@ def _update(
     metadata: Metadata | None = None,
     *,
     follow_links: bool = False,
-    patterns: Mapping[str, Sequence[str]] = {},
+    patterns: Mapping[str, Any] = {},
     encoding: str | None = None,
     password: str = "",
     dry_run: bool = False,
@@ -159,7 +159,7 @@ def _metadata(file: str | None) -> Metadata | None:
     return read_metadata(file) if file else None
 
 
-def _patterns(args: argparse.Namespace) -> dict[str, Sequence[str]]:
+def _patterns(args: argparse.Namespace) -> dict[str, Any]:
     """The patterns that a command line gives, each kind else as raptor.toml has it."""
     settings = getattr(args, "settings", {})
     typed = {"include": args.include, "exclude": args.exclude}

@@ -11,7 +11,7 @@ from typing import Any
 
 from index_store.files import opening
 from index_store.terminal import say
-from rlm.gateway.naming import user_folder
+from rlm.gateway.naming import own_file
 
 Read = Callable[[], Awaitable[str | None]]
 HISTORY = "chat_history"
@@ -94,7 +94,7 @@ def _history() -> Any:
 
 def history_file() -> Path | None:
     """The file of the history, made where there is none, with mode 0600; None where it cannot be written."""
-    path = user_folder("XDG_STATE_HOME", ".local/state") / HISTORY
+    path = own_file("state", HISTORY)
     if not path.is_absolute():  # there is no home
         return None
     try:

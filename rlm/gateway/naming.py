@@ -18,7 +18,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rlm.gateway.errors import GatewayError
 from rlm.gateway.options import EFFORTS, check_options, parse_option
@@ -26,6 +26,13 @@ from rlm.gateway.options import EFFORTS, check_options, parse_option
 MOST_BYTES = 1 << 20
 MOST_USD = 1e6  # for a million tokens
 MOST_WINDOW = 10**9
+_FOLDER = "raptor-rlm"
+#: Where files were kept before, by the variable of the environment and the folder below home.
+_XDG = {
+    "config": ("XDG_CONFIG_HOME", ".config"),
+    "data": ("XDG_DATA_HOME", ".local/share"),
+    "state": ("XDG_STATE_HOME", ".local/state"),
+}
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -64,7 +71,7 @@ def add_file_option(command: argparse.ArgumentParser, option: str = "--models") 
         option,
         dest="models",
         metavar="FILE",
-        help="short names of models with their options, as TOML (raptor-rlm/models.toml in $XDG_CONFIG_HOME)",
+        help="short names of models with their options, as TOML (models.toml in your folder for configuration)",
     )
 
 
@@ -111,17 +118,29 @@ def aliases(file: str | Path | None = None) -> dict[str, Named]:
 
 def user_file() -> Path:
     """Where the user's short names are."""
-    return user_folder("XDG_CONFIG_HOME", ".config") / "models.toml"
+    return own_file("config", "models.toml")
 
 
-def user_folder(variable: str, below_home: str) -> Path:
-    """Our folder in that of a user's programs: in `variable` of the environment, if that is absolute, else below home.
-
-    As the XDG Base Directory Specification says. Where there is no home it is below a folder named `~`.
+def own_file(kind: Literal["config", "data", "state"], name: str) -> Path:
+    """A file of ours where this system keeps a user's files of that kind; or, while only that is there, where it was
+    kept before: by the XDG Base Directory Specification on every system. Where there is no home it is no absolute path.
     """
-    named = os.environ.get(variable, "")
+    import platformdirs  # here, as --help needs none
+
+    folder = {
+        "config": platformdirs.user_config_dir,
+        "data": platformdirs.user_data_dir,
+        "state": platformdirs.user_state_dir,
+    }[kind]
+    new, old = Path(folder(_FOLDER, appauthor=False), name), _before(kind) / _FOLDER / name
+    return old if old != new and old.exists() and not new.exists() else new
+
+
+def _before(kind: str) -> Path:
+    variable, below_home = _XDG[kind]
+    named = Path(os.environ.get(variable, ""))
     home = os.path.expanduser("~")  # noqa: PTH111  (Path.home raises where there is none)
-    return (Path(named) if Path(named).is_absolute() else Path(home, below_home)) / "raptor-rlm"
+    return named if named.is_absolute() else Path(home, below_home)
 
 
 def _alias(name: str, table: Any, names: Sequence[str] | Any, path: Path) -> Named:

@@ -73,7 +73,7 @@ def go_elsewhere() -> None:
     sysconfig.get_config_vars()  # which names a file of this system
     for name in MODULES:
         sys.modules.pop(name, None)
-    sys.meta_path.insert(0, Absent)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, Absent)
     sys.modules["msvcrt"] = byte_locks()
     for module, names in ((os, CALLS), (signal, SIGNALS)):
         for name in names:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -95,7 +96,8 @@ def test_patterns_of_a_stranger_that_are_none_name_no_source() -> None:
     row = {"given": "docs", "kind": "folder", "root": "/docs", "follow_links": False}
     whole = {"folder": "/", "sources": [row | {"picked": {"include": [], "exclude": ["*.tmp"]}}]}
     assert Origins.from_json(whole).sources[0].picked == Picked((), ("*.tmp",))
-    for wrong in ({"exclude": 3}, {"other": []}, [], {"exclude": ["a/**b[z-a]"]}):
+    wrongs: tuple[Any, ...] = ({"exclude": 3}, {"other": []}, [], {"exclude": ["a/**b[z-a]"]})
+    for wrong in wrongs:
         assert Origins.from_json({"folder": "/", "sources": [row | {"picked": wrong}]}) == Origins()
 
 

@@ -193,6 +193,22 @@ def test_short_names_are_looked_for_in_the_users_folder_alone(
     assert set(aliases()) == {"fast"}
 
 
+def test_elsewhere_a_file_is_where_that_system_has_it_and_one_that_is_where_it_was_before_is_still_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new, old = tmp_path / "Library", tmp_path / ".config" / "raptor-rlm"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr("platformdirs.user_config_dir", lambda name, appauthor: str(new / name))
+    assert user_file() == new / "raptor-rlm" / "models.toml"
+    old.mkdir(parents=True)
+    (old / "models.toml").write_text(FAST)
+    assert user_file() == old / "models.toml" and set(aliases()) == {"fast"}
+    (new / "raptor-rlm").mkdir(parents=True)
+    (new / "raptor-rlm" / "models.toml").write_text("")
+    assert user_file() == new / "raptor-rlm" / "models.toml" and aliases() == {}
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
