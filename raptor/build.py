@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from index_store.arguments import checked
+from index_store.duplicates import Twin, first_alike, near_duplicates
 from index_store.embedder import FLOAT32, Embedder
 from index_store.generations import differences_between
 from index_store.index import Index, open_index
@@ -26,7 +27,6 @@ from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
 from raptor.grower import Grower
 from raptor.growing import grow, numbers_below
-from raptor.loading.duplicates import Twin, first_alike, near_duplicates
 from raptor.loading.find import named_below
 from raptor.loading.metadata import Metadata
 from raptor.loading.origins import Origins

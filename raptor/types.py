@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from index_store.duplicates import Twin as Twin
 from index_store.generations import Changes as Changes, Differences as Differences
 from index_store.types import Document
-from raptor.loading.duplicates import Twin
 from raptor.loading.types import Failure, Note
 
 Vectors = npt.NDArray[np.float32]

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from index_store.duplicates import Twin
 from index_store.terminal import byte_size, count, one_line, print_json, say, span_of_time, spelled
 from raptor.build import build_index, sync_index, update_index
 from raptor.commands.leave import may_be_read
 from raptor.errors import RaptorError
 from raptor.estimating import Estimate, check_cap, estimate
-from raptor.loading.duplicates import Twin
 from raptor.loading.kinds import LISTED
 from raptor.loading.metadata import Metadata, read_metadata
 from raptor.loading.types import Failure

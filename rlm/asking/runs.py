@@ -178,6 +178,7 @@ def record_opening(
         parent=parent,
         map=map,
         backend_why=(backend and backend.why) or None,
+        access=None if run.index.access is None else sorted(run.index.access),
     )
     run.journal.record("0", opened)
 

@@ -75,7 +75,8 @@ class RunOpened(Event):
     tokens that the root model takes, if that is known; `parent`: of a fork, the head of the run it began as and the
     turn from which it goes its own way; `map`: where the run is one map, which rows it asks about and for what.
     `backend_why`: why code runs in the backend that `limits` names, where that was chosen and not given. `key`: whose
-    money it was, where a purse paid, by an id that is no secret.
+    money it was, where a purse paid, by an id that is no secret. `access`: the labels of the reader to whom the index
+    was narrowed, in order; left out where it was not.
     `format` and `started` are added by the trace.
     """
 
@@ -99,6 +100,7 @@ class RunOpened(Event):
     map: Mapping[str, Json] | None = None
     backend_why: str | None = None
     key: str | None = None
+    access: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
