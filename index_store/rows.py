@@ -35,6 +35,7 @@ TAKEN_APART = 1 << 20  # bytes of a record that has fields
 CHECKED_LINES = 4_096  # between two looks at the clock
 JOINED_LINES = 1_000  # of one record of a table
 HEADING_CHARS = 100  # of a column's name
+MOST_ARE = 0.8  # of the first lines, which are JSON objects, where the records are
 SHARE = 0.3  # of the first lines, which begin a record, where the records are turns of a talk
 
 Numbers = npt.NDArray[np.int64]
@@ -64,6 +65,15 @@ _SPEAKER = re.compile(
 )
 _MBOX, _MAIL = re.compile(rb"From "), re.compile(rb"From:")
 _HEADER = re.compile(r"^(?:To|Subject|Date|Sent|Cc):", re.MULTILINE)
+_NAMES = (
+    rb"(?:From|To|Cc|Bcc|Date|Sent|Subject|Re|Sender|Reply-To|Return-Path|Received|Delivered-To|Message-I[Dd]"
+    rb"|MIME-Version|X-[A-Za-z-]{1,40}):"
+)
+#: Two headers, of which the first may go on in indented lines; in a letter, after a blank line.
+_HEADERS = re.compile(
+    _NAMES + rb"[^\r\n]{0,2000}(?:\r\n|\r|\n)(?:[ \t][^\r\n]{0,2000}(?:\r\n|\r|\n)){0,20}" + _NAMES
+)
+_LETTER = re.compile(rb"(?:(?<=\n\n)|(?<=\r\n\r\n)|(?<=\r\r))" + _HEADERS.pattern)
 _ENDINGS = {".csv": ",;\t", ".tsv": "\t", ".tab": "\t"}
 
 
@@ -362,7 +372,8 @@ def kind_of(name: str, head: bytes, is_cut: bool = False) -> Kind:
     lines = (lines[:-1] if is_cut and len(lines) > 1 else lines)[:HEAD_LINES]
     if not lines:
         return PARAGRAPHS
-    if all(_object(line) is not None for line in lines[:5]):
+    objects = sum(_object(line) is not None for line in lines)
+    if objects and (_is_json_lines(name) or objects >= MOST_ARE * len(lines)):
         return Kind("objects")
     if table := _table(name, head.decode("utf-8", "replace").removeprefix("\ufeff"), is_cut):
         return table
@@ -371,6 +382,8 @@ def kind_of(name: str, head: bytes, is_cut: bool = False) -> Kind:
     for begins in (_MBOX, _MAIL):
         if begins.match(lines[0]) and _HEADER.search(head[:2_000].decode("utf-8", "replace")):
             return Kind("mails", begins=begins)
+    if _HEADERS.match(head.removeprefix(b"\xef\xbb\xbf").lstrip()):
+        return Kind("mails", begins=_LETTER)
     spoken = [match[0] for line in lines if (match := _SPEAKER.match(line))]
     if (
         _SPEAKER.match(lines[0])
@@ -379,6 +392,10 @@ def kind_of(name: str, head: bytes, is_cut: bool = False) -> Kind:
     ):
         return Kind("talk", begins=_SPEAKER)
     return PARAGRAPHS
+
+
+def _is_json_lines(name: str) -> bool:
+    return name.lower().endswith((".jsonl", ".ndjson"))
 
 
 def _object(line: bytes) -> dict[str, Any] | None:

@@ -54,10 +54,6 @@ ROUTE = cast(Route, "table")
 WHY = "every row is asked"
 
 
-class Unfinished(RlmError):
-    """Time was up before all rows were asked; what was answered is in the store."""
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
     """What every row is asked for, and which rows. `split`: as `index_store.rows.rows_of`; `under`: only below this
@@ -397,7 +393,7 @@ def made_ready(view: View, models: Models, limits: Limits, asked: Asked) -> Read
 
 @dataclass(frozen=True, slots=True)
 class Tabled:
-    """How a map over the rows of a run ended. `rows`, `mapped`: None where it was stopped before its end."""
+    """How a map over the rows of a run ended. `rows`, `mapped`: None where it failed."""
 
     conclusion: Conclusion
     rows: Rows | None = None
@@ -407,9 +403,7 @@ class Tabled:
 def _table(run: Run, tabled: Tabled, folder: Path, head: str) -> Table:
     c, trouble = tabled.conclusion, run.journal.trouble
     kept = run.budget.memo is not None and not trouble
-    if tabled.rows is None or tabled.mapped is None:
-        why = "; ".join(filter(None, (f"stopped by {c.stop} before all rows were asked", trouble)))
-        raise Unfinished(f"{why}; {goes_on(kept=kept)} (trace: {folder})")
+    assert tabled.rows is not None and tabled.mapped is not None
     priced, spent = price(run.models.child, 1, 1) is not None, run.budget.ledger.spent
     return Table(tabled.rows, tabled.mapped, c.stop, c.error, spent, folder, head, priced, kept, trouble)
 
@@ -445,10 +439,7 @@ async def _tabled(run: Run, ready: Ready) -> Tabled:
     for visit in ready.visits:
         record_visit(run, "0", lambda: 0, visit)
     try:
-        async with run.budget.within():
-            ran = await map_in(_calls(run), "llm_map", ready.task, ready.rows)
-    except TimeoutError:
-        return Tabled(run.conclude("0", "", (), "timeout"))
+        ran = await map_in(_calls(run), "llm_map", ready.task, ready.rows)
     except GatewayError as e:
         return Tabled(run.conclude("0", "", (), "failed", str(e)))
     return Tabled(
@@ -461,7 +452,7 @@ async def _tabled(run: Run, ready: Ready) -> Tabled:
 def _calls(run: Run) -> Calls:
     """The calls of a conversation without cells."""
     verbs = Verbs(run.index, partial(record_visit, run, "0", lambda: 0), scope=run.view.scope)
-    return Calls(run, verbs, "0", 0, _no_child, lambda: 0)
+    return Calls(run, verbs, "0", 0, _no_child, lambda: 0, within=run.budget.within)
 
 
 async def _no_child(*_: Any) -> Conclusion:

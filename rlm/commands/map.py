@@ -14,7 +14,7 @@ from index_store.index import open_any
 from index_store.terminal import brief, count, one_line, print_json, say, spelled
 from index_store.types import Json
 from rlm.asking.runs import early_folder, ready
-from rlm.asking.tables import Asked, Table, Unfinished, goes_on, map_opened, opened_to_plan, plan_opened
+from rlm.asking.tables import Asked, Table, goes_on, map_opened, opened_to_plan, plan_opened
 from rlm.audit.maps import counts_in_words, map_in_words
 from rlm.commands.answers import UNFINISHED
 from rlm.commands.given import typed_text
@@ -43,9 +43,6 @@ def table(args: argparse.Namespace) -> int:
             options = options_of(args, args.given, watch)
             opened = ready(open_any(args.index, args.embedder, args.access), options.models)
             tabled = run_blocking(map_opened(opened, asked, options, folder))
-    except Unfinished as e:
-        say(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
-        return UNFINISHED
     except KeyboardInterrupt:
         say(goes_on(kept=not args.no_memo), file=sys.stderr)
         raise

@@ -22,7 +22,7 @@ from rlm.gateway.ledger import Reservation
 from rlm.gateway.types import Message, Reply, Request, Usage
 from rlm.loop import checks
 from rlm.loop.checks import Refused
-from rlm.loop.mapped import HOLDS, Came, Rows, filtered, map_in, result, rows_given, task_of
+from rlm.loop.mapped import HOLDS, Came, OutOfTime, Rows, filtered, map_in, result, rows_given, task_of
 from rlm.loop.marking import marked, pieces
 from rlm.loop.reduced import gather, reduce_in, reduction_of
 from rlm.loop.run import Keep, Run
@@ -62,6 +62,10 @@ class PastCell:
     output: str
 
 
+def _without_end() -> asyncio.Timeout:
+    return asyncio.timeout(None)
+
+
 @dataclass(slots=True)
 class Calls:
     """The model calls of one conversation. `serve` blocks the session's thread while the run's event loop makes them.
@@ -69,7 +73,8 @@ class Calls:
     `descend`: runs a child conversation. `cell`: gives the number of the current cell, for the trace. `written`: texts
     whose words are the conversation's own, which are its code so far and its question. `children`: how many calls and
     child conversations were given an id. `past`: the cells that have run. `told`: sentences on what calls of the cell
-    under way take, which its model has not been told yet.
+    under way take, which its model has not been told yet. `within`: a context that ends when the time for calls is up,
+    for whoever goes on with those that were answered by then.
     """
 
     run: Run
@@ -82,6 +87,7 @@ class Calls:
     children: int = 0
     past: list[PastCell] = field(default_factory=list)
     told: list[str] = field(default_factory=list)
+    within: Callable[[], asyncio.Timeout] = _without_end
     _stopped: bool = False
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _waiting: set["Future[Json]"] = field(default_factory=set)
@@ -288,10 +294,22 @@ class Calls:
                     asking.append(self._ask(child, request, next(held), keep, is_kept=stored is not None))
                 else:
                     self.run.record_recalled(child, request, text)
-            made = iter(await _together(asking))
+            made = iter(await self._made(asking))
         replies = [next(made) if text is None else text for text in known]
         self._record_returned(cell, verb, ids, list(map(_outcome_of, replies)), began)
         return list(zip(ids, replies, strict=True))
+
+    async def _made(self, calls: Sequence[Awaitable[Reply | GatewayError]]) -> list[Reply | GatewayError]:
+        """The outcome of each call; one for which there was no time is a failure."""
+        tasks = [asyncio.ensure_future(call) for call in calls]
+        try:
+            async with self.within():
+                await _together(tasks)
+        except TimeoutError:
+            timeout_s = self.run.limits.timeout_s
+            late = OutOfTime(refusals.TIMEOUT.format(seconds=f"{timeout_s:g}"))
+            return [late if task.cancelled() else task.result() for task in tasks]
+        return [task.result() for task in tasks]
 
     async def _mapped(
         self,

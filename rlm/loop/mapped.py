@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Coroutine, Mapping, Sequence, Sized
 from dataclasses import asdict, astuple, dataclass, field
 from typing import Any, Protocol, TypeVar, overload
 
@@ -232,19 +232,25 @@ def _identity(models: Models, model: str) -> str:
     return json.dumps([where, dict(models.sub_call_options(model))], sort_keys=True)
 
 
+class OutOfTime(GatewayError):
+    """Time was up before a call had its reply."""
+
+
+#: Failures after which nothing more is asked, by the limit that was met.
+STOPS: Mapping[type[GatewayError], str] = {OverBudget: "budget", OutOfTime: "timeout"}
 #: Is called with a reply as it comes: (the place of its prompt, the conversation that asked it, the reply).
-Came = Callable[[int, str, Reply], Awaitable[None]]
+Came = Callable[[int, str, Reply], Coroutine[Any, Any, None]]
 
 
 @dataclass(slots=True)
 class Calling:
     """The prompts of one map or reduction, as calls of a conversation. `ids`: of the conversations that made them;
-    `is_over`: a cap was met."""
+    `stop`: the limit that was met, "budget" or "timeout", or ''."""
 
     of: Caller
     verb: str
     ids: list[str] = field(default_factory=list)
-    is_over: bool = False
+    stop: str = ""
 
     async def ask(self, prompts: Sequence[Prompt], take: Take) -> None:
         """Hand over a reading of each prompt, a reply as it comes. Where a wave is more than is left pays for, as much
@@ -257,7 +263,7 @@ class Calling:
             replies = await self.of.ask_packs(self.verb, prompts, came)
         except OverBudget as e:
             if len(prompts) == 1:
-                self.is_over = True
+                self.stop = "budget"
                 await take(0, Reading(error=str(e), stopped=True))
                 return
             half = len(prompts) // 2
@@ -267,9 +273,9 @@ class Calling:
         self.ids += [call for call, _ in replies]
         for place, (call, reply) in enumerate(replies):
             if isinstance(reply, GatewayError):
-                is_over = isinstance(reply, OverBudget)
-                self.is_over |= is_over
-                await take(place, Reading(error=str(reply), stopped=is_over, call=call))
+                stop = STOPS.get(type(reply), "")
+                self.stop = self.stop or stop
+                await take(place, Reading(error=str(reply), stopped=bool(stop), call=call))
 
     def tell(self, progress: Progress) -> None:
         """Tell whoever watches the run how far its map is, what it cost so far, and what is to come."""
@@ -312,7 +318,8 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A map that has ended. `stop`: "answer", "budget" where a cap was met, "failed" where no answer could be read."""
+    """A map that has ended. `stop`: "answer", "budget" or "timeout" where a limit was met, "failed" where no answer
+    could be read."""
 
     mapped: Mapped
     stop: str
@@ -350,7 +357,7 @@ async def map_in(calls: Caller, verb: str, task: Task, rows: Rows) -> Ran:
         seconds=round(time.monotonic() - began, 3),
     )
     run.journal.record(name, returned)
-    return Ran(mapped, "budget" if calling.is_over else "failed" if mapped.stopped else "answer")
+    return Ran(mapped, calling.stop or ("failed" if mapped.stopped else "answer"))
 
 
 def figures(mapped: Mapped) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 import asyncio
 import itertools
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from index_store.index import Index
 from index_store.types import Json
@@ -37,7 +38,7 @@ Opening = Callable[[Serve, SandboxLimits], Session]
 #: The session of a conversation, opened with what serves its calls and its limits.
 Sandbox = Callable[[str, Opening, Serve, SandboxLimits], Session]
 #: What is done with a reply as it comes.
-Keep = Callable[[Reply], Awaitable[None]]
+Keep = Callable[[Reply], Coroutine[Any, Any, None]]
 #: Sandboxes of one depth at the same time: each is a process that may use as much memory as a sandbox is allowed.
 SANDBOXES = 8
 #: What a person is told, once, where a provider tells too little.
@@ -46,6 +47,15 @@ NO_COUNTS = "{model} reports no token counts that can be read: they are counted 
 
 def _as_opened(conversation: str, opening: Opening, serve: Serve, limits: SandboxLimits) -> Session:
     return opening(serve, limits)
+
+
+async def _to_its_end(keeping: Coroutine[Any, Any, None]) -> None:
+    """Wait for it, also where the run is stopped meanwhile: a reply that has come, and was paid, is kept and counts."""
+    task = asyncio.ensure_future(keeping)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await task
 
 
 @dataclass(slots=True)
@@ -143,7 +153,7 @@ class Run:
         self.budget.charge(conversation, reply.usage)
         try:
             if keep is not None:
-                await keep(reply)
+                await _to_its_end(keep(reply))
         finally:
             self._record_answered(conversation, call, model, reply, attempts)
         self._tell_passed(conversation)

@@ -39,6 +39,7 @@ MODEL = "sub-calls are answered by {models}, found model={value}; leave it out"
 
 BRANCH, SCOPE = "the branch {under} that you were given", "what the question is about"
 NODE_OUTSIDE = "node {node} is outside {view}"
+TIMEOUT = "the timeout of {seconds} s was reached before this was answered"
 DOCUMENT_OUTSIDE = "no document {doc} in {view}"
 SPAN_OUTSIDE = "{span} reaches outside {view}"
 NODE_OF_MORE = "node {node} also sums up texts outside what the question is about; read its children"

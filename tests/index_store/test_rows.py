@@ -1,5 +1,6 @@
 """The rows of a view: exact spans, in order, and nothing that is not in view."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -252,6 +253,30 @@ def test_mails_and_turns_are_records() -> None:
     assert records("\n\n".join(mails)) == mails
     turns = ["Ann Lee: Hello.\nIs it you?", "BOB: Yes.", "Ann Lee: Good."]
     assert records("\n".join(turns)) == turns
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_letter_is_one_record_whichever_header_it_begins_with(end: str) -> None:
+    mails = [
+        "Date: 3 May\nFrom: ann@x\n\nDear Bob,\n\nSubject: is what I say.\n\nAnn",
+        "Received: by x\n\tfor bob\nSubject: Re: boats\n\nDear Ann,\n\nNo.\n\nBob",
+        "From: ann@x\nRe: boats\n\nWhy?",
+    ]
+    sent = [mail.replace("\n", end) for mail in mails]
+    assert records((end * 2).join(sent)) == sent
+    assert records("Subject: boats\n\nThey sail.") == ["Subject: boats", "They sail."]
+
+
+@pytest.mark.parametrize("at", [0, 1, 5])
+def test_a_broken_line_among_json_lines_is_a_record_of_its_own(at: int) -> None:
+    lines = [json.dumps({"n": n}) for n in range(6)]
+    lines[at] = '{"n": 1, "cut'
+    for name in ("notes.txt", "notes.jsonl"):
+        assert records("\n".join(lines), name) == lines
+        given = fields("\n".join(lines), name)
+        assert given[at] is None and given[3] == {"n": "3"}
+    few = ['{"n": ', '{"n": 2}', '{"n":', "{}"]
+    assert records("\n".join(few), "few.jsonl") == few and len(records("\n".join(few))) == 1
 
 
 def test_else_paragraphs_are_records() -> None:

@@ -106,7 +106,7 @@ _AFTER: dict[str, tuple[Callable[[Story, RecordedEvent], None], ...]] = {
     "map_returned": (maps.map_returned,),
     "reduce_called": (maps.reduce_called,),
     "reduce_returned": (maps.reduce_returned,),
-    "budget": (calls.budget,),
+    "budget": (calls.budget, maps.budget_noted),
     "note": (endings.noted,),
     "answered": (endings.answered,),
 }

@@ -2,6 +2,7 @@
 
 import json
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -147,6 +148,8 @@ def map_returns_what_it_told(story: Story, event: RecordedEvent) -> str:
             return f"a map is said to have {event[name]:,} {name}, and the trace has {number:,}"
     if event["asked_again"] and not mapped.missed:
         return "rows are said to have been asked again, and every reply answered all of its rows"
+    if (most := _most_asked_again(mapped)) is not None and event["asked_again"] > most:
+        return f"rows are said to have been asked again {event['asked_again']:,} times, and calls had room for {most:,}"
     if mapped.alike is not None and event["agreement"] != _agreement(mapped, mapped.alike):
         return "its readings are said to agree otherwise than they do"
     if mapped.hashed is not None and mapped.hashed.hexdigest() != mapped.rows_sha256:
@@ -154,6 +157,18 @@ def map_returns_what_it_told(story: Story, event: RecordedEvent) -> str:
     if unlike := unlike_sum(story, event["usage"], less(talk.used, mapped.used), "the map", "its calls"):
         return unlike
     return too_long(event, mapped.began_s, "the map")
+
+
+def _most_asked_again(mapped: Mapped) -> int | None:
+    """How often rows stood in a prompt once more, a text that several rows have counted for each; None where a prompt
+    was taken out, or a cap refused one, which then is not told. A second reading and a trial of pack sizes are among
+    them, as the trace does not tell them apart."""
+    texts = [None if pack is None else pack.texts for pack in mapped.packs.values()]
+    if None in texts or mapped.hashed is None or mapped.is_capped:
+        return None
+    whole = b"".join(filter(None, texts))
+    asked = Counter(whole[at : at + ROW_BYTES] for at in range(0, len(whole), ROW_BYTES))
+    return sum((times - 1) * mapped.times[text.hex()] for text, times in asked.items())
 
 
 def reduction_is_alone(story: Story, event: RecordedEvent) -> str:
@@ -239,6 +254,12 @@ def pack_failed(story: Story, event: RecordedEvent) -> None:
         mapped.missed += 1
 
 
+def budget_noted(story: Story, event: RecordedEvent) -> None:
+    talk = story.talks.get(event["conversation"])
+    if talk is not None and talk.map is not None:
+        talk.map.is_capped = True
+
+
 def rows_recalled(story: Story, event: RecordedEvent) -> None:
     mapped = story.talks[event["conversation"]].map
     assert mapped is not None
@@ -270,6 +291,8 @@ def _hash(mapped: Mapped, one: dict[str, Any]) -> None:
         text = None if pack is None else pack.texts[at : at + ROW_BYTES].hex()
     if text is None:
         mapped.hashed = None
+    else:
+        mapped.times[text] += 1
     if mapped.hashed is not None:
         mapped.hashed.update(row_record(one["row"], text))
 

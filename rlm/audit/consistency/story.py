@@ -2,6 +2,7 @@
 
 import hashlib
 from array import array
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
@@ -67,8 +68,8 @@ class Mapped:
     how many children there were before it, `used`: what they had used. `packs`: what its calls were asked and replied,
     None where it was taken out. `recalled`: what the store had, by turn; `is_recalled_taken`: some was taken out.
     `told`: rows whose answers are told, `failed` and `stored` of them; `hashed`: their digest so far. `missed`: rows of
-    packs that a reply gave no answer. `pairs`: rows that were read twice, and `alike` in which field. `hashed` and
-    `alike` are None, where something was taken out."""
+    packs that a reply gave no answer; `times`: rows told with each text; `is_capped`: a cap was met. `pairs`: rows that
+    were read twice, and `alike` in which field. `hashed` and `alike` are None, where something was taken out."""
 
     rows: int
     rows_sha256: str
@@ -84,6 +85,8 @@ class Mapped:
     failed: int = 0
     stored: int = 0
     missed: int = 0
+    times: Counter[str] = field(default_factory=Counter)
+    is_capped: bool = False
     pairs: int = 0
     alike: dict[str, int] | None = field(default_factory=dict)
     hashed: Any = field(default_factory=hashlib.sha256)

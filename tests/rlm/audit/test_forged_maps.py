@@ -227,6 +227,12 @@ def asked_again_where_nothing_was_missed(events: list[Event]) -> Event:
     return returned
 
 
+def asked_again_more_often_than_there_were_prompts_for(events: list[Event]) -> Event:
+    returned = first(events, "map_returned")
+    returned["asked_again"] += 10 * returned["rows"]
+    return returned
+
+
 def agreement(name: str) -> Forge:
     def forge(events: list[Event]) -> Event:
         first(events, "map_returned")["agreement"]["label"][name] *= 0.9
@@ -272,6 +278,7 @@ FORGERIES: list[Forge] = [
     a_call_of_another_map, no_number, a_number_beyond, an_answer_from_the_store_invented, a_reply_changed,
     a_row_changed_in_its_prompt, no_fields, other_fields, too_many_rows, other_rows,
     *map(counts, ("rows", "failed", "stored", "calls")), asked_again_where_nothing_was_missed,
+    asked_again_more_often_than_there_were_prompts_for,
     *map(agreement, ("share", "low", "high", "rows")), agreement_invented, a_second_reading_left_out,
     a_wave_removed, answers_before_their_replies,
 ]  # fmt: skip

@@ -415,13 +415,39 @@ def test_without_the_store_a_cap_says_that_the_same_command_begins_anew(
     assert code == 3 and "the same command begins anew" in out and "goes on" not in out
 
 
-def test_without_time_it_says_so_with_the_code_of_a_limit(
+def test_a_timeout_ends_it_with_what_it_has_and_the_same_command_goes_on(
     here: Path, rlm: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with ModelServer(lambda body: Step(until=threading.Event(), delay_s=3)) as server:
+    script, held = uncounted(rule), threading.Event()
+
+    def stalls(body: Any) -> Step:
+        step = script(body)
+        is_slow = "message 250 " in body["messages"][-1]["content"]
+        return replace(step, until=held) if is_slow and not held.is_set() else step
+
+    asked = of_lines("-o", "rows.csv", "--runs", "runs")
+    with ModelServer(stalls) as server:
         server.use(monkeypatch)
-        code, _, err = rlm(*of_lines("-o", "rows.csv", "--timeout", 0.2))
-    assert code == 3 and "stopped by timeout" in err and not Path("rows.csv").exists()
+        code, out, err = rlm(*asked, "--timeout", 5)
+        assert (code, err) == (3, "") and "stop: timeout" in out
+        assert "the same command goes on from there" in out
+        with Path("rows.csv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file))
+        assert [{name: row[name] for name in ("label", "month")} for row in rows if not row["error"]] == [
+            rule(line) for row, line in zip(rows, LINES, strict=True) if not row["error"]
+        ]
+        late = {row["error"] for row in rows if not row["label"]}
+        assert late == {"the timeout of 5 s was reached before this was answered"}
+        known = {line for row, line in zip(rows, LINES, strict=True) if row["label"]}
+        assert known
+        (run,) = Path("runs").iterdir()
+        assert verify(run).ok and read(run)[0][-1]["stop"] == "timeout"
+        assert replay(run, "messages.tsv").is_same
+        held.set()
+        before = server.calls
+        assert rlm(*asked)[0] == 0 and not known & set(asked_rows(server, before))
+    with Path("rows.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["label"] for row in csv.DictReader(file)] == [rule(line)["label"] for line in LINES]
 
 
 def command(*words: Any) -> list[str]:
