@@ -50,14 +50,13 @@ fast: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
 
 # What these tests ask of the sandbox, Monty has too; three look at what only the worker of Linux has.
-PORTABLE := tests/test_elsewhere.py tests/rlm/sandbox/test_backends.py tests/rlm/loop/test_navigator.py \
+PORTABLE := tests/rlm/sandbox/test_backends.py tests/rlm/loop/test_navigator.py \
 	tests/rlm/loop/test_reduced.py tests/rlm/asking/test_routes.py tests/rlm/asking/test_offline.py \
 	tests/rlm/asking/test_tables.py tests/rlm/asking/test_chat.py tests/rlm/asking/test_replay.py::test_a_run_comes_out_the_same
 LINUX_ONLY := kernels_layers_where_they_hold or search_that_fails or new_conversation_has_its_own_trace
 
 portable: $(READY)
-	$(BIN)/python -m pytest -n 2 --dist worksteal --portable $(PORTABLE) \
-		-k 'not ($(LINUX_ONLY)) and (elsewhere or not slow)' -m 'not slow or elsewhere'
+	$(BIN)/python -m pytest --portable $(PORTABLE) -m 'not slow' -k 'not ($(LINUX_ONLY))'
 
 pythons:
 	.ci/pythons $(PYTHONS)

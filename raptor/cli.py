@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from index_store.config import ConfigError, offer, parsed
 from index_store.embedder import PRECISIONS
 from index_store.errors import IndexStoreError
-from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
+from index_store.terminal import Parser, add_command, command_line, logged, one_line, prepare, say
 from raptor.clustering.settings import METHODS
 from raptor.errors import RaptorError
 from raptor.loading.kinds import TYPES
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 EXAMPLE = "raptor build docs/ notes.md -o my.index && raptor inspect my.index"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """The parser; `run` of what it parses names the function that runs the command, as `module:function`."""
     main, commands = command_line(
         "raptor", "Build a tree of summaries over documents, and look at it.", EXAMPLE

@@ -12,7 +12,7 @@ from typing import Any
 
 from index_store.config import ConfigError, offer, parsed
 from index_store.errors import IndexStoreError
-from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
+from index_store.terminal import Parser, add_command, command_line, logged, one_line, prepare, say
 from index_store.types import MODES
 from rlm.commands.actions import add_memo_option, review_parser, trace_parser
 from rlm.commands.keys import keys_parser
@@ -26,7 +26,7 @@ LIMITS, MODELS = Limits(), Models()
 EXAMPLE = 'rlm ask my.index "who signed the lease, and when does it end?"'
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     main, commands = command_line(
         "rlm", "Question an index; every step is in a trace that can be checked.", EXAMPLE
     )

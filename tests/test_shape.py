@@ -250,7 +250,7 @@ def subparsers(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPa
 
 def parser_of(words: list[str]) -> tuple[argparse.ArgumentParser, list[str]]:
     """The parser that a command reaches through its subcommands, and the words that are left for it."""
-    parser = {"raptor": raptor.cli.parser, "rlm": rlm.cli.parser}[words[0]]()
+    parser: argparse.ArgumentParser = {"raptor": raptor.cli.parser, "rlm": rlm.cli.parser}[words[0]]()
     rest = words[1:]
     while choices := subparsers(parser):
         assert rest, f"{words} names no subcommand"
