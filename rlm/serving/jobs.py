@@ -192,14 +192,20 @@ class Jobs:
         del self._waiting[job]
         self._running.add(job)
         job.state, job.passing = "running", {}
-        for ahead, other in enumerate(other for other in self._waiting if other.kind == job.kind):
-            other.ahead = ahead
-            other.add({"kind": "waiting", "conversation": "0", "ahead": ahead})
+        self._move_up(job.kind)
         job.tell()
+
+    def _move_up(self, kind: Kind) -> None:
+        """Tell those that wait how many are before them now."""
+        for ahead, other in enumerate(other for other in self._waiting if other.kind == kind):
+            if other.ahead != ahead:
+                other.ahead = ahead
+                other.add({"kind": "waiting", "conversation": "0", "ahead": ahead})
 
     def _ends(self, job: Job, task: asyncio.Task[Mapping[str, Json]], unbegun: Callable[[], object]) -> None:
         if job in self._waiting:
             del self._waiting[job]
+            self._move_up(job.kind)
             unbegun()
         self._running.discard(job)
         if task.cancelled():
