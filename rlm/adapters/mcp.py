@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import rlm
 from index_store.areas import area_of
@@ -26,6 +26,7 @@ with needed("rlm mcp", "mcp"):
     import anyio
     from mcp.server.mcpserver import Context, MCPServer
     from mcp.server.mcpserver.exceptions import ToolError, UnexpectedToolError
+    from mcp.server.stdio import stdio_server
     from mcp.server.transport_security import TransportSecuritySettings
     from mcp_types import CallToolResult, InputRequiredResult, TextContent, ToolAnnotations
     from pydantic import Field, ValidationError
@@ -364,8 +365,21 @@ def _answer(answer: rlm.Answer) -> results.Answer:
 # -- the server --------------------------------------------------------------------------------------------
 
 
-class _Server(MCPServer[Any]):
+class Server(MCPServer[Any]):
     """A server whose tools fail with one sentence, and never with a traceback or what the validator has to say."""
+
+    async def serve_stdio(self, stop: Callable[[], NoReturn]) -> None:
+        """Serve over standard input and output until the input ends; when cancelled, close what is under way and
+        `stop` the process: a thread waits for the next line of input, and nothing else ends that.
+
+        Standard output is kept for the protocol: what anybody else writes there goes to standard error.
+        """
+        async with stdio_server() as (reading, writing):
+            try:
+                inner = self._lowlevel_server
+                await inner.run(reading, writing, inner.create_initialization_options())
+            except asyncio.CancelledError:
+                stop()
 
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context[Any, Any] | None = None
@@ -390,10 +404,10 @@ def _sentence(error: ToolError) -> str:
     return str(error)
 
 
-def server_of(indexes: Mapping[str, Index], asking: Asking = Asking()) -> MCPServer[Any]:
+def server_of(indexes: Mapping[str, Index], asking: Asking = Asking()) -> Server:
     """A server with the tools over these indexes, by name."""
     tools = Tools(indexes, asking)
-    server = _Server(
+    server = Server(
         "raptor-rlm",
         instructions=INSTRUCTIONS.format(names=", ".join(indexes)),
         log_level="CRITICAL",  # what its own logger would write may hold texts of documents, and acts on terminals
@@ -416,7 +430,7 @@ def server_of(indexes: Mapping[str, Index], asking: Asking = Asking()) -> MCPSer
     return server
 
 
-def app_of(server: MCPServer[Any], host: str, port: int) -> Starlette:
+def app_of(server: Server, host: str, port: int) -> Starlette:
     """The server over streamable HTTP, stateless, for those on this machine: it has no keys. So requests must name it
     as it is, and come from no page of another origin (DNS rebinding)."""
     names = dict.fromkeys([f"[{host}]" if ":" in host else host, "127.0.0.1", "localhost"])

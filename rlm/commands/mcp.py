@@ -1,6 +1,7 @@
 """`rlm mcp`: indexes as tools for a client of the Model Context Protocol."""
 
 import argparse
+import asyncio
 import ipaddress
 import os
 import socket
@@ -8,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from index_store.index import open_any
 from index_store.terminal import say, spelled
@@ -40,8 +41,14 @@ def mcp(args: argparse.Namespace) -> int:
     if args.http:
         _serve(server, args.host or HOST, PORT if args.port is None else args.port)
     else:
-        server.run("stdio")  # which keeps standard output for the protocol, whoever else would write there
+        asyncio.run(server.serve_stdio(_stop))
     return 0
+
+
+def _stop() -> NoReturn:
+    """End as Ctrl-C ends other commands."""
+    say("rlm: stopped", file=sys.stderr, flush=True)
+    os._exit(130)
 
 
 def named_paths(given: Sequence[str]) -> dict[str, str]:
