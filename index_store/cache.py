@@ -17,7 +17,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import platformdirs
 
@@ -37,11 +36,11 @@ _GENERATION = 1
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An entry that is in use: nobody takes it away while `lock` is open. `path`: of its index; None where it only
-    says that there is nothing to narrow."""
+    """An entry that is in use: nobody takes it away until the file `lock` is closed. `path`: of its index; None where
+    it only says that there is nothing to narrow."""
 
     path: Path | None
-    lock: IO[bytes]
+    lock: int
 
 
 def held(made_of: list[str], name: str, make: Callable[[Path], str]) -> Held:
@@ -108,24 +107,24 @@ def _found(entry: Path, name: str, secret: bytes) -> Held | None:
     if entry.is_symlink() or not entry.is_dir():
         return None
     try:
-        lock = _opened(entry / _LOCK)
+        lock = _open(entry / _LOCK)
     except OSError:
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_SH)
-        with _opened(entry / _SEAL) as file:
+        with os.fdopen(_open(entry / _SEAL), "rb") as file:
             digest, _, seal = file.read(200).decode("ascii", "replace").partition(" ")
         if hmac.compare_digest(seal, _mac(secret, [entry.name, digest])) and _is_whole(entry / name, digest):
             os.utime(entry / _SEAL)
             return Held(entry / name if digest else None, lock)
     except (OSError, BrokenIndex, UnicodeError, TypeError):
         pass  # damaged, or taken away in between: it is made anew
-    lock.close()
+    os.close(lock)
     return None
 
 
-def _opened(path: Path) -> IO[bytes]:
-    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
 
 
 def _is_whole(index: Path, digest: str) -> bool:
@@ -169,7 +168,7 @@ def _evict(folder: Path, keep: Path) -> None:
         total += size
         if entry == keep or (place < ENTRIES and total <= BYTES):
             continue
-        with suppress(OSError), _opened(entry / _LOCK) as lock:
+        with suppress(OSError), os.fdopen(_open(entry / _LOCK), "rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             gone = entry.with_name(f".gone-{entry.name}")
             entry.rename(gone)

@@ -70,10 +70,12 @@ def near_duplicates(documents: Sequence[tuple[str, str]]) -> list[Twin]:
     return twins
 
 
-def twins_by_access(documents: Sequence[tuple[str, str]], access: Sequence[frozenset[str]]) -> list[Twin]:
+def twins_by_access(
+    documents: Sequence[tuple[str, str]], access: Sequence[frozenset[str] | None]
+) -> list[Twin]:
     """As `near_duplicates`, of documents that the same readers may read: one is never named to a reader of the other.
 
-    `access`: the labels of each document. In the order of the documents.
+    `access`: the labels of each document, None where nobody knows them. In the order of the documents.
     """
     parts = {
         own: [d for d, other in zip(documents, access, strict=True) if other == own]

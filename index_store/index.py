@@ -2,6 +2,7 @@
 
 import logging
 import os
+import weakref
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -13,7 +14,7 @@ import numpy.typing as npt
 from index_store import embedder as embedders, narrowing, plain
 from index_store.access import in_words, of_reader
 from index_store.arguments import checked
-from index_store.cache import Held, held
+from index_store.cache import held
 from index_store.errors import BadQuery, BrokenIndex, IndexStoreError
 from index_store.folder import (
     check_digest,
@@ -63,7 +64,6 @@ class Index(Tree):
         super().__init__(store)
         self.digest, self.generation, self._manifest = digest, generation, manifest
         self._embedder_named, self.access = embedder, access
-        self._in_use: Held | None = None  # keeps the files of a narrowed index where they are
 
     @property
     def is_plain(self) -> bool:
@@ -172,11 +172,15 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
 
     entry = held([index.digest, *sorted(reader)], index.path.resolve().name, write)
     embedder = index._embedder_named
-    if entry.path is None:
-        seen = Index(index.store, index.digest, index.generation, index.manifest, embedder, reader)
-    else:
-        seen = open_generation(entry.path, 1, embedder, reader)
-    seen._in_use = entry
+    try:
+        if entry.path is None:
+            seen = Index(index.store, index.digest, index.generation, index.manifest, embedder, reader)
+        else:
+            seen = open_generation(entry.path, 1, embedder, reader)
+    except BaseException:
+        os.close(entry.lock)
+        raise
+    weakref.finalize(seen, os.close, entry.lock)  # until then its files stay where they are
     return seen
 
 

@@ -6,6 +6,7 @@ stands under plain nodes, whose words are labels of what stands below them. Noth
 is kept, so two indexes that differ only there are narrowed to the same bytes.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -22,6 +23,7 @@ from index_store.tree import Tree
 from index_store.types import Document
 from index_store.writer import Draft
 
+MOST_LABELS = 50  # that are told of
 BELOW = 8  # nodes that stand under one plain node at most
 PART_CHARS = 60  # of the label of each, in the label of the plain node
 PARTS = "Its parts, which nothing sums up:"
@@ -29,6 +31,16 @@ PARTS = "Its parts, which nothing sums up:"
 Flags = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.int64]
 Labels = frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """How much of an index a reader with the label `label` sees; "" for one with none."""
+
+    label: str
+    documents: int
+    chunks: int
+    summaries: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +88,29 @@ def visible(tree: Tree, documents: Flags) -> Flags:
         hidden = np.bincount(within[~seen[children[own]]], minlength=len(nodes))
         seen[nodes.start : nodes.stop] = (members > 0) & (hidden == 0)
     return seen
+
+
+def seen_by_label(tree: Tree) -> list[Seen]:
+    """What readers of one label see, and first one of none; [] where all documents are open to all.
+
+    Of more than MOST_LABELS labels those of the most documents.
+    """
+    labels = labels_by_document(tree)
+    often = Counter(label for own in labels for label in own or ())
+    readers = ["", *(label for label, _ in sorted(often.items(), key=lambda pair: (-pair[1], pair[0])))]
+    return (
+        [_seen(tree, labels, label) for label in readers[: MOST_LABELS + 1]]
+        if hides(labels, frozenset())
+        else []
+    )
+
+
+def _seen(tree: Tree, labels: Sequence[Labels | None], label: str) -> Seen:
+    reader = frozenset({label} - {""})
+    may = np.array([access.may_read(own, reader) for own in labels], dtype=bool)
+    seen = visible(tree, may)
+    chunks = int(seen[: tree.levels[0]].sum())
+    return Seen(label, int(may.sum()), chunks, int(seen.sum()) - chunks)
 
 
 def narrowed(tree: Tree, reader: Labels) -> Draft | None:

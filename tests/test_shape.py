@@ -85,6 +85,7 @@ raptor.types
 raptor.workspace raptor.metering
 raptor.grower
 raptor.corpus raptor.summaries
+raptor.apart
 raptor.sampling raptor.growing raptor.reconciling raptor.selecting
 raptor.estimating
 raptor.build raptor.pruning raptor.checking raptor.progress
