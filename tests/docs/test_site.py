@@ -69,7 +69,7 @@ def test_the_pictures_of_the_pages_are_made_of_a_real_run(tmp_path: Path) -> Non
     into = Path(PICTURES) if PICTURES else tmp_path
     with chromium() as browser:
         for name, file, height in (
-            ("tree", "tree", 760),
+            ("tree", "tree", 430),
             ("review", "review", 980),
             ("answer", "beside", 900),
         ):
