@@ -6,7 +6,7 @@ OUT ?= demo-out
 PYTHONS ?= 3.12 3.13
 MINUTES ?= 5
 
-.PHONY: help setup demo notebooks test check lint fast portable pythons bench fuzz clean
+.PHONY: help setup demo notebooks test check lint fast portable pythons bench fuzz docs pictures clean
 
 help:
 	@echo "make demo                     build an index of Python's own documentation and question it"
@@ -17,6 +17,8 @@ help:
 	@echo "make portable                 the main path as on other systems than Linux, with model-written code in Monty"
 	@echo "make lint                     format, lint and types only"
 	@echo "make pythons                  the sandbox's and the gateway's tests under Python 3.12 and 3.13, where they are"
+	@echo "make docs                     the documentation as a site, in build/site; any warning is an error"
+	@echo "make pictures                 the pictures of the README and of the documentation, made of a real run"
 	@echo "make fuzz MINUTES=n           play hostile input for n minutes (default 5); SEED=s plays the same again"
 	@echo "make bench                    measure retrieval, the tree, growth and speed, and write BENCHMARKS.md; with a"
 	@echo "                              model's key in the environment also on real models (MODEL=name, USD=5 at most)"
@@ -70,3 +72,9 @@ fuzz: $(READY)
 
 clean:
 	rm -rf .venv demo-out notebooks/demo-out fuzz-out rlm-runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+docs: $(READY)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+pictures: $(READY)
+	PICTURES='$(CURDIR)/docs/pictures' $(BIN)/python -m pytest tests/docs/test_site.py
