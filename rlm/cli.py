@@ -558,12 +558,7 @@ def _serve_parser(commands: Any) -> None:
         metavar="N",
         help="questions at once; others wait their turn (twice the cores)",
     )
-    serve.add_argument(
-        "--as",
-        dest="access",
-        metavar="LABELS",
-        help="read no documents but those open to all or to these labels",
-    )
+    _access_option(serve)
     serve.add_argument(
         "--drain",
         type=float,
@@ -596,6 +591,7 @@ def _mcp_parser(commands: Any) -> None:
     mcp.add_argument(
         "--port", type=int, metavar="P", help="with --http: the port (8765); 0 is any that is free"
     )
+    _access_option(mcp)
     _model_options(mcp)
     _cap_options(mcp)
     _loop_options(mcp)

@@ -1,5 +1,6 @@
 """A component of Haystack that retrieves from an index."""
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,8 +29,9 @@ class RaptorRetriever:
         under: str | None = None,
         doc: str | None = None,
         embedder: str | None = None,
+        access: Sequence[str] | None = None,
     ) -> None:
-        self._retrieval = Retrieval(index, k, mode, under, doc, embedder)
+        self._retrieval = Retrieval(index, k, mode, under, doc, embedder, access)
 
     @component.output_types(documents=list[Document])
     def run(self, query: str, k: int | None = None) -> dict[str, list[Document]]:

@@ -1,5 +1,6 @@
 """A retriever of LangChain over an index."""
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 from index_store.types import Mode
@@ -27,11 +28,14 @@ class RaptorRetriever(BaseRetriever):
     under: str | None = None
     doc: str | None = None
     embedder: str | None = None
+    access: Sequence[str] | None = None
     _retrieval: Retrieval = PrivateAttr()
 
     @model_validator(mode="after")
     def _prepared(self) -> Self:
-        self._retrieval = Retrieval(self.index, self.k, self.mode, self.under, self.doc, self.embedder)
+        self._retrieval = Retrieval(
+            self.index, self.k, self.mode, self.under, self.doc, self.embedder, self.access
+        )
         return self
 
     def _get_relevant_documents(

@@ -1,5 +1,6 @@
 """A retriever of LlamaIndex over an index."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from index_store.types import Mode
@@ -33,9 +34,10 @@ class RaptorRetriever(BaseRetriever):
         under: str | None = None,
         doc: str | None = None,
         embedder: str | None = None,
+        access: Sequence[str] | None = None,
         **options: Any,
     ) -> None:
-        self._retrieval = Retrieval(index, k, mode, under, doc, embedder)
+        self._retrieval = Retrieval(index, k, mode, under, doc, embedder, access)
         super().__init__(**options)
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:

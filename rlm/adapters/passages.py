@@ -1,7 +1,7 @@
 """What the retrievers of all frameworks share: which index is searched, and how; and what is found, with its place."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -27,8 +27,8 @@ class Passage:
 class Retrieval:
     """A way to search an index, which is opened when it is first searched.
 
-    `index`: an index folder, or a text file. `k`, `mode`, `under`, `doc`: as those of `Index.search`. `embedder`: as
-    that of `open_index`. Raises RlmError for what is none of these.
+    `index`: an index folder, or a text file. `k`, `mode`, `under`, `doc`: as those of `Index.search`. `embedder` and
+    `access`, the labels of a reader: as those of `open_index`. Raises RlmError for what is none of these.
     """
 
     index: str
@@ -37,6 +37,7 @@ class Retrieval:
     under: str | None = None
     doc: str | None = None
     embedder: str | None = None
+    access: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self, RlmError)
@@ -44,7 +45,7 @@ class Retrieval:
     @cached_property
     def opened(self) -> Index:
         """The index. Raises BrokenIndex."""
-        return open_any(self.index, self.embedder)
+        return open_any(self.index, self.embedder, self.access)
 
     def passages(self, query: str, k: int | None = None) -> list[Passage]:
         """The `k` best passages, best first. Raises IndexStoreError."""

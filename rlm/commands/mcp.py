@@ -36,7 +36,9 @@ def mcp(args: argparse.Namespace) -> int:
     asking = Asking(
         models, limits, args.runs or user_data_path("raptor-rlm") / "runs"
     )  # a client starts it anywhere
-    indexes = {name: ready(open_any(path, args.embedder), models) for name, path in paths.items()}
+    indexes = {
+        name: ready(open_any(path, args.embedder, args.access), models) for name, path in paths.items()
+    }
     server = server_of(indexes, asking)
     if args.http:
         _serve(server, args.host or HOST, PORT if args.port is None else args.port)

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from index_store.access import labels
+from index_store.access import of_reader
 from index_store.terminal import say, spelled
 from rlm.commands.given import limits_of, named_models
 from rlm.errors import RlmError
@@ -102,7 +102,7 @@ def _settings(args: argparse.Namespace) -> "Settings":
         models,
         limits if limits.window else replace(limits, window=window),
         args.max_running or 2 * (os.cpu_count() or 1),
-        access=None if args.access is None else labels(args.access, "--as") if args.access else frozenset(),
+        access=of_reader(args.access),
         summarizer=args.summarizer or "",
         drain_s=args.drain,
     )

@@ -47,7 +47,7 @@ class Shelf:
         with self._lock:
             held = self._opened.get((name, labels))
             if held is None or held[0] != mark:
-                held = self._opened[name, labels] = (mark, open_any(path))
+                held = self._opened[name, labels] = (mark, open_any(path, access=labels))
             return held[1]
 
     def _labels(self, grant: Grant) -> Labels:
