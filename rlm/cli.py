@@ -495,6 +495,7 @@ def _serve_parser(commands: Any) -> None:
         "answer over HTTP: an API that chat clients speak, our own, and pages for a browser",
         "rlm serve my.index --port 8000",
         "rlm.commands.serve:serve",
+        progress=True,
     )
     serve.add_argument(
         "index",
