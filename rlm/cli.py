@@ -520,6 +520,7 @@ def _serve_parser(commands: Any) -> None:
         "answer over HTTP: an API that chat clients speak, our own, and pages for a browser",
         "rlm serve my.index --port 8000",
         "rlm.commands.serve:serve",
+        progress=True,
     )
     serve.add_argument(
         "index",
@@ -559,6 +560,11 @@ def _serve_parser(commands: Any) -> None:
         help="questions at once; others wait their turn (twice the cores)",
     )
     _access_option(serve)
+    serve.add_argument(
+        "--db",
+        metavar="URL",
+        help="the database of keys, money and runs: a file of SQLite, or postgresql+psycopg://... (a file in --data)",
+    )
     serve.add_argument(
         "--drain",
         type=float,

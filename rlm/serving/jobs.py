@@ -114,7 +114,8 @@ class Job:
                 place += 1
             if passed != self.passed:
                 passed = self.passed
-                yield None, self.passing
+                if self.passing:  # none where it has begun since
+                    yield None, self.passing
             if self.is_over:
                 return
             if changed is not self._changed:
@@ -242,9 +243,7 @@ class Jobs:
         self.is_draining = True
         for job in [*self._waiting]:
             self.cancel(job)
-        asyncio.get_running_loop().call_later(
-            within_s, lambda: [self.cancel(job) for job in [*self._running]]
-        )
+        asyncio.get_running_loop().call_later(within_s, self._cancel_all)
 
     def _cancel_all(self) -> None:
         for job in [*self._running]:
