@@ -13,7 +13,7 @@ class Options:
 
     `questions`: at most so many of each set, evenly chosen. `nodes`: of the made-up index. `reference`: a checkout of
     the reference RAPTOR to compare with, if any. `model`: the one that the part `models` asks, '' for the first whose
-    key is there; `usd`: what it may spend.
+    key is there; `usd`: what it may spend. `seconds`: for which the part `serve` asks.
     """
 
     data: Path
@@ -24,3 +24,4 @@ class Options:
     reference: Path | None = None
     model: str = ""
     usd: float = 5.0
+    seconds: float = 120.0

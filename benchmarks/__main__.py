@@ -43,10 +43,11 @@ ORDER = (
     "sandbox",
     "audit",
     "map",
+    "serve",
     "models",
 )
 PAID = ("models",)
-ON_ALL_CORES = ("build", "retrieval", "tree", "growth", "reduce", "audit", "map")
+ON_ALL_CORES = ("build", "retrieval", "tree", "growth", "reduce", "audit", "map", "serve")
 WHOLE, CORES, MOST_MINUTES = "whole", 2, 40
 HEAD = """\
 # Benchmarks
@@ -80,6 +81,7 @@ def main(argv: Sequence[str] | None = None, results: Path = RESULTS, page: Path 
         args.reference,
         args.model,
         args.max_usd,
+        args.seconds,
     )
     lacking: dict[str, str] = {}
     is_whole = not args.part and not args.sets and not args.only_write and not args.work.exists()
@@ -122,6 +124,13 @@ def _parser() -> argparse.ArgumentParser:
         "--model", default="", help="the model of the part models (the first whose key is in the environment)"
     )
     add("--max-usd", type=float, default=5.0, help="what the part models may spend (%(default)s)")
+    add(
+        "--seconds",
+        type=float,
+        default=120.0,
+        metavar="S",
+        help="for which the part serve asks (%(default)s)",
+    )
     add("--only-write", action="store_true", help="run nothing, write BENCHMARKS.md from what is kept")
     return parser
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from index_store.grep import Grep as Grep
     from index_store.index import (
         Index as Index,
+        narrowed as narrowed,
         open_any as open_any,
         open_index as open_index,
         open_text as open_text,
@@ -59,7 +60,7 @@ else:  # a type checker would let every name pass
             "generations": "Changes Generation changes_of list_generations prune rollback",
             "graph": "LevelStats level_stats to_networkx",
             "grep": "Grep",
-            "index": "Index open_any open_index open_text",
+            "index": "Index narrowed open_any open_index open_text",
             "manifest": "Manifest",
             "provenance": "Source nodes_above sources",
             "search": "Weights",

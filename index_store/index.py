@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Sequence
+import weakref
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from index_store import embedder as embedders, plain
+from index_store import embedder as embedders, narrowing, plain
+from index_store.access import in_words, of_reader
 from index_store.arguments import checked
+from index_store.cache import held
 from index_store.errors import BadQuery, BrokenIndex, IndexStoreError
 from index_store.folder import (
     check_digest,
@@ -27,6 +30,7 @@ from index_store.manifest import Manifest
 from index_store.search import NO_VECTORS, search
 from index_store.store import Store
 from index_store.tree import Tree
+from index_store.writer import publish
 
 _log = logging.getLogger(__name__)
 
@@ -36,6 +40,7 @@ class Index(Tree):
 
     `digest`: of the live generation when it was opened; of a text file the sha256. `generation`: its number; 0 for a
     text file. `embedder`: the one that its user named, for queries; without it only the built-in one is ever loaded.
+    `access`: the labels of the reader for whom it was opened; None is not restricted.
     """
 
     # What a caller gives is held against the signature here, at the face.
@@ -54,10 +59,11 @@ class Index(Tree):
         generation: int = 0,
         manifest: Manifest | None = None,
         embedder: str | None = None,
+        access: frozenset[str] | None = None,
     ) -> None:
         super().__init__(store)
         self.digest, self.generation, self._manifest = digest, generation, manifest
-        self._embedder_named = embedder
+        self._embedder_named, self.access = embedder, access
 
     @property
     def is_plain(self) -> bool:
@@ -118,20 +124,64 @@ class Index(Tree):
 
 
 @checked(IndexStoreError)
-def open_index(path: str | Path, embedder: str | Path | None = None) -> Index:
+def open_index(
+    path: str | Path, embedder: str | Path | None = None, access: str | Collection[str] | None = None
+) -> Index:
     """Open the live generation of the index at `path`, which stays what is read if another is published.
 
     `embedder`: a model's folder, for queries of an index that another than the built-in embedder built; it is loaded
-    when it is needed, from this machine, and must have the weights that built the index.
-    Raises BrokenIndex where the folder is missing, unfinished, cut short or of another format.
+    when it is needed, from this machine, and must have the weights that built the index. `access`: labels of a reader,
+    a list or one text with commas; then it is narrowed to what they may read (see `narrowed`); None is all.
+    Raises BrokenIndex where the folder is missing, unfinished, cut short or of another format; else as `narrowed` does.
     """
-    path = Path(path)
+    path, reader = Path(path), of_reader(access)
     try:
         opened = _open(path, None if embedder is None else str(embedder))
         _log.debug("opened generation %d of %s", opened.generation, path)
-        return opened
     except OSError as e:
         raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; copy or build it again") from e
+    return opened if reader is None else narrowed(opened, reader)
+
+
+@checked(IndexStoreError)
+def narrowed(index: Index, access: str | Collection[str]) -> Index:
+    """The index in which there is nothing but what a reader with these labels may read: an index of its own, in the
+    user's cache folder, or the same one where nothing in it is hidden from them.
+
+    A text file is open to all. Raises IndexStoreError where they may read no document, the labels are none, the index
+    was narrowed to others before, or the cache folder cannot be used.
+    """
+    reader = of_reader(access)
+    assert reader is not None  # of labels
+    if index.access is not None:
+        if index.access != reader:
+            raise IndexStoreError("the index is narrowed to another reader already; open it anew")
+        return index
+    if index.is_plain:
+        return Index(index.store, index.digest, access=reader)
+
+    def write(path: Path) -> str:
+        if not narrowing.hides(narrowing.labels_by_document(index), reader):
+            return ""
+        draft = narrowing.narrowed(index, reader)
+        if draft is None:
+            raise IndexStoreError(
+                f"{index.path.name} holds nothing that a reader of {in_words(reader)} may read; ask whoever keeps it"
+            )
+        return publish(path, draft, index.manifest.models, index.manifest.settings).digest
+
+    entry = held([index.digest, *sorted(reader)], index.path.resolve().name, write)
+    embedder = index._embedder_named
+    try:
+        if entry.path is None:
+            seen = Index(index.store, index.digest, index.generation, index.manifest, embedder, reader)
+        else:
+            seen = open_generation(entry.path, 1, embedder, reader)
+    except BaseException:
+        os.close(entry.lock)
+        raise
+    weakref.finalize(seen, os.close, entry.lock)  # until then its files stay where they are
+    return seen
 
 
 def _open(path: Path, embedder: str | None) -> Index:
@@ -155,8 +205,11 @@ def _open(path: Path, embedder: str | None) -> Index:
     return index
 
 
-def open_generation(path: Path, number: int, embedder: str | None = None) -> Index:
-    """Open one generation, live or not. Raises BrokenIndex, or OSError where it cannot be read."""
+def open_generation(
+    path: Path, number: int, embedder: str | None = None, access: frozenset[str] | None = None
+) -> Index:
+    """Open one generation, live or not; `access`: for whom it was narrowed before. Raises BrokenIndex, or OSError where
+    it cannot be read."""
     folder = generation_folder(path, number)
     if not folder.is_dir():
         raise BrokenIndex(
@@ -175,16 +228,19 @@ def open_generation(path: Path, number: int, embedder: str | None = None) -> Ind
         labels=read_bytes(folder / "labels.bin"),
         lines=read_bytes(folder / "documents.jsonl"),
     )
-    return Index(store, manifest.digest, manifest.generation, manifest, embedder)
+    return Index(store, manifest.digest, manifest.generation, manifest, embedder, access)
 
 
 @checked(IndexStoreError)
-def open_any(path: str | Path, embedder: str | Path | None = None) -> Index:
-    """Open the index in a folder (`open_index`) or a text file (`open_text`), which needs no embedder.
-
-    Raises BrokenIndex.
-    """
-    return open_index(path, embedder) if os.path.isdir(path) else open_text(path)  # noqa: PTH112  (it never raises)
+def open_any(
+    path: str | Path, embedder: str | Path | None = None, access: str | Collection[str] | None = None
+) -> Index:
+    """Open the index in a folder (`open_index`) or a text file (`open_text`), which needs no embedder and is open to
+    all readers. Raises as `open_index` does."""
+    if os.path.isdir(path):  # noqa: PTH112  (it never raises)
+        return open_index(path, embedder, access)
+    reader = of_reader(access)
+    return open_text(path) if reader is None else narrowed(open_text(path), reader)
 
 
 @checked(IndexStoreError)

@@ -243,10 +243,15 @@ class Tree:
         """The number of each node's home, (n,); -1 for the root. By them every node has one way up."""
         homes = np.full(len(self), -1, dtype=np.int64)
         parents, children = self.edges()
-        away = self._arrays.get(GUESTS, np.zeros(len(children), dtype=np.uint8)) > 0
-        for chosen in (away, ~away):  # a later one counts
+        for chosen in (self.away, ~self.away):  # a later one counts
             homes[children[chosen][::-1]] = parents[chosen][::-1]
         return homes
+
+    @cached_property
+    def away(self) -> npt.NDArray[np.bool_]:
+        """Which of the edges, as `edges` has them, lead to a guest."""
+        is_guest = self._arrays.get(GUESTS, np.zeros(len(self._arrays["children.npy"]), dtype=np.uint8))
+        return np.asarray(is_guest > 0)
 
     def edges(self) -> tuple[Numbers, Numbers]:
         """All edges: the numbers of the parents, ascending, and those of the children, both (edges,)."""

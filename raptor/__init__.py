@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from raptor.clustering.settings import ClusterSettings as ClusterSettings
     from raptor.errors import RaptorError as RaptorError
     from raptor.estimating import Estimate as Estimate, estimate as estimate
-    from raptor.loading.duplicates import Twin as Twin
     from raptor.loading.metadata import Metadata as Metadata, read_metadata as read_metadata
     from raptor.loading.types import Failure as Failure, Note as Note
     from raptor.pruning import (
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
         Spending as Spending,
         read_settings as read_settings,
     )
-    from raptor.types import BuildReport as BuildReport, Changes as Changes
+    from raptor.types import BuildReport as BuildReport, Changes as Changes, Twin as Twin
 else:  # a type checker would let every name pass
     __all__, __getattr__, __dir__ = lazy(
         __name__,
@@ -40,10 +39,9 @@ else:  # a type checker would let every name pass
             "errors": "RaptorError",
             "estimating": "Estimate estimate",
             "loading.metadata": "Metadata read_metadata",
-            "loading.duplicates": "Twin",
             "loading.types": "Failure Note",
             "pruning": "places_of_removed prune_index",
             "settings": "BuildSettings Spending read_settings",
-            "types": "BuildReport Changes",
+            "types": "BuildReport Changes Twin",
         },
     )

@@ -13,19 +13,21 @@ from typing import Any
 
 import numpy as np
 
+from index_store import access
 from index_store.arguments import checked
+from index_store.duplicates import Twin, first_alike, twins_by_access
 from index_store.embedder import FLOAT32, Embedder
 from index_store.generations import differences_between
 from index_store.index import Index, open_index
+from index_store.narrowing import seen_by_label
 from index_store.terminal import count
 from index_store.writer import Draft, Published, publish
-from raptor.clustering.guests import named_chunks
+from raptor.apart import named_by_kind
 from raptor.corpus import Corpus, corpus_of, merged_documents, merged_parts, new_parts, with_metadata
 from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
 from raptor.grower import Grower
 from raptor.growing import grow, numbers_below
-from raptor.loading.duplicates import Twin, first_alike, near_duplicates
 from raptor.loading.find import named_below
 from raptor.loading.metadata import Metadata
 from raptor.loading.origins import Origins
@@ -342,10 +344,10 @@ def _finish(
     def gateway() -> Gateway:
         return Gateway(ledger, concurrency=grower.settings.concurrency)
 
-    named = named_chunks(corpus.names, corpus.chunks[:, 0])
-    levels = grow(grower, corpus.leaves, named, gateway, clock)
+    levels = grow(grower, corpus.leaves, named_by_kind(corpus), gateway, clock)
     with clock.stage("load"):  # what is found is about the sources
-        twins = near_duplicates([(document.id, text) for document, text in corpus.documents])
+        labels = [access.of_document(document.meta) for document, _ in corpus.documents]
+        twins = twins_by_access([(document.id, text) for document, text in corpus.documents], labels)
     with clock.stage("write"):
         grower.progress("write", 0, 1)
         models = {
@@ -361,7 +363,8 @@ def _finish(
         grower.checkpoint.settle("embed", "cluster")
         grower.progress("write", 1, 1)
     report = _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds, vanished)
-    return replace(report, passed=ledger.passed())
+    seen = seen_by_label(open_index(out)) if any(own != frozenset() for own in labels) else []
+    return replace(report, passed=ledger.passed(), access=tuple(seen))
 
 
 def _as_built(settings: BuildSettings, model: Embedder) -> BuildSettings:

@@ -321,6 +321,12 @@ def _inspect_parser(commands: "Subcommands") -> None:
     inspect.add_argument(
         "--documents", action="store_true", help="the documents: id, characters, title, a line each"
     )
+    inspect.add_argument(
+        "--as",
+        dest="access",
+        metavar="LABELS",
+        help="as a reader with these labels, with commas between, sees it; '' is what is open to all",
+    )
     inspect.add_argument("--html", metavar="FILE", help="draw the tree as one self-contained page")
     inspect.add_argument("--json", action="store_true", help="print it as JSON")
 

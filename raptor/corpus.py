@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from index_store import access
 from index_store.generations import Changes, paired
 from index_store.index import Index
 from index_store.name_table import NameTable, name_table
@@ -147,10 +148,18 @@ def corpus_of(parts: Sequence[Part], changes: Changes, grower: Grower) -> Corpus
         tokens[known] = grower.previous.rows["tokens"][numbers]
     names = [f"{parts[d].document.id} {a}-{b}" for d, a, b in chunks]
     places = [outlines[d].place(a) for d, a, _ in chunks]
-    leaves = Level(texts, names, tokens, vectors, old, [number is not None for number in old], places=places)
+    same = [number is not None for number in old]
+    kinds = _kinds([access.of_document(part.document.meta) for part in parts], [d for d, _, _ in chunks])
+    leaves = Level(texts, names, tokens, vectors, old, same, places=places, kinds=kinds)
     documents = [(part.document, part.text) for part in parts]
     named = name_table((text, outlines[d].parts(a)) for (d, a, _), text in zip(chunks, texts, strict=True))
     return Corpus(documents, np.array(chunks, dtype=np.int64).reshape(-1, 3), leaves, changes, named)
+
+
+def _kinds(labels: Sequence[frozenset[str] | None], documents: Sequence[int]) -> list[int]:
+    """A number for the labels of the document of each chunk, in the order of the documents; [] for one number alone."""
+    numbers = {own: number for number, own in enumerate(dict.fromkeys(labels))}
+    return [numbers[labels[document]] for document in documents] if len(numbers) > 1 else []
 
 
 def headed(heading: str, words: str) -> str:

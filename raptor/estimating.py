@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from index_store.arguments import checked
+from index_store.duplicates import near_duplicates
 from index_store.embedder import Embedder
 from index_store.paths import file_of
 from raptor import metering
@@ -21,7 +22,6 @@ from raptor.checkpoint import SETTLED, Checkpoint
 from raptor.corpus import new_parts
 from raptor.errors import RaptorError
 from raptor.grower import Grower
-from raptor.loading.duplicates import near_duplicates
 from raptor.loading.kinds import is_slow
 from raptor.loading.load import load
 from raptor.loading.parsed import CheckpointCache

@@ -89,10 +89,15 @@ class Grower:
 
     def _root(self, level: Level, parents: Sequence[OldParent]) -> Group:
         everyone = tuple(range(len(level)))
-        if parents and self.previous is not None and parents[0].old == len(self.previous) - 1:
-            kept = parents[0].whole and parents[0].members == everyone
-            return Group(everyone, parents[0].old, kept)
-        return Group(everyone)
+        if not parents:
+            return Group(everyone)
+        return Group(everyone, parents[0].old, parents[0].whole and parents[0].members == everyone)
+
+    def repeated(self, level: Level, height: int) -> Group:
+        """The one node of `level` again at `height`: for no call, as nothing else is to be said there."""
+        before = [p for p in self._old_parents(level, height) if p.whole]
+        old = next((p.old for p in before if self.previous and len(self.previous.members(p.old)) == 1), None)
+        return Group((0,), old, repeats=True)
 
     def _old_parents(self, level: Level, height: int) -> list[OldParent]:
         """The previous generation's nodes at `height`, with those of their children that are still there."""

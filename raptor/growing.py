@@ -5,41 +5,40 @@ What is slow or paid for goes through the checkpoint, so a run that died goes on
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
 
-from raptor.clustering.guests import Named, guests, named_above
+from raptor.apart import planned
+from raptor.clustering.guests import Named
 from raptor.clustering.planning import Group
-from raptor.clustering.settings import ClusterSettings
 from raptor.grower import Grower
 from raptor.summaries import Summariser
 from raptor.summarising import Summary
-from raptor.types import Level
+from raptor.types import MIXED, Level
 from raptor.workspace import Clock
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.gateway import Gateway
 
 
 def grow(
-    grower: Grower, leaves: Level, named: Named, gateway: Callable[[], Gateway], clock: Clock
+    grower: Grower, leaves: Level, named: dict[int, Named], gateway: Callable[[], Gateway], clock: Clock
 ) -> list[Level]:
     """All levels from the chunks up to one root. `gateway` makes a new one for each level, as each has an event loop.
 
-    `named`: which chunk bears which name. Raises RaptorError or GatewayError where a summary cannot be had.
+    `named`: which chunk bears which name, by the kind of the chunks. Raises RaptorError or GatewayError where a summary
+    cannot be had.
     """
     levels = [leaves]
     while len(levels[-1]) > 1:
         height, below = len(levels), levels[-1]
         with clock.stage("cluster"):
-            groups = with_guests(grower.plan(below, height), named, grower.settings.cluster)
-            named = named_above(named, [group.members for group in groups])
+            groups = planned(grower, below, height, named)
         with clock.stage("summarise"):
             stage = f"summarise level {height}"
             summaries = run_blocking(_summaries(grower, gateway(), below, groups, stage))
         with clock.stage("embed"):
-            levels.append(_level(grower, groups, summaries, f"embed level {height}"))
+            levels.append(_level(grower, below, groups, summaries, f"embed level {height}"))
     return levels
 
 
@@ -50,9 +49,12 @@ async def _summaries(
         return await Summariser(grower, gateway).summaries(below, groups, stage)
 
 
-def _level(grower: Grower, groups: Sequence[Group], summaries: Sequence[Summary], stage: str) -> Level:
-    """The summaries of `groups` as the level above; vectors and token counts of kept ones are read back."""
-    fresh = [i for i, g in enumerate(groups) if not g.kept]
+def _level(
+    grower: Grower, below: Level, groups: Sequence[Group], summaries: Sequence[Summary], stage: str
+) -> Level:
+    """The summaries of `groups` as the level above; vectors and token counts of kept ones are read back, and of those
+    that repeat another taken over."""
+    fresh = [i for i, g in enumerate(groups) if not g.kept and not g.repeats]
     vectors = np.zeros((len(groups), grower.embedder.dim), dtype=np.float32)
     tokens = np.zeros(len(groups), dtype=np.int64)
     vectors[fresh] = grower.embed([f"{summaries[i].label}\n{summaries[i].text}" for i in fresh], stage)
@@ -61,6 +63,8 @@ def _level(grower: Grower, groups: Sequence[Group], summaries: Sequence[Summary]
         if group.kept and group.old is not None and grower.previous is not None:
             vectors[i] = grower.previous.vectors[group.old]
             tokens[i] = grower.previous.at(group.old).tokens
+        elif group.repeats:
+            vectors[i], tokens[i] = below.vectors[group.members[0]], below.tokens[group.members[0]]
     return Level(
         texts=[s.text for s in summaries],
         names=[s.label.replace("\n", " ") for s in summaries],
@@ -71,15 +75,13 @@ def _level(grower: Grower, groups: Sequence[Group], summaries: Sequence[Summary]
         children=[tuple(sorted({*g.members, *g.guests})) for g in groups],
         guests=[g.guests for g in groups],
         labels=[s.label for s in summaries],
+        kinds=[_kind(below.kinds, group) for group in groups] if below.kinds else (),
     )
 
 
-def with_guests(groups: Sequence[Group], named: Named, settings: ClusterSettings) -> list[Group]:
-    """The groups with their guests; none in the paper's own method, and none where all are in one."""
-    if settings.method == "paper" or len(groups) < 2:
-        return list(groups)
-    places = guests(named, [group.members for group in groups], settings)
-    return [replace(group, guests=found) for group, found in zip(groups, places, strict=True)]
+def _kind(kinds: Sequence[int], group: Group) -> int:
+    own = {kinds[member] for member in group.members}
+    return own.pop() if len(own) == 1 else MIXED
 
 
 def numbers_below(

@@ -55,6 +55,8 @@ class Summariser:
     async def _one(self, level: Level, group: Group) -> Summary | None:
         """The summary of a group; None where it failed, or where it would have been asked for after a stop."""
         grower = self.grower
+        if group.repeats:
+            return Summary(level.labels[group.members[0]], level.texts[group.members[0]])
         if group.kept and group.old is not None and grower.previous is not None:
             return Summary(grower.previous.at(group.old).label, grower.previous.text_at(group.old))
         blocks = grower.blocks(level, group)

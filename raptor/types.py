@@ -7,10 +7,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from index_store.duplicates import Twin as Twin
 from index_store.generations import Changes as Changes, Differences as Differences
+from index_store.narrowing import Seen
 from index_store.types import Document
-from raptor.loading.duplicates import Twin
 from raptor.loading.types import Failure, Note
+
+#: The kind of a node over documents that different readers may read.
+MIXED = -1
 
 Vectors = npt.NDArray[np.float32]
 
@@ -39,7 +43,7 @@ class BuildReport:
     they were, as they cannot be read any more; why stands in `failures` too.
     `left_out`: ids of documents that a sync passed by, as they were removed. `dry_run`: whether `changes` were only
     counted; the rest is then what the index holds now. `passed`: why more was spent than the cap allows, in a
-    sentence; '' where it held.
+    sentence; '' where it held. `access`: how much of the tree a reader of each label sees; () where all is open to all.
     """
 
     index: str
@@ -66,6 +70,7 @@ class BuildReport:
     differences: Differences | None = None
     kept: tuple[Kept, ...] = ()
     passed: str = ""
+    access: tuple[Seen, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON has them, with `tokens`, which is prompt and completion tokens together."""
@@ -96,7 +101,8 @@ class Level:
     words; () for summaries. `tokens`: (n,). `vectors`: (n, dim) unit rows. `old[i]`: the number of the
     node in the previous generation that node i takes the place of, or None. `same[i]`: whether its text is that
     node's text. `children[i]`: rows of the level below; () for chunks, as are `labels`. `guests[i]`: those of the
-    children that the text of node i is not about.
+    children that the text of node i is not about. `kinds[i]`: a number for the labels of all documents below node i,
+    MIXED where these differ; () where those of all documents are the same.
     """
 
     texts: Sequence[str]
@@ -109,6 +115,7 @@ class Level:
     guests: Sequence[tuple[int, ...]] = ()
     labels: Sequence[str] = ()
     places: Sequence[str] = ()
+    kinds: Sequence[int] = ()
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -55,6 +55,7 @@ def _overview_parser(commands: Any) -> None:
         "rlm.commands.overview:overview",
     )
     overview.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
+    _access_option(overview)
     overview.add_argument("--under", metavar="NODE", help="only the branch below this node, such as L2-00003")
     overview.add_argument(
         "--depth",
@@ -80,6 +81,7 @@ def _search_parser(commands: Any) -> None:
     search.add_argument("index", metavar="INDEX")
     search.add_argument("query", nargs="?", help='what to find; "-" reads it from standard input')
     _embedder_option(search)
+    _access_option(search)
     search.add_argument("-k", type=int, default=10, help="hits (%(default)s)")
     search.add_argument(
         "--mode",
@@ -145,6 +147,16 @@ def _scope_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _access_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--as",
+        dest="access",
+        metavar="LABELS",
+        help="read only what a reader with these labels, with commas between, may: a document is theirs if it has one "
+        "of them, or none at all; '' is what is open to all",
+    )
+
+
 def _embedder_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--embedder", metavar="FOLDER", help="the embedder that built the index, where that is not minilm"
@@ -153,6 +165,7 @@ def _embedder_option(command: argparse.ArgumentParser) -> None:
 
 def _limit_options(command: argparse.ArgumentParser) -> None:
     add_memo_option(command)
+    _access_option(command)
     _scope_options(command)
     command.add_argument(
         "--model",
@@ -273,6 +286,7 @@ def _map_parser(commands: Any) -> None:
         progress=True,
     )
     table.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
+    _access_option(table)
     table.add_argument("question", help='what is asked of each row; "-" reads it from standard input')
     table.add_argument(
         "--fields",
@@ -356,6 +370,7 @@ def _eval_parser(commands: Any) -> None:
         progress=True,
     )
     evaluation.add_argument("index", metavar="INDEX", help="an index folder, or a text file")
+    _access_option(evaluation)
     evaluation.add_argument(
         "questions",
         nargs="+",
@@ -495,6 +510,7 @@ def _serve_parser(commands: Any) -> None:
         "answer over HTTP: an API that chat clients speak, our own, and pages for a browser",
         "rlm serve my.index --port 8000",
         "rlm.commands.serve:serve",
+        progress=True,
     )
     serve.add_argument(
         "index",

@@ -26,6 +26,7 @@ def nothing_is_kept_in_the_users_own_folder(tmp_path_factory: pytest.TempPathFac
     """Nor by what runs outside of a single test, such as a fixture of a module."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
 
 

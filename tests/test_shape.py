@@ -42,7 +42,7 @@ PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "sh
 # from a neighbour on the same floor. A room is a package, or a module that stands by itself.
 FLOORS = """
 index_store.errors index_store.terminal index_store.files index_store.reproducible index_store.lazy index_store.paths
-index_store.arguments index_store.stop_words
+index_store.arguments index_store.stop_words index_store.duplicates
 index_store.types
 index_store.access index_store.config
 index_store.tables index_store.minilm index_store.word_list index_store.names
@@ -50,18 +50,17 @@ index_store.embedder index_store.manifest index_store.documents index_store.outl
 index_store.name_table
 index_store.vectors
 index_store.inverted_write index_store.folder
-index_store.store
-index_store.tree
+index_store.store index_store.writer
+index_store.tree index_store.cache
 index_store.filters index_store.folding index_store.grep index_store.plain
 index_store.branches
-index_store.walk index_store.areas
+index_store.walk index_store.areas index_store.narrowing
 index_store.search
 index_store.gathering
 index_store.index
-index_store.graph index_store.provenance index_store.view index_store.writer
+index_store.graph index_store.provenance index_store.view
 index_store.rows
 index_store.picture index_store.generations index_store.verify
-index_store.narrowing
 index_store
 
 rlm.gateway
@@ -86,6 +85,7 @@ raptor.types
 raptor.workspace raptor.metering
 raptor.grower
 raptor.corpus raptor.summaries
+raptor.apart
 raptor.sampling raptor.growing raptor.reconciling raptor.selecting
 raptor.estimating
 raptor.build raptor.pruning raptor.checking raptor.progress

@@ -37,13 +37,14 @@ class Group:
 
     `members`: rows of their level. `old`: the number of the previous generation's node whose place the parent takes,
     None for a new one. `kept`: whether that node's summary is kept too. `guests`: rows that stand under the parent too,
-    though its summary is not about them.
+    though its summary is not about them. `repeats`: whether the parent says again what its one member says.
     """
 
     members: tuple[int, ...]
     old: int | None = None
     kept: bool = False
     guests: tuple[int, ...] = ()
+    repeats: bool = False
 
 
 def regroup(

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from index_store.duplicates import Twin
+from index_store.narrowing import Seen
 from index_store.terminal import byte_size, count, one_line, print_json, say, span_of_time, spelled
 from raptor.build import build_index, sync_index, update_index
 from raptor.commands.leave import may_be_read
 from raptor.errors import RaptorError
 from raptor.estimating import Estimate, check_cap, estimate
-from raptor.loading.duplicates import Twin
 from raptor.loading.kinds import LISTED
 from raptor.loading.metadata import Metadata, read_metadata
 from raptor.loading.types import Failure
@@ -269,9 +270,25 @@ def _report_text(report: BuildReport) -> str:
     return (
         f"{spelled(report.index)}: generation {report.generation}{again}, {byte_size(report.bytes)}\n"
         f"  {count(report.documents, 'document')}{skipped}{_changes_text(report)}; nodes a level: {levels}\n"
+        f"{_access_text(report)}"
         f"  {count(report.calls, 'model call')}, {count(tokens, 'token')}, ${report.usd:.4f}\n"
         f"  {stages}"
     )
+
+
+def _access_text(report: BuildReport) -> str:
+    """A line for each label: how much of the index its readers see."""
+    summaries = sum(report.levels[1:])
+    return "".join(f"  {line}\n" for line in access_lines(report.access, report.documents, summaries))
+
+
+def access_lines(seen: Sequence[Seen], documents: int, summaries: int) -> list[str]:
+    """How much of an index of so many documents and summaries readers of each label see, a line each."""
+    return [
+        f"{f'readers of {spelled(one.label)}' if one.label else 'readers without a label'} see {one.documents:,} of "
+        f"{count(documents, 'document')} and {one.summaries:,} of {count(summaries, 'summary', 'summaries')}"
+        for one in seen
+    ]
 
 
 def _changes_text(report: BuildReport) -> str:

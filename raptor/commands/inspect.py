@@ -10,10 +10,12 @@ from typing import Any
 from index_store.files import replace_page
 from index_store.graph import level_stats
 from index_store.index import Index, open_index
+from index_store.narrowing import Seen, seen_by_label
 from index_store.picture import page
 from index_store.provenance import nodes_above, sources
 from index_store.terminal import byte_size, count, one_line, print_json, say, spelled
 from index_store.types import Span
+from raptor.commands.build import access_lines
 from raptor.errors import RaptorError
 
 LABEL_CHARS = 200
@@ -25,7 +27,7 @@ def inspect(args: argparse.Namespace) -> int:
     """Show an index, its documents, one node, or what is above a range of characters."""
     if args.depth < 0:
         raise RaptorError(f"--depth is {args.depth}; give 0, which shows the root alone, or more")
-    index = open_index(args.index)
+    index = open_index(args.index, access=args.access)
     if args.html:
         return _draw(index, args.html)
     if args.documents:
@@ -34,9 +36,9 @@ def inspect(args: argparse.Namespace) -> int:
         facts = _node_facts(index, args.node) if args.node else {"above": _above(index, args.at)}
         print_json(facts) if args.json else say(_facts_text(facts))
     elif args.json:
-        print_json(_facts(index, args.depth))
+        print_json(_facts(index, args.index, args.depth))
     else:
-        say(_index_text(index, args.depth))
+        say(_index_text(index, args.index, args.depth))
     return 0
 
 
@@ -119,10 +121,10 @@ def _fact_lines(name: str, value: Any) -> list[str]:
 # -- the whole index ---------------------------------------------------------------------------------------
 
 
-def _facts(index: Index, depth: int) -> dict[str, Any]:
+def _facts(index: Index, named: str, depth: int) -> dict[str, Any]:
     manifest = index.manifest
     return {
-        "index": str(index.path),
+        "index": named,
         "generation": manifest.generation,
         "digest": manifest.digest,
         "documents": manifest.documents,
@@ -132,6 +134,7 @@ def _facts(index: Index, depth: int) -> dict[str, Any]:
         "models": dict(manifest.models),
         "settings": dict(manifest.settings),
         "bytes": sum(f.size for f in manifest.files.values()),
+        "access": [asdict(one) for one in _seen(index)],
         "tree": _branch(index, len(index) - 1, depth, set()),
     }
 
@@ -159,8 +162,13 @@ def _unfolded(number: int, children: Sequence[int], depth: int, done: set[int]) 
     return [c for c in children if c not in left_out]
 
 
-def _index_text(index: Index, depth: int) -> str:
-    facts = _facts(index, 0)
+def _seen(index: Index) -> list[Seen]:
+    """How much each label sees: nothing that is told to one of these readers."""
+    return seen_by_label(index) if index.access is None else []
+
+
+def _index_text(index: Index, named: str, depth: int) -> str:
+    facts = _facts(index, named, 0)
     models = {k: one_line(v, LABEL_CHARS) for k, v in facts["models"].items() if "fingerprint" not in k}
     lines = [
         f"{spelled(facts['index'])}: generation {facts['generation']}, {count(facts['documents'], 'document')}, "
@@ -173,6 +181,7 @@ def _index_text(index: Index, depth: int) -> str:
         children = f", {s['mean_children']} children each" if s["level"] else " (chunks)"
         size = f"{count(s['nodes'], 'node')}, {count(s['tokens'], 'token')}"
         lines.append(f"level {s['level']}: {size}{children}")
+    lines += access_lines(_seen(index), facts["documents"], sum(index.levels[1:]))
     return "\n".join([*lines, "", *_tree_lines(index, len(index) - 1, depth, set())])
 
 

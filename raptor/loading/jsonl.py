@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO
 
+from index_store.errors import IndexStoreError
 from index_store.terminal import count
 from raptor.loading.plain import decode
 from raptor.loading.types import MAX_BYTES, Failure, Loaded, SourceFile, Text, meta_of, title_of
@@ -89,7 +90,10 @@ def _json_document(file: SourceFile, number: int, line: bytes) -> Loaded:
     if fault:
         return Failure(source, f"line {number:,} {fault}")
     title = title_of(row.get("title"), str(row["_id"]))
-    return Text(str(row["_id"]), title, source, row["text"], meta=meta_of(row))
+    try:
+        return Text(str(row["_id"]), title, source, row["text"], meta=meta_of(row, f"line {number:,}"))
+    except IndexStoreError as error:
+        return Failure(source, str(error))
 
 
 def _row_fault(row: Any) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from index_store.arguments import checked
+from index_store.errors import IndexStoreError
 from raptor.errors import RaptorError
 from raptor.loading.types import meta_of
 
@@ -42,6 +43,8 @@ def read_metadata(file: str | Path) -> Metadata:
                         f"line {line:,} says more of {doc!r}, of which line {lines[doc]:,} speaks"
                     )
                 fields[doc], lines[doc] = row_fields, line
+    except IndexStoreError as e:
+        raise RaptorError(f"the metadata {file} cannot be used: {e}") from e
     except OSError as e:
         raise RaptorError(f"the metadata {file} cannot be read ({e.strerror or e}); check the path") from e
     except (ValueError, csv.Error, RecursionError) as e:
@@ -79,7 +82,7 @@ def _document_fields(line: int, row: dict[str, Any]) -> tuple[str, dict[str, str
         raise ValueError(f'line {line:,} has neither "_id" nor "doc"')
     if isinstance(row[name], bool) or not isinstance(row[name], str | int):
         raise ValueError(f"line {line:,} has an id of type {type(row[name]).__name__}")
-    doc, fields = str(row[name]), meta_of(row, without=(name,))
+    doc, fields = str(row[name]), meta_of(row, f"line {line:,}", without=(name,))
     try:
         "".join([doc, *fields, *fields.values()]).encode()
     except UnicodeEncodeError:

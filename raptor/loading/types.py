@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from index_store import access
+from index_store.errors import IndexStoreError
+
 MAX_BYTES = 128 << 20  # of a file of text, which is held in memory
 MAX_PACKED_BYTES = 1 << 30  # of one that may be mostly pictures, or what is passed over
 
@@ -135,21 +138,29 @@ def state_of(path: Path) -> tuple[int, ...] | None:
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
 
-def meta_of(row: Mapping[str, Any], without: Sequence[str] = ("_id", "title", "text")) -> dict[str, str]:
+def meta_of(
+    row: Mapping[str, Any], whose: str, without: Sequence[str] = ("_id", "title", "text")
+) -> dict[str, str]:
     """The metadata in a JSON object: its fields that are strings or numbers, as strings, without some.
 
     The fields of an object `meta` or `metadata` in it count too; where both have a field, the row's own value counts.
+    What says who may read a document may be a list too. Raises IndexStoreError where it is malformed, or the field's
+    name nearly so written: a document is not to become open to all by a slip. `whose`: for the message.
     """
     inner = [row[name] for name in ("metadata", "meta") if isinstance(row.get(name), dict)]
     fields: dict[str, str] = {}
     for part in inner:
-        fields |= _plain_fields(part, ())
-    return fields | _plain_fields(row, without)
+        fields |= _plain_fields(part, (), whose)
+    return fields | _plain_fields(row, without, whose)
 
 
-def _plain_fields(row: Mapping[str, Any], without: Sequence[str]) -> dict[str, str]:
-    return {
+def _plain_fields(row: Mapping[str, Any], without: Sequence[str], whose: str) -> dict[str, str]:
+    for name in row:
+        if name != access.KEY and str(name).strip().casefold() == access.KEY:
+            raise IndexStoreError(f"{whose} has a field {name!r}; write it as {access.KEY!r}")
+    said = {access.KEY: access.written(row[access.KEY], whose)} if access.KEY in row else {}
+    return said | {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in row.items()
-        if name not in without and isinstance(value, str | int | float)
+        if name not in (*without, access.KEY) and isinstance(value, str | int | float)
     }

@@ -167,6 +167,7 @@ def record_opening(
         window=run.window,
         parent=parent,
         map=map,
+        access=None if run.index.access is None else sorted(run.index.access),
     )
     run.journal.record("0", opened)
 

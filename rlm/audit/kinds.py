@@ -73,7 +73,8 @@ class RunOpened(Event):
     `route` is the way the question takes, `route_why` the reason. `operator` asks, for `purpose`; the run is to be kept
     until the day `retain_until`. `versions`: of what the code stands on, by the name of the distribution. `window`:
     tokens that the root model takes, if that is known; `parent`: of a fork, the head of the run it began as and the
-    turn from which it goes its own way; `map`: where the run is one map, which rows it asks about and for what.
+    turn from which it goes its own way; `map`: where the run is one map, which rows it asks about and for what;
+    `access`: the labels of the reader to whom the index was narrowed, in order, left out where it was not.
     `format` and `started` are added by the trace.
     """
 
@@ -95,6 +96,7 @@ class RunOpened(Event):
     window: int | None = None
     parent: Mapping[str, Json] | None = None
     map: Mapping[str, Json] | None = None
+    access: Sequence[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

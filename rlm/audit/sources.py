@@ -1,6 +1,7 @@
 """Whether the citations of a trace agree with the texts they quote: those in the trace, and those of the index."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -150,8 +151,15 @@ def _placed(doc: object, start: object, end: object, text: str) -> Iterator[Pass
 
 
 def generation_asked(index: "Index", opened: RecordedEvent) -> "Index | None":
-    """The generation of an index with the digest that the run names, live or not; None where it is not there."""
+    """The generation of an index with the digest that the run names, live or not; None where it is not there.
+
+    Of a run that was narrowed to a reader each is narrowed to the same labels, and then compared; so it is to those of
+    the reader for whom the index was opened.
+    """
     digest = opened["index"]["digest"]
+    reader = opened.get("access") if index.access is None else sorted(index.access)
+    if reader is not None:
+        return _narrowed_alike(index, digest, reader)
     if index.digest == digest or index.is_plain:
         return index if index.digest == digest else None
     from index_store.generations import list_generations
@@ -162,6 +170,20 @@ def generation_asked(index: "Index", opened: RecordedEvent) -> "Index | None":
         return open_generation(index.path, numbers[-1]) if numbers else None
     except (IndexStoreError, OSError):
         return None
+
+
+def _narrowed_alike(index: "Index", digest: str, reader: Sequence[str]) -> "Index | None":
+    """The latest generation of an index that, narrowed to these labels, has this digest."""
+    from index_store.generations import list_generations
+    from index_store.index import narrowed, open_generation
+
+    earlier = [] if index.is_plain else [one.number for one in list_generations(index.path)]
+    for number in dict.fromkeys((index.generation, *reversed(earlier))):
+        with suppress(IndexStoreError, OSError):  # one that is damaged, or in which they may read nothing
+            whole = index if number == index.generation else open_generation(index.path, number)
+            if (seen := narrowed(whole, list(reader))).digest == digest:
+                return seen
+    return None
 
 
 def another_generation(index: "Index", opened: RecordedEvent) -> str:

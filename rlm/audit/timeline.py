@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from textwrap import wrap
 from typing import Any
 
+from index_store.access import in_words as labels_in_words
 from index_store.terminal import count, one_line, visible
 from rlm.audit.attempts import (
     as_sent,
@@ -189,7 +190,13 @@ def _opened(event: RecordedEvent) -> list[str]:
 
 def _account(event: RecordedEvent) -> list[str]:
     told = (("operator", "asked by"), ("purpose", "purpose"), ("retain_until", "keep until"))
-    return [f"{words:<10} {one_line(event[name], 500)}" for name, words in told if event.get(name)]
+    lines = [f"{words:<10} {one_line(event[name], 500)}" for name, words in told if event.get(name)]
+    return lines + [f"reads as   {one_line(words, 500)}" for words in reader(event)]
+
+
+def reader(opened: RecordedEvent) -> list[str]:
+    """Whose labels the index was narrowed to, in words; [] where it was not."""
+    return [] if opened.get("access") is None else [labels_in_words(opened["access"])]
 
 
 def demanded(opened: RecordedEvent) -> dict[str, Any]:

@@ -43,7 +43,7 @@ def table(args: argparse.Namespace) -> int:
             early_folder(Path(args.runs), asked.question) as folder,
         ):
             options = options_of(args, args.given, watch)
-            opened = ready(open_any(args.index, args.embedder), options.models)
+            opened = ready(open_any(args.index, args.embedder, args.access), options.models)
             tabled = run_blocking(map_opened(opened, asked, options, folder))
     except Unfinished as e:
         say(f"rlm: {one_line(str(e), 2_000)}", file=sys.stderr)
@@ -223,7 +223,7 @@ def _counted(value: Value, counted: Count) -> str:
 def _priced(args: argparse.Namespace, asked: Asked) -> int:
     with live(sys.stderr, quiet=args.quiet) as watch:
         options = options_of(args, args.given, watch)
-        opened = opened_to_plan(open_any(args.index, args.embedder), options.models)
+        opened = opened_to_plan(open_any(args.index, args.embedder, args.access), options.models)
         plan = plan_opened(opened, asked, options)
     short = list(too_little(plan, options.limits))
     if args.json:

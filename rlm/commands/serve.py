@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import socket
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -43,12 +44,11 @@ def serve(args: argparse.Namespace) -> int:
     app = create_app(settings, state)
     config = uvicorn.Config(
         app,
-        host=args.host,
-        port=args.port,
         log_config=None,
         log_level="warning",
         access_log=False,
         server_header=False,
+        ws="none",
         timeout_graceful_shutdown=max(1, round(settings.drain_s)) + 5,
     )
 
@@ -60,17 +60,25 @@ def serve(args: argparse.Namespace) -> int:
             app.state.server.jobs.drain(settings.drain_s)
             super().handle_exit(sig, frame)
 
-    address = f"[{args.host}]" if ":" in args.host else args.host
-    say(
-        f"serving {', '.join(settings.indexes) or 'no index yet'} at http://{address}:{args.port}/",
-        file=sys.stderr,
-        flush=True,
-    )
-    try:
-        Draining(config).run()
-    except KeyboardInterrupt:
-        say("rlm: stopped", file=sys.stderr)
+    with _listening(args.host, args.port) as listening:
+        host = f"[{args.host}]" if ":" in args.host else args.host
+        names = ", ".join(settings.indexes) or "no index yet"
+        say(f"serving {names} at http://{host}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
+        try:
+            Draining(config).run(sockets=[listening])
+        except KeyboardInterrupt:  # which the server sends on, once it has ended
+            say("rlm: stopped", file=sys.stderr)
     return 0
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    """A socket that listens. Raises RlmError where it cannot."""
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        return socket.create_server((host, port), family=family, backlog=2_048)
+    except (OSError, OverflowError) as e:
+        why = getattr(e, "strerror", None) or e
+        raise RlmError(f"cannot listen at {host}, port {port}: {why}; give another --port or --host") from e
 
 
 def _settings(args: argparse.Namespace) -> "Settings":

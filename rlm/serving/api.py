@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 from fastapi import APIRouter, Header, Query, Request
-from fastapi.responses import FileResponse, HTMLResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import UploadFile
 
@@ -300,7 +300,7 @@ async def cancel(request: Request, job: str) -> dict[str, Any]:
     return found.as_json()
 
 
-@router.get("/jobs/{job}/events", response_class=EventStream)
+@router.get("/jobs/{job}/events", response_class=StreamingResponse)
 async def job_events(request: Request, job: str, last_event_id: LastEvent = None) -> Response:
     """The events of a job as they come, as server-sent events; with Last-Event-ID those behind it."""
     server = server_of(request)
@@ -367,7 +367,7 @@ def run(request: Request, run: str) -> dict[str, Any]:
     return past.run_json(*server_of(request).run_folder(run, grant_of(request)))
 
 
-@router.get("/runs/{run}/events", response_class=EventStream)
+@router.get("/runs/{run}/events", response_class=StreamingResponse)
 async def run_events(request: Request, run: str, last_event_id: LastEvent = None) -> Response:
     """The events of a run, as server-sent events."""
     server = server_of(request)

@@ -114,7 +114,8 @@ class Job:
                 place += 1
             if passed != self.passed:
                 passed = self.passed
-                yield None, self.passing
+                if self.passing:  # none where it has begun since
+                    yield None, self.passing
             if self.is_over:
                 return
             if changed is not self._changed:
@@ -192,14 +193,20 @@ class Jobs:
         del self._waiting[job]
         self._running.add(job)
         job.state, job.passing = "running", {}
-        for ahead, other in enumerate(other for other in self._waiting if other.kind == job.kind):
-            other.ahead = ahead
-            other.add({"kind": "waiting", "conversation": "0", "ahead": ahead})
+        self._move_up(job.kind)
         job.tell()
+
+    def _move_up(self, kind: Kind) -> None:
+        """Tell those that wait how many are before them now."""
+        for ahead, other in enumerate(other for other in self._waiting if other.kind == kind):
+            if other.ahead != ahead:
+                other.ahead = ahead
+                other.add({"kind": "waiting", "conversation": "0", "ahead": ahead})
 
     def _ends(self, job: Job, task: asyncio.Task[Mapping[str, Json]], unbegun: Callable[[], object]) -> None:
         if job in self._waiting:
             del self._waiting[job]
+            self._move_up(job.kind)
             unbegun()
         self._running.discard(job)
         if task.cancelled():
@@ -236,9 +243,7 @@ class Jobs:
         self.is_draining = True
         for job in [*self._waiting]:
             self.cancel(job)
-        asyncio.get_running_loop().call_later(
-            within_s, lambda: [self.cancel(job) for job in [*self._running]]
-        )
+        asyncio.get_running_loop().call_later(within_s, self._cancel_all)
 
     def _cancel_all(self) -> None:
         for job in [*self._running]:

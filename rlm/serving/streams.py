@@ -8,13 +8,16 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 KEEP_ALIVE = ": waiting\n\n"
+#: What some take for the end of a line, and JSON leaves as it is.
+_LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
 #: The id of what is told last; who asks for what comes after it is told that there is nothing.
 LAST = "end"
 
 
 def data(value: Mapping[str, Any] | str, id: int | str | None = None) -> str:
-    """One event; JSON has no line break, so it is one line."""
+    """One event, on one line for every client's idea of lines."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+    text = text.translate(_LINE_ENDS)
     line = "" if id is None else f"id: {id}\n"
     return f"{line}data: {text}\n\n"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from index_store.errors import IndexStoreError
-from index_store.index import Index, open_any
+from index_store.index import Index, narrowed, open_any
 from index_store.terminal import count, one_line
 from index_store.types import Json, Scope
 from index_store.view import View
@@ -138,6 +138,8 @@ def opened_as_asked(index: str | Path | Index, opened: RecordedEvent, anyway: bo
             f"{given.path.name} is another index than the run asked, or another state of it (digest {said}, and this "
             f"has {given.digest[:12]}); give the one it asked, or --anyway to see what changes first"
         )
+    if asked is None and given.access is None and opened.get("access") is not None:
+        return narrowed(given, opened["access"])
     return asked or given
 
 

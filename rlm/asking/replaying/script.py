@@ -34,7 +34,7 @@ _OF_KIND: Mapping[str, frozenset[str]] = {
     "reduce_called": frozenset({"plan"}),  # which hangs on the prices of the day
 }
 #: Of the first event: what was asked, and under what. The index, prompts and code are told of beside the difference.
-_OPENING = frozenset({"question", "models", "limits", "demands", "scope", "route", "window"})
+_OPENING = frozenset({"question", "models", "limits", "demands", "scope", "route", "window", "access"})
 RUN_WIDE = "suspicious"
 CANCELLED = "cancelled"
 OUTSIDE = DEATHS["outside"]

@@ -15,7 +15,7 @@ from rlm.audit.page.html import Html, facts, fold, join, tag
 from rlm.audit.page.judged import verdict_on_run
 from rlm.audit.pairs import Pair, read_by
 from rlm.audit.signing import Signature
-from rlm.audit.timeline import READER_DOES, UNSURE, demanded, lacking, no_answer, not_shown
+from rlm.audit.timeline import READER_DOES, UNSURE, demanded, lacking, no_answer, not_shown, reader
 from rlm.audit.verifying import UNVOUCHED, Verdict
 
 _NOTHING = "No event of this trace can be read"
@@ -183,6 +183,7 @@ def _made_with(opened: RecordedEvent) -> list[tuple[str, str]]:
         *([("Demands", _listed(demands))] if (demands := demanded(opened)) else []),
         ("Prompts", join([f"version {prompts['version']} ", tag("code", prompts["sha256"])])),
         *((words, opened[name]) for name, words in _ACCOUNT.items() if opened.get(name)),
+        *(("Reads as", words) for words in reader(opened)),
         ("Code", opened["code_version"]),
         *([("Versions", _listed(opened["versions"]))] if opened.get("versions") else []),
     ]

@@ -8,11 +8,11 @@ from time import process_time
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from index_store import duplicates
+from index_store.duplicates import Twin, near_duplicates
 from index_store.index import open_index
 from index_store.verify import verify_index
 from raptor.cli import main
-from raptor.loading import duplicates
-from raptor.loading.duplicates import Twin, near_duplicates
 from tests.helpers import tiny_embedder
 
 

@@ -70,6 +70,21 @@ def near_duplicates(documents: Sequence[tuple[str, str]]) -> list[Twin]:
     return twins
 
 
+def twins_by_access(
+    documents: Sequence[tuple[str, str]], access: Sequence[frozenset[str] | None]
+) -> list[Twin]:
+    """As `near_duplicates`, of documents that the same readers may read: one is never named to a reader of the other.
+
+    `access`: the labels of each document, None where nobody knows them. In the order of the documents.
+    """
+    parts = {
+        own: [d for d, other in zip(documents, access, strict=True) if other == own]
+        for own in dict.fromkeys(access)
+    }
+    twins = {twin.doc: twin for part in parts.values() for twin in near_duplicates(part)}
+    return [twins[doc] for doc, _ in documents if doc in twins]
+
+
 def first_alike(docs: Sequence[str], twins: Sequence[Twin]) -> list[int]:
     """For each of `docs`, in order, the number of the first that it is alike to, over any between; else its own."""
     first = {doc: number for number, doc in enumerate(docs)}

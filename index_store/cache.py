@@ -1,0 +1,184 @@
+"""The user's cache of narrowed indexes: a folder that is theirs alone, whose entries are sealed.
+
+Whoever can write there could plant an index, or widen one. So the folder is its user's, and nobody else may look into
+it; each entry carries an HMAC (RFC 2104) under a key of the user's own, which stands in another folder, over what it
+was made of and the digest of what was made; and each file is held against its sha256 whenever an entry is opened. One
+that does not fit is made anew. Deleting the folder costs time, not correctness.
+"""
+
+import fcntl
+import hmac
+import json
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import platformdirs
+
+from index_store.errors import BrokenIndex, IndexStoreError
+from index_store.files import sha256_of
+from index_store.folder import check_sizes, generation_folder, read_manifest
+
+#: The most entries, and the most bytes of them together; the least recently used go first, but for those in use.
+ENTRIES, BYTES = 64, 8 << 30
+KEY_BYTES = 32
+KEY_FILE = "narrowed.key"
+_OURS = "raptor-rlm"
+_SEAL, _LOCK = "seal", "lock"
+_FORM = "raptor-rlm narrowed 1"
+_GENERATION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An entry that is in use: nobody takes it away until the file `lock` is closed. `path`: of its index; None where
+    it only says that there is nothing to narrow."""
+
+    path: Path | None
+    lock: int
+
+
+def held(made_of: list[str], name: str, make: Callable[[Path], str]) -> Held:
+    """The entry of an index called `name` that is made of this. Where it is not there, `make` writes the index at a
+    path and gives its digest, or "" where there is nothing to write.
+
+    Raises IndexStoreError where the folder or the key cannot be used, and what `make` raises.
+    """
+    try:
+        folder, secret = _private_folder(), _user_key()
+        wanted = _mac(secret, [*made_of, name])
+        entry = folder / wanted
+        for _ in range(3):  # another process may take it away, or damage may be found, in between
+            if (found := _found(entry, name, secret)) is not None:
+                return found
+            _discard(entry)
+            _fill(folder, entry, name, secret, make)
+            _evict(folder, keep=entry)
+    except OSError as e:
+        raise IndexStoreError(
+            f"cannot keep what a reader may see in your cache folder: {e.strerror or e}; mend the folder, or name "
+            "another by XDG_CACHE_HOME"
+        ) from e
+    raise IndexStoreError(f"{entry} is taken away or damaged again and again; see who else writes there")
+
+
+def _private_folder() -> Path:
+    """Our folder, which nobody else may look into. Raises OSError where it is a link or another user's."""
+    folder = Path(platformdirs.user_cache_path(_OURS, appauthor=False)) / "narrowed"
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+        raise OSError(f"{folder} is a link, no folder, or another user's")
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        folder.chmod(0o700)
+    return folder
+
+
+def _user_key() -> bytes:
+    """The user's own key, which is made where there is none."""
+    path = Path(platformdirs.user_data_path(_OURS, appauthor=False)) / KEY_FILE
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(prefix=f".{KEY_FILE}.", dir=path.parent)  # for its user alone
+        with os.fdopen(handle, "wb") as file:
+            file.write(os.urandom(KEY_BYTES))
+        with suppress(FileExistsError):
+            os.link(partial, path)  # whole or not at all; where another was faster, that one stays
+        Path(partial).unlink()
+    key = path.read_bytes()
+    if len(key) != KEY_BYTES:
+        raise OSError(f"{path} has not {KEY_BYTES} bytes; delete it, and one is made anew")
+    return key
+
+
+def _mac(secret: bytes, parts: list[str]) -> str:
+    return hmac.digest(secret, json.dumps([_FORM, *parts]).encode(), "sha256").hex()
+
+
+def _found(entry: Path, name: str, secret: bytes) -> Held | None:
+    """An entry that is whole and ours, locked against being taken away; None where there is none."""
+    if entry.is_symlink() or not entry.is_dir():
+        return None
+    try:
+        lock = _open(entry / _LOCK)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        with os.fdopen(_open(entry / _SEAL), "rb") as file:
+            digest, _, seal = file.read(200).decode("ascii", "replace").partition(" ")
+        if hmac.compare_digest(seal, _mac(secret, [entry.name, digest])) and _is_whole(entry / name, digest):
+            os.utime(entry / _SEAL)
+            return Held(entry / name if digest else None, lock)
+    except (OSError, BrokenIndex, UnicodeError, TypeError):
+        pass  # damaged, or taken away in between: it is made anew
+    os.close(lock)
+    return None
+
+
+def _open(path: Path) -> int:
+    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _is_whole(index: Path, digest: str) -> bool:
+    """Whether an index has this digest, and every file is as it was written."""
+    if not digest:
+        return True
+    folder = generation_folder(index, _GENERATION)
+    manifest = read_manifest(folder)
+    check_sizes(folder, manifest)
+    return manifest.digest == digest and all(
+        sha256_of(folder / file) == entry.sha256 for file, entry in manifest.files.items()
+    )
+
+
+def _fill(folder: Path, entry: Path, name: str, secret: bytes, make: Callable[[Path], str]) -> None:
+    """Make an entry beside its place and move it there, whole or not at all; where another was faster, that stays."""
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder))
+    try:
+        digest = make(partial / name)
+        (partial / _LOCK).touch(mode=0o600)
+        (partial / _SEAL).write_text(f"{digest} {_mac(secret, [entry.name, digest])}", encoding="ascii")
+        with suppress(OSError):  # its place is taken
+            partial.rename(entry)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _discard(entry: Path) -> None:
+    """Take away what stands in the place of an entry, and is none."""
+    if entry.is_symlink() or entry.is_file():
+        entry.unlink()
+    elif entry.exists():
+        shutil.rmtree(entry)
+
+
+def _evict(folder: Path, keep: Path) -> None:
+    """Take entries away until there are few enough, those first that were used longest ago; none that is in use."""
+    used = sorted(_uses(folder), reverse=True)
+    total = 0
+    for place, (_, size, entry) in enumerate(used):
+        total += size
+        if entry == keep or (place < ENTRIES and total <= BYTES):
+            continue
+        with suppress(OSError), os.fdopen(_open(entry / _LOCK), "rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            gone = entry.with_name(f".gone-{entry.name}")
+            entry.rename(gone)
+            shutil.rmtree(gone)
+
+
+def _uses(folder: Path) -> Iterator[tuple[float, int, Path]]:
+    """When each entry was used last, its bytes, and its path."""
+    for entry in folder.iterdir():
+        with suppress(OSError):
+            if not entry.name.startswith("."):
+                size = sum(file.lstat().st_size for file in entry.rglob("*"))
+                yield (entry / _SEAL).lstat().st_mtime, size, entry
