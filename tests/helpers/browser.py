@@ -31,7 +31,8 @@ def chromium() -> Iterator[Any]:
 class Seen:
     """A page open in the browser, all it wrote to the console, and all it asked for."""
 
-    def __init__(self, browser: Any, file: Path, **settings: Any) -> None:
+    def __init__(self, browser: Any, place: Path | str, **settings: Any) -> None:
+        """`place`: a file, or an address."""
         self.console: list[str] = []
         self.asked: list[str] = []
         self.page = browser.new_context(**settings).new_page()
@@ -39,7 +40,7 @@ class Seen:
         self.page.on("console", lambda message: self.console.append(message.text))
         self.page.on("pageerror", lambda error: self.console.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
-        self.page.goto(file.as_uri())
+        self.page.goto(place if isinstance(place, str) else place.as_uri())
 
     def look(self, script: str) -> Any:
         return self.page.evaluate(script)
