@@ -1,6 +1,7 @@
 """The data of loading: a file to load, the document in it, or why there is none."""
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -89,11 +90,12 @@ class SourceFile:
 
     def raw(self, most: int = MAX_BYTES) -> bytes:
         """All of its bytes, at most so many: a file of zeros takes no room on a disk. Raises OSError, TooLarge."""
-        raw = self.content
+        raw, is_larger = self.content, False
         if raw is None:
             with self.path.open("rb") as opened:
-                raw = opened.read(most + 1)
-        if len(raw) > most:
+                is_larger = os.fstat(opened.fileno()).st_size > most  # nothing of such a file is read
+                raw = b"" if is_larger else opened.read(most + 1)
+        if is_larger or len(raw) > most:
             raise TooLarge(f"it has more than {most:,} bytes; split it")
         return raw
 
