@@ -6,7 +6,7 @@ OUT ?= demo-out
 PYTHONS ?= 3.12 3.13
 MINUTES ?= 5
 
-.PHONY: help setup demo notebooks test check lint fast portable pythons bench fuzz docs pictures clean
+.PHONY: help setup demo notebooks test check lint fast thorough portable pythons bench fuzz docs pictures clean
 
 help:
 	@echo "make demo                     build an index of Python's own documentation and question it"
@@ -15,6 +15,7 @@ help:
 	@echo "make test                     every check: style, types, tests"
 	@echo "make fast                     the quick tests only"
 	@echo "make portable                 the main path as on other systems than Linux, with model-written code in Monty"
+	@echo "make thorough                 every test, with more random cases, kills and flipped bits than \`make test\` has"
 	@echo "make lint                     format, lint and types only"
 	@echo "make pythons                  the sandbox's and the gateway's tests under Python 3.12 and 3.13, where they are"
 	@echo "make docs                     the documentation as a site, in build/site; any warning is an error"
@@ -59,6 +60,9 @@ LINUX_ONLY := kernels_layers_where_they_hold or search_that_fails or new_convers
 
 portable: $(READY)
 	$(BIN)/python -m pytest --portable $(PORTABLE) -m 'not slow' -k 'not ($(LINUX_ONLY))'
+
+thorough: $(READY)
+	THOROUGH=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 pythons:
 	.ci/pythons $(PYTHONS)

@@ -13,6 +13,8 @@ from tests.helpers.places import ROOT
 
 USERS = (1234, 65534)
 FILES = ["corpus", "confinement", "session", "attacks"]
+#: Of them, what hangs on no user: the language's own rules, frames, and that payloads work where no layer is.
+ALIKE = "language or forged_frame or without_the_layers"
 STARTS = "import rlm, pytest, subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
 SELF_CHECK = """
 import sys
@@ -68,7 +70,7 @@ def test_every_layer_holds_for_a_user_without_rights(user: int) -> None:
 def test_the_tests_of_the_sandbox_pass_for_a_user_without_rights(user: int) -> None:
     files = [str(ROOT / f"tests/rlm/sandbox/test_{name}.py") for name in FILES]
     base = f"{tempfile.gettempdir()}/sandbox-tests-{user}"
-    plain = ["-q", "-p", "no:cacheprovider", "-m", "not slow", "--basetemp", base]
+    plain = ["-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", f"not ({ALIKE})", "--basetemp", base]
     done = as_user(user, [sys.executable, "-m", "pytest", *plain, *files], *(reading(user) or ()))
     shutil.rmtree(base, ignore_errors=True)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-1000:]
