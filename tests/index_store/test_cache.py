@@ -20,7 +20,7 @@ def whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The toy index, of which one document is for hr, and one for legal; with a cache folder of its own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     draft = toy_draft()
-    labels = ({}, {"access": "hr"}, {"access": "legal"})
+    labels: tuple[dict[str, str], ...] = ({}, {"access": "hr"}, {"access": "legal"})
     documents = [(replace(d, meta=own), text) for (d, text), own in zip(draft.documents, labels, strict=True)]
     publish_toy(tmp_path / "toy.index", replace(draft, documents=documents))
     return tmp_path / "toy.index"
