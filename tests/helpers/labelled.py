@@ -110,12 +110,19 @@ def draft(rng: random.Random, world: World) -> tuple[Draft, list[Source]]:
         order.insert(rng.randint(0, len(order)), one)
     mine = {one.word: [Node((one.word,), part) for part in one.parts] for one in hidden}
     leaves = [leaf for one in order for leaf in (mine | world.leaves)[one.word]]
-    levels = _tree(rng, leaves, [node for own in mine.values() for node in own], world)
+    labels = {one.word: one.document.meta.get(access.KEY, "") for one in order}
+    levels = _tree(rng, leaves, [node for own in mine.values() for node in own], world, labels)
     return _as_draft(rng, order, levels), hidden
 
 
-def _tree(rng: random.Random, leaves: list[Node], hidden: list[Node], world: World) -> list[list[Node]]:
+def _tree(
+    rng: random.Random, leaves: list[Node], hidden: list[Node], world: World, labels: dict[str, str]
+) -> list[list[Node]]:
     """Levels up to one root: the world's own summaries, and others, each of which is about something hidden."""
+
+    def kinds(node: Node) -> set[str]:
+        return {labels[word] for word in node.words}
+
     levels, below, dark = [leaves], leaves, set(map(id, hidden))
     while len(below) > 1 or len(levels) <= len(world.levels):
         own = world.levels[len(levels) - 1] if len(levels) <= len(world.levels) else []
@@ -128,9 +135,13 @@ def _tree(rng: random.Random, leaves: list[Node], hidden: list[Node], world: Wor
         others = [_over(part, "of what is hidden") for part in groups]
         dark |= set(map(id, others))
         level = rng.sample([*own, *others], len(own) + len(others))
-        for summary in level:  # by a name; hidden ones, and none that were chosen among others
-            strangers = [n for n in below if n not in summary.below and (id(n) in dark or summary in others)]
-            summary.guests = rng.sample(strangers, min(len(strangers), rng.randint(0, 1)))
+        for summary in level:  # by a name: such as no build chooses without regard to what is hidden
+            strangers = [
+                node
+                for node in below
+                if node not in summary.below and (kinds(node) != kinds(summary) or len(kinds(node)) > 1)
+            ]
+            summary.guests = rng.sample(strangers, min(len(strangers), rng.randint(0, 2)))
         levels.append(level)
         below = level
     return levels

@@ -69,6 +69,23 @@ def test_a_reader_sees_each_summary_of_their_documents_and_the_report_says_how_m
     assert told[""][1] > 1
 
 
+def test_how_many_documents_others_have_does_not_show(tmp_path: Path) -> None:
+    files = list[dict[str, str]]()
+    for others in (1, 4, 40):
+        lines = [row | {"access": "a"} for row in rows()[:9]]
+        lines += [
+            {"_id": f"x{n}", "text": f"Document {n} of Clerk {n % 4} about {TOPICS[n % 3]}.", "access": "b"}
+            for n in range(others)
+        ]
+        (tmp_path / f"{others}").mkdir()
+        whole = built(tmp_path / f"{others}", lines)
+        narrowed = open_index(whole.path, access="a")
+        assert narrowed.path != whole.path
+        files.append({name: entry.sha256 for name, entry in narrowed.manifest.files.items()})
+        del files[-1]["documents.jsonl"]  # which says from which folder
+    assert files[0] == files[1] == files[2]
+
+
 def test_where_nobody_has_labels_nothing_is_told_and_the_tree_is_the_one_it_was(tmp_path: Path) -> None:
     same = built(tmp_path, rows())
     assert raptor.build_index(tmp_path / "rows.jsonl", same.path, settings=SETTINGS).access == ()
