@@ -117,7 +117,8 @@ class Server:
         _check_models(asked.models, grant)
         index = ready(self.shelf.open(asked.index, grant), asked.models)
         purse = self.state.purse(grant)
-        if purse is not None and (left := purse.left()) is not None and left <= 0:
+        left = None if purse is None else purse.left()
+        if left is not None and left <= 0:
             raise Problem(
                 402,
                 "the key has spent its dollars of today; it may spend again tomorrow (UTC)",
