@@ -6,7 +6,7 @@ OUT ?= demo-out
 PYTHONS ?= 3.12 3.13
 MINUTES ?= 5
 
-.PHONY: help setup demo notebooks test check lint fast pythons bench fuzz clean
+.PHONY: help setup demo notebooks test check lint fast thorough pythons bench fuzz clean
 
 help:
 	@echo "make demo                     build an index of Python's own documentation and question it"
@@ -14,6 +14,7 @@ help:
 	@echo "make notebooks                run the notebooks, and keep in them what they show now"
 	@echo "make test                     every check: style, types, tests"
 	@echo "make fast                     the quick tests only"
+	@echo "make thorough                 every test, with more random cases, kills and flipped bits than \`make test\` has"
 	@echo "make lint                     format, lint and types only"
 	@echo "make pythons                  the sandbox's and the gateway's tests under Python 3.12 and 3.13, where they are"
 	@echo "make fuzz MINUTES=n           play hostile input for n minutes (default 5); SEED=s plays the same again"
@@ -47,6 +48,9 @@ lint: $(READY)
 
 fast: $(READY)
 	$(BIN)/python -m pytest -n 2 --dist worksteal -m 'not slow'
+
+thorough: $(READY)
+	THOROUGH=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 pythons:
 	.ci/pythons $(PYTHONS)

@@ -33,8 +33,9 @@ from tests.helpers import tiny_embedder
 from tests.helpers.killed_build import CONCURRENCY
 from tests.helpers.model_server import MODEL, ModelServer, Step, error
 from tests.helpers.places import ROOT
+from tests.helpers.thorough import cases
 
-MOMENTS = 50
+MOMENTS = cases(20, 50)
 Body = dict[str, Any]  # of a request to the model server
 
 
@@ -59,7 +60,7 @@ def record_key(body: Body) -> str:
 
 
 @pytest.mark.slow
-def test_a_build_killed_at_fifty_moments_ends_as_an_undisturbed_one_and_pays_for_nothing_twice(
+def test_a_build_killed_at_many_moments_ends_as_an_undisturbed_one_and_pays_for_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reply is delivered when the build has recorded it, which it does before it uses it or asks anything in its

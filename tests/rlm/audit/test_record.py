@@ -21,6 +21,7 @@ from tests.helpers.audit_sample import Script, sample_run
 from tests.helpers.forging import events_in, sealed, sealed_as_before
 from tests.helpers.model_server import MODEL, ModelServer
 from tests.helpers.random_traces import edited, random_events
+from tests.helpers.thorough import cases
 
 DONE = "```python\nFINAL('Two.')\n```"
 
@@ -37,7 +38,9 @@ def test_any_trace_gives_back_the_events_that_were_written() -> None:
         assert read_back == json.loads(json.dumps(events)), seed
 
 
-@pytest.mark.parametrize("seeds", [range(400), pytest.param(range(400, 4_000), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "seeds", [range(400), pytest.param(range(400, cases(1_000, 4_000)), marks=pytest.mark.slow)]
+)
 def test_any_single_edit_of_any_trace_is_found_on_its_line(seeds: range) -> None:
     found: dict[str, int] = {}
     for seed in seeds:
@@ -54,7 +57,9 @@ def test_any_single_edit_of_any_trace_is_found_on_its_line(seeds: range) -> None
     assert sum(found.values()) > 0.95 * len(seeds)
 
 
-@pytest.mark.parametrize("seeds", [range(100), pytest.param(range(100, 400), marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "seeds", [range(100), pytest.param(range(100, cases(200, 400)), marks=pytest.mark.slow)]
+)
 def test_any_single_edit_of_a_redacted_trace_is_found_on_its_line(tmp_path: Path, seeds: range) -> None:
     for seed in seeds:
         rng = random.Random(seed)

@@ -29,11 +29,12 @@ from tests.helpers.model_server import MODEL, ModelServer, Step
 from tests.helpers.places import ROOT
 from tests.helpers.row_reader import Rule, row_script, rows_in
 from tests.helpers.short_names import Command, commands, own_models
+from tests.helpers.thorough import cases
 
 QUESTION = "Which label and month has it?"
 FIELDS = ["--field", "month=YYYY-MM", "--field", "label=spam|ham"]
 #: Of the map that is killed, and how often.
-ROWS, KILLS = 120, 20
+ROWS, KILLS = cases(60, 120), cases(8, 20)
 LINES = [f"{'spam' if n % 7 == 0 else 'ham'}\tmessage {n} of 2024-{n % 12 + 1:02}" for n in range(300)]
 
 
@@ -529,7 +530,7 @@ def test_a_bit_that_is_flipped_in_the_store_is_asked_again_and_never_served(
     kept = store.read_bytes()
     assert len(rows) == 4
     for rowid, right in rows[:2]:
-        for at in range(len(right)):
+        for at in range(0, len(right), cases(5, 1)):
             wrong = bytearray(right)
             wrong[at] ^= 1 << at % 8
             store.write_bytes(kept)
