@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
-from index_store.access import is_label
 from index_store.terminal import brief
 from index_store.types import Json
 
@@ -202,11 +201,6 @@ def _result_contents(value: Any, path: str, each: Each) -> Any:
     return each(path, value, is_object=False)
 
 
-def _are_labels(value: Any) -> bool:
-    is_list = isinstance(value, list | tuple) and all(isinstance(label, str) for label in value)
-    return is_list and list(value) == sorted({*value}) and all(map(is_label, value))
-
-
 TEXT = plain("text", lambda value: isinstance(value, str), type="string")
 WORDS = content(TEXT)
 COUNT = plain("a whole number, 0 or more", _is_count, type="integer", minimum=0, maximum=MAX_NUMBER)
@@ -233,9 +227,6 @@ def _written(name: str, pattern: str) -> Shape:
 DIGEST = _written("64 hex digits", r"[0-9a-f]{64}")
 DAY = _written("a day such as 2030-12-31", r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 CONVERSATION = _written("a conversation id such as 0 or 0.1", r"[0-9]{1,9}(\.[0-9]{1,9}){0,63}")
-LABELS = plain(
-    "labels of a reader, in order", _are_labels, type="array", items={"type": "string"}, uniqueItems=True
-)
 JSON = Shape("JSON", _json_problem, {})
 RESULT = replace(JSON, contents=_result_contents)
 OBJECT = Shape(
@@ -328,7 +319,7 @@ EVENTS: dict[str, Fields] = {
             "map": DETAILS,
             "backend_why": TEXT,
             "key": TEXT,
-            "access": LABELS,
+            "access": list_of(TEXT),
         },
     ),
     "question_put": Fields({"question": WORDS}),

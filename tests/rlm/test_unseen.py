@@ -20,6 +20,8 @@ from raptor.cli import main as raptor_main
 from rlm.answers.citations import resolve
 from rlm.asking.replaying.replay import opened_as_asked
 from rlm.audit import read
+from rlm.audit.consistency.conversations import reader_has_labels
+from rlm.audit.consistency.story import Story
 from rlm.audit.sources import generation_asked
 from rlm.cli import main as rlm_main
 from rlm.errors import RlmError
@@ -334,3 +336,10 @@ def _shown(run: Path, capfd: pytest.CaptureFixture[str]) -> str:
     capfd.readouterr()
     rlm_main(["trace", "show", str(run)])
     return capfd.readouterr().out
+
+
+@pytest.mark.parametrize("labels", [["b", "a"], ["a", "a"], ["a,b"], [""], ["\x07"]])
+def test_a_trace_whose_reader_has_no_labels_that_can_be_is_not_as_it_was_written(labels: list[str]) -> None:
+    said = reader_has_labels(Story(), {"conversation": "0", "access": labels})
+    assert said.startswith("the run is said to read as ")
+    assert reader_has_labels(Story(), {"conversation": "0", "access": ["a", "b"]}) == ""

@@ -1,5 +1,6 @@
 """Who called whom, what a conversation was told, and of what models."""
 
+from index_store.access import is_label
 from index_store.terminal import brief, count
 from rlm.audit.consistency.story import Ending, Story, Talk, end_children
 from rlm.audit.consistency.sums import digest, too_long
@@ -24,6 +25,14 @@ def stands_at_the_root(story: Story, event: RecordedEvent) -> str:
     return (
         "" if name == "0" else f"{event['kind']} stands in conversation {name}; a run opens and closes in 0"
     )
+
+
+def reader_has_labels(story: Story, event: RecordedEvent) -> str:
+    """A reader to whom the index was narrowed has labels, in order, each once; or none."""
+    labels = event.get("access") or []
+    if labels == sorted({*labels}) and all(map(is_label, labels)):
+        return ""
+    return f"the run is said to read as {brief(labels)}, which are no labels in order"
 
 
 def children_are_next(story: Story, event: RecordedEvent) -> str:

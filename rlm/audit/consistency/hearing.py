@@ -9,7 +9,7 @@ from rlm.audit.events import RecordedEvent
 #: The rules for each kind of event, in the order in which they are asked; each may rely on those before it. Notes and
 #: flags have none: a thread of its own may record them a moment late; but that a limit is reached is noted at once.
 RULES: dict[str, tuple[Rule, ...]] = {
-    "run_opened": (conversations.stands_at_the_root,),
+    "run_opened": (conversations.stands_at_the_root, conversations.reader_has_labels),
     "question_put": (conversations.stands_at_the_root, conversations.question_is_next),
     "model_asked": (
         conversations.is_under_way,
