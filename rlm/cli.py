@@ -14,6 +14,7 @@ from index_store.errors import IndexStoreError
 from index_store.terminal import add_command, command_line, logged, one_line, prepare, say
 from index_store.types import MODES
 from rlm.commands.actions import add_memo_option, review_parser, trace_parser
+from rlm.commands.keys import keys_parser
 from rlm.errors import RlmError
 from rlm.evaluating.measures import QUALITIES
 from rlm.gateway.naming import add_file_option, add_model_options
@@ -40,6 +41,7 @@ def parser() -> argparse.ArgumentParser:
         review_parser,
         _serve_parser,
         _models_parser,
+        keys_parser,
         _doctor_parser,
     ):
         add(commands)
@@ -549,11 +551,11 @@ def _serve_parser(commands: Any) -> None:
         metavar="N",
         help="questions at once; others wait their turn (twice the cores)",
     )
+    _access_option(serve)
     serve.add_argument(
-        "--as",
-        dest="access",
-        metavar="LABELS",
-        help="read no documents but those open to all or to these labels",
+        "--db",
+        metavar="URL",
+        help="the database of keys, money and runs: a file of SQLite, or postgresql+psycopg://... (a file in --data)",
     )
     serve.add_argument(
         "--drain",

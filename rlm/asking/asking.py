@@ -33,6 +33,7 @@ from rlm.errors import RlmError
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.models import price
+from rlm.gateway.purse import Purse
 from rlm.gateway.types import Usage
 from rlm.limits import LOOPS, RUNS, Limits, Models, Route
 from rlm.loop.cells import record_visit
@@ -203,12 +204,18 @@ async def events(
         await asyncio.wait([asking])
 
 
-async def ask_opened(index: Index, question: str, options: Options, folder: Path | None = None) -> Answer:
+async def ask_opened(
+    index: Index,
+    question: str,
+    options: Options,
+    folder: Path | None = None,
+    purse: Purse | None = None,
+) -> Answer:
     """As `ask_async`, for an index that `ready` has opened and a question that `check_text` has passed.
 
-    `folder`: of the run, where it was made before.
+    `folder`: of the run, where it was made before. `purse`: what its calls are paid from, besides its own caps.
     """
-    async with gateway_for(options.limits) as gateway:
+    async with gateway_for(options.limits, purse) as gateway:
         return await ask_through(gateway, index, question, options, folder)
 
 
@@ -246,7 +253,7 @@ async def concluded(
         conclusion = Conclusion("", (), "failed", f"{type(e).__name__}: {e}")
         raise
     finally:
-        run.budget.release_last()
+        await run.budget.release_last()
         record_closing(run, conclusion)
     return conclusion
 
@@ -257,7 +264,7 @@ async def by_route(run: Run, question: str, route: Route) -> Conclusion:
         await asyncio.to_thread(run.index.warm_up)
     if route in LOOPS:
         run.told = prompts.ASK_EVERY_ROW if route == "map" else ""
-        run.budget.reserve_last(run.models.root, lambda: first_call(run, question, route))
+        await run.budget.reserve_last(run.models.root, lambda: first_call(run, question, route))
         return await converse(run, question)
     if route == "direct":
         return await answer_once(run, question, whole_text(run))

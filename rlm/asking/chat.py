@@ -34,6 +34,7 @@ from rlm.errors import RlmError
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
 from rlm.gateway.models import window
+from rlm.gateway.purse import Purse
 from rlm.gateway.types import Usage
 from rlm.limits import LOOPS, RUNS, Limits, Models, Route
 from rlm.loop.conversation import Conversation, close
@@ -100,7 +101,7 @@ class Chat:
         run.journal.watch, budget.began = watch or self.options.watch, time.monotonic()
         if is_next:
             run.journal.record("0", QuestionPut(question=question))
-        budget.release_last()
+        await budget.release_last()
         self.last = Conclusion("", (), "cancelled", GIVEN_UP)
         try:
             self.last = await answered(recorded, question)
@@ -140,7 +141,7 @@ class Chat:
             return
         if recorded.talk is not None:
             await close(recorded.talk)
-        recorded.run.budget.release_last()
+        await recorded.run.budget.release_last()
         record_closing(recorded.run, self.last)
         self._head = recorded.trace.head
         recorded.trace.close()
@@ -169,7 +170,7 @@ async def answered(recorded: Recorded, question: str) -> Conclusion:
     if recorded.route not in LOOPS:
         return await by_route(run, question, recorded.route)
     run.told = prompts.ASK_EVERY_ROW if recorded.route == "map" and recorded.talk is None else ""
-    run.budget.reserve_last(run.models.root, lambda: first_call(run, question, "rlm"))
+    await run.budget.reserve_last(run.models.root, lambda: first_call(run, question, "rlm"))
     return await pursue(await _put(recorded, question), question)
 
 
@@ -215,10 +216,12 @@ async def open_chat(
 
 
 @asynccontextmanager
-async def chat_over(index: str | Path | Index, options: Options) -> AsyncIterator[Chat]:
-    """As `open_chat`, with options as one value."""
+async def chat_over(
+    index: str | Path | Index, options: Options, purse: Purse | None = None
+) -> AsyncIterator[Chat]:
+    """As `open_chat`, with options as one value. `purse`: what its calls are paid from, besides its own caps."""
     opened = ready(index, options.models)
-    async with gateway_for(options.limits) as gateway:
+    async with gateway_for(options.limits, purse) as gateway:
         chat = Chat(opened, gateway, options)
         try:
             yield chat

@@ -31,6 +31,7 @@ from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.litellm_setup import warm_up
 from rlm.gateway.models import check_model, window
 from rlm.gateway.offline import PREFIX
+from rlm.gateway.purse import Purse
 from rlm.gateway.redaction import redacted
 from rlm.gateway.tokens import count_tokens
 from rlm.limits import Limits, Models
@@ -103,10 +104,13 @@ def _lanes(requests_per_minute: float | None, tokens_per_minute: float | None) -
     return Lanes(PROCESS_CALLS, requests_per_minute, tokens_per_minute)
 
 
-def gateway_for(limits: Limits) -> Gateway:
-    """A gateway with a ledger of its own under the caps of `limits`; its rates hold for the whole process."""
+def gateway_for(limits: Limits, purse: Purse | None = None) -> Gateway:
+    """A gateway with a ledger of its own under the caps of `limits`; its rates hold for the whole process.
+
+    `purse`: what its calls are paid from besides.
+    """
     return Gateway(
-        Ledger(Caps(limits.usd, limits.tokens, limits.calls)),
+        Ledger(Caps(limits.usd, limits.tokens, limits.calls), purse=purse),
         concurrency=limits.concurrency,
         timeout_s=limits.timeout_s,
         allow_unpriced=limits.allow_unpriced,
@@ -163,6 +167,7 @@ def record_opening(
         operator=redacted(options.operator) or None,
         purpose=redacted(options.purpose) or None,
         retain_until=options.retain or None,
+        key=purse.key if (purse := run.budget.ledger.purse) else None,
         versions=versions(),
         window=run.window,
         parent=parent,

@@ -34,6 +34,7 @@ from rlm.gateway.blocking import run_blocking
 from rlm.gateway.errors import GatewayError
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.models import check_model, price, provider_of
+from rlm.gateway.purse import Purse
 from rlm.gateway.types import Usage
 from rlm.limits import MAP_LIMITS, RUNS, Limits, Models, Route
 from rlm.loop.calls import Calls
@@ -304,9 +305,18 @@ def plan_rows(
     return plan_opened(opened_to_plan(index, models), asked, options)
 
 
-async def map_opened(index: Index, asked: Asked, options: Options, folder: Path | None = None) -> Table:
-    """As `map_rows`, for an index that `ready` has opened. `folder`: of the run, where it was made before."""
-    async with gateway_for(options.limits) as gateway:
+async def map_opened(
+    index: Index,
+    asked: Asked,
+    options: Options,
+    folder: Path | None = None,
+    purse: Purse | None = None,
+) -> Table:
+    """As `map_rows`, for an index that `ready` has opened. `folder`: of the run, where it was made before.
+
+    `purse`: what its calls are paid from, besides its own caps.
+    """
+    async with gateway_for(options.limits, purse) as gateway:
         _prepared(_unrecorded(index, options, gateway), asked)  # what cannot be asked leaves no run behind
         folder = folder or new_folder(Path(options.runs), asked.question)
         with Trace.open(folder) as trace:

@@ -327,6 +327,7 @@ EVENTS: dict[str, Fields] = {
             "parent": object_of({"head": DIGEST, "turn": COUNT}),
             "map": DETAILS,
             "access": LABELS,
+            "key": TEXT,
         },
     ),
     "question_put": Fields({"question": WORDS}),

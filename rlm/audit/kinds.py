@@ -74,7 +74,8 @@ class RunOpened(Event):
     until the day `retain_until`. `versions`: of what the code stands on, by the name of the distribution. `window`:
     tokens that the root model takes, if that is known; `parent`: of a fork, the head of the run it began as and the
     turn from which it goes its own way; `map`: where the run is one map, which rows it asks about and for what;
-    `access`: the labels of the reader to whom the index was narrowed, in order, left out where it was not.
+    `access`: the labels of the reader to whom the index was narrowed, in order, left out where it was not. `key`: whose
+    money it was, where a purse paid, by an id that is no secret.
     `format` and `started` are added by the trace.
     """
 
@@ -97,6 +98,7 @@ class RunOpened(Event):
     parent: Mapping[str, Json] | None = None
     map: Mapping[str, Json] | None = None
     access: Sequence[str] | None = None
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

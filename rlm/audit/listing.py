@@ -43,7 +43,8 @@ class Listed:
 
     `run`: its folder. `stop`: what ended it, "unclosed" or "broken", and then `problem` says how. `cost`: dollars.
     `coverage`, `regret`, `unsupported` and `checked`, its verdict, are those of a check that was kept. `verdict` and
-    `by`: the last of a reviewer. `signer`: who signed its head, as the statements say.
+    `by`: the last of a reviewer. `signer`: who signed its head, as the statements say. `key`: whose money it was;
+    `access`: the labels of what could be read, None for all.
     """
 
     run: str
@@ -66,6 +67,8 @@ class Listed:
     index: str | None = None
     models: str | None = None
     head: str | None = None
+    key: str | None = None
+    access: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +173,8 @@ def _told(first: bytes, lines: Sequence[bytes]) -> dict[str, Any]:
         "question": _words(opening.get("question")),
         "index": _text(index.get("name")) if isinstance(index, dict) else None,
         "models": _text(models.get("root")) if isinstance(models, dict) else None,
+        "key": _text(opening.get("key")),
+        "access": _labels(opening.get("access")),
     }
     whole = [line for line in lines if line.endswith(b"\n")]
     last = whole[-1] if whole else b""
@@ -218,6 +223,10 @@ def _text(value: Any) -> str | None:
 def _words(value: Any) -> str:
     """A content, which a redaction may have taken out."""
     return value[:_TEXT_CHARS] if isinstance(value, str) else REDACTED
+
+
+def _labels(value: Any) -> tuple[str, ...] | None:
+    return tuple(filter(None, map(_text, value))) if isinstance(value, list) else None
 
 
 def _number(value: Any) -> Any:

@@ -189,7 +189,12 @@ def _opened(event: RecordedEvent) -> list[str]:
 
 
 def _account(event: RecordedEvent) -> list[str]:
-    told = (("operator", "asked by"), ("purpose", "purpose"), ("retain_until", "keep until"))
+    told = (
+        ("operator", "asked by"),
+        ("purpose", "purpose"),
+        ("retain_until", "keep until"),
+        ("key", "paid by"),
+    )
     lines = [f"{words:<10} {one_line(event[name], 500)}" for name, words in told if event.get(name)]
     return lines + [f"reads as   {one_line(words, 500)}" for words in reader(event)]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from index_store.access import labels
+from index_store.access import of_reader
 from index_store.terminal import say, spelled
 from rlm.commands.given import limits_of, named_models
 from rlm.errors import RlmError
@@ -36,6 +36,7 @@ def serve(args: argparse.Namespace) -> int:
     settings = _settings(args)
     state = _state(args, settings)
     if not is_loopback(args.host) and not state.has_keys():
+        state.close()
         raise RlmError(
             f"--host {args.host} lets others ask, and no key was made; make one by rlm keys add NAME, or leave --host"
         )
@@ -83,8 +84,9 @@ def _listening(host: str, port: int) -> socket.socket:
 
 def _settings(args: argparse.Namespace) -> "Settings":
     from rlm.serving.settings import Settings, named_indexes
+    from rlm.serving.state.place import data_folder
 
-    data = Path(args.data) if args.data else _data_folder()
+    data = Path(args.data) if args.data else data_folder()
     runs = Path(args.runs) if args.runs else data / RUNS
     for folder in (data, runs):
         try:
@@ -102,19 +104,14 @@ def _settings(args: argparse.Namespace) -> "Settings":
         models,
         limits if limits.window else replace(limits, window=window),
         args.max_running or 2 * (os.cpu_count() or 1),
-        access=None if args.access is None else labels(args.access, "--as") if args.access else frozenset(),
+        access=of_reader(args.access),
         summarizer=args.summarizer or "",
         drain_s=args.drain,
     )
 
 
-def _data_folder() -> Path:
-    from platformdirs import user_data_path
-
-    return user_data_path("raptor-rlm") / "serve"
-
-
 def _state(args: argparse.Namespace, settings: "Settings") -> "State":
-    from rlm.serving.open_state import OpenState
+    from rlm.serving.state.database import Database
+    from rlm.serving.state.place import default_url
 
-    return OpenState()
+    return Database(args.db or default_url(settings.data))

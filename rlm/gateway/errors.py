@@ -1,5 +1,6 @@
 """Errors of a model call, and the base of all errors of package `rlm`."""
 
+from rlm.gateway.purse import PURSE
 from rlm.gateway.redaction import redacted
 from rlm.gateway.types import Usage
 
@@ -42,7 +43,8 @@ class BadCap(GatewayError, ValueError):
 class OverBudget(GatewayError):
     """The most this call can cost does not fit in what is left under a cap. The call was not made.
 
-    `cap` is the cap's name ("usd", "tokens" or "calls"); `asked` and `left` are in its unit.
+    `cap` is the cap's name ("usd", "tokens" or "calls"; "purse" for dollars of a purse); `asked` and `left` are in its
+    unit.
     """
 
     def __init__(self, message: str, cap: str, asked: float, left: float) -> None:
@@ -50,6 +52,11 @@ class OverBudget(GatewayError):
         self.cap = cap
         self.asked = asked
         self.left = left
+
+    @property
+    def told(self) -> str:
+        """What is told with an answer: why a purse refused, since the limits of the run do not say so; else ''."""
+        return str(self) if self.cap == PURSE else ""
 
 
 class CallFailed(GatewayError):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Self
 
-from rlm.gateway import provider
+from rlm.gateway import paying, provider
 from rlm.gateway.clients import close_clients, leave_clients, open_clients
 from rlm.gateway.errors import CallFailed, GatewayError, OverBudget, Unpriced
 from rlm.gateway.failures import UNREADABLE, UNREADABLE_RETRIES, FailedAttempt, classify
@@ -77,7 +77,7 @@ class Gateway:
             return await self._complete(request, held, tell)
         finally:
             if held is not None and self.ledger.holds(held):
-                self.ledger.release(held)
+                await paying.release(self.ledger, [held])
 
     def worst(self, request: Request) -> Usage:
         """The most that one attempt can use: what is reserved for it. Raises `Unpriced`, `UnknownModel`."""
@@ -156,7 +156,7 @@ class Gateway:
         await self.lanes.start(self._owner, request.model, self.worst(request).tokens)
         deadline, unreadable = time.monotonic() + self.timeout_s, 0
         for attempt in count(1):
-            request, reservation = self._reserve(request, held if attempt == 1 else None)
+            request, reservation = await self._reserve(request, held if attempt == 1 else None)
             waited_s = time.monotonic() - began
             outcome = await self._attempt(request, reservation, deadline - time.monotonic(), waited_s, tell)
             began = time.monotonic()
@@ -181,15 +181,17 @@ class Gateway:
                 f"{held_s:.0f} s, and a call may take {self.timeout_s:g} s; ask again later"
             )
 
-    def _reserve(self, request: Request, held: Reservation | None) -> tuple[Request, Reservation]:
+    async def _reserve(self, request: Request, held: Reservation | None) -> tuple[Request, Reservation]:
         """Set aside what an attempt may cost; where its format, which counts as prompt, does not fit, without that."""
         try:
             worst = self.worst(request)
-            return request, self.ledger.reserve(worst) if held is None else self.ledger.exchange(held, worst)
+            if held is not None:
+                return request, await paying.exchange(self.ledger, held, worst)
+            return request, (await paying.reserve_all(self.ledger, [worst]))[0]
         except OverBudget:
             if request.response_format is None:
                 raise
-            return self._reserve(replace(request, response_format=None), held)
+            return await self._reserve(replace(request, response_format=None), held)
 
     async def _attempt(
         self, request: Request, reservation: Reservation, timeout_s: float, waited_s: float, tell: Tell
@@ -210,10 +212,11 @@ class Gateway:
             status, why = "failed", str(error)
             raise
         finally:
-            self.ledger.settle(reservation, charge)
-            seconds = round(time.monotonic() - began, 3)
-            sent = provider.sent(bodies)
-            tell(Attempt(status, round(waited_s, 3), seconds, reservation.worst, charge, why, sent))
+            seconds, sent = round(time.monotonic() - began, 3), provider.sent(bodies)
+            try:
+                await paying.settle(self.ledger, reservation, charge)
+            finally:
+                tell(Attempt(status, round(waited_s, 3), seconds, reservation.worst, charge, why, sent))
         return outcome
 
     def _wait_or_give_up(

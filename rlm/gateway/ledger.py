@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 from itertools import accumulate
+from uuid import uuid4
 
 from rlm.gateway.errors import BadCap, OverBudget
+from rlm.gateway.purse import Purse
 from rlm.gateway.types import Usage
 
 _PICO = 10**12
@@ -41,9 +43,15 @@ class Caps:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Reservation:
-    """What is set aside for one call. Settle, exchange or release it, once."""
+    """What is set aside for one call. Settle, exchange or release it, once. `id`: by which a purse knows it."""
 
     worst: Usage
+    id: str = field(default_factory=lambda: uuid4().hex)
+
+    @property
+    def pico(self) -> int:
+        """What is set aside, in picodollars."""
+        return pico_of(self.worst.usd)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +87,8 @@ class Ledger:
     With a `parent`, what is taken here is taken there too, in all ledgers above or in none: many questions, each
     with caps of its own, under one total. `floor`: what the parent keeps for this ledger alone until it is `let_go`, so
     that no other takes it; what is taken here counts against it first. Raises `OverBudget` where it does not fit there.
+    `purse`: what calls are paid from besides; those of a parent's children are too. The ledger itself only asks what is
+    left in it; `rlm.gateway.paying` takes from both.
 
     Whatever the order of calls, `spent + reserved` never passes a cap, so long as no provider reports
     more than was reserved for it. One that does is entered as reported; where that passes a cap (`passed`), not even a
@@ -88,6 +98,7 @@ class Ledger:
     caps: Caps = Caps()
     parent: "Ledger | None" = field(default=None, repr=False)
     floor: Usage = Usage()  # noqa: RUF009  (frozen)
+    purse: Purse | None = field(default=None, repr=False)
     _spent: _Sum = field(default=_Sum(), init=False)
     _reserved: _Sum = field(default=_Sum(), init=False)
     _open: dict[Reservation, _Sum] = field(default_factory=dict, init=False)
@@ -97,6 +108,8 @@ class Ledger:
 
     def __post_init__(self) -> None:
         self._lock = threading.Lock() if self.parent is None else self.parent._lock
+        if self.parent is not None:
+            self.purse = self.parent.purse
         if self.parent is not None and self.floor != Usage():
             with self._lock:
                 self.parent._check([self.floor])
@@ -119,9 +132,10 @@ class Ledger:
         return self._reserved.usage()
 
     def left(self) -> Caps:
-        """What a new call may still reserve under each cap, here and above; `None` where there is no cap."""
+        """What a new call may still reserve under each cap, here, above and in the purse; `None` for no cap."""
         with self._lock:
-            usd = self._least("usd")
+            usd, purse = self._least("usd"), None if self.purse is None else self.purse.left()
+            usd = min((left for left in (usd, purse) if left is not None), default=None)
             return Caps(None if usd is None else usd / _PICO, self._least("tokens"), self._least("calls"))
 
     def passed(self) -> str:
@@ -153,8 +167,8 @@ class Ledger:
             return [self._take(worst) for worst in worsts]
 
     def exchange(self, held: Reservation, worst: Usage) -> Reservation:
-        """Turn a reservation into one for `worst`, at once. Raises `OverBudget`, keeping `held`, if that is more
-        and the difference does not fit."""
+        """Turn a reservation into one for `worst`, at once, of the same id. Raises `OverBudget`, keeping `held`, if
+        that is more and the difference does not fit."""
         with self._lock:
             amount = self._close(held)
             try:
@@ -162,7 +176,15 @@ class Ledger:
             except OverBudget:
                 self._open_as(held, amount)
                 raise
-            return self._take(worst)
+            made = Reservation(worst, held.id)
+            self._open_as(made, _exact(worst))
+            return made
+
+    def undo(self, made: Reservation, held: Reservation) -> None:
+        """Take an exchange back, for which what is beside this ledger has refused the difference."""
+        with self._lock:
+            self._close(made)
+            self._open_as(held, _exact(held.worst))
 
     def settle(self, reservation: Reservation, actual: Usage) -> None:
         """Close a reservation and enter what the call used, even if that is more than was reserved."""
@@ -245,7 +267,7 @@ class Ledger:
     def _passed_words(self, cap: str) -> str:
         spent, excess = self._spent.amount(cap), self._excess(cap)
         return (
-            f"the cap of {_shown(cap, spent - excess)} was passed by {_shown(cap, excess)}, to {_shown(cap, spent)}, "
+            f"the cap of {shown(cap, spent - excess)} was passed by {shown(cap, excess)}, to {shown(cap, spent)}, "
             f"as a provider reported more tokens than were asked for; no more calls are made"
         )
 
@@ -260,7 +282,7 @@ class Ledger:
         reserved = self._reserved.amount(cap) + self._kept(cap, asking)
         limit = self._limit(cap) or 0
         asked, rest, total, spent, held = (
-            _shown(cap, amount) for amount in (sum(amounts), left, limit, self._spent.amount(cap), reserved)
+            shown(cap, amount) for amount in (sum(amounts), left, limit, self._spent.amount(cap), reserved)
         )
         one = len(amounts) == 1
         message = (
@@ -290,7 +312,12 @@ def _exact(usage: Usage) -> _Sum:
     counts = (usage.calls, usage.prompt_tokens, usage.completion_tokens)
     if min(counts) < 0 or not (math.isfinite(usage.usd) and usage.usd >= 0):
         raise ValueError(f"usage must be finite and at least 0, found {usage}")
-    return _Sum(*counts, math.ceil(_decimal(usage.usd) * _PICO))
+    return _Sum(*counts, pico_of(usage.usd))
+
+
+def pico_of(usd: float) -> int:
+    """Dollars as whole picodollars, rounded up."""
+    return math.ceil(_decimal(usd) * _PICO)
 
 
 @lru_cache(1024)
@@ -299,7 +326,8 @@ def _decimal(amount: float) -> Fraction:
     return Fraction(str(float(amount)))
 
 
-def _shown(cap: str, amount: int) -> str:
+def shown(cap: str, amount: int) -> str:
+    """An amount under a cap, in words; dollars are given in picodollars."""
     if cap != "usd":
         return f"{amount:,} {cap if amount != 1 else cap[:-1]}"
     usd = amount / _PICO

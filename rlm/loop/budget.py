@@ -3,9 +3,12 @@
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from index_store.types import Json
+from rlm.gateway import paying
+from rlm.gateway.errors import OverBudget
 from rlm.gateway.gateway import Gateway, Tell
 from rlm.gateway.ledger import Caps, Ledger, Reservation
 from rlm.gateway.models import highest_price
@@ -97,9 +100,13 @@ class Budget:
         """As `worsts`, of calls whose prompts and replies have so many tokens at most."""
         return [self.gateway.worst_of(model, prompt, reply) for prompt, reply in sizes]
 
-    def reserve_all(self, conversation: str, worsts: Sequence[Usage]) -> list[Reservation]:
+    async def reserve_all(self, conversation: str, worsts: Sequence[Usage]) -> list[Reservation]:
         """Set aside what each of several calls needs at most. Raises OverBudget where they do not fit."""
-        return self.ledger.reserve_all(worsts)
+        return await paying.reserve_all(self.ledger, worsts)
+
+    async def release(self, reservations: Sequence[Reservation]) -> None:
+        """Give back what is still set aside of these, for calls that were not made."""
+        await paying.release(self.ledger, reservations)
 
     def pays(self, request: Request) -> bool:
         """Whether what is left pays for a call."""
@@ -110,21 +117,24 @@ class Budget:
 
     # -- the call that is set aside ----------------------------------------------------------------------
 
-    def reserve_last(self, model: str, first: Callable[[], Usage]) -> None:
+    async def reserve_last(self, model: str, first: Callable[[], Usage]) -> None:
         """Set one call to `model` aside, for an answer when all else is spent; none where the caps are too small for
-        that beside the `first`."""
+        that beside the `first`, or others have emptied the purse."""
         worst = last_call(model, self.ledger.left(), self.ledger.sure(), first())
-        self.last = None if worst is None else self.ledger.reserve(worst)
+        self.last = None
+        if worst is not None:
+            with suppress(OverBudget):
+                (self.last,) = await self.reserve_all("0", [worst])
 
     def take_last(self) -> Reservation | None:
         """Hand over the reservation of the call that was set aside; None where there is none."""
         last, self.last = self.last, None
         return last
 
-    def release_last(self) -> None:
+    async def release_last(self) -> None:
         """Give the call that was set aside, and not made, back to the pool."""
         if (last := self.take_last()) is not None:
-            self.ledger.release(last)
+            await self.release([last])
 
     # -- children ----------------------------------------------------------------------------------------
 

@@ -3,9 +3,9 @@
 import asyncio
 import threading
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import CancelledError, Future
-from contextlib import contextmanager
+from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -279,7 +279,7 @@ class Calls:
         """
         known = [None] * len(requests) if stored is None else stored
         left = [request for request, text in zip(requests, known, strict=True) if text is None]
-        with self._reserved(await asyncio.to_thread(self._worsts, left)) as reservations:
+        async with self._reserved(await asyncio.to_thread(self._worsts, left)) as reservations:
             ids, began = self._child_ids(len(texts)), time.monotonic()
             cell = self._record_called(verb, texts, [None] * len(texts), ids)
             held, asking = iter(reservations), list[Awaitable[Reply | GatewayError]]()
@@ -338,24 +338,23 @@ class Calls:
     def _worsts(self, requests: Sequence[Request]) -> list[Usage]:
         return self.run.budget.worsts(self.conversation, requests)
 
-    @contextmanager
-    def _reserved(self, worsts: Sequence[Usage]) -> Iterator[list[Reservation]]:
+    @asynccontextmanager
+    async def _reserved(self, worsts: Sequence[Usage]) -> AsyncIterator[list[Reservation]]:
         """Reserve what each call needs at most, while they are under way. Raises OverBudget where all do not fit."""
-        ledger = self.run.budget.ledger
+        budget = self.run.budget
         try:
-            reservations = self.run.budget.reserve_all(self.conversation, worsts)
+            reservations = await budget.reserve_all(self.conversation, worsts)
         except OverBudget as e:
             self.run.record_budget(self.conversation, str(e))
             raise
         try:
             yield reservations
         finally:
-            for reservation in filter(ledger.holds, reservations):
-                ledger.release(reservation)
+            await budget.release(reservations)
 
-    def afford(self, worsts: Sequence[Usage]) -> None:
+    async def afford(self, worsts: Sequence[Usage]) -> None:
         """Raise OverBudget, which is recorded, where not all of so many calls fit; nothing stays reserved."""
-        with self._reserved(worsts):
+        async with self._reserved(worsts):
             pass
 
     def _child_ids(self, count: int) -> list[str]:
@@ -395,7 +394,7 @@ class Calls:
         branches = [self.verbs.branch(branch) for branch in under]
         prompts = await asyncio.to_thread(self._marked, texts)
         first = [self._request(self.run.models.root, [{"role": "user", "content": text}]) for text in texts]
-        self.afford(self._worsts(first))  # every child could make a call; each reserves for itself
+        await self.afford(self._worsts(first))  # every child could make a call; each reserves for itself
         ids, began = self._child_ids(len(texts)), time.monotonic()
         cell = self._record_called(verb, texts, branches, ids)
         children = zip(self.run.shares(len(texts)), prompts, branches, ids, strict=True)

@@ -48,7 +48,7 @@ async def last_words(talk: Conversation, question: str, stop: str, error: str, t
     run = talk.run
     evidence = await asyncio.to_thread(_evidence, talk, question, tokens)
     if not evidence:
-        run.budget.release_last()
+        await run.budget.release_last()
         run.journal.note(talk.id, f"stopped by {stop}: {NO_EVIDENCE}")
         return run.conclude(talk.id, "", (), stop, ". ".join(filter(None, (error, NO_EVIDENCE))))
     run.journal.note(talk.id, f"stopped by {stop}: {KEPT_BACK}")

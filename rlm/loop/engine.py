@@ -74,8 +74,8 @@ async def _run_to_the_end(talk: Conversation) -> tuple[str, str]:
             return stop, NEVER_CODE.format(model=model, replies=NO_CODE_REPLIES) * (stop == "no code")
     except TimeoutError:
         return "timeout", ""
-    except OverBudget:
-        return "budget", ""
+    except OverBudget as e:
+        return "budget", e.told
     except GatewayError as e:
         return "failed", str(e)
 

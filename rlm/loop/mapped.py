@@ -66,7 +66,7 @@ class Caller(Protocol):
     ) -> list[tuple[str, Reply | GatewayError]]:
         """The reply to each prompt, with the conversation that asked it; `heard` is called with each as it comes."""
 
-    def afford(self, worsts: Sequence[Usage], /) -> None:
+    async def afford(self, worsts: Sequence[Usage], /) -> None:
         """Raise OverBudget where not all of so many calls fit."""
 
 

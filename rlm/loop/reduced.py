@@ -279,7 +279,7 @@ async def reduce_in(calls: Caller, task: Reduction, gathered: Gathered) -> Json:
     sizes = [(size.prompt_tokens, size.reply_tokens) for size in plan.calls]
     worsts = run.budget.worsts_of(name, task.model, sizes)
     try:
-        calls.afford(worsts)
+        await calls.afford(worsts)
     except OverBudget as e:
         size = {"packs": count(len(leaves), "pack"), "levels": count(len(plan.levels), "level")}
         raise Refused(refusals.REDUCE_DEAR.format(**size, problem=e)) from e

@@ -162,8 +162,8 @@ async def answer_once(
             await tries.ask(1 if cut_short else TRIES)
     except TimeoutError:
         stop = "timeout"
-    except OverBudget:
-        stop = "budget"
+    except OverBudget as e:
+        stop, error = "budget", e.told
     except GatewayError as e:
         stop, error = (stop if cut_short else "failed"), str(e)
     if stop == "answer" and tries.lacks:

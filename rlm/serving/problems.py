@@ -14,6 +14,7 @@ from index_store.errors import BadQuery, BrokenIndex, IndexStoreError, NoSuchNod
 from index_store.terminal import one_line
 from rlm.errors import RlmError
 from rlm.gateway.errors import OverBudget
+from rlm.serving.types import StateGone
 
 _log = logging.getLogger(__name__)
 _CHARS = 2_000
@@ -66,6 +67,11 @@ def problem_of(error: Exception) -> Problem:
         return Problem(404, str(error), "not_found")
     if isinstance(error, OverBudget):
         return Problem(402, str(error), "insufficient_quota")
+    if isinstance(error, StateGone):
+        _log.error("%s", error)
+        return Problem(
+            503, "the server cannot reach its database; try again", "no_database", {"Retry-After": "5"}
+        )
     if isinstance(error, BrokenIndex):
         _log.error("%s", error)
         return Problem(503, "the index cannot be read; the server's log says why", "broken_index")

@@ -12,10 +12,10 @@ from fastapi import Request
 
 from index_store.index import Index
 from index_store.types import Json, Scope
-from rlm.asking.asking import Answer, ask_through
+from rlm.asking.asking import Answer, ask_opened
 from rlm.asking.options import Options
 from rlm.asking.questions import check_text
-from rlm.asking.runs import gateway_for, new_folder, ready
+from rlm.asking.runs import new_folder, ready
 from rlm.errors import RlmError
 from rlm.gateway.purse import Purse
 from rlm.limits import Limits, Models, Route
@@ -83,7 +83,8 @@ class Server:
         async def work() -> Mapping[str, Json]:
             ended = replace(row, stop="failed")
             try:
-                answer = await self.engine.run(_answer(index, asked.question, options, folder, purse))
+                asking = ask_opened(index, asked.question, options, folder, purse)
+                answer = await self.engine.run(asking)
                 used = answer.usage
                 ended = replace(row, stop=answer.stop, usd=used.usd, calls=used.calls, tokens=used.tokens)
                 return answer_json(answer)
@@ -116,7 +117,8 @@ class Server:
         _check_models(asked.models, grant)
         index = ready(self.shelf.open(asked.index, grant), asked.models)
         purse = self.state.purse(grant)
-        if purse is not None and purse.left() <= 0:
+        left = None if purse is None else purse.left()
+        if left is not None and left <= 0:
             raise Problem(
                 402,
                 "the key has spent its dollars of today; it may spend again tomorrow (UTC)",
@@ -160,11 +162,6 @@ def _check_models(models: Models, grant: Grant) -> None:
             raise Problem(
                 403, f"the key may not use the model {model[:80]!r}; it may use {may}", "model_not_allowed"
             )
-
-
-async def _answer(index: Index, question: str, options: Options, folder: Path, purse: Purse | None) -> Answer:
-    async with gateway_for(options.limits) as gateway:
-        return await ask_through(gateway, index, question, options, folder)
 
 
 def answer_json(answer: Answer) -> dict[str, Json]:

@@ -21,6 +21,7 @@ class Shelf:
     def __init__(self, indexes: Mapping[str, Path], made: Path, access: Labels) -> None:
         self._paths, self._made, self._access = dict(indexes), made, access
         self._opened: dict[tuple[str, Labels], tuple[Mark, Index]] = {}
+        self._locks: dict[tuple[str, Labels], threading.Lock] = {}
         self._lock = threading.Lock()
 
     def names(self, grant: Grant) -> list[str]:
@@ -45,9 +46,11 @@ class Shelf:
             raise Problem(404, f"there is no index {name[:80]!r}; there is {known[:400]}", "model_not_found")
         mark = _mark(path)
         with self._lock:
+            lock = self._locks.setdefault((name, labels), threading.Lock())
+        with lock:  # to narrow an index takes long: others do not wait for that
             held = self._opened.get((name, labels))
             if held is None or held[0] != mark:
-                held = self._opened[name, labels] = (mark, open_any(path))
+                held = self._opened[name, labels] = (mark, open_any(path, access=labels))
             return held[1]
 
     def _labels(self, grant: Grant) -> Labels:

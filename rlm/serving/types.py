@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from rlm.gateway.errors import GatewayError
 from rlm.gateway.purse import Purse
+
+
+class StateGone(GatewayError):
+    """The database cannot be used now, so that nothing is known of keys, and no call is paid: HTTP 503."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +53,8 @@ class RunRow:
 
 
 class State(Protocol):
-    """What all processes of a server share. Every method may wait for a database: call it off the event loop."""
+    """What all processes of a server share. Every method may wait for a database: call it off the event loop. Each but
+    `is_ready` and `close` raises StateGone where that cannot be used."""
 
     def has_keys(self) -> bool:
         """Whether any key was ever made, so that one is asked for."""
@@ -63,7 +69,7 @@ class State(Protocol):
         ...
 
     def purse(self, grant: Grant) -> Purse | None:
-        """What the key's calls are paid from, in all processes; None where it has no ceiling."""
+        """What the key's calls are paid from, in all processes, so that what it spends is known; None without a key."""
         ...
 
     def record(self, run: RunRow) -> None:

@@ -4,7 +4,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,19 +78,24 @@ def wait_until(is_so: Callable[[], object], what: str = "it") -> None:
 
 
 class EmptyPurse:
-    """A purse with nothing in it."""
+    """A purse with nothing in it, from which nothing is asked."""
 
-    def reserve(self, usd: float) -> str:
+    key = "empty"
+
+    def reserve(self, amounts: Mapping[str, int]) -> None:
         raise AssertionError("nothing is to be reserved")
 
-    def settle(self, reservation: str, usd: float) -> None:
+    def exchange(self, reservation: str, pico: int) -> None:
+        raise AssertionError("nothing is to be exchanged")
+
+    def settle(self, reservation: str, pico: int) -> None:
         raise AssertionError("nothing is to be settled")
 
-    def release(self, reservation: str) -> None:
+    def release(self, reservations: Sequence[str]) -> None:
         raise AssertionError("nothing is to be released")
 
-    def left(self) -> float:
-        return 0.0
+    def left(self) -> int | None:
+        return 0
 
 
 class KeyedState(OpenState):

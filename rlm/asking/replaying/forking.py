@@ -94,21 +94,22 @@ class ForkedBudget(RecordedBudget):
         kind = Budget if self.script.is_live else RecordedBudget
         return kind.worsts_of(self, conversation, model, sizes)
 
-    def reserve_all(self, conversation: str, worsts: Sequence[Usage]) -> list[Reservation]:
+    async def reserve_all(self, conversation: str, worsts: Sequence[Usage]) -> list[Reservation]:
         """Set aside what calls need at most."""
-        return (Budget if self.script.is_live else RecordedBudget).reserve_all(self, conversation, worsts)
+        kind = Budget if self.script.is_live else RecordedBudget
+        return await kind.reserve_all(self, conversation, worsts)
 
     def pays(self, request: Request) -> bool:
         """Whether what is left pays for a call."""
         return (Budget if self.script.is_live else RecordedBudget).pays(self, request)
 
-    def reserve_last(self, model: str, first: Callable[[], Usage]) -> None:
+    async def reserve_last(self, model: str, first: Callable[[], Usage]) -> None:
         """Set one call aside for the end."""
-        Budget.reserve_last(self, model, first)
+        await Budget.reserve_last(self, model, first)
 
-    def release_last(self) -> None:
+    async def release_last(self) -> None:
         """Give back the call that was set aside."""
-        Budget.release_last(self)
+        await Budget.release_last(self)
 
     def shares(self, children: int) -> list[Budget]:
         """A budget for each child."""

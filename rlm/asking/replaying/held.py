@@ -179,7 +179,7 @@ class RecordedBudget(Budget):
         if was_refused and limits.get("usd") is not None and not limits.get("allow_unpriced"):
             raise Unpriced(UNPRICED.format(model=model))
 
-    def reserve_all(self, conversation: str, worsts: Sequence[Usage]) -> list[Reservation]:
+    async def reserve_all(self, conversation: str, worsts: Sequence[Usage]) -> list[Reservation]:
         """Reservations of nothing; OverBudget where the record says so."""
         event = self.script.next(conversation)
         if event is not None and event["kind"] == "budget" and event["reason"] != ASKED:
@@ -196,12 +196,12 @@ class RecordedBudget(Budget):
         )
         return now <= had
 
-    def reserve_last(self, model: str, first: Callable[[], Usage]) -> None:
+    async def reserve_last(self, model: str, first: Callable[[], Usage]) -> None:
         """Set a call aside where the record made one."""
         size = _last_call(self.script)
         self.last = None if size is None else Reservation(Usage(1, *size))
 
-    def release_last(self) -> None:
+    async def release_last(self) -> None:
         """Forget the call that was set aside."""
         self.last = None
 

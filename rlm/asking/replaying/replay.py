@@ -290,7 +290,7 @@ async def chatted(
         while question is not None:
             await asyncio.to_thread(run.index.warm_up)
             last = Conclusion("", (), CANCELLED, GIVEN_UP)
-            run.budget.release_last()
+            await run.budget.release_last()
             tasks.append(asyncio.ensure_future(answered(recorded, question)))
             try:
                 last = await tasks[-1]
@@ -302,7 +302,7 @@ async def chatted(
     finally:
         if recorded.talk is not None:
             await close(recorded.talk)
-        run.budget.release_last()
+        await run.budget.release_last()
         record_closing(run, last)
     return last
 

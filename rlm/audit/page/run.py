@@ -162,7 +162,7 @@ def _numbers(events: Sequence[RecordedEvent]) -> Html:
     return facts(pairs, "numbers")
 
 
-_ACCOUNT = {"operator": "Asked by", "purpose": "Purpose", "retain_until": "Keep until"}
+_ACCOUNT = {"operator": "Asked by", "purpose": "Purpose", "retain_until": "Keep until", "key": "Paid by"}
 
 
 def _made_with(opened: RecordedEvent) -> list[tuple[str, str]]:

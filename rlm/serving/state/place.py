@@ -1,0 +1,28 @@
+"""Where the state of a server is kept when nobody says."""
+
+from pathlib import Path
+
+from rlm.errors import RlmError
+
+FILE = "state.sqlite"
+
+
+def data_folder() -> Path:
+    """The folder that this system gives a program's data, for what a server keeps."""
+    import platformdirs
+
+    return Path(platformdirs.user_data_path("raptor-rlm", appauthor=False)) / "serve"
+
+
+def default_url(data: Path | None = None) -> str:
+    """The database in the folder of a server's data."""
+    return str((data or data_folder()) / FILE)
+
+
+def check_extra(command: str) -> None:
+    """Raise RlmError where the packages that a database needs are not installed."""
+    try:
+        import alembic as alembic
+        import sqlalchemy as sqlalchemy
+    except ModuleNotFoundError as error:
+        raise RlmError(f"{command} needs the extra `serve`: pip install 'raptor-rlm[serve]'") from error

@@ -1,0 +1,89 @@
+"""A server with keys, money and access by document, as the command `rlm serve` makes it."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rlm.limits import Limits, Models
+from rlm.serving.state.database import Database
+from rlm.serving.types import Grant
+from tests.helpers.model_server import MODEL
+from tests.helpers.rlm_toy import embedded
+from tests.helpers.served import Served, serving, settings_of
+from tests.helpers.toy import publish_toy, toy_draft
+from tests.rlm.serving.conftest import SCRIPTED, Model, cell
+
+ASK = {"model": SCRIPTED, "messages": [{"role": "user", "content": "How many masts has a ketch?"}]}
+
+
+@pytest.fixture
+def secrets(tmp_path: Path) -> dict[str, str]:
+    """Keys: one for each reader."""
+    database = Database(str(tmp_path / "state.sqlite"))
+    try:
+        return {
+            "all": database.add_key(Grant(name="all", is_admin=False))[1],
+            "open": database.add_key(Grant(name="open", access=frozenset(), is_admin=False))[1],
+            "hr": database.add_key(Grant(name="hr", access=frozenset({"hr"}), is_admin=False))[1],
+            "poor": database.add_key(Grant(name="poor", usd_per_day=0.0, is_admin=False))[1],
+        }
+    finally:
+        database.close()
+
+
+@pytest.fixture
+def guarded(tmp_path: Path, secrets: dict[str, str], model: Model) -> Iterator[Served]:
+    """A server over the toy index, whose boats are for hr alone."""
+    draft = toy_draft()
+    documents = [
+        (replace(facts, meta={"access": "hr"}) if facts.id == "boats.txt" else facts, text)
+        for facts, text in draft.documents
+    ]
+    publish_toy(tmp_path / "toy.index", replace(draft, documents=documents))
+    settings = settings_of(
+        tmp_path, tmp_path / "toy.index", models=Models(MODEL), limits=Limits(allow_unpriced=True)
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        embedded(patch)
+        with serving(settings, Database(str(tmp_path / "state.sqlite"))) as guarded:
+            yield guarded
+
+
+def test_a_key_reads_what_its_labels_let_it_and_of_the_rest_there_is_nothing(
+    guarded: Served, secrets: dict[str, str], model: Model
+) -> None:
+    model.reply = cell('FINAL("Two.", citations=["two masts"])')
+    with guarded.client(secrets["open"]) as client:
+        assert client.get("/api/indexes/toy").json()["documents"] == 2
+        assert [d["doc"] for d in client.get("/api/indexes/toy/documents").json()["documents"]] == [
+            "größe.md",
+            "one.txt",
+        ]
+        missing = client.get("/api/indexes/toy/text", params={"doc": "boats.txt"})
+        assert (missing.status_code, missing.json()["detail"]) == (
+            404,
+            "no document 'boats.txt'; did you mean 'one.txt'?",
+        )
+        hits = client.get("/api/indexes/toy/search", params={"q": "ketch", "mode": "lexical"}).json()["hits"]
+        assert hits == []
+        reply = client.post("/v1/chat/completions", json=ASK)
+        assert reply.json()["raptor"]["citations"][0]["supported"] == "unsupported"
+        assert "boats" not in reply.text
+    with guarded.client(secrets["hr"]) as client:
+        assert client.get("/api/indexes/toy").json()["documents"] == 3
+        reply = client.post("/v1/chat/completions", json=ASK)
+        assert reply.json()["raptor"]["citations"][0]["doc"] == "boats.txt"
+    with guarded.client(secrets["all"]) as client:
+        assert client.get("/api/indexes/toy").json()["documents"] == 3
+        assert client.get("/api/runs").json()["total"] == 0
+
+
+def test_a_key_without_money_is_told_so_before_anything_is_asked(
+    guarded: Served, secrets: dict[str, str], model: Model
+) -> None:
+    model.asked = []
+    with guarded.client(secrets["poor"]) as client:
+        reply = client.post("/v1/chat/completions", json=ASK)
+    assert (reply.status_code, reply.json()["error"]["type"], model.asked) == (402, "insufficient_quota", [])
