@@ -37,9 +37,9 @@ def pilots() -> str:
         f"## Harbour {n}: {town}\n\nThe harbour of {town} has {n + 3} berths and a quay of {40 + n} yards. "
         f"Its pilots take {n + 2} shillings a ship, and more in winter. {town} lies open to the north-west; "
         f"a swell of {n} feet closes it. Boats that draw much wait outside for the flood.\n"
-        for n, town in enumerate(TOWNS * 3)
+        for n, town in enumerate(TOWNS * 2)
     ]
-    return "# The pilots' book\n\n" + "\n".join([*lines[:15], f"## Skerry\n\n{FACT}\n", *lines[15:]])
+    return "# The pilots' book\n\n" + "\n".join([*lines[:10], f"## Skerry\n\n{FACT}\n", *lines[10:]])
 
 
 # -- one server, one model, one index, one browser -------------------------------------------------------------
