@@ -37,7 +37,7 @@ RICH = {"raptor.progress", "rlm.commands.live"}
 LOGS = {
     *("index_store.embedder", "index_store.index", "index_store.lazy"),
     *("raptor.build", "raptor.grower", "raptor.loading.pdf", "raptor.workspace"),
-    *("rlm.serving.guard", "rlm.serving.problems"),
+    *("rlm.serving.guard", "rlm.serving.problems", "rlm.serving.state.database"),
     *("rlm.asking.asking", "rlm.gateway.provider", "rlm.loop.cells", "rlm.loop.recording"),
 }
 PRINTING = {"tqdm", "click", "getpass", "pprint", "curses", "faulthandler"}
