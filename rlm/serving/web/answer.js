@@ -130,11 +130,17 @@ export async function fileLink(index, doc, page) {
   const told = await get(path("indexes", index, "source", { doc }));
   if (!told.file) return null;
   const open = async () => {
-    const tab = window.open("about:blank");
-    const { url } = await post(path("indexes", index, "source", { doc }));
-    if (tab) tab.location = `${url}#page=${page ?? 1}`;
+    const tab = window.open("about:blank"); // now, as a browser lets no page open one later
+    try {
+      const { url } = await post(path("indexes", index, "source", { doc }));
+      if (tab) tab.location = `${url}#page=${page ?? 1}`;
+    } catch (error) {
+      tab?.close();
+      button.replaceWith(trouble(error));
+    }
   };
-  return h("button", { type: "button", class: "plain", onclick: open }, page ? `Open the PDF at page ${page}` : "Open the PDF");
+  const button = h("button", { type: "button", class: "plain", onclick: open }, page ? `Open the PDF at page ${page}` : "Open the PDF");
+  return button;
 }
 
 // -- a document's text, with its pages marked and some of its words --------------------------------------------
