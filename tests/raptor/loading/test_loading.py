@@ -32,6 +32,7 @@ from raptor.loading.pdf import storable as pdf_text
 from raptor.loading.readers import READERS, read_file
 from raptor.loading.types import Failure, Section, SourceFile, Text
 from tests.helpers import tiny_embedder
+from tests.helpers.places import ROOT
 
 storable = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0")).filter(str.strip)
 
@@ -911,12 +912,14 @@ def test_a_sparse_file_of_gigabytes_of_whatever_type_is_a_failure_and_not_read(t
     assert [name for name, reason in told.items() if "has more than" not in reason] == []
 
 
-def test_every_type_that_is_read_is_named_in_help_and_readme(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_type_that_is_read_is_named_in_help_and_documentation(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert TYPES.split(", ")[2].split() == sorted(READERS.keys() - PLAIN)
     with pytest.raises(SystemExit):
         main(["build", "--help"])
     told = " ".join(capsys.readouterr().out.split())
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    page = (ROOT / "docs/reference/files.md").read_text(encoding="utf-8")
     for suffix in sorted(READERS.keys() - PLAIN):
         assert f"{suffix} " in f"{told} ".replace(",", " "), suffix
-        assert f"`{suffix}`" in readme, suffix
+        assert f"`{suffix}`" in page, suffix
