@@ -15,6 +15,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 from rlm.gateway.blocks import unquote
 from rlm.gateway.tokens import count_tokens, truncate
@@ -22,7 +23,13 @@ from rlm.gateway.types import Message
 from rlm.mapping.types import Prompt, Reading, Take
 
 #: The share of rows misread, by the tokens of the prompt.
-CURVE = ((250, 0.005), (1_000, 0.01), (4_000, 0.03), (16_000, 0.08), (64_000, 0.25), (256_000, 0.5))
+Curve: TypeAlias = Sequence[tuple[int, float]]
+CURVE: Curve = ((250, 0.005), (1_000, 0.01), (4_000, 0.03), (16_000, 0.08), (64_000, 0.25), (256_000, 0.5))
+#: Models that bear long prompts better, and worse.
+EVEN: Curve = ((6_000, 0.005), (16_000, 0.08), (64_000, 0.25), (256_000, 0.5))
+STEEP: Curve = ((400, 0.005), (1_000, 0.04), (4_000, 0.15), (16_000, 0.4), (64_000, 0.6))
+#: It never errs.
+NEVER: Curve = ((1, 0.0),)
 #: The weights of hard rows and of the others, and how many are hard; what a chance is at most; misreadings in 100 that
 #: give the row's second label; rows passed over for one misread; replies that are prose.
 HARD, EASY, HARD_ONES, MOST, SECOND, DROPPED, STRAY = 5.5, 0.5, 0.1, 0.9, 80, 0.25, 0.01
@@ -85,12 +92,12 @@ class Asked:
         return cls(model, count_tokens(model, messages), hashlib.blake2b(words, digest_size=16).digest())
 
 
-def errs(tokens: int) -> float:
+def errs(tokens: int, curve: Curve = CURVE) -> float:
     """The share of rows that is misread in a prompt of so many tokens; below and beyond the curve, as at its end."""
-    at = bisect.bisect_left(CURVE, (tokens, 0.0))
-    if at in (0, len(CURVE)):
-        return CURVE[max(at - 1, 0)][1]
-    (low, one), (high, other) = CURVE[at - 1], CURVE[at]
+    at = bisect.bisect_left(curve, (tokens, 0.0))
+    if at in (0, len(curve)):
+        return curve[max(at - 1, 0)][1]
+    (low, one), (high, other) = curve[at - 1], curve[at]
     return one + (other - one) * math.log(tokens / low) / math.log(high / low)
 
 
@@ -107,14 +114,14 @@ def chances(words: str, company: bytes) -> tuple[float, float, float]:
 
 @dataclass
 class Child:
-    """The model, over rows whose labels it knows. `truth`: of each row as `folded`. `curve`: whether it errs by the
-    curve at all; `faults`: what goes wrong besides. `blanks`: whether its replies
-    have blanks between names and values; `spent`: so far."""
+    """The model, over rows whose labels it knows. `truth`: of each row as `folded`. `curve`: by which it errs;
+    `faults`: what goes wrong besides. `blanks`: whether its replies have blanks between names and values; `spent`: so
+    far."""
 
     truth: Mapping[str, str]
     labels: Sequence[str]
     name: str = "label"
-    curve: bool = True
+    curve: Curve = CURVE
     faults: Faults = Faults()
     blanks: bool = True
     spent: Spent = Spent()
@@ -124,12 +131,12 @@ class Child:
 
     def read(self, asked: Asked, lines: Sequence[str]) -> list[str | None]:
         """The label of each row that stands in the prompt, as it is read; None for one that is passed over."""
-        chance = errs(asked.tokens) * ERRS[asked.model] * self.curve
+        chance = errs(asked.tokens, self.curve) * ERRS[asked.model]
         return [self._label(line, chance, asked.company) for line in map(folded, lines)]
 
     def strays(self, asked: Asked) -> bool:
         """Whether the reply is prose."""
-        return self.curve and chances("stray", asked.company)[0] < STRAY
+        return self.curve != NEVER and chances("stray", asked.company)[0] < STRAY
 
     def _label(self, line: str, chance: float, company: bytes) -> str | None:
         wrong, which, left_out = chances(line, company)

@@ -1,29 +1,36 @@
 """How large packs should be: models err more in longer prompts, and how much more differs from one to another.
 
-The first packs of a large map are full ones, and a sample of their rows is read again in other, small company. Where
-both readings agree in all, full packs it is. Else packs of half the size are tried with the next rows, and so on; of
-all that were tried the largest is taken whose agreement is the best. Pure.
+The first packs of a large map are full ones, and a sample of their rows is read again in packs of a quarter of the
+size. Where both agree in all, full packs it is. Else all rows of the first packs are read in the smallest packs too,
+and those on which the readings differ once more in such packs. Were all sizes equally good, this third reading would
+side with the larger packs as often as with the smallest ones; the largest is taken that is not wrong more often than
+these. Pure.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import TypeAlias
 
+from rlm.mapping.certainty import differ
 from rlm.mapping.packing import Size, pack
-from rlm.mapping.types import Pack
+from rlm.mapping.types import Answer, Field, Pack
 
-#: The sizes that are tried, as shares of a full pack; and that in which a sample is read again.
-SHARES = (1.0, 1 / 2, 1 / 4, 1 / 8)
-CHECK = 1 / 4
-#: Of each size, one row in so many is read again, within these bounds.
-ONE_IN, LEAST, MOST = 250, 20, 400
+#: The answers of one reading, by row.
+Read: TypeAlias = Mapping[int, Answer]
+
+#: The sizes that are tried, as shares of a full pack; and the rows that a pack must hold to be worth its words.
+SHARES = (1.0, 1 / 4, 1 / 16)
+ROWS = 4
+#: One row in so many is read again, within these bounds.
+ONE_IN, LEAST, MOST = 100, 40, 400
 
 
 def shares(rows_a_pack: float) -> list[float]:
-    """The sizes that can be tried: a full pack, and those whose packs hold a row and more."""
-    return [share for share in SHARES if share == 1.0 or share * rows_a_pack >= 2]
+    """The sizes that can be tried: a full pack, and those whose packs hold some rows."""
+    return [share for share in SHARES if share == 1.0 or share * rows_a_pack >= ROWS]
 
 
 def sampled(rows: int) -> int:
-    """Rows of each size that are read again."""
+    """Rows that are read again."""
     return min(MOST, max(LEAST, rows // ONE_IN))
 
 
@@ -43,19 +50,34 @@ def spaced(rows: Sequence[int], number: int) -> list[int]:
     return [rows[int(at * step)] for at in range(min(number, len(rows)))]
 
 
-def is_enough(agreed: Sequence[tuple[int, int]]) -> bool:
-    """Whether no smaller size need be tried: the last one agrees in all, or two smaller ones agreed no better than one
-    before. `agreed`: for each size how many rows were read alike, of how many."""
-    if agreed[-1][0] == agreed[-1][1]:
-        return True
-    best = max(range(len(agreed)), key=lambda at: (_share(*agreed[at]), -at))
-    return len(agreed) - best > 2
+def apart(fields: Sequence[Field], read: Sequence[Read], rows: Sequence[int]) -> list[int]:
+    """The rows, in order, that some reading answers otherwise than the last one; the sample, `rows`, where the first
+    reading, in full packs, answers less than half of it, as then it is of no use whatever it says."""
+    if not _answers(read[0], rows):
+        return list(rows)
+    *larger, last = read
+    return sorted(row for row in last if any(_differ(fields, one, last, row) for one in larger))
 
 
-def largest(agreed: Sequence[tuple[int, int]]) -> int:
-    """Which size is taken, by its place: the first, as the largest comes first, that agrees best."""
-    return max(range(len(agreed)), key=lambda at: (_share(*agreed[at]), -at))
+def largest(fields: Sequence[Field], read: Sequence[Read], third: Read, rows: Sequence[int]) -> int:
+    """Which size is taken, by its place: the first, as the largest comes first, that answers half of the sample,
+    `rows`, and is not wrong more often than the last. `third`: the rows on which they differ, read once more; one of
+    two that differ is wrong where this gives the other's answer."""
+    *larger, last = read
+
+    def wrong(one: Read, other: Read) -> int:
+        pairs = [row for row in third if row in other and _differ(fields, one, other, row)]
+        return sum(not _differ(fields, third, other, row) for row in pairs)
+
+    good = [
+        at for at, one in enumerate(larger) if _answers(one, rows) and wrong(one, last) <= wrong(last, one)
+    ]
+    return good[0] if good else len(larger)
 
 
-def _share(alike: int, of: int) -> float:
-    return alike / of if of else 0.0
+def _answers(one: Read, rows: Sequence[int]) -> bool:
+    return 2 * sum(row in one for row in rows) >= len(rows)
+
+
+def _differ(fields: Sequence[Field], one: Read, other: Read, row: int) -> bool:
+    return row in one and differ(fields, one[row].values, other[row].values)

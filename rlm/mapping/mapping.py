@@ -338,35 +338,27 @@ class _Reads:
     # -- calibration -----------------------------------------------------------------------------------
 
     async def _calibrated(self, rows: Sequence[int]) -> dict[int, Answer]:
-        """Take the size of packs on trial, the largest first: the answers of the first packs, as far as they are in
-        packs of no more than it."""
+        """Take the size of packs that stands its trial: the answers that were read in packs of no more than it."""
         tokens = sum(self.tokens[row] for row in rows)
-        tried = calibrating.shares(len(rows) / max(1, full_packs(len(rows), tokens, self.full)))
-        found, again, at = list[dict[int, Answer]](), dict[int, Answer](), 0
-        agreed: list[tuple[int, int]] = []
-        for share in tried:
-            packs = calibrating.trial(rows[at:], self.tokens, self.full.part(share))
-            answers, _ = await self._asked(packs, 1, kept=False)
-            at += sum(len(one.rows) for one in packs)
-            drawn = calibrating.spaced(list(answers), calibrating.sampled(len(rows)))
-            shuffled = sample({row: self.rows.keys[row] for row in drawn}, 1.0)
-            other, _ = await self._asked(
-                pack(shuffled, self.tokens, self.full.part(calibrating.CHECK)), 1, kept=False
-            )
-            found.append(answers)
-            again |= other
-            agreed.append(self._alike(answers, other, drawn))
-            if self.board.stopped or calibrating.is_enough(agreed):
+        shares = calibrating.shares(len(rows) / max(1, full_packs(len(rows), tokens, self.full)))
+        sizes = [self.full.part(share) for share in shares]
+        packs = calibrating.trial(rows, self.tokens, self.full)
+        whole = [row for one in packs for row in one.rows]
+        drawn = calibrating.spaced(whole, calibrating.sampled(len(rows)))
+        shuffled = sample({row: self.rows.keys[row] for row in drawn}, 1.0)
+        read, third = [await self._tried(packs)], dict[int, Answer]()
+        for size, again in zip(sizes[1:], (shuffled, whole), strict=False):
+            read.append(await self._tried(pack(again, self.tokens, size)))
+            if not calibrating.apart(self.task.fields, read, drawn):
                 break
-        taken = calibrating.largest(agreed)
-        self.full = self.full.part(tried[taken])
-        good = again | {row: answer for answers in found[taken:] for row, answer in answers.items()}
+        if differing := calibrating.apart(self.task.fields, read, drawn):
+            third = await self._tried(pack(differing, self.tokens, sizes[-1]))
+        taken = calibrating.largest(self.task.fields, read, third, drawn)
+        self.full = sizes[taken]
+        good = {row: answer for answers in [*read[taken:], third] for row, answer in answers.items()}
         await self._keep(good)
         return good
 
-    def _alike(
-        self, found: Mapping[int, Answer], again: Mapping[int, Answer], rows: Sequence[int]
-    ) -> tuple[int, int]:
-        both = [row for row in rows if row in again]
-        apart = (differ(self.task.fields, found[row].values, again[row].values) for row in both)
-        return len(both) - sum(apart), len(both)
+    async def _tried(self, packs: Sequence[Pack]) -> dict[int, Answer]:
+        """What packs on trial answer, asked once; nothing where no more may be asked."""
+        return {} if self.board.stopped else (await self._asked(list(packs), 1, kept=False))[0]

@@ -8,15 +8,17 @@ import pytest
 
 from benchmarks import Options
 from benchmarks._oolong import Answer, Form, Question, Seen, answer, made_up, score
-from benchmarks._report import Claim, Loss
-from benchmarks._simulated import CHEAP, PROSE, STRONG, Asked, Child, Faults, Spent, errs, rows_in
+from benchmarks._report import Claim, Loss, Table
+from benchmarks._simulated import CHEAP, NEVER, PROSE, STRONG, Asked, Child, Faults, Spent, errs, rows_in
 from benchmarks.map import (
-    CALIBRATED,
+    CURVED_PACKS,
+    CURVES,
     DEFAULT,
     FAULTS,
     WAYS,
     Found,
     Trial,
+    Whole,
     chunks,
     claims,
     corpora,
@@ -28,6 +30,8 @@ from benchmarks.map import (
     read_counts,
     read_lines,
     task_of,
+    told_of_curves,
+    wholes,
 )
 from rlm.mapping.types import Prompt, Reading
 from rlm.mapping.wording import messages
@@ -125,7 +129,7 @@ def test_the_model_sees_the_rows_of_a_pack_with_their_breaks() -> None:
 
 
 def test_a_reply_that_has_no_room_is_cut_and_every_call_is_charged() -> None:
-    task, child = task_of(LABELS), Child(ROWS, LABELS, curve=False)
+    task, child = task_of(LABELS), Child(ROWS, LABELS, curve=NEVER)
     prompt = Prompt(messages(task, list(ROWS)[:50]), 100, CHEAP, tuple(range(50)))
     taken = list[Reading]()
 
@@ -161,7 +165,7 @@ def test_chunks_hold_every_row_once_in_order() -> None:
 
 def test_without_errors_every_way_answers_every_question_right(monkeypatch: pytest.MonkeyPatch) -> None:
     trial = Trial.of(made_up(2_000, 0))
-    monkeypatch.setattr(Trial, "child", lambda _: Child(trial.truth, trial.corpus.labels, curve=False))
+    monkeypatch.setattr(Trial, "child", lambda _: Child(trial.truth, trial.corpus.labels, curve=NEVER))
     for question in trial.corpus.questions:
         for read in (flat, mapped):
             seen = [row for row in read(trial, question)[0] if question.holds(row)]
@@ -216,21 +220,44 @@ def told(scores: dict[str, float], dollars: dict[str, float]) -> tuple[list[Clai
 
 def test_the_map_is_held_against_the_best_of_the_others_and_the_cheapest_code() -> None:
     few, many = (f"plain code, {form}, 10k characters" for form in ("counts", "lines"))
-    (best, dear, cheap, shared, *fixed), losses = told({DEFAULT: 0.8, many: 0.7, CALIBRATED: 0.9}, {few: 0.6})
+    (best, dear, cheap, shared), losses = told({DEFAULT: 0.8, many: 0.7}, {few: 0.6})
     assert best.holds and best.peer == f"70.0 {many}" and best.interval == "+10.0 [+10.0 +10.0]"
     assert dear.holds and dear.figure == "1.00000 (1.00 times)"
     assert cheap.holds is False and cheap.peer == f"0.60000 {few}"
     assert shared.text.endswith("all asked of one map") and shared.peer == dear.peer
-    scored = [one for one in fixed if one.text.startswith("score")]
-    assert [(one.target, one.holds) for one in scored] == [("calibrated", True)] * 2
-    assert len([one for one in fixed if one.text.startswith("rows right of calibrated packs")]) == 2
     assert losses == [Loss(few, "dollars of a question at 9 tokens", "0.60000", "1.00000")]
 
 
-def test_where_code_scores_more_or_fixed_packs_do_it_is_said() -> None:
-    many, packs = "plain code, lines, 30k characters", "map, packs of 750"
-    (best, _, *fixed), losses = told({many: 0.75, packs: 0.9, CALIBRATED: 0.5}, {})
-    scored = [one for one in fixed if one.target == "calibrated" and one.text.startswith("score")]
-    assert best.holds is False and [one.holds for one in scored] == [False, False]
+def test_where_code_scores_more_it_is_said() -> None:
+    many = "plain code, lines, 30k characters"
+    (best, *_), losses = told({many: 0.75}, {})
+    assert best.holds is False and best.figure == "50.0"
     assert losses == [Loss(many, "score at 9 tokens", "75.0", "50.0", "[+25.0 +25.0]")]
-    assert best.figure == "50.0"
+
+
+@pytest.mark.parametrize(
+    ("score", "dollars", "holds"),
+    [(60.0, 2.0, True), (50.0, 0.9, True), (50.0, 1.0, False), (40.0, 0.5, False)],
+)
+def test_calibrated_packs_are_to_score_more_than_each_fixed_size_or_as_much_for_less(
+    score: float, dollars: float, holds: bool
+) -> None:
+    fixed = [Whole(curve, size, size, (50.0, 50.0), 0.9, 1.0) for curve in CURVES for size in CURVED_PACKS]
+    ours = [Whole(curve, 0, 375, (score, score), 0.9, dollars) for curve in CURVES]
+    shown, *said = told_of_curves([*fixed, *ours])
+    assert isinstance(shown, Table) and [row[0] for row in shown.rows] == [
+        "375",
+        "750",
+        "3,000",
+        "6,000",
+        "calibrated",
+    ]
+    assert shown.rows[-1][1:4] == (f"{score:.1f}", "90.0", f"{dollars:.4f}")
+    assert [one.holds for one in said if isinstance(one, Claim)] == [holds] * len(CURVED_PACKS)
+
+
+def test_a_corpus_is_read_whole_by_a_model_of_each_curve(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.map.CURVED_TOKENS", 20_000)
+    done = {one.size: one for one in wholes(("steep", 0))}
+    assert list(done) == [*CURVED_PACKS, 0] and done[0].taken in (375, 1_000)
+    assert done[375].right > done[6_000].right and done[375].usd > done[6_000].usd

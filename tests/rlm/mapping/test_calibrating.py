@@ -8,40 +8,56 @@ from dataclasses import replace
 
 import pytest
 
-from rlm.mapping.calibrating import SHARES, is_enough, largest, sampled, shares, spaced, trial
+from rlm.mapping.calibrating import apart, largest, sampled, shares, spaced, trial
 from rlm.mapping.fields import parse_fields
 from rlm.mapping.mapping import map_rows, prepare
 from rlm.mapping.packing import Size
-from rlm.mapping.types import PACK_TOKENS, Forgetful, Mapped, Prompt, Reader, Reading, Task
+from rlm.mapping.types import PACK_TOKENS, Answer, Forgetful, Mapped, Prompt, Reader, Reading, Task
 from tests.helpers.row_reader import Child, Kept, rows_in
 
-
-def test_the_largest_that_agrees_best_is_taken() -> None:
-    assert largest([(38, 40), (39, 40), (38, 40)]) == 1
-    assert largest([(20, 40), (30, 40), (39, 40), (39, 40)]) == 2
-    assert largest([(40, 40)]) == 0
-    assert largest([(0, 0), (0, 0)]) == 0
+FIELDS = parse_fields({"letter": ["a", "b"]})
 
 
-def test_smaller_sizes_are_tried_until_all_agrees_or_two_have_gained_nothing() -> None:
-    assert is_enough([(40, 40)])
-    assert not is_enough([(38, 40)])
-    assert not is_enough([(38, 40), (37, 40)])
-    assert is_enough([(38, 40), (37, 40), (38, 40)])
-    assert not is_enough([(36, 40), (37, 40), (37, 40)])
-    assert is_enough([(36, 40), (40, 40)])
+def answers(letters: str) -> dict[int, Answer]:
+    """A reading of rows from 0 on, a letter each; a blank is a row that it left out."""
+    return {row: Answer({"letter": letter}) for row, letter in enumerate(letters) if letter != " "}
 
 
-def test_each_size_has_packs_of_as_many_rows_as_are_sampled() -> None:
+def taken(*read: str, third: str) -> int:
+    """Which of the sizes is taken, by the rows on which they differ and a third reading that gives these letters."""
+    readings = [answers(letters) for letters in read]
+    differing = apart(FIELDS, readings, range(len(read[0])))
+    again = {row: answer for row, answer in answers(third).items() if row in differing}
+    return largest(FIELDS, readings, again, range(len(read[0])))
+
+
+def test_the_largest_is_taken_that_is_not_wrong_more_often_than_the_smallest() -> None:
+    assert taken("aaaa", "aaaa", third="    ") == 0
+    assert taken("aaab", "aaaa", third="aaab") == 0, "the smaller packs were wrong"
+    assert taken("aaab", "aaaa", third="aaaa") == 1
+    assert taken("abab", "aaaa", third="aaab") == 0, "each was wrong once"
+    assert taken("bbaa", "baaa", "aaaa", third="aaaa") == 2
+    assert taken("bbaa", "aaaa", "aaaa", third="aaaa") == 1
+
+
+def test_a_row_that_one_reading_leaves_out_tells_nothing_and_a_size_that_answers_few_is_not_taken() -> None:
+    assert taken(" aaa", "aaaa", third="aaaa") == 0
+    assert taken("   a", "aaaa", third="aaaa") == 1
+    assert taken("bbaa", "    ", third="    ") == 0, "there is nothing against it"
+    assert apart(FIELDS, [answers("abba"), answers("aba ")], range(4)) == [2]
+
+
+def test_the_packs_on_trial_hold_as_many_rows_as_are_sampled() -> None:
     rows, size = list(range(5_000)), Size(2_000, 100)
-    packs = [trial(rows, dict.fromkeys(rows, 20), size.part(share)) for share in SHARES]
-    assert [len(one[0].rows) for one in packs] == [100, 50, 25, 12]
-    assert [sum(len(one.rows) for one in of) for of in packs] == [100, 50, 25, 24]
+    packs = [trial(rows, dict.fromkeys(rows, 20), size.part(share)) for share in (1.0, 1 / 4)]
+    assert [[len(one.rows) for one in of] for of in packs] == [[100], [25, 25]]
     assert all(
-        [row for one in of for row in one.rows] == rows[: sum(len(o.rows) for o in of)] for of in packs
+        [row for one in of for row in one.rows] == list(range(sum(len(one.rows) for one in of)))
+        for of in packs
     )
-    assert (sampled(100), sampled(20_000), sampled(10**6)) == (20, 80, 400)
-    assert shares(9) == [1.0, 0.5, 0.25]
+    assert (sampled(100), sampled(20_000), sampled(10**6)) == (40, 200, 400)
+    assert shares(64) == [1.0, 1 / 4, 1 / 16]
+    assert shares(60) == [1.0, 1 / 4]
     assert shares(1) == [1.0]
 
 
@@ -50,7 +66,6 @@ def test_a_sample_is_taken_from_the_whole_of_a_pack() -> None:
     assert spaced([5, 6], 4) == [5, 6]
 
 
-FIELDS = parse_fields({"letter": ["a", "b"]})
 TASK = Task("Which letter?", FIELDS, Reader("openai/gpt-5-mini"), pack_tokens=1_600, calibrate=True)
 TEXTS = [f"number {n} has the letter {'ab'[n % 3 % 2]} in it, beside other words" for n in range(4_000)]
 
