@@ -86,7 +86,8 @@ def _ran(
     what: str, words: list[str], folder: Path, environment: Mapping[str, str], shown: tuple[str, ...]
 ) -> list[str]:
     """The faults of one command: it fails without the page saying so, or prints other lines than the page shows."""
-    expected = 1 if any(line == "(exit code 1)" for line in shown) else 0
+    ends = [re.fullmatch(r"\(exit code (\d+)\)", line) for line in shown]
+    expected = next((int(end[1]) for end in ends if end), 0)
     with (folder / ".output").open(
         "w+b"
     ) as output:  # a file, as a server in the background would hold a pipe open
@@ -106,6 +107,8 @@ def _ran(
         return [f"{what}: exit code {done.returncode}, and printed\n{printed[-2000:]}"]
     whole = plain(printed)
     missing = [
-        line for line in shown if plain(line) not in whole and line.strip() not in ("...", "(exit code 1)")
+        line
+        for line in shown
+        if plain(line) not in whole and line.strip() not in ("...", f"(exit code {expected})")
     ]
     return [f"{what}: the page shows {line!r}, and it printed\n{printed[-3000:]}" for line in missing[:1]]
