@@ -35,6 +35,7 @@ STREAMS = {"stdout", "stderr", "__stdout__", "__stderr__"}
 #: Modules that draw with rich; that silence logs of other packages, or log under our names, which `logged` writes out.
 RICH = {"raptor.progress", "rlm.commands.live"}
 LOGS = {
+    "rlm.serving.state.database",
     *("index_store.embedder", "index_store.index", "index_store.lazy"),
     *("raptor.build", "raptor.grower", "raptor.loading.pdf", "raptor.workspace"),
     *("rlm.asking.asking", "rlm.gateway.provider", "rlm.loop.cells", "rlm.loop.recording"),
