@@ -11,6 +11,7 @@ from typing import Any
 from index_store.terminal import count, one_line
 from rlm.audit.costs import in_dollars
 from rlm.audit.events import RecordedEvent
+from rlm.gateway.purse import PURSE
 from rlm.gateway.types import Usage
 
 _TOLD_S = 0.5  # a wait before the first attempt that is worth telling
@@ -58,7 +59,8 @@ def refused_in_words(refused: Mapping[str, Any]) -> str:
     """`not made: it may need up to $0.0312, and $0.0020 are left of the usd cap`."""
     cap = refused["cap"]
     asked, left = _amount(cap, refused["asked"]), _amount(cap, refused["left"])
-    return f"not made: it may need up to {asked}, and {left} are left of the {cap} cap"
+    what = "what the key may spend" if cap == PURSE else f"the {cap} cap"
+    return f"not made: it may need up to {asked}, and {left} are left of {what}"
 
 
 def served_in_words(event: Mapping[str, Any]) -> str:
@@ -132,6 +134,6 @@ def _seconds(seconds: float) -> str:
 
 
 def _amount(cap: str, amount: float) -> str:
-    if cap != "usd":
+    if cap in _UNITS:
         return count(int(amount), _UNITS[cap])
     return in_dollars(amount) if amount == 0 or amount >= 1e-4 else f"${amount:.1e}"

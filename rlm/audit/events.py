@@ -256,7 +256,7 @@ ATTEMPT = object_of(
 SERVED = object_of(
     {"model": TEXT, "system_fingerprint": TEXT, "cached_tokens": COUNT}, {"reasoning_tokens": COUNT}
 )
-OVER_CAP = object_of({"cap": one_of("usd", "tokens", "calls"), "asked": AMOUNT, "left": AMOUNT})
+OVER_CAP = object_of({"cap": one_of("usd", "tokens", "calls", "purse"), "asked": AMOUNT, "left": AMOUNT})
 MESSAGE = object_of({"role": one_of("system", "user", "assistant"), "content": WORDS})
 #: A node of the tree, or a bare span of a document (then `node` is null). `parent`: the node it was reached or listed
 #: under; null for the root and for bare spans.

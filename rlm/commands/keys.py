@@ -153,7 +153,7 @@ def _add(database: "Database", args: argparse.Namespace) -> None:
 
 
 def _list(database: "Database", args: argparse.Namespace) -> None:
-    found = database.keys()
+    found = database.list_keys()
     if args.json:
         print_json([_json(key) for key in found])
         return

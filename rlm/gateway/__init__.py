@@ -8,6 +8,7 @@ The way of a call, module by module:
     models          is there such a model, is its key set, what does it cost?
     tokens          how long is the prompt?
     ledger          the most it can cost is reserved; without enough left it is not made
+    paying, purse   so it is in a purse that several processes pay from, where there is one
     provider        litellm sends one request and reads the response into a `Completion`; an offline model answers
     clients         the connections it goes over, one set for each event loop
     failures        an attempt that failed: try again? when? was it billed?

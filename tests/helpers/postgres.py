@@ -10,11 +10,10 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
-_NUMBERS = count(1)
+import psycopg
 
 
 def binaries() -> Path | None:
@@ -30,11 +29,12 @@ class Cluster:
     bin: Path
     folder: Path
 
-    def new_database(self) -> str:
-        """The address of a new, empty database."""
-        name = f"d{next(_NUMBERS)}"
-        self.run("createdb", "-h", str(self.folder), "-U", "tests", name)
-        return f"postgresql://tests@/{name}?host={quote(str(self.folder), safe='')}"
+    def emptied(self) -> str:
+        """The address of its one database, with nothing in it any more."""
+        with psycopg.connect(host=str(self.folder), user="tests", dbname="postgres") as connection:
+            connection.execute("drop schema public cascade")
+            connection.execute("create schema public")
+        return f"postgresql://tests@/postgres?host={quote(str(self.folder), safe='')}"
 
     def start(self) -> None:
         """Let it take connections."""

@@ -41,7 +41,11 @@ class Database:
         self._lock = threading.Lock()
         self._open, self._owed = set[str](), list[tuple[str, dict[str, int]]]()
         self._beat, self._ended = threading.Thread(target=self._beats, daemon=True), threading.Event()
-        self.store.upgrade()
+        try:
+            self.store.upgrade()
+        except BaseException:
+            self.store.close()
+            raise
 
     # -- what a server asks ------------------------------------------------------------------------------
 
@@ -119,7 +123,7 @@ class Database:
         """Make a key, as `keys.add`."""
         return self.store.write(lambda c: keys.add(c, wanted, self._now(c)))
 
-    def keys(self) -> list[Key]:
+    def list_keys(self) -> list[Key]:
         """All keys, the first one first."""
         return self.store.write(lambda c: keys.every(c, self._now(c)))
 

@@ -66,7 +66,9 @@ def reserve(c: Connection, asking: Asking, amounts: Mapping[str, int]) -> Taken:
         return Taken(_refusal(row.name, row.pico_per_day, spent, reserved, amounts), left)
     ends = asking.now + asking.lease_s
     kept = {"key": asking.key, "day": asking.day, "process": asking.process, "ends": ends, "state": "open"}
-    c.execute(insert(LEASES), [{"id": one, "pico": pico, **kept} for one, pico in amounts.items()])
+    c.execute(
+        insert(LEASES), [{"id": one, "pico": min(pico, MOST_PICO), **kept} for one, pico in amounts.items()]
+    )
     _add(c, asking.key, asking.day, reserved=asked)
     return Taken(None, None if left is None else left - asked)
 
@@ -81,11 +83,11 @@ def exchange(c: Connection, asking: Asking, reservation: str, pico: int) -> Take
         c.execute(delete(LEASES).where(LEASES.c.id == reservation))
         return reserve(c, asking, {reservation: pico})
     spent, reserved = spending(c, asking.key, held.day)
-    left, more = _left(row, spent, reserved), pico - held.pico
+    left, more = _left(row, spent, reserved), min(pico, MOST_PICO) - held.pico
     if left is not None and more > left:
         others = reserved - held.pico
         return Taken(_refusal(row.name, row.pico_per_day, spent, others, {reservation: pico}), left)
-    c.execute(update(LEASES).where(LEASES.c.id == reservation).values(pico=pico))
+    c.execute(update(LEASES).where(LEASES.c.id == reservation).values(pico=held.pico + more))
     _add(c, asking.key, held.day, reserved=more)
     return Taken(None, None if left is None else left - more)
 
@@ -96,7 +98,8 @@ def close(c: Connection, asking: Asking, costs: Mapping[str, int]) -> int | None
     One that is closed already stays as it is; one that had expired is corrected; one that never was counts from now on.
     """
     row = locked(c, asking.key)
-    for reservation, pico in costs.items():
+    for reservation, cost in costs.items():
+        pico = min(cost, MOST_PICO)
         held = _lease(c, reservation)
         if held is None:
             if pico:
