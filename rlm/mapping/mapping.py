@@ -353,7 +353,8 @@ class _Reads:
                 break
         if differing := calibrating.apart(self.task.fields, read, drawn):
             third = await self._tried(pack(differing, self.tokens, sizes[-1]))
-        taken = calibrating.largest(self.task.fields, read, third, drawn)
+        stopped = bool(self.board.stopped)  # then what was read is all there will be
+        taken = 0 if stopped else calibrating.largest(self.task.fields, read, third, drawn)
         self.full = sizes[taken]
         good = {row: answer for answers in [*read[taken:], third] for row, answer in answers.items()}
         await self._keep(good)

@@ -116,6 +116,16 @@ def test_answers_of_packs_that_are_too_large_are_not_kept() -> None:
     assert [one.values for one in again.answers] == [one.values for one in found.answers]
 
 
+def test_what_was_read_before_a_cap_ended_the_trial_is_kept() -> None:
+    class Capped(Child):
+        def read(self, prompt: Prompt) -> Reading:
+            return Reading(error="the cap is met", stopped=True) if self.prompts else super().read(prompt)
+
+    found, _ = mapped(child := Capped(rule), replace(TASK, pack_tokens=300))
+    assert found.stopped == "the cap is met"
+    assert found.progress.done == len(child.prompts[0].rows) > 0
+
+
 @pytest.mark.parametrize(("texts", "calibrate"), [(400, None), (4_000, False), (400, True)])
 def test_a_small_map_is_calibrated_only_where_it_is_told_to(texts: int, calibrate: bool | None) -> None:
     child = Child(rule)
