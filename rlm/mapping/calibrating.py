@@ -7,6 +7,7 @@ side with the larger packs as often as with the smallest ones; the largest is ta
 these. Pure.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
@@ -22,6 +23,8 @@ SHARES = (1.0, 1 / 4, 1 / 16)
 ROWS = 4
 #: One row in so many is read again, within these bounds.
 ONE_IN, LEAST, MOST = 100, 40, 400
+#: Rows are short of which a full pack holds so many; of long ones so many are read again at least.
+SHORT, FEW = 64, 16
 
 
 def shares(rows_a_pack: float) -> list[float]:
@@ -29,14 +32,15 @@ def shares(rows_a_pack: float) -> list[float]:
     return [share for share in SHARES if share == 1.0 or share * rows_a_pack >= ROWS]
 
 
-def sampled(rows: int) -> int:
-    """Rows that are read again."""
-    return min(MOST, max(LEAST, rows // ONE_IN))
+def sampled(rows: int, rows_a_pack: float = math.inf) -> int:
+    """Rows that are read again; of long ones, of which a full pack holds few, a third of it, as each is dear."""
+    most = MOST if rows_a_pack >= SHORT else max(FEW, int(rows_a_pack / 3))
+    return min(most, max(LEAST, rows // ONE_IN))
 
 
-def trial(rows: Sequence[int], tokens: Mapping[int, int], size: Size) -> list[Pack]:
+def trial(rows: Sequence[int], tokens: Mapping[int, int], size: Size, wanted: int) -> list[Pack]:
     """Packs of that size, of the first rows: as many as hold the rows that are to be sampled."""
-    wanted, packs = sampled(len(rows)), list[Pack]()
+    packs = list[Pack]()
     for one in pack(rows[: wanted + size.rows], tokens, size):
         if sum(len(before.rows) for before in packs) >= wanted:
             break

@@ -340,11 +340,12 @@ class _Reads:
     async def _calibrated(self, rows: Sequence[int]) -> dict[int, Answer]:
         """Take the size of packs that stands its trial: the answers that were read in packs of no more than it."""
         tokens = sum(self.tokens[row] for row in rows)
-        shares = calibrating.shares(len(rows) / max(1, full_packs(len(rows), tokens, self.full)))
-        sizes = [self.full.part(share) for share in shares]
-        packs = calibrating.trial(rows, self.tokens, self.full)
+        rows_a_pack = len(rows) / max(1, full_packs(len(rows), tokens, self.full))
+        sizes = [self.full.part(share) for share in calibrating.shares(rows_a_pack)]
+        wanted = calibrating.sampled(len(rows), rows_a_pack)
+        packs = calibrating.trial(rows, self.tokens, self.full, wanted)
         whole = [row for one in packs for row in one.rows]
-        drawn = calibrating.spaced(whole, calibrating.sampled(len(rows)))
+        drawn = calibrating.spaced(whole, wanted)
         shuffled = sample({row: self.rows.keys[row] for row in drawn}, 1.0)
         read, third = [await self._tried(packs)], dict[int, Answer]()
         for size, again in zip(sizes[1:], (shuffled, whole), strict=False):

@@ -49,13 +49,14 @@ def test_a_row_that_one_reading_leaves_out_tells_nothing_and_a_size_that_answers
 
 def test_the_packs_on_trial_hold_as_many_rows_as_are_sampled() -> None:
     rows, size = list(range(5_000)), Size(2_000, 100)
-    packs = [trial(rows, dict.fromkeys(rows, 20), size.part(share)) for share in (1.0, 1 / 4)]
+    packs = [trial(rows, dict.fromkeys(rows, 20), size.part(share), 50) for share in (1.0, 1 / 4)]
     assert [[len(one.rows) for one in of] for of in packs] == [[100], [25, 25]]
     assert all(
         [row for one in of for row in one.rows] == list(range(sum(len(one.rows) for one in of)))
         for of in packs
     )
     assert (sampled(100), sampled(20_000), sampled(10**6)) == (40, 200, 400)
+    assert (sampled(20_000, 51), sampled(20_000, 3)) == (17, 16)
     assert shares(64) == [1.0, 1 / 4, 1 / 16]
     assert shares(60) == [1.0, 1 / 4]
     assert shares(1) == [1.0]
