@@ -17,6 +17,7 @@ from rlm.asking.options import Options
 from rlm.asking.questions import check_text
 from rlm.asking.runs import new_folder, ready
 from rlm.errors import RlmError
+from rlm.gateway.errors import OverBudget
 from rlm.gateway.purse import Purse
 from rlm.limits import Limits, Models, Route
 from rlm.serving.engine import Engine
@@ -90,6 +91,8 @@ class Server:
                 return answer_json(answer)
             except asyncio.CancelledError:
                 ended = replace(row, stop="cancelled")
+                raise
+            except OverBudget:  # a client is told that it is about money
                 raise
             except RlmError as e:
                 raise RlmError(str(e).replace(str(folder), folder.name)) from e
