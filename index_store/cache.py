@@ -20,8 +20,8 @@ from pathlib import Path
 import platformdirs
 
 from index_store.errors import BrokenIndex, IndexStoreError
-from index_store.files import hold, opening, sha256_of, share
-from index_store.folder import check_sizes, generation_folder, read_manifest
+from index_store.files import hold, opening, share
+from index_store.folder import check_files, check_sizes, generation_folder, read_manifest
 
 #: The most entries, and the most bytes of them together; the least recently used go first, but for those in use.
 ENTRIES, BYTES = 64, 8 << 30
@@ -128,15 +128,14 @@ def _open(path: Path) -> int:
 
 
 def _is_whole(index: Path, digest: str) -> bool:
-    """Whether an index has this digest, and every file is as it was written."""
+    """Whether an index has this digest. Raises BrokenIndex where a file is not as it was written."""
     if not digest:
         return True
     folder = generation_folder(index, _GENERATION)
     manifest = read_manifest(folder)
     check_sizes(folder, manifest)
-    return manifest.digest == digest and all(
-        sha256_of(folder / file) == entry.sha256 for file, entry in manifest.files.items()
-    )
+    check_files(folder, manifest)
+    return manifest.digest == digest
 
 
 def _fill(folder: Path, entry: Path, name: str, secret: bytes, make: Callable[[Path], str]) -> None:

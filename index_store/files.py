@@ -121,7 +121,7 @@ def hold(handle: int, *, wait: bool = False) -> None:
 def share(handle: int) -> None:
     """Wait for a lock on an open file that others may share, and that nobody can `hold` meanwhile, until it is closed.
 
-    Where there are locks of bytes alone this takes none: there a file that is open cannot be taken away. Raises OSError.
+    Where there are locks of bytes alone this takes none: no file that is open can be taken away there. Raises OSError.
     """
     if _bytes is None:
         fcntl.flock(handle, fcntl.LOCK_SH)
