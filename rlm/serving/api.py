@@ -116,7 +116,8 @@ def indexes(request: Request) -> list[dict[str, Any]]:
     """The indexes that the key may ask."""
     server, grant = server_of(request), grant_of(request)
     opened = ((name, _readable(server, name, grant)) for name in server.shelf.names(grant))
-    return [reading.index_json(i, name, may_write=grant.may_write) for name, i in opened if i is not None]
+    may_write = server.shelf.may_write(grant)
+    return [reading.index_json(i, name, may_write=may_write) for name, i in opened if i is not None]
 
 
 def _readable(server: Server, name: str, grant: Grant) -> Index | None:
@@ -131,8 +132,8 @@ def _readable(server: Server, name: str, grant: Grant) -> Index | None:
 @router.get("/indexes/{index}")
 def index(request: Request, index: str) -> dict[str, Any]:
     """The figures of one index."""
-    grant = grant_of(request)
-    return reading.index_json(server_of(request).shelf.open(index, grant), index, may_write=grant.may_write)
+    shelf, grant = server_of(request).shelf, grant_of(request)
+    return reading.index_json(shelf.open(index, grant), index, may_write=shelf.may_write(grant))
 
 
 @router.get("/indexes/{index}/nodes/{node}")
@@ -254,8 +255,10 @@ async def upload(request: Request, index: str) -> dict[str, Any]:
     """Add files to an index, or build it from them where it is not there."""
     server, grant = server_of(request), grant_of(request)
     check_name(index)
-    if not grant.may_write:
-        raise Problem(403, "the key may not change indexes", "read_only")
+    if not server.shelf.may_write(grant):
+        raise Problem(
+            403, "indexes may be changed only by a key that may write and read everything", "read_only"
+        )
     if grant.indexes is not None and index not in grant.indexes:
         raise Problem(404, f"there is no index {index!r}", "model_not_found")
     server.jobs.check_room()
@@ -263,11 +266,11 @@ async def upload(request: Request, index: str) -> dict[str, Any]:
         files = [file for _, file in form.multi_items() if isinstance(file, UploadFile) and file.filename]
         if not files:
             raise Problem(400, "no files came; send them as multipart/form-data", "no_files")
-        source = await uploads.keep(files, server.settings, index)
+        source, names = await uploads.keep(files, server.settings, index)
     job = Job("build", grant.key, index)
     path = server.shelf.path(index)
     server.jobs.begin(job, lambda: uploads.build(job, source, path, server.settings), lambda: None)
-    return {"job": job.id, "files": sorted(file.name for file in source.iterdir())}
+    return {"job": job.id, "files": names}
 
 
 # -- jobs --------------------------------------------------------------------------------------------------

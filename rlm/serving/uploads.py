@@ -44,14 +44,14 @@ def _cut(text: str, most: int) -> str:
     return text.encode()[:most].decode("utf-8", "ignore").rstrip(" .")
 
 
-async def keep(files: Sequence[UploadFile], settings: Settings, index: str) -> Path:
+async def keep(files: Sequence[UploadFile], settings: Settings, index: str) -> tuple[Path, list[str]]:
     """Write files into the folder of what was uploaded for an index, over those of the same name, once all are whole.
-    Returns the folder."""
+    Returns the folder, and what they are called there."""
     folder = settings.uploads / index
     return await asyncio.to_thread(_kept, files, folder)
 
 
-def _kept(files: Sequence[UploadFile], folder: Path) -> Path:
+def _kept(files: Sequence[UploadFile], folder: Path) -> tuple[Path, list[str]]:
     folder.mkdir(parents=True, exist_ok=True)
     coming = Path(tempfile.mkdtemp(prefix=".coming-", dir=folder.parent))
     try:
@@ -67,7 +67,7 @@ def _kept(files: Sequence[UploadFile], folder: Path) -> Path:
         raise RlmError(f"the files cannot be kept: {e.strerror or e}") from e
     finally:
         shutil.rmtree(coming, ignore_errors=True)
-    return folder
+    return folder, sorted(names)
 
 
 def uploaded_pdf(document: Document, settings: Settings, index: str) -> Path | None:

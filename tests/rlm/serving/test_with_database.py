@@ -87,3 +87,16 @@ def test_a_key_without_money_is_told_so_before_anything_is_asked(
     with guarded.client(secrets["poor"]) as client:
         reply = client.post("/v1/chat/completions", json=ASK)
     assert (reply.status_code, reply.json()["error"]["type"], model.asked) == (402, "insufficient_quota", [])
+
+
+def test_a_key_that_does_not_read_everything_changes_no_index_though_it_may_write(
+    guarded: Served, secrets: dict[str, str]
+) -> None:
+    files = {"files": ("boats.txt", b"The ketch has no mast.")}
+    with guarded.client(secrets["hr"]) as client:
+        assert client.get("/api/indexes/toy").json()["may_write"] is False
+        refused = client.post("/api/indexes/toy/documents", files=files)
+    assert (refused.status_code, refused.json()["code"]) == (403, "read_only")
+    assert not guarded.server.settings.uploads.exists()
+    with guarded.client(secrets["all"]) as client:
+        assert client.get("/api/indexes/toy").json()["may_write"] is True
