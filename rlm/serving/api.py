@@ -29,7 +29,6 @@ from rlm.serving.types import Grant
 
 router = APIRouter(prefix="/api")
 MOST_LISTED = 200
-_SEARCHED_RUNS = 5_000  # of a key, that a filter looks through, the newest
 _TICKET_S = 60
 _QUESTION_CHARS = 100_000
 LastEvent = Annotated[str | None, Header(alias="Last-Event-ID")]
@@ -102,7 +101,12 @@ def limits_for(given: AskLimits, most: Limits) -> Limits:
 
 
 def models_for(model: str | None, child: str | None, server: Server) -> Models:
-    """The models of a question: those it names, short names too, else those of the server."""
+    """The models of a question: those it names, short names too, else those of the server.
+
+    Raises Problem for an address, which litellm takes for a model of some providers, and would send documents to.
+    """
+    if any("://" in name for name in (model or "", child or "")):
+        raise Problem(400, "a model is named by its provider and its name, not by an address", "bad_model")
     if model is None and child is None:
         return server.settings.models
     return Models.named(model or server.settings.models.root, child or "")
@@ -349,7 +353,7 @@ def runs(
 ) -> dict[str, Any]:
     """The runs that the key may see, the newest first. `verdict` may be "none"; `q`: words of question and answer."""
     server = server_of(request)
-    rows = server.state.runs(grant_of(request), index=index, limit=_SEARCHED_RUNS)
+    rows = server.state.runs(grant_of(request), index=index, limit=past.MOST_SEARCHED)
     if stop is None and verdict is None and not q.strip():
         shown = [past.listed_json(row, server.settings.runs) for row in rows[offset : offset + limit]]
         return {"total": len(rows), "runs": shown}

@@ -11,6 +11,8 @@ import pytest
 from fastapi.openapi.models import OpenAPI
 
 from index_store.index import open_index
+from rlm.serving import past
+from rlm.serving.types import Grant, RunRow, StateGone
 from tests.helpers.model_server import Step
 from tests.helpers.served import Served, wait_until
 from tests.helpers.toy import publish_toy, toy_draft
@@ -273,3 +275,40 @@ def test_every_route_is_described(client: httpx.Client) -> None:
         for method, route in methods.items():
             assert route.get("description"), f"{method} {path} says nothing of itself"
     assert client.get("/docs").status_code == 404
+
+
+def test_how_a_run_ended_is_what_its_trace_says_and_without_one_what_the_database_does(
+    served: Served, client: httpx.Client, model: Model
+) -> None:
+    model.reply = TWO
+    run, runs = answered(client, "How many?")[2], served.server.settings.runs
+    row = served.server.state.run(Grant(), run)
+    assert row
+    never = replace(row, folder="never")
+    rows = [replace(row, stop=None), replace(row, stop="failed"), never, replace(never, stop=None)]
+    stops = [past.listed_json(one, runs)["stop"] for one in rows]
+    assert stops == ["answer", "answer", "answer", "running"]
+
+
+def test_an_answer_is_told_though_its_end_cannot_be_entered(
+    served: Served, client: httpx.Client, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = served.server.state.record
+
+    def gone_at_the_end(run: RunRow) -> None:
+        if run.stop is not None:
+            raise StateGone("the database cannot be used")
+        record(run)
+
+    monkeypatch.setattr(served.server.state, "record", gone_at_the_end)
+    model.reply = TWO
+    job, _, run = answered(client, "How many?")
+    assert (job["state"], job["answer"]["answer"]) == ("done", "Two.")
+    assert client.get(f"/api/runs/{run}").json()["stop"] == "answer"
+
+
+@pytest.mark.parametrize("named", ["model", "child_model"])
+def test_a_model_is_named_by_no_address(client: httpx.Client, named: str) -> None:
+    asked = {"question": "How many?", named: "oobabooga/https://evil.example/take"}
+    reply = client.post("/api/indexes/toy/ask", json=asked)
+    assert (reply.status_code, reply.json()["code"]) == (400, "bad_model")
