@@ -22,10 +22,10 @@ from rlm.limits import Limits, Models, Route
 from rlm.serving.engine import Engine
 from rlm.serving.jobs import Job, Jobs, event_of
 from rlm.serving.metrics import Metrics
-from rlm.serving.problems import Problem
+from rlm.serving.problems import Problem, problem_of
 from rlm.serving.settings import Settings
 from rlm.serving.shelf import Shelf
-from rlm.serving.types import Grant, RunRow, State
+from rlm.serving.types import Grant, RunRow, State, StateGone
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +95,7 @@ class Server:
                 raise RlmError(str(e).replace(str(folder), folder.name)) from e
             finally:
                 self.metrics.ran(ended)
-                await asyncio.shield(asyncio.to_thread(self.state.record, ended))
+                await asyncio.shield(asyncio.to_thread(self._enter, ended))
 
         def unbegun() -> None:
             loop.run_in_executor(None, self._never_began, folder, row)
@@ -110,7 +110,15 @@ class Server:
         """Take the folder of a run away that has no trace. Blocks."""
         with suppress(OSError):  # something stands in it
             folder.rmdir()
-        self.state.record(replace(row, stop="cancelled"))
+        self._enter(replace(row, stop="cancelled"))
+
+    def _enter(self, ended: RunRow) -> None:
+        """Enter what has become of a run. Where the database cannot be used its trace says so alone, and whoever asked
+        gets the answer that was paid for."""
+        try:
+            self.state.record(ended)
+        except StateGone as e:
+            problem_of(e)  # which logs it
 
     def _prepared(self, asked: Asked, grant: Grant) -> tuple[Index, Purse | None, Path, RunRow]:
         """What a question needs before its turn comes. Blocks."""
@@ -127,7 +135,7 @@ class Server:
         folder = new_folder(self.settings.runs, asked.shown or asked.question)
         began = datetime.now(UTC).isoformat(timespec="seconds")
         shown = asked.shown or asked.question
-        row = RunRow(folder.name, grant.key, asked.index, shown[:1_000], began, access=grant.access)
+        row = RunRow(folder.name, grant.key, asked.index, shown[:1_000], began, access=index.access)
         self.state.record(row)
         return index, purse, folder, row
 
