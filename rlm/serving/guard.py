@@ -1,7 +1,6 @@
 """What every request passes: whose it is, how much it may send, and what every reply carries."""
 
 import asyncio
-import ipaddress
 import logging
 import math
 import time
@@ -13,6 +12,7 @@ from typing import Any
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rlm.serving.addresses import is_loopback
 from rlm.serving.open_state import EVERYTHING
 from rlm.serving.problems import Problem, problem_of, response
 from rlm.serving.server import Server
@@ -152,16 +152,6 @@ def _check_local(headers: dict[str, str], scheme: str) -> None:
 def _without_port(host: str) -> str:
     name, colon, port = host.rpartition(":")
     return name if colon and port.isdigit() else host
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address can only be this machine's."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 # -- how much it may send ----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from rlm.serving.guard import is_loopback
+from rlm.serving.addresses import is_loopback
 from rlm.serving.types import Grant
 from tests.helpers.model_server import Step
 from tests.helpers.served import KeyedState, Served, serving, settings_of, wait_until
