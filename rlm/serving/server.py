@@ -17,8 +17,13 @@ from rlm.asking.options import Options
 from rlm.asking.questions import check_text
 from rlm.asking.runs import new_folder, ready
 from rlm.errors import RlmError
+from rlm.gateway import paying
+from rlm.gateway.ledger import Caps, Ledger
+from rlm.gateway.offline import PREFIX
 from rlm.gateway.purse import Purse
+from rlm.gateway.types import Usage
 from rlm.limits import Limits, Models, Route
+from rlm.serving import uploads
 from rlm.serving.engine import Engine
 from rlm.serving.jobs import Job, Jobs, event_of
 from rlm.serving.metrics import Metrics
@@ -106,6 +111,24 @@ class Server:
             unbegun()
             raise
 
+    async def build(self, job: Job, source: Path, grant: Grant) -> Mapping[str, Json]:
+        """Build or update an index from a folder. Its key pays: what it may cost at most is reserved before. Of one that
+        does not come to its end nobody can say what it cost, so it is counted as that."""
+        summarizer = self.settings.summarizer
+        is_paid = bool(summarizer) and not summarizer.startswith(PREFIX)
+        purse = await asyncio.to_thread(self.state.purse, grant) if is_paid else None
+        _check_money(purse)
+        ledger = Ledger(Caps(usd=self.settings.limits.usd), purse=purse)
+        most = ledger.left().usd
+        (held,) = await paying.reserve_all(ledger, [Usage(usd=most or 0.0)])
+        cost = held.worst
+        try:
+            report = await uploads.build(job, source, self.shelf.path(job.index), summarizer, most)
+            cost = Usage(usd=float(str(report["usd"])))
+            return report
+        finally:
+            await paying.settle(ledger, held, cost if uploads.may_have_cost(job) else Usage())
+
     def _never_began(self, folder: Path, row: RunRow) -> None:
         """Take the folder of a run away that has no trace. Blocks."""
         with suppress(OSError):  # something stands in it
@@ -125,13 +148,7 @@ class Server:
         _check_models(asked.models, grant)
         index = ready(self.shelf.open(asked.index, grant), asked.models)
         purse = self.state.purse(grant)
-        left = None if purse is None else purse.left()
-        if left is not None and left <= 0:
-            raise Problem(
-                402,
-                "the key has spent its dollars of today; it may spend again tomorrow (UTC)",
-                "insufficient_quota",
-            )
+        _check_money(purse)
         folder = new_folder(self.settings.runs, asked.shown or asked.question)
         began = datetime.now(UTC).isoformat(timespec="seconds")
         shown = asked.shown or asked.question
@@ -155,6 +172,16 @@ class Server:
         if row is None or Path(run).name != run or not folder.is_dir():
             raise Problem(404, f"there is no run {run[:80]!r}", "not_found")
         return row, folder
+
+
+def _check_money(purse: Purse | None) -> None:
+    left = None if purse is None else purse.left()
+    if left is not None and left <= 0:
+        raise Problem(
+            402,
+            "the key has spent its dollars of today; it may spend again tomorrow (UTC)",
+            "insufficient_quota",
+        )
 
 
 def _check_models(models: Models, grant: Grant) -> None:

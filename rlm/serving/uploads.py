@@ -89,15 +89,20 @@ def _free(name: str, taken: Mapping[str, Path]) -> str:
     return name
 
 
-async def build(job: Job, source: Path, index: Path, settings: Settings) -> Mapping[str, Json]:
-    """Build or update an index from a folder; gives the command's report. Raises RlmError with its sentence."""
+async def build(
+    job: Job, source: Path, index: Path, summarizer: str, max_usd: float | None
+) -> Mapping[str, Json]:
+    """Build or update an index from a folder; gives the command's report. `summarizer`: '' for the command's own.
+
+    Raises RlmError with its sentence.
+    """
     is_there = (index / "CURRENT").exists()
     index.parent.mkdir(parents=True, exist_ok=True)
     words = ["update", str(index), str(source)] if is_there else ["build", str(source), "-o", str(index)]
-    if settings.summarizer:
-        words += ["--summarizer", settings.summarizer]
-        if settings.limits.usd is not None:
-            words += ["--max-usd", str(settings.limits.usd)]
+    if summarizer:
+        words += ["--summarizer", summarizer]
+        if max_usd is not None:
+            words += ["--max-usd", str(max_usd)]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
@@ -127,6 +132,11 @@ async def build(job: Job, source: Path, index: Path, settings: Settings) -> Mapp
     job.done = job.of = max(job.done, 1)
     told_json: Json = json.loads(report)
     return told_json if isinstance(told_json, Mapping) else {"report": told_json}
+
+
+def may_have_cost(job: Job) -> bool:
+    """Whether a build came so far that its summarizer may have been asked: that is once all passages are embedded."""
+    return any(event.get("stage") == "embed" for event in job.events)
 
 
 async def _progress(job: Job, lines: asyncio.StreamReader) -> str:
