@@ -112,8 +112,8 @@ class Server:
             raise
 
     async def build(self, job: Job, source: Path, grant: Grant) -> Mapping[str, Json]:
-        """Build or update an index from a folder. Its key pays: what it may cost at most is reserved before. Of one that
-        does not come to its end nobody can say what it cost, so it is counted as that."""
+        """Build or update an index from a folder. Its key pays: what that may cost at most is reserved before. Of one
+        that does not come to its end nobody can say what it cost, so it is counted as that."""
         summarizer = self.settings.summarizer
         is_paid = bool(summarizer) and not summarizer.startswith(PREFIX)
         purse = await asyncio.to_thread(self.state.purse, grant) if is_paid else None
