@@ -19,7 +19,7 @@ from pathlib import Path
 
 import platformdirs
 
-from index_store.errors import BrokenIndex, IndexStoreError
+from index_store.errors import BrokenIndex, NoCache
 from index_store.files import hold, opening, share
 from index_store.folder import check_files, check_sizes, generation_folder, read_manifest
 
@@ -46,7 +46,7 @@ def held(made_of: list[str], name: str, make: Callable[[Path], str]) -> Held:
     """The entry of an index called `name` that is made of this. Where it is not there, `make` writes the index at a
     path and gives its digest, or "" where there is nothing to write.
 
-    Raises IndexStoreError where the folder or the key cannot be used, and what `make` raises.
+    Raises NoCache where the folder or the key cannot be used, and what `make` raises.
     """
     try:
         folder, secret = _private_folder(), _user_key()
@@ -59,11 +59,11 @@ def held(made_of: list[str], name: str, make: Callable[[Path], str]) -> Held:
             _fill(folder, entry, name, secret, make)
             _evict(folder, keep=entry)
     except OSError as e:
-        raise IndexStoreError(
+        raise NoCache(
             f"cannot keep what a reader may see in your cache folder: {e.strerror or e}; mend the folder, or name "
             "another by XDG_CACHE_HOME"
         ) from e
-    raise IndexStoreError(f"{entry} is taken away or damaged again and again; see who else writes there")
+    raise NoCache(f"{entry} is taken away or damaged again and again; see who else writes there")
 
 
 def _private_folder() -> Path:

@@ -16,6 +16,7 @@ from rlm.audit.page import Beside, render
 from rlm.audit.reviewing import REVIEW, Review, add, note, reviewed
 from rlm.audit.signing import held, signatures
 from rlm.audit.verifying import read_verified
+from rlm.errors import RlmError
 from rlm.serving.jobs import slim
 from rlm.serving.problems import Problem
 from rlm.serving.types import RunRow
@@ -120,8 +121,11 @@ def review_json(folder: Path) -> dict[str, Json]:
 
 
 def add_review(folder: Path, by: str, verdict: str | None, step: int | None, text: str) -> dict[str, Json]:
-    """Write a note beside a run, and tell of all. Raises RlmError."""
-    return _review(add(folder, [note(by, verdict, step, text)])[1])
+    """Write a note beside a run, and tell of all. Raises RlmError, which names the run as clients do."""
+    try:
+        return _review(add(folder, [note(by, verdict, step, text)])[1])
+    except RlmError as e:
+        raise RlmError(str(e).replace(str(folder), folder.name)) from e
 
 
 def _review(review: Review | None) -> dict[str, Json]:

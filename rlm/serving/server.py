@@ -149,7 +149,10 @@ class Server:
         index = ready(self.shelf.open(asked.index, grant), asked.models)
         purse = self.state.purse(grant)
         _check_money(purse)
-        folder = new_folder(self.settings.runs, asked.shown or asked.question)
+        try:
+            folder = new_folder(self.settings.runs, asked.shown or asked.question)
+        except RlmError as e:
+            raise Problem(503, str(e).replace(str(self.settings.runs), "the folder of runs")) from e
         began = datetime.now(UTC).isoformat(timespec="seconds")
         shown = asked.shown or asked.question
         row = RunRow(folder.name, grant.key, asked.index, shown[:1_000], began, access=index.access)

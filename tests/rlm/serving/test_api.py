@@ -4,17 +4,20 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi.openapi.models import OpenAPI
 
+from index_store.errors import NoCache
 from index_store.index import open_index
 from rlm.serving import past
+from rlm.serving.problems import problem_of
 from rlm.serving.types import Grant, RunRow, StateGone
 from tests.helpers.model_server import Step
-from tests.helpers.served import Served, wait_until
+from tests.helpers.served import Served, serving, settings_of, wait_until
 from tests.helpers.toy import publish_toy, toy_draft
 from tests.rlm.serving.conftest import SCRIPTED, Model, cell
 
@@ -312,3 +315,22 @@ def test_a_model_is_named_by_no_address(client: httpx.Client, named: str) -> Non
     asked = {"question": "How many?", named: "oobabooga/https://evil.example/take"}
     reply = client.post("/api/indexes/toy/ask", json=asked)
     assert (reply.status_code, reply.json()["code"]) == (400, "bad_model")
+
+
+def test_what_is_wrong_with_the_servers_own_folders_names_no_path_of_it(
+    served: Served, client: httpx.Client, model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.reply = TWO
+    run = answered(client, "How many?")[2]
+    folder = served.server.settings.runs / run
+    (folder / "review.jsonl").write_text("none\n")
+    told = [client.post(f"/api/runs/{run}/review", json={"verdict": "accepted"})]
+    (tmp_path / "runs").write_text("a file in the way")
+    indexes = served.server.settings.indexes.values()
+    with serving(settings_of(tmp_path, *indexes)) as blocked, blocked.client() as other:
+        told.append(other.post("/api/indexes/toy/ask", json={"question": "How many?", "model": MODEL}))
+    assert [reply.status_code for reply in told] == [400, 503]
+    for reply in told:
+        assert str(served.server.settings.runs.parent) not in reply.text and str(tmp_path) not in reply.text
+    cache = problem_of(NoCache("/a/secret/place is a link"))
+    assert (cache.status, "secret" in cache.detail, "secret" in caplog.text) == (503, False, True)
