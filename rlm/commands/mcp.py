@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import os
 import sys
-from dataclasses import replace
 from typing import Any, NoReturn
 
 from index_store.index import open_any
@@ -25,12 +24,11 @@ def mcp(args: argparse.Namespace) -> int:
     _check_transport(args)
     paths = named_indexes(args.index)
     models, window = named_models(args, args.model, args.child_model)
-    limits = limits_of(args)
+    limits = limits_of(args, window)
     from platformdirs import user_data_path
 
     from rlm.adapters.mcp import Asking, server_of
 
-    limits = limits if limits.window else replace(limits, window=window)
     asking = Asking(
         models, limits, args.runs or user_data_path("raptor-rlm") / "runs"
     )  # a client starts it anywhere

@@ -3,7 +3,6 @@
 import argparse
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -84,7 +83,6 @@ def _settings(args: argparse.Namespace) -> "Settings":
         except OSError as e:
             raise RlmError(f"cannot make the folder {spelled(str(folder))}: {e.strerror or e}") from e
     models, window = named_models(args, args.model, args.child_model)
-    limits = limits_of(args)
     if args.max_running is not None and args.max_running < 1:
         raise RlmError(f"--max-running is {args.max_running}; give at least 1")
     return Settings(
@@ -92,7 +90,7 @@ def _settings(args: argparse.Namespace) -> "Settings":
         data.resolve(),
         runs.resolve(),
         models,
-        limits if limits.window else replace(limits, window=window),
+        limits_of(args, window),
         args.max_running or 2 * (os.cpu_count() or 1),
         access=of_reader(args.access),
         summarizer=args.summarizer or "",
