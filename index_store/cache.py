@@ -6,7 +6,6 @@ was made of and the digest of what was made; and each file is held against its s
 that does not fit is made anew. Deleting the folder costs time, not correctness.
 """
 
-import fcntl
 import hmac
 import json
 import os
@@ -20,9 +19,9 @@ from pathlib import Path
 
 import platformdirs
 
-from index_store.errors import BrokenIndex, IndexStoreError
-from index_store.files import sha256_of
-from index_store.folder import check_sizes, generation_folder, read_manifest
+from index_store.errors import BrokenIndex, NoCache
+from index_store.files import hold, opening, share
+from index_store.folder import check_files, check_sizes, generation_folder, read_manifest
 
 #: The most entries, and the most bytes of them together; the least recently used go first, but for those in use.
 ENTRIES, BYTES = 64, 8 << 30
@@ -47,7 +46,7 @@ def held(made_of: list[str], name: str, make: Callable[[Path], str]) -> Held:
     """The entry of an index called `name` that is made of this. Where it is not there, `make` writes the index at a
     path and gives its digest, or "" where there is nothing to write.
 
-    Raises IndexStoreError where the folder or the key cannot be used, and what `make` raises.
+    Raises NoCache where the folder or the key cannot be used, and what `make` raises.
     """
     try:
         folder, secret = _private_folder(), _user_key()
@@ -60,11 +59,11 @@ def held(made_of: list[str], name: str, make: Callable[[Path], str]) -> Held:
             _fill(folder, entry, name, secret, make)
             _evict(folder, keep=entry)
     except OSError as e:
-        raise IndexStoreError(
+        raise NoCache(
             f"cannot keep what a reader may see in your cache folder: {e.strerror or e}; mend the folder, or name "
             "another by XDG_CACHE_HOME"
         ) from e
-    raise IndexStoreError(f"{entry} is taken away or damaged again and again; see who else writes there")
+    raise NoCache(f"{entry} is taken away or damaged again and again; see who else writes there")
 
 
 def _private_folder() -> Path:
@@ -74,7 +73,8 @@ def _private_folder() -> Path:
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     status = folder.lstat()
-    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.geteuid():
+    is_others = hasattr(os, "geteuid") and status.st_uid != os.geteuid()
+    if not stat.S_ISDIR(status.st_mode) or is_others:
         raise OSError(f"{folder} is a link, no folder, or another user's")
     if stat.S_IMODE(status.st_mode) & 0o077:
         folder.chmod(0o700)
@@ -111,7 +111,7 @@ def _found(entry: Path, name: str, secret: bytes) -> Held | None:
     except OSError:
         return None
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH)
+        share(lock)
         with os.fdopen(_open(entry / _SEAL), "rb") as file:
             digest, _, seal = file.read(200).decode("ascii", "replace").partition(" ")
         if hmac.compare_digest(seal, _mac(secret, [entry.name, digest])) and _is_whole(entry / name, digest):
@@ -124,19 +124,18 @@ def _found(entry: Path, name: str, secret: bytes) -> Held | None:
 
 
 def _open(path: Path) -> int:
-    return os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    return os.open(path, opening("RDONLY", "NOFOLLOW", "NONBLOCK"))
 
 
 def _is_whole(index: Path, digest: str) -> bool:
-    """Whether an index has this digest, and every file is as it was written."""
+    """Whether an index has this digest. Raises BrokenIndex where a file is not as it was written."""
     if not digest:
         return True
     folder = generation_folder(index, _GENERATION)
     manifest = read_manifest(folder)
     check_sizes(folder, manifest)
-    return manifest.digest == digest and all(
-        sha256_of(folder / file) == entry.sha256 for file, entry in manifest.files.items()
-    )
+    check_files(folder, manifest)
+    return manifest.digest == digest
 
 
 def _fill(folder: Path, entry: Path, name: str, secret: bytes, make: Callable[[Path], str]) -> None:
@@ -169,7 +168,7 @@ def _evict(folder: Path, keep: Path) -> None:
         if entry == keep or (place < ENTRIES and total <= BYTES):
             continue
         with suppress(OSError), os.fdopen(_open(entry / _LOCK), "rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            hold(lock.fileno())
             gone = entry.with_name(f".gone-{entry.name}")
             entry.rename(gone)
             shutil.rmtree(gone)

@@ -15,3 +15,7 @@ class NoSuchNode(IndexStoreError):
 
 class BadQuery(IndexStoreError):
     """A search or a pattern that cannot be run as asked."""
+
+
+class NoCache(IndexStoreError):
+    """The user's cache, in which narrowed indexes are kept, cannot be used."""

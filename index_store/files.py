@@ -118,6 +118,15 @@ def hold(handle: int, *, wait: bool = False) -> None:
         time.sleep(_AGAIN_S)
 
 
+def share(handle: int) -> None:
+    """Wait for a lock on an open file that others may share, and that nobody can `hold` meanwhile, until it is closed.
+
+    Where there are locks of bytes alone this takes none: no file that is open can be taken away there. Raises OSError.
+    """
+    if _bytes is None:
+        fcntl.flock(handle, fcntl.LOCK_SH)
+
+
 def let_go(handle: int) -> None:
     """End a lock on an open file, also one that a process which was forked has too. Raises OSError."""
     if _bytes is None:

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
-from index_store.files import refuse_links
+from index_store.files import refuse_links, sha256_of
 from index_store.manifest import ALIKE, GUESTS, MAX_BYTES, NAME as MANIFEST, Manifest, loads
 from index_store.tables import NODE
 from index_store.terminal import count
@@ -138,6 +138,15 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
         if size != entry.size:
             what = "is missing" if size is None else f"has {count(size, 'byte')}, expected {entry.size:,}"
             raise BrokenIndex(f"the index is half copied or damaged: {path} {what}; copy or build it again")
+
+
+def check_files(folder: Path, manifest: Manifest) -> None:
+    """Raise BrokenIndex, with the file's name, where one has not the sha256 that is given. Reads every byte."""
+    for name, entry in manifest.files.items():
+        if sha256_of(folder / name) != entry.sha256:
+            raise BrokenIndex(
+                f"the index is damaged: {folder / name} is not as it was written; copy or build it again"
+            )
 
 
 def read_arrays(folder: Path, manifest: Manifest) -> dict[str, Array]:

@@ -18,6 +18,7 @@ from index_store.cache import held
 from index_store.errors import BadQuery, BrokenIndex, IndexStoreError
 from index_store.folder import (
     check_digest,
+    check_files,
     check_sizes,
     generation_folder,
     live_pointer,
@@ -161,6 +162,8 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
         return Index(index.store, index.digest, access=reader)
 
     def write(path: Path) -> str:
+        # What is made is found by this digest again, also by who opens another index that has it.
+        check_files(index.folder, index.manifest)
         if not narrowing.hides(narrowing.labels_by_document(index), reader):
             return ""
         draft = narrowing.narrowed(index, reader)

@@ -50,14 +50,13 @@ def given_by(args: argparse.Namespace) -> Given:
     asks = args.command == "ask"
     if asks:
         _check_together(args)
-    scope, limits = scope_of(args), limits_of(args)
+    scope = scope_of(args)
     if args.command != "shell":
         _check_a_call_fits(args)
     models, window = named_models(args, *_names(args))
     schema = None if getattr(args, "schema", None) is None else load_schema(args.schema)
     check_schema(models, schema)
-    limits = limits if limits.window else replace(limits, window=window)
-    return Given(models, limits, scope, schema, _questions(args) if asks else ())
+    return Given(models, limits_of(args, window), scope, schema, _questions(args) if asks else ())
 
 
 def _names(args: argparse.Namespace) -> tuple[str, str | None]:
@@ -148,10 +147,11 @@ def _named(name: str, args: argparse.Namespace) -> Named:
     return named
 
 
-def limits_of(args: argparse.Namespace) -> Limits:
-    """The limits that a command line sets, else their defaults. Raises RlmError."""
+def limits_of(args: argparse.Namespace, window: int | None = None) -> Limits:
+    """The limits that a command line sets, else their defaults; `window` where it sets none. Raises RlmError."""
     values = {limit: getattr(args, option, None) for option, limit in _LIMITS.items()}
     limits = {name: value for name, value in values.items() if value is not None}
     if getattr(args, "questions", None) is not None:
         limits.setdefault("calls", None)  # without a cap on all together, each question has its own
-    return replace(MAP_LIMITS if args.command == "map" else Limits(), **limits)
+    found = replace(MAP_LIMITS if args.command == "map" else Limits(), **limits)
+    return found if found.window else replace(found, window=window)

@@ -68,7 +68,11 @@ def _add_parser(actions: Any) -> None:
         help="the labels of documents it may read, with commas between; '*' for everything; by default what is open "
         "to all",
     )
-    add.add_argument("--write", action="store_true", help="it may build and update indexes")
+    add.add_argument(
+        "--write",
+        action="store_true",
+        help="it may build and update indexes, with --as '*' alone, as that replaces documents of any label",
+    )
     add.add_argument("--admin", action="store_true", help="it may see the runs of all keys")
 
 

@@ -2,13 +2,8 @@
 
 import argparse
 import asyncio
-import ipaddress
 import os
-import socket
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 from index_store.index import open_any
@@ -16,6 +11,8 @@ from index_store.terminal import say, spelled
 from rlm.asking.runs import ready
 from rlm.commands.given import limits_of, named_models
 from rlm.errors import RlmError
+from rlm.serving.addresses import address, is_loopback, listening
+from rlm.serving.settings import named_indexes
 
 HOST, PORT = "127.0.0.1", 8765
 DRAIN_S = 5  # for what is under way when the server is stopped
@@ -25,14 +22,13 @@ CONNECTIONS = 100
 def mcp(args: argparse.Namespace) -> int:
     """Serve until the client goes, or until Ctrl-C. Returns the exit code."""
     _check_transport(args)
-    paths = named_paths(args.index)
+    paths = named_indexes(args.index)
     models, window = named_models(args, args.model, args.child_model)
-    limits = limits_of(args)
+    limits = limits_of(args, window)
     from platformdirs import user_data_path
 
     from rlm.adapters.mcp import Asking, server_of
 
-    limits = limits if limits.window else replace(limits, window=window)
     asking = Asking(
         models, limits, args.runs or user_data_path("raptor-rlm") / "runs"
     )  # a client starts it anywhere
@@ -53,60 +49,32 @@ def _stop() -> NoReturn:
     os._exit(130)
 
 
-def named_paths(given: Sequence[str]) -> dict[str, str]:
-    """The path of each index by its name: NAME=PATH, or a path, whose name is that of the folder without its suffix.
-
-    Raises RlmError where two have the same name.
-    """
-    named: dict[str, str] = {}
-    for one in given:
-        name, mark, path = one.partition("=")
-        if not mark or os.path.exists(one):  # noqa: PTH110  (it never raises)
-            name, path = Path(one).resolve().stem, one
-        if not name or not path or not name.isprintable():
-            raise RlmError(f"an index is given as {one[:200]!r}; give its path, or NAME=PATH")
-        if name in named:
-            raise RlmError(f"two indexes are named {name!r}; give one of them another name: NAME={path}")
-        named[name] = path
-    return named
-
-
 def _check_transport(args: argparse.Namespace) -> None:
     """Raise RlmError for a host or port without --http, and for a host that others than this machine's reach."""
     if not args.http and (args.host is not None or args.port is not None):
         raise RlmError("--host and --port go with --http; without it the client speaks over standard input")
     if args.port is not None and not 0 <= args.port <= 65_535:
         raise RlmError(f"--port is {args.port}; give 1 to 65535, or 0 for any that is free")
-    if args.host is not None and not _is_loopback(args.host):
+    if args.host is not None and not is_loopback(args.host):
         raise RlmError(
             f"--host is {args.host!r}, and rlm mcp has no keys, so it serves this machine alone; give {HOST}, ::1 or "
             "localhost"
         )
 
 
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def _serve(server: Any, host: str, port: int) -> None:
-    """Serve over HTTP until a signal comes. Raises OSError where the port is taken."""
+    """Serve over HTTP until a signal comes. Raises RlmError where the port is taken."""
     import uvicorn
 
     from rlm.adapters.mcp import PATH, app_of
 
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.create_server((host, port), family=family) as listening:
-        port = listening.getsockname()[1]
+    with listening(host, port) as listens:
         config = uvicorn.Config(
-            app_of(server, host, port),
+            app_of(server, host, listens.getsockname()[1]),
             log_config=None,
             access_log=False,
             limit_concurrency=CONNECTIONS,
             timeout_graceful_shutdown=DRAIN_S,
         )
-        at = f"[{host}]" if ":" in host else host
-        say(f"serving at {spelled(f'http://{at}:{port}{PATH}')}", file=sys.stderr, flush=True)
-        uvicorn.Server(config).run(sockets=[listening])
+        say(f"serving at {spelled(address(host, listens))}{PATH[1:]}", file=sys.stderr, flush=True)
+        uvicorn.Server(config).run(sockets=[listens])

@@ -2,9 +2,7 @@
 
 import argparse
 import os
-import socket
 import sys
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -14,11 +12,13 @@ from index_store.terminal import say, spelled
 from rlm.commands.given import limits_of, named_models
 from rlm.errors import RlmError
 from rlm.limits import RUNS
+from rlm.serving.addresses import address, is_loopback, listening
 
 if TYPE_CHECKING:
     from rlm.serving.settings import Settings
     from rlm.serving.types import State
 
+CONNECTIONS = 2_048  # that wait to be taken
 LACKING = "rlm serve needs the extra `serve`: pip install 'raptor-rlm[serve]'"
 
 
@@ -28,7 +28,7 @@ def serve(args: argparse.Namespace) -> int:
         import uvicorn
 
         from rlm.serving.app import create_app
-        from rlm.serving.guard import is_loopback, log_requests
+        from rlm.serving.guard import log_requests
     except ModuleNotFoundError as e:
         if (e.name or "").startswith("rlm"):
             raise
@@ -61,25 +61,14 @@ def serve(args: argparse.Namespace) -> int:
             app.state.server.jobs.drain(settings.drain_s)
             super().handle_exit(sig, frame)
 
-    with _listening(args.host, args.port) as listening:
-        host = f"[{args.host}]" if ":" in args.host else args.host
+    with listening(args.host, args.port, CONNECTIONS) as listens:
         names = ", ".join(settings.indexes) or "no index yet"
-        say(f"serving {names} at http://{host}:{listening.getsockname()[1]}/", file=sys.stderr, flush=True)
+        say(f"serving {names} at {address(args.host, listens)}", file=sys.stderr, flush=True)
         try:
-            Draining(config).run(sockets=[listening])
+            Draining(config).run(sockets=[listens])
         except KeyboardInterrupt:  # which the server sends on, once it has ended
             say("rlm: stopped", file=sys.stderr)
     return 0
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    """A socket that listens. Raises RlmError where it cannot."""
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2_048)
-    except (OSError, OverflowError) as e:
-        why = getattr(e, "strerror", None) or e
-        raise RlmError(f"cannot listen at {host}, port {port}: {why}; give another --port or --host") from e
 
 
 def _settings(args: argparse.Namespace) -> "Settings":
@@ -94,7 +83,6 @@ def _settings(args: argparse.Namespace) -> "Settings":
         except OSError as e:
             raise RlmError(f"cannot make the folder {spelled(str(folder))}: {e.strerror or e}") from e
     models, window = named_models(args, args.model, args.child_model)
-    limits = limits_of(args)
     if args.max_running is not None and args.max_running < 1:
         raise RlmError(f"--max-running is {args.max_running}; give at least 1")
     return Settings(
@@ -102,7 +90,7 @@ def _settings(args: argparse.Namespace) -> "Settings":
         data.resolve(),
         runs.resolve(),
         models,
-        limits if limits.window else replace(limits, window=window),
+        limits_of(args, window),
         args.max_running or 2 * (os.cpu_count() or 1),
         access=of_reader(args.access),
         summarizer=args.summarizer or "",

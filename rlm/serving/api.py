@@ -29,7 +29,6 @@ from rlm.serving.types import Grant
 
 router = APIRouter(prefix="/api")
 MOST_LISTED = 200
-_SEARCHED_RUNS = 5_000  # of a key, that a filter looks through, the newest
 _TICKET_S = 60
 _QUESTION_CHARS = 100_000
 LastEvent = Annotated[str | None, Header(alias="Last-Event-ID")]
@@ -102,7 +101,12 @@ def limits_for(given: AskLimits, most: Limits) -> Limits:
 
 
 def models_for(model: str | None, child: str | None, server: Server) -> Models:
-    """The models of a question: those it names, short names too, else those of the server."""
+    """The models of a question: those it names, short names too, else those of the server.
+
+    Raises Problem for an address, which litellm takes for a model of some providers, and would send documents to.
+    """
+    if any("://" in name for name in (model or "", child or "")):
+        raise Problem(400, "a model is named by its provider and its name, not by an address", "bad_model")
     if model is None and child is None:
         return server.settings.models
     return Models.named(model or server.settings.models.root, child or "")
@@ -116,7 +120,8 @@ def indexes(request: Request) -> list[dict[str, Any]]:
     """The indexes that the key may ask."""
     server, grant = server_of(request), grant_of(request)
     opened = ((name, _readable(server, name, grant)) for name in server.shelf.names(grant))
-    return [reading.index_json(i, name, may_write=grant.may_write) for name, i in opened if i is not None]
+    may_write = server.shelf.may_write(grant)
+    return [reading.index_json(i, name, may_write=may_write) for name, i in opened if i is not None]
 
 
 def _readable(server: Server, name: str, grant: Grant) -> Index | None:
@@ -131,8 +136,8 @@ def _readable(server: Server, name: str, grant: Grant) -> Index | None:
 @router.get("/indexes/{index}")
 def index(request: Request, index: str) -> dict[str, Any]:
     """The figures of one index."""
-    grant = grant_of(request)
-    return reading.index_json(server_of(request).shelf.open(index, grant), index, may_write=grant.may_write)
+    shelf, grant = server_of(request).shelf, grant_of(request)
+    return reading.index_json(shelf.open(index, grant), index, may_write=shelf.may_write(grant))
 
 
 @router.get("/indexes/{index}/nodes/{node}")
@@ -254,8 +259,10 @@ async def upload(request: Request, index: str) -> dict[str, Any]:
     """Add files to an index, or build it from them where it is not there."""
     server, grant = server_of(request), grant_of(request)
     check_name(index)
-    if not grant.may_write:
-        raise Problem(403, "the key may not change indexes", "read_only")
+    if not server.shelf.may_write(grant):
+        raise Problem(
+            403, "indexes may be changed only by a key that may write and read everything", "read_only"
+        )
     if grant.indexes is not None and index not in grant.indexes:
         raise Problem(404, f"there is no index {index!r}", "model_not_found")
     server.jobs.check_room()
@@ -263,11 +270,10 @@ async def upload(request: Request, index: str) -> dict[str, Any]:
         files = [file for _, file in form.multi_items() if isinstance(file, UploadFile) and file.filename]
         if not files:
             raise Problem(400, "no files came; send them as multipart/form-data", "no_files")
-        source = await uploads.keep(files, server.settings, index)
+        source, names = await uploads.keep(files, server.settings, index)
     job = Job("build", grant.key, index)
-    path = server.shelf.path(index)
-    server.jobs.begin(job, lambda: uploads.build(job, source, path, server.settings), lambda: None)
-    return {"job": job.id, "files": sorted(file.name for file in source.iterdir())}
+    server.jobs.begin(job, lambda: server.build(job, source, grant), lambda: None)
+    return {"job": job.id, "files": names}
 
 
 # -- jobs --------------------------------------------------------------------------------------------------
@@ -346,7 +352,7 @@ def runs(
 ) -> dict[str, Any]:
     """The runs that the key may see, the newest first. `verdict` may be "none"; `q`: words of question and answer."""
     server = server_of(request)
-    rows = server.state.runs(grant_of(request), index=index, limit=_SEARCHED_RUNS)
+    rows = server.state.runs(grant_of(request), index=index, limit=past.MOST_SEARCHED)
     if stop is None and verdict is None and not q.strip():
         shown = [past.listed_json(row, server.settings.runs) for row in rows[offset : offset + limit]]
         return {"total": len(rows), "runs": shown}

@@ -1,16 +1,18 @@
 """What every request passes: whose it is, how much it may send, and what every reply carries."""
 
 import asyncio
-import ipaddress
 import logging
 import math
 import time
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from rlm.serving.addresses import is_loopback
 from rlm.serving.open_state import EVERYTHING
 from rlm.serving.problems import Problem, problem_of, response
 from rlm.serving.server import Server
@@ -29,6 +31,8 @@ HEADERS = {
     "cache-control": "no-store",
 }
 _GUARDED = ("/api/", "/v1/", "/metrics")
+#: Threads of their own: those of the event loop may all be busy with an index that takes long to open.
+_THREADS = ThreadPoolExecutor(8, thread_name_prefix="rlm-guard")
 
 
 class Guard:
@@ -99,7 +103,8 @@ async def _admitted(server: Server, scope: Scope) -> Grant:
     """What the request may do. Raises Problem where it may not be made at all."""
     headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
     is_guarded = scope["path"].startswith(_GUARDED)
-    return await asyncio.to_thread(_grant, server, headers, scope["scheme"], is_guarded)
+    asking = partial(_grant, server, headers, scope["scheme"], is_guarded)
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, asking)
 
 
 def _grant(server: Server, headers: dict[str, str], scheme: str, is_guarded: bool) -> Grant:
@@ -149,16 +154,6 @@ def _without_port(host: str) -> str:
     return name if colon and port.isdigit() else host
 
 
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address can only be this machine's."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
-
-
 # -- how much it may send ----------------------------------------------------------------------------------
 
 
@@ -167,7 +162,8 @@ class _Body:
 
     def __init__(self, server: Server, scope: Scope, receive: Receive) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        is_upload = headers.get(b"content-type", b"").startswith(b"multipart/form-data")
+        # Files are written to disk as they come; any other body is held in memory, whatever it says of itself.
+        is_upload = scope["path"].startswith("/api/indexes/") and scope["path"].endswith("/documents")
         settings = server.settings
         self._most = settings.upload_bytes if is_upload else settings.json_bytes
         self._told = headers.get(b"content-length", b"0")

@@ -223,8 +223,9 @@ class Jobs:
             job.events = []  # who follows holds the list, and reads it to its end
 
     def cancel(self, job: Job) -> None:
-        """Let a job end as soon as it can; one that has ended stays as it is."""
-        if job.task is not None and not job.is_over:
+        """Let a job end as soon as it can; one that has ended, or is about to, stays as it is: a second time would end
+        it before what it has started has ended."""
+        if job.task is not None and not job.is_over and not job.task.cancelling():
             job.task.cancel()
 
     def attend(self, job: Job, by: int) -> None:

@@ -10,37 +10,48 @@ from index_store.types import Json
 from rlm.audit import read
 from rlm.audit.checking import check_read
 from rlm.audit.events import RecordedEvent
-from rlm.audit.listing import Listed, listed
+from rlm.audit.listing import BROKEN, UNCLOSED, Listed, listed
 from rlm.audit.log import FILE_NAME
 from rlm.audit.page import Beside, render
 from rlm.audit.reviewing import REVIEW, Review, add, note, reviewed
 from rlm.audit.signing import held, signatures
 from rlm.audit.verifying import read_verified
+from rlm.errors import RlmError
 from rlm.serving.jobs import slim
 from rlm.serving.problems import Problem
 from rlm.serving.types import RunRow
 
 RUNNING = "running"
+#: Runs of a key that a filter looks through, the newest.
+MOST_SEARCHED = 5_000
 
 
 def listed_json(row: RunRow, runs: Path) -> dict[str, Json]:
     """A run as a list shows it, from the ends of its trace."""
     folder = runs / row.folder
-    one = _listed(folder, *(_changed(folder / name) for name in (FILE_NAME, REVIEW)))
+    traced, reviewed_at = (_changed(folder / name) for name in (FILE_NAME, REVIEW))
+    one = _listed(folder, traced, reviewed_at)
     told = asdict(one) | {
         "run": row.folder,
         "folder": row.folder,
         "index": row.index,
         "question": row.question or one.question,
         "started": one.started or row.began,
-        "stop": RUNNING if row.stop is None else one.stop,
+        "stop": _stop(row, one, has_trace=bool(traced)),
     }
     if one.problem is not None:
         told["problem"] = one.problem.replace(str(folder), row.folder)
     return told
 
 
-@lru_cache(4_096)
+def _stop(row: RunRow, one: Listed, *, has_trace: bool) -> str:
+    """What ended a run: its trace says, where it has an end; a run without a trace never began."""
+    if row.stop is None:
+        return RUNNING if one.stop in (UNCLOSED, BROKEN) else one.stop
+    return one.stop if has_trace else row.stop
+
+
+@lru_cache(2 * MOST_SEARCHED)
 def _listed(folder: Path, *changed: int) -> Listed:
     return listed(folder)
 
@@ -110,8 +121,11 @@ def review_json(folder: Path) -> dict[str, Json]:
 
 
 def add_review(folder: Path, by: str, verdict: str | None, step: int | None, text: str) -> dict[str, Json]:
-    """Write a note beside a run, and tell of all. Raises RlmError."""
-    return _review(add(folder, [note(by, verdict, step, text)])[1])
+    """Write a note beside a run, and tell of all. Raises RlmError, which names the run as clients do."""
+    try:
+        return _review(add(folder, [note(by, verdict, step, text)])[1])
+    except RlmError as e:
+        raise RlmError(str(e).replace(str(folder), folder.name)) from e
 
 
 def _review(review: Review | None) -> dict[str, Json]:

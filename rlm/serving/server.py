@@ -17,16 +17,21 @@ from rlm.asking.options import Options
 from rlm.asking.questions import check_text
 from rlm.asking.runs import new_folder, ready
 from rlm.errors import RlmError
+from rlm.gateway import paying
 from rlm.gateway.errors import OverBudget
+from rlm.gateway.ledger import Caps, Ledger
+from rlm.gateway.offline import PREFIX
 from rlm.gateway.purse import Purse
+from rlm.gateway.types import Usage
 from rlm.limits import Limits, Models, Route
+from rlm.serving import uploads
 from rlm.serving.engine import Engine
 from rlm.serving.jobs import Job, Jobs, event_of
 from rlm.serving.metrics import Metrics
-from rlm.serving.problems import Problem
+from rlm.serving.problems import Problem, problem_of
 from rlm.serving.settings import Settings
 from rlm.serving.shelf import Shelf
-from rlm.serving.types import Grant, RunRow, State
+from rlm.serving.types import Grant, RunRow, State, StateGone
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +103,7 @@ class Server:
                 raise RlmError(str(e).replace(str(folder), folder.name)) from e
             finally:
                 self.metrics.ran(ended)
-                await asyncio.shield(asyncio.to_thread(self.state.record, ended))
+                await asyncio.shield(asyncio.to_thread(self._enter, ended))
 
         def unbegun() -> None:
             loop.run_in_executor(None, self._never_began, folder, row)
@@ -109,28 +114,51 @@ class Server:
             unbegun()
             raise
 
+    async def build(self, job: Job, source: Path, grant: Grant) -> Mapping[str, Json]:
+        """Build or update an index from a folder. Its key pays: what that may cost at most is reserved before. Of one
+        that does not come to its end nobody can say what it cost, so it is counted as that."""
+        summarizer = self.settings.summarizer
+        is_paid = bool(summarizer) and not summarizer.startswith(PREFIX)
+        purse = await asyncio.to_thread(self.state.purse, grant) if is_paid else None
+        _check_money(purse)
+        ledger = Ledger(Caps(usd=self.settings.limits.usd), purse=purse)
+        most = ledger.left().usd
+        (held,) = await paying.reserve_all(ledger, [Usage(usd=most or 0.0)])
+        cost = held.worst
+        try:
+            report = await uploads.build(job, source, self.shelf.path(job.index), summarizer, most)
+            cost = Usage(usd=float(str(report["usd"])))
+            return report
+        finally:
+            await paying.settle(ledger, held, cost if uploads.may_have_cost(job) else Usage())
+
     def _never_began(self, folder: Path, row: RunRow) -> None:
         """Take the folder of a run away that has no trace. Blocks."""
         with suppress(OSError):  # something stands in it
             folder.rmdir()
-        self.state.record(replace(row, stop="cancelled"))
+        self._enter(replace(row, stop="cancelled"))
+
+    def _enter(self, ended: RunRow) -> None:
+        """Enter what has become of a run. Where the database cannot be used its trace says so alone, and whoever asked
+        gets the answer that was paid for."""
+        try:
+            self.state.record(ended)
+        except StateGone as e:
+            problem_of(e)  # which logs it
 
     def _prepared(self, asked: Asked, grant: Grant) -> tuple[Index, Purse | None, Path, RunRow]:
         """What a question needs before its turn comes. Blocks."""
         _check_models(asked.models, grant)
         index = ready(self.shelf.open(asked.index, grant), asked.models)
         purse = self.state.purse(grant)
-        left = None if purse is None else purse.left()
-        if left is not None and left <= 0:
-            raise Problem(
-                402,
-                "the key has spent its dollars of today; it may spend again tomorrow (UTC)",
-                "insufficient_quota",
-            )
-        folder = new_folder(self.settings.runs, asked.shown or asked.question)
+        _check_money(purse)
+        try:
+            folder = new_folder(self.settings.runs, asked.shown or asked.question)
+        except RlmError as e:
+            raise Problem(503, str(e).replace(str(self.settings.runs), "the folder of runs")) from e
         began = datetime.now(UTC).isoformat(timespec="seconds")
         shown = asked.shown or asked.question
-        row = RunRow(folder.name, grant.key, asked.index, shown[:1_000], began, access=grant.access)
+        row = RunRow(folder.name, grant.key, asked.index, shown[:1_000], began, access=index.access)
         self.state.record(row)
         return index, purse, folder, row
 
@@ -150,6 +178,16 @@ class Server:
         if row is None or Path(run).name != run or not folder.is_dir():
             raise Problem(404, f"there is no run {run[:80]!r}", "not_found")
         return row, folder
+
+
+def _check_money(purse: Purse | None) -> None:
+    left = None if purse is None else purse.left()
+    if left is not None and left <= 0:
+        raise Problem(
+            402,
+            "the key has spent its dollars of today; it may spend again tomorrow (UTC)",
+            "insufficient_quota",
+        )
 
 
 def _check_models(models: Models, grant: Grant) -> None:

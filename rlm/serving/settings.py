@@ -71,11 +71,11 @@ def named_indexes(words: list[str]) -> dict[str, Path]:
         before, equals, after = word.partition("=")
         named = bool(equals) and bool(_NAME.fullmatch(before)) and not Path(word).exists()
         path = Path(after if named else word)
+        if not path.exists():
+            raise RlmError(f"there is no index at {path}; build one with: raptor build SOURCE -o {path}")
         name = before if named else _called(path)
         if name in found:
             raise RlmError(f"two indexes are called {name}; name one of them otherwise: other={path}")
-        if not path.exists():
-            raise RlmError(f"there is no index at {path}; build one with: raptor build SOURCE -o {path}")
         found[name] = path.resolve()
     return found
 

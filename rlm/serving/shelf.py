@@ -36,10 +36,21 @@ class Shelf:
         except RlmError as e:
             raise Problem(400, str(e), "bad_name") from e
 
+    def labels(self, grant: Grant) -> Labels:
+        """The labels that a key reads with here: its own, as far as the server itself may."""
+        if self._access is None or grant.access is None:
+            return grant.access if self._access is None else self._access
+        return grant.access & self._access
+
+    def may_write(self, grant: Grant) -> bool:
+        """Whether a key may change indexes. What an update replaces, and what it counts, does not stop at labels, so it
+        must be allowed to read everything."""
+        return grant.may_write and self.labels(grant) is None
+
     def open(self, name: str, grant: Grant) -> Index:
         """The live generation of an index, with what a key may read of it. Raises Problem where it may not ask it, or
         there is none, which is all the same."""
-        labels = self._labels(grant)
+        labels = self.labels(grant)
         path = self.path(name) if _may_ask(grant, name) else None
         if path is None or not path.exists() or (path.is_dir() and not (path / "CURRENT").exists()):
             known = ", ".join(self.names(grant)) or "none"
@@ -52,12 +63,6 @@ class Shelf:
             if held is None or held[0] != mark:
                 held = self._opened[name, labels] = (mark, open_any(path, access=labels))
             return held[1]
-
-    def _labels(self, grant: Grant) -> Labels:
-        """The labels that a key reads with here: its own, as far as the server itself may."""
-        if self._access is None or grant.access is None:
-            return grant.access if self._access is None else self._access
-        return grant.access & self._access
 
 
 def _may_ask(grant: Grant, name: str) -> bool:

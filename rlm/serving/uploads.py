@@ -44,14 +44,14 @@ def _cut(text: str, most: int) -> str:
     return text.encode()[:most].decode("utf-8", "ignore").rstrip(" .")
 
 
-async def keep(files: Sequence[UploadFile], settings: Settings, index: str) -> Path:
+async def keep(files: Sequence[UploadFile], settings: Settings, index: str) -> tuple[Path, list[str]]:
     """Write files into the folder of what was uploaded for an index, over those of the same name, once all are whole.
-    Returns the folder."""
+    Returns the folder, and what they are called there."""
     folder = settings.uploads / index
     return await asyncio.to_thread(_kept, files, folder)
 
 
-def _kept(files: Sequence[UploadFile], folder: Path) -> Path:
+def _kept(files: Sequence[UploadFile], folder: Path) -> tuple[Path, list[str]]:
     folder.mkdir(parents=True, exist_ok=True)
     coming = Path(tempfile.mkdtemp(prefix=".coming-", dir=folder.parent))
     try:
@@ -67,7 +67,7 @@ def _kept(files: Sequence[UploadFile], folder: Path) -> Path:
         raise RlmError(f"the files cannot be kept: {e.strerror or e}") from e
     finally:
         shutil.rmtree(coming, ignore_errors=True)
-    return folder
+    return folder, sorted(names)
 
 
 def uploaded_pdf(document: Document, settings: Settings, index: str) -> Path | None:
@@ -89,15 +89,20 @@ def _free(name: str, taken: Mapping[str, Path]) -> str:
     return name
 
 
-async def build(job: Job, source: Path, index: Path, settings: Settings) -> Mapping[str, Json]:
-    """Build or update an index from a folder; gives the command's report. Raises RlmError with its sentence."""
+async def build(
+    job: Job, source: Path, index: Path, summarizer: str, max_usd: float | None
+) -> Mapping[str, Json]:
+    """Build or update an index from a folder; gives the command's report. `summarizer`: '' for the command's own.
+
+    Raises RlmError with its sentence.
+    """
     is_there = (index / "CURRENT").exists()
     index.parent.mkdir(parents=True, exist_ok=True)
     words = ["update", str(index), str(source)] if is_there else ["build", str(source), "-o", str(index)]
-    if settings.summarizer:
-        words += ["--summarizer", settings.summarizer]
-        if settings.limits.usd is not None:
-            words += ["--max-usd", str(settings.limits.usd)]
+    if summarizer:
+        words += ["--summarizer", summarizer]
+        if max_usd is not None:
+            words += ["--max-usd", str(max_usd)]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-P",
@@ -127,6 +132,11 @@ async def build(job: Job, source: Path, index: Path, settings: Settings) -> Mapp
     job.done = job.of = max(job.done, 1)
     told_json: Json = json.loads(report)
     return told_json if isinstance(told_json, Mapping) else {"report": told_json}
+
+
+def may_have_cost(job: Job) -> bool:
+    """Whether a build came so far that its summarizer may have been asked: that is once all passages are embedded."""
+    return any(event.get("stage") == "embed" for event in job.events)
 
 
 async def _progress(job: Job, lines: asyncio.StreamReader) -> str:

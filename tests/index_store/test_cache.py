@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from index_store import access, cache
-from index_store.errors import IndexStoreError
+from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.index import Index, open_any, open_index
 from tests.helpers.toy import publish_toy, toy_draft
 
@@ -126,6 +126,16 @@ def test_the_entry_of_another_reader_in_the_place_of_ones_own_is_not_believed(
     (mine,) = (entry for entry in folder(tmp_path).iterdir() if entry != theirs)
     shutil.rmtree(mine)
     shutil.copytree(theirs, mine)
+    assert ids(open_index(whole, access="")) == ["boats.txt"]
+
+
+def test_what_an_index_has_other_than_its_digest_says_is_kept_for_nobody(whole: Path, tmp_path: Path) -> None:
+    planted = tmp_path / "planted" / whole.name
+    shutil.copytree(whole, planted)
+    (documents,) = planted.rglob("documents.jsonl")
+    documents.write_bytes(documents.read_bytes().replace(b'"access"', b'"excess"'))
+    with pytest.raises(BrokenIndex, match=r"documents\.jsonl is not as it was written"):
+        open_index(planted, access="")
     assert ids(open_index(whole, access="")) == ["boats.txt"]
 
 

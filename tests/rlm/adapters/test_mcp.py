@@ -391,8 +391,8 @@ def test_a_name_is_needed_only_where_there_are_several(tmp_path: Path) -> None:
         (["--http", "--host", "example.org"], "rlm mcp has no keys, so it serves this machine alone"),
         (["--port", "80"], "--host and --port go with --http"),
         (["--http", "--port", "70000"], "--port is 70000; give 1 to 65535"),
-        (["sub/lanterns.txt"], "two indexes are named 'lanterns'; give one of them another name: NAME=sub/"),
-        (["="], "an index is given as '='; give its path, or NAME=PATH"),
+        (["sub/lanterns.txt"], "two indexes are called lanterns; name one of them otherwise: other=sub/"),
+        (["="], "there is no index at ="),
         (["x=none.index"], "none.index"),
         (["--model", "nobody/none"], "nobody/none"),
     ],
@@ -404,7 +404,9 @@ def test_what_cannot_be_served_is_refused(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    (tmp_path / "lanterns.txt").write_text(LANTERNS)
+    (tmp_path / "sub").mkdir()
+    for folder in (tmp_path, tmp_path / "sub"):
+        (folder / "lanterns.txt").write_text(LANTERNS)
     monkeypatch.chdir(tmp_path)
     assert main(["mcp", "lanterns.txt", *words]) == 2
     said = capsys.readouterr()

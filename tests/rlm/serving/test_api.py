@@ -4,15 +4,20 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 from fastapi.openapi.models import OpenAPI
 
+from index_store.errors import NoCache
 from index_store.index import open_index
+from rlm.serving import past
+from rlm.serving.problems import problem_of
+from rlm.serving.types import Grant, RunRow, StateGone
 from tests.helpers.model_server import Step
-from tests.helpers.served import Served, wait_until
+from tests.helpers.served import Served, serving, settings_of, wait_until
 from tests.helpers.toy import publish_toy, toy_draft
 from tests.rlm.serving.conftest import SCRIPTED, Model, cell
 
@@ -273,3 +278,59 @@ def test_every_route_is_described(client: httpx.Client) -> None:
         for method, route in methods.items():
             assert route.get("description"), f"{method} {path} says nothing of itself"
     assert client.get("/docs").status_code == 404
+
+
+def test_how_a_run_ended_is_what_its_trace_says_and_without_one_what_the_database_does(
+    served: Served, client: httpx.Client, model: Model
+) -> None:
+    model.reply = TWO
+    run, runs = answered(client, "How many?")[2], served.server.settings.runs
+    row = served.server.state.run(Grant(), run)
+    assert row
+    never = replace(row, folder="never")
+    rows = [replace(row, stop=None), replace(row, stop="failed"), never, replace(never, stop=None)]
+    stops = [past.listed_json(one, runs)["stop"] for one in rows]
+    assert stops == ["answer", "answer", "answer", "running"]
+
+
+def test_an_answer_is_told_though_its_end_cannot_be_entered(
+    served: Served, client: httpx.Client, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = served.server.state.record
+
+    def gone_at_the_end(run: RunRow) -> None:
+        if run.stop is not None:
+            raise StateGone("the database cannot be used")
+        record(run)
+
+    monkeypatch.setattr(served.server.state, "record", gone_at_the_end)
+    model.reply = TWO
+    job, _, run = answered(client, "How many?")
+    assert (job["state"], job["answer"]["answer"]) == ("done", "Two.")
+    assert client.get(f"/api/runs/{run}").json()["stop"] == "answer"
+
+
+@pytest.mark.parametrize("named", ["model", "child_model"])
+def test_a_model_is_named_by_no_address(client: httpx.Client, named: str) -> None:
+    asked = {"question": "How many?", named: "oobabooga/https://evil.example/take"}
+    reply = client.post("/api/indexes/toy/ask", json=asked)
+    assert (reply.status_code, reply.json()["code"]) == (400, "bad_model")
+
+
+def test_what_is_wrong_with_the_servers_own_folders_names_no_path_of_it(
+    served: Served, client: httpx.Client, model: Model, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    model.reply = TWO
+    run = answered(client, "How many?")[2]
+    folder = served.server.settings.runs / run
+    (folder / "review.jsonl").write_text("none\n")
+    told = [client.post(f"/api/runs/{run}/review", json={"verdict": "accepted"})]
+    (tmp_path / "runs").write_text("a file in the way")
+    indexes = served.server.settings.indexes.values()
+    with serving(settings_of(tmp_path, *indexes)) as blocked, blocked.client() as other:
+        told.append(other.post("/api/indexes/toy/ask", json={"question": "How many?", "model": MODEL}))
+    assert [reply.status_code for reply in told] == [400, 503]
+    for reply in told:
+        assert str(served.server.settings.runs.parent) not in reply.text and str(tmp_path) not in reply.text
+    cache = problem_of(NoCache("/a/secret/place is a link"))
+    assert (cache.status, "secret" in cache.detail, "secret" in caplog.text) == (503, False, True)

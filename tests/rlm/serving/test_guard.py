@@ -1,6 +1,7 @@
 """What every request passes: keys, hosts, origins, lengths, rates; and what every reply carries."""
 
 import logging
+import os
 import socket
 import threading
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from rlm.serving.guard import is_loopback
+from rlm.serving.addresses import is_loopback
 from rlm.serving.types import Grant
 from tests.helpers.model_server import Step
 from tests.helpers.served import KeyedState, Served, serving, settings_of, wait_until
@@ -142,6 +143,48 @@ def test_a_body_that_is_too_long_is_refused_whether_it_says_so_or_not(served: Se
         headers = {"Content-Type": "application/json"}
         unsaid = client.post("/v1/chat/completions", content=chunks(), headers=headers)
         assert unsaid.status_code == 413
+
+
+def test_a_body_that_calls_itself_an_upload_may_be_long_only_where_files_are_sent(served: Served) -> None:
+    long = b"x" * (served.server.settings.json_bytes + 1)
+    headers = {"Content-Type": "multipart/form-data; boundary=y"}
+    with served.client() as client:
+        assert client.post("/v1/chat/completions", content=long, headers=headers).status_code == 413
+        assert client.post("/api/indexes/toy/ask", content=long, headers=headers).status_code == 413
+        assert client.post("/api/indexes/toy/documents", content=long, headers=headers).status_code == 400
+
+
+def test_who_asks_is_found_out_while_all_that_opens_indexes_is_busy(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go, opening, shelf = threading.Event(), threading.Semaphore(0), served.server.shelf
+    opened = shelf.open
+
+    def slow(name: str, grant: Grant) -> Any:
+        opening.release()
+        let_go.wait()
+        return opened(name, grant)
+
+    monkeypatch.setattr(shelf, "open", slow)
+    asked = {"question": "How many masts?", "route": "retrieve"}
+
+    def ask() -> None:
+        with served.client() as client:
+            client.post("/api/indexes/toy/ask", json=asked)
+
+    many = min(32, (os.cpu_count() or 1) + 4)  # as many threads as an event loop has of its own
+    asking = [threading.Thread(target=ask) for _ in range(many)]
+    try:
+        for one in asking:
+            one.start()
+        for _ in asking:
+            opening.acquire()
+        with served.client() as client:
+            assert client.get("/healthz").status_code == 200
+    finally:
+        let_go.set()
+        for one in asking:
+            one.join()
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(served: Served, tmp_path: Any) -> None:

@@ -66,6 +66,30 @@ def test_a_job_that_is_cancelled_before_its_first_step_ends_all_the_same() -> No
     run(go)
 
 
+def test_a_job_that_is_cancelled_twice_still_ends_what_it_has_started() -> None:
+    async def go(jobs: Jobs) -> None:
+        ended: list[str] = []
+
+        async def work() -> dict[str, Any]:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0.01)  # as a build is waited for, and a run's trace closed
+                ended.append("ended")
+            return {}
+
+        job = jobs.begin(Job("ask", "", "toy"), work, lambda: None)
+        while job.state != "running":
+            await asyncio.sleep(0)
+        for _ in range(2):
+            jobs.cancel(job)
+            await asyncio.sleep(0)
+        await job.ended()
+        assert (job.state, ended) == ("cancelled", ["ended"])
+
+    run(go)
+
+
 def test_what_fails_is_told_and_what_nobody_foresaw_only_in_the_log() -> None:
     async def go(jobs: Jobs) -> list[str]:
         async def fails() -> dict[str, Any]:

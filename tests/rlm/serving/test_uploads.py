@@ -81,7 +81,7 @@ def test_an_index_is_built_of_what_is_sent_updated_and_asked(served: Served) -> 
         )
         assert client.get("/api/indexes/fresh").json()["documents"] == 2
         updated = upload(client, "fresh", ("three.md", b"# Three\n\nThe keel is green."))
-        assert updated["state"] == "done", updated
+        assert (updated["state"], updated["files"]) == ("done", ["three.md"]), updated
         told = client.get("/api/indexes/fresh").json()
         assert (told["documents"], told["generation"]) == (3, 2)
         assert sorted(d["doc"] for d in client.get("/api/indexes/fresh/documents").json()["documents"]) == [

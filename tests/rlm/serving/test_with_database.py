@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from rlm.errors import RlmError
 from rlm.limits import Limits, Models
+from rlm.serving.jobs import Job
 from rlm.serving.state.database import Database
 from rlm.serving.types import Grant
 from tests.helpers.model_server import MODEL
@@ -87,3 +90,43 @@ def test_a_key_without_money_is_told_so_before_anything_is_asked(
     with guarded.client(secrets["poor"]) as client:
         reply = client.post("/v1/chat/completions", json=ASK)
     assert (reply.status_code, reply.json()["error"]["type"], model.asked) == (402, "insufficient_quota", [])
+
+
+def test_a_key_that_does_not_read_everything_changes_no_index_though_it_may_write(
+    guarded: Served, secrets: dict[str, str]
+) -> None:
+    files = {"files": ("boats.txt", b"The ketch has no mast.")}
+    with guarded.client(secrets["hr"]) as client:
+        assert client.get("/api/indexes/toy").json()["may_write"] is False
+        refused = client.post("/api/indexes/toy/documents", files=files)
+    assert (refused.status_code, refused.json()["code"]) == (403, "read_only")
+    assert not guarded.server.settings.uploads.exists()
+    with guarded.client(secrets["all"]) as client:
+        assert client.get("/api/indexes/toy").json()["may_write"] is True
+
+
+@pytest.mark.parametrize(
+    ("stage", "usd", "spent"), [("embed", 0.25, 0.25), ("embed", None, 1.0), ("load", None, 0.0)]
+)
+def test_a_build_is_paid_for_by_its_key_and_reserves_all_that_it_may_cost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, usd: float | None, spent: float
+) -> None:
+    database = Database(str(tmp_path / "state.sqlite"))
+    grant, secret = database.add_key(Grant(name="builder", usd_per_day=1.0))
+    seen = list[tuple[float | None, float]]()
+
+    async def build(job: Job, source: Path, index: Path, summarizer: str, max_usd: float | None) -> Any:
+        seen.append((max_usd, database.list_keys()[0].reserved_usd))
+        job.add({"kind": "build_progress", "seq": 0, "stage": stage})
+        if usd is None:
+            raise RlmError("it stopped")
+        return {"usd": usd}
+
+    monkeypatch.setattr("rlm.serving.uploads.build", build)
+    settings = settings_of(tmp_path, summarizer="openai/priced", limits=Limits(usd=5.0))
+    with serving(settings, database) as served, served.client(secret) as client:
+        sent = client.post("/api/indexes/new/documents", files={"files": ("a.md", b"A mast.")})
+        client.get(f"/api/jobs/{sent.json()['job']}/events")
+        (key,) = database.list_keys()
+    assert seen == [(1.0, 1.0)]
+    assert (key.grant.key, key.spent_usd, key.reserved_usd) == (grant.key, spent, 0.0)
