@@ -38,23 +38,23 @@ def test_parts_over_made_up_sets_give_one_page_and_a_rerun_of_one_keeps_the_rest
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(growth, "QUESTIONS", 2)
-    monkeypatch.setattr(growth, "TIMES", (1, 10, 5_000))
+    monkeypatch.setattr(growth, "TIMES", (1, 5, 5_000))
     for seed, name in enumerate(("hotpotqa", "musique")):
-        write_set(tmp_path / "data" / name, 24, seed)
+        write_set(tmp_path / "data" / name, 12, seed)
     results, page = tmp_path / "results", tmp_path / "page.md"
-    where = ["--data", str(tmp_path / "data"), "--work", str(tmp_path / "work"), "--questions", "6"]
+    where = ["--data", str(tmp_path / "data"), "--work", str(tmp_path / "work"), "--questions", "4"]
     assert main(["build", "retrieval", "tree", "growth", *where], results, page) == 0
     told = page.read_text(encoding="utf-8")
     assert str(tmp_path) not in told
-    assert "| hotpotqa | 48 | " in told  # built
-    assert "| hotpotqa | recall@5 | 6 | " in told  # ways
-    assert "| musique | by meaning and name (ours) | 6 | " in told  # pairs
+    assert "| hotpotqa | 24 | " in told  # built
+    assert "| hotpotqa | recall@5 | 4 | " in told  # ways
+    assert "| musique | by meaning and name (ours) | 4 | " in told  # pairs
     assert "| musique | 8,000 | " in told  # at equal characters
-    assert "| 10 | rlm | " in told and "| 5000 | " not in told  # growth, as far as there are texts
+    assert "| 5 | rlm | " in told and "| 5000 | " not in told  # growth, as far as there are texts
     assert "the part sandbox was not run" in told
     before = {file.name: file.read_bytes() for file in results.iterdir()}
     assert main(["retrieval", *where, "--sets", "musique"], results, page) == 0
     now = {file.name: file.read_bytes() for file in results.iterdir()}
     assert {name for name in now if now[name] != before[name]} == {"retrieval.json"}
     again = page.read_text(encoding="utf-8")
-    assert "| hotpotqa | recall@5 | 6 | " not in again and "| hotpotqa | 48 | " in again
+    assert "| hotpotqa | recall@5 | 4 | " not in again and "| hotpotqa | 24 | " in again

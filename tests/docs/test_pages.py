@@ -20,17 +20,6 @@ PAGES = sorted(
 )
 
 
-@pytest.fixture(scope="module")
-def handbook(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the handbook and its index, which a page may begin with."""
-    folder = tmp_path_factory.mktemp("handbook")
-    shutil.copytree(DOCS / "handbook", folder / "handbook")
-    assert (
-        run("```console\n$ raptor build handbook -o handbook.index\n```", folder, environment(folder)) == []
-    )
-    return folder
-
-
 def environment(home: Path) -> dict[str, str]:
     """What a reader's shell has: our commands first, a home of its own, no key."""
     keys = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.test_pages import DOCS, environment
+from tests.docs.test_pages import environment
 from tests.helpers.browser import chromium
 from tests.helpers.documentation import run
 from tests.helpers.places import ROOT
@@ -18,7 +18,6 @@ from tests.helpers.places import ROOT
 PICTURES = os.environ.get("PICTURES")
 QUESTION = "Who approves a trip abroad, and what may a hotel cost in Oslo?"
 MADE = f"""```console
-$ raptor build handbook -o handbook.index
 $ raptor inspect handbook.index --html tree.html
 $ rlm ask handbook.index "{QUESTION}" --runs runs --quiet > answer.txt
 $ rlm review runs/* --index handbook.index -o review.html
@@ -61,8 +60,8 @@ def test_the_site_is_built_without_a_warning_and_asks_for_nothing_from_elsewhere
 
 
 @pytest.mark.slow
-def test_the_pictures_of_the_pages_are_made_of_a_real_run(tmp_path: Path) -> None:
-    shutil.copytree(DOCS / "handbook", tmp_path / "handbook")
+def test_the_pictures_of_the_pages_are_made_of_a_real_run(handbook: Path, tmp_path: Path) -> None:
+    shutil.copytree(handbook / "handbook.index", tmp_path / "handbook.index")
     assert run(MADE, tmp_path, environment(tmp_path)) == []
     answer = (tmp_path / "answer.txt").read_text(encoding="utf-8").partition("\nread by:")[0]
     (tmp_path / "beside.html").write_text(BESIDE.format(question=QUESTION, answer=answer), encoding="utf-8")
