@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from rlm.gateway.offline import PREFIX
 from rlm.limits import Models
 from rlm.serving.api import models_for
 from rlm.serving.jobs import Event, Job
@@ -84,6 +85,8 @@ async def chat(request: Request, body: Chat) -> Response:
     index, named = _parts(body.model)
     question, shown = question_of(body.messages)
     asked_models: Models = await asyncio.to_thread(models_for, named, None, server)
+    if asked_models.root.startswith(PREFIX):  # rules, which take every word of a question for what is asked
+        question = shown
     asked = Asked(index, question, "auto", asked_models, server.settings.limits, shown=shown, is_kept=True)
     job = await server.ask(asked, grant)
     url = f"{request.base_url}#/{quote(index)}/text"
