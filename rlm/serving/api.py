@@ -369,8 +369,11 @@ def _wanted(one: dict[str, Json], stop: str | None, verdict: str | None, words: 
 
 @router.get("/runs/{run}")
 def run(request: Request, run: str) -> dict[str, Any]:
-    """A run with its answer."""
-    return past.run_json(*server_of(request).run_folder(run, grant_of(request)))
+    """A run with its answer; of one that never began, why."""
+    server = server_of(request)
+    row, folder = server.run_row(run, grant_of(request))
+    job = server.jobs.of_run(run)
+    return past.run_json(row, folder, job.problem.detail if job and job.problem else None)
 
 
 @router.get("/runs/{run}/events", response_class=StreamingResponse)

@@ -16,6 +16,7 @@ from rlm.asking.asking import Answer, ask_opened
 from rlm.asking.options import Options
 from rlm.asking.questions import check_text
 from rlm.asking.runs import new_folder, ready
+from rlm.audit.log import FILE_NAME
 from rlm.errors import RlmError
 from rlm.gateway import paying
 from rlm.gateway.ledger import Caps, Ledger
@@ -57,10 +58,12 @@ class Server:
         self.metrics = Metrics(self.jobs)
         self.engine = Engine()
         self.secret = secrets.token_bytes(32)
+        self._entering = set[asyncio.Future[None]]()
 
     async def close(self, within_s: float) -> None:
         """Let what runs come to its end, and give back what is held."""
         await self.jobs.close(within_s)
+        await asyncio.gather(*self._entering)
         await asyncio.to_thread(self.engine.close)
         await asyncio.to_thread(self.state.close)
 
@@ -100,10 +103,12 @@ class Server:
                 raise RlmError(str(e).replace(str(folder), folder.name)) from e
             finally:
                 self.metrics.ran(ended)
-                await asyncio.shield(asyncio.to_thread(self._enter, ended))
+                await asyncio.shield(asyncio.to_thread(self._ended, folder, ended))
 
         def unbegun() -> None:
-            loop.run_in_executor(None, self._never_began, folder, row)
+            entering = loop.run_in_executor(None, self._ended, folder, replace(row, stop="cancelled"))
+            self._entering.add(entering)
+            entering.add_done_callback(self._entering.discard)
 
         try:
             return self.jobs.begin(job, work, unbegun)
@@ -129,15 +134,13 @@ class Server:
         finally:
             await paying.settle(ledger, held, cost if uploads.may_have_cost(job) else Usage())
 
-    def _never_began(self, folder: Path, row: RunRow) -> None:
-        """Take the folder of a run away that has no trace. Blocks."""
-        with suppress(OSError):  # something stands in it
+    def _ended(self, folder: Path, ended: RunRow) -> None:
+        """Take the folder of a run away that never began, and enter what has become of it. Where the database cannot be
+        used its trace says so alone, and whoever asked gets the answer that was paid for. Blocks."""
+        with suppress(OSError):  # there is none, or something stands in it
+            if (trace := folder / FILE_NAME).exists() and trace.stat().st_size == 0:
+                trace.unlink()
             folder.rmdir()
-        self._enter(replace(row, stop="cancelled"))
-
-    def _enter(self, ended: RunRow) -> None:
-        """Enter what has become of a run. Where the database cannot be used its trace says so alone, and whoever asked
-        gets the answer that was paid for."""
         try:
             self.state.record(ended)
         except StateGone as e:
@@ -168,11 +171,17 @@ class Server:
             )
         return job
 
-    def run_folder(self, run: str, grant: Grant) -> tuple[RunRow, Path]:
-        """The row and the folder of one of the runs that a key may see. Blocks. Raises Problem."""
+    def run_row(self, run: str, grant: Grant) -> tuple[RunRow, Path]:
+        """The row of one of the runs that a key may see, and where its folder is, or was. Blocks. Raises Problem."""
         row = self.state.run(grant, run)
-        folder = self.settings.runs / run
-        if row is None or Path(run).name != run or not folder.is_dir():
+        if row is None or Path(run).name != run:
+            raise Problem(404, f"there is no run {run[:80]!r}", "not_found")
+        return row, self.settings.runs / run
+
+    def run_folder(self, run: str, grant: Grant) -> tuple[RunRow, Path]:
+        """As `run_row`, of a run whose folder is there."""
+        row, folder = self.run_row(run, grant)
+        if not folder.is_dir():
             raise Problem(404, f"there is no run {run[:80]!r}", "not_found")
         return row, folder
 

@@ -14,6 +14,7 @@ from fastapi.openapi.models import OpenAPI
 from index_store.errors import NoCache
 from index_store.index import open_index
 from rlm.serving import past
+from rlm.serving.open_state import OpenState
 from rlm.serving.problems import problem_of
 from rlm.serving.types import Grant, RunRow, StateGone
 from tests.helpers.model_server import Step
@@ -174,8 +175,38 @@ def test_jobs_wait_their_turn_in_order_are_told_so_and_can_be_cancelled(
     stops = {run["question"]: run["stop"] for run in client.get("/api/runs").json()["runs"]}
     assert stops["Question 0?"] == "cancelled"
     assert stops["Question 3?"] == "answer"
-    never = client.get(f"/api/jobs/{jobs[2]}").json()["run"]
-    assert not (served.server.settings.runs / never).exists()
+    never = client.get(f"/api/jobs/{jobs[2]}").json()
+    assert never["error"] == "it was cancelled before its turn came"
+    assert not (served.server.settings.runs / never["run"]).exists()
+    shown = client.get(f"/api/runs/{never['run']}").json()
+    assert (shown["stop"], shown["why"]) == ("cancelled", never["error"])
+
+
+def test_a_run_that_fails_before_it_begins_leaves_no_folder_and_says_why(
+    client: httpx.Client, served: Served
+) -> None:
+    runs = served.server.settings.runs
+    job, _, run = answered(client, "?", scope={"doc": "nothing.txt"})
+    assert (job["state"], "no document" in job["error"]) == ("failed", True)
+    assert not (runs / run).exists()
+    shown = client.get(f"/api/runs/{run}").json()
+    assert (shown["stop"], shown["why"]) == ("failed", job["error"])
+    listed = next(one for one in client.get("/api/runs").json()["runs"] if one["run"] == run)
+    assert (listed["stop"], listed["problem"]) == ("failed", "the run failed before it began")
+
+
+def test_what_waits_at_a_shutdown_ends_as_cancelled(served: Served, model: Model, tmp_path: Path) -> None:
+    let_go = threading.Event()
+    model.reply, state = Step(TWO, until=let_go), OpenState()
+    settings = settings_of(tmp_path, *served.server.settings.indexes.values(), max_running=1, drain_s=0.0)
+    try:
+        with serving(settings, state) as other, other.client() as client:
+            run = [ask(client, f"Question {n}?")[1] for n in range(2)][1]
+    finally:
+        let_go.set()
+    row = state.run(Grant(), run)
+    assert row and past.run_json(row, settings.runs / run)["why"] == "the run was cancelled before it began"
+    assert not (settings.runs / run).exists()
 
 
 def test_a_job_that_fails_says_why_without_a_path_of_the_server(client: httpx.Client, served: Served) -> None:
