@@ -272,7 +272,7 @@ async def upload(request: Request, index: str) -> dict[str, Any]:
             raise Problem(400, "no files came; send them as multipart/form-data", "no_files")
         source, names = await uploads.keep(files, server.settings, index)
     job = Job("build", grant.key, index)
-    server.jobs.begin(job, lambda: server.build(job, source, grant), lambda: None)
+    server.jobs.begin(job, lambda: server.build(job, source, names, grant), lambda: None)
     return {"job": job.id, "files": names}
 
 

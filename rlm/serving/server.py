@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -116,9 +116,10 @@ class Server:
             unbegun()
             raise
 
-    async def build(self, job: Job, source: Path, grant: Grant) -> Mapping[str, Json]:
-        """Build or update an index from a folder. Its key pays: what that may cost at most is reserved before. Of one
-        that does not come to its end nobody can say what it cost, so it is counted as that."""
+    async def build(self, job: Job, source: Path, names: Sequence[str], grant: Grant) -> Mapping[str, Json]:
+        """Build or update an index from a folder, to which `names` were added. Its key pays: what that may cost at most
+        is reserved before. Of one that does not come to its end nobody can say what it cost, so it is counted as that.
+        """
         summarizer = self.settings.summarizer
         is_paid = bool(summarizer) and not summarizer.startswith(PREFIX)
         purse = await asyncio.to_thread(self.state.purse, grant) if is_paid else None
@@ -128,8 +129,9 @@ class Server:
         (held,) = await paying.reserve_all(ledger, [Usage(usd=most or 0.0)])
         cost = held.worst
         try:
-            report = await uploads.build(job, source, self.shelf.path(job.index), summarizer, most)
+            report = await uploads.build(job, source, names, self.shelf.path(job.index), summarizer, most)
             cost = Usage(usd=float(str(report["usd"])))
+            uploads.check_taken(report, names)
             return report
         finally:
             await paying.settle(ledger, held, cost if uploads.may_have_cost(job) else Usage())

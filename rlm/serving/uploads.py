@@ -11,6 +11,7 @@ import tempfile
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from starlette.datastructures import UploadFile
 
@@ -22,6 +23,8 @@ from rlm.serving.settings import Settings
 NAME_BYTES = 150
 _STAGES = 8  # of a build, about; how far it is
 _STAGE = re.compile(r"(?P<stage>[\w -]{1,60}): (?P<done>[\d,]+) in [\d.]+ s")
+#: How the command says that it could read none of the files.
+_NOTHING_READ = ("there is nothing to index", "holds no file of a known type")
 _END_S = 15.0  # for a build to end by itself when it is told to
 _LINE_BYTES = 64 * 1024
 _PART = 1 << 20
@@ -90,9 +93,11 @@ def _free(name: str, taken: Mapping[str, Path]) -> str:
 
 
 async def build(
-    job: Job, source: Path, index: Path, summarizer: str, max_usd: float | None
-) -> Mapping[str, Json]:
-    """Build or update an index from a folder; gives the command's report. `summarizer`: '' for the command's own.
+    job: Job, source: Path, names: Sequence[str], index: Path, summarizer: str, max_usd: float | None
+) -> dict[str, Json]:
+    """Build or update an index from a folder; gives the command's report, with `refused`: {"file", "reason"} of each
+    file that could not be read. Of `names`, the files of this upload, those are taken away, so that no later build
+    reads them again. `summarizer`: '' for the command's own.
 
     Raises RlmError with its sentence.
     """
@@ -126,12 +131,38 @@ async def build(
         await _ended(process)
     if code != 0:
         told = last.removeprefix("raptor: ") or f"the build ended with the code {code}"
-        raise RlmError(
+        told = (
             told.replace(f"{source}/", "").replace(str(source), "the files").replace(str(index), index.name)
         )
+        if any(words in told for words in _NOTHING_READ):
+            await asyncio.to_thread(_take_away, source, names)
+            told = f"no file was taken: {told}"
+        raise RlmError(told)
     job.done = job.of = max(job.done, 1)
-    told_json: Json = json.loads(report)
-    return told_json if isinstance(told_json, Mapping) else {"report": told_json}
+    told_json: dict[str, Json] = json.loads(report.replace(f"{source}/".encode(), b""))
+    refused = refused_in(told_json)
+    gone = [one["file"] for one in refused if one["file"] in names]
+    await asyncio.to_thread(_take_away, source, gone)
+    return {**told_json, "index": index.name, "refused": [*refused]}
+
+
+def check_taken(report: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raise RlmError where a build has taken none of the files of its upload."""
+    refused = {one["file"]: one["reason"] for one in report["refused"]}
+    if set(names) <= refused.keys():
+        reasons = "; ".join(f"{name}: {refused[name]}" for name in names)
+        stays = f"the index stays at generation {report['generation']}"
+        raise RlmError(f"no file was taken, and {stays}: {reasons}")
+
+
+def refused_in(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """{"file", "reason"} of each source that a report says could not be loaded."""
+    return [{"file": one["source"], "reason": one["reason"]} for one in report["failures"]]
+
+
+def _take_away(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
 
 
 def may_have_cost(job: Job) -> bool:

@@ -106,9 +106,11 @@ function buildView(index) {
 
   async function built(report) {
     const now = await get(path("indexes", index));
+    const refused = report.refused.map((one) => h("li", null, h("strong", null, oneLine(one.file, 120)), `: ${oneLine(one.reason, 400)}`));
+    const left = refused.length ? h("div", { class: "trouble" }, h("p", null, `Not taken: ${count(refused.length, "file")}`), h("ul", null, refused)) : null;
     const links = h("p", { class: "row" }, h("a", { href: link("ask", { index }) }, "Ask it"), h("a", { href: link("corpus", index) }, "See its tree"));
-    end(h("p", { class: "seal good" }, h("strong", null, "Built: "), `${count(now.documents, "document")}, ${count(now.chunks, "passage")}, ${count(now.levels, "level")}; generation ${now.generation}`), links, fold("What raptor reports", pre(JSON.stringify(report, null, 1))));
-    say(`The index ${index} is built.`, true);
+    end(h("p", { class: "seal good" }, h("strong", null, "Built: "), `${count(now.documents, "document")}, ${count(now.chunks, "passage")}, ${count(now.levels, "level")}; generation ${now.generation}`), left, links, fold("What raptor reports", pre(JSON.stringify(report, null, 1))));
+    say(`The index ${index} is built.${refused.length ? ` Not taken: ${count(refused.length, "file")}.` : ""}`, true);
   }
 
   return { element, go, index };

@@ -89,10 +89,23 @@ def test_an_index_is_built_of_what_is_sent_updated_and_asked(served: Served) -> 
             "three.md",
             "two.md",
         ]
+        mixed = upload(client, "fresh", ("four.md", b"# Four\n\nThe deck is oak."), ("bad.pdf", b"zz"))
+        assert mixed["state"] == "done", mixed
+        assert [one["file"] for one in mixed["report"]["refused"]] == ["bad.pdf"]
+        assert str(served.server.settings.data) not in json.dumps(mixed)
+        none = upload(client, "fresh", ("worse.pdf", b"zz"), ("odd.bin", b"\0\1"))
+        assert none["state"] == "failed"
+        assert none["error"].startswith("no file was taken, and the index stays at generation 3: ")
+        assert all(f"{name}: " in none["error"] for name in ("worse.pdf", "odd.bin"))
+        assert "bad.pdf" not in none["error"]
+        kept = sorted(file.name for file in (served.server.settings.uploads / "fresh").iterdir())
+        assert kept == ["four.md", "one.md", "three.md", "two.md"]
+        assert client.get("/api/indexes/fresh").json()["generation"] == mixed["report"]["generation"] == 3
         failed = upload(client, "broken", ("nothing.bin", b"\0\1\2" * 99))
         assert failed["state"] == "failed"
         assert str(served.server.settings.data) not in json.dumps(failed)
-        assert failed["error"]
+        assert failed["error"].startswith("no file was taken: ")
+        assert not any((served.server.settings.uploads / "broken").iterdir())
         assert client.get("/api/indexes/broken").status_code == 404
 
 
