@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from index_store.access import of_reader
 from index_store.terminal import say, spelled
+from rlm.asking.runs import check_models
 from rlm.commands.given import limits_of, named_models
 from rlm.errors import RlmError
 from rlm.limits import RUNS
@@ -83,6 +84,7 @@ def _settings(args: argparse.Namespace) -> "Settings":
         except OSError as e:
             raise RlmError(f"cannot make the folder {spelled(str(folder))}: {e.strerror or e}") from e
     models, window = named_models(args, args.model, args.child_model)
+    check_models(models)
     if args.max_running is not None and args.max_running < 1:
         raise RlmError(f"--max-running is {args.max_running}; give at least 1")
     return Settings(

@@ -53,6 +53,14 @@ def test_without_a_key_it_listens_on_this_machine_alone(
     assert "--host 0.0.0.0 lets others ask, and no key was made" in capsys.readouterr().err
 
 
+def test_a_model_that_nobody_knows_is_refused_before_it_serves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--model", "nope", "--data", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("rlm: unknown model 'nope'") and told.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
     publish_toy(tmp_path / "toy.index")
