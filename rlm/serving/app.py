@@ -15,8 +15,8 @@ from rlm.audit.page.html import asset
 from rlm.serving import api, openai_api
 from rlm.serving.guard import Guard
 from rlm.serving.open_state import OpenState
-from rlm.serving.problems import add_handlers
-from rlm.serving.server import Server, server_of
+from rlm.serving.problems import Problem, add_handlers
+from rlm.serving.server import Server, grant_of, server_of
 from rlm.serving.settings import Settings
 from rlm.serving.types import State
 
@@ -75,5 +75,7 @@ def _add_health(app: FastAPI) -> None:
 
     @app.get("/metrics")
     def metrics(request: Request) -> Response:
-        """Figures for Prometheus."""
+        """Figures for Prometheus, which are sums over all keys: for a key that sees all runs."""
+        if not grant_of(request).is_admin:
+            raise Problem(403, "the figures are of all keys, and for one that sees all runs", "admin_only")
         return Response(server_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
