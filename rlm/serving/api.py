@@ -30,7 +30,6 @@ from rlm.serving.types import Grant
 router = APIRouter(prefix="/api")
 MOST_LISTED = 200
 _TICKET_S = 60
-_QUESTION_CHARS = 100_000
 LastEvent = Annotated[str | None, Header(alias="Last-Event-ID")]
 #: Of the page of a run, which stands alone: nothing of it may reach this origin.
 _PAGE_POLICY = (
@@ -71,7 +70,7 @@ class Ask(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    question: str = Field(max_length=_QUESTION_CHARS)
+    question: str
     route: Route = "auto"
     model: Annotated[str | None, Field(max_length=200)] = None
     child_model: Annotated[str | None, Field(max_length=200)] = None

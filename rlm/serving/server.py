@@ -33,6 +33,8 @@ from rlm.serving.settings import Settings
 from rlm.serving.shelf import Shelf
 from rlm.serving.types import Grant, RunRow, State, StateGone
 
+QUESTION_CHARS = 100_000
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -70,7 +72,7 @@ class Server:
     async def ask(self, asked: Asked, grant: Grant) -> Job:
         """Begin to answer a question; raises Problem or RlmError where it cannot be put."""
         self.jobs.check_room()
-        check_text(asked.question, "question")
+        _check_question(asked.shown or asked.question)
         index, purse, folder, row = await asyncio.to_thread(self._prepared, asked, grant)
         job = Job("ask", grant.key, asked.index, folder.name, is_kept=asked.is_kept)
         loop = asyncio.get_running_loop()
@@ -186,6 +188,17 @@ class Server:
         if not folder.is_dir():
             raise Problem(404, f"there is no run {run[:80]!r}", "not_found")
         return row, folder
+
+
+def _check_question(question: str) -> None:
+    """Raise Problem, or RlmError, for what cannot be asked, by whichever API it came."""
+    if len(question) > QUESTION_CHARS:
+        raise Problem(
+            413,
+            f"the question has {len(question):,} characters; ask with at most {QUESTION_CHARS:,}",
+            "too_long",
+        )
+    check_text(question, "question")
 
 
 def _check_money(purse: Purse | None) -> None:

@@ -299,6 +299,15 @@ def test_what_is_wrong_with_a_request_is_told_as_problem_details(client: httpx.C
     assert client.get("/api/nowhere").headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("ask_by", ["/api/indexes/toy/ask", "/v1/chat/completions"])
+def test_a_question_has_the_same_bound_by_either_api(client: httpx.Client, ask_by: str) -> None:
+    long = "Who? " * 20_001
+    body: dict[str, Any] = {"model": "toy", "messages": [{"role": "user", "content": long}]}
+    reply = client.post(ask_by, json={"question": long} if ask_by.startswith("/api") else body)
+    assert reply.status_code == 413
+    assert "the question has 100,005 characters; ask with at most 100,000" in reply.text
+
+
 def test_every_route_is_described(client: httpx.Client) -> None:
     described = client.get("/openapi.json").json()
     OpenAPI.model_validate(described)
