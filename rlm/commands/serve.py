@@ -1,6 +1,7 @@
 """`rlm serve`: indexes over HTTP."""
 
 import argparse
+import logging
 import os
 import sys
 from pathlib import Path
@@ -60,6 +61,8 @@ def serve(args: argparse.Namespace) -> int:
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             """Let what runs come to its end; a second Ctrl-C does not wait for it."""
             app.state.server.jobs.drain(settings.drain_s)
+            if self.should_exit:  # the traceback of each request that this cuts off would say nothing
+                logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
             super().handle_exit(sig, frame)
 
     with listening(args.host, args.port, CONNECTIONS) as listens:

@@ -9,7 +9,10 @@ from pathlib import Path
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from rlm.audit.page.html import asset
 from rlm.serving import api, openai_api
@@ -49,8 +52,21 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     app.include_router(api.pages)
     app.include_router(openai_api.router)
     _add_look(app)
-    app.mount("/", StaticFiles(directory=WEB, html=True), name="web")
+    app.mount("/", _Pages(directory=WEB, html=True), name="web")
     return app
+
+
+class _Pages(StaticFiles):
+    """Our pages, at every address that no route takes: one that takes other methods says so, of others nothing is
+    known."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """A page. Raises HTTPException."""
+        if any(route.matches(scope)[0] is Match.PARTIAL for route in scope["app"].routes):
+            raise HTTPException(405)
+        if scope["method"] not in ("GET", "HEAD") and self.lookup_path(path)[1] is None:
+            raise HTTPException(404)
+        return await super().get_response(path, scope)
 
 
 def _add_look(app: FastAPI) -> None:

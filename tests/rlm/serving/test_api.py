@@ -299,6 +299,24 @@ def test_what_is_wrong_with_a_request_is_told_as_problem_details(client: httpx.C
     assert client.get("/api/nowhere").headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/embeddings", 404),
+        ("POST", "/api/nope", 404),
+        ("DELETE", "/nope", 404),
+        ("DELETE", "/api/indexes", 405),
+        ("GET", "/v1/chat/completions", 405),
+        ("POST", "/app.js", 405),
+        ("GET", "/app.js", 200),
+    ],
+)
+def test_an_address_at_which_there_is_nothing_is_no_wrong_method(
+    client: httpx.Client, method: str, path: str, status: int
+) -> None:
+    assert client.request(method, path).status_code == status
+
+
 @pytest.mark.parametrize("ask_by", ["/api/indexes/toy/ask", "/v1/chat/completions"])
 def test_a_question_has_the_same_bound_by_either_api(client: httpx.Client, ask_by: str) -> None:
     long = "Who? " * 20_001
