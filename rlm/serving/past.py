@@ -9,6 +9,7 @@ from typing import Any
 from index_store.types import Json
 from rlm.audit import read
 from rlm.audit.checking import check_read
+from rlm.audit.checking.verdict import LIMITS
 from rlm.audit.events import RecordedEvent
 from rlm.audit.listing import BROKEN, UNCLOSED, Listed, listed
 from rlm.audit.log import FILE_NAME
@@ -72,6 +73,14 @@ def _changed(file: Path) -> int:
         return 0
 
 
+def why_ended(stop: str, why: str | None, *, has_answer: bool) -> str | None:
+    """The sentence about the end of a run: `why`, or that it reached a limit; None for one that had finished."""
+    if why or stop not in LIMITS:
+        return why or None
+    told = "the answer is what it had until then" if has_answer else "it has no answer"
+    return f"the run was stopped by {LIMITS[stop]}: {told}"
+
+
 def run_json(row: RunRow, folder: Path, why: str | None = None) -> dict[str, Json]:
     """A run with its answer, from its whole trace. `why`: what ended one that never began, where that is known."""
     if row.stop is not None and not (folder / FILE_NAME).exists():
@@ -88,7 +97,9 @@ def run_json(row: RunRow, folder: Path, why: str | None = None) -> dict[str, Jso
         "answer": answered.get("content"),
         "citations": answered.get("citations") or [],
         "lacks": answered.get("lacks"),
-        "why": closing.get("error"),
+        "why": why_ended(
+            closing.get("stop", ""), closing.get("error"), has_answer=bool(answered.get("content"))
+        ),
         "usage": closing.get("usage"),
         "route": opening.get("route"),
         "scope": opening.get("scope"),

@@ -28,6 +28,7 @@ from rlm.serving import uploads
 from rlm.serving.engine import Engine
 from rlm.serving.jobs import Job, Jobs, event_of
 from rlm.serving.metrics import Metrics
+from rlm.serving.past import why_ended
 from rlm.serving.problems import Problem, problem_of
 from rlm.serving.settings import Settings
 from rlm.serving.shelf import Shelf
@@ -228,13 +229,14 @@ def _check_models(models: Models, grant: Grant) -> None:
 
 def answer_json(answer: Answer) -> dict[str, Json]:
     """An answer as clients get it: as `rlm ask --json` prints it, with the name of its run for the path on this
-    machine, and the node of each citation."""
+    machine, the node of each citation, and a sentence where a limit ended it."""
     citations: list[Json] = [
         {**one.as_json(), "node": one.node, "claimed": one.claimed, "also_in": list(one.also_in)}
         for one in answer.citations
     ]
     told = {name: value for name, value in answer.as_json().items() if name != "trace"}
-    return told | {"run": answer.trace.name, "citations": citations}
+    why = why_ended(answer.stop, answer.why, has_answer=bool(answer.content))
+    return told | {"run": answer.trace.name, "citations": citations, "why": why}
 
 
 def server_of(request: Request) -> Server:

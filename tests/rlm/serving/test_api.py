@@ -216,6 +216,18 @@ def test_a_job_that_fails_says_why_without_a_path_of_the_server(client: httpx.Cl
     assert events_of(client.get(f"/api/jobs/{job}/events").text)[-1][1]["kind"] in ("failed", "result")
 
 
+@pytest.mark.parametrize("limit", [{"calls": 2}, {"turns": 1}])
+def test_an_answer_that_a_limit_ended_says_so_in_a_sentence(
+    client: httpx.Client, model: Model, limit: dict[str, int]
+) -> None:
+    model.reply = cell("print(1)")
+    job, _, run = answered(client, "How many?", route="rlm", limits=limit)
+    answer = job["answer"]
+    of = {"budget": "its budget", "turns": "its turns"}[answer["stop"]]
+    assert answer["why"] == f"the run was stopped by {of}: it has no answer"
+    assert client.get(f"/api/runs/{run}").json()["why"] == answer["why"]
+
+
 def test_limits_are_the_lower_of_what_is_asked_and_what_the_server_allows(
     client: httpx.Client, model: Model, served: Served
 ) -> None:
