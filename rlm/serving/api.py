@@ -246,7 +246,11 @@ async def ask(request: Request, index: str, body: Ask) -> dict[str, Any]:
                         "type": "object",
                         "required": ["files"],
                         "properties": {
-                            "files": {"type": "array", "items": {"type": "string", "format": "binary"}}
+                            "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                            "access": {
+                                "type": "string",
+                                "description": "labels of who may read, with commas",
+                            },
                         },
                     }
                 }
@@ -255,7 +259,8 @@ async def ask(request: Request, index: str, body: Ask) -> dict[str, Any]:
     },
 )
 async def upload(request: Request, index: str) -> dict[str, Any]:
-    """Add files to an index, or build it from them where it is not there."""
+    """Add files to an index, or build it from them where it is not there. `access`: labels of those who may read them;
+    without it they are open to all, or, for a file that was there, to those who may read it now."""
     server, grant = server_of(request), grant_of(request)
     check_name(index)
     if not server.shelf.may_write(grant):
@@ -269,9 +274,19 @@ async def upload(request: Request, index: str) -> dict[str, Any]:
         files = [file for _, file in form.multi_items() if isinstance(file, UploadFile) and file.filename]
         if not files:
             raise Problem(400, "no files came; send them as multipart/form-data", "no_files")
-        source, names = await uploads.keep(files, server.settings, index)
+        given = ",".join(text for text in form.getlist("access") if isinstance(text, str))
+        access = uploads.labels_of(given, files)
+        coming, names = await uploads.keep(files, server.settings)
     job = Job("build", grant.key, index)
-    server.jobs.begin(job, lambda: server.build(job, source, names, grant), lambda: None)
+    try:
+        server.jobs.begin(
+            job,
+            lambda: server.build(job, coming, names, access, grant),
+            lambda: uploads.give_up(coming),
+        )
+    except Problem:
+        uploads.give_up(coming)
+        raise
     return {"job": job.id, "files": names}
 
 

@@ -119,10 +119,14 @@ class Server:
             unbegun()
             raise
 
-    async def build(self, job: Job, source: Path, names: Sequence[str], grant: Grant) -> Mapping[str, Json]:
-        """Build or update an index from a folder, to which `names` were added. Its key pays: what that may cost at most
-        is reserved before. Of one that does not come to its end nobody can say what it cost, so it is counted as that.
-        """
+    async def build(
+        self, job: Job, coming: Path, names: Sequence[str], access: str, grant: Grant
+    ) -> Mapping[str, Json]:
+        """Build or update an index from all its files, and `names` in the folder `coming`. Its key pays: what that may
+        cost at most is reserved before. Of one that does not come to its end nobody can say what it cost, so it is
+        counted as that."""
+        source = self.settings.uploads / job.index
+        await asyncio.to_thread(uploads.take_in, coming, source, access)
         summarizer = self.settings.summarizer
         is_paid = bool(summarizer) and not summarizer.startswith(PREFIX)
         purse = await asyncio.to_thread(self.state.purse, grant) if is_paid else None

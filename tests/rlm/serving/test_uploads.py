@@ -10,6 +10,7 @@ import httpx
 import pytest
 from hypothesis import given, strategies as st
 
+from index_store.index import open_index
 from rlm.serving.uploads import NAME_BYTES, safe_name
 from tests.helpers.served import Served, wait_until
 from tests.rlm.serving.test_api import events_of
@@ -107,6 +108,28 @@ def test_an_index_is_built_of_what_is_sent_updated_and_asked(served: Served) -> 
         assert failed["error"].startswith("no file was taken: ")
         assert not any((served.server.settings.uploads / "broken").iterdir())
         assert client.get("/api/indexes/broken").status_code == 404
+
+
+@pytest.mark.slow
+def test_labels_of_an_upload_hold_for_its_files_and_stay_through_later_ones(served: Served) -> None:
+    with served.client() as client:
+        place = "/api/indexes/labelled/documents"
+        bad = client.post(place, files={"files": ("all.zip", b"PK")}, data={"access": "hr"})
+        assert (bad.status_code, "all.zip may hold several documents" in bad.json()["detail"]) == (400, True)
+        assert (
+            client.post(place, files={"files": ("a.md", b"x")}, data={"access": "*, hr"}).status_code == 400
+        )
+        pay = ("pay.md", b"# Pay\n\nThe cook has nine pounds.")
+        sent = client.post(place, files={"files": pay}, data={"access": "legal, hr"})
+        client.get(f"/api/jobs/{sent.json()['job']}/events")
+        upload(client, "labelled", ("menu.md", b"# Menu\n\nThere is soup."))
+        upload(client, "labelled", ("pay.md", b"# Pay\n\nThe cook has ten pounds."))
+    opened = open_index(served.server.settings.made / "labelled")
+    assert {d.id: d.meta.get("access") for d in opened.documents} == {
+        "pay.md": "hr, legal",
+        "menu.md": None,
+    }
+    assert "ten" in opened.document_text("pay.md")
 
 
 @pytest.mark.slow
