@@ -1,7 +1,6 @@
 """`rlm serve`: indexes over HTTP."""
 
 import argparse
-import logging
 import os
 import sys
 from pathlib import Path
@@ -30,7 +29,7 @@ def serve(args: argparse.Namespace) -> int:
         import uvicorn
 
         from rlm.serving.app import create_app
-        from rlm.serving.guard import log_requests
+        from rlm.serving.guard import hush_what_is_cut_off, log_requests
     except ModuleNotFoundError as e:
         if (e.name or "").startswith("rlm"):
             raise
@@ -61,8 +60,8 @@ def serve(args: argparse.Namespace) -> int:
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             """Let what runs come to its end; a second Ctrl-C does not wait for it."""
             app.state.server.jobs.drain(settings.drain_s)
-            if self.should_exit:  # the traceback of each request that this cuts off would say nothing
-                logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+            if self.should_exit:
+                hush_what_is_cut_off()
             super().handle_exit(sig, frame)
 
     with listening(args.host, args.port, CONNECTIONS) as listens:
