@@ -269,10 +269,13 @@ def load_texts(
     return texts, failures
 
 
+_NAMED = 10  # sources that could not be loaded, of all
+
+
 def _nothing_loaded(failures: Sequence[Failure]) -> str:
-    more = f" (and {len(failures) - 1} more)" if len(failures) > 1 else ""
-    why = f": {failures[0].source}: {failures[0].reason}{more}" if failures else ""
-    return f"there is nothing to index{why}"
+    more = f" (and {len(failures) - _NAMED} more)" if len(failures) > _NAMED else ""
+    named = "; ".join(f"{failure.source}: {failure.reason}" for failure in failures[:_NAMED])
+    return f"there is nothing to index{': ' if named else ''}{named}{more}"
 
 
 # -- the embedder ------------------------------------------------------------------------------------------

@@ -90,13 +90,18 @@ def opened_for(
 
     `check`: raises where a model will not do. Raises as `ready` does.
     """
-    navigator.register()
     opened = index if isinstance(index, Index) else open_any(index)
     if not opened.is_plain:
         opened.check_embedder_named()
+    check_models(models, check)
+    return opened
+
+
+def check_models(models: Models, check: Callable[[str], object] = check_model) -> None:
+    """Raise GatewayError, or what `check` does, where one of the models will not do."""
+    navigator.register()
     for model in dict.fromkeys([models.root, models.child]):
         check(model)
-    return opened
 
 
 @cache

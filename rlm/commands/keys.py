@@ -73,7 +73,7 @@ def _add_parser(actions: Any) -> None:
         action="store_true",
         help="it may build and update indexes, with --as '*' alone, as that replaces documents of any label",
     )
-    add.add_argument("--admin", action="store_true", help="it may see the runs of all keys")
+    add.add_argument("--admin", action="store_true", help="it may see the runs of all keys, and /metrics")
 
 
 def _list_parser(actions: Any) -> None:

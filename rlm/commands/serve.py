@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from index_store.access import of_reader
 from index_store.terminal import say, spelled
+from rlm.asking.runs import check_models
 from rlm.commands.given import limits_of, named_models
 from rlm.errors import RlmError
 from rlm.limits import RUNS
@@ -28,7 +29,7 @@ def serve(args: argparse.Namespace) -> int:
         import uvicorn
 
         from rlm.serving.app import create_app
-        from rlm.serving.guard import log_requests
+        from rlm.serving.guard import hush_what_is_cut_off, log_requests
     except ModuleNotFoundError as e:
         if (e.name or "").startswith("rlm"):
             raise
@@ -59,6 +60,8 @@ def serve(args: argparse.Namespace) -> int:
         def handle_exit(self, sig: int, frame: FrameType | None) -> None:
             """Let what runs come to its end; a second Ctrl-C does not wait for it."""
             app.state.server.jobs.drain(settings.drain_s)
+            if self.should_exit:
+                hush_what_is_cut_off()
             super().handle_exit(sig, frame)
 
     with listening(args.host, args.port, CONNECTIONS) as listens:
@@ -83,6 +86,7 @@ def _settings(args: argparse.Namespace) -> "Settings":
         except OSError as e:
             raise RlmError(f"cannot make the folder {spelled(str(folder))}: {e.strerror or e}") from e
     models, window = named_models(args, args.model, args.child_model)
+    check_models(models)
     if args.max_running is not None and args.max_running < 1:
         raise RlmError(f"--max-running is {args.max_running}; give at least 1")
     return Settings(

@@ -30,7 +30,6 @@ from rlm.serving.types import Grant
 router = APIRouter(prefix="/api")
 MOST_LISTED = 200
 _TICKET_S = 60
-_QUESTION_CHARS = 100_000
 LastEvent = Annotated[str | None, Header(alias="Last-Event-ID")]
 #: Of the page of a run, which stands alone: nothing of it may reach this origin.
 _PAGE_POLICY = (
@@ -71,7 +70,7 @@ class Ask(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    question: str = Field(max_length=_QUESTION_CHARS)
+    question: str
     route: Route = "auto"
     model: Annotated[str | None, Field(max_length=200)] = None
     child_model: Annotated[str | None, Field(max_length=200)] = None
@@ -247,7 +246,11 @@ async def ask(request: Request, index: str, body: Ask) -> dict[str, Any]:
                         "type": "object",
                         "required": ["files"],
                         "properties": {
-                            "files": {"type": "array", "items": {"type": "string", "format": "binary"}}
+                            "files": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                            "access": {
+                                "type": "string",
+                                "description": "labels of who may read, with commas",
+                            },
                         },
                     }
                 }
@@ -256,7 +259,8 @@ async def ask(request: Request, index: str, body: Ask) -> dict[str, Any]:
     },
 )
 async def upload(request: Request, index: str) -> dict[str, Any]:
-    """Add files to an index, or build it from them where it is not there."""
+    """Add files to an index, or build it from them where it is not there. `access`: labels of those who may read them;
+    without it they are open to all, or, for a file that was there, to those who may read it now."""
     server, grant = server_of(request), grant_of(request)
     check_name(index)
     if not server.shelf.may_write(grant):
@@ -270,9 +274,19 @@ async def upload(request: Request, index: str) -> dict[str, Any]:
         files = [file for _, file in form.multi_items() if isinstance(file, UploadFile) and file.filename]
         if not files:
             raise Problem(400, "no files came; send them as multipart/form-data", "no_files")
-        source, names = await uploads.keep(files, server.settings, index)
+        given = ",".join(text for text in form.getlist("access") if isinstance(text, str))
+        access = uploads.labels_of(given, files)
+        coming, names = await uploads.keep(files, server.settings)
     job = Job("build", grant.key, index)
-    server.jobs.begin(job, lambda: server.build(job, source, grant), lambda: None)
+    try:
+        server.jobs.begin(
+            job,
+            lambda: server.build(job, coming, names, access, grant),
+            lambda: uploads.give_up(coming),
+        )
+    except Problem:
+        uploads.give_up(coming)
+        raise
     return {"job": job.id, "files": names}
 
 
@@ -369,8 +383,11 @@ def _wanted(one: dict[str, Json], stop: str | None, verdict: str | None, words: 
 
 @router.get("/runs/{run}")
 def run(request: Request, run: str) -> dict[str, Any]:
-    """A run with its answer."""
-    return past.run_json(*server_of(request).run_folder(run, grant_of(request)))
+    """A run with its answer; of one that never began, why."""
+    server = server_of(request)
+    row, folder = server.run_row(run, grant_of(request))
+    job = server.jobs.of_run(run)
+    return past.run_json(row, folder, job.problem.detail if job and job.problem else None)
 
 
 @router.get("/runs/{run}/events", response_class=StreamingResponse)

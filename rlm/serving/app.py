@@ -9,14 +9,17 @@ from pathlib import Path
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
 from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
 
 from rlm.audit.page.html import asset
 from rlm.serving import api, openai_api
 from rlm.serving.guard import Guard
 from rlm.serving.open_state import OpenState
-from rlm.serving.problems import add_handlers
-from rlm.serving.server import Server, server_of
+from rlm.serving.problems import Problem, add_handlers
+from rlm.serving.server import Server, grant_of, server_of
 from rlm.serving.settings import Settings
 from rlm.serving.types import State
 
@@ -49,8 +52,21 @@ def create_app(settings: Settings, state: State | None = None) -> FastAPI:
     app.include_router(api.pages)
     app.include_router(openai_api.router)
     _add_look(app)
-    app.mount("/", StaticFiles(directory=WEB, html=True), name="web")
+    app.mount("/", _Pages(directory=WEB, html=True), name="web")
     return app
+
+
+class _Pages(StaticFiles):
+    """Our pages, at every address that no route takes: one that takes other methods says so, of others nothing is
+    known."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """A page. Raises HTTPException."""
+        if any(route.matches(scope)[0] is Match.PARTIAL for route in scope["app"].routes):
+            raise HTTPException(405)
+        if scope["method"] not in ("GET", "HEAD") and self.lookup_path(path)[1] is None:
+            raise HTTPException(404)
+        return await super().get_response(path, scope)
 
 
 def _add_look(app: FastAPI) -> None:
@@ -75,5 +91,7 @@ def _add_health(app: FastAPI) -> None:
 
     @app.get("/metrics")
     def metrics(request: Request) -> Response:
-        """Figures for Prometheus."""
+        """Figures for Prometheus, which are sums over all keys: for a key that sees all runs."""
+        if not grant_of(request).is_admin:
+            raise Problem(403, "the figures are of all keys, and for one that sees all runs", "admin_only")
         return Response(server_of(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)

@@ -96,6 +96,11 @@ def log_requests() -> None:
     logging.getLogger("uvicorn").parent = _access.parent
 
 
+def hush_what_is_cut_off() -> None:
+    """Write no traceback of a request that a second Ctrl-C cuts off: it would say nothing."""
+    logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+
+
 # -- whose it is -------------------------------------------------------------------------------------------
 
 

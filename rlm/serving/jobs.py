@@ -28,7 +28,7 @@ class Job:
 
     `events`: those of its run so far, by their number in the trace; none any more once it has ended, as they stand in
     the trace then. `passing`: what was last told that no trace holds, and `passed`: how often. `done`, `of`: steps of a
-    build. `problem`: why it failed. `followers`: who listens now.
+    build. `problem`: why it failed or was cancelled. `followers`: who listens now.
     """
 
     kind: Kind
@@ -151,6 +151,10 @@ class Jobs:
         """All that are known, those under way first."""
         return [*self._running, *self._waiting, *reversed(self._ended.values())]
 
+    def of_run(self, run: str) -> Job | None:
+        """The job of a run, if it is still known."""
+        return next((job for job in self.all() if job.run == run), None)
+
     def find(self, id: str) -> Job | None:
         """The job with this id, if it is still known."""
         under_way = (job for job in itertools.chain(self._running, self._waiting) if job.id == id)
@@ -210,7 +214,7 @@ class Jobs:
             unbegun()
         self._running.discard(job)
         if task.cancelled():
-            job.state = "cancelled"
+            job.state, job.problem = "cancelled", Problem(503, self._why_cancelled(job), "cancelled")
         elif isinstance(error := task.exception(), Exception):
             job.state, job.problem = "failed", problem_of(error)
         else:
@@ -221,6 +225,10 @@ class Jobs:
         job.tell()
         if job.kind == "ask":
             job.events = []  # who follows holds the list, and reads it to its end
+
+    def _why_cancelled(self, job: Job) -> str:
+        before = " before its turn came" if job.state == "waiting" else ""
+        return f"it was cancelled{before}{', as the server shut down' if self.is_draining else ''}"
 
     def cancel(self, job: Job) -> None:
         """Let a job end as soon as it can; one that has ended, or is about to, stays as it is: a second time would end

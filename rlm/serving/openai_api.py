@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from rlm.gateway.offline import PREFIX
 from rlm.limits import Models
 from rlm.serving.api import models_for
 from rlm.serving.jobs import Event, Job
@@ -84,6 +85,8 @@ async def chat(request: Request, body: Chat) -> Response:
     index, named = _parts(body.model)
     question, shown = question_of(body.messages)
     asked_models: Models = await asyncio.to_thread(models_for, named, None, server)
+    if asked_models.root.startswith(PREFIX):  # rules, which take every word of a question for what is asked
+        question = shown
     asked = Asked(index, question, "auto", asked_models, server.settings.limits, shown=shown, is_kept=True)
     job = await server.ask(asked, grant)
     url = f"{request.base_url}#/{quote(index)}/text"
@@ -92,10 +95,9 @@ async def chat(request: Request, body: Chat) -> Response:
         chunks = _streamed(job, body.model, url, wants_usage=wants_usage)
         return EventStream(chunks, lambda: server.jobs.cancel(job))
     await _ended_or_gone(request, server, job)
-    if job.problem is not None:
-        raise job.problem
     if job.result is None:
-        raise Problem(503, "the run was cancelled", "cancelled")
+        assert job.problem
+        raise job.problem
     return JSONResponse(_completion(job, job.result, body.model, url))
 
 
@@ -153,8 +155,8 @@ async def _streamed(job: Job, model: str, url: str, *, wants_usage: bool) -> Asy
     async for _, event in job.follow():
         yield KEEP_ALIVE if event is None else comment(_told(event))
     if job.result is None:
-        problem = job.problem or Problem(503, "the run was cancelled", "cancelled")
-        yield data({"error": openai_error(problem)})
+        assert job.problem
+        yield data({"error": openai_error(job.problem)})
     else:
         answer = job.result
         content = content_of(answer)

@@ -9,6 +9,7 @@ from typing import Any
 from index_store.types import Json
 from rlm.audit import read
 from rlm.audit.checking import check_read
+from rlm.audit.checking.verdict import LIMITS
 from rlm.audit.events import RecordedEvent
 from rlm.audit.listing import BROKEN, UNCLOSED, Listed, listed
 from rlm.audit.log import FILE_NAME
@@ -22,6 +23,13 @@ from rlm.serving.problems import Problem
 from rlm.serving.types import RunRow
 
 RUNNING = "running"
+#: What is said of a run without a trace, by what the list says of its end.
+NO_TRACE = {
+    None: "the run has not begun",
+    "failed": "the run failed before it began",
+    "cancelled": "the run was cancelled before it began",
+}
+GONE = "the folder of the run is no longer there"
 #: Runs of a key that a filter looks through, the newest.
 MOST_SEARCHED = 5_000
 
@@ -39,7 +47,9 @@ def listed_json(row: RunRow, runs: Path) -> dict[str, Json]:
         "started": one.started or row.began,
         "stop": _stop(row, one, has_trace=bool(traced)),
     }
-    if one.problem is not None:
+    if not traced:
+        told["problem"] = NO_TRACE.get(row.stop, GONE)
+    elif one.problem is not None:
         told["problem"] = one.problem.replace(str(folder), row.folder)
     return told
 
@@ -63,8 +73,19 @@ def _changed(file: Path) -> int:
         return 0
 
 
-def run_json(row: RunRow, folder: Path) -> dict[str, Json]:
-    """A run with its answer, from its whole trace."""
+def why_ended(stop: str, why: str | None, *, has_answer: bool) -> str | None:
+    """The sentence about the end of a run: `why`, or that it reached a limit; None for one that had finished."""
+    if why or stop not in LIMITS:
+        return why or None
+    told = "the answer is what it had until then" if has_answer else "it has no answer"
+    return f"the run was stopped by {LIMITS[stop]}: {told}"
+
+
+def run_json(row: RunRow, folder: Path, why: str | None = None) -> dict[str, Json]:
+    """A run with its answer, from its whole trace. `why`: what ended one that never began, where that is known."""
+    if row.stop is not None and not (folder / FILE_NAME).exists():
+        told = listed_json(row, folder.parent)
+        return {**told, "answer": None, "citations": [], "why": why or told["problem"], "events": 0}
     events, verdict = _events(folder)
     opening = events[0] if events else {}
     closing = events[-1] if events and events[-1]["kind"] == "run_closed" else {}
@@ -76,7 +97,9 @@ def run_json(row: RunRow, folder: Path) -> dict[str, Json]:
         "answer": answered.get("content"),
         "citations": answered.get("citations") or [],
         "lacks": answered.get("lacks"),
-        "why": closing.get("error"),
+        "why": why_ended(
+            closing.get("stop", ""), closing.get("error"), has_answer=bool(answered.get("content"))
+        ),
         "usage": closing.get("usage"),
         "route": opening.get("route"),
         "scope": opening.get("scope"),

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -16,6 +16,7 @@ from rlm.asking.asking import Answer, ask_opened
 from rlm.asking.options import Options
 from rlm.asking.questions import check_text
 from rlm.asking.runs import new_folder, ready
+from rlm.audit.log import FILE_NAME
 from rlm.errors import RlmError
 from rlm.gateway import paying
 from rlm.gateway.errors import OverBudget
@@ -28,10 +29,13 @@ from rlm.serving import uploads
 from rlm.serving.engine import Engine
 from rlm.serving.jobs import Job, Jobs, event_of
 from rlm.serving.metrics import Metrics
+from rlm.serving.past import why_ended
 from rlm.serving.problems import Problem, problem_of
 from rlm.serving.settings import Settings
 from rlm.serving.shelf import Shelf
 from rlm.serving.types import Grant, RunRow, State, StateGone
+
+QUESTION_CHARS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,17 +62,19 @@ class Server:
         self.metrics = Metrics(self.jobs)
         self.engine = Engine()
         self.secret = secrets.token_bytes(32)
+        self._entering = set[asyncio.Future[None]]()
 
     async def close(self, within_s: float) -> None:
         """Let what runs come to its end, and give back what is held."""
         await self.jobs.close(within_s)
+        await asyncio.gather(*self._entering)
         await asyncio.to_thread(self.engine.close)
         await asyncio.to_thread(self.state.close)
 
     async def ask(self, asked: Asked, grant: Grant) -> Job:
         """Begin to answer a question; raises Problem or RlmError where it cannot be put."""
         self.jobs.check_room()
-        check_text(asked.question, "question")
+        _check_question(asked.shown or asked.question)
         index, purse, folder, row = await asyncio.to_thread(self._prepared, asked, grant)
         job = Job("ask", grant.key, asked.index, folder.name, is_kept=asked.is_kept)
         loop = asyncio.get_running_loop()
@@ -103,10 +109,12 @@ class Server:
                 raise RlmError(str(e).replace(str(folder), folder.name)) from e
             finally:
                 self.metrics.ran(ended)
-                await asyncio.shield(asyncio.to_thread(self._enter, ended))
+                await asyncio.shield(asyncio.to_thread(self._ended, folder, ended))
 
         def unbegun() -> None:
-            loop.run_in_executor(None, self._never_began, folder, row)
+            entering = loop.run_in_executor(None, self._ended, folder, replace(row, stop="cancelled"))
+            self._entering.add(entering)
+            entering.add_done_callback(self._entering.discard)
 
         try:
             return self.jobs.begin(job, work, unbegun)
@@ -114,9 +122,14 @@ class Server:
             unbegun()
             raise
 
-    async def build(self, job: Job, source: Path, grant: Grant) -> Mapping[str, Json]:
-        """Build or update an index from a folder. Its key pays: what that may cost at most is reserved before. Of one
-        that does not come to its end nobody can say what it cost, so it is counted as that."""
+    async def build(
+        self, job: Job, coming: Path, names: Sequence[str], access: str, grant: Grant
+    ) -> Mapping[str, Json]:
+        """Build or update an index from all its files, and `names` in the folder `coming`. Its key pays: what that may
+        cost at most is reserved before. Of one that does not come to its end nobody can say what it cost, so it is
+        counted as that."""
+        source = self.settings.uploads / job.index
+        await asyncio.to_thread(uploads.take_in, coming, source, access)
         summarizer = self.settings.summarizer
         is_paid = bool(summarizer) and not summarizer.startswith(PREFIX)
         purse = await asyncio.to_thread(self.state.purse, grant) if is_paid else None
@@ -126,21 +139,20 @@ class Server:
         (held,) = await paying.reserve_all(ledger, [Usage(usd=most or 0.0)])
         cost = held.worst
         try:
-            report = await uploads.build(job, source, self.shelf.path(job.index), summarizer, most)
+            report = await uploads.build(job, source, names, self.shelf.path(job.index), summarizer, most)
             cost = Usage(usd=float(str(report["usd"])))
+            uploads.check_taken(report, names)
             return report
         finally:
             await paying.settle(ledger, held, cost if uploads.may_have_cost(job) else Usage())
 
-    def _never_began(self, folder: Path, row: RunRow) -> None:
-        """Take the folder of a run away that has no trace. Blocks."""
-        with suppress(OSError):  # something stands in it
+    def _ended(self, folder: Path, ended: RunRow) -> None:
+        """Take the folder of a run away that never began, and enter what has become of it. Where the database cannot be
+        used its trace says so alone, and whoever asked gets the answer that was paid for. Blocks."""
+        with suppress(OSError):  # there is none, or something stands in it
+            if (trace := folder / FILE_NAME).exists() and trace.stat().st_size == 0:
+                trace.unlink()
             folder.rmdir()
-        self._enter(replace(row, stop="cancelled"))
-
-    def _enter(self, ended: RunRow) -> None:
-        """Enter what has become of a run. Where the database cannot be used its trace says so alone, and whoever asked
-        gets the answer that was paid for."""
         try:
             self.state.record(ended)
         except StateGone as e:
@@ -171,13 +183,30 @@ class Server:
             )
         return job
 
-    def run_folder(self, run: str, grant: Grant) -> tuple[RunRow, Path]:
-        """The row and the folder of one of the runs that a key may see. Blocks. Raises Problem."""
+    def run_row(self, run: str, grant: Grant) -> tuple[RunRow, Path]:
+        """The row of one of the runs that a key may see, and where its folder is, or was. Blocks. Raises Problem."""
         row = self.state.run(grant, run)
-        folder = self.settings.runs / run
-        if row is None or Path(run).name != run or not folder.is_dir():
+        if row is None or Path(run).name != run:
+            raise Problem(404, f"there is no run {run[:80]!r}", "not_found")
+        return row, self.settings.runs / run
+
+    def run_folder(self, run: str, grant: Grant) -> tuple[RunRow, Path]:
+        """As `run_row`, of a run whose folder is there."""
+        row, folder = self.run_row(run, grant)
+        if not folder.is_dir():
             raise Problem(404, f"there is no run {run[:80]!r}", "not_found")
         return row, folder
+
+
+def _check_question(question: str) -> None:
+    """Raise Problem, or RlmError, for what cannot be asked, by whichever API it came."""
+    if len(question) > QUESTION_CHARS:
+        raise Problem(
+            413,
+            f"the question has {len(question):,} characters; ask with at most {QUESTION_CHARS:,}",
+            "too_long",
+        )
+    check_text(question, "question")
 
 
 def _check_money(purse: Purse | None) -> None:
@@ -207,13 +236,14 @@ def _check_models(models: Models, grant: Grant) -> None:
 
 def answer_json(answer: Answer) -> dict[str, Json]:
     """An answer as clients get it: as `rlm ask --json` prints it, with the name of its run for the path on this
-    machine, and the node of each citation."""
+    machine, the node of each citation, and a sentence where a limit ended it."""
     citations: list[Json] = [
         {**one.as_json(), "node": one.node, "claimed": one.claimed, "also_in": list(one.also_in)}
         for one in answer.citations
     ]
     told = {name: value for name, value in answer.as_json().items() if name != "trace"}
-    return told | {"run": answer.trace.name, "citations": citations}
+    why = why_ended(answer.stop, answer.why, has_answer=bool(answer.content))
+    return told | {"run": answer.trace.name, "citations": citations, "why": why}
 
 
 def server_of(request: Request) -> Server:

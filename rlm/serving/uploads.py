@@ -11,9 +11,11 @@ import tempfile
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from starlette.datastructures import UploadFile
 
+from index_store.access import written
 from index_store.types import Document, Json
 from rlm.errors import RlmError
 from rlm.serving.jobs import Job
@@ -22,9 +24,15 @@ from rlm.serving.settings import Settings
 NAME_BYTES = 150
 _STAGES = 8  # of a build, about; how far it is
 _STAGE = re.compile(r"(?P<stage>[\w -]{1,60}): (?P<done>[\d,]+) in [\d.]+ s")
+#: How the command says that it could read none of the files.
+_NOTHING_READ = ("there is nothing to index", "holds no file of a known type")
 _END_S = 15.0  # for a build to end by itself when it is told to
 _LINE_BYTES = 64 * 1024
 _PART = 1 << 20
+#: Kinds of file that are one document each, which has the name of its file as id.
+_ONE_DOCUMENT = (
+    ".csv", ".docx", ".htm", ".html", ".log", ".markdown", ".md", ".pdf", ".pptx", ".rst", ".tsv", ".txt", ".xlsx"
+)  # fmt: skip
 #: What Windows takes for a device.
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 
@@ -44,30 +52,76 @@ def _cut(text: str, most: int) -> str:
     return text.encode()[:most].decode("utf-8", "ignore").rstrip(" .")
 
 
-async def keep(files: Sequence[UploadFile], settings: Settings, index: str) -> tuple[Path, list[str]]:
-    """Write files into the folder of what was uploaded for an index, over those of the same name, once all are whole.
-    Returns the folder, and what they are called there."""
-    folder = settings.uploads / index
-    return await asyncio.to_thread(_kept, files, folder)
+def labels_of(given: str, files: Sequence[UploadFile]) -> str:
+    """The labels of an upload as metadata has them; '' for none. Raises IndexStoreError for what are no labels, and
+    RlmError for a file that may hold several documents, whose ids, by which metadata is given, are not those of files.
+    """
+    if not given.strip():
+        return ""
+    labels = written(given, "the upload")
+    for name in (safe_name(file.filename) for file in files):
+        if Path(name).suffix.lower() not in _ONE_DOCUMENT:
+            raise RlmError(
+                f"{name} may hold several documents, and labels are given to files of one: {' '.join(_ONE_DOCUMENT)}; "
+                "send those, or no labels"
+            )
+    return labels
 
 
-def _kept(files: Sequence[UploadFile], folder: Path) -> tuple[Path, list[str]]:
-    folder.mkdir(parents=True, exist_ok=True)
-    coming = Path(tempfile.mkdtemp(prefix=".coming-", dir=folder.parent))
+async def keep(files: Sequence[UploadFile], settings: Settings) -> tuple[Path, list[str]]:
+    """Write files into a folder of their own, until their build begins. Returns it, and what they are called there."""
+    return await asyncio.to_thread(_kept, files, settings.uploads)
+
+
+def _kept(files: Sequence[UploadFile], uploads: Path) -> tuple[Path, list[str]]:
+    coming = None
     try:
+        uploads.mkdir(parents=True, exist_ok=True)
+        coming = Path(tempfile.mkdtemp(prefix=".coming-", dir=uploads))
         names = dict[str, Path]()
-        for number, file in enumerate(files):
+        for file in files:
             name = _free(safe_name(file.filename), names)
-            names[name] = coming / str(number)
+            names[name] = coming / name
             with names[name].open("xb") as out:
                 shutil.copyfileobj(file.file, out, _PART)
-        for name, whole in names.items():
-            whole.replace(folder / name)
+    except OSError as e:
+        if coming is not None:
+            give_up(coming)
+        raise RlmError(f"the files cannot be kept: {e.strerror or e}") from e
+    return coming, sorted(names)
+
+
+def take_in(coming: Path, folder: Path, access: str) -> None:
+    """Move files that have come into the folder of an index, over those of the same name. Their labels are written
+    before, so that no build finds a file without them; one that comes anew without labels has those that it had."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _labels_folder(folder).mkdir(parents=True, exist_ok=True)
+        for file in sorted(coming.iterdir()):
+            if access:
+                (_labels_folder(folder) / file.name).write_text(access, encoding="utf-8")
+            file.replace(folder / file.name)
     except OSError as e:
         raise RlmError(f"the files cannot be kept: {e.strerror or e}") from e
     finally:
-        shutil.rmtree(coming, ignore_errors=True)
-    return folder, sorted(names)
+        give_up(coming)
+
+
+def give_up(coming: Path) -> None:
+    """Take away what has come, and is not to be built of."""
+    shutil.rmtree(coming, ignore_errors=True)
+
+
+def _labels_folder(folder: Path) -> Path:
+    """Where the labels of each file of an index are, under its name."""
+    return folder.parent / ".access" / folder.name
+
+
+def _write_metadata(folder: Path, to: Path) -> None:
+    """The labels of all files of an index, as `--meta` reads them."""
+    labelled = [file for file in sorted(_labels_folder(folder).glob("*")) if (folder / file.name).exists()]
+    rows = ({"_id": file.name, "access": file.read_text(encoding="utf-8")} for file in labelled)
+    to.write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
 
 
 def uploaded_pdf(document: Document, settings: Settings, index: str) -> Path | None:
@@ -90,15 +144,42 @@ def _free(name: str, taken: Mapping[str, Path]) -> str:
 
 
 async def build(
-    job: Job, source: Path, index: Path, summarizer: str, max_usd: float | None
-) -> Mapping[str, Json]:
-    """Build or update an index from a folder; gives the command's report. `summarizer`: '' for the command's own.
+    job: Job, source: Path, names: Sequence[str], index: Path, summarizer: str, max_usd: float | None
+) -> dict[str, Json]:
+    """Build or update an index from a folder; gives the command's report, with `refused`: {"file", "reason"} of each
+    file that could not be read. Of `names`, the files of this upload, those are taken away, so that no later build
+    reads them again. `summarizer`: '' for the command's own.
 
     Raises RlmError with its sentence.
     """
     is_there = (index / "CURRENT").exists()
     index.parent.mkdir(parents=True, exist_ok=True)
     words = ["update", str(index), str(source)] if is_there else ["build", str(source), "-o", str(index)]
+    with tempfile.TemporaryDirectory() as beside:
+        metadata = Path(beside) / "access.jsonl"
+        await asyncio.to_thread(_write_metadata, source, metadata)
+        code, report, last = await _raptor(job, [*words, "--meta", str(metadata)], summarizer, max_usd)
+    if code != 0:
+        told = last.removeprefix("raptor: ") or f"the build ended with the code {code}"
+        told = (
+            told.replace(f"{source}/", "").replace(str(source), "the files").replace(str(index), index.name)
+        )
+        if any(words in told for words in _NOTHING_READ):
+            await asyncio.to_thread(_take_away, source, names)
+            told = f"no file was taken: {told}"
+        raise RlmError(told)
+    job.done = job.of = max(job.done, 1)
+    told_json: dict[str, Json] = json.loads(report.replace(f"{source}/".encode(), b""))
+    refused = refused_in(told_json)
+    gone = [one["file"] for one in refused if one["file"] in names]
+    await asyncio.to_thread(_take_away, source, gone)
+    return {**told_json, "index": index.name, "refused": [*refused]}
+
+
+async def _raptor(
+    job: Job, words: list[str], summarizer: str, max_usd: float | None
+) -> tuple[int, bytes, str]:
+    """Run the command: its exit code, what it printed, and the last line of what it said meanwhile."""
     if summarizer:
         words += ["--summarizer", summarizer]
         if max_usd is not None:
@@ -124,14 +205,26 @@ async def build(
         code = await process.wait()
     finally:
         await _ended(process)
-    if code != 0:
-        told = last.removeprefix("raptor: ") or f"the build ended with the code {code}"
-        raise RlmError(
-            told.replace(f"{source}/", "").replace(str(source), "the files").replace(str(index), index.name)
-        )
-    job.done = job.of = max(job.done, 1)
-    told_json: Json = json.loads(report)
-    return told_json if isinstance(told_json, Mapping) else {"report": told_json}
+    return code, report, last
+
+
+def check_taken(report: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raise RlmError where a build has taken none of the files of its upload."""
+    refused = {one["file"]: one["reason"] for one in report["refused"]}
+    if set(names) <= refused.keys():
+        reasons = "; ".join(f"{name}: {refused[name]}" for name in names)
+        stays = f"the index stays at generation {report['generation']}"
+        raise RlmError(f"no file was taken, and {stays}: {reasons}")
+
+
+def refused_in(report: Mapping[str, Any]) -> list[dict[str, str]]:
+    """{"file", "reason"} of each source that a report says could not be loaded."""
+    return [{"file": one["source"], "reason": one["reason"]} for one in report["failures"]]
+
+
+def _take_away(folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
 
 
 def may_have_cost(job: Job) -> bool:

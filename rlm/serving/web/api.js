@@ -56,8 +56,9 @@ export const post = async (address, body = {}) =>
   (await send(address, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) })).json();
 
 // Files, with a word on how many bytes have gone: what fetch cannot tell.
-export function upload(address, files, told) {
+export function upload(address, files, access, told) {
   const form = new FormData();
+  if (access) form.append("access", access);
   for (const file of files) form.append("files", file, file.name);
   return new Promise((done, failed) => {
     const request = new XMLHttpRequest();
@@ -68,7 +69,7 @@ export function upload(address, files, told) {
     request.onerror = () => failed(new Problem(0, "The server cannot be reached. Is it still running?"));
     request.onload = async () => {
       if (request.status < 300) done(request.response);
-      else if (request.status === 401 && (await keyAsked(Boolean(key())))) upload(address, files, told).then(done, failed);
+      else if (request.status === 401 && (await keyAsked(Boolean(key())))) upload(address, files, access, told).then(done, failed);
       else failed(new Problem(request.status, request.response?.detail ?? `the server answered ${request.status}`));
     };
     request.send(form);

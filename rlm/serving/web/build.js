@@ -20,10 +20,11 @@ function make() {
   const name = h("input", { type: "text", list: "build-known", required: true, autocomplete: "off", spellcheck: "false", maxlength: 64 });
   const files = h("input", { type: "file", multiple: true, required: true });
   const chosen = h("ul", { class: "files" });
+  const access = h("input", { type: "text", autocomplete: "off", spellcheck: "false" });
   const submit = h("button", { class: "first" }, "Send and build");
   const live = h("div", { class: "live" });
   const drop = h("div", { class: "drop" }, field("Files", files, "Text, Markdown, HTML, PDF and what else raptor reads; several at once, or dropped here."), chosen);
-  const form = h("form", { class: "card" }, field("Index", name, "A new name makes a new index; one that is there takes the files in, over those of the same name."), known, drop, h("p", { class: "row" }, submit));
+  const form = h("form", { class: "card" }, field("Index", name, "A new name makes a new index; one that is there takes the files in, over those of the same name."), known, drop, field("Who may read them", access, "Labels, with commas, such as hr, legal. Without any, new files are open to all who may ask this index; a file that is there already keeps its labels."), h("p", { class: "row" }, submit));
   const element = h("section", { class: "page" }, h("h1", null, "Build"), form, live);
 
   const list = () => chosen.replaceChildren(...Array.from(files.files).slice(0, 50).map((file) => h("li", null, `${oneLine(file.name, 80)}, ${size(file.size)}`)), ...(files.files.length > 50 ? [h("li", null, `and ${files.files.length - 50} more`)] : []));
@@ -43,7 +44,7 @@ function make() {
     submit.disabled = true;
     const building = buildView(name.value);
     live.replaceChildren(building.element);
-    await building.go(Array.from(files.files));
+    await building.go(Array.from(files.files), access.value.trim());
     submit.disabled = false;
     form.reset();
     list();
@@ -73,9 +74,9 @@ function buildView(index) {
     element.append(...parts);
   }
 
-  async function go(files) {
+  async function go(files, access) {
     try {
-      const { job } = await upload(path("indexes", index, "documents"), files, (sent, all) => {
+      const { job } = await upload(path("indexes", index, "documents"), files, access, (sent, all) => {
         bar.value = all ? sent / all / 4 : 0;
         state.textContent = `Sending: ${size(sent)} of ${size(all)}`;
       });
@@ -106,9 +107,11 @@ function buildView(index) {
 
   async function built(report) {
     const now = await get(path("indexes", index));
+    const refused = report.refused.map((one) => h("li", null, h("strong", null, oneLine(one.file, 120)), `: ${oneLine(one.reason, 400)}`));
+    const left = refused.length ? h("div", { class: "trouble" }, h("p", null, `Not taken: ${count(refused.length, "file")}`), h("ul", null, refused)) : null;
     const links = h("p", { class: "row" }, h("a", { href: link("ask", { index }) }, "Ask it"), h("a", { href: link("corpus", index) }, "See its tree"));
-    end(h("p", { class: "seal good" }, h("strong", null, "Built: "), `${count(now.documents, "document")}, ${count(now.chunks, "passage")}, ${count(now.levels, "level")}; generation ${now.generation}`), links, fold("What raptor reports", pre(JSON.stringify(report, null, 1))));
-    say(`The index ${index} is built.`, true);
+    end(h("p", { class: "seal good" }, h("strong", null, "Built: "), `${count(now.documents, "document")}, ${count(now.chunks, "passage")}, ${count(now.levels, "level")}; generation ${now.generation}`), left, links, fold("What raptor reports", pre(JSON.stringify(report, null, 1))));
+    say(`The index ${index} is built.${refused.length ? ` Not taken: ${count(refused.length, "file")}.` : ""}`, true);
   }
 
   return { element, go, index };

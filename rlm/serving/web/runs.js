@@ -49,6 +49,7 @@ function card(run) {
     null,
     h("h2", null, h("a", { href: link("runs", run.run) }, oneLine(run.question || run.run, 220))),
     run.answer ? h("p", { class: "excerpt" }, oneLine(run.answer, 260)) : null,
+    run.problem ? h("p", { class: "excerpt" }, oneLine(run.problem, 260)) : null,
     h(
       "p",
       { class: "facts-line" },
@@ -59,7 +60,9 @@ function card(run) {
 }
 
 async function one(run, indexes) {
-  const [told, review] = await Promise.all([get(path("runs", run)), get(path("runs", run, "review"))]);
+  const told = await get(path("runs", run));
+  if (!("is_whole" in told)) return neverBegan(run, told);
+  const review = await get(path("runs", run, "review"));
   const isServed = indexes.some((each) => each.name === told.index);
   const view = answerView(told, told.index);
   const element = h(
@@ -83,6 +86,13 @@ async function one(run, indexes) {
     ]),
     pageOf(run),
   );
+  return { title: oneLine(told.question || run, 60), element };
+}
+
+// A run without a trace, of which its end alone is known.
+function neverBegan(run, told) {
+  const chips = h("p", { class: "row" }, chip(ended(told.stop), toneOf(told.stop)));
+  const element = h("section", { class: "page" }, h("p", { class: "kicker" }, h("a", { href: link("runs") }, "Runs")), h("h1", null, told.question || run), chips, h("p", { class: "trouble" }, told.why));
   return { title: oneLine(told.question || run, 60), element };
 }
 

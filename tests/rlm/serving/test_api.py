@@ -14,6 +14,7 @@ from fastapi.openapi.models import OpenAPI
 from index_store.errors import NoCache
 from index_store.index import open_index
 from rlm.serving import past
+from rlm.serving.open_state import OpenState
 from rlm.serving.problems import problem_of
 from rlm.serving.types import Grant, RunRow, StateGone
 from tests.helpers.model_server import Step
@@ -174,8 +175,38 @@ def test_jobs_wait_their_turn_in_order_are_told_so_and_can_be_cancelled(
     stops = {run["question"]: run["stop"] for run in client.get("/api/runs").json()["runs"]}
     assert stops["Question 0?"] == "cancelled"
     assert stops["Question 3?"] == "answer"
-    never = client.get(f"/api/jobs/{jobs[2]}").json()["run"]
-    assert not (served.server.settings.runs / never).exists()
+    never = client.get(f"/api/jobs/{jobs[2]}").json()
+    assert never["error"] == "it was cancelled before its turn came"
+    assert not (served.server.settings.runs / never["run"]).exists()
+    shown = client.get(f"/api/runs/{never['run']}").json()
+    assert (shown["stop"], shown["why"]) == ("cancelled", never["error"])
+
+
+def test_a_run_that_fails_before_it_begins_leaves_no_folder_and_says_why(
+    client: httpx.Client, served: Served
+) -> None:
+    runs = served.server.settings.runs
+    job, _, run = answered(client, "?", scope={"doc": "nothing.txt"})
+    assert (job["state"], "no document" in job["error"]) == ("failed", True)
+    assert not (runs / run).exists()
+    shown = client.get(f"/api/runs/{run}").json()
+    assert (shown["stop"], shown["why"]) == ("failed", job["error"])
+    listed = next(one for one in client.get("/api/runs").json()["runs"] if one["run"] == run)
+    assert (listed["stop"], listed["problem"]) == ("failed", "the run failed before it began")
+
+
+def test_what_waits_at_a_shutdown_ends_as_cancelled(served: Served, model: Model, tmp_path: Path) -> None:
+    let_go = threading.Event()
+    model.reply, state = Step(TWO, until=let_go), OpenState()
+    settings = settings_of(tmp_path, *served.server.settings.indexes.values(), max_running=1, drain_s=0.0)
+    try:
+        with serving(settings, state) as other, other.client() as client:
+            run = [ask(client, f"Question {n}?")[1] for n in range(2)][1]
+    finally:
+        let_go.set()
+    row = state.run(Grant(), run)
+    assert row and past.run_json(row, settings.runs / run)["why"] == "the run was cancelled before it began"
+    assert not (settings.runs / run).exists()
 
 
 def test_a_job_that_fails_says_why_without_a_path_of_the_server(client: httpx.Client, served: Served) -> None:
@@ -183,6 +214,18 @@ def test_a_job_that_fails_says_why_without_a_path_of_the_server(client: httpx.Cl
     assert told["state"] == "failed" or told["answer"]["stop"] == "budget"
     assert str(served.server.settings.runs) not in json.dumps(told)
     assert events_of(client.get(f"/api/jobs/{job}/events").text)[-1][1]["kind"] in ("failed", "result")
+
+
+@pytest.mark.parametrize("limit", [{"calls": 2}, {"turns": 1}])
+def test_an_answer_that_a_limit_ended_says_so_in_a_sentence(
+    client: httpx.Client, model: Model, limit: dict[str, int]
+) -> None:
+    model.reply = cell("print(1)")
+    job, _, run = answered(client, "How many?", route="rlm", limits=limit)
+    answer = job["answer"]
+    of = {"budget": "its budget", "turns": "its turns"}[answer["stop"]]
+    assert answer["why"] == f"the run was stopped by {of}: it has no answer"
+    assert client.get(f"/api/runs/{run}").json()["why"] == answer["why"]
 
 
 def test_limits_are_the_lower_of_what_is_asked_and_what_the_server_allows(
@@ -266,6 +309,33 @@ def test_what_is_wrong_with_a_request_is_told_as_problem_details(client: httpx.C
     )
     assert client.get("/api/jobs/nothing").status_code == 404
     assert client.get("/api/nowhere").headers["content-type"] == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/embeddings", 404),
+        ("POST", "/api/nope", 404),
+        ("DELETE", "/nope", 404),
+        ("DELETE", "/api/indexes", 405),
+        ("GET", "/v1/chat/completions", 405),
+        ("POST", "/app.js", 405),
+        ("GET", "/app.js", 200),
+    ],
+)
+def test_an_address_at_which_there_is_nothing_is_no_wrong_method(
+    client: httpx.Client, method: str, path: str, status: int
+) -> None:
+    assert client.request(method, path).status_code == status
+
+
+@pytest.mark.parametrize("ask_by", ["/api/indexes/toy/ask", "/v1/chat/completions"])
+def test_a_question_has_the_same_bound_by_either_api(client: httpx.Client, ask_by: str) -> None:
+    long = "Who? " * 20_001
+    body: dict[str, Any] = {"model": "toy", "messages": [{"role": "user", "content": long}]}
+    reply = client.post(ask_by, json={"question": long} if ask_by.startswith("/api") else body)
+    assert reply.status_code == 413
+    assert "the question has 100,005 characters; ask with at most 100,000" in reply.text
 
 
 def test_every_route_is_described(client: httpx.Client) -> None:

@@ -243,6 +243,15 @@ def test_health_readiness_and_metrics(served: Served, keyed: Served, state: Keye
         state.is_well = True
 
 
+def test_the_figures_of_all_keys_are_for_one_that_sees_all_runs(keyed: Served) -> None:
+    replies = {}
+    for key in ("rk-bob", "rk-root"):
+        with keyed.client(key) as client:
+            replies[key] = client.get("/metrics")
+    assert [reply.status_code for reply in replies.values()] == [403, 200]
+    assert "rlm_usd" not in replies["rk-bob"].text
+
+
 def test_a_server_that_drains_takes_no_question_and_cancels_what_does_not_end(
     served: Served, model: Model, tmp_path: Any
 ) -> None:

@@ -113,6 +113,24 @@ def test_earlier_turns_are_quoted_before_the_question_and_other_system_messages_
     assert "pirate" not in told
 
 
+def test_the_second_turn_of_a_chat_with_an_offline_model_is_asked_as_it_stands(served: Served) -> None:
+    asked = f"How tall is the lighthouse of {light(7)}?"
+    with served.openai() as client:
+        reply = client.chat.completions.create(
+            model="lights",
+            messages=[
+                {"role": "user", "content": f"How tall is the lighthouse of {light(3)}?"},
+                {"role": "assistant", "content": "103 feet; and what else would you know?"},
+                {"role": "user", "content": asked},
+            ],
+        )
+    run = served.server.settings.runs / (reply.model_extra or {})["raptor"]["run"]
+    assert read(run)[0][0]["question"] == asked
+    content = reply.choices[0].message.content or ""
+    assert f"The lighthouse of {light(7)} is 107 feet tall." in content
+    assert "conversation" not in content
+
+
 @pytest.mark.parametrize("streams", [False, True])
 def test_a_client_that_goes_away_cancels_its_run(served: Served, model: Model, *, streams: bool) -> None:
     let_go = threading.Event()

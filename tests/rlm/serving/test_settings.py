@@ -1,6 +1,7 @@
 """What a server is told to serve, and the command that tells it."""
 
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from rlm.cli import main
 from rlm.errors import RlmError
 from rlm.serving.settings import check_name, named_indexes
 from tests.helpers.places import ROOT
+from tests.helpers.served import raw_request, wait_until
 from tests.helpers.toy import publish_toy
 
 
@@ -53,9 +55,44 @@ def test_without_a_key_it_listens_on_this_machine_alone(
     assert "--host 0.0.0.0 lets others ask, and no key was made" in capsys.readouterr().err
 
 
+def test_a_model_that_nobody_knows_is_refused_before_it_serves(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["serve", "--model", "nope", "--data", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("rlm: unknown model 'nope'") and told.count("\n") == 1
+
+
 @pytest.mark.slow
-def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
-    publish_toy(tmp_path / "toy.index")
+def test_a_second_interrupt_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    with command_in(tmp_path) as server:
+        assert server.stderr
+        try:
+            port = int(server.stderr.readline().strip().strip("/").rpartition(":")[2])
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                client.sendall(raw_request("/api/indexes/toy/ask", {"question": "Who?"})[:-1])
+                wait_until(lambda: answers(port))
+                server.send_signal(signal.SIGINT)
+                wait_until(lambda: not answers(port))
+                server.send_signal(signal.SIGINT)
+                rest = server.stderr.read()
+        finally:
+            server.kill()
+    assert rest.endswith("rlm: stopped\n")
+    assert "Traceback" not in rest
+
+
+def answers(port: int) -> bool:
+    """Whether a server takes connections."""
+    try:
+        return httpx.get(f"http://127.0.0.1:{port}/healthz").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def command_in(folder: Path) -> "subprocess.Popen[str]":
+    """The command over the toy index, under way in a folder."""
+    publish_toy(folder / "toy.index")
     command = [
         sys.executable,
         "-P",
@@ -68,13 +105,18 @@ def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
         "--data",
         "data",
     ]
-    with subprocess.Popen(
+    return subprocess.Popen(
         command,
-        cwd=tmp_path,
+        cwd=folder,
         stderr=subprocess.PIPE,
         text=True,
-        env={"PYTHONPATH": str(ROOT), "HOME": str(tmp_path)},
-    ) as server:
+        env={"PYTHONPATH": str(ROOT), "HOME": str(folder)},
+    )
+
+
+@pytest.mark.slow
+def test_the_command_serves_until_it_is_told_to_stop(tmp_path: Path) -> None:
+    with command_in(tmp_path) as server:
         assert server.stderr
         told = server.stderr.readline()
         assert told.startswith("serving toy at http://127.0.0.1:")

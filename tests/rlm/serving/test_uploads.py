@@ -10,6 +10,7 @@ import httpx
 import pytest
 from hypothesis import given, strategies as st
 
+from index_store.index import open_index
 from rlm.serving.uploads import NAME_BYTES, safe_name
 from tests.helpers.served import Served, wait_until
 from tests.rlm.serving.test_api import events_of
@@ -89,11 +90,46 @@ def test_an_index_is_built_of_what_is_sent_updated_and_asked(served: Served) -> 
             "three.md",
             "two.md",
         ]
+        mixed = upload(client, "fresh", ("four.md", b"# Four\n\nThe deck is oak."), ("bad.pdf", b"zz"))
+        assert mixed["state"] == "done", mixed
+        assert [one["file"] for one in mixed["report"]["refused"]] == ["bad.pdf"]
+        assert str(served.server.settings.data) not in json.dumps(mixed)
+        none = upload(client, "fresh", ("worse.pdf", b"zz"), ("odd.bin", b"\0\1"))
+        assert none["state"] == "failed"
+        assert none["error"].startswith("no file was taken, and the index stays at generation 3: ")
+        assert all(f"{name}: " in none["error"] for name in ("worse.pdf", "odd.bin"))
+        assert "bad.pdf" not in none["error"]
+        kept = sorted(file.name for file in (served.server.settings.uploads / "fresh").iterdir())
+        assert kept == ["four.md", "one.md", "three.md", "two.md"]
+        assert client.get("/api/indexes/fresh").json()["generation"] == mixed["report"]["generation"] == 3
         failed = upload(client, "broken", ("nothing.bin", b"\0\1\2" * 99))
         assert failed["state"] == "failed"
         assert str(served.server.settings.data) not in json.dumps(failed)
-        assert failed["error"]
+        assert failed["error"].startswith("no file was taken: ")
+        assert not any((served.server.settings.uploads / "broken").iterdir())
         assert client.get("/api/indexes/broken").status_code == 404
+
+
+@pytest.mark.slow
+def test_labels_of_an_upload_hold_for_its_files_and_stay_through_later_ones(served: Served) -> None:
+    with served.client() as client:
+        place = "/api/indexes/labelled/documents"
+        bad = client.post(place, files={"files": ("all.zip", b"PK")}, data={"access": "hr"})
+        assert (bad.status_code, "all.zip may hold several documents" in bad.json()["detail"]) == (400, True)
+        assert (
+            client.post(place, files={"files": ("a.md", b"x")}, data={"access": "*, hr"}).status_code == 400
+        )
+        pay = ("pay.md", b"# Pay\n\nThe cook has nine pounds.")
+        sent = client.post(place, files={"files": pay}, data={"access": "legal, hr"})
+        client.get(f"/api/jobs/{sent.json()['job']}/events")
+        upload(client, "labelled", ("menu.md", b"# Menu\n\nThere is soup."))
+        upload(client, "labelled", ("pay.md", b"# Pay\n\nThe cook has ten pounds."))
+    opened = open_index(served.server.settings.made / "labelled")
+    assert {d.id: d.meta.get("access") for d in opened.documents} == {
+        "pay.md": "hr, legal",
+        "menu.md": None,
+    }
+    assert "ten" in opened.document_text("pay.md")
 
 
 @pytest.mark.slow
@@ -125,7 +161,7 @@ def test_what_is_no_upload_is_refused(served: Served) -> None:
         place = "/api/indexes/other/documents"
         assert client.post(place, json={}).status_code == 400
         assert client.post(place, files={"files": ("", b"x")}).status_code == 400
-        assert client.post("/api/indexes/..%2fx/documents", files={"files": ("a", b"x")}).status_code == 405
+        assert client.post("/api/indexes/..%2fx/documents", files={"files": ("a", b"x")}).status_code == 404
         bad = client.post("/api/indexes/.hidden/documents", files={"files": ("a.md", b"x")})
         assert (bad.status_code, "cannot be called '.hidden'" in bad.json()["detail"]) == (400, True)
         cut = client.post(

@@ -115,12 +115,15 @@ def test_a_build_is_paid_for_by_its_key_and_reserves_all_that_it_may_cost(
     grant, secret = database.add_key(Grant(name="builder", usd_per_day=1.0))
     seen = list[tuple[float | None, float]]()
 
-    async def build(job: Job, source: Path, index: Path, summarizer: str, max_usd: float | None) -> Any:
+    async def build(
+        job: Job, source: Path, names: list[str], index: Path, summarizer: str, max_usd: float | None
+    ) -> Any:
         seen.append((max_usd, database.list_keys()[0].reserved_usd))
         job.add({"kind": "build_progress", "seq": 0, "stage": stage})
         if usd is None:
             raise RlmError("it stopped")
-        return {"usd": usd}
+        refused = [{"file": name, "reason": "it is empty"} for name in names]
+        return {"usd": usd, "generation": 1, "refused": refused}
 
     monkeypatch.setattr("rlm.serving.uploads.build", build)
     settings = settings_of(tmp_path, summarizer="openai/priced", limits=Limits(usd=5.0))
