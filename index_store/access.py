@@ -1,6 +1,8 @@
 """Who may read a document: labels on documents, labels of a reader."""
 
+import difflib
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 
 from index_store.errors import IndexStoreError
 from index_store.terminal import brief
@@ -9,6 +11,8 @@ from index_store.types import Json
 KEY = "access"  # the field of a document's metadata
 EVERYBODY = "*"  # in the place of a document's labels
 _CHARS, _MOST = 100, 100
+_ALIKE = 0.8  # of which two letters swapped, doubled, wrong or left out are, and `success` is not
+_OTHER_WORDS = {"accessed", "accession"}  # of a web page, and of what a museum holds
 
 
 def labels(value: Json, whose: str) -> frozenset[str]:
@@ -38,6 +42,14 @@ def labels(value: Json, whose: str) -> frozenset[str]:
 def is_label(label: str) -> bool:
     """Whether a text can be one label."""
     return 0 < len(label) <= _CHARS and label.isprintable() and "," not in label
+
+
+@lru_cache(1_000)
+def is_meant(field: str) -> bool:
+    """Whether a field of metadata is not called `access`, but so nearly that a slip may have named it."""
+    folded = field.strip().casefold()
+    alike = difflib.SequenceMatcher(None, folded, KEY).ratio() >= _ALIKE
+    return field != KEY and alike and folded not in _OTHER_WORDS
 
 
 def written(value: Json, whose: str) -> str:

@@ -145,10 +145,35 @@ def test_labels_in_an_object_of_metadata_and_near_misses_of_the_name_count(tmp_p
     source.write_text("\n".join(map(json.dumps, lines)))
     report = raptor.build_index(source, tmp_path / "i.index", settings=SETTINGS)
     assert [failure.reason for failure in report.failures] == [
-        "line 2 has a field 'Access'; write it as 'access'"
+        "line 2 has a field 'Access'; did you mean access? write it so, or rename the field"
     ]
     with pytest.raises(IndexStoreError, match="holds nothing that a reader of what is open to all may read"):
         open_index(tmp_path / "i.index", access="")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["acess", "acces", "Access", " access", "acccess", "accses", "axcess", "ACESS", "access_", "accesses"],
+)
+def test_a_field_that_is_nearly_called_access_is_refused_wherever_it_stands(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "m.csv").write_text(f"doc,{name}\nd1,hr\n")
+    with pytest.raises(raptor.RaptorError, match=r"line 2 has a field .*; did you mean access\?"):
+        raptor.read_metadata(tmp_path / "m.csv")
+    rows = [{"_id": "ok", "text": "Open."}, {"_id": "odd", "text": "Held.", "meta": {name: ["hr"]}}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    report = raptor.build_index(tmp_path / "rows.jsonl", tmp_path / "i.index", settings=SETTINGS)
+    assert [document.id for document in open_index(tmp_path / "i.index").documents] == ["ok"]
+    assert "did you mean access?" in report.failures[0].reason
+
+
+@pytest.mark.parametrize(
+    "name", ["accessed", "accession", "success", "excess", "process", "class", "address"]
+)
+def test_another_word_than_access_is_a_field_like_others(name: str, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(f"doc,{name}\nd1,2025\n")
+    assert raptor.read_metadata(tmp_path / "m.csv").fields == {"d1": {name: "2025"}}
 
 
 @pytest.mark.parametrize("row", ['d1,""', "d1,", "d1,hr;x\x07"])
