@@ -176,6 +176,21 @@ def test_another_word_than_access_is_a_field_like_others(name: str, tmp_path: Pa
     assert raptor.read_metadata(tmp_path / "m.csv").fields == {"d1": {name: "2025"}}
 
 
+def test_labels_of_an_id_that_no_document_has_stop_the_build_and_an_update(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows()[:3])))
+    (tmp_path / "m.csv").write_text("doc,access,year\nd0,hr,1\nd1.txt,hr,2\nd2.txt,hr,3\n")
+    wrong = raptor.read_metadata(tmp_path / "m.csv")
+    words = r"m\.csv:3 gives access to 'd1\.txt', and no document has that id \(and 1 more\), .*; mend the id"
+    with pytest.raises(raptor.RaptorError, match=words):
+        raptor.build_index(tmp_path / "rows.jsonl", tmp_path / "i.index", metadata=wrong, settings=SETTINGS)
+    assert not (tmp_path / "i.index" / "CURRENT").exists()
+    raptor.build_index(tmp_path / "rows.jsonl", tmp_path / "i.index", settings=SETTINGS)
+    for dry_run in (True, False):
+        with pytest.raises(raptor.RaptorError, match=words):
+            raptor.update_index(tmp_path / "i.index", metadata=wrong, dry_run=dry_run)
+    assert open_index(tmp_path / "i.index").generation == 1
+
+
 @pytest.mark.parametrize("row", ['d1,""', "d1,", "d1,hr;x\x07"])
 def test_metadata_with_access_that_cannot_be_read_is_one_sentence(row: str, tmp_path: Path) -> None:
     (tmp_path / "m.csv").write_text(f"doc,access\n{row}\n")
