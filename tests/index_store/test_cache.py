@@ -44,6 +44,7 @@ def test_a_narrowed_index_is_made_once_in_a_folder_that_is_its_users_alone(
     assert folder(tmp_path).stat().st_mode & 0o777 == 0o700
     assert [path.stat().st_mode & 0o077 for path in folder(tmp_path).iterdir()] == [0]
     assert first.path.name == "toy.index"
+    assert (first.named, open_index(whole, access="hr, legal").named, open_index(whole).named) == (whole,) * 3
 
 
 def test_where_nothing_is_hidden_the_index_itself_is_read(whole: Path) -> None:
