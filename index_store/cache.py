@@ -6,6 +6,7 @@ was made of and the digest of what was made; and each file is held against its s
 that does not fit is made anew. Deleting the folder costs time, not correctness.
 """
 
+import errno
 import hmac
 import json
 import os
@@ -68,10 +69,18 @@ def held(made_of: list[str], name: str, make: Callable[[Path], str]) -> Held:
 
 def place() -> Path:
     """The folder of all entries, whether it is there or not. Raises OSError where the system knows of no home."""
+    return _of_user(platformdirs.user_cache_path) / "narrowed"
+
+
+def _of_user(find: Callable[..., Path]) -> Path:
+    """Our folder where a function of platformdirs has one of the user. Raises OSError where there is no home."""
     try:
-        return Path(platformdirs.user_cache_path(_OURS, appauthor=False)) / "narrowed"
-    except RuntimeError as e:  # as platformdirs says so
-        raise OSError("your home folder is not known") from e
+        folder = Path(find(_OURS, appauthor=False))
+    except RuntimeError:  # nothing names a home
+        folder = Path()
+    if not folder.is_absolute():  # as earlier versions of it say so
+        raise FileNotFoundError(errno.ENOENT, "there is no home folder")
+    return folder
 
 
 def copies(index: Path) -> list[Path]:
@@ -111,7 +120,7 @@ def _private_folder() -> Path:
 
 def _user_key() -> bytes:
     """The user's own key, which is made where there is none."""
-    path = Path(platformdirs.user_data_path(_OURS, appauthor=False)) / KEY_FILE
+    path = _of_user(platformdirs.user_data_path) / KEY_FILE
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(prefix=f".{KEY_FILE}.", dir=path.parent)  # for its user alone

@@ -53,6 +53,18 @@ def test_where_nothing_is_hidden_the_index_itself_is_read(whole: Path) -> None:
     assert open_index(whole).access is None
 
 
+def test_without_a_home_it_is_one_sentence_and_there_are_no_copies(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    for variable in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+        with pytest.raises(IndexStoreError, match=r"cache folder: there is no home folder; .*XDG_CACHE_HOME"):
+            open_index(whole, access="hr")
+    assert cache.copies(whole) == []
+    cache.forget(whole)
+
+
 def test_a_text_file_is_open_to_all(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("Two masts.")
     assert open_any(tmp_path / "a.txt", access="hr").access == frozenset({"hr"})

@@ -86,6 +86,27 @@ def test_a_database_that_is_not_there_is_refused_and_not_made(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [(["keys", "list"], "--db"), (["serve", "a.txt"], "--data"), (["mcp", "a.txt"], "--runs")],
+)
+def test_without_a_home_it_is_one_sentence(
+    words: list[str],
+    way_out: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("Two masts.")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rlm: there is no home folder") and way_out in line
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
 def test_without_the_packages_of_the_extra_it_is_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
