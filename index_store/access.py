@@ -24,19 +24,25 @@ def labels(value: Json, whose: str) -> frozenset[str]:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
         raise IndexStoreError(
-            f"{whose} has the access {brief(repr(value))}; give a label, a list of them, or {EVERYBODY!r} for everybody"
+            f"{whose} has the access {_quoted(value)}; give a label, a list of them, or {EVERYBODY!r} for everybody"
         )
     given = [str(part).strip() for part in parts]
     if not 0 < len(given) <= _MOST or not all(map(is_label, given)):
         raise IndexStoreError(
-            f"{whose} has the access {brief(repr(value))}; give at most {_MOST} labels, each of 1 to {_CHARS} "
+            f"{whose} has the access {_quoted(value)}; give at most {_MOST} labels, each of 1 to {_CHARS} "
             f"characters that can be printed and without a comma, or {EVERYBODY!r} for everybody"
         )
     if EVERYBODY in given and len(given) > 1:
         raise IndexStoreError(
-            f"{whose} has the access {brief(repr(value))}, which opens it to everybody and to some; give one of both"
+            f"{whose} has the access {_quoted(value)}, which opens it to everybody and to some; give one of both"
         )
     return frozenset(given)
+
+
+def _quoted(value: Json) -> str:
+    """An access as an error quotes it; a list as Python writes it, unless that is long."""
+    whole = repr(value)
+    return brief(value) if isinstance(value, str) or len(whole) > _CHARS else whole
 
 
 def is_label(label: str) -> bool:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import raptor
+from index_store import access
 from index_store.errors import IndexStoreError
 from index_store.index import Index, open_index
 from index_store.narrowing import labels_by_document, visible
@@ -134,6 +135,18 @@ def test_a_document_whose_access_cannot_be_read_is_refused(wrong: object, tmp_pa
     assert [document.id for document in open_index(tmp_path / "i.index").documents] == ["ok"]
     (failure,) = report.failures
     assert failure.reason.startswith("line 2 has the access ")
+
+
+def test_an_access_that_cannot_be_read_is_quoted_once() -> None:
+    for given, shown in (
+        ("a,,b", "'a,,b'"),
+        (["a", 3], "['a', 3]"),
+        (["x" * 101], "list"),
+        ("\x07", r"'\x07'"),
+    ):
+        with pytest.raises(IndexStoreError) as caught:
+            access.labels(given, "a reader")  # type: ignore[arg-type]
+        assert f"has the access {shown}; give" in str(caught.value)
 
 
 def test_labels_in_an_object_of_metadata_and_near_misses_of_the_name_count(tmp_path: Path) -> None:
