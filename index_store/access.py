@@ -1,6 +1,8 @@
 """Who may read a document: labels on documents, labels of a reader."""
 
+import difflib
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 
 from index_store.errors import IndexStoreError
 from index_store.terminal import brief
@@ -9,6 +11,8 @@ from index_store.types import Json
 KEY = "access"  # the field of a document's metadata
 EVERYBODY = "*"  # in the place of a document's labels
 _CHARS, _MOST = 100, 100
+_ALIKE = 0.8  # of which two letters swapped, doubled, wrong or left out are, and `success` is not
+_OTHER_WORDS = {"accessed", "accession"}  # of a web page, and of what a museum holds
 
 
 def labels(value: Json, whose: str) -> frozenset[str]:
@@ -20,24 +24,38 @@ def labels(value: Json, whose: str) -> frozenset[str]:
     parts = value.split(",") if isinstance(value, str) else value
     if not isinstance(parts, list | tuple) or not all(isinstance(part, str) for part in parts):
         raise IndexStoreError(
-            f"{whose} has the access {brief(repr(value))}; give a label, a list of them, or {EVERYBODY!r} for everybody"
+            f"{whose} has the access {_quoted(value)}; give a label, a list of them, or {EVERYBODY!r} for everybody"
         )
     given = [str(part).strip() for part in parts]
     if not 0 < len(given) <= _MOST or not all(map(is_label, given)):
         raise IndexStoreError(
-            f"{whose} has the access {brief(repr(value))}; give at most {_MOST} labels, each of 1 to {_CHARS} "
+            f"{whose} has the access {_quoted(value)}; give at most {_MOST} labels, each of 1 to {_CHARS} "
             f"characters that can be printed and without a comma, or {EVERYBODY!r} for everybody"
         )
     if EVERYBODY in given and len(given) > 1:
         raise IndexStoreError(
-            f"{whose} has the access {brief(repr(value))}, which opens it to everybody and to some; give one of both"
+            f"{whose} has the access {_quoted(value)}, which opens it to everybody and to some; give one of both"
         )
     return frozenset(given)
+
+
+def _quoted(value: Json) -> str:
+    """An access as an error quotes it; a list as Python writes it, unless that is long."""
+    whole = repr(value)
+    return brief(value) if isinstance(value, str) or len(whole) > _CHARS else whole
 
 
 def is_label(label: str) -> bool:
     """Whether a text can be one label."""
     return 0 < len(label) <= _CHARS and label.isprintable() and "," not in label
+
+
+@lru_cache(1_000)
+def is_meant(field: str) -> bool:
+    """Whether a field of metadata is not called `access`, but so nearly that a slip may have named it."""
+    folded = field.strip().casefold()
+    alike = difflib.SequenceMatcher(None, folded, KEY).ratio() >= _ALIKE
+    return field != KEY and alike and folded not in _OTHER_WORDS
 
 
 def written(value: Json, whose: str) -> str:

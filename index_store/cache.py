@@ -6,6 +6,7 @@ was made of and the digest of what was made; and each file is held against its s
 that does not fit is made anew. Deleting the folder costs time, not correctness.
 """
 
+import errno
 import hmac
 import json
 import os
@@ -66,9 +67,45 @@ def held(made_of: list[str], name: str, make: Callable[[Path], str]) -> Held:
     raise NoCache(f"{entry} is taken away or damaged again and again; see who else writes there")
 
 
+def place() -> Path:
+    """The folder of all entries, whether it is there or not. Raises OSError where the system knows of no home."""
+    return _of_user(platformdirs.user_cache_path) / "narrowed"
+
+
+def _of_user(find: Callable[..., Path]) -> Path:
+    """Our folder where a function of platformdirs has one of the user. Raises OSError where there is no home."""
+    try:
+        folder = Path(find(_OURS, appauthor=False))
+    except RuntimeError:  # nothing names a home
+        folder = Path()
+    if not folder.is_absolute():  # as earlier versions of it say so
+        raise FileNotFoundError(errno.ENOENT, "there is no home folder")
+    return folder
+
+
+def copies(index: Path) -> list[Path]:
+    """The narrowed indexes, of whichever generation, that were made of an index of this name; also of a namesake."""
+    name, folder = index.resolve().name, None
+    with suppress(OSError):
+        folder = place()
+    if not name or folder is None or folder.is_symlink() or not folder.is_dir():
+        return []
+    return sorted(entry / name for entry in folder.iterdir() if (entry / name).is_dir())
+
+
+def forget(index: Path) -> None:
+    """Delete the `copies` of an index, but for those in use. Raises OSError."""
+    for copy in copies(index):
+        if (copy.parent / _LOCK).exists():
+            with suppress(BlockingIOError):
+                _take_away(copy.parent)
+        else:  # half made, or half taken away, by a process that did not come to its end
+            shutil.rmtree(copy.parent)
+
+
 def _private_folder() -> Path:
     """Our folder, which nobody else may look into. Raises OSError where it is a link or another user's."""
-    folder = Path(platformdirs.user_cache_path(_OURS, appauthor=False)) / "narrowed"
+    folder = place()
     folder.parent.mkdir(parents=True, exist_ok=True)
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
@@ -83,7 +120,7 @@ def _private_folder() -> Path:
 
 def _user_key() -> bytes:
     """The user's own key, which is made where there is none."""
-    path = Path(platformdirs.user_data_path(_OURS, appauthor=False)) / KEY_FILE
+    path = _of_user(platformdirs.user_data_path) / KEY_FILE
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, partial = tempfile.mkstemp(prefix=f".{KEY_FILE}.", dir=path.parent)  # for its user alone
@@ -167,11 +204,17 @@ def _evict(folder: Path, keep: Path) -> None:
         total += size
         if entry == keep or (place < ENTRIES and total <= BYTES):
             continue
-        with suppress(OSError), os.fdopen(_open(entry / _LOCK), "rb") as lock:
-            hold(lock.fileno())
-            gone = entry.with_name(f".gone-{entry.name}")
-            entry.rename(gone)
-            shutil.rmtree(gone)
+        with suppress(OSError):
+            _take_away(entry)
+
+
+def _take_away(entry: Path) -> None:
+    """Delete an entry. Raises BlockingIOError where it is in use, OSError."""
+    with os.fdopen(_open(entry / _LOCK), "rb") as lock:
+        hold(lock.fileno())
+        gone = entry.with_name(f".gone-{entry.name}")
+        entry.rename(gone)
+        shutil.rmtree(gone)
 
 
 def _uses(folder: Path) -> Iterator[tuple[float, int, Path]]:

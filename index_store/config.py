@@ -8,7 +8,9 @@ and what they may spend, one that others could have written is refused; no key, 
 import argparse
 import difflib
 import json
+import math
 import os
+import re
 import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +20,7 @@ from typing import Any
 
 from index_store.errors import IndexStoreError
 from index_store.files import opening
-from index_store.terminal import Parser, brief
+from index_store.terminal import Parser, brief, say
 from index_store.types import Json
 
 NAME = "raptor.toml"
@@ -36,12 +38,16 @@ class ConfigError(IndexStoreError):
 @dataclass(frozen=True, slots=True)
 class Key:
     """A setting. `name`: as `table.key`, without a table at the top; `kind`: the type of its value, float for any
-    number; `default`: what is written as an example, and what holds where nothing else is said."""
+    number; `default`: what is written as an example, and what holds where nothing else is said; `choices`: all that a
+    text may be, () for any; `bounds`: the least and the most of a number, as a question has them; None for any, as
+    those of a build are checked by the build."""
 
     name: str
     kind: type | str
     default: Json
     about: str
+    choices: tuple[str, ...] = ()
+    bounds: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +59,12 @@ class Value:
     value: Json
     origin: str = ""
 
+
+_MOST = 1e9
+_FROM_0, _ABOVE_0 = (0.0, _MOST), (math.nextafter(0, 1), _MOST)
+_ROUTES = ("auto", "direct", "retrieve", "overview", "map", "rlm")
+_BACKENDS = ("auto", "linux", "monty")
+_EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max", "default")
 
 KEYS = (
     Key("index", str, "my.index", "the index: of build -o, and wherever INDEX is left out"),
@@ -76,27 +88,36 @@ KEYS = (
     Key("build.precision", str, "auto", "what embeddings are computed in: auto, bfloat16, float32"),
     Key("ask.model", str, "offline/navigator", "the root model, as litellm names it, or a short name"),
     Key("ask.child_model", str, None, "the model of sub-calls"),
-    Key("ask.temperature", float, None, "sent with each call"),
-    Key("ask.reasoning_effort", str, None, "of models that reason: low, medium, high"),
-    Key("ask.route", str, "auto", "direct, retrieve, overview, map, rlm, or auto"),
-    Key("ask.backend", str, "auto", "what confines code: auto, linux, monty"),
+    Key("ask.temperature", float, None, "sent with each call", bounds=(0, 2)),
+    Key("ask.reasoning_effort", str, None, "of models that reason: low, medium, high", choices=_EFFORTS),
+    Key("ask.route", str, "auto", "direct, retrieve, overview, map, rlm, or auto", choices=_ROUTES),
+    Key("ask.backend", str, "auto", "what confines code: auto, linux, monty", choices=_BACKENDS),
     Key("ask.require_citations", bool, False, "take no answer without quotes that stand"),
-    Key("ask.max_usd", float, None, "hard ceiling on dollars of one question"),
-    Key("ask.max_tokens", int, None, "hard ceiling on tokens"),
-    Key("ask.max_calls", int, 200, "hard ceiling on model calls"),
-    Key("ask.max_turns", int, 16, "turns of the root, and of each child"),
-    Key("ask.depth", int, 1, "levels of children with a REPL"),
-    Key("ask.timeout", float, 600, "seconds of a run"),
-    Key("ask.reply_tokens", int, 4000, "tokens of one reply"),
-    Key("ask.concurrency", int, 16, "model calls at a time"),
-    Key("ask.rpm", float, None, "requests a minute to each model"),
-    Key("ask.tpm", float, None, "tokens a minute to each model"),
-    Key("ask.window", int, None, "tokens that the root model takes, where litellm does not know"),
+    Key("ask.max_usd", float, None, "hard ceiling on dollars of one question", bounds=_FROM_0),
+    Key("ask.max_tokens", int, None, "hard ceiling on tokens", bounds=_FROM_0),
+    Key("ask.max_calls", int, 200, "hard ceiling on model calls", bounds=_FROM_0),
+    Key("ask.max_turns", int, 16, "turns of the root, and of each child", bounds=_ABOVE_0),
+    Key("ask.depth", int, 1, "levels of children with a REPL", bounds=_FROM_0),
+    Key("ask.timeout", float, 600, "seconds of a run", bounds=_ABOVE_0),
+    Key("ask.reply_tokens", int, 4000, "tokens of one reply", bounds=_ABOVE_0),
+    Key("ask.concurrency", int, 16, "model calls at a time", bounds=_ABOVE_0),
+    Key("ask.rpm", float, None, "requests a minute to each model", bounds=_ABOVE_0),
+    Key("ask.tpm", float, None, "tokens a minute to each model", bounds=_ABOVE_0),
+    Key(
+        "ask.window",
+        int,
+        None,
+        "tokens that the root model takes, where litellm does not know",
+        bounds=_ABOVE_0,
+    ),
 )
 BY_NAME = {key.name: key for key in KEYS}
 _TABLES = ("build", "ask")
 #: A table of its own in [build], whose names the build knows.
 CLUSTER = "build.cluster"
+#: What has the name of a key or an address.
+_SECRET = re.compile(r"api|key|secret|password|credential|url|endpoint", re.IGNORECASE)
+_ALIKE = 0.7  # of a variable's name, which begins as all do
 
 
 # -- the file ----------------------------------------------------------------------------------------------
@@ -170,6 +191,11 @@ def _flat(tables: Mapping[str, Any], path: str) -> Iterator[tuple[str, Any]]:
                 raise ConfigError(f"{path} sets {name} to {brief(value)}; write a table [{name}]")
             for inner, its in value.items():
                 yield _known(f"{name}.{inner}", path), its
+        elif isinstance(value, Mapping) and name not in _at_top() and not _SECRET.search(name):
+            known = [f"[{table}]" for table in (*_TABLES, CLUSTER)]
+            raise ConfigError(
+                f"{path} has a table [{brief(name)}], which is unknown{nearest(f'[{name}]', known)}"
+            )
         else:
             yield _known(name, path), value
 
@@ -181,7 +207,12 @@ def _known(name: str, path: str) -> str:
         table, dot, last = name.rpartition(".")
         own = [key for key in (*BY_NAME, CLUSTER) if key.startswith(table + dot)] if dot else []
         names = [key.removeprefix(table + dot) for key in own] or [*BY_NAME, *_at_top()]
-        raise ConfigError(f"{path} sets {name!r}, which is unknown{nearest(last, names)}")
+        if _SECRET.search(last):
+            raise ConfigError(
+                f"{path} sets {brief(name)}, and keys and addresses do not belong there; put it into the environment, "
+                "as OPENAI_API_KEY"
+            )
+        raise ConfigError(f"{path} sets {brief(name)}, which is unknown{nearest(last, names)}")
     return full
 
 
@@ -197,7 +228,7 @@ def nearest(name: str, names: Sequence[str]) -> str:
 
 
 def checked_value(key: Key, value: Any, where: str) -> Any:
-    """The value, if it is of the setting's type. `where`: how an error begins. Raises ConfigError."""
+    """The value, if it is of the setting's type and in its range. `where`: how an error begins. Raises ConfigError."""
     name = key.name.rpartition(".")[2]
     if key.kind == PATTERNS:
         fits = isinstance(value, list) and all(isinstance(one, str) and one.strip() for one in value)
@@ -209,7 +240,19 @@ def checked_value(key: Key, value: Any, where: str) -> Any:
     if not isinstance(value, wanted) or (isinstance(value, bool) and key.kind is not bool):
         word = {int: "whole number", float: "number", str: "text", bool: "true or false"}[key.kind]  # type: ignore[index]
         raise ConfigError(f"{where} {name} to {brief(value)}; give a {word}")
+    if fitting := _what_fits_better(key, value):
+        raise ConfigError(f"{where} {name} to {brief(value)}; give {fitting}")
     return value
+
+
+def _what_fits_better(key: Key, value: Any) -> str:
+    """What to give instead of a value of the right type that is out of range; "" where it is not."""
+    if key.choices and value not in key.choices:
+        return f"one of {', '.join(key.choices)}"
+    if key.bounds is None or key.bounds[0] <= value <= key.bounds[1]:
+        return ""
+    least, most = key.bounds
+    return f"more than 0 and at most {most:g}" if least else f"a number from 0 to {most:g}"
 
 
 # -- what holds --------------------------------------------------------------------------------------------
@@ -225,7 +268,7 @@ def settled(file: str | Path | None, environment: Mapping[str, str] | None = Non
             given[name] = os.path.relpath(Path(file).resolve().parent / given[name])
     values = []
     for key in KEYS:
-        variable = PREFIX + key.name.upper().replace(".", "_")
+        variable = variable_of(key)
         if key.name in given:
             values.append(Value(key, given[key.name], str(file)))
         elif environment.get(variable):
@@ -239,15 +282,38 @@ def settled(file: str | Path | None, environment: Mapping[str, str] | None = Non
 
 def _of_variable(key: Key, text: str, variable: str) -> Any:
     """A variable's text as the setting's value: TOML, but for texts, which are as they stand."""
+    where = f"the environment ({variable}) sets"
     if key.kind is str:
-        return text
+        return checked_value(key, text, where)
     import tomllib
 
     try:
         value = tomllib.loads(f"value = {text}")["value"]
     except ValueError:
         value = text
-    return checked_value(key, value, f"the environment ({variable}) sets")
+    return checked_value(key, value, where)
+
+
+def misspelt(environment: Mapping[str, str]) -> list[str]:
+    """A sentence for each variable of the environment that is no setting, and is nearly called as one."""
+    known = {variable_of(key): key for key in KEYS}
+    near = {
+        name: difflib.get_close_matches(
+            name.removeprefix(PREFIX), [k.removeprefix(PREFIX) for k in known], 1, _ALIKE
+        )
+        for name in environment
+        if name.startswith(PREFIX) and name not in known
+    }
+    return [
+        f"the environment has {brief(name)}, which is no setting; did you mean {PREFIX}{found[0]}?"
+        for name, found in near.items()
+        if found
+    ]
+
+
+def variable_of(key: Key) -> str:
+    """The variable of the environment that gives a setting."""
+    return PREFIX + key.name.upper().replace(".", "_")
 
 
 # -- command lines -----------------------------------------------------------------------------------------
@@ -266,6 +332,8 @@ def parsed(parser: Parser, table: str, argv: Sequence[str] | None) -> argparse.N
     if chosen is not None and _takes_settings(chosen) and not {"-h", "--help"} & {*line}:
         file = _typed_file(line) or found_above(Path.cwd())
         values = [value for value in settled(file) if value.origin]
+        for sentence in misspelt(os.environ):
+            say(f"note: {sentence}", file=sys.stderr)
         index = next((value.value for value in values if value.key.name == "index"), None)
         _fill(chosen, table, values)
     args = parser.parse_args(line)
@@ -323,7 +391,6 @@ def _fill(command: Parser, table: str, values: Sequence[Value]) -> None:
                 others[name] = value.value
                 command.set_defaults(settings_from=value.origin)
             else:
-                _check_choice(action, value)
                 action.default = value.value
     command.set_defaults(settings=others)
 
@@ -340,13 +407,6 @@ def _fill_index(command: Parser, value: Value) -> None:
             action.nargs, action.default, action.required = "?", value.value, False
         if command.prog == "raptor build" and action.dest == "output":
             action.default, action.required = value.value, False
-
-
-def _check_choice(action: argparse.Action, value: Value) -> None:
-    if action.choices is not None and value.value not in action.choices:
-        known = ", ".join(map(str, action.choices))
-        name = value.key.name.rpartition(".")[2]
-        raise ConfigError(f"{value.origin} sets {name} to {brief(value.value)}; give one of {known}")
 
 
 def _settle_index(args: argparse.Namespace, index: str) -> None:
@@ -389,7 +449,11 @@ def template() -> str:
 
 def _example(key: Key) -> str:
     kinds: dict[Any, str] = {float: "1.0", int: "32000", str: '"..."'}
-    examples = {"build.exclude": '["drafts/", "*.tmp"]', "build.include": '["*.md", "*.pdf"]'}
+    examples = {
+        "build.exclude": '["drafts/", "*.tmp"]',
+        "build.include": '["*.md", "*.pdf"]',
+        "ask.reasoning_effort": '"medium"',
+    }
     if key.name in examples:
         return examples[key.name]
     return kinds[key.kind] if key.default is None else json.dumps(key.default)

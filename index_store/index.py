@@ -41,7 +41,8 @@ class Index(Tree):
 
     `digest`: of the live generation when it was opened; of a text file the sha256. `generation`: its number; 0 for a
     text file. `embedder`: the one that its user named, for queries; without it only the built-in one is ever loaded.
-    `access`: the labels of the reader for whom it was opened; None is not restricted.
+    `access`: the labels of the reader for whom it was opened; None is not restricted. `named`: where its user knows it
+    to be; of a narrowed index, whose `path` is in their cache, that of the whole one.
     """
 
     # What a caller gives is held against the signature here, at the face.
@@ -65,6 +66,7 @@ class Index(Tree):
         super().__init__(store)
         self.digest, self.generation, self._manifest = digest, generation, manifest
         self._embedder_named, self.access = embedder, access
+        self.named = self.path
 
     @property
     def is_plain(self) -> bool:
@@ -180,6 +182,7 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
             seen = Index(index.store, index.digest, index.generation, index.manifest, embedder, reader)
         else:
             seen = open_generation(entry.path, 1, embedder, reader)
+            seen.named = index.named
     except BaseException:
         os.close(entry.lock)
         raise

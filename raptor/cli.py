@@ -233,7 +233,8 @@ def _remove_parser(commands: "Subcommands") -> None:
     remove.add_argument(
         "--purge",
         action="store_true",
-        help="delete the earlier generations too, and recorded texts: what was removed is then in runs alone",
+        help="delete the earlier generations too, recorded texts, and copies for readers in your cache: what was "
+        "removed is then in runs alone",
     )
     _dry_run_option(remove)
     _change_options(remove)

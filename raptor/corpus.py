@@ -12,6 +12,7 @@ from index_store.generations import Changes, paired
 from index_store.index import Index
 from index_store.name_table import NameTable, name_table
 from index_store.outline import Outline
+from index_store.terminal import brief
 from index_store.types import Document
 from raptor.chunking import chunk
 from raptor.errors import RaptorError
@@ -111,15 +112,22 @@ def _old_part(index: Index, now: Document, old: Document) -> Part:
 def with_metadata(parts: Sequence[Part], metadata: Metadata | None) -> tuple[list[Part], list[Failure]]:
     """The parts with the metadata of their documents; and a Failure for each id in it that no document has.
 
-    Of a field that a document has already, the metadata's value counts.
+    Of a field that a document has already, the metadata's value counts. Raises RaptorError where such an id is given
+    labels of readers: the document that is meant would be open to all.
     """
     if metadata is None:
         return list(parts), []
     known = {part.document.id for part in parts}
+    missing = [doc for doc in metadata.lines if doc not in known]
+    if labelled := [doc for doc in missing if access.KEY in metadata.fields[doc]]:
+        more = f" (and {len(labelled) - 1:,} more)" if len(labelled) > 1 else ""
+        raise RaptorError(
+            f"{metadata.file}:{metadata.lines[labelled[0]]} gives access to {brief(labelled[0])}, and no document has "
+            f"that id{more}, so that the one that is meant could be open to all; mend the id, or take the line out"
+        )
     unknown = [
-        Failure(f"{metadata.file}:{line}", f"there is no document {doc!r}; check the id")
-        for doc, line in metadata.lines.items()
-        if doc not in known
+        Failure(f"{metadata.file}:{metadata.lines[doc]}", f"there is no document {doc!r}; check the id")
+        for doc in missing
     ]
     return [_with_fields(part, metadata.fields.get(part.document.id, {})) for part in parts], unknown
 

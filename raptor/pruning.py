@@ -1,9 +1,11 @@
-"""Delete old generations, and the recorded results that only they needed; say where removed texts still are."""
+"""Delete old generations, what only they needed, and copies for readers; say where removed texts still are."""
 
 import hashlib
 from pathlib import Path
 
+from index_store import cache
 from index_store.arguments import checked
+from index_store.errors import BrokenIndex
 from index_store.generations import list_generations, prune
 from index_store.index import Index, open_generation, open_index
 from raptor.checkpoint import NAME, Checkpoint, build_lock
@@ -17,20 +19,30 @@ def prune_index(index: str | Path, keep: int = 1) -> tuple[list[int], int]:
     """Delete generations; give their numbers, and how many recorded texts and summaries were dropped with them.
 
     The live generation stays, and the `keep` - 1 newest others, with the texts and summaries in them; so does what an
-    unfinished build has recorded. Raises BrokenIndex where there is no index, RaptorError while another build runs.
+    unfinished build has recorded. Indexes in the user's cache that this one was narrowed to go too, but for those in
+    use. Raises BrokenIndex where there is no index, RaptorError while another build runs, or for what cannot be
+    deleted.
     """
     path = Path(index)
     list_generations(path)  # raises where there is no index, before the lock makes a folder
     with build_lock(path):
         deleted = prune(path, keep)
+        try:
+            cache.forget(path)
+        except OSError as e:
+            raise RaptorError(
+                f"cannot delete copies in your cache: {e.strerror or e}; delete the folder {cache.place()} yourself"
+            ) from e
         return deleted, _forget(path) if (path / NAME).exists() else 0
 
 
 @checked(RaptorError)
 def places_of_removed(index: str | Path) -> list[str]:
-    """Where texts still are that the live generation does not hold: other generations, and `build.sqlite`.
+    """Where texts still are that the live generation does not hold: other generations, `build.sqlite`, and the user's
+    cache of narrowed indexes.
 
-    `prune_index` deletes them there. Runs that quoted them stand elsewhere. Raises BrokenIndex where there is no index.
+    `prune_index` deletes them there. An index of the same name elsewhere may have the copies in the cache. Runs that
+    quoted them stand elsewhere. Raises BrokenIndex where there is no index.
     """
     path = Path(index)
     others = [generation.number for generation in list_generations(path) if not generation.live]
@@ -49,7 +61,16 @@ def places_of_removed(index: str | Path) -> list[str]:
         )
     numbers = ", ".join(map(str, old))
     named = [f"generation{'s' if len(old) > 1 else ''} {numbers}"] if old else []
-    return [*named, NAME] if is_kept else named
+    is_copied = any(_holds_others(copy, texts) for copy in cache.copies(path))
+    return [*named, *([NAME] if is_kept else []), *([str(cache.place())] if is_copied else [])]
+
+
+def _holds_others(copy: Path, texts: set[str]) -> bool:
+    """Whether a narrowed index has documents of other texts; one that cannot be read may have some."""
+    try:
+        return any(document.sha256 not in texts for document in open_generation(copy, 1).documents)
+    except (BrokenIndex, OSError):
+        return True
 
 
 def _forget(path: Path) -> int:

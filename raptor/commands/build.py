@@ -353,11 +353,12 @@ def _rest_text(report: BuildReport, still_in: Sequence[str], *, removes: bool) -
     if still_in and not report.dry_run:
         lines.append(
             f"  text that was removed is still in {' and in '.join(still_in)}, and in runs that quoted it; delete it "
-            f"from the index folder with: raptor prune {index} (or at once, by remove --purge)"
+            f"but for those runs with: raptor prune {index} (or at once, by remove --purge)"
         )
     elif removes and report.changes.removed and not report.dry_run:
         lines.append(
-            "  text that was removed is no longer in the index folder; runs that quoted it have it still"
+            "  text that was removed is no longer in the index folder, nor in your cache; runs that quoted it have it "
+            "still"
         )
     return "".join(f"\n{line}" for line in lines)
 

@@ -3,12 +3,15 @@
 import argparse
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from index_store.config import NAME, Value, found_above, settled, template
 from index_store.files import opening
 from index_store.terminal import print_json, say, spelled
 from raptor.errors import RaptorError
+from raptor.settings import Spending, settings_of
 
 
 def init(args: argparse.Namespace) -> int:
@@ -30,7 +33,9 @@ def init(args: argparse.Namespace) -> int:
 
 def show(args: argparse.Namespace) -> int:
     """Print every setting, its value, and where that is from."""
-    values = settled(args.config or found_above(Path.cwd()))
+    file = args.config or found_above(Path.cwd())
+    values = settled(file)
+    _check_build({value.key.name: value.value for value in values}, file or "the environment")
     if args.json:
         print_json(
             {value.key.name: {"value": value.value, "from": value.origin or "default"} for value in values}
@@ -38,6 +43,13 @@ def show(args: argparse.Namespace) -> int:
     else:
         say("\n".join(map(_line, values)))
     return 0
+
+
+def _check_build(found: Mapping[str, Any], origin: str | Path) -> None:
+    """Raise RaptorError for settings of a build that it would refuse; those of a question are checked when read."""
+    last = {name.removeprefix("build."): value for name, value in found.items() if name.startswith("build.")}
+    settings_of(last, origin)
+    Spending(last["max_usd"], last["max_errors"])
 
 
 def _line(value: Value) -> str:

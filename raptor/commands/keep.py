@@ -1,10 +1,13 @@
 """`raptor verify`, `check-sources`, `generations`, `prune`: check an index and its files; list, delete generations."""
 
 import argparse
+import sys
 from collections import Counter
 from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 
+from index_store import cache
 from index_store.generations import Changes, Generation, changes_of, list_generations, rollback
 from index_store.terminal import byte_size, count, one_line, print_json, say, spelled
 from index_store.verify import verify_index
@@ -88,8 +91,14 @@ def _since(g: Generation, changes: Changes | None) -> str:
 
 
 def prune(args: argparse.Namespace) -> int:
-    """Delete old generations of an index and what only they need."""
+    """Delete old generations of an index, what only they need, and its copies for readers."""
     deleted, dropped = prune_index(args.index, args.keep)
+    if in_use := cache.copies(Path(args.index)):
+        say(
+            f"{count(len(in_use), 'copy', 'copies')} for readers in {spelled(str(cache.place()))} stay, as they are in "
+            "use; end what reads them, and prune again",
+            file=sys.stderr,
+        )
     if args.json:
         print_json({"deleted": deleted, "dropped": dropped})
     else:

@@ -10,6 +10,7 @@ from typing import Any
 
 from index_store import access
 from index_store.errors import IndexStoreError
+from index_store.terminal import brief
 
 MAX_BYTES = 128 << 20  # of a file of text, which is held in memory
 MAX_PACKED_BYTES = 1 << 30  # of one that may be mostly pictures, or what is passed over
@@ -160,8 +161,10 @@ def meta_of(
 
 def _plain_fields(row: Mapping[str, Any], without: Sequence[str], whose: str) -> dict[str, str]:
     for name in row:
-        if name != access.KEY and str(name).strip().casefold() == access.KEY:
-            raise IndexStoreError(f"{whose} has a field {name!r}; write it as {access.KEY!r}")
+        if access.is_meant(name):
+            raise IndexStoreError(
+                f"{whose} has a field {brief(name)}; did you mean {access.KEY}? write it so, or rename the field"
+            )
     said = {access.KEY: access.written(row[access.KEY], whose)} if access.KEY in row else {}
     return said | {
         name: value if isinstance(value, str) else json.dumps(value)

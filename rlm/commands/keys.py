@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from index_store.access import labels
 from index_store.terminal import add_command, count, one_line, print_json, say, visible
+from rlm.errors import RlmError
 from rlm.limits import RUNS
 from rlm.serving.types import Grant
 
@@ -112,6 +113,7 @@ def keys(args: argparse.Namespace) -> int:
     from rlm.serving.state.place import check_extra, default_url
 
     check_extra("rlm keys")
+    from rlm.serving.state.connecting import missing_file
     from rlm.serving.state.database import Database
 
     actions: dict[str, Callable[[Database, argparse.Namespace], None]] = {
@@ -121,7 +123,13 @@ def keys(args: argparse.Namespace) -> int:
         "rebuild": _rebuild,
     }
     wanted = _wanted(args) if args.action == "add" else None
-    database = Database(default_url() if args.db is None else args.db)
+    url = default_url() if args.db is None else args.db
+    if args.action != "add" and (missing := missing_file(url)) is not None:
+        raise RlmError(
+            f"there is no database at {missing}; name the server's own by --db, or make a first key, and with it the "
+            "database: rlm keys add NAME"
+        )
+    database = Database(url)
     args.wanted = wanted
     try:
         actions[args.action](database, args)

@@ -13,6 +13,7 @@ from rlm.commands.given import limits_of, named_models
 from rlm.errors import RlmError
 from rlm.serving.addresses import address, is_loopback, listening
 from rlm.serving.settings import named_indexes
+from rlm.serving.state.place import own_data
 
 HOST, PORT = "127.0.0.1", 8765
 DRAIN_S = 5  # for what is under way when the server is stopped
@@ -25,13 +26,10 @@ def mcp(args: argparse.Namespace) -> int:
     paths = named_indexes(args.index)
     models, window = named_models(args, args.model, args.child_model)
     limits = limits_of(args, window)
-    from platformdirs import user_data_path
-
     from rlm.adapters.mcp import Asking, server_of
 
-    asking = Asking(
-        models, limits, args.runs or user_data_path("raptor-rlm") / "runs"
-    )  # a client starts it anywhere
+    runs = args.runs or own_data("name a folder by --runs") / "runs"  # a client starts it anywhere
+    asking = Asking(models, limits, runs)
     indexes = {
         name: ready(open_any(path, args.embedder, args.access), models) for name, path in paths.items()
     }

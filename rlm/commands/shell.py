@@ -85,7 +85,7 @@ def open_shell(index: str | Path | Index, options: Options) -> Iterator[Shell]:
         record_opening(run, QUESTION, Choice("rlm", "a person writes the cells"), options)
         began, talk = time.monotonic(), begin(run, None, "0", 0, _descend, _sandbox(options.limits))
         try:
-            yield Shell(talk, f"{spelled(str(opened.path))}: {size}", folder)
+            yield Shell(talk, f"{spelled(str(opened.named))}: {size}", folder)
         finally:
             talk.calls.stop()
             talk.session.close()

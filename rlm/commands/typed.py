@@ -93,11 +93,10 @@ def _history() -> Any:
 
 
 def history_file() -> Path | None:
-    """The file of the history, made where there is none, with mode 0600; None where it cannot be written."""
-    path = own_file("state", HISTORY)
-    if not path.is_absolute():  # there is no home
-        return None
+    """The file of the history, made where there is none, with mode 0600; None where it cannot be written, as without a
+    home."""
     try:
+        path = own_file("state", HISTORY)
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         number = os.open(path, opening("RDWR", "APPEND", "CREAT", "NOFOLLOW", "CLOEXEC"), 0o600)
         try:

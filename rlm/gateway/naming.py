@@ -12,6 +12,7 @@ beside an index or documents, which strangers may have written.
 """
 
 import argparse
+import errno
 import math
 import os
 import re
@@ -97,7 +98,10 @@ def aliases(file: str | Path | None = None) -> dict[str, Named]:
 
     Raises GatewayError for a file that cannot be read or holds anything else than short names: one sentence.
     """
-    path = user_file() if file is None else Path(file)
+    try:
+        path = user_file() if file is None else Path(file)
+    except FileNotFoundError:
+        return {}
     try:
         with path.open("rb") as opened:
             raw = opened.read(MOST_BYTES + 1)
@@ -117,13 +121,13 @@ def aliases(file: str | Path | None = None) -> dict[str, Named]:
 
 
 def user_file() -> Path:
-    """Where the user's short names are."""
+    """Where the user's short names are. Raises FileNotFoundError as `own_file` does."""
     return own_file("config", "models.toml")
 
 
 def own_file(kind: Literal["config", "data", "state"], name: str) -> Path:
     """A file of ours where this system keeps a user's files of that kind; or, while only that is there, where it was
-    kept before: by the XDG Base Directory Specification on every system. Where there is no home it is no absolute path.
+    kept before: by the XDG Base Directory Specification on every system. Raises FileNotFoundError without a home.
     """
     import platformdirs  # here, as --help needs none
 
@@ -132,8 +136,15 @@ def own_file(kind: Literal["config", "data", "state"], name: str) -> Path:
         "data": platformdirs.user_data_dir,
         "state": platformdirs.user_state_dir,
     }[kind]
-    new, old = Path(folder(_FOLDER, appauthor=False), name), _before(kind) / _FOLDER / name
-    return old if old != new and old.exists() and not new.exists() else new
+    try:
+        new = Path(folder(_FOLDER, appauthor=False), name)
+    except RuntimeError:  # platformdirs: nothing names a home
+        new = Path()
+    if not new.is_absolute():  # as earlier versions of it say so
+        raise FileNotFoundError(errno.ENOENT, "there is no home folder")
+    old = _before(kind) / _FOLDER / name
+    is_old = old.is_absolute() and old != new and old.exists() and not new.exists()
+    return old if is_old else new
 
 
 def _before(kind: str) -> Path:

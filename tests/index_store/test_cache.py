@@ -44,12 +44,25 @@ def test_a_narrowed_index_is_made_once_in_a_folder_that_is_its_users_alone(
     assert folder(tmp_path).stat().st_mode & 0o777 == 0o700
     assert [path.stat().st_mode & 0o077 for path in folder(tmp_path).iterdir()] == [0]
     assert first.path.name == "toy.index"
+    assert (first.named, open_index(whole, access="hr, legal").named, open_index(whole).named) == (whole,) * 3
 
 
 def test_where_nothing_is_hidden_the_index_itself_is_read(whole: Path) -> None:
     index = open_index(whole, access="legal, hr")
     assert (index.path, index.access) == (whole, frozenset({"hr", "legal"}))
     assert open_index(whole).access is None
+
+
+def test_without_a_home_it_is_one_sentence_and_there_are_no_copies(
+    whole: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    for variable in ("XDG_DATA_HOME", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(variable, raising=False)
+        with pytest.raises(IndexStoreError, match=r"cache folder: there is no home folder; .*XDG_CACHE_HOME"):
+            open_index(whole, access="hr")
+    assert cache.copies(whole) == []
+    cache.forget(whole)
 
 
 def test_a_text_file_is_open_to_all(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,11 @@ from index_store import config
 from index_store.config import KEYS, ConfigError, found_above, parsed, read, settled
 from raptor.clustering.settings import ClusterSettings
 from raptor.settings import BuildSettings
+from rlm.commands.given import _LIMITS
+from rlm.errors import RlmError
+from rlm.gateway.options import EFFORTS, MOST_TEMPERATURE
+from rlm.limits import ROUTES, Limits
+from rlm.sandbox.opening import choices
 
 Capture = pytest.CaptureFixture[str]
 
@@ -114,9 +120,18 @@ def test_an_old_file_of_a_build_still_says_the_same(here: Path) -> None:
     [
         ("chunk_token = 3", "sets 'chunk_token', which is unknown; did you mean chunk_tokens?"),
         ("[ask]\nmax_usdd = 3", "sets 'ask.max_usdd', which is unknown; did you mean max_usd?"),
-        ("[asks]\nmodel = 'x'", "sets 'asks', which is unknown"),
-        ("[ask]\napi_base = 'http://x'", "sets 'ask.api_base', which is unknown"),
-        ("[ask]\napi_key = 'x'", "sets 'ask.api_key', which is unknown"),
+        ("[askk]\nmodel = 'x'", "has a table ['askk'], which is unknown; did you mean [ask]?"),
+        (
+            "[zzz]\nmodel = 'x'",
+            "has a table ['zzz'], which is unknown; there are [ask], [build.cluster], [build]",
+        ),
+        ("[ask]\napi_base = 'http://x'", "sets 'ask.api_base', and keys and addresses do not belong there"),
+        ("[ask]\napi_key = 'x'", "sets 'ask.api_key', and keys and addresses do not belong there"),
+        ("[api_keys]\nopenai = 'x'", "sets 'api_keys', and keys and addresses do not belong there"),
+        ("[ask]\nmax_usd = -1", "sets max_usd to -1; give a number from 0 to 1e+09"),
+        ("[ask]\nmax_usd = nan", "sets max_usd to nan; give a number"),
+        ("[ask]\ntimeout = 0.0", "sets timeout to 0.0; give more than 0"),
+        ("[ask]\nbackend = 'docker'", "sets backend to 'docker'; give one of auto, linux, monty"),
         ("[ask]\nmax_usd = '3'", "sets max_usd to '3'; give a number"),
         ("[ask]\nmax_calls = 3.5", "sets max_calls to 3.5; give a whole number"),
         ("[ask]\nroute = 'best'", "sets route to 'best'; give one of auto, direct"),
@@ -133,6 +148,62 @@ def test_what_is_wrong_in_it_is_one_sentence(
     assert rlm.cli.main(["ask", "my.index", "who?"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[ask]\nmax_usd = -1", "sets max_usd to -1; give a number from 0"),
+        ("[ask]\nroute = 'foo'", "sets route to 'foo'; give one of auto, direct"),
+        ("[build]\nchunk_tokens = 1", "chunk_tokens is 1; give at least 16"),
+        ("[build]\nmax_usd = -1", "max-usd is -1; give a number of dollars"),
+        ("[build]\nencoding = 'latin-99'", "the encoding 'latin-99' is unknown"),
+        ("[build.cluster]\nfoo = 1", "sets 'foo', which is unknown; there are"),
+        ("[build.cluster]\nmethod = 'x'", "method is 'x'; give 'fast' or 'paper'"),
+    ],
+)
+def test_config_refuses_what_the_commands_refuse(
+    here: Path, tmp_path: Path, capsys: Capture, text: str, said: str
+) -> None:
+    written(tmp_path, text)
+    assert raptor.cli.main(["config"]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and said in err and err.count("\n") == 1
+
+
+def test_what_a_setting_of_a_question_may_be_is_what_a_question_takes() -> None:
+    named = config.BY_NAME
+    assert named["ask.route"].choices == ROUTES
+    assert [*named["ask.backend"].choices] == choices()
+    assert named["ask.reasoning_effort"].choices == EFFORTS
+    assert named["ask.temperature"].bounds == (0, MOST_TEMPERATURE)
+    for option, limit in _LIMITS.items():
+        if (key := named.get(f"ask.{option}")) is not None and key.bounds is not None:
+            least, most = key.bounds
+            for bad in (
+                -1,
+                float("nan") if key.kind is float else -1,
+                int(most) + 1,
+                *([0] if least else []),
+            ):
+                values: dict[str, Any] = {limit: bad}
+                with pytest.raises(RlmError, match="; give "):
+                    Limits(**values)
+            values = {limit: int(most) if least else 0}
+            Limits(**values)
+
+
+def test_a_variable_that_is_nearly_a_setting_is_told_of(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: Capture
+) -> None:
+    monkeypatch.setenv("RAPTOR_ASK_MODLE", "x")
+    monkeypatch.setenv("RAPTOR_HOME", "x")
+    assert raptor.cli.main(["config"]) == 0
+    (line,) = capsys.readouterr().err.splitlines()
+    assert (
+        line
+        == "note: the environment has 'RAPTOR_ASK_MODLE', which is no setting; did you mean RAPTOR_ASK_MODEL?"
+    )
 
 
 # -- whose it is -------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import raptor
+from index_store import access
 from index_store.errors import IndexStoreError
 from index_store.index import Index, open_index
 from index_store.narrowing import labels_by_document, visible
@@ -136,6 +137,18 @@ def test_a_document_whose_access_cannot_be_read_is_refused(wrong: object, tmp_pa
     assert failure.reason.startswith("line 2 has the access ")
 
 
+def test_an_access_that_cannot_be_read_is_quoted_once() -> None:
+    for given, shown in (
+        ("a,,b", "'a,,b'"),
+        (["a", 3], "['a', 3]"),
+        (["x" * 101], "list"),
+        ("\x07", r"'\x07'"),
+    ):
+        with pytest.raises(IndexStoreError) as caught:
+            access.labels(given, "a reader")  # type: ignore[arg-type]
+        assert f"has the access {shown}; give" in str(caught.value)
+
+
 def test_labels_in_an_object_of_metadata_and_near_misses_of_the_name_count(tmp_path: Path) -> None:
     source = tmp_path / "rows.jsonl"
     lines = [
@@ -145,10 +158,50 @@ def test_labels_in_an_object_of_metadata_and_near_misses_of_the_name_count(tmp_p
     source.write_text("\n".join(map(json.dumps, lines)))
     report = raptor.build_index(source, tmp_path / "i.index", settings=SETTINGS)
     assert [failure.reason for failure in report.failures] == [
-        "line 2 has a field 'Access'; write it as 'access'"
+        "line 2 has a field 'Access'; did you mean access? write it so, or rename the field"
     ]
     with pytest.raises(IndexStoreError, match="holds nothing that a reader of what is open to all may read"):
         open_index(tmp_path / "i.index", access="")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["acess", "acces", "Access", " access", "acccess", "accses", "axcess", "ACESS", "access_", "accesses"],
+)
+def test_a_field_that_is_nearly_called_access_is_refused_wherever_it_stands(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "m.csv").write_text(f"doc,{name}\nd1,hr\n")
+    with pytest.raises(raptor.RaptorError, match=r"line 2 has a field .*; did you mean access\?"):
+        raptor.read_metadata(tmp_path / "m.csv")
+    rows = [{"_id": "ok", "text": "Open."}, {"_id": "odd", "text": "Held.", "meta": {name: ["hr"]}}]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    report = raptor.build_index(tmp_path / "rows.jsonl", tmp_path / "i.index", settings=SETTINGS)
+    assert [document.id for document in open_index(tmp_path / "i.index").documents] == ["ok"]
+    assert "did you mean access?" in report.failures[0].reason
+
+
+@pytest.mark.parametrize(
+    "name", ["accessed", "accession", "success", "excess", "process", "class", "address"]
+)
+def test_another_word_than_access_is_a_field_like_others(name: str, tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(f"doc,{name}\nd1,2025\n")
+    assert raptor.read_metadata(tmp_path / "m.csv").fields == {"d1": {name: "2025"}}
+
+
+def test_labels_of_an_id_that_no_document_has_stop_the_build_and_an_update(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows()[:3])))
+    (tmp_path / "m.csv").write_text("doc,access,year\nd0,hr,1\nd1.txt,hr,2\nd2.txt,hr,3\n")
+    wrong = raptor.read_metadata(tmp_path / "m.csv")
+    words = r"m\.csv:3 gives access to 'd1\.txt', and no document has that id \(and 1 more\), .*; mend the id"
+    with pytest.raises(raptor.RaptorError, match=words):
+        raptor.build_index(tmp_path / "rows.jsonl", tmp_path / "i.index", metadata=wrong, settings=SETTINGS)
+    assert not (tmp_path / "i.index" / "CURRENT").exists()
+    raptor.build_index(tmp_path / "rows.jsonl", tmp_path / "i.index", settings=SETTINGS)
+    for dry_run in (True, False):
+        with pytest.raises(raptor.RaptorError, match=words):
+            raptor.update_index(tmp_path / "i.index", metadata=wrong, dry_run=dry_run)
+    assert open_index(tmp_path / "i.index").generation == 1
 
 
 @pytest.mark.parametrize("row", ['d1,""', "d1,", "d1,hr;x\x07"])

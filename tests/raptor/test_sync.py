@@ -1,5 +1,6 @@
 """An index and its sources drift apart: what says so, and what brings them together again."""
 
+import gc
 import gzip
 import json
 import os
@@ -16,12 +17,14 @@ from index_store import open_index
 from index_store.errors import NoSuchNode
 from index_store.paths import matches
 from index_store.verify import verify_index
+from raptor import cli
 from raptor.build import build_index, sync_index, update_index
 from raptor.checking import check_sources
 from raptor.checkpoint import Checkpoint
 from raptor.errors import RaptorError
 from raptor.estimating import estimate
 from raptor.loading.find import matching
+from raptor.loading.metadata import read_metadata
 from raptor.loading.origins import Origins, Source
 from raptor.pruning import places_of_removed, prune_index
 from raptor.settings import BuildSettings
@@ -34,6 +37,7 @@ from tests.raptor.loading.test_archives import encrypted
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     tiny_embedder.use(monkeypatch)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -497,6 +501,30 @@ def test_remove_says_where_the_text_still_is_and_pruning_deletes_it_there(docs: 
     prune_index("i")
     assert places_of_removed("i") == []
     assert not any(b"xylophone" in content for content in state_of_disk(Path("i")).values())
+
+
+def test_what_was_removed_is_deleted_from_the_copies_for_readers_too_but_for_those_in_use(
+    docs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = str(Path("cache/raptor-rlm/narrowed").resolve())
+    write_rows(docs / "a.jsonl", a="The secret of the yawl is a xylophone.", b="Of masts.")
+    Path("m.csv").write_text("doc,access\nb,hr\n")
+    build_index(docs, "i", metadata=read_metadata("m.csv"))
+    seen = open_index("i", access="staff")
+    assert seen.path.is_relative_to(kept)
+    assert cli.main(["remove", "i", "a", "--quiet"]) == 0
+    assert f"and in {kept}, and in runs" in capsys.readouterr().out
+    assert cli.main(["prune", "i"]) == 0
+    assert "1 copy for readers" in capsys.readouterr().err
+    assert places_of_removed("i") == [kept]
+    assert seen.document_text("a")
+    del seen
+    gc.collect()
+    Path(kept, ".partial-1/i").mkdir(parents=True)
+    assert cli.main(["remove", "i", "b", "--purge", "--quiet"]) == 0
+    assert "no longer in the index folder, nor in your cache" in capsys.readouterr().out
+    assert not any(b"xylophone" in content for content in state_of_disk(Path("cache")).values())
+    assert list(Path(kept).iterdir()) == []
 
 
 # -- a build onto an index ---------------------------------------------------------------------------------

@@ -153,6 +153,13 @@ class Connecting:
             ) from error
 
 
+def missing_file(words: str) -> Path | None:
+    """The file of SQLite that an address names, where it is not there; to connect would make it. Raises RlmError."""
+    url = _url_of(words)
+    file = Path(url.database or "") if url.get_backend_name() == "sqlite" else None
+    return file if file is not None and not file.exists() else None
+
+
 def _url_of(words: str) -> URL:
     """The address of a database; words without :// name a file of SQLite. Raises RlmError, without a password."""
     if "://" not in words:

@@ -8,10 +8,21 @@ FILE = "state.sqlite"
 
 
 def data_folder() -> Path:
-    """The folder that this system gives a program's data, for what a server keeps."""
+    """The folder that this system gives a program's data, for what a server keeps. Raises as `own_data` does."""
+    return own_data() / "serve"
+
+
+def own_data(otherwise: str = "name a folder by --data, and a database by --db") -> Path:
+    """The user's folder for our data. Raises RlmError, which says what to do `otherwise`, where there is no home."""
     import platformdirs
 
-    return Path(platformdirs.user_data_path("raptor-rlm", appauthor=False)) / "serve"
+    try:
+        folder = Path(platformdirs.user_data_path("raptor-rlm", appauthor=False))
+    except RuntimeError:  # nothing names a home
+        folder = Path()
+    if not folder.is_absolute():  # as earlier versions of it say so
+        raise RlmError(f"there is no home folder to keep it in; set HOME, or {otherwise}")
+    return folder
 
 
 def default_url(data: Path | None = None) -> str:

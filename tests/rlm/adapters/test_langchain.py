@@ -101,3 +101,14 @@ def test_the_example_runs(
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
     assert "boats.txt 48-100: 'A yawl differs: its mizzen stands aft of the rudder.'" in lines
+
+
+def test_the_example_says_of_a_wrong_path_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    example = ROOT / "docs" / "examples" / "langchain_retriever.py"
+    monkeypatch.setattr(sys, "argv", [str(example), str(tmp_path / "none.index"), "mizzen"])
+    with pytest.raises(SystemExit, match="2"):
+        runpy.run_path(str(example))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("there is no index folder at ")

@@ -8,12 +8,13 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from index_store.index import Index
+from index_store.index import Index, open_index
 from rlm import Limits, Models
 from rlm.asking.options import Options
 from rlm.audit.verifying import read, verify
@@ -22,6 +23,7 @@ from rlm.commands import shell as shell_module
 from rlm.commands.shell import Shell, open_shell, run_own_cell, talk, talk_json
 from rlm.errors import RlmError
 from rlm.gateway.errors import UnknownModel
+from tests.helpers.toy import publish_toy, toy_draft
 
 OFFLINE = Models("offline/navigator", "offline/reader")
 
@@ -381,3 +383,14 @@ def test_a_cell_that_is_stopped_by_hand_is_in_the_trace_too(folder: Path, tmp_pa
     assert verify(opened.folder).ok
     ran = [event["status"] for event in read(opened.folder)[0] if event["kind"] == "code_run"]
     assert ran == ["killed", "ok"]
+
+
+def test_an_index_that_is_narrowed_to_a_reader_is_named_as_it_was_typed(tmp_path: Path) -> None:
+    draft = toy_draft()
+    labels = [{"access": "hr"}, *({} for _ in draft.documents[1:])]
+    documents = [(replace(d, meta=own), text) for (d, text), own in zip(draft.documents, labels, strict=True)]
+    publish_toy(tmp_path / "toy.index", replace(draft, documents=documents))
+    narrowed = open_index("toy.index", access="staff")
+    assert narrowed.path != Path("toy.index")
+    with open_shell(narrowed, Options(models=OFFLINE, limits=Limits())) as opened:
+        assert opened.about.startswith("toy.index: 2 documents, ")

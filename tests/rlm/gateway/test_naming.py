@@ -193,6 +193,19 @@ def test_short_names_are_looked_for_in_the_users_folder_alone(
     assert set(aliases()) == {"fast"}
 
 
+def test_without_a_home_there_are_no_short_names_whatever_stands_in_the_working_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~/.config/raptor-rlm").mkdir(parents=True)
+    (tmp_path / "~/.config/raptor-rlm/models.toml").write_text(FAST)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # as where nothing names one
+    assert aliases() == {}
+    with pytest.raises(FileNotFoundError, match="there is no home folder"):
+        user_file()
+
+
 def test_elsewhere_a_file_is_where_that_system_has_it_and_one_that_is_where_it_was_before_is_still_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,6 +76,37 @@ def test_a_key_is_made_listed_and_revoked(capsys: pytest.CaptureFixture[str], tm
     assert keys(capsys, "revoke", "alice", *db)[0] == 2
 
 
+@pytest.mark.parametrize("words", [["list"], ["revoke", "alice"], ["rebuild", "--runs", "."]])
+@pytest.mark.parametrize("before", ["", "sqlite:///"])
+def test_a_database_that_is_not_there_is_refused_and_not_made(
+    words: list[str], before: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    code, _, told = keys(capsys, *words, "--db", f"{before}{tmp_path / 'nope.sqlite'}")
+    assert code == 2 and told.startswith(f"rlm: there is no database at {tmp_path / 'nope.sqlite'}; name ")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "way_out"),
+    [(["keys", "list"], "--db"), (["serve", "a.txt"], "--data"), (["mcp", "a.txt"], "--runs")],
+)
+def test_without_a_home_it_is_one_sentence(
+    words: list[str],
+    way_out: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.txt").write_text("Two masts.")
+    monkeypatch.delenv("XDG_DATA_HOME")
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("rlm: there is no home folder") and way_out in line
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
 def test_without_the_packages_of_the_extra_it_is_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -114,6 +145,7 @@ def test_a_run_that_the_ceiling_ends_says_so_answers_and_is_found_again_in_its_f
     (tmp_path / "runs" / "broken").mkdir()
     (tmp_path / "runs" / "broken" / FILE_NAME).write_text("{}\n")
     anew = ["--db", str(tmp_path / "new.sqlite")]
+    assert keys(capsys, "add", "a new key", *anew)[0] == 0  # which makes the database
     code, told, left_out = keys(capsys, "rebuild", "--runs", str(tmp_path / "runs"), *anew)
     assert (code, told) == (0, "2 runs listed, and spending of 1 day entered\n") and "broken" in left_out
     new = Database(anew[1])
