@@ -118,7 +118,17 @@ def test_the_source_archive_holds_what_the_wheel_is_built_from_and_no_scratch(bu
     assert {"pyproject.toml", "README.md", "LICENSE", "constraints.txt", "tests/test_wheel.py"} <= names
     top = {name.partition("/")[0] for name in names}
     assert top <= {
-        *(*PACKAGES, "tests", "benchmarks", "notebooks", "PKG-INFO", "pyproject.toml", "constraints.txt"),
+        *(
+            *PACKAGES,
+            "tests",
+            "benchmarks",
+            "notebooks",
+            "docs",
+            "mkdocs.yml",
+            "PKG-INFO",
+            "pyproject.toml",
+            "constraints.txt",
+        ),
         *(
             "Makefile",
             "LICENSE",

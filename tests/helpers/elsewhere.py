@@ -19,7 +19,6 @@ MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty"}
 CALLS = (
     "fork",
     "fchmod",
-    "getuid",
     "geteuid",
     "sched_getaffinity",
     "pidfd_open",

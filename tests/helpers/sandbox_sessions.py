@@ -47,7 +47,7 @@ def start(
     serve: Serve = serve,
     calls: frozenset[str] = CALLS,
 ) -> LinuxSession:
-    session = open_session(serve, calls, limits, intro or {"context_length": len(TEXT)})
+    session = open_session(serve, calls, limits, intro or {"context_length": len(TEXT)}, "linux")
     assert isinstance(session, LinuxSession)
     return session
 

@@ -359,9 +359,9 @@ def test_rows_read_without_scripts_and_print_where_they_were_opened(browser: Any
     seen = opened(browser, page)
     _, text = printed(seen)
     assert seen.look("document.querySelectorAll('table.rows tbody tr').length") == ROWS
-    assert "2024-03" in text
+    assert text.count("2024-03") > 20  # in rows; the counts of values have it once
     closed = Seen(browser, page)
-    assert "2024-03" not in printed(closed)[1]
+    assert printed(closed)[1].count("2024-03") == 1
 
 
 def test_a_search_of_the_steps_finds_what_stands_in_a_row(browser: Any, table: Table, page: Path) -> None:

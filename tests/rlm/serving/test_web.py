@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from index_store.index import Index
 from index_store.terminal import visible
 from rlm.limits import Models
 from rlm.serving.types import Grant
@@ -22,6 +23,7 @@ from tests.raptor.loading.test_loading import pdf
 pytestmark = pytest.mark.slow
 
 #: Where screenshots of all pages are put; none are made without it.
+EMBEDDER = Index.__dict__["_embedder"]
 SHOTS = os.environ.get("RLM_SCREENSHOTS")
 PRICED = "openai/gpt-4o-mini"
 QUESTION = "How deep is the harbour of Skerry, and who says so?"
@@ -106,6 +108,9 @@ def web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
     script = Script()
     with ModelServer(script) as model, pytest.MonkeyPatch.context() as patch:
         model.use(patch)
+        patch.setattr(
+            Index, "_embedder", EMBEDDER
+        )  # that of a build, whatever other tests of servers ask with
         with serving(settings_of(folder, models=Models(PRICED))) as served:
             _send(served, folder)
             with chromium() as browser:
