@@ -15,10 +15,13 @@ from collections.abc import Sequence
 from types import ModuleType
 from typing import Any
 
+import platformdirs
+
 MODULES = {"fcntl", "resource", "pwd", "grp", "termios", "tty", "pty"}
 CALLS = (
     "fork",
     "fchmod",
+    "getuid",
     "geteuid",
     "sched_getaffinity",
     "pidfd_open",
@@ -26,7 +29,12 @@ CALLS = (
     "O_NOFOLLOW",
 )
 SIGNALS = ("SIGALRM", "SIGHUP", "setitimer", "pidfd_send_signal")
-_loaded = (asyncio, subprocess, threading)  # which ask, as they are imported, what the system is
+_loaded = (
+    asyncio,
+    platformdirs,
+    subprocess,
+    threading,
+)  # which ask, as they are imported, what the system is
 
 
 class Absent:
