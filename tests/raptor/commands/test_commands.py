@@ -346,7 +346,7 @@ def test_remove_says_where_the_text_still_is_and_offers_purge(
     assert f"raptor prune {index} (or at once, by remove --purge)" in out
     assert [g.name for g in sorted((index / "generations").iterdir())] == ["000001", "000002"]
     _, out, _ = raptor(capsys, "remove", index, "d001.txt", "--purge")
-    assert "no longer in the index folder; runs that quoted it have it still" in out
+    assert "no longer in the index folder, nor in your cache; runs that quoted it have it still" in out
     assert [g.name for g in (index / "generations").iterdir()] == ["000003"]
     raptor(capsys, "update", index, docs)
     report = json.loads(raptor(capsys, "remove", index, docs / "d00[01].txt", "--json")[1])
