@@ -166,9 +166,10 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
     def write(path: Path) -> str:
         # What is made is found by this digest again, also by who opens another index that has it.
         check_files(index.folder, index.manifest)
-        if not narrowing.hides(narrowing.labels_by_document(index), reader):
+        labels = narrowing.labels_by_document(index)
+        if not narrowing.hides(labels, reader):
             return ""
-        draft = narrowing.narrowed(index, reader)
+        draft = narrowing.narrowed(index, labels, reader)
         if draft is None:
             raise IndexStoreError(
                 f"{index.path.name} holds nothing that a reader of {in_words(reader)} may read; ask whoever keeps it"

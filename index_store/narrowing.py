@@ -113,12 +113,11 @@ def _seen(tree: Tree, labels: Sequence[Labels | None], label: str) -> Seen:
     return Seen(label, int(may.sum()), chunks, int(seen.sum()) - chunks)
 
 
-def narrowed(tree: Tree, reader: Labels) -> Draft | None:
-    """The content of the index that this reader sees; None where they may read no document.
+def narrowed(tree: Tree, labels: Sequence[Labels | None], reader: Labels) -> Draft | None:
+    """The content of the index that this reader sees, whose documents have these labels; None where they may read none.
 
     A document's own labels are told as far as they are the reader's.
     """
-    labels = labels_by_document(tree)
     may = np.array([access.may_read(own, reader) for own in labels], dtype=bool)
     if not may.any():
         return None

@@ -109,7 +109,9 @@ def test_indexes_that_differ_only_in_what_is_hidden_are_the_same_to_the_reader(
         pair = [draft(rng, world) for _ in range(2)]
         wholes = [written(tmp_path / f"{turn}-{n}.index", content) for n, (content, _) in enumerate(pair)]
         for number, reader in enumerate(READERS):
-            one, other = (narrowing.narrowed(whole, reader) for whole in wholes)
+            one, other = (
+                narrowing.narrowed(whole, narrowing.labels_by_document(whole), reader) for whole in wholes
+            )
             if one is None or other is None:
                 assert one is other
                 continue
