@@ -6,7 +6,6 @@ was made of and the digest of what was made; and each file is held against its s
 that does not fit is made anew. Deleting the folder costs time, not correctness.
 """
 
-import errno
 import hmac
 import json
 import os
@@ -18,17 +17,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from index_store.errors import BrokenIndex, NoCache
 from index_store.files import hold, opening, share
 from index_store.folder import check_files, check_sizes, generation_folder, read_manifest
+from index_store.own import own_folder, own_key
 
 #: The most entries, and the most bytes of them together; the least recently used go first, but for those in use.
 ENTRIES, BYTES = 64, 8 << 30
-KEY_BYTES = 32
 KEY_FILE = "narrowed.key"
-_OURS = "raptor-rlm"
 _SEAL, _LOCK = "seal", "lock"
 _FORM = "raptor-rlm narrowed 1"
 _GENERATION = 1
@@ -50,7 +46,8 @@ def held(made_of: list[str], name: str, make: Callable[[Path], str]) -> Held:
     Raises NoCache where the folder or the key cannot be used, and what `make` raises.
     """
     try:
-        folder, secret = _private_folder(), _user_key()
+        folder, key = _private_folder(), own_folder("data") / KEY_FILE
+        secret = own_key(key, str(key))
         wanted = _mac(secret, [*made_of, name])
         entry = folder / wanted
         for _ in range(3):  # another process may take it away, or damage may be found, in between
@@ -69,18 +66,7 @@ def held(made_of: list[str], name: str, make: Callable[[Path], str]) -> Held:
 
 def place() -> Path:
     """The folder of all entries, whether it is there or not. Raises OSError where the system knows of no home."""
-    return _of_user(platformdirs.user_cache_path) / "narrowed"
-
-
-def _of_user(find: Callable[..., Path]) -> Path:
-    """Our folder where a function of platformdirs has one of the user. Raises OSError where there is no home."""
-    try:
-        folder = Path(find(_OURS, appauthor=False))
-    except RuntimeError:  # nothing names a home
-        folder = Path()
-    if not folder.is_absolute():  # as earlier versions of it say so
-        raise FileNotFoundError(errno.ENOENT, "there is no home folder")
-    return folder
+    return own_folder("cache") / "narrowed"
 
 
 def copies(index: Path) -> list[Path]:
@@ -116,23 +102,6 @@ def _private_folder() -> Path:
     if stat.S_IMODE(status.st_mode) & 0o077:
         folder.chmod(0o700)
     return folder
-
-
-def _user_key() -> bytes:
-    """The user's own key, which is made where there is none."""
-    path = _of_user(platformdirs.user_data_path) / KEY_FILE
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(prefix=f".{KEY_FILE}.", dir=path.parent)  # for its user alone
-        with os.fdopen(handle, "wb") as file:
-            file.write(os.urandom(KEY_BYTES))
-        with suppress(FileExistsError):
-            os.link(partial, path)  # whole or not at all; where another was faster, that one stays
-        Path(partial).unlink()
-    key = path.read_bytes()
-    if len(key) != KEY_BYTES:
-        raise OSError(f"{path} has not {KEY_BYTES} bytes; delete it, and one is made anew")
-    return key
 
 
 def _mac(secret: bytes, parts: list[str]) -> str:

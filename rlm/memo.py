@@ -12,7 +12,6 @@ import json
 import os
 import sqlite3
 import stat
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from index_store.files import refuse_links
+from index_store.own import make_once, own_key
 from index_store.types import Json
 from rlm.gateway.models import addresses
 from rlm.gateway.naming import own_file
@@ -36,7 +36,6 @@ RECORDS, BYTES = 1_000_000, 256 << 20
 VALUE_BYTES = 1 << 20
 #: How all that is told of trouble with a store begins.
 TROUBLE = "answers are neither taken from the store nor kept there: "
-KEY_BYTES = 32
 KEY_FILE = "memo.key"
 _BUSY_S = 10.0
 _PART = 16  # of the records, one part goes where there are too many
@@ -141,17 +140,7 @@ class Memo:
 
 def user_key() -> bytes:
     """The user's own key, which is made where there is none. Raises OSError."""
-    path = own_file("data", KEY_FILE)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _put(path, lambda partial: partial.write_bytes(os.urandom(KEY_BYTES)))
-    with path.open("rb") as file:
-        key = file.read(KEY_BYTES + 1)
-    if len(key) != KEY_BYTES:
-        raise OSError(
-            f"{KEY_FILE} in your folder for data has not {KEY_BYTES} bytes; delete it, and one is made anew"
-        )
-    return key
+    return own_key(own_file("data", KEY_FILE), f"{KEY_FILE} in your folder for data")
 
 
 def is_repeatable(request: Request) -> bool:
@@ -255,20 +244,7 @@ def _make(path: Path) -> None:
             for sql in ("PRAGMA journal_mode = WAL", *_SCHEMA):
                 db.execute(sql)
 
-    _put(path, fill)
-
-
-def _put(path: Path, fill: Callable[[Path], object]) -> None:
-    """Make a file that only its user may read, whole or not at all; where another was faster, that one stays."""
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    os.close(handle)
-    partial = Path(name)
-    try:
-        fill(partial)
-        with suppress(FileExistsError):
-            path.hardlink_to(partial)
-    finally:
-        partial.unlink()
+    make_once(path, fill)
 
 
 def _moved_aside(path: Path) -> str:

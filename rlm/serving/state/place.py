@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from index_store.own import own_folder
 from rlm.errors import RlmError
 
 FILE = "state.sqlite"
@@ -14,15 +15,10 @@ def data_folder() -> Path:
 
 def own_data(otherwise: str = "name a folder by --data, and a database by --db") -> Path:
     """The user's folder for our data. Raises RlmError, which says what to do `otherwise`, where there is no home."""
-    import platformdirs
-
     try:
-        folder = Path(platformdirs.user_data_path("raptor-rlm", appauthor=False))
-    except RuntimeError:  # nothing names a home
-        folder = Path()
-    if not folder.is_absolute():  # as earlier versions of it say so
-        raise RlmError(f"there is no home folder to keep it in; set HOME, or {otherwise}")
-    return folder
+        return own_folder("data")
+    except FileNotFoundError as error:
+        raise RlmError(f"there is no home folder to keep it in; set HOME, or {otherwise}") from error
 
 
 def default_url(data: Path | None = None) -> str:
