@@ -1,7 +1,5 @@
 """The retriever for LlamaIndex."""
 
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,7 @@ from llama_index.core.schema import QueryBundle
 from index_store.errors import IndexStoreError
 from index_store.index import Index
 from rlm.adapters.llama_index import RaptorRetriever
-from tests.helpers.places import ROOT
+from tests.helpers.examples import check_example, check_example_of_a_wrong_path
 from tests.helpers.waiting_embedder import while_the_loop_goes_on
 
 
@@ -53,20 +51,10 @@ def test_a_missing_index_is_one_sentence(tmp_path: Path) -> None:
 def test_the_example_runs(
     index: Index, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example = ROOT / "docs" / "examples" / "llama_index_retriever.py"
-    monkeypatch.setattr(sys, "argv", [str(example), str(index.path), "the mizzen of a yawl"])
-    runpy.run_path(str(example))
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 3
-    assert "boats.txt 48-100: 'A yawl differs: its mizzen stands aft of the rudder.'" in lines
+    check_example("llama_index_retriever.py", index, monkeypatch, capsys)
 
 
 def test_the_example_says_of_a_wrong_path_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    example = ROOT / "docs" / "examples" / "llama_index_retriever.py"
-    monkeypatch.setattr(sys, "argv", [str(example), str(tmp_path / "none.index"), "mizzen"])
-    with pytest.raises(SystemExit, match="2"):
-        runpy.run_path(str(example))
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("there is no index folder at ")
+    check_example_of_a_wrong_path("llama_index_retriever.py", tmp_path, monkeypatch, capsys)
