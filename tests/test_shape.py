@@ -52,6 +52,8 @@ index_store.vectors
 index_store.inverted_write index_store.folder
 index_store.store index_store.writer
 index_store.tree index_store.cache
+index_store.stores
+index_store.shards
 index_store.filters index_store.folding index_store.grep index_store.plain
 index_store.branches
 index_store.walk index_store.areas index_store.narrowing
@@ -79,6 +81,7 @@ rlm.commands
 rlm.cli
 
 raptor.errors
+raptor.engines
 raptor.checkpoint raptor.chunking raptor.clustering raptor.embedding raptor.summarising
 raptor.loading raptor.settings
 raptor.types
@@ -89,6 +92,7 @@ raptor.apart
 raptor.sampling raptor.growing raptor.reconciling raptor.selecting
 raptor.estimating
 raptor.build raptor.pruning raptor.checking raptor.progress
+raptor.sharding
 raptor
 raptor.commands
 raptor.cli

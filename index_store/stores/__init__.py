@@ -1,0 +1,1 @@
+"""Indexes in object stores and shared folders: push, pull, and prune, by URL."""
