@@ -54,6 +54,11 @@ class Embedder:
     precision: str = FLOAT32
     in_bfloat16: "Encode | None" = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process does not get the model: it loads it by its name, and keeps it as `load_embedder` does."""
+        name = str(Path(self.name).absolute()) if Path(self.name).is_dir() else self.name
+        return _loaded_there, (name, self.fingerprint, self.precision)
+
 
 @checked(IndexStoreError)
 def load_embedder(name: str = BUILT_IN, *, offline: bool = False) -> Embedder:
@@ -83,6 +88,16 @@ def at_precision(embedder: Embedder, precision: str) -> Embedder:
         f"this processor, or the embedder {embedder.name!r}, does not compute in bfloat16; "
         "give precision float32 or auto"
     )
+
+
+def _loaded_there(name: str, fingerprint: str, precision: str) -> Embedder:
+    """The embedder of another process, in this one. Raises IndexStoreError where it cannot be the same."""
+    found = load_embedder(name)
+    if found.fingerprint != fingerprint:
+        raise IndexStoreError(
+            f"the embedder {name!r} has other weights on this machine than where the build runs; copy them here"
+        )
+    return at_precision(found, precision)
 
 
 @cache
