@@ -44,7 +44,7 @@ class Embedder:
     `count_tokens`: to how many tokens each has. `max_tokens`: how much of a text `encode` reads. Special tokens are
     not counted anywhere. `fingerprint`: differs where the weights do. `precision`: of what `encode` computes; `device`:
     where it does. `in_bfloat16`: the same in bfloat16, with sums and norms in float32; None where the embedder has no
-    such form. Where `encode` is a model of ours, another process that is given it loads the model for itself.
+    such form.
     """
 
     name: str
@@ -57,6 +57,11 @@ class Embedder:
     precision: str = FLOAT32
     in_bfloat16: "Encode | None" = None
     device: str = CPU
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process does not get the model: it loads it by its name, and keeps it as `load_embedder` does."""
+        name = str(Path(self.name).absolute()) if Path(self.name).is_dir() else self.name
+        return _loaded_there, (name, self.fingerprint, self.precision, self.device)
 
 
 @checked(IndexStoreError)
@@ -136,6 +141,16 @@ def found_device(device: str) -> str:
     return device
 
 
+def _loaded_there(name: str, fingerprint: str, precision: str, device: str) -> Embedder:
+    """The embedder of another process, in this one. Raises IndexStoreError where it cannot be the same."""
+    found = load_embedder(name)
+    if found.fingerprint != fingerprint:
+        raise IndexStoreError(
+            f"the embedder {name!r} has other weights on this machine than where the build runs; copy them here"
+        )
+    return on_device(at_precision(found, precision), device)
+
+
 @cache
 def has_bfloat16() -> bool:
     """Whether the processor multiplies in bfloat16: without that it would take longer than in float32."""
@@ -166,7 +181,7 @@ def _load_minilm() -> Embedder:
 
     folder = minilm.folder()
     offsets = _token_offsets(Tokenizer.from_file(str(folder / "tokenizer.json")))
-    encoder = _Encoder(BUILT_IN, minilm.WEIGHTS_SHA256, minilm.DIM)
+    encoder = _Encoder(BUILT_IN, minilm.DIM)
     return Embedder(
         BUILT_IN,
         minilm.WEIGHTS_SHA256,
@@ -180,8 +195,7 @@ def _load_minilm() -> Embedder:
 
 
 def _load_other(name: str, offline: bool) -> Embedder:
-    place = str(Path(name).absolute()) if Path(name).is_dir() else name
-    model, fingerprint = _loaded(place, offline, CPU)
+    model = _loaded(name, offline, CPU)
     tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
     if tokenizer is None:
         raise IndexStoreError(
@@ -190,10 +204,10 @@ def _load_other(name: str, offline: bool) -> Embedder:
     offsets = _token_offsets(type(tokenizer).from_str(tokenizer.to_str()))
     dim = model.encode(["dimension"], show_progress_bar=False).shape[1]
     max_tokens = (model.max_seq_length or 512) - tokenizer.num_special_tokens_to_add(False)
-    encoder = _Encoder(place, fingerprint, dim, offline)
+    encoder = _Encoder(name, dim, offline)
     return Embedder(
         name,
-        fingerprint,
+        _fingerprint(model),
         dim,
         max_tokens,
         encoder,
@@ -212,7 +226,6 @@ class _Encoder:
     """
 
     name: str
-    fingerprint: str
     dim: int
     offline: bool = True
     precision: str = FLOAT32
@@ -226,7 +239,8 @@ class _Encoder:
         if self.name == BUILT_IN and len(texts) <= FEW:
             return _few_encoder()(_encodable(texts))
         device = found_device(self.device)
-        model = self._model(device)
+        with _LOADING:
+            model = _loaded(self.name, self.offline, device)
         import torch
 
         # Matrices are multiplied in bfloat16; what sums over a row, such as a norm, stays in float32.
@@ -242,17 +256,6 @@ class _Encoder:
             unit = torch.nn.functional.normalize(rows.to(torch.float32))
             return np.asarray(unit.cpu().numpy(), dtype=np.float32)
 
-    def _model(self, device: str) -> Any:
-        """The model in torch. Raises IndexStoreError where its name stands for other weights on this machine."""
-        with _LOADING:
-            model, found = _loaded(self.name, self.offline, device)
-        if found != self.fingerprint:
-            raise IndexStoreError(
-                f"the embedder {self.name!r} has the weights {found[:12]} here, not {self.fingerprint[:12]}; install "
-                "the same on each machine of a build"
-            )
-        return model
-
 
 # Threads that want the same model wait for the one that loads it.
 _LOADING = threading.Lock()
@@ -264,12 +267,10 @@ def _few_encoder() -> "Encode":
 
 
 @lru_cache(maxsize=2)
-def _loaded(name: str, offline: bool, device: str) -> tuple[Any, str]:
-    """A model in torch, on a device, and its fingerprint. Raises IndexStoreError."""
-    is_ours = name == BUILT_IN
-    model = _sentence_transformer(str(minilm.folder()) if is_ours else name, offline)
-    fingerprint = minilm.WEIGHTS_SHA256 if is_ours else _fingerprint(model)
-    return model.to(device), fingerprint
+def _loaded(name: str, offline: bool, device: str) -> Any:
+    """A model in torch, on a device. Raises IndexStoreError."""
+    folder = str(minilm.folder()) if name == BUILT_IN else name
+    return _sentence_transformer(folder, offline).to(device)
 
 
 class _OneThread:

@@ -56,7 +56,7 @@ def embed(
                 yield batch
 
     workers = min(cores(), len(batches)) if embedder.device == CPU else 1
-    stage = Stage("embed", encoded, embedder.encode, keeps_model=True, workers=workers, threads=True)
+    stage = Stage("embed", encoded, embedder, keeps_model=True, workers=workers, threads=True)
     for number, found in (engine or Local()).map_batches(stage, missing()):
         places, batch = under_way.pop(number)
         if not are_rows(found, (len(places), embedder.dim)):
@@ -68,9 +68,9 @@ def embed(
     return rows
 
 
-def encoded(encode: Callable[[Sequence[str]], Rows], batch: list[str]) -> Rows:
-    """A batch of texts as a stage does it."""
-    return encode(batch)
+def encoded(embedder: Embedder, batch: list[str]) -> Rows:
+    """The stage: what an embedder gives of a batch."""
+    return embedder.encode(batch)
 
 
 def by_length(embedder: Embedder, texts: Sequence[str]) -> list[Places]:

@@ -76,11 +76,14 @@ def test_rows_that_are_no_vectors_are_refused_and_not_kept() -> None:
 
 
 def test_what_embeds_goes_to_another_process_by_its_name() -> None:
-    encode = load_embedder().encode
-    sent = pickle.dumps(encode)
+    model = on_device(load_embedder(), AUTO)
+    sent = pickle.dumps(model)
     assert len(sent) < 1_000
     back = pickle.loads(sent)  # noqa: S301  (our own)
-    assert np.array_equal(back(["a ketch"]), encode(["a ketch"]))
+    assert (back.name, back.fingerprint, back.device) == (model.name, model.fingerprint, AUTO)
+    assert np.array_equal(back.encode(["a ketch"]), model.encode(["a ketch"]))
+    with pytest.raises(IndexStoreError, match="'minilm' has other weights on this machine"):
+        pickle.loads(pickle.dumps(tiny_embedder.load()))  # noqa: S301  (our own)
 
 
 def test_few_texts_are_embedded_here_whatever_gpu_there_is() -> None:
