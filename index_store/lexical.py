@@ -8,8 +8,9 @@ by numpy with its bounds checks, because the arrays may come from a stranger.
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable
-from functools import cache
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache, cached_property
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -103,6 +104,13 @@ def columns(texts: Iterable[str]) -> tuple[npt.NDArray[np.float32], Ints, Ints, 
 
     Texts are read one after another, and none stays in memory.
     """
+    stems, lengths, ordered = _stems_of(texts)
+    scores, nodes, offsets = bm25(stems, lengths, len(ordered))
+    return scores, nodes, offsets, "\n".join(ordered).encode()
+
+
+def _stems_of(texts: Iterable[str]) -> tuple[Ints, Ints, list[str]]:
+    """The stem numbers of all texts one after another, how many each has, and all stems, sorted."""
     numbers = _StemNumbers()
     stems, lengths = array("i"), array("i")
     for text in texts:
@@ -112,17 +120,26 @@ def columns(texts: Iterable[str]) -> tuple[npt.NDArray[np.float32], Ints, Ints, 
     ordered = sorted(numbers.vocabulary) or [""]
     rank = np.empty(len(ordered), dtype=np.int64)
     rank[[numbers.vocabulary.get(word, 0) for word in ordered]] = np.arange(len(ordered))
-    scores, nodes, offsets = bm25(rank[np.asarray(stems)], np.asarray(lengths), len(ordered))
-    return scores, nodes, offsets, "\n".join(ordered).encode()
+    return rank[np.asarray(stems)], np.asarray(lengths), ordered
 
 
-def write(folder: Path, texts: Iterable[str]) -> None:
-    """Write the lexical arrays for the texts of nodes 0, 1, ... into `folder`."""
-    scores, nodes, offsets, listed = columns(texts)
-    np.save(folder / "scores.npy", scores, allow_pickle=False)
+def write(folder: Path, texts: Iterable[str], *, counted: bool = False) -> None:
+    """Write the lexical arrays for the texts of nodes 0, 1, ... into `folder`.
+
+    `counted`: in place of scores, how often each word stands in each node, and beside them `lengths`, how many words
+    each node has: so that scores are those of whatever the index is a part of (see `Statistics`).
+    """
+    stems, lengths, ordered = _stems_of(texts)
+    if counted:
+        times, nodes, offsets = _counts(stems, lengths, len(ordered))
+        np.save(folder / "lengths.npy", lengths.astype(np.int32), allow_pickle=False)
+        np.save(folder / "scores.npy", times.astype(np.float32), allow_pickle=False)
+    else:
+        scores, nodes, offsets = bm25(stems, lengths, len(ordered))
+        np.save(folder / "scores.npy", scores, allow_pickle=False)
     np.save(folder / "nodes.npy", nodes, allow_pickle=False)
     np.save(folder / "offsets.npy", offsets, allow_pickle=False)
-    (folder / "words.txt").write_bytes(listed)
+    (folder / "words.txt").write_bytes("\n".join(ordered).encode())
 
 
 def bm25(stems: Ints, lengths: Ints, count: int) -> tuple[npt.NDArray[np.float32], Ints, Ints]:
@@ -131,21 +148,52 @@ def bm25(stems: Ints, lengths: Ints, count: int) -> tuple[npt.NDArray[np.float32
     `stems`: the stem numbers, below `count`, of all nodes one after another; `lengths` (n,): how many each node has.
     The variant is Lucene's, as bm25s computes it.
     """
+    times, nodes, offsets = _counts(stems, lengths, count)
+    holders = np.diff(offsets)
+    rarities = np.repeat(rarity(len(lengths), holders), holders)
+    return _scores(rarities, times, lengths[nodes], float(lengths.mean())), nodes, offsets
+
+
+def _counts(stems: Ints, lengths: Ints, count: int) -> tuple[Ints, Ints, Ints]:
+    """How often each stem stands in each node that holds it, by columns: times, nodes, where each column begins."""
     n = len(lengths)
     pairs, times = np.unique(stems * n + np.repeat(np.arange(n), lengths), return_counts=True)
     word, node = np.divmod(pairs, max(n, 1))
-    holders = np.bincount(word, minlength=count)
-    rarity = np.log(1 + (n - holders + 0.5) / (holders + 0.5))
-    relative = lengths[node] / max(float(lengths.mean()), 1e-9)
-    scores = rarity[word] * times / (times + K1 * (1 - B + B * relative))
-    offsets = np.concatenate([[0], np.cumsum(holders)])
-    return scores.astype(np.float32), node.astype(np.int32), offsets.astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(word, minlength=count))])
+    return times, node.astype(np.int32), offsets.astype(np.int64)
+
+
+def rarity(nodes: int, holders: Any) -> Any:
+    """How rare a word is that so many of the nodes hold."""
+    return np.log(1 + (nodes - holders + 0.5) / (holders + 0.5))
+
+
+def _scores(rarities: Any, times: Ints, lengths: Ints, mean: float) -> npt.NDArray[np.float32]:
+    """The BM25 scores of a word, in nodes of such lengths in which it stands so many times."""
+    relative = lengths / max(mean, 1e-9)
+    scores: npt.NDArray[np.float64] = rarities * times / (times + K1 * (1 - B + B * relative))
+    return scores.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What BM25 knows of all nodes together, where a lexicon has only some of them.
+
+    `nodes`: how many there are. `mean`: words of a node. `holders`: how many nodes hold a word; None where no node but
+    those of the one lexicon that has it.
+    """
+
+    nodes: int
+    mean: float
+    holders: Callable[[str], int | None]
 
 
 class Lexicon:
     """The lexical arrays of an opened index, and the sorted list of its stems, in which a query's are looked up.
 
-    `listed`: that list, one a line, where it is in memory; else it is read from `path` at the first query.
+    `listed`: that list, one a line, where it is in memory; else it is read from `path` at the first query. `lengths`:
+    words of each node, where `scores` are counts (see `write`). `of_all`: the statistics by which these are scored,
+    where the lexicon is a part; else its own.
     """
 
     def __init__(
@@ -155,9 +203,12 @@ class Lexicon:
         offsets: npt.NDArray[Any],
         path: Path,
         listed: bytes | None = None,
+        lengths: npt.NDArray[Any] | None = None,
+        of_all: Statistics | None = None,
     ) -> None:
         self._scores, self._nodes, self._offsets, self._path = scores, nodes, offsets, path
         self._words = WordList(path, len(offsets) - 1, listed)
+        self._lengths, self._of_all = lengths, of_all
 
     def _column(self, word: str) -> slice:
         """Where the scores of a stem lie; nowhere for one that no node has."""
@@ -175,6 +226,8 @@ class Lexicon:
         for word in words(query):
             column = self._column(word)
             nodes, scores = self._nodes[column], self._scores[column]
+            if self._lengths is not None and len(nodes):
+                scores = self._scored(word, nodes, scores)
             fits = len(nodes) == len(scores) and nodes.min(initial=0) >= 0 and nodes.max(initial=-1) < n
             if not fits or not ((scores >= 0) & (scores < MOST_SCORE)).all():
                 raise BrokenIndex(
@@ -182,3 +235,20 @@ class Lexicon:
                 )
             out[nodes] += scores
         return out
+
+    def _scored(self, word: str, nodes: npt.NDArray[Any], times: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """The scores of a column of counts; not a number where it names a node that there is not."""
+        lengths, of_all = self._lengths, self._of_all or self._own
+        assert lengths is not None  # of counts
+        if nodes.min() < 0 or nodes.max() >= len(lengths):
+            return np.full(len(times), np.nan, dtype=np.float32)
+        holders = of_all.holders(word)
+        rare = rarity(of_all.nodes, len(nodes) if holders is None else holders)
+        with np.errstate(all="ignore"):  # what comes out is compared with what a score can be
+            return _scores(rare, times.astype(np.float64), lengths[nodes], of_all.mean)
+
+    @cached_property
+    def _own(self) -> Statistics:
+        assert self._lengths is not None  # of counts
+        mean = int(self._lengths.sum(dtype=np.int64)) / max(len(self._lengths), 1)
+        return Statistics(len(self._lengths), mean, lambda word: None)
