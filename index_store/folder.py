@@ -17,7 +17,16 @@ import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
 from index_store.files import refuse_links, sha256_of
-from index_store.manifest import ALIKE, GUESTS, MAX_BYTES, NAME as MANIFEST, Manifest, loads
+from index_store.manifest import (
+    ALIKE,
+    ALIKE_OF_SHARDS,
+    GUESTS,
+    LENGTHS,
+    MAX_BYTES,
+    NAME as MANIFEST,
+    Manifest,
+    loads,
+)
 from index_store.tables import NODE
 from index_store.terminal import count
 
@@ -30,7 +39,8 @@ MOST_COLUMNS = 1 << 16  # of a matrix; embedders have some thousand
 Array = npt.NDArray[Any]
 
 # name -> (dtype, dimensions) of every array of a generation; those of ivf/ exist where there are many nodes, that of
-# documents that are alike where there are some, those of names/ but in an index of before there were any
+# documents that are alike where there are some, those of names/ but in an index of before there were any,
+# those of shards/ in an index of indexes, and lengths of nodes in its parts
 _ARRAYS: Mapping[str, tuple[Any, int]] = {
     "documents_lines.npy": (np.dtype("<i8"), 1),
     "documents_order.npy": (np.dtype("<i4"), 1),
@@ -57,6 +67,16 @@ _ARRAYS: Mapping[str, tuple[Any, int]] = {
     "names/titles.npy": (np.dtype("u1"), 1),
     "names/chunk_offsets.npy": (np.dtype("<i8"), 1),
     "names/pairs.npy": (np.dtype("<i4"), 1),
+    LENGTHS: (np.dtype("<i4"), 1),
+    ALIKE_OF_SHARDS: (np.dtype("<i4"), 1),
+    "shards/holders.npy": (np.dtype("<i4"), 1),
+    "shards/bearers.npy": (np.dtype("<i4"), 1),
+    "shards/name_offsets.npy": (np.dtype("<i8"), 1),
+    "shards/name_shards.npy": (np.dtype("<i4"), 1),
+    "shards/name_places.npy": (np.dtype("<i4"), 1),
+    "shards/name_numbers.npy": (np.dtype("<i4"), 1),
+    "shards/id_hashes.npy": (np.dtype("<u8"), 1),
+    "shards/id_documents.npy": (np.dtype("<i4"), 1),
 }
 
 

@@ -8,9 +8,9 @@ by numpy with its bounds checks, because the arrays may come from a stranger.
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from heapq import merge
 from itertools import chain, pairwise
 from pathlib import Path
@@ -151,25 +151,30 @@ def columns(texts: Iterable[str]) -> tuple[npt.NDArray[np.float32], Ints, Ints, 
     The variant is Lucene's, as bm25s computes it. Texts are read one after another, and none stays in memory.
     """
     counted = _counted(texts, None)
-    pieces = [(np.empty(0, np.float32), np.empty(0, np.int32)), *_scored(counted)]
-    scores, nodes = (np.concatenate(column) for column in zip(*pieces, strict=True))
-    return scores, nodes, counted.offsets(), b"".join(counted.listed)
+    word, nodes, times = (np.concatenate(column) for column in zip(*_columns(counted), strict=True))
+    return _scored(counted, word, nodes, times), nodes, counted.offsets(), b"".join(counted.listed)
 
 
-def write(folder: Path, texts: Iterable[str]) -> None:
-    """Write the lexical arrays for the texts of nodes 0, 1, ... into `folder`, with BLOCK stems in memory at a time."""
-    counted = _counted(texts, folder)
-    offsets = counted.offsets()
+def write(folder: Path, texts: Iterable[str], *, counted: bool = False) -> None:
+    """Write the lexical arrays for the texts of nodes 0, 1, ... into `folder`, with BLOCK stems in memory at a time.
+
+    `counted`: in place of scores, how often each word stands in each node, and beside them `lengths`, how many words
+    each node has: so that scores are those of whatever the index is a part of (see `Statistics`).
+    """
+    found = _counted(texts, folder)
+    offsets = found.offsets()
     np.save(folder / "offsets.npy", offsets, allow_pickle=False)
+    if counted:
+        np.save(folder / "lengths.npy", found.lengths, allow_pickle=False)
     with (folder / "words.txt").open("wb") as file:
-        file.writelines(counted.listed)
+        file.writelines(found.listed)
     shape = (int(offsets[-1]),)
     with (
         rows_written(folder / "scores.npy", np.float32, shape) as write_scores,
         rows_written(folder / "nodes.npy", np.int32, shape) as write_nodes,
     ):
-        for scores, nodes in _scored(counted):
-            write_scores(scores)
+        for word, nodes, times in _columns(found):
+            write_scores(times if counted else _scored(found, word, nodes, times))
             write_nodes(nodes)
 
 
@@ -254,19 +259,21 @@ def _numbered(listed: memoryview, number: int) -> Iterator[tuple[bytes, int]]:
         start += len(whole) + 1
 
 
-def _scored(counted: _Counted) -> Iterator[tuple[npt.NDArray[np.float32], npt.NDArray[np.int32]]]:
-    """Scores and nodes of the pairs of a stem and a node, by stem, then by node; about BLOCK at a time."""
-    n, lengths, offsets = len(counted.lengths), counted.lengths, counted.offsets()
-    mean = max(float(lengths.mean()), 1e-9)
-    for low, high in _ranges(offsets):
+def _columns(counted: _Counted) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """The pairs of a stem and a node, by stem, then by node, about BLOCK at a time: stem, node and times."""
+    for low, high in _ranges(counted.offsets()):
         found = [b.between(ranks, low, high) for b, ranks in zip(counted.blocks, counted.ranks, strict=True)]
         # The nodes of one block come before those of the next: a single stem, which all nodes may have, needs no sort.
-        for word, node, times in found if high - low == 1 else [_by_word(found)]:
-            holders = counted.holders[low:high]
-            rarity = np.log(1 + (n - holders + 0.5) / (holders + 0.5))
-            relative = lengths[node] / mean
-            scores = rarity[word - low] * times / (times + K1 * (1 - B + B * relative))
-            yield scores.astype(np.float32), np.asarray(node, dtype=np.int32)
+        yield from found if high - low == 1 else [_by_word(found)]
+
+
+def _scored(counted: _Counted, word: Ints, nodes: Ints, times: Ints) -> npt.NDArray[np.float32]:
+    """The BM25 scores of pairs of neighbouring stems."""
+    if not len(word):
+        return np.empty(0, np.float32)
+    n, low = len(counted.lengths), int(word[0])
+    rarities = rarity(n, counted.holders[low : int(word[-1]) + 1])[word - low]
+    return _scores(rarities, times, counted.lengths[nodes], float(counted.lengths.mean()))
 
 
 def _by_word(found: Sequence[tuple[Ints, Ints, Ints]]) -> tuple[Ints, Ints, Ints]:
@@ -287,10 +294,37 @@ def _ranges(offsets: Ints) -> Iterator[tuple[int, int]]:
         low = high
 
 
+def rarity(nodes: int, holders: Any) -> Any:
+    """How rare a word is that so many of the nodes hold."""
+    return np.log(1 + (nodes - holders + 0.5) / (holders + 0.5))
+
+
+def _scores(rarities: Any, times: Ints, lengths: Ints, mean: float) -> npt.NDArray[np.float32]:
+    """The BM25 scores of a word, in nodes of such lengths in which it stands so many times."""
+    relative = lengths / max(mean, 1e-9)
+    scores: npt.NDArray[np.float64] = rarities * times / (times + K1 * (1 - B + B * relative))
+    return scores.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What BM25 knows of all nodes together, where a lexicon has only some of them.
+
+    `nodes`: how many there are. `mean`: words of a node. `holders`: how many nodes hold a word; None where no node but
+    those of the one lexicon that has it.
+    """
+
+    nodes: int
+    mean: float
+    holders: Callable[[str], int | None]
+
+
 class Lexicon:
     """The lexical arrays of an opened index, and the sorted list of its stems, in which a query's are looked up.
 
-    `listed`: that list, one a line, where it is in memory; else it is read from `path` at the first query.
+    `listed`: that list, one a line, where it is in memory; else it is read from `path` at the first query. `lengths`:
+    words of each node, where `scores` are counts (see `write`). `of_all`: the statistics by which these are scored,
+    where the lexicon is a part; else its own.
     """
 
     def __init__(
@@ -300,9 +334,12 @@ class Lexicon:
         offsets: npt.NDArray[Any],
         path: Path,
         listed: bytes | None = None,
+        lengths: npt.NDArray[Any] | None = None,
+        of_all: Statistics | None = None,
     ) -> None:
         self._scores, self._nodes, self._offsets, self._path = scores, nodes, offsets, path
         self._words = WordList(path, len(offsets) - 1, listed)
+        self._lengths, self._of_all = lengths, of_all
 
     def _column(self, word: str) -> slice:
         """Where the scores of a stem lie; nowhere for one that no node has."""
@@ -320,6 +357,8 @@ class Lexicon:
         for word in words(query):
             column = self._column(word)
             nodes, scores = self._nodes[column], self._scores[column]
+            if self._lengths is not None and len(nodes):
+                scores = self._scored(word, nodes, scores)
             fits = len(nodes) == len(scores) and nodes.min(initial=0) >= 0 and nodes.max(initial=-1) < n
             if not fits or not ((scores >= 0) & (scores < MOST_SCORE)).all():
                 raise BrokenIndex(
@@ -327,3 +366,20 @@ class Lexicon:
                 )
             out[nodes] += scores
         return out
+
+    def _scored(self, word: str, nodes: npt.NDArray[Any], times: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+        """The scores of a column of counts; not a number where it names a node that there is not."""
+        lengths, of_all = self._lengths, self._of_all or self._own
+        assert lengths is not None  # of counts
+        if nodes.min() < 0 or nodes.max() >= len(lengths):
+            return np.full(len(times), np.nan, dtype=np.float32)
+        holders = of_all.holders(word)
+        rare = rarity(of_all.nodes, len(nodes) if holders is None else holders)
+        with np.errstate(all="ignore"):  # what comes out is compared with what a score can be
+            return _scores(rare, times.astype(np.float64), lengths[nodes], of_all.mean)
+
+    @cached_property
+    def _own(self) -> Statistics:
+        assert self._lengths is not None  # of counts
+        mean = int(self._lengths.sum(dtype=np.int64)) / max(len(self._lengths), 1)
+        return Statistics(len(self._lengths), mean, lambda word: None)

@@ -45,11 +45,12 @@ class NameTable:
     chunks: int
 
 
-def name_table(passages: Iterable[tuple[str, Sequence[str]]]) -> NameTable:
+def name_table(passages: Iterable[tuple[str, Sequence[str]]], least: int = 2) -> NameTable:
     """The table of chunks 0, 1, ...: the text of each, and its title with the headings over it.
 
-    Names of one chunk alone join nothing, and are left out, as are those of more than MOST_BEARERS. A single word is a
-    name where it is written with a capital more often than without: so the first words of sentences are none.
+    Names of fewer than `least` chunks join nothing, and are left out, as are those of more than MOST_BEARERS; of a part
+    of an index `least` is 1, as chunks of other parts may bear them. A single word is a name where it is written with a
+    capital more often than without: so the first words of sentences are none.
     """
     numbers = dict[str, int]()
     written = Counter[str]()
@@ -64,7 +65,7 @@ def name_table(passages: Iterable[tuple[str, Sequence[str]]]) -> NameTable:
     name_of, chunk = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
     is_title = np.asarray(titles, dtype=bool)
     bearers = np.bincount(name_of, minlength=len(numbers))
-    held = (bearers > 1) & (bearers <= MOST_BEARERS)
+    held = (bearers >= least) & (bearers <= MOST_BEARERS)
     held &= ~_common(numbers, written, np.bincount(name_of[is_title], minlength=len(numbers)) > 0)
     keep = held[name_of] & _among_rarest(chunk, bearers[name_of])
     return _table(list(numbers), name_of[keep], chunk[keep], is_title[keep], count)

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,9 +26,9 @@ from index_store.manifest import (
     ALIKE,
     FILES,
     GUESTS,
-    INVERTED,
     NAME as MANIFEST,
-    NAMES,
+    OPTIONAL,
+    SHARDS,
     FileEntry,
     Manifest,
     digest_of,
@@ -55,6 +55,9 @@ class Draft:
     vectors     (n, dim) float32 unit rows
     alike       number of the first document that says nearly the same as each, its own where none does; () for none
     names       which chunk bears which name; None to leave names out
+    is_shard    whether it is a part of an index of indexes, or the upper tree of one: then words are counted for each
+                node, and scored when they are asked for; `names` should hold those of one chunk too (`name_table`)
+    of_shards   of an upper tree: writes the files of the folder `shards` of the generation's folder that it is given
     """
 
     documents: Sequence[tuple[Document, str]]
@@ -68,6 +71,8 @@ class Draft:
     alike: Sequence[int] = ()
     names: NameTable | None = None
     guests: Sequence[npt.NDArray[np.int64]] = ()
+    is_shard: bool = False
+    of_shards: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ def _written(
 ) -> Manifest:
     """Write every file of a generation into the folder `partial`, and return its manifest."""
     _write_files(partial, draft)
-    names = FILES | {name for name in INVERTED | NAMES | {ALIKE, GUESTS} if (partial / name).is_file()}
+    names = FILES | {name for name in OPTIONAL if (partial / name).is_file()}
     entries = {name: _entry(partial / name) for name in sorted(names)}
     manifest = Manifest(
         number, parent, len(draft.documents), tuple(draft.levels), dict(models), dict(settings), entries
@@ -240,10 +245,13 @@ def _write_files(folder: Path, draft: Draft) -> None:
     _save(folder / "vectors.npy", rows)
     if len(rows) > vectors.EXACT_NODES:
         inverted_write.write(folder / "ivf", rows, draft.levels)
-    lexical.write(folder / "lexical", _node_texts(draft))
+    lexical.write(folder / "lexical", _node_texts(draft), counted=draft.is_shard)
     if draft.names is not None:
         (folder / "names").mkdir()
         name_table.write(folder / "names", draft.names)
+    if draft.of_shards is not None:
+        (folder / SHARDS).mkdir()
+        draft.of_shards(folder)
 
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:
