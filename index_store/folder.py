@@ -110,6 +110,18 @@ def live_pointer(path: Path) -> tuple[int, str | None] | None:
     return int(match[1]), match[2]
 
 
+def generation_of(path: Path, digest: str) -> int | None:
+    """The number of a generation of the index at `path` that has this digest; None where none has. Raises OSError."""
+    pointer = live_pointer(path)
+    if pointer is not None and pointer[1] == digest:
+        return pointer[0]
+    check_links(path, "generations")
+    for folder in sorted((path / "generations").iterdir(), reverse=True):
+        if re.fullmatch(r"\d{6}", folder.name, re.ASCII) and read_manifest(folder).digest == digest:
+            return int(folder.name)
+    return None
+
+
 def check_pointer(path: Path) -> None:
     """Raise BrokenIndex where the generation that CURRENT names is missing or has another digest."""
     if pointer := live_pointer(path):

@@ -3,9 +3,9 @@
 import logging
 import os
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -19,16 +19,20 @@ from index_store.errors import BadQuery, BrokenIndex, IndexStoreError
 from index_store.folder import (
     check_digest,
     check_files,
+    check_links,
     check_sizes,
     generation_folder,
+    generation_of,
     live_pointer,
     read_arrays,
     read_bytes,
     read_manifest,
 )
 from index_store.grep import grep
-from index_store.manifest import Manifest
+from index_store.manifest import NAME as MANIFEST, SHARDS, Manifest
 from index_store.search import NO_VECTORS, search
+from index_store.shards.joined import Joined
+from index_store.shards.layout import Shard, shards_in
 from index_store.store import Store
 from index_store.tree import Tree
 from index_store.writer import publish
@@ -126,6 +130,15 @@ class Index(Tree):
         return embedder
 
 
+class Sharded(Joined, Index):
+    """An index of indexes, which reads as one index; its `manifest` is that of the upper one."""
+
+    def __init__(self, upper: Index, shards: Sequence[Shard], open_shard: Callable[[Shard], Index]) -> None:
+        super().__init__(upper, shards, open_shard)
+        self.digest, self.generation, self._manifest = upper.digest, upper.generation, upper._manifest
+        self._embedder_named, self.access, self.named = upper._embedder_named, upper.access, upper.named
+
+
 @checked(IndexStoreError)
 def open_index(
     path: str | Path, embedder: str | Path | None = None, access: str | Collection[str] | None = None
@@ -213,10 +226,37 @@ def _open(path: Path, embedder: str | None) -> Index:
 
 
 def open_generation(
+    path: Path,
+    number: int,
+    embedder: str | None = None,
+    access: frozenset[str] | None = None,
+    open_shard: Callable[[Shard], Index] | None = None,
+) -> Index:
+    """Open one generation, live or not; `access`: for whom it was narrowed before. Of an index of indexes all shards as
+    one index, each opened by `open_shard`, which without one looks into the folder `shards` of `path`. Raises
+    BrokenIndex, or OSError where it cannot be read."""
+    upper = open_alone(path, number, embedder, access)
+    shards = shards_in(upper.manifest, str(upper.folder / MANIFEST))
+    return Sharded(upper, shards, open_shard or partial(_open_shard, path)) if shards else upper
+
+
+def _open_shard(path: Path, shard: Shard) -> Index:
+    """A shard of the index at `path`, of the generation that the upper index names."""
+    folder = path / SHARDS / shard.name
+    check_links(path, f"{SHARDS}/{shard.name}")
+    try:
+        number = generation_of(folder, shard.digest)
+        if number is not None:
+            return open_alone(folder, number)
+    except OSError as e:
+        raise BrokenIndex(f"cannot read the shard {folder}: {e.strerror or e}; copy it again") from e
+    raise BrokenIndex(f"the shard {folder} has not the generation that {path} names; copy or build it again")
+
+
+def open_alone(
     path: Path, number: int, embedder: str | None = None, access: frozenset[str] | None = None
 ) -> Index:
-    """Open one generation, live or not; `access`: for whom it was narrowed before. Raises BrokenIndex, or OSError where
-    it cannot be read."""
+    """As `open_generation`, but of an index of indexes the upper tree alone, as the ordinary index that it is."""
     folder = generation_folder(path, number)
     if not folder.is_dir():
         raise BrokenIndex(

@@ -323,8 +323,7 @@ class Lexicon:
     """The lexical arrays of an opened index, and the sorted list of its stems, in which a query's are looked up.
 
     `listed`: that list, one a line, where it is in memory; else it is read from `path` at the first query. `lengths`:
-    words of each node, where `scores` are counts (see `write`). `of_all`: the statistics by which these are scored,
-    where the lexicon is a part; else its own.
+    words of each node, where `scores` are counts (see `write`).
     """
 
     def __init__(
@@ -335,11 +334,10 @@ class Lexicon:
         path: Path,
         listed: bytes | None = None,
         lengths: npt.NDArray[Any] | None = None,
-        of_all: Statistics | None = None,
     ) -> None:
         self._scores, self._nodes, self._offsets, self._path = scores, nodes, offsets, path
         self._words = WordList(path, len(offsets) - 1, listed)
-        self._lengths, self._of_all = lengths, of_all
+        self._lengths = lengths
 
     def _column(self, word: str) -> slice:
         """Where the scores of a stem lie; nowhere for one that no node has."""
@@ -351,15 +349,23 @@ class Lexicon:
             raise BrokenIndex(f"the lexical arrays beside {self._path} are damaged; build the index again")
         return slice(start, end)
 
-    def score(self, query: str, n: int) -> npt.NDArray[np.float32]:
-        """BM25 score of every node, shape (n,) float32; 0 where no word of the query occurs."""
+    def holders(self, word: str) -> int:
+        """How many nodes hold a stem."""
+        column = self._column(word)
+        return column.stop - column.start
+
+    def score(self, query: str, n: int, of_all: Statistics | None = None) -> npt.NDArray[np.float32]:
+        """BM25 score of every node, shape (n,) float32; 0 where no word of the query occurs.
+
+        `of_all`: the statistics of what this is a part of, by which counts are scored; without them its own.
+        """
         out = np.zeros(n, dtype=np.float32)
         for word in words(query):
             column = self._column(word)
             nodes, scores = self._nodes[column], self._scores[column]
-            if self._lengths is not None and len(nodes):
-                scores = self._scored(word, nodes, scores)
             fits = len(nodes) == len(scores) and nodes.min(initial=0) >= 0 and nodes.max(initial=-1) < n
+            if fits and self._lengths is not None:
+                scores = self._scored(word, nodes, scores, self._lengths, of_all or self._own)
             if not fits or not ((scores >= 0) & (scores < MOST_SCORE)).all():
                 raise BrokenIndex(
                     f"the lexical arrays beside {self._path} are damaged; build the index again"
@@ -367,19 +373,17 @@ class Lexicon:
             out[nodes] += scores
         return out
 
-    def _scored(self, word: str, nodes: npt.NDArray[Any], times: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """The scores of a column of counts; not a number where it names a node that there is not."""
-        lengths, of_all = self._lengths, self._of_all or self._own
-        assert lengths is not None  # of counts
-        if nodes.min() < 0 or nodes.max() >= len(lengths):
-            return np.full(len(times), np.nan, dtype=np.float32)
+    def _scored(
+        self, word: str, nodes: Ints, times: npt.NDArray[Any], lengths: Ints, of_all: Statistics
+    ) -> npt.NDArray[np.float32]:
+        """The scores of a column of counts; what the numbers of a stranger come to, whoever asked compares."""
         holders = of_all.holders(word)
-        rare = rarity(of_all.nodes, len(nodes) if holders is None else holders)
-        with np.errstate(all="ignore"):  # what comes out is compared with what a score can be
+        with np.errstate(all="ignore"):
+            rare = rarity(of_all.nodes, len(nodes) if holders is None else holders)
             return _scores(rare, times.astype(np.float64), lengths[nodes], of_all.mean)
 
     @cached_property
     def _own(self) -> Statistics:
-        assert self._lengths is not None  # of counts
-        mean = int(self._lengths.sum(dtype=np.int64)) / max(len(self._lengths), 1)
-        return Statistics(len(self._lengths), mean, lambda word: None)
+        lengths = np.zeros(0) if self._lengths is None else self._lengths
+        mean = int(lengths.sum(dtype=np.int64)) / max(len(lengths), 1)
+        return Statistics(len(lengths), mean, lambda word: None)

@@ -15,7 +15,7 @@ the height of the highest.
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -79,17 +79,14 @@ def shard_of(name: str, digest: str, tree: Tree) -> Shard:
 
     def sizes(start: str, end: str) -> tuple[int, ...]:
         """Bytes of each level above the chunks."""
-        borders = zip(first[1:-1], first[2:], strict=True)
-        return tuple(int(rows[past - 1][end]) - int(rows[at][start]) for at, past in borders)
+        return tuple(int(rows[past - 1][end]) - int(rows[at][start]) for at, past in pairwise(first[1:]))
 
     return Shard(
         name=name,
         digest=digest,
         documents=tree.store.documents,
         levels=tuple(levels),
-        edges=tuple(
-            int(offsets[past]) - int(offsets[at]) for at, past in zip(first[1:-1], first[2:], strict=True)
-        ),
+        edges=tuple(int(offsets[past]) - int(offsets[at]) for at, past in pairwise(first[1:])),
         text_bytes=len(tree.store.text),
         chars=tree.chars,
         line_bytes=len(tree.store.lines),

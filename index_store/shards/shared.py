@@ -16,7 +16,6 @@ shards/alike.npy         as documents_alike.npy, of all documents; missing where
 import heapq
 from array import array
 from collections.abc import Iterator, Sequence
-from hashlib import blake2b
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ import numpy.typing as npt
 
 from index_store.manifest import ALIKE_OF_SHARDS, SHARDS
 from index_store.name_table import MOST_BEARERS
+from index_store.shards.ids import id_hash
 from index_store.tree import Tree
 
 Ints = npt.NDArray[np.integer]
@@ -42,11 +42,6 @@ def write_shared(folder: Path, shards: Sequence[Tree], alike: Ints | None = None
     _write_ids(folder / SHARDS, shards)
     if alike is not None and (np.asarray(alike) != np.arange(len(alike))).any():
         _save(folder / ALIKE_OF_SHARDS, np.asarray(alike, dtype=np.int32))
-
-
-def id_hash(doc: str) -> int:
-    """The hash of a document's id, 64 bits."""
-    return int.from_bytes(blake2b(doc.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "little")
 
 
 def _write_words(folder: Path, shards: Sequence[Tree]) -> None:
