@@ -45,7 +45,7 @@ class Index(Tree):
     text file. `embedder`: the one that its user named, for queries; without it only the built-in one is ever loaded.
     `access`: the labels of the reader for whom it was opened; None is not restricted. `named`: where its user knows it
     to be, a path or a URL; of one whose `path` is in their cache, as it was narrowed or comes from a store, that of the
-    whole one. `home`: beside which what is kept of it stands, such as answers.
+    whole one. `beside`: the path beside which what is kept of it stands, such as answers.
     """
 
     # What a caller gives is held against the signature here, at the face.
@@ -71,7 +71,7 @@ class Index(Tree):
         self._embedder_named, self.access = embedder, access
         self.named: Path | str = self.path
         self._whole: Index | None = None
-        self.home = self.path
+        self.beside = self.path
 
     @property
     def is_plain(self) -> bool:
@@ -189,7 +189,10 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
     try:
         if entry.path is None:
             seen = Index(index.store, index.digest, index.generation, index.manifest, embedder, reader)
-            seen.home, seen._whole = index.home, index  # which may hold an entry of the cache in its place
+            seen.beside, seen._whole = (
+                index.beside,
+                index,
+            )  # which may hold an entry of the cache in its place
         else:
             seen = open_generation(entry.path, GENERATION, embedder, reader)
         seen.named = index.named
@@ -206,7 +209,7 @@ def open_at(url: Url, embedder: str | None = None, digest: str | None = None) ->
     assert entry.path is not None  # of a generation
     try:
         opened = open_generation(entry.path, GENERATION, embedder)
-        opened.named, opened.home = str(url), own_place(url)
+        opened.named, opened.beside = str(url), own_place(url)
     except BaseException:
         os.close(entry.lock)
         raise

@@ -113,7 +113,8 @@ def _before(objects: Objects, path: Path, *, replace: bool) -> tuple[str | None,
     if not replace and pointer.digest not in _own_digests(path):
         raise StoreError(
             f"{objects.url} holds generation {pointer.number} ({pointer.digest[:12]}), which {path} does not come "
-            f"from: somebody else published it; get it with raptor pull {objects.url} {path}, or give --replace to replace it"
+            f"from: somebody else published it; get it with raptor pull {objects.url} {path}, or give --replace to "
+            "replace it"
         )
     return pointer.digest, pointer.tag
 

@@ -10,6 +10,7 @@ from index_store.index import open_any, open_index
 from index_store.stores import pushing
 from index_store.stores.pulling import pull
 from index_store.stores.pushing import push
+from index_store.stores.transfers import send
 from index_store.verify import verify_index
 from tests.helpers.toy import publish_toy, toy_draft, toy_index
 
@@ -68,7 +69,6 @@ def test_who_publishes_second_is_told_and_keeps_their_work(
     push(toy_index(tmp_path / "a").path, url)
     pull(url, tmp_path / "b")
     won, lost = change(tmp_path / "a", "a"), change(tmp_path / "b", "b")
-    send = pushing.send
 
     def slowly(*args: object) -> None:
         monkeypatch.setattr(pushing, "send", send)
