@@ -21,6 +21,7 @@ from index_store.embedder import FLOAT32, Embedder
 from index_store.generations import differences_between
 from index_store.index import Index, open_index
 from index_store.narrowing import seen_by_label
+from index_store.spool import chained, only, room
 from index_store.terminal import count
 from index_store.writer import Draft, Published, publish
 from raptor.apart import named_by_kind
@@ -38,7 +39,7 @@ from raptor.loading.types import Failure, Note, SourceFile, Text
 from raptor.reconciling import keeping_ids, reconciled, refuse_drops, still_named
 from raptor.selecting import selected
 from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings, Spending
-from raptor.types import BuildReport, Changes, Level, Part
+from raptor.types import BuildReport, Changes, Level, Part, Vectors
 from raptor.workspace import (
     Allow,
     Clock,
@@ -125,7 +126,7 @@ def build_index(
         model = embedder_for(embedder, settings)
     settings = _as_built(settings, model)
     with opened_when_needed(out) as checkpoint:
-        texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint))
+        texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint), out)
         if not replace:
             refuse_drops(out, texts)
         grower = Grower(
@@ -259,13 +260,14 @@ def _changed(
         there, excluded = _files(out, wish, before, settings, clock)
         files = keeping_ids(there, documents, before)
         cache = CheckpointCache(out, lambda: checkpoint)
-        texts, failures = load_texts(files, progress, clock, cache) if files else ([], [])
+        texts, failures = load_texts(files, progress, clock, cache, checkpoint.folder) if files else ([], [])
         read = reconciled(texts, failures, documents, before, now, all_read=wish.sync)
         faults = [*failures, *read.clashes]
         gone = [document.id for document in read.vanished]
         remove = frozenset(gone) if wish.sync else selected(previous, before, wish.remove)
         left_out = () if wish.again or not wish.sync else _left_out(read.texts, before, previous)
-        read = replace(read, texts=[text for text in read.texts if text.id not in left_out])
+        if left_out:
+            read = replace(read, texts=only(read.texts, lambda text: text.id not in left_out))
         vanished = [doc for doc in gone if doc not in remove]
         unread = tuple(kept for kept in read.kept if kept.doc not in remove)
         if dry_run:
@@ -378,7 +380,9 @@ def _finish(
         }
         if grower.options and not grower.summarizer.startswith(PREFIX):
             models["summarizer_options"] = json.dumps(dict(grower.options), sort_keys=True)
-        published = publish(out, draft_of(corpus, levels, twins), models, lasting(grower.settings))
+        published = publish(
+            out, draft_of(corpus, levels, twins, grower.folder), models, lasting(grower.settings)
+        )
         documents = count(len(corpus.documents), "document")
         _log.info("generation %d of %s: %s", published.generation, out, documents)
         grower.checkpoint.settle("embed", "cluster")
@@ -404,22 +408,30 @@ def lasting(settings: BuildSettings) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if name not in unsaid}
 
 
-def draft_of(corpus: Corpus, levels: Sequence[Level], twins: Sequence[Twin] = ()) -> Draft:
-    """A corpus and the tree over it, as the writer takes them."""
+def draft_of(
+    corpus: Corpus, levels: Sequence[Level], twins: Sequence[Twin] = (), folder: Path | None = None
+) -> Draft:
+    """A corpus and the tree over it, as the writer takes them; many vectors are mapped from a file in `folder`."""
     above = levels[1:]
     return Draft(
         documents=corpus.documents,
         chunks=corpus.chunks,
-        labels=[label for level in above for label in level.labels],
-        summaries=[text for level in above for text in level.texts],
+        labels=chained([level.labels for level in above]),
+        summaries=chained([level.texts for level in above]),
         levels=[len(level) for level in levels],
         children=numbers_below(levels, lambda level: level.children),
         guests=numbers_below(levels, lambda level: level.guests),
         tokens=np.concatenate([level.tokens for level in levels]),
-        vectors=np.concatenate([level.vectors for level in levels]),
-        alike=first_alike([document.id for document, _ in corpus.documents], twins),
+        vectors=_stacked([level.vectors for level in levels], folder),
+        alike=first_alike([document.id for document, _ in corpus.documents], twins) if twins else (),
         names=corpus.names,
     )
+
+
+def _stacked(parts: Sequence[Vectors], folder: Path | None) -> Vectors:
+    """The rows of all parts."""
+    rows: Vectors = room((sum(map(len, parts)), parts[0].shape[1]), np.float32, folder)
+    return np.concatenate(parts, out=rows)
 
 
 def _report(

@@ -116,7 +116,7 @@ class _Read:
     `parsed`: files that parse slowly whose text is known; `left`: bytes of those whose text is not; `size`: of all.
     """
 
-    texts: list[Text]
+    texts: Sequence[Text]
     failures: list[Failure]
     share: float
     parsed: int
@@ -187,12 +187,12 @@ def _read(files: Sequence[SourceFile], cache: CheckpointCache, meter: Meter) -> 
     new = [file for file, is_one in zip(slow, are_known, strict=True) if not is_one]
     fast = [file for file in files if not is_slow(file)] + known
     parsed, read = _spread(new, PARSED_BYTES), _spread(fast, READ_BYTES)
-    texts, failures = list[Text](), list[Failure]()
+    found, failures = list[Text](), list[Failure]()
     for name, part in (("parse", parsed), ("read", read)):
         with meter.measuring(name, max(_size(part), 1)):
             for item in load(part, cache):
-                texts.append(item) if isinstance(item, Text) else failures.append(item)
-    texts.sort(key=_places(files))  # as a build reads them
+                found.append(item) if isinstance(item, Text) else failures.append(item)
+    texts: Sequence[Text] = sorted(found, key=_places(files))  # as a build reads them
     if not texts:
         texts, failures = load_texts(files, silent, Clock(), cache)
         parsed, read = new, fast

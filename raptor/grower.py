@@ -4,13 +4,16 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from index_store.embedder import CPU, FLOAT32, Embedder, settled
 from index_store.index import Index
 from index_store.terminal import count
 from index_store.types import Json
-from raptor.checkpoint import Checkpoint, result_key
+from raptor.checkpoint import Checkpoint, Raw, result_key
 from raptor.clustering.planning import Group, OldParent, regroup
 from raptor.embedding import are_rows, embed
 from raptor.engines.engine import Engine
@@ -43,6 +46,11 @@ class Grower:
     options: Mapping[str, Json] = field(default_factory=dict)
     engine: Engine = field(default_factory=Local)
 
+    @property
+    def folder(self) -> Path | None:
+        """Where what grows with the corpus is kept meanwhile (see `index_store.spool`)."""
+        return self.checkpoint.folder
+
     # -- embedding ---------------------------------------------------------------------------------------
 
     def embed(self, texts: Sequence[str], stage: str) -> Vectors:
@@ -63,7 +71,7 @@ class Grower:
 
         self.progress(stage, 0, len(texts))
         _log.debug("%s: %s", stage, count(len(texts), "text"))
-        return embed(model, texts, partial(self.progress, stage), self.engine, recorded, record)
+        return embed(model, texts, partial(self.progress, stage), self.engine, recorded, record, self.folder)
 
     # -- planning ----------------------------------------------------------------------------------------
 
@@ -76,8 +84,8 @@ class Grower:
         if n <= settings.root_children and fits and len(parents) <= 1:
             self.progress(f"cluster level {height}", n, n)
             return [self._root(level, parents)]
-        inputs: list[Json | bytes] = [
-            level.vectors.tobytes(),
+        inputs: list[Json | Raw] = [
+            np.ascontiguousarray(level.vectors).data.cast("B"),
             level.tokens.tolist(),
             [[p.old, list(p.members), p.whole] for p in parents],
             asdict(settings.cluster),
