@@ -74,6 +74,13 @@ KEYS = (
     ),
     Key("build.embedder", str, "minilm", "minilm, or a sentence-transformers name"),
     Key(
+        "build.device",
+        str,
+        "auto",
+        "where embeddings are computed: auto, cpu, cuda, mps",
+        choices=("auto", "cpu", "cuda", "mps"),
+    ),
+    Key(
         "build.include", PATTERNS, [], "of folders only these files, by patterns as in .gitignore; [] for all"
     ),
     Key("build.exclude", PATTERNS, [], "and of those none of these"),

@@ -17,7 +17,7 @@ import numpy as np
 from index_store import access
 from index_store.arguments import checked
 from index_store.duplicates import Twin, first_alike, twins_by_access
-from index_store.embedder import FLOAT32, Embedder
+from index_store.embedder import AUTO, FLOAT32, Embedder
 from index_store.generations import differences_between
 from index_store.index import Index, open_index
 from index_store.narrowing import seen_by_label
@@ -94,6 +94,7 @@ def build_index(
     summarizer: str = SUMMARIZER,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str = EMBEDDER,
+    device: str = AUTO,
     settings: BuildSettings | None = None,
     metadata: Metadata | None = None,
     password: str = "",
@@ -103,7 +104,8 @@ def build_index(
     """Build an index of `sources` (files, folders, patterns, .jsonl) in the folder `index` and publish it.
 
     `summarizer`: a model, as litellm names it; `summarizer_options`: what is sent with its calls, such as
-    {"temperature": 0}. `embedder`: "minilm", or a sentence-transformers model. `metadata`: fields of documents, as
+    {"temperature": 0}. `embedder`: "minilm", or a sentence-transformers model; `device`: where it computes, "auto"
+    (a GPU if torch sees one), "cpu", "cuda" or "mps"; last bits differ there. `metadata`: fields of documents, as
     `read_metadata` gives them. `follow_links`: whether links that lead out of a folder of `sources` are read, which
     else are failures. `include`, `exclude`: patterns as in .gitignore, counted from each folder of `sources`: only
     files that one of `include` fits, () for all, and of these none that `exclude` fits. `replace`: whether documents
@@ -122,7 +124,7 @@ def build_index(
     pick, told = picked(include, exclude), reading(settings, password)
     files, excluded = find_files(out, sources, clock, follow_links=follow_links, picked=pick, **told)
     with clock.stage("embed"):
-        model = embedder_for(embedder, settings)
+        model = embedder_for(embedder, settings, device)
     settings = _as_built(settings, model)
     with opened_when_needed(out) as checkpoint:
         texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint))
@@ -155,6 +157,7 @@ def update_index(
     summarizer: str | None = None,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
+    device: str = AUTO,
     metadata: Metadata | None = None,
     encoding: str | None = None,
     password: str = "",
@@ -177,7 +180,9 @@ def update_index(
         tuple(listed(sources)), follow_links, tuple(remove), metadata, encoding, password, picked=pick
     )
     options = check_options(summarizer_options or {})
-    return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
+    return _changed(
+        Path(index), wish, summarizer, options, embedder, device, spending, progress, dry_run=dry_run
+    )
 
 
 @checked(RaptorError)
@@ -191,6 +196,7 @@ def sync_index(
     summarizer: str | None = None,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
+    device: str = AUTO,
     password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
@@ -208,7 +214,9 @@ def sync_index(
     """
     wish = _Wish((), follow_links, (), None, None, password, True, again, allow)
     options = check_options(summarizer_options or {})
-    return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
+    return _changed(
+        Path(index), wish, summarizer, options, embedder, device, spending, progress, dry_run=dry_run
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,6 +242,7 @@ def _changed(
     summarizer: str | None,
     options: Mapping[str, Any],
     embedder: str | None,
+    device: str,
     spending: Spending | None,
     progress: Progress | None,
     *,
@@ -281,7 +290,7 @@ def _changed(
                 forecast, left_out=tuple(left_out), differences=differences, kept=unread, excluded=excluded
             )
         with clock.stage("embed"):
-            model = same_embedder(previous, embedder, settings)
+            model = same_embedder(previous, embedder, settings, device)
         grower = Grower(
             model,
             summarizer or SUMMARIZER,

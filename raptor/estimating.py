@@ -15,7 +15,7 @@ import numpy as np
 
 from index_store.arguments import checked
 from index_store.duplicates import near_duplicates
-from index_store.embedder import Embedder
+from index_store.embedder import AUTO, Embedder
 from index_store.paths import file_of
 from raptor import metering
 from raptor.checkpoint import SETTLED, Checkpoint
@@ -152,6 +152,7 @@ def estimate(
     summarizer: str = SUMMARIZER,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str = EMBEDDER,
+    device: str = AUTO,
     settings: BuildSettings | None = None,
     progress: Progress | None = None,
 ) -> tuple[Estimate, list[Failure]]:
@@ -172,7 +173,7 @@ def estimate(
     with looked_at(out) as checkpoint:
         read = _read(files, CheckpointCache(out, lambda: checkpoint), meter)
         with meter.measuring("loading"):
-            model = embedder_for(embedder, settings)
+            model = embedder_for(embedder, settings, device)
         grower = Grower(model, summarizer, settings, checkpoint, silent, options=options)
         expected = _forecast(read, grower, meter, _dropped(out, read, files))
         progress("measure", expected.documents, expected.documents)

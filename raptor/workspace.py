@@ -281,24 +281,29 @@ def _nothing_loaded(failures: Sequence[Failure]) -> str:
 # -- the embedder ------------------------------------------------------------------------------------------
 
 
-def embedder_for(name: str, settings: BuildSettings) -> Embedder:
-    """The embedder that the user named, at the precision of the settings.
+def embedder_for(name: str, settings: BuildSettings, device: str = embedders.CPU) -> Embedder:
+    """The embedder that the user named, at the precision of the settings, on a device.
 
     Raises RaptorError where chunks would be longer than what it reads, IndexStoreError where it cannot be had.
     """
     model = _reading_chunks(embedders.load_embedder(name), settings)
-    return embedders.at_precision(model, settings.precision)
+    return embedders.on_device(embedders.at_precision(model, settings.precision), device)
 
 
-def same_embedder(index: Index, embedder: str | None, settings: BuildSettings) -> Embedder:
+def same_embedder(
+    index: Index, embedder: str | None, settings: BuildSettings, device: str = embedders.CPU
+) -> Embedder:
     """The embedder that built `index`: the built-in one, or the one that the user named when opening it.
 
-    It computes as it did then, or in float32 where that was bfloat16 and this processor has none: their vectors fit.
+    It computes as it did then, or in float32 where that was bfloat16 and this processor has none, or elsewhere:
+    their vectors fit.
     Raises IndexStoreError where it has to be named, or its weights are others by now.
     """
     index.embed_queries([])  # compares fingerprints
     model = _reading_chunks(embedders.load_embedder(embedder or EMBEDDER, offline=True), settings)
-    return model if settings.precision == embedders.FLOAT32 else embedders.at_precision(model, embedders.AUTO)
+    precise = settings.precision == embedders.FLOAT32
+    model = model if precise else embedders.at_precision(model, embedders.AUTO)
+    return embedders.on_device(model, device)
 
 
 def _reading_chunks(model: Embedder, settings: BuildSettings) -> Embedder:
