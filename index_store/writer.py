@@ -8,7 +8,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,21 @@ from index_store.arguments import checked
 from index_store.documents import LINE_BYTES
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.files import Lock, lock, opening, refuse_links, sha256_of, write_new
-from index_store.folder import CURRENT, check_sizes, current_generation, generation_folder, read_manifest
+from index_store.folder import (
+    CURRENT,
+    check_sizes,
+    current_generation,
+    generation_folder,
+    pointer_line,
+    read_manifest,
+)
 from index_store.manifest import (
     ALIKE,
     FILES,
     GUESTS,
-    INVERTED,
     NAME as MANIFEST,
-    NAMES,
+    OPTIONAL,
+    SHARDS,
     FileEntry,
     Manifest,
     digest_of,
@@ -55,6 +62,9 @@ class Draft:
     vectors     (n, dim) float32 unit rows
     alike       number of the first document that says nearly the same as each, its own where none does; () for none
     names       which chunk bears which name; None to leave names out
+    is_shard    whether it is a part of an index of indexes, or the upper tree of one: then words are counted for each
+                node, and scored when they are asked for; `names` should hold those of one chunk too (`name_table`)
+    of_shards   of an upper tree: writes the files of the folder `shards` of the generation's folder that it is given
     """
 
     documents: Sequence[tuple[Document, str]]
@@ -68,6 +78,8 @@ class Draft:
     alike: Sequence[int] = ()
     names: NameTable | None = None
     guests: Sequence[npt.NDArray[np.int64]] = ()
+    is_shard: bool = False
+    of_shards: Callable[[Path], None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +117,7 @@ def _publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapp
     with sole_writer(path):
         parent = _live(path)
         number = max([0, *numbers(path)]) + 1
-        for stale in (path / "generations").glob("*.partial"):
-            stale.unlink() if stale.is_symlink() else shutil.rmtree(stale)
-        partial = generation_folder(path, number).with_suffix(".partial")
+        partial = _new_partial(path, number)
         try:
             manifest = _written(partial, number, parent, draft, models, settings)
             same = parent is not None and _holds(generation_folder(path, parent), manifest)
@@ -119,6 +129,35 @@ def _publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapp
             shutil.rmtree(partial, ignore_errors=True)  # gone already where it was published
     size = sum(entry.size for entry in manifest.files.values())
     return Published(parent if same and parent else number, manifest.digest, size, new=not same)
+
+
+def adopt(path: Path, manifest: Manifest, fill: Callable[[Path], None]) -> int:
+    """Make a generation that comes from elsewhere the live one of the index at `path`, and give its number there.
+
+    `fill`: writes the files that the manifest names into a folder. A folder without generations gets the number that it
+    had. Raises IndexStoreError where another process writes the index, OSError, and what `fill` raises; the live
+    generation is unchanged then, and nothing half-written is left.
+    """
+    (path / "generations").mkdir(parents=True, exist_ok=True)
+    with sole_writer(path):
+        if before := numbers(path):
+            manifest = replace(manifest, generation=max(before) + 1, parent=_live(path))
+        partial = _new_partial(path, manifest.generation)
+        try:
+            partial.mkdir()
+            fill(partial)
+            (partial / MANIFEST).write_bytes(dumps(manifest))
+            _make_live(path, partial, manifest)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return manifest.generation
+
+
+def _new_partial(path: Path, number: int) -> Path:
+    """Where a generation is written before it is there; what writers left that died is deleted."""
+    for stale in (path / "generations").glob("*.partial"):
+        stale.unlink() if stale.is_symlink() else shutil.rmtree(stale)
+    return generation_folder(path, number).with_suffix(".partial")
 
 
 def sole_writer(path: Path) -> Lock:
@@ -141,7 +180,7 @@ def _written(
 ) -> Manifest:
     """Write every file of a generation into the folder `partial`, and return its manifest."""
     _write_files(partial, draft)
-    names = FILES | {name for name in INVERTED | NAMES | {ALIKE, GUESTS} if (partial / name).is_file()}
+    names = FILES | {name for name in OPTIONAL if (partial / name).is_file()}
     entries = {name: _entry(partial / name) for name in sorted(names)}
     manifest = Manifest(
         number, parent, len(draft.documents), tuple(draft.levels), dict(models), dict(settings), entries
@@ -182,9 +221,8 @@ def _make_live(path: Path, partial: Path, manifest: Manifest) -> None:
 def switch(path: Path, number: int) -> None:
     """Make a generation the live one, by one atomic rename. The caller holds the lock (`sole_writer`)."""
     temporary = path / f"{CURRENT}.partial"
-    # With the digest, so that a damaged number does not lead to another generation.
     digest = read_manifest(generation_folder(path, number)).digest
-    write_new(temporary, f"{number:06d} {digest}\n".encode())
+    write_new(temporary, pointer_line(number, digest))
     _sync(temporary)
     temporary.rename(path / CURRENT)
     _sync(path)
@@ -240,10 +278,13 @@ def _write_files(folder: Path, draft: Draft) -> None:
     _save(folder / "vectors.npy", rows)
     if len(rows) > vectors.EXACT_NODES:
         inverted_write.write(folder / "ivf", rows, draft.levels)
-    lexical.write(folder / "lexical", _node_texts(draft))
+    lexical.write(folder / "lexical", _node_texts(draft), counted=draft.is_shard)
     if draft.names is not None:
         (folder / "names").mkdir()
         name_table.write(folder / "names", draft.names)
+    if draft.of_shards is not None:
+        (folder / SHARDS).mkdir()
+        draft.of_shards(folder)
 
 
 def _save(path: Path, array: npt.NDArray[Any]) -> None:
