@@ -24,7 +24,15 @@ from index_store.narrowing import seen_by_label
 from index_store.terminal import count
 from index_store.writer import Draft, Published, publish
 from raptor.apart import named_by_kind
-from raptor.corpus import Corpus, corpus_of, merged_documents, merged_parts, new_parts, with_metadata
+from raptor.corpus import (
+    Corpus,
+    corpus_of,
+    merged_documents,
+    merged_parts,
+    new_parts,
+    refuse_another_model,
+    with_metadata,
+)
 from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
 from raptor.grower import Grower
@@ -61,7 +69,7 @@ from raptor.workspace import (
     same_embedder,
     silent,
 )
-from rlm.gateway.gateway import Gateway
+from rlm.gateway.embeddings import embeds
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.models import check_model
 from rlm.gateway.offline.registry import PREFIX
@@ -94,6 +102,7 @@ def build_index(
     summarizer: str = SUMMARIZER,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str = EMBEDDER,
+    embedder_options: Mapping[str, Any] | None = None,
     device: str = AUTO,
     settings: BuildSettings | None = None,
     metadata: Metadata | None = None,
@@ -104,7 +113,8 @@ def build_index(
     """Build an index of `sources` (files, folders, patterns, .jsonl) in the folder `index` and publish it.
 
     `summarizer`: a model, as litellm names it; `summarizer_options`: what is sent with its calls, such as
-    {"temperature": 0}. `embedder`: "minilm", or a sentence-transformers model; `device`: where it computes, "auto"
+    {"temperature": 0}. `embedder`: "minilm", a sentence-transformers model, or "litellm/NAME", which is called and paid
+    for, with `embedder_options` such as {"dimensions": 256}; `device`: where it computes, "auto"
     (a GPU if torch sees one), "cpu", "cuda" or "mps"; last bits differ there. `metadata`: fields of documents, as
     `read_metadata` gives them. `follow_links`: whether links that lead out of a folder of `sources` are read, which
     else are failures. `include`, `exclude`: patterns as in .gitignore, counted from each folder of `sources`: only
@@ -120,25 +130,37 @@ def build_index(
     out = Path(index)
     check_target(out)
     check_model(summarizer)
+    if embeds(embedder):
+        check_model(embedder)
     options = check_options(summarizer_options or {})
+    sent = check_options(embedder_options or {})
     pick, told = picked(include, exclude), reading(settings, password)
     files, excluded = find_files(out, sources, clock, follow_links=follow_links, picked=pick, **told)
     with clock.stage("embed"):
-        model = embedder_for(embedder, settings, device)
+        model = embedder_for(embedder, settings, device, sent)
     settings = _as_built(settings, model)
     with opened_when_needed(out) as checkpoint:
         texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint))
         if not replace:
             refuse_drops(out, texts)
         grower = Grower(
-            model, summarizer, settings, checkpoint(), progress, spending.max_errors, options=options
+            model,
+            summarizer,
+            settings,
+            checkpoint(),
+            progress,
+            spending.max_errors,
+            options=options,
+            embedder_options=sent,
+            ledger=Ledger(Caps(usd=spending.usd)),
         )
         with clock.stage("chunk"):
             parts, unknown = with_metadata(new_parts(texts, grower), metadata)
         refuse_above_cap(spending.usd, parts, grower)
         with clock.stage("embed"):
+            grower = grower.sized()
             corpus = corpus_of(parts, Changes(added=len(parts)), grower)
-        report = _finish(out, grower, corpus, embedder, _told(texts, failures, unknown), spending, clock)
+        report = _finish(out, grower, corpus, embedder, _told(texts, failures, unknown), clock)
         origins = Origins().adding(listed(sources), follow_links=follow_links, picked=pick)
         record_origins(checkpoint(), origins)
         return dataclasses.replace(report, excluded=excluded)
@@ -157,6 +179,7 @@ def update_index(
     summarizer: str | None = None,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
+    embedder_options: Mapping[str, Any] | None = None,
     device: str = AUTO,
     metadata: Metadata | None = None,
     encoding: str | None = None,
@@ -180,8 +203,9 @@ def update_index(
         tuple(listed(sources)), follow_links, tuple(remove), metadata, encoding, password, picked=pick
     )
     options = check_options(summarizer_options or {})
+    sent = check_options(embedder_options or {})
     return _changed(
-        Path(index), wish, summarizer, options, embedder, device, spending, progress, dry_run=dry_run
+        Path(index), wish, summarizer, options, embedder, sent, device, spending, progress, dry_run=dry_run
     )
 
 
@@ -196,6 +220,7 @@ def sync_index(
     summarizer: str | None = None,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
+    embedder_options: Mapping[str, Any] | None = None,
     device: str = AUTO,
     password: str = "",
     spending: Spending | None = None,
@@ -214,8 +239,9 @@ def sync_index(
     """
     wish = _Wish((), follow_links, (), None, None, password, True, again, allow)
     options = check_options(summarizer_options or {})
+    sent = check_options(embedder_options or {})
     return _changed(
-        Path(index), wish, summarizer, options, embedder, device, spending, progress, dry_run=dry_run
+        Path(index), wish, summarizer, options, embedder, sent, device, spending, progress, dry_run=dry_run
     )
 
 
@@ -242,6 +268,7 @@ def _changed(
     summarizer: str | None,
     options: Mapping[str, Any],
     embedder: str | None,
+    embedder_options: Mapping[str, Any],
     device: str,
     spending: Spending | None,
     progress: Progress | None,
@@ -257,6 +284,8 @@ def _changed(
         previous.check_embedder_named()
         summarizer = summarizer or _free_summarizer(previous)
         check_model(summarizer)
+        if embedder is not None and embeds(embedder):
+            check_model(embedder)
     with looked_at(out) if dry_run else opened(out) as checkpoint:
         previous = open_index(out, embedder)  # again, now that no other build can publish
         documents, before = list(previous.documents), recorded_origins(checkpoint)
@@ -290,7 +319,7 @@ def _changed(
                 forecast, left_out=tuple(left_out), differences=differences, kept=unread, excluded=excluded
             )
         with clock.stage("embed"):
-            model = same_embedder(previous, embedder, settings, device)
+            model = same_embedder(previous, embedder, settings, device, embedder_options)
         grower = Grower(
             model,
             summarizer or SUMMARIZER,
@@ -300,15 +329,18 @@ def _changed(
             spending.max_errors,
             previous,
             options,
+            embedder_options=embedder_options,
+            ledger=Ledger(Caps(usd=spending.usd)),
         )
         with clock.stage("chunk"):
             parts, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)
         differences = differences_between(documents, [part.document for part in parts])
         with clock.stage("embed"):
+            refuse_another_model(grower, previous)
             corpus = corpus_of(parts, differences.counted(len(parts)), grower)
         name = previous.manifest.models.get("embedder", model.name)
         told = _told(read.texts, faults, unknown)
-        report = _finish(out, grower, corpus, name, told, spending, clock, vanished)
+        report = _finish(out, grower, corpus, name, told, clock, vanished)
         kept = () if wish.remove else before.sources
         now = still_named(now, [document for document, _ in corpus.documents], kept)
         held = {document.id for document, _ in corpus.documents}
@@ -364,17 +396,12 @@ def _finish(
     corpus: Corpus,
     embedder: str,
     told: _Told,
-    spending: Spending,
     clock: Clock,
     vanished: Sequence[str] = (),
 ) -> BuildReport:
     """Grow the tree over a corpus and publish it."""
-    ledger = Ledger(Caps(usd=spending.usd))
-
-    def gateway() -> Gateway:
-        return Gateway(ledger, concurrency=grower.settings.concurrency)
-
-    levels = grow(grower, corpus.leaves, named_by_kind(corpus), gateway, clock)
+    ledger = grower.ledger
+    levels = grow(grower, corpus.leaves, named_by_kind(corpus), grower.gateway, clock)
     with clock.stage("load"):  # what is found is about the sources
         labels = [access.of_document(document.meta) for document, _ in corpus.documents]
         twins = twins_by_access([(document.id, text) for document, text in corpus.documents], labels)
@@ -385,6 +412,8 @@ def _finish(
             "embedder_fingerprint": grower.embedder.fingerprint,
             "summarizer": grower.summarizer,
         }
+        if grower.embedder_options and embeds(embedder):
+            models["embedder_options"] = json.dumps(dict(grower.embedder_options), sort_keys=True)
         if grower.options and not grower.summarizer.startswith(PREFIX):
             models["summarizer_options"] = json.dumps(dict(grower.options), sort_keys=True)
         published = publish(out, draft_of(corpus, levels, twins), models, lasting(grower.settings))

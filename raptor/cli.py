@@ -73,7 +73,7 @@ def _build_parser(commands: "Subcommands") -> None:
         "--embedder",
         default=EMBEDDER,
         metavar="NAME",
-        help="minilm, or a sentence-transformers name (%(default)s)",
+        help="minilm, a sentence-transformers name, or litellm/NAME, which is called and paid for (%(default)s)",
     )
     _device_option(build)
     build.add_argument(
@@ -260,7 +260,7 @@ def _change_options(command: argparse.ArgumentParser) -> None:
     )
     add_model_options(command)
     command.add_argument(
-        "--embedder", metavar="FOLDER", help="the embedder that built the index, where that is not minilm"
+        "--embedder", metavar="NAME", help="the embedder that built the index, where that is not minilm"
     )
     _device_option(command)
     _spending_options(command)

@@ -29,11 +29,13 @@ def embed(
     engine: Engine | None = None,
     recorded: Callable[[list[str]], Rows | None] = lambda batch: None,
     record: Callable[[list[str], Rows], None] = lambda batch, rows: None,
+    workers: int | None = None,
 ) -> Rows:
     """(n, dim) float32 unit rows in the order of `texts`; `progress(done, n)` after each batch.
 
-    `recorded`: the rows of a batch that was embedded before; `record` keeps those of one that now was. Raises
-    RaptorError where the model gives other rows than such.
+    `recorded`: the rows of a batch that was embedded before; `record` keeps those of one that now was. `workers`:
+    threads of this machine that share the work, by default one for each core. Raises RaptorError where the model gives
+    other rows than such.
     """
     rows = np.zeros((len(texts), embedder.dim), dtype=np.float32)
     batches = by_length(embedder, texts)
@@ -55,8 +57,8 @@ def embed(
                 number += 1
                 yield batch
 
-    workers = min(cores(), len(batches)) if embedder.device == CPU else 1
-    stage = Stage("embed", encoded, embedder, keeps_model=True, workers=workers, threads=True)
+    most = workers or (cores() if embedder.device == CPU else 1)
+    stage = Stage("embed", encoded, embedder, keeps_model=True, workers=min(most, len(batches)), threads=True)
     for number, found in (engine or Local()).map_batches(stage, missing()):
         places, batch = under_way.pop(number)
         if not are_rows(found, (len(places), embedder.dim)):
