@@ -120,18 +120,22 @@ class Index(Tree):
                 "(mode lexical)"
             )
 
-    @cached_property
-    def _embedder(self) -> embedders.Embedder:
+    def check_fingerprint(self, named: str, found: str) -> None:
+        """Raise BadQuery where an embedder that was named has another fingerprint than the one of the index."""
         models = self.manifest.models
         name, expected = models.get("embedder", ""), models.get("embedder_fingerprint", "")
-        named = self._embedder_named or name
+        if found != expected:
+            raise BadQuery(
+                f"the index was built with embedder {name[:200]} {expected[:12]}, found {found[:12]} in {named}; name "
+                "or install the same weights, or rebuild the index"
+            )
+
+    @cached_property
+    def _embedder(self) -> embedders.Embedder:
+        named = self._embedder_named or self.manifest.models.get("embedder", "")
         self.check_embedder_named()
         embedder = embedders.load_embedder(named, offline=True)
-        if embedder.fingerprint != expected:
-            raise BadQuery(
-                f"the index was built with embedder {name[:200]} {expected[:12]}, found {embedder.fingerprint[:12]} "
-                f"in {named}; name or install the same weights, or rebuild the index"
-            )
+        self.check_fingerprint(named, embedder.fingerprint)
         return embedder
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from index_store import access
 from index_store.arguments import checked
 from index_store.duplicates import Twin, first_alike, twins_by_access
-from index_store.embedder import FLOAT32, Embedder
+from index_store.embedder import AUTO, FLOAT32, Embedder
 from index_store.generations import differences_between
 from index_store.index import Index, open_index
 from index_store.narrowing import seen_by_label
@@ -25,7 +25,15 @@ from index_store.spool import chained, only, room
 from index_store.terminal import count
 from index_store.writer import Draft, Published, publish
 from raptor.apart import named_by_kind
-from raptor.corpus import Corpus, corpus_of, merged_documents, merged_parts, new_parts, with_metadata
+from raptor.corpus import (
+    Corpus,
+    corpus_of,
+    merged_documents,
+    merged_parts,
+    new_parts,
+    refuse_another_model,
+    with_metadata,
+)
 from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
 from raptor.grower import Grower
@@ -62,7 +70,7 @@ from raptor.workspace import (
     same_embedder,
     silent,
 )
-from rlm.gateway.gateway import Gateway
+from rlm.gateway.embeddings import embeds
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.models import check_model
 from rlm.gateway.offline.registry import PREFIX
@@ -95,6 +103,8 @@ def build_index(
     summarizer: str = SUMMARIZER,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str = EMBEDDER,
+    embedder_options: Mapping[str, Any] | None = None,
+    device: str = AUTO,
     settings: BuildSettings | None = None,
     metadata: Metadata | None = None,
     password: str = "",
@@ -104,7 +114,9 @@ def build_index(
     """Build an index of `sources` (files, folders, patterns, .jsonl) in the folder `index` and publish it.
 
     `summarizer`: a model, as litellm names it; `summarizer_options`: what is sent with its calls, such as
-    {"temperature": 0}. `embedder`: "minilm", or a sentence-transformers model. `metadata`: fields of documents, as
+    {"temperature": 0}. `embedder`: "minilm", a sentence-transformers model, or "litellm/NAME", which is called and paid
+    for, with `embedder_options` such as {"dimensions": 256}; `device`: where it computes, "auto"
+    (a GPU if torch sees one), "cpu", "cuda" or "mps"; last bits differ there. `metadata`: fields of documents, as
     `read_metadata` gives them. `follow_links`: whether links that lead out of a folder of `sources` are read, which
     else are failures. `include`, `exclude`: patterns as in .gitignore, counted from each folder of `sources`: only
     files that one of `include` fits, () for all, and of these none that `exclude` fits. `replace`: whether documents
@@ -119,25 +131,37 @@ def build_index(
     out = Path(index)
     check_target(out)
     check_model(summarizer)
+    if embeds(embedder):
+        check_model(embedder)
     options = check_options(summarizer_options or {})
+    sent = check_options(embedder_options or {})
     pick, told = picked(include, exclude), reading(settings, password)
     files, excluded = find_files(out, sources, clock, follow_links=follow_links, picked=pick, **told)
     with clock.stage("embed"):
-        model = embedder_for(embedder, settings)
+        model = embedder_for(embedder, settings, device, sent)
     settings = _as_built(settings, model)
     with opened_when_needed(out) as checkpoint:
         texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint), out)
         if not replace:
             refuse_drops(out, texts)
         grower = Grower(
-            model, summarizer, settings, checkpoint(), progress, spending.max_errors, options=options
+            model,
+            summarizer,
+            settings,
+            checkpoint(),
+            progress,
+            spending.max_errors,
+            options=options,
+            embedder_options=sent,
+            ledger=Ledger(Caps(usd=spending.usd)),
         )
         with clock.stage("chunk"):
             parts, unknown = with_metadata(new_parts(texts, grower), metadata)
         refuse_above_cap(spending.usd, parts, grower)
         with clock.stage("embed"):
+            grower = grower.sized()
             corpus = corpus_of(parts, Changes(added=len(parts)), grower)
-        report = _finish(out, grower, corpus, embedder, _told(texts, failures, unknown), spending, clock)
+        report = _finish(out, grower, corpus, embedder, _told(texts, failures, unknown), clock)
         origins = Origins().adding(listed(sources), follow_links=follow_links, picked=pick)
         record_origins(checkpoint(), origins)
         return dataclasses.replace(report, excluded=excluded)
@@ -156,6 +180,8 @@ def update_index(
     summarizer: str | None = None,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
+    embedder_options: Mapping[str, Any] | None = None,
+    device: str = AUTO,
     metadata: Metadata | None = None,
     encoding: str | None = None,
     password: str = "",
@@ -178,7 +204,10 @@ def update_index(
         tuple(listed(sources)), follow_links, tuple(remove), metadata, encoding, password, picked=pick
     )
     options = check_options(summarizer_options or {})
-    return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
+    sent = check_options(embedder_options or {})
+    return _changed(
+        Path(index), wish, summarizer, options, embedder, sent, device, spending, progress, dry_run=dry_run
+    )
 
 
 @checked(RaptorError)
@@ -192,6 +221,8 @@ def sync_index(
     summarizer: str | None = None,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
+    embedder_options: Mapping[str, Any] | None = None,
+    device: str = AUTO,
     password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
@@ -209,7 +240,10 @@ def sync_index(
     """
     wish = _Wish((), follow_links, (), None, None, password, True, again, allow)
     options = check_options(summarizer_options or {})
-    return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
+    sent = check_options(embedder_options or {})
+    return _changed(
+        Path(index), wish, summarizer, options, embedder, sent, device, spending, progress, dry_run=dry_run
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +269,8 @@ def _changed(
     summarizer: str | None,
     options: Mapping[str, Any],
     embedder: str | None,
+    embedder_options: Mapping[str, Any],
+    device: str,
     spending: Spending | None,
     progress: Progress | None,
     *,
@@ -249,6 +285,8 @@ def _changed(
         previous.check_embedder_named()
         summarizer = summarizer or _free_summarizer(previous)
         check_model(summarizer)
+        if embedder is not None and embeds(embedder):
+            check_model(embedder)
     with looked_at(out) if dry_run else opened(out) as checkpoint:
         previous = open_index(out, embedder)  # again, now that no other build can publish
         documents, before = list(previous.documents), recorded_origins(checkpoint)
@@ -283,7 +321,7 @@ def _changed(
                 forecast, left_out=tuple(left_out), differences=differences, kept=unread, excluded=excluded
             )
         with clock.stage("embed"):
-            model = same_embedder(previous, embedder, settings)
+            model = same_embedder(previous, embedder, settings, device, embedder_options)
         grower = Grower(
             model,
             summarizer or SUMMARIZER,
@@ -293,15 +331,18 @@ def _changed(
             spending.max_errors,
             previous,
             options,
+            embedder_options=embedder_options,
+            ledger=Ledger(Caps(usd=spending.usd)),
         )
         with clock.stage("chunk"):
             parts, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)
         differences = differences_between(documents, [part.document for part in parts])
         with clock.stage("embed"):
+            refuse_another_model(grower, previous)
             corpus = corpus_of(parts, differences.counted(len(parts)), grower)
         name = previous.manifest.models.get("embedder", model.name)
         told = _told(read.texts, faults, unknown)
-        report = _finish(out, grower, corpus, name, told, spending, clock, vanished)
+        report = _finish(out, grower, corpus, name, told, clock, vanished)
         kept = () if wish.remove else before.sources
         now = still_named(now, [document for document, _ in corpus.documents], kept)
         held = {document.id for document, _ in corpus.documents}
@@ -357,17 +398,12 @@ def _finish(
     corpus: Corpus,
     embedder: str,
     told: _Told,
-    spending: Spending,
     clock: Clock,
     vanished: Sequence[str] = (),
 ) -> BuildReport:
     """Grow the tree over a corpus and publish it."""
-    ledger = Ledger(Caps(usd=spending.usd))
-
-    def gateway() -> Gateway:
-        return Gateway(ledger, concurrency=grower.settings.concurrency)
-
-    levels = grow(grower, corpus.leaves, named_by_kind(corpus), gateway, clock)
+    ledger = grower.ledger
+    levels = grow(grower, corpus.leaves, named_by_kind(corpus), grower.gateway, clock)
     with clock.stage("load"):  # what is found is about the sources
         labels = [access.of_document(document.meta) for document, _ in corpus.documents]
         twins = twins_by_access([(document.id, text) for document, text in corpus.documents], labels)
@@ -378,6 +414,8 @@ def _finish(
             "embedder_fingerprint": grower.embedder.fingerprint,
             "summarizer": grower.summarizer,
         }
+        if grower.embedder_options and embeds(embedder):
+            models["embedder_options"] = json.dumps(dict(grower.embedder_options), sort_keys=True)
         if grower.options and not grower.summarizer.startswith(PREFIX):
             models["summarizer_options"] = json.dumps(dict(grower.options), sort_keys=True)
         published = publish(

@@ -8,7 +8,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from index_store.config import ConfigError, offer, parsed
-from index_store.embedder import PRECISIONS
+from index_store.embedder import AUTO, DEVICES, PRECISIONS
 from index_store.errors import IndexStoreError
 from index_store.terminal import Parser, add_command, command_line, logged, one_line, prepare, say
 from raptor.clustering.settings import METHODS
@@ -73,8 +73,9 @@ def _build_parser(commands: "Subcommands") -> None:
         "--embedder",
         default=EMBEDDER,
         metavar="NAME",
-        help="minilm, or a sentence-transformers name (%(default)s)",
+        help="minilm, a sentence-transformers name, or litellm/NAME, which is called and paid for (%(default)s)",
     )
+    _device_option(build)
     build.add_argument(
         "--cluster", choices=METHODS, help="paper: RAPTOR's own procedure, slow, for comparison"
     )
@@ -102,6 +103,15 @@ def _build_parser(commands: "Subcommands") -> None:
         help="drop the documents of an index there that the sources do not hold; without it that is refused",
     )
     _spending_options(build)
+
+
+def _device_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--device",
+        choices=DEVICES,
+        default=AUTO,
+        help="where embeddings are computed; auto: on a GPU if torch sees one (%(default)s)",
+    )
 
 
 def _metadata_option(command: argparse.ArgumentParser) -> None:
@@ -250,8 +260,9 @@ def _change_options(command: argparse.ArgumentParser) -> None:
     )
     add_model_options(command)
     command.add_argument(
-        "--embedder", metavar="FOLDER", help="the embedder that built the index, where that is not minilm"
+        "--embedder", metavar="NAME", help="the embedder that built the index, where that is not minilm"
     )
+    _device_option(command)
     _spending_options(command)
 
 

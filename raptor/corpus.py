@@ -28,8 +28,12 @@ from raptor.grower import Grower
 from raptor.loading.metadata import Metadata
 from raptor.loading.types import Failure, Text
 from raptor.types import Level, Part, Vectors
+from rlm.gateway.embeddings import embeds
 
 T = TypeVar("T")
+
+#: Cosine of two vectors of a text by one model: providers compute with few digits, and not always alike.
+SAME_MODEL = 0.98
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +295,23 @@ def _embedded(chunks: _Chunks, grower: Grower) -> tuple[npt.NDArray[np.int64], V
         vectors[fresh[some]] = embedded[some]
         vectors[known[some]] = grower.previous.vectors[numbers[some]]
     return all_tokens, vectors
+
+
+def refuse_another_model(grower: Grower, index: Index) -> None:
+    """Raise RaptorError where an embedder that is called does not give the first chunk of the index the vector that it
+    has there: a provider may put another model behind a name."""
+    span = index.span_at(0)
+    if span is None or not embeds(grower.embedder.name):
+        return
+    (vector,) = grower.embed(
+        [headed(Outline(index.documents[0]).heading(span.start), index.text_at(0))], "embed"
+    )
+    alike = float(vector @ index.vectors[0])
+    if alike < SAME_MODEL:
+        raise RaptorError(
+            f"{grower.embedder.name} gives other vectors now than when the index was built (cosine {alike:.2f} for the "
+            "same text), so new ones would not fit; build the index anew"
+        )
 
 
 def headed(heading: str, words: str) -> str:
