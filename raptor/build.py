@@ -24,7 +24,10 @@ from index_store.narrowing import seen_by_label
 from index_store.terminal import count
 from index_store.writer import Draft, Published, publish
 from raptor.apart import named_by_kind
+from raptor.calling import made_by
 from raptor.corpus import Corpus, corpus_of, merged_documents, merged_parts, new_parts, with_metadata
+from raptor.engines.choosing import chosen
+from raptor.engines.engine import LOCAL
 from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
 from raptor.grower import Grower
@@ -99,6 +102,8 @@ def build_index(
     password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     """Build an index of `sources` (files, folders, patterns, .jsonl) in the folder `index` and publish it.
 
@@ -109,7 +114,8 @@ def build_index(
     files that one of `include` fits, () for all, and of these none that `exclude` fits. `replace`: whether documents
     may be dropped that an index there holds and `sources` do not.
     `password`: what opens encrypted files; it is kept nowhere. `progress`: called with (stage, done, total) as work
-    goes on.
+    goes on. `engine`: where stages are computed, "local" or "ray"; `address`: host:port of a Ray cluster's head, "" for
+    the one that RAY_ADDRESS names, or else one of this machine alone. The index is the same.
     A build that was cut short goes on where it was when it is called again with the same arguments.
     Raises RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
     """
@@ -124,12 +130,19 @@ def build_index(
     with clock.stage("embed"):
         model = embedder_for(embedder, settings)
     settings = _as_built(settings, model)
-    with opened_when_needed(out) as checkpoint:
-        texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint))
+    with chosen(engine, address) as computing, opened_when_needed(out) as checkpoint:
+        texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint), computing)
         if not replace:
             refuse_drops(out, texts)
         grower = Grower(
-            model, summarizer, settings, checkpoint(), progress, spending.max_errors, options=options
+            model,
+            summarizer,
+            settings,
+            checkpoint(),
+            progress,
+            spending.max_errors,
+            options=options,
+            engine=computing,
         )
         with clock.stage("chunk"):
             parts, unknown = with_metadata(new_parts(texts, grower), metadata)
@@ -160,6 +173,8 @@ def update_index(
     password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     """Add and replace the documents of `sources`, drop those that `remove` names, and publish a new generation.
 
@@ -177,7 +192,17 @@ def update_index(
         tuple(listed(sources)), follow_links, tuple(remove), metadata, encoding, password, picked=pick
     )
     options = check_options(summarizer_options or {})
-    return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
+    return _changed(
+        Path(index),
+        wish,
+        summarizer,
+        options,
+        embedder,
+        spending,
+        progress,
+        (engine, address),
+        dry_run=dry_run,
+    )
 
 
 @checked(RaptorError)
@@ -194,6 +219,8 @@ def sync_index(
     password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     """Make an index what its sources are now, and publish that: `changes` of the report counts what differed.
 
@@ -208,7 +235,17 @@ def sync_index(
     """
     wish = _Wish((), follow_links, (), None, None, password, True, again, allow)
     options = check_options(summarizer_options or {})
-    return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
+    return _changed(
+        Path(index),
+        wish,
+        summarizer,
+        options,
+        embedder,
+        spending,
+        progress,
+        (engine, address),
+        dry_run=dry_run,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,10 +273,11 @@ def _changed(
     embedder: str | None,
     spending: Spending | None,
     progress: Progress | None,
+    where: tuple[str, str],
     *,
     dry_run: bool,
 ) -> BuildReport:
-    """Publish the next generation of an index, or say what would differ in it."""
+    """Publish the next generation of an index, or say what would differ in it. `where`: the engine and its address."""
     progress, clock, spending = progress or silent, Clock(), spending or Spending()
     previous = open_index(out, embedder)
     settings = BuildSettings.from_json(previous.manifest.settings)
@@ -248,7 +286,7 @@ def _changed(
         previous.check_embedder_named()
         summarizer = summarizer or _free_summarizer(previous)
         check_model(summarizer)
-    with looked_at(out) if dry_run else opened(out) as checkpoint:
+    with chosen(*where) as engine, looked_at(out) if dry_run else opened(out) as checkpoint:
         previous = open_index(out, embedder)  # again, now that no other build can publish
         documents, before = list(previous.documents), recorded_origins(checkpoint)
         if wish.sync:
@@ -259,7 +297,7 @@ def _changed(
         there, excluded = _files(out, wish, before, settings, clock)
         files = keeping_ids(there, documents, before)
         cache = CheckpointCache(out, lambda: checkpoint)
-        texts, failures = load_texts(files, progress, clock, cache) if files else ([], [])
+        texts, failures = load_texts(files, progress, clock, cache, engine) if files else ([], [])
         read = reconciled(texts, failures, documents, before, now, all_read=wish.sync)
         faults = [*failures, *read.clashes]
         gone = [document.id for document in read.vanished]
@@ -291,6 +329,7 @@ def _changed(
             spending.max_errors,
             previous,
             options,
+            engine,
         )
         with clock.stage("chunk"):
             parts, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)
@@ -363,7 +402,7 @@ def _finish(
     ledger = Ledger(Caps(usd=spending.usd))
 
     def gateway() -> Gateway:
-        return Gateway(ledger, concurrency=grower.settings.concurrency)
+        return Gateway(ledger, concurrency=grower.settings.concurrency, make=made_by(grower.engine))
 
     levels = grow(grower, corpus.leaves, named_by_kind(corpus), gateway, clock)
     with clock.stage("load"):  # what is found is about the sources

@@ -1,13 +1,14 @@
 """Documents and their chunks: of new texts, or of what a generation holds with some texts added, changed or removed."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from index_store import access
+from index_store.embedder import Embedder, Offsets
 from index_store.generations import Changes, paired
 from index_store.index import Index
 from index_store.name_table import NameTable, name_table
@@ -15,11 +16,14 @@ from index_store.outline import Outline
 from index_store.terminal import brief
 from index_store.types import Document
 from raptor.chunking import chunk
+from raptor.engines.engine import Stage, in_order
 from raptor.errors import RaptorError
 from raptor.grower import Grower
 from raptor.loading.metadata import Metadata
 from raptor.loading.types import Failure, Text
 from raptor.types import Level, Part
+
+BATCH_CHARS = 250_000  # of texts that are cut into chunks together: a second's work
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,13 +51,33 @@ def document_of(text: Text) -> Document:
 
 def new_parts(texts: Sequence[Text], grower: Grower) -> list[Part]:
     """Each text cut into chunks."""
-    parts = []
+    parts: list[Part] = []
     grower.progress("chunk", 0, len(texts))
-    for done, text in enumerate(texts, 1):
-        spans = chunk(text.text, grower.embedder.token_offsets, grower.settings.chunk_tokens)
-        parts.append(Part(document_of(text), text.text, spans))
-        grower.progress("chunk", done, len(texts))
+    stage = Stage("chunk", spans_of, (grower.embedder, grower.settings.chunk_tokens))
+    for spans in in_order(grower.engine.map_batches(stage, _batches([text.text for text in texts]))):
+        for text, of_one in zip(texts[len(parts) : len(parts) + len(spans)], spans, strict=True):
+            parts.append(Part(document_of(text), text.text, of_one))
+            grower.progress("chunk", len(parts), len(texts))
     return parts
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts in lists of at least BATCH_CHARS, but for the last."""
+    batch, chars = list[str](), 0
+    for text in texts:
+        batch.append(text)
+        chars += len(text)
+        if chars >= BATCH_CHARS:
+            yield batch
+            batch, chars = [], 0
+    if batch:
+        yield batch
+
+
+def spans_of(how: tuple[Embedder, int], texts: Sequence[str]) -> list[list[Offsets]]:
+    """The stage: the chunks of each text, of at most so many of an embedder's tokens."""
+    embedder, tokens = how
+    return [chunk(text, embedder.token_offsets, tokens) for text in texts]
 
 
 def merged_documents(

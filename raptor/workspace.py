@@ -15,6 +15,7 @@ from index_store import embedder as embedders
 from index_store.embedder import Embedder
 from index_store.index import Index
 from raptor.checkpoint import LOCK, NAME, Checkpoint, build_lock
+from raptor.engines.engine import Engine
 from raptor.errors import RaptorError
 from raptor.loading.find import files_of, find, matching, named_below, once_each
 from raptor.loading.load import load
@@ -251,14 +252,18 @@ def _is_there(out: Path, source: Source, origins: Origins) -> bool:
 
 
 def load_texts(
-    files: Sequence[SourceFile], progress: Progress, clock: Clock, cache: ParseCache | None = None
+    files: Sequence[SourceFile],
+    progress: Progress,
+    clock: Clock,
+    cache: ParseCache | None = None,
+    engine: Engine | None = None,
 ) -> tuple[list[Text], list[Failure]]:
     """The documents in the files, and what could not be read. Raises RaptorError where there is no document."""
     texts: list[Text] = []
     failures: list[Failure] = []
     with clock.stage("load"):
         progress("load", 0, 0)
-        for item in load(files, cache):
+        for item in load(files, cache, engine):
             if isinstance(item, Text):
                 texts.append(item)
             else:
