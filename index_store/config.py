@@ -92,6 +92,13 @@ KEYS = (
     Key("build.root_children", int, 12, "a level of at most so many nodes gets the root above it"),
     Key("build.encoding", str, "", "of every text file; empty: found out"),
     Key("build.ocr_language", str, "", "of scanned pages, as tesseract names it"),
+    Key(
+        "build.engine",
+        str,
+        "local",
+        "where a build is computed: local, or ray for a cluster",
+        choices=("local", "ray"),
+    ),
     Key("build.precision", str, "auto", "what embeddings are computed in: auto, bfloat16, float32"),
     Key("ask.model", str, "offline/navigator", "the root model, as litellm names it, or a short name"),
     Key("ask.child_model", str, None, "the model of sub-calls"),

@@ -4,7 +4,6 @@ A reader sees the old generation or the new one, never a mix. A writer that dies
 the next publish deletes.
 """
 
-import json
 import os
 import re
 import shutil

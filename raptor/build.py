@@ -34,6 +34,8 @@ from raptor.corpus import (
     refuse_another_model,
     with_metadata,
 )
+from raptor.engines.choosing import chosen
+from raptor.engines.engine import LOCAL
 from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
 from raptor.grower import Grower
@@ -110,6 +112,8 @@ def build_index(
     password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     """Build an index of `sources` (files, folders, patterns, .jsonl) in the folder `index` and publish it.
 
@@ -122,7 +126,8 @@ def build_index(
     files that one of `include` fits, () for all, and of these none that `exclude` fits. `replace`: whether documents
     may be dropped that an index there holds and `sources` do not.
     `password`: what opens encrypted files; it is kept nowhere. `progress`: called with (stage, done, total) as work
-    goes on.
+    goes on. `engine`: where stages are computed, "local" or "ray"; `address`: host:port of a Ray cluster's head, "" for
+    the one that RAY_ADDRESS names, or else one of this machine alone. The index is the same.
     A build that was cut short goes on where it was when it is called again with the same arguments.
     Raises RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
     """
@@ -140,8 +145,8 @@ def build_index(
     with clock.stage("embed"):
         model = embedder_for(embedder, settings, device, sent)
     settings = _as_built(settings, model)
-    with opened_when_needed(out) as checkpoint:
-        texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint), out)
+    with chosen(engine, address) as computing, opened_when_needed(out) as checkpoint:
+        texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint), out, computing)
         if not replace:
             refuse_drops(out, texts)
         grower = Grower(
@@ -152,6 +157,7 @@ def build_index(
             progress,
             spending.max_errors,
             options=options,
+            engine=computing,
             embedder_options=sent,
             ledger=Ledger(Caps(usd=spending.usd)),
         )
@@ -187,6 +193,8 @@ def update_index(
     password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     """Add and replace the documents of `sources`, drop those that `remove` names, and publish a new generation.
 
@@ -206,7 +214,17 @@ def update_index(
     options = check_options(summarizer_options or {})
     sent = check_options(embedder_options or {})
     return _changed(
-        Path(index), wish, summarizer, options, embedder, sent, device, spending, progress, dry_run=dry_run
+        Path(index),
+        wish,
+        summarizer,
+        options,
+        embedder,
+        sent,
+        device,
+        spending,
+        progress,
+        (engine, address),
+        dry_run=dry_run,
     )
 
 
@@ -226,6 +244,8 @@ def sync_index(
     password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     """Make an index what its sources are now, and publish that: `changes` of the report counts what differed.
 
@@ -242,7 +262,17 @@ def sync_index(
     options = check_options(summarizer_options or {})
     sent = check_options(embedder_options or {})
     return _changed(
-        Path(index), wish, summarizer, options, embedder, sent, device, spending, progress, dry_run=dry_run
+        Path(index),
+        wish,
+        summarizer,
+        options,
+        embedder,
+        sent,
+        device,
+        spending,
+        progress,
+        (engine, address),
+        dry_run=dry_run,
     )
 
 
@@ -273,10 +303,11 @@ def _changed(
     device: str,
     spending: Spending | None,
     progress: Progress | None,
+    where: tuple[str, str],
     *,
     dry_run: bool,
 ) -> BuildReport:
-    """Publish the next generation of an index, or say what would differ in it."""
+    """Publish the next generation of an index, or say what would differ in it. `where`: the engine and its address."""
     progress, clock, spending = progress or silent, Clock(), spending or Spending()
     previous = open_index(out, embedder)
     settings = BuildSettings.from_json(previous.manifest.settings)
@@ -287,7 +318,7 @@ def _changed(
         check_model(summarizer)
         if embedder is not None and embeds(embedder):
             check_model(embedder)
-    with looked_at(out) if dry_run else opened(out) as checkpoint:
+    with chosen(*where) as engine, looked_at(out) if dry_run else opened(out) as checkpoint:
         previous = open_index(out, embedder)  # again, now that no other build can publish
         documents, before = list(previous.documents), recorded_origins(checkpoint)
         if wish.sync:
@@ -298,7 +329,8 @@ def _changed(
         there, excluded = _files(out, wish, before, settings, clock)
         files = keeping_ids(there, documents, before)
         cache = CheckpointCache(out, lambda: checkpoint)
-        texts, failures = load_texts(files, progress, clock, cache, checkpoint.folder) if files else ([], [])
+        folder = checkpoint.folder
+        texts, failures = load_texts(files, progress, clock, cache, folder, engine) if files else ([], [])
         read = reconciled(texts, failures, documents, before, now, all_read=wish.sync)
         faults = [*failures, *read.clashes]
         gone = [document.id for document in read.vanished]
@@ -331,8 +363,9 @@ def _changed(
             spending.max_errors,
             previous,
             options,
-            embedder_options=embedder_options,
-            ledger=Ledger(Caps(usd=spending.usd)),
+            engine,
+            embedder_options,
+            Ledger(Caps(usd=spending.usd)),
         )
         with clock.stage("chunk"):
             parts, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)

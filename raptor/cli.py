@@ -12,6 +12,7 @@ from index_store.embedder import AUTO, DEVICES, PRECISIONS
 from index_store.errors import IndexStoreError
 from index_store.terminal import Parser, add_command, command_line, logged, one_line, prepare, say
 from raptor.clustering.settings import METHODS
+from raptor.engines.engine import ENGINES, LOCAL
 from raptor.errors import RaptorError
 from raptor.loading.kinds import TYPES
 from raptor.settings import EMBEDDER, SUMMARIZER, Spending
@@ -102,6 +103,7 @@ def _build_parser(commands: "Subcommands") -> None:
         action="store_true",
         help="drop the documents of an index there that the sources do not hold; without it that is refused",
     )
+    _engine_options(build)
     _spending_options(build)
 
 
@@ -155,6 +157,21 @@ def _opening_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _engine_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=LOCAL,
+        help="where it is computed: on this machine, or on a Ray cluster; the index is the same (%(default)s)",
+    )
+    command.add_argument(
+        "--address",
+        default="",
+        metavar="HOST:PORT",
+        help="the head of the Ray cluster (what RAY_ADDRESS names, or else a cluster of this machine alone)",
+    )
+
+
 def _spending_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-usd",
@@ -191,6 +208,7 @@ def _update_parser(commands: "Subcommands") -> None:
     _picking_options(update)
     _metadata_option(update)
     _reading_options(update)
+    _engine_options(update)
     _change_options(update)
 
 
@@ -210,6 +228,7 @@ def _sync_parser(commands: "Subcommands") -> None:
         "--again", action="store_true", help="bring back what remove took out, if a source still has it"
     )
     _leave_option(sync)
+    _engine_options(sync)
     _change_options(sync)
 
 

@@ -13,6 +13,7 @@ from index_store.embedder import CPU, FLOAT32, Embedder, encodable, settled
 from index_store.index import Index
 from index_store.terminal import count
 from index_store.types import Json
+from raptor.calling import made_by
 from raptor.checkpoint import Checkpoint, Raw, result_key
 from raptor.clustering.planning import Group, OldParent, regroup
 from raptor.embedding import are_rows, embed
@@ -143,7 +144,8 @@ class Grower:
 
     def gateway(self) -> Gateway:
         """What makes the calls of this build, which its ledger pays for."""
-        return Gateway(self.ledger, concurrency=self.settings.concurrency, lanes=self._lanes)
+        make = made_by(self.engine)
+        return Gateway(self.ledger, concurrency=self.settings.concurrency, lanes=self._lanes, make=make)
 
     # -- planning ----------------------------------------------------------------------------------------
 

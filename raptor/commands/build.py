@@ -11,6 +11,7 @@ from index_store.narrowing import Seen
 from index_store.terminal import byte_size, count, one_line, print_json, say, span_of_time, spelled
 from raptor.build import build_index, sync_index, update_index
 from raptor.commands.leave import may_be_read
+from raptor.engines.engine import LOCAL
 from raptor.errors import RaptorError
 from raptor.estimating import Estimate, check_cap, estimate
 from raptor.loading.kinds import LISTED
@@ -47,6 +48,8 @@ def build(args: argparse.Namespace) -> int:
             **_patterns(args),
             replace=args.replace,
             progress=progress,
+            engine=args.engine,
+            address=args.address,
         )
     return _print_report(report, args)
 
@@ -62,6 +65,8 @@ def update(args: argparse.Namespace) -> int:
         patterns=_patterns(args),
         encoding=args.encoding,
         password=args.password,
+        engine=args.engine,
+        address=args.address,
     )
     return _print_report(report, args)
 
@@ -93,6 +98,8 @@ def sync(args: argparse.Namespace) -> int:
             password=args.password,
             spending=_spending(args),
             progress=progress,
+            engine=args.engine,
+            address=args.address,
         )
     return _print_report(report, args, removes=True)
 
@@ -108,6 +115,8 @@ def _update(
     encoding: str | None = None,
     password: str = "",
     dry_run: bool = False,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     with show_progress(quiet=args.quiet) as progress:
         return update_index(
@@ -124,6 +133,8 @@ def _update(
             follow_links=follow_links,
             **patterns,
             progress=progress,
+            engine=engine,
+            address=address,
         )
 
 

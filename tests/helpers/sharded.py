@@ -23,7 +23,24 @@ from tests.helpers.toy import DIM, unit_rows
 
 MODELS = {"embedder": BUILT_IN, "embedder_fingerprint": "toy", "summarizer": "hand"}
 NAMES = ("Tyrell", "Joachim Hansen", "Zürich", "Rachael", "Ælfred", "Voight-Kampff", "Bryant", "Nexus-6")
-WORDS = "rain owl glass street memory dove neon spinner unicorn city boat weight größe – 🍎 tears".split()
+WORDS = [
+    "rain",
+    "owl",
+    "glass",
+    "street",
+    "memory",
+    "dove",
+    "neon",
+    "spinner",
+    "unicorn",
+    "city",
+    "boat",
+    "weight",
+    "größe",
+    "–",
+    "🍎",
+    "tears",
+]
 
 
 def random_part(name: str, seed: int, documents: int, height: int) -> Draft:
@@ -40,7 +57,9 @@ def random_part(name: str, seed: int, documents: int, height: int) -> Draft:
         meta = {"kind": draw.choice(["letter", "novel"])}
         title = draw.choice([*NAMES, f"Report {number}"])
         sections = ((0, 1, draw.choice(["Rain", "Snow"])),)
-        texts.append((Document(f"{name}/{number}.txt", title, name, sha256, len(text), (), sections, meta), text))
+        texts.append(
+            (Document(f"{name}/{number}.txt", title, name, sha256, len(text), (), sections, meta), text)
+        )
     levels, children, guests = [len(chunks)], list[npt.NDArray[np.int64]](), list[npt.NDArray[np.int64]]()
     for level in range(1, height):
         first, below = sum(levels[:-1]), levels[-1]
