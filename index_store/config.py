@@ -72,7 +72,14 @@ KEYS = (
     Key(
         "build.summarizer", str, "offline/extractive", "who summarises, as litellm names it, or a short name"
     ),
-    Key("build.embedder", str, "minilm", "minilm, or a sentence-transformers name"),
+    Key("build.embedder", str, "minilm", "minilm, a sentence-transformers name, or litellm/NAME"),
+    Key(
+        "build.device",
+        str,
+        "auto",
+        "where embeddings are computed: auto, cpu, cuda, mps",
+        choices=("auto", "cpu", "cuda", "mps"),
+    ),
     Key(
         "build.include", PATTERNS, [], "of folders only these files, by patterns as in .gitignore; [] for all"
     ),

@@ -10,6 +10,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,17 @@ import numpy.typing as npt
 
 from index_store import inverted_write, lexical, name_table, vectors
 from index_store.arguments import checked
-from index_store.documents import LINE_BYTES
+from index_store.documents import line_of
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.files import Lock, lock, opening, refuse_links, sha256_of, write_new
-from index_store.folder import CURRENT, check_sizes, current_generation, generation_folder, read_manifest
+from index_store.folder import (
+    CURRENT,
+    check_sizes,
+    current_generation,
+    generation_folder,
+    pointer_line,
+    read_manifest,
+)
 from index_store.manifest import (
     ALIKE,
     FILES,
@@ -36,13 +44,13 @@ from index_store.manifest import (
 )
 from index_store.name_table import NameTable
 from index_store.outline import Outline
-from index_store.tables import NODE, chars_before
+from index_store.tables import NODE, bytes_at, chars_before
 from index_store.types import Document
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The content of a generation in memory. Nodes (n, of which n0 chunks) are in order of level, chunks of document.
+    """The content of a generation. Sequences may be made as they are read, and are read in order. Nodes (n, of which n0 chunks) are in order of level, chunks of document.
 
     documents   (Document, canonical text) pairs
     chunks      (n0, 3) int64: document number, start, end in characters; chunks tile each document
@@ -110,9 +118,7 @@ def _publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapp
     with sole_writer(path):
         parent = _live(path)
         number = max([0, *numbers(path)]) + 1
-        for stale in (path / "generations").glob("*.partial"):
-            stale.unlink() if stale.is_symlink() else shutil.rmtree(stale)
-        partial = generation_folder(path, number).with_suffix(".partial")
+        partial = _new_partial(path, number)
         try:
             manifest = _written(partial, number, parent, draft, models, settings)
             same = parent is not None and _holds(generation_folder(path, parent), manifest)
@@ -124,6 +130,35 @@ def _publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapp
             shutil.rmtree(partial, ignore_errors=True)  # gone already where it was published
     size = sum(entry.size for entry in manifest.files.values())
     return Published(parent if same and parent else number, manifest.digest, size, new=not same)
+
+
+def adopt(path: Path, manifest: Manifest, fill: Callable[[Path], None]) -> int:
+    """Make a generation that comes from elsewhere the live one of the index at `path`, and give its number there.
+
+    `fill`: writes the files that the manifest names into a folder. A folder without generations gets the number that it
+    had. Raises IndexStoreError where another process writes the index, OSError, and what `fill` raises; the live
+    generation is unchanged then, and nothing half-written is left.
+    """
+    (path / "generations").mkdir(parents=True, exist_ok=True)
+    with sole_writer(path):
+        if before := numbers(path):
+            manifest = replace(manifest, generation=max(before) + 1, parent=_live(path))
+        partial = _new_partial(path, manifest.generation)
+        try:
+            partial.mkdir()
+            fill(partial)
+            (partial / MANIFEST).write_bytes(dumps(manifest))
+            _make_live(path, partial, manifest)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return manifest.generation
+
+
+def _new_partial(path: Path, number: int) -> Path:
+    """Where a generation is written before it is there; what writers left that died is deleted."""
+    for stale in (path / "generations").glob("*.partial"):
+        stale.unlink() if stale.is_symlink() else shutil.rmtree(stale)
+    return generation_folder(path, number).with_suffix(".partial")
 
 
 def sole_writer(path: Path) -> Lock:
@@ -187,9 +222,8 @@ def _make_live(path: Path, partial: Path, manifest: Manifest) -> None:
 def switch(path: Path, number: int) -> None:
     """Make a generation the live one, by one atomic rename. The caller holds the lock (`sole_writer`)."""
     temporary = path / f"{CURRENT}.partial"
-    # With the digest, so that a damaged number does not lead to another generation.
     digest = read_manifest(generation_folder(path, number)).digest
-    write_new(temporary, f"{number:06d} {digest}\n".encode())
+    write_new(temporary, pointer_line(number, digest))
     _sync(temporary)
     temporary.rename(path / CURRENT)
     _sync(path)
@@ -274,30 +308,12 @@ def _write_text(folder: Path, texts: Iterable[str]) -> npt.NDArray[np.int64]:
 
 
 def _write_documents(folder: Path, draft: Draft) -> None:
-    lines = (_document_line(document) for document, _ in draft.documents)
+    lines = (line_of(document) for document, _ in draft.documents)
     _save(folder / "documents_lines.npy", _write_lines(folder / "documents.jsonl", lines))
     order = sorted(range(len(draft.documents)), key=lambda d: draft.documents[d][0].id)
     _save(folder / "documents_order.npy", np.array(order, dtype=np.int32))
     if any(first != own for own, first in enumerate(draft.alike)):
         _save(folder / ALIKE, np.array(draft.alike, dtype=np.int32))
-
-
-def _document_line(d: Document) -> bytes:
-    row: dict[str, Any] = {
-        "id": d.id,
-        "title": d.title,
-        "source": d.source,
-        "sha256": d.sha256,
-        "chars": d.chars,
-    }
-    row |= {"pages": list(d.pages), "sections": d.sections, "meta": dict(sorted(d.meta.items()))}
-    line = (json.dumps(row) + "\n").encode("ascii")
-    if len(line) > LINE_BYTES:
-        raise IndexStoreError(
-            f"the headings, pages and metadata of document {d.id!r} take {len(line):,} bytes, more than the "
-            f"{LINE_BYTES:,} that are read; split it"
-        )
-    return line
 
 
 def _write_nodes(folder: Path, draft: Draft, borders: npt.NDArray[np.int64]) -> None:
@@ -316,19 +332,15 @@ def _write_nodes(folder: Path, draft: Draft, borders: npt.NDArray[np.int64]) -> 
 def _byte_offsets(draft: Draft, borders: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Where each chunk starts and ends in text.bin, (n0, 2)."""
     out = np.empty((len(draft.chunks), 2), dtype=np.int64)
-    bounds = np.searchsorted(draft.chunks[:, 0], np.arange(len(draft.documents) + 1)).tolist()
-    for d, (_, text) in enumerate(draft.documents):
-        rows = slice(bounds[d], bounds[d + 1])
-        out[rows] = borders[d] + _bytes_at(text, draft.chunks[rows, 1:])
+    for d, (rows, (_, text)) in enumerate(zip(_rows_of(draft), draft.documents, strict=True)):
+        out[rows] = borders[d] + bytes_at(text, draft.chunks[rows, 1:])
     return out
 
 
-def _bytes_at(text: str, chars: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Byte offset of each character offset; a text's end counts as the offset after its last character."""
-    if text.isascii():
-        return chars
-    raw = np.frombuffer(text.encode(), dtype=np.uint8)
-    return np.append(np.flatnonzero((raw & 0xC0) != 0x80), len(raw))[chars].astype(np.int64)
+def _rows_of(draft: Draft) -> Iterator[slice]:
+    """The chunks of each document."""
+    bounds = np.searchsorted(draft.chunks[:, 0], np.arange(len(draft.documents) + 1))
+    return (slice(*pair) for pair in pairwise(bounds.tolist()))
 
 
 def _write_blob(path: Path, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -356,8 +368,9 @@ def _write_csr(folder: Path, name: str, targets: npt.NDArray[np.int32], sizes: n
 
 def _node_texts(draft: Draft) -> Iterator[str]:
     """The text of each node for lexical search: a chunk with the headings over it, a summary with its label."""
-    outlines = [Outline(document) for document, _ in draft.documents]
-    for d, start, end in draft.chunks.tolist():
-        yield f"{outlines[d].heading(start)}\n{draft.documents[d][1][start:end]}"
+    for rows, (document, text) in zip(_rows_of(draft), draft.documents, strict=True):
+        outline = Outline(document)
+        for start, end in draft.chunks[rows, 1:].tolist():
+            yield f"{outline.heading(start)}\n{text[start:end]}"
     for label, summary in zip(draft.labels, draft.summaries, strict=True):
         yield f"{label}\n{summary}"

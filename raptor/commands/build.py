@@ -22,7 +22,7 @@ from raptor.reconciling import named
 from raptor.settings import BuildSettings, Spending, settings_of
 from raptor.types import BuildReport, Changes, Differences
 from rlm.gateway.models import give_price, not_sent
-from rlm.gateway.naming import named_by
+from rlm.gateway.naming import Named, embedder_named, named_by
 from rlm.gateway.offline.registry import PREFIX
 
 _NAMED = 10  # documents of a kind, or near-duplicates, that are named
@@ -38,7 +38,7 @@ def build(args: argparse.Namespace) -> int:
             args.source,
             args.output,
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             settings=_settings(args),
             metadata=_metadata(args.meta),
             password=args.password,
@@ -89,7 +89,7 @@ def sync(args: argparse.Namespace) -> int:
             again=args.again,
             allow=lambda paths: args.yes or may_be_read(args.index, paths, ", and put their text into it"),
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             password=args.password,
             spending=_spending(args),
             progress=progress,
@@ -116,7 +116,7 @@ def _update(
             remove=removed,
             dry_run=dry_run,
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             metadata=metadata,
             encoding=encoding,
             password=password,
@@ -134,7 +134,7 @@ def _dry_run(args: argparse.Namespace) -> int:
             args.source,
             args.output,
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             settings=_settings(args),
             follow_links=args.follow_links,
             **_patterns(args),
@@ -192,6 +192,13 @@ def _summarizer(args: argparse.Namespace) -> dict[str, Any]:
     if not args.quiet and named.options and (untaken := not_sent(named.model, named.options)):
         say(f"note: {untaken}", file=sys.stderr)
     return {"summarizer": named.model or None, "summarizer_options": named.options}
+
+
+def _embedder(args: argparse.Namespace) -> dict[str, Any]:
+    """The embedder that is named, what is sent with its calls where it is called, and where it computes else."""
+    named = embedder_named(args.embedder, args.models) if args.embedder else Named("")
+    give_price(named.model, named.usd_per_million)
+    return {"embedder": named.model or None, "embedder_options": named.options, "device": args.device}
 
 
 def _spending(args: argparse.Namespace) -> Spending:
