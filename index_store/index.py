@@ -28,10 +28,11 @@ from index_store.folder import (
 )
 from index_store.grep import grep
 from index_store.manifest import Manifest
+from index_store.paths import is_url
 from index_store.search import NO_VECTORS, search
 from index_store.store import Store
 from index_store.stores.pulling import held_at
-from index_store.stores.urls import Url, is_url, own_place, url_of
+from index_store.stores.urls import Url, own_place, url_of
 from index_store.tree import Tree
 from index_store.writer import publish
 
@@ -46,6 +47,7 @@ class Index(Tree):
     `access`: the labels of the reader for whom it was opened; None is not restricted. `named`: where its user knows it
     to be, a path or a URL; of one whose `path` is in their cache, as it was narrowed or comes from a store, that of the
     whole one. `beside`: the path beside which what is kept of it stands, such as answers.
+    `whole`: of one from which its reader's labels hide nothing the index that it is.
     """
 
     # What a caller gives is held against the signature here, at the face.
@@ -70,7 +72,7 @@ class Index(Tree):
         self.digest, self.generation, self._manifest = digest, generation, manifest
         self._embedder_named, self.access = embedder, access
         self.named: Path | str = self.path
-        self._whole: Index | None = None
+        self.whole: Index | None = None
         self.beside = self.path
 
     @property
@@ -189,10 +191,7 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
     try:
         if entry.path is None:
             seen = Index(index.store, index.digest, index.generation, index.manifest, embedder, reader)
-            seen.beside, seen._whole = (
-                index.beside,
-                index,
-            )  # which may hold an entry of the cache in its place
+            seen.beside, seen.whole = index.beside, index  # which may keep an entry of the cache in its place
         else:
             seen = open_generation(entry.path, GENERATION, embedder, reader)
         seen.named = index.named

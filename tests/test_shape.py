@@ -86,6 +86,7 @@ raptor.checkpoint raptor.chunking raptor.clustering raptor.embedding raptor.summ
 raptor.loading raptor.settings
 raptor.types
 raptor.workspace raptor.metering
+raptor.places
 raptor.grower
 raptor.corpus raptor.summaries
 raptor.apart

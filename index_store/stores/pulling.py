@@ -13,10 +13,11 @@ from index_store.errors import BrokenIndex, IndexStoreError, StoreError
 from index_store.files import sha256_of
 from index_store.folder import current_generation, generation_folder, read_manifest
 from index_store.manifest import NAME as MANIFEST, FileEntry, Manifest
+from index_store.paths import is_url
 from index_store.stores.layout import in_generation, listed, manifest_at, objects_at, the_live
 from index_store.stores.objects import Objects
 from index_store.stores.transfers import Progress, fetch, silent
-from index_store.stores.urls import Url, is_url
+from index_store.stores.urls import Url
 from index_store.writer import adopt, numbers, sole_writer, switch
 
 
