@@ -9,7 +9,7 @@ from pathlib import Path
 from index_store.arguments import checked
 from index_store.errors import IndexStoreError, StoreError
 from index_store.manifest import NAME as MANIFEST
-from index_store.stores.folder import PARTIAL
+from index_store.stores.folder import PARTIALS
 from index_store.stores.layout import in_generation, key_of, listed, objects_at, the_live
 from index_store.stores.objects import Objects, Stored
 from index_store.stores.pushing import PROBES
@@ -52,13 +52,14 @@ def prune_store(
     deleted, young, size = list[str](), 0, 0
     for digest, files in found.items():
         if digest in stay:
-            _delete_partials(objects, files, before)
-        elif _age(files) > before or not _delete(objects, digest, before):
+            continue
+        if _age(files) > before or not _delete(objects, digest, before):
             young += 1
         else:
             deleted.append(digest)
             size += sum(one.size for one in files)
-    objects.delete([one.key for one in listed(objects, f"{PROBES}/") if one.modified < before])
+    for folder in (PROBES, PARTIALS):
+        objects.delete([one.key for one in listed(objects, f"{folder}/") if one.modified < before])
     return Pruned(deleted, young, size)
 
 
@@ -92,9 +93,3 @@ def _delete(objects: Objects, digest: str, before: datetime) -> bool:
     manifest = key_of(digest, MANIFEST)
     objects.delete(sorted((one.key for one in files), key=lambda key: key != manifest))
     return True
-
-
-def _delete_partials(objects: Objects, files: list[Stored], before: datetime) -> None:
-    objects.delete(
-        [one.key for one in files if one.modified < before and Path(one.key).name.startswith(PARTIAL)]
-    )
