@@ -3,9 +3,9 @@
 import logging
 import os
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from index_store.arguments import checked
 from index_store.cache import GENERATION, NARROWED, held
 from index_store.errors import BadQuery, BrokenIndex, IndexStoreError
 from index_store.folder import (
+    Array,
     check_digest,
     check_files,
     check_sizes,
@@ -25,9 +26,11 @@ from index_store.folder import (
     read_arrays,
     read_bytes,
     read_manifest,
+    without,
 )
 from index_store.grep import grep
-from index_store.manifest import Manifest
+from index_store.late import Late
+from index_store.manifest import INVERTED, Manifest
 from index_store.paths import is_url
 from index_store.search import NO_VECTORS, search
 from index_store.store import Store
@@ -37,6 +40,12 @@ from index_store.tree import Tree
 from index_store.writer import publish
 
 _log = logging.getLogger(__name__)
+
+VECTORS = "vectors.npy"
+#: What may be left in a store until a search by meaning needs it: most of the bytes.
+LAZY = INVERTED | {VECTORS}
+#: Gives the arrays that were left there, of a manifest and their names.
+Rest = Callable[[Manifest, Collection[str]], dict[str, Array]]
 
 
 class Index(Tree):
@@ -135,7 +144,11 @@ class Index(Tree):
 
 @checked(IndexStoreError)
 def open_index(
-    path: str | Path, embedder: str | Path | None = None, access: str | Collection[str] | None = None
+    path: str | Path,
+    embedder: str | Path | None = None,
+    access: str | Collection[str] | None = None,
+    *,
+    lazy: bool = False,
 ) -> Index:
     """Open the live generation of the index at `path`, which stays what is read if another is published.
 
@@ -143,13 +156,18 @@ def open_index(
     user's cache folder, and is held against its sha256 there whenever it is opened. `embedder`: a model's folder, for
     queries of an index that another than the built-in embedder built; it is loaded when it is needed, from this
     machine, and must have the weights that built the index. `access`: labels of a reader, a list or one text with
-    commas; then it is narrowed to what they may read (see `narrowed`); None is all.
+    commas; then it is narrowed to what they may read (see `narrowed`), for which all of it is read; None is all.
+    `lazy`: leave the vectors in the store until a search by meaning needs them.
     Raises BrokenIndex where the folder is missing, unfinished, cut short or of another format, StoreError where a store
     cannot be used; else as `narrowed` does.
     """
     reader, embedder = of_reader(access), None if embedder is None else str(embedder)
     try:
-        opened = open_at(url_of(path), embedder) if is_url(path) else _open(Path(path), embedder)
+        opened = (
+            open_at(url_of(path), embedder, lazy=lazy and reader is None)
+            if is_url(path)
+            else _open(Path(path), embedder)
+        )
         _log.debug("opened generation %d of %s", opened.generation, opened.named)
     except OSError as e:
         raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; copy or build it again") from e
@@ -202,18 +220,36 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
     return seen
 
 
-def open_at(url: Url, embedder: str | None = None, digest: str | None = None) -> Index:
+def open_at(url: Url, embedder: str | None = None, digest: str | None = None, *, lazy: bool = False) -> Index:
     """Open the generation with a digest, or the live one, of the index at a URL. Raises as `open_index` does."""
-    entry = held_at(url, digest)
+    entry = held_at(url, digest, LAZY if lazy else frozenset())
     assert entry.path is not None  # of a generation
+    locks = [entry.lock]
     try:
-        opened = open_generation(entry.path, GENERATION, embedder)
+        opened = open_generation(entry.path, GENERATION, embedder, rest=partial(_rest, url, locks))
         opened.named, opened.beside = str(url), own_place(url)
     except BaseException:
         os.close(entry.lock)
         raise
-    weakref.finalize(opened, os.close, entry.lock)  # until then its files stay where they are
+    weakref.finalize(opened, _close, locks)  # until then its files stay where they are
     return opened
+
+
+def _rest(url: Url, locks: list[int], manifest: Manifest, lacks: Collection[str]) -> dict[str, Array]:
+    """The arrays that were left in a store. Raises BrokenIndex, StoreError, NoCache."""
+    entry = held_at(url, manifest.digest)
+    locks.append(entry.lock)
+    assert entry.path is not None
+    folder = generation_folder(entry.path, GENERATION)
+    arrays = read_arrays(folder, without(manifest, manifest.files.keys() - lacks))
+    if len(arrays[VECTORS]) != sum(manifest.levels):
+        raise BrokenIndex(f"{folder / VECTORS} has not a row for each node; push the index again")
+    return arrays
+
+
+def _close(locks: list[int]) -> None:
+    for lock in locks:
+        os.close(lock)
 
 
 def _open(path: Path, embedder: str | None) -> Index:
@@ -238,39 +274,51 @@ def _open(path: Path, embedder: str | None) -> Index:
 
 
 def open_generation(
-    path: Path, number: int, embedder: str | None = None, access: frozenset[str] | None = None
+    path: Path,
+    number: int,
+    embedder: str | None = None,
+    access: frozenset[str] | None = None,
+    rest: Rest | None = None,
 ) -> Index:
-    """Open one generation, live or not; `access`: for whom it was narrowed before. Raises BrokenIndex, or OSError where
-    it cannot be read."""
+    """Open one generation, live or not; `access`: for whom it was narrowed before. `rest`: gives the arrays of `LAZY`
+    where they are not there. Raises BrokenIndex, or OSError where it cannot be read."""
     folder = generation_folder(path, number)
     if not folder.is_dir():
         raise BrokenIndex(
             f"{path} is half copied: its live generation {folder.name} is missing; copy it again"
         )
     manifest = read_manifest(folder)
-    check_sizes(folder, manifest)
+    lacks = LAZY & manifest.files.keys() if rest and not (folder / VECTORS).exists() else frozenset[str]()
+    there = without(manifest, lacks)
+    check_sizes(folder, there)
+    arrays = read_arrays(folder, there)
     store = Store(
         path,
         folder,
         manifest.levels,
         manifest.documents,
-        read_arrays(folder, manifest),
+        Late(arrays, lacks, partial(rest, manifest, lacks)) if rest and lacks else arrays,
         text=read_bytes(folder / "text.bin"),
         summaries=read_bytes(folder / "summaries.bin"),
         labels=read_bytes(folder / "labels.bin"),
         lines=read_bytes(folder / "documents.jsonl"),
+        lacks=lacks,
     )
     return Index(store, manifest.digest, manifest.generation, manifest, embedder, access)
 
 
 @checked(IndexStoreError)
 def open_any(
-    path: str | Path, embedder: str | Path | None = None, access: str | Collection[str] | None = None
+    path: str | Path,
+    embedder: str | Path | None = None,
+    access: str | Collection[str] | None = None,
+    *,
+    lazy: bool = False,
 ) -> Index:
     """Open the index in a folder or at a URL (`open_index`), or a text file (`open_text`), which needs no embedder and
     is open to all readers. Raises as `open_index` does."""
     if is_url(path) or os.path.isdir(path):  # noqa: PTH112  (it never raises)
-        return open_index(path, embedder, access)
+        return open_index(path, embedder, access, lazy=lazy)
     reader = of_reader(access)
     return open_text(path) if reader is None else narrowed(open_text(path), reader)
 

@@ -90,7 +90,7 @@ class FolderObjects:
                 refuse_links(self._root, key)
                 path = self._root / key
                 path.unlink(missing_ok=True)
-                for folder in path.parents[: key.count("/") - 1]:  # of a generation, but not of all
+                for folder in path.parents[: max(0, key.count("/") - 1)]:  # of a generation, but not of all
                     with suppress(OSError):  # others stand there still
                         folder.rmdir()
 
