@@ -163,11 +163,10 @@ def open_index(
     """
     reader, embedder = of_reader(access), None if embedder is None else str(embedder)
     try:
-        opened = (
-            open_at(url_of(path), embedder, lazy=lazy and reader is None)
-            if is_url(path)
-            else _open(Path(path), embedder)
-        )
+        if is_url(path):
+            opened = open_at(url_of(path), embedder, lazy=lazy and reader is None)
+        else:
+            opened = _open(Path(path), embedder)
         _log.debug("opened generation %d of %s", opened.generation, opened.named)
     except OSError as e:
         raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; copy or build it again") from e

@@ -161,6 +161,12 @@ def _access_option(command: argparse.ArgumentParser) -> None:
         help="read only what a reader with these labels, with commas between, may: a document is theirs if it has one "
         "of them, or none at all; '' is what is open to all",
     )
+    if command.prog != "rlm serve":
+        command.add_argument(
+            "--lazy",
+            action="store_true",
+            help="of an index at a URL: leave its vectors there until a search by meaning needs them",
+        )
 
 
 def _embedder_option(command: argparse.ArgumentParser) -> None:
