@@ -187,7 +187,8 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
             raise IndexStoreError(
                 f"{index.path.name} holds nothing that a reader of {in_words(reader)} may read; ask whoever keeps it"
             )
-        return publish(path, draft, index.manifest.models, index.manifest.settings).digest
+        settings = {name: value for name, value in index.manifest.settings.items() if name != SHARDS}
+        return publish(path, draft, index.manifest.models, settings).digest
 
     entry = held([index.digest, *sorted(reader)], index.path.resolve().name, write)
     embedder = index._embedder_named

@@ -4,14 +4,18 @@ Each level is planned (which nodes share a parent), its new summaries are asked 
 What is slow or paid for goes through the checkpoint, so a run that died goes on and nothing is paid for twice.
 """
 
+import json
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
+from index_store.duplicates import Twin, first_alike
+from index_store.writer import Draft
 from raptor.apart import planned
 from raptor.clustering.guests import Named
 from raptor.clustering.planning import Group
+from raptor.corpus import Corpus
 from raptor.grower import Grower
 from raptor.summaries import Summariser
 from raptor.summarising import Summary
@@ -19,6 +23,7 @@ from raptor.types import MIXED, Level
 from raptor.workspace import Clock
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.gateway import Gateway
+from rlm.gateway.offline.registry import PREFIX
 
 
 def grow(
@@ -95,3 +100,33 @@ def numbers_below(
         if height
         for below in rows(level)
     ]
+
+
+def draft_of(corpus: Corpus, levels: Sequence[Level], twins: Sequence[Twin] = ()) -> Draft:
+    """A corpus and the tree over it, as the writer takes them."""
+    above = levels[1:]
+    return Draft(
+        documents=corpus.documents,
+        chunks=corpus.chunks,
+        labels=[label for level in above for label in level.labels],
+        summaries=[text for level in above for text in level.texts],
+        levels=[len(level) for level in levels],
+        children=numbers_below(levels, lambda level: level.children),
+        guests=numbers_below(levels, lambda level: level.guests),
+        tokens=np.concatenate([level.tokens for level in levels]),
+        vectors=np.concatenate([level.vectors for level in levels]),
+        alike=first_alike([document.id for document, _ in corpus.documents], twins),
+        names=corpus.names,
+    )
+
+
+def models_of(grower: Grower, embedder: str) -> dict[str, str]:
+    """The models that made an index, as its manifest names them; `embedder`: as its user named it."""
+    models = {
+        "embedder": embedder,
+        "embedder_fingerprint": grower.embedder.fingerprint,
+        "summarizer": grower.summarizer,
+    }
+    if grower.options and not grower.summarizer.startswith(PREFIX):
+        models["summarizer_options"] = json.dumps(dict(grower.options), sort_keys=True)
+    return models
