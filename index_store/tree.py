@@ -309,6 +309,12 @@ class Tree:
         reached: Numbers = targets[ranges(offsets, numbers)].astype(np.int64)
         return reached
 
+    def at_home_in(self, numbers: Numbers) -> Numbers:
+        """Numbers, ascending, of the nodes whose home is one of some nodes."""
+        sizes = sizes_of(self._arrays["children_offsets.npy"], numbers)
+        children = self._all_neighbours(numbers, "children")
+        return np.unique(children[self.homes[children] == np.repeat(numbers, sizes)])
+
     def parents_of(self, numbers: Numbers) -> tuple[Numbers, Numbers]:
         """The parents of several nodes, those of the first first, and for each the place of its child in `numbers`."""
         sizes = sizes_of(self._arrays["parents_offsets.npy"], numbers)
@@ -381,6 +387,10 @@ class Tree:
     def chunk_at(self, places: Numbers) -> Numbers:
         """The number of the chunk in which each of some bytes of text.bin stands; of their end, the last."""
         return np.searchsorted(self.leaf_starts, places, side="right") - 1
+
+    def documents_in_parts(self) -> Iterator[range]:
+        """Numbers of all documents in the parts in which they are best read one after another."""
+        yield range(len(self.documents))
 
     def in_parts(self, chunks: Numbers | None) -> Iterator[Numbers]:
         """Some chunks, ascending, or all of them, in the parts in which they are best read one after another."""

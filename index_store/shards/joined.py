@@ -236,6 +236,10 @@ class Joined(Tree):
         """As `Tree.chunk_at`."""
         return self._in_shards(places, self._text_first, self._chunk_first, Tree.chunk_at)
 
+    def documents_in_parts(self) -> Iterator[range]:
+        """Numbers of all documents, those of one shard after those of another."""
+        return (range(first, past) for first, past in pairwise(self._document_first))
+
     def in_parts(self, chunks: Numbers | None) -> Iterator[Numbers]:
         """Some chunks, ascending, or all of them, those of one shard after those of another."""
         for first, past in pairwise(self._chunk_first):
@@ -278,6 +282,8 @@ class Joined(Tree):
         shard = min(bisect_right(self._char_first, char), len(self.shards)) - 1
         if char == self._char_first[shard + 1]:
             return self._text_first[shard + 1]
+        if char == self._char_first[shard]:
+            return self._text_first[shard]
         return self._text_first[shard] + self.shard(shard)._byte(char - self._char_first[shard])
 
     # -- search ------------------------------------------------------------------------------------------

@@ -120,15 +120,14 @@ class Segmented(np.lib.mixins.NDArrayOperatorsMixin):
         return int(np.searchsorted(self._starts, place, side="right")) - 1
 
     def _one(self, place: int) -> Any:
-        segment = self._segment(place)
-        if self._heads is not None and place == self._starts[segment]:
-            return self.dtype.type(self._heads[segment])
         return self._read(place, place + 1)[0]
 
     def _read(self, low: int, high: int) -> Array:
         """Rows that are all in one segment, which has some."""
         segment = self._segment(low)
         start = int(self._starts[segment])
+        if self._heads is not None and (low, high) == (start, start + 1):
+            return np.array([self._heads[segment]], dtype=self.dtype)
         return self._shifted(segment, self._loaded(segment)[low - start : high - start])
 
     def _loaded(self, segment: int) -> Array:
