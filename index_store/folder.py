@@ -7,7 +7,8 @@ it is used.
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from index_store.tables import NODE
 from index_store.terminal import count
 
 CURRENT = "CURRENT"
+POINTER_BYTES = 80
 _POINTER = re.compile(r"(\d{6})(?: ([0-9a-f]{64}))?\n", re.ASCII)
 
 HEADER_BYTES = 1024  # of an array file; numpy writes 128, of the table of nodes 256
@@ -103,10 +105,15 @@ def live_pointer(path: Path) -> tuple[int, str | None] | None:
     if not file.is_file():  # to open a pipe would wait for its writer
         raise BrokenIndex(f"{file} is no file; copy or build the index again")
     with file.open("rb") as pointer:
-        line = pointer.read(80).decode("ascii", "replace")
-    match = _POINTER.fullmatch(line)
+        return pointer_in(pointer.read(POINTER_BYTES), file)
+
+
+def pointer_in(line: bytes, file: object) -> tuple[int, str | None]:
+    """The number and the digest that the content of the file CURRENT gives. Raises BrokenIndex, which names `file`."""
+    text = line.decode("ascii", "replace")
+    match = _POINTER.fullmatch(text)
     if match is None:
-        raise BrokenIndex(f"{file} names no generation ({line!r}); copy or build the index again")
+        raise BrokenIndex(f"{file} names no generation ({text!r}); copy or build the index again")
     return int(match[1]), match[2]
 
 
@@ -120,6 +127,11 @@ def generation_of(path: Path, digest: str) -> int | None:
         if re.fullmatch(r"\d{6}", folder.name, re.ASCII) and read_manifest(folder).digest == digest:
             return int(folder.name)
     return None
+
+
+def pointer_line(number: int, digest: str) -> bytes:
+    """The content of the file CURRENT; with the digest a damaged number leads to no other generation."""
+    return f"{number:06d} {digest}\n".encode()
 
 
 def check_pointer(path: Path) -> None:
@@ -179,6 +191,11 @@ def check_files(folder: Path, manifest: Manifest) -> None:
             raise BrokenIndex(
                 f"the index is damaged: {folder / name} is not as it was written; copy or build it again"
             )
+
+
+def without(manifest: Manifest, names: Collection[str]) -> Manifest:
+    """A manifest as if there were not these files; its digest is that of the whole."""
+    return replace(manifest, files={name: one for name, one in manifest.files.items() if name not in names})
 
 
 def read_arrays(folder: Path, manifest: Manifest) -> dict[str, Array]:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from index_store import embedder as embedders, narrowing, plain
 from index_store.access import in_words, of_reader
 from index_store.arguments import checked
-from index_store.cache import held
+from index_store.cache import GENERATION, NARROWED, held
 from index_store.errors import BadQuery, BrokenIndex, IndexStoreError
 from index_store.folder import (
     check_digest,
@@ -34,6 +34,8 @@ from index_store.search import NO_VECTORS, search
 from index_store.shards.joined import Joined
 from index_store.shards.layout import Shard, shards_in
 from index_store.store import Store
+from index_store.stores.pulling import held_at
+from index_store.stores.urls import Url, is_url, own_place, url_of
 from index_store.tree import Tree
 from index_store.writer import publish
 
@@ -46,7 +48,8 @@ class Index(Tree):
     `digest`: of the live generation when it was opened; of a text file the sha256. `generation`: its number; 0 for a
     text file. `embedder`: the one that its user named, for queries; without it only the built-in one is ever loaded.
     `access`: the labels of the reader for whom it was opened; None is not restricted. `named`: where its user knows it
-    to be; of a narrowed index, whose `path` is in their cache, that of the whole one.
+    to be, a path or a URL; of one whose `path` is in their cache, as it was narrowed or comes from a store, that of the
+    whole one. `beside`: the path beside which what is kept of it stands, such as answers.
     """
 
     # What a caller gives is held against the signature here, at the face.
@@ -70,7 +73,9 @@ class Index(Tree):
         super().__init__(store)
         self.digest, self.generation, self._manifest = digest, generation, manifest
         self._embedder_named, self.access = embedder, access
-        self.named = self.path
+        self.named: Path | str = self.path
+        self._whole: Index | None = None
+        self.beside = self.path
 
     @property
     def is_plain(self) -> bool:
@@ -145,15 +150,18 @@ def open_index(
 ) -> Index:
     """Open the live generation of the index at `path`, which stays what is read if another is published.
 
-    `embedder`: a model's folder, for queries of an index that another than the built-in embedder built; it is loaded
-    when it is needed, from this machine, and must have the weights that built the index. `access`: labels of a reader,
-    a list or one text with commas; then it is narrowed to what they may read (see `narrowed`); None is all.
-    Raises BrokenIndex where the folder is missing, unfinished, cut short or of another format; else as `narrowed` does.
+    `path`: a folder, or the URL of a store (s3://, gs://, az://, file://): from there what is missing comes into the
+    user's cache folder, and is held against its sha256 there whenever it is opened. `embedder`: a model's folder, for
+    queries of an index that another than the built-in embedder built; it is loaded when it is needed, from this
+    machine, and must have the weights that built the index. `access`: labels of a reader, a list or one text with
+    commas; then it is narrowed to what they may read (see `narrowed`); None is all.
+    Raises BrokenIndex where the folder is missing, unfinished, cut short or of another format, StoreError where a store
+    cannot be used; else as `narrowed` does.
     """
-    path, reader = Path(path), of_reader(access)
+    reader, embedder = of_reader(access), None if embedder is None else str(embedder)
     try:
-        opened = _open(path, None if embedder is None else str(embedder))
-        _log.debug("opened generation %d of %s", opened.generation, path)
+        opened = open_at(url_of(path), embedder) if is_url(path) else _open(Path(path), embedder)
+        _log.debug("opened generation %d of %s", opened.generation, opened.named)
     except OSError as e:
         raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; copy or build it again") from e
     return opened if reader is None else narrowed(opened, reader)
@@ -190,19 +198,37 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
         settings = {name: value for name, value in index.manifest.settings.items() if name != SHARDS}
         return publish(path, draft, index.manifest.models, settings).digest
 
-    entry = held([index.digest, *sorted(reader)], index.path.resolve().name, write)
+    entry = held(NARROWED, [index.digest, *sorted(reader)], index.path.resolve().name, write)
     embedder = index._embedder_named
     try:
         if entry.path is None:
             seen = Index(index.store, index.digest, index.generation, index.manifest, embedder, reader)
+            seen.beside, seen._whole = (
+                index.beside,
+                index,
+            )  # which may hold an entry of the cache in its place
         else:
-            seen = open_generation(entry.path, 1, embedder, reader)
-            seen.named = index.named
+            seen = open_generation(entry.path, GENERATION, embedder, reader)
+        seen.named = index.named
     except BaseException:
         os.close(entry.lock)
         raise
     weakref.finalize(seen, os.close, entry.lock)  # until then its files stay where they are
     return seen
+
+
+def open_at(url: Url, embedder: str | None = None, digest: str | None = None) -> Index:
+    """Open the generation with a digest, or the live one, of the index at a URL. Raises as `open_index` does."""
+    entry = held_at(url, digest)
+    assert entry.path is not None  # of a generation
+    try:
+        opened = open_generation(entry.path, GENERATION, embedder)
+        opened.named, opened.beside = str(url), own_place(url)
+    except BaseException:
+        os.close(entry.lock)
+        raise
+    weakref.finalize(opened, os.close, entry.lock)  # until then its files stay where they are
+    return opened
 
 
 def _open(path: Path, embedder: str | None) -> Index:
@@ -283,9 +309,9 @@ def open_alone(
 def open_any(
     path: str | Path, embedder: str | Path | None = None, access: str | Collection[str] | None = None
 ) -> Index:
-    """Open the index in a folder (`open_index`) or a text file (`open_text`), which needs no embedder and is open to
-    all readers. Raises as `open_index` does."""
-    if os.path.isdir(path):  # noqa: PTH112  (it never raises)
+    """Open the index in a folder or at a URL (`open_index`), or a text file (`open_text`), which needs no embedder and
+    is open to all readers. Raises as `open_index` does."""
+    if is_url(path) or os.path.isdir(path):  # noqa: PTH112  (it never raises)
         return open_index(path, embedder, access)
     reader = of_reader(access)
     return open_text(path) if reader is None else narrowed(open_text(path), reader)

@@ -8,10 +8,11 @@ by numpy with its bounds checks, because the arrays may come from a stranger.
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from itertools import chain
+from heapq import merge
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,15 @@ import numpy.typing as npt
 
 from index_store import stop_words
 from index_store.errors import BrokenIndex
+from index_store.spool import Lazy, Spool, room
+from index_store.tables import rows_written
 from index_store.word_list import WordList
 
 Ints = npt.NDArray[np.integer]
 
 K1, B = 1.5, 0.75
+BLOCK = 1 << 20  # stems, or pairs of a stem and a node, in memory at a time: some 60 MB
+_LINES = 1 << 16  # bytes of a list of stems that are read at a time
 MOST_SCORE = 1e3  # of one word: the logarithm of how rare it is, times at most one
 _WORD = re.compile(r"\w+")
 # In an excerpt a character of Chinese, Japanese or Korean is a word, as there is no space between words.
@@ -99,68 +104,194 @@ class _StemNumbers(dict[str, list[int]]):
         return self[word]
 
 
-def columns(texts: Iterable[str]) -> tuple[npt.NDArray[np.float32], Ints, Ints, bytes]:
-    """The three arrays of `bm25` for the texts of nodes 0, 1, ..., and all stems, sorted, one a line.
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some nodes in a row and their m stems: the pairs of a stem and a node that has it, by stem, then by node.
 
-    Texts are read one after another, and none stays in memory.
+    `listed`: the stems, sorted, one a line. `offsets`: (m + 1,) where the pairs of each begin. `nodes`, `times`: of
+    each pair the node, and how often it has the stem.
     """
-    stems, lengths, ordered = _stems_of(texts)
-    scores, nodes, offsets = bm25(stems, lengths, len(ordered))
-    return scores, nodes, offsets, "\n".join(ordered).encode()
+
+    listed: memoryview
+    offsets: npt.NDArray[np.int64]
+    nodes: npt.NDArray[np.int32]
+    times: npt.NDArray[np.int32]
+
+    def between(self, ranks: Ints, low: int, high: int) -> tuple[Ints, Ints, Ints]:
+        """The pairs of the stems with a rank from `low` to below `high`: rank, node and times. `ranks`: (m,)."""
+        start, end = np.searchsorted(ranks, [low, high]).tolist()
+        pairs = slice(int(self.offsets[start]), int(self.offsets[end]))
+        own = np.repeat(ranks[start:end], np.diff(self.offsets[start : end + 1]))
+        return own, self.nodes[pairs], self.times[pairs]
 
 
-def _stems_of(texts: Iterable[str]) -> tuple[Ints, Ints, list[str]]:
-    """The stem numbers of all texts one after another, how many each has, and all stems, sorted."""
-    numbers = _StemNumbers()
-    stems, lengths = array("i"), array("i")
-    for text in texts:
-        before = len(stems)
-        stems.extend(chain.from_iterable(map(numbers.__getitem__, _WORD.findall(text))))
-        lengths.append(len(stems) - before)
-    ordered = sorted(numbers.vocabulary) or [""]
-    rank = np.empty(len(ordered), dtype=np.int64)
-    rank[[numbers.vocabulary.get(word, 0) for word in ordered]] = np.arange(len(ordered))
-    return rank[np.asarray(stems)], np.asarray(lengths), ordered
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """All n nodes and their stems.
+
+    `lengths`: (n,) how many stems each node has. `listed`: the stems, sorted, one a line, in pieces. `ranks`: for each
+    block the places of its stems in that list. `holders`: (stems,) how many nodes have each.
+    """
+
+    lengths: npt.NDArray[np.int32]
+    blocks: Sequence[_Block]
+    listed: Sequence[bytes | memoryview]
+    ranks: Sequence[Ints]
+    holders: Ints
+
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Where the column of each stem begins, and the end of the last."""
+        return np.concatenate([[0], np.cumsum(self.holders)]).astype(np.int64)
+
+
+def columns(texts: Iterable[str]) -> tuple[npt.NDArray[np.float32], Ints, Ints, bytes]:
+    """BM25 scores of the texts of nodes 0, 1, ... as a sparse matrix (nodes, stems) by columns: scores, their nodes
+    (int32), where each column begins; and all stems, sorted, one a line.
+
+    The variant is Lucene's, as bm25s computes it. Texts are read one after another, and none stays in memory.
+    """
+    counted = _counted(texts, None)
+    word, nodes, times = (np.concatenate(column) for column in zip(*_columns(counted), strict=True))
+    return _scored(counted, word, nodes, times), nodes, counted.offsets(), b"".join(counted.listed)
 
 
 def write(folder: Path, texts: Iterable[str], *, counted: bool = False) -> None:
-    """Write the lexical arrays for the texts of nodes 0, 1, ... into `folder`.
+    """Write the lexical arrays for the texts of nodes 0, 1, ... into `folder`, with BLOCK stems in memory at a time.
 
     `counted`: in place of scores, how often each word stands in each node, and beside them `lengths`, how many words
     each node has: so that scores are those of whatever the index is a part of (see `Statistics`).
     """
-    stems, lengths, ordered = _stems_of(texts)
-    if counted:
-        times, nodes, offsets = _counts(stems, lengths, len(ordered))
-        np.save(folder / "lengths.npy", lengths.astype(np.int32), allow_pickle=False)
-        np.save(folder / "scores.npy", times.astype(np.float32), allow_pickle=False)
-    else:
-        scores, nodes, offsets = bm25(stems, lengths, len(ordered))
-        np.save(folder / "scores.npy", scores, allow_pickle=False)
-    np.save(folder / "nodes.npy", nodes, allow_pickle=False)
+    found = _counted(texts, folder)
+    offsets = found.offsets()
     np.save(folder / "offsets.npy", offsets, allow_pickle=False)
-    (folder / "words.txt").write_bytes("\n".join(ordered).encode())
+    if counted:
+        np.save(folder / "lengths.npy", found.lengths, allow_pickle=False)
+    with (folder / "words.txt").open("wb") as file:
+        file.writelines(found.listed)
+    shape = (int(offsets[-1]),)
+    with (
+        rows_written(folder / "scores.npy", np.float32, shape) as write_scores,
+        rows_written(folder / "nodes.npy", np.int32, shape) as write_nodes,
+    ):
+        for word, nodes, times in _columns(found):
+            write_scores(times if counted else _scored(found, word, nodes, times))
+            write_nodes(nodes)
 
 
-def bm25(stems: Ints, lengths: Ints, count: int) -> tuple[npt.NDArray[np.float32], Ints, Ints]:
-    """BM25 scores as a sparse matrix (nodes, stems) by columns: scores, their nodes (int32), where each column begins.
+def _counted(texts: Iterable[str], folder: Path | None) -> _Counted:
+    """The stems of the texts of nodes 0, 1, ..., counted a block at a time; what is counted waits in a file."""
+    lengths, spool = array("i"), Spool(folder)
+    numbers, stems, first = _StemNumbers(), array("i"), 0
+    for text in texts:
+        before = len(stems)
+        stems.extend(chain.from_iterable(map(numbers.__getitem__, _WORD.findall(text))))
+        lengths.append(len(stems) - before)
+        if stems and max(len(stems), 4 * len(numbers)) >= BLOCK:
+            _keep(spool, numbers.vocabulary, np.asarray(stems), np.asarray(lengths[first:]), first)
+            numbers, stems, first = _StemNumbers(), array("i"), len(lengths)
+    if stems or not len(spool):
+        _keep(spool, numbers.vocabulary, np.asarray(stems), np.asarray(lengths[first:]), first)
+    blocks = [_kept(spool, at) for at in range(0, len(spool), _RECORDS)]
+    return _Counted(np.asarray(lengths), blocks, *_merged(blocks, folder))
 
-    `stems`: the stem numbers, below `count`, of all nodes one after another; `lengths` (n,): how many each node has.
-    The variant is Lucene's, as bm25s computes it.
-    """
-    times, nodes, offsets = _counts(stems, lengths, count)
-    holders = np.diff(offsets)
-    rarities = np.repeat(rarity(len(lengths), holders), holders)
-    return _scores(rarities, times, lengths[nodes], float(lengths.mean())), nodes, offsets
 
-
-def _counts(stems: Ints, lengths: Ints, count: int) -> tuple[Ints, Ints, Ints]:
-    """How often each stem stands in each node that holds it, by columns: times, nodes, where each column begins."""
+def _keep(spool: Spool, vocabulary: Mapping[str, int], stems: Ints, lengths: Ints, first: int) -> None:
+    """Keep a block: `stems`, by their numbers, of all its nodes, from `first` on; `lengths`: how many each has."""
     n = len(lengths)
-    pairs, times = np.unique(stems * n + np.repeat(np.arange(n), lengths), return_counts=True)
+    ordered = sorted(vocabulary) or [""]
+    rank = np.empty(len(ordered), dtype=np.int64)
+    rank[[vocabulary.get(word, 0) for word in ordered]] = np.arange(len(ordered))
+    pairs, times = np.unique(rank[stems] * n + np.repeat(np.arange(n), lengths), return_counts=True)
     word, node = np.divmod(pairs, max(n, 1))
-    offsets = np.concatenate([[0], np.cumsum(np.bincount(word, minlength=count))])
-    return times, node.astype(np.int32), offsets.astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(word, minlength=len(ordered)))])
+    spool.append("\n".join(ordered).encode())
+    spool.append(offsets.astype(np.int64).tobytes())
+    spool.append((node + first).astype(np.int32).tobytes())
+    spool.append(times.astype(np.int32).tobytes())
+
+
+_RECORDS = 4  # of a block
+
+
+def _kept(spool: Spool, at: int) -> _Block:
+    listed, offsets, nodes, times = (spool.view(number) for number in range(at, at + _RECORDS))
+    return _Block(
+        listed,
+        np.frombuffer(offsets, np.int64),
+        np.frombuffer(nodes, np.int32),
+        np.frombuffer(times, np.int32),
+    )
+
+
+def _merged(
+    blocks: Sequence[_Block], folder: Path | None
+) -> tuple[Sequence[bytes | memoryview], Sequence[Ints], Ints]:
+    """The stems of all blocks, sorted, one a line, in pieces; where those of each stand there; how many nodes have
+    each."""
+    counts = [len(block.offsets) - 1 for block in blocks]
+    if len(blocks) == 1:
+        return [blocks[0].listed], [np.arange(counts[0])], np.diff(blocks[0].offsets)
+    borders = np.cumsum([0, *counts]).tolist()
+    ranks, holders = room((borders[-1],), np.int32, folder), room((borders[-1],), np.int64, folder)
+    listed, at, rank, last = Spool(folder), list(borders), -1, b""
+    for word, number in merge(*(_numbered(block.listed, number) for number, block in enumerate(blocks))):
+        if rank < 0 or word != last:
+            listed.append(word if rank < 0 else b"\n" + word)
+            rank, last = rank + 1, word
+        ranks[at[number]] = rank
+        at[number] += 1
+    own = [ranks[start:end] for start, end in pairwise(borders)]
+    for block, places in zip(blocks, own, strict=True):
+        holders[places] += np.diff(block.offsets)
+    return Lazy(len(listed), listed.view), own, holders[: rank + 1]
+
+
+def _numbered(listed: memoryview, number: int) -> Iterator[tuple[bytes, int]]:
+    """Each line, with the number of its block."""
+    start, last = 0, len(listed)
+    while start <= last:
+        size = _LINES
+        while (end := start + size) < last and b"\n" not in bytes(listed[start:end]):
+            size *= 2
+        piece = bytes(listed[start:end])
+        whole = piece[: piece.rindex(b"\n")] if end < last else piece
+        yield from ((line, number) for line in whole.split(b"\n"))
+        start += len(whole) + 1
+
+
+def _columns(counted: _Counted) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """The pairs of a stem and a node, by stem, then by node, about BLOCK at a time: stem, node and times."""
+    for low, high in _ranges(counted.offsets()):
+        found = [b.between(ranks, low, high) for b, ranks in zip(counted.blocks, counted.ranks, strict=True)]
+        # The nodes of one block come before those of the next: a single stem, which all nodes may have, needs no sort.
+        yield from found if high - low == 1 else [_by_word(found)]
+
+
+def _scored(counted: _Counted, word: Ints, nodes: Ints, times: Ints) -> npt.NDArray[np.float32]:
+    """The BM25 scores of pairs of neighbouring stems."""
+    if not len(word):
+        return np.empty(0, np.float32)
+    n, low = len(counted.lengths), int(word[0])
+    rarities = rarity(n, counted.holders[low : int(word[-1]) + 1])[word - low]
+    return _scores(rarities, times, counted.lengths[nodes], float(counted.lengths.mean()))
+
+
+def _by_word(found: Sequence[tuple[Ints, Ints, Ints]]) -> tuple[Ints, Ints, Ints]:
+    """Pairs of several blocks in one order."""
+    if len(found) == 1:
+        return found[0]
+    word, node, times = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.argsort(word, kind="stable")
+    return word[order], node[order], times[order]
+
+
+def _ranges(offsets: Ints) -> Iterator[tuple[int, int]]:
+    """Ranges of stems that together have at most BLOCK pairs, or of one stem."""
+    low = 0
+    while low < len(offsets) - 1:
+        high = int(np.searchsorted(offsets, offsets[low] + BLOCK, side="right")) - 1
+        yield low, (high := max(high, low + 1))
+        low = high
 
 
 def rarity(nodes: int, holders: Any) -> Any:

@@ -1,6 +1,9 @@
 """The shapes of the arrays on disk, and the pure arithmetic between bytes and characters."""
 
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -81,3 +84,16 @@ def ranges(offsets: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArra
 def sizes_of(offsets: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """How many places each of some rows has."""
     return np.asarray(offsets[rows + 1] - offsets[rows])
+
+
+@contextmanager
+def rows_written(
+    path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]
+) -> Iterator[Callable[[npt.NDArray[Any]], object]]:
+    """Write an array as `numpy.save` does, from its rows as they come, a few at a time: a function that takes the next.
+    Raises OSError."""
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    with path.open("wb") as file:
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        yield lambda rows: file.write(np.ascontiguousarray(rows, dtype).data)

@@ -21,7 +21,14 @@ from index_store.arguments import checked
 from index_store.documents import LINE_BYTES
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.files import Lock, lock, opening, refuse_links, sha256_of, write_new
-from index_store.folder import CURRENT, check_sizes, current_generation, generation_folder, read_manifest
+from index_store.folder import (
+    CURRENT,
+    check_sizes,
+    current_generation,
+    generation_folder,
+    pointer_line,
+    read_manifest,
+)
 from index_store.manifest import (
     ALIKE,
     FILES,
@@ -110,9 +117,7 @@ def _publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapp
     with sole_writer(path):
         parent = _live(path)
         number = max([0, *numbers(path)]) + 1
-        for stale in (path / "generations").glob("*.partial"):
-            stale.unlink() if stale.is_symlink() else shutil.rmtree(stale)
-        partial = generation_folder(path, number).with_suffix(".partial")
+        partial = _new_partial(path, number)
         try:
             manifest = _written(partial, number, parent, draft, models, settings)
             same = parent is not None and _holds(generation_folder(path, parent), manifest)
@@ -124,6 +129,35 @@ def _publish(path: Path, draft: Draft, models: Mapping[str, str], settings: Mapp
             shutil.rmtree(partial, ignore_errors=True)  # gone already where it was published
     size = sum(entry.size for entry in manifest.files.values())
     return Published(parent if same and parent else number, manifest.digest, size, new=not same)
+
+
+def adopt(path: Path, manifest: Manifest, fill: Callable[[Path], None]) -> int:
+    """Make a generation that comes from elsewhere the live one of the index at `path`, and give its number there.
+
+    `fill`: writes the files that the manifest names into a folder. A folder without generations gets the number that it
+    had. Raises IndexStoreError where another process writes the index, OSError, and what `fill` raises; the live
+    generation is unchanged then, and nothing half-written is left.
+    """
+    (path / "generations").mkdir(parents=True, exist_ok=True)
+    with sole_writer(path):
+        if before := numbers(path):
+            manifest = replace(manifest, generation=max(before) + 1, parent=_live(path))
+        partial = _new_partial(path, manifest.generation)
+        try:
+            partial.mkdir()
+            fill(partial)
+            (partial / MANIFEST).write_bytes(dumps(manifest))
+            _make_live(path, partial, manifest)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    return manifest.generation
+
+
+def _new_partial(path: Path, number: int) -> Path:
+    """Where a generation is written before it is there; what writers left that died is deleted."""
+    for stale in (path / "generations").glob("*.partial"):
+        stale.unlink() if stale.is_symlink() else shutil.rmtree(stale)
+    return generation_folder(path, number).with_suffix(".partial")
 
 
 def sole_writer(path: Path) -> Lock:
@@ -187,9 +221,8 @@ def _make_live(path: Path, partial: Path, manifest: Manifest) -> None:
 def switch(path: Path, number: int) -> None:
     """Make a generation the live one, by one atomic rename. The caller holds the lock (`sole_writer`)."""
     temporary = path / f"{CURRENT}.partial"
-    # With the digest, so that a damaged number does not lead to another generation.
     digest = read_manifest(generation_folder(path, number)).digest
-    write_new(temporary, f"{number:06d} {digest}\n".encode())
+    write_new(temporary, pointer_line(number, digest))
     _sync(temporary)
     temporary.rename(path / CURRENT)
     _sync(path)

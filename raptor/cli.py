@@ -39,6 +39,8 @@ def parser() -> Parser:
     _check_sources_parser(commands)
     _generations_parser(commands)
     _prune_parser(commands)
+    _push_parser(commands)
+    _pull_parser(commands)
     _init_parser(commands)
     _config_parser(commands)
     offer(commands.choices)
@@ -346,6 +348,53 @@ def _prune_parser(commands: "Subcommands") -> None:
         help="how many generations stay: the live one, and the N-1 newest others (%(default)s)",
     )
     prune.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _push_parser(commands: "Subcommands") -> None:
+    push = add_command(
+        commands,
+        "push",
+        "publish an index at a URL: a bucket or a shared folder",
+        "raptor push my.index s3://bucket/my.index",
+        "raptor.commands.stores:push_index",
+        progress=True,
+    )
+    push.add_argument("index", metavar="INDEX", help="the index folder")
+    _url_argument(push)
+    push.add_argument(
+        "--replace",
+        action="store_true",
+        help="send every file anew, and replace also what somebody else has published there",
+    )
+    push.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _pull_parser(commands: "Subcommands") -> None:
+    pull = add_command(
+        commands,
+        "pull",
+        "get an index from a URL into a folder, to change it there or to have it without a network",
+        "raptor pull s3://bucket/my.index my.index",
+        "raptor.commands.stores:pull_index",
+        progress=True,
+    )
+    _url_argument(pull)
+    pull.add_argument("index", metavar="INDEX", help="the index folder; made where it is missing")
+    pull.add_argument(
+        "--replace",
+        action="store_true",
+        help="where the folder holds what was not pushed, make that an earlier generation",
+    )
+    pull.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _url_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "url",
+        metavar="URL",
+        help="s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH or file:///PATH; keys come from the environment, "
+        "as the cloud's own tools have them",
+    )
 
 
 def _inspect_parser(commands: "Subcommands") -> None:

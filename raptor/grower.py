@@ -2,19 +2,19 @@
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
 
-import numpy as np
-
-from index_store.embedder import FLOAT32, Embedder
+from index_store.embedder import CPU, FLOAT32, Embedder, settled
 from index_store.index import Index
 from index_store.terminal import count
 from index_store.types import Json
-from raptor.checkpoint import Array, Checkpoint, result_key
+from raptor.checkpoint import Checkpoint, result_key
 from raptor.clustering.planning import Group, OldParent, regroup
-from raptor.embedding import embed
+from raptor.embedding import are_rows, embed
+from raptor.engines.engine import Engine
+from raptor.engines.local import Local
 from raptor.settings import BuildSettings
 from raptor.summarising import Summary
 from raptor.types import Level, Vectors
@@ -30,7 +30,7 @@ class Grower:
     """The models and settings of a build, its checkpoint, and the generation it starts from, if there is one.
 
     `summarizer`: the name of a model, which is called with `options`. `max_errors`: failed summaries after which no
-    further one is asked for.
+    further one is asked for. `engine`: where stages are computed.
     """
 
     embedder: Embedder
@@ -41,23 +41,29 @@ class Grower:
     max_errors: int = 10
     previous: Index | None = None
     options: Mapping[str, Json] = field(default_factory=dict)
+    engine: Engine = field(default_factory=Local)
 
     # -- embedding ---------------------------------------------------------------------------------------
 
     def embed(self, texts: Sequence[str], stage: str) -> Vectors:
         """Unit rows (n, dim). A batch that was embedded before is read back; batches are part of the result, because
         the same text in another batch may differ in its last bits."""
+        model = settled(self.embedder, len(texts))
+        made_by: list[Json | bytes] = [model.fingerprint]
+        made_by += [what for what in (model.precision, model.device) if what not in (FLOAT32, CPU)]
 
-        def encode(batch: Sequence[str]) -> Vectors:
-            fits = partial(_are_rows, shape=(len(batch), self.embedder.dim))
-            model = self.embedder
-            made_by = [model.fingerprint] + [model.precision] * (model.precision != FLOAT32)
-            inputs: list[Json | bytes] = [*made_by, list(batch)]
-            _log.debug("%s: %s", stage, count(len(batch), "text"))
-            return self.checkpoint.array("embed", inputs, lambda: self.embedder.encode(batch), fits)
+        def key(batch: Sequence[str]) -> str:
+            return result_key("embed", *made_by, list(batch))
+
+        def recorded(batch: list[str]) -> Vectors | None:
+            return self.checkpoint.get_array(key(batch), partial(are_rows, shape=(len(batch), model.dim)))
+
+        def record(batch: list[str], rows: Vectors) -> None:
+            self.checkpoint.put_array(key(batch), "embed", rows)
 
         self.progress(stage, 0, len(texts))
-        return embed(replace(self.embedder, encode=encode), texts, partial(self.progress, stage))
+        _log.debug("%s: %s", stage, count(len(texts), "text"))
+        return embed(model, texts, partial(self.progress, stage), self.engine, recorded, record)
 
     # -- planning ----------------------------------------------------------------------------------------
 
@@ -82,9 +88,9 @@ class Grower:
         return [Group(tuple(members), old, kept) for members, old, kept in groups]
 
     def _groups(self, level: Level, parents: Sequence[OldParent]) -> Json:
-        groups = regroup(level.vectors, level.tokens, parents, self.settings.cluster)
+        groups = regroup(level.vectors, level.tokens, parents, self.settings.cluster, self.engine)
         if len(groups) >= len(level):  # the old parents overlap so much that the level would not shrink
-            groups = regroup(level.vectors, level.tokens, [], self.settings.cluster)
+            groups = regroup(level.vectors, level.tokens, [], self.settings.cluster, self.engine)
         return [[list(g.members), g.old, g.kept] for g in groups]
 
     def _root(self, level: Level, parents: Sequence[OldParent]) -> Group:
@@ -143,11 +149,6 @@ def is_summary(row: Any) -> bool:
             words = label + text
             return bool(text.strip()) and words == words.encode("utf-8", "replace").decode()
     return False
-
-
-def _are_rows(value: Array, shape: tuple[int, int]) -> bool:
-    """Whether an array holds vectors as `Grower.embed` keeps them."""
-    return value.shape == shape and value.dtype == np.float32 and bool(np.isfinite(value).all())
 
 
 def _are_groups(value: Any, n: int, old_parents: Collection[int]) -> bool:
