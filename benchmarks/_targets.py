@@ -58,8 +58,8 @@ TARGETS: Mapping[str, Target] = {
         "reduce",
     ),
     "shards": Target(
-        "Four shards give the hits of one index, 0.99 of the first ten, and the same citations, for at most 1.2 times the "
-        "characters read",
+        "Four shards give the hits of one index, 0.99 of the first ten, and the same citations, for at most 1.2 times "
+        "the characters read",
         "shards",
     ),
     # speed

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
+from index_store.generations import rollback
 from index_store.index import Index, Sharded, open_index
 from index_store.types import Document
+from index_store.verify import verify_index
 from raptor.build import build_index, sync_index, update_index
 from raptor.errors import RaptorError
 from raptor.loading.metadata import read_metadata
+from raptor.pruning import places_of_removed, prune_index
 from raptor.settings import BuildSettings, Sharding, Spending
 from raptor.sharding.planning import Change, Held, key_of, planned_shards, replanned
 from raptor.types import BuildReport
@@ -242,17 +245,17 @@ def test_labels_that_change_move_a_document_and_readers_see_their_shards_alone(t
     meta = tmp_path / "meta.jsonl"
     rows = [{"_id": f"d{n:03}.txt", "access": "hr" if n < 4 else "it"} for n in range(8)]
     meta.write_text("\n".join(map(json.dumps, rows)))
-    report = build_index(docs, tmp_path / "i", shards=Sharding("access"), metadata=read_metadata(meta))
-    assert [shard.name for shard in opened(tmp_path / "i").shards] == ["hr", "it", "open"]
+    report = build_index(docs, tmp_path / "labelled", shards=Sharding("access"), metadata=read_metadata(meta))
+    assert [shard.name for shard in opened(tmp_path / "labelled").shards] == ["hr", "it", "open"]
     assert {seen.label: seen.documents for seen in report.access} == {"": 1, "hr": 5, "it": 5}
-    assert {d.id for d in open_index(tmp_path / "i", access="hr").documents} == {
+    assert {d.id for d in open_index(tmp_path / "labelled", access="hr").documents} == {
         *(f"d{n:03}.txt" for n in (0, 1, 2, 3, 8))
     }
     meta.write_text(json.dumps({"_id": "d000.txt", "access": "it"}))
-    update_index(tmp_path / "i", metadata=read_metadata(meta))
-    index = opened(tmp_path / "i")
+    update_index(tmp_path / "labelled", metadata=read_metadata(meta))
+    index = opened(tmp_path / "labelled")
     assert [shard.documents for shard in index.shards] == [3, 5, 1]
-    assert not open_index(tmp_path / "i", access="hr").has_document("d000.txt")
+    assert not open_index(tmp_path / "labelled", access="hr").has_document("d000.txt")
     assert texts(index)["d000.txt"] == (docs / "d000.txt").read_text()
 
 
@@ -273,6 +276,31 @@ def test_documents_that_are_alike_are_known_as_such_over_all_shards(at: Path) ->
     index = opened(at / "i")
     first, copy = map(index.document_number, ("a/d000.txt", "c/copy.txt"))
     assert index.alike[copy] == index.alike[first]
+
+
+def test_pruning_keeps_the_generations_of_shards_that_are_named_and_no_others(at: Path) -> None:
+    shards = at / "i" / "shards"
+    (at / "docs" / "b" / "d003.txt").write_text("The mast of a ketch holds a sail. " * 30)
+    update_index(at / "i", at / "docs")
+    update_index(at / "i", remove=["c"])
+    assert places_of_removed(at / "i") == ["generations 1, 2", "build.sqlite"]
+    before = texts(opened(at / "i"))
+    assert prune_index(at / "i")[0] == [1, 2]
+    assert places_of_removed(at / "i") == []
+    held = {folder.name: [g.name for g in (folder / "generations").iterdir()] for folder in shards.iterdir()}
+    assert held == {"a": ["000001"], "b": ["000002"]}
+    assert texts(opened(at / "i")) == before
+    assert verify_index(at / "i") == []
+
+
+def test_going_back_to_a_generation_opens_the_shards_that_it_had(at: Path) -> None:
+    before = texts(opened(at / "i"))
+    update_index(at / "i", remove=["b/d003.txt"])
+    rollback(at / "i", 1)
+    assert texts(opened(at / "i")) == before
+    prune_index(at / "i")
+    assert texts(opened(at / "i")) == before
+    assert verify_index(at / "i") == []
 
 
 # -- paid for ----------------------------------------------------------------------------------------------
