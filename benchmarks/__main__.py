@@ -37,6 +37,7 @@ ORDER = (
     "topics",
     "growth",
     "reduce",
+    "shards",
     "speed",
     "index",
     "estimates",
@@ -47,7 +48,7 @@ ORDER = (
     "models",
 )
 PAID = ("models",)
-ON_ALL_CORES = ("build", "retrieval", "tree", "growth", "reduce", "audit", "map", "serve")
+ON_ALL_CORES = ("build", "retrieval", "tree", "growth", "reduce", "shards", "audit", "map", "serve")
 WHOLE, CORES, MOST_MINUTES = "whole", 2, 40
 HEAD = """\
 # Benchmarks

@@ -421,7 +421,7 @@ def _fill_index(command: Parser, value: Value) -> None:
     for action in command._actions:
         if action.dest == "index" and not action.option_strings:
             action.nargs, action.default, action.required = "?", value.value, False
-        if command.prog == "raptor build" and action.dest == "output":
+        if command.prog in ("raptor build", "raptor shard") and action.dest == "output":
             action.default, action.required = value.value, False
 
 

@@ -92,8 +92,8 @@ raptor.corpus raptor.summaries
 raptor.apart
 raptor.sampling raptor.growing raptor.reconciling raptor.selecting
 raptor.estimating
-raptor.build raptor.pruning raptor.checking raptor.progress
 raptor.sharding
+raptor.build raptor.pruning raptor.checking raptor.progress
 raptor
 raptor.commands
 raptor.cli
