@@ -38,6 +38,7 @@ ORDER = (
     "topics",
     "growth",
     "reduce",
+    "shards",
     "speed",
     "index",
     "estimates",
@@ -51,7 +52,7 @@ ORDER = (
 #: Not in a run of all: it takes half an hour, and what it measures does not change from day to day.
 BY_NAME = ("scale",)
 PAID = ("models",)
-ON_ALL_CORES = ("build", "retrieval", "tree", "growth", "reduce", "audit", "map", "serve")
+ON_ALL_CORES = ("build", "retrieval", "tree", "growth", "reduce", "shards", "audit", "map", "serve")
 WHOLE, CORES, MOST_MINUTES = "whole", 2, 40
 HEAD = """\
 # Benchmarks

@@ -30,6 +30,7 @@ from raptor.loading.picking import picked
 from raptor.loading.processes import is_known
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.metering import Meter
+from raptor.places import at_place
 from raptor.reconciling import drops
 from raptor.sampling import (
     QUICK,
@@ -144,6 +145,7 @@ class _Tree:
 
 
 @checked(RaptorError)
+@at_place(publishes=False)
 def estimate(
     sources: Sources,
     index: str | Path,
@@ -404,6 +406,20 @@ def refuse_above_cap(usd: float | None, parts: Sequence[Part], grower: Grower) -
     if sum(len(part.spans) for part in parts) > SOON:
         check_cap(*_widened(*_expected(parts, replace(grower, progress=silent), QUICK, QUICK_RUN)), usd)
     check_cap(*_expected(parts, grower, SAMPLE, RUN), usd)
+
+
+def expected_usd(parts: Sequence[Part], grower: Grower) -> tuple[float, float]:
+    """(low, high) dollars of what is still to be paid for, by a small sample where there are many chunks; (0, 0) where
+    no price is known."""
+    if not price(grower.summarizer, 1000, 1000):
+        return 0.0, 0.0
+    is_large = sum(len(part.spans) for part in parts) > SOON
+    low, high = (
+        _widened(*_expected(parts, grower, QUICK, QUICK_RUN))
+        if is_large
+        else _expected(parts, grower, SAMPLE, RUN)
+    )
+    return low or 0.0, high or 0.0
 
 
 def _expected(
