@@ -21,7 +21,7 @@ from index_store.embedder import FLOAT32, Embedder
 from index_store.generations import differences_between
 from index_store.index import Index, open_index
 from index_store.narrowing import seen_by_label
-from index_store.spool import chained, only, room
+from index_store.spool import Lazy, chained, only, room
 from index_store.terminal import count
 from index_store.writer import Draft, Published, publish
 from raptor.apart import named_by_kind
@@ -370,7 +370,7 @@ def _finish(
     levels = grow(grower, corpus.leaves, named_by_kind(corpus), gateway, clock)
     with clock.stage("load"):  # what is found is about the sources
         labels = [access.of_document(document.meta) for document, _ in corpus.documents]
-        twins = twins_by_access([(document.id, text) for document, text in corpus.documents], labels)
+        twins = twins_by_access(_texts(corpus), labels, grower.folder)
     with clock.stage("write"):
         grower.progress("write", 0, 1)
         models = {
@@ -390,6 +390,16 @@ def _finish(
     report = _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds, vanished)
     seen = seen_by_label(open_index(out)) if any(own != frozenset() for own in labels) else []
     return replace(report, passed=ledger.passed(), access=tuple(seen))
+
+
+def _texts(corpus: Corpus) -> Sequence[tuple[str, str]]:
+    """The id and the text of each document."""
+
+    def of(number: int) -> tuple[str, str]:
+        document, text = corpus.documents[number]
+        return document.id, text
+
+    return Lazy(len(corpus.documents), of)
 
 
 def _as_built(settings: BuildSettings, model: Embedder) -> BuildSettings:
