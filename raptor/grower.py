@@ -170,9 +170,11 @@ class Grower:
         return [Group(tuple(members), old, kept) for members, old, kept in groups]
 
     def _groups(self, level: Level, parents: Sequence[OldParent]) -> Json:
-        groups = regroup(level.vectors, level.tokens, parents, self.settings.cluster, self.engine)
+        groups = regroup(
+            level.vectors, level.tokens, parents, self.settings.cluster, self.engine, self.folder
+        )
         if len(groups) >= len(level):  # the old parents overlap so much that the level would not shrink
-            groups = regroup(level.vectors, level.tokens, [], self.settings.cluster, self.engine)
+            groups = regroup(level.vectors, level.tokens, [], self.settings.cluster, self.engine, self.folder)
         return [[list(g.members), g.old, g.kept] for g in groups]
 
     def _root(self, level: Level, parents: Sequence[OldParent]) -> Group:
