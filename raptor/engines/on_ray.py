@@ -26,6 +26,7 @@ from raptor.engines.engine import GIVEN, Batch, Result, Shared, Stage, WorkerLos
 from raptor.engines.local import cores
 from raptor.errors import RaptorError
 
+_log = logging.getLogger(__name__)
 #: Times that a batch is given out again whose worker was lost; of a batch that no worker survives, that is enough.
 RETRIES = 5
 _ROOT = Path(__file__).resolve().parents[2]
@@ -370,9 +371,14 @@ def _connect(address: str) -> tuple[Any, bool]:
         import ray
     except ImportError as error:
         raise RaptorError('the engine ray needs a package: pip install "raptor-rlm[ray]"') from error
-    if ray.is_initialized():
-        return ray, False
     where = address or os.environ.get("RAY_ADDRESS", "")
+    if ray.is_initialized():
+        there = ray.get_runtime_context().gcs_address
+        if address and address != there:
+            raise RaptorError(
+                f"this program is connected to another Ray cluster, {there}; name that, or none"
+            )
+        return ray, False
     if where:
         _check_reachable(where)
     with _begun_cleanly():
@@ -389,7 +395,14 @@ def _connect(address: str) -> tuple[Any, bool]:
         except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
             fault = " ".join(str(error).split())[:500]
             raise RaptorError(f"cannot use the Ray cluster {where or 'of this machine'} ({fault})") from error
+    _silence(ray)
     return ray, True
+
+
+def _silence(ray: Any) -> None:
+    """Ray tells of lost workers on standard output, where a command's report stands; here it is told to the log."""
+    if hasattr(ray._private.worker, "print_to_stdstream"):
+        ray._private.worker.print_to_stdstream = lambda told, **_: _log.info("ray: %s", told.get("lines"))
 
 
 def _check_reachable(address: str) -> None:
