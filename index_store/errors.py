@@ -19,3 +19,11 @@ class BadQuery(IndexStoreError):
 
 class NoCache(IndexStoreError):
     """The user's cache, in which narrowed indexes are kept, cannot be used."""
+
+
+class StoreError(IndexStoreError):
+    """A store at a URL that cannot be reached, read or written, or whose name is none."""
+
+
+class Overtaken(StoreError):
+    """Somebody else has published at a URL meanwhile."""

@@ -3,9 +3,9 @@
 import logging
 import os
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -14,26 +14,42 @@ import numpy.typing as npt
 from index_store import embedder as embedders, narrowing, plain
 from index_store.access import in_words, of_reader
 from index_store.arguments import checked
-from index_store.cache import held
+from index_store.cache import GENERATION, NARROWED, held
 from index_store.errors import BadQuery, BrokenIndex, IndexStoreError
 from index_store.folder import (
+    Array,
     check_digest,
     check_files,
+    check_links,
     check_sizes,
     generation_folder,
+    generation_of,
     live_pointer,
     read_arrays,
     read_bytes,
     read_manifest,
+    without,
 )
 from index_store.grep import grep
-from index_store.manifest import Manifest
+from index_store.late import Late
+from index_store.manifest import INVERTED, NAME as MANIFEST, SHARDS, Manifest
+from index_store.paths import is_url
 from index_store.search import NO_VECTORS, search
+from index_store.shards.joined import Joined
+from index_store.shards.layout import Shard, shards_in
 from index_store.store import Store
+from index_store.stores.pulling import held_at
+from index_store.stores.urls import Url, own_place, url_of
 from index_store.tree import Tree
 from index_store.writer import publish
 
 _log = logging.getLogger(__name__)
+
+VECTORS = "vectors.npy"
+#: What may be left in a store until a search by meaning needs it: most of the bytes.
+LAZY = INVERTED | {VECTORS}
+#: Gives the arrays that were left there, of a manifest and their names.
+Rest = Callable[[Manifest, Collection[str]], dict[str, Array]]
 
 
 class Index(Tree):
@@ -42,7 +58,9 @@ class Index(Tree):
     `digest`: of the live generation when it was opened; of a text file the sha256. `generation`: its number; 0 for a
     text file. `embedder`: the one that its user named, for queries; without it only the built-in one is ever loaded.
     `access`: the labels of the reader for whom it was opened; None is not restricted. `named`: where its user knows it
-    to be; of a narrowed index, whose `path` is in their cache, that of the whole one.
+    to be, a path or a URL; of one whose `path` is in their cache, as it was narrowed or comes from a store, that of the
+    whole one. `beside`: the path beside which what is kept of it stands, such as answers.
+    `whole`: of one from which its reader's labels hide nothing the index that it is.
     """
 
     # What a caller gives is held against the signature here, at the face.
@@ -66,7 +84,9 @@ class Index(Tree):
         super().__init__(store)
         self.digest, self.generation, self._manifest = digest, generation, manifest
         self._embedder_named, self.access = embedder, access
-        self.named = self.path
+        self.named: Path | str = self.path
+        self.whole: Index | None = None
+        self.beside = self.path
 
     @property
     def is_plain(self) -> bool:
@@ -84,6 +104,14 @@ class Index(Tree):
     def folder(self) -> Path:
         """The generation's folder."""
         return self.store.folder
+
+    def manifests(self) -> list[Manifest]:
+        """The manifests of all that it is read from. Raises BadQuery for a text file."""
+        return [self.manifest]
+
+    def check_files(self) -> None:
+        """Raise BrokenIndex where a file is not as it was written. Reads every byte."""
+        check_files(self.folder, self.manifest)
 
     def embed_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
         """The (n, dim) float32 unit rows of n queries, by the embedder that built this index.
@@ -111,36 +139,78 @@ class Index(Tree):
                 "(mode lexical)"
             )
 
-    @cached_property
-    def _embedder(self) -> embedders.Embedder:
+    def check_fingerprint(self, named: str, found: str) -> None:
+        """Raise BadQuery where an embedder that was named has another fingerprint than the one of the index."""
         models = self.manifest.models
         name, expected = models.get("embedder", ""), models.get("embedder_fingerprint", "")
-        named = self._embedder_named or name
+        if found != expected:
+            raise BadQuery(
+                f"the index was built with embedder {name[:200]} {expected[:12]}, found {found[:12]} in {named}; name "
+                "or install the same weights, or rebuild the index"
+            )
+
+    @cached_property
+    def _embedder(self) -> embedders.Embedder:
+        named = self._embedder_named or self.manifest.models.get("embedder", "")
         self.check_embedder_named()
         embedder = embedders.load_embedder(named, offline=True)
-        if embedder.fingerprint != expected:
-            raise BadQuery(
-                f"the index was built with embedder {name[:200]} {expected[:12]}, found {embedder.fingerprint[:12]} "
-                f"in {named}; name or install the same weights, or rebuild the index"
-            )
+        self.check_fingerprint(named, embedder.fingerprint)
         return embedder
+
+
+class Sharded(Joined, Index):
+    """An index of indexes, which reads as one index; its `manifest` is that of the upper one, which is `upper`."""
+
+    def __init__(self, upper: Index, shards: Sequence[Shard], open_shard: Callable[[Shard], Index]) -> None:
+        super().__init__(upper, shards, open_shard)
+        self.upper = upper
+        self.digest, self.generation, self._manifest = upper.digest, upper.generation, upper._manifest
+        self._embedder_named, self.access, self.named = upper._embedder_named, upper.access, upper.named
+
+    def manifests(self) -> list[Manifest]:
+        """The manifests of the upper index and of all shards, which are opened."""
+        return [self.manifest, *(one.manifest for one in self.indexes())]
+
+    def check_files(self) -> None:
+        """As `Index.check_files`, of the upper index and of all shards."""
+        super().check_files()
+        for one in self.indexes():
+            one.check_files()
+
+    def indexes(self) -> Iterator[Index]:
+        """The shards, each opened when it is asked for."""
+        for number in range(len(self.shards)):
+            opened = self.shard(number)
+            assert isinstance(opened, Index)  # as `open_shard` gives nothing else
+            yield opened
 
 
 @checked(IndexStoreError)
 def open_index(
-    path: str | Path, embedder: str | Path | None = None, access: str | Collection[str] | None = None
+    path: str | Path,
+    embedder: str | Path | None = None,
+    access: str | Collection[str] | None = None,
+    *,
+    lazy: bool = False,
 ) -> Index:
     """Open the live generation of the index at `path`, which stays what is read if another is published.
 
-    `embedder`: a model's folder, for queries of an index that another than the built-in embedder built; it is loaded
-    when it is needed, from this machine, and must have the weights that built the index. `access`: labels of a reader,
-    a list or one text with commas; then it is narrowed to what they may read (see `narrowed`); None is all.
-    Raises BrokenIndex where the folder is missing, unfinished, cut short or of another format; else as `narrowed` does.
+    `path`: a folder, or the URL of a store (s3://, gs://, az://, file://): from there what is missing comes into the
+    user's cache folder, and is held against its sha256 there whenever it is opened. `embedder`: a model's folder, for
+    queries of an index that another than the built-in embedder built; it is loaded when it is needed, from this
+    machine, and must have the weights that built the index. `access`: labels of a reader, a list or one text with
+    commas; then it is narrowed to what they may read (see `narrowed`), for which all of it is read; None is all.
+    `lazy`: leave the vectors in the store until a search by meaning needs them.
+    Raises BrokenIndex where the folder is missing, unfinished, cut short or of another format, StoreError where a store
+    cannot be used; else as `narrowed` does.
     """
-    path, reader = Path(path), of_reader(access)
+    reader, embedder = of_reader(access), None if embedder is None else str(embedder)
     try:
-        opened = _open(path, None if embedder is None else str(embedder))
-        _log.debug("opened generation %d of %s", opened.generation, path)
+        if is_url(path):
+            opened = open_at(url_of(path), embedder, lazy=lazy and reader is None)
+        else:
+            opened = _open(Path(path), embedder)
+        _log.debug("opened generation %d of %s", opened.generation, opened.named)
     except OSError as e:
         raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; copy or build it again") from e
     return opened if reader is None else narrowed(opened, reader)
@@ -165,7 +235,7 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
 
     def write(path: Path) -> str:
         # What is made is found by this digest again, also by who opens another index that has it.
-        check_files(index.folder, index.manifest)
+        index.check_files()
         labels = narrowing.labels_by_document(index)
         if not narrowing.hides(labels, reader):
             return ""
@@ -174,21 +244,55 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
             raise IndexStoreError(
                 f"{index.path.name} holds nothing that a reader of {in_words(reader)} may read; ask whoever keeps it"
             )
-        return publish(path, draft, index.manifest.models, index.manifest.settings).digest
+        settings = {name: value for name, value in index.manifest.settings.items() if name != SHARDS}
+        return publish(path, draft, index.manifest.models, settings).digest
 
-    entry = held([index.digest, *sorted(reader)], index.path.resolve().name, write)
+    entry = held(NARROWED, [index.digest, *sorted(reader)], index.path.resolve().name, write)
     embedder = index._embedder_named
     try:
         if entry.path is None:
             seen = Index(index.store, index.digest, index.generation, index.manifest, embedder, reader)
+            seen.beside, seen.whole = index.beside, index  # which may keep an entry of the cache in its place
         else:
-            seen = open_generation(entry.path, 1, embedder, reader)
-            seen.named = index.named
+            seen = open_generation(entry.path, GENERATION, embedder, reader)
+        seen.named = index.named
     except BaseException:
         os.close(entry.lock)
         raise
     weakref.finalize(seen, os.close, entry.lock)  # until then its files stay where they are
     return seen
+
+
+def open_at(url: Url, embedder: str | None = None, digest: str | None = None, *, lazy: bool = False) -> Index:
+    """Open the generation with a digest, or the live one, of the index at a URL. Raises as `open_index` does."""
+    entry = held_at(url, digest, LAZY if lazy else frozenset())
+    assert entry.path is not None  # of a generation
+    locks = [entry.lock]
+    try:
+        opened = open_generation(entry.path, GENERATION, embedder, rest=partial(_rest, url, locks))
+        opened.named, opened.beside = str(url), own_place(url)
+    except BaseException:
+        os.close(entry.lock)
+        raise
+    weakref.finalize(opened, _close, locks)  # until then its files stay where they are
+    return opened
+
+
+def _rest(url: Url, locks: list[int], manifest: Manifest, lacks: Collection[str]) -> dict[str, Array]:
+    """The arrays that were left in a store. Raises BrokenIndex, StoreError, NoCache."""
+    entry = held_at(url, manifest.digest)
+    locks.append(entry.lock)
+    assert entry.path is not None
+    folder = generation_folder(entry.path, GENERATION)
+    arrays = read_arrays(folder, without(manifest, manifest.files.keys() - lacks))
+    if len(arrays[VECTORS]) != sum(manifest.levels):
+        raise BrokenIndex(f"{folder / VECTORS} has not a row for each node; push the index again")
+    return arrays
+
+
+def _close(locks: list[int]) -> None:
+    for lock in locks:
+        os.close(lock)
 
 
 def _open(path: Path, embedder: str | None) -> Index:
@@ -213,39 +317,79 @@ def _open(path: Path, embedder: str | None) -> Index:
 
 
 def open_generation(
-    path: Path, number: int, embedder: str | None = None, access: frozenset[str] | None = None
+    path: Path,
+    number: int,
+    embedder: str | None = None,
+    access: frozenset[str] | None = None,
+    open_shard: Callable[[Shard], Index] | None = None,
+    rest: Rest | None = None,
 ) -> Index:
-    """Open one generation, live or not; `access`: for whom it was narrowed before. Raises BrokenIndex, or OSError where
-    it cannot be read."""
+    """Open one generation, live or not; `access`: for whom it was narrowed before. Of an index of indexes all shards as
+    one index, each opened by `open_shard`, which without one looks into the folder `shards` of `path`. `rest`: gives
+    the arrays of `LAZY` where they are not there. Raises BrokenIndex, or OSError where it cannot be read."""
+    upper = open_alone(path, number, embedder, access, rest)
+    shards = shards_in(upper.manifest, str(upper.folder / MANIFEST))
+    return Sharded(upper, shards, open_shard or partial(_open_shard, path)) if shards else upper
+
+
+def _open_shard(path: Path, shard: Shard) -> Index:
+    """A shard of the index at `path`, of the generation that the upper index names."""
+    folder = path / SHARDS / shard.name
+    check_links(path, f"{SHARDS}/{shard.name}")
+    try:
+        number = generation_of(folder, shard.digest)
+        if number is not None:
+            return open_alone(folder, number)
+    except OSError as e:
+        raise BrokenIndex(f"cannot read the shard {folder}: {e.strerror or e}; copy it again") from e
+    raise BrokenIndex(f"the shard {folder} has not the generation that {path} names; copy or build it again")
+
+
+def open_alone(
+    path: Path,
+    number: int,
+    embedder: str | None = None,
+    access: frozenset[str] | None = None,
+    rest: Rest | None = None,
+) -> Index:
+    """As `open_generation`, but of an index of indexes the upper tree alone, as the ordinary index that it is."""
     folder = generation_folder(path, number)
     if not folder.is_dir():
         raise BrokenIndex(
             f"{path} is half copied: its live generation {folder.name} is missing; copy it again"
         )
     manifest = read_manifest(folder)
-    check_sizes(folder, manifest)
+    lacks = LAZY & manifest.files.keys() if rest and not (folder / VECTORS).exists() else frozenset[str]()
+    there = without(manifest, lacks)
+    check_sizes(folder, there)
+    arrays = read_arrays(folder, there)
     store = Store(
         path,
         folder,
         manifest.levels,
         manifest.documents,
-        read_arrays(folder, manifest),
+        Late(arrays, lacks, partial(rest, manifest, lacks)) if rest and lacks else arrays,
         text=read_bytes(folder / "text.bin"),
         summaries=read_bytes(folder / "summaries.bin"),
         labels=read_bytes(folder / "labels.bin"),
         lines=read_bytes(folder / "documents.jsonl"),
+        lacks=lacks,
     )
     return Index(store, manifest.digest, manifest.generation, manifest, embedder, access)
 
 
 @checked(IndexStoreError)
 def open_any(
-    path: str | Path, embedder: str | Path | None = None, access: str | Collection[str] | None = None
+    path: str | Path,
+    embedder: str | Path | None = None,
+    access: str | Collection[str] | None = None,
+    *,
+    lazy: bool = False,
 ) -> Index:
-    """Open the index in a folder (`open_index`) or a text file (`open_text`), which needs no embedder and is open to
-    all readers. Raises as `open_index` does."""
-    if os.path.isdir(path):  # noqa: PTH112  (it never raises)
-        return open_index(path, embedder, access)
+    """Open the index in a folder or at a URL (`open_index`), or a text file (`open_text`), which needs no embedder and
+    is open to all readers. Raises as `open_index` does."""
+    if is_url(path) or os.path.isdir(path):  # noqa: PTH112  (it never raises)
+        return open_index(path, embedder, access, lazy=lazy)
     reader = of_reader(access)
     return open_text(path) if reader is None else narrowed(open_text(path), reader)
 

@@ -17,15 +17,23 @@ import numpy as np
 from index_store import access
 from index_store.arguments import checked
 from index_store.duplicates import Twin, first_alike, twins_by_access
-from index_store.embedder import FLOAT32, Embedder
+from index_store.embedder import AUTO, FLOAT32, Embedder
 from index_store.generations import differences_between
 from index_store.index import Index, open_index
 from index_store.narrowing import seen_by_label
+from index_store.spool import chained, only, room
 from index_store.terminal import count
 from index_store.writer import Draft, Published, publish
 from raptor.apart import named_by_kind
-from raptor.calling import made_by
-from raptor.corpus import Corpus, corpus_of, merged_documents, merged_parts, new_parts, with_metadata
+from raptor.corpus import (
+    Corpus,
+    corpus_of,
+    merged_documents,
+    merged_parts,
+    new_parts,
+    refuse_another_model,
+    with_metadata,
+)
 from raptor.engines.choosing import chosen
 from raptor.engines.engine import LOCAL
 from raptor.errors import RaptorError
@@ -38,10 +46,11 @@ from raptor.loading.origins import Origins
 from raptor.loading.parsed import CheckpointCache
 from raptor.loading.picking import ALL, Picked, picked
 from raptor.loading.types import Failure, Note, SourceFile, Text
+from raptor.places import at_place
 from raptor.reconciling import keeping_ids, reconciled, refuse_drops, still_named
 from raptor.selecting import selected
 from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings, Spending
-from raptor.types import BuildReport, Changes, Level, Part
+from raptor.types import BuildReport, Changes, Level, Part, Vectors
 from raptor.workspace import (
     Allow,
     Clock,
@@ -64,7 +73,7 @@ from raptor.workspace import (
     same_embedder,
     silent,
 )
-from rlm.gateway.gateway import Gateway
+from rlm.gateway.embeddings import embeds
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.models import check_model
 from rlm.gateway.offline.registry import PREFIX
@@ -86,6 +95,7 @@ class _Told:
 
 
 @checked(RaptorError)
+@at_place(publishes=True)
 def build_index(
     sources: Sources,
     index: str | Path,
@@ -97,6 +107,8 @@ def build_index(
     summarizer: str = SUMMARIZER,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str = EMBEDDER,
+    embedder_options: Mapping[str, Any] | None = None,
+    device: str = AUTO,
     settings: BuildSettings | None = None,
     metadata: Metadata | None = None,
     password: str = "",
@@ -108,7 +120,9 @@ def build_index(
     """Build an index of `sources` (files, folders, patterns, .jsonl) in the folder `index` and publish it.
 
     `summarizer`: a model, as litellm names it; `summarizer_options`: what is sent with its calls, such as
-    {"temperature": 0}. `embedder`: "minilm", or a sentence-transformers model. `metadata`: fields of documents, as
+    {"temperature": 0}. `embedder`: "minilm", a sentence-transformers model, or "litellm/NAME", which is called and paid
+    for, with `embedder_options` such as {"dimensions": 256}; `device`: where it computes, "auto"
+    (a GPU if torch sees one), "cpu", "cuda" or "mps"; last bits differ there. `metadata`: fields of documents, as
     `read_metadata` gives them. `follow_links`: whether links that lead out of a folder of `sources` are read, which
     else are failures. `include`, `exclude`: patterns as in .gitignore, counted from each folder of `sources`: only
     files that one of `include` fits, () for all, and of these none that `exclude` fits. `replace`: whether documents
@@ -124,14 +138,17 @@ def build_index(
     out = Path(index)
     check_target(out)
     check_model(summarizer)
+    if embeds(embedder):
+        check_model(embedder)
     options = check_options(summarizer_options or {})
+    sent = check_options(embedder_options or {})
     pick, told = picked(include, exclude), reading(settings, password)
     files, excluded = find_files(out, sources, clock, follow_links=follow_links, picked=pick, **told)
     with clock.stage("embed"):
-        model = embedder_for(embedder, settings)
+        model = embedder_for(embedder, settings, device, sent)
     settings = _as_built(settings, model)
     with chosen(engine, address) as computing, opened_when_needed(out) as checkpoint:
-        texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint), computing)
+        texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint), out, computing)
         if not replace:
             refuse_drops(out, texts)
         grower = Grower(
@@ -143,19 +160,23 @@ def build_index(
             spending.max_errors,
             options=options,
             engine=computing,
+            embedder_options=sent,
+            ledger=Ledger(Caps(usd=spending.usd)),
         )
         with clock.stage("chunk"):
             parts, unknown = with_metadata(new_parts(texts, grower), metadata)
         refuse_above_cap(spending.usd, parts, grower)
         with clock.stage("embed"):
+            grower = grower.sized()
             corpus = corpus_of(parts, Changes(added=len(parts)), grower)
-        report = _finish(out, grower, corpus, embedder, _told(texts, failures, unknown), spending, clock)
+        report = _finish(out, grower, corpus, embedder, _told(texts, failures, unknown), clock)
         origins = Origins().adding(listed(sources), follow_links=follow_links, picked=pick)
         record_origins(checkpoint(), origins)
         return dataclasses.replace(report, excluded=excluded)
 
 
 @checked(RaptorError)
+@at_place(publishes=True)
 def update_index(
     index: str | Path,
     sources: Sources = (),
@@ -168,6 +189,8 @@ def update_index(
     summarizer: str | None = None,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
+    embedder_options: Mapping[str, Any] | None = None,
+    device: str = AUTO,
     metadata: Metadata | None = None,
     encoding: str | None = None,
     password: str = "",
@@ -192,12 +215,15 @@ def update_index(
         tuple(listed(sources)), follow_links, tuple(remove), metadata, encoding, password, picked=pick
     )
     options = check_options(summarizer_options or {})
+    sent = check_options(embedder_options or {})
     return _changed(
         Path(index),
         wish,
         summarizer,
         options,
         embedder,
+        sent,
+        device,
         spending,
         progress,
         (engine, address),
@@ -206,6 +232,7 @@ def update_index(
 
 
 @checked(RaptorError)
+@at_place(publishes=True)
 def sync_index(
     index: str | Path,
     *,
@@ -216,6 +243,8 @@ def sync_index(
     summarizer: str | None = None,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
+    embedder_options: Mapping[str, Any] | None = None,
+    device: str = AUTO,
     password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
@@ -235,12 +264,15 @@ def sync_index(
     """
     wish = _Wish((), follow_links, (), None, None, password, True, again, allow)
     options = check_options(summarizer_options or {})
+    sent = check_options(embedder_options or {})
     return _changed(
         Path(index),
         wish,
         summarizer,
         options,
         embedder,
+        sent,
+        device,
         spending,
         progress,
         (engine, address),
@@ -271,6 +303,8 @@ def _changed(
     summarizer: str | None,
     options: Mapping[str, Any],
     embedder: str | None,
+    embedder_options: Mapping[str, Any],
+    device: str,
     spending: Spending | None,
     progress: Progress | None,
     where: tuple[str, str],
@@ -286,6 +320,8 @@ def _changed(
         previous.check_embedder_named()
         summarizer = summarizer or _free_summarizer(previous)
         check_model(summarizer)
+        if embedder is not None and embeds(embedder):
+            check_model(embedder)
     with chosen(*where) as engine, looked_at(out) if dry_run else opened(out) as checkpoint:
         previous = open_index(out, embedder)  # again, now that no other build can publish
         documents, before = list(previous.documents), recorded_origins(checkpoint)
@@ -297,13 +333,15 @@ def _changed(
         there, excluded = _files(out, wish, before, settings, clock)
         files = keeping_ids(there, documents, before)
         cache = CheckpointCache(out, lambda: checkpoint)
-        texts, failures = load_texts(files, progress, clock, cache, engine) if files else ([], [])
+        folder = checkpoint.folder
+        texts, failures = load_texts(files, progress, clock, cache, folder, engine) if files else ([], [])
         read = reconciled(texts, failures, documents, before, now, all_read=wish.sync)
         faults = [*failures, *read.clashes]
         gone = [document.id for document in read.vanished]
         remove = frozenset(gone) if wish.sync else selected(previous, before, wish.remove)
         left_out = () if wish.again or not wish.sync else _left_out(read.texts, before, previous)
-        read = replace(read, texts=[text for text in read.texts if text.id not in left_out])
+        if left_out:
+            read = replace(read, texts=only(read.texts, lambda text: text.id not in left_out))
         vanished = [doc for doc in gone if doc not in remove]
         unread = tuple(kept for kept in read.kept if kept.doc not in remove)
         if dry_run:
@@ -319,7 +357,7 @@ def _changed(
                 forecast, left_out=tuple(left_out), differences=differences, kept=unread, excluded=excluded
             )
         with clock.stage("embed"):
-            model = same_embedder(previous, embedder, settings)
+            model = same_embedder(previous, embedder, settings, device, embedder_options)
         grower = Grower(
             model,
             summarizer or SUMMARIZER,
@@ -330,15 +368,18 @@ def _changed(
             previous,
             options,
             engine,
+            embedder_options,
+            Ledger(Caps(usd=spending.usd)),
         )
         with clock.stage("chunk"):
             parts, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)
         differences = differences_between(documents, [part.document for part in parts])
         with clock.stage("embed"):
+            refuse_another_model(grower, previous)
             corpus = corpus_of(parts, differences.counted(len(parts)), grower)
         name = previous.manifest.models.get("embedder", model.name)
         told = _told(read.texts, faults, unknown)
-        report = _finish(out, grower, corpus, name, told, spending, clock, vanished)
+        report = _finish(out, grower, corpus, name, told, clock, vanished)
         kept = () if wish.remove else before.sources
         now = still_named(now, [document for document, _ in corpus.documents], kept)
         held = {document.id for document, _ in corpus.documents}
@@ -394,17 +435,12 @@ def _finish(
     corpus: Corpus,
     embedder: str,
     told: _Told,
-    spending: Spending,
     clock: Clock,
     vanished: Sequence[str] = (),
 ) -> BuildReport:
     """Grow the tree over a corpus and publish it."""
-    ledger = Ledger(Caps(usd=spending.usd))
-
-    def gateway() -> Gateway:
-        return Gateway(ledger, concurrency=grower.settings.concurrency, make=made_by(grower.engine))
-
-    levels = grow(grower, corpus.leaves, named_by_kind(corpus), gateway, clock)
+    ledger = grower.ledger
+    levels = grow(grower, corpus.leaves, named_by_kind(corpus), grower.gateway, clock)
     with clock.stage("load"):  # what is found is about the sources
         labels = [access.of_document(document.meta) for document, _ in corpus.documents]
         twins = twins_by_access([(document.id, text) for document, text in corpus.documents], labels)
@@ -415,9 +451,13 @@ def _finish(
             "embedder_fingerprint": grower.embedder.fingerprint,
             "summarizer": grower.summarizer,
         }
+        if grower.embedder_options and embeds(embedder):
+            models["embedder_options"] = json.dumps(dict(grower.embedder_options), sort_keys=True)
         if grower.options and not grower.summarizer.startswith(PREFIX):
             models["summarizer_options"] = json.dumps(dict(grower.options), sort_keys=True)
-        published = publish(out, draft_of(corpus, levels, twins), models, lasting(grower.settings))
+        published = publish(
+            out, draft_of(corpus, levels, twins, grower.folder), models, lasting(grower.settings)
+        )
         documents = count(len(corpus.documents), "document")
         _log.info("generation %d of %s: %s", published.generation, out, documents)
         grower.checkpoint.settle("embed", "cluster")
@@ -443,22 +483,30 @@ def lasting(settings: BuildSettings) -> dict[str, Any]:
     return {name: value for name, value in asdict(settings).items() if name not in unsaid}
 
 
-def draft_of(corpus: Corpus, levels: Sequence[Level], twins: Sequence[Twin] = ()) -> Draft:
-    """A corpus and the tree over it, as the writer takes them."""
+def draft_of(
+    corpus: Corpus, levels: Sequence[Level], twins: Sequence[Twin] = (), folder: Path | None = None
+) -> Draft:
+    """A corpus and the tree over it, as the writer takes them; many vectors are mapped from a file in `folder`."""
     above = levels[1:]
     return Draft(
         documents=corpus.documents,
         chunks=corpus.chunks,
-        labels=[label for level in above for label in level.labels],
-        summaries=[text for level in above for text in level.texts],
+        labels=chained([level.labels for level in above]),
+        summaries=chained([level.texts for level in above]),
         levels=[len(level) for level in levels],
         children=numbers_below(levels, lambda level: level.children),
         guests=numbers_below(levels, lambda level: level.guests),
         tokens=np.concatenate([level.tokens for level in levels]),
-        vectors=np.concatenate([level.vectors for level in levels]),
-        alike=first_alike([document.id for document, _ in corpus.documents], twins),
+        vectors=_stacked([level.vectors for level in levels], folder),
+        alike=first_alike([document.id for document, _ in corpus.documents], twins) if twins else (),
         names=corpus.names,
     )
+
+
+def _stacked(parts: Sequence[Vectors], folder: Path | None) -> Vectors:
+    """The rows of all parts."""
+    rows: Vectors = room((sum(map(len, parts)), parts[0].shape[1]), np.float32, folder)
+    return np.concatenate(parts, out=rows)
 
 
 def _report(

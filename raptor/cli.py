@@ -8,7 +8,7 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from index_store.config import ConfigError, offer, parsed
-from index_store.embedder import PRECISIONS
+from index_store.embedder import AUTO, DEVICES, PRECISIONS
 from index_store.errors import IndexStoreError
 from index_store.terminal import Parser, add_command, command_line, logged, one_line, prepare, say
 from raptor.clustering.settings import METHODS
@@ -39,6 +39,8 @@ def parser() -> Parser:
     _check_sources_parser(commands)
     _generations_parser(commands)
     _prune_parser(commands)
+    _push_parser(commands)
+    _pull_parser(commands)
     _init_parser(commands)
     _config_parser(commands)
     offer(commands.choices)
@@ -72,8 +74,9 @@ def _build_parser(commands: "Subcommands") -> None:
         "--embedder",
         default=EMBEDDER,
         metavar="NAME",
-        help="minilm, or a sentence-transformers name (%(default)s)",
+        help="minilm, a sentence-transformers name, or litellm/NAME, which is called and paid for (%(default)s)",
     )
+    _device_option(build)
     build.add_argument(
         "--cluster", choices=METHODS, help="paper: RAPTOR's own procedure, slow, for comparison"
     )
@@ -102,6 +105,15 @@ def _build_parser(commands: "Subcommands") -> None:
     )
     _engine_options(build)
     _spending_options(build)
+
+
+def _device_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--device",
+        choices=DEVICES,
+        default=AUTO,
+        help="where embeddings are computed; auto: on a GPU if torch sees one (%(default)s)",
+    )
 
 
 def _metadata_option(command: argparse.ArgumentParser) -> None:
@@ -267,8 +279,9 @@ def _change_options(command: argparse.ArgumentParser) -> None:
     )
     add_model_options(command)
     command.add_argument(
-        "--embedder", metavar="FOLDER", help="the embedder that built the index, where that is not minilm"
+        "--embedder", metavar="NAME", help="the embedder that built the index, where that is not minilm"
     )
+    _device_option(command)
     _spending_options(command)
 
 
@@ -332,7 +345,60 @@ def _prune_parser(commands: "Subcommands") -> None:
         metavar="N",
         help="how many generations stay: the live one, and the N-1 newest others (%(default)s)",
     )
+    prune.add_argument(
+        "--grace",
+        type=float,
+        metavar="HOURS",
+        help="of a URL: what is younger stays, as somebody may be fetching or sending it (24)",
+    )
     prune.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _push_parser(commands: "Subcommands") -> None:
+    push = add_command(
+        commands,
+        "push",
+        "publish an index at a URL: a bucket or a shared folder",
+        "raptor push my.index s3://bucket/my.index",
+        "raptor.commands.stores:push_index",
+        progress=True,
+    )
+    push.add_argument("index", metavar="INDEX", help="the index folder")
+    _url_argument(push)
+    push.add_argument(
+        "--replace",
+        action="store_true",
+        help="send every file anew, and replace also what somebody else has published there",
+    )
+    push.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _pull_parser(commands: "Subcommands") -> None:
+    pull = add_command(
+        commands,
+        "pull",
+        "get an index from a URL into a folder, to change it there or to have it without a network",
+        "raptor pull s3://bucket/my.index my.index",
+        "raptor.commands.stores:pull_index",
+        progress=True,
+    )
+    _url_argument(pull)
+    pull.add_argument("index", metavar="INDEX", help="the index folder; made where it is missing")
+    pull.add_argument(
+        "--replace",
+        action="store_true",
+        help="where the folder holds what was not pushed, make that an earlier generation",
+    )
+    pull.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _url_argument(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "url",
+        metavar="URL",
+        help="s3://BUCKET/PATH, gs://BUCKET/PATH, az://CONTAINER/PATH or file:///PATH; keys come from the environment, "
+        "as the cloud's own tools have them",
+    )
 
 
 def _inspect_parser(commands: "Subcommands") -> None:

@@ -9,13 +9,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from index_store.spool import Lazy, room, strings
 from raptor.apart import planned
 from raptor.clustering.guests import Named
 from raptor.clustering.planning import Group
+from raptor.embedding import count_tokens
 from raptor.grower import Grower
 from raptor.summaries import Summariser
 from raptor.summarising import Summary
-from raptor.types import MIXED, Level
+from raptor.types import MIXED, Level, Vectors
 from raptor.workspace import Clock
 from rlm.gateway.blocking import run_blocking
 from rlm.gateway.gateway import Gateway
@@ -55,10 +57,13 @@ def _level(
     """The summaries of `groups` as the level above; vectors and token counts of kept ones are read back, and of those
     that repeat another taken over."""
     fresh = [i for i, g in enumerate(groups) if not g.kept and not g.repeats]
-    vectors = np.zeros((len(groups), grower.embedder.dim), dtype=np.float32)
+    texts = strings((s.text for s in summaries), grower.folder)
+    labels = strings((s.label for s in summaries), grower.folder)
+    vectors: Vectors = room((len(groups), grower.embedder.dim), np.float32, grower.folder)
     tokens = np.zeros(len(groups), dtype=np.int64)
-    vectors[fresh] = grower.embed([f"{summaries[i].label}\n{summaries[i].text}" for i in fresh], stage)
-    tokens[fresh] = grower.embedder.count_tokens([summaries[i].text for i in fresh])
+    words = Lazy(len(fresh), lambda i: f"{labels[fresh[i]]}\n{texts[fresh[i]]}")
+    vectors[fresh] = grower.embed(words, stage)
+    tokens[fresh] = count_tokens(grower.embedder, Lazy(len(fresh), lambda i: texts[fresh[i]]))
     for i, group in enumerate(groups):
         if group.kept and group.old is not None and grower.previous is not None:
             vectors[i] = grower.previous.vectors[group.old]
@@ -66,15 +71,15 @@ def _level(
         elif group.repeats:
             vectors[i], tokens[i] = below.vectors[group.members[0]], below.tokens[group.members[0]]
     return Level(
-        texts=[s.text for s in summaries],
-        names=[s.label.replace("\n", " ") for s in summaries],
+        texts=texts,
+        names=Lazy(len(labels), lambda i: labels[i].replace("\n", " ")),
         tokens=tokens,
         vectors=vectors,
         old=[g.old for g in groups],
         same=[g.kept for g in groups],
         children=[tuple(sorted({*g.members, *g.guests})) for g in groups],
         guests=[g.guests for g in groups],
-        labels=[s.label for s in summaries],
+        labels=labels,
         kinds=[_kind(below.kinds, group) for group in groups] if below.kinds else (),
     )
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from index_store.duplicates import Twin
 from index_store.narrowing import Seen
+from index_store.paths import is_url
 from index_store.terminal import byte_size, count, one_line, print_json, say, span_of_time, spelled
 from raptor.build import build_index, sync_index, update_index
 from raptor.commands.leave import may_be_read
@@ -18,12 +19,12 @@ from raptor.loading.kinds import LISTED
 from raptor.loading.metadata import Metadata, read_metadata
 from raptor.loading.types import Failure
 from raptor.progress import show_progress
-from raptor.pruning import places_of_removed, prune_index
+from raptor.pruning import places_of_removed, prune_at, prune_index
 from raptor.reconciling import named
 from raptor.settings import BuildSettings, Spending, settings_of
 from raptor.types import BuildReport, Changes, Differences
 from rlm.gateway.models import give_price, not_sent
-from rlm.gateway.naming import named_by
+from rlm.gateway.naming import Named, embedder_named, named_by
 from rlm.gateway.offline.registry import PREFIX
 
 _NAMED = 10  # documents of a kind, or near-duplicates, that are named
@@ -39,7 +40,7 @@ def build(args: argparse.Namespace) -> int:
             args.source,
             args.output,
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             settings=_settings(args),
             metadata=_metadata(args.meta),
             password=args.password,
@@ -76,7 +77,7 @@ def remove(args: argparse.Namespace) -> int:
     report = _update(args, [], args.doc, dry_run=args.dry_run)
     try:
         if args.purge and not args.dry_run:
-            prune_index(args.index)
+            prune_at(args.index, grace_h=0) if is_url(args.index) else prune_index(args.index)
     except KeyboardInterrupt:
         left = f"raptor prune {spelled(args.index)}"
         say(f"raptor: stopped; removed, but to purge is left to: {left}", file=sys.stderr)
@@ -94,7 +95,7 @@ def sync(args: argparse.Namespace) -> int:
             again=args.again,
             allow=lambda paths: args.yes or may_be_read(args.index, paths, ", and put their text into it"),
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             password=args.password,
             spending=_spending(args),
             progress=progress,
@@ -125,7 +126,7 @@ def _update(
             remove=removed,
             dry_run=dry_run,
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             metadata=metadata,
             encoding=encoding,
             password=password,
@@ -145,7 +146,7 @@ def _dry_run(args: argparse.Namespace) -> int:
             args.source,
             args.output,
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             settings=_settings(args),
             follow_links=args.follow_links,
             **_patterns(args),
@@ -203,6 +204,13 @@ def _summarizer(args: argparse.Namespace) -> dict[str, Any]:
     if not args.quiet and named.options and (untaken := not_sent(named.model, named.options)):
         say(f"note: {untaken}", file=sys.stderr)
     return {"summarizer": named.model or None, "summarizer_options": named.options}
+
+
+def _embedder(args: argparse.Namespace) -> dict[str, Any]:
+    """The embedder that is named, what is sent with its calls where it is called, and where it computes else."""
+    named = embedder_named(args.embedder, args.models) if args.embedder else Named("")
+    give_price(named.model, named.usd_per_million)
+    return {"embedder": named.model or None, "embedder_options": named.options, "device": args.device}
 
 
 def _spending(args: argparse.Namespace) -> Spending:

@@ -10,6 +10,7 @@ from typing import Self
 
 from rlm.gateway import paying, provider
 from rlm.gateway.clients import close_clients, leave_clients, open_clients
+from rlm.gateway.embeddings import embeds
 from rlm.gateway.errors import CallFailed, GatewayError, OverBudget, Unpriced
 from rlm.gateway.failures import UNREADABLE, UNREADABLE_RETRIES, FailedAttempt, classify
 from rlm.gateway.lanes import Lanes, Slots
@@ -44,7 +45,7 @@ async def attempted(request: Request, timeout_s: float, bodies: list[bytes]) -> 
     except Exception as error:  # litellm raises what its many providers raise; all of it is explained
         if request.model.startswith(PREFIX):
             raise CallFailed(f"{request.model} failed on this prompt: {error}") from error
-        return classify(error)
+        return classify(error, "list of vectors" if embeds(request.model) else "chat completion")
 
 
 @dataclass(slots=True)
@@ -155,7 +156,7 @@ class Gateway:
             tool_call=completion.tool_call,
             served=completion.served,
             structured=made.response_format is not None,
-            estimated=not completion.is_counted,
+            estimated=not (completion.prompt_tokens if embeds(request.model) else completion.is_counted),
         )
 
     async def _attempts(
@@ -273,6 +274,8 @@ def _check_request(request: Request) -> None:
 def _actual(request: Request, completion: Completion) -> Usage:
     """What the provider reports, or our own count where it reports nothing."""
     prompt_tokens = completion.prompt_tokens or count_tokens(request.model, request.messages)
+    if embeds(request.model):
+        return Usage(1, prompt_tokens, 0, price(request.model, prompt_tokens, 0) or 0.0)
     completion_tokens = completion.completion_tokens or count_tokens(
         request.model, completion.text + completion.tool_call
     )

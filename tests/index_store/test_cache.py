@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from index_store import access, cache
+from index_store import access, cache, index as index_module
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.index import Index, open_any, open_index
 from tests.helpers.toy import publish_toy, toy_draft
@@ -178,7 +178,7 @@ def test_a_folder_of_another_user_is_refused(whole: Path, tmp_path: Path) -> Non
 def test_the_entries_that_were_used_longest_ago_go_first_and_none_that_is_in_use(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cache, "ENTRIES", 1)
+    monkeypatch.setattr(index_module, "NARROWED", replace(cache.NARROWED, entries=1))
     held = open_index(whole, access="hr")
     (first,) = folder(tmp_path).iterdir()
     os.utime(first / "seal", (1, 1))
