@@ -20,6 +20,7 @@ from typing import Any
 
 from index_store.errors import IndexStoreError
 from index_store.files import opening
+from index_store.paths import is_url
 from index_store.terminal import Parser, brief, say
 from index_store.types import Json
 
@@ -92,6 +93,13 @@ KEYS = (
     Key("build.root_children", int, 12, "a level of at most so many nodes gets the root above it"),
     Key("build.encoding", str, "", "of every text file; empty: found out"),
     Key("build.ocr_language", str, "", "of scanned pages, as tesseract names it"),
+    Key(
+        "build.engine",
+        str,
+        "local",
+        "where a build is computed: local, or ray for a cluster",
+        choices=("local", "ray"),
+    ),
     Key("build.precision", str, "auto", "what embeddings are computed in: auto, bfloat16, float32"),
     Key("ask.model", str, "offline/navigator", "the root model, as litellm names it, or a short name"),
     Key("ask.child_model", str, None, "the model of sub-calls"),
@@ -272,7 +280,8 @@ def settled(file: str | Path | None, environment: Mapping[str, str] | None = Non
     given = read(file) if file is not None else {}
     if file is not None:
         for name in {"index", "runs"} & given.keys():
-            given[name] = os.path.relpath(Path(file).resolve().parent / given[name])
+            if not is_url(given[name]):
+                given[name] = os.path.relpath(Path(file).resolve().parent / given[name])
     values = []
     for key in KEYS:
         variable = variable_of(key)
@@ -412,7 +421,7 @@ def _fill_index(command: Parser, value: Value) -> None:
     for action in command._actions:
         if action.dest == "index" and not action.option_strings:
             action.nargs, action.default, action.required = "?", value.value, False
-        if command.prog == "raptor build" and action.dest == "output":
+        if command.prog in ("raptor build", "raptor shard") and action.dest == "output":
             action.default, action.required = value.value, False
 
 
@@ -422,14 +431,18 @@ def _settle_index(args: argparse.Namespace, index: str) -> None:
     if typed == index:
         return
     for name in ("source", "doc"):  # one or more of them, which may be files
-        if isinstance(words := getattr(args, name, None), list) and not (Path(typed) / "CURRENT").exists():
+        if isinstance(words := getattr(args, name, None), list) and not _is_index(typed):
             args.index = index
             setattr(args, name, [typed, *words])
     for name, many in (("question", "questions"), ("query", "queries")):
         left = getattr(args, name, "") is None and getattr(args, many, None) is None
-        if left and not os.path.lexists(typed):
+        if left and not is_url(typed) and not os.path.lexists(typed):
             args.index = index
             setattr(args, name, typed)
+
+
+def _is_index(typed: str) -> bool:
+    return is_url(typed) or (Path(typed) / "CURRENT").exists()
 
 
 # -- a new file --------------------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ from raptor.loading.picking import picked
 from raptor.loading.processes import is_known
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.metering import Meter
+from raptor.places import at_place
 from raptor.reconciling import drops
 from raptor.sampling import (
     QUICK,
@@ -119,7 +120,7 @@ class _Read:
     `parsed`: files that parse slowly whose text is known; `left`: bytes of those whose text is not; `size`: of all.
     """
 
-    texts: list[Text]
+    texts: Sequence[Text]
     failures: list[Failure]
     share: float
     parsed: int
@@ -144,6 +145,7 @@ class _Tree:
 
 
 @checked(RaptorError)
+@at_place(publishes=False)
 def estimate(
     sources: Sources,
     index: str | Path,
@@ -192,12 +194,12 @@ def _read(files: Sequence[SourceFile], cache: CheckpointCache, meter: Meter) -> 
     new = [file for file, is_one in zip(slow, are_known, strict=True) if not is_one]
     fast = [file for file in files if not is_slow(file)] + known
     parsed, read = _spread(new, PARSED_BYTES), _spread(fast, READ_BYTES)
-    texts, failures = list[Text](), list[Failure]()
+    found, failures = list[Text](), list[Failure]()
     for name, part in (("parse", parsed), ("read", read)):
         with meter.measuring(name, max(_size(part), 1)):
             for item in load(part, cache):
-                texts.append(item) if isinstance(item, Text) else failures.append(item)
-    texts.sort(key=_places(files))  # as a build reads them
+                found.append(item) if isinstance(item, Text) else failures.append(item)
+    texts: Sequence[Text] = sorted(found, key=_places(files))  # as a build reads them
     if not texts:
         texts, failures = load_texts(files, silent, Clock(), cache)
         parsed, read = new, fast
@@ -404,6 +406,20 @@ def refuse_above_cap(usd: float | None, parts: Sequence[Part], grower: Grower) -
     if sum(len(part.spans) for part in parts) > SOON:
         check_cap(*_widened(*_expected(parts, replace(grower, progress=silent), QUICK, QUICK_RUN)), usd)
     check_cap(*_expected(parts, grower, SAMPLE, RUN), usd)
+
+
+def expected_usd(parts: Sequence[Part], grower: Grower) -> tuple[float, float]:
+    """(low, high) dollars of what is still to be paid for, by a small sample where there are many chunks; (0, 0) where
+    no price is known."""
+    if not price(grower.summarizer, 1000, 1000):
+        return 0.0, 0.0
+    is_large = sum(len(part.spans) for part in parts) > SOON
+    low, high = (
+        _widened(*_expected(parts, grower, QUICK, QUICK_RUN))
+        if is_large
+        else _expected(parts, grower, SAMPLE, RUN)
+    )
+    return low or 0.0, high or 0.0
 
 
 def _expected(

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ from index_store.embedder import CPU, FLOAT32, Embedder, encodable, settled
 from index_store.index import Index
 from index_store.terminal import count
 from index_store.types import Json
-from raptor.checkpoint import Checkpoint, result_key
+from raptor.calling import made_by
+from raptor.checkpoint import Checkpoint, Raw, result_key
 from raptor.clustering.planning import Group, OldParent, regroup
 from raptor.embedding import are_rows, embed
 from raptor.engines.engine import Engine
@@ -57,6 +59,11 @@ class Grower:
     ledger: Ledger = field(default_factory=Ledger)
     _lanes: Lanes = field(default_factory=Lanes)
 
+    @property
+    def folder(self) -> Path | None:
+        """Where what grows with the corpus is kept meanwhile (see `index_store.spool`)."""
+        return self.checkpoint.folder
+
     # -- embedding ---------------------------------------------------------------------------------------
 
     def embed(self, texts: Sequence[str], stage: str) -> Vectors:
@@ -79,14 +86,16 @@ class Grower:
 
         self.progress(stage, 0, len(texts))
         _log.debug("%s: %s", stage, count(len(texts), "text"))
-        return embed(model, texts, partial(self.progress, stage), self.engine, recorded, record)
+        return embed(model, texts, partial(self.progress, stage), self.engine, recorded, record, self.folder)
 
     def _called(self, texts: Sequence[str], stage: str) -> Vectors:
         """As `embed`, by an embedder that is called. Each text is kept by itself, as soon as its call has ended: it is
         not paid for again, whatever else has changed."""
         model = replace(self.embedder, encode=self._paid)
         self.progress(stage, 0, len(texts))
-        return embed(model, texts, partial(self.progress, stage), workers=self.settings.concurrency)
+        return embed(
+            model, texts, partial(self.progress, stage), folder=self.folder, workers=self.settings.concurrency
+        )
 
     def _paid(self, texts: Sequence[str]) -> Vectors:
         """The rows of texts: those that were paid for before, and those that now are."""
@@ -133,9 +142,10 @@ class Grower:
         except (GatewayError, ValueError) as e:
             raise RaptorError(f"{e}; {GO_ON}") from e
 
-    def gateway(self) -> Gateway:
-        """What makes the calls of this build, which its ledger pays for."""
-        return Gateway(self.ledger, concurrency=self.settings.concurrency, lanes=self._lanes)
+    def gateway(self, sharers: int = 1) -> Gateway:
+        """What makes the calls of this build, which its ledger pays for; of so many builds that share the slots."""
+        slots, make = max(1, self.settings.concurrency // sharers), made_by(self.engine)
+        return Gateway(self.ledger, concurrency=slots, lanes=self._lanes, make=make)
 
     # -- planning ----------------------------------------------------------------------------------------
 
@@ -148,8 +158,8 @@ class Grower:
         if n <= settings.root_children and fits and len(parents) <= 1:
             self.progress(f"cluster level {height}", n, n)
             return [self._root(level, parents)]
-        inputs: list[Json | bytes] = [
-            level.vectors.tobytes(),
+        inputs: list[Json | Raw] = [
+            np.ascontiguousarray(level.vectors).data.cast("B"),
             level.tokens.tolist(),
             [[p.old, list(p.members), p.whole] for p in parents],
             asdict(settings.cluster),

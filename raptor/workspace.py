@@ -15,7 +15,9 @@ from typing import Any
 from index_store import embedder as embedders
 from index_store.embedder import Embedder
 from index_store.index import Index
+from index_store.spool import Spool
 from raptor.checkpoint import LOCK, NAME, Checkpoint, build_lock
+from raptor.engines.engine import Engine
 from raptor.errors import RaptorError
 from raptor.loading.find import files_of, find, matching, named_below, once_each
 from raptor.loading.load import load
@@ -23,6 +25,7 @@ from raptor.loading.ocr import check_language
 from raptor.loading.origins import FOLDER, PATTERN, ROOT, Origins, Source, is_gone
 from raptor.loading.picking import ALL, Picked
 from raptor.loading.processes import ParseCache
+from raptor.loading.spooled import keep, texts_in
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.settings import EMBEDDER, BuildSettings
 from raptor.types import Vectors
@@ -257,22 +260,29 @@ def _is_there(out: Path, source: Source, origins: Origins) -> bool:
 
 
 def load_texts(
-    files: Sequence[SourceFile], progress: Progress, clock: Clock, cache: ParseCache | None = None
-) -> tuple[list[Text], list[Failure]]:
-    """The documents in the files, and what could not be read. Raises RaptorError where there is no document."""
-    texts: list[Text] = []
-    failures: list[Failure] = []
+    files: Sequence[SourceFile],
+    progress: Progress,
+    clock: Clock,
+    cache: ParseCache | None = None,
+    folder: Path | None = None,
+    engine: Engine | None = None,
+) -> tuple[Sequence[Text], list[Failure]]:
+    """The documents in the files, and what could not be read. Many are kept in a file in `folder`, and read back.
+
+    Raises RaptorError where there is no document, IndexStoreError where the disk is full.
+    """
+    spool, failures = Spool(folder), list[Failure]()
     with clock.stage("load"):
         progress("load", 0, 0)
-        for item in load(files, cache):
+        for item in load(files, cache, engine):
             if isinstance(item, Text):
-                texts.append(item)
+                keep(item, spool)
             else:
                 failures.append(item)
-            progress("load", len(texts) + len(failures), 0)
-    if not texts:
+            progress("load", len(spool) // 2 + len(failures), 0)
+    if not len(spool):
         raise RaptorError(_nothing_loaded(failures))
-    return texts, failures
+    return texts_in(spool), failures
 
 
 _NAMED = 10  # sources that could not be loaded, of all

@@ -98,10 +98,12 @@ class Joined(Tree):
 
     def _checked(self, number: int, tree: Tree) -> Tree:
         shard, upper = self.shards[number], self._upper
-        found = shard_of(shard.name, getattr(tree, "digest", ""), tree)
-        offsets = tree.store.arrays["parents_offsets.npy"]
-        edges = np.diff([offsets[first] for first in accumulate(shard.levels, initial=0)]).tolist()
-        if found != shard or edges != [*shard.edges, 0]:
+        fits = shard_of(shard.name, getattr(tree, "digest", ""), tree) == shard
+        if fits:
+            firsts = np.array([*accumulate(shard.levels, initial=0)])
+            edges_up = np.diff(tree.store.arrays["parents_offsets.npy"][firsts]).tolist()
+            fits = edges_up == [*shard.edges, 0]
+        if not fits:
             raise BrokenIndex(
                 f"the shard {tree.path} is not the one that {upper.path} was built with; copy or build it again"
             )
@@ -123,6 +125,13 @@ class Joined(Tree):
 
     def _touched(self, shard: int, size: int) -> None:
         self.read[shard] += size
+
+    def check(self) -> None:
+        """Raise BrokenIndex where what the upper index keeps of all shards does not fit them. Reads all documents."""
+        for number, document in enumerate(self.documents):
+            if self.documents.number(document.id) != number:
+                raise BrokenIndex(f"{self.path} does not find its document {document.id!r}; build it again")
+        _ = self.names, self._statistics.holders("")  # which are checked when they are first read
 
     # -- the arrays --------------------------------------------------------------------------------------
 
@@ -236,6 +245,10 @@ class Joined(Tree):
         """As `Tree.chunk_at`."""
         return self._in_shards(places, self._text_first, self._chunk_first, Tree.chunk_at)
 
+    def documents_in_parts(self) -> Iterator[range]:
+        """Numbers of all documents, those of one shard after those of another."""
+        return (range(first, past) for first, past in pairwise(self._document_first))
+
     def in_parts(self, chunks: Numbers | None) -> Iterator[Numbers]:
         """Some chunks, ascending, or all of them, those of one shard after those of another."""
         for first, past in pairwise(self._chunk_first):
@@ -278,6 +291,8 @@ class Joined(Tree):
         shard = min(bisect_right(self._char_first, char), len(self.shards)) - 1
         if char == self._char_first[shard + 1]:
             return self._text_first[shard + 1]
+        if char == self._char_first[shard]:
+            return self._text_first[shard]
         return self._text_first[shard] + self.shard(shard)._byte(char - self._char_first[shard])
 
     # -- search ------------------------------------------------------------------------------------------
@@ -353,7 +368,7 @@ class Joined(Tree):
         })  # fmt: skip
 
     @cached_property
-    def names(self) -> NamesOfAll | None:
+    def names(self) -> NamesOfAll:
         """Which chunk of all bears which name."""
         return NamesOfAll(self._upper, self.shards, self.shard)
 

@@ -34,7 +34,9 @@ def mcp(args: argparse.Namespace) -> int:
     runs = args.runs or own_data("name a folder by --runs") / "runs"  # a client starts it anywhere
     asking = Asking(models, limits, runs)
     indexes = {
-        name: paying(ready(open_any(path, args.embedder, args.access), models), Gateway(Ledger()))
+        name: paying(
+            ready(open_any(path, args.embedder, args.access, lazy=args.lazy), models), Gateway(Ledger())
+        )
         for name, path in paths.items()
     }
     server = server_of(indexes, asking)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from pathlib import Path
 from random import Random
 
@@ -23,7 +23,7 @@ from tests.helpers.toy import DIM, unit_rows
 
 MODELS = {"embedder": BUILT_IN, "embedder_fingerprint": "toy", "summarizer": "hand"}
 NAMES = ("Tyrell", "Joachim Hansen", "Zürich", "Rachael", "Ælfred", "Voight-Kampff", "Bryant", "Nexus-6")
-WORDS = "rain owl glass street memory dove neon spinner unicorn city boat weight größe – 🍎 tears".split()
+WORDS = ("rain", "owl", "glass", "street", "memory", "dove", "neon", "spinner", "unicorn", "größe", "–", "🍎")
 
 
 def random_part(name: str, seed: int, documents: int, height: int) -> Draft:
@@ -35,12 +35,16 @@ def random_part(name: str, seed: int, documents: int, height: int) -> Draft:
         for _ in range(1 if height == 1 else draw.randint(1, 4)):
             text += " ".join(draw.choices(WORDS, k=draw.randint(3, 12)) + draw.choices(NAMES, k=2)) + ".\n"
             cuts.append(len(text))
-        chunks += [(number, start, end) for start, end in zip(cuts[:-1], cuts[1:], strict=True)]
+        chunks += [(number, start, end) for start, end in pairwise(cuts)]
         sha256 = hashlib.sha256(text.encode()).hexdigest()
         meta = {"kind": draw.choice(["letter", "novel"])}
+        if number == documents - 1:
+            meta["access"] = "legal"
         title = draw.choice([*NAMES, f"Report {number}"])
         sections = ((0, 1, draw.choice(["Rain", "Snow"])),)
-        texts.append((Document(f"{name}/{number}.txt", title, name, sha256, len(text), (), sections, meta), text))
+        texts.append(
+            (Document(f"{name}/{number}.txt", title, name, sha256, len(text), (), sections, meta), text)
+        )
     levels, children, guests = [len(chunks)], list[npt.NDArray[np.int64]](), list[npt.NDArray[np.int64]]()
     for level in range(1, height):
         first, below = sum(levels[:-1]), levels[-1]
@@ -80,21 +84,21 @@ def published(path: Path, parts: dict[str, Draft], seed: int = 0) -> tuple[Index
     one = _one(list(parts.values()), roots, upper)
     names = name_table(_passages(one))
     alike = _alike(one)
-    publish(path / "one", replace(one, names=names, alike=alike), MODELS, {"seed": seed})
+    publish(path / "one" / "a.index", replace(one, names=names, alike=alike), MODELS, {"seed": seed})
     first, shards = 0, []
     for name, part in parts.items():
         past = first + len(part.chunks)
-        folder = path / "many" / "shards" / name
+        folder = path / "many" / "a.index" / "shards" / name
         digest = publish(folder, replace(part, names=_cut(names, first, past)), MODELS, {}).digest
         shards.append((digest, open_index(folder)))
         first = past
     told = [shard_of(name, digest, tree) for name, (digest, tree) in zip(parts, shards, strict=True)]
     trees = [tree for _, tree in shards]
     draft = replace(upper, of_shards=partial(write_shared, shards=trees, alike=np.array(alike)))
-    publish(path / "many", draft, MODELS, {"seed": seed} | settings_of(told))
-    many = open_index(path / "many")
+    publish(path / "many" / "a.index", draft, MODELS, {"seed": seed} | settings_of(told))
+    many = open_index(path / "many" / "a.index")
     assert isinstance(many, Sharded)
-    return open_index(path / "one"), many
+    return open_index(path / "one" / "a.index"), many
 
 
 def _root(part: Draft) -> tuple[str, str]:
@@ -170,7 +174,9 @@ def _one(parts: Sequence[Draft], roots: Sequence[tuple[str, str]], upper: Draft)
     moved = [*accumulate((len(part.documents) for part in parts), initial=0)]
     return Draft(
         documents=[pair for part in parts for pair in part.documents],
-        chunks=np.concatenate([p.chunks + [first, 0, 0] for p, first in zip(parts, moved, strict=False)]),
+        chunks=np.concatenate(
+            [p.chunks + np.array([first, 0, 0]) for p, first in zip(parts, moved, strict=False)]
+        ),
         labels=labels,
         summaries=summaries,
         levels=[*map(sum, sizes), *upper.levels[1:]],
