@@ -42,8 +42,8 @@ class Grower:
     """The models and settings of a build, its checkpoint, and the generation it starts from, if there is one.
 
     `summarizer`: the name of a model, which is called with `options`. `max_errors`: failed summaries after which no
-    further one is asked for. `engine`: where stages are computed. An embedder that is
-    called, `litellm/NAME`, is called with `embedder_options`; `ledger`: what all calls are paid from.
+    further one is asked for. `engine`: where stages are computed. `embedder_options`: what is sent with the calls of an
+    embedder that is called, `litellm/NAME`; `ledger`: what all calls are paid from.
     """
 
     embedder: Embedder
