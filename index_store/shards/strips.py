@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from index_store.errors import BrokenIndex
 from index_store.manifest import GUESTS
 from index_store.shards.layout import Shard
 from index_store.shards.segments import Segmented
@@ -126,7 +127,12 @@ class Strips:
                 return upper[strip.local :]
             if strip.is_root:
                 return upper[strip.shard : strip.shard + 1]
-            return self._open(strip.shard).vectors[strip.local : strip.local + strip.size]
+            tree = self._open(strip.shard)
+            if tree.vectors.shape[1] != upper.shape[1] or (tree.vectors[-1] != upper[strip.shard]).any():
+                raise BrokenIndex(
+                    f"the root of {tree.path} has another vector than is told of it; build it again"
+                )
+            return tree.vectors[strip.local : strip.local + strip.size]
 
         return self._array([s.size for s in self.all], load, upper.dtype, tail=upper.shape[1:])
 

@@ -6,6 +6,7 @@ told that the other was faster.
 """
 
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,17 +15,20 @@ from index_store.errors import BrokenIndex, IndexStoreError, Overtaken, StoreErr
 from index_store.folder import (
     CURRENT,
     check_digest,
+    check_links,
     check_sizes,
     generation_folder,
+    generation_of,
     live_pointer,
     pointer_line,
     read_manifest,
 )
-from index_store.manifest import NAME as MANIFEST, Manifest
+from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
+from index_store.paths import is_url
+from index_store.shards.layout import shards_in
 from index_store.stores.layout import GENERATIONS, key_of, listed, live, objects_at
 from index_store.stores.objects import Changed, Objects
 from index_store.stores.transfers import Progress, send, silent
-from index_store.stores.urls import is_url
 from index_store.writer import numbers
 
 PROBES = "probes"
@@ -78,21 +82,48 @@ def _push(
 ) -> Pushed:
     digest, folder = manifest.digest, generation_folder(path, number)
     before, tag = _before(objects, path, replace=replace)
+    new = before != digest
+    places = [*_shards(objects, path, folder, manifest), (objects, folder, manifest)]
+    files, size = 0, 0
+    for place, own, one in places:  # an upper index after its shards
+        missing = _sent(place, own, one, progress, new=new, replace=replace)
+        files, size = files + len(missing), size + sum(entry.size for entry in missing.values())
+    if new:
+        point(objects, number, digest, tag)
+        for place, _, one in places:  # somebody may have pruned meanwhile
+            _check_whole(place, one)
+    return Pushed(str(objects.url), number, digest, files, size, new)
+
+
+def _shards(
+    objects: Objects, path: Path, folder: Path, manifest: Manifest
+) -> Iterator[tuple[Objects, Path, Manifest]]:
+    """Where each shard of an index is sent, the folder of the generation that is read, and its manifest."""
+    for shard in shards_in(manifest, str(folder / MANIFEST)):
+        there = path / SHARDS / shard.name
+        check_links(path, f"{SHARDS}/{shard.name}")
+        if (number := generation_of(there, shard.digest)) is None:
+            raise BrokenIndex(f"the shard {there} has not the generation that {path} names; build it again")
+        own = generation_folder(there, number)
+        of_shard = read_manifest(own)
+        check_sizes(own, of_shard)
+        yield objects_at(objects.url / SHARDS / shard.name), own, of_shard
+
+
+def _sent(
+    objects: Objects, folder: Path, manifest: Manifest, progress: Progress, *, new: bool, replace: bool
+) -> dict[str, FileEntry]:
+    """Send what a store does not hold of a generation, and give what that was. `new`: it was not live before."""
+    digest = manifest.digest
     there = {} if replace else _there(objects, digest)
     missing = {name: entry for name, entry in manifest.files.items() if there.get(name) != entry.size}
-    new = before != digest
     if new or missing or MANIFEST not in there:
         check_conditions(objects)
         send(objects, digest, missing, folder, progress)
         # Anew, so that it is young: who prunes goes by its age.
         objects.send(key_of(digest, MANIFEST), folder / MANIFEST, lambda size: None)
         _check_whole(objects, manifest)
-    if new:
-        new = _switch(objects, pointer_line(number, digest), tag)
-        _check_whole(objects, manifest)  # somebody may have pruned meanwhile
-    return Pushed(
-        str(objects.url), number, digest, len(missing), sum(entry.size for entry in missing.values()), new
-    )
+    return missing
 
 
 def _before(objects: Objects, path: Path, *, replace: bool) -> tuple[str | None, str | None]:
@@ -111,7 +142,7 @@ def _before(objects: Objects, path: Path, *, replace: bool) -> tuple[str | None,
     if pointer is None:
         return None, None
     if not replace and pointer.digest not in _own_digests(path):
-        raise StoreError(
+        raise Overtaken(
             f"{objects.url} holds generation {pointer.number} ({pointer.digest[:12]}), which {path} does not come "
             f"from: somebody else published it; get it with raptor pull {objects.url} {path}, or give --replace to "
             "replace it"
@@ -145,20 +176,20 @@ def _check_whole(objects: Objects, manifest: Manifest) -> None:
             )
 
 
-def _switch(objects: Objects, line: bytes, tag: str | None) -> bool:
-    """Replace the pointer; False where another has published the same meanwhile. Raises Overtaken."""
+def point(objects: Objects, number: int, digest: str, tag: str | None) -> None:
+    """Make a generation in a store the live one, where the pointer still has this tag. Raises Overtaken."""
+    line = pointer_line(number, digest)
     try:
         objects.put(CURRENT, line, tag)
     except Changed:
         # A request whose answer was lost is sent again, and then finds what it wrote itself.
         if (now := live(objects)) is not None and pointer_line(now.number, now.digest) == line:
-            return True
+            return
         other = "" if now is None else f" (generation {now.number}, {now.digest[:12]})"
         raise Overtaken(
             f"somebody else has published at {objects.url} meanwhile{other}; nothing was replaced, and your index is "
             f"as it was: get theirs with raptor pull {objects.url} INDEX, or push again with --replace"
         ) from None
-    return True
 
 
 def check_conditions(objects: Objects) -> None:
