@@ -85,3 +85,11 @@ def test_a_shard_that_is_missing_at_the_url_is_said_when_it_is_read(
     assert index.document_text("part-0/0.txt")
     with pytest.raises(BrokenIndex, match=r"shards/part-1 does not hold the generation"):
         index.document_text("part-1/0.txt")
+
+
+def test_a_flipped_bit_of_a_shard_at_the_url_is_found_and_its_file_named(url: str, tmp_path: Path) -> None:
+    (file,) = (tmp_path / "store").glob("shards/part-2/generations/*/labels.bin")
+    raw = file.read_bytes()
+    file.write_bytes(bytes([raw[0] ^ 1]) + raw[1:])
+    (said,) = verify_index(url)
+    assert "shards/part-2" in said and "labels.bin" in said
