@@ -167,13 +167,13 @@ class Sharded(Joined, Index):
 
     def __init__(self, upper: Index, shards: Sequence[Shard], open_shard: Callable[[Shard], Index]) -> None:
         Joined.__init__(self, upper, shards, open_shard)
-        self.upper, self.whole, self.beside = upper, None, upper.beside
+        self.upper, self.whole, self.beside, self._opener = upper, None, upper.beside, open_shard
         self.digest, self.generation, self._manifest = upper.digest, upper.generation, upper._manifest
         self._embedder_named, self.access, self.named = upper._embedder_named, upper.access, upper.named
 
     def seen_by(self, reader: frozenset[str]) -> "Sharded":
         """As `Index.seen_by`."""
-        return Sharded(self.upper.seen_by(reader), self.shards, self._open_shard)
+        return Sharded(self.upper.seen_by(reader), self.shards, self._opener)
 
     def manifests(self) -> list[Manifest]:
         """The manifests of the upper index and of all shards, which are opened."""

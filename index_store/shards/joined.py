@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property, lru_cache
 from itertools import accumulate, pairwise
 from threading import Lock
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -150,12 +150,20 @@ class Joined(Tree):
         }
         if ALIKE_OF_SHARDS in upper.store.arrays:
             arrays[ALIKE] = upper.store.arrays[ALIKE_OF_SHARDS]
-        texts: Any = self._by_shard(self._text_first, lambda tree: tree.store.text, np.uint8)
-        listed: Any = self._by_shard(lines, lambda tree: tree.store.lines, np.uint8)
-        summaries: Any = strips.blob("summaries")
-        labels: Any = strips.blob("labels")
-        folder = upper.store.folder
-        return Store(self.path, folder, self.levels, documents, arrays, texts, summaries, labels, listed)
+        blobs = (
+            self._by_shard(self._text_first, lambda tree: tree.store.text, np.uint8),
+            strips.blob("summaries"),
+            strips.blob("labels"),
+            self._by_shard(lines, lambda tree: tree.store.lines, np.uint8),
+        )
+        return Store(
+            self.path,
+            upper.store.folder,
+            self.levels,
+            documents,
+            arrays,
+            *(cast(Array, one) for one in blobs),
+        )
 
     def _by_shard(
         self,
@@ -192,30 +200,24 @@ class Joined(Tree):
     @cached_property
     def homes(self) -> Numbers:
         """As `Tree.homes`."""
-        homes: Any = self._strips.homes()
-        return homes
+        return cast(Numbers, self._strips.homes())
 
     @cached_property
     def leaf_documents(self) -> npt.NDArray[np.int32]:
         """As `Tree.leaf_documents`."""
-        found: Any = self._by_shard(
-            self._chunk_first, lambda tree: tree.leaf_documents, np.dtype("<i4"), self._document_first
-        )
-        return found
+        firsts, dtype = self._document_first, np.dtype("<i4")
+        return cast(Array, self._by_shard(self._chunk_first, lambda tree: tree.leaf_documents, dtype, firsts))
 
     @cached_property
     def leaf_starts(self) -> npt.NDArray[np.int64]:
         """As `Tree.leaf_starts`."""
-        found: Any = self._by_shard(
-            self._chunk_first, lambda tree: tree.leaf_starts, np.dtype("<i8"), self._text_first
-        )
-        return found
+        firsts, dtype = self._text_first, np.dtype("<i8")
+        return cast(Array, self._by_shard(self._chunk_first, lambda tree: tree.leaf_starts, dtype, firsts))
 
     @cached_property
     def leaf_chars(self) -> Numbers:
         """As `Tree.leaf_chars`."""
-        found: Any = self._by_shard(self._chunk_first, lambda tree: tree.leaf_chars, np.dtype("<i8"))
-        return found
+        return cast(Array, self._by_shard(self._chunk_first, lambda tree: tree.leaf_chars, np.dtype("<i8")))
 
     # -- documents and their text ------------------------------------------------------------------------
 
