@@ -107,7 +107,8 @@ class Homes:
         layer = np.array([number])
         for _ in range(self.tree.level_of(number)):
             layer = self.tree.at_home_in(layer)
-        return layer[self._is_within[layer]]
+        here: Numbers = layer[self._is_within[layer]]
+        return here
 
 
 # -- for a person to look at -------------------------------------------------------------------------------
