@@ -93,6 +93,13 @@ KEYS = (
     Key("build.root_children", int, 12, "a level of at most so many nodes gets the root above it"),
     Key("build.encoding", str, "", "of every text file; empty: found out"),
     Key("build.ocr_language", str, "", "of scanned pages, as tesseract names it"),
+    Key(
+        "build.engine",
+        str,
+        "local",
+        "where a build is computed: local, or ray for a cluster",
+        choices=("local", "ray"),
+    ),
     Key("build.precision", str, "auto", "what embeddings are computed in: auto, bfloat16, float32"),
     Key("ask.model", str, "offline/navigator", "the root model, as litellm names it, or a short name"),
     Key("ask.child_model", str, None, "the model of sub-calls"),
@@ -414,7 +421,7 @@ def _fill_index(command: Parser, value: Value) -> None:
     for action in command._actions:
         if action.dest == "index" and not action.option_strings:
             action.nargs, action.default, action.required = "?", value.value, False
-        if command.prog == "raptor build" and action.dest == "output":
+        if command.prog in ("raptor build", "raptor shard") and action.dest == "output":
             action.default, action.required = value.value, False
 
 

@@ -339,12 +339,12 @@ def open_generation(
     number: int,
     embedder: str | None = None,
     access: frozenset[str] | None = None,
-    rest: Rest | None = None,
     open_shard: Callable[[Shard], Index] | None = None,
+    rest: Rest | None = None,
 ) -> Index:
-    """Open one generation, live or not; `access`: for whom it was narrowed before. `rest`: gives the arrays of `LAZY`
-    where they are not there. Of an index of indexes all shards as one index, each opened by `open_shard`, which without
-    one looks into the folder `shards` of `path`. Raises BrokenIndex, or OSError where it cannot be read."""
+    """Open one generation, live or not; `access`: for whom it was narrowed before. Of an index of indexes all shards as
+    one index, each opened by `open_shard`, which without one looks into the folder `shards` of `path`. `rest`: gives
+    the arrays of `LAZY` where they are not there. Raises BrokenIndex, or OSError where it cannot be read."""
     upper = open_alone(path, number, embedder, access, rest)
     shards = shards_in(upper.manifest, str(upper.folder / MANIFEST))
     return Sharded(upper, shards, open_shard or partial(_open_shard, path)) if shards else upper

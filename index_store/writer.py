@@ -4,7 +4,6 @@ A reader sees the old generation or the new one, never a mix. A writer that dies
 the next publish deletes.
 """
 
-import json
 import os
 import re
 import shutil
@@ -50,7 +49,9 @@ from index_store.types import Document
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The content of a generation. Sequences may be made as they are read, and are read in order. Nodes (n, of which n0 chunks) are in order of level, chunks of document.
+    """The content of a generation. Sequences may be made as they are read, and are read in order.
+
+    Nodes (n, of which n0 chunks) are in order of level, chunks of document.
 
     documents   (Document, canonical text) pairs
     chunks      (n0, 3) int64: document number, start, end in characters; chunks tile each document

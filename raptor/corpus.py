@@ -3,7 +3,7 @@
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from index_store import access
 from index_store.documents import document_in, line_of
+from index_store.embedder import Embedder, Offsets
 from index_store.generations import Changes, paired
 from index_store.index import Index
 from index_store.name_table import NameTable, name_table
@@ -23,6 +24,7 @@ from index_store.terminal import brief
 from index_store.types import Document
 from raptor.chunking import chunk
 from raptor.embedding import count_tokens
+from raptor.engines.engine import Stage, in_order
 from raptor.errors import RaptorError
 from raptor.grower import Grower
 from raptor.loading.metadata import Metadata
@@ -34,6 +36,8 @@ T = TypeVar("T")
 
 #: Cosine of two vectors of a text by one model: providers compute with few digits, and not always alike.
 SAME_MODEL = 0.98
+
+BATCH_CHARS = 250_000  # of texts that are cut into chunks together: a second's work
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +67,13 @@ def document_of(text: Text) -> Document:
 
 def new_parts(texts: Sequence[Text], grower: Grower) -> Sequence[Part]:
     """Each text cut into chunks."""
-    spans = Spool(grower.folder)
+    spans, done = Spool(grower.folder), 0
     grower.progress("chunk", 0, len(texts))
-    for done, text in enumerate(texts, 1):
-        cut = chunk(text.text, grower.embedder.token_offsets, grower.settings.chunk_tokens)
-        spans.append(np.array(cut, dtype=np.int64).tobytes())
+    stage = Stage("chunk", spans_of, (grower.embedder, grower.settings.chunk_tokens))
+    for batch in in_order(grower.engine.map_batches(stage, _batches(text.text for text in texts))):
+        for cut in batch:
+            spans.append(np.array(cut, dtype=np.int64).tobytes())
+        done += len(batch)
         grower.progress("chunk", done, len(texts))
 
     def part(number: int) -> Part:
@@ -75,6 +81,25 @@ def new_parts(texts: Sequence[Text], grower: Grower) -> Sequence[Part]:
         return Part(document_of(text), text.text, [(a, b) for a, b in cut.tolist()])
 
     return Lazy(len(texts), part)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts in lists of at least BATCH_CHARS, but for the last."""
+    batch, chars = list[str](), 0
+    for text in texts:
+        batch.append(text)
+        chars += len(text)
+        if chars >= BATCH_CHARS:
+            yield batch
+            batch, chars = [], 0
+    if batch:
+        yield batch
+
+
+def spans_of(how: tuple[Embedder, int], texts: Sequence[str]) -> list[list[Offsets]]:
+    """The stage: the chunks of each text, of at most so many of an embedder's tokens."""
+    embedder, tokens = how
+    return [chunk(text, embedder.token_offsets, tokens) for text in texts]
 
 
 def merged_documents(

@@ -13,6 +13,7 @@ from index_store.embedder import CPU, FLOAT32, Embedder, encodable, settled
 from index_store.index import Index
 from index_store.terminal import count
 from index_store.types import Json
+from raptor.calling import made_by
 from raptor.checkpoint import Checkpoint, Raw, result_key
 from raptor.clustering.planning import Group, OldParent, regroup
 from raptor.embedding import are_rows, embed
@@ -141,9 +142,10 @@ class Grower:
         except (GatewayError, ValueError) as e:
             raise RaptorError(f"{e}; {GO_ON}") from e
 
-    def gateway(self) -> Gateway:
-        """What makes the calls of this build, which its ledger pays for."""
-        return Gateway(self.ledger, concurrency=self.settings.concurrency, lanes=self._lanes)
+    def gateway(self, sharers: int = 1) -> Gateway:
+        """What makes the calls of this build, which its ledger pays for; of so many builds that share the slots."""
+        slots, make = max(1, self.settings.concurrency // sharers), made_by(self.engine)
+        return Gateway(self.ledger, concurrency=slots, lanes=self._lanes, make=make)
 
     # -- planning ----------------------------------------------------------------------------------------
 

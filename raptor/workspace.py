@@ -17,6 +17,7 @@ from index_store.embedder import Embedder
 from index_store.index import Index
 from index_store.spool import Spool
 from raptor.checkpoint import LOCK, NAME, Checkpoint, build_lock
+from raptor.engines.engine import Engine
 from raptor.errors import RaptorError
 from raptor.loading.find import files_of, find, matching, named_below, once_each
 from raptor.loading.load import load
@@ -264,6 +265,7 @@ def load_texts(
     clock: Clock,
     cache: ParseCache | None = None,
     folder: Path | None = None,
+    engine: Engine | None = None,
 ) -> tuple[Sequence[Text], list[Failure]]:
     """The documents in the files, and what could not be read. Many are kept in a file in `folder`, and read back.
 
@@ -272,7 +274,7 @@ def load_texts(
     spool, failures = Spool(folder), list[Failure]()
     with clock.stage("load"):
         progress("load", 0, 0)
-        for item in load(files, cache):
+        for item in load(files, cache, engine):
             if isinstance(item, Text):
                 keep(item, spool)
             else:

@@ -83,7 +83,7 @@ rlm.cli
 raptor.errors
 raptor.engines
 raptor.checkpoint raptor.chunking raptor.clustering raptor.embedding raptor.summarising
-raptor.loading raptor.settings
+raptor.loading raptor.settings raptor.calling
 raptor.types
 raptor.workspace raptor.metering
 raptor.places
@@ -92,8 +92,8 @@ raptor.corpus raptor.summaries
 raptor.apart
 raptor.sampling raptor.growing raptor.reconciling raptor.selecting
 raptor.estimating
-raptor.build raptor.pruning raptor.checking raptor.progress
 raptor.sharding
+raptor.build raptor.pruning raptor.checking raptor.progress
 raptor
 raptor.commands
 raptor.cli

@@ -150,19 +150,18 @@ class Joined(Tree):
         }
         if ALIKE_OF_SHARDS in upper.store.arrays:
             arrays[ALIKE] = upper.store.arrays[ALIKE_OF_SHARDS]
-        blobs = (
-            self._by_shard(self._text_first, lambda tree: tree.store.text, np.uint8),
-            strips.blob("summaries"),
-            strips.blob("labels"),
-            self._by_shard(lines, lambda tree: tree.store.lines, np.uint8),
-        )
+        texts = self._by_shard(self._text_first, lambda tree: tree.store.text, np.uint8)
+        listed = self._by_shard(lines, lambda tree: tree.store.lines, np.uint8)
         return Store(
             self.path,
             upper.store.folder,
             self.levels,
             documents,
             arrays,
-            *(cast(Array, one) for one in blobs),
+            text=cast(Array, texts),
+            summaries=cast(Array, strips.blob("summaries")),
+            labels=cast(Array, strips.blob("labels")),
+            lines=cast(Array, listed),
         )
 
     def _by_shard(

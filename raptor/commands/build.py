@@ -12,6 +12,7 @@ from index_store.paths import is_url
 from index_store.terminal import byte_size, count, one_line, print_json, say, span_of_time, spelled
 from raptor.build import build_index, sync_index, update_index
 from raptor.commands.leave import may_be_read
+from raptor.engines.engine import LOCAL
 from raptor.errors import RaptorError
 from raptor.estimating import Estimate, check_cap, estimate
 from raptor.loading.kinds import LISTED
@@ -20,7 +21,7 @@ from raptor.loading.types import Failure
 from raptor.progress import show_progress
 from raptor.pruning import places_of_removed, prune_at, prune_index
 from raptor.reconciling import named
-from raptor.settings import BuildSettings, Spending, settings_of
+from raptor.settings import BuildSettings, Sharding, Spending, settings_of
 from raptor.types import BuildReport, Changes, Differences
 from rlm.gateway.models import give_price, not_sent
 from rlm.gateway.naming import Named, embedder_named, named_by
@@ -31,6 +32,15 @@ _NAMED = 10  # documents of a kind, or near-duplicates, that are named
 
 def build(args: argparse.Namespace) -> int:
     """Build an index, or say what that would cost."""
+    return _build(args)
+
+
+def shard(args: argparse.Namespace) -> int:
+    """Build an index in parts, or say what that would cost."""
+    return _build(args, Sharding(args.by, args.shard_chunks))
+
+
+def _build(args: argparse.Namespace, shards: Sharding | None = None) -> int:
     spending = _spending(args)
     if args.dry_run:
         return _dry_run(args)
@@ -47,7 +57,10 @@ def build(args: argparse.Namespace) -> int:
             follow_links=args.follow_links,
             **_patterns(args),
             replace=args.replace,
+            shards=shards,
             progress=progress,
+            engine=args.engine,
+            address=args.address,
         )
     return _print_report(report, args)
 
@@ -63,6 +76,8 @@ def update(args: argparse.Namespace) -> int:
         patterns=_patterns(args),
         encoding=args.encoding,
         password=args.password,
+        engine=args.engine,
+        address=args.address,
     )
     return _print_report(report, args)
 
@@ -94,6 +109,8 @@ def sync(args: argparse.Namespace) -> int:
             password=args.password,
             spending=_spending(args),
             progress=progress,
+            engine=args.engine,
+            address=args.address,
         )
     return _print_report(report, args, removes=True)
 
@@ -109,6 +126,8 @@ def _update(
     encoding: str | None = None,
     password: str = "",
     dry_run: bool = False,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     with show_progress(quiet=args.quiet) as progress:
         return update_index(
@@ -125,6 +144,8 @@ def _update(
             follow_links=follow_links,
             **patterns,
             progress=progress,
+            engine=engine,
+            address=address,
         )
 
 

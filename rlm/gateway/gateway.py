@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Self
@@ -33,6 +33,19 @@ UNPRICED = (
 )
 #: Gets each attempt of a call as it ends.
 Tell = Callable[[Attempt], None]
+#: Makes one attempt, which takes so many seconds at most, and adds the bodies of its requests to a list: `attempted`.
+Make = Callable[[Request, float, list[bytes]], Awaitable[Completion | FailedAttempt]]
+
+
+async def attempted(request: Request, timeout_s: float, bodies: list[bytes]) -> Completion | FailedAttempt:
+    """One attempt at a call, from this process. Raises CallFailed where an offline model fails."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await provider.complete(request, bodies)
+    except Exception as error:  # litellm raises what its many providers raise; all of it is explained
+        if request.model.startswith(PREFIX):
+            raise CallFailed(f"{request.model} failed on this prompt: {error}") from error
+        return classify(error, "list of vectors" if embeds(request.model) else "chat completion")
 
 
 @dataclass(slots=True)
@@ -42,7 +55,7 @@ class Gateway:
     `concurrency` bounds its calls under way. `timeout_s` is the deadline of one call with its retries, from the
     moment it may start; `attempts` bounds the tries, of which those whose reply cannot be read are fewer. `lanes` holds
     the rate limits, and the slots of the process; gateways that share it take turns, so that the calls of one question
-    do not keep another question waiting.
+    do not keep another question waiting. `make` makes an attempt, from elsewhere if need be.
 
     Money: an attempt that the provider refused costs nothing. One that ended without an answer (timeout,
     broken connection, unreadable reply, cancellation once sent) may have been billed, so all that was
@@ -57,6 +70,7 @@ class Gateway:
     attempts: int = 6
     allow_unpriced: bool = False
     lanes: Lanes = field(default_factory=Lanes)
+    make: Make = attempted
     _slots: Slots = field(init=False, repr=False)
     _owner: object = field(default_factory=object, init=False, repr=False)
 
@@ -203,7 +217,7 @@ class Gateway:
         status, why = "cancelled", "it was stopped before the reply"
         bodies, began = list[bytes](), time.monotonic()
         try:
-            outcome = await _outcome(request, timeout_s, bodies)
+            outcome = await self.make(request, timeout_s, bodies)
             if isinstance(outcome, Completion):
                 charge, status, why = _actual(request, outcome), "ok" if offline else "200", ""
             else:
@@ -242,16 +256,6 @@ class Gateway:
 def charged(attempts: Iterable[Attempt]) -> Usage:
     """What attempts together charged to the ledger."""
     return sum((attempt.settled for attempt in attempts), Usage())
-
-
-async def _outcome(request: Request, timeout_s: float, bodies: list[bytes]) -> Completion | FailedAttempt:
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await provider.complete(request, bodies)
-    except Exception as error:  # litellm raises what its many providers raise; all of it is explained
-        if request.model.startswith(PREFIX):
-            raise CallFailed(f"{request.model} failed on this prompt: {error}") from error
-        return classify(error, "list of vectors" if embeds(request.model) else "chat completion")
 
 
 def _check_request(request: Request) -> None:
