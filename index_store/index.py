@@ -144,6 +144,10 @@ class Index(Tree):
             with suppress(IndexStoreError):
                 self.embed_queries(["?"])
 
+    def seen_by(self, reader: frozenset[str]) -> "Index":
+        """The same index as that of a reader with these labels, from whom it hides nothing."""
+        return Index(self.store, self.digest, self.generation, self._manifest, self._embedder_named, reader)
+
     def check_embedder_named(self) -> None:
         """Raise BadQuery where the embedder is none of ours and was not named when the index was opened."""
         name = self.manifest.models.get("embedder", "")
@@ -182,10 +186,14 @@ class Sharded(Joined, Index):
     """An index of indexes, which reads as one index; its `manifest` is that of the upper one, which is `upper`."""
 
     def __init__(self, upper: Index, shards: Sequence[Shard], open_shard: Callable[[Shard], Index]) -> None:
-        super().__init__(upper, shards, open_shard)
-        self.upper = upper
+        Joined.__init__(self, upper, shards, open_shard)
+        self.upper, self.whole, self.beside, self._opener = upper, None, upper.beside, open_shard
         self.digest, self.generation, self._manifest = upper.digest, upper.generation, upper._manifest
         self._embedder_named, self.access, self.named = upper._embedder_named, upper.access, upper.named
+
+    def seen_by(self, reader: frozenset[str]) -> "Sharded":
+        """As `Index.seen_by`."""
+        return Sharded(self.upper.seen_by(reader), self.shards, self._opener)
 
     def manifests(self) -> list[Manifest]:
         """The manifests of the upper index and of all shards, which are opened."""
@@ -271,7 +279,7 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
     embedder = index._embedder_named
     try:
         if entry.path is None:
-            seen = Index(index.store, index.digest, index.generation, index.manifest, embedder, reader)
+            seen = index.seen_by(reader)
             seen.beside, seen.whole = index.beside, index  # which may keep an entry of the cache in its place
         else:
             seen = open_generation(entry.path, GENERATION, embedder, reader)
@@ -289,13 +297,23 @@ def open_at(url: Url, embedder: str | None = None, digest: str | None = None, *,
     assert entry.path is not None  # of a generation
     locks = [entry.lock]
     try:
-        opened = open_generation(entry.path, GENERATION, embedder, rest=partial(_rest, url, locks))
+        opened = open_generation(
+            entry.path,
+            GENERATION,
+            embedder,
+            rest=partial(_rest, url, locks),
+            open_shard=partial(_open_shard_at, url, lazy=lazy),
+        )
         opened.named, opened.beside = str(url), own_place(url)
     except BaseException:
         os.close(entry.lock)
         raise
     weakref.finalize(opened, _close, locks)  # until then its files stay where they are
     return opened
+
+
+def _open_shard_at(url: Url, shard: Shard, *, lazy: bool) -> Index:
+    return open_at(url / SHARDS / shard.name, digest=shard.digest, lazy=lazy)
 
 
 def _rest(url: Url, locks: list[int], manifest: Manifest, lacks: Collection[str]) -> dict[str, Array]:

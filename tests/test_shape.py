@@ -52,8 +52,8 @@ index_store.vectors
 index_store.inverted_write index_store.folder
 index_store.store index_store.writer
 index_store.tree index_store.cache
-index_store.stores
 index_store.shards
+index_store.stores
 index_store.filters index_store.folding index_store.grep index_store.plain
 index_store.branches
 index_store.walk index_store.areas index_store.narrowing
