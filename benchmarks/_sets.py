@@ -16,7 +16,7 @@ from benchmarks import Options
 from benchmarks._report import NotRun
 from benchmarks._spent import Spent, spent
 from index_store.index import Index, open_index
-from raptor.clustering.cluster import cores
+from raptor.engines.local import cores
 
 #: Those that are given, smallest first; any other folder of the same form can be named with --sets.
 SETS = (

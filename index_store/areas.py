@@ -20,7 +20,6 @@ from index_store.branches import held_at_home
 from index_store.name_table import Names
 from index_store.names import folded
 from index_store.outline import shortened
-from index_store.tables import ranges
 from index_store.tree import Tree
 
 MOST_AREAS = 400  # of one overview
@@ -94,12 +93,10 @@ class Homes:
     def __init__(self, tree: Tree, chunks: Numbers | None = None) -> None:
         self.tree, self.within = tree, np.arange(tree.levels[0]) if chunks is None else chunks
         self.chars = held_at_home(tree, self.within, tree.leaf_chars[self.within].astype(np.float64))
-        self._order = np.argsort(tree.homes, kind="stable")
-        self._first = np.searchsorted(tree.homes[self._order], np.arange(len(tree) + 1))
 
     def inside(self, number: int) -> list[int]:
         """Numbers of the nodes that are at home directly below one and have any of the text, the largest first."""
-        here = self._order[self._first[number] : self._first[number + 1]]
+        here = self.tree.at_home_in(np.array([number]))
         here = here[self.chars[here] > 0]
         return [int(one) for one in here[np.argsort(-self.chars[here], kind="stable")]]
 
@@ -107,7 +104,7 @@ class Homes:
         """Numbers, ascending, of the chunks that are at home below a node; of a chunk, its own."""
         layer = np.array([number])
         for _ in range(self.tree.level_of(number)):
-            layer = self._order[ranges(self._first, layer)]
+            layer = self.tree.at_home_in(layer)
         return np.intersect1d(layer, self.within, assume_unique=True)
 
 

@@ -86,7 +86,7 @@ def held_at_home(tree: Tree, chunks: Numbers, shares: Scores) -> Scores:
     held[chunks] = shares
     for level in range(len(tree.levels) - 1):
         nodes = tree.level_range(level)
-        own = slice(nodes.start, nodes.stop)
+        own = nodes.start + np.flatnonzero(held[nodes.start : nodes.stop])
         np.add.at(held, tree.homes[own], held[own])
     return held
 

@@ -74,7 +74,14 @@ KEYS = (
     Key(
         "build.summarizer", str, "offline/extractive", "who summarises, as litellm names it, or a short name"
     ),
-    Key("build.embedder", str, "minilm", "minilm, or a sentence-transformers name"),
+    Key("build.embedder", str, "minilm", "minilm, a sentence-transformers name, or litellm/NAME"),
+    Key(
+        "build.device",
+        str,
+        "auto",
+        "where embeddings are computed: auto, cpu, cuda, mps",
+        choices=("auto", "cpu", "cuda", "mps"),
+    ),
     Key(
         "build.include", PATTERNS, [], "of folders only these files, by patterns as in .gitignore; [] for all"
     ),
@@ -87,6 +94,13 @@ KEYS = (
     Key("build.root_children", int, 12, "a level of at most so many nodes gets the root above it"),
     Key("build.encoding", str, "", "of every text file; empty: found out"),
     Key("build.ocr_language", str, "", "of scanned pages, as tesseract names it"),
+    Key(
+        "build.engine",
+        str,
+        "local",
+        "where a build is computed: local, or ray for a cluster",
+        choices=("local", "ray"),
+    ),
     Key("build.precision", str, "auto", "what embeddings are computed in: auto, bfloat16, float32"),
     Key("ask.model", str, "offline/navigator", "the root model, as litellm names it, or a short name"),
     Key("ask.child_model", str, None, "the model of sub-calls"),
@@ -408,7 +422,7 @@ def _fill_index(command: Parser, value: Value) -> None:
     for action in command._actions:
         if action.dest == "index" and not action.option_strings:
             action.nargs, action.default, action.required = "?", value.value, False
-        if command.prog == "raptor build" and action.dest == "output":
+        if command.prog in ("raptor build", "raptor shard") and action.dest == "output":
             action.default, action.required = value.value, False
 
 

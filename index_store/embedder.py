@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -23,14 +24,15 @@ if TYPE_CHECKING:
 BUILT_IN = "minilm"
 #: What a build computes embeddings in; "auto": bfloat16 where the processor has it.
 AUTO, FLOAT32, BFLOAT16 = PRECISIONS = ("auto", "float32", "bfloat16")
+#: Where a build computes embeddings; "auto": on a GPU if torch sees one.
+CPU, DEVICES = "cpu", (AUTO, "cpu", "cuda", "mps")
 #: Where a token begins and ends in its text, in characters.
 Offsets = tuple[int, int]
 #: From n texts to the offsets of the tokens of each.
 TokenOffsets = Callable[[Sequence[str]], list[list[Offsets]]]
 
-# Up to so many texts numpy is done before torch would be imported.
-_FEW = 8
-_BATCH = 32
+#: Up to so many texts numpy is done before torch would be imported.
+FEW = 8
 _HUB_S = 10.0  # for the hub to say whether it has a model
 
 
@@ -40,8 +42,9 @@ class Embedder:
 
     `encode`: from n texts to (n, dim) float32 unit rows. `token_offsets`: to the offsets of the tokens of each.
     `count_tokens`: to how many tokens each has. `max_tokens`: how much of a text `encode` reads. Special tokens are
-    not counted anywhere. `fingerprint`: differs where the weights do. `precision`: of what `encode` computes.
-    `in_bfloat16`: the same in bfloat16, with sums and norms in float32; None where the embedder has no such form.
+    not counted anywhere. `fingerprint`: differs where the weights do. `precision`: of what `encode` computes; `device`:
+    where it does. `in_bfloat16`: the same in bfloat16, with sums and norms in float32; None where the embedder has no
+    such form.
     """
 
     name: str
@@ -53,6 +56,12 @@ class Embedder:
     count_tokens: Callable[[Sequence[str]], list[int]]
     precision: str = FLOAT32
     in_bfloat16: "Encode | None" = None
+    device: str = CPU
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Another process does not get the model: it loads it by its name, and keeps it as `load_embedder` does."""
+        name = str(Path(self.name).absolute()) if Path(self.name).is_dir() else self.name
+        return _loaded_there, (name, self.fingerprint, self.precision, self.device)
 
 
 @checked(IndexStoreError)
@@ -85,6 +94,63 @@ def at_precision(embedder: Embedder, precision: str) -> Embedder:
     )
 
 
+def on_device(embedder: Embedder, device: str) -> Embedder:
+    """The embedder as it computes on one of DEVICES; one that is no model of torch's stays as it is.
+
+    Sums come in another order on a GPU, so last bits differ from those of the processor. Raises IndexStoreError where
+    torch does not see the device. "auto" is looked up when it is needed: torch takes five seconds to import.
+    """
+    given, low = embedder.encode, embedder.in_bfloat16
+    if device not in (AUTO, CPU):
+        found_device(device)
+    if device == CPU or not isinstance(given, _Encoder):
+        return embedder
+    low = replace(low, device=device) if isinstance(low, _Encoder) else low
+    return replace(embedder, encode=replace(given, device=device), in_bfloat16=low, device=device)
+
+
+def settled(embedder: Embedder, texts: int) -> Embedder:
+    """The embedder with the device that "auto" comes to for so many texts."""
+    if embedder.device != AUTO:
+        return embedder
+    there = CPU if texts <= FEW else found_device(AUTO)
+    encode = embedder.encode
+    encode = replace(encode, device=there) if isinstance(encode, _Encoder) else encode
+    return replace(embedder, encode=encode, device=there)
+
+
+def found_device(device: str) -> str:
+    """The device that one of DEVICES stands for on this machine. Raises IndexStoreError where torch does not see it."""
+    if device not in DEVICES:
+        raise IndexStoreError(f"device is {device[:80]!r}; give one of {', '.join(DEVICES)}")
+    if device == CPU:
+        return CPU
+    import torch
+
+    seen = [
+        name
+        for name, there in (("cuda", torch.cuda.is_available()), ("mps", torch.backends.mps.is_available()))
+        if there
+    ]
+    if device == AUTO:
+        return seen[0] if seen else CPU
+    if device not in seen:
+        raise IndexStoreError(
+            f"torch sees no device {device} on this machine; give --device auto, or install a torch for it"
+        )
+    return device
+
+
+def _loaded_there(name: str, fingerprint: str, precision: str, device: str) -> Embedder:
+    """The embedder of another process, in this one. Raises IndexStoreError where it cannot be the same."""
+    found = load_embedder(name)
+    if found.fingerprint != fingerprint:
+        raise IndexStoreError(
+            f"the embedder {name!r} has other weights on this machine than where the build runs; copy them here"
+        )
+    return on_device(at_precision(found, precision), device)
+
+
 @cache
 def has_bfloat16() -> bool:
     """Whether the processor multiplies in bfloat16: without that it would take longer than in float32."""
@@ -114,32 +180,22 @@ def _load_minilm() -> Embedder:
     from tokenizers import Tokenizer
 
     folder = minilm.folder()
-    few = minilm.few_encoder(folder)
-    model = cache(lambda: _sentence_transformer(str(folder), offline=True))
     offsets = _token_offsets(Tokenizer.from_file(str(folder / "tokenizer.json")))
-
-    def encoder(precision: str) -> "Encode":
-        def encode(texts: Sequence[str]) -> "npt.NDArray[np.float32]":
-            if len(texts) <= _FEW:
-                return few(_encodable(texts))
-            return _encoder(model(), minilm.DIM, precision)(texts)
-
-        return encode
-
+    encoder = _Encoder(BUILT_IN, minilm.DIM)
     return Embedder(
-        "minilm",
+        BUILT_IN,
         minilm.WEIGHTS_SHA256,
         minilm.DIM,
         minilm.MAX_TOKENS,
-        encoder(FLOAT32),
+        encoder,
         offsets,
         _counter(offsets),
-        in_bfloat16=encoder(BFLOAT16),
+        in_bfloat16=replace(encoder, precision=BFLOAT16),
     )
 
 
 def _load_other(name: str, offline: bool) -> Embedder:
-    model = _sentence_transformer(name, offline)
+    model = _loaded(name, offline, CPU)
     tokenizer = getattr(model.tokenizer, "backend_tokenizer", None)
     if tokenizer is None:
         raise IndexStoreError(
@@ -148,16 +204,99 @@ def _load_other(name: str, offline: bool) -> Embedder:
     offsets = _token_offsets(type(tokenizer).from_str(tokenizer.to_str()))
     dim = model.encode(["dimension"], show_progress_bar=False).shape[1]
     max_tokens = (model.max_seq_length or 512) - tokenizer.num_special_tokens_to_add(False)
+    encoder = _Encoder(name, dim, offline)
     return Embedder(
         name,
         _fingerprint(model),
         dim,
         max_tokens,
-        _encoder(model, dim, FLOAT32),
+        encoder,
         offsets,
         _counter(offsets),
-        in_bfloat16=_encoder(model, dim, BFLOAT16),
+        in_bfloat16=replace(encoder, precision=BFLOAT16),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoder:
+    """`Embedder.encode` of a model for sentence-transformers: its name, and how it computes.
+
+    All texts of a call are one batch, on one thread of the processor: so a vector's bits depend on its batch alone, and
+    not on how many cores there are. Several threads may call it at once.
+    """
+
+    name: str
+    dim: int
+    offline: bool = True
+    precision: str = FLOAT32
+    device: str = CPU
+
+    def __call__(self, texts: Sequence[str]) -> "npt.NDArray[np.float32]":
+        import numpy as np
+
+        if not texts:
+            return np.zeros((0, self.dim), dtype=np.float32)
+        if self.name == BUILT_IN and len(texts) <= FEW:
+            return _few_encoder()(encodable(texts))
+        device = found_device(self.device)
+        with _LOADING:
+            model = _loaded(self.name, self.offline, device)
+        import torch
+
+        # Matrices are multiplied in bfloat16; what sums over a row, such as a norm, stays in float32.
+        low = torch.autocast(device, torch.bfloat16, enabled=self.precision == BFLOAT16)
+        with _one_torch_thread(), low:
+            rows = model.encode(
+                encodable(texts),
+                batch_size=len(texts),
+                show_progress_bar=False,
+                normalize_embeddings=False,
+                convert_to_tensor=True,
+            )
+            unit = torch.nn.functional.normalize(rows.to(torch.float32))
+            return np.asarray(unit.cpu().numpy(), dtype=np.float32)
+
+
+# Threads that want the same model wait for the one that loads it.
+_LOADING = threading.Lock()
+
+
+@cache
+def _few_encoder() -> "Encode":
+    return minilm.few_encoder(minilm.folder())
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str, offline: bool, device: str) -> Any:
+    """A model in torch, on a device. Raises IndexStoreError."""
+    folder = str(minilm.folder()) if name == BUILT_IN else name
+    return _sentence_transformer(folder, offline).to(device)
+
+
+class _OneThread:
+    """torch computes on one thread while anybody is in the block, and then as it did before."""
+
+    def __init__(self) -> None:
+        self._inside, self._before, self._lock = 0, 1, threading.Lock()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        import torch
+
+        with self._lock:
+            self._before = self._before if self._inside else torch.get_num_threads()
+            self._inside += 1
+            torch.set_num_threads(1)  # for this thread, where torch keeps a number for each
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if not self._inside:
+                    torch.set_num_threads(self._before)
+
+
+_one_torch_thread = _OneThread()
 
 
 def _sentence_transformer(name: str, offline: bool) -> Any:
@@ -223,30 +362,7 @@ def _unlogged(*names: str) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _encoder(model: Any, dim: int, precision: str) -> "Encode":
-    def encode(texts: Sequence[str]) -> "npt.NDArray[np.float32]":
-        import numpy as np
-
-        if not texts:
-            return np.zeros((0, dim), dtype=np.float32)
-        import torch
-
-        # Matrices are multiplied in bfloat16; what sums over a row, such as a norm, stays in float32.
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == BFLOAT16):
-            rows = model.encode(
-                _encodable(texts),
-                batch_size=_BATCH,
-                show_progress_bar=False,
-                normalize_embeddings=False,
-                convert_to_tensor=True,
-            )
-        unit = torch.nn.functional.normalize(rows.to(torch.float32))
-        return np.asarray(unit.numpy(), dtype=np.float32)
-
-    return encode
-
-
-def _encodable(texts: Sequence[str]) -> list[str]:
+def encodable(texts: Sequence[str]) -> list[str]:
     """`texts` with each lone surrogate, which no tokenizer takes, replaced by `?`; so no offset moves."""
     return [text.encode(errors="replace").decode() for text in texts]
 
@@ -256,7 +372,7 @@ def _token_offsets(tokenizer: Any) -> TokenOffsets:
     tokenizer.no_padding()
 
     def token_offsets(texts: Sequence[str]) -> list[list[Offsets]]:
-        encodings = tokenizer.encode_batch(_encodable(texts), add_special_tokens=False)
+        encodings = tokenizer.encode_batch(encodable(texts), add_special_tokens=False)
         return [encoding.offsets for encoding in encodings]
 
     return token_offsets

@@ -18,7 +18,16 @@ import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
 from index_store.files import refuse_links, sha256_of
-from index_store.manifest import ALIKE, GUESTS, MAX_BYTES, NAME as MANIFEST, Manifest, loads
+from index_store.manifest import (
+    ALIKE,
+    ALIKE_OF_SHARDS,
+    GUESTS,
+    LENGTHS,
+    MAX_BYTES,
+    NAME as MANIFEST,
+    Manifest,
+    loads,
+)
 from index_store.tables import NODE
 from index_store.terminal import count
 
@@ -32,7 +41,8 @@ MOST_COLUMNS = 1 << 16  # of a matrix; embedders have some thousand
 Array = npt.NDArray[Any]
 
 # name -> (dtype, dimensions) of every array of a generation; those of ivf/ exist where there are many nodes, that of
-# documents that are alike where there are some, those of names/ but in an index of before there were any
+# documents that are alike where there are some, those of names/ but in an index of before there were any,
+# those of shards/ in an index of indexes, and lengths of nodes in its parts
 _ARRAYS: Mapping[str, tuple[Any, int]] = {
     "documents_lines.npy": (np.dtype("<i8"), 1),
     "documents_order.npy": (np.dtype("<i4"), 1),
@@ -59,6 +69,16 @@ _ARRAYS: Mapping[str, tuple[Any, int]] = {
     "names/titles.npy": (np.dtype("u1"), 1),
     "names/chunk_offsets.npy": (np.dtype("<i8"), 1),
     "names/pairs.npy": (np.dtype("<i4"), 1),
+    LENGTHS: (np.dtype("<i4"), 1),
+    ALIKE_OF_SHARDS: (np.dtype("<i4"), 1),
+    "shards/holders.npy": (np.dtype("<i4"), 1),
+    "shards/bearers.npy": (np.dtype("<i4"), 1),
+    "shards/name_offsets.npy": (np.dtype("<i8"), 1),
+    "shards/name_shards.npy": (np.dtype("<i4"), 1),
+    "shards/name_places.npy": (np.dtype("<i4"), 1),
+    "shards/name_numbers.npy": (np.dtype("<i4"), 1),
+    "shards/id_hashes.npy": (np.dtype("<u8"), 1),
+    "shards/id_documents.npy": (np.dtype("<i4"), 1),
 }
 
 
@@ -95,6 +115,18 @@ def pointer_in(line: bytes, file: object) -> tuple[int, str | None]:
     if match is None:
         raise BrokenIndex(f"{file} names no generation ({text!r}); copy or build the index again")
     return int(match[1]), match[2]
+
+
+def generation_of(path: Path, digest: str) -> int | None:
+    """The number of a generation of the index at `path` that has this digest; None where none has. Raises OSError."""
+    pointer = live_pointer(path)
+    if pointer is not None and pointer[1] == digest:
+        return pointer[0]
+    check_links(path, "generations")
+    for folder in sorted((path / "generations").iterdir(), reverse=True):
+        if re.fullmatch(r"\d{6}", folder.name, re.ASCII) and read_manifest(folder).digest == digest:
+            return int(folder.name)
+    return None
 
 
 def pointer_line(number: int, digest: str) -> bytes:

@@ -48,7 +48,7 @@ class Piece:
 
 def evidence_for(tree: Tree, query: str, allowed: Numbers, vector: Floats | None, k: int = 500) -> Evidence:
     """The evidence for a question among the chunks `allowed`, ascending; by words alone where a tree has no vectors."""
-    by_words = tree.lexicon.score(query, len(tree))
+    by_words = tree.by_words(query, allowed)
     if vector is None:
         scores = by_words[allowed].astype(np.float64)
         return Evidence(allowed, evidence_shares(scores, np.zeros(len(allowed))), scores)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from index_store.arguments import checked
 from index_store.errors import IndexStoreError
 from index_store.index import Index
@@ -53,5 +55,5 @@ def _stats(index: "Index", level: int, parents: Numbers, children: "Numbers") ->
     def mean_edges(ends: "Numbers") -> float:
         return round(int(((ends >= nodes.start) & (ends < nodes.stop)).sum()) / len(nodes), 2)
 
-    tokens = int(index.rows["tokens"][nodes.start : nodes.stop].sum())
+    tokens = int(np.sum(index.rows["tokens"][nodes.start : nodes.stop]))
     return LevelStats(level, len(nodes), tokens, mean_edges(parents), mean_edges(children))

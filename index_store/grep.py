@@ -9,7 +9,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import accumulate, islice
+from itertools import accumulate, chain, islice
 from time import monotonic
 from typing import Any
 
@@ -94,7 +94,7 @@ def grep(
     NoSuchNode for an unknown node or document.
     """
     compiled = compile_pattern(pattern, ignore_case)
-    pieces = _pieces(tree, under, doc, within)
+    pieces, seen = _pieces(tree, under, doc, within), list[Ints]()
     found: list[ByteRange] = []
     began = monotonic()
 
@@ -106,13 +106,13 @@ def grep(
     is_complete = False
     try:
         found.extend(
-            islice(_matches(compiled, pattern, tree.text_bytes, pieces, check_or_end), count_to)
+            islice(_matches(compiled, pattern, tree.text_bytes, _kept(pieces, seen), check_or_end), count_to)
         )  # in place: what is found before it is stopped stays
         is_complete = len(found) < count_to
     except (BadQuery, _Enough):
         if len(found) < limit:
             raise
-    return Grep(_located(tree, found[:limit], pieces), len(found), is_complete)
+    return Grep(_located(tree, found[:limit], seen), len(found), is_complete)
 
 
 class _Enough(Exception):
@@ -122,14 +122,25 @@ class _Enough(Exception):
 # --- what is searched ---
 
 
-def _pieces(tree: Tree, under: str | None, doc: str | None, within: Ints | None) -> Ints:
-    """Byte ranges (m, 2) to search, ascending and none empty; document borders always end one."""
+def _pieces(tree: Tree, under: str | None, doc: str | None, within: Ints | None) -> Iterator[Ints]:
+    """Byte ranges (m, 2) to search, part by part, ascending and none empty; document borders always end one."""
     document = None if doc is None else tree.document_number(doc)
     if under is not None or within is not None:
-        return stretches(tree, _leaves(tree, under, within), document)
+        leaves = _leaves(tree, under, within)
+        if document is not None:
+            own = tree.document_leaves(document)
+            leaves = leaves[(leaves >= own.start) & (leaves < own.stop)]
+        return stretches(tree, leaves)
     if document is not None:
-        return _checked(tree, np.array([tree.document_bytes(document)], dtype=np.int64))
+        return iter([_checked(tree, np.array([tree.document_bytes(document)], dtype=np.int64))])
     return stretches(tree, None)
+
+
+def _kept(parts: Iterator[Ints], seen: list[Ints]) -> Iterator[Ints]:
+    """The parts, each of which is put into `seen` when it is asked for."""
+    for part in parts:
+        seen.append(part)
+        yield part
 
 
 def _leaves(tree: Tree, under: str | None, within: Ints | None) -> Ints:
@@ -141,17 +152,22 @@ def _leaves(tree: Tree, under: str | None, within: Ints | None) -> Ints:
     return below if within is None else np.intersect1d(below, within, assume_unique=True)
 
 
-def stretches(tree: Tree, leaves: Ints | None, document: int | None = None) -> Ints:
-    """The unbroken stretches of text that chunks cover, in one document if asked; without `leaves` each document.
+def stretches(tree: Tree, leaves: Ints | None) -> Iterator[Ints]:
+    """The unbroken stretches of text that chunks cover; without `leaves` each document.
 
-    Byte ranges (m, 2), ascending and none empty; document borders always end one.
+    Byte ranges (m, 2), ascending and none empty, in the parts in which the tree is read; document borders always end
+    one.
     """
     if leaves is None:
-        borders = tree.document_borders
-        return _checked(tree, np.stack([borders[:-1], borders[1:]], axis=1))
+        for documents in tree.documents_in_parts():
+            borders = np.asarray(tree.document_borders[documents.start : documents.stop + 1])
+            yield _checked(tree, np.stack([borders[:-1], borders[1:]], axis=1))
+    else:
+        yield from (_stretches(tree, part) for part in tree.in_parts(leaves))
+
+
+def _stretches(tree: Tree, leaves: Ints) -> Ints:
     rows = tree.rows[leaves]
-    if document is not None:
-        rows = rows[rows["document"] == document]
     broken = (rows["start"][1:] != rows["end"][:-1]) | (rows["document"][1:] != rows["document"][:-1])
     firsts = np.concatenate([[0], np.flatnonzero(broken) + 1])[: len(rows)]
     lasts = np.concatenate([firsts[1:], [len(rows)]])[: len(firsts)] - 1
@@ -168,11 +184,13 @@ def _checked(tree: Tree, pieces: Ints) -> Ints:
 # --- searching it ---
 
 
-def _matches(compiled: Any, pattern: str, text: Bytes, pieces: Ints, check: Check) -> Iterator[ByteRange]:
-    """Byte ranges of all matches, as if each piece were searched by itself."""
+def _matches(
+    compiled: Any, pattern: str, text: Bytes, parts: Iterator[Ints], check: Check
+) -> Iterator[ByteRange]:
+    """Byte ranges of all matches, as if each piece of each part were searched by itself."""
     matcher = _Matcher(compiled, pattern)
     single = BATCH_BYTES if _ENDS_OF_TEXT.search(pattern) is None else 0
-    for batch in _batches(pieces, single):
+    for batch in chain.from_iterable(_batches(pieces, single) for pieces in parts):
         check()
         size = int((batch[:, 1] - batch[:, 0]).sum())
         if compiled.programsize > LARGE_PROGRAM and compiled.programsize * size > MOST_STEPS:
@@ -260,12 +278,13 @@ def _in_piece(matcher: _Matcher, text: Bytes, piece: list[int]) -> Iterator[Byte
 # --- what is shown ---
 
 
-def _located(tree: Tree, ranges: list[ByteRange], pieces: Ints) -> tuple[Match, ...]:
+def _located(tree: Tree, ranges: list[ByteRange], parts: list[Ints]) -> tuple[Match, ...]:
     """The matches at these byte ranges; the line of each ends where the piece that was searched does."""
-    starts = np.array([start for start, _ in ranges], dtype=np.int64)
+    if not ranges:
+        return ()
+    starts, pieces = np.array([start for start, _ in ranges], dtype=np.int64), np.concatenate(parts)
     searched = pieces[np.searchsorted(pieces[:, 0], starts, side="right") - 1]
-    documents = np.searchsorted(tree.document_borders[:-1], starts, side="right") - 1
-    leaves = np.searchsorted(tree.leaf_starts, starts, side="right") - 1
+    documents, leaves = tree.document_at(starts), tree.chunk_at(starts)
     return tuple(
         Match(tree.id_of(leaf), tree.span_of_bytes(d, a, b), _line(tree, piece, a, b))
         for (a, b), d, leaf, piece in zip(

@@ -3,7 +3,7 @@
 import logging
 import os
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -20,8 +20,10 @@ from index_store.folder import (
     Array,
     check_digest,
     check_files,
+    check_links,
     check_sizes,
     generation_folder,
+    generation_of,
     live_pointer,
     read_arrays,
     read_bytes,
@@ -30,9 +32,11 @@ from index_store.folder import (
 )
 from index_store.grep import grep
 from index_store.late import Late
-from index_store.manifest import INVERTED, Manifest
+from index_store.manifest import INVERTED, NAME as MANIFEST, SHARDS, Manifest
 from index_store.paths import is_url
 from index_store.search import NO_VECTORS, search
+from index_store.shards.joined import Joined
+from index_store.shards.layout import Shard, shards_in
 from index_store.store import Store
 from index_store.stores.pulling import held_at
 from index_store.stores.urls import Url, own_place, url_of
@@ -101,6 +105,14 @@ class Index(Tree):
         """The generation's folder."""
         return self.store.folder
 
+    def manifests(self) -> list[Manifest]:
+        """The manifests of all that it is read from. Raises BadQuery for a text file."""
+        return [self.manifest]
+
+    def check_files(self) -> None:
+        """Raise BrokenIndex where a file is not as it was written. Reads every byte."""
+        check_files(self.folder, self.manifest)
+
     def embed_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
         """The (n, dim) float32 unit rows of n queries, by the embedder that built this index.
 
@@ -127,19 +139,50 @@ class Index(Tree):
                 "(mode lexical)"
             )
 
-    @cached_property
-    def _embedder(self) -> embedders.Embedder:
+    def check_fingerprint(self, named: str, found: str) -> None:
+        """Raise BadQuery where an embedder that was named has another fingerprint than the one of the index."""
         models = self.manifest.models
         name, expected = models.get("embedder", ""), models.get("embedder_fingerprint", "")
-        named = self._embedder_named or name
+        if found != expected:
+            raise BadQuery(
+                f"the index was built with embedder {name[:200]} {expected[:12]}, found {found[:12]} in {named}; name "
+                "or install the same weights, or rebuild the index"
+            )
+
+    @cached_property
+    def _embedder(self) -> embedders.Embedder:
+        named = self._embedder_named or self.manifest.models.get("embedder", "")
         self.check_embedder_named()
         embedder = embedders.load_embedder(named, offline=True)
-        if embedder.fingerprint != expected:
-            raise BadQuery(
-                f"the index was built with embedder {name[:200]} {expected[:12]}, found {embedder.fingerprint[:12]} "
-                f"in {named}; name or install the same weights, or rebuild the index"
-            )
+        self.check_fingerprint(named, embedder.fingerprint)
         return embedder
+
+
+class Sharded(Joined, Index):
+    """An index of indexes, which reads as one index; its `manifest` is that of the upper one, which is `upper`."""
+
+    def __init__(self, upper: Index, shards: Sequence[Shard], open_shard: Callable[[Shard], Index]) -> None:
+        super().__init__(upper, shards, open_shard)
+        self.upper = upper
+        self.digest, self.generation, self._manifest = upper.digest, upper.generation, upper._manifest
+        self._embedder_named, self.access, self.named = upper._embedder_named, upper.access, upper.named
+
+    def manifests(self) -> list[Manifest]:
+        """The manifests of the upper index and of all shards, which are opened."""
+        return [self.manifest, *(one.manifest for one in self.indexes())]
+
+    def check_files(self) -> None:
+        """As `Index.check_files`, of the upper index and of all shards."""
+        super().check_files()
+        for one in self.indexes():
+            one.check_files()
+
+    def indexes(self) -> Iterator[Index]:
+        """The shards, each opened when it is asked for."""
+        for number in range(len(self.shards)):
+            opened = self.shard(number)
+            assert isinstance(opened, Index)  # as `open_shard` gives nothing else
+            yield opened
 
 
 @checked(IndexStoreError)
@@ -192,7 +235,7 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
 
     def write(path: Path) -> str:
         # What is made is found by this digest again, also by who opens another index that has it.
-        check_files(index.folder, index.manifest)
+        index.check_files()
         labels = narrowing.labels_by_document(index)
         if not narrowing.hides(labels, reader):
             return ""
@@ -201,7 +244,8 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
             raise IndexStoreError(
                 f"{index.path.name} holds nothing that a reader of {in_words(reader)} may read; ask whoever keeps it"
             )
-        return publish(path, draft, index.manifest.models, index.manifest.settings).digest
+        settings = {name: value for name, value in index.manifest.settings.items() if name != SHARDS}
+        return publish(path, draft, index.manifest.models, settings).digest
 
     entry = held(NARROWED, [index.digest, *sorted(reader)], index.path.resolve().name, write)
     embedder = index._embedder_named
@@ -277,10 +321,38 @@ def open_generation(
     number: int,
     embedder: str | None = None,
     access: frozenset[str] | None = None,
+    open_shard: Callable[[Shard], Index] | None = None,
     rest: Rest | None = None,
 ) -> Index:
-    """Open one generation, live or not; `access`: for whom it was narrowed before. `rest`: gives the arrays of `LAZY`
-    where they are not there. Raises BrokenIndex, or OSError where it cannot be read."""
+    """Open one generation, live or not; `access`: for whom it was narrowed before. Of an index of indexes all shards as
+    one index, each opened by `open_shard`, which without one looks into the folder `shards` of `path`. `rest`: gives
+    the arrays of `LAZY` where they are not there. Raises BrokenIndex, or OSError where it cannot be read."""
+    upper = open_alone(path, number, embedder, access, rest)
+    shards = shards_in(upper.manifest, str(upper.folder / MANIFEST))
+    return Sharded(upper, shards, open_shard or partial(_open_shard, path)) if shards else upper
+
+
+def _open_shard(path: Path, shard: Shard) -> Index:
+    """A shard of the index at `path`, of the generation that the upper index names."""
+    folder = path / SHARDS / shard.name
+    check_links(path, f"{SHARDS}/{shard.name}")
+    try:
+        number = generation_of(folder, shard.digest)
+        if number is not None:
+            return open_alone(folder, number)
+    except OSError as e:
+        raise BrokenIndex(f"cannot read the shard {folder}: {e.strerror or e}; copy it again") from e
+    raise BrokenIndex(f"the shard {folder} has not the generation that {path} names; copy or build it again")
+
+
+def open_alone(
+    path: Path,
+    number: int,
+    embedder: str | None = None,
+    access: frozenset[str] | None = None,
+    rest: Rest | None = None,
+) -> Index:
+    """As `open_generation`, but of an index of indexes the upper tree alone, as the ordinary index that it is."""
     folder = generation_folder(path, number)
     if not folder.is_dir():
         raise BrokenIndex(

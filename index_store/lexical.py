@@ -8,9 +8,11 @@ by numpy with its bounds checks, because the arrays may come from a stranger.
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable
-from functools import cache
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from heapq import merge
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,15 @@ import numpy.typing as npt
 
 from index_store import stop_words
 from index_store.errors import BrokenIndex
+from index_store.spool import Lazy, Spool, room
+from index_store.tables import rows_written
 from index_store.word_list import WordList
 
 Ints = npt.NDArray[np.integer]
 
 K1, B = 1.5, 0.75
+BLOCK = 1 << 20  # stems, or pairs of a stem and a node, in memory at a time: some 60 MB
+_LINES = 1 << 16  # bytes of a list of stems that are read at a time
 MOST_SCORE = 1e3  # of one word: the logarithm of how rare it is, times at most one
 _WORD = re.compile(r"\w+")
 # In an excerpt a character of Chinese, Japanese or Korean is a word, as there is no space between words.
@@ -98,54 +104,226 @@ class _StemNumbers(dict[str, list[int]]):
         return self[word]
 
 
-def columns(texts: Iterable[str]) -> tuple[npt.NDArray[np.float32], Ints, Ints, bytes]:
-    """The three arrays of `bm25` for the texts of nodes 0, 1, ..., and all stems, sorted, one a line.
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """Some nodes in a row and their m stems: the pairs of a stem and a node that has it, by stem, then by node.
 
-    Texts are read one after another, and none stays in memory.
+    `listed`: the stems, sorted, one a line. `offsets`: (m + 1,) where the pairs of each begin. `nodes`, `times`: of
+    each pair the node, and how often it has the stem.
     """
-    numbers = _StemNumbers()
-    stems, lengths = array("i"), array("i")
+
+    listed: memoryview
+    offsets: npt.NDArray[np.int64]
+    nodes: npt.NDArray[np.int32]
+    times: npt.NDArray[np.int32]
+
+    def between(self, ranks: Ints, low: int, high: int) -> tuple[Ints, Ints, Ints]:
+        """The pairs of the stems with a rank from `low` to below `high`: rank, node and times. `ranks`: (m,)."""
+        start, end = np.searchsorted(ranks, [low, high]).tolist()
+        pairs = slice(int(self.offsets[start]), int(self.offsets[end]))
+        own = np.repeat(ranks[start:end], np.diff(self.offsets[start : end + 1]))
+        return own, self.nodes[pairs], self.times[pairs]
+
+
+@dataclass(frozen=True, slots=True)
+class _Counted:
+    """All n nodes and their stems.
+
+    `lengths`: (n,) how many stems each node has. `listed`: the stems, sorted, one a line, in pieces. `ranks`: for each
+    block the places of its stems in that list. `holders`: (stems,) how many nodes have each.
+    """
+
+    lengths: npt.NDArray[np.int32]
+    blocks: Sequence[_Block]
+    listed: Sequence[bytes | memoryview]
+    ranks: Sequence[Ints]
+    holders: Ints
+
+    def offsets(self) -> npt.NDArray[np.int64]:
+        """Where the column of each stem begins, and the end of the last."""
+        return np.concatenate([[0], np.cumsum(self.holders)]).astype(np.int64)
+
+
+def columns(texts: Iterable[str]) -> tuple[npt.NDArray[np.float32], Ints, Ints, bytes]:
+    """BM25 scores of the texts of nodes 0, 1, ... as a sparse matrix (nodes, stems) by columns: scores, their nodes
+    (int32), where each column begins; and all stems, sorted, one a line.
+
+    The variant is Lucene's, as bm25s computes it. Texts are read one after another, and none stays in memory.
+    """
+    counted = _counted(texts, None)
+    word, nodes, times = (np.concatenate(column) for column in zip(*_columns(counted), strict=True))
+    return _scored(counted, word, nodes, times), nodes, counted.offsets(), b"".join(counted.listed)
+
+
+def write(folder: Path, texts: Iterable[str], *, counted: bool = False) -> None:
+    """Write the lexical arrays for the texts of nodes 0, 1, ... into `folder`, with BLOCK stems in memory at a time.
+
+    `counted`: in place of scores, how often each word stands in each node, and beside them `lengths`, how many words
+    each node has: so that scores are those of whatever the index is a part of (see `Statistics`).
+    """
+    found = _counted(texts, folder)
+    offsets = found.offsets()
+    np.save(folder / "offsets.npy", offsets, allow_pickle=False)
+    if counted:
+        np.save(folder / "lengths.npy", found.lengths, allow_pickle=False)
+    with (folder / "words.txt").open("wb") as file:
+        file.writelines(found.listed)
+    shape = (int(offsets[-1]),)
+    with (
+        rows_written(folder / "scores.npy", np.float32, shape) as write_scores,
+        rows_written(folder / "nodes.npy", np.int32, shape) as write_nodes,
+    ):
+        for word, nodes, times in _columns(found):
+            write_scores(times if counted else _scored(found, word, nodes, times))
+            write_nodes(nodes)
+
+
+def _counted(texts: Iterable[str], folder: Path | None) -> _Counted:
+    """The stems of the texts of nodes 0, 1, ..., counted a block at a time; what is counted waits in a file."""
+    lengths, spool = array("i"), Spool(folder)
+    numbers, stems, first = _StemNumbers(), array("i"), 0
     for text in texts:
         before = len(stems)
         stems.extend(chain.from_iterable(map(numbers.__getitem__, _WORD.findall(text))))
         lengths.append(len(stems) - before)
-    ordered = sorted(numbers.vocabulary) or [""]
-    rank = np.empty(len(ordered), dtype=np.int64)
-    rank[[numbers.vocabulary.get(word, 0) for word in ordered]] = np.arange(len(ordered))
-    scores, nodes, offsets = bm25(rank[np.asarray(stems)], np.asarray(lengths), len(ordered))
-    return scores, nodes, offsets, "\n".join(ordered).encode()
+        if stems and max(len(stems), 4 * len(numbers)) >= BLOCK:
+            _keep(spool, numbers.vocabulary, np.asarray(stems), np.asarray(lengths[first:]), first)
+            numbers, stems, first = _StemNumbers(), array("i"), len(lengths)
+    if stems or not len(spool):
+        _keep(spool, numbers.vocabulary, np.asarray(stems), np.asarray(lengths[first:]), first)
+    blocks = [_kept(spool, at) for at in range(0, len(spool), _RECORDS)]
+    return _Counted(np.asarray(lengths), blocks, *_merged(blocks, folder))
 
 
-def write(folder: Path, texts: Iterable[str]) -> None:
-    """Write the lexical arrays for the texts of nodes 0, 1, ... into `folder`."""
-    scores, nodes, offsets, listed = columns(texts)
-    np.save(folder / "scores.npy", scores, allow_pickle=False)
-    np.save(folder / "nodes.npy", nodes, allow_pickle=False)
-    np.save(folder / "offsets.npy", offsets, allow_pickle=False)
-    (folder / "words.txt").write_bytes(listed)
-
-
-def bm25(stems: Ints, lengths: Ints, count: int) -> tuple[npt.NDArray[np.float32], Ints, Ints]:
-    """BM25 scores as a sparse matrix (nodes, stems) by columns: scores, their nodes (int32), where each column begins.
-
-    `stems`: the stem numbers, below `count`, of all nodes one after another; `lengths` (n,): how many each node has.
-    The variant is Lucene's, as bm25s computes it.
-    """
+def _keep(spool: Spool, vocabulary: Mapping[str, int], stems: Ints, lengths: Ints, first: int) -> None:
+    """Keep a block: `stems`, by their numbers, of all its nodes, from `first` on; `lengths`: how many each has."""
     n = len(lengths)
-    pairs, times = np.unique(stems * n + np.repeat(np.arange(n), lengths), return_counts=True)
+    ordered = sorted(vocabulary) or [""]
+    rank = np.empty(len(ordered), dtype=np.int64)
+    rank[[vocabulary.get(word, 0) for word in ordered]] = np.arange(len(ordered))
+    pairs, times = np.unique(rank[stems] * n + np.repeat(np.arange(n), lengths), return_counts=True)
     word, node = np.divmod(pairs, max(n, 1))
-    holders = np.bincount(word, minlength=count)
-    rarity = np.log(1 + (n - holders + 0.5) / (holders + 0.5))
-    relative = lengths[node] / max(float(lengths.mean()), 1e-9)
-    scores = rarity[word] * times / (times + K1 * (1 - B + B * relative))
-    offsets = np.concatenate([[0], np.cumsum(holders)])
-    return scores.astype(np.float32), node.astype(np.int32), offsets.astype(np.int64)
+    offsets = np.concatenate([[0], np.cumsum(np.bincount(word, minlength=len(ordered)))])
+    spool.append("\n".join(ordered).encode())
+    spool.append(offsets.astype(np.int64).tobytes())
+    spool.append((node + first).astype(np.int32).tobytes())
+    spool.append(times.astype(np.int32).tobytes())
+
+
+_RECORDS = 4  # of a block
+
+
+def _kept(spool: Spool, at: int) -> _Block:
+    listed, offsets, nodes, times = (spool.view(number) for number in range(at, at + _RECORDS))
+    return _Block(
+        listed,
+        np.frombuffer(offsets, np.int64),
+        np.frombuffer(nodes, np.int32),
+        np.frombuffer(times, np.int32),
+    )
+
+
+def _merged(
+    blocks: Sequence[_Block], folder: Path | None
+) -> tuple[Sequence[bytes | memoryview], Sequence[Ints], Ints]:
+    """The stems of all blocks, sorted, one a line, in pieces; where those of each stand there; how many nodes have
+    each."""
+    counts = [len(block.offsets) - 1 for block in blocks]
+    if len(blocks) == 1:
+        return [blocks[0].listed], [np.arange(counts[0])], np.diff(blocks[0].offsets)
+    borders = np.cumsum([0, *counts]).tolist()
+    ranks, holders = room((borders[-1],), np.int32, folder), room((borders[-1],), np.int64, folder)
+    listed, at, rank, last = Spool(folder), list(borders), -1, b""
+    for word, number in merge(*(_numbered(block.listed, number) for number, block in enumerate(blocks))):
+        if rank < 0 or word != last:
+            listed.append(word if rank < 0 else b"\n" + word)
+            rank, last = rank + 1, word
+        ranks[at[number]] = rank
+        at[number] += 1
+    own = [ranks[start:end] for start, end in pairwise(borders)]
+    for block, places in zip(blocks, own, strict=True):
+        holders[places] += np.diff(block.offsets)
+    return Lazy(len(listed), listed.view), own, holders[: rank + 1]
+
+
+def _numbered(listed: memoryview, number: int) -> Iterator[tuple[bytes, int]]:
+    """Each line, with the number of its block."""
+    start, last = 0, len(listed)
+    while start <= last:
+        size = _LINES
+        while (end := start + size) < last and b"\n" not in bytes(listed[start:end]):
+            size *= 2
+        piece = bytes(listed[start:end])
+        whole = piece[: piece.rindex(b"\n")] if end < last else piece
+        yield from ((line, number) for line in whole.split(b"\n"))
+        start += len(whole) + 1
+
+
+def _columns(counted: _Counted) -> Iterator[tuple[Ints, Ints, Ints]]:
+    """The pairs of a stem and a node, by stem, then by node, about BLOCK at a time: stem, node and times."""
+    for low, high in _ranges(counted.offsets()):
+        found = [b.between(ranks, low, high) for b, ranks in zip(counted.blocks, counted.ranks, strict=True)]
+        # The nodes of one block come before those of the next: a single stem, which all nodes may have, needs no sort.
+        yield from found if high - low == 1 else [_by_word(found)]
+
+
+def _scored(counted: _Counted, word: Ints, nodes: Ints, times: Ints) -> npt.NDArray[np.float32]:
+    """The BM25 scores of pairs of neighbouring stems."""
+    if not len(word):
+        return np.empty(0, np.float32)
+    n, low = len(counted.lengths), int(word[0])
+    rarities = rarity(n, counted.holders[low : int(word[-1]) + 1])[word - low]
+    return _scores(rarities, times, counted.lengths[nodes], float(counted.lengths.mean()))
+
+
+def _by_word(found: Sequence[tuple[Ints, Ints, Ints]]) -> tuple[Ints, Ints, Ints]:
+    """Pairs of several blocks in one order."""
+    if len(found) == 1:
+        return found[0]
+    word, node, times = (np.concatenate(column) for column in zip(*found, strict=True))
+    order = np.argsort(word, kind="stable")
+    return word[order], node[order], times[order]
+
+
+def _ranges(offsets: Ints) -> Iterator[tuple[int, int]]:
+    """Ranges of stems that together have at most BLOCK pairs, or of one stem."""
+    low = 0
+    while low < len(offsets) - 1:
+        high = int(np.searchsorted(offsets, offsets[low] + BLOCK, side="right")) - 1
+        yield low, (high := max(high, low + 1))
+        low = high
+
+
+def rarity(nodes: int, holders: Any) -> Any:
+    """How rare a word is that so many of the nodes hold."""
+    return np.log(1 + (nodes - holders + 0.5) / (holders + 0.5))
+
+
+def _scores(rarities: Any, times: Ints, lengths: Ints, mean: float) -> npt.NDArray[np.float32]:
+    """The BM25 scores of a word, in nodes of such lengths in which it stands so many times."""
+    relative = lengths / max(mean, 1e-9)
+    scores: npt.NDArray[np.float64] = rarities * times / (times + K1 * (1 - B + B * relative))
+    return scores.astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What BM25 knows of all nodes together, where a lexicon has only some of them.
+
+    `nodes`: how many there are. `mean`: words of a node. `holders`: how many nodes hold a word; None where no node but
+    those of the one lexicon that has it.
+    """
+
+    nodes: int
+    mean: float
+    holders: Callable[[str], int | None]
 
 
 class Lexicon:
     """The lexical arrays of an opened index, and the sorted list of its stems, in which a query's are looked up.
 
-    `listed`: that list, one a line, where it is in memory; else it is read from `path` at the first query.
+    `listed`: that list, one a line, where it is in memory; else it is read from `path` at the first query. `lengths`:
+    words of each node, where `scores` are counts (see `write`).
     """
 
     def __init__(
@@ -155,9 +333,11 @@ class Lexicon:
         offsets: npt.NDArray[Any],
         path: Path,
         listed: bytes | None = None,
+        lengths: npt.NDArray[Any] | None = None,
     ) -> None:
         self._scores, self._nodes, self._offsets, self._path = scores, nodes, offsets, path
         self._words = WordList(path, len(offsets) - 1, listed)
+        self._lengths = lengths
 
     def _column(self, word: str) -> slice:
         """Where the scores of a stem lie; nowhere for one that no node has."""
@@ -169,16 +349,41 @@ class Lexicon:
             raise BrokenIndex(f"the lexical arrays beside {self._path} are damaged; build the index again")
         return slice(start, end)
 
-    def score(self, query: str, n: int) -> npt.NDArray[np.float32]:
-        """BM25 score of every node, shape (n,) float32; 0 where no word of the query occurs."""
+    def holders(self, word: str) -> int:
+        """How many nodes hold a stem."""
+        column = self._column(word)
+        return column.stop - column.start
+
+    def score(self, query: str, n: int, of_all: Statistics | None = None) -> npt.NDArray[np.float32]:
+        """BM25 score of every node, shape (n,) float32; 0 where no word of the query occurs.
+
+        `of_all`: the statistics of what this is a part of, by which counts are scored; without them its own.
+        """
         out = np.zeros(n, dtype=np.float32)
         for word in words(query):
             column = self._column(word)
             nodes, scores = self._nodes[column], self._scores[column]
             fits = len(nodes) == len(scores) and nodes.min(initial=0) >= 0 and nodes.max(initial=-1) < n
+            if fits and self._lengths is not None:
+                scores = self._scored(word, nodes, scores, self._lengths, of_all or self._own)
             if not fits or not ((scores >= 0) & (scores < MOST_SCORE)).all():
                 raise BrokenIndex(
                     f"the lexical arrays beside {self._path} are damaged; build the index again"
                 )
             out[nodes] += scores
         return out
+
+    def _scored(
+        self, word: str, nodes: Ints, times: npt.NDArray[Any], lengths: Ints, of_all: Statistics
+    ) -> npt.NDArray[np.float32]:
+        """The scores of a column of counts; what the numbers of a stranger come to, whoever asked compares."""
+        holders = of_all.holders(word)
+        with np.errstate(all="ignore"):
+            rare = rarity(of_all.nodes, len(nodes) if holders is None else holders)
+            return _scores(rare, times.astype(np.float64), lengths[nodes], of_all.mean)
+
+    @cached_property
+    def _own(self) -> Statistics:
+        lengths = np.zeros(0) if self._lengths is None else self._lengths
+        mean = int(lengths.sum(dtype=np.int64)) / max(len(lengths), 1)
+        return Statistics(len(lengths), mean, lambda word: None)

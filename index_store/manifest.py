@@ -57,6 +57,33 @@ NAMES = frozenset(
         *(f"names/{name}.npy" for name in ("offsets", "bearers", "titles", "chunk_offsets", "pairs")),
     }
 )
+# In an index that is a part of another: how many words each node has, as its scores are made when they are asked for.
+LENGTHS = "lexical/lengths.npy"
+SHARDS = "shards"  # the setting by which an index has parts, and the folder of what it keeps of all of them
+# All of them or none: none in an index without parts.
+OF_SHARDS = frozenset(
+    {
+        f"{SHARDS}/words.txt",
+        f"{SHARDS}/names.txt",
+        *(
+            f"{SHARDS}/{name}.npy"
+            for name in (
+                "holders",
+                "bearers",
+                "name_offsets",
+                "name_shards",
+                "name_places",
+                "name_numbers",
+                "id_hashes",
+                "id_documents",
+            )
+        ),
+    }
+)
+# Where documents of several parts, or of one, are near-duplicates of each other.
+ALIKE_OF_SHARDS = f"{SHARDS}/alike.npy"
+#: What may be missing.
+OPTIONAL = INVERTED | NAMES | OF_SHARDS | {ALIKE, GUESTS, LENGTHS, ALIKE_OF_SHARDS}
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +150,8 @@ def loads(raw: bytes, where: Path) -> Manifest:
         raise BrokenIndex(
             f"{where} is damaged ({type(e).__name__}: {e}); copy or build the index again"
         ) from e
-    groups = (group for group in (INVERTED, NAMES) if files.keys() & group)
-    wanted = FILES.union(files.keys() & {ALIKE, GUESTS}, *groups)
+    groups = (group for group in (INVERTED, NAMES, OF_SHARDS) if files.keys() & group)
+    wanted = FILES.union(files.keys() & {ALIKE, GUESTS, LENGTHS, ALIKE_OF_SHARDS}, *groups)
     missing, strange = sorted(wanted - files.keys()), sorted(files.keys() - wanted)
     if missing or strange:
         raise BrokenIndex(

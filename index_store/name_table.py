@@ -45,11 +45,12 @@ class NameTable:
     chunks: int
 
 
-def name_table(passages: Iterable[tuple[str, Sequence[str]]]) -> NameTable:
+def name_table(passages: Iterable[tuple[str, Sequence[str]]], least: int = 2) -> NameTable:
     """The table of chunks 0, 1, ...: the text of each, and its title with the headings over it.
 
-    Names of one chunk alone join nothing, and are left out, as are those of more than MOST_BEARERS. A single word is a
-    name where it is written with a capital more often than without: so the first words of sentences are none.
+    Names of fewer than `least` chunks join nothing, and are left out, as are those of more than MOST_BEARERS; of a part
+    of an index `least` is 1, as chunks of other parts may bear them. A single word is a name where it is written with a
+    capital more often than without: so the first words of sentences are none.
     """
     numbers = dict[str, int]()
     written = Counter[str]()
@@ -64,7 +65,7 @@ def name_table(passages: Iterable[tuple[str, Sequence[str]]]) -> NameTable:
     name_of, chunk = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
     is_title = np.asarray(titles, dtype=bool)
     bearers = np.bincount(name_of, minlength=len(numbers))
-    held = (bearers > 1) & (bearers <= MOST_BEARERS)
+    held = (bearers >= least) & (bearers <= MOST_BEARERS)
     held &= ~_common(numbers, written, np.bincount(name_of[is_title], minlength=len(numbers)) > 0)
     keep = held[name_of] & _among_rarest(chunk, bearers[name_of])
     return _table(list(numbers), name_of[keep], chunk[keep], is_title[keep], count)
@@ -115,10 +116,10 @@ def _table(
 def weights(table: NameTable) -> Floats:
     """(e,) how much each pair says: the rarity of its name, TITLE times where it is the chunk's title."""
     sizes = np.diff(table.offsets)
-    return np.repeat(_rarity(table.chunks, sizes), sizes) * np.where(table.titles > 0, TITLE, 1.0)
+    return np.repeat(rarity(table.chunks, sizes), sizes) * np.where(table.titles > 0, TITLE, 1.0)
 
 
-def _rarity(chunks: int, bearers: Numbers) -> Floats:
+def rarity(chunks: int, bearers: Numbers) -> Floats:
     """The logarithm of how rare a name is that so many of the chunks bear."""
     return np.log1p(chunks / np.maximum(bearers, 1))
 
@@ -179,7 +180,7 @@ class Names:
 
     def rarity(self, names: Numbers) -> Floats:
         """The logarithm of how rare each of some names is."""
-        return _rarity(self._chunks, sizes_of(self._offsets, names))
+        return rarity(self._chunks, sizes_of(self._offsets, names))
 
     def of_chunks(self, chunks: Numbers) -> Numbers:
         """Numbers of the names that some chunks bear, ascending."""
@@ -201,13 +202,13 @@ class Names:
         """How many chunks bear each of some names."""
         return sizes_of(self._offsets, names)
 
-    def bearers(self, names: Numbers) -> "Pairs":
-        """The pairs of some names with the chunks that bear them, those of the first name first."""
+    def bearers(self, names: Numbers, allowed: Numbers) -> "Pairs":
+        """The pairs of some names with those chunks that bear them and are `allowed`, the first name's first."""
         at, sizes = ranges(self._offsets, names), sizes_of(self._offsets, names)
         is_title = self._titles[at] > 0
         weights = np.repeat(self.rarity(names), sizes) * np.where(is_title, TITLE, 1.0)
         own = np.repeat(np.arange(len(names)), sizes)
-        return Pairs(own, self._bearers[at].astype(np.int64), weights, is_title)
+        return Pairs(own, self._bearers[at].astype(np.int64), weights, is_title).among(allowed)
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,8 +127,8 @@ class Rows(Sequence[Row]):
     def chunks(self, key: int) -> Numbers:
         """Numbers of the chunks that a row lies in, ascending."""
         _, start, end = self._place(key)
-        first, past = np.searchsorted(self.tree.leaf_starts, [start, end - 1], side="right")
-        return np.arange(int(first) - 1, int(past))
+        first, last = self.tree.chunk_at(np.array([start, end - 1]))
+        return np.arange(int(first), int(last) + 1)
 
     def _place(self, key: int) -> tuple[int, int, int]:
         document, start, end = self.places[key].tolist()
@@ -160,27 +160,68 @@ def rows_of(
     counted (`Rows.left_out`). What a document's records are, and the header of a table, its beginning tells, in view or
     not, as its headings are told. `check`: may stop it by raising. Raises BadQuery or NoSuchNode.
     """
+    parts = list(rows_in_parts(view, split, under, doc, where, check))
+    places = np.concatenate([np.empty((0, 3), dtype=np.int64), *(rows.places for rows in parts)])
+    kind = lru_cache(KINDS)(partial(kind_in, view.index))
+    return Rows(view.index, split, places, kind, sum(rows.left_out for rows in parts))
+
+
+def rows_in_parts(
+    view: View,
+    split: Split,
+    under: str | None = None,
+    doc: str | None = None,
+    where: Mapping[str, str] | None = None,
+    check: Check = unchecked,
+) -> Iterator[Rows]:
+    """As `rows_of`, but the rows of one part of the index after those of another, as they are looked for: those of an
+    index of shards come shard by shard, and no shard is opened before its rows are asked for."""
     if split not in SPLITS:
         raise BadQuery(f"no split {split!r}; there are {', '.join(SPLITS)}")
     index = view.index
     chunks = _chunks(view, under, doc, where or {})
-    seen = stretches(index, chunks)
-    kind, left_out = lru_cache(KINDS)(partial(kind_in, index)), 0
+    kind = lru_cache(KINDS)(partial(kind_in, index))
+    if split == "chunk":
+        return (_of_chunks(index, part, kind, check) for part in index.in_parts(chunks))
+    return (_of_stretches(index, split, seen, kind, check) for seen in stretches(index, chunks))
+
+
+def _of_chunks(index: Index, chunks: Numbers, kind: "Callable[[int], Kind]", check: Check) -> Rows:
+    is_run = len(chunks) and chunks[-1] - chunks[0] + 1 == len(chunks)
+    table = index.rows[int(chunks[0]) : int(chunks[-1]) + 1] if is_run else index.rows[chunks]
+    starts, ends = table["start"].astype(np.int64), table["end"].astype(np.int64)
+    return _rows(index, "chunk", starts, ends, kind, check)
+
+
+def _of_stretches(
+    index: Index, split: Split, seen: Numbers, kind: "Callable[[int], Kind]", check: Check
+) -> Rows:
+    left_out = 0
     match split:
-        case "document":
-            starts, ends = seen[:, 0], seen[:, 1]
         case "section":
             starts, ends = _cut(seen, np.array(list(_headings(index, seen, check)), dtype=np.int64))
-        case "chunk":
-            table = index.rows[: index.levels[0]] if chunks is None else index.rows[chunks]
-            starts, ends = table["start"].astype(np.int64), table["end"].astype(np.int64)
         case "line":
             starts, ends = _lines(index.text_bytes, seen, check)
         case "record":
             starts, ends, left_out = _records(index, seen, kind, check)
+        case _:
+            starts, ends = seen[:, 0], seen[:, 1]
+    return _rows(index, split, starts, ends, kind, check, left_out)
+
+
+def _rows(
+    index: Index,
+    split: Split,
+    starts: Numbers,
+    ends: Numbers,
+    kind: "Callable[[int], Kind]",
+    check: Check,
+    left_out: int = 0,
+) -> Rows:
+    """The rows at these bytes that hold more than blanks."""
     solid = _solid(index.text_bytes, starts, ends, check)
     starts, ends = starts[solid], ends[solid]
-    return Rows(index, split, np.stack([_documents(index, starts), starts, ends], axis=1), kind, left_out)
+    return Rows(index, split, np.stack([index.document_at(starts), starts, ends], axis=1), kind, left_out)
 
 
 def _chunks(view: View, under: str | None, doc: str | None, where: Mapping[str, str]) -> Numbers | None:
@@ -192,14 +233,9 @@ def _chunks(view: View, under: str | None, doc: str | None, where: Mapping[str, 
     return chosen if view.is_whole else among(chosen, np.asarray(view.chunks, dtype=np.int64))
 
 
-def _documents(index: Index, starts: Numbers) -> Numbers:
-    """The number of the document in which each of these bytes stands."""
-    return np.searchsorted(index.document_borders[:-1], starts, side="right") - 1
-
-
 def _headings(index: Index, seen: Numbers, check: Check) -> Iterator[int]:
     """Where each heading of the documents in view begins."""
-    for number in np.unique(_documents(index, seen[:, 0])).tolist():
+    for number in np.unique(index.document_at(seen[:, 0])).tolist():
         check()
         document = index.documents[number]
         for start, _, _ in document.sections:
@@ -224,7 +260,7 @@ def _lines(text: Bytes, seen: Numbers, check: Check) -> tuple[Numbers, Numbers]:
     starts = np.sort(np.concatenate([seen[:, 0], breaks + 1]))
     ends = np.sort(np.concatenate([breaks, seen[:, 1]]))
     carried = np.zeros(len(ends), dtype=np.bool_)  # the \r of \r\n
-    inside = np.flatnonzero((ends > starts) & (ends < len(text)))
+    inside = np.flatnonzero((ends > starts) & (ends < seen[-1:, 1].sum()))
     carried[inside] = (text[ends[inside]] == 10) & (text[ends[inside] - 1] == 13)
     return starts, ends - carried
 
@@ -284,7 +320,7 @@ def _records(
 ) -> tuple[Numbers, Numbers, int]:
     """(starts, ends) of the records that lie whole in the stretches that are seen, and how many do so in part."""
     text, borders = index.text_bytes, index.document_borders
-    documents = np.unique(_documents(index, seen[:, 0]))
+    documents = np.unique(index.document_at(seen[:, 0]))
     starts, ends = _lines(text, np.stack([borders[documents], borders[documents + 1]], axis=1), check)
     solid = _solid(text, starts, ends, check)
     # A paragraph begins after a blank line, and with its document.

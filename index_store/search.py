@@ -22,7 +22,7 @@ from index_store.filters import filtered
 from index_store.folding import folded
 from index_store.tree import Tree
 from index_store.types import MODES, Check, Hit, Mode, Scope, Span, unchecked
-from index_store.vectors import COMPARED, EXACT_NODES, cosines, largest, near, whole_levels
+from index_store.vectors import EXACT_NODES, cosines, largest
 from index_store.walk import NOWHERE, Walked, walk
 
 Scores = npt.NDArray[np.float64]
@@ -103,7 +103,7 @@ def search(
         return []
     if vector is None and mode != "lexical":
         vector = tree.embed_queries([query])[0]
-    by_words = tree.lexicon.score("" if mode == "dense" else query, len(tree))
+    by_words = tree.by_words("" if mode == "dense" else query, nodes)
     if mode == "lexical":
         nodes = among(np.flatnonzero(by_words > 0), nodes)
         scores = by_words[nodes].astype(np.float64)
@@ -162,10 +162,13 @@ def candidates(tree: Tree, mode: Mode, level: int | None, under: str | None, doc
     if under is not None:
         nodes = np.intersect1d(nodes, tree.below(tree.number_of(under)), assume_unique=True)
     if doc is not None:
-        others = np.flatnonzero(np.isin(tree.leaf_documents, tree.documents_named(doc), invert=True))
-        if len(nodes) and nodes[-1] >= tree.levels[0]:
-            others = np.concatenate([others, tree.above(others)])
-        nodes = np.setdiff1d(nodes, others, assume_unique=True)
+        inside = tree.chunks_of(tree.documents_named(doc))
+        chunks = np.intersect1d(between(nodes, 0, tree.levels[0]), inside, assume_unique=True)
+        summaries = between(nodes, tree.levels[0], len(tree))
+        if len(summaries):
+            others = np.setdiff1d(np.arange(tree.levels[0]), inside, assume_unique=True)
+            summaries = np.setdiff1d(summaries, tree.above(others), assume_unique=True)
+        nodes = np.concatenate([chunks, summaries])
     return nodes
 
 
@@ -304,11 +307,9 @@ def _fitting(tree: Tree, vector: Floats | None) -> Floats:
 def dense_candidates(tree: Tree, vector: Floats, nodes: Numbers, count: int) -> tuple[Numbers, Floats]:
     """About the `count` of `nodes` (ascending) nearest to `vector` (dim,): their numbers, ascending, and cosines.
 
-    Exact unless there is an inverted file and `nodes` are many and whole levels.
+    Exact but for what `Tree.nearest` leaves out.
     """
-    inverted, levels = tree.inverted_file, whole_levels(tree.levels, nodes)
-    if inverted and levels and len(nodes) > EXACT_NODES:
-        nodes = near(inverted, vector, levels, max(count, COMPARED))
+    nodes = tree.nearest(vector, nodes, count)
     scores = cosines(tree.vectors, nodes, vector)
     best = np.sort(largest(scores, count))
     return nodes[best], scores[best]

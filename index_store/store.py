@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from index_store.documents import LINE_BYTES
 from index_store.errors import BrokenIndex
-from index_store.manifest import ALIKE, GUESTS
+from index_store.manifest import ALIKE, GUESTS, LENGTHS
 from index_store.tables import MARK_BYTES
 from index_store.terminal import count
 
@@ -86,6 +86,8 @@ def _lengths(store: Store) -> Iterator[tuple[str, str]]:
         expected[ALIKE] = store.documents
     if GUESTS in arrays:
         expected[GUESTS] = len(arrays["children.npy"])
+    if LENGTHS in arrays:
+        expected[LENGTHS] = n
     for name, length in expected.items():
         if name not in store.lacks and len(arrays[name]) != length:
             yield name, f"has {count(len(arrays[name]), 'row')}, expected {length:,}"

@@ -1,6 +1,9 @@
 """The shapes of the arrays on disk, and the pure arithmetic between bytes and characters."""
 
 import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -72,6 +75,14 @@ def byte_at(blob: npt.NDArray[np.uint8], marks: npt.NDArray[np.int64], char: int
     return start + int(firsts[k]) if k < len(firsts) else min(start + len(part), len(blob))
 
 
+def bytes_at(text: str, chars: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Byte offset of each character offset; a text's end counts as the offset after its last character."""
+    if text.isascii():
+        return chars
+    raw = np.frombuffer(text.encode(), dtype=np.uint8)
+    return np.append(np.flatnonzero((raw & 0xC0) != 0x80), len(raw))[chars].astype(np.int64)
+
+
 def ranges(offsets: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """All places offsets[row]:offsets[row + 1] of some rows, those of the first row first."""
     starts, sizes = offsets[rows], sizes_of(offsets, rows)
@@ -81,3 +92,16 @@ def ranges(offsets: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArra
 def sizes_of(offsets: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """How many places each of some rows has."""
     return np.asarray(offsets[rows + 1] - offsets[rows])
+
+
+@contextmanager
+def rows_written(
+    path: Path, dtype: npt.DTypeLike, shape: tuple[int, ...]
+) -> Iterator[Callable[[npt.NDArray[Any]], object]]:
+    """Write an array as `numpy.save` does, from its rows as they come, a few at a time: a function that takes the next.
+    Raises OSError."""
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    with path.open("wb") as file:
+        header = {"descr": descr, "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        yield lambda rows: file.write(np.ascontiguousarray(rows, dtype).data)

@@ -15,14 +15,14 @@ import numpy.typing as npt
 from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex, NoSuchNode
 from index_store.lexical import Lexicon, columns
-from index_store.manifest import ALIKE, GUESTS
+from index_store.manifest import ALIKE, GUESTS, LENGTHS
 from index_store.name_table import Names
 from index_store.outline import LABEL_CHARS, Outline
 from index_store.store import Store, check, check_chunks
 from index_store.tables import NODE_ROW, byte_at, char_at, chars_at, count_chars, ranges, sizes_of
 from index_store.terminal import brief, count
 from index_store.types import Document, Node, Span
-from index_store.vectors import InvertedFile
+from index_store.vectors import COMPARED, EXACT_NODES, InvertedFile, near, whole_levels
 
 LOOKED_CHARS = 8 * LABEL_CHARS  # of a chunk, for the first words that label it
 OUTLINES = 64  # of documents, in memory
@@ -34,6 +34,7 @@ _ID = re.compile(r"L(\d{1,3})-(\d{1,12})", re.ASCII)
 
 Bytes = npt.NDArray[np.uint8]
 Numbers = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float32]
 
 
 class Tree:
@@ -307,6 +308,12 @@ class Tree:
         reached: Numbers = targets[ranges(offsets, numbers)].astype(np.int64)
         return reached
 
+    def at_home_in(self, numbers: Numbers) -> Numbers:
+        """Numbers, ascending, of the nodes whose home is one of some nodes."""
+        sizes = sizes_of(self._arrays["children_offsets.npy"], numbers)
+        children = self._all_neighbours(numbers, "children")
+        return np.unique(children[self.homes[children] == np.repeat(numbers, sizes)])
+
     def parents_of(self, numbers: Numbers) -> tuple[Numbers, Numbers]:
         """The parents of several nodes, those of the first first, and for each the place of its child in `numbers`."""
         sizes = sizes_of(self._arrays["parents_offsets.npy"], numbers)
@@ -367,6 +374,26 @@ class Tree:
         """Numbers of the chunks of the document with this number, which follow one another."""
         column = self.leaf_documents
         return range(int(np.searchsorted(column, number)), int(np.searchsorted(column, number, side="right")))
+
+    def chunks_of(self, documents: Numbers) -> Numbers:
+        """Numbers, ascending, of the chunks of some documents."""
+        return np.flatnonzero(np.isin(self.leaf_documents, documents))
+
+    def document_at(self, places: Numbers) -> Numbers:
+        """The number of the document in which each of some bytes of text.bin stands."""
+        return np.searchsorted(self.document_borders[:-1], places, side="right") - 1
+
+    def chunk_at(self, places: Numbers) -> Numbers:
+        """The number of the chunk in which each of some bytes of text.bin stands; of their end, the last."""
+        return np.searchsorted(self.leaf_starts, places, side="right") - 1
+
+    def documents_in_parts(self) -> Iterator[range]:
+        """Numbers of all documents in the parts in which they are best read one after another."""
+        yield range(len(self.documents))
+
+    def in_parts(self, chunks: Numbers | None) -> Iterator[Numbers]:
+        """Some chunks, ascending, or all of them, in the parts in which they are best read one after another."""
+        yield np.arange(self.levels[0]) if chunks is None else chunks
 
     def document_text(self, doc: str) -> str:
         """A document's whole canonical text. Raises NoSuchNode."""
@@ -492,6 +519,14 @@ class Tree:
         """The vectors of all nodes, (n, dim) float32 unit rows; dim is 0 where the tree has none."""
         return self._arrays["vectors.npy"]
 
+    def nearest(self, vector: Floats, nodes: Numbers, count: int) -> Numbers:
+        """Those of `nodes`, ascending, to compare with a vector (dim,) where about the `count` nearest are wanted: all,
+        unless there is an inverted file and `nodes` are many and whole levels."""
+        levels = whole_levels(self.levels, nodes) if len(nodes) > EXACT_NODES else None
+        if levels is None or self.inverted_file is None or not len(levels):
+            return nodes
+        return near(self.inverted_file, vector, levels, max(count, COMPARED))
+
     def embed_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
         """The (n, dim) float32 unit rows of n queries. Raises BadQuery: an Index has an embedder, a tree alone none."""
         raise BadQuery(
@@ -510,7 +545,12 @@ class Tree:
             a["lexical/nodes.npy"],
             a["lexical/offsets.npy"],
             self.store.folder / "lexical" / "words.txt",
+            lengths=a.get(LENGTHS),
         )
+
+    def by_words(self, query: str, nodes: Numbers) -> Floats:
+        """The BM25 score of every node, (n,) float32, or of as many as it takes for those of `nodes`; else 0."""
+        return self.lexicon.score(query, len(self))
 
     @cached_property
     def names(self) -> Names | None:

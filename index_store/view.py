@@ -103,7 +103,7 @@ class View:
     def _documents(self) -> Sequence[int]:
         if self.is_whole:
             return range(len(self.index.documents))
-        return sorted({int(self.index.leaf_documents[number]) for number in self.chunks})
+        return np.unique(self.index.leaf_documents[np.asarray(self.chunks, dtype=np.int64)]).tolist()
 
     # -- what is asked of the index, within the view -----------------------------------------------------
 
@@ -293,11 +293,12 @@ class View:
         return self.index.slice(base + max(start, 0), base + end)
 
     def _chunk_lengths(self) -> Iterator[int]:
-        return (end - start for start, end in map(self.index.corpus_chars, self.chunks))
+        return iter(self.index.leaf_chars[np.asarray(self.chunks, dtype=np.int64)].tolist())
 
     @cached_property
     def bytes(self) -> int:
         """Bytes of text in this view."""
         if self.is_whole:
             return len(self.index.text_bytes)
-        return sum(end - start for start, end in map(self.index.node_bytes, self.chunks))
+        rows = self.index.rows[np.asarray(self.chunks, dtype=np.int64)]
+        return int((rows["end"] - rows["start"]).sum())

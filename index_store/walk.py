@@ -57,7 +57,7 @@ def walk(names: Names, question: str, chunks: Numbers, scores: Scores, allowed: 
     seeds, mass = chunks[best], softmax(scores[best] / TEMPERATURE)
     asked = names.asked(question)
     joining = np.union1d(names.of_chunks(seeds), asked)
-    pairs = names.bearers(joining).among(allowed)
+    pairs = names.bearers(joining, allowed)
     trust = min(_titled(pairs) / TITLED, 1.0)
     if not trust:
         return NOWHERE

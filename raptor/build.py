@@ -5,30 +5,38 @@ checkpoint; only `index_store.writer.publish` touches the generations.
 """
 
 import dataclasses
-import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from index_store import access
 from index_store.arguments import checked
-from index_store.duplicates import Twin, first_alike, twins_by_access
-from index_store.embedder import FLOAT32, Embedder
+from index_store.duplicates import twins_by_access
+from index_store.embedder import AUTO, Embedder
 from index_store.generations import differences_between
-from index_store.index import Index, open_index
+from index_store.index import Index, Sharded, open_index
 from index_store.narrowing import seen_by_label
+from index_store.spool import only
 from index_store.terminal import count
-from index_store.writer import Draft, Published, publish
+from index_store.writer import publish
 from raptor.apart import named_by_kind
-from raptor.corpus import Corpus, corpus_of, merged_documents, merged_parts, new_parts, with_metadata
+from raptor.corpus import (
+    Corpus,
+    corpus_of,
+    merged_documents,
+    merged_parts,
+    new_parts,
+    refuse_another_model,
+    with_metadata,
+)
+from raptor.engines.choosing import chosen
+from raptor.engines.engine import LOCAL
 from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
 from raptor.grower import Grower
-from raptor.growing import grow, numbers_below
+from raptor.growing import draft_of, grow, models_of
 from raptor.loading.find import named_below
 from raptor.loading.metadata import Metadata
 from raptor.loading.origins import Origins
@@ -38,8 +46,10 @@ from raptor.loading.types import Failure, Note, SourceFile, Text
 from raptor.places import at_place
 from raptor.reconciling import keeping_ids, reconciled, refuse_drops, still_named
 from raptor.selecting import selected
-from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings, Spending
-from raptor.types import BuildReport, Changes, Level, Part
+from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings, Sharding, Spending, lasting
+from raptor.sharding.shards import Whole
+from raptor.sharding.whole import change, divide
+from raptor.types import BuildReport, Changes, Outcome, Part
 from raptor.workspace import (
     Allow,
     Clock,
@@ -62,12 +72,11 @@ from raptor.workspace import (
     same_embedder,
     silent,
 )
-from rlm.gateway.gateway import Gateway
+from rlm.gateway.embeddings import embeds
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.models import check_model
 from rlm.gateway.offline.registry import PREFIX
 from rlm.gateway.options import check_options
-from rlm.gateway.types import Usage
 
 _log = logging.getLogger(__name__)
 #: What leave is asked for, where a stranger's index names the sources.
@@ -96,22 +105,31 @@ def build_index(
     summarizer: str = SUMMARIZER,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str = EMBEDDER,
+    embedder_options: Mapping[str, Any] | None = None,
+    device: str = AUTO,
     settings: BuildSettings | None = None,
     metadata: Metadata | None = None,
     password: str = "",
     spending: Spending | None = None,
+    shards: Sharding | None = None,
     progress: Progress | None = None,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     """Build an index of `sources` (files, folders, patterns, .jsonl) in the folder `index` and publish it.
 
     `summarizer`: a model, as litellm names it; `summarizer_options`: what is sent with its calls, such as
-    {"temperature": 0}. `embedder`: "minilm", or a sentence-transformers model. `metadata`: fields of documents, as
+    {"temperature": 0}. `embedder`: "minilm", a sentence-transformers model, or "litellm/NAME", which is called and paid
+    for, with `embedder_options` such as {"dimensions": 256}; `device`: where it computes, "auto"
+    (a GPU if torch sees one), "cpu", "cuda" or "mps"; last bits differ there. `metadata`: fields of documents, as
     `read_metadata` gives them. `follow_links`: whether links that lead out of a folder of `sources` are read, which
     else are failures. `include`, `exclude`: patterns as in .gitignore, counted from each folder of `sources`: only
     files that one of `include` fits, () for all, and of these none that `exclude` fits. `replace`: whether documents
     may be dropped that an index there holds and `sources` do not.
-    `password`: what opens encrypted files; it is kept nowhere. `progress`: called with (stage, done, total) as work
-    goes on.
+    `password`: what opens encrypted files; it is kept nowhere. `shards`: how the documents are divided into indexes of
+    their own, over whose roots one tree is grown; None for one index. `progress`: called with (stage, done, total) as
+    work goes on. `engine`: where stages are computed, "local" or "ray"; `address`: host:port of a Ray cluster's head,
+    "" for the one that RAY_ADDRESS names, or else one of this machine alone. The index is the same.
     A build that was cut short goes on where it was when it is called again with the same arguments.
     Raises RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
     """
@@ -120,25 +138,43 @@ def build_index(
     out = Path(index)
     check_target(out)
     check_model(summarizer)
+    if embeds(embedder):
+        check_model(embedder)
     options = check_options(summarizer_options or {})
+    sent = check_options(embedder_options or {})
     pick, told = picked(include, exclude), reading(settings, password)
     files, excluded = find_files(out, sources, clock, follow_links=follow_links, picked=pick, **told)
     with clock.stage("embed"):
-        model = embedder_for(embedder, settings)
+        model = embedder_for(embedder, settings, device, sent)
     settings = _as_built(settings, model)
-    with opened_when_needed(out) as checkpoint:
-        texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint))
+    with chosen(engine, address) as computing, opened_when_needed(out) as checkpoint:
+        texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint), out, computing)
         if not replace:
             refuse_drops(out, texts)
         grower = Grower(
-            model, summarizer, settings, checkpoint(), progress, spending.max_errors, options=options
+            model,
+            summarizer,
+            settings,
+            checkpoint(),
+            progress,
+            spending.max_errors,
+            options=options,
+            engine=computing,
+            embedder_options=sent,
+            ledger=Ledger(Caps(usd=spending.usd)),
         )
         with clock.stage("chunk"):
             parts, unknown = with_metadata(new_parts(texts, grower), metadata)
-        refuse_above_cap(spending.usd, parts, grower)
-        with clock.stage("embed"):
-            corpus = corpus_of(parts, Changes(added=len(parts)), grower)
-        report = _finish(out, grower, corpus, embedder, _told(texts, failures, unknown), spending, clock)
+        changes = Changes(added=len(parts))
+        if shards is None:
+            refuse_above_cap(spending.usd, parts, grower)
+            with clock.stage("embed"):
+                grower = grower.sized()
+                corpus = corpus_of(parts, changes, grower)
+            outcome = _published(out, grower, corpus, embedder, clock)
+        else:
+            outcome = divide(Whole(out, grower.sized(), embedder, spending, clock), parts, shards)
+        report = _report(out, outcome, changes, _told(texts, failures, unknown), clock.seconds)
         origins = Origins().adding(listed(sources), follow_links=follow_links, picked=pick)
         record_origins(checkpoint(), origins)
         return dataclasses.replace(report, excluded=excluded)
@@ -158,11 +194,15 @@ def update_index(
     summarizer: str | None = None,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
+    embedder_options: Mapping[str, Any] | None = None,
+    device: str = AUTO,
     metadata: Metadata | None = None,
     encoding: str | None = None,
     password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     """Add and replace the documents of `sources`, drop those that `remove` names, and publish a new generation.
 
@@ -180,7 +220,20 @@ def update_index(
         tuple(listed(sources)), follow_links, tuple(remove), metadata, encoding, password, picked=pick
     )
     options = check_options(summarizer_options or {})
-    return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
+    sent = check_options(embedder_options or {})
+    return _changed(
+        Path(index),
+        wish,
+        summarizer,
+        options,
+        embedder,
+        sent,
+        device,
+        spending,
+        progress,
+        (engine, address),
+        dry_run=dry_run,
+    )
 
 
 @checked(RaptorError)
@@ -195,9 +248,13 @@ def sync_index(
     summarizer: str | None = None,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
+    embedder_options: Mapping[str, Any] | None = None,
+    device: str = AUTO,
     password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     """Make an index what its sources are now, and publish that: `changes` of the report counts what differed.
 
@@ -212,7 +269,20 @@ def sync_index(
     """
     wish = _Wish((), follow_links, (), None, None, password, True, again, allow)
     options = check_options(summarizer_options or {})
-    return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
+    sent = check_options(embedder_options or {})
+    return _changed(
+        Path(index),
+        wish,
+        summarizer,
+        options,
+        embedder,
+        sent,
+        device,
+        spending,
+        progress,
+        (engine, address),
+        dry_run=dry_run,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,12 +308,15 @@ def _changed(
     summarizer: str | None,
     options: Mapping[str, Any],
     embedder: str | None,
+    embedder_options: Mapping[str, Any],
+    device: str,
     spending: Spending | None,
     progress: Progress | None,
+    where: tuple[str, str],
     *,
     dry_run: bool,
 ) -> BuildReport:
-    """Publish the next generation of an index, or say what would differ in it."""
+    """Publish the next generation of an index, or say what would differ in it. `where`: the engine and its address."""
     progress, clock, spending = progress or silent, Clock(), spending or Spending()
     previous = open_index(out, embedder)
     settings = BuildSettings.from_json(previous.manifest.settings)
@@ -252,7 +325,9 @@ def _changed(
         previous.check_embedder_named()
         summarizer = summarizer or _free_summarizer(previous)
         check_model(summarizer)
-    with looked_at(out) if dry_run else opened(out) as checkpoint:
+        if embedder is not None and embeds(embedder):
+            check_model(embedder)
+    with chosen(*where) as engine, looked_at(out) if dry_run else opened(out) as checkpoint:
         previous = open_index(out, embedder)  # again, now that no other build can publish
         documents, before = list(previous.documents), recorded_origins(checkpoint)
         if wish.sync:
@@ -263,13 +338,15 @@ def _changed(
         there, excluded = _files(out, wish, before, settings, clock)
         files = keeping_ids(there, documents, before)
         cache = CheckpointCache(out, lambda: checkpoint)
-        texts, failures = load_texts(files, progress, clock, cache) if files else ([], [])
+        folder = checkpoint.folder
+        texts, failures = load_texts(files, progress, clock, cache, folder, engine) if files else ([], [])
         read = reconciled(texts, failures, documents, before, now, all_read=wish.sync)
         faults = [*failures, *read.clashes]
         gone = [document.id for document in read.vanished]
         remove = frozenset(gone) if wish.sync else selected(previous, before, wish.remove)
         left_out = () if wish.again or not wish.sync else _left_out(read.texts, before, previous)
-        read = replace(read, texts=[text for text in read.texts if text.id not in left_out])
+        if left_out:
+            read = replace(read, texts=only(read.texts, lambda text: text.id not in left_out))
         vanished = [doc for doc in gone if doc not in remove]
         unread = tuple(kept for kept in read.kept if kept.doc not in remove)
         if dry_run:
@@ -285,7 +362,7 @@ def _changed(
                 forecast, left_out=tuple(left_out), differences=differences, kept=unread, excluded=excluded
             )
         with clock.stage("embed"):
-            model = same_embedder(previous, embedder, settings)
+            model = same_embedder(previous, embedder, settings, device, embedder_options)
         grower = Grower(
             model,
             summarizer or SUMMARIZER,
@@ -295,18 +372,28 @@ def _changed(
             spending.max_errors,
             previous,
             options,
+            engine,
+            embedder_options,
+            Ledger(Caps(usd=spending.usd)),
         )
-        with clock.stage("chunk"):
-            parts, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)
-        differences = differences_between(documents, [part.document for part in parts])
-        with clock.stage("embed"):
-            corpus = corpus_of(parts, differences.counted(len(parts)), grower)
         name = previous.manifest.models.get("embedder", model.name)
-        told = _told(read.texts, faults, unknown)
-        report = _finish(out, grower, corpus, name, told, spending, clock, vanished)
+        with clock.stage("embed"):
+            refuse_another_model(grower, previous)
+        if isinstance(previous, Sharded):
+            whole = Whole(out, grower, name, spending, clock)
+            outcome = change(whole, previous, read.texts, remove, wish.metadata)
+        else:
+            with clock.stage("chunk"):
+                parts, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)
+            with clock.stage("embed"):
+                corpus = corpus_of(parts, Changes(), grower)
+            outcome = _published(out, grower, corpus, name, clock, unknown)
+        differences = differences_between(documents, outcome.documents)
+        changes = differences.counted(len(outcome.documents))
+        report = _report(out, outcome, changes, _told(read.texts, faults, ()), clock.seconds, vanished)
         kept = () if wish.remove else before.sources
-        now = still_named(now, [document for document, _ in corpus.documents], kept)
-        held = {document.id for document, _ in corpus.documents}
+        now = still_named(now, outcome.documents, kept)
+        held = {document.id for document in outcome.documents}
         taken = () if wish.sync else sorted(remove)
         removed = tuple(doc for doc in dict.fromkeys((*before.removed, *taken)) if doc not in held)
         allowed = wish.sync and bool(before.outside())  # or it had ended before
@@ -353,43 +440,37 @@ def _told(texts: Sequence[Text], failures: Sequence[Failure], unknown: Sequence[
     return _Told(failures, unknown, [Note(text.source, words) for text in texts for words in text.notes])
 
 
-def _finish(
+def _published(
     out: Path,
     grower: Grower,
     corpus: Corpus,
     embedder: str,
-    told: _Told,
-    spending: Spending,
     clock: Clock,
-    vanished: Sequence[str] = (),
-) -> BuildReport:
+    unused_metadata: Sequence[Failure] = (),
+) -> Outcome:
     """Grow the tree over a corpus and publish it."""
-    ledger = Ledger(Caps(usd=spending.usd))
-
-    def gateway() -> Gateway:
-        return Gateway(ledger, concurrency=grower.settings.concurrency)
-
-    levels = grow(grower, corpus.leaves, named_by_kind(corpus), gateway, clock)
+    ledger = grower.ledger
+    levels = grow(grower, corpus.leaves, named_by_kind(corpus), grower.gateway, clock)
     with clock.stage("load"):  # what is found is about the sources
         labels = [access.of_document(document.meta) for document, _ in corpus.documents]
         twins = twins_by_access([(document.id, text) for document, text in corpus.documents], labels)
     with clock.stage("write"):
         grower.progress("write", 0, 1)
-        models = {
-            "embedder": embedder,
-            "embedder_fingerprint": grower.embedder.fingerprint,
-            "summarizer": grower.summarizer,
-        }
-        if grower.options and not grower.summarizer.startswith(PREFIX):
-            models["summarizer_options"] = json.dumps(dict(grower.options), sort_keys=True)
-        published = publish(out, draft_of(corpus, levels, twins), models, lasting(grower.settings))
+        draft = draft_of(corpus, levels, twins, grower.folder)
+        published = publish(out, draft, models_of(grower, embedder), lasting(grower.settings))
         documents = count(len(corpus.documents), "document")
         _log.info("generation %d of %s: %s", published.generation, out, documents)
         grower.checkpoint.settle("embed", "cluster")
         grower.progress("write", 1, 1)
-    report = _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds, vanished)
-    seen = seen_by_label(open_index(out)) if any(own != frozenset() for own in labels) else []
-    return replace(report, passed=ledger.passed(), access=tuple(seen))
+    return Outcome(
+        published=published,
+        documents=[document for document, _ in corpus.documents],
+        levels=tuple(map(len, levels)),
+        twins=twins,
+        usage=ledger.spent,
+        passed=ledger.passed(),
+        unused_metadata=unused_metadata,
+    )
 
 
 def _as_built(settings: BuildSettings, model: Embedder) -> BuildSettings:
@@ -397,59 +478,29 @@ def _as_built(settings: BuildSettings, model: Embedder) -> BuildSettings:
     return replace(settings, precision=model.precision)
 
 
-def lasting(settings: BuildSettings) -> dict[str, Any]:
-    """The settings that change what an index holds: all but how many calls ran at a time.
-
-    An encoding, language or precision is left out where it is what an index had before there was one to name: so it has
-    the digest that it had then.
-    """
-    unsaid = {"concurrency"} | {name for name in ("encoding", "ocr_language") if not getattr(settings, name)}
-    unsaid |= {"precision"} if settings.precision == FLOAT32 else set()
-    return {name: value for name, value in asdict(settings).items() if name not in unsaid}
-
-
-def draft_of(corpus: Corpus, levels: Sequence[Level], twins: Sequence[Twin] = ()) -> Draft:
-    """A corpus and the tree over it, as the writer takes them."""
-    above = levels[1:]
-    return Draft(
-        documents=corpus.documents,
-        chunks=corpus.chunks,
-        labels=[label for level in above for label in level.labels],
-        summaries=[text for level in above for text in level.texts],
-        levels=[len(level) for level in levels],
-        children=numbers_below(levels, lambda level: level.children),
-        guests=numbers_below(levels, lambda level: level.guests),
-        tokens=np.concatenate([level.tokens for level in levels]),
-        vectors=np.concatenate([level.vectors for level in levels]),
-        alike=first_alike([document.id for document, _ in corpus.documents], twins),
-        names=corpus.names,
-    )
-
-
 def _report(
     out: Path,
-    published: Published,
-    corpus: Corpus,
+    outcome: Outcome,
+    changes: Changes,
     told: _Told,
-    twins: Sequence[Twin],
-    levels: Sequence[Level],
-    usage: Usage,
     seconds: Mapping[str, float],
-    vanished: Sequence[str],
+    vanished: Sequence[str] = (),
 ) -> BuildReport:
+    published, usage = outcome.published, outcome.usage
+    is_labelled = any(access.of_document(document.meta) != frozenset() for document in outcome.documents)
     return BuildReport(
         index=str(out),
         generation=published.generation,
         digest=published.digest,
         new=published.new,
-        documents=len(corpus.documents),
-        changes=corpus.changes,
+        documents=len(outcome.documents),
+        changes=changes,
         failures=tuple(told.failures),
-        unused_metadata=tuple(told.unused_metadata),
-        notes=tuple(told.notes),
-        near_duplicates=tuple(twins),
-        chunks=len(corpus.leaves),
-        levels=tuple(len(level) for level in levels),
+        unused_metadata=(*told.unused_metadata, *outcome.unused_metadata),
+        notes=(*told.notes, *outcome.notes),
+        near_duplicates=tuple(outcome.twins),
+        chunks=outcome.levels[0],
+        levels=outcome.levels,
         calls=usage.calls,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
@@ -457,6 +508,8 @@ def _report(
         bytes=published.bytes,
         seconds=dict(seconds),
         vanished=tuple(vanished),
+        passed=outcome.passed,
+        access=tuple(seen_by_label(open_index(out))) if is_labelled else (),
     )
 
 

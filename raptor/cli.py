@@ -8,13 +8,14 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from index_store.config import ConfigError, offer, parsed
-from index_store.embedder import PRECISIONS
+from index_store.embedder import AUTO, DEVICES, PRECISIONS
 from index_store.errors import IndexStoreError
 from index_store.terminal import Parser, add_command, command_line, logged, one_line, prepare, say
 from raptor.clustering.settings import METHODS
+from raptor.engines.engine import ENGINES, LOCAL
 from raptor.errors import RaptorError
 from raptor.loading.kinds import TYPES
-from raptor.settings import EMBEDDER, SUMMARIZER, Spending
+from raptor.settings import BY, EMBEDDER, SUMMARIZER, Sharding, Spending
 from rlm.gateway.errors import GatewayError
 from rlm.gateway.naming import add_model_options
 
@@ -30,6 +31,7 @@ def parser() -> Parser:
         "raptor", "Build a tree of summaries over documents, and look at it.", EXAMPLE
     )
     _build_parser(commands)
+    _shard_parser(commands)
     _update_parser(commands)
     _sync_parser(commands)
     _remove_parser(commands)
@@ -55,53 +57,95 @@ def _build_parser(commands: "Subcommands") -> None:
         "raptor.commands.build:build",
         progress=True,
     )
-    build.add_argument(
+    _build_options(build)
+
+
+def _shard_parser(commands: "Subcommands") -> None:
+    shard = add_command(
+        commands,
+        "shard",
+        "build an index in parts, each an index of its own, with one tree over their roots",
+        "raptor shard archive/ --by folder -o my.index",
+        "raptor.commands.build:shard",
+        progress=True,
+    )
+    shard.add_argument(
+        "--by",
+        choices=BY,
+        default=Sharding().by,
+        help="what goes into one shard. size: documents in their order, as many as fit; folder: each folder at the "
+        "top of the ids; access: the documents that the same readers may read. A folder, or what some may read, that "
+        "does not fit into one shard fills several (%(default)s)",
+    )
+    shard.add_argument(
+        "--shard-chunks",
+        type=int,
+        default=Sharding().chunks,
+        metavar="N",
+        help="most chunks of a shard; a document is never cut, so one that has more is alone in its own (%(default)s)",
+    )
+    _build_options(shard)
+
+
+def _build_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "source",
         nargs="+",
         help="files, folders, globs, archives, or a .jsonl of {_id, title, text} lines; other fields are metadata. "
         f"Read are {TYPES}",
     )
-    build.add_argument("-o", "--output", required=True, metavar="INDEX", help="the index folder")
-    build.add_argument(
+    command.add_argument("-o", "--output", required=True, metavar="INDEX", help="the index folder")
+    command.add_argument(
         "--summarizer",
         default=SUMMARIZER,
         metavar="MODEL",
         help="a litellm model name, or a short one of your own (%(default)s)",
     )
-    add_model_options(build)
-    build.add_argument(
+    add_model_options(command)
+    command.add_argument(
         "--embedder",
         default=EMBEDDER,
         metavar="NAME",
-        help="minilm, or a sentence-transformers name (%(default)s)",
+        help="minilm, a sentence-transformers name, or litellm/NAME, which is called and paid for (%(default)s)",
     )
-    build.add_argument(
+    _device_option(command)
+    command.add_argument(
         "--cluster", choices=METHODS, help="paper: RAPTOR's own procedure, slow, for comparison"
     )
-    build.add_argument(
+    command.add_argument(
         "--precision",
         choices=PRECISIONS,
         help="what embeddings are computed in; auto: bfloat16, in half the time, where the processor has it (auto)",
     )
-    _picking_options(build)
-    _metadata_option(build)
-    _reading_options(build)
-    build.add_argument(
+    _picking_options(command)
+    _metadata_option(command)
+    _reading_options(command)
+    command.add_argument(
         "--ocr-language",
         metavar="NAMES",
         help="of pages that are pictures, as tesseract names it: deu+eng (English)",
     )
-    build.add_argument(
+    command.add_argument(
         "--dry-run",
         action="store_true",
         help="say within seconds what it would take in time and dollars, by measuring a part; nothing is written",
     )
-    build.add_argument(
+    command.add_argument(
         "--replace",
         action="store_true",
         help="drop the documents of an index there that the sources do not hold; without it that is refused",
     )
-    _spending_options(build)
+    _engine_options(command)
+    _spending_options(command)
+
+
+def _device_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--device",
+        choices=DEVICES,
+        default=AUTO,
+        help="where embeddings are computed; auto: on a GPU if torch sees one (%(default)s)",
+    )
 
 
 def _metadata_option(command: argparse.ArgumentParser) -> None:
@@ -145,6 +189,21 @@ def _opening_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _engine_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=LOCAL,
+        help="where it is computed: on this machine, or on a Ray cluster; the index is the same (%(default)s)",
+    )
+    command.add_argument(
+        "--address",
+        default="",
+        metavar="HOST:PORT",
+        help="the head of the Ray cluster (what RAY_ADDRESS names, or else a cluster of this machine alone)",
+    )
+
+
 def _spending_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-usd",
@@ -181,6 +240,7 @@ def _update_parser(commands: "Subcommands") -> None:
     _picking_options(update)
     _metadata_option(update)
     _reading_options(update)
+    _engine_options(update)
     _change_options(update)
 
 
@@ -200,6 +260,7 @@ def _sync_parser(commands: "Subcommands") -> None:
         "--again", action="store_true", help="bring back what remove took out, if a source still has it"
     )
     _leave_option(sync)
+    _engine_options(sync)
     _change_options(sync)
 
 
@@ -250,8 +311,9 @@ def _change_options(command: argparse.ArgumentParser) -> None:
     )
     add_model_options(command)
     command.add_argument(
-        "--embedder", metavar="FOLDER", help="the embedder that built the index, where that is not minilm"
+        "--embedder", metavar="NAME", help="the embedder that built the index, where that is not minilm"
     )
+    _device_option(command)
     _spending_options(command)
 
 

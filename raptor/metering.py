@@ -6,6 +6,7 @@ arithmetic like that of clustering, which is measured too.
 """
 
 import os
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,17 +31,28 @@ class Meter:
     used: dict[str, float] = field(default_factory=dict)
     amount: dict[str, float] = field(default_factory=dict)
     clock: dict[str, float] = field(default_factory=dict)
+    _inside: dict[str, int] = field(default_factory=dict, init=False)
+    _began: dict[str, tuple[float, float]] = field(default_factory=dict, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     @contextmanager
     def measuring(self, name: str, amount: float = 1) -> Iterator[None]:
-        """Add what the block takes to `name`, of which it does so much."""
-        used, began = _processor_s(), time.monotonic()
+        """Add what the block takes to `name`, of which it does so much. While several threads are in blocks of a name,
+        what passes counts once."""
+        with self._lock:
+            self._inside[name] = self._inside.get(name, 0) + 1
+            if self._inside[name] == 1:
+                self._began[name] = _processor_s(), time.monotonic()
         try:
             yield
         finally:
-            self.used[name] = self.used.get(name, 0.0) + _processor_s() - used
-            self.clock[name] = self.clock.get(name, 0.0) + time.monotonic() - began
-            self.amount[name] = self.amount.get(name, 0.0) + amount
+            with self._lock:
+                self._inside[name] -= 1
+                self.amount[name] = self.amount.get(name, 0.0) + amount
+                if not self._inside[name]:
+                    used, began = self._began[name]
+                    self.used[name] = self.used.get(name, 0.0) + _processor_s() - used
+                    self.clock[name] = self.clock.get(name, 0.0) + time.monotonic() - began
 
     def rate(self, name: str) -> float:
         """Processor seconds for one unit of a piece of work; 0 where none was measured."""

@@ -44,7 +44,7 @@ FLOORS = """
 index_store.errors index_store.terminal index_store.files index_store.reproducible index_store.lazy index_store.paths
 index_store.arguments index_store.late index_store.own index_store.stop_words index_store.duplicates
 index_store.types
-index_store.access index_store.config
+index_store.access index_store.config index_store.spool
 index_store.tables index_store.minilm index_store.word_list index_store.names
 index_store.embedder index_store.manifest index_store.documents index_store.outline index_store.lexical
 index_store.name_table
@@ -83,7 +83,7 @@ rlm.cli
 raptor.errors
 raptor.engines
 raptor.checkpoint raptor.chunking raptor.clustering raptor.embedding raptor.summarising
-raptor.loading raptor.settings
+raptor.loading raptor.settings raptor.calling
 raptor.types
 raptor.workspace raptor.metering
 raptor.places
@@ -92,8 +92,8 @@ raptor.corpus raptor.summaries
 raptor.apart
 raptor.sampling raptor.growing raptor.reconciling raptor.selecting
 raptor.estimating
-raptor.build raptor.pruning raptor.checking raptor.progress
 raptor.sharding
+raptor.build raptor.pruning raptor.checking raptor.progress
 raptor
 raptor.commands
 raptor.cli

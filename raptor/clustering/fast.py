@@ -28,8 +28,11 @@ from raptor.clustering.geometry import (
 from raptor.clustering.groups import Capacity, add_soft, adopt_singles, bisect, maximal
 from raptor.clustering.mixture import best_mixture
 from raptor.clustering.settings import ClusterSettings
+from raptor.engines.engine import Engine, Stage, in_order
+from raptor.engines.local import Local
 
 NEIGHBOURS = 15  # UMAP's default; the paper's sqrt(n) took 30 GB at 93,000 chunks
+BLOCK = 10_000  # nodes in a batch of those that are held against all centres
 EPOCHS = 100  # of UMAP's layout: 200 take 1.5 times as long and gain 0.003 in mean cosine to the centroid
 NEIGHBOURHOOD = 10  # clusters in a neighbourhood, as many as the paper's global step leaves to its local one
 
@@ -37,7 +40,7 @@ NEIGHBOURHOOD = 10  # clusters in a neighbourhood, as many as the paper's global
 # --- partition: nodes that are far apart need not be compared ---
 
 
-def partition(points: Floats, settings: ClusterSettings) -> list[Ints]:
+def partition(points: Floats, settings: ClusterSettings, engine: Engine | None = None) -> list[Ints]:
     """Parts of at most `part_size` near nodes each, as sorted index arrays that together hold every row once."""
     waiting, parts = [np.arange(len(points))], []
     with one_thread():
@@ -47,17 +50,24 @@ def partition(points: Floats, settings: ClusterSettings) -> list[Ints]:
                 parts.append(part)
             else:
                 rows = points[part] if len(part) < len(points) else points
-                waiting += [part[inside] for inside in near_parts(rows, settings)]
+                waiting += [part[inside] for inside in near_parts(rows, settings, engine)]
     return [part for part in parts if len(part)]
 
 
-def near_parts(points: Floats, settings: ClusterSettings) -> list[Ints]:
+def near_parts(points: Floats, settings: ClusterSettings, engine: Engine | None = None) -> list[Ints]:
     """Spherical k-means into parts of about half `part_size`; equal halves where k-means finds no parts."""
     centres = centroids(points, -(-2 * len(points) // settings.part_size), settings.seed)
-    sizes = np.bincount(nearest(points, centres), minlength=len(centres))
-    labels = nearest(points, centres[sizes >= min(sizes.max(), settings.part_size // 20)])
+    sizes = np.bincount(_labels(points, centres, engine), minlength=len(centres))
+    labels = _labels(points, centres[sizes >= min(sizes.max(), settings.part_size // 20)], engine)
     parts = by_label(labels)
     return parts if len(parts) > 1 else list(np.array_split(np.arange(len(points)), 2))
+
+
+def _labels(points: Floats, centres: Floats, engine: Engine | None) -> Ints:
+    """Row of the most similar centre for each point."""
+    stage = Stage("partition", nearest, centres)
+    blocks = np.array_split(points, -(-len(points) // BLOCK))
+    return np.concatenate([*in_order((engine or Local()).map_batches(stage, blocks))])
 
 
 # --- one part: neighbourhoods, and clusters inside each ---

@@ -11,7 +11,7 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
-from index_store.reproducible import spherical_kmeans
+from index_store.reproducible import one_thread, spherical_kmeans
 from index_store.terminal import count
 from raptor.errors import RaptorError
 
@@ -53,10 +53,11 @@ def centroids(points: Floats, count: int, seed: int) -> Floats:
     return spherical_kmeans(points, count, rounds=ROUNDS, seed=seed)
 
 
-def nearest(points: Floats, centroids: Floats) -> Ints:
+def nearest(centroids: Floats, points: Floats) -> Ints:
     """Row of the most similar centroid for each point; ties go to the first."""
-    blocks = np.array_split(points, -(-len(points) // 10_000))
-    return np.concatenate([np.argmax(block @ centroids.T, axis=1) for block in blocks])
+    with one_thread():
+        rows: Ints = np.argmax(points @ centroids.T, axis=1)
+        return rows
 
 
 def by_label(labels: Ints) -> list[Ints]:

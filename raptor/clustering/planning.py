@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from raptor.clustering.cluster import cluster
 from raptor.clustering.settings import ClusterSettings
+from raptor.engines.engine import Engine
 
 Ints = npt.NDArray[np.int64]
 Vectors = npt.NDArray[np.float32]
@@ -48,24 +49,28 @@ class Group:
 
 
 def regroup(
-    vectors: Vectors, tokens: Ints, parents: Sequence[OldParent], settings: ClusterSettings
+    vectors: Vectors,
+    tokens: Ints,
+    parents: Sequence[OldParent],
+    settings: ClusterSettings,
+    engine: Engine | None = None,
 ) -> list[Group]:
     """Groups that together hold every row of `vectors` (n, dim), whose nodes are `tokens` (n,) long, in order of their
     members.
 
-    Without old parents this is `cluster`. A parent with fewer than two children left is dissolved.
+    Without old parents this is `cluster`, computed by the `engine`. A parent with fewer than two children left is
+    dissolved.
     """
     alive = [p for p in parents if len(p.members) > 1]
     held = {m for p in alive for m in p.members}
     orphans = np.array([n for n in range(len(vectors)) if n not in held], dtype=np.int64)
     if not alive:
-        return [Group(tuple(g.tolist())) for g in cluster(vectors, tokens, settings)]
+        return [Group(tuple(g.tolist())) for g in cluster(vectors, tokens, settings, engine=engine)]
     homes: dict[int, list[int]] = {i: [] for i in range(len(alive))}
     fresh: list[Group] = []
     if len(orphans) >= settings.target_size // 2:
-        fresh = [
-            Group(tuple(orphans[g].tolist())) for g in cluster(vectors[orphans], tokens[orphans], settings)
-        ]
+        found = cluster(vectors[orphans], tokens[orphans], settings, engine=engine)
+        fresh = [Group(tuple(orphans[g].tolist())) for g in found]
     else:
         _adopt(orphans, vectors, tokens, alive, homes, fresh, settings)
     continued = [

@@ -12,6 +12,7 @@ from index_store.paths import is_url
 from index_store.terminal import byte_size, count, one_line, print_json, say, span_of_time, spelled
 from raptor.build import build_index, sync_index, update_index
 from raptor.commands.leave import may_be_read
+from raptor.engines.engine import LOCAL
 from raptor.errors import RaptorError
 from raptor.estimating import Estimate, check_cap, estimate
 from raptor.loading.kinds import LISTED
@@ -20,10 +21,10 @@ from raptor.loading.types import Failure
 from raptor.progress import show_progress
 from raptor.pruning import places_of_removed, prune_at, prune_index
 from raptor.reconciling import named
-from raptor.settings import BuildSettings, Spending, settings_of
+from raptor.settings import BuildSettings, Sharding, Spending, settings_of
 from raptor.types import BuildReport, Changes, Differences
 from rlm.gateway.models import give_price, not_sent
-from rlm.gateway.naming import named_by
+from rlm.gateway.naming import Named, embedder_named, named_by
 from rlm.gateway.offline.registry import PREFIX
 
 _NAMED = 10  # documents of a kind, or near-duplicates, that are named
@@ -31,6 +32,15 @@ _NAMED = 10  # documents of a kind, or near-duplicates, that are named
 
 def build(args: argparse.Namespace) -> int:
     """Build an index, or say what that would cost."""
+    return _build(args)
+
+
+def shard(args: argparse.Namespace) -> int:
+    """Build an index in parts, or say what that would cost."""
+    return _build(args, Sharding(args.by, args.shard_chunks))
+
+
+def _build(args: argparse.Namespace, shards: Sharding | None = None) -> int:
     spending = _spending(args)
     if args.dry_run:
         return _dry_run(args)
@@ -39,7 +49,7 @@ def build(args: argparse.Namespace) -> int:
             args.source,
             args.output,
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             settings=_settings(args),
             metadata=_metadata(args.meta),
             password=args.password,
@@ -47,7 +57,10 @@ def build(args: argparse.Namespace) -> int:
             follow_links=args.follow_links,
             **_patterns(args),
             replace=args.replace,
+            shards=shards,
             progress=progress,
+            engine=args.engine,
+            address=args.address,
         )
     return _print_report(report, args)
 
@@ -63,6 +76,8 @@ def update(args: argparse.Namespace) -> int:
         patterns=_patterns(args),
         encoding=args.encoding,
         password=args.password,
+        engine=args.engine,
+        address=args.address,
     )
     return _print_report(report, args)
 
@@ -90,10 +105,12 @@ def sync(args: argparse.Namespace) -> int:
             again=args.again,
             allow=lambda paths: args.yes or may_be_read(args.index, paths, ", and put their text into it"),
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             password=args.password,
             spending=_spending(args),
             progress=progress,
+            engine=args.engine,
+            address=args.address,
         )
     return _print_report(report, args, removes=True)
 
@@ -109,6 +126,8 @@ def _update(
     encoding: str | None = None,
     password: str = "",
     dry_run: bool = False,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     with show_progress(quiet=args.quiet) as progress:
         return update_index(
@@ -117,7 +136,7 @@ def _update(
             remove=removed,
             dry_run=dry_run,
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             metadata=metadata,
             encoding=encoding,
             password=password,
@@ -125,6 +144,8 @@ def _update(
             follow_links=follow_links,
             **patterns,
             progress=progress,
+            engine=engine,
+            address=address,
         )
 
 
@@ -135,7 +156,7 @@ def _dry_run(args: argparse.Namespace) -> int:
             args.source,
             args.output,
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             settings=_settings(args),
             follow_links=args.follow_links,
             **_patterns(args),
@@ -193,6 +214,13 @@ def _summarizer(args: argparse.Namespace) -> dict[str, Any]:
     if not args.quiet and named.options and (untaken := not_sent(named.model, named.options)):
         say(f"note: {untaken}", file=sys.stderr)
     return {"summarizer": named.model or None, "summarizer_options": named.options}
+
+
+def _embedder(args: argparse.Namespace) -> dict[str, Any]:
+    """The embedder that is named, what is sent with its calls where it is called, and where it computes else."""
+    named = embedder_named(args.embedder, args.models) if args.embedder else Named("")
+    give_price(named.model, named.usd_per_million)
+    return {"embedder": named.model or None, "embedder_options": named.options, "device": args.device}
 
 
 def _spending(args: argparse.Namespace) -> Spending:

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.machinery import ModuleSpec
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -137,10 +138,11 @@ def test_an_embedder_is_loaded_once() -> None:
 
 
 def test_progress_counts_up_to_the_number_of_texts(model: Embedder, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("raptor.embedding._BATCH", 4)
+    monkeypatch.setattr("raptor.embedding.BATCH", 4)
     seen: list[tuple[int, int]] = []
     rows = embed(model, TEXTS, lambda done, total: seen.append((done, total)))
-    assert seen == [(4, 10), (8, 10), (10, 10)]
+    assert sorted(done - before for (before, _), (done, _) in pairwise([(0, 10), *seen])) == [2, 4, 4]
+    assert seen[-1] == (10, 10)
     assert np.array_equal(rows, np.concatenate([model.encode(TEXTS[:5]), model.encode(TEXTS[5:])]))
 
 
@@ -181,7 +183,7 @@ def test_few_and_many_texts_give_the_same_vectors_offline_and_in_silence(
     model: Embedder, offline: None, capfd: pytest.CaptureFixture[str]
 ) -> None:
     many = model.encode(TEXTS)
-    assert len(TEXTS) > embedders._FEW
+    assert len(TEXTS) > embedders.FEW
     few = np.concatenate([model.encode([text]) for text in TEXTS])
     assert many.dtype == np.float32
     assert np.abs(many - few).max() < 2e-6

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from index_store import inverted_write, lexical, search, stop_words, vectors as v
+from index_store import inverted_write, lexical, search, spool, stop_words, vectors as v
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.index import Index, open_index
 from index_store.manifest import FILES, INVERTED
@@ -281,6 +281,27 @@ def test_lexical_scores_are_those_of_bm25s(
         assert scores == pytest.approx(expected, abs=1e-5)
     else:
         assert not scores.any()
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.lists(st.sampled_from(["ketch", "yawl", "mizzen", "größe", "the"]), max_size=6), min_size=1),
+    st.integers(1, 12),
+)
+@example([[], ["ketch"]], 1)
+@example([["the"], ["yawl"] * 9, [], ["yawl", "a" * 99_999], ["the"]], 2)
+def test_lexical_arrays_are_the_same_in_however_many_blocks_they_are_counted(
+    tmp_path_factory: pytest.TempPathFactory, texts: list[list[str]], block: int
+) -> None:
+    folder, nodes = tmp_path_factory.mktemp("lexical"), [" ".join(text) for text in texts]
+    lexical.write(folder, nodes)
+    whole = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(lexical, "BLOCK", block)
+        patched.setattr(spool, "IN_MEMORY", 100)
+        lexical.write(folder, nodes)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == whole
+    assert [np.load(folder / f"{name}.npy").dtype for name in ("scores", "nodes")] == [np.float32, np.int32]
 
 
 def test_stop_words_are_those_of_bm25s() -> None:

@@ -79,7 +79,7 @@ def evidence_for(index: Index, query: str, allowed: Numbers) -> Evidence:
     The MOST best by cosine and BM25, half each, are scored again, with the words around them; the shares are a softmax.
     """
     query = query[:QUERY_CHARS].encode("utf-8", "replace").decode()
-    by_words = index.lexicon.score(query, len(index))[allowed].astype(np.float64)
+    by_words = index.by_words(query, allowed)[allowed].astype(np.float64)
     vector = _vector(index, query)
     dense = by_words if vector is None else cosines(index.vectors, allowed, vector).astype(np.float64)
     best = np.argsort(-fuse(dense, by_words, _HALVES, len(allowed)), kind="stable")[:MOST]

@@ -19,6 +19,7 @@ from raptor.clustering.fast import near_parts, partition
 from raptor.clustering.groups import Capacity, adopt_singles, maximal
 from raptor.clustering.mixture import mixture
 from raptor.clustering.settings import ClusterSettings
+from raptor.engines import local
 from raptor.errors import RaptorError
 from tests.helpers.places import ROOT
 
@@ -213,7 +214,7 @@ from raptor.clustering import cluster as clustering
 if __name__ == "__main__":
     clustering.PARALLEL = 10
     vectors = np.random.default_rng(0).normal(size=(150, 8)).astype(np.float32)
-    clustering.cluster_part = len
+    clustering.clusters_in = len
     try: clustering.cluster(vectors, np.full(150, 1), clustering.ClusterSettings(part_size=60), workers=2)
     except TypeError as error: print(error)
 """
@@ -244,13 +245,13 @@ def ends_early(*_: object) -> None:
 
 def test_a_process_that_ends_early_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clustering, "PARALLEL", 100)
-    monkeypatch.setattr(clustering, "cluster_part", ends_early)
+    monkeypatch.setattr(clustering, "clusters_in", ends_early)
     with pytest.raises(RaptorError, match="ended early; free memory"):
         cluster(rows("random", 150, 8, 0), np.full(150, 1), ClusterSettings(part_size=60), workers=2)
 
 
 def test_few_nodes_start_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clustering, "in_processes", lambda *_: pytest.fail("started processes"))
+    monkeypatch.setattr(local, "_spread", lambda *_: pytest.fail("started processes"))
     assert cluster(rows("random", 150, 8, 0), np.full(150, 100), ClusterSettings(part_size=60), workers=2)
 
 

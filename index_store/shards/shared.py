@@ -1,0 +1,140 @@
+"""What an upper index keeps of all its shards together, so that one of them can be searched alone by the same scores.
+
+shards/words.txt         the words that nodes of several shards hold, sorted
+shards/holders.npy       how many nodes of the whole index hold each
+shards/names.txt         the names of the whole index, sorted: those that 2 to MOST_BEARERS of all chunks bear
+shards/bearers.npy       how many chunks of the whole index bear each
+shards/name_offsets.npy  where the shards of each name begin in the two next
+shards/name_shards.npy   the number of a shard whose chunks bear the name
+shards/name_places.npy   the number that the name has in that shard's own table
+shards/name_numbers.npy  for each name of shard 0, of shard 1, ...: its number in names.txt; -1 where it is not there
+shards/id_hashes.npy     a hash of the id of each document, ascending
+shards/id_documents.npy  the number of the document
+shards/alike.npy         as documents_alike.npy, of all documents; missing where none are alike
+"""
+
+import heapq
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from index_store.manifest import ALIKE_OF_SHARDS, SHARDS
+from index_store.name_table import MOST_BEARERS
+from index_store.shards.ids import id_hash
+from index_store.tree import Tree
+
+Ints = npt.NDArray[np.integer]
+
+
+def write_shared(folder: Path, shards: Sequence[Tree], alike: Ints | None = None) -> None:
+    """Write the files of `shards/` into `folder`, that of a generation of an upper index whose other files stand there.
+
+    `shards`: opened, in order; each was written with `Draft.is_shard`. `alike`: (documents,), as `Draft.alike`, of the
+    documents of all shards. By `functools.partial` it is a `Draft.of_shards`.
+    """
+    _write_words(folder, shards)
+    _write_names(folder / SHARDS, shards)
+    _write_ids(folder / SHARDS, shards)
+    if alike is not None and (np.asarray(alike) != np.arange(len(alike))).any():
+        _save(folder / ALIKE_OF_SHARDS, np.asarray(alike, dtype=np.int32))
+
+
+def _write_words(folder: Path, shards: Sequence[Tree]) -> None:
+    """Of each word how many nodes of all hold it: those of the shards, their roots as often as these are repeated, and
+    of the upper tree those above its chunks, which are the roots again."""
+    height = max(len(tree.levels) for tree in shards)
+    parts = [_holders(tree) for tree in shards]
+    parts += [_repeated(tree, height - len(tree.levels)) for tree in shards]
+    parts.append(_above(folder / "lexical", len(shards)))
+    holders = array("i")
+    with (folder / SHARDS / "words.txt").open("wb") as file:
+        for word, group in groupby(heapq.merge(*parts), key=lambda pair: pair[0]):
+            counts = [count for _, count in group]
+            if len(counts) > 1:  # of another the one part that has it knows how many
+                file.write(b"\n" * bool(holders) + word)
+                holders.append(sum(counts))
+    _save(folder / SHARDS / "holders.npy", np.asarray(holders, dtype=np.int32))
+
+
+def _holders(tree: Tree) -> Iterator[tuple[bytes, int]]:
+    """The words of a shard in order, each with how many nodes hold it."""
+    return _lines(tree.store.folder / "lexical", np.diff(tree.store.arrays["lexical/offsets.npy"]))
+
+
+def _repeated(tree: Tree, times: int) -> Iterator[tuple[bytes, int]]:
+    """The words of a shard's root, which is repeated so many times."""
+    if not times:
+        return
+    offsets, nodes = tree.store.arrays["lexical/offsets.npy"], tree.store.arrays["lexical/nodes.npy"]
+    filled = np.flatnonzero(np.diff(offsets))
+    held = np.zeros(len(offsets) - 1, dtype=np.int64)
+    held[filled] = nodes[offsets[1:][filled] - 1] == len(tree) - 1
+    yield from ((word, times) for word, is_held in _lines(tree.store.folder / "lexical", held) if is_held)
+
+
+def _above(folder: Path, roots: int) -> Iterator[tuple[bytes, int]]:
+    """The words of the nodes of an upper tree that are no roots of shards."""
+    offsets, nodes = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("offsets", "nodes"))
+    held = np.diff(np.concatenate([[0], np.cumsum(nodes >= roots)])[offsets])
+    return ((word, count) for word, count in _lines(folder, held) if count)
+
+
+def _lines(folder: Path, values: Ints) -> Iterator[tuple[bytes, int]]:
+    """The words of a lexicon in order, with the value of each."""
+    if not (folder / "words.txt").stat().st_size:  # it has no word, for which its list is one that is empty
+        return
+    with (folder / "words.txt").open("rb") as file:
+        for line, value in zip(file, values.tolist(), strict=True):
+            yield line.rstrip(b"\n"), value
+
+
+def _write_names(folder: Path, shards: Sequence[Tree]) -> None:
+    """The names of all shards as one table has them, but which chunk bears which stays with the shards."""
+    counts = [np.diff(tree.store.arrays.get("names/offsets.npy", np.zeros(1, np.int64))) for tree in shards]
+    numbers = [np.full(len(own), -1, dtype=np.int32) for own in counts]
+    bearers, sizes, of_shard, places = array("i"), array("q", [0]), array("i"), array("i")
+    parts = [_names(tree, number) for number, tree in enumerate(shards)]
+    with (folder / "names.txt").open("wb") as file:
+        for name, group in groupby(heapq.merge(*parts), key=lambda row: row[0]):
+            held = [(shard, place) for _, shard, place in group]
+            total = sum(int(counts[shard][place]) for shard, place in held)
+            if not 1 < total <= MOST_BEARERS:
+                continue
+            for shard, place in held:
+                numbers[shard][place] = len(bearers)
+                of_shard.append(shard)
+                places.append(place)
+            file.write(b"\n" * bool(bearers) + name)
+            bearers.append(total)
+            sizes.append(len(held))
+    _save(folder / "bearers.npy", np.asarray(bearers, dtype=np.int32))
+    _save(folder / "name_offsets.npy", np.cumsum(sizes, dtype=np.int64))
+    _save(folder / "name_shards.npy", np.asarray(of_shard, dtype=np.int32))
+    _save(folder / "name_places.npy", np.asarray(places, dtype=np.int32))
+    _save(folder / "name_numbers.npy", np.concatenate(numbers))
+
+
+def _names(tree: Tree, number: int) -> Iterator[tuple[bytes, int, int]]:
+    """The names of a shard in order, each with the number of the shard and its own there."""
+    if tree.names is None or not len(tree.names):
+        return
+    with (tree.store.folder / "names" / "names.txt").open("rb") as file:
+        for place, line in enumerate(file):
+            yield line.rstrip(b"\n"), number, place
+
+
+def _write_ids(folder: Path, shards: Sequence[Tree]) -> None:
+    hashes = array("Q", (id_hash(document.id) for tree in shards for document in tree.documents))
+    found = np.asarray(hashes, dtype=np.uint64)
+    order = np.argsort(found, kind="stable")
+    _save(folder / "id_hashes.npy", found[order])
+    _save(folder / "id_documents.npy", order.astype(np.int32))
+
+
+def _save(path: Path, array: npt.NDArray[Any]) -> None:
+    np.save(path, array, allow_pickle=False)
