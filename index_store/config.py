@@ -72,7 +72,14 @@ KEYS = (
     Key(
         "build.summarizer", str, "offline/extractive", "who summarises, as litellm names it, or a short name"
     ),
-    Key("build.embedder", str, "minilm", "minilm, or a sentence-transformers name"),
+    Key("build.embedder", str, "minilm", "minilm, a sentence-transformers name, or litellm/NAME"),
+    Key(
+        "build.device",
+        str,
+        "auto",
+        "where embeddings are computed: auto, cpu, cuda, mps",
+        choices=("auto", "cpu", "cuda", "mps"),
+    ),
     Key(
         "build.include", PATTERNS, [], "of folders only these files, by patterns as in .gitignore; [] for all"
     ),
@@ -85,6 +92,13 @@ KEYS = (
     Key("build.root_children", int, 12, "a level of at most so many nodes gets the root above it"),
     Key("build.encoding", str, "", "of every text file; empty: found out"),
     Key("build.ocr_language", str, "", "of scanned pages, as tesseract names it"),
+    Key(
+        "build.engine",
+        str,
+        "local",
+        "where a build is computed: local, or ray for a cluster",
+        choices=("local", "ray"),
+    ),
     Key("build.precision", str, "auto", "what embeddings are computed in: auto, bfloat16, float32"),
     Key("ask.model", str, "offline/navigator", "the root model, as litellm names it, or a short name"),
     Key("ask.child_model", str, None, "the model of sub-calls"),

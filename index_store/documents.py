@@ -15,7 +15,7 @@ from typing import Any, overload
 import numpy as np
 import numpy.typing as npt
 
-from index_store.errors import BrokenIndex
+from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.paths import file_of, is_below, matches
 from index_store.terminal import brief
 from index_store.types import Document
@@ -161,12 +161,36 @@ class Documents(Sequence[Document]):
     def _parsed(self, number: int) -> Document:
         start, end = self._line(number)
         try:
-            return _document(json.loads(self._lines[start:end].tobytes()))
+            return document_in(self._lines[start:end].tobytes())
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
             raise BrokenIndex(
                 f"{self._path} is damaged at document {number} ({type(e).__name__}: {e}); "
                 "copy or build the index again"
             ) from e
+
+
+def line_of(d: Document) -> bytes:
+    """A document as a line of JSON. Raises IndexStoreError where it is longer than is read."""
+    row: dict[str, Any] = {
+        "id": d.id,
+        "title": d.title,
+        "source": d.source,
+        "sha256": d.sha256,
+        "chars": d.chars,
+    }
+    row |= {"pages": list(d.pages), "sections": d.sections, "meta": dict(sorted(d.meta.items()))}
+    line = (json.dumps(row) + "\n").encode("ascii")
+    if len(line) > LINE_BYTES:
+        raise IndexStoreError(
+            f"the headings, pages and metadata of document {d.id!r} take {len(line):,} bytes, more than the "
+            f"{LINE_BYTES:,} that are read; split it"
+        )
+    return line
+
+
+def document_in(line: bytes | memoryview) -> Document:
+    """The document of a line. Raises ValueError, KeyError, TypeError, AttributeError where it is none."""
+    return _document(json.loads(bytes(line)))
 
 
 def _fits(name: str, path: str) -> bool:

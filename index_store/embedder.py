@@ -237,7 +237,7 @@ class _Encoder:
         if not texts:
             return np.zeros((0, self.dim), dtype=np.float32)
         if self.name == BUILT_IN and len(texts) <= FEW:
-            return _few_encoder()(_encodable(texts))
+            return _few_encoder()(encodable(texts))
         device = found_device(self.device)
         with _LOADING:
             model = _loaded(self.name, self.offline, device)
@@ -247,7 +247,7 @@ class _Encoder:
         low = torch.autocast(device, torch.bfloat16, enabled=self.precision == BFLOAT16)
         with _one_torch_thread(), low:
             rows = model.encode(
-                _encodable(texts),
+                encodable(texts),
                 batch_size=len(texts),
                 show_progress_bar=False,
                 normalize_embeddings=False,
@@ -362,7 +362,7 @@ def _unlogged(*names: str) -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _encodable(texts: Sequence[str]) -> list[str]:
+def encodable(texts: Sequence[str]) -> list[str]:
     """`texts` with each lone surrogate, which no tokenizer takes, replaced by `?`; so no offset moves."""
     return [text.encode(errors="replace").decode() for text in texts]
 
@@ -372,7 +372,7 @@ def _token_offsets(tokenizer: Any) -> TokenOffsets:
     tokenizer.no_padding()
 
     def token_offsets(texts: Sequence[str]) -> list[list[Offsets]]:
-        encodings = tokenizer.encode_batch(_encodable(texts), add_special_tokens=False)
+        encodings = tokenizer.encode_batch(encodable(texts), add_special_tokens=False)
         return [encoding.offsets for encoding in encodings]
 
     return token_offsets

@@ -12,7 +12,8 @@ from index_store.arguments import checked
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.folder import current_generation, generation_folder, read_manifest
 from index_store.index import open_generation
-from index_store.manifest import NAME as MANIFEST
+from index_store.manifest import NAME as MANIFEST, Manifest
+from index_store.shards.layout import counted, shards_in
 from index_store.types import Document
 from index_store.writer import numbers, sole_writer, switch
 
@@ -22,7 +23,8 @@ class Generation:
     """One published state of an index.
 
     `live`: whether this is the one that opens. `parent`: the generation that was live before it. `levels[i]`: nodes at
-    level i. `bytes`: of all its files, those that it shares with other generations included. `published`: when, UTC, as
+    level i. `bytes`: of all its files, those that it shares with other generations included; of an index of indexes
+    without its shards. `published`: when, UTC, as
     ISO 8601; no part of the digest, but the time of its manifest on this disk, so a copy may have a later one.
     """
 
@@ -183,6 +185,12 @@ def _listed(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers)) or "none"
 
 
+def _counts(manifest: Manifest, folder: Path) -> tuple[int, tuple[int, ...]]:
+    """Documents, and nodes at each level; of an index of indexes, of all shards together."""
+    shards = shards_in(manifest, str(folder / MANIFEST))
+    return counted(shards, manifest.levels) if shards else (manifest.documents, manifest.levels)
+
+
 def _generation(path: Path, number: int, live: int) -> Generation:
     folder = generation_folder(path, number)
     manifest = read_manifest(folder)
@@ -190,8 +198,7 @@ def _generation(path: Path, number: int, live: int) -> Generation:
         number,
         number == live,
         manifest.parent,
-        manifest.documents,
-        manifest.levels,
+        *_counts(manifest, folder),
         manifest.digest,
         sum(f.size for f in manifest.files.values()),
         datetime.fromtimestamp((folder / MANIFEST).stat().st_mtime, UTC).isoformat(timespec="seconds"),

@@ -3,7 +3,7 @@
 import logging
 import os
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
 from functools import cached_property, partial
 from pathlib import Path
@@ -94,6 +94,14 @@ class Index(Tree):
         """The generation's folder."""
         return self.store.folder
 
+    def manifests(self) -> list[Manifest]:
+        """The manifests of all that it is read from. Raises BadQuery for a text file."""
+        return [self.manifest]
+
+    def check_files(self) -> None:
+        """Raise BrokenIndex where a file is not as it was written. Reads every byte."""
+        check_files(self.folder, self.manifest)
+
     def embed_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
         """The (n, dim) float32 unit rows of n queries, by the embedder that built this index.
 
@@ -120,28 +128,50 @@ class Index(Tree):
                 "(mode lexical)"
             )
 
-    @cached_property
-    def _embedder(self) -> embedders.Embedder:
+    def check_fingerprint(self, named: str, found: str) -> None:
+        """Raise BadQuery where an embedder that was named has another fingerprint than the one of the index."""
         models = self.manifest.models
         name, expected = models.get("embedder", ""), models.get("embedder_fingerprint", "")
-        named = self._embedder_named or name
+        if found != expected:
+            raise BadQuery(
+                f"the index was built with embedder {name[:200]} {expected[:12]}, found {found[:12]} in {named}; name "
+                "or install the same weights, or rebuild the index"
+            )
+
+    @cached_property
+    def _embedder(self) -> embedders.Embedder:
+        named = self._embedder_named or self.manifest.models.get("embedder", "")
         self.check_embedder_named()
         embedder = embedders.load_embedder(named, offline=True)
-        if embedder.fingerprint != expected:
-            raise BadQuery(
-                f"the index was built with embedder {name[:200]} {expected[:12]}, found {embedder.fingerprint[:12]} "
-                f"in {named}; name or install the same weights, or rebuild the index"
-            )
+        self.check_fingerprint(named, embedder.fingerprint)
         return embedder
 
 
 class Sharded(Joined, Index):
-    """An index of indexes, which reads as one index; its `manifest` is that of the upper one."""
+    """An index of indexes, which reads as one index; its `manifest` is that of the upper one, which is `upper`."""
 
     def __init__(self, upper: Index, shards: Sequence[Shard], open_shard: Callable[[Shard], Index]) -> None:
         super().__init__(upper, shards, open_shard)
+        self.upper = upper
         self.digest, self.generation, self._manifest = upper.digest, upper.generation, upper._manifest
         self._embedder_named, self.access, self.named = upper._embedder_named, upper.access, upper.named
+
+    def manifests(self) -> list[Manifest]:
+        """The manifests of the upper index and of all shards, which are opened."""
+        return [self.manifest, *(one.manifest for one in self.indexes())]
+
+    def check_files(self) -> None:
+        """As `Index.check_files`, of the upper index and of all shards."""
+        super().check_files()
+        for one in self.indexes():
+            one.check_files()
+
+    def indexes(self) -> Iterator[Index]:
+        """The shards, each opened when it is asked for."""
+        for number in range(len(self.shards)):
+            opened = self.shard(number)
+            assert isinstance(opened, Index)  # as `open_shard` gives nothing else
+            yield opened
 
 
 @checked(IndexStoreError)
@@ -186,7 +216,7 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
 
     def write(path: Path) -> str:
         # What is made is found by this digest again, also by who opens another index that has it.
-        check_files(index.folder, index.manifest)
+        index.check_files()
         labels = narrowing.labels_by_document(index)
         if not narrowing.hides(labels, reader):
             return ""

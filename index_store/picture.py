@@ -60,7 +60,8 @@ def page(index: "Index") -> str:
         f"<title>{_safe(index.path.name)}</title><style>{STYLE}</style>",
         f"<h1>{_safe(one_line(index.root.label, LABEL_CHARS))}</h1>",
         f"<p class=soft>{_safe(index.path.name)}, generation {m.generation}: "
-        f"{count(m.documents, 'document')}, {count(index.chars, 'character')}; nodes a level: {levels}</p>{note}",
+        f"{count(len(index.documents), 'document')}, {count(index.chars, 'character')}; "
+        f"nodes a level: {levels}</p>{note}",
         *_map(index),
         *_branch(index, len(index) - 1, set(), with_leaves, opened=True),
         "</html>",

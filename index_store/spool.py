@@ -7,8 +7,10 @@ import mmap
 import os
 import weakref
 from array import array
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import accumulate
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -43,6 +45,23 @@ class Lazy(Sequence[T]):
         if isinstance(place, slice):
             return [self._get(i) for i in range(self._count)[place]]
         return self._get(range(self._count)[place])
+
+
+def only(values: Sequence[T], fits: Callable[[T], bool]) -> Sequence[T]:
+    """Those of some values that fit; each is asked for again when it is read."""
+    places = [place for place, value in enumerate(values) if fits(value)]
+    return Lazy(len(places), lambda place: values[places[place]])
+
+
+def chained(parts: Sequence[Sequence[T]]) -> Sequence[T]:
+    """The values of all parts, one after another."""
+    ends = list(accumulate(map(len, parts)))
+
+    def get(place: int) -> T:
+        number = bisect_right(ends, place)
+        return parts[number][place - ends[number]]
+
+    return Lazy(ends[-1] if ends else 0, get)
 
 
 class Spool:
@@ -82,6 +101,14 @@ class Spool:
         if end > len(self._map) and self._file is not None:
             self._map = memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
         return self._map[start:end]
+
+    def whole(self) -> memoryview:
+        """The bytes of all records, one after another."""
+        if not self._first:
+            return memoryview(b"".join(self._held))
+        self._write()
+        self.view(self._first - 1)
+        return self._map
 
     def text(self, number: int) -> str:
         """A record that is a text in UTF-8."""
@@ -128,6 +155,8 @@ def _reserve(file: BinaryIO, size: int) -> None:
 
 def _nameless(folder: Path | None) -> BinaryIO:
     """A file of nobody else's, which has no name where the system allows that, and is gone when it is closed."""
+    if folder is not None:
+        folder.mkdir(parents=True, exist_ok=True)
     return TemporaryFile(dir=folder)
 
 
@@ -138,5 +167,5 @@ def _disk(folder: Path | None) -> Iterator[None]:
     except OSError as e:
         where = f" in {folder}" if folder else ""
         raise IndexStoreError(
-            f"cannot keep what a build works with on disk{where}: {e.strerror or e}; free disk space there"
+            f"cannot keep what a build works with on disk{where}: {e.strerror or e}; free disk space there, or choose another folder"
         ) from e

@@ -75,6 +75,14 @@ def byte_at(blob: npt.NDArray[np.uint8], marks: npt.NDArray[np.int64], char: int
     return start + int(firsts[k]) if k < len(firsts) else min(start + len(part), len(blob))
 
 
+def bytes_at(text: str, chars: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Byte offset of each character offset; a text's end counts as the offset after its last character."""
+    if text.isascii():
+        return chars
+    raw = np.frombuffer(text.encode(), dtype=np.uint8)
+    return np.append(np.flatnonzero((raw & 0xC0) != 0x80), len(raw))[chars].astype(np.int64)
+
+
 def ranges(offsets: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """All places offsets[row]:offsets[row + 1] of some rows, those of the first row first."""
     starts, sizes = offsets[rows], sizes_of(offsets, rows)

@@ -7,7 +7,7 @@ plain array read by numpy with its bounds checks, because it may come from a str
 `index_store.inverted_write`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -83,15 +83,23 @@ def _cosines(vectors: Floats, numbers: Ints, vector: Floats) -> Floats:
     if len(numbers) and numbers[-1] - numbers[0] + 1 == len(numbers):
         return _products(vectors[int(numbers[0]) : int(numbers[-1]) + 1], vector)
     step = _rows_at_once(vectors)
-    blocks = (vectors[numbers[i : i + step]] @ vector for i in range(0, len(numbers), step))
+    blocks = _mapped(vectors)(lambda i: vectors[numbers[i : i + step]] @ vector, range(0, len(numbers), step))
     return np.concatenate([np.empty(0, np.float32), *blocks])
 
 
 def _products(rows: npt.NDArray[Any], vector: Floats) -> Floats:
     """`rows @ vector` in float32, a few rows at a time."""
     step = _rows_at_once(rows)
-    blocks = (np.asarray(rows[i : i + step], np.float32) @ vector for i in range(0, len(rows), step))
+    blocks = _mapped(rows)(
+        lambda i: np.asarray(rows[i : i + step], np.float32) @ vector, range(0, len(rows), step)
+    )
     return np.concatenate([np.empty(0, np.float32), *blocks])
+
+
+def _mapped(rows: Any) -> Callable[[Callable[[int], Floats], range], Iterable[Floats]]:
+    """How a function is applied to each block of rows: as these themselves know, where they are of several files."""
+    mapped: Callable[[Callable[[int], Floats], range], Iterable[Floats]] = getattr(rows, "mapped", map)
+    return mapped
 
 
 def _rows_at_once(rows: npt.NDArray[Any]) -> int:

@@ -13,10 +13,19 @@ import numpy as np
 
 from index_store.arguments import checked
 from index_store.errors import BrokenIndex, IndexStoreError
-from index_store.folder import CURRENT, check_pointer, generation_folder, read_manifest
-from index_store.index import Index, open_index
-from index_store.manifest import FileEntry, Manifest
+from index_store.folder import (
+    CURRENT,
+    check_links,
+    check_pointer,
+    current_generation,
+    generation_folder,
+    read_manifest,
+)
+from index_store.index import Index, Sharded, open_index
+from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
+from index_store.shards.layout import shards_in
 from index_store.terminal import count
+from index_store.tree import Tree
 from index_store.writer import numbers
 
 #: Called with the bytes read so far and those there are in all.
@@ -37,12 +46,44 @@ def verify_index(path: str | Path, progress: Progress = lambda done, total: None
     if not (path / CURRENT).exists():
         raise BrokenIndex(f"there is no index at {path}; build one with: raptor build SOURCE -o {path}")
     try:
-        folders = [generation_folder(path, number) for number in sorted(numbers(path))]
+        places = [path, *_shards(path)]
+        folders = [generation_folder(place, number) for place in places for number in sorted(numbers(place))]
         # Both read the live manifest, and say the same of one that is broken.
-        damaged = list(dict.fromkeys([*_pointer_fault(path), *damaged_files(folders, progress)]))
-        return damaged or [*_problems(open_index(path))]
+        faults = chain.from_iterable(map(_pointer_fault, places))
+        damaged = list(dict.fromkeys([*faults, *damaged_files(folders, progress)]))
+        return damaged or [*_problems_of(open_index(path))]
     except (BrokenIndex, OSError) as e:
         return [_in_words(e)]
+
+
+def _shards(path: Path) -> list[Path]:
+    """The folders of the shards of an index; [] where it has none, or its manifest is broken, which others say."""
+    try:
+        number = current_generation(path)
+        folder = generation_folder(path, number or 0)
+        shards = shards_in(read_manifest(folder), str(folder / MANIFEST)) if number else []
+    except (BrokenIndex, OSError):
+        return []
+    for shard in shards:
+        check_links(path, f"{SHARDS}/{shard.name}")
+    return [path / SHARDS / shard.name for shard in shards]
+
+
+def _problems_of(index: Index) -> Iterator[str]:
+    """The faults of the content of an index; of one of shards, of the upper tree and of each shard."""
+    if not isinstance(index, Sharded):
+        yield from _problems(index)
+        return
+    yield from _problems(index.upper)
+    try:
+        index.check()
+    except BrokenIndex as e:
+        yield str(e)
+    for number, shard in enumerate(index.shards):
+        try:
+            yield from (f"shard {shard.name}: {problem}" for problem in _problems(index.shard(number)))
+        except BrokenIndex as e:
+            yield str(e)
 
 
 def _in_words(error: BrokenIndex | OSError) -> str:
@@ -110,7 +151,7 @@ def _sha256(file: Path, report: Callable[[int], None]) -> str:
     return digest.hexdigest()
 
 
-def _problems(index: Index) -> Iterator[str]:
+def _problems(index: Tree) -> Iterator[str]:
     checks = chain(_levels(index), _spans(index), _edges(index), _reachable(index), _vectors(index))
     for number, problem in enumerate(checks):
         if number == MOST:
@@ -119,13 +160,13 @@ def _problems(index: Index) -> Iterator[str]:
         yield problem
 
 
-def _levels(index: Index) -> Iterator[str]:
+def _levels(index: Tree) -> Iterator[str]:
     expected = np.repeat(np.arange(len(index.levels)), index.levels)
     for number in np.flatnonzero(index.rows["level"] != expected)[:MOST].tolist():
         yield f"node {index.id_of(number)} says that it is of level {index.rows['level'][number]}"
 
 
-def _spans(index: Index) -> Iterator[str]:
+def _spans(index: Tree) -> Iterator[str]:
     """Chunks tile their documents, in order, on character borders."""
     rows = index.rows
     for d, document in enumerate(index.documents):
@@ -139,7 +180,7 @@ def _spans(index: Index) -> Iterator[str]:
             yield f"a chunk of document {document.id!r} begins inside a character"
 
 
-def _edges(index: Index) -> Iterator[str]:
+def _edges(index: Tree) -> Iterator[str]:
     """Every summary has children, none twice, and children and parents are the same edges."""
     n = len(index)
     down, up = (parents * n + children for parents, children in (index.edges(), index.edges_up()))
@@ -152,14 +193,14 @@ def _edges(index: Index) -> Iterator[str]:
         yield "some edges stand twice"
 
 
-def _reachable(index: Index) -> Iterator[str]:
+def _reachable(index: Tree) -> Iterator[str]:
     reached = index.below(len(index) - 1)
     lost = np.setdiff1d(np.arange(len(index)), reached)
     for number in lost[:MOST].tolist():
         yield f"node {index.id_of(number)} cannot be reached from the root"
 
 
-def _vectors(index: Index) -> Iterator[str]:
+def _vectors(index: Tree) -> Iterator[str]:
     for start in range(0, len(index), 10_000):
         with np.errstate(over="ignore", invalid="ignore"):  # what is too long for a float has no length of 1
             lengths = np.linalg.norm(index.vectors[start : start + 10_000], axis=1)

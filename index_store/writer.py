@@ -4,12 +4,12 @@ A reader sees the old generation or the new one, never a mix. A writer that dies
 the next publish deletes.
 """
 
-import json
 import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from index_store import inverted_write, lexical, name_table, vectors
 from index_store.arguments import checked
-from index_store.documents import LINE_BYTES
+from index_store.documents import line_of
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.files import Lock, lock, opening, refuse_links, sha256_of, write_new
 from index_store.folder import (
@@ -43,13 +43,13 @@ from index_store.manifest import (
 )
 from index_store.name_table import NameTable
 from index_store.outline import Outline
-from index_store.tables import NODE, chars_before
+from index_store.tables import NODE, bytes_at, chars_before
 from index_store.types import Document
 
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The content of a generation in memory. Nodes (n, of which n0 chunks) are in order of level, chunks of document.
+    """The content of a generation. Sequences may be made as they are read, and are read in order. Nodes (n, of which n0 chunks) are in order of level, chunks of document.
 
     documents   (Document, canonical text) pairs
     chunks      (n0, 3) int64: document number, start, end in characters; chunks tile each document
@@ -307,30 +307,12 @@ def _write_text(folder: Path, texts: Iterable[str]) -> npt.NDArray[np.int64]:
 
 
 def _write_documents(folder: Path, draft: Draft) -> None:
-    lines = (_document_line(document) for document, _ in draft.documents)
+    lines = (line_of(document) for document, _ in draft.documents)
     _save(folder / "documents_lines.npy", _write_lines(folder / "documents.jsonl", lines))
     order = sorted(range(len(draft.documents)), key=lambda d: draft.documents[d][0].id)
     _save(folder / "documents_order.npy", np.array(order, dtype=np.int32))
     if any(first != own for own, first in enumerate(draft.alike)):
         _save(folder / ALIKE, np.array(draft.alike, dtype=np.int32))
-
-
-def _document_line(d: Document) -> bytes:
-    row: dict[str, Any] = {
-        "id": d.id,
-        "title": d.title,
-        "source": d.source,
-        "sha256": d.sha256,
-        "chars": d.chars,
-    }
-    row |= {"pages": list(d.pages), "sections": d.sections, "meta": dict(sorted(d.meta.items()))}
-    line = (json.dumps(row) + "\n").encode("ascii")
-    if len(line) > LINE_BYTES:
-        raise IndexStoreError(
-            f"the headings, pages and metadata of document {d.id!r} take {len(line):,} bytes, more than the "
-            f"{LINE_BYTES:,} that are read; split it"
-        )
-    return line
 
 
 def _write_nodes(folder: Path, draft: Draft, borders: npt.NDArray[np.int64]) -> None:
@@ -349,19 +331,15 @@ def _write_nodes(folder: Path, draft: Draft, borders: npt.NDArray[np.int64]) -> 
 def _byte_offsets(draft: Draft, borders: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Where each chunk starts and ends in text.bin, (n0, 2)."""
     out = np.empty((len(draft.chunks), 2), dtype=np.int64)
-    bounds = np.searchsorted(draft.chunks[:, 0], np.arange(len(draft.documents) + 1)).tolist()
-    for d, (_, text) in enumerate(draft.documents):
-        rows = slice(bounds[d], bounds[d + 1])
-        out[rows] = borders[d] + _bytes_at(text, draft.chunks[rows, 1:])
+    for d, (rows, (_, text)) in enumerate(zip(_rows_of(draft), draft.documents, strict=True)):
+        out[rows] = borders[d] + bytes_at(text, draft.chunks[rows, 1:])
     return out
 
 
-def _bytes_at(text: str, chars: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Byte offset of each character offset; a text's end counts as the offset after its last character."""
-    if text.isascii():
-        return chars
-    raw = np.frombuffer(text.encode(), dtype=np.uint8)
-    return np.append(np.flatnonzero((raw & 0xC0) != 0x80), len(raw))[chars].astype(np.int64)
+def _rows_of(draft: Draft) -> Iterator[slice]:
+    """The chunks of each document."""
+    bounds = np.searchsorted(draft.chunks[:, 0], np.arange(len(draft.documents) + 1))
+    return (slice(*pair) for pair in pairwise(bounds.tolist()))
 
 
 def _write_blob(path: Path, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
@@ -389,8 +367,9 @@ def _write_csr(folder: Path, name: str, targets: npt.NDArray[np.int32], sizes: n
 
 def _node_texts(draft: Draft) -> Iterator[str]:
     """The text of each node for lexical search: a chunk with the headings over it, a summary with its label."""
-    outlines = [Outline(document) for document, _ in draft.documents]
-    for d, start, end in draft.chunks.tolist():
-        yield f"{outlines[d].heading(start)}\n{draft.documents[d][1][start:end]}"
+    for rows, (document, text) in zip(_rows_of(draft), draft.documents, strict=True):
+        outline = Outline(document)
+        for start, end in draft.chunks[rows, 1:].tolist():
+            yield f"{outline.heading(start)}\n{text[start:end]}"
     for label, summary in zip(draft.labels, draft.summaries, strict=True):
         yield f"{label}\n{summary}"

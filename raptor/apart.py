@@ -11,7 +11,6 @@ from dataclasses import replace
 import numpy as np
 
 from index_store.name_table import name_table
-from index_store.outline import Outline
 from raptor.clustering.guests import Named, guests, named_above, named_chunks
 from raptor.clustering.planning import Group
 from raptor.clustering.settings import ClusterSettings
@@ -25,13 +24,9 @@ def named_by_kind(corpus: Corpus) -> dict[int, Named]:
     kinds, documents = corpus.leaves.kinds, corpus.chunks[:, 0]
     if not kinds:
         return {0: named_chunks(corpus.names, documents)}
-    outlines = [Outline(document) for document, _ in corpus.documents]
     rows = {kind: np.flatnonzero(np.array(kinds) == kind).tolist() for kind in dict.fromkeys(kinds)}
     tables = {
-        kind: name_table(
-            (corpus.leaves.texts[row], outlines[corpus.chunks[row, 0]].parts(int(corpus.chunks[row, 1])))
-            for row in own
-        )
+        kind: name_table((corpus.leaves.texts[row], corpus.headings[row]) for row in own)
         for kind, own in rows.items()
     }
     return {kind: named_chunks(table, documents[rows[kind]]) for kind, table in tables.items()}

@@ -14,14 +14,25 @@ from typing import Any
 from index_store import access
 from index_store.arguments import checked
 from index_store.duplicates import twins_by_access
-from index_store.embedder import Embedder
+from index_store.embedder import AUTO, Embedder
 from index_store.generations import differences_between
 from index_store.index import Index, Sharded, open_index
 from index_store.narrowing import seen_by_label
+from index_store.spool import only
 from index_store.terminal import count
 from index_store.writer import publish
 from raptor.apart import named_by_kind
-from raptor.corpus import Corpus, corpus_of, merged_documents, merged_parts, new_parts, with_metadata
+from raptor.corpus import (
+    Corpus,
+    corpus_of,
+    merged_documents,
+    merged_parts,
+    new_parts,
+    refuse_another_model,
+    with_metadata,
+)
+from raptor.engines.choosing import chosen
+from raptor.engines.engine import LOCAL
 from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
 from raptor.grower import Grower
@@ -60,7 +71,7 @@ from raptor.workspace import (
     same_embedder,
     silent,
 )
-from rlm.gateway.gateway import Gateway
+from rlm.gateway.embeddings import embeds
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.models import check_model
 from rlm.gateway.offline.registry import PREFIX
@@ -92,24 +103,31 @@ def build_index(
     summarizer: str = SUMMARIZER,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str = EMBEDDER,
+    embedder_options: Mapping[str, Any] | None = None,
+    device: str = AUTO,
     settings: BuildSettings | None = None,
     metadata: Metadata | None = None,
     password: str = "",
     spending: Spending | None = None,
     shards: Sharding | None = None,
     progress: Progress | None = None,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     """Build an index of `sources` (files, folders, patterns, .jsonl) in the folder `index` and publish it.
 
     `summarizer`: a model, as litellm names it; `summarizer_options`: what is sent with its calls, such as
-    {"temperature": 0}. `embedder`: "minilm", or a sentence-transformers model. `metadata`: fields of documents, as
+    {"temperature": 0}. `embedder`: "minilm", a sentence-transformers model, or "litellm/NAME", which is called and paid
+    for, with `embedder_options` such as {"dimensions": 256}; `device`: where it computes, "auto"
+    (a GPU if torch sees one), "cpu", "cuda" or "mps"; last bits differ there. `metadata`: fields of documents, as
     `read_metadata` gives them. `follow_links`: whether links that lead out of a folder of `sources` are read, which
     else are failures. `include`, `exclude`: patterns as in .gitignore, counted from each folder of `sources`: only
     files that one of `include` fits, () for all, and of these none that `exclude` fits. `replace`: whether documents
     may be dropped that an index there holds and `sources` do not.
     `password`: what opens encrypted files; it is kept nowhere. `shards`: how the documents are divided into indexes of
     their own, over whose roots one tree is grown; None for one index. `progress`: called with (stage, done, total) as
-    work goes on.
+    work goes on. `engine`: where stages are computed, "local" or "ray"; `address`: host:port of a Ray cluster's head,
+    "" for the one that RAY_ADDRESS names, or else one of this machine alone. The index is the same.
     A build that was cut short goes on where it was when it is called again with the same arguments.
     Raises RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
     """
@@ -118,29 +136,44 @@ def build_index(
     out = Path(index)
     check_target(out)
     check_model(summarizer)
+    if embeds(embedder):
+        check_model(embedder)
     options = check_options(summarizer_options or {})
+    sent = check_options(embedder_options or {})
     pick, told = picked(include, exclude), reading(settings, password)
     files, excluded = find_files(out, sources, clock, follow_links=follow_links, picked=pick, **told)
     with clock.stage("embed"):
-        model = embedder_for(embedder, settings)
+        model = embedder_for(embedder, settings, device, sent)
     settings = _as_built(settings, model)
-    with opened_when_needed(out) as checkpoint:
-        texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint))
+    with chosen(engine, address) as computing, opened_when_needed(out) as checkpoint:
+        texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint), out, computing)
         if not replace:
             refuse_drops(out, texts)
         grower = Grower(
-            model, summarizer, settings, checkpoint(), progress, spending.max_errors, options=options
+            model,
+            summarizer,
+            settings,
+            checkpoint(),
+            progress,
+            spending.max_errors,
+            options=options,
+            engine=computing,
+            embedder_options=sent,
+            ledger=Ledger(Caps(usd=spending.usd)),
         )
         with clock.stage("chunk"):
             parts, unknown = with_metadata(new_parts(texts, grower), metadata)
         changes = Changes(added=len(parts))
         if shards is None:
             refuse_above_cap(spending.usd, parts, grower)
+        with clock.stage("embed"):
+            grower = grower.sized()
+        if shards is None:
             with clock.stage("embed"):
                 corpus = corpus_of(parts, changes, grower)
-            outcome = _published(out, grower, corpus, embedder, spending, clock)
+            outcome = _published(out, grower, corpus, embedder, clock)
         else:
-            outcome = divide(Whole(out, grower, embedder, spending, clock), parts, shards)
+            outcome = divide(Whole(out, grower, embedder, spending.usd, clock), parts, shards)
         report = _report(out, outcome, changes, _told(texts, failures, unknown), clock.seconds)
         origins = Origins().adding(listed(sources), follow_links=follow_links, picked=pick)
         record_origins(checkpoint(), origins)
@@ -160,11 +193,15 @@ def update_index(
     summarizer: str | None = None,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
+    embedder_options: Mapping[str, Any] | None = None,
+    device: str = AUTO,
     metadata: Metadata | None = None,
     encoding: str | None = None,
     password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     """Add and replace the documents of `sources`, drop those that `remove` names, and publish a new generation.
 
@@ -182,7 +219,20 @@ def update_index(
         tuple(listed(sources)), follow_links, tuple(remove), metadata, encoding, password, picked=pick
     )
     options = check_options(summarizer_options or {})
-    return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
+    sent = check_options(embedder_options or {})
+    return _changed(
+        Path(index),
+        wish,
+        summarizer,
+        options,
+        embedder,
+        sent,
+        device,
+        spending,
+        progress,
+        (engine, address),
+        dry_run=dry_run,
+    )
 
 
 @checked(RaptorError)
@@ -196,9 +246,13 @@ def sync_index(
     summarizer: str | None = None,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str | None = None,
+    embedder_options: Mapping[str, Any] | None = None,
+    device: str = AUTO,
     password: str = "",
     spending: Spending | None = None,
     progress: Progress | None = None,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     """Make an index what its sources are now, and publish that: `changes` of the report counts what differed.
 
@@ -213,7 +267,20 @@ def sync_index(
     """
     wish = _Wish((), follow_links, (), None, None, password, True, again, allow)
     options = check_options(summarizer_options or {})
-    return _changed(Path(index), wish, summarizer, options, embedder, spending, progress, dry_run=dry_run)
+    sent = check_options(embedder_options or {})
+    return _changed(
+        Path(index),
+        wish,
+        summarizer,
+        options,
+        embedder,
+        sent,
+        device,
+        spending,
+        progress,
+        (engine, address),
+        dry_run=dry_run,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,12 +306,15 @@ def _changed(
     summarizer: str | None,
     options: Mapping[str, Any],
     embedder: str | None,
+    embedder_options: Mapping[str, Any],
+    device: str,
     spending: Spending | None,
     progress: Progress | None,
+    where: tuple[str, str],
     *,
     dry_run: bool,
 ) -> BuildReport:
-    """Publish the next generation of an index, or say what would differ in it."""
+    """Publish the next generation of an index, or say what would differ in it. `where`: the engine and its address."""
     progress, clock, spending = progress or silent, Clock(), spending or Spending()
     previous = open_index(out, embedder)
     settings = BuildSettings.from_json(previous.manifest.settings)
@@ -253,7 +323,9 @@ def _changed(
         previous.check_embedder_named()
         summarizer = summarizer or _free_summarizer(previous)
         check_model(summarizer)
-    with looked_at(out) if dry_run else opened(out) as checkpoint:
+        if embedder is not None and embeds(embedder):
+            check_model(embedder)
+    with chosen(*where) as engine, looked_at(out) if dry_run else opened(out) as checkpoint:
         previous = open_index(out, embedder)  # again, now that no other build can publish
         documents, before = list(previous.documents), recorded_origins(checkpoint)
         if wish.sync:
@@ -264,13 +336,15 @@ def _changed(
         there, excluded = _files(out, wish, before, settings, clock)
         files = keeping_ids(there, documents, before)
         cache = CheckpointCache(out, lambda: checkpoint)
-        texts, failures = load_texts(files, progress, clock, cache) if files else ([], [])
+        folder = checkpoint.folder
+        texts, failures = load_texts(files, progress, clock, cache, folder, engine) if files else ([], [])
         read = reconciled(texts, failures, documents, before, now, all_read=wish.sync)
         faults = [*failures, *read.clashes]
         gone = [document.id for document in read.vanished]
         remove = frozenset(gone) if wish.sync else selected(previous, before, wish.remove)
         left_out = () if wish.again or not wish.sync else _left_out(read.texts, before, previous)
-        read = replace(read, texts=[text for text in read.texts if text.id not in left_out])
+        if left_out:
+            read = replace(read, texts=only(read.texts, lambda text: text.id not in left_out))
         vanished = [doc for doc in gone if doc not in remove]
         unread = tuple(kept for kept in read.kept if kept.doc not in remove)
         if dry_run:
@@ -286,7 +360,7 @@ def _changed(
                 forecast, left_out=tuple(left_out), differences=differences, kept=unread, excluded=excluded
             )
         with clock.stage("embed"):
-            model = same_embedder(previous, embedder, settings)
+            model = same_embedder(previous, embedder, settings, device, embedder_options)
         grower = Grower(
             model,
             summarizer or SUMMARIZER,
@@ -296,17 +370,22 @@ def _changed(
             spending.max_errors,
             previous,
             options,
+            engine,
+            embedder_options,
+            Ledger(Caps(usd=spending.usd)),
         )
         name = previous.manifest.models.get("embedder", model.name)
+        with clock.stage("embed"):
+            refuse_another_model(grower, previous)
         if isinstance(previous, Sharded):
-            whole = Whole(out, grower, name, spending, clock)
+            whole = Whole(out, grower, name, spending.usd, clock)
             outcome = change(whole, previous, read.texts, remove, wish.metadata)
         else:
             with clock.stage("chunk"):
                 parts, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)
             with clock.stage("embed"):
                 corpus = corpus_of(parts, Changes(), grower)
-            outcome = _published(out, grower, corpus, name, spending, clock, unknown)
+            outcome = _published(out, grower, corpus, name, clock, unknown)
         differences = differences_between(documents, outcome.documents)
         changes = differences.counted(len(outcome.documents))
         report = _report(out, outcome, changes, _told(read.texts, faults, ()), clock.seconds, vanished)
@@ -364,23 +443,18 @@ def _published(
     grower: Grower,
     corpus: Corpus,
     embedder: str,
-    spending: Spending,
     clock: Clock,
     unused_metadata: Sequence[Failure] = (),
 ) -> Outcome:
     """Grow the tree over a corpus and publish it."""
-    ledger = Ledger(Caps(usd=spending.usd))
-
-    def gateway() -> Gateway:
-        return Gateway(ledger, concurrency=grower.settings.concurrency)
-
-    levels = grow(grower, corpus.leaves, named_by_kind(corpus), gateway, clock)
+    ledger = grower.ledger
+    levels = grow(grower, corpus.leaves, named_by_kind(corpus), grower.gateway, clock)
     with clock.stage("load"):  # what is found is about the sources
         labels = [access.of_document(document.meta) for document, _ in corpus.documents]
         twins = twins_by_access([(document.id, text) for document, text in corpus.documents], labels)
     with clock.stage("write"):
         grower.progress("write", 0, 1)
-        draft = draft_of(corpus, levels, twins)
+        draft = draft_of(corpus, levels, twins, grower.folder)
         published = publish(out, draft, models_of(grower, embedder), lasting(grower.settings))
         documents = count(len(corpus.documents), "document")
         _log.info("generation %d of %s: %s", published.generation, out, documents)

@@ -31,14 +31,17 @@ DIGEST_BYTES = 32
 _SCHEMA = "CREATE TABLE results (key TEXT PRIMARY KEY, kind TEXT NOT NULL, value BLOB NOT NULL)"
 
 Array = npt.NDArray[Any]
+Raw = bytes | memoryview
 
 
-def result_key(kind: str, *inputs: Json | bytes) -> str:
+def result_key(kind: str, *inputs: Json | Raw) -> str:
     """The sha256 of a kind of result and its inputs, bytes or JSON: different lists of inputs have different keys."""
     hashed = hashlib.sha256(kind.encode())
     for item in inputs:
-        raw = item if isinstance(item, bytes) else json.dumps(item, sort_keys=True).encode()
-        hashed.update(b"%s%d:" % (b"b" if isinstance(item, bytes) else b"j", len(raw)) + raw)
+        is_raw = isinstance(item, Raw)
+        raw = item if isinstance(item, Raw) else json.dumps(item, sort_keys=True).encode()
+        hashed.update(b"%s%d:" % (b"b" if is_raw else b"j", len(raw)))
+        hashed.update(raw)
     return hashed.hexdigest()
 
 
@@ -116,6 +119,11 @@ class Checkpoint:
         db.execute(_SCHEMA)
         return db
 
+    @property
+    def folder(self) -> Path | None:
+        """Where what does not fit into memory goes while work is done: beside it, or where nothing is written, None."""
+        return None if self._read_only else self.path.parent
+
     def get_json(self, key: str, fits: Callable[[Any], bool]) -> Any | None:
         """A recorded JSON result that `fits`, or None."""
         raw = self._get(key)
@@ -147,7 +155,7 @@ class Checkpoint:
     def json(
         self,
         kind: str,
-        inputs: Sequence[Json | bytes],
+        inputs: Sequence[Json | Raw],
         compute: Callable[[], Json],
         fits: Callable[[Any], bool],
     ) -> Any:
@@ -162,7 +170,7 @@ class Checkpoint:
     def array(
         self,
         kind: str,
-        inputs: Sequence[Json | bytes],
+        inputs: Sequence[Json | Raw],
         compute: Callable[[], Array],
         fits: Callable[[Array], bool],
     ) -> Array:

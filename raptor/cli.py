@@ -8,10 +8,11 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING
 
 from index_store.config import ConfigError, offer, parsed
-from index_store.embedder import PRECISIONS
+from index_store.embedder import AUTO, DEVICES, PRECISIONS
 from index_store.errors import IndexStoreError
 from index_store.terminal import Parser, add_command, command_line, logged, one_line, prepare, say
 from raptor.clustering.settings import METHODS
+from raptor.engines.engine import ENGINES, LOCAL
 from raptor.errors import RaptorError
 from raptor.loading.kinds import TYPES
 from raptor.settings import BY, EMBEDDER, SUMMARIZER, Sharding, Spending
@@ -105,8 +106,9 @@ def _build_options(command: argparse.ArgumentParser) -> None:
         "--embedder",
         default=EMBEDDER,
         metavar="NAME",
-        help="minilm, or a sentence-transformers name (%(default)s)",
+        help="minilm, a sentence-transformers name, or litellm/NAME, which is called and paid for (%(default)s)",
     )
+    _device_option(command)
     command.add_argument(
         "--cluster", choices=METHODS, help="paper: RAPTOR's own procedure, slow, for comparison"
     )
@@ -133,7 +135,17 @@ def _build_options(command: argparse.ArgumentParser) -> None:
         action="store_true",
         help="drop the documents of an index there that the sources do not hold; without it that is refused",
     )
+    _engine_options(command)
     _spending_options(command)
+
+
+def _device_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--device",
+        choices=DEVICES,
+        default=AUTO,
+        help="where embeddings are computed; auto: on a GPU if torch sees one (%(default)s)",
+    )
 
 
 def _metadata_option(command: argparse.ArgumentParser) -> None:
@@ -177,6 +189,21 @@ def _opening_options(command: argparse.ArgumentParser) -> None:
     )
 
 
+def _engine_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=LOCAL,
+        help="where it is computed: on this machine, or on a Ray cluster; the index is the same (%(default)s)",
+    )
+    command.add_argument(
+        "--address",
+        default="",
+        metavar="HOST:PORT",
+        help="the head of the Ray cluster (what RAY_ADDRESS names, or else a cluster of this machine alone)",
+    )
+
+
 def _spending_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--max-usd",
@@ -213,6 +240,7 @@ def _update_parser(commands: "Subcommands") -> None:
     _picking_options(update)
     _metadata_option(update)
     _reading_options(update)
+    _engine_options(update)
     _change_options(update)
 
 
@@ -232,6 +260,7 @@ def _sync_parser(commands: "Subcommands") -> None:
         "--again", action="store_true", help="bring back what remove took out, if a source still has it"
     )
     _leave_option(sync)
+    _engine_options(sync)
     _change_options(sync)
 
 
@@ -282,8 +311,9 @@ def _change_options(command: argparse.ArgumentParser) -> None:
     )
     add_model_options(command)
     command.add_argument(
-        "--embedder", metavar="FOLDER", help="the embedder that built the index, where that is not minilm"
+        "--embedder", metavar="NAME", help="the embedder that built the index, where that is not minilm"
     )
+    _device_option(command)
     _spending_options(command)
 
 

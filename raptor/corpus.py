@@ -1,25 +1,43 @@
 """Documents and their chunks: of new texts, or of what a generation holds with some texts added, changed or removed."""
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+import json
+from array import array
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from index_store import access
+from index_store.documents import document_in, line_of
+from index_store.embedder import Embedder, Offsets
 from index_store.generations import Changes, paired
 from index_store.index import Index
 from index_store.name_table import NameTable, name_table
-from index_store.outline import Outline
+from index_store.outline import ARROW, Outline
+from index_store.spool import Lazy, Spool, only, room
+from index_store.tables import bytes_at
 from index_store.terminal import brief
 from index_store.types import Document
 from raptor.chunking import chunk
+from raptor.embedding import count_tokens
+from raptor.engines.engine import Stage, in_order
 from raptor.errors import RaptorError
 from raptor.grower import Grower
 from raptor.loading.metadata import Metadata
 from raptor.loading.types import Failure, Text
-from raptor.types import Level, Part
+from raptor.types import Level, Part, Vectors
+from rlm.gateway.embeddings import embeds
+
+T = TypeVar("T")
+
+#: Cosine of two vectors of a text by one model: providers compute with few digits, and not always alike.
+SAME_MODEL = 0.98
+
+BATCH_CHARS = 250_000  # of texts that are cut into chunks together: a second's work
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +45,15 @@ class Corpus:
     """The documents with their texts, and the chunks that they are cut into.
 
     `chunks`: (n, 3), document number, start and end in characters. `leaves`: the chunks as level 0 of the tree.
-    `names`: which chunk bears which name.
+    `headings`: over each chunk, its document's title first. `names`: which chunk bears which name. What has texts is on
+    disk, and read when it is asked for.
     """
 
     documents: Sequence[tuple[Document, str]]
     chunks: npt.NDArray[np.int64]
     leaves: Level
     changes: Changes
+    headings: Sequence[Sequence[str]]
     names: NameTable
 
 
@@ -45,15 +65,41 @@ def document_of(text: Text) -> Document:
     return Document(text.id, text.title, text.source, digest, chars, tuple(text.pages), sections, text.meta)
 
 
-def new_parts(texts: Sequence[Text], grower: Grower) -> list[Part]:
+def new_parts(texts: Sequence[Text], grower: Grower) -> Sequence[Part]:
     """Each text cut into chunks."""
-    parts = []
+    spans, done = Spool(grower.folder), 0
     grower.progress("chunk", 0, len(texts))
-    for done, text in enumerate(texts, 1):
-        spans = chunk(text.text, grower.embedder.token_offsets, grower.settings.chunk_tokens)
-        parts.append(Part(document_of(text), text.text, spans))
+    stage = Stage("chunk", spans_of, (grower.embedder, grower.settings.chunk_tokens))
+    for batch in in_order(grower.engine.map_batches(stage, _batches(text.text for text in texts))):
+        for cut in batch:
+            spans.append(np.array(cut, dtype=np.int64).tobytes())
+        done += len(batch)
         grower.progress("chunk", done, len(texts))
-    return parts
+
+    def part(number: int) -> Part:
+        text, cut = texts[number], np.frombuffer(spans.view(number), dtype=np.int64).reshape(-1, 2)
+        return Part(document_of(text), text.text, [(a, b) for a, b in cut.tolist()])
+
+    return Lazy(len(texts), part)
+
+
+def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts in lists of at least BATCH_CHARS, but for the last."""
+    batch, chars = list[str](), 0
+    for text in texts:
+        batch.append(text)
+        chars += len(text)
+        if chars >= BATCH_CHARS:
+            yield batch
+            batch, chars = [], 0
+    if batch:
+        yield batch
+
+
+def spans_of(how: tuple[Embedder, int], texts: Sequence[str]) -> list[list[Offsets]]:
+    """The stage: the chunks of each text, of at most so many of an embedder's tokens."""
+    embedder, tokens = how
+    return [chunk(text, embedder.token_offsets, tokens) for text in texts]
 
 
 def merged_documents(
@@ -86,19 +132,23 @@ def merged_parts(
     remove: Collection[str],
     metadata: Metadata | None,
     grower: Grower,
-) -> tuple[list[Part], list[Failure]]:
+) -> tuple[Sequence[Part], list[Failure]]:
     """The parts of the next generation, and the metadata of unknown documents.
 
     A document keeps its chunks while its text stays, whatever its id and title. Raises as `merged_documents` does.
     """
     pairs = merged_documents(index, texts, remove)
     fresh = {now.id for now, old in pairs if old is None or old.sha256 != now.sha256}
-    new = {part.document.id: part for part in new_parts([t for t in texts if t.id in fresh], grower)}
-    parts = [
-        _old_part(index, now, old) if old and now.id not in fresh else replace(new[now.id], document=now)
-        for now, old in pairs
-    ]
-    return with_metadata(parts, metadata)
+    new = new_parts(only(texts, lambda text: text.id in fresh), grower)
+    places = {part.document.id: place for place, part in enumerate(new)}
+
+    def part(number: int) -> Part:
+        now, old = pairs[number]
+        if old and now.id not in fresh:
+            return _old_part(index, now, old)
+        return replace(new[places[now.id]], document=now)
+
+    return with_metadata(Lazy(len(pairs), part), metadata)
 
 
 def _old_part(index: Index, now: Document, old: Document) -> Part:
@@ -109,14 +159,14 @@ def _old_part(index: Index, now: Document, old: Document) -> Part:
     return Part(now, index.document_text(old.id), spans, leaves, retitled)
 
 
-def with_metadata(parts: Sequence[Part], metadata: Metadata | None) -> tuple[list[Part], list[Failure]]:
+def with_metadata(parts: Sequence[Part], metadata: Metadata | None) -> tuple[Sequence[Part], list[Failure]]:
     """The parts with the metadata of their documents; and a Failure for each id in it that no document has.
 
     Of a field that a document has already, the metadata's value counts. Raises RaptorError where such an id is given
     labels of readers: the document that is meant would be open to all.
     """
     if metadata is None:
-        return list(parts), []
+        return parts, []
     known = {part.document.id for part in parts}
     missing = [doc for doc in metadata.lines if doc not in known]
     if labelled := [doc for doc in missing if access.KEY in metadata.fields[doc]]:
@@ -129,45 +179,164 @@ def with_metadata(parts: Sequence[Part], metadata: Metadata | None) -> tuple[lis
         Failure(f"{metadata.file}:{metadata.lines[doc]}", f"there is no document {doc!r}; check the id")
         for doc in missing
     ]
-    return [_with_fields(part, metadata.fields.get(part.document.id, {})) for part in parts], unknown
+
+    def part(number: int) -> Part:
+        return _with_fields(parts[number], metadata.fields)
+
+    return Lazy(len(parts), part), unknown
 
 
-def _with_fields(part: Part, fields: Mapping[str, str]) -> Part:
-    return replace(part, document=replace(part.document, meta={**part.document.meta, **fields}))
+def _with_fields(part: Part, fields: Mapping[str, Mapping[str, str]]) -> Part:
+    meta = {**part.document.meta, **fields.get(part.document.id, {})}
+    return replace(part, document=replace(part.document, meta=meta))
+
+
+_ROW = np.dtype(
+    [
+        ("chunk", "<i8", 3),  # its document, and its characters there
+        ("bytes", "<i8", 2),  # of its document's text
+        ("old", "<i8"),  # its number in the previous generation; -1 for a new one
+        ("kept", "<i8"),  # the same, where its vector is taken over too
+    ]
+)
+_MANY = 1_024  # texts, or vectors, that are looked at together
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunks:
+    """The chunks of all documents, on disk. `held`: of each document its line, its text and its id. `headings`: of each
+    chunk its place, its document's title and the headings over it. `kinds`: a number for the labels of each document.
+    """
+
+    held: Spool
+    headings: Spool
+    rows: npt.NDArray[Any]
+    kinds: "array[int]"
+
+    def document(self, d: int) -> Document:
+        return document_in(self.held.view(3 * d))
+
+    def document_text(self, d: int) -> tuple[Document, str]:
+        return self.document(d), self.held.text(3 * d + 1)
+
+    def text(self, i: int) -> str:
+        row = self.rows[i]
+        start, end = row["bytes"].tolist()
+        return str(self.held.view(3 * int(row["chunk"][0]) + 1)[start:end], "utf-8")
+
+    def name(self, i: int) -> str:
+        d, start, end = self.rows["chunk"][i].tolist()
+        return f"{self.held.text(3 * d + 2)} {start}-{end}"
+
+    def place(self, i: int) -> str:
+        return self._headings(i)[0]
+
+    def parts(self, i: int) -> list[str]:
+        return self._headings(i)[1:]
+
+    def words(self, i: int) -> str:
+        """What is embedded."""
+        return headed(ARROW.join(self.parts(i)), self.text(i))
+
+    def old(self, i: int) -> int | None:
+        old = int(self.rows["old"][i])
+        return None if old < 0 else old
+
+    def is_old(self, i: int) -> bool:
+        return bool(self.rows["old"][i] >= 0)
+
+    def _headings(self, i: int) -> list[str]:
+        found: list[str] = json.loads(bytes(self.headings.view(i)))
+        return found
 
 
 def corpus_of(parts: Sequence[Part], changes: Changes, grower: Grower) -> Corpus:
-    """All chunks as the first level; only those that are new, or have a new title, are embedded and counted."""
-    chunks = [(d, a, b) for d, part in enumerate(parts) for a, b in part.spans]
-    texts = [parts[d].text[a:b] for d, a, b in chunks]
-    outlines = [Outline(part.document) for part in parts]
-    old = [number for part in parts for number in (part.old or [None] * len(part.spans))]
-    kept = [None if parts[d].retitled else number for (d, _, _), number in zip(chunks, old, strict=True)]
-    fresh = [i for i, number in enumerate(kept) if number is None]
-    embedded = [headed(outlines[chunks[i][0]].heading(chunks[i][1]), texts[i]) for i in fresh]
-    vectors = np.zeros((len(chunks), grower.embedder.dim), dtype=np.float32)
-    tokens = np.zeros(len(chunks), dtype=np.int64)
-    vectors[fresh] = grower.embed(embedded, "embed")
-    tokens[fresh] = grower.embedder.count_tokens([texts[i] for i in fresh])
-    if grower.previous is not None:
-        known = [i for i, number in enumerate(kept) if number is not None]
-        numbers = [number for number in kept if number is not None]
-        vectors[known] = grower.previous.vectors[numbers]
-        tokens[known] = grower.previous.rows["tokens"][numbers]
-    names = [f"{parts[d].document.id} {a}-{b}" for d, a, b in chunks]
-    places = [outlines[d].place(a) for d, a, _ in chunks]
-    same = [number is not None for number in old]
-    kinds = _kinds([access.of_document(part.document.meta) for part in parts], [d for d, _, _ in chunks])
-    leaves = Level(texts, names, tokens, vectors, old, same, places=places, kinds=kinds)
-    documents = [(part.document, part.text) for part in parts]
-    named = name_table((text, outlines[d].parts(a)) for (d, a, _), text in zip(chunks, texts, strict=True))
-    return Corpus(documents, np.array(chunks, dtype=np.int64).reshape(-1, 3), leaves, changes, named)
+    """All chunks as the first level; only those that are new, or have a new title, are embedded and counted.
+
+    Each part is read once, in order.
+    """
+    chunks = _chunks(parts, grower.folder)
+    count = len(chunks.rows)
+    tokens, vectors = _embedded(chunks, grower)
+
+    def column(get: Callable[[int], T]) -> Lazy[T]:
+        return Lazy(count, get)
+
+    kinds = [chunks.kinds[d] for d in chunks.rows["chunk"][:, 0]] if len(set(chunks.kinds)) > 1 else []
+    leaves = Level(
+        column(chunks.text),
+        column(chunks.name),
+        tokens,
+        vectors,
+        column(chunks.old),
+        column(chunks.is_old),
+        places=column(chunks.place),
+        kinds=kinds,
+    )
+    headings = column(chunks.parts)
+    named = name_table(zip(leaves.texts, headings, strict=True))
+    documents = Lazy(len(parts), chunks.document_text)
+    return Corpus(documents, chunks.rows["chunk"], leaves, changes, headings, named)
 
 
-def _kinds(labels: Sequence[frozenset[str] | None], documents: Sequence[int]) -> list[int]:
-    """A number for the labels of the document of each chunk, in the order of the documents; [] for one number alone."""
-    numbers = {own: number for number, own in enumerate(dict.fromkeys(labels))}
-    return [numbers[labels[document]] for document in documents] if len(numbers) > 1 else []
+def _chunks(parts: Sequence[Part], folder: Path | None) -> _Chunks:
+    held, headings, rows = Spool(folder), Spool(folder), Spool(folder)
+    kinds, numbers = array("i"), dict[frozenset[str] | None, int]()
+    for d, part in enumerate(parts):
+        document, outline = part.document, Outline(part.document)
+        for record in (line_of(document), part.text.encode(), document.id.encode()):
+            held.append(record)
+        for start, _ in part.spans:
+            headings.append(json.dumps([outline.place(start), *outline.parts(start)]).encode())
+        rows.append(_rows(d, part).tobytes())
+        kinds.append(numbers.setdefault(access.of_document(document.meta), len(numbers)))
+    return _Chunks(held, headings, np.frombuffer(rows.whole(), dtype=_ROW), kinds)
+
+
+def _rows(number: int, part: Part) -> npt.NDArray[Any]:
+    rows = np.zeros(len(part.spans), dtype=_ROW)
+    chars = np.array(part.spans, dtype=np.int64).reshape(-1, 2)
+    rows["chunk"][:, 0], rows["chunk"][:, 1:] = number, chars
+    rows["bytes"] = bytes_at(part.text, chars)
+    rows["old"] = -1 if part.old is None else part.old
+    rows["kept"] = -1 if part.retitled else rows["old"]
+    return rows
+
+
+def _embedded(chunks: _Chunks, grower: Grower) -> tuple[npt.NDArray[np.int64], Vectors]:
+    """The tokens and the vector of each chunk."""
+    fresh = np.flatnonzero(chunks.rows["kept"] < 0)
+    embedded = grower.embed(Lazy(len(fresh), lambda i: chunks.words(fresh[i])), "embed")
+    tokens = count_tokens(grower.embedder, Lazy(len(fresh), lambda i: chunks.text(fresh[i])))
+    if grower.previous is None:
+        return tokens, embedded
+    all_tokens = room((len(chunks.rows),), np.int64, grower.folder)
+    vectors = room((len(chunks.rows), grower.embedder.dim), np.float32, grower.folder)
+    known = np.flatnonzero(chunks.rows["kept"] >= 0)
+    numbers = chunks.rows["kept"][known]
+    all_tokens[fresh], all_tokens[known] = tokens, grower.previous.rows["tokens"][numbers]
+    for start in range(0, len(chunks.rows), _MANY):
+        some = slice(start, start + _MANY)
+        vectors[fresh[some]] = embedded[some]
+        vectors[known[some]] = grower.previous.vectors[numbers[some]]
+    return all_tokens, vectors
+
+
+def refuse_another_model(grower: Grower, index: Index) -> None:
+    """Raise RaptorError where an embedder that is called does not give the first chunk of the index the vector that it
+    has there: a provider may put another model behind a name."""
+    span = index.span_at(0)
+    if span is None or not embeds(grower.embedder.name):
+        return
+    (vector,) = grower.embed(
+        [headed(Outline(index.documents[0]).heading(span.start), index.text_at(0))], "embed"
+    )
+    alike = float(vector @ index.vectors[0])
+    if alike < SAME_MODEL:
+        raise RaptorError(
+            f"{grower.embedder.name} gives other vectors now than when the index was built (cosine {alike:.2f} for the "
+            "same text), so new ones would not fit; build the index anew"
+        )
 
 
 def headed(heading: str, words: str) -> str:

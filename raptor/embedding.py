@@ -4,11 +4,13 @@ A batch is as wide as its longest text, and what the others lack is computed in 
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from index_store.embedder import CPU, Embedder
+from index_store.spool import room
 from raptor.engines.engine import Engine, Stage
 from raptor.engines.local import Local, cores
 from raptor.errors import RaptorError
@@ -29,13 +31,16 @@ def embed(
     engine: Engine | None = None,
     recorded: Callable[[list[str]], Rows | None] = lambda batch: None,
     record: Callable[[list[str], Rows], None] = lambda batch, rows: None,
+    folder: Path | None = None,
+    workers: int | None = None,
 ) -> Rows:
     """(n, dim) float32 unit rows in the order of `texts`; `progress(done, n)` after each batch.
 
-    `recorded`: the rows of a batch that was embedded before; `record` keeps those of one that now was. Raises
-    RaptorError where the model gives other rows than such.
+    `recorded`: the rows of a batch that was embedded before; `record` keeps those of one that now was. Many rows are
+    mapped from a file in `folder`. `workers`: threads of this machine that share the work, by default one for each
+    core. Raises RaptorError where the model gives other rows than such.
     """
-    rows = np.zeros((len(texts), embedder.dim), dtype=np.float32)
+    rows: Rows = room((len(texts), embedder.dim), np.float32, folder)
     batches = by_length(embedder, texts)
     under_way, done = dict[int, tuple[Places, list[str]]](), 0
 
@@ -55,8 +60,8 @@ def embed(
                 number += 1
                 yield batch
 
-    workers = min(cores(), len(batches)) if embedder.device == CPU else 1
-    stage = Stage("embed", encoded, embedder, keeps_model=True, workers=workers, threads=True)
+    most = workers or (cores() if embedder.device == CPU else 1)
+    stage = Stage("embed", encoded, embedder, keeps_model=True, workers=min(most, len(batches)), threads=True)
     for number, found in (engine or Local()).map_batches(stage, missing()):
         places, batch = under_way.pop(number)
         if not are_rows(found, (len(places), embedder.dim)):
@@ -75,13 +80,18 @@ def encoded(embedder: Embedder, batch: list[str]) -> Rows:
 
 def by_length(embedder: Embedder, texts: Sequence[str]) -> list[Places]:
     """The places of texts in batches, those with most tokens first; ties in order."""
-    lengths = [np.zeros(0, dtype=np.int64)]
-    for start in range(0, len(texts), _COUNTED):
-        counted = embedder.count_tokens(texts[start : start + _COUNTED])
-        lengths.append(np.array(counted, dtype=np.int64))
-    order = np.argsort(-np.concatenate(lengths), kind="stable")
+    order = np.argsort(-count_tokens(embedder, texts), kind="stable")
     size = BATCH if embedder.device == CPU else GPU_BATCH
     return [order[start : start + size] for start in range(0, len(order), size)]
+
+
+def count_tokens(embedder: Embedder, texts: Sequence[str]) -> Places:
+    """(n,) how many tokens each text has."""
+    counts = [np.zeros(0, dtype=np.int64)]
+    for start in range(0, len(texts), _COUNTED):
+        counted = embedder.count_tokens(texts[start : start + _COUNTED])
+        counts.append(np.array(counted, dtype=np.int64))
+    return np.concatenate(counts)
 
 
 def are_rows(value: npt.NDArray[np.generic], shape: tuple[int, int]) -> bool:

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from index_store import embedder as embedders
 from index_store.arguments import checked
 from index_store.duplicates import near_duplicates
-from index_store.embedder import Embedder
+from index_store.embedder import AUTO, Embedder
 from index_store.paths import file_of
 from raptor import metering
 from raptor.checkpoint import SETTLED, Checkpoint
@@ -55,9 +56,11 @@ from raptor.workspace import (
     reading,
     silent,
 )
-from rlm.gateway.models import price, provider_of
+from rlm.gateway.embeddings import embeds
+from rlm.gateway.models import most_prompt_tokens, price, provider_of
 from rlm.gateway.offline.registry import PREFIX
 from rlm.gateway.options import check_options
+from rlm.gateway.tokens import count_tokens
 
 NODE_BYTES = 120  # a node's row, edges and words for lexical search, beside its vector; measured
 TEXT_COPIES = 1.6  # the text, and what summaries and BM25 columns add to it; measured
@@ -116,7 +119,7 @@ class _Read:
     `parsed`: files that parse slowly whose text is known; `left`: bytes of those whose text is not; `size`: of all.
     """
 
-    texts: list[Text]
+    texts: Sequence[Text]
     failures: list[Failure]
     share: float
     parsed: int
@@ -152,6 +155,8 @@ def estimate(
     summarizer: str = SUMMARIZER,
     summarizer_options: Mapping[str, Any] | None = None,
     embedder: str = EMBEDDER,
+    embedder_options: Mapping[str, Any] | None = None,
+    device: str = AUTO,
     settings: BuildSettings | None = None,
     progress: Progress | None = None,
 ) -> tuple[Estimate, list[Failure]]:
@@ -172,7 +177,7 @@ def estimate(
     with looked_at(out) as checkpoint:
         read = _read(files, CheckpointCache(out, lambda: checkpoint), meter)
         with meter.measuring("loading"):
-            model = embedder_for(embedder, settings)
+            model = embedder_for(embedder, settings, device, check_options(embedder_options or {}))
         grower = Grower(model, summarizer, settings, checkpoint, silent, options=options)
         expected = _forecast(read, grower, meter, _dropped(out, read, files))
         progress("measure", expected.documents, expected.documents)
@@ -187,12 +192,12 @@ def _read(files: Sequence[SourceFile], cache: CheckpointCache, meter: Meter) -> 
     new = [file for file, is_one in zip(slow, are_known, strict=True) if not is_one]
     fast = [file for file in files if not is_slow(file)] + known
     parsed, read = _spread(new, PARSED_BYTES), _spread(fast, READ_BYTES)
-    texts, failures = list[Text](), list[Failure]()
+    found, failures = list[Text](), list[Failure]()
     for name, part in (("parse", parsed), ("read", read)):
         with meter.measuring(name, max(_size(part), 1)):
             for item in load(part, cache):
-                texts.append(item) if isinstance(item, Text) else failures.append(item)
-    texts.sort(key=_places(files))  # as a build reads them
+                found.append(item) if isinstance(item, Text) else failures.append(item)
+    texts: Sequence[Text] = sorted(found, key=_places(files))  # as a build reads them
     if not texts:
         texts, failures = load_texts(files, silent, Clock(), cache)
         parsed, read = new, fast
@@ -243,6 +248,7 @@ def _dropped(out: Path, read: _Read, files: Sequence[SourceFile]) -> tuple[str, 
 
 
 def _forecast(read: _Read, grower: Grower, meter: Meter, dropped: tuple[str, ...]) -> Estimate:
+    called, grower = grower, computing(grower)
     pieces = windows(read.texts)
     read_chars, chars = (sum(len(text.text) for text in texts) for texts in (read.texts, pieces))
     with meter.measuring("chunk", chars):
@@ -258,6 +264,8 @@ def _forecast(read: _Read, grower: Grower, meter: Meter, dropped: tuple[str, ...
     usd_low, usd_high = dollars(grower.summarizer, calls, tree.prompt_tokens, grower.settings.summary_tokens)
     if sampled < chunks:
         usd_low, usd_high = _widened(usd_low, usd_high)
+    embedding = embedding_usd(called, parts, chunks, tree.nodes)
+    usd_low, usd_high = _sum(usd_low, embedding), _sum(usd_high, embedding)
     text_bytes = share * sum(len(part.text.encode()) for part in parts)
     return Estimate(
         documents=max(1, round(len(read.texts) * read.share)),
@@ -353,6 +361,29 @@ def dollars(
     return low, price(model, prompt_tokens, calls * reply_tokens)
 
 
+def computing(grower: Grower) -> Grower:
+    """The grower with an embedder that costs nothing: of trees over vectors of others, sizes are much the same."""
+    if not embeds(grower.embedder.name):
+        return grower
+    return replace(grower, embedder=embedders.load_embedder())
+
+
+def embedding_usd(grower: Grower, parts: Sequence[Part], chunks: int, summaries: int) -> float | None:
+    """Dollars of embedding so many chunks, of which `parts` holds some, and summaries; None: no price."""
+    model = grower.embedder.name
+    if not embeds(model):
+        return 0.0
+    some = [part.text[a:b] for part in parts for a, b in part.spans][:: max(1, chunks // MOST)][:MOST]
+    names = sum(count_tokens(model, part.document.title) for part in parts[:MOST]) / max(len(parts[:MOST]), 1)
+    tokens = sum(count_tokens(model, text) for text in some) / max(len(some), 1) + names
+    total = int(chunks * tokens + summaries * grower.settings.summary_tokens / 2)
+    return price(model, most_prompt_tokens(model, total), 0)
+
+
+def _sum(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one + other
+
+
 def _widened(low: float | None, high: float | None) -> tuple[float | None, float | None]:
     """A range of dollars that a small sample gave: how many clusters it stands for is known no better than how long
     they take."""
@@ -362,8 +393,14 @@ def _widened(low: float | None, high: float | None) -> tuple[float | None, float
 def refuse_above_cap(usd: float | None, parts: Sequence[Part], grower: Grower) -> None:
     """Raise RaptorError where what is still to be paid for is expected to cost more than `usd`: by a small sample where
     all would take minutes to embed, and then by all, or a large one."""
-    if usd is None or not price(grower.summarizer, 1000, 1000):
+    if usd is None:
         return
+    chunks = sum(len(part.spans) for part in parts)
+    embedding = embedding_usd(grower, parts, chunks, 0) or 0.0
+    check_cap(embedding, embedding, usd)
+    if not price(grower.summarizer, 1000, 1000):
+        return
+    usd, grower = usd - embedding, computing(grower)
     if sum(len(part.spans) for part in parts) > SOON:
         check_cap(*_widened(*_expected(parts, replace(grower, progress=silent), QUICK, QUICK_RUN)), usd)
     check_cap(*_expected(parts, grower, SAMPLE, RUN), usd)

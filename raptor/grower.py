@@ -2,26 +2,38 @@
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
-from index_store.embedder import CPU, FLOAT32, Embedder, settled
+import numpy as np
+
+from index_store.embedder import CPU, FLOAT32, Embedder, encodable, settled
 from index_store.index import Index
 from index_store.terminal import count
 from index_store.types import Json
-from raptor.checkpoint import Checkpoint, result_key
+from raptor.calling import made_by
+from raptor.checkpoint import Checkpoint, Raw, result_key
 from raptor.clustering.planning import Group, OldParent, regroup
 from raptor.embedding import are_rows, embed
 from raptor.engines.engine import Engine
 from raptor.engines.local import Local
+from raptor.errors import RaptorError
 from raptor.settings import BuildSettings
 from raptor.summarising import Summary
 from raptor.types import Level, Vectors
 from raptor.workspace import Progress
+from rlm.gateway.blocking import run_blocking
 from rlm.gateway.blocks import Block, block_name
-from rlm.gateway.types import Request
+from rlm.gateway.embeddings import embedding_request, embeds, fingerprint, vectors_in
+from rlm.gateway.errors import GatewayError, OverBudget
+from rlm.gateway.gateway import Gateway
+from rlm.gateway.lanes import Lanes
+from rlm.gateway.ledger import Ledger
+from rlm.gateway.types import Reply, Request
 
+GO_ON = "nothing was published and what is paid for is kept: go on by the same command"
 _log = logging.getLogger(__name__)
 
 
@@ -30,7 +42,8 @@ class Grower:
     """The models and settings of a build, its checkpoint, and the generation it starts from, if there is one.
 
     `summarizer`: the name of a model, which is called with `options`. `max_errors`: failed summaries after which no
-    further one is asked for. `engine`: where stages are computed.
+    further one is asked for. `engine`: where stages are computed. An embedder that is
+    called, `litellm/NAME`, is called with `embedder_options`; `ledger`: what all calls are paid from.
     """
 
     embedder: Embedder
@@ -42,12 +55,22 @@ class Grower:
     previous: Index | None = None
     options: Mapping[str, Json] = field(default_factory=dict)
     engine: Engine = field(default_factory=Local)
+    embedder_options: Mapping[str, Json] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
+    _lanes: Lanes = field(default_factory=Lanes)
+
+    @property
+    def folder(self) -> Path | None:
+        """Where what grows with the corpus is kept meanwhile (see `index_store.spool`)."""
+        return self.checkpoint.folder
 
     # -- embedding ---------------------------------------------------------------------------------------
 
     def embed(self, texts: Sequence[str], stage: str) -> Vectors:
         """Unit rows (n, dim). A batch that was embedded before is read back; batches are part of the result, because
         the same text in another batch may differ in its last bits."""
+        if embeds(self.embedder.name):
+            return self._called(texts, stage)
         model = settled(self.embedder, len(texts))
         made_by: list[Json | bytes] = [model.fingerprint]
         made_by += [what for what in (model.precision, model.device) if what not in (FLOAT32, CPU)]
@@ -63,7 +86,66 @@ class Grower:
 
         self.progress(stage, 0, len(texts))
         _log.debug("%s: %s", stage, count(len(texts), "text"))
-        return embed(model, texts, partial(self.progress, stage), self.engine, recorded, record)
+        return embed(model, texts, partial(self.progress, stage), self.engine, recorded, record, self.folder)
+
+    def _called(self, texts: Sequence[str], stage: str) -> Vectors:
+        """As `embed`, by an embedder that is called. Each text is kept by itself, as soon as its call has ended: it is
+        not paid for again, whatever else has changed."""
+        model = replace(self.embedder, encode=self._paid)
+        self.progress(stage, 0, len(texts))
+        return embed(
+            model, texts, partial(self.progress, stage), folder=self.folder, workers=self.settings.concurrency
+        )
+
+    def _paid(self, texts: Sequence[str]) -> Vectors:
+        """The rows of texts: those that were paid for before, and those that now are."""
+        model, texts = self.embedder, encodable(texts)
+        keys = [result_key("embed", model.fingerprint, text) for text in texts]
+        fits = partial(are_rows, shape=(1, model.dim))
+        known = [self.checkpoint.get_array(key, fits) for key in keys]
+        missing = [place for place, row in enumerate(known) if row is None]
+        if missing:
+            rows = self._asked([texts[place] for place in missing])
+            if rows.shape[1] != model.dim:
+                raise RaptorError(
+                    f"{model.name} gave vectors of {rows.shape[1]} numbers, where the others have {model.dim}; "
+                    "build the index anew, or with another embedder"
+                )
+            for place, row in zip(missing, rows, strict=True):
+                known[place] = row[None]
+                self.checkpoint.put_array(keys[place], "embed", row[None])
+        return np.concatenate([row for row in known if row is not None])
+
+    def sized(self) -> "Grower":
+        """The grower once it is known how long the vectors of its embedder are: one that is called is asked, once."""
+        model, options = self.embedder, dict(self.embedder_options)
+        if model.dim or not embeds(model.name):
+            return self
+        inputs: list[Json | bytes] = [model.name, options]
+        found = self.checkpoint.json(
+            "embedder dimension",
+            inputs,
+            lambda: self._asked(["dimension"]).shape[1],
+            lambda value: type(value) is int,
+        )
+        known = replace(model, dim=int(found), fingerprint=fingerprint(model.name, options, int(found)))
+        return replace(self, embedder=known)
+
+    def _asked(self, texts: Sequence[str]) -> Vectors:
+        """The vectors of one call. Raises RaptorError."""
+        request = embedding_request(self.embedder.name, texts, self.embedder_options)
+        try:
+            reply = run_blocking(_complete(self.gateway(), request))
+            return vectors_in(reply.text, len(texts))
+        except OverBudget as e:
+            raise RaptorError(f"the build stopped at its cap: {e}; {GO_ON} with a higher cap") from e
+        except (GatewayError, ValueError) as e:
+            raise RaptorError(f"{e}; {GO_ON}") from e
+
+    def gateway(self) -> Gateway:
+        """What makes the calls of this build, which its ledger pays for."""
+        make = made_by(self.engine)
+        return Gateway(self.ledger, concurrency=self.settings.concurrency, lanes=self._lanes, make=make)
 
     # -- planning ----------------------------------------------------------------------------------------
 
@@ -76,8 +158,8 @@ class Grower:
         if n <= settings.root_children and fits and len(parents) <= 1:
             self.progress(f"cluster level {height}", n, n)
             return [self._root(level, parents)]
-        inputs: list[Json | bytes] = [
-            level.vectors.tobytes(),
+        inputs: list[Json | Raw] = [
+            np.ascontiguousarray(level.vectors).data.cast("B"),
             level.tokens.tolist(),
             [[p.old, list(p.members), p.whole] for p in parents],
             asdict(settings.cluster),
@@ -140,6 +222,11 @@ class Grower:
         """Keep a summary that was paid for."""
         row: Json = {"label": summary.label, "text": summary.text}
         self.checkpoint.put_json(_summary_key(request), "summary", row)
+
+
+async def _complete(gateway: Gateway, request: Request) -> Reply:
+    async with gateway:
+        return await gateway.complete(request)
 
 
 def is_summary(row: Any) -> bool:

@@ -6,22 +6,26 @@ What is slow or paid for goes through the checkpoint, so a run that died goes on
 
 import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from index_store.duplicates import Twin, first_alike
+from index_store.spool import Lazy, chained, room, strings
 from index_store.writer import Draft
 from raptor.apart import planned
 from raptor.clustering.guests import Named
 from raptor.clustering.planning import Group
 from raptor.corpus import Corpus
+from raptor.embedding import count_tokens
 from raptor.grower import Grower
 from raptor.summaries import Summariser
 from raptor.summarising import Summary
-from raptor.types import MIXED, Level
+from raptor.types import MIXED, Level, Vectors
 from raptor.workspace import Clock
 from rlm.gateway.blocking import run_blocking
+from rlm.gateway.embeddings import embeds
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.offline.registry import PREFIX
 
@@ -60,10 +64,13 @@ def _level(
     """The summaries of `groups` as the level above; vectors and token counts of kept ones are read back, and of those
     that repeat another taken over."""
     fresh = [i for i, g in enumerate(groups) if not g.kept and not g.repeats]
-    vectors = np.zeros((len(groups), grower.embedder.dim), dtype=np.float32)
+    texts = strings((s.text for s in summaries), grower.folder)
+    labels = strings((s.label for s in summaries), grower.folder)
+    vectors: Vectors = room((len(groups), grower.embedder.dim), np.float32, grower.folder)
     tokens = np.zeros(len(groups), dtype=np.int64)
-    vectors[fresh] = grower.embed([f"{summaries[i].label}\n{summaries[i].text}" for i in fresh], stage)
-    tokens[fresh] = grower.embedder.count_tokens([summaries[i].text for i in fresh])
+    words = Lazy(len(fresh), lambda i: f"{labels[fresh[i]]}\n{texts[fresh[i]]}")
+    vectors[fresh] = grower.embed(words, stage)
+    tokens[fresh] = count_tokens(grower.embedder, Lazy(len(fresh), lambda i: texts[fresh[i]]))
     for i, group in enumerate(groups):
         if group.kept and group.old is not None and grower.previous is not None:
             vectors[i] = grower.previous.vectors[group.old]
@@ -71,15 +78,15 @@ def _level(
         elif group.repeats:
             vectors[i], tokens[i] = below.vectors[group.members[0]], below.tokens[group.members[0]]
     return Level(
-        texts=[s.text for s in summaries],
-        names=[s.label.replace("\n", " ") for s in summaries],
+        texts=texts,
+        names=Lazy(len(labels), lambda i: labels[i].replace("\n", " ")),
         tokens=tokens,
         vectors=vectors,
         old=[g.old for g in groups],
         same=[g.kept for g in groups],
         children=[tuple(sorted({*g.members, *g.guests})) for g in groups],
         guests=[g.guests for g in groups],
-        labels=[s.label for s in summaries],
+        labels=labels,
         kinds=[_kind(below.kinds, group) for group in groups] if below.kinds else (),
     )
 
@@ -102,22 +109,30 @@ def numbers_below(
     ]
 
 
-def draft_of(corpus: Corpus, levels: Sequence[Level], twins: Sequence[Twin] = ()) -> Draft:
-    """A corpus and the tree over it, as the writer takes them."""
+def draft_of(
+    corpus: Corpus, levels: Sequence[Level], twins: Sequence[Twin] = (), folder: Path | None = None
+) -> Draft:
+    """A corpus and the tree over it, as the writer takes them; many vectors are mapped from a file in `folder`."""
     above = levels[1:]
     return Draft(
         documents=corpus.documents,
         chunks=corpus.chunks,
-        labels=[label for level in above for label in level.labels],
-        summaries=[text for level in above for text in level.texts],
+        labels=chained([level.labels for level in above]),
+        summaries=chained([level.texts for level in above]),
         levels=[len(level) for level in levels],
         children=numbers_below(levels, lambda level: level.children),
         guests=numbers_below(levels, lambda level: level.guests),
         tokens=np.concatenate([level.tokens for level in levels]),
-        vectors=np.concatenate([level.vectors for level in levels]),
-        alike=first_alike([document.id for document, _ in corpus.documents], twins),
+        vectors=_stacked([level.vectors for level in levels], folder),
+        alike=first_alike([document.id for document, _ in corpus.documents], twins) if twins else (),
         names=corpus.names,
     )
+
+
+def _stacked(parts: Sequence[Vectors], folder: Path | None) -> Vectors:
+    """The rows of all parts."""
+    rows: Vectors = room((sum(map(len, parts)), parts[0].shape[1]), np.float32, folder)
+    return np.concatenate(parts, out=rows)
 
 
 def models_of(grower: Grower, embedder: str) -> dict[str, str]:
@@ -127,6 +142,8 @@ def models_of(grower: Grower, embedder: str) -> dict[str, str]:
         "embedder_fingerprint": grower.embedder.fingerprint,
         "summarizer": grower.summarizer,
     }
+    if grower.embedder_options and embeds(embedder):
+        models["embedder_options"] = json.dumps(dict(grower.embedder_options), sort_keys=True)
     if grower.options and not grower.summarizer.startswith(PREFIX):
         models["summarizer_options"] = json.dumps(dict(grower.options), sort_keys=True)
     return models

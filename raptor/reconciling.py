@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 from index_store.errors import BrokenIndex
 from index_store.index import open_index
 from index_store.paths import file_of
+from index_store.spool import Lazy
 from index_store.terminal import count, visible
 from index_store.types import Document
 from raptor.corpus import document_of
@@ -31,7 +32,7 @@ class Reading:
     `kept`: those of it that are there and cannot be read any more.
     """
 
-    texts: list[Text]
+    texts: Sequence[Text]
     clashes: list[Failure]
     vanished: list[Document]
     kept: list[Kept]
@@ -103,21 +104,23 @@ def reconciled(
         was = owners(file_of(old.source))
         return document_of(text).sha256 == old.sha256 or bool(was if all_read else was & owners(at))
 
-    taken, clashes = list[Text](), list[Failure]()
-    for text in texts:
+    taken, ids, clashes = list[tuple[int, str]](), set[str](), list[Failure]()
+    for number, text in enumerate(texts):
         file, old = file_of(text.source), known.get(text.id)
         at, line = place(file), text.source.removeprefix(file)
         if old is not None and _is_same(old, at, held[old.id], before):
-            taken.append(replace(text, source=file_of(old.source) + line))
+            taken.append((number, file_of(old.source) + line))
         elif old is None or may_replace(text, old, at):
-            taken.append(replace(text, source=spelled(file) + line))
+            taken.append((number, spelled(file) + line))
         else:
             clashes.append(id_taken(text, file_of(old.source)))
-    ids = {text.id for text in taken}
+            continue
+        ids.add(text.id)
     left = [d for d in documents if d.id not in ids and owners(file_of(d.source)) & there and has_vanished(d)]
     faults = [(d.id, unread(d)) for d in documents if d.id not in ids] if failing else []
     kept = [Kept(doc, fault.source, fault.reason) for doc, fault in faults if fault]
-    return Reading(taken, clashes, left, kept)
+    named = Lazy(len(taken), lambda place: replace(texts[taken[place][0]], source=taken[place][1]))
+    return Reading(named, clashes, left, kept)
 
 
 def _with_folders(path: str) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 import numpy as np
 
@@ -63,17 +64,21 @@ def windows(texts: Sequence[Text]) -> list[Text]:
 
 def sampled_leaves(parts: Sequence[Part], grower: Grower, most: int, run: int) -> tuple[Level, int]:
     """The chunks of the part as a level, and how many chunks there are in all."""
-    chunks = [(part, a, b) for part in parts for a, b in part.spans]
-    if len(chunks) <= most:
-        return corpus_of(parts, Changes(), grower).leaves, len(chunks)  # the very batches that a build embeds
-    sample = [chunks[i] for i in sample_of(len(chunks), most, run)]
+    ends = np.cumsum([len(part.spans) for part in parts])
+    chunks = int(ends[-1])
+    if chunks <= most:
+        return corpus_of(parts, Changes(), grower).leaves, chunks  # the very batches that a build embeds
+    sample = list[tuple[Part, int, int]]()
+    for d, numbers in groupby(sample_of(chunks, most, run), lambda i: int(np.searchsorted(ends, i, "right"))):
+        part = parts[d]
+        sample += [(part, *part.spans[i - int(ends[d])]) for i in numbers]
     texts = [part.text[a:b] for part, a, b in sample]
     names = [f"{part.document.id} {a}-{b}" for part, a, b in sample]
     outlines = {part.document.id: Outline(part.document) for part, _, _ in sample}
     heads = [outlines[part.document.id].heading(a) for part, a, _ in sample]
     words = [headed(head, text) for head, text in zip(heads, texts, strict=True)]
     places = [outlines[part.document.id].place(a) for part, a, _ in sample]
-    return replace(_new_level(texts, names, words, "embed", grower), places=places), len(chunks)
+    return replace(_new_level(texts, names, words, "embed", grower), places=places), chunks
 
 
 def sample_of(chunks: int, most: int, run: int) -> list[int]:

@@ -105,9 +105,9 @@ def _check_encoding(name: str) -> None:
 class Spending:
     """What one run of a build may spend.
 
-    `usd`: most dollars for summaries, None for no cap; a build that is expected to cost more does not start.
-    `max_errors`: failed summaries after which no further one is asked for. Raises RaptorError for a number that is
-    out of range.
+    `usd`: most dollars for summaries, and for embeddings where these are paid for, None for no cap; a build that is
+    expected to cost more does not start. `max_errors`: failed summaries after which no further one is asked for.
+    Raises RaptorError for a number that is out of range.
     """
 
     usd: float | None = None

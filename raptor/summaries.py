@@ -7,14 +7,12 @@ from dataclasses import dataclass, field
 from index_store.terminal import count
 from raptor.clustering.planning import Group
 from raptor.errors import RaptorError
-from raptor.grower import Grower
+from raptor.grower import GO_ON, Grower
 from raptor.summarising import Summary, parse_summary, summary_request
 from raptor.types import Level
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.types import Request
-
-GO_ON = "nothing was published and what is paid for is kept: go on by the same command"
 
 
 @dataclass(slots=True)

@@ -5,16 +5,19 @@ import logging
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from index_store import embedder as embedders
 from index_store.embedder import Embedder
 from index_store.index import Index
+from index_store.spool import Spool
 from raptor.checkpoint import LOCK, NAME, Checkpoint, build_lock
+from raptor.engines.engine import Engine
 from raptor.errors import RaptorError
 from raptor.loading.find import files_of, find, matching, named_below, once_each
 from raptor.loading.load import load
@@ -22,8 +25,12 @@ from raptor.loading.ocr import check_language
 from raptor.loading.origins import FOLDER, PATTERN, ROOT, Origins, Source, is_gone
 from raptor.loading.picking import ALL, Picked
 from raptor.loading.processes import ParseCache
+from raptor.loading.spooled import keep, texts_in
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.settings import EMBEDDER, BuildSettings
+from raptor.types import Vectors
+from rlm.gateway.embeddings import embeds, fingerprint
+from rlm.gateway.models import provider_of, window
 
 #: Called with (stage, done, total) as work goes on; total is 0 where it is not known yet.
 Progress = Callable[[str, int, int], None]
@@ -33,6 +40,8 @@ Allow = Callable[[Sequence[str]], bool]
 ORIGINS, ROOTS = "origins", "roots"
 #: Files, folders, patterns and .jsonl files; or one of them.
 Sources = Sequence[str | Path] | str | Path
+#: Tokens that an embedder is taken to read which is called and litellm does not know.
+_READS = 8_000
 
 
 _log = logging.getLogger(__name__)
@@ -251,22 +260,29 @@ def _is_there(out: Path, source: Source, origins: Origins) -> bool:
 
 
 def load_texts(
-    files: Sequence[SourceFile], progress: Progress, clock: Clock, cache: ParseCache | None = None
-) -> tuple[list[Text], list[Failure]]:
-    """The documents in the files, and what could not be read. Raises RaptorError where there is no document."""
-    texts: list[Text] = []
-    failures: list[Failure] = []
+    files: Sequence[SourceFile],
+    progress: Progress,
+    clock: Clock,
+    cache: ParseCache | None = None,
+    folder: Path | None = None,
+    engine: Engine | None = None,
+) -> tuple[Sequence[Text], list[Failure]]:
+    """The documents in the files, and what could not be read. Many are kept in a file in `folder`, and read back.
+
+    Raises RaptorError where there is no document, IndexStoreError where the disk is full.
+    """
+    spool, failures = Spool(folder), list[Failure]()
     with clock.stage("load"):
         progress("load", 0, 0)
-        for item in load(files, cache):
+        for item in load(files, cache, engine):
             if isinstance(item, Text):
-                texts.append(item)
+                keep(item, spool)
             else:
                 failures.append(item)
-            progress("load", len(texts) + len(failures), 0)
-    if not texts:
+            progress("load", len(spool) // 2 + len(failures), 0)
+    if not len(spool):
         raise RaptorError(_nothing_loaded(failures))
-    return texts, failures
+    return texts_in(spool), failures
 
 
 _NAMED = 10  # sources that could not be loaded, of all
@@ -281,27 +297,66 @@ def _nothing_loaded(failures: Sequence[Failure]) -> str:
 # -- the embedder ------------------------------------------------------------------------------------------
 
 
-def embedder_for(name: str, settings: BuildSettings) -> Embedder:
-    """The embedder that the user named, at the precision of the settings.
+def embedder_for(
+    name: str, settings: BuildSettings, device: str = embedders.CPU, options: Mapping[str, Any] | None = None
+) -> Embedder:
+    """The embedder that the user named, at the precision of the settings, on a device; `options`: what is sent with
+    its calls, where it is one that is called.
 
-    Raises RaptorError where chunks would be longer than what it reads, IndexStoreError where it cannot be had.
+    Raises RaptorError where chunks would be longer than what it reads, IndexStoreError or GatewayError where it cannot
+    be had.
     """
-    model = _reading_chunks(embedders.load_embedder(name), settings)
-    return embedders.at_precision(model, settings.precision)
+    if embeds(name):
+        return reading_chunks(called_embedder(name, options or {}), settings)
+    model = reading_chunks(embedders.load_embedder(name), settings)
+    return embedders.on_device(embedders.at_precision(model, settings.precision), device)
 
 
-def same_embedder(index: Index, embedder: str | None, settings: BuildSettings) -> Embedder:
+def same_embedder(
+    index: Index,
+    embedder: str | None,
+    settings: BuildSettings,
+    device: str = embedders.CPU,
+    options: Mapping[str, Any] | None = None,
+) -> Embedder:
     """The embedder that built `index`: the built-in one, or the one that the user named when opening it.
 
-    It computes as it did then, or in float32 where that was bfloat16 and this processor has none: their vectors fit.
+    It computes as it did then, or in float32 where that was bfloat16 and this processor has none, or elsewhere: their
+    vectors fit.
     Raises IndexStoreError where it has to be named, or its weights are others by now.
     """
+    if embedder is not None and embeds(embedder):
+        called = called_embedder(embedder, options or {}, index.vectors.shape[1])
+        index.check_fingerprint(called.name, called.fingerprint)
+        return reading_chunks(called, settings)
     index.embed_queries([])  # compares fingerprints
-    model = _reading_chunks(embedders.load_embedder(embedder or EMBEDDER, offline=True), settings)
-    return model if settings.precision == embedders.FLOAT32 else embedders.at_precision(model, embedders.AUTO)
+    model = reading_chunks(embedders.load_embedder(embedder or EMBEDDER, offline=True), settings)
+    precise = settings.precision == embedders.FLOAT32
+    model = model if precise else embedders.at_precision(model, embedders.AUTO)
+    return embedders.on_device(model, device)
 
 
-def _reading_chunks(model: Embedder, settings: BuildSettings) -> Embedder:
+def called_embedder(model: str, options: Mapping[str, Any], dim: int = 0) -> Embedder:
+    """An embedder that `Grower.embed` calls; 0 where nobody knows yet how long its vectors are. The tokenizers of such
+    models are not to be had: chunks are cut, and tokens counted, by that of minilm. Raises GatewayError."""
+    provider_of(model)
+    offsets = embedders.load_tokenizer()
+
+    def encode(texts: Sequence[str]) -> Vectors:
+        raise RaptorError(f"{model} is called through a gateway, which pays for it")
+
+    return Embedder(
+        model,
+        fingerprint(model, options, dim),
+        dim,
+        window(model) or _READS,
+        encode,
+        offsets,
+        lambda texts: [len(found) for found in offsets(texts)],
+    )
+
+
+def reading_chunks(model: Embedder, settings: BuildSettings) -> Embedder:
     if settings.chunk_tokens > model.max_tokens:
         raise RaptorError(
             f"chunk_tokens is {settings.chunk_tokens}, but the embedder {model.name} reads only the first "

@@ -83,7 +83,7 @@ rlm.cli
 raptor.errors
 raptor.engines
 raptor.checkpoint raptor.chunking raptor.clustering raptor.embedding raptor.summarising
-raptor.loading raptor.settings
+raptor.loading raptor.settings raptor.calling
 raptor.types
 raptor.workspace raptor.metering
 raptor.grower

@@ -98,10 +98,12 @@ class Joined(Tree):
 
     def _checked(self, number: int, tree: Tree) -> Tree:
         shard, upper = self.shards[number], self._upper
-        found = shard_of(shard.name, getattr(tree, "digest", ""), tree)
-        offsets = tree.store.arrays["parents_offsets.npy"]
-        edges = np.diff([offsets[first] for first in accumulate(shard.levels, initial=0)]).tolist()
-        if found != shard or edges != [*shard.edges, 0]:
+        fits = shard_of(shard.name, getattr(tree, "digest", ""), tree) == shard
+        if fits:
+            firsts = np.array([*accumulate(shard.levels, initial=0)])
+            edges_up = np.diff(tree.store.arrays["parents_offsets.npy"][firsts]).tolist()
+            fits = edges_up == [*shard.edges, 0]
+        if not fits:
             raise BrokenIndex(
                 f"the shard {tree.path} is not the one that {upper.path} was built with; copy or build it again"
             )
@@ -123,6 +125,13 @@ class Joined(Tree):
 
     def _touched(self, shard: int, size: int) -> None:
         self.read[shard] += size
+
+    def check(self) -> None:
+        """Raise BrokenIndex where what the upper index keeps of all shards does not fit them. Reads all documents."""
+        for number, document in enumerate(self.documents):
+            if self.documents.number(document.id) != number:
+                raise BrokenIndex(f"{self.path} does not find its document {document.id!r}; build it again")
+        _ = self.names, self._statistics.holders("")  # which are checked when they are first read
 
     # -- the arrays --------------------------------------------------------------------------------------
 
@@ -359,7 +368,7 @@ class Joined(Tree):
         })  # fmt: skip
 
     @cached_property
-    def names(self) -> NamesOfAll | None:
+    def names(self) -> NamesOfAll:
         """Which chunk of all bears which name."""
         return NamesOfAll(self._upper, self.shards, self.shard)
 

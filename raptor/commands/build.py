@@ -11,6 +11,7 @@ from index_store.narrowing import Seen
 from index_store.terminal import byte_size, count, one_line, print_json, say, span_of_time, spelled
 from raptor.build import build_index, sync_index, update_index
 from raptor.commands.leave import may_be_read
+from raptor.engines.engine import LOCAL
 from raptor.errors import RaptorError
 from raptor.estimating import Estimate, check_cap, estimate
 from raptor.loading.kinds import LISTED
@@ -22,7 +23,7 @@ from raptor.reconciling import named
 from raptor.settings import BuildSettings, Sharding, Spending, settings_of
 from raptor.types import BuildReport, Changes, Differences
 from rlm.gateway.models import give_price, not_sent
-from rlm.gateway.naming import named_by
+from rlm.gateway.naming import Named, embedder_named, named_by
 from rlm.gateway.offline.registry import PREFIX
 
 _NAMED = 10  # documents of a kind, or near-duplicates, that are named
@@ -47,7 +48,7 @@ def _build(args: argparse.Namespace, shards: Sharding | None = None) -> int:
             args.source,
             args.output,
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             settings=_settings(args),
             metadata=_metadata(args.meta),
             password=args.password,
@@ -57,6 +58,8 @@ def _build(args: argparse.Namespace, shards: Sharding | None = None) -> int:
             replace=args.replace,
             shards=shards,
             progress=progress,
+            engine=args.engine,
+            address=args.address,
         )
     return _print_report(report, args)
 
@@ -72,6 +75,8 @@ def update(args: argparse.Namespace) -> int:
         patterns=_patterns(args),
         encoding=args.encoding,
         password=args.password,
+        engine=args.engine,
+        address=args.address,
     )
     return _print_report(report, args)
 
@@ -99,10 +104,12 @@ def sync(args: argparse.Namespace) -> int:
             again=args.again,
             allow=lambda paths: args.yes or may_be_read(args.index, paths, ", and put their text into it"),
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             password=args.password,
             spending=_spending(args),
             progress=progress,
+            engine=args.engine,
+            address=args.address,
         )
     return _print_report(report, args, removes=True)
 
@@ -118,6 +125,8 @@ def _update(
     encoding: str | None = None,
     password: str = "",
     dry_run: bool = False,
+    engine: str = LOCAL,
+    address: str = "",
 ) -> BuildReport:
     with show_progress(quiet=args.quiet) as progress:
         return update_index(
@@ -126,7 +135,7 @@ def _update(
             remove=removed,
             dry_run=dry_run,
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             metadata=metadata,
             encoding=encoding,
             password=password,
@@ -134,6 +143,8 @@ def _update(
             follow_links=follow_links,
             **patterns,
             progress=progress,
+            engine=engine,
+            address=address,
         )
 
 
@@ -144,7 +155,7 @@ def _dry_run(args: argparse.Namespace) -> int:
             args.source,
             args.output,
             **_summarizer(args),
-            embedder=args.embedder,
+            **_embedder(args),
             settings=_settings(args),
             follow_links=args.follow_links,
             **_patterns(args),
@@ -202,6 +213,13 @@ def _summarizer(args: argparse.Namespace) -> dict[str, Any]:
     if not args.quiet and named.options and (untaken := not_sent(named.model, named.options)):
         say(f"note: {untaken}", file=sys.stderr)
     return {"summarizer": named.model or None, "summarizer_options": named.options}
+
+
+def _embedder(args: argparse.Namespace) -> dict[str, Any]:
+    """The embedder that is named, what is sent with its calls where it is called, and where it computes else."""
+    named = embedder_named(args.embedder, args.models) if args.embedder else Named("")
+    give_price(named.model, named.usd_per_million)
+    return {"embedder": named.model or None, "embedder_options": named.options, "device": args.device}
 
 
 def _spending(args: argparse.Namespace) -> Spending:

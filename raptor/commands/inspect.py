@@ -9,7 +9,8 @@ from typing import Any
 
 from index_store.files import replace_page
 from index_store.graph import level_stats
-from index_store.index import Index, open_index
+from index_store.index import Index, Sharded, open_index
+from index_store.manifest import SHARDS
 from index_store.narrowing import Seen, seen_by_label
 from index_store.picture import page
 from index_store.provenance import nodes_above, sources
@@ -127,13 +128,14 @@ def _facts(index: Index, named: str, depth: int) -> dict[str, Any]:
         "index": named,
         "generation": manifest.generation,
         "digest": manifest.digest,
-        "documents": manifest.documents,
+        "documents": len(index.documents),
         "characters": index.chars,
         "nodes": len(index),
         "levels": [asdict(s) for s in level_stats(index)],
         "models": dict(manifest.models),
-        "settings": dict(manifest.settings),
-        "bytes": sum(f.size for f in manifest.files.values()),
+        "settings": {name: value for name, value in manifest.settings.items() if name != SHARDS},
+        **({"shards": [shard.name for shard in index.shards]} if isinstance(index, Sharded) else {}),
+        "bytes": sum(f.size for one in index.manifests() for f in one.files.values()),
         "access": [asdict(one) for one in _seen(index)],
         "tree": _branch(index, len(index) - 1, depth, set()),
     }

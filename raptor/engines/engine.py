@@ -15,6 +15,8 @@ Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 Handle = TypeVar("Handle")
 
+#: The engines that there are, by the names that a user gives them.
+LOCAL, RAY = ENGINES = ("local", "ray")
 #: Batches that are given out, for each worker: one that is computed, and one that waits for it.
 GIVEN = 2
 #: How far batches may be drawn ahead of the oldest that is not done, in what is given out: who puts results in order

@@ -7,6 +7,7 @@ messages are pickles.)
 """
 
 import base64
+import hashlib
 import json
 import os
 import signal
@@ -20,11 +21,13 @@ from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from threading import Event, Timer
 from typing import IO, Any, Protocol, TypeGuard
 
 from index_store.documents import MOST_LEVEL
 from index_store.files import sha256_of
+from raptor.engines.engine import Engine, Stage, in_order
 from raptor.errors import RaptorError
 from raptor.loading.archives import TooMuch
 from raptor.loading.confined import confine, limit_memory, python
@@ -50,6 +53,8 @@ VERSION = 3
 #: Whether a process can have itself ended in time; elsewhere, on Windows, its parent ends it, with a code of ours.
 _HAS_ALARM = hasattr(signal, "setitimer")
 _LATE = 5_117
+#: Bytes of a file that is sent to another machine, and of files that are sent together; and how many those are.
+_MOST_SENT, _MOST_FILES = 16 << 20, 16
 _AHEAD = 4  # files submitted before their turn, for each process
 #: All of a build's environment that reaches a parser: how names of files are encoded, and where Python's libraries are.
 ENVIRONMENT = ("LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH")
@@ -79,12 +84,15 @@ class _Job:
 
 
 def parse_many(
-    files: Sequence[SourceFile], cache: ParseCache | None = None
+    files: Sequence[SourceFile], cache: ParseCache | None = None, engine: Engine | None = None
 ) -> Generator[list[Loaded], None, None]:
     """What `read_file` gives for each file, in order, parsed in as many processes as there are processors.
 
+    An engine on other machines gets the bytes of files, and parses them in processes that are as confined there.
     A file whose parser dies, or takes longer than LIMIT_S, is a Failure. Raises RaptorError where no process starts.
     """
+    if engine is not None and not engine.is_here:
+        return _parsed_elsewhere(files, cache, engine)
     return _parsed(files, cache, min(len(files), os.cpu_count() or 1))
 
 
@@ -121,6 +129,73 @@ def _begun(
     return _Job(file, sha256, state, submit(file).result)
 
 
+def _parsed_elsewhere(
+    files: Sequence[SourceFile], cache: ParseCache | None, engine: Engine
+) -> Generator[list[Loaded], None, None]:
+    """As `_parsed`. What is recorded, cannot be read or is too large to be sent is seen to here, in its turn."""
+    turns: deque[tuple[SourceFile, str | None]] = deque()  # with the sha256 of what was sent
+
+    def batches() -> Iterator[list[SourceFile]]:
+        batch, size = list[SourceFile](), 0
+        for file in files:
+            content = None if cache is not None and is_known(file, cache) else _sendable(file)
+            turns.append((file, None if content is None else hashlib.sha256(content).hexdigest()))
+            if content is not None:
+                batch.append(replace(file, content=content))
+                size += len(content)
+            if len(batch) == _MOST_FILES or size >= _MOST_SENT:
+                yield batch
+                batch, size = [], 0
+        if batch:
+            yield batch
+
+    def due(parsed: deque[list[Loaded]]) -> Iterator[list[Loaded]]:
+        while turns and (turns[0][1] is None or parsed):
+            file, sha256 = turns.popleft()
+            if sha256 is None:
+                yield from _parsed([file], cache, 1)
+            else:
+                loaded = parsed.popleft()
+                _record(file, sha256, loaded, cache)
+                yield loaded
+
+    parsed = deque[list[Loaded]]()
+    for of_one in in_order(engine.map_batches(Stage("parse", parsed_batch, available()), batches())):
+        parsed.extend(of_one)
+        yield from due(parsed)
+    yield from due(parsed)
+
+
+def parsed_batch(ocr: bool, files: Sequence[SourceFile]) -> list[list[Loaded]]:
+    """The stage: what each file gives, whose bytes are its `content`, in a process that is confined.
+
+    `ocr`: whether pages that are pictures are read where the build runs. Raises RaptorError where they are not, or are,
+    on this machine: the text would be another.
+    """
+    if ocr != available():
+        raise RaptorError(
+            "tesseract, which reads pages that are pictures, is on some machines of the cluster and not on others; "
+            "install it on all of them, or on none"
+        )
+    with closing(_Parsers(deque(), [], Event())) as parsers, TemporaryDirectory() as folder:
+        return [parsers.parse(file, _written(file, Path(folder))) for file in files]
+
+
+def _written(file: SourceFile, folder: Path) -> Path:
+    """A file with the content of another."""
+    path = folder / "content"
+    path.write_bytes(file.content or b"")
+    return path
+
+
+def _sendable(file: SourceFile) -> bytes | None:
+    """All bytes of a file, or None where they are too many to be sent, or cannot be had."""
+    try:
+        return file.raw(_MOST_SENT) if file.path.is_file() else None
+    except (OSError, TooLarge):
+        return None
+
+
 def is_known(file: SourceFile, cache: ParseCache) -> bool:
     """Whether the text of a file is in the cache."""
     sha256 = _sha256_of(file.path)
@@ -129,15 +204,19 @@ def is_known(file: SourceFile, cache: ParseCache) -> bool:
 
 def _ended(job: _Job, cache: ParseCache | None) -> list[Loaded]:
     loaded = job.loaded()
-    whole = bool(job.sha256) and not job.known and state_of(job.file.path) == job.state
-    first = loaded[0] if len(loaded) == 1 else None
-    # What was packed in the file has a name of its own.
-    if cache is not None and whole and isinstance(first, Text) and first.source == str(job.file.path):
-        row = asdict(first)
-        row["title"] = "" if row["title"] == job.file.path.name else row["title"]
-        del row["id"], row["source"]
-        cache.put(job.sha256, _how(job.file), row)
+    if job.sha256 and not job.known and state_of(job.file.path) == job.state:
+        _record(job.file, job.sha256, loaded, cache)
     return loaded
+
+
+def _record(file: SourceFile, sha256: str, loaded: Sequence[Loaded], cache: ParseCache | None) -> None:
+    """Keep the text of a file; what is packed in one has a name of its own, and is not kept."""
+    first = loaded[0] if len(loaded) == 1 else None
+    if cache is not None and isinstance(first, Text) and first.source == str(file.path):
+        row = asdict(first)
+        row["title"] = "" if row["title"] == file.path.name else row["title"]
+        del row["id"], row["source"]
+        cache.put(sha256, _how(file), row)
 
 
 def _how(file: SourceFile) -> str:
@@ -175,8 +254,9 @@ class _Parsers:
     started: list[subprocess.Popen[bytes]]
     stopped: Event
 
-    def parse(self, file: SourceFile) -> list[Loaded]:
-        line = self._asked(file)
+    def parse(self, file: SourceFile, at: Path | None = None) -> list[Loaded]:
+        """What a file gives. `at`: where its bytes are, if not under its path."""
+        line = self._asked(file, at)
         if isinstance(line, Failure):
             return [line]
         try:
@@ -186,20 +266,20 @@ class _Parsers:
         if not _is_read_by_ocr(file):
             return loaded
         return [
-            recognised(item, partial(self._picture, file, item.source), file.ocr_language)
+            recognised(item, partial(self._picture, file, at, item.source), file.ocr_language)
             if _is_pdf(item, file)
             else item
             for item in loaded
         ]
 
-    def _picture(self, file: SourceFile, source: str, page: int) -> bytes:
-        line = self._asked(file, page, source)
+    def _picture(self, file: SourceFile, at: Path | None, source: str, page: int) -> bytes:
+        line = self._asked(file, at, page, source)
         try:
             return b"" if isinstance(line, Failure) else base64.b64decode(json.loads(line))
         except (ValueError, TypeError):
             return b""
 
-    def _asked(self, file: SourceFile, page: int = 0, source: str = "") -> bytes | Failure:
+    def _asked(self, file: SourceFile, at: Path | None, page: int = 0, source: str = "") -> bytes | Failure:
         """A parser's line about a file, or how the parser ended. With a page the line is a picture: of that page of the
         file, or of the one packed in it at `source`."""
         try:
@@ -209,7 +289,7 @@ class _Parsers:
             self.started.append(parser)
             if self.stopped.is_set():
                 parser.kill()
-        line = _answer(parser, file, page, source)
+        line = _answer(parser, file, at, page, source)
         if not line.endswith(b"\n"):
             return Failure(str(file.path), _death(parser.wait()))
         self.idle.append(parser)
@@ -242,12 +322,15 @@ def _started() -> subprocess.Popen[bytes]:
         ) from e
 
 
-def _answer(parser: subprocess.Popen[bytes], file: SourceFile, page: int, source: str) -> bytes:
+def _answer(
+    parser: subprocess.Popen[bytes], file: SourceFile, at: Path | None, page: int, source: str
+) -> bytes:
     """A parser's line about a file, without its end where the parser died."""
     assert parser.stdin is not None
     assert parser.stdout is not None
     asked = {
         "path": os.fsencode(file.path).hex(),
+        "at": os.fsencode(at or "").hex(),
         "id": os.fsencode(file.id).hex(),
         "encoding": file.encoding,
         "password": file.password,
@@ -348,9 +431,10 @@ def _text_of(row: dict[str, Any]) -> Text:
 def _serve(asked: IO[bytes], answers: IO[bytes]) -> None:
     for line in asked:
         request = json.loads(line)
-        path, name = (os.fsdecode(bytes.fromhex(request[key])) for key in ("path", "id"))
+        path, name, at = (os.fsdecode(bytes.fromhex(request[key])) for key in ("path", "id", "at"))
         _alarm(request["limit_s"])
-        told = {"encoding": request["encoding"], "password": request["password"]}
+        content = Path(at).read_bytes() if at else None
+        told = {"encoding": request["encoding"], "password": request["password"], "content": content}
         source = os.fsdecode(bytes.fromhex(request["source"]))
         answer = _answered(SourceFile(Path(path), name, **told), request["page"], source)
         _alarm(0)

@@ -88,6 +88,8 @@ def _whole(file: SourceFile) -> list[Loaded]:
 
 
 def _size(file: SourceFile) -> int:
+    if file.content is not None:
+        return len(file.content)
     state = state_of(file.path)
     return state[1] if state else 0
 

@@ -18,20 +18,17 @@ from index_store.files import refuse_links
 from index_store.generations import Changes
 from index_store.index import Index
 from index_store.manifest import SHARDS
-from index_store.name_table import NameTable, name_table
-from index_store.outline import Outline
+from index_store.name_table import name_table
 from index_store.writer import Published, publish
 from raptor.apart import named_by_kind
-from raptor.clustering.cluster import cores
-from raptor.corpus import Corpus, corpus_of
+from raptor.corpus import corpus_of
+from raptor.engines.local import cores
 from raptor.errors import RaptorError
 from raptor.grower import Grower
 from raptor.growing import draft_of, grow, models_of
-from raptor.settings import Spending, lasting
+from raptor.settings import lasting
 from raptor.types import Part
 from raptor.workspace import Clock, Progress, opened
-from rlm.gateway.gateway import Gateway
-from rlm.gateway.ledger import Ledger
 
 MOST_AT_ONCE = 8  # shards under way, whose levels are in memory
 GROW = "grow shards"
@@ -61,14 +58,15 @@ class Made:
 class Whole:
     """What all parts of an index of shards share.
 
-    `out`: where it is. `grower`: with its checkpoint. `embedder`: as its user named it. `clock`: of all together.
-    `at_once`: most shards that are under way at a time; None for as many as this machine is good for.
+    `out`: where it is. `grower`: with its checkpoint, and the ledger that all are paid from. `embedder`: as its user
+    named it. `usd`: most dollars of a run, None for no cap. `clock`: of all together. `at_once`: most shards that are
+    under way at a time; None for as many as this machine is good for.
     """
 
     out: Path
     grower: Grower
     embedder: str
-    spending: Spending
+    usd: float | None
     clock: Clock
     at_once: int | None = None
 
@@ -127,27 +125,20 @@ def folder_of(out: Path, name: str) -> Path:
     return out / SHARDS / name
 
 
-def build_shards(whole: Whole, jobs: Sequence[Job], ledger: Ledger, total: int = 0) -> dict[str, Made]:
+def build_shards(whole: Whole, jobs: Sequence[Job], total: int = 0) -> dict[str, Made]:
     """Build each shard as an index of its own, and give them by their names, in the order of the jobs.
 
-    `ledger`: what all are paid from. `total`: chunks of all that are embedded, for the progress; 0 where nobody knows.
-    A shard that fails lets those under way end, and no further one begins; what is recorded stays.
+    `total`: chunks of all that are embedded, for the progress; 0 where nobody knows. A shard that fails lets those
+    under way end, and no further one begins; what is recorded stays.
     """
-    concurrency = whole.grower.settings.concurrency
-    at_once = max(1, min(whole.at_once or max(2, cores()), MOST_AT_ONCE, concurrency, len(jobs)))
+    settings = whole.grower.settings
+    at_once = max(1, min(whole.at_once or max(2, cores()), MOST_AT_ONCE, settings.concurrency, len(jobs)))
+    shared = replace(settings, concurrency=settings.concurrency // at_once)
     watch, turns = _Watch(whole.grower.progress, total), _Turns(whole.clock.seconds)
 
     def build(job: Job) -> Made:
-        own = replace(whole.grower, previous=job.previous, progress=watch.of(job.name))
-        folder = folder_of(whole.out, job.name)
-        return _built(
-            folder,
-            job,
-            own,
-            whole.embedder,
-            lambda: Gateway(ledger, concurrency=concurrency // at_once),
-            turns,
-        )
+        own = replace(whole.grower, previous=job.previous, settings=shared, progress=watch.of(job.name))
+        return _built(folder_of(whole.out, job.name), job, own, whole.embedder, turns)
 
     made = _side_by_side(build, jobs, at_once, watch.stopped)
     return {job.name: one for job, one in zip(jobs, made, strict=True)}
@@ -172,27 +163,20 @@ def _side_by_side(
     return [future.result() for future in futures]
 
 
-def _built(
-    folder: Path, job: Job, grower: Grower, embedder: str, gateway: Callable[[], Gateway], clock: Clock
-) -> Made:
+def _built(folder: Path, job: Job, grower: Grower, embedder: str, clock: Clock) -> Made:
     with opened(folder) as checkpoint:
         own = replace(grower, checkpoint=checkpoint)
         with clock.stage("chunk"):
             parts = job.parts(own)
         with clock.stage("embed"):
             corpus = corpus_of(parts, Changes(), own)
-        levels = grow(own, corpus.leaves, named_by_kind(corpus), gateway, clock)
+        levels = grow(own, corpus.leaves, named_by_kind(corpus), own.gateway, clock)
         with clock.stage("load"):  # as of one index: what is found is about the sources
             labels = [access.of_document(document.meta) for document, _ in corpus.documents]
             twins = twins_by_access([(document.id, text) for document, text in corpus.documents], labels)
         with clock.stage("write"):
-            draft = replace(draft_of(corpus, levels, twins), is_shard=True, names=_all_names(corpus))
+            # With the names of one chunk alone, which chunks of other shards may bear.
+            names = name_table(zip(corpus.leaves.texts, corpus.headings, strict=True), least=1)
+            draft = replace(draft_of(corpus, levels, twins, own.folder), is_shard=True, names=names)
             published = publish(folder, draft, models_of(own, embedder), lasting(own.settings))
         return Made(published, tuple(twins))
-
-
-def _all_names(corpus: Corpus) -> NameTable:
-    """The names of a shard, with those of one chunk alone, which chunks of other shards may bear."""
-    outlines = [Outline(document) for document, _ in corpus.documents]
-    places = zip(corpus.leaves.texts, corpus.chunks.tolist(), strict=True)
-    return name_table(((text, outlines[d].parts(start)) for text, (d, start, _) in places), least=1)

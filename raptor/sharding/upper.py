@@ -22,8 +22,6 @@ from raptor.growing import draft_of, grow, models_of
 from raptor.settings import SHARDING, Sharding, lasting
 from raptor.sharding.shards import Whole
 from raptor.types import Part
-from rlm.gateway.gateway import Gateway
-from rlm.gateway.ledger import Ledger
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +38,13 @@ def publish_upper(
     shards: Sequence[Opened],
     sharding: Sharding,
     alike: Sequence[int],
-    ledger: Ledger,
 ) -> Published:
     """Grow the tree over the shards' roots, and make it with them the live generation of the index.
 
     `alike`: of the documents of all shards, as `Draft.alike`. `grower.previous`: the upper index before, whose
     summaries stay where nothing below them changed.
     """
-    clock, concurrency = whole.clock, grower.settings.concurrency
+    clock = whole.clock
     previous = grower.previous
     rows = [] if previous is None else shards_in(previous.manifest, str(previous.folder))
     before = {row.name: row.digest for row in rows}
@@ -56,9 +53,7 @@ def publish_upper(
         corpus = corpus_of(parts, Changes(), grower)
         roots = [shard.index.vectors[len(shard.index) - 1] for shard in shards]  # to the bit
         leaves = replace(corpus.leaves, vectors=np.array(roots, dtype=np.float32))
-    levels = grow(
-        grower, leaves, named_by_kind(corpus), lambda: Gateway(ledger, concurrency=concurrency), clock
-    )
+    levels = grow(grower, leaves, named_by_kind(corpus), grower.gateway, clock)
     with clock.stage("write"):
         grower.progress("write", 0, 1)
         trees = [shard.index for shard in shards]

@@ -12,6 +12,7 @@ from index_store import access
 from index_store.duplicates import Twin, first_alike, twins_by_access
 from index_store.index import Index, Sharded, open_alone, open_generation
 from index_store.manifest import SHARDS
+from index_store.spool import Lazy, chained
 from index_store.types import Document
 from raptor.corpus import merged_documents, merged_parts, new_parts, with_metadata
 from raptor.errors import RaptorError
@@ -25,7 +26,6 @@ from raptor.sharding.shards import Job, Made, Whole, build_shards, folder_of
 from raptor.sharding.upper import Opened, publish_upper
 from raptor.types import Outcome, Part
 from raptor.workspace import looked_at, opened, silent
-from rlm.gateway.ledger import Caps, Ledger
 
 # -- divided for the first time ----------------------------------------------------------------------------
 
@@ -34,23 +34,27 @@ def divide(whole: Whole, parts: Sequence[Part], sharding: Sharding) -> Outcome:
     """Build documents as shards, and publish the index of these. Raises RaptorError or GatewayError; then nothing is
     published, and what is paid for is recorded with the shard that it is for."""
     plan = planned_shards([(part.document, len(part.spans)) for part in parts], sharding)
-    held = {name: [parts[number] for number in documents] for name, documents in plan.items()}
+    held = {name: _taken(parts, numbers) for name, numbers in plan.items()}
     _refuse_above_cap(whole, held)
-    ledger = Ledger(Caps(usd=whole.spending.usd))
     total = sum(len(part.spans) for part in parts)
-    made = build_shards(whole, [Job(name, None, _given(own)) for name, own in held.items()], ledger, total)
+    made = build_shards(whole, [Job(name, None, _given(own)) for name, own in held.items()], total)
     shards = [Opened(name, _fresh(whole, name, one)) for name, one in made.items()]
-    ordered = [part for own in held.values() for part in own]
-    labels = [access.of_document(part.document.meta) for part in ordered]
+    ordered = chained(list(held.values()))
+    documents = [part.document for part in ordered]
     with whole.clock.stage("load"):
+        labels = [access.of_document(document.meta) for document in documents]
         twins = twins_by_access([(part.document.id, part.text) for part in ordered], labels)
-    alike = first_alike([part.document.id for part in ordered], twins)
-    outcome = _published(whole, whole.grower, shards, sharding, alike, ledger, made)
-    return replace(outcome, documents=[part.document for part in ordered], twins=twins)
+    alike = first_alike([document.id for document in documents], twins)
+    outcome = _published(whole, whole.grower, shards, sharding, alike, made)
+    return replace(outcome, documents=documents, twins=twins)
 
 
 def _fresh(whole: Whole, name: str, made: Made) -> Index:
     return open_alone(folder_of(whole.out, name), made.published.generation)
+
+
+def _taken(parts: Sequence[Part], numbers: Sequence[int]) -> Sequence[Part]:
+    return Lazy(len(numbers), lambda place: parts[numbers[place]])
 
 
 def _given(parts: Sequence[Part]) -> Callable[[Grower], Sequence[Part]]:
@@ -59,14 +63,14 @@ def _given(parts: Sequence[Part]) -> Callable[[Grower], Sequence[Part]]:
 
 def _refuse_above_cap(whole: Whole, held: Mapping[str, Sequence[Part]]) -> None:
     """Raise RaptorError where all shards together are expected to cost more than may be spent."""
-    if whole.spending.usd is None:
+    if whole.usd is None:
         return
     low, high = 0.0, 0.0
     for name, parts in held.items():
         with looked_at(folder_of(whole.out, name)) as checkpoint:  # what is paid for is recorded there
             own = expected_usd(parts, replace(whole.grower, checkpoint=checkpoint, progress=silent))
         low, high = low + own[0], high + own[1]
-    check_cap(low, high, whole.spending.usd)
+    check_cap(low, high, whole.usd)
 
 
 # -- changed -----------------------------------------------------------------------------------------------
@@ -100,8 +104,7 @@ def change(
         for name, own in plan.items()
         if [one.now for one in own] != (was := list(held[name].documents) if name in held else [])
     ]
-    ledger = Ledger(Caps(usd=whole.spending.usd))
-    made = build_shards(whole, jobs, ledger)
+    made = build_shards(whole, jobs)
     fresh = {name: _fresh(whole, name, one) for name, one in made.items()}
     shards = [Opened(name, fresh.get(name) or before[name]) for name in plan]
     now = {one.now.id: one for one in changes}
@@ -110,7 +113,7 @@ def change(
     twins = [twin for one in made.values() for twin in one.twins]
     alike = still_alike(ordered, previous, twins)
     upper = replace(whole.grower, previous=open_alone(whole.out, previous.generation))
-    outcome = _published(whole, upper, shards, sharding, alike, ledger, made)
+    outcome = _published(whole, upper, shards, sharding, alike, made)
     notes = [_outgrown(name, index, sharding) for name, index in fresh.items()]
     return replace(
         outcome,
@@ -218,12 +221,11 @@ def _published(
     shards: Sequence[Opened],
     sharding: Sharding,
     alike: Sequence[int],
-    ledger: Ledger,
     made: Collection[str],
 ) -> Outcome:
     """Publish the index of these shards, and then let go of what is in their generations: a build that dies before
     needs it again."""
-    published = publish_upper(whole, grower, shards, sharding, alike, ledger)
+    published = publish_upper(whole, grower, shards, sharding, alike)
     for name in made:
         with opened(folder_of(whole.out, name)) as checkpoint:
             checkpoint.settle("embed", "cluster")
@@ -231,4 +233,4 @@ def _published(
     files = [entry for shard in shards for entry in shard.index.manifest.files.values()]
     whole_size = replace(published, bytes=published.bytes + sum(entry.size for entry in files))
     levels = open_generation(whole.out, published.generation).levels
-    return Outcome(whole_size, (), tuple(levels), (), ledger.spent, ledger.passed())
+    return Outcome(whole_size, (), tuple(levels), (), grower.ledger.spent, grower.ledger.passed())

@@ -40,14 +40,15 @@ _TIMED_OUT = FailedAttempt(
 )
 
 
-def classify(error: BaseException) -> FailedAttempt:
-    """What an exception means that litellm, a client below it, or our own deadline has raised."""
+def classify(error: BaseException, wanted: str = "chat completion") -> FailedAttempt:
+    """What an exception means that litellm, a client below it, or our own deadline has raised. `wanted`: what the reply
+    was to be."""
     chain = list(_chain(error))
     names = {kind.__name__ for link in chain for kind in type(link).__mro__}
     if "HTTPStatusError" in names or _status(error) in range(400, 500):
         return _refused(error, chain, names)
     if "ResponseTooLong" in names:
-        return _unreadable(next(link for link in chain if type(link).__name__ == "ResponseTooLong"))
+        return _unreadable(next(link for link in chain if type(link).__name__ == "ResponseTooLong"), wanted)
     if names & {"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"}:
         why = "no connection to the provider"
         return FailedAttempt(why, retry=True, may_be_billed=False, status="no connection")
@@ -56,11 +57,11 @@ def classify(error: BaseException) -> FailedAttempt:
     if names & {"TransportError", "ConnectionError", "ClientError"}:
         why = "the connection broke before the reply was complete"
         return FailedAttempt(why, retry=True, may_be_billed=True, status="connection broke")
-    return _unreadable(error)
+    return _unreadable(error, wanted)
 
 
-def _unreadable(error: BaseException) -> FailedAttempt:
-    why = f"the reply is not a chat completion ({_message(error)})"
+def _unreadable(error: BaseException, wanted: str) -> FailedAttempt:
+    why = f"the reply is not a {wanted} ({_message(error)})"
     return FailedAttempt(why, retry=True, may_be_billed=True, status=UNREADABLE)
 
 

@@ -3,13 +3,14 @@
 import asyncio
 import json
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Self
 
 from rlm.gateway import paying, provider
 from rlm.gateway.clients import close_clients, leave_clients, open_clients
+from rlm.gateway.embeddings import embeds
 from rlm.gateway.errors import CallFailed, GatewayError, OverBudget, Unpriced
 from rlm.gateway.failures import UNREADABLE, UNREADABLE_RETRIES, FailedAttempt, classify
 from rlm.gateway.lanes import Lanes, Slots
@@ -32,6 +33,19 @@ UNPRICED = (
 )
 #: Gets each attempt of a call as it ends.
 Tell = Callable[[Attempt], None]
+#: Makes one attempt, which takes so many seconds at most, and adds the bodies of its requests to a list: `attempted`.
+Make = Callable[[Request, float, list[bytes]], Awaitable[Completion | FailedAttempt]]
+
+
+async def attempted(request: Request, timeout_s: float, bodies: list[bytes]) -> Completion | FailedAttempt:
+    """One attempt at a call, from this process. Raises CallFailed where an offline model fails."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await provider.complete(request, bodies)
+    except Exception as error:  # litellm raises what its many providers raise; all of it is explained
+        if request.model.startswith(PREFIX):
+            raise CallFailed(f"{request.model} failed on this prompt: {error}") from error
+        return classify(error, "list of vectors" if embeds(request.model) else "chat completion")
 
 
 @dataclass(slots=True)
@@ -41,7 +55,7 @@ class Gateway:
     `concurrency` bounds its calls under way. `timeout_s` is the deadline of one call with its retries, from the
     moment it may start; `attempts` bounds the tries, of which those whose reply cannot be read are fewer. `lanes` holds
     the rate limits, and the slots of the process; gateways that share it take turns, so that the calls of one question
-    do not keep another question waiting.
+    do not keep another question waiting. `make` makes an attempt, from elsewhere if need be.
 
     Money: an attempt that the provider refused costs nothing. One that ended without an answer (timeout,
     broken connection, unreadable reply, cancellation once sent) may have been billed, so all that was
@@ -56,6 +70,7 @@ class Gateway:
     attempts: int = 6
     allow_unpriced: bool = False
     lanes: Lanes = field(default_factory=Lanes)
+    make: Make = attempted
     _slots: Slots = field(init=False, repr=False)
     _owner: object = field(default_factory=object, init=False, repr=False)
 
@@ -141,7 +156,7 @@ class Gateway:
             tool_call=completion.tool_call,
             served=completion.served,
             structured=made.response_format is not None,
-            estimated=not completion.is_counted,
+            estimated=not (completion.prompt_tokens if embeds(request.model) else completion.is_counted),
         )
 
     async def _attempts(
@@ -202,7 +217,7 @@ class Gateway:
         status, why = "cancelled", "it was stopped before the reply"
         bodies, began = list[bytes](), time.monotonic()
         try:
-            outcome = await _outcome(request, timeout_s, bodies)
+            outcome = await self.make(request, timeout_s, bodies)
             if isinstance(outcome, Completion):
                 charge, status, why = _actual(request, outcome), "ok" if offline else "200", ""
             else:
@@ -243,16 +258,6 @@ def charged(attempts: Iterable[Attempt]) -> Usage:
     return sum((attempt.settled for attempt in attempts), Usage())
 
 
-async def _outcome(request: Request, timeout_s: float, bodies: list[bytes]) -> Completion | FailedAttempt:
-    try:
-        async with asyncio.timeout(timeout_s):
-            return await provider.complete(request, bodies)
-    except Exception as error:  # litellm raises what its many providers raise; all of it is explained
-        if request.model.startswith(PREFIX):
-            raise CallFailed(f"{request.model} failed on this prompt: {error}") from error
-        return classify(error)
-
-
 def _check_request(request: Request) -> None:
     if request.max_tokens < 1:
         raise CallFailed(f"max_tokens is {request.max_tokens}; a reply needs at least 1")
@@ -269,6 +274,8 @@ def _check_request(request: Request) -> None:
 def _actual(request: Request, completion: Completion) -> Usage:
     """What the provider reports, or our own count where it reports nothing."""
     prompt_tokens = completion.prompt_tokens or count_tokens(request.model, request.messages)
+    if embeds(request.model):
+        return Usage(1, prompt_tokens, 0, price(request.model, prompt_tokens, 0) or 0.0)
     completion_tokens = completion.completion_tokens or count_tokens(
         request.model, completion.text + completion.tool_call
     )

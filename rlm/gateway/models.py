@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
+from rlm.gateway.embeddings import embeds, litellms
 from rlm.gateway.errors import MissingKey, UnknownModel
 from rlm.gateway.litellm_setup import litellm, our_settings
 from rlm.gateway.offline.registry import PREFIX, find_handler
@@ -30,7 +31,7 @@ def check_model(model: str) -> None:
     """Raise `UnknownModel` or `MissingKey` if a call to this model cannot work. Sends nothing."""
     provider = provider_of(model)
     if has_key(model) is False:
-        missing = litellm().validate_environment(model)["missing_keys"]
+        missing = litellm().validate_environment(litellms(model))["missing_keys"]
         keys = (" or " if provider == "gemini" else " and ").join(missing)
         raise MissingKey(f"model {model!r} needs {keys} in the environment")
 
@@ -44,7 +45,7 @@ def has_key(model: str) -> bool | None:
     provider = provider_of(model)
     if provider == "offline" or provider in _HAVE_DEFAULT_ADDRESS:
         return None
-    return bool(litellm().validate_environment(model)["keys_in_environment"])
+    return bool(litellm().validate_environment(litellms(model))["keys_in_environment"])
 
 
 def give_price(model: str, usd_per_million: tuple[float, float] | None) -> None:
@@ -62,11 +63,15 @@ def provider_of(model: str) -> str:
         return "offline"
     module = litellm()
     try:
-        provider = module.get_llm_provider(model=model)[1]
+        provider = module.get_llm_provider(model=litellms(model))[1]
     except module.exceptions.BadRequestError as error:
+        such = (
+            "litellm/openai/text-embedding-3-small or litellm/ollama/nomic-embed-text"
+            if embeds(model)
+            else "openai/gpt-5-mini, ollama/llama3 or offline/extractive"
+        )
         raise UnknownModel(
-            f"unknown model {model!r}: name it as litellm does, provider first, "
-            f"such as openai/gpt-5-mini, ollama/llama3 or offline/extractive"
+            f"unknown model {model!r}: name it as litellm does, provider first, such as {such}"
         ) from error
     return str(provider)
 
@@ -144,6 +149,8 @@ def _left_out(model: str, options: str) -> tuple[str, ...]:
     given, provider = json.loads(options), provider_of(model)
     if provider == "offline":
         return tuple(given)
+    if embeds(model):
+        return ()
     module = litellm()
     name = module.get_llm_provider(model=model)[0]
 
@@ -167,16 +174,22 @@ def window(model: str) -> int | None:
     provider = provider_of(model)
     if provider == "offline":
         return None
-    listed = litellm().model_cost
-    own = listed.get(model.removeprefix(f"{provider}/"), {})
-    entry = listed.get(model) or (own if own.get("litellm_provider") == provider else {})
-    tokens = entry.get("max_input_tokens")
+    tokens = _listed(model, provider).get("max_input_tokens")
     return tokens if isinstance(tokens, int) else None
+
+
+def _listed(model: str, provider: str) -> Mapping[str, Any]:
+    """What litellm's bundled map has of a model."""
+    listed, name = litellm().model_cost, litellms(model)
+    own = listed.get(name.removeprefix(f"{provider}/"), {})
+    return listed.get(name) or (own if own.get("litellm_provider") == provider else {})
 
 
 def _is_priced(model: str) -> bool:
     """Whether the map has a price; litellm also answers 0 dollars where it knows nothing."""
     costs = _costs(model, 1000, 1000)
+    if embeds(model):
+        return bool(costs) and costs[0] > 0
     return bool(costs) and (all(costs) or _is_listed_as_free(model))
 
 
@@ -190,7 +203,10 @@ def _costs(model: str, prompt_tokens: int, completion_tokens: int, usage: Any = 
     module = litellm()
     try:
         costs = module.cost_per_token(
-            model=model, prompt_tokens=prompt_tokens, completion_tokens=completion_tokens, usage_object=usage
+            model=litellms(model),
+            prompt_tokens=prompt_tokens,
+            completion_tokens=completion_tokens,
+            usage_object=usage,
         )
     except getattr(module.exceptions, "ModelNotMappedError", Exception):  # a bare Exception in older versions
         return []

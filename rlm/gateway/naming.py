@@ -21,6 +21,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from rlm.gateway.embeddings import EMBEDS, embeds, litellms
 from rlm.gateway.errors import GatewayError
 from rlm.gateway.options import EFFORTS, check_options, parse_option
 
@@ -91,6 +92,15 @@ def named_by(name: str, args: argparse.Namespace) -> Named:
     """The model that a command line calls `name`, with the options given there before those of its short name."""
     found = aliases(args.models).get(name, Named(name))
     return replace(found, options={**found.options, **typed_options(args)})
+
+
+def embedder_named(name: str, file: str | Path | None = None) -> Named:
+    """The embedder that a command line calls `name`. Of one that is called, `litellm/NAME`, NAME is litellm's or a
+    short name; any other is no model of a gateway's, and stays as it is."""
+    if not embeds(name):
+        return Named(name)
+    found = aliases(file).get(litellms(name), Named(litellms(name)))
+    return replace(found, model=EMBEDS + found.model)
 
 
 def aliases(file: str | Path | None = None) -> dict[str, Named]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlm.gateway.clients import forget_dead_clients
+from rlm.gateway.embeddings import embeds, litellms, rows_of
 from rlm.gateway.litellm_setup import litellm, our_settings
 from rlm.gateway.models import takes_marks
 from rlm.gateway.offline.registry import PREFIX, answered
@@ -82,6 +83,9 @@ async def complete(request: Request, bodies: list[bytes]) -> Completion:
         return _own(request)
     module = litellm()
     forget_dead_clients()
+    if embeds(request.model):
+        with our_settings(bodies), _unlogged(module):
+            return await _embedded(request, module)
     with our_settings(bodies), _unlogged(module):
         raw = await module.acompletion(
             model=request.model,
@@ -116,6 +120,23 @@ def _marked(request: Request) -> list[dict[str, Any]]:
                 {"type": "text", "text": text, "cache_control": {"type": "ephemeral"}}
             ]
     return messages
+
+
+async def _embedded(request: Request, module: Any) -> Completion:
+    """The vectors of the texts of a request. Raises ValueError where they are none that can be used."""
+    texts = [message["content"] for message in request.messages]
+    raw = await module.aembedding(
+        model=litellms(request.model),
+        input=texts,
+        **request.options,
+        timeout=_TIMEOUT_S,
+        num_retries=0,
+        max_retries=0,
+        drop_params=True,
+    )
+    usage = getattr(raw, "usage", None)
+    text = rows_of(getattr(raw, "data", None), len(texts))
+    return Completion(text, "stop", _reported(usage, "prompt_tokens"), 0, None, served=_served(raw, usage))
 
 
 def _own(request: Request) -> Completion:

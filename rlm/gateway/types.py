@@ -62,11 +62,11 @@ class Usage:
 class Attempt:
     """One request of a call: how it ended, and what it cost.
 
-    `status`: the HTTP status, such as "200" or "429"; else "timeout", "no connection", "connection broke",
-    "no chat completion" or "cancelled"; of an offline model "ok" or "failed". `waited_s`: since the attempt before it
-    ended, or the call began; `seconds`: what it took. `reserved`: the most that it could cost; `settled`: what was
-    charged for it. `error`: one sentence, '' where a reply came. `sent`: the fields of the request as it was handed to
-    the connection, but for those that hold the model and the texts; empty where litellm made none.
+    `status`: the HTTP status, such as "200" or "429"; else "timeout", "no connection", "connection broke", "worker
+    lost", "no chat completion" or "cancelled"; of an offline model "ok" or "failed". `waited_s`: since the attempt
+    before it ended, or the call began; `seconds`: what it took. `reserved`: the most that it could cost; `settled`:
+    what was charged for it. `error`: one sentence, '' where a reply came. `sent`: the fields of the request as it was
+    handed to the connection, but for those that hold the model and the texts; empty where litellm made none.
     """
 
     status: str

@@ -1,6 +1,7 @@
 """A scripted model server on loopback, for tests that want real HTTP and chosen faults.
 
-It speaks OpenAI's protocol, and Anthropic's at /v1/messages.
+It speaks OpenAI's protocol, and Anthropic's at /v1/messages. At /v1/embeddings each text has the vector of the tiny
+embedder, in no order, unless a step is an error or has a `raw` body.
 
     with ModelServer(["first reply", error(429, retry_after="1"), "after the retry"]) as server:
         server.use(monkeypatch)          # OPENAI_BASE_URL, ANTHROPIC_API_BASE and keys
@@ -12,6 +13,7 @@ called once at a time: if it waited, all other calls would. What waits is its re
 A step is the text of a reply or a `Step`; the functions below make the usual faults.
 """
 
+import base64
 import json
 import socket
 import struct
@@ -24,6 +26,8 @@ from types import TracebackType
 from typing import Any, Literal, Self
 
 import pytest
+
+from tests.helpers import tiny_embedder
 
 MODEL = "openai/test-model"
 _PATIENCE_S = 120.0  # a busy machine is slow; only a failing test waits so long
@@ -208,6 +212,8 @@ def _send(handler: BaseHTTPRequestHandler, step: Step, body: Body) -> None:
 
 
 def _payload(step: Step, body: Body, path: str) -> Body:
+    if path.endswith("/embeddings") and step.status == 200:
+        return _embeddings(step, body)
     anthropic = path.endswith("/messages")
     if step.status != 200:
         return _anthropic_error(step) if anthropic else _openai_error(step)
@@ -240,6 +246,23 @@ def _completion(step: Step, body: Body) -> Body:
     }
     usage = _word_usage(step, body) if step.usage is None else step.usage
     return {**reply, "usage": usage} if usage else reply
+
+
+def _embeddings(step: Step, body: Body) -> Body:
+    """A vector for each text, the same each time."""
+    rows = tiny_embedder.encode(body["input"])
+    in_base64 = body.get("encoding_format") == "base64"
+    data = [
+        {
+            "object": "embedding",
+            "index": place,
+            "embedding": base64.b64encode(row.tobytes()).decode() if in_base64 else row.tolist(),
+        }
+        for place, row in enumerate(rows)
+    ]
+    words = sum(len(text.split()) for text in body["input"])
+    usage = {"prompt_tokens": words, "total_tokens": words} if step.usage is None else step.usage
+    return {"object": "list", "model": body["model"], "data": data[::-1], "usage": usage}
 
 
 def _message(step: Step, body: Body) -> Body:

@@ -38,6 +38,8 @@ def random_part(name: str, seed: int, documents: int, height: int) -> Draft:
         chunks += [(number, start, end) for start, end in pairwise(cuts)]
         sha256 = hashlib.sha256(text.encode()).hexdigest()
         meta = {"kind": draw.choice(["letter", "novel"])}
+        if number == documents - 1:
+            meta["access"] = "legal"
         title = draw.choice([*NAMES, f"Report {number}"])
         sections = ((0, 1, draw.choice(["Rain", "Snow"])),)
         texts.append(

@@ -1,8 +1,13 @@
 """Functions that tests map over batches: where they are computed, a worker finds them by their name."""
 
 import os
+import sys
 import time
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from raptor.errors import RaptorError
 
@@ -41,3 +46,26 @@ def waited(shared: str, batch: int) -> int:
     while not batch and not Path(shared).exists():
         time.sleep(0.01)
     return batch
+
+
+def ends_once(shared: str, batch: int) -> int:
+    """The first worker that gets batch 3 ends."""
+    mark = Path(shared) / "ended"
+    if batch == 3 and not mark.exists():
+        mark.touch()
+        os._exit(1)
+    return batch
+
+
+def where(shared: int, batch: int) -> dict[str, Any]:
+    """What a worker is, and imports from."""
+    del shared, batch
+    return {
+        "path": sys.path,
+        "pid": os.getpid(),
+        "threads": os.environ.get("OMP_NUM_THREADS"),
+    }
+
+
+def row_sums(shared: float, batch: npt.NDArray[np.float32]) -> list[npt.NDArray[np.float32]]:
+    return [batch.sum(axis=1) * np.float32(shared)] * 2

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,9 +16,16 @@ DIM = 16
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 
 
+class Tiny(Embedder):
+    """Loaded as what it is by a worker too, in which nothing stands in for another."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return load, (self.name,)
+
+
 def load(name: str = "minilm", *, offline: bool = False) -> Embedder:
     """Stands in for `index_store.embedder.load_embedder`, under any name."""
-    return Embedder(
+    return Tiny(
         name, "tiny", DIM, 254, encode, token_offsets, lambda texts: [len(t) for t in token_offsets(texts)]
     )
 

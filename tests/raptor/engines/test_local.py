@@ -1,7 +1,7 @@
 """Batches computed on this machine: every one, once, with few under way, and errors as they were raised."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,8 +54,10 @@ def test_a_batch_that_takes_long_holds_back_those_far_behind_it(tmp_path: Path) 
 
 @pytest.mark.parametrize("workers", WORKERS)
 @pytest.mark.parametrize(("run", "error"), [(stages.refused_at, RaptorError), (stages.broken_at, ValueError)])
-def test_what_a_stage_raises_reaches_the_caller(workers: int, run: object, error: type[Exception]) -> None:
-    stage = Stage("refuse", run, 3, workers=workers, threads=True)  # type: ignore[arg-type]
+def test_what_a_stage_raises_reaches_the_caller(
+    workers: int, run: Callable[[int, int], int], error: type[Exception]
+) -> None:
+    stage = Stage("refuse", run, 3, workers=workers, threads=True)
     with pytest.raises(error, match=r"batch 3 is"):
         list(Local().map_batches(stage, range(9)))
 
