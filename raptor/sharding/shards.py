@@ -12,16 +12,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+
 from index_store import access
 from index_store.duplicates import Twin, twins_by_access
 from index_store.files import refuse_links
 from index_store.generations import Changes
 from index_store.index import Index
 from index_store.manifest import SHARDS
-from index_store.name_table import name_table
+from index_store.name_table import NameTable, name_table, narrowed_to
 from index_store.writer import Published, publish
 from raptor.apart import named_by_kind
-from raptor.corpus import corpus_of
+from raptor.corpus import Corpus, corpus_of
 from raptor.engines.local import cores
 from raptor.errors import RaptorError
 from raptor.grower import Grower
@@ -39,11 +41,12 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Job:
     """A shard to build. `previous`: the generation that it starts from; None for a new one. `parts`: its documents and
-    their chunks, by the grower of the shard."""
+    their chunks, by the grower of the shard. `names`: which of its chunks bears which name, where that is known."""
 
     name: str
     previous: Index | None
     parts: Callable[[Grower], Sequence[Part]]
+    names: NameTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,8 +178,25 @@ def _built(folder: Path, job: Job, grower: Grower, embedder: str, clock: Clock) 
             labels = [access.of_document(document.meta) for document, _ in corpus.documents]
             twins = twins_by_access([(document.id, text) for document, text in corpus.documents], labels)
         with clock.stage("write"):
-            # With the names of one chunk alone, which chunks of other shards may bear.
-            names = name_table(zip(corpus.leaves.texts, corpus.headings, strict=True), least=1)
+            names = job.names or _names(corpus, job.previous, own.folder)
             draft = replace(draft_of(corpus, levels, twins, own.folder), is_shard=True, names=names)
             published = publish(folder, draft, models_of(own, embedder), lasting(own.settings))
         return Made(published, tuple(twins))
+
+
+def _names(corpus: Corpus, previous: Index | None, folder: Path | None) -> NameTable:
+    """The names of a shard, with those of one chunk alone, which chunks of other shards may bear.
+
+    Whether a word is a name was found out by all texts when the corpus was divided. So what was one in the generation
+    before is one still; and what was none, though an old chunk has it, is none.
+    """
+    passages = zip(corpus.leaves.texts, corpus.headings, strict=True)
+    if previous is None:
+        return name_table(passages, 1, folder)
+    known, same = frozenset(_listed(previous)), np.array(corpus.leaves.same, dtype=bool)
+    table = name_table(passages, 1, folder, known)
+    return narrowed_to(table, lambda name, bearers: name in known or not same[bearers].any())
+
+
+def _listed(index: Index) -> Sequence[str]:
+    return (index.folder / "names" / "names.txt").read_text(encoding="utf-8").split("\n")

@@ -4,7 +4,7 @@ Shards are published first, each in its own folder, and the upper index last: it
 its digest, so what dies in between leaves the one that was live, whole.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
@@ -12,6 +12,8 @@ from index_store import access
 from index_store.duplicates import Twin, first_alike, twins_by_access
 from index_store.index import Index, Sharded, open_alone, open_generation
 from index_store.manifest import SHARDS
+from index_store.name_table import name_table, parted
+from index_store.outline import Outline
 from index_store.spool import Lazy, chained
 from index_store.types import Document
 from raptor.corpus import merged_documents, merged_parts, new_parts, with_metadata
@@ -36,8 +38,15 @@ def divide(whole: Whole, parts: Sequence[Part], sharding: Sharding) -> Outcome:
     plan = planned_shards([(part.document, len(part.spans)) for part in parts], sharding)
     held = {name: _taken(parts, numbers) for name, numbers in plan.items()}
     _refuse_above_cap(whole, held)
-    total = sum(len(part.spans) for part in parts)
-    made = build_shards(whole, [Job(name, None, _given(own)) for name, own in held.items()], total)
+    sizes = {name: sum(len(part.spans) for part in own) for name, own in held.items()}
+    with whole.clock.stage("chunk"):
+        # By the texts of all shards together, so that each has the names that one index would have.
+        table = name_table(_passages(chained(list(held.values()))), 1, whole.grower.folder)
+    tables = parted(table, list(sizes.values()))
+    jobs = [
+        Job(name, None, _given(own), names) for (name, own), names in zip(held.items(), tables, strict=True)
+    ]
+    made = build_shards(whole, jobs, sum(sizes.values()))
     shards = [Opened(name, _fresh(whole, name, one)) for name, one in made.items()]
     ordered = chained(list(held.values()))
     documents = [part.document for part in ordered]
@@ -51,6 +60,14 @@ def divide(whole: Whole, parts: Sequence[Part], sharding: Sharding) -> Outcome:
 
 def _fresh(whole: Whole, name: str, made: Made) -> Index:
     return open_alone(folder_of(whole.out, name), made.published.generation)
+
+
+def _passages(parts: Sequence[Part]) -> Iterator[tuple[str, Sequence[str]]]:
+    """The text of each chunk, and the title and headings over it."""
+    for part in parts:
+        outline = Outline(part.document)
+        for start, end in part.spans:
+            yield part.text[start:end], outline.parts(start)
 
 
 def _taken(parts: Sequence[Part], numbers: Sequence[int]) -> Sequence[Part]:
