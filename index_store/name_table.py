@@ -7,7 +7,7 @@ side, names found by rules on the other (`index_store.names`), and an edge where
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, groupby, pairwise
 from operator import itemgetter
@@ -50,17 +50,20 @@ class NameTable:
 
 
 def name_table(
-    passages: Iterable[tuple[str, Sequence[str]]], least: int = 2, folder: Path | None = None
+    passages: Iterable[tuple[str, Sequence[str]]],
+    least: int = 2,
+    folder: Path | None = None,
+    known: Collection[str] = frozenset(),
 ) -> NameTable:
     """The table of chunks 0, 1, ...: the text of each, and its title with the headings over it.
 
     Names of fewer than `least` chunks join nothing, and are left out, as are those of more than MOST_BEARERS; of a part
     of an index `least` is 1, as chunks of other parts may bear them. A single word is a name where it is written with a
-    capital more often than without: so the first words of sentences are none. Names are collected BLOCK at a time, and
-    what is collected waits in a file in `folder`.
+    capital more often than without: so the first words of sentences are none. Those of `known` are names however they
+    are written. Names are collected BLOCK at a time, and what is collected waits in a file in `folder`.
     """
     blocks, chunks = _blocks(passages, folder)
-    listed, ranks, totals = _merged(blocks, least, folder)
+    listed, ranks, totals = _merged(blocks, least, folder, known)
     sizes = np.zeros(len(listed), dtype=np.int64)
     for some in zip(blocks, ranks, totals, strict=True):
         sizes += np.bincount(_pairs(*some)[0], minlength=len(sizes))
@@ -171,7 +174,7 @@ def _kept(spool: Spool, at: int) -> _Block:
 
 
 def _merged(
-    blocks: Sequence[_Block], least: int, folder: Path | None
+    blocks: Sequence[_Block], least: int, folder: Path | None, known: Collection[str]
 ) -> tuple[Spool, list[Numbers], list[Numbers]]:
     """The names that join something, sorted; for the names of each block their place among these, -1 for one that does
     not, and how many chunks of all bear them."""
@@ -190,7 +193,7 @@ def _merged(
         while word and word < name:
             word, small, large = next(words, _NO_WORD)
         is_common = word == name and small >= large and name.decode().replace("-", "").isalpha()
-        joins = least <= total <= MOST_BEARERS and (is_title or not is_common)
+        joins = least <= total <= MOST_BEARERS and (is_title or not is_common or name.decode() in known)
         ranks[places], totals[places] = len(listed) if joins else -1, total
         if joins:
             listed.append(name)
@@ -230,6 +233,35 @@ def _among_rarest(chunk: npt.NDArray[np.int32], bearers: Numbers) -> npt.NDArray
     ascending, place = chunk[order], np.empty(len(chunk), dtype=np.int64)
     place[order] = np.arange(len(chunk)) - np.searchsorted(ascending, ascending)
     return place < MOST_NAMES
+
+
+def parted(table: NameTable, chunks: Sequence[int]) -> Iterator[NameTable]:
+    """The table of each part of some chunks in a row: `chunks` says how many each part has."""
+    order = np.argsort(table.bearers, kind="stable")
+    borders = [0, *accumulate(chunks)]
+    cuts = np.searchsorted(table.bearers[order], borders)
+    for (first, past), (start, end) in zip(pairwise(borders), pairwise(cuts.tolist()), strict=True):
+        yield _part(table, np.sort(order[start:end]), first, past - first)
+
+
+def narrowed_to(table: NameTable, fits: Callable[[str, npt.NDArray[np.int32]], bool]) -> NameTable:
+    """The table with those names alone that fit, by their words and the chunks that bear them."""
+    borders = pairwise(table.offsets.tolist())
+    kept = [fits(name, table.bearers[a:b]) for name, (a, b) in zip(table.listed, borders, strict=True)]
+    pairs = np.flatnonzero(np.repeat(np.array(kept, dtype=bool), np.diff(table.offsets)))
+    return _part(table, pairs, 0, table.chunks)
+
+
+def _part(table: NameTable, pairs: Numbers, first: int, chunks: int) -> NameTable:
+    """Some pairs of a table, ascending, as one of `chunks` chunks, of which `first` is the first."""
+    used, sizes = np.unique(np.searchsorted(table.offsets, pairs, side="right") - 1, return_counts=True)
+    return NameTable(
+        [table.listed[name] for name in used.tolist()],
+        np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+        (table.bearers[pairs] - first).astype(np.int32),
+        table.titles[pairs],
+        chunks,
+    )
 
 
 def weights(table: NameTable) -> Floats:

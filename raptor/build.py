@@ -168,12 +168,14 @@ def build_index(
         changes = Changes(added=len(parts))
         if shards is None:
             refuse_above_cap(spending.usd, parts, grower)
+        with clock.stage("embed"):
+            grower = grower.sized()
+        if shards is None:
             with clock.stage("embed"):
-                grower = grower.sized()
                 corpus = corpus_of(parts, changes, grower)
             outcome = _published(out, grower, corpus, embedder, clock)
         else:
-            outcome = divide(Whole(out, grower.sized(), embedder, spending, clock), parts, shards)
+            outcome = divide(Whole(out, grower, embedder, spending.usd, clock), parts, shards)
         report = _report(out, outcome, changes, _told(texts, failures, unknown), clock.seconds)
         origins = Origins().adding(listed(sources), follow_links=follow_links, picked=pick)
         record_origins(checkpoint(), origins)
@@ -380,7 +382,7 @@ def _changed(
         with clock.stage("embed"):
             refuse_another_model(grower, previous)
         if isinstance(previous, Sharded):
-            whole = Whole(out, grower, name, spending, clock)
+            whole = Whole(out, grower, name, spending.usd, clock)
             outcome = change(whole, previous, read.texts, remove, wish.metadata)
         else:
             with clock.stage("chunk"):

@@ -142,10 +142,10 @@ class Grower:
         except (GatewayError, ValueError) as e:
             raise RaptorError(f"{e}; {GO_ON}") from e
 
-    def gateway(self, sharers: int = 1) -> Gateway:
-        """What makes the calls of this build, which its ledger pays for; of so many builds that share the slots."""
-        slots, make = max(1, self.settings.concurrency // sharers), made_by(self.engine)
-        return Gateway(self.ledger, concurrency=slots, lanes=self._lanes, make=make)
+    def gateway(self) -> Gateway:
+        """What makes the calls of this build, which its ledger pays for."""
+        make = made_by(self.engine)
+        return Gateway(self.ledger, concurrency=self.settings.concurrency, lanes=self._lanes, make=make)
 
     # -- planning ----------------------------------------------------------------------------------------
 
