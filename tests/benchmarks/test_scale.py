@@ -45,7 +45,7 @@ def test_the_part_over_tiny_corpora_has_all_that_the_page_shows_and_measures_not
 ) -> None:
     for name, value in {"SIZES": (40, 80), "VECTORS": (100,), "AT_ONCE": (30, 60)}.items():
         monkeypatch.setattr(scale, name, value)
-    for name, value in {"NODES": (1, 10), "POWERS": (10**3, 10**5), "PLANNED": (10**4, 10**5)}.items():
+    for name, value in {"NODES": (1, 10), "POWERS": (10**3, 10**5), "PLANNED": (10**4, 10**5, 10**6)}.items():
         monkeypatch.setattr(_outlook, name, value)
     monkeypatch.setattr(_plan, "SHARD", 20_000)
     monkeypatch.setattr(_stages, "QUESTIONS", 2)
