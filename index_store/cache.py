@@ -68,21 +68,39 @@ def held(
     Raises NoCache where the folder or the key cannot be used, and what `make` raises.
     """
     try:
-        folder, key = _private_folder(kind), own_folder("data") / KEY_FILE
-        secret = own_key(key, str(key))
-        entry = folder / _mac(secret, kind, [*made_of, name])
+        entry, secret = _entry(kind, made_of, name)
         find = partial(_found, entry, name, secret, kind, lacks)
         for _ in range(3):  # another process may take it away, or damage may be found, in between
-            if (found := find()) is not None:
-                return found
+            if (there := find()) is not None:
+                return there
             _fill(entry, name, secret, kind, make, find)
-            _evict(folder, kind, keep=entry)
+            _evict(entry.parent, kind, keep=entry)
     except OSError as e:
-        raise NoCache(
-            f"cannot keep {kind.what} in your cache folder: {e.strerror or e}; mend the folder, or name another by "
-            "XDG_CACHE_HOME"
-        ) from e
+        raise _no_cache(kind, e) from e
     raise NoCache(f"{entry} is taken away or damaged again and again; see who else writes there")
+
+
+def found(kind: Kind, made_of: list[str], name: str) -> Held | None:
+    """As `held`, of an entry that is there and whole; None for any other. Raises NoCache."""
+    try:
+        entry, secret = _entry(kind, made_of, name)
+        return _found(entry, name, secret, kind, ())
+    except OSError as e:
+        raise _no_cache(kind, e) from e
+
+
+def _no_cache(kind: Kind, error: OSError) -> NoCache:
+    return NoCache(
+        f"cannot keep {kind.what} in your cache folder: {error.strerror or error}; mend the folder, or name another by "
+        "XDG_CACHE_HOME"
+    )
+
+
+def _entry(kind: Kind, made_of: list[str], name: str) -> tuple[Path, bytes]:
+    """Where an entry is, or would be, and the user's key. Raises OSError."""
+    folder, key = _private_folder(kind), own_folder("data") / KEY_FILE
+    secret = own_key(key, str(key))
+    return folder / _mac(secret, kind, [*made_of, name]), secret
 
 
 def place(kind: Kind = NARROWED) -> Path:

@@ -20,6 +20,7 @@ from typing import Any
 
 from index_store.errors import IndexStoreError
 from index_store.files import opening
+from index_store.paths import is_url
 from index_store.terminal import Parser, brief, say
 from index_store.types import Json
 
@@ -279,7 +280,8 @@ def settled(file: str | Path | None, environment: Mapping[str, str] | None = Non
     given = read(file) if file is not None else {}
     if file is not None:
         for name in {"index", "runs"} & given.keys():
-            given[name] = os.path.relpath(Path(file).resolve().parent / given[name])
+            if not is_url(given[name]):
+                given[name] = os.path.relpath(Path(file).resolve().parent / given[name])
     values = []
     for key in KEYS:
         variable = variable_of(key)
@@ -429,14 +431,18 @@ def _settle_index(args: argparse.Namespace, index: str) -> None:
     if typed == index:
         return
     for name in ("source", "doc"):  # one or more of them, which may be files
-        if isinstance(words := getattr(args, name, None), list) and not (Path(typed) / "CURRENT").exists():
+        if isinstance(words := getattr(args, name, None), list) and not _is_index(typed):
             args.index = index
             setattr(args, name, [typed, *words])
     for name, many in (("question", "questions"), ("query", "queries")):
         left = getattr(args, name, "") is None and getattr(args, many, None) is None
-        if left and not os.path.lexists(typed):
+        if left and not is_url(typed) and not os.path.lexists(typed):
             args.index = index
             setattr(args, name, typed)
+
+
+def _is_index(typed: str) -> bool:
+    return is_url(typed) or (Path(typed) / "CURRENT").exists()
 
 
 # -- a new file --------------------------------------------------------------------------------------------

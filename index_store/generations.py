@@ -11,9 +11,14 @@ from pathlib import Path
 from index_store.arguments import checked
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.folder import current_generation, generation_folder, read_manifest
-from index_store.index import open_generation
+from index_store.index import Index, open_at, open_generation
 from index_store.manifest import NAME as MANIFEST, Manifest
+from index_store.paths import is_url
 from index_store.shards.layout import counted, shards_in
+from index_store.stores.layout import in_generation, listed, manifest_at, objects_at, the_live
+from index_store.stores.objects import Objects
+from index_store.stores.pushing import point
+from index_store.stores.urls import url_of
 from index_store.types import Document
 from index_store.writer import numbers, sole_writer, switch
 
@@ -102,7 +107,10 @@ def differences_between(before: Sequence[Document], after: Sequence[Document]) -
 
 @checked(IndexStoreError)
 def list_generations(path: str | Path) -> list[Generation]:
-    """All generations of the index at `path`, oldest first. Raises BrokenIndex where there is no index."""
+    """All generations of the index at `path`, a folder or a URL, oldest first. Raises BrokenIndex where there is no
+    index, StoreError where a store cannot be used."""
+    if is_url(path):
+        return _listed_at(objects_at(path))
     path = Path(path)
     live = _live(path)
     try:
@@ -113,7 +121,10 @@ def list_generations(path: str | Path) -> list[Generation]:
 
 @checked(IndexStoreError)
 def changes_of(path: str | Path, generation: Generation) -> Changes | None:
-    """What a generation changed of its parent; None where either cannot be read, as when the parent was pruned."""
+    """What a generation changed of its parent; None where either cannot be read, as when the parent was pruned, or not
+    without fetching both, as at a URL."""
+    if is_url(path):
+        return None
     if generation.parent is None:
         return Changes(added=generation.documents)
     try:
@@ -128,8 +139,12 @@ def changes_of(path: str | Path, generation: Generation) -> Changes | None:
 def rollback(path: str | Path, number: int) -> None:
     """Make generation `number` the live one again.
 
-    Raises BrokenIndex where it does not exist or does not open, IndexStoreError where the index cannot be changed.
+    Raises BrokenIndex where it does not exist or does not open, IndexStoreError where the index cannot be changed; at a
+    URL also Overtaken, where somebody publishes meanwhile.
     """
+    if is_url(path):
+        _rollback_at(objects_at(path), number)
+        return
     path = Path(path)
     _live(path)
     with _changing(path):
@@ -159,6 +174,61 @@ def prune(path: str | Path, keep: int = 1) -> list[int]:
         for number in old:
             shutil.rmtree(generation_folder(path, number))
     return old
+
+
+@checked(IndexStoreError)
+def of_digest(index: Index, digest: str) -> Index | None:
+    """The generation with a digest of an index, live or not; the latest of several. Raises BrokenIndex, StoreError."""
+    place = place_of(index)
+    found = [one.number for one in list_generations(place) if one.digest == digest]
+    if not found:
+        return None
+    return open_at(url_of(place), digest=digest) if is_url(place) else open_generation(Path(place), found[-1])
+
+
+def place_of(index: Index) -> str | Path:
+    """Where the generations of an open index are: a folder or a URL. One that was narrowed is alone in its folder."""
+    whole = index.whole or index
+    return whole.named if whole.access is None and is_url(whole.named) else whole.path
+
+
+def _listed_at(objects: Objects) -> list[Generation]:
+    live = the_live(objects)
+    published = {
+        digest: one.modified
+        for one in listed(objects)
+        for digest, file in [in_generation(one.key)]
+        if file == MANIFEST
+    }
+    found = [
+        Generation(
+            live.number if digest == live.digest else manifest.generation,
+            digest == live.digest,
+            manifest.parent,
+            manifest.documents,
+            manifest.levels,
+            digest,
+            sum(entry.size for entry in manifest.files.values()),
+            when.astimezone(UTC).isoformat(timespec="seconds"),
+        )
+        for digest, when in published.items()
+        for manifest, _ in [manifest_at(objects, digest)]
+    ]
+    return sorted(found, key=lambda one: (one.number, one.published))
+
+
+def _rollback_at(objects: Objects, number: int) -> None:
+    live = the_live(objects)
+    found = [one for one in _listed_at(objects) if one.number == number]
+    if not found:
+        there = _listed([one.number for one in _listed_at(objects)])
+        raise BrokenIndex(f"there is no generation {number} at {objects.url}; there are {there}")
+    if len(found) > 1:
+        raise BrokenIndex(
+            f"{len(found)} generations at {objects.url} have the number {number}, as one was replaced by somebody "
+            "else's; pull the index, go back there, and push it"
+        )
+    point(objects, number, found[0].digest, live.tag)
 
 
 @contextmanager

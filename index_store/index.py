@@ -17,6 +17,7 @@ from index_store.arguments import checked
 from index_store.cache import GENERATION, NARROWED, held
 from index_store.errors import BadQuery, BrokenIndex, IndexStoreError
 from index_store.folder import (
+    Array,
     check_digest,
     check_files,
     check_links,
@@ -27,19 +28,28 @@ from index_store.folder import (
     read_arrays,
     read_bytes,
     read_manifest,
+    without,
 )
 from index_store.grep import grep
-from index_store.manifest import NAME as MANIFEST, SHARDS, Manifest
+from index_store.late import Late
+from index_store.manifest import INVERTED, NAME as MANIFEST, SHARDS, Manifest
+from index_store.paths import is_url
 from index_store.search import NO_VECTORS, search
 from index_store.shards.joined import Joined
 from index_store.shards.layout import Shard, shards_in
 from index_store.store import Store
 from index_store.stores.pulling import held_at
-from index_store.stores.urls import Url, is_url, own_place, url_of
+from index_store.stores.urls import Url, own_place, url_of
 from index_store.tree import Tree
 from index_store.writer import publish
 
 _log = logging.getLogger(__name__)
+
+VECTORS = "vectors.npy"
+#: What may be left in a store until a search by meaning needs it: most of the bytes.
+LAZY = INVERTED | {VECTORS}
+#: Gives the arrays that were left there, of a manifest and their names.
+Rest = Callable[[Manifest, Collection[str]], dict[str, Array]]
 
 
 class Index(Tree):
@@ -50,6 +60,7 @@ class Index(Tree):
     `access`: the labels of the reader for whom it was opened; None is not restricted. `named`: where its user knows it
     to be, a path or a URL; of one whose `path` is in their cache, as it was narrowed or comes from a store, that of the
     whole one. `beside`: the path beside which what is kept of it stands, such as answers.
+    `whole`: of one from which its reader's labels hide nothing the index that it is.
     """
 
     # What a caller gives is held against the signature here, at the face.
@@ -74,7 +85,7 @@ class Index(Tree):
         self.digest, self.generation, self._manifest = digest, generation, manifest
         self._embedder_named, self.access = embedder, access
         self.named: Path | str = self.path
-        self._whole: Index | None = None
+        self.whole: Index | None = None
         self.beside = self.path
 
     @property
@@ -176,7 +187,11 @@ class Sharded(Joined, Index):
 
 @checked(IndexStoreError)
 def open_index(
-    path: str | Path, embedder: str | Path | None = None, access: str | Collection[str] | None = None
+    path: str | Path,
+    embedder: str | Path | None = None,
+    access: str | Collection[str] | None = None,
+    *,
+    lazy: bool = False,
 ) -> Index:
     """Open the live generation of the index at `path`, which stays what is read if another is published.
 
@@ -184,13 +199,17 @@ def open_index(
     user's cache folder, and is held against its sha256 there whenever it is opened. `embedder`: a model's folder, for
     queries of an index that another than the built-in embedder built; it is loaded when it is needed, from this
     machine, and must have the weights that built the index. `access`: labels of a reader, a list or one text with
-    commas; then it is narrowed to what they may read (see `narrowed`); None is all.
+    commas; then it is narrowed to what they may read (see `narrowed`), for which all of it is read; None is all.
+    `lazy`: leave the vectors in the store until a search by meaning needs them.
     Raises BrokenIndex where the folder is missing, unfinished, cut short or of another format, StoreError where a store
     cannot be used; else as `narrowed` does.
     """
     reader, embedder = of_reader(access), None if embedder is None else str(embedder)
     try:
-        opened = open_at(url_of(path), embedder) if is_url(path) else _open(Path(path), embedder)
+        if is_url(path):
+            opened = open_at(url_of(path), embedder, lazy=lazy and reader is None)
+        else:
+            opened = _open(Path(path), embedder)
         _log.debug("opened generation %d of %s", opened.generation, opened.named)
     except OSError as e:
         raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; copy or build it again") from e
@@ -233,10 +252,7 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
     try:
         if entry.path is None:
             seen = Index(index.store, index.digest, index.generation, index.manifest, embedder, reader)
-            seen.beside, seen._whole = (
-                index.beside,
-                index,
-            )  # which may hold an entry of the cache in its place
+            seen.beside, seen.whole = index.beside, index  # which may keep an entry of the cache in its place
         else:
             seen = open_generation(entry.path, GENERATION, embedder, reader)
         seen.named = index.named
@@ -247,18 +263,36 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
     return seen
 
 
-def open_at(url: Url, embedder: str | None = None, digest: str | None = None) -> Index:
+def open_at(url: Url, embedder: str | None = None, digest: str | None = None, *, lazy: bool = False) -> Index:
     """Open the generation with a digest, or the live one, of the index at a URL. Raises as `open_index` does."""
-    entry = held_at(url, digest)
+    entry = held_at(url, digest, LAZY if lazy else frozenset())
     assert entry.path is not None  # of a generation
+    locks = [entry.lock]
     try:
-        opened = open_generation(entry.path, GENERATION, embedder)
+        opened = open_generation(entry.path, GENERATION, embedder, rest=partial(_rest, url, locks))
         opened.named, opened.beside = str(url), own_place(url)
     except BaseException:
         os.close(entry.lock)
         raise
-    weakref.finalize(opened, os.close, entry.lock)  # until then its files stay where they are
+    weakref.finalize(opened, _close, locks)  # until then its files stay where they are
     return opened
+
+
+def _rest(url: Url, locks: list[int], manifest: Manifest, lacks: Collection[str]) -> dict[str, Array]:
+    """The arrays that were left in a store. Raises BrokenIndex, StoreError, NoCache."""
+    entry = held_at(url, manifest.digest)
+    locks.append(entry.lock)
+    assert entry.path is not None
+    folder = generation_folder(entry.path, GENERATION)
+    arrays = read_arrays(folder, without(manifest, manifest.files.keys() - lacks))
+    if len(arrays[VECTORS]) != sum(manifest.levels):
+        raise BrokenIndex(f"{folder / VECTORS} has not a row for each node; push the index again")
+    return arrays
+
+
+def _close(locks: list[int]) -> None:
+    for lock in locks:
+        os.close(lock)
 
 
 def _open(path: Path, embedder: str | None) -> Index:
@@ -288,11 +322,12 @@ def open_generation(
     embedder: str | None = None,
     access: frozenset[str] | None = None,
     open_shard: Callable[[Shard], Index] | None = None,
+    rest: Rest | None = None,
 ) -> Index:
     """Open one generation, live or not; `access`: for whom it was narrowed before. Of an index of indexes all shards as
-    one index, each opened by `open_shard`, which without one looks into the folder `shards` of `path`. Raises
-    BrokenIndex, or OSError where it cannot be read."""
-    upper = open_alone(path, number, embedder, access)
+    one index, each opened by `open_shard`, which without one looks into the folder `shards` of `path`. `rest`: gives
+    the arrays of `LAZY` where they are not there. Raises BrokenIndex, or OSError where it cannot be read."""
+    upper = open_alone(path, number, embedder, access, rest)
     shards = shards_in(upper.manifest, str(upper.folder / MANIFEST))
     return Sharded(upper, shards, open_shard or partial(_open_shard, path)) if shards else upper
 
@@ -311,7 +346,11 @@ def _open_shard(path: Path, shard: Shard) -> Index:
 
 
 def open_alone(
-    path: Path, number: int, embedder: str | None = None, access: frozenset[str] | None = None
+    path: Path,
+    number: int,
+    embedder: str | None = None,
+    access: frozenset[str] | None = None,
+    rest: Rest | None = None,
 ) -> Index:
     """As `open_generation`, but of an index of indexes the upper tree alone, as the ordinary index that it is."""
     folder = generation_folder(path, number)
@@ -320,29 +359,37 @@ def open_alone(
             f"{path} is half copied: its live generation {folder.name} is missing; copy it again"
         )
     manifest = read_manifest(folder)
-    check_sizes(folder, manifest)
+    lacks = LAZY & manifest.files.keys() if rest and not (folder / VECTORS).exists() else frozenset[str]()
+    there = without(manifest, lacks)
+    check_sizes(folder, there)
+    arrays = read_arrays(folder, there)
     store = Store(
         path,
         folder,
         manifest.levels,
         manifest.documents,
-        read_arrays(folder, manifest),
+        Late(arrays, lacks, partial(rest, manifest, lacks)) if rest and lacks else arrays,
         text=read_bytes(folder / "text.bin"),
         summaries=read_bytes(folder / "summaries.bin"),
         labels=read_bytes(folder / "labels.bin"),
         lines=read_bytes(folder / "documents.jsonl"),
+        lacks=lacks,
     )
     return Index(store, manifest.digest, manifest.generation, manifest, embedder, access)
 
 
 @checked(IndexStoreError)
 def open_any(
-    path: str | Path, embedder: str | Path | None = None, access: str | Collection[str] | None = None
+    path: str | Path,
+    embedder: str | Path | None = None,
+    access: str | Collection[str] | None = None,
+    *,
+    lazy: bool = False,
 ) -> Index:
     """Open the index in a folder or at a URL (`open_index`), or a text file (`open_text`), which needs no embedder and
     is open to all readers. Raises as `open_index` does."""
     if is_url(path) or os.path.isdir(path):  # noqa: PTH112  (it never raises)
-        return open_index(path, embedder, access)
+        return open_index(path, embedder, access, lazy=lazy)
     reader = of_reader(access)
     return open_text(path) if reader is None else narrowed(open_text(path), reader)
 

@@ -1,9 +1,20 @@
-"""Paths as text: what a pattern stands for, and which file a document's source names. Nothing here looks at a disk."""
+"""Paths as text: what a pattern stands for, which file a document's source names, and what is a URL and no path.
+
+Nothing here looks at a disk.
+"""
 
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
+
+#: The URL of a store. pathlib makes one slash of two, so `Path("s3://a/b")` is taken for what it was.
+URL = re.compile(r"(s3|gs|az|file):(/+)(.*)", re.DOTALL)
+
+
+def is_url(index: str | Path) -> bool:
+    """Whether what names an index is the URL of a store (s3://, gs://, az://, file://), and no path."""
+    return URL.match(str(index)) is not None
 
 
 def file_of(source: str) -> str:

@@ -51,9 +51,8 @@ class Tree:
         self._nodes = store.arrays["nodes.npy"].view(np.uint8).data
         self._borders = store.arrays["documents_text.npy"]
         self.outline = lru_cache(OUTLINES)(self._outline)
-        inverted, dim = self.inverted_file, store.arrays["vectors.npy"].shape[1]
-        if inverted and not inverted.fits(len(self), dim, len(self.levels)):
-            raise BrokenIndex(f"{store.folder / 'ivf'} does not fit the index; build it again")
+        if not store.lacks:
+            _ = self.inverted_file  # what is wrong with it is said at once
 
     # -- numbers and ids ---------------------------------------------------------------------------------
 
@@ -558,15 +557,20 @@ class Tree:
         """Which chunk bears which name; None for a text file, and an index of before names were kept."""
         if "names/bearers.npy" not in self._arrays:
             return None
-        arrays = {Path(n).stem: a for n, a in self._arrays.items() if n.startswith("names/")}
+        arrays = {Path(n).stem: self._arrays[n] for n in self._arrays if n.startswith("names/")}
         return Names(arrays, self.store.folder / "names" / "names.txt", self.levels[0])
 
     @cached_property
     def inverted_file(self) -> InvertedFile | None:
-        """What dense search reads where there are many nodes; None where there are few."""
+        """What dense search reads where there are many nodes; None where there are few. Raises BrokenIndex."""
         if "ivf/nodes.npy" not in self._arrays:
             return None
-        return InvertedFile(**{Path(n).stem: a for n, a in self._arrays.items() if n.startswith("ivf/")})
+        inverted = InvertedFile(
+            **{Path(n).stem: self._arrays[n] for n in self._arrays if n.startswith("ivf/")}
+        )
+        if not inverted.fits(len(self), self.vectors.shape[1], len(self.levels)):
+            raise BrokenIndex(f"{self.store.folder / 'ivf'} does not fit the index; build it again")
+        return inverted
 
 
 def _decoded(blob: Bytes, start: int, end: int, most: int | None = None) -> str:

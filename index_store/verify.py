@@ -23,7 +23,11 @@ from index_store.folder import (
 )
 from index_store.index import Index, Sharded, open_index
 from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
+from index_store.paths import is_url
 from index_store.shards.layout import shards_in
+from index_store.stores.layout import objects_at, the_live
+from index_store.stores.objects import Objects
+from index_store.stores.verifying import damaged_objects
 from index_store.terminal import count
 from index_store.tree import Tree
 from index_store.writer import numbers
@@ -40,8 +44,10 @@ def verify_index(path: str | Path, progress: Progress = lambda done, total: None
 
     Every file of every generation is compared with its sha256; if all fit, the live generation's edges, spans and
     vectors are checked. What builds leave beside the generations (`build.sqlite`) is not looked at. Raises BrokenIndex
-    only where there is no index at all.
+    only where there is no index at all, StoreError where a store at a URL cannot be used.
     """
+    if is_url(path):
+        return _verified_at(objects_at(path), progress)
     path = Path(path)
     if not (path / CURRENT).exists():
         raise BrokenIndex(f"there is no index at {path}; build one with: raptor build SOURCE -o {path}")
@@ -53,6 +59,15 @@ def verify_index(path: str | Path, progress: Progress = lambda done, total: None
         damaged = list(dict.fromkeys([*faults, *damaged_files(folders, progress)]))
         return damaged or [*_problems_of(open_index(path))]
     except (BrokenIndex, OSError) as e:
+        return [_in_words(e)]
+
+
+def _verified_at(objects: Objects, progress: Progress) -> list[str]:
+    the_live(objects)  # raises where there is no index
+    try:
+        damaged = list(damaged_objects(objects, progress))
+        return damaged or [*_problems_of(open_index(str(objects.url)))]
+    except BrokenIndex as e:
         return [_in_words(e)]
 
 

@@ -43,6 +43,7 @@ from raptor.loading.origins import Origins
 from raptor.loading.parsed import CheckpointCache
 from raptor.loading.picking import ALL, Picked, picked
 from raptor.loading.types import Failure, Note, SourceFile, Text
+from raptor.places import at_place
 from raptor.reconciling import keeping_ids, reconciled, refuse_drops, still_named
 from raptor.selecting import selected
 from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings, Sharding, Spending, lasting
@@ -92,6 +93,7 @@ class _Told:
 
 
 @checked(RaptorError)
+@at_place(publishes=True)
 def build_index(
     sources: Sources,
     index: str | Path,
@@ -181,6 +183,7 @@ def build_index(
 
 
 @checked(RaptorError)
+@at_place(publishes=True)
 def update_index(
     index: str | Path,
     sources: Sources = (),
@@ -236,6 +239,7 @@ def update_index(
 
 
 @checked(RaptorError)
+@at_place(publishes=True)
 def sync_index(
     index: str | Path,
     *,

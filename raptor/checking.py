@@ -23,6 +23,7 @@ from raptor.loading.load import load
 from raptor.loading.origins import FILE, Source, holder, is_gone, outside_of_here
 from raptor.loading.parsed import CheckpointCache
 from raptor.loading.types import Failure, SourceFile, Text
+from raptor.places import at_place
 from raptor.settings import BuildSettings
 from raptor.workspace import (
     Allow,
@@ -76,6 +77,7 @@ class _Wanted:
 
 
 @checked(RaptorError)
+@at_place(publishes=False)
 def check_sources(
     index: str | Path,
     run: str | Path | None = None,

@@ -377,6 +377,12 @@ def _prune_parser(commands: "Subcommands") -> None:
         metavar="N",
         help="how many generations stay: the live one, and the N-1 newest others (%(default)s)",
     )
+    prune.add_argument(
+        "--grace",
+        type=float,
+        metavar="HOURS",
+        help="of a URL: what is younger stays, as somebody may be fetching or sending it (24)",
+    )
     prune.add_argument("--json", action="store_true", help="print it as JSON")
 
 

@@ -30,6 +30,7 @@ from raptor.loading.picking import picked
 from raptor.loading.processes import is_known
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.metering import Meter
+from raptor.places import at_place
 from raptor.reconciling import drops
 from raptor.sampling import (
     QUICK,
@@ -144,6 +145,7 @@ class _Tree:
 
 
 @checked(RaptorError)
+@at_place(publishes=False)
 def estimate(
     sources: Sources,
     index: str | Path,

@@ -11,12 +11,17 @@ from index_store.folder import CURRENT, current_generation, generation_folder, r
 from index_store.generations import list_generations, prune
 from index_store.index import Index, open_generation, open_index
 from index_store.manifest import SHARDS
+from index_store.paths import is_url
 from index_store.shards.layout import shards_in
+from index_store.stores.pruning import GRACE_H, Pruned, prune_store
+from index_store.stores.urls import Url, url_of
+from index_store.terminal import count
 from index_store.writer import numbers, sole_writer, switch
 from raptor.checkpoint import NAME, Checkpoint, build_lock
 from raptor.errors import RaptorError
 from raptor.grower import is_summary
 from raptor.loading.processes import is_parsed
+from raptor.places import own_folder_of
 
 
 @checked(RaptorError)
@@ -50,6 +55,8 @@ def places_of_removed(index: str | Path) -> list[str]:
     `prune_index` deletes them there. An index of the same name elsewhere may have the copies in the cache. Runs that
     quoted them stand elsewhere. Raises BrokenIndex where there is no index.
     """
+    if is_url(index):
+        return _places_at(url_of(index))
     path = Path(index)
     others = [generation.number for generation in list_generations(path) if not generation.live]
     live = open_index(path)
@@ -64,6 +71,31 @@ def places_of_removed(index: str | Path) -> list[str]:
     named = [f"generation{'s' if len(old) > 1 else ''} {numbers}"] if old else []
     is_copied = any(_holds_others(copy, texts) for copy in cache.copies(path))
     return [*named, *([NAME] if is_kept else []), *([str(cache.place())] if is_copied else [])]
+
+
+@checked(RaptorError)
+def prune_at(url: str | Path, keep: int = 1, grace_h: float = GRACE_H) -> Pruned:
+    """Delete what no pointer at a URL reaches any more (see `prune_store`), and of what is kept of it here: earlier
+    generations, what only they needed, and copies in the user's cache, but for those in use.
+
+    Raises BrokenIndex where there is no index, StoreError, RaptorError while a build runs there from this machine.
+    """
+    place = url_of(url)
+    pruned = prune_store(url, keep=keep, grace_h=grace_h)
+    with own_folder_of(place) as folder:
+        if (folder / CURRENT).exists():
+            prune_index(folder, keep)
+        cache.forget(folder)
+        cache.forget(folder, cache.PULLED)
+    return pruned
+
+
+def _places_at(url: Url) -> list[str]:
+    others = [one for one in list_generations(str(url)) if not one.live]
+    named = [f"{count(len(others), 'earlier generation')} there"] if others else []
+    with own_folder_of(url) as folder:
+        here = places_of_removed(folder) if (folder / CURRENT).exists() else []
+        return [*named, *(f"{folder} ({place})" for place in here)]
 
 
 def _keeps_others(folder: Path, texts: set[str], summaries: set[tuple[str, str]]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from index_store.config import ConfigError, offer, parsed
 from index_store.errors import IndexStoreError
+from index_store.paths import is_url
 from index_store.terminal import Parser, add_command, command_line, logged, one_line, prepare, say
 from index_store.types import MODES
 from rlm.commands.actions import add_memo_option, review_parser, trace_parser
@@ -160,6 +161,12 @@ def _access_option(command: argparse.ArgumentParser) -> None:
         help="read only what a reader with these labels, with commas between, may: a document is theirs if it has one "
         "of them, or none at all; '' is what is open to all",
     )
+    if command.prog != "rlm serve":
+        command.add_argument(
+            "--lazy",
+            action="store_true",
+            help="of an index at a URL: leave its vectors there until a search by meaning needs them",
+        )
 
 
 def _embedder_option(command: argparse.ArgumentParser) -> None:
@@ -667,7 +674,7 @@ def _say_opening(args: argparse.Namespace) -> None:
     """The first sign of life of a command that asks, once its arguments are checked and before anything heavy is
     imported."""
     asks = args.command in ("ask", "chat", "eval", "map") and not getattr(args, "quiet", False)
-    if asks and Path(args.index).exists():
+    if asks and (is_url(args.index) or Path(args.index).exists()):
         say(f"opening {one_line(args.index, 200)}", file=sys.stderr, flush=True)
 
 

@@ -42,7 +42,7 @@ PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "sh
 # from a neighbour on the same floor. A room is a package, or a module that stands by itself.
 FLOORS = """
 index_store.errors index_store.terminal index_store.files index_store.reproducible index_store.lazy index_store.paths
-index_store.arguments index_store.own index_store.stop_words index_store.duplicates
+index_store.arguments index_store.late index_store.own index_store.stop_words index_store.duplicates
 index_store.types
 index_store.access index_store.config index_store.spool
 index_store.tables index_store.minilm index_store.word_list index_store.names
@@ -86,6 +86,7 @@ raptor.checkpoint raptor.chunking raptor.clustering raptor.embedding raptor.summ
 raptor.loading raptor.settings raptor.calling
 raptor.types
 raptor.workspace raptor.metering
+raptor.places
 raptor.grower
 raptor.corpus raptor.summaries
 raptor.apart

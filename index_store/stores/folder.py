@@ -1,7 +1,7 @@
 """A shared folder as a store, at `file:///path`: by the standard library alone.
 
-An object is written beside its place, synced and renamed, so that it is there whole or not at all. The pointer is
-compared and replaced under a lock that whoever publishes there takes. No link below the folder is followed.
+An object is written elsewhere in the folder, synced and renamed, so that it is there whole or not at all. The pointer
+is compared and replaced under a lock that whoever publishes there takes. No link below the folder is followed.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from index_store.stores.objects import PIECE, Changed, Missing, Stored, Told
 from index_store.stores.urls import Url
 
 LOCK = ".lock"
-PARTIAL = ".partial-"
+PARTIALS = "partial"  # where objects are written before they take their places
 WAIT_S = 20.0  # for who replaces the pointer, which takes milliseconds
 _AGAIN_S = 0.02
 
@@ -90,9 +90,9 @@ class FolderObjects:
                 refuse_links(self._root, key)
                 path = self._root / key
                 path.unlink(missing_ok=True)
-                with suppress(OSError):  # others stand there still
-                    path.parent.rmdir()
-                    path.parent.parent.rmdir()
+                for folder in path.parents[: max(0, key.count("/") - 1)]:  # of a generation, but not of all
+                    with suppress(OSError):  # others stand there still
+                        folder.rmdir()
 
     def _locked(self) -> Lock:
         busy, last = BlockingIOError(), time.monotonic() + WAIT_S
@@ -122,9 +122,10 @@ class FolderObjects:
     def _placed(self, key: str) -> Iterator[BinaryIO]:
         """A file to be written that takes its place when the block ends, and is gone where it fails."""
         refuse_links(self._root, key)
-        path = self._root / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f"{PARTIAL}{secrets.token_hex(8)}")
+        path, partial = self._root / key, self._root / PARTIALS / secrets.token_hex(16)
+        refuse_links(self._root, PARTIALS)
+        for folder in (path.parent, partial.parent):
+            folder.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("xb") as file:
                 yield file

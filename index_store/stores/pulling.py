@@ -8,15 +8,16 @@ from functools import partial
 from pathlib import Path
 
 from index_store.arguments import checked
-from index_store.cache import GENERATION, PULLED, Held, generations, held
+from index_store.cache import GENERATION, PULLED, Held, found, generations, held
 from index_store.errors import BrokenIndex, IndexStoreError, StoreError
 from index_store.files import sha256_of
 from index_store.folder import current_generation, generation_folder, read_manifest
 from index_store.manifest import NAME as MANIFEST, FileEntry, Manifest
+from index_store.paths import is_url
 from index_store.stores.layout import in_generation, listed, manifest_at, objects_at, the_live
 from index_store.stores.objects import Objects
 from index_store.stores.transfers import Progress, fetch, silent
-from index_store.stores.urls import Url, is_url
+from index_store.stores.urls import Url
 from index_store.writer import adopt, numbers, sole_writer, switch
 
 
@@ -40,6 +41,8 @@ def held_at(
         (folder / MANIFEST).write_bytes(raw)
         return wanted
 
+    if lacks and (whole := found(PULLED, [wanted], url.name)) is not None:
+        return whole
     return held(PULLED, [wanted, *sorted(lacks)], url.name, make, lacks=lacks)
 
 
@@ -58,12 +61,12 @@ def fetch_or_link(
 
 def _cached() -> dict[str, list[Path]]:
     """The files of the cache by their sha256, as their manifests give it."""
-    found = dict[str, list[Path]]()
+    files = dict[str, list[Path]]()
     for folder in generations(PULLED):
         with suppress(BrokenIndex, OSError):  # damaged, or taken away meanwhile
             for name, entry in read_manifest(folder).files.items():
-                found.setdefault(entry.sha256, []).append(folder / name)
-    return found
+                files.setdefault(entry.sha256, []).append(folder / name)
+    return files
 
 
 def _linked(source: Path, to: Path, entry: FileEntry) -> bool:

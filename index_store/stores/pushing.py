@@ -21,10 +21,10 @@ from index_store.folder import (
     read_manifest,
 )
 from index_store.manifest import NAME as MANIFEST, Manifest
+from index_store.paths import is_url
 from index_store.stores.layout import GENERATIONS, key_of, listed, live, objects_at
 from index_store.stores.objects import Changed, Objects
 from index_store.stores.transfers import Progress, send, silent
-from index_store.stores.urls import is_url
 from index_store.writer import numbers
 
 PROBES = "probes"
@@ -88,7 +88,7 @@ def _push(
         objects.send(key_of(digest, MANIFEST), folder / MANIFEST, lambda size: None)
         _check_whole(objects, manifest)
     if new:
-        new = _switch(objects, pointer_line(number, digest), tag)
+        point(objects, number, digest, tag)
         _check_whole(objects, manifest)  # somebody may have pruned meanwhile
     return Pushed(
         str(objects.url), number, digest, len(missing), sum(entry.size for entry in missing.values()), new
@@ -111,7 +111,7 @@ def _before(objects: Objects, path: Path, *, replace: bool) -> tuple[str | None,
     if pointer is None:
         return None, None
     if not replace and pointer.digest not in _own_digests(path):
-        raise StoreError(
+        raise Overtaken(
             f"{objects.url} holds generation {pointer.number} ({pointer.digest[:12]}), which {path} does not come "
             f"from: somebody else published it; get it with raptor pull {objects.url} {path}, or give --replace to "
             "replace it"
@@ -145,20 +145,20 @@ def _check_whole(objects: Objects, manifest: Manifest) -> None:
             )
 
 
-def _switch(objects: Objects, line: bytes, tag: str | None) -> bool:
-    """Replace the pointer; False where another has published the same meanwhile. Raises Overtaken."""
+def point(objects: Objects, number: int, digest: str, tag: str | None) -> None:
+    """Make a generation in a store the live one, where the pointer still has this tag. Raises Overtaken."""
+    line = pointer_line(number, digest)
     try:
         objects.put(CURRENT, line, tag)
     except Changed:
         # A request whose answer was lost is sent again, and then finds what it wrote itself.
         if (now := live(objects)) is not None and pointer_line(now.number, now.digest) == line:
-            return True
+            return
         other = "" if now is None else f" (generation {now.number}, {now.digest[:12]})"
         raise Overtaken(
             f"somebody else has published at {objects.url} meanwhile{other}; nothing was replaced, and your index is "
             f"as it was: get theirs with raptor pull {objects.url} INDEX, or push again with --replace"
         ) from None
-    return True
 
 
 def check_conditions(objects: Objects) -> None:

@@ -9,10 +9,9 @@ from urllib.parse import unquote
 
 from index_store.errors import StoreError
 from index_store.own import own_folder
+from index_store.paths import URL
 
 Scheme = Literal["s3", "gs", "az", "file"]
-# pathlib makes one slash of two, so `Path("s3://a/b")` is taken for what it was.
-_URL = re.compile(r"(s3|gs|az|file):(/+)(.*)", re.DOTALL)
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}", re.ASCII)
 MOST_CHARS = 1_000
 
@@ -42,15 +41,10 @@ class Url:
         )
 
 
-def is_url(index: str | Path) -> bool:
-    """Whether what names an index is the URL of a store, and no path."""
-    return _URL.match(str(index)) is not None
-
-
 def url_of(index: str | Path) -> Url:
     """The URL in a text. Raises StoreError for what is none, or could hold a password, which the message does not
     repeat."""
-    match = _URL.fullmatch(str(index))
+    match = URL.fullmatch(str(index))
     if match is None:
         raise StoreError("it is no URL of a store; give s3://, gs://, az:// or file:///")
     scheme, slashes, rest = match.groups()

@@ -8,6 +8,7 @@ from typing import Any
 
 from index_store.duplicates import Twin
 from index_store.narrowing import Seen
+from index_store.paths import is_url
 from index_store.terminal import byte_size, count, one_line, print_json, say, span_of_time, spelled
 from raptor.build import build_index, sync_index, update_index
 from raptor.commands.leave import may_be_read
@@ -18,7 +19,7 @@ from raptor.loading.kinds import LISTED
 from raptor.loading.metadata import Metadata, read_metadata
 from raptor.loading.types import Failure
 from raptor.progress import show_progress
-from raptor.pruning import places_of_removed, prune_index
+from raptor.pruning import places_of_removed, prune_at, prune_index
 from raptor.reconciling import named
 from raptor.settings import BuildSettings, Sharding, Spending, settings_of
 from raptor.types import BuildReport, Changes, Differences
@@ -86,7 +87,7 @@ def remove(args: argparse.Namespace) -> int:
     report = _update(args, [], args.doc, dry_run=args.dry_run)
     try:
         if args.purge and not args.dry_run:
-            prune_index(args.index)
+            prune_at(args.index, grace_h=0) if is_url(args.index) else prune_index(args.index)
     except KeyboardInterrupt:
         left = f"raptor prune {spelled(args.index)}"
         say(f"raptor: stopped; removed, but to purge is left to: {left}", file=sys.stderr)

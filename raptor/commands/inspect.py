@@ -28,7 +28,7 @@ def inspect(args: argparse.Namespace) -> int:
     """Show an index, its documents, one node, or what is above a range of characters."""
     if args.depth < 0:
         raise RaptorError(f"--depth is {args.depth}; give 0, which shows the root alone, or more")
-    index = open_index(args.index, access=args.access)
+    index = open_index(args.index, access=args.access, lazy=True)
     if args.html:
         return _draw(index, args.html)
     if args.documents:

@@ -9,12 +9,15 @@ from pathlib import Path
 
 from index_store import cache
 from index_store.generations import Changes, Generation, changes_of, list_generations, rollback
+from index_store.paths import is_url
+from index_store.stores.pruning import GRACE_H
 from index_store.terminal import byte_size, count, one_line, print_json, say, spelled
 from index_store.verify import verify_index
 from raptor.checking import SourceState, check_sources as states_of_sources
 from raptor.commands.leave import may_be_read
+from raptor.errors import RaptorError
 from raptor.progress import show_progress
-from raptor.pruning import prune_index
+from raptor.pruning import prune_at, prune_index
 
 
 def verify(args: argparse.Namespace) -> int:
@@ -92,6 +95,10 @@ def _since(g: Generation, changes: Changes | None) -> str:
 
 def prune(args: argparse.Namespace) -> int:
     """Delete old generations of an index, what only they need, and its copies for readers."""
+    if is_url(args.index):
+        return _prune_at(args)
+    if args.grace is not None:
+        raise RaptorError("--grace goes with a URL; of a folder generations are deleted at once")
     deleted, dropped = prune_index(args.index, args.keep)
     if in_use := cache.copies(Path(args.index)):
         say(
@@ -104,4 +111,15 @@ def prune(args: argparse.Namespace) -> int:
     else:
         results = f"; {count(dropped, 'recorded result')} no longer needed" if dropped else ""
         say(f"deleted: {', '.join(map(str, deleted)) or 'none'}{results}")
+    return 0
+
+
+def _prune_at(args: argparse.Namespace) -> int:
+    pruned = prune_at(args.index, args.keep, GRACE_H if args.grace is None else args.grace)
+    if args.json:
+        print_json(asdict(pruned))
+    else:
+        young = f"; {count(pruned.young, 'younger one')} kept for now" if pruned.young else ""
+        names = ", ".join(digest[:12] for digest in pruned.deleted) or "none"
+        say(f"deleted: {names}, {byte_size(pruned.bytes)}{young}")
     return 0

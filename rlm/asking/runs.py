@@ -136,7 +136,9 @@ def new_run(
         options.models,
         options.limits,
         options.demands,
-        Budget(gateway, options.limits.timeout_s, memo=open_memo(view.index.path) if options.memo else None),
+        Budget(
+            gateway, options.limits.timeout_s, memo=open_memo(view.index.beside) if options.memo else None
+        ),
         Journal(trace, options.watch),
         loop,
         window=options.limits.window or window(options.models.root),

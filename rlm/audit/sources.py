@@ -162,26 +162,24 @@ def generation_asked(index: "Index", opened: RecordedEvent) -> "Index | None":
         return _narrowed_alike(index, digest, reader)
     if index.digest == digest or index.is_plain:
         return index if index.digest == digest else None
-    from index_store.generations import list_generations
-    from index_store.index import open_generation
+    from index_store.generations import of_digest
 
     try:
-        numbers = [one.number for one in list_generations(index.path) if one.digest == digest]
-        return open_generation(index.path, numbers[-1]) if numbers else None
+        return of_digest(index, digest)
     except (IndexStoreError, OSError):
         return None
 
 
 def _narrowed_alike(index: "Index", digest: str, reader: Sequence[str]) -> "Index | None":
     """The latest generation of an index that, narrowed to these labels, has this digest."""
-    from index_store.generations import list_generations
-    from index_store.index import narrowed, open_generation
+    from index_store.generations import list_generations, of_digest, place_of
+    from index_store.index import narrowed
 
-    earlier = [] if index.is_plain else [one.number for one in list_generations(index.path)]
-    for number in dict.fromkeys((index.generation, *reversed(earlier))):
+    earlier = [] if index.is_plain else [one.digest for one in list_generations(place_of(index))]
+    for one in dict.fromkeys((index.digest, *reversed(earlier))):
         with suppress(IndexStoreError, OSError):  # one that is damaged, or in which they may read nothing
-            whole = index if number == index.generation else open_generation(index.path, number)
-            if (seen := narrowed(whole, list(reader))).digest == digest:
+            whole = index if one == index.digest else of_digest(index, one)
+            if whole is not None and (seen := narrowed(whole, list(reader))).digest == digest:
                 return seen
     return None
 

@@ -33,7 +33,7 @@ def ask(args: argparse.Namespace) -> int:
     with live(sys.stderr, quiet=args.quiet) as watch, early_folder(runs, question) as folder:
         options = options_of(args, args.given, watch)
         opened = ready(
-            open_any(args.index, args.embedder, args.access), options.models
+            open_any(args.index, args.embedder, args.access, lazy=args.lazy), options.models
         )  # outside the loop, where Ctrl-C ends an import
         try:
             answer = run_blocking(ask_opened(opened, question, options, folder))
@@ -53,7 +53,7 @@ def _tell_trace(folder: Path) -> None:
 def _ask_many(args: argparse.Namespace) -> int:
     options, path = options_of(args, args.given), Path(args.answers)
     with Answers(path).lock():
-        opened = ready(open_any(args.index, args.embedder, args.access), options.models)
+        opened = ready(open_any(args.index, args.embedder, args.access, lazy=args.lazy), options.models)
         if not args.quiet:
             say("".join(f"note: {note}\n" for note in _untaken(options.models)), end="", file=sys.stderr)
         answers = Answers(path, asked_with(opened, options))

@@ -62,7 +62,7 @@ class _State:
 def chat(args: argparse.Namespace) -> int:
     """Ask each line that is typed as a question, until the input ends. Returns the exit code, 2 if one failed."""
     options = options_of(args, args.given)
-    opened = ready(open_any(args.index, args.embedder, args.access), options.models)
+    opened = ready(open_any(args.index, args.embedder, args.access, lazy=args.lazy), options.models)
     try:
         return run_blocking(_chat(opened, options, partial(models_of, args), args.quiet))
     except asyncio.CancelledError as e:  # by a signal to end

@@ -25,7 +25,7 @@ def make(args: argparse.Namespace) -> int:
     path = Path(args.questions[0])
     if path.exists():
         raise RlmError(f"{path} exists, and may hold what you corrected; name another file for new drafts")
-    index = open_any(args.index, args.embedder, args.access)
+    index = open_any(args.index, args.embedder, args.access, lazy=args.lazy)
     if args.model is None:
         drafts = draft_by_patterns(index, args.make, args.seed)
     else:

@@ -44,7 +44,7 @@ def compare(args: argparse.Namespace) -> int:
         **account_of(args),
     )
     folder = Path(args.output or f"{Path(args.questions[0]).stem}.eval")
-    opened = open_any(args.index, args.embedder, args.access)
+    opened = open_any(args.index, args.embedder, args.access, lazy=args.lazy)
     report = evaluate(opened, grid, folder) if args.quiet else evaluate(opened, grid, folder, _tell)
     if args.json:
         print_json(report.figures)

@@ -41,7 +41,7 @@ def table(args: argparse.Namespace) -> int:
             early_folder(Path(args.runs), asked.question) as folder,
         ):
             options = options_of(args, args.given, watch)
-            opened = ready(open_any(args.index, args.embedder, args.access), options.models)
+            opened = ready(open_any(args.index, args.embedder, args.access, lazy=args.lazy), options.models)
             tabled = run_blocking(map_opened(opened, asked, options, folder))
     except KeyboardInterrupt:
         say(goes_on(kept=not args.no_memo), file=sys.stderr)
@@ -210,7 +210,9 @@ def _summary(table: Table, output: str | None) -> Iterable[str]:
 def _priced(args: argparse.Namespace, asked: Asked) -> int:
     with live(sys.stderr, quiet=args.quiet) as watch:
         options = options_of(args, args.given, watch)
-        opened = opened_to_plan(open_any(args.index, args.embedder, args.access), options.models)
+        opened = opened_to_plan(
+            open_any(args.index, args.embedder, args.access, lazy=args.lazy), options.models
+        )
         plan = plan_opened(opened, asked, options)
     short = list(too_little(plan, options.limits))
     if args.json:

@@ -31,7 +31,8 @@ def mcp(args: argparse.Namespace) -> int:
     runs = args.runs or own_data("name a folder by --runs") / "runs"  # a client starts it anywhere
     asking = Asking(models, limits, runs)
     indexes = {
-        name: ready(open_any(path, args.embedder, args.access), models) for name, path in paths.items()
+        name: ready(open_any(path, args.embedder, args.access, lazy=args.lazy), models)
+        for name, path in paths.items()
     }
     server = server_of(indexes, asking)
     if args.http:

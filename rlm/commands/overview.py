@@ -19,7 +19,7 @@ def overview(args: argparse.Namespace) -> int:
     """Show the areas of an index, or write their page. Returns the exit code."""
     if args.depth < 0:
         raise RlmError(f"--depth is {args.depth}; give 0, which tells of the whole alone, or more")
-    index = open_any(args.index, access=args.access)
+    index = open_any(args.index, access=args.access, lazy=args.lazy)
     area = area_of(index, args.under, args.depth)
     if args.output is not None:
         name = one_line(index.path.name, 200)

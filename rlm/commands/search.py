@@ -26,7 +26,7 @@ def search(args: argparse.Namespace) -> int:
     if (args.query is None) == (args.queries is None):
         raise RlmError('give one query, or --queries FILE: rlm search INDEX "words"')
     scope, query = scope_of(args), None if args.query is None else typed_text(args.query, "query")
-    index = open_any(args.index, args.embedder, args.access)
+    index = open_any(args.index, args.embedder, args.access, lazy=args.lazy)
     if query is None:
         queries = questions_in(args.queries)
         while batch := list(islice(queries, _BATCH)):

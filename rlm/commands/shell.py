@@ -65,7 +65,9 @@ class Shell:
 
 def shell(args: argparse.Namespace) -> int:
     """Run what a person types, or lines of JSON, until the input ends, and say where the trace is. Returns the code."""
-    with open_shell(open_any(args.index, args.embedder, args.access), options_of(args, args.given)) as opened:
+    with open_shell(
+        open_any(args.index, args.embedder, args.access, lazy=args.lazy), options_of(args, args.given)
+    ) as opened:
         try:
             (talk_json if args.json else talk)(opened, fresh=args.fresh)
         finally:

@@ -10,7 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from index_store.errors import BadQuery, BrokenIndex, IndexStoreError, NoCache, NoSuchNode
+from index_store.errors import BadQuery, BrokenIndex, IndexStoreError, NoCache, NoSuchNode, StoreError
 from index_store.terminal import one_line
 from rlm.errors import RlmError
 from rlm.gateway.errors import OverBudget
@@ -72,7 +72,7 @@ def problem_of(error: Exception) -> Problem:
         return Problem(
             503, "the server cannot reach its database; try again", "no_database", {"Retry-After": "5"}
         )
-    if isinstance(error, BrokenIndex | NoCache):
+    if isinstance(error, BrokenIndex | NoCache | StoreError):
         _log.error("%s", error)
         return Problem(503, "the index cannot be read; the server's log says why", "broken_index")
     if isinstance(error, BadQuery | RlmError | IndexStoreError):

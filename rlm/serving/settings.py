@@ -7,6 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from index_store.paths import is_url
+from index_store.stores.layout import objects_at, the_live
+from index_store.stores.urls import url_of
 from rlm.errors import RlmError
 from rlm.limits import Limits, Models
 
@@ -26,7 +29,7 @@ class Settings:
     `json_bytes`, `upload_bytes`, `upload_files`: of one request. `body_s`: seconds between two parts of a body.
     """
 
-    indexes: Mapping[str, Path]
+    indexes: Mapping[str, str | Path]
     data: Path
     runs: Path
     models: Models = Models()
@@ -63,20 +66,23 @@ def check_name(name: str) -> str:
     return name
 
 
-def named_indexes(words: list[str]) -> dict[str, Path]:
-    """Where each index is, by its name, of arguments `PATH` or `NAME=PATH`; the name of a path is that of its folder
-    without what ends it. Raises RlmError."""
-    found = dict[str, Path]()
+def named_indexes(words: list[str]) -> dict[str, str | Path]:
+    """Where each index is, by its name, of arguments `PATH` or `NAME=PATH`, or with the URL of one; the name of a path
+    is that of its folder without what ends it. Raises RlmError, and IndexStoreError where a URL has none."""
+    found = dict[str, str | Path]()
     for word in words:
         before, equals, after = word.partition("=")
         named = bool(equals) and bool(_NAME.fullmatch(before)) and not Path(word).exists()
-        path = Path(after if named else word)
-        if not path.exists():
+        given = after if named else word
+        path = Path(given)
+        if is_url(given):
+            the_live(objects_at(given))
+        elif not path.exists():
             raise RlmError(f"there is no index at {path}; build one with: raptor build SOURCE -o {path}")
         name = before if named else _called(path)
         if name in found:
-            raise RlmError(f"two indexes are called {name}; name one of them otherwise: other={path}")
-        found[name] = path.resolve()
+            raise RlmError(f"two indexes are called {name}; name one of them otherwise: other={given}")
+        found[name] = str(url_of(given)) if is_url(given) else path.resolve()
     return found
 
 

@@ -16,6 +16,7 @@ from typing import Any
 from starlette.datastructures import UploadFile
 
 from index_store.access import written
+from index_store.paths import is_url
 from index_store.types import Document, Json
 from rlm.errors import RlmError
 from rlm.serving.jobs import Job
@@ -144,7 +145,7 @@ def _free(name: str, taken: Mapping[str, Path]) -> str:
 
 
 async def build(
-    job: Job, source: Path, names: Sequence[str], index: Path, summarizer: str, max_usd: float | None
+    job: Job, source: Path, names: Sequence[str], index: str | Path, summarizer: str, max_usd: float | None
 ) -> dict[str, Json]:
     """Build or update an index from a folder; gives the command's report, with `refused`: {"file", "reason"} of each
     file that could not be read. Of `names`, the files of this upload, those are taken away, so that no later build
@@ -152,8 +153,10 @@ async def build(
 
     Raises RlmError with its sentence.
     """
-    is_there = (index / "CURRENT").exists()
-    index.parent.mkdir(parents=True, exist_ok=True)
+    called = Path(index).name
+    is_there = is_url(index) or Path(index, "CURRENT").exists()
+    if not is_url(index):
+        Path(index).parent.mkdir(parents=True, exist_ok=True)
     words = ["update", str(index), str(source)] if is_there else ["build", str(source), "-o", str(index)]
     with tempfile.TemporaryDirectory() as beside:
         metadata = Path(beside) / "access.jsonl"
@@ -161,9 +164,7 @@ async def build(
         code, report, last = await _raptor(job, [*words, "--meta", str(metadata)], summarizer, max_usd)
     if code != 0:
         told = last.removeprefix("raptor: ") or f"the build ended with the code {code}"
-        told = (
-            told.replace(f"{source}/", "").replace(str(source), "the files").replace(str(index), index.name)
-        )
+        told = told.replace(f"{source}/", "").replace(str(source), "the files").replace(str(index), called)
         if any(words in told for words in _NOTHING_READ):
             await asyncio.to_thread(_take_away, source, names)
             told = f"no file was taken: {told}"
@@ -173,7 +174,7 @@ async def build(
     refused = refused_in(told_json)
     gone = [one["file"] for one in refused if one["file"] in names]
     await asyncio.to_thread(_take_away, source, gone)
-    return {**told_json, "index": index.name, "refused": [*refused]}
+    return {**told_json, "index": called, "refused": [*refused]}
 
 
 async def _raptor(

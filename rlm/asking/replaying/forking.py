@@ -219,7 +219,7 @@ async def _forked(
     loop = asyncio.get_running_loop()
     first = opened if turn > 1 else opened | {"models": models.as_json(), "window": None}
     async with gateway_for(limits) as gateway:
-        store = open_memo(index.path) if memo else None
+        store = open_memo(index.beside) if memo else None
         budget = ForkedBudget(gateway, limits.timeout_s, memo=store, script=script)
         budget.stop_by[CANCELLED] = lambda: loop.call_soon_threadsafe(
             lambda: [t.cancel() for t in tasks[-1:]]

@@ -1,0 +1,118 @@
+"""Builds and changes of an index at a URL: what is live there is the start, and nothing is lost or paid for twice."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import raptor.places
+from index_store.errors import IndexStoreError, Overtaken
+from index_store.generations import list_generations, rollback
+from index_store.index import open_index
+from index_store.stores.pulling import pull
+from index_store.stores.pushing import push
+from index_store.verify import verify_index
+from raptor import build_index, check_sources, sync_index, update_index
+from raptor.cli import main
+from tests.helpers import tiny_embedder
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr("index_store.embedder.load_embedder", tiny_embedder.load)
+
+
+@pytest.fixture
+def docs(tmp_path: Path) -> Path:
+    folder = tmp_path / "docs"
+    folder.mkdir()
+    for name in ("ketch", "yawl", "sloop"):
+        (folder / f"{name}.txt").write_text(f"The {name} is a boat. " * 40)
+    return folder
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return (tmp_path / "shared" / "boats").as_uri()
+
+
+def ids(index: str | Path) -> list[str]:
+    return sorted(document.id for document in open_index(index).documents)
+
+
+def test_an_index_at_a_url_is_built_and_changed_as_one_in_a_folder(
+    docs: Path, url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = build_index(docs, tmp_path / "here.index")
+    there = build_index(docs, url)
+    assert (there.index, there.digest) == (url, here.digest)
+    assert (open_index(url).digest, verify_index(url)) == (here.digest, [])
+    (docs / "ketch.txt").unlink()
+    (docs / "brig.txt").write_text("The brig has two masts. " * 40)
+    assert sync_index(url, dry_run=True).changes.removed == 1
+    assert ids(url) == ["ketch.txt", "sloop.txt", "yawl.txt"]
+    assert sync_index(url).index == url
+    assert ids(url) == ["brig.txt", "sloop.txt", "yawl.txt"]
+    assert [state.state for state in check_sources(url)] == ["same"] * 3
+    assert main(["remove", url, "brig.txt", "--quiet"]) == 0
+    assert "text that was removed is still in 2 earlier generations there" in capsys.readouterr().out
+    assert ids(url) == ["sloop.txt", "yawl.txt"]
+    assert main(["prune", url, "--grace", "0", "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["deleted"]) == 2
+    assert [generation.live for generation in list_generations(url)] == [True]
+
+
+def test_a_build_that_was_killed_before_it_published_goes_on_and_publishes(
+    docs: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_index(docs, url)
+    (docs / "brig.txt").write_text("The brig has two masts. " * 40)
+
+    def killed(*args: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(raptor.places, "_publish", killed)
+        with pytest.raises(KeyboardInterrupt):
+            update_index(url, [docs / "brig.txt"])
+    assert "brig.txt" not in ids(url)
+    assert not update_index(url, [docs / "brig.txt"]).new
+    assert "brig.txt" in ids(url)
+
+
+def test_what_somebody_else_publishes_is_what_the_next_change_begins_with(
+    docs: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_index(docs, url)
+    pull(url, tmp_path / "theirs.index")
+    (tmp_path / "cutter.txt").write_text("A cutter has one mast. " * 40)
+    update_index(tmp_path / "theirs.index", [tmp_path / "cutter.txt"])
+    (docs / "brig.txt").write_text("The brig has two masts. " * 40)
+    publish = raptor.places._publish
+
+    def slowly(*args: object) -> None:
+        monkeypatch.setattr(raptor.places, "_publish", publish)
+        push(tmp_path / "theirs.index", url)
+        publish(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(raptor.places, "_publish", slowly)
+    with pytest.raises(Overtaken, match=r"the same command goes on from theirs"):
+        update_index(url, [docs / "brig.txt"])
+    assert "brig.txt" not in ids(url)
+    update_index(url, [docs / "brig.txt"])
+    assert ids(url) == ["brig.txt", "cutter.txt", "ketch.txt", "sloop.txt", "yawl.txt"]
+    rollback(url, 1)
+    assert ids(url) == ["ketch.txt", "sloop.txt", "yawl.txt"]
+    update_index(url, [docs / "brig.txt"])
+    assert "cutter.txt" not in ids(url), "it was taken back"
+
+
+def test_an_index_that_was_taken_away_at_a_url_is_not_brought_back(docs: Path, url: str) -> None:
+    build_index(docs, url)
+    Path(url.removeprefix("file://"), "CURRENT").unlink()
+    with pytest.raises(IndexStoreError, match=rf"{url} .*run raptor build SOURCE -o {url}"):
+        update_index(url, [docs / "ketch.txt"])
+    (docs / "yawl.txt").unlink()
+    build_index(docs, url)
+    assert ids(url) == ["ketch.txt", "sloop.txt"]
