@@ -337,7 +337,7 @@ class Lexicon:
     def holders(self, word: str) -> int:
         """How many nodes hold a stem."""
         column = self._column(word)
-        return column.stop - column.start
+        return int(column.stop) - int(column.start)
 
     def score(self, query: str, n: int, of_all: Statistics | None = None) -> npt.NDArray[np.float32]:
         """BM25 score of every node, shape (n,) float32; 0 where no word of the query occurs.
