@@ -13,7 +13,8 @@ class Options:
 
     `questions`: at most so many of each set, evenly chosen. `nodes`: of the made-up index. `reference`: a checkout of
     the reference RAPTOR to compare with, if any. `model`: the one that the part `models` asks, '' for the first whose
-    key is there; `usd`: what it may spend. `seconds`: for which the part `serve` asks.
+    key is there; `usd`: what it may spend. `seconds`: for which the part `serve` asks. `embedded`: texts that the part
+    `scale` embeds by each way.
     """
 
     data: Path
@@ -25,3 +26,4 @@ class Options:
     model: str = ""
     usd: float = 5.0
     seconds: float = 120.0
+    embedded: int = 512

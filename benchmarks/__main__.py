@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import benchmarks
-from benchmarks import REPOSITORY, Options, _targets
+from benchmarks import REPOSITORY, Options, _page, _targets
 from benchmarks._report import (
     Claim,
     Item,
@@ -29,6 +29,7 @@ from benchmarks._spent import commit
 
 RESULTS = REPOSITORY / "benchmarks" / "results"
 PAGE = REPOSITORY / "BENCHMARKS.md"
+DOCS = REPOSITORY / "docs"
 #: The order of a whole run: the sets are built first, and what may cost money comes last.
 ORDER = (
     "build",
@@ -37,6 +38,7 @@ ORDER = (
     "topics",
     "growth",
     "reduce",
+    "shards",
     "speed",
     "index",
     "estimates",
@@ -44,10 +46,13 @@ ORDER = (
     "audit",
     "map",
     "serve",
+    "scale",
     "models",
 )
+#: Not in a run of all: it takes half an hour, and what it measures does not change from day to day.
+BY_NAME = ("scale",)
 PAID = ("models",)
-ON_ALL_CORES = ("build", "retrieval", "tree", "growth", "reduce", "audit", "map", "serve")
+ON_ALL_CORES = ("build", "retrieval", "tree", "growth", "reduce", "shards", "audit", "map", "serve")
 WHOLE, CORES, MOST_MINUTES = "whole", 2, 40
 HEAD = """\
 # Benchmarks
@@ -66,7 +71,9 @@ def parts() -> list[str]:
     return [*(name for name in ORDER if name in names), *sorted(names - {*ORDER})]
 
 
-def main(argv: Sequence[str] | None = None, results: Path = RESULTS, page: Path = PAGE) -> int:
+def main(
+    argv: Sequence[str] | None = None, results: Path = RESULTS, page: Path = PAGE, docs: Path = DOCS
+) -> int:
     """Run the parts one after another; bad input is one sentence on standard error and exit code 2."""
     args = _parser().parse_args(argv)
     if unknown := sorted(set(args.part) - set(parts())):
@@ -82,10 +89,12 @@ def main(argv: Sequence[str] | None = None, results: Path = RESULTS, page: Path 
         args.model,
         args.max_usd,
         args.seconds,
+        args.embedded,
     )
     lacking: dict[str, str] = {}
     is_whole = not args.part and not args.sets and not args.only_write and not args.work.exists()
-    for name in () if args.only_write else args.part or parts():
+    everything = [name for name in parts() if name not in BY_NAME]
+    for name in () if args.only_write else args.part or everything:
         print(f"== {name}\n", flush=True)
         try:
             keep(results, run(name, options))
@@ -94,7 +103,10 @@ def main(argv: Sequence[str] | None = None, results: Path = RESULTS, page: Path 
             print(f"not run: {e}\n", flush=True)
     if is_whole:
         keep(results, _whole(kept(results), lacking))
-    page.write_text("\n".join(lines(kept(results), lacking)) + "\n", encoding="utf-8")
+    done = kept(results)
+    page.write_text("\n".join(lines(done, lacking)) + "\n", encoding="utf-8")
+    if "scale" in done:
+        _page.write(docs, done["scale"])
     return 0
 
 
@@ -106,7 +118,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("part", nargs="*", metavar="PART", help=f"{', '.join(parts())} (all)")
+    add("part", nargs="*", metavar="PART", help=f"{', '.join(parts())} (all but {', '.join(BY_NAME)})")
     data, work = REPOSITORY.parent / "shared" / "data", REPOSITORY / "build" / "benchmarks"
     add("--data", type=Path, default=data, metavar="DIR", help="the development data (%(default)s)")
     add(
@@ -131,7 +143,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="for which the part serve asks (%(default)s)",
     )
-    add("--only-write", action="store_true", help="run nothing, write BENCHMARKS.md from what is kept")
+    add(
+        "--embedded",
+        type=int,
+        default=512,
+        metavar="N",
+        help="texts that the part scale embeds by each way (%(default)s)",
+    )
+    add(
+        "--only-write",
+        action="store_true",
+        help="run nothing, write BENCHMARKS.md and docs/scale.md from what is kept",
+    )
     return parser
 
 
@@ -153,7 +176,7 @@ def run(name: str, options: Options) -> Part:
 
 def _whole(done: Mapping[str, Part], lacking: Mapping[str, str]) -> Part:
     """What a run of all parts took that built everything; for a machine with CORES, all else idle."""
-    ran = [part for name, part in done.items() if name in parts() and name not in {*lacking, *PAID}]
+    ran = [part for name, part in done.items() if name in parts() and name not in {*lacking, *PAID, *BY_NAME}]
     minutes = sum(part.cpu_s / (CORES if part.name in ON_ALL_CORES else 1) for part in ran) / 60
     cpu_s, wall_s = (sum(getattr(part, name) for part in ran) for name in ("cpu_s", "wall_s"))
     text = f"a run of {', '.join(part.name for part in ran)}, everything built anew"

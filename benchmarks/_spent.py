@@ -36,9 +36,9 @@ class Spent:
 def spent(command: Sequence[str], limit_s: float = LIMIT_S) -> Spent:
     """Run a command and its children to their end. SystemExit where it fails."""
     began, peak_mb, ended = time.monotonic(), 0.0, False
-    process = subprocess.Popen(command, cwd=REPOSITORY, env=_environment(), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, cwd=REPOSITORY, env=environment(), stdout=subprocess.DEVNULL)
     while not ended and time.monotonic() - began < limit_s:
-        peak_mb = max(peak_mb, _family_mb(process.pid))
+        peak_mb = max(peak_mb, family_mb(process.pid)[0])
         time.sleep(0.2)
         # Not `poll`, which tells nothing of what the process took; others may run beside it.
         pid, status, usage = os.wait4(process.pid, os.WNOHANG)
@@ -61,7 +61,8 @@ def commit() -> str:
     return done.stdout.strip() if done.returncode == 0 else "unknown"
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """That of a command that is measured."""
     # Where the reference finds its tokenizer's file without asking the network; and BLAS on one thread for all,
     # because its threads spin while they wait for each other, which says nothing of the work.
     litellm = importlib.util.find_spec("litellm")
@@ -72,16 +73,22 @@ def _environment() -> dict[str, str]:
     return os.environ | one | {"TIKTOKEN_CACHE_DIR": str(cache), "PYTHONWARNINGS": "ignore"}
 
 
-def _family_mb(pid: int) -> float:
-    """Resident anonymous MB of a process and its children's children."""
+def family_mb(pid: int | str) -> tuple[float, float]:
+    """Resident MB of a process and its children's children: beside mapped files, and of mapped files."""
     try:
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        return anonymous_mb(pid) + sum(_family_mb(int(child)) for child in children)
+        own, *others = [_resident_mb(pid), *map(family_mb, children)]
+        return own[0] + sum(anon for anon, _ in others), own[1] + sum(file for _, file in others)
     except OSError:  # ended meanwhile
-        return 0.0
+        return 0.0, 0.0
 
 
 def anonymous_mb(pid: int | str = "self") -> float:
     """Resident MB of a process beside mapped files, which are the page cache's."""
+    return _resident_mb(pid)[0]
+
+
+def _resident_mb(pid: int | str) -> tuple[float, float]:
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 1024
+    kb = {line.split()[0]: int(line.split()[1]) for line in lines if line.startswith("Rss")}
+    return kb.get("RssAnon:", 0) / 1024, kb.get("RssFile:", 0) / 1024

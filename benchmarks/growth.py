@@ -236,13 +236,13 @@ def _of_system(
         100 * np.array([row["cited"] for row in found], dtype=np.float64),
         100 * np.array([row["read"] for row in found], dtype=np.float64),
         [row["tokens"] for row in found],
-        [_characters(index, events) for events in traces],
+        [characters_given(index, events) for events in traces],
         took[system.name],
         sum(sent for sent, _ in blocks) / max(sum(text for _, text in blocks), 1),
     )
 
 
-def _characters(index: Index, events: Sequence[RecordedEvent]) -> int:
+def characters_given(index: Index, events: Sequence[RecordedEvent]) -> int:
     """How many different characters of documents were given whole to the code or a model."""
     seen: dict[str, set[int]] = {}
     for span in given(index, events):

@@ -2,7 +2,8 @@
 
 It is looked for upwards from the working folder, to the user's home or the border of the file system, and the nearest
 counts. A command line wins over it, and it over the environment (`RAPTOR_ASK_MODEL` is `ask.model`). As it names models
-and what they may spend, one that others could have written is refused; no key, no address and no code can be named.
+and what they may spend, one that others could have written is refused; no key, no code, and no address but an index's
+URL can be named.
 """
 
 import argparse
@@ -421,7 +422,7 @@ def _fill_index(command: Parser, value: Value) -> None:
     for action in command._actions:
         if action.dest == "index" and not action.option_strings:
             action.nargs, action.default, action.required = "?", value.value, False
-        if command.prog == "raptor build" and action.dest == "output":
+        if command.prog in ("raptor build", "raptor shard") and action.dest == "output":
             action.default, action.required = value.value, False
 
 

@@ -49,7 +49,9 @@ from index_store.types import Document
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The content of a generation. Sequences may be made as they are read, and are read in order. Nodes (n, of which n0 chunks) are in order of level, chunks of document.
+    """The content of a generation. Sequences are read in order, and may be made as they are read.
+
+    Nodes (n, of which n0 chunks) are in order of level, chunks of document.
 
     documents   (Document, canonical text) pairs
     chunks      (n0, 3) int64: document number, start, end in characters; chunks tile each document

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     )
     from raptor.settings import (
         BuildSettings as BuildSettings,
+        Sharding as Sharding,
         Spending as Spending,
         read_settings as read_settings,
     )
@@ -41,7 +42,7 @@ else:  # a type checker would let every name pass
             "loading.metadata": "Metadata read_metadata",
             "loading.types": "Failure Note",
             "pruning": "places_of_removed prune_index",
-            "settings": "BuildSettings Spending read_settings",
+            "settings": "BuildSettings Sharding Spending read_settings",
             "types": "BuildReport Changes Twin",
         },
     )

@@ -5,25 +5,22 @@ checkpoint; only `index_store.writer.publish` touches the generations.
 """
 
 import dataclasses
-import json
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from index_store import access
 from index_store.arguments import checked
-from index_store.duplicates import Twin, first_alike, twins_by_access
-from index_store.embedder import AUTO, FLOAT32, Embedder
+from index_store.duplicates import twins_by_access
+from index_store.embedder import AUTO, Embedder
 from index_store.generations import differences_between
-from index_store.index import Index, open_index
+from index_store.index import Index, Sharded, open_index
 from index_store.narrowing import seen_by_label
-from index_store.spool import chained, only, room
+from index_store.spool import Lazy, only
 from index_store.terminal import count
-from index_store.writer import Draft, Published, publish
+from index_store.writer import publish
 from raptor.apart import named_by_kind
 from raptor.corpus import (
     Corpus,
@@ -39,7 +36,7 @@ from raptor.engines.engine import LOCAL
 from raptor.errors import RaptorError
 from raptor.estimating import refuse_above_cap
 from raptor.grower import Grower
-from raptor.growing import grow, numbers_below
+from raptor.growing import draft_of, grow, models_of
 from raptor.loading.find import named_below
 from raptor.loading.metadata import Metadata
 from raptor.loading.origins import Origins
@@ -49,8 +46,10 @@ from raptor.loading.types import Failure, Note, SourceFile, Text
 from raptor.places import at_place
 from raptor.reconciling import keeping_ids, reconciled, refuse_drops, still_named
 from raptor.selecting import selected
-from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings, Spending
-from raptor.types import BuildReport, Changes, Level, Part, Vectors
+from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings, Sharding, Spending, lasting
+from raptor.sharding.shards import Whole
+from raptor.sharding.whole import change, divide
+from raptor.types import BuildReport, Changes, Outcome, Part
 from raptor.workspace import (
     Allow,
     Clock,
@@ -78,7 +77,6 @@ from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.models import check_model
 from rlm.gateway.offline.registry import PREFIX
 from rlm.gateway.options import check_options
-from rlm.gateway.types import Usage
 
 _log = logging.getLogger(__name__)
 #: What leave is asked for, where a stranger's index names the sources.
@@ -113,6 +111,7 @@ def build_index(
     metadata: Metadata | None = None,
     password: str = "",
     spending: Spending | None = None,
+    shards: Sharding | None = None,
     progress: Progress | None = None,
     engine: str = LOCAL,
     address: str = "",
@@ -127,9 +126,10 @@ def build_index(
     else are failures. `include`, `exclude`: patterns as in .gitignore, counted from each folder of `sources`: only
     files that one of `include` fits, () for all, and of these none that `exclude` fits. `replace`: whether documents
     may be dropped that an index there holds and `sources` do not.
-    `password`: what opens encrypted files; it is kept nowhere. `progress`: called with (stage, done, total) as work
-    goes on. `engine`: where stages are computed, "local" or "ray"; `address`: host:port of a Ray cluster's head, "" for
-    the one that RAY_ADDRESS names, or else one of this machine alone. The index is the same.
+    `password`: what opens encrypted files; it is kept nowhere. `shards`: how the documents are divided into indexes of
+    their own, over whose roots one tree is grown; None for one index. `progress`: called with (stage, done, total) as
+    work goes on. `engine`: where stages are computed, "local" or "ray"; `address`: host:port of a Ray cluster's head,
+    "" for the one that RAY_ADDRESS names, or else one of this machine alone. The index is the same.
     A build that was cut short goes on where it was when it is called again with the same arguments.
     Raises RaptorError, GatewayError or IndexStoreError, each one sentence; nothing is published then.
     """
@@ -165,11 +165,18 @@ def build_index(
         )
         with clock.stage("chunk"):
             parts, unknown = with_metadata(new_parts(texts, grower), metadata)
-        refuse_above_cap(spending.usd, parts, grower)
+        changes = Changes(added=len(parts))
+        if shards is None:
+            refuse_above_cap(spending.usd, parts, grower)
         with clock.stage("embed"):
             grower = grower.sized()
-            corpus = corpus_of(parts, Changes(added=len(parts)), grower)
-        report = _finish(out, grower, corpus, embedder, _told(texts, failures, unknown), clock)
+        if shards is None:
+            with clock.stage("embed"):
+                corpus = corpus_of(parts, changes, grower)
+            outcome = _published(out, grower, corpus, embedder, clock)
+        else:
+            outcome = divide(Whole(out, grower, embedder, spending.usd, clock), parts, shards)
+        report = _report(out, outcome, changes, _told(texts, failures, unknown), clock.seconds)
         origins = Origins().adding(listed(sources), follow_links=follow_links, picked=pick)
         record_origins(checkpoint(), origins)
         return dataclasses.replace(report, excluded=excluded)
@@ -371,18 +378,24 @@ def _changed(
             embedder_options,
             Ledger(Caps(usd=spending.usd)),
         )
-        with clock.stage("chunk"):
-            parts, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)
-        differences = differences_between(documents, [part.document for part in parts])
+        name = previous.manifest.models.get("embedder", model.name)
         with clock.stage("embed"):
             refuse_another_model(grower, previous)
-            corpus = corpus_of(parts, differences.counted(len(parts)), grower)
-        name = previous.manifest.models.get("embedder", model.name)
-        told = _told(read.texts, faults, unknown)
-        report = _finish(out, grower, corpus, name, told, clock, vanished)
+        if isinstance(previous, Sharded):
+            whole = Whole(out, grower, name, spending.usd, clock)
+            outcome = change(whole, previous, read.texts, remove, wish.metadata)
+        else:
+            with clock.stage("chunk"):
+                parts, unknown = merged_parts(previous, read.texts, remove, wish.metadata, grower)
+            with clock.stage("embed"):
+                corpus = corpus_of(parts, Changes(), grower)
+            outcome = _published(out, grower, corpus, name, clock, unknown)
+        differences = differences_between(documents, outcome.documents)
+        changes = differences.counted(len(outcome.documents))
+        report = _report(out, outcome, changes, _told(read.texts, faults, ()), clock.seconds, vanished)
         kept = () if wish.remove else before.sources
-        now = still_named(now, [document for document, _ in corpus.documents], kept)
-        held = {document.id for document, _ in corpus.documents}
+        now = still_named(now, outcome.documents, kept)
+        held = {document.id for document in outcome.documents}
         taken = () if wish.sync else sorted(remove)
         removed = tuple(doc for doc in dict.fromkeys((*before.removed, *taken)) if doc not in held)
         allowed = wish.sync and bool(before.outside())  # or it had ended before
@@ -429,42 +442,47 @@ def _told(texts: Sequence[Text], failures: Sequence[Failure], unknown: Sequence[
     return _Told(failures, unknown, [Note(text.source, words) for text in texts for words in text.notes])
 
 
-def _finish(
+def _published(
     out: Path,
     grower: Grower,
     corpus: Corpus,
     embedder: str,
-    told: _Told,
     clock: Clock,
-    vanished: Sequence[str] = (),
-) -> BuildReport:
+    unused_metadata: Sequence[Failure] = (),
+) -> Outcome:
     """Grow the tree over a corpus and publish it."""
     ledger = grower.ledger
     levels = grow(grower, corpus.leaves, named_by_kind(corpus), grower.gateway, clock)
     with clock.stage("load"):  # what is found is about the sources
         labels = [access.of_document(document.meta) for document, _ in corpus.documents]
-        twins = twins_by_access([(document.id, text) for document, text in corpus.documents], labels)
+        twins = twins_by_access(_texts(corpus), labels, grower.folder)
     with clock.stage("write"):
         grower.progress("write", 0, 1)
-        models = {
-            "embedder": embedder,
-            "embedder_fingerprint": grower.embedder.fingerprint,
-            "summarizer": grower.summarizer,
-        }
-        if grower.embedder_options and embeds(embedder):
-            models["embedder_options"] = json.dumps(dict(grower.embedder_options), sort_keys=True)
-        if grower.options and not grower.summarizer.startswith(PREFIX):
-            models["summarizer_options"] = json.dumps(dict(grower.options), sort_keys=True)
-        published = publish(
-            out, draft_of(corpus, levels, twins, grower.folder), models, lasting(grower.settings)
-        )
+        draft = draft_of(corpus, levels, twins, grower.folder)
+        published = publish(out, draft, models_of(grower, embedder), lasting(grower.settings))
         documents = count(len(corpus.documents), "document")
         _log.info("generation %d of %s: %s", published.generation, out, documents)
         grower.checkpoint.settle("embed", "cluster")
         grower.progress("write", 1, 1)
-    report = _report(out, published, corpus, told, twins, levels, ledger.spent, clock.seconds, vanished)
-    seen = seen_by_label(open_index(out)) if any(own != frozenset() for own in labels) else []
-    return replace(report, passed=ledger.passed(), access=tuple(seen))
+    return Outcome(
+        published=published,
+        documents=[document for document, _ in corpus.documents],
+        levels=tuple(map(len, levels)),
+        twins=twins,
+        usage=ledger.spent,
+        passed=ledger.passed(),
+        unused_metadata=unused_metadata,
+    )
+
+
+def _texts(corpus: Corpus) -> Sequence[tuple[str, str]]:
+    """The id and the text of each document."""
+
+    def of(number: int) -> tuple[str, str]:
+        document, text = corpus.documents[number]
+        return document.id, text
+
+    return Lazy(len(corpus.documents), of)
 
 
 def _as_built(settings: BuildSettings, model: Embedder) -> BuildSettings:
@@ -472,67 +490,29 @@ def _as_built(settings: BuildSettings, model: Embedder) -> BuildSettings:
     return replace(settings, precision=model.precision)
 
 
-def lasting(settings: BuildSettings) -> dict[str, Any]:
-    """The settings that change what an index holds: all but how many calls ran at a time.
-
-    An encoding, language or precision is left out where it is what an index had before there was one to name: so it has
-    the digest that it had then.
-    """
-    unsaid = {"concurrency"} | {name for name in ("encoding", "ocr_language") if not getattr(settings, name)}
-    unsaid |= {"precision"} if settings.precision == FLOAT32 else set()
-    return {name: value for name, value in asdict(settings).items() if name not in unsaid}
-
-
-def draft_of(
-    corpus: Corpus, levels: Sequence[Level], twins: Sequence[Twin] = (), folder: Path | None = None
-) -> Draft:
-    """A corpus and the tree over it, as the writer takes them; many vectors are mapped from a file in `folder`."""
-    above = levels[1:]
-    return Draft(
-        documents=corpus.documents,
-        chunks=corpus.chunks,
-        labels=chained([level.labels for level in above]),
-        summaries=chained([level.texts for level in above]),
-        levels=[len(level) for level in levels],
-        children=numbers_below(levels, lambda level: level.children),
-        guests=numbers_below(levels, lambda level: level.guests),
-        tokens=np.concatenate([level.tokens for level in levels]),
-        vectors=_stacked([level.vectors for level in levels], folder),
-        alike=first_alike([document.id for document, _ in corpus.documents], twins) if twins else (),
-        names=corpus.names,
-    )
-
-
-def _stacked(parts: Sequence[Vectors], folder: Path | None) -> Vectors:
-    """The rows of all parts."""
-    rows: Vectors = room((sum(map(len, parts)), parts[0].shape[1]), np.float32, folder)
-    return np.concatenate(parts, out=rows)
-
-
 def _report(
     out: Path,
-    published: Published,
-    corpus: Corpus,
+    outcome: Outcome,
+    changes: Changes,
     told: _Told,
-    twins: Sequence[Twin],
-    levels: Sequence[Level],
-    usage: Usage,
     seconds: Mapping[str, float],
-    vanished: Sequence[str],
+    vanished: Sequence[str] = (),
 ) -> BuildReport:
+    published, usage = outcome.published, outcome.usage
+    is_labelled = any(access.of_document(document.meta) != frozenset() for document in outcome.documents)
     return BuildReport(
         index=str(out),
         generation=published.generation,
         digest=published.digest,
         new=published.new,
-        documents=len(corpus.documents),
-        changes=corpus.changes,
+        documents=len(outcome.documents),
+        changes=changes,
         failures=tuple(told.failures),
-        unused_metadata=tuple(told.unused_metadata),
-        notes=tuple(told.notes),
-        near_duplicates=tuple(twins),
-        chunks=len(corpus.leaves),
-        levels=tuple(len(level) for level in levels),
+        unused_metadata=(*told.unused_metadata, *outcome.unused_metadata),
+        notes=(*told.notes, *outcome.notes),
+        near_duplicates=tuple(outcome.twins),
+        chunks=outcome.levels[0],
+        levels=outcome.levels,
         calls=usage.calls,
         prompt_tokens=usage.prompt_tokens,
         completion_tokens=usage.completion_tokens,
@@ -540,6 +520,8 @@ def _report(
         bytes=published.bytes,
         seconds=dict(seconds),
         vanished=tuple(vanished),
+        passed=outcome.passed,
+        access=tuple(seen_by_label(open_index(out))) if is_labelled else (),
     )
 
 

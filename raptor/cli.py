@@ -15,7 +15,7 @@ from raptor.clustering.settings import METHODS
 from raptor.engines.engine import ENGINES, LOCAL
 from raptor.errors import RaptorError
 from raptor.loading.kinds import TYPES
-from raptor.settings import EMBEDDER, SUMMARIZER, Spending
+from raptor.settings import BY, EMBEDDER, SUMMARIZER, Sharding, Spending
 from rlm.gateway.errors import GatewayError
 from rlm.gateway.naming import add_model_options
 
@@ -31,6 +31,7 @@ def parser() -> Parser:
         "raptor", "Build a tree of summaries over documents, and look at it.", EXAMPLE
     )
     _build_parser(commands)
+    _shard_parser(commands)
     _update_parser(commands)
     _sync_parser(commands)
     _remove_parser(commands)
@@ -56,55 +57,86 @@ def _build_parser(commands: "Subcommands") -> None:
         "raptor.commands.build:build",
         progress=True,
     )
-    build.add_argument(
+    _build_options(build)
+
+
+def _shard_parser(commands: "Subcommands") -> None:
+    shard = add_command(
+        commands,
+        "shard",
+        "build an index in parts, each an index of its own, with one tree over their roots",
+        "raptor shard archive/ --by folder -o my.index",
+        "raptor.commands.build:shard",
+        progress=True,
+    )
+    shard.add_argument(
+        "--by",
+        choices=BY,
+        default=Sharding().by,
+        help="what goes into one shard. size: documents in their order, as many as fit; folder: each folder at the "
+        "top of the ids; access: the documents that the same readers may read. A folder, or what some may read, that "
+        "does not fit into one shard fills several (%(default)s)",
+    )
+    shard.add_argument(
+        "--shard-chunks",
+        type=int,
+        default=Sharding().chunks,
+        metavar="N",
+        help="most chunks of a shard; a document is never cut, so one that has more is alone in its own (%(default)s)",
+    )
+    _build_options(shard)
+
+
+def _build_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "source",
         nargs="+",
         help="files, folders, globs, archives, or a .jsonl of {_id, title, text} lines; other fields are metadata. "
         f"Read are {TYPES}",
     )
-    build.add_argument("-o", "--output", required=True, metavar="INDEX", help="the index folder")
-    build.add_argument(
+    command.add_argument("-o", "--output", required=True, metavar="INDEX", help="the index folder")
+    command.add_argument(
         "--summarizer",
         default=SUMMARIZER,
         metavar="MODEL",
         help="a litellm model name, or a short one of your own (%(default)s)",
     )
-    add_model_options(build)
-    build.add_argument(
+    add_model_options(command)
+    command.add_argument(
         "--embedder",
         default=EMBEDDER,
         metavar="NAME",
         help="minilm, a sentence-transformers name, or litellm/NAME, which is called and paid for (%(default)s)",
     )
-    _device_option(build)
-    build.add_argument(
+    _device_option(command)
+    command.add_argument(
         "--cluster", choices=METHODS, help="paper: RAPTOR's own procedure, slow, for comparison"
     )
-    build.add_argument(
+    command.add_argument(
         "--precision",
         choices=PRECISIONS,
         help="what embeddings are computed in; auto: bfloat16, in half the time, where the processor has it (auto)",
     )
-    _picking_options(build)
-    _metadata_option(build)
-    _reading_options(build)
-    build.add_argument(
+    _picking_options(command)
+    _metadata_option(command)
+    _reading_options(command)
+    command.add_argument(
         "--ocr-language",
         metavar="NAMES",
         help="of pages that are pictures, as tesseract names it: deu+eng (English)",
     )
-    build.add_argument(
+    command.add_argument(
         "--dry-run",
         action="store_true",
         help="say within seconds what it would take in time and dollars, by measuring a part; nothing is written",
     )
-    build.add_argument(
+    command.add_argument(
         "--replace",
         action="store_true",
         help="drop the documents of an index there that the sources do not hold; without it that is refused",
     )
-    _engine_options(build)
-    _spending_options(build)
+    _engine_options(command)
+    _spending_options(command)
 
 
 def _device_option(command: argparse.ArgumentParser) -> None:

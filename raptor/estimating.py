@@ -408,6 +408,20 @@ def refuse_above_cap(usd: float | None, parts: Sequence[Part], grower: Grower) -
     check_cap(*_expected(parts, grower, SAMPLE, RUN), usd)
 
 
+def expected_usd(parts: Sequence[Part], grower: Grower) -> tuple[float, float]:
+    """(low, high) dollars of what is still to be paid for, by a small sample where there are many chunks; (0, 0) where
+    no price is known."""
+    if not price(grower.summarizer, 1000, 1000):
+        return 0.0, 0.0
+    is_large = sum(len(part.spans) for part in parts) > SOON
+    low, high = (
+        _widened(*_expected(parts, grower, QUICK, QUICK_RUN))
+        if is_large
+        else _expected(parts, grower, SAMPLE, RUN)
+    )
+    return low or 0.0, high or 0.0
+
+
 def _expected(
     parts: Sequence[Part], grower: Grower, most: int, run: int
 ) -> tuple[float | None, float | None]:

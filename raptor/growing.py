@@ -4,15 +4,20 @@ Each level is planned (which nodes share a parent), its new summaries are asked 
 What is slow or paid for goes through the checkpoint, so a run that died goes on and nothing is paid for twice.
 """
 
+import json
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from index_store.spool import Lazy, room, strings
+from index_store.duplicates import Twin, first_alike
+from index_store.spool import Lazy, chained, room, strings
+from index_store.writer import Draft
 from raptor.apart import planned
 from raptor.clustering.guests import Named
 from raptor.clustering.planning import Group
+from raptor.corpus import Corpus
 from raptor.embedding import count_tokens
 from raptor.grower import Grower
 from raptor.summaries import Summariser
@@ -20,7 +25,9 @@ from raptor.summarising import Summary
 from raptor.types import MIXED, Level, Vectors
 from raptor.workspace import Clock
 from rlm.gateway.blocking import run_blocking
+from rlm.gateway.embeddings import embeds
 from rlm.gateway.gateway import Gateway
+from rlm.gateway.offline.registry import PREFIX
 
 
 def grow(
@@ -100,3 +107,43 @@ def numbers_below(
         if height
         for below in rows(level)
     ]
+
+
+def draft_of(
+    corpus: Corpus, levels: Sequence[Level], twins: Sequence[Twin] = (), folder: Path | None = None
+) -> Draft:
+    """A corpus and the tree over it, as the writer takes them; many vectors are mapped from a file in `folder`."""
+    above = levels[1:]
+    return Draft(
+        documents=corpus.documents,
+        chunks=corpus.chunks,
+        labels=chained([level.labels for level in above]),
+        summaries=chained([level.texts for level in above]),
+        levels=[len(level) for level in levels],
+        children=numbers_below(levels, lambda level: level.children),
+        guests=numbers_below(levels, lambda level: level.guests),
+        tokens=np.concatenate([level.tokens for level in levels]),
+        vectors=_stacked([level.vectors for level in levels], folder),
+        alike=first_alike([document.id for document, _ in corpus.documents], twins) if twins else (),
+        names=corpus.names,
+    )
+
+
+def _stacked(parts: Sequence[Vectors], folder: Path | None) -> Vectors:
+    """The rows of all parts."""
+    rows: Vectors = room((sum(map(len, parts)), parts[0].shape[1]), np.float32, folder)
+    return np.concatenate(parts, out=rows)
+
+
+def models_of(grower: Grower, embedder: str) -> dict[str, str]:
+    """The models that made an index, as its manifest names them; `embedder`: as its user named it."""
+    models = {
+        "embedder": embedder,
+        "embedder_fingerprint": grower.embedder.fingerprint,
+        "summarizer": grower.summarizer,
+    }
+    if grower.embedder_options and embeds(embedder):
+        models["embedder_options"] = json.dumps(dict(grower.embedder_options), sort_keys=True)
+    if grower.options and not grower.summarizer.startswith(PREFIX):
+        models["summarizer_options"] = json.dumps(dict(grower.options), sort_keys=True)
+    return models

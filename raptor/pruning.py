@@ -1,18 +1,22 @@
 """Delete old generations, what only they needed, and copies for readers; say where removed texts still are."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 from index_store import cache
 from index_store.arguments import checked
 from index_store.errors import BrokenIndex
-from index_store.folder import CURRENT
+from index_store.folder import CURRENT, current_generation, generation_folder, read_manifest
 from index_store.generations import list_generations, prune
 from index_store.index import Index, open_generation, open_index
+from index_store.manifest import SHARDS
 from index_store.paths import is_url
+from index_store.shards.layout import shards_in
 from index_store.stores.pruning import GRACE_H, Pruned, prune_store
 from index_store.stores.urls import Url, url_of
 from index_store.terminal import count
+from index_store.writer import numbers, sole_writer, switch
 from raptor.checkpoint import NAME, Checkpoint, build_lock
 from raptor.errors import RaptorError
 from raptor.grower import is_summary
@@ -25,9 +29,9 @@ def prune_index(index: str | Path, keep: int = 1) -> tuple[list[int], int]:
     """Delete generations; give their numbers, and how many recorded texts and summaries were dropped with them.
 
     The live generation stays, and the `keep` - 1 newest others, with the texts and summaries in them; so does what an
-    unfinished build has recorded. Indexes in the user's cache that this one was narrowed to go too, but for those in
-    use. Raises BrokenIndex where there is no index, RaptorError while another build runs, or for what cannot be
-    deleted.
+    unfinished build has recorded. Generations of shards go with the last one that names them. Indexes in the user's
+    cache that this one was narrowed to go too, but for those in use. Raises BrokenIndex where there is no index,
+    RaptorError while another build runs, or for what cannot be deleted.
     """
     path = Path(index)
     list_generations(path)  # raises where there is no index, before the lock makes a folder
@@ -39,7 +43,8 @@ def prune_index(index: str | Path, keep: int = 1) -> tuple[list[int], int]:
             raise RaptorError(
                 f"cannot delete copies in your cache: {e.strerror or e}; delete the folder {cache.place()} yourself"
             ) from e
-        return deleted, _forget(path) if (path / NAME).exists() else 0
+        _prune_shards(path)
+        return deleted, sum(_forget(folder) for folder in _places(path) if (folder / NAME).exists())
 
 
 @checked(RaptorError)
@@ -61,12 +66,7 @@ def places_of_removed(index: str | Path) -> list[str]:
         for number in others
         if any(document.sha256 not in texts for document in open_generation(path, number).documents)
     ]
-    with Checkpoint(path, read_only=True) as checkpoint:
-        is_kept = any(
-            _sha256(row["text"]) not in texts for row in checkpoint.settled("parsed", is_parsed)
-        ) or any(
-            (row["label"], row["text"]) not in summaries for row in checkpoint.settled("summary", is_summary)
-        )
+    is_kept = any(_keeps_others(folder, texts, summaries) for folder in _places(path))
     numbers = ", ".join(map(str, old))
     named = [f"generation{'s' if len(old) > 1 else ''} {numbers}"] if old else []
     is_copied = any(_holds_others(copy, texts) for copy in cache.copies(path))
@@ -98,6 +98,16 @@ def _places_at(url: Url) -> list[str]:
         return [*named, *(f"{folder} ({place})" for place in here)]
 
 
+def _keeps_others(folder: Path, texts: set[str], summaries: set[tuple[str, str]]) -> bool:
+    """Whether texts or summaries are recorded beside an index or a shard that are others than these."""
+    with Checkpoint(folder, read_only=True) as checkpoint:
+        return any(
+            _sha256(row["text"]) not in texts for row in checkpoint.settled("parsed", is_parsed)
+        ) or any(
+            (row["label"], row["text"]) not in summaries for row in checkpoint.settled("summary", is_summary)
+        )
+
+
 def _holds_others(copy: Path, texts: set[str]) -> bool:
     """Whether a narrowed index has documents of other texts; one that cannot be read may have some."""
     try:
@@ -106,9 +116,60 @@ def _holds_others(copy: Path, texts: set[str]) -> bool:
         return True
 
 
+def _places(path: Path) -> list[Path]:
+    """The folder of an index, and those of shards in it, also of shards that no generation has."""
+    try:
+        folders = sorted((path / SHARDS).iterdir())
+    except OSError:  # it has none
+        return [path]
+    return [path, *(folder for folder in folders if folder.is_dir() and not folder.is_symlink())]
+
+
+def _prune_shards(path: Path) -> None:
+    """Delete generations of shards that no generation of the index names, and shards of which none is left. What an
+    unfinished build has recorded of one stays."""
+    _, *folders = _places(path)
+    manifests = (
+        [read_manifest(generation_folder(path, one.number)) for one in list_generations(path)]
+        if folders
+        else []
+    )
+    named = {(shard.name, shard.digest) for manifest in manifests for shard in shards_in(manifest, str(path))}
+    try:
+        for folder in folders:
+            with build_lock(folder):
+                _prune_shard(folder, {digest for name, digest in named if name == folder.name})
+            if not any(name == folder.name for name, _ in named) and not _is_unfinished(folder):
+                shutil.rmtree(folder)
+    except OSError as e:
+        raise RaptorError(f"cannot delete old shards of {path}: {e.strerror or e}; make it writable") from e
+
+
+def _prune_shard(folder: Path, digests: set[str]) -> None:
+    """Keep the generations of a shard that have one of these digests; the newest of them becomes the live one, if that
+    is to go."""
+    if not (folder / "generations").is_dir():
+        return
+    with sole_writer(folder):
+        held = {number: read_manifest(generation_folder(folder, number)).digest for number in numbers(folder)}
+        staying = [number for number, digest in held.items() if digest in digests]
+        if not staying:
+            (folder / CURRENT).unlink(missing_ok=True)
+        elif current_generation(folder) not in staying:
+            switch(folder, max(staying))
+        for number in held.keys() - {*staying}:
+            shutil.rmtree(generation_folder(folder, number))
+
+
+def _is_unfinished(folder: Path) -> bool:
+    """Whether a build that has not ended has recorded something of a shard."""
+    with Checkpoint(folder, read_only=True) as checkpoint:
+        return any(checkpoint.count(kind) for kind in ("embed", "cluster", "summary"))
+
+
 def _forget(path: Path) -> int:
     texts, summaries = set[str](), set[tuple[str, str]]()
-    for generation in list_generations(path):
+    for generation in list_generations(path) if (path / CURRENT).exists() else ():
         staying = open_generation(path, generation.number)
         texts |= {document.sha256 for document in staying.documents}
         summaries |= _summaries(staying)

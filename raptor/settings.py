@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from index_store import config
 from index_store.arguments import check_fields, checked
 from index_store.embedder import AUTO, FLOAT32, PRECISIONS
+from index_store.manifest import SHARDS
 from index_store.terminal import brief
 from raptor.clustering.settings import ClusterSettings
 from raptor.errors import RaptorError
@@ -16,6 +17,12 @@ from raptor.errors import RaptorError
 SUMMARIZER = "offline/extractive"
 EMBEDDER = "minilm"
 MOST_USD = 10**9
+#: How documents are divided into shards.
+BY = ("size", "folder", "access")
+SHARD_CHUNKS = 100_000  # whose vectors take some 150 MB
+#: In the settings of an index of shards: how it is divided, and what its shards are.
+SHARDING = "sharding"
+OF_SHARDS = (SHARDING, SHARDS)
 _LANGUAGES = re.compile(r"[A-Za-z]\w{1,40}(\+[A-Za-z]\w{1,40}){0,9}", re.ASCII)
 
 
@@ -49,6 +56,8 @@ class BuildSettings:
             raise RaptorError(
                 f"the index's manifest sets precision to {AUTO!r}, which no build writes; build it again"
             )
+        for name in OF_SHARDS:
+            values.pop(name, None)
         cluster = values.pop("cluster", {})
         return cls(
             **_checked(values, cls, "the index's manifest"),
@@ -70,6 +79,17 @@ class BuildSettings:
             raise RaptorError(f"precision is {self.precision[:80]!r}; give one of {', '.join(PRECISIONS)}")
         if not 0 <= self.cluster.seed < 2**32:
             raise RaptorError(f"seed is {self.cluster.seed}; give a number from 0 to {2**32 - 1}")
+
+
+def lasting(settings: BuildSettings) -> dict[str, Any]:
+    """The settings that change what an index holds: all but how many calls ran at a time.
+
+    An encoding, language or precision is left out where it is what an index had before there was one to name: so it has
+    the digest that it had then.
+    """
+    unsaid = {"concurrency"} | {name for name in ("encoding", "ocr_language") if not getattr(settings, name)}
+    unsaid |= {"precision"} if settings.precision == FLOAT32 else set()
+    return {name: value for name, value in asdict(settings).items() if name not in unsaid}
 
 
 def _check_encoding(name: str) -> None:
@@ -99,6 +119,24 @@ class Spending:
             raise RaptorError(f"max-usd is {self.usd}; give a number of dollars from 0 to {MOST_USD:,}")
         if self.max_errors < 0:
             raise RaptorError(f"max-errors is {self.max_errors}; give 0 or more")
+
+
+@dataclass(frozen=True, slots=True)
+class Sharding:
+    """How documents are divided. `by`: one of BY. `chunks`: most chunks of a shard, but for a document that has more.
+
+    Raises RaptorError for another word, and for fewer than one chunk.
+    """
+
+    by: str = "size"
+    chunks: int = SHARD_CHUNKS
+
+    def __post_init__(self) -> None:
+        check_fields(self, RaptorError)
+        if self.by not in BY:
+            raise RaptorError(f"shards are by {self.by[:80]!r}; give one of {', '.join(BY)}")
+        if self.chunks < 1:
+            raise RaptorError(f"shard-chunks is {self.chunks}; give at least 1")
 
 
 @checked(RaptorError)

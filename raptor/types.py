@@ -11,7 +11,9 @@ from index_store.duplicates import Twin as Twin
 from index_store.generations import Changes as Changes, Differences as Differences
 from index_store.narrowing import Seen
 from index_store.types import Document
+from index_store.writer import Published
 from raptor.loading.types import Failure, Note
+from rlm.gateway.types import Usage
 
 #: The kind of a node over documents that different readers may read.
 MIXED = -1
@@ -77,6 +79,25 @@ class BuildReport:
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON has them, with `tokens`, which is prompt and completion tokens together."""
         return asdict(self) | {"tokens": self.prompt_tokens + self.completion_tokens}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What was built and published.
+
+    `published`: the generation; of an index of shards the upper one, with the bytes of all. `levels[i]`: nodes at
+    level i. `twins`: documents that say nearly the same as another. `usage`: of the summarizer. `passed`: why more was
+    spent than the cap allows, '' where it held. `unused_metadata`, `notes`: what was found as it was built.
+    """
+
+    published: Published
+    documents: Sequence[Document]
+    levels: tuple[int, ...]
+    twins: Sequence[Twin]
+    usage: Usage
+    passed: str
+    unused_metadata: Sequence[Failure] = ()
+    notes: Sequence[Note] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,7 +79,7 @@ def _repeated(tree: Tree, times: int) -> Iterator[tuple[bytes, int]]:
 
 def _above(folder: Path, roots: int) -> Iterator[tuple[bytes, int]]:
     """The words of the nodes of an upper tree that are no roots of shards."""
-    offsets, nodes = (np.load(folder / f"{name}.npy") for name in ("offsets", "nodes"))
+    offsets, nodes = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("offsets", "nodes"))
     held = np.diff(np.concatenate([[0], np.cumsum(nodes >= roots)])[offsets])
     return ((word, count) for word, count in _lines(folder, held) if count)
 

@@ -1,19 +1,24 @@
 """Delete what no pointer of a store reaches any more, after a grace period."""
 
+import re
 import secrets
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from index_store.arguments import checked
-from index_store.errors import IndexStoreError, StoreError
-from index_store.manifest import NAME as MANIFEST
+from index_store.errors import BrokenIndex, IndexStoreError, StoreError
+from index_store.manifest import NAME as MANIFEST, SHARDS
+from index_store.shards.layout import NAME, shards_in
 from index_store.stores.folder import PARTIALS
-from index_store.stores.layout import in_generation, key_of, listed, objects_at, the_live
+from index_store.stores.layout import DIGEST, in_generation, key_of, listed, manifest_at, objects_at, the_live
 from index_store.stores.objects import Objects, Stored
 from index_store.stores.pushing import PROBES
 
+#: What the keys of a generation of a shard begin with.
+_OF_SHARD = re.compile(rf"{SHARDS}/{NAME.pattern}/generations/{DIGEST.pattern}/", re.ASCII)
 GRACE_H = 24.0  # longer than any reader takes to fetch an index, and any publisher to send one
 
 
@@ -58,9 +63,33 @@ def prune_store(
         else:
             deleted.append(digest)
             size += sum(one.size for one in files)
+    size += _prune_shards(objects, found.keys() - {*deleted}, before)
     for folder in (PROBES, PARTIALS):
         objects.delete([one.key for one in listed(objects, f"{folder}/") if one.modified < before])
     return Pruned(deleted, young, size)
+
+
+def _prune_shards(objects: Objects, staying: Collection[str], before: datetime) -> int:
+    """Delete the generations of shards that none of these of the upper index names, unless they are young: somebody may
+    be sending them before the upper index that names them. How many bytes that were."""
+    named = set[str]()
+    found = dict[str, list[Stored]]()
+    for one in listed(objects, f"{SHARDS}/"):
+        if match := _OF_SHARD.match(one.key):
+            found.setdefault(match[0], []).append(one)
+    for digest in staying if found else ():
+        with suppress(BrokenIndex):  # half sent, or half deleted: it names none
+            manifest, _ = manifest_at(objects, digest)
+            for shard in shards_in(manifest, str(objects.url)):
+                named.add(f"{SHARDS}/{shard.name}/{key_of(shard.digest, '')}")
+    size = 0
+    for folder, files in found.items():
+        if folder not in named and _age(files) <= before:
+            keys = {one.key for one in files}
+            objects.delete([key for key in (f"{folder}{MANIFEST}",) if key in keys])
+            objects.delete(sorted(keys - {f"{folder}{MANIFEST}"}))
+            size += sum(one.size for one in files)
+    return size
 
 
 def _now(objects: Objects) -> datetime:

@@ -6,6 +6,7 @@ told that the other was faster.
 """
 
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,14 +15,17 @@ from index_store.errors import BrokenIndex, IndexStoreError, Overtaken, StoreErr
 from index_store.folder import (
     CURRENT,
     check_digest,
+    check_links,
     check_sizes,
     generation_folder,
+    generation_of,
     live_pointer,
     pointer_line,
     read_manifest,
 )
-from index_store.manifest import NAME as MANIFEST, Manifest
+from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
 from index_store.paths import is_url
+from index_store.shards.layout import shards_in
 from index_store.stores.layout import GENERATIONS, key_of, listed, live, objects_at
 from index_store.stores.objects import Changed, Objects
 from index_store.stores.transfers import Progress, send, silent
@@ -78,21 +82,48 @@ def _push(
 ) -> Pushed:
     digest, folder = manifest.digest, generation_folder(path, number)
     before, tag = _before(objects, path, replace=replace)
+    new = before != digest
+    places = [*_shards(objects, path, folder, manifest), (objects, folder, manifest)]
+    files, size = 0, 0
+    for place, own, one in places:  # an upper index after its shards
+        missing = _sent(place, own, one, progress, new=new, replace=replace)
+        files, size = files + len(missing), size + sum(entry.size for entry in missing.values())
+    if new:
+        point(objects, number, digest, tag)
+        for place, _, one in places:  # somebody may have pruned meanwhile
+            _check_whole(place, one)
+    return Pushed(str(objects.url), number, digest, files, size, new)
+
+
+def _shards(
+    objects: Objects, path: Path, folder: Path, manifest: Manifest
+) -> Iterator[tuple[Objects, Path, Manifest]]:
+    """Where each shard of an index is sent, the folder of the generation that is read, and its manifest."""
+    for shard in shards_in(manifest, str(folder / MANIFEST)):
+        there = path / SHARDS / shard.name
+        check_links(path, f"{SHARDS}/{shard.name}")
+        if (number := generation_of(there, shard.digest)) is None:
+            raise BrokenIndex(f"the shard {there} has not the generation that {path} names; build it again")
+        own = generation_folder(there, number)
+        of_shard = read_manifest(own)
+        check_sizes(own, of_shard)
+        yield objects_at(objects.url / SHARDS / shard.name), own, of_shard
+
+
+def _sent(
+    objects: Objects, folder: Path, manifest: Manifest, progress: Progress, *, new: bool, replace: bool
+) -> dict[str, FileEntry]:
+    """Send what a store does not hold of a generation, and give what that was. `new`: it was not live before."""
+    digest = manifest.digest
     there = {} if replace else _there(objects, digest)
     missing = {name: entry for name, entry in manifest.files.items() if there.get(name) != entry.size}
-    new = before != digest
     if new or missing or MANIFEST not in there:
         check_conditions(objects)
         send(objects, digest, missing, folder, progress)
         # Anew, so that it is young: who prunes goes by its age.
         objects.send(key_of(digest, MANIFEST), folder / MANIFEST, lambda size: None)
         _check_whole(objects, manifest)
-    if new:
-        point(objects, number, digest, tag)
-        _check_whole(objects, manifest)  # somebody may have pruned meanwhile
-    return Pushed(
-        str(objects.url), number, digest, len(missing), sum(entry.size for entry in missing.values()), new
-    )
+    return missing
 
 
 def _before(objects: Objects, path: Path, *, replace: bool) -> tuple[str | None, str | None]:

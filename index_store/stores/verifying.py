@@ -6,20 +6,35 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from index_store.errors import BrokenIndex
-from index_store.manifest import NAME as MANIFEST, FileEntry, Manifest
-from index_store.stores.layout import in_generation, key_of, listed, manifest_at, the_live
+from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
+from index_store.shards.layout import shards_in
+from index_store.stores.layout import in_generation, key_of, listed, manifest_at, objects_at, the_live
 from index_store.stores.objects import PIECE, Missing, Objects, Told
 from index_store.stores.transfers import SPAN, Progress
 
 
 def damaged_objects(objects: Objects, progress: Progress) -> Iterator[str]:
-    """A sentence for each file, of each generation that was published, that is not as it was. Raises StoreError."""
+    """A sentence for each file, of each generation that was published, also of shards, that is not as it was. Raises
+    StoreError."""
+    shards = dict[str, set[str]]()
+    yield from _damaged(objects, {the_live(objects).digest}, progress, shards)
+    for name, digests in shards.items():
+        yield from _damaged(objects_at(objects.url / SHARDS / name), digests, progress, {})
+
+
+def _damaged(
+    objects: Objects, wanted: set[str], progress: Progress, shards: dict[str, set[str]]
+) -> Iterator[str]:
+    """As `damaged_objects`, of one place, where the generations `wanted` should be. In `shards` are put the digests of
+    shards that generations there name, by the name of the shard."""
     sizes = {one.key: one.size for one in listed(objects)}
     manifests = dict[str, Manifest]()
     published = {digest for digest, file in map(in_generation, sizes) if file == MANIFEST}
-    for digest in sorted(published | {the_live(objects).digest}):
+    for digest in sorted(published | wanted):
         try:
             manifests[digest] = manifest_at(objects, digest)[0]
+            for shard in shards_in(manifests[digest], str(objects.url)):
+                shards.setdefault(shard.name, set()).add(shard.digest)
         except BrokenIndex as e:
             yield str(e)
     done, total = 0, sum(entry.size for one in manifests.values() for entry in one.files.values())

@@ -21,7 +21,7 @@ from raptor.loading.types import Failure
 from raptor.progress import show_progress
 from raptor.pruning import places_of_removed, prune_at, prune_index
 from raptor.reconciling import named
-from raptor.settings import BuildSettings, Spending, settings_of
+from raptor.settings import BuildSettings, Sharding, Spending, settings_of
 from raptor.types import BuildReport, Changes, Differences
 from rlm.gateway.models import give_price, not_sent
 from rlm.gateway.naming import Named, embedder_named, named_by
@@ -32,6 +32,15 @@ _NAMED = 10  # documents of a kind, or near-duplicates, that are named
 
 def build(args: argparse.Namespace) -> int:
     """Build an index, or say what that would cost."""
+    return _build(args)
+
+
+def shard(args: argparse.Namespace) -> int:
+    """Build an index in parts, or say what that would cost."""
+    return _build(args, Sharding(args.by, args.shard_chunks))
+
+
+def _build(args: argparse.Namespace, shards: Sharding | None = None) -> int:
     spending = _spending(args)
     if args.dry_run:
         return _dry_run(args)
@@ -48,6 +57,7 @@ def build(args: argparse.Namespace) -> int:
             follow_links=args.follow_links,
             **_patterns(args),
             replace=args.replace,
+            shards=shards,
             progress=progress,
             engine=args.engine,
             address=args.address,

@@ -1,6 +1,6 @@
 """A build that is undisturbed, then builds that are killed, again and again, until they end by themselves.
 
-    python -m tests.helpers.killed_build DOCS FOLDER KILLS
+    python -m tests.helpers.killed_build DOCS FOLDER KILLS [SHARD_CHUNKS]
 
 All are forks of one process, in which the undisturbed build has loaded what a build loads.
 
@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from index_store import embedder
-from raptor import BuildSettings, build_index
+from raptor import BuildSettings, Sharding, build_index
 from tests.helpers import tiny_embedder
 from tests.helpers.model_server import MODEL
 
@@ -33,8 +33,9 @@ KILLS_EACH = 10  # kills of one index before its build may end
 Moment = tuple[int, float]
 
 
-def build(docs: str, index: str, run: str, moment: Moment | None) -> int:
-    """The steps that the build took; it does not come back from a moment in between."""
+def build(docs: str, index: str, run: str, moment: Moment | None, chunks: int) -> int:
+    """The steps that the build took; it does not come back from a moment in between. `chunks`: of a shard; 0: no
+    shards."""
     os.environ["OPENAI_API_KEY"] = run
     steps = 0
 
@@ -45,17 +46,19 @@ def build(docs: str, index: str, run: str, moment: Moment | None) -> int:
             threading.Timer(moment[1], os.kill, (os.getpid(), signal.SIGKILL)).start()
 
     settings = BuildSettings(concurrency=CONCURRENCY)
-    report = build_index(docs, index, summarizer=MODEL, settings=settings, progress=progress)
+    shards = Sharding("size", chunks) if chunks else None
+    report = build_index(docs, index, summarizer=MODEL, settings=settings, shards=shards, progress=progress)
     line = {"digest": report.digest, "calls": report.calls, "run": run, "index": index}
     print(json.dumps(line), flush=True)
     return steps
 
 
 def recorded(index: str) -> list[str]:
-    """Keys of the summaries in the checkpoint."""
-    path = Path(index) / "build.sqlite"
-    if not path.exists():
-        return []
+    """Keys of the summaries in the checkpoints of an index and its shards."""
+    return [key for path in sorted(Path(index).rglob("build.sqlite")) for key in _keys(path)]
+
+
+def _keys(path: Path) -> list[str]:
     with sqlite3.connect(path) as db:
         exists = db.execute("SELECT count(*) FROM sqlite_master WHERE name = 'results'").fetchone()[0]
         keys = "SELECT key FROM results WHERE kind LIKE '%summary'"
@@ -70,25 +73,26 @@ def moments(seed: int, steps: int) -> Iterator[list[Moment]]:
         yield [(step, chance.uniform(0, 0.02)) for step in at]
 
 
-def forked(docs: str, index: str, run: str, moment: Moment | None) -> bool:
+def forked(docs: str, index: str, run: str, moment: Moment | None, chunks: int) -> bool:
     """Whether the build was killed."""
     child = os.fork()
     if not child:
-        build(docs, index, run, moment)
+        build(docs, index, run, moment, chunks)
         os._exit(0)
     code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     assert code in (0, -signal.SIGKILL), code
     return code != 0
 
 
-def main(docs: str, folder: str, kills: str) -> None:
-    steps = build(docs, f"{folder}/whole", "run-0", None)
+def main(docs: str, folder: str, kills: str, shard_chunks: str = "0") -> None:
+    chunks = int(shard_chunks)
+    steps = build(docs, f"{folder}/whole", "run-0", None, chunks)
     left, runs = int(kills), 0
     for number, plan in enumerate(moments(int(kills), steps)):
         index = f"{folder}/{number}"
         for moment in [*plan[:left], None]:
             runs += 1
-            if not forked(docs, index, f"run-{runs}", moment):
+            if not forked(docs, index, f"run-{runs}", moment, chunks):
                 break
             left -= 1
             line = {"killed": True, "run": f"run-{runs}", "index": index, "recorded": recorded(index)}

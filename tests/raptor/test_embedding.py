@@ -83,7 +83,7 @@ def test_what_embeds_goes_to_another_process_by_its_name() -> None:
     assert (back.name, back.fingerprint, back.device) == (model.name, model.fingerprint, AUTO)
     assert np.array_equal(back.encode(["a ketch"]), model.encode(["a ketch"]))
     with pytest.raises(IndexStoreError, match="'minilm' has other weights on this machine"):
-        pickle.loads(pickle.dumps(replace(model, fingerprint="of another")))  # noqa: S301  (our own)
+        pickle.loads(pickle.dumps(replace(model, fingerprint="another")))  # noqa: S301  (our own)
 
 
 def test_few_texts_are_embedded_here_whatever_gpu_there_is() -> None:

@@ -63,15 +63,17 @@ def record_key(body: Body) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("moments", "shard_chunks"), [(MOMENTS, 0), (cases(6, 50), 60)])
 def test_a_build_killed_at_many_moments_ends_as_an_undisturbed_one_and_pays_for_nothing_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moments: int, shard_chunks: int
 ) -> None:
     """A reply is delivered when the build has recorded it, which it does before it uses it or asks anything in its
     place: so all but those of the calls under way at the kill, of which there are at most CONCURRENCY. No run asks
     for what was delivered to one before it, nor for anything twice; all ask what the undisturbed build asked.
     """
     docs = tiny_embedder.write_documents(tmp_path / "docs", 60, 30)
-    script = [sys.executable, "-m", "tests.helpers.killed_build", str(docs), str(tmp_path), str(MOMENTS)]
+    given = [str(docs), str(tmp_path), str(moments), str(shard_chunks)]
+    script = [sys.executable, "-m", "tests.helpers.killed_build", *given]
     with ModelServer(summary_of) as server:
         server.use(monkeypatch)
         ran = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=True)
@@ -80,7 +82,7 @@ def test_a_build_killed_at_many_moments_ends_as_an_undisturbed_one_and_pays_for_
             asked[headers["authorization"].removeprefix("Bearer ")].append(record_key(body))
     undisturbed, *reported = map(json.loads, ran.stdout.splitlines())
     wanted = set(asked[undisturbed["run"]])
-    assert sum("killed" in run for run in reported) == MOMENTS
+    assert sum("killed" in run for run in reported) == moments
     indexes = [list(runs) for _, runs in groupby(reported, key=itemgetter("index"))]
     assert not any("killed" in runs[-1] for runs in indexes)
     for runs in indexes:

@@ -1,1 +1,0 @@
-"""Build and change an index of indexes: shards side by side, and one upper tree over their roots."""
