@@ -166,6 +166,7 @@ class Sharded(Joined, Index):
         self.upper = upper
         self.digest, self.generation, self._manifest = upper.digest, upper.generation, upper._manifest
         self._embedder_named, self.access, self.named = upper._embedder_named, upper.access, upper.named
+        self.beside, self.whole = upper.beside, upper.whole
 
     def manifests(self) -> list[Manifest]:
         """The manifests of the upper index and of all shards, which are opened."""
@@ -265,11 +266,31 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
 
 def open_at(url: Url, embedder: str | None = None, digest: str | None = None, *, lazy: bool = False) -> Index:
     """Open the generation with a digest, or the live one, of the index at a URL. Raises as `open_index` does."""
+
+    def open_shard(shard: Shard) -> Index:
+        return _held_open(url / SHARDS / shard.name, None, shard.digest, None, lazy=lazy)
+
+    return _held_open(url, embedder, digest, open_shard, lazy=lazy)
+
+
+def _held_open(
+    url: Url,
+    embedder: str | None,
+    digest: str | None,
+    open_shard: Callable[[Shard], Index] | None,
+    *,
+    lazy: bool,
+) -> Index:
+    """An index of the cache, which stays there until it is closed; without `open_shard` the upper tree alone."""
     entry = held_at(url, digest, LAZY if lazy else frozenset())
     assert entry.path is not None  # of a generation
     locks = [entry.lock]
     try:
-        opened = open_generation(entry.path, GENERATION, embedder, rest=partial(_rest, url, locks))
+        rest = partial(_rest, url, locks)
+        if open_shard is None:
+            opened = open_alone(entry.path, GENERATION, embedder, rest=rest)
+        else:
+            opened = open_generation(entry.path, GENERATION, embedder, open_shard=open_shard, rest=rest)
         opened.named, opened.beside = str(url), own_place(url)
     except BaseException:
         os.close(entry.lock)

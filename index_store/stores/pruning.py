@@ -1,16 +1,26 @@
 """Delete what no pointer of a store reaches any more, after a grace period."""
 
 import secrets
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from index_store.arguments import checked
 from index_store.errors import IndexStoreError, StoreError
-from index_store.manifest import NAME as MANIFEST
+from index_store.manifest import NAME as MANIFEST, SHARD_NAME, SHARDS
 from index_store.stores.folder import PARTIALS
-from index_store.stores.layout import in_generation, key_of, listed, objects_at, the_live
+from index_store.stores.layout import (
+    in_generation,
+    key_of,
+    listed,
+    live,
+    manifest_at,
+    objects_at,
+    part_at,
+    parts_of,
+    the_live,
+)
 from index_store.stores.objects import Objects, Stored
 from index_store.stores.pushing import PROBES
 
@@ -40,15 +50,44 @@ def prune_store(
     if keep < 1 or not 0 <= grace_h < 1e6:
         raise StoreError(f"keep is {keep} and the grace {grace_h} hours; give 1 or more, and 0 or more hours")
     objects = objects_at(url)
-    the_live(objects)
+    the_live(objects)  # raises where there is no index
     before = _now(objects) - timedelta(hours=grace_h)
+    found = _generations(objects)
+    stay = {the_live(objects).digest, *also}
+    whole = [digest for digest, files in found.items() if digest not in stay and _published(digest, files)]
+    stay.update(sorted(whole, key=lambda digest: _age(found[digest]), reverse=True)[: keep - 1])
+    pruned = _pruned(objects, found, stay, before)
+    parts = dict[str, set[str]]()
+    for digest, files in _generations(objects).items():
+        if _published(digest, files):
+            for name, own in parts_of(manifest_at(objects, digest)[0]):
+                parts.setdefault(name, set()).add(own)
+    for name in sorted(parts.keys() | _part_names(objects)):
+        part = part_at(objects, name)
+        of_part = _pruned(part, _generations(part), parts.get(name, set()), before)
+        pruned = replace(pruned, bytes=pruned.bytes + of_part.bytes)
+    return pruned
+
+
+def _generations(objects: Objects) -> dict[str, list[Stored]]:
+    """The objects of each generation, by its digest."""
     found = dict[str, list[Stored]]()
     for one in listed(objects):
         if digest := in_generation(one.key)[0]:
             found.setdefault(digest, []).append(one)
-    stay = {the_live(objects).digest, *also}
-    whole = [digest for digest, files in found.items() if digest not in stay and _published(digest, files)]
-    stay.update(sorted(whole, key=lambda digest: _age(found[digest]), reverse=True)[: keep - 1])
+    return found
+
+
+def _part_names(objects: Objects) -> set[str]:
+    """The names of all shards of which there is something."""
+    names = {one.key.split("/")[1] for one in listed(objects, f"{SHARDS}/")}
+    return {name for name in names if SHARD_NAME.fullmatch(name)}
+
+
+def _pruned(
+    objects: Objects, found: Mapping[str, list[Stored]], stay: Collection[str], before: datetime
+) -> Pruned:
+    """Delete the generations that are not to stay and were not touched since `before`, and what is left of others."""
     deleted, young, size = list[str](), 0, 0
     for digest, files in found.items():
         if digest in stay:
@@ -85,10 +124,15 @@ def _age(files: list[Stored]) -> datetime:
     return max(one.modified for one in files)
 
 
+def _is_live(objects: Objects, digest: str) -> bool:
+    pointer = live(objects)  # a shard has none
+    return pointer is not None and pointer.digest == digest
+
+
 def _delete(objects: Objects, digest: str, before: datetime) -> bool:
     """Delete a generation, its manifest first, unless somebody has begun to publish it again since it was listed."""
     files = list(listed(objects, key_of(digest, "")))
-    if any(one.modified > before for one in files) or the_live(objects).digest == digest:
+    if any(one.modified > before for one in files) or _is_live(objects, digest):
         return False
     manifest = key_of(digest, MANIFEST)
     objects.delete(sorted((one.key for one in files), key=lambda key: key != manifest))

@@ -11,10 +11,18 @@ from index_store.arguments import checked
 from index_store.cache import GENERATION, PULLED, Held, found, generations, held
 from index_store.errors import BrokenIndex, IndexStoreError, StoreError
 from index_store.files import sha256_of
-from index_store.folder import current_generation, generation_folder, read_manifest
-from index_store.manifest import NAME as MANIFEST, FileEntry, Manifest
+from index_store.folder import check_links, current_generation, generation_folder, read_manifest
+from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
 from index_store.paths import is_url
-from index_store.stores.layout import in_generation, listed, manifest_at, objects_at, the_live
+from index_store.stores.layout import (
+    in_generation,
+    listed,
+    manifest_at,
+    objects_at,
+    part_at,
+    parts_of,
+    the_live,
+)
 from index_store.stores.objects import Objects
 from index_store.stores.transfers import Progress, fetch, silent
 from index_store.stores.urls import Url
@@ -131,7 +139,17 @@ def _pulled(
         with sole_writer(path):
             switch(path, number)
         return number, True
+    for name, wanted in parts_of(manifest):  # before what names them
+        _adopted(part_at(objects, name), path / SHARDS / name, wanted, progress)
     return adopt(path, manifest, partial(_filled, objects, manifest, progress)), True
+
+
+def _adopted(objects: Objects, folder: Path, digest: str, progress: Progress) -> None:
+    """Get a shard into its folder, unless it has that generation."""
+    check_links(folder.parents[1], f"{SHARDS}/{folder.name}")
+    if digest not in _own(folder).values():
+        manifest, _ = manifest_at(objects, digest)
+        adopt(folder, manifest, partial(_filled, objects, manifest, progress))
 
 
 def _filled(objects: Objects, manifest: Manifest, progress: Progress, folder: Path) -> None:

@@ -6,6 +6,7 @@ told that the other was faster.
 """
 
 import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +15,17 @@ from index_store.errors import BrokenIndex, IndexStoreError, Overtaken, StoreErr
 from index_store.folder import (
     CURRENT,
     check_digest,
+    check_links,
     check_sizes,
     generation_folder,
+    generation_of,
     live_pointer,
     pointer_line,
     read_manifest,
 )
-from index_store.manifest import NAME as MANIFEST, Manifest
+from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
 from index_store.paths import is_url
-from index_store.stores.layout import GENERATIONS, key_of, listed, live, objects_at
+from index_store.stores.layout import GENERATIONS, key_of, listed, live, objects_at, part_at, parts_of
 from index_store.stores.objects import Changed, Objects
 from index_store.stores.transfers import Progress, send, silent
 from index_store.writer import numbers
@@ -78,21 +81,45 @@ def _push(
 ) -> Pushed:
     digest, folder = manifest.digest, generation_folder(path, number)
     before, tag = _before(objects, path, replace=replace)
-    there = {} if replace else _there(objects, digest)
-    missing = {name: entry for name, entry in manifest.files.items() if there.get(name) != entry.size}
     new = before != digest
-    if new or missing or MANIFEST not in there:
+    if new:
         check_conditions(objects)
-        send(objects, digest, missing, folder, progress)
-        # Anew, so that it is young: who prunes goes by its age.
-        objects.send(key_of(digest, MANIFEST), folder / MANIFEST, lambda size: None)
-        _check_whole(objects, manifest)
+    sent = list[FileEntry]()
+    for part, own, its in _parts(objects, path, manifest):
+        sent += _sent(part, own, its, progress, anew=new, replace=replace)
+    sent += _sent(objects, folder, manifest, progress, anew=new, replace=replace)
     if new:
         point(objects, number, digest, tag)
         _check_whole(objects, manifest)  # somebody may have pruned meanwhile
-    return Pushed(
-        str(objects.url), number, digest, len(missing), sum(entry.size for entry in missing.values()), new
-    )
+    return Pushed(str(objects.url), number, digest, len(sent), sum(entry.size for entry in sent), new)
+
+
+def _parts(objects: Objects, path: Path, manifest: Manifest) -> Iterator[tuple[Objects, Path, Manifest]]:
+    """Where each shard goes, the folder of the generation of it that the index names, and its manifest."""
+    for name, digest in parts_of(manifest):
+        check_links(path, f"{SHARDS}/{name}")
+        number = generation_of(path / SHARDS / name, digest)
+        if number is None:
+            raise BrokenIndex(f"the shard {path / SHARDS / name} has not the generation that {path} names")
+        folder = generation_folder(path / SHARDS / name, number)
+        own = read_manifest(folder)
+        check_sizes(folder, own)
+        yield part_at(objects, name), folder, own
+
+
+def _sent(
+    objects: Objects, folder: Path, manifest: Manifest, progress: Progress, *, anew: bool, replace: bool
+) -> list[FileEntry]:
+    """Send what is missing of a generation, or all of it to `replace` it, then its manifest: `anew` also where nothing
+    is missing, so that it is young, as who prunes goes by its age."""
+    digest = manifest.digest
+    there = {} if replace else _there(objects, digest)
+    missing = {name: entry for name, entry in manifest.files.items() if there.get(name) != entry.size}
+    if anew or missing or MANIFEST not in there:
+        send(objects, digest, missing, folder, progress)
+        objects.send(key_of(digest, MANIFEST), folder / MANIFEST, lambda size: None)
+        _check_whole(objects, manifest)
+    return [*missing.values()]
 
 
 def _before(objects: Objects, path: Path, *, replace: bool) -> tuple[str | None, str | None]:
