@@ -309,7 +309,7 @@ def ask(folder: Path) -> dict[str, Any]:
         told["handles"] = handles_open() - handles
         with tempfile.TemporaryDirectory() as runs:
             for route in ("retrieve", "rlm"):
-                answers = [rlm.ask(index, one, route=route, runs=runs) for one in questions]  # type: ignore[arg-type]
+                answers = [rlm.ask(index, one, route=route, runs=runs) for one in questions]
                 tokens = [one.usage.prompt_tokens + one.usage.completion_tokens for one in answers]
                 chars = [characters_given(index, read(one.trace)[0]) for one in answers]
                 told[route] = {"tokens": statistics.median(tokens), "chars": statistics.median(chars)}

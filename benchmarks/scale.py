@@ -211,13 +211,13 @@ def _throughput(work: Path, cores: int, texts: int) -> Told:
 
 def _each_s(told: Told, way: str, cpu: bool = True) -> float:
     """Seconds of one text: the median over the rounds, of the processor or by the clock."""
-    return statistics.median(took[cpu] for took in told["took"][way]) / float(told["texts"])
+    return float(statistics.median(took[cpu] for took in told["took"][way])) / float(told["texts"])
 
 
 def _ratio(told: Told, way: str, other: Told, theirs: str, cpu: bool) -> float:
     """How many times as fast a way is: the median over the rounds, which are paired."""
     pairs = zip(told["took"][way], other["took"][theirs], strict=True)
-    return statistics.median(b[cpu] / a[cpu] for a, b in pairs)
+    return float(statistics.median(b[cpu] / a[cpu] for a, b in pairs))
 
 
 def _throughput_table(speeds: Mapping[int, Told]) -> Table:
@@ -286,7 +286,7 @@ def _reads_table(reads: Mapping[int, Told]) -> Table:
 
 
 def _search_s(told: Told) -> float:
-    return statistics.median(one["cpu_s"] for one in told["searches"][1:])
+    return float(statistics.median(one["cpu_s"] for one in told["searches"][1:]))
 
 
 def _mb(size: float) -> str:
@@ -349,5 +349,5 @@ def _simulated_beside_measured(own: Costs, builds: Mapping[int, Told]) -> Iterat
     )
     yield Table("The simulation beside what was measured", columns, tuple(found), note)
     text = f"simulated builds of {SIZES[0]:,} to {max(builds):,} chunks on one node"
-    wanted, told = f"within {FACTOR:g} times of what was measured", f"{worst:.2f} times apart at most"
-    yield Claim("simulated", text, wanted, told, holds=worst <= FACTOR)
+    wanted, apart = f"within {FACTOR:g} times of what was measured", f"{worst:.2f} times apart at most"
+    yield Claim("simulated", text, wanted, apart, holds=worst <= FACTOR)

@@ -92,6 +92,8 @@ class Homes:
 
     def __init__(self, tree: Tree, chunks: Numbers | None = None) -> None:
         self.tree, self.within = tree, np.arange(tree.levels[0]) if chunks is None else chunks
+        self._is_within = np.zeros(len(tree), dtype=bool)
+        self._is_within[self.within] = True
         self.chars = held_at_home(tree, self.within, tree.leaf_chars[self.within].astype(np.float64))
 
     def inside(self, number: int) -> list[int]:
@@ -105,7 +107,8 @@ class Homes:
         layer = np.array([number])
         for _ in range(self.tree.level_of(number)):
             layer = self.tree.at_home_in(layer)
-        return np.intersect1d(layer, self.within, assume_unique=True)
+        here: Numbers = layer[self._is_within[layer]]
+        return here
 
 
 # -- for a person to look at -------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import os
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -72,6 +73,9 @@ class Index(Tree):
     span_text = checked(BadQuery)(Tree.span_text)
     place = checked(BadQuery)(Tree.place)
 
+    _encode: "embedders.Encode | None" = None
+    _of: "Index | None" = None
+
     def __init__(
         self,
         store: Store,
@@ -105,6 +109,17 @@ class Index(Tree):
         """The generation's folder."""
         return self.store.folder
 
+    @property
+    def embedder_named(self) -> str | None:
+        """The embedder that the user named when opening it."""
+        return self._embedder_named
+
+    def embedded_by(self, encode: "embedders.Encode") -> "Index":
+        """The same index, whose queries `encode` embeds: (n, dim) float32 unit rows of n texts."""
+        same = copy(self)
+        same._encode, same._of = encode, self
+        return same
+
     def manifests(self) -> list[Manifest]:
         """The manifests of all that it is read from. Raises BadQuery for a text file."""
         return [self.manifest]
@@ -121,13 +136,17 @@ class Index(Tree):
         """
         if self.is_plain:
             raise BadQuery(NO_VECTORS.format(path=self.path))
-        return self._embedder.encode(queries)
+        return (self._encode or self._embedder.encode)(queries)
 
     def warm_up(self) -> None:
         """Load the embedder, so that no search waits for it. What is wrong with it the first search says."""
-        if not self.is_plain:
+        if not self.is_plain and self._encode is None:
             with suppress(IndexStoreError):
                 self.embed_queries(["?"])
+
+    def seen_by(self, reader: frozenset[str]) -> "Index":
+        """The same index as that of a reader with these labels, from whom it hides nothing."""
+        return Index(self.store, self.digest, self.generation, self._manifest, self._embedder_named, reader)
 
     def check_embedder_named(self) -> None:
         """Raise BadQuery where the embedder is none of ours and was not named when the index was opened."""
@@ -135,8 +154,8 @@ class Index(Tree):
         if self._embedder_named is None and name != embedders.BUILT_IN:
             raise BadQuery(
                 f"the index names the embedder {name[:200]!r}, which is loaded only when you name it too; give the "
-                "model's folder by --embedder FOLDER, in Python open_index(path, embedder=FOLDER), or search by words "
-                "(mode lexical)"
+                "model's folder, or litellm/NAME, by --embedder, in Python open_index(path, embedder=...), or search "
+                "by words (mode lexical)"
             )
 
     def check_fingerprint(self, named: str, found: str) -> None:
@@ -153,6 +172,11 @@ class Index(Tree):
     def _embedder(self) -> embedders.Embedder:
         named = self._embedder_named or self.manifest.models.get("embedder", "")
         self.check_embedder_named()
+        if named.startswith(embedders.CALLED):
+            raise BadQuery(
+                f"the embedder {named[:200]} is called, and nobody pays for that here; use rlm search or rlm ask, in "
+                "Python rlm.ask, or search by words (mode lexical)"
+            )
         embedder = embedders.load_embedder(named, offline=True)
         self.check_fingerprint(named, embedder.fingerprint)
         return embedder
@@ -162,11 +186,14 @@ class Sharded(Joined, Index):
     """An index of indexes, which reads as one index; its `manifest` is that of the upper one, which is `upper`."""
 
     def __init__(self, upper: Index, shards: Sequence[Shard], open_shard: Callable[[Shard], Index]) -> None:
-        super().__init__(upper, shards, open_shard)
-        self.upper = upper
+        Joined.__init__(self, upper, shards, open_shard)
+        self.upper, self.whole, self.beside, self._opener = upper, None, upper.beside, open_shard
         self.digest, self.generation, self._manifest = upper.digest, upper.generation, upper._manifest
         self._embedder_named, self.access, self.named = upper._embedder_named, upper.access, upper.named
-        self.beside, self.whole = upper.beside, upper.whole
+
+    def seen_by(self, reader: frozenset[str]) -> "Sharded":
+        """As `Index.seen_by`."""
+        return Sharded(self.upper.seen_by(reader), self.shards, self._opener)
 
     def manifests(self) -> list[Manifest]:
         """The manifests of the upper index and of all shards, which are opened."""
@@ -252,7 +279,7 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
     embedder = index._embedder_named
     try:
         if entry.path is None:
-            seen = Index(index.store, index.digest, index.generation, index.manifest, embedder, reader)
+            seen = index.seen_by(reader)
             seen.beside, seen.whole = index.beside, index  # which may keep an entry of the cache in its place
         else:
             seen = open_generation(entry.path, GENERATION, embedder, reader)
@@ -266,37 +293,27 @@ def narrowed(index: Index, access: str | Collection[str]) -> Index:
 
 def open_at(url: Url, embedder: str | None = None, digest: str | None = None, *, lazy: bool = False) -> Index:
     """Open the generation with a digest, or the live one, of the index at a URL. Raises as `open_index` does."""
-
-    def open_shard(shard: Shard) -> Index:
-        return _held_open(url / SHARDS / shard.name, None, shard.digest, None, lazy=lazy)
-
-    return _held_open(url, embedder, digest, open_shard, lazy=lazy)
-
-
-def _held_open(
-    url: Url,
-    embedder: str | None,
-    digest: str | None,
-    open_shard: Callable[[Shard], Index] | None,
-    *,
-    lazy: bool,
-) -> Index:
-    """An index of the cache, which stays there until it is closed; without `open_shard` the upper tree alone."""
     entry = held_at(url, digest, LAZY if lazy else frozenset())
     assert entry.path is not None  # of a generation
     locks = [entry.lock]
     try:
-        rest = partial(_rest, url, locks)
-        if open_shard is None:
-            opened = open_alone(entry.path, GENERATION, embedder, rest=rest)
-        else:
-            opened = open_generation(entry.path, GENERATION, embedder, open_shard=open_shard, rest=rest)
+        opened = open_generation(
+            entry.path,
+            GENERATION,
+            embedder,
+            rest=partial(_rest, url, locks),
+            open_shard=partial(_open_shard_at, url, lazy=lazy),
+        )
         opened.named, opened.beside = str(url), own_place(url)
     except BaseException:
         os.close(entry.lock)
         raise
     weakref.finalize(opened, _close, locks)  # until then its files stay where they are
     return opened
+
+
+def _open_shard_at(url: Url, shard: Shard, *, lazy: bool) -> Index:
+    return open_at(url / SHARDS / shard.name, digest=shard.digest, lazy=lazy)
 
 
 def _rest(url: Url, locks: list[int], manifest: Manifest, lacks: Collection[str]) -> dict[str, Array]:

@@ -5,7 +5,6 @@ It carries no clock and no host name, so the same build gives the same bytes.
 
 import hashlib
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -60,7 +59,6 @@ NAMES = frozenset(
 )
 # In an index that is a part of another: how many words each node has, as its scores are made when they are asked for.
 LENGTHS = "lexical/lengths.npy"
-SHARD_NAME = re.compile(r"[^\W_](?:[\w.-]{0,78}[\w-])?", re.ASCII)  # of a folder, on every system
 SHARDS = "shards"  # the setting by which an index has parts, and the folder of what it keeps of all of them
 # All of them or none: none in an index without parts.
 OF_SHARDS = frozenset(

@@ -62,15 +62,6 @@ def verify_index(path: str | Path, progress: Progress = lambda done, total: None
         return [_in_words(e)]
 
 
-def _verified_at(objects: Objects, progress: Progress) -> list[str]:
-    the_live(objects)  # raises where there is no index
-    try:
-        damaged = list(damaged_objects(objects, progress))
-        return damaged or [*_problems_of(open_index(str(objects.url)))]
-    except BrokenIndex as e:
-        return [_in_words(e)]
-
-
 def _shards(path: Path) -> list[Path]:
     """The folders of the shards of an index; [] where it has none, or its manifest is broken, which others say."""
     try:
@@ -99,6 +90,15 @@ def _problems_of(index: Index) -> Iterator[str]:
             yield from (f"shard {shard.name}: {problem}" for problem in _problems(index.shard(number)))
         except BrokenIndex as e:
             yield str(e)
+
+
+def _verified_at(objects: Objects, progress: Progress) -> list[str]:
+    the_live(objects)  # raises where there is no index
+    try:
+        damaged = list(damaged_objects(objects, progress))
+        return damaged or [*_problems_of(open_index(str(objects.url)))]
+    except BrokenIndex as e:
+        return [_in_words(e)]
 
 
 def _in_words(error: BrokenIndex | OSError) -> str:

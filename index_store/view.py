@@ -103,7 +103,10 @@ class View:
     def _documents(self) -> Sequence[int]:
         if self.is_whole:
             return range(len(self.index.documents))
-        return np.unique(self.index.leaf_documents[np.asarray(self.chunks, dtype=np.int64)]).tolist()
+        found: list[int] = np.unique(
+            self.index.leaf_documents[np.asarray(self.chunks, dtype=np.int64)]
+        ).tolist()
+        return found
 
     # -- what is asked of the index, within the view -----------------------------------------------------
 

@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 
 from index_store.errors import BrokenIndex
-from index_store.manifest import MOST_LEVELS, MOST_NODES, SHARD_NAME, SHARDS, Manifest
+from index_store.manifest import MOST_LEVELS, MOST_NODES, SHARDS, Manifest
 from index_store.terminal import brief
 from index_store.tree import LABEL_BYTES, Tree
 
 MOST_SHARDS = 10_000
+NAME = re.compile(r"[^\W_](?:[\w.-]{0,78}[\w-])?", re.ASCII)  # of a folder, on every system
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _INT64 = 2**63
 
@@ -143,7 +144,7 @@ def _shard(row: Mapping[str, Any]) -> Shard:
     if not 1 <= len(levels) <= MOST_LEVELS or levels[-1] != 1:
         raise ValueError(f"found the levels {brief(row['levels'])}")
     shard = Shard(
-        name=_text(row["name"], SHARD_NAME),
+        name=_text(row["name"], NAME),
         digest=_text(row["digest"], _DIGEST),
         documents=_number(row["documents"], 1, MOST_NODES),
         levels=levels,

@@ -1,5 +1,6 @@
 """One array out of many: what is asked of it is read from the segments that have it, and no other is loaded."""
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, pairwise
@@ -47,6 +48,7 @@ class Segmented(np.lib.mixins.NDArrayOperatorsMixin):
         touched: Touched = _untold,
     ) -> None:
         self._starts = np.concatenate([[0], np.cumsum(np.asarray(sizes, dtype=np.int64))])
+        self._borders: list[int] = self._starts.tolist()
         self._load, self._tail, self._heads, self._touched = load, tail, heads, touched
         self._shifts = {"": shifts} if isinstance(shifts, Sequence) else dict(shifts or {})
         self._table, self._field = np.dtype(dtype), ""
@@ -62,7 +64,8 @@ class Segmented(np.lib.mixins.NDArrayOperatorsMixin):
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of each value."""
-        return self._table[self._field] if self._field else self._table
+        own: np.dtype[Any] = self._table[self._field] if self._field else self._table
+        return own
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -96,6 +99,11 @@ class Segmented(np.lib.mixins.NDArrayOperatorsMixin):
         if isinstance(key, tuple):
             rows = np.asarray(self[key[0]])
             return rows[key[1:] if rows.ndim == self.ndim - 1 else (slice(None), *key[1:])]
+        if isinstance(key, int | np.integer):
+            place = int(key) + (len(self) if key < 0 else 0)
+            if not 0 <= place < len(self):
+                raise IndexError(f"there are {len(self)} rows, none with the number {key}")
+            return self._read(self._low + place, self._low + place + 1)[0]
         places = np.asarray(key)
         if places.dtype == np.bool_:
             if places.shape != (len(self),):
@@ -103,11 +111,14 @@ class Segmented(np.lib.mixins.NDArrayOperatorsMixin):
             places = np.flatnonzero(places)
         elif not np.issubdtype(places.dtype, np.integer) and places.size:
             raise IndexError(f"an index is a number, found {places.dtype}")
-        places = places.astype(np.int64)
-        places = np.where(places < 0, places + len(self), places)
-        if places.size and not 0 <= places.min() <= places.max() < len(self):
-            raise IndexError(f"there are {len(self)} rows")
-        return self._gathered(places + self._low) if places.ndim else self._one(int(places) + self._low)
+        if not places.size:
+            return np.empty((*places.shape, *self._tail), dtype=self.dtype)
+        low, high = int(places.min()), int(places.max())
+        if low < 0:
+            return self[np.where(places < 0, places + len(self), places)] if low >= -len(self) else self[low]
+        if high >= len(self):
+            return self[high]
+        return self._gathered(places.astype(np.int64) + self._low, low + self._low, high + self._low)
 
     def _sliced(self, places: range) -> Any:
         if places.step != 1:
@@ -117,21 +128,18 @@ class Segmented(np.lib.mixins.NDArrayOperatorsMixin):
         if low == high:
             return np.empty((0, *self._tail), dtype=self.dtype)
         segment = self._segment(low)
-        if high <= self._starts[segment + 1]:
+        if high <= self._borders[segment + 1]:
             return self._read(low, high)
         return self._part(low, high, self._field)
 
     def _segment(self, place: int) -> int:
         """The segment that a row is in."""
-        return int(np.searchsorted(self._starts, place, side="right")) - 1
-
-    def _one(self, place: int) -> Any:
-        return self._read(place, place + 1)[0]
+        return bisect_right(self._borders, place) - 1
 
     def _read(self, low: int, high: int) -> Array:
         """Rows that are all in one segment, which has some."""
         segment = self._segment(low)
-        start = int(self._starts[segment])
+        start = self._borders[segment]
         if self._heads is not None and (low, high) == (start, start + 1):
             return np.array([self._heads[segment]], dtype=self.dtype)
         return self._shifted(segment, self._loaded(segment)[low - start : high - start])
@@ -143,16 +151,22 @@ class Segmented(np.lib.mixins.NDArrayOperatorsMixin):
     def _shifted(self, segment: int, part: Array) -> Array:
         """Some rows of a segment as they are in the one array."""
         self._touched(segment, part.nbytes)
-        by = {name: shifts[segment] for name, shifts in self._shifts.items() if shifts[segment]}
         if self._field or not part.dtype.names:
-            return part + part.dtype.type(by[self._field]) if self._field in by else part
-        if by:
+            shifts = self._shifts.get(self._field)
+            return part if shifts is None or not shifts[segment] else part + part.dtype.type(shifts[segment])
+        if by := {name: shifts[segment] for name, shifts in self._shifts.items() if shifts[segment]}:
             part = part.copy()
             for name, shift in by.items():
                 part[name] += part.dtype[name].type(shift)
         return part
 
-    def _gathered(self, places: npt.NDArray[np.int64]) -> Array:
+    def _gathered(self, places: npt.NDArray[np.int64], low: int, high: int) -> Array:
+        """Rows at some places, of which these are the least and the greatest."""
+        segment = self._segment(low)
+        start, past = self._borders[segment : segment + 2]
+        is_head = self._heads is not None and high == start
+        if high < past and not is_head:
+            return self._shifted(segment, self._loaded(segment)[places - start])
         flat = places.ravel()
         out = np.empty((len(flat), *self._tail), dtype=self.dtype)
         segments = np.searchsorted(self._starts, flat, side="right") - 1
@@ -176,7 +190,7 @@ class Segmented(np.lib.mixins.NDArrayOperatorsMixin):
         """The rows of each segment that are in this part, where there are some."""
         at = self._low
         while at < self._high:
-            past = min(int(self._starts[self._segment(at) + 1]), self._high)
+            past = min(self._borders[self._segment(at) + 1], self._high)
             yield at, past
             at = past
 

@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from index_store.errors import BrokenIndex
 from index_store.manifest import GUESTS
 from index_store.shards.layout import Shard
 from index_store.shards.segments import Segmented
@@ -69,7 +70,8 @@ class Strips:
     def nodes(self, text_first: Sequence[int], document_first: Sequence[int]) -> Segmented:
         """The table of nodes; `text_first`, `document_first`: where those of each shard begin."""
         shifts: dict[str, list[int]] = {name: [] for name in NODE.names or ()}
-        starts = {blob: [*accumulate(self._blob_sizes(blob), initial=0)] for blob in ("summaries", "labels")}
+        blobs: tuple[Blob, ...] = ("summaries", "labels")
+        starts = {blob: [*accumulate(self._blob_sizes(blob), initial=0)] for blob in blobs}
         for place, strip in enumerate(self.all):
             is_read = strip.shard < len(self._shards) and not strip.is_root
             text, label = (
@@ -126,7 +128,12 @@ class Strips:
                 return upper[strip.local :]
             if strip.is_root:
                 return upper[strip.shard : strip.shard + 1]
-            return self._open(strip.shard).vectors[strip.local : strip.local + strip.size]
+            tree = self._open(strip.shard)
+            if tree.vectors.shape[1] != upper.shape[1] or (tree.vectors[-1] != upper[strip.shard]).any():
+                raise BrokenIndex(
+                    f"the root of {tree.path} has another vector than is told of it; build it again"
+                )
+            return tree.vectors[strip.local : strip.local + strip.size]
 
         return self._array([s.size for s in self.all], load, upper.dtype, tail=upper.shape[1:])
 
@@ -204,8 +211,8 @@ class Strips:
                 return rows - rows[0]
             if self._edge_start(strip, direction) is None:
                 return np.broadcast_to(np.int64(0), strip.size)
-            rows = self._open(strip.shard).store.arrays[name]
-            return rows[strip.local : strip.local + strip.size]
+            own: Array = self._open(strip.shard).store.arrays[name][strip.local : strip.local + strip.size]
+            return own
 
         starts = [0 if (s := self._edge_start(strip, direction)) is None else s for strip in self.all]
         shifts = [first - start for first, start in zip(firsts, [*starts, 0], strict=True)]

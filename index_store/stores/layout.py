@@ -12,7 +12,7 @@ from pathlib import Path
 from index_store.errors import BrokenIndex, StoreError
 from index_store.files import refuse_links
 from index_store.folder import CURRENT, POINTER_BYTES, pointer_in
-from index_store.manifest import MAX_BYTES, NAME as MANIFEST, SHARD_NAME, SHARDS, Manifest, loads
+from index_store.manifest import MAX_BYTES, NAME as MANIFEST, SHARDS, Manifest, loads
 from index_store.stores.cloud import CloudObjects
 from index_store.stores.folder import FolderObjects
 from index_store.stores.objects import Missing, Objects, Stored
@@ -80,18 +80,9 @@ def manifest_at(objects: Objects, digest: str) -> tuple[Manifest, bytes]:
     return manifest, raw
 
 
-def parts_of(manifest: Manifest) -> list[tuple[str, str]]:
-    """The name and the digest of each shard that the manifest of an index of indexes names; [] for any other index.
-    Raises BrokenIndex."""
-    rows = manifest.settings.get(SHARDS, [])
-    pairs = [(str(row.get("name")), str(row.get("digest"))) for row in rows if isinstance(row, dict)]
-    if len(pairs) != len(rows) or not all(SHARD_NAME.fullmatch(n) and DIGEST.fullmatch(d) for n, d in pairs):
-        raise BrokenIndex("the manifest names shards that are none; build the index again")
-    return pairs
-
-
-def part_at(objects: Objects, name: str) -> Objects:
-    """Where a shard of the index at a URL is: an index of its own, but for the pointer. Raises StoreError."""
+def shard_at(objects: Objects, name: str) -> Objects:
+    """Where a shard of the index at a URL is: an index of its own, but for the pointer. Raises StoreError for one that
+    lies behind a link in a shared folder, since nothing is to be written elsewhere."""
     if objects.url.scheme == "file":
         try:
             refuse_links(Path(objects.url.prefix), f"{SHARDS}/{name}")

@@ -1,29 +1,24 @@
 """Delete what no pointer of a store reaches any more, after a grace period."""
 
+import re
 import secrets
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from index_store.arguments import checked
-from index_store.errors import IndexStoreError, StoreError
-from index_store.manifest import NAME as MANIFEST, SHARD_NAME, SHARDS
+from index_store.errors import BrokenIndex, IndexStoreError, StoreError
+from index_store.manifest import NAME as MANIFEST, SHARDS
+from index_store.shards.layout import NAME, shards_in
 from index_store.stores.folder import PARTIALS
-from index_store.stores.layout import (
-    in_generation,
-    key_of,
-    listed,
-    live,
-    manifest_at,
-    objects_at,
-    part_at,
-    parts_of,
-    the_live,
-)
+from index_store.stores.layout import DIGEST, in_generation, key_of, listed, manifest_at, objects_at, the_live
 from index_store.stores.objects import Objects, Stored
 from index_store.stores.pushing import PROBES
 
+#: What the keys of a generation of a shard begin with.
+_OF_SHARD = re.compile(rf"{SHARDS}/{NAME.pattern}/generations/{DIGEST.pattern}/", re.ASCII)
 GRACE_H = 24.0  # longer than any reader takes to fetch an index, and any publisher to send one
 
 
@@ -50,44 +45,15 @@ def prune_store(
     if keep < 1 or not 0 <= grace_h < 1e6:
         raise StoreError(f"keep is {keep} and the grace {grace_h} hours; give 1 or more, and 0 or more hours")
     objects = objects_at(url)
-    the_live(objects)  # raises where there is no index
+    the_live(objects)
     before = _now(objects) - timedelta(hours=grace_h)
-    found = _generations(objects)
-    stay = {the_live(objects).digest, *also}
-    whole = [digest for digest, files in found.items() if digest not in stay and _published(digest, files)]
-    stay.update(sorted(whole, key=lambda digest: _age(found[digest]), reverse=True)[: keep - 1])
-    pruned = _pruned(objects, found, stay, before)
-    parts = dict[str, set[str]]()
-    for digest, files in _generations(objects).items():
-        if _published(digest, files):
-            for name, own in parts_of(manifest_at(objects, digest)[0]):
-                parts.setdefault(name, set()).add(own)
-    for name in sorted(parts.keys() | _part_names(objects)):
-        part = part_at(objects, name)
-        of_part = _pruned(part, _generations(part), parts.get(name, set()), before)
-        pruned = replace(pruned, bytes=pruned.bytes + of_part.bytes)
-    return pruned
-
-
-def _generations(objects: Objects) -> dict[str, list[Stored]]:
-    """The objects of each generation, by its digest."""
     found = dict[str, list[Stored]]()
     for one in listed(objects):
         if digest := in_generation(one.key)[0]:
             found.setdefault(digest, []).append(one)
-    return found
-
-
-def _part_names(objects: Objects) -> set[str]:
-    """The names of all shards of which there is something."""
-    names = {one.key.split("/")[1] for one in listed(objects, f"{SHARDS}/")}
-    return {name for name in names if SHARD_NAME.fullmatch(name)}
-
-
-def _pruned(
-    objects: Objects, found: Mapping[str, list[Stored]], stay: Collection[str], before: datetime
-) -> Pruned:
-    """Delete the generations that are not to stay and were not touched since `before`, and what is left of others."""
+    stay = {the_live(objects).digest, *also}
+    whole = [digest for digest, files in found.items() if digest not in stay and _published(digest, files)]
+    stay.update(sorted(whole, key=lambda digest: _age(found[digest]), reverse=True)[: keep - 1])
     deleted, young, size = list[str](), 0, 0
     for digest, files in found.items():
         if digest in stay:
@@ -97,9 +63,33 @@ def _pruned(
         else:
             deleted.append(digest)
             size += sum(one.size for one in files)
+    size += _prune_shards(objects, found.keys() - {*deleted}, before)
     for folder in (PROBES, PARTIALS):
         objects.delete([one.key for one in listed(objects, f"{folder}/") if one.modified < before])
     return Pruned(deleted, young, size)
+
+
+def _prune_shards(objects: Objects, staying: Collection[str], before: datetime) -> int:
+    """Delete the generations of shards that none of these of the upper index names, unless they are young: somebody may
+    be sending them before the upper index that names them. How many bytes that were."""
+    named = set[str]()
+    found = dict[str, list[Stored]]()
+    for one in listed(objects, f"{SHARDS}/"):
+        if match := _OF_SHARD.match(one.key):
+            found.setdefault(match[0], []).append(one)
+    for digest in staying if found else ():
+        with suppress(BrokenIndex):  # half sent, or half deleted: it names none
+            manifest, _ = manifest_at(objects, digest)
+            for shard in shards_in(manifest, str(objects.url)):
+                named.add(f"{SHARDS}/{shard.name}/{key_of(shard.digest, '')}")
+    size = 0
+    for folder, files in found.items():
+        if folder not in named and _age(files) <= before:
+            keys = {one.key for one in files}
+            objects.delete([key for key in (f"{folder}{MANIFEST}",) if key in keys])
+            objects.delete(sorted(keys - {f"{folder}{MANIFEST}"}))
+            size += sum(one.size for one in files)
+    return size
 
 
 def _now(objects: Objects) -> datetime:
@@ -124,15 +114,10 @@ def _age(files: list[Stored]) -> datetime:
     return max(one.modified for one in files)
 
 
-def _is_live(objects: Objects, digest: str) -> bool:
-    pointer = live(objects)  # a shard has none
-    return pointer is not None and pointer.digest == digest
-
-
 def _delete(objects: Objects, digest: str, before: datetime) -> bool:
     """Delete a generation, its manifest first, unless somebody has begun to publish it again since it was listed."""
     files = list(listed(objects, key_of(digest, "")))
-    if any(one.modified > before for one in files) or _is_live(objects, digest):
+    if any(one.modified > before for one in files) or the_live(objects).digest == digest:
         return False
     manifest = key_of(digest, MANIFEST)
     objects.delete(sorted((one.key for one in files), key=lambda key: key != manifest))

@@ -11,18 +11,17 @@ from index_store.arguments import checked
 from index_store.cache import GENERATION, PULLED, Held, found, generations, held
 from index_store.errors import BrokenIndex, IndexStoreError, StoreError
 from index_store.files import sha256_of
-from index_store.folder import check_links, current_generation, generation_folder, read_manifest
+from index_store.folder import (
+    check_links,
+    current_generation,
+    generation_folder,
+    generation_of,
+    read_manifest,
+)
 from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
 from index_store.paths import is_url
-from index_store.stores.layout import (
-    in_generation,
-    listed,
-    manifest_at,
-    objects_at,
-    part_at,
-    parts_of,
-    the_live,
-)
+from index_store.shards.layout import Shard, shards_in
+from index_store.stores.layout import in_generation, listed, manifest_at, objects_at, shard_at, the_live
 from index_store.stores.objects import Objects
 from index_store.stores.transfers import Progress, fetch, silent
 from index_store.stores.urls import Url
@@ -139,17 +138,20 @@ def _pulled(
         with sole_writer(path):
             switch(path, number)
         return number, True
-    for name, wanted in parts_of(manifest):  # before what names them
-        _adopted(part_at(objects, name), path / SHARDS / name, wanted, progress)
+    for shard in shards_in(manifest, str(objects.url)):
+        _pull_shard(shard_at(objects, shard.name), path, shard, progress)
     return adopt(path, manifest, partial(_filled, objects, manifest, progress)), True
 
 
-def _adopted(objects: Objects, folder: Path, digest: str, progress: Progress) -> None:
-    """Get a shard into its folder, unless it has that generation."""
-    check_links(folder.parents[1], f"{SHARDS}/{folder.name}")
-    if digest not in _own(folder).values():
-        manifest, _ = manifest_at(objects, digest)
-        adopt(folder, manifest, partial(_filled, objects, manifest, progress))
+def _pull_shard(objects: Objects, path: Path, shard: Shard, progress: Progress) -> None:
+    """Put the generation of a shard that is read beside those that its folder has."""
+    folder = path / SHARDS / shard.name
+    if path.is_dir():
+        check_links(path, f"{SHARDS}/{shard.name}")
+    if (folder / "generations").is_dir() and generation_of(folder, shard.digest) is not None:
+        return
+    manifest, _ = manifest_at(objects, shard.digest)
+    adopt(folder, manifest, partial(_filled, objects, manifest, progress))
 
 
 def _filled(objects: Objects, manifest: Manifest, progress: Progress, folder: Path) -> None:

@@ -25,7 +25,8 @@ from index_store.folder import (
 )
 from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
 from index_store.paths import is_url
-from index_store.stores.layout import GENERATIONS, key_of, listed, live, objects_at, part_at, parts_of
+from index_store.shards.layout import shards_in
+from index_store.stores.layout import GENERATIONS, key_of, listed, live, objects_at, shard_at
 from index_store.stores.objects import Changed, Objects
 from index_store.stores.transfers import Progress, send, silent
 from index_store.writer import numbers
@@ -82,44 +83,48 @@ def _push(
     digest, folder = manifest.digest, generation_folder(path, number)
     before, tag = _before(objects, path, replace=replace)
     new = before != digest
+    places = [*_shards(objects, path, folder, manifest), (objects, folder, manifest)]
+    files, size = 0, 0
     if new:
         check_conditions(objects)
-    sent = list[FileEntry]()
-    for part, own, its in _parts(objects, path, manifest):
-        sent += _sent(part, own, its, progress, anew=new, replace=replace)
-    sent += _sent(objects, folder, manifest, progress, anew=new, replace=replace)
+    for place, own, one in places:  # an upper index after its shards
+        missing = _sent(place, own, one, progress, new=new, replace=replace)
+        files, size = files + len(missing), size + sum(entry.size for entry in missing.values())
     if new:
         point(objects, number, digest, tag)
-        _check_whole(objects, manifest)  # somebody may have pruned meanwhile
-    return Pushed(str(objects.url), number, digest, len(sent), sum(entry.size for entry in sent), new)
+        for place, _, one in places:  # somebody may have pruned meanwhile
+            _check_whole(place, one)
+    return Pushed(str(objects.url), number, digest, files, size, new)
 
 
-def _parts(objects: Objects, path: Path, manifest: Manifest) -> Iterator[tuple[Objects, Path, Manifest]]:
-    """Where each shard goes, the folder of the generation of it that the index names, and its manifest."""
-    for name, digest in parts_of(manifest):
-        check_links(path, f"{SHARDS}/{name}")
-        number = generation_of(path / SHARDS / name, digest)
-        if number is None:
-            raise BrokenIndex(f"the shard {path / SHARDS / name} has not the generation that {path} names")
-        folder = generation_folder(path / SHARDS / name, number)
-        own = read_manifest(folder)
-        check_sizes(folder, own)
-        yield part_at(objects, name), folder, own
+def _shards(
+    objects: Objects, path: Path, folder: Path, manifest: Manifest
+) -> Iterator[tuple[Objects, Path, Manifest]]:
+    """Where each shard of an index is sent, the folder of the generation that is read, and its manifest."""
+    for shard in shards_in(manifest, str(folder / MANIFEST)):
+        there = path / SHARDS / shard.name
+        check_links(path, f"{SHARDS}/{shard.name}")
+        if (number := generation_of(there, shard.digest)) is None:
+            raise BrokenIndex(f"the shard {there} has not the generation that {path} names; build it again")
+        own = generation_folder(there, number)
+        of_shard = read_manifest(own)
+        check_sizes(own, of_shard)
+        yield shard_at(objects, shard.name), own, of_shard
 
 
 def _sent(
-    objects: Objects, folder: Path, manifest: Manifest, progress: Progress, *, anew: bool, replace: bool
-) -> list[FileEntry]:
-    """Send what is missing of a generation, or all of it to `replace` it, then its manifest: `anew` also where nothing
-    is missing, so that it is young, as who prunes goes by its age."""
+    objects: Objects, folder: Path, manifest: Manifest, progress: Progress, *, new: bool, replace: bool
+) -> dict[str, FileEntry]:
+    """Send what a store does not hold of a generation, and give what that was. `new`: it was not live before."""
     digest = manifest.digest
     there = {} if replace else _there(objects, digest)
     missing = {name: entry for name, entry in manifest.files.items() if there.get(name) != entry.size}
-    if anew or missing or MANIFEST not in there:
+    if new or missing or MANIFEST not in there:
         send(objects, digest, missing, folder, progress)
+        # Anew, so that it is young: who prunes goes by its age.
         objects.send(key_of(digest, MANIFEST), folder / MANIFEST, lambda size: None)
         _check_whole(objects, manifest)
-    return [*missing.values()]
+    return missing
 
 
 def _before(objects: Objects, path: Path, *, replace: bool) -> tuple[str | None, str | None]:

@@ -1,40 +1,43 @@
 """Read every object of a store, and name those that are not as they were published."""
 
 import hashlib
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from index_store.errors import BrokenIndex
 from index_store.manifest import NAME as MANIFEST, FileEntry, Manifest
-from index_store.stores.layout import in_generation, key_of, listed, manifest_at, part_at, parts_of, the_live
+from index_store.shards.layout import shards_in
+from index_store.stores.layout import in_generation, key_of, listed, manifest_at, shard_at, the_live
 from index_store.stores.objects import PIECE, Missing, Objects, Told
 from index_store.stores.transfers import SPAN, Progress
 
 
-@dataclass(frozen=True, slots=True)
-class _Published:
-    """A generation in a store, and the sizes of all objects there."""
-
-    objects: Objects
-    manifest: Manifest
-    sizes: Mapping[str, int]
-
-
 def damaged_objects(objects: Objects, progress: Progress) -> Iterator[str]:
-    """A sentence for each file, of each generation that was published and of its shards, that is not as it was. Raises
+    """A sentence for each file, of each generation that was published, also of shards, that is not as it was. Raises
     StoreError."""
-    found, faults = list[_Published](), list[str]()
-    _published(objects, {the_live(objects).digest}, found, faults)
-    parts = dict[str, set[str]]()
-    for one in [*found]:
-        for name, digest in parts_of(one.manifest):
-            parts.setdefault(name, set()).add(digest)
-    for name, digests in parts.items():
-        _published(part_at(objects, name), digests, found, faults)
-    yield from faults
-    done, total = 0, sum(entry.size for one in found for entry in one.manifest.files.values())
+    shards = dict[str, set[str]]()
+    yield from _damaged(objects, {the_live(objects).digest}, progress, shards)
+    for name, digests in shards.items():
+        yield from _damaged(shard_at(objects, name), digests, progress, {})
+
+
+def _damaged(
+    objects: Objects, wanted: set[str], progress: Progress, shards: dict[str, set[str]]
+) -> Iterator[str]:
+    """As `damaged_objects`, of one place, where the generations `wanted` should be. In `shards` are put the digests of
+    shards that generations there name, by the name of the shard."""
+    sizes = {one.key: one.size for one in listed(objects)}
+    manifests = dict[str, Manifest]()
+    published = {digest for digest, file in map(in_generation, sizes) if file == MANIFEST}
+    for digest in sorted(published | wanted):
+        try:
+            manifests[digest] = manifest_at(objects, digest)[0]
+            for shard in shards_in(manifests[digest], str(objects.url)):
+                shards.setdefault(shard.name, set()).add(shard.digest)
+        except BrokenIndex as e:
+            yield str(e)
+    done, total = 0, sum(entry.size for one in manifests.values() for entry in one.files.values())
 
     def told(size: int) -> None:
         nonlocal done
@@ -42,24 +45,10 @@ def damaged_objects(objects: Objects, progress: Progress) -> Iterator[str]:
         progress(min(done, total), total)
 
     with TemporaryDirectory() as scratch:
-        for one in found:
-            for name, entry in one.manifest.files.items():
-                key = key_of(one.manifest.digest, name)
-                if fault := _fault(one.objects, key, entry, one.sizes, Path(scratch) / "part", told):
-                    yield f"{one.objects.url}/{key} {fault}"
-
-
-def _published(
-    objects: Objects, digests: Collection[str], found: list[_Published], faults: list[str]
-) -> None:
-    """Add the generations that are in a store, and those that must be, or why one cannot be read."""
-    sizes = {one.key: one.size for one in listed(objects)}
-    there = {digest for digest, file in map(in_generation, sizes) if file == MANIFEST}
-    for digest in sorted(there.union(digests)):
-        try:
-            found.append(_Published(objects, manifest_at(objects, digest)[0], sizes))
-        except BrokenIndex as e:
-            faults.append(str(e))
+        for digest, manifest in manifests.items():
+            for name, entry in manifest.files.items():
+                if fault := _fault(objects, key_of(digest, name), entry, sizes, Path(scratch) / "part", told):
+                    yield f"{objects.url}/{key_of(digest, name)} {fault}"
 
 
 def _fault(

@@ -192,6 +192,30 @@ def test_one_shard_and_a_document_of_one_chunk_are_indexes_too(tmp_path: Path) -
     assert len(opened(tmp_path / "i").documents) == 10
 
 
+def listed(folder: Path) -> list[str]:
+    return (folder / "names.txt").read_text(encoding="utf-8").split("\n")
+
+
+def test_names_are_those_of_one_index_though_a_shard_alone_would_judge_otherwise(tmp_path: Path) -> None:
+    """`Summer` begins sentences of one shard, and stands within them in the other: by all texts it is no name."""
+    for shard, words in {
+        "a": "Summer came. Ada left. ",
+        "b": "In summer Ada stayed, as each summer. ",
+    }.items():
+        (tmp_path / "docs" / shard).mkdir(parents=True)
+        for number in range(3):
+            (tmp_path / "docs" / shard / f"{shard}{number}.txt").write_text(words * 3)
+    build_index(tmp_path / "docs", tmp_path / "one")
+    build_index(tmp_path / "docs", tmp_path / "i", shards=Sharding("folder"))
+    one, index = open_index(tmp_path / "one"), opened(tmp_path / "i")
+    assert listed(one.folder / "names") == listed(index.folder / "shards") == ["ada"]
+    (tmp_path / "docs" / "a" / "new.txt").write_text("Winter came. Ada left. Bob came.")
+    update_index(tmp_path / "i", tmp_path / "docs")
+    shard = opened(tmp_path / "i").shard(0)
+    titles = ["a0.txt", "a1.txt", "a2.txt", "new.txt"]
+    assert listed(shard.store.folder / "names") == sorted([*titles, "ada", "bob", "winter"])
+
+
 # -- changed -----------------------------------------------------------------------------------------------
 
 

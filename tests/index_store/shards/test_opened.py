@@ -1,16 +1,16 @@
 """Which shards are opened: those that are asked about, and no other before it is."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from index_store.grep import compile_pattern
 from index_store.index import Sharded, open_index
-from index_store.rows import SPLITS, rows_in_parts, rows_of
-from index_store.types import MODES, Scope
+from index_store.rows import SPLITS, Split, rows_in_parts, rows_of
+from index_store.types import MODES, Mode, Scope
 from index_store.view import View
 from tests.helpers.sharded import random_sharded
 
@@ -45,22 +45,34 @@ def test_opening_descending_to_the_roots_and_counting_open_no_shard(many: Sharde
     assert many.opened == []
 
 
+def searched(mode: Mode, index: Sharded, top: str) -> Any:
+    return index.search("Tyrell rain", 5, under=top, mode=mode, vector=index.vectors[-1])
+
+
+def split_into(split: Split, index: Sharded, top: str) -> Any:
+    return rows_of(View(index, top), split)
+
+
+def looked_at(index: Sharded, top: str) -> Any:
+    view = View(index, top)
+    return view.chars, view.text(0, 90), view.documents, view.bytes, [bytes(one) for one in view.windows(3)]
+
+
+def in_its_first_document(index: Sharded, top: str) -> Any:
+    (first, *_) = View(index, top).documents
+    return index.search("rain", 3, under=top, mode="lexical", doc=index.documents[first].id) or index.opened
+
+
 ON_A_BRANCH: dict[str, Callable[[Sharded, str], Any]] = {
-    **{
-        f"search {mode}": lambda i, top, mode=mode: i.search(
-            "Tyrell rain", 5, under=top, mode=mode, vector=i.vectors[-1]
-        )
-        for mode in MODES
-    },
-    "grep": lambda i, top: i.grep("rain", under=top).total,
-    **{f"rows {split}": lambda i, top, split=split: rows_of(View(i, top), split) for split in SPLITS},
-    "view": lambda i, top: (lambda v: (v.chars, v.text(0, 90), v.documents, v.bytes))(View(i, top)),
-    "windows": lambda i, top: [bytes(window) for window in View(i, top).windows(3)],
-    "levels read": lambda i, top: View(i, top).levels_read("", None, 900),
-    "below": lambda i, top: i.leaves(top),
-    "path": lambda i, top: i.path_to(i.leaves(top)[-1].id),
-    "scope": lambda i, top: i.search("rain", 3, under=top, mode="lexical", doc=i.leaves(top)[0].span.doc),
-}  # fmt: skip
+    **{f"search {mode}": partial(searched, mode) for mode in MODES},
+    **{f"rows {split}": partial(split_into, split) for split in SPLITS},
+    "grep": lambda index, top: index.grep("rain", under=top).total,
+    "view": looked_at,
+    "levels read": lambda index, top: View(index, top).levels_read("", None, 900),
+    "below": lambda index, top: index.leaves(top),
+    "path": lambda index, top: index.path_to(index.leaves(top)[-1].id),
+    "document": in_its_first_document,
+}
 
 
 @pytest.mark.parametrize("shard", range(len(SHAPES)))
@@ -113,7 +125,6 @@ def test_a_search_counts_what_it_reads_of_each_shard(many: Sharded) -> None:
 
 
 def test_a_scope_of_one_document_is_read_in_its_shard_alone_where_no_summary_is_wanted(many: Sharded) -> None:
-    assert compile_pattern("rain", False)
     assert many.search("rain owl", 3, mode="hybrid", vector=many.vectors[-1], doc="part-1/0.txt")
     assert many.opened == ["part-1"]
     assert View(many, root_of(many, 1), Scope(doc="part-1/0.txt")).chars

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from index_store.errors import BrokenIndex
+from index_store.errors import BrokenIndex, StoreError
 from index_store.index import Sharded, open_index
 from index_store.stores.layout import listed, objects_at
 from index_store.stores.pruning import prune_store
@@ -68,3 +68,13 @@ def test_a_shard_that_is_damaged_in_the_store_is_named(url: str, tmp_path: Path)
         index.grep("rain")
     push(many.path, url, replace=True)
     assert verify_index(url) == []
+
+
+def test_nothing_is_sent_through_a_link_in_a_shared_folder(tmp_path: Path) -> None:
+    _, many = random_sharded(tmp_path, 1, [(1, 1), (1, 1)])
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared" / "shards").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match="is a link"):
+        push(many.path, (tmp_path / "shared").as_uri())
+    assert list((tmp_path / "elsewhere").iterdir()) == []
