@@ -207,8 +207,8 @@ class Strips:
             strip = self.all[place]
             if strip.shard == len(self._shards) or self._is_above(strip, direction):
                 at = strip.local if strip.shard == len(self._shards) else strip.shard
-                rows: Array = self._upper.store.arrays[name][at : at + strip.size]
-                return rows - rows[0]
+                rows = self._upper.store.arrays[name][at : at + strip.size]
+                return np.asarray(rows - rows[0])
             if self._edge_start(strip, direction) is None:
                 return np.broadcast_to(np.int64(0), strip.size)
             own: Array = self._open(strip.shard).store.arrays[name][strip.local : strip.local + strip.size]

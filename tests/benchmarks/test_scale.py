@@ -39,12 +39,15 @@ COSTS = Costs(
 )
 
 
+@pytest.mark.slow
 def test_the_part_over_tiny_corpora_has_all_that_the_page_shows_and_measures_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, value in {"SIZES": (40, 80), "VECTORS": (100,), "AT_ONCE": (30, 60)}.items():
         monkeypatch.setattr(scale, name, value)
-    monkeypatch.setattr(_outlook, "NODES", (1, 10))
+    for name, value in {"NODES": (1, 10), "POWERS": (10**3, 10**5), "PLANNED": (10**4, 10**5)}.items():
+        monkeypatch.setattr(_outlook, name, value)
+    monkeypatch.setattr(_plan, "SHARD", 20_000)
     monkeypatch.setattr(_stages, "QUESTIONS", 2)
     monkeypatch.setattr(_stages, "PUTS", 20)
     monkeypatch.setattr(scale, "run", _here)
@@ -64,10 +67,10 @@ def test_the_part_over_tiny_corpora_has_all_that_the_page_shows_and_measures_not
     assert list(scale.measure(options)) == items
 
 
-def _here(what: str, *arguments: str, cores: int | None = None, **_: Any) -> dict[str, Any]:
+def _here(what: str, *arguments: str, **_: Any) -> dict[str, Any]:
     """A measurement in this process; of embedding, for which the model would be loaded, what it could give."""
     if what == "throughput":
-        return {"texts": 10, "took": {way: [(1.0 / (cores or 1), 1.0)] * 3 for way in ("ours", "bare")}}
+        return {"texts": 10, "took": {way: {"1": [(1.0, 0.5)] * 3} for way in (_stages.OURS, _stages.BARE)}}
     return _stages.WHAT[what](*arguments)
 
 

@@ -95,7 +95,7 @@ def test_reading_every_list_gives_what_comparing_every_vector_does(
         for module in (v, search):
             patch.setattr(module, "EXACT_NODES", 1)
         patch.setattr(v, "READ", 10**6)
-        patch.setattr(search, "COMPARED", n)
+        patch.setattr(v, "COMPARED", n)
         numbers, scores = search.dense_candidates(index, query, np.arange(n), count)
     best = np.sort(rows @ query)[::-1][:count]
     assert np.sort(scores)[::-1] == pytest.approx(best, abs=1e-6)
