@@ -23,7 +23,8 @@ help:
 	@echo "make fuzz MINUTES=n           play hostile input for n minutes (default 5); SEED=s plays the same again"
 	@echo "make bench                    measure retrieval, the tree, growth and speed, and write BENCHMARKS.md; with a"
 	@echo "                              model's key in the environment also on real models (MODEL=name, USD=5 at most)"
-	@echo "make bench PART=name          one part alone, which keeps the figures of the others"
+	@echo "make bench PART=name          one part alone, which keeps the figures of the others; PART=scale, which docs/scale.md"
+	@echo "                              shows, is run in no other way"
 	@echo "make bench REFERENCE=dir      all, beside a checkout of the reference RAPTOR"
 
 setup: $(READY)

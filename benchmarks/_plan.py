@@ -198,7 +198,7 @@ def search_bytes(chunks: int) -> float:
     """Bytes of vectors, codes and centroids that a dense search of so many nodes reads (see `index_store.vectors`)."""
     if chunks <= vectors.EXACT_NODES:
         return float(chunks * ROW)
-    root = chunks**0.5
+    root = math.sqrt(chunks)
     return vectors.READ * root * AXES + 4 * root * ROW + vectors.COMPARED * ROW
 
 

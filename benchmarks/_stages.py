@@ -28,6 +28,7 @@ EVERY_S = 0.02
 PUTS = 1_000  # batches that the checkpoint is measured with
 QUESTIONS = 20
 TENTH = 10
+OURS, FAST, BARE = "ours, float32", "ours, bfloat16", "bare"
 CAPITALS = re.compile(r"\b[A-Z][a-z]+ [A-Z][a-z]+\b")
 
 
@@ -100,12 +101,11 @@ def cpu_s() -> float:
     return sum(used.ru_utime + used.ru_stime for used in map(resource.getrusage, kinds))
 
 
-def run(what: str, *arguments: str, cores: int | None = None, limit_s: float | None = None) -> dict[str, Any]:
-    """What a measurement of this module printed. `cores`: that it may use, with a thread for each; None for all, with
-    one thread in each process. SystemExit where it fails, TimeoutExpired where it takes longer than it may."""
+def run(what: str, *arguments: str, threads: bool = False, limit_s: float | None = None) -> dict[str, Any]:
+    """What a measurement of this module printed. `threads`: whether BLAS and torch may have more than one. SystemExit
+    where it fails, TimeoutExpired where it takes longer than it may."""
     command, around = [sys.executable, "-m", "benchmarks._stages", what, *arguments], environment()
-    if cores is not None:
-        command = ["taskset", "-c", f"0-{cores - 1}", *command]
+    if threads:
         around = {name: value for name, value in around.items() if not name.endswith("_NUM_THREADS")}
     done = subprocess.run(
         command, cwd=REPOSITORY, env=around, capture_output=True, text=True, timeout=limit_s
@@ -196,7 +196,8 @@ def checkpoint(folder: Path) -> dict[str, float]:
 
 def throughput(folder: Path, texts: int, rounds: int) -> dict[str, Any]:
     """Seconds by the clock and of the processor for the same texts, by a build's own way, its records among it, and by
-    sentence-transformers alone, in turn."""
+    sentence-transformers alone: on one core and on two, all in turn."""
+    import torch
     from sentence_transformers import SentenceTransformer
 
     from index_store.embedder import AUTO, FLOAT32, at_precision, load_embedder
@@ -207,28 +208,36 @@ def throughput(folder: Path, texts: int, rounds: int) -> dict[str, Any]:
     from raptor.settings import SUMMARIZER, BuildSettings
     from raptor.workspace import silent
 
-    passages = [text[:450] for row in _made_up.documents(texts) for text in _pieces(row["text"])][:texts]
+    passages = [piece for row in _made_up.documents(texts) for piece in _pieces(row["text"])][:texts]
     bare = SentenceTransformer(str(weights_of()), device="cpu", local_files_only=True)
     built_in = load_embedder()
 
-    def by_us(precision: str) -> None:
+    def by_us(some: Sequence[str], precision: str) -> None:
         with tempfile.TemporaryDirectory() as kept, closing(Checkpoint(Path(kept))) as checkpoint:
             model, settings = at_precision(built_in, precision), BuildSettings(precision=precision)
             Grower(model, SUMMARIZER, settings, checkpoint, silent).embed(some, "embed")
 
-    ways: dict[str, Callable[[], object]] = {
-        "ours": lambda: by_us(AUTO),
-        "ours, float32": lambda: by_us(FLOAT32),
-        "bare": lambda: bare.encode(some, batch_size=32, show_progress_bar=False, normalize_embeddings=True),
+    def alone(some: Sequence[str]) -> None:
+        bare.encode(list(some), batch_size=32, show_progress_bar=False, normalize_embeddings=True)
+
+    ways: dict[str, Callable[[Sequence[str]], None]] = {
+        OURS: lambda some: by_us(some, FLOAT32),
+        BARE: alone,
     }
-    took: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    if at_precision(built_in, AUTO).precision != FLOAT32:
+        ways[FAST] = lambda some: by_us(some, AUTO)
+    all_cores = sorted(os.sched_getaffinity(0))
+    counts = [count for count in (1, 2) if count <= len(all_cores)]
+    took: dict[str, dict[int, list[tuple[float, float]]]] = {name: {n: [] for n in counts} for name in ways}
     for number in range(rounds + 1):
-        some = passages if number else passages[:BATCH]  # what is loaded once, is loaded
-        for name, way in ways.items():
-            used, began = cpu_s(), time.monotonic()
-            way()
-            if number:
-                took[name].append((time.monotonic() - began, cpu_s() - used))
+        for count in counts:
+            os.sched_setaffinity(0, all_cores[:count])  # threads that are made from here on keep to it
+            torch.set_num_threads(count)
+            for name, way in ways.items():
+                used, began = cpu_s(), time.monotonic()
+                way(passages if number else passages[:BATCH])  # what is loaded once, is loaded
+                if number:
+                    took[name][count].append((time.monotonic() - began, cpu_s() - used))
     return {"texts": len(passages), "took": took}
 
 
@@ -309,7 +318,7 @@ def ask(folder: Path) -> dict[str, Any]:
         told["handles"] = handles_open() - handles
         with tempfile.TemporaryDirectory() as runs:
             for route in ("retrieve", "rlm"):
-                answers = [rlm.ask(index, one, route=route, runs=runs) for one in questions]  # type: ignore[arg-type]
+                answers = [rlm.ask(index, one, route=route, runs=runs) for one in questions]
                 tokens = [one.usage.prompt_tokens + one.usage.completion_tokens for one in answers]
                 chars = [characters_given(index, read(one.trace)[0]) for one in answers]
                 told[route] = {"tokens": statistics.median(tokens), "chars": statistics.median(chars)}

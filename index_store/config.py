@@ -2,7 +2,8 @@
 
 It is looked for upwards from the working folder, to the user's home or the border of the file system, and the nearest
 counts. A command line wins over it, and it over the environment (`RAPTOR_ASK_MODEL` is `ask.model`). As it names models
-and what they may spend, one that others could have written is refused; no key, no address and no code can be named.
+and what they may spend, one that others could have written is refused; no key, no code, and no address but an index's
+URL can be named.
 """
 
 import argparse

@@ -6,12 +6,15 @@ Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3. What is found is 
 
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+
+from index_store.spool import Lazy, room
 
 ALIKE = 0.8  # of all runs of words that either document has, the share that both have
 _RUN = 5  # words
@@ -22,6 +25,7 @@ _BLOCK = 4_096  # runs hashed at a time
 _WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 
 Hashes = npt.NDArray[np.uint64]
+Numbers = npt.NDArray[np.int64]
 _DRAWN = np.random.Generator(np.random.PCG64(1997)).integers(2**64, size=(2, _BANDS * _ROWS), dtype=np.uint64)
 _FACTORS, _TERMS = _DRAWN[0] | np.uint64(1), _DRAWN[1]
 
@@ -35,54 +39,90 @@ class Twin:
     similarity: float
 
 
-def near_duplicates(documents: Sequence[tuple[str, str]]) -> list[Twin]:
+def near_duplicates(documents: Sequence[tuple[str, str]], folder: Path | None = None) -> list[Twin]:
     """Of documents `(id, text)` those that say nearly the same as one before them, each with the most alike of some.
 
-    The same documents in the same order give the same list.
+    The same documents in the same order give the same list. Each is read once, and again where it may be alike to
+    another; what is kept of very many meanwhile is mapped from files in `folder`.
     """
+    digests, signatures, has_words, has_runs = _looked_at(documents, folder)
+    first, _ = _first_and_last(digests, np.flatnonzero(has_words), len(documents))
+    is_new = first == np.arange(len(documents))
+    pairs = _candidates(signatures, np.flatnonzero(has_runs & is_new), len(documents))
+    borders = np.searchsorted(pairs[:, 0], np.arange(len(documents) + 1))
     twins: list[Twin] = []
-    first: dict[bytes, int] = {}
-    buckets: dict[tuple[int, bytes], tuple[int, int]] = {}  # the first and the last document in each
-    signatures: dict[int, Hashes] = {}
-    for number, (doc, text) in enumerate(documents):
-        words = _words(text)
-        same = (
-            first.setdefault(hashlib.sha256(" ".join(words).encode()).digest(), number) if words else number
-        )
-        if same != number:
-            twins.append(Twin(doc, documents[same][0], 1.0))
+    for number in np.flatnonzero(~is_new | (np.diff(borders) > 0)).tolist():
+        doc, text = documents[number]
+        if not is_new[number]:
+            twins.append(Twin(doc, documents[int(first[number])][0], 1.0))
             continue
-        if len(words) < _RUN:
-            continue
-        runs = _runs(words)
-        signature = signatures[number] = _signature(runs)
-        candidates: set[int] = set()
-        for key in _bands(signature):
-            begin, last = buckets.get(key, (number, number))
-            candidates |= {begin, last} - {number}
-            buckets[key] = begin, number
-        alike = {other: float((signatures[other] == signature).mean()) for other in candidates}
+        candidates = pairs[borders[number] : borders[number + 1], 1].tolist()
+        alike = {other: float((signatures[other] == signatures[number]).mean()) for other in candidates}
         nearest = sorted(candidates, key=lambda other: (-alike[other], other))[:_COMPARED]
-        measured = [(_jaccard(runs, _runs(_words(documents[other][1]))), -other) for other in nearest]
-        if measured and max(measured)[0] >= ALIKE:
-            similarity, other = max(measured)
+        runs = _runs(_words(text))
+        similarity, other = max(
+            (_jaccard(runs, _runs(_words(documents[other][1]))), -other) for other in nearest
+        )
+        if similarity >= ALIKE:
             twins.append(Twin(doc, documents[-other][0], round(similarity, 3)))
     return twins
 
 
+def _looked_at(
+    documents: Sequence[tuple[str, str]], folder: Path | None
+) -> tuple[Hashes, Hashes, npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+    """Of each document: the sha256 of its words (n, 4), its signature, whether it has words, and runs of them."""
+    digests, signatures = (room((len(documents), size), np.uint64, folder) for size in (4, _BANDS * _ROWS))
+    has_words, has_runs = np.zeros((2, len(documents)), dtype=bool)
+    for number, (_, text) in enumerate(documents):
+        words = _words(text)
+        has_words[number], has_runs[number] = bool(words), len(words) >= _RUN
+        digests[number] = np.frombuffer(hashlib.sha256(" ".join(words).encode()).digest(), dtype=np.uint64)
+        if has_runs[number]:
+            signatures[number] = _signature(_runs(words))
+    return digests, signatures, has_words, has_runs
+
+
+def _candidates(signatures: Hashes, places: Numbers, count: int) -> Numbers:
+    """(pairs, 2), ascending: each of some documents with those before it that it may be alike to, which are the first
+    and the last that share a band with it."""
+    found = [np.empty((0, 2), dtype=np.int64)]
+    for band in range(_BANDS):
+        for other in _first_and_last(signatures[:, band * _ROWS : (band + 1) * _ROWS], places, count):
+            shared = np.flatnonzero(other != np.arange(count))
+            found.append(np.stack([shared, other[shared]], axis=1))
+    return np.unique(np.concatenate(found), axis=0)
+
+
+def _first_and_last(rows: Hashes, places: Numbers, count: int) -> tuple[Numbers, Numbers]:
+    """For each of `count` rows the first that is the same and the last before it that is, of those at `places`,
+    ascending; itself where there is none."""
+    own = rows[places]
+    order = np.lexsort(own.T)
+    begins = np.ones(len(places), dtype=bool)
+    begins[1:] = (own[order[1:]] != own[order[:-1]]).any(axis=1)
+    start = np.maximum.accumulate(np.where(begins, np.arange(len(places)), 0))
+    first, last = np.arange(count), np.arange(count)
+    first[places[order]] = places[order[start]]
+    last[places[order[~begins]]] = places[order[np.flatnonzero(~begins) - 1]]
+    return first, last
+
+
 def twins_by_access(
-    documents: Sequence[tuple[str, str]], access: Sequence[frozenset[str] | None]
+    documents: Sequence[tuple[str, str]],
+    access: Sequence[frozenset[str] | None],
+    folder: Path | None = None,
 ) -> list[Twin]:
     """As `near_duplicates`, of documents that the same readers may read: one is never named to a reader of the other.
 
     `access`: the labels of each document, None where nobody knows them. In the order of the documents.
     """
-    parts = {
-        own: [d for d, other in zip(documents, access, strict=True) if other == own]
-        for own in dict.fromkeys(access)
-    }
-    twins = {twin.doc: twin for part in parts.values() for twin in near_duplicates(part)}
-    return [twins[doc] for doc, _ in documents if doc in twins]
+    twins = dict[str, Twin]()
+    for own in dict.fromkeys(access):
+        numbers = [number for number, other in enumerate(access) if other == own]
+        part = Lazy(len(numbers), lambda place, numbers=numbers: documents[numbers[place]])
+        twins |= {twin.doc: twin for twin in near_duplicates(part, folder)}
+    return [twins[doc] for doc, _ in documents if doc in twins] if twins else []
 
 
 def first_alike(docs: Sequence[str], twins: Sequence[Twin]) -> list[int]:
@@ -120,11 +160,6 @@ def _signature(runs: Hashes) -> Hashes:
         values = runs[start : start + _BLOCK, None] * _FACTORS + _TERMS
         np.minimum(least, values.min(axis=0), out=least)
     return least
-
-
-def _bands(signature: Hashes) -> Iterable[tuple[int, bytes]]:
-    rows: Iterator[Hashes] = iter(signature.reshape(_BANDS, _ROWS))
-    return ((band, row.tobytes()) for band, row in enumerate(rows))
 
 
 def _jaccard(a: Hashes, b: Hashes) -> float:

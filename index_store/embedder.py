@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 #: The embedder that is part of an installation: what an index may name without being asked.
 BUILT_IN = "minilm"
+#: How the name of an embedder begins that is called and paid for: whoever opens an index says how.
+CALLED = "litellm/"
 #: What a build computes embeddings in; "auto": bfloat16 where the processor has it.
 AUTO, FLOAT32, BFLOAT16 = PRECISIONS = ("auto", "float32", "bfloat16")
 #: Where a build computes embeddings; "auto": on a GPU if torch sees one.

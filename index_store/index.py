@@ -5,6 +5,7 @@ import os
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import suppress
+from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
 
@@ -72,6 +73,9 @@ class Index(Tree):
     span_text = checked(BadQuery)(Tree.span_text)
     place = checked(BadQuery)(Tree.place)
 
+    _encode: "embedders.Encode | None" = None
+    _of: "Index | None" = None
+
     def __init__(
         self,
         store: Store,
@@ -105,6 +109,17 @@ class Index(Tree):
         """The generation's folder."""
         return self.store.folder
 
+    @property
+    def embedder_named(self) -> str | None:
+        """The embedder that the user named when opening it."""
+        return self._embedder_named
+
+    def embedded_by(self, encode: "embedders.Encode") -> "Index":
+        """The same index, whose queries `encode` embeds: (n, dim) float32 unit rows of n texts."""
+        same = copy(self)
+        same._encode, same._of = encode, self
+        return same
+
     def manifests(self) -> list[Manifest]:
         """The manifests of all that it is read from. Raises BadQuery for a text file."""
         return [self.manifest]
@@ -121,11 +136,11 @@ class Index(Tree):
         """
         if self.is_plain:
             raise BadQuery(NO_VECTORS.format(path=self.path))
-        return self._embedder.encode(queries)
+        return (self._encode or self._embedder.encode)(queries)
 
     def warm_up(self) -> None:
         """Load the embedder, so that no search waits for it. What is wrong with it the first search says."""
-        if not self.is_plain:
+        if not self.is_plain and self._encode is None:
             with suppress(IndexStoreError):
                 self.embed_queries(["?"])
 
@@ -139,8 +154,8 @@ class Index(Tree):
         if self._embedder_named is None and name != embedders.BUILT_IN:
             raise BadQuery(
                 f"the index names the embedder {name[:200]!r}, which is loaded only when you name it too; give the "
-                "model's folder by --embedder FOLDER, in Python open_index(path, embedder=FOLDER), or search by words "
-                "(mode lexical)"
+                "model's folder, or litellm/NAME, by --embedder, in Python open_index(path, embedder=...), or search "
+                "by words (mode lexical)"
             )
 
     def check_fingerprint(self, named: str, found: str) -> None:
@@ -157,6 +172,11 @@ class Index(Tree):
     def _embedder(self) -> embedders.Embedder:
         named = self._embedder_named or self.manifest.models.get("embedder", "")
         self.check_embedder_named()
+        if named.startswith(embedders.CALLED):
+            raise BadQuery(
+                f"the embedder {named[:200]} is called, and nobody pays for that here; use rlm search or rlm ask, in "
+                "Python rlm.ask, or search by words (mode lexical)"
+            )
         embedder = embedders.load_embedder(named, offline=True)
         self.check_fingerprint(named, embedder.fingerprint)
         return embedder

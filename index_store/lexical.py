@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from heapq import merge
 from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,12 @@ from index_store import stop_words
 from index_store.errors import BrokenIndex
 from index_store.spool import Lazy, Spool, room
 from index_store.tables import rows_written
-from index_store.word_list import WordList
+from index_store.word_list import WordList, merged
 
 Ints = npt.NDArray[np.integer]
 
 K1, B = 1.5, 0.75
 BLOCK = 1 << 20  # stems, or pairs of a stem and a node, in memory at a time: some 60 MB
-_LINES = 1 << 16  # bytes of a list of stems that are read at a time
 MOST_SCORE = 1e3  # of one word: the logarithm of how rare it is, times at most one
 _WORD = re.compile(r"\w+")
 # In an excerpt a character of Chinese, Japanese or Korean is a word, as there is no space between words.
@@ -234,7 +232,7 @@ def _merged(
     borders = np.cumsum([0, *counts]).tolist()
     ranks, holders = room((borders[-1],), np.int32, folder), room((borders[-1],), np.int64, folder)
     listed, at, rank, last = Spool(folder), list(borders), -1, b""
-    for word, number in merge(*(_numbered(block.listed, number) for number, block in enumerate(blocks))):
+    for word, number in merged([block.listed for block in blocks]):
         if rank < 0 or word != last:
             listed.append(word if rank < 0 else b"\n" + word)
             rank, last = rank + 1, word
@@ -244,19 +242,6 @@ def _merged(
     for block, places in zip(blocks, own, strict=True):
         holders[places] += np.diff(block.offsets)
     return Lazy(len(listed), listed.view), own, holders[: rank + 1]
-
-
-def _numbered(listed: memoryview, number: int) -> Iterator[tuple[bytes, int]]:
-    """Each line, with the number of its block."""
-    start, last = 0, len(listed)
-    while start <= last:
-        size = _LINES
-        while (end := start + size) < last and b"\n" not in bytes(listed[start:end]):
-            size *= 2
-        piece = bytes(listed[start:end])
-        whole = piece[: piece.rindex(b"\n")] if end < last else piece
-        yield from ((line, number) for line in whole.split(b"\n"))
-        start += len(whole) + 1
 
 
 def _columns(counted: _Counted) -> Iterator[tuple[Ints, Ints, Ints]]:

@@ -7,8 +7,10 @@ side, names found by rules on the other (`index_store.names`), and an edge where
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, groupby, pairwise
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +19,14 @@ import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
 from index_store.names import MOST_CHARS, names_asked, names_in, names_of_title
+from index_store.spool import Lazy, Spool, room
 from index_store.tables import ranges, sizes_of
-from index_store.word_list import WordList
+from index_store.word_list import WordList, merged
 
 MOST_BEARERS = 50  # chunks of a name; what more bear joins nothing, and would make a step of the walk long
 MOST_NAMES = 200  # of a chunk, the rarest; texts of the usual length have some ten
 TITLE = 3.0  # how much more it weighs that a name is the title of a chunk than that it stands in its text
+BLOCK = 1 << 17  # pairs of a name and a chunk, or words, in memory at a time: some 40 MB
 _WORD = re.compile(r"[^\W\d_][\w'’\-]*")
 
 Numbers = npt.NDArray[np.int64]
@@ -45,71 +49,218 @@ class NameTable:
     chunks: int
 
 
-def name_table(passages: Iterable[tuple[str, Sequence[str]]], least: int = 2) -> NameTable:
+def name_table(
+    passages: Iterable[tuple[str, Sequence[str]]],
+    least: int = 2,
+    folder: Path | None = None,
+    known: Collection[str] = frozenset(),
+) -> NameTable:
     """The table of chunks 0, 1, ...: the text of each, and its title with the headings over it.
 
     Names of fewer than `least` chunks join nothing, and are left out, as are those of more than MOST_BEARERS; of a part
     of an index `least` is 1, as chunks of other parts may bear them. A single word is a name where it is written with a
-    capital more often than without: so the first words of sentences are none.
+    capital more often than without: so the first words of sentences are none. Those of `known` are names however they
+    are written. Names are collected BLOCK at a time, and what is collected waits in a file in `folder`.
     """
-    numbers = dict[str, int]()
-    written = Counter[str]()
-    pairs, titles, count = array("q"), array("b"), 0
+    blocks, chunks = _blocks(passages, folder)
+    listed, ranks, totals = _merged(blocks, least, folder, known)
+    sizes = np.zeros(len(listed), dtype=np.int64)
+    for some in zip(blocks, ranks, totals, strict=True):
+        sizes += np.bincount(_pairs(*some)[0], minlength=len(sizes))
+    used = np.flatnonzero(
+        sizes
+    )  # of a chunk with very many names some are left out, and such a name with them
+    number = np.cumsum(sizes > 0) - 1
+    offsets = np.concatenate([[0], np.cumsum(sizes[used])]).astype(np.int64)
+    bearers = room((int(offsets[-1]),), np.int32, folder)
+    titles = room((int(offsets[-1]),), np.uint8, folder)
+    free = offsets[:-1].copy()
+    for some in zip(blocks, ranks, totals, strict=True):  # whose chunks ascend
+        rank, chunk, is_title = _pairs(*some)
+        name = number[rank]
+        at = free[name] + np.arange(len(name)) - np.searchsorted(name, name)
+        bearers[at], titles[at] = chunk, is_title
+        free += np.bincount(name, minlength=len(free))
+    return NameTable(Lazy(len(used), lambda i: listed.text(int(used[i]))), offsets, bearers, titles, chunks)
+
+
+@dataclass(frozen=True, slots=True)
+class _Block:
+    """The m names of some chunks in a row and their pairs, by name, then by chunk; and the w words that stand there.
+
+    `names`, `words`: sorted, one a line. `offsets`, `bearers`, `titles`: as in `NameTable`. `small`: (w,) how often
+    each word stands there as it is listed. `large`: (w,) how often one that begins otherwise, and is it in lower case.
+    """
+
+    names: memoryview
+    offsets: Numbers
+    bearers: npt.NDArray[np.int32]
+    titles: npt.NDArray[np.uint8]
+    words: memoryview
+    small: Numbers
+    large: Numbers
+
+
+_RECORDS = 7  # of a block
+
+
+def _blocks(passages: Iterable[tuple[str, Sequence[str]]], folder: Path | None) -> tuple[list[_Block], int]:
+    """The names of all chunks in blocks, and how many chunks there are."""
+    spool, chunks, begun = Spool(folder), 0, _Begun()
     for text, headings in passages:
-        written.update(_WORD.findall(text))
+        begun.add(chunks, text, headings)
+        chunks += 1
+        if begun.is_full:
+            begun.keep(spool)
+            begun = _Begun()
+    begun.keep(spool)
+    return [_kept(spool, at) for at in range(0, len(spool), _RECORDS)], chunks
+
+
+class _Begun:
+    """A block that grows by a chunk at a time, in memory."""
+
+    def __init__(self) -> None:
+        self._numbers, self._written = dict[str, int](), Counter[str]()
+        self._pairs, self._titles = array("q"), array("b")
+
+    @property
+    def is_full(self) -> bool:
+        return max(len(self._titles), len(self._written)) >= BLOCK
+
+    def add(self, chunk: int, text: str, headings: Sequence[str]) -> None:
+        self._written.update(_WORD.findall(text))
         headed = {name for heading in headings for name in names_of_title(heading)}
-        for name in sorted(headed.union(names_in(text))):
-            pairs.extend((numbers.setdefault(name, len(numbers)), count))
-            titles.append(name in headed)
-        count += 1
-    name_of, chunk = np.asarray(pairs, dtype=np.int64).reshape(-1, 2).T
-    is_title = np.asarray(titles, dtype=bool)
-    bearers = np.bincount(name_of, minlength=len(numbers))
-    held = (bearers >= least) & (bearers <= MOST_BEARERS)
-    held &= ~_common(numbers, written, np.bincount(name_of[is_title], minlength=len(numbers)) > 0)
-    keep = held[name_of] & _among_rarest(chunk, bearers[name_of])
-    return _table(list(numbers), name_of[keep], chunk[keep], is_title[keep], count)
+        for name in headed.union(names_in(text)):
+            self._pairs.extend((self._numbers.setdefault(name, len(self._numbers)), chunk))
+            self._titles.append(name in headed)
+
+    def keep(self, spool: Spool) -> None:
+        """Add the records of the block to a spool; `_kept` reads them."""
+        listed = sorted(self._numbers)
+        rank = np.empty(len(listed), dtype=np.int64)
+        rank[[self._numbers[name] for name in listed]] = np.arange(len(listed))
+        number, chunk = np.asarray(self._pairs, dtype=np.int64).reshape(-1, 2).T
+        name = rank[number]
+        order = np.argsort(name, kind="stable")
+        offsets = np.concatenate([[0], np.cumsum(np.bincount(name, minlength=len(listed)))])
+        large = Counter[str]()
+        for word, times in self._written.items():
+            if not word[0].islower():
+                large[word.lower()] += times
+        words = sorted({*self._written, *large})
+        spool.append("\n".join(listed).encode())
+        spool.append(offsets.astype(np.int64).tobytes())
+        spool.append(chunk[order].astype(np.int32).tobytes())
+        spool.append(np.asarray(self._titles, dtype=np.uint8)[order].tobytes())
+        spool.append("\n".join(words).encode())
+        spool.append(np.array([self._written[word] for word in words], dtype=np.int64).tobytes())
+        spool.append(np.array([large[word] for word in words], dtype=np.int64).tobytes())
 
 
-def _common(
-    numbers: dict[str, int], written: Counter[str], is_title: npt.NDArray[np.bool_]
-) -> npt.NDArray[np.bool_]:
-    """Which names are single words that are written in lower case as often as with a capital, and no title."""
-    capital = Counter[str]()
-    for word, times in written.items():
-        if not word[0].islower():
-            capital[word.lower()] += times
-    common = np.zeros(len(numbers), dtype=bool)
-    for name, number in numbers.items():
-        lower = written.get(name, 0)
-        common[number] = lower > 0 and lower >= capital[name] and name.replace("-", "").isalpha()
-    return common & ~is_title
+def _kept(spool: Spool, at: int) -> _Block:
+    names, offsets, bearers, titles, words, small, large = (
+        spool.view(number) for number in range(at, at + _RECORDS)
+    )
+    return _Block(
+        names,
+        np.frombuffer(offsets, np.int64),
+        np.frombuffer(bearers, np.int32),
+        np.frombuffer(titles, np.uint8),
+        words,
+        np.frombuffer(small, np.int64),
+        np.frombuffer(large, np.int64),
+    )
 
 
-def _among_rarest(chunk: Numbers, bearers: Numbers) -> npt.NDArray[np.bool_]:
-    """Which pairs, in order of their chunks, are of the MOST_NAMES rarest names of their chunk."""
+def _merged(
+    blocks: Sequence[_Block], least: int, folder: Path | None, known: Collection[str]
+) -> tuple[Spool, list[Numbers], list[Numbers]]:
+    """The names that join something, sorted; for the names of each block their place among these, -1 for one that does
+    not, and how many chunks of all bear them."""
+    borders = [0, *accumulate(len(block.offsets) - 1 for block in blocks)]
+    ranks, totals = (room((borders[-1],), np.int32, folder) for _ in range(2))
+    listed, at, words = Spool(folder), list(borders), _written(blocks)
+    word, small, large = next(words, _NO_WORD)
+    for name, group in groupby(merged([block.names for block in blocks]), itemgetter(0)):
+        total, is_title, places = 0, False, list[int]()
+        for _, number in group:
+            block, own = blocks[number], at[number] - borders[number]
+            start, end = block.offsets[own : own + 2].tolist()
+            total, is_title = total + end - start, is_title or bool(block.titles[start:end].any())
+            places.append(at[number])
+            at[number] += 1
+        while word and word < name:
+            word, small, large = next(words, _NO_WORD)
+        is_common = word == name and small >= large and name.decode().replace("-", "").isalpha()
+        joins = least <= total <= MOST_BEARERS and (is_title or not is_common or name.decode() in known)
+        ranks[places], totals[places] = len(listed) if joins else -1, total
+        if joins:
+            listed.append(name)
+    own_ranks, own_totals = ([column[a:b] for a, b in pairwise(borders)] for column in (ranks, totals))
+    return listed, own_ranks, own_totals
+
+
+_NO_WORD = b"", 0, 0
+
+
+def _written(blocks: Sequence[_Block]) -> Iterator[tuple[bytes, int, int]]:
+    """The words of all blocks that stand there as they are listed, sorted; how often they do, and begin otherwise."""
+    at = [0] * len(blocks)
+    for word, group in groupby(merged([block.words for block in blocks]), itemgetter(0)):
+        small = large = 0
+        for _, number in group:
+            small += int(blocks[number].small[at[number]])
+            large += int(blocks[number].large[at[number]])
+            at[number] += 1
+        if small:
+            yield word, small, large
+
+
+def _pairs(
+    block: _Block, ranks: Numbers, totals: Numbers
+) -> tuple[Numbers, npt.NDArray[np.int32], npt.NDArray[np.uint8]]:
+    """The pairs of a block that the table has, by name: the rank of the name, the chunk, whether it is its title."""
+    sizes = np.diff(block.offsets)
+    rank = np.repeat(ranks, sizes)
+    keep = (rank >= 0) & _among_rarest(block.bearers, np.repeat(totals, sizes))
+    return rank[keep], block.bearers[keep], block.titles[keep]
+
+
+def _among_rarest(chunk: npt.NDArray[np.int32], bearers: Numbers) -> npt.NDArray[np.bool_]:
+    """Which pairs, by name, are of the MOST_NAMES rarest names of their chunk; of two as rare the first."""
     order = np.lexsort((bearers, chunk))
-    place = np.empty(len(chunk), dtype=np.int64)
-    place[order] = np.arange(len(chunk)) - np.searchsorted(chunk, chunk[order])
+    ascending, place = chunk[order], np.empty(len(chunk), dtype=np.int64)
+    place[order] = np.arange(len(chunk)) - np.searchsorted(ascending, ascending)
     return place < MOST_NAMES
 
 
-def _table(
-    names: Sequence[str], name_of: Numbers, chunk: Numbers, is_title: npt.NDArray[np.bool_], count: int
-) -> NameTable:
-    """The pairs by name, names in the order of their bytes, without those that have no pair."""
-    used = np.unique(name_of).tolist()
-    used.sort(key=lambda number: names[number].encode())
-    rank = np.zeros(len(names), dtype=np.int64)
-    rank[used] = np.arange(len(used))
-    order = np.lexsort((chunk, rank[name_of]))
-    sizes = np.bincount(rank[name_of], minlength=len(used))
+def parted(table: NameTable, chunks: Sequence[int]) -> Iterator[NameTable]:
+    """The table of each part of some chunks in a row: `chunks` says how many each part has."""
+    order = np.argsort(table.bearers, kind="stable")
+    borders = [0, *accumulate(chunks)]
+    cuts = np.searchsorted(table.bearers[order], borders)
+    for (first, past), (start, end) in zip(pairwise(borders), pairwise(cuts.tolist()), strict=True):
+        yield _part(table, np.sort(order[start:end]), first, past - first)
+
+
+def narrowed_to(table: NameTable, fits: Callable[[str, npt.NDArray[np.int32]], bool]) -> NameTable:
+    """The table with those names alone that fit, by their words and the chunks that bear them."""
+    borders = pairwise(table.offsets.tolist())
+    kept = [fits(name, table.bearers[a:b]) for name, (a, b) in zip(table.listed, borders, strict=True)]
+    pairs = np.flatnonzero(np.repeat(np.array(kept, dtype=bool), np.diff(table.offsets)))
+    return _part(table, pairs, 0, table.chunks)
+
+
+def _part(table: NameTable, pairs: Numbers, first: int, chunks: int) -> NameTable:
+    """Some pairs of a table, ascending, as one of `chunks` chunks, of which `first` is the first."""
+    used, sizes = np.unique(np.searchsorted(table.offsets, pairs, side="right") - 1, return_counts=True)
     return NameTable(
-        [names[number] for number in used],
+        [table.listed[name] for name in used.tolist()],
         np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-        chunk[order].astype(np.int32),
-        is_title[order].astype(np.uint8),
-        count,
+        (table.bearers[pairs] - first).astype(np.int32),
+        table.titles[pairs],
+        chunks,
     )
 
 

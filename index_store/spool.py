@@ -167,6 +167,6 @@ def _disk(folder: Path | None) -> Iterator[None]:
     except OSError as e:
         where = f" in {folder}" if folder else ""
         raise IndexStoreError(
-            f"cannot keep what a build works with on disk{where}: {e.strerror or e}; free disk space there, or "
-            "choose another folder"
+            f"cannot keep what a build works with on disk{where}: {e.strerror or e}; free disk space there, or choose "
+            "another folder"
         ) from e

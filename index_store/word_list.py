@@ -1,7 +1,9 @@
 """A sorted list of words in a file, one a line, in which one is looked up and no other decoded."""
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
 from functools import cached_property
+from heapq import merge
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,27 @@ from index_store.errors import BrokenIndex
 MOST_BYTES, MOST_WORDS, PIECE = 256 << 20, 1 << 24, 16 << 20
 # Each STEP-th word, the first MARK bytes of it, is at hand: between two of them a look takes few steps of Python.
 STEP, MARK = 64, 64
+
+
+_LINES = 1 << 16  # bytes of a list that are read at a time
+
+
+def merged(lists: Sequence[memoryview]) -> Iterator[tuple[bytes, int]]:
+    """The words of several lists, in the order of their bytes, each with the number of its list; none of one that is
+    empty."""
+    return merge(*(_numbered(raw, number) for number, raw in enumerate(lists)))
+
+
+def _numbered(raw: memoryview, number: int) -> Iterator[tuple[bytes, int]]:
+    start, last = 0, len(raw)
+    while start <= last and raw:
+        size = _LINES
+        while (end := start + size) < last and b"\n" not in bytes(raw[start:end]):
+            size *= 2
+        piece = bytes(raw[start:end])
+        whole = piece[: piece.rindex(b"\n")] if end < last else piece
+        yield from ((line, number) for line in whole.split(b"\n"))
+        start += len(whole) + 1
 
 
 class WordList:

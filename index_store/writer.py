@@ -49,7 +49,7 @@ from index_store.types import Document
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """The content of a generation. Sequences may be made as they are read, and are read in order.
+    """The content of a generation. Sequences are read in order, and may be made as they are read.
 
     Nodes (n, of which n0 chunks) are in order of level, chunks of document.
 

@@ -18,7 +18,7 @@ from index_store.embedder import AUTO, Embedder
 from index_store.generations import differences_between
 from index_store.index import Index, Sharded, open_index
 from index_store.narrowing import seen_by_label
-from index_store.spool import only
+from index_store.spool import Lazy, only
 from index_store.terminal import count
 from index_store.writer import publish
 from raptor.apart import named_by_kind
@@ -168,12 +168,14 @@ def build_index(
         changes = Changes(added=len(parts))
         if shards is None:
             refuse_above_cap(spending.usd, parts, grower)
+        with clock.stage("embed"):
+            grower = grower.sized()
+        if shards is None:
             with clock.stage("embed"):
-                grower = grower.sized()
                 corpus = corpus_of(parts, changes, grower)
             outcome = _published(out, grower, corpus, embedder, clock)
         else:
-            outcome = divide(Whole(out, grower.sized(), embedder, spending, clock), parts, shards)
+            outcome = divide(Whole(out, grower, embedder, spending.usd, clock), parts, shards)
         report = _report(out, outcome, changes, _told(texts, failures, unknown), clock.seconds)
         origins = Origins().adding(listed(sources), follow_links=follow_links, picked=pick)
         record_origins(checkpoint(), origins)
@@ -380,7 +382,7 @@ def _changed(
         with clock.stage("embed"):
             refuse_another_model(grower, previous)
         if isinstance(previous, Sharded):
-            whole = Whole(out, grower, name, spending, clock)
+            whole = Whole(out, grower, name, spending.usd, clock)
             outcome = change(whole, previous, read.texts, remove, wish.metadata)
         else:
             with clock.stage("chunk"):
@@ -453,7 +455,7 @@ def _published(
     levels = grow(grower, corpus.leaves, named_by_kind(corpus), grower.gateway, clock)
     with clock.stage("load"):  # what is found is about the sources
         labels = [access.of_document(document.meta) for document, _ in corpus.documents]
-        twins = twins_by_access([(document.id, text) for document, text in corpus.documents], labels)
+        twins = twins_by_access(_texts(corpus), labels, grower.folder)
     with clock.stage("write"):
         grower.progress("write", 0, 1)
         draft = draft_of(corpus, levels, twins, grower.folder)
@@ -471,6 +473,16 @@ def _published(
         passed=ledger.passed(),
         unused_metadata=unused_metadata,
     )
+
+
+def _texts(corpus: Corpus) -> Sequence[tuple[str, str]]:
+    """The id and the text of each document."""
+
+    def of(number: int) -> tuple[str, str]:
+        document, text = corpus.documents[number]
+        return document.id, text
+
+    return Lazy(len(corpus.documents), of)
 
 
 def _as_built(settings: BuildSettings, model: Embedder) -> BuildSettings:

@@ -274,7 +274,7 @@ def corpus_of(parts: Sequence[Part], changes: Changes, grower: Grower) -> Corpus
         kinds=kinds,
     )
     headings = column(chunks.parts)
-    named = name_table(zip(leaves.texts, headings, strict=True))
+    named = name_table(zip(leaves.texts, headings, strict=True), folder=grower.folder)
     documents = Lazy(len(parts), chunks.document_text)
     return Corpus(documents, chunks.rows["chunk"], leaves, changes, headings, named)
 

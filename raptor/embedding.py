@@ -61,7 +61,8 @@ def embed(
                 yield batch
 
     most = workers or (cores() if embedder.device == CPU else 1)
-    stage = Stage("embed", encoded, embedder, keeps_model=True, workers=min(most, len(batches)), threads=True)
+    workers, on_gpu = min(most, len(batches)), embedder.device == "cuda"
+    stage = Stage("embed", encoded, embedder, keeps_model=True, workers=workers, threads=True, on_gpu=on_gpu)
     for number, found in (engine or Local()).map_batches(stage, missing()):
         places, batch = under_way.pop(number)
         if not are_rows(found, (len(places), embedder.dim)):

@@ -42,8 +42,8 @@ class Grower:
     """The models and settings of a build, its checkpoint, and the generation it starts from, if there is one.
 
     `summarizer`: the name of a model, which is called with `options`. `max_errors`: failed summaries after which no
-    further one is asked for. `engine`: where stages are computed. An embedder that is
-    called, `litellm/NAME`, is called with `embedder_options`; `ledger`: what all calls are paid from.
+    further one is asked for. `engine`: where stages are computed. `embedder_options`: what is sent with the calls of an
+    embedder that is called, `litellm/NAME`; `ledger`: what all calls are paid from.
     """
 
     embedder: Embedder
@@ -142,10 +142,10 @@ class Grower:
         except (GatewayError, ValueError) as e:
             raise RaptorError(f"{e}; {GO_ON}") from e
 
-    def gateway(self, sharers: int = 1) -> Gateway:
-        """What makes the calls of this build, which its ledger pays for; of so many builds that share the slots."""
-        slots, make = max(1, self.settings.concurrency // sharers), made_by(self.engine)
-        return Gateway(self.ledger, concurrency=slots, lanes=self._lanes, make=make)
+    def gateway(self) -> Gateway:
+        """What makes the calls of this build, which its ledger pays for."""
+        make = made_by(self.engine)
+        return Gateway(self.ledger, concurrency=self.settings.concurrency, lanes=self._lanes, make=make)
 
     # -- planning ----------------------------------------------------------------------------------------
 
@@ -170,9 +170,11 @@ class Grower:
         return [Group(tuple(members), old, kept) for members, old, kept in groups]
 
     def _groups(self, level: Level, parents: Sequence[OldParent]) -> Json:
-        groups = regroup(level.vectors, level.tokens, parents, self.settings.cluster, self.engine)
+        groups = regroup(
+            level.vectors, level.tokens, parents, self.settings.cluster, self.engine, self.folder
+        )
         if len(groups) >= len(level):  # the old parents overlap so much that the level would not shrink
-            groups = regroup(level.vectors, level.tokens, [], self.settings.cluster, self.engine)
+            groups = regroup(level.vectors, level.tokens, [], self.settings.cluster, self.engine, self.folder)
         return [[list(g.members), g.old, g.kept] for g in groups]
 
     def _root(self, level: Level, parents: Sequence[OldParent]) -> Group:

@@ -11,6 +11,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from index_store.config import ConfigError, offer, parsed
+from index_store.embedder import CALLED
 from index_store.errors import IndexStoreError
 from index_store.paths import is_url
 from index_store.terminal import Parser, add_command, command_line, logged, one_line, prepare, say
@@ -171,7 +172,9 @@ def _access_option(command: argparse.ArgumentParser) -> None:
 
 def _embedder_option(command: argparse.ArgumentParser) -> None:
     command.add_argument(
-        "--embedder", metavar="FOLDER", help="the embedder that built the index, where that is not minilm"
+        "--embedder",
+        metavar="NAME",
+        help="the embedder that built the index, where that is not minilm: a folder, or litellm/NAME",
     )
 
 
@@ -650,6 +653,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     _end_like_ctrl_c()
     try:
         with logged(args.verbose, quiet=args.quiet):
+            if (getattr(args, "embedder", None) or "").startswith(CALLED):
+                resolve_name("rlm.commands.given:name_embedder")(args)
             if args.command in ("ask", "chat", "map", "shell"):
                 args.given = resolve_name("rlm.commands.given:given_by")(args)
             _say_opening(args)

@@ -20,6 +20,8 @@ EDIT = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 RUN = re.compile(r"^Then run `pytest ([^`]+)`", re.MULTILINE)
+#: Any JSON is put to every verb by the tests of verbs: here to the new one alone.
+NEW = "siblings or not any_json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +115,7 @@ def test_the_tests_of_a_page_pass(title: str, tmp_path: Path) -> None:
         edit.apply(folder)
     run = RUN.search(PAGES[title])
     assert run
-    check(folder, "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", *run[1].split())
+    check(folder, "pytest", "-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", NEW, *run[1].split())
 
 
 @pytest.mark.slow

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from raptor.clustering.fast import cluster_part, partition
 from raptor.clustering.geometry import Floats, Ints, unit_rows
 from raptor.clustering.paper import cluster_as_published
@@ -18,6 +20,7 @@ def cluster(
     settings: ClusterSettings | None = None,
     workers: int | None = None,
     engine: Engine | None = None,
+    folder: Path | None = None,
 ) -> list[Ints]:
     """Sorted member indices of each cluster of `vectors` (n, dim), whose nodes are `tokens` (n,) long.
 
@@ -27,12 +30,12 @@ def cluster(
     a level, and then the caller has to shorten its members. Clusters come in order of their members.
 
     `workers`: processes of this machine that share the work where it is large, by default one for each core. `engine`:
-    where it is done, here where none is named. The same input and seed give the same clusters, bit for bit, with any
-    number of workers on any engine. Raises RaptorError for vectors that are not finite or do not fit `tokens`, and
-    where a process ends early.
+    where it is done, here where none is named. `folder`: where many vectors are kept meanwhile, in a file. The same
+    input and seed give the same clusters, bit for bit, with any number of workers on any engine. Raises RaptorError for
+    vectors that are not finite or do not fit `tokens`, and where a process ends early.
     """
     settings, engine = settings or ClusterSettings(), engine or Local()
-    points = unit_rows(vectors, tokens)
+    points = unit_rows(vectors, tokens, folder)
     if settings.method == "paper":
         return sorted(cluster_as_published(points, tokens, settings), key=lambda members: members.tolist())
     parts = partition(points, settings, engine)

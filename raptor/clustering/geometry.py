@@ -6,12 +6,14 @@ import contextlib
 import importlib
 import warnings
 from collections.abc import Iterator
+from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
 from index_store.reproducible import one_thread, spherical_kmeans
+from index_store.spool import room
 from index_store.terminal import count
 from raptor.errors import RaptorError
 
@@ -25,8 +27,11 @@ COMPILED_GRAPH = ("smooth_knn_dist", "compute_membership_strengths")
 COMPILED_LAYOUT = ("_nb_optimize_layout_euclidean_single_epoch",)
 
 
-def unit_rows(vectors: Floats, tokens: Ints) -> npt.NDArray[np.float32]:
-    """`vectors` (n, dim) scaled to length 1; zero rows stay zero. Raises RaptorError where they are not finite."""
+def unit_rows(vectors: Floats, tokens: Ints, folder: Path | None = None) -> npt.NDArray[np.float32]:
+    """`vectors` (n, dim) scaled to length 1; zero rows stay zero. Many are mapped from a file in `folder`.
+
+    Raises RaptorError where they are not finite.
+    """
     if vectors.ndim != 2 or tokens.shape != vectors.shape[:1]:
         raise RaptorError(
             f"vectors have shape {vectors.shape} and tokens {tokens.shape}; give (n, dim) and (n,) of the same n"
@@ -36,7 +41,7 @@ def unit_rows(vectors: Floats, tokens: Ints) -> npt.NDArray[np.float32]:
         raise RaptorError(
             f"{count(len(bad), 'vector is', 'vectors are')} not finite, first at row {bad[0]}; embed those texts again"
         )
-    points = np.empty(vectors.shape, dtype=np.float32)
+    points: npt.NDArray[np.float32] = room(vectors.shape, np.float32, folder)
     for block, unit in zip(blocks(vectors), blocks(points), strict=True):
         lengths = np.linalg.norm(block, axis=1, keepdims=True)
         unit[:] = block / np.where(lengths > 0, lengths, 1)

@@ -7,6 +7,7 @@ grouped among themselves, so that a new document costs its own clusters and thei
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -54,22 +55,26 @@ def regroup(
     parents: Sequence[OldParent],
     settings: ClusterSettings,
     engine: Engine | None = None,
+    folder: Path | None = None,
 ) -> list[Group]:
     """Groups that together hold every row of `vectors` (n, dim), whose nodes are `tokens` (n,) long, in order of their
     members.
 
-    Without old parents this is `cluster`, computed by the `engine`. A parent with fewer than two children left is
+    Without old parents this is `cluster`, computed by the `engine`, with a file of many vectors in
+    `folder`. A parent with fewer than two children left is
     dissolved.
     """
     alive = [p for p in parents if len(p.members) > 1]
     held = {m for p in alive for m in p.members}
     orphans = np.array([n for n in range(len(vectors)) if n not in held], dtype=np.int64)
     if not alive:
-        return [Group(tuple(g.tolist())) for g in cluster(vectors, tokens, settings, engine=engine)]
+        return [
+            Group(tuple(g.tolist())) for g in cluster(vectors, tokens, settings, engine=engine, folder=folder)
+        ]
     homes: dict[int, list[int]] = {i: [] for i in range(len(alive))}
     fresh: list[Group] = []
     if len(orphans) >= settings.target_size // 2:
-        found = cluster(vectors[orphans], tokens[orphans], settings, engine=engine)
+        found = cluster(vectors[orphans], tokens[orphans], settings, engine=engine, folder=folder)
         fresh = [Group(tuple(orphans[g].tolist())) for g in found]
     else:
         _adopt(orphans, vectors, tokens, alive, homes, fresh, settings)

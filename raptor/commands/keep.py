@@ -70,16 +70,17 @@ def generations(args: argparse.Namespace) -> int:
     if args.json:
         print_json([asdict(g) | {"changes": c and asdict(c)} for g, c in published])
     else:
-        say("\n".join(_line(g, c) for g, c in published))
+        whole = not is_url(args.index)  # to count at a URL what changed, all of it would have to come
+        say("\n".join(_line(g, c, told=whole) for g, c in published))
     return 0
 
 
-def _line(g: Generation, changes: Changes | None) -> str:
+def _line(g: Generation, changes: Changes | None, *, told: bool) -> str:
     levels = " -> ".join(f"{n:,}" for n in g.levels)
     live = "*" if g.live else " "
     when = datetime.fromisoformat(g.published).astimezone().strftime("%Y-%m-%d %H:%M")
     size = f"{count(g.documents, 'document')}  {levels}  {byte_size(g.bytes)}"
-    return f"{live} {g.number:6}  {when}  {size}  {g.digest[:12]}  {_since(g, changes)}"
+    return f"{live} {g.number:6}  {when}  {size}  {g.digest[:12]}{f'  {_since(g, changes)}' if told else ''}"
 
 
 def _since(g: Generation, changes: Changes | None) -> str:

@@ -32,7 +32,8 @@ class Stage(Generic[Shared, Batch, Result]):
     batch again. `shared`: what all batches need, small. `keeps_model`: whether a worker takes long to get ready, and so
     stays between batches: what it loads it keeps in its module, by what is in `shared`. `workers`: how many of this
     machine share the work where it is done here; 1: it is done in the caller's own thread, as befits little work. They
-    are processes or, with `threads`, threads. An engine with other machines has as many workers as these have cores.
+    are processes or, with `threads`, threads. An engine with other machines has as many workers as these have cores, or
+    GPUs for a stage that keeps a model `on_gpu`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Stage(Generic[Shared, Batch, Result]):
     keeps_model: bool = False
     workers: int = 1
     threads: bool = False
+    on_gpu: bool = False
 
 
 class Engine(Protocol):

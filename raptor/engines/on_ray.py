@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import Lock
 from typing import Any, Generic, cast
 
 import numpy as np
@@ -26,6 +27,7 @@ from raptor.engines.engine import GIVEN, Batch, Result, Shared, Stage, WorkerLos
 from raptor.engines.local import cores
 from raptor.errors import RaptorError
 
+_log = logging.getLogger(__name__)
 #: Times that a batch is given out again whose worker was lost; of a batch that no worker survives, that is enough.
 RETRIES = 5
 _ROOT = Path(__file__).resolve().parents[2]
@@ -58,6 +60,8 @@ class OnRay:
     address: str = ""
     _ray: Any = field(default=None, init=False, repr=False)
     _is_ours: bool = field(default=False, init=False, repr=False)
+    _task: Any = field(default=None, init=False, repr=False)  # `computed`, which the cluster knows by then
+    _connecting: Lock = field(default_factory=Lock, init=False, repr=False)
 
     is_here = False
 
@@ -66,7 +70,11 @@ class OnRay:
     ) -> Generator[tuple[int, Result], None, None]:
         """As `Engine.map_batches`."""
         ray = self._connected()
-        crew = (_Actors if stage.keeps_model else _Tasks)(ray, stage, _Cores(ray))
+        crew: _Actors[Shared, Batch, Result] | _Tasks[Shared, Batch, Result]
+        if stage.keeps_model:
+            crew = _Actors(ray, stage, _Cores(ray, "GPU" if stage.on_gpu else "CPU"))
+        else:
+            crew = _Tasks(ray, stage, _Cores(ray), self._task)
         try:
             for number, job in streamed(batches, crew.begin, crew.first_done, crew.cores):
                 yield number, crew.result(job)
@@ -82,7 +90,7 @@ class OnRay:
             "max_retries": 0,
             "scheduling_strategy": "SPREAD",
         }
-        ref = ray.remote(computed).options(**options).remote(versions(), stage.run, stage.shared, batch)
+        ref = self._task.options(**options).remote(versions(), stage.run, stage.shared, batch)
         try:
             result: Result = await ref
         except asyncio.CancelledError:
@@ -98,11 +106,13 @@ class OnRay:
         """Leave the cluster, and end one that was begun here."""
         if self._is_ours:
             self._ray.shutdown()
-        self._ray, self._is_ours = None, False
+        self._ray, self._is_ours, self._task = None, False, None
 
     def _connected(self) -> Any:
-        if self._ray is None:
-            self._ray, self._is_ours = _connect(self.address)
+        with self._connecting:
+            if self._ray is None:
+                self._ray, self._is_ours = _connect(self.address)
+                self._task = self._ray.remote(computed)
         return self._ray
 
 
@@ -114,6 +124,7 @@ class _Cores:
     """How many cores the cluster has: it is asked now and then, as nodes come and go."""
 
     ray: Any
+    kind: str = "CPU"
     _count: int = 0
     _asked_s: float = -_LOOK_S
     _seen_s: float = field(default_factory=time.monotonic)
@@ -122,11 +133,11 @@ class _Cores:
         """At least 1. Raises RaptorError where there has been none for a while."""
         now = time.monotonic()
         if now - self._asked_s >= _LOOK_S:
-            self._count, self._asked_s = int(self.ray.cluster_resources().get("CPU", 0)), now
+            self._count, self._asked_s = int(self.ray.cluster_resources().get(self.kind, 0)), now
             self._seen_s = now if self._count else self._seen_s
             if now - self._seen_s > _NO_CORE_S:
                 raise RaptorError(
-                    f"the cluster has had no core for {_NO_CORE_S:.0f} s; add a node to it, and go on by the same "
+                    f"the cluster has had no {self.kind} for {_NO_CORE_S:.0f} s; add a node, and go on by the same "
                     "command"
                 )
         return max(1, self._count)
@@ -139,12 +150,13 @@ class _Tasks(Generic[Shared, Batch, Result]):
     ray: Any
     stage: Stage[Shared, Batch, Result]
     cores: _Cores
+    task: Any
     _run: Any = field(init=False)
     _shared: Any = field(init=False)
     _under_way: set[Any] = field(default_factory=set, init=False)
 
     def __post_init__(self) -> None:
-        self._run = self.ray.remote(computed).options(name=self.stage.name, num_cpus=1, max_retries=RETRIES)
+        self._run = self.task.options(name=self.stage.name, num_cpus=1, max_retries=RETRIES)
         self._shared = self.ray.put(self.stage.shared)
 
     def begin(self, batch: Batch) -> Any:
@@ -191,6 +203,7 @@ class _Actors(Generic[Shared, Batch, Result]):
     stage: Stage[Shared, Batch, Result]
     cores: _Cores
     _shared: Any = field(init=False)
+    _kind: Any = field(init=False)
     _waiting: deque[_Job[Batch, Result]] = field(default_factory=deque, init=False)
     _starting: dict[Any, Any] = field(
         default_factory=dict, init=False
@@ -202,6 +215,8 @@ class _Actors(Generic[Shared, Batch, Result]):
 
     def __post_init__(self) -> None:
         self._shared = self.ray.put(self.stage.shared)
+        places = {"num_cpus": 1, "num_gpus": int(self.stage.on_gpu), "max_restarts": 0, "max_task_retries": 0}
+        self._kind = self.ray.remote(Keeper).options(**places)
 
     def begin(self, batch: Batch) -> _Job[Batch, Result]:
         job = _Job[Batch, Result](batch)
@@ -231,7 +246,7 @@ class _Actors(Generic[Shared, Batch, Result]):
     def _start_missing(self, jobs: int) -> None:
         """One for each core, but none for which there would be no batch."""
         while len(self._starting) + len(self._held) < min(self.cores(), jobs):
-            actor = self.ray.remote(Keeper).options(num_cpus=1, max_restarts=0, max_task_retries=0).remote()
+            actor = self._kind.remote()
             self._starting[actor.begin.remote(versions(), self.stage.run, self._shared)] = actor
 
     def _give_out(self) -> None:
@@ -370,9 +385,14 @@ def _connect(address: str) -> tuple[Any, bool]:
         import ray
     except ImportError as error:
         raise RaptorError('the engine ray needs a package: pip install "raptor-rlm[ray]"') from error
-    if ray.is_initialized():
-        return ray, False
     where = address or os.environ.get("RAY_ADDRESS", "")
+    if ray.is_initialized():
+        there = ray.get_runtime_context().gcs_address
+        if address and address != there:
+            raise RaptorError(
+                f"this program is connected to another Ray cluster, {there}; name that, or none"
+            )
+        return ray, False
     if where:
         _check_reachable(where)
     with _begun_cleanly():
@@ -389,7 +409,14 @@ def _connect(address: str) -> tuple[Any, bool]:
         except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
             fault = " ".join(str(error).split())[:500]
             raise RaptorError(f"cannot use the Ray cluster {where or 'of this machine'} ({fault})") from error
+    _silence(ray)
     return ray, True
+
+
+def _silence(ray: Any) -> None:
+    """Ray tells of lost workers on standard output, where a command's report stands; here it is told to the log."""
+    if hasattr(ray._private.worker, "print_to_stdstream"):
+        ray._private.worker.print_to_stdstream = lambda told, **_: _log.info("ray: %s", told.get("lines"))
 
 
 def _check_reachable(address: str) -> None:

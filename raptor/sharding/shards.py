@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
+
+import numpy as np
 
 from index_store import access
 from index_store.duplicates import Twin, twins_by_access
@@ -19,8 +20,7 @@ from index_store.files import refuse_links
 from index_store.generations import Changes
 from index_store.index import Index
 from index_store.manifest import SHARDS
-from index_store.name_table import NameTable, name_table
-from index_store.outline import Outline
+from index_store.name_table import NameTable, name_table, narrowed_to
 from index_store.writer import Published, publish
 from raptor.apart import named_by_kind
 from raptor.corpus import Corpus, corpus_of
@@ -28,10 +28,9 @@ from raptor.engines.local import cores
 from raptor.errors import RaptorError
 from raptor.grower import Grower
 from raptor.growing import draft_of, grow, models_of
-from raptor.settings import Spending, lasting
+from raptor.settings import lasting
 from raptor.types import Part
 from raptor.workspace import Clock, Progress, opened
-from rlm.gateway.gateway import Gateway
 
 MOST_AT_ONCE = 8  # shards under way, whose levels are in memory
 GROW = "grow shards"
@@ -42,11 +41,12 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Job:
     """A shard to build. `previous`: the generation that it starts from; None for a new one. `parts`: its documents and
-    their chunks, by the grower of the shard."""
+    their chunks, by the grower of the shard. `names`: which of its chunks bears which name, where that is known."""
 
     name: str
     previous: Index | None
     parts: Callable[[Grower], Sequence[Part]]
+    names: NameTable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +61,15 @@ class Made:
 class Whole:
     """What all parts of an index of shards share.
 
-    `out`: where it is. `grower`: with its checkpoint. `embedder`: as its user named it. `clock`: of all together.
-    `at_once`: most shards that are under way at a time; None for as many as this machine is good for.
+    `out`: where it is. `grower`: with its checkpoint, and the ledger that all are paid from. `embedder`: as its user
+    named it. `usd`: most dollars of a run, None for no cap. `clock`: of all together. `at_once`: most shards that are
+    under way at a time; None for as many as this machine is good for.
     """
 
     out: Path
     grower: Grower
     embedder: str
-    spending: Spending
+    usd: float | None
     clock: Clock
     at_once: int | None = None
 
@@ -130,25 +131,17 @@ def folder_of(out: Path, name: str) -> Path:
 def build_shards(whole: Whole, jobs: Sequence[Job], total: int = 0) -> dict[str, Made]:
     """Build each shard as an index of its own, and give them by their names, in the order of the jobs.
 
-    All are paid from the ledger of the whole. `total`: chunks of all that are embedded, for the progress; 0 where
-    nobody knows.
-    A shard that fails lets those under way end, and no further one begins; what is recorded stays.
+    `total`: chunks of all that are embedded, for the progress; 0 where nobody knows. A shard that fails lets those
+    under way end, and no further one begins; what is recorded stays.
     """
-    concurrency = whole.grower.settings.concurrency
-    at_once = max(1, min(whole.at_once or max(2, cores()), MOST_AT_ONCE, concurrency, len(jobs)))
+    settings = whole.grower.settings
+    at_once = max(1, min(whole.at_once or max(2, cores()), MOST_AT_ONCE, settings.concurrency, len(jobs)))
+    shared = replace(settings, concurrency=settings.concurrency // at_once)
     watch, turns = _Watch(whole.grower.progress, total), _Turns(whole.clock.seconds)
 
     def build(job: Job) -> Made:
-        own = replace(whole.grower, previous=job.previous, progress=watch.of(job.name))
-        folder = folder_of(whole.out, job.name)
-        return _built(
-            folder,
-            job,
-            own,
-            whole.embedder,
-            partial(own.gateway, at_once),
-            turns,
-        )
+        own = replace(whole.grower, previous=job.previous, settings=shared, progress=watch.of(job.name))
+        return _built(folder_of(whole.out, job.name), job, own, whole.embedder, turns)
 
     made = _side_by_side(build, jobs, at_once, watch.stopped)
     return {job.name: one for job, one in zip(jobs, made, strict=True)}
@@ -173,27 +166,37 @@ def _side_by_side(
     return [future.result() for future in futures]
 
 
-def _built(
-    folder: Path, job: Job, grower: Grower, embedder: str, gateway: Callable[[], Gateway], clock: Clock
-) -> Made:
+def _built(folder: Path, job: Job, grower: Grower, embedder: str, clock: Clock) -> Made:
     with opened(folder) as checkpoint:
         own = replace(grower, checkpoint=checkpoint)
         with clock.stage("chunk"):
             parts = job.parts(own)
         with clock.stage("embed"):
             corpus = corpus_of(parts, Changes(), own)
-        levels = grow(own, corpus.leaves, named_by_kind(corpus), gateway, clock)
+        levels = grow(own, corpus.leaves, named_by_kind(corpus), own.gateway, clock)
         with clock.stage("load"):  # as of one index: what is found is about the sources
             labels = [access.of_document(document.meta) for document, _ in corpus.documents]
             twins = twins_by_access([(document.id, text) for document, text in corpus.documents], labels)
         with clock.stage("write"):
-            draft = replace(draft_of(corpus, levels, twins), is_shard=True, names=_all_names(corpus))
+            names = job.names or _names(corpus, job.previous, own.folder)
+            draft = replace(draft_of(corpus, levels, twins, own.folder), is_shard=True, names=names)
             published = publish(folder, draft, models_of(own, embedder), lasting(own.settings))
         return Made(published, tuple(twins))
 
 
-def _all_names(corpus: Corpus) -> NameTable:
-    """The names of a shard, with those of one chunk alone, which chunks of other shards may bear."""
-    outlines = [Outline(document) for document, _ in corpus.documents]
-    places = zip(corpus.leaves.texts, corpus.chunks.tolist(), strict=True)
-    return name_table(((text, outlines[d].parts(start)) for text, (d, start, _) in places), least=1)
+def _names(corpus: Corpus, previous: Index | None, folder: Path | None) -> NameTable:
+    """The names of a shard, with those of one chunk alone, which chunks of other shards may bear.
+
+    Whether a word is a name was found out by all texts when the corpus was divided. So what was one in the generation
+    before is one still; and what was none, though an old chunk has it, is none.
+    """
+    passages = zip(corpus.leaves.texts, corpus.headings, strict=True)
+    if previous is None:
+        return name_table(passages, 1, folder)
+    known, same = frozenset(_listed(previous)), np.array(corpus.leaves.same, dtype=bool)
+    table = name_table(passages, 1, folder, known)
+    return narrowed_to(table, lambda name, bearers: name in known or not same[bearers].any())
+
+
+def _listed(index: Index) -> Sequence[str]:
+    return (index.folder / "names" / "names.txt").read_text(encoding="utf-8").split("\n")

@@ -4,7 +4,7 @@ Shards are published first, each in its own folder, and the upper index last: it
 its digest, so what dies in between leaves the one that was live, whole.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
@@ -12,6 +12,9 @@ from index_store import access
 from index_store.duplicates import Twin, first_alike, twins_by_access
 from index_store.index import Index, Sharded, open_alone, open_generation
 from index_store.manifest import SHARDS
+from index_store.name_table import name_table, parted
+from index_store.outline import Outline
+from index_store.spool import Lazy, chained
 from index_store.types import Document
 from raptor.corpus import merged_documents, merged_parts, new_parts, with_metadata
 from raptor.errors import RaptorError
@@ -33,22 +36,42 @@ def divide(whole: Whole, parts: Sequence[Part], sharding: Sharding) -> Outcome:
     """Build documents as shards, and publish the index of these. Raises RaptorError or GatewayError; then nothing is
     published, and what is paid for is recorded with the shard that it is for."""
     plan = planned_shards([(part.document, len(part.spans)) for part in parts], sharding)
-    held = {name: [parts[number] for number in documents] for name, documents in plan.items()}
+    held = {name: _taken(parts, numbers) for name, numbers in plan.items()}
     _refuse_above_cap(whole, held)
-    total = sum(len(part.spans) for part in parts)
-    made = build_shards(whole, [Job(name, None, _given(own)) for name, own in held.items()], total)
+    sizes = {name: sum(len(part.spans) for part in own) for name, own in held.items()}
+    with whole.clock.stage("chunk"):
+        # By the texts of all shards together, so that each has the names that one index would have.
+        table = name_table(_passages(chained(list(held.values()))), 1, whole.grower.folder)
+    tables = parted(table, list(sizes.values()))
+    jobs = [
+        Job(name, None, _given(own), names) for (name, own), names in zip(held.items(), tables, strict=True)
+    ]
+    made = build_shards(whole, jobs, sum(sizes.values()))
     shards = [Opened(name, _fresh(whole, name, one)) for name, one in made.items()]
-    ordered = [part for own in held.values() for part in own]
-    labels = [access.of_document(part.document.meta) for part in ordered]
+    ordered = chained(list(held.values()))
+    documents = [part.document for part in ordered]
     with whole.clock.stage("load"):
+        labels = [access.of_document(document.meta) for document in documents]
         twins = twins_by_access([(part.document.id, part.text) for part in ordered], labels)
-    alike = first_alike([part.document.id for part in ordered], twins)
+    alike = first_alike([document.id for document in documents], twins)
     outcome = _published(whole, whole.grower, shards, sharding, alike, made)
-    return replace(outcome, documents=[part.document for part in ordered], twins=twins)
+    return replace(outcome, documents=documents, twins=twins)
 
 
 def _fresh(whole: Whole, name: str, made: Made) -> Index:
     return open_alone(folder_of(whole.out, name), made.published.generation)
+
+
+def _passages(parts: Sequence[Part]) -> Iterator[tuple[str, Sequence[str]]]:
+    """The text of each chunk, and the title and headings over it."""
+    for part in parts:
+        outline = Outline(part.document)
+        for start, end in part.spans:
+            yield part.text[start:end], outline.parts(start)
+
+
+def _taken(parts: Sequence[Part], numbers: Sequence[int]) -> Sequence[Part]:
+    return Lazy(len(numbers), lambda place: parts[numbers[place]])
 
 
 def _given(parts: Sequence[Part]) -> Callable[[Grower], Sequence[Part]]:
@@ -57,14 +80,14 @@ def _given(parts: Sequence[Part]) -> Callable[[Grower], Sequence[Part]]:
 
 def _refuse_above_cap(whole: Whole, held: Mapping[str, Sequence[Part]]) -> None:
     """Raise RaptorError where all shards together are expected to cost more than may be spent."""
-    if whole.spending.usd is None:
+    if whole.usd is None:
         return
     low, high = 0.0, 0.0
     for name, parts in held.items():
         with looked_at(folder_of(whole.out, name)) as checkpoint:  # what is paid for is recorded there
             own = expected_usd(parts, replace(whole.grower, checkpoint=checkpoint, progress=silent))
         low, high = low + own[0], high + own[1]
-    check_cap(low, high, whole.spending.usd)
+    check_cap(low, high, whole.usd)
 
 
 # -- changed -----------------------------------------------------------------------------------------------
@@ -227,4 +250,4 @@ def _published(
     files = [entry for shard in shards for entry in shard.index.manifest.files.values()]
     whole_size = replace(published, bytes=published.bytes + sum(entry.size for entry in files))
     levels = open_generation(whole.out, published.generation).levels
-    return Outcome(whole_size, (), tuple(levels), (), whole.grower.ledger.spent, whole.grower.ledger.passed())
+    return Outcome(whole_size, (), tuple(levels), (), grower.ledger.spent, grower.ledger.passed())

@@ -9,6 +9,9 @@ from index_store.arguments import check_fields
 from index_store.index import Index, open_any
 from index_store.types import Json, Mode, Node
 from rlm.errors import RlmError
+from rlm.gateway.gateway import Gateway
+from rlm.gateway.ledger import Ledger
+from rlm.loop.embedding import paying
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +48,7 @@ class Retrieval:
     @cached_property
     def opened(self) -> Index:
         """The index. Raises BrokenIndex."""
-        return open_any(self.index, self.embedder, self.access)
+        return paying(open_any(self.index, self.embedder, self.access), Gateway(Ledger()))
 
     def passages(self, query: str, k: int | None = None) -> list[Passage]:
         """The `k` best passages, best first. Raises IndexStoreError."""

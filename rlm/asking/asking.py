@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from index_store.arguments import checked
 from index_store.index import Index
@@ -37,12 +38,14 @@ from rlm.gateway.purse import Purse
 from rlm.gateway.types import Usage
 from rlm.limits import LOOPS, RUNS, Limits, Models, Route
 from rlm.loop.cells import record_visit
+from rlm.loop.embedding import is_called
 from rlm.loop.engine import converse
 from rlm.loop.recording import Watch, unwatched
 from rlm.loop.run import Run
 from rlm.loop.single import RETRIEVED_TOKENS, answer_once, fitting, retrieved_text, upper_levels, whole_text
 from rlm.loop.verbs import Verbs
 
+T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
@@ -268,10 +271,22 @@ async def by_route(run: Run, question: str, route: Route) -> Conclusion:
         return await converse(run, question)
     if route == "direct":
         return await answer_once(run, question, whole_text(run))
-    verbs = Verbs(run.index, partial(record_visit, run, "0", lambda: 0), scope=run.view.scope)
+    verbs = Verbs(run.index_for("0"), partial(record_visit, run, "0", lambda: 0), scope=run.view.scope)
     gather = upper_levels if route == "overview" else retrieved_text
-    passages = gather(run, verbs, question, RETRIEVED_TOKENS)
+    passages = await _to_its_end(run, partial(gather, run, verbs, question, RETRIEVED_TOKENS))
     return await answer_once(run, question, fitting(run, question, passages))
+
+
+async def _to_its_end(run: Run, work: Callable[[], T]) -> T:
+    """What a search comes to. One that waits for a call is done in a thread, and ends before the run does."""
+    if not is_called(run.index):
+        return work()
+    doing = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(doing)
+    finally:
+        if not doing.done():
+            await asyncio.wait([doing])
 
 
 def answer_of(run: Run, question: str, conclusion: Conclusion, folder: Path, head: str) -> Answer:

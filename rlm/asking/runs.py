@@ -37,6 +37,7 @@ from rlm.gateway.tokens import count_tokens
 from rlm.limits import LOOPS, Limits, Models
 from rlm.loop import navigator
 from rlm.loop.budget import Budget
+from rlm.loop.embedding import check_called
 from rlm.loop.recording import Journal, Recorder
 from rlm.loop.run import Run
 from rlm.memo import open_memo
@@ -93,6 +94,7 @@ def opened_for(
     opened = index if isinstance(index, Index) else open_any(index)
     if not opened.is_plain:
         opened.check_embedder_named()
+        check_called(opened)
     check_models(models, check)
     return opened
 

@@ -451,7 +451,7 @@ async def _tabled(run: Run, ready: Ready) -> Tabled:
 
 def _calls(run: Run) -> Calls:
     """The calls of a conversation without cells."""
-    verbs = Verbs(run.index, partial(record_visit, run, "0", lambda: 0), scope=run.view.scope)
+    verbs = Verbs(run.index_for("0"), partial(record_visit, run, "0", lambda: 0), scope=run.view.scope)
     return Calls(run, verbs, "0", 0, _no_child, lambda: 0, within=run.budget.within)
 
 

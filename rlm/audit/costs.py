@@ -10,6 +10,9 @@ from rlm.audit.conversation import asks
 from rlm.audit.events import RecordedEvent
 from rlm.gateway.types import Message, Usage
 
+#: The kinds of events that tell what a call was charged.
+PAID = ("model_answered", "model_failed", "embedded")
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -22,7 +25,7 @@ class Cost:
 
 def costs(events: Iterable[RecordedEvent]) -> list[Cost]:
     """The Cost after each model call that has a usage, in order, calls of children and failed ones among them."""
-    paid = [e for e in events if e["kind"] in ("model_answered", "model_failed") and "usage" in e]
+    paid = [e for e in events if e["kind"] in PAID and "usage" in e]
     totals = accumulate(Usage(**event["usage"]) for event in paid)
     return [Cost(event["seq"], event["time_s"], total) for event, total in zip(paid, totals, strict=True)]
 

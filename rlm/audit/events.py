@@ -381,6 +381,17 @@ EVENTS: dict[str, Fields] = {
         },
         {"error": WORDS, "seconds": AMOUNT, "by": one_of("run"), "cut": WORDS},
     ),
+    "embedded": Fields(
+        {
+            "model": TEXT,
+            "texts": list_of(WORDS),
+            "vectors": WORDS,
+            "usage": USAGE,
+            "seconds": AMOUNT,
+            "attempts": list_of(ATTEMPT),
+        },
+        {"error": WORDS},
+    ),
     "child_called": Fields(
         {
             "cell": COUNT,

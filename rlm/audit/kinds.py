@@ -213,6 +213,22 @@ class Visited(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Embedded(Event):
+    """What a search is for was embedded by a call, before the visit that needs it. `vectors`: of the `texts`, as
+    float32 in base64, so that a replay searches by the same; '' where the call failed, and `error` says why. `usage`:
+    what it was charged, `attempts`: each request that was made for it."""
+
+    kind = "embedded"
+    model: str
+    texts: Sequence[str]
+    vectors: str
+    usage: Usage
+    seconds: float
+    attempts: Sequence[Attempt]
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ChildCalled(Event):
     """Code asked a model (llm_query) or a child run (rlm_query). Each of `prompts` begins a conversation of its own,
     named in `children`; `under` has, for each, the branch that a child run is held to, or None."""

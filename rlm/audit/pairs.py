@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlm.audit.claims import Claim, claims_of
+from rlm.audit.costs import PAID
 from rlm.audit.events import RecordedEvent
 from rlm.audit.routing import Branch, entries
 from rlm.gateway.offline import PREFIX, READ_BY
@@ -87,7 +88,7 @@ def _pair(number: int, events: Sequence[RecordedEvent], route: list[Branch]) -> 
 
 
 def _is_call(event: RecordedEvent) -> bool:
-    return event["kind"] in ("model_answered", "model_failed") and "usage" in event
+    return event["kind"] in PAID and "usage" in event
 
 
 def _told(root: Sequence[RecordedEvent]) -> str:

@@ -422,6 +422,12 @@ def _closed(event: RecordedEvent) -> list[str]:
     ]
 
 
+def _embedded(event: RecordedEvent) -> list[str]:
+    words = f"embedded   {_short(event['model'])}: {one_line('; '.join(event['texts']), WIDTH)}"
+    wrong = f" failed: {one_line(event['error'], WIDTH)};" if "error" in event else ""
+    return [words, f"  {wrong} {_money(Usage(**event['usage']))}, {event['seconds']} s".replace("   ", "  ")]
+
+
 #: The lines of each kind of event.
 STEPS: dict[str, Callable[[RecordedEvent], list[str]]] = {
     "run_opened": _opened,
@@ -432,6 +438,7 @@ STEPS: dict[str, Callable[[RecordedEvent], list[str]]] = {
     "code_scanned": _scanned,
     "code_run": _ran,
     "visited": _visited,
+    "embedded": _embedded,
     "child_called": _child_called,
     "child_returned": _child_returned,
     "map_called": _map_called,
@@ -456,6 +463,10 @@ TEXTS: dict[str, Callable[[RecordedEvent], list[tuple[str, str]]]] = {
     "model_asked": lambda event: [(one["role"], one["content"]) for one in event["messages"]],
     "model_answered": lambda event: [("reply", event["text"])],
     "model_failed": lambda event: [("error", event["error"])],
+    "embedded": lambda event: [
+        *(("embedded", text) for text in event["texts"]),
+        ("error", event.get("error", "")),
+    ],
     "code_scanned": lambda event: [("code", event["code"])],
     "code_run": lambda event: [("printed", event["stdout"]), ("error", event["error"])],
     "visited": lambda event: [

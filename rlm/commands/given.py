@@ -11,7 +11,7 @@ from rlm.asking.offline import check_schema
 from rlm.asking.questions import STANDARD_INPUT, Question, check_text, read_questions, standard_input
 from rlm.errors import RlmError
 from rlm.gateway.models import give_price
-from rlm.gateway.naming import Named, named_by
+from rlm.gateway.naming import Named, embedder_named, named_by
 from rlm.limits import MAP_LIMITS, MOST, Limits, Models
 
 EACH = ("usd", "tokens", "calls")
@@ -43,6 +43,13 @@ class Given:
     scope: Scope
     schema: Mapping[str, Json] | None = None
     questions: Sequence[Question] = ()
+
+
+def name_embedder(args: argparse.Namespace) -> None:
+    """Put litellm's name for the embedder that a command line names in the place of a short one."""
+    named = embedder_named(args.embedder, getattr(args, "models_file", None) or getattr(args, "models", None))
+    give_price(named.model, named.usd_per_million)
+    args.embedder = named.model
 
 
 def given_by(args: argparse.Namespace) -> Given:

@@ -279,6 +279,7 @@ LINES: dict[str, Callable[[dict[str, Json]], str]] = {
         f"  cell {f['cell']}: {f['status']}" + (f" ({one_line(f['error'], 100)})" if f["error"] else "")
     ),
     "visited": _visited,
+    "embedded": lambda f: f"    embedded by {f['model']}: {one_line('; '.join(f['texts']), 100)}",
     "child_called": lambda f: f"    {f['verb']}: {len(f['prompts'])} asked",
     "map_called": lambda f: (
         f"    {f['verb']}: {count(f['rows'], 'row')} for {one_line(', '.join(f['columns']), 100)}"

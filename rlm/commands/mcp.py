@@ -11,6 +11,9 @@ from index_store.terminal import say, spelled
 from rlm.asking.runs import ready
 from rlm.commands.given import limits_of, named_models
 from rlm.errors import RlmError
+from rlm.gateway.gateway import Gateway
+from rlm.gateway.ledger import Ledger
+from rlm.loop.embedding import paying
 from rlm.serving.addresses import address, is_loopback, listening
 from rlm.serving.settings import named_indexes
 from rlm.serving.state.place import own_data
@@ -31,7 +34,9 @@ def mcp(args: argparse.Namespace) -> int:
     runs = args.runs or own_data("name a folder by --runs") / "runs"  # a client starts it anywhere
     asking = Asking(models, limits, runs)
     indexes = {
-        name: ready(open_any(path, args.embedder, args.access, lazy=args.lazy), models)
+        name: paying(
+            ready(open_any(path, args.embedder, args.access, lazy=args.lazy), models), Gateway(Ledger())
+        )
         for name, path in paths.items()
     }
     server = server_of(indexes, asking)

@@ -1,6 +1,7 @@
 """`rlm search`: one query, or a file of them."""
 
 import argparse
+import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -12,9 +13,13 @@ from index_store.outline import ARROW, shortened
 from index_store.terminal import one_line, print_json, say, spelled
 from index_store.types import Hit, Json, Scope
 from rlm.asking.questions import Question, questions_in
+from rlm.audit.costs import in_dollars
 from rlm.commands.given import scope_of, typed_text
 from rlm.errors import RlmError
+from rlm.gateway.gateway import Gateway
+from rlm.gateway.ledger import Ledger
 from rlm.limits import HIT_CHARS
+from rlm.loop.embedding import paying
 
 SECTION_CHARS = 100  # of the headings over a hit
 MATCH_CHARS = 200  # of the part of a hit that is shown
@@ -26,7 +31,19 @@ def search(args: argparse.Namespace) -> int:
     if (args.query is None) == (args.queries is None):
         raise RlmError('give one query, or --queries FILE: rlm search INDEX "words"')
     scope, query = scope_of(args), None if args.query is None else typed_text(args.query, "query")
-    index = open_any(args.index, args.embedder, args.access, lazy=args.lazy)
+    gateway = Gateway(Ledger())
+    index = paying(open_any(args.index, args.embedder, args.access, lazy=args.lazy), gateway)
+    try:
+        return _searched(args, index, scope, query)
+    finally:
+        if (spent := gateway.ledger.spent).calls:
+            say(
+                f"embedded by {args.embedder}: {spent.tokens:,} tokens, {in_dollars(spent.usd)}",
+                file=sys.stderr,
+            )
+
+
+def _searched(args: argparse.Namespace, index: Index, scope: Scope, query: str | None) -> int:
     if query is None:
         queries = questions_in(args.queries)
         while batch := list(islice(queries, _BATCH)):

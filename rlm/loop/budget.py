@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from index_store.types import Json
 from rlm.gateway import paying
-from rlm.gateway.errors import OverBudget
+from rlm.gateway.errors import CallFailed, OverBudget
 from rlm.gateway.gateway import Gateway, Tell
 from rlm.gateway.ledger import Caps, Ledger, Reservation
 from rlm.gateway.models import highest_price
@@ -20,6 +20,8 @@ from rlm.memo import Memo
 #: most one part in LAST_PART of what is left under each cap.
 LAST_CALLS = ((4_000, 1_000), (1_500, 400))
 LAST_PART = 4
+#: Seconds that a search waits at most for what it is for to be embedded: a run that is stopped waits for that too.
+EMBED_S = 60.0
 
 
 @dataclass(slots=True)
@@ -73,6 +75,14 @@ class Budget:
     ) -> Reply:
         """Make one call of a conversation, as `Gateway.complete`."""
         return await self.gateway.complete(request, held, tell)
+
+    async def embed(self, conversation: str, request: Request, tell: Tell) -> Reply:
+        """Make a call that embeds what a conversation searches for, on whichever event loop. Raises GatewayError."""
+        try:
+            async with asyncio.timeout(min(max(self.left_s, 0.001), EMBED_S)), self.gateway as gateway:
+                return await gateway.complete(request, None, tell)
+        except TimeoutError as e:
+            raise CallFailed(f"the call to {request.model} did not end in time") from e
 
     async def recall(self, conversation: str, keys: Sequence[str]) -> list[Json]:
         """What the store has for each key, None for what is to be asked, for a conversation that is about to ask."""

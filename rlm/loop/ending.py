@@ -61,7 +61,9 @@ def _evidence(talk: Conversation, question: str, tokens: int) -> list[Block]:
     together; [] where there is no passage at all."""
     run, outputs = talk.run, list(_outputs(talk))
     verbs = Verbs(
-        run.index, partial(record_visit, run, talk.id, lambda: talk.cell, by="run"), scope=run.view.scope
+        run.index_for(talk.id),
+        partial(record_visit, run, talk.id, lambda: talk.cell, by="run"),
+        scope=run.view.scope,
     )
     printed = "\n".join(block.text for block in outputs)
     unprinted = [block for block in _passages(talk, verbs) if block.text.strip() not in printed]

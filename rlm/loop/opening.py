@@ -66,7 +66,7 @@ def begin(
         talk.seen.extend(entry for entry in visit.shown if not entry["level"])
         talk.cuts += [visit.cut] if visit.cut else []
 
-    verbs = Verbs(run.index, record, under, run.view.scope)
+    verbs = Verbs(run.index_for(id), record, under, run.view.scope)
     calls = Calls(run, verbs, id, depth, descend, cell_now, [*written])
     answer, intro = serving(verbs, calls, lambda: session.clock), worker_intro(verbs.view)
     if "context_text" in intro:

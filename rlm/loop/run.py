@@ -5,6 +5,7 @@ import itertools
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from index_store.index import Index
@@ -15,12 +16,14 @@ from rlm.answers.demands import Demands, unmet
 from rlm.audit.kinds import (
     Answered,
     BudgetNoted,
+    Embedded,
     ModelAnswered,
     ModelAsked,
     ModelFailed,
     ModelsChanged,
     OverCap,
 )
+from rlm.gateway.blocking import run_blocking
 from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.gateway import charged
 from rlm.gateway.ledger import Reservation
@@ -28,6 +31,7 @@ from rlm.gateway.models import not_sent
 from rlm.gateway.types import Attempt, Message, Reply, Request, Served, Usage
 from rlm.limits import Limits, Models
 from rlm.loop.budget import Budget
+from rlm.loop.embedding import embedded_by_calls
 from rlm.loop.recording import Journal
 from rlm.memo import is_repeatable, is_whole, reply_key
 from rlm.sandbox import SandboxLimits, Session
@@ -43,6 +47,9 @@ Keep = Callable[[Reply], Coroutine[Any, Any, None]]
 SANDBOXES = 8
 #: What a person is told, once, where a provider tells too little.
 NO_COUNTS = "{model} reports no token counts that can be read: they are counted here"
+
+
+STOPPED = "the run was stopped before its vectors came"
 
 
 def _as_opened(conversation: str, opening: Opening, serve: Serve, limits: SandboxLimits) -> Session:
@@ -158,6 +165,34 @@ class Run:
             self._record_answered(conversation, call, model, reply, attempts)
         self._tell_passed(conversation)
         return reply
+
+    def index_for(self, conversation: str) -> Index:
+        """The index as a conversation searches it: where its embedder is called, by calls of the conversation's own."""
+        return embedded_by_calls(self.index, partial(self._embed, conversation))
+
+    def _embed(self, conversation: str, request: Request) -> Reply:
+        """The reply to a call that embeds, which is recorded once it has ended. Blocks."""
+        attempts, began, error, text = list[Attempt](), time.monotonic(), None, ""
+        try:
+            reply = run_blocking(self.budget.embed(conversation, request, attempts.append))
+            text = reply.text
+            return reply
+        except GatewayError as e:
+            error = str(e)
+            raise
+        finally:
+            usage = charged(attempts)
+            self.budget.charge(conversation, usage)
+            embedded = Embedded(
+                model=request.model,
+                texts=[message["content"] for message in request.messages],
+                vectors=text,
+                usage=usage,
+                seconds=round(time.monotonic() - began, 3),
+                attempts=attempts,
+                error=error or (None if text else STOPPED),
+            )
+            self.journal.record(conversation, embedded)
 
     def _record_answered(
         self, conversation: str, call: int, model: str, reply: Reply, attempts: Sequence[Attempt]

@@ -59,7 +59,7 @@ def test_many_batches_are_played_as_fewer_that_take_as_long() -> None:
     stage = Stage("embed", 1_000_000, work_s=1, settle_s=0.01)
     ended = took(stage, Cluster(nodes=10, cores=10))
     assert ended.wall_s == pytest.approx(10_000, rel=0.05)
-    assert (ended.core_s, ended.driver_s) == (pytest.approx(1e6), pytest.approx(1e4))
+    assert ended.core_s == pytest.approx(1e6) and ended.driver_s == pytest.approx(1e4)
     calls = replace(stage, slots=1_000, calls_per_s=50.0)
     assert took(calls).wall_s == pytest.approx(20_000, rel=0.05)
 

@@ -16,6 +16,7 @@ from rlm.audit.kinds import (
     ChildReturned,
     CodeRun,
     CodeScanned,
+    Embedded,
     Event,
     MapCalled,
     MapReturned,
@@ -490,6 +491,14 @@ def one_of_each_kind() -> list[Event]:
         ),
         ModelFailed(call=2, model="m", error="no key was given", seconds=0.1, usage=Usage()),
         CodeScanned(cell=1, code="x = 1", verdict="ok", rule=None, line_in_code=None),
+        Embedded(
+            model="litellm/openai/text-embedding-3-small",
+            texts=["the lease"],
+            vectors="AACAPwAAAAA=",
+            usage=usage(1, 2, 0),
+            seconds=0.1,
+            attempts=[],
+        ),
         Visited(
             cell=1,
             verb="read",

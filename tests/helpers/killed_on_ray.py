@@ -8,7 +8,7 @@ import signal
 import sys
 
 from index_store import embedder
-from raptor import build_index
+from raptor import BuildSettings, build_index
 from tests.helpers import tiny_embedder
 from tests.helpers.model_server import MODEL
 
@@ -18,7 +18,10 @@ def main(docs: str, index: str, address: str, summaries: str) -> None:
         if stage.startswith("summarise") and done == int(summaries):
             os.kill(os.getpid(), signal.SIGKILL)
 
-    report = build_index(docs, index, summarizer=MODEL, progress=progress, engine="ray", address=address)
+    settings = BuildSettings(concurrency=2)
+    report = build_index(
+        docs, index, summarizer=MODEL, settings=settings, progress=progress, engine="ray", address=address
+    )
     sys.stdout.write(report.digest)
 
 

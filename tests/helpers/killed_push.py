@@ -12,9 +12,11 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
-from index_store.stores import pushing
+from index_store.stores.layout import objects_at
 from index_store.stores.objects import Objects
+from index_store.stores.pushing import push
 
 
 class Counted:
@@ -38,9 +40,9 @@ class Counted:
 
 
 def main(index: str, url: str, at: str, after_ms: str) -> None:
-    objects = Counted(pushing.objects_at(url), int(at), float(after_ms))
-    pushing.objects_at = lambda url: objects  # type: ignore[assignment, return-value]
-    pushing.push(Path(index), url)
+    objects = Counted(objects_at(url), int(at), float(after_ms))
+    with patch("index_store.stores.pushing.objects_at", lambda url: objects):
+        push(Path(index), url)
     print(objects.requests)
 
 

@@ -51,11 +51,13 @@ def new_bucket(address: str) -> str:
 
 @dataclass
 class Meddler:
-    """What stands between a user and a server. `drops`: beginnings of headers that it takes out. `change`: what
-    becomes of the body of a reply, given the path asked. `asked`: method and path of each request so far."""
+    """What stands between a user and a server. `drops`: beginnings of headers that it takes out. `change`: what becomes
+    of the body of a reply, given the path asked. `status`: that of each reply. `asked`: method and path of each request
+    so far."""
 
     drops: tuple[str, ...] = ()
     change: Callable[[str, bytes], bytes] = lambda path, body: body
+    status: int = 0
     asked: list[tuple[str, str]] = field(default_factory=list)
 
 
@@ -82,7 +84,7 @@ def meddling(address: str, meddler: Meddler) -> Iterator[None]:
             content = reply.read()
             if self.command == "GET":
                 content = meddler.change(self.path, content)
-            self.send_response(reply.status)
+            self.send_response(meddler.status or reply.status)
             for name, value in reply.getheaders():
                 if name.lower() not in (
                     "content-length",

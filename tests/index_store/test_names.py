@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
+from index_store import name_table as made, spool
 from index_store.errors import BrokenIndex
 from index_store.index import Index, open_index
 from index_store.name_table import MOST_BEARERS, MOST_NAMES, TITLE, NameTable, name_table, write
@@ -139,6 +140,29 @@ def test_the_table_says_of_each_name_what_reading_every_text_says(texts: list[li
     table = name_table(passages)
     assert bearers(table) == {name: rows for name, rows in held.items() if len(rows) > 1}
     assert list(table.listed) == sorted(table.listed, key=str.encode)
+
+
+_PASSAGE = st.tuples(
+    st.lists(
+        st.sampled_from(["Ada", "Bob Low", "ada", "it", "Dee_1", "東京", "trees", "Trees"]), max_size=8
+    ).map(" is ".join),
+    st.lists(st.sampled_from(["Ada", "trees", "Rare Bird"]), max_size=2),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(_PASSAGE, max_size=12), st.integers(1, 9), st.integers(1, 4))
+def test_the_table_is_the_same_in_however_many_blocks_names_are_collected(
+    passages: list[tuple[str, list[str]]], block: int, most: int
+) -> None:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(made, "MOST_NAMES", most)
+        whole = name_table(passages)
+        patched.setattr(made, "BLOCK", block)
+        patched.setattr(spool, "IN_MEMORY", 100)
+        table = name_table(passages)
+    assert bearers(table) == bearers(whole)
+    assert table.titles.tolist() == whole.titles.tolist()
 
 
 # -- an index, and a walk in it ----------------------------------------------------------------------------

@@ -21,12 +21,13 @@ from rlm.loop.checks import Refused
 from rlm.loop.verbs import VERBS, Verbs
 from tests.helpers.labelled import READER, draft, seen, written
 from tests.helpers.rlm_toy import embedded
+from tests.helpers.thorough import cases
 from tests.helpers.toy import DIM, toy_draft
 
 READERS = [
     frozenset(some) for some in chain.from_iterable(combinations(READER, n) for n in range(len(READER) + 1))
 ]
-BATCHES, ROUNDS = 10, 25  # of 8 readers each: 2,000 cases
+BATCHES, ROUNDS = cases(4, 10), 25  # of 8 readers each: 800 cases, or 2,000
 NEVER = "q0never000000z"
 
 

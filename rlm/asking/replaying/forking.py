@@ -122,6 +122,11 @@ class ForkedBudget(RecordedBudget):
         kind = Budget if self.script.is_live else RecordedBudget
         return await kind.complete(self, conversation, request, held, tell)
 
+    async def embed(self, conversation: str, request: Request, tell: Tell) -> Reply:
+        """The vectors that the record has, or live ones."""
+        kind = Budget if self.script.is_live else RecordedBudget
+        return await kind.embed(self, conversation, request, tell)
+
 
 class _Recording:
     """A recorder that writes the fork's trace, and holds it against the record up to where they part."""

@@ -239,6 +239,23 @@ class RecordedBudget(Budget):
             raise OverBudget(event["error"], **event["refused"])
         raise CallFailed(event["error"])
 
+    async def embed(self, conversation: str, request: Request, tell: Tell) -> Reply:
+        """The vectors that the record has for this search, or the failure."""
+        script = self.script
+        event = script.next(conversation)
+        if event is None or event["kind"] != "embedded" or script.has_left(conversation):
+            if event is not None and not script.has_left(conversation):
+                script.miss(conversation, event)
+            raise Elsewhere("the record has no vectors here")
+        if not script.is_fork:
+            for attempt in event["attempts"]:
+                tell(_attempt(attempt))
+        usage = Usage() if script.is_fork else Usage(**event["usage"])
+        self.ledger.settle(self.ledger.reserve(Usage()), usage)
+        if "error" in event:
+            raise CallFailed(event["error"])
+        return Reply(event["vectors"], event["model"], usage, "stop", event["seconds"])
+
     def stopped(self, event: RecordedEvent) -> None:
         """Stop the run as it was stopped then, in its event loop; `event` came of that."""
         if end := self.stop_by.get(self.script.stop(event)):

@@ -29,6 +29,7 @@ _OF_FORK = UNCOMPARED | {"usage", "limits", "models"}
 _OF_KIND: Mapping[str, frozenset[str]] = {
     "model_asked": frozenset({"call"}),
     "model_answered": frozenset({"call", "usage", "attempts", "served", "cached"}),
+    "embedded": frozenset({"usage", "attempts"}),
     "model_failed": frozenset({"call", "usage", "attempts", "refused"}),
     "budget": frozenset({"spent", "reserved", "left"}),
     "reduce_called": frozenset({"plan"}),  # which hangs on the prices of the day

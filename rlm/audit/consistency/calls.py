@@ -68,7 +68,7 @@ def attempts_add_up(story: Story, event: RecordedEvent) -> str:
     if took > event["seconds"] + SLACK_S:
         return f"the call took {event['seconds']} s, and its attempts {took:.3f} s together"
     *before, last = [not one["error"] for one in attempts] or [False]
-    if any(before) or last != (event["kind"] == "model_answered"):
+    if any(before) or last == ("error" in event):
         return "its attempts end otherwise than the call did"
     return ""
 
@@ -146,6 +146,13 @@ def ended(story: Story, event: RecordedEvent) -> None:
     story.cut = story.cut or not is_told
     story.spent, story.paid = story.spent + used, story.paid + 1
     for above in lineage(name):
+        story.talks[above].used += used
+
+
+def embedded(story: Story, event: RecordedEvent) -> None:
+    used = Usage(**event["usage"])
+    story.spent, story.paid = story.spent + used, story.paid + 1
+    for above in lineage(event["conversation"]):
         story.talks[above].used += used
 
 

@@ -41,6 +41,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
         cells.run_searched_for_its_end,
         cells.visit_gave_what_it_counts,
     ),
+    "embedded": (conversations.is_under_way, calls.attempts_add_up),
     "child_called": (
         conversations.is_under_way,
         cells.cell_was_let_run,
@@ -98,6 +99,7 @@ _AFTER: dict[str, tuple[Callable[[Story, RecordedEvent], None], ...]] = {
     "code_scanned": (cells.scanned,),
     "code_run": (cells.ran,),
     "visited": (cells.visited,),
+    "embedded": (calls.embedded,),
     "child_called": (conversations.called,),
     "child_returned": (conversations.returned,),
     "map_called": (maps.map_called,),

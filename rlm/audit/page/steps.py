@@ -503,6 +503,15 @@ def _closed(event: RecordedEvent, scene: Scene) -> Html:
     return tag("p", f"The run closed after {event['seconds']:.1f} s.{wrong}", id=_anchor(event), cls="meta")
 
 
+def _embedded(event: RecordedEvent, scene: Scene) -> Html:
+    wrong = f" failed: {event['error']};" if "error" in event else ""
+    paid = in_dollars(event["usage"]["usd"])
+    words = (
+        f"{event['model']} embedded “{'”, “'.join(event['texts'])}”;{wrong} {paid}, {event['seconds']:.1f} s."
+    )
+    return tag("p", words, id=_anchor(event), cls="meta")
+
+
 #: The HTML of each kind of event; None for one that is drawn elsewhere.
 STEPS: dict[str, Callable[[RecordedEvent, Scene], Html | None]] = {
     "run_opened": _opened,
@@ -513,6 +522,7 @@ STEPS: dict[str, Callable[[RecordedEvent, Scene], Html | None]] = {
     "code_scanned": _scanned,
     "code_run": _ran,
     "visited": _visited,
+    "embedded": _embedded,
     "child_called": _child_called,
     "child_returned": _child_returned,
     "map_called": _map_called,

@@ -21,6 +21,7 @@ from raptor.engines.engine import GIVEN, Stage, WorkerLost
 from raptor.engines.on_ray import OnRay
 from raptor.errors import RaptorError
 from raptor.loading.load import load
+from raptor.settings import BuildSettings
 from raptor.types import BuildReport
 from tests.helpers import stages, tiny_embedder
 from tests.helpers.clusters import Nodes
@@ -176,8 +177,9 @@ def test_a_build_on_nodes_that_come_and_go_is_the_build_of_one_machine(
             nodes.other = nodes.add()
         seen.append(stage)
 
-    build = partial(build_index, docs, tmp_path / "i", summarizer=MODEL, engine="ray", address=nodes.address)
-    report, calls = asked(server, partial(build, progress=progress))
+    settings = BuildSettings(concurrency=2)
+    build = partial(build_index, docs, tmp_path / "i", summarizer=MODEL, settings=settings, progress=progress)
+    report, calls = asked(server, partial(build, engine="ray", address=nodes.address))
     expected, expected_calls = here
     assert (report.digest, report.calls) == (expected.digest, expected.calls)
     assert calls == expected_calls

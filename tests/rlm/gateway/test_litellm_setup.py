@@ -1,6 +1,7 @@
 """litellm is imported in one place, in a version that was tested, and cannot send a request behind the ledger."""
 
 import ast
+import gc
 import importlib.util
 import operator
 import pkgutil
@@ -40,6 +41,24 @@ def test_litellm_is_imported_in_one_module_only() -> None:
     paths = [path for package in ("rlm", "raptor", "index_store") for path in (ROOT / package).rglob("*.py")]
     users = [path for path in paths if any(name.split(".")[0] == "litellm" for name in imports_of(path))]
     assert users == [Path(litellm_setup.__file__)]
+
+
+@pytest.mark.parametrize("was", [True, False])
+def test_garbage_is_collected_after_the_import_as_it_was_before(
+    was: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(litellm_setup, "_module", None)
+    enabled = gc.isenabled()
+    try:
+        (gc.enable if was else gc.disable)()
+        litellm()
+        assert gc.isenabled() == was
+        with pytest.raises(ZeroDivisionError), litellm_setup._uncollected():
+            assert not gc.isenabled()
+            raise ZeroDivisionError
+        assert gc.isenabled() == was
+    finally:
+        (gc.enable if enabled else gc.disable)()
 
 
 def test_the_bounds_that_a_refusal_names_are_those_of_the_package() -> None:

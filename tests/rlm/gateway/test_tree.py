@@ -31,7 +31,7 @@ from rlm.loop.recording import Unrecorded
 from tests.helpers.gateway_calls import complete_all
 from tests.helpers.thorough import cases
 
-CASES = 600
+SEEDS = {*range(cases(200, 600)), 537}  # of them 537 alone has as many calls at a time as may be
 AT_ONCE = 32
 MODEL = "fake/model"
 
@@ -219,11 +219,11 @@ def case(seed: int) -> World:
 @pytest.mark.slow
 def test_no_tree_of_calls_passes_a_cap_or_leaves_anything_held() -> None:
     made = most = 0
-    for seed in range(CASES):
+    for seed in SEEDS:
         world = case(seed)
         settled(world)
         made, most = made + world.total.spent.calls, max(most, world.most)
-    assert (made > 5 * CASES, most) == (True, AT_ONCE)
+    assert (made > 5 * len(SEEDS), most) == (True, AT_ONCE)
 
 
 def test_trees_in_several_threads_share_one_total(busy: None) -> None:
