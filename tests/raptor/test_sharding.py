@@ -211,9 +211,9 @@ def test_names_are_those_of_one_index_though_a_shard_alone_would_judge_otherwise
     assert listed(one.folder / "names") == listed(index.folder / "shards") == ["ada"]
     (tmp_path / "docs" / "a" / "new.txt").write_text("Winter came. Ada left. Bob came.")
     update_index(tmp_path / "i", tmp_path / "docs")
-    shard = opened(tmp_path / "i").shard(0)
+    tree = opened(tmp_path / "i").shard(0)
     titles = ["a0.txt", "a1.txt", "a2.txt", "new.txt"]
-    assert listed(shard.store.folder / "names") == sorted([*titles, "ada", "bob", "winter"])
+    assert listed(tree.store.folder / "names") == sorted([*titles, "ada", "bob", "winter"])
 
 
 # -- changed -----------------------------------------------------------------------------------------------
