@@ -3,8 +3,10 @@
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from html import escape
+from itertools import cycle
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 720, 420, 70, 190, 46, 56
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 780, 420, 70, 240, 56, 56
+LINE = 17  # between names
 COLOURS = ("#1f5fa8", "#b3402a", "#2d7d46", "#8a5ca8", "#a07a12", "#4a4a4a")
 Points = Sequence[tuple[float, float]]
 At = Callable[[float, float], tuple[float, float]]
@@ -56,19 +58,17 @@ def _grid(at: At, xs: tuple[int, int], ys: tuple[int, int]) -> Iterator[str]:
 
 
 def _curves(at: At, curves: Mapping[str, Points]) -> Iterator[str]:
-    ends: list[float] = []
-    for number, (name, points) in enumerate(curves.items()):
-        places = [at(*point) for point in points]
-        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        colour = COLOURS[number % len(COLOURS)]
-        dash = ' stroke-dasharray="6 4"' if number >= len(COLOURS) else ""
-        yield f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dash}/>'
-        yield from (f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in places)
-        x, y = places[-1]
-        while any(abs(y - other) < 16 for other in ends):  # names do not lie on each other
-            y += 4
-        ends.append(y)
-        yield _text(x + 9, y + 4, name, colour=colour)
+    places = {name: [at(*point) for point in points] for name, points in curves.items()}
+    colours = dict(zip(curves, cycle(COLOURS), strict=False))
+    for name, line in places.items():
+        path = " ".join(f"{x:.1f},{y:.1f}" for x, y in line)
+        yield f'<polyline points="{path}" fill="none" stroke="{colours[name]}" stroke-width="2"/>'
+        yield from (f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colours[name]}"/>' for x, y in line)
+    below = 0.0
+    for name in sorted(places, key=lambda name: places[name][-1][1]):  # names do not lie on each other
+        x, y = places[name][-1]
+        below = max(below + LINE, y)
+        yield _text(x + 9, below + 4, name, colour=colours[name])
 
 
 def _number(power: int) -> str:

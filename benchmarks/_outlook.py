@@ -9,6 +9,8 @@ from benchmarks._report import Table
 from benchmarks._simulation import Cluster, asked
 from index_store.manifest import MAX_BYTES, MOST_NODES
 from index_store.word_list import MOST_BYTES, MOST_WORDS
+from raptor.embedding import BATCH
+from raptor.settings import SHARD_CHUNKS
 
 POWERS = tuple(10**power for power in range(3, 10))
 PLANNED = (10**6, 10**8, 10**9)
@@ -28,7 +30,7 @@ def costs_table(own: Costs) -> Table:
         ("a node: to cluster it", _ms(own.cluster.each)),
         ("a summary offline", _ms(own.summarise.each)),
         ("a summary of any model: what the driver does for it", _ms(own.call)),
-        (f"a batch of {_plan.BATCH} vectors: to keep it, by the driver", _ms(own.keep)),
+        (f"a batch of {BATCH} vectors: to keep it, by the driver", _ms(own.keep)),
         ("a node: to write it", _ms(own.write.each)),
         ("partition of a level of a million nodes, by the driver", f"{own.partition * 1e12:,.0f} s"),
         ("nodes of a summary", f"{own.fanout:.1f}"),
@@ -71,16 +73,30 @@ def simulated(own: Costs) -> Iterator[Table]:
 
 
 def _nodes_table(own: Costs, nodes: Sequence[Cluster]) -> Table:
+    small, middle, large = PLANNED
     found = []
     for cluster in nodes:
-        hours = [_hours(_plan.whole(own, chunks, cluster).wall_s) for chunks in PLANNED]
-        paid = _hours(_plan.whole(own, PLANNED[0], cluster, paid=True).wall_s)
-        found.append((f"{cluster.nodes:,}", *hours, paid))
-    columns = ("nodes", *(f"{chunks:,} chunks" for chunks in PLANNED), f"{PLANNED[0]:,}, paid summaries")
+        ended = (
+            _plan.whole(own, small, cluster),
+            _plan.whole(own, small, cluster, paid=True),
+            _plan.whole(own, middle, cluster),
+            _plan.whole(own, middle, cluster, drivers=cluster.nodes),
+            _plan.whole(own, large, cluster, drivers=cluster.nodes),
+        )
+        found.append((f"{cluster.nodes:,}", *(_hours(one.wall_s) for one in ended)))
+    columns = (
+        "nodes",
+        f"{small:,}",
+        f"{small:,}, paid summaries",
+        f"{middle:,}, one driver",
+        f"{middle:,}, a driver a node",
+        f"{large:,}, a driver a node",
+    )
     note = (
-        f"Hours, offline; above {_plan.SHARD:,} chunks in shards of so many, as many side by side as there are nodes, "
-        f"each with a driver of its own. Paid: calls of {_plan.CALL_S:g} s, {_plan.CALLS} at once and "
-        f"{_plan.CALLS_PER_S:g} a second at most."
+        f"Hours for so many chunks, offline where nothing else is said, on nodes of {_plan.CORES} cores. Above "
+        f"{_plan.SHARD:,} chunks in shards of so many. One driver: as `raptor shard` builds, one shard after another "
+        "on all nodes. A driver a node: if each shard were built by a machine of its own, which no command does yet. "
+        f"Paid: calls of {_plan.CALL_S:g} s, {_plan.CALLS} at once and {_plan.CALLS_PER_S:g} a second at most."
     )
     return Table("Builds on more nodes", columns, tuple(found), note)
 
@@ -211,8 +227,9 @@ def _shards_table(own: Costs) -> Table:
             held = max(int(shards * share), 1)
             everywhere = asked(shards, held, size, 1.0, questions=20)
             branch = asked(shards, held, size, 0.0, questions=20_000)
-            cells = (f"{100 * everywhere.hits:.0f}", _gb(everywhere.pulled))
-            cells += (f"{100 * branch.hits:.0f}", _gb(branch.pulled))
+            cells = (
+                cell for one in (everywhere, branch) for cell in (f"{100 * one.hits:.0f}", _gb(one.pulled))
+            )
             found.append((f"{shards:,}", f"{100 * share:.0f}", _gb(size * held), *cells))
     note = (
         f"Questions to an index in a store, of shards of {_plan.SHARD:,} chunks, each pulled whole when it is first "
@@ -262,11 +279,14 @@ def _limits_table(own: Costs, handles: int, lists: Lists) -> Table:
             _plan.reached(_plan.HANDLES, a_shard),
             "all shards opened",
         ),
-        (
-            "names of shards in a manifest",
-            f"{MAX_BYTES:,} bytes",
-            _plan.reached(MAX_BYTES, _plan.shard_bytes(own) / _plan.SHARD),
-            "all shards",
+        *(
+            (
+                f"shards of {size:,} in one manifest",
+                f"{MAX_BYTES:,} bytes",
+                _plan.reached(MAX_BYTES, _plan.shard_bytes(own) / size),
+                "all shards",
+            )
+            for size in (SHARD_CHUNKS, _plan.SHARD)
         ),
         (
             "dense search of all shards",

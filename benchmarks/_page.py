@@ -36,14 +36,16 @@ def pictures(tables: Mapping[str, Table]) -> dict[str, str]:
     nodes, powers = tables["Builds on more nodes"], tables["At each power of ten"]
     read = {
         "text that it reads, kB": _flat(tables["What a question reads"], powers),
-        "vectors of one branch's shard, MB": _points(powers, 0, 6),
+        "vectors of one shard, MB": _points(powers, 0, 6),
         "vectors of all shards, MB": _points(powers, 0, 7),
         "files kept open": _points(powers, 0, 8),
     }
     hours = {name: _points(nodes, 0, column) for column, name in enumerate(nodes.columns) if column}
     return {
         "scale-build.svg": picture("Hours of a build, by the simulation", "nodes", "hours", hours),
-        "scale-question.svg": picture("What one question needs", "chunks of the corpus", "", read),
+        "scale-question.svg": picture(
+            "What one question needs, in shards of a million", "chunks of the corpus", "", read
+        ),
     }
 
 

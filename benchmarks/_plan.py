@@ -163,13 +163,13 @@ def built(own: Costs, chunks: int, cluster: Cluster, *, paid: bool = False) -> d
     return found
 
 
-def whole(own: Costs, chunks: int, cluster: Cluster, *, paid: bool = False) -> Ended:
-    """What a build takes. Above SHARD chunks it is one of shards, that many side by side as there are nodes, of which
-    each has its share; the upper tree over their roots is a build of its own."""
+def whole(own: Costs, chunks: int, cluster: Cluster, *, paid: bool = False, drivers: int = 1) -> Ended:
+    """What a build takes; above SHARD chunks one of shards. One driver builds them in turn, each on all nodes; of
+    `drivers` each has its share of the nodes. The upper tree over the roots is a build of its own."""
     if chunks <= SHARD:
         return together(list(built(own, chunks, cluster, paid=paid).values()))
     shards = math.ceil(chunks / SHARD)
-    side_by_side = min(shards, cluster.nodes)
+    side_by_side = min(shards, cluster.nodes, drivers)
     share = replace(cluster, nodes=max(cluster.nodes // side_by_side, 1))
     one = together(list(built(own, chunks // shards, share, paid=paid).values()))
     upper = together(list(built(own, shards, replace(cluster, nodes=1), paid=paid).values()))

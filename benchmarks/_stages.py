@@ -177,18 +177,17 @@ def checkpoint(folder: Path) -> dict[str, float]:
 
     rows = np.random.default_rng(0).standard_normal((BATCH, 384), dtype=np.float32)
     texts = [f"{'word ' * 90}{number}" for number in range(BATCH)]
-    took = {}
+    keys = [result_key("embed", number, list(texts)) for number in range(PUTS)]
     with closing(Checkpoint(folder)) as kept:
-        for name, work in (
-            ("put_s", lambda key: kept.put_array(key, "embed", rows)),
-            ("get_s", lambda key: kept.get_array(key, lambda value: value.shape == rows.shape)),
-        ):
-            began = cpu_s()
-            for number in range(PUTS):
-                work(result_key("embed", number, list(texts)))
-            took[name] = (cpu_s() - began) / PUTS
-        took["bytes"] = kept.bytes_of("embed") / PUTS
-    return took
+        began = cpu_s()
+        for key in keys:
+            kept.put_array(key, "embed", rows)
+        put = cpu_s()
+        for key in keys:
+            kept.get_array(key, lambda value: value.shape == rows.shape)
+        found = cpu_s()
+        size = kept.bytes_of("embed")
+    return {"put_s": (put - began) / PUTS, "get_s": (found - put) / PUTS, "bytes": size / PUTS}
 
 
 # -- embedding -------------------------------------------------------------------------------------------------

@@ -108,11 +108,14 @@ def test_a_build_on_one_core_takes_the_sum_of_its_costs() -> None:
     assert cores < ended.wall_s < cores + driver  # the driver keeps a batch while the next is computed
 
 
-def test_shards_are_built_side_by_side_each_with_a_driver_of_its_own() -> None:
-    one = _plan.whole(COSTS, _plan.SHARD, Cluster(1, 16))
-    ten = _plan.whole(COSTS, 10 * _plan.SHARD, Cluster(10, 16))
-    assert one.wall_s < ten.wall_s < one.wall_s + 60  # and the upper tree
-    assert _plan.whole(COSTS, 10 * _plan.SHARD, Cluster(5, 16)).wall_s > 1.9 * one.wall_s
+def test_shards_are_built_in_turn_by_one_driver_and_side_by_side_by_several() -> None:
+    one, ten = _plan.whole(COSTS, _plan.SHARD, Cluster(10, 16)), Cluster(10, 16)
+    apart = _plan.whole(COSTS, _plan.SHARD, Cluster(1, 16))
+    in_turn = _plan.whole(COSTS, 10 * _plan.SHARD, ten)
+    assert 10 * one.wall_s < in_turn.wall_s < 10 * one.wall_s + 60  # and the upper tree
+    side_by_side = _plan.whole(COSTS, 10 * _plan.SHARD, ten, drivers=10)
+    assert apart.wall_s < side_by_side.wall_s < apart.wall_s + 60
+    assert side_by_side.wall_s < in_turn.wall_s
 
 
 def test_a_driver_that_is_busy_all_the_time_gains_nothing_by_more_nodes() -> None:
