@@ -12,7 +12,8 @@ from benchmarks import growth, retrieval, tree
 from benchmarks.__main__ import main
 from benchmarks._sets import write
 
-Argument, Result = TypeVar("Argument"), TypeVar("Result")
+Argument = TypeVar("Argument")
+Result = TypeVar("Result")
 TRADES = ("ketches", "orchards", "ledgers", "lenses", "ovens", "bridges")
 
 

@@ -227,7 +227,7 @@ def test_two_processes_in_two_folders_build_the_same_digest(tmp_path: Path) -> N
         reports.append(json.loads(made.stdout))
     assert reports[0]["digest"] == reports[1]["digest"]
     # so that the batched encoder was at work, not only the one for a few texts
-    assert reports[0]["chunks"] > embedders._FEW
+    assert reports[0]["chunks"] > embedders.FEW
 
 
 # -- damage ------------------------------------------------------------------------------------------------
