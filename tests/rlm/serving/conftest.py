@@ -1,6 +1,7 @@
 """One server for all tests of it, over two small indexes, with a scripted model that is asked over HTTP."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 

@@ -398,7 +398,7 @@ def test_what_is_wrong_with_the_servers_own_folders_names_no_path_of_it(
     (folder / "review.jsonl").write_text("none\n")
     told = [client.post(f"/api/runs/{run}/review", json={"verdict": "accepted"})]
     (tmp_path / "runs").write_text("a file in the way")
-    indexes = served.server.settings.indexes.values()
+    indexes = map(Path, served.server.settings.indexes.values())
     with serving(settings_of(tmp_path, *indexes)) as blocked, blocked.client() as other:
         told.append(other.post("/api/indexes/toy/ask", json={"question": "How many?", "model": MODEL}))
     assert [reply.status_code for reply in told] == [400, 503]
