@@ -120,9 +120,12 @@ def twins_by_access(
     twins = dict[str, Twin]()
     for own in dict.fromkeys(access):
         numbers = [number for number, other in enumerate(access) if other == own]
-        part = Lazy(len(numbers), lambda place, numbers=numbers: documents[numbers[place]])
-        twins |= {twin.doc: twin for twin in near_duplicates(part, folder)}
+        twins |= {twin.doc: twin for twin in near_duplicates(_some(documents, numbers), folder)}
     return [twins[doc] for doc, _ in documents if doc in twins] if twins else []
+
+
+def _some(documents: Sequence[tuple[str, str]], numbers: Sequence[int]) -> Sequence[tuple[str, str]]:
+    return Lazy(len(numbers), lambda place: documents[numbers[place]])
 
 
 def first_alike(docs: Sequence[str], twins: Sequence[Twin]) -> list[int]:

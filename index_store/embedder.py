@@ -33,8 +33,9 @@ Offsets = tuple[int, int]
 #: From n texts to the offsets of the tokens of each.
 TokenOffsets = Callable[[Sequence[str]], list[list[Offsets]]]
 
-#: Up to so many texts numpy is done before torch would be imported.
-FEW = 8
+#: Up to so many texts numpy is done before torch would be imported, were each as long as the model reads. Less than a
+#: batch, so that all of a large build but its last batch is torch's.
+FEW = 24
 _HUB_S = 10.0  # for the hub to say whether it has a model
 
 

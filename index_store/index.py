@@ -186,7 +186,7 @@ class Sharded(Joined, Index):
     """An index of indexes, which reads as one index; its `manifest` is that of the upper one, which is `upper`."""
 
     def __init__(self, upper: Index, shards: Sequence[Shard], open_shard: Callable[[Shard], Index]) -> None:
-        Joined.__init__(self, upper, shards, open_shard)
+        Joined.__init__(self, upper, shards, partial(_by_the_same_embedder, upper, open_shard))
         self.upper, self.whole, self.beside, self._opener = upper, None, upper.beside, open_shard
         self.digest, self.generation, self._manifest = upper.digest, upper.generation, upper._manifest
         self._embedder_named, self.access, self.named = upper._embedder_named, upper.access, upper.named
@@ -211,6 +211,17 @@ class Sharded(Joined, Index):
             opened = self.shard(number)
             assert isinstance(opened, Index)  # as `open_shard` gives nothing else
             yield opened
+
+
+def _by_the_same_embedder(upper: Index, open_shard: Callable[[Shard], Index], shard: Shard) -> Index:
+    """A shard, opened. Raises BrokenIndex where a question's vector would not fit its own."""
+    opened = open_shard(shard)
+    for name in ("embedder", "embedder_fingerprint"):
+        if opened.manifest.models.get(name) != upper.manifest.models.get(name):
+            raise BrokenIndex(
+                f"the shard {opened.path} has vectors of another embedder than {upper.path}; build it again by the same"
+            )
+    return opened
 
 
 @checked(IndexStoreError)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from index_store import vectors
 from index_store.documents import Documents
 from index_store.errors import BadQuery, BrokenIndex, NoSuchNode
 from index_store.lexical import Lexicon, columns
@@ -22,7 +23,7 @@ from index_store.store import Store, check, check_chunks
 from index_store.tables import NODE_ROW, byte_at, char_at, chars_at, count_chars, ranges, sizes_of
 from index_store.terminal import brief, count
 from index_store.types import Document, Node, Span
-from index_store.vectors import COMPARED, EXACT_NODES, InvertedFile, near, whole_levels
+from index_store.vectors import InvertedFile, near, whole_levels
 
 LOOKED_CHARS = 8 * LABEL_CHARS  # of a chunk, for the first words that label it
 OUTLINES = 64  # of documents, in memory
@@ -522,10 +523,10 @@ class Tree:
     def nearest(self, vector: Floats, nodes: Numbers, count: int) -> Numbers:
         """Those of `nodes`, ascending, to compare with a vector (dim,) where about the `count` nearest are wanted: all,
         unless there is an inverted file and `nodes` are many and whole levels."""
-        levels = whole_levels(self.levels, nodes) if len(nodes) > EXACT_NODES else None
+        levels = whole_levels(self.levels, nodes) if len(nodes) > vectors.EXACT_NODES else None
         if levels is None or self.inverted_file is None or not len(levels):
             return nodes
-        return near(self.inverted_file, vector, levels, max(count, COMPARED))
+        return near(self.inverted_file, vector, levels, max(count, vectors.COMPARED))
 
     def embed_queries(self, queries: Sequence[str]) -> npt.NDArray[np.float32]:
         """The (n, dim) float32 unit rows of n queries. Raises BadQuery: an Index has an embedder, a tree alone none."""

@@ -136,7 +136,8 @@ class Grower:
         request = embedding_request(self.embedder.name, texts, self.embedder_options)
         try:
             reply = run_blocking(_complete(self.gateway(), request))
-            return vectors_in(reply.text, len(texts))
+            rows: Vectors = vectors_in(reply.text, len(texts))
+            return rows
         except OverBudget as e:
             raise RaptorError(f"the build stopped at its cap: {e}; {GO_ON} with a higher cap") from e
         except (GatewayError, ValueError) as e:

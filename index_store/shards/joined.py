@@ -349,6 +349,7 @@ class Joined(Tree):
     def _nearest(self, number: int, vector: Floats, nodes: Numbers, count: int) -> Iterator[Numbers]:
         """Those of the nodes of one shard, strip by strip."""
         tree = self.shard(number)
+        self._strips.vectors_of(number)  # which are those of the upper tree, as a question's vector is
         for strip in self._strips.of_shard[number]:
             own = nodes[slice(*np.searchsorted(nodes, [strip.first, strip.first + strip.size]))]
             if not strip.is_own or not len(own):

@@ -128,14 +128,18 @@ class Strips:
                 return upper[strip.local :]
             if strip.is_root:
                 return upper[strip.shard : strip.shard + 1]
-            tree = self._open(strip.shard)
-            if tree.vectors.shape[1] != upper.shape[1] or (tree.vectors[-1] != upper[strip.shard]).any():
-                raise BrokenIndex(
-                    f"the root of {tree.path} has another vector than is told of it; build it again"
-                )
-            return tree.vectors[strip.local : strip.local + strip.size]
+            return self.vectors_of(strip.shard)[strip.local : strip.local + strip.size]
 
         return self._array([s.size for s in self.all], load, upper.dtype, tail=upper.shape[1:])
+
+    def vectors_of(self, shard: int) -> Array:
+        """The vectors of a shard. Raises BrokenIndex where that of its root is not the one that the upper index has."""
+        tree, told = self._open(shard), self._upper.vectors[shard]
+        if tree.vectors.shape[1] != len(told) or (tree.vectors[-1] != told).any():
+            raise BrokenIndex(
+                f"the root of {tree.path} has another vector than is told of it; build it again"
+            )
+        return tree.vectors
 
     def homes(self) -> Segmented:
         """The home of each node, -1 for the root."""
@@ -207,8 +211,8 @@ class Strips:
             strip = self.all[place]
             if strip.shard == len(self._shards) or self._is_above(strip, direction):
                 at = strip.local if strip.shard == len(self._shards) else strip.shard
-                rows: Array = self._upper.store.arrays[name][at : at + strip.size]
-                return rows - rows[0]
+                rows = self._upper.store.arrays[name][at : at + strip.size]
+                return np.asarray(rows - rows[0])
             if self._edge_start(strip, direction) is None:
                 return np.broadcast_to(np.int64(0), strip.size)
             own: Array = self._open(strip.shard).store.arrays[name][strip.local : strip.local + strip.size]

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from index_store.errors import BrokenIndex, StoreError
+from index_store.files import refuse_links
 from index_store.folder import CURRENT, POINTER_BYTES, pointer_in
-from index_store.manifest import MAX_BYTES, NAME as MANIFEST, Manifest, loads
+from index_store.manifest import MAX_BYTES, NAME as MANIFEST, SHARDS, Manifest, loads
 from index_store.stores.cloud import CloudObjects
 from index_store.stores.folder import FolderObjects
 from index_store.stores.objects import Missing, Objects, Stored
@@ -77,6 +78,17 @@ def manifest_at(objects: Objects, digest: str) -> tuple[Manifest, bytes]:
     if manifest.digest != digest:
         raise BrokenIndex(f"{objects.url}/{key} is the manifest of another generation; push the index again")
     return manifest, raw
+
+
+def shard_at(objects: Objects, name: str) -> Objects:
+    """Where a shard of the index at a URL is: an index of its own, but for the pointer. Raises StoreError for one that
+    lies behind a link in a shared folder, since nothing is to be written elsewhere."""
+    if objects.url.scheme == "file":
+        try:
+            refuse_links(Path(objects.url.prefix), f"{SHARDS}/{name}")
+        except OSError as e:
+            raise StoreError(f"{e.strerror or e}; put the folder itself in its place") from e
+    return objects_at(objects.url / SHARDS / name)
 
 
 def listed(objects: Objects, below: str = f"{GENERATIONS}/") -> Iterator[Stored]:

@@ -21,7 +21,7 @@ from index_store.folder import (
 from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
 from index_store.paths import is_url
 from index_store.shards.layout import Shard, shards_in
-from index_store.stores.layout import in_generation, listed, manifest_at, objects_at, the_live
+from index_store.stores.layout import in_generation, listed, manifest_at, objects_at, shard_at, the_live
 from index_store.stores.objects import Objects
 from index_store.stores.transfers import Progress, fetch, silent
 from index_store.stores.urls import Url
@@ -139,7 +139,7 @@ def _pulled(
             switch(path, number)
         return number, True
     for shard in shards_in(manifest, str(objects.url)):
-        _pull_shard(objects_at(objects.url / SHARDS / shard.name), path, shard, progress)
+        _pull_shard(shard_at(objects, shard.name), path, shard, progress)
     return adopt(path, manifest, partial(_filled, objects, manifest, progress)), True
 
 

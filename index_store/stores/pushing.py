@@ -26,7 +26,7 @@ from index_store.folder import (
 from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
 from index_store.paths import is_url
 from index_store.shards.layout import shards_in
-from index_store.stores.layout import GENERATIONS, key_of, listed, live, objects_at
+from index_store.stores.layout import GENERATIONS, key_of, listed, live, objects_at, shard_at
 from index_store.stores.objects import Changed, Objects
 from index_store.stores.transfers import Progress, send, silent
 from index_store.writer import numbers
@@ -85,6 +85,8 @@ def _push(
     new = before != digest
     places = [*_shards(objects, path, folder, manifest), (objects, folder, manifest)]
     files, size = 0, 0
+    if new:
+        check_conditions(objects)
     for place, own, one in places:  # an upper index after its shards
         missing = _sent(place, own, one, progress, new=new, replace=replace)
         files, size = files + len(missing), size + sum(entry.size for entry in missing.values())
@@ -107,7 +109,7 @@ def _shards(
         own = generation_folder(there, number)
         of_shard = read_manifest(own)
         check_sizes(own, of_shard)
-        yield objects_at(objects.url / SHARDS / shard.name), own, of_shard
+        yield shard_at(objects, shard.name), own, of_shard
 
 
 def _sent(
@@ -118,7 +120,6 @@ def _sent(
     there = {} if replace else _there(objects, digest)
     missing = {name: entry for name, entry in manifest.files.items() if there.get(name) != entry.size}
     if new or missing or MANIFEST not in there:
-        check_conditions(objects)
         send(objects, digest, missing, folder, progress)
         # Anew, so that it is young: who prunes goes by its age.
         objects.send(key_of(digest, MANIFEST), folder / MANIFEST, lambda size: None)

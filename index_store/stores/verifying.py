@@ -6,9 +6,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from index_store.errors import BrokenIndex
-from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
+from index_store.manifest import NAME as MANIFEST, FileEntry, Manifest
 from index_store.shards.layout import shards_in
-from index_store.stores.layout import in_generation, key_of, listed, manifest_at, objects_at, the_live
+from index_store.stores.layout import in_generation, key_of, listed, manifest_at, shard_at, the_live
 from index_store.stores.objects import PIECE, Missing, Objects, Told
 from index_store.stores.transfers import SPAN, Progress
 
@@ -19,7 +19,7 @@ def damaged_objects(objects: Objects, progress: Progress) -> Iterator[str]:
     shards = dict[str, set[str]]()
     yield from _damaged(objects, {the_live(objects).digest}, progress, shards)
     for name, digests in shards.items():
-        yield from _damaged(objects_at(objects.url / SHARDS / name), digests, progress, {})
+        yield from _damaged(shard_at(objects, name), digests, progress, {})
 
 
 def _damaged(

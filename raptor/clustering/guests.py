@@ -20,7 +20,9 @@ from raptor.clustering.geometry import Ints
 from raptor.clustering.settings import ClusterSettings
 
 MEAN = 0.48  # guest places for each node, at most, on the average: 1.5 parents, with those that its meaning gives it
-BLOCK = 4096  # rows of the walk in memory at once
+BLOCK = (
+    1024  # rows of the walk in memory at once: a row has hundreds of numbers where names are borne by many
+)
 
 Sparse = Any  # scipy.sparse.csr_matrix, which has no types
 

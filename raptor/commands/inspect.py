@@ -22,6 +22,7 @@ from raptor.errors import RaptorError
 LABEL_CHARS = 200
 #: Of the children of one node that were shown before, so many are named again.
 MOST_AGAIN = 20
+MOST_SHARDS = 10  # that are named
 
 
 def inspect(args: argparse.Namespace) -> int:
@@ -177,6 +178,7 @@ def _index_text(index: Index, named: str, depth: int) -> str:
         f"{count(facts['characters'], 'character')}, {byte_size(facts['bytes'])}",
         f"models: {', '.join(f'{k} {v}' for k, v in models.items())}",
         f"digest: {one_line(facts['digest'], LABEL_CHARS)}",
+        *_shards_lines(index),
         "",
     ]
     for s in reversed(facts["levels"]):
@@ -185,6 +187,15 @@ def _index_text(index: Index, named: str, depth: int) -> str:
         lines.append(f"level {s['level']}: {size}{children}")
     lines += access_lines(_seen(index), facts["documents"], sum(index.levels[1:]))
     return "\n".join([*lines, "", *_tree_lines(index, len(index) - 1, depth, set())])
+
+
+def _shards_lines(index: Index) -> list[str]:
+    """A line that names the first shards, each with its chunks; none where there are no shards."""
+    if not isinstance(index, Sharded):
+        return []
+    named = ", ".join(f"{one.name} ({count(one.levels[0], 'chunk')})" for one in index.shards[:MOST_SHARDS])
+    more = len(index.shards) - MOST_SHARDS
+    return [f"shards: {len(index.shards):,}: {named}{f' and {more:,} more' if more > 0 else ''}"]
 
 
 def _tree_lines(

@@ -410,7 +410,10 @@ def use(path: Path) -> list[str]:
     if isinstance(index, Index):
         for action in _actions(index):
             attempt(action)
-        with unittest.mock.patch("index_store.search.EXACT_NODES", 2):  # so that the inverted file is read
+        with (  # so that the inverted file is read
+            unittest.mock.patch("index_store.search.EXACT_NODES", 2),
+            unittest.mock.patch("index_store.vectors.EXACT_NODES", 2),
+        ):
             for mode in MODES:
                 attempt(partial(IN_A_MODE[0], index, mode))
     for arguments in (

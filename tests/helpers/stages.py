@@ -35,9 +35,13 @@ def ends_at(shared: int, batch: int) -> int:
 
 
 def noted(shared: str, batch: int) -> int:
-    """Leaves a file for each batch that is begun, and takes a while."""
-    (Path(shared) / str(batch)).touch()
-    time.sleep(0.02)
+    """Leaves a file for each batch that is begun; all but the first then wait until there is a file `go`."""
+    folder = Path(shared)
+    (folder / str(batch)).touch()
+    for _ in range(6_000):
+        if not batch or (folder / "go").exists():
+            break
+        time.sleep(0.01)
     return batch
 
 

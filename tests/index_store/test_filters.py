@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from hypothesis import example, given, strategies as st
 
-from index_store.documents import Documents
+from index_store.documents import Documents, line_of
 from index_store.errors import BadQuery, BrokenIndex
 from index_store.filters import _no_document, _ranges
 from index_store.index import Index, open_index
 from index_store.outline import Outline
 from index_store.types import MODES, Span
-from index_store.writer import _document_line
 from tests.helpers.toy import DIM, index_of, publish_toy, toy_draft, unit_rows
 
 META = {
@@ -118,7 +117,7 @@ def test_summaries_pass_only_where_all_their_chunks_do(index: Index) -> None:
 def test_documents_are_found_by_exactly_their_metadata(metas: list[dict[str, str]]) -> None:
     draft = toy_draft()
     documents = [(replace(d, meta=m), text) for (d, text), m in zip(draft.documents, metas, strict=True)]
-    lines = [_document_line(d) for d, _ in documents]
+    lines = [line_of(d) for d, _ in documents]
     offsets = np.cumsum([0, *map(len, lines)])
     raw = np.frombuffer(b"".join(lines), dtype=np.uint8)
     opened = Documents(raw, offsets, np.arange(3), Path("documents.jsonl"))
@@ -157,7 +156,7 @@ def test_a_value_that_nobody_has_is_an_error_that_names_those_there_are(index: I
 def test_of_many_values_and_long_ones_the_first_are_named(tmp_path: Path) -> None:
     index = index_of(tmp_path / "i", {f"{n:02}": ["words"] for n in range(12)}, range(12))
     draft = [replace(d, meta={"n": f"{d.id}\x1b{'x' * 500}"}) for d in index.documents]
-    raw, offsets = b"".join(map(_document_line, draft)), np.cumsum([0, *map(len, map(_document_line, draft))])
+    raw, offsets = b"".join(map(line_of, draft)), np.cumsum([0, *map(len, map(line_of, draft))])
     opened = Documents(np.frombuffer(raw, dtype=np.uint8), offsets, np.arange(12), Path("documents.jsonl"))
     said = _no_document(opened, "n", "y" * 9_000)
     assert said.endswith("… and 2 more")

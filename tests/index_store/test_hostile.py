@@ -488,7 +488,8 @@ def test_nodes_that_do_not_exist_are_one_sentence(
 ) -> None:
     np.save(folder / f"{name}.npy", np.full_like(np.load(folder / f"{name}.npy"), value))
     seal(folder)
-    monkeypatch.setattr("index_store.search.EXACT_NODES", 2)
+    for module in ("search", "vectors"):
+        monkeypatch.setattr(f"index_store.{module}.EXACT_NODES", 2)
     with pytest.raises(BrokenIndex):
         open_index(index_at(folder)).search("mizzen", vector=VECTOR)
 

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings, strategies as st
 
-from index_store import inverted_write, lexical, search, spool, stop_words, vectors as v
+from index_store import inverted_write, lexical, search, spool, stop_words, tree, vectors as v
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.index import Index, open_index
 from index_store.manifest import FILES, INVERTED
+from index_store.tree import Tree
 from index_store.types import Mode
 from index_store.vectors import Floats, Ints, Numbers
 from tests.helpers.toy import publish_toy, unit_rows
@@ -26,6 +27,7 @@ class Vectors:
     vectors: Floats
     levels: tuple[int, ...]
     inverted_file: v.InvertedFile
+    nearest = Tree.nearest
 
 
 def rows_around_centres(n: int, dim: int = 32, centres: int = 40, seed: int = 0) -> Floats:
@@ -95,7 +97,7 @@ def test_reading_every_list_gives_what_comparing_every_vector_does(
         for module in (v, search):
             patch.setattr(module, "EXACT_NODES", 1)
         patch.setattr(v, "READ", 10**6)
-        patch.setattr(search, "COMPARED", n)
+        patch.setattr(v, "COMPARED", n)
         numbers, scores = search.dense_candidates(index, query, np.arange(n), count)
     best = np.sort(rows @ query)[::-1][:count]
     assert np.sort(scores)[::-1] == pytest.approx(best, abs=1e-6)
@@ -107,7 +109,7 @@ def test_nodes_that_are_not_whole_levels_are_all_compared(
 ) -> None:
     rows = rows_around_centres(600)
     index = opened(tmp_path / "ivf", rows, [500, 99, 1])
-    monkeypatch.setattr(search, "near", lambda *_: pytest.fail("asked the inverted file"))
+    monkeypatch.setattr(tree, "near", lambda *_: pytest.fail("asked the inverted file"))
     nodes = np.arange(3, 600, 7)
     numbers, _ = search.dense_candidates(index, rows[10], nodes, 5)
     assert set(numbers.tolist()) == exact(rows, rows[10], nodes, 5)

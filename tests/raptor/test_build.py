@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from index_store import Index, open_index
+from index_store import Index, embedder as embedders, open_index
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.writer import publish
 from raptor.build import build_index
@@ -220,15 +220,14 @@ def test_a_changed_document_or_setting_makes_the_next_generation(tmp_path: Path)
 def test_two_processes_in_two_folders_build_the_same_digest(tmp_path: Path) -> None:
     reports = []
     for seed, name in enumerate(("one", "two")):
-        write_documents(tmp_path / name / "docs", 4)
+        write_documents(tmp_path / name / "docs", 12)
         raptor = [sys.executable, "-m", "raptor.cli", "build", "docs", "-o", "my.index", "--json"]
         environment = os.environ | {"PYTHONHASHSEED": str(seed), "PYTHONPATH": str(ROOT)}
         made = subprocess.run(raptor, cwd=tmp_path / name, env=environment, capture_output=True, check=True)
         reports.append(json.loads(made.stdout))
     assert reports[0]["digest"] == reports[1]["digest"]
-    assert (
-        reports[0]["chunks"] > 8
-    )  # so that the batched encoder was at work, not only the one for a few texts
+    # so that the batched encoder was at work, not only the one for a few texts
+    assert reports[0]["chunks"] > embedders.FEW
 
 
 # -- damage ------------------------------------------------------------------------------------------------

@@ -91,9 +91,11 @@ def test_a_call_whose_worker_is_lost_counts_as_spent_and_is_made_again_under_the
 
 
 def test_an_offline_model_that_fails_on_a_worker_says_so_here() -> None:
-    request = Request("offline/nothing-of-the-kind", QUESTION.messages, 50)
+    async def made() -> None:
+        await made_by(Elsewhere())(Request("offline/nothing-of-the-kind", QUESTION.messages, 50), 5, [])
+
     with pytest.raises(CallFailed, match="offline/nothing-of-the-kind failed on this prompt"):
-        asyncio.run(made_by(Elsewhere())(request, 5, []))
+        asyncio.run(made())
 
 
 def test_a_build_elsewhere_stops_at_its_cap_and_goes_on_with_a_higher_one(
@@ -109,7 +111,8 @@ def test_a_build_elsewhere_stops_at_its_cap_and_goes_on_with_a_higher_one(
     usage = {"prompt_tokens": 3_000, "completion_tokens": 200, "total_tokens": 3_200}
 
     def build(**more: Any) -> Any:
-        how = {"summarizer": "openai/priced-model", "settings": BuildSettings(concurrency=2), "engine": "ray"}
+        settings = BuildSettings(concurrency=2)
+        how: dict[str, Any] = {"summarizer": "openai/priced-model", "settings": settings, "engine": "ray"}
         return build_index(docs, out, **how, **more)
 
     with ModelServer(lambda body: Step(summary_of(body), usage=usage)) as server:

@@ -123,6 +123,13 @@ def test_vectors_have_the_same_bits_with_any_number_of_workers_and_of_torchs_thr
     import torch
 
     monkeypatch.setattr(embedding, "BATCH", 10)
+    within, scaled = list[int](), torch.nn.functional.normalize
+
+    def normalize(*args: Any, **options: Any) -> Any:
+        within.append(torch.get_num_threads())
+        return scaled(*args, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "normalize", normalize)
     before, model, rows = torch.get_num_threads(), load_embedder(), []
     for workers, threads in ((1, 1), (1, 2), (3, 2)):
         monkeypatch.setattr(embedding, "cores", lambda there=workers: there)
@@ -132,3 +139,4 @@ def test_vectors_have_the_same_bits_with_any_number_of_workers_and_of_torchs_thr
     torch.set_num_threads(before)
     assert np.array_equal(rows[0], rows[1])
     assert np.array_equal(rows[0], rows[2])
+    assert {*within} == {1}

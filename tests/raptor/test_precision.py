@@ -147,7 +147,7 @@ def test_rows_in_bfloat16_have_length_one_and_the_direction_of_those_in_float32(
     assert model.in_bfloat16 is not None
     texts = [
         f"The {word} of ship {n} is older than the harbour."
-        for n in range(4)
+        for n in range(12)
         for word in ("mast", "sail", "hull")
     ]
     exact, rows = model.encode(texts), model.in_bfloat16(texts)

@@ -211,9 +211,9 @@ def test_names_are_those_of_one_index_though_a_shard_alone_would_judge_otherwise
     assert listed(one.folder / "names") == listed(index.folder / "shards") == ["ada"]
     (tmp_path / "docs" / "a" / "new.txt").write_text("Winter came. Ada left. Bob came.")
     update_index(tmp_path / "i", tmp_path / "docs")
-    shard = opened(tmp_path / "i").shard(0)
+    tree = opened(tmp_path / "i").shard(0)
     titles = ["a0.txt", "a1.txt", "a2.txt", "new.txt"]
-    assert listed(shard.store.folder / "names") == sorted([*titles, "ada", "bob", "winter"])
+    assert listed(tree.store.folder / "names") == sorted([*titles, "ada", "bob", "winter"])
 
 
 # -- changed -----------------------------------------------------------------------------------------------
@@ -336,10 +336,18 @@ def summary_of(body: Body) -> str:
     return f"LABEL: part {key[:6]}\nSUMMARY: {' '.join(key[i : i + 6] for i in range(0, 60, 6))}."
 
 
+@pytest.fixture
+def few(tmp_path: Path) -> Path:
+    """Three folders of few documents: what is paid for takes real calls."""
+    for folder in "abc":
+        tiny_embedder.write_documents(tmp_path / "few" / folder, 4 + ord(folder) % 3, 12)
+    return tmp_path / "few"
+
+
 def test_a_shard_that_failed_is_all_that_is_asked_again(
-    at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    build = partial(build_index, at / "docs", tmp_path / "i", shards=Sharding("folder"), summarizer=MODEL)
+    build = partial(build_index, few, tmp_path / "i", shards=Sharding("folder"), summarizer=MODEL)
     failing: set[str] = set()
 
     def script(body: Body) -> str | Step:
@@ -363,14 +371,14 @@ def test_a_shard_that_failed_is_all_that_is_asked_again(
     assert paid and not paid & set(asked)
     with ModelServer(summary_of) as server:
         server.use(monkeypatch)
-        whole = build_index(at / "docs", tmp_path / "whole", shards=Sharding("folder"), summarizer=MODEL)
+        whole = build_index(few, tmp_path / "whole", shards=Sharding("folder"), summarizer=MODEL)
         assert (whole.digest, server.calls) == (report.digest, len(paid) + len(asked))
 
 
 def test_an_update_pays_for_the_shard_of_a_document_and_the_tree_above_alone(
-    at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    shards, docs = Sharding("folder"), at / "docs"
+    shards, docs = Sharding("folder"), few
     with ModelServer(summary_of) as server:
         server.use(monkeypatch)
         build_index(docs, tmp_path / "i", shards=shards, summarizer=MODEL)
@@ -389,19 +397,19 @@ def summary_label(body: Body) -> str:
 
 
 def test_one_cap_holds_for_all_shards_and_the_tree_over_them(
-    at: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import litellm
 
     entry = {"input_cost_per_token": 1e-9, "output_cost_per_token": 1e-5, "litellm_provider": "openai"}
     monkeypatch.setitem(litellm.model_cost, "openai/priced-model", entry | {"mode": "chat"})
-    build = partial(build_index, at / "docs", tmp_path / "i", shards=Sharding("folder"))
+    build = partial(build_index, few, tmp_path / "i", shards=Sharding("folder"))
     with ModelServer(
         lambda body: Step(summary_of(body), usage={"prompt_tokens": 9, "completion_tokens": 190})
     ) as server:
         server.use(monkeypatch)
         whole = build_index(
-            at / "docs", tmp_path / "whole", shards=Sharding("folder"), summarizer="openai/priced-model"
+            few, tmp_path / "whole", shards=Sharding("folder"), summarizer="openai/priced-model"
         )
         with pytest.raises(RaptorError, match="stopped at its cap"):
             build(summarizer="openai/priced-model", spending=Spending(usd=whole.usd * 0.7))
@@ -409,7 +417,7 @@ def test_one_cap_holds_for_all_shards_and_the_tree_over_them(
         assert 0.3 * whole.usd < spent <= 0.7 * whole.usd
         with pytest.raises(RaptorError, match="and was not started"):
             build_index(
-                at / "docs",
+                few,
                 tmp_path / "never",
                 shards=Sharding("folder"),
                 summarizer="openai/priced-model",

@@ -1,6 +1,7 @@
 """An index of shards gives what one index of the same content gives: every method, to the last bit."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -268,3 +269,20 @@ def test_what_a_reader_sees_is_the_same_and_an_ordinary_index(pair: Pair) -> Non
     assert many.digest == one.digest
     assert not isinstance(many, Sharded)
     assert len(many.documents) < len(pair[1].documents)
+
+
+def test_shards_with_inverted_files_find_what_comparing_all_vectors_finds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exact = random_sharded(tmp_path / "exact", 3, SHAPES[2])[0]
+    monkeypatch.setattr("index_store.vectors.EXACT_NODES", 2)
+    monkeypatch.setattr("index_store.search.EXACT_NODES", 2)
+    many = random_sharded(tmp_path / "inverted", 3, SHAPES[2])[1]
+    assert many.shard(3).inverted_file is not None and many.inverted_file is None
+    for vector in exact.vectors[:9]:
+        for level in (None, 0, 1):
+            for mode in ("dense", "hybrid"):
+                found = many.search("rain owl", 5, mode=mode, level=level, vector=vector)
+                assert [hit.node for hit in found] == [
+                    hit.node for hit in exact.search("rain owl", 5, mode=mode, level=level, vector=vector)
+                ]

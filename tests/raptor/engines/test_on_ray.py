@@ -91,12 +91,12 @@ def test_what_a_stage_raises_reaches_the_caller_as_it_was(engine: OnRay, keeps: 
         list(engine.map_batches(Stage("refuse", stages.refused_at, 3, keeps), range(9)))
 
 
-def test_what_is_given_up_is_not_begun(engine: OnRay, tmp_path: Path) -> None:
+def test_what_is_given_up_is_not_begun_and_what_was_is_ended(engine: OnRay, tmp_path: Path) -> None:
     results = engine.map_batches(Stage("note", stages.noted, str(tmp_path)), range(50))
     next(results)
     results.close()
     assert list(engine.map_batches(Stage("halve", stages.halved, 2), [6])) == [(0, 3.0)]
-    assert len(list(tmp_path.iterdir())) <= 1 + GIVEN * 2
+    assert len(list(tmp_path.iterdir())) <= 3
 
 
 def test_a_batch_that_no_worker_survives_is_an_error_and_not_tried_for_ever(

@@ -388,7 +388,7 @@ from rlm.gateway.offline.reader import read
 
 chance = random.Random(0)
 names = [f"{a}{b}" for a in ("boat", "mast", "sail", "keel", "harbour", "rope") for b in ("er", "ing", "ly", "wood")]
-for _ in range(200):
+for _ in range(60):
     sentences = [" ".join(chance.sample(names, 9)).capitalize() + "." for _ in range(12)]
     sentences += [" ".join(reversed(s[:-1].lower().split())).capitalize() + "." for s in sentences]  # ties
     prompt = quote([Block("a", " ".join(sentences))])

@@ -1,6 +1,7 @@
 """One server for all tests of it, over two small indexes, with a scripted model that is asked over HTTP."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -78,7 +79,7 @@ def state() -> KeyedState:
 def keyed(served: Served, state: KeyedState, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """A server with keys over the same indexes."""
     folder = tmp_path_factory.mktemp("keyed")
-    indexes = served.server.settings.indexes.values()
+    indexes = map(Path, served.server.settings.indexes.values())
     with serving(settings_of(folder, *indexes), state) as keyed:
         yield keyed
 

@@ -198,7 +198,9 @@ def test_a_run_that_fails_before_it_begins_leaves_no_folder_and_says_why(
 def test_what_waits_at_a_shutdown_ends_as_cancelled(served: Served, model: Model, tmp_path: Path) -> None:
     let_go = threading.Event()
     model.reply, state = Step(TWO, until=let_go), OpenState()
-    settings = settings_of(tmp_path, *served.server.settings.indexes.values(), max_running=1, drain_s=0.0)
+    settings = settings_of(
+        tmp_path, *map(Path, served.server.settings.indexes.values()), max_running=1, drain_s=0.0
+    )
     try:
         with serving(settings, state) as other, other.client() as client:
             run = [ask(client, f"Question {n}?")[1] for n in range(2)][1]
@@ -278,7 +280,7 @@ def test_no_name_of_a_run_leads_out_of_their_folder(client: httpx.Client, run: s
 
 def test_a_new_generation_is_taken_up_without_a_restart(client: httpx.Client, served: Served) -> None:
     draft = replace(toy_draft(), labels=["Boats and masts", "Fruit", "Another root"])
-    path = served.server.settings.indexes["toy"]
+    path = Path(served.server.settings.indexes["toy"])
     before = client.get("/api/indexes/toy").json()
     publish_toy(path, draft)
     after = client.get("/api/indexes/toy").json()
@@ -396,7 +398,7 @@ def test_what_is_wrong_with_the_servers_own_folders_names_no_path_of_it(
     (folder / "review.jsonl").write_text("none\n")
     told = [client.post(f"/api/runs/{run}/review", json={"verdict": "accepted"})]
     (tmp_path / "runs").write_text("a file in the way")
-    indexes = served.server.settings.indexes.values()
+    indexes = map(Path, served.server.settings.indexes.values())
     with serving(settings_of(tmp_path, *indexes)) as blocked, blocked.client() as other:
         told.append(other.post("/api/indexes/toy/ask", json={"question": "How many?", "model": MODEL}))
     assert [reply.status_code for reply in told] == [400, 503]

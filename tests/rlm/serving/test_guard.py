@@ -4,6 +4,7 @@ import logging
 import os
 import socket
 import threading
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -188,7 +189,7 @@ def test_who_asks_is_found_out_while_all_that_opens_indexes_is_busy(
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(served: Served, tmp_path: Any) -> None:
-    indexes = served.server.settings.indexes.values()
+    indexes = map(Path, served.server.settings.indexes.values())
     with (
         serving(settings_of(tmp_path, *indexes, body_s=0.2)) as impatient,
         socket.create_connection(("127.0.0.1", impatient.port)) as client,
@@ -257,7 +258,7 @@ def test_a_server_that_drains_takes_no_question_and_cancels_what_does_not_end(
 ) -> None:
     let_go = threading.Event()
     model.reply, model.asked = Step("x", until=let_go), []
-    indexes = served.server.settings.indexes.values()
+    indexes = map(Path, served.server.settings.indexes.values())
     try:
         with serving(settings_of(tmp_path, *indexes, drain_s=0.5)) as draining, draining.client() as client:
             asked = {"question": "Who waits?", "model": SCRIPTED.partition("/")[2]}
