@@ -13,7 +13,7 @@ from index_store.manifest import NAME as MANIFEST, SHARDS
 from index_store.shards.layout import NAME, shards_in
 from index_store.stores.folder import PARTIALS
 from index_store.stores.layout import DIGEST, in_generation, key_of, listed, manifest_at, objects_at, the_live
-from index_store.stores.objects import Objects, Stored
+from index_store.stores.objects import Changed, Objects, Stored
 from index_store.stores.pushing import PROBES
 
 #: What the keys of a generation of a shard begin with.
@@ -96,10 +96,10 @@ def _prune_shards(objects: Objects, staying: Collection[str], before: datetime) 
 def _now(objects: Objects) -> datetime:
     """The time by the clock of the store, from an object that is there for a moment."""
     key = f"{PROBES}/{secrets.token_hex(16)}"
-    objects.put(key, b"1", None)
     try:
+        objects.put(key, b"1", None)
         return next(one.modified for one in listed(objects, f"{PROBES}/") if one.key == key)
-    except StopIteration:
+    except (Changed, StopIteration):
         raise StoreError(
             f"{objects.url} does not list what was just written there; try again later"
         ) from None
