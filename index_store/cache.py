@@ -13,8 +13,9 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,8 @@ NARROWED = Kind("narrowed", "what a reader may see", 64, 8 << 30)
 PULLED = Kind("pulled", "what comes from a store", 256, 64 << 30)
 KEY_FILE = "narrowed.key"
 _SEAL, _LOCK = "seal", "lock"
+_PARTIAL, _GONE = ".partial-", ".gone-"  # an entry that is being made, or deleted
+_LEFT_S = 60.0  # without a change, after which one of these that nobody uses is taken away
 _FORM = "raptor-rlm {folder} 1"
 #: The number under which an entry has its generation.
 GENERATION = 1
@@ -203,10 +206,10 @@ def _fill(
 
     What is damaged is there still while `make` runs, which may take from it what is whole.
     """
-    beside = Path(tempfile.mkdtemp(prefix=".partial-", dir=entry.parent))
+    beside = Path(tempfile.mkdtemp(prefix=_PARTIAL, dir=entry.parent))
     try:
-        digest = make(beside / name)
-        (beside / _LOCK).touch(mode=0o600)
+        with _in_use(beside):
+            digest = make(beside / name)
         (beside / _SEAL).write_text(f"{digest} {_mac(secret, kind, [entry.name, digest])}", encoding="ascii")
         if (other := find()) is not None:
             os.close(other.lock)
@@ -216,6 +219,15 @@ def _fill(
             beside.rename(entry)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+@contextmanager
+def _in_use(entry: Path) -> Iterator[None]:
+    """Nobody takes a folder away that is being filled."""
+    (entry / _LOCK).touch(mode=0o600)
+    with os.fdopen(_open(entry / _LOCK), "rb") as lock:
+        share(lock.fileno())
+        yield
 
 
 def _discard(entry: Path) -> None:
@@ -236,13 +248,21 @@ def _evict(folder: Path, kind: Kind, keep: Path) -> None:
             continue
         with suppress(OSError):
             _take_away(entry)
+    for left in folder.glob(".*"):  # by a process that did not come to its end
+        with suppress(OSError):
+            if time.time() - left.lstat().st_mtime < _LEFT_S:
+                continue
+            if left.name.startswith(_PARTIAL):
+                _take_away(left)
+            else:
+                shutil.rmtree(left)
 
 
 def _take_away(entry: Path) -> None:
     """Delete an entry. Raises BlockingIOError where it is in use, OSError."""
     with os.fdopen(_open(entry / _LOCK), "rb") as lock:
         hold(lock.fileno())
-        gone = entry.with_name(f".gone-{entry.name}")
+        gone = entry.with_name(f"{_GONE}{entry.name}")
         entry.rename(gone)
         shutil.rmtree(gone)
 

@@ -63,8 +63,21 @@ class Embedder:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Another process does not get the model: it loads it by its name, and keeps it as `load_embedder` does."""
+        if self.name.startswith(CALLED):
+            return called, (self.name, self.fingerprint, self.dim, self.max_tokens)
         name = str(Path(self.name).absolute()) if Path(self.name).is_dir() else self.name
         return _loaded_there, (name, self.fingerprint, self.precision, self.device)
+
+
+def called(name: str, fingerprint: str, dim: int, max_tokens: int) -> Embedder:
+    """An embedder that a gateway calls. The tokenizers of such models are not to be had: chunks are cut, and tokens
+    counted, by that of minilm."""
+
+    def encode(texts: Sequence[str]) -> "npt.NDArray[np.float32]":
+        raise IndexStoreError(f"{name} is called through a gateway, which pays for it")
+
+    offsets = load_tokenizer()
+    return Embedder(name, fingerprint, dim, max_tokens, encode, offsets, _counter(offsets))
 
 
 @checked(IndexStoreError)

@@ -14,7 +14,7 @@ from typing import ParamSpec, TypeVar
 
 from index_store.errors import IndexStoreError, Overtaken
 from index_store.files import lock, replace_file
-from index_store.folder import CURRENT
+from index_store.folder import CURRENT, live_pointer
 from index_store.paths import is_url
 from index_store.stores.layout import live, objects_at
 from index_store.stores.pulling import pull
@@ -93,6 +93,19 @@ def _catch_up(url: Url, folder: Path, progress: Progress) -> None:
         (folder / "generations").mkdir(parents=True, exist_ok=True)
         pull(str(url), folder, replace=True, progress=lambda got, all: progress("pull", got, all))
         replace_file(seen, pointer.digest.encode())
+
+
+def refuse_unpublished(url: Url, folder: Path) -> None:
+    """Raise RaptorError where our folder holds what was built on the live generation at a URL and not published there
+    yet: it could not be any more without the generations before it."""
+    pointer, seen = live(objects_at(url)), folder.parent / SEEN
+    own = live_pointer(folder) if (folder / CURRENT).exists() and seen.exists() else None
+    known = seen.read_text(encoding="ascii", errors="replace") if own else None
+    if pointer and own and pointer.digest == known != own[1]:
+        raise RaptorError(
+            f"what was built for {url} on this machine was not published yet; do that first, by the command that was "
+            f"cut short, or with: raptor push {folder} {url}"
+        )
 
 
 def _publish(url: Url, folder: Path, progress: Progress) -> None:

@@ -21,7 +21,7 @@ from raptor.checkpoint import NAME, Checkpoint, build_lock
 from raptor.errors import RaptorError
 from raptor.grower import is_summary
 from raptor.loading.processes import is_parsed
-from raptor.places import own_folder_of
+from raptor.places import own_folder_of, refuse_unpublished
 
 
 @checked(RaptorError)
@@ -78,11 +78,13 @@ def prune_at(url: str | Path, keep: int = 1, grace_h: float = GRACE_H) -> Pruned
     """Delete what no pointer at a URL reaches any more (see `prune_store`), and of what is kept of it here: earlier
     generations, what only they needed, and copies in the user's cache, but for those in use.
 
-    Raises BrokenIndex where there is no index, StoreError, RaptorError while a build runs there from this machine.
+    Raises BrokenIndex where there is no index, StoreError, RaptorError while a build runs there from this machine, or
+    where one is not published yet.
     """
     place = url_of(url)
-    pruned = prune_store(url, keep=keep, grace_h=grace_h)
     with own_folder_of(place) as folder:
+        refuse_unpublished(place, folder)
+        pruned = prune_store(url, keep=keep, grace_h=grace_h)
         if (folder / CURRENT).exists():
             prune_index(folder, keep)
         cache.forget(folder)

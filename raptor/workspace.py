@@ -28,7 +28,6 @@ from raptor.loading.processes import ParseCache
 from raptor.loading.spooled import keep, texts_in
 from raptor.loading.types import Failure, SourceFile, Text
 from raptor.settings import EMBEDDER, BuildSettings
-from raptor.types import Vectors
 from rlm.gateway.embeddings import embeds, fingerprint
 from rlm.gateway.models import provider_of, window
 
@@ -337,23 +336,9 @@ def same_embedder(
 
 
 def called_embedder(model: str, options: Mapping[str, Any], dim: int = 0) -> Embedder:
-    """An embedder that `Grower.embed` calls; 0 where nobody knows yet how long its vectors are. The tokenizers of such
-    models are not to be had: chunks are cut, and tokens counted, by that of minilm. Raises GatewayError."""
+    """An embedder that `Grower.embed` calls; 0 where nobody knows yet how long its vectors are. Raises GatewayError."""
     provider_of(model)
-    offsets = embedders.load_tokenizer()
-
-    def encode(texts: Sequence[str]) -> Vectors:
-        raise RaptorError(f"{model} is called through a gateway, which pays for it")
-
-    return Embedder(
-        model,
-        fingerprint(model, options, dim),
-        dim,
-        window(model) or _READS,
-        encode,
-        offsets,
-        lambda texts: [len(found) for found in offsets(texts)],
-    )
+    return embedders.called(model, fingerprint(model, options, dim), dim, window(model) or _READS)
 
 
 def reading_chunks(model: Embedder, settings: BuildSettings) -> Embedder:

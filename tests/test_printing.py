@@ -37,7 +37,8 @@ RICH = {"raptor.progress", "rlm.commands.live"}
 LOGS = {
     *("index_store.embedder", "index_store.index", "index_store.lazy"),
     *("raptor.build", "raptor.engines.on_ray", "raptor.grower", "raptor.loading.pdf", "raptor.workspace"),
-    *("rlm.adapters.mcp", "rlm.serving.guard", "rlm.serving.problems", "rlm.serving.state.database"),
+    *("rlm.adapters.mcp", "rlm.serving.guard", "rlm.serving.problems", "rlm.serving.shelf"),
+    "rlm.serving.state.database",
     *("rlm.asking.asking", "rlm.gateway.provider", "rlm.loop.cells", "rlm.loop.recording"),
 }
 PRINTING = {"tqdm", "click", "getpass", "pprint", "curses", "faulthandler"}

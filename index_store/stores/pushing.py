@@ -27,7 +27,7 @@ from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
 from index_store.paths import is_url
 from index_store.shards.layout import shards_in
 from index_store.stores.layout import GENERATIONS, key_of, listed, live, objects_at, shard_at
-from index_store.stores.objects import Changed, Objects
+from index_store.stores.objects import Changed, Missing, Objects
 from index_store.stores.transfers import Progress, send, silent
 from index_store.writer import numbers
 
@@ -198,13 +198,17 @@ def check_conditions(objects: Objects) -> None:
     long as this takes. Without them two publishers at once would lose one's work."""
     key = f"{PROBES}/{secrets.token_hex(16)}"
     kept = [False, False]
-    objects.put(key, b"1", None)
     try:
+        objects.put(key, b"1", None)
         _, old = objects.read(key, 1)
         kept[0] = _is_refused(objects, key, None)
         _, old = objects.read(key, 1)
         objects.put(key, b"3", old)
         kept[1] = _is_refused(objects, key, old)
+    except (Changed, Missing):
+        raise StoreError(
+            f"the store at {objects.url} does not have what was just written there; try again, or name another store"
+        ) from None
     finally:
         objects.delete([key])
     if not all(kept):

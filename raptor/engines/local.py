@@ -18,6 +18,10 @@ from multiprocessing import get_context
 from raptor.engines.engine import Batch, Result, Shared, Stage, streamed
 from raptor.errors import RaptorError
 
+#: Python as it starts so does not import from the working directory, which may hold a stranger's files:
+#: `multiprocessing` starts it with `-c`, which looks there first until it has been told the caller's own `sys.path`.
+_NOTHING_FROM_HERE = ("PYTHONSAFEPATH", "1")
+
 
 @dataclass(frozen=True, slots=True)
 class Local:
@@ -78,23 +82,20 @@ def _pool(stage: Stage[Shared, Batch, Result]) -> Iterator[Executor]:
         return
     # Spawned, not forked: a fork of a process in which BLAS or torch have threads may hang.
     with (
-        _nothing_from_here(),
+        environment(*_NOTHING_FROM_HERE),
         ProcessPoolExecutor(stage.workers, mp_context=get_context("spawn")) as processes,
     ):
         yield processes
 
 
 @contextmanager
-def _nothing_from_here() -> Iterator[None]:
-    """Python as it starts in the block does not import from the working directory, which may hold a stranger's files.
-
-    `multiprocessing` starts it with `-c`, which looks there first until it has been told the caller's own `sys.path`.
-    """
-    name, before = "PYTHONSAFEPATH", os.environ.get("PYTHONSAFEPATH")
-    os.environ[name] = "1"
+def environment(name: str, value: str) -> Iterator[None]:
+    """A variable of the environment, for what starts in the block. Blocks of several threads may overlap."""
+    before = os.environ.get(name)
+    os.environ[name] = value
     try:
         yield
     finally:
-        del os.environ[name]
+        os.environ.pop(name, None)  # another thread may have done so
         if before is not None:
             os.environ[name] = before

@@ -13,7 +13,7 @@ import socket
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import chdir, contextmanager
+from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +24,7 @@ from typing import Any, Generic, cast
 import numpy as np
 
 from raptor.engines.engine import GIVEN, Batch, Result, Shared, Stage, WorkerLost, streamed
-from raptor.engines.local import cores
+from raptor.engines.local import cores, environment
 from raptor.errors import RaptorError
 
 _log = logging.getLogger(__name__)
@@ -395,7 +395,7 @@ def _connect(address: str) -> tuple[Any, bool]:
         return ray, False
     if where:
         _check_reachable(where)
-    with _begun_cleanly():
+    with _begun_cleanly(ray, alone=not where):
         try:
             ray.init(
                 address=where or "local",
@@ -443,18 +443,24 @@ def _check_reachable(address: str) -> None:
 
 
 @contextmanager
-def _begun_cleanly() -> Iterator[None]:
+def _begun_cleanly(ray: Any, *, alone: bool) -> Iterator[None]:
     """Ray tells nobody of its use, and workers do not import from the working folder, which may hold a stranger's
-    files: Ray puts the folder in which it is begun before all that they import from."""
-    name, before = "RAY_USAGE_STATS_ENABLED", os.environ.get("RAY_USAGE_STATS_ENABLED")
-    os.environ[name] = "0"
+    files: Ray puts the folder in which it is begun before all that they import from. `alone`: it listens to this
+    machine alone, as it does on systems where it has no clusters."""
+    constants, logger = ray._private.ray_constants, logging.getLogger("ray")
+    clusters, level = getattr(constants, "ENABLE_RAY_CLUSTER", None), logger.level
+    constants.ENABLE_RAY_CLUSTER = clusters and not alone  # the environment was read when ray was imported
+    logger.setLevel(logging.ERROR)
     try:
-        with chdir(os.sep):
+        with (
+            environment("RAY_USAGE_STATS_ENABLED", "0"),
+            environment("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0") if alone else nullcontext(),
+            chdir(os.sep),
+        ):
             yield
     finally:
-        del os.environ[name]
-        if before is not None:
-            os.environ[name] = before
+        constants.ENABLE_RAY_CLUSTER = clusters
+        logger.setLevel(level)
 
 
 def _worker_environment() -> dict[str, str]:

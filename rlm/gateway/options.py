@@ -29,7 +29,7 @@ _NAMES = frozenset(
         "acompletion", "aembedding", "aimg_generation", "api_version", "async_call", "atext_completion",
         "attempted_targets", "best_of", "complete_response", "completion_call_id", "context_management",
         "cooldown_time", "data_residency", "enable_tag_filtering", "ensure_alternating_roles", "fastest_response",
-        "id", "itpm", "kwargs", "log", "logger_fn", "merge_reasoning_content_in_choices", "n", "order", "otpm",
+        "id", "input", "itpm", "kwargs", "log", "logger_fn", "merge_reasoning_content_in_choices", "n", "order", "otpm",
         "roles", "rpm", "rust", "self", "store", "tag_regex", "tags", "text_completion", "tpm", "ttl",
         "use_in_pass_through", "verbose", "weight",
     }

@@ -192,6 +192,22 @@ def test_the_entries_that_were_used_longest_ago_go_first_and_none_that_is_in_use
     assert not first.exists()
 
 
+def test_what_a_process_left_that_was_killed_goes_and_nothing_that_is_being_made(
+    whole: Path, tmp_path: Path
+) -> None:
+    open_index(whole, access="hr")
+    dead, made, gone = (folder(tmp_path) / name for name in (".partial-dead", ".partial-made", ".gone-0"))
+    for entry in (dead, made, gone):
+        entry.mkdir()
+        (entry / "vectors.npy").touch()
+    (dead / "lock").touch()
+    with cache._in_use(made):
+        for entry in (dead, made, gone):
+            os.utime(entry, (1, 1))
+        open_index(whole, access="legal")
+        assert [entry.exists() for entry in (dead, made, gone)] == [False, True, False]
+
+
 @pytest.mark.parametrize(
     "wrong", [",", "hr,,legal", "*", "hr, *", ["hr,legal"], ["x" * 101], ["hr", ""], "a\nb"]
 )

@@ -1,6 +1,7 @@
 """An embedder that is called, litellm/NAME: paid for once, within the cap, by text; odd replies are refused."""
 
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index_store.errors import BadQuery
+from index_store.errors import BadQuery, IndexStoreError
 from index_store.index import open_index
 from raptor import build_index, estimate, update_index
 from raptor.cli import main
+from raptor.corpus import spans_of
 from raptor.errors import RaptorError
 from raptor.settings import Spending
+from raptor.workspace import called_embedder
 from rlm.gateway.errors import MissingKey, UnknownModel
 from tests.helpers import tiny_embedder
 from tests.helpers.model_server import Body, ModelServer, Step, error
@@ -107,6 +110,17 @@ def test_a_dry_run_prices_embeddings_and_calls_nobody(
     report = build_index(docs, tmp_path / "i", embedder=MODEL)
     assert (plain.usd_low, plain.usd_high) == (0, 0)
     assert expected.usd_low == pytest.approx(report.usd, rel=0.6)
+
+
+def test_a_worker_elsewhere_cuts_chunks_for_an_embedder_that_is_called_and_pays_for_nothing() -> None:
+    here = called_embedder(MODEL, {"dimensions": 16}, 16)
+    there = pickle.loads(pickle.dumps(here))  # noqa: S301  it is our own
+    assert (there.name, there.fingerprint, there.dim) == (MODEL, here.fingerprint, 16)
+    how = [(model, 16) for model in (here, there)]
+    cut = [spans_of(each, ["A ketch has two masts. " * 20]) for each in how]
+    assert cut[0] == cut[1] and len(cut[0][0]) > 1
+    with pytest.raises(IndexStoreError, match="is called through a gateway, which pays for it"):
+        there.encode(["a ketch"])
 
 
 def vectors(rows: Any, **fields: Any) -> Step:

@@ -14,6 +14,8 @@ from index_store.stores.pushing import push
 from index_store.verify import verify_index
 from raptor import build_index, check_sources, sync_index, update_index
 from raptor.cli import main
+from raptor.errors import RaptorError
+from raptor.pruning import prune_at
 from tests.helpers import tiny_embedder
 
 
@@ -77,8 +79,15 @@ def test_a_build_that_was_killed_before_it_published_goes_on_and_publishes(
         with pytest.raises(KeyboardInterrupt):
             update_index(url, [docs / "brig.txt"])
     assert "brig.txt" not in ids(url)
+    with pytest.raises(
+        RaptorError, match=rf"^what was built for {url} on this machine was not published yet"
+    ):
+        prune_at(
+            url, grace_h=0
+        )  # it would take away what the build came from, and nothing else can publish it
     assert not update_index(url, [docs / "brig.txt"]).new
     assert "brig.txt" in ids(url)
+    assert len(prune_at(url, grace_h=0).deleted) == 1
 
 
 def test_what_somebody_else_publishes_is_what_the_next_change_begins_with(

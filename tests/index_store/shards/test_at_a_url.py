@@ -75,6 +75,19 @@ def test_pruning_deletes_generations_of_shards_that_no_pointer_reaches_and_no_ot
     assert verify_index(url) == []
 
 
+def test_no_shard_is_pruned_where_the_index_that_names_it_cannot_be_read(
+    many: Sharded, url: str, tmp_path: Path
+) -> None:
+    there = sorted((tmp_path / "store").glob("shards/**/*.*"))
+    manifest = tmp_path / "store" / "generations" / many.digest / "manifest.json"
+    raw = manifest.read_bytes()
+    for damage in (manifest.unlink, lambda: manifest.write_bytes(raw[:-9])):
+        damage()
+        with pytest.raises(BrokenIndex):
+            prune_store(url, grace_h=0)
+        assert sorted((tmp_path / "store").glob("shards/**/*.*")) == there
+
+
 def test_a_shard_that_is_missing_at_the_url_is_said_when_it_is_read(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

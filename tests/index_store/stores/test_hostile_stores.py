@@ -133,16 +133,16 @@ def test_objects_that_no_publisher_writes_are_left_alone(
         verify_index(pushed)
 
 
-def test_what_is_young_or_is_asked_to_stay_is_not_pruned(pushed: str, tmp_path: Path) -> None:
+def test_what_is_young_or_among_the_last_is_not_pruned(pushed: str, tmp_path: Path) -> None:
     digests = [open_index(pushed).digest]
     for label in ("a", "b"):
         digests.append(change(tmp_path / "toy.index", label))
         push(tmp_path / "toy.index", pushed)
     assert prune_store(pushed).young == 2
-    assert prune_store(pushed, grace_h=0, also=digests[:1]).deleted == digests[1:2]
-    assert [one.digest for one in list_generations(pushed)] == [digests[0], digests[2]]
+    assert prune_store(pushed, grace_h=0, keep=2).deleted == digests[:1]
+    assert [one.digest for one in list_generations(pushed)] == digests[1:]
     assert prune_store(pushed, grace_h=0, keep=2).deleted == []
-    assert prune_store(pushed, grace_h=0).deleted == digests[:1]
+    assert prune_store(pushed, grace_h=0).deleted == digests[1:2]
     assert verify_index(pushed) == []
     with pytest.raises(StoreError, match="give 1 or more"):
         prune_store(pushed, keep=0)

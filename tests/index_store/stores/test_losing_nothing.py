@@ -13,7 +13,9 @@ import pytest
 
 from index_store.errors import IndexStoreError, Overtaken, StoreError
 from index_store.index import open_index
+from index_store.stores.folder import FolderObjects
 from index_store.stores.layout import listed, objects_at
+from index_store.stores.objects import Changed
 from index_store.stores.pruning import prune_store
 from index_store.stores.pulling import pull
 from index_store.stores.pushing import push
@@ -112,6 +114,24 @@ def test_a_store_that_ignores_the_conditions_of_a_write_is_refused(server: str, 
             push(tmp_path / "a", url)
         assert list(listed(objects_at(url), "")) == []
     assert push(tmp_path / "a", url).new
+
+
+def test_a_store_that_does_not_do_what_it_is_asked_to_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise Changed
+
+    change(tmp_path / "a", "a")
+    url = (tmp_path / "store").as_uri()
+    push(tmp_path / "a", url)
+    change(tmp_path / "a", "b")
+    for put in (refused, lambda *_: None):  # it wants other conditions; it keeps nothing
+        monkeypatch.setattr(FolderObjects, "put", put)
+        with pytest.raises(StoreError, match="does not have what was just written there"):
+            push(tmp_path / "a", url)
+        with pytest.raises(StoreError, match="does not list what was just written there"):
+            prune_store(url)
 
 
 # -- damage ------------------------------------------------------------------------------------------------

@@ -119,9 +119,28 @@ def test_a_worker_with_other_versions_is_refused() -> None:
 
 
 def test_the_process_is_left_where_it_was_and_tells_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    ray = pytest.importorskip("ray")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "1")
     folder = Path.cwd()
-    with on_ray._begun_cleanly():
+    with on_ray._begun_cleanly(ray, alone=True):
         assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
         assert Path.cwd() == Path(os.sep)
     assert (Path.cwd(), os.environ["RAY_USAGE_STATS_ENABLED"]) == (folder, "1")
+
+
+@pytest.mark.slow
+def test_a_cluster_that_is_begun_here_listens_to_this_machine_alone_and_says_nothing(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    ray = pytest.importorskip("ray")
+    engine = OnRay()
+    try:
+        assert list(engine.map_batches(Stage("halve", stages.halved, 2), [1])) == [(0, 0.5)]
+        host, _, port = ray.get_runtime_context().gcs_address.rpartition(":")
+        assert host == "127.0.0.1"
+        # All of 127.0.0.0/8 is this machine: on another address of it nobody listens.
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", int(port)), 5)
+    finally:
+        engine.close()
+    assert capfd.readouterr() == ("", "")

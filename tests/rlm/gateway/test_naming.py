@@ -40,7 +40,7 @@ def test_every_parameter_of_litellm_is_either_free_or_refused() -> None:
     [
         "model", "messages", "max_tokens", "max_completion_tokens", "maxOutputTokens", "api_key", "apiKey", "api_base",
         "base_url", "stream", "n", "N", "tools", "tool_choice", "functions", "num_retries", "fallbacks", "extra_body",
-        "extra_headers", "headers", "timeout", "response_format", "service_tier", "mock_response", "best_of",
+        "extra_headers", "headers", "timeout", "response_format", "service_tier", "mock_response", "best_of", "input",
         "input_cost_per_token", "custom_llm_provider", "num_predict", "candidateCount", "web_search_options",
         "metadata", "aws_secret_access_key", "vertex_credentials", "drop_params", "callbacks", "", "_hidden", "a b",
         "top-p", "x" * 99,
