@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from index_store.errors import IndexStoreError
 from index_store.files import sha256_of
+from index_store.reproducible import one_thread
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,7 +61,6 @@ def _folder_sha256(root: Path) -> str:
 def few_encoder(model: Path) -> "Callable[[Sequence[str]], Array]":
     """A function from n texts to their (n, 384) float32 unit rows, with the weights in the folder `model`."""
     from safetensors.numpy import load_file
-    from threadpoolctl import threadpool_limits
     from tokenizers import Tokenizer
 
     weights = load_file(model / "model.safetensors")
@@ -72,7 +72,7 @@ def few_encoder(model: Path) -> "Callable[[Sequence[str]], Array]":
         import numpy as np
 
         # Matrices this small gain nothing from threads, and threads that spin on a busy machine cost a second.
-        with threadpool_limits(1, "blas"):
+        with one_thread():
             rows = [_embedding(weights, encoding.ids) for encoding in tokenizer.encode_batch(list(texts))]
         return np.array(rows, dtype=np.float32).reshape(len(rows), DIM)
 

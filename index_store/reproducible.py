@@ -1,31 +1,50 @@
 """Arithmetic that gives the same bits each time: on one thread, and k-means from a seed."""
 
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+_lock, _limits, _inside = threading.Lock(), ExitStack(), 0
 
 
-def one_thread() -> AbstractContextManager[object]:
+@contextmanager
+def one_thread() -> Iterator[None]:
     """Limit BLAS and OpenMP to one thread: the order of float additions, and so the last bits, depends on how many.
 
-    It reaches only libraries already loaded: enter it after the import of those it should limit.
+    It holds until the last of all threads of the process that are in such a block has left it. It reaches only
+    libraries already loaded: enter it after the import of those it should limit.
     """
-    from threadpoolctl import threadpool_limits
+    from threadpoolctl import threadpool_info, threadpool_limits
 
-    limits: AbstractContextManager[object] = threadpool_limits(limits=1)
-    return limits
+    global _inside
+    with _lock:
+        _inside += 1
+        if any(library["num_threads"] != 1 for library in threadpool_info()):
+            _limits.enter_context(threadpool_limits(limits=1))
+    try:
+        yield
+    finally:
+        with _lock:
+            _inside -= 1
+            if not _inside:
+                _limits.close()
 
 
 def spherical_kmeans(
-    points: npt.NDArray[np.floating], count: int, *, rounds: int, seed: int, sample: int = 256
-) -> npt.NDArray[np.float32]:
+    points: "npt.NDArray[np.floating]", count: int, *, rounds: int, seed: int, sample: int = 256
+) -> "npt.NDArray[np.float32]":
     """`count` centroids of `points` (n, dim), n >= count: (count, dim) float32 unit rows.
 
     Where there are more than `sample` points for each centroid, so many of them are drawn by `seed`. Lloyd's iteration
     with cosines (Dhillon and Modha, "Concept decompositions for large sparse text data", 2001), by faiss.
     """
     import faiss
+    import numpy as np
 
     kmeans = faiss.Kmeans(
         points.shape[1],

@@ -58,12 +58,12 @@ def test_what_only_an_index_names_is_never_loaded(
             index.embed_queries(["a ketch"])
         assert repr(name) in str(raised.value)
     assert rlm.cli.main(["search", str(folder), "ketch"]) == 2
-    assert "--embedder FOLDER" in said(capsys)
+    assert "by --embedder" in said(capsys)
     (tmp_path / "new.txt").write_text("New words.")
     assert raptor.cli.main(["update", str(folder), str(tmp_path / "new.txt")]) == 2
-    assert "--embedder FOLDER" in said(capsys)
+    assert "by --embedder" in said(capsys)
     assert raptor.cli.main(["remove", str(folder), "one.txt"]) == 2
-    assert "--embedder FOLDER" in said(capsys)
+    assert "by --embedder" in said(capsys)
     assert loaded == []
     assert rlm.cli.main(["search", str(folder), "ketch", "--mode", "lexical"]) == 0
 

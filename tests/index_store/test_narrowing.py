@@ -42,7 +42,7 @@ def same(one: Any, other: Any) -> bool:
     """Whether two parts of drafts are equal, arrays by their bytes."""
     if isinstance(one, np.ndarray):
         return bool(one.dtype == other.dtype and one.tobytes() == other.tobytes())
-    if isinstance(one, list):
+    if isinstance(one, Sequence) and not isinstance(one, str | tuple):
         return len(one) == len(other) and all(map(same, one, other))
     return bool(one == other)
 
@@ -51,7 +51,9 @@ def is_same(one: Draft, other: Draft) -> bool:
     names = (one.names, other.names)
     assert names[0] and names[1]
     return all(
-        same(getattr(one, name), getattr(other, name)) for name in one.__slots__ if name != "names"
+        same(getattr(one, name), getattr(other, name))
+        for name in one.__slots__
+        if name not in ("names", "of_shards")  # and neither is one of shards
     ) and all(same(getattr(names[0], name), getattr(names[1], name)) for name in names[0].__slots__)
 
 

@@ -104,7 +104,7 @@ def test_a_build_elsewhere_stops_at_its_cap_and_goes_on_with_a_higher_one(
     import litellm
 
     entry = {"input_cost_per_token": 1e-5, "output_cost_per_token": 1e-5, "litellm_provider": "openai"}
-    monkeypatch.setitem(litellm.model_cost, "openai/priced-model", entry | {"mode": "chat"})
+    monkeypatch.setitem(litellm.model_cost, "openai/priced-there", entry | {"mode": "chat"})
     monkeypatch.setattr(choosing, "_on_ray", lambda address: Elsewhere())
     tiny_embedder.use(monkeypatch)
     docs, out = tiny_embedder.write_documents(tmp_path / "docs", 40), tmp_path / "i"
@@ -112,12 +112,12 @@ def test_a_build_elsewhere_stops_at_its_cap_and_goes_on_with_a_higher_one(
 
     def build(**more: Any) -> Any:
         settings = BuildSettings(concurrency=2)
-        how: dict[str, Any] = {"summarizer": "openai/priced-model", "settings": settings, "engine": "ray"}
+        how: dict[str, Any] = {"summarizer": "openai/priced-there", "settings": settings, "engine": "ray"}
         return build_index(docs, out, **how, **more)
 
     with ModelServer(lambda body: Step(summary_of(body), usage=usage)) as server:
         server.use(monkeypatch)
-        expected, _ = estimate(str(docs), out, summarizer="openai/priced-model")
+        expected, _ = estimate(str(docs), out, summarizer="openai/priced-there")
         with pytest.raises(RaptorError, match=r"stopped at its cap.*higher cap"):
             build(spending=Spending(usd=expected.usd_low))
         assert expected.usd_low is not None

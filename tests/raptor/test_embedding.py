@@ -117,12 +117,13 @@ def test_auto_is_the_gpu_that_torch_sees(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("size", [10, 30])  # numpy's, and torch's
 def test_vectors_have_the_same_bits_with_any_number_of_workers_and_of_torchs_threads(
-    monkeypatch: pytest.MonkeyPatch,
+    size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import torch
 
-    monkeypatch.setattr(embedding, "BATCH", 10)
+    monkeypatch.setattr(embedding, "BATCH", size)
     within, scaled = list[int](), torch.nn.functional.normalize
 
     def normalize(*args: Any, **options: Any) -> Any:
@@ -134,9 +135,9 @@ def test_vectors_have_the_same_bits_with_any_number_of_workers_and_of_torchs_thr
     for workers, threads in ((1, 1), (1, 2), (3, 2)):
         monkeypatch.setattr(embedding, "cores", lambda there=workers: there)
         torch.set_num_threads(threads)
-        rows.append(embed(model, TEXTS[:50]))
+        rows.append(embed(model, TEXTS))
         assert torch.get_num_threads() == threads
     torch.set_num_threads(before)
     assert np.array_equal(rows[0], rows[1])
     assert np.array_equal(rows[0], rows[2])
-    assert {*within} == {1}
+    assert {*within} == ({1} if size > FEW else set())

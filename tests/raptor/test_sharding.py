@@ -402,17 +402,17 @@ def test_one_cap_holds_for_all_shards_and_the_tree_over_them(
     import litellm
 
     entry = {"input_cost_per_token": 1e-9, "output_cost_per_token": 1e-5, "litellm_provider": "openai"}
-    monkeypatch.setitem(litellm.model_cost, "openai/priced-model", entry | {"mode": "chat"})
+    monkeypatch.setitem(litellm.model_cost, "openai/priced-for-shards", entry | {"mode": "chat"})
     build = partial(build_index, few, tmp_path / "i", shards=Sharding("folder"))
     with ModelServer(
         lambda body: Step(summary_of(body), usage={"prompt_tokens": 9, "completion_tokens": 190})
     ) as server:
         server.use(monkeypatch)
         whole = build_index(
-            few, tmp_path / "whole", shards=Sharding("folder"), summarizer="openai/priced-model"
+            few, tmp_path / "whole", shards=Sharding("folder"), summarizer="openai/priced-for-shards"
         )
         with pytest.raises(RaptorError, match="stopped at its cap"):
-            build(summarizer="openai/priced-model", spending=Spending(usd=whole.usd * 0.7))
+            build(summarizer="openai/priced-for-shards", spending=Spending(usd=whole.usd * 0.7))
         spent = (server.calls - whole.calls) * 190e-5
         assert 0.3 * whole.usd < spent <= 0.7 * whole.usd
         with pytest.raises(RaptorError, match="and was not started"):
@@ -420,8 +420,8 @@ def test_one_cap_holds_for_all_shards_and_the_tree_over_them(
                 few,
                 tmp_path / "never",
                 shards=Sharding("folder"),
-                summarizer="openai/priced-model",
+                summarizer="openai/priced-for-shards",
                 spending=Spending(usd=whole.usd * 0.1),
             )
-        rest = build(summarizer="openai/priced-model", spending=Spending(usd=whole.usd - spent + 0.005))
+        rest = build(summarizer="openai/priced-for-shards", spending=Spending(usd=whole.usd - spent + 0.005))
         assert (rest.digest, server.calls) == (whole.digest, 2 * whole.calls)

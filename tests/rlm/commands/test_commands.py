@@ -129,7 +129,7 @@ def test_the_folder_of_a_run_is_there_before_its_index_is_opened(
 ) -> None:
     there: list[Path] = []
 
-    def opening(*_: Any) -> None:
+    def opening(*_: Any, **__: Any) -> None:
         there.extend((tmp_path / "runs").iterdir())
         raise RlmError("no")
 
@@ -262,7 +262,7 @@ def test_bad_input_is_one_sentence_and_exit_code_2(
 def test_an_argument_that_cannot_be_is_told_before_the_index_is_opened(
     rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str
 ) -> None:
-    def opening(*_: Any) -> None:
+    def opening(*_: Any, **__: Any) -> None:
         raise AssertionError("opened")
 
     for module in ("ask", "chat", "search"):
