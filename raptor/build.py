@@ -13,12 +13,11 @@ from typing import Any
 
 from index_store import access
 from index_store.arguments import checked
-from index_store.duplicates import twins_by_access
 from index_store.embedder import AUTO, Embedder
 from index_store.generations import differences_between
 from index_store.index import Index, Sharded, open_index
 from index_store.narrowing import seen_by_label
-from index_store.spool import Lazy, only
+from index_store.spool import only
 from index_store.terminal import count
 from index_store.writer import publish
 from raptor.apart import named_by_kind
@@ -29,6 +28,7 @@ from raptor.corpus import (
     merged_parts,
     new_parts,
     refuse_another_model,
+    twins_in,
     with_metadata,
 )
 from raptor.engines.choosing import chosen
@@ -454,8 +454,7 @@ def _published(
     ledger = grower.ledger
     levels = grow(grower, corpus.leaves, named_by_kind(corpus), grower.gateway, clock)
     with clock.stage("load"):  # what is found is about the sources
-        labels = [access.of_document(document.meta) for document, _ in corpus.documents]
-        twins = twins_by_access(_texts(corpus), labels, grower.folder)
+        twins = twins_in(corpus.documents, grower.folder)
     with clock.stage("write"):
         grower.progress("write", 0, 1)
         draft = draft_of(corpus, levels, twins, grower.folder)
@@ -473,16 +472,6 @@ def _published(
         passed=ledger.passed(),
         unused_metadata=unused_metadata,
     )
-
-
-def _texts(corpus: Corpus) -> Sequence[tuple[str, str]]:
-    """The id and the text of each document."""
-
-    def of(number: int) -> tuple[str, str]:
-        document, text = corpus.documents[number]
-        return document.id, text
-
-    return Lazy(len(corpus.documents), of)
 
 
 def _as_built(settings: BuildSettings, model: Embedder) -> BuildSettings:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from index_store import access
 from index_store.documents import document_in, line_of
+from index_store.duplicates import Twin, twins_by_access
 from index_store.embedder import Embedder, Offsets
 from index_store.generations import Changes, paired
 from index_store.index import Index
@@ -320,6 +321,18 @@ def _embedded(chunks: _Chunks, grower: Grower) -> tuple[npt.NDArray[np.int64], V
         vectors[fresh[some]] = embedded[some]
         vectors[known[some]] = grower.previous.vectors[numbers[some]]
     return all_tokens, vectors
+
+
+def twins_in(documents: Sequence[tuple[Document, str]], folder: Path | None) -> list[Twin]:
+    """The documents that say nearly the same as one before them that the same readers may read. Texts are read one at a
+    time; what is kept of very many meanwhile is mapped from files in `folder`."""
+
+    def named(number: int) -> tuple[str, str]:
+        document, text = documents[number]
+        return document.id, text
+
+    labels = [access.of_document(document.meta) for document, _ in documents]
+    return twins_by_access(Lazy(len(documents), named), labels, folder)
 
 
 def refuse_another_model(grower: Grower, index: Index) -> None:

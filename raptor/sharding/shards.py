@@ -14,8 +14,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from index_store import access
-from index_store.duplicates import Twin, twins_by_access
+from index_store.duplicates import Twin
 from index_store.files import refuse_links
 from index_store.generations import Changes
 from index_store.index import Index
@@ -23,7 +22,7 @@ from index_store.manifest import SHARDS
 from index_store.name_table import NameTable, name_table, narrowed_to
 from index_store.writer import Published, publish
 from raptor.apart import named_by_kind
-from raptor.corpus import Corpus, corpus_of
+from raptor.corpus import Corpus, corpus_of, twins_in
 from raptor.engines.local import cores
 from raptor.errors import RaptorError
 from raptor.grower import Grower
@@ -175,8 +174,7 @@ def _built(folder: Path, job: Job, grower: Grower, embedder: str, clock: Clock) 
             corpus = corpus_of(parts, Changes(), own)
         levels = grow(own, corpus.leaves, named_by_kind(corpus), own.gateway, clock)
         with clock.stage("load"):  # as of one index: what is found is about the sources
-            labels = [access.of_document(document.meta) for document, _ in corpus.documents]
-            twins = twins_by_access([(document.id, text) for document, text in corpus.documents], labels)
+            twins = twins_in(corpus.documents, own.folder)
         with clock.stage("write"):
             names = job.names or _names(corpus, job.previous, own.folder)
             draft = replace(draft_of(corpus, levels, twins, own.folder), is_shard=True, names=names)

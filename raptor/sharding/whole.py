@@ -9,14 +9,14 @@ from dataclasses import replace
 from itertools import accumulate, pairwise
 
 from index_store import access
-from index_store.duplicates import Twin, first_alike, twins_by_access
+from index_store.duplicates import Twin, first_alike
 from index_store.index import Index, Sharded, open_alone, open_generation
 from index_store.manifest import SHARDS
 from index_store.name_table import name_table, parted
 from index_store.outline import Outline
 from index_store.spool import Lazy, chained
 from index_store.types import Document
-from raptor.corpus import merged_documents, merged_parts, new_parts, with_metadata
+from raptor.corpus import merged_documents, merged_parts, new_parts, twins_in, with_metadata
 from raptor.errors import RaptorError
 from raptor.estimating import check_cap, expected_usd
 from raptor.grower import Grower
@@ -51,8 +51,7 @@ def divide(whole: Whole, parts: Sequence[Part], sharding: Sharding) -> Outcome:
     ordered = chained(list(held.values()))
     documents = [part.document for part in ordered]
     with whole.clock.stage("load"):
-        labels = [access.of_document(document.meta) for document in documents]
-        twins = twins_by_access([(part.document.id, part.text) for part in ordered], labels)
+        twins = twins_in(Lazy(len(ordered), lambda number: _pair(ordered[number])), whole.grower.folder)
     alike = first_alike([document.id for document in documents], twins)
     outcome = _published(whole, whole.grower, shards, sharding, alike, made)
     return replace(outcome, documents=documents, twins=twins)
@@ -68,6 +67,10 @@ def _passages(parts: Sequence[Part]) -> Iterator[tuple[str, Sequence[str]]]:
         outline = Outline(part.document)
         for start, end in part.spans:
             yield part.text[start:end], outline.parts(start)
+
+
+def _pair(part: Part) -> tuple[Document, str]:
+    return part.document, part.text
 
 
 def _taken(parts: Sequence[Part], numbers: Sequence[int]) -> Sequence[Part]:
