@@ -221,21 +221,10 @@ def update_index(
     wish = _Wish(
         tuple(listed(sources)), follow_links, tuple(remove), metadata, encoding, password, picked=pick
     )
-    options = check_options(summarizer_options or {})
-    sent = check_options(embedder_options or {})
-    return _changed(
-        Path(index),
-        wish,
-        summarizer,
-        options,
-        embedder,
-        sent,
-        device,
-        spending,
-        progress,
-        (engine, address),
-        dry_run=dry_run,
+    means = _Means(
+        summarizer, summarizer_options or {}, embedder, embedder_options or {}, device, engine, address
     )
+    return _changed(Path(index), wish, means, spending, progress, dry_run=dry_run)
 
 
 @checked(RaptorError)
@@ -270,21 +259,10 @@ def sync_index(
     `build_index` does.
     """
     wish = _Wish((), follow_links, (), None, None, password, True, again, allow)
-    options = check_options(summarizer_options or {})
-    sent = check_options(embedder_options or {})
-    return _changed(
-        Path(index),
-        wish,
-        summarizer,
-        options,
-        embedder,
-        sent,
-        device,
-        spending,
-        progress,
-        (engine, address),
-        dry_run=dry_run,
+    means = _Means(
+        summarizer, summarizer_options or {}, embedder, embedder_options or {}, device, engine, address
     )
+    return _changed(Path(index), wish, means, spending, progress, dry_run=dry_run)
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,22 +282,33 @@ class _Wish:
     picked: Picked = ALL
 
 
+@dataclass(frozen=True, slots=True)
+class _Means:
+    """What a change is made with, as its user named it: the models, what is sent with their calls, and where they and
+    the stages compute."""
+
+    summarizer: str | None
+    summarizer_options: Mapping[str, Any]
+    embedder: str | None
+    embedder_options: Mapping[str, Any]
+    device: str
+    engine: str
+    address: str
+
+
 def _changed(
     out: Path,
     wish: _Wish,
-    summarizer: str | None,
-    options: Mapping[str, Any],
-    embedder: str | None,
-    embedder_options: Mapping[str, Any],
-    device: str,
+    means: _Means,
     spending: Spending | None,
     progress: Progress | None,
-    where: tuple[str, str],
     *,
     dry_run: bool,
 ) -> BuildReport:
-    """Publish the next generation of an index, or say what would differ in it. `where`: the engine and its address."""
+    """Publish the next generation of an index, or say what would differ in it."""
     progress, clock, spending = progress or silent, Clock(), spending or Spending()
+    options, sent = check_options(means.summarizer_options), check_options(means.embedder_options)
+    summarizer, embedder = means.summarizer, means.embedder
     previous = open_index(out, embedder)
     settings = BuildSettings.from_json(previous.manifest.settings)
     settings = settings if wish.encoding is None else replace(settings, encoding=wish.encoding)
@@ -329,7 +318,10 @@ def _changed(
         check_model(summarizer)
         if embedder is not None and embeds(embedder):
             check_model(embedder)
-    with chosen(*where) as engine, looked_at(out) if dry_run else opened(out) as checkpoint:
+    with (
+        chosen(means.engine, means.address) as engine,
+        looked_at(out) if dry_run else opened(out) as checkpoint,
+    ):
         previous = open_index(out, embedder)  # again, now that no other build can publish
         documents, before = list(previous.documents), recorded_origins(checkpoint)
         if wish.sync:
@@ -364,7 +356,7 @@ def _changed(
                 forecast, left_out=tuple(left_out), differences=differences, kept=unread, excluded=excluded
             )
         with clock.stage("embed"):
-            model = same_embedder(previous, embedder, settings, device, embedder_options)
+            model = same_embedder(previous, embedder, settings, means.device, sent)
         grower = Grower(
             model,
             summarizer or SUMMARIZER,
@@ -375,7 +367,7 @@ def _changed(
             previous,
             options,
             engine,
-            embedder_options,
+            sent,
             Ledger(Caps(usd=spending.usd)),
         )
         name = previous.manifest.models.get("embedder", model.name)

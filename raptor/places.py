@@ -84,8 +84,7 @@ def own_folder_of(url: Url) -> Iterator[Path]:
 
 def _catch_up(url: Url, folder: Path, progress: Progress) -> None:
     """Make what is live at a URL the live generation of our folder, unless that is the same or was built on it."""
-    pointer, seen = live(objects_at(url)), folder.parent / SEEN
-    known = seen.read_text(encoding="ascii", errors="replace") if seen.exists() else None
+    pointer, seen, known = live(objects_at(url)), folder.parent / SEEN, _known(folder)
     if pointer is None and known is not None:  # it was taken away there
         (folder / CURRENT).unlink(missing_ok=True)
         seen.unlink()
@@ -95,12 +94,17 @@ def _catch_up(url: Url, folder: Path, progress: Progress) -> None:
         replace_file(seen, pointer.digest.encode())
 
 
+def _known(folder: Path) -> str | None:
+    """The digest that was live at the URL of our folder when this machine last read or wrote there."""
+    seen = folder.parent / SEEN
+    return seen.read_text(encoding="ascii", errors="replace") if seen.exists() else None
+
+
 def refuse_unpublished(url: Url, folder: Path) -> None:
     """Raise RaptorError where our folder holds what was built on the live generation at a URL and not published there
     yet: it could not be any more without the generations before it."""
-    pointer, seen = live(objects_at(url)), folder.parent / SEEN
-    own = live_pointer(folder) if (folder / CURRENT).exists() and seen.exists() else None
-    known = seen.read_text(encoding="ascii", errors="replace") if own else None
+    pointer, known = live(objects_at(url)), _known(folder)
+    own = live_pointer(folder) if (folder / CURRENT).exists() and known is not None else None
     if pointer and own and pointer.digest == known != own[1]:
         raise RaptorError(
             f"what was built for {url} on this machine was not published yet; do that first, by the command that was "
