@@ -4,6 +4,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from glob import escape, glob, has_magic
+from itertools import pairwise
 from pathlib import Path, PurePath
 
 from raptor.errors import RaptorError
@@ -157,7 +158,7 @@ def _globbed(parts: Sequence[str], follow_links: bool) -> list[str]:
     if "**" not in parts:
         return glob(str(PurePath(*parts)))  # noqa: PTH207 (an absolute pattern is one too)
     at = parts.index("**")
-    rest = [part for part, before in zip(parts[at:], ["", *parts[at:]], strict=False) if part != before][1:]
+    rest = [part for before, part in pairwise(parts[at:]) if not part == before == "**"]
     above = glob(str(PurePath(*parts[:at]))) if at else [os.curdir]  # noqa: PTH207
     folders = [folder for top in above for folder in _folders(top, follow_links)]
     return [name for folder in folders for name in _globbed([escape(folder), *(rest or ["*"])], follow_links)]

@@ -489,6 +489,14 @@ def test_a_pattern_means_of_vanished_files_what_glob_means_of_files(
         assert {str(path) for path in made if path.is_file() and matches(pattern, str(path))} == expected
 
 
+def test_equal_parts_of_a_pattern_stand_for_a_folder_each(tmp_path: Path) -> None:
+    for file in ("a", "b/c", "d/e/f"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    found = matching(str(tmp_path / "**" / "**" / "?" / "?"), follow_links=True)
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in found) == ["b/c", "d/e/f"]
+
+
 def test_remove_says_where_the_text_still_is_and_pruning_deletes_it_there(docs: Path) -> None:
     secret = "The secret of the yawl is a xylophone."
     (docs / "page.html").write_text(f"<p>{secret}</p>")
