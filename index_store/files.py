@@ -100,6 +100,17 @@ def opening(*names: str) -> int:
     return flags
 
 
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, written to the disk. Raises OSError."""
+    if os.name == "nt" and path.is_dir():  # there a folder cannot be opened
+        return
+    handle = os.open(path, opening("RDWR" if os.name == "nt" else "RDONLY"))
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
 def hold(handle: int, *, wait: bool = False) -> None:
     """Take an exclusive lock on an open file, which ends with `let_go`, or when it is closed or its owner dies.
 

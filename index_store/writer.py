@@ -20,7 +20,7 @@ from index_store import inverted_write, lexical, name_table, vectors
 from index_store.arguments import checked
 from index_store.documents import line_of
 from index_store.errors import BrokenIndex, IndexStoreError
-from index_store.files import Lock, lock, opening, refuse_links, sha256_of, write_new
+from index_store.files import Lock, lock, refuse_links, sha256_of, sync, write_new
 from index_store.folder import (
     CURRENT,
     check_sizes,
@@ -214,9 +214,9 @@ def _share(partial: Path, parent: Path, manifest: Manifest) -> None:
 
 def _make_live(path: Path, partial: Path, manifest: Manifest) -> None:
     for file in [partial, *partial.rglob("*")]:
-        _sync(file)
+        sync(file)
     partial.rename(generation_folder(path, manifest.generation))
-    _sync(path / "generations")
+    sync(path / "generations")
     switch(path, manifest.generation)
 
 
@@ -225,9 +225,9 @@ def switch(path: Path, number: int) -> None:
     temporary = path / f"{CURRENT}.partial"
     digest = read_manifest(generation_folder(path, number)).digest
     write_new(temporary, pointer_line(number, digest))
-    _sync(temporary)
+    sync(temporary)
     temporary.rename(path / CURRENT)
-    _sync(path)
+    sync(path)
 
 
 def numbers(path: Path) -> list[int]:
@@ -254,16 +254,6 @@ def _holds(folder: Path, manifest: Manifest) -> bool:
         )
     except (OSError, BrokenIndex):
         return False
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():  # there a folder cannot be opened
-        return
-    handle = os.open(path, opening("RDWR" if os.name == "nt" else "RDONLY"))
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _entry(path: Path) -> FileEntry:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from index_store.errors import StoreError
-from index_store.files import Lock, lock, opening, refuse_links
+from index_store.files import Lock, lock, opening, refuse_links, sync
 from index_store.stores.objects import PIECE, Changed, Missing, Stored, Told
 from index_store.stores.urls import Url
 
@@ -132,7 +132,7 @@ class FolderObjects:
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-            _sync_folder(path.parent)
+            sync(path.parent)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
@@ -150,13 +150,3 @@ class FolderObjects:
 def _unless_missing(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # there a folder cannot be opened
-        return
-    handle = os.open(folder, opening("RDONLY"))
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
