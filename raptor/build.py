@@ -168,10 +168,8 @@ def build_index(
         changes = Changes(added=len(parts))
         if shards is None:
             refuse_above_cap(spending.usd, parts, grower)
-        with clock.stage("embed"):
-            grower = grower.sized()
-        if shards is None:
             with clock.stage("embed"):
+                grower = grower.sized()
                 corpus = corpus_of(parts, changes, grower)
             outcome = _published(out, grower, corpus, embedder, clock)
         else:

@@ -246,19 +246,26 @@ class _Chunks:
     def is_old(self, i: int) -> bool:
         return bool(self.rows["old"][i] >= 0)
 
+    def fresh_and_known(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The chunks that are to be embedded and counted, and those of which the previous generation says it."""
+        return np.flatnonzero(self.rows["kept"] < 0), np.flatnonzero(self.rows["kept"] >= 0)
+
     def _headings(self, i: int) -> list[str]:
         found: list[str] = json.loads(bytes(self.headings.view(i)))
         return found
 
 
-def corpus_of(parts: Sequence[Part], changes: Changes, grower: Grower) -> Corpus:
+def corpus_of(
+    parts: Sequence[Part], changes: Changes, grower: Grower, vectors: Vectors | None = None
+) -> Corpus:
     """All chunks as the first level; only those that are new, or have a new title, are embedded and counted.
 
-    Each part is read once, in order.
+    Each part is read once, in order. `vectors`: those of all chunks, where they are known and none is to be embedded.
     """
     chunks = _chunks(parts, grower.folder)
     count = len(chunks.rows)
-    tokens, vectors = _embedded(chunks, grower)
+    vectors = _embedded(chunks, grower) if vectors is None else vectors
+    tokens = _counted(chunks, grower)
 
     def column(get: Callable[[int], T]) -> Lazy[T]:
         return Lazy(count, get)
@@ -304,23 +311,30 @@ def _rows(number: int, part: Part) -> npt.NDArray[Any]:
     return rows
 
 
-def _embedded(chunks: _Chunks, grower: Grower) -> tuple[npt.NDArray[np.int64], Vectors]:
-    """The tokens and the vector of each chunk."""
-    fresh = np.flatnonzero(chunks.rows["kept"] < 0)
+def _embedded(chunks: _Chunks, grower: Grower) -> Vectors:
+    """The vector of each chunk."""
+    fresh, known = chunks.fresh_and_known()
     embedded = grower.embed(Lazy(len(fresh), lambda i: chunks.words(fresh[i])), "embed")
-    tokens = count_tokens(grower.embedder, Lazy(len(fresh), lambda i: chunks.text(fresh[i])))
     if grower.previous is None:
-        return tokens, embedded
-    all_tokens = room((len(chunks.rows),), np.int64, grower.folder)
-    vectors = room((len(chunks.rows), grower.embedder.dim), np.float32, grower.folder)
-    known = np.flatnonzero(chunks.rows["kept"] >= 0)
+        return embedded
+    vectors: Vectors = room((len(chunks.rows), grower.embedder.dim), np.float32, grower.folder)
     numbers = chunks.rows["kept"][known]
-    all_tokens[fresh], all_tokens[known] = tokens, grower.previous.rows["tokens"][numbers]
     for start in range(0, len(chunks.rows), _MANY):
         some = slice(start, start + _MANY)
         vectors[fresh[some]] = embedded[some]
         vectors[known[some]] = grower.previous.vectors[numbers[some]]
-    return all_tokens, vectors
+    return vectors
+
+
+def _counted(chunks: _Chunks, grower: Grower) -> npt.NDArray[np.int64]:
+    """The tokens of each chunk."""
+    fresh, known = chunks.fresh_and_known()
+    counted = count_tokens(grower.embedder, Lazy(len(fresh), lambda i: chunks.text(fresh[i])))
+    if grower.previous is None:
+        return counted
+    tokens = room((len(chunks.rows),), np.int64, grower.folder)
+    tokens[fresh], tokens[known] = counted, grower.previous.rows["tokens"][chunks.rows["kept"][known]]
+    return tokens
 
 
 def twins_in(documents: Sequence[tuple[Document, str]], folder: Path | None) -> list[Twin]:

@@ -8,6 +8,7 @@ it is. Nothing is written.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -375,7 +376,9 @@ def embedding_usd(grower: Grower, parts: Sequence[Part], chunks: int, summaries:
     model = grower.embedder.name
     if not embeds(model):
         return 0.0
-    some = [part.text[a:b] for part in parts for a, b in part.spans][:: max(1, chunks // MOST)][:MOST]
+    step = max(1, chunks // MOST)
+    texts = (part.text[a:b] for part in parts for a, b in part.spans)
+    some = list(islice(texts, 0, MOST * step, step))
     names = sum(count_tokens(model, part.document.title) for part in parts[:MOST]) / max(len(parts[:MOST]), 1)
     tokens = sum(count_tokens(model, text) for text in some) / max(len(some), 1) + names
     total = int(chunks * tokens + summaries * grower.settings.summary_tokens / 2)
@@ -409,17 +412,19 @@ def refuse_above_cap(usd: float | None, parts: Sequence[Part], grower: Grower) -
 
 
 def expected_usd(parts: Sequence[Part], grower: Grower) -> tuple[float, float]:
-    """(low, high) dollars of what is still to be paid for, by a small sample where there are many chunks; (0, 0) where
-    no price is known."""
+    """(low, high) dollars of what is still to be paid for, by a small sample where there are many chunks; 0 for that of
+    which no price is known."""
+    chunks = sum(len(part.spans) for part in parts)
+    embedding = embedding_usd(grower, parts, chunks, 0) or 0.0
     if not price(grower.summarizer, 1000, 1000):
-        return 0.0, 0.0
-    is_large = sum(len(part.spans) for part in parts) > SOON
+        return embedding, embedding
+    grower = computing(grower)
     low, high = (
         _widened(*_expected(parts, grower, QUICK, QUICK_RUN))
-        if is_large
+        if chunks > SOON
         else _expected(parts, grower, SAMPLE, RUN)
     )
-    return low or 0.0, high or 0.0
+    return embedding + (low or 0.0), embedding + (high or 0.0)
 
 
 def _expected(

@@ -50,10 +50,9 @@ def publish_upper(
     before = {row.name: row.digest for row in rows}
     parts = [_root_part(shard, previous, before) for shard in shards]
     with clock.stage("embed"):
-        corpus = corpus_of(parts, Changes(), grower)
         roots = [shard.index.vectors[len(shard.index) - 1] for shard in shards]  # to the bit
-        leaves = replace(corpus.leaves, vectors=np.array(roots, dtype=np.float32))
-    levels = grow(grower, leaves, named_by_kind(corpus), grower.gateway, clock)
+        corpus = corpus_of(parts, Changes(), grower, np.array(roots, dtype=np.float32))
+    levels = grow(grower, corpus.leaves, named_by_kind(corpus), grower.gateway, clock)
     with clock.stage("write"):
         grower.progress("write", 0, 1)
         trees = [shard.index for shard in shards]

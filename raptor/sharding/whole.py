@@ -38,6 +38,8 @@ def divide(whole: Whole, parts: Sequence[Part], sharding: Sharding) -> Outcome:
     plan = planned_shards([(part.document, len(part.spans)) for part in parts], sharding)
     held = {name: _taken(parts, numbers) for name, numbers in plan.items()}
     _refuse_above_cap(whole, held)
+    with whole.clock.stage("embed"):
+        whole = replace(whole, grower=whole.grower.sized())
     sizes = {name: sum(len(part.spans) for part in own) for name, own in held.items()}
     with whole.clock.stage("chunk"):
         # By the texts of all shards together, so that each has the names that one index would have.

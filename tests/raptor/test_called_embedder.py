@@ -15,7 +15,7 @@ from raptor import build_index, estimate, update_index
 from raptor.cli import main
 from raptor.corpus import spans_of
 from raptor.errors import RaptorError
-from raptor.settings import Spending
+from raptor.settings import Sharding, Spending
 from raptor.workspace import called_embedder
 from rlm.gateway.errors import MissingKey, UnknownModel
 from tests.helpers import tiny_embedder
@@ -97,6 +97,21 @@ def test_a_build_stays_below_its_cap_and_goes_on_below_a_higher_one(
     assert server.calls > 1
     report = build_index(docs, tmp_path / "i", embedder=MODEL, spending=Spending(usd=1))
     assert len(texts_of(server)) == 1 + sum(report.levels)
+
+
+def test_shards_are_held_against_one_cap_before_anybody_is_called_and_each_text_is_paid_for_once(
+    tmp_path: Path, server: ModelServer
+) -> None:
+    for folder, count in (("a", 6), ("b", 7)):
+        tiny_embedder.write_documents(tmp_path / "docs" / folder, count)
+    how: dict[str, Any] = {"embedder": MODEL, "shards": Sharding("folder")}
+    with pytest.raises(RaptorError, match="and was not started; raise --max-usd"):
+        build_index(tmp_path / "docs", tmp_path / "i", spending=Spending(usd=1e-6), **how)
+    assert server.calls == 0
+    report = build_index(tmp_path / "docs", tmp_path / "i", spending=Spending(usd=1), **how)
+    asked = texts_of(server)
+    assert sorted(set(asked)) == sorted(asked)
+    assert len(asked) == 1 + sum(report.levels)
 
 
 def test_a_dry_run_prices_embeddings_and_calls_nobody(
