@@ -67,9 +67,8 @@ def name_table(
     sizes = np.zeros(len(listed), dtype=np.int64)
     for some in zip(blocks, ranks, totals, strict=True):
         sizes += np.bincount(_pairs(*some)[0], minlength=len(sizes))
-    used = np.flatnonzero(
-        sizes
-    )  # of a chunk with very many names some are left out, and such a name with them
+    # Of a chunk with very many names some are left out, so that a name may have no pair left.
+    used = np.flatnonzero(sizes)
     number = np.cumsum(sizes > 0) - 1
     offsets = np.concatenate([[0], np.cumsum(sizes[used])]).astype(np.int64)
     bearers = room((int(offsets[-1]),), np.int32, folder)

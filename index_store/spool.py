@@ -74,11 +74,8 @@ class Spool:
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._ends = array("q", [0])
-        self._first, self._held, self._size = (
-            0,
-            list[bytes](),
-            0,
-        )  # the last records, which are not written yet
+        # The last records, which are not written yet: the number of the first, they, and what they take.
+        self._first, self._held, self._size = 0, list[bytes](), 0
         self._file: BinaryIO | None = None
         self._map = memoryview(b"")
 

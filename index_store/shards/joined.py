@@ -30,9 +30,8 @@ from index_store.word_list import WordList
 Array = npt.NDArray[Any]
 T = TypeVar("T")
 
-AT_ONCE = (
-    8  # shards that are read at the same time; where they lie in a store, most of that time is waiting for it
-)
+#: Shards that are read at the same time; where they lie in a store, most of that time is waiting for it.
+AT_ONCE = 8
 POSTING_BYTES = 8  # of a word in a node
 
 

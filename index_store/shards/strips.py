@@ -54,9 +54,8 @@ class Strips:
 
     def __init__(self, shards: Sequence[Shard], upper: Tree, open_shard: Open, touched: Touched) -> None:
         self._shards, self._upper, self._open, self._touched = shards, upper, open_shard, touched
-        self.height = max(
-            len(shard.levels) for shard in shards
-        )  # levels of the shards; the last has their roots
+        # Levels of the shards; the last has their roots.
+        self.height = max(len(shard.levels) for shard in shards)
         self.all = _strips(shards, self.height, len(upper) - len(shards))
         self._starts = [strip.first for strip in self.all]
         self.of_shard = [[s for s in self.all if s.shard == n] for n in range(len(shards) + 1)]

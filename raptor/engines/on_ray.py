@@ -205,13 +205,11 @@ class _Actors(Generic[Shared, Batch, Result]):
     _shared: Any = field(init=False)
     _kind: Any = field(init=False)
     _waiting: deque[_Job[Batch, Result]] = field(default_factory=deque, init=False)
-    _starting: dict[Any, Any] = field(
-        default_factory=dict, init=False
-    )  # by the reference that says it is ready
-    _held: dict[Any, list[_Job[Batch, Result]]] = field(
-        default_factory=dict, init=False
-    )  # by each that is ready
-    _lost: int = field(default=0, init=False)  # before they were ready, one after another
+    # Actors by the reference that says that they are ready; what each that is ready has; and how many were lost before
+    # they were, one after another.
+    _starting: dict[Any, Any] = field(default_factory=dict, init=False)
+    _held: dict[Any, list[_Job[Batch, Result]]] = field(default_factory=dict, init=False)
+    _lost: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self._shared = self.ray.put(self.stage.shared)
