@@ -34,7 +34,7 @@ NEVER = "q0never000000z"
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """No disk is waited for, and queries are embedded by the hashes of their words."""
-    monkeypatch.setattr(writer, "_sync", lambda path: None)
+    monkeypatch.setattr(writer, "sync", lambda path: None)
     embedded(monkeypatch)
 
 
