@@ -8,7 +8,7 @@ shape, which has the shards' very nodes, edges and vectors. Questions are asked 
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -35,11 +35,9 @@ from rlm.audit.given import given
 SHARDS, HITS, ASKED = 4, 10, 100
 SAME, READS = 0.99, 1.2
 ONE, SHAPE = "one index", "the same shape"
-WITHOUT_TREE = replace(Weights(), branch=0.0)
 #: What is searched: its name, the mode, and the weights.
 WAYS: Mapping[str, tuple[Mode, Weights]] = {
     "hybrid": ("hybrid", Weights()),
-    "without the tree": ("hybrid", WITHOUT_TREE),
     "dense": ("dense", Weights()),
     "lexical": ("lexical", Weights()),
 }
@@ -201,8 +199,8 @@ def _hits_table(found: Sequence[Compared]) -> Table:
     rows.append(("all", "", f"{len(pooled[0])}", *(f"{values.mean():.3f}" for values in pooled)))
     columns = ("set", "shards", "questions", *(f"{held}, {way}" for held, way in heads))
     note = (
-        f"Share of the first {HITS} hits that are the same in shards and in what they are held against. Without the "
-        "tree: branches do not count. The same shape: one index with the very nodes, edges and vectors of the shards."
+        f"Share of the first {HITS} hits that are the same in shards and in what they are held against. The same "
+        "shape: one index with the very nodes, edges and vectors of the shards."
     )
     return Table("Hits of shards", columns, tuple(rows), note)
 

@@ -41,7 +41,7 @@ from raptor.clustering.settings import ClusterSettings
 from rlm.loop.navigator import LOOKED, SHARE
 
 CHARS = (2_000, 4_000, 8_000)
-FLAT = Weights(walk=0.0, branch=0.0)
+FLAT = Weights(walk=0.0, name=0.0)
 HITS = 200  # more than 8,000 characters hold
 TWICE, PARENTS, GAIN = 2.0, 1.5, 5.0
 
@@ -222,7 +222,7 @@ def _centre(index: Index, chunks: npt.NDArray[np.integer[Any]]) -> npt.NDArray[n
 
 
 def by_flat_search(trial: Trial) -> Read:
-    """Hits of hybrid search without names and tree, one after another, as far as they fit."""
+    """Hits of hybrid search without names, one after another, as far as they fit."""
 
     def read(query: Query, vector: Any, chars: int) -> Spans:
         where = {"doc": query["scope"], "vector": vector, "weights": FLAT}
@@ -305,7 +305,7 @@ def _equal_characters(places: Sequence[Place]) -> Iterator[Item]:
         return (name, f"{chars:,}", *means, *less)
 
     note = (
-        "Gold found when so many characters are read, in percent of it. Flat: hybrid search without names and tree. A "
+        "Gold found when so many characters are read, in percent of it. Flat: hybrid search without names. A "
         "summary takes its characters, and finds nothing."
     )
     columns = ("set", "characters", *READS, *(f"{name} less flat" for name in OURS_READS))

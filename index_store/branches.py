@@ -45,18 +45,6 @@ def evidence_shares(fused: Scores, walked: Scores) -> Scores:
     return (by_score + walked / total) / 2 if total else by_score
 
 
-def best_branch(tree: Tree, chunks: Numbers, shares: Scores) -> Scores:
-    """For each of `chunks` the evidence of the branch directly above it that has the most, (n,)."""
-    parents, rows = tree.parents_of(chunks)
-    if not len(parents):
-        return np.zeros(len(chunks))
-    branches, own = np.unique(parents, return_inverse=True)
-    held = np.bincount(own, shares[rows], len(branches))
-    best = np.zeros(len(chunks))
-    np.maximum.at(best, rows, held[own])
-    return best
-
-
 def best_branches(
     tree: Tree, top: int, chunks: Numbers, shares: Scores, k: int, inside: Callable[[int], bool]
 ) -> list[Branch]:

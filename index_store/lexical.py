@@ -3,6 +3,9 @@
 After Lu, "BM25S: orders of magnitude faster lexical search via eager sparse scoring", arXiv 2407.03618: the scores of
 one word over all nodes are one column of a sparse matrix, so a query is a sum of a few columns. The sum is made here,
 by numpy with its bounds checks, because the arrays may come from a stranger.
+
+How rare a word is, and how long a node is beside others, is told by the chunks alone, by which summaries are scored
+too: so the score of a chunk does not hang on what was summarised of it, nor on how a corpus was divided into shards.
 """
 
 import re
@@ -122,44 +125,58 @@ class _Block:
         own = np.repeat(ranks[start:end], np.diff(self.offsets[start : end + 1]))
         return own, self.nodes[pairs], self.times[pairs]
 
+    def holders(self, chunks: int) -> Ints:
+        """Of each stem, how many of the nodes below `chunks` have it, (m,)."""
+        before: Ints = np.concatenate([[0], np.cumsum(self.nodes < chunks)])
+        return np.diff(before[self.offsets])
+
 
 @dataclass(frozen=True, slots=True)
 class _Counted:
-    """All n nodes and their stems.
+    """All n nodes, of which the first `chunks` are chunks, and their stems.
 
     `lengths`: (n,) how many stems each node has. `listed`: the stems, sorted, one a line, in pieces. `ranks`: for each
-    block the places of its stems in that list. `holders`: (stems,) how many nodes have each.
+    block the places of its stems in that list. `sizes`, `holders`: (stems,) how many nodes, and how many chunks, have
+    each.
     """
 
+    chunks: int
     lengths: npt.NDArray[np.int32]
     blocks: Sequence[_Block]
     listed: Sequence[bytes | memoryview]
     ranks: Sequence[Ints]
+    sizes: Ints
     holders: Ints
+
+    @property
+    def mean(self) -> float:
+        """Stems of a chunk."""
+        return float(self.lengths[: self.chunks].mean())
 
     def offsets(self) -> npt.NDArray[np.int64]:
         """Where the column of each stem begins, and the end of the last."""
-        return np.concatenate([[0], np.cumsum(self.holders)]).astype(np.int64)
+        return np.concatenate([[0], np.cumsum(self.sizes)]).astype(np.int64)
 
 
 def columns(texts: Iterable[str]) -> tuple[npt.NDArray[np.float32], Ints, Ints, bytes]:
-    """BM25 scores of the texts of nodes 0, 1, ... as a sparse matrix (nodes, stems) by columns: scores, their nodes
+    """BM25 scores of the texts of chunks 0, 1, ... as a sparse matrix (chunks, stems) by columns: scores, their chunks
     (int32), where each column begins; and all stems, sorted, one a line.
 
     The variant is Lucene's, as bm25s computes it. Texts are read one after another, and none stays in memory.
     """
-    counted = _counted(texts, None)
+    counted = _counted(texts, None, None)
     word, nodes, times = (np.concatenate(column) for column in zip(*_columns(counted), strict=True))
     return _scored(counted, word, nodes, times), nodes, counted.offsets(), b"".join(counted.listed)
 
 
-def write(folder: Path, texts: Iterable[str], *, counted: bool = False) -> None:
-    """Write the lexical arrays for the texts of nodes 0, 1, ... into `folder`, with BLOCK stems in memory at a time.
+def write(folder: Path, texts: Iterable[str], chunks: int, *, counted: bool = False) -> None:
+    """Write the lexical arrays for the texts of nodes 0, 1, ..., of which the first `chunks` are chunks, into `folder`,
+    with BLOCK stems in memory at a time.
 
     `counted`: in place of scores, how often each word stands in each node, and beside them `lengths`, how many words
     each node has: so that scores are those of whatever the index is a part of (see `Statistics`).
     """
-    found = _counted(texts, folder)
+    found = _counted(texts, chunks, folder)
     offsets = found.offsets()
     np.save(folder / "offsets.npy", offsets, allow_pickle=False)
     if counted:
@@ -176,8 +193,11 @@ def write(folder: Path, texts: Iterable[str], *, counted: bool = False) -> None:
             write_nodes(nodes)
 
 
-def _counted(texts: Iterable[str], folder: Path | None) -> _Counted:
-    """The stems of the texts of nodes 0, 1, ..., counted a block at a time; what is counted waits in a file."""
+def _counted(texts: Iterable[str], chunks: int | None, folder: Path | None) -> _Counted:
+    """The stems of the texts of nodes 0, 1, ..., counted a block at a time; what is counted waits in a file.
+
+    `chunks`: how many of them, from the first on, are chunks; None: all.
+    """
     lengths, spool = array("i"), Spool(folder)
     numbers, stems, first = _StemNumbers(), array("i"), 0
     for text in texts:
@@ -190,7 +210,8 @@ def _counted(texts: Iterable[str], folder: Path | None) -> _Counted:
     if stems or not len(spool):
         _keep(spool, numbers.vocabulary, np.asarray(stems), np.asarray(lengths[first:]), first)
     blocks = [_kept(spool, at) for at in range(0, len(spool), _RECORDS)]
-    return _Counted(np.asarray(lengths), blocks, *_merged(blocks, folder))
+    chunks = len(lengths) if chunks is None else chunks
+    return _Counted(chunks, np.asarray(lengths), blocks, *_merged(blocks, chunks, folder))
 
 
 def _keep(spool: Spool, vocabulary: Mapping[str, int], stems: Ints, lengths: Ints, first: int) -> None:
@@ -222,15 +243,17 @@ def _kept(spool: Spool, at: int) -> _Block:
 
 
 def _merged(
-    blocks: Sequence[_Block], folder: Path | None
-) -> tuple[Sequence[bytes | memoryview], Sequence[Ints], Ints]:
-    """The stems of all blocks, sorted, one a line, in pieces; where those of each stand there; how many nodes have
-    each."""
+    blocks: Sequence[_Block], chunks: int, folder: Path | None
+) -> tuple[Sequence[bytes | memoryview], Sequence[Ints], Ints, Ints]:
+    """The stems of all blocks, sorted, one a line, in pieces; where those of each stand there; how many nodes, and how
+    many chunks, have each."""
     counts = [len(block.offsets) - 1 for block in blocks]
     if len(blocks) == 1:
-        return [blocks[0].listed], [np.arange(counts[0])], np.diff(blocks[0].offsets)
+        only = blocks[0]
+        return [only.listed], [np.arange(counts[0])], np.diff(only.offsets), only.holders(chunks)
     borders = np.cumsum([0, *counts]).tolist()
-    ranks, holders = room((borders[-1],), np.int32, folder), room((borders[-1],), np.int64, folder)
+    ranks = room((borders[-1],), np.int32, folder)
+    sizes, holders = (room((borders[-1],), np.int64, folder) for _ in range(2))
     listed, at, rank, last = Spool(folder), list(borders), -1, b""
     for word, number in merged([block.listed for block in blocks]):
         if rank < 0 or word != last:
@@ -240,8 +263,9 @@ def _merged(
         at[number] += 1
     own = [ranks[start:end] for start, end in pairwise(borders)]
     for block, places in zip(blocks, own, strict=True):
-        holders[places] += np.diff(block.offsets)
-    return Lazy(len(listed), listed.view), own, holders[: rank + 1]
+        sizes[places] += np.diff(block.offsets)
+        holders[places] += block.holders(chunks)
+    return Lazy(len(listed), listed.view), own, sizes[: rank + 1], holders[: rank + 1]
 
 
 def _columns(counted: _Counted) -> Iterator[tuple[Ints, Ints, Ints]]:
@@ -256,9 +280,9 @@ def _scored(counted: _Counted, word: Ints, nodes: Ints, times: Ints) -> npt.NDAr
     """The BM25 scores of pairs of neighbouring stems."""
     if not len(word):
         return np.empty(0, np.float32)
-    n, low = len(counted.lengths), int(word[0])
-    rarities = rarity(n, counted.holders[low : int(word[-1]) + 1])[word - low]
-    return _scores(rarities, times, counted.lengths[nodes], float(counted.lengths.mean()))
+    low = int(word[0])
+    rarities = rarity(counted.chunks, counted.holders[low : int(word[-1]) + 1])[word - low]
+    return _scores(rarities, times, counted.lengths[nodes], counted.mean)
 
 
 def _by_word(found: Sequence[tuple[Ints, Ints, Ints]]) -> tuple[Ints, Ints, Ints]:
@@ -279,9 +303,9 @@ def _ranges(offsets: Ints) -> Iterator[tuple[int, int]]:
         low = high
 
 
-def rarity(nodes: int, holders: Any) -> Any:
-    """How rare a word is that so many of the nodes hold."""
-    return np.log(1 + (nodes - holders + 0.5) / (holders + 0.5))
+def rarity(chunks: int, holders: Any) -> Any:
+    """How rare a word is that so many of the chunks hold."""
+    return np.log(1 + (chunks - holders + 0.5) / (holders + 0.5))
 
 
 def _scores(rarities: Any, times: Ints, lengths: Ints, mean: float) -> npt.NDArray[np.float32]:
@@ -293,13 +317,13 @@ def _scores(rarities: Any, times: Ints, lengths: Ints, mean: float) -> npt.NDArr
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What BM25 knows of all nodes together, where a lexicon has only some of them.
+    """What BM25 knows of all chunks together, where a lexicon has only some of them.
 
-    `nodes`: how many there are. `mean`: words of a node. `holders`: how many nodes hold a word; None where no node but
+    `chunks`: how many there are. `mean`: words of a chunk. `holders`: how many chunks hold a word; None where none but
     those of the one lexicon that has it.
     """
 
-    nodes: int
+    chunks: int
     mean: float
     holders: Callable[[str], int | None]
 
@@ -308,7 +332,7 @@ class Lexicon:
     """The lexical arrays of an opened index, and the sorted list of its stems, in which a query's are looked up.
 
     `listed`: that list, one a line, where it is in memory; else it is read from `path` at the first query. `lengths`:
-    words of each node, where `scores` are counts (see `write`).
+    words of each node, where `scores` are counts (see `write`). `chunks`: how many of the nodes, the first, are chunks.
     """
 
     def __init__(
@@ -317,12 +341,13 @@ class Lexicon:
         nodes: npt.NDArray[Any],
         offsets: npt.NDArray[Any],
         path: Path,
+        chunks: int,
         listed: bytes | None = None,
         lengths: npt.NDArray[Any] | None = None,
     ) -> None:
         self._scores, self._nodes, self._offsets, self._path = scores, nodes, offsets, path
         self._words = WordList(path, len(offsets) - 1, listed)
-        self._lengths = lengths
+        self._chunks, self._lengths = chunks, lengths
 
     def _column(self, word: str) -> slice:
         """Where the scores of a stem lie; nowhere for one that no node has."""
@@ -364,11 +389,12 @@ class Lexicon:
         """The scores of a column of counts; what the numbers of a stranger come to, whoever asked compares."""
         holders = of_all.holders(word)
         with np.errstate(all="ignore"):
-            rare = rarity(of_all.nodes, len(nodes) if holders is None else holders)
+            own = int(np.searchsorted(nodes, self._chunks))
+            rare = rarity(of_all.chunks, own if holders is None else holders)
             return _scores(rare, times.astype(np.float64), lengths[nodes], of_all.mean)
 
     @cached_property
     def _own(self) -> Statistics:
-        lengths = np.zeros(0) if self._lengths is None else self._lengths
+        lengths = np.zeros(0) if self._lengths is None else self._lengths[: self._chunks]
         mean = int(lengths.sum(dtype=np.int64)) / max(len(lengths), 1)
         return Statistics(len(lengths), mean, lambda word: None)

@@ -16,14 +16,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from index_store.branches import best_branch, evidence_shares
+from index_store.branches import evidence_shares
 from index_store.errors import BadQuery
 from index_store.filters import filtered
 from index_store.folding import folded
 from index_store.tree import Tree
 from index_store.types import MODES, Check, Hit, Mode, Scope, Span, unchecked
 from index_store.vectors import EXACT_NODES, cosines, largest
-from index_store.walk import NOWHERE, Walked, walk
+from index_store.walk import NOWHERE, Walked, best_name, walk
 
 Scores = npt.NDArray[np.float64]
 Numbers = npt.NDArray[np.int64]
@@ -42,17 +42,17 @@ class Weights:
     """The parameters of the hybrid score.
 
     `dense`: share of the dense score, the rest is lexical. `best`: scores are standardised by the mean and deviation
-    of so many of the best. `walk`: times the root of its share of the walk is what a chunk gains. `branch`: times the
-    root of the evidence in the best branch above it, as far as the walk is trusted, since a branch gathers what names
-    join. `near`: weight of the best chunk at most `reach` chunks away. `again`: what a chunk loses for each better one
-    of its document. What is gained and lost is in standard deviations. The defaults have the best mean over the
-    development sets; `python -m benchmarks retrieval` varies them one by one.
+    of so many of the best. `walk`: times the root of its share of the walk is what a chunk gains. `name`: times the
+    root of what the best of its names gathers (see `best_name`), as far as the walk is trusted. `near`: weight of the
+    best chunk at most `reach` chunks away. `again`: what a chunk loses for each better one of its document. What is
+    gained and lost is in standard deviations. The defaults were chosen on the development sets; `python -m benchmarks
+    retrieval` varies them one by one.
     """
 
     dense: float = 0.5
     best: int = 200
     walk: float = 24.0
-    branch: float = 2.0
+    name: float = 2.0
     near: float = 1.5
     reach: int = 3
     again: float = 0.2
@@ -223,12 +223,12 @@ def among(numbers: Numbers, nodes: Numbers) -> Numbers:
 
 
 def led(tree: Tree, nodes: Numbers, fused: Scores, walked: Walked, weights: Weights) -> Scores:
-    """The hybrid scores of `nodes`: the fused ones with what leads to a chunk by names, branches and neighbours."""
+    """The hybrid scores of `nodes`: the fused ones with what leads to a chunk by names and neighbours."""
     chunks = nodes[: _chunks(tree, nodes)]
     scores, shares = fused.copy(), walked.on(chunks)
-    if walked.trust and weights.branch:
-        held = best_branch(tree, chunks, evidence_shares(fused[: len(chunks)], shares))
-        scores[: len(chunks)] += weights.branch * walked.trust * np.sqrt(held)
+    if tree.names is not None and walked.trust and weights.name:
+        gathered = best_name(tree.names, chunks, evidence_shares(fused[: len(chunks)], shares))
+        scores[: len(chunks)] += weights.name * walked.trust * np.sqrt(gathered)
     scores[: len(chunks)] += weights.walk * np.sqrt(shares)
     return _lifted(tree, nodes, scores, weights)
 

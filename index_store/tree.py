@@ -540,12 +540,13 @@ class Tree:
         a = self._arrays
         if "lexical/scores.npy" not in a:
             scores, nodes, offsets, words = columns(map(self.text_at, range(self.levels[0])))
-            return Lexicon(scores, nodes, offsets, self.path, words)
+            return Lexicon(scores, nodes, offsets, self.path, self.levels[0], words)
         return Lexicon(
             a["lexical/scores.npy"],
             a["lexical/nodes.npy"],
             a["lexical/offsets.npy"],
             self.store.folder / "lexical" / "words.txt",
+            self.levels[0],
             lengths=a.get(LENGTHS),
         )
 

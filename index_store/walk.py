@@ -73,6 +73,20 @@ def walk(names: Names, question: str, chunks: Numbers, scores: Scores, allowed: 
     return Walked(places[shares > 0], shares[shares > 0], trust)
 
 
+def best_name(names: Names, chunks: Numbers, shares: Scores) -> Scores:
+    """For each of `chunks` (ascending) what the one of its names gathers that gathers most, (n,).
+
+    A name gathers the evidence (`shares`, (n,)) of those that bear it, divided by the bits of how many chunks of the
+    corpus do: a name of few says more. What clusters the chunks are in does not count, so shards rank as one index.
+    """
+    borne, bearers, _ = names.borne(chunks)
+    distinct, own = np.unique(borne, return_inverse=True)
+    at, best = np.searchsorted(chunks, bearers), np.zeros(len(chunks))
+    held = np.bincount(own, shares[at], len(distinct)) / np.log2(1 + names.sizes(distinct))
+    np.maximum.at(best, at, held[own])
+    return best
+
+
 def _titled(pairs: Pairs) -> float:
     """Of the weight of some pairs, the share on names that are the title of one of the chunks."""
     titled = np.bincount(pairs.names, pairs.is_title, minlength=1) > 0

@@ -270,7 +270,7 @@ def _write_files(folder: Path, draft: Draft) -> None:
     _save(folder / "vectors.npy", rows)
     if len(rows) > vectors.EXACT_NODES:
         inverted_write.write(folder / "ivf", rows, draft.levels)
-    lexical.write(folder / "lexical", _node_texts(draft), counted=draft.is_shard)
+    lexical.write(folder / "lexical", _node_texts(draft), draft.levels[0], counted=draft.is_shard)
     if draft.names is not None:
         (folder / "names").mkdir()
         name_table.write(folder / "names", draft.names)

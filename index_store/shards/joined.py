@@ -300,7 +300,7 @@ class Joined(Tree):
         """There is none of all shards; each may have its own."""
 
     def by_words(self, query: str, nodes: Numbers) -> Floats:
-        """As `Tree.by_words`, by the statistics of all nodes; only shards that have some of `nodes` are read."""
+        """As `Tree.by_words`, by the statistics of all chunks; only shards that have some of `nodes` are read."""
         out = np.zeros(len(self), dtype=np.float32)
         if not (asked := words(query)):
             return out
@@ -321,11 +321,8 @@ class Joined(Tree):
 
     @cached_property
     def _statistics(self) -> Statistics:
-        """What BM25 knows of all nodes together."""
-        upper, total = self._upper, 0
-        for shard in self.shards:
-            total += shard.words + (self._strips.height - len(shard.levels)) * shard.root_words
-        total += int(upper.store.arrays[LENGTHS][len(self.shards) :].sum(dtype=np.int64))
+        """What BM25 knows of all chunks together."""
+        upper, total = self._upper, sum(shard.words for shard in self.shards)
         holders = upper.store.arrays[f"{SHARDS}/holders.npy"]
         listed = WordList(upper.store.folder / SHARDS / "words.txt", len(holders))
 
@@ -333,7 +330,7 @@ class Joined(Tree):
             place = listed.place(word) if len(holders) else None
             return None if place is None else int(holders[place])
 
-        return Statistics(len(self), total / len(self), held)
+        return Statistics(self.levels[0], total / self.levels[0], held)
 
     def nearest(self, vector: Floats, nodes: Numbers, count: int) -> Numbers:
         """As `Tree.nearest`, of each shard its own."""

@@ -38,8 +38,8 @@ class Shard:
     `name`: of its folder; also the id of its root's document in the upper index. `digest`: of the generation that is
     read. `documents`: how many. `levels[i]`: nodes at level i, the last is 1. `edges[i]`: from level i + 1 down to
     level i. `text_bytes`, `chars`: of all texts. `line_bytes`: of documents.jsonl. `summaries[i]`, `labels[i]`: bytes
-    of those of level i + 1. `words`: of all nodes together, as BM25 counts them; `root_words` those of the root.
-    `names`: how many names its table has. `root_label`, `root_tokens`: of its root.
+    of those of level i + 1. `words`: of all chunks together, as BM25 counts them. `names`: how many names its table
+    has. `root_label`, `root_tokens`: of its root.
     """
 
     name: str
@@ -53,7 +53,6 @@ class Shard:
     summaries: tuple[int, ...]
     labels: tuple[int, ...]
     words: int
-    root_words: int
     names: int
     root_label: str
     root_tokens: int
@@ -92,8 +91,7 @@ def shard_of(name: str, digest: str, tree: Tree) -> Shard:
         line_bytes=len(tree.store.lines),
         summaries=sizes("start", "end"),
         labels=sizes("label_start", "label_end"),
-        words=int(np.sum(lengths, dtype=np.int64)),
-        root_words=int(lengths[-1]),
+        words=int(np.sum(lengths[: levels[0]], dtype=np.int64)),
         names=len(arrays["names/offsets.npy"]) - 1 if "names/offsets.npy" in arrays else 0,
         root_label=tree.root.label,
         root_tokens=tree.root.tokens,
@@ -155,7 +153,6 @@ def _shard(row: Mapping[str, Any]) -> Shard:
         summaries=_numbers(row["summaries"], 0, len(levels) - 1),
         labels=_numbers(row["labels"], 0, len(levels) - 1),
         words=_number(row["words"]),
-        root_words=_number(row["root_words"]),
         names=_number(row["names"], 0, MOST_NODES),
         root_label=_text(row["root_label"]),
         root_tokens=_number(row["root_tokens"], 0, MOST_NODES),

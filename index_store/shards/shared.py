@@ -1,7 +1,7 @@
 """What an upper index keeps of all its shards together, so that one of them can be searched alone by the same scores.
 
-shards/words.txt         the words that nodes of several shards hold, sorted
-shards/holders.npy       how many nodes of the whole index hold each
+shards/words.txt         the words that stand in several shards, or above them, sorted
+shards/holders.npy       how many chunks of the whole index hold each
 shards/names.txt         the names of the whole index, sorted: those that 2 to MOST_BEARERS of all chunks bear
 shards/bearers.npy       how many chunks of the whole index bear each
 shards/name_offsets.npy  where the shards of each name begin in the two next
@@ -45,43 +45,26 @@ def write_shared(folder: Path, shards: Sequence[Tree], alike: Ints | None = None
 
 
 def _write_words(folder: Path, shards: Sequence[Tree]) -> None:
-    """Of each word how many nodes of all hold it: those of the shards, their roots as often as these are repeated, and
-    of the upper tree those above its chunks, which are the roots again."""
-    height = max(len(tree.levels) for tree in shards)
-    parts = [_holders(tree) for tree in shards]
-    parts += [_repeated(tree, height - len(tree.levels)) for tree in shards]
-    parts.append(_above(folder / "lexical", len(shards)))
+    """Of each word how many chunks of all shards hold it."""
+    parts = [_holders(tree.store.folder / "lexical", tree.levels[0], False) for tree in shards]
+    parts.append(_holders(folder / "lexical", 0, True))
     holders = array("i")
     with (folder / SHARDS / "words.txt").open("wb") as file:
-        for word, group in groupby(heapq.merge(*parts), key=lambda pair: pair[0]):
-            counts = [count for _, count in group]
-            if len(counts) > 1:  # of another the one part that has it knows how many
+        for word, group in groupby(heapq.merge(*parts), key=lambda row: row[0]):
+            rows = list(group)
+            if len(rows) > 1 or rows[0][2]:  # of another the one shard that has it knows how many
                 file.write(b"\n" * bool(holders) + word)
-                holders.append(sum(counts))
+                holders.append(sum(count for _, count, _ in rows))
     _save(folder / SHARDS / "holders.npy", np.asarray(holders, dtype=np.int32))
 
 
-def _holders(tree: Tree) -> Iterator[tuple[bytes, int]]:
-    """The words of a shard in order, each with how many nodes hold it."""
-    return _lines(tree.store.folder / "lexical", np.diff(tree.store.arrays["lexical/offsets.npy"]))
-
-
-def _repeated(tree: Tree, times: int) -> Iterator[tuple[bytes, int]]:
-    """The words of a shard's root, which is repeated so many times."""
-    if not times:
-        return
-    offsets, nodes = tree.store.arrays["lexical/offsets.npy"], tree.store.arrays["lexical/nodes.npy"]
-    filled = np.flatnonzero(np.diff(offsets))
-    held = np.zeros(len(offsets) - 1, dtype=np.int64)
-    held[filled] = nodes[offsets[1:][filled] - 1] == len(tree) - 1
-    yield from ((word, times) for word, is_held in _lines(tree.store.folder / "lexical", held) if is_held)
-
-
-def _above(folder: Path, roots: int) -> Iterator[tuple[bytes, int]]:
-    """The words of the nodes of an upper tree that are no roots of shards."""
-    offsets, nodes = (np.load(folder / f"{name}.npy", allow_pickle=False) for name in ("offsets", "nodes"))
-    held = np.diff(np.concatenate([[0], np.cumsum(nodes >= roots)])[offsets])
-    return ((word, count) for word, count in _lines(folder, held) if count)
+def _holders(folder: Path, chunks: int, is_upper: bool) -> Iterator[tuple[bytes, int, bool]]:
+    """The words of a lexicon in order, each with how many of its nodes below `chunks` hold it, and `is_upper`."""
+    offsets, nodes = (
+        np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("offsets", "nodes")
+    )
+    held = np.diff(np.concatenate([[0], np.cumsum(nodes < chunks)])[offsets])
+    return ((word, count, is_upper) for word, count in _lines(folder, held))
 
 
 def _lines(folder: Path, values: Ints) -> Iterator[tuple[bytes, int]]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
-from index_store.branches import Branch, best_branch, best_branches, evidence_shares, softmax
+from index_store.branches import Branch, best_branches, evidence_shares, softmax
 from index_store.gathering import Evidence, Piece, evidence_for, gather
 from index_store.index import Index, open_index
 from index_store.view import View
@@ -30,12 +30,6 @@ def test_evidence_adds_up_to_one_and_keeps_the_order_of_scores(scores: list[int]
 def test_a_walk_counts_as_much_as_the_scores() -> None:
     assert evidence_shares(np.zeros(2), np.array([0.2, 0.0])).tolist() == [0.75, 0.25]
     assert evidence_shares(np.zeros(2), np.zeros(2)).tolist() == [0.5, 0.5]
-
-
-def test_the_best_branch_of_a_chunk_with_two_parents_is_the_one_with_more_evidence(toy: Index) -> None:
-    """Chunk 2 has both summaries above it; the first holds chunks 0 to 2, the second 2 to 5."""
-    held = best_branch(toy, np.arange(6), np.array([0.1, 0.1, 0.2, 0.3, 0.2, 0.1]))
-    assert held == pytest.approx([0.4, 0.4, 0.8, 0.8, 0.8, 0.8])
 
 
 def branches(index: Index, shares: list[float], k: int = 8) -> list[Branch]:

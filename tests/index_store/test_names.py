@@ -14,7 +14,7 @@ from index_store.index import Index, open_index
 from index_store.name_table import MOST_BEARERS, MOST_NAMES, TITLE, NameTable, name_table, write
 from index_store.names import folded, names_asked, names_in, names_of_title
 from index_store.search import Weights
-from index_store.walk import walk
+from index_store.walk import best_name, walk
 from index_store.writer import Draft
 from tests.helpers.mutated import seal
 from tests.helpers.toy import DIM, document, publish_toy
@@ -225,6 +225,14 @@ def test_a_walk_enters_nothing_outside_what_is_searched(hops: Index) -> None:
 def test_a_walk_goes_nowhere_where_no_name_is_shared(hops: Index) -> None:
     assert hops.names is not None
     assert not len(walk(hops.names, "salt?", np.array([3]), np.array([1.0]), np.arange(33)).chunks)
+
+
+def test_a_chunk_gains_what_those_that_share_a_name_with_it_know_of_the_question(hops: Index) -> None:
+    """Chunks 0 and 1 share a name, which two of all chunks bear; 2 and 3 share none."""
+    assert hops.names is not None
+    gathered = best_name(hops.names, np.arange(4), np.array([0.4, 0.1, 0.3, 0.2]))
+    assert gathered == pytest.approx([0.5 / np.log2(3), 0.5 / np.log2(3), 0, 0])
+    assert best_name(hops.names, np.array([1, 3]), np.array([0.1, 0.2])) == pytest.approx([0.1 / np.log2(3), 0])
 
 
 def test_the_shares_of_a_walk_are_those_of_the_chain_worked_out_by_hand(hops: Index) -> None:

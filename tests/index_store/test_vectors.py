@@ -256,9 +256,10 @@ def test_nodes_among_others_are_those_in_both(numbers: set[int], nodes: set[int]
 # -- words -----------------------------------------------------------------------------------------------------
 
 
-def lexicon_in(folder: Path) -> lexical.Lexicon:
+def lexicon_in(folder: Path, chunks: int) -> lexical.Lexicon:
     scores, nodes, offsets = (np.load(folder / f"{name}.npy") for name in ("scores", "nodes", "offsets"))
-    return lexical.Lexicon(scores, nodes, offsets, folder / "words.txt")
+    lengths = np.load(folder / "lengths.npy") if (folder / "lengths.npy").exists() else None
+    return lexical.Lexicon(scores, nodes, offsets, folder / "words.txt", chunks, lengths=lengths)
 
 
 @settings(max_examples=40, deadline=None)
@@ -272,8 +273,8 @@ def test_lexical_scores_are_those_of_bm25s(
 ) -> None:
     bm25s = pytest.importorskip("bm25s")
     folder = tmp_path_factory.mktemp("lexical")
-    lexical.write(folder, [" ".join(text) for text in texts])
-    scores = lexicon_in(folder).score("ketch größe absent", len(texts))
+    lexical.write(folder, [" ".join(text) for text in texts], len(texts))
+    scores = lexicon_in(folder, len(texts)).score("ketch größe absent", len(texts))
     if any(texts):
         stems = [lexical.words(" ".join(text)) for text in texts]
         model = bm25s.BM25(k1=1.5, b=0.75)
@@ -283,6 +284,23 @@ def test_lexical_scores_are_those_of_bm25s(
         assert scores == pytest.approx(expected, abs=1e-5)
     else:
         assert not scores.any()
+
+
+@pytest.mark.parametrize("counted", [False, True])
+def test_what_is_summarised_of_chunks_does_not_move_their_lexical_scores(
+    tmp_path: Path, counted: bool
+) -> None:
+    chunks = ["ketch ketch yawl", "yawl mizzen", "ketch größe kite zz"]
+    summaries = ["ketch yawl ketch ketch kite", "zz zz", "ketch barque"]
+    for folder, texts in ((tmp_path / "alone", chunks), (tmp_path / "summarised", chunks + summaries)):
+        folder.mkdir()
+        lexical.write(folder, texts, len(chunks), counted=counted)
+    alone, summarised = (
+        lexicon_in(tmp_path / name, 3).score("ketch yawl zz barque", n)
+        for name, n in (("alone", 3), ("summarised", 6))
+    )
+    assert alone.tolist() == summarised[:3].tolist()
+    assert (summarised[3:] > 0).all()
 
 
 @settings(max_examples=40, deadline=None)
@@ -296,12 +314,12 @@ def test_lexical_arrays_are_the_same_in_however_many_blocks_they_are_counted(
     tmp_path_factory: pytest.TempPathFactory, texts: list[list[str]], block: int
 ) -> None:
     folder, nodes = tmp_path_factory.mktemp("lexical"), [" ".join(text) for text in texts]
-    lexical.write(folder, nodes)
+    lexical.write(folder, nodes, max(len(nodes) // 2, 1))
     whole = {file.name: file.read_bytes() for file in folder.iterdir()}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(lexical, "BLOCK", block)
         patched.setattr(spool, "IN_MEMORY", 100)
-        lexical.write(folder, nodes)
+        lexical.write(folder, nodes, max(len(nodes) // 2, 1))
     assert {file.name: file.read_bytes() for file in folder.iterdir()} == whole
     assert [np.load(folder / f"{name}.npy").dtype for name in ("scores", "nodes")] == [np.float32, np.int32]
 
@@ -314,5 +332,5 @@ def test_stop_words_are_those_of_bm25s() -> None:
 
 @pytest.mark.parametrize("word", ["", "a", "ketch", "zzz", "größe", "\ud800"])
 def test_a_word_that_no_node_has_scores_nothing(tmp_path: Path, word: str) -> None:
-    lexical.write(tmp_path, ["mizzen yawl", "kite"])
-    assert not lexicon_in(tmp_path).score(word, 2).any()
+    lexical.write(tmp_path, ["mizzen yawl", "kite"], 2)
+    assert not lexicon_in(tmp_path, 2).score(word, 2).any()

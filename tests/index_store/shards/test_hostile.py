@@ -116,7 +116,7 @@ def test_another_root_than_the_shard_has_is_refused(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["documents", "text_bytes", "chars", "line_bytes", "words", "root_words", "names", "root_tokens"]
+    "name", ["documents", "text_bytes", "chars", "line_bytes", "words", "names", "root_tokens"]
 )
 @pytest.mark.parametrize("step", [1, -1])
 def test_a_shard_that_is_not_what_is_told_of_it_is_refused(path: Path, name: str, step: int) -> None:
