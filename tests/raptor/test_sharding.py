@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from index_store.generations import rollback
+from index_store.errors import BrokenIndex
+from index_store.generations import list_generations, rollback
 from index_store.index import Index, Sharded, open_index
 from index_store.types import Document
 from index_store.verify import verify_index
@@ -315,6 +316,19 @@ def test_pruning_keeps_the_generations_of_shards_that_are_named_and_no_others(at
     assert held == {"a": ["000001"], "b": ["000002"]}
     assert texts(opened(at / "i")) == before
     assert verify_index(at / "i") == []
+
+
+def test_pruning_deletes_nothing_behind_a_link_in_the_place_of_the_shards(at: Path) -> None:
+    photo = at / "mine" / "photos" / "boat.jpg"
+    photo.parent.mkdir(parents=True)
+    photo.write_text("a boat")
+    update_index(at / "i", remove=["c"])
+    shutil.rmtree(at / "i" / "shards")
+    (at / "i" / "shards").symlink_to(at / "mine")
+    for ask in (prune_index, places_of_removed):
+        with pytest.raises((RaptorError, BrokenIndex), match="shards is a link"):
+            ask(at / "i")
+    assert photo.exists() and [one.number for one in list_generations(at / "i")] == [1, 2]
 
 
 def test_going_back_to_a_generation_opens_the_shards_that_it_had(at: Path) -> None:
