@@ -10,6 +10,7 @@ from itertools import accumulate, pairwise
 
 from index_store import access
 from index_store.duplicates import Twin, first_alike
+from index_store.files import allow_many_open
 from index_store.index import Index, Sharded, open_alone, open_generation
 from index_store.manifest import SHARDS
 from index_store.name_table import name_table, parted
@@ -49,6 +50,7 @@ def divide(whole: Whole, parts: Sequence[Part], sharding: Sharding) -> Outcome:
         Job(name, None, _given(own), names) for (name, own), names in zip(held.items(), tables, strict=True)
     ]
     made = build_shards(whole, jobs, sum(sizes.values()))
+    allow_many_open()
     shards = [Opened(name, _fresh(whole, name, one)) for name, one in made.items()]
     ordered = chained(list(held.values()))
     documents = [part.document for part in ordered]
