@@ -25,7 +25,7 @@ from index_store.manifest import MOST_LEVELS, MOST_NODES, SHARDS, Manifest
 from index_store.terminal import brief
 from index_store.tree import LABEL_BYTES, Tree
 
-MOST_SHARDS = 10_000
+MOST_SHARDS = 2_000  # so that one manifest tells of them, and Linux maps the files of all of them at a time
 NAME = re.compile(r"[^\W_](?:[\w.-]{0,78}[\w-])?", re.ASCII)  # of a folder, on every system
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _INT64 = 2**63

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from index_store.errors import BrokenIndex
+from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.generations import list_generations, rollback
 from index_store.index import Index, Sharded, open_index
+from index_store.manifest import MAX_BYTES, Manifest, dumps
+from index_store.shards.layout import MOST_SHARDS, Shard, settings_of
 from index_store.types import Document
 from index_store.verify import verify_index
+from index_store.writer import publish
 from raptor.build import build_index, sync_index, update_index
 from raptor.errors import RaptorError
 from raptor.loading.metadata import read_metadata
@@ -24,6 +27,7 @@ from raptor.sharding.planning import Change, Held, key_of, planned_shards, repla
 from raptor.types import BuildReport
 from tests.helpers import tiny_embedder
 from tests.helpers.model_server import MODEL, ModelServer, Step, error
+from tests.helpers.toy import toy_draft
 
 Body = dict[str, Any]  # of a request to the model server
 
@@ -82,8 +86,35 @@ def test_names_are_those_of_folders_and_differ_on_every_system() -> None:
 
 
 def test_more_shards_than_an_index_names_are_refused() -> None:
-    with pytest.raises(RaptorError, match="10,001 shards, and an index has at most 10,000"):
-        names([(document(f"{n}"), 2) for n in range(10_001)], chunks=1)
+    with pytest.raises(RaptorError, match="2,001 shards, and an index has at most 2,000"):
+        names([(document(f"{n}"), 2) for n in range(2_001)], chunks=1)
+    added = [Change(document(f"{n}/x"), None) for n in range(2_001)]
+    with pytest.raises(RaptorError, match="2,001 shards"):
+        moved(added, {}, "folder", 9)
+    assert len(moved(added[1:], {}, "folder", 9)) == 2_000
+
+
+def test_a_manifest_names_as_many_shards_as_an_index_may_have(tmp_path: Path) -> None:
+    levels = (10_000_000, 1_250_000, 156_250, 19_531, 2_441, 305, 38, 4, 1)
+    blobs = tuple(200 * size for size in levels[1:])
+    wide = Shard(
+        "x" * 60,
+        "0" * 64,
+        9_999_999,
+        levels,
+        levels[1:],
+        *[10**10] * 3,
+        blobs,
+        blobs,
+        *[10**10] * 3,
+        "🍎" * 80,
+        999,
+    )
+    raw = dumps(Manifest(1, None, 1, (1,), {}, settings_of([wide] * MOST_SHARDS), {}))
+    assert len(raw) < MAX_BYTES
+    with pytest.raises(IndexStoreError, match="more than the 4,194,304 that are read"):
+        publish(tmp_path / "i", toy_draft(), {}, {"told": "x" * MAX_BYTES})
+    assert not list((tmp_path / "i" / "generations").iterdir())
 
 
 @pytest.mark.parametrize(("by", "chunks"), [("colour", 5), ("size", 0)])
