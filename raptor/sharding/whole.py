@@ -122,9 +122,14 @@ def change(
     }
     plan = replanned(changes, held, sharding, previous.chars / previous.levels[0])
     before = {row.name: _before(previous, number) for number, row in enumerate(rows) if row.name in plan}
-    loaded = {text.id: text for text in texts}
+    places = {text.id: place for place, text in enumerate(texts)}
+
+    def text(one: Change) -> Text:
+        place = places.get(one.now.id)
+        return _text(one.now, texts[place].text if place is not None else _held(one, previous))
+
     jobs = [
-        _job(name, before.get(name), was, own, lambda one: _text(one, loaded, previous))
+        _job(name, before.get(name), was, own, text)
         for name, own in plan.items()
         if [one.now for one in own] != (was := list(held[name].documents) if name in held else [])
     ]
@@ -172,7 +177,8 @@ def _job(
 ) -> Job:
     """A shard to build: what it held, but for what is to be left out, with the texts of what is new or different."""
     was, staying = {document.id: document for document in old}, {one.now.id for one in own}
-    texts = [text(one) for one in own if one.now != was.get(one.now.id)]
+    differ = [one for one in own if one.now != was.get(one.now.id)]
+    texts = Lazy(len(differ), lambda place: text(differ[place]))
     remove = [document.id for document in old if document.id not in staying]
 
     def parts(grower: Grower) -> Sequence[Part]:
@@ -183,14 +189,17 @@ def _job(
     return Job(name, before, parts)
 
 
-def _text(change: Change, loaded: Mapping[str, Text], previous: Index) -> Text:
-    """The text of a document as it is to be: as it was read now, or as the index has it."""
-    now, read = change.now, loaded.get(change.now.id)
-    words = (
-        previous.document_text(change.old.id) if read is None and change.old else read.text if read else ""
-    )
-    sections = tuple(Section(*section) for section in now.sections)
-    return Text(now.id, now.title, now.source, words, tuple(now.pages), sections, now.meta)
+def _text(document: Document, words: str) -> Text:
+    """A document as it is to be, as a file of it would be read."""
+    sections = tuple(Section(*section) for section in document.sections)
+    pages = tuple(document.pages)
+    return Text(document.id, document.title, document.source, words, pages, sections, document.meta)
+
+
+def _held(one: Change, previous: Index) -> str:
+    """The text that a document has, as it is to be kept."""
+    assert one.old is not None  # as no new one was read
+    return previous.document_text(one.old.id)
 
 
 def still_alike(changes: Sequence[Change], previous: Index, twins: Iterable[Twin]) -> list[int]:

@@ -1,5 +1,6 @@
 """An index in parts: which document stands where, one tree over all, and changes that touch few of the parts."""
 
+import gc
 import hashlib
 import json
 import shutil
@@ -21,6 +22,7 @@ from index_store.writer import publish
 from raptor.build import build_index, sync_index, update_index
 from raptor.errors import RaptorError
 from raptor.loading.metadata import read_metadata
+from raptor.loading.types import Text
 from raptor.pruning import places_of_removed, prune_index
 from raptor.settings import BuildSettings, Sharding, Spending
 from raptor.sharding.planning import Change, Held, key_of, planned_shards, replanned
@@ -273,6 +275,19 @@ def test_a_new_folder_is_a_new_shard_and_an_empty_one_is_gone(at: Path) -> None:
     assert list(after) == ["b", "c", "d"]
     assert (after["b"], after["c"]) == (before["b"], before["c"])
     assert (report.changes.added, report.changes.removed) == (3, 15)
+
+
+def test_an_update_of_many_texts_holds_few_of_them_at_a_time(at: Path) -> None:
+    for folder in "bd":
+        tiny_embedder.write_documents(at / "docs" / folder, 30, 3)
+    held = list[int]()
+
+    def count(stage: str, done: int, total: int) -> None:
+        if stage != "load":
+            held.append(sum(isinstance(one, Text) for one in gc.get_objects()))
+
+    assert update_index(at / "i", at / "docs", progress=count).changes.added == 44
+    assert held and max(held) < 5
 
 
 def test_what_is_removed_is_gone_from_its_shard(at: Path) -> None:
