@@ -99,16 +99,21 @@ def test_more_shards_than_an_index_names_are_refused() -> None:
 def test_a_manifest_names_as_many_shards_as_an_index_may_have(tmp_path: Path) -> None:
     levels = (10_000_000, 1_250_000, 156_250, 19_531, 2_441, 305, 38, 4, 1)
     blobs = tuple(200 * size for size in levels[1:])
+    many, name = 10**10, "x" * 60
     wide = Shard(
-        "x" * 60,
+        name,
         "0" * 64,
-        9_999_999,
+        many,
         levels,
         levels[1:],
-        *[10**10] * 3,
+        many,
+        many,
+        many,
         blobs,
         blobs,
-        *[10**10] * 3,
+        many,
+        many,
+        many,
         "🍎" * 80,
         999,
     )
