@@ -208,10 +208,10 @@ def still_alike(changes: Sequence[Change], previous: Index, twins: Iterable[Twin
     readers."""
     numbers = {change.now.id: number for number, change in enumerate(changes)}
     places = {document.id: place for place, document in enumerate(previous.documents)}
-    groups, copies = dict[int, int](), dict[tuple[str, str | None], int]()
+    groups, copies = dict[int, int](), dict[tuple[str, frozenset[str] | None], int]()
     pairs = [(numbers[twin.of], numbers[twin.doc]) for twin in twins]
     for number, change in enumerate(changes):
-        letters = change.now.sha256, change.now.meta.get(access.KEY)
+        letters = change.now.sha256, access.of_document(change.now.meta)
         pairs.append((copies.setdefault(letters, number), number))
         if change.now == change.old:
             group = int(previous.alike[places[change.now.id]])

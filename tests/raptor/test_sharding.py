@@ -354,6 +354,16 @@ def test_documents_that_are_alike_are_known_as_such_over_all_shards(at: Path) ->
     assert index.alike[copy] == index.alike[first]
 
 
+def test_copies_that_all_may_read_are_alike_whether_that_is_said_or_not(at: Path) -> None:
+    meta = at / "meta.jsonl"
+    for folder in "ac":
+        (at / "docs" / folder / "new.txt").write_text("Ada left the harbour.")
+    meta.write_text(json.dumps({"_id": "c/new.txt", "access": "*"}))
+    update_index(at / "i", at / "docs", metadata=read_metadata(meta))
+    index = opened(at / "i")
+    assert index.copies(index.document_number("a/new.txt")) == [index.document_number("c/new.txt")]
+
+
 def test_pruning_keeps_the_generations_of_shards_that_are_named_and_no_others(at: Path) -> None:
     shards = at / "i" / "shards"
     (at / "docs" / "b" / "d003.txt").write_text("The mast of a ketch holds a sail. " * 30)
