@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index_store.errors import BrokenIndex
+from index_store.errors import BrokenIndex, NoSuchNode
 from index_store.index import Sharded, open_index
 from index_store.rows import SPLITS, Split, rows_in_parts, rows_of
 from index_store.types import MODES, Mode, Scope
@@ -109,6 +109,16 @@ def test_a_document_is_read_from_its_shard_alone(many: Sharded, shard: int) -> N
     assert many.search("rain", 3, doc=doc, mode="lexical") is not None
     assert many.span_text(View(many).spans_of(doc)[0])
     assert many.opened == [f"part-{shard}"]
+
+
+def test_for_an_id_that_no_document_has_no_shard_is_opened_and_one_that_is_may_hint(many: Sharded) -> None:
+    with pytest.raises(NoSuchNode, match=r"no document 'part-1/0.tx'; there are 14 documents"):
+        many.document("part-1/0.tx")
+    assert many.opened == []
+    many.document("part-1/0.txt")
+    with pytest.raises(NoSuchNode, match=r"did you mean 'part-1/0.txt'"):
+        many.document("part-1/0.tx")
+    assert many.opened == ["part-1"]
 
 
 def test_matches_and_rows_come_before_the_last_shard_is_opened(many: Sharded) -> None:
