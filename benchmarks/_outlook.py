@@ -7,7 +7,8 @@ from benchmarks import _plan
 from benchmarks._plan import Costs
 from benchmarks._report import Table
 from benchmarks._simulation import Cluster, asked
-from index_store.manifest import MAX_BYTES, MOST_NODES
+from index_store.manifest import MOST_NODES
+from index_store.shards.layout import MOST_SHARDS
 from index_store.word_list import MOST_BYTES, MOST_WORDS
 from raptor.embedding import BATCH
 from raptor.settings import SHARD_CHUNKS
@@ -274,18 +275,13 @@ def _limits_table(own: Costs, handles: int, lists: Lists) -> Table:
             "one index",
         ),
         (
-            "files that a process may have open",
-            f"{_plan.HANDLES:,}",
-            _plan.reached(_plan.HANDLES, a_shard),
+            "files that a process may have mapped",
+            f"{_plan.MAPPED:,}",
+            _plan.reached(_plan.MAPPED, a_shard),
             "all shards opened",
         ),
         *(
-            (
-                f"shards of {size:,} in one manifest",
-                f"{MAX_BYTES:,} bytes",
-                _plan.reached(MAX_BYTES, _plan.shard_bytes(own) / size),
-                "all shards",
-            )
+            (f"shards of {size:,}", f"{MOST_SHARDS:,}", float(MOST_SHARDS * size), "all shards")
             for size in (SHARD_CHUNKS, _plan.SHARD)
         ),
         (

@@ -23,7 +23,7 @@ SHARD = 1_000_000  # chunks of a shard in the plan
 CORES, CORE_HOUR_USD = 16, 0.04
 CALLS, CALLS_PER_S, CALL_S = 256, 100.0, 3.0
 PROMPT_USD, REPLY_USD = 0.25, 2.0  # a million tokens
-MEMORY_GB, HANDLES = 64, 1_024
+MEMORY_GB, MAPPED = 64, 65_530  # the latter: files, by Linux's vm.max_map_count
 ROW = 4 * minilm.DIM  # bytes of a vector
 
 

@@ -117,10 +117,12 @@ def twins_by_access(
 
     `access`: the labels of each document, None where nobody knows them. In the order of the documents.
     """
-    twins = dict[str, Twin]()
-    for own in dict.fromkeys(access):
-        numbers = [number for number, other in enumerate(access) if other == own]
-        twins |= {twin.doc: twin for twin in near_duplicates(_some(documents, numbers), folder)}
+    kinds, twins = dict[frozenset[str] | None, list[int]](), dict[str, Twin]()
+    for number, own in enumerate(access):
+        kinds.setdefault(own, []).append(number)
+    for numbers in kinds.values():
+        if len(numbers) > 1:
+            twins |= {twin.doc: twin for twin in near_duplicates(_some(documents, numbers), folder)}
     return [twins[doc] for doc, _ in documents if doc in twins] if twins else []
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 try:
     import fcntl
+    import resource
 except ImportError:  # Windows, whose locks are of bytes
     _bytes: Any = import_module("msvcrt")
 else:
@@ -22,6 +23,7 @@ _PAGE = b"<!doctype html"
 #: Where there are locks of bytes alone, the one that is locked: no file is so long, so all can be read beside it.
 _LOCKED_BYTE = 1 << 40
 _AGAIN_S = 0.05
+_MOST_HANDLES = 1 << 19, 10_240  # that are asked of the system; the latter where it has no more for a process
 _OTHER_MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
@@ -54,6 +56,22 @@ def refuse_links(folder: Path, *names: str) -> None:
             path /= part
             if path.is_symlink():
                 raise OSError(errno.ELOOP, f"{path} is a link, and none is followed here")
+
+
+def allow_many_open() -> None:
+    """Let this process have as many files open as it may: the usual 1,024, on macOS 256, are those of few shards."""
+    if _bytes is not None:  # where there is no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for most in _MOST_HANDLES:
+        wanted = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        if soft == resource.RLIM_INFINITY or wanted <= soft:
+            return
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+            return
+        except (OSError, ValueError):
+            continue
 
 
 def write_new(path: Path, content: bytes) -> None:

@@ -1,10 +1,11 @@
 """Open an index, or a text file as one, and search it."""
 
+import errno
 import logging
 import os
 import weakref
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from copy import copy
 from functools import cached_property, partial
 from pathlib import Path
@@ -17,6 +18,7 @@ from index_store.access import in_words, of_reader
 from index_store.arguments import checked
 from index_store.cache import GENERATION, NARROWED, held
 from index_store.errors import BadQuery, BrokenIndex, IndexStoreError
+from index_store.files import allow_many_open
 from index_store.folder import (
     Array,
     check_digest,
@@ -49,6 +51,12 @@ _log = logging.getLogger(__name__)
 VECTORS = "vectors.npy"
 #: What may be left in a store until a search by meaning needs it: most of the bytes.
 LAZY = INVERTED | {VECTORS}
+#: What to do where an index is whole, and the system gives too little to read it.
+_SCARCE = {
+    errno.EMFILE: "let the process have more files open (ulimit -n)",
+    errno.ENFILE: "let the system have more files open, or end other programs",
+    errno.ENOMEM: "let the process map more files (vm.max_map_count), or have more memory",
+}
 #: Gives the arrays that were left there, of a manifest and their names.
 Rest = Callable[[Manifest, Collection[str]], dict[str, Array]]
 
@@ -186,6 +194,7 @@ class Sharded(Joined, Index):
     """An index of indexes, which reads as one index; its `manifest` is that of the upper one, which is `upper`."""
 
     def __init__(self, upper: Index, shards: Sequence[Shard], open_shard: Callable[[Shard], Index]) -> None:
+        allow_many_open()
         Joined.__init__(self, upper, shards, partial(_by_the_same_embedder, upper, open_shard))
         self.upper, self.whole, self.beside, self._opener = upper, None, upper.beside, open_shard
         self.digest, self.generation, self._manifest = upper.digest, upper.generation, upper._manifest
@@ -244,15 +253,23 @@ def open_index(
     cannot be used; else as `narrowed` does.
     """
     reader, embedder = of_reader(access), None if embedder is None else str(embedder)
-    try:
+    with _or_broken(path):
         if is_url(path):
             opened = open_at(url_of(path), embedder, lazy=lazy and reader is None)
         else:
             opened = _open(Path(path), embedder)
-        _log.debug("opened generation %d of %s", opened.generation, opened.named)
-    except OSError as e:
-        raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; copy or build it again") from e
+    _log.debug("opened generation %d of %s", opened.generation, opened.named)
     return opened if reader is None else narrowed(opened, reader)
+
+
+@contextmanager
+def _or_broken(path: str | Path) -> Iterator[None]:
+    """Raise BrokenIndex where an index cannot be read."""
+    try:
+        yield
+    except OSError as e:
+        todo = _SCARCE.get(e.errno or 0, "copy or build it again")
+        raise BrokenIndex(f"cannot read the index {path}: {e.strerror or e}; {todo}") from e
 
 
 @checked(IndexStoreError)
@@ -385,12 +402,10 @@ def _open_shard(path: Path, shard: Shard) -> Index:
     """A shard of the index at `path`, of the generation that the upper index names."""
     folder = path / SHARDS / shard.name
     check_links(path, f"{SHARDS}/{shard.name}")
-    try:
+    with _or_broken(folder):
         number = generation_of(folder, shard.digest)
-        if number is not None:
-            return open_alone(folder, number)
-    except OSError as e:
-        raise BrokenIndex(f"cannot read the shard {folder}: {e.strerror or e}; copy it again") from e
+    if number is not None:
+        return open_alone(folder, number)
     raise BrokenIndex(f"the shard {folder} has not the generation that {path} names; copy or build it again")
 
 
@@ -407,24 +422,25 @@ def open_alone(
         raise BrokenIndex(
             f"{path} is half copied: its live generation {folder.name} is missing; copy it again"
         )
-    manifest = read_manifest(folder)
-    lacks = LAZY & manifest.files.keys() if rest and not (folder / VECTORS).exists() else frozenset[str]()
-    there = without(manifest, lacks)
-    check_sizes(folder, there)
-    arrays = read_arrays(folder, there)
-    store = Store(
-        path,
-        folder,
-        manifest.levels,
-        manifest.documents,
-        Late(arrays, lacks, partial(rest, manifest, lacks)) if rest and lacks else arrays,
-        text=read_bytes(folder / "text.bin"),
-        summaries=read_bytes(folder / "summaries.bin"),
-        labels=read_bytes(folder / "labels.bin"),
-        lines=read_bytes(folder / "documents.jsonl"),
-        lacks=lacks,
-    )
-    return Index(store, manifest.digest, manifest.generation, manifest, embedder, access)
+    with _or_broken(path):
+        manifest = read_manifest(folder)
+        lacks = LAZY & manifest.files.keys() if rest and not (folder / VECTORS).exists() else frozenset[str]()
+        there = without(manifest, lacks)
+        check_sizes(folder, there)
+        arrays = read_arrays(folder, there)
+        store = Store(
+            path,
+            folder,
+            manifest.levels,
+            manifest.documents,
+            Late(arrays, lacks, partial(rest, manifest, lacks)) if rest and lacks else arrays,
+            text=read_bytes(folder / "text.bin"),
+            summaries=read_bytes(folder / "summaries.bin"),
+            labels=read_bytes(folder / "labels.bin"),
+            lines=read_bytes(folder / "documents.jsonl"),
+            lacks=lacks,
+        )
+        return Index(store, manifest.digest, manifest.generation, manifest, embedder, access)
 
 
 @checked(IndexStoreError)

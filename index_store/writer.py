@@ -33,6 +33,7 @@ from index_store.manifest import (
     ALIKE,
     FILES,
     GUESTS,
+    MAX_BYTES,
     NAME as MANIFEST,
     OPTIONAL,
     SHARDS,
@@ -188,7 +189,11 @@ def _written(
         number, parent, len(draft.documents), tuple(draft.levels), dict(models), dict(settings), entries
     )
     manifest = replace(manifest, digest=digest_of(manifest))
-    (partial / MANIFEST).write_bytes(dumps(manifest))
+    if (size := (partial / MANIFEST).write_bytes(dumps(manifest))) > MAX_BYTES:
+        raise IndexStoreError(
+            f"the models, settings and shards of the index take {size:,} bytes, more than the {MAX_BYTES:,} that are "
+            "read; give it shorter options, or fewer shards"
+        )
     return manifest
 
 

@@ -2,11 +2,13 @@
 
 import hashlib
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from index_store import cache
 from index_store.arguments import checked
 from index_store.errors import BrokenIndex
+from index_store.files import refuse_links
 from index_store.folder import CURRENT, current_generation, generation_folder, read_manifest
 from index_store.generations import list_generations, prune
 from index_store.index import Index, open_generation, open_index
@@ -36,6 +38,7 @@ def prune_index(index: str | Path, keep: int = 1) -> tuple[list[int], int]:
     path = Path(index)
     list_generations(path)  # raises where there is no index, before the lock makes a folder
     with build_lock(path):
+        _, *shards = _places(path)
         deleted = prune(path, keep)
         try:
             cache.forget(path)
@@ -43,7 +46,7 @@ def prune_index(index: str | Path, keep: int = 1) -> tuple[list[int], int]:
             raise RaptorError(
                 f"cannot delete copies in your cache: {e.strerror or e}; delete the folder {cache.place()} yourself"
             ) from e
-        _prune_shards(path)
+        _prune_shards(path, shards)
         return deleted, sum(_forget(folder) for folder in _places(path) if (folder / NAME).exists())
 
 
@@ -119,18 +122,21 @@ def _holds_others(copy: Path, texts: set[str]) -> bool:
 
 
 def _places(path: Path) -> list[Path]:
-    """The folder of an index, and those of shards in it, also of shards that no generation has."""
+    """The folder of an index, and those of shards in it, also of shards that no generation has. Raises RaptorError."""
+    shards = path / SHARDS
     try:
-        folders = sorted((path / SHARDS).iterdir())
-    except OSError:  # it has none
-        return [path]
+        refuse_links(path, SHARDS)  # what is no shard is deleted there
+        folders = sorted(shards.iterdir()) if shards.is_dir() else []
+    except OSError as e:
+        raise RaptorError(
+            f"{e.strerror or e}; put the folder itself in its place, and make it readable"
+        ) from e
     return [path, *(folder for folder in folders if folder.is_dir() and not folder.is_symlink())]
 
 
-def _prune_shards(path: Path) -> None:
-    """Delete generations of shards that no generation of the index names, and shards of which none is left. What an
-    unfinished build has recorded of one stays."""
-    _, *folders = _places(path)
+def _prune_shards(path: Path, folders: Sequence[Path]) -> None:
+    """Delete generations of shards, in these folders, that no generation of the index names, and shards of which none
+    is left. What an unfinished build has recorded of one stays."""
     manifests = (
         [read_manifest(generation_folder(path, one.number)) for one in list_generations(path)]
         if folders

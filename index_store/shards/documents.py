@@ -1,9 +1,9 @@
 """The documents of all shards as one sequence; a shard is opened when one of its documents is read."""
 
 import difflib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import lru_cache
-from itertools import accumulate, chain
+from itertools import accumulate
 
 import numpy as np
 
@@ -17,10 +17,17 @@ from index_store.types import Document
 
 
 class DocumentsOfAll(Documents):
-    """The documents in order. By its id one is found in the upper index, which knows where each is."""
+    """The documents in order. By its id one is found in the upper index, which knows where each is. `open_shard`: gives
+    the tree of the shard with a number; `opened`: those that were opened so far."""
 
-    def __init__(self, upper: Tree, shards: Sequence[Shard], open_shard: Callable[[int], Tree]) -> None:
-        self._open = open_shard
+    def __init__(
+        self,
+        upper: Tree,
+        shards: Sequence[Shard],
+        open_shard: Callable[[int], Tree],
+        opened: Callable[[], Iterable[Tree]],
+    ) -> None:
+        self._open, self._opened = open_shard, opened
         self._firsts = np.array([*accumulate((shard.documents for shard in shards), initial=0)])
         self._hashes = upper.store.arrays[f"{SHARDS}/id_hashes.npy"]
         self._numbers = upper.store.arrays[f"{SHARDS}/id_documents.npy"]
@@ -47,11 +54,9 @@ class DocumentsOfAll(Documents):
         return None
 
     def nearest_id(self, doc: str) -> str | None:
-        """As `Documents.nearest_id`, of those that each shard finds nearest."""
+        """As `Documents.nearest_id`, of those that each opened shard finds nearest: none is opened for a hint."""
         compared = min(COMPARED, COMPARED_CHARS // max(len(doc), 1))
-        near = chain.from_iterable(
-            [tree.documents.nearest_id(doc)] for tree in map(self._open, range(len(self._firsts) - 1))
-        )
+        near = (tree.documents.nearest_id(doc) for tree in self._opened())
         ids = [found for found in near if found is not None]
         return next(iter(difflib.get_close_matches(doc, ids[:compared], n=1, cutoff=0.6)), None)
 

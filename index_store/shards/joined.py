@@ -222,7 +222,7 @@ class Joined(Tree):
     @cached_property
     def documents(self) -> DocumentsOfAll:
         """All documents in order."""
-        return DocumentsOfAll(self._upper, self.shards, self.shard)
+        return DocumentsOfAll(self._upper, self.shards, self.shard, lambda: filter(None, self._trees))
 
     def document_leaves(self, number: int) -> range:
         """As `Tree.document_leaves`."""

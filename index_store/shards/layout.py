@@ -25,10 +25,13 @@ from index_store.manifest import MOST_LEVELS, MOST_NODES, SHARDS, Manifest
 from index_store.terminal import brief
 from index_store.tree import LABEL_BYTES, Tree
 
-MOST_SHARDS = 10_000
+MOST_SHARDS = 2_000  # so that one manifest tells of them, and Linux maps the files of all of them at a time
 NAME = re.compile(r"[^\W_](?:[\w.-]{0,78}[\w-])?", re.ASCII)  # of a folder, on every system
 _DIGEST = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _INT64 = 2**63
+# What is added up over shards and levels, and may come to so much: with that of the upper tree it has 64 bits.
+_COUNTED, _COUNTED_BY_LEVEL = ("text_bytes", "chars", "line_bytes", "words"), ("edges", "summaries", "labels")
+_MOST = 2**62
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,10 +125,9 @@ def _fault(shards: Sequence[Shard], manifest: Manifest) -> str:
     documents, levels = counted(shards, manifest.levels)
     if documents > MOST_NODES or sum(levels) > MOST_NODES or len(levels) > MOST_LEVELS:
         return f"gives {brief(sum(levels))} nodes and {brief(documents)} documents, which no index has"
-    for name in ("text_bytes", "chars", "line_bytes", "words"):
-        if sum(getattr(shard, name) for shard in shards) >= _INT64:
-            return f"gives more {name} than there can be"
-    return ""
+    sums = {name: sum(getattr(shard, name) for shard in shards) for name in _COUNTED}
+    sums |= {name: sum(sum(getattr(shard, name)) for shard in shards) for name in _COUNTED_BY_LEVEL}
+    return next((f"gives more {name} than there can be" for name in sums if sums[name] >= _MOST), "")
 
 
 def counted(shards: Sequence[Shard], upper: Sequence[int]) -> tuple[int, tuple[int, ...]]:

@@ -46,16 +46,20 @@ def planned_shards(sizes: Iterable[tuple[Document, int]], sharding: Sharding) ->
     for number, (document, chunks) in enumerate(sizes):
         by_key.setdefault(key_of(document, sharding.by), []).append((number, chunks))
     parts = [(key, list(_filled(rows, sharding.chunks))) for key, rows in by_key.items()]
-    if (shards := sum(len(own) for _, own in parts)) > MOST_SHARDS:
-        raise RaptorError(
-            f"that would be {shards:,} shards, and an index has at most {MOST_SHARDS:,}; raise --shard-chunks, or "
-            "give --by size"
-        )
+    _refuse_too_many(sum(len(own) for _, own in parts))
     plan, taken = dict[str, list[int]](), set[str]()
     for key, own in parts:
         for number, part in enumerate(own, 1):
             plan[new_name(key, sharding.by, taken, number if len(own) > 1 else 0)] = part
     return plan
+
+
+def _refuse_too_many(shards: int) -> None:
+    if shards > MOST_SHARDS:
+        raise RaptorError(
+            f"that would be {shards:,} shards, and an index has at most {MOST_SHARDS:,}; divide the sources into fewer "
+            "by raptor shard, with a larger --shard-chunks or --by size"
+        )
 
 
 def _filled(rows: Sequence[tuple[int, int]], most: int) -> Iterator[list[int]]:
@@ -122,6 +126,7 @@ def replanned(
     """
     home = {document.id: name for name, own in held.items() for document in own.documents}
     keys = {name: key_of(own.documents[0], sharding.by) for name, own in held.items()}
+    lasts = {key: name for name, key in keys.items()}
     sizes = {name: float(own.chunks) for name, own in held.items()}
     places, taken = list[str](), {name.lower() for name in held}
     for change in changes:
@@ -129,14 +134,15 @@ def replanned(
         name = home.get(change.old.id) if change.old else None
         if name is None or keys[name] != key:
             size = max(change.now.chars / chunk_chars, 1.0)
-            last = next((n for n in reversed(keys) if keys[n] == key), None)
-            if last is None or (sharding.by == "size" and sizes[last] + size > sharding.chunks):
-                last = new_name(key, sharding.by, taken)
-                keys[last], sizes[last] = key, 0.0
-            name = last
+            name = lasts.get(key)
+            if name is None or (sharding.by == "size" and sizes[name] + size > sharding.chunks):
+                name = lasts[key] = new_name(key, sharding.by, taken)
+                keys[name], sizes[name] = key, 0.0
             sizes[name] += size
         places.append(name)
     plan: dict[str, list[Change]] = {name: [] for name in keys}
     for name, change in zip(places, changes, strict=True):
         plan[name].append(change)
-    return {name: own for name, own in plan.items() if own}
+    filled = {name: own for name, own in plan.items() if own}
+    _refuse_too_many(len(filled))
+    return filled

@@ -10,6 +10,7 @@ from itertools import accumulate, pairwise
 
 from index_store import access
 from index_store.duplicates import Twin, first_alike
+from index_store.files import allow_many_open
 from index_store.index import Index, Sharded, open_alone, open_generation
 from index_store.manifest import SHARDS
 from index_store.name_table import name_table, parted
@@ -49,6 +50,7 @@ def divide(whole: Whole, parts: Sequence[Part], sharding: Sharding) -> Outcome:
         Job(name, None, _given(own), names) for (name, own), names in zip(held.items(), tables, strict=True)
     ]
     made = build_shards(whole, jobs, sum(sizes.values()))
+    allow_many_open()
     shards = [Opened(name, _fresh(whole, name, one)) for name, one in made.items()]
     ordered = chained(list(held.values()))
     documents = [part.document for part in ordered]
@@ -120,9 +122,14 @@ def change(
     }
     plan = replanned(changes, held, sharding, previous.chars / previous.levels[0])
     before = {row.name: _before(previous, number) for number, row in enumerate(rows) if row.name in plan}
-    loaded = {text.id: text for text in texts}
+    places = {text.id: place for place, text in enumerate(texts)}
+
+    def text(one: Change) -> Text:
+        place = places.get(one.now.id)
+        return _text(one.now, texts[place].text if place is not None else _held(one, previous))
+
     jobs = [
-        _job(name, before.get(name), was, own, lambda one: _text(one, loaded, previous))
+        _job(name, before.get(name), was, own, text)
         for name, own in plan.items()
         if [one.now for one in own] != (was := list(held[name].documents) if name in held else [])
     ]
@@ -170,7 +177,8 @@ def _job(
 ) -> Job:
     """A shard to build: what it held, but for what is to be left out, with the texts of what is new or different."""
     was, staying = {document.id: document for document in old}, {one.now.id for one in own}
-    texts = [text(one) for one in own if one.now != was.get(one.now.id)]
+    differ = [one for one in own if one.now != was.get(one.now.id)]
+    texts = Lazy(len(differ), lambda place: text(differ[place]))
     remove = [document.id for document in old if document.id not in staying]
 
     def parts(grower: Grower) -> Sequence[Part]:
@@ -181,14 +189,17 @@ def _job(
     return Job(name, before, parts)
 
 
-def _text(change: Change, loaded: Mapping[str, Text], previous: Index) -> Text:
-    """The text of a document as it is to be: as it was read now, or as the index has it."""
-    now, read = change.now, loaded.get(change.now.id)
-    words = (
-        previous.document_text(change.old.id) if read is None and change.old else read.text if read else ""
-    )
-    sections = tuple(Section(*section) for section in now.sections)
-    return Text(now.id, now.title, now.source, words, tuple(now.pages), sections, now.meta)
+def _text(document: Document, words: str) -> Text:
+    """A document as it is to be, as a file of it would be read."""
+    sections = tuple(Section(*section) for section in document.sections)
+    pages = tuple(document.pages)
+    return Text(document.id, document.title, document.source, words, pages, sections, document.meta)
+
+
+def _held(one: Change, previous: Index) -> str:
+    """The text that a document has, as it is to be kept."""
+    assert one.old is not None  # as no new one was read
+    return previous.document_text(one.old.id)
 
 
 def still_alike(changes: Sequence[Change], previous: Index, twins: Iterable[Twin]) -> list[int]:
@@ -197,10 +208,10 @@ def still_alike(changes: Sequence[Change], previous: Index, twins: Iterable[Twin
     readers."""
     numbers = {change.now.id: number for number, change in enumerate(changes)}
     places = {document.id: place for place, document in enumerate(previous.documents)}
-    groups, copies = dict[int, int](), dict[tuple[str, str | None], int]()
+    groups, copies = dict[int, int](), dict[tuple[str, frozenset[str] | None], int]()
     pairs = [(numbers[twin.of], numbers[twin.doc]) for twin in twins]
     for number, change in enumerate(changes):
-        letters = change.now.sha256, change.now.meta.get(access.KEY)
+        letters = change.now.sha256, access.of_document(change.now.meta)
         pairs.append((copies.setdefault(letters, number), number))
         if change.now == change.old:
             group = int(previous.alike[places[change.now.id]])

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from index_store import duplicates
-from index_store.duplicates import Twin, near_duplicates
+from index_store.duplicates import Twin, near_duplicates, twins_by_access
 from index_store.index import open_index
 from index_store.verify import verify_index
 from raptor.cli import main
@@ -32,6 +32,25 @@ def test_the_same_words_in_another_dress_are_the_same() -> None:
         [("a", "Two masts, and a mizzen."), ("b", "other words"), ("c", "TWO masts\n\nand a – mizzen")]
     )
     assert found == [Twin("c", "a", 1.0)]
+
+
+class Labels(frozenset[str]):
+    """Labels that count how often two of them are compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Labels.compared += 1
+        return frozenset.__eq__(self, other)
+
+    __hash__ = frozenset.__hash__
+
+
+def test_documents_of_many_readers_are_not_each_compared_with_the_readers_of_all_others() -> None:
+    documents = [(f"{n}", "Ada left the harbour") for n in range(400)]
+    found = twins_by_access(documents, [Labels([f"reader {n // 2}"]) for n in range(400)])
+    assert [(twin.doc, twin.of) for twin in found] == [(f"{n + 1}", f"{n}") for n in range(0, 400, 2)]
+    assert Labels.compared <= 400
 
 
 def test_a_copy_with_some_words_changed_is_measured() -> None:

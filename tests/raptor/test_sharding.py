@@ -1,5 +1,6 @@
 """An index in parts: which document stands where, one tree over all, and changes that touch few of the parts."""
 
+import gc
 import hashlib
 import json
 import shutil
@@ -10,19 +11,25 @@ from typing import Any
 
 import pytest
 
-from index_store.generations import rollback
+from index_store.errors import BrokenIndex, IndexStoreError
+from index_store.generations import list_generations, rollback
 from index_store.index import Index, Sharded, open_index
+from index_store.manifest import MAX_BYTES, Manifest, dumps
+from index_store.shards.layout import MOST_SHARDS, Shard, settings_of
 from index_store.types import Document
 from index_store.verify import verify_index
+from index_store.writer import publish
 from raptor.build import build_index, sync_index, update_index
 from raptor.errors import RaptorError
 from raptor.loading.metadata import read_metadata
+from raptor.loading.types import Text
 from raptor.pruning import places_of_removed, prune_index
 from raptor.settings import BuildSettings, Sharding, Spending
 from raptor.sharding.planning import Change, Held, key_of, planned_shards, replanned
 from raptor.types import BuildReport
 from tests.helpers import tiny_embedder
 from tests.helpers.model_server import MODEL, ModelServer, Step, error
+from tests.helpers.toy import toy_draft
 
 Body = dict[str, Any]  # of a request to the model server
 
@@ -81,8 +88,40 @@ def test_names_are_those_of_folders_and_differ_on_every_system() -> None:
 
 
 def test_more_shards_than_an_index_names_are_refused() -> None:
-    with pytest.raises(RaptorError, match="10,001 shards, and an index has at most 10,000"):
-        names([(document(f"{n}"), 2) for n in range(10_001)], chunks=1)
+    with pytest.raises(RaptorError, match="2,001 shards, and an index has at most 2,000"):
+        names([(document(f"{n}"), 2) for n in range(2_001)], chunks=1)
+    added = [Change(document(f"{n}/x"), None) for n in range(2_001)]
+    with pytest.raises(RaptorError, match="2,001 shards"):
+        moved(added, {}, "folder", 9)
+    assert len(moved(added[1:], {}, "folder", 9)) == 2_000
+
+
+def test_a_manifest_names_as_many_shards_as_an_index_may_have(tmp_path: Path) -> None:
+    levels = (10_000_000, 1_250_000, 156_250, 19_531, 2_441, 305, 38, 4, 1)
+    blobs = tuple(200 * size for size in levels[1:])
+    many, name = 10**10, "x" * 60
+    wide = Shard(
+        name,
+        "0" * 64,
+        many,
+        levels,
+        levels[1:],
+        many,
+        many,
+        many,
+        blobs,
+        blobs,
+        many,
+        many,
+        many,
+        "🍎" * 80,
+        999,
+    )
+    raw = dumps(Manifest(1, None, 1, (1,), {}, settings_of([wide] * MOST_SHARDS), {}))
+    assert len(raw) < MAX_BYTES
+    with pytest.raises(IndexStoreError, match="more than the 4,194,304 that are read"):
+        publish(tmp_path / "i", toy_draft(), {}, {"told": "x" * MAX_BYTES})
+    assert not list((tmp_path / "i" / "generations").iterdir())
 
 
 @pytest.mark.parametrize(("by", "chunks"), [("colour", 5), ("size", 0)])
@@ -243,6 +282,19 @@ def test_a_new_folder_is_a_new_shard_and_an_empty_one_is_gone(at: Path) -> None:
     assert (report.changes.added, report.changes.removed) == (3, 15)
 
 
+def test_an_update_of_many_texts_holds_few_of_them_at_a_time(at: Path) -> None:
+    for folder in "bd":
+        tiny_embedder.write_documents(at / "docs" / folder, 30, 3)
+    held = list[int]()
+
+    def count(stage: str, done: int, total: int) -> None:
+        if stage != "load":
+            held.append(sum(isinstance(one, Text) for one in gc.get_objects()))
+
+    assert update_index(at / "i", at / "docs", progress=count).changes.added == 44
+    assert held and max(held) < 5
+
+
 def test_what_is_removed_is_gone_from_its_shard(at: Path) -> None:
     before = digests(at / "i")
     update_index(at / "i", remove=["c/d001.txt"])
@@ -302,6 +354,16 @@ def test_documents_that_are_alike_are_known_as_such_over_all_shards(at: Path) ->
     assert index.alike[copy] == index.alike[first]
 
 
+def test_copies_that_all_may_read_are_alike_whether_that_is_said_or_not(at: Path) -> None:
+    meta = at / "meta.jsonl"
+    for folder in "ac":
+        (at / "docs" / folder / "new.txt").write_text("Ada left the harbour.")
+    meta.write_text(json.dumps({"_id": "c/new.txt", "access": "*"}))
+    update_index(at / "i", at / "docs", metadata=read_metadata(meta))
+    index = opened(at / "i")
+    assert index.copies(index.document_number("a/new.txt")) == [index.document_number("c/new.txt")]
+
+
 def test_pruning_keeps_the_generations_of_shards_that_are_named_and_no_others(at: Path) -> None:
     shards = at / "i" / "shards"
     (at / "docs" / "b" / "d003.txt").write_text("The mast of a ketch holds a sail. " * 30)
@@ -315,6 +377,19 @@ def test_pruning_keeps_the_generations_of_shards_that_are_named_and_no_others(at
     assert held == {"a": ["000001"], "b": ["000002"]}
     assert texts(opened(at / "i")) == before
     assert verify_index(at / "i") == []
+
+
+def test_pruning_deletes_nothing_behind_a_link_in_the_place_of_the_shards(at: Path) -> None:
+    photo = at / "mine" / "photos" / "boat.jpg"
+    photo.parent.mkdir(parents=True)
+    photo.write_text("a boat")
+    update_index(at / "i", remove=["c"])
+    shutil.rmtree(at / "i" / "shards")
+    (at / "i" / "shards").symlink_to(at / "mine")
+    for ask in (prune_index, places_of_removed):
+        with pytest.raises((RaptorError, BrokenIndex), match="shards is a link"):
+            ask(at / "i")
+    assert photo.exists() and [one.number for one in list_generations(at / "i")] == [1, 2]
 
 
 def test_going_back_to_a_generation_opens_the_shards_that_it_had(at: Path) -> None:

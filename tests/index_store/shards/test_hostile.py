@@ -138,6 +138,7 @@ def test_a_shard_of_another_shape_than_is_told_of_it_is_refused(path: Path, name
         {"name": "../part-2"}, {"name": "part-1"}, {"name": "PART-1"}, {"name": ""}, {"name": 5}, {"digest": "0" * 63},
         {"levels": []}, {"levels": [2]}, {"levels": [2**62, 1]}, {"documents": 0}, {"documents": True}, {"words": -1},
         {"chars": 2**63}, {"root_label": "x" * 10_000}, {"root_label": None}, {"edges": 5}, {"more": 1},
+        {"edges": [2**62, 1]}, {"summaries": [2**62, 1]}, {"labels": [1, 2**62]}, {"text_bytes": 2**62},
     ],
     ids=str,
 )  # fmt: skip

@@ -1,13 +1,17 @@
 """Which shards are opened: those that are asked about, and no other before it is."""
 
-from collections.abc import Callable
+import gc
+import resource
+from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from index_store.errors import BrokenIndex, NoSuchNode
 from index_store.index import Sharded, open_index
 from index_store.rows import SPLITS, Split, rows_in_parts, rows_of
 from index_store.types import MODES, Mode, Scope
@@ -107,6 +111,16 @@ def test_a_document_is_read_from_its_shard_alone(many: Sharded, shard: int) -> N
     assert many.opened == [f"part-{shard}"]
 
 
+def test_for_an_id_that_no_document_has_no_shard_is_opened_and_one_that_is_may_hint(many: Sharded) -> None:
+    with pytest.raises(NoSuchNode, match=r"no document 'part-1/0.tx'; there are 14 documents"):
+        many.document("part-1/0.tx")
+    assert many.opened == []
+    many.document("part-1/0.txt")
+    with pytest.raises(NoSuchNode, match=r"did you mean 'part-1/0.txt'"):
+        many.document("part-1/0.tx")
+    assert many.opened == ["part-1"]
+
+
 def test_matches_and_rows_come_before_the_last_shard_is_opened(many: Sharded) -> None:
     assert len(many.grep("rain|owl|street", limit=1, count_to=1).matches) == 1
     assert many.opened == ["part-0"]
@@ -128,3 +142,33 @@ def test_a_scope_of_one_document_is_read_in_its_shard_alone_where_no_summary_is_
     assert many.search("rain owl", 3, mode="hybrid", vector=many.vectors[-1], doc="part-1/0.txt")
     assert many.opened == ["part-1"]
     assert View(many, root_of(many, 1), Scope(doc="part-1/0.txt")).chars
+
+
+@pytest.fixture
+def few_handles() -> Iterator[None]:
+    """For 40 files more than are open, with which these shards do not do, and as many more as one asks for."""
+    gc.collect()
+    taken = frozenset(int(file.name) for file in Path("/dev/fd").iterdir())
+    last = next(islice((number for number in count() if number not in taken), 40, None))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (last, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("few_handles")
+def test_more_shards_are_opened_than_the_usual_number_of_files_allows(path: Path) -> None:
+    index = open_index(path)
+    assert isinstance(index, Sharded)
+    assert len(list(index.indexes())) == len(SHAPES)
+
+
+@pytest.mark.usefixtures("few_handles")
+def test_where_the_system_allows_no_more_files_that_is_said(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index_store.index.allow_many_open", lambda: None)
+    with pytest.raises(BrokenIndex, match=r"Too many open files; let the process have more files open"):
+        index = open_index(path)
+        assert isinstance(index, Sharded)
+        list(index.indexes())
