@@ -46,16 +46,32 @@ def planned_shards(sizes: Iterable[tuple[Document, int]], sharding: Sharding) ->
     for number, (document, chunks) in enumerate(sizes):
         by_key.setdefault(key_of(document, sharding.by), []).append((number, chunks))
     parts = [(key, list(_filled(rows, sharding.chunks))) for key, rows in by_key.items()]
-    if (shards := sum(len(own) for _, own in parts)) > MOST_SHARDS:
-        raise RaptorError(
-            f"that would be {shards:,} shards, and an index has at most {MOST_SHARDS:,}; raise --shard-chunks, or "
-            "give --by size"
-        )
+    _check_count(sum(len(own) for _, own in parts))
     plan, taken = dict[str, list[int]](), set[str]()
     for key, own in parts:
         for number, part in enumerate(own, 1):
             plan[new_name(key, sharding.by, taken, number if len(own) > 1 else 0)] = part
     return plan
+
+
+def expected_sizes(sizes: Iterable[tuple[Document, int]], share: float, sharding: Sharding) -> list[int]:
+    """About how many chunks each shard has, where each of these documents stands for `share` as many chunks as are
+    given with it. Raises RaptorError as `planned_shards` does."""
+    by_key = dict[str, float]()
+    for document, chunks in sizes:
+        key = key_of(document, sharding.by)
+        by_key[key] = by_key.get(key, 0.0) + chunks * share
+    totals, most = [max(1, round(total)) for total in by_key.values()], sharding.chunks
+    _check_count(sum(-(-total // most) for total in totals))
+    return [min(most, total - start) for total in totals for start in range(0, total, most)]
+
+
+def _check_count(shards: int) -> None:
+    if shards > MOST_SHARDS:
+        raise RaptorError(
+            f"that would be {shards:,} shards, and an index has at most {MOST_SHARDS:,}; raise --shard-chunks, or "
+            "give --by size"
+        )
 
 
 def _filled(rows: Sequence[tuple[int, int]], most: int) -> Iterator[list[int]]:
