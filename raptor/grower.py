@@ -2,11 +2,11 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -37,6 +37,15 @@ from rlm.gateway.types import Request
 
 GO_ON = "nothing was published and what is paid for is kept: go on by the same command"
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Wait(Protocol):
+    """As `run_blocking`."""
+
+    def __call__(self, work: Coroutine[Any, Any, T], /) -> T:
+        """Run `work` to its end and give its result."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +54,7 @@ class Grower:
 
     `summarizer`: the name of a model, which is called with `options`. `max_errors`: failed summaries after which no
     further one is asked for. `engine`: where stages are computed. `embedder_options`: what is sent with the calls of an
-    embedder that is called, `litellm/NAME`; `ledger`: what all calls are paid from.
+    embedder that is called, `litellm/NAME`; `ledger`: what all calls are paid from; `wait_for`: runs what makes them.
     """
 
     embedder: Embedder
@@ -59,6 +68,7 @@ class Grower:
     engine: Engine = field(default_factory=Local)
     embedder_options: Mapping[str, Json] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=Ledger)
+    wait_for: Wait = run_blocking
     _lanes: Lanes = field(default_factory=Lanes)
 
     @property
@@ -95,7 +105,7 @@ class Grower:
         not paid for again, whatever else has changed."""
         self.progress(stage, 0, len(texts))
         rows: Vectors = room((len(texts), self.embedder.dim), np.float32, self.folder)
-        run_blocking(self._fill(rows, texts, stage))
+        self.wait_for(self._fill(rows, texts, stage))
         return rows
 
     async def _fill(self, rows: Vectors, texts: Sequence[str], stage: str) -> None:

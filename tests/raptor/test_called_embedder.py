@@ -85,11 +85,12 @@ def test_a_build_that_was_stopped_pays_for_the_rest_alone_though_a_document_was_
     assert len(asked) == len(set(asked)) == 1 + sum(report.levels)
 
 
+@pytest.mark.parametrize("shards", [None, Sharding()])
 def test_ctrl_c_does_not_wait_for_calls_under_way_and_counts_them_as_paid(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: Sharding | None
 ) -> None:
     docs = tiny_embedder.write_documents(tmp_path / "docs", 30)
-    one_at_a_time = BuildSettings(concurrency=1)
+    how: dict[str, Any] = {"embedder": MODEL, "settings": BuildSettings(concurrency=1), "shards": shards}
     ledgers, answered, returned = list[Ledger](), threading.Event(), threading.Event()
     told, asked = list[bool](), list[Body]()
 
@@ -113,7 +114,7 @@ def test_ctrl_c_does_not_wait_for_calls_under_way_and_counts_them_as_paid(
         presses = threading.Thread(target=interrupt)
         presses.start()
         with pytest.raises(KeyboardInterrupt):
-            build_index(docs, tmp_path / "i", embedder=MODEL, settings=one_at_a_time)
+            build_index(docs, tmp_path / "i", **how)
         returned.set()
         presses.join()
         assert told == [True]
@@ -121,7 +122,7 @@ def test_ctrl_c_does_not_wait_for_calls_under_way_and_counts_them_as_paid(
     assert ledgers[0].spent.usd > words * PRICE  # what was under way is entered as spent
     with ModelServer([""]) as server:
         server.use(monkeypatch)
-        build_index(docs, tmp_path / "i", embedder=MODEL, settings=one_at_a_time)
+        build_index(docs, tmp_path / "i", **how)
         again = texts_of(server)
     assert not set(asked[1]["input"]) & set(again)
     assert set(asked[2]["input"]) <= set(again)
