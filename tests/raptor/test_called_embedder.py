@@ -146,6 +146,23 @@ def test_a_build_stays_below_its_cap_and_goes_on_below_a_higher_one(
     assert len(texts_of(server)) == 1 + sum(report.levels)
 
 
+def test_an_embedder_of_ones_own_is_free_under_a_cap_where_its_short_name_says_so(
+    docs: Path, tmp_path: Path, server: ModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(
+        '[free]\nmodel = "openai/our-own"\nusd_per_million = [0, 0]\n[other]\nmodel = "openai/another"\n'
+    )
+    line = ["build", str(docs), "-o", str(tmp_path / "i"), "--models", str(file), "-q", "--max-usd", "0"]
+    assert main([*line, "--embedder", "litellm/other"]) == 2
+    told = capsys.readouterr().err
+    assert "the price of litellm/openai/another is not known" in told
+    assert "usd_per_million = [0, 0] where it costs nothing" in told
+    assert server.calls == 0
+    assert main([*line, "--embedder", "litellm/free"]) == 0
+    assert server.calls > 1
+
+
 def test_shards_are_held_against_one_cap_before_anybody_is_called_and_each_text_is_paid_for_once(
     tmp_path: Path, server: ModelServer
 ) -> None:
