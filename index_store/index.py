@@ -128,6 +128,15 @@ class Index(Tree):
         same._encode, same._of = encode, self
         return same
 
+    def by_its_own(self) -> "Index":
+        """The same index, whose queries the built-in embedder embeds where that built it, whichever its user named: of
+        several indexes that are opened with one name this is meant for the others. A text file is itself."""
+        if self.is_plain or self.manifest.models.get("embedder") != embedders.BUILT_IN:
+            return self
+        same = copy(self)
+        same._embedder_named, same._of = None, self
+        return same
+
     def manifests(self) -> list[Manifest]:
         """The manifests of all that it is read from. Raises BadQuery for a text file."""
         return [self.manifest]

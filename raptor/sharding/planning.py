@@ -54,6 +54,18 @@ def planned_shards(sizes: Iterable[tuple[Document, int]], sharding: Sharding) ->
     return plan
 
 
+def expected_sizes(sizes: Iterable[tuple[Document, int]], share: float, sharding: Sharding) -> list[int]:
+    """About how many chunks each shard has, where each of these documents stands for `share` as many chunks as are
+    given with it. Raises RaptorError as `planned_shards` does."""
+    by_key = dict[str, float]()
+    for document, chunks in sizes:
+        key = key_of(document, sharding.by)
+        by_key[key] = by_key.get(key, 0.0) + chunks * share
+    totals, most = [max(1, round(total)) for total in by_key.values()], sharding.chunks
+    _refuse_too_many(sum(-(-total // most) for total in totals))
+    return [min(most, total - start) for total in totals for start in range(0, total, most)]
+
+
 def _refuse_too_many(shards: int) -> None:
     if shards > MOST_SHARDS:
         raise RaptorError(

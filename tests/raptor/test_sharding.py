@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import raptor.cli
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.generations import list_generations, rollback
 from index_store.index import Index, Sharded, open_index
@@ -21,6 +23,7 @@ from index_store.verify import verify_index
 from index_store.writer import publish
 from raptor.build import build_index, sync_index, update_index
 from raptor.errors import RaptorError
+from raptor.estimating import estimate
 from raptor.loading.metadata import read_metadata
 from raptor.loading.types import Text
 from raptor.pruning import places_of_removed, prune_index
@@ -500,3 +503,50 @@ def test_one_cap_holds_for_all_shards_and_the_tree_over_them(
             )
         rest = build(summarizer="openai/priced-for-shards", spending=Spending(usd=whole.usd - spent + 0.005))
         assert (rest.digest, server.calls) == (whole.digest, 2 * whole.calls)
+
+
+def test_a_dry_run_counts_each_shard_and_the_tree_over_them_as_the_build_makes_them(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "i"
+    before, _ = estimate(few, path, shards=Sharding("folder"))
+    report = build_index(few, path, shards=Sharding("folder"))
+    assert (before.shards, before.levels, before.calls) == (3, report.levels, report.calls)
+    after, _ = estimate(few, path, shards=Sharding("folder"))
+    assert (after.recorded, after.calls) == (before.calls, 0)
+    assert raptor.cli.main(["shard", str(few), "-o", str(path), "--by", "folder", "--dry-run"]) == 0
+    assert "30 chunks in 3 shards; nodes a level: 30 -> 3 -> 1" in capsys.readouterr().out
+
+
+def test_by_a_part_of_a_corpus_a_dry_run_knows_about_how_many_shards_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docs = tiny_embedder.write_documents(tmp_path / "docs", 20, 30)
+    monkeypatch.setattr("raptor.estimating.READ_BYTES", 25_000)
+    part, _ = estimate(docs, tmp_path / "i", shards=Sharding("size", 25))
+    assert part.sampled < 70 and 90 < part.chunks < 110
+    assert part.shards == -(-part.chunks // 25)
+    assert part.levels[-2:] == (part.shards, 1)
+
+
+def test_by_access_a_dry_run_divides_by_what_metadata_says(few: Path, tmp_path: Path) -> None:
+    (tmp_path / "meta.jsonl").write_text('{"_id": "a/d000.txt", "access": "hr"}\n')
+    metadata = read_metadata(tmp_path / "meta.jsonl")
+    expected, _ = estimate(few, tmp_path / "i", shards=Sharding("access"), metadata=metadata)
+    assert expected.shards == 2
+
+
+def test_a_cap_is_held_against_what_a_dry_run_says_the_tree_over_the_shards_included(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import litellm
+
+    entry = {"input_cost_per_token": 1e-4, "output_cost_per_token": 1e-2, "litellm_provider": "openai"}
+    monkeypatch.setitem(litellm.model_cost, "openai/priced-for-a-cap", entry | {"mode": "chat"})
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    dear: Any = partial(dict, summarizer="openai/priced-for-a-cap", shards=Sharding("folder"))
+    expected, _ = estimate(few, tmp_path / "i", **dear())
+    assert expected.usd_low is not None and expected.usd_high is not None
+    told = re.escape(f"needs about ${expected.usd_low:.4f} to ${expected.usd_high:.4f}, above the cap")
+    with pytest.raises(RaptorError, match=told):
+        build_index(few, tmp_path / "i", **dear(spending=Spending(usd=0.99 * expected.usd_low)))
