@@ -286,10 +286,15 @@ def _part(table: NameTable, pairs: Numbers, first: int, chunks: int) -> NameTabl
     )
 
 
-def weights(table: NameTable) -> Floats:
-    """(e,) how much each pair says: the rarity of its name, TITLE times where it is the chunk's title."""
-    sizes = np.diff(table.offsets)
-    return np.repeat(rarity(table.chunks, sizes), sizes) * np.where(table.titles > 0, TITLE, 1.0)
+def weights(table: NameTable, folder: Path | None = None) -> Floats:
+    """(e,) how much each pair says: the rarity of its name, TITLE times where it is the chunk's title. Many are mapped
+    from a file in `folder`."""
+    found: Floats = room(table.bearers.shape, np.float64, folder)
+    for some in pieces(len(found)):
+        name = np.searchsorted(table.offsets, np.arange(some.start, some.stop), side="right") - 1
+        rare = rarity(table.chunks, table.offsets[name + 1] - table.offsets[name])
+        found[some] = rare * np.where(table.titles[some] > 0, TITLE, 1.0)
+    return found
 
 
 def rarity(chunks: int, bearers: Numbers) -> Floats:

@@ -8,7 +8,7 @@ import os
 import weakref
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from math import prod
@@ -129,14 +129,6 @@ def _mapped(file: BinaryIO) -> memoryview:
     return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def strings(texts: Iterable[str], folder: Path | None) -> Sequence[str]:
-    """The texts, kept in a spool and decoded when they are asked for."""
-    spool = Spool(folder)
-    for text in texts:
-        spool.append(text.encode())
-    return Lazy(len(spool), spool.text)
-
-
 def room(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path | None) -> npt.NDArray[Any]:
     """An array of zeros, mapped from a file where it is large. Raises IndexStoreError where the disk is full."""
     size = prod(shape) * np.dtype(dtype).itemsize
@@ -145,6 +137,14 @@ def room(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path | None) -> n
     with _disk(folder), _nameless(folder) as file:
         _reserve(file, size)
         return np.memmap(file, dtype, "r+", shape=shape)
+
+
+def taken(rows: npt.NDArray[Any], places: npt.NDArray[np.integer], folder: Path | None) -> npt.NDArray[Any]:
+    """Some rows of an array."""
+    found = room((len(places), *rows.shape[1:]), rows.dtype, folder)
+    for some in pieces(len(places)):
+        found[some] = rows[places[some]]
+    return found
 
 
 def pieces(count: int) -> Iterator[slice]:
