@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from index_store.spool import pieces
+
 NODE = np.dtype(
     [
         ("level", "u1"),
@@ -92,6 +94,13 @@ def ranges(offsets: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArra
 def sizes_of(offsets: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """How many places each of some rows has."""
     return np.asarray(offsets[rows + 1] - offsets[rows])
+
+
+def save(path: Path, rows: npt.NDArray[Any], dtype: npt.DTypeLike) -> None:
+    """Write an array as `numpy.save` does, as another type, a piece at a time. Raises OSError."""
+    with rows_written(path, dtype, rows.shape) as write:
+        for some in pieces(len(rows)):
+            write(rows[some])
 
 
 @contextmanager

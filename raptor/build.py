@@ -442,7 +442,7 @@ def _published(
 ) -> Outcome:
     """Grow the tree over a corpus and publish it."""
     ledger = grower.ledger
-    levels = grow(grower, corpus.leaves, named_by_kind(corpus), grower.gateway, clock)
+    levels = grow(grower, corpus.leaves, named_by_kind(corpus, grower.folder), grower.gateway, clock)
     with clock.stage("load"):  # what is found is about the sources
         twins = twins_in(corpus.documents, grower.folder)
     with clock.stage("write"):

@@ -19,7 +19,7 @@ from index_store.generations import Changes, paired
 from index_store.index import Index
 from index_store.name_table import NameTable, name_table
 from index_store.outline import ARROW, Outline
-from index_store.spool import Lazy, Spool, only, room
+from index_store.spool import Lazy, Spool, only, room, taken
 from index_store.tables import bytes_at
 from index_store.terminal import brief
 from index_store.types import Document
@@ -270,7 +270,8 @@ def corpus_of(
     def column(get: Callable[[int], T]) -> Lazy[T]:
         return Lazy(count, get)
 
-    kinds = [chunks.kinds[d] for d in chunks.rows["chunk"][:, 0]] if len(set(chunks.kinds)) > 1 else []
+    kinds = np.array(chunks.kinds, dtype=np.int64)
+    is_one = not (kinds != kinds[:1]).any()
     leaves = Level(
         column(chunks.text),
         column(chunks.name),
@@ -279,7 +280,7 @@ def corpus_of(
         column(chunks.old),
         column(chunks.is_old),
         places=column(chunks.place),
-        kinds=kinds,
+        kinds=kinds[:0] if is_one else taken(kinds, chunks.rows["chunk"][:, 0], grower.folder),
     )
     headings = column(chunks.parts)
     named = name_table(zip(leaves.texts, headings, strict=True), folder=grower.folder)
@@ -313,10 +314,10 @@ def _rows(number: int, part: Part) -> npt.NDArray[Any]:
 
 def _embedded(chunks: _Chunks, grower: Grower) -> Vectors:
     """The vector of each chunk."""
+    if grower.previous is None:
+        return grower.embed(Lazy(len(chunks.rows), chunks.words), "embed")
     fresh, known = chunks.fresh_and_known()
     embedded = grower.embed(Lazy(len(fresh), lambda i: chunks.words(fresh[i])), "embed")
-    if grower.previous is None:
-        return embedded
     vectors: Vectors = room((len(chunks.rows), grower.embedder.dim), np.float32, grower.folder)
     numbers = chunks.rows["kept"][known]
     for start in range(0, len(chunks.rows), _MANY):
@@ -328,10 +329,10 @@ def _embedded(chunks: _Chunks, grower: Grower) -> Vectors:
 
 def _counted(chunks: _Chunks, grower: Grower) -> npt.NDArray[np.int64]:
     """The tokens of each chunk."""
-    fresh, known = chunks.fresh_and_known()
-    counted = count_tokens(grower.embedder, Lazy(len(fresh), lambda i: chunks.text(fresh[i])))
     if grower.previous is None:
-        return counted
+        return count_tokens(grower.embedder, Lazy(len(chunks.rows), chunks.text), grower.folder)
+    fresh, known = chunks.fresh_and_known()
+    counted = count_tokens(grower.embedder, Lazy(len(fresh), lambda i: chunks.text(fresh[i])), grower.folder)
     tokens = room((len(chunks.rows),), np.int64, grower.folder)
     tokens[fresh], tokens[known] = counted, grower.previous.rows["tokens"][chunks.rows["kept"][known]]
     return tokens

@@ -52,7 +52,7 @@ def publish_upper(
     with clock.stage("embed"):
         roots = [shard.index.vectors[len(shard.index) - 1] for shard in shards]  # to the bit
         corpus = corpus_of(parts, Changes(), grower, np.array(roots, dtype=np.float32))
-    levels = grow(grower, corpus.leaves, named_by_kind(corpus), grower.gateway, clock)
+    levels = grow(grower, corpus.leaves, named_by_kind(corpus, grower.folder), grower.gateway, clock)
     with clock.stage("write"):
         grower.progress("write", 0, 1)
         trees = [shard.index for shard in shards]

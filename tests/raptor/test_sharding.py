@@ -116,7 +116,6 @@ def test_a_manifest_names_as_many_shards_as_an_index_may_have(tmp_path: Path) ->
         blobs,
         many,
         many,
-        many,
         "🍎" * 80,
         999,
     )
