@@ -29,8 +29,10 @@ help:
 
 setup: $(READY)
 
+# The pip that comes with Python 3.11 compares each file of an index with each tag of this system, one by one.
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	touch $(READY)
 

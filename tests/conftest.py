@@ -4,6 +4,8 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -50,12 +52,17 @@ def nothing_is_kept_in_the_users_own_folder(tmp_path_factory: pytest.TempPathFac
         yield
 
 
+@pytest.fixture(scope="session")
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Paths for one test each, in a folder apart: pytest reads a whole folder to number the next one in it."""
+    folder = tmp_path_factory.mktemp("homes")
+    return (folder / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def no_answer_outlives_its_test(
-    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def no_answer_outlives_its_test(homes: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """What one test's model answered is not believed in another, which has another key: ports are given out again."""
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path_factory.mktemp("data")))
+    monkeypatch.setenv("XDG_DATA_HOME", str(next(homes)))
 
 
 @pytest.fixture(autouse=True)

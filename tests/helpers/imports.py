@@ -1,7 +1,7 @@
 """Which module of ours imports which, read from the code, wherever the import stands."""
 
 import ast
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -23,14 +23,23 @@ def name_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
-def imported(path: Path) -> Iterator[str]:
+@cache
+def nodes_of(path: Path) -> tuple[ast.AST, ...]:
+    """Every node of a file's tree."""
+    return tuple(ast.walk(tree_of(path)))
+
+
+@cache
+def imported(path: Path) -> tuple[str, ...]:
     """Every module a file imports, wherever in it: at the top, inside a function, for the type checker only."""
-    for node in ast.walk(tree_of(path)):
+    names = list[str]()
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             source = ".".join(filter(None, [_above(path, node.level), node.module]))
-            yield from [source, *(f"{source}.{alias.name}" for alias in node.names)]
+            names += [source, *(f"{source}.{alias.name}" for alias in node.names)]
+    return tuple(names)
 
 
 def _above(path: Path, level: int) -> str:
