@@ -22,6 +22,8 @@ _PAGE = b"<!doctype html"
 #: Where there are locks of bytes alone, the one that is locked: no file is so long, so all can be read beside it.
 _LOCKED_BYTE = 1 << 40
 _AGAIN_S = 0.05
+#: Files that a process may have open where the system names no limit, and yet has one.
+_MANY = 10_240
 _OTHER_MARKS = (
     (codecs.BOM_UTF32_LE, "UTF-32"),
     (codecs.BOM_UTF16_LE, "UTF-16"),
@@ -54,6 +56,24 @@ def refuse_links(folder: Path, *names: str) -> None:
             path /= part
             if path.is_symlink():
                 raise OSError(errno.ELOOP, f"{path} is a link, and none is followed here")
+
+
+def allow_many_files() -> None:
+    """Let this process have as many files open as the system lets it; a file that is mapped is open. On Windows there
+    is no limit to raise."""
+    try:
+        import resource
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _MANY if hard == resource.RLIM_INFINITY else hard
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def is_out_of_files(error: OSError) -> bool:
+    """Whether a file could not be opened since this process, or the whole system, has too many open."""
+    return error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def write_new(path: Path, content: bytes) -> None:

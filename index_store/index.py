@@ -17,6 +17,7 @@ from index_store.access import in_words, of_reader
 from index_store.arguments import checked
 from index_store.cache import GENERATION, NARROWED, held
 from index_store.errors import BadQuery, BrokenIndex, IndexStoreError
+from index_store.files import allow_many_files, is_out_of_files
 from index_store.folder import (
     Array,
     check_digest,
@@ -49,6 +50,10 @@ _log = logging.getLogger(__name__)
 VECTORS = "vectors.npy"
 #: What may be left in a store until a search by meaning needs it: most of the bytes.
 LAZY = INVERTED | {VECTORS}
+OUT_OF_FILES = (
+    "the shard {shard} of {index} cannot be opened beside the others ({fault}): each that is open keeps up to 25 files; let a "
+    "process have more (ulimit -n), or build the index in fewer shards"
+)
 #: Gives the arrays that were left there, of a manifest and their names.
 Rest = Callable[[Manifest, Collection[str]], dict[str, Array]]
 
@@ -195,6 +200,7 @@ class Sharded(Joined, Index):
     """An index of indexes, which reads as one index; its `manifest` is that of the upper one, which is `upper`."""
 
     def __init__(self, upper: Index, shards: Sequence[Shard], open_shard: Callable[[Shard], Index]) -> None:
+        allow_many_files()  # each shard that is opened keeps some
         Joined.__init__(self, upper, shards, partial(_by_the_same_embedder, upper, open_shard))
         self.upper, self.whole, self.beside, self._opener = upper, None, upper.beside, open_shard
         self.digest, self.generation, self._manifest = upper.digest, upper.generation, upper._manifest
@@ -223,8 +229,15 @@ class Sharded(Joined, Index):
 
 
 def _by_the_same_embedder(upper: Index, open_shard: Callable[[Shard], Index], shard: Shard) -> Index:
-    """A shard, opened. Raises BrokenIndex where a question's vector would not fit its own."""
-    opened = open_shard(shard)
+    """A shard, opened. Raises BrokenIndex where a question's vector would not fit its own, IndexStoreError where no more
+    files may be open."""
+    try:
+        opened = open_shard(shard)
+    except OSError as e:
+        if not is_out_of_files(e):
+            raise
+        told = OUT_OF_FILES.format(shard=shard.name, index=upper.path, fault=e.strerror)
+        raise IndexStoreError(told) from e
     for name in ("embedder", "embedder_fingerprint"):
         if opened.manifest.models.get(name) != upper.manifest.models.get(name):
             raise BrokenIndex(
@@ -399,6 +412,8 @@ def _open_shard(path: Path, shard: Shard) -> Index:
         if number is not None:
             return open_alone(folder, number)
     except OSError as e:
+        if is_out_of_files(e):
+            raise
         raise BrokenIndex(f"cannot read the shard {folder}: {e.strerror or e}; copy it again") from e
     raise BrokenIndex(f"the shard {folder} has not the generation that {path} names; copy or build it again")
 

@@ -1,5 +1,7 @@
 """Which shards are opened: those that are asked about, and no other before it is."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -12,6 +14,7 @@ from index_store.index import Sharded, open_index
 from index_store.rows import SPLITS, Split, rows_in_parts, rows_of
 from index_store.types import MODES, Mode, Scope
 from index_store.view import View
+from tests.helpers.places import ROOT
 from tests.helpers.sharded import random_sharded
 
 SHAPES = [(3, 3), (1, 2), (4, 2), (6, 4)]
@@ -128,3 +131,47 @@ def test_a_scope_of_one_document_is_read_in_its_shard_alone_where_no_summary_is_
     assert many.search("rain owl", 3, mode="hybrid", vector=many.vectors[-1], doc="part-1/0.txt")
     assert many.opened == ["part-1"]
     assert View(many, root_of(many, 1), Scope(doc="part-1/0.txt")).chars
+
+
+#: Opens an index where few files may be open, then another time, and reads it when no file can be opened any more.
+FILES = """
+import resource, sys
+from index_store.index import open_index
+
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+index = open_index(sys.argv[1])
+print(resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard))
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+held = []
+try:
+    while True:
+        held.append(open("/dev/null"))
+except OSError:
+    pass
+try:
+    index.shard(0)
+except Exception as e:
+    print(type(e).__name__, e)
+"""
+
+
+@pytest.mark.skipif(not Path("/dev/null").exists(), reason="needs a limit on open files")
+def test_as_many_files_may_be_open_as_the_system_allows_and_beyond_that_is_a_sentence(path: Path) -> None:
+    line = [sys.executable, "-P", "-c", FILES, str(path)]
+    told = subprocess.run(line, capture_output=True, text=True, check=True, env={"PYTHONPATH": str(ROOT)})
+    raised, fault = told.stdout.splitlines()
+    assert raised == "True"
+    assert fault.startswith("IndexStoreError the shard ")
+    assert "cannot be opened beside the others (Too many open files)" in fault and "ulimit -n" in fault
+
+
+def test_a_shard_of_few_nodes_keeps_no_file_open(path: Path) -> None:
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        pytest.skip("counts what is open by /proc")
+    before = len(list(folder.iterdir()))
+    index = open_index(path)
+    assert isinstance(index, Sharded)
+    assert len([one.digest for one in index.indexes()]) == len(SHAPES)
+    assert len(list(folder.iterdir())) <= before
