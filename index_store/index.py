@@ -51,8 +51,8 @@ VECTORS = "vectors.npy"
 #: What may be left in a store until a search by meaning needs it: most of the bytes.
 LAZY = INVERTED | {VECTORS}
 OUT_OF_FILES = (
-    "the shard {shard} of {index} cannot be opened beside the others ({fault}): each that is open keeps up to 25 files; let a "
-    "process have more (ulimit -n), or build the index in fewer shards"
+    "the shard {shard} of {index} cannot be opened beside the others ({fault}): each that is open keeps up to 25 "
+    "files; let a process have more (ulimit -n), or build the index in fewer shards"
 )
 #: Gives the arrays that were left there, of a manifest and their names.
 Rest = Callable[[Manifest, Collection[str]], dict[str, Array]]
@@ -229,8 +229,8 @@ class Sharded(Joined, Index):
 
 
 def _by_the_same_embedder(upper: Index, open_shard: Callable[[Shard], Index], shard: Shard) -> Index:
-    """A shard, opened. Raises BrokenIndex where a question's vector would not fit its own, IndexStoreError where no more
-    files may be open."""
+    """A shard, opened. Raises BrokenIndex where a question's vector would not fit its own, IndexStoreError where no
+    further file may be open."""
     try:
         opened = open_shard(shard)
     except OSError as e:
