@@ -33,6 +33,7 @@ from index_store.manifest import (
     ALIKE,
     FILES,
     GUESTS,
+    MAX_BYTES,
     NAME as MANIFEST,
     OPTIONAL,
     SHARDS,
@@ -188,7 +189,13 @@ def _written(
         number, parent, len(draft.documents), tuple(draft.levels), dict(models), dict(settings), entries
     )
     manifest = replace(manifest, digest=digest_of(manifest))
-    (partial / MANIFEST).write_bytes(dumps(manifest))
+    raw = dumps(manifest)
+    if len(raw) > MAX_BYTES:
+        raise IndexStoreError(
+            f"the manifest of the index would have {len(raw):,} bytes, and none with more than {MAX_BYTES:,} is read; "
+            "give the index fewer shards"
+        )
+    (partial / MANIFEST).write_bytes(raw)
     return manifest
 
 

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from itertools import chain, count
 
 from index_store import access
-from index_store.shards.layout import MOST_SHARDS
 from index_store.types import Document
 from raptor.errors import RaptorError
 from raptor.settings import Sharding
 
 NAME_CHARS = 60
+#: Shards that are planned at most: of each the manifest of the index says some 900 bytes, and has few more in all.
+MOST = 4_000
 #: The name where the documents stand in no folder, are open to all, and where nobody knows who may read them.
 TOP, OPEN, UNKNOWN = "top", "open", "unknown"
 _NO_NAME = re.compile(r"[^A-Za-z0-9.-]+")
@@ -40,7 +41,7 @@ def planned_shards(sizes: Iterable[tuple[Document, int]], sharding: Sharding) ->
     """The numbers of the documents of each shard, by its name; `sizes`: all documents, each with how many chunks.
 
     Shards stand in the order in which their keys first come, and a document in its order among those of its key.
-    Raises RaptorError where there would be more than MOST_SHARDS.
+    Raises RaptorError where there would be more than MOST.
     """
     by_key = dict[str, list[tuple[int, int]]]()
     for number, (document, chunks) in enumerate(sizes):
@@ -67,10 +68,10 @@ def expected_sizes(sizes: Iterable[tuple[Document, int]], share: float, sharding
 
 
 def _check_count(shards: int) -> None:
-    if shards > MOST_SHARDS:
+    if shards > MOST:
         raise RaptorError(
-            f"that would be {shards:,} shards, and an index has at most {MOST_SHARDS:,}; raise --shard-chunks, or "
-            "give --by size"
+            f"that would be {shards:,} shards, and the manifest of an index has room for {MOST:,}; divide it by raptor "
+            "shard with --by size, or a higher --shard-chunks"
         )
 
 
@@ -134,7 +135,8 @@ def replanned(
     A document stays in its shard while it has the key of this; else it goes where a new one goes: into the last shard
     of its key; by size, that has room, counting a chunk for every `chunk_chars` characters. A shard of a folder or of
     labels takes what comes even where it is full, as who searches below it means all of them. Where there is no such
-    shard a new one begins, and one that is left without documents is not named. `held`: by name, in order.
+    shard a new one begins, and one that is left without documents is not named. `held`: by name, in order. Raises
+    RaptorError as `planned_shards` does.
     """
     home = {document.id: name for name, own in held.items() for document in own.documents}
     keys = {name: key_of(own.documents[0], sharding.by) for name, own in held.items()}
@@ -155,4 +157,7 @@ def replanned(
     plan: dict[str, list[Change]] = {name: [] for name in keys}
     for name, change in zip(places, changes, strict=True):
         plan[name].append(change)
-    return {name: own for name, own in plan.items() if own}
+    plan = {name: own for name, own in plan.items() if own}
+    if len(plan) > len(held):
+        _check_count(len(plan))
+    return plan

@@ -14,6 +14,8 @@ import pytest
 import raptor.cli
 from index_store.generations import rollback
 from index_store.index import Index, Sharded, open_index
+from index_store.manifest import MAX_BYTES, Manifest, dumps
+from index_store.shards.layout import Shard, settings_of
 from index_store.types import Document
 from index_store.verify import verify_index
 from raptor.build import build_index, sync_index, update_index
@@ -22,7 +24,7 @@ from raptor.estimating import estimate
 from raptor.loading.metadata import read_metadata
 from raptor.pruning import places_of_removed, prune_index
 from raptor.settings import BuildSettings, Sharding, Spending
-from raptor.sharding.planning import Change, Held, key_of, planned_shards, replanned
+from raptor.sharding.planning import MOST, Change, Held, expected_sizes, key_of, planned_shards, replanned
 from raptor.types import BuildReport
 from tests.helpers import tiny_embedder
 from tests.helpers.model_server import MODEL, ModelServer, Step, error
@@ -84,8 +86,37 @@ def test_names_are_those_of_folders_and_differ_on_every_system() -> None:
 
 
 def test_more_shards_than_an_index_names_are_refused() -> None:
-    with pytest.raises(RaptorError, match="10,001 shards, and an index has at most 10,000"):
-        names([(document(f"{n}"), 2) for n in range(10_001)], chunks=1)
+    told = (
+        f"{MOST + 1:,} shards, and the manifest of an index has room for {MOST:,}; divide it by raptor shard"
+    )
+    many = [(document(f"{n}"), 2) for n in range(MOST + 1)]
+    with pytest.raises(RaptorError, match=told):
+        names(many, chunks=1)
+    with pytest.raises(RaptorError, match=told):
+        expected_sizes(many, 1.0, Sharding("size", 2))
+    held = {f"{n}": Held([one], 2) for n, (one, _) in enumerate(many[1:])}
+    with pytest.raises(RaptorError, match=told):
+        replanned(
+            [Change(one, one) for one, _ in many[1:]] + [Change(many[0][0], None)],
+            held,
+            Sharding("size", 1),
+            50,
+        )
+
+
+def test_a_manifest_has_room_for_as_many_shards_as_are_planned() -> None:
+    levels, below = (10**5, 10**4, 10**3, 100, 10, 1), (10**7, 10**6, 10**5, 10**4, 10**3)
+    large = 10**8
+    shard = Shard(
+        *("n" * 30, "d" * 64, 10**4, levels, below, large, large, large),
+        *(below, below, large, 300, 10**6, "w" * 100, 200),
+    )
+
+    def size(shards: int) -> int:
+        settings = settings_of([shard] * shards)
+        return len(dumps(Manifest(1, None, shards, (shards, 1), {}, settings, {})))
+
+    assert 0.7 * MAX_BYTES < (size(3) - size(2)) * MOST < MAX_BYTES
 
 
 @pytest.mark.parametrize(("by", "chunks"), [("colour", 5), ("size", 0)])
