@@ -420,6 +420,8 @@ def _connect(address: str) -> tuple[Any, bool]:
         _check_reachable(where)
     with _begun_cleanly(ray, alone=not where):
         try:
+            if where:
+                _ask_for_cluster(ray, where)
             ray.init(
                 address=where or "local",
                 num_cpus=None if where else cores(),
@@ -429,7 +431,14 @@ def _connect(address: str) -> tuple[Any, bool]:
                 logging_level=logging.ERROR,
                 runtime_env={"env_vars": _worker_environment()},
             )
-        except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
+        except (
+            ConnectionError,
+            OSError,
+            RuntimeError,
+            TimeoutError,
+            ValueError,
+            ray.exceptions.RayError,
+        ) as error:
             fault = " ".join(str(error).split())[:500]
             raise RaptorError(f"cannot use the Ray cluster {where or 'of this machine'} ({fault})") from error
     _silence(ray)
@@ -463,6 +472,14 @@ def _check_reachable(address: str) -> None:
         raise RaptorError(
             f"there is no Ray cluster at {address} ({fault}); start one with: ray start --head --port {port}"
         )
+
+
+def _ask_for_cluster(ray: Any, address: str) -> None:
+    """Raise RayError unless what listens there says within half a minute which cluster it is: another server of gRPC
+    does not, nor one that hangs, and `ray.init` would go on to ask for minutes."""
+    client = getattr(ray._raylet, "GcsClient", None)  # which is no public name
+    if client is not None:
+        client(address=address)
 
 
 @contextmanager

@@ -134,7 +134,8 @@ def replanned(
     A document stays in its shard while it has the key of this; else it goes where a new one goes: into the last shard
     of its key; by size, that has room, counting a chunk for every `chunk_chars` characters. A shard of a folder or of
     labels takes what comes even where it is full, as who searches below it means all of them. Where there is no such
-    shard a new one begins, and one that is left without documents is not named. `held`: by name, in order.
+    shard a new one begins, and one that is left without documents is not named. `held`: by name, in order. Raises
+    RaptorError as `planned_shards` does.
     """
     home = {document.id: name for name, own in held.items() for document in own.documents}
     keys = {name: key_of(own.documents[0], sharding.by) for name, own in held.items()}

@@ -232,7 +232,9 @@ def test_a_chunk_gains_what_those_that_share_a_name_with_it_know_of_the_question
     assert hops.names is not None
     gathered = best_name(hops.names, np.arange(4), np.array([0.4, 0.1, 0.3, 0.2]))
     assert gathered == pytest.approx([0.5 / np.log2(3), 0.5 / np.log2(3), 0, 0])
-    assert best_name(hops.names, np.array([1, 3]), np.array([0.1, 0.2])) == pytest.approx([0.1 / np.log2(3), 0])
+    assert best_name(hops.names, np.array([1, 3]), np.array([0.1, 0.2])) == pytest.approx(
+        [0.1 / np.log2(3), 0]
+    )
 
 
 def test_the_shares_of_a_walk_are_those_of_the_chain_worked_out_by_hand(hops: Index) -> None:

@@ -28,7 +28,7 @@ from raptor.loading.metadata import read_metadata
 from raptor.loading.types import Text
 from raptor.pruning import places_of_removed, prune_index
 from raptor.settings import BuildSettings, Sharding, Spending
-from raptor.sharding.planning import Change, Held, key_of, planned_shards, replanned
+from raptor.sharding.planning import Change, Held, expected_sizes, key_of, planned_shards, replanned
 from raptor.types import BuildReport
 from tests.helpers import tiny_embedder
 from tests.helpers.model_server import MODEL, ModelServer, Step, error
@@ -91,8 +91,11 @@ def test_names_are_those_of_folders_and_differ_on_every_system() -> None:
 
 
 def test_more_shards_than_an_index_names_are_refused() -> None:
+    many = [(document(f"{n}"), 2) for n in range(2_001)]
     with pytest.raises(RaptorError, match="2,001 shards, and an index has at most 2,000"):
-        names([(document(f"{n}"), 2) for n in range(2_001)], chunks=1)
+        names(many, chunks=1)
+    with pytest.raises(RaptorError, match="2,001 shards"):
+        expected_sizes(many, 1.0, Sharding("size", 2))
     added = [Change(document(f"{n}/x"), None) for n in range(2_001)]
     with pytest.raises(RaptorError, match="2,001 shards"):
         moved(added, {}, "folder", 9)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from index_store import folder
 from index_store.errors import BrokenIndex, NoSuchNode
 from index_store.index import Sharded, open_index
 from index_store.rows import SPLITS, Split, rows_in_parts, rows_of
@@ -145,8 +146,10 @@ def test_a_scope_of_one_document_is_read_in_its_shard_alone_where_no_summary_is_
 
 
 @pytest.fixture
-def few_handles() -> Iterator[None]:
-    """For 40 files more than are open, with which these shards do not do, and as many more as one asks for."""
+def few_handles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For 40 files more than are open, with which these shards do not do where small ones stay open too; and for as
+    many more as one asks for."""
+    monkeypatch.setattr(folder, "SMALL_BYTES", 0)
     gc.collect()
     taken = frozenset(int(file.name) for file in Path("/dev/fd").iterdir())
     last = next(islice((number for number in count() if number not in taken), 40, None))
@@ -172,3 +175,12 @@ def test_where_the_system_allows_no_more_files_that_is_said(
         index = open_index(path)
         assert isinstance(index, Sharded)
         list(index.indexes())
+
+
+def test_a_shard_of_few_nodes_keeps_no_file_open(path: Path) -> None:
+    handles = Path("/dev/fd")
+    before = len(list(handles.iterdir()))
+    index = open_index(path)
+    assert isinstance(index, Sharded)
+    assert len([one.digest for one in index.indexes()]) == len(SHAPES)
+    assert len(list(handles.iterdir())) <= before
