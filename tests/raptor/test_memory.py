@@ -13,7 +13,17 @@ import numpy as np
 import pytest
 
 import raptor
-from index_store import duplicates, inverted_write, lexical, name_table, names, spool, vectors, word_list
+from index_store import (
+    duplicates,
+    inverted_write,
+    lexical,
+    name_table,
+    names,
+    spool,
+    tables,
+    vectors,
+    word_list,
+)
 from raptor import corpus, embedding, grower
 from raptor.clustering import cluster, fast, geometry, guests
 from raptor.clustering.settings import ClusterSettings
@@ -24,7 +34,7 @@ from tests.helpers import tiny_embedder
 
 #: Bytes of a chunk that docs/scale.md states.
 A_CHUNK = 100
-DOCUMENTS, TIMES = 30, 4
+DOCUMENTS, TIMES = 40, 4
 #: What is worked on in memory together: so little that the smaller corpus has much of each.
 TOGETHER = [
     (spool, "IN_MEMORY", 4 << 10),
@@ -37,6 +47,7 @@ TOGETHER = [
     (fast, "BLOCK", 128),
     (embedding, "_COUNTED", 64),
     (inverted_write, "BLOCK", 128),
+    (tables, "_MARKS", 16),
     (vectors, "EXACT_NODES", 100),
     (corpus, "BATCH_CHARS", 10_000),
     (corpus, "_MANY", 64),
@@ -98,7 +109,7 @@ def peaks(folder: Path, documents: int) -> tuple[Counter[str], int]:
 
 
 def test_each_stage_of_a_build_takes_few_bytes_more_for_a_chunk_more(little: None, tmp_path: Path) -> None:
-    peaks(tmp_path / "warm", 12)  # what is imported and loaded once
+    peaks(tmp_path / "warm", DOCUMENTS)  # what is imported and loaded once
     few, small = peaks(tmp_path / "small", DOCUMENTS)
     many, large = peaks(tmp_path / "large", TIMES * DOCUMENTS)
     growth = {name: (many[name] - few[name]) / (large - small) for name in many}
