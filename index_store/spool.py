@@ -8,9 +8,10 @@ import os
 import weakref
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
+from heapq import merge
+from itertools import accumulate, islice
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -162,6 +163,26 @@ def order_of(keys: npt.NDArray[np.integer], folder: Path | None) -> npt.NDArray[
     for some in pieces(len(keys)):
         places[some] %= len(keys)
     return places
+
+
+def order_of_texts(texts: Iterable[str], folder: Path | None) -> npt.NDArray[np.int64]:
+    """The places of texts in the order of their characters; those of equal ones ascending."""
+    runs, places = Spool(folder), Spool(folder)
+    waiting = enumerate(text.encode() for text in texts)
+    while run := sorted((text, place) for place, text in islice(waiting, PIECE)):
+        for text, _ in run:
+            runs.append(text)
+        places.append(array("q", (place for _, place in run)).tobytes())
+    count = len(runs)
+
+    def sorted_run(number: int) -> Iterator[tuple[bytes, int]]:
+        for at, place in enumerate(places.view(number).cast("q"), number * PIECE):
+            yield bytes(runs.view(at)), place
+
+    order: npt.NDArray[np.int64] = room((count,), np.int64, folder)
+    for at, (_, place) in enumerate(merge(*map(sorted_run, range(len(places))))):
+        order[at] = place
+    return order
 
 
 def borders(keys: npt.NDArray[np.integer], count: int, folder: Path | None) -> npt.NDArray[np.int64]:

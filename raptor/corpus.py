@@ -43,14 +43,15 @@ BATCH_CHARS = 250_000  # of texts that are cut into chunks together: a second's 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """The documents with their texts, and the chunks that they are cut into.
+    """The documents and their texts, and the chunks that they are cut into.
 
     `chunks`: (n, 3), document number, start and end in characters. `leaves`: the chunks as level 0 of the tree.
     `headings`: over each chunk, its document's title first. `names`: which chunk bears which name. What has texts is on
     disk, and read when it is asked for.
     """
 
-    documents: Sequence[tuple[Document, str]]
+    documents: Sequence[Document]
+    texts: Sequence[str]
     chunks: npt.NDArray[np.int64]
     leaves: Level
     changes: Changes
@@ -217,8 +218,8 @@ class _Chunks:
     def document(self, d: int) -> Document:
         return document_in(self.held.view(3 * d))
 
-    def document_text(self, d: int) -> tuple[Document, str]:
-        return self.document(d), self.held.text(3 * d + 1)
+    def document_text(self, d: int) -> str:
+        return self.held.text(3 * d + 1)
 
     def text(self, i: int) -> str:
         row = self.rows[i]
@@ -284,8 +285,8 @@ def corpus_of(
     )
     headings = column(chunks.parts)
     named = name_table(zip(leaves.texts, headings, strict=True), folder=grower.folder)
-    documents = Lazy(len(parts), chunks.document_text)
-    return Corpus(documents, chunks.rows["chunk"], leaves, changes, headings, named)
+    documents, texts = Lazy(len(parts), chunks.document), Lazy(len(parts), chunks.document_text)
+    return Corpus(documents, texts, chunks.rows["chunk"], leaves, changes, headings, named)
 
 
 def _chunks(parts: Sequence[Part], folder: Path | None) -> _Chunks:
@@ -338,16 +339,12 @@ def _counted(chunks: _Chunks, grower: Grower) -> npt.NDArray[np.int64]:
     return tokens
 
 
-def twins_in(documents: Sequence[tuple[Document, str]], folder: Path | None) -> list[Twin]:
+def twins_in(documents: Sequence[Document], texts: Sequence[str], folder: Path | None) -> list[Twin]:
     """The documents that say nearly the same as one before them that the same readers may read. Texts are read one at a
     time; what is kept of very many meanwhile is mapped from files in `folder`."""
 
-    def named(number: int) -> tuple[str, str]:
-        document, text = documents[number]
-        return document.id, text
-
-    labels = [access.of_document(document.meta) for document, _ in documents]
-    return twins_by_access(Lazy(len(documents), named), labels, folder)
+    named = Lazy(len(documents), lambda number: (documents[number].id, texts[number]))
+    return twins_by_access(named, (access.of_document(document.meta) for document in documents), folder)
 
 
 def refuse_another_model(grower: Grower, index: Index) -> None:

@@ -116,7 +116,7 @@ def draft_of(
     """A corpus and the tree over it, as the writer takes them; many vectors are mapped from a file in `folder`."""
     above = levels[1:]
     return Draft(
-        documents=corpus.documents,
+        documents=Lazy(len(corpus.documents), lambda d: (corpus.documents[d], corpus.texts[d])),
         chunks=corpus.chunks,
         labels=chained([level.labels for level in above]),
         summaries=chained([level.texts for level in above]),
@@ -125,7 +125,7 @@ def draft_of(
         guests=numbers_below(levels, lambda level: level.guests),
         tokens=_stacked([level.tokens for level in levels], folder),
         vectors=_stacked([level.vectors for level in levels], folder),
-        alike=first_alike([document.id for document, _ in corpus.documents], twins) if twins else (),
+        alike=first_alike((document.id for document in corpus.documents), twins, len(corpus.documents)),
         names=corpus.names,
     )
 

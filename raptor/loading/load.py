@@ -1,9 +1,12 @@
 """Files to documents, checked: one bad file is a failure, not an exception."""
 
 import json
+import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from index_store.documents import LINE_BYTES
 from index_store.terminal import visible
@@ -11,24 +14,28 @@ from raptor.engines.engine import Engine
 from raptor.loading.kinds import is_slow
 from raptor.loading.processes import ParseCache, parse_many
 from raptor.loading.readers import read_file
+from raptor.loading.spooled import kept
 from raptor.loading.types import Failure, Loaded, SourceFile, Text
 
 MAX_ID_CHARS = 1_000
 
 
 def load(
-    files: Iterable[SourceFile], cache: ParseCache | None = None, engine: Engine | None = None
+    files: Iterable[SourceFile],
+    cache: ParseCache | None = None,
+    engine: Engine | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Loaded]:
     """Each file's documents, or why there are none; one at a time, in the order given. A bad one stops nothing.
 
     Files of slow types are parsed in processes, where the `engine` computes, ahead of their turn, unless `cache` has
-    their text from before.
+    their text from before. What is read of a large file waits in a file in `folder`.
     """
-    files, sources = list(files), dict[str, str]()
+    files, seen = list(files), _Ids()
     with closing(parse_many([file for file in files if is_slow(file)], cache, engine)) as parsed:
         for file in files:
-            for loaded in next(parsed) if is_slow(file) else read_file(file):
-                yield _first_of_its_id(_checked(loaded), sources)
+            for loaded in next(parsed) if is_slow(file) else read_file(file, partial(kept, folder=folder)):
+                yield _first_of_its_id(_checked(loaded), seen)
 
 
 def _checked(loaded: Loaded) -> Loaded:
@@ -85,14 +92,28 @@ def _size_fault(text: Text) -> str:
     return f"its headings, pages and metadata take more than the {LINE_BYTES:,} bytes that are read of them; split it"
 
 
-def _first_of_its_id(loaded: Loaded, sources: dict[str, str]) -> Loaded:
+class _Ids:
+    """Where each id was read first, in a database without a name, of which SQLite holds little in memory."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.execute("PRAGMA journal_mode=OFF")
+        self._db.execute("CREATE TABLE ids (id TEXT PRIMARY KEY, source BLOB) WITHOUT ROWID")
+
+    def first(self, text: Text) -> str | None:
+        """Where the id of a text was read before; None where this is the first."""
+        row = text.id, text.source.encode(errors="surrogatepass")
+        if self._db.execute("INSERT OR IGNORE INTO ids VALUES (?, ?)", row).rowcount:
+            return None
+        (source,) = self._db.execute("SELECT source FROM ids WHERE id = ?", row[:1]).fetchone()
+        return str(source, "utf-8", "surrogatepass")
+
+
+def _first_of_its_id(loaded: Loaded, seen: _Ids) -> Loaded:
     if isinstance(loaded, Failure):
         return loaded
-    first = sources.get(loaded.id)
-    if first is None:
-        sources[loaded.id] = loaded.source
-        return loaded
-    return id_taken(loaded, first)
+    first = seen.first(loaded)
+    return loaded if first is None else id_taken(loaded, first)
 
 
 def id_taken(text: Text, first: str) -> Failure:

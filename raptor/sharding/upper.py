@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from index_store import access
 from index_store.generations import Changes
@@ -37,7 +38,7 @@ def publish_upper(
     grower: Grower,
     shards: Sequence[Opened],
     sharding: Sharding,
-    alike: Sequence[int],
+    alike: Sequence[int] | npt.NDArray[np.int64],
 ) -> Published:
     """Grow the tree over the shards' roots, and make it with them the live generation of the index.
 
