@@ -3,8 +3,9 @@
     python -m tests.helpers.killed_map TEXT FOLDER KILLS SEED WORDS...
 
 WORDS are what is typed behind `rlm map`; the text is copied for each, so that each has a store of its own. All are
-forks of one process, in which no model was asked yet; a dry run there has loaded what a map loads. One is left alone and counts its events; each other is killed
-some milliseconds after one of them. One that ended before its moment was not killed, and is tried again.
+forks of one process, in which no model was asked yet; a dry run there has loaded what a map loads. One is left alone
+and counts its events; each other is killed some milliseconds after one of them. One that ended before its moment was
+not killed, and is tried again.
 
 Prints the folder of the one that was left alone, then that of each that was killed, in which the same command goes on.
 """
