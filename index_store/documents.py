@@ -18,11 +18,10 @@ import numpy.typing as npt
 from index_store.errors import BrokenIndex, IndexStoreError
 from index_store.paths import file_of, is_below, matches
 from index_store.terminal import brief
-from index_store.types import Document
+from index_store.types import MOST_LEVEL, Document
 
 LINE_BYTES = 8 << 20  # of a document: some hundred thousand headings
 ID_CHARS = 1_000
-MOST_LEVEL = 100  # of a heading; HTML has six
 _INT64 = 2**63
 # Parsed documents in memory: those with short lines, and the last few with longer ones, which take a hundred MB each.
 CACHED, SHORT_BYTES, CACHED_LONG = 4096, 8 << 10, 4

@@ -19,6 +19,7 @@ Check: TypeAlias = Callable[[], object]
 Json: TypeAlias = bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"] | None
 #: (character offset, level, heading) of each heading in order, level 1 outermost.
 Sections = Sequence[tuple[int, int, str]]
+MOST_LEVEL = 100  # of a heading; HTML has six
 
 
 def unchecked() -> None:

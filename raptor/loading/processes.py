@@ -25,8 +25,8 @@ from tempfile import TemporaryDirectory
 from threading import Event, Timer
 from typing import IO, Any, Protocol, TypeGuard
 
-from index_store.documents import MOST_LEVEL
 from index_store.files import sha256_of
+from index_store.types import MOST_LEVEL
 from raptor.engines.engine import Engine, Stage, in_order
 from raptor.errors import RaptorError
 from raptor.loading.archives import TooMuch

@@ -3,16 +3,19 @@
     python -m tests.helpers.killed_map TEXT FOLDER KILLS SEED WORDS...
 
 WORDS are what is typed behind `rlm map`; the text is copied for each, so that each has a store of its own. All are
-forks of one process, in which no model was asked yet. One is left alone and counts its events; each other is killed
-some milliseconds after one of them. One that ended before its moment was not killed, and is tried again.
+forks of one process, in which no model was asked yet; a dry run there has loaded what a map loads. One is left alone
+and counts its events; each other is killed some milliseconds after one of them. One that ended before its moment was
+not killed, and is tried again.
 
 Prints the folder of the one that was left alone, then that of each that was killed, in which the same command goes on.
 """
 
+import io
 import os
 import random
 import shutil
 import sys
+from contextlib import redirect_stdout
 from functools import partial
 from pathlib import Path
 
@@ -33,6 +36,8 @@ def mapped(text: Path, words: list[str], folder: Path) -> None:
 
 def kill(text: Path, folder: Path, kills: int, seed: int, words: list[str]) -> None:
     litellm()  # whose import takes longer than a map
+    with redirect_stdout(io.StringIO()):
+        assert main(["map", *words, "--dry-run"]) == 0
     mapping = partial(mapped, text, words)
     events = forked(mapping, folder / "whole", None)
     assert events is not None

@@ -410,7 +410,7 @@ class HeldSession(Session):
         """Wait until all before the stop has happened, stop the run as it was stopped, and wait for that."""
         while not self._script.may_stop(recorded):
             time.sleep(_POLL_S)
-        if self._script.is_over:
+        if self._script.is_over or not self._script.has_stop(recorded):
             return
         self._loop.call_soon_threadsafe(self._budget.stopped, recorded)
         self._killed.wait(KILL_S)

@@ -145,14 +145,21 @@ class Script:
         """What stopped the run, which `event` came of: "timeout", "cancelled", or "" where it was stopped already, or
         the record ends here."""
         with self._lock:
-            if event["seq"] < self._stopped_before:
+            stopped = self._stop_of(event)
+            if stopped is None or event["seq"] < self._stopped_before:
                 return ""
-            root = (one for one in self.streams.get("0", []) if one["seq"] >= event["seq"])
-            for one in root:
-                if (why := _why_stopped(one)) is not None:
-                    self._stopped_before = one["seq"]
-                    return why
-            return ""
+            self._stopped_before = stopped["seq"]
+            return _why_stopped(stopped) or ""
+
+    def has_stop(self, event: RecordedEvent) -> bool:
+        """Whether the record goes on to where the run was stopped, which `event` came of."""
+        with self._lock:
+            return event["seq"] < self._stopped_before or self._stop_of(event) is not None
+
+    def _stop_of(self, event: RecordedEvent) -> RecordedEvent | None:
+        """The first event of the root from `event` on that says what stopped the run; None where the record ends."""
+        root = (one for one in self.streams.get("0", []) if one["seq"] >= event["seq"])
+        return next((one for one in root if _why_stopped(one) is not None), None)
 
     # -- hearing what is done again ----------------------------------------------------------------------
 

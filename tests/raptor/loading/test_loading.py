@@ -680,7 +680,7 @@ def tried(act):
 def read(file):
     from raptor.loading.types import Text
     here, parent = Path(file.path.parent), Path(f"/proc/{os.getppid()}")
-    seen = {"environment": dict(os.environ), "path": sys.path, "tried": {
+    seen = {"environment": dict(os.environ), "path": sys.path, "modules": [*sys.modules], "tried": {
         "connect": tried(lambda: socket.create_connection(("127.0.0.1", int(file.path.read_text())), 2)),
         "run": tried(lambda: subprocess.run([sys.executable, "-c", ""])),
         "write": tried(lambda: (here / "written").write_text("x")),
@@ -707,6 +707,7 @@ def test_no_key_reaches_a_parser_and_it_imports_nothing_from_where_it_stands(
     seen = spied(tmp_path, monkeypatch)
     assert seen["environment"].keys() <= set(processes.ENVIRONMENT)
     assert not {"", ".", str(tmp_path)} & set(seen["path"])
+    assert "numpy" not in seen["modules"]  # whose import takes longer than most files
 
 
 def test_code_beside_the_documents_never_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
