@@ -18,7 +18,7 @@ from index_store.folder import CURRENT, live_pointer
 from index_store.paths import is_url
 from index_store.stores.layout import live, objects_at
 from index_store.stores.pulling import pull
-from index_store.stores.pushing import push
+from index_store.stores.pushing import check_conditions, push
 from index_store.stores.urls import Url, own_place, url_of
 from raptor.errors import RaptorError
 from raptor.types import BuildReport
@@ -48,14 +48,17 @@ def at_place(*, publishes: bool) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 return function(*args, **kwargs)
             url = url_of(given.arguments["index"])
             progress = given.arguments.get("progress") or silent
+            publishes_now = publishes and not given.arguments.get("dry_run")
             with own_folder_of(url) as folder:
+                if publishes_now:
+                    _check_new(url)
                 _catch_up(url, folder, progress)
                 given.arguments["index"] = folder
                 try:
                     result = function(*given.args, **given.kwargs)
                 except (RaptorError, IndexStoreError) as e:
                     raise type(e)(str(e).replace(str(folder), str(url))) from e
-                if publishes and not given.arguments.get("dry_run"):
+                if publishes_now:
                     _publish(url, folder, progress)
             return replace(result, index=str(url)) if isinstance(result, BuildReport) else result
 
@@ -80,6 +83,14 @@ def own_folder_of(url: Url) -> Iterator[Path]:
         ) from e
     with held:
         yield folder
+
+
+def _check_new(url: Url) -> None:
+    """Raise StoreError where nothing was published at a bucket yet and nothing could be: better now than after the work
+    is paid for."""
+    objects = objects_at(url)
+    if url.scheme != "file" and live(objects) is None:
+        check_conditions(objects)
 
 
 def _catch_up(url: Url, folder: Path, progress: Progress) -> None:

@@ -8,6 +8,7 @@ import pytest
 from index_store.errors import BrokenIndex, Overtaken, StoreError
 from index_store.index import open_any, open_index
 from index_store.stores import pushing
+from index_store.stores.pruning import prune_store
 from index_store.stores.pulling import pull
 from index_store.stores.pushing import push
 from index_store.stores.transfers import send
@@ -86,3 +87,11 @@ def test_where_nothing_was_published_it_is_one_sentence(url: str, tmp_path: Path
         open_index(url)
     with pytest.raises(BrokenIndex, match="there is no index at"):
         push(tmp_path / "none", url)
+
+
+def test_a_bucket_that_is_not_there_is_told_from_one_that_is_empty(server: str, tmp_path: Path) -> None:
+    change(tmp_path / "a", "a")
+    url = "s3://not-there/toy"
+    for use in (lambda: open_index(url), lambda: push(tmp_path / "a", url), lambda: prune_store(url)):
+        with pytest.raises(StoreError, match="there is no bucket 'not-there' for s3://not-there/toy"):
+            use()
