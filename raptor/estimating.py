@@ -405,10 +405,14 @@ def refuse_above_cap(usd: float | None, parts: Sequence[Part], grower: Grower) -
     check_cap(embedding, embedding, usd)
     if not price(grower.summarizer, 1000, 1000):
         return
-    usd, grower = usd - embedding, computing(grower)
-    if sum(len(part.spans) for part in parts) > SOON:
-        check_cap(*_widened(*_expected(parts, replace(grower, progress=silent), QUICK, QUICK_RUN)), usd)
-    check_cap(*_expected(parts, grower, SAMPLE, RUN), usd)
+    grower = computing(grower)
+
+    def check(low: float | None, high: float | None) -> None:
+        check_cap(embedding + (low or 0.0), embedding + (high or 0.0), usd)
+
+    if chunks > SOON:
+        check(*_widened(*_expected(parts, replace(grower, progress=silent), QUICK, QUICK_RUN)))
+    check(*_expected(parts, grower, SAMPLE, RUN))
 
 
 def expected_usd(parts: Sequence[Part], grower: Grower) -> tuple[float, float]:
