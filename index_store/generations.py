@@ -15,7 +15,7 @@ from index_store.index import Index, open_at, open_generation
 from index_store.manifest import NAME as MANIFEST, Manifest
 from index_store.paths import is_url
 from index_store.shards.layout import counted, shards_in
-from index_store.stores.layout import in_generation, listed, manifest_at, objects_at, the_live
+from index_store.stores.layout import in_generation, key_of, listed, manifest_at, objects_at, the_live
 from index_store.stores.objects import Objects
 from index_store.stores.pushing import point
 from index_store.stores.urls import url_of
@@ -205,8 +205,7 @@ def _listed_at(objects: Objects) -> list[Generation]:
             live.number if digest == live.digest else manifest.generation,
             digest == live.digest,
             manifest.parent,
-            manifest.documents,
-            manifest.levels,
+            *_counts(manifest, f"{objects.url}/{key_of(digest, MANIFEST)}"),
             digest,
             sum(entry.size for entry in manifest.files.values()),
             when.astimezone(UTC).isoformat(timespec="seconds"),
@@ -255,9 +254,9 @@ def _listed(numbers: list[int]) -> str:
     return ", ".join(map(str, numbers)) or "none"
 
 
-def _counts(manifest: Manifest, folder: Path) -> tuple[int, tuple[int, ...]]:
-    """Documents, and nodes at each level; of an index of indexes, of all shards together."""
-    shards = shards_in(manifest, str(folder / MANIFEST))
+def _counts(manifest: Manifest, where: str) -> tuple[int, tuple[int, ...]]:
+    """Documents, and nodes at each level; of an index of indexes, of all shards together. `where` the manifest is."""
+    shards = shards_in(manifest, where)
     return counted(shards, manifest.levels) if shards else (manifest.documents, manifest.levels)
 
 
@@ -268,7 +267,7 @@ def _generation(path: Path, number: int, live: int) -> Generation:
         number,
         number == live,
         manifest.parent,
-        *_counts(manifest, folder),
+        *_counts(manifest, str(folder / MANIFEST)),
         manifest.digest,
         sum(f.size for f in manifest.files.values()),
         datetime.fromtimestamp((folder / MANIFEST).stat().st_mtime, UTC).isoformat(timespec="seconds"),

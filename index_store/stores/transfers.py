@@ -104,8 +104,8 @@ def _span(objects: Objects, digest: str, name: str, at: int, size: int, path: Pa
         objects.fetch(key_of(digest, name), at, size, path, told)
     except Missing:
         raise BrokenIndex(
-            f"{objects.url}/{key_of(digest, name)} is missing in the store; send it again from a whole copy with: "
-            f"raptor push INDEX {objects.url} --replace"
+            f"{objects.url}/{key_of(digest, name)} is missing in the store; send it again from a whole copy of "
+            "the index, by raptor push with --replace"
         ) from None
 
 
