@@ -136,8 +136,9 @@ def changes_of(path: str | Path, generation: Generation) -> Changes | None:
 
 
 @checked(IndexStoreError)
-def rollback(path: str | Path, number: int) -> None:
-    """Make generation `number` the live one again.
+def rollback(path: str | Path, number: int | str) -> None:
+    """Make generation `number` the live one again; or the one whose digest begins so, as at a URL two publishers may
+    have used one number.
 
     Raises BrokenIndex where it does not exist or does not open, IndexStoreError where the index cannot be changed; at a
     URL also Overtaken, where somebody publishes meanwhile.
@@ -148,10 +149,8 @@ def rollback(path: str | Path, number: int) -> None:
     path = Path(path)
     _live(path)
     with _changing(path):
-        if number not in sorted(numbers(path)):
-            raise BrokenIndex(
-                f"there is no generation {number} in {path}; there are {_listed(sorted(numbers(path)))}"
-            )
+        if isinstance(number, str) or number not in numbers(path):
+            number = _wanted(list_generations(path), number, f"in {path}").number
         open_generation(path, number)
         switch(path, number)
 
@@ -216,18 +215,29 @@ def _listed_at(objects: Objects) -> list[Generation]:
     return sorted(found, key=lambda one: (one.number, one.published))
 
 
-def _rollback_at(objects: Objects, number: int) -> None:
+def _rollback_at(objects: Objects, number: int | str) -> None:
     live = the_live(objects)
-    found = [one for one in _listed_at(objects) if one.number == number]
+    wanted = _wanted(_listed_at(objects), number, f"at {objects.url}")
+    point(objects, wanted.number, wanted.digest, live.tag)
+
+
+def _wanted(there: Sequence[Generation], number: int | str, where: str) -> Generation:
+    """The generation of a number, or with a digest that begins so, the latest of several alike. Raises BrokenIndex
+    where there is none, or more than one is meant."""
+    found = [
+        one
+        for one in there
+        if (one.digest.startswith(number) if isinstance(number, str) else one.number == number)
+    ]
     if not found:
-        there = _listed([one.number for one in _listed_at(objects)])
-        raise BrokenIndex(f"there is no generation {number} at {objects.url}; there are {there}")
-    if len(found) > 1:
+        listed_there = ", ".join(str(one.number) for one in there) or "none"
+        raise BrokenIndex(f"there is no generation {number} {where}; there are {listed_there}")
+    if len({one.digest for one in found}) > 1:
+        digests = ", ".join(one.digest[:12] for one in found)
         raise BrokenIndex(
-            f"{len(found)} generations at {objects.url} have the number {number}, as one was replaced by somebody "
-            "else's; pull the index, go back there, and push it"
+            f"{len(found)} generations {where} are {number}; name one by how its digest begins: {digests}"
         )
-    point(objects, number, found[0].digest, live.tag)
+    return found[-1]
 
 
 @contextmanager
@@ -248,10 +258,6 @@ def _live(path: Path) -> int:
     if live is None:
         raise BrokenIndex(f"there is no index at {path}; build one with: raptor build SOURCE -o {path}")
     return live
-
-
-def _listed(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers)) or "none"
 
 
 def _counts(manifest: Manifest, where: str) -> tuple[int, tuple[int, ...]]:
