@@ -150,7 +150,7 @@ def reconciled(
         elif old is None or may_replace(text, old, at):
             taken.append((number, spelled(file) + line))
         else:
-            clashes.append(id_taken(text, file_of(old.source)))
+            clashes.append(id_taken(text, file_of(old.source), gone=has_vanished(old)))
             continue
         ids.add(text.id)
     left = [d for d in documents if d.id not in ids and owners(file_of(d.source)) & there and has_vanished(d)]
