@@ -18,7 +18,7 @@ from index_store.folder import CURRENT, live_pointer
 from index_store.paths import is_url
 from index_store.stores.layout import live, objects_at
 from index_store.stores.pulling import pull
-from index_store.stores.pushing import check_conditions, push
+from index_store.stores.pushing import check_new, push
 from index_store.stores.urls import Url, own_place, url_of
 from raptor.errors import RaptorError
 from raptor.types import BuildReport
@@ -51,7 +51,7 @@ def at_place(*, publishes: bool) -> Callable[[Callable[P, R]], Callable[P, R]]:
             publishes_now = publishes and not given.arguments.get("dry_run")
             with own_folder_of(url) as folder:
                 if publishes_now:
-                    _check_new(url)
+                    check_new(objects_at(url))
                 _catch_up(url, folder, progress)
                 given.arguments["index"] = folder
                 try:
@@ -83,14 +83,6 @@ def own_folder_of(url: Url) -> Iterator[Path]:
         ) from e
     with held:
         yield folder
-
-
-def _check_new(url: Url) -> None:
-    """Raise StoreError where nothing was published at a bucket yet and nothing could be: better now than after the work
-    is paid for."""
-    objects = objects_at(url)
-    if url.scheme != "file" and live(objects) is None:
-        check_conditions(objects)
 
 
 def _catch_up(url: Url, folder: Path, progress: Progress) -> None:

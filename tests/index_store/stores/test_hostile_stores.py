@@ -199,6 +199,8 @@ def test_an_index_folder_is_no_store_and_a_store_no_index_folder(tmp_path: Path)
     (tmp_path / "full" / "file").touch()
     with pytest.raises(StoreError, match="no index folder, and not empty"):
         pull((tmp_path / "shared").as_uri(), tmp_path / "full")
+    with pytest.raises(StoreError, match="is a folder with other files in it"):
+        push(index, (tmp_path / "full").as_uri())
 
 
 # -- what is told ------------------------------------------------------------------------------------------
