@@ -15,7 +15,7 @@ from index_store.index import Index, open_at, open_generation
 from index_store.manifest import NAME as MANIFEST, Manifest
 from index_store.paths import is_url
 from index_store.shards.layout import counted, shards_in
-from index_store.stores.layout import in_generation, listed, manifest_at, objects_at, the_live
+from index_store.stores.layout import in_generation, key_of, listed, manifest_at, objects_at, the_live
 from index_store.stores.objects import Objects
 from index_store.stores.pushing import point
 from index_store.stores.urls import url_of
@@ -136,8 +136,9 @@ def changes_of(path: str | Path, generation: Generation) -> Changes | None:
 
 
 @checked(IndexStoreError)
-def rollback(path: str | Path, number: int) -> None:
-    """Make generation `number` the live one again.
+def rollback(path: str | Path, number: int | str) -> None:
+    """Make generation `number` the live one again; or the one whose digest begins so, as at a URL two publishers may
+    have used one number.
 
     Raises BrokenIndex where it does not exist or does not open, IndexStoreError where the index cannot be changed; at a
     URL also Overtaken, where somebody publishes meanwhile.
@@ -148,10 +149,8 @@ def rollback(path: str | Path, number: int) -> None:
     path = Path(path)
     _live(path)
     with _changing(path):
-        if number not in sorted(numbers(path)):
-            raise BrokenIndex(
-                f"there is no generation {number} in {path}; there are {_listed(sorted(numbers(path)))}"
-            )
+        if isinstance(number, str) or number not in numbers(path):
+            number = _wanted(list_generations(path), number, f"in {path}").number
         open_generation(path, number)
         switch(path, number)
 
@@ -205,8 +204,7 @@ def _listed_at(objects: Objects) -> list[Generation]:
             live.number if digest == live.digest else manifest.generation,
             digest == live.digest,
             manifest.parent,
-            manifest.documents,
-            manifest.levels,
+            *_counts(manifest, f"{objects.url}/{key_of(digest, MANIFEST)}"),
             digest,
             sum(entry.size for entry in manifest.files.values()),
             when.astimezone(UTC).isoformat(timespec="seconds"),
@@ -217,18 +215,29 @@ def _listed_at(objects: Objects) -> list[Generation]:
     return sorted(found, key=lambda one: (one.number, one.published))
 
 
-def _rollback_at(objects: Objects, number: int) -> None:
+def _rollback_at(objects: Objects, number: int | str) -> None:
     live = the_live(objects)
-    found = [one for one in _listed_at(objects) if one.number == number]
+    wanted = _wanted(_listed_at(objects), number, f"at {objects.url}")
+    point(objects, wanted.number, wanted.digest, live.tag)
+
+
+def _wanted(there: Sequence[Generation], number: int | str, where: str) -> Generation:
+    """The generation of a number, or with a digest that begins so, the latest of several alike. Raises BrokenIndex
+    where there is none, or more than one is meant."""
+    found = [
+        one
+        for one in there
+        if (one.digest.startswith(number) if isinstance(number, str) else one.number == number)
+    ]
     if not found:
-        there = _listed([one.number for one in _listed_at(objects)])
-        raise BrokenIndex(f"there is no generation {number} at {objects.url}; there are {there}")
-    if len(found) > 1:
+        listed_there = ", ".join(str(one.number) for one in there) or "none"
+        raise BrokenIndex(f"there is no generation {number} {where}; there are {listed_there}")
+    if len({one.digest for one in found}) > 1:
+        digests = ", ".join(one.digest[:12] for one in found)
         raise BrokenIndex(
-            f"{len(found)} generations at {objects.url} have the number {number}, as one was replaced by somebody "
-            "else's; pull the index, go back there, and push it"
+            f"{len(found)} generations {where} are {number}; name one by how its digest begins: {digests}"
         )
-    point(objects, number, found[0].digest, live.tag)
+    return found[-1]
 
 
 @contextmanager
@@ -251,13 +260,9 @@ def _live(path: Path) -> int:
     return live
 
 
-def _listed(numbers: list[int]) -> str:
-    return ", ".join(map(str, numbers)) or "none"
-
-
-def _counts(manifest: Manifest, folder: Path) -> tuple[int, tuple[int, ...]]:
-    """Documents, and nodes at each level; of an index of indexes, of all shards together."""
-    shards = shards_in(manifest, str(folder / MANIFEST))
+def _counts(manifest: Manifest, where: str) -> tuple[int, tuple[int, ...]]:
+    """Documents, and nodes at each level; of an index of indexes, of all shards together. `where` the manifest is."""
+    shards = shards_in(manifest, where)
     return counted(shards, manifest.levels) if shards else (manifest.documents, manifest.levels)
 
 
@@ -268,7 +273,7 @@ def _generation(path: Path, number: int, live: int) -> Generation:
         number,
         number == live,
         manifest.parent,
-        *_counts(manifest, folder),
+        *_counts(manifest, str(folder / MANIFEST)),
         manifest.digest,
         sum(f.size for f in manifest.files.values()),
         datetime.fromtimestamp((folder / MANIFEST).stat().st_mtime, UTC).isoformat(timespec="seconds"),

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 
-#: The URL of a store. pathlib makes one slash of two, so `Path("s3://a/b")` is taken for what it was.
-URL = re.compile(r"(s3|gs|az|file):(/+)(.*)", re.DOTALL)
+#: What is meant as the URL of a store, also of none that is known: as a path it would be a folder of that name here.
+#: pathlib makes one slash of two, so `Path("s3://a/b")` is taken for what it was. One letter is a drive.
+URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):(/+)(.*)", re.DOTALL)
 
 
 def is_url(index: str | Path) -> bool:
-    """Whether what names an index is the URL of a store (s3://, gs://, az://, file://), and no path."""
+    """Whether what names an index is meant as a URL (s3://, gs://, az://, file://, or one of no store), and no path."""
     return URL.match(str(index)) is not None
 
 

@@ -44,7 +44,7 @@ from raptor.loading.parsed import CheckpointCache
 from raptor.loading.picking import ALL, Picked, picked
 from raptor.loading.types import Failure, Note, SourceFile, Text
 from raptor.places import at_place
-from raptor.reconciling import keeping_ids, reconciled, refuse_drops, still_named
+from raptor.reconciling import found_here, keeping_ids, reconciled, refuse_drops, still_named
 from raptor.selecting import selected
 from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings, Sharding, Spending, lasting
 from raptor.sharding.shards import Whole
@@ -326,8 +326,9 @@ def _changed(
             before = still_named(before, documents, before.sources)
             refuse_unknown_sources(out, before.outside(), checkpoint, wish.allow, READ_INTO)
             before = before.following_links() if wish.follow_links else before
-        now = before.adding(wish.sources, follow_links=wish.follow_links, picked=wish.picked)
         there, excluded = _files(out, wish, before, settings, clock)
+        before = found_here(before, documents, there)
+        now = before.adding(wish.sources, follow_links=wish.follow_links, picked=wish.picked)
         files = keeping_ids(there, documents, before)
         cache = CheckpointCache(out, lambda: checkpoint)
         folder = checkpoint.folder

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pkgutil import resolve_name
@@ -357,8 +358,22 @@ def _generations_parser(commands: "Subcommands") -> None:
         "raptor.commands.keep:generations",
     )
     generations.add_argument("index", metavar="INDEX")
-    generations.add_argument("--rollback", type=int, metavar="N", help="make generation N the live one again")
+    generations.add_argument(
+        "--rollback",
+        type=_number_or_digest,
+        metavar="N",
+        help="make generation N the live one again, or the one whose digest begins so",
+    )
     generations.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _number_or_digest(given: str) -> int | str:
+    """What names a generation: its number, or at least eight signs of its digest."""
+    if re.fullmatch(r"[0-9a-f]{8,64}", given):
+        return given
+    if re.fullmatch(r"[0-9]{1,7}", given):
+        return int(given)
+    raise argparse.ArgumentTypeError(f"{given!r} is neither a number nor 8 signs or more of a digest")
 
 
 def _prune_parser(commands: "Subcommands") -> None:

@@ -531,13 +531,14 @@ def refuse_above_cap(usd: float | None, parts: Sequence[Part], grower: Grower) -
     check_cap(embedding, embedding, usd)
     if not price(grower.summarizer, 1000, 1000):
         return
-    usd, grower = usd - embedding, computing(grower)
-    if sum(len(part.spans) for part in parts) > SOON:
-        check_cap(
-            *_widened(*_usd(_expected(parts, replace(grower, progress=silent), QUICK, QUICK_RUN), grower)),
-            usd,
-        )
-    check_cap(*_usd(_expected(parts, grower, SAMPLE, RUN), grower), usd)
+    grower = computing(grower)
+
+    def check(low: float | None, high: float | None) -> None:
+        check_cap(embedding + (low or 0.0), embedding + (high or 0.0), usd)
+
+    if chunks > SOON:
+        check(*_widened(*_usd(_expected(parts, replace(grower, progress=silent), QUICK, QUICK_RUN), grower)))
+    check(*_usd(_expected(parts, grower, SAMPLE, RUN), grower))
 
 
 def expected_usd(parts: Sequence[Part], grower: Grower) -> Expected:

@@ -18,7 +18,7 @@ from index_store.folder import CURRENT, live_pointer
 from index_store.paths import is_url
 from index_store.stores.layout import live, objects_at
 from index_store.stores.pulling import pull
-from index_store.stores.pushing import push
+from index_store.stores.pushing import check_new, push
 from index_store.stores.urls import Url, own_place, url_of
 from raptor.errors import RaptorError
 from raptor.types import BuildReport
@@ -48,14 +48,17 @@ def at_place(*, publishes: bool) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 return function(*args, **kwargs)
             url = url_of(given.arguments["index"])
             progress = given.arguments.get("progress") or silent
+            publishes_now = publishes and not given.arguments.get("dry_run")
             with own_folder_of(url) as folder:
+                if publishes_now:
+                    check_new(objects_at(url))
                 _catch_up(url, folder, progress)
                 given.arguments["index"] = folder
                 try:
                     result = function(*given.args, **given.kwargs)
                 except (RaptorError, IndexStoreError) as e:
                     raise type(e)(str(e).replace(str(folder), str(url))) from e
-                if publishes and not given.arguments.get("dry_run"):
+                if publishes_now:
                     publish_folder(url, folder, progress)
             return replace(result, index=str(url)) if isinstance(result, BuildReport) else result
 

@@ -1,5 +1,6 @@
 """What was read, held against what an index has: which texts to take over, which clash, which documents are gone."""
 
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,13 +39,39 @@ class Reading:
     kept: list[Kept]
 
 
+def found_here(origins: Origins, documents: Sequence[Document], files: Sequence[SourceFile]) -> Origins:
+    """The origins of an index that came from another machine, with the folder from which its documents' paths count
+    on this one: from which most of `files` are theirs, or else lie beside them. As they are where it is known, or
+    where no file says it."""
+    if origins.folder:
+        return origins
+    told = {PurePath(file_of(document.source)).parts for document in documents}
+    told = {parts for parts in told if not PurePath(*parts).is_absolute() and ".." not in parts}
+    place = typed_here().placing()
+    places = [PurePath(place(str(file.path))) for file in files]
+    for paths, tails in ((places, told), ([path.parent for path in places], {parts[:-1] for parts in told})):
+        folders = Counter(
+            PurePath(*path.parts[:i])
+            for path in paths
+            if (i := next((i for i in range(1, len(path.parts)) if path.parts[i:] in tails), 0))
+        )
+        if folders:
+            return replace(origins, folder=str(folders.most_common(1)[0][0]))
+    return origins
+
+
 def keeping_ids(
     files: Sequence[SourceFile], documents: Iterable[Document], origins: Origins
 ) -> list[SourceFile]:
     """The files, sorted by id; one that the index holds already has the id that it has there, and comes before others
-    with it."""
+    with it. A new one is named as the documents beside it are, which another machine may have named below a folder."""
     alone = [document for document in documents if file_of(document.source) == document.source]
     ids = {place: doc for doc, place in origins.places(alone).items()}
+    beside: dict[str, set[str]] = {}
+    for place, doc in ids.items():
+        folder, name = os.path.split(place)
+        if doc.endswith(name):
+            beside.setdefault(folder, set()).add(doc.removesuffix(name))
     tails = {} if origins.folder else {_tail(document.source): document.id for document in alone}
     places = list(map(typed_here().placing(), (str(file.path) for file in files)))
     meant = [ids.get(place) or _longest(tails, place) for place in places]
@@ -53,8 +80,18 @@ def keeping_ids(
         (file, doc if often[doc] == 1 else ids.get(at))
         for file, doc, at in zip(files, meant, places, strict=True)
     ]
-    kept = [(replace(file, id=doc or file.id), doc is None) for file, doc in held]
+    kept = [
+        (replace(file, id=doc or _beside(beside, at) or file.id), doc is None)
+        for (file, doc), at in zip(held, places, strict=True)
+    ]
     return [file for file, _ in sorted(kept, key=lambda pair: (pair[0].id, pair[1]))]
+
+
+def _beside(beside: Mapping[str, Collection[str]], place: str) -> str:
+    """The id that a new file has if the documents in its folder agree how it is named; "" if they do not."""
+    folder, name = os.path.split(place)
+    named = beside.get(folder, ())
+    return next(iter(named)) + name if len(named) == 1 else ""
 
 
 def reconciled(
@@ -113,7 +150,7 @@ def reconciled(
         elif old is None or may_replace(text, old, at):
             taken.append((number, spelled(file) + line))
         else:
-            clashes.append(id_taken(text, file_of(old.source)))
+            clashes.append(id_taken(text, file_of(old.source), gone=has_vanished(old)))
             continue
         ids.add(text.id)
     left = [d for d in documents if d.id not in ids and owners(file_of(d.source)) & there and has_vanished(d)]

@@ -34,6 +34,8 @@ _KEYS = {
     "gs": "GOOGLE_APPLICATION_CREDENTIALS",
     "az": "AZURE_STORAGE_*",
 }
+#: What stores say where not the object is missing, but all that it would be in.
+_NO_BUCKET = ("<Code>NoSuchBucket<", "<Code>ContainerNotFound<")
 
 
 class CloudObjects:
@@ -132,6 +134,11 @@ class CloudObjects:
         except FileNotFoundError as e:
             if e.errno is not None:  # a file of this machine
                 raise
+            if any(code in str(e) for code in _NO_BUCKET):
+                raise StoreError(
+                    f"there is no bucket {self.url.bucket!r} for {self.url}; mend its name, or make it first, with the "
+                    "cloud's own tools"
+                ) from None
             raise Missing from None
         except (exceptions.PermissionDeniedError, exceptions.UnauthenticatedError):
             raise StoreError(

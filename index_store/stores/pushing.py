@@ -26,6 +26,7 @@ from index_store.folder import (
 from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
 from index_store.paths import is_url
 from index_store.shards.layout import shards_in
+from index_store.stores.folder import LOCK, PARTIALS
 from index_store.stores.layout import GENERATIONS, key_of, listed, live, objects_at, shard_at
 from index_store.stores.objects import Changed, Missing, Objects
 from index_store.stores.transfers import Progress, send, silent
@@ -132,8 +133,7 @@ def _before(objects: Objects, path: Path, *, replace: bool) -> tuple[str | None,
 
     Raises StoreError where it is none of the generations of the index at `path`, unless it is to be replaced.
     """
-    if objects.url.scheme == "file" and any(Path(objects.url.prefix, GENERATIONS).glob("[0-9]" * 6)):
-        raise StoreError(f"{objects.url} is an index folder, and no store; name another folder")
+    _check_folder(objects)
     try:
         pointer = live(objects)
     except BrokenIndex:
@@ -149,6 +149,26 @@ def _before(objects: Objects, path: Path, *, replace: bool) -> tuple[str | None,
             "replace it"
         )
     return pointer.digest, pointer.tag
+
+
+def check_new(objects: Objects) -> None:
+    """Raise StoreError where nothing was published at a URL yet and nothing could be: better before the work is paid
+    for than after it."""
+    _check_folder(objects)
+    if objects.url.scheme != "file" and live(objects) is None:
+        check_conditions(objects)
+
+
+def _check_folder(objects: Objects) -> None:
+    """Raise StoreError for a folder that holds an index, or what is none of ours."""
+    if objects.url.scheme != "file":
+        return
+    folder = Path(objects.url.prefix)
+    if any((folder / GENERATIONS).glob("[0-9]" * 6)):
+        raise StoreError(f"{objects.url} is an index folder, and no store; name another folder")
+    there = {path.name for path in folder.glob("*")}
+    if there and not there & {GENERATIONS, SHARDS, PROBES, PARTIALS, LOCK}:
+        raise StoreError(f"{objects.url} is a folder with other files in it; name a new or empty folder")
 
 
 def _own_digests(path: Path) -> set[str]:

@@ -62,7 +62,7 @@ def fetch(
     if total + SPARE > (free := shutil.disk_usage(folder).free):
         raise StoreError(
             f"the index at {objects.url} takes {total:,} bytes, and {free:,} are free in {folder}; free the space, or "
-            "name another place for your cache by XDG_CACHE_HOME"
+            "name another place: by XDG_CACHE_HOME for your cache, by XDG_DATA_HOME for what you change at a URL"
         )
     _fetched(objects, digest, files, folder, progress, total)
     if wrong := _unlike(files, folder):
@@ -74,8 +74,8 @@ def fetch(
 def damaged(objects: Objects, digest: str, name: str) -> BrokenIndex:
     """A file in the store is not what its manifest says."""
     return BrokenIndex(
-        f"{objects.url}/{key_of(digest, name)} is damaged in the store; send it again from a whole copy with: raptor "
-        f"push INDEX {objects.url} --replace"
+        f"{objects.url}/{key_of(digest, name)} is damaged in the store; send it again from a whole copy of the "
+        "index, by raptor push with --replace"
     )
 
 
@@ -104,8 +104,8 @@ def _span(objects: Objects, digest: str, name: str, at: int, size: int, path: Pa
         objects.fetch(key_of(digest, name), at, size, path, told)
     except Missing:
         raise BrokenIndex(
-            f"{objects.url}/{key_of(digest, name)} is missing in the store; send it again from a whole copy with: "
-            f"raptor push INDEX {objects.url} --replace"
+            f"{objects.url}/{key_of(digest, name)} is missing in the store; send it again from a whole copy of "
+            "the index, by raptor push with --replace"
         ) from None
 
 

@@ -4,7 +4,7 @@ import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Literal
+from typing import Literal, cast, get_args
 from urllib.parse import unquote
 
 from index_store.errors import StoreError
@@ -45,9 +45,10 @@ def url_of(index: str | Path) -> Url:
     """The URL in a text. Raises StoreError for what is none, or could hold a password, which the message does not
     repeat."""
     match = URL.fullmatch(str(index))
-    if match is None:
-        raise StoreError("it is no URL of a store; give s3://, gs://, az:// or file:///")
-    scheme, slashes, rest = match.groups()
+    scheme, slashes, rest = match.groups() if match else ("", "", "")
+    if scheme not in get_args(Scheme):
+        what = f"{scheme}:// is" if scheme else "what was given is"
+        raise StoreError(f"{what} no URL of a store; give one of s3://, gs://, az:// or file:///")
     if len(rest) > MOST_CHARS or not rest.isprintable() or "\\" in rest:
         raise StoreError(f"the URL is longer than {MOST_CHARS:,} characters, or has signs that no URL has")
     if "?" in rest or "#" in rest or "@" in rest.split("/")[0]:
@@ -63,7 +64,7 @@ def url_of(index: str | Path) -> Url:
         raise StoreError(
             f"{scheme}://{rest} is no URL of a store; give {scheme}://BUCKET/PATH, without . and .."
         )
-    return Url(scheme, bucket, prefix)  # type: ignore[arg-type]  # one of the pattern's
+    return Url(cast(Scheme, scheme), bucket, prefix)
 
 
 def _folder(slashes: str, rest: str) -> Url:

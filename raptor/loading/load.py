@@ -116,9 +116,11 @@ def _first_of_its_id(loaded: Loaded, seen: _Ids) -> Loaded:
     return loaded if first is None else id_taken(loaded, first)
 
 
-def id_taken(text: Text, first: str) -> Failure:
-    """Why a document is refused whose id another has, which was read from `first`."""
-    return Failure(
-        text.source,
-        f"its id {text.id!r} is already taken by {first}; name a folder that holds both, or rename one",
+def id_taken(text: Text, first: str, *, gone: bool = False) -> Failure:
+    """Why a document is refused whose id another has, which was read from `first`; `gone`: which is not there now."""
+    what = (
+        f"{first}, which is gone; to have this one in its place, first raptor remove that document"
+        if gone
+        else f"{first}; name a folder that holds both, or rename one"
     )
+    return Failure(text.source, f"its id {text.id!r} is already taken by {what}")

@@ -42,7 +42,12 @@ def mcp(args: argparse.Namespace) -> int:
     if args.http:
         _serve(server, args.host or HOST, PORT if args.port is None else args.port)
     else:
-        asyncio.run(server.serve_stdio(_stop))
+        try:
+            asyncio.run(server.serve_stdio(_stop))
+        except ExceptionGroup as e:
+            if e.split(BrokenPipeError)[1] is None:
+                raise BrokenPipeError from e  # the client went away
+            raise
     return 0
 
 

@@ -10,7 +10,7 @@ from index_store.errors import NoSuchNode
 from index_store.index import Index, open_any
 from index_store.lexical import best_window
 from index_store.outline import ARROW, shortened
-from index_store.terminal import one_line, print_json, say, spelled
+from index_store.terminal import count, one_line, print_json, say, spelled
 from index_store.types import Hit, Json, Scope
 from rlm.asking.questions import Question, questions_in
 from rlm.audit.costs import in_dollars
@@ -38,7 +38,7 @@ def search(args: argparse.Namespace) -> int:
     finally:
         if (spent := gateway.ledger.spent).calls:
             say(
-                f"embedded by {args.embedder}: {spent.tokens:,} tokens, {in_dollars(spent.usd)}",
+                f"embedded by {args.embedder}: {count(spent.tokens, 'token')}, {in_dollars(spent.usd)}",
                 file=sys.stderr,
             )
 

@@ -117,6 +117,28 @@ def test_what_somebody_else_publishes_is_what_the_next_change_begins_with(
     assert "cutter.txt" not in ids(url), "it was taken back"
 
 
+def test_a_machine_on_which_the_folder_lies_elsewhere_changes_the_same_documents(
+    docs: Path, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (docs / "small").mkdir()
+    (docs / "small" / "dinghy.txt").write_text("The dinghy is a boat. " * 40)
+    monkeypatch.chdir(tmp_path)
+    build_index("docs", url)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "second"))
+    (tmp_path / "second").mkdir()
+    there = docs.rename(tmp_path / "second" / "docs")
+    (there / "small" / "punt.txt").write_text("The punt is a boat. " * 40)
+    update_index(url, "second/docs/small/punt.txt")
+    assert "small/punt.txt" in ids(url)
+    for name, sources in (("small/dinghy", "second/docs/small/dinghy.txt"), ("ketch", "second/docs")):
+        (there / f"{name}.txt").write_text(f"Other words of the {name}. " * 40)
+        report = update_index(url, sources)
+        assert (report.failures, report.changes.changed, report.changes.added) == ((), 1, 0)
+    (there / "yawl.txt").unlink()
+    assert sync_index(url).changes.removed == 1
+    assert ids(url) == ["ketch.txt", "sloop.txt", "small/dinghy.txt", "small/punt.txt"]
+
+
 def test_an_index_that_was_taken_away_at_a_url_is_not_brought_back(docs: Path, url: str) -> None:
     build_index(docs, url)
     Path(url.removeprefix("file://"), "CURRENT").unlink()

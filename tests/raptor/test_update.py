@@ -111,6 +111,18 @@ def test_a_document_that_moved_but_says_the_same_costs_nothing(at: Path, docs: P
     assert verify_index(at / "i") == []
 
 
+def test_one_that_moved_and_was_changed_is_refused_until_the_one_that_is_gone_is_removed(
+    at: Path, docs: Path
+) -> None:
+    docs.rename(at / "elsewhere")
+    (at / "elsewhere" / "d003.txt").write_text("Other words.")
+    (refused,) = update_index(at / "i", at / "elsewhere").failures
+    assert "d003.txt, which is gone; to have this one in its place, first raptor remove" in refused.reason
+    update_index(at / "i", remove=["d003.txt"])
+    assert update_index(at / "i", at / "elsewhere").failures == ()
+    assert texts(at / "i")["d003.txt"] == "Other words."
+
+
 def test_a_changed_document_replaces_the_old_one(at: Path, docs: Path) -> None:
     (docs / "d007.txt").write_text("Something else altogether.")
     report = update_index(at / "i", docs / "d007.txt")

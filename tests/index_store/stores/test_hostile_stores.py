@@ -50,6 +50,9 @@ def put(url: str, key: str, content: bytes) -> None:
         ("file://host/share", "names no folder of this machine"),
         ("file:///a/%2e%2e/b", "without . and .."),
         ("file:///a/%00", "no path of a folder"),
+        ("S3://b/c", "S3:// is no URL of a store; give one of s3://"),
+        ("gcs://user:geheim@b/c", "gcs:// is no URL of a store"),
+        (str(Path("https://b/c")), "https:// is no URL of a store"),
     ],
 )
 def test_what_is_no_url_of_a_store_is_one_sentence_without_its_secrets(wrong: str, sentence: str) -> None:
@@ -196,6 +199,8 @@ def test_an_index_folder_is_no_store_and_a_store_no_index_folder(tmp_path: Path)
     (tmp_path / "full" / "file").touch()
     with pytest.raises(StoreError, match="no index folder, and not empty"):
         pull((tmp_path / "shared").as_uri(), tmp_path / "full")
+    with pytest.raises(StoreError, match="is a folder with other files in it"):
+        push(index, (tmp_path / "full").as_uri())
 
 
 # -- what is told ------------------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ from index_store.stores.pulling import pull
 from index_store.stores.pushing import push
 from index_store.types import Span
 from index_store.verify import verify_index
+from raptor import build_index
 from tests.helpers.object_store import Meddler, meddling, new_bucket
 from tests.helpers.places import ROOT
 from tests.helpers.thorough import cases
@@ -112,6 +113,8 @@ def test_a_store_that_ignores_the_conditions_of_a_write_is_refused(server: str, 
     for drops in (("if-",), ("if-match",), ("if-none-match",)):
         with meddling(server, Meddler(drops)), pytest.raises(StoreError, match="ignores the conditions"):
             push(tmp_path / "a", url)
+        with meddling(server, Meddler(drops)), pytest.raises(StoreError, match="ignores the conditions"):
+            build_index("no source, which is looked at after that", url)
         assert list(listed(objects_at(url), "")) == []
     assert push(tmp_path / "a", url).new
 

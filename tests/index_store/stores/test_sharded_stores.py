@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from index_store.errors import BrokenIndex, StoreError
+from index_store.generations import list_generations
 from index_store.index import Sharded, open_index
 from index_store.stores.layout import listed, objects_at
 from index_store.stores.pruning import prune_store
@@ -47,6 +48,8 @@ def test_shards_are_pulled_pushed_and_pruned_with_the_index(url: str, tmp_path: 
     first = {(shard.name, shard.digest) for shard in many.shards}
     _, other = random_sharded(tmp_path / "b", 2, [(2, 2), (2, 2), (1, 1)])
     push(other.path, url, replace=True)
+    shown = {one.digest: (one.documents, one.levels) for one in list_generations(url)}
+    assert shown == {i.digest: (len(i.documents), i.levels) for i in (many, other)}
     second = {(shard.name, shard.digest) for shard in other.shards}
     assert shards_there(url) == first | second
     assert prune_store(url).young == 1
@@ -64,7 +67,9 @@ def test_a_shard_that_is_damaged_in_the_store_is_named(url: str, tmp_path: Path)
     objects_at(url).delete([key])
     assert key in verify_index(url)[0]
     index = open_index(url)
-    with pytest.raises(BrokenIndex, match=key):
+    with pytest.raises(
+        BrokenIndex, match=f"{key} is missing .* from a whole copy of the index, by raptor push with"
+    ):
         index.grep("rain")
     push(many.path, url, replace=True)
     assert verify_index(url) == []

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from index_store.errors import BrokenIndex, Overtaken, StoreError
+from index_store.generations import rollback
 from index_store.index import open_any, open_index
 from index_store.stores import pushing
+from index_store.stores.pruning import prune_store
 from index_store.stores.pulling import pull
 from index_store.stores.pushing import push
 from index_store.stores.transfers import send
@@ -86,3 +88,26 @@ def test_where_nothing_was_published_it_is_one_sentence(url: str, tmp_path: Path
         open_index(url)
     with pytest.raises(BrokenIndex, match="there is no index at"):
         push(tmp_path / "none", url)
+
+
+def test_of_two_generations_of_one_number_the_digest_says_which_is_meant(url: str, tmp_path: Path) -> None:
+    change(tmp_path / "a", "first")
+    push(tmp_path / "a", url)
+    pull(url, tmp_path / "b")
+    digests = {name: change(tmp_path / name, name) for name in ("a", "b")}
+    for name in digests:
+        push(tmp_path / name, url, replace=True)
+    with pytest.raises(BrokenIndex, match=f"2 generations .* are 2; name one by .*{digests['a'][:12]}"):
+        rollback(url, 2)
+    rollback(url, digests["a"][:12])
+    rollback(tmp_path / "a", 1)
+    rollback(tmp_path / "a", digests["a"])
+    assert open_index(url).digest == open_index(tmp_path / "a").digest == digests["a"]
+
+
+def test_a_bucket_that_is_not_there_is_told_from_one_that_is_empty(server: str, tmp_path: Path) -> None:
+    change(tmp_path / "a", "a")
+    url = "s3://not-there/toy"
+    for use in (lambda: open_index(url), lambda: push(tmp_path / "a", url), lambda: prune_store(url)):
+        with pytest.raises(StoreError, match="there is no bucket 'not-there' for s3://not-there/toy"):
+            use()

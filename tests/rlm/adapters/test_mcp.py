@@ -464,6 +464,19 @@ def test_nothing_but_the_protocol_is_on_standard_output_and_it_ends(stage: Stage
     )
 
 
+def test_a_client_that_goes_away_ends_it_without_a_word(
+    stage: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def torn(*_: object) -> None:
+        async with anyio.create_task_group():
+            raise BrokenPipeError
+
+    monkeypatch.setattr("rlm.adapters.mcp.Server.serve_stdio", torn)
+    monkeypatch.setattr("rlm.cli._unread", lambda code: code)
+    assert main(["mcp", str(stage.lanterns), "--runs", str(stage.runs)]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
 @pytest.mark.slow
 def test_over_http_it_says_where_it_is_and_ends_by_a_signal(stage: Stage) -> None:
     command = [sys.executable, "-P", "-m", "rlm.cli", "mcp", str(stage.lanterns), "--http", "--port", "0"]
