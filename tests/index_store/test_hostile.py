@@ -25,6 +25,7 @@ from index_store.types import Span
 from index_store.verify import verify_index
 from raptor.cli import main
 from tests.helpers.mutated import HEADERS, VECTOR, mutable_index, mutated_index, seal, use
+from tests.helpers.thorough import cases
 from tests.helpers.toy import DIM, publish_toy, toy_draft
 
 MB = 1 << 20
@@ -72,7 +73,7 @@ def test_an_index_that_nobody_mutated_has_no_fault(whole: Path) -> None:
     assert open_index(whole).inverted_file
 
 
-@pytest.mark.parametrize("seed", range(120))
+@pytest.mark.parametrize("seed", range(cases(60, 120)))
 def test_a_mutated_index_gives_results_or_one_sentence_each(whole: Path, tmp_path: Path, seed: int) -> None:
     mutated_index(random.Random(seed), whole, tmp_path / "i")
     begun = time.monotonic()

@@ -27,7 +27,7 @@ from tests.helpers.toy import DIM, toy_draft
 READERS = [
     frozenset(some) for some in chain.from_iterable(combinations(READER, n) for n in range(len(READER) + 1))
 ]
-BATCHES, ROUNDS = cases(4, 10), 25  # of 8 readers each: 800 cases, or 2,000
+BATCHES, ROUNDS = cases(2, 10), 25  # of 8 readers each: 400 cases, or 2,000
 NEVER = "q0never000000z"
 
 

@@ -31,7 +31,7 @@ from rlm.loop.recording import Unrecorded
 from tests.helpers.gateway_calls import complete_all
 from tests.helpers.thorough import cases
 
-SEEDS = {*range(cases(200, 600)), 537}  # of them 537 alone has as many calls at a time as may be
+SEEDS = {*range(cases(100, 600)), 537}  # of them 537 alone has as many calls at a time as may be
 AT_ONCE = 32
 MODEL = "fake/model"
 
