@@ -56,7 +56,7 @@ def at_place(*, publishes: bool) -> Callable[[Callable[P, R]], Callable[P, R]]:
                 except (RaptorError, IndexStoreError) as e:
                     raise type(e)(str(e).replace(str(folder), str(url))) from e
                 if publishes and not given.arguments.get("dry_run"):
-                    _publish(url, folder, progress)
+                    publish_folder(url, folder, progress)
             return replace(result, index=str(url)) if isinstance(result, BuildReport) else result
 
         return called
@@ -112,7 +112,8 @@ def refuse_unpublished(url: Url, folder: Path) -> None:
         )
 
 
-def _publish(url: Url, folder: Path, progress: Progress) -> None:
+def publish_folder(url: Url, folder: Path, progress: Progress) -> None:
+    """Publish the folder's index at the URL. Raises Overtaken where somebody else has published there meanwhile."""
     try:
         pushed = push(folder, str(url), progress=lambda sent, all: progress("push", sent, all))
     except Overtaken:

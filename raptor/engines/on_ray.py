@@ -44,7 +44,7 @@ _COUNTED = (
     "torch",
     "umap-learn",
 )
-_REACH_S = 5.0  # for a cluster to answer at all
+REACH_S = 5.0  # for a cluster to answer at all
 _LOOK_S = 2.0  # between two looks at how many cores the cluster has
 _NO_CORE_S = 300.0  # for a cluster without a core to get one
 _CALL_CORES = 0.1  # of a task that waits for a model elsewhere
@@ -427,8 +427,8 @@ def _check_reachable(address: str) -> None:
         )
     fault = ""
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), _REACH_S) as connection:
-            connection.settimeout(_REACH_S)
+        with socket.create_connection((host.strip("[]"), int(port)), REACH_S) as connection:
+            connection.settimeout(REACH_S)
             if os.environ.get("RAY_USE_TLS", "0") != "1":
                 connection.sendall(_PREFACE)
                 fault = "" if connection.recv(4)[3:] == b"\x04" else "what listens there is no Ray"

@@ -75,7 +75,7 @@ def test_a_build_that_was_killed_before_it_published_goes_on_and_publishes(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(raptor.places, "_publish", killed)
+        patch.setattr(raptor.places, "publish_folder", killed)
         with pytest.raises(KeyboardInterrupt):
             update_index(url, [docs / "brig.txt"])
     assert "brig.txt" not in ids(url)
@@ -98,14 +98,14 @@ def test_what_somebody_else_publishes_is_what_the_next_change_begins_with(
     (tmp_path / "cutter.txt").write_text("A cutter has one mast. " * 40)
     update_index(tmp_path / "theirs.index", [tmp_path / "cutter.txt"])
     (docs / "brig.txt").write_text("The brig has two masts. " * 40)
-    publish = raptor.places._publish
+    publish = raptor.places.publish_folder
 
     def slowly(*args: object) -> None:
-        monkeypatch.setattr(raptor.places, "_publish", publish)
+        monkeypatch.setattr(raptor.places, "publish_folder", publish)
         push(tmp_path / "theirs.index", url)
         publish(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(raptor.places, "_publish", slowly)
+    monkeypatch.setattr(raptor.places, "publish_folder", slowly)
     with pytest.raises(Overtaken, match=r"the same command goes on from theirs"):
         update_index(url, [docs / "brig.txt"])
     assert "brig.txt" not in ids(url)

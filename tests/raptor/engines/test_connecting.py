@@ -60,7 +60,7 @@ def test_what_is_no_address_is_refused(address: str, monkeypatch: pytest.MonkeyP
 def test_a_cluster_that_is_not_there_is_said_within_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray tries for minutes, and then ends the process."""
     pytest.importorskip("ray")
-    monkeypatch.setattr(on_ray, "_REACH_S", 0.2)
+    monkeypatch.setattr(on_ray, "REACH_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as other:
         address = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(
