@@ -34,7 +34,7 @@ from rlm.gateway.offline.registry import register_offline
 from tests.helpers import tiny_embedder
 
 #: Bytes of a chunk that docs/scale.md states.
-A_CHUNK = 70
+A_CHUNK = 60
 #: Those of the first two levels, as others have few nodes; `load` and `embed` begin with what is the same for all.
 STAGES = [
     "load 2",
