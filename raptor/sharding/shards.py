@@ -29,7 +29,7 @@ from raptor.grower import Grower
 from raptor.growing import draft_of, grow, models_of
 from raptor.settings import lasting
 from raptor.types import Part
-from raptor.workspace import Clock, Progress, opened
+from raptor.workspace import Clock, Progress, looked_at, opened
 
 MOST_AT_ONCE = 8  # shards under way, whose levels are in memory
 GROW = "grow shards"
@@ -125,6 +125,25 @@ def folder_of(out: Path, name: str) -> Path:
     except OSError as e:
         raise RaptorError(f"{e.strerror or e}; put the folder itself in its place") from e
     return out / SHARDS / name
+
+
+def folders_of_shards(out: Path) -> list[Path]:
+    """The folders of all shards of the index at `out`, also of shards that no generation has. Raises RaptorError."""
+    shards = out / SHARDS
+    try:
+        refuse_links(out, SHARDS)  # what is no shard is deleted there
+        folders = sorted(shards.iterdir()) if shards.is_dir() else []
+    except OSError as e:
+        raise RaptorError(
+            f"{e.strerror or e}; put the folder itself in its place, and make it readable"
+        ) from e
+    return [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether a build that has not ended has recorded something of a shard."""
+    with looked_at(folder) as checkpoint:
+        return any(checkpoint.count(kind) for kind in ("embed", "cluster", "summary"))
 
 
 def build_shards(whole: Whole, jobs: Sequence[Job], total: int = 0) -> dict[str, Made]:

@@ -25,7 +25,7 @@ from raptor.loading.metadata import Metadata
 from raptor.loading.types import Note, Section, Text
 from raptor.settings import SHARDING, Sharding
 from raptor.sharding.planning import Change, Held, planned_shards, replanned
-from raptor.sharding.shards import Job, Made, Whole, build_shards, folder_of
+from raptor.sharding.shards import Job, Made, Whole, build_shards, folder_of, folders_of_shards, is_unfinished
 from raptor.sharding.upper import Opened, publish_upper
 from raptor.types import Outcome, Part
 from raptor.workspace import looked_at, opened, silent
@@ -57,7 +57,7 @@ def divide(whole: Whole, parts: Sequence[Part], sharding: Sharding) -> Outcome:
     with whole.clock.stage("load"):
         twins = twins_in(Lazy(len(ordered), lambda number: _pair(ordered[number])), whole.grower.folder)
     alike = first_alike([document.id for document in documents], twins)
-    outcome = _published(whole, whole.grower, shards, sharding, alike, made)
+    outcome = _published(whole, whole.grower, shards, sharding, alike)
     return replace(outcome, documents=documents, twins=twins)
 
 
@@ -142,7 +142,7 @@ def change(
     twins = [twin for one in made.values() for twin in one.twins]
     alike = still_alike(ordered, previous, twins)
     upper = replace(whole.grower, previous=open_alone(whole.out, previous.generation))
-    outcome = _published(whole, upper, shards, sharding, alike, made)
+    outcome = _published(whole, upper, shards, sharding, alike)
     notes = [_outgrown(name, index, sharding) for name, index in fresh.items()]
     return replace(
         outcome,
@@ -254,13 +254,12 @@ def _published(
     shards: Sequence[Opened],
     sharding: Sharding,
     alike: Sequence[int],
-    made: Collection[str],
 ) -> Outcome:
     """Publish the index of these shards, and then let go of what is in their generations: a build that dies before
-    needs it again."""
+    needs it again. So of what such a build has recorded of other shards, which nobody is to need."""
     published = publish_upper(whole, grower, shards, sharding, alike)
-    for name in made:
-        with opened(folder_of(whole.out, name)) as checkpoint:
+    for folder in filter(is_unfinished, folders_of_shards(whole.out)):
+        with opened(folder) as checkpoint:
             checkpoint.settle("embed", "cluster")
     whole.grower.checkpoint.settle("embed", "cluster")
     files = [entry for shard in shards for entry in shard.index.manifest.files.values()]

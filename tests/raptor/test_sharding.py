@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -377,6 +378,21 @@ def test_pruning_keeps_the_generations_of_shards_that_are_named_and_no_others(at
     assert held == {"a": ["000001"], "b": ["000002"]}
     assert texts(opened(at / "i")) == before
     assert verify_index(at / "i") == []
+
+
+def test_nothing_stays_of_a_shard_of_which_the_build_died_once_its_documents_are_gone(
+    at: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_embedder.write_documents(at / "docs" / "d", 14)
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr("raptor.sharding.whole.publish_upper", Mock(side_effect=KeyboardInterrupt))
+        update_index(at / "i", at / "docs")
+    prune_index(at / "i")
+    assert (at / "i" / "shards" / "d" / "build.sqlite").exists()  # the same command would go on with it
+    shutil.rmtree(at / "docs" / "d")
+    assert not sync_index(at / "i", allow=lambda paths: True).new
+    prune_index(at / "i")
+    assert sorted(folder.name for folder in (at / "i" / "shards").iterdir()) == ["a", "b", "c"]
 
 
 def test_pruning_deletes_nothing_behind_a_link_in_the_place_of_the_shards(at: Path) -> None:
