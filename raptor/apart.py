@@ -8,6 +8,8 @@ labels there is one tree, as if there were none.
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from index_store.name_table import name_table
 from raptor.clustering.guests import Named, guests, named_above, named_chunks
 from raptor.clustering.planning import Group
@@ -22,20 +24,12 @@ def named_by_kind(corpus: Corpus) -> dict[int, Named]:
     kinds, documents = corpus.leaves.kinds, corpus.chunks[:, 0]
     if not kinds:
         return {0: named_chunks(corpus.names, documents)}
-    rows = _by_kind(kinds)
+    rows = {kind: np.flatnonzero(np.array(kinds) == kind).tolist() for kind in dict.fromkeys(kinds)}
     tables = {
         kind: name_table((corpus.leaves.texts[row], corpus.headings[row]) for row in own)
         for kind, own in rows.items()
     }
     return {kind: named_chunks(table, documents[rows[kind]]) for kind, table in tables.items()}
-
-
-def _by_kind(kinds: Sequence[int]) -> dict[int, list[int]]:
-    """The rows of each kind, ascending; there may be as many kinds as readers."""
-    rows = dict[int, list[int]]()
-    for row, kind in enumerate(kinds):
-        rows.setdefault(kind, []).append(row)
-    return rows
 
 
 def planned(grower: Grower, level: Level, height: int, named: dict[int, Named]) -> list[Group]:
@@ -47,7 +41,7 @@ def planned(grower: Grower, level: Level, height: int, named: dict[int, Named]) 
     settings = grower.settings
     if not level.kinds:
         return _grouped(grower, level, height, named, 0)
-    rows = _by_kind(level.kinds)
+    rows = {kind: [row for row, own in enumerate(level.kinds) if own == kind] for kind in {*level.kinds}}
     growing = sorted(kind for kind, own in rows.items() if kind != MIXED and len(own) > 1)
     if not growing:
         return grower.plan(level, height)
