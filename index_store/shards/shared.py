@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from index_store.errors import BrokenIndex
 from index_store.manifest import ALIKE_OF_SHARDS, SHARDS
 from index_store.name_table import MOST_BEARERS
 from index_store.shards.ids import id_hash
-from index_store.tree import Tree
+from index_store.tree import TEXT_BYTES, Tree
 
 Ints = npt.NDArray[np.integer]
 
@@ -35,7 +36,8 @@ def write_shared(folder: Path, shards: Sequence[Tree], alike: Ints | None = None
     """Write the files of `shards/` into `folder`, that of a generation of an upper index whose other files stand there.
 
     `shards`: opened, in order; each was written with `Draft.is_shard`. `alike`: (documents,), as `Draft.alike`, of the
-    documents of all shards. By `functools.partial` it is a `Draft.of_shards`.
+    documents of all shards. By `functools.partial` it is a `Draft.of_shards`. Raises BrokenIndex for a shard that is
+    damaged.
     """
     _write_words(folder, shards)
     _write_names(folder / SHARDS, shards)
@@ -63,18 +65,27 @@ def _write_words(folder: Path, shards: Sequence[Tree]) -> None:
 
 def _holders(tree: Tree) -> Iterator[tuple[bytes, int]]:
     """The words of a shard in order, each with how many nodes hold it."""
-    return _lines(tree.store.folder / "lexical", np.diff(tree.store.arrays["lexical/offsets.npy"]))
+    offsets, _ = _columns(tree)
+    return _lines(tree.store.folder / "lexical", np.diff(offsets))
 
 
 def _repeated(tree: Tree, times: int) -> Iterator[tuple[bytes, int]]:
     """The words of a shard's root, which is repeated so many times."""
     if not times:
         return
-    offsets, nodes = tree.store.arrays["lexical/offsets.npy"], tree.store.arrays["lexical/nodes.npy"]
+    offsets, nodes = _columns(tree)
     filled = np.flatnonzero(np.diff(offsets))
     held = np.zeros(len(offsets) - 1, dtype=np.int64)
     held[filled] = nodes[offsets[1:][filled] - 1] == len(tree) - 1
     yield from ((word, times) for word, is_held in _lines(tree.store.folder / "lexical", held) if is_held)
+
+
+def _columns(tree: Tree) -> tuple[Ints, Ints]:
+    """Where the nodes of each word of a shard begin, and these. Raises BrokenIndex, as it may come from a stranger."""
+    offsets, nodes = tree.store.arrays["lexical/offsets.npy"], tree.store.arrays["lexical/nodes.npy"]
+    if not len(offsets) or offsets[0] or offsets[-1] != len(nodes) or (offsets[1:] < offsets[:-1]).any():
+        raise BrokenIndex(f"the lexical arrays of {tree.store.folder} are damaged; build the shard again")
+    return offsets, nodes
 
 
 def _above(folder: Path, roots: int) -> Iterator[tuple[bytes, int]]:
@@ -86,11 +97,20 @@ def _above(folder: Path, roots: int) -> Iterator[tuple[bytes, int]]:
 
 def _lines(folder: Path, values: Ints) -> Iterator[tuple[bytes, int]]:
     """The words of a lexicon in order, with the value of each."""
-    if not (folder / "words.txt").stat().st_size:  # it has no word, for which its list is one that is empty
-        return
-    with (folder / "words.txt").open("rb") as file:
-        for line, value in zip(file, values.tolist(), strict=True):
-            yield line.rstrip(b"\n"), value
+    path = folder / "words.txt"
+    if path.stat().st_size:  # or it has no word, for which its list is one that is empty
+        yield from zip(_listed(path, len(values)), values.tolist(), strict=True)
+
+
+def _listed(path: Path, count: int) -> Iterator[bytes]:
+    """The lines of a list of so many words. Raises BrokenIndex where there are more or fewer, or one has no end."""
+    found = 0
+    with path.open("rb") as file:
+        while (line := file.readline(TEXT_BYTES)) and len(line) < TEXT_BYTES and found < count:
+            yield line.rstrip(b"\n")
+            found += 1
+    if line or found != count:
+        raise BrokenIndex(f"{path} does not hold the {count:,} words that it is to; build the shard again")
 
 
 def _write_names(folder: Path, shards: Sequence[Tree]) -> None:
@@ -123,9 +143,8 @@ def _names(tree: Tree, number: int) -> Iterator[tuple[bytes, int, int]]:
     """The names of a shard in order, each with the number of the shard and its own there."""
     if tree.names is None or not len(tree.names):
         return
-    with (tree.store.folder / "names" / "names.txt").open("rb") as file:
-        for place, line in enumerate(file):
-            yield line.rstrip(b"\n"), number, place
+    names = _listed(tree.store.folder / "names" / "names.txt", len(tree.names))
+    yield from ((name, number, place) for place, name in enumerate(names))
 
 
 def _write_ids(folder: Path, shards: Sequence[Tree]) -> None:

@@ -215,5 +215,6 @@ def _names(corpus: Corpus, previous: Index | None, folder: Path | None) -> NameT
     return narrowed_to(table, lambda name, bearers: name in known or not same[bearers].any())
 
 
-def _listed(index: Index) -> Sequence[str]:
-    return (index.folder / "names" / "names.txt").read_text(encoding="utf-8").split("\n")
+def _listed(index: Index) -> list[str]:
+    names = index.names
+    return [] if names is None else [names.in_words(number) for number in range(len(names))]

@@ -13,6 +13,7 @@ from unittest.mock import Mock
 import pytest
 
 from index_store.errors import BrokenIndex, IndexStoreError
+from index_store.folder import generation_folder
 from index_store.generations import list_generations, rollback
 from index_store.index import Index, Sharded, open_index
 from index_store.manifest import MAX_BYTES, Manifest, dumps
@@ -30,6 +31,7 @@ from raptor.sharding.planning import Change, Held, key_of, planned_shards, repla
 from raptor.types import BuildReport
 from tests.helpers import tiny_embedder
 from tests.helpers.model_server import MODEL, ModelServer, Step, error
+from tests.helpers.mutated import seal
 from tests.helpers.toy import toy_draft
 
 Body = dict[str, Any]  # of a request to the model server
@@ -302,6 +304,19 @@ def test_what_is_removed_is_gone_from_its_shard(at: Path) -> None:
     index, after = opened(at / "i"), digests(at / "i")
     assert not index.has_document("c/d001.txt")
     assert {name for name in after if after[name] != before[name]} == {"c"}
+
+
+def test_a_shard_whose_names_are_damaged_is_a_sentence_when_it_is_changed(at: Path) -> None:
+    shard, upper = (generation_folder(at / "i" / name, 1) for name in ("shards/b", "."))
+    file = shard / "names" / "names.txt"
+    file.write_bytes(file.read_bytes() + b"\n\xff")
+    seal(shard)
+    told = json.loads((upper / "manifest.json").read_text())["settings"]
+    told["shards"][1]["digest"] = json.loads((shard / "manifest.json").read_text())["digest"]
+    seal(upper, settings=told)
+    (at / "docs" / "b" / "new.txt").write_text("Ada left.")
+    with pytest.raises(BrokenIndex, match=r"names.txt has \d+ words, expected"):
+        update_index(at / "i", at / "docs")
 
 
 def test_shards_that_the_upper_index_does_not_name_yet_change_nothing(at: Path) -> None:
