@@ -21,6 +21,7 @@ NAME_CHARS = 60
 #: The name where the documents stand in no folder, are open to all, and where nobody knows who may read them.
 TOP, OPEN, UNKNOWN = "top", "open", "unknown"
 _NO_NAME = re.compile(r"[^A-Za-z0-9.-]+")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # which Windows takes for one
 
 
 def key_of(document: Document, by: str) -> str:
@@ -92,6 +93,8 @@ def _word(key: str, by: str) -> str:
         return ""
     plain = unicodedata.normalize("NFKD", key).encode("ascii", "ignore").decode()
     word = _NO_NAME.sub("-", plain).strip("-.")[:NAME_CHARS].rstrip("-.")
+    if _DEVICE.fullmatch(word):
+        return f"{by}-{word}"
     return word or {"": OPEN if by == "access" else TOP}.get(key, by)
 
 

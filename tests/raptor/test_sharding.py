@@ -85,9 +85,33 @@ def test_by_access_those_stand_together_whom_the_same_readers_may_read() -> None
 
 
 def test_names_are_those_of_folders_and_differ_on_every_system() -> None:
-    ids = ["A/1", "a/1", "../1", "~/1", "日本/1", "a-0001/1", f"{'x' * 200}/1"]
+    ids = [
+        "A/1",
+        "a/1",
+        "../1",
+        "~/1",
+        "日本/1",
+        "a-0001/1",
+        f"{'x' * 200}/1",
+        "Con/1",
+        "nul.x/1",
+        "./1",
+        "console/1",
+    ]
     shards = list(names([(document(doc), 1) for doc in ids], "folder"))
-    assert shards == ["A", "a-0001", "folder", "folder-0001", "folder-0002", "a-0001-0001", "x" * 60]
+    assert shards == [
+        "A",
+        "a-0001",
+        "folder",
+        "folder-0001",
+        "folder-0002",
+        "a-0001-0001",
+        "x" * 60,
+        "folder-Con",
+        "folder-nul.x",
+        "folder-0003",
+        "console",
+    ]
 
 
 def test_more_shards_than_an_index_names_are_refused() -> None:
