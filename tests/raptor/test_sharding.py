@@ -22,6 +22,7 @@ from index_store.types import Document
 from index_store.verify import verify_index
 from index_store.writer import publish
 from raptor.build import build_index, sync_index, update_index
+from raptor.corpus import merged_documents
 from raptor.errors import RaptorError
 from raptor.loading.metadata import read_metadata
 from raptor.loading.types import Text
@@ -341,6 +342,25 @@ def test_a_shard_whose_names_are_damaged_is_a_sentence_when_it_is_changed(at: Pa
     (at / "docs" / "b" / "new.txt").write_text("Ada left.")
     with pytest.raises(BrokenIndex, match=r"names.txt has \d+ words, expected"):
         update_index(at / "i", at / "docs")
+
+
+class Id(str):
+    """An id that counts how often one is compared with another."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Id.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_what_is_removed_is_not_each_compared_with_all_that_there_is(at: Path) -> None:
+    index = opened(at / "i")
+    *gone, last = (Id(document.id) for document in index.documents)
+    assert [now.id for now, _ in merged_documents(index, [], gone)] == [last]
+    assert Id.compared <= 4 * len(gone)
 
 
 def test_shards_that_the_upper_index_does_not_name_yet_change_nothing(at: Path) -> None:
