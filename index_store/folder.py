@@ -37,6 +37,8 @@ _POINTER = re.compile(r"(\d{6})(?: ([0-9a-f]{64}))?\n", re.ASCII)
 
 HEADER_BYTES = 1024  # of an array file; numpy writes 128, of the table of nodes 256
 MOST_COLUMNS = 1 << 16  # of a matrix; embedders have some thousand
+#: A file of so many bytes is read and not mapped: a map keeps a file open, and an index of small shards has many.
+SMALL_BYTES = 1 << 14
 
 Array = npt.NDArray[Any]
 
@@ -210,6 +212,7 @@ def _array(path: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:
     """
     with path.open("rb") as file:
         size, head = os.fstat(file.fileno()).st_size, file.read(HEADER_BYTES)
+        small = head + file.read(SMALL_BYTES) if size <= SMALL_BYTES else b""
     if not size:
         raise BrokenIndex(f"{path} is empty; copy or build the index again")
     match = _header(dtype, dimensions).match(head)
@@ -221,6 +224,8 @@ def _array(path: Path, dtype: Any, dimensions: int) -> npt.NDArray[Any]:
         raise BrokenIndex(f"{path} does not hold an array of shape {shape}; copy or build the index again")
     if size == start:
         return np.empty(shape, dtype)  # nothing cannot be mapped
+    if len(small) == size:
+        return np.frombuffer(small, dtype, offset=start).reshape(shape)
     return np.asarray(
         np.memmap(path, dtype, "r", start, shape)
     )  # each slice of np.memmap takes ten times as long
@@ -238,7 +243,7 @@ def _header(dtype: Any, dimensions: int) -> re.Pattern[bytes]:
 
 
 def read_bytes(path: Path) -> npt.NDArray[np.uint8]:
-    """A file's bytes, mapped; an empty file cannot be mapped and is an empty array."""
-    if not path.stat().st_size:
-        return np.empty(0, dtype=np.uint8)
+    """A file's bytes, mapped, or read where they are few."""
+    if path.stat().st_size <= SMALL_BYTES:
+        return np.frombuffer(path.read_bytes(), dtype=np.uint8)
     return np.asarray(np.memmap(path, dtype=np.uint8, mode="r"))

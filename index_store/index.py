@@ -18,7 +18,7 @@ from index_store.access import in_words, of_reader
 from index_store.arguments import checked
 from index_store.cache import GENERATION, NARROWED, held
 from index_store.errors import BadQuery, BrokenIndex, IndexStoreError
-from index_store.files import allow_many_open
+from index_store.files import allow_many_files
 from index_store.folder import (
     Array,
     check_digest,
@@ -128,6 +128,15 @@ class Index(Tree):
         same._encode, same._of = encode, self
         return same
 
+    def by_its_own(self) -> "Index":
+        """The same index, whose queries the built-in embedder embeds where that built it, whichever its user named: of
+        several indexes that are opened with one name this is meant for the others. A text file is itself."""
+        if self.is_plain or self.manifest.models.get("embedder") != embedders.BUILT_IN:
+            return self
+        same = copy(self)
+        same._embedder_named, same._of = None, self
+        return same
+
     def manifests(self) -> list[Manifest]:
         """The manifests of all that it is read from. Raises BadQuery for a text file."""
         return [self.manifest]
@@ -194,7 +203,7 @@ class Sharded(Joined, Index):
     """An index of indexes, which reads as one index; its `manifest` is that of the upper one, which is `upper`."""
 
     def __init__(self, upper: Index, shards: Sequence[Shard], open_shard: Callable[[Shard], Index]) -> None:
-        allow_many_open()
+        allow_many_files()  # each shard that is opened keeps some
         Joined.__init__(self, upper, shards, partial(_by_the_same_embedder, upper, open_shard))
         self.upper, self.whole, self.beside, self._opener = upper, None, upper.beside, open_shard
         self.digest, self.generation, self._manifest = upper.digest, upper.generation, upper._manifest
@@ -223,7 +232,8 @@ class Sharded(Joined, Index):
 
 
 def _by_the_same_embedder(upper: Index, open_shard: Callable[[Shard], Index], shard: Shard) -> Index:
-    """A shard, opened. Raises BrokenIndex where a question's vector would not fit its own."""
+    """A shard, opened. Raises BrokenIndex where a question's vector would not fit its own, IndexStoreError where no
+    further file may be open."""
     opened = open_shard(shard)
     for name in ("embedder", "embedder_fingerprint"):
         if opened.manifest.models.get(name) != upper.manifest.models.get(name):

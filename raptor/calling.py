@@ -25,10 +25,13 @@ def made_by(engine: Engine) -> Make:
 
     async def make(request: Request, timeout_s: float, bodies: list[bytes]) -> Completion | FailedAttempt:
         try:
-            async with asyncio.timeout(timeout_s + _GRACE_S):
-                outcome, sent = await engine.once(
-                    Stage("summarise", attempted_there, None), (request, timeout_s)
-                )
+            async with asyncio.timeout(None) as limit:  # to wait for a worker is no fault of the provider's
+
+                def begun() -> None:
+                    limit.reschedule(asyncio.get_running_loop().time() + timeout_s + _GRACE_S)
+
+                stage = Stage("summarise", attempted_there, None)
+                outcome, sent = await engine.once(stage, (request, timeout_s), begun)
         except TimeoutError as error:
             return classify(error)
         except WorkerLost as lost:

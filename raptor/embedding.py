@@ -32,13 +32,12 @@ def embed(
     recorded: Callable[[list[str]], Rows | None] = lambda batch: None,
     record: Callable[[list[str], Rows], None] = lambda batch, rows: None,
     folder: Path | None = None,
-    workers: int | None = None,
 ) -> Rows:
     """(n, dim) float32 unit rows in the order of `texts`; `progress(done, n)` after each batch.
 
     `recorded`: the rows of a batch that was embedded before; `record` keeps those of one that now was. Many rows are
-    mapped from a file in `folder`. `workers`: threads of this machine that share the work, by default one for each
-    core. Raises RaptorError where the model gives other rows than such.
+    mapped from a file in `folder`. On the processor a thread for each core shares the work. Raises RaptorError where
+    the model gives other rows than such.
     """
     rows: Rows = room((len(texts), embedder.dim), np.float32, folder)
     batches = by_length(embedder, texts)
@@ -60,8 +59,8 @@ def embed(
                 number += 1
                 yield batch
 
-    most = workers or (cores() if embedder.device == CPU else 1)
-    workers, on_gpu = min(most, len(batches)), embedder.device == "cuda"
+    most, on_gpu = cores() if embedder.device == CPU else 1, embedder.device == "cuda"
+    workers = min(most, len(batches))
     stage = Stage("embed", encoded, embedder, keeps_model=True, workers=workers, threads=True, on_gpu=on_gpu)
     for number, found in (engine or Local()).map_batches(stage, missing()):
         places, batch = under_way.pop(number)

@@ -18,6 +18,7 @@ from index_store import embedder as embedders
 from index_store.arguments import checked
 from index_store.duplicates import near_duplicates
 from index_store.embedder import AUTO, Embedder
+from index_store.manifest import SHARDS
 from index_store.paths import file_of
 from raptor import metering
 from raptor.checkpoint import SETTLED, Checkpoint
@@ -26,6 +27,7 @@ from raptor.errors import RaptorError
 from raptor.grower import Grower
 from raptor.loading.kinds import is_slow
 from raptor.loading.load import load
+from raptor.loading.metadata import Metadata
 from raptor.loading.parsed import CheckpointCache
 from raptor.loading.picking import picked
 from raptor.loading.processes import is_known
@@ -39,12 +41,15 @@ from raptor.sampling import (
     RUN,
     SAMPLE,
     LevelCost,
+    above_roots,
     level_costs,
     sampled_leaves,
     scaled,
+    side_by_side,
     windows,
 )
-from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings
+from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings, Sharding
+from raptor.sharding.planning import expected_sizes, planned_shards
 from raptor.types import Part
 from raptor.workspace import (
     Clock,
@@ -86,7 +91,8 @@ class Estimate:
     of all of it; None where the model's price is not known. `seconds_low`, `seconds_high`: on the clock, on this
     machine if it stays as busy as it was; `pace`: seconds of the clock that passed for each one of the processor.
     `measured_s`: how long was measured. `disk_bytes`: size of the index. `dropped`: ids of the documents that an index
-    there holds and the build would drop. `excluded`: files that `include` and `exclude` leave out.
+    there holds and the build would drop. `excluded`: files that `include` and `exclude` leave out. `shards`: how many,
+    0 for one index.
     """
 
     documents: int
@@ -108,6 +114,7 @@ class Estimate:
     disk_bytes: int
     dropped: tuple[str, ...] = ()
     excluded: int = 0
+    shards: int = 0
 
     def as_json(self) -> dict[str, Any]:
         """The fields as JSON has them, with `tokens`, which is prompt and completion tokens together."""
@@ -131,10 +138,13 @@ class _Read:
 
 @dataclass(frozen=True, slots=True)
 class _Tree:
-    """The levels above the chunks as they cost, and how many of their summaries are paid for."""
+    """The levels above the chunks as they cost, and how many of their summaries are paid for. `repeated`: at each level
+    the roots of shards that are lower; `shards`: how many."""
 
     costs: Sequence[LevelCost]
     recorded: int
+    repeated: Sequence[int] = ()
+    shards: int = 0
 
     @property
     def nodes(self) -> int:
@@ -143,6 +153,35 @@ class _Tree:
     @property
     def prompt_tokens(self) -> int:
         return sum(cost.prompt_tokens for cost in self.costs)
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Nodes at each, as the index has them."""
+        repeated = [*self.repeated, *[0] * (len(self.costs) - len(self.repeated))]
+        return tuple(cost.nodes + more for cost, more in zip(self.costs, repeated, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """What is still to be paid for of a tree, at least and at most; 0 for that of which no price is known. `costs`: its
+    levels above so many `chunks`, where summaries have a price."""
+
+    low: float
+    high: float
+    chunks: int
+    costs: Sequence[LevelCost] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Division:
+    """How the index at `out` is to be divided."""
+
+    out: Path
+    sharding: Sharding
+
+    def folders(self) -> list[Path]:
+        """Those of shards that are there, of a build before."""
+        return [one for one in sorted((self.out / SHARDS).glob("*")) if one.is_dir() and not one.is_symlink()]
 
 
 @checked(RaptorError)
@@ -161,10 +200,13 @@ def estimate(
     embedder_options: Mapping[str, Any] | None = None,
     device: str = AUTO,
     settings: BuildSettings | None = None,
+    metadata: Metadata | None = None,
+    shards: Sharding | None = None,
     progress: Progress | None = None,
 ) -> tuple[Estimate, list[Failure]]:
     """What `build_index` with the same arguments would take, and the sources, of those read, that it could not load.
 
+    `shards`: as of `build_index`, and `metadata`, by which a document may have its shard.
     It takes seconds, whatever the size of the corpus, calls no model that costs money, so needs no key, and writes
     nothing. Raises as `build_index` does.
     """
@@ -182,7 +224,8 @@ def estimate(
         with meter.measuring("loading"):
             model = embedder_for(embedder, settings, device, check_options(embedder_options or {}))
         grower = Grower(model, summarizer, settings, checkpoint, silent, options=options)
-        expected = _forecast(read, grower, meter, _dropped(out, read, files))
+        division = None if shards is None else _Division(out, shards)
+        expected = _forecast(read, grower, meter, _dropped(out, read, files), metadata, division)
         progress("measure", expected.documents, expected.documents)
         return replace(expected, excluded=excluded), read.failures
 
@@ -250,21 +293,33 @@ def _dropped(out: Path, read: _Read, files: Sequence[SourceFile]) -> tuple[str, 
     return tuple(drops(out, [*read.texts, *rest] if read.share > 1 else read.texts))
 
 
-def _forecast(read: _Read, grower: Grower, meter: Meter, dropped: tuple[str, ...]) -> Estimate:
+def _forecast(
+    read: _Read,
+    grower: Grower,
+    meter: Meter,
+    dropped: tuple[str, ...],
+    metadata: Metadata | None,
+    division: _Division | None,
+) -> Estimate:
     called, grower = grower, computing(grower)
     pieces = windows(read.texts)
     read_chars, chars = (sum(len(text.text) for text in texts) for texts in (read.texts, pieces))
     with meter.measuring("chunk", chars):
-        parts = new_parts(pieces, grower)
+        parts = [_told(part, metadata) for part in new_parts(pieces, grower)]
     with meter.measuring("twins", chars):
         near_duplicates([(part.document.id, part.text) for part in parts])
     share = read.share * read_chars / chars
     chunks = max(1, round(sum(len(part.spans) for part in parts) * share))
-    sampled, tree = _tree(parts, chunks, grower, meter)
-    embedded = min(chunks, _embedded(grower.checkpoint, grower.embedder))
+    most = _most(parts, chunks, grower.embedder, meter)
+    if division is None:
+        sampled, costs = _measured(parts, most, grower, meter)
+        tree = _scaled(chunks, sampled, costs, grower)
+    else:
+        sampled, tree = _divided(parts, chunks, most, grower, meter, division)
+    embedded = min(chunks, _embedded(grower, division))
     low, high, pace = _seconds(read, chunks - embedded, tree, grower, meter, read_chars * read.share)
     calls = tree.nodes - tree.recorded
-    usd_low, usd_high = dollars(grower.summarizer, calls, tree.prompt_tokens, grower.settings.summary_tokens)
+    usd_low, usd_high = _usd(tree, grower)
     if sampled < chunks:
         usd_low, usd_high = _widened(usd_low, usd_high)
     embedding = embedding_usd(called, parts, chunks, tree.nodes)
@@ -274,7 +329,7 @@ def _forecast(read: _Read, grower: Grower, meter: Meter, dropped: tuple[str, ...
         documents=max(1, round(len(read.texts) * read.share)),
         chunks=chunks,
         sampled=sampled,
-        levels=(chunks, *(cost.nodes for cost in tree.costs)),
+        levels=(chunks, *tree.levels),
         calls=calls,
         parsed=read.parsed,
         embedded=embedded,
@@ -291,42 +346,113 @@ def _forecast(read: _Read, grower: Grower, meter: Meter, dropped: tuple[str, ...
             (chunks + tree.nodes) * (grower.embedder.dim * 4 + NODE_BYTES) + text_bytes * TEXT_COPIES
         ),
         dropped=dropped,
+        shards=tree.shards,
     )
 
 
-def _tree(parts: Sequence[Part], chunks: int, grower: Grower, meter: Meter) -> tuple[int, _Tree]:
-    """How many chunks were sampled, and the tree over all."""
-    model, words = grower.embedder, [part.text[a:b] for part in parts for a, b in part.spans][:25]
+def _told(part: Part, metadata: Metadata | None) -> Part:
+    """The part with what is told of its document: by that it may have its shard."""
+    fields = metadata.fields.get(part.document.id) if metadata else None
+    return (
+        replace(part, document=replace(part.document, meta={**part.document.meta, **fields}))
+        if fields
+        else part
+    )
+
+
+def _most(parts: Sequence[Part], chunks: int, model: Embedder, meter: Meter) -> int:
+    """How many chunks are measured at most."""
+    words = [part.text[a:b] for part in parts for a, b in part.spans][:25]
     with meter.measuring("loading", 0):
         model.encode(words[:9])  # from so many texts on it takes what it takes for many
     trial = meter.metered(model, "embed")
     trial.encode(words[9:] or words)
     fits = EMBED_S / max(meter.rate("embed"), 1e-6)
-    most = MOST if chunks <= min(MOST, fits) else QUICK
-    leaves, _ = sampled_leaves(parts, _with(grower, trial), most, QUICK_RUN)
+    return MOST if chunks <= min(MOST, fits) else QUICK
+
+
+def _measured(
+    parts: Sequence[Part], most: int, grower: Grower, meter: Meter
+) -> tuple[int, Sequence[LevelCost]]:
+    """How many chunks were measured, and the levels of the tree over them."""
+    model = grower.embedder
+    leaves, _ = sampled_leaves(parts, _with(grower, meter.metered(model, "embed")), most, QUICK_RUN)
     above = _with(grower, meter.metered(model, "embed summaries"))
-    costs = level_costs(above, leaves, grower.summarizer, meter)
-    return len(leaves), _scaled(chunks, len(leaves), costs, grower)
+    return len(leaves), level_costs(above, leaves, grower.summarizer, meter)
+
+
+def _divided(
+    parts: Sequence[Part], chunks: int, most: int, grower: Grower, meter: Meter, division: _Division
+) -> tuple[int, _Tree]:
+    """How many chunks were measured, and the trees of all shards with the one over their roots. Where all is measured,
+    each shard is, as it will be divided; else it has the share of its chunks in the tree over all."""
+    sizes = [(part.document, len(part.spans)) for part in parts]
+    read, root_children = sum(size for _, size in sizes), grower.settings.root_children
+    if read == chunks <= most:
+        counts, trees = list[int](), list[Sequence[LevelCost]]()
+        for name, numbers in planned_shards(sizes, division.sharding).items():
+            with looked_at(division.out / SHARDS / name) as checkpoint:
+                own = [parts[number] for number in numbers]
+                count, costs = _measured(own, most, replace(grower, checkpoint=checkpoint), meter)
+            counts.append(count)
+            trees.append(costs)
+        sampled, below = chunks, side_by_side(trees)
+        above, _ = _less(above_roots(counts, trees, root_children), _paid(grower.checkpoint))
+        levels, recorded = [*below, *above], sum(cost.recorded for cost in [*below, *above])
+    else:
+        sampled, costs = _measured(parts, most, grower, meter)
+        counts = expected_sizes(sizes, chunks / read, division.sharding)
+        trees = [scaled(count, sampled, costs, root_children) for count in counts]
+        levels = [*side_by_side(trees), *above_roots(counts, trees, root_children)]
+        levels, recorded = _less(levels, _paid(grower.checkpoint) + _of_shards(division, _paid))
+    height = max(map(len, trees))
+    repeated = [sum(len(tree) <= level for tree in trees) for level in range(height)]
+    return sampled, _Tree(levels, recorded, repeated, len(trees))
 
 
 def _scaled(chunks: int, sampled: int, costs: Sequence[LevelCost], grower: Grower) -> _Tree:
     """The tree over all chunks by that over some."""
     costs = scaled(chunks, sampled, costs, grower.settings.root_children)
-    nodes, recorded = sum(c.nodes for c in costs), sum(c.recorded for c in costs)
+    recorded = sum(c.recorded for c in costs)
     if sampled < chunks:  # what was paid for is of other clusters than the part's
-        paid = sum(grower.checkpoint.count(kind) for kind in ("summary", f"{SETTLED}summary"))
-        recorded = min(nodes, paid)
-        costs = [c.less(recorded / nodes) for c in costs] if nodes else costs
+        costs, recorded = _less(costs, _paid(grower.checkpoint))
     return _Tree(costs, recorded)
+
+
+def _less(costs: Sequence[LevelCost], paid: int) -> tuple[list[LevelCost], int]:
+    """The levels without the calls of so many summaries, spread over all, and how many these are."""
+    nodes = sum(cost.nodes for cost in costs)
+    recorded = min(nodes, paid)
+    return [
+        replace(c.less(recorded / nodes), recorded=round(c.nodes * recorded / nodes)) for c in costs
+    ], recorded
+
+
+def _paid(checkpoint: Checkpoint) -> int:
+    """How many summaries are recorded, of a build that has ended too."""
+    return sum(checkpoint.count(kind) for kind in ("summary", f"{SETTLED}summary"))
+
+
+def _of_shards(division: _Division, counted: Callable[[Checkpoint], int]) -> int:
+    """What is counted in the checkpoints of all shards together."""
+    total = 0
+    for folder in division.folders():
+        with looked_at(folder) as checkpoint:
+            total += counted(checkpoint)
+    return total
 
 
 def _with(grower: Grower, model: Embedder) -> Grower:
     return replace(grower, embedder=model, progress=silent)
 
 
-def _embedded(checkpoint: Checkpoint, model: Embedder) -> int:
+def _embedded(grower: Grower, division: _Division | None) -> int:
     """How many embeddings an earlier run has left."""
-    return checkpoint.bytes_of("embed") // (4 * model.dim)
+
+    def counted(checkpoint: Checkpoint) -> int:
+        return checkpoint.bytes_of("embed") // (4 * grower.embedder.dim)
+
+    return counted(grower.checkpoint) + (_of_shards(division, counted) if division else 0)
 
 
 def _seconds(
@@ -407,32 +533,45 @@ def refuse_above_cap(usd: float | None, parts: Sequence[Part], grower: Grower) -
         return
     usd, grower = usd - embedding, computing(grower)
     if sum(len(part.spans) for part in parts) > SOON:
-        check_cap(*_widened(*_expected(parts, replace(grower, progress=silent), QUICK, QUICK_RUN)), usd)
-    check_cap(*_expected(parts, grower, SAMPLE, RUN), usd)
+        check_cap(
+            *_widened(*_usd(_expected(parts, replace(grower, progress=silent), QUICK, QUICK_RUN), grower)),
+            usd,
+        )
+    check_cap(*_usd(_expected(parts, grower, SAMPLE, RUN), grower), usd)
 
 
-def expected_usd(parts: Sequence[Part], grower: Grower) -> tuple[float, float]:
-    """(low, high) dollars of what is still to be paid for, by a small sample where there are many chunks; 0 for that of
-    which no price is known."""
+def expected_usd(parts: Sequence[Part], grower: Grower) -> Expected:
+    """What is still to be paid for of a tree over these parts, by a small sample where there are many chunks."""
     chunks = sum(len(part.spans) for part in parts)
     embedding = embedding_usd(grower, parts, chunks, 0) or 0.0
     if not price(grower.summarizer, 1000, 1000):
-        return embedding, embedding
+        return Expected(embedding, embedding, chunks)
     grower = computing(grower)
-    low, high = (
-        _widened(*_expected(parts, grower, QUICK, QUICK_RUN))
-        if chunks > SOON
-        else _expected(parts, grower, SAMPLE, RUN)
+    many = chunks > SOON
+    tree = _expected(parts, grower, *((QUICK, QUICK_RUN) if many else (SAMPLE, RUN)))
+    low, high = _widened(*_usd(tree, grower)) if many else _usd(tree, grower)
+    return Expected(embedding + (low or 0.0), embedding + (high or 0.0), chunks, tree.costs)
+
+
+def expected_above(shards: Sequence[Expected], grower: Grower) -> Expected:
+    """What is still to be paid for of the tree over the roots of shards, whose checkpoint is the grower's."""
+    costs = above_roots(
+        [one.chunks for one in shards], [one.costs for one in shards], grower.settings.root_children
     )
-    return embedding + (low or 0.0), embedding + (high or 0.0)
+    tree = _Tree(*_less(costs, _paid(grower.checkpoint)))
+    embedding = embedding_usd(grower, [], 0, tree.nodes) or 0.0
+    low, high = _usd(tree, grower)
+    return Expected(embedding + (low or 0.0), embedding + (high or 0.0), len(shards), tree.costs)
 
 
-def _expected(
-    parts: Sequence[Part], grower: Grower, most: int, run: int
-) -> tuple[float | None, float | None]:
-    """(low, high) dollars of what is still to be paid for, by so many chunks at most."""
+def _expected(parts: Sequence[Part], grower: Grower, most: int, run: int) -> _Tree:
+    """A tree as it costs, by so many chunks at most."""
     leaves, chunks = sampled_leaves(parts, grower, most, run)
-    tree = _scaled(chunks, len(leaves), level_costs(grower, leaves, grower.summarizer), grower)
+    return _scaled(chunks, len(leaves), level_costs(grower, leaves, grower.summarizer), grower)
+
+
+def _usd(tree: _Tree, grower: Grower) -> tuple[float | None, float | None]:
+    """(low, high) dollars of what of a tree is still to be paid for."""
     calls = tree.nodes - tree.recorded
     return dollars(grower.summarizer, calls, tree.prompt_tokens, grower.settings.summary_tokens)
 

@@ -1,22 +1,24 @@
 """What growing a tree stands on: embedding, planning and recorded summaries, each through the checkpoint."""
 
+import asyncio
 import logging
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from index_store.embedder import CPU, FLOAT32, Embedder, encodable, settled
 from index_store.index import Index
+from index_store.spool import room
 from index_store.terminal import count
 from index_store.types import Json
 from raptor.calling import made_by
 from raptor.checkpoint import Checkpoint, Raw, result_key
 from raptor.clustering.planning import Group, OldParent, regroup
-from raptor.embedding import are_rows, embed
+from raptor.embedding import are_rows, by_length, embed
 from raptor.engines.engine import Engine
 from raptor.engines.local import Local
 from raptor.errors import RaptorError
@@ -31,10 +33,19 @@ from rlm.gateway.errors import GatewayError, OverBudget
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.lanes import Lanes
 from rlm.gateway.ledger import Ledger
-from rlm.gateway.types import Reply, Request
+from rlm.gateway.types import Request
 
 GO_ON = "nothing was published and what is paid for is kept: go on by the same command"
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Wait(Protocol):
+    """As `run_blocking`."""
+
+    def __call__(self, work: Coroutine[Any, Any, T], /) -> T:
+        """Run `work` to its end and give its result."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +54,7 @@ class Grower:
 
     `summarizer`: the name of a model, which is called with `options`. `max_errors`: failed summaries after which no
     further one is asked for. `engine`: where stages are computed. `embedder_options`: what is sent with the calls of an
-    embedder that is called, `litellm/NAME`; `ledger`: what all calls are paid from.
+    embedder that is called, `litellm/NAME`; `ledger`: what all calls are paid from; `wait_for`: runs what makes them.
     """
 
     embedder: Embedder
@@ -57,6 +68,7 @@ class Grower:
     engine: Engine = field(default_factory=Local)
     embedder_options: Mapping[str, Json] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=Ledger)
+    wait_for: Wait = run_blocking
     _lanes: Lanes = field(default_factory=Lanes)
 
     @property
@@ -91,13 +103,33 @@ class Grower:
     def _called(self, texts: Sequence[str], stage: str) -> Vectors:
         """As `embed`, by an embedder that is called. Each text is kept by itself, as soon as its call has ended: it is
         not paid for again, whatever else has changed."""
-        model = replace(self.embedder, encode=self._paid)
         self.progress(stage, 0, len(texts))
-        return embed(
-            model, texts, partial(self.progress, stage), folder=self.folder, workers=self.settings.concurrency
-        )
+        rows: Vectors = room((len(texts), self.embedder.dim), np.float32, self.folder)
+        self.wait_for(self._fill(rows, texts, stage))
+        return rows
 
-    def _paid(self, texts: Sequence[str]) -> Vectors:
+    async def _fill(self, rows: Vectors, texts: Sequence[str], stage: str) -> None:
+        """Put the vectors of texts into `rows`, by so many calls at a time. Where one fails for good those under way
+        still end, and are kept; then RaptorError says what failed."""
+        batches, failed, done = iter(by_length(self.embedder, texts)), list[RaptorError](), 0
+
+        async def work() -> None:
+            nonlocal done
+            while not failed and (places := next(batches, None)) is not None:
+                try:
+                    rows[places] = await self._paid(gateway, [texts[i] for i in places.tolist()])
+                except RaptorError as e:
+                    failed.append(e)
+                    return
+                done += len(places)
+                self.progress(stage, done, len(texts))
+
+        async with self.gateway() as gateway:
+            await asyncio.gather(*(work() for _ in range(self.settings.concurrency)))
+        if failed:
+            raise failed[0]
+
+    async def _paid(self, gateway: Gateway, texts: Sequence[str]) -> Vectors:
         """The rows of texts: those that were paid for before, and those that now are."""
         model, texts = self.embedder, encodable(texts)
         keys = [result_key("embed", model.fingerprint, text) for text in texts]
@@ -105,7 +137,7 @@ class Grower:
         known = [self.checkpoint.get_array(key, fits) for key in keys]
         missing = [place for place, row in enumerate(known) if row is None]
         if missing:
-            rows = self._asked([texts[place] for place in missing])
+            rows = await self._asked(gateway, [texts[place] for place in missing])
             if rows.shape[1] != model.dim:
                 raise RaptorError(
                     f"{model.name} gave vectors of {rows.shape[1]} numbers, where the others have {model.dim}; "
@@ -125,17 +157,22 @@ class Grower:
         found = self.checkpoint.json(
             "embedder dimension",
             inputs,
-            lambda: self._asked(["dimension"]).shape[1],
+            lambda: run_blocking(self._dimension()),
             lambda value: type(value) is int,
         )
         known = replace(model, dim=int(found), fingerprint=fingerprint(model.name, options, int(found)))
         return replace(self, embedder=known)
 
-    def _asked(self, texts: Sequence[str]) -> Vectors:
+    async def _dimension(self) -> int:
+        async with self.gateway() as gateway:
+            rows = await self._asked(gateway, ["dimension"])
+        return int(rows.shape[1])
+
+    async def _asked(self, gateway: Gateway, texts: Sequence[str]) -> Vectors:
         """The vectors of one call. Raises RaptorError."""
         request = embedding_request(self.embedder.name, texts, self.embedder_options)
         try:
-            reply = run_blocking(_complete(self.gateway(), request))
+            reply = await gateway.complete(request)
             rows: Vectors = vectors_in(reply.text, len(texts))
             return rows
         except OverBudget as e:
@@ -225,11 +262,6 @@ class Grower:
         """Keep a summary that was paid for."""
         row: Json = {"label": summary.label, "text": summary.text}
         self.checkpoint.put_json(_summary_key(request), "summary", row)
-
-
-async def _complete(gateway: Gateway, request: Request) -> Reply:
-    async with gateway:
-        return await gateway.complete(request)
 
 
 def is_summary(row: Any) -> bool:

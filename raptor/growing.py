@@ -24,7 +24,6 @@ from raptor.summaries import Summariser
 from raptor.summarising import Summary
 from raptor.types import MIXED, Level, Vectors
 from raptor.workspace import Clock
-from rlm.gateway.blocking import run_blocking
 from rlm.gateway.embeddings import embeds
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.offline.registry import PREFIX
@@ -45,7 +44,7 @@ def grow(
             groups = planned(grower, below, height, named)
         with clock.stage("summarise"):
             stage = f"summarise level {height}"
-            summaries = run_blocking(_summaries(grower, gateway(), below, groups, stage))
+            summaries = grower.wait_for(_summaries(grower, gateway(), below, groups, stage))
         with clock.stage("embed"):
             levels.append(_level(grower, below, groups, summaries, f"embed level {height}"))
     return levels

@@ -129,6 +129,35 @@ def _new_level(
     return Level(texts, names, tokens, vectors, [None] * len(texts), [False] * len(texts))
 
 
+def side_by_side(trees: Sequence[Sequence[LevelCost]]) -> list[LevelCost]:
+    """The levels of trees that stand side by side, those of the same height together."""
+    rows = [[tree[i] for tree in trees if i < len(tree)] for i in range(max(map(len, trees), default=0))]
+    return [
+        LevelCost(
+            sum(c.nodes for c in row),
+            sum(c.prompt_tokens for c in row),
+            sum(c.completion_tokens for c in row),
+            sum(c.recorded for c in row),
+        )
+        for row in rows
+    ]
+
+
+def above_roots(
+    chunks: Sequence[int], trees: Sequence[Sequence[LevelCost]], root_children: int
+) -> list[LevelCost]:
+    """The levels of the tree over the roots of some trees, by what the tallest takes above its summaries, or, where it
+    has but a root, above its chunks. `chunks`: of each tree. None is recorded."""
+    if len(trees) < 2:
+        return []
+    sampled, costs = max(zip(chunks, trees, strict=True), key=lambda one: len(one[1]))
+    if not costs:
+        return [LevelCost(1, 0, 0)]
+    if len(costs) > 1:
+        sampled, costs = costs[0].nodes, costs[1:]
+    return [replace(cost, recorded=0) for cost in scaled(len(trees), sampled, costs, root_children)]
+
+
 def scaled(chunks: int, sampled: int, costs: Sequence[LevelCost], root_children: int) -> list[LevelCost]:
     """The levels of the whole tree, by the part's ratios; above the part's top, by its last full ratio."""
     if chunks == sampled or not costs:

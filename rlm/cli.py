@@ -561,6 +561,7 @@ def _serve_parser(commands: Any) -> None:
         "--summarizer", metavar="M", help="who summarises what is uploaded (raptor's own default)"
     )
     add_model_options(serve)
+    _embedder_option(serve)
     _cap_options(serve)
     _loop_options(serve)
     serve.add_argument(

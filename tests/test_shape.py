@@ -91,6 +91,7 @@ raptor.grower
 raptor.corpus raptor.summaries
 raptor.apart
 raptor.sampling raptor.growing raptor.reconciling raptor.selecting
+raptor.sharding.planning
 raptor.estimating
 raptor.sharding
 raptor.build raptor.pruning raptor.checking raptor.progress

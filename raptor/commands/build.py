@@ -43,7 +43,7 @@ def shard(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace, shards: Sharding | None = None) -> int:
     spending = _spending(args)
     if args.dry_run:
-        return _dry_run(args)
+        return _dry_run(args, shards)
     with show_progress(quiet=args.quiet) as progress:
         report = build_index(
             args.source,
@@ -149,8 +149,8 @@ def _update(
         )
 
 
-def _dry_run(args: argparse.Namespace) -> int:
-    _metadata(args.meta)  # a bad file is better refused now than by the build
+def _dry_run(args: argparse.Namespace, shards: Sharding | None) -> int:
+    metadata = _metadata(args.meta)  # a bad file is better refused now than by the build
     with show_progress(quiet=args.quiet) as progress:
         expected, failures = estimate(
             args.source,
@@ -161,6 +161,8 @@ def _dry_run(args: argparse.Namespace) -> int:
             follow_links=args.follow_links,
             **_patterns(args),
             password=args.password,
+            metadata=metadata,
+            shards=shards,
             progress=progress,
         )
     if not args.quiet:
@@ -404,10 +406,11 @@ def _estimate_text(expected: Estimate, args: argparse.Namespace) -> str:
     ]
     kept = ", ".join(filter(None, done)) or "nothing"
     about = "about " if expected.sampled < expected.chunks else ""
+    shards = f" in {count(expected.shards, 'shard')}" if expected.shards else ""
     part = f"{expected.sampled:,} of its chunks embedded and clustered"
     return (
         f"{about}{count(expected.documents, 'document')}{_excluded_text(expected.excluded)}, "
-        f"{count(expected.chunks, 'chunk')}; "
+        f"{count(expected.chunks, 'chunk')}{shards}; "
         f"nodes a level: {levels}\n"
         f"  {count(expected.calls, 'call')} of {spelled(args.summarizer)}, {expected.prompt_tokens:,} tokens in, "
         f"{expected.completion_tokens:,} out: {price}\n"

@@ -63,10 +63,13 @@ class Engine(Protocol):
         """
         ...
 
-    async def once(self, stage: Stage[Shared, Batch, Result], batch: Batch) -> Result:
+    async def once(
+        self, stage: Stage[Shared, Batch, Result], batch: Batch, begun: Callable[[], object] = lambda: None
+    ) -> Result:
         """The result of one batch, which is never computed again by the engine: it may be paid for.
 
-        Raises `WorkerLost` where nobody knows how far it came; and RaptorError.
+        `begun`: called when a worker has it; until then it may wait for one for long. Raises `WorkerLost` where nobody
+        knows how far it came; and RaptorError.
         """
         ...
 

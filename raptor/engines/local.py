@@ -1,7 +1,7 @@
 """Batches computed on this machine: in the caller's thread where there is little work, else in processes or threads."""
 
 import os
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     Executor,
@@ -37,8 +37,11 @@ class Local:
             return _spread(stage, batches)
         return ((number, stage.run(stage.shared, batch)) for number, batch in enumerate(batches))
 
-    async def once(self, stage: Stage[Shared, Batch, Result], batch: Batch) -> Result:
+    async def once(
+        self, stage: Stage[Shared, Batch, Result], batch: Batch, begun: Callable[[], object] = lambda: None
+    ) -> Result:
         """As `Engine.once`."""
+        begun()
         return stage.run(stage.shared, batch)
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ import site
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import chdir, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -61,6 +61,7 @@ class OnRay:
     _ray: Any = field(default=None, init=False, repr=False)
     _is_ours: bool = field(default=False, init=False, repr=False)
     _task: Any = field(default=None, init=False, repr=False)  # `computed`, which the cluster knows by then
+    _told: Any = field(default=None, init=False, repr=False)  # and `told_and_computed`
     _connecting: Lock = field(default_factory=Lock, init=False, repr=False)
 
     is_here = False
@@ -81,20 +82,25 @@ class OnRay:
         finally:
             crew.stop()
 
-    async def once(self, stage: Stage[Shared, Batch, Result], batch: Batch) -> Result:
-        """As `Engine.once`: Ray does not try it again."""
+    async def once(
+        self, stage: Stage[Shared, Batch, Result], batch: Batch, begun: Callable[[], object] = lambda: None
+    ) -> Result:
+        """As `Engine.once`: Ray does not try it again. The worker says first that it has it."""
         ray = self._connected()
         options = {
             "name": stage.name,
             "num_cpus": _CALL_CORES,
             "max_retries": 0,
             "scheduling_strategy": "SPREAD",
+            "num_returns": "streaming",
         }
-        ref = self._task.options(**options).remote(versions(), stage.run, stage.shared, batch)
+        told = self._told.options(**options).remote(versions(), stage.run, stage.shared, batch)
         try:
-            result: Result = await ref
+            await (await _first(told, _Cores(ray)))
+            begun()
+            result: Result = await (await anext(told))
         except asyncio.CancelledError:
-            ray.cancel(ref, force=True)
+            ray.cancel(told, force=True)
             raise
         except ray.exceptions.RayError as error:
             if _is_lost(ray, error):
@@ -106,13 +112,13 @@ class OnRay:
         """Leave the cluster, and end one that was begun here."""
         if self._is_ours:
             self._ray.shutdown()
-        self._ray, self._is_ours, self._task = None, False, None
+        self._ray, self._is_ours, self._task, self._told = None, False, None, None
 
     def _connected(self) -> Any:
         with self._connecting:
             if self._ray is None:
                 self._ray, self._is_ours = _connect(self.address)
-                self._task = self._ray.remote(computed)
+                self._task, self._told = self._ray.remote(computed), self._ray.remote(told_and_computed)
         return self._ray
 
 
@@ -141,6 +147,17 @@ class _Cores:
                     "command"
                 )
         return max(1, self._count)
+
+
+async def _first(told: AsyncIterator[Any], cores: _Cores) -> Any:
+    """The first that comes, however long that takes. Raises RaptorError as `cores` does."""
+    first = asyncio.ensure_future(anext(told))
+    try:
+        while not (await asyncio.wait([first], timeout=_LOOK_S))[0]:
+            cores()
+        return first.result()
+    finally:
+        first.cancel()
 
 
 @dataclass(slots=True)
@@ -292,6 +309,14 @@ def computed(
     return run(shared, batch)
 
 
+def told_and_computed(
+    here: Mapping[str, str], run: Callable[[Shared, Batch], Result], shared: Shared, batch: Batch
+) -> Iterator[Result | None]:
+    """As `computed`, behind a word that the worker has begun."""
+    yield None
+    yield computed(here, run, shared, batch)
+
+
 class Keeper:
     """An actor: it keeps what all batches share."""
 
@@ -395,6 +420,8 @@ def _connect(address: str) -> tuple[Any, bool]:
         _check_reachable(where)
     with _begun_cleanly(ray, alone=not where):
         try:
+            if where:
+                _ask_for_cluster(ray, where)
             ray.init(
                 address=where or "local",
                 num_cpus=None if where else cores(),
@@ -404,7 +431,14 @@ def _connect(address: str) -> tuple[Any, bool]:
                 logging_level=logging.ERROR,
                 runtime_env={"env_vars": _worker_environment()},
             )
-        except (ConnectionError, OSError, RuntimeError, TimeoutError, ValueError) as error:
+        except (
+            ConnectionError,
+            OSError,
+            RuntimeError,
+            TimeoutError,
+            ValueError,
+            ray.exceptions.RayError,
+        ) as error:
             fault = " ".join(str(error).split())[:500]
             raise RaptorError(f"cannot use the Ray cluster {where or 'of this machine'} ({fault})") from error
     _silence(ray)
@@ -438,6 +472,14 @@ def _check_reachable(address: str) -> None:
         raise RaptorError(
             f"there is no Ray cluster at {address} ({fault}); start one with: ray start --head --port {port}"
         )
+
+
+def _ask_for_cluster(ray: Any, address: str) -> None:
+    """Raise RayError unless what listens there says within half a minute which cluster it is: another server of gRPC
+    does not, nor one that hangs, and `ray.init` would go on to ask for minutes."""
+    client = getattr(ray._raylet, "GcsClient", None)  # which is no public name
+    if client is not None:
+        client(address=address)
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def planned_shards(sizes: Iterable[tuple[Document, int]], sharding: Sharding) ->
     for number, (document, chunks) in enumerate(sizes):
         by_key.setdefault(key_of(document, sharding.by), []).append((number, chunks))
     parts = [(key, list(_filled(rows, sharding.chunks))) for key, rows in by_key.items()]
-    _refuse_too_many(sum(len(own) for _, own in parts))
+    _check_count(sum(len(own) for _, own in parts))
     plan, taken = dict[str, list[int]](), set[str]()
     for key, own in parts:
         for number, part in enumerate(own, 1):
@@ -55,11 +55,23 @@ def planned_shards(sizes: Iterable[tuple[Document, int]], sharding: Sharding) ->
     return plan
 
 
-def _refuse_too_many(shards: int) -> None:
+def expected_sizes(sizes: Iterable[tuple[Document, int]], share: float, sharding: Sharding) -> list[int]:
+    """About how many chunks each shard has, where each of these documents stands for `share` as many chunks as are
+    given with it. Raises RaptorError as `planned_shards` does."""
+    by_key = dict[str, float]()
+    for document, chunks in sizes:
+        key = key_of(document, sharding.by)
+        by_key[key] = by_key.get(key, 0.0) + chunks * share
+    totals, most = [max(1, round(total)) for total in by_key.values()], sharding.chunks
+    _check_count(sum(-(-total // most) for total in totals))
+    return [min(most, total - start) for total in totals for start in range(0, total, most)]
+
+
+def _check_count(shards: int) -> None:
     if shards > MOST_SHARDS:
         raise RaptorError(
-            f"that would be {shards:,} shards, and an index has at most {MOST_SHARDS:,}; divide the sources into fewer "
-            "by raptor shard, with a larger --shard-chunks or --by size"
+            f"that would be {shards:,} shards, and the manifest of an index has room for {MOST_SHARDS:,}; divide it by "
+            "raptor shard with --by size, or a higher --shard-chunks"
         )
 
 
@@ -125,7 +137,8 @@ def replanned(
     A document stays in its shard while it has the key of this; else it goes where a new one goes: into the last shard
     of its key; by size, that has room, counting a chunk for every `chunk_chars` characters. A shard of a folder or of
     labels takes what comes even where it is full, as who searches below it means all of them. Where there is no such
-    shard a new one begins, and one that is left without documents is not named. `held`: by name, in order.
+    shard a new one begins, and one that is left without documents is not named. `held`: by name, in order. Raises
+    RaptorError as `planned_shards` does.
     """
     home = {document.id: name for name, own in held.items() for document in own.documents}
     keys = {name: key_of(own.documents[0], sharding.by) for name, own in held.items()}
@@ -146,6 +159,7 @@ def replanned(
     plan: dict[str, list[Change]] = {name: [] for name in keys}
     for name, change in zip(places, changes, strict=True):
         plan[name].append(change)
-    filled = {name: own for name, own in plan.items() if own}
-    _refuse_too_many(len(filled))
-    return filled
+    plan = {name: own for name, own in plan.items() if own}
+    if len(plan) > len(held):
+        _check_count(len(plan))
+    return plan

@@ -4,13 +4,15 @@ What computes takes turns, as each of it uses all cores; what waits for a model'
 digests do not depend on how many are built at a time.
 """
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -30,6 +32,7 @@ from raptor.growing import draft_of, grow, models_of
 from raptor.settings import lasting
 from raptor.types import Part
 from raptor.workspace import Clock, Progress, looked_at, opened
+from rlm.gateway.blocking import run_blocking
 
 MOST_AT_ONCE = 8  # shards under way, whose levels are in memory
 GROW = "grow shards"
@@ -103,6 +106,34 @@ class _Watch:
     stopped: threading.Event = field(default_factory=threading.Event)
     done: dict[str, int] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    under_way: list[Callable[[], object]] = field(default_factory=list)
+
+    def stop(self) -> None:
+        """Let no shard begin another step, nor wait for a reply."""
+        with self.lock:
+            self.stopped.set()
+            for cancel in self.under_way:
+                cancel()
+
+    def wait_for(self, work: Coroutine[Any, Any, T]) -> T:
+        """As `run_blocking`, until the user stops the build."""
+
+        async def cancellable() -> T:
+            task = asyncio.ensure_future(work)
+            cancel = partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel)
+            with self.lock:
+                self.under_way.append(cancel)
+                if self.stopped.is_set():
+                    task.cancel()
+            try:
+                return await task
+            except asyncio.CancelledError as e:
+                raise _Stopped from e
+            finally:
+                with self.lock:
+                    self.under_way.remove(cancel)
+
+        return run_blocking(cancellable())
 
     def of(self, name: str) -> Progress:
         """The progress of one shard."""
@@ -158,15 +189,21 @@ def build_shards(whole: Whole, jobs: Sequence[Job], total: int = 0) -> dict[str,
     watch, turns = _Watch(whole.grower.progress, total), _Turns(whole.clock.seconds)
 
     def build(job: Job) -> Made:
-        own = replace(whole.grower, previous=job.previous, settings=shared, progress=watch.of(job.name))
+        own = replace(
+            whole.grower,
+            previous=job.previous,
+            settings=shared,
+            progress=watch.of(job.name),
+            wait_for=watch.wait_for,
+        )
         return _built(folder_of(whole.out, job.name), job, own, whole.embedder, turns)
 
-    made = _side_by_side(build, jobs, at_once, watch.stopped)
+    made = _side_by_side(build, jobs, at_once, watch.stop)
     return {job.name: one for job, one in zip(jobs, made, strict=True)}
 
 
 def _side_by_side(
-    work: Callable[[Job], T], jobs: Sequence[Job], at_once: int, stopped: threading.Event
+    work: Callable[[Job], T], jobs: Sequence[Job], at_once: int, stop: Callable[[], None]
 ) -> list[T]:
     """What `work` gives of each job, in order, so many at a time. Raises what the first of those that failed did."""
     with ThreadPoolExecutor(at_once, thread_name_prefix="shard") as pool:
@@ -174,7 +211,7 @@ def _side_by_side(
         try:
             wait(futures, return_when=FIRST_EXCEPTION)
         except BaseException:  # Ctrl-C: what is under way is to end too
-            stopped.set()
+            stop()
             raise
         finally:
             pool.shutdown(cancel_futures=True)

@@ -10,7 +10,7 @@ from itertools import accumulate, pairwise
 
 from index_store import access
 from index_store.duplicates import Twin, first_alike
-from index_store.files import allow_many_open
+from index_store.files import allow_many_files
 from index_store.index import Index, Sharded, open_alone, open_generation
 from index_store.manifest import SHARDS
 from index_store.name_table import name_table, parted
@@ -19,7 +19,7 @@ from index_store.spool import Lazy, chained
 from index_store.types import Document
 from raptor.corpus import merged_documents, merged_parts, new_parts, twins_in, with_metadata
 from raptor.errors import RaptorError
-from raptor.estimating import check_cap, expected_usd
+from raptor.estimating import Expected, check_cap, expected_above, expected_usd
 from raptor.grower import Grower
 from raptor.loading.metadata import Metadata
 from raptor.loading.types import Note, Section, Text
@@ -50,7 +50,7 @@ def divide(whole: Whole, parts: Sequence[Part], sharding: Sharding) -> Outcome:
         Job(name, None, _given(own), names) for (name, own), names in zip(held.items(), tables, strict=True)
     ]
     made = build_shards(whole, jobs, sum(sizes.values()))
-    allow_many_open()
+    allow_many_files()
     shards = [Opened(name, _fresh(whole, name, one)) for name, one in made.items()]
     ordered = chained(list(held.values()))
     documents = [part.document for part in ordered]
@@ -86,15 +86,16 @@ def _given(parts: Sequence[Part]) -> Callable[[Grower], Sequence[Part]]:
 
 
 def _refuse_above_cap(whole: Whole, held: Mapping[str, Sequence[Part]]) -> None:
-    """Raise RaptorError where all shards together are expected to cost more than may be spent."""
+    """Raise RaptorError where all shards and the tree over them are expected to cost more than may be spent."""
     if whole.usd is None:
         return
-    low, high = 0.0, 0.0
+    expected = list[Expected]()
     for name, parts in held.items():
         with looked_at(folder_of(whole.out, name)) as checkpoint:  # what is paid for is recorded there
-            own = expected_usd(parts, replace(whole.grower, checkpoint=checkpoint, progress=silent))
-        low, high = low + own[0], high + own[1]
-    check_cap(low, high, whole.usd)
+            own = replace(whole.grower, checkpoint=checkpoint, progress=silent)
+            expected.append(expected_usd(parts, own))
+    expected.append(expected_above(expected, whole.grower))
+    check_cap(sum(one.low for one in expected), sum(one.high for one in expected), whole.usd)
 
 
 # -- changed -----------------------------------------------------------------------------------------------

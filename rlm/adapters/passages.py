@@ -48,7 +48,7 @@ class Retrieval:
     @cached_property
     def opened(self) -> Index:
         """The index. Raises BrokenIndex."""
-        return paying(open_any(self.index, self.embedder, self.access), Gateway(Ledger()))
+        return paying(open_any(self.index, self.embedder, self.access), lambda: Gateway(Ledger()))
 
     def passages(self, query: str, k: int | None = None) -> list[Passage]:
         """The `k` best passages, best first. Raises IndexStoreError."""

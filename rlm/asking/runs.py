@@ -92,11 +92,16 @@ def opened_for(
     `check`: raises where a model will not do. Raises as `ready` does.
     """
     opened = index if isinstance(index, Index) else open_any(index)
-    if not opened.is_plain:
-        opened.check_embedder_named()
-        check_called(opened)
+    check_embedder(opened)
     check_models(models, check)
     return opened
+
+
+def check_embedder(index: Index) -> None:
+    """Raise BadQuery or GatewayError where the embedder of an index was not named, or will not do."""
+    if not index.is_plain:
+        index.check_embedder_named()
+        check_called(index)
 
 
 def check_models(models: Models, check: Callable[[str], object] = check_model) -> None:

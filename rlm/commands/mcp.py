@@ -8,11 +8,9 @@ from typing import Any, NoReturn
 
 from index_store.index import open_any
 from index_store.terminal import say, spelled
-from rlm.asking.runs import ready
+from rlm.asking.runs import gateway_for, ready
 from rlm.commands.given import limits_of, named_models
 from rlm.errors import RlmError
-from rlm.gateway.gateway import Gateway
-from rlm.gateway.ledger import Ledger
 from rlm.loop.embedding import paying
 from rlm.serving.addresses import address, is_loopback, listening
 from rlm.serving.settings import named_indexes
@@ -33,11 +31,12 @@ def mcp(args: argparse.Namespace) -> int:
 
     runs = args.runs or own_data("name a folder by --runs") / "runs"  # a client starts it anywhere
     asking = Asking(models, limits, runs)
-    indexes = {
-        name: paying(
-            ready(open_any(path, args.embedder, args.access, lazy=args.lazy), models), Gateway(Ledger())
-        )
+    opened = {
+        name: open_any(path, args.embedder, args.access, lazy=args.lazy).by_its_own()
         for name, path in paths.items()
+    }
+    indexes = {
+        name: paying(ready(index, models), lambda: gateway_for(limits)) for name, index in opened.items()
     }
     server = server_of(indexes, asking)
     if args.http:

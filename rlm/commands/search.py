@@ -32,7 +32,7 @@ def search(args: argparse.Namespace) -> int:
         raise RlmError('give one query, or --queries FILE: rlm search INDEX "words"')
     scope, query = scope_of(args), None if args.query is None else typed_text(args.query, "query")
     gateway = Gateway(Ledger())
-    index = paying(open_any(args.index, args.embedder, args.access, lazy=args.lazy), gateway)
+    index = paying(open_any(args.index, args.embedder, args.access, lazy=args.lazy), lambda: gateway)
     try:
         return _searched(args, index, scope, query)
     finally:

@@ -3,13 +3,17 @@
 import argparse
 import os
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
 from index_store.access import of_reader
+from index_store.errors import BrokenIndex
+from index_store.index import open_any
 from index_store.terminal import say, spelled
-from rlm.asking.runs import check_models
+from rlm.asking.runs import check_embedder, check_models
 from rlm.commands.given import limits_of, named_models
 from rlm.errors import RlmError
 from rlm.limits import RUNS
@@ -87,19 +91,32 @@ def _settings(args: argparse.Namespace) -> "Settings":
             raise RlmError(f"cannot make the folder {spelled(str(folder))}: {e.strerror or e}") from e
     models, window = named_models(args, args.model, args.child_model)
     check_models(models)
+    indexes = named_indexes(args.index)
+    _check_embedders(indexes, args.embedder)
     if args.max_running is not None and args.max_running < 1:
         raise RlmError(f"--max-running is {args.max_running}; give at least 1")
     return Settings(
-        named_indexes(args.index),
+        indexes,
         data.resolve(),
         runs.resolve(),
         models,
         limits_of(args, window),
         args.max_running or 2 * (os.cpu_count() or 1),
         access=of_reader(args.access),
+        embedder=args.embedder,
         summarizer=args.summarizer or "",
         drain_s=args.drain,
     )
+
+
+def _check_embedders(indexes: Mapping[str, str | Path], embedder: str | None) -> None:
+    """Raise RlmError or BadQuery where the embedder of an index was not named, or is another. Of one at a URL, which
+    is fetched when it is first asked, this is said then; and so it is of one that cannot be read, for the others' sake.
+    """
+    for place in indexes.values():
+        if isinstance(place, Path):
+            with suppress(BrokenIndex):
+                check_embedder(open_any(place, embedder).by_its_own())
 
 
 def _state(args: argparse.Namespace, settings: "Settings") -> "State":

@@ -28,8 +28,9 @@ MOST_USD = 10**5  # of one call, that a provider can mean
 #: The statuses by which a provider refuses a format that litellm took it to know.
 _FORMAT_REFUSED = ("400", "422")
 UNPRICED = (
-    "a dollar cap is set but the price of {model} is not known, so the cap cannot be kept; use a priced model, cap "
-    "tokens or calls instead, or allow it (rlm ask --allow-unpriced)"
+    "a dollar cap is set but the price of {model} is not known, so the cap cannot be kept; use a priced model, give it "
+    "a short name in models.toml with its price (usd_per_million = [0, 0] where it costs nothing), cap tokens or calls "
+    "instead, or allow it (rlm ask --allow-unpriced)"
 )
 #: Gets each attempt of a call as it ends.
 Tell = Callable[[Attempt], None]

@@ -51,11 +51,11 @@ def embedded_by_calls(index: Index, ask: Callable[[Request], Reply]) -> Index:
     return index.embedded_by(encode)
 
 
-def paying(index: Index, gateway: Gateway) -> Index:
-    """As `embedded_by_calls`, outside of a run: by calls of a gateway."""
+def paying(index: Index, gateway_for_it: Callable[[], Gateway]) -> Index:
+    """As `embedded_by_calls`, outside of a run: each call by a gateway that is made for it."""
 
     async def complete(request: Request) -> Reply:
-        async with gateway:
+        async with gateway_for_it() as gateway:
             return await gateway.complete(request)
 
     return embedded_by_calls(index, lambda request: run_blocking(complete(request)))

@@ -195,7 +195,7 @@ def search(
     doc: str | None = None,
 ) -> dict[str, Any]:
     """The nodes that fit best."""
-    return reading.hits_json(server_of(request).shelf.open(index, grant_of(request)), q, k, mode, under, doc)
+    return reading.hits_json(server_of(request).searched(index, grant_of(request)), q, k, mode, under, doc)
 
 
 @router.get("/indexes/{index}/source")

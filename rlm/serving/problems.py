@@ -65,7 +65,7 @@ def problem_of(error: Exception) -> Problem:
         return error
     if isinstance(error, NoSuchNode):
         return Problem(404, str(error), "not_found")
-    if isinstance(error, OverBudget):
+    if isinstance(error, OverBudget) or isinstance(error.__cause__, OverBudget):  # also of a search
         return Problem(402, str(error), "insufficient_quota")
     if isinstance(error, StateGone):
         _log.error("%s", error)

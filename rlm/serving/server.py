@@ -15,16 +15,18 @@ from index_store.types import Json, Scope
 from rlm.asking.asking import Answer, ask_opened
 from rlm.asking.options import Options
 from rlm.asking.questions import check_text
-from rlm.asking.runs import new_folder, ready
+from rlm.asking.runs import gateway_for, new_folder, ready
 from rlm.audit.log import FILE_NAME
 from rlm.errors import RlmError
 from rlm.gateway import paying
 from rlm.gateway.errors import OverBudget
+from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Caps, Ledger
 from rlm.gateway.offline import PREFIX
 from rlm.gateway.purse import Purse
 from rlm.gateway.types import Usage
 from rlm.limits import Limits, Models, Route
+from rlm.loop import embedding
 from rlm.serving import uploads
 from rlm.serving.engine import Engine
 from rlm.serving.jobs import Job, Jobs, event_of
@@ -57,7 +59,7 @@ class Server:
 
     def __init__(self, settings: Settings, state: State) -> None:
         self.settings, self.state = settings, state
-        self.shelf = Shelf(settings.indexes, settings.made, settings.access)
+        self.shelf = Shelf(settings.indexes, settings.made, settings.access, settings.embedder)
         self.jobs = Jobs(settings.max_running, settings.max_waiting, settings.abandon_s)
         self.metrics = Metrics(self.jobs)
         self.engine = Engine()
@@ -145,6 +147,17 @@ class Server:
             return report
         finally:
             await paying.settle(ledger, held, cost if uploads.may_have_cost(job) else Usage())
+
+    def searched(self, name: str, grant: Grant) -> Index:
+        """An index, to be searched: where its embedder is called, the key pays within the caps of a question. Blocks.
+        Raises Problem."""
+
+        def gateway() -> Gateway:
+            purse = self.state.purse(grant)
+            _check_money(purse)
+            return gateway_for(self.settings.limits, purse)
+
+        return embedding.paying(self.shelf.open(name, grant), gateway)
 
     def _ended(self, folder: Path, ended: RunRow) -> None:
         """Take the folder of a run away that never began, and enter what has become of it. Where the database cannot be

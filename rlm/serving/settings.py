@@ -24,6 +24,7 @@ class Settings:
 
     `models`, `limits`: of a question; a client may ask for less. `max_running`: questions at once, others wait their
     turn; `max_waiting`: how many. `access`: the labels of documents that may be read at most, None for all.
+    `embedder`: the one that built those of the indexes that the built-in one did not.
     `summarizer`: of builds; `raptor`'s own by default. `drain_s`: seconds that what runs has to its end at a shutdown.
     `abandon_s`: seconds after which a question is cancelled that somebody followed and nobody does any more.
     `json_bytes`, `upload_bytes`, `upload_files`: of one request. `body_s`: seconds between two parts of a body.
@@ -37,6 +38,7 @@ class Settings:
     max_running: int = field(default_factory=lambda: 2 * (os.cpu_count() or 1))
     max_waiting: int = 1_000
     access: frozenset[str] | None = None
+    embedder: str | None = None
     summarizer: str = ""
     drain_s: float = 30.0
     abandon_s: float = 30.0

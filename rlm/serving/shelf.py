@@ -28,8 +28,10 @@ _log = logging.getLogger(__name__)
 class Shelf:
     """Indexes by name: those that the server was started with, and those made by upload below `made`."""
 
-    def __init__(self, indexes: Mapping[str, str | Path], made: Path, access: Labels) -> None:
-        self._paths, self._made, self._access = dict(indexes), made, access
+    def __init__(
+        self, indexes: Mapping[str, str | Path], made: Path, access: Labels, embedder: str | None = None
+    ) -> None:
+        self._paths, self._made, self._access, self._embedder = dict(indexes), made, access, embedder
         self._opened: dict[tuple[str, Labels], tuple[Mark, Index]] = {}
         self._looked: dict[str, tuple[float, Mark]] = {}
         self._locks: dict[tuple[str, Labels], threading.Lock] = {}
@@ -79,7 +81,7 @@ class Shelf:
         self, place: str | Path, mark: Mark, labels: Labels, held: tuple[Mark, Index] | None
     ) -> tuple[Mark, Index]:
         try:
-            return mark, open_any(place, access=labels)
+            return mark, open_any(place, self._embedder, labels).by_its_own()
         except StoreError as e:
             if held is None:
                 raise

@@ -16,10 +16,11 @@ from index_store.errors import BadQuery, BrokenIndex, IndexStoreError, NoSuchNod
 from index_store.generations import rollback
 from index_store.index import Index, open_index
 from index_store.lexical import words
-from index_store.manifest import FILES
+from index_store.manifest import FILES, MAX_BYTES
 from index_store.search import Weights, fuse, nearby_best, places_within, standardise, top
 from index_store.tables import byte_at, char_at, chars_before
 from index_store.types import MODES, Hit, Mode, Span
+from index_store.writer import publish
 from tests.helpers.toy import TEXTS, publish_toy, toy_draft, toy_index, unit_rows
 
 
@@ -167,6 +168,16 @@ def test_a_pickled_array_is_never_loaded(tmp_path: Path) -> None:
     (folder / "children.npy").write_bytes((folder / "x.npy").read_bytes()[:size].ljust(size, b"\0"))
     with pytest.raises(BrokenIndex, match=r"children\.npy"):
         open_index(tmp_path / "a")
+
+
+def test_a_manifest_that_no_one_would_read_is_refused_and_the_old_generation_stays(tmp_path: Path) -> None:
+    before = toy_index(tmp_path / "i")
+    models = dict(before.manifest.models)
+    with pytest.raises(
+        IndexStoreError, match=r"would have 4,\d{3},\d{3} bytes.* give the index fewer shards"
+    ):
+        publish(tmp_path / "i", toy_draft(), models, {"shards of": "x" * MAX_BYTES})
+    assert open_index(tmp_path / "i").digest == before.digest
 
 
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None:

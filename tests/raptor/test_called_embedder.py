@@ -2,6 +2,8 @@
 
 import json
 import pickle
+import signal
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ from raptor import build_index, estimate, update_index
 from raptor.cli import main
 from raptor.corpus import spans_of
 from raptor.errors import RaptorError
-from raptor.settings import Sharding, Spending
+from raptor.settings import BuildSettings, Sharding, Spending
 from raptor.workspace import called_embedder
 from rlm.gateway.errors import MissingKey, UnknownModel
+from rlm.gateway.ledger import Caps, Ledger
 from tests.helpers import tiny_embedder
 from tests.helpers.model_server import Body, ModelServer, Step, error
+from tests.helpers.served import wait_until
 
 MODEL = "litellm/openai/text-embedding-3-small"
 PRICE = 2e-8  # dollars a token
@@ -81,6 +85,49 @@ def test_a_build_that_was_stopped_pays_for_the_rest_alone_though_a_document_was_
     assert len(asked) == len(set(asked)) == 1 + sum(report.levels)
 
 
+@pytest.mark.parametrize("shards", [None, Sharding()])
+def test_ctrl_c_does_not_wait_for_calls_under_way_and_counts_them_as_paid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shards: Sharding | None
+) -> None:
+    docs = tiny_embedder.write_documents(tmp_path / "docs", 30)
+    how: dict[str, Any] = {"embedder": MODEL, "settings": BuildSettings(concurrency=1), "shards": shards}
+    ledgers, answered, returned = list[Ledger](), threading.Event(), threading.Event()
+    told, asked = list[bool](), list[Body]()
+
+    def ledger(caps: Caps) -> Ledger:
+        ledgers.append(Ledger(caps))
+        return ledgers[-1]
+
+    def script(body: Body) -> str | Step:
+        asked.append(body)
+        return Step(until=answered) if len(asked) > 2 else ""
+
+    def interrupt() -> None:
+        wait_until(lambda: len(asked) > 2)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+        told.append(returned.wait(60))
+        answered.set()
+
+    with ModelServer(script) as server:
+        server.use(monkeypatch)
+        monkeypatch.setattr("raptor.build.Ledger", ledger)
+        presses = threading.Thread(target=interrupt)
+        presses.start()
+        with pytest.raises(KeyboardInterrupt):
+            build_index(docs, tmp_path / "i", **how)
+        returned.set()
+        presses.join()
+        assert told == [True]
+    words = sum(len(text.split()) for text in asked[0]["input"] + asked[1]["input"])
+    assert ledgers[0].spent.usd > words * PRICE  # what was under way is entered as spent
+    with ModelServer([""]) as server:
+        server.use(monkeypatch)
+        build_index(docs, tmp_path / "i", **how)
+        again = texts_of(server)
+    assert not set(asked[1]["input"]) & set(again)
+    assert set(asked[2]["input"]) <= set(again)
+
+
 def test_a_build_stays_below_its_cap_and_goes_on_below_a_higher_one(
     tmp_path: Path, server: ModelServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,6 +144,23 @@ def test_a_build_stays_below_its_cap_and_goes_on_below_a_higher_one(
     assert server.calls > 1
     report = build_index(docs, tmp_path / "i", embedder=MODEL, spending=Spending(usd=1))
     assert len(texts_of(server)) == 1 + sum(report.levels)
+
+
+def test_an_embedder_of_ones_own_is_free_under_a_cap_where_its_short_name_says_so(
+    docs: Path, tmp_path: Path, server: ModelServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "models.toml"
+    file.write_text(
+        '[free]\nmodel = "openai/our-own"\nusd_per_million = [0, 0]\n[other]\nmodel = "openai/another"\n'
+    )
+    line = ["build", str(docs), "-o", str(tmp_path / "i"), "--models", str(file), "-q", "--max-usd", "0"]
+    assert main([*line, "--embedder", "litellm/other"]) == 2
+    told = capsys.readouterr().err
+    assert "the price of litellm/openai/another is not known" in told
+    assert "usd_per_million = [0, 0] where it costs nothing" in told
+    assert server.calls == 0
+    assert main([*line, "--embedder", "litellm/free"]) == 0
+    assert server.calls > 1
 
 
 def test_shards_are_held_against_one_cap_before_anybody_is_called_and_each_text_is_paid_for_once(

@@ -2,13 +2,14 @@
 
 import asyncio
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from raptor import calling
 from raptor.build import build_index
 from raptor.calling import made_by
 from raptor.engines import choosing
@@ -18,8 +19,10 @@ from raptor.errors import RaptorError
 from raptor.estimating import estimate
 from raptor.settings import BuildSettings, Spending
 from rlm.gateway.errors import CallFailed
+from rlm.gateway.failures import FailedAttempt
 from rlm.gateway.gateway import Gateway, attempted
 from rlm.gateway.ledger import Caps, Ledger
+from rlm.gateway.provider import Completion
 from rlm.gateway.types import Attempt, Request
 from tests.helpers import tiny_embedder
 from tests.helpers.model_server import MODEL, ModelServer, Step, error
@@ -33,6 +36,7 @@ class Elsewhere:
     """An engine that passes for one on other machines, and loses the workers of its first calls, when they are done."""
 
     lost: int = 0
+    begun: int = field(default=0, init=False)
     made: int = field(default=0, init=False)
     is_here = False
 
@@ -41,7 +45,12 @@ class Elsewhere:
     ) -> Iterator[tuple[int, Result]]:
         return Local().map_batches(stage, batches)
 
-    async def once(self, stage: Stage[Shared, Batch, Result], batch: Batch) -> Result:
+    async def once(
+        self, stage: Stage[Shared, Batch, Result], batch: Batch, begun: Callable[[], object] = lambda: None
+    ) -> Result:
+        await asyncio.sleep(0.01)  # until a worker has it
+        self.begun += 1
+        begun()
         result = await asyncio.to_thread(stage.run, stage.shared, batch)
         assert threading.current_thread() is threading.main_thread()
         self.made += 1
@@ -88,6 +97,17 @@ def test_a_call_whose_worker_is_lost_counts_as_spent_and_is_made_again_under_the
         with pytest.raises(Exception, match="calls"):
             asyncio.run(completed(gateway, told))
         assert server.calls == 3
+
+
+def test_the_time_of_a_call_counts_from_when_a_worker_has_it() -> None:
+    engine = Elsewhere()
+
+    async def made() -> Completion | FailedAttempt:
+        return await made_by(engine)(QUESTION, -calling._GRACE_S, [])  # no time at all
+
+    outcome = asyncio.run(made())
+    assert isinstance(outcome, FailedAttempt) and outcome.status == "timeout"
+    assert engine.begun == 1
 
 
 def test_an_offline_model_that_fails_on_a_worker_says_so_here() -> None:

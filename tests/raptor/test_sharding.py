@@ -3,6 +3,7 @@
 import gc
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -12,7 +13,8 @@ from unittest.mock import Mock
 
 import pytest
 
-from index_store.errors import BrokenIndex, IndexStoreError
+import raptor.cli
+from index_store.errors import BrokenIndex
 from index_store.folder import generation_folder
 from index_store.generations import list_generations, rollback
 from index_store.index import Index, Sharded, open_index
@@ -20,20 +22,19 @@ from index_store.manifest import MAX_BYTES, Manifest, dumps
 from index_store.shards.layout import MOST_SHARDS, Shard, settings_of
 from index_store.types import Document
 from index_store.verify import verify_index
-from index_store.writer import publish
 from raptor.build import build_index, sync_index, update_index
 from raptor.corpus import merged_documents
 from raptor.errors import RaptorError
+from raptor.estimating import estimate
 from raptor.loading.metadata import read_metadata
 from raptor.loading.types import Text
 from raptor.pruning import places_of_removed, prune_index
 from raptor.settings import BuildSettings, Sharding, Spending
-from raptor.sharding.planning import Change, Held, key_of, planned_shards, replanned
+from raptor.sharding.planning import Change, Held, expected_sizes, key_of, planned_shards, replanned
 from raptor.types import BuildReport
 from tests.helpers import tiny_embedder
 from tests.helpers.model_server import MODEL, ModelServer, Step, error
 from tests.helpers.mutated import seal
-from tests.helpers.toy import toy_draft
 
 Body = dict[str, Any]  # of a request to the model server
 
@@ -116,15 +117,23 @@ def test_names_are_those_of_folders_and_differ_on_every_system() -> None:
 
 
 def test_more_shards_than_an_index_names_are_refused() -> None:
-    with pytest.raises(RaptorError, match="2,001 shards, and an index has at most 2,000"):
-        names([(document(f"{n}"), 2) for n in range(2_001)], chunks=1)
-    added = [Change(document(f"{n}/x"), None) for n in range(2_001)]
-    with pytest.raises(RaptorError, match="2,001 shards"):
-        moved(added, {}, "folder", 9)
-    assert len(moved(added[1:], {}, "folder", 9)) == 2_000
+    told = "2,001 shards, and the manifest of an index has room for 2,000; divide it by raptor shard"
+    many = [(document(f"{n}"), 2) for n in range(MOST_SHARDS + 1)]
+    with pytest.raises(RaptorError, match=told):
+        names(many, chunks=1)
+    with pytest.raises(RaptorError, match=told):
+        expected_sizes(many, 1.0, Sharding("size", 2))
+    held = {f"{n}": Held([one], 2) for n, (one, _) in enumerate(many[1:])}
+    with pytest.raises(RaptorError, match=told):
+        replanned(
+            [Change(one, one) for one, _ in many[1:]] + [Change(many[0][0], None)],
+            held,
+            Sharding("size", 1),
+            50,
+        )
 
 
-def test_a_manifest_names_as_many_shards_as_an_index_may_have(tmp_path: Path) -> None:
+def test_a_manifest_names_as_many_shards_as_an_index_may_have() -> None:
     levels = (10_000_000, 1_250_000, 156_250, 19_531, 2_441, 305, 38, 4, 1)
     blobs = tuple(200 * size for size in levels[1:])
     many, name = 10**10, "x" * 60
@@ -147,9 +156,6 @@ def test_a_manifest_names_as_many_shards_as_an_index_may_have(tmp_path: Path) ->
     )
     raw = dumps(Manifest(1, None, 1, (1,), {}, settings_of([wide] * MOST_SHARDS), {}))
     assert len(raw) < MAX_BYTES
-    with pytest.raises(IndexStoreError, match="more than the 4,194,304 that are read"):
-        publish(tmp_path / "i", toy_draft(), {}, {"told": "x" * MAX_BYTES})
-    assert not list((tmp_path / "i" / "generations").iterdir())
 
 
 @pytest.mark.parametrize(("by", "chunks"), [("colour", 5), ("size", 0)])
@@ -575,3 +581,50 @@ def test_one_cap_holds_for_all_shards_and_the_tree_over_them(
             )
         rest = build(summarizer="openai/priced-for-shards", spending=Spending(usd=whole.usd - spent + 0.005))
         assert (rest.digest, server.calls) == (whole.digest, 2 * whole.calls)
+
+
+def test_a_dry_run_counts_each_shard_and_the_tree_over_them_as_the_build_makes_them(
+    few: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "i"
+    before, _ = estimate(few, path, shards=Sharding("folder"))
+    report = build_index(few, path, shards=Sharding("folder"))
+    assert (before.shards, before.levels, before.calls) == (3, report.levels, report.calls)
+    after, _ = estimate(few, path, shards=Sharding("folder"))
+    assert (after.recorded, after.calls) == (before.calls, 0)
+    assert raptor.cli.main(["shard", str(few), "-o", str(path), "--by", "folder", "--dry-run"]) == 0
+    assert "30 chunks in 3 shards; nodes a level: 30 -> 3 -> 1" in capsys.readouterr().out
+
+
+def test_by_a_part_of_a_corpus_a_dry_run_knows_about_how_many_shards_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docs = tiny_embedder.write_documents(tmp_path / "docs", 20, 30)
+    monkeypatch.setattr("raptor.estimating.READ_BYTES", 25_000)
+    part, _ = estimate(docs, tmp_path / "i", shards=Sharding("size", 25))
+    assert part.sampled < 70 and 90 < part.chunks < 110
+    assert part.shards == -(-part.chunks // 25)
+    assert part.levels[-2:] == (part.shards, 1)
+
+
+def test_by_access_a_dry_run_divides_by_what_metadata_says(few: Path, tmp_path: Path) -> None:
+    (tmp_path / "meta.jsonl").write_text('{"_id": "a/d000.txt", "access": "hr"}\n')
+    metadata = read_metadata(tmp_path / "meta.jsonl")
+    expected, _ = estimate(few, tmp_path / "i", shards=Sharding("access"), metadata=metadata)
+    assert expected.shards == 2
+
+
+def test_a_cap_is_held_against_what_a_dry_run_says_the_tree_over_the_shards_included(
+    few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import litellm
+
+    entry = {"input_cost_per_token": 1e-4, "output_cost_per_token": 1e-2, "litellm_provider": "openai"}
+    monkeypatch.setitem(litellm.model_cost, "openai/priced-for-a-cap", entry | {"mode": "chat"})
+    monkeypatch.setenv("OPENAI_API_KEY", "none")
+    dear: Any = partial(dict, summarizer="openai/priced-for-a-cap", shards=Sharding("folder"))
+    expected, _ = estimate(few, tmp_path / "i", **dear())
+    assert expected.usd_low is not None and expected.usd_high is not None
+    told = re.escape(f"needs about ${expected.usd_low:.4f} to ${expected.usd_high:.4f}, above the cap")
+    with pytest.raises(RaptorError, match=told):
+        build_index(few, tmp_path / "i", **dear(spending=Spending(usd=0.99 * expected.usd_low)))

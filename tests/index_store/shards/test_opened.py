@@ -145,8 +145,10 @@ def test_a_scope_of_one_document_is_read_in_its_shard_alone_where_no_summary_is_
 
 
 @pytest.fixture
-def few_handles() -> Iterator[None]:
-    """For 40 files more than are open, with which these shards do not do, and as many more as one asks for."""
+def few_handles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """For 40 files more than are open, with which these shards do not do, and as many more as one asks for. No file is
+    so small that it is not kept open."""
+    monkeypatch.setattr("index_store.folder.SMALL_BYTES", 0)
     gc.collect()
     taken = frozenset(int(file.name) for file in Path("/dev/fd").iterdir())
     last = next(islice((number for number in count() if number not in taken), 40, None))
@@ -167,8 +169,19 @@ def test_more_shards_are_opened_than_the_usual_number_of_files_allows(path: Path
 def test_where_the_system_allows_no_more_files_that_is_said(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index_store.index.allow_many_open", lambda: None)
+    monkeypatch.setattr("index_store.index.allow_many_files", lambda: None)
     with pytest.raises(BrokenIndex, match=r"Too many open files; let the process have more files open"):
         index = open_index(path)
         assert isinstance(index, Sharded)
         list(index.indexes())
+
+
+def test_a_shard_of_few_nodes_keeps_no_file_open(path: Path) -> None:
+    folder = Path("/proc/self/fd")
+    if not folder.exists():
+        pytest.skip("counts what is open by /proc")
+    before = len(list(folder.iterdir()))
+    index = open_index(path)
+    assert isinstance(index, Sharded)
+    assert len([one.digest for one in index.indexes()]) == len(SHAPES)
+    assert len(list(folder.iterdir())) <= before

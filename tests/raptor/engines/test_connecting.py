@@ -91,6 +91,37 @@ def test_a_server_of_something_else_is_no_cluster() -> None:
         thread.join()
 
 
+def test_a_server_that_does_not_say_which_cluster_it_is_is_none_before_ray_begins(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ray = pytest.importorskip("ray")
+    asked = list[str]()
+
+    def silent(address: str) -> None:  # after half a minute
+        asked.append(address)
+        raise ray.exceptions.RpcError("Deadline Exceeded")
+
+    monkeypatch.setattr(ray._raylet, "GcsClient", silent)
+    monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("it would try for minutes"))
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(100)
+                connection.sendall(b"\0\0\0\4\0\0\0\0\0")
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(
+            RaptorError, match=rf"^cannot use the Ray cluster {address} \(.*Deadline Exceeded\)$"
+        ):
+            mapped(address)
+        thread.join()
+    assert asked == [address]
+
+
 def test_a_command_says_it_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("ray")
     docs = tiny_embedder.write_documents(tmp_path / "docs", 1)

@@ -27,6 +27,7 @@ from tests.helpers import stages, tiny_embedder
 from tests.helpers.clusters import Nodes
 from tests.helpers.model_server import MODEL, ModelServer
 from tests.helpers.places import ROOT
+from tests.helpers.served import wait_until
 from tests.raptor.engines.test_local import counted
 from tests.raptor.loading.test_loading import mixed
 from tests.raptor.test_resume import body_key, summary_of
@@ -113,6 +114,30 @@ def test_a_batch_that_may_be_paid_for_is_not_computed_again(engine: OnRay, tmp_p
     with pytest.raises(WorkerLost):
         asyncio.run(engine.once(Stage("end once", stages.ends_once, str(tmp_path)), 3))
     assert asyncio.run(engine.once(Stage("end once", stages.ends_once, str(tmp_path)), 3)) == 3
+
+
+def test_a_call_begins_when_a_worker_has_it_and_may_be_given_up_before(engine: OnRay, tmp_path: Path) -> None:
+    busy = engine.map_batches(Stage("note", stages.noted, str(tmp_path)), range(5))
+    next(busy)
+    wait_until(lambda: {"1", "2"} <= {path.name for path in tmp_path.iterdir()})  # both cores are taken
+    free = list[bool]()
+
+    async def asked() -> float:
+        halve = Stage("halve", stages.halved, 2)
+        given_up, call = (
+            asyncio.ensure_future(engine.once(halve, batch, lambda: free.append((tmp_path / "go").exists())))
+            for batch in (4, 6)
+        )
+        await asyncio.sleep(0.5)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+        (tmp_path / "go").touch()
+        return await call
+
+    assert asyncio.run(asked()) == 3.0
+    assert free == [True]
+    assert len(list(busy)) == 4
 
 
 def test_workers_import_us_and_nothing_from_the_folder_that_the_build_was_started_in(engine: OnRay) -> None:
