@@ -6,7 +6,7 @@ Rajaraman and Ullman, "Mining of Massive Datasets", chapter 3. What is found is 
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -110,32 +110,38 @@ def _first_and_last(rows: Hashes, places: Numbers, count: int) -> tuple[Numbers,
 
 def twins_by_access(
     documents: Sequence[tuple[str, str]],
-    access: Sequence[frozenset[str] | None],
+    access: Iterable[frozenset[str] | None],
     folder: Path | None = None,
 ) -> list[Twin]:
     """As `near_duplicates`, of documents that the same readers may read: one is never named to a reader of the other.
 
     `access`: the labels of each document, None where nobody knows them. In the order of the documents.
     """
-    kinds, twins = dict[frozenset[str] | None, list[int]](), dict[str, Twin]()
-    for number, own in enumerate(access):
-        kinds.setdefault(own, []).append(number)
-    for numbers in kinds.values():
+    kinds = dict[frozenset[str] | None, int]()
+    kind_of = np.fromiter((kinds.setdefault(own, len(kinds)) for own in access), dtype=np.int32)
+    if len(kinds) < 2:
+        return near_duplicates(documents, folder)
+    twins = dict[str, Twin]()
+    order = np.argsort(kind_of, kind="stable")
+    for numbers in np.split(order, np.cumsum(np.bincount(kind_of))[:-1]):
         if len(numbers) > 1:
             twins |= {twin.doc: twin for twin in near_duplicates(_some(documents, numbers), folder)}
     return [twins[doc] for doc, _ in documents if doc in twins] if twins else []
 
 
-def _some(documents: Sequence[tuple[str, str]], numbers: Sequence[int]) -> Sequence[tuple[str, str]]:
-    return Lazy(len(numbers), lambda place: documents[numbers[place]])
+def _some(documents: Sequence[tuple[str, str]], numbers: Numbers) -> Sequence[tuple[str, str]]:
+    return Lazy(len(numbers), lambda place: documents[int(numbers[place])])
 
 
-def first_alike(docs: Sequence[str], twins: Sequence[Twin]) -> list[int]:
-    """For each of `docs`, in order, the number of the first that it is alike to, over any between; else its own."""
-    first = {doc: number for number, doc in enumerate(docs)}
+def first_alike(docs: Iterable[str], twins: Sequence[Twin], count: int) -> Numbers:
+    """For each of `docs`, of which there are `count`, the number of the first that it is alike to, over any between;
+    else its own."""
+    told = {doc for twin in twins for doc in (twin.doc, twin.of)}
+    number_of = {doc: number for number, doc in enumerate(docs) if doc in told}
+    first = np.arange(count)
     for twin in twins:
-        first[twin.doc] = first[twin.of]
-    return [first[doc] for doc in docs]
+        first[number_of[twin.doc]] = first[number_of[twin.of]]
+    return first
 
 
 def _words(text: str) -> list[str]:

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from index_store.errors import BrokenIndex
 from index_store.names import MOST_CHARS, names_asked, names_in, names_of_title
-from index_store.spool import Lazy, Spool, room
-from index_store.tables import ranges, sizes_of
+from index_store.spool import Lazy, Spool, borders, order_of, pieces, room
+from index_store.tables import ranges, save, sizes_of
 from index_store.word_list import WordList, merged
 
 MOST_BEARERS = 50  # chunks of a name; what more bear joins nothing, and would make a step of the walk long
@@ -64,23 +64,46 @@ def name_table(
     """
     blocks, chunks = _blocks(passages, folder)
     listed, ranks, totals = _merged(blocks, least, folder, known)
-    sizes = np.zeros(len(listed), dtype=np.int64)
+    ends = room((len(listed) + 1,), np.int64, folder)
     for some in zip(blocks, ranks, totals, strict=True):
-        sizes += np.bincount(_pairs(*some)[0], minlength=len(sizes))
-    # Of a chunk with very many names some are left out, so that a name may have no pair left.
-    used = np.flatnonzero(sizes)
-    number = np.cumsum(sizes > 0) - 1
-    offsets = np.concatenate([[0], np.cumsum(sizes[used])]).astype(np.int64)
-    bearers = room((int(offsets[-1]),), np.int32, folder)
-    titles = room((int(offsets[-1]),), np.uint8, folder)
-    free = offsets[:-1].copy()
+        rank, times = np.unique(_pairs(*some)[0], return_counts=True)
+        ends[rank + 1] += times
+    np.cumsum(ends, out=ends)
+    bearers = room((int(ends[-1]),), np.int32, folder)
+    titles = room((int(ends[-1]),), np.uint8, folder)
+    free = _copied(ends, folder)
     for some in zip(blocks, ranks, totals, strict=True):  # whose chunks ascend
         rank, chunk, is_title = _pairs(*some)
-        name = number[rank]
-        at = free[name] + np.arange(len(name)) - np.searchsorted(name, name)
+        at = free[rank] + np.arange(len(rank)) - np.searchsorted(rank, rank)
         bearers[at], titles[at] = chunk, is_title
-        free += np.bincount(name, minlength=len(free))
-    return NameTable(Lazy(len(used), lambda i: listed.text(int(used[i]))), offsets, bearers, titles, chunks)
+        rank, times = np.unique(rank, return_counts=True)
+        free[rank] += times
+    return _of_pairs(listed, ends, bearers, titles, chunks, folder)
+
+
+def _copied(numbers: Numbers, folder: Path | None) -> Numbers:
+    copy: Numbers = room(numbers.shape, np.int64, folder)
+    copy[:] = numbers
+    return copy
+
+
+def _of_pairs(
+    listed: Spool,
+    ends: Numbers,
+    bearers: npt.NDArray[np.int32],
+    titles: npt.NDArray[np.uint8],
+    chunks: int,
+    folder: Path | None,
+) -> NameTable:
+    """The table without the names that have no pair left, as of a chunk with very many names some are left out."""
+    offsets, used, count = _copied(ends, folder), _copied(ends, folder), 0
+    for some in pieces(len(listed)):
+        own = some.start + np.flatnonzero(ends[some] < ends[some.start + 1 : some.stop + 1])
+        offsets[count + 1 : count + 1 + len(own)] = ends[own + 1]
+        used[count : count + len(own)] = own
+        count += len(own)
+    names = Lazy(count, lambda i: listed.text(int(used[i])))
+    return NameTable(names, offsets[: count + 1], bearers, titles, chunks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,10 +286,15 @@ def _part(table: NameTable, pairs: Numbers, first: int, chunks: int) -> NameTabl
     )
 
 
-def weights(table: NameTable) -> Floats:
-    """(e,) how much each pair says: the rarity of its name, TITLE times where it is the chunk's title."""
-    sizes = np.diff(table.offsets)
-    return np.repeat(rarity(table.chunks, sizes), sizes) * np.where(table.titles > 0, TITLE, 1.0)
+def weights(table: NameTable, folder: Path | None = None) -> Floats:
+    """(e,) how much each pair says: the rarity of its name, TITLE times where it is the chunk's title. Many are mapped
+    from a file in `folder`."""
+    found: Floats = room(table.bearers.shape, np.float64, folder)
+    for some in pieces(len(found)):
+        name = np.searchsorted(table.offsets, np.arange(some.start, some.stop), side="right") - 1
+        rare = rarity(table.chunks, table.offsets[name + 1] - table.offsets[name])
+        found[some] = rare * np.where(table.titles[some] > 0, TITLE, 1.0)
+    return found
 
 
 def rarity(chunks: int, bearers: Numbers) -> Floats:
@@ -276,18 +304,19 @@ def rarity(chunks: int, bearers: Numbers) -> Floats:
 
 def write(folder: Path, table: NameTable) -> None:
     """Write a table into `folder`, with its pairs in order of their chunks beside it."""
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "offsets": table.offsets,
-        "bearers": table.bearers,
-        "titles": table.titles,
-        "chunk_offsets": np.concatenate(
-            [[0], np.cumsum(np.bincount(table.bearers, minlength=table.chunks))]
-        ).astype(np.int64),
-        "pairs": np.argsort(table.bearers, kind="stable").astype(np.int32),
+    arrays: dict[str, tuple[npt.NDArray[Any], npt.DTypeLike]] = {
+        "offsets": (table.offsets, np.int64),
+        "bearers": (table.bearers, np.int32),
+        "titles": (table.titles, np.uint8),
+        "chunk_offsets": (borders(table.bearers, table.chunks, folder), np.int64),
+        "pairs": (order_of(table.bearers, folder), np.int32),
     }
-    for name, values in arrays.items():
-        np.save(folder / f"{name}.npy", values, allow_pickle=False)
-    (folder / "names.txt").write_bytes("\n".join(table.listed).encode())
+    for name, (values, dtype) in arrays.items():
+        save(folder / f"{name}.npy", values, dtype)
+    with (folder / "names.txt").open("wb") as file:
+        file.writelines(
+            f"\n{name}".encode() if place else name.encode() for place, name in enumerate(table.listed)
+        )
 
 
 class Names:

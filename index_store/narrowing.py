@@ -151,7 +151,7 @@ def narrowed(tree: Tree, labels: Sequence[Labels | None], reader: Labels) -> Dra
         guests=[_at(n.guests, at) for at, level in zip(firsts, levels, strict=False) for n in level],
         tokens=np.array(tokens, dtype=np.int64),
         vectors=np.concatenate([tree.vectors[chunks], *(node.vector[None] for node in above)]),
-        alike=first_alike([document.id for document, _ in documents], twins),
+        alike=first_alike((document.id for document, _ in documents), twins, len(documents)),
         names=name_table(
             (text, outlines[d].parts(start)) for text, (d, start, _) in zip(texts, spans, strict=True)
         ),

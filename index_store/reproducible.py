@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -36,16 +37,30 @@ def one_thread() -> Iterator[None]:
 
 
 def spherical_kmeans(
-    points: "npt.NDArray[np.floating]", count: int, *, rounds: int, seed: int, sample: int = 256
+    points: "npt.NDArray[np.floating]",
+    count: int,
+    *,
+    rounds: int,
+    seed: int,
+    sample: int = 256,
+    folder: Path | None = None,
 ) -> "npt.NDArray[np.float32]":
     """`count` centroids of `points` (n, dim), n >= count: (count, dim) float32 unit rows.
 
-    Where there are more than `sample` points for each centroid, so many of them are drawn by `seed`. Lloyd's iteration
-    with cosines (Dhillon and Modha, "Concept decompositions for large sparse text data", 2001), by faiss.
+    Where there are more than `sample` points for each centroid, so many of them are drawn by `seed`, into a file in
+    `folder` where they are many. Lloyd's iteration with cosines (Dhillon and Modha, "Concept decompositions for large
+    sparse text data", 2001), by faiss.
     """
     import faiss
     import numpy as np
 
+    from index_store.spool import room, taken
+
+    if len(points) > count * sample:
+        # As faiss draws them itself, which would hold them in memory.
+        drawn = room((len(points),), np.int32, folder)
+        faiss.rand_perm(faiss.swig_ptr(drawn), len(points), seed)  # type: ignore[attr-defined]
+        points = taken(points, drawn[: count * sample], folder)
     kmeans = faiss.Kmeans(
         points.shape[1],
         count,

@@ -10,7 +10,8 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import accumulate
+from heapq import merge
+from itertools import accumulate, islice
 from math import prod
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -24,6 +25,7 @@ from index_store.errors import IndexStoreError
 #: What a spool or an array holds of memory before it takes a file, in bytes: a small build needs none.
 IN_MEMORY = 4 << 20
 _RECORD = 64  # bytes of memory that a record takes beside its own
+PIECE = 1 << 16  # numbers of an array that are worked on together
 
 T = TypeVar("T")
 
@@ -73,19 +75,18 @@ class Spool:
 
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
-        self._ends = array("q", [0])
         # The last records, which are not written yet: the number of the first, they, and what they take.
         self._first, self._held, self._size = 0, list[bytes](), 0
-        self._file: BinaryIO | None = None
-        self._map = memoryview(b"")
+        # The file of those that are, where each of them ends in it, and both as far as they are mapped.
+        self._files: tuple[BinaryIO, BinaryIO] | None = None
+        self._written, self._map, self._ends = 0, memoryview(b""), memoryview(b"").cast("q")
 
     def __len__(self) -> int:
-        return len(self._ends) - 1
+        return self._first + len(self._held)
 
     def append(self, record: bytes) -> None:
         """Add a record."""
         self._held.append(record)
-        self._ends.append(self._ends[-1] + len(record))
         self._size += len(record) + _RECORD
         if self._size > IN_MEMORY:
             self._write()
@@ -94,10 +95,10 @@ class Spool:
         """The bytes of a record, without a copy."""
         if number >= self._first:
             return memoryview(self._held[number - self._first])
-        start, end = self._ends[number], self._ends[number + 1]
-        if end > len(self._map) and self._file is not None:
-            self._map = memoryview(mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ))
-        return self._map[start:end]
+        if number >= len(self._ends) and self._files is not None:
+            records, ends = self._files
+            self._map, self._ends = _mapped(records) if self._written else self._map, _mapped(ends).cast("q")
+        return self._map[self._ends[number - 1] if number else 0 : self._ends[number]]
 
     def whole(self) -> memoryview:
         """The bytes of all records, one after another."""
@@ -112,21 +113,21 @@ class Spool:
         return str(self.view(number), "utf-8")
 
     def _write(self) -> None:
+        ends = array("q", accumulate(map(len, self._held), initial=self._written))[1:]
         with _disk(self._folder):
-            if self._file is None:
-                self._file = _nameless(self._folder)
-                weakref.finalize(self, self._file.close)
-            self._file.writelines(self._held)
-            self._file.flush()
+            if self._files is None:
+                self._files = _nameless(self._folder), _nameless(self._folder)
+                for file in self._files:
+                    weakref.finalize(self, file.close)
+            for file, pieces in zip(self._files, (self._held, [ends.tobytes()]), strict=True):
+                file.writelines(pieces)
+                file.flush()
         self._first, self._held, self._size = len(self), [], 0
+        self._written = ends[-1] if ends else self._written
 
 
-def strings(texts: Iterable[str], folder: Path | None) -> Sequence[str]:
-    """The texts, kept in a spool and decoded when they are asked for."""
-    spool = Spool(folder)
-    for text in texts:
-        spool.append(text.encode())
-    return Lazy(len(spool), spool.text)
+def _mapped(file: BinaryIO) -> memoryview:
+    return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def room(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path | None) -> npt.NDArray[Any]:
@@ -137,6 +138,61 @@ def room(shape: tuple[int, ...], dtype: npt.DTypeLike, folder: Path | None) -> n
     with _disk(folder), _nameless(folder) as file:
         _reserve(file, size)
         return np.memmap(file, dtype, "r+", shape=shape)
+
+
+def taken(rows: npt.NDArray[Any], places: npt.NDArray[np.integer], folder: Path | None) -> npt.NDArray[Any]:
+    """Some rows of an array."""
+    found = room((len(places), *rows.shape[1:]), rows.dtype, folder)
+    for some in pieces(len(places)):
+        found[some] = rows[places[some]]
+    return found
+
+
+def pieces(count: int) -> Iterator[slice]:
+    """The places 0, 1, ... below `count`, so many together as are worked on in memory."""
+    return (slice(start, min(start + PIECE, count)) for start in range(0, count, PIECE))
+
+
+def order_of(keys: npt.NDArray[np.integer], folder: Path | None) -> npt.NDArray[np.int64]:
+    """The places of keys in their order, those of equal ones ascending: as a stable argsort, which would take many
+    times the memory. `keys`: (n,) from 0, of which the largest times n is below 2**63."""
+    places: npt.NDArray[np.int64] = room(keys.shape, np.int64, folder)
+    for some in pieces(len(keys)):
+        places[some] = keys[some].astype(np.int64) * len(keys) + np.arange(some.start, some.stop)
+    places.sort()
+    for some in pieces(len(keys)):
+        places[some] %= len(keys)
+    return places
+
+
+def order_of_texts(texts: Iterable[str], folder: Path | None) -> npt.NDArray[np.int64]:
+    """The places of texts in the order of their characters; those of equal ones ascending."""
+    runs, places = Spool(folder), Spool(folder)
+    waiting = enumerate(text.encode() for text in texts)
+    while run := sorted((text, place) for place, text in islice(waiting, PIECE)):
+        for text, _ in run:
+            runs.append(text)
+        places.append(array("q", (place for _, place in run)).tobytes())
+    count = len(runs)
+
+    def sorted_run(number: int) -> Iterator[tuple[bytes, int]]:
+        for at, place in enumerate(places.view(number).cast("q"), number * PIECE):
+            yield bytes(runs.view(at)), place
+
+    order: npt.NDArray[np.int64] = room((count,), np.int64, folder)
+    for at, (_, place) in enumerate(merge(*map(sorted_run, range(len(places))))):
+        order[at] = place
+    return order
+
+
+def borders(keys: npt.NDArray[np.integer], count: int, folder: Path | None) -> npt.NDArray[np.int64]:
+    """(count + 1,) where each of the keys 0, 1, ... below `count` begins among all keys in their order, and the end of
+    the last."""
+    found: npt.NDArray[np.int64] = room((count + 1,), np.int64, folder)
+    for some in pieces(len(keys)):
+        own, times = np.unique(keys[some], return_counts=True)
+        found[own + 1] += times
+    return np.cumsum(found, out=found)
 
 
 def _reserve(file: BinaryIO, size: int) -> None:

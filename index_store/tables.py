@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from index_store.spool import pieces, room
+
 NODE = np.dtype(
     [
         ("level", "u1"),
@@ -24,18 +26,20 @@ NODE = np.dtype(
 NODE_ROW = struct.Struct("<Biqqqqi")
 
 MARK_BYTES = 1024
-_BLOCK = 4096 * MARK_BYTES
+_MARKS = 4096  # that are counted together
 _CONTINUATION = bytes(range(0x80, 0xC0))
 
 
-def chars_before(blob: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Characters that start before byte 0, 1024, 2048, ... of a UTF-8 blob; shape (len(blob) // 1024 + 1,)."""
-    counts = [np.zeros(1, dtype=np.int64)]
-    whole = blob[: len(blob) // MARK_BYTES * MARK_BYTES]
-    for i in range(0, len(whole), _BLOCK):
-        starts = (whole[i : i + _BLOCK] & 0xC0) != 0x80
-        counts.append(np.count_nonzero(starts.reshape(-1, MARK_BYTES), axis=1))
-    return np.cumsum(np.concatenate(counts), dtype=np.int64)
+def chars_before(blob: npt.NDArray[np.uint8], folder: Path | None = None) -> npt.NDArray[np.int64]:
+    """Characters that start before byte 0, 1024, 2048, ... of a UTF-8 blob; shape (len(blob) // 1024 + 1,). Many are
+    mapped from a file in `folder`."""
+    marks = len(blob) // MARK_BYTES
+    counts: npt.NDArray[np.int64] = room((marks + 1,), np.int64, folder)
+    for first in range(0, marks, _MARKS):
+        past = min(first + _MARKS, marks)
+        starts = (blob[first * MARK_BYTES : past * MARK_BYTES] & 0xC0) != 0x80
+        counts[first + 1 : past + 1] = np.count_nonzero(starts.reshape(-1, MARK_BYTES), axis=1)
+    return np.cumsum(counts, out=counts)
 
 
 def count_chars(part: npt.NDArray[np.uint8]) -> int:
@@ -92,6 +96,13 @@ def ranges(offsets: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArra
 def sizes_of(offsets: npt.NDArray[Any], rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """How many places each of some rows has."""
     return np.asarray(offsets[rows + 1] - offsets[rows])
+
+
+def save(path: Path, rows: npt.NDArray[Any], dtype: npt.DTypeLike) -> None:
+    """Write an array as `numpy.save` does, as another type, a piece at a time. Raises OSError."""
+    with rows_written(path, dtype, rows.shape) as write:
+        for some in pieces(len(rows)):
+            write(rows[some])
 
 
 @contextmanager

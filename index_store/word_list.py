@@ -17,19 +17,21 @@ MOST_BYTES, MOST_WORDS, PIECE = 256 << 20, 1 << 24, 16 << 20
 STEP, MARK = 64, 64
 
 
-_LINES = 1 << 16  # bytes of a list that are read at a time
+# Bytes that are read of a list at a time, and, where they are many, of all lists together.
+_LINES, _OF_ALL, _LEAST = 1 << 16, 1 << 23, 1 << 10
 
 
 def merged(lists: Sequence[memoryview]) -> Iterator[tuple[bytes, int]]:
     """The words of several lists, in the order of their bytes, each with the number of its list; none of one that is
     empty."""
-    return merge(*(_numbered(raw, number) for number, raw in enumerate(lists)))
+    lines = max(min(_LINES, _OF_ALL // max(len(lists), 1)), _LEAST)
+    return merge(*(_numbered(raw, number, lines) for number, raw in enumerate(lists)))
 
 
-def _numbered(raw: memoryview, number: int) -> Iterator[tuple[bytes, int]]:
+def _numbered(raw: memoryview, number: int, lines: int) -> Iterator[tuple[bytes, int]]:
     start, last = 0, len(raw)
     while start <= last and raw:
-        size = _LINES
+        size = lines
         while (end := start + size) < last and b"\n" not in bytes(raw[start:end]):
             size *= 2
         piece = bytes(raw[start:end])

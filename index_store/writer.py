@@ -44,8 +44,11 @@ from index_store.manifest import (
 )
 from index_store.name_table import NameTable
 from index_store.outline import Outline
-from index_store.tables import NODE, bytes_at, chars_before
+from index_store.spool import Spool, borders, order_of, order_of_texts, pieces, room
+from index_store.tables import NODE, bytes_at, chars_before, save
 from index_store.types import Document
+
+Numbers = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,7 @@ class Draft:
     children: Sequence[npt.NDArray[np.int64]]
     tokens: npt.NDArray[np.int64]
     vectors: npt.NDArray[np.float32]
-    alike: Sequence[int] = ()
+    alike: Sequence[int] | Numbers = ()
     names: NameTable | None = None
     guests: Sequence[npt.NDArray[np.int64]] = ()
     is_shard: bool = False
@@ -269,15 +272,15 @@ def _entry(path: Path) -> FileEntry:
 
 def _write_files(folder: Path, draft: Draft) -> None:
     (folder / "lexical").mkdir(parents=True)
-    borders = _write_text(folder, (text for _, text in draft.documents))
+    chunks = borders(draft.chunks[:, 0], len(draft.documents), folder)
+    texts = _write_text(folder, draft)
     _write_documents(folder, draft)
-    _write_nodes(folder, draft, borders)
+    _write_nodes(folder, draft, chunks, texts)
     _write_edges(folder, draft)
-    rows = np.ascontiguousarray(draft.vectors, dtype=np.float32)
-    _save(folder / "vectors.npy", rows)
-    if len(rows) > vectors.EXACT_NODES:
-        inverted_write.write(folder / "ivf", rows, draft.levels)
-    lexical.write(folder / "lexical", _node_texts(draft), counted=draft.is_shard)
+    save(folder / "vectors.npy", draft.vectors, np.float32)
+    if len(draft.vectors) > vectors.EXACT_NODES:
+        inverted_write.write(folder / "ivf", draft.vectors, draft.levels)
+    lexical.write(folder / "lexical", _node_texts(draft, chunks), counted=draft.is_shard)
     if draft.names is not None:
         (folder / "names").mkdir()
         name_table.write(folder / "names", draft.names)
@@ -286,87 +289,91 @@ def _write_files(folder: Path, draft: Draft) -> None:
         draft.of_shards(folder)
 
 
-def _save(path: Path, array: npt.NDArray[Any]) -> None:
-    np.save(path, array, allow_pickle=False)
-
-
-def _write_lines(path: Path, pieces: Iterable[bytes]) -> npt.NDArray[np.int64]:
-    """Write pieces one after another, with one in memory at a time; where each begins, and the end of the last."""
+def _write_lines(path: Path, lines: Iterable[bytes], count: int) -> Numbers:
+    """Write lines one after another, with one in memory at a time; where each begins, and the end of the last."""
+    ends, end = room((count + 1,), np.int64, path.parent), 0
     with path.open("wb") as f:
-        return np.cumsum([0, *(f.write(piece) for piece in pieces)], dtype=np.int64)
+        for place, line in enumerate(lines, 1):
+            end += f.write(line)
+            ends[place] = end
+    return ends
 
 
-def _write_text(folder: Path, texts: Iterable[str]) -> npt.NDArray[np.int64]:
-    borders = _write_lines(folder / "text.bin", (text.encode() for text in texts))
-    _save(folder / "documents_text.npy", borders)
-    empty = not borders[-1]  # an empty file cannot be mapped
+def _write_text(folder: Path, draft: Draft) -> Numbers:
+    texts = (text.encode() for _, text in draft.documents)
+    ends = _write_lines(folder / "text.bin", texts, len(draft.documents))
+    save(folder / "documents_text.npy", ends, np.int64)
+    empty = not ends[-1]  # an empty file cannot be mapped
     blob = np.empty(0, np.uint8) if empty else np.memmap(folder / "text.bin", np.uint8, "r")
-    _save(folder / "text_marks.npy", chars_before(blob))
-    return borders
+    save(folder / "text_marks.npy", chars_before(blob, folder), np.int64)
+    return ends
 
 
 def _write_documents(folder: Path, draft: Draft) -> None:
-    lines = (line_of(document) for document, _ in draft.documents)
-    _save(folder / "documents_lines.npy", _write_lines(folder / "documents.jsonl", lines))
-    order = sorted(range(len(draft.documents)), key=lambda d: draft.documents[d][0].id)
-    _save(folder / "documents_order.npy", np.array(order, dtype=np.int32))
-    if any(first != own for own, first in enumerate(draft.alike)):
-        _save(folder / ALIKE, np.array(draft.alike, dtype=np.int32))
+    ids = Spool(folder)
+
+    def lines() -> Iterator[bytes]:
+        for document, _ in draft.documents:
+            ids.append(document.id.encode())
+            yield line_of(document)
+
+    ends = _write_lines(folder / "documents.jsonl", lines(), len(draft.documents))
+    save(folder / "documents_lines.npy", ends, np.int64)
+    save(folder / "documents_order.npy", order_of_texts(map(ids.text, range(len(ids))), folder), np.int32)
+    alike = np.asarray(draft.alike, dtype=np.int32)
+    if (alike != np.arange(len(alike))).any():
+        save(folder / ALIKE, alike, np.int32)
 
 
-def _write_nodes(folder: Path, draft: Draft, borders: npt.NDArray[np.int64]) -> None:
-    nodes = np.zeros(sum(draft.levels), dtype=NODE)
-    n0 = len(draft.chunks)
-    nodes["level"] = np.repeat(np.arange(len(draft.levels)), draft.levels)
+def _write_nodes(folder: Path, draft: Draft, chunks: Numbers, texts: Numbers) -> None:
+    nodes, first, n0 = room((sum(draft.levels),), NODE, folder), 0, len(draft.chunks)
+    for level, count in enumerate(draft.levels):
+        nodes["level"][first : first + count] = level
+        first += count
     nodes["tokens"] = draft.tokens
-    nodes["document"] = -1
-    nodes["document"][:n0] = draft.chunks[:, 0]
-    nodes["start"][:n0], nodes["end"][:n0] = _byte_offsets(draft, borders).T
-    nodes["start"][n0:], nodes["end"][n0:] = _write_blob(folder / "summaries.bin", draft.summaries)
-    nodes["label_start"][n0:], nodes["label_end"][n0:] = _write_blob(folder / "labels.bin", draft.labels)
-    _save(folder / "nodes.npy", nodes)
+    nodes["document"][:n0], nodes["document"][n0:] = draft.chunks[:, 0], -1
+    for d, (rows, (_, text)) in enumerate(zip(_slices(chunks), draft.documents, strict=True)):
+        places = texts[d] + bytes_at(text, draft.chunks[rows, 1:])
+        nodes["start"][rows], nodes["end"][rows] = places.T
+    for name, start, end, own in (
+        ("summaries", "start", "end", draft.summaries),
+        ("labels", "label_start", "label_end", draft.labels),
+    ):
+        ends = _write_lines(folder / f"{name}.bin", (text.encode() for text in own), len(own))
+        nodes[start][n0:], nodes[end][n0:] = ends[:-1], ends[1:]
+    save(folder / "nodes.npy", nodes, NODE)
 
 
-def _byte_offsets(draft: Draft, borders: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Where each chunk starts and ends in text.bin, (n0, 2)."""
-    out = np.empty((len(draft.chunks), 2), dtype=np.int64)
-    for d, (rows, (_, text)) in enumerate(zip(_rows_of(draft), draft.documents, strict=True)):
-        out[rows] = borders[d] + bytes_at(text, draft.chunks[rows, 1:])
-    return out
-
-
-def _rows_of(draft: Draft) -> Iterator[slice]:
-    """The chunks of each document."""
-    bounds = np.searchsorted(draft.chunks[:, 0], np.arange(len(draft.documents) + 1))
-    return (slice(*pair) for pair in pairwise(bounds.tolist()))
-
-
-def _write_blob(path: Path, texts: Sequence[str]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    borders = _write_lines(path, (text.encode() for text in texts))
-    return borders[:-1], borders[1:]
+def _slices(ends: Numbers) -> Iterator[slice]:
+    return (slice(start, end) for start, end in pairwise(map(int, ends)))
 
 
 def _write_edges(folder: Path, draft: Draft) -> None:
+    """Children by their parents, and parents by their children."""
     n, n0 = sum(draft.levels), len(draft.chunks)
-    sizes = np.fromiter(map(len, draft.children), dtype=np.int64, count=len(draft.children))
-    children = np.concatenate([np.empty(0, np.int64), *draft.children]).astype(np.int32)
-    owners = np.repeat(np.arange(n0, n, dtype=np.int32), sizes)
-    order = np.argsort(children, kind="stable")  # owners ascend already
-    _write_csr(folder, "children", children, np.concatenate([np.zeros(n0, np.int64), sizes]))
-    _write_csr(folder, "parents", owners[order], np.bincount(children, minlength=n))
-    if any(map(len, draft.guests)):
-        flags = map(np.isin, draft.children, draft.guests)
-        _save(folder / GUESTS, np.concatenate([*flags]).astype(np.uint8))
+    ends = room((n + 1,), np.int64, folder)
+    for parent, below in enumerate(draft.children, n0):
+        ends[parent + 1] = ends[parent] + len(below)
+    edges = (int(ends[-1]),)
+    children, flags = room(edges, np.int32, folder), room(edges, np.uint8, folder)
+    for rows, own in zip(_slices(ends[n0:]), draft.children, strict=True):
+        children[rows] = own
+    for rows, guests in zip(_slices(ends[n0:]), draft.guests, strict=False):
+        flags[rows] = np.isin(children[rows], guests)
+    order, parents = order_of(children, folder), room(edges, np.int32, folder)
+    for some in pieces(len(order)):
+        parents[some] = np.searchsorted(ends, order[some], side="right") - 1
+    save(folder / "children_offsets.npy", ends, np.int64)
+    save(folder / "children.npy", children, np.int32)
+    save(folder / "parents_offsets.npy", borders(children, n, folder), np.int64)
+    save(folder / "parents.npy", parents, np.int32)
+    if flags.any():
+        save(folder / GUESTS, flags, np.uint8)
 
 
-def _write_csr(folder: Path, name: str, targets: npt.NDArray[np.int32], sizes: npt.NDArray[Any]) -> None:
-    _save(folder / f"{name}_offsets.npy", np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64))
-    _save(folder / f"{name}.npy", targets)
-
-
-def _node_texts(draft: Draft) -> Iterator[str]:
+def _node_texts(draft: Draft, chunks: Numbers) -> Iterator[str]:
     """The text of each node for lexical search: a chunk with the headings over it, a summary with its label."""
-    for rows, (document, text) in zip(_rows_of(draft), draft.documents, strict=True):
+    for rows, (document, text) in zip(_slices(chunks), draft.documents, strict=True):
         outline = Outline(document)
         for start, end in draft.chunks[rows, 1:].tolist():
             yield f"{outline.heading(start)}\n{text[start:end]}"

@@ -442,9 +442,9 @@ def _published(
 ) -> Outcome:
     """Grow the tree over a corpus and publish it."""
     ledger = grower.ledger
-    levels = grow(grower, corpus.leaves, named_by_kind(corpus), grower.gateway, clock)
+    levels = grow(grower, corpus.leaves, named_by_kind(corpus, grower.folder), grower.gateway, clock)
     with clock.stage("load"):  # what is found is about the sources
-        twins = twins_in(corpus.documents, grower.folder)
+        twins = twins_in(corpus.documents, corpus.texts, grower.folder)
     with clock.stage("write"):
         grower.progress("write", 0, 1)
         draft = draft_of(corpus, levels, twins, grower.folder)
@@ -455,7 +455,7 @@ def _published(
         grower.progress("write", 1, 1)
     return Outcome(
         published=published,
-        documents=[document for document, _ in corpus.documents],
+        documents=corpus.documents,
         levels=tuple(map(len, levels)),
         twins=twins,
         usage=ledger.spent,

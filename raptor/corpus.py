@@ -19,7 +19,7 @@ from index_store.generations import Changes, paired
 from index_store.index import Index
 from index_store.name_table import NameTable, name_table
 from index_store.outline import ARROW, Outline
-from index_store.spool import Lazy, Spool, only, room
+from index_store.spool import Lazy, Spool, only, room, taken
 from index_store.tables import bytes_at
 from index_store.terminal import brief
 from index_store.types import Document
@@ -43,14 +43,15 @@ BATCH_CHARS = 250_000  # of texts that are cut into chunks together: a second's 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """The documents with their texts, and the chunks that they are cut into.
+    """The documents and their texts, and the chunks that they are cut into.
 
     `chunks`: (n, 3), document number, start and end in characters. `leaves`: the chunks as level 0 of the tree.
     `headings`: over each chunk, its document's title first. `names`: which chunk bears which name. What has texts is on
     disk, and read when it is asked for.
     """
 
-    documents: Sequence[tuple[Document, str]]
+    documents: Sequence[Document]
+    texts: Sequence[str]
     chunks: npt.NDArray[np.int64]
     leaves: Level
     changes: Changes
@@ -217,8 +218,8 @@ class _Chunks:
     def document(self, d: int) -> Document:
         return document_in(self.held.view(3 * d))
 
-    def document_text(self, d: int) -> tuple[Document, str]:
-        return self.document(d), self.held.text(3 * d + 1)
+    def document_text(self, d: int) -> str:
+        return self.held.text(3 * d + 1)
 
     def text(self, i: int) -> str:
         row = self.rows[i]
@@ -270,7 +271,8 @@ def corpus_of(
     def column(get: Callable[[int], T]) -> Lazy[T]:
         return Lazy(count, get)
 
-    kinds = [chunks.kinds[d] for d in chunks.rows["chunk"][:, 0]] if len(set(chunks.kinds)) > 1 else []
+    kinds = np.array(chunks.kinds, dtype=np.int64)
+    is_one = not (kinds != kinds[:1]).any()
     leaves = Level(
         column(chunks.text),
         column(chunks.name),
@@ -279,12 +281,12 @@ def corpus_of(
         column(chunks.old),
         column(chunks.is_old),
         places=column(chunks.place),
-        kinds=kinds,
+        kinds=kinds[:0] if is_one else taken(kinds, chunks.rows["chunk"][:, 0], grower.folder),
     )
     headings = column(chunks.parts)
     named = name_table(zip(leaves.texts, headings, strict=True), folder=grower.folder)
-    documents = Lazy(len(parts), chunks.document_text)
-    return Corpus(documents, chunks.rows["chunk"], leaves, changes, headings, named)
+    documents, texts = Lazy(len(parts), chunks.document), Lazy(len(parts), chunks.document_text)
+    return Corpus(documents, texts, chunks.rows["chunk"], leaves, changes, headings, named)
 
 
 def _chunks(parts: Sequence[Part], folder: Path | None) -> _Chunks:
@@ -313,10 +315,10 @@ def _rows(number: int, part: Part) -> npt.NDArray[Any]:
 
 def _embedded(chunks: _Chunks, grower: Grower) -> Vectors:
     """The vector of each chunk."""
+    if grower.previous is None:
+        return grower.embed(Lazy(len(chunks.rows), chunks.words), "embed")
     fresh, known = chunks.fresh_and_known()
     embedded = grower.embed(Lazy(len(fresh), lambda i: chunks.words(fresh[i])), "embed")
-    if grower.previous is None:
-        return embedded
     vectors: Vectors = room((len(chunks.rows), grower.embedder.dim), np.float32, grower.folder)
     numbers = chunks.rows["kept"][known]
     for start in range(0, len(chunks.rows), _MANY):
@@ -328,25 +330,21 @@ def _embedded(chunks: _Chunks, grower: Grower) -> Vectors:
 
 def _counted(chunks: _Chunks, grower: Grower) -> npt.NDArray[np.int64]:
     """The tokens of each chunk."""
-    fresh, known = chunks.fresh_and_known()
-    counted = count_tokens(grower.embedder, Lazy(len(fresh), lambda i: chunks.text(fresh[i])))
     if grower.previous is None:
-        return counted
+        return count_tokens(grower.embedder, Lazy(len(chunks.rows), chunks.text), grower.folder)
+    fresh, known = chunks.fresh_and_known()
+    counted = count_tokens(grower.embedder, Lazy(len(fresh), lambda i: chunks.text(fresh[i])), grower.folder)
     tokens = room((len(chunks.rows),), np.int64, grower.folder)
     tokens[fresh], tokens[known] = counted, grower.previous.rows["tokens"][chunks.rows["kept"][known]]
     return tokens
 
 
-def twins_in(documents: Sequence[tuple[Document, str]], folder: Path | None) -> list[Twin]:
+def twins_in(documents: Sequence[Document], texts: Sequence[str], folder: Path | None) -> list[Twin]:
     """The documents that say nearly the same as one before them that the same readers may read. Texts are read one at a
     time; what is kept of very many meanwhile is mapped from files in `folder`."""
 
-    def named(number: int) -> tuple[str, str]:
-        document, text = documents[number]
-        return document.id, text
-
-    labels = [access.of_document(document.meta) for document, _ in documents]
-    return twins_by_access(Lazy(len(documents), named), labels, folder)
+    named = Lazy(len(documents), lambda number: (documents[number].id, texts[number]))
+    return twins_by_access(named, (access.of_document(document.meta) for document in documents), folder)
 
 
 def refuse_another_model(grower: Grower, index: Index) -> None:

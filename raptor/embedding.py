@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.embedder import CPU, Embedder
-from index_store.spool import room
+from index_store.spool import Lazy, order_of, room
 from raptor.engines.engine import Engine, Stage
 from raptor.engines.local import Local, cores
 from raptor.errors import RaptorError
@@ -40,7 +40,7 @@ def embed(
     the model gives other rows than such.
     """
     rows: Rows = room((len(texts), embedder.dim), np.float32, folder)
-    batches = by_length(embedder, texts)
+    batches = by_length(embedder, texts, folder)
     under_way, done = dict[int, tuple[Places, list[str]]](), 0
 
     def place(places: Places, found: Rows) -> None:
@@ -78,20 +78,21 @@ def encoded(embedder: Embedder, batch: list[str]) -> Rows:
     return embedder.encode(batch)
 
 
-def by_length(embedder: Embedder, texts: Sequence[str]) -> list[Places]:
+def by_length(embedder: Embedder, texts: Sequence[str], folder: Path | None = None) -> Sequence[Places]:
     """The places of texts in batches, those with most tokens first; ties in order."""
-    order = np.argsort(-count_tokens(embedder, texts), kind="stable")
+    counts = count_tokens(embedder, texts, folder)
+    order = order_of(np.subtract(counts.max(initial=0), counts, out=counts), folder)
     size = BATCH if embedder.device == CPU else GPU_BATCH
-    return [order[start : start + size] for start in range(0, len(order), size)]
+    return Lazy(-(-len(order) // size), lambda batch: order[batch * size : (batch + 1) * size])
 
 
-def count_tokens(embedder: Embedder, texts: Sequence[str]) -> Places:
-    """(n,) how many tokens each text has."""
-    counts = [np.zeros(0, dtype=np.int64)]
+def count_tokens(embedder: Embedder, texts: Sequence[str], folder: Path | None = None) -> Places:
+    """(n,) how many tokens each text has. Many numbers are mapped from a file in `folder`."""
+    counts: Places = room((len(texts),), np.int64, folder)
     for start in range(0, len(texts), _COUNTED):
         counted = embedder.count_tokens(texts[start : start + _COUNTED])
-        counts.append(np.array(counted, dtype=np.int64))
-    return np.concatenate(counts)
+        counts[start : start + _COUNTED] = counted
+    return counts
 
 
 def are_rows(value: npt.NDArray[np.generic], shape: tuple[int, int]) -> bool:

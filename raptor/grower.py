@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Mapping, Sequence
+from collections.abc import Collection, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 
 from index_store.embedder import CPU, FLOAT32, Embedder, encodable, settled
 from index_store.index import Index
@@ -17,7 +18,7 @@ from index_store.terminal import count
 from index_store.types import Json
 from raptor.calling import made_by
 from raptor.checkpoint import Checkpoint, Raw, result_key
-from raptor.clustering.planning import Group, OldParent, regroup
+from raptor.clustering.planning import Group, OldParent, kept_groups, regroup
 from raptor.embedding import are_rows, by_length, embed
 from raptor.engines.engine import Engine
 from raptor.engines.local import Local
@@ -36,6 +37,7 @@ from rlm.gateway.ledger import Ledger
 from rlm.gateway.types import Request
 
 GO_ON = "nothing was published and what is paid for is kept: go on by the same command"
+_GROUPS = 4_096  # groups that are recorded together
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -187,7 +189,7 @@ class Grower:
 
     # -- planning ----------------------------------------------------------------------------------------
 
-    def plan(self, level: Level, height: int) -> list[Group]:
+    def plan(self, level: Level, height: int) -> Sequence[Group]:
         """The groups of nodes of `level` that share a parent at `height`."""
         settings, n = self.settings, len(level)
         parents = self._old_parents(level, height)
@@ -198,22 +200,50 @@ class Grower:
             return [self._root(level, parents)]
         inputs: list[Json | Raw] = [
             np.ascontiguousarray(level.vectors).data.cast("B"),
-            level.tokens.tolist(),
+            np.ascontiguousarray(level.tokens).data.cast("B"),
             [[p.old, list(p.members), p.whole] for p in parents],
             asdict(settings.cluster),
         ]
-        are_groups = partial(_are_groups, n=n, old_parents={p.old for p in parents})
-        groups = self.checkpoint.json("cluster", inputs, lambda: self._groups(level, parents), are_groups)
+        key = result_key("cluster", *inputs)
+        groups = self._planned(key, n, {p.old for p in parents})
+        if groups is None:
+            groups = self._groups(level, parents)
+            self._keep_plan(key, groups)
         self.progress(f"cluster level {height}", n, n)
-        return [Group(tuple(members), old, kept) for members, old, kept in groups]
+        return groups
 
-    def _groups(self, level: Level, parents: Sequence[OldParent]) -> Json:
+    def _planned(self, key: str, n: int, old_parents: Collection[int]) -> Sequence[Group] | None:
+        """The recorded groups of all n nodes, if they are there, whole, and fewer than these."""
+        head = self.checkpoint.get_array(key, lambda value: value.shape == (1,) and value.dtype == np.int64)
+        if head is None:
+            return None
+        pieces = (
+            self.checkpoint.get_array(result_key("cluster", key, number), _is_row)
+            for number in range(int(head[0]))
+        )
+        try:
+            groups = kept_groups((g for piece in pieces for g in _groups_in(piece)), self.folder)
+        except ValueError:
+            return None
+        return groups if _are_groups(groups, n, old_parents, self.folder) else None
+
+    def _keep_plan(self, key: str, groups: Sequence[Group]) -> None:
+        """Record groups, some at a time, and then how many times that was."""
+        starts = range(0, len(groups), _GROUPS)
+        for number, start in enumerate(starts):
+            row = [value for g in groups[start : start + _GROUPS] for value in _row_of(g)]
+            self.checkpoint.put_array(
+                result_key("cluster", key, number), "cluster", np.array(row, dtype=np.int64)
+            )
+        self.checkpoint.put_array(key, "cluster", np.array([len(starts)]))
+
+    def _groups(self, level: Level, parents: Sequence[OldParent]) -> Sequence[Group]:
         groups = regroup(
             level.vectors, level.tokens, parents, self.settings.cluster, self.engine, self.folder
         )
         if len(groups) >= len(level):  # the old parents overlap so much that the level would not shrink
             groups = regroup(level.vectors, level.tokens, [], self.settings.cluster, self.engine, self.folder)
-        return [[list(g.members), g.old, g.kept] for g in groups]
+        return groups
 
     def _root(self, level: Level, parents: Sequence[OldParent]) -> Group:
         everyone = tuple(range(len(level)))
@@ -273,20 +303,39 @@ def is_summary(row: Any) -> bool:
     return False
 
 
-def _are_groups(value: Any, n: int, old_parents: Collection[int]) -> bool:
-    """Whether a value is groups as `Grower.plan` keeps them, of all nodes from 0 to n - 1, and fewer than these."""
-    if not isinstance(value, list) or not 0 < len(value) < max(n, 2):
-        return False
-    seen = set[int]()
-    for group in value:
-        match group:
-            case [[int(), *_] as members, old, bool()] if old is None or old in old_parents:
-                if not all(type(m) is int and 0 <= m < n for m in members) or len({*members}) < len(members):
-                    return False
-                seen.update(members)
-            case _:
-                return False
-    return len(seen) == n
+def _row_of(group: Group) -> list[int]:
+    return [-1 if group.old is None else group.old, group.kept, len(group.members), *group.members]
+
+
+def _is_row(value: npt.NDArray[Any]) -> bool:
+    return value.ndim == 1 and value.dtype == np.int64
+
+
+def _groups_in(row: npt.NDArray[np.int64] | None) -> Iterator[Group]:
+    """The groups of which `row` is what `_row_of` gives, one after another. Raises ValueError where it is not."""
+    if row is None:
+        raise ValueError("a piece is missing")
+    values, at = row.tolist(), 0
+    while at < len(values):
+        old, kept, size = values[at : at + 3]
+        members = values[at + 3 : at + 3 + size]
+        if not 0 < size == len(members):
+            raise ValueError(f"a group of {size} nodes has {len(members)}")
+        yield Group(tuple(members), None if old < 0 else old, bool(kept))
+        at += 3 + size
+
+
+def _are_groups(groups: Sequence[Group], n: int, old_parents: Collection[int], folder: Path | None) -> bool:
+    """Whether groups are of all nodes from 0 to n - 1, and fewer than these."""
+    seen = room((n,), np.bool_, folder)
+    for group in groups:
+        members = group.members
+        if min(members) < 0 or max(members) >= n or len({*members}) < len(members):
+            return False
+        if group.old is not None and group.old not in old_parents:
+            return False
+        seen[list(members)] = True
+    return 0 < len(groups) < max(n, 2) and bool(seen.all())
 
 
 def _summary_key(request: Request) -> str:

@@ -6,13 +6,15 @@ What is slow or paid for goes through the checkpoint, so a run that died goes on
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from index_store.duplicates import Twin, first_alike
-from index_store.spool import Lazy, chained, room, strings
+from index_store.spool import Lazy, chained, room
 from index_store.writer import Draft
 from raptor.apart import planned
 from raptor.clustering.guests import Named
@@ -52,7 +54,7 @@ def grow(
 
 async def _summaries(
     grower: Grower, gateway: Gateway, below: Level, groups: Sequence[Group], stage: str
-) -> list[Summary]:
+) -> Sequence[Summary]:
     async with gateway:
         return await Summariser(grower, gateway).summaries(below, groups, stage)
 
@@ -62,14 +64,15 @@ def _level(
 ) -> Level:
     """The summaries of `groups` as the level above; vectors and token counts of kept ones are read back, and of those
     that repeat another taken over."""
-    fresh = [i for i, g in enumerate(groups) if not g.kept and not g.repeats]
-    texts = strings((s.text for s in summaries), grower.folder)
-    labels = strings((s.label for s in summaries), grower.folder)
+    fresh = np.fromiter((i for i, g in enumerate(groups) if not g.kept and not g.repeats), dtype=np.int64)
+    texts = Lazy(len(groups), lambda i: summaries[i].text)
+    labels = Lazy(len(groups), lambda i: summaries[i].label)
     vectors: Vectors = room((len(groups), grower.embedder.dim), np.float32, grower.folder)
-    tokens = np.zeros(len(groups), dtype=np.int64)
+    tokens = room((len(groups),), np.int64, grower.folder)
     words = Lazy(len(fresh), lambda i: f"{labels[fresh[i]]}\n{texts[fresh[i]]}")
     vectors[fresh] = grower.embed(words, stage)
-    tokens[fresh] = count_tokens(grower.embedder, Lazy(len(fresh), lambda i: texts[fresh[i]]))
+    counted = Lazy(len(fresh), lambda i: texts[fresh[i]])
+    tokens[fresh] = count_tokens(grower.embedder, counted, grower.folder)
     for i, group in enumerate(groups):
         if group.kept and group.old is not None and grower.previous is not None:
             vectors[i] = grower.previous.vectors[group.old]
@@ -81,31 +84,30 @@ def _level(
         names=Lazy(len(labels), lambda i: labels[i].replace("\n", " ")),
         tokens=tokens,
         vectors=vectors,
-        old=[g.old for g in groups],
-        same=[g.kept for g in groups],
-        children=[tuple(sorted({*g.members, *g.guests})) for g in groups],
-        guests=[g.guests for g in groups],
+        old=Lazy(len(groups), lambda i: groups[i].old),
+        same=Lazy(len(groups), lambda i: groups[i].kept),
+        children=Lazy(len(groups), lambda i: tuple(sorted({*groups[i].members, *groups[i].guests}))),
+        guests=Lazy(len(groups), lambda i: groups[i].guests),
         labels=labels,
-        kinds=[_kind(below.kinds, group) for group in groups] if below.kinds else (),
+        kinds=_kinds(below.kinds, groups) if len(below.kinds) else below.kinds,
     )
 
 
-def _kind(kinds: Sequence[int], group: Group) -> int:
-    own = {kinds[member] for member in group.members}
-    return own.pop() if len(own) == 1 else MIXED
+def _kinds(below: npt.NDArray[np.int64], groups: Sequence[Group]) -> npt.NDArray[np.int64]:
+    own = ({*below[list(group.members)].tolist()} for group in groups)
+    return np.fromiter((kinds.pop() if len(kinds) == 1 else MIXED for kinds in own), dtype=np.int64)
 
 
 def numbers_below(
     levels: Sequence[Level], rows: Callable[[Level], Sequence[tuple[int, ...]]]
-) -> list[npt.NDArray[np.int64]]:
+) -> Sequence[npt.NDArray[np.int64]]:
     """`rows` of each summary, of the level below, as node numbers of the whole tree, in which chunks come first."""
-    firsts = np.cumsum([0, *(len(x) for x in levels)])
-    return [
-        np.array(below, dtype=np.int64) + firsts[height - 1]
-        for height, level in enumerate(levels)
-        if height
-        for below in rows(level)
-    ]
+    firsts = accumulate(map(len, levels), initial=0)
+    return chained([_shifted(rows(level), first) for level, first in zip(levels[1:], firsts, strict=False)])
+
+
+def _shifted(rows: Sequence[tuple[int, ...]], first: int) -> Sequence[npt.NDArray[np.int64]]:
+    return Lazy(len(rows), lambda i: np.array(rows[i], dtype=np.int64) + first)
 
 
 def draft_of(
@@ -114,23 +116,23 @@ def draft_of(
     """A corpus and the tree over it, as the writer takes them; many vectors are mapped from a file in `folder`."""
     above = levels[1:]
     return Draft(
-        documents=corpus.documents,
+        documents=Lazy(len(corpus.documents), lambda d: (corpus.documents[d], corpus.texts[d])),
         chunks=corpus.chunks,
         labels=chained([level.labels for level in above]),
         summaries=chained([level.texts for level in above]),
         levels=[len(level) for level in levels],
         children=numbers_below(levels, lambda level: level.children),
         guests=numbers_below(levels, lambda level: level.guests),
-        tokens=np.concatenate([level.tokens for level in levels]),
+        tokens=_stacked([level.tokens for level in levels], folder),
         vectors=_stacked([level.vectors for level in levels], folder),
-        alike=first_alike([document.id for document, _ in corpus.documents], twins) if twins else (),
+        alike=first_alike((document.id for document in corpus.documents), twins, len(corpus.documents)),
         names=corpus.names,
     )
 
 
-def _stacked(parts: Sequence[Vectors], folder: Path | None) -> Vectors:
+def _stacked(parts: Sequence[npt.NDArray[Any]], folder: Path | None) -> npt.NDArray[Any]:
     """The rows of all parts."""
-    rows: Vectors = room((sum(map(len, parts)), parts[0].shape[1]), np.float32, folder)
+    rows = room((sum(map(len, parts)), *parts[0].shape[1:]), parts[0].dtype, folder)
     return np.concatenate(parts, out=rows)
 
 

@@ -1,9 +1,13 @@
 """The summaries of a level: each is kept from the generation before, read back, or asked of the model once."""
 
 import asyncio
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
+from index_store.spool import Lazy, Spool, room
 from index_store.terminal import count
 from raptor.clustering.planning import Group
 from raptor.errors import RaptorError
@@ -24,31 +28,31 @@ class Summariser:
     errors: list[str] = field(default_factory=list)
     stopped: str = ""
 
-    async def summaries(self, level: Level, groups: Sequence[Group], stage: str) -> list[Summary]:
-        """A summary for each group, in order.
+    async def summaries(self, level: Level, groups: Sequence[Group], stage: str) -> Sequence[Summary]:
+        """A summary for each group, in order; many are kept in a file.
 
         A call that failed for good does not stop the others, until there are more than `max_errors` or the cap is
         reached; calls under way then still end, and their summaries are recorded. Then RaptorError says what failed,
         because a tree with a hole is not a tree.
         """
-        done = 0
-        slots = asyncio.Semaphore(
-            self.grower.settings.concurrency
-        )  # so that a stop reaches those still waiting
+        kept, done = Spool(self.grower.folder), 0
+        places, waiting = room((len(groups),), np.int64, self.grower.folder), enumerate(groups)
 
-        async def one(group: Group) -> Summary | None:
+        async def work() -> None:
             nonlocal done
-            async with slots:
-                summary = await self._one(level, group)
-            done += 1
-            self.grower.progress(stage, done, len(groups))
-            return summary
+            for number, group in waiting:  # which all workers share, so that a stop reaches what still waits
+                if (summary := await self._one(level, group)) is not None:
+                    places[number] = len(kept)
+                    kept.append(json.dumps([summary.label, summary.text]).encode())
+                done += 1
+                self.grower.progress(stage, done, len(groups))
+                await asyncio.sleep(0)  # where nothing is asked, others have their turn too
 
         self.grower.progress(stage, 0, len(groups))
-        summaries = await asyncio.gather(*(one(g) for g in groups))
+        await asyncio.gather(*(work() for _ in range(min(self.grower.settings.concurrency, len(groups)))))
         if self.stopped or self.errors:
             raise RaptorError(self.stopped or self._failed())
-        return [s for s in summaries if s is not None]
+        return Lazy(len(groups), lambda place: Summary(*json.loads(kept.text(int(places[place])))))
 
     async def _one(self, level: Level, group: Group) -> Summary | None:
         """The summary of a group; None where it failed, or where it would have been asked for after a stop."""

@@ -1,7 +1,7 @@
 """The data of a build: documents with their chunks, levels of the tree, and the report at the end."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -125,7 +125,7 @@ class Level:
     node in the previous generation that node i takes the place of, or None. `same[i]`: whether its text is that
     node's text. `children[i]`: rows of the level below; () for chunks, as are `labels`. `guests[i]`: those of the
     children that the text of node i is not about. `kinds[i]`: a number for the labels of all documents below node i,
-    MIXED where these differ; () where those of all documents are the same.
+    MIXED where these differ; none where those of all documents are the same.
     """
 
     texts: Sequence[str]
@@ -138,7 +138,7 @@ class Level:
     guests: Sequence[tuple[int, ...]] = ()
     labels: Sequence[str] = ()
     places: Sequence[str] = ()
-    kinds: Sequence[int] = ()
+    kinds: npt.NDArray[np.int64] = field(default_factory=lambda: np.empty(0, dtype=np.int64))
 
     def __len__(self) -> int:
         return len(self.texts)

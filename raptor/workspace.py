@@ -273,7 +273,7 @@ def load_texts(
     spool, failures = Spool(folder), list[Failure]()
     with clock.stage("load"):
         progress("load", 0, 0)
-        for item in load(files, cache, engine):
+        for item in load(files, cache, engine, folder):
             if isinstance(item, Text):
                 keep(item, spool)
             else:

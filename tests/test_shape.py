@@ -41,10 +41,11 @@ PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "sh
 # From the ground up. A line is a floor: what stands on it imports from lower floors and from its own room, and never
 # from a neighbour on the same floor. A room is a package, or a module that stands by itself.
 FLOORS = """
-index_store.errors index_store.terminal index_store.files index_store.reproducible index_store.lazy index_store.paths
+index_store.errors index_store.terminal index_store.files index_store.lazy index_store.paths
 index_store.arguments index_store.late index_store.own index_store.stop_words
 index_store.types
 index_store.access index_store.config index_store.spool
+index_store.reproducible
 index_store.tables index_store.minilm index_store.word_list index_store.names index_store.duplicates
 index_store.embedder index_store.manifest index_store.documents index_store.outline index_store.lexical
 index_store.name_table

@@ -12,9 +12,12 @@ The procedure of RAPTOR (arXiv 2401.18059, section 3). Where it departs from the
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from index_store.reproducible import one_thread
+from index_store.spool import room
 from raptor.clustering.geometry import (
     Floats,
     Ints,
@@ -40,34 +43,44 @@ NEIGHBOURHOOD = 10  # clusters in a neighbourhood, as many as the paper's global
 # --- partition: nodes that are far apart need not be compared ---
 
 
-def partition(points: Floats, settings: ClusterSettings, engine: Engine | None = None) -> list[Ints]:
+def partition(
+    points: Floats, settings: ClusterSettings, engine: Engine | None = None, folder: Path | None = None
+) -> list[Ints]:
     """Parts of at most `part_size` near nodes each, as sorted index arrays that together hold every row once."""
-    waiting, parts = [np.arange(len(points))], []
+    if len(points) <= settings.part_size:
+        return [np.arange(len(points))] if len(points) else []
+    parts = []
     with one_thread():
+        waiting = near_parts(points, settings, engine, folder)
         while waiting:
             part = waiting.pop()
             if len(part) <= settings.part_size:
                 parts.append(part)
             else:
-                rows = points[part] if len(part) < len(points) else points
-                waiting += [part[inside] for inside in near_parts(rows, settings, engine)]
+                waiting += [part[inside] for inside in near_parts(points[part], settings, engine)]
     return [part for part in parts if len(part)]
 
 
-def near_parts(points: Floats, settings: ClusterSettings, engine: Engine | None = None) -> list[Ints]:
+def near_parts(
+    points: Floats, settings: ClusterSettings, engine: Engine | None = None, folder: Path | None = None
+) -> list[Ints]:
     """Spherical k-means into parts of about half `part_size`; equal halves where k-means finds no parts."""
-    centres = centroids(points, -(-2 * len(points) // settings.part_size), settings.seed)
-    sizes = np.bincount(_labels(points, centres, engine), minlength=len(centres))
-    labels = _labels(points, centres[sizes >= min(sizes.max(), settings.part_size // 20)], engine)
-    parts = by_label(labels)
+    centres = centroids(points, -(-2 * len(points) // settings.part_size), settings.seed, folder)
+    sizes = np.bincount(_labels(points, centres, engine, folder), minlength=len(centres))
+    labels = _labels(points, centres[sizes >= min(sizes.max(), settings.part_size // 20)], engine, folder)
+    parts = by_label(labels, folder)
     return parts if len(parts) > 1 else list(np.array_split(np.arange(len(points)), 2))
 
 
-def _labels(points: Floats, centres: Floats, engine: Engine | None) -> Ints:
+def _labels(points: Floats, centres: Floats, engine: Engine | None, folder: Path | None) -> Ints:
     """Row of the most similar centre for each point."""
-    stage = Stage("partition", nearest, centres)
+    stage, done = Stage("partition", nearest, centres), 0
     blocks = np.array_split(points, -(-len(points) // BLOCK))
-    return np.concatenate([*in_order((engine or Local()).map_batches(stage, blocks))])
+    labels = room((len(points),), np.int32, folder)
+    for own in in_order((engine or Local()).map_batches(stage, blocks)):
+        labels[done : done + len(own)] = own
+        done += len(own)
+    return labels
 
 
 # --- one part: neighbourhoods, and clusters inside each ---

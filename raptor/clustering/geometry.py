@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import warnings
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from types import ModuleType
 
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from index_store.reproducible import one_thread, spherical_kmeans
-from index_store.spool import room
+from index_store.spool import borders, order_of, room
 from index_store.terminal import count
 from raptor.errors import RaptorError
 
@@ -22,6 +23,7 @@ Ints = npt.NDArray[np.integer]
 
 ROUNDS = 10
 BLOCK = 65_536
+PRODUCTS = 1 << 25  # of points with centroids that are in memory together
 #: What UMAP compiles of its modules `umap_` and `layouts` for a graph and a layout.
 COMPILED_GRAPH = ("smooth_knn_dist", "compute_membership_strengths")
 COMPILED_LAYOUT = ("_nb_optimize_layout_euclidean_single_epoch",)
@@ -53,21 +55,23 @@ def blocks(rows: Floats) -> Iterator[Floats]:
     return (rows[i : i + BLOCK] for i in range(0, max(len(rows), 1), BLOCK))
 
 
-def centroids(points: Floats, count: int, seed: int) -> Floats:
+def centroids(points: Floats, count: int, seed: int, folder: Path | None = None) -> Floats:
     """Unit rows (count, dim) found by spherical k-means."""
-    return spherical_kmeans(points, count, rounds=ROUNDS, seed=seed)
+    return spherical_kmeans(points, count, rounds=ROUNDS, seed=seed, folder=folder)
 
 
 def nearest(centroids: Floats, points: Floats) -> Ints:
     """Row of the most similar centroid for each point; ties go to the first."""
+    step = max(PRODUCTS // len(centroids), 1)
     with one_thread():
-        rows: Ints = np.argmax(points @ centroids.T, axis=1)
-        return rows
+        found = [np.argmax(points[i : i + step] @ centroids.T, axis=1) for i in range(0, len(points), step)]
+    return np.concatenate([np.empty(0, np.int64), *found])
 
 
-def by_label(labels: Ints) -> list[Ints]:
+def by_label(labels: Ints, folder: Path | None = None) -> list[Ints]:
     """Sorted index arrays of the rows that share a label, in order of the labels."""
-    return [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    ends, order = borders(labels, int(labels.max(initial=-1)) + 1, folder), order_of(labels, folder)
+    return [order[start:end] for start, end in pairwise(ends.tolist()) if start < end]
 
 
 def principal(points: Floats, dims: int) -> Floats:

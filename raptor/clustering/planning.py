@@ -5,13 +5,15 @@ summary; one that lost or gained a child, or whose child changed, is written aga
 grouped among themselves, so that a new document costs its own clusters and their ancestors and little else.
 """
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
+from index_store.spool import Lazy, Spool
 from raptor.clustering.cluster import cluster
 from raptor.clustering.settings import ClusterSettings
 from raptor.engines.engine import Engine
@@ -49,6 +51,22 @@ class Group:
     repeats: bool = False
 
 
+def kept_groups(groups: Iterable[Group], folder: Path | None) -> Sequence[Group]:
+    """The groups, kept in a file in `folder` where they are many, and read back when they are asked for."""
+    spool = Spool(folder)
+    for g in groups:
+        old = -1 if g.old is None else g.old
+        spool.append(array("q", (old, g.kept, g.repeats, len(g.members), *g.members, *g.guests)).tobytes())
+
+    def group(place: int) -> Group:
+        old, kept, repeats, size, *rows = spool.view(place).cast("q").tolist()
+        return Group(
+            tuple(rows[:size]), None if old < 0 else old, bool(kept), tuple(rows[size:]), bool(repeats)
+        )
+
+    return Lazy(len(spool), group)
+
+
 def regroup(
     vectors: Vectors,
     tokens: Ints,
@@ -56,7 +74,7 @@ def regroup(
     settings: ClusterSettings,
     engine: Engine | None = None,
     folder: Path | None = None,
-) -> list[Group]:
+) -> Sequence[Group]:
     """Groups that together hold every row of `vectors` (n, dim), whose nodes are `tokens` (n,) long, in order of their
     members.
 
@@ -65,12 +83,11 @@ def regroup(
     dissolved.
     """
     alive = [p for p in parents if len(p.members) > 1]
+    if not alive:
+        clusters = cluster(vectors, tokens, settings, engine=engine, folder=folder)
+        return Lazy(len(clusters), lambda place: Group(tuple(clusters[place].tolist())))
     held = {m for p in alive for m in p.members}
     orphans = np.array([n for n in range(len(vectors)) if n not in held], dtype=np.int64)
-    if not alive:
-        return [
-            Group(tuple(g.tolist())) for g in cluster(vectors, tokens, settings, engine=engine, folder=folder)
-        ]
     homes: dict[int, list[int]] = {i: [] for i in range(len(alive))}
     fresh: list[Group] = []
     if len(orphans) >= settings.target_size // 2:

@@ -4,6 +4,8 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 from index_store.documents import LINE_BYTES
 from index_store.terminal import visible
@@ -11,23 +13,27 @@ from raptor.engines.engine import Engine
 from raptor.loading.kinds import is_slow
 from raptor.loading.processes import ParseCache, parse_many
 from raptor.loading.readers import read_file
+from raptor.loading.spooled import kept
 from raptor.loading.types import Failure, Loaded, SourceFile, Text
 
 MAX_ID_CHARS = 1_000
 
 
 def load(
-    files: Iterable[SourceFile], cache: ParseCache | None = None, engine: Engine | None = None
+    files: Iterable[SourceFile],
+    cache: ParseCache | None = None,
+    engine: Engine | None = None,
+    folder: Path | None = None,
 ) -> Iterator[Loaded]:
     """Each file's documents, or why there are none; one at a time, in the order given. A bad one stops nothing.
 
     Files of slow types are parsed in processes, where the `engine` computes, ahead of their turn, unless `cache` has
-    their text from before.
+    their text from before. What is read of a large file waits in a file in `folder`.
     """
     files, sources = list(files), dict[str, str]()
     with closing(parse_many([file for file in files if is_slow(file)], cache, engine)) as parsed:
         for file in files:
-            for loaded in next(parsed) if is_slow(file) else read_file(file):
+            for loaded in next(parsed) if is_slow(file) else read_file(file, partial(kept, folder=folder)):
                 yield _first_of_its_id(_checked(loaded), sources)
 
 

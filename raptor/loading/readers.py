@@ -5,7 +5,7 @@ PDF, office files, notebooks, mails and books it is the text that was extracted,
 file without a suffix is what its content says that it is.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from raptor.loading.archives import (
@@ -57,11 +57,15 @@ READERS: dict[str, Reader] = {
 }
 
 
-def read_file(file: SourceFile) -> list[Loaded]:
+#: Holds what is read of a file until it is known that the file stayed as it was.
+Keep = Callable[[Iterator[Loaded]], Sequence[Loaded]]
+
+
+def read_file(file: SourceFile, keep: Keep = list) -> Sequence[Loaded]:
     """A file's documents, or why there are none, read in this process; again where it was changed meanwhile."""
     for _ in range(2):
         before = state_of(file.path)
-        loaded = _whole(file)
+        loaded = _whole(file, keep)
         if state_of(file.path) == before:
             return loaded
     return [Failure(str(file.path), "it changes while it is read; wait until it is whole, or copy it first")]
@@ -80,9 +84,9 @@ def packed_at(file: SourceFile, source: str) -> SourceFile | None:
     return None
 
 
-def _whole(file: SourceFile) -> list[Loaded]:
+def _whole(file: SourceFile, keep: Keep) -> Sequence[Loaded]:
     try:
-        return list(_read(file, Unpacked(_size(file))))
+        return keep(_read(file, Unpacked(_size(file))))
     except TooMuch as limit:
         return [Failure(str(file.path), str(limit))]
 

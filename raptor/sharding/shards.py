@@ -228,9 +228,9 @@ def _built(folder: Path, job: Job, grower: Grower, embedder: str, clock: Clock) 
             parts = job.parts(own)
         with clock.stage("embed"):
             corpus = corpus_of(parts, Changes(), own)
-        levels = grow(own, corpus.leaves, named_by_kind(corpus), own.gateway, clock)
+        levels = grow(own, corpus.leaves, named_by_kind(corpus, own.folder), own.gateway, clock)
         with clock.stage("load"):  # as of one index: what is found is about the sources
-            twins = twins_in(corpus.documents, own.folder)
+            twins = twins_in(corpus.documents, corpus.texts, own.folder)
         with clock.stage("write"):
             names = job.names or _names(corpus, job.previous, own.folder)
             draft = replace(draft_of(corpus, levels, twins, own.folder), is_shard=True, names=names)

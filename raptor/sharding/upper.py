@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import partial
 
 import numpy as np
+import numpy.typing as npt
 
 from index_store import access
 from index_store.generations import Changes
@@ -37,7 +38,7 @@ def publish_upper(
     grower: Grower,
     shards: Sequence[Opened],
     sharding: Sharding,
-    alike: Sequence[int],
+    alike: Sequence[int] | npt.NDArray[np.int64],
 ) -> Published:
     """Grow the tree over the shards' roots, and make it with them the live generation of the index.
 
@@ -52,7 +53,7 @@ def publish_upper(
     with clock.stage("embed"):
         roots = [shard.index.vectors[len(shard.index) - 1] for shard in shards]  # to the bit
         corpus = corpus_of(parts, Changes(), grower, np.array(roots, dtype=np.float32))
-    levels = grow(grower, corpus.leaves, named_by_kind(corpus), grower.gateway, clock)
+    levels = grow(grower, corpus.leaves, named_by_kind(corpus, grower.folder), grower.gateway, clock)
     with clock.stage("write"):
         grower.progress("write", 0, 1)
         trees = [shard.index for shard in shards]

@@ -8,6 +8,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import replace
 from itertools import accumulate, pairwise
 
+import numpy as np
+import numpy.typing as npt
+
 from index_store import access
 from index_store.duplicates import Twin, first_alike
 from index_store.files import allow_many_files
@@ -53,10 +56,11 @@ def divide(whole: Whole, parts: Sequence[Part], sharding: Sharding) -> Outcome:
     allow_many_files()
     shards = [Opened(name, _fresh(whole, name, one)) for name, one in made.items()]
     ordered = chained(list(held.values()))
-    documents = [part.document for part in ordered]
+    documents = Lazy(len(ordered), lambda number: ordered[number].document)
+    texts = Lazy(len(ordered), lambda number: ordered[number].text)
     with whole.clock.stage("load"):
-        twins = twins_in(Lazy(len(ordered), lambda number: _pair(ordered[number])), whole.grower.folder)
-    alike = first_alike([document.id for document in documents], twins)
+        twins = twins_in(documents, texts, whole.grower.folder)
+    alike = first_alike((document.id for document in documents), twins, len(documents))
     outcome = _published(whole, whole.grower, shards, sharding, alike)
     return replace(outcome, documents=documents, twins=twins)
 
@@ -71,10 +75,6 @@ def _passages(parts: Sequence[Part]) -> Iterator[tuple[str, Sequence[str]]]:
         outline = Outline(part.document)
         for start, end in part.spans:
             yield part.text[start:end], outline.parts(start)
-
-
-def _pair(part: Part) -> tuple[Document, str]:
-    return part.document, part.text
 
 
 def _taken(parts: Sequence[Part], numbers: Sequence[int]) -> Sequence[Part]:
@@ -254,7 +254,7 @@ def _published(
     grower: Grower,
     shards: Sequence[Opened],
     sharding: Sharding,
-    alike: Sequence[int],
+    alike: Sequence[int] | npt.NDArray[np.int64],
 ) -> Outcome:
     """Publish the index of these shards, and then let go of what is in their generations: a build that dies before
     needs it again. So of what such a build has recorded of other shards, which nobody is to need."""

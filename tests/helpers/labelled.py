@@ -173,7 +173,7 @@ def _as_draft(rng: random.Random, order: Sequence[Source], levels: Sequence[Sequ
         guests=[np.array(sorted(n.number for n in node.guests), dtype=np.int64) for node in above],
         tokens=np.array([len(node.text) for level in levels for node in level]),
         vectors=np.concatenate([_vector(node) for level in levels for node in level]),
-        alike=first_alike([held.id for held, _ in documents], twins),
+        alike=first_alike((held.id for held, _ in documents), twins, len(documents)),
         names=name_table((documents[d][1][a:b], outlines[d].parts(a)) for d, a, b in spans),
     )
 

@@ -74,7 +74,7 @@ def summaries(
     )
     settings = BuildSettings(concurrency=concurrency)
 
-    async def work(grower: Grower) -> list[Summary]:
+    async def work(grower: Grower) -> Sequence[Summary]:
         async with Gateway(Ledger(Caps()), concurrency=concurrency) as gateway:
             return await Summariser(grower, gateway).summaries(level, groups, "summarise")
 
@@ -82,7 +82,7 @@ def summaries(
         server.use(patch)
         with Checkpoint(Path(folder)) as checkpoint:
             grower = Grower(tiny_embedder.load(), MODEL, settings, checkpoint, silent, max_errors)
-            return asyncio.run(work(grower)), server
+            return [*asyncio.run(work(grower))], server
 
 
 # -- the request -------------------------------------------------------------------------------------------
