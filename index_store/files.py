@@ -58,7 +58,7 @@ def refuse_links(folder: Path, *names: str) -> None:
                 raise OSError(errno.ELOOP, f"{path} is a link, and none is followed here")
 
 
-def allow_many_open() -> None:
+def allow_many_files() -> None:
     """Let this process have as many files open as it may: the usual 1,024, on macOS 256, are those of few shards."""
     if _bytes is not None:  # where there is no such limit
         return

@@ -18,7 +18,7 @@ from index_store.access import in_words, of_reader
 from index_store.arguments import checked
 from index_store.cache import GENERATION, NARROWED, held
 from index_store.errors import BadQuery, BrokenIndex, IndexStoreError
-from index_store.files import allow_many_open
+from index_store.files import allow_many_files
 from index_store.folder import (
     Array,
     check_digest,
@@ -203,7 +203,7 @@ class Sharded(Joined, Index):
     """An index of indexes, which reads as one index; its `manifest` is that of the upper one, which is `upper`."""
 
     def __init__(self, upper: Index, shards: Sequence[Shard], open_shard: Callable[[Shard], Index]) -> None:
-        allow_many_open()
+        allow_many_files()  # each shard that is opened keeps some
         Joined.__init__(self, upper, shards, partial(_by_the_same_embedder, upper, open_shard))
         self.upper, self.whole, self.beside, self._opener = upper, None, upper.beside, open_shard
         self.digest, self.generation, self._manifest = upper.digest, upper.generation, upper._manifest

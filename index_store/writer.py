@@ -192,11 +192,13 @@ def _written(
         number, parent, len(draft.documents), tuple(draft.levels), dict(models), dict(settings), entries
     )
     manifest = replace(manifest, digest=digest_of(manifest))
-    if (size := (partial / MANIFEST).write_bytes(dumps(manifest))) > MAX_BYTES:
+    raw = dumps(manifest)
+    if len(raw) > MAX_BYTES:
         raise IndexStoreError(
-            f"the models, settings and shards of the index take {size:,} bytes, more than the {MAX_BYTES:,} that are "
-            "read; give it shorter options, or fewer shards"
+            f"the manifest of the index would have {len(raw):,} bytes, and none with more than {MAX_BYTES:,} is read; "
+            "give the index fewer shards"
         )
+    (partial / MANIFEST).write_bytes(raw)
     return manifest
 
 

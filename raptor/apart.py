@@ -63,7 +63,7 @@ def planned(grower: Grower, level: Level, height: int, named: dict[int, Named]) 
         for kind in growing:
             own = _grouped(grower, _part(level, rows[kind], grower.folder), height, named, kind)
             yield from (_moved(group, rows[kind]) for group in own)
-        still = [own for kind, own in rows.items() if kind not in growing]
+        still = [own for kind, own in rows.items() if kind == MIXED or len(own) < 2]
         waiting = np.sort(np.concatenate([np.empty(0, np.int64), *still]))
         if height > 1 and len(waiting) <= grower.settings.root_children:
             for row in waiting.reshape(-1, 1):

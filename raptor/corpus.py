@@ -117,8 +117,8 @@ def merged_documents(
     missing = [doc for doc in remove if not index.has_document(doc)]
     if missing:
         index.document(missing[0])  # raises, naming the nearest id
-    loaded = {t.id: document_of(t) for t in texts}
-    staying = [loaded.get(d.id, d) for d in index.documents if d.id not in remove]
+    loaded, gone = {t.id: document_of(t) for t in texts}, frozenset(remove)
+    staying = [loaded.get(d.id, d) for d in index.documents if d.id not in gone]
     new = [document for doc, document in loaded.items() if not index.has_document(doc)]
     pairs = paired(index.documents, [*staying, *new])
     if not pairs:

@@ -8,11 +8,9 @@ from pathlib import Path
 from index_store import cache
 from index_store.arguments import checked
 from index_store.errors import BrokenIndex
-from index_store.files import refuse_links
 from index_store.folder import CURRENT, current_generation, generation_folder, read_manifest
 from index_store.generations import list_generations, prune
 from index_store.index import Index, open_generation, open_index
-from index_store.manifest import SHARDS
 from index_store.paths import is_url
 from index_store.shards.layout import shards_in
 from index_store.stores.pruning import GRACE_H, Pruned, prune_store
@@ -24,6 +22,7 @@ from raptor.errors import RaptorError
 from raptor.grower import is_summary
 from raptor.loading.processes import is_parsed
 from raptor.places import own_folder_of, refuse_unpublished
+from raptor.sharding.shards import folders_of_shards, is_unfinished
 
 
 @checked(RaptorError)
@@ -38,7 +37,7 @@ def prune_index(index: str | Path, keep: int = 1) -> tuple[list[int], int]:
     path = Path(index)
     list_generations(path)  # raises where there is no index, before the lock makes a folder
     with build_lock(path):
-        _, *shards = _places(path)
+        shards = folders_of_shards(path)
         deleted = prune(path, keep)
         try:
             cache.forget(path)
@@ -47,7 +46,7 @@ def prune_index(index: str | Path, keep: int = 1) -> tuple[list[int], int]:
                 f"cannot delete copies in your cache: {e.strerror or e}; delete the folder {cache.place()} yourself"
             ) from e
         _prune_shards(path, shards)
-        return deleted, sum(_forget(folder) for folder in _places(path) if (folder / NAME).exists())
+        return deleted, sum(_forget(folder) for folder in (path, *shards) if (folder / NAME).exists())
 
 
 @checked(RaptorError)
@@ -69,7 +68,7 @@ def places_of_removed(index: str | Path) -> list[str]:
         for number in others
         if any(document.sha256 not in texts for document in open_generation(path, number).documents)
     ]
-    is_kept = any(_keeps_others(folder, texts, summaries) for folder in _places(path))
+    is_kept = any(_keeps_others(folder, texts, summaries) for folder in (path, *folders_of_shards(path)))
     numbers = ", ".join(map(str, old))
     named = [f"generation{'s' if len(old) > 1 else ''} {numbers}"] if old else []
     is_copied = any(_holds_others(copy, texts) for copy in cache.copies(path))
@@ -121,19 +120,6 @@ def _holds_others(copy: Path, texts: set[str]) -> bool:
         return True
 
 
-def _places(path: Path) -> list[Path]:
-    """The folder of an index, and those of shards in it, also of shards that no generation has. Raises RaptorError."""
-    shards = path / SHARDS
-    try:
-        refuse_links(path, SHARDS)  # what is no shard is deleted there
-        folders = sorted(shards.iterdir()) if shards.is_dir() else []
-    except OSError as e:
-        raise RaptorError(
-            f"{e.strerror or e}; put the folder itself in its place, and make it readable"
-        ) from e
-    return [path, *(folder for folder in folders if folder.is_dir() and not folder.is_symlink())]
-
-
 def _prune_shards(path: Path, folders: Sequence[Path]) -> None:
     """Delete generations of shards, in these folders, that no generation of the index names, and shards of which none
     is left. What an unfinished build has recorded of one stays."""
@@ -147,7 +133,7 @@ def _prune_shards(path: Path, folders: Sequence[Path]) -> None:
         for folder in folders:
             with build_lock(folder):
                 _prune_shard(folder, {digest for name, digest in named if name == folder.name})
-            if not any(name == folder.name for name, _ in named) and not _is_unfinished(folder):
+            if not any(name == folder.name for name, _ in named) and not is_unfinished(folder):
                 shutil.rmtree(folder)
     except OSError as e:
         raise RaptorError(f"cannot delete old shards of {path}: {e.strerror or e}; make it writable") from e
@@ -167,12 +153,6 @@ def _prune_shard(folder: Path, digests: set[str]) -> None:
             switch(folder, max(staying))
         for number in held.keys() - {*staying}:
             shutil.rmtree(generation_folder(folder, number))
-
-
-def _is_unfinished(folder: Path) -> bool:
-    """Whether a build that has not ended has recorded something of a shard."""
-    with Checkpoint(folder, read_only=True) as checkpoint:
-        return any(checkpoint.count(kind) for kind in ("embed", "cluster", "summary"))
 
 
 def _forget(path: Path) -> int:

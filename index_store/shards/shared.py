@@ -23,10 +23,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from index_store.errors import BrokenIndex
 from index_store.manifest import ALIKE_OF_SHARDS, SHARDS
 from index_store.name_table import MOST_BEARERS
 from index_store.shards.ids import id_hash
-from index_store.tree import Tree
+from index_store.tree import TEXT_BYTES, Tree
 
 Ints = npt.NDArray[np.integer]
 
@@ -35,7 +36,8 @@ def write_shared(folder: Path, shards: Sequence[Tree], alike: Ints | None = None
     """Write the files of `shards/` into `folder`, that of a generation of an upper index whose other files stand there.
 
     `shards`: opened, in order; each was written with `Draft.is_shard`. `alike`: (documents,), as `Draft.alike`, of the
-    documents of all shards. By `functools.partial` it is a `Draft.of_shards`.
+    documents of all shards. By `functools.partial` it is a `Draft.of_shards`. Raises BrokenIndex for a shard that is
+    damaged.
     """
     _write_words(folder, shards)
     _write_names(folder / SHARDS, shards)
@@ -46,8 +48,21 @@ def write_shared(folder: Path, shards: Sequence[Tree], alike: Ints | None = None
 
 def _write_words(folder: Path, shards: Sequence[Tree]) -> None:
     """Of each word how many chunks of all shards hold it."""
-    parts = [_holders(tree.store.folder / "lexical", tree.levels[0], False) for tree in shards]
-    parts.append(_holders(folder / "lexical", 0, True))
+    arrays = [tree.store.arrays for tree in shards]
+    parts = [
+        _holders(
+            tree.store.folder / "lexical",
+            a["lexical/offsets.npy"],
+            a["lexical/nodes.npy"],
+            tree.levels[0],
+            False,
+        )
+        for tree, a in zip(shards, arrays, strict=True)
+    ]
+    offsets, nodes = (
+        np.load(folder / "lexical" / f"{name}.npy", allow_pickle=False) for name in ("offsets", "nodes")
+    )
+    parts.append(_holders(folder / "lexical", offsets, nodes, 0, True))
     holders = array("i")
     with (folder / SHARDS / "words.txt").open("wb") as file:
         for word, group in groupby(heapq.merge(*parts), key=lambda row: row[0]):
@@ -58,22 +73,35 @@ def _write_words(folder: Path, shards: Sequence[Tree]) -> None:
     _save(folder / SHARDS / "holders.npy", np.asarray(holders, dtype=np.int32))
 
 
-def _holders(folder: Path, chunks: int, is_upper: bool) -> Iterator[tuple[bytes, int, bool]]:
-    """The words of a lexicon in order, each with how many of its nodes below `chunks` hold it, and `is_upper`."""
-    offsets, nodes = (
-        np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("offsets", "nodes")
-    )
+def _holders(
+    folder: Path, offsets: Ints, nodes: Ints, chunks: int, is_upper: bool
+) -> Iterator[tuple[bytes, int, bool]]:
+    """The words of a lexicon in order, each with how many of its nodes below `chunks` hold it, and `is_upper`.
+
+    `offsets`, `nodes`: its arrays. Raises BrokenIndex where they do not fit, as a shard may come from a stranger.
+    """
+    if not len(offsets) or offsets[0] or offsets[-1] != len(nodes) or (offsets[1:] < offsets[:-1]).any():
+        raise BrokenIndex(f"the lexical arrays of {folder} are damaged; build the shard again")
     held = np.diff(np.concatenate([[0], np.cumsum(nodes < chunks)])[offsets])
     return ((word, count, is_upper) for word, count in _lines(folder, held))
 
 
 def _lines(folder: Path, values: Ints) -> Iterator[tuple[bytes, int]]:
     """The words of a lexicon in order, with the value of each."""
-    if not (folder / "words.txt").stat().st_size:  # it has no word, for which its list is one that is empty
-        return
-    with (folder / "words.txt").open("rb") as file:
-        for line, value in zip(file, values.tolist(), strict=True):
-            yield line.rstrip(b"\n"), value
+    path = folder / "words.txt"
+    if path.stat().st_size:  # or it has no word, for which its list is one that is empty
+        yield from zip(_listed(path, len(values)), values.tolist(), strict=True)
+
+
+def _listed(path: Path, count: int) -> Iterator[bytes]:
+    """The lines of a list of so many words. Raises BrokenIndex where there are more or fewer, or one has no end."""
+    found = 0
+    with path.open("rb") as file:
+        while (line := file.readline(TEXT_BYTES)) and len(line) < TEXT_BYTES and found < count:
+            yield line.rstrip(b"\n")
+            found += 1
+    if line or found != count:
+        raise BrokenIndex(f"{path} does not hold the {count:,} words that it is to; build the shard again")
 
 
 def _write_names(folder: Path, shards: Sequence[Tree]) -> None:
@@ -106,9 +134,8 @@ def _names(tree: Tree, number: int) -> Iterator[tuple[bytes, int, int]]:
     """The names of a shard in order, each with the number of the shard and its own there."""
     if tree.names is None or not len(tree.names):
         return
-    with (tree.store.folder / "names" / "names.txt").open("rb") as file:
-        for place, line in enumerate(file):
-            yield line.rstrip(b"\n"), number, place
+    names = _listed(tree.store.folder / "names" / "names.txt", len(tree.names))
+    yield from ((name, number, place) for place, name in enumerate(names))
 
 
 def _write_ids(folder: Path, shards: Sequence[Tree]) -> None:

@@ -21,6 +21,7 @@ NAME_CHARS = 60
 #: The name where the documents stand in no folder, are open to all, and where nobody knows who may read them.
 TOP, OPEN, UNKNOWN = "top", "open", "unknown"
 _NO_NAME = re.compile(r"[^A-Za-z0-9.-]+")
+_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)  # which Windows takes for one
 
 
 def key_of(document: Document, by: str) -> str:
@@ -46,7 +47,7 @@ def planned_shards(sizes: Iterable[tuple[Document, int]], sharding: Sharding) ->
     for number, (document, chunks) in enumerate(sizes):
         by_key.setdefault(key_of(document, sharding.by), []).append((number, chunks))
     parts = [(key, list(_filled(rows, sharding.chunks))) for key, rows in by_key.items()]
-    _refuse_too_many(sum(len(own) for _, own in parts))
+    _check_count(sum(len(own) for _, own in parts))
     plan, taken = dict[str, list[int]](), set[str]()
     for key, own in parts:
         for number, part in enumerate(own, 1):
@@ -62,15 +63,15 @@ def expected_sizes(sizes: Iterable[tuple[Document, int]], share: float, sharding
         key = key_of(document, sharding.by)
         by_key[key] = by_key.get(key, 0.0) + chunks * share
     totals, most = [max(1, round(total)) for total in by_key.values()], sharding.chunks
-    _refuse_too_many(sum(-(-total // most) for total in totals))
+    _check_count(sum(-(-total // most) for total in totals))
     return [min(most, total - start) for total in totals for start in range(0, total, most)]
 
 
-def _refuse_too_many(shards: int) -> None:
+def _check_count(shards: int) -> None:
     if shards > MOST_SHARDS:
         raise RaptorError(
-            f"that would be {shards:,} shards, and an index has at most {MOST_SHARDS:,}; divide the sources into fewer "
-            "by raptor shard, with a larger --shard-chunks or --by size"
+            f"that would be {shards:,} shards, and the manifest of an index has room for {MOST_SHARDS:,}; divide it by "
+            "raptor shard with --by size, or a higher --shard-chunks"
         )
 
 
@@ -104,6 +105,8 @@ def _word(key: str, by: str) -> str:
         return ""
     plain = unicodedata.normalize("NFKD", key).encode("ascii", "ignore").decode()
     word = _NO_NAME.sub("-", plain).strip("-.")[:NAME_CHARS].rstrip("-.")
+    if _DEVICE.fullmatch(word):
+        return f"{by}-{word}"
     return word or {"": OPEN if by == "access" else TOP}.get(key, by)
 
 
@@ -156,6 +159,7 @@ def replanned(
     plan: dict[str, list[Change]] = {name: [] for name in keys}
     for name, change in zip(places, changes, strict=True):
         plan[name].append(change)
-    filled = {name: own for name, own in plan.items() if own}
-    _refuse_too_many(len(filled))
-    return filled
+    plan = {name: own for name, own in plan.items() if own}
+    if len(plan) > len(held):
+        _check_count(len(plan))
+    return plan

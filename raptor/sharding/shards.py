@@ -31,7 +31,7 @@ from raptor.grower import Grower
 from raptor.growing import draft_of, grow, models_of
 from raptor.settings import lasting
 from raptor.types import Part
-from raptor.workspace import Clock, Progress, opened
+from raptor.workspace import Clock, Progress, looked_at, opened
 from rlm.gateway.blocking import run_blocking
 
 MOST_AT_ONCE = 8  # shards under way, whose levels are in memory
@@ -158,6 +158,25 @@ def folder_of(out: Path, name: str) -> Path:
     return out / SHARDS / name
 
 
+def folders_of_shards(out: Path) -> list[Path]:
+    """The folders of all shards of the index at `out`, also of shards that no generation has. Raises RaptorError."""
+    shards = out / SHARDS
+    try:
+        refuse_links(out, SHARDS)  # what is no shard is deleted there
+        folders = sorted(shards.iterdir()) if shards.is_dir() else []
+    except OSError as e:
+        raise RaptorError(
+            f"{e.strerror or e}; put the folder itself in its place, and make it readable"
+        ) from e
+    return [folder for folder in folders if folder.is_dir() and not folder.is_symlink()]
+
+
+def is_unfinished(folder: Path) -> bool:
+    """Whether a build that has not ended has recorded something of a shard."""
+    with looked_at(folder) as checkpoint:
+        return any(checkpoint.count(kind) for kind in ("embed", "cluster", "summary"))
+
+
 def build_shards(whole: Whole, jobs: Sequence[Job], total: int = 0) -> dict[str, Made]:
     """Build each shard as an index of its own, and give them by their names, in the order of the jobs.
 
@@ -233,5 +252,6 @@ def _names(corpus: Corpus, previous: Index | None, folder: Path | None) -> NameT
     return narrowed_to(table, lambda name, bearers: name in known or not same[bearers].any())
 
 
-def _listed(index: Index) -> Sequence[str]:
-    return (index.folder / "names" / "names.txt").read_text(encoding="utf-8").split("\n")
+def _listed(index: Index) -> list[str]:
+    names = index.names
+    return [] if names is None else [names.in_words(number) for number in range(len(names))]

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from index_store import access
 from index_store.duplicates import Twin, first_alike
-from index_store.files import allow_many_open
+from index_store.files import allow_many_files
 from index_store.index import Index, Sharded, open_alone, open_generation
 from index_store.manifest import SHARDS
 from index_store.name_table import name_table, parted
@@ -28,7 +28,7 @@ from raptor.loading.metadata import Metadata
 from raptor.loading.types import Note, Section, Text
 from raptor.settings import SHARDING, Sharding
 from raptor.sharding.planning import Change, Held, planned_shards, replanned
-from raptor.sharding.shards import Job, Made, Whole, build_shards, folder_of
+from raptor.sharding.shards import Job, Made, Whole, build_shards, folder_of, folders_of_shards, is_unfinished
 from raptor.sharding.upper import Opened, publish_upper
 from raptor.types import Outcome, Part
 from raptor.workspace import looked_at, opened, silent
@@ -53,7 +53,7 @@ def divide(whole: Whole, parts: Sequence[Part], sharding: Sharding) -> Outcome:
         Job(name, None, _given(own), names) for (name, own), names in zip(held.items(), tables, strict=True)
     ]
     made = build_shards(whole, jobs, sum(sizes.values()))
-    allow_many_open()
+    allow_many_files()
     shards = [Opened(name, _fresh(whole, name, one)) for name, one in made.items()]
     ordered = chained(list(held.values()))
     documents = Lazy(len(ordered), lambda number: ordered[number].document)
@@ -61,7 +61,7 @@ def divide(whole: Whole, parts: Sequence[Part], sharding: Sharding) -> Outcome:
     with whole.clock.stage("load"):
         twins = twins_in(documents, texts, whole.grower.folder)
     alike = first_alike((document.id for document in documents), twins, len(documents))
-    outcome = _published(whole, whole.grower, shards, sharding, alike, made)
+    outcome = _published(whole, whole.grower, shards, sharding, alike)
     return replace(outcome, documents=documents, twins=twins)
 
 
@@ -143,7 +143,7 @@ def change(
     twins = [twin for one in made.values() for twin in one.twins]
     alike = still_alike(ordered, previous, twins)
     upper = replace(whole.grower, previous=open_alone(whole.out, previous.generation))
-    outcome = _published(whole, upper, shards, sharding, alike, made)
+    outcome = _published(whole, upper, shards, sharding, alike)
     notes = [_outgrown(name, index, sharding) for name, index in fresh.items()]
     return replace(
         outcome,
@@ -255,13 +255,12 @@ def _published(
     shards: Sequence[Opened],
     sharding: Sharding,
     alike: Sequence[int] | npt.NDArray[np.int64],
-    made: Collection[str],
 ) -> Outcome:
     """Publish the index of these shards, and then let go of what is in their generations: a build that dies before
-    needs it again."""
+    needs it again. So of what such a build has recorded of other shards, which nobody is to need."""
     published = publish_upper(whole, grower, shards, sharding, alike)
-    for name in made:
-        with opened(folder_of(whole.out, name)) as checkpoint:
+    for folder in filter(is_unfinished, folders_of_shards(whole.out)):
+        with opened(folder) as checkpoint:
             checkpoint.settle("embed", "cluster")
     whole.grower.checkpoint.settle("embed", "cluster")
     files = [entry for shard in shards for entry in shard.index.manifest.files.values()]

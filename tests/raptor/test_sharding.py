@@ -9,19 +9,21 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 import raptor.cli
-from index_store.errors import BrokenIndex, IndexStoreError
+from index_store.errors import BrokenIndex
+from index_store.folder import generation_folder
 from index_store.generations import list_generations, rollback
 from index_store.index import Index, Sharded, open_index
 from index_store.manifest import MAX_BYTES, Manifest, dumps
 from index_store.shards.layout import MOST_SHARDS, Shard, settings_of
 from index_store.types import Document
 from index_store.verify import verify_index
-from index_store.writer import publish
 from raptor.build import build_index, sync_index, update_index
+from raptor.corpus import merged_documents
 from raptor.errors import RaptorError
 from raptor.estimating import estimate
 from raptor.loading.metadata import read_metadata
@@ -32,7 +34,7 @@ from raptor.sharding.planning import Change, Held, expected_sizes, key_of, plann
 from raptor.types import BuildReport
 from tests.helpers import tiny_embedder
 from tests.helpers.model_server import MODEL, ModelServer, Step, error
-from tests.helpers.toy import toy_draft
+from tests.helpers.mutated import seal
 
 Body = dict[str, Any]  # of a request to the model server
 
@@ -85,24 +87,53 @@ def test_by_access_those_stand_together_whom_the_same_readers_may_read() -> None
 
 
 def test_names_are_those_of_folders_and_differ_on_every_system() -> None:
-    ids = ["A/1", "a/1", "../1", "~/1", "日本/1", "a-0001/1", f"{'x' * 200}/1"]
+    ids = [
+        "A/1",
+        "a/1",
+        "../1",
+        "~/1",
+        "日本/1",
+        "a-0001/1",
+        f"{'x' * 200}/1",
+        "Con/1",
+        "nul.x/1",
+        "./1",
+        "console/1",
+    ]
     shards = list(names([(document(doc), 1) for doc in ids], "folder"))
-    assert shards == ["A", "a-0001", "folder", "folder-0001", "folder-0002", "a-0001-0001", "x" * 60]
+    assert shards == [
+        "A",
+        "a-0001",
+        "folder",
+        "folder-0001",
+        "folder-0002",
+        "a-0001-0001",
+        "x" * 60,
+        "folder-Con",
+        "folder-nul.x",
+        "folder-0003",
+        "console",
+    ]
 
 
 def test_more_shards_than_an_index_names_are_refused() -> None:
-    many = [(document(f"{n}"), 2) for n in range(2_001)]
-    with pytest.raises(RaptorError, match="2,001 shards, and an index has at most 2,000"):
+    told = "2,001 shards, and the manifest of an index has room for 2,000; divide it by raptor shard"
+    many = [(document(f"{n}"), 2) for n in range(MOST_SHARDS + 1)]
+    with pytest.raises(RaptorError, match=told):
         names(many, chunks=1)
-    with pytest.raises(RaptorError, match="2,001 shards"):
+    with pytest.raises(RaptorError, match=told):
         expected_sizes(many, 1.0, Sharding("size", 2))
-    added = [Change(document(f"{n}/x"), None) for n in range(2_001)]
-    with pytest.raises(RaptorError, match="2,001 shards"):
-        moved(added, {}, "folder", 9)
-    assert len(moved(added[1:], {}, "folder", 9)) == 2_000
+    held = {f"{n}": Held([one], 2) for n, (one, _) in enumerate(many[1:])}
+    with pytest.raises(RaptorError, match=told):
+        replanned(
+            [Change(one, one) for one, _ in many[1:]] + [Change(many[0][0], None)],
+            held,
+            Sharding("size", 1),
+            50,
+        )
 
 
-def test_a_manifest_names_as_many_shards_as_an_index_may_have(tmp_path: Path) -> None:
+def test_a_manifest_names_as_many_shards_as_an_index_may_have() -> None:
     levels = (10_000_000, 1_250_000, 156_250, 19_531, 2_441, 305, 38, 4, 1)
     blobs = tuple(200 * size for size in levels[1:])
     many, name = 10**10, "x" * 60
@@ -124,9 +155,6 @@ def test_a_manifest_names_as_many_shards_as_an_index_may_have(tmp_path: Path) ->
     )
     raw = dumps(Manifest(1, None, 1, (1,), {}, settings_of([wide] * MOST_SHARDS), {}))
     assert len(raw) < MAX_BYTES
-    with pytest.raises(IndexStoreError, match="more than the 4,194,304 that are read"):
-        publish(tmp_path / "i", toy_draft(), {}, {"told": "x" * MAX_BYTES})
-    assert not list((tmp_path / "i" / "generations").iterdir())
 
 
 @pytest.mark.parametrize(("by", "chunks"), [("colour", 5), ("size", 0)])
@@ -308,6 +336,38 @@ def test_what_is_removed_is_gone_from_its_shard(at: Path) -> None:
     assert {name for name in after if after[name] != before[name]} == {"c"}
 
 
+def test_a_shard_whose_names_are_damaged_is_a_sentence_when_it_is_changed(at: Path) -> None:
+    shard, upper = (generation_folder(at / "i" / name, 1) for name in ("shards/b", "."))
+    file = shard / "names" / "names.txt"
+    file.write_bytes(file.read_bytes() + b"\n\xff")
+    seal(shard)
+    told = json.loads((upper / "manifest.json").read_text())["settings"]
+    told["shards"][1]["digest"] = json.loads((shard / "manifest.json").read_text())["digest"]
+    seal(upper, settings=told)
+    (at / "docs" / "b" / "new.txt").write_text("Ada left.")
+    with pytest.raises(BrokenIndex, match=r"names.txt has \d+ words, expected"):
+        update_index(at / "i", at / "docs")
+
+
+class Id(str):
+    """An id that counts how often one is compared with another."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Id.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_what_is_removed_is_not_each_compared_with_all_that_there_is(at: Path) -> None:
+    index = opened(at / "i")
+    *gone, last = (Id(document.id) for document in index.documents)
+    assert [now.id for now, _ in merged_documents(index, [], gone)] == [last]
+    assert Id.compared <= 4 * len(gone)
+
+
 def test_shards_that_the_upper_index_does_not_name_yet_change_nothing(at: Path) -> None:
     """As after a kill between the shard's publication and that of the upper index."""
     live = (at / "i" / "CURRENT").read_bytes()
@@ -382,6 +442,21 @@ def test_pruning_keeps_the_generations_of_shards_that_are_named_and_no_others(at
     assert held == {"a": ["000001"], "b": ["000002"]}
     assert texts(opened(at / "i")) == before
     assert verify_index(at / "i") == []
+
+
+def test_nothing_stays_of_a_shard_of_which_the_build_died_once_its_documents_are_gone(
+    at: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny_embedder.write_documents(at / "docs" / "d", 14)
+    with monkeypatch.context() as dying, pytest.raises(KeyboardInterrupt):
+        dying.setattr("raptor.sharding.whole.publish_upper", Mock(side_effect=KeyboardInterrupt))
+        update_index(at / "i", at / "docs")
+    prune_index(at / "i")
+    assert (at / "i" / "shards" / "d" / "build.sqlite").exists()  # the same command would go on with it
+    shutil.rmtree(at / "docs" / "d")
+    assert not sync_index(at / "i", allow=lambda paths: True).new
+    prune_index(at / "i")
+    assert sorted(folder.name for folder in (at / "i" / "shards").iterdir()) == ["a", "b", "c"]
 
 
 def test_pruning_deletes_nothing_behind_a_link_in_the_place_of_the_shards(at: Path) -> None:

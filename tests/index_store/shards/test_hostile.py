@@ -14,7 +14,8 @@ import pytest
 from index_store.errors import BrokenIndex
 from index_store.folder import generation_folder
 from index_store.generations import list_generations
-from index_store.index import Sharded, open_index
+from index_store.index import Sharded, open_alone, open_index
+from index_store.shards.shared import write_shared
 from index_store.verify import verify_index
 from index_store.writer import publish
 from tests.helpers.mutated import CHANGES, EXTREMES, JSON_VALUES, seal, use
@@ -163,6 +164,36 @@ def test_names_that_lead_nowhere_are_refused(path: Path, name: str) -> None:
     np.save(file, array)
     seal(upper_of(path))
     assert "damaged" in refusal(path, lambda index: index.names)
+
+
+def one_more(raw: bytes) -> bytes:
+    return raw + b"\nz"
+
+
+def one_less(raw: bytes) -> bytes:
+    return raw.rpartition(b"\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        *(
+            (f"{name}.txt", change)
+            for name in ("lexical/words", "names/names")
+            for change in (one_more, one_less)
+        ),
+        ("lexical/offsets.npy", lambda raw: raw[:-1] + b"\x7f"),
+    ],
+)
+def test_a_shard_whose_words_are_damaged_is_refused_when_an_upper_tree_is_made_over_it(
+    path: Path, name: str, change: Callable[[bytes], bytes]
+) -> None:
+    file = shard_of(path, 1) / name
+    file.write_bytes(change(file.read_bytes()))
+    seal(shard_of(path, 1))
+    shards = [open_alone(path / "shards" / f"part-{number}", 1) for number in range(len(SHAPES))]
+    with pytest.raises(BrokenIndex, match=r"build the (shard|index) again"):
+        write_shared(upper_of(path), shards)
 
 
 @pytest.mark.parametrize("seed", range(cases(10, 400)))

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index_store import folder
 from index_store.errors import BrokenIndex, NoSuchNode
 from index_store.index import Sharded, open_index
 from index_store.rows import SPLITS, Split, rows_in_parts, rows_of
@@ -147,9 +146,9 @@ def test_a_scope_of_one_document_is_read_in_its_shard_alone_where_no_summary_is_
 
 @pytest.fixture
 def few_handles(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """For 40 files more than are open, with which these shards do not do where small ones stay open too; and for as
-    many more as one asks for."""
-    monkeypatch.setattr(folder, "SMALL_BYTES", 0)
+    """For 40 files more than are open, with which these shards do not do, and as many more as one asks for. No file is
+    so small that it is not kept open."""
+    monkeypatch.setattr("index_store.folder.SMALL_BYTES", 0)
     gc.collect()
     taken = frozenset(int(file.name) for file in Path("/dev/fd").iterdir())
     last = next(islice((number for number in count() if number not in taken), 40, None))
@@ -170,7 +169,7 @@ def test_more_shards_are_opened_than_the_usual_number_of_files_allows(path: Path
 def test_where_the_system_allows_no_more_files_that_is_said(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("index_store.index.allow_many_open", lambda: None)
+    monkeypatch.setattr("index_store.index.allow_many_files", lambda: None)
     with pytest.raises(BrokenIndex, match=r"Too many open files; let the process have more files open"):
         index = open_index(path)
         assert isinstance(index, Sharded)
