@@ -48,21 +48,14 @@ def write_shared(folder: Path, shards: Sequence[Tree], alike: Ints | None = None
 
 def _write_words(folder: Path, shards: Sequence[Tree]) -> None:
     """Of each word how many chunks of all shards hold it."""
-    arrays = [tree.store.arrays for tree in shards]
     parts = [
-        _holders(
-            tree.store.folder / "lexical",
-            a["lexical/offsets.npy"],
-            a["lexical/nodes.npy"],
-            tree.levels[0],
-            False,
-        )
-        for tree, a in zip(shards, arrays, strict=True)
+        _holders(tree.store.folder / "lexical", *_columns(tree), tree.levels[0], is_upper=False)
+        for tree in shards
     ]
     offsets, nodes = (
         np.load(folder / "lexical" / f"{name}.npy", allow_pickle=False) for name in ("offsets", "nodes")
     )
-    parts.append(_holders(folder / "lexical", offsets, nodes, 0, True))
+    parts.append(_holders(folder / "lexical", offsets, nodes, 0, is_upper=True))
     holders = array("i")
     with (folder / SHARDS / "words.txt").open("wb") as file:
         for word, group in groupby(heapq.merge(*parts), key=lambda row: row[0]):
@@ -73,16 +66,20 @@ def _write_words(folder: Path, shards: Sequence[Tree]) -> None:
     _save(folder / SHARDS / "holders.npy", np.asarray(holders, dtype=np.int32))
 
 
-def _holders(
-    folder: Path, offsets: Ints, nodes: Ints, chunks: int, is_upper: bool
-) -> Iterator[tuple[bytes, int, bool]]:
-    """The words of a lexicon in order, each with how many of its nodes below `chunks` hold it, and `is_upper`.
-
-    `offsets`, `nodes`: its arrays. Raises BrokenIndex where they do not fit, as a shard may come from a stranger.
-    """
+def _columns(tree: Tree) -> tuple[Ints, Ints]:
+    """Where the nodes of each word of a shard begin, and these. Raises BrokenIndex, as it may come from a stranger."""
+    offsets, nodes = tree.store.arrays["lexical/offsets.npy"], tree.store.arrays["lexical/nodes.npy"]
     if not len(offsets) or offsets[0] or offsets[-1] != len(nodes) or (offsets[1:] < offsets[:-1]).any():
-        raise BrokenIndex(f"the lexical arrays of {folder} are damaged; build the shard again")
-    held = np.diff(np.concatenate([[0], np.cumsum(nodes < chunks)])[offsets])
+        raise BrokenIndex(f"the lexical arrays of {tree.store.folder} are damaged; build the shard again")
+    return offsets, nodes
+
+
+def _holders(
+    folder: Path, offsets: Ints, nodes: Ints, chunks: int, *, is_upper: bool
+) -> Iterator[tuple[bytes, int, bool]]:
+    """The words of a lexicon in order, each with how many of its nodes below `chunks` hold it, and `is_upper`."""
+    above = np.searchsorted(offsets, np.flatnonzero(nodes >= chunks), side="right") - 1
+    held = np.diff(offsets) - np.bincount(above, minlength=len(offsets) - 1)
     return ((word, count, is_upper) for word, count in _lines(folder, held))
 
 
