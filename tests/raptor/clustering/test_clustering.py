@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def blobs(centres: Array, each: int, spread: float = 0.05) -> Array:
     return (np.repeat(centres, each, axis=0) + spread * noise).astype(np.float32)
 
 
-def lists(clusters: list[Array]) -> list[list[int]]:
+def lists(clusters: Sequence[Array]) -> list[list[int]]:
     return [members.tolist() for members in clusters]
 
 
