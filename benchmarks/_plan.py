@@ -219,7 +219,6 @@ def shard_bytes(own: Costs) -> int:
         sizes,
         sizes,
         big,
-        200,
         SHARD,
         "A label of some eight words or so",
         200,
