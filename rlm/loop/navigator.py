@@ -15,7 +15,9 @@ from rlm.gateway.offline.registry import register_offline
 from rlm.gateway.types import Message
 from rlm.prompts import ASK_EVERY_ROW, NEXT, OPENING, SINGLE
 
+#: What is in quotes, or where another question begins.
 _SPLIT = re.compile(
+    r"(\"[^\"\n]*\"|“[^”\n]*”)|"
     r"\?\s+(?:and\s+)?|;\s+|,?\s+and\s+(?=(?:what|which|how|who|whom|whose|when|where|why|does|do|did|is|are|was|were)\b)",
     re.IGNORECASE,
 )
@@ -233,11 +235,14 @@ def question_of(messages: Sequence[Message]) -> str:
 
 
 def parts_of(question: str) -> list[str]:
-    """The separate questions in one, at most 6: split at question marks, semicolons and "and" before a question word.
+    """The separate questions in one, at most 6: split at question marks, semicolons and "and" before a question word,
+    but not inside quotes, as titles have them too.
 
     A question that has no such parts is the only one.
     """
-    parts = [p.strip(" ?.,;\n") for p in _SPLIT.split(question)]
+    cuts = [match.span() for match in _SPLIT.finditer(question) if not match[1]]
+    starts, ends = [0, *(end for _, end in cuts)], [*(start for start, _ in cuts), len(question)]
+    parts = [question[start:end].strip(" ?.,;\n") for start, end in zip(starts, ends, strict=True)]
     parts = [p for p in parts if len(p.split()) > 2]
     return list(dict.fromkeys(parts))[:6] if len(parts) > 1 else [question.strip()]
 

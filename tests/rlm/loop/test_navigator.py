@@ -246,6 +246,12 @@ def test_it_works_over_the_toy_index_and_in_a_branch_of_one_chunk(tmp_path: Path
         ("What is a yawl? And what is a ketch?", ["What is a yawl", "what is a ketch"]),
         ("Name the mill; name the bridge; Name the mill", ["Name the mill", "name the bridge"]),
         ("Salt and pepper?", ["Salt and pepper?"]),
+        ('Who wrote "Act of War; Direct Action"?', ['Who wrote "Act of War; Direct Action"?']),
+        (
+            "Who sang “Who are you? And what is that”; who wrote it down?",
+            ["Who sang “Who are you? And what is that”", "who wrote it down"],
+        ),
+        ('A 5" pipe; how long is it; how wide is it?', ['A 5" pipe', "how long is it", "how wide is it"]),
         ("  ", [""]),
     ],
 )
