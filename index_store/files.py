@@ -13,7 +13,6 @@ from typing import Any
 
 try:
     import fcntl
-    import resource
 except ImportError:  # Windows, whose locks are of bytes
     _bytes: Any = import_module("msvcrt")
 else:
@@ -60,7 +59,9 @@ def refuse_links(folder: Path, *names: str) -> None:
 
 def allow_many_files() -> None:
     """Let this process have as many files open as it may: the usual 1,024, on macOS 256, are those of few shards."""
-    if _bytes is not None:  # where there is no such limit
+    try:
+        import resource
+    except ImportError:  # Windows, where there is no such limit
         return
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     for most in _MOST_HANDLES:

@@ -234,7 +234,7 @@ def test_an_argument_of_the_wrong_type_to_an_index_is_one_sentence(
         ("open_index", ("i", 3)),
         ("list_generations", (3,)),
         ("changes_of", ("i", 3)),
-        ("rollback", ("i", "1")),
+        ("rollback", ("i", 1.0)),
         ("prune", ("i", "1")),
         ("prune", ("i", 1.0)),
         ("verify_index", (None,)),

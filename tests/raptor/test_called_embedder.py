@@ -135,7 +135,7 @@ def test_a_build_stays_below_its_cap_and_goes_on_below_a_higher_one(
     with pytest.raises(RaptorError, match="and was not started; raise --max-usd"):
         build_index(docs, tmp_path / "i", embedder=MODEL, spending=Spending(usd=1e-6))
     with monkeypatch.context() as patch:
-        patch.setattr("raptor.estimating._expected", lambda *_: (0.0019, 0.0023))
+        patch.setattr("raptor.estimating._usd", lambda *_: (0.0019, 0.0023))
         how: dict[str, Any] = {"embedder": MODEL, "summarizer": "openai/gpt-4o-mini"}
         with pytest.raises(RaptorError, match=r"\$0.0020 to \$0.0024, above the cap of \$0.0003"):
             build_index(docs, tmp_path / "i", spending=Spending(usd=3e-4), **how)

@@ -6,7 +6,9 @@ import random
 import tracemalloc
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -76,15 +78,13 @@ def eights(points: Any, tokens: Any, how: ClusterSettings) -> list[Any]:
     return np.array_split(np.arange(len(points)), -(-len(points) // 8))
 
 
-@pytest.fixture
-def little(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Builds that work on little at a time."""
+def work_on_little(patch: pytest.MonkeyPatch) -> None:
+    """Let builds work on little at a time."""
     for module, name, value in TOGETHER:
-        monkeypatch.setattr(module, name, value)
-    monkeypatch.setattr(cluster, "cluster_part", eights)
+        patch.setattr(module, name, value)
+    patch.setattr(cluster, "cluster_part", eights)
     register_offline("at-once", lambda messages, most: "LABEL: words\nSUMMARY: what was said")
-    tiny_embedder.use(monkeypatch)
-    yield
+    tiny_embedder.use(patch)
 
 
 def write(file: Path, documents: int) -> Path:
@@ -126,10 +126,20 @@ def peaks(folder: Path, documents: int) -> tuple[dict[str, int], int]:
     return found, report.chunks
 
 
+def growths(folder: Path) -> dict[str, float]:
+    """The bytes that each stage takes more for a chunk more."""
+    with pytest.MonkeyPatch.context() as patch:
+        work_on_little(patch)
+        peaks(folder / "warm", DOCUMENTS)  # what is imported and loaded once
+        few, small = peaks(folder / "small", DOCUMENTS)
+        many, large = peaks(folder / "large", TIMES * DOCUMENTS)
+    assert large > 3 * small
+    return {name: (many[name] - few[name]) / (large - small) for name in STAGES}
+
+
 @pytest.mark.slow
-def test_each_stage_of_a_build_takes_few_bytes_more_for_a_chunk_more(little: None, tmp_path: Path) -> None:
-    peaks(tmp_path / "warm", DOCUMENTS)  # what is imported and loaded once
-    few, small = peaks(tmp_path / "small", DOCUMENTS)
-    many, large = peaks(tmp_path / "large", TIMES * DOCUMENTS)
-    growth = {name: (many[name] - few[name]) / (large - small) for name in STAGES}
-    assert large > 3 * small and max(growth.values()) < A_CHUNK, growth
+def test_each_stage_of_a_build_takes_few_bytes_more_for_a_chunk_more(tmp_path: Path) -> None:
+    """In a process of its own: what other tests have left in this one would be counted too."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as alone:
+        found = alone.submit(growths, tmp_path).result()
+    assert max(found.values()) < A_CHUNK, found

@@ -322,7 +322,7 @@ def test_an_update_of_many_texts_holds_few_of_them_at_a_time(at: Path) -> None:
 
     def count(stage: str, done: int, total: int) -> None:
         if stage != "load":
-            held.append(sum(isinstance(one, Text) for one in gc.get_objects()))
+            held.append(sum(type(one) is Text for one in gc.get_objects()))
 
     assert update_index(at / "i", at / "docs", progress=count).changes.added == 44
     assert held and max(held) < 5
