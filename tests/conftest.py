@@ -1,5 +1,6 @@
 """What holds for every test: no clock of a busy machine decides, and CI tries the same examples each time."""
 
+import gc
 import os
 import signal
 import sys
@@ -29,6 +30,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="as on a system without the kernel's layers: code runs in Monty",
     )
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """The collector need not look through ten thousand tests, and all that they import, each time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -38,7 +38,7 @@ from tests.helpers.model_server import MODEL, ModelServer, Step, error
 from tests.helpers.places import ROOT
 from tests.helpers.thorough import cases
 
-MOMENTS = cases(12, 50)
+MOMENTS = cases(8, 50)
 Body = dict[str, Any]  # of a request to the model server
 
 
@@ -63,7 +63,7 @@ def record_key(body: Body) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("moments", "shard_chunks"), [(MOMENTS, 0), (cases(4, 50), 60)])
+@pytest.mark.parametrize(("moments", "shard_chunks"), [(MOMENTS, 0), (cases(3, 50), 60)])
 def test_a_build_killed_at_many_moments_ends_as_an_undisturbed_one_and_pays_for_nothing_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moments: int, shard_chunks: int
 ) -> None:

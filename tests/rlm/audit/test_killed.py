@@ -13,7 +13,7 @@ from tests.helpers.places import ROOT
 from tests.helpers.thorough import cases
 from tests.helpers.toy import toy_index
 
-KILLS = cases(8, 30)
+KILLS = cases(5, 30)
 
 
 @pytest.mark.slow

@@ -34,7 +34,7 @@ from tests.helpers.thorough import cases
 QUESTION = "Which label and month has it?"
 FIELDS = ["--field", "month=YYYY-MM", "--field", "label=spam|ham"]
 #: Of the map that is killed, and how often.
-ROWS, KILLS = 120, cases(8, 20)
+ROWS, KILLS = 120, cases(5, 20)
 LINES = [f"{'spam' if n % 7 == 0 else 'ham'}\tmessage {n} of 2024-{n % 12 + 1:02}" for n in range(300)]
 
 

@@ -31,7 +31,7 @@ from rlm.loop.recording import Unrecorded
 from tests.helpers.gateway_calls import complete_all
 from tests.helpers.thorough import cases
 
-SEEDS = {*range(cases(100, 600)), 537}  # of them 537 alone has as many calls at a time as may be
+SEEDS = {*range(cases(60, 600)), 537}  # of them 537 alone has as many calls at a time as may be
 AT_ONCE = 32
 MODEL = "fake/model"
 
@@ -254,7 +254,7 @@ def test_trees_in_several_threads_share_one_total(busy: None) -> None:
 def test_the_batches_of_cells_keep_their_length_and_order_or_are_refused_whole() -> None:
     """`llm_query_batched` itself, in trees of two levels: the pool, a conversation's part of it, and its batches."""
     kept = refused = 0
-    for seed in range(cases(100, 300)):
+    for seed in range(cases(60, 300)):
         chance = random.Random(seed)
         total = Ledger(caps(chance))
         world = World(chance, 1e-4, total)
