@@ -4,6 +4,8 @@ import os
 import socket
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -73,22 +75,28 @@ def test_a_cluster_that_is_not_there_is_said_within_seconds(monkeypatch: pytest.
         mapped(address)
 
 
-def test_a_server_of_something_else_is_no_cluster() -> None:
-    pytest.importorskip("ray")
+@contextmanager
+def answering(reply: bytes) -> Iterator[str]:
+    """The address of a server that answers its first connection with these bytes."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
 
         def answer() -> None:
             connection, _ = server.accept()
             with connection:
                 connection.recv(100)
-                connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+                connection.sendall(reply)
 
         thread = threading.Thread(target=answer)
         thread.start()
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+        thread.join()
+
+
+def test_a_server_of_something_else_is_no_cluster() -> None:
+    pytest.importorskip("ray")
+    with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
         with pytest.raises(RaptorError, match=r"what listens there is no Ray"):
             mapped(address)
-        thread.join()
 
 
 def test_a_server_that_does_not_say_which_cluster_it_is_is_none_before_ray_begins(
@@ -103,22 +111,11 @@ def test_a_server_that_does_not_say_which_cluster_it_is_is_none_before_ray_begin
 
     monkeypatch.setattr(ray._raylet, "GcsClient", silent)
     monkeypatch.setattr(ray, "init", lambda **_: pytest.fail("it would try for minutes"))
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-
-        def answer() -> None:
-            connection, _ = server.accept()
-            with connection:
-                connection.recv(100)
-                connection.sendall(b"\0\0\0\4\0\0\0\0\0")
-
-        thread = threading.Thread(target=answer)
-        thread.start()
-        with pytest.raises(
-            RaptorError, match=rf"^cannot use the Ray cluster {address} \(.*Deadline Exceeded\)$"
-        ):
-            mapped(address)
-        thread.join()
+    with (
+        answering(b"\0\0\0\4\0\0\0\0\0") as address,
+        pytest.raises(RaptorError, match=rf"^cannot use the Ray cluster {address} \(.*Deadline Exceeded\)$"),
+    ):
+        mapped(address)
     assert asked == [address]
 
 
