@@ -94,9 +94,9 @@ def answering(reply: bytes) -> Iterator[str]:
 
 def test_a_server_of_something_else_is_no_cluster() -> None:
     pytest.importorskip("ray")
-    with answering(b"HTTP/1.1 400 Bad Request\r\n\r\n") as address:
-        with pytest.raises(RaptorError, match=r"what listens there is no Ray"):
-            mapped(address)
+    reply = b"HTTP/1.1 400 Bad Request\r\n\r\n"
+    with answering(reply) as address, pytest.raises(RaptorError, match=r"what listens there is no Ray"):
+        mapped(address)
 
 
 def test_a_server_that_does_not_say_which_cluster_it_is_is_none_before_ray_begins(
