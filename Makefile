@@ -44,9 +44,9 @@ notebooks: $(READY)
 
 test: check
 
-# Three on two cores: tests wait for processes, browsers and servers a quarter of their time.
+# Four on two cores: tests wait for processes, browsers and servers half of their time.
 check: lint
-	$(BIN)/python -m pytest -n 3 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
@@ -54,7 +54,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 fast: $(READY)
-	$(BIN)/python -m pytest -n 3 --dist worksteal -m 'not slow'
+	$(BIN)/python -m pytest -n 4 --dist worksteal -m 'not slow'
 
 # What these tests ask of the sandbox, Monty has too; three look at what only the worker of Linux has.
 PORTABLE := tests/rlm/sandbox/test_backends.py tests/rlm/loop/test_navigator.py \
@@ -66,7 +66,7 @@ portable: $(READY)
 	$(BIN)/python -m pytest --portable $(PORTABLE) -m 'not slow' -k 'not ($(LINUX_ONLY))'
 
 thorough: $(READY)
-	THOROUGH=1 $(BIN)/python -m pytest -n 3 --dist worksteal
+	THOROUGH=1 $(BIN)/python -m pytest -n 4 --dist worksteal
 
 pythons:
 	.ci/pythons $(PYTHONS)
