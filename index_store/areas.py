@@ -91,7 +91,7 @@ class Homes:
     """
 
     def __init__(self, tree: Tree, chunks: Numbers | None = None) -> None:
-        self.tree, self.within = tree, np.arange(tree.levels[0]) if chunks is None else chunks
+        self.tree, self.within = tree, tree.numbers(tree.level_range(0)) if chunks is None else chunks
         self._is_within = np.zeros(len(tree), dtype=bool)
         self._is_within[self.within] = True
         self.chars = held_at_home(tree, self.within, tree.leaf_chars[self.within].astype(np.float64))

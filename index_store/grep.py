@@ -146,7 +146,7 @@ def _kept(parts: Iterator[Ints], seen: list[Ints]) -> Iterator[Ints]:
 def _leaves(tree: Tree, under: str | None, within: Ints | None) -> Ints:
     """Numbers of the chunks under a node that are `within`; None is no limit."""
     if under is None:
-        return np.arange(tree.levels[0]) if within is None else within
+        return tree.numbers(tree.level_range(0)) if within is None else within
     below = tree.below(tree.number_of(under))
     below = below[below < tree.levels[0]]
     return below if within is None else np.intersect1d(below, within, assume_unique=True)

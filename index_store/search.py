@@ -105,7 +105,7 @@ def search(
         vector = tree.embed_queries([query])[0]
     by_words = tree.by_words("" if mode == "dense" else query, nodes)
     if mode == "lexical":
-        nodes = among(np.flatnonzero(by_words > 0), nodes)
+        nodes = positive(by_words, nodes)
         scores = by_words[nodes].astype(np.float64)
     elif mode == "dense":
         vector = _fitting(tree, vector)
@@ -158,18 +158,19 @@ def candidates(tree: Tree, mode: Mode, level: int | None, under: str | None, doc
         if level is None and mode == "tree"
         else tree.level_range(0 if level is None else level)
     )
-    nodes = np.arange(chosen.start, chosen.stop, dtype=np.int64)
-    if under is not None:
-        nodes = np.intersect1d(nodes, tree.below(tree.number_of(under)), assume_unique=True)
-    if doc is not None:
-        inside = tree.chunks_of(tree.documents_named(doc))
-        chunks = np.intersect1d(between(nodes, 0, tree.levels[0]), inside, assume_unique=True)
-        summaries = between(nodes, tree.levels[0], len(tree))
-        if len(summaries):
-            others = np.setdiff1d(np.arange(tree.levels[0]), inside, assume_unique=True)
-            summaries = np.setdiff1d(summaries, tree.above(others), assume_unique=True)
-        nodes = np.concatenate([chunks, summaries])
-    return nodes
+    below = None if under is None else between(tree.below(tree.number_of(under)), chosen.start, chosen.stop)
+    if doc is None:
+        return tree.numbers(chosen) if below is None else below
+    inside = tree.chunks_of(tree.documents_named(doc))
+    chunks = between(inside, chosen.start, chosen.stop)
+    if below is not None:
+        chunks = np.intersect1d(chunks, below, assume_unique=True)
+    above = range(max(chosen.start, tree.levels[0]), chosen.stop)
+    if not above:
+        return chunks
+    summaries = tree.numbers(above) if below is None else between(below, above.start, above.stop)
+    others = np.setdiff1d(tree.numbers(tree.level_range(0)), inside, assume_unique=True)
+    return np.concatenate([chunks, np.setdiff1d(summaries, tree.above(others), assume_unique=True)])
 
 
 def chunks_in(tree: Tree, scope: Scope) -> Numbers:
@@ -190,7 +191,7 @@ def shortlist(
     chunks at most `reach` away from such a chunk. `by_vector`: as `by_words`, where all cosines are known.
     """
     chosen, count = np.zeros(len(tree), dtype=np.bool_), max(2 * k, SHORTLIST)
-    with_words = among(np.flatnonzero(by_words > 0), nodes)
+    with_words = positive(by_words, nodes)
     for low, high in ((0, tree.levels[0]), (tree.levels[0], len(tree))):
         part, worded = between(nodes, low, high), between(with_words, low, high)
         if by_vector is None:
@@ -220,6 +221,14 @@ def among(numbers: Numbers, nodes: Numbers) -> Numbers:
     numbers = between(numbers, int(nodes[0]), int(nodes[-1]) + 1)
     whole = int(nodes[-1]) - int(nodes[0]) + 1 == len(nodes)
     return numbers if whole else numbers[np.isin(numbers, nodes, assume_unique=True)]
+
+
+def positive(scores: Floats, nodes: Numbers) -> Numbers:
+    """Those of `nodes`, which ascend, whose score is above 0; `scores` has one for each node of the tree."""
+    if not len(nodes):
+        return nodes
+    low, high = int(nodes[0]), int(nodes[-1]) + 1
+    return among(np.flatnonzero(scores[low:high] > 0) + low, nodes)
 
 
 def led(tree: Tree, nodes: Numbers, fused: Scores, walked: Walked, weights: Weights) -> Scores:

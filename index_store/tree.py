@@ -20,7 +20,7 @@ from index_store.manifest import ALIKE, GUESTS, LENGTHS
 from index_store.name_table import Names
 from index_store.outline import LABEL_CHARS, Outline
 from index_store.store import Store, check, check_chunks
-from index_store.tables import NODE_ROW, byte_at, char_at, chars_at, count_chars, ranges, sizes_of
+from index_store.tables import NODE_ROW, byte_at, char_at, chars_at, count_chars, each_once, ranges, sizes_of
 from index_store.terminal import brief, count
 from index_store.types import Document, Node, Span
 from index_store.vectors import InvertedFile, near, whole_levels
@@ -124,6 +124,10 @@ class Tree:
         if not 0 <= level < len(self.levels):
             raise NoSuchNode(f"no level {level}; this index has levels 0 to {len(self.levels) - 1}")
         return range(self._first[level], self._first[level + 1])
+
+    def numbers(self, nodes: range) -> Numbers:
+        """The numbers of some nodes that follow one another, as an array, for what looks at all of them."""
+        return np.arange(nodes.start, nodes.stop, dtype=np.int64)
 
     @cached_property
     def rows(self) -> npt.NDArray[Any]:
@@ -295,13 +299,10 @@ class Tree:
         return np.setdiff1d(self._reached(numbers, "parents"), numbers)
 
     def _reached(self, layer: Numbers, direction: str) -> Numbers:
-        seen = np.zeros(len(self), dtype=bool)
-        while len(layer):  # each is of one level, or of the next
-            seen[layer] = True
-            next_to = np.zeros(len(self), dtype=bool)  # marking a million is faster than sorting some
-            next_to[self._all_neighbours(layer, direction)] = True
-            layer = np.flatnonzero(next_to & ~seen)
-        return np.flatnonzero(seen)
+        layers = [layer]
+        for _ in self.levels[1:]:
+            layers.append(each_once(self._all_neighbours(layers[-1], direction)))
+        return each_once(np.concatenate(layers))
 
     def _all_neighbours(self, numbers: Numbers, direction: str) -> Numbers:
         """Numbers of the `children` or `parents` of several nodes, those of the first node first."""
@@ -394,7 +395,7 @@ class Tree:
 
     def in_parts(self, chunks: Numbers | None) -> Iterator[Numbers]:
         """Some chunks, ascending, or all of them, in the parts in which they are best read one after another."""
-        yield np.arange(self.levels[0]) if chunks is None else chunks
+        yield self.numbers(self.level_range(0)) if chunks is None else chunks
 
     def document_text(self, doc: str) -> str:
         """A document's whole canonical text. Raises NoSuchNode."""

@@ -72,8 +72,8 @@ class View:
     def _in_scope(self, index: Index) -> Numbers:
         """Numbers, ascending, of the nodes whose text is in the scope: its chunks, and summaries of nothing else."""
         chunks = chunks_in(index, self.scope)
-        others = np.setdiff1d(np.arange(index.levels[0]), chunks, assume_unique=True)
-        summaries = np.setdiff1d(np.arange(index.levels[0], len(index)), index.above(others))
+        others = np.setdiff1d(index.numbers(index.level_range(0)), chunks, assume_unique=True)
+        summaries = np.setdiff1d(index.numbers(range(index.levels[0], len(index))), index.above(others))
         return np.concatenate([chunks, summaries])
 
     def _in_view(self) -> frozenset[int] | None:

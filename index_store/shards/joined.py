@@ -73,8 +73,8 @@ class Joined(Tree):
             raise BrokenIndex(f"{upper.path} names other shards than it has roots of; build the index again")
         alike = upper.store.arrays.get(ALIKE_OF_SHARDS)
         if alike is not None:
-            places = np.arange(sum(shard.documents for shard in shards))
-            fits = len(alike) == len(places) and bool(((alike >= 0) & (alike <= places)).all())
+            fits = len(alike) == sum(shard.documents for shard in shards)
+            fits = fits and bool(((alike >= 0) & (alike <= np.arange(len(alike)))).all())
             if not fits or (alike[alike] != alike).any():
                 raise BrokenIndex(
                     f"{upper.path} names documents that are not the first of those that are alike"
@@ -190,6 +190,12 @@ class Joined(Tree):
         row: tuple[int, int, int, int, int, int, int] = self._arrays["nodes.npy"][number].item()
         return row
 
+    def numbers(self, nodes: range) -> Numbers:
+        """As `Tree.numbers`; their shards are opened first, so that nothing is allocated for nodes that a manifest
+        names and no shard has."""
+        self._each(self._strips.told_by_shards(nodes), self.shard)
+        return super().numbers(nodes)
+
     @property
     def rows(self) -> npt.NDArray[Any]:
         """The table of nodes; the chunks of a shard are checked when the first of them is read."""
@@ -251,7 +257,7 @@ class Joined(Tree):
         """Some chunks, ascending, or all of them, those of one shard after those of another."""
         for first, past in pairwise(self._chunk_first):
             part = (
-                np.arange(first, past)
+                self.numbers(range(first, past))
                 if chunks is None
                 else chunks[slice(*np.searchsorted(chunks, [first, past]))]
             )

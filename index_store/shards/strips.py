@@ -64,6 +64,17 @@ class Strips:
         """The strip that a node is in."""
         return self.all[bisect_right(self._starts, number) - 1]
 
+    def told_by_shards(self, nodes: range) -> list[int]:
+        """Numbers of the shards that alone can say that they have those of these nodes which the manifest gives them;
+        a root is told by the upper tree."""
+        return sorted({
+            strip.shard
+            for strip in self.all
+            if strip.shard < len(self._shards)
+            and not strip.is_root
+            and max(strip.first, nodes.start) < min(strip.first + strip.size, nodes.stop)
+        })  # fmt: skip
+
     # -- nodes -------------------------------------------------------------------------------------------
 
     def nodes(self, text_first: Sequence[int], document_first: Sequence[int]) -> Segmented:

@@ -37,7 +37,7 @@ MOST_STEPS = 10_000
 def with_index(index: Index, run: Sequence[RecordedEvent]) -> Look:
     """What looks at a question of a run by searching its index."""
     scope = scope_of(run)
-    allowed = np.arange(index.levels[0], dtype=np.int64) if scope.is_all else chunks_in(index, scope)
+    allowed = index.numbers(index.level_range(0)) if scope.is_all else chunks_in(index, scope)
     found: dict[str, Evidence] = {}
     record = Record.of(index, run)
 

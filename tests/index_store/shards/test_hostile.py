@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,16 @@ from unittest.mock import patch
 import numpy as np
 import pytest
 
+from index_store.areas import area_of
 from index_store.errors import BrokenIndex
 from index_store.folder import generation_folder
 from index_store.generations import list_generations
 from index_store.index import Sharded, open_alone, open_index
+from index_store.rows import rows_of
 from index_store.shards.shared import write_shared
+from index_store.types import Scope
 from index_store.verify import verify_index
+from index_store.view import View
 from index_store.writer import publish
 from tests.helpers.mutated import CHANGES, EXTREMES, JSON_VALUES, seal, use
 from tests.helpers.sharded import MODELS, random_part, random_sharded
@@ -148,6 +153,32 @@ def test_what_no_upper_index_says_of_a_shard_is_refused_when_it_is_opened(
 ) -> None:
     told(path, 2, **changes)
     assert "build the index again" in refusal(path, lambda index: None)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda index: index.search("heron", vector=np.asarray(index.vectors[-1])),
+        lambda index: index.search("heron", mode="lexical"),
+        lambda index: index.search("heron", mode="tree", vector=np.asarray(index.vectors[-1])),
+        lambda index: index.grep("heron", under=index.root.id),
+        lambda index: area_of(index),
+        lambda index: list(rows_of(View(index), "chunk")),
+        lambda index: View(index, scope=Scope(doc=index.documents[0].id)),
+    ],
+    ids=["hybrid", "lexical", "tree", "grep", "areas", "rows", "view"],
+)
+def test_nothing_is_allocated_for_chunks_that_a_shard_does_not_have(
+    path: Path, ask: Callable[[Sharded], Any]
+) -> None:
+    shards = json.loads((upper_of(path) / "manifest.json").read_text())["settings"]["shards"]
+    told(path, 2, levels=[2**30, *shards[2]["levels"][1:]])
+    tracemalloc.start()
+    try:
+        assert "is not the one" in refusal(path, ask)
+        assert tracemalloc.get_traced_memory()[1] < 32 << 20
+    finally:
+        tracemalloc.stop()
 
 
 @pytest.mark.parametrize("shards", [None, {}, [], "x", [1], [[]], {"a": 1}])
