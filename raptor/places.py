@@ -18,7 +18,7 @@ from index_store.folder import CURRENT, live_pointer
 from index_store.paths import is_url
 from index_store.stores.layout import live, objects_at
 from index_store.stores.pulling import pull
-from index_store.stores.pushing import check_new, push
+from index_store.stores.pushing import Pushed, check_new, push
 from index_store.stores.urls import Url, own_place, url_of
 from raptor.errors import RaptorError
 from raptor.types import BuildReport
@@ -58,9 +58,11 @@ def at_place(*, publishes: bool) -> Callable[[Callable[P, R]], Callable[P, R]]:
                     result = function(*given.args, **given.kwargs)
                 except (RaptorError, IndexStoreError) as e:
                     raise type(e)(str(e).replace(str(folder), str(url))) from e
-                if publishes_now:
-                    publish_folder(url, folder, progress)
-            return replace(result, index=str(url)) if isinstance(result, BuildReport) else result
+                pushed = publish_folder(url, folder, progress) if publishes_now else None
+            if not isinstance(result, BuildReport):
+                return result
+            number = pushed.generation if pushed else result.generation
+            return replace(result, index=str(url), generation=number)
 
         return called
 
@@ -115,8 +117,9 @@ def refuse_unpublished(url: Url, folder: Path) -> None:
         )
 
 
-def publish_folder(url: Url, folder: Path, progress: Progress) -> None:
-    """Publish the folder's index at the URL. Raises Overtaken where somebody else has published there meanwhile."""
+def publish_folder(url: Url, folder: Path, progress: Progress) -> Pushed:
+    """Publish the folder's index at the URL, and give what that did. Raises Overtaken where somebody else has published
+    there meanwhile."""
     try:
         pushed = push(folder, str(url), progress=lambda sent, all: progress("push", sent, all))
     except Overtaken:
@@ -125,3 +128,4 @@ def publish_folder(url: Url, folder: Path, progress: Progress) -> None:
             "goes on from theirs, and pays for nothing twice"
         ) from None
     replace_file(folder.parent / SEEN, pushed.digest.encode())
+    return pushed

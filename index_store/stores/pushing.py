@@ -27,7 +27,7 @@ from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
 from index_store.paths import is_url
 from index_store.shards.layout import shards_in
 from index_store.stores.folder import LOCK, PARTIALS
-from index_store.stores.layout import GENERATIONS, key_of, listed, live, objects_at, shard_at
+from index_store.stores.layout import GENERATIONS, Pointer, key_of, listed, live, objects_at, shard_at
 from index_store.stores.objects import Changed, Missing, Objects
 from index_store.stores.transfers import Progress, send, silent
 from index_store.writer import numbers
@@ -38,7 +38,8 @@ _POINTER_MOST = 1 << 16  # bytes of a damaged pointer that is replaced
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What `push` did. `files`, `bytes`: those that were sent. `new`: False where that generation was live already."""
+    """What `push` did. `generation`: the number that it has at the URL. `files`, `bytes`: those that were sent. `new`:
+    False where that generation was live already."""
 
     url: str
     generation: int
@@ -82,8 +83,8 @@ def _push(
     objects: Objects, path: Path, number: int, manifest: Manifest, progress: Progress, *, replace: bool
 ) -> Pushed:
     digest, folder = manifest.digest, generation_folder(path, number)
-    before, tag = _before(objects, path, replace=replace)
-    new = before != digest
+    before = _before(objects, path, replace=replace)
+    new = before is None or before.digest != digest
     places = [*_shards(objects, path, folder, manifest), (objects, folder, manifest)]
     files, size = 0, 0
     if new:
@@ -92,10 +93,11 @@ def _push(
         missing = _sent(place, own, one, progress, new=new, replace=replace)
         files, size = files + len(missing), size + sum(entry.size for entry in missing.values())
     if new:
-        point(objects, number, digest, tag)
+        point(objects, number, digest, before.tag if before else None)
         for place, _, one in places:  # somebody may have pruned meanwhile
             _check_whole(place, one)
-    return Pushed(str(objects.url), number, digest, files, size, new)
+    there = number if new or before is None else before.number
+    return Pushed(str(objects.url), there, digest, files, size, new)
 
 
 def _shards(
@@ -128,10 +130,10 @@ def _sent(
     return missing
 
 
-def _before(objects: Objects, path: Path, *, replace: bool) -> tuple[str | None, str | None]:
-    """The digest that is live at a URL, and the tag of its pointer; None where there is none.
+def _before(objects: Objects, path: Path, *, replace: bool) -> Pointer | None:
+    """What is live at a URL; None where nothing is, and with no digest where it is damaged and is to be replaced.
 
-    Raises StoreError where it is none of the generations of the index at `path`, unless it is to be replaced.
+    Raises Overtaken where it is none of the generations of the index at `path`, unless it is to be replaced.
     """
     _check_folder(objects)
     try:
@@ -139,16 +141,14 @@ def _before(objects: Objects, path: Path, *, replace: bool) -> tuple[str | None,
     except BrokenIndex:
         if not replace:
             raise
-        return "", objects.read(CURRENT, _POINTER_MOST)[1]
-    if pointer is None:
-        return None, None
-    if not replace and pointer.digest not in _own_digests(path):
+        return Pointer(0, "", objects.read(CURRENT, _POINTER_MOST)[1])
+    if pointer is not None and not replace and pointer.digest not in _own_digests(path):
         raise Overtaken(
             f"{objects.url} holds generation {pointer.number} ({pointer.digest[:12]}), which {path} does not come "
             f"from: somebody else published it; get it with raptor pull {objects.url} {path}, or give --replace to "
             "replace it"
         )
-    return pointer.digest, pointer.tag
+    return pointer
 
 
 def check_new(objects: Objects) -> None:

@@ -10,7 +10,7 @@ from index_store.errors import IndexStoreError, Overtaken
 from index_store.generations import list_generations, rollback
 from index_store.index import open_index
 from index_store.stores.pulling import pull
-from index_store.stores.pushing import push
+from index_store.stores.pushing import Pushed, push
 from index_store.verify import verify_index
 from raptor import build_index, check_sources, sync_index, update_index
 from raptor.cli import main
@@ -100,15 +100,17 @@ def test_what_somebody_else_publishes_is_what_the_next_change_begins_with(
     (docs / "brig.txt").write_text("The brig has two masts. " * 40)
     publish = raptor.places.publish_folder
 
-    def slowly(*args: object) -> None:
+    def slowly(*args: object) -> Pushed:
         monkeypatch.setattr(raptor.places, "publish_folder", publish)
         push(tmp_path / "theirs.index", url)
-        publish(*args)  # type: ignore[arg-type]
+        return publish(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(raptor.places, "publish_folder", slowly)
     with pytest.raises(Overtaken, match=r"the same command goes on from theirs"):
         update_index(url, [docs / "brig.txt"])
     assert "brig.txt" not in ids(url)
+    same = update_index(url, [tmp_path / "cutter.txt"])  # in our folder theirs is the third
+    assert (same.new, same.generation) == (False, list_generations(url)[-1].number) == (False, 2)
     update_index(url, [docs / "brig.txt"])
     assert ids(url) == ["brig.txt", "cutter.txt", "ketch.txt", "sloop.txt", "yawl.txt"]
     rollback(url, 1)
