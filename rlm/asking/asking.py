@@ -37,13 +37,12 @@ from rlm.gateway.models import price
 from rlm.gateway.purse import Purse
 from rlm.gateway.types import Usage
 from rlm.limits import LOOPS, RUNS, Limits, Models, Route
-from rlm.loop.cells import record_visit
 from rlm.loop.embedding import is_called
-from rlm.loop.engine import converse
 from rlm.loop.recording import Watch, unwatched
 from rlm.loop.run import Run
 from rlm.loop.single import RETRIEVED_TOKENS, answer_once, fitting, retrieved_text, upper_levels, whole_text
 from rlm.loop.verbs import Verbs
+from rlm.loop.visits import record_visit
 
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
@@ -266,6 +265,10 @@ async def by_route(run: Run, question: str, route: Route) -> Conclusion:
     if route != "direct":  # before the clock of a cell starts, which would pay for it
         await asyncio.to_thread(run.index.warm_up)
     if route in LOOPS:
+        from rlm.loop.engine import (
+            converse,  # a third of what a question imports, and its first event needs none of it
+        )
+
         run.told = prompts.ASK_EVERY_ROW if route == "map" else ""
         await run.budget.reserve_last(run.models.root, lambda: first_call(run, question, route))
         return await converse(run, question)

@@ -38,11 +38,11 @@ from rlm.gateway.purse import Purse
 from rlm.gateway.types import Usage
 from rlm.limits import MAP_LIMITS, RUNS, Limits, Models, Route
 from rlm.loop.calls import Calls
-from rlm.loop.cells import record_visit
 from rlm.loop.mapped import Rows, Selected, Stored, TextsOf, figures, map_in, task_of
 from rlm.loop.recording import Unrecorded, Watch, unwatched
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs, Visit
+from rlm.loop.visits import record_visit
 from rlm.mapping import mapping
 from rlm.mapping.certainty import count_values
 from rlm.mapping.fields import parse_fields

@@ -1,7 +1,6 @@
 """Run one cell of a conversation, serve the calls it makes, and record both."""
 
 import asyncio
-import json
 import logging
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,13 +9,11 @@ from typing import Literal
 from index_store.errors import BrokenIndex
 from index_store.terminal import one_line
 from index_store.types import Json
-from rlm.audit.kinds import CodeRun, CodeScanned, Visited
-from rlm.audit.suspicion import texts_shown
+from rlm.audit.kinds import CodeRun, CodeScanned
 from rlm.loop.calls import NAMES, Calls, PastCell
 from rlm.loop.checks import Refused
 from rlm.loop.conversation import Conversation
-from rlm.loop.run import Run
-from rlm.loop.verbs import VERBS, Verbs, Visit
+from rlm.loop.verbs import VERBS, Verbs
 from rlm.prompts import refusals
 from rlm.sandbox import CallRefused, CellResult
 from rlm.sandbox.types import Clock, Serve
@@ -102,28 +99,6 @@ def record_scan(
         line_in_code=line if verdict == "rejected" else None,
     )
     talk.run.journal.record(talk.id, scanned)
-
-
-def record_visit(
-    run: Run, conversation: str, cell: Callable[[], int], visit: Visit, by: Literal["run"] | None = None
-) -> None:
-    """Record one use of a verb, before its result is handed to the cell. `cell` gives the number of the cell; `by` says
-    that no cell used it, but the run itself."""
-    result = visit.result
-    visited = Visited(
-        cell=cell(),
-        verb=visit.verb,
-        arguments=visit.arguments,
-        shown=visit.shown,
-        not_taken=visit.not_taken,
-        result=result,
-        result_chars=0 if visit.error else len(result if isinstance(result, str) else json.dumps(result)),
-        error=visit.error or None,
-        by=by,
-        cut=visit.cut or None,
-    )
-    run.journal.record(conversation, visited)
-    run.journal.flag(conversation, f"context.{visit.verb}", texts_shown(result, visit.shown))
 
 
 def serving(verbs: Verbs, calls: Calls, clock: Callable[[], Clock]) -> Serve:

@@ -11,12 +11,13 @@ from rlm import prompts
 from rlm.answers.citations import Conclusion
 from rlm.gateway.blocks import Block
 from rlm.gateway.tokens import count_tokens
-from rlm.loop.cells import record_visit, run_cell
+from rlm.loop.cells import run_cell
 from rlm.loop.checks import Refused
 from rlm.loop.conversation import Conversation
 from rlm.loop.opening import WHOLE_BYTES
 from rlm.loop.single import Passages, answer_once, retrieved_text
 from rlm.loop.verbs import Entry, Verbs
+from rlm.loop.visits import record_visit
 
 #: A cell that hands over whatever the code had set as its answer.
 TAKE_DRAFT = 'answer = {**(answer if isinstance(answer, dict) else {"content": answer}), "ready": True}'

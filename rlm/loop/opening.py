@@ -7,11 +7,12 @@ from index_store.view import View
 from rlm import prompts
 from rlm.gateway.types import Message
 from rlm.loop.calls import Calls, Descend
-from rlm.loop.cells import CALLS, record_scan, record_visit, run_cell, serving
+from rlm.loop.cells import CALLS, record_scan, run_cell, serving
 from rlm.loop.conversation import Conversation
 from rlm.loop.marking import own_words
 from rlm.loop.run import Run
 from rlm.loop.verbs import Verbs, Visit
+from rlm.loop.visits import record_visit
 from rlm.sandbox import SandboxLimits, Session, open_session
 from rlm.sandbox.types import Serve
 

@@ -26,9 +26,10 @@ from rlm.audit.verifying import check as check_trace
 from rlm.gateway.gateway import Gateway
 from rlm.loop import navigator
 from rlm.loop.calls import NAMES as CALLS, Calls
-from rlm.loop.cells import record_visit, serving
+from rlm.loop.cells import serving
 from rlm.loop.engine import converse
 from rlm.loop.verbs import VERBS, Verbs
+from rlm.loop.visits import record_visit
 from rlm.sandbox import CallRefused
 from rlm.sandbox.cage import wire
 from rlm.sandbox.dialogue import Death, check_call
