@@ -107,16 +107,27 @@ def live_pointer(path: Path) -> tuple[int, str | None] | None:
     if not file.is_file():  # to open a pipe would wait for its writer
         raise BrokenIndex(f"{file} is no file; copy or build the index again")
     with file.open("rb") as pointer:
-        return pointer_in(pointer.read(POINTER_BYTES), file)
+        line = pointer.read(POINTER_BYTES)
+    if (found := pointer_of(line)) is None:
+        raise BrokenIndex(
+            f"{file} names no generation ({line.decode('ascii', 'replace')!r}); copy or build the index again"
+        )
+    return found
 
 
-def pointer_in(line: bytes, file: object) -> tuple[int, str | None]:
-    """The number and the digest that the content of the file CURRENT gives. Raises BrokenIndex, which names `file`."""
-    text = line.decode("ascii", "replace")
-    match = _POINTER.fullmatch(text)
-    if match is None:
-        raise BrokenIndex(f"{file} names no generation ({text!r}); copy or build the index again")
-    return int(match[1]), match[2]
+def pointer_of(line: bytes) -> tuple[int, str | None] | None:
+    """The number and the digest that the content of the file CURRENT gives; None where it gives none."""
+    match = _POINTER.fullmatch(line.decode("ascii", "replace"))
+    return None if match is None else (int(match[1]), match[2])
+
+
+def is_store(path: Path) -> bool:
+    """Whether a folder is the place of a store at a URL file:///, whose generations have their digests for names."""
+    digest = re.compile(r"[0-9a-f]{64}", re.ASCII)
+    try:
+        return any(digest.fullmatch(folder.name) for folder in (path / "generations").iterdir())
+    except OSError:
+        return False
 
 
 def generation_of(path: Path, digest: str) -> int | None:

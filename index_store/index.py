@@ -27,6 +27,7 @@ from index_store.folder import (
     check_sizes,
     generation_folder,
     generation_of,
+    is_store,
     live_pointer,
     read_arrays,
     read_bytes,
@@ -428,6 +429,10 @@ def open_alone(
     """As `open_generation`, but of an index of indexes the upper tree alone, as the ordinary index that it is."""
     folder = generation_folder(path, number)
     if not folder.is_dir():
+        if is_store(path):
+            raise BrokenIndex(
+                f"{path} is a store, and no index folder; give its URL: {path.resolve().as_uri()}"
+            )
         raise BrokenIndex(
             f"{path} is half copied: its live generation {folder.name} is missing; copy it again"
         )

@@ -159,6 +159,23 @@ def adopt(path: Path, manifest: Manifest, fill: Callable[[Path], None]) -> int:
     return manifest.generation
 
 
+def mend(path: Path, number: int, fill: Callable[[Path], object]) -> None:
+    """Replace files of a generation by those that `fill` writes into a folder, each whole. Raises as `adopt`; a file
+    that is not replaced stays as it is."""
+    with sole_writer(path):
+        partial = _new_partial(path, number)
+        try:
+            partial.mkdir()
+            fill(partial)
+            for file in [file for file in partial.rglob("*") if file.is_file()]:
+                place = generation_folder(path, number) / file.relative_to(partial)
+                refuse_links(path, str(place.relative_to(path)))
+                place.parent.mkdir(exist_ok=True)
+                file.replace(place)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+
 def _new_partial(path: Path, number: int) -> Path:
     """Where a generation is written before it is there; what writers left that died is deleted."""
     for stale in (path / "generations").glob("*.partial"):

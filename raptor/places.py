@@ -12,13 +12,13 @@ from functools import wraps
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from index_store.errors import IndexStoreError, Overtaken
+from index_store.errors import IndexStoreError, Overtaken, StoreError
 from index_store.files import lock, replace_file
 from index_store.folder import CURRENT, live_pointer
 from index_store.paths import is_url
 from index_store.stores.layout import live, objects_at
 from index_store.stores.pulling import pull
-from index_store.stores.pushing import Pushed, check_new, push
+from index_store.stores.pushing import Pushed, check_open, push
 from index_store.stores.urls import Url, own_place, url_of
 from raptor.errors import RaptorError
 from raptor.types import BuildReport
@@ -51,7 +51,7 @@ def at_place(*, publishes: bool) -> Callable[[Callable[P, R]], Callable[P, R]]:
             publishes_now = publishes and not given.arguments.get("dry_run")
             with own_folder_of(url) as folder:
                 if publishes_now:
-                    check_new(objects_at(url))
+                    check_open(objects_at(url))
                 _catch_up(url, folder, progress)
                 given.arguments["index"] = folder
                 try:
@@ -127,5 +127,7 @@ def publish_folder(url: Url, folder: Path, progress: Progress) -> Pushed:
             f"somebody else has published at {url} meanwhile, and nothing of theirs was replaced: the same command "
             "goes on from theirs, and pays for nothing twice"
         ) from None
+    except StoreError as e:
+        raise StoreError(f"{e}; what was built is kept, and the same command publishes it") from e
     replace_file(folder.parent / SEEN, pushed.digest.encode())
     return pushed

@@ -14,6 +14,7 @@ from datetime import timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from index_store.errors import StoreError
 from index_store.stores.objects import PIECE, Changed, Missing, Stored, Told
@@ -48,6 +49,7 @@ class CloudObjects:
         except ModuleNotFoundError as e:
             raise StoreError(LACKING.format(url=url)) from e
         self.url, self._obstore = url, obstore
+        _check_endpoints()
         # A name in the clear is the user's own choice, by their environment.
         clear = any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
         options: dict[str, Any] = {
@@ -145,10 +147,31 @@ class CloudObjects:
                 f"the store does not let you use {place}; give {_KEYS[self.url.scheme]} of who may"
             ) from None
         except exceptions.BaseError as e:
-            raise StoreError(
-                f"cannot use {place} ({_reason(e)}); see that the store can be reached, that the bucket is there, and "
-                f"that your environment names what it needs ({_KEYS[self.url.scheme]})"
-            ) from None
+            raise self._unusable(place, _reason(e)) from None
+        except BaseException as e:
+            if type(e).__name__ != "PanicException":  # of obstore's own language, which is no Exception
+                raise
+            raise self._unusable(place, "what the environment gives it has no form that it knows") from None
+
+    def _unusable(self, place: str, reason: str) -> StoreError:
+        return StoreError(
+            f"cannot use {place} ({reason}); see that the store can be reached, that the bucket is there, and that "
+            f"your environment names what it needs ({_KEYS[self.url.scheme]})"
+        )
+
+
+def _check_endpoints() -> None:
+    """Raise StoreError where the environment names a store by what is no address; it is not repeated, as it may hold a
+    password."""
+    for name in _ENDPOINTS:
+        address = os.environ.get(name, "")
+        try:
+            parts = urlsplit(address)
+            is_one = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # of a port or of brackets
+            is_one = False
+        if address and not is_one:
+            raise StoreError(f"{name} is set to what is no address of a store; write it as https://HOST:PORT")
 
 
 def _reason(error: Exception) -> str:
@@ -159,6 +182,10 @@ def _reason(error: Exception) -> str:
         ("error sending request", "no connection"),
         ("non-2xx status code", f"it answers {words.partition('non-2xx status code: ')[2][:3]}"),
         ("builder error", "its address is not allowed"),
+        ("redirect", "it sends elsewhere: is AWS_REGION that of the bucket?"),
+        ("Account must be specified", "AZURE_STORAGE_ACCOUNT_NAME is not set"),
+        ("access key", "AZURE_STORAGE_ACCOUNT_KEY is no key"),
+        ("service account", "GOOGLE_APPLICATION_CREDENTIALS names no file of a service account"),
     ):
         if told in words:
             return reason

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from index_store.errors import BrokenIndex, StoreError
 from index_store.files import refuse_links
-from index_store.folder import CURRENT, POINTER_BYTES, pointer_in
+from index_store.folder import CURRENT, POINTER_BYTES, pointer_of
 from index_store.manifest import MAX_BYTES, NAME as MANIFEST, SHARDS, Manifest, loads
 from index_store.stores.cloud import CloudObjects
 from index_store.stores.folder import FolderObjects
@@ -49,9 +49,12 @@ def live(objects: Objects) -> Pointer | None:
         line, tag = objects.read(CURRENT, POINTER_BYTES)
     except Missing:
         return None
-    number, digest = pointer_in(line, f"{objects.url}/{CURRENT}")
+    number, digest = pointer_of(line) or (0, None)
     if digest is None:
-        raise BrokenIndex(f"{objects.url}/{CURRENT} gives no digest; push the index again")
+        raise BrokenIndex(
+            f"{objects.url}/{CURRENT} names no generation ({line.decode('ascii', 'replace')!r}); see that this is the "
+            "address of your store, and push the index again with --replace"
+        )
     return Pointer(number, digest, tag)
 
 

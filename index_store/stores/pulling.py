@@ -1,7 +1,8 @@
 """Get an index from a URL: into the user's cache, to be read, or into an index folder, as its live generation."""
 
 import os
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +17,7 @@ from index_store.folder import (
     current_generation,
     generation_folder,
     generation_of,
+    is_store,
     read_manifest,
 )
 from index_store.manifest import NAME as MANIFEST, SHARDS, FileEntry, Manifest
@@ -25,7 +27,7 @@ from index_store.stores.layout import in_generation, listed, manifest_at, object
 from index_store.stores.objects import Objects
 from index_store.stores.transfers import Progress, fetch, silent
 from index_store.stores.urls import Url
-from index_store.writer import adopt, numbers, sole_writer, switch
+from index_store.writer import adopt, mend, numbers, sole_writer, switch
 
 
 def held_at(
@@ -44,7 +46,7 @@ def held_at(
         folder = generation_folder(path, GENERATION)
         folder.mkdir(parents=True)
         files = {name: entry for name, entry in manifest.files.items() if name not in lacks}
-        fetch_or_link(objects, wanted, files, folder, progress)
+        fetch_or_take(objects, wanted, files, folder, progress, _link)
         (folder / MANIFEST).write_bytes(raw)
         return wanted
 
@@ -53,15 +55,21 @@ def held_at(
     return held(PULLED, [wanted, *sorted(lacks)], url.name, make, lacks=lacks)
 
 
-def fetch_or_link(
-    objects: Objects, digest: str, files: Mapping[str, FileEntry], folder: Path, progress: Progress
+def fetch_or_take(
+    objects: Objects,
+    digest: str,
+    files: Mapping[str, FileEntry],
+    folder: Path,
+    progress: Progress,
+    take: Callable[[Path, Path], object],
 ) -> None:
-    """Put files of a generation into a folder: those that the cache has, of whichever generation, are not fetched."""
+    """Put files of a generation into a folder: those that the cache has, of whichever generation, are not fetched, but
+    put there by `take`."""
     cached = _cached()
     missing = {
         name: entry
         for name, entry in files.items()
-        if not any(_linked(source, folder / name, entry) for source in cached.get(entry.sha256, ()))
+        if not any(_taken(source, folder / name, entry, take) for source in cached.get(entry.sha256, ()))
     }
     fetch(objects, digest, missing, folder, progress)
 
@@ -76,17 +84,28 @@ def _cached() -> dict[str, list[Path]]:
     return files
 
 
-def _linked(source: Path, to: Path, entry: FileEntry) -> bool:
-    """Link a file of the cache to a place, where it is there and as it was written."""
+#: Inside the cache; what is put into a folder of the user's is a copy, so that no damage is shared.
+_link, _copy = (partial(how, follow_symlinks=False) for how in (os.link, shutil.copyfile))
+
+
+def _taken(source: Path, to: Path, entry: FileEntry, take: Callable[[Path, Path], object]) -> bool:
+    """Put a file of the cache into a place, where it is there and as it was written."""
     try:
         to.parent.mkdir(parents=True, exist_ok=True)
-        os.link(source, to, follow_symlinks=False)
-        if not to.is_symlink() and to.stat().st_size == entry.size and sha256_of(to) == entry.sha256:
+        take(source, to)
+        if _is_as_written(to, entry, read=True):
             return True
     except OSError:  # it is left in the store, or taken away, or there are no links here
         pass
     to.unlink(missing_ok=True)
     return False
+
+
+def _is_as_written(file: Path, entry: FileEntry, *, read: bool) -> bool:
+    """Whether a file is there with the size that its manifest gives; and with the sha256, if it is to be read."""
+    if file.is_symlink() or not file.is_file() or file.stat().st_size != entry.size:
+        return False
+    return not read or sha256_of(file) == entry.sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +123,9 @@ def pull(url: str | Path, index: str | Path, *, replace: bool = False, progress:
     """Make the live generation at `url` the live one of the index folder `index`, which is made where it is missing.
 
     A folder whose live generation is none of those at `url` holds work that was not pushed; it is refused, unless with
-    `replace`, and the generation stays beside the new one. Raises StoreError, BrokenIndex, IndexStoreError; nothing is
-    changed then.
+    `replace`, and the generation stays beside the new one. Of a generation that is there already the files that are
+    missing or have another size are fetched anew; with `replace` each is read, and held against its sha256. Raises
+    StoreError, BrokenIndex, IndexStoreError; nothing is changed then.
     """
     if is_url(index):
         raise StoreError(f"{index} is a URL; name a folder for the index")
@@ -127,35 +147,56 @@ def _pulled(
     """The number of a generation that is live in a folder now, and whether another was before."""
     digest, own = manifest.digest, _own(path)
     live = current_generation(path) if own else None
-    if live is not None and own.get(live) == digest:
-        return live, False
-    if live is not None and not replace and own.get(live) not in _digests(objects):
+    before = own.get(live) if live is not None else None
+    if live is not None and before != digest and not replace and before not in _digests(objects):
         raise StoreError(
             f"{path} holds generation {live}, which was not pushed to {objects.url}, or was pruned there; push it, or "
             "give --replace to make it an earlier one"
         )
-    for number in (number for number, one in own.items() if one == digest):
-        with sole_writer(path):
-            switch(path, number)
-        return number, True
     for shard in shards_in(manifest, str(objects.url)):
-        _pull_shard(shard_at(objects, shard.name), path, shard, progress)
-    return adopt(path, manifest, partial(_filled, objects, manifest, progress)), True
+        _pull_shard(shard_at(objects, shard.name), path, shard, progress, read=replace)
+    if before == digest and live is not None:
+        _mend(objects, path, live, manifest, progress, read=replace)
+        return live, False
+    if (number := next((number for number, one in own.items() if one == digest), None)) is None:
+        return adopt(path, manifest, partial(_fill, objects, manifest, manifest.files, progress)), True
+    _mend(objects, path, number, manifest, progress, read=replace)
+    with sole_writer(path):
+        switch(path, number)
+    return number, True
 
 
-def _pull_shard(objects: Objects, path: Path, shard: Shard, progress: Progress) -> None:
+def _pull_shard(objects: Objects, path: Path, shard: Shard, progress: Progress, *, read: bool) -> None:
     """Put the generation of a shard that is read beside those that its folder has."""
     folder = path / SHARDS / shard.name
     if path.is_dir():
         check_links(path, f"{SHARDS}/{shard.name}")
-    if (folder / "generations").is_dir() and generation_of(folder, shard.digest) is not None:
-        return
+    number = generation_of(folder, shard.digest) if (folder / "generations").is_dir() else None
     manifest, _ = manifest_at(objects, shard.digest)
-    adopt(folder, manifest, partial(_filled, objects, manifest, progress))
+    if number is None:
+        adopt(folder, manifest, partial(_fill, objects, manifest, manifest.files, progress))
+    else:
+        _mend(objects, folder, number, manifest, progress, read=read)
 
 
-def _filled(objects: Objects, manifest: Manifest, progress: Progress, folder: Path) -> None:
-    fetch_or_link(objects, manifest.digest, manifest.files, folder, progress)
+def _mend(
+    objects: Objects, path: Path, number: int, manifest: Manifest, progress: Progress, *, read: bool
+) -> None:
+    """Fetch anew what is not as it was written of a generation that a folder has; `read`: whether each file is read."""
+    folder = generation_folder(path, number)
+    wrong = {
+        name: entry
+        for name, entry in manifest.files.items()
+        if not _is_as_written(folder / name, entry, read=read)
+    }
+    if wrong:
+        mend(path, number, partial(_fill, objects, manifest, wrong, progress))
+
+
+def _fill(
+    objects: Objects, manifest: Manifest, files: Mapping[str, FileEntry], progress: Progress, folder: Path
+) -> None:
+    fetch_or_take(objects, manifest.digest, files, folder, progress, _copy)
 
 
 def _own(path: Path) -> dict[int, str]:
@@ -163,6 +204,10 @@ def _own(path: Path) -> dict[int, str]:
 
     Raises StoreError where other files are there.
     """
+    if is_store(path):
+        raise StoreError(
+            f"{path} is a store, which is read and changed by its URL alone; choose another folder for the index"
+        )
     if not os.path.lexists(path) or (path.is_dir() and not any(path.iterdir())):
         return {}
     if not (path / "generations").is_dir():

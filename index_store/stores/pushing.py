@@ -5,6 +5,7 @@ So a reader sees the generation before or this one, whole, whenever the publishe
 told that the other was faster.
 """
 
+import os
 import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -151,12 +152,20 @@ def _before(objects: Objects, path: Path, *, replace: bool) -> Pointer | None:
     return pointer
 
 
-def check_new(objects: Objects) -> None:
-    """Raise StoreError where nothing was published at a URL yet and nothing could be: better before the work is paid
-    for than after it."""
+def check_open(objects: Objects) -> None:
+    """Raise StoreError where nothing could be published at a URL: better before the work is paid for than after it."""
     _check_folder(objects)
-    if objects.url.scheme != "file" and live(objects) is None:
+    if objects.url.scheme != "file" or live(objects) is not None:
         check_conditions(objects)
+    elif not os.access(folder := _nearest(Path(objects.url.prefix)), os.W_OK):
+        raise StoreError(
+            f"{objects.url} cannot be written, as {folder} cannot; mend the folder, or name another"
+        )
+
+
+def _nearest(path: Path) -> Path:
+    """The folder itself, or the nearest above it that is there."""
+    return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
 def _check_folder(objects: Objects) -> None:

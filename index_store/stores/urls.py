@@ -46,11 +46,14 @@ def url_of(index: str | Path) -> Url:
     repeat."""
     match = URL.fullmatch(str(index))
     scheme, slashes, rest = match.groups() if match else ("", "", "")
+    scheme = scheme.lower()
     if scheme not in get_args(Scheme):
         what = f"{scheme}:// is" if scheme else "what was given is"
         raise StoreError(f"{what} no URL of a store; give one of s3://, gs://, az:// or file:///")
     if len(rest) > MOST_CHARS or not rest.isprintable() or "\\" in rest:
         raise StoreError(f"the URL is longer than {MOST_CHARS:,} characters, or has signs that no URL has")
+    if scheme == "file" and ("?" in rest or "#" in rest):
+        raise StoreError("a URL has other uses for ? and #; write a folder's as %3F and %23")
     if "?" in rest or "#" in rest or "@" in rest.split("/")[0]:
         raise StoreError(
             f"a URL of a store is {scheme}://PLACE/PATH and no more; give keys and passwords by the environment, as "

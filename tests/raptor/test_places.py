@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import raptor.places
-from index_store.errors import IndexStoreError, Overtaken
+from index_store.errors import IndexStoreError, Overtaken, StoreError
 from index_store.generations import list_generations, rollback
 from index_store.index import open_index
 from index_store.stores.pulling import pull
@@ -88,6 +88,26 @@ def test_a_build_that_was_killed_before_it_published_goes_on_and_publishes(
     assert not update_index(url, [docs / "brig.txt"]).new
     assert "brig.txt" in ids(url)
     assert len(prune_at(url, grace_h=0).deleted) == 1
+
+
+def test_a_store_that_cannot_be_written_is_refused_before_anything_is_built(
+    docs: Path, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_index(docs, url)
+    (docs / "brig.txt").write_text("The brig has two masts. " * 40)
+
+    def refused(*args: object) -> None:
+        raise StoreError("cannot write there: Read-only file system")
+
+    stages: list[str] = []
+    for write in ("put", "send"):  # what is tried before, and what is sent at the end
+        with monkeypatch.context() as patch:
+            patch.setattr(f"index_store.stores.folder.FolderObjects.{write}", refused)
+            with pytest.raises(StoreError, match="cannot write there") as error:
+                update_index(url, [docs / "brig.txt"], progress=lambda stage, *_: stages.append(stage))
+        assert ("what was built is kept" in str(error.value)) == bool(stages) == (write == "send")
+    assert not update_index(url, [docs / "brig.txt"]).new
+    assert "brig.txt" in ids(url)
 
 
 def test_what_somebody_else_publishes_is_what_the_next_change_begins_with(

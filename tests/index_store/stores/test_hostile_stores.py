@@ -50,7 +50,7 @@ def put(url: str, key: str, content: bytes) -> None:
         ("file://host/share", "names no folder of this machine"),
         ("file:///a/%2e%2e/b", "without . and .."),
         ("file:///a/%00", "no path of a folder"),
-        ("S3://b/c", "S3:// is no URL of a store; give one of s3://"),
+        ("file:///a/b#geheim", "as %3F and %23"),
         ("gcs://user:geheim@b/c", "gcs:// is no URL of a store"),
         (str(Path("https://b/c")), "https:// is no URL of a store"),
     ],
@@ -63,6 +63,7 @@ def test_what_is_no_url_of_a_store_is_one_sentence_without_its_secrets(wrong: st
 
 def test_a_url_names_what_its_text_says() -> None:
     assert str(url_of("s3://bucket/some/my.index/")) == "s3://bucket/some/my.index"
+    assert str(url_of("S3://bucket/a")) == "s3://bucket/a"
     assert (str(url_of("gs://bucket")), url_of("gs://bucket").name) == ("gs://bucket", "bucket")
     assert url_of("file:///a%20b/c").prefix == "/a b/c"
     assert str(url_of("file://localhost/a b")) == "file:///a%20b"
@@ -73,7 +74,7 @@ def test_a_url_names_what_its_text_says() -> None:
     ("line", "sentence"),
     [
         (b"x" * (1 << 20), "more than 80 bytes|1,048,576 bytes"),
-        (b"000001\n", "gives no digest"),
+        (b"000001\n", "names no generation"),
         (b"000001 ../../../etc\n", "names no generation"),
         (b"000001 " + b"0" * 64 + b"\n", "does not hold the generation 000000000000 whole"),
     ],
@@ -201,9 +202,37 @@ def test_an_index_folder_is_no_store_and_a_store_no_index_folder(tmp_path: Path)
         pull((tmp_path / "shared").as_uri(), tmp_path / "full")
     with pytest.raises(StoreError, match="is a folder with other files in it"):
         push(index, (tmp_path / "full").as_uri())
+    (tmp_path / "link").symlink_to(tmp_path / "shared")
+    for store in (tmp_path / "shared", tmp_path / "link"):
+        with pytest.raises(StoreError, match="is a store, which is read and changed by its URL alone"):
+            pull((tmp_path / "shared").as_uri(), store)
+        with pytest.raises(
+            BrokenIndex, match=r"is a store, and no index folder; give its URL: file:///\S+/shared$"
+        ):
+            open_index(store)
+    assert pull((tmp_path / "shared").as_uri(), tmp_path / "own.index").new
 
 
 # -- what is told ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "address", ["nonsense", "http://[::1", "http://127.0.0.1:99999", "ftp://user:geheim@host", "http://"]
+)
+def test_an_address_in_the_environment_that_is_none_is_one_sentence_without_its_secrets(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+    with pytest.raises(StoreError, match=r"^AWS_ENDPOINT_URL is set to what is no address") as error:
+        open_index("s3://bucket/toy")
+    assert "geheim" not in str(error.value)
+
+
+def test_what_obstore_gives_up_on_in_a_panic_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("index_store.stores.cloud._ENDPOINTS", ())
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "nonsense")
+    with pytest.raises(StoreError, match=r"^cannot use s3://bucket/toy"):
+        open_index("s3://bucket/toy")
 
 
 @pytest.mark.parametrize("code", [403, 500, 301])

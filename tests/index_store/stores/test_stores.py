@@ -49,6 +49,26 @@ def test_what_is_pulled_is_a_whole_index_that_can_be_changed_and_pushed(url: str
     assert open_index(tmp_path / "toy.index").digest == open_index(url).digest == second
 
 
+def test_what_is_pulled_is_nobody_elses_and_mended_by_another_pull(url: str, tmp_path: Path) -> None:
+    index = push(toy_index(tmp_path / "toy.index").path, url)
+    assert open_index(url).digest == index.digest
+    one, other = (tmp_path / name for name in ("one.index", "other.index"))
+    for folder in (one, other):
+        pull(url, folder)
+    files = [path for path in (one / "generations" / "000001").rglob("*") if path.is_file()]
+    assert all(path.stat().st_nlink == 1 for path in files)
+    longer, gone, flipped = (
+        one / "generations" / "000001" / name for name in ("text.bin", "labels.bin", "nodes.npy")
+    )
+    longer.write_bytes(longer.read_bytes() + b"junk")
+    gone.unlink()
+    assert not pull(url, one).new and verify_index(one) == [] == verify_index(other)
+    flipped.write_bytes(flipped.read_bytes()[:-1] + b"\x7f")
+    assert pull(url, one).generation == 1 and verify_index(one), "nothing is read that has its size"
+    assert pull(url, one, replace=True).generation == 1 and verify_index(one) == []
+    assert not list((one / "generations").glob("*.partial"))
+
+
 def test_what_somebody_else_published_is_replaced_only_where_that_is_asked_for(
     url: str, tmp_path: Path
 ) -> None:
