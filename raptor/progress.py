@@ -6,12 +6,16 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
-from index_store.terminal import say, spelled
+from index_store.terminal import byte_size, say, spelled
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from raptor.workspace import Progress
+
+
+#: Stages that are told in bytes, and not in files, chunks or calls.
+IN_BYTES = ("push", "pull", "verify")
 
 
 def show_progress(*, quiet: bool = False) -> "AbstractContextManager[Progress]":
@@ -37,7 +41,7 @@ def progress_lines() -> "Iterator[Progress]":
     def end() -> None:
         if stages:
             name, began = stages[-1]
-            line = f"{name}: {latest:,} in {time.monotonic() - began:.1f} s"
+            line = f"{name}: {_amount(name, latest)} in {time.monotonic() - began:.1f} s"
             say(spelled(line), file=sys.stderr, flush=True)
 
     def show(stage: str, done: int, total: int) -> None:
@@ -56,7 +60,6 @@ def progress_bars(console: "Console") -> "Iterator[Progress]":
     """One bar for each stage, from its first report on: done, total, rate, time taken, time left."""
     from rich.progress import (
         BarColumn,
-        MofNCompleteColumn,
         Progress,
         TaskID,
         TextColumn,
@@ -67,7 +70,7 @@ def progress_bars(console: "Console") -> "Iterator[Progress]":
     columns = [
         TextColumn("{task.description:<20}", markup=False),
         BarColumn(),
-        MofNCompleteColumn(),
+        TextColumn("{task.fields[amount]}"),
         TextColumn("{task.fields[rate]}"),
     ]
     tasks: dict[str, TaskID] = {}
@@ -77,9 +80,14 @@ def progress_bars(console: "Console") -> "Iterator[Progress]":
             if stage not in tasks:
                 for before in bars.tasks:  # one whose total was never known ends with what it did
                     bars.update(before.id, total=before.completed)
-                tasks[stage] = bars.add_task(spelled(stage), total=total or None, rate="")
+                tasks[stage] = bars.add_task(spelled(stage), total=total or None, amount="", rate="")
             speed = bars.tasks[tasks[stage]].speed
-            rate = f"{speed:,.0f}/s" if speed else ""
-            bars.update(tasks[stage], completed=done, total=total or None, rate=rate)
+            rate = f"{_amount(stage, round(speed))}/s" if speed else ""
+            amount = " of ".join(_amount(stage, number) for number in (done, total) if number)
+            bars.update(tasks[stage], completed=done, total=total or None, amount=amount, rate=rate)
 
         yield show
+
+
+def _amount(stage: str, done: int) -> str:
+    return byte_size(done) if stage in IN_BYTES else f"{done:,}"

@@ -407,9 +407,22 @@ def test_a_terminal_has_a_bar_with_count_for_each_stage() -> None:
             progress("embed", done, 1024)
             time.sleep(0.01)
     last = shown.getvalue().split("\x1b[2K")[-1]
-    assert "3/3" in last  # it ended without a total
-    assert "1024/1024" in last
+    assert re.search(r"load .* 3 ", last)  # it ended without a total
+    assert "1,024 of 1,024" in last
     assert "/s" in last
+
+
+def test_what_is_copied_and_verified_is_told_in_bytes(capsys: Capture) -> None:
+    console, shown = terminal()
+    for bars in (progress_bars(console), progress_lines()):
+        with bars as progress:
+            progress("push", 3_000_000, 5_000_000)
+            progress("embed", 7, 0)
+    assert "3.0 MB of 5.0 MB" in shown.getvalue()
+    assert [line.partition(" in ")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "push: 3.0 MB",
+        "embed: 7",
+    ]
 
 
 def test_a_failure_before_the_first_stage_leaves_no_bar() -> None:
