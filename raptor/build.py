@@ -341,6 +341,7 @@ def _changed(
         if left_out:
             read = replace(read, texts=only(read.texts, lambda text: text.id not in left_out))
         vanished = [doc for doc in gone if doc not in remove]
+        unseen = before.without_source(documents) if wish.sync else ()
         unread = tuple(kept for kept in read.kept if kept.doc not in remove)
         if dry_run:
             pairs = merged_documents(previous, read.texts, remove)
@@ -352,7 +353,12 @@ def _changed(
             told = _told(read.texts, faults, unknown)
             forecast = _forecast(out, previous, changes, told, vanished, clock)
             return replace(
-                forecast, left_out=tuple(left_out), differences=differences, kept=unread, excluded=excluded
+                forecast,
+                left_out=tuple(left_out),
+                unseen=unseen,
+                differences=differences,
+                kept=unread,
+                excluded=excluded,
             )
         with clock.stage("embed"):
             model = same_embedder(previous, embedder, settings, means.device, sent)
@@ -393,7 +399,12 @@ def _changed(
         ours = allowed or not before.sources or is_ours(checkpoint)
         record_origins(checkpoint, replace(now, removed=removed), ours=ours)
         return replace(
-            report, left_out=tuple(left_out), differences=differences, kept=unread, excluded=excluded
+            report,
+            left_out=tuple(left_out),
+            unseen=unseen,
+            differences=differences,
+            kept=unread,
+            excluded=excluded,
         )
 
 

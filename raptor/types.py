@@ -43,7 +43,8 @@ class BuildReport:
     `vanished`: ids of the documents that it still holds, though their file, or line in it, is no longer in its sources.
     `differences`: the ids that `changes` counts; None for a build, of which all are new. `kept`: documents that stay as
     they were, as they cannot be read any more; why stands in `failures` too.
-    `left_out`: ids of documents that a sync passed by, as they were removed. `excluded`: files that patterns leave out.
+    `left_out`: ids of documents that a sync passed by, as they were removed. `unseen`: ids of those that it did not
+    look for, as no source is known that they are from. `excluded`: files that patterns leave out.
     `dry_run`: whether `changes` were only counted; the rest is then what the index holds now. `passed`: why more was
     spent than the cap allows, in a sentence; '' where it held. `access`: how much of the tree a reader of each label
     sees; () where all is open to all.
@@ -70,6 +71,7 @@ class BuildReport:
     vanished: tuple[str, ...] = ()
     dry_run: bool = False
     left_out: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
     differences: Differences | None = None
     kept: tuple[Kept, ...] = ()
     passed: str = ""

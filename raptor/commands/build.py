@@ -376,6 +376,11 @@ def _rest_text(report: BuildReport, still_in: Sequence[str], *, removes: bool) -
         lines.append(
             f"  {named(report.vanished)} vanished from the sources; take them out with: raptor sync {index}"
         )
+    if report.unseen:
+        lines.append(
+            f"  not looked at: {named(report.unseen)}, of no source that is known here; name theirs with: raptor "
+            f"update {index} SOURCE"
+        )
     if report.left_out:
         verb = "was removed and stays out" if len(report.left_out) == 1 else "were removed and stay out"
         lines.append(

@@ -103,6 +103,11 @@ class Origins:
 
         return owners
 
+    def without_source(self, documents: Iterable[Document]) -> tuple[str, ...]:
+        """The ids of the documents whose file is none of any source, nor would be if it were there."""
+        owners = self.owning()
+        return tuple(doc for doc, place in self.places(documents).items() if not owners(place))
+
     def _fits(self, source: Source, paths: Iterable[str]) -> bool:
         at = self.written(source.given)
         if source.kind == FOLDER:

@@ -161,6 +161,30 @@ def test_a_machine_on_which_the_folder_lies_elsewhere_changes_the_same_documents
     assert ids(url) == ["ketch.txt", "sloop.txt", "small/dinghy.txt", "small/punt.txt"]
 
 
+def test_a_sync_says_which_documents_it_did_not_look_for(
+    docs: Path, url: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    build_index(docs, url)
+    monkeypatch.setenv("XDG_DATA_HOME", str(docs.parent / "second"))
+    (docs.parent / "punt.txt").write_text("The punt is a boat. " * 40)
+    update_index(url, docs.parent / "punt.txt")  # the one source that is known on this machine
+    (docs / "yawl.txt").unlink()
+    for dry_run in (True, False):
+        assert sync_index(url, dry_run=dry_run, allow=lambda outside: True).unseen == (
+            "ketch.txt",
+            "sloop.txt",
+            "yawl.txt",
+        )
+    assert main(["sync", url, "--yes", "--quiet"]) == 0
+    told = capsys.readouterr().out
+    assert (
+        f"not looked at: 3 documents ({', '.join(('ketch.txt', 'sloop.txt', 'yawl.txt'))}), of no source"
+        in told
+    )
+    update_index(url, docs)
+    assert (sync_index(url).unseen, "yawl.txt" in ids(url)) == ((), False)
+
+
 def test_an_index_that_was_taken_away_at_a_url_is_not_brought_back(docs: Path, url: str) -> None:
     build_index(docs, url)
     Path(url.removeprefix("file://"), "CURRENT").unlink()

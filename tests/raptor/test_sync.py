@@ -180,7 +180,7 @@ def test_sync_makes_the_index_what_its_sources_are_now_and_counts_each_change(do
     generation = state_of_disk(now.folder).values()
     assert not any(bytes(Path.cwd()) in content for content in generation)  # it may be given away
     again = sync_index("i")
-    assert (counted(again), again.new, again.calls) == ({"unchanged": 20}, False, 0)
+    assert (counted(again), again.new, again.calls, again.unseen) == ({"unchanged": 20}, False, 0, ())
 
 
 def test_a_dry_run_of_sync_prints_the_same_counts_and_writes_nothing(docs: Path) -> None:
