@@ -6,12 +6,15 @@ from dataclasses import asdict
 
 import pytest
 
+from rlm.gateway import gateway as gateway_module
+from rlm.gateway.embeddings import embedding_request
 from rlm.gateway.errors import CallFailed
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
 from rlm.gateway.litellm_setup import MOST_BYTES
 from rlm.gateway.types import Reply, Request
-from tests.helpers.model_server import MODEL, ModelServer, Step, error
+from tests.helpers.gateway_calls import run
+from tests.helpers.model_server import MODEL, ModelServer, Step, dripping, error
 
 KEY = 'sk-proj-Zq9&x/Kw+"83hTb'
 
@@ -56,6 +59,18 @@ def test_a_response_that_is_too_long_is_not_read_to_its_end(monkeypatch: pytest.
     long = Step(raw=b" " * (MOST_BYTES + 1))
     with ModelServer([long]) as server, pytest.raises(CallFailed):
         asked(server, monkeypatch)
+
+
+def test_an_embedding_that_drips_without_end_is_a_failed_attempt_that_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each byte came in time for the next, so that a search waited until the end of all attempts."""
+    monkeypatch.setattr(gateway_module, "backoff_s", lambda attempt: 0.005)
+    with ModelServer([dripping()]) as server:
+        server.use(monkeypatch)
+        gateway = Gateway(Ledger(), timeout_s=20, embedding_s=0.2, attempts=2)
+        (failed,) = run(gateway, embedding_request("litellm/openai/text-embedding-3-small", ["car"]))
+    assert "failed after 2 attempts: the provider did not answer in time" in str(failed)
 
 
 def test_a_time_zone_beyond_all_clocks_is_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
