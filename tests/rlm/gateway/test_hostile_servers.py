@@ -61,6 +61,44 @@ def test_a_response_that_is_too_long_is_not_read_to_its_end(monkeypatch: pytest.
         asked(server, monkeypatch)
 
 
+PAGE = Step(raw=b"<!DOCTYPE html>\n<p>\x1b[31mWelcome</p>", headers={"content-type": "text/html"})
+ELSEWHERE = Step(status=307, raw=b"", headers={"location": "https://elsewhere.example/v1"})
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(MODEL, ({"role": "user", "content": "?"},), 5),
+        Request("anthropic/claude-sonnet-4-5", ({"role": "user", "content": "?"},), 5),
+        embedding_request("litellm/openai/text-embedding-3-small", ["car"]),
+        embedding_request("litellm/hosted_vllm/m", ["car"]),
+    ],
+    ids=lambda request: request.model,
+)
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (
+            PAGE,
+            r"it is no JSON and begins with '<!DOCTYPE html> <p>\x1b[31mWelcome</p>'; look at the model's address",
+        ),
+        (
+            ELSEWHERE,
+            "redirects to 'https://elsewhere.example/v1', which is not followed; look at the model's address",
+        ),
+    ],
+    ids=["a page", "a redirect"],
+)
+def test_what_answers_at_a_wrong_address_is_told_of_by_whichever_client_asks(
+    monkeypatch: pytest.MonkeyPatch, request_: Request, step: Step, told: str
+) -> None:
+    with ModelServer([step]) as server:
+        server.use(monkeypatch)
+        monkeypatch.setenv("HOSTED_VLLM_API_BASE", server.base_url)
+        (failed,) = run(Gateway(Ledger(), attempts=1), request_)
+    assert told in str(failed)
+
+
 def test_an_embedding_that_drips_without_end_is_a_failed_attempt_that_is_made_again(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
