@@ -1,6 +1,7 @@
 """The command `rlm`: search an index, ask it, work in its REPL, look at traces. --help imports nothing heavy."""
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -672,8 +673,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _unread(0)  # the reader of our output went away, which is no error of ours
     except OSError as e:
-        say(f"rlm: {one_line(e.strerror or str(e), 2_000)}", file=sys.stderr)
+        say(f"rlm: {one_line(_of_the_system(e), 2_000)}", file=sys.stderr)
         return _unread(2)
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the system refused, and where it did, so far as it says so."""
+    why = error.strerror or str(error)
+    what = f"cannot use {error.filename}: {why}" if error.filename and error.strerror else why
+    return f"{what}; make room, or name another place" if error.errno == errno.ENOSPC else what
 
 
 def _say_opening(args: argparse.Namespace) -> None:
