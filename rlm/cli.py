@@ -687,8 +687,13 @@ def _of_the_system(error: OSError) -> str:
 def _say_opening(args: argparse.Namespace) -> None:
     """The first sign of life of a command that asks, once its arguments are checked and before anything heavy is
     imported."""
-    asks = args.command in ("ask", "chat", "eval", "map") and not getattr(args, "quiet", False)
-    if asks and (is_url(args.index) or Path(args.index).exists()):
+    if args.command not in ("ask", "chat", "eval", "map") or getattr(args, "quiet", False):
+        return
+    if is_url(args.index):
+        resolve_name("index_store.stores.urls:url_of")(
+            args.index
+        )  # one that could hold a password is not shown
+    if is_url(args.index) or Path(args.index).exists():
         say(f"opening {one_line(args.index, 200)}", file=sys.stderr, flush=True)
 
 
