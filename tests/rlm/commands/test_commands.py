@@ -709,6 +709,25 @@ def test_a_broken_trace_is_shown_as_far_as_it_stands_and_says_so(
         assert content or "the trace is empty" in err
 
 
+def test_what_is_wrong_with_a_trace_is_told_before_its_page_and_of_nothing_no_summary_is_made(
+    rlm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "trace.jsonl").write_bytes(b"\xff\x00garbage")
+    assert "No branch was entered" not in rlm("trace", "show", tmp_path / "runs" / "a")[1]
+    page, site, told = tmp_path / "page.html", tmp_path / "site", io.StringIO()
+    monkeypatch.setattr(sys, "stdout", told)
+    monkeypatch.setattr(sys, "stderr", told)
+    assert main(["review", str(tmp_path / "runs" / "a"), "-o", str(page)]) == 1
+    assert main(["review", str(tmp_path / "runs"), "-o", str(site)]) == 1
+    of_one, its_page, of_many, its_site = told.getvalue().splitlines()
+    assert of_one.startswith("rlm: the trace is not as it was written: line 1:")
+    assert of_one.endswith("; the page holds nothing of it")
+    assert of_many.startswith("rlm: 2 runs with a fault, such as a: line 1:")
+    assert (its_page, its_site) == (str(page), str(site / "index.html"))
+
+
 @pytest.mark.parametrize("target", ["run/trace.jsonl", "index/CURRENT", "notes.md"])
 def test_a_page_is_written_over_nothing_but_a_page(
     rlm: Any, run_folder: Path, folder: Path, tmp_path: Path, target: str
