@@ -5,7 +5,7 @@ import errno
 import hashlib
 import os
 import time
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path, PurePath
@@ -85,7 +85,7 @@ def write_new(path: Path, content: bytes) -> None:
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file beside the one it replaces and rename it: readers see the old one or the new one, whole.
 
-    Raises OSError, and leaves no file beside it then.
+    Raises OSError, which names the file, and leaves no file beside it then.
     """
     if not path.name:  # of "." and of "/"
         raise OSError(errno.EISDIR, "it is a folder; name a file in it")
@@ -93,8 +93,10 @@ def replace_file(path: Path, content: bytes) -> None:
     try:
         write_new(partial, content)
         partial.replace(path)
-    except OSError:
-        partial.unlink(missing_ok=True)
+    except OSError as error:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
+        error.filename = str(path)  # a write that fails names none
         raise
 
 

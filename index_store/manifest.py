@@ -5,13 +5,13 @@ It carries no clock and no host name, so the same build gives the same bytes.
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 from index_store.errors import BrokenIndex
-from index_store.terminal import brief
+from index_store.terminal import brief, one_line
 
 FORMAT = 1
 NAME = "manifest.json"
@@ -20,6 +20,25 @@ MOST_LEVELS = 255  # the table of nodes has a byte for it
 MOST_NODES = 2**31 - 1  # and of documents: edges have 32 bits for them
 MOST_GENERATIONS = 10**6
 _INT64 = 2**63
+_MOST_DIGITS = 4_000  # of a number; Python makes none of more than 4,300
+#: What each value of a manifest is.
+_KINDS: Mapping[str, Any] = {
+    "generation": int,
+    "parent": int | None,
+    "documents": int,
+    "levels": list,
+    "models": dict,
+    "settings": dict,
+    "files": dict,
+    "digest": str,
+}
+_WORDS: Mapping[Any, str] = {
+    int: "a whole number",
+    int | None: "a whole number or null",
+    list: "a list",
+    dict: "a table",
+    str: "a text",
+}
 
 # The files of a generation, and nothing else: a stranger's manifest cannot point elsewhere.
 FILES = frozenset(
@@ -128,28 +147,28 @@ def dumps(manifest: Manifest) -> bytes:
 def loads(raw: bytes, where: Path) -> Manifest:
     """Parse and check a manifest. Raises BrokenIndex, which names the file `where` and what is wrong with it."""
     try:
-        data = json.loads(raw, parse_constant=_refuse)
-        if data.get("format") != FORMAT:
+        data = json.loads(raw, parse_constant=_refuse, parse_int=_whole)
+        if isinstance(data, dict) and data.get("format") != FORMAT:
             raise BrokenIndex(
-                f"{where} has format {brief(data.get('format'))}, this version reads format {FORMAT}; "
+                f"{where} has format {_said(data.get('format'))}, this version reads format {FORMAT}; "
                 "rebuild the index or install the version that wrote it"
             )
-        files = {str(name): FileEntry(int(f["size"]), str(f["sha256"])) for name, f in data["files"].items()}
+        if fault := _misshapen(data):
+            raise ValueError(fault)
+        files = {name: FileEntry(entry["size"], entry["sha256"]) for name, entry in data["files"].items()}
         manifest = Manifest(
-            generation=int(data["generation"]),
-            parent=None if data["parent"] is None else int(data["parent"]),
-            documents=int(data["documents"]),
-            levels=tuple(int(n) for n in data["levels"]),
-            models={str(k): str(v) for k, v in data["models"].items()},
-            settings=dict(data["settings"]),
+            generation=data["generation"],
+            parent=data["parent"],
+            documents=data["documents"],
+            levels=tuple(data["levels"]),
+            models=data["models"],
+            settings=data["settings"],
             files=files,
-            digest=str(data["digest"]),
+            digest=data["digest"],
         )
         is_sealed = manifest.digest == digest_of(manifest) and dumps(manifest) == raw
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as e:
-        raise BrokenIndex(
-            f"{where} is damaged ({type(e).__name__}: {e}); copy or build the index again"
-        ) from e
+    except (ValueError, RecursionError) as e:
+        raise BrokenIndex(f"{where} is damaged ({_why(e)}); copy or build the index again") from e
     groups = (group for group in (INVERTED, NAMES, OF_SHARDS) if files.keys() & group)
     wanted = FILES.union(files.keys() & {ALIKE, GUESTS, LENGTHS, ALIKE_OF_SHARDS}, *groups)
     missing, strange = sorted(wanted - files.keys()), sorted(files.keys() - wanted)
@@ -167,8 +186,56 @@ def loads(raw: bytes, where: Path) -> Manifest:
     return manifest
 
 
+def _why(error: Exception) -> str:
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    is_unread = isinstance(error, json.JSONDecodeError | UnicodeDecodeError)
+    return f"it is no JSON: {error}" if is_unread else str(error)
+
+
 def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"it holds {constant}, which is no number of JSON")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:
+        raise ValueError(f"it holds a number of {len(digits):,} digits")
+    return int(digits)
+
+
+def _misshapen(data: Any) -> str:
+    """Which value of a manifest is not of the kind that it should be, in words; "" for none."""
+    if not isinstance(data, dict):
+        return f"it is {_said(data)}, not a table"
+    if missing := [name for name in _KINDS if name not in data]:
+        return f"it has no `{missing[0]}`"
+    for name, value, kind in _values(data):
+        if not isinstance(value, kind) or isinstance(value, bool):
+            return f"`{one_line(name, 80)}` is {_said(value)}, not {_WORDS[kind]}"
+    return ""
+
+
+def _values(data: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """The values of a manifest, each with its place and the kind that it should be, before those that stand in it."""
+    for name, kind in _KINDS.items():
+        yield name, data[name], kind
+    for place, nodes in enumerate(data["levels"]):
+        yield f"levels[{place}]", nodes, int
+    for name, model in data["models"].items():
+        yield f"models.{name}", model, str
+    for name, entry in data["files"].items():
+        yield f"files.{name}", entry, dict
+        yield f"files.{name}.size", entry.get("size"), int
+        yield f"files.{name}.sha256", entry.get("sha256"), str
+
+
+def _said(value: Any) -> str:
+    """A value of JSON as a sentence names it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if value is None:
+        return "null"
+    return _WORDS[type(value)] if isinstance(value, dict | list) else brief(value)
 
 
 def _fault(manifest: Manifest) -> str:
@@ -184,6 +251,6 @@ def _fault(manifest: Manifest) -> str:
         return f"gives a file of {brief(min(sizes))} to {brief(max(sizes))} bytes, which none has"
     if not 0 < manifest.generation < MOST_GENERATIONS or not 0 < (manifest.parent or 1) < MOST_GENERATIONS:
         return (
-            f"gives generation {brief(manifest.generation)} of {brief(manifest.parent)}, which has no folder"
+            f"gives generation {_said(manifest.generation)} of {_said(manifest.parent)}, which has no folder"
         )
     return ""

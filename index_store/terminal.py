@@ -101,13 +101,15 @@ def styled(text: str, **style: Any) -> "Text":
 def brief(value: object) -> str:
     """A value as an error quotes it: in at most 80 characters, all of them seen, whatever its sender made of it.
 
-    A container, which may be deep, and a whole number of more than 20 digits are named by their type.
+    A container, which may be deep, is named by its type; of a whole number of more than 20 digits the first are shown.
     """
     if isinstance(value, str):
         quoted = repr(value[:80])
         return quoted if len(quoted) <= 80 else quoted[:79] + "…"
-    is_short = value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < 10**20)
-    return repr(value) if is_short else type(value).__name__
+    if isinstance(value, int) and abs(value) >= 10**20:
+        least = int(math.log10(2) * (abs(value).bit_length() - 1))  # its digits, or one less
+        return f"{'-' * (value < 0)}{abs(value) // 10 ** (least - 11)}…"
+    return repr(value) if value is None or isinstance(value, int | float) else type(value).__name__
 
 
 def count(number: int, noun: str, plural: str = "") -> str:

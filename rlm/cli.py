@@ -1,6 +1,7 @@
 """The command `rlm`: search an index, ask it, work in its REPL, look at traces. --help imports nothing heavy."""
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -672,15 +673,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         return _unread(0)  # the reader of our output went away, which is no error of ours
     except OSError as e:
-        say(f"rlm: {one_line(e.strerror or str(e), 2_000)}", file=sys.stderr)
+        say(f"rlm: {one_line(_of_the_system(e), 2_000)}", file=sys.stderr)
         return _unread(2)
+
+
+def _of_the_system(error: OSError) -> str:
+    """What the system refused, and where it did, so far as it says so."""
+    why = error.strerror or str(error)
+    what = f"cannot use {error.filename}: {why}" if error.filename and error.strerror else why
+    return f"{what}; make room, or name another place" if error.errno == errno.ENOSPC else what
 
 
 def _say_opening(args: argparse.Namespace) -> None:
     """The first sign of life of a command that asks, once its arguments are checked and before anything heavy is
     imported."""
-    asks = args.command in ("ask", "chat", "eval", "map") and not getattr(args, "quiet", False)
-    if asks and (is_url(args.index) or Path(args.index).exists()):
+    if args.command not in ("ask", "chat", "eval", "map") or getattr(args, "quiet", False):
+        return
+    if is_url(args.index):
+        resolve_name("index_store.stores.urls:url_of")(
+            args.index
+        )  # one that could hold a password is not shown
+    if is_url(args.index) or Path(args.index).exists():
         say(f"opening {one_line(args.index, 200)}", file=sys.stderr, flush=True)
 
 

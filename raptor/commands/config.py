@@ -9,6 +9,8 @@ from typing import Any
 
 from index_store.config import NAME, Value, found_above, settled, template
 from index_store.files import opening
+from index_store.paths import is_url
+from index_store.stores.urls import url_of
 from index_store.terminal import print_json, say, spelled
 from raptor.errors import RaptorError
 from raptor.settings import Spending, settings_of
@@ -35,7 +37,11 @@ def show(args: argparse.Namespace) -> int:
     """Print every setting, its value, and where that is from."""
     file = args.config or found_above(Path.cwd())
     values = settled(file)
-    _check_build({value.key.name: value.value for value in values}, file or "the environment")
+    found = {value.key.name: value.value for value in values}
+    _check_build(found, file or "the environment")
+    for place in filter(None, (found["index"], found["runs"])):
+        if is_url(place):
+            url_of(place)  # one that could hold a password is not shown
     if args.json:
         print_json(
             {value.key.name: {"value": value.value, "from": value.origin or "default"} for value in values}

@@ -308,10 +308,13 @@ class Answers:
         return [question for question in questions if _key_of(question) not in done]
 
     def add(self, outcome: Outcome) -> None:
-        """Append an outcome to the file."""
+        """Append an outcome to the file. Raises RlmError where it cannot be written."""
         by = {} if self.by is None else {"by": self.by}
-        with self.path.open("a", encoding="utf-8") as out:
-            out.write(json.dumps(outcome.as_json() | by) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as out:
+                out.write(json.dumps(outcome.as_json() | by) + "\n")
+        except OSError as e:
+            raise RlmError(f"cannot write the answers {self.path}: {e.strerror or e}") from e
 
     def _check_means(self, row: Mapping[str, Json]) -> None:
         """Raise RlmError, which names the difference, where an answer was got by other means than this run's."""

@@ -24,6 +24,10 @@ class TraceError(RlmError):
     """A trace that cannot be written or read."""
 
 
+class UnwritableTrace(TraceError):
+    """A trace whose disk takes no more: the run cannot go on."""
+
+
 def trace_file(run: str | Path) -> Path:
     """The trace of a run, which is named by its folder or by its trace. Raises TraceError where there is none."""
     path = Path(run)
@@ -80,14 +84,23 @@ class Trace:
             return self._seq - 1
 
     def close(self) -> None:
-        """Flush to the disk and close. A second close does nothing."""
+        """Flush to the disk and close. A second close does nothing. Raises TraceError where what is left of it cannot
+        be written."""
         with self._lock:
-            if not self._file.closed:
+            if self._file.closed:
+                return
+            try:
                 self._file.flush()
                 os.fsync(self._file.fileno())
+            except OSError as error:
+                raise self._unwritable(error) from error
+            finally:
                 with suppress(OSError):  # a process that was forked may hold the file open, and its lock
                     let_go(self._file.fileno())
-                self._file.close()
+                with suppress(
+                    OSError
+                ):  # what could not be written is tried again, and then the file is closed
+                    self._file.close()
 
     def __enter__(self) -> "Trace":
         return self
@@ -131,9 +144,13 @@ class Trace:
         except OSError as error:
             # Half a line may be on disk: nothing may follow it.
             self._finished = True
-            raise TraceError(
-                f"cannot write the trace: {error.strerror}; the run is not recorded any more"
-            ) from error
+            raise self._unwritable(error) from error
+
+    def _unwritable(self, error: OSError) -> TraceError:
+        why = error.strerror or error
+        return UnwritableTrace(
+            f"cannot write the trace {self._file.name}: {why}; make room, or name another folder by --runs"
+        )
 
 
 def _now() -> str:

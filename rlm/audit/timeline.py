@@ -73,7 +73,9 @@ def show(events: Sequence[RecordedEvent], verdict: Verdict | None = None, *, ful
     had = reuse(events)
     lines += [f"Had before: {words}"] if (words := had.in_words()) else []
     lines += [f"Prompts begin as the one before: {shares}"] if (shares := had.shares_in_words()) else []
-    return "\n".join(lines if pairs else [*lines, "", *_path([])]).lstrip("\n") + "\n"
+    if events and not pairs:
+        lines += ["", *_path([])]
+    return "\n".join(lines).lstrip("\n") + "\n"
 
 
 def _head(events: Sequence[RecordedEvent], pairs: Sequence[Pair], verdict: Verdict) -> list[str]:

@@ -48,19 +48,21 @@ def review(args: argparse.Namespace) -> int:
         args.output,
         render(events, verdict, args.runs[0], beside(args, args.runs[0], events, verdict, _index(args))),
     )
+    code = _code(verdict)
     say(spelled(args.output))
-    return _code(args.runs[0], verdict)
+    return code
 
 
 def _index(args: argparse.Namespace) -> Index | None:
     return None if args.index is None else open_any(args.index, args.embedder)
 
 
-def _code(run: str, verdict: Verdict) -> int:
+def _code(verdict: Verdict) -> int:
     """The exit code of a run, told on standard error where its trace is not as it was written."""
     if not verdict.ok:
         what = "has no end" if verdict.only_unclosed else "is not as it was written"
-        say(f"rlm: the trace {what}: {in_a_sentence(verdict)}", file=sys.stderr)
+        nothing = "" if verdict.events else "; the page holds nothing of it"
+        say(f"rlm: the trace {what}: {in_a_sentence(verdict)}{nothing}", file=sys.stderr, flush=True)
     return 0 if verdict.ok else 1
 
 
@@ -74,8 +76,9 @@ def _both(args: argparse.Namespace) -> int:
             raise TraceError(f"there is nothing to compare in {run}: {verdict.reason}")
     found = difference(read[0][0], read[1][0])
     write_page(args.output, render_difference(found, (args.runs[0], args.runs[1])))
+    code = max(_code(verdict) for _, verdict in read)
     say(spelled(args.output))
-    return max(_code(run, verdict) for run, (_, verdict) in zip(args.runs, read, strict=True))
+    return code
 
 
 def _is_folder_of_runs(path: Path) -> bool:
@@ -104,11 +107,11 @@ def _site(args: argparse.Namespace, folder: Path, output: Path) -> int:
             said = time.monotonic()
         rows.append(_row(args, run, str(run.relative_to(folder)), output, index))
     write_page(str(output / INDEX), site_index(rows, str(folder)))
-    say(spelled(str(output / INDEX)))
     wrong = [row for row in rows if not row.is_whole]
     if wrong:
         told = one_line(f"{wrong[0].name}: {wrong[0].problem}", 500)
-        say(f"rlm: {count(len(wrong), 'run')} with a fault, such as {told}", file=sys.stderr)
+        say(f"rlm: {count(len(wrong), 'run')} with a fault, such as {told}", file=sys.stderr, flush=True)
+    say(spelled(str(output / INDEX)))
     return 1 if wrong else 0
 
 

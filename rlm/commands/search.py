@@ -24,6 +24,7 @@ from rlm.loop.embedding import paying
 SECTION_CHARS = 100  # of the headings over a hit
 MATCH_CHARS = 200  # of the part of a hit that is shown
 _BATCH = 256  # queries that are embedded together
+_EMBEDDED_S = 120.0  # that a single query has, for which a person waits
 
 
 def search(args: argparse.Namespace) -> int:
@@ -31,7 +32,7 @@ def search(args: argparse.Namespace) -> int:
     if (args.query is None) == (args.queries is None):
         raise RlmError('give one query, or --queries FILE: rlm search INDEX "words"')
     scope, query = scope_of(args), None if args.query is None else typed_text(args.query, "query")
-    gateway = Gateway(Ledger())
+    gateway = Gateway(Ledger()) if query is None else Gateway(Ledger(), timeout_s=_EMBEDDED_S)
     index = paying(open_any(args.index, args.embedder, args.access, lazy=args.lazy), lambda: gateway)
     try:
         return _searched(args, index, scope, query)

@@ -166,8 +166,9 @@ async def _evaluated(index: Index, grid: Grid, evaluation: Evaluation, told: Tol
         rows, unjudged = await _rows(index, grid, evaluation, pool)
         spent = before + pool.ledger.spent
     figures = figures_of(index, grid, rows)
-    replace_file(evaluation.path / FIGURES, (json.dumps(figures, indent=1) + "\n").encode())
-    replace_page(evaluation.path / "page.html", render_page(figures, rows, list(grid.systems)))
+    with evaluation.writing():
+        replace_file(evaluation.path / FIGURES, (json.dumps(figures, indent=1) + "\n").encode())
+        replace_page(evaluation.path / "page.html", render_page(figures, rows, list(grid.systems)))
     lacks = [*left, *unjudged]
     return Report(
         figures,

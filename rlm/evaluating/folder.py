@@ -11,6 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from itertools import count
 from pathlib import Path
@@ -129,7 +130,8 @@ class Evaluation:
                 raise RlmError(
                     f"{self.path} holds something else than an evaluation; name another folder with -o"
                 )
-            replace_file(file, json.dumps(common, indent=1).encode())
+            with self.writing():
+                replace_file(file, json.dumps(common, indent=1).encode())
             return
         try:
             theirs = json.loads(file.read_bytes())
@@ -144,6 +146,16 @@ class Evaluation:
             raise RlmError(
                 f"{self.path} holds runs with another {', '.join(other)}; name another folder with -o"
             )
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Raise RlmError where what the block writes there cannot be written."""
+        try:
+            yield
+        except OSError as e:
+            raise RlmError(
+                f"cannot write {e.filename or self.path}: {e.strerror or e}; make room, or name another folder with -o"
+            ) from e
 
     def place(self, system: System, case: Case) -> Path:
         """Where the first try of a question by a system is."""

@@ -95,8 +95,11 @@ class Judge:
             "reply": reply.text,
         }
         row |= {"usage": asdict(reply.usage), "seconds": round(reply.seconds, 3)}
-        with self.file.open("ab") as out:
-            out.write(json.dumps(row).encode() + b"\n")
+        try:
+            with self.file.open("ab") as out:
+                out.write(json.dumps(row).encode() + b"\n")
+        except OSError as e:
+            raise RlmError(f"cannot write {self.file}: {e.strerror or e}; make room, and go on") from e
         return bool(verdict)
 
 

@@ -47,8 +47,10 @@ def classify(error: BaseException, wanted: str = "chat completion") -> FailedAtt
     names = {kind.__name__ for link in chain for kind in type(link).__mro__}
     if "HTTPStatusError" in names or _status(error) in range(400, 500):
         return _refused(error, chain, names)
-    if "ResponseTooLong" in names:
-        return _unreadable(next(link for link in chain if type(link).__name__ == "ResponseTooLong"), wanted)
+    if "UnreadableResponse" in names:
+        return _unreadable(
+            next(link for link in chain if type(link).__name__ == "UnreadableResponse"), wanted
+        )
     if names & {"ConnectError", "ConnectTimeout", "PoolTimeout", "ClientConnectorError"}:
         why = "no connection to the provider"
         return FailedAttempt(why, retry=True, may_be_billed=False, status="no connection")
@@ -74,6 +76,10 @@ def _refused(error: BaseException, chain: list[BaseException], names: set[str]) 
     if "HTTPStatusError" not in names and status == 408:
         return _TIMED_OUT
     told = str(_answered_status(chain) or status)
+    if told.startswith("3"):
+        where = redacted(_headers(chain).get("location", "elsewhere"))[:_SHOWN_CHARS]
+        why = f"the provider redirects to {where!r}, which is not followed; look at the model's address"
+        return _final(told, why)
     if "ContextWindowExceededError" in names:
         return _final(told, f"the prompt is longer than the model's context; shorten it ({message})")
     if status in (401, 403):

@@ -54,9 +54,11 @@ class Gateway:
     """Makes model calls within a ledger's caps; safe to use from several threads and event loops.
 
     `concurrency` bounds its calls under way. `timeout_s` is the deadline of one call with its retries, from the
-    moment it may start; `attempts` bounds the tries, of which those whose reply cannot be read are fewer. `lanes` holds
-    the rate limits, and the slots of the process; gateways that share it take turns, so that the calls of one question
-    do not keep another question waiting. `make` makes an attempt, from elsewhere if need be.
+    moment it may start; `attempts` bounds the tries, of which those whose reply cannot be read are fewer. A try at
+    embedding one text takes `embedding_s` at most, and an eighth of that for each further text: no model thinks there,
+    so what takes longer never comes. `lanes` holds the rate limits, and the slots of the process; gateways that share
+    it take turns, so that the calls of one question do not keep another question waiting. `make` makes an attempt, from
+    elsewhere if need be.
 
     Money: an attempt that the provider refused costs nothing. One that ended without an answer (timeout,
     broken connection, unreadable reply, cancellation once sent) may have been billed, so all that was
@@ -68,6 +70,7 @@ class Gateway:
     ledger: Ledger
     concurrency: int = 16
     timeout_s: float = 600.0
+    embedding_s: float = 30.0
     attempts: int = 6
     allow_unpriced: bool = False
     lanes: Lanes = field(default_factory=Lanes)
@@ -174,7 +177,8 @@ class Gateway:
         for attempt in count(1):
             request, reservation = await self._reserve(request, held if attempt == 1 else None)
             waited_s = time.monotonic() - began
-            outcome = await self._attempt(request, reservation, deadline - time.monotonic(), waited_s, tell)
+            left_s = min(deadline - time.monotonic(), self._longest_s(request))
+            outcome = await self._attempt(request, reservation, left_s, waited_s, tell)
             began = time.monotonic()
             if isinstance(outcome, Completion):
                 return request, outcome
@@ -187,6 +191,11 @@ class Gateway:
             wait_s = self._wait_or_give_up(request, reservation.worst, outcome, attempt, deadline)
             await asyncio.sleep(wait_s)
         raise AssertionError("unreachable: attempts are counted without end")
+
+    def _longest_s(self, request: Request) -> float:
+        """The seconds that one attempt may take."""
+        further = len(request.messages) - 1
+        return self.embedding_s * (1 + further / 8) if embeds(request.model) else self.timeout_s
 
     def _refuse_a_long_pause(self, model: str) -> None:
         """Raise CallFailed where a provider's pause takes so much of a call's time that none is left for a reply."""

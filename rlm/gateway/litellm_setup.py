@@ -49,6 +49,7 @@ RELIED_ON = (
 
 #: Of a response; the longest reply of any model has a tenth of it.
 MOST_BYTES = 16 << 20
+_SHOWN_BYTES = 80  # of a response that is no JSON
 _OF_THE_WIRE = (b"content-encoding", b"content-length", b"transfer-encoding")
 #: Names of our clients in litellm's cache begin so: no others are taken, or closed.
 CLIENT = "raptor-rlm "
@@ -225,11 +226,12 @@ def _hold_clients() -> None:
     """Let httpx, with which all of litellm's providers send, follow no redirect and read no endless response for us.
 
     Redirected, a request and its documents would go to a host that nobody chose, or twenty times, and one was reserved.
+    A page where a reply should be is told of here: what litellm makes of it hangs on the provider, and says no address.
     """
     import httpx
 
-    class ResponseTooLong(httpx.RemoteProtocolError):
-        """A response of which no more is read."""
+    class UnreadableResponse(httpx.RemoteProtocolError):
+        """A response of which no more is read, or that is no JSON."""
 
     send = httpx.AsyncClient.send
     if hasattr(send, "is_held"):
@@ -249,7 +251,7 @@ def _hold_clients() -> None:
             async for part in response.aiter_bytes():
                 parts.append(part)
                 if (size := size + len(part)) > MOST_BYTES:
-                    raise ResponseTooLong(f"the response has more than {MOST_BYTES:,} bytes")
+                    raise UnreadableResponse(f"the response has more than {MOST_BYTES:,} bytes")
         finally:
             await response.aclose()
         headers = [pair for pair in response.headers.raw if pair[0].lower() not in _OF_THE_WIRE]
@@ -261,6 +263,9 @@ def _hold_clients() -> None:
             extensions=response.extensions,
         )
         whole.elapsed = response.elapsed
+        begins = " ".join(whole.content[:_SHOWN_BYTES].decode("utf-8-sig", "replace").split())
+        if whole.is_success and not begins.startswith(("{", "[")) and begins:
+            raise UnreadableResponse(f"it is no JSON and begins with {begins!r}; look at the model's address")
         return whole
 
     setattr(held, "is_held", True)  # noqa: B010 (functions are not typed to have it)

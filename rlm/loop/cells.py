@@ -10,6 +10,7 @@ from index_store.errors import BrokenIndex
 from index_store.terminal import one_line
 from index_store.types import Json
 from rlm.audit.kinds import CodeRun, CodeScanned
+from rlm.audit.log import UnwritableTrace
 from rlm.loop.calls import NAMES, Calls, PastCell
 from rlm.loop.checks import Refused
 from rlm.loop.conversation import Conversation
@@ -120,7 +121,7 @@ def serving(verbs: Verbs, calls: Calls, clock: Callable[[], Clock]) -> Serve:
                 return calls.serve(name, args, kwargs)
         except Refused as e:
             raise CallRefused(str(e)) from e
-        except BrokenIndex:
+        except (BrokenIndex, UnwritableTrace):
             raise
         except Exception as e:
             raise CallRefused(_fault(calls, name, e)) from e

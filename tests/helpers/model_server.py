@@ -51,7 +51,7 @@ class Step:
     raw: bytes | None = None
     code: str | None = None
     tool: tuple[str, str] | None = None  # a name, and arguments as JSON
-    fault: Literal["reset", "half"] | None = None
+    fault: Literal["reset", "half", "drip"] | None = None
     delay_s: float = 0.0
     until: threading.Event | None = None  # answered when it is set; refused when it is not within a while
 
@@ -90,6 +90,11 @@ def reset() -> Step:
 def half_a_body() -> Step:
     """Good headers, half the JSON, then the connection closes."""
     return Step("a reply that never ends", fault="half")
+
+
+def dripping() -> Step:
+    """Good headers, then a byte now and then, for as long as the client reads."""
+    return Step(fault="drip")
 
 
 def slow(text: str, delay_s: float) -> Step:
@@ -165,7 +170,10 @@ class ModelServer:
             step = error(400, "the test never let this call be answered")
         with self._lock:
             self._at_once -= 1
-        _send(handler, step, body)
+        if step.fault == "drip":
+            _drip(handler, self._closing)
+        else:
+            _send(handler, step, body)
 
     def _step(self, at: int, body: Body) -> Step:
         step = self._script(body) if callable(self._script) else self._script[min(at, len(self._script) - 1)]
@@ -209,6 +217,15 @@ def _send(handler: BaseHTTPRequestHandler, step: Step, body: Body) -> None:
     if step.fault == "half":
         payload, handler.close_connection = payload[: len(payload) // 2], True
     handler.wfile.write(payload)
+
+
+def _drip(handler: BaseHTTPRequestHandler, closing: threading.Event) -> None:
+    handler.close_connection = True
+    handler.send_response(200)
+    handler.send_header("content-length", "100000")
+    handler.end_headers()
+    while not closing.wait(0.02):
+        handler.wfile.write(b" ")
 
 
 def _payload(step: Step, body: Body, path: str) -> Body:

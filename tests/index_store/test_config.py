@@ -285,3 +285,17 @@ def test_config_shows_each_value_and_where_it_is_from(
     monkeypatch.setenv("RAPTOR_ASK_MAX_USD", "much")
     with pytest.raises(ConfigError, match="RAPTOR_ASK_MAX_USD\\) sets max_usd to 'much'; give a number"):
         settled(None)
+
+
+@pytest.mark.parametrize(
+    "line", [["config"], ["config", "--json"], ["ask", "who?"], ["map", "who?"], ["chat"]]
+)
+def test_a_url_that_holds_a_password_is_refused_and_shown_nowhere(
+    here: Path, tmp_path: Path, capsys: Capture, line: list[str]
+) -> None:
+    written(tmp_path, 'index = "s3://user:hunter2@bucket/handbook"\n')
+    program = raptor.cli.main if line[0] == "config" else rlm.cli.main
+    assert program(line) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1
+    assert "give keys and passwords by the environment" in err and "hunter2" not in err

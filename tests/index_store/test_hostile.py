@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import time
 import tracemalloc
 from collections.abc import Callable
@@ -123,6 +124,64 @@ def test_a_manifest_that_no_build_writes_is_refused(folder: Path, wrong: dict[st
     refusal(folder)
     with pytest.raises(BrokenIndex):
         list_generations(index_at(folder))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"files": 5}, "`files` is 5, not a table"),
+        ({"files": []}, "`files` is a list, not a table"),
+        ({"files": {"text.bin": None}}, "`files.text.bin` is null, not a table"),
+        (
+            {"files": {"text.bin": {"size": "5", "sha256": ""}}},
+            "`files.text.bin.size` is '5', not a whole number",
+        ),
+        ({"files": {"text.bin": {"size": 5}}}, "`files.text.bin.sha256` is null, not a text"),
+        ({"generation": {}}, "`generation` is a table, not a whole number"),
+        ({"parent": "1"}, "`parent` is '1', not a whole number or null"),
+        ({"documents": True}, "`documents` is true, not a whole number"),
+        ({"documents": 1e30}, "`documents` is 1e+30, not a whole number"),
+        ({"documents": 10**30}, "and 1000000000000… documents"),
+        ({"levels": 5}, "`levels` is 5, not a list"),
+        ({"levels": [5, None]}, "`levels[1]` is null, not a whole number"),
+        ({"models": 5}, "`models` is 5, not a table"),
+        ({"models": {"embedder": 5}}, "`models.embedder` is 5, not a text"),
+        ({"settings": [1]}, "`settings` is a list, not a table"),
+        ({"settings": {"seed": float("nan")}}, "NaN"),
+        ({"format": 10**30}, "has format 1000000000000…,"),
+        ({"format": [1]}, "has format a list,"),
+        ({"generation": 10**30}, "gives generation 1000000000000… of"),
+        ({"parent": 10**30}, "of 1000000000000…, which has no folder"),
+    ],
+    ids=lambda value: json.dumps(value)[:40],
+)
+def test_a_manifest_of_another_shape_is_told_of_by_the_field_and_in_words(
+    folder: Path, wrong: dict[str, Any], told: str
+) -> None:
+    seal(folder, **wrong)
+    said = refusal(folder)
+    assert told in said
+    assert not re.search(r"Error|\b(int|dict|str|NoneType|None)\b", said), said
+
+
+@pytest.mark.parametrize(
+    ("raw", "told"),
+    [
+        (b"5", "it is 5, not a table"),
+        (b"{}", "has format null"),
+        (b'{"format": 1}', "it has no `generation`"),
+        (b"[" * 100_000, "it is nested too deeply"),
+        (b'{"format": ' + b"1" * 5_000 + b"}", "it holds a number of 5,000 digits"),
+        (b"", "it is no JSON: Expecting value"),
+        (b"\xff\xfe", "it is no JSON: "),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_what_is_no_manifest_is_told_of_in_words(folder: Path, raw: bytes, told: str) -> None:
+    (folder / "manifest.json").write_bytes(raw)
+    said = refusal(folder)
+    assert told in said
+    assert not re.search(r"[a-z]Error|\bint\b|None", said), said
 
 
 def test_sizes_beyond_all_numbers_are_refused_where_no_file_is_looked_at(folder: Path) -> None:

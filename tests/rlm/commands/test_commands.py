@@ -18,7 +18,7 @@ from hypothesis import given, strategies as st
 from index_store.index import Index
 from index_store.types import MODES
 from rlm.asking.questions import read_questions
-from rlm.audit import read, verify
+from rlm.audit import Trace, read, verify
 from rlm.cli import main
 from rlm.commands.search import excerpt
 from rlm.errors import RlmError
@@ -709,6 +709,25 @@ def test_a_broken_trace_is_shown_as_far_as_it_stands_and_says_so(
         assert content or "the trace is empty" in err
 
 
+def test_what_is_wrong_with_a_trace_is_told_before_its_page_and_of_nothing_no_summary_is_made(
+    rlm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "trace.jsonl").write_bytes(b"\xff\x00garbage")
+    assert "No branch was entered" not in rlm("trace", "show", tmp_path / "runs" / "a")[1]
+    page, site, told = tmp_path / "page.html", tmp_path / "site", io.StringIO()
+    monkeypatch.setattr(sys, "stdout", told)
+    monkeypatch.setattr(sys, "stderr", told)
+    assert main(["review", str(tmp_path / "runs" / "a"), "-o", str(page)]) == 1
+    assert main(["review", str(tmp_path / "runs"), "-o", str(site)]) == 1
+    of_one, its_page, of_many, its_site = told.getvalue().splitlines()
+    assert of_one.startswith("rlm: the trace is not as it was written: line 1:")
+    assert of_one.endswith("; the page holds nothing of it")
+    assert of_many.startswith("rlm: 2 runs with a fault, such as a: line 1:")
+    assert (its_page, its_site) == (str(page), str(site / "index.html"))
+
+
 @pytest.mark.parametrize("target", ["run/trace.jsonl", "index/CURRENT", "notes.md"])
 def test_a_page_is_written_over_nothing_but_a_page(
     rlm: Any, run_folder: Path, folder: Path, tmp_path: Path, target: str
@@ -753,3 +772,78 @@ def test_a_reader_that_goes_away_is_no_error(run_folder: Path, action: str) -> N
     done = subprocess.run(command, stdout=write_end, stderr=subprocess.PIPE, env=buffered, timeout=240)
     os.close(write_end)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("kind", ["run_opened", "visited", "run_closed"])
+def test_a_disk_that_is_full_is_told_of_with_the_trace_that_it_cannot_hold_and_a_remedy(
+    rlm: Any, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """What was left in a buffer was written again when the trace was closed, and that failed without a name."""
+    write = Trace._write
+
+    def written(trace: Trace, line: bytes) -> None:
+        if f'"kind":"{kind}"'.encode() in line:
+            fill(trace._file.fileno())
+        write(trace, line)
+
+    monkeypatch.setattr(Trace, "_write", written)
+    code, out, err = rlm("ask", folder, QUESTION, "--route", "rlm", "--runs", tmp_path, "--quiet")
+    (trace,) = tmp_path.glob("*/trace.jsonl")
+    assert (code, out) == (2, "")
+    assert err == (
+        f"rlm: cannot write the trace {trace}: No space left on device; make room, or name another folder by --runs\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "answers.jsonl",
+            ["ask", "INDEX", "--questions", "QUESTIONS", "--runs", "RUNS", "--answers", "FILE"],
+        ),
+        (".evaluation.json.partial", ["eval", "INDEX", "QUESTIONS", "-o", "FOLDER"]),
+        (".figures.json.partial", ["eval", "INDEX", "QUESTIONS", "-o", "FOLDER"]),
+        (".page.html.partial", ["overview", "INDEX", "-o", "PAGE"]),
+        (".run.md.partial", ["trace", "export", "RUN", "--markdown", "-o", "TEXT"]),
+    ],
+)
+def test_a_disk_that_is_full_is_told_of_with_the_file_that_it_cannot_hold(
+    rlm: Any,
+    folder: Path,
+    run_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    words: list[str],
+) -> None:
+    places = {
+        "QUESTIONS": tmp_path / "questions.jsonl",
+        "RUNS": tmp_path / "runs",
+        "FILE": tmp_path / "answers.jsonl",
+        "FOLDER": tmp_path / "eval",
+        "PAGE": tmp_path / "page.html",
+        "TEXT": tmp_path / "run.md",
+    }
+    places |= {"INDEX": folder, "RUN": run_folder}
+    places["QUESTIONS"].write_text(json.dumps({"_id": "1", "text": QUESTION, "answers": ["two"]}) + "\n")
+    real = Path.open
+
+    def opened(path: Path, mode: str = "r", *args: Any, **options: Any) -> Any:
+        file = real(path, mode, *args, **options)
+        if path.name == name and mode != "r":
+            fill(file.fileno())
+        return file
+
+    monkeypatch.setattr(Path, "open", opened)
+    code, _, err = rlm(*(places.get(word, word) for word in words))
+    told = err.strip().split("\n")[-1]
+    assert code == 2 and "No space left on device" in told
+    assert name.removeprefix(".").removesuffix(".partial") in told
+
+
+def fill(handle: int) -> None:
+    """Let nothing more be written to an open file, for want of room."""
+    full = os.open("/dev/full", os.O_WRONLY)
+    os.dup2(full, handle)
+    os.close(full)

@@ -6,12 +6,15 @@ from dataclasses import asdict
 
 import pytest
 
+from rlm.gateway import gateway as gateway_module
+from rlm.gateway.embeddings import embedding_request
 from rlm.gateway.errors import CallFailed
 from rlm.gateway.gateway import Gateway
 from rlm.gateway.ledger import Ledger
 from rlm.gateway.litellm_setup import MOST_BYTES
 from rlm.gateway.types import Reply, Request
-from tests.helpers.model_server import MODEL, ModelServer, Step, error
+from tests.helpers.gateway_calls import run
+from tests.helpers.model_server import MODEL, ModelServer, Step, dripping, error
 
 KEY = 'sk-proj-Zq9&x/Kw+"83hTb'
 
@@ -56,6 +59,56 @@ def test_a_response_that_is_too_long_is_not_read_to_its_end(monkeypatch: pytest.
     long = Step(raw=b" " * (MOST_BYTES + 1))
     with ModelServer([long]) as server, pytest.raises(CallFailed):
         asked(server, monkeypatch)
+
+
+PAGE = Step(raw=b"<!DOCTYPE html>\n<p>\x1b[31mWelcome</p>", headers={"content-type": "text/html"})
+ELSEWHERE = Step(status=307, raw=b"", headers={"location": "https://elsewhere.example/v1"})
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(MODEL, ({"role": "user", "content": "?"},), 5),
+        Request("anthropic/claude-sonnet-4-5", ({"role": "user", "content": "?"},), 5),
+        embedding_request("litellm/openai/text-embedding-3-small", ["car"]),
+        embedding_request("litellm/hosted_vllm/m", ["car"]),
+    ],
+    ids=lambda request: request.model,
+)
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (
+            PAGE,
+            r"it is no JSON and begins with '<!DOCTYPE html> <p>\x1b[31mWelcome</p>'; look at the model's address",
+        ),
+        (
+            ELSEWHERE,
+            "redirects to 'https://elsewhere.example/v1', which is not followed; look at the model's address",
+        ),
+    ],
+    ids=["a page", "a redirect"],
+)
+def test_what_answers_at_a_wrong_address_is_told_of_by_whichever_client_asks(
+    monkeypatch: pytest.MonkeyPatch, request_: Request, step: Step, told: str
+) -> None:
+    with ModelServer([step]) as server:
+        server.use(monkeypatch)
+        monkeypatch.setenv("HOSTED_VLLM_API_BASE", server.base_url)
+        (failed,) = run(Gateway(Ledger(), attempts=1), request_)
+    assert told in str(failed)
+
+
+def test_an_embedding_that_drips_without_end_is_a_failed_attempt_that_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each byte came in time for the next, so that a search waited until the end of all attempts."""
+    monkeypatch.setattr(gateway_module, "backoff_s", lambda attempt: 0.005)
+    with ModelServer([dripping()]) as server:
+        server.use(monkeypatch)
+        gateway = Gateway(Ledger(), timeout_s=20, embedding_s=0.2, attempts=2)
+        (failed,) = run(gateway, embedding_request("litellm/openai/text-embedding-3-small", ["car"]))
+    assert "failed after 2 attempts: the provider did not answer in time" in str(failed)
 
 
 def test_a_time_zone_beyond_all_clocks_is_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
