@@ -39,7 +39,7 @@ def show(args: argparse.Namespace) -> int:
     values = settled(file)
     found = {value.key.name: value.value for value in values}
     _check_build(found, file or "the environment")
-    for place in filter(None, (found["index"], found["runs"])):
+    for place in (str(found[name]) for name in ("index", "runs") if found[name]):
         if is_url(place):
             url_of(place)  # one that could hold a password is not shown
     if args.json:
