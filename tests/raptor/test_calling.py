@@ -141,6 +141,7 @@ def test_a_build_elsewhere_stops_at_its_cap_and_goes_on_with_a_higher_one(
         with pytest.raises(RaptorError, match=r"stopped at its cap.*higher cap"):
             build(spending=Spending(usd=expected.usd_low))
         assert expected.usd_low is not None
-        assert 0 < server.calls * 0.032 <= expected.usd_low
+        # Each reply tells of more tokens than its prompt has: two that are under way may cost more than was reserved.
+        assert 0 < (server.calls - 2) * 0.032 <= expected.usd_low
         build()
         assert len({body_key(body) for body in server.requests}) == server.calls
