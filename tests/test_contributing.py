@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.helpers.places import ROOT
+from tests.helpers.thorough import cases
 
 PAGE = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 PAGES = dict(re.findall(r"^## (Adding [^\n]+)\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL))
@@ -20,8 +21,8 @@ EDIT = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 RUN = re.compile(r"^Then run `pytest ([^`]+)`", re.MULTILINE)
-#: Any JSON is put to every verb by the tests of verbs: here to the new one alone.
-NEW = "siblings or not any_json"
+#: The tests of verbs, which run anyway, are played here for the new one; all but those of any JSON by make thorough.
+NEW = f"siblings or not {cases('test_verbs', 'any_json')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ def test_notes_of_another_trace_are_told(rlm: Any, run: Path) -> None:
         ("--by jane --verdict fine", "give one of accepted, rejected, needs another look"),
         ("--by jane --text x --step 999", "the trace has the events 0 to 44"),
         ("--by jane --text x --step -1", "step -1"),
-        ("--by jane --text x --step 99999999999999999999999", "step int"),
+        ("--by jane --text x --step 99999999999999999999999", "step 999999999999…"),
         ("--import nowhere.json", "there is no file nowhere.json"),
     ],
 )
