@@ -343,6 +343,12 @@ def _changed(
         vanished = [doc for doc in gone if doc not in remove]
         unseen = before.without_source(documents) if wish.sync else ()
         unread = tuple(kept for kept in read.kept if kept.doc not in remove)
+        passed_by: dict[str, Any] = {
+            "left_out": tuple(left_out),
+            "unseen": unseen,
+            "kept": unread,
+            "excluded": excluded,
+        }
         if dry_run:
             pairs = merged_documents(previous, read.texts, remove)
             expected, unknown = with_metadata(
@@ -352,14 +358,7 @@ def _changed(
             changes = differences.counted(len(expected))
             told = _told(read.texts, faults, unknown)
             forecast = _forecast(out, previous, changes, told, vanished, clock)
-            return replace(
-                forecast,
-                left_out=tuple(left_out),
-                unseen=unseen,
-                differences=differences,
-                kept=unread,
-                excluded=excluded,
-            )
+            return replace(forecast, differences=differences, **passed_by)
         with clock.stage("embed"):
             model = same_embedder(previous, embedder, settings, means.device, sent)
         grower = Grower(
@@ -398,14 +397,7 @@ def _changed(
         allowed = wish.sync and bool(before.outside())  # or it had ended before
         ours = allowed or not before.sources or is_ours(checkpoint)
         record_origins(checkpoint, replace(now, removed=removed), ours=ours)
-        return replace(
-            report,
-            left_out=tuple(left_out),
-            unseen=unseen,
-            differences=differences,
-            kept=unread,
-            excluded=excluded,
-        )
+        return replace(report, differences=differences, **passed_by)
 
 
 def _left_out(texts: Sequence[Text], before: Origins, index: Index) -> list[str]:
