@@ -4,7 +4,8 @@ It knows the true label of each row, and misreads it with the chance that `CURVE
 (between its points a line over the logarithm of the tokens), times the weight of the row. One row in ten is hard, and
 misread 11 times as often as the others; the mean weight is 1, and no row is misread more often than 9 times of 10. Of
 the misreadings 80 in 100 give the row's own second label, the same in every reading, and the others any wrong one. A
-row is passed over a quarter as often as it is misread, and one reply in 100 is prose instead of what was asked for.
+row is passed over a quarter as often as it is misread, where rows share lines as often as that; and one reply in 100 is
+prose instead of what was asked for. That lists of rows are misread no more often than lines is taken for granted.
 All of this is by a hash of the row and of the whole prompt: the same prompt is read the same way, and other company is
 another chance. It adds without error, and it is charged no reasoning tokens.
 """
@@ -21,6 +22,7 @@ from rlm.gateway.blocks import unquote
 from rlm.gateway.tokens import count_tokens, truncate
 from rlm.gateway.types import Message
 from rlm.mapping.types import Prompt, Reading, Take
+from rlm.prompts import MAP_SHARED
 
 #: The share of rows misread, by the tokens of the prompt.
 Curve: TypeAlias = Sequence[tuple[int, float]]
@@ -31,8 +33,17 @@ STEEP: Curve = ((400, 0.005), (1_000, 0.04), (4_000, 0.15), (16_000, 0.4), (64_0
 #: It never errs.
 NEVER: Curve = ((1, 0.0),)
 #: The weights of hard rows and of the others, and how many are hard; what a chance is at most; misreadings in 100 that
-#: give the row's second label; rows passed over for one misread; replies that are prose.
-HARD, EASY, HARD_ONES, MOST, SECOND, DROPPED, STRAY = 5.5, 0.5, 0.1, 0.9, 80, 0.25, 0.01
+#: give the row's second label; rows passed over for one misread, and where they share lines; replies that are prose.
+HARD, EASY, HARD_ONES, MOST, SECOND, DROPPED, DROPPED_OF_LISTS, STRAY = (
+    5.5,
+    0.5,
+    0.1,
+    0.9,
+    80,
+    0.25,
+    1.0,
+    0.01,
+)
 #: Tokens of a prompt with its reply.
 WINDOW = 272_000
 #: Dollars for a million tokens of prompts, and of replies; the strong model errs a third as often.
@@ -115,8 +126,8 @@ def chances(words: str, company: bytes) -> tuple[float, float, float]:
 @dataclass
 class Child:
     """The model, over rows whose labels it knows. `truth`: of each row as `folded`. `curve`: by which it errs;
-    `faults`: what goes wrong besides. `blanks`: whether its replies have blanks between names and values; `spent`: so
-    far."""
+    `faults`: what goes wrong besides. `blanks`: whether its replies have blanks between names and values; `shares`:
+    whether rows of the same label share a line of them where they may; `spent`: so far."""
 
     truth: Mapping[str, str]
     labels: Sequence[str]
@@ -124,23 +135,25 @@ class Child:
     curve: Curve = CURVE
     faults: Faults = Faults()
     blanks: bool = True
+    shares: bool = True
     spent: Spent = Spent()
     _natures: dict[str, tuple[float, str]] = field(default_factory=dict)
 
     # -- what it reads ---------------------------------------------------------------------------------------
 
-    def read(self, asked: Asked, lines: Sequence[str]) -> list[str | None]:
-        """The label of each row that stands in the prompt, as it is read; None for one that is passed over."""
+    def read(self, asked: Asked, lines: Sequence[str], dropped: float = DROPPED) -> list[str | None]:
+        """The label of each row that stands in the prompt, as it is read; None for one that is passed over, `dropped`
+        times as often as one is misread."""
         chance = errs(asked.tokens, self.curve) * ERRS[asked.model]
-        return [self._label(line, chance, asked.company) for line in map(folded, lines)]
+        return [self._label(line, chance, chance * dropped, asked.company) for line in map(folded, lines)]
 
     def strays(self, asked: Asked) -> bool:
         """Whether the reply is prose."""
         return self.curve != NEVER and chances("stray", asked.company)[0] < STRAY
 
-    def _label(self, line: str, chance: float, company: bytes) -> str | None:
+    def _label(self, line: str, chance: float, dropped: float, company: bytes) -> str | None:
         wrong, which, left_out = chances(line, company)
-        if left_out < chance * DROPPED:
+        if left_out < dropped:
             return None
         weight, second = self._nature(line)
         if wrong >= min(MOST, chance * weight):
@@ -187,16 +200,22 @@ class Child:
 
     def _lines(self, asked: Asked, prompt: Prompt, again: bytes) -> str:
         rows = rows_in(prompt.messages[-1]["content"])
-        labels = self.read(asked, rows)
-        lines: list[str] = []
+        shares = self.shares and prompt.messages[0]["content"] == MAP_SHARED
+        labels = self.read(asked, rows, DROPPED_OF_LISTS if shares else DROPPED)
+        told: list[tuple[int, str]] = []
         for number, label in enumerate(labels, 1):
             dropped, doubled, foreign = chances(str(number), again)
             if label is not None and dropped >= self.faults.dropped:
                 named = number + len(rows) if foreign < self.faults.foreign else number
-                between = (", ", ": ") if self.blanks else (",", ":")
-                line = json.dumps({"row": named, self.name: label}, separators=between)
-                lines += [line] * (2 if doubled < self.faults.doubled else 1)
-        return "\n".join(lines)
+                told += [(named, label)] * (2 if doubled < self.faults.doubled else 1)
+        lists = (
+            (sorted(n for n, of in told if of == label), label) for label in dict.fromkeys(labels) if label
+        )
+        between = (", ", ": ") if self.blanks else (",", ":")
+        return "\n".join(
+            json.dumps({"row": named, self.name: label}, separators=between)
+            for named, label in (lists if shares else told)
+        )
 
 
 def rows_in(prompt: str) -> list[str]:

@@ -79,6 +79,7 @@ DEFAULT, CALIBRATED, CASCADE, FLAT_CALL = (
     "one flat call",
 )
 SHORT = "map, packs of 1,500, replies with blanks"
+APART = "map, a line a row"
 PLAIN, MADE, FIXED = "plain code", "made-up rows", "map, packs of {:,}"
 PARTS = ("calls", "prompt_tokens", "reply_tokens")
 LEAD = 17  # tokens of date and user in front of a text
@@ -183,10 +184,11 @@ def mapped(
     *,
     calibrate: bool | None = None,
     blanks: bool = False,
+    shares: bool = True,
     strong: bool = False,
 ) -> Read:
     """`llm_map` over the rows, and code that counts. `pack_tokens`: 0 as it is set."""
-    child, rows = replace(trial.child(), blanks=blanks), trial.rows(question)
+    child, rows = replace(trial.child(), blanks=blanks, shares=shares), trial.rows(question)
     task = replace(
         task_of(trial.corpus.labels), calibrate=calibrate, strong=Reader(STRONG) if strong else None
     )
@@ -216,6 +218,7 @@ WAYS: Mapping[str, Way] = {
     **{f"{PLAIN}, lines, {chars // 1_000}k characters": partial(plain, chars, False) for chars in CHUNKS},
     **{FIXED.format(size): partial(mapped, pack_tokens=size, calibrate=False) for size in PACKS},
     DEFAULT: mapped,
+    APART: partial(mapped, shares=False),
     CALIBRATED: partial(mapped, calibrate=True),
     SHORT: partial(mapped, pack_tokens=1_500, calibrate=False, blanks=True),
     CASCADE: partial(mapped, strong=True),

@@ -13,6 +13,8 @@ from rlm.mapping.types import KINDS, Field, Kind, MappingError, Value
 
 #: Fields of a map, labels of a field, characters of a name and of a value.
 FIELDS, LABELS, NAME_CHARS, TEXT_CHARS = 20, 100, 60, 300
+#: Values of all fields together, as a pack of a thousand tokens has some rows of each.
+FEW = 12
 #: What a row's dict has beside its fields.
 TAKEN = ("row", "doc", "node", "start", "end", "fields", "error", "text")
 #: Beyond these, whole numbers are not exact everywhere that they are read as JSON.
@@ -96,6 +98,13 @@ def _is_label(label: str) -> bool:
 
 def _folded(label: str) -> str:
     return label.strip().casefold()
+
+
+def have_few_values(fields: Sequence[Field]) -> bool:
+    """Whether many rows of a pack will have the same values in all fields: each is a label or yes/no, and together
+    they have no more than `FEW` values."""
+    closed = all(field.kind in ("label", "yes/no") for field in fields)
+    return closed and math.prod(len(field.labels) or 2 for field in fields) <= FEW
 
 
 # -- values ------------------------------------------------------------------------------------------------

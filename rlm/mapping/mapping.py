@@ -3,6 +3,9 @@
 All packs of a wave are asked side by side. What a reply answers is stored as it comes; all else is done in the order of
 the packs: the order in which replies arrive changes nothing, so a replay repeats. Rows without an answer are pooled,
 and asked again when all others were.
+
+The first reading lets rows of the same answer share a line. Rows that are asked again, or judged by another reading,
+have a line each: so two readings that agree do so in either form.
 """
 
 import math
@@ -250,11 +253,12 @@ class _Reads:
     # -- rounds ----------------------------------------------------------------------------------------
 
     async def _asked(
-        self, queue: list[Pack], tries: int, *, kept: bool = True
+        self, queue: list[Pack], tries: int, *, kept: bool = True, shared: bool = True
     ) -> tuple[dict[int, Answer], dict[int, str]]:
         """The answers to packs, each row asked so many times at most, and why other rows have none.
 
-        `kept`: whether they count, or may be replaced by better ones.
+        `kept`: whether they count, or may be replaced by better ones. `shared`: whether rows that are asked for the
+        first time may share a line.
         """
         found, why = dict[int, Answer](), dict[int, str]()
         fresh = len(queue)  # packs whose rows were not asked before
@@ -264,7 +268,8 @@ class _Reads:
             while at < len(queue):
                 packs = queue[at : at + self.task.wave]
                 self._again(queue[max(at, fresh) : at + len(packs)])
-                wave = await self._wave(packs, kept=kept)
+                first = fresh - at if shared else 0
+                wave = await self._wave(packs, max(0, first), kept=kept)
                 at += len(packs)
                 found |= wave.found
                 why |= wave.why
@@ -282,7 +287,8 @@ class _Reads:
     def _again(self, packs: Sequence[Pack]) -> None:
         self.board.add(asked_again=self.board.rows(row for one in packs for row in one.rows))
 
-    async def _wave(self, packs: Sequence[Pack], *, kept: bool) -> _Wave:
+    async def _wave(self, packs: Sequence[Pack], shared: int, *, kept: bool) -> _Wave:
+        """What comes of packs, in the first so many of which rows may share a line."""
         read = dict[int, _Read]()
 
         async def take(place: int, reading: Reading) -> None:
@@ -290,7 +296,8 @@ class _Reads:
             if kept:
                 await self._keep(one.found)
 
-        await self.ask(list(map(self._prompt, packs)), take)
+        prompts = [self._prompt(one, shared=place < shared) for place, one in enumerate(packs)]
+        await self.ask(prompts, take)
         self.board.add(calls=len(packs))
         wave = _Wave()
         for place in range(len(packs)):
@@ -309,14 +316,15 @@ class _Reads:
             return ""
         return NONE_VALID.format(packs=count(self.barren, "prompt"), why=wave.began)
 
-    def _prompt(self, one: Pack) -> Prompt:
+    def _prompt(self, one: Pack, *, shared: bool) -> Prompt:
         texts = [self.rows.texts[row] for row in one.rows]
         most = self.task.reply_tokens
         room = most if self.roomy else self.sizes.reply(len(one.rows), most)
         if self.task.window is not None:
             used = self.sizes.head + sum(self.tokens[row] for row in one.rows)
             room = max(1, min(room, self.task.window - used))
-        return Prompt(messages(self.task, texts), room, self.reader.model, one.rows)
+        told = messages(self.task, texts, shared=shared and self.turn == "first")
+        return Prompt(told, room, self.reader.model, one.rows)
 
     async def _keep(self, found: Mapping[int, Answer]) -> None:
         await self.memo.keep({self._key(row): answer.values for row, answer in found.items()})
@@ -353,7 +361,7 @@ class _Reads:
             if not calibrating.apart(self.task.fields, read, drawn):
                 break
         if differing := calibrating.apart(self.task.fields, read, drawn):
-            third = await self._tried(pack(differing, self.tokens, sizes[-1]))
+            third = await self._tried(pack(differing, self.tokens, sizes[-1]), shared=False)
         stopped = bool(self.board.stopped)  # then what was read is all there will be
         taken = 0 if stopped else calibrating.largest(self.task.fields, read, third, drawn)
         self.full = sizes[taken]
@@ -361,6 +369,8 @@ class _Reads:
         await self._keep(good)
         return good
 
-    async def _tried(self, packs: Sequence[Pack]) -> dict[int, Answer]:
+    async def _tried(self, packs: Sequence[Pack], *, shared: bool = True) -> dict[int, Answer]:
         """What packs on trial answer, asked once; nothing where no more may be asked."""
-        return {} if self.board.stopped else (await self._asked(list(packs), 1, kept=False))[0]
+        if self.board.stopped:
+            return {}
+        return (await self._asked(list(packs), 1, kept=False, shared=shared))[0]

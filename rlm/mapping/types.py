@@ -182,7 +182,8 @@ class Forgetful:
 @dataclass(frozen=True, slots=True)
 class Stage:
     """What one reading of rows takes, before anything is asked. `text_tokens`: of the rows themselves; `reply_tokens`:
-    as expected; `most_prompt_tokens`, `most_reply_tokens`: what is set aside for the calls."""
+    with a line for each row, where rows that share lines take fewer; `most_prompt_tokens`, `most_reply_tokens`: what is
+    set aside for the calls."""
 
     turn: Turn
     model: str

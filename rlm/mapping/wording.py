@@ -1,7 +1,10 @@
 """What a model reads of a pack, and what is read of its reply.
 
-The system message is the same for every map, then come question and fields, the rows last: the part that does not
-change stands first, so that a provider's cache of prompts serves it.
+The system message comes first, one of two for all maps, then question and fields, the rows last: the part that does
+not change stands first, so that a provider's cache of prompts serves it.
+
+Where rows have few answers, those of the same answer share a line of the reply, which takes a third of the tokens. What
+such a reply leaves out or doubles is asked again with a line a row.
 """
 
 import hashlib
@@ -13,10 +16,10 @@ from collections.abc import Mapping, Sequence
 from rlm.gateway.blocks import Block, quote, unquote
 from rlm.gateway.tokens import count_tokens
 from rlm.gateway.types import Message
-from rlm.mapping.fields import Malformed, as_spec, described, read_values
+from rlm.mapping.fields import Malformed, as_spec, described, have_few_values, read_values
 from rlm.mapping.lines import objects_in
 from rlm.mapping.types import Field, Task, Values
-from rlm.prompts import MAP
+from rlm.prompts import MAP, MAP_SHARED
 
 _QUESTION = "{question}\n\nFields:\n{fields}\n\n{rows}"
 _FIELD = "{name}: {form}"
@@ -24,7 +27,7 @@ _NEXT_ROW = re.compile(r"\n(?! )")
 _BREAK = re.compile("\r\n|[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 #: A digest of the words above: answers that other words gave are not answers to these.
-WORDS = hashlib.sha256(f"{MAP}\0{_QUESTION}\0{_FIELD}".encode()).hexdigest()
+WORDS = hashlib.sha256(f"{MAP}\0{MAP_SHARED}\0{_QUESTION}\0{_FIELD}".encode()).hexdigest()
 
 
 def row_line(number: int, text: str) -> str:
@@ -37,15 +40,17 @@ def _shown(text: str) -> str:
     return _BREAK.sub("\n ", text.strip())
 
 
-def messages(task: Task, texts: Sequence[str]) -> tuple[Message, ...]:
-    """The prompt about the rows of a pack, which stand in it as 1, 2, 3 and so on."""
+def messages(task: Task, texts: Sequence[str], *, shared: bool = True) -> tuple[Message, ...]:
+    """The prompt about the rows of a pack, which stand in it as 1, 2, 3 and so on. `shared`: rows may share a line of
+    the reply, if the task's fields have few values."""
+    system = MAP_SHARED if shared and have_few_values(task.fields) else MAP
     lines = "\n".join(row_line(number, text) for number, text in enumerate(texts, 1))
     told = _QUESTION.format(
         question=task.question.strip(),
         fields="\n".join(_FIELD.format(name=field.name, form=described(field)) for field in task.fields),
         rows=quote([Block("rows", lines)]),
     )
-    return ({"role": "system", "content": MAP}, {"role": "user", "content": told})
+    return ({"role": "system", "content": system}, {"role": "user", "content": told})
 
 
 def row_tokens(model: str, text: str) -> int:
@@ -55,7 +60,7 @@ def row_tokens(model: str, text: str) -> int:
 
 def head_tokens(model: str, task: Task) -> int:
     """Tokens of a prompt beside its rows."""
-    return count_tokens(model, messages(task, []))
+    return max(count_tokens(model, messages(task, [], shared=shared)) for shared in (True, False))
 
 
 def asked(task: Task) -> str:
@@ -96,12 +101,16 @@ def read_reply(reply: str, fields: Sequence[Field], rows: int) -> dict[int, Valu
     """What a reply says of the rows 1 to `rows`: the values of each, or a sentence on what is wrong with them.
 
     A row that is not named is left out, and so is what is named but not in the pack. A row that is named twice is
-    wrong, even if both say the same: one of them was meant for another. Objects stand each at the start of a line or
-    after one another, in an array or not; all else is passed by.
+    wrong, even if both say the same: one of them was meant for another. An object names one row or a list of them.
+    Objects stand each at the start of a line or after one another, in an array or not; all else is passed by.
     """
-    objects = [(number, one) for one in objects_in(reply) if (number := _number(one)) in range(1, rows + 1)]
-    named = Counter(number for number, _ in objects)
-    return {n: DOUBLED if named[n] > 1 else _values(fields, one) for n, one in objects}
+    pack = range(1, rows + 1)
+    told = [([number for number in _numbers(one) if number in pack], one) for one in objects_in(reply)]
+    named = Counter(number for numbers, _ in told for number in numbers)
+    read = [(numbers, _values(fields, one)) for numbers, one in told if numbers]
+    return {
+        number: DOUBLED if named[number] > 1 else values for numbers, values in read for number in numbers
+    }
 
 
 def _values(fields: Sequence[Field], one: Mapping[str, object]) -> Values | str:
@@ -111,9 +120,13 @@ def _values(fields: Sequence[Field], one: Mapping[str, object]) -> Values | str:
         return str(error)
 
 
-def _number(one: Mapping[str, object]) -> int:
-    """The row that an object names, 0 for none."""
+def _numbers(one: Mapping[str, object]) -> list[int]:
+    """The rows that an object names, 0 for what is no row."""
     row = one.get("row")
+    return [_number(each) for each in row] if isinstance(row, list) else [_number(row)]
+
+
+def _number(row: object) -> int:
     if isinstance(row, str) and re.fullmatch(r"\d{1,9}", row, re.ASCII):
         return int(row)
     return row if type(row) is int else 0

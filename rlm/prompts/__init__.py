@@ -13,7 +13,7 @@ from index_store.terminal import count
 from index_store.types import Json, Scope
 from rlm.gateway.blocks import Block, quote
 
-VERSION = "6"
+VERSION = "7"
 
 
 def _text(name: str) -> str:
@@ -26,6 +26,7 @@ SINGLE = _text("single")
 JUDGE = _text("judge")
 DRAFT = _text("draft")
 MAP = _text("map")
+MAP_SHARED = _text("map_shared")
 REDUCE_LEAF = _text("reduce_leaf")
 REDUCE_NOTES = _text("reduce_notes")
 REDUCE_ANSWER = _text("reduce_answer")

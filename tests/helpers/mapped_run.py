@@ -12,7 +12,7 @@ from index_store.writer import Draft
 from rlm import Answer, Limits, Models, ask
 from rlm.asking.replaying.replay import replay
 from rlm.audit import read, verify
-from rlm.prompts import MAP
+from rlm.prompts import MAP, MAP_SHARED
 from tests.helpers.model_server import MODEL, Body, ModelServer, Step
 from tests.helpers.row_reader import Faults, row_script
 from tests.helpers.toy import document, publish_toy, unit_rows
@@ -85,7 +85,7 @@ class Played:
 
         def play(body: Body) -> str | Step:
             system, user = (message["content"] for message in body["messages"][:2])
-            if system == MAP:
+            if system in (MAP, MAP_SHARED):
                 return read_rows(body)
             mine = next((code for question, code in below.items() if f"Question: {question}" in user), cells)
             turn = sum(message["role"] == "assistant" for message in body["messages"])
@@ -116,7 +116,7 @@ class Played:
     @property
     def packs(self) -> list[Body]:
         """What children were asked about rows."""
-        return [one for one in self.requests if one["messages"][0]["content"] == MAP]
+        return [one for one in self.requests if one["messages"][0]["content"] in (MAP, MAP_SHARED)]
 
     @property
     def printed(self) -> str:

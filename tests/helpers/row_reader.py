@@ -9,6 +9,7 @@ from typing import Any
 
 from rlm.gateway.blocks import unquote
 from rlm.mapping.types import Prompt, Reading, Take, Values, Wanted
+from rlm.prompts import MAP_SHARED
 from tests.helpers.model_server import Step
 
 Rule = Callable[[str], Mapping[str, Any]]
@@ -40,9 +41,10 @@ def rows_in(prompt: str) -> dict[int, str]:
     return rows
 
 
-def reply_to(prompt: str, rule: Rule, faults: Faults, chance: random.Random) -> str:
-    """What a child replies, whole: one JSON object a line, but for its faults."""
-    rows, lines = rows_in(prompt), list[str]()
+def reply_to(messages: Sequence[Mapping[str, Any]], rule: Rule, faults: Faults, chance: random.Random) -> str:
+    """What a child replies, whole: one JSON object a line, but for its faults; a line for all rows of the same answer
+    where the prompt allows it."""
+    rows, told = rows_in(messages[-1]["content"]), list[tuple[int, str]]()
     for number, text in rows.items():
         values = dict(rule(text))
         if chance.random() < faults.dropped:
@@ -51,9 +53,11 @@ def reply_to(prompt: str, rule: Rule, faults: Faults, chance: random.Random) -> 
             number = chance.choice([0, -3, len(rows) + number, 10**9])
         if chance.random() < faults.wrong:
             values[chance.choice(list(values))] = chance.choice([[1], {"a": 2}, "\ud800", 1e400])
-        line = json.dumps({"row": number, **values})
-        lines += [line] * (2 if chance.random() < faults.doubled else 1)
-    return "\n".join(lines)
+        told += [(number, json.dumps(values))] * (2 if chance.random() < faults.doubled else 1)
+    if messages[0]["content"] == MAP_SHARED:
+        lists = {values: [number for number, other in told if other == values] for _, values in told}
+        return "\n".join(f'{{"row": {numbers}, {values[1:]}' for values, numbers in lists.items())
+    return "\n".join(f'{{"row": {number}, {values[1:]}' for number, values in told)
 
 
 class Child:
@@ -73,7 +77,7 @@ class Child:
         call = f"0.{len(self.prompts)}"
         if self.chance.random() < self.faults.failed:
             return Reading(error="the provider answered 500", call=call)
-        text = reply_to(prompt.messages[-1]["content"], self.rule, self.faults, self.chance)
+        text = reply_to(prompt.messages, self.rule, self.faults, self.chance)
         told, untold = self.chance.random() < self.faults.cut, self.chance.random() < self.faults.cut_untold
         if told or untold:
             text = text[: self.chance.randrange(len(text) + 1)]
@@ -114,7 +118,7 @@ def row_script(
         chance = random.Random(f"{seed} {asked[prompt]} {prompt}")
         if chance.random() < wanted.failed:
             return Step("scripted error", status=500)
-        text = reply_to(prompt, rule, wanted, chance)
+        text = reply_to(body["messages"], rule, wanted, chance)
         told, untold = chance.random() < wanted.cut, chance.random() < wanted.cut_untold
         if told or untold:
             text = text[: chance.randrange(len(text) + 1)]

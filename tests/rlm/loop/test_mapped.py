@@ -16,7 +16,7 @@ from index_store.index import Index
 from index_store.types import Scope
 from rlm.asking.replaying.replay import replay
 from rlm.audit import read, verify
-from rlm.prompts import MAP
+from rlm.prompts import MAP, MAP_SHARED
 from tests.helpers.mapped_run import CALL, DOCS, FIELDS, Played, messages, rule
 from tests.helpers.model_server import MODEL, Body, ModelServer, Step
 from tests.helpers.rlm_toy import warm_up
@@ -425,7 +425,7 @@ def test_ctrl_c_in_the_middle_of_a_map_leaves_a_trace_that_verifies_and_replays(
     code = FIELDS + call(ALL, "pack_tokens=60")
 
     def play(body: Body) -> str | Step:
-        if body["messages"][0]["content"] != MAP:
+        if body["messages"][0]["content"] not in (MAP, MAP_SHARED):
             return f"```python\n{code}\n```"
         if "a.txt0 " in body["messages"][-1]["content"]:
             return row_script(rule)(body)

@@ -28,11 +28,13 @@ from rlm.mapping.types import (
     Take,
     Task,
 )
+from rlm.prompts import MAP, MAP_SHARED
 from tests.helpers.row_reader import Child, Faults, Kept, rows_in
 
 MODEL = "openai/gpt-5-mini"
 FIELDS = parse_fields({"letters": "integer", "long": ["yes", "no"]})
 TASK = Task("How many letters has it, and is it long?", FIELDS, Reader(MODEL))
+LONG = parse_fields({"long": ["yes", "no"]})
 TEXTS = [f"row {'abc' * (n % 7)} {n}" for n in range(100)]
 #: With room for about ten of these rows.
 SMALL = replace(TASK, pack_tokens=100)
@@ -102,6 +104,19 @@ def test_only_the_rows_that_have_no_answer_are_asked_again_pooled_over_packs() -
     assert [row for prompt in child.prompts[packs:] for row in prompt.rows] == lost
     assert len(child.prompts) == packs + run_plan(SMALL, [TEXTS[row] for row in lost], Forgetful()).calls
     assert told[-1].asked_again == len(lost)
+
+
+def test_rows_that_share_lines_are_as_exact_and_what_a_list_lost_is_asked_with_a_line_a_row() -> None:
+    task = replace(SMALL, fields=LONG, sure=0.3)
+    child = Child(
+        lambda text: {"long": rule(text)["long"]}, Faults(dropped=0.1, doubled=0.1, foreign=0.1), seed=3
+    )
+    found, told = mapped(child, TEXTS, task)
+    assert values(found.answers) == [{"long": one["long"]} for one in TRUE]
+    packs = run_plan(replace(task, sure=0), TEXTS, Forgetful()).calls
+    systems = [prompt.messages[0]["content"] for prompt in child.prompts]
+    assert systems[:packs] == [MAP_SHARED] * packs and set(systems[packs:]) == {MAP}
+    assert told[-1].asked_again > 10 and len(found.again) == 30
 
 
 def test_the_rest_of_a_reply_that_was_cut_is_asked_in_halves_with_more_room() -> None:

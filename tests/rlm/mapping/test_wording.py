@@ -11,6 +11,7 @@ from rlm.gateway.tokens import count_tokens
 from rlm.mapping.fields import parse_fields
 from rlm.mapping.types import Reader, Task
 from rlm.mapping.wording import DOUBLED, head_tokens, messages, read_reply
+from rlm.prompts import MAP, MAP_SHARED
 from tests.helpers.row_reader import rows_in
 
 MODEL = "openai/gpt-5-mini"
@@ -32,6 +33,18 @@ def test_the_prompt_of_a_pack() -> None:
     head, block = user["content"].split("\n<<<DATA ", 1)
     assert head == 'Is it spam?\n\nFields:\nlabel: one of "spam", "ham"\namount: a number\n'
     assert block.split("\n")[1:-1] == ["1: one row", "2: two", " lines"]
+
+
+def test_rows_of_few_values_may_share_a_line_of_the_reply() -> None:
+    few = parse_fields({"label": ["spam", "ham"], "late": "yes/no"})
+    many = parse_fields({"label": ["spam", "ham"], "kind": list("abcdefg")})
+    told = {
+        fields: messages(Task("Is it?", fields, Reader(MODEL)), ["x"])[0]["content"]
+        for fields in (few, many, FIELDS)
+    }
+    assert told[few] == MAP_SHARED and told[many] == told[FIELDS] == MAP
+    assert messages(Task("Is it?", few, Reader(MODEL)), ["x"], shared=False)[0]["content"] == MAP
+    assert count_tokens(MODEL, MAP_SHARED) <= 65
 
 
 def test_what_stands_above_the_rows_is_short_and_the_same_for_every_pack() -> None:
@@ -58,6 +71,7 @@ def line(row: object, label: object = "ham", amount: object = 1) -> str:
 
 
 GOOD = {"label": "ham", "amount": 1}
+WRONG = """label is 'nothing'; it must be one of "spam", "ham\""""
 
 
 @pytest.mark.parametrize(
@@ -70,7 +84,14 @@ GOOD = {"label": "ham", "amount": 1}
         (line(1) + " // a sure one", {1: GOOD}),
         ("I take " + line(1), {}),
         (line(1) + "\n" + line(2)[:-3], {1: GOOD}),
-        (line(0) + "\n" + line(4) + "\n" + line(-1) + "\n" + line(True) + "\n" + line([1]), {}),
+        (line(0) + "\n" + line(4) + "\n" + line(-1) + "\n" + line(True), {}),
+        (line([1, "3"]), {1: GOOD, 3: GOOD}),
+        (line([1, 2]) + "\n" + line([2, 3]), {1: GOOD, 2: DOUBLED, 3: GOOD}),
+        (line([1, 1]), {1: DOUBLED}),
+        (line([1, [2], True, None, 3.0, "3-4", {"row": 3}, 4, -1]), {1: GOOD}),
+        (line([]) + "\n" + line([[1]]) + "\n" + line({"1": 1}), {}),
+        (line([2, 3], "HAM") + "\n" + line([1], "nothing"), {1: WRONG, 2: GOOD, 3: GOOD}),
+        (line([2] * 100_000 + [1]), {1: GOOD, 2: DOUBLED}),
         (line(1) + "\n" + line(2) + "\n" + line(1), {1: DOUBLED, 2: GOOD}),
         (line(1) + "\n" + line(1, "nothing"), {1: DOUBLED}),
         (line(3, "HAM ", "1"), {3: GOOD}),
