@@ -32,6 +32,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes minutes and waits for most of them begins first: begun last, it would go on when all else has ended."""
+    items.sort(key=lambda item: item.path.name != "test_on_ray.py")
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
     """The collector need not look through ten thousand tests, and all that they import, each time."""

@@ -47,6 +47,7 @@ _COUNTED = (
 REACH_S = 5.0  # for a cluster to answer at all
 _LOOK_S = 2.0  # between two looks at how many cores the cluster has
 _NO_CORE_S = 300.0  # for a cluster without a core to get one
+STOPS, _STOP_S = 5, 0.5  # times that tasks are told to end, and the wait between two
 _CALL_CORES = 0.1  # of a task that waits for a model elsewhere
 #: What a server of HTTP/2 answers with a frame of type 4: its settings. (RFC 9113, 3.4)
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
@@ -193,8 +194,12 @@ class _Tasks(Generic[Shared, Batch, Result]):
             return result
 
     def stop(self) -> None:
-        for task in self._under_way:
-            self.ray.cancel(task, force=True)
+        """End what runs, and begin nothing more. What Ray was just about to begin hears of it only when told again."""
+        left = list(self._under_way)
+        for _ in range(STOPS):
+            for task in left:
+                self.ray.cancel(task, force=True)
+            left = self.ray.wait(left, num_returns=len(left), timeout=_STOP_S)[1] if left else []
 
 
 @dataclass(slots=True, eq=False)

@@ -38,7 +38,7 @@ def noted(shared: str, batch: int) -> int:
     """Leaves a file for each batch that is begun; all but the first then wait until there is a file `go`."""
     folder = Path(shared)
     (folder / str(batch)).touch()
-    for _ in range(6_000):
+    for _ in range(60_000):
         if not batch or (folder / "go").exists():
             break
         time.sleep(0.01)
