@@ -89,7 +89,7 @@ ROOM = 2_000  # tokens of the window that a flat call leaves for all beside the 
 #: Models whose errors grow otherwise; the corpora that each reads whole, of so many tokens that a map of them tries out
 #: the size of its packs by itself; and the sizes that are held against it.
 CURVES: Mapping[str, Curve] = {"even": EVEN, "as above": CURVE, "steep": STEEP}
-CURVED_TOKENS, CURVED_CORPORA = 300_000, 3
+CURVED_TOKENS, CURVED_CORPORA = 300_000, 6
 CURVED_PACKS = (375, 750, 3_000, 6_000)
 MODEL = " ".join((_simulated.__doc__ or "").split()) + "".join(
     f" {model}: ${a} and ${b} a million tokens of prompts and replies." for model, (a, b) in USD.items()

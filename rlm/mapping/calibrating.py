@@ -1,8 +1,9 @@
 """How large packs should be: models err more in longer prompts, and how much more differs from one to another.
 
 The first packs of a large map are full ones, and a sample of their rows is read again in packs of a quarter of the
-size. Where both agree in all, full packs it is. Else all rows of the first packs are read in the smallest packs too,
-and those on which the readings differ once more in such packs. Were all sizes equally good, this third reading would
+size. Where both agree in all, full packs it is. Else the sample is read in packs of an eighth, and where some reading
+still differs from that all rows of the first packs in the smallest packs; those on which the readings differ are read
+once more in the smallest that were tried. Were all sizes equally good, this third reading would
 side with the larger packs as often as with the smallest ones; the largest is taken that is not wrong more often than
 these. Pure.
 """
@@ -19,7 +20,7 @@ from rlm.mapping.types import Answer, Field, Pack
 Read: TypeAlias = Mapping[int, Answer]
 
 #: The sizes that are tried, as shares of a full pack; and the rows that a pack must hold to be worth its words.
-SHARES = (1.0, 1 / 4, 1 / 16)
+SHARES = (1.0, 1 / 4, 1 / 8, 1 / 16)
 ROWS = 4
 #: One row in so many is read again, within these bounds.
 ONE_IN, LEAST, MOST = 100, 40, 400

@@ -112,7 +112,7 @@ def have_few_values(fields: Sequence[Field]) -> bool:
 
 def described(field: Field) -> str:
     """What a value of the field must be, in words."""
-    return _FORMS[field.kind].format(labels=", ".join(map(_quoted, field.labels)))
+    return _FORMS[field.kind].format(labels=",".join(map(_quoted, field.labels)))
 
 
 def _quoted(words: str) -> str:

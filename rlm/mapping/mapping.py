@@ -356,7 +356,7 @@ class _Reads:
         drawn = calibrating.spaced(whole, wanted)
         shuffled = sample({row: self.rows.keys[row] for row in drawn}, 1.0)
         read, third = [await self._tried(packs)], dict[int, Answer]()
-        for size, again in zip(sizes[1:], (shuffled, whole), strict=False):
+        for size, again in zip(sizes[1:], (shuffled, shuffled, whole), strict=False):
             read.append(await self._tried(pack(again, self.tokens, size)))
             if not calibrating.apart(self.task.fields, read, drawn):
                 break

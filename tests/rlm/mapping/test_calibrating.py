@@ -57,8 +57,8 @@ def test_the_packs_on_trial_hold_as_many_rows_as_are_sampled() -> None:
     )
     assert (sampled(100), sampled(20_000), sampled(10**6)) == (40, 200, 400)
     assert (sampled(20_000, 51), sampled(20_000, 3)) == (17, 16)
-    assert shares(64) == [1.0, 1 / 4, 1 / 16]
-    assert shares(60) == [1.0, 1 / 4]
+    assert shares(64) == [1.0, 1 / 4, 1 / 8, 1 / 16]
+    assert shares(60) == [1.0, 1 / 4, 1 / 8]
     assert shares(1) == [1.0]
 
 

@@ -31,7 +31,7 @@ def test_the_prompt_of_a_pack() -> None:
     system, user = messages(TASK, ["one row", "two\nlines"])
     assert system["content"] == messages(Task("Other", FIELDS, Reader(MODEL)), ["x"])[0]["content"]
     head, block = user["content"].split("\n<<<DATA ", 1)
-    assert head == 'Is it spam?\n\nFields:\nlabel: one of "spam", "ham"\namount: a number\n'
+    assert head == 'Is it spam?\n\nFields:\nlabel: one of "spam","ham"\namount: a number\n'
     assert block.split("\n")[1:-1] == ["1: one row", "2: two", " lines"]
 
 
@@ -71,7 +71,7 @@ def line(row: object, label: object = "ham", amount: object = 1) -> str:
 
 
 GOOD = {"label": "ham", "amount": 1}
-WRONG = """label is 'nothing'; it must be one of "spam", "ham\""""
+WRONG = """label is 'nothing'; it must be one of "spam","ham\""""
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ WRONG = """label is 'nothing'; it must be one of "spam", "ham\""""
         ('{"row": 1, "label": "ham", "amount": ' + "9" * 9_000 + "}", {}),
         ('{"row": 1, "label": "ham", "amount": 1, "why": "so"}', {1: GOOD}),
         ('{"row": 1, "label": "ham"}', {1: "amount is missing"}),
-        (line(1, None), {1: 'label is None; it must be one of "spam", "ham"'}),
+        (line(1, None), {1: 'label is None; it must be one of "spam","ham"'}),
         ("[" * 100_000, {}),
         ('{"a":' * 100_000, {}),
         ("", {}),
