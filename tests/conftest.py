@@ -33,7 +33,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes minutes and waits for most of them begins first: begun last, it would go on when all else has ended."""
+    """What takes minutes, and waits for most of them, begins first: begun last, it would end long after all else."""
     items.sort(key=lambda item: item.path.name != "test_on_ray.py")
 
 
