@@ -23,6 +23,7 @@ from raptor.clustering.settings import ClusterSettings
 from raptor.engines import local
 from raptor.errors import RaptorError
 from tests.helpers.places import ROOT
+from tests.helpers.plain_umap import plain_neighbours
 
 Array = npt.NDArray[Any]
 KINDS = ["random", "equal", "zero", "two values", "every row twice", "one axis"]
@@ -254,14 +255,6 @@ def test_a_process_that_ends_early_is_one_sentence(monkeypatch: pytest.MonkeyPat
 def test_few_nodes_start_no_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "_spread", lambda *_: pytest.fail("started processes"))
     assert cluster(rows("random", 150, 8, 0), np.full(150, 100), ClusterSettings(part_size=60), workers=2)
-
-
-def plain_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """UMAP sorts a few neighbours in plain Python: to compile that, as it does anew in each process, takes eight
-    seconds."""
-    from umap import umap_
-
-    monkeypatch.setattr(umap_, "fast_knn_indices", umap_.fast_knn_indices.py_func)
 
 
 def check_published(n: int, tokens: int, how: ClusterSettings) -> list[list[int]]:
