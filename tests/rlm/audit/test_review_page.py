@@ -13,7 +13,7 @@ from index_store.index import Index
 from rlm import Models, ask
 from rlm.audit import read, verify
 from rlm.audit.difference import difference
-from rlm.audit.page import render
+from rlm.audit.page import render, steps
 from rlm.audit.page.sides import render_difference
 from rlm.audit.page.site import file_of
 from rlm.audit.reviewing import add, note, reviewed
@@ -430,10 +430,11 @@ def test_the_page_of_two_runs_is_walked_and_told_apart(browser: Any, tmp_path: P
 
 
 def test_a_step_of_a_long_run_is_made_when_it_is_wanted_and_nothing_of_it_is_lost(
-    browser: Any, tmp_path: Path
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.rlm.audit.test_page import printed
 
+    monkeypatch.setattr(steps, "LONG", 150)
     events, verdict, beside = checked(long_run(tmp_path / "run", 200))
     page = tmp_path / "long.html"
     page.write_text(render(events, verdict, "run", beside), encoding="utf-8")
