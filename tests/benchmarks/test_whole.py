@@ -11,6 +11,7 @@ import pytest
 from benchmarks import growth, retrieval, tree
 from benchmarks.__main__ import main
 from benchmarks._sets import write
+from tests.helpers.plain_umap import plain_neighbours
 
 Argument = TypeVar("Argument")
 Result = TypeVar("Result")
@@ -52,6 +53,7 @@ def _moved(thing: Result) -> Result:
 def test_parts_over_made_up_sets_give_one_page_and_a_rerun_of_one_keeps_the_rest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    plain_neighbours(monkeypatch)
     monkeypatch.setattr(growth, "QUESTIONS", 2)
     monkeypatch.setattr(growth, "TIMES", (1, 5, 5_000))
     for seed, name in enumerate(("hotpotqa", "musique")):

@@ -15,6 +15,7 @@ from rlm.audit.page import Beside
 from rlm.audit.reviewing import Note, Review
 from tests.helpers.audit_sample import Script, children
 from tests.helpers.browser import UNFOLD
+from tests.helpers.thorough import cases
 
 PASSAGE = "the words of the letter that nobody cited"
 
@@ -104,8 +105,8 @@ def faults(page: Any) -> list[str]:
 
 
 def shots(page: Any, folder: Path, name: str) -> None:
-    """Screenshots at a wide and at a narrow width, kept with what the test put out."""
-    for width in (1400, 420):
+    """Screenshots at a wide and at a narrow width, kept with what a thorough test put out: nothing looks at them."""
+    for width in cases((), (1400, 420)):
         page.set_viewport_size({"width": width, "height": 1000})
         page.screenshot(path=folder / f"{name}-{width}.png", full_page=True)
 

@@ -136,7 +136,7 @@ def become(code: str, mode: str, fd: int, zygote: int, program: bytes) -> Never:
         resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))  # the machine's sake, not a layer
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the reply goes out there
     else:
-        confinement.confine_worker(3, 256, 2, zygote, program)
+        confinement.confine_worker(3, 256, 1, zygote, program)
     ending = {"said": "", "broke": None}
     try:
         taken = (run_as_cell if mode == "cell" else run_plain)(code)

@@ -13,7 +13,7 @@ from index_store.index import Index
 from rlm import Models, ask
 from rlm.audit import read, verify
 from rlm.audit.difference import difference
-from rlm.audit.page import render
+from rlm.audit.page import render, steps
 from rlm.audit.page.sides import render_difference
 from rlm.audit.page.site import file_of
 from rlm.audit.reviewing import add, note, reviewed
@@ -430,10 +430,11 @@ def test_the_page_of_two_runs_is_walked_and_told_apart(browser: Any, tmp_path: P
 
 
 def test_a_step_of_a_long_run_is_made_when_it_is_wanted_and_nothing_of_it_is_lost(
-    browser: Any, tmp_path: Path
+    browser: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from tests.rlm.audit.test_page import printed
 
+    monkeypatch.setattr(steps, "LONG", 150)
     events, verdict, beside = checked(long_run(tmp_path / "run", 200))
     page = tmp_path / "long.html"
     page.write_text(render(events, verdict, "run", beside), encoding="utf-8")
@@ -469,7 +470,7 @@ def test_a_step_of_a_long_run_is_made_when_it_is_wanted_and_nothing_of_it_is_los
 
 @pytest.mark.slow
 def test_a_run_of_thousands_of_events_opens_and_stays_smooth(browser: Any, tmp_path: Path) -> None:
-    events, verdict, beside = checked(long_run(tmp_path / "run", cases(2_000, 5_000)))
+    events, verdict, beside = checked(long_run(tmp_path / "run", cases(800, 5_000)))
     page = tmp_path / "long.html"
     page.write_text(render(events, verdict, "run", beside), encoding="utf-8")
     assert page.stat().st_size < 5_000 * len(events)
@@ -498,33 +499,34 @@ def test_a_run_of_thousands_of_events_opens_and_stays_smooth(browser: Any, tmp_p
 
 
 @pytest.mark.slow
-def test_a_site_of_200_runs_is_sorted_filtered_and_clicked(browser: Any, rlm: Any, tmp_path: Path) -> None:
-    runs, site = tmp_path / "runs", tmp_path / "site"
-    for i in range(200):
+def test_a_site_of_many_runs_is_sorted_filtered_and_clicked(browser: Any, rlm: Any, tmp_path: Path) -> None:
+    runs, site, many = tmp_path / "runs", tmp_path / "site", cases(70, 200)
+    for i in range(many):
         small_run(runs / f"r{i:03}", f"Question {i} of {i % 7}?", stop="failed" if i % 10 == 0 else "answer")
     add(runs / "r042", [note("jane", "rejected")])
     assert rlm("review", runs, "-o", site)[0] == 0
     seen = Seen(browser, site / "index.html", bypass_csp=True)
     shown = "[...document.querySelectorAll('#runs tbody tr:not([hidden])')].map(r => r.cells[0].textContent)"
-    assert len(seen.look(shown)) == 200
+    assert len(seen.look(shown)) == many
     seen.page.click("#runs th button >> text=Question")
     first = seen.look(shown)
     seen.page.click("#runs th button >> text=Question")
     assert seen.look(shown) == first[::-1] != first
     assert seen.look("document.querySelector('#runs th').ariaSort") == "descending"
     seen.page.select_option("#filter-ended", "failed")
-    assert len(seen.look(shown)) == 20 and "20 of 200 runs" in seen.page.inner_text("[role=status]")
+    assert len(seen.look(shown)) == many // 10
+    assert f"{many // 10} of {many} runs" in seen.page.inner_text("[role=status]")
     seen.page.select_option("#filter-ended", "")
     seen.page.select_option("#filter-reviewer", "rejected")
     assert "Question 42 of 0?" in seen.look(shown)[0] and len(seen.look(shown)) == 1
     seen.page.select_option("#filter-reviewer", "")
     seen.page.keyboard.press("/")
-    seen.page.keyboard.type("question 117")
+    seen.page.keyboard.type("question 68")
     assert len(seen.look(shown)) == 1
     shots(seen.page, tmp_path, "site")
     assert faults(seen.page) == [] and seen.look(CONTRAST) == []
     seen.page.click("#runs tbody tr:not([hidden]) a")
-    assert seen.page.inner_text("h1") == "Question 117 of 5?"
+    assert seen.page.inner_text("h1") == "Question 68 of 5?"
     seen.page.click("nav >> text=All runs")
-    assert len(seen.look(shown)) == 200
+    assert len(seen.look(shown)) == many
     assert seen.console == [] and all(url.startswith(site.as_uri()) for url in seen.asked)

@@ -47,7 +47,7 @@ def test_what_a_cell_needs_still_works() -> None:
 
 
 def test_memory_and_time_have_an_end() -> None:
-    # A minute, because two seconds of processor time take long where others work.
+    # A minute, because a second of processor time takes long where others work.
     assert said(["R = len('a' * 10**9)", "while True: pass"], seconds=60) == ["MemoryError: ", "SIGXCPU"]
 
 

@@ -20,6 +20,7 @@ from tests.helpers import attacks
 from tests.helpers.attacks import Attack
 from tests.helpers.sandbox_scene import LINK, effects_of, probe, scenes
 from tests.helpers.sandbox_sessions import start, stopped_soon
+from tests.helpers.thorough import cases
 
 LIMITS = SandboxLimits(memory_mb=200, cpu_s=60)
 CALLS = frozenset({"llm_query", "context.search"})
@@ -73,11 +74,12 @@ def test_with_every_layer_no_payload_has_an_effect() -> None:
 
 def test_the_kernel_layers_alone_leave_no_effect() -> None:
     assert effects_of("bare", attacks.EFFECTS) == {}
+
+
+def test_what_breaks_the_language_where_there_is_none_has_no_effect() -> None:
     with scenes(1) as (scene,):
         said = "".join(end["said"] for _, end in judged("bare", attacks.LANGUAGE))
-        assert (
-            scene.effects(said.replace("BROKEN", "")) == []
-        )  # the language is broken, as there is no such layer
+        assert scene.effects(said.replace("BROKEN", "")) == []  # it is broken, as there is no such layer
 
 
 def test_without_the_layers_every_payload_has_its_effect() -> None:
@@ -147,7 +149,7 @@ def test_every_flood_ends_in_time_and_the_session_goes_on(session: LinuxSession,
 @pytest.mark.slow
 def test_without_the_layers_a_flood_does_not_end_or_takes_too_much() -> None:
     floods = [attack for attack in attacks.FLOODS if attack.family != "parse bombs"]
-    ended = {a.id: end for a, end in judged("off", floods, seconds=0.4) if is_quiet(end)}
+    ended = {a.id: end for a, end in judged("off", floods, seconds=cases(0.1, 0.4)) if is_quiet(end)}
     assert ended == {}
 
 

@@ -14,8 +14,9 @@ from tests.helpers.places import ROOT
 USERS = (1234, 65534)
 #: The tests of what hangs on the user: the known attacks are on the language, whose rules are the same for all.
 FILES = ["corpus", "confinement", "session"]
-#: Of them, what hangs on no user: the language's own rules, frames, and that payloads work where no layer is.
-ALIKE = "language or forged_frame or without_the_layers"
+#: Of them, what hangs on no user: the language's own rules, frames, and that payloads work where no layer is. What the
+#: kernel's layers hold alone, as of the same payloads on effects, they hold with the language's and of known escapes.
+ALIKE = "language or forged_frame or without_the_layers or with_every_layer or known_escapes"
 STARTS = "import rlm, pytest, subprocess, sys; subprocess.run([sys.executable, '-c', ''], check=True)"
 SELF_CHECK = """
 import sys
