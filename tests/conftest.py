@@ -86,6 +86,16 @@ def no_price_outlives_its_test() -> Iterator[None]:
         models._given.clear()
 
 
+@pytest.fixture(scope="session")
+def warmed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder of commands that begin at once, shared by the workers of xdist."""
+    from tests.helpers.warm import warm
+
+    base = tmp_path_factory.getbasetemp()
+    with warm((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "warm") as commands:
+        yield commands
+
+
 @pytest.fixture(scope="module")
 def index(tmp_path_factory: pytest.TempPathFactory) -> "Iterator[Index]":
     """The toy index with its embedder, for tests that ask it over HTTP."""

@@ -1,12 +1,11 @@
 """One function prints, and what it prints acts on no terminal: read from the source, and tried with hostile texts."""
 
 import ast
-import functools
 import json
+import os
 import re
 import subprocess
 import sys
-import tempfile
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
@@ -163,51 +162,19 @@ ACTING += "\u3164\ufe01\ufe0f\ufeff\ufff9\U000e0041\U000e0101"
 FORGED = ACTING + "\r\x85\u2028\u2029\x1c\nFORGED: ok"
 HOSTILE_NAME = ACTING.replace("/", "") + "\nFORGED: ok"
 
-RUN = """
-import json, os, sys
-import index_store.embedder, raptor.build, raptor.cli, rlm.cli, rlm.commands.ask, rlm.loop.engine, sklearn.cluster
-from rlm.gateway.litellm_setup import litellm
-from tests.helpers import tiny_embedder
-index_store.embedder.load_embedder = tiny_embedder.load
-litellm()
-for line in sys.stdin:
-    program, arguments, place = json.loads(line)
-    child = os.fork()
-    if not child:
-        for descriptor, name, how in ((0, "in", os.O_RDONLY), (1, "out", os.O_RDWR), (2, "err", os.O_RDWR)):
-            os.dup2(os.open(f"{place}/{name}", how), descriptor)
-        sys.stdin = open(0, encoding="utf-8")
-        sys.exit({"raptor": raptor.cli.main, "rlm": rlm.cli.main}[program](arguments))
-    os.waitpid(child, 0)
-    print(flush=True)
-"""
-
-
-@functools.cache
-def forks() -> subprocess.Popen[str]:
-    """A process that forks itself for each command, since what it loads first takes seconds."""
-    command = [sys.executable, "-c", RUN]
-    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
 
 @pytest.fixture(scope="module", autouse=True)
-def ended() -> Iterator[None]:
-    yield
-    if forks.cache_info().currsize:
-        forks().communicate()
+def on_path(warmed: Path) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{warmed}{os.pathsep}{os.environ['PATH']}")
+        yield
 
 
 def said(program: str, *arguments: object, typed: str = "") -> str:
     """Standard output and error of a command, run as a process that its terminal would see."""
-    run = forks()
-    assert run.stdin and run.stdout
-    with tempfile.TemporaryDirectory() as place:
-        streams = [Path(place, name) for name in ("in", "out", "err")]
-        for stream, content in zip(streams, (typed, "", ""), strict=True):
-            stream.write_bytes(content.encode())
-        print(json.dumps([program, [*map(str, arguments)], place]), file=run.stdin, flush=True)
-        assert run.stdout.readline() == "\n"
-        text = "".join(stream.read_bytes().decode() for stream in streams[1:])
+    words = [program, *map(str, arguments)]
+    ran = subprocess.run(words, cwd=ROOT, input=typed.encode(), capture_output=True, check=False, timeout=240)
+    text = ran.stdout.decode() + ran.stderr.decode()
     assert text and "Traceback" not in text, text
     return text
 

@@ -20,15 +20,15 @@ PAGES = sorted(
 )
 
 
-def environment(home: Path) -> dict[str, str]:
-    """What a reader's shell has: our commands first, a home of its own, no key."""
+def environment(home: Path, *first: Path) -> dict[str, str]:
+    """What a reader's shell has: our commands first, those of `first` before them, a home of its own, no key."""
     keys = {
         name
         for name in os.environ
         if name.endswith(("_KEY", "_BASE", "_BASE_URL")) or name.startswith("XDG_")
     }
     return {name: value for name, value in os.environ.items() if name not in keys} | {
-        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PATH": os.pathsep.join([*map(str, first), str(Path(sys.executable).parent), os.environ["PATH"]]),
         "HOME": str(home),
         "PYTHONPATH": str(ROOT),
     }
@@ -56,13 +56,13 @@ def begun(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if any(blocks((DOCS / page).read_text("utf-8")))])
 def test_every_block_of_a_page_runs_and_prints_what_the_page_shows(
-    page: str, handbook: Path, begun: Path, port: int
+    page: str, handbook: Path, warmed: Path, begun: Path, port: int
 ) -> None:
     text = (DOCS / page).read_text(encoding="utf-8").replace("8000", str(port))
     shutil.copytree(handbook / "handbook", begun / "handbook")
     if "raptor build handbook -o handbook.index" not in text:
         shutil.copytree(handbook / "handbook.index", begun / "handbook.index")
-    assert run(text, begun, environment(begun)) == []
+    assert run(text, begun, environment(begun, warmed)) == []
 
 
 def test_a_fault_of_a_page_is_noticed(tmp_path: Path) -> None:

@@ -60,9 +60,11 @@ def test_the_site_is_built_without_a_warning_and_asks_for_nothing_from_elsewhere
 
 
 @pytest.mark.slow
-def test_the_pictures_of_the_pages_are_made_of_a_real_run(handbook: Path, tmp_path: Path) -> None:
+def test_the_pictures_of_the_pages_are_made_of_a_real_run(
+    handbook: Path, warmed: Path, tmp_path: Path
+) -> None:
     shutil.copytree(handbook / "handbook.index", tmp_path / "handbook.index")
-    assert run(MADE, tmp_path, environment(tmp_path)) == []
+    assert run(MADE, tmp_path, environment(tmp_path, warmed)) == []
     answer = (tmp_path / "answer.txt").read_text(encoding="utf-8").partition("\nread by:")[0]
     (tmp_path / "beside.html").write_text(BESIDE.format(question=QUESTION, answer=answer), encoding="utf-8")
     into = Path(PICTURES) if PICTURES else tmp_path
