@@ -45,7 +45,7 @@ from rlm.mapping.planning import sizes
 from rlm.mapping.types import Field, Forgetful, Mapped, Reader, Task
 
 #: Corpora of each length: the more of them the shorter they are, as each has about 30 questions.
-CORPORA: Mapping[int, int] = {10_000: 6, 100_000: 2, 1_000_000: 1}
+CORPORA: Mapping[int, int] = {10_000: 6, 100_000: 2, 1_000_000: 3}
 SMS = "sms_spam.tsv"
 SMS_LABELS = ("ham", "spam")
 CHUNKS = (10_000, 30_000, 100_000)  # characters that code cuts at a time

@@ -143,9 +143,15 @@ def an_answer_made_an_error(events: list[Event]) -> Event:
 
 
 def another_call(events: list[Event]) -> Event:
-    calls = {one["call"] for one in answers(events)}
+    """One in which another row has the number: a second reading may have the same row there, and the same answer."""
+
+    def row_of(call: str) -> str | None:
+        asked = first(events, "model_asked", conversation=call)["messages"][-1]["content"]
+        return rows_in(asked).get(one["number"])
+
     one = answers(events)[0]
-    one["call"] = next(call for call in sorted(calls) if call not in ("", one["call"]))
+    calls = sorted({one["call"] for one in answers(events)} - {""})
+    one["call"] = next(call for call in calls if row_of(call) != row_of(one["call"]))
     return first(events, "rows_answered")
 
 
