@@ -5,7 +5,7 @@ size. Where both agree in all, full packs it is. Else the sample is read in pack
 still differs from that all rows of the first packs in the smallest packs; those on which the readings differ are read
 once more in the smallest that were tried. Were all sizes equally good, this third reading would
 side with the larger packs as often as with the smallest ones; the largest is taken that is not wrong more often than
-these, but for one row in `TOLERATED`: fewer errors than that are not worth what small packs cost. Pure.
+these. Pure.
 """
 
 import math
@@ -23,9 +23,7 @@ Read: TypeAlias = Mapping[int, Answer]
 SHARES = (1.0, 1 / 4, 1 / 8, 1 / 16)
 ROWS = 4
 #: One row in so many is read again, within these bounds.
-ONE_IN, LEAST, MOST = 30, 40, 600
-#: Of so many rows one more may be wrong.
-TOLERATED = 200
+ONE_IN, LEAST, MOST = 100, 40, 400
 #: Rows are short of which a full pack holds so many; of long ones so many are read again at least.
 SHORT, FEW = 64, 16
 
@@ -68,19 +66,17 @@ def apart(fields: Sequence[Field], read: Sequence[Read], rows: Sequence[int]) ->
 
 def largest(fields: Sequence[Field], read: Sequence[Read], third: Read, rows: Sequence[int]) -> int:
     """Which size is taken, by its place: the first, as the largest comes first, that answers half of the sample,
-    `rows`, and is wrong no more often than the last, but for one row in `TOLERATED`. `third`: the rows on which they
-    differ, read once more; one of two that differ is wrong where this gives the other's answer."""
+    `rows`, and is not wrong more often than the last. `third`: the rows on which they differ, read once more; one of
+    two that differ is wrong where this gives the other's answer."""
     *larger, last = read
 
     def wrong(one: Read, other: Read) -> int:
         pairs = [row for row in third if row in other and _differ(fields, one, other, row)]
         return sum(not _differ(fields, third, other, row) for row in pairs)
 
-    def as_good(one: Read) -> bool:
-        both = sum(row in last for row in one)
-        return wrong(one, last) <= wrong(last, one) + both / TOLERATED
-
-    good = [at for at, one in enumerate(larger) if _answers(one, rows) and as_good(one)]
+    good = [
+        at for at, one in enumerate(larger) if _answers(one, rows) and wrong(one, last) <= wrong(last, one)
+    ]
     return good[0] if good else len(larger)
 
 

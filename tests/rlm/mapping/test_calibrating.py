@@ -40,11 +40,6 @@ def test_the_largest_is_taken_that_is_not_wrong_more_often_than_the_smallest() -
     assert taken("bbaa", "aaaa", "aaaa", third="aaaa") == 1
 
 
-def test_one_row_in_two_hundred_may_be_wrong_before_smaller_packs_are_paid_for() -> None:
-    right = "a" * 400
-    assert [taken("b" * wrong + right[wrong:], right, third=right) for wrong in (2, 3)] == [0, 1]
-
-
 def test_a_row_that_one_reading_leaves_out_tells_nothing_and_a_size_that_answers_few_is_not_taken() -> None:
     assert taken(" aaa", "aaaa", third="aaaa") == 0
     assert taken("   a", "aaaa", third="aaaa") == 1
@@ -60,7 +55,7 @@ def test_the_packs_on_trial_hold_as_many_rows_as_are_sampled() -> None:
         [row for one in of for row in one.rows] == list(range(sum(len(one.rows) for one in of)))
         for of in packs
     )
-    assert (sampled(100), sampled(20_000), sampled(9_000), sampled(10**6)) == (40, 600, 300, 600)
+    assert (sampled(100), sampled(20_000), sampled(10**6)) == (40, 200, 400)
     assert (sampled(20_000, 51), sampled(20_000, 3)) == (17, 16)
     assert shares(64) == [1.0, 1 / 4, 1 / 8, 1 / 16]
     assert shares(60) == [1.0, 1 / 4, 1 / 8]
