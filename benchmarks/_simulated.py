@@ -33,17 +33,10 @@ STEEP: Curve = ((400, 0.005), (1_000, 0.04), (4_000, 0.15), (16_000, 0.4), (64_0
 #: It never errs.
 NEVER: Curve = ((1, 0.0),)
 #: The weights of hard rows and of the others, and how many are hard; what a chance is at most; misreadings in 100 that
-#: give the row's second label; rows passed over for one misread, and where they share lines; replies that are prose.
-HARD, EASY, HARD_ONES, MOST, SECOND, DROPPED, DROPPED_OF_LISTS, STRAY = (
-    5.5,
-    0.5,
-    0.1,
-    0.9,
-    80,
-    0.25,
-    1.0,
-    0.01,
-)
+#: give the row's second label.
+HARD, EASY, HARD_ONES, MOST, SECOND = 5.5, 0.5, 0.1, 0.9, 80
+#: Rows passed over for one misread, and where they share lines; replies that are prose.
+DROPPED, DROPPED_OF_LISTS, STRAY = 0.25, 1.0, 0.01
 #: Tokens of a prompt with its reply.
 WINDOW = 272_000
 #: Dollars for a million tokens of prompts, and of replies; the strong model errs a third as often.

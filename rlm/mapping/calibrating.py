@@ -3,9 +3,8 @@
 The first packs of a large map are full ones, and a sample of their rows is read again in packs of a quarter of the
 size. Where both agree in all, full packs it is. Else the sample is read in packs of an eighth, and where some reading
 still differs from that all rows of the first packs in the smallest packs; those on which the readings differ are read
-once more in the smallest that were tried. Were all sizes equally good, this third reading would
-side with the larger packs as often as with the smallest ones; the largest is taken that is not wrong more often than
-these. Pure.
+once more in the smallest that were tried. Were all sizes equally good, this third reading would side with the larger
+packs as often as with the smallest ones; the largest is taken that is not wrong more often than these. Pure.
 """
 
 import math
