@@ -15,7 +15,7 @@ from itertools import count
 from pathlib import Path
 
 import index_store
-from index_store.files import sha256_of
+from index_store.files import make_folder, sha256_of
 from index_store.index import Index, open_any
 from index_store.types import Json
 from index_store.view import View
@@ -256,6 +256,7 @@ def new_folder(runs: Path, question: str) -> Path:
     for number in count(1):
         folder = runs / (stem if number == 1 else f"{stem}-{number}")
         try:
+            make_folder(runs)
             folder.mkdir(parents=True)
             return folder
         except FileExistsError:

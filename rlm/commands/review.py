@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from index_store.errors import IndexStoreError
+from index_store.files import make_folder
 from index_store.index import Index, open_any
 from index_store.terminal import count, one_line, say, spelled
 from index_store.types import Span
@@ -95,7 +96,7 @@ def _site(args: argparse.Namespace, folder: Path, output: Path) -> int:
             f"no trace at {folder}; name a run folder, which holds {FILE_NAME}, or a folder of those"
         )
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        make_folder(output)
     except OSError as error:
         raise RlmError(
             f"cannot make the folder {output}: {error.strerror}; name a folder for the site"

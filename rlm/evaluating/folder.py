@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 
 from index_store.arguments import check_fields
-from index_store.files import Lock, lock, replace_file
+from index_store.files import Lock, lock, make_folder, replace_file
 from index_store.index import Index
 from index_store.terminal import brief
 from index_store.types import Json
@@ -110,7 +110,7 @@ class Evaluation:
             f"another evaluation is writing {self.path}; wait for it, or name another folder with -o"
         )
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
+            make_folder(self.path)
             return lock(self.path, busy)
         except OSError as e:
             raise RlmError(
