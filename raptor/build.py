@@ -44,7 +44,7 @@ from raptor.loading.parsed import CheckpointCache
 from raptor.loading.picking import ALL, Picked, picked
 from raptor.loading.types import Failure, Note, SourceFile, Text
 from raptor.places import at_place
-from raptor.reconciling import found_here, keeping_ids, reconciled, refuse_drops, still_named
+from raptor.reconciling import found_here, keeping_ids, reconciled, refuse_drops, refuse_joining, still_named
 from raptor.selecting import selected
 from raptor.settings import EMBEDDER, SUMMARIZER, BuildSettings, Sharding, Spending, lasting
 from raptor.sharding.shards import Whole
@@ -151,6 +151,8 @@ def build_index(
         texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint), out, computing)
         if not replace:
             refuse_drops(out, texts)
+            if shards is None:
+                refuse_joining(out)
         grower = Grower(
             model,
             summarizer,

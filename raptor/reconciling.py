@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path, PurePath
 
 from index_store.errors import BrokenIndex
-from index_store.index import open_index
+from index_store.index import Sharded, open_index
 from index_store.paths import file_of
 from index_store.spool import Lazy
 from index_store.terminal import count, visible
@@ -221,6 +221,20 @@ def refuse_drops(out: Path, texts: Sequence[Text]) -> None:
         raise RaptorError(
             f"{out} is an index, of which this build would drop {named(dropped)}; give --replace to have that, or add "
             f"to it with: raptor update {out} SOURCE..."
+        )
+
+
+def refuse_joining(out: Path) -> None:
+    """Raise RaptorError where the index that is there is in parts, of which a build would make one."""
+    try:
+        there = open_index(out) if out.is_dir() else None
+    except BrokenIndex:  # none yet, or one that a build is to mend
+        return
+    if isinstance(there, Sharded):
+        raise RaptorError(
+            f"{out} is an index in {count(len(there.shards), 'part')}, and this build would make one of it; give "
+            f"--replace to have that, add to it with: raptor update {out} SOURCE..., or divide it anew with: raptor "
+            f"shard SOURCE... -o {out}"
         )
 
 

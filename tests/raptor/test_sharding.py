@@ -245,6 +245,17 @@ def test_all_documents_are_in_it_under_one_root(at: Path, first: tuple[Path, Pat
     assert reached == set(range(len(index)))
 
 
+def test_a_build_makes_one_index_of_parts_only_where_it_is_told_to(at: Path) -> None:
+    before = opened(at / "i").digest
+    with pytest.raises(
+        RaptorError, match=r"is an index in 3 parts, .*; give --replace to have that, add to it"
+    ):
+        build_index(at / "docs", at / "i")
+    assert opened(at / "i").digest == before
+    build_index(at / "docs", at / "i", replace=True)
+    assert not isinstance(open_index(at / "i"), Sharded)
+
+
 def test_digests_do_not_depend_on_how_many_shards_are_under_way(at: Path, tmp_path: Path) -> None:
     one_at_a_time = BuildSettings(concurrency=1)
     build_index(at / "docs", tmp_path / "i", shards=Sharding("folder"), settings=one_at_a_time)
