@@ -1,10 +1,11 @@
 """How large packs should be: models err more in longer prompts, and how much more differs from one to another.
 
 The first packs of a large map are full ones, and a sample of their rows is read again in packs of a quarter of the
-size. Where both agree in all, full packs it is. Else the sample is read in packs of an eighth, and where some reading
-still differs from that all rows of the first packs in the smallest packs; those on which the readings differ are read
-once more in the smallest that were tried. Were all sizes equally good, this third reading would side with the larger
-packs as often as with the smallest ones; the largest is taken that is not wrong more often than these. Pure.
+size. Where both agree in all, full packs it is. Else the model reads short prompts better: the sample is read in packs
+of an eighth, and where some reading still differs from that all rows of the first packs in the smallest packs; those on
+which the readings differ are read once more in the smallest that were tried. Were all sizes equally good, this third
+reading would side with the larger packs as often as with the smallest ones; the largest is taken that is not wrong more
+often than these. Pure.
 """
 
 import math
@@ -18,8 +19,10 @@ from rlm.mapping.types import Answer, Field, Pack
 #: The answers of one reading, by row.
 Read: TypeAlias = Mapping[int, Answer]
 
-#: The sizes that are tried, as shares of a full pack; and the rows that a pack must hold to be worth its words.
-SHARES = (1.0, 1 / 4, 1 / 8, 1 / 16)
+#: Shares of a full pack: by which it is found out whether size matters, and those of which one is taken if it does. A
+#: quarter is none of these but where others hold too few rows: an eighth costs little more, and is read better.
+LOOK, SHARES = 1 / 4, (1 / 8, 1 / 16)
+#: The rows that a pack must hold to be worth its words.
 ROWS = 4
 #: One row in so many is read again, within these bounds.
 ONE_IN, LEAST, MOST = 100, 40, 400
@@ -28,8 +31,9 @@ SHORT, FEW = 64, 16
 
 
 def shares(rows_a_pack: float) -> list[float]:
-    """The sizes that can be tried: a full pack, and those whose packs hold some rows."""
-    return [share for share in SHARES if share == 1.0 or share * rows_a_pack >= ROWS]
+    """The sizes of which one may be taken beside a full pack, the larger first: those whose packs hold some rows."""
+    small = [share for share in SHARES if share * rows_a_pack >= ROWS]
+    return small or [share for share in (LOOK,) if share * rows_a_pack >= ROWS]
 
 
 def sampled(rows: int, rows_a_pack: float = math.inf) -> int:

@@ -349,23 +349,29 @@ class _Reads:
         """Take the size of packs that stands its trial: the answers that were read in packs of no more than it."""
         tokens = sum(self.tokens[row] for row in rows)
         rows_a_pack = len(rows) / max(1, full_packs(len(rows), tokens, self.full))
-        sizes = [self.full.part(share) for share in calibrating.shares(rows_a_pack)]
+        smaller = [self.full.part(share) for share in calibrating.shares(rows_a_pack)]
+        sizes, quarter = [self.full, *smaller], self.full.part(calibrating.LOOK)
         wanted = calibrating.sampled(len(rows), rows_a_pack)
         packs = calibrating.trial(rows, self.tokens, self.full, wanted)
         whole = [row for one in packs for row in one.rows]
         drawn = calibrating.spaced(whole, wanted)
         shuffled = sample({row: self.rows.keys[row] for row in drawn}, 1.0)
         read, third = [await self._tried(packs)], dict[int, Answer]()
-        for size, again in zip(sizes[1:], (shuffled, shuffled, whole), strict=False):
-            read.append(await self._tried(pack(again, self.tokens, size)))
-            if not calibrating.apart(self.task.fields, read, drawn):
-                break
+        look = await self._tried(pack(shuffled, self.tokens, quarter)) if smaller else {}
+        if smaller == [quarter]:
+            read.append(look)
+        elif calibrating.apart(self.task.fields, [read[0], look], drawn):  # size matters
+            for size, again in zip(smaller, (shuffled, whole), strict=False):
+                read.append(await self._tried(pack(again, self.tokens, size)))
+                if not calibrating.apart(self.task.fields, read, drawn):
+                    break
         if differing := calibrating.apart(self.task.fields, read, drawn):
             third = await self._tried(pack(differing, self.tokens, sizes[-1]), shared=False)
         stopped = bool(self.board.stopped)  # then what was read is all there will be
         taken = 0 if stopped else calibrating.largest(self.task.fields, read, third, drawn)
         self.full = sizes[taken]
-        good = {row: answer for answers in [*read[taken:], third] for row, answer in answers.items()}
+        readings = [*read[taken:], third] if taken else [look, *read, third]
+        good = {row: answer for answers in readings for row, answer in answers.items()}
         await self._keep(good)
         return good
 

@@ -57,9 +57,7 @@ def test_the_packs_on_trial_hold_as_many_rows_as_are_sampled() -> None:
     )
     assert (sampled(100), sampled(20_000), sampled(10**6)) == (40, 200, 400)
     assert (sampled(20_000, 51), sampled(20_000, 3)) == (17, 16)
-    assert shares(64) == [1.0, 1 / 4, 1 / 8, 1 / 16]
-    assert shares(60) == [1.0, 1 / 4, 1 / 8]
-    assert shares(1) == [1.0]
+    assert [shares(rows) for rows in (64, 60, 31, 16, 15)] == [[1 / 8, 1 / 16], [1 / 8], [1 / 4], [1 / 4], []]
 
 
 def test_a_sample_is_taken_from_the_whole_of_a_pack() -> None:
