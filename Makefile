@@ -44,9 +44,9 @@ notebooks: $(READY)
 
 test: check
 
-# Five on two cores: tests wait for processes, browsers and servers half of their time, and those of Ray most of it.
+# Four on two cores: tests wait for processes, browsers and servers half of their time.
 check: lint
-	$(BIN)/python -m pytest -n 5 --dist worksteal
+	$(BIN)/python -m pytest -n 4 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff format --check .

@@ -11,8 +11,6 @@ from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any
 
-from index_store.paths import is_url
-
 try:
     import fcntl
 except ImportError:  # Windows, whose locks are of bytes
@@ -75,14 +73,6 @@ def allow_many_files() -> None:
             return
         except (OSError, ValueError):
             continue
-
-
-def make_folder(path: Path) -> None:
-    """Make a folder of this machine, if it is not there. Raises OSError, also for what is meant as a URL: it would be a
-    folder of that name here."""
-    if is_url(path):
-        raise OSError(errno.EINVAL, "it is a URL, and this is kept on this machine; name a folder")
-    path.mkdir(parents=True, exist_ok=True)
 
 
 def write_new(path: Path, content: bytes) -> None:

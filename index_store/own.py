@@ -8,6 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
+from index_store.paths import is_url
+
 KEY_BYTES = 32
 
 
@@ -49,3 +51,11 @@ def make_once(path: Path, fill: Callable[[Path], object]) -> None:
             path.hardlink_to(partial)
     finally:
         partial.unlink()
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder of this machine, if it is not there. Raises OSError, also for what is meant as a URL: it would be a
+    folder of that name here."""
+    if is_url(path):
+        raise OSError(errno.EINVAL, "it is a URL, and this is kept on this machine; name a folder")
+    path.mkdir(parents=True, exist_ok=True)

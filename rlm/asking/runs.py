@@ -15,8 +15,9 @@ from itertools import count
 from pathlib import Path
 
 import index_store
-from index_store.files import make_folder, sha256_of
+from index_store.files import sha256_of
 from index_store.index import Index, open_any
+from index_store.own import make_folder
 from index_store.types import Json
 from index_store.view import View
 from rlm import prompts

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from index_store.errors import IndexStoreError
-from index_store.files import make_folder
 from index_store.index import Index, open_any
+from index_store.own import make_folder
 from index_store.terminal import count, one_line, say, spelled
 from index_store.types import Span
 from rlm.audit import Verdict

@@ -17,8 +17,9 @@ from itertools import count
 from pathlib import Path
 
 from index_store.arguments import check_fields
-from index_store.files import Lock, lock, make_folder, replace_file
+from index_store.files import Lock, lock, replace_file
 from index_store.index import Index
+from index_store.own import make_folder
 from index_store.terminal import brief
 from index_store.types import Json
 from rlm.answers.demands import Demands
