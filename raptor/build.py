@@ -148,11 +148,11 @@ def build_index(
         model = embedder_for(embedder, settings, device, sent)
     settings = _as_built(settings, model)
     with chosen(engine, address) as computing, opened_when_needed(out) as checkpoint:
+        if not replace and shards is None:
+            refuse_joining(out)  # before all is read
         texts, failures = load_texts(files, progress, clock, CheckpointCache(out, checkpoint), out, computing)
         if not replace:
             refuse_drops(out, texts)
-            if shards is None:
-                refuse_joining(out)
         grower = Grower(
             model,
             summarizer,

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path, PurePath
 
 from index_store.errors import BrokenIndex
-from index_store.index import Sharded, open_index
+from index_store.index import Index, Sharded, open_index
 from index_store.paths import file_of
 from index_store.spool import Lazy
 from index_store.terminal import count, visible
@@ -198,15 +198,19 @@ def still_named(now: Origins, documents: Iterable[Document], kept: Collection[So
 # -- what a build would drop -------------------------------------------------------------------------------
 
 
+def _index_at(out: Path) -> Index | None:
+    try:
+        return open_index(out) if out.is_dir() else None
+    except BrokenIndex:  # none yet, or one that a build is to mend
+        return None
+
+
 def drops(out: Path, texts: Sequence[Text]) -> list[str]:
     """The ids of the documents in the index at `out`, if there is one, that a build of `texts` would drop or replace by
     one from elsewhere."""
-    if not out.is_dir():
+    if (index := _index_at(out)) is None:
         return []
-    try:
-        documents = list(open_index(out).documents)
-    except BrokenIndex:  # none yet, or one that a build is to mend
-        return []
+    documents = list(index.documents)
     with looked_at(out) as checkpoint:
         before = recorded_origins(checkpoint)
     read = reconciled(texts, [], documents, before, before)
@@ -226,11 +230,7 @@ def refuse_drops(out: Path, texts: Sequence[Text]) -> None:
 
 def refuse_joining(out: Path) -> None:
     """Raise RaptorError where the index that is there is in parts, of which a build would make one."""
-    try:
-        there = open_index(out) if out.is_dir() else None
-    except BrokenIndex:  # none yet, or one that a build is to mend
-        return
-    if isinstance(there, Sharded):
+    if isinstance(there := _index_at(out), Sharded):
         raise RaptorError(
             f"{out} is an index in {count(len(there.shards), 'part')}, and this build would make one of it; give "
             f"--replace to have that, add to it with: raptor update {out} SOURCE..., or divide it anew with: raptor "

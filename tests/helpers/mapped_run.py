@@ -12,9 +12,8 @@ from index_store.writer import Draft
 from rlm import Answer, Limits, Models, ask
 from rlm.asking.replaying.replay import replay
 from rlm.audit import read, verify
-from rlm.prompts import MAP, MAP_SHARED
 from tests.helpers.model_server import MODEL, Body, ModelServer, Step
-from tests.helpers.row_reader import Faults, row_script
+from tests.helpers.row_reader import Faults, asks_about_rows, row_script
 from tests.helpers.toy import document, publish_toy, unit_rows
 
 STRONG = "openai/strong-model"
@@ -84,9 +83,9 @@ class Played:
         below = children or {}
 
         def play(body: Body) -> str | Step:
-            system, user = (message["content"] for message in body["messages"][:2])
-            if system in (MAP, MAP_SHARED):
+            if asks_about_rows(body):
                 return read_rows(body)
+            user = body["messages"][1]["content"]
             mine = next((code for question, code in below.items() if f"Question: {question}" in user), cells)
             turn = sum(message["role"] == "assistant" for message in body["messages"])
             return f"```python\n{mine[min(turn, len(mine) - 1)]}\n```"
@@ -116,7 +115,7 @@ class Played:
     @property
     def packs(self) -> list[Body]:
         """What children were asked about rows."""
-        return [one for one in self.requests if one["messages"][0]["content"] in (MAP, MAP_SHARED)]
+        return [one for one in self.requests if asks_about_rows(one)]
 
     @property
     def printed(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rlm.gateway.blocks import unquote
 from rlm.mapping.types import Prompt, Reading, Take, Values, Wanted
-from rlm.prompts import MAP_SHARED
+from rlm.prompts import MAP, MAP_SHARED
 from tests.helpers.model_server import Step
 
 Rule = Callable[[str], Mapping[str, Any]]
@@ -26,6 +26,11 @@ class Faults:
     doubled: float = 0.0
     foreign: float = 0.0
     wrong: float = 0.0
+
+
+def asks_about_rows(body: Mapping[str, Any]) -> bool:
+    """Whether a request is a pack of a map."""
+    return body["messages"][0]["content"] in (MAP, MAP_SHARED)
 
 
 def rows_in(prompt: str) -> dict[int, str]:

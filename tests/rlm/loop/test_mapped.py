@@ -16,11 +16,10 @@ from index_store.index import Index
 from index_store.types import Scope
 from rlm.asking.replaying.replay import replay
 from rlm.audit import read, verify
-from rlm.prompts import MAP, MAP_SHARED
 from tests.helpers.mapped_run import CALL, DOCS, FIELDS, Played, messages, rule
 from tests.helpers.model_server import MODEL, Body, ModelServer, Step
 from tests.helpers.rlm_toy import warm_up
-from tests.helpers.row_reader import Faults, row_script, rows_in
+from tests.helpers.row_reader import Faults, asks_about_rows, row_script, rows_in
 
 A, B = "".join(DOCS["a.txt"]), "".join(DOCS["b.txt"])
 LINES = [line.strip() for line in DOCS["a.txt"] + DOCS["b.txt"]]
@@ -425,7 +424,7 @@ def test_ctrl_c_in_the_middle_of_a_map_leaves_a_trace_that_verifies_and_replays(
     code = FIELDS + call(ALL, "pack_tokens=60")
 
     def play(body: Body) -> str | Step:
-        if body["messages"][0]["content"] not in (MAP, MAP_SHARED):
+        if not asks_about_rows(body):
             return f"```python\n{code}\n```"
         if "a.txt0 " in body["messages"][-1]["content"]:
             return row_script(rule)(body)
